@@ -1,0 +1,71 @@
+"""redraft: models that check and rewrite their own answers.
+
+The public names, imported when they are first used, so that `import redraft` costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from redraft.chain import Chain as Chain
+    from redraft.chain import CheckResult as CheckResult
+    from redraft.chain import Feedback as Feedback
+    from redraft.chain import Prompt as Prompt
+    from redraft.chain import Step as Step
+    from redraft.chain import Usage as Usage
+    from redraft.chain import read_jsonl as read_jsonl
+    from redraft.chain import write_jsonl as write_jsonl
+    from redraft.engines.base import Sampling as Sampling
+    from redraft.engines.load import load_engine as load_engine
+    from redraft.engines.scripted import ScriptedEngine as ScriptedEngine
+    from redraft.errors import RedraftError as RedraftError
+    from redraft.revise.api import arevise as arevise
+    from redraft.revise.api import revise as revise
+    from redraft.revise.api import stream as stream
+    from redraft.revise.budget import Budget as Budget
+    from redraft.revise.budget import Price as Price
+    from redraft.verify.base import Check as Check
+    from redraft.verify.base import Outcome as Outcome
+    from redraft.verify.base import failed as failed
+    from redraft.verify.base import passed as passed
+    from redraft.verify.parse import parse_check as parse_check
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "redraft.chain": [
+        "Chain",
+        "CheckResult",
+        "Feedback",
+        "Prompt",
+        "Step",
+        "Usage",
+        "read_jsonl",
+        "write_jsonl",
+    ],
+    "redraft.engines.base": ["Sampling"],
+    "redraft.engines.load": ["load_engine"],
+    "redraft.engines.scripted": ["ScriptedEngine"],
+    "redraft.errors": ["RedraftError"],
+    "redraft.revise.api": ["arevise", "revise", "stream"],
+    "redraft.revise.budget": ["Budget", "Price"],
+    "redraft.verify.base": ["Check", "Outcome", "failed", "passed"],
+    "redraft.verify.parse": ["parse_check"],
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = ["__version__", *sorted(_HOME_OF)]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'redraft' has no attribute {name!r}")
+    value = getattr(import_module(_HOME_OF[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

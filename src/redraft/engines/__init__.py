@@ -1,0 +1,1 @@
+"""What produces tokens: llama.cpp, an OpenAI-compatible server, or a script of canned replies."""

@@ -1,0 +1,215 @@
+"""An engine of canned replies: for your tests and ours, with faults on demand. No model is needed.
+
+    engine = ScriptedEngine(["A first answer.", "Too short. Revision is needed.", "A longer answer."])
+
+Replies are used in order, whichever way the engine is asked, and a script that has run out starts again.
+Text is cut into pieces at any boundary you like; a token is a character, so ids are code points. A reply may
+be a `Fault`. The engine writes down every call in `calls`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from redraft.chain import Finish
+from redraft.engines.base import Delta, EngineInfo, Message, PromptText, Sampling, Tokens
+from redraft.errors import ContextError, EngineError, RecordError, ServerError
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A reply that goes wrong: what comes before, and then the error.
+
+    Attributes:
+        text: What is streamed before the fault.
+        error: What is raised then; None for a reply that just ends with `finish`.
+        finish: How the reply ends where no error is raised.
+        stall: Seconds of silence after the text, before the error or the end.
+    """
+
+    text: str = ""
+    error: EngineError | None = None
+    finish: Finish = "stop"
+    stall: float = 0.0
+
+
+Reply = str | Fault
+Call = PromptText | tuple[Message, ...]
+
+
+@dataclass
+class ScriptedEngine:
+    """Canned replies behind the engine protocol.
+
+    Attributes:
+        replies: Texts or faults in order, or a function from what was asked (a text or messages) to a reply.
+        chunk: Characters a delta, or a sequence of lengths that is gone through again and again.
+        context: Length of the context in characters; None for no limit.
+        continues: Whether raw text can be continued.
+        native: Whether this engine says that it revises natively.
+        delay: Seconds before each delta.
+        calls: Everything that was asked so far.
+    """
+
+    replies: Sequence[Reply] | Callable[[Call], Reply]
+    chunk: int | Sequence[int] = 4
+    context: int | None = None
+    continues: bool = True
+    token_ids: bool = True
+    native: bool = False
+    delay: float = 0.0
+    name: str = "scripted"
+    calls: list[Call] = field(default_factory=list)
+
+    @property
+    def info(self) -> EngineInfo:
+        """What this engine is and can do."""
+        return EngineInfo(
+            name=self.name,
+            engine="scripted",
+            context=self.context,
+            continues=self.continues,
+            token_ids=self.token_ids,
+            native=self.native,
+        )
+
+    async def encode(self, text: str, *, special: bool = False) -> Tokens:  # noqa: ARG002  (has no special tokens)
+        """One token a character: its code point."""
+        return tuple(map(ord, text))
+
+    async def decode(self, tokens: Sequence[int]) -> str:
+        """The characters of code points."""
+        return "".join(map(chr, tokens))
+
+    def stream(
+        self, prompt: PromptText, sampling: Sampling, stop: Sequence[str] = ()
+    ) -> AsyncGenerator[Delta, None]:
+        """Streams the next canned reply, whatever the prompt."""
+        return self._reply(prompt, len(prompt), sampling, stop)
+
+    def chat(
+        self, messages: Sequence[Message], sampling: Sampling, stop: Sequence[str] = ()
+    ) -> AsyncGenerator[Delta, None]:
+        """Streams the next canned reply, whatever the messages."""
+        length = sum(len(message["content"]) for message in messages)
+        return self._reply(tuple(messages), length, sampling, stop)
+
+    async def aclose(self) -> None:
+        """Nothing is held."""
+
+    async def _reply(
+        self, asked: Call, length: int, sampling: Sampling, stop: Sequence[str]
+    ) -> AsyncGenerator[Delta, None]:
+        if self.context is not None and length >= self.context:
+            raise ContextError(length, self.context)
+        fault = self._next(asked)
+        room = (
+            sampling.max_tokens if self.context is None else min(sampling.max_tokens, self.context - length)
+        )
+        text, stop_text = _until_stop(fault.text, stop)
+        finish: Finish = "stop" if stop_text else fault.finish
+        if len(text) > room:
+            finish = "max_tokens" if room == sampling.max_tokens else "context"
+            text, stop_text = text[:room], None
+        for piece in self._pieces(text):
+            await asyncio.sleep(self.delay)
+            yield Delta(text=piece, tokens=tuple(map(ord, piece)) if self.token_ids else ())
+        if fault.stall and not stop_text:
+            await asyncio.sleep(fault.stall)
+        if fault.error and not stop_text:
+            raise fault.error
+        count = len(text) + len(stop_text or "")
+        yield Delta(
+            finish=finish, stop_text=stop_text, prompt_tokens=length, cached_tokens=0, completion_tokens=count
+        )
+
+    def _next(self, asked: Call) -> Fault:
+        number = len(self.calls)
+        self.calls.append(asked)
+        reply = self.replies(asked) if callable(self.replies) else self.replies[number % len(self.replies)]
+        return Fault(reply) if isinstance(reply, str) else reply
+
+    def _pieces(self, text: str) -> Sequence[str]:
+        sizes = [self.chunk] if isinstance(self.chunk, int) else list(self.chunk)
+        pieces: list[str] = []
+        start = 0
+        while start < len(text):
+            size = max(1, sizes[len(pieces) % len(sizes)])
+            pieces.append(text[start : start + size])
+            start += size
+        return pieces
+
+
+def _until_stop(text: str, stop: Sequence[str]) -> tuple[str, str | None]:
+    """The text before the first stop string, and that string."""
+    found = min(((text.find(s), -len(s), s) for s in stop if s and s in text), default=None)
+    return (text[: found[0]], found[2]) if found else (text, None)
+
+
+def read_script(path: Path) -> ScriptedEngine:
+    r"""Reads a script: one reply a line, a JSON string or `{"text": …, "error": …, "finish": …, "stall": …}`.
+
+    An object of the first line that has `settings` sets the engine's own: `native`, `chunk`, `context`,
+    `delay`, `continues`.
+
+    Raises:
+        RecordError: A line is neither; the message names file, line and what was found.
+    """
+    settings: dict[str, object] = {}
+    replies: list[Reply] = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        if not line.strip():
+            continue
+        where = f"{path}:{number}"
+        try:
+            record = json.loads(line)
+        except ValueError as error:
+            raise RecordError(f"{where}: not JSON: {error}", hint=_SCRIPT_HINT) from None
+        if isinstance(record, dict) and "settings" in record:
+            settings = _settings(record["settings"], where)
+        else:
+            replies.append(_parse_reply(record, where))
+    if not replies:
+        raise RecordError(f"{path}: the script has no replies.", hint=_SCRIPT_HINT)
+    return ScriptedEngine(replies, name=path.stem, **settings)  # type: ignore[arg-type]
+
+
+_SCRIPT_HINT = 'Write one reply a line, as a JSON string: "An answer."'
+_SETTINGS: dict[str, type | tuple[type, ...]] = {
+    "native": bool,
+    "continues": bool,
+    "token_ids": bool,
+    "context": int,
+    "delay": (int, float),
+    "chunk": (int, list),
+}
+_FINISHES = ("stop", "max_tokens", "context", "filtered")
+
+
+def _settings(record: object, where: str) -> dict[str, object]:
+    if not isinstance(record, dict):
+        raise RecordError(f"{where}: settings is not an object.", hint=_SCRIPT_HINT)
+    for key, value in record.items():
+        if key not in _SETTINGS or not isinstance(value, _SETTINGS[key]):
+            raise RecordError(
+                f"{where}: unknown setting {key!r}: {value!r}.", hint="Known: " + ", ".join(_SETTINGS)
+            )
+    return record
+
+
+def _parse_reply(record: object, where: str) -> Reply:
+    if isinstance(record, str):
+        return record
+    if not isinstance(record, dict) or not isinstance(record.get("text", ""), str):
+        raise RecordError(
+            f"{where}: a reply is a string or an object with text; found {record!r:.60}", hint=_SCRIPT_HINT
+        )
+    finish = record.get("finish", "stop")
+    if finish not in _FINISHES:
+        raise RecordError(f"{where}: finish is {finish!r}", hint="Known: " + ", ".join(_FINISHES))
+    error = ServerError(str(record["error"])) if record.get("error") else None
+    return Fault(record.get("text", ""), error, finish, float(record.get("stall", 0.0)))

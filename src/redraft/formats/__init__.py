@@ -1,0 +1,1 @@
+"""Texts and records on the outside, chains on the inside."""

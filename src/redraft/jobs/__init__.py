@@ -1,0 +1,1 @@
+"""Run many things once each: resumable, limited, measured."""

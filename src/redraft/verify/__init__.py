@@ -1,0 +1,1 @@
+"""Checks: code that judges an answer and says in words what is wrong."""

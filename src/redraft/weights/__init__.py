@@ -1,0 +1,1 @@
+"""Tensors on disk. So far: reading what a GGUF file says of itself."""
