@@ -1,0 +1,76 @@
+"""What all tests share: where the data and the model are, and a wall around the test run.
+
+No test reaches another machine, reads the user's configuration, or sees the user's keys. What a machine lacks
+is skipped with the reason, unless it is required: `REDRAFT_REQUIRE_SHARED=1` (`.ci/run`) and
+`REDRAFT_REQUIRE_MODEL=1` (`make test`) turn those skips into failures.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+GUARD = ROOT / "tests" / "network_guard"
+PRIVATE = ("REDRAFT_CONFIG", "OPENAI_API_KEY", "HF_TOKEN", "FORCE_COLOR", "NO_COLOR", "CLICOLOR_FORCE")
+
+
+def _raise_the_wall() -> None:
+    """Here and in every Python that a test starts. Importing the guard is what switches it on."""
+    spec = importlib.util.spec_from_file_location("network_guard", GUARD / "sitecustomize.py")
+    assert spec
+    assert spec.loader
+    spec.loader.exec_module(importlib.util.module_from_spec(spec))
+    inherited = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(GUARD), *([inherited] if inherited else [])])
+    for name in PRIVATE:
+        os.environ.pop(name, None)
+
+
+_raise_the_wall()
+
+
+def _lacking(reason: str, requirement: str) -> NoReturn:
+    if os.environ.get(requirement) == "1":
+        pytest.fail(f"{reason} ({requirement}=1, so this is a failure and not a skip)", pytrace=False)
+    pytest.skip(reason)
+
+
+@pytest.fixture(autouse=True)
+def _own_surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """An empty configuration folder a test, and 80 columns. The model cache stays the user's."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
+    monkeypatch.setenv("COLUMNS", "80")
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder with the real data: `$REDRAFT_SHARED/data`, by default `../shared/data`."""
+    shared = Path(os.environ.get("REDRAFT_SHARED") or ROOT.parent / "shared")
+    if not (shared / "data").is_dir():
+        _lacking(f"no shared data in {shared / 'data'}; set REDRAFT_SHARED", "REDRAFT_REQUIRE_SHARED")
+    return shared / "data"
+
+
+@pytest.fixture(scope="session")
+def default_model() -> Path:
+    """The embedded default model: the cached one, or the file that `$REDRAFT_TEST_MODEL` names."""
+    path = _default_model()
+    if path is None:
+        _lacking("the default model is not here; run: redraft model get default", "REDRAFT_REQUIRE_MODEL")
+    return path
+
+
+def _default_model() -> Path | None:
+    named = os.environ.get("REDRAFT_TEST_MODEL")
+    if named:
+        return Path(named) if Path(named).is_file() else None
+    if not importlib.util.find_spec("redraft.engines.cache"):
+        return None
+    from redraft.engines.cache import cached_default
+
+    return cached_default()
