@@ -1,1 +1,57 @@
-"""The command line: one small file a verb. Heavy imports happen inside the verbs."""
+"""The command line: one small file a verb. Heavy imports happen inside the verbs.
+
+`redraft --help` imports neither an engine nor pydantic: a test holds that.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Annotated
+
+import typer
+
+from redraft import __version__
+from redraft.cli.shell import Verb, Verbs, close_stdout
+
+app = typer.Typer(
+    name="redraft",
+    cls=Verbs,
+    help="Models that check and rewrite their own answers.",
+    epilog="Exit status: 0 done, 1 checks not passed, 2 usage, 3 engine trouble, 130 interrupted.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"redraft {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit."),
+    ] = False,
+) -> None:
+    pass
+
+
+for _verb in ("ask", "answer", "show", "doctor"):
+    if find_spec(f"redraft.cli.{_verb}"):
+        app.command(_verb, cls=Verb)(getattr(import_module(f"redraft.cli.{_verb}"), _verb))
+if find_spec("redraft.cli.model"):
+    app.add_typer(import_module("redraft.cli.model").app, name="model")
+
+
+def main() -> None:
+    """Runs the command line: what the `redraft` script calls."""
+    try:
+        app(prog_name="redraft")
+    finally:
+        close_stdout()

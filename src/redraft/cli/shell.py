@@ -1,0 +1,70 @@
+"""How every verb behaves in a shell: plain help in groups, errors that teach, honest exit statuses.
+
+Help and messages are plain text: they read the same on a terminal, in a pipe, and in docs/cli.md. What typer
+does itself is not repeated here: usage errors (2, with the nearest flag), Ctrl-C (130), a closed pipe.
+
+Exit statuses: 0 done, 1 checks not passed, 2 usage, 3 engine trouble, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from redraft.errors import RedraftError
+
+if TYPE_CHECKING:
+    from typer._click import Context, HelpFormatter
+
+
+class Verb(TyperCommand):
+    """A command whose help lists its options under their `rich_help_panel`, without the boxes."""
+
+    def format_options(self, ctx: Context, formatter: HelpFormatter) -> None:
+        """Writes arguments, then options, then each further group in the order of its first option."""
+        groups: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": []}
+        for param in self.get_params(ctx):
+            record = param.get_help_record(ctx)
+            usual = "Arguments" if param.param_type_name == "argument" else "Options"
+            if record:
+                groups.setdefault(getattr(param, "rich_help_panel", None) or usual, []).append(record)
+        for title, records in groups.items():
+            if records:
+                with formatter.section(title):
+                    formatter.write_dl(records)
+
+
+class Verbs(TyperGroup):
+    """The commands. An error on purpose becomes a message, a hint and an exit status, and no traceback."""
+
+    def invoke(self, ctx: Context) -> Any:
+        """Runs the verb; `RedraftError` and a file that cannot be read or written end it quietly."""
+        try:
+            return super().invoke(ctx)
+        except RedraftError as error:
+            tell(error.message, error.hint)
+            raise typer.Exit(error.exit_status) from error
+        except OSError as error:
+            # Those without a file name are faults of ours or closed pipes: for Python and typer to handle.
+            if error.filename is None:
+                raise
+            tell(f"{error.filename}: {error.strerror}.")
+            raise typer.Exit(2) from error
+
+
+def tell(message: str, hint: str | None = None) -> None:
+    """Says on standard error what went wrong, and below it what to type next."""
+    lines = [f"redraft: {message}", *(f"  {line}" for line in (hint or "").splitlines())]
+    typer.echo("\n".join(lines), err=True)
+
+
+def close_stdout() -> None:
+    """Flushes standard output, and keeps Python quiet at exit where its reader has gone (`| head`)."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
