@@ -1,0 +1,262 @@
+"""The user's small config file: defaults for flags, keys of servers, prices of models.
+
+It lies at `~/.config/redraft/config.toml` (`$XDG_CONFIG_HOME` moves it, `$REDRAFT_CONFIG` names another
+file), and need not exist. It is read and checked here, and no more: which flags take the defaults is known to
+`cli`, and how a key is sent to `engines.remote`.
+
+    [defaults]                       # the names of the flags of `ask` and `answer`
+    model = "http://localhost:8000/v1#qwen"
+    temperature = 0.2
+
+    [keys]                           # one key a host; "env:NAME" takes it from the environment
+    "api.example.com" = "env:EXAMPLE_KEY"
+    "10.0.0.5:8000" = { key = "env:LAB_KEY", plain_http = true }
+
+    [prices."api.example.com#big"]   # USD a million tokens
+    prompt = 1.25
+    completion = 10.0
+    cached = 0.125
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NoReturn
+from urllib.parse import urlsplit
+
+from redraft.errors import UsageError
+
+DEFAULTS: Mapping[str, type | tuple[type, ...]] = MappingProxyType(
+    {
+        "model": str,
+        "critic": str,
+        "mode": str,
+        "system": str,
+        "check": list,
+        "temperature": (int, float),
+        "top_p": (int, float),
+        "max_tokens": int,
+        "seed": int,
+        "min_revisions": int,
+        "max_revisions": int,
+        "ctx": int,
+        "threads": int,
+        "gpu_layers": int,
+        "parallel": int,
+        "quiet": bool,
+    }
+)
+"""What `[defaults]` may set, and of which type: flags of `ask` and `answer`, with `_` for `-`."""
+
+_OPENAI = "api.openai.com"
+_PRICES = ("prompt", "completion", "cached")
+
+
+@dataclass(frozen=True)
+class Key:
+    """The key of a server. Its value is in no `repr`.
+
+    Attributes:
+        value: The secret.
+        source: Where it was found, in words.
+        plain_http: Whether it may be sent unencrypted to another machine.
+    """
+
+    value: str = field(repr=False)
+    source: str
+    plain_http: bool = False
+
+
+@dataclass(frozen=True)
+class KeyEntry:
+    """One line of `[keys]`: `text` is `env:NAME` or the key itself, and in no `repr`."""
+
+    text: str = field(repr=False)
+    plain_http: bool = False
+
+    @property
+    def variable(self) -> str | None:
+        """The environment variable that holds the key, if the entry names one."""
+        return self.text.removeprefix("env:") if self.text.startswith("env:") else None
+
+
+@dataclass(frozen=True)
+class Config:
+    """What the config file says.
+
+    Attributes:
+        path: The file, which may not exist.
+        defaults: Flag name (with `_`) to value.
+        keys: Host, or `host:port`, to its entry.
+        prices: `host#model` to prices in USD a million tokens: `prompt`, `completion`, and perhaps `cached`.
+    """
+
+    path: Path
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    keys: Mapping[str, KeyEntry] = field(default_factory=dict)
+    prices: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+    def key_for(self, url: str) -> Key | None:
+        """The key to send to the server of a URL, or None for a server that gets none.
+
+        The environment comes first (`key_variable`), then `[keys]`; in each, `host:port` before `host`.
+        `OPENAI_API_KEY` goes to api.openai.com over https only, unless `[keys]` names it for another host.
+
+        Raises:
+            UsageError: `[keys]` names an environment variable that is not set.
+        """
+        names = _host_names(url)
+        entry = next((self.keys[name] for name in names if name in self.keys), None)
+        plain_http = entry is not None and entry.plain_http
+        for variable in map(key_variable, names):
+            if value := os.environ.get(variable):
+                return Key(value, variable, plain_http)
+        if entry is not None:
+            return Key(self._value(entry, names[-1]), f"[keys] of {self.path}", plain_http)
+        value = os.environ.get("OPENAI_API_KEY")
+        if value and urlsplit(url).scheme == "https" and names[-1] == _OPENAI:
+            return Key(value, "OPENAI_API_KEY")
+        return None
+
+    def price_for(self, url: str, model: str) -> Mapping[str, float] | None:
+        """The prices of a model on the server of a URL, or None where the file names none."""
+        found = (self.prices.get(f"{name}#{model}") for name in _host_names(url))
+        return next((price for price in found if price is not None), None)
+
+    def _value(self, entry: KeyEntry, host: str) -> str:
+        if entry.variable is None:
+            return entry.text
+        value = os.environ.get(entry.variable)
+        if not value:
+            raise UsageError(
+                f"{self.path}: keys.{host!r} takes the key from ${entry.variable}, which is not set.",
+                hint=f"export {entry.variable}=…",
+            )
+        return value
+
+
+def key_variable(host: str) -> str:
+    """The environment variable with the key of a host: `api.example.com` is `REDRAFT_KEY_API_EXAMPLE_COM`.
+
+    A dash is written as two underscores, so that `a-b.com` and `a.b.com` have keys of their own.
+    """
+    return "REDRAFT_KEY_" + re.sub(r"[^A-Z0-9_]", "_", host.upper().replace("-", "__"))
+
+
+def config_path() -> Path:
+    """Where the config file is looked for."""
+    if named := os.environ.get("REDRAFT_CONFIG"):
+        return Path(named).expanduser()
+    home = os.environ.get("XDG_CONFIG_HOME")
+    return (Path(home) if home else Path("~/.config").expanduser()) / "redraft" / "config.toml"
+
+
+def load_config(path: Path | None = None) -> Config:
+    """Reads the config file; one that does not exist says nothing, unless `$REDRAFT_CONFIG` names it.
+
+    Args:
+        path: Another file than `config_path()`.
+
+    Raises:
+        UsageError: Not TOML, an unknown name, or a value of the wrong type. The message names file and field.
+    """
+    named = path is not None or "REDRAFT_CONFIG" in os.environ
+    path = path or config_path()
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        if named:
+            raise UsageError(f"there is no config file at {path}.", hint="See docs/engines.md.") from None
+        return Config(path)
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} cannot be read: {error}.") from None
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{path} is not TOML: {error}.", hint='A line reads: name = "text"') from None
+    return _Reader(path).config(document)
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Checks a parsed file, and names file and field in every error."""
+
+    path: Path
+
+    def config(self, document: Mapping[str, Any]) -> Config:
+        self._known(document, ("defaults", "keys", "prices"), "")
+        tables = {name: self._table(document.get(name, {}), name) for name in ("defaults", "keys", "prices")}
+        return Config(
+            path=self.path,
+            defaults=self._defaults(tables["defaults"]),
+            keys={host.lower(): self._key(entry, host) for host, entry in tables["keys"].items()},
+            prices={name: self._price(price, name) for name, price in tables["prices"].items()},
+        )
+
+    def _defaults(self, table: Mapping[str, Any]) -> dict[str, Any]:
+        named = {name.replace("-", "_"): value for name, value in table.items()}
+        self._known(named, DEFAULTS, "defaults.")
+        for name, value in named.items():
+            kind = DEFAULTS[name]
+            if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+                self._fail(f"defaults.{name} is {value!r}, and should be {_in_words(kind)}.")
+        return named
+
+    def _key(self, entry: Any, host: str) -> KeyEntry:
+        where = f'keys."{host}"'
+        if "/" in host:
+            self._fail(f"{where}: a key belongs to a host, without http:// and path.")
+        table = {"key": entry} if isinstance(entry, str) else self._table(entry, where)
+        self._known(table, ("key", "plain_http"), where + ".")
+        text, plain_http = table.get("key"), table.get("plain_http", False)
+        if not isinstance(text, str) or not text.removeprefix("env:").strip():
+            self._fail(f"{where} has no key.", 'Write "env:NAME", or the key itself.')
+        if not isinstance(plain_http, bool):
+            self._fail(f"{where}.plain_http should be true or false.")
+        return KeyEntry(text, plain_http)
+
+    def _price(self, price: Any, name: str) -> Mapping[str, float]:
+        where = f'prices."{name}"'
+        table = self._table(price, where)
+        self._known(table, _PRICES, where + ".")
+        if "#" not in name:
+            self._fail(f"{where} names no model.", f'[prices."{name}#model"]')
+        for field_name, value in table.items():
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0:
+                self._fail(f"{where}.{field_name} is {value!r}, and should be USD a million tokens.")
+        if missing := [each for each in _PRICES[:2] if each not in table]:
+            self._fail(f"{where} lacks {' and '.join(missing)}.")
+        return {field_name: float(value) for field_name, value in table.items()}
+
+    def _table(self, value: Any, where: str) -> Mapping[str, Any]:
+        if not isinstance(value, dict):
+            self._fail(f"{where} should be a table.", f"[{where}]")
+        return value
+
+    def _known(self, names: Iterable[str], known: Iterable[str], prefix: str) -> None:
+        known = list(known)
+        for name in names:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, n=1)
+                guess = f" Did you mean {prefix}{near[0]}?" if near else ""
+                self._fail(f"nothing is called {prefix}{name}.{guess}", "Known: " + ", ".join(known))
+
+    def _fail(self, message: str, hint: str | None = None) -> NoReturn:
+        raise UsageError(f"{self.path}: {message}", hint=hint)
+
+
+def _host_names(url: str) -> list[str]:
+    """What the config may call a server, most exact first: `host:port` where it has a port, `host`."""
+    parts = urlsplit(url)
+    host = (parts.hostname or "").lower()
+    return [f"{host}:{parts.port}", host] if parts.port else [host]
+
+
+def _in_words(kind: type | tuple[type, ...]) -> str:
+    words = {str: "a text", int: "a whole number", bool: "true or false", list: "a list of texts"}
+    return words[kind] if isinstance(kind, type) else "a number"

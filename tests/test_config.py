@@ -1,0 +1,160 @@
+"""The config file: what it says, and what its errors say."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from redraft.config import Config, KeyEntry, config_path, key_variable, load_config
+from redraft.errors import UsageError
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("REDRAFT_KEY_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.delenv("REDRAFT_CONFIG", raising=False)
+
+
+def written(tmp_path: Path, text: str) -> Config:
+    path = tmp_path / "config.toml"
+    path.write_text(text, encoding="utf-8")
+    return load_config(path)
+
+
+def refused(tmp_path: Path, text: str) -> UsageError:
+    with pytest.raises(UsageError) as caught:
+        written(tmp_path, text)
+    assert str(tmp_path / "config.toml") in caught.value.message
+    return caught.value
+
+
+class TestWhereItLies:
+    def test_under_xdg_config_home(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+        assert config_path() == tmp_path / "redraft" / "config.toml"
+        assert load_config() == Config(config_path())  # not there: says nothing
+
+    def test_redraft_config_overrides_and_must_exist(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        path = tmp_path / "mine.toml"
+        monkeypatch.setenv("REDRAFT_CONFIG", str(path))
+        with pytest.raises(UsageError, match="there is no config file at"):
+            load_config()
+        path.write_text("[defaults]\nseed = 3\n", encoding="utf-8")
+        assert load_config().defaults == {"seed": 3}
+
+
+class TestTables:
+    def test_all_three(self, tmp_path: Path) -> None:
+        config = written(
+            tmp_path,
+            """
+            [defaults]
+            model = "http://localhost:8000/v1#qwen"
+            max-tokens = 100
+            temperature = 1
+            check = ["words<=50"]
+            [keys]
+            "API.example.com" = "env:EXAMPLE_KEY"
+            "10.0.0.5:8000" = { key = "abc", plain_http = true }
+            [prices."api.example.com#big"]
+            prompt = 1
+            completion = 10.0
+            """,
+        )
+        assert config.defaults == {
+            "model": "http://localhost:8000/v1#qwen",
+            "max_tokens": 100,
+            "temperature": 1,
+            "check": ["words<=50"],
+        }
+        assert config.keys == {
+            "api.example.com": KeyEntry("env:EXAMPLE_KEY"),
+            "10.0.0.5:8000": KeyEntry("abc", plain_http=True),
+        }
+        assert config.price_for("https://api.example.com/v1", "big") == {"prompt": 1.0, "completion": 10.0}
+        assert config.price_for("https://api.example.com/v1", "small") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[defaults\n", "config.toml is not TOML: "),
+        ("[default]\n", "nothing is called default. Did you mean defaults?"),
+        ("[defaults]\ntemprature = 1\n", "defaults.temprature. Did you mean defaults.temperature?"),
+        ("[defaults]\nseed = true\n", "defaults.seed is True, and should be a whole number."),
+        ("[defaults]\ntemperature = 'hot'\n", "defaults.temperature is 'hot', and should be a number."),
+        ("defaults = 3\n", "defaults should be a table."),
+        ("[keys]\n'http://a.b/v1' = 'x'\n", "a key belongs to a host, without http:// and path."),
+        ("[keys]\n'a.b' = 'env:'\n", 'keys."a.b" has no key.'),
+        ("[keys]\n'a.b' = {key = 'x', plain_http = 1}\n", 'keys."a.b".plain_http should be true or false.'),
+        ("[prices.'a.b']\nprompt = 1\ncompletion = 1\n", 'prices."a.b" names no model.'),
+        ("[prices.'a.b#m']\nprompt = 1\n", 'prices."a.b#m" lacks completion.'),
+        ("[prices.'a.b#m']\nprompt = -1\ncompletion = 1\n", "should be USD a million tokens."),
+    ],
+)  # fmt: skip
+def test_errors_name_file_and_field(tmp_path: Path, text: str, message: str) -> None:
+    assert message in refused(tmp_path, text).message
+
+
+def test_an_error_of_syntax_names_the_line(tmp_path: Path) -> None:
+    assert "line 2" in refused(tmp_path, "[defaults]\nseed = \n").message
+
+
+class TestKeys:
+    URL = "https://api.example.com/v1"
+
+    def test_the_environment_comes_before_the_file(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        config = written(tmp_path, "[keys]\n'api.example.com' = 'from-file'\n")
+        key = config.key_for(self.URL)
+        assert key is not None
+        assert key.value == "from-file"
+        monkeypatch.setenv("REDRAFT_KEY_API_EXAMPLE_COM", "from-environment")
+        key = config.key_for(self.URL)
+        assert key is not None
+        assert (key.value, key.source) == ("from-environment", "REDRAFT_KEY_API_EXAMPLE_COM")
+
+    def test_a_port_has_a_key_of_its_own(self, tmp_path: Path) -> None:
+        config = written(tmp_path, "[keys]\nlocalhost = 'any'\n'localhost:8000' = 'one'\n")
+        values = [config.key_for(f"http://localhost:{port}/v1") for port in (8000, 9000)]
+        assert [value and value.value for value in values] == ["one", "any"]
+
+    def test_from_a_variable_that_is_not_set(self, tmp_path: Path) -> None:
+        config = written(tmp_path, "[keys]\n'api.example.com' = 'env:NOT_SET_HERE'\n")
+        with pytest.raises(UsageError, match=r"from \$NOT_SET_HERE, which is not set") as caught:
+            config.key_for(self.URL)
+        assert caught.value.hint == "export NOT_SET_HERE=…"
+
+    def test_openai_key_goes_to_openai_alone(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        monkeypatch.setenv("OPENAI_API_KEY", "sk-open")
+        config = Config(tmp_path / "none")
+        key = config.key_for("https://api.openai.com/v1")
+        assert key is not None
+        assert key.value == "sk-open"
+        for url in (
+            "http://api.openai.com/v1",
+            "https://api.openai.com.evil.example/v1",
+            "https://openai.com/v1",
+            "http://localhost:8000/v1",
+        ):
+            assert config.key_for(url) is None
+        told = written(tmp_path, "[keys]\n'localhost:8000' = 'env:OPENAI_API_KEY'\n")
+        key = told.key_for("http://localhost:8000/v1")
+        assert key is not None
+        assert key.value == "sk-open"
+
+    def test_similar_hosts_have_different_variables(self) -> None:
+        assert key_variable("a-b.com") == "REDRAFT_KEY_A__B_COM"
+        assert key_variable("a.b.com") == "REDRAFT_KEY_A_B_COM"
+        assert key_variable("localhost:8000") == "REDRAFT_KEY_LOCALHOST_8000"
+
+    def test_no_repr_shows_a_key(self, tmp_path: Path) -> None:
+        config = written(tmp_path, "[keys]\n'api.example.com' = 'sk-secret'\n")
+        assert "sk-secret" not in repr(config) + repr(config.key_for(self.URL))
