@@ -1,0 +1,239 @@
+"""llama.cpp models: a GGUF file, with or without LoRA adapters, run in a process of its own.
+
+Prompts always go to llama.cpp as token ids, so a text can never smuggle in a control token: `<|im_end|>`
+typed by a user stays ten characters. Steps of a chain find what is already computed again by their common
+prefix. Sampling settings that a model file brings along are not used: temperature and top_p are the caller's,
+and nothing else is applied.
+
+How the process is run and spoken to is not known here (`llamacpp_client`, `llamacpp_child`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+from redraft.chain import Finish
+from redraft.engines.base import Delta, EngineInfo, Message, PromptText, Sampling, Tokens
+from redraft.engines.llamacpp_client import Child, Refusal
+from redraft.errors import ContextError, EngineError, ModelError
+from redraft.weights.gguf import GGUFHeader, read_header
+
+DEFAULT_CONTEXT = 4096
+"""Tokens a chain may fill unless told: SelFee's chains were made with 4,096 (reference/selfee.md)."""
+
+NATIVE_FORMAT = "selfee-1"
+
+
+class LlamaCppEngine:
+    """A GGUF model behind the engine protocol. Make one with `start`."""
+
+    def __init__(self, info: EngineInfo, context: int, child: Child) -> None:
+        self._info = info
+        self._context = context
+        self._child = child
+
+    @classmethod
+    async def start(
+        cls,
+        model: Path,
+        adapters: Sequence[Path] = (),
+        *,
+        context: int | None = None,
+        parallel: int = 1,
+        threads: int | None = None,
+        gpu_layers: int | None = None,
+        speculate: bool | None = None,
+    ) -> LlamaCppEngine:
+        """Loads a model in a new process.
+
+        Args:
+            model: The GGUF file.
+            adapters: GGUF files of LoRA adapters, all applied.
+            context: Tokens that one chain may fill; 4,096 or the model's own length, whichever is less.
+            parallel: How many streams run at once. More wait their turn.
+            threads: Threads that compute; None leaves it to llama.cpp.
+            gpu_layers: Layers to put on the GPU; None leaves it to llama.cpp.
+            speculate: Try n-grams of the text so far as drafts; None does so where it helps.
+
+        Raises:
+            ModelError: A file is missing, damaged, or the adapter is for another model.
+            MissingExtra: xllamacpp is not installed.
+            EngineCrash: The process died while loading.
+        """
+        headers = await asyncio.to_thread(lambda: [read_header(path) for path in (model, *adapters)])
+        context = context or min(DEFAULT_CONTEXT, _trained_context(headers[0]))
+        child = await Child.start(
+            {
+                "model": str(model),
+                "adapters": [str(path) for path in adapters],
+                "context": context,
+                "parallel": parallel,
+                "threads": threads,
+                "gpu_layers": gpu_layers,
+                "speculate": parallel == 1 if speculate is None else speculate,
+                "key": "",
+            }
+        )
+        native = any(header.text("redraft.format") == NATIVE_FORMAT for header in headers)
+        name = headers[0].text("general.name") or model.stem
+        info = EngineInfo(name, "llamacpp", context=context, token_ids=True, native=native)
+        return cls(info, context, child)
+
+    @property
+    def info(self) -> EngineInfo:
+        """What this engine is and can do."""
+        return self._info
+
+    async def encode(self, text: str, *, special: bool = False) -> Tokens:
+        """Token ids of a text. Control tokens that are written out in it stay text."""
+        return await self._tokenize(text, start=special, control=False)
+
+    async def decode(self, tokens: Sequence[int]) -> str:
+        """The text of token ids; control tokens are written out."""
+        reply = await self._post("/detokenize", {"tokens": list(tokens)})
+        return str(reply["content"])
+
+    async def stream(
+        self, prompt: PromptText, sampling: Sampling, stop: Sequence[str] = ()
+    ) -> AsyncGenerator[Delta, None]:
+        """Continues a text or token ids. Closing the generator frees the slot.
+
+        Raises:
+            ContextError: The prompt leaves no room for an answer.
+            EngineCrash: The process died.
+        """
+        tokens = await self.encode(prompt, special=True) if isinstance(prompt, str) else prompt
+        async with aclosing(self._complete(tokens, sampling, stop)) as deltas:
+            async for delta in deltas:
+                yield delta
+
+    async def chat(
+        self, messages: Sequence[Message], sampling: Sampling, stop: Sequence[str] = ()
+    ) -> AsyncGenerator[Delta, None]:
+        """Answers messages with the template of the model file. Same deltas as `stream`."""
+        tokens = await self._chat_tokens(messages)
+        async with aclosing(self._complete(tokens, sampling, stop)) as deltas:
+            async for delta in deltas:
+                yield delta
+
+    async def aclose(self) -> None:
+        """Ends the process. Closing twice does no harm."""
+        await self._child.aclose()
+
+    async def _complete(
+        self, prompt: Tokens, sampling: Sampling, stop: Sequence[str]
+    ) -> AsyncGenerator[Delta, None]:
+        room = self._context - len(prompt)
+        if room <= 0:
+            raise ContextError(len(prompt), self._context)
+        request = _request(prompt, sampling, stop, room)
+        limit: Finish = "max_tokens" if sampling.max_tokens <= room else "context"
+        counted = 0
+        held: list[int] = []
+        try:
+            async with aclosing(self._child.events("/completion", request)) as events:
+                async for event in events:
+                    if event["stop"]:
+                        yield _last(event, limit)
+                        return
+                    text, tokens = event["content"], event["tokens"]
+                    missing = event["tokens_predicted"] - counted - len(tokens)
+                    counted = event["tokens_predicted"]
+                    if missing > 0:
+                        tokens = await self._tokens_of(text, held)
+                    held = [] if text else held + tokens
+                    yield Delta(text=text, tokens=tuple(tokens))
+        except Refusal as refusal:
+            raise self._refused(refusal) from None
+        raise EngineError(f"{self._info.name}: the stream ended without its last event.", hint="Try again.")
+
+    async def _tokens_of(self, text: str, held: Sequence[int]) -> list[int]:
+        """Ids of a delta's text whose first tokens, `held`, came ahead of it.
+
+        llama.cpp does not list the tokens of a character before it is complete (a three-token
+        character has the last alone), though it counts them.
+        """
+        before = await self.decode(held) if held else ""
+        return list(await self.encode(text.removeprefix(before)))
+
+    async def _chat_tokens(self, messages: Sequence[Message]) -> Tokens:
+        """The prompt of messages: what the template writes may be control tokens, what they say may not."""
+        contents = "\n".join(message["content"] for message in messages)
+        as_text = await self._tokenize(contents, start=False, control=False)
+        if await self._tokenize(contents, start=False, control=True) == as_text:
+            return await self._tokenize(await self._render(messages), start=True, control=True)
+        return await self._pieced(messages)
+
+    async def _pieced(self, messages: Sequence[Message]) -> Tokens:
+        """As the template writes it around marks, with each message in its mark's place, as plain text."""
+        mark = secrets.token_hex(8)
+        marked: list[Message] = [
+            {"role": message["role"], "content": f"{mark}{number}."}
+            for number, message in enumerate(messages)
+        ]
+        first, *rest = (await self._render(marked)).split(mark)
+        tokens = list(await self._tokenize(first, start=True, control=True))
+        for piece in rest:
+            number, _, after = piece.partition(".")
+            tokens += await self._tokenize(messages[int(number)]["content"], start=False, control=False)
+            tokens += await self._tokenize(after, start=False, control=True)
+        return tuple(tokens)
+
+    async def _render(self, messages: Sequence[Message]) -> str:
+        reply = await self._post("/apply-template", {"messages": list(messages)})
+        return str(reply["prompt"])
+
+    async def _tokenize(self, text: str, *, start: bool, control: bool) -> Tokens:
+        body = {"content": text, "add_special": start, "parse_special": control}
+        return tuple((await self._post("/tokenize", body))["tokens"])
+
+    async def _post(self, path: str, body: dict[str, Any]) -> Any:
+        try:
+            return await self._child.post(path, body)
+        except Refusal as refusal:
+            raise self._refused(refusal) from None
+
+    def _refused(self, refusal: Refusal) -> EngineError:
+        return ModelError(f"{self._info.name}: llama.cpp refused: {refusal} (status {refusal.status}).")
+
+
+def _trained_context(header: GGUFHeader) -> int:
+    """The length that the model was trained on, or the default where the file does not say."""
+    architecture = header.text("general.architecture")
+    return header.number(f"{architecture}.context_length") or DEFAULT_CONTEXT
+
+
+def _request(prompt: Tokens, sampling: Sampling, stop: Sequence[str], room: int) -> dict[str, Any]:
+    """What `/completion` is sent. Naming the samplers keeps all others, and the model's defaults, out."""
+    request: dict[str, Any] = {
+        "prompt": list(prompt),
+        "n_predict": min(sampling.max_tokens, room),
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "samplers": ["temperature", "top_p"] if sampling.top_p < 1 else ["temperature"],
+        "stop": [text for text in stop if text],
+        "stream": True,
+        "return_tokens": True,
+        "cache_prompt": True,
+    }
+    if sampling.seed is not None:
+        request["seed"] = sampling.seed % 2**31
+    return request
+
+
+def _last(event: dict[str, Any], limit: Finish) -> Delta:
+    """The last delta: why it ended, and the counts."""
+    stop_type = event["stop_type"]
+    return Delta(
+        text=event["content"],
+        finish=limit if stop_type == "limit" else "stop",
+        stop_text=event["stopping_word"] if stop_type == "word" else None,
+        prompt_tokens=event["tokens_evaluated"],
+        cached_tokens=event["timings"]["cache_n"],
+        completion_tokens=event["tokens_predicted"],
+    )

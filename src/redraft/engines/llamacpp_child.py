@@ -1,0 +1,115 @@
+"""The process that a llama.cpp model runs in: `python -m redraft.engines.llamacpp_child`.
+
+It reads one JSON object from standard input (see `Settings`), starts xllamacpp's server on 127.0.0.1, and
+writes one line back: `{"address": …}` or `{"error": …}`. It ends when its standard input does, so it cannot
+outlive its parent, however that dies. Ctrl-C is the parent's affair and is ignored here.
+
+A process of its own because a native crash must not take the program down. Nothing but the standard library
+and xllamacpp is imported, so that it starts quickly.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+from typing import IO, Any, TypedDict
+
+# From the n-gram measurements of benchmarks/speculation.py.
+NGRAM_SIZE = 4
+DRAFT_SIZE = 12
+
+
+class Settings(TypedDict):
+    """What the parent sends.
+
+    Attributes:
+        model: Path of the GGUF file.
+        adapters: Paths of LoRA adapters, each applied at scale 1.
+        context: Tokens a chain may fill; `parallel` times as many are set aside.
+        parallel: How many streams run at once; more wait in llama.cpp's own queue.
+        threads: Threads that compute; None leaves it to llama.cpp.
+        gpu_layers: Layers to put on the GPU; None leaves it to llama.cpp.
+        speculate: Whether n-grams of the text so far are tried as drafts.
+        key: The secret that every request has to show.
+    """
+
+    model: str
+    adapters: list[str]
+    context: int
+    parallel: int
+    threads: int | None
+    gpu_layers: int | None
+    speculate: bool
+    key: str
+
+
+def main() -> None:
+    """Starts the server, reports its address, and stays until standard input ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    replies = _claim_stdout()
+    settings: Settings = json.loads(sys.stdin.readline())
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    try:
+        server = _serve(settings)
+        reply = {"address": server.listening_address}
+    except Exception as error:  # noqa: BLE001  (whatever it is, the parent must hear of it)
+        reply = {"error": f"{type(error).__name__}: {error}"}
+    print(json.dumps(reply), file=replies, flush=True)
+    if "address" in reply:
+        threading.Event().wait()
+
+
+def _claim_stdout() -> IO[str]:
+    """The real standard output; whatever native code prints goes to standard error instead."""
+    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return replies
+
+
+def _end_with_parent() -> None:
+    sys.stdin.read()
+    os._exit(0)
+
+
+def _serve(settings: Settings) -> Any:
+    import xllamacpp
+
+    params = xllamacpp.CommonParams()
+    params.model.path = settings["model"]
+    params.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(path, 1.0) for path in settings["adapters"]]
+    params.n_parallel = settings["parallel"]
+    params.n_ctx = settings["context"] * settings["parallel"]
+    params.kv_unified = True
+    _set_machine(params, settings)
+    _set_closed_door(params, settings["key"])
+    if settings["speculate"]:
+        params.speculative.types = [xllamacpp.common_speculative_type.COMMON_SPECULATIVE_TYPE_NGRAM_MAP_K]
+        params.speculative.ngram_map_k.size_n = NGRAM_SIZE
+        params.speculative.ngram_map_k.size_m = DRAFT_SIZE
+    return xllamacpp.Server(params)
+
+
+def _set_machine(params: Any, settings: Settings) -> None:
+    if settings["threads"] is not None:
+        params.cpuparams.n_threads = settings["threads"]
+        params.cpuparams_batch.n_threads = settings["threads"]
+    if settings["gpu_layers"] is not None:
+        params.n_gpu_layers = settings["gpu_layers"]
+
+
+def _set_closed_door(params: Any, key: str) -> None:
+    """Local address, a random port, a secret key, and no page or route that we do not use."""
+    params.hostnames = ["127.0.0.1"]
+    params.port = 0
+    params.api_keys = [key]
+    params.ui = False
+    params.endpoint_slots = False
+    params.cors_origins = ""
+    params.verbosity = 1
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,269 @@
+"""Reads the header of a GGUF file: what it says of itself, and which tensors it holds. Never the tensors.
+
+A GGUF file comes from strangers and llama.cpp's own reader has crashed on crafted ones, so every count,
+length and offset is held against the size of the file before it is used, and anything odd is a `ModelError`.
+The file is mapped, not read: a header that claims a billion strings costs nothing but the error.
+
+Format: the GGUF specification, versions 2 and 3, little endian (ggml, docs/gguf.md). Nothing is written here.
+"""
+
+from __future__ import annotations
+
+import mmap
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import NoReturn
+
+from redraft.errors import ModelError
+
+MAX_STRING = 1 << 24
+MAX_ARRAY_KEPT = 256
+MAX_DIMENSIONS = 4
+DEFAULT_ALIGNMENT = 32
+
+_STRING, _ARRAY = 8, 9
+_SCALARS = {
+    0: "<B",
+    1: "<b",
+    2: "<H",
+    3: "<h",
+    4: "<I",
+    5: "<i",
+    6: "<f",
+    7: "<?",
+    10: "<Q",
+    11: "<q",
+    12: "<d",
+}
+# Bytes of a block, by ggml type and by elements of a block (ggml.h). A type not listed is not measured.
+_BLOCK_BYTES = {
+    1: {0: 4, 1: 2, 24: 1, 25: 2, 26: 4, 27: 8, 28: 8, 30: 2},
+    32: {2: 18, 3: 20, 6: 22, 7: 24, 8: 34, 9: 36, 20: 18, 39: 17},
+    256: {
+        **dict(zip(range(10, 20), (84, 110, 144, 176, 210, 292, 66, 74, 98, 50), strict=True)),
+        21: 110,
+        22: 82,
+        23: 136,
+        29: 56,
+        34: 54,
+        35: 66,
+    },
+}
+_BLOCKS = {kind: (n, size) for n, sizes in _BLOCK_BYTES.items() for kind, size in sizes.items()}
+
+
+@dataclass(frozen=True)
+class LongArray:
+    """An array that was passed over because it is long, such as a vocabulary: its length alone."""
+
+    length: int
+
+
+Value = int | float | bool | str | tuple[int | float | bool | str, ...] | LongArray
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One tensor's entry.
+
+    Attributes:
+        shape: As GGUF orders it: the fastest-moving dimension first.
+        kind: The ggml type number.
+        offset: Bytes from the start of the tensor data.
+        size: Bytes; None where the type is not known here.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    kind: int
+    offset: int
+    size: int | None
+
+
+@dataclass(frozen=True)
+class GGUFHeader:
+    """What a GGUF file says of itself.
+
+    Attributes:
+        metadata: Keys and values; long arrays by their length alone.
+        tensors: By name.
+    """
+
+    version: int
+    metadata: Mapping[str, Value]
+    tensors: Mapping[str, Tensor]
+
+    def text(self, key: str) -> str | None:
+        """A value that is text, or None."""
+        value = self.metadata.get(key)
+        return value if isinstance(value, str) else None
+
+    def number(self, key: str) -> int | None:
+        """A value that is a whole number, or None."""
+        value = self.metadata.get(key)
+        return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def read_header(path: Path) -> GGUFHeader:
+    """Reads and checks the header of a GGUF file.
+
+    Raises:
+        ModelError: The file is missing, unreadable, not GGUF, truncated, or says something that cannot be.
+    """
+    try:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            return _Reader(path, data).header()
+    except FileNotFoundError:
+        raise ModelError(f"there is no model file {path}.", hint="Check the path.") from None
+    except OSError as error:
+        raise ModelError(f"the model file {path} cannot be read: {error.strerror}.") from None
+    except ValueError:
+        raise ModelError(f"the model file {path} is empty.", hint=_AGAIN) from None
+
+
+_AGAIN = "The file is damaged or was not downloaded to its end: get it again."
+
+
+class _Reader:
+    """A position in a mapped file. Every step is checked against the end."""
+
+    def __init__(self, path: Path, data: mmap.mmap) -> None:
+        self.path = path
+        self.data = data
+        self.size = len(data)
+        self.at = 0
+
+    def header(self) -> GGUFHeader:
+        version = self._version()
+        tensor_count, value_count = self._scalar("<Q"), self._scalar("<Q")
+        self._room_for(value_count, 13, "metadata entries")
+        metadata = self._metadata(value_count)
+        self._room_for(tensor_count, 24, "tensors")
+        entries = [self._tensor() for _ in range(tensor_count)]
+        tensors = {tensor.name: tensor for tensor in entries}
+        if len(tensors) < len(entries):
+            self._odd("two tensors have the same name")
+        self._check_extents(entries, metadata.get("general.alignment", DEFAULT_ALIGNMENT))
+        return GGUFHeader(version, metadata, tensors)
+
+    def _version(self) -> int:
+        magic = self.data[:4]
+        if magic != b"GGUF":
+            raise ModelError(
+                f"{self.path} is not a GGUF file: it begins with {magic!r}, not b'GGUF'.",
+                hint="llama.cpp runs GGUF files. A folder of safetensors is named by the folder's path.",
+            )
+        self.at = 4
+        version = int(self._scalar("<I"))
+        if version not in {2, 3}:
+            swapped = version and version % 65536 == 0
+            what = "is big-endian" if swapped else f"has GGUF version {version}"
+            raise ModelError(f"{self.path} {what}; versions 2 and 3, little endian, are read.")
+        return version
+
+    def _metadata(self, count: int) -> dict[str, Value]:
+        metadata: dict[str, Value] = {}
+        for _ in range(count):
+            key = self._string()
+            if key in metadata:
+                self._odd(f"the key {key!r:.80} comes twice")
+            metadata[key] = self._value(self._scalar("<I"))
+        return metadata
+
+    def _value(self, kind: int) -> Value:
+        return self._array() if kind == _ARRAY else self._simple(kind)
+
+    def _simple(self, kind: int) -> int | float | bool | str:
+        if kind == _STRING:
+            return self._string()
+        if kind not in _SCALARS:
+            self._odd(f"a value has the unknown type {kind}")
+        return self._scalar(_SCALARS[kind])
+
+    def _array(self) -> Value:
+        kind, length = self._scalar("<I"), self._scalar("<Q")
+        width = 8 if kind == _STRING else struct.calcsize(_SCALARS.get(kind, "<B"))
+        self._room_for(length, width, "array elements")
+        if length <= MAX_ARRAY_KEPT:
+            return tuple(self._simple(kind) for _ in range(length))
+        if kind == _STRING:
+            self._skip_strings(length)
+        elif kind in _SCALARS:
+            self.at += length * width
+        else:
+            self._odd(f"an array has the unknown type {kind}")
+        return LongArray(length)
+
+    def _skip_strings(self, count: int) -> None:
+        at, size, read = self.at, self.size, struct.Struct("<Q").unpack_from
+        for _ in range(count):
+            if at + 8 > size:
+                self._cut_off()
+            at += 8 + read(self.data, at)[0]
+        self.at = at
+        self._room_for(0, 0, "")
+
+    def _tensor(self) -> Tensor:
+        name = self._string()
+        dimensions = self._scalar("<I")
+        if dimensions > MAX_DIMENSIONS:
+            self._odd(f"the tensor {name!r:.80} has {dimensions} dimensions")
+        shape = tuple(int(self._scalar("<Q")) for _ in range(dimensions))
+        kind, offset = self._scalar("<I"), self._scalar("<Q")
+        return Tensor(name, shape, kind, offset, self._bytes(name, shape, kind))
+
+    def _bytes(self, name: str, shape: tuple[int, ...], kind: int) -> int | None:
+        if kind not in _BLOCKS:
+            return None
+        elements, size = _BLOCKS[kind]
+        if shape and shape[0] % elements:
+            self._odd(f"the tensor {name!r:.80} has rows of {shape[0]}, not a multiple of {elements}")
+        return prod(shape) // elements * size
+
+    def _check_extents(self, tensors: list[Tensor], alignment: Value) -> None:
+        if not isinstance(alignment, int) or alignment <= 0 or alignment % 8:
+            self._odd(f"general.alignment is {alignment!r:.80}")
+        start = -(-self.at // alignment) * alignment
+        for tensor in tensors:
+            if tensor.offset % alignment:
+                self._odd(f"the tensor {tensor.name!r:.80} is not aligned to {alignment} bytes")
+        end = max((start + t.offset + (t.size or 0) for t in tensors), default=0)
+        if end > self.size:
+            raise ModelError(
+                f"{self.path} is truncated: its tensors end at byte {end} and the file has {self.size}.",
+                hint=_AGAIN,
+            )
+
+    def _scalar(self, layout: str) -> int:
+        """One number. (Typed int for the counts and lengths; a float or bool value passes through.)"""
+        try:
+            value: int = struct.unpack_from(layout, self.data, self.at)[0]
+        except struct.error:
+            self._cut_off()
+        self.at += struct.calcsize(layout)
+        return value
+
+    def _string(self) -> str:
+        length = self._scalar("<Q")
+        self._room_for(length, 1, "bytes of text")
+        if length > MAX_STRING:
+            self._odd(f"a text has {length} bytes")
+        raw = self.data[self.at : self.at + length]
+        self.at += length
+        return raw.decode("utf-8", "replace")
+
+    def _room_for(self, count: int, width: int, what: str) -> None:
+        if self.at + count * width > self.size:
+            self._cut_off(f": {count} {what} at byte {self.at}" if what else "")
+
+    def _cut_off(self, where: str = "") -> NoReturn:
+        raise ModelError(
+            f"{self.path} is truncated: its header goes on after the file's {self.size} bytes{where}.",
+            hint=_AGAIN,
+        )
+
+    def _odd(self, what: str) -> NoReturn:
+        raise ModelError(f"{self.path} is not a sound GGUF file: {what} (near byte {self.at}).", hint=_AGAIN)
