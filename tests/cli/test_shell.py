@@ -1,0 +1,138 @@
+"""Errors become a message, a hint and an exit status; help is plain and in groups; pipes may close."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import pytest
+import typer
+from typer.testing import CliRunner, Result
+
+from redraft import __version__
+from redraft.cli import app
+from redraft.cli.shell import Verb, Verbs
+from redraft.errors import CheckError, ContextError, MissingExtra, RedraftError
+
+
+def run(verb: object, *args: str) -> Result:
+    """Runs one function as the verb `do` of an app like redraft's own."""
+    own = typer.Typer(cls=Verbs, rich_markup_mode=None, pretty_exceptions_enable=False)
+    own.callback()(lambda: None)
+    own.command("do", cls=Verb)(verb)  # type: ignore[type-var]
+    return CliRunner().invoke(own, ["do", *args], prog_name="redraft")
+
+
+def raising(error: BaseException) -> object:
+    def do() -> None:
+        raise error
+
+    return do
+
+
+def redraft(*args: str, **kwargs: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(  # type: ignore[call-overload, no-any-return]
+        [sys.executable, "-m", "redraft", *args], capture_output=True, text=True, timeout=60, **kwargs
+    )
+
+
+LANGUAGE = """\
+redraft: language needs the extra 'data', which is not installed.
+  pip install 'redraft[data]'
+"""
+TOO_LONG = """\
+redraft: the prompt has 5000 tokens and the context holds 4096.
+  Shorten the prompt, or ask for a longer context with --ctx 6024.
+"""
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [
+        (RedraftError("it broke."), 1, "redraft: it broke.\n"),
+        (
+            CheckError("it broke.", hint="Mend it.\nTry again."),
+            2,
+            "redraft: it broke.\n  Mend it.\n  Try again.\n",
+        ),
+        (MissingExtra("language", "data"), 2, LANGUAGE),
+        (ContextError(5000, 4096), 3, TOO_LONG),
+    ],
+)
+def test_an_error_is_a_message_a_hint_and_a_status(error: RedraftError, status: int, said: str) -> None:
+    result = run(raising(error))
+    assert (result.exit_code, result.stderr, result.stdout) == (status, said, "")
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "prompts.jsonl"
+    result = run(lambda: path.read_text())
+    assert (result.exit_code, result.stderr) == (2, f"redraft: {path}: No such file or directory.\n")
+
+
+def test_a_fault_of_ours_keeps_its_traceback() -> None:
+    result = run(raising(ZeroDivisionError()))
+    assert isinstance(result.exception, ZeroDivisionError)
+
+
+def test_an_interrupt_ends_with_130_and_no_words() -> None:
+    result = run(raising(KeyboardInterrupt()))
+    assert (result.exit_code, result.output) == (130, "")
+
+
+def do_with_flags(
+    file: Annotated[str, typer.Argument(help="A file.")],
+    seed: Annotated[int, typer.Option(help="A seed.", rich_help_panel="Sampling")] = 0,
+    name: Annotated[str, typer.Option(help="A [name].")] = "x",
+    top_p: Annotated[float, typer.Option(help="A share.", rich_help_panel="Sampling")] = 1.0,
+) -> None:
+    """Does it."""
+
+
+def test_help_is_grouped_and_plain() -> None:
+    text = run(do_with_flags, "--help").output
+    places = [
+        text.index(part) for part in ("Arguments:", "Options:", "A [name].", "Sampling:", "--seed", "--top-p")
+    ]
+    assert places == sorted(places)
+    assert text.isascii()
+
+
+def test_a_mistyped_flag_is_a_usage_error_with_the_nearest() -> None:
+    result = run(do_with_flags, "x", "--sed", "1")
+    assert result.exit_code == 2
+    assert "No such option: --sed (Possible options: --seed)" in result.stderr
+
+
+def test_a_mistyped_verb_is_a_usage_error() -> None:
+    done = redraft("doktor")
+    assert done.returncode == 2
+    assert "No such command 'doktor'" in done.stderr
+
+
+def test_the_version() -> None:
+    assert redraft("--version").stdout == f"redraft {__version__}\n"
+
+
+def test_no_arguments_show_the_help() -> None:
+    done = redraft()
+    assert done.returncode == 2
+    assert "Usage: redraft [OPTIONS] COMMAND" in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("length", [10, 50_000], ids=["written at the end", "written at once"])
+def test_a_reader_that_goes_away_is_no_error(length: int) -> None:
+    code = f"import redraft.cli as cli; cli.app.command('say')(lambda: print('x' * {length})); cli.main()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code, "say"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout
+        assert process.stderr
+        process.stdout.close()
+        assert process.stderr.read() == ""
+
+
+def test_every_verb_of_the_app_groups_its_options() -> None:
+    assert all(command.cls is Verb for command in app.registered_commands)
