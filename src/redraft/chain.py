@@ -99,7 +99,7 @@ class Step(_Record):
     """An answer, with the feedback that it got.
 
     Attributes:
-        finish: Why the step's last text ended; the answer is complete if it is `stop` or has feedback.
+        finish: Why the step's text ended: the answer's, or that of the model's feedback if it was cut.
         echo: The answer only repeats the feedback before it. It never becomes the best one.
     """
 
@@ -111,8 +111,8 @@ class Step(_Record):
 
     @property
     def complete(self) -> bool:
-        """Whether the answer was generated to its end."""
-        return self.feedback is not None or self.finish == "stop"
+        """Whether the answer was generated to its end. A model criticises complete answers only."""
+        return self.finish == "stop" or (self.feedback is not None and self.feedback.by == "model")
 
     @property
     def score(self) -> float | None:

@@ -1,0 +1,134 @@
+"""Runs the loop over an engine and checks: the one place where the loop meets the world.
+
+Each operation becomes a call; what comes back, or what went wrong, is sent into the loop. The time budget and
+cancelling are kept here, because they must also end a call that gives no sign of life.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass, field, replace
+
+from redraft.chain import Chain
+from redraft.engines.base import Delta, Engine, Sampling
+from redraft.errors import EngineError, RedraftError
+from redraft.revise.loop import loop
+from redraft.revise.ops import (
+    Ask,
+    Continue,
+    Encode,
+    Event,
+    Finished,
+    Loop,
+    More,
+    Op,
+    Reply,
+    RunChecks,
+    StepDone,
+    Text,
+)
+from redraft.revise.state import Plan
+from redraft.verify.base import Check
+from redraft.verify.checkset import run_checks
+
+
+class CancelToken:
+    """Lets somebody else end a running chain. It ends with `cancelled`, and keeps what it has."""
+
+    def __init__(self) -> None:
+        self.cancelled = False
+        self._wait: asyncio.Timeout | None = None
+
+    def cancel(self) -> None:
+        """Ends the chain now. Call it in the event loop's own thread."""
+        self.cancelled = True
+        if self._wait is not None:
+            self._wait.reschedule(0)
+
+    def wait_until(self, deadline: float | None) -> asyncio.Timeout:
+        """A time-out that ends at a deadline, at once when cancelled."""
+        self._wait = asyncio.timeout_at(0 if self.cancelled else deadline)
+        return self._wait
+
+
+@dataclass
+class Driver:
+    """What chains run on, one at a time.
+
+    Attributes:
+        critic: Another engine for the critic's calls; None for the writer's own.
+        cancel: Ends the chain early.
+    """
+
+    writer: Engine
+    critic: Engine | None = None
+    checks: Sequence[Check] = ()
+    cancel: CancelToken = field(default_factory=CancelToken)
+    _stream: AsyncGenerator[Delta, None] | None = None
+    _calls: int = 0
+
+    async def run(self, plan: Plan) -> AsyncGenerator[Event, None]:
+        """Makes one chain; yields its events, the last of them `Finished`.
+
+        Raises:
+            RedraftError: The engine or a check failed. Its `chain` holds what was generated until then.
+        """
+        seconds = plan.budget.seconds
+        deadline = None if seconds is None else asyncio.get_running_loop().time() + seconds
+        steps = loop(plan)
+        try:
+            said = next(steps)
+            while True:
+                if isinstance(said, Text | StepDone | Finished):
+                    yield said
+                    said = steps.send(None)
+                else:
+                    said = await self._answer(steps, said, plan, deadline)
+        except StopIteration:
+            return
+        finally:
+            steps.close()
+            await self._close()
+
+    async def _answer(self, steps: Loop[Chain], op: Op, plan: Plan, deadline: float | None) -> Op | Event:
+        """Does an operation and gives the loop what came of it; gives what the loop says next."""
+        try:
+            async with self.cancel.wait_until(deadline):
+                reply = await self._do(op, plan)
+        except TimeoutError:
+            reply = Delta(finish="cancelled") if isinstance(op, Continue | Ask | More) else ()
+        except RedraftError as error:
+            return steps.throw(error)
+        return steps.send(reply)
+
+    async def _do(self, op: Op, plan: Plan) -> Reply:
+        if isinstance(op, More):
+            return await self._more()
+        await self._close()
+        if isinstance(op, RunChecks):
+            return await run_checks(self.checks, op.answer, plan.prompt)
+        if isinstance(op, Encode):
+            return await self.writer.encode(op.text, special=op.special)
+        self._stream = self._open(op, plan.sampling)
+        return await self._more()
+
+    def _open(self, op: Continue | Ask, sampling: Sampling) -> AsyncGenerator[Delta, None]:
+        seed = None if sampling.seed is None else sampling.seed + self._calls
+        sampling = replace(sampling, max_tokens=op.max_tokens, seed=seed)
+        self._calls += 1
+        if isinstance(op, Continue):
+            return self.writer.stream(op.prompt, sampling, op.stop)
+        engine = self.critic if op.who == "critic" and self.critic is not None else self.writer
+        return engine.chat(op.messages, sampling)
+
+    async def _more(self) -> Delta:
+        delta = await anext(self._stream, None) if self._stream is not None else None
+        if delta is None:
+            raise EngineError(f"the engine {self.writer.info.name!r} ended a reply without saying why.")
+        return delta
+
+    async def _close(self) -> None:
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            await stream.aclose()

@@ -1,0 +1,34 @@
+"""The loop: draft, criticise, revise, until a reason to stop. A generator without I/O.
+
+It yields operations and events (`ops`) and is sent what came back. It never waits, reads no clock but the one it is
+given, and touches no network: a test drives it by hand. `driver` runs it over an engine and checks.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from redraft.chain import Chain
+from redraft.errors import RedraftError
+from redraft.revise import native, prompted
+from redraft.revise.ops import Finished, Loop
+from redraft.revise.state import Plan, State
+
+
+def loop(plan: Plan, clock: Callable[[], float] = time.monotonic) -> Loop[Chain]:
+    """Makes one chain.
+
+    Raises:
+        RedraftError: What an operation raised. Its `chain` holds everything that was generated until then.
+    """
+    state = State(plan, clock)
+    run = native.run if plan.mode == "native" else prompted.run
+    try:
+        stop = yield from run(state)
+    except RedraftError as error:
+        error.chain = state.chain("error")
+        raise
+    chain = state.chain(stop)
+    yield Finished(chain)
+    return chain

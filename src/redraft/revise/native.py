@@ -1,0 +1,289 @@
+"""Revising with a model that was trained on chains: one stream continues the SelFee text.
+
+The loop reads the text as it comes. *Autonomous*: the model decides when to stop. *Enforced*: while fewer than
+`min_revisions` are made, a phrase that ends the chain is cut at its token boundary, `Revision is needed` stands in
+its place, and the model goes on; if it just stops, the next heading is written for it. Checks, or another critic,
+write the feedback where there are any.
+
+Only generated text is searched, never the prompt, and a stop string counts only in the section that it is meant
+for: an answer may quote it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from redraft.chain import CheckResult, Feedback, Finish, Step, Stop, Usage
+from redraft.engines.base import Delta
+from redraft.formats.selfee import (
+    DONE_PHRASES,
+    REVISE_PHRASE,
+    Parser,
+    Piece,
+    feedback_heading,
+    render_prompt,
+    revision_heading,
+    verdict_of,
+)
+from redraft.revise import prompts
+from redraft.revise.ops import Ask, Continue, Loop, More, StepDone, Text, encode, receive, run_checks
+from redraft.revise.say import say
+from redraft.revise.state import State, all_passed, use_of
+from redraft.revise.written import Written
+from redraft.verify.echo import echoes
+
+
+@dataclass
+class Stream:
+    """The text of one chain, read as it is written.
+
+    Attributes:
+        usage: What each step cost, by index.
+        results: What checks found in an answer, by index.
+        external: Steps whose feedback was written by checks or a critic and not by the model.
+        announced: How many steps were announced as complete.
+    """
+
+    state: State
+    written: Written
+    parser: Parser = field(default_factory=Parser)
+    usage: dict[int, Usage] = field(default_factory=dict)
+    results: dict[int, tuple[CheckResult, ...]] = field(default_factory=dict)
+    announced: int = 0
+
+    @property
+    def index(self) -> int:
+        """Number of the answer that is being written or judged."""
+        return self.parser.index
+
+    @property
+    def judged(self) -> bool:
+        """Whether checks or another critic write the feedback."""
+        return bool(self.state.plan.checks) or self.state.plan.critic
+
+    def pay(self, usage: Usage, index: int) -> None:
+        """Books a usage on the chain and on a step."""
+        self.usage[index] = self.usage.get(index, Usage()) + self.state.pay(usage)
+
+    def stops(self) -> tuple[str, ...]:
+        """The heading that must not be passed, and while a revision is enforced the phrases that end a chain."""
+        last = self.index if self.judged and self.parser.kind == "answer" else self.state.plan.max_revisions
+        heading = feedback_heading(last + 1).strip()
+        return (heading, *DONE_PHRASES) if self.state.forced(self.index) else (heading,)
+
+    def read(self, text: str) -> Loop[None]:
+        """Reads text that was generated or forced, and tells of what is certain."""
+        yield from self._tell(self.parser.feed(text))
+
+    def close(self, finish: Finish) -> Loop[None]:
+        """Reads what was held back, and tells of the last step. `finish` is how that one ended."""
+        yield from self._tell(self.parser.close())
+        self.keep(finish)
+        yield from self._announce(len(self.state.steps))
+
+    def force(self, text: str, *, tell: bool = True) -> Loop[None]:
+        """Writes what the model did not."""
+        yield from self.written.force(text)
+        if tell:
+            yield from self.read(text)
+        else:
+            self.parser.feed(text)
+
+    def keep(self, finish: Finish) -> None:
+        """Puts what was read so far into the state. `finish` is that of the last step."""
+        steps = list(self.parser.steps())
+        if len(steps) > 1 and not steps[-1].answer and finish != "stop":
+            steps.pop()
+        for number, step in enumerate(steps):
+            last = number == len(steps) - 1
+            steps[number] = self._dress(number, step, steps, finish if last else "stop")
+        self.state.steps = steps
+
+    def _dress(self, number: int, step: Step, steps: list[Step], finish: Finish) -> Step:
+        """A parsed step with its cost, what checks found, and whether it is an echo."""
+        before = steps[number - 1].feedback if number else None
+        echo = before is not None and echoes(step.answer, before.text)
+        return step.model_copy(
+            update={
+                "feedback": self._feedback(number, step),
+                "usage": self.usage.get(number, Usage()),
+                "finish": finish,
+                "echo": echo,
+            }
+        )
+
+    def _feedback(self, number: int, step: Step) -> Feedback | None:
+        results = self.results.get(number, ())
+        if not results:
+            return step.feedback
+        text = step.feedback.text if step.feedback else ""
+        verdict = step.feedback.verdict if step.feedback else "accept" if all_passed(results) else "revise"
+        return Feedback(text=text, verdict=verdict, by="checks", checks=results)
+
+    def _tell(self, pieces: Iterable[Piece]) -> Loop[None]:
+        for piece in pieces:
+            yield from self._announce(piece.index)
+            yield Text(piece.kind, piece.index, piece.text)
+
+    def _announce(self, until: int) -> Loop[None]:
+        if self.announced < until:
+            self.keep("stop")
+        while self.announced < min(until, len(self.state.steps)):
+            yield StepDone(self.announced, self.state.steps[self.announced])
+            self.announced += 1
+
+
+def run(state: State) -> Loop[Stop]:
+    """Lets the model write its chain. Gives the reason why it ended."""
+    text = render_prompt(state.plan.asked)
+    prompt = (yield from encode(text, special=True)) if state.plan.info.token_ids else text
+    stream = Stream(state, Written(prompt))
+    try:
+        stop, finish = yield from _write(stream)
+    except Exception:
+        stream.parser.close()
+        stream.keep("error")
+        raise
+    yield from stream.close(finish)
+    return stop
+
+
+def _write(stream: Stream) -> Loop[tuple[Stop, Finish]]:
+    """Request after request, until there is a reason to stop; and how the last text ended."""
+    while True:
+        last = yield from _request(stream)
+        if not isinstance(last, Delta):
+            return last, ("stop" if last == "unchanged" else "cancelled")
+        finish = last.finish or "stop"
+        stop = stream.state.stop_of(finish) or (yield from _go_on(stream, last))
+        if stop is not None:
+            return stop, finish
+        if stream.state.spent():
+            return "budget", "max_tokens"
+        if stream.state.room() <= 0:
+            return "max_tokens", "max_tokens"
+
+
+def _request(stream: Stream) -> Loop[Delta | Stop]:
+    """Continues the text until the engine stops, or until what was read ends the chain."""
+    state, begun, first, counted = stream.state, stream.state.clock(), stream.index, 0
+    delta, place = Delta(), (stream.parser.kind, stream.index)
+    try:
+        delta = yield from receive(Continue(stream.written.as_prompt(), state.room(), stream.stops()))
+        while True:
+            stream.written.add(delta)
+            counted += len(delta.tokens) or bool(delta.text)
+            yield from stream.read(delta.text)
+            if delta.finish:
+                return delta
+            if (stream.parser.kind, stream.index) != place or stream.parser.malformed:
+                place = (stream.parser.kind, stream.index)
+                if stop := _seen(stream):
+                    return stop
+            delta = yield from receive(More())
+    finally:
+        stream.pay(use_of(delta, counted, state.clock() - begun), first)
+
+
+def _seen(stream: Stream) -> Stop | None:
+    """Why the chain ends at this place of the text, although the model would go on."""
+    if stream.parser.malformed:
+        return "malformed"
+    steps = stream.parser.steps()
+    before = steps[stream.index - 1] if stream.index else None
+    if before is None or stream.state.forced(stream.index - 1):
+        return None
+    if stream.parser.kind == "answer":
+        accepted = before.feedback is not None and before.feedback.verdict == "accept"
+        return "accepted" if accepted and stream.index - 1 not in stream.results else None
+    return "unchanged" if before.answer == steps[-1].answer else None
+
+
+def _go_on(stream: Stream, last: Delta) -> Loop[Stop | None]:
+    """The model has stopped, at a stop string or by itself: forces what comes next, or gives a reason to end."""
+    if stream.parser.kind == "answer":
+        return (yield from _after_answer(stream, last.stop_text))
+    return (yield from _after_feedback(stream, last.stop_text))
+
+
+def _after_answer(stream: Stream, stop_text: str | None) -> Loop[Stop | None]:
+    if stop_text in DONE_PHRASES:
+        yield from stream.force(stop_text or "")
+        return None
+    if stream.judged:
+        return (yield from _judge(stream))
+    if stream.index >= stream.state.plan.max_revisions:
+        return "max_revisions"
+    if stream.state.forced(stream.index):
+        yield from stream.force(feedback_heading(stream.index + 1))
+        return None
+    return "ended"
+
+
+def _after_feedback(stream: Stream, stop_text: str | None) -> Loop[Stop | None]:
+    forced = stream.state.forced(stream.index)
+    if stop_text is not None and not (forced and stop_text in DONE_PHRASES):
+        yield from stream.force(stop_text)
+        return None
+    if forced and stop_text is not None:
+        yield from stream.force(REVISE_PHRASE)
+        return None
+    verdict = verdict_of(_feedback_so_far(stream))
+    if forced:
+        phrase = "" if verdict == "revise" else f" {REVISE_PHRASE}."
+        yield from stream.force(phrase + revision_heading(stream.index + 1))
+        return None
+    return "accepted" if verdict == "accept" else "ended"
+
+
+def _judge(stream: Stream) -> Loop[Stop | None]:
+    """An answer is complete: checks, or another critic, write its feedback."""
+    state, index = stream.state, stream.index
+    answer = stream.parser.steps()[-1].answer
+    results = (yield from run_checks(answer)) if state.plan.checks else ()
+    stream.results[index] = results
+    if all_passed(results) and not state.forced(index):
+        return "passed"
+    if index >= state.plan.max_revisions:
+        return "max_revisions"
+    if state.spent():
+        return "budget"
+    if results and not all_passed(results):
+        faults = prompts.complaint(results, cut=False)
+        yield from stream.force(_external(index, faults))
+        return None
+    if state.plan.critic:
+        return (yield from _ask_critic(stream, answer))
+    yield from stream.force(feedback_heading(index + 1))
+    return None
+
+
+def _ask_critic(stream: Stream, answer: str) -> Loop[Stop | None]:
+    """Another model criticises."""
+    state, index = stream.state, stream.index
+    messages = prompts.base_messages(state.plan.asked, state.plan.system)
+    question = (
+        *messages,
+        {"role": "assistant", "content": answer},
+        {"role": "user", "content": prompts.criticise("")},
+    )
+    said = yield from say(state, Ask(question, state.room(), "critic"), "feedback", index)
+    stream.usage[index] = stream.usage.get(index, Usage()) + said.usage
+    verdict = verdict_of(said.text)
+    if verdict == "revise" or state.forced(index):
+        yield from stream.force(_external(index, said.text), tell=False)
+        return None
+    yield from stream.force(feedback_heading(index + 1) + said.text, tell=False)
+    return "accepted" if verdict == "accept" else "ended"
+
+
+def _external(index: int, feedback: str) -> str:
+    """Feedback that the model did not write, with the heading of the revision that it asks for."""
+    phrase = "" if verdict_of(feedback) == "revise" else f" {REVISE_PHRASE}."
+    return f"{feedback_heading(index + 1)}{feedback}{phrase}{revision_heading(index + 1)}"
+
+
+def _feedback_so_far(stream: Stream) -> str:
+    feedback = stream.parser.steps()[-1].feedback
+    return feedback.text if feedback else ""

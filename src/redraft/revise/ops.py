@@ -1,0 +1,119 @@
+"""What the loop says: operations that it wants done, and events for who watches.
+
+The loop is a generator. It yields these values and is sent a `Reply`:
+
+| yielded | sent back |
+|---|---|
+| `Continue`, `Ask` | the first `Delta` of a new stream; a stream that was open is closed |
+| `More` | the next `Delta` of the open stream; the last one has `finish` |
+| `RunChecks` | what each check found, in order |
+| `Encode` | token ids |
+| an event | None |
+
+Anything else than `More` while a stream is open closes it, and closing cancels the work in the engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+from redraft.chain import Chain, CheckResult, Step
+from redraft.engines.base import Delta, Message, PromptText, Tokens
+
+Kind = Literal["answer", "feedback"]
+
+
+@dataclass(frozen=True)
+class Continue:
+    """Continue a raw text with the writer's model."""
+
+    prompt: PromptText
+    max_tokens: int
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Ask:
+    """Ask the writer, or the critic, to answer messages."""
+
+    messages: tuple[Message, ...]
+    max_tokens: int
+    who: Literal["writer", "critic"] = "writer"
+
+
+@dataclass(frozen=True)
+class More:
+    """The next piece of the open stream."""
+
+
+@dataclass(frozen=True)
+class RunChecks:
+    """Judge an answer by the user's checks."""
+
+    answer: str
+
+
+@dataclass(frozen=True)
+class Encode:
+    """Token ids of a text; `special` for the start of a prompt."""
+
+    text: str
+    special: bool = False
+
+
+@dataclass(frozen=True)
+class Text:
+    """Event: a piece of an answer or of feedback. Feedback `index` judges answer `index`."""
+
+    kind: Kind
+    index: int
+    text: str
+
+
+@dataclass(frozen=True)
+class StepDone:
+    """Event: a step is complete: an answer, and the feedback that it got, if any."""
+
+    index: int
+    step: Step
+
+
+@dataclass(frozen=True)
+class Finished:
+    """Event: the chain is complete. Always the last one."""
+
+    chain: Chain
+
+
+Event = Text | StepDone | Finished
+Op = Continue | Ask | More | RunChecks | Encode
+Reply = Delta | tuple[CheckResult, ...] | Tokens | None
+T = TypeVar("T")
+Loop = Generator[Op | Event, Reply, T]
+"""A part of the loop that comes to a T."""
+
+
+def receive(op: Continue | Ask | More) -> Loop[Delta]:
+    """Yields an operation on a stream and is sent a delta."""
+    reply = yield op
+    if not isinstance(reply, Delta):
+        raise TypeError(f"{type(op).__name__} must be sent a Delta, not {type(reply).__name__}")
+    return reply
+
+
+def encode(text: str, *, special: bool = False) -> Loop[Tokens]:
+    """Yields `Encode` and is sent token ids."""
+    reply = yield Encode(text, special)
+    if not isinstance(reply, tuple):
+        raise TypeError(f"Encode must be sent token ids, not {type(reply).__name__}")
+    return tuple(token for token in reply if isinstance(token, int))
+
+
+def run_checks(answer: str) -> Loop[tuple[CheckResult, ...]]:
+    """Yields `RunChecks` and is sent what each check found."""
+    reply = yield RunChecks(answer)
+    if not isinstance(reply, tuple):
+        raise TypeError(f"RunChecks must be sent results, not {type(reply).__name__}")
+    return tuple(result for result in reply if isinstance(result, CheckResult))

@@ -1,0 +1,160 @@
+"""Revising with a chat model that was not trained for it: ask for an answer, a criticism, a revision.
+
+Checks, where there are any, judge first. An answer that passes is left alone; one that fails is revised by the
+checks' own sentences (`verified`), or by those and a criticism of the model's (`prompted` with checks). What a
+criticism has to look like is in `prompts`; when to stop is here.
+"""
+
+from __future__ import annotations
+
+from redraft.chain import CheckResult, Feedback, Stop
+from redraft.engines.base import Message
+from redraft.formats.selfee import verdict_of
+from redraft.revise import prompts
+from redraft.revise.ops import Ask, Loop, StepDone, run_checks
+from redraft.revise.say import say
+from redraft.revise.state import State, all_passed
+from redraft.verify.echo import echoes
+
+
+def run(state: State) -> Loop[Stop]:
+    """Drafts, then criticises and revises until there is a reason to stop."""
+    stop = yield from _write(state, _base(state))
+    while stop is None:
+        stop = yield from _criticise(state)
+        yield StepDone(state.revisions, state.steps[-1])
+        if stop is None:
+            stop = yield from _write(state, _conversation(state, prompts.revise("")))
+            if stop is not None:
+                yield StepDone(state.revisions, state.steps[-1])
+    return stop
+
+
+def _base(state: State) -> tuple[Message, ...]:
+    return prompts.base_messages(state.plan.asked, state.plan.system)
+
+
+def _write(state: State, messages: tuple[Message, ...]) -> Loop[Stop | None]:
+    """Writes the next answer. Gives a reason to stop, or None."""
+    said = yield from say(state, Ask(messages, state.room()), "answer", len(state.steps))
+    before = state.steps[-1].feedback if state.steps else None
+    echo = before is not None and echoes(said.text, before.text)
+    state.begin(said.text, said.finish, said.usage, echo=echo)
+    stop = state.stop_of(said.finish)
+    if stop == "max_tokens" and state.plan.checks and said.text:
+        return None
+    if stop is None and state.unchanged() and state.revisions > state.plan.min_revisions:
+        return "unchanged"
+    return stop
+
+
+def _criticise(state: State) -> Loop[Stop | None]:
+    """Gives the last answer its feedback. Gives a reason to stop, or None if it is to be revised."""
+    step = state.steps[-1]
+    results: tuple[CheckResult, ...] = ()
+    if state.plan.checks and not step.echo:
+        results = yield from run_checks(step.answer)
+    stop = _reason_to_stop(state, results)
+    if stop is not None or step.echo:
+        _note_checks(state, results)
+        return stop
+    if results and not all_passed(results) and state.plan.mode == "verified":
+        _note_checks(state, results)
+        return None
+    return (yield from _ask_critic(state, results))
+
+
+def _reason_to_stop(state: State, results: tuple[CheckResult, ...]) -> Stop | None:
+    """What ends the chain before anybody is asked for a criticism."""
+    cut = state.stop_of(state.steps[-1].finish)
+    if all_passed(results) and not state.forced(state.revisions):
+        return cut or "passed"
+    if state.revisions >= state.plan.max_revisions:
+        return cut or "max_revisions"
+    return "budget" if state.spent() else None
+
+
+def _note_checks(state: State, results: tuple[CheckResult, ...]) -> None:
+    """Feedback by the checks alone, or by the rule that an echo is no answer."""
+    step = state.steps[-1]
+    if step.echo:
+        state.criticised(Feedback(text=prompts.ECHOED, verdict="revise", by="checks"))
+    elif results:
+        good = all_passed(results)
+        text = "" if good else prompts.complaint(results, cut=step.finish == "max_tokens")
+        verdict = "accept" if good else "revise"
+        state.criticised(Feedback(text=text, verdict=verdict, by="checks", checks=results))
+
+
+def _ask_critic(state: State, results: tuple[CheckResult, ...]) -> Loop[Stop | None]:
+    """Asks for a criticism by a model; what checks found goes before it."""
+    failed = bool(results) and not all_passed(results)
+    cut = state.steps[-1].finish == "max_tokens"
+    faults = prompts.complaint(results, cut=cut) if failed or cut else ""
+    messages = _conversation(state, prompts.criticise(faults))
+    ask = Ask(messages, state.room(), "critic" if state.plan.critic else "writer")
+    said = yield from say(state, ask, "feedback", state.revisions)
+    cut_stop = state.stop_of(said.finish)
+    if cut_stop is not None and not said.text:
+        return cut_stop
+    verdict = "revise" if failed or state.forced(state.revisions) else verdict_of(said.text)
+    feedback = Feedback(
+        text=f"{faults}\n\n{said.text}" if faults else said.text,
+        verdict=verdict,
+        by="both" if results else "model",
+        checks=results,
+    )
+    step = state.criticised(feedback, said.usage)
+    if cut_stop is not None and not results:
+        state.steps[-1] = step.model_copy(update={"finish": said.finish})
+    if cut_stop not in (None, "max_tokens"):
+        return cut_stop
+    if verdict == "revise":
+        return "budget" if state.spent() else None
+    return "accepted" if verdict == "accept" else (cut_stop or "ended")
+
+
+def _conversation(state: State, request: str) -> tuple[Message, ...]:
+    """The prompt, the steps that the policy shows, and a request about the last of them.
+
+    A step whose answer only echoed its criticism is not shown: the one before it is.
+    """
+    shown = [step for step in state.steps if not step.echo] or state.steps
+    if state.plan.context_policy == "last":
+        shown = shown[-1:]
+    messages = list(_base(state))
+    for number, step in enumerate(shown, start=1):
+        messages.append({"role": "assistant", "content": step.answer})
+        last = number == len(shown)
+        if step.feedback is not None:
+            messages += _exchange(step.feedback, None if last else prompts.revise(""))
+        if last:
+            messages.append({"role": "user", "content": request})
+    return _merge_turns(messages)
+
+
+def _exchange(feedback: Feedback, request: str | None) -> list[Message]:
+    """How feedback stands in a conversation: the checks' as the user's words, a model's as its own."""
+    turns: list[Message]
+    if feedback.by == "checks":
+        turns = [{"role": "user", "content": f"That answer has these faults:\n{feedback.text}"}]
+    else:
+        turns = [
+            {"role": "user", "content": prompts.criticise("")},
+            {"role": "assistant", "content": feedback.text},
+        ]
+    if request:
+        turns.append({"role": "user", "content": request})
+    return turns
+
+
+def _merge_turns(messages: list[Message]) -> tuple[Message, ...]:
+    """Joins neighbours of one role: many chat templates take strictly alternating turns only."""
+    merged: list[Message] = []
+    for message in messages:
+        if merged and merged[-1]["role"] == message["role"]:
+            joined = f"{merged[-1]['content']}\n\n{message['content']}"
+            merged[-1] = {"role": message["role"], "content": joined}
+        else:
+            merged.append(message)
+    return tuple(merged)

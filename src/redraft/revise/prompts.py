@@ -1,0 +1,55 @@
+"""The words in which a chat model is asked to criticise and to revise. All of them are ours, and all are here.
+
+The verdict is asked for in SelFee's own phrases, so that one reader of verdicts serves trained and prompted models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from redraft.chain import CheckResult, Prompt
+from redraft.engines.base import Message
+
+CRITICISE = (
+    "Now look at that answer as a strict reviewer would. In one to three sentences, name what is wrong, missing or "
+    "unclear in it, and where. Then decide: end with the words 'Revision is needed.' if it should be rewritten, or "
+    "with the words 'Revision is not needed.' if it is good as it stands."
+)
+REVISE = (
+    "Now write the answer again with these faults mended. Keep what was right. Give the new answer alone, without a "
+    "word about the changes."
+)
+ECHOED = "The reply repeats the criticism and does not answer. Revision is needed."
+CUT = "The answer was cut off before its end because it is too long."
+
+
+def base_messages(prompt: Prompt, system: str | None) -> tuple[Message, ...]:
+    """The messages that ask for the first answer. A prompt's own system message goes before `system`."""
+    messages: list[Message] = [
+        {"role": m["role"], "content": str(m.get("content") or "")} for m in prompt.messages or ()
+    ] or [{"role": "user", "content": prompt.text}]
+    if system and messages[0]["role"] != "system":
+        messages.insert(0, {"role": "system", "content": system})
+    return tuple(messages)
+
+
+def complaint(results: Sequence[CheckResult], *, cut: bool) -> str:
+    """The failed checks' sentences as one text: the feedback that checks give."""
+    faults = [result.message for result in results if not result.passed]
+    if cut:
+        faults.append(CUT)
+    return faults[0] if len(faults) == 1 else "\n".join(f"- {fault}" for fault in faults)
+
+
+def criticise(faults: str) -> str:
+    """Asks for a criticism; `faults` are those that checks found already, or empty."""
+    if not faults:
+        return CRITICISE
+    return f"A check of that answer found:\n{faults}\n\n{CRITICISE}"
+
+
+def revise(faults: str) -> str:
+    """Asks for a revision; `faults` are to be named here where no criticism by a model stands before."""
+    if not faults:
+        return REVISE
+    return f"That answer has these faults:\n{faults}\n\n{REVISE}"

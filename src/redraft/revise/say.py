@@ -1,0 +1,50 @@
+"""One text of the writer or the critic, streamed: events for who watches, and the whole for the loop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from redraft.chain import Finish, Usage
+from redraft.engines.base import Delta
+from redraft.errors import ContextError
+from redraft.revise.ops import Ask, Kind, Loop, More, Text, receive
+from redraft.revise.state import State, use_of
+
+
+@dataclass(frozen=True)
+class Said:
+    """A text that was generated, why it ended, and what it cost."""
+
+    text: str
+    finish: Finish
+    usage: Usage
+
+
+def say(state: State, ask: Ask, kind: Kind, index: int) -> Loop[Said]:
+    """Asks, passes on each piece as an event, and books the cost.
+
+    An error in the middle is raised, with the text until then kept as a step where it was an answer. A context
+    that is full once there is an answer is a way to finish, not an error.
+    """
+    begun, pieces, counted = state.clock(), [], 0
+    try:
+        delta = yield from receive(ask)
+        while True:
+            if delta.text:
+                pieces.append(delta.text)
+                yield Text(kind, index, delta.text)
+            counted += len(delta.tokens) or bool(delta.text)
+            if delta.finish:
+                break
+            delta = yield from receive(More())
+    except ContextError:
+        if not state.steps:
+            raise
+        delta = Delta(finish="context")
+    except Exception:
+        usage = state.pay(Usage(completion_tokens=counted, seconds=round(state.clock() - begun, 4)))
+        if kind == "answer" and pieces:
+            state.begin("".join(pieces).strip(), "error", usage)
+        raise
+    usage = state.pay(use_of(delta, counted, state.clock() - begun))
+    return Said("".join(pieces).strip(), delta.finish or "stop", usage)

@@ -1,0 +1,206 @@
+"""A chain under construction: what the loop knows, and the rules that need no model.
+
+Steps so far, what was used, which answer is best, and whether it is time to stop. Nothing that was generated is
+ever dropped: a text that was cut is a step with its `finish`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from redraft.chain import Chain, CheckResult, Feedback, Finish, Prompt, Step, Stop, Usage
+from redraft.engines.base import Delta, EngineInfo, Sampling
+from redraft.revise.budget import Budget, Price
+
+Mode = Literal["native", "prompted", "verified"]
+ContextPolicy = Literal["last", "chain"]
+
+STOP_OF_FINISH: dict[Finish, Stop] = {
+    "max_tokens": "max_tokens",
+    "context": "context",
+    "cancelled": "cancelled",
+    "filtered": "ended",
+    "error": "error",
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be done: everything about a chain that is decided before it begins.
+
+    Attributes:
+        mode: How to revise.
+        min_revisions: Fewer are not accepted.
+        max_revisions: More are not made.
+        context_policy: Whether a critic or writer sees the last step alone, or the whole chain.
+        checks: Names of the checks, in order; the driver holds the checks themselves.
+        critic: Whether another model criticises.
+        demand: A sentence added to the prompt, such as the form of the output.
+    """
+
+    prompt: Prompt
+    info: EngineInfo
+    mode: Mode = "prompted"
+    sampling: Sampling = Sampling()
+    min_revisions: int = 0
+    max_revisions: int = 3
+    context_policy: ContextPolicy = "last"
+    budget: Budget = Budget()
+    price: Price | None = None
+    checks: tuple[str, ...] = ()
+    critic: bool = False
+    system: str | None = None
+    demand: str | None = None
+    id: str = ""
+
+    @property
+    def asked(self) -> Prompt:
+        """The prompt with the demand at its end."""
+        prompt, demand = self.prompt, self.demand
+        if not demand:
+            return prompt
+        if not prompt.messages:
+            return prompt.model_copy(update={"instruction": f"{prompt.instruction}\n\n{demand}"})
+        *before, last = prompt.messages
+        last = {**last, "content": f"{last.get('content') or ''}\n\n{demand}"}
+        return prompt.model_copy(update={"messages": (*before, last)})
+
+
+@dataclass
+class State:
+    """Where a chain stands.
+
+    Attributes:
+        steps: Steps that are begun; the last may lack feedback.
+        usage: Of everything so far.
+        clock: Seconds, from any start; a test may bring its own.
+    """
+
+    plan: Plan
+    clock: Callable[[], float] = time.monotonic
+    steps: list[Step] = field(default_factory=list)
+    usage: Usage = field(default_factory=Usage)
+    started: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.started = self.clock()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the chain began."""
+        return self.clock() - self.started
+
+    @property
+    def revisions(self) -> int:
+        """How many revisions there are so far."""
+        return max(len(self.steps) - 1, 0)
+
+    def forced(self, index: int) -> bool:
+        """Whether answer `index` has to be revised, whatever its feedback says."""
+        return index < self.plan.min_revisions
+
+    def room(self) -> int:
+        """Most tokens that the next call may generate. In native mode, a chain is one text, with one limit."""
+        wanted = self.plan.sampling.max_tokens
+        if self.plan.mode == "native":
+            wanted -= self.usage.completion_tokens
+        left = self.plan.budget.tokens_left(self.usage, self.plan.price)
+        return wanted if left is None else min(wanted, left)
+
+    def spent(self) -> bool:
+        """Whether the budget is used up."""
+        return self.plan.budget.spent(self.usage, self.plan.price, self.seconds)
+
+    def pay(self, usage: Usage) -> Usage:
+        """Books a usage on the chain, with its price, and gives it back priced."""
+        if self.plan.price is not None:
+            usage = usage.model_copy(update={"cost_usd": self.plan.price.cost(usage)})
+        self.usage += usage
+        return usage
+
+    def stop_of(self, finish: Finish) -> Stop | None:
+        """Why the chain ends when a text ends so; None if the text is complete."""
+        if finish in ("max_tokens", "cancelled") and self.spent():
+            return "budget"
+        return STOP_OF_FINISH.get(finish)
+
+    def begin(self, answer: str, finish: Finish, usage: Usage, *, echo: bool = False) -> Step:
+        """Adds a new answer."""
+        self.steps.append(Step(answer=answer, finish=finish, usage=usage, echo=echo))
+        return self.steps[-1]
+
+    def criticised(self, feedback: Feedback, usage: Usage | None = None) -> Step:
+        """Adds feedback to the last answer."""
+        step = self.steps[-1]
+        total = step.usage + usage if usage else step.usage
+        self.steps[-1] = step.model_copy(update={"feedback": feedback, "usage": total})
+        return self.steps[-1]
+
+    def unchanged(self) -> bool:
+        """Whether the last answer equals the one before it."""
+        if len(self.steps) < 2:
+            return False
+        before, after = (" ".join(step.answer.split()) for step in self.steps[-2:])
+        return before == after
+
+    def chain(self, stop: Stop) -> Chain:
+        """The chain as it stands."""
+        plan, sampling = self.plan, self.plan.sampling
+        return Chain(
+            id=plan.id,
+            prompt=plan.prompt,
+            steps=tuple(self.steps),
+            best=best_step(self.steps),
+            stop=stop,
+            model={"name": plan.info.name, "engine": plan.info.engine, "revision_mode": plan.mode},
+            sampling={
+                "temperature": sampling.temperature,
+                "top_p": sampling.top_p,
+                "seed": sampling.seed,
+                "max_tokens": sampling.max_tokens,
+            },
+            usage=self.usage.model_copy(update={"seconds": round(self.seconds, 4)}),
+        )
+
+
+def best_step(steps: list[Step]) -> int | None:
+    """Index of the best answer.
+
+    With checks: one that passes before one that does not, then the higher score, then the earlier. Without: the
+    last complete answer. An echo of the feedback, or an answer that is not complete, is best only if there is
+    nothing else.
+    """
+    if not steps:
+        return None
+    checked = any(step.score is not None for step in steps)
+
+    def rank(index: int) -> tuple[bool, bool, float, int]:
+        step = steps[index]
+        if not checked:
+            return (not step.echo, whole(step), 0.0, index)
+        return (not step.echo, bool(step.passed), step.score or 0.0, -index)
+
+    return max(range(len(steps)), key=rank)
+
+
+def whole(step: Step) -> bool:
+    """Whether the answer itself was generated to its end."""
+    return step.complete and bool(step.answer.strip())
+
+
+def use_of(delta: Delta, counted: int, seconds: float) -> Usage:
+    """The usage of a finished call; `counted` stands in where the engine gives no count."""
+    return Usage(
+        prompt_tokens=delta.prompt_tokens or 0,
+        cached_tokens=delta.cached_tokens or 0,
+        completion_tokens=counted if delta.completion_tokens is None else delta.completion_tokens,
+        seconds=round(seconds, 4),
+    )
+
+
+def all_passed(results: tuple[CheckResult, ...]) -> bool:
+    """Whether there are checks and every one passed."""
+    return bool(results) and all(result.passed for result in results)
