@@ -1,0 +1,202 @@
+"""How an output was made, written beside it as `OUT.run.json`: settings, input, and every session that wrote.
+
+A file is only ever gone on with by the same command with the same settings on the same input, so that all
+of it was made alike. Input may have grown at its end; what was there before must not have changed, because
+lines are often known by their number alone. Speed (`--parallel`, threads) is no part of the settings.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+import socket
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import redraft
+from redraft.errors import OutputError, UsageError
+
+
+@dataclass(frozen=True)
+class Making:
+    """What makes an output what it is.
+
+    Attributes:
+        command: The verb, such as `answer`.
+        config: Everything that decides the results, as JSON values: model, sampling, seed, mode, checks…
+        source: The file that the items come from; None where there is none, or where it is a pipe.
+    """
+
+    command: str
+    config: dict[str, Any] = field(default_factory=dict)
+    source: Path | None = None
+
+
+class RunFile:
+    """The file `OUT.run.json`. One session at a time writes to it: the one that holds the ledger's lock."""
+
+    def __init__(self, output: Path) -> None:
+        self.output = output
+        self.path = output.with_name(output.name + ".run.json")
+        self.record: dict[str, Any] = {}
+
+    def read(self) -> dict[str, Any] | None:
+        """The record, or None where there is none that can be read."""
+        try:
+            record = json.loads(self.path.read_bytes())
+        except (OSError, ValueError):
+            return None
+        return record if isinstance(record, dict) else None
+
+    def holder(self) -> int | None:
+        """The process of the last session, if that session did not end."""
+        sessions = (self.read() or {}).get("sessions") or [{}]
+        last = sessions[-1]
+        return None if "ended" in last else last.get("pid")
+
+    def insist(self, making: Making) -> None:
+        """Sees to it that an output that has results was made in this way.
+
+        Raises:
+            OutputError: It was made in another way, or nothing says how.
+            UsageError: The input cannot be read.
+        """
+        before = self.read()
+        if before is None:
+            raise OutputError(
+                f"{self.output} is not empty, and no {self.path.name} says how it was made.",
+                hint="Write to another file with -o, or move this one away.",
+            )
+        if found := list(_differences(before, making)):
+            raise OutputError(
+                f"{self.output} was made in another way: {'; '.join(found)}.",
+                hint=f"Run it as before to go on, write to another file with -o, or delete {self.output} to "
+                "start over.",
+            )
+
+    def begin(self, making: Making, *, resume: bool) -> None:
+        """Begins a session.
+
+        Args:
+            making: What the session is about to do.
+            resume: The output has results of earlier sessions, which are to be remembered.
+
+        Raises:
+            OutputError: It cannot be written.
+            UsageError: The input cannot be read.
+        """
+        before = self.read() if resume else None
+        self.record = {
+            "command": making.command,
+            "config": _as_json(making.config),
+            "source": fingerprint(making.source),
+            "sessions": [*(before or {}).get("sessions", ()), _session()],
+        }
+        self._write()
+
+    def end(self, **figures: int) -> None:
+        """Ends the session, with figures of what it did."""
+        self.record["sessions"][-1] |= {"ended": _now(), **figures}
+        self._write()
+
+    def _write(self) -> None:
+        aside = self.path.with_name(self.path.name + ".part")
+        try:
+            aside.write_text(json.dumps(self.record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+            aside.replace(self.path)
+        except OSError as error:
+            aside.unlink(missing_ok=True)
+            raise OutputError(
+                f"cannot write {self.path}: {error.strerror}.", hint="Make room, or write elsewhere with -o."
+            ) from None
+
+
+def fingerprint(source: Path | None, length: int | None = None) -> dict[str, Any] | None:
+    """Name, length in bytes and SHA-256 of an input file, or of its first `length` bytes.
+
+    Raises:
+        UsageError: The file cannot be read.
+    """
+    if source is None:
+        return None
+    try:
+        with source.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size if length is None else length
+            digest = hashlib.sha256()
+            for block in _blocks(file, size):
+                digest.update(block)
+    except OSError as error:
+        raise UsageError(f"cannot read {source}: {error.strerror}.", hint="Name a file of prompts.") from None
+    return {"path": str(source), "bytes": size, "sha256": digest.hexdigest()}
+
+
+def _blocks(file: Any, size: int, block: int = 1 << 20) -> Iterator[bytes]:
+    while size > 0 and (data := file.read(min(size, block))):
+        size -= len(data)
+        yield data
+
+
+def _differences(before: dict[str, Any], making: Making) -> Iterator[str]:
+    if before.get("command") != making.command:
+        yield f"by {before.get('command')}, not by {making.command}"
+    old, new = before.get("config") or {}, _as_json(making.config)
+    for name in sorted(old.keys() | new.keys()):
+        if old.get(name) != new.get(name):
+            yield f"{name} was {_brief(old.get(name))} and is {_brief(new.get(name))}"
+    yield from _source_differences(before.get("source"), making.source)
+
+
+def _source_differences(old: dict[str, Any] | None, source: Path | None) -> Iterator[str]:
+    if old is None or source is None:
+        if (old is None) != (source is None):
+            yield f"the input was {old['path'] if old else 'a pipe'} and is {source or 'a pipe'}"
+        return
+    new = fingerprint(source, old["bytes"])
+    if new and new["sha256"] != old["sha256"]:
+        yield f"the input {source} is not what it was (lines may be added at its end, but not changed)"
+
+
+def _brief(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else text[:59] + "…"
+
+
+def _as_json(config: dict[str, Any]) -> dict[str, Any]:
+    """The values as they will be read back, so that a tuple equals the list that it becomes."""
+    record: dict[str, Any] = json.loads(json.dumps(config))
+    return record
+
+
+def _session() -> dict[str, Any]:
+    return {
+        "redraft": redraft.__version__,
+        "commit": commit(),
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "started": _now(),
+    }
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+@functools.cache
+def commit() -> str | None:
+    """The git commit of this redraft, `-dirty` where it is changed; None where it runs from no checkout."""
+    package = Path(__file__).resolve().parents[1]
+    root = package.parents[1]
+    if not (root / ".git").exists() or root / "src" / "redraft" != package:
+        return None
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)  # noqa: S603
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None

@@ -1,0 +1,168 @@
+"""Does each item of a stream once: so many at a time, past what is done, and past what fails.
+
+Items are taken only when there is room to work on them, so memory does not grow with their number. An
+error is a matter of its item (too long a prompt), a doubt (a server that fails: of the item, unless the next
+ones fail too), or the end of the job (a crashed engine, a full disk). Retries are the engine's affair.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+from redraft.errors import (
+    CheckError,
+    ContextError,
+    EngineTimeout,
+    RecordError,
+    RedraftError,
+    ServerError,
+)
+from redraft.jobs.ledger import Ledger
+
+PATIENCE = 3
+"""So many doubtful failures in a row, and at least as many as run at once, end the job."""
+
+_REFUSED = frozenset({400, 413, 422})
+"""HTTP statuses by which a server refuses one request for what is in it."""
+
+_HOPELESS = frozenset({401, 402, 403, 404, 405})
+"""HTTP statuses that every other request would get as well."""
+
+
+class Item(Protocol):
+    """Something to do, known by its id."""
+
+    @property
+    def id(self) -> str:
+        """Names the item in the ledger; no two items of a job have the same."""
+        ...
+
+
+T = TypeVar("T", bound=Item)
+
+
+@dataclass
+class Tally:
+    """What a job came to so far, in items.
+
+    Attributes:
+        skipped: Done before.
+        added: Done now.
+        failed: Failed now, and to be tried again the next time.
+        exit_status: The highest that an item's failure asks for.
+    """
+
+    skipped: int = 0
+    added: int = 0
+    failed: int = 0
+    exit_status: int = 0
+
+
+async def run_jobs(
+    items: Iterable[T],
+    work: Callable[[T], Awaitable[str]],
+    ledger: Ledger,
+    *,
+    parallel: int,
+    on_step: Callable[[Tally], None] = lambda _: None,
+) -> Tally:
+    """Works on every item that the ledger has not got.
+
+    Args:
+        items: What to do, taken one by one as there is room.
+        work: Makes an item's result, one line of JSON.
+        ledger: Where results and failures go.
+        parallel: How many items to work on at once.
+        on_step: Told after each item that was done or failed.
+
+    Raises:
+        RedraftError: What ended the job. Every result until then is in the ledger.
+        RecordError: Two items have one id.
+        asyncio.CancelledError: The job was cancelled. Every result until then is in the ledger.
+    """
+    job = _Job(items, work, ledger, max(parallel, PATIENCE), on_step)
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(parallel):
+                group.create_task(job.worker())
+    except BaseExceptionGroup as several:
+        raise several.exceptions[0] from None
+    return job.tally
+
+
+class _Job(Generic[T]):
+    """The state that the workers of one job share."""
+
+    def __init__(
+        self,
+        items: Iterable[T],
+        work: Callable[[T], Awaitable[str]],
+        ledger: Ledger,
+        patience: int,
+        on_step: Callable[[Tally], None],
+    ) -> None:
+        self.items = iter(items)
+        self.work = work
+        self.ledger = ledger
+        self.patience = patience
+        self.on_step = on_step
+        self.tally = Tally()
+        self.taken: set[str] = set()
+        self.doubts = 0
+
+    async def worker(self) -> None:
+        for item in self.items:
+            self._take(item.id)
+            if item.id in self.ledger.done:
+                self.tally.skipped += 1
+                continue
+            await self._do(item)
+            self.on_step(self.tally)
+
+    def _take(self, item_id: str) -> None:
+        if item_id in self.taken:
+            raise RecordError(f"two items have the id {item_id!r}.", hint="Give each its own id, or none.")
+        self.taken.add(item_id)
+
+    async def _do(self, item: T) -> None:
+        try:
+            line = await self.work(item)
+        except RedraftError as error:
+            self._fail(item.id, error)
+        else:
+            self.ledger.append(item.id, line)
+            self.tally.added += 1
+            self.doubts = 0
+
+    def _fail(self, item_id: str, error: RedraftError) -> None:
+        doubtful = is_doubtful(error)
+        if not doubtful and not is_of_item(error):
+            raise error
+        self.ledger.fail(item_id, error)
+        self.tally.failed += 1
+        self.tally.exit_status = max(self.tally.exit_status, error.exit_status)
+        self.doubts += doubtful
+        if self.doubts >= self.patience:
+            raise error
+
+
+def is_of_item(error: RedraftError) -> bool:
+    """Whether an error says something of its item alone, so that the others may well be done."""
+    return isinstance(error, ContextError) or (isinstance(error, ServerError) and error.status in _REFUSED)
+
+
+def is_doubtful(error: RedraftError) -> bool:
+    """Whether an error may be of its item or of everything: it depends on whether the next ones fail too."""
+    if isinstance(error, ServerError):
+        return error.status not in _REFUSED | _HOPELESS
+    return isinstance(error, (EngineTimeout, CheckError))
+
+
+def derived_seed(seed: int, item_id: str) -> int:
+    """An item's own seed, 31 bits: it depends on the job's seed and the id, not on when the item is done."""
+    digest = hashlib.blake2b(f"{seed}:{item_id}".encode(), digest_size=4).digest()
+    return int.from_bytes(digest) >> 1

@@ -1,0 +1,322 @@
+"""The ledger: whole lines only, one process at a time, one way of making, and nothing lost."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from redraft.chain import Chain, Step
+from redraft.errors import ContextError, OutputError, RecordError
+from redraft.jobs.ledger import Ledger
+from redraft.jobs.making import Making
+
+MAKING = Making("answer", {"model": "m", "seed": 1, "checks": ("words<=5",)})
+
+
+def line(name: str, text: str = "é\u2028") -> str:
+    return json.dumps({"id": name, "text": text}, ensure_ascii=False)
+
+
+def fill(path: Path, names: list[str]) -> None:
+    """A session that does whatever of `names` is not done."""
+    with Ledger(path, MAKING) as ledger:
+        for name in names:
+            if name not in ledger.done:
+                ledger.append(name, line(name))
+
+
+def test_results_are_lines_and_are_known_again(tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    fill(out, ["a", "b"])
+    assert out.read_bytes() == f"{line('a')}\n{line('b')}\n".encode()
+    found: list[bytes] = []
+    with Ledger(out, MAKING, on_found=found.append) as ledger:
+        assert (ledger.done, ledger.found, ledger.torn) == ({"a", "b"}, 2, 0)
+    assert b"".join(found) == out.read_bytes()
+
+
+@given(cut=st.integers(0, 200), junk=st.sampled_from([b"", b"\x00\x00", b'{"id": "c"', b"\n", b"[]\n"]))
+def test_a_file_cut_at_any_byte_is_gone_on_with(cut: int, junk: bytes) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder, "out.jsonl")
+        names = ["a", "b", "c"]
+        fill(out, names)
+        whole = out.read_bytes()
+        mended = whole[:cut] + junk
+        kept = sum(text in mended.splitlines(keepends=True) for text in whole.splitlines(keepends=True))
+        out.write_bytes(mended)
+        fill(out, names)
+        lines = out.read_text().split("\n")
+        assert lines == [line(name) for name in names] + [""]
+        sessions = json.loads(Path(folder, "out.jsonl.run.json").read_text())["sessions"]
+        assert sessions[-1]["added"] == 3 - kept
+
+
+def test_a_torn_line_is_counted_in_bytes(tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    fill(out, ["a"])
+    with out.open("ab") as file:
+        file.write(b'{"id": "b", "te')
+    with Ledger(out, MAKING) as ledger:
+        assert (ledger.torn, ledger.done) == (15, {"a"})
+
+
+def test_a_bad_line_in_the_middle_is_an_error_and_stays(tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    fill(out, ["a"])
+    out.write_text(f"oops\n{line('a')}\n")
+    with pytest.raises(RecordError) as caught:
+        fill(out, ["b"])
+    assert str(caught.value) == (
+        f"{out}:1: not a JSON object.\n"
+        f"  Was it written by redraft? Mend or remove the line, or move {out} away."
+    )
+    out.write_text('{"name": "a"}\n')
+    with pytest.raises(RecordError, match=r":1: id is missing\."):
+        fill(out, ["b"])
+    assert out.read_text() == '{"name": "a"}\n'
+
+
+def test_a_file_of_somebody_else_is_not_touched(tmp_path: Path) -> None:
+    out = tmp_path / "notes.txt"
+    out.write_text("my notes")
+    with pytest.raises(OutputError) as caught:
+        fill(out, ["a"])
+    assert str(caught.value) == (
+        f"{out} is not empty, and no notes.txt.run.json says how it was made.\n"
+        "  Write to another file with -o, or move this one away."
+    )
+    assert out.read_text() == "my notes"
+
+
+def test_the_making_is_beside_the_output(tmp_path: Path) -> None:
+    out, source = tmp_path / "out.jsonl", tmp_path / "in.txt"
+    source.write_text("one\n")
+    for _ in range(2):
+        with Ledger(out, Making("answer", {"seed": 1}, source)) as ledger:
+            ledger.append(str(ledger.found), line(str(ledger.found)))
+    record = json.loads((tmp_path / "out.jsonl.run.json").read_text())
+    first, second = record["sessions"]
+    assert (record["command"], record["config"]) == ("answer", {"seed": 1})
+    assert record["source"]["path"] == str(source)
+    assert (first["done"], first["added"], second["done"], second["added"]) == (1, 1, 2, 1)
+    assert first["pid"] == os.getpid()
+    assert first["redraft"]
+    assert first["started"] <= first["ended"]
+
+
+def test_another_way_of_making_is_refused_with_the_differences(tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    fill(out, ["a"])
+    other = Making("answer", {"model": "m", "seed": 2, "checks": ["words<=5"], "mode": "native"})
+    with pytest.raises(OutputError) as caught:
+        Ledger(out, other)
+    assert str(caught.value) == (
+        f'{out} was made in another way: mode was null and is "native"; seed was 1 and is 2.\n'
+        f"  Run it as before to go on, write to another file with -o, or delete {out} to start over."
+    )
+    with pytest.raises(OutputError, match="by answer, not by generate"):
+        Ledger(out, Making("generate", MAKING.config))
+    out.unlink()
+    with Ledger(out, other) as ledger:
+        assert ledger.done == set()
+
+
+def test_input_may_grow_but_not_change(tmp_path: Path) -> None:
+    out, source = tmp_path / "out.jsonl", tmp_path / "in.txt"
+    making = Making("answer", {}, source)
+    source.write_text("one\ntwo\n")
+    with Ledger(out, making) as ledger:
+        ledger.append("a", line("a"))
+    source.write_text("one\ntwo\nthree\n")
+    with Ledger(out, making):
+        pass
+    source.write_text("one\n2\nthree\n")
+    with pytest.raises(OutputError, match="is not what it was"):
+        Ledger(out, making)
+    with pytest.raises(OutputError, match=r"the input was .*in\.txt and is a pipe"):
+        Ledger(out, Making("answer", {}))
+
+
+def test_two_at_once_are_refused(tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    script = (
+        "import sys\nfrom pathlib import Path\n"
+        "from redraft.jobs.ledger import Ledger\nfrom redraft.jobs.making import Making\n"
+        "with Ledger(Path(sys.argv[1]), Making('answer')):\n"
+        "    print('open', flush=True)\n    sys.stdin.read()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(out)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdout
+        assert holder.stdout.readline() == "open\n"
+        with pytest.raises(OutputError) as caught:
+            Ledger(out, Making("answer"))
+        holder.communicate("")
+    assert str(caught.value) == (
+        f"{out} is being written by another redraft (process {holder.pid}).\n"
+        "  Wait until it is done, or write to another file with -o."
+    )
+    with Ledger(out, Making("answer")):
+        pass
+
+
+def test_a_missing_folder_a_folder_and_a_device(tmp_path: Path) -> None:
+    with pytest.raises(OutputError) as caught:
+        Ledger(tmp_path / "no" / "out.jsonl", MAKING)
+    assert str(caught.value) == (
+        f"cannot write {tmp_path}/no/out.jsonl: No such file or directory.\n"
+        f"  Make the folder first: mkdir -p {tmp_path}/no"
+    )
+    with pytest.raises(OutputError) as caught:
+        Ledger(tmp_path, MAKING)
+    assert str(caught.value) == (
+        f"cannot write {tmp_path}: Is a directory.\n  Name a file, such as {tmp_path}/out.jsonl"
+    )
+    with pytest.raises(OutputError) as caught:
+        Ledger(Path("/dev/full"), MAKING)
+    assert str(caught.value) == (
+        "/dev/full is not a plain file, and a job needs one to go on from.\n  Name one: -o out.jsonl"
+    )
+
+
+def test_a_folder_that_may_not_be_written(tmp_path: Path) -> None:
+    folder = tmp_path / "locked"
+    folder.mkdir(mode=0o555)
+    with _nobody(), pytest.raises(OutputError) as caught:
+        Ledger(folder / "out.jsonl", MAKING)
+    assert str(caught.value) == (
+        f"cannot write {folder}/out.jsonl: Permission denied.\n  Write to another file with -o."
+    )
+
+
+@contextlib.contextmanager
+def _nobody() -> Iterator[None]:
+    """Root may write anywhere, so tests that run as root become somebody else for a moment."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def test_a_limit_on_the_file_leaves_whole_lines(tmp_path: Path) -> None:
+    """RLIMIT_FSIZE cuts a write short in the middle of a line, as a full disk or a quota does."""
+    out = tmp_path / "out.jsonl"
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with Ledger(out, MAKING) as ledger:
+        ledger.append("a", line("a", "x" * 1000))
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
+            with pytest.raises(OutputError) as caught:
+                ledger.append("b", line("b", "x" * 2000))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert ledger.done == {"a"}
+    assert out.read_text() == line("a", "x" * 1000) + "\n"
+    assert str(caught.value) == (
+        f"cannot write {out}: File too large.\n"
+        "  Everything finished before is safe in it. Make room, and run the same command again to go on."
+    )
+
+
+def fill_with(out: Path, length: int) -> None:
+    with Ledger(out, MAKING) as ledger:
+        for number in range(100):
+            ledger.append(str(number), line(str(number), "x" * length))
+
+
+@pytest.fixture
+def tiny_disk(tmp_path: Path) -> Iterator[Path]:
+    """A real file system of 64 KiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("no right to mount a tmpfs; RLIMIT_FSIZE stands in for it")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk_leaves_whole_lines_and_can_be_gone_on_from(tiny_disk: Path) -> None:
+    out, filler = tiny_disk / "out.jsonl", tiny_disk / "filler"
+    filler.write_bytes(b"x" * 20_000)
+    with pytest.raises(OutputError) as caught:
+        fill_with(out, 1500)
+    assert str(caught.value) == (
+        f"cannot write {out}: {os.strerror(errno.ENOSPC)}.\n"
+        "  Everything finished before is safe in it. Make room, and run the same command again to go on."
+    )
+    before = out.read_bytes()
+    assert before.endswith(b"}\n")
+    assert before.count(b"\n") > 10
+    filler.unlink()
+    with Ledger(out, MAKING) as ledger:
+        assert len(ledger.done) == before.count(b"\n")
+        ledger.append("more", line("more"))
+    assert out.read_bytes() == before + line("more").encode() + b"\n"
+
+
+def test_a_disk_too_full_to_begin(tiny_disk: Path) -> None:
+    with contextlib.suppress(OSError), (tiny_disk / "filler").open("wb") as file:
+        for _ in range(100):
+            file.write(b"x" * 4096)
+            file.flush()
+    out = tiny_disk / "out.jsonl"
+    with pytest.raises(OutputError, match=r"cannot write .*: No space left on device\."):
+        Ledger(out, MAKING)
+    assert not list(tiny_disk.glob("*.part"))
+
+
+def test_failures_are_kept_until_they_are_made_good(tmp_path: Path) -> None:
+    out, errors = tmp_path / "out.jsonl", tmp_path / "out.jsonl.errors.jsonl"
+    failure = ContextError(9000, 2048)
+    failure.chain = Chain(id="a", steps=(Step(answer="as far as"),))
+    with Ledger(out, MAKING) as ledger:
+        ledger.append("ok", line("ok"))
+        for name in ("a", "b"):
+            ledger.fail(name, failure)
+    first, second = (json.loads(text) for text in errors.read_text().splitlines())
+    assert (first["id"], second["id"], first["error"]) == ("a", "b", "ContextError")
+    assert first["message"] == "the prompt has 9000 tokens and the context holds 2048."
+    assert "--ctx" in first["hint"]
+    assert first["chain"]["steps"][0]["answer"] == "as far as"
+    with Ledger(out, MAKING) as ledger:
+        assert ledger.done == {"ok"}
+        ledger.append("a", line("a"))
+        ledger.fail("b", failure)
+    assert [json.loads(text)["id"] for text in errors.read_text().splitlines()] == ["b"]
+    with Ledger(out, MAKING) as ledger:
+        ledger.append("b", line("b"))
+    assert not errors.exists()
+
+
+def test_a_lock_dies_with_its_process(tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    script = (
+        "import os, signal, sys\nfrom pathlib import Path\n"
+        "from redraft.jobs.ledger import Ledger\nfrom redraft.jobs.making import Making\n"
+        "ledger = Ledger(Path(sys.argv[1]), Making('answer'))\n"
+        "ledger.append('a', '{\"id\": \"a\"}')\nos.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(out)], check=False)
+    assert done.returncode == -signal.SIGKILL
+    with Ledger(out, Making("answer")) as ledger:
+        assert ledger.done == {"a"}

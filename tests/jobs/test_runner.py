@@ -1,0 +1,181 @@
+"""The runner: everything once, no more at once than asked, and each kind of failure where it belongs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from redraft.errors import (
+    CheckError,
+    ContextError,
+    EngineCrash,
+    EngineTimeout,
+    OutputError,
+    RecordError,
+    RedraftError,
+    ServerError,
+)
+from redraft.jobs.ledger import Ledger
+from redraft.jobs.making import Making
+from redraft.jobs.runner import Tally, derived_seed, run_jobs
+
+MAKING = Making("answer")
+
+
+@dataclass(frozen=True)
+class Job:
+    id: str
+    error: RedraftError | None = None
+
+
+def jobs(count: int, errors: dict[int, RedraftError] | None = None) -> list[Job]:
+    return [Job(str(number), (errors or {}).get(number)) for number in range(count)]
+
+
+class Worker:
+    """Does a job after a moment, and counts how many it was doing at once."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.now = self.most = 0
+
+    async def __call__(self, job: Job) -> str:
+        self.calls.append(job.id)
+        self.now += 1
+        self.most = max(self.most, self.now)
+        try:
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+        finally:
+            self.now -= 1
+        if job.error:
+            raise job.error
+        return json.dumps({"id": job.id})
+
+
+def run(out: Path, items: list[Job], worker: Worker, parallel: int = 4) -> Tally:
+    with Ledger(out, MAKING) as ledger:
+        return asyncio.run(run_jobs(items, worker, ledger, parallel=parallel))
+
+
+def ids(out: Path) -> list[str]:
+    return [json.loads(text)["id"] for text in out.read_text().splitlines()]
+
+
+@pytest.mark.parametrize("parallel", [1, 3, 50])
+def test_everything_is_done_once_and_so_many_at_once(tmp_path: Path, parallel: int) -> None:
+    worker, out = Worker(), tmp_path / "out.jsonl"
+    tally = run(out, jobs(20), worker, parallel)
+    assert tally == Tally(added=20)
+    assert sorted(ids(out), key=int) == [str(number) for number in range(20)]
+    assert worker.most == min(parallel, 20)
+    again = Worker()
+    assert run(out, jobs(25), again, parallel) == Tally(skipped=20, added=5)
+    assert sorted(again.calls, key=int) == ["20", "21", "22", "23", "24"]
+
+
+def test_items_are_taken_only_when_there_is_room(tmp_path: Path) -> None:
+    taken = finished = most = 0
+
+    def items() -> Iterator[Job]:
+        nonlocal taken, most
+        for job in jobs(30):
+            taken += 1
+            most = max(most, taken - finished)
+            yield job
+
+    async def work(job: Job) -> str:
+        nonlocal finished
+        await asyncio.sleep(0)
+        finished += 1
+        return json.dumps({"id": job.id})
+
+    with Ledger(tmp_path / "out.jsonl", MAKING) as ledger:
+        asyncio.run(run_jobs(items(), work, ledger, parallel=4))
+    assert most == 4
+
+
+def test_a_failure_of_one_item_does_not_stop_the_others(tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    errors = {number: ContextError(100, 50) for number in range(6)} | {7: ServerError("no", status=400)}
+    tally = run(out, jobs(10, errors), Worker(), 2)
+    assert tally == Tally(added=3, failed=7, exit_status=3)
+    assert len((tmp_path / "out.jsonl.errors.jsonl").read_text().splitlines()) == 7
+    worker = Worker()
+    assert run(out, jobs(10), worker, 2) == Tally(skipped=3, added=7)
+    assert "8" not in worker.calls
+
+
+@pytest.mark.parametrize(
+    "error", [ServerError("down"), ServerError("busy", status=503), EngineTimeout("slow"), CheckError("boom")]
+)
+def test_a_doubtful_failure_is_forgiven_until_it_goes_on(tmp_path: Path, error: RedraftError) -> None:
+    out = tmp_path / "out.jsonl"
+    assert run(out, jobs(6, {1: error, 4: error}), Worker(), 1).failed == 2
+    worker = Worker()
+    with pytest.raises(type(error)):
+        run(tmp_path / "other.jsonl", jobs(20, dict.fromkeys(range(2, 20), error)), worker, 1)
+    assert worker.calls == ["0", "1", "2", "3", "4"]
+    assert ids(tmp_path / "other.jsonl") == ["0", "1"]
+
+
+@pytest.mark.parametrize(
+    "error", [EngineCrash("died"), ServerError("key", status=401), OutputError("full"), RecordError("bad")]
+)
+def test_a_fatal_failure_ends_the_job_and_keeps_what_is_done(tmp_path: Path, error: RedraftError) -> None:
+    worker, out = Worker(), tmp_path / "out.jsonl"
+    with pytest.raises(type(error)) as caught:
+        run(out, jobs(20, {5: error}), worker, 2)
+    assert caught.value is error
+    assert ids(out) == ["0", "1", "2", "3", "4"]
+    assert worker.now == 0
+    assert len(worker.calls) <= 7
+
+
+def test_a_fault_of_ours_is_not_hidden(tmp_path: Path) -> None:
+    async def work(job: Job) -> str:
+        raise KeyError(job.id)
+
+    with Ledger(tmp_path / "out.jsonl", MAKING) as ledger, pytest.raises(KeyError):
+        asyncio.run(run_jobs(jobs(2), work, ledger, parallel=2))
+
+
+def test_two_items_with_one_id_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(RecordError, match=r"two items have the id '1'\."):
+        run(tmp_path / "out.jsonl", [*jobs(3), Job("1")], Worker(), 1)
+
+
+@given(st.integers(0, 60), st.integers(1, 5))
+def test_a_job_cancelled_at_any_moment_is_gone_on_with(moment: int, parallel: int) -> None:
+    async def cancelled_after(ledger: Ledger, worker: Worker) -> None:
+        task = asyncio.create_task(run_jobs(jobs(12), worker, ledger, parallel=parallel))
+        for _ in range(moment):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    with tempfile.TemporaryDirectory() as folder:
+        out, first, second = Path(folder, "out.jsonl"), Worker(), Worker()
+        with Ledger(out, MAKING) as ledger:
+            asyncio.run(cancelled_after(ledger, first))
+        assert first.now == 0
+        kept = out.read_bytes()
+        run(out, jobs(12), second, parallel)
+        assert out.read_bytes().startswith(kept)
+        assert sorted(ids(out), key=int) == [str(number) for number in range(12)]
+        assert len(second.calls) == 12 - kept.count(b"\n")
+
+
+def test_seeds_depend_on_seed_and_id_alone() -> None:
+    assert derived_seed(1, "vicuna_80/12") == derived_seed(1, "vicuna_80/12") == 1934526747
+    seeds = {derived_seed(seed, str(name)) for seed in range(20) for name in range(50)}
+    assert len(seeds) == 1000
+    assert all(0 <= seed < 2**31 for seed in seeds)
