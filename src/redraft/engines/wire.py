@@ -1,0 +1,234 @@
+"""The OpenAI protocol as data: what is sent, and what comes back. No I/O here.
+
+Servers agree on the core and differ at the edges, so reading is lenient: whole replies and pieces of a
+stream, of chats and of completions, are all read by `read_chunk`. What a thinking model thinks
+(`reasoning_content`) is progress, but it is not text of the answer. Tool calls and further choices are not read.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from redraft.chain import Finish
+from redraft.engines.base import Message, PromptText, Sampling, Tokens
+
+Body = dict[str, Any]
+
+_FINISHES: Mapping[str, Finish] = {
+    "length": "max_tokens",
+    "max_tokens": "max_tokens",
+    "content_filter": "filtered",
+    "abort": "cancelled",
+    "error": "error",
+}
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Tokens of one call: of the prompt, of it cached (None where the server does not say), and generated."""
+
+    prompt: int
+    cached: int | None
+    completion: int
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """What one record of a reply says.
+
+    Attributes:
+        generated: Whether the model made anything, thoughts included; not so in a closing record.
+        stop_text: The stop string that ended the text, where the server says it (vLLM, SGLang, llama.cpp).
+    """
+
+    text: str = ""
+    tokens: Tokens = ()
+    generated: bool = False
+    finish: Finish | None = None
+    stop_text: str | None = None
+    counts: Counts | None = None
+
+
+def sampling_fields(sampling: Sampling, stop: Sequence[str]) -> Body:
+    """The fields of a request that say how to generate. Those that only repeat the default are left out."""
+    fields: Body = {
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "temperature": sampling.temperature,
+        "max_tokens": sampling.max_tokens,
+    }
+    if sampling.top_p != 1.0:
+        fields["top_p"] = sampling.top_p
+    if sampling.seed is not None:
+        fields["seed"] = sampling.seed
+    if stop:
+        fields["stop"] = list(stop)
+    return fields
+
+
+def chat_body(model: str, messages: Sequence[Message], sampling: Sampling, stop: Sequence[str]) -> Body:
+    """A request to `/chat/completions`."""
+    return {"model": model, "messages": list(messages), **sampling_fields(sampling, stop)}
+
+
+def completion_body(model: str, prompt: PromptText, sampling: Sampling, stop: Sequence[str]) -> Body:
+    """A request to `/completions`, of a text or of token ids."""
+    raw = prompt if isinstance(prompt, str) else list(prompt)
+    return {"model": model, "prompt": raw, **sampling_fields(sampling, stop)}
+
+
+def read_chunk(record: Mapping[str, Any]) -> Chunk:
+    """Reads one record of a reply: a piece of a stream, or a whole reply.
+
+    Raises:
+        ValueError: The record is not of this protocol.
+    """
+    choices = record.get("choices")
+    if not isinstance(choices, list):
+        raise ValueError("it has no choices")  # noqa: TRY004  (a wrong shape of data, not of a call)
+    choice = _table(choices[0]) if choices else {}
+    said = _table(choice.get("delta") or choice.get("message") or choice)
+    text = _text(said.get("content", said.get("text")))
+    tokens = tuple(token for token in _list(choice.get("token_ids")) if isinstance(token, int))
+    thought = said.get("reasoning_content") or said.get("reasoning") or said.get("tool_calls")
+    reason = choice.get("finish_reason")
+    return Chunk(
+        text=text,
+        tokens=tokens,
+        generated=bool(text or tokens or thought),
+        finish=_FINISHES.get(str(reason), "stop") if reason else None,
+        stop_text=_stop_text(record, choice),
+        counts=_counts(record.get("usage")),
+    )
+
+
+def _table(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, list) else ()
+
+
+def _text(content: Any) -> str:
+    """The text of a message's content, which may come in typed parts."""
+    if isinstance(content, list):
+        parts = [part for part in map(_table, content) if part.get("type") == "text"]
+        return "".join(_text(part.get("text")) for part in parts)
+    return content if isinstance(content, str) else ""
+
+
+def _stop_text(record: Mapping[str, Any], choice: Mapping[str, Any]) -> str | None:
+    """The matched stop string: vLLM's `stop_reason`, SGLang's `matched_stop`. A number there is a token id."""
+    verbose = _table(record.get("__verbose"))
+    for found in (choice.get("stop_reason"), choice.get("matched_stop"), verbose.get("stopping_word")):
+        if isinstance(found, str) and found:
+            return found
+    return None
+
+
+def _counts(usage: Any) -> Counts | None:
+    """The figures of `usage`; DeepSeek has a name of its own for cached tokens."""
+    prompt, completion = _whole(usage, "prompt_tokens"), _whole(usage, "completion_tokens")
+    if prompt is None or completion is None:
+        return None
+    cached = _whole(_table(usage).get("prompt_tokens_details"), "cached_tokens")
+    return Counts(prompt, _whole(usage, "prompt_cache_hit_tokens") if cached is None else cached, completion)
+
+
+def _whole(table: Any, name: str) -> int | None:
+    value = _table(table).get(name)
+    return value if isinstance(value, int) else None
+
+
+@dataclass(frozen=True)
+class Complaint:
+    """What a server says is wrong, from whichever shape it uses.
+
+    Attributes:
+        message: In its own words.
+        code: Its code or type, such as `model_not_found`; empty where it has none.
+        prompt_tokens: Length of a prompt that was too long, where it says so.
+        at_least: Whether the prompt is perhaps longer than that.
+        context: Length of the context that the prompt was too long for, where it says so.
+    """
+
+    message: str
+    code: str = ""
+    prompt_tokens: int | None = None
+    at_least: bool = False
+    context: int | None = None
+
+    @property
+    def about_model(self) -> bool:
+        """Whether it says that there is no such model."""
+        return "model_not_found" in self.code or bool(_NO_MODEL.search(self.message))
+
+
+_NO_MODEL = re.compile(
+    r"\bmodel\b.*\b(not exist|not found|no such|unknown)|\bno (such )?model\b", re.I | re.S
+)
+_CONTEXT = re.compile(r"(?:maximum )?context (?:length|size|window)\D{0,12}(\d+)", re.I)
+_PROMPT = re.compile(
+    r"(at least )?(\d+) (?:input tokens|in (?:the|your) (?:messages|prompt))|resulted in (\d+) tokens", re.I
+)
+
+
+def read_complaint(record: Any) -> Complaint | None:
+    """Reads an error record of any of the usual shapes, or None if it is none.
+
+    `{"error": {"message", "type", "code"}}` (OpenAI, llama.cpp), `{"error": "…"}`, `{"object": "error",
+    "message": …}` (older vLLM) and `{"detail": …}` (FastAPI).
+    """
+    if not isinstance(record, dict):
+        return None
+    error = record.get("error") or (record if record.get("object") == "error" else None)
+    if error is None and "detail" in record:
+        error = str(record["detail"])
+    if isinstance(error, str):
+        error = {"message": error}
+    return _complaint(error) if isinstance(error, dict) else None
+
+
+def _complaint(error: Mapping[str, Any]) -> Complaint:
+    message = str(error.get("message") or error)
+    prompt, context = _PROMPT.search(message), _CONTEXT.search(message)
+    return Complaint(
+        message=message,
+        code=" ".join(str(error[name]) for name in ("code", "type") if error.get(name)),
+        prompt_tokens=_whole(error, "n_prompt_tokens") or (int(prompt[2] or prompt[3]) if prompt else None),
+        at_least=bool(prompt and prompt[1]),
+        context=_whole(error, "n_ctx") or (int(context[1]) if context else None),
+    )
+
+
+def adapted(body: Body, complaint: Complaint) -> Body | None:
+    """The request as this server would take it, or None if the complaint is about something else.
+
+    Servers differ in three ways that can be met without changing what is asked: some refuse a field that only
+    asks for extra figures; newer OpenAI models want `max_completion_tokens`; and vLLM refuses a `max_tokens`
+    that does not fit behind the prompt, though it is only a limit.
+    """
+    for extra in ("stream_options", "return_token_ids"):
+        if extra in body and extra in complaint.message:
+            return {name: value for name, value in body.items() if name != extra}
+    if "max_tokens" in body and "max_completion_tokens" in complaint.message and complaint.context is None:
+        return {("max_completion_tokens" if n == "max_tokens" else n): v for n, v in body.items()}
+    name = "max_tokens" if "max_tokens" in body else "max_completion_tokens"
+    room = _room(complaint, body.get(name, 0))
+    return {**body, name: room} if room else None
+
+
+_LEAST_ROOM = 16
+"""Fewer tokens than this are no answer: the context counts as full."""
+
+
+def _room(complaint: Complaint, asked: int) -> int | None:
+    """How many new tokens to ask for instead, or None if that would not help."""
+    if complaint.context is None or complaint.prompt_tokens is None:
+        return None
+    room = asked // 2 if complaint.at_least else complaint.context - complaint.prompt_tokens
+    return room if _LEAST_ROOM <= room < asked else None
