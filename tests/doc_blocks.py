@@ -1,0 +1,92 @@
+"""Reads the code blocks of a Markdown page, with the comments before them that say how they are tested.
+
+The convention is in CONTRIBUTING.md. Indented blocks and blocks in lists are not read.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+DIRECTIVES = ("no test", "model", "replies", "file", "exit", "output")
+SHELL = ("console", "sh", "bash")
+_BLOCK = re.compile(
+    r"(?P<before>(?:^<!--.*?-->\n+)*)^```(?P<language>[\w-]*)\n(?P<body>.*?)^```$", re.M | re.S
+)
+_COMMENT = re.compile(r"<!--\s*(?P<name>[\w ]+?)\s*(?::\s*(?P<value>.*?))?\s*-->", re.S)
+
+
+@dataclass(frozen=True)
+class Command:
+    """A line typed in a shell, and what it printed according to the page ('' where the page does not say)."""
+
+    line: str
+    output: str = ""
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block.
+
+    Attributes:
+        where: Page and line of its fence, for messages.
+        directives: Name -> value of the comments right before it.
+    """
+
+    where: str
+    language: str
+    body: str
+    directives: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def commands(self) -> list[Command]:
+        """The commands of a shell block: all lines of `sh`, those after `$ ` of `console`."""
+        if self.language != "console":
+            lines = self.body.replace("\\\n", "").splitlines()
+            return [Command(line) for line in lines if line.strip() and not line.startswith("#")]
+        parts = re.split(r"^\$ ", self.body, flags=re.M)[1:]
+        return [_command(part) for part in parts]
+
+    @property
+    def runs(self) -> bool:
+        """Whether a test runs it: Python, or a shell block in which redraft is called."""
+        if "no test" in self.directives:
+            return False
+        calls = any(re.search(r"\bredraft\b", command.line) for command in self.commands)
+        return self.language == "python" or (self.language in SHELL and calls)
+
+    @property
+    def replies(self) -> list[str]:
+        """The canned replies that it starts with."""
+        return [str(reply) for reply in json.loads(self.directives["replies"])]
+
+
+def _command(part: str) -> Command:
+    """The command may go on over lines that end with a backslash."""
+    found = re.match(r"(?P<line>(?:.*\\\n)*.*)\n?(?P<output>[\s\S]*)", part)
+    assert found
+    return Command(found["line"].replace("\\\n", ""), found["output"])
+
+
+def blocks_of(page: Path) -> list[Block]:
+    """All fenced blocks of a page. An unknown or unexplained comment before one is an error."""
+    text = page.read_text(encoding="utf-8")
+    blocks = []
+    for found in _BLOCK.finditer(text):
+        where = f"{page.name}:{text.count(chr(10), 0, found.start('language')) + 1}"
+        comments = [(c["name"], c["value"] or "") for c in _COMMENT.finditer(found["before"])]
+        unknown = [name for name, _ in comments if name not in DIRECTIVES]
+        assert not unknown, f"{where}: unknown comment {unknown}; known: {DIRECTIVES}"
+        assert ("no test", "") not in comments, f"{where}: say why: <!-- no test: reason -->"
+        blocks.append(Block(where, found["language"], found["body"], dict(comments)))
+    return blocks
+
+
+def matches(printed: str, shown: str) -> bool:
+    """Whether a program printed what a page shows. A line `…` in the page stands for any lines."""
+    pieces = re.split(r"^…\n?", shown.strip() + "\n", flags=re.M)
+    pattern = r"(?:.*\n)*?".join(map(re.escape, pieces))
+    plain = "".join(line.rstrip() + "\n" for line in printed.strip().splitlines())
+    return re.fullmatch(pattern, plain) is not None

@@ -1,0 +1,165 @@
+"""The code in README.md and docs/ runs, page by page, from top to bottom, as CONTRIBUTING.md describes.
+
+Python blocks of a page share one namespace; all blocks share one folder. `redraft` is the real command line.
+What the default model generates is shown in the pages but not compared, since it differs between machines.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.doc_blocks import SHELL, Block, Command, blocks_of, matches
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+class PageRun:
+    """One page in the course of being run."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.namespace: dict[str, Any] = {"__name__": "__main__"}
+        self.printed = ""
+
+    def run(self, block: Block) -> None:
+        """Does what a reader would do with the block: types it, saves it, or compares it with the output."""
+        if "file" in block.directives:
+            (self.folder / block.directives["file"]).write_text(block.body, encoding="utf-8")
+        if "replies" in block.directives:
+            lines = "".join(json.dumps(reply) + "\n" for reply in block.replies)
+            (self.folder / "replies.jsonl").write_text(lines, encoding="utf-8")
+        if "output" in block.directives:
+            self.compare(block, block.body)
+        elif block.runs and block.language == "python":
+            self.python(block)
+        elif block.runs:
+            for command in block.commands:
+                self.shell(block, command)
+
+    def python(self, block: Block) -> None:
+        code = compile(block.body, block.where, "exec")
+        with contextlib.redirect_stdout(io.StringIO()) as stdout:
+            exec(code, self.namespace)  # noqa: S102  (running the page is the test)
+        self.printed = stdout.getvalue()
+
+    def shell(self, block: Block, command: Command) -> None:
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        done = subprocess.run(
+            ["bash", "-o", "pipefail", "-c", command.line],
+            cwd=self.folder,
+            env={**os.environ, "PATH": path},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        expected = [int(status) for status in block.directives.get("exit", "0").split(" or ")]
+        said = f"{block.where}: $ {command.line}\n{done.stdout}{done.stderr}"
+        assert done.returncode in expected, f"{said}\nexit status {done.returncode}, the page says {expected}"
+        self.printed = done.stdout + done.stderr
+        if command.output and "model" not in block.directives:
+            self.compare(block, command.output)
+
+    def compare(self, block: Block, shown: str) -> None:
+        assert matches(self.printed, shown), (
+            f"{block.where} shows\n{shown}\nand this was printed\n{self.printed}"
+        )
+
+
+def run_page(page: Path, folder: Path, *, with_model: bool) -> None:
+    """Runs a page's blocks in order, with or without those that need the default model."""
+    run = PageRun(folder)
+    with contextlib.chdir(folder):
+        for block in blocks_of(page):
+            if with_model or "model" not in block.directives:
+                run.run(block)
+
+
+def name_of(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_the_page_runs(page: Path, tmp_path: Path) -> None:
+    run_page(page, tmp_path, with_model=False)
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("page", [p for p in PAGES if "<!-- model -->" in p.read_text("utf-8")], ids=name_of)
+def test_the_page_runs_with_the_default_model(page: Path, tmp_path: Path, default_model: Path) -> None:
+    run_page(page, tmp_path, with_model=True)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_links_lead_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\((?!https?:|mailto:|#)([^)#\s]+)", page.read_text("utf-8"))
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+PAGE = """\
+<!-- replies: ["A first.", "A second."] -->
+```python
+from pathlib import Path
+print(len(Path("replies.jsonl").read_text().splitlines()), "replies")
+```
+
+<!-- output -->
+```text
+2 replies
+```
+
+<!-- file: note.txt -->
+```text
+hello
+```
+
+<!-- exit: 2 -->
+```console
+$ redraft \\
+  --version && cat note.txt && exit 2
+…
+hello
+```
+"""
+
+
+def test_a_page_is_run_as_described(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(PAGE)
+    run_page(page, tmp_path, with_model=False)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("2 replies\n", "3 replies\n"), ("exit: 2", "exit: 1"), ("…\nhello", "…\nbye"), ("len(", "missing(")],
+)
+def test_a_page_that_is_wrong_fails(old: str, new: str, tmp_path: Path) -> None:
+    assert old in PAGE
+    page = tmp_path / "page.md"
+    page.write_text(PAGE.replace(old, new))
+    with pytest.raises((AssertionError, NameError)):
+        run_page(page, tmp_path, with_model=False)
+
+
+def test_a_block_that_is_left_out_says_why(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("<!-- no test -->\n```python\n1/0\n```\n")
+    with pytest.raises(AssertionError, match="say why"):
+        blocks_of(page)
+    page.write_text("<!-- no test: it divides by zero -->\n```python\n1/0\n```\n")
+    run_page(page, tmp_path, with_model=False)
+
+
+def test_shell_blocks_without_redraft_are_not_run() -> None:
+    assert not Block("page:1", SHELL[0], "$ make test\n").runs
