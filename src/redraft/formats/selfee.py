@@ -1,4 +1,4 @@
-r"""The text that a SelFee model reads and writes, and the chain in it: one parser for streams and whole texts.
+r"""The text that a SelFee model reads and writes, and the chain in it: one parser, streaming or not.
 
 A prompt has Alpaca's preamble and ends with `### Answer:`. The model then writes answer 0, `### Feedback 1:`,
 `### Revision 1:`, `### Feedback 2:` and so on; sections count as their headings do, so feedback *k* judges
@@ -140,9 +140,9 @@ _VERDICT = re.compile(
     rf"(?P<no>{_NEGATED}{_WORDS})?revisions?\s+(?:(?:is|are)\s+)?(?:still\s+)?(?P<not>not\s+)?"
     r"(?:needed|necessary|required|recommended|suggested|encouraged)\b"
     rf"|(?P<none>{_NEGATED}{_WORDS})?\b(?:need|require)s?\s+(?:for\s+)?(?P<zero>no\s+)?{_WORDS}"
-    r"(?:revisions?|to\s+revise|to\s+be\s+revised)\b",
-    re.IGNORECASE,
+    r"(?:revisions?|to\s+revise|to\s+be\s+revised)\b"
 )
+"""A phrase in lower case. Its groups are the words that turn it into "not needed"."""
 
 
 def verdict_of(text: str) -> Verdict:
@@ -152,7 +152,7 @@ def verdict_of(text: str) -> Verdict:
     ("There is no need for revision", "No further revisions are necessary", "Revision is recommended").
     `unknown` where no such phrase is, as in a feedback that was cut.
     """
-    phrases = list(_VERDICT.finditer(text))
+    phrases = list(_VERDICT.finditer(text.lower()))
     if not phrases:
         return "unknown"
     return "accept" if any(phrases[-1].groups()) else "revise"
