@@ -72,28 +72,36 @@ _PREAMBLE_INPUT = (
 _INSTRUCTION, _INPUT, _ANSWER = "### Instruction:\n", "\n\n### Input:\n", "\n\n### Answer:\n"
 
 
-def render_prompt(prompt: Prompt) -> str:
-    """The prompt as a SelFee model reads it, up to and with `### Answer:` and a line break.
+def render(chain: Chain) -> str:
+    """The whole text of a chain: what the model read and what it wrote."""
+    return render_prompt(chain.prompt) + render_steps(chain.steps)
 
-    Messages become one instruction, because the format has one turn: a single user message as it is, a longer
-    talk as a transcript. A system message stands before it.
-    """
-    instruction = _instruction_of(prompt.messages) if prompt.messages else prompt.instruction
+
+def render_prompt(prompt: Prompt) -> str:
+    """The prompt as a SelFee model reads it, up to and with `### Answer:` and a line break."""
+    instruction = instruction_of(prompt)
     if prompt.input and not prompt.messages:
         return f"{_PREAMBLE_INPUT}{_INSTRUCTION}{instruction}{_INPUT}{prompt.input}{_ANSWER}"
     return f"{_PREAMBLE}{_INSTRUCTION}{instruction}{_ANSWER}"
 
 
-def _instruction_of(messages: Sequence[Mapping[str, Any]]) -> str:
-    system = [_content(m) for m in messages if m.get("role") == "system"]
-    talk = [m for m in messages if m.get("role") != "system"]
+def instruction_of(prompt: Prompt) -> str:
+    """The prompt's instruction. Messages become one, because the format has one turn.
+
+    A single user message stays as it is, a longer talk becomes a transcript; a system message comes first.
+    """
+    if not prompt.messages:
+        return prompt.instruction
+    system = [content_of(m) for m in prompt.messages if m.get("role") == "system"]
+    talk = [m for m in prompt.messages if m.get("role") != "system"]
     if len(talk) == 1:
-        return "\n\n".join([*system, _content(talk[0])])
-    return "\n\n".join([*system, *(f"{str(m.get('role')).capitalize()}: {_content(m)}" for m in talk)])
+        return "\n\n".join([*system, content_of(talk[0])])
+    said = [f"{str(m.get('role')).capitalize()}: {content_of(m)}" for m in talk]
+    return "\n\n".join([*system, *said])
 
 
-def _content(message: Mapping[str, Any]) -> str:
-    """A message's text. OpenAI clients may also send it as a list of parts."""
+def content_of(message: Mapping[str, Any]) -> str:
+    """A message's text. OpenAI's clients may also send it as a list of parts."""
     content = message.get("content") or ""
     if isinstance(content, str):
         return content
@@ -132,17 +140,20 @@ def _escape(text: str) -> str:
     return _HEADING.sub(r"\\\g<0>", text) if "### " in text else text
 
 
-_NEGATED = r"(?:\bno|\bnot|n't|\bnever|\bwithout)\s+"
 _WORDS = (
     r"(?:(?:any|an?|some|further|more|additional|other|significant|major|minor|think|believe|see|that)\s+)*"
 )
-_VERDICT = re.compile(
-    rf"(?P<no>{_NEGATED}{_WORDS})?revisions?\s+(?:(?:is|are)\s+)?(?:still\s+)?(?P<not>not\s+)?"
-    r"(?:needed|necessary|required|recommended|suggested|encouraged)\b"
-    rf"|(?P<none>{_NEGATED}{_WORDS})?\b(?:need|require)s?\s+(?:for\s+)?(?P<zero>no\s+)?{_WORDS}"
-    r"(?:revisions?|to\s+revise|to\s+be\s+revised)\b"
+_BEFORE = re.compile(
+    rf"(?P<no>(?:\bno|\bnot|n't|\bnever|\bwithout)\s+{_WORDS})?"
+    rf"(?P<need>\b(?:need|require)s?\s+(?:for\s+)?(?P<zero>no\s+)?{_WORDS}(?:to\s+(?:be\s+)?)?)?$"
 )
-"""A phrase in lower case. Its groups are the words that turn it into "not needed"."""
+_AFTER = re.compile(
+    r"revisions?\s+(?:(?:is|are)\s+)?(?:still\s+)?(?P<no>not\s+)?"
+    r"(?:needed|necessary|required|recommended|suggested|encouraged)\b"
+)
+_REVISE = re.compile(r"revis(?:ions?|ed?)\b")
+_REACH = 120
+"""How many characters before "revision" are looked at for its negation."""
 
 
 def verdict_of(text: str) -> Verdict:
@@ -152,10 +163,23 @@ def verdict_of(text: str) -> Verdict:
     ("There is no need for revision", "No further revisions are necessary", "Revision is recommended").
     `unknown` where no such phrase is, as in a feedback that was cut.
     """
-    phrases = list(_VERDICT.finditer(text.lower()))
-    if not phrases:
-        return "unknown"
-    return "accept" if any(phrases[-1].groups()) else "revise"
+    text = text.lower()
+    at = text.rfind("revis")
+    while at >= 0:
+        verdict = _verdict_at(text, at)
+        if verdict:
+            return verdict
+        at = text.rfind("revis", 0, at)
+    return "unknown"
+
+
+def _verdict_at(text: str, at: int) -> Verdict | None:
+    """What the phrase around a "revis…" at this place decides, if it is one."""
+    after = _AFTER.match(text, at)
+    before = _BEFORE.search(text[max(0, at - _REACH) : at])
+    if before is None or not (after or (before["need"] and _REVISE.match(text, at))):
+        return None
+    return "accept" if before["no"] or before["zero"] or (after and after["no"]) else "revise"
 
 
 @dataclass(frozen=True)
