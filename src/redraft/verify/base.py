@@ -1,20 +1,23 @@
 """What a check is: code that judges an answer, gives a score, and says in words what is wrong.
 
 A check is a value with a name and one method. It may be sync or async. Its message must help to mend the
-answer without giving a reference answer away. A check that raises has crashed: `run_check` reports that as a
-fault of the check (`CheckError`), never as a failed answer.
+answer without giving a reference answer away; a check's *name* may hold the reference (`number=42`), so only
+messages are ever shown to a model. A check that raises has crashed: `run_check` reports that as a fault of
+the check (`CheckError`), never as a failed answer.
 """
 
 from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Coroutine, Iterable
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from redraft.chain import CheckResult, Prompt
 from redraft.errors import CheckError, RedraftError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class Outcome:
 
 def passed(message: str, *, score: float = 1.0) -> Outcome:
     """An answer that passes."""
-    return Outcome(passed=True, score=score, message=message)
+    return Outcome(passed=True, score=min(max(score, 0.0), 1.0), message=message)
 
 
 def failed(message: str, *, score: float = 0.0) -> Outcome:
@@ -56,19 +59,40 @@ class Check(Protocol):
         ...
 
 
-async def run_check(check: Check, answer: str, prompt: Prompt) -> CheckResult:
-    """Runs one check, in a thread where it is not async, so that a slow one does not hold up other streams.
+@dataclass(frozen=True)
+class Weighted:
+    """`2*words<=50`: a check with another share in the score of an answer than 1."""
+
+    part: Check
+    weight: float
+
+    @property
+    def name(self) -> str:
+        """The short form, with the weight in front."""
+        return f"{self.weight!r}".removesuffix(".0") + f"*{self.part.name}"
+
+    def check(self, answer: str, prompt: Prompt) -> Outcome | Awaitable[Outcome]:
+        """What the check itself says."""
+        return self.part.check(answer, prompt)
+
+
+def weight_of(check: Check) -> float:
+    """The share of a check in the score of an answer: 1 where none was given."""
+    return check.weight if isinstance(check, Weighted) else 1.0
+
+
+async def outcome_of(check: Check, answer: str, prompt: Prompt) -> Outcome:
+    """Asks one check, in a thread where it is not async, so that a slow one does not hold up other streams.
 
     Raises:
         CheckError: The check itself crashed.
     """
     try:
         if inspect.iscoroutinefunction(check.check):
-            outcome = await check.check(answer, prompt)
+            said: Outcome | Awaitable[Outcome] = check.check(answer, prompt)
         else:
-            outcome = await asyncio.to_thread(check.check, answer, prompt)
-            if inspect.isawaitable(outcome):
-                outcome = await outcome
+            said = await asyncio.to_thread(_ask, check, answer, prompt)
+        return said if isinstance(said, Outcome) else await said
     except RedraftError:
         raise
     except Exception as error:
@@ -76,4 +100,49 @@ async def run_check(check: Check, answer: str, prompt: Prompt) -> CheckResult:
             f"the check {check.name!r} crashed: {type(error).__name__}: {error}",
             hint="This is a fault of the check, not of the answer. Mend the check and run again.",
         ) from error
-    return CheckResult(name=check.name, passed=outcome.passed, score=outcome.score, message=outcome.message)
+
+
+def _ask(check: Check, answer: str, prompt: Prompt) -> Outcome | Awaitable[Outcome]:
+    try:
+        return check.check(answer, prompt)
+    except StopIteration as error:  # asyncio could not hand this one out of a thread, and would wait for ever
+        raise RuntimeError("StopIteration") from error
+
+
+async def run_check(check: Check, answer: str, prompt: Prompt) -> CheckResult:
+    """Runs one check and makes the record of it.
+
+    Raises:
+        CheckError: The check itself crashed.
+    """
+    outcome = await outcome_of(check, answer, prompt)
+    return CheckResult(
+        name=check.name,
+        passed=outcome.passed,
+        score=outcome.score,
+        message=outcome.message,
+        weight=weight_of(check),
+    )
+
+
+async def run_checks(checks: Iterable[Check], answer: str, prompt: Prompt) -> tuple[CheckResult, ...]:
+    """Runs checks side by side; the results come in the order of the checks.
+
+    Raises:
+        CheckError: A check crashed. The first to crash is named, and the others are cancelled.
+    """
+    return tuple(await together([run_check(check, answer, prompt) for check in checks]))
+
+
+async def together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Does pieces of work side by side and gives their results in order.
+
+    What still runs when one fails, or when the caller is cancelled, is cancelled and has ended on return.
+    """
+    tasks = [asyncio.ensure_future(piece) for piece in work]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

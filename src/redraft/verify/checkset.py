@@ -1,0 +1,75 @@
+"""Several checks joined to one by `any` and `all`.
+
+`all(A; B)` scores the weighted mean of its parts. `any(A; B)` takes its parts one after the other until one
+passes, so put the cheap one first; if none does, the best score counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from redraft.chain import Prompt
+from redraft.verify.base import Check, Outcome, Weighted, failed, outcome_of, passed, together, weight_of
+from redraft.verify.grammar import escape, escape_pattern
+from redraft.verify.text import Matches
+
+
+@dataclass(frozen=True)
+class AllOf:
+    """`all(A; B)`: every part passes."""
+
+    parts: tuple[Check, ...]
+
+    @property
+    def name(self) -> str:
+        """The short form."""
+        return f"all({_names(self.parts)})"
+
+    async def check(self, answer: str, prompt: Prompt) -> Outcome:
+        """Asks all parts side by side. Says what each part that fails says."""
+        outcomes = await together([outcome_of(part, answer, prompt) for part in self.parts])
+        weights = [weight_of(part) for part in self.parts]
+        score = sum(o.score * w for o, w in zip(outcomes, weights, strict=True)) / sum(weights)
+        faults = [outcome.message for outcome in outcomes if not outcome.passed]
+        if faults:
+            return failed(" ".join(faults), score=score)
+        return passed(" ".join(outcome.message for outcome in outcomes), score=score)
+
+
+@dataclass(frozen=True)
+class AnyOf:
+    """`any(A; B)`: at least one part passes."""
+
+    parts: tuple[Check, ...]
+
+    @property
+    def name(self) -> str:
+        """The short form."""
+        return f"any({_names(self.parts)})"
+
+    async def check(self, answer: str, prompt: Prompt) -> Outcome:
+        """Asks the parts in turn until one passes. Says what each of them says if none does."""
+        outcomes: list[Outcome] = []
+        for part in self.parts:
+            outcomes.append(await outcome_of(part, answer, prompt))
+            if outcomes[-1].passed:
+                return outcomes[-1]
+        faults = " Or: ".join(outcome.message for outcome in outcomes)
+        return failed(f"One of these has to be mended. {faults}", score=max(o.score for o in outcomes))
+
+
+def _names(parts: Iterable[Check]) -> str:
+    return "; ".join(map(_nested_name, parts))
+
+
+def _nested_name(check: Check) -> str:
+    """The short form of a check as it stands inside parentheses. What is nested deeper is escaped already."""
+    match check:
+        case AllOf() | AnyOf():
+            return check.name
+        case Weighted():
+            return check.name.removesuffix(check.part.name) + _nested_name(check.part)
+        case Matches():
+            return escape_pattern(check.name)
+    return escape(check.name)

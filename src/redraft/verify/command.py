@@ -1,0 +1,160 @@
+"""Checks that are programs: `command:pytest -q tests`. Exit status 0 passes; else the output is the feedback.
+
+The answer is what the program reads on its standard input. No shell is involved, so nothing in an answer can
+be run by it, and nothing is run but what the user typed. The program has all the rights of the user who typed
+it: to run code that a model wrote, let it call a sandbox. When the time is up, it is killed with every
+process that it started in its group; one that has left the group is not found.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shlex
+import shutil
+import signal
+import tempfile
+from asyncio.subprocess import STDOUT, Process
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import IO, Self
+
+from redraft.chain import Prompt
+from redraft.errors import CheckError, CheckSyntaxError
+from redraft.verify.base import Outcome, failed, passed
+
+SECONDS = 30.0
+"""The time limit where `command[10s]:` sets none."""
+
+KEPT = 2000
+"""Characters of output that become feedback: the end of it, where programs sum up."""
+
+_HINT = "Write command:PROGRAM ARGS, with quotes as in a shell, and command[10s]: for a time limit."
+_NOT_RUN = {126, 127}  # what env, sh and others say for a program that cannot be run, or is not there
+
+
+@dataclass(frozen=True)
+class Command:
+    """`command:PROGRAM ARGS`: a program that reads the answer exits with 0.
+
+    Attributes:
+        line: As it was written.
+        seconds: The time limit.
+    """
+
+    line: str
+    seconds: float = SECONDS
+
+    @classmethod
+    def of(cls, line: str, seconds: float = SECONDS) -> Self:
+        """Reads a command line.
+
+        Raises:
+            CheckSyntaxError: A quotation that is not closed, or no such program.
+        """
+        try:
+            words = shlex.split(line)
+        except ValueError as error:
+            raise CheckSyntaxError(f"command:{line}: {str(error).lower()}.", hint=_HINT) from None
+        if not words or shutil.which(words[0]) is None:
+            program = words[0] if words else ""
+            raise CheckSyntaxError(f"command:{line}: there is no program {program!r} to run.", hint=_HINT)
+        return cls(line, seconds)
+
+    @property
+    def name(self) -> str:
+        """The short form."""
+        limit = "" if self.seconds == SECONDS else f"[{self.seconds!r}".removesuffix(".0") + "s]"
+        return f"command{limit}:{self.line}"
+
+    async def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
+        """Runs the program. Says its exit status and the end of its output.
+
+        Raises:
+            CheckError: The program could not be started, or says that it could not start another.
+        """
+        output = _Output()
+        with tempfile.TemporaryFile() as given:
+            given.write(answer.encode("utf-8", "replace"))
+            given.seek(0)
+            async with _reading(output) as pipe:
+                process = await self._start(given, pipe)
+            try:
+                async with asyncio.timeout(self.seconds):
+                    status = await process.wait()
+            except TimeoutError:
+                limit = f"{self.seconds:g} s"
+                return failed(f"The check command was stopped: it took longer than {limit} on this answer.")
+            finally:
+                await _end(process)
+                await output.end()
+        return self._outcome(status, str(output))
+
+    async def _start(self, given: IO[bytes], pipe: int) -> Process:
+        try:
+            return await asyncio.create_subprocess_exec(
+                *shlex.split(self.line), stdin=given, stdout=pipe, stderr=STDOUT, start_new_session=True
+            )
+        except OSError as error:
+            raise CheckError(
+                f"the check {self.name!r} could not be started: {error.strerror}.", hint=_HINT
+            ) from None
+
+    def _outcome(self, status: int, output: str) -> Outcome:
+        said = f":\n{output}" if output else ", and it printed nothing."
+        if status == 0:
+            return passed(f"The check command passed{said}" if output else "The check command passed.")
+        if status in _NOT_RUN:
+            raise CheckError(
+                f"the check {self.name!r} could not be run (exit status {status}){said}", hint=_HINT
+            )
+        how = f"exit status {status}" if status > 0 else f"ended by {signal.Signals(-status).name}"
+        return failed(f"The check command failed ({how}){said}")
+
+
+class _Output(asyncio.Protocol):
+    """The end of what a program prints. All of it is read, so that the program is never held up."""
+
+    def __init__(self) -> None:
+        self._kept = b""
+        self._closed = asyncio.Event()
+        self._transport: asyncio.BaseTransport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._kept = (self._kept + data)[-(4 * KEPT + 1) :]
+
+    def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002
+        self._closed.set()
+
+    async def end(self) -> None:
+        """Waits for the end of the pipe; not for long, as a process that left the group may hold it open."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._closed.wait(), 0.5)
+        if self._transport:
+            self._transport.close()
+
+    def __str__(self) -> str:
+        text = self._kept.decode("utf-8", "replace").strip()
+        return text if len(text) <= KEPT else "…" + text[-KEPT:]
+
+
+@contextlib.asynccontextmanager
+async def _reading(output: _Output) -> AsyncIterator[int]:
+    """The end of a pipe to print into, while a program is started; the other end goes to `output`."""
+    out, into = os.pipe()
+    try:
+        await asyncio.get_running_loop().connect_read_pipe(lambda: output, os.fdopen(out, "rb", 0))
+        yield into
+    finally:
+        os.close(into)
+
+
+async def _end(process: Process) -> None:
+    """Kills what still runs in the program's group, and waits until the program is gone."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    await process.wait()

@@ -1,0 +1,100 @@
+"""Checks on the number that an answer comes to: the last one in its text.
+
+The reference number is never told, nor whether the answer is above or below it, nor how near it came, because
+a model that is told would write that down. Units are not understood: 50% is 50, and $3 is 3. Neither are
+fractions, numbers in words, or a comma as the decimal sign.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Self
+
+import regex
+
+from redraft.chain import Prompt
+from redraft.errors import CheckSyntaxError
+from redraft.verify.base import Outcome, failed, passed
+from redraft.verify.segment import line_of
+
+# A name that ends in digits (x2, GPT-4) is not a number. A minus sign counts where nothing that it could
+# subtract from stands right before it. An exponent has at most four digits, so that no number is costly to
+# compare.
+_NUMBER = r"""
+    (?P<sign>(?<![\p{L}\p{N})\]}%])[-+−])?+ (?:[$€£¥]\s?+(?P<inner>[-−])?+)?+
+    (?P<digits>
+        (?:[0-9]{1,3}(?:,[0-9]{3})++(?![0-9])|[0-9]++)(?:\.[0-9]++)?+ | \.[0-9]++
+    )
+    (?P<exponent>[eE][-+]?+[0-9]{1,4}(?![\p{L}\p{N}]))?+ %?+
+"""
+_NAME = r"[\p{L}_](?:[\p{L}\p{M}_]|-?[0-9]|(?<=[0-9])\.[0-9])*+"
+_SCAN = regex.compile(f"{_NAME}|{_NUMBER}", regex.VERBOSE)
+_WHOLE = regex.compile(_NUMBER, regex.VERBOSE)
+_HINT = "Write number=42, or number=3.14~0.01 with a tolerance."
+
+
+def last_number(text: str) -> tuple[Decimal, int] | None:
+    """The last number in a text, and the position where it begins; None if there is none.
+
+    Understands 1,234.5, -3, .5, 1e5, and $, %, or a full stop around them.
+    """
+    last = None
+    for match in _SCAN.finditer(text):
+        last = match if match["digits"] else last
+    return (_value(last), last.start()) if last else None
+
+
+def _value(match: regex.Match[str]) -> Decimal:
+    digits = match["digits"].replace(",", "") + (match["exponent"] or "")
+    negative = (match["sign"] or "") in {"-", "−"} or match["inner"] is not None
+    return -Decimal(digits) if negative else Decimal(digits)
+
+
+@dataclass(frozen=True)
+class Number:
+    """`number=3.14~0.01`: the last number in the answer is this one, give or take a tolerance."""
+
+    reference: Decimal
+    tolerance: Decimal = Decimal(0)
+
+    @classmethod
+    def of(cls, written: str) -> Self:
+        """Reads `42`, `3.14~0.01` or `3.14±0.01`.
+
+        Raises:
+            CheckSyntaxError: Not a number, or a tolerance below 0.
+        """
+        reference, mark, tolerance = written.replace("±", "~").partition("~")
+        check = cls(_read(reference, written), _read(tolerance, written) if mark else Decimal(0))
+        if check.tolerance < 0:
+            raise CheckSyntaxError(f"number={written}: a tolerance cannot be below 0.", hint=_HINT)
+        return check
+
+    @property
+    def name(self) -> str:
+        """The short form. It holds the reference: not for a model's eyes."""
+        return f"number={self.reference}" + (f"~{self.tolerance}" if self.tolerance else "")
+
+    def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
+        """Passes where the last number is within the tolerance. A miss scores 0, however near it came."""
+        found = last_number(answer)
+        if found is None:
+            return failed("The answer has no number. Write the result as a number, at the end.")
+        value, position = found
+        where = f"The last number in the answer is {_short(value)}, on line {line_of(answer, position)}"
+        if self.reference - self.tolerance <= value <= self.reference + self.tolerance:
+            return passed(f"{where}, and it is right.")
+        return failed(f"{where}, and it is not right. Work it out again.")
+
+
+def _read(text: str, written: str) -> Decimal:
+    match = _WHOLE.fullmatch(text.strip())
+    if not match:
+        raise CheckSyntaxError(f"number={written}: {text.strip()!r} is not a number.", hint=_HINT)
+    return _value(match)
+
+
+def _short(value: Decimal) -> str:
+    text = str(value)
+    return text if len(text) <= 40 else text[:40] + "…"

@@ -1,0 +1,239 @@
+"""From the short form of a check to the check: the one grammar of the command line, Python and recipes.
+
+    check     = [ weight "*" ] ( kind | kind op value | kind [ "[" option "]" ] ":" text | group )
+    group     = ( "any" | "all" ) "(" check { ";" check } ")"
+
+The kinds are listed in `kinds`, what has to be escaped within a group is told in `grammar`, and
+docs/checks.md shows it all on one page. Reading a check does all that can go wrong before an answer is there:
+files are read, patterns compiled, modules imported. Nothing is run but what `python:` imports.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+from redraft.engines.base import Engine
+from redraft.errors import CheckSyntaxError
+from redraft.verify.base import Check, Weighted
+from redraft.verify.checkset import AllOf, AnyOf
+from redraft.verify.command import Command
+from redraft.verify.function import FunctionCheck
+from redraft.verify.grammar import closing, split_parts, unbalanced, unescape
+from redraft.verify.judge import Judge
+from redraft.verify.kinds import CHECK_KINDS
+from redraft.verify.language import Language
+from redraft.verify.numeric import Number
+from redraft.verify.structure import Json, JsonSchema
+from redraft.verify.text import COUNTERS, Contains, Count, Ends, Lacks, Matches, Starts
+
+MAX_DEPTH = 20
+"""How deep `any` and `all` may be nested."""
+
+_WEIGHT = re.compile(r"(?P<weight>\d+(?:\.\d+)?)\s*\*\s*")
+_HEAD = re.compile(r"(?P<kind>[^\W\d_][\w-]*)\s*(?:\[(?P<option>[^\]]*)\])?", re.ASCII)
+_COUNT = re.compile(r"(?P<op><=|>=|==|=|<|>)\s*(?P<low>\d+)(?:\s*\.\.\s*(?P<high>\d+))?", re.ASCII)
+_SECONDS = re.compile(r"(?P<seconds>\d+(?:\.\d+)?)\s*s", re.ASCII)
+_SEE = "All checks: docs/checks.md"
+
+
+@dataclass(frozen=True)
+class _Written:
+    """A check as it was written, taken apart: `command`, `10s`, `:`, `pytest -q`."""
+
+    kind: str
+    option: str | None
+    rest: str
+    judge: Engine | None
+
+    @property
+    def found(self) -> str:
+        """What follows the kind, in words."""
+        return (
+            f"after {self.kind} comes {self.rest[:30]!r}" if self.rest else f"after {self.kind} comes nothing"
+        )
+
+    @property
+    def text(self) -> str:
+        """What follows the colon."""
+        argument = self.rest[1:].strip()
+        if not self.rest.startswith(":"):
+            raise self.error(f"{self.found}, and a colon with a text is needed")
+        if not argument:
+            raise self.error(f"after {self.kind}: comes nothing, and a text is needed")
+        return argument
+
+    def error(self, problem: str) -> CheckSyntaxError:
+        """An error that shows how this kind of check is written."""
+        return CheckSyntaxError(f"{problem}.", hint=f"Write {CHECK_KINDS[self.kind][0]}. {_SEE}")
+
+
+def parse_check(text: str, *, judge: Engine | None = None) -> Check:
+    """Reads one check in its short form.
+
+    Args:
+        text: Such as `words<=50` or `any(json; contains:no data)`.
+        judge: The model of `judge:` checks.
+
+    Raises:
+        CheckSyntaxError: No such check, or not written as its kind is; the message says what was found.
+        MissingExtra: A check needs something that is not installed.
+        CheckError: A module of `python:` was found, and importing it failed.
+    """
+    return _parse(text.strip(), judge, depth=0)
+
+
+def parse_checks(
+    checks: Iterable[str | Check | Callable[..., Any]], *, judge: Engine | None = None
+) -> tuple[Check, ...]:
+    """Reads checks in any form that is at hand: short forms, checks, and functions (see `function`).
+
+    Raises:
+        CheckSyntaxError: As `parse_check`.
+    """
+    return tuple(_as_check(check, judge) for check in checks)
+
+
+def _as_check(check: str | Check | Callable[..., Any], judge: Engine | None) -> Check:
+    if isinstance(check, str):
+        return parse_check(check, judge=judge)
+    if isinstance(check, Check):
+        return check
+    if callable(check):
+        return FunctionCheck.around(check)
+    raise CheckSyntaxError(f"a check is a text, a Check or a function, not {check!r:.60}.", hint=_SEE)
+
+
+def _parse(text: str, judge: Engine | None, depth: int) -> Check:
+    if weight := _WEIGHT.match(text):
+        return Weighted(_parse_body(text[weight.end() :], judge, depth), _read_weight(weight["weight"], text))
+    return _parse_body(text, judge, depth)
+
+
+def _read_weight(written: str, text: str) -> float:
+    weight = float(written)
+    if 0 < weight < float("inf"):
+        return weight
+    raise CheckSyntaxError(f"{text}: a weight is more than 0.", hint=f"Write 2*words<=50. {_SEE}")
+
+
+def _parse_body(text: str, judge: Engine | None, depth: int) -> Check:
+    head = _HEAD.match(text)
+    if not head or head["kind"] not in CHECK_KINDS:
+        raise _unknown(head["kind"] if head else text[:30])
+    kind, rest = head["kind"], text[head.end() :]
+    if head["option"] is not None and kind not in {"command", "judge"}:
+        raise _Written(kind, None, rest, None).error(f"{kind} takes no option in brackets")
+    if kind in {"any", "all"}:
+        return _parse_group(kind, rest.strip(), judge, depth)
+    if depth and kind != "matches":
+        rest = unescape(rest)
+    return _BUILDERS[kind](_Written(kind, head["option"], rest.strip(), judge))
+
+
+def _unknown(kind: str) -> CheckSyntaxError:
+    if not kind:
+        return CheckSyntaxError("a check is empty.", hint=_SEE)
+    near = get_close_matches(kind.lower(), CHECK_KINDS, 1, 0.5)
+    guess = f" Did you mean {near[0]!r}?" if near else ""
+    return CheckSyntaxError(
+        f"no check is called {kind!r}.{guess}", hint=f"checks: {' '.join(CHECK_KINDS)}   (docs/checks.md)"
+    )
+
+
+def _parse_group(kind: str, rest: str, judge: Engine | None, depth: int) -> Check:
+    written = _Written(kind, None, rest, judge)
+    if not rest.startswith("("):
+        raise written.error(f"{kind} needs its checks in parentheses")
+    if depth == MAX_DEPTH:
+        raise written.error(f"checks are nested more than {MAX_DEPTH} deep")
+    end = closing(rest)
+    if end is None:
+        raise unbalanced(kind + rest)
+    if rest[end + 1 :].strip():
+        raise written.error(
+            f"after {kind}(…) comes {rest[end + 1 :].strip()[:30]!r}, which belongs to nothing"
+        )
+    parts = split_parts(rest[1:end])
+    if "" in parts:
+        raise written.error(f"part {parts.index('') + 1} of {kind}(…) is empty")
+    checks = tuple(_parse(part, judge, depth + 1) for part in parts)
+    if kind == "any" and any(isinstance(check, Weighted) for check in checks):
+        raise written.error("a weight means nothing inside any(…), where the best part counts")
+    return AllOf(checks) if kind == "all" else AnyOf(checks)
+
+
+def _count(written: _Written) -> Check:
+    found = _COUNT.match(written.rest)
+    if not found:
+        raise written.error(f"{written.found}, and a comparison with a whole number is needed")
+    if found.end() < len(written.rest):
+        said = written.kind + found[0]
+        raise written.error(
+            f"after {said} comes {written.rest[found.end() :][:30]!r}, which belongs to nothing"
+        )
+    low, high = _bounds(found["op"], int(found["low"]), found["high"], written)
+    if high is not None and high < (low or 0):
+        raise written.error(f"{written.kind}{found[0]} can never be")
+    return Count(written.kind, low, high)
+
+
+def _bounds(op: str, number: int, upper: str | None, written: _Written) -> tuple[int | None, int | None]:
+    """The fewest and the most that a comparison allows."""
+    if upper is not None:
+        if op not in {"=", "=="}:
+            raise written.error(f"a range is written with =, not with {op}")
+        return number, int(upper)
+    bounds = {"<=": (None, number), "<": (None, number - 1), ">=": (number, None), ">": (number + 1, None)}
+    return bounds.get(op, (number, number))
+
+
+def _number(written: _Written) -> Check:
+    value = written.rest.removeprefix("=").removeprefix("=").strip()
+    if not written.rest.startswith("=") or not value:
+        raise written.error(f"{written.found}, and = with a number is needed")
+    return Number.of(value)
+
+
+def _json(written: _Written) -> Check:
+    if written.rest:
+        guess = " (a schema is json-schema:FILE)" if written.rest.startswith(":") else ""
+        raise written.error(f"json stands alone, and after it comes {written.rest[:30]!r}{guess}")
+    return Json()
+
+
+def _command(written: _Written) -> Check:
+    if written.option is None:
+        return Command.of(written.text)
+    limit = _SECONDS.fullmatch(written.option.strip())
+    if not limit or float(limit["seconds"]) <= 0:
+        raise written.error(f"command[{written.option}]: a time limit is written like command[10s]:")
+    return Command.of(written.text, float(limit["seconds"]))
+
+
+def _judge(written: _Written) -> Check:
+    if written.option is None:
+        return Judge.of(written.text, written.judge)
+    if not written.option.strip().isdecimal():
+        raise written.error(f"judge[{written.option}]: the score that passes is written like judge[8]:")
+    return Judge.of(written.text, written.judge, int(written.option))
+
+
+_BUILDERS: dict[str, Callable[[_Written], Check]] = {
+    **dict.fromkeys(COUNTERS, _count),
+    "contains": lambda written: Contains(written.text),
+    "lacks": lambda written: Lacks(written.text),
+    "matches": lambda written: Matches.of(written.text),
+    "starts": lambda written: Starts(written.text),
+    "ends": lambda written: Ends(written.text),
+    "json": _json,
+    "json-schema": lambda written: JsonSchema.of(written.text),
+    "number": _number,
+    "language": lambda written: Language.of(written.text),
+    "python": lambda written: FunctionCheck.of(written.text),
+    "command": _command,
+    "judge": _judge,
+}

@@ -1,0 +1,135 @@
+"""Counting what a text is made of: words, sentences, characters, paragraphs, lines.
+
+Words follow Unicode's rules for word boundaries (UAX 29), because splitting on spaces finds one word in a
+Japanese sentence: `can't` and `3.14` are one word, `well-known` is two, each Chinese character or kana is
+one, punctuation and emoji are none. Scripts that write no boundary at all, such as Thai, would need a
+dictionary, and count a word for every letter. Markdown is not stripped; its marks are punctuation.
+
+Sentences are found by rules and not by a model, so that a count can be explained: see `sentences`.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import regex
+
+_WORD = regex.compile(r"(?w)\b_*[\p{L}\p{N}].*?\b", regex.DOTALL)
+_BLANK_LINE = regex.compile(r"\n[^\S\n]*(?:\n[^\S\n]*)+")
+_LIST_MARK = regex.compile(r"\s*(?:[-*+•]|\d{1,3}[.)])\s+")
+_HEADING = regex.compile(r"\s*#{1,6}\s")
+_FENCE = regex.compile(r"\s*(?:```|~~~)")
+_WIDE_STOPS = "。！？｡"
+_CLOSERS = r"""["'”’»)\]*_」』）】]"""
+_STOP = regex.compile(
+    rf"(?P<wide>[{_WIDE_STOPS}]+{_CLOSERS}*+)|(?P<stop>[.!?…]++)(?P<close>{_CLOSERS}*+)(?=\s+(?P<next>\S))"
+)
+_OPENERS = "\"'“‘«(["
+_LONGEST = 40  # Characters looked at on either side of a stop: no abbreviation or first word needs more.
+
+
+def _listed(words: str) -> frozenset[str]:
+    return frozenset(words.split())
+
+
+# A full stop after these never ends a sentence.
+_TITLES = _listed("mr mrs ms dr prof gen col sgt capt lt rev hon gov sen vs cf approx ca")
+# After these it does not where a number follows: `No. 5`, but `The answer is no. Go on.`
+_NUMBERED = _listed("no nos fig figs vol eq eqs sec ch p pp jan feb mar apr jun jul aug sep sept oct nov dec")
+# After these, an initial (`J.`) or single letters with dots (`U.S.`) it does only where a starter follows.
+_LOOSE = _listed("etc al st jr sr inc ltd co corp ph.d")
+_DOTTED = regex.compile(r"(?:\p{L}\.)*\p{L}")
+_STARTERS = _listed(
+    "the a an this that these those he she it we they i you there here in on at but and so however if when"
+)
+
+
+def words(text: str) -> list[str]:
+    """The words of a text, as they stand in it."""
+    return _WORD.findall(text)
+
+
+def count_words(text: str) -> int:
+    """How many words a text has."""
+    return len(words(text))
+
+
+def count_characters(text: str) -> int:
+    """How many characters a reader sees: an emoji of several code points is one.
+
+    Space around the text is not counted.
+    """
+    text = text.strip()
+    return len(text) if text.isascii() and "\r" not in text else len(regex.findall(r"\X", text))
+
+
+def paragraphs(text: str) -> list[str]:
+    """The blocks of a text that blank lines separate."""
+    return [part.strip() for part in _BLANK_LINE.split(_unix(text)) if part.strip()]
+
+
+def sentences(text: str) -> list[str]:
+    """The sentences of a text.
+
+    A sentence ends at `.`, `!`, `?` or `…` before a space, at `。`, `！` or `？` anywhere, at a blank
+    line, and at the end of a heading or of an item of a list. It does not end after a title, an initial or an
+    abbreviation (`Dr.`, `J.`, `e.g.`), or where a small letter follows a full stop. What has no word is no
+    sentence.
+    """
+    found = (piece for block in _blocks(_unix(text)) for piece in _split_block(block))
+    return [piece for piece in found if _WORD.search(piece)]
+
+
+def line_of(text: str, position: int) -> int:
+    """The number of the line, from 1, that a position in a text is on."""
+    return text.count("\n", 0, position) + 1
+
+
+def _unix(text: str) -> str:
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _blocks(text: str) -> list[str]:
+    """Runs of lines within which sentences may go on: a paragraph, an item of a list, a heading."""
+    blocks: list[list[str]] = [[]]
+    for line in text.split("\n"):
+        heading = _HEADING.match(line)
+        mark = _LIST_MARK.match(line)
+        if heading or mark or not line.strip() or _FENCE.match(line):
+            blocks.append([])
+        blocks[-1].append(line[mark.end() :] if mark else line)
+        if heading or not line.strip():
+            blocks.append([])
+    return ["\n".join(block).strip() for block in blocks if block]
+
+
+def _split_block(block: str) -> list[str]:
+    ends = [match.end() for match in _STOP.finditer(block) if _is_end(block, match)]
+    return [block[start:end].strip() for start, end in pairwise([0, *ends, len(block)])]
+
+
+def _is_end(block: str, match: regex.Match[str]) -> bool:
+    if match["wide"]:
+        return True
+    at = match.start("next")
+    follows = block[at : at + _LONGEST].split()[0].lstrip(_OPENERS)
+    if follows[:1].islower() and (match["close"] or match["stop"] not in {"!", "?"}):
+        return False
+    return match["stop"] != "." or not _goes_on(_word_before(block, match.start()), follows)
+
+
+def _word_before(block: str, position: int) -> str:
+    before = block[max(0, position - _LONGEST) : position].split()
+    return before[-1].strip(_OPENERS + ")*_") if before else ""
+
+
+def _goes_on(word: str, follows: str) -> bool:
+    """Whether the full stop after this word belongs to an abbreviation, and the sentence goes on."""
+    lower = word.lower()
+    if lower in _TITLES or lower in {"e.g", "i.e"}:
+        return True
+    if lower in _NUMBERED:
+        return follows[:1].isdigit()
+    initials = _DOTTED.fullmatch(word) and (len(word) > 1 or word.isupper()) and word != "I"
+    first = words(follows.lower())[:1]
+    return bool(lower in _LOOSE or initials) and not (first and first[0] in _STARTERS)

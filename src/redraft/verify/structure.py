@@ -1,0 +1,210 @@
+"""Checks on the structure of an answer: JSON, and JSON that fits a schema.
+
+JSON may be the whole answer, or stand in one fenced block, ```json, with words around it. It is read
+strictly: no NaN, no comments, no trailing commas. Nothing is fetched: a schema that refers to another
+document is refused.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, Self
+
+from redraft.chain import Prompt
+from redraft.errors import CheckSyntaxError
+from redraft.verify.base import Outcome, failed, passed
+
+if TYPE_CHECKING:
+    from jsonschema.protocols import Validator
+    from referencing._core import Resolver
+    from referencing.jsonschema import Schema, SchemaResource
+
+MAX_ERRORS = 3
+"""How many faults against a schema one message lists: more than a model mends at once."""
+
+
+class NotJson(ValueError):
+    """An answer is not JSON. The message is a sentence for the answer's feedback.
+
+    Attributes:
+        read: The share of the text that could be read, 0 to 1.
+    """
+
+    def __init__(self, message: str, read: float = 0.0) -> None:
+        super().__init__(message)
+        self.read = read
+
+
+def read_json(answer: str) -> tuple[Any, str]:
+    """The JSON value in an answer, and the text that it was read from.
+
+    Raises:
+        NotJson: None, more than one, or a wrong one; with line and column in the answer.
+    """
+    text, first_line = _json_text(answer)
+    try:
+        return json.loads(text, parse_constant=_refuse), text
+    except json.JSONDecodeError as error:
+        where = f"line {first_line + error.lineno - 1}, column {error.colno}"
+        message = f"The answer is not JSON: {error.msg} at {where}{_near(error)}."
+        raise NotJson(message, error.pos / (len(text) + 1)) from None
+    except RecursionError:
+        raise NotJson("The answer is not usable JSON: it is nested too deeply.") from None
+    except ValueError as error:
+        raise NotJson(f"The answer is not JSON: {error}.") from None
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not a JSON value")
+
+
+def _near(error: json.JSONDecodeError) -> str:
+    rest = error.doc[error.pos : error.pos + 20].split("\n")[0].strip()
+    return f", before {rest!r}" if rest else ", where it ends" if error.pos >= len(error.doc.rstrip()) else ""
+
+
+def _json_text(answer: str) -> tuple[str, int]:
+    """The text that should be JSON, and the line of the answer that it begins on."""
+    blocks = _json_blocks(answer)
+    if len(blocks) > 1:
+        raise NotJson(f"The answer has {len(blocks)} JSON blocks, and exactly one is wanted.")
+    if blocks:
+        return blocks[0]
+    if not answer.strip():
+        raise NotJson("The answer is empty, and JSON is wanted.")
+    return answer.replace("\r\n", "\n"), 1
+
+
+def _json_blocks(answer: str) -> list[tuple[str, int]]:
+    """Every fenced block that is marked as json, or that is unmarked and the whole answer."""
+    lines = answer.replace("\r\n", "\n").split("\n")
+    whole = answer.strip().startswith("```")
+    blocks: list[tuple[str, int]] = []
+    begin = mark = None
+    for number, line in enumerate(lines):
+        stripped = line.strip()
+        if begin is None and stripped.startswith("```"):
+            begin, mark = number + 1, stripped.strip("`").strip().lower()
+        elif begin is not None and stripped == "```":
+            if mark == "json" or (whole and not mark):
+                blocks.append(("\n".join(lines[begin:number]), begin + 1))
+            begin = None
+    if begin is not None and mark == "json":
+        raise NotJson(f"The JSON block that begins on line {begin} has no closing ```.")
+    return blocks
+
+
+@dataclass(frozen=True)
+class Json:
+    """`json`: the answer is JSON."""
+
+    name: str = field(default="json", init=False)
+
+    def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
+        """Passes where JSON is read. The score of a miss is the share of the text before the first fault."""
+        try:
+            read_json(answer)
+        except NotJson as error:
+            return failed(str(error), score=error.read)
+        return passed("The answer is JSON.")
+
+
+@dataclass(frozen=True)
+class JsonSchema:
+    """`json-schema:FILE`: the answer is JSON that fits a JSON Schema, Draft 2020-12 unless it names another.
+
+    Attributes:
+        file: The path as it was written.
+        validator: Made from the file's content.
+    """
+
+    file: str
+    validator: Validator = field(repr=False, compare=False)
+
+    @classmethod
+    def of(cls, file: str) -> Self:
+        """Reads a schema.
+
+        Raises:
+            CheckSyntaxError: No such file, not JSON, not a schema, or one that refers to another document.
+        """
+        return cls(file, _validator(_read_schema(file), f"json-schema:{file}"))
+
+    @property
+    def name(self) -> str:
+        """The short form."""
+        return f"json-schema:{self.file}"
+
+    def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
+        """Passes where the JSON fits. Lists up to three faults, each with its JSON path."""
+        try:
+            value, _ = read_json(answer)
+            faults = [_fault(error) for error in self.validator.iter_errors(value)]
+        except NotJson as error:
+            return failed(str(error), score=error.read / 2)
+        except RecursionError:
+            return failed("The answer is not usable JSON: it is nested too deeply.")
+        if not faults:
+            return passed("The answer is JSON that fits the schema.")
+        more = f"; and {len(faults) - MAX_ERRORS} more" if len(faults) > MAX_ERRORS else ""
+        message = f"The JSON does not fit the schema: {'; '.join(sorted(faults)[:MAX_ERRORS])}{more}."
+        return failed(message, score=0.5 + 0.5 / (1 + len(faults)))
+
+
+def _fault(error: Any) -> str:
+    """One fault: path and message. Of a failed `anyOf`, the branch that came nearest speaks."""
+    from jsonschema.exceptions import best_match
+
+    nearest = best_match([error]) or error
+    message = nearest.message
+    return f"{nearest.json_path}: {message if len(message) <= 200 else '…' + message[-199:]}"
+
+
+def _read_schema(file: str) -> Schema:
+    try:
+        return json.loads(Path(file).read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+    except OSError as error:
+        problem = f"the schema cannot be read: {error.strerror}."
+    except ValueError as error:
+        problem = f"the schema is not JSON: {error}."
+    raise CheckSyntaxError(f"json-schema:{file}: {problem}", hint="Give the path of a JSON Schema file.")
+
+
+def _validator(schema: Schema, name: str) -> Validator:
+    """A validator of a schema that is known to be one, and to need no other document."""
+    from jsonschema import SchemaError
+    from jsonschema.validators import Draft202012Validator, validator_for
+    from jsonschema_specifications import REGISTRY  # type: ignore[import-untyped]
+    from referencing.exceptions import Unresolvable
+    from referencing.jsonschema import DRAFT202012, SchemaResource
+
+    try:
+        kind = validator_for(schema, default=Draft202012Validator)
+        kind.check_schema(schema)  # type: ignore[arg-type]  # a schema may be true or false
+        resource = SchemaResource.from_contents(schema, default_specification=DRAFT202012)
+        _resolve(resource, REGISTRY.resolver_with_root(resource))
+        validator = kind(schema, registry=REGISTRY)
+        _ = [*validator.iter_errors({}), *validator.iter_errors([]), *validator.iter_errors("")]
+    except SchemaError as error:
+        problem = f"not a JSON Schema: {error.json_path}: {error.message}"
+    except Unresolvable as error:
+        problem = f"it refers to {error.ref!r}, which is not in the file, and nothing is fetched"
+    except RecursionError:
+        problem = "it refers to itself without end"
+    else:
+        return validator
+    raise CheckSyntaxError(f"{name}: {problem}.", hint="Give a schema that is complete in one file.")
+
+
+def _resolve(resource: SchemaResource, resolver: Resolver[Schema]) -> None:
+    """Looks up every reference of a schema, from the part where it stands."""
+    contents = resource.contents
+    if isinstance(contents, Mapping):
+        for key in ("$ref", "$dynamicRef"):
+            if isinstance(contents.get(key), str):
+                resolver.lookup(contents[key])
+    for part in resource.subresources():
+        _resolve(part, resolver.in_subresource(part))

@@ -1,0 +1,241 @@
+"""Checks on the text of an answer: how long it is, and what it says, begins with and ends with.
+
+What is counted, and how, is in `segment`. Phrases are compared as whole words and without regard to case, to
+the kind of apostrophe, and to how words are spaced, so that `lacks:light` finds "Light" and not "lighthouse".
+Spelling, grammar and meaning are not checked here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Self
+
+import regex
+
+from redraft.chain import Prompt
+from redraft.errors import CheckError, CheckSyntaxError
+from redraft.verify.base import Outcome, failed, passed
+from redraft.verify.segment import (
+    count_characters,
+    count_words,
+    line_of,
+    paragraphs,
+    sentences,
+)
+
+REGEX_SECONDS = 2.0
+"""The longest that one search of `matches` may take. A pattern that needs more backtracks without end."""
+
+COUNTERS: dict[str, Callable[[str], int]] = {
+    "words": count_words,
+    "sentences": lambda text: len(sentences(text)),
+    "characters": count_characters,
+    "paragraphs": lambda text: len(paragraphs(text)),
+}
+"""What each unit of a `Count` is counted by."""
+
+
+@dataclass(frozen=True)
+class Count:
+    """`words<=50`, `words=10..20`: so many words, sentences, characters or paragraphs.
+
+    Attributes:
+        unit: A key of `COUNTERS`.
+        low: The fewest, or None.
+        high: The most, or None.
+    """
+
+    unit: str
+    low: int | None = None
+    high: int | None = None
+
+    @property
+    def name(self) -> str:
+        """The short form."""
+        if self.low == self.high:
+            return f"{self.unit}=={self.low}"
+        if self.low is None:
+            return f"{self.unit}<={self.high}"
+        return f"{self.unit}>={self.low}" if self.high is None else f"{self.unit}={self.low}..{self.high}"
+
+    def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
+        """Passes within the bounds. Says the count, the bounds, and by how much it is off."""
+        count = COUNTERS[self.unit](answer)
+        has = f"The answer has {_number_of(count, self.unit)}"
+        if self.low is not None and count < self.low:
+            return failed(f"{has}, and {self._bounds}: {self.low - count} too few.", score=count / self.low)
+        if self.high is not None and count > self.high:
+            return failed(
+                f"{has}, and {self._bounds}: {count - self.high} too many.", score=self.high / count
+            )
+        return passed(f"{has}.")
+
+    @property
+    def _bounds(self) -> str:
+        if self.low == self.high:
+            return f"exactly {self.low} are wanted"
+        if self.low is None:
+            return f"at most {self.high} are allowed"
+        return (
+            f"at least {self.low} are needed"
+            if self.high is None
+            else f"{self.low} to {self.high} are wanted"
+        )
+
+
+def _number_of(count: int, unit: str) -> str:
+    return f"{count} {unit[:-1] if count == 1 else unit}"
+
+
+@dataclass(frozen=True)
+class Contains:
+    """`contains:TEXT`: the answer has this word or phrase."""
+
+    text: str
+
+    @property
+    def name(self) -> str:
+        """The short form."""
+        return f"contains:{self.text}"
+
+    def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
+        """Passes where the phrase is found."""
+        found = _phrase(self.text).search(_plain(answer))
+        if found:
+            return passed(f'The answer contains "{self.text}" on line {line_of(answer, found.start())}.')
+        return failed(f'The answer does not contain "{self.text}".')
+
+
+@dataclass(frozen=True)
+class Lacks:
+    """`lacks:TEXT`: the answer does not have this word or phrase."""
+
+    text: str
+
+    @property
+    def name(self) -> str:
+        """The short form."""
+        return f"lacks:{self.text}"
+
+    def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
+        """Passes where the phrase is not found. A miss scores 1/2 for one place, 1/3 for two, and so on."""
+        places = [match.start() for match in _phrase(self.text).finditer(_plain(answer))]
+        if not places:
+            return passed(f'The answer does not contain "{self.text}".')
+        lines = list(dict.fromkeys(line_of(answer, place) for place in places[:5]))
+        where = f"on line{'s' if len(lines) > 1 else ''} {', '.join(map(str, lines))}"
+        more = ", and more after that" if len(places) > 5 else ""
+        times = "once" if len(places) == 1 else f"{len(places)} times"
+        message = f'The answer contains "{self.text}" {times}, {where}{more}. It must not.'
+        return failed(message, score=1 / (1 + len(places)))
+
+
+@dataclass(frozen=True)
+class Starts:
+    """`starts:TEXT`: the answer begins with this text."""
+
+    text: str
+
+    @property
+    def name(self) -> str:
+        """The short form."""
+        return f"starts:{self.text}"
+
+    def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
+        """Passes where the answer, without the space around it, begins with the text."""
+        if _phrase(self.text).match(_plain(answer).lstrip()):
+            return passed(f'The answer begins with "{self.text}".')
+        begins = " ".join(answer.split()[:6])
+        return failed(f'The answer begins with "{begins}" and not with "{self.text}".')
+
+
+@dataclass(frozen=True)
+class Ends:
+    """`ends:TEXT`: the answer ends with this text."""
+
+    text: str
+
+    @property
+    def name(self) -> str:
+        """The short form."""
+        return f"ends:{self.text}"
+
+    def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
+        """Passes where the answer, without the space around it, ends with the text."""
+        if _phrase(self.text, r"\Z").search(_plain(answer).rstrip()):
+            return passed(f'The answer ends with "{self.text}".')
+        ends = " ".join(answer.split()[-6:])
+        return failed(f'The answer ends with "{ends}" and not with "{self.text}".')
+
+
+def _plain(text: str) -> str:
+    """The text with one kind of apostrophe. Every position stays where it was."""
+    return text.replace("’", "'")
+
+
+def _phrase(text: str, after: str = "") -> regex.Pattern[str]:
+    """A pattern for a phrase as whole words: an edge that is a letter or a digit must be a word boundary."""
+    plain = _plain(text)
+    inner = r"\s+".join(regex.escape(word, literal_spaces=True) for word in plain.split())
+    left = r"\b" if plain[:1].isalnum() else ""
+    right = r"\b" if plain[-1:].isalnum() else ""
+    return regex.compile(f"(?wif){left}{inner}{right}{after}")
+
+
+def _position(error: regex.error) -> int:
+    """Where a pattern is wrong, counted from 1. That such an error has `pos` is missing in the stubs."""
+    return int(getattr(error, "pos", None) or 0) + 1
+
+
+@dataclass(frozen=True)
+class Matches:
+    """`matches:REGEX`: the regular expression, as the module `regex` reads it, is found in the answer."""
+
+    pattern: str
+
+    @classmethod
+    def of(cls, pattern: str) -> Self:
+        """Compiles the pattern once, so that a wrong one is known before anything is generated.
+
+        Raises:
+            CheckSyntaxError: Not a regular expression; the message says where.
+        """
+        check = cls(pattern)
+        try:
+            _ = check._compiled
+        except regex.error as error:
+            problem = str(error).split(" at position")[0]
+            raise CheckSyntaxError(
+                f"matches:{pattern} is not a regular expression: {problem} at character {_position(error)}.",
+                hint=r"Write a backslash before a sign that is meant as itself: matches:\(done\)",
+            ) from None
+        return check
+
+    @property
+    def name(self) -> str:
+        """The short form."""
+        return f"matches:{self.pattern}"
+
+    @cached_property
+    def _compiled(self) -> regex.Pattern[str]:
+        return regex.compile(self.pattern)
+
+    def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
+        """Passes where the pattern is found.
+
+        Raises:
+            CheckError: The search took longer than `REGEX_SECONDS`.
+        """
+        try:
+            found = self._compiled.search(answer, timeout=REGEX_SECONDS, concurrent=True)
+        except TimeoutError:
+            raise CheckError(
+                f"the check {self.name!r} was stopped after {REGEX_SECONDS:g} s"
+                f" on an answer of {len(answer)} characters.",
+                hint="The pattern backtracks without end: look for a repeat within a repeat, such as (a+)+.",
+            ) from None
+        if found:
+            return passed(f"The pattern {self.pattern} is found on line {line_of(answer, found.start())}.")
+        return failed(f"Nothing in the answer matches the pattern {self.pattern}")
