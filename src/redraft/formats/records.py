@@ -1,11 +1,12 @@
 """Files of records: any published shape in, chains out; and chains as SelFee and FastChat write them.
 
 The kind of a file is read from the file: JSON lines or one JSON array, plain or gzipped; a `.txt` has one
-prompt a line. The kind of a record is read from its fields (`formats.shapes`). Lines are read one at a time, so
-memory stays flat; an array is loaded whole, which is why large files should be lines.
+prompt a line. The kind of a record is read from its fields (`formats.shapes`). Lines are read one at a time,
+so memory stays flat; an array is loaded whole, which is why large files should be lines.
 
 Every chain gets an id that is unique in its file and the same from run to run: `vicuna_80/12` is record 12 of
-`vicuna_80.jsonl` by its own id, or by its place in the file (from 0) where it has none. Nothing is cleaned here.
+`vicuna_80.jsonl` by its own id, or by its place in the file (from 0) where it has none. Cleaning is not done
+here.
 """
 
 from __future__ import annotations

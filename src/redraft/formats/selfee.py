@@ -232,7 +232,7 @@ class Parser:
         pieces: list[Piece] = []
         text = self._held + text
         done = 0
-        for found in _HEADING.finditer(text):
+        for found in _HEADING.finditer(text) if "### " in text else ():
             if found.start() or self._line_start:
                 self._emit(text[done : found.start()], pieces)
                 done = self._heading(found)
