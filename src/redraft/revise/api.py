@@ -1,7 +1,7 @@
 """`revise`, `arevise` and `stream`: from a prompt and a model to a chain.
 
-What is decided here is what the caller left open: which way of revising suits the model and the checks. The work is
-the loop's. Nothing here retries, and nothing here writes files.
+What is decided here is what the caller left open: which way of revising suits the model and the checks. The
+work is the loop's. Nothing here retries, and nothing here writes files.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class Options(TypedDict, total=False):
 
     Attributes:
         model: A model reference (docs/engines.md) or an engine; `default` if left out. An engine stays open.
-        mode: `native`, `prompted`, `verified`, or `auto`: native if the model says so, else verified if there are
-            checks, else prompted.
+        mode: `native`, `prompted`, `verified`, or `auto`: native if the model says so, else verified if
+            there are checks, else prompted.
         checks: Checks in their short form, or values.
         min_revisions: Fewer are not accepted; 0 if left out.
         max_revisions: More are not made; 3 if left out, as in SelFee's released server.
@@ -45,7 +45,8 @@ class Options(TypedDict, total=False):
         system: A system message.
         temperature: 0 is greedy; 0.7 if left out.
         top_p: Nucleus size, in (0, 1]; 1 if left out.
-        max_tokens: Most new tokens of one answer or feedback; of the whole text in native mode. 2,048 if left out.
+        max_tokens: Most new tokens of one answer or feedback; of the whole text in native mode. 2,048 if
+            left out.
         seed: Makes a run repeatable on the same engine and batch.
         budget: The most that the whole chain may use.
         price: What tokens cost, for `cost_usd` and a budget of money.
@@ -154,7 +155,7 @@ def _plan(prompt: Prompt, options: Options, info: EngineInfo, checks: Sequence[C
     if budget.usd is not None and price is None:
         raise UsageError(
             f"a budget of {budget.usd} USD needs the price of {info.name!r}.",
-            hint="Give its USD per million tokens: --price PROMPT,COMPLETION, or price=Price(prompt, completion).",
+            hint="Give USD per million tokens: --price PROMPT,COMPLETION or price=Price(prompt, completion).",
         )
     output = options.get("output")
     least = options.get("min_revisions", 0)

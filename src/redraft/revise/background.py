@@ -1,7 +1,7 @@
 """An event loop in a thread of its own, so that sync callers can use what is async.
 
-It keeps the engines that sync calls open by reference, because loading a model for each call would be slow. The
-interpreter's end closes them.
+It keeps the engines that sync calls open by reference, because loading a model for each call would be slow.
+The interpreter's end closes them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Limits over a whole chain, and what tokens cost.
 
-A reached budget ends the chain with its best answer so far; it never raises. Tokens and money are limits on all
-attempts together, because that is what is paid for.
+A reached budget ends the chain with its best answer so far; it never raises. Tokens and money are limits on
+all attempts together, because that is what is paid for.
 """
 
 from __future__ import annotations

@@ -29,8 +29,7 @@ from redraft.revise.ops import (
     Text,
 )
 from redraft.revise.state import Plan
-from redraft.verify.base import Check
-from redraft.verify.checkset import run_checks
+from redraft.verify.base import Check, run_checks
 
 
 class CancelToken:

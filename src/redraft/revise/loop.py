@@ -1,7 +1,8 @@
 """The loop: draft, criticise, revise, until a reason to stop. A generator without I/O.
 
-It yields operations and events (`ops`) and is sent what came back. It never waits, reads no clock but the one it is
-given, and touches no network: a test drives it by hand. `driver` runs it over an engine and checks.
+It yields operations and events (`ops`) and is sent what came back. It never waits, reads no clock but the
+one it is given, and touches no network: a test drives it by hand. `driver` runs it over an engine and
+checks.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """Revising with a model that was trained on chains: one stream continues the SelFee text.
 
-The loop reads the text as it comes. *Autonomous*: the model decides when to stop. *Enforced*: while fewer than
-`min_revisions` are made, a phrase that ends the chain is cut at its token boundary, `Revision is needed` stands in
-its place, and the model goes on; if it just stops, the next heading is written for it. Checks, or another critic,
-write the feedback where there are any.
+The loop reads the text as it comes. *Autonomous*: the model decides when to stop. *Enforced*: while fewer
+than `min_revisions` are made, a phrase that ends the chain is cut at its token boundary, `Revision is
+needed` stands in its place, and the model goes on; if it just stops, the next heading is written for it.
+Checks, or another critic, write the feedback where there are any.
 
-Only generated text is searched, never the prompt, and a stop string counts only in the section that it is meant
-for: an answer may quote it.
+Only generated text is searched, never the prompt, and a stop string counts only in the section that it is
+meant for: an answer may quote it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from redraft.chain import CheckResult, Feedback, Finish, Step, Stop, Usage
-from redraft.engines.base import Delta
+from redraft.engines.base import Delta, Message
 from redraft.formats.selfee import (
     DONE_PHRASES,
     REVISE_PHRASE,
@@ -27,9 +27,10 @@ from redraft.formats.selfee import (
     verdict_of,
 )
 from redraft.revise import prompts
+from redraft.revise.meter import Meter
 from redraft.revise.ops import Ask, Continue, Loop, More, StepDone, Text, encode, receive, run_checks
 from redraft.revise.say import say
-from redraft.revise.state import State, all_passed, use_of
+from redraft.revise.state import State, all_passed
 from redraft.revise.written import Written
 from redraft.verify.echo import echoes
 
@@ -55,19 +56,23 @@ class Stream:
     @property
     def index(self) -> int:
         """Number of the answer that is being written or judged."""
-        return self.parser.index
+        return self.parser.index - (self.parser.kind == "feedback")
 
     @property
     def judged(self) -> bool:
         """Whether checks or another critic write the feedback."""
         return bool(self.state.plan.checks) or self.state.plan.critic
 
+    def steps(self) -> list[Step]:
+        """What was read so far; an answer that is still empty is a step too."""
+        return list(self.parser.steps()) or [Step(answer="")]
+
     def pay(self, usage: Usage, index: int) -> None:
         """Books a usage on the chain and on a step."""
         self.usage[index] = self.usage.get(index, Usage()) + self.state.pay(usage)
 
     def stops(self) -> tuple[str, ...]:
-        """The heading that must not be passed, and while a revision is enforced the phrases that end a chain."""
+        """The heading not to be passed, and while a revision is enforced the phrases that end a chain."""
         last = self.index if self.judged and self.parser.kind == "answer" else self.state.plan.max_revisions
         heading = feedback_heading(last + 1).strip()
         return (heading, *DONE_PHRASES) if self.state.forced(self.index) else (heading,)
@@ -84,7 +89,7 @@ class Stream:
 
     def force(self, text: str, *, tell: bool = True) -> Loop[None]:
         """Writes what the model did not."""
-        yield from self.written.force(text)
+        yield from self.written.force(text, heading=text.startswith("\n"))
         if tell:
             yield from self.read(text)
         else:
@@ -92,7 +97,7 @@ class Stream:
 
     def keep(self, finish: Finish) -> None:
         """Puts what was read so far into the state. `finish` is that of the last step."""
-        steps = list(self.parser.steps())
+        steps = self.steps()
         if len(steps) > 1 and not steps[-1].answer and finish != "stop":
             steps.pop()
         for number, step in enumerate(steps):
@@ -123,13 +128,14 @@ class Stream:
 
     def _tell(self, pieces: Iterable[Piece]) -> Loop[None]:
         for piece in pieces:
-            yield from self._announce(piece.index)
-            yield Text(piece.kind, piece.index, piece.text)
+            index = piece.index - (piece.kind == "feedback")
+            if self.announced < index:
+                self.keep("stop")
+                yield from self._announce(index)
+            yield Text(piece.kind, index, piece.text)
 
     def _announce(self, until: int) -> Loop[None]:
-        if self.announced < until:
-            self.keep("stop")
-        while self.announced < min(until, len(self.state.steps)):
+        while self.announced < until:
             yield StepDone(self.announced, self.state.steps[self.announced])
             self.announced += 1
 
@@ -167,14 +173,14 @@ def _write(stream: Stream) -> Loop[tuple[Stop, Finish]]:
 
 def _request(stream: Stream) -> Loop[Delta | Stop]:
     """Continues the text until the engine stops, or until what was read ends the chain."""
-    state, begun, first, counted = stream.state, stream.state.clock(), stream.index, 0
+    state, meter = stream.state, Meter(stream.state.clock, stream.index)
     delta, place = Delta(), (stream.parser.kind, stream.index)
     try:
         delta = yield from receive(Continue(stream.written.as_prompt(), state.room(), stream.stops()))
         while True:
             stream.written.add(delta)
-            counted += len(delta.tokens) or bool(delta.text)
             yield from stream.read(delta.text)
+            meter.count(delta, stream.index)
             if delta.finish:
                 return delta
             if (stream.parser.kind, stream.index) != place or stream.parser.malformed:
@@ -183,14 +189,15 @@ def _request(stream: Stream) -> Loop[Delta | Stop]:
                     return stop
             delta = yield from receive(More())
     finally:
-        stream.pay(use_of(delta, counted, state.clock() - begun), first)
+        for index, usage in meter.usages(delta).items():
+            stream.pay(usage, index)
 
 
 def _seen(stream: Stream) -> Stop | None:
     """Why the chain ends at this place of the text, although the model would go on."""
     if stream.parser.malformed:
         return "malformed"
-    steps = stream.parser.steps()
+    steps = stream.steps()
     before = steps[stream.index - 1] if stream.index else None
     if before is None or stream.state.forced(stream.index - 1):
         return None
@@ -201,7 +208,7 @@ def _seen(stream: Stream) -> Stop | None:
 
 
 def _go_on(stream: Stream, last: Delta) -> Loop[Stop | None]:
-    """The model has stopped, at a stop string or by itself: forces what comes next, or gives a reason to end."""
+    """The model has stopped, at a stop string or by itself: forces what comes next, or ends the chain."""
     if stream.parser.kind == "answer":
         return (yield from _after_answer(stream, last.stop_text))
     return (yield from _after_feedback(stream, last.stop_text))
@@ -231,8 +238,9 @@ def _after_feedback(stream: Stream, stop_text: str | None) -> Loop[Stop | None]:
         return None
     verdict = verdict_of(_feedback_so_far(stream))
     if forced:
-        phrase = "" if verdict == "revise" else f" {REVISE_PHRASE}."
-        yield from stream.force(phrase + revision_heading(stream.index + 1))
+        if verdict != "revise":
+            yield from stream.force(f" {REVISE_PHRASE}.")
+        yield from stream.force(revision_heading(stream.index + 1))
         return None
     return "accepted" if verdict == "accept" else "ended"
 
@@ -240,7 +248,7 @@ def _after_feedback(stream: Stream, stop_text: str | None) -> Loop[Stop | None]:
 def _judge(stream: Stream) -> Loop[Stop | None]:
     """An answer is complete: checks, or another critic, write its feedback."""
     state, index = stream.state, stream.index
-    answer = stream.parser.steps()[-1].answer
+    answer = stream.steps()[-1].answer
     results = (yield from run_checks(answer)) if state.plan.checks else ()
     stream.results[index] = results
     if all_passed(results) and not state.forced(index):
@@ -263,12 +271,11 @@ def _ask_critic(stream: Stream, answer: str) -> Loop[Stop | None]:
     """Another model criticises."""
     state, index = stream.state, stream.index
     messages = prompts.base_messages(state.plan.asked, state.plan.system)
-    question = (
-        *messages,
+    talk: tuple[Message, ...] = (
         {"role": "assistant", "content": answer},
         {"role": "user", "content": prompts.criticise("")},
     )
-    said = yield from say(state, Ask(question, state.room(), "critic"), "feedback", index)
+    said = yield from say(state, Ask(messages + talk, state.room(), "critic"), "feedback", index)
     stream.usage[index] = stream.usage.get(index, Usage()) + said.usage
     verdict = verdict_of(said.text)
     if verdict == "revise" or state.forced(index):
@@ -285,5 +292,5 @@ def _external(index: int, feedback: str) -> str:
 
 
 def _feedback_so_far(stream: Stream) -> str:
-    feedback = stream.parser.steps()[-1].feedback
+    feedback = stream.steps()[-1].feedback
     return feedback.text if feedback else ""

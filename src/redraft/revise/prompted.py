@@ -1,13 +1,13 @@
 """Revising with a chat model that was not trained for it: ask for an answer, a criticism, a revision.
 
-Checks, where there are any, judge first. An answer that passes is left alone; one that fails is revised by the
-checks' own sentences (`verified`), or by those and a criticism of the model's (`prompted` with checks). What a
-criticism has to look like is in `prompts`; when to stop is here.
+Checks, where there are any, judge first. An answer that passes is left alone; one that fails is revised by
+the checks' own sentences (`verified`), or by those and a criticism of the model's (`prompted` with checks).
+What a criticism has to look like is in `prompts`; when to stop is here.
 """
 
 from __future__ import annotations
 
-from redraft.chain import CheckResult, Feedback, Stop
+from redraft.chain import CheckResult, Feedback, Stop, Verdict
 from redraft.engines.base import Message
 from redraft.formats.selfee import verdict_of
 from redraft.revise import prompts
@@ -82,7 +82,7 @@ def _note_checks(state: State, results: tuple[CheckResult, ...]) -> None:
     elif results:
         good = all_passed(results)
         text = "" if good else prompts.complaint(results, cut=step.finish == "max_tokens")
-        verdict = "accept" if good else "revise"
+        verdict: Verdict = "accept" if good else "revise"
         state.criticised(Feedback(text=text, verdict=verdict, by="checks", checks=results))
 
 
@@ -97,7 +97,7 @@ def _ask_critic(state: State, results: tuple[CheckResult, ...]) -> Loop[Stop | N
     cut_stop = state.stop_of(said.finish)
     if cut_stop is not None and not said.text:
         return cut_stop
-    verdict = "revise" if failed or state.forced(state.revisions) else verdict_of(said.text)
+    verdict: Verdict = "revise" if failed or state.forced(state.revisions) else verdict_of(said.text)
     feedback = Feedback(
         text=f"{faults}\n\n{said.text}" if faults else said.text,
         verdict=verdict,

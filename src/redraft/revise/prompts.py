@@ -1,6 +1,7 @@
-"""The words in which a chat model is asked to criticise and to revise. All of them are ours, and all are here.
+"""The words in which a chat model is asked to criticise and to revise: ours, and all of them here.
 
-The verdict is asked for in SelFee's own phrases, so that one reader of verdicts serves trained and prompted models.
+The verdict is asked for in SelFee's own phrases, so that one reader of verdicts serves trained and prompted
+models.
 """
 
 from __future__ import annotations
@@ -11,13 +12,13 @@ from redraft.chain import CheckResult, Prompt
 from redraft.engines.base import Message
 
 CRITICISE = (
-    "Now look at that answer as a strict reviewer would. In one to three sentences, name what is wrong, missing or "
-    "unclear in it, and where. Then decide: end with the words 'Revision is needed.' if it should be rewritten, or "
-    "with the words 'Revision is not needed.' if it is good as it stands."
+    "Now look at that answer as a strict reviewer would. In one to three sentences, name what is wrong, "
+    "missing or unclear in it, and where. Then decide: end with the words 'Revision is needed.' if it should "
+    "be rewritten, or with the words 'Revision is not needed.' if it is good as it stands."
 )
 REVISE = (
-    "Now write the answer again with these faults mended. Keep what was right. Give the new answer alone, without a "
-    "word about the changes."
+    "Now write the answer again with these faults mended. Keep what was right. Give the new answer alone, "
+    "without a word about the changes."
 )
 ECHOED = "The reply repeats the criticism and does not answer. Revision is needed."
 CUT = "The answer was cut off before its end because it is too long."

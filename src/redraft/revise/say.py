@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from redraft.chain import Finish, Usage
 from redraft.engines.base import Delta
 from redraft.errors import ContextError
+from redraft.revise.meter import Meter
 from redraft.revise.ops import Ask, Kind, Loop, More, Text, receive
-from redraft.revise.state import State, use_of
+from redraft.revise.state import State
 
 
 @dataclass(frozen=True)
@@ -23,17 +24,18 @@ class Said:
 def say(state: State, ask: Ask, kind: Kind, index: int) -> Loop[Said]:
     """Asks, passes on each piece as an event, and books the cost.
 
-    An error in the middle is raised, with the text until then kept as a step where it was an answer. A context
-    that is full once there is an answer is a way to finish, not an error.
+    An error in the middle is raised, with the text until then kept as a step where it was an answer. A
+    context that is full once there is an answer is a way to finish, not an error.
     """
-    begun, pieces, counted = state.clock(), [], 0
+    meter, delta = Meter(state.clock, index), Delta()
+    pieces: list[str] = []
     try:
         delta = yield from receive(ask)
         while True:
+            meter.count(delta, index)
             if delta.text:
                 pieces.append(delta.text)
                 yield Text(kind, index, delta.text)
-            counted += len(delta.tokens) or bool(delta.text)
             if delta.finish:
                 break
             delta = yield from receive(More())
@@ -42,9 +44,9 @@ def say(state: State, ask: Ask, kind: Kind, index: int) -> Loop[Said]:
             raise
         delta = Delta(finish="context")
     except Exception:
-        usage = state.pay(Usage(completion_tokens=counted, seconds=round(state.clock() - begun, 4)))
+        usage = state.pay(meter.usages(delta)[index])
         if kind == "answer" and pieces:
             state.begin("".join(pieces).strip(), "error", usage)
         raise
-    usage = state.pay(use_of(delta, counted, state.clock() - begun))
+    usage = state.pay(meter.usages(delta)[index])
     return Said("".join(pieces).strip(), delta.finish or "stop", usage)

@@ -1,7 +1,7 @@
 """A chain under construction: what the loop knows, and the rules that need no model.
 
-Steps so far, what was used, which answer is best, and whether it is time to stop. Nothing that was generated is
-ever dropped: a text that was cut is a step with its `finish`.
+Steps so far, what was used, which answer is best, and whether it is time to stop. Nothing that was
+generated is ever dropped: a text that was cut is a step with its `finish`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from redraft.chain import Chain, CheckResult, Feedback, Finish, Prompt, Step, Stop, Usage
-from redraft.engines.base import Delta, EngineInfo, Sampling
+from redraft.engines.base import EngineInfo, Sampling
 from redraft.revise.budget import Budget, Price
 
 Mode = Literal["native", "prompted", "verified"]
@@ -44,11 +44,11 @@ class Plan:
     prompt: Prompt
     info: EngineInfo
     mode: Mode = "prompted"
-    sampling: Sampling = Sampling()
+    sampling: Sampling = field(default_factory=Sampling)
     min_revisions: int = 0
     max_revisions: int = 3
     context_policy: ContextPolicy = "last"
-    budget: Budget = Budget()
+    budget: Budget = field(default_factory=Budget)
     price: Price | None = None
     checks: tuple[str, ...] = ()
     critic: bool = False
@@ -103,7 +103,7 @@ class State:
         return index < self.plan.min_revisions
 
     def room(self) -> int:
-        """Most tokens that the next call may generate. In native mode, a chain is one text, with one limit."""
+        """Most tokens that the next call may generate. A native chain is one text, with one limit."""
         wanted = self.plan.sampling.max_tokens
         if self.plan.mode == "native":
             wanted -= self.usage.completion_tokens
@@ -169,9 +169,9 @@ class State:
 def best_step(steps: list[Step]) -> int | None:
     """Index of the best answer.
 
-    With checks: one that passes before one that does not, then the higher score, then the earlier. Without: the
-    last complete answer. An echo of the feedback, or an answer that is not complete, is best only if there is
-    nothing else.
+    With checks: one that passes before one that does not, then the higher score, then the earlier. Without:
+        the last complete answer. An echo of the feedback, or an answer that is not complete, is best only
+        if there is nothing else.
     """
     if not steps:
         return None
@@ -189,16 +189,6 @@ def best_step(steps: list[Step]) -> int | None:
 def whole(step: Step) -> bool:
     """Whether the answer itself was generated to its end."""
     return step.complete and bool(step.answer.strip())
-
-
-def use_of(delta: Delta, counted: int, seconds: float) -> Usage:
-    """The usage of a finished call; `counted` stands in where the engine gives no count."""
-    return Usage(
-        prompt_tokens=delta.prompt_tokens or 0,
-        cached_tokens=delta.cached_tokens or 0,
-        completion_tokens=counted if delta.completion_tokens is None else delta.completion_tokens,
-        seconds=round(seconds, 4),
-    )
 
 
 def all_passed(results: tuple[CheckResult, ...]) -> bool:

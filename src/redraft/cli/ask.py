@@ -1,0 +1,122 @@
+"""`redraft ask`: one prompt, answered, checked and revised before your eyes."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from redraft.cli.options import Flags, settle, takes
+from redraft.cli.shell import tell
+from redraft.errors import RedraftError, UsageError
+
+if TYPE_CHECKING:
+    from redraft.chain import Chain
+    from redraft.cli.options import Settings
+    from redraft.revise.driver import CancelToken
+
+
+@takes(Flags)
+def ask(
+    flags: Flags,
+    prompt: Annotated[
+        str | None, typer.Argument(help="What to ask; '-' or nothing reads standard input.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the chain as one line of JSON.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the best answer alone.")] = False,
+) -> None:
+    """Ask a model; it drafts, criticises and revises.
+
+    On a terminal the steps are shown as they come, each revision as a word diff against the draft before it.
+    In a pipe, or with --quiet, only the best answer is printed.
+    """
+    settings = settle(flags)
+    text = _prompt(prompt)
+    chain = _run(settings, text, watch=sys.stdout.isatty() and not (json or quiet))
+    if json:
+        typer.echo(chain.to_json())
+    elif quiet or not sys.stdout.isatty():
+        typer.echo(chain.answer)
+    raise typer.Exit(_status(chain, say=not sys.stdout.isatty() or quiet or json))
+
+
+def _prompt(prompt: str | None) -> str:
+    if prompt in (None, "-"):
+        if sys.stdin.isatty():
+            raise UsageError("there is no prompt.", hint='redraft ask "Describe a lighthouse."')
+        prompt = sys.stdin.read()
+    if not prompt or not prompt.strip():
+        raise UsageError("the prompt is empty.", hint='redraft ask "Describe a lighthouse."')
+    return prompt.strip("\n")
+
+
+def _run(settings: Settings, prompt: str, *, watch: bool) -> Chain:
+    """Makes the chain. Ctrl-C ends it early and keeps what it has; a second one ends the program."""
+    try:
+        return asyncio.run(_make(settings, prompt, watch=watch))
+    except RedraftError as error:
+        if error.chain is not None and error.chain.answer and not watch:
+            typer.echo(error.chain.answer)
+        raise
+
+
+async def _make(settings: Settings, prompt: str, *, watch: bool) -> Chain:
+    from contextlib import AsyncExitStack
+
+    from redraft.cli.watch import Watch
+    from redraft.revise.api import stream
+    from redraft.revise.driver import CancelToken
+    from redraft.revise.ops import Finished
+
+    cancel = CancelToken()
+    async with AsyncExitStack() as stack:
+        engine = await settings.engine()
+        stack.push_async_callback(engine.aclose)
+        _on_interrupt(cancel)
+        options = settings.options()
+        options["model"], options["cancel"] = engine, cancel
+        options["critic"], options["judge"] = settings.critic, settings.judge
+        events = await stack.enter_async_context(aclosing(stream(prompt, **options)))
+        view = stack.enter_context(Watch()) if watch else None
+        async for event in events:
+            if view is not None:
+                view.show(event)
+            if isinstance(event, Finished):
+                return event.chain
+    raise AssertionError("the loop ended without a chain")
+
+
+def _on_interrupt(cancel: CancelToken) -> None:
+    """Ctrl-C ends the chain early; a second one is Python's own."""
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        loop.remove_signal_handler(signal.SIGINT)
+        cancel.cancel()
+
+    loop.add_signal_handler(signal.SIGINT, stop)
+
+
+def _status(chain: Chain, *, say: bool) -> int:
+    """The exit status; what is not as it should be is said on standard error where it was not shown."""
+    if chain.stop == "cancelled":
+        return 130
+    if chain.passed is False and chain.best is not None:
+        if say:
+            _say_failed(chain)
+        return 1
+    return 0
+
+
+def _say_failed(chain: Chain) -> None:
+    said = chain.steps[chain.best or 0].feedback
+    results = said.checks if said else ()
+    failed = [result for result in results if not result.passed]
+    tell(
+        f"the best of {len(chain.steps)} answers fails {len(failed)} of {len(results)} checks.",
+        "\n".join(f"{result.name}: {result.message}" for result in failed),
+    )

@@ -1,0 +1,260 @@
+"""The flags that verbs share, and where their values come from.
+
+A flag goes before a recipe, a recipe before the config file, and that before redraft's own defaults. Verbs
+take the flags as one dataclass: `takes(Flags)` turns its fields into the command's options.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields, replace
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+
+import typer
+
+from redraft.errors import UsageError
+from redraft.verify.kinds import CHECK_KINDS
+
+if TYPE_CHECKING:
+    from redraft.engines.base import Engine
+    from redraft.revise.api import Options
+
+_MODEL, _LOOP, _SAMPLING, _BUDGET = "Model", "Revising", "Sampling", "Budget of the whole chain"
+
+
+def _flag(group: str, *names: str, metavar: str | None = None, text: str) -> Any:
+    return typer.Option(*names, metavar=metavar, help=text, rich_help_panel=group, show_default=False)
+
+
+@dataclass(frozen=True)
+class Flags:
+    """What `ask` and `answer` both take. None means not given."""
+
+    model: Annotated[
+        str | None,
+        _flag(
+            _MODEL,
+            "--model",
+            "-m",
+            metavar="REF",
+            text="default, a GGUF file, org/name, http://host/v1#name …",
+        ),
+    ] = None
+    critic: Annotated[str | None, _flag(_MODEL, metavar="REF", text="another model that criticises")] = None
+    judge: Annotated[str | None, _flag(_MODEL, metavar="REF", text="the model of judge: checks")] = None
+    ctx: Annotated[int | None, _flag(_MODEL, metavar="N", text="context of a chain, in tokens")] = None
+    threads: Annotated[int | None, _flag(_MODEL, metavar="N", text="processor threads")] = None
+    gpu_layers: Annotated[int | None, _flag(_MODEL, metavar="N", text="layers to put on a GPU")] = None
+
+    recipe: Annotated[
+        str | None,
+        _flag(_LOOP, metavar="NAME|FILE", text="take flags from a recipe: a YAML file, or a shipped one"),
+    ] = None
+    mode: Annotated[
+        str | None, _flag(_LOOP, metavar="MODE", text="auto, native, prompted or verified [auto]")
+    ] = None
+    check: Annotated[
+        list[str] | None,
+        _flag(
+            _LOOP, "--check", "-c", metavar="CHECK", text="what the answer must meet; give it several times"
+        ),
+    ] = None
+    min_revisions: Annotated[int | None, _flag(_LOOP, metavar="N", text="revise at least so often [0]")] = (
+        None
+    )
+    max_revisions: Annotated[int | None, _flag(_LOOP, metavar="N", text="revise at most so often [3]")] = None
+    context: Annotated[
+        str | None,
+        _flag(_LOOP, metavar="WHAT", text="show critic and writer the last step, or the chain [last]"),
+    ] = None
+    system: Annotated[str | None, _flag(_LOOP, metavar="TEXT", text="a system message")] = None
+
+    temperature: Annotated[float | None, _flag(_SAMPLING, metavar="T", text="0 is greedy [0.7]")] = None
+    top_p: Annotated[float | None, _flag(_SAMPLING, metavar="P", text="nucleus size [1]")] = None
+    max_tokens: Annotated[
+        int | None,
+        _flag(
+            _SAMPLING, metavar="N", text="most new tokens of an answer or feedback; native: of a chain [2048]"
+        ),
+    ] = None
+    seed: Annotated[int | None, _flag(_SAMPLING, metavar="N", text="makes a run repeatable")] = None
+
+    budget_tokens: Annotated[int | None, _flag(_BUDGET, metavar="N", text="generated tokens")] = None
+    budget_seconds: Annotated[float | None, _flag(_BUDGET, metavar="S", text="wall-clock time")] = None
+    budget_usd: Annotated[float | None, _flag(_BUDGET, metavar="USD", text="money; needs a price")] = None
+    price: Annotated[
+        str | None,
+        _flag(_BUDGET, metavar="IN,OUT[,CACHED]", text="USD per million tokens, unless the config file says"),
+    ] = None
+
+
+@dataclass(frozen=True)
+class Settings(Flags):
+    """Flags with recipe, config file and defaults filled in. What has no default may still be None."""
+
+    def options(self) -> Options:
+        """The same as arguments of `arevise`, without model, critic and judge.
+
+        Raises:
+            UsageError: A value does not fit, or a budget of money has no price.
+        """
+        from redraft.revise.budget import Budget
+
+        names = (
+            "min_revisions",
+            "max_revisions",
+            "system",
+            "temperature",
+            "top_p",
+            "max_tokens",
+            "seed",
+            "context",
+        )
+        given: Any = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        given["mode"] = self.mode or "auto"
+        given["checks"] = self.check or []
+        given["budget"] = Budget(self.budget_tokens, self.budget_seconds, self.budget_usd)
+        given["price"] = _price(self)
+        options: Options = given
+        return options
+
+    async def engine(self, *, parallel: int = 1) -> Engine:
+        """Opens the model, with `parallel` slots."""
+        from redraft.engines.load import load_engine
+
+        return await load_engine(
+            self.model or "default",
+            ctx=self.ctx,
+            threads=self.threads,
+            gpu_layers=self.gpu_layers,
+            parallel=parallel,
+        )
+
+
+def settle(flags: Flags) -> Settings:
+    """Fills in what recipe and config file say.
+
+    Raises:
+        UsageError: The recipe or the config file is not what it should be.
+    """
+    from redraft.config import load_config
+
+    below = dict(load_config().defaults)
+    if flags.recipe is not None:
+        below |= read_recipe(flags.recipe)
+    known = {field.name for field in fields(Flags)}
+    settings = Settings(**{name: value for name, value in below.items() if name in known})
+    return replace(settings, **{name: value for name, value in asdict(flags).items() if value is not None})
+
+
+def read_recipe(name: str) -> dict[str, Any]:
+    """The flags of a recipe: a YAML file, or one that redraft ships.
+
+    Raises:
+        UsageError: No such recipe, or a key that is no flag.
+    """
+    import difflib
+
+    import yaml
+
+    path = _recipe_path(name)
+    try:
+        recipe = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(recipe, dict):
+        raise UsageError(f"{path} holds a {type(recipe).__name__}, and a recipe is flags and values.")
+    recipe = {str(key).replace("-", "_"): value for key, value in recipe.items() if key != "about"}
+    known = {field.name for field in fields(Flags)} - {"recipe"}
+    for key, value in recipe.items():
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f"Did you mean {near[0]!r}?" if near else "Keys: " + ", ".join(sorted(known))
+            raise UsageError(f"{path}: a recipe has no key {key!r}.", hint=hint)
+        recipe[key] = _typed(path, key, value)
+    return recipe
+
+
+def _typed(path: Path, key: str, value: Any) -> Any:
+    """A recipe's value as its flag has it."""
+    wanted = get_type_hints(Flags)[key].__args__[0]
+    if key == "check" and isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return value
+    if isinstance(value, wanted if key != "check" else ()) and not isinstance(value, bool):
+        return value
+    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    kind = (
+        "a list of checks"
+        if key == "check"
+        else {int: "a whole number", float: "a number", str: "a text"}[wanted]
+    )
+    raise UsageError(f"{path}: {key} is {value!r}, and should be {kind}.")
+
+
+def _recipe_path(name: str) -> Path:
+    shipped = Path(__file__).parent.parent / "recipes"
+    for path in (Path(name), shipped / f"{name}.yaml"):
+        if path.is_file():
+            return path
+    names = ", ".join(sorted(path.stem for path in shipped.glob("*.yaml")))
+    raise UsageError(f"there is no recipe {name!r}.", hint=f"Give a YAML file, or one of: {names}")
+
+
+def _price(settings: Settings) -> Any:
+    """The price that was given, or the config file's for this model, or None."""
+    from redraft.config import load_config
+    from redraft.revise.budget import Price
+
+    if settings.price is None:
+        host_and_model = (settings.model or "").split("://", 1)[-1].replace("/v1#", "#", 1)
+        known = load_config().prices.get(host_and_model)
+        return Price(**known) if known else None
+    try:
+        numbers = [float(part) for part in settings.price.split(",")]
+        return Price(*numbers)
+    except (ValueError, TypeError):
+        hint = (
+            "Write USD per million tokens as PROMPT,COMPLETION or PROMPT,COMPLETION,CACHED: --price 0.5,1.5"
+        )
+        raise UsageError(f"the price {settings.price!r} cannot be read.", hint=hint) from None
+
+
+def takes(flags: type[Flags]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Turns the fields of a dataclass into options of a command, which gets them as `flags`."""
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        hints = get_type_hints(flags, include_extras=True)
+        shared = [
+            inspect.Parameter(
+                f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default, annotation=hints[f.name]
+            )
+            for f in fields(flags)
+        ]
+        own_hints = get_type_hints(command, include_extras=True)
+        own = [
+            p.replace(annotation=own_hints[p.name], kind=inspect.Parameter.KEYWORD_ONLY)
+            for p in inspect.signature(command).parameters.values()
+            if p.name != "flags"
+        ]
+
+        @wraps(command)
+        def wrapper(**values: Any) -> None:
+            mine = {p.name: values[p.name] for p in own}
+            command(flags=flags(**{p.name: values[p.name] for p in shared}), **mine)
+
+        wrapper.__signature__ = inspect.Signature(own + shared)  # type: ignore[attr-defined]
+        wrapper.__annotations__ = {p.name: p.annotation for p in own + shared}
+        return wrapper
+
+    return decorate
+
+
+def check_help() -> str:
+    """The grammar of checks for `--help`, one line a kind."""
+    width = max(len(form) for form, _ in CHECK_KINDS.values()) + 2
+    lines = [f"  {form:<{width}}{text}" for form, text in CHECK_KINDS.values()]
+    return "\n".join(["Checks (docs/checks.md):", *lines])

@@ -1,0 +1,165 @@
+"""How chains look in a terminal: answers, feedback, and each revision as a word diff against the draft
+before it.
+
+Text of a model is never trusted: control characters that a terminal would obey are taken out, and markup is
+not interpreted. Without colours, a diff is written with `[-gone-]` and `{+new+}`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from difflib import SequenceMatcher
+
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.rule import Rule
+from rich.table import Table
+from rich.text import Text
+
+from redraft.chain import Chain, CheckResult, Feedback, Step, Usage
+
+_WORDS = re.compile(r"\s+|\w+|[^\w\s]")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_VERDICTS = {
+    "accept": ("accepted", "green"),
+    "revise": ("to be revised", "yellow"),
+    "unknown": ("no verdict", "dim"),
+}
+STOPS = {
+    "accepted": "the feedback accepted it",
+    "passed": "every check passed",
+    "ended": "the model ended without a verdict",
+    "max_revisions": "all allowed revisions made",
+    "budget": "the budget is used up",
+    "unchanged": "a revision changed nothing",
+    "max_tokens": "the limit of new tokens was reached",
+    "context": "the context is full",
+    "malformed": "the model left the format",
+    "cancelled": "cancelled",
+    "error": "an error",
+}
+"""What each stop reason of a chain means, in words."""
+
+
+def printable(text: str) -> str:
+    """The text without characters that would steer a terminal."""
+    return _CONTROL.sub("�", text.replace("\r\n", "\n"))
+
+
+def word_diff(before: str, after: str, *, colour: bool = True) -> Text:
+    """`after`, with what is new and what has gone from `before` marked word by word."""
+    old, new = _WORDS.findall(printable(before)), _WORDS.findall(printable(after))
+    text = Text()
+    for change, i, j, k, m in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
+        gone, added = "".join(old[i:j]), "".join(new[k:m])
+        if change == "equal":
+            text.append(added)
+            continue
+        if gone.strip():
+            text.append(gone if colour else f"[-{gone}-]", "red strike")
+        if added:
+            text.append(added if colour else f"{{+{added}+}}", "bold green" if added.strip() else "")
+    return text
+
+
+def heading(index: int, *, best: bool = False) -> RenderableType:
+    """The line above an answer."""
+    name = "Answer" if index == 0 else f"Revision {index}"
+    return Rule(Text(name + (" · best" if best else ""), "bold"), align="left", style="dim")
+
+
+def answer(step: Step, before: Step | None, console: Console) -> Text:
+    """An answer; a revision as a diff against the one before it."""
+    if before is None or not console.is_terminal:
+        text = Text(printable(step.answer))
+    else:
+        text = word_diff(before.answer, step.answer, colour=console.color_system is not None)
+    return text
+
+
+def notes(step: Step) -> list[Text]:
+    """What a reader has to know of a step besides its texts."""
+    said = []
+    if step.echo:
+        said.append("This only repeats the feedback, so it does not count.")
+    if step.finish != "stop":
+        said.append(f"Cut: {STOPS.get(step.finish, step.finish)}.")
+    return [Text(note, "yellow") for note in said]
+
+
+def feedback(said: Feedback, index: int) -> RenderableType:
+    """What was said of an answer, with the verdict."""
+    verdict, style = _VERDICTS[said.verdict]
+    title = Text.assemble((f"Feedback {index + 1}", "bold"), " · ", (verdict, style))
+    parts: list[RenderableType] = [title]
+    if said.text and said.by != "checks":
+        parts.append(Text(printable(said.text), "italic"))
+    parts += [check_line(result) for result in said.checks]
+    if said.by == "checks" and not said.checks:
+        parts.append(Text(printable(said.text), "italic"))
+    return Padding(Group(*parts), (1, 0, 1, 2))
+
+
+def check_line(result: CheckResult) -> Text:
+    """One check on one line: whether it passed, its name, and what it found."""
+    mark = ("✓ ", "green") if result.passed else ("✗ ", "red")
+    return Text.assemble(mark, (printable(result.name), "bold"), "  ", printable(result.message))
+
+
+def usage_line(chain: Chain) -> str:
+    """What a chain cost, in words."""
+    used: Usage = chain.usage
+    parts = [f"{len(chain.steps)} answer{'s' if len(chain.steps) != 1 else ''}"]
+    if chain.echoes:
+        parts.append(f"{chain.echoes} of them an echo of the feedback")
+    parts.append(f"{used.completion_tokens:,} new tokens")
+    if used.prompt_tokens:
+        parts.append(f"{used.prompt_tokens:,} prompt tokens ({used.cached_tokens:,} cached)")
+    if used.seconds:
+        parts.append(f"{used.seconds:.1f} s")
+        parts.append(f"{used.completion_tokens / used.seconds:.0f} tokens/s")
+    if used.cost_usd is not None:
+        parts.append(f"{used.cost_usd:.6f} USD")
+    return " · ".join(parts)
+
+
+def summary(chain: Chain) -> RenderableType:
+    """How a chain ended: why, which answer is best and what it passed, and the cost."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim")
+    table.add_column()
+    if chain.stop is not None:
+        table.add_row("stopped", f"{STOPS[chain.stop]} ({chain.stop})")
+    if chain.best is not None:
+        name = "the first answer" if chain.best == 0 else f"revision {chain.best}"
+        said = chain.steps[chain.best].feedback
+        results: Sequence[CheckResult] = said.checks if said else ()
+        table.add_row("best", Group(Text(name), *(check_line(result) for result in results)))
+    table.add_row("used", usage_line(chain))
+    return table
+
+
+def render_prompt(chain: Chain) -> RenderableType:
+    """What was asked."""
+    if not chain.prompt.messages:
+        return Text(printable(chain.prompt.text), "cyan")
+    lines = [
+        Text.assemble((f"{m.get('role')}: ", "dim"), (printable(str(m.get("content"))), "cyan"))
+        for m in chain.prompt.messages
+    ]
+    return Group(*lines)
+
+
+def render_chain(chain: Chain, console: Console) -> RenderableType:
+    """A whole chain: prompt, every step, and how it ended."""
+    title = Text(chain.id or "chain", "bold cyan")
+    parts: list[RenderableType] = [Rule(title, align="left", style="cyan"), render_prompt(chain), Text()]
+    before: Step | None = None
+    for index, step in enumerate(chain.steps):
+        parts += [heading(index, best=index == chain.best), answer(step, before, console), *notes(step)]
+        if step.feedback is not None:
+            parts.append(feedback(step.feedback, index))
+        before = step
+    parts += [Text(), summary(chain)]
+    return Group(*parts)

@@ -1,0 +1,107 @@
+"""A chain on the terminal while it is made: what is being written moves, what is complete stays."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.live import Live
+from rich.padding import Padding
+from rich.text import Text as RichText
+
+from redraft.chain import Chain, Step
+from redraft.cli import render
+from redraft.revise.ops import Event, Finished, StepDone, Text
+
+
+class Watch:
+    """Shows events of `redraft.stream` on standard output. A context: it cleans up after itself."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(highlight=False)
+        self._live: Live | None = None
+        self._place: tuple[str, int] | None = None
+        self._pieces: list[str] = []
+        self._before: Step | None = None
+        self._answers_shown = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._settle()
+
+    def show(self, event: Event) -> None:
+        """Shows one event."""
+        if isinstance(event, Text):
+            self._write(event)
+        elif isinstance(event, StepDone):
+            self._step(event.index, event.step)
+        else:
+            self._finish(event)
+
+    def _write(self, event: Text) -> None:
+        if (event.kind, event.index) != self._place:
+            self._settle()
+            self._place = (event.kind, event.index)
+            self._live = Live(console=self.console, transient=True, refresh_per_second=12)
+            self._live.start()
+        self._pieces.append(event.text)
+        if self._live is not None:
+            self._live.update(self._moving())
+
+    def _moving(self) -> Padding:
+        """The end of the text that is being written, as much as the screen holds."""
+        kind, index = self._place or ("answer", 0)
+        name = (
+            f"Feedback {index + 1}" if kind == "feedback" else "Answer" if index == 0 else f"Revision {index}"
+        )
+        lines = render.printable("".join(self._pieces)).splitlines()
+        room = max(self.console.height - 4, 3)
+        tail = RichText("\n".join(lines[-room:]))
+        tail.truncate(self.console.width * room)
+        return Padding(
+            RichText.assemble((f"{name} …\n", "dim"), tail), (0, 0, 0, 2 if kind == "feedback" else 0)
+        )
+
+    def _settle(self) -> None:
+        """Takes the moving text away; an answer that is complete stays."""
+        if self._live is not None:
+            self._live.stop()
+        self._live, place, self._place = None, self._place, None
+        text, self._pieces = "".join(self._pieces), []
+        if place is not None and place[0] == "answer":
+            self._answer(place[1], Step(answer=text.strip()))
+
+    def _answer(self, index: int, step: Step) -> None:
+        if index < self._answers_shown:
+            return
+        self.console.print(render.heading(index))
+        self.console.print(render.answer(step, self._before, self.console))
+        self._before, self._answers_shown = step, index + 1
+
+    def _step(self, index: int, step: Step) -> None:
+        self._settle()
+        self._answer(index, step)
+        for note in render.notes(step):
+            self.console.print(note)
+        if step.feedback is not None:
+            self.console.print(render.feedback(step.feedback, index))
+
+    def _finish(self, event: Finished) -> None:
+        self._settle()
+        chain = event.chain
+        self.console.print(RichText())
+        if chain.best is not None and chain.best < len(chain.steps) - 1:
+            self._best(chain)
+        self.console.print(render.summary(chain))
+
+    def _best(self, chain: Chain) -> None:
+        """The best answer once more, where it is not the last that was shown."""
+        self.console.print(render.heading(chain.best or 0, best=True))
+        self.console.print(RichText(render.printable(chain.answer)))
+        self.console.print(RichText())

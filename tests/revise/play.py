@@ -1,0 +1,141 @@
+"""Drives the pure loop by hand: canned streams and checks, no engine, no event loop, a clock of our own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from redraft.chain import Chain, CheckResult, Prompt
+from redraft.engines.base import Delta, EngineInfo
+from redraft.errors import RedraftError
+from redraft.revise.loop import loop
+from redraft.revise.ops import (
+    Ask,
+    Continue,
+    Encode,
+    Event,
+    Finished,
+    More,
+    Op,
+    Reply,
+    RunChecks,
+    StepDone,
+    Text,
+)
+from redraft.revise.state import Plan
+
+NATIVE = EngineInfo(name="toy", engine="scripted", token_ids=True, native=True)
+
+
+@dataclass(frozen=True)
+class Stream:
+    """One canned reply: its text, and how it ends."""
+
+    text: str
+    finish: str = "stop"
+    chunk: int = 5
+    seconds: float = 0.0
+    cached: int = 0
+
+
+@dataclass
+class Played:
+    """What came of a loop: its chain, what it asked for, and its events."""
+
+    chain: Chain
+    ops: list[Op] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+
+    @property
+    def asked(self) -> list[Continue | Ask]:
+        return [op for op in self.ops if isinstance(op, Continue | Ask)]
+
+    @property
+    def steps_done(self) -> list[int]:
+        return [event.index for event in self.events if isinstance(event, StepDone)]
+
+    def shown(self, kind: str, index: int) -> str:
+        texts = (e.text for e in self.events if isinstance(e, Text) and (e.kind, e.index) == (kind, index))
+        return "".join(texts)
+
+
+def plan(**changes: object) -> Plan:
+    given: dict[str, object] = {"prompt": Prompt(instruction="Say something."), "info": NATIVE, **changes}
+    return Plan(**given)  # type: ignore[arg-type]
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def deltas(stream: Stream, op: Continue | Ask) -> Iterator[Delta]:
+    """The reply in pieces, as an engine gives it: a character is a token, and a stop string ends it."""
+    text, stop_text, finish = stream.text, None, stream.finish
+    stops = op.stop if isinstance(op, Continue) else ()
+    found = min(((text.find(s), -len(s), s) for s in stops if s in text), default=None)
+    if found is not None and found[0] - found[1] <= op.max_tokens:
+        text, stop_text, finish = text[: found[0]], found[2], "stop"
+    if len(text) > op.max_tokens:
+        text, stop_text, finish = text[: op.max_tokens], None, "max_tokens"
+    for start in range(0, len(text), stream.chunk):
+        piece = text[start : start + stream.chunk]
+        yield Delta(text=piece, tokens=tuple(map(ord, piece)))
+    extra = tuple(map(ord, stop_text or ""))
+    length = len(op.prompt) if isinstance(op, Continue) else sum(len(m["content"]) for m in op.messages)
+    yield Delta(
+        tokens=extra,
+        finish=finish,  # type: ignore[arg-type]
+        stop_text=stop_text,
+        prompt_tokens=length,
+        cached_tokens=stream.cached,
+        completion_tokens=len(text) + len(extra),
+    )
+
+
+def play(
+    a_plan: Plan,
+    streams: Sequence[Stream | str | RedraftError],
+    check: Callable[[str], bool] | None = None,
+    clock: Clock | None = None,
+) -> Played:
+    """Runs the loop to its end. The last stream is used again when they run out."""
+    clock = clock or Clock()
+    steps = loop(a_plan, clock)
+    played = Played(chain=Chain())
+    source: Iterator[Delta] = iter(())
+    used = 0
+    reply: Reply = None
+    error: RedraftError | None = None
+    while True:
+        try:
+            said = steps.throw(error) if error is not None else steps.send(reply)
+        except StopIteration:
+            return played
+        reply, error = None, None
+        if isinstance(said, Text | StepDone | Finished):
+            played.events.append(said)
+            played.chain = said.chain if isinstance(said, Finished) else played.chain
+            continue
+        if not isinstance(said, More):
+            played.ops.append(said)
+        if isinstance(said, Continue | Ask):
+            stream = streams[min(used, len(streams) - 1)]
+            used += 1
+            if isinstance(stream, RedraftError):
+                error = stream
+                continue
+            stream = Stream(stream) if isinstance(stream, str) else stream
+            clock.now += stream.seconds
+            source = deltas(stream, said)
+        if isinstance(said, Continue | Ask | More):
+            reply = next(source)
+        elif isinstance(said, Encode):
+            reply = tuple(map(ord, said.text))
+        elif isinstance(said, RunChecks):
+            assert check is not None
+            good = check(said.answer)
+            reply = (CheckResult(name="toy", passed=good, score=float(good), message="It is not good."),)

@@ -1,0 +1,93 @@
+"""Properties of the loop: any reply, at any boundary, in any mode, ends in a consistent chain."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from redraft.chain import Chain
+from redraft.revise.budget import Budget
+from redraft.revise.ops import Finished, StepDone, Text
+from tests.revise.play import Stream, plan, play
+
+WORDS = [
+    "Hello", " there.", "12", "It is not good.", "\n", " ", "é🦜", "###",
+    "\n\n### Feedback 1:\n", "### Revision 1:\n", "\n\n### Revision 1:\n", "### Feedback 2:",
+    "### Revision:\n", "Revision is needed.", "revision is not needed", "No revision is needed.", "\\### Feedback 1:",
+]  # fmt: skip
+FINISHES = ["stop", "max_tokens", "context", "filtered", "cancelled"]
+streams = st.lists(
+    st.builds(
+        Stream,
+        text=st.lists(st.sampled_from(WORDS), max_size=12).map("".join),
+        finish=st.sampled_from(["stop", "stop", "stop", *FINISHES]),
+        chunk=st.integers(1, 9),
+    ),
+    min_size=1,
+    max_size=8,
+)
+
+
+@given(
+    streams=streams,
+    mode=st.sampled_from(["native", "prompted", "verified"]),
+    checked=st.booleans(),
+    critic=st.booleans(),
+    least=st.integers(0, 3),
+    more=st.integers(0, 3),
+    policy=st.sampled_from(["last", "chain"]),
+    tokens=st.none() | st.integers(1, 300),
+    good=st.integers(0, 3),
+)
+def test_any_reply_ends_in_a_consistent_chain(
+    streams: list[Stream],
+    mode: str,
+    checked: bool,
+    critic: bool,
+    least: int,
+    more: int,
+    policy: str,
+    tokens: int | None,
+    good: int,
+) -> None:
+    a_plan = plan(
+        mode=mode,
+        checks=("toy",) if checked or mode == "verified" else (),
+        critic=critic,
+        min_revisions=least,
+        max_revisions=least + more,
+        context_policy=policy,
+        budget=Budget(tokens=tokens),
+    )
+    played = play(a_plan, streams, lambda answer: len(answer) % 4 == good)
+    chain = played.chain
+    assert chain.stop not in (None, "error")
+    assert len(chain.steps) <= least + more + 1
+    assert Chain.from_json(chain.to_json()) == chain
+    assert isinstance(played.events[-1], Finished)
+    assert played.steps_done == sorted(set(played.steps_done))
+    if tokens is not None:
+        assert chain.usage.completion_tokens <= tokens
+    used = sum(step.usage.completion_tokens for step in chain.steps)
+    assert used <= chain.usage.completion_tokens
+    if chain.stop in ("accepted", "passed", "ended") and all(s.finish != "filtered" for s in streams):
+        assert chain.revisions >= least
+    if chain.best is not None and any(not s.echo and s.complete and s.answer for s in chain.steps):
+        assert not chain.steps[chain.best].echo
+    shown = {(e.kind, e.index) for e in played.events if isinstance(e, Text)}
+    assert all(index < len(chain.steps) or kind == "answer" for kind, index in shown)
+    announced = [e.step.answer for e in played.events if isinstance(e, StepDone)]
+    assert announced == [chain.steps[i].answer for i in played.steps_done]
+
+
+@given(streams=streams, one=st.integers(1, 9), other=st.integers(1, 9))
+def test_where_the_text_is_cut_into_pieces_makes_no_difference(
+    streams: list[Stream], one: int, other: int
+) -> None:
+    chains = [
+        play(plan(mode="native", min_revisions=1), [Stream(s.text, s.finish, chunk) for s in streams]).chain
+        for chunk in (one, other)
+    ]
+    first, second = ([(s.answer, s.feedback, s.echo) for s in chain.steps] for chain in chains)
+    if chains[0].stop == chains[1].stop not in ("accepted", "malformed"):
+        assert first == second

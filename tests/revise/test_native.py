@@ -1,0 +1,193 @@
+"""The native loop, driven by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from redraft.chain import Prompt
+from redraft.engines.base import EngineInfo
+from redraft.formats.selfee import DONE_PHRASES, parse, render_prompt
+from redraft.revise.budget import Budget
+from redraft.revise.ops import Continue, RunChecks
+from tests.revise.play import Clock, Stream, plan, play
+
+CHAIN = (
+    "First.\n\n### Feedback 1:\nToo short. Revision is needed.\n\n"
+    "### Revision 1:\nSecond.\n\n### Feedback 2:\nGood. Revision is not needed."
+)
+TEXT_ONLY = EngineInfo(name="toy", engine="scripted", token_ids=False, native=True)
+
+
+def prompt_of(asked: object) -> str:
+    assert isinstance(asked, Continue)
+    return asked.prompt if isinstance(asked.prompt, str) else "".join(map(chr, asked.prompt))
+
+
+def test_autonomous_chain_is_one_request_and_ends_accepted() -> None:
+    played = play(plan(mode="native"), [CHAIN])
+    chain = played.chain
+    assert len(played.asked) == 1
+    assert [step.answer for step in chain.steps] == ["First.", "Second."]
+    assert [step.feedback.verdict for step in chain.steps if step.feedback] == ["revise", "accept"]
+    assert (chain.stop, chain.best, chain.answer) == ("accepted", 1, "Second.")
+    assert played.steps_done == [0, 1]
+    assert played.shown("answer", 1) == "Second."
+    assert played.shown("feedback", 0) == "Too short. Revision is needed."
+
+
+def test_usage_is_booked_on_the_step_that_it_went_into() -> None:
+    chain = play(plan(mode="native"), [Stream(CHAIN, chunk=1, seconds=2.0, cached=7)]).chain
+    first, second = (step.usage for step in chain.steps)
+    assert first.completion_tokens + second.completion_tokens == chain.usage.completion_tokens == len(CHAIN)
+    assert second.completion_tokens == pytest.approx(len(CHAIN) - CHAIN.index("### Revision 1:") - 15, abs=3)
+    assert first.cached_tokens == 7
+    assert chain.usage.cached_tokens == 7
+
+
+@pytest.mark.parametrize("phrase", DONE_PHRASES)
+def test_enforced_revision_replaces_every_done_phrase(phrase: str) -> None:
+    streams = [
+        f"First.\n\n### Feedback 1:\nFine. {phrase}.",
+        ".\n\n### Revision 1:\nSecond.\n\n### Feedback 2:\nOk.",
+    ]
+    played = play(plan(mode="native", min_revisions=1), streams)
+    assert prompt_of(played.asked[1]).endswith("### Feedback 1:\nFine. Revision is needed")
+    assert [step.answer for step in played.chain.steps] == ["First.", "Second."]
+    feedback = played.chain.steps[0].feedback
+    assert feedback
+    assert (feedback.text, feedback.verdict) == ("Fine. Revision is needed.", "revise")
+
+
+def test_a_cut_goes_back_to_a_token_boundary_and_keeps_all_tokens_before_it() -> None:
+    """Regression for fault 2 of the released code: the position after the cut was one off."""
+    streams = [Stream("First.\n\n### Feedback 1:\nFine. No revision is needed.", chunk=3), "."]
+    played = play(plan(mode="native", min_revisions=1), streams)
+    first, second = (prompt_of(asked) for asked in played.asked[:2])
+    assert second == first + "First.\n\n### Feedback 1:\nFine. Revision is needed"
+
+
+def test_a_model_that_just_stops_gets_the_next_heading() -> None:
+    streams = ["First.", "Fine.", "Second."]
+    played = play(plan(mode="native", min_revisions=1, max_revisions=1), streams)
+    assert prompt_of(played.asked[1]).endswith("First.\n\n### Feedback 1:\n")
+    assert prompt_of(played.asked[2]).endswith("Fine. Revision is needed.\n\n### Revision 1:\n")
+    assert played.chain.stop == "max_revisions"
+    assert played.chain.answer == "Second."
+
+
+def test_a_phrase_in_the_prompt_or_in_an_answer_is_not_a_verdict() -> None:
+    """Regression for fault 3: the released code searched the prompt too."""
+    prompt = Prompt(instruction="Say 'revision is not needed'. ### Feedback 1: no revision is needed")
+    streams = [
+        "I say: revision is not needed, friend.",
+        ", friend.\n\n### Feedback 1:\nRight. Revision is not needed",
+        ".\n\n### Revision 1:\nSecond.\n\n### Feedback 2:\nRevision is not needed.",
+    ]
+    played = play(plan(mode="native", min_revisions=1, prompt=prompt), streams)
+    assert [s.answer for s in played.chain.steps] == ["I say: revision is not needed, friend.", "Second."]
+    autonomous = play(plan(mode="native", prompt=prompt), ["Done."])
+    assert (autonomous.chain.stop, autonomous.chain.answer) == ("ended", "Done.")
+
+
+def test_max_revisions_is_a_maximum() -> None:
+    """Regression for fault 4: the released flag of that name was a minimum, and at most 3 was fixed."""
+    endless = "".join(
+        f"Answer {k}.\n\n### Feedback {k + 1}:\nNo. Revision is needed.\n\n### Revision {k + 1}:\n"
+        for k in range(20)
+    )
+    for most in (0, 1, 5, 12):
+        chain = play(plan(mode="native", max_revisions=most), [endless]).chain
+        assert (len(chain.steps), chain.stop) == (most + 1, "max_revisions")
+        assert chain.answer == f"Answer {most}."
+
+
+def test_a_model_that_goes_on_after_accepting_is_stopped() -> None:
+    text = "First.\n\n### Feedback 1:\nRevision is not needed.\n\n### Revision 1:\nBut here is another"
+    chain = play(plan(mode="native"), [Stream(text, chunk=4)]).chain
+    assert chain.stop == "accepted"
+    assert chain.answer == "First."
+
+
+def test_text_engines_are_continued_as_text() -> None:
+    streams = ["First.\n\n### Feedback 1:\nFine. Revision is not needed", ".\n\n### Revision 1:\nSecond."]
+    played = play(plan(mode="native", min_revisions=1, info=TEXT_ONLY), streams)
+    second = played.asked[1]
+    assert isinstance(second, Continue)
+    assert second.prompt == render_prompt(plan().prompt) + (
+        "First.\n\n### Feedback 1:\nFine. Revision is needed"
+    )
+    assert played.chain.answer == "Second."
+
+
+def test_checks_write_the_feedback_and_a_passing_answer_is_left_alone() -> None:
+    streams = ["First.\n\n### Feedback 1:\nfine", "Second, good."]
+    played = play(plan(mode="native", checks=("toy",)), streams, lambda answer: "good" in answer)
+    assert [op.answer for op in played.ops if isinstance(op, RunChecks)] == ["First.", "Second, good."]
+    assert prompt_of(played.asked[1]).endswith(
+        "First.\n\n### Feedback 1:\nIt is not good. Revision is needed.\n\n### Revision 1:\n"
+    )
+    chain = played.chain
+    assert (chain.stop, chain.best, chain.passed) == ("passed", 1, True)
+    first = chain.steps[0].feedback
+    assert first
+    assert (first.by, first.verdict, first.checks[0].passed) == ("checks", "revise", False)
+
+
+def test_a_critic_writes_the_feedback() -> None:
+    streams = ["First.", "Vague. Revision is needed.", "Second.", "Revision is not needed."]
+    played = play(plan(mode="native", critic=True), streams)
+    assert [getattr(op, "who", "writer") for op in played.asked] == ["writer", "critic", "writer", "critic"]
+    assert prompt_of(played.asked[2]).endswith("Vague. Revision is needed.\n\n### Revision 1:\n")
+    assert (played.chain.stop, played.chain.answer) == ("accepted", "Second.")
+    assert played.shown("feedback", 0) == "Vague. Revision is needed."
+
+
+def test_the_text_of_an_enforced_chain_reads_as_the_chain() -> None:
+    streams = [
+        "First.\n\n### Feedback 1:\nGood. No revision is needed",
+        ".\n\n### Revision 1:\nSecond.\n\n### Feedback 2:\nBest. No revision is needed",
+        ".\n\n### Revision 2:\nThird.\n\n### Feedback 3:\nBest. No revision is needed.",
+    ]
+    played = play(plan(mode="native", min_revisions=2), streams)
+    text = prompt_of(played.asked[-1]) + streams[-1]
+    assert [s.answer for s in parse(text).steps] == [s.answer for s in played.chain.steps]
+    assert played.chain.stop == "accepted"
+
+
+@pytest.mark.parametrize(
+    ("finish", "stop"), [("max_tokens", "max_tokens"), ("context", "context"), ("filtered", "ended")]
+)
+def test_a_cut_text_stays_as_a_step_with_its_finish(finish: str, stop: str) -> None:
+    text = "First.\n\n### Feedback 1:\nNo. Revision is needed.\n\n### Revision 1:\nSeco"
+    chain = play(plan(mode="native"), [Stream(text, finish=finish)]).chain
+    assert chain.stop == stop
+    assert [(s.answer, s.finish) for s in chain.steps] == [("First.", "stop"), ("Seco", finish)]
+    assert chain.answer == "First."
+
+
+def test_a_skipped_heading_is_malformed() -> None:
+    text = (
+        "First.\n\n### Feedback 1:\nNo. Revision is needed.\n\n### Revision 4:\nSecond. And on and on and on."
+    )
+    chain = play(plan(mode="native"), [text]).chain
+    assert chain.stop == "malformed"
+    assert chain.answer == "First."
+
+
+def test_a_revision_that_changes_nothing_ends_the_chain() -> None:
+    text = "Same.\n\n### Feedback 1:\nRevision is needed.\n\n### Revision 1:\nSame.\n\n### Feedback 2:\nWell,"
+    chain = play(plan(mode="native"), [text]).chain
+    assert chain.stop == "unchanged"
+    assert len(chain.steps) == 2
+
+
+def test_limits_count_the_whole_text() -> None:
+    limited = plan(mode="native", budget=Budget(tokens=40))
+    chain = play(limited, [CHAIN]).chain
+    assert chain.stop == "budget"
+    assert chain.usage.completion_tokens == 40
+    assert chain.answer == "First."
+    clock = Clock()
+    slow = plan(mode="native", budget=Budget(seconds=5), checks=("toy",))
+    chain = play(slow, [Stream("First.", seconds=9)], lambda _: False, clock).chain
+    assert (chain.stop, chain.answer) == ("budget", "First.")

@@ -1,0 +1,201 @@
+"""The prompted and verified loops, driven by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from redraft.engines.base import EngineInfo
+from redraft.errors import ContextError, ServerError
+from redraft.revise import prompts
+from redraft.revise.budget import Budget, Price
+from redraft.revise.ops import Ask, RunChecks
+from tests.revise.play import Clock, Stream, plan, play
+
+CHAT = EngineInfo(name="toy", engine="scripted", continues=False)
+
+
+def roles(asked: object) -> list[str]:
+    assert isinstance(asked, Ask)
+    return [message["role"] for message in asked.messages]
+
+
+def test_draft_criticise_revise_accept() -> None:
+    played = play(
+        plan(info=CHAT), ["One.", "Bad. Revision is needed.", "Two.", "Good. Revision is not needed."]
+    )
+    chain = played.chain
+    assert [step.answer for step in chain.steps] == ["One.", "Two."]
+    assert (chain.stop, chain.best) == ("accepted", 1)
+    assert played.steps_done == [0, 1]
+    assert [roles(asked) for asked in played.asked] == [
+        ["user"],
+        ["user", "assistant", "user"],
+        ["user", "assistant", "user", "assistant", "user"],
+        ["user", "assistant", "user"],
+    ]
+
+
+def test_the_policy_decides_what_the_model_sees() -> None:
+    streams = ["One.", "Bad. Revision is needed.", "Two.", "Bad. Revision is needed.", "Three."]
+    last = play(plan(context_policy="last", max_revisions=2), streams).asked[-1]
+    whole = play(plan(context_policy="chain", max_revisions=2), streams).asked[-1]
+    assert isinstance(last, Ask)
+    assert isinstance(whole, Ask)
+    assert "One." not in [m["content"] for m in last.messages]
+    assert [m["content"] for m in whole.messages if m["role"] == "assistant"] == streams[:4]
+
+
+def test_no_verdict_ends_the_chain_and_is_no_crash() -> None:
+    chain = play(plan(), ["One.", "It is nice weather."]).chain
+    assert (chain.stop, chain.answer) == ("ended", "One.")
+    assert chain.steps[0].feedback
+    assert chain.steps[0].feedback.verdict == "unknown"
+
+
+def test_min_revisions_overrides_an_accepting_critic() -> None:
+    played = play(
+        plan(min_revisions=1), ["One.", "Revision is not needed.", "Two.", "Revision is not needed."]
+    )
+    assert [s.answer for s in played.chain.steps] == ["One.", "Two."]
+    assert played.chain.stop == "accepted"
+
+
+def test_max_revisions_ends_without_asking_the_critic_again() -> None:
+    played = play(plan(max_revisions=1), ["One.", "Revision is needed.", "Two."])
+    assert len(played.asked) == 3
+    assert (played.chain.stop, played.chain.answer) == ("max_revisions", "Two.")
+    assert play(plan(max_revisions=0), ["One."]).chain.stop == "max_revisions"
+
+
+def test_verified_revises_by_the_checks_words_alone() -> None:
+    played = play(plan(mode="verified", checks=("toy",)), ["one", "two", "good"], lambda a: a == "good")
+    assert [s.answer for s in played.chain.steps] == ["one", "two", "good"]
+    assert (played.chain.stop, played.chain.best, played.chain.passed) == ("passed", 2, True)
+    assert all(roles(asked)[-1] == "user" for asked in played.asked)
+    assert "It is not good." in played.asked[1].messages[-1]["content"]  # type: ignore[union-attr]
+
+
+def test_a_passing_draft_is_left_alone() -> None:
+    played = play(plan(mode="verified", checks=("toy",)), ["good"], lambda a: a == "good")
+    assert len(played.asked) == 1
+    assert (played.chain.stop, played.chain.revisions) == ("passed", 0)
+
+
+def test_prompted_with_checks_shows_the_critic_what_failed() -> None:
+    streams = ["one", "It lacks much. Revision is not needed.", "good"]
+    played = play(plan(mode="prompted", checks=("toy",)), streams, lambda a: a == "good")
+    critique = played.asked[1]
+    assert isinstance(critique, Ask)
+    assert "It is not good." in critique.messages[-1]["content"]
+    feedback = played.chain.steps[0].feedback
+    assert feedback
+    assert (feedback.by, feedback.verdict) == ("both", "revise")
+    assert played.chain.stop == "passed"
+
+
+def test_the_best_answer_is_kept_and_not_the_last() -> None:
+    scores = {"one": 0.2, "two": 0.9, "three": 0.4}
+    played = play(plan(mode="verified", checks=("toy",), max_revisions=2), list(scores), lambda _: False)
+    assert played.chain.best == 0, "equal scores: the earlier"
+    good = play(
+        plan(mode="verified", checks=("toy",), min_revisions=1, max_revisions=1),
+        ["good", "Hm.", "bad"],
+        lambda a: a == "good",
+    ).chain
+    assert (good.best, good.answer, good.stop) == (0, "good", "max_revisions")
+
+
+def test_an_echo_of_the_feedback_never_becomes_best() -> None:
+    """science.md, 7: a weak model copies the criticism, and the copy passes the check."""
+    criticism = "The answer does not contain the word never at all. Revision is needed."
+    echo = "The answer does not contain the word never at all."
+    played = play(plan(max_revisions=2), ["One.", criticism, echo, "Two."])
+    chain = played.chain
+    assert [step.echo for step in chain.steps] == [False, True, False]
+    assert (chain.echoes, chain.answer) == (1, "Two.")
+    again = played.asked[-1]
+    assert isinstance(again, Ask)
+    assert again.messages[1]["content"] == "One."
+    only = play(plan(max_revisions=1), ["One.", criticism, echo]).chain
+    assert (only.answer, only.best) == ("One.", 0)
+
+
+def test_an_echo_is_not_checked() -> None:
+    echo = "It is not good it is bad so bad"
+    played = play(
+        plan(mode="verified", checks=("toy",), max_revisions=1), ["x", "It is not good"], lambda a: a == echo
+    )
+    assert [op.answer for op in played.ops if isinstance(op, RunChecks)] == ["x", "It is not good"]
+
+
+def test_an_unchanged_revision_ends_the_chain() -> None:
+    chain = play(plan(), ["Same answer.", "Revision is needed.", "Same  answer. "]).chain
+    assert (chain.stop, len(chain.steps)) == ("unchanged", 2)
+
+
+def test_a_draft_that_is_cut_ends_the_chain_unless_checks_can_say_so() -> None:
+    cut = Stream("A very long answer", finish="max_tokens")
+    chain = play(plan(), [cut]).chain
+    assert (chain.stop, chain.steps[0].finish, chain.answer) == (
+        "max_tokens",
+        "max_tokens",
+        "A very long answer",
+    )
+    played = play(plan(mode="verified", checks=("toy",)), [cut, "good"], lambda a: a == "good")
+    assert played.chain.stop == "passed"
+    assert prompts.CUT in played.asked[1].messages[-1]["content"]  # type: ignore[union-attr]
+
+
+def test_a_token_budget_is_never_exceeded() -> None:
+    streams = [
+        "One long answer.",
+        "Revision is needed.",
+        "Another long answer.",
+        "Revision is needed.",
+        "Third.",
+    ]
+    for tokens in range(1, 80):
+        chain = play(plan(budget=Budget(tokens=tokens)), streams).chain
+        assert chain.usage.completion_tokens <= tokens
+        assert chain.answer
+        if tokens < 60:
+            assert chain.stop == "budget"
+
+
+def test_a_budget_of_money_and_of_time() -> None:
+    price = Price(prompt=0, completion=1e6)
+    chain = play(plan(budget=Budget(usd=20), price=price), ["x" * 15, "Bad. Revision is needed."]).chain
+    assert chain.stop == "budget"
+    assert chain.usage.cost_usd == pytest.approx(20)
+    clock = Clock()
+    slow = [Stream("One.", seconds=3), Stream("Revision is needed.", seconds=3), Stream("Two.", seconds=9)]
+    chain = play(plan(budget=Budget(seconds=5)), slow, clock=clock).chain
+    assert (chain.stop, chain.answer) == ("budget", "One.")
+    assert chain.usage.seconds == pytest.approx(6)
+
+
+def test_an_error_in_the_middle_carries_the_chain() -> None:
+    with pytest.raises(ServerError) as caught:
+        play(plan(), ["One.", ServerError("down")])
+    chain = caught.value.chain
+    assert chain
+    assert (chain.stop, chain.answer) == ("error", "One.")
+
+
+def test_a_full_context_is_an_error_at_first_and_a_way_to_stop_later() -> None:
+    with pytest.raises(ContextError):
+        play(plan(), [ContextError(90, 64)])
+    chain = play(plan(), ["One.", ContextError(90, 64)]).chain
+    assert (chain.stop, chain.answer) == ("context", "One.")
+
+
+def test_a_prompt_of_messages_keeps_its_own_system_message() -> None:
+    from redraft.chain import Prompt
+
+    talk = ({"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"})
+    own = play(plan(prompt=Prompt(messages=talk), system="Be long.", max_revisions=0), ["Hello."]).asked[0]
+    assert isinstance(own, Ask)
+    assert own.messages[0]["content"] == "Be brief."
+    mine = play(plan(system="Be long.", max_revisions=0, demand="As JSON."), ["Hello."]).asked[0]
+    assert isinstance(mine, Ask)
+    assert [m["content"] for m in mine.messages] == ["Be long.", "Say something.\n\nAs JSON."]
