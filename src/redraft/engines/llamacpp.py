@@ -43,7 +43,7 @@ class LlamaCppEngine:
         model: Path,
         adapters: Sequence[Path] = (),
         *,
-        context: int | None = None,
+        ctx: int | None = None,
         parallel: int = 1,
         threads: int | None = None,
         gpu_layers: int | None = None,
@@ -54,7 +54,7 @@ class LlamaCppEngine:
         Args:
             model: The GGUF file.
             adapters: GGUF files of LoRA adapters, all applied.
-            context: Tokens that one chain may fill; 4,096 or the model's own length, whichever is less.
+            ctx: Tokens that one chain may fill; 4,096 or the model's own length, whichever is less.
             parallel: How many streams run at once. More wait their turn.
             threads: Threads that compute; None leaves it to llama.cpp.
             gpu_layers: Layers to put on the GPU; None leaves it to llama.cpp.
@@ -66,7 +66,7 @@ class LlamaCppEngine:
             EngineCrash: The process died while loading.
         """
         headers = await asyncio.to_thread(lambda: [read_header(path) for path in (model, *adapters)])
-        context = context or min(DEFAULT_CONTEXT, _trained_context(headers[0]))
+        context = ctx or min(DEFAULT_CONTEXT, _trained_context(headers[0]))
         child = await Child.start(
             {
                 "model": str(model),
