@@ -147,8 +147,11 @@ def test_input_may_grow_but_not_change(tmp_path: Path) -> None:
     source.write_text("one\n2\nthree\n")
     with pytest.raises(OutputError, match="is not what it was"):
         Ledger(out, making)
-    with pytest.raises(OutputError, match=r"the input was .*in\.txt and is a pipe"):
+    with pytest.raises(OutputError, match=r"the input was .*in\.txt and is nothing"):
         Ledger(out, Making("answer", {}))
+    source.rename(tmp_path / "other.txt")
+    with pytest.raises(OutputError, match=r"the input was .*in\.txt and is .*other\.txt"):
+        Ledger(out, Making("answer", {}, tmp_path / "other.txt"))
 
 
 def test_two_at_once_are_refused(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from redraft.errors import (
     RecordError,
     RedraftError,
     ServerError,
+    UsageError,
 )
 from redraft.jobs.ledger import Ledger
 from redraft.jobs.making import Making
@@ -105,7 +106,10 @@ def test_items_are_taken_only_when_there_is_room(tmp_path: Path) -> None:
 
 def test_a_failure_of_one_item_does_not_stop_the_others(tmp_path: Path) -> None:
     out = tmp_path / "out.jsonl"
-    errors = {number: ContextError(100, 50) for number in range(6)} | {7: ServerError("no", status=400)}
+    errors: dict[int, RedraftError] = {number: ContextError(100, 50) for number in range(5)} | {
+        5: RecordError("empty")
+    }
+    errors |= {7: ServerError("no", status=400)}
     tally = run(out, jobs(10, errors), Worker(), 2)
     assert tally == Tally(added=3, failed=7, exit_status=3)
     assert len((tmp_path / "out.jsonl.errors.jsonl").read_text().splitlines()) == 7
@@ -128,7 +132,7 @@ def test_a_doubtful_failure_is_forgiven_until_it_goes_on(tmp_path: Path, error: 
 
 
 @pytest.mark.parametrize(
-    "error", [EngineCrash("died"), ServerError("key", status=401), OutputError("full"), RecordError("bad")]
+    "error", [EngineCrash("died"), ServerError("key", status=401), OutputError("full"), UsageError("bad")]
 )
 def test_a_fatal_failure_ends_the_job_and_keeps_what_is_done(tmp_path: Path, error: RedraftError) -> None:
     worker, out = Worker(), tmp_path / "out.jsonl"

@@ -30,7 +30,7 @@ class Making:
     Attributes:
         command: The verb, such as `answer`.
         config: Everything that decides the results, as JSON values: model, sampling, seed, mode, checks…
-        source: The file that the items come from; None where there is none, or where it is a pipe.
+        source: The file that the items come from; None where there is none.
     """
 
     command: str
@@ -155,7 +155,10 @@ def _differences(before: dict[str, Any], making: Making) -> Iterator[str]:
 def _source_differences(old: dict[str, Any] | None, source: Path | None) -> Iterator[str]:
     if old is None or source is None:
         if (old is None) != (source is None):
-            yield f"the input was {old['path'] if old else 'a pipe'} and is {source or 'a pipe'}"
+            yield f"the input was {old['path'] if old else 'nothing'} and is {source or 'nothing'}"
+        return
+    if Path(old["path"]).name != source.name:  # ids are made of it
+        yield f"the input was {old['path']} and is {source}"
         return
     new = fingerprint(source, old["bytes"])
     if new and new["sha256"] != old["sha256"]:

@@ -152,7 +152,9 @@ class _Job(Generic[T]):
 
 def is_of_item(error: RedraftError) -> bool:
     """Whether an error says something of its item alone, so that the others may well be done."""
-    return isinstance(error, ContextError) or (isinstance(error, ServerError) and error.status in _REFUSED)
+    if isinstance(error, ServerError):
+        return error.status in _REFUSED
+    return isinstance(error, (ContextError, RecordError))
 
 
 def is_doubtful(error: RedraftError) -> bool:

@@ -1,0 +1,275 @@
+"""`redraft answer`: a file of prompts to a file of chains: each once, many at a time, gone on with any time.
+
+The output is the ledger (`redraft.jobs`): what is in it is done. How a chain is made is `redraft.revise`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from redraft.cli.options import Flags, Settings, settle, takes
+from redraft.cli.shell import tell
+from redraft.errors import RecordError, RedraftError, UsageError
+
+if TYPE_CHECKING:
+    from redraft.chain import Chain
+    from redraft.jobs.ledger import Ledger
+    from redraft.jobs.progress import Shown
+    from redraft.jobs.runner import Tally
+    from redraft.jobs.summary import Summary
+    from redraft.revise.api import Options
+
+Shape = Literal["chain", "selfee", "fastchat"]
+
+PARALLEL = 4
+"""Chains at once, where neither flag nor config file says. More is faster on a GPU or a server."""
+
+NOT_OF_THE_RESULT = {"recipe", "ctx", "threads", "gpu_layers"}
+"""Flags that may differ when a job is gone on with: they are for speed, or for the length of a prompt."""
+
+GO_ON = "run the same command again to go on"
+
+
+@takes(Flags)
+def answer(
+    flags: Flags,
+    prompts: Annotated[Path, typer.Argument(help="A file of prompts, of any known shape; '-' is stdin.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Where the chains go.")],
+    shape: Annotated[Shape, typer.Option("--format", help="What to write.")] = "chain",
+    model_id: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="The model's name in answer records.", show_default=False),
+    ] = None,
+    parallel: Annotated[
+        int | None,
+        typer.Option("--parallel", "-j", metavar="N", min=1, help=f"Chains at once.  [{PARALLEL}]"),
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary.")] = False,
+) -> None:
+    """Answer a file of prompts; check and revise each answer.
+
+    Whatever stops it, the same command goes on where it was: nothing is lost and nothing is done twice. What
+    failed is in FILE.errors.jsonl and is tried again. How FILE was made is in FILE.run.json.
+    """
+    from redraft.config import load_config
+
+    below = load_config().defaults
+    with _plain_file(prompts) as source:
+        job = Job(
+            settings=settle(flags),
+            source=source,
+            out=out,
+            form=Form(shape, model_id),
+            parallel=parallel or below.get("parallel", PARALLEL),
+            quiet=quiet or below.get("quiet", False),
+        )
+        raise typer.Exit(job.run())
+
+
+@contextmanager
+def _plain_file(prompts: Path) -> Iterator[Path]:
+    """The prompts as a file that can be read twice. Of standard input, a copy is made."""
+    if str(prompts) != "-":
+        yield prompts
+        return
+    import shutil
+    import tempfile
+
+    if sys.stdin.isatty():
+        raise UsageError("there are no prompts.", hint="redraft answer prompts.jsonl -o out.jsonl")
+    start = sys.stdin.buffer.read(1 << 16)
+    kind = "jsonl" if start.lstrip()[:1] in (b"{", b"[", b'"') else "txt"
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder, f"stdin.{kind}")
+        with copy.open("wb") as file:
+            file.write(start)
+            shutil.copyfileobj(sys.stdin.buffer, file)
+        yield copy
+
+
+@dataclass(frozen=True)
+class Item:
+    """A prompt to answer, under the id that its result will have in the output."""
+
+    id: str
+    asked: Chain
+
+
+@dataclass(frozen=True)
+class Form:
+    """What is written for a chain: the chain, or an answer record."""
+
+    shape: Shape
+    model_id: str | None
+
+    def key(self, record: dict[str, Any]) -> str:
+        """The id of a written record."""
+        return str(record["id" if self.shape == "chain" else "question_id"])
+
+    def item(self, asked: Chain) -> Item:
+        """A prompt under the id of its result."""
+        return Item(asked.id if self.shape == "chain" else self.key(self._record(asked)), asked)
+
+    def line(self, chain: Chain) -> str:
+        """One line of JSON."""
+        return chain.to_json() if self.shape == "chain" else json.dumps(self._record(chain))
+
+    def _record(self, chain: Chain) -> dict[str, Any]:
+        from redraft.formats.records import to_fastchat_answer, to_selfee_answer
+
+        write = to_selfee_answer if self.shape == "selfee" else to_fastchat_answer
+        return write(chain, self.model_id or str(chain.model.get("name", "")))
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything that a run of the command is."""
+
+    settings: Settings
+    source: Path
+    out: Path
+    form: Form
+    parallel: int
+    quiet: bool
+
+    def run(self) -> int:
+        """Does it, says what came of it, and returns the exit status."""
+        from redraft.jobs.ledger import Ledger
+        from redraft.jobs.progress import Meter, Shown
+        from redraft.jobs.signals import Interrupted, run_until_signal
+        from redraft.jobs.summary import Summary
+
+        self.settings.options()  # a value that does not fit is found before anything is opened
+        total, summary = self._count(), Summary()
+        with Ledger(self.out, self._making(), key=self.form.key, on_found=self._reader(summary)) as ledger:
+            self._say_torn(ledger)
+            try:
+                with Shown(Meter(total, ledger.found), quiet=self.quiet) as shown:
+                    tally = run_until_signal(self._work(ledger, shown, summary))
+            except Interrupted as signal:
+                tell(f"{len(ledger.done)} of {total} done; {GO_ON}.")
+                return signal.exit_status
+            except RedraftError as error:
+                left = f"{len(ledger.done)} of {total} done; {GO_ON}."
+                error.hint = f"{error.hint}\n{left}" if error.hint else left
+                raise
+        if not self.quiet:
+            self._say(ledger, shown, summary)
+        return self._status(tally, summary)
+
+    def _items(self) -> Iterator[Item]:
+        from redraft.formats.records import read_records
+
+        return map(self.form.item, read_records(self.source))
+
+    def _count(self) -> int:
+        """How many prompts there are. A bad line is found here, before anything is paid for."""
+        seen: set[str] = set()
+        for item in self._items():
+            if item.id in seen:
+                raise RecordError(
+                    f"{self.source}: two prompts have the id {item.id!r}.",
+                    hint="Give each its own id, or write chains: --format chain",
+                )
+            seen.add(item.id)
+        if not seen:
+            raise RecordError(f"{self.source}: there is no prompt in it.", hint="Write one a line.")
+        return len(seen)
+
+    def _making(self) -> Any:
+        from redraft.jobs.making import Making
+
+        config = {k: v for k, v in asdict(self.settings).items() if k not in NOT_OF_THE_RESULT}
+        config |= {"format": self.form.shape, "model_id": self.form.model_id}
+        return Making("answer", config, self.source)
+
+    def _reader(self, summary: Summary) -> Callable[[bytes], None]:
+        """Counts what is in the output already, where that can be told from it."""
+        from redraft.chain import Chain
+
+        if self.form.shape != "chain":
+            return lambda _: None
+        return lambda line: summary.add(Chain.from_json(line, where=str(self.out)))
+
+    async def _work(self, ledger: Ledger, shown: Shown, summary: Summary) -> Tally:
+        from redraft.jobs.runner import run_jobs
+
+        async with AsyncExitStack() as stack:
+            options = await self._options(stack)
+            work = partial(self._answer, options=options, shown=shown, summary=summary)
+
+            def step(tally: Tally) -> None:
+                shown.meter.done = ledger.found + tally.added + tally.failed
+                shown.meter.note = _note(tally, summary)
+                shown.update()
+
+            return await run_jobs(self._items(), work, ledger, parallel=self.parallel, on_step=step)
+
+    async def _options(self, stack: AsyncExitStack) -> Options:
+        """The options of every chain, with the engines that they share."""
+        from redraft.engines.load import load_engine
+        from redraft.verify.parse import parse_check
+
+        options = self.settings.options()
+        engine = await self.settings.engine(parallel=self.parallel)
+        stack.push_async_callback(engine.aclose)
+        options["model"] = engine
+        others = {}
+        for role in ("critic", "judge"):
+            if reference := getattr(self.settings, role):
+                others[role] = await load_engine(reference, parallel=self.parallel)
+                stack.push_async_callback(others[role].aclose)
+        options["critic"] = others.get("critic")
+        options["checks"] = [
+            parse_check(check, judge=others.get("judge")) for check in self.settings.check or ()
+        ]
+        return options
+
+    async def _answer(self, item: Item, *, options: Options, shown: Shown, summary: Summary) -> str:
+        from redraft.jobs.runner import derived_seed
+        from redraft.revise.api import arevise
+
+        asked, seed = item.asked, self.settings.seed
+        if not asked.prompt.text.strip():
+            raise RecordError(f"{asked.id}: the prompt is empty.", hint="Give a question or an instruction.")
+        own = options.copy()
+        own["id"] = asked.id
+        own["seed"] = None if seed is None else derived_seed(seed, asked.id)
+        chain = await arevise(asked.prompt, **own)
+        chain = chain.model_copy(update={"meta": {**asked.meta, **chain.meta}})
+        summary.add(chain)
+        shown.meter.tokens += chain.usage.completion_tokens
+        return self.form.line(chain)
+
+    def _say_torn(self, ledger: Ledger) -> None:
+        if ledger.torn and not self.quiet:
+            tell(f"{self.out}: the last line was torn ({ledger.torn} bytes) and is done again.")
+
+    def _say(self, ledger: Ledger, shown: Shown, summary: Summary) -> None:
+        before = f", {ledger.found:,} of them from before" if ledger.found else ""
+        rows = [("answers", f"{len(ledger.done):,} in {self.out}{before}")]
+        if ledger.failed:
+            rows.append(("failed", f"{len(ledger.failed):,}, see {self.out}.errors.jsonl; {GO_ON}"))
+        rows += summary.rows()
+        if shown.meter.tokens:
+            rows.append(("time", f"{shown.meter.seconds:.1f} s, {shown.meter.pace:.0f} new tokens/s"))
+        typer.echo("\n".join(f"{name:<10} {text}" for name, text in rows))
+
+    def _status(self, tally: Tally, summary: Summary) -> int:
+        if tally.failed:
+            return tally.exit_status
+        return 1 if summary.not_passed else 0
+
+
+def _note(tally: Tally, summary: Summary) -> str:
+    parts = [f"{summary.passed} passed" if summary.checked else f"{summary.stops['accepted']} accepted"]
+    return " · ".join([*parts, *([f"{tally.failed} failed"] if tally.failed else [])])

@@ -1,0 +1,89 @@
+"""What many chains came to, in a few lines: answers, revisions, checks, why they stopped, and what they cost.
+
+Counts only, so that it is flat in memory. Whether revising helped is not told by these: see `diagnose`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from redraft.chain import Chain, Usage
+
+
+@dataclass
+class Summary:
+    """Counts over chains.
+
+    Attributes:
+        chains: How many there were.
+        revisions: How many revisions they have together.
+        unrevised: How many have none.
+        echoes: Revisions that only repeated the feedback.
+        checked: How many chains were checked.
+        passed_first: How many first answers passed every check.
+        passed: How many best answers did.
+        stops: Why they ended.
+        usage: Over all of them.
+    """
+
+    chains: int = 0
+    revisions: int = 0
+    unrevised: int = 0
+    echoes: int = 0
+    checked: int = 0
+    passed_first: int = 0
+    passed: int = 0
+    stops: Counter[str] = field(default_factory=Counter)
+    usage: Usage = field(default_factory=Usage)
+
+    def add(self, chain: Chain) -> None:
+        """Counts one more chain."""
+        self.chains += 1
+        self.revisions += chain.revisions
+        self.unrevised += chain.revisions == 0
+        self.echoes += chain.echoes
+        self.stops[chain.stop or "unknown"] += 1
+        self.usage = self.usage + chain.usage
+        if chain.passed is not None:
+            self.checked += 1
+            self.passed += chain.passed
+            self.passed_first += chain.steps[0].passed is True
+
+    @property
+    def not_passed(self) -> int:
+        """How many checked chains have a best answer that does not pass."""
+        return self.checked - self.passed
+
+    def rows(self) -> list[tuple[str, str]]:
+        """A name and a text for each thing to tell; nothing is told of what there was none of."""
+        rows = [("revisions", self._revisions()), ("checks", self._checks()), ("stopped", self._stops())]
+        rows += [("tokens", self._tokens()), ("cost", self._cost())]
+        return [(name, text) for name, text in rows if text]
+
+    def _revisions(self) -> str:
+        if not self.chains:
+            return ""
+        mean = self.revisions / self.chains
+        echoes = f"; {self.echoes:,} only repeated the feedback" if self.echoes else ""
+        return f"{self.revisions:,}, {mean:.1f} an answer; {self.unrevised:,} answers have none{echoes}"
+
+    def _checks(self) -> str:
+        if not self.checked:
+            return ""
+        first, last = (100 * count / self.checked for count in (self.passed_first, self.passed))
+        drafts = f"{self.passed_first:,} first drafts ({first:.0f} %)"
+        return f"passed by {drafts}, {self.passed:,} final answers ({last:.0f} %)"
+
+    def _stops(self) -> str:
+        return " · ".join(f"{name} {count:,}" for name, count in self.stops.most_common())
+
+    def _tokens(self) -> str:
+        usage = self.usage
+        if not usage.completion_tokens and not usage.prompt_tokens:
+            return ""
+        cached = 100 * usage.cached_tokens / usage.prompt_tokens if usage.prompt_tokens else 0.0
+        return f"{usage.completion_tokens:,} new, {usage.prompt_tokens:,} in prompts ({cached:.0f} % cached)"
+
+    def _cost(self) -> str:
+        return "" if self.usage.cost_usd is None else f"{self.usage.cost_usd:.4f} USD"
