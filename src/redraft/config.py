@@ -37,7 +37,9 @@ DEFAULTS: Mapping[str, type | tuple[type, ...]] = MappingProxyType(
     {
         "model": str,
         "critic": str,
+        "judge": str,
         "mode": str,
+        "context": str,
         "system": str,
         "check": list,
         "temperature": (int, float),
@@ -46,6 +48,9 @@ DEFAULTS: Mapping[str, type | tuple[type, ...]] = MappingProxyType(
         "seed": int,
         "min_revisions": int,
         "max_revisions": int,
+        "budget_tokens": int,
+        "budget_seconds": (int, float),
+        "budget_usd": (int, float),
         "ctx": int,
         "threads": int,
         "gpu_layers": int,
@@ -203,7 +208,8 @@ class _Reader:
         self._known(named, DEFAULTS, "defaults.")
         for name, value in named.items():
             kind = DEFAULTS[name]
-            if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            fits = isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+            if not fits or (kind is list and not all(isinstance(each, str) for each in value)):
                 self._fail(f"defaults.{name} is {value!r}, and should be {_in_words(kind)}.")
         return named
 

@@ -2,13 +2,14 @@
 
 Servers agree on the core and differ at the edges, so reading is lenient: whole replies and pieces of a
 stream, of chats and of completions, are all read by `read_chunk`. What a thinking model thinks
-(`reasoning_content`) is progress, but it is not text of the answer. Tool calls and further choices are not read.
+(`reasoning_content`) is progress, but it is not text of the answer. Tool calls and further choices are
+passed over.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -122,7 +123,7 @@ def _text(content: Any) -> str:
 
 
 def _stop_text(record: Mapping[str, Any], choice: Mapping[str, Any]) -> str | None:
-    """The matched stop string: vLLM's `stop_reason`, SGLang's `matched_stop`. A number there is a token id."""
+    """The stop string that matched: vLLM's `stop_reason`, SGLang's `matched_stop`. Numbers are token ids."""
     verbose = _table(record.get("__verbose"))
     for found in (choice.get("stop_reason"), choice.get("matched_stop"), verbose.get("stopping_word")):
         if isinstance(found, str) and found:
@@ -205,6 +206,14 @@ def _complaint(error: Mapping[str, Any]) -> Complaint:
     )
 
 
+def in_dialect(body: Body, refused: Collection[str]) -> Body:
+    """A request without the fields that a server refused before; `max_tokens` has another name."""
+    renamed = {
+        ("max_completion_tokens" if n == "max_tokens" and n in refused else n): v for n, v in body.items()
+    }
+    return {name: value for name, value in renamed.items() if name not in refused}
+
+
 def adapted(body: Body, complaint: Complaint) -> Body | None:
     """The request as this server would take it, or None if the complaint is about something else.
 
@@ -214,9 +223,9 @@ def adapted(body: Body, complaint: Complaint) -> Body | None:
     """
     for extra in ("stream_options", "return_token_ids"):
         if extra in body and extra in complaint.message:
-            return {name: value for name, value in body.items() if name != extra}
+            return in_dialect(body, {extra})
     if "max_tokens" in body and "max_completion_tokens" in complaint.message and complaint.context is None:
-        return {("max_completion_tokens" if n == "max_tokens" else n): v for n, v in body.items()}
+        return in_dialect(body, {"max_tokens"})
     name = "max_tokens" if "max_tokens" in body else "max_completion_tokens"
     room = _room(complaint, body.get(name, 0))
     return {**body, name: room} if room else None

@@ -1,0 +1,145 @@
+"""GGUF files of the Hugging Face hub: which one is meant, fetching it, and finding it again.
+
+Files lie in the cache of huggingface_hub, which other programs share; `HF_HOME` moves it and `HF_ENDPOINT`
+names another hub. Models in other forms than GGUF are not fetched here.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from redraft.errors import ModelError
+
+PREFERRED = "Q4_K_M"
+"""The quantisation that is taken where none is named; llama.cpp's own download takes the same."""
+
+_PART = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Cached:
+    """A GGUF file in the cache: its repository, its name there, its path on this disk, and its bytes."""
+
+    repo: str
+    name: str
+    path: Path
+    size: int
+
+
+def choose(repo: str, files: Sequence[str], selects: str | None) -> list[str]:
+    """The file that is meant, or all parts of it in order.
+
+    Args:
+        repo: The repository, for messages.
+        files: All that it has.
+        selects: A quantisation such as `Q4_K_M`, a file, or None for `PREFERRED` or the only file there is.
+
+    Raises:
+        ModelError: None of them, or several; the message lists what there is.
+    """
+    ggufs = sorted(name for name in files if _is_model(name))
+    firsts = [name for name in ggufs if not (part := _PART.search(name)) or int(part[1]) == 1]
+    found = [name for name in firsts if _matches(name, selects or PREFERRED)]
+    if selects is None and len(firsts) == 1:
+        found = firsts
+    if len(found) != 1:
+        raise _not_one(repo, firsts, selects)
+    stem = _PART.sub("", found[0])
+    return [name for name in ggufs if _PART.sub("", name) == stem] if stem != found[0] else found
+
+
+def fetch(repo: str, selects: str | None) -> Path:
+    """Fetches a GGUF file, unless it is in the cache already; huggingface_hub shows the progress.
+
+    Returns:
+        The file, or its first part.
+
+    Raises:
+        ModelError: No such repository or file, no permission, or no connection and nothing in the cache.
+    """
+    import httpx
+    from huggingface_hub import HfApi, hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+    endpoint = os.environ.get("HF_ENDPOINT")
+    try:
+        listed = HfApi(endpoint=endpoint).list_repo_files(repo)
+        names = choose(repo, listed, selects)
+        paths = [hf_hub_download(repo, name, endpoint=endpoint) for name in names]
+    except HfHubHTTPError as error:
+        raise _refused(repo, error.response.status_code) from None
+    except (httpx.RequestError, OfflineModeIsEnabled, OSError) as error:
+        found = find(repo, selects)
+        if found is None:
+            raise _out_of_reach(repo, error) from None
+        return found
+    return Path(paths[0])
+
+
+def find(repo: str, selects: str | None) -> Path | None:
+    """The file if it is in the cache, without a look at the network."""
+    here = {each.name: each.path for each in cached() if each.repo == repo}
+    try:
+        return here[choose(repo, list(here), selects)[0]]
+    except ModelError:
+        return None
+
+
+def cached() -> Iterator[Cached]:
+    """All GGUF files in the cache of huggingface_hub."""
+    from huggingface_hub import scan_cache_dir
+    from huggingface_hub.errors import CacheNotFound
+
+    try:
+        repos = scan_cache_dir().repos
+    except CacheNotFound:
+        return
+    for repo in sorted(repos, key=lambda repo: repo.repo_id):
+        for revision in repo.revisions:
+            for file in revision.files:
+                name = file.file_path.relative_to(revision.snapshot_path).as_posix()
+                if repo.repo_type == "model" and _is_model(name):
+                    yield Cached(repo.repo_id, name, file.file_path, file.size_on_disk)
+
+
+def _is_model(name: str) -> bool:
+    """Whether a file is a language model, and not the projector of a vision model."""
+    return name.lower().endswith(".gguf") and "mmproj" not in name.lower()
+
+
+def _matches(name: str, selects: str) -> bool:
+    if selects.lower().endswith(".gguf"):
+        return name == selects
+    return re.search(rf"(?:^|[-._/]){re.escape(selects)}(?=[-._/])", name, re.IGNORECASE) is not None
+
+
+def _not_one(repo: str, firsts: Sequence[str], selects: str | None) -> ModelError:
+    if not firsts:
+        return ModelError(
+            f"{repo} has no GGUF file.", hint="Many models have theirs in another repository, named …-GGUF."
+        )
+    wanted = f"no file or several for {selects!r}" if selects else "several GGUF files"
+    return ModelError(
+        f"{repo} has {wanted}. It has: {', '.join(firsts)}.", hint=f"--model {repo}/{firsts[0]}"
+    )
+
+
+def _refused(repo: str, status: int) -> ModelError:
+    if status in (401, 403, 404):
+        return ModelError(
+            f"there is no model {repo} on the hub, or you have no permission to it ({status}), "
+            "and no file of that name.",
+            hint="Check the name. For a gated model, accept its terms on its page, then: hf auth login",
+        )
+    return ModelError(f"the hub fails ({status}) for {repo}.", hint="Try again later.")
+
+
+def _out_of_reach(repo: str, error: Exception) -> ModelError:
+    return ModelError(
+        f"{repo} is not in the cache, and the hub cannot be reached: {error}",
+        hint="Check the connection, or name a .gguf file on this machine.",
+    )

@@ -1,0 +1,204 @@
+"""Model references: one short text that names a model, the same everywhere.
+
+    default                     the small model that redraft fetches by itself
+    path/model.gguf             a file for llama.cpp
+    path/hf-dir                 a folder of transformers
+    org/name                    a GGUF file of the Hugging Face hub; org/name:Q4_K_M and
+                                org/name/file.gguf select one
+    http://host/v1#model        a server that speaks the OpenAI protocol
+    script:replies.jsonl        canned replies, for tests
+
+`+path/adapter.gguf` behind one of the first four adds a LoRA adapter. A text that names an existing file or
+folder is that; only then can it be a model of the hub.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import re
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from redraft.config import Config, load_config
+from redraft.engines import cache, hub
+from redraft.engines.base import Engine
+from redraft.engines.scripted import read_script
+from redraft.errors import MissingExtra, ModelError, UsageError
+
+Kind = Literal["default", "gguf", "folder", "hub", "remote", "script"]
+
+FORMS = (
+    "default · path/model.gguf · path/hf-dir · org/name[:quantisation] · http://host/v1#model · "
+    "script:replies.jsonl; +path/adapter.gguf adds a LoRA adapter"
+)
+
+_HUB = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+?)(?::(?P<quantisation>[\w.-]+)|/(?P<file>[\w./-]+\.gguf))?")
+
+
+@dataclass(frozen=True)
+class ModelReference:
+    """A model reference, taken apart.
+
+    Attributes:
+        kind: Which of the forms it is.
+        target: A path, a repository `org/name`, or the base address of a server; empty for the default model.
+        selects: The model of the server, or the quantisation or file of the repository.
+        adapters: Files of LoRA adapters.
+    """
+
+    kind: Kind
+    target: str = ""
+    selects: str | None = None
+    adapters: tuple[Path, ...] = ()
+
+
+def parse_reference(ref: str) -> ModelReference:
+    """Takes a model reference apart. Looks at the disk, but not at the network.
+
+    Raises:
+        UsageError: It has none of the forms; the hint lists them.
+    """
+    ref = ref.strip()
+    if re.match(r"https?://", ref, re.IGNORECASE):
+        address, _, model = ref.partition("#")
+        return ModelReference("remote", address, model or None)
+    if ref.startswith("script:"):
+        return ModelReference("script", ref.removeprefix("script:"))
+    if Path(ref).expanduser().exists():
+        return _local(ref, ())
+    base, adapters = _split_adapters(ref)
+    if base == "default":
+        return ModelReference("default", adapters=adapters)
+    return _local(base, adapters)
+
+
+def _split_adapters(ref: str) -> tuple[str, tuple[Path, ...]]:
+    """Cuts off what is added. A plus sign inside of a path's name is none."""
+    base, *rest = re.split(r"(?<=\.gguf)\+|\+(?=[^+]*\.gguf)", ref)
+    for name in rest:
+        if not name.endswith(".gguf"):
+            raise UsageError(f"the adapter {name!r} is no .gguf file.", hint=_ADAPTER_HINT)
+    return base, tuple(Path(name).expanduser() for name in rest)
+
+
+_ADAPTER_HINT = "Convert it: convert_lora_to_gguf.py of llama.cpp makes one of an adapter folder."
+
+
+def _local(base: str, adapters: tuple[Path, ...]) -> ModelReference:
+    """A file, a folder, or what only looks like one: a repository of the hub."""
+    path = Path(base).expanduser()
+    if path.is_dir() and base:
+        return ModelReference("folder", str(path), adapters=adapters)
+    named = _HUB.fullmatch(base)
+    of_hub = named and (named["file"] or not base.lower().endswith(".gguf"))
+    if named and of_hub and not path.exists() and not Path(base.split("/")[0]).is_dir():
+        return ModelReference("hub", named["repo"], named["quantisation"] or named["file"], adapters)
+    if base.lower().endswith(".gguf"):
+        return ModelReference("gguf", str(path), adapters=adapters)
+    found = "is neither of a known form nor an existing file" if base else "is empty"
+    like_address = re.match(r"[\w.-]+:\d+(/|$)", base)
+    hint = f"Did you mean http://{base}?" if like_address else f"The forms: {FORMS}"
+    raise UsageError(f"the model reference {base!r} {found}.", hint=hint)
+
+
+async def load_engine(
+    ref: str,
+    *,
+    ctx: int | None = None,
+    threads: int | None = None,
+    gpu_layers: int | None = None,
+    parallel: int = 1,
+    speculate: bool | None = None,
+    config: Config | None = None,
+) -> Engine:
+    """Opens the engine of a model reference.
+
+    Args:
+        ref: As at the top of this module.
+        ctx: Context length of a chain in tokens, for llama.cpp; None leaves it to the engine.
+        threads: For llama.cpp; None leaves it to the engine.
+        gpu_layers: For llama.cpp; None leaves it to the engine.
+        parallel: Streams at once, for llama.cpp. Servers decide for themselves.
+        speculate: Speculation from earlier drafts, for llama.cpp; None where it pays.
+        config: Where keys of servers are looked up; None for the user's file.
+
+    Raises:
+        UsageError: A wrong reference, or a part that is not installed.
+        EngineError: The model cannot be loaded, or its server does not answer.
+    """
+    named = parse_reference(ref)
+    if named.kind == "remote":
+        return await _remote(named, config or load_config())
+    if named.kind == "script":
+        return _script(Path(named.target))
+    if named.kind == "folder":
+        raise _no_folder(Path(named.target))
+    if not importlib.util.find_spec("xllamacpp"):
+        raise MissingExtra("a model on this machine", "local")
+    from redraft.engines.llamacpp import LlamaCppEngine
+
+    path = await asyncio.to_thread(local_file, named)
+    return await LlamaCppEngine.start(
+        path,
+        adapters=named.adapters,
+        ctx=ctx,
+        threads=threads,
+        gpu_layers=gpu_layers,
+        parallel=parallel,
+        speculate=speculate,
+    )
+
+
+def local_file(named: ModelReference) -> Path:
+    """The file of a `default`, `gguf` or `hub` reference, fetched if it must be. Blocks while it does.
+
+    Raises:
+        ModelError: It is not here and cannot be fetched, or is damaged.
+    """
+    if named.kind == "hub":
+        return hub.fetch(named.target, named.selects)
+    if named.kind == "gguf":
+        return Path(named.target)
+    found = cache.cached_default()
+    if found is None and not sys.stderr.isatty():
+        raise ModelError("the default model is not here yet.", hint="redraft model get default")
+    return found or cache.fetch_default(show=True)
+
+
+async def _remote(named: ModelReference, config: Config) -> Engine:
+    from redraft.engines.remote import RemoteEngine
+
+    key = config.key_for(named.target)
+    return await RemoteEngine.connect(named.target, named.selects, key=key)
+
+
+def _script(path: Path) -> Engine:
+    try:
+        return read_script(path)
+    except OSError as error:
+        raise UsageError(f"the script {path} cannot be read: {error.strerror}.") from None
+
+
+def _no_folder(path: Path) -> UsageError:
+    files = _names(path.glob("*.gguf"))
+    if files:
+        return UsageError(
+            f"{path} is a folder. It holds {', '.join(files)}.", hint=f"--model {path / files[0]}"
+        )
+    if (path / "config.json").exists():
+        return UsageError(
+            f"{path} is a transformers folder, which redraft cannot open yet: that comes with [train].",
+            hint="Convert it with convert_hf_to_gguf.py of llama.cpp, and name the .gguf file.",
+        )
+    return UsageError(
+        f"{path} is a folder without a model: it has no .gguf file and no config.json.",
+        hint=f"The forms: {FORMS}",
+    )
+
+
+def _names(paths: Iterable[Path]) -> list[str]:
+    return sorted(path.name for path in paths)
