@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -125,8 +126,13 @@ def test_no_arguments_show_the_help() -> None:
 @pytest.mark.parametrize("length", [10, 50_000], ids=["written at the end", "written at once"])
 def test_a_reader_that_goes_away_is_no_error(length: int) -> None:
     code = f"import redraft.cli as cli; cli.app.command('say')(lambda: print('x' * {length})); cli.main()"
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     with subprocess.Popen(
-        [sys.executable, "-c", code, "say"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", code, "say"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=buffered,
     ) as process:
         assert process.stdout
         assert process.stderr
