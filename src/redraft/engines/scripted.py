@@ -52,6 +52,7 @@ class ScriptedEngine:
         continues: Whether raw text can be continued.
         native: Whether this engine says that it revises natively.
         delay: Seconds before each delta.
+        keeps_calls: Whether `calls` is written; over a long file of prompts it would fill the memory.
         calls: Everything that was asked so far.
     """
 
@@ -63,7 +64,9 @@ class ScriptedEngine:
     native: bool = False
     delay: float = 0.0
     name: str = "scripted"
+    keeps_calls: bool = True
     calls: list[Call] = field(default_factory=list)
+    _count: int = field(default=0, init=False)
 
     @property
     def info(self) -> EngineInfo:
@@ -128,8 +131,10 @@ class ScriptedEngine:
         )
 
     def _next(self, asked: Call) -> Fault:
-        number = len(self.calls)
-        self.calls.append(asked)
+        number = self._count
+        self._count += 1
+        if self.keeps_calls:
+            self.calls.append(asked)
         reply = self.replies(asked) if callable(self.replies) else self.replies[number % len(self.replies)]
         return Fault(reply) if isinstance(reply, str) else reply
 
@@ -175,7 +180,7 @@ def read_script(path: Path) -> ScriptedEngine:
             replies.append(_parse_reply(record, where))
     if not replies:
         raise RecordError(f"{path}: the script has no replies.", hint=_SCRIPT_HINT)
-    return ScriptedEngine(replies, name=path.stem, **settings)  # type: ignore[arg-type]
+    return ScriptedEngine(replies, name=path.stem, keeps_calls=False, **settings)  # type: ignore[arg-type]
 
 
 _SCRIPT_HINT = 'Write one reply a line, as a JSON string: "An answer."'
