@@ -62,9 +62,8 @@ __all__ = ["__version__", *sorted(_HOME_OF)]
 def __getattr__(name: str) -> Any:
     if name not in _HOME_OF:
         raise AttributeError(f"module 'redraft' has no attribute {name!r}")
-    value = getattr(import_module(_HOME_OF[name]), name)
-    globals()[name] = value
-    return value
+    # The import itself may have set the name: `revise` is then the package, which can be called as well.
+    return globals().setdefault(name, getattr(import_module(_HOME_OF[name]), name))
 
 
 def __dir__() -> list[str]:
