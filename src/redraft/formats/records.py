@@ -14,7 +14,8 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -88,7 +89,7 @@ def _records(path: Path) -> Iterator[tuple[str, Any]]:
     try:
         with _open(path) as file:
             yield from _decoded(path, file)
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise RecordError(f"{path}: cannot be read: {reason}.") from None
 
@@ -97,17 +98,21 @@ def _open(path: Path) -> IO[bytes] | gzip.GzipFile:
     return gzip.open(path) if path.suffix == ".gz" else path.open("rb")
 
 
-def _decoded(path: Path, file: IO[bytes] | gzip.GzipFile) -> Iterator[tuple[str, Any]]:
-    lines = ((f"{path}:{n}", line.strip()) for n, line in enumerate(file, start=1))
-    lines = ((where, line.removeprefix(b"\xef\xbb\xbf")) for where, line in lines if line)
+def _decoded(path: Path, file: Iterable[bytes]) -> Iterator[tuple[str, Any]]:
+    rows = ((f"{path}:{n}", line.removeprefix(_BOM).strip()) for n, line in enumerate(file, start=1))
+    lines = ((where, line) for where, line in rows if line)
     if path.name.removesuffix(".gz").endswith(".txt"):
         yield from ((where, _text(line, where)) for where, line in lines)
         return
     for number, (where, line) in enumerate(lines):
         if number == 0 and (line.startswith(b"[") or line == b"{"):
-            yield from _whole(path, line + b"\n" + file.read())
+            rest = b"\n".join(line for _, line in lines)
+            yield from _whole(path, line + b"\n" + rest)
             return
         yield where, _json(line, where)
+
+
+_BOM = b"\xef\xbb\xbf"
 
 
 def _whole(path: Path, data: bytes) -> Iterator[tuple[str, Any]]:
@@ -121,14 +126,27 @@ def _text(line: bytes, where: str) -> str:
     try:
         return line.decode()
     except UnicodeDecodeError as error:
-        raise RecordError(f"{where}: not UTF-8: {error.reason}.") from None
+        raise RecordError(f"{where}: not UTF-8: {error.reason} at byte {error.start + 1}.") from None
 
 
 def _json(data: bytes, where: str) -> Any:
     try:
-        return json.loads(_text(data, where))
+        value = json.loads(_text(data, where))
+        if b"\\ud" in data or b"\\uD" in data:
+            json.dumps(value, ensure_ascii=False).encode()
+    except json.JSONDecodeError as error:
+        line = f"line {error.lineno}, " if error.lineno > 1 else ""
+        raise RecordError(
+            f"{where}: not JSON: {error.msg} at {line}character {error.colno}.", hint=_NOT_JSON
+        ) from None
+    except UnicodeEncodeError:
+        raise RecordError(f"{where}: holds half of a character, a \\ud… without its other half.") from None
     except (ValueError, RecursionError) as error:
-        raise RecordError(f"{where}: not JSON: {error}.") from None
+        raise RecordError(f"{where}: not JSON that can be read: {error}.") from None
+    return value
+
+
+_NOT_JSON = "Write one JSON object or text a line, or one array; a file of plain prompts ends in .txt."
 
 
 def to_selfee_answer(chain: Chain, model_id: str) -> dict[str, Any]:

@@ -62,8 +62,10 @@ class Fields:
                 self.fail(f"{name}.{i}", f"should be {_KINDS[kind]}", item)
         return value
 
-    def nested(self, name: str, value: Mapping[str, Any]) -> Fields:
+    def nested(self, name: str, value: Any) -> Fields:
         """The fields of an object inside this record."""
+        if not isinstance(value, dict):
+            self.fail(name, "should be an object", value)
         return Fields(dict(value), f"{self.where}: {name}")
 
     def fail(self, name: str, problem: str, *found: Any) -> NoReturn:
