@@ -190,7 +190,9 @@ class Server:
         return text if len(text) <= 300 else text[:299] + "…"
 
     def _redacted(self, text: str) -> str:
-        return text.replace(self._key.value, "[key]") if self._key else text
+        """A text without the key. What is shorter is no secret, but a word such as EMPTY."""
+        secret = self._key.value if self._key and len(self._key.value) >= 8 else None
+        return text.replace(secret, "[key]") if secret else text
 
     def error(self, refusal: Refusal, path: str) -> EngineError:
         """What a refusal of a path means to the user, and what to do."""
