@@ -13,7 +13,8 @@ from tests.revise.play import Stream, plan, play
 WORDS = [
     "Hello", " there.", "12", "It is not good.", "\n", " ", "é🦜", "###",
     "\n\n### Feedback 1:\n", "### Revision 1:\n", "\n\n### Revision 1:\n", "### Feedback 2:",
-    "### Revision:\n", "Revision is needed.", "revision is not needed", "No revision is needed.", "\\### Feedback 1:",
+    "### Revision:\n", "Revision is needed.", "revision is not needed", "No revision is needed.",
+    "\\### Feedback 1:",
 ]  # fmt: skip
 FINISHES = ["stop", "max_tokens", "context", "filtered", "cancelled"]
 streams = st.lists(

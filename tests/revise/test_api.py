@@ -1,0 +1,114 @@
+"""`revise`, `arevise` and `stream`, as a user calls them."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+import redraft
+from redraft.engines.scripted import ScriptedEngine
+from redraft.errors import UsageError
+from redraft.revise.ops import StepDone
+
+
+class Person(BaseModel):
+    name: str
+    age: int
+
+
+def test_revise_takes_a_text_and_checks_in_short_form() -> None:
+    engine = ScriptedEngine(["one two three four", "one two"])
+    chain = redraft.revise("Say two words.", model=engine, checks=["words<=2"], id="q/1")
+    assert (chain.answer, chain.passed, chain.stop, chain.id) == ("one two", True, "passed", "q/1")
+    assert chain.model == {"name": "scripted", "engine": "scripted", "revision_mode": "verified"}
+
+
+def test_a_reference_is_loaded_once_for_sync_calls(tmp_path: Path) -> None:
+    script = tmp_path / "replies.jsonl"
+    script.write_text('"first"\n"second"\n', encoding="utf-8")
+    answers = [redraft.revise("Go.", model=f"script:{script}", max_revisions=0).answer for _ in range(2)]
+    assert answers == ["first", "second"]
+
+
+def test_arevise_and_stream_in_a_running_loop() -> None:
+    async def run() -> list[int]:
+        engine = ScriptedEngine(["a", "b"])
+        chain = await redraft.arevise("Go.", model=engine, max_revisions=0)
+        assert chain.answer == "a"
+        events = redraft.stream("Go.", model=engine, max_revisions=0)
+        return [event.index async for event in events if isinstance(event, StepDone)]
+
+    assert asyncio.run(run()) == [0]
+
+
+def test_revise_works_inside_a_running_loop() -> None:
+    async def notebook() -> str:
+        return redraft.revise("Go.", model=ScriptedEngine(["a"]), max_revisions=0).answer
+
+    assert asyncio.run(notebook()) == "a"
+
+
+def test_output_turns_validation_errors_into_feedback() -> None:
+    engine = ScriptedEngine(['{"name": "Ada", "age": "old"}', '```json\n{"name": "Ada", "age": 36}\n```'])
+    chain = redraft.revise("Who was Ada?", model=engine, output=Person)
+    assert chain.value == Person(name="Ada", age=36)
+    first = chain.steps[0].feedback
+    assert first
+    assert "age" in first.text
+    asked = engine.calls[0]
+    assert isinstance(asked, tuple)
+    assert '"age"' in str(asked)
+    assert chain.prompt.instruction == "Who was Ada?"
+
+
+def test_output_that_never_fits_has_no_value() -> None:
+    chain = redraft.revise("Who?", model=ScriptedEngine(["nobody"]), output=Person, max_revisions=1)
+    assert chain.value is None
+    assert chain.passed is False
+
+
+def test_the_mode_is_chosen_by_model_and_checks() -> None:
+    def mode(engine: ScriptedEngine, **options: object) -> str:
+        return str(redraft.revise("Go.", model=engine, max_revisions=0, **options).model["revision_mode"])  # type: ignore[arg-type]
+
+    assert mode(ScriptedEngine(["x"])) == "prompted"
+    assert mode(ScriptedEngine(["x"]), checks=["words<=2"]) == "verified"
+    assert mode(ScriptedEngine(["x"], native=True), checks=["words<=2"]) == "native"
+    assert mode(ScriptedEngine(["x"], native=True), mode="prompted") == "prompted"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"mode": "verified"}, "mode 'verified' revises what checks find, and there are no checks."),
+        ({"mode": "natural"}, "there is no mode 'natural'."),
+        ({"mode": "native"}, "'scripted' cannot continue raw text, which native revision needs."),
+        ({"min_revisions": 3, "max_revisions": 1}, "min_revisions is 3 and max_revisions is 1."),
+        ({"temperature": -1}, "temperature is -1."),
+        ({"top_p": 7}, "top_p is 7."),
+        ({"max_tokens": 0}, "max_tokens is 0."),
+        ({"budget": redraft.Budget(usd=1)}, "a budget of 1 USD needs the price of 'scripted'."),
+    ],
+)
+def test_what_does_not_fit_is_said(options: dict[str, object], message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        redraft.revise("Go.", model=ScriptedEngine(["x"], continues=False), **options)  # type: ignore[arg-type]
+    assert caught.value.message == message
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("prompt", ["", "  \n", [], [{"role": "system", "content": "Be brief."}]])
+def test_an_empty_prompt_is_refused_before_anything_is_asked(prompt: object) -> None:
+    engine = ScriptedEngine(["x"])
+    with pytest.raises(UsageError, match="the prompt is empty"):
+        redraft.revise(prompt, model=engine)  # type: ignore[arg-type]
+    assert not engine.calls
+
+
+def test_min_revisions_alone_raises_the_maximum() -> None:
+    engine = ScriptedEngine([f"Answer {k}." if k % 2 == 0 else "Revision is not needed." for k in range(20)])
+    chain = redraft.revise("Go.", model=engine, min_revisions=5)
+    assert chain.revisions == 5

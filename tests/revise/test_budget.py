@@ -1,0 +1,38 @@
+"""Budgets and prices."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from redraft.chain import Usage
+from redraft.errors import UsageError
+from redraft.revise.budget import Budget, Price
+
+
+def test_cached_tokens_have_their_own_price() -> None:
+    usage = Usage(prompt_tokens=1000, cached_tokens=400, completion_tokens=100)
+    assert Price(2, 8).cost(usage) == pytest.approx(0.0028)
+    assert Price(2, 8, cached=0.5).cost(usage) == pytest.approx((600 * 2 + 400 * 0.5 + 100 * 8) / 1e6)
+
+
+@pytest.mark.parametrize("name", ["tokens", "seconds", "usd"])
+def test_a_budget_of_nothing_is_refused(name: str) -> None:
+    with pytest.raises(UsageError, match=f"the budget of {name} is 0"):
+        Budget(**{name: 0})
+
+
+@given(st.integers(1, 10**6), st.integers(0, 10**6), st.floats(0.01, 10))
+def test_what_is_left_is_never_more_than_the_budget(tokens: int, used: int, usd: float) -> None:
+    budget, price = Budget(tokens=tokens, usd=usd), Price(1, 2)
+    usage = Usage(completion_tokens=used)
+    left = budget.tokens_left(usage, price)
+    assert left is not None
+    assert left == max(0, min(tokens - used, int((usd - used * 2e-6) * 5e5)))
+    assert budget.spent(usage, price, 0) == (left == 0 or used * 2e-6 >= usd)
+
+
+def test_no_limit_is_never_reached() -> None:
+    assert Budget().tokens_left(Usage(completion_tokens=10**9), None) is None
+    assert not Budget().spent(Usage(completion_tokens=10**9), None, 1e9)

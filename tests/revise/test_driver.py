@@ -1,0 +1,183 @@
+"""The loop over a real event loop, engine and checks."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass, field
+
+import pytest
+
+from redraft.chain import Chain, Prompt
+from redraft.engines.base import Delta, Message, Sampling
+from redraft.engines.scripted import Fault, ScriptedEngine
+from redraft.errors import CheckError, ServerError
+from redraft.revise.budget import Budget
+from redraft.revise.driver import CancelToken, Driver
+from redraft.revise.ops import Finished, Text
+from redraft.revise.state import Plan
+from redraft.verify.base import Outcome, failed, passed
+
+
+@dataclass(frozen=True)
+class Has:
+    """Passes an answer that has a word."""
+
+    word: str
+    name: str = "has"
+
+    def check(self, answer: str, prompt: Prompt) -> Outcome:
+        return passed("It is there.") if self.word in answer else failed(f"It lacks {self.word}.")
+
+
+@dataclass(frozen=True)
+class Broken:
+    name: str = "broken"
+
+    async def check(self, answer: str, prompt: Prompt) -> Outcome:
+        raise ZeroDivisionError("by zero")
+
+
+@dataclass
+class Watched(ScriptedEngine):
+    """A scripted engine that writes down samplings, and how many streams were closed."""
+
+    samplings: list[Sampling] = field(default_factory=list)
+    closed: int = 0
+
+    async def _watch(self, deltas: AsyncGenerator[Delta, None]) -> AsyncGenerator[Delta, None]:
+        try:
+            async for delta in deltas:
+                yield delta
+        finally:
+            self.closed += 1
+            await deltas.aclose()
+
+    def chat(
+        self, messages: Sequence[Message], sampling: Sampling, stop: Sequence[str] = ()
+    ) -> AsyncGenerator[Delta, None]:
+        self.samplings.append(sampling)
+        return self._watch(super().chat(messages, sampling, stop))
+
+
+def plan(engine: ScriptedEngine, **changes: object) -> Plan:
+    return Plan(prompt=Prompt(instruction="Go."), info=engine.info, **changes)  # type: ignore[arg-type]
+
+
+async def finish(driver: Driver, a_plan: Plan) -> Chain:
+    async for event in driver.run(a_plan):
+        if isinstance(event, Finished):
+            return event.chain
+    raise AssertionError
+
+
+def test_events_come_as_they_are_generated() -> None:
+    engine = ScriptedEngine(["abcdefgh"], chunk=3)
+
+    async def run() -> list[str]:
+        return [
+            e.text async for e in Driver(engine).run(plan(engine, max_revisions=0)) if isinstance(e, Text)
+        ]
+
+    assert asyncio.run(run()) == ["abc", "def", "gh"]
+
+
+def test_checks_and_another_critic_are_asked() -> None:
+    writer, critic = ScriptedEngine(["one", "good"]), ScriptedEngine(["Weak. Revision is needed."])
+    driver = Driver(writer, critic, [Has("good")])
+    chain = asyncio.run(finish(driver, plan(writer, mode="prompted", checks=("has",), critic=True)))
+    assert (chain.stop, chain.answer) == ("passed", "good")
+    assert (len(writer.calls), len(critic.calls)) == (2, 1)
+
+
+def test_seeds_differ_from_call_to_call_and_repeat_from_run_to_run() -> None:
+    def seeds() -> list[int | None]:
+        engine = Watched(["one", "two", "three"])
+        driver = Driver(engine, checks=[Has("never")])
+        a_plan = plan(engine, mode="verified", checks=("has",), max_revisions=2, sampling=Sampling(seed=7))
+        asyncio.run(finish(driver, a_plan))
+        return [sampling.seed for sampling in engine.samplings]
+
+    assert seeds() == seeds() == [7, 8, 9]
+
+
+def test_a_budget_of_seconds_ends_a_stalled_stream() -> None:
+    engine = Watched([Fault("Half an", stall=60)])
+    begun = time.monotonic()
+    chain = asyncio.run(finish(Driver(engine), plan(engine, budget=Budget(seconds=0.2))))
+    assert time.monotonic() - begun < 30
+    assert (chain.stop, chain.answer, chain.steps[0].finish) == ("budget", "Half an", "cancelled")
+    assert engine.closed == 1
+
+
+def test_a_slow_check_ends_with_the_budget_too() -> None:
+    @dataclass(frozen=True)
+    class Slow:
+        name: str = "slow"
+
+        async def check(self, answer: str, prompt: Prompt) -> Outcome:
+            await asyncio.sleep(60)
+            return passed("")
+
+    engine = ScriptedEngine(["one"])
+    driver = Driver(engine, checks=[Slow()])
+    chain = asyncio.run(
+        finish(driver, plan(engine, mode="verified", checks=("slow",), budget=Budget(seconds=0.2)))
+    )
+    assert (chain.stop, chain.answer) == ("budget", "one")
+
+
+def test_cancelling_keeps_what_there_is() -> None:
+    engine = Watched(["One.", Fault("Half a cri", stall=60)])
+    cancel = CancelToken()
+
+    async def run() -> Chain:
+        asyncio.get_running_loop().call_later(0.2, cancel.cancel)
+        return await finish(Driver(engine, cancel=cancel), plan(engine))
+
+    chain = asyncio.run(run())
+    assert (chain.stop, chain.answer) == ("cancelled", "One.")
+    assert chain.steps[0].feedback
+    assert chain.steps[0].feedback.text == "Half a cri"
+    assert engine.closed == 2
+
+
+def test_leaving_early_closes_the_stream() -> None:
+    engine = Watched(["A long answer that nobody waits for."])
+
+    async def run() -> None:
+        events = Driver(engine).run(plan(engine))
+        await anext(events)
+        await events.aclose()
+
+    asyncio.run(run())
+    assert engine.closed == 1
+
+
+def test_a_crashed_check_is_an_error_of_the_check() -> None:
+    engine = ScriptedEngine(["one"])
+    with pytest.raises(CheckError, match="'broken' crashed: ZeroDivisionError: by zero") as caught:
+        asyncio.run(
+            finish(Driver(engine, checks=[Broken()]), plan(engine, mode="verified", checks=("broken",)))
+        )
+    assert caught.value.chain
+    assert caught.value.chain.answer == "one"
+
+
+def test_a_stream_cut_in_the_middle_keeps_the_partial_step() -> None:
+    engine = ScriptedEngine([Fault("Half an ans", error=ServerError("cut off"))])
+    with pytest.raises(ServerError, match="cut off") as caught:
+        asyncio.run(finish(Driver(engine), plan(engine)))
+    chain = caught.value.chain
+    assert chain
+    assert [(s.answer, s.finish) for s in chain.steps] == [("Half an ans", "error")]
+    assert chain.stop == "error"
+
+
+def test_native_over_an_engine_forces_a_revision() -> None:
+    replies = ["One.\n\n### Feedback 1:\nRevision is not needed.", ".\n\n### Revision 1:\nTwo."]
+    engine = ScriptedEngine(replies, native=True)
+    chain = asyncio.run(finish(Driver(engine), plan(engine, mode="native", min_revisions=1, max_revisions=1)))
+    assert [step.answer for step in chain.steps] == ["One.", "Two."]
+    assert isinstance(engine.calls[0], tuple), "token ids were sent"
