@@ -12,6 +12,8 @@ from typing import Annotated
 import typer
 
 from redraft import __version__
+from redraft.cli import answer, ask, show
+from redraft.cli.options import check_help
 from redraft.cli.shell import Verb, Verbs, close_stdout
 
 app = typer.Typer(
@@ -42,9 +44,13 @@ def _options(
     pass
 
 
-for _verb in ("ask", "answer", "show", "doctor"):
-    if find_spec(f"redraft.cli.{_verb}"):
-        app.command(_verb, cls=Verb)(getattr(import_module(f"redraft.cli.{_verb}"), _verb))
+_CHECKS = "\b\n" + check_help()  # \b: typer keeps the lines of the paragraph as they are
+
+app.command("ask", cls=Verb, epilog=_CHECKS)(ask.ask)
+app.command("answer", cls=Verb, epilog=_CHECKS)(answer.answer)
+app.command("show", cls=Verb)(show.show)
+if find_spec("redraft.cli.doctor"):
+    app.command("doctor", cls=Verb)(import_module("redraft.cli.doctor").doctor)
 if find_spec("redraft.cli.model"):
     app.add_typer(import_module("redraft.cli.model").app, name="model")
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from functools import wraps
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
@@ -254,7 +255,10 @@ def takes(flags: type[Flags]) -> Callable[[Callable[..., None]], Callable[..., N
 
 
 def check_help() -> str:
-    """The grammar of checks for `--help`, one line a kind."""
+    """The grammar of checks for `--help`, an entry a kind, as wide as a terminal of 80 columns lets it be."""
     width = max(len(form) for form, _ in CHECK_KINDS.values()) + 2
-    lines = [f"  {form:<{width}}{text}" for form, text in CHECK_KINDS.values()]
-    return "\n".join(["Checks (docs/checks.md):", *lines])
+    entries = [
+        fill(text, 78, initial_indent=f"  {form:<{width}}", subsequent_indent=" " * (width + 2))
+        for form, text in CHECK_KINDS.values()
+    ]
+    return "\n".join(["Checks (docs/checks.md):", *entries])
