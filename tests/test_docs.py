@@ -19,16 +19,22 @@ from typing import Any
 import pytest
 
 from tests.doc_blocks import SHELL, Block, Command, blocks_of, matches
+from tests.engines.fake_server import FakeServer, chat_reply
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
+# What a page calls its server; in the test it is one that gives the page's canned replies.
+SERVER = "http://localhost:8000"
+
+
 class PageRun:
     """One page in the course of being run."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, server: FakeServer) -> None:
         self.folder = folder
+        self.server = server
         self.namespace: dict[str, Any] = {"__name__": "__main__"}
         self.printed = ""
 
@@ -39,6 +45,7 @@ class PageRun:
         if "replies" in block.directives:
             lines = "".join(json.dumps(reply) + "\n" for reply in block.replies)
             (self.folder / "replies.jsonl").write_text(lines, encoding="utf-8")
+            self.server.on("POST /v1/chat/completions", *map(chat_reply, block.replies))
         if "output" in block.directives:
             self.compare(block, block.body)
         elif block.runs and block.language == "python":
@@ -48,7 +55,7 @@ class PageRun:
                 self.shell(block, command)
 
     def python(self, block: Block) -> None:
-        code = compile(block.body, block.where, "exec")
+        code = compile(block.body.replace(SERVER, self.server.root), block.where, "exec")
         with contextlib.redirect_stdout(io.StringIO()) as stdout:
             exec(code, self.namespace)  # noqa: S102  (running the page is the test)
         self.printed = stdout.getvalue()
@@ -56,7 +63,7 @@ class PageRun:
     def shell(self, block: Block, command: Command) -> None:
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
         done = subprocess.run(
-            ["bash", "-o", "pipefail", "-c", command.line],
+            ["bash", "-o", "pipefail", "-c", command.line.replace(SERVER, self.server.root)],
             cwd=self.folder,
             env={**os.environ, "PATH": path},
             stdin=subprocess.DEVNULL,
@@ -67,7 +74,7 @@ class PageRun:
         expected = [int(status) for status in block.directives.get("exit", "0").split(" or ")]
         said = f"{block.where}: $ {command.line}\n{done.stdout}{done.stderr}"
         assert done.returncode in expected, f"{said}\nexit status {done.returncode}, the page says {expected}"
-        self.printed = done.stdout + done.stderr
+        self.printed = (done.stdout + done.stderr).replace(self.server.root, SERVER)
         if command.output and "model" not in block.directives:
             self.compare(block, command.output)
 
@@ -79,8 +86,8 @@ class PageRun:
 
 def run_page(page: Path, folder: Path, *, with_model: bool) -> None:
     """Runs a page's blocks in order, with or without those that need the default model."""
-    run = PageRun(folder)
-    with contextlib.chdir(folder):
+    with contextlib.chdir(folder), FakeServer() as server:
+        run = PageRun(folder, server)
         for block in blocks_of(page):
             if with_model or "model" not in block.directives:
                 run.run(block)
@@ -122,6 +129,16 @@ print(len(Path("replies.jsonl").read_text().splitlines()), "replies")
 <!-- file: note.txt -->
 ```text
 hello
+```
+
+```python
+import redraft
+print(redraft.revise("Hi.", model="http://localhost:8000/v1#qwen", checks=["words<=2"]).answer)
+```
+
+<!-- output -->
+```text
+A first.
 ```
 
 <!-- exit: 2 -->
