@@ -8,7 +8,7 @@ Values here are frozen: a changed chain is a new chain. How a chain reads as a m
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -139,9 +139,17 @@ class Prompt(_Record):
     def text(self) -> str:
         """The prompt in words: instruction and input, or the last user message."""
         if self.messages:
-            said = [str(m.get("content") or "") for m in self.messages if m.get("role") == "user"]
+            said = [content_of(m) for m in self.messages if m.get("role") == "user"]
             return said[-1] if said else ""
         return f"{self.instruction}\n\n{self.input}" if self.input else self.instruction
+
+
+def content_of(message: Mapping[str, Any]) -> str:
+    """A message's text. OpenAI's clients may also send it as a list of parts."""
+    content = message.get("content") or ""
+    if not isinstance(content, list):
+        return str(content)
+    return "".join(str(part.get("text", "")) for part in content if isinstance(part, Mapping))
 
 
 class Chain(_Record):

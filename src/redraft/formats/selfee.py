@@ -20,11 +20,11 @@ by checks.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-from redraft.chain import Chain, Feedback, Prompt, Step, Stop, Verdict
+from redraft.chain import Chain, Feedback, Prompt, Step, Stop, Verdict, content_of
 
 Kind = Literal["answer", "feedback"]
 
@@ -98,14 +98,6 @@ def instruction_of(prompt: Prompt) -> str:
         return "\n\n".join([*system, content_of(talk[0])])
     said = [f"{str(m.get('role')).capitalize()}: {content_of(m)}" for m in talk]
     return "\n\n".join([*system, *said])
-
-
-def content_of(message: Mapping[str, Any]) -> str:
-    """A message's text. OpenAI's clients may also send it as a list of parts."""
-    content = message.get("content") or ""
-    if isinstance(content, str):
-        return content
-    return "".join(str(part.get("text", "")) for part in content if isinstance(part, Mapping))
 
 
 def feedback_heading(k: int) -> str:

@@ -18,9 +18,9 @@ from typing import Any, NoReturn
 
 from pydantic import ValidationError
 
-from redraft.chain import Chain, Feedback, Prompt, Step, Stop, describe
+from redraft.chain import Chain, Feedback, Prompt, Step, Stop, content_of, describe
 from redraft.errors import RecordError
-from redraft.formats.selfee import content_of, last_answer, parse, verdict_of
+from redraft.formats.selfee import last_answer, parse, verdict_of
 
 Messages = tuple[dict[str, Any], ...]
 

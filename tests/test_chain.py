@@ -1,0 +1,235 @@
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from redraft.chain import (
+    Chain,
+    CheckResult,
+    Feedback,
+    Finish,
+    Prompt,
+    Step,
+    Stop,
+    Usage,
+    Verdict,
+    read_jsonl,
+    write_jsonl,
+)
+from redraft.errors import RecordError
+
+numbers = st.floats(allow_nan=False, allow_infinity=False)
+counts = st.integers(0, 10**12)
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | numbers | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+objects = st.dictionaries(st.text(max_size=8), json_values, max_size=3)
+unknown = st.dictionaries(
+    st.sampled_from(["x", "answers", "value", "passed", "model_config", "_value", "ünïcode"]),
+    json_values,
+    max_size=2,
+)
+usages = st.builds(
+    Usage,
+    prompt_tokens=counts,
+    cached_tokens=counts,
+    completion_tokens=counts,
+    seconds=numbers,
+    cost_usd=st.none() | numbers,
+)
+checks = st.builds(
+    CheckResult,
+    name=st.text(),
+    passed=st.booleans(),
+    score=st.floats(0, 1),
+    message=st.text(),
+    weight=st.floats(0, 9),
+)
+feedbacks = st.builds(
+    Feedback,
+    text=st.text(),
+    verdict=st.sampled_from(get_args(Verdict)),
+    by=st.sampled_from(["model", "checks", "both"]),
+    checks=st.lists(checks, max_size=2).map(tuple),
+)
+steps = st.builds(
+    Step,
+    answer=st.text(),
+    feedback=st.none() | feedbacks,
+    finish=st.sampled_from(get_args(Finish)),
+    usage=usages,
+    echo=st.booleans(),
+)
+prompts = st.builds(
+    Prompt,
+    instruction=st.text(),
+    input=st.text(),
+    messages=st.none() | st.lists(objects, max_size=2).map(tuple),
+)
+
+
+@st.composite
+def chains(draw: st.DrawFn) -> Chain:
+    made = tuple(draw(st.lists(steps, max_size=3)))
+    return Chain(
+        id=draw(st.text()),
+        prompt=draw(prompts),
+        steps=made,
+        best=draw(st.none() | st.integers(0, len(made) - 1)) if made else None,
+        stop=draw(st.none() | st.sampled_from(get_args(Stop))),
+        model=draw(objects),
+        sampling=draw(objects),
+        usage=draw(usages),
+        meta=draw(objects),
+    )
+
+
+class TestRoundTrip:
+    @given(chains())
+    def test_nothing_is_lost(self, chain: Chain) -> None:
+        line = chain.to_json()
+        assert Chain.from_json(line) == chain
+        assert Chain.from_json(line.encode()).to_json() == line
+
+    @given(chains(), unknown, unknown, unknown)
+    def test_unknown_fields_are_kept_wherever_they_are(
+        self, chain: Chain, top: dict[str, Any], inner: dict[str, Any], deep: dict[str, Any]
+    ) -> None:
+        record = {**top, **json.loads(chain.to_json())}
+        record["prompt"] = {**inner, **record["prompt"]}
+        record["steps"] = [{**inner, **step} for step in record["steps"]]
+        for step in record["steps"]:
+            step["feedback"] = step["feedback"] and {**deep, **step["feedback"]}
+            step["usage"] = {**deep, **step["usage"]}
+        assert json.loads(Chain.from_json(json.dumps(record)).to_json()) == record
+
+    @given(chains())
+    def test_a_line_is_one_line(self, chain: Chain) -> None:
+        assert "\n" not in chain.to_json()
+
+    @given(st.lists(chains(), max_size=3))
+    def test_files(self, tmp_path_factory: pytest.TempPathFactory, made: list[Chain]) -> None:
+        path = tmp_path_factory.getbasetemp() / "chains.jsonl"
+        write_jsonl(path, made)
+        assert list(read_jsonl(path)) == made
+
+    def test_empty_lines_are_passed_over(self, tmp_path: Path) -> None:
+        path = tmp_path / "x.jsonl"
+        path.write_text(f"\n{Chain(id='a').to_json()}\n  \n{Chain(id='b').to_json()}")
+        assert [chain.id for chain in read_jsonl(path)] == ["a", "b"]
+
+    def test_a_file_is_whole_or_not_there(self, tmp_path: Path) -> None:
+        path = tmp_path / "x.jsonl"
+        write_jsonl(path, [Chain(id="old")])
+
+        def failing() -> Any:
+            yield Chain(id="new")
+            raise RuntimeError("cut")
+
+        with pytest.raises(RuntimeError, match="cut"):
+            write_jsonl(path, failing())
+        assert [chain.id for chain in read_jsonl(path)] == ["old"]
+
+    def test_the_parsed_object_is_no_part_of_the_record(self) -> None:
+        chain = Chain(id="a").with_value({"parsed": 1})
+        assert chain.value == {"parsed": 1}
+        assert chain.to_json() == Chain(id="a").to_json()
+        assert Chain(id="a").value is None
+
+
+class TestErrors:
+    @pytest.mark.parametrize(
+        ("line", "message"),
+        [
+            ("", "Invalid JSON: EOF while parsing a value at line 1 column 0"),
+            ('{"id": "a"', "Invalid JSON: EOF while parsing an object at line 1 column 10"),
+            ("[]", "Input should be an object (found [])"),
+            (
+                '{"version": 2}',
+                "version is 2, and this redraft reads version 1\n  A newer redraft made this file: ",
+            ),
+            ('{"version": 0}', "version is 0, and this redraft reads version 1"),
+            ('{"id": 3}', "id: Input should be a valid string (found 3)"),
+            ('{"steps": [{}]}', "steps.0.answer: Field required"),
+            ('{"steps": [{"answer": 3}]}', "steps.0.answer: Input should be a valid string (found 3)"),
+            (
+                '{"steps": [{"answer": "a", "feedback": {"text": "f", "verdict": "maybe"}}]}',
+                "steps.0.feedback.verdict: Input should be 'accept', 'revise' or 'unknown' (found 'maybe')",
+            ),
+            ('{"stop": "tired"}', "stop: Input should be 'accepted', 'passed', 'ended', "),
+            ('{"best": 0}', "best is 0, and there are 0 steps"),
+            ('{"best": -1, "steps": [{"answer": "a"}]}', "best is -1, and there are 1 steps"),
+            (
+                '{"id": 1, "steps": 2}',
+                "id: Input should be a valid string (found 1); steps: Input should be a valid",
+            ),
+            (
+                '{"id": ' + "[" * 70 + "]" * 70 + "}",
+                "id: Input should be a valid string (found [[[",
+            ),
+        ],
+    )
+    def test_what_is_wrong_is_said(self, line: str, message: str) -> None:
+        with pytest.raises(RecordError, match=r"^out\.jsonl:12: " + re.escape(message)):
+            Chain.from_json(line, where="out.jsonl:12")
+
+    def test_a_file_names_the_line(self, tmp_path: Path) -> None:
+        path = tmp_path / "x.jsonl"
+        path.write_text(f"{Chain().to_json()}\n\n{{}}\nnot JSON\n")
+        with pytest.raises(RecordError, match=re.escape(f"{path}:4: Invalid JSON: ")):
+            list(read_jsonl(path))
+
+
+class TestMeaning:
+    def test_the_answer_is_the_best_one(self) -> None:
+        made = (Step(answer="a"), Step(answer="b"))
+        assert Chain(steps=made, best=0).answer == "a"
+        assert Chain(steps=made).answer == ""
+        assert (Chain(steps=made).revisions, Chain().revisions) == (1, 0)
+
+    def test_the_score_is_weighted(self) -> None:
+        results = (
+            CheckResult(name="x", passed=True, score=1.0, message="", weight=3.0),
+            CheckResult(name="y", passed=False, score=0.0, message=""),
+        )
+        step = Step(answer="a", feedback=Feedback(text="", verdict="revise", by="checks", checks=results))
+        assert (step.score, step.passed) == (0.75, False)
+        assert Chain(steps=(step,), best=0).passed is False
+        assert (Step(answer="a").score, Step(answer="a").passed) == (None, None)
+
+    def test_a_step_is_complete_when_it_ended_or_was_judged(self) -> None:
+        judged = Feedback(text="f", verdict="revise")
+        assert Step(answer="a").complete
+        assert Step(answer="a", feedback=judged, finish="max_tokens").complete
+        assert not Step(answer="a", finish="max_tokens").complete
+
+    def test_the_prompt_in_words(self) -> None:
+        talk = (
+            {"role": "user", "content": "a"},
+            {"role": "assistant", "content": "b"},
+            {"role": "user", "content": "c"},
+        )
+        assert Prompt(instruction="i", input="x").text == "i\n\nx"
+        assert Prompt(messages=talk).text == "c"
+        parts = [{"type": "text", "text": "see "}, {"type": "image_url"}, {"type": "text", "text": "this"}]
+        assert Prompt(messages=({"role": "user", "content": parts},)).text == "see this"
+        assert Prompt(messages=({"role": "system", "content": "s"},)).text == ""
+
+    @given(usages, usages)
+    def test_usage_adds_up(self, one: Usage, other: Usage) -> None:
+        both = one + other
+        assert both.prompt_tokens == one.prompt_tokens + other.prompt_tokens
+        assert (both.cost_usd is None) == (one.cost_usd is None and other.cost_usd is None)
+        assert one + Usage() == one
+
+    def test_values_are_frozen(self) -> None:
+        with pytest.raises(ValueError, match="frozen"):
+            Chain().id = "a"  # type: ignore[misc]
