@@ -22,11 +22,13 @@ from redraft.errors import RecordError, RedraftError, UsageError
 
 if TYPE_CHECKING:
     from redraft.chain import Chain
+    from redraft.engines.base import Engine
     from redraft.jobs.ledger import Ledger
     from redraft.jobs.progress import Shown
     from redraft.jobs.runner import Tally
     from redraft.jobs.summary import Summary
     from redraft.revise.api import Options
+    from redraft.verify.base import Check
 
 Shape = Literal["chain", "selfee", "fastchat"]
 
@@ -51,7 +53,7 @@ def answer(
     ] = None,
     parallel: Annotated[
         int | None,
-        typer.Option("--parallel", "-j", metavar="N", min=1, help=f"Chains at once.  [{PARALLEL}]"),
+        typer.Option("--parallel", "-j", metavar="N", help=f"Chains at once.  [{PARALLEL}]"),
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary.")] = False,
 ) -> None:
@@ -69,7 +71,7 @@ def answer(
             source=source,
             out=out,
             form=Form(shape, model_id),
-            parallel=parallel or below.get("parallel", PARALLEL),
+            parallel=below.get("parallel", PARALLEL) if parallel is None else parallel,
             quiet=quiet or below.get("quiet", False),
         )
         raise typer.Exit(job.run())
@@ -148,7 +150,7 @@ class Job:
         from redraft.jobs.signals import Interrupted, run_until_signal
         from redraft.jobs.summary import Summary
 
-        self.settings.options()  # a value that does not fit is found before anything is opened
+        self._look_at_settings()
         total, summary = self._count(), Summary()
         with Ledger(self.out, self._making(), key=self.form.key, on_found=self._reader(summary)) as ledger:
             self._say_torn(ledger)
@@ -165,6 +167,19 @@ class Job:
         if not self.quiet:
             self._say(ledger, shown, summary)
         return self._status(tally, summary)
+
+    def _look_at_settings(self) -> None:
+        """What is wrong with them and can be told without a model is told before anything is opened."""
+        self.settings.options()
+        if not self.settings.judge:
+            self._checks(judge=None)
+        if self.parallel < 1:
+            raise UsageError(f"parallel is {self.parallel}.", hint="At least one chain at once.")
+
+    def _checks(self, judge: Engine | None) -> list[Check | str]:
+        from redraft.verify.parse import parse_check
+
+        return [parse_check(check, judge=judge) for check in self.settings.check or ()]
 
     def _items(self) -> Iterator[Item]:
         from redraft.formats.records import read_records
@@ -217,7 +232,6 @@ class Job:
     async def _options(self, stack: AsyncExitStack) -> Options:
         """The options of every chain, with the engines that they share."""
         from redraft.engines.load import load_engine
-        from redraft.verify.parse import parse_check
 
         options = self.settings.options()
         engine = await self.settings.engine(parallel=self.parallel)
@@ -229,9 +243,7 @@ class Job:
                 others[role] = await load_engine(reference, parallel=self.parallel)
                 stack.push_async_callback(others[role].aclose)
         options["critic"] = others.get("critic")
-        options["checks"] = [
-            parse_check(check, judge=others.get("judge")) for check in self.settings.check or ()
-        ]
+        options["checks"] = self._checks(others.get("judge"))
         return options
 
     async def _answer(self, item: Item, *, options: Options, shown: Shown, summary: Summary) -> str:

@@ -1,0 +1,111 @@
+"""`redraft show`: chains to read, of any file that redraft reads."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from redraft.chain import Chain, CheckResult, Feedback, Prompt, Step, Usage, write_jsonl
+from redraft.cli import app
+
+
+def chain(name: str) -> Chain:
+    check = CheckResult(name="words<=4", passed=False, score=0.8, message="5 words, at most 4")
+    return Chain(
+        id=name,
+        prompt=Prompt(instruction="Describe rain.\x1b[31m"),
+        steps=(
+            Step(
+                answer="Rain is water that falls.",
+                feedback=Feedback(text="Too long.", verdict="revise", by="both", checks=(check,)),
+            ),
+            Step(answer="Water that falls."),
+        ),
+        best=1,
+        stop="max_revisions",
+        usage=Usage(completion_tokens=40),
+    )
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    path = tmp_path / "out.jsonl"
+    write_jsonl(path, [chain("a/1"), chain("a/2"), chain("a/3")])
+    return path
+
+
+def show(*args: object) -> Result:
+    return CliRunner().invoke(app, ["show", *map(str, args)], prog_name="redraft")
+
+
+def test_all_of_a_chain_is_there_in_80_columns_and_without_escapes(out: Path) -> None:
+    result = show(out, "--id", "a/2")
+    assert result.exit_code == 0
+    text = result.stdout
+    for part in (
+        "a/2",
+        "Describe rain.",
+        "Rain is water that falls.",
+        "Too long.",
+        "✗ words<=4  5 words, at most 4",
+        "Revision 1 · best",
+        "Water that falls.",
+        "(max_revisions)",
+        "40 new tokens",
+    ):
+        assert part in text
+    assert "\x1b" not in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_one_by_id_and_the_first_few(out: Path) -> None:
+    assert [name for name in ("a/1", "a/2", "a/3") if name in show(out).stdout] == ["a/1", "a/2", "a/3"]
+    assert [name for name in ("a/1", "a/2", "a/3") if name in show(out, "--limit", 2).stdout] == [
+        "a/1",
+        "a/2",
+    ]
+    assert [name for name in ("a/1", "a/2", "a/3") if name in show(out, "--id", "a/3").stdout] == ["a/3"]
+
+
+def test_json_gives_the_records_back(out: Path) -> None:
+    assert show(out, "--json").stdout == out.read_text()
+    assert json.loads(show(out, "--json", "--id", "a/2").stdout)["id"] == "a/2"
+
+
+def test_other_records_are_shown_as_chains(shared_data: Path) -> None:
+    answers = shared_data / "selfee" / "answers"
+    path = next(iter(sorted(answers.glob("*enforce*3*")))) if list(answers.glob("*enforce*3*")) else None
+    path = path or sorted(answers.iterdir())[-1]
+    result = show(path, shared_data / "questions" / "vicuna_80.jsonl", "--limit", 81)
+    assert result.exit_code == 0
+    assert "Feedback 1" in result.stdout
+    assert "vicuna_80/1 " in result.stdout
+
+
+def test_an_unknown_id_is_told_with_those_that_there_are(out: Path) -> None:
+    result = show(out, "--id", "a/9")
+    assert result.exit_code == 2
+    assert result.stderr == f"redraft: nothing in {out} has the id 'a/9'.\n  Ids there: a/1, a/2, a/3\n"
+
+
+def test_a_bad_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "bad.jsonl"
+    path.write_text('{"version": 1, "steps": 3}\n')
+    result = show(path)
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"redraft: {path}:1: steps: ")
+    assert show(tmp_path / "none.jsonl").exit_code == 2
+
+
+def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
+    path = tmp_path / "many.jsonl"
+    write_jsonl(path, [chain(f"a/{n}") for n in range(2000)])
+    command = f"{sys.executable} -m redraft show {path} | head -3"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stderr == ""
+    assert len(done.stdout.splitlines()) == 3
