@@ -106,7 +106,7 @@ class FakeServer:
         self._connections: set[asyncio.Task[None]] = set()
 
     def on(self, route: str, *replies: Reply) -> Self:
-        """Says what a route such as `GET /v1/models` replies. Others are 404."""
+        """Says what a route such as `GET /v1/models` replies, whatever the query. Others are 404."""
         self._replies[route] = list(replies)
         return self
 
@@ -160,7 +160,10 @@ class FakeServer:
         try:
             while (request := await _read(reader)) is not None:
                 self.requests.append(request)
-                if not await self._answer(self._next(request), reader, writer):
+                reply = self._next(request)
+                if request.method == "HEAD":
+                    writer.write(_head(reply, {}))
+                elif not await self._answer(reply, reader, writer):
                     break
         except ConnectionError:
             self.dropped.set()
@@ -171,7 +174,7 @@ class FakeServer:
             writer.transport.abort()
 
     def _next(self, request: Request) -> Reply:
-        replies = self._replies.get(f"{request.method} {request.path}")
+        replies = self._replies.get(f"{request.method} {request.path.partition('?')[0]}")
         if not replies:
             return json_reply({"detail": "Not Found"}, 404)
         return replies.pop(0) if len(replies) > 1 else replies[0]
@@ -180,11 +183,7 @@ class FakeServer:
         """Whether the connection can be used again."""
         if not reply.status:
             return False
-        head = [
-            f"HTTP/1.1 {reply.status} Said",
-            *(f"{name}: {value}" for name, value in reply.headers.items()),
-        ]
-        writer.write("\r\n".join([*head, "Transfer-Encoding: chunked", "", ""]).encode())
+        writer.write(_head(reply, {"Transfer-Encoding": "chunked"}))
         leaving = asyncio.ensure_future(reader.read(1))
         for piece in reply.pieces:
             if isinstance(piece, bytes):
@@ -202,6 +201,11 @@ class FakeServer:
             writer.write(b"0\r\n\r\n")
             await writer.drain()
         return not reply.cut
+
+
+def _head(reply: Reply, more: Mapping[str, str]) -> bytes:
+    lines = [f"{name}: {value}" for name, value in {**reply.headers, **more}.items()]
+    return "\r\n".join([f"HTTP/1.1 {reply.status} Said", *lines, "", ""]).encode()
 
 
 async def _read(reader: asyncio.StreamReader) -> Request | None:

@@ -61,18 +61,20 @@ def fetch(repo: str, selects: str | None) -> Path:
     Raises:
         ModelError: No such repository or file, no permission, or no connection and nothing in the cache.
     """
-    import httpx
     from huggingface_hub import HfApi, hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
+    no_reply: type[BaseException] = HfHubHTTPError.__bases__[0]  # of the HTTP client that this version uses
     endpoint = os.environ.get("HF_ENDPOINT")
     try:
-        listed = HfApi(endpoint=endpoint).list_repo_files(repo)
-        names = choose(repo, listed, selects)
+        listed = HfApi(endpoint=endpoint).model_info(repo, timeout=10).siblings or []
+        names = choose(repo, [each.rfilename for each in listed], selects)
         paths = [hf_hub_download(repo, name, endpoint=endpoint) for name in names]
     except HfHubHTTPError as error:
         raise _refused(repo, error.response.status_code) from None
-    except (httpx.RequestError, OfflineModeIsEnabled, OSError) as error:
+    except HFValidationError as error:
+        raise ModelError(f"{repo!r} is no name of a model on the hub: {error}", hint="org/name") from None
+    except (no_reply, OSError) as error:
         found = find(repo, selects)
         if found is None:
             raise _out_of_reach(repo, error) from None
@@ -91,11 +93,11 @@ def find(repo: str, selects: str | None) -> Path | None:
 
 def cached() -> Iterator[Cached]:
     """All GGUF files in the cache of huggingface_hub."""
-    from huggingface_hub import scan_cache_dir
+    from huggingface_hub import constants, scan_cache_dir
     from huggingface_hub.errors import CacheNotFound
 
     try:
-        repos = scan_cache_dir().repos
+        repos = scan_cache_dir(constants.HF_HUB_CACHE).repos
     except CacheNotFound:
         return
     for repo in sorted(repos, key=lambda repo: repo.repo_id):
@@ -138,7 +140,7 @@ def _refused(repo: str, status: int) -> ModelError:
     return ModelError(f"the hub fails ({status}) for {repo}.", hint="Try again later.")
 
 
-def _out_of_reach(repo: str, error: Exception) -> ModelError:
+def _out_of_reach(repo: str, error: BaseException) -> ModelError:
     return ModelError(
         f"{repo} is not in the cache, and the hub cannot be reached: {error}",
         hint="Check the connection, or name a .gguf file on this machine.",

@@ -1,0 +1,126 @@
+"""GGUF files of the hub: which one is meant, and fetching it with huggingface_hub from a stand-in server."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from huggingface_hub import constants
+
+from redraft.engines import hub
+from redraft.errors import ModelError
+from tests.engines.fake_server import FakeServer, Reply, json_reply
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+FILES = {
+    "README.md": b"# A model",
+    "tiny-Q4_K_M.gguf": b"GGUF four",
+    "tiny-Q8_0.gguf": b"GGUF eight",
+    "mmproj-tiny-Q4_K_M.gguf": b"GGUF eyes",
+    "big/tiny-F16-00001-of-00002.gguf": b"GGUF one",
+    "big/tiny-F16-00002-of-00002.gguf": b"GGUF two",
+}
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeServer]:
+    """A hub with the repository `org/tiny`, and an empty cache."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    with FakeServer() as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.root)
+        listed = {"id": "org/tiny", "siblings": [{"rfilename": name} for name in FILES]}
+        server.on("GET /api/models/org/tiny", json_reply(listed))
+        for number, (name, data) in enumerate(FILES.items()):
+            about = {"ETag": f'"{number}"', "X-Repo-Commit": COMMIT, "Content-Length": str(len(data))}
+            server.on(f"HEAD /org/tiny/resolve/main/{name}", Reply(200, about))
+            server.on(f"GET /org/tiny/resolve/main/{name}", Reply(200, {}, [data]))
+        yield server
+
+
+class TestChoose:
+    @pytest.mark.parametrize(
+        ("selects", "chosen"),
+        [
+            (None, ["tiny-Q4_K_M.gguf"]),
+            ("Q8_0", ["tiny-Q8_0.gguf"]),
+            ("q8_0", ["tiny-Q8_0.gguf"]),
+            ("tiny-Q8_0.gguf", ["tiny-Q8_0.gguf"]),
+            ("F16", ["big/tiny-F16-00001-of-00002.gguf", "big/tiny-F16-00002-of-00002.gguf"]),
+            (
+                "big/tiny-F16-00001-of-00002.gguf",
+                ["big/tiny-F16-00001-of-00002.gguf", "big/tiny-F16-00002-of-00002.gguf"],
+            ),
+        ],
+    )
+    def test_what_is_meant(self, selects: str | None, chosen: list[str]) -> None:
+        assert hub.choose("org/tiny", list(FILES), selects) == chosen
+
+    def test_the_only_file(self) -> None:
+        assert hub.choose("org/tiny", ["a.gguf", "README.md"], None) == ["a.gguf"]
+
+    @pytest.mark.parametrize(
+        ("files", "selects", "message"),
+        [
+            (["a.safetensors"], None, "org/x has no GGUF file."),
+            (["a-Q2_K.gguf", "b.gguf"], None, "org/x has several GGUF files. It has: a-Q2_K.gguf, b.gguf."),
+            (["a-Q2_K.gguf"], "Q8_0", "org/x has no file or several for 'Q8_0'. It has: a-Q2_K.gguf."),
+            (["a-Q4_0.gguf", "b-Q4_0.gguf"], "Q4_0",
+             "org/x has no file or several for 'Q4_0'. It has: a-Q4_0.gguf, b-Q4_0.gguf."),
+        ],
+    )  # fmt: skip
+    def test_none_or_several(self, files: list[str], selects: str | None, message: str) -> None:
+        with pytest.raises(ModelError) as caught:
+            hub.choose("org/x", files, selects)
+        assert caught.value.message == message
+
+
+class TestFetch:
+    def test_it_is_fetched_kept_and_found(self, server: FakeServer) -> None:
+        path = hub.fetch("org/tiny", None)
+        assert path.name == "tiny-Q4_K_M.gguf"
+        assert path.read_bytes() == FILES["tiny-Q4_K_M.gguf"]
+        assert [(each.repo, each.name, each.size) for each in hub.cached()] == [
+            ("org/tiny", "tiny-Q4_K_M.gguf", 9)
+        ]
+        assert hub.find("org/tiny", None) == path
+        assert hub.find("org/tiny", "Q8_0") is None
+        assert hub.find("org/other", None) is None
+
+    def test_all_parts_come_and_the_first_is_named(self, server: FakeServer) -> None:
+        path = hub.fetch("org/tiny", "F16")
+        assert path.name == "tiny-F16-00001-of-00002.gguf"
+        assert path.with_name("tiny-F16-00002-of-00002.gguf").read_bytes() == b"GGUF two"
+
+    def test_what_is_in_the_cache_is_used_without_a_connection(
+        self, server: FakeServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        path = hub.fetch("org/tiny", "Q8_0")
+        monkeypatch.setenv("HF_ENDPOINT", _nowhere())
+        assert hub.fetch("org/tiny", "Q8_0") == path
+
+    def test_no_connection(self, server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("HF_ENDPOINT", _nowhere())
+        with pytest.raises(ModelError) as caught:
+            hub.fetch("org/tiny", None)
+        assert caught.value.message.startswith(
+            "org/tiny is not in the cache, and the hub cannot be reached: "
+        )
+
+    def test_no_such_repository(self, server: FakeServer) -> None:
+        with pytest.raises(ModelError) as caught:
+            hub.fetch("org/none", None)
+        assert caught.value.message == (
+            "there is no model org/none on the hub, or you have no permission to it (404), "
+            "and no file of that name."
+        )
+
+    def test_an_empty_cache(self, server: FakeServer) -> None:
+        assert list(hub.cached()) == []
+
+
+def _nowhere() -> str:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{free.getsockname()[1]}"

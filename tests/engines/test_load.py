@@ -1,0 +1,184 @@
+"""Model references: their forms, and the engines that they open."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from redraft.config import Config, KeyEntry
+from redraft.engines.base import Engine, Sampling
+from redraft.engines.load import FORMS, ModelReference, load_engine, local_file, parse_reference
+from redraft.errors import EngineError, ModelError, RedraftError, UsageError
+from tests.engines.fake_server import FakeServer, chat_reply, models_reply
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("ref", "parsed"),
+    [
+        ("default", ModelReference("default")),
+        ("default+a/b.gguf", ModelReference("default", adapters=(Path("a/b.gguf"),))),
+        ("m.gguf", ModelReference("gguf", "m.gguf")),
+        ("a/m.gguf", ModelReference("gguf", "a/m.gguf")),
+        ("./m.GGUF", ModelReference("gguf", "m.GGUF")),
+        ("/a/b/c/m.gguf+x.gguf+y.gguf",
+         ModelReference("gguf", "/a/b/c/m.gguf", adapters=(Path("x.gguf"), Path("y.gguf")))),
+        ("org/name", ModelReference("hub", "org/name")),
+        ("org/na.me-1_2:Q4_K_M", ModelReference("hub", "org/na.me-1_2", "Q4_K_M")),
+        ("org/name/m.gguf", ModelReference("hub", "org/name", "m.gguf")),
+        ("org/name/sub/m.gguf", ModelReference("hub", "org/name", "sub/m.gguf")),
+        ("org/name+x.gguf", ModelReference("hub", "org/name", adapters=(Path("x.gguf"),))),
+        ("http://localhost:8000/v1#qwen", ModelReference("remote", "http://localhost:8000/v1", "qwen")),
+        ("https://host/v1", ModelReference("remote", "https://host/v1")),
+        ("https://host/v1#org/a+b:free", ModelReference("remote", "https://host/v1", "org/a+b:free")),
+        ("script:replies.jsonl", ModelReference("script", "replies.jsonl")),
+    ],
+)  # fmt: skip
+def test_forms(here: Path, ref: str, parsed: ModelReference) -> None:
+    assert parse_reference(ref) == parsed
+
+
+def test_what_is_on_the_disk_comes_before_the_hub(here: Path) -> None:
+    (here / "org" / "name").mkdir(parents=True)
+    assert parse_reference("org/name") == ModelReference("folder", "org/name")
+    assert parse_reference("org/name/missing.gguf") == ModelReference("gguf", "org/name/missing.gguf")
+
+
+def test_a_file_with_a_plus_in_its_name(here: Path) -> None:
+    (here / "a+b.gguf").touch()
+    assert parse_reference("a+b.gguf") == ModelReference("gguf", "a+b.gguf")
+
+
+@pytest.mark.parametrize("ref", ["", "nothing", "a/b/c/d", "model.bin", "ftp://host/m", "org/name:"])
+def test_what_is_no_reference(here: Path, ref: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_reference(ref)
+    found = "is neither of a known form nor an existing file" if ref else "is empty"
+    assert caught.value.message == f"the model reference {ref!r} {found}."
+    assert caught.value.hint == f"The forms: {FORMS}"
+
+
+def test_an_address_without_http(here: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_reference("localhost:8000/v1#qwen")
+    assert caught.value.hint == "Did you mean http://localhost:8000/v1#qwen?"
+
+
+def test_an_adapter_of_another_kind(here: Path) -> None:
+    with pytest.raises(UsageError, match=r"the adapter 'x\.bin' is no \.gguf file"):
+        parse_reference("m.gguf+x.bin")
+
+
+@given(st.text(max_size=30))
+def test_any_text_is_a_reference_or_a_usage_error(ref: str) -> None:
+    try:
+        assert isinstance(parse_reference(ref), ModelReference)
+    except UsageError as error:
+        assert error.hint  # noqa: PT017
+
+
+def load(ref: str, **options: object) -> Engine:
+    return asyncio.run(load_engine(ref, **options))  # type: ignore[arg-type]
+
+
+def refused(ref: str) -> RedraftError:
+    with pytest.raises(RedraftError) as caught:
+        load(ref)
+    return caught.value
+
+
+class TestFolders:
+    def test_with_gguf_files(self, here: Path) -> None:
+        (here / "models").mkdir()
+        (here / "models" / "m.gguf").touch()
+        error = refused("models")
+        assert (error.message, error.hint) == (
+            "models is a folder. It holds m.gguf.",
+            "--model models/m.gguf",
+        )
+
+    def test_of_transformers(self, here: Path) -> None:
+        (here / "models").mkdir()
+        (here / "models" / "config.json").touch()
+        error = refused("models")
+        assert error.message == (
+            "models is a transformers folder, which redraft cannot open yet: that comes with [train]."
+        )
+        assert error.hint is not None
+        assert "convert_hf_to_gguf.py" in error.hint
+
+    def test_of_nothing(self, here: Path) -> None:
+        (here / "models").mkdir()
+        assert refused("models").message == (
+            "models is a folder without a model: it has no .gguf file and no config.json."
+        )
+
+
+class TestScripts:
+    def test_it_replies(self, here: Path) -> None:
+        Path("replies.jsonl").write_text('"Hello."\n', encoding="utf-8")
+
+        async def ask() -> str:
+            engine = await load_engine("script:replies.jsonl")
+            return "".join([delta.text async for delta in engine.chat([], Sampling())])
+
+        assert asyncio.run(ask()) == "Hello."
+
+    def test_it_is_missing(self, here: Path) -> None:
+        assert refused("script:none.jsonl").message == (
+            "the script none.jsonl cannot be read: No such file or directory."
+        )
+
+
+class TestServers:
+    def test_with_the_key_of_the_config(self, here: Path) -> None:
+        with FakeServer() as server:
+            server.on("GET /v1/models", models_reply("qwen"))
+            server.on("POST /v1/chat/completions", chat_reply("Hello."))
+
+            async def ask() -> str:
+                config = Config(here / "config.toml", keys={server.host: KeyEntry("the-key-of-this-host")})
+                engine = await load_engine(server.url, config=config)
+                text = "".join([delta.text async for delta in engine.chat([], Sampling())])
+                await engine.aclose()
+                return text
+
+            assert asyncio.run(ask()) == "Hello."
+            sent = {request.headers["authorization"] for request in server.requests}
+            assert sent == {"Bearer the-key-of-this-host"}
+
+    def test_that_are_down(self) -> None:
+        error = refused("http://127.0.0.1:9/v1#m")
+        assert isinstance(error, EngineError)
+        assert error.message.startswith("no server answers at http://127.0.0.1:9/v1: ")
+
+
+class TestDefault:
+    def test_without_a_terminal_it_is_not_fetched(self, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("REDRAFT_CACHE", str(here))
+        assert not sys.stderr.isatty()
+        with pytest.raises(ModelError) as caught:
+            local_file(ModelReference("default"))
+        assert caught.value.message == "the default model is not here yet."
+        assert caught.value.hint == "redraft model get default"
+
+    @pytest.mark.model
+    def test_a_file_generates(self, default_model: Path) -> None:
+        async def generate() -> str:
+            engine = await load_engine(str(default_model), ctx=256, threads=1)
+            sampling = Sampling(temperature=0.0, max_tokens=3)
+            text = "".join([delta.text async for delta in engine.stream("One, two, three,", sampling)])
+            await engine.aclose()
+            return text
+
+        assert asyncio.run(generate()).startswith(" four")
