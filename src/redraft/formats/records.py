@@ -33,10 +33,10 @@ def read_records(path: Path) -> Iterator[Chain]:
     Raises:
         RecordError: The file cannot be read, or a record is not one; the message names file, line and field.
     """
-    used: set[str] = set()
+    stem, used = Path(path.name.removesuffix(".gz")).stem, set[str]()
     for index, (where, record) in enumerate(_records(path)):
         chain = chain_of(record, where)
-        name = _unique(chain.id or _id_of(record, _stem(path), index), used)
+        name = _unique(chain.id or _id_of(record, stem, index), used)
         yield chain if chain.id == name else chain.model_copy(update={"id": name})
 
 
@@ -57,10 +57,6 @@ def chain_of(record: Any, where: str = "record") -> Chain:
     if is_chain(record):
         return Chain.from_json(json.dumps(record), where=where)
     return read_shape(record, where)
-
-
-def _stem(path: Path) -> str:
-    return Path(path.name.removesuffix(".gz")).stem
 
 
 def _id_of(record: Any, stem: str, index: int) -> str:

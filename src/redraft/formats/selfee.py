@@ -168,10 +168,12 @@ def verdict_of(text: str) -> Verdict:
 def _verdict_at(text: str, at: int) -> Verdict | None:
     """What the phrase around a "revis…" at this place decides, if it is one."""
     after = _AFTER.match(text, at)
+    if after and after["no"]:
+        return "accept"
     before = _BEFORE.search(text[max(0, at - _REACH) : at])
     if before is None or not (after or (before["need"] and _REVISE.match(text, at))):
         return None
-    return "accept" if before["no"] or before["zero"] or (after and after["no"]) else "revise"
+    return "accept" if before["no"] or before["zero"] else "revise"
 
 
 @dataclass(frozen=True)
@@ -353,7 +355,7 @@ def _stop(steps: Sequence[Step], malformed: str | None) -> Stop | None:
 
 
 _PROMPT = re.compile(r"\s*(?:Below is an instruction that describes a task[^\n]*\n+)?### Instruction:\n")
-_ANSWERS = re.compile(r"(?:\n\n)?^### Answer:[ \t]*(?:\n|\Z)", re.MULTILINE)
+_ANSWERS = re.compile(r"^### Answer:[ \t]*(?:\n|\Z)", re.MULTILINE)
 
 
 def _split(text: str) -> tuple[Prompt, str]:
@@ -366,7 +368,7 @@ def _split(text: str) -> tuple[Prompt, str]:
     if not ends:
         return _prompt_of(text[head.end() :]), ""
     end = next((end for end in reversed(ends) if _begins_chain(text, end.end())), ends[-1])
-    return _prompt_of(text[head.end() : end.start()]), text[end.end() :]
+    return _prompt_of(text[head.end() : end.start()].removesuffix("\n\n")), text[end.end() :]
 
 
 def _begins_chain(text: str, start: int) -> bool:

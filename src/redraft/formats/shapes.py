@@ -12,7 +12,7 @@ programs to repair are none of these, and are refused by name.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -313,35 +313,35 @@ class Shape:
     """A shape: the fields that it is known by, and how it is read."""
 
     name: str
-    needs: tuple[str, ...]
+    needs: Set[str]
     read: Callable[[Fields], Parts]
 
 
 SHAPES = (
-    Shape("SelFee training chain", ("outputs",), _selfee_chain),
-    Shape("SelFee answer", ("question_id", "whole_generation"), _selfee_answer),
-    Shape("FastChat answer", ("question_id", "answer_id"), _fastchat_answer),
-    Shape("FastChat answer", ("question_id", "choices"), _fastchat_answer),
-    Shape("MT-bench question", ("question_id", "turns"), _turns),
-    Shape("CoNaLa", ("intent", "snippet"), _conala),
-    Shape("question", ("question_id", "text"), lambda f: _task(f.text("text"), None)),
-    Shape("ShareGPT conversation", ("conversations",), _conversation),
-    Shape("messages", ("messages",), _messages),
-    Shape("OASST1 tree", ("message_tree_id", "prompt"), _tree),
-    Shape("AQuA", ("question", "options"), _aqua),
-    Shape("GSM8K", ("question",), _question),
-    Shape("MATH", ("problem", "solution"), _math),
-    Shape("MBPP", ("text", "code"), lambda f: _task(f.text("text"), f.text("code"))),
-    Shape("CodeContests", ("description", "public_tests"), lambda f: _task(f.text("description"), None)),
-    Shape("FLAN", ("inputs", "targets"), lambda f: _task(f.text("inputs"), f.text("targets"))),
-    Shape("Self-Instruct task", ("instruction", "instances"), _instances),
-    Shape("Alpaca", ("instruction",), _alpaca),
+    Shape("SelFee training chain", {"outputs"}, _selfee_chain),
+    Shape("SelFee answer", {"question_id", "whole_generation"}, _selfee_answer),
+    Shape("FastChat answer", {"question_id", "answer_id"}, _fastchat_answer),
+    Shape("FastChat answer", {"question_id", "choices"}, _fastchat_answer),
+    Shape("MT-bench question", {"question_id", "turns"}, _turns),
+    Shape("CoNaLa", {"intent", "snippet"}, _conala),
+    Shape("question", {"question_id", "text"}, lambda f: _task(f.text("text"), None)),
+    Shape("ShareGPT conversation", {"conversations"}, _conversation),
+    Shape("messages", {"messages"}, _messages),
+    Shape("OASST1 tree", {"message_tree_id", "prompt"}, _tree),
+    Shape("AQuA", {"question", "options"}, _aqua),
+    Shape("GSM8K", {"question"}, _question),
+    Shape("MATH", {"problem", "solution"}, _math),
+    Shape("MBPP", {"text", "code"}, lambda f: _task(f.text("text"), f.text("code"))),
+    Shape("CodeContests", {"description", "public_tests"}, lambda f: _task(f.text("description"), None)),
+    Shape("FLAN", {"inputs", "targets"}, lambda f: _task(f.text("inputs"), f.text("targets"))),
+    Shape("Self-Instruct task", {"instruction", "instances"}, _instances),
+    Shape("Alpaca", {"instruction"}, _alpaca),
     Shape(
         "GPT4All",
-        ("prompt", "response"),
+        {"prompt", "response"},
         lambda f: _answered(Prompt(instruction=f.text("prompt")), f.text("response")),
     ),
-    Shape("prompt", ("prompt",), _prompt),
+    Shape("prompt", {"prompt"}, _prompt),
 )
 """In the order in which they are tried: the first whose fields are all there."""
 
@@ -362,7 +362,7 @@ def is_chain(record: Mapping[str, Any]) -> bool:
 
 def shape_of(record: Mapping[str, Any]) -> Shape | None:
     """The shape that a record has by its fields, if it is a known one."""
-    return next((shape for shape in SHAPES if all(name in record for name in shape.needs)), None)
+    return next((shape for shape in SHAPES if record.keys() >= shape.needs), None)
 
 
 def read_shape(record: Mapping[str, Any], where: str) -> Chain:
