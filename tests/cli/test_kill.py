@@ -1,4 +1,4 @@
-"""`kill -9` at any moment of `redraft answer`, then the same command: each prompt once, nothing done twice."""
+"""`kill -9` at any moment of `redraft answer`, then the same command: each prompt once, none done twice."""
 
 from __future__ import annotations
 
