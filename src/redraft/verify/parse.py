@@ -33,7 +33,7 @@ from redraft.verify.text import COUNTERS, Contains, Count, Ends, Lacks, Matches,
 MAX_DEPTH = 20
 """How deep `any` and `all` may be nested."""
 
-_WEIGHT = re.compile(r"(?P<weight>\d+(?:\.\d+)?)\s*\*\s*")
+_WEIGHT = re.compile(r"(?P<weight>\d+(?:\.\d+)?(?:e[-+]?\d+)?)\s*\*\s*")
 _HEAD = re.compile(r"(?P<kind>[^\W\d_][\w-]*)\s*(?:\[(?P<option>[^\]]*)\])?", re.ASCII)
 _COUNT = re.compile(r"(?P<op><=|>=|==|=|<|>)\s*(?P<low>\d+)(?:\s*\.\.\s*(?P<high>\d+))?", re.ASCII)
 _SECONDS = re.compile(r"(?P<seconds>\d+(?:\.\d+)?)\s*s", re.ASCII)

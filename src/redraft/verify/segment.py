@@ -15,6 +15,8 @@ from itertools import pairwise
 import regex
 
 _WORD = regex.compile(r"(?w)\b_*[\p{L}\p{N}].*?\b", regex.DOTALL)
+_CHARACTER = regex.compile(r"\X")
+_FLAG = regex.compile(r"[\U0001F1E6-\U0001F1FF]{2}")  # a pair is one flag; \X takes quadratic time over many
 _BLANK_LINE = regex.compile(r"\n[^\S\n]*(?:\n[^\S\n]*)+")
 _LIST_MARK = regex.compile(r"\s*(?:[-*+•]|\d{1,3}[.)])\s+")
 _HEADING = regex.compile(r"\s*#{1,6}\s")
@@ -22,7 +24,7 @@ _FENCE = regex.compile(r"\s*(?:```|~~~)")
 _WIDE_STOPS = "。！？｡"
 _CLOSERS = r"""["'”’»)\]*_」』）】]"""
 _STOP = regex.compile(
-    rf"(?P<wide>[{_WIDE_STOPS}]+{_CLOSERS}*+)|(?P<stop>[.!?…]++)(?P<close>{_CLOSERS}*+)(?=\s+(?P<next>\S))"
+    rf"(?P<wide>[{_WIDE_STOPS}]+{_CLOSERS}*+)|(?<![.!?…])(?P<stop>[.!?…]++)(?P<close>{_CLOSERS}*+)(?=\s+(?P<next>\S))"
 )
 _OPENERS = "\"'“‘«(["
 _LONGEST = 40  # Characters looked at on either side of a stop: no abbreviation or first word needs more.
@@ -60,7 +62,9 @@ def count_characters(text: str) -> int:
     Space around the text is not counted.
     """
     text = text.strip()
-    return len(text) if text.isascii() and "\r" not in text else len(regex.findall(r"\X", text))
+    if text.isascii() and "\r" not in text:
+        return len(text)
+    return len(_CHARACTER.findall(_FLAG.sub("x", text)))
 
 
 def paragraphs(text: str) -> list[str]:

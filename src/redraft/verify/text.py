@@ -28,6 +28,11 @@ from redraft.verify.segment import (
 REGEX_SECONDS = 2.0
 """The longest that one search of `matches` may take. A pattern that needs more backtracks without end."""
 
+MAX_EXPANDED = 100_000
+"""The longest pattern of `matches`, with its counts written out: that takes about 100 MB to compile."""
+
+_TOKEN = regex.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*+\]|\{(?P<count>\d{1,9})(?:,\d*)?\}|.", regex.DOTALL)
+
 COUNTERS: dict[str, Callable[[str], int]] = {
     "words": count_words,
     "sentences": lambda text: len(sentences(text)),
@@ -184,6 +189,21 @@ def _phrase(text: str, after: str = "") -> regex.Pattern[str]:
     return regex.compile(f"(?wif){left}{inner}{right}{after}")
 
 
+def _expanded(pattern: str) -> int:
+    """About how long a pattern is with its counts written out, as `regex` does: `(ab{3}){2}` is 8."""
+    lengths, last = [0], 0
+    for token in _TOKEN.finditer(pattern):
+        if token[0] == "(":
+            lengths.append(0)
+            continue
+        if token["count"]:
+            last *= max(int(token["count"]) - 1, 0)
+        else:
+            last = lengths.pop() if token[0] == ")" and len(lengths) > 1 else 1
+        lengths[-1] += last
+    return sum(lengths)
+
+
 def _position(error: regex.error) -> int:
     """Where a pattern is wrong, counted from 1. That such an error has `pos` is missing in the stubs."""
     return int(getattr(error, "pos", None) or 0) + 1
@@ -204,14 +224,17 @@ class Matches:
         """
         check = cls(pattern)
         try:
-            _ = check._compiled
+            problem = f"it is too long with its counts written out ({MAX_EXPANDED} characters at most)"
+            if _expanded(pattern) <= MAX_EXPANDED and check._compiled:
+                return check
+        except RecursionError:
+            problem = "it is nested too deeply"
         except regex.error as error:
-            problem = str(error).split(" at position")[0]
-            raise CheckSyntaxError(
-                f"matches:{pattern} is not a regular expression: {problem} at character {_position(error)}.",
-                hint=r"Write a backslash before a sign that is meant as itself: matches:\(done\)",
-            ) from None
-        return check
+            problem = f"{str(error).split(' at position')[0]} at character {_position(error)}"
+        raise CheckSyntaxError(
+            f"matches:{pattern:.200} is not a usable regular expression: {problem}.",
+            hint=r"Write a backslash before a sign that is meant as itself: matches:\(done\)",
+        )
 
     @property
     def name(self) -> str:

@@ -1,0 +1,177 @@
+"""Programs as checks. They are real ones: the Python that runs the tests."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shlex
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from redraft.chain import CheckResult, Prompt
+from redraft.errors import CheckError, CheckSyntaxError
+from redraft.verify.base import run_check
+from redraft.verify.command import KEPT, Command
+
+LONG = 60.0
+
+
+def python(code: str, seconds: float = LONG) -> Command:
+    return Command.of(shlex.join([sys.executable, "-c", code]), seconds)
+
+
+def run(check: Command, answer: str = "") -> CheckResult:
+    return asyncio.run(run_check(check, answer, Prompt()))
+
+
+def test_the_answer_is_on_standard_input() -> None:
+    check = python("import sys; t = sys.stdin.buffer.read().decode(); print(len(t)); sys.exit('ü' not in t)")
+    assert run(check, "ü" * 200_000).message == "The check command passed:\n200000"
+    result = run(check, "u")
+    assert not result.passed
+    assert result.message == "The check command failed (exit status 1):\n1"
+
+
+def test_both_outputs_become_the_message() -> None:
+    result = run(python("import sys; print('out', flush=True); sys.exit('err')"))
+    assert result.message == "The check command failed (exit status 1):\nout\nerr"
+
+
+def test_a_silent_program() -> None:
+    assert run(python("raise SystemExit(3)")).message == (
+        "The check command failed (exit status 3), and it printed nothing."
+    )
+    assert run(python("")).message == "The check command passed."
+
+
+def test_a_program_that_reads_nothing_is_no_fault() -> None:
+    assert run(python("pass"), "x" * 1_000_000).passed
+
+
+def test_of_long_output_the_end_is_kept_and_all_is_read() -> None:
+    result = run(python("print('é' * 3_000_000, 'the end')"))
+    assert result.passed
+    assert result.message.endswith("the end")
+    assert len(result.message) < KEPT + 50
+    assert "…" in result.message
+
+
+def test_a_program_ended_by_a_signal() -> None:
+    result = run(python("import os; os.kill(os.getpid(), 11)"))
+    assert result.message == "The check command failed (ended by SIGSEGV), and it printed nothing."
+
+
+def test_no_shell_reads_the_line(tmp_path: Path) -> None:
+    target = tmp_path / "made"
+    result = run(Command.of(f"echo $HOME; touch {target} > x"))
+    assert result.message == f"The check command passed:\n$HOME; touch {target} > x"
+    assert not target.exists()
+
+
+def gone(pid: int) -> bool:
+    """Whether a process has ended. A zombie, which only waits for its parent to look, has."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+def ends(pid: int) -> bool:
+    deadline = time.monotonic() + 10
+    while not gone(pid) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return gone(pid)
+
+
+CHILD = """
+import subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session={new})
+open({note!r}, "w").write(str(child.pid))
+time.sleep({last})
+"""
+
+linux = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes in /proc")
+
+
+@linux
+def test_when_time_is_up_the_program_and_its_children_are_killed(tmp_path: Path) -> None:
+    note = tmp_path / "pid"
+    result = run(python(CHILD.format(new=False, note=str(note), last=600), seconds=3))
+    assert not result.passed
+    assert result.message == "The check command was stopped: it took longer than 3 s on this answer."
+    assert ends(int(note.read_text()))
+
+
+@linux
+def test_a_child_left_behind_is_killed_and_does_not_hold_up_the_result(tmp_path: Path) -> None:
+    note = tmp_path / "pid"
+    assert run(python(CHILD.format(new=False, note=str(note), last=0))).passed
+    assert ends(int(note.read_text()))
+
+
+@linux
+def test_a_child_that_left_the_group_does_not_hold_up_the_result(tmp_path: Path) -> None:
+    note = tmp_path / "pid"
+    try:
+        assert run(python(CHILD.format(new=True, note=str(note), last=0))).passed
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(note.read_text()), 9)
+
+
+def until_written(note: Path) -> None:
+    deadline = time.monotonic() + 20
+    while not (note.exists() and note.read_text()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
+@linux
+def test_cancelling_kills_the_program(tmp_path: Path) -> None:
+    note = tmp_path / "pid"
+    code = f"import os, time; open({str(note)!r}, 'w').write(str(os.getpid())); time.sleep(600)"
+
+    async def cancelled() -> None:
+        task = asyncio.ensure_future(run_check(python(code), "", Prompt()))
+        await asyncio.to_thread(until_written, note)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(asyncio.wait_for(cancelled(), 30))
+    assert ends(int(note.read_text()))
+
+
+def test_many_run_side_by_side() -> None:
+    async def many() -> list[CheckResult]:
+        check = python("import sys; print(sys.stdin.read())")
+        return await asyncio.gather(*(run_check(check, str(n), Prompt()) for n in range(8)))
+
+    results = asyncio.run(many())
+    assert [result.message.split("\n")[1] for result in results] == [str(n) for n in range(8)]
+
+
+def test_a_program_that_is_not_there_is_known_at_once() -> None:
+    with pytest.raises(CheckSyntaxError, match="there is no program 'no-such-program' to run"):
+        Command.of("no-such-program --flag")
+
+
+def test_a_quotation_that_is_not_closed() -> None:
+    with pytest.raises(CheckSyntaxError, match="command:echo 'a: no closing quotation"):
+        Command.of("echo 'a")
+
+
+def test_a_program_that_cannot_be_started_is_a_fault_of_the_check(tmp_path: Path) -> None:
+    program = tmp_path / "program"
+    program.write_bytes(b"\x7fELF")
+    program.chmod(0o755)
+    with pytest.raises(CheckError, match="could not be started: Exec format error"):
+        run(Command.of(str(program)))
+
+
+def test_what_another_program_could_not_run_is_a_fault_of_the_check() -> None:
+    with pytest.raises(CheckError, match=r"could not be run \(exit status 127\)"):
+        run(Command.of("env no-such-program"))

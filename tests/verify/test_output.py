@@ -1,0 +1,79 @@
+"""Answers that become pydantic objects."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel, Field, field_validator
+
+from redraft.chain import Prompt
+from redraft.errors import CheckError
+from redraft.verify.base import Check, run_check
+from redraft.verify.output import from_model, parse_output
+
+
+class Tower(BaseModel):
+    name: str
+    metres: float = Field(gt=0)
+    state: Literal["lit", "dark"] = "lit"
+
+    @field_validator("name")
+    @classmethod
+    def capital(cls, name: str) -> str:
+        if name == "crash":
+            raise KeyError(name)
+        if not name[:1].isupper():
+            raise ValueError("a name begins with a capital")
+        return name
+
+
+def message(answer: str) -> str:
+    outcome = from_model(Tower).check(answer, Prompt())
+    return outcome.message  # type: ignore[union-attr]
+
+
+def test_an_object_comes_out() -> None:
+    answer = 'Here it is:\n```json\n{"name": "Pharos", "metres": 100}\n```'
+    assert message(answer) == "The answer is a valid Tower."
+    assert parse_output(Tower, answer) == Tower(name="Pharos", metres=100)
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ('{"metres": 3}', "The JSON is not a valid Tower: name: Field required."),
+        (
+            '{"name": "pharos", "metres": -1}',
+            "name: a name begins with a capital; metres: Input should be greater than 0 (found -1).",
+        ),
+        ('{"name": "A", "metres": 1, "state": "on"}', "state: Input should be 'lit' or 'dark' (found 'on')."),
+        ("A tower.", "The answer is not JSON: Expecting value at line 1, column 1, before 'A tower.'."),
+    ],
+)
+def test_what_is_wrong_becomes_the_message(answer: str, said: str) -> None:
+    assert message(answer).endswith(said)
+    assert parse_output(Tower, answer) is None
+
+
+@given(
+    st.text()
+    | st.builds(lambda n, m: json.dumps({"name": n, "metres": m}), st.sampled_from("aAé1"), st.floats())
+)
+def test_the_check_passes_just_where_an_object_comes_out(answer: str) -> None:
+    outcome = asyncio.run(run_check(from_model(Tower), answer, Prompt()))
+    assert outcome.passed == (parse_output(Tower, answer) is not None)
+
+
+def test_a_validator_that_crashes_is_a_fault_of_the_check() -> None:
+    with pytest.raises(CheckError, match=r"the check 'output:Tower' crashed: KeyError: 'crash'"):
+        asyncio.run(run_check(from_model(Tower), '{"name": "crash", "metres": 1}', Prompt()))
+
+
+def test_it_is_a_value() -> None:
+    assert from_model(Tower) == from_model(Tower)
+    assert isinstance(from_model(Tower), Check)

