@@ -60,6 +60,9 @@ DEFAULTS: Mapping[str, type | tuple[type, ...]] = MappingProxyType(
 )
 """What `[defaults]` may set, and of which type: flags of `ask` and `answer`, with `_` for `-`."""
 
+PREFIX = "REDRAFT_KEY_"
+"""How the environment variables with keys begin."""
+
 _OPENAI = "api.openai.com"
 _PRICES = ("prompt", "completion", "cached")
 
@@ -152,7 +155,7 @@ def key_variable(host: str) -> str:
 
     A dash is written as two underscores, so that `a-b.com` and `a.b.com` have keys of their own.
     """
-    return "REDRAFT_KEY_" + re.sub(r"[^A-Z0-9_]", "_", host.upper().replace("-", "__"))
+    return PREFIX + re.sub(r"[^A-Z0-9_]", "_", host.upper().replace("-", "__"))
 
 
 def config_path() -> Path:

@@ -91,8 +91,22 @@ def find(repo: str, selects: str | None) -> Path | None:
         return None
 
 
+def remove(repo: str, selects: str | None) -> int:
+    """Removes a GGUF file from the cache, or all those of a repository. Returns the bytes freed."""
+    here = [each for each in cached() if each.repo == repo]
+    names = choose(repo, [each.name for each in here], selects) if selects else [each.name for each in here]
+    freed = 0
+    for each in here:
+        if each.name in names:
+            blob = each.path.resolve()  # the cache keeps the bytes apart, and links to them
+            freed += each.size if blob.exists() else 0
+            blob.unlink(missing_ok=True)
+            each.path.unlink(missing_ok=True)
+    return freed
+
+
 def cached() -> Iterator[Cached]:
-    """All GGUF files in the cache of huggingface_hub."""
+    """All GGUF files in the cache of huggingface_hub, older revisions first."""
     from huggingface_hub import constants, scan_cache_dir
     from huggingface_hub.errors import CacheNotFound
 
@@ -101,8 +115,8 @@ def cached() -> Iterator[Cached]:
     except CacheNotFound:
         return
     for repo in sorted(repos, key=lambda repo: repo.repo_id):
-        for revision in repo.revisions:
-            for file in revision.files:
+        for revision in sorted(repo.revisions, key=lambda revision: revision.last_modified):
+            for file in sorted(revision.files, key=lambda file: file.file_path):
                 name = file.file_path.relative_to(revision.snapshot_path).as_posix()
                 if repo.repo_type == "model" and _is_model(name):
                     yield Cached(repo.repo_id, name, file.file_path, file.size_on_disk)

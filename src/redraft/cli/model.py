@@ -1,0 +1,116 @@
+"""`redraft model`: the models that redraft fetched, from the default one to those of the hub."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from redraft.cli.shell import Verb
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from redraft.engines.load import ModelReference
+
+app = typer.Typer(
+    help="Fetch, list, find and remove models.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+Ref = Annotated[str, typer.Argument(metavar="REF", help="default, org/name, org/name:Q4_K_M …")]
+
+
+@app.command(cls=Verb)
+def get(ref: Ref = "default") -> None:
+    """Fetch a model, unless it is here, and print its path.
+
+    The default model is checked against its known checksum, and fetched again if it is damaged.
+    """
+    import sys
+
+    from redraft.engines import cache, hub
+
+    named = _fetchable(ref)
+    if named.kind == "default":
+        path = cache.fetch_default(show=sys.stderr.isatty())
+    else:
+        path = hub.fetch(named.target, named.selects)
+    typer.echo(path)
+
+
+@app.command("list", cls=Verb)
+def list_models() -> None:
+    """List the models that are here: what to give to --model, the size, and the path."""
+    rows = list(_here())
+    if not rows:
+        typer.echo("No models yet. Fetch the small default one: redraft model get default", err=True)
+    width = max((len(ref) for ref, _, _ in rows), default=0)
+    for ref, size, path in rows:
+        typer.echo(f"{ref:{width}}  {in_words(size):>8}  {path}")
+
+
+@app.command(cls=Verb)
+def path(ref: Ref = "default") -> None:
+    """Print the path of a model that is here. Nothing is fetched."""
+    from redraft.engines import cache, hub
+    from redraft.errors import ModelError
+
+    named = _fetchable(ref)
+    found = cache.cached_default() if named.kind == "default" else hub.find(named.target, named.selects)
+    if found is None:
+        raise ModelError(f"the model {ref} is not here.", hint=f"redraft model get {ref}")
+    typer.echo(found)
+
+
+@app.command(cls=Verb)
+def remove(ref: Ref) -> None:
+    """Remove a model from this machine.
+
+    Of org/name, all GGUF files go; org/name:Q4_K_M names one. Other programs share the cache of the hub.
+    """
+    from redraft.engines import cache, hub
+    from redraft.errors import ModelError
+
+    named = _fetchable(ref)
+    freed = cache.remove_default() if named.kind == "default" else hub.remove(named.target, named.selects)
+    if not freed:
+        raise ModelError(f"the model {ref} is not here.", hint="redraft model list")
+    typer.echo(f"Removed {ref}: {in_words(freed)}.", err=True)
+
+
+def in_words(size: int) -> str:
+    """A size in bytes, as disks are sold: 98 MB."""
+    for unit, name in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
+        if size >= unit:
+            return f"{size / unit:.3g} {name}"
+    return f"{size} B"
+
+
+def _fetchable(ref: str) -> ModelReference:
+    """A reference to something that can be fetched, and so be here or not."""
+    from redraft.engines.load import parse_reference
+    from redraft.errors import UsageError
+
+    named = parse_reference(ref)
+    if named.kind not in ("default", "hub") or named.adapters:
+        raise UsageError(
+            f"{ref} is not a model that redraft fetches.",
+            hint="Those are: default, and GGUF files of the hub as org/name, org/name:Q4_K_M "
+            "or org/name/file.gguf",
+        )
+    return named
+
+
+def _here() -> Iterator[tuple[str, int, Path]]:
+    from redraft.engines import cache, hub
+
+    default = cache.DEFAULT.path
+    if default.exists():
+        yield "default", default.stat().st_size, default
+    latest = {f"{each.repo}/{each.name}": each for each in hub.cached()}
+    for ref, each in latest.items():
+        yield ref, each.size, each.path

@@ -1,0 +1,96 @@
+"""`redraft doctor`: it says what is so, shows no key, and ends well whatever it finds."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from redraft import __version__
+from redraft.cli import app
+from redraft.cli.doctor import Finding, extras, findings
+from redraft.config import config_path
+from redraft.engines import cache
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("REDRAFT_CACHE", str(tmp_path))
+    for name in [name for name in os.environ if name.startswith("REDRAFT_KEY_")]:
+        monkeypatch.delenv(name)
+    return tmp_path
+
+
+def found(what: str) -> Finding:
+    return next(each for each in findings() if each.what == what)
+
+
+def configure(text: str, mode: int = 0o600) -> Path:
+    path = config_path()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    path.chmod(mode)
+    return path
+
+
+def test_the_command() -> None:
+    result = CliRunner().invoke(app, ["doctor"])
+    assert result.exit_code == 0
+    for words in (
+        "redraft",
+        __version__,
+        "[train]",
+        "default model",
+        "config file",
+        "Start with: redraft ask",
+    ):
+        assert words in result.stdout
+
+
+def test_every_extra_is_told_with_what_installs_it() -> None:
+    assert extras()["local"] == ["xllamacpp"]
+    for extra in set(extras()) - {"dev"}:
+        finding = found(f"[{extra}]")
+        assert finding.well or finding.type_next.startswith(f"pip install 'redraft[{extra}]'")
+
+
+def test_a_model_that_is_missing_and_one_that_is_damaged() -> None:
+    missing = found("default model")
+    assert (missing.well, missing.type_next) == (None, "redraft model get default")
+    cache.DEFAULT.path.parent.mkdir()
+    cache.DEFAULT.path.write_bytes(b"GGUF")
+    damaged = found("default model")
+    assert (damaged.well, damaged.type_next) == (False, "redraft model get default")
+    assert "is damaged" in damaged.found
+
+
+def test_keys_are_named_and_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDRAFT_KEY_OTHER_EXAMPLE", "sk-environment")
+    monkeypatch.setenv("EXAMPLE_KEY", "sk-named")
+    configure("[keys]\n'api.example' = 'sk-literal'\n'b.example' = 'env:EXAMPLE_KEY'\n")
+    finding = found("keys")
+    assert finding == Finding(
+        "keys", well=True, found="api.example, b.example (from $EXAMPLE_KEY), REDRAFT_KEY_OTHER_EXAMPLE"
+    )
+    assert "sk-" not in CliRunner().invoke(app, ["doctor"]).stdout
+
+
+def test_a_variable_that_is_not_set() -> None:
+    configure("[keys]\n'b.example' = 'env:NOT_SET_HERE'\n")
+    assert found("keys") == Finding("keys", False, "$NOT_SET_HERE is not set", "export NOT_SET_HERE=…")
+
+
+def test_a_key_in_a_file_that_others_can_read() -> None:
+    path = configure("[keys]\n'api.example' = 'sk-literal'\n", mode=0o644)
+    finding = found("keys")
+    assert (finding.well, finding.type_next) == (False, f"chmod 600 {path}")
+
+
+def test_a_config_file_that_cannot_be_read_is_told_and_not_raised() -> None:
+    configure("[default]\n")
+    finding = found("config file")
+    assert finding.well is False
+    assert "Did you mean defaults?" in finding.found
+    assert CliRunner().invoke(app, ["doctor"]).exit_code == 0
