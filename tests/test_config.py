@@ -9,6 +9,7 @@ import pytest
 
 from redraft.config import Config, KeyEntry, config_path, key_variable, load_config
 from redraft.errors import UsageError
+from tests.doc_blocks import blocks_of
 
 
 @pytest.fixture(autouse=True)
@@ -158,3 +159,16 @@ class TestKeys:
     def test_no_repr_shows_a_key(self, tmp_path: Path) -> None:
         config = written(tmp_path, "[keys]\n'api.example.com' = 'sk-secret'\n")
         assert "sk-secret" not in repr(config) + repr(config.key_for(self.URL))
+
+
+def test_the_config_files_of_the_docs_are_read(tmp_path: Path) -> None:
+    page = Path(__file__).parent.parent / "docs" / "engines.md"
+    blocks = [block.body for block in blocks_of(page) if block.language == "toml"]
+    config = written(tmp_path, "\n".join(blocks))
+    assert config.keys["10.0.0.5:8000"].plain_http
+    assert config.price_for("https://api.example.com/v1", "big") == {
+        "prompt": 1.25,
+        "completion": 10.0,
+        "cached": 0.125,
+    }
+    assert config.defaults["max_tokens"] == 512
