@@ -313,3 +313,10 @@ def test_a_group_runs_what_it_says() -> None:
         "One of these has to be mended. The answer is not JSON: Expecting value at line 1, column 1, "
         "before 'yes and so on'. Or: The answer has 4 words, and at most 3 are allowed: 1 too many."
     )
+
+
+def test_every_kind_is_on_the_page() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "checks.md").read_text(encoding="utf-8")
+    table = page.split("## All checks")[1].split("\n\n")[1]
+    rows = " ".join(line.split("|")[1] for line in table.splitlines())
+    assert [form for form, _ in CHECK_KINDS.values() if f"`{form}`" not in rows] == []
