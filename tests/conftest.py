@@ -12,6 +12,7 @@ import os
 from pathlib import Path
 from typing import NoReturn
 
+import hypothesis
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -32,6 +33,9 @@ def _raise_the_wall() -> None:
 
 
 _raise_the_wall()
+# A property is about what holds, not about how long an example takes on a busy machine.
+hypothesis.settings.register_profile("redraft", deadline=None)
+hypothesis.settings.load_profile("redraft")
 
 
 def _lacking(reason: str, requirement: str) -> NoReturn:

@@ -181,3 +181,16 @@ def test_native_over_an_engine_forces_a_revision() -> None:
     chain = asyncio.run(finish(Driver(engine), plan(engine, mode="native", min_revisions=1, max_revisions=1)))
     assert [step.answer for step in chain.steps] == ["One.", "Two."]
     assert isinstance(engine.calls[0], tuple), "token ids were sent"
+
+
+def test_a_score_that_is_none_is_an_error_of_the_check() -> None:
+    @dataclass(frozen=True)
+    class Odd:
+        name: str = "odd"
+
+        def check(self, answer: str, prompt: Prompt) -> Outcome:
+            return Outcome(passed=False, score=float("nan"), message="")
+
+    engine = ScriptedEngine(["one"])
+    with pytest.raises(CheckError, match="the check 'odd' gave the score nan"):
+        asyncio.run(finish(Driver(engine, checks=[Odd()]), plan(engine, mode="verified", checks=("odd",))))

@@ -113,9 +113,13 @@ async def run_check(check: Check, answer: str, prompt: Prompt) -> CheckResult:
     """Runs one check and makes the record of it.
 
     Raises:
-        CheckError: The check itself crashed.
+        CheckError: The check itself crashed, or gave a score that is none.
     """
     outcome = await outcome_of(check, answer, prompt)
+    if not 0 <= outcome.score <= 1:
+        raise CheckError(
+            f"the check {check.name!r} gave the score {outcome.score}.", hint="A score lies between 0 and 1."
+        )
     return CheckResult(
         name=check.name,
         passed=outcome.passed,
