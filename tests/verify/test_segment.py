@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -81,6 +83,7 @@ def test_paragraphs_are_separated_by_blank_lines(text: str, count: int) -> None:
         ("Wait... what? Well… Yes.", ["Wait... what?", "Well…", "Yes."]),
         ('"Really?" he asked. "Yes." Then he left.', ['"Really?" he asked.', '"Yes."', "Then he left."]),
         ("The answer is no. Go on.", 2),
+        ("Take option b. Then go.", 2),
         ("See No. 5, Fig. 3 and pp. 7 there.", 1),
         ("Bring tea, milk, etc. They help.", 2),
         ("Use e.g. Python. It works, i.e. Guido says so.", 2),
@@ -110,9 +113,13 @@ def test_sentences_keep_every_word_in_order_but_list_marks(text: str) -> None:
 
 @pytest.mark.parametrize("piece", [".", "a.", ".\n", ". ", "1. ", ' "', ".)", "\n", "\n "])
 def test_hostile_repeats_are_counted_in_linear_time(piece: str) -> None:
-    """Quadratic time over this much would take minutes, and the test run would notice."""
-    sentences(piece * 100_000)
-    paragraphs(piece * 100_000)
+    """About a second of work each; in quadratic time it would be minutes, and the process would be killed."""
+    code = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_CPU, (30, 30))\n"
+        "from redraft.verify.segment import paragraphs, sentences\n"
+        "text = sys.argv[1] * 250_000; sentences(text); paragraphs(text)"
+    )
+    assert subprocess.run([sys.executable, "-c", code, piece], timeout=600).returncode == 0
 
 
 def test_real_questions_have_about_as_many_sentences_as_final_stops(shared_data: Path) -> None:

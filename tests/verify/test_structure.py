@@ -71,7 +71,8 @@ def test_a_trailing_comma_is_told_with_its_line() -> None:
     assert re.match(r"The answer is not JSON: .* at line [23], column \d+", message)
 
 
-def test_code_in_another_language_is_no_json_block() -> None:
+def test_code_in_another_language_or_in_none_is_no_json_block() -> None:
+    assert not Json().check("So:\n```\n1\n```", Prompt()).passed
     assert not Json().check("```python\n1\n```", Prompt()).passed
     assert read_json("```python\nx\n```\n```json\n1\n```")[0] == 1
 
