@@ -5,14 +5,12 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from importlib.util import find_spec
 from typing import Annotated
 
 import typer
 
 from redraft import __version__
-from redraft.cli import answer, ask, show
+from redraft.cli import answer, ask, doctor, model, show
 from redraft.cli.options import check_help
 from redraft.cli.shell import Verb, Verbs, close_stdout
 
@@ -49,10 +47,8 @@ _CHECKS = "\b\n" + check_help()  # \b: typer keeps the lines of the paragraph as
 app.command("ask", cls=Verb, epilog=_CHECKS)(ask.ask)
 app.command("answer", cls=Verb, epilog=_CHECKS)(answer.answer)
 app.command("show", cls=Verb)(show.show)
-if find_spec("redraft.cli.doctor"):
-    app.command("doctor", cls=Verb)(import_module("redraft.cli.doctor").doctor)
-if find_spec("redraft.cli.model"):
-    app.add_typer(import_module("redraft.cli.model").app, name="model")
+app.add_typer(model.app, name="model")
+app.command("doctor", cls=Verb)(doctor.doctor)
 
 
 def main() -> None:
