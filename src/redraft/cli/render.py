@@ -8,7 +8,7 @@ not interpreted. Without colours, a diff is written with `[-gone-]` and `{+new+}
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from difflib import SequenceMatcher
 
 from rich.console import Console, Group, RenderableType
@@ -19,8 +19,13 @@ from rich.text import Text
 
 from redraft.chain import Chain, CheckResult, Feedback, Step, Usage
 
-_WORDS = re.compile(r"\s+|\w+|[^\w\s]")
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_WORDS = re.compile(r"\s*(?:\w+|[^\w\s])|\s+$")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""Control characters but tab and line feed, and those that turn the direction of writing."""
+READABLE = 0.4
+"""Least share of common words for which a diff is shown; below, a rewritten text reads better whole."""
+ISLAND = 2
+"""Fewest words in a row that count as common within a diff."""
 _VERDICTS = {
     "accept": ("accepted", "green"),
     "revise": ("to be revised", "yellow"),
@@ -48,19 +53,36 @@ def printable(text: str) -> str:
 
 
 def word_diff(before: str, after: str, *, colour: bool = True) -> Text:
-    """`after`, with what is new and what has gone from `before` marked word by word."""
+    """`after`, with what is new and what has gone from `before` marked word by word.
+
+    Where too little is common for that to be readable, `after` is all new and `before` is not shown.
+    """
     old, new = _WORDS.findall(printable(before)), _WORDS.findall(printable(after))
+    matcher = SequenceMatcher(None, old, new, autojunk=False)
+    if matcher.ratio() < READABLE:
+        return Text(printable(after), "green" if colour else "")
     text = Text()
-    for change, i, j, k, m in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
+    i = k = 0
+    for j, m, size in _common_runs(matcher, len(old), len(new)):
         gone, added = "".join(old[i:j]), "".join(new[k:m])
-        if change == "equal":
-            text.append(added)
-            continue
         if gone.strip():
             text.append(gone if colour else f"[-{gone}-]", "red strike")
         if added:
-            text.append(added if colour else f"{{+{added}+}}", "bold green" if added.strip() else "")
+            text.append(added if colour else f"{{+{added}+}}", "bold green")
+        text.append("".join(new[m : m + size]))
+        i, k = j + size, m + size
     return text
+
+
+def _common_runs(matcher: SequenceMatcher[str], old: int, new: int) -> Iterator[tuple[int, int, int]]:
+    """Runs of words that both texts have: where in each, and how many.
+
+    A word alone between two changes is left out, because islands read badly.
+    """
+    for i, k, size in matcher.get_matching_blocks():
+        at_an_end = i == 0 or k == 0 or i + size == old or k + size == new
+        if size >= ISLAND or at_an_end:
+            yield i, k, size
 
 
 def heading(index: int, *, best: bool = False) -> RenderableType:
@@ -98,7 +120,7 @@ def feedback(said: Feedback, index: int) -> RenderableType:
     parts += [check_line(result) for result in said.checks]
     if said.by == "checks" and not said.checks:
         parts.append(Text(printable(said.text), "italic"))
-    return Padding(Group(*parts), (1, 0, 1, 2))
+    return Padding(Group(*parts), (1, 0, 1, 2), expand=False)
 
 
 def check_line(result: CheckResult) -> Text:
@@ -145,7 +167,7 @@ def render_prompt(chain: Chain) -> RenderableType:
     if not chain.prompt.messages:
         return Text(printable(chain.prompt.text), "cyan")
     lines = [
-        Text.assemble((f"{m.get('role')}: ", "dim"), (printable(str(m.get("content"))), "cyan"))
+        Text.assemble((printable(f"{m.get('role')}: "), "dim"), (printable(str(m.get("content"))), "cyan"))
         for m in chain.prompt.messages
     ]
     return Group(*lines)
@@ -153,7 +175,7 @@ def render_prompt(chain: Chain) -> RenderableType:
 
 def render_chain(chain: Chain, console: Console) -> RenderableType:
     """A whole chain: prompt, every step, and how it ended."""
-    title = Text(chain.id or "chain", "bold cyan")
+    title = Text(printable(chain.id) or "chain", "bold cyan")
     parts: list[RenderableType] = [Rule(title, align="left", style="cyan"), render_prompt(chain), Text()]
     before: Step | None = None
     for index, step in enumerate(chain.steps):

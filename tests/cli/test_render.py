@@ -1,0 +1,118 @@
+"""How chains look: word diffs, hostile text, and what a reader needs to see."""
+
+from __future__ import annotations
+
+import io
+import re
+
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from redraft.chain import Chain, CheckResult, Feedback, Prompt, Step, Usage
+from redraft.cli.render import STOPS, printable, render_chain, word_diff
+from redraft.cli.watch import Watch
+from redraft.revise.ops import Finished, StepDone, Text
+
+CHAIN = Chain(
+    id="q/1",
+    prompt=Prompt(instruction="Describe rain."),
+    steps=(
+        Step(
+            answer="Rain is water that falls and is cold.",
+            feedback=Feedback(
+                text="It is cold.",
+                verdict="revise",
+                by="checks",
+                checks=(CheckResult(name="lacks:cold", passed=False, score=0, message="It has cold."),),
+            ),
+        ),
+        Step(answer="Rain is water that falls.", feedback=Feedback(text="Fine.", verdict="accept")),
+        Step(answer="Rain is wat", finish="max_tokens"),
+    ),
+    best=1,
+    stop="budget",
+    usage=Usage(completion_tokens=20, seconds=2),
+)
+
+
+def drawn(chain: Chain, *, terminal: bool = False) -> str:
+    console = Console(
+        file=io.StringIO(), width=80, force_terminal=terminal, color_system="truecolor" if terminal else None
+    )
+    console.print(render_chain(chain, console))
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+words = st.lists(
+    st.sampled_from(["the", "a", "cat", "dog", "sat", "on", ",", ".", "\n", "é", "🦜"]), max_size=30
+).map(" ".join)
+
+
+@given(words, words)
+def test_a_diff_holds_both_texts(before: str, after: str) -> None:
+    marked = word_diff(before, after, colour=False).plain
+    assert re.sub(r"\[-.*?-\]|\{\+|\+\}", "", marked, flags=re.S) == after
+    if "[-" in marked:
+        old = re.sub(r"\{\+.*?\+\}|\[-|-\]", "", marked, flags=re.S)
+        assert old.split() == before.split()
+
+
+def test_a_diff_marks_words_and_not_letters() -> None:
+    marked = word_diff("The cat sat on the mat.", "The cat sat on the rug.", colour=False).plain
+    assert marked == "The cat sat on the[- mat-]{+ rug+}."
+
+
+def test_a_rewritten_text_is_shown_whole() -> None:
+    assert word_diff("one two three four", "quite another text", colour=False).plain == "quite another text"
+
+
+def test_a_model_cannot_steer_the_terminal() -> None:
+    evil = "a\x1b[2J\x1b]0;owned\x07b\x9b31mc\rd\u202e"
+    assert not re.search(r"[\x1b\x07\x9b\r\u202e]", printable(evil))
+    chain = CHAIN.model_copy(update={"steps": (Step(answer=evil),), "best": 0, "id": evil})
+    assert "\x1b[2J" not in drawn(chain, terminal=True)
+    assert "\x1b" not in drawn(chain)
+
+
+def test_markup_in_an_answer_stays_text() -> None:
+    chain = CHAIN.model_copy(update={"steps": (Step(answer="[bold]x[/bold] [/]"),), "best": 0})
+    assert "[bold]x[/bold] [/]" in drawn(chain)
+
+
+def test_a_chain_shows_why_it_ended_and_which_answer_is_best() -> None:
+    text = drawn(CHAIN)
+    for part in (
+        "q/1",
+        "Describe rain.",
+        "Revision 1 · best",
+        "lacks:cold",
+        "It has cold.",
+        STOPS["budget"],
+        "Cut:",
+    ):
+        assert part in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_every_stop_reason_has_words() -> None:
+    from typing import get_args
+
+    from redraft.chain import Stop
+
+    assert set(STOPS) == set(get_args(Stop))
+
+
+def test_watching_shows_each_step_once_and_the_best_again() -> None:
+    console = Console(file=io.StringIO(), width=80, force_terminal=False)
+    with Watch(console) as watch:
+        for index, step in enumerate(CHAIN.steps):
+            watch.show(Text("answer", index, step.answer))
+            if step.feedback:
+                watch.show(Text("feedback", index, step.feedback.text))
+            watch.show(StepDone(index, step))
+        watch.show(Finished(CHAIN))
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert text.count("Rain is water that falls and is cold.") == 1
+    assert text.count("Rain is water that falls.\n") == 2
+    assert text.index("Revision 1 · best") > text.index("Revision 2")
