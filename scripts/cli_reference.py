@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import typer
+from typer.core import TyperGroup
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from redraft.cli import app
@@ -23,14 +24,12 @@ What each command says of itself with `--help`.
 """
 
 
-def verbs_of(sub: typer.Typer, before: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """The words of each command of an app, as typed after `redraft`; a group comes before its own."""
+def verbs_of(command: object, before: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The words of each command, as typed after `redraft`; a group comes before its own."""
     yield before
-    for command in sub.registered_commands:
-        yield (*before, str(command.name))
-    for group in sub.registered_groups:
-        assert group.typer_instance
-        yield from verbs_of(group.typer_instance, (*before, str(group.name)))
+    if isinstance(command, TyperGroup):
+        for name, below in command.commands.items():
+            yield from verbs_of(below, (*before, name))
 
 
 def help_of(words: tuple[str, ...]) -> str:
@@ -45,7 +44,8 @@ def help_of(words: tuple[str, ...]) -> str:
 def page() -> str:
     """The whole page, in Markdown."""
     sections = [
-        f"## {' '.join(['redraft', *words])}\n\n```text\n{help_of(words)}\n```\n" for words in verbs_of(app)
+        f"## {' '.join(['redraft', *words])}\n\n```text\n{help_of(words)}\n```\n"
+        for words in verbs_of(get_command(app))
     ]
     return "\n".join([INTRODUCTION, *sections])
 

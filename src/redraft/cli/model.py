@@ -44,7 +44,10 @@ def get(ref: Ref = "default") -> None:
 
 @app.command("list", cls=Verb)
 def list_models() -> None:
-    """List the models that are here: what to give to --model, the size, and the path."""
+    """List the models that are here.
+
+    What to give to --model, the size, and the path.
+    """
     rows = list(_here())
     if not rows:
         typer.echo("No models yet. Fetch the small default one: redraft model get default", err=True)

@@ -23,9 +23,10 @@ def show(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print chains as JSON, one a line.")] = False,
 ) -> None:
-    """Show chains: each answer, what was said of it, and what the next one changed.
+    """Show the chains of a file.
 
-    The best answer is marked. Plain text when piped: redraft show out.jsonl | less
+    Each answer, what was said of it, and what the next one changed; the best answer is marked.
+    Plain text when piped: redraft show out.jsonl | less
     """
     from rich.console import Console
 
