@@ -1,0 +1,207 @@
+"""`redraft ask` in a process of its own: what it prints, where, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from redraft.chain import Chain
+
+REDRAFT = [sys.executable, "-m", "redraft"]
+
+
+def script(folder: Path, *replies: object) -> str:
+    path = folder / "replies.jsonl"
+    path.write_text("".join(json.dumps(reply) + "\n" for reply in replies), encoding="utf-8")
+    return f"script:{path}"
+
+
+def ask(*args: str, stdin: str | None = None, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*REDRAFT, "ask", *args],
+        input=stdin if stdin is not None else "",
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, **env},
+    )
+
+
+def on_a_terminal(*args: str) -> str:
+    """What `ask` shows on a real pseudo-terminal."""
+    master, slave = pty.openpty()
+    env = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "80", "LINES": "40"}
+    child = subprocess.Popen([*REDRAFT, "ask", *args], stdin=slave, stdout=slave, stderr=slave, env=env)
+    os.close(slave)
+    shown = b""
+    while True:
+        try:
+            piece = os.read(master, 65536)
+        except OSError:
+            break
+        if not piece:
+            break
+        shown += piece
+    child.wait(30)
+    os.close(master)
+    return shown.decode()
+
+
+def test_in_a_pipe_only_the_best_answer_is_printed(tmp_path: Path) -> None:
+    done = ask("Go.", "-m", script(tmp_path, "one two three", "one two"), "-c", "words<=2")
+    assert (done.stdout, done.stderr, done.returncode) == ("one two\n", "", 0)
+
+
+def test_checks_not_passed_are_status_1_and_said_on_stderr(tmp_path: Path) -> None:
+    model = script(tmp_path, "one two three")
+    done = ask("Go.", "-m", model, "-c", "words<=2", "-c", "contains:one", "--max-revisions", "0")
+    assert (done.stdout, done.returncode) == ("one two three\n", 1)
+    assert done.stderr == (
+        "redraft: the best of 1 answers fails 1 of 2 checks.\n"
+        "  words<=2: The answer has 3 words, and at most 2 are allowed: 1 too many.\n"
+    )
+
+
+def test_json_gives_the_chain(tmp_path: Path) -> None:
+    done = ask("Go.", "-m", script(tmp_path, "one"), "--json", "--max-revisions", "0", "--seed", "3")
+    chain = Chain.from_json(done.stdout)
+    assert (chain.answer, chain.sampling["seed"], chain.prompt.instruction) == ("one", 3, "Go.")
+
+
+def test_the_prompt_may_come_from_standard_input(tmp_path: Path) -> None:
+    model = script(tmp_path, "one")
+    for args in ([], ["-"]):
+        done = ask(*args, "-m", model, "--json", "--max-revisions", "0", stdin="Line 1\nLine 2\n")
+        assert Chain.from_json(done.stdout).prompt.instruction == "Line 1\nLine 2"
+
+
+@pytest.mark.parametrize("prompt", ["", "  \n "])
+def test_an_empty_prompt_is_status_2(prompt: str, tmp_path: Path) -> None:
+    done = ask(prompt, "-m", script(tmp_path, "one"))
+    assert (done.stdout, done.returncode) == ("", 2)
+    assert done.stderr == 'redraft: the prompt is empty.\n  redraft ask "Describe a lighthouse."\n'
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--check", "word<=50"], "redraft: no check is called 'word'. Did you mean 'words'?"),
+        (["--check", "matches:("], "redraft: "),
+        (["--temprature", "1"], "No such option: --temprature"),
+        (["--recipe", "none-such"], "redraft: there is no recipe 'none-such'."),
+        (["--price", "cheap"], "redraft: the price 'cheap' cannot be read."),
+        (["--budget-usd", "1"], "redraft: a budget of 1.0 USD needs the price of 'replies'."),
+        (["--mode", "native", "--top-p", "3"], "redraft: top_p is 3.0."),
+        (["--max-revisions", "two"], "Invalid value for '--max-revisions'"),
+    ],
+)
+def test_wrong_usage_is_status_2_without_a_traceback(args: list[str], message: str, tmp_path: Path) -> None:
+    done = ask("Go.", "-m", script(tmp_path, "one"), *args)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_engine_trouble_is_status_3_and_keeps_what_there_is(tmp_path: Path) -> None:
+    model = script(tmp_path, "First.", {"text": "Half a", "error": "the line went dead"})
+    done = ask("Go.", "-m", model)
+    assert (done.stdout, done.returncode) == ("First.\n", 3)
+    assert done.stderr == "redraft: the line went dead\n"
+
+
+def test_a_terminal_sees_steps_a_diff_and_how_it_ended(tmp_path: Path) -> None:
+    model = script(tmp_path, "The cat sat on the old red mat.", "The cat sat on the red mat.")
+    shown = on_a_terminal("Go.", "-m", model, "-c", "words<=7")
+    assert "\x1b[31;9m" in shown or "\x1b[9;31m" in shown, "what has gone is red and struck out"
+    for part in ("Answer", "Feedback 1", "to be revised", "Revision 1", "every check passed", "2 answers"):
+        assert part in shown
+
+
+def test_quiet_is_plain_on_a_terminal_too(tmp_path: Path) -> None:
+    shown = on_a_terminal("Go.", "-m", script(tmp_path, "one"), "--quiet", "--max-revisions", "0")
+    assert shown == "one\r\n"
+
+
+@pytest.mark.parametrize("phase", ["draft", "feedback", "check"])
+def test_ctrl_c_keeps_what_there_is_and_is_status_130(phase: str, tmp_path: Path) -> None:
+    slow = {"text": "Half", "stall": 60}
+    replies = [slow] if phase == "draft" else ["First.", slow]
+    args = ["--check", "command:sleep 60"] if phase == "check" else ["--mode", "prompted"]
+    child = subprocess.Popen(
+        [*REDRAFT, "ask", "Go.", "-m", script(tmp_path, *replies), "--json", *args],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    time.sleep(2)
+    child.send_signal(signal.SIGINT)
+    out, err = child.communicate(timeout=30)
+    assert (child.returncode, err) == (130, "")
+    chain = Chain.from_json(out)
+    assert chain.stop == "cancelled"
+    assert chain.answer == ("Half" if phase == "draft" else "First.")
+
+
+def test_ctrl_c_before_the_model_is_there(tmp_path: Path) -> None:
+    child = subprocess.Popen(
+        [*REDRAFT, "ask", "-m", script(tmp_path, "x")], stdin=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    time.sleep(1)
+    child.send_signal(signal.SIGINT)
+    _, err = child.communicate(timeout=30)
+    assert child.returncode == 130
+    assert b"Traceback" not in err
+
+
+def test_config_recipe_and_flag_in_that_order(tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text(
+        '[defaults]\ntemperature = 0.1\nmax_revisions = 0\nsystem = "config"\n', encoding="utf-8"
+    )
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text(
+        "about: mine\nsystem: recipe\ntop-p: 1\ntemperature: 0.2\ncheck: ['words<=9']\n", encoding="utf-8"
+    )
+    done = ask(
+        "Go.", "-m", script(tmp_path, "one"), "--recipe", str(recipe), "--temperature", "0.3", "--json",
+        REDRAFT_CONFIG=str(config),
+    )  # fmt: skip
+    chain = Chain.from_json(done.stdout)
+    assert (chain.sampling["temperature"], chain.sampling["top_p"], chain.stop) == (0.3, 1.0, "passed")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("checks: [json]", "a recipe has no key 'checks'.\n  Did you mean 'check'?"),
+        ("check: json", "check is 'json', and should be a list of checks."),
+        ("seed: soon", "seed is 'soon', and should be a whole number."),
+        ("- json", "holds a list, and a recipe is flags and values."),
+        ("a: [", "is not YAML: "),
+    ],
+)
+def test_a_wrong_recipe_says_what_is_wrong(text: str, message: str, tmp_path: Path) -> None:
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text(text, encoding="utf-8")
+    done = ask("Go.", "-m", script(tmp_path, "one"), "--recipe", str(recipe))
+    assert done.returncode == 2
+    assert message in done.stderr
+
+
+def test_every_shipped_recipe_runs(tmp_path: Path) -> None:
+    from redraft.cli import options
+
+    shipped = sorted(path.stem for path in (Path(options.__file__).parent.parent / "recipes").glob("*.yaml"))
+    assert shipped
+    for name in shipped:
+        done = ask("Go.", "-m", script(tmp_path, '{"a": 1}'), "--recipe", name, "--json")
+        assert Chain.from_json(done.stdout).passed, name
