@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import multiprocessing
 import os
 import re
 import shutil
 import zipfile
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
@@ -217,6 +219,18 @@ def test_several_at_once(model: PackagedModel) -> None:
         process.join(60)
     assert [process.exitcode for process in processes] == [0, 0, 0]
     assert cached_default(model) == model.path
+
+
+def test_who_comes_second_waits_and_finds_it(model: PackagedModel, home: Path) -> None:
+    shutil.rmtree(home / "index")  # the second could not fetch it
+    model.path.parent.mkdir(parents=True)
+    with (model.path.parent / ".lock").open("w") as lock, ThreadPoolExecutor() as pool:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        second = pool.submit(fetch_default, model, show=False)
+        assert not wait([second], timeout=0.5).done
+        model.path.write_bytes(BYTES)
+        fcntl.flock(lock, fcntl.LOCK_UN)
+        assert second.result(30) == model.path
 
 
 def test_the_default_model_is_the_one_that_is_named(default_model: Path) -> None:

@@ -170,11 +170,12 @@ class TestStreams:
         async def leave_early(engine: RemoteEngine) -> None:
             deltas = engine.chat(ASK, Sampling())
             assert (await anext(deltas)).text == "a"
+            assert not server.dropped.is_set()
             await deltas.aclose()
+            assert await asyncio.to_thread(server.dropped.wait, 1)
 
         leaver = engine(server)
         asyncio.run(closing(leaver, leave_early(leaver)))
-        assert server.dropped.wait(1)
 
     def test_many_streams_at_once(self, server: FakeServer) -> None:
         server.on(CHAT, sse_reply(chat_event("a"), 0.3, chat_event("b", "stop"), DONE))
@@ -186,6 +187,15 @@ class TestStreams:
         started = time.monotonic()
         assert [text_of(deltas) for deltas in asyncio.run(closing(many, twenty(many)))] == ["ab"] * 20
         assert time.monotonic() - started < 20 * 0.3  # one after another would take at least that
+
+    def test_a_proxy_of_the_environment_does_not_see_a_local_server(
+        self, server: FakeServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        monkeypatch.delenv("no_proxy", raising=False)
+        server.on(CHAT, chat_reply("a"))
+        assert text_of(chat(engine(server))) == "a"
 
 
 class TestDialects:
@@ -450,6 +460,11 @@ class TestTimeouts:
         error = refused(engine(server, patience=Patience(between_tokens=0.2)), EngineTimeout)
         assert error.message == f"{server.host} sent no token for 0.2 s, after 5 characters."
         assert error.exit_status == 3
+
+    def test_records_without_tokens_do_not_hide_a_stall(self, server: FakeServer) -> None:
+        server.on(CHAT, sse_reply(chat_event("Hello"), *[event({"choices": []}), 0.1] * 20))
+        error = refused(engine(server, patience=Patience(between_tokens=0.3)), EngineTimeout)
+        assert error.message == f"{server.host} sent no token for 0.3 s, after 5 characters."
 
     def test_thoughts_count_as_tokens(self, server: FakeServer) -> None:
         thought = event({"choices": [{"delta": {"reasoning_content": "Hm."}}]})

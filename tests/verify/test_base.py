@@ -12,6 +12,7 @@ import pytest
 from redraft.chain import Prompt
 from redraft.errors import CheckError, ServerError
 from redraft.verify.base import Check, Outcome, Weighted, failed, passed, run_check, run_checks
+from redraft.verify.parse import parse_checks
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def test_results_come_in_the_order_of_the_checks_though_they_end_in_another() ->
             return failed("opened")
 
         checks: list[Check] = [Waiting(gate), Sync(open_gate)]
-        return [result.message for result in await run_checks(checks, "", Prompt())]
+        return [result.message for result in await run_checks(checks, "x", Prompt())]
 
     assert asyncio.run(asyncio.wait_for(run(), 10)) == ["waited", "opened"]
 
@@ -100,7 +101,7 @@ def test_a_sync_check_does_not_hold_up_the_loop() -> None:
         def wait(answer: str, prompt: Prompt) -> Outcome:
             return passed("released") if release.wait(10) else failed("the loop was held up")
 
-        task = asyncio.ensure_future(run_checks([Sync(wait)], "", Prompt()))
+        task = asyncio.ensure_future(run_checks([Sync(wait)], "x", Prompt()))
         await asyncio.sleep(0)
         release.set()
         return tuple(result.message for result in await task)
@@ -112,7 +113,7 @@ def test_when_one_crashes_the_others_are_cancelled() -> None:
     async def run() -> Waiting:
         waiting = Waiting(asyncio.Event())
         with pytest.raises(CheckError):
-            await run_checks([waiting, crash(ValueError())], "", Prompt())
+            await run_checks([waiting, crash(ValueError())], "x", Prompt())
         return waiting
 
     assert asyncio.run(asyncio.wait_for(run(), 10)).cancelled
@@ -121,7 +122,7 @@ def test_when_one_crashes_the_others_are_cancelled() -> None:
 def test_cancelling_ends_all_checks() -> None:
     async def run() -> Waiting:
         waiting = Waiting(asyncio.Event())
-        task = asyncio.ensure_future(run_checks([waiting], "", Prompt()))
+        task = asyncio.ensure_future(run_checks([waiting], "x", Prompt()))
         await asyncio.sleep(0.01)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -133,3 +134,9 @@ def test_cancelling_ends_all_checks() -> None:
 
 def test_scores_stay_between_0_and_1() -> None:
     assert (failed("x", score=-1).score, failed("x", score=2).score, passed("x", score=3).score) == (0, 1, 1)
+
+
+def test_an_empty_text_fails_even_what_only_forbids() -> None:
+    results = asyncio.run(run_checks(parse_checks(["words<=5", "2*lacks:light"]), " \n", Prompt()))
+    assert [(r.passed, r.score, r.weight) for r in results] == [(False, 0.0, 1.0), (False, 0.0, 2.0)]
+    assert {r.message for r in results} == {"The answer is empty."}

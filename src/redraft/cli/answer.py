@@ -22,13 +22,11 @@ from redraft.errors import RecordError, RedraftError, UsageError
 
 if TYPE_CHECKING:
     from redraft.chain import Chain
-    from redraft.engines.base import Engine
     from redraft.jobs.ledger import Ledger
     from redraft.jobs.progress import Shown
     from redraft.jobs.runner import Tally
     from redraft.jobs.summary import Summary
     from redraft.revise.api import Options
-    from redraft.verify.base import Check
 
 Shape = Literal["chain", "selfee", "fastchat"]
 
@@ -171,15 +169,8 @@ class Job:
     def _look_at_settings(self) -> None:
         """What is wrong with them and can be told without a model is told before anything is opened."""
         self.settings.options()
-        if not self.settings.judge:
-            self._checks(judge=None)
         if self.parallel < 1:
             raise UsageError(f"parallel is {self.parallel}.", hint="At least one chain at once.")
-
-    def _checks(self, judge: Engine | None) -> list[Check | str]:
-        from redraft.verify.parse import parse_check
-
-        return [parse_check(check, judge=judge) for check in self.settings.check or ()]
 
     def _items(self) -> Iterator[Item]:
         from redraft.formats.records import read_records
@@ -232,6 +223,7 @@ class Job:
     async def _options(self, stack: AsyncExitStack) -> Options:
         """The options of every chain, with the engines that they share."""
         from redraft.engines.load import load_engine
+        from redraft.verify.parse import parse_checks
 
         options = self.settings.options()
         engine = await self.settings.engine(parallel=self.parallel)
@@ -243,7 +235,8 @@ class Job:
                 others[role] = await load_engine(reference, parallel=self.parallel)
                 stack.push_async_callback(others[role].aclose)
         options["critic"] = others.get("critic")
-        options["checks"] = self._checks(others.get("judge"))
+        if "judge" in others:
+            options["checks"] = parse_checks(self.settings.check or (), judge=others["judge"])
         return options
 
     async def _answer(self, item: Item, *, options: Options, shown: Shown, summary: Summary) -> str:

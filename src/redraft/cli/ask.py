@@ -74,10 +74,10 @@ async def _make(settings: Settings, prompt: str, *, watch: bool) -> Chain:
 
     cancel = CancelToken()
     async with AsyncExitStack() as stack:
+        options = settings.options()
         engine = await settings.engine()
         stack.push_async_callback(engine.aclose)
         _on_interrupt(cancel)
-        options = settings.options()
         options["model"], options["cancel"] = engine, cancel
         options["critic"], options["judge"] = settings.critic, settings.judge
         events = await stack.enter_async_context(aclosing(stream(prompt, **options)))

@@ -99,10 +99,13 @@ class Settings(Flags):
     def options(self) -> Options:
         """The same as arguments of `arevise`, without model, critic and judge.
 
+        Checks are read here already, unless they may need the judge.
+
         Raises:
-            UsageError: A value does not fit, or a budget of money has no price.
+            UsageError: A check or a price is written wrongly, or a budget is not above zero.
         """
         from redraft.revise.budget import Budget
+        from redraft.verify.parse import parse_checks
 
         names = (
             "min_revisions",
@@ -116,7 +119,7 @@ class Settings(Flags):
         )
         given: Any = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
         given["mode"] = self.mode or "auto"
-        given["checks"] = self.check or []
+        given["checks"] = self.check or [] if self.judge else parse_checks(self.check or ())
         given["budget"] = Budget(self.budget_tokens, self.budget_seconds, self.budget_usd)
         given["price"] = _price(self)
         options: Options = given

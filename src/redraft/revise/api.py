@@ -6,7 +6,7 @@ work is the loop's. Nothing here retries, and nothing here writes files.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
@@ -21,7 +21,7 @@ from redraft.revise.ops import Event, Finished
 from redraft.revise.state import ContextPolicy, Mode, Plan
 from redraft.verify.base import Check
 from redraft.verify.output import from_model, parse_output
-from redraft.verify.parse import parse_check
+from redraft.verify.parse import parse_checks
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -37,7 +37,7 @@ class Options(TypedDict, total=False):
         model: A model reference (docs/engines.md) or an engine; `default` if left out. An engine stays open.
         mode: `native`, `prompted`, `verified`, or `auto`: native if the model says so, else verified if
             there are checks, else prompted.
-        checks: Checks in their short form, or values.
+        checks: Checks in their short form, as values, or functions of yours (docs/checks.md).
         min_revisions: Fewer are not accepted; 0 if left out.
         max_revisions: More are not made; 3 if left out, as in SelFee's released server.
         critic: Another model, or engine, that criticises.
@@ -58,7 +58,7 @@ class Options(TypedDict, total=False):
 
     model: str | Engine
     mode: Literal["auto", "native", "prompted", "verified"]
-    checks: Sequence[str | Check]
+    checks: Sequence[str | Check | Callable[..., Any]]
     min_revisions: int
     max_revisions: int
     critic: str | Engine | None
@@ -87,15 +87,15 @@ async def stream(prompt: Asked, **options: Unpack[Options]) -> AsyncGenerator[Ev
         UsageError: The options do not fit together, or the model cannot do what is asked.
         EngineError, CheckError: With the chain until then in `chain`.
     """
+    asked, output = _prompt(prompt), options.get("output")
     async with AsyncExitStack() as stack:
+        judge = await _open(options.get("judge"), stack)
+        checks = parse_checks(options.get("checks", ()), judge=judge)
+        if output is not None:
+            checks = (from_model(output), *checks)
         writer = await _open(options.get("model", "default"), stack)
         critic = await _open(options.get("critic"), stack)
-        judge = await _open(options.get("judge"), stack)
-        output = options.get("output")
-        checks = [_check(check, judge) for check in options.get("checks", ())]
-        if output is not None:
-            checks.insert(0, from_model(output))
-        plan = _plan(_prompt(prompt), options, writer.info, checks)
+        plan = _plan(asked, options, writer.info, checks)
         driver = Driver(writer, critic, checks, options.get("cancel") or CancelToken())
         async with aclosing(driver.run(plan)) as events:
             async for event in events:
@@ -134,10 +134,6 @@ async def _open(model: str | Engine | None, stack: AsyncExitStack) -> Any:
     engine = await load_engine(model)
     stack.push_async_callback(engine.aclose)
     return engine
-
-
-def _check(check: str | Check, judge: Engine | None) -> Check:
-    return parse_check(check, judge=judge) if isinstance(check, str) else check
 
 
 def _prompt(prompt: Asked) -> Prompt:

@@ -132,10 +132,19 @@ async def run_check(check: Check, answer: str, prompt: Prompt) -> CheckResult:
 async def run_checks(checks: Iterable[Check], answer: str, prompt: Prompt) -> tuple[CheckResult, ...]:
     """Runs checks side by side; the results come in the order of the checks.
 
+    An empty text is no answer: it fails every check, even one that only forbids something.
+
     Raises:
         CheckError: A check crashed. The first to crash is named, and the others are cancelled.
     """
+    if not answer.strip():
+        return tuple(_fails_empty(check) for check in checks)
     return tuple(await together([run_check(check, answer, prompt) for check in checks]))
+
+
+def _fails_empty(check: Check) -> CheckResult:
+    message = "The answer is empty."
+    return CheckResult(name=check.name, passed=False, score=0.0, message=message, weight=weight_of(check))
 
 
 async def together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
