@@ -11,6 +11,7 @@ from redraft.errors import RedraftError
 from redraft.revise.loop import loop
 from redraft.revise.ops import (
     Ask,
+    Checked,
     Continue,
     Encode,
     Event,
@@ -138,4 +139,5 @@ def play(
         elif isinstance(said, RunChecks):
             assert check is not None
             good = check(said.answer)
-            reply = (CheckResult(name="toy", passed=good, score=float(good), message="It is not good."),)
+            result = CheckResult(name="toy", passed=good, score=float(good), message="It is not good.")
+            reply = Checked((result,))

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 import redraft
 from redraft.engines.scripted import ScriptedEngine
 from redraft.errors import UsageError
+from redraft.revise.api import Options
 from redraft.revise.ops import StepDone
 
 
@@ -112,3 +113,14 @@ def test_min_revisions_alone_raises_the_maximum() -> None:
     engine = ScriptedEngine([f"Answer {k}." if k % 2 == 0 else "Revision is not needed." for k in range(20)])
     chain = redraft.revise("Go.", model=engine, min_revisions=5)
     assert chain.revisions == 5
+
+
+def test_a_judge_is_paid_from_the_budget_of_the_chain() -> None:
+    writer, judge = ScriptedEngine(["one", "two"]), ScriptedEngine(["It is dull.\nScore: 3"])
+    options: Options = {"model": writer, "checks": ["judge:lively"], "judge": judge}
+    free = redraft.revise("Go.", max_revisions=1, **options)
+    judged = free.steps[0].usage.completion_tokens - len("one")
+    assert judged == len("It is dull.\nScore: 3")
+    assert free.usage.completion_tokens == sum(step.usage.completion_tokens for step in free.steps)
+    short = redraft.revise("Go.", max_revisions=1, budget=redraft.Budget(tokens=20), **options)
+    assert (short.stop, len(short.steps)) == ("budget", 1)

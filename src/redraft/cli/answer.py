@@ -223,7 +223,6 @@ class Job:
     async def _options(self, stack: AsyncExitStack) -> Options:
         """The options of every chain, with the engines that they share."""
         from redraft.engines.load import load_engine
-        from redraft.verify.parse import parse_checks
 
         options = self.settings.options()
         engine = await self.settings.engine(parallel=self.parallel)
@@ -234,9 +233,7 @@ class Job:
             if reference := getattr(self.settings, role):
                 others[role] = await load_engine(reference, parallel=self.parallel)
                 stack.push_async_callback(others[role].aclose)
-        options["critic"] = others.get("critic")
-        if "judge" in others:
-            options["checks"] = parse_checks(self.settings.check or (), judge=others["judge"])
+        options["critic"], options["judge"] = others.get("critic"), others.get("judge")
         return options
 
     async def _answer(self, item: Item, *, options: Options, shown: Shown, summary: Summary) -> str:

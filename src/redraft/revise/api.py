@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 from redraft.chain import Chain, Prompt
 from redraft.engines.base import Engine, EngineInfo, Sampling
 from redraft.engines.load import load_engine
+from redraft.engines.metered import MeteredEngine
 from redraft.errors import UsageError
 from redraft.revise.background import Background
 from redraft.revise.budget import Budget, Price
@@ -41,7 +42,7 @@ class Options(TypedDict, total=False):
         min_revisions: Fewer are not accepted; 0 if left out.
         max_revisions: More are not made; 3 if left out, as in SelFee's released server.
         critic: Another model, or engine, that criticises.
-        judge: The model of `judge:` checks.
+        judge: The model of `judge:` checks. What it costs counts.
         system: A system message.
         temperature: 0 is greedy; 0.7 if left out.
         top_p: Nucleus size, in (0, 1]; 1 if left out.
@@ -89,14 +90,15 @@ async def stream(prompt: Asked, **options: Unpack[Options]) -> AsyncGenerator[Ev
     """
     asked, output = _prompt(prompt), options.get("output")
     async with AsyncExitStack() as stack:
-        judge = await _open(options.get("judge"), stack)
+        judging = await _open(options.get("judge"), stack)
+        judge = MeteredEngine(judging) if judging is not None else None
         checks = parse_checks(options.get("checks", ()), judge=judge)
         if output is not None:
             checks = (from_model(output), *checks)
         writer = await _open(options.get("model", "default"), stack)
         critic = await _open(options.get("critic"), stack)
         plan = _plan(asked, options, writer.info, checks)
-        driver = Driver(writer, critic, checks, options.get("cancel") or CancelToken())
+        driver = Driver(writer, critic, checks, judge, options.get("cancel") or CancelToken())
         async with aclosing(driver.run(plan)) as events:
             async for event in events:
                 yield _with_value(event, output)

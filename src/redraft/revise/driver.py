@@ -10,12 +10,14 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field, replace
 
-from redraft.chain import Chain
+from redraft.chain import Chain, Usage
 from redraft.engines.base import Delta, Engine, Sampling
+from redraft.engines.metered import MeteredEngine
 from redraft.errors import EngineError, RedraftError
 from redraft.revise.loop import loop
 from redraft.revise.ops import (
     Ask,
+    Checked,
     Continue,
     Encode,
     Event,
@@ -57,12 +59,14 @@ class Driver:
 
     Attributes:
         critic: Another engine for the critic's calls; None for the writer's own.
+        judge: The engine that checks ask, so that its calls are paid for.
         cancel: Ends the chain early.
     """
 
     writer: Engine
     critic: Engine | None = None
     checks: Sequence[Check] = ()
+    judge: MeteredEngine | None = None
     cancel: CancelToken = field(default_factory=CancelToken)
     _stream: AsyncGenerator[Delta, None] | None = None
     _calls: int = 0
@@ -96,7 +100,7 @@ class Driver:
             async with self.cancel.wait_until(deadline):
                 reply = await self._do(op, plan)
         except TimeoutError:
-            reply = Delta(finish="cancelled") if isinstance(op, Continue | Ask | More) else ()
+            reply = _given_up(op)
         except RedraftError as error:
             return steps.throw(error)
         return steps.send(reply)
@@ -106,7 +110,8 @@ class Driver:
             return await self._more()
         await self._close()
         if isinstance(op, RunChecks):
-            return await run_checks(self.checks, op.answer, plan.prompt)
+            results = await run_checks(self.checks, op.answer, plan.prompt)
+            return Checked(results, self.judge.take() if self.judge else Usage())
         if isinstance(op, Encode):
             return await self.writer.encode(op.text, special=op.special)
         self._stream = self._open(op, plan.sampling)
@@ -131,3 +136,10 @@ class Driver:
         stream, self._stream = self._stream, None
         if stream is not None:
             await stream.aclose()
+
+
+def _given_up(op: Op) -> Reply:
+    """What the loop is told of an operation that was not waited for to the end."""
+    if isinstance(op, RunChecks):
+        return Checked()
+    return () if isinstance(op, Encode) else Delta(finish="cancelled")

@@ -28,7 +28,7 @@ from redraft.formats.selfee import (
 )
 from redraft.revise import prompts
 from redraft.revise.meter import Meter
-from redraft.revise.ops import Ask, Continue, Loop, More, StepDone, Text, encode, receive, run_checks
+from redraft.revise.ops import Ask, Checked, Continue, Loop, More, StepDone, Text, encode, receive, run_checks
 from redraft.revise.say import say
 from redraft.revise.state import State, all_passed
 from redraft.revise.written import Written
@@ -249,8 +249,9 @@ def _judge(stream: Stream) -> Loop[Stop | None]:
     """An answer is complete: checks, or another critic, write its feedback."""
     state, index = stream.state, stream.index
     answer = stream.steps()[-1].answer
-    results = (yield from run_checks(answer)) if state.plan.checks else ()
-    stream.results[index] = results
+    checked = (yield from run_checks(answer)) if state.plan.checks else Checked()
+    stream.pay(checked.usage, index)
+    results = stream.results[index] = checked.results
     if all_passed(results) and not state.forced(index):
         return "passed"
     if index >= state.plan.max_revisions:

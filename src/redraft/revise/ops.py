@@ -6,7 +6,7 @@ The loop is a generator. It yields these values and is sent a `Reply`:
 |---|---|
 | `Continue`, `Ask` | the first `Delta` of a new stream; a stream that was open is closed |
 | `More` | the next `Delta` of the open stream; the last one has `finish` |
-| `RunChecks` | what each check found, in order |
+| `RunChecks` | what the checks found, and what asking a judge cost |
 | `Encode` | token ids |
 | an event | None |
 
@@ -16,10 +16,10 @@ Anything else than `More` while a stream is open closes it, and closing cancels 
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
-from redraft.chain import Chain, CheckResult, Step
+from redraft.chain import Chain, CheckResult, Step, Usage
 from redraft.engines.base import Delta, Message, PromptText, Tokens
 
 Kind = Literal["answer", "feedback"]
@@ -56,6 +56,14 @@ class RunChecks:
 
 
 @dataclass(frozen=True)
+class Checked:
+    """What each check found, in order, and what the calls of a judge cost."""
+
+    results: tuple[CheckResult, ...] = ()
+    usage: Usage = field(default_factory=Usage)
+
+
+@dataclass(frozen=True)
 class Encode:
     """Token ids of a text; `special` for the start of a prompt."""
 
@@ -89,7 +97,7 @@ class Finished:
 
 Event = Text | StepDone | Finished
 Op = Continue | Ask | More | RunChecks | Encode
-Reply = Delta | tuple[CheckResult, ...] | Tokens | None
+Reply = Delta | Checked | Tokens | None
 T = TypeVar("T")
 Loop = Generator[Op | Event, Reply, T]
 """A part of the loop that comes to a T."""
@@ -108,12 +116,12 @@ def encode(text: str, *, special: bool = False) -> Loop[Tokens]:
     reply = yield Encode(text, special)
     if not isinstance(reply, tuple):
         raise TypeError(f"Encode must be sent token ids, not {type(reply).__name__}")
-    return tuple(token for token in reply if isinstance(token, int))
+    return reply
 
 
-def run_checks(answer: str) -> Loop[tuple[CheckResult, ...]]:
-    """Yields `RunChecks` and is sent what each check found."""
+def run_checks(answer: str) -> Loop[Checked]:
+    """Yields `RunChecks` and is sent what the checks found."""
     reply = yield RunChecks(answer)
-    if not isinstance(reply, tuple):
-        raise TypeError(f"RunChecks must be sent results, not {type(reply).__name__}")
-    return tuple(result for result in reply if isinstance(result, CheckResult))
+    if not isinstance(reply, Checked):
+        raise TypeError(f"RunChecks must be sent Checked, not {type(reply).__name__}")
+    return reply

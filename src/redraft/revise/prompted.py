@@ -53,7 +53,9 @@ def _criticise(state: State) -> Loop[Stop | None]:
     step = state.steps[-1]
     results: tuple[CheckResult, ...] = ()
     if state.plan.checks and not step.echo:
-        results = yield from run_checks(step.answer)
+        checked = yield from run_checks(step.answer)
+        results = checked.results
+        state.steps[-1] = step.model_copy(update={"usage": step.usage + state.pay(checked.usage)})
     stop = _reason_to_stop(state, results)
     if stop is not None or step.echo:
         _note_checks(state, results)
