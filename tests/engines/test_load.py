@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -14,7 +18,7 @@ from redraft.config import Config, KeyEntry
 from redraft.engines.base import Engine, Sampling
 from redraft.engines.load import FORMS, ModelReference, load_engine, local_file, parse_reference
 from redraft.errors import EngineError, ModelError, RedraftError, UsageError
-from tests.engines.fake_server import FakeServer, chat_reply, models_reply
+from tests.engines.fake_server import FakeServer, Reply, chat_reply, json_reply, models_reply
 
 
 @pytest.fixture
@@ -161,6 +165,30 @@ class TestServers:
         error = refused("http://127.0.0.1:9/v1#m")
         assert isinstance(error, EngineError)
         assert error.message.startswith("no server answers at http://127.0.0.1:9/v1: ")
+
+
+class TestHub:
+    def test_ctrl_c_ends_a_download(self, here: Path) -> None:
+        pytest.importorskip("xllamacpp")
+        listed = {"id": "org/tiny", "siblings": [{"rfilename": "a.gguf"}]}
+        about = {"ETag": '"1"', "X-Repo-Commit": "0" * 40, "Content-Length": "4"}
+        file = "/org/tiny/resolve/main/a.gguf"
+        with FakeServer() as server:
+            server.on("GET /api/models/org/tiny", json_reply(listed))
+            server.on(f"HEAD {file}", Reply(200, about)).on(
+                f"GET {file}", Reply(200, {}, [b"GG", 60.0, b"UF"])
+            )
+            process = subprocess.Popen(
+                [sys.executable, "-m", "redraft", "ask", "Hi", "--model", "org/tiny"],
+                env={**os.environ, "HF_ENDPOINT": server.root, "HF_HOME": str(here)},
+                stdin=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+            deadline = time.monotonic() + 60
+            while not server.asked(f"GET {file}") and time.monotonic() < deadline:
+                time.sleep(0.05)
+            process.send_signal(signal.SIGINT)
+            assert process.wait(20) == 130  # the reply would take 60 s
 
 
 class TestDefault:
