@@ -22,7 +22,7 @@ DEMO_ASK := redraft ask "Describe a lighthouse." --check 'words<=30' --check 'la
 help:
 	@echo 'make demo       a real model drafts, is checked, and revises (own environment in $(DEMO))'
 	@echo 'make test       lint, types, and all tests but the slow ones'
-	@echo 'make test-slow  the long tests: real model, kill, soak'
+	@echo 'make test-slow  the long tests: real model, kill, soak, new examples'
 	@echo 'make lint       ruff and mypy alone'
 	@echo 'make docs       write the generated pages of docs/ anew'
 	@echo 'make bench      the benchmarks; writes benchmarks/RESULTS.md'
@@ -71,6 +71,7 @@ test: lint model
 
 test-slow: model
 	REDRAFT_REQUIRE_MODEL=1 $(BIN)/pytest -q -m slow
+	$(BIN)/pytest -q -m 'hypothesis and not slow' --hypothesis-profile searching
 
 docs: .venv/.stamp
 	$(BIN)/python scripts/cli_reference.py

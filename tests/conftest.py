@@ -14,6 +14,7 @@ from typing import NoReturn
 
 import hypothesis
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parent.parent
 GUARD = ROOT / "tests" / "network_guard"
