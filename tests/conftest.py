@@ -12,7 +12,6 @@ import os
 from pathlib import Path
 from typing import NoReturn
 
-import hypothesis
 import pytest
 from hypothesis import settings
 
@@ -34,9 +33,12 @@ def _raise_the_wall() -> None:
 
 
 _raise_the_wall()
-# A property is about what holds, not about how long an example takes on a busy machine.
-hypothesis.settings.register_profile("redraft", deadline=None)
-hypothesis.settings.load_profile("redraft")
+
+# The same examples in every run, so that a red test is red for everybody; `make test-slow` looks for new ones.
+# A property is about what holds, not about how long an example takes on a busy machine: no deadlines.
+settings.register_profile("steady", derandomize=True, deadline=None)
+settings.register_profile("searching", deadline=None, max_examples=500, print_blob=True)
+settings.load_profile("steady")
 
 
 def _lacking(reason: str, requirement: str) -> NoReturn:
