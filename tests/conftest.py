@@ -34,7 +34,7 @@ def _raise_the_wall() -> None:
 
 _raise_the_wall()
 
-# The same examples in every run, so that a red test is red for everybody; `make test-slow` looks for new ones.
+# The same examples in every run, so that red is red for everybody; `make test-slow` looks for new ones.
 # A property is about what holds, not about how long an example takes on a busy machine: no deadlines.
 settings.register_profile("steady", derandomize=True, deadline=None)
 settings.register_profile("searching", deadline=None, max_examples=500, print_blob=True)
