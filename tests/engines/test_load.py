@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from redraft.config import Config, KeyEntry
@@ -84,6 +84,7 @@ def test_an_adapter_of_another_kind(here: Path) -> None:
 
 
 @given(st.text(max_size=30))
+@example("~nobody/m.gguf")
 def test_any_text_is_a_reference_or_a_usage_error(ref: str) -> None:
     try:
         assert isinstance(parse_reference(ref), ModelReference)

@@ -72,12 +72,20 @@ def parse_reference(ref: str) -> ModelReference:
         return ModelReference("remote", address, model or None)
     if ref.startswith("script:"):
         return ModelReference("script", ref.removeprefix("script:"))
-    if Path(ref).expanduser().exists():
+    if _path(ref).exists():
         return _local(ref, ())
     base, adapters = _split_adapters(ref)
     if base == "default":
         return ModelReference("default", adapters=adapters)
     return _local(base, adapters)
+
+
+def _path(text: str) -> Path:
+    """A path, with the home for `~`. An unknown `~user` stays as it is, and names nothing."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        return Path(text)
 
 
 def _split_adapters(ref: str) -> tuple[str, tuple[Path, ...]]:
@@ -86,7 +94,7 @@ def _split_adapters(ref: str) -> tuple[str, tuple[Path, ...]]:
     for name in rest:
         if not name.endswith(".gguf"):
             raise UsageError(f"the adapter {name!r} is no .gguf file.", hint=_ADAPTER_HINT)
-    return base, tuple(Path(name).expanduser() for name in rest)
+    return base, tuple(map(_path, rest))
 
 
 _ADAPTER_HINT = "Convert it: convert_lora_to_gguf.py of llama.cpp makes one of an adapter folder."
@@ -94,7 +102,7 @@ _ADAPTER_HINT = "Convert it: convert_lora_to_gguf.py of llama.cpp makes one of a
 
 def _local(base: str, adapters: tuple[Path, ...]) -> ModelReference:
     """A file, a folder, or what only looks like one: a repository of the hub."""
-    path = Path(base).expanduser()
+    path = _path(base)
     if path.is_dir() and base:
         return ModelReference("folder", str(path), adapters=adapters)
     named = _HUB.fullmatch(base)
