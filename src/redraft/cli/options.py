@@ -214,8 +214,8 @@ def _price(settings: Settings) -> Any:
     from redraft.revise.budget import Price
 
     if settings.price is None:
-        host_and_model = (settings.model or "").split("://", 1)[-1].replace("/v1#", "#", 1)
-        known = load_config().prices.get(host_and_model)
+        url, _, model = (settings.model or "").partition("#")
+        known = load_config().price_for(url, model) if "://" in url else None
         return Price(**known) if known else None
     try:
         numbers = [float(part) for part in settings.price.split(",")]

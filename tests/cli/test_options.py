@@ -1,0 +1,41 @@
+"""Where the values of flags come from."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from redraft.cli.options import Flags, settle
+from redraft.config import DEFAULTS
+from redraft.revise.budget import Price
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path / "config.toml"
+    monkeypatch.setenv("REDRAFT_CONFIG", str(path))
+    return path
+
+
+def test_the_config_file_may_set_every_flag_and_no_other() -> None:
+    flags = {field.name for field in fields(Flags)} - {"recipe"}
+    assert set(DEFAULTS) == flags | {"parallel", "quiet"}
+
+
+def test_a_price_is_found_for_the_model_of_a_server(config: Path) -> None:
+    config.write_text('[prices."api.example.com#big"]\nprompt = 1.25\ncompletion = 10\n', encoding="utf-8")
+    known = settle(Flags(model="https://api.example.com/v1#big")).options()
+    assert known.get("price") == Price(1.25, 10)
+    assert settle(Flags(model="https://api.example.com/v1#small")).options().get("price") is None
+    given = settle(Flags(model="https://api.example.com/v1#big", price="1,2,0.5")).options()
+    assert given.get("price") == Price(1, 2, 0.5)
+
+
+def test_a_flag_goes_before_the_config_file(config: Path) -> None:
+    config.write_text(
+        '[defaults]\nmodel = "default"\nmax_revisions = 1\ncheck = ["json"]\n', encoding="utf-8"
+    )
+    settings = settle(Flags(max_revisions=0))
+    assert (settings.model, settings.max_revisions, settings.check) == ("default", 0, ["json"])
