@@ -214,3 +214,12 @@ class TestAdapted:
         for _ in range(9):  # 2,048 halved until it is below 16
             body = body and adapted(body, found)
         assert body is None
+
+
+def test_half_a_character_is_replaced_and_a_whole_one_is_kept() -> None:
+    def text(content: str) -> str:
+        return read_chunk({"choices": [{"delta": {"content": content}}]}).text
+
+    assert text("a\ud83e") == "a\ufffd"
+    assert text("\ud83e\udd9c") == "🦜"
+    assert text("é🦜") == "é🦜"

@@ -34,7 +34,10 @@ def ask(
     On a terminal the steps are shown as they come, each revision as a word diff against the draft before it.
     In a pipe, or with --quiet, only the best answer is printed.
     """
+    from redraft.config import load_config
+
     settings = settle(flags)
+    quiet = quiet or load_config().defaults.get("quiet", False)
     text = _prompt(prompt)
     chain = _run(settings, text, watch=sys.stdout.isatty() and not (json or quiet))
     if json:

@@ -27,6 +27,9 @@ _FINISHES: Mapping[str, Finish] = {
 }
 
 
+_HALVES = re.compile("[\ud800-\udfff]")
+
+
 @dataclass(frozen=True)
 class Counts:
     """Tokens of one call: of the prompt, of it cached (None where the server does not say), and generated."""
@@ -119,7 +122,14 @@ def _text(content: Any) -> str:
     if isinstance(content, list):
         parts = [part for part in map(_table, content) if part.get("type") == "text"]
         return "".join(_text(part.get("text")) for part in parts)
-    return content if isinstance(content, str) else ""
+    return _whole_characters(content) if isinstance(content, str) else ""
+
+
+def _whole_characters(text: str) -> str:
+    """The text without halves of characters: a server may cut between the two `\\u` escapes of an emoji."""
+    if text.isascii() or not _HALVES.search(text):
+        return text
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _stop_text(record: Mapping[str, Any], choice: Mapping[str, Any]) -> str | None:
