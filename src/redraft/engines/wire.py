@@ -126,7 +126,7 @@ def _text(content: Any) -> str:
 
 
 def _whole_characters(text: str) -> str:
-    """The text without halves of characters: a server may cut between the two `\\u` escapes of an emoji."""
+    """The text without halves of characters: a server may cut between the two escapes of an emoji."""
     if text.isascii() or not _HALVES.search(text):
         return text
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
