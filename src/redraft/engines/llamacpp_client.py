@@ -59,7 +59,7 @@ class Child:
             EngineCrash: The process died while loading.
         """
         key = secrets.token_hex(16)
-        command = [sys.executable, "-m", "redraft.engines.llamacpp_child"]
+        command = [sys.executable, "-P", "-m", "redraft.engines.llamacpp_child"]
         pipe = subprocess.PIPE
         process = subprocess.Popen(  # noqa: S603, ASYNC220  (our own module; a spawn takes a millisecond)
             command, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True

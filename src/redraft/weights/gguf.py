@@ -124,6 +124,65 @@ def read_header(path: Path) -> GGUFHeader:
         raise ModelError(f"the model file {path} is empty.", hint=_AGAIN) from None
 
 
+def check_model(path: Path, header: GGUFHeader) -> None:
+    """Sees that a file is a model that can be run by itself.
+
+    Raises:
+        ModelError: It is an adapter, or has no tensors.
+    """
+    if header.text("general.type") == "adapter":
+        raise ModelError(
+            f"{path} is an adapter, not a model.",
+            hint=f"Name the model that it was made for: MODEL.gguf+{path}",
+        )
+    if not header.tensors or header.text("general.architecture") is None:
+        raise ModelError(f"{path} holds no model: it has {len(header.tensors)} tensors.", hint=_AGAIN)
+
+
+def check_adapter(path: Path, header: GGUFHeader, model: Path, base: GGUFHeader) -> None:
+    """Sees that a LoRA adapter fits a model: same architecture, and each change as large as what it changes.
+
+    Raises:
+        ModelError: It is not a LoRA adapter, or it is for another model.
+    """
+    kind, found = header.text("adapter.type"), header.text("general.type")
+    if kind != "lora":
+        raise ModelError(
+            f"{path} is not a LoRA adapter: its general.type is {found!r} and its adapter.type {kind!r}.",
+            hint="Convert a PEFT adapter with llama.cpp's convert_lora_to_gguf.py.",
+        )
+    theirs, ours = header.text("general.architecture"), base.text("general.architecture")
+    if theirs != ours:
+        raise _other_model(path, model, f"it is for {theirs!r} and the model is {ours!r}")
+    for tensor in header.tensors.values():
+        if tensor.name.endswith(".lora_a"):
+            _check_pair(path, header, model, base, tensor)
+
+
+def _check_pair(path: Path, header: GGUFHeader, model: Path, base: GGUFHeader, a: Tensor) -> None:
+    """Holds one `.lora_a` and its `.lora_b` against the model's tensor: shapes (in, rank) and (rank, out)."""
+    name = a.name.removesuffix(".lora_a")
+    b, target = header.tensors.get(name + ".lora_b"), base.tensors.get(name)
+    if b is None:
+        raise ModelError(f"{path} is damaged: it has {a.name!r:.80} without its .lora_b.", hint=_AGAIN)
+    if target is None:
+        raise _other_model(path, model, f"it changes {name!r:.80}, which the model does not have")
+    if len(a.shape) < 2 or len(b.shape) < 2 or len(target.shape) < 2:
+        raise ModelError(f"{path} is damaged: {a.name!r:.80} is not a matrix.", hint=_AGAIN)
+    # An embedding is looked up, not multiplied, so its adapter has the two halves the other way round.
+    changes = (b.shape[1], a.shape[1]) if name.startswith("token_embd") else (a.shape[0], b.shape[1])
+    if changes != target.shape[:2]:
+        sizes = " × ".join(map(str, changes)), " × ".join(map(str, target.shape[:2]))
+        raise _other_model(path, model, f"it changes {name!r:.80} as {sizes[0]} and the model has {sizes[1]}")
+
+
+def _other_model(path: Path, model: Path, why: str) -> ModelError:
+    return ModelError(
+        f"the adapter {path} is for another model than {model}: {why}.",
+        hint="Name the model that the adapter was trained on: MODEL.gguf+ADAPTER.gguf",
+    )
+
+
 _AGAIN = "The file is damaged or was not downloaded to its end: get it again."
 
 
