@@ -191,3 +191,14 @@ def test_limits_count_the_whole_text() -> None:
     slow = plan(mode="native", budget=Budget(seconds=5), checks=("toy",))
     chain = play(slow, [Stream("First.", seconds=9)], lambda _: False, clock).chain
     assert (chain.stop, chain.answer) == ("budget", "First.")
+
+
+def test_a_model_that_insists_on_stopping_gets_the_heading() -> None:
+    streams = [
+        "First.\n\n### Feedback 1:\nFine. Revision is not needed",
+        ". No revision is needed",
+        "Second.",
+    ]
+    played = play(plan(mode="native", min_revisions=1, max_revisions=1), streams)
+    assert prompt_of(played.asked[2]).endswith("Fine. Revision is needed.\n\n### Revision 1:\n")
+    assert [step.answer for step in played.chain.steps] == ["First.", "Second."]

@@ -98,7 +98,7 @@ class Stream:
     def keep(self, finish: Finish) -> None:
         """Puts what was read so far into the state. `finish` is that of the last step."""
         steps = self.steps()
-        if len(steps) > 1 and not steps[-1].answer and finish != "stop":
+        if len(steps) > 1 and not steps[-1].answer and steps[-1].feedback is None and finish != "stop":
             steps.pop()
         for number, step in enumerate(steps):
             last = number == len(steps) - 1
@@ -233,16 +233,17 @@ def _after_feedback(stream: Stream, stop_text: str | None) -> Loop[Stop | None]:
     if stop_text is not None and not (forced and stop_text in DONE_PHRASES):
         yield from stream.force(stop_text)
         return None
-    if forced and stop_text is not None:
+    said = _feedback_so_far(stream)
+    verdict = verdict_of(said)
+    if not forced:
+        return "accepted" if verdict == "accept" else "ended"
+    if stop_text is not None and verdict != "revise":
         yield from stream.force(REVISE_PHRASE)
         return None
-    verdict = verdict_of(_feedback_so_far(stream))
-    if forced:
-        if verdict != "revise":
-            yield from stream.force(f" {REVISE_PHRASE}.")
-        yield from stream.force(revision_heading(stream.index + 1))
-        return None
-    return "accepted" if verdict == "accept" else "ended"
+    if verdict != "revise":
+        yield from stream.force(f" {REVISE_PHRASE}." if said else f"{REVISE_PHRASE}.")
+    yield from stream.force(revision_heading(stream.index + 1))
+    return None
 
 
 def _judge(stream: Stream) -> Loop[Stop | None]:
