@@ -78,7 +78,7 @@ docs: .venv/.stamp
 
 # The peers that the benchmarks run beside redraft come on top; they are large.
 bench: model
-	$(BIN)/$(PIP) torch transformers gguf
+	$(BIN)/$(PIP) torch transformers gguf accelerate
 	$(BIN)/python benchmarks/revise.py
 
 clean:

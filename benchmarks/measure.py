@@ -1,0 +1,153 @@
+"""What every benchmark measures with: pairs that alternate, their medians and spread, and goals.
+
+Two sides are measured in turn, A B B A A B B A, so that a machine that grows slower or faster during a
+run does so to both; what is compared is each pair, and then the median over pairs. Nothing here knows
+what is measured.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, TypeVar
+
+T = TypeVar("T")
+Unit = Literal["×", "s", "ms", "MB"]
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is measured. Times of a whole run on 2 quiet cores: full 45 minutes, quick 3.
+
+    Attributes:
+        rounds: Pairs that are measured, or repetitions.
+        questions: Chains a round, where chains are made one after the other or eight at a time.
+        tokens: Most new tokens of a native chain; other texts are shorter.
+        prompts: How many prompts the memory of `answer` is measured with: a few, and many.
+        threads: Threads of the model; None leaves it to llama.cpp, as a user would.
+    """
+
+    rounds: int
+    questions: int
+    tokens: int
+    prompts: tuple[int, int]
+    threads: int | None = None
+
+
+FULL = Size(rounds=5, questions=16, tokens=512, prompts=(10_000, 100_000))
+# With one thread llama.cpp also gets somewhere on a machine that has other things to do.
+QUICK = Size(rounds=2, questions=2, tokens=96, prompts=(200, 2_000), threads=1)
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What is to be reached: at least, or at most, so much."""
+
+    op: Literal["≥", "≤"]
+    value: float
+
+    def reached(self, value: float) -> bool:
+        """Whether a value reaches the goal."""
+        return value >= self.value if self.op == "≥" else value <= self.value
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One number that was measured, several times.
+
+    Attributes:
+        what: What it is of, such as `one stream`.
+        values: One a repetition: ratios of pairs, or times, or sizes.
+        goal: What its median has to reach; None for a figure that is there for information.
+        sides: What was measured on each side, in words.
+    """
+
+    what: str
+    values: tuple[float, ...]
+    unit: Unit
+    goal: Goal | None = None
+    sides: str = ""
+
+    @property
+    def median(self) -> float:
+        """The middle of the values."""
+        return statistics.median(self.values)
+
+    @property
+    def reached(self) -> bool | None:
+        """Whether the median reaches the goal; None without one."""
+        return None if self.goal is None else self.goal.reached(self.median)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A measure of the table, with everything that was found.
+
+    Attributes:
+        measure: What is measured, in the words of the table.
+        how: How it was done, and what was compared with what.
+        figures: What came out; none if it could not be measured.
+        notes: What else a reader should know, such as why it could not be measured.
+    """
+
+    measure: str
+    how: str
+    figures: tuple[Figure, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass
+class Rates:
+    """Tokens and seconds of two sides, pair by pair.
+
+    Attributes:
+        ours: (tokens, seconds) of redraft, or of what is new.
+        theirs: (tokens, seconds) of what it is compared with.
+    """
+
+    ours: list[tuple[int, float]] = field(default_factory=list)
+    theirs: list[tuple[int, float]] = field(default_factory=list)
+
+    def ratios(self) -> tuple[float, ...]:
+        """Our tokens per second over theirs, of each pair."""
+        pairs = zip(self.ours, self.theirs, strict=True)
+        return tuple(rate(ours) / rate(theirs) for ours, theirs in pairs)
+
+    def figure(self, what: str, goal: Goal | None, ours: str, theirs: str) -> Figure:
+        """The ratio as a figure, with the names of both sides and their median rates."""
+        return Figure(what, self.ratios(), "×", goal, f"{says(ours, self.ours)}; {says(theirs, self.theirs)}")
+
+
+def rate(measured: tuple[int, float]) -> float:
+    """Tokens per second."""
+    tokens, seconds = measured
+    return tokens / seconds
+
+
+def says(name: str, measured: Sequence[tuple[int, float]]) -> str:
+    """A side in words: its name and its median rate."""
+    return f"{name} {statistics.median(map(rate, measured)):.0f} tokens/s"
+
+
+def in_turn(pair: int) -> tuple[bool, bool]:
+    """Whether ours is measured, for both places of a pair: first in every other pair."""
+    return (True, False) if pair % 2 == 0 else (False, True)
+
+
+Work = Callable[[], Awaitable[tuple[int, float]]]
+
+
+async def alternate(rounds: int, ours: Work, theirs: Work) -> Rates:
+    """Measures both sides so many times, in turn."""
+    rates = Rates()
+    for pair in range(rounds):
+        for our_turn in in_turn(pair):
+            (rates.ours if our_turn else rates.theirs).append(await (ours if our_turn else theirs)())
+    return rates
+
+
+def blocks(items: Sequence[T], size: int, count: int) -> Iterator[list[T]]:
+    """So many blocks of a size, one after the other, and round again when the items are used up."""
+    for block in range(count):
+        yield [items[(block * size + i) % len(items)] for i in range(size)]

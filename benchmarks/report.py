@@ -1,0 +1,122 @@
+"""What was found, as Markdown, with the machine and the versions that it was found on. No names of hosts
+or paths.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from measure import Figure, Row
+from redraft.jobs.making import commit
+
+PACKAGES = ("redraft", "xllamacpp", "torch", "transformers")
+HEADER = "| measure | of | median | spread | must reach | reached |\n|---|---|---|---|---|---|"
+
+
+def page(rows: Sequence[Row], command: str, minutes: float) -> str:
+    """The whole page."""
+    parts = [
+        "# Results\n\n<!-- Made by benchmarks/revise.py. Do not edit: run `make bench`. -->",
+        "\n".join(f"- {line}" for line in circumstances(command, minutes)),
+        "Spread is the smallest and the largest of all pairs or repetitions.",
+        table(rows),
+        *(section(row) for row in rows),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Every figure that has a goal, in one table."""
+    return "\n".join([HEADER, *(line for row in rows for line in _lines(row))])
+
+
+def _lines(row: Row) -> Iterator[str]:
+    if not row.figures:
+        yield f"| {row.measure} | | not measured | | | no |"
+    for figure in row.figures:
+        if figure.goal is not None:
+            goal = f"{figure.goal.op} {shown(figure.goal.value, figure.unit)}"
+            cells = (row.measure, figure.what, middle(figure), spread(figure), goal)
+            yield f"| {' | '.join(cells)} | {'yes' if figure.reached else '**no**'} |"
+
+
+def section(row: Row) -> str:
+    """How a row was measured, and all of its figures."""
+    figures = "\n".join(
+        f"- {figure.what}: {middle(figure)} ({spread(figure)}, {len(figure.values)} measured)"
+        + (f"; {figure.sides}" if figure.sides else "")
+        + ("" if figure.goal else "; for information")
+        for figure in row.figures
+    )
+    parts = (f"## {row.measure[0].upper()}{row.measure[1:]}", row.how, figures, *row.notes)
+    return "\n\n".join(part for part in parts if part)
+
+
+def middle(figure: Figure) -> str:
+    """The median, with its unit."""
+    return shown(figure.median, figure.unit)
+
+
+def spread(figure: Figure) -> str:
+    """Smallest and largest value; nothing for a single one."""
+    if len(figure.values) == 1:
+        return "one run"
+    return f"{number(min(figure.values))} to {number(max(figure.values))}"
+
+
+def shown(value: float, unit: str) -> str:
+    """A value with its unit."""
+    return f"{number(value)}{unit}" if unit == "×" else f"{number(value)} {unit}"
+
+
+def number(value: float) -> str:
+    """A value with three digits that count."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def circumstances(command: str, minutes: float) -> list[str]:
+    """When, where and with what it was measured."""
+    return [
+        f"command: `{command}`",
+        f"date: {datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {minutes:.0f} minutes, load {_load()} at the end",
+        f"machine: {_cpu()}, {os.cpu_count()} cores, {_memory():.0f} GB memory, {platform.system()}",
+        f"versions: Python {platform.python_version()}, {', '.join(_versions())}",
+        f"commit: {commit() or 'not a checkout'}",
+        "model: the default model, SmolLM2-135M-Instruct.Q4_1.gguf",
+    ]
+
+
+def _cpu() -> str:
+    found = re.search(r"^model name\s*:\s*(.+)$", _read("/proc/cpuinfo"), re.MULTILINE)
+    return found[1].strip() if found else platform.processor() or "unknown processor"
+
+
+def _memory() -> float:
+    """Memory in GB (10⁹ bytes)."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+
+
+def _load() -> str:
+    """How many processes wanted to run in the last minute."""
+    return f"{os.getloadavg()[0]:.1f}"
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text("utf-8")
+    except OSError:
+        return ""
+
+
+def _versions() -> Iterator[str]:
+    for package in PACKAGES:
+        try:
+            yield f"{package} {version(package)}"
+        except PackageNotFoundError:
+            yield f"{package} not installed"

@@ -1,0 +1,110 @@
+"""What the loop costs: tokens per second of chains, against raw completions of the same engine."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass
+
+from material import QUESTIONS, start_engine
+from measure import Figure, Goal, Rates, Row, Size, alternate
+from redraft.engines.base import Engine
+from redraft.revise.api import Options, arevise
+from taps import Request, Tap, replay
+
+MEASURE = "loop overhead, speculation off: tokens/s of chains vs raw completions of the same engine"
+HOW = (
+    "Each chain is made once to warm the cache and to write its requests down. Then the same chain with "
+    "the same seed, and its requests made again straight from the engine, take turns: the cache begins in "
+    "the same state for both. Native chains have one enforced revision, verified ones are held to a check "
+    "that they rarely pass. With one stream each chain is a pair, with eight each pair is eight chains at "
+    "once, which may differ by some tokens from run to run. {rounds} pairs a chain or group, at most "
+    "{tokens} new tokens a text."
+)
+GOAL = Goal("≥", 0.95)
+WAYS: dict[str, Options] = {
+    "native": {"mode": "native", "min_revisions": 1, "max_revisions": 1},
+    "verified": {"mode": "verified", "checks": ["words<=20", "ends:Thank you."], "max_revisions": 2},
+}
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A chain that can be made again, and the requests that it comes to."""
+
+    question: str
+    options: Options
+    requests: tuple[Request, ...]
+
+
+def run(size: Size) -> Row:
+    """Measures the row."""
+    figures = asyncio.run(_figures(size))
+    return Row(MEASURE, HOW.format(rounds=size.rounds, tokens=size.tokens // 4), tuple(figures))
+
+
+async def _figures(size: Size) -> list[Figure]:
+    figures = []
+    for streams in (1, 8):
+        engine = await start_engine(size, parallel=streams, speculate=False)
+        count = size.questions // 2 if streams == 1 else max(size.questions, streams)
+        questions = QUESTIONS[:count]
+        for way in WAYS:
+            rates = await measure_way(engine, way, questions, size, streams)
+            figures.append(rates.figure(f"{way}, {_streams(streams)}", GOAL, "loop", "raw"))
+        await engine.aclose()
+    return figures
+
+
+def _streams(count: int) -> str:
+    return "one stream" if count == 1 else f"{count} streams"
+
+
+async def measure_way(engine: Engine, way: str, questions: Sequence[str], size: Size, streams: int) -> Rates:
+    """All pairs of one way to revise, so many chains at once."""
+    rates = Rates()
+    options: Options = {**WAYS[way], "max_tokens": size.tokens // 4, "seed": 1}
+    for start in range(0, len(questions), streams):
+        group = questions[start : start + streams]
+        chains = await asyncio.gather(*(record(engine, question, options) for question in group))
+        pairs = await compare(engine, chains, size.rounds)
+        rates.ours += pairs.ours
+        rates.theirs += pairs.theirs
+    return rates
+
+
+async def compare(engine: Engine, chains: Sequence[Recorded], rounds: int) -> Rates:
+    """Chains at once, by the loop and without it, in turn."""
+    return await alternate(
+        rounds,
+        lambda: timed([again(engine, chain) for chain in chains]),
+        lambda: timed([replay(engine, chain.requests) for chain in chains]),
+    )
+
+
+async def record(engine: Engine, question: str, options: Options) -> Recorded:
+    """Makes a chain and writes down what it asks of the engine."""
+    tap = Tap(engine)
+    await arevise(question, **with_model(options, tap))
+    return Recorded(question, options, tuple(tap.requests))
+
+
+async def again(engine: Engine, chain: Recorded) -> int:
+    """Makes a chain with the loop. Returns the tokens that were generated."""
+    made = await arevise(chain.question, **with_model(chain.options, engine))
+    return made.usage.completion_tokens
+
+
+def with_model(options: Options, engine: Engine) -> Options:
+    """The same options with an engine."""
+    options = options.copy()
+    options["model"] = engine
+    return options
+
+
+async def timed(work: Sequence[Awaitable[int]]) -> tuple[int, float]:
+    """Tokens and seconds of several chains at once."""
+    start = time.perf_counter()
+    tokens = await asyncio.gather(*work)
+    return sum(tokens), time.perf_counter() - start

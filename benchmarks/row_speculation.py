@@ -1,0 +1,163 @@
+"""Speculation from the earlier draft, on against off, for revisions that copy most of it."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import statistics
+import time
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+
+from material import QUESTIONS, copied_share, start_engine
+from measure import Figure, Goal, Row, Size, alternate, blocks
+from redraft.engines.base import Engine
+from redraft.revise.api import arevise
+from taps import Request, Tap, ask, replay_one
+
+MEASURE = "revisions that copy at least 70 % of the draft, speculation on vs off, tokens/s"
+HOW = (
+    "Real revisions of the default model in verified chains, greedy: drafts of everyday questions are "
+    "held to the checks {checks}, and their first revisions are kept where at least 70 % of the "
+    "revision's tokens lie in four-token runs of the draft, and at least 70 % of the draft's in such runs "
+    "of the revision. Each side has an engine of its own, and the text up to the draft is in its cache, "
+    "as it is in a chain. At eight streams the engine leaves speculation off unless told "
+    "(`speculate=None`); forced on is given too. Fresh text is the answer to each of the same questions."
+)
+CHECKS = ("ends:Thank you.", "contains:[end]")
+SHARE = 0.7
+SHORTEST = 32
+"""Tokens of a draft and of a revision, at least: of fewer, a time says little."""
+
+
+@dataclass(frozen=True)
+class Revision:
+    """A revision to make, and how much it copies.
+
+    Attributes:
+        request: The request that makes it.
+        of_revision: Share of its tokens that it has from the draft, 0 to 1.
+        of_draft: Share of the draft's tokens that are in it.
+        tokens: Its length.
+    """
+
+    request: Request
+    of_revision: float
+    of_draft: float
+    tokens: int
+
+    @property
+    def copies(self) -> bool:
+        """Whether it is one of those that are measured."""
+        return min(self.of_revision, self.of_draft) >= SHARE
+
+
+@dataclass(frozen=True)
+class Case:
+    """One comparison: so many streams, what both engines are told, and the goal."""
+
+    what: str
+    streams: int
+    ours: bool | None
+    goal: Goal | None
+    fresh: bool = False
+
+
+CASES = (
+    Case("copying, one stream", 1, ours=True, goal=Goal("≥", 1.4)),
+    Case("copying, eight streams, as the engine chooses", 8, ours=None, goal=Goal("≥", 0.95)),
+    Case("copying, eight streams, forced on", 8, ours=True, goal=None),
+    Case("fresh text, one stream", 1, ours=True, goal=None, fresh=True),
+    Case("fresh text, eight streams, forced on", 8, ours=True, goal=None, fresh=True),
+)
+
+
+def run(size: Size) -> Row:
+    """Measures the row."""
+    return asyncio.run(_row(size))
+
+
+async def _row(size: Size) -> Row:
+    how = HOW.format(checks=" and ".join(f"`{check}`" for check in CHECKS))
+    found = await _collect(size)
+    kept = [revision for revision in found if revision.copies]
+    if not kept:
+        return Row(MEASURE, how, (), (f"Not measured: none of {len(found)} revisions copied enough.",))
+    figures = [await _figure(case, [revision.request for revision in kept], size) for case in CASES]
+    return Row(MEASURE, how, tuple(figures), (_note(found, kept),))
+
+
+def _note(found: Sequence[Revision], kept: Sequence[Revision]) -> str:
+    tokens = statistics.median(revision.tokens for revision in kept)
+    of_revision = statistics.median(revision.of_revision for revision in kept)
+    of_draft = statistics.median(revision.of_draft for revision in kept)
+    return (
+        f"{len(kept)} of {len(found)} revisions copied enough; medians of those: {tokens:.0f} tokens, "
+        f"{of_revision:.0%} of the revision copied, {of_draft:.0%} of the draft kept."
+    )
+
+
+async def _collect(size: Size) -> list[Revision]:
+    """First revisions of real chains, until enough of them copy."""
+    engine = await start_engine(size, parallel=1, speculate=True)
+    found: list[Revision] = []
+    for question in QUESTIONS:
+        for check in CHECKS:
+            found += await first_revision(engine, question, check, max(size.tokens // 4, 2 * SHORTEST))
+        if sum(revision.copies for revision in found) >= size.questions:
+            break
+    await engine.aclose()
+    return found
+
+
+async def first_revision(engine: Engine, question: str, check: str, tokens: int) -> list[Revision]:
+    """The first revision that a check brings about, unless there is none or it is very short."""
+    tap = Tap(engine)
+    chain = await arevise(
+        question, model=tap, checks=[check], max_revisions=1, max_tokens=tokens, temperature=0.0
+    )
+    if len(chain.steps) < 2:
+        return []
+    draft, revision = [await engine.encode(step.answer) for step in chain.steps]
+    if min(len(draft), len(revision)) < SHORTEST:
+        return []
+    shares = copied_share(revision, draft), copied_share(draft, revision)
+    return [Revision(tap.requests[1], *shares, len(revision))]
+
+
+async def _figure(case: Case, requests: Sequence[Request], size: Size) -> Figure:
+    if case.fresh:
+        requests = [replace(request, messages=request.messages[:1]) for request in requests]
+    async with AsyncExitStack() as stack:
+        engines = []
+        for speculate in (case.ours, False):
+            engines.append(await start_engine(size, parallel=case.streams, speculate=speculate))
+            stack.push_async_callback(engines[-1].aclose)
+        on, off = engines
+        rates = await alternate(
+            size.rounds,
+            lambda: timed(on, requests, case.streams),
+            lambda: timed(off, requests, case.streams),
+        )
+    return rates.figure(case.what, case.goal, "on" if case.ours else "as chosen", "off")
+
+
+async def timed(engine: Engine, requests: Sequence[Request], streams: int) -> tuple[int, float]:
+    """Tokens and seconds of all requests, so many at once, with the text up to the draft in the cache."""
+    tokens, seconds = 0, 0.0
+    for group in blocks(requests, streams, math.ceil(len(requests) / streams)):
+        await asyncio.gather(*(_warm(engine, request) for request in group))
+        begin = time.perf_counter()
+        made = await asyncio.gather(*(replay_one(engine, request) for request in group))
+        seconds += time.perf_counter() - begin
+        tokens += sum(request.generated for request in made)
+    return tokens, seconds
+
+
+async def _warm(engine: Engine, request: Request) -> None:
+    """Brings the text before the last message into the cache."""
+    before = request.messages[:-1] or request.messages
+    sampling = replace(request.sampling, max_tokens=1)
+    async for _ in ask(engine, replace(request, messages=before, sampling=sampling)):
+        pass

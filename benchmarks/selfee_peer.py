@@ -1,0 +1,180 @@
+"""The peer: chains as the released SelFee code makes them, in words of our own (reference: the SelFee
+repository).
+
+One prompt at a time, through transformers with a KV cache. For every new token the whole text is
+decoded again, prompt included, and searched for the phrases that end a chain. While fewer revisions
+were made than asked for, such a phrase is taken back and `Revision is needed` stands in its place. The
+text ends with the end-of-text token, or when the limit is reached.
+
+What is kinder here than in the original: the cache is rewound to the right place, only the new tokens
+are run through the model after that, and the number format and weights are whichever this machine
+computes fastest.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+PHRASES = (
+    "Revision is not needed",
+    "revision is not needed",
+    "No revision is needed",
+    "no revision is needed",
+    "No revisions needed",
+    "no revisions needed",
+)
+"""The six that the released server looks for."""
+
+FORCED = "Revision is needed"
+TEMPERATURE = 0.7
+"""The released default."""
+
+
+class Sampler(Protocol):
+    """A model with its tokenizer and cache, as far as the loop needs it."""
+
+    end: int
+
+    def encode(self, text: str, *, start: bool) -> list[int]:
+        """Token ids; with the token that begins a text, if asked."""
+        ...
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The text of token ids."""
+        ...
+
+    def feed(self, tokens: Sequence[int]) -> int:
+        """Runs more tokens through the model and draws the next one."""
+        ...
+
+    def rewind(self, tokens: int) -> None:
+        """Forgets so many of the tokens that were fed last."""
+        ...
+
+
+def write_chain(model: Sampler, prompt: str, *, revisions: int, limit: int) -> tuple[str, int]:
+    """Writes one chain.
+
+    Args:
+        model: With an empty cache.
+        prompt: In SelFee's format.
+        revisions: How often a phrase that ends the chain is taken back.
+        limit: Most new tokens.
+
+    Returns:
+        The text after the prompt, and how many tokens were generated.
+    """
+    written = model.encode(prompt, start=True)
+    searched = len(model.decode(written))
+    begin, generated = searched, 0
+    token = model.feed(written)
+    while token != model.end and generated < limit:
+        written.append(token)
+        generated += 1
+        text = model.decode(written)
+        phrase = _first_phrase(text, searched)
+        fresh = [token]
+        if phrase is not None and revisions > 0:
+            revisions -= 1
+            kept = _tokens_within(model, written, phrase)
+            model.rewind(len(written) - 1 - kept)
+            fresh = model.encode(FORCED, start=False)
+            written[kept:] = fresh
+            searched = phrase
+        token = model.feed(fresh)
+    return model.decode(written)[begin:], generated
+
+
+def _first_phrase(text: str, start: int) -> int | None:
+    """Where the first phrase begins, or None."""
+    found = [at for phrase in PHRASES if (at := text.find(phrase, start)) >= 0]
+    return min(found, default=None)
+
+
+def _tokens_within(model: Sampler, tokens: Sequence[int], length: int) -> int:
+    """How many tokens make a text of at most this length."""
+    count = len(tokens)
+    while len(model.decode(tokens[:count])) > length:
+        count -= 1
+    return count
+
+
+@dataclass
+class TorchSampler:
+    """The weights of a GGUF file in transformers, on the processor."""
+
+    model: Any
+    tokenizer: Any
+    end: int
+    cache: Any = None
+
+    def encode(self, text: str, *, start: bool) -> list[int]:
+        return list(self.tokenizer(text, add_special_tokens=start).input_ids)
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        return str(self.tokenizer.decode(tokens, skip_special_tokens=True))
+
+    def feed(self, tokens: Sequence[int]) -> int:
+        import torch
+
+        with torch.inference_mode():
+            ids = torch.tensor([list(tokens)])
+            out = self.model(ids, past_key_values=self.cache, use_cache=True, logits_to_keep=1)
+            self.cache = out.past_key_values
+            chances = torch.softmax(out.logits[0, -1].float() / TEMPERATURE, dim=-1)
+            return int(torch.multinomial(chances, 1))
+
+    def rewind(self, tokens: int) -> None:
+        self.cache.crop(-tokens)
+
+    def fresh(self) -> TorchSampler:
+        """The same model with an empty cache."""
+        return TorchSampler(self.model, self.tokenizer, self.end)
+
+    def speed(self, prompt: str, tokens: int) -> float:
+        """Tokens per second of plain sampling, for choosing between forms of the weights."""
+        sampler = self.fresh()
+        token = sampler.feed(sampler.encode(prompt, start=True))
+        begin = time.perf_counter()
+        for _ in range(tokens):
+            token = sampler.feed([token])
+        return tokens / (time.perf_counter() - begin)
+
+
+def load(path: Path, threads: int | None) -> dict[str, TorchSampler]:
+    """The weights of a GGUF file, unpacked, in each number format that may be the fastest.
+
+    Args:
+        path: The file.
+        threads: That compute; None leaves it to torch.
+
+    Raises:
+        ImportError: torch, transformers, gguf or accelerate is not installed.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    torch.manual_seed(1)
+    torch.set_num_threads(threads or torch.get_num_threads())
+    tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+    unpacked = GgufConfig(dequantize=True)
+    samplers = {}
+    for name in ("float32", "bfloat16"):
+        model = AutoModelForCausalLM.from_pretrained(
+            path.parent, gguf_file=path.name, dtype=getattr(torch, name), quantization_config=unpacked
+        )
+        samplers[name] = TorchSampler(model.eval(), tokenizer, tokenizer.eos_token_id)
+    return samplers
+
+
+def fastest(samplers: dict[str, TorchSampler], prompt: str, tokens: int) -> tuple[str, dict[str, float]]:
+    """The name of the fastest, and the speed of each, in tokens per second: the best of three, in turn."""
+    speeds = dict.fromkeys(samplers, 0.0)
+    for _ in range(3):
+        for name, sampler in samplers.items():
+            speeds[name] = max(speeds[name], sampler.speed(prompt, tokens))
+    return max(speeds, key=lambda name: speeds[name]), speeds

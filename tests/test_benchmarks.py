@@ -1,0 +1,332 @@
+"""The pieces of benchmarks/ on tiny settings, with the scripted engine. Nothing here is timed or compared.
+
+The benchmarks are scripts whose folder Python puts on its path when one is started; these tests do the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from redraft import ScriptedEngine, arevise
+from redraft.engines.base import Sampling
+from redraft.formats.selfee import DONE_PHRASES
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLDER = ROOT / "benchmarks"
+
+
+@pytest.fixture(scope="module")
+def bench() -> Iterator[Any]:
+    """All modules of the folder by name, gone from the interpreter afterwards."""
+    names = [path.stem for path in FOLDER.glob("*.py")]
+    sys.path.insert(0, str(FOLDER))
+    yield SimpleNamespace(**{name: importlib.import_module(name) for name in names})
+    sys.path.remove(str(FOLDER))
+    for name in names:
+        del sys.modules[name]
+
+
+@pytest.fixture
+def tiny(bench: Any) -> Any:
+    return bench.measure.Size(rounds=2, questions=2, tokens=400, prompts=(2, 20), threads=1)
+
+
+# What is measured with.
+
+
+def test_sides_take_turns_and_are_compared_pair_by_pair(bench: Any) -> None:
+    order: list[str] = []
+
+    async def side(name: str, tokens: int) -> tuple[int, float]:
+        order.append(name)
+        return tokens, 2.0
+
+    rates = asyncio.run(bench.measure.alternate(3, lambda: side("a", 30), lambda: side("b", 10)))
+    assert order == ["a", "b", "b", "a", "a", "b"]
+    assert rates.ratios() == (3.0, 3.0, 3.0)
+    figure = rates.figure("it", bench.measure.Goal("≥", 3.5), "new", "old")
+    assert figure.reached is False
+    assert figure.sides == "new 15 tokens/s; old 5 tokens/s"
+
+
+@pytest.mark.parametrize(("op", "value", "reached"), [("≥", 1.9, False), ("≥", 2, True), ("≤", 2.1, False)])
+def test_a_goal_is_reached_by_the_median(bench: Any, op: str, value: float, reached: bool) -> None:
+    figure = bench.measure.Figure("it", (0.1, value, 9.0), "s", bench.measure.Goal(op, 2.0))
+    assert figure.reached is reached
+
+
+def test_blocks_go_round(bench: Any) -> None:
+    assert list(bench.measure.blocks(["a", "b", "c"], 2, 3)) == [["a", "b"], ["c", "a"], ["b", "c"]]
+
+
+@pytest.mark.parametrize(
+    ("text", "share"), [((1, 2, 3, 4), 1.0), ((9, 1, 2, 3, 4, 9, 9, 9), 0.5), ((1, 2, 3, 9), 0.0), ((), 0.0)]
+)
+def test_copied_tokens_lie_in_runs_of_the_source(bench: Any, text: Sequence[int], share: float) -> None:
+    assert bench.material.copied_share(text, (7, 1, 2, 3, 4, 5)) == share
+
+
+@given(source=st.lists(st.integers(0, 3), min_size=4), start=st.integers(0, 9))
+def test_a_part_of_a_text_is_a_copy(bench: Any, source: list[int], start: int) -> None:
+    part = source[min(start, len(source) - 4) :]
+    assert bench.material.copied_share(part, source) == 1.0
+
+
+# Requests that are written down and made again.
+
+NATIVE = [
+    "An answer.\n\n### Feedback 1:\nGood. Revision is not needed.",
+    ".\n\n### Revision 1:\nA better answer.",
+]
+ENFORCED: Any = {"mode": "native", "min_revisions": 1, "max_revisions": 1, "max_tokens": 400}
+
+
+def test_a_chain_made_again_from_its_requests_asks_and_costs_the_same(bench: Any) -> None:
+    engine = ScriptedEngine(NATIVE, native=True)
+
+    async def chain_and_replay() -> tuple[int, int]:
+        recorded = await bench.row_overhead.record(engine, "Why?", ENFORCED)
+        chain = await arevise("Why?", model=engine, **ENFORCED)
+        return chain.usage.completion_tokens, await bench.taps.replay(engine, recorded.requests)
+
+    tokens, again = asyncio.run(chain_and_replay())
+    assert tokens == again > 0
+    assert len(engine.calls) == 6
+    assert engine.calls[0:2] == engine.calls[2:4] == engine.calls[4:6]
+
+
+def test_a_replay_goes_on_from_what_came_this_time(bench: Any) -> None:
+    other = [NATIVE[0].replace("An answer", "Something else"), NATIVE[1]]
+    first, second = ScriptedEngine(NATIVE, native=True), ScriptedEngine(other, native=True)
+
+    async def record_and_replay() -> None:
+        recorded = await bench.row_overhead.record(first, "Why?", ENFORCED)
+        await bench.taps.replay(second, recorded.requests)
+        await arevise("Why?", model=second, **ENFORCED)
+
+    asyncio.run(record_and_replay())
+    assert second.calls[1] == second.calls[3] != first.calls[1]
+
+
+def test_a_replayed_talk_shows_what_was_said_this_time(bench: Any) -> None:
+    options: Any = {"mode": "verified", "checks": ["words<=2"], "max_revisions": 1}
+    first, second = (
+        ScriptedEngine(["One two three.", "One two."]),
+        ScriptedEngine(["Four five six.", "Four."]),
+    )
+
+    async def record_and_replay() -> None:
+        recorded = await bench.row_overhead.record(first, "Count.", options)
+        await bench.taps.replay(second, recorded.requests)
+
+    asyncio.run(record_and_replay())
+    assert [message["content"] for message in second.calls[1]][:2] == ["Count.", "Four five six."]
+
+
+def test_a_request_closed_early_is_closed_early_again(bench: Any) -> None:
+    engine = ScriptedEngine(["abcdefghij"], chunk=1)
+    request = bench.taps.Request("go", (), Sampling(), ())
+    request.deltas = 3
+    made = asyncio.run(bench.taps.replay_one(engine, request))
+    assert (made.text, made.generated, made.ended) == ("abc", 3, None)
+
+
+# Rows.
+
+
+def test_the_loop_and_the_raw_engine_generate_the_same_tokens(bench: Any, tiny: Any) -> None:
+    engine = ScriptedEngine(NATIVE, native=True)
+    rates = asyncio.run(bench.row_overhead.measure_way(engine, "native", ["Why?", "How?"], tiny, 1))
+    assert len(rates.ours) == 4
+    assert [tokens for tokens, _ in rates.ours] == [tokens for tokens, _ in rates.theirs]
+
+
+@pytest.mark.parametrize(("revision", "copies"), [("{draft} Thank you.", True), ("{other}", False)])
+def test_only_revisions_that_copy_are_measured(bench: Any, revision: str, copies: bool) -> None:
+    draft, other = "The sea is wide and salt and deep.", "0123456789 0123456789 0123456789 0123456789"
+    engine = ScriptedEngine([draft, revision.format(draft=draft, other=other)])
+    [found] = asyncio.run(bench.row_speculation.first_revision(engine, "Why?", "ends:Thank you.", 400))
+    assert found.copies is copies
+    assert found.request.messages[1]["content"] == draft
+
+
+def test_an_enforced_step_is_found_between_two_requests(bench: Any) -> None:
+    engine = ScriptedEngine(NATIVE, native=True)
+    [step] = asyncio.run(bench.row_step.enforced_steps(engine, "Why?"))
+    assert step.milliseconds > 0
+    assert step.recomputed == step.context == len(engine.calls[1])
+
+
+def test_a_step_that_nothing_enforced_is_not_counted(bench: Any) -> None:
+    engine = ScriptedEngine(
+        ["A.\n\n### Feedback 1:\nBad. Revision is needed.\n\n### Revision 1:\nB."], native=True
+    )
+    assert asyncio.run(bench.row_step.enforced_steps(engine, "Why?")) == []
+
+
+def test_worked_examples_fill_a_context(bench: Any) -> None:
+    instruction = asyncio.run(bench.row_step.instruction_of(ScriptedEngine(["x"]), "capital of Spain", 3_000))
+    assert 2_700 < len(instruction) < 3_200
+    assert instruction.endswith("What is the capital of Spain?")
+    assert DONE_PHRASES[0] in instruction
+
+
+needs_proc = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
+
+
+@needs_proc
+def test_the_peak_of_a_process_is_what_it_took(bench: Any) -> None:
+    code = "import time; taken = b'x' * {}; del taken; time.sleep(0.2)"
+    commands = [[sys.executable, "-c", code.format(size)] for size in (1, 60_000_000)]
+    small, large = map(bench.row_process.peak_of, commands)
+    assert 58 <= large - small < 70
+
+
+@needs_proc
+def test_memory_is_measured_on_the_real_command(bench: Any, tiny: Any) -> None:
+    row = bench.row_process.run_memory(tiny)
+    assert [figure.goal is not None for figure in row.figures] == [True, False]
+    assert all(10 < figure.median < 500 for figure in row.figures)
+
+
+def test_help_is_measured_on_the_real_command(bench: Any, tiny: Any) -> None:
+    assert len(bench.row_process.run_help(tiny).figures[0].values) == 4
+
+
+def test_every_released_chain_survives_the_parse_that_is_measured(
+    bench: Any, tiny: Any, shared_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REDRAFT_SHARED", str(shared_data.parent))
+    row = bench.row_parse.run(tiny)
+    assert "3,746 records" in row.figures[0].sides
+    assert row.notes[0].startswith("3,746 of 3,746")
+
+
+@pytest.mark.model
+def test_the_command_that_is_compared_makes_its_chains(
+    bench: Any, default_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / default_model.name).symlink_to(default_model)
+    monkeypatch.setenv("REDRAFT_CACHE", str(tmp_path))
+    size = bench.measure.Size(rounds=1, questions=2, tokens=8, prompts=(1, 2), threads=1)
+    tokens, seconds = bench.row_chains.by_redraft(["Why is the sea salty?", "What is rain?"], size)
+    assert 2 <= tokens <= 16
+    assert seconds > 0
+
+
+# The peer: its loop, with a model of canned tokens. A token is a character, and 0 ends the text.
+
+
+class Canned:
+    """A model that goes on with a text; what is forced on it may change how."""
+
+    end = 0
+
+    def __init__(self, *texts: str) -> None:
+        self.texts = list(texts)
+        self.fed: list[int] = []
+        self.decoded: list[int] = []
+        self._left: list[str] = []
+
+    def encode(self, text: str, *, start: bool) -> list[int]:
+        return [1] * start + [ord(character) for character in text]
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        self.decoded.append(len(tokens))
+        return "".join(chr(token) for token in tokens if token > 1)
+
+    def feed(self, tokens: Sequence[int]) -> int:
+        self.fed += tokens
+        if len(tokens) > 1:
+            self._left = list(self.texts.pop(0))
+        return ord(self._left.pop(0)) if self._left else self.end
+
+    def rewind(self, tokens: int) -> None:
+        del self.fed[len(self.fed) - tokens :]
+
+
+def test_the_peer_ends_with_the_models_text(bench: Any) -> None:
+    model = Canned("An answer. No revision is needed.")
+    text, tokens = bench.selfee_peer.write_chain(model, "Why?", revisions=0, limit=99)
+    assert (text, tokens) == ("An answer. No revision is needed.", 33)
+
+
+def test_the_peer_takes_a_phrase_back_and_goes_on(bench: Any) -> None:
+    model = Canned("An answer. No revision is needed!", ", so: another.")
+    text, tokens = bench.selfee_peer.write_chain(model, "Why?", revisions=1, limit=99)
+    assert text == "An answer. Revision is needed, so: another."
+    assert tokens == len("An answer. No revision is needed") + len(", so: another.")
+    assert "".join(map(chr, model.fed[1:])) == "Why?" + text
+
+
+def test_the_peer_decodes_everything_for_every_token(bench: Any) -> None:
+    model = Canned("abcdef")
+    text, tokens = bench.selfee_peer.write_chain(model, "Why?", revisions=1, limit=4)
+    assert (text, tokens) == ("abcd", 4)
+    assert model.decoded[1:5] == [6, 7, 8, 9]
+
+
+# The page and the command line.
+
+
+def test_the_page_names_its_making_and_every_goal(bench: Any) -> None:
+    goal = bench.measure.Goal("≤", 100.0)
+    met = bench.measure.Figure("a step", (80.0, 90.25, 123.4), "ms", goal, "context 1,700")
+    rows = [bench.measure.Row("speed", "How.", (met,)), bench.measure.Row("size", "How.", (), ("No data.",))]
+    text = bench.report.page(rows, "python benchmarks/revise.py", 12.0)
+    assert "| speed | a step | 90.2 ms | 80.0 to 123 | ≤ 100 ms | yes |" in text
+    assert "| size | | not measured | | | no |" in text
+    assert "No data." in text
+    for word in (
+        "machine: ",
+        "GB memory",
+        "Python 3",
+        "redraft ",
+        "commit: ",
+        "`python benchmarks/revise.py`",
+    ):
+        assert word in text
+
+
+def test_rows_are_those_of_the_promise(bench: Any) -> None:
+    assert list(bench.revise.ROWS) == ["chains", "overhead", "speculation", "step", "parse", "memory", "help"]
+
+
+def test_one_row_is_shown_and_not_written(
+    bench: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("REDRAFT_SHARED", str(tmp_path))
+    monkeypatch.setattr(bench.revise, "RESULTS", tmp_path / "RESULTS.md")
+    assert bench.revise.main(["--only", "parse"]) == 1
+    assert "the shared data is not here; set REDRAFT_SHARED" in capsys.readouterr().out
+    assert not bench.revise.RESULTS.exists()
+
+
+def test_all_rows_in_full_are_written(
+    bench: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sizes = []
+
+    def run(size: Any) -> Any:
+        sizes.append(size)
+        return bench.measure.Row("speed", "How.", (bench.measure.Figure("it", (1.0,), "s"),))
+
+    monkeypatch.setattr(bench.revise, "ROWS", {"one": run, "two": run})
+    monkeypatch.setattr(bench.revise, "RESULTS", tmp_path / "RESULTS.md")
+    assert bench.revise.main(["--quick"]) == 0
+    assert not bench.revise.RESULTS.exists()
+    assert bench.revise.main([]) == 0
+    assert bench.revise.RESULTS.read_text("utf-8").count("## Speed") == 2
+    assert sizes == [bench.measure.QUICK] * 2 + [bench.measure.FULL] * 2
+    assert "written: RESULTS.md" in capsys.readouterr().out
