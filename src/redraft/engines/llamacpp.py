@@ -124,7 +124,17 @@ class LlamaCppEngine:
     async def chat(
         self, messages: Sequence[Message], sampling: Sampling, stop: Sequence[str] = ()
     ) -> AsyncGenerator[Delta, None]:
-        """Answers messages with the template of the model file. Same deltas as `stream`."""
+        """Answers messages with the template of the model file. Same deltas as `stream`.
+
+        Raises:
+            UsageError: The model has no template.
+            ModelError: The template does not take these messages.
+        """
+        if not self._info.chats:
+            raise UsageError(
+                f"{self._info.name} has no chat template.",
+                hint="Let it continue text (--mode native), or use a model that was made for chat.",
+            )
         tokens = await self._chat_tokens(messages)
         async with aclosing(self._complete(tokens, sampling, stop)) as deltas:
             async for delta in deltas:
@@ -158,18 +168,18 @@ class LlamaCppEngine:
         self, events: AsyncGenerator[dict[str, Any], None], limit: Finish
     ) -> AsyncGenerator[Delta, None]:
         """What llama.cpp says, with what it leaves out: tokens of split characters, text it held back."""
-        counted = 0
+        counted, gap = 0, False
         held: list[int] = []
         async for event in events:
             if event["stop"]:
                 yield _last(event, limit, await self._unsaid(event["stop_type"], held))
                 return
             text, tokens = event["content"], event["tokens"]
-            missing = event["tokens_predicted"] - counted - len(tokens)
+            gap = gap or event["tokens_predicted"] > counted + len(tokens)
             counted = event["tokens_predicted"]
-            if missing > 0:
-                tokens = await self._tokens_of(text, held)
-            held = [] if text else held + tokens
+            if gap:  # nothing is said of its tokens until their text is known
+                tokens = await self._tokens_of(text, held) if text else []
+            held, gap = ([], False) if text else (held + tokens, gap)
             yield Delta(text=text, tokens=tuple(tokens))
         raise EngineError(f"{self._info.name}: the stream ended without its last event.", hint="Try again.")
 

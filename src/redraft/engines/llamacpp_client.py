@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import secrets
 import signal
 import subprocess
@@ -24,6 +25,7 @@ from redraft.engines.llamacpp_child import Settings
 from redraft.errors import EngineCrash, EngineError, MissingExtra, ModelError
 
 STDERR_KEPT = 4096
+_REASON = re.compile(r"(?:error loading model|\bE srv .*?init: init): (.+)")
 CLOSE_SECONDS = 5.0
 
 
@@ -90,8 +92,8 @@ class Child:
     def _not_loaded(self, error: str) -> EngineError | MissingExtra:
         if error.startswith("ModuleNotFoundError"):
             return MissingExtra("A llama.cpp model", "local")
-        self._process.wait(CLOSE_SECONDS)
-        return ModelError(f"llama.cpp could not load {self.model}: {self._last_words() or error}")
+        reason = _REASON.search(self._last_words())
+        return ModelError(f"llama.cpp could not load {self.model}: {reason[1].strip() if reason else error}.")
 
     def _keep_stderr(self) -> None:
         assert self._process.stderr is not None  # noqa: S101  (it is a pipe)
@@ -101,8 +103,7 @@ class Child:
 
     def _last_words(self) -> str:
         self._drain.join(1.0)
-        lines = self._stderr.decode("utf-8", "replace").strip().splitlines()
-        return " | ".join(line.strip() for line in lines[-3:])
+        return self._stderr.decode("utf-8", "replace").strip()
 
     async def post(self, path: str, body: dict[str, Any]) -> Any:
         """Sends JSON, returns the JSON that came back.
@@ -162,9 +163,9 @@ class Child:
         how = (
             f"was killed by {signal.Signals(-status).name}" if status < 0 else f"exited with status {status}"
         )
-        said = self._last_words()
+        said = self._last_words().splitlines()[-3:]
         return EngineCrash(
-            f"the process that runs {self.model} {how}{': ' + said if said else '.'}",
+            "\n    ".join([f"the process that runs {self.model} {how}.", *said]),
             hint="Check the file with its sha256, try a smaller --ctx, or --gpu-layers 0.",
         )
 

@@ -1,0 +1,142 @@
+"""Writes small GGUF files for tests: a header of any kind, a LoRA adapter, a model of a few kilobytes.
+
+The layout is written by hand from the GGUF specification, so that the reader is not tested against itself.
+"""
+
+from __future__ import annotations
+
+import random
+import string
+import struct
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+ALIGNMENT = 32
+U32, I32, F32, BOOL, STRING, ARRAY = 4, 5, 6, 7, 8, 9
+
+Floats = Sequence[float]
+Tensors = Mapping[str, tuple[tuple[int, ...], Floats]]
+"""Shape, fastest-moving dimension first, and the values in order."""
+
+
+def text(value: str) -> bytes:
+    raw = value.encode()
+    return struct.pack("<Q", len(raw)) + raw
+
+
+def value(item: Any) -> bytes:
+    """A value with its type: bool, int (u32), float (f32), str, or a list of one of them (ints as i32)."""
+    kind, raw = _typed(item)
+    return struct.pack("<I", kind) + raw
+
+
+def _typed(item: Any) -> tuple[int, bytes]:
+    match item:
+        case bool():
+            return BOOL, struct.pack("<?", item)
+        case int():
+            return U32, struct.pack("<I", item)
+        case float():
+            return F32, struct.pack("<f", item)
+        case str():
+            return STRING, text(item)
+    kind = _typed(item[0])[0]
+    if kind == U32:
+        return ARRAY, struct.pack(f"<IQ{len(item)}i", I32, len(item), *item)
+    return ARRAY, struct.pack("<IQ", kind, len(item)) + b"".join(_typed(each)[1] for each in item)
+
+
+def gguf(metadata: Mapping[str, Any], tensors: Tensors | None = None, *, version: int = 3) -> bytes:
+    """A whole GGUF file with 32-bit floats."""
+    tensors = tensors or {}
+    head = b"GGUF" + struct.pack("<IQQ", version, len(tensors), len(metadata))
+    head += b"".join(text(key) + value(item) for key, item in metadata.items())
+    data = b""
+    for name, (shape, values) in tensors.items():
+        head += text(name) + struct.pack("<I", len(shape)) + struct.pack(f"<{len(shape)}Q", *shape)
+        head += struct.pack("<IQ", 0, len(data))
+        data += _padded(struct.pack(f"<{len(values)}f", *values))
+    return _padded(head) + data
+
+
+def _padded(raw: bytes) -> bytes:
+    return raw + bytes(-len(raw) % ALIGNMENT)
+
+
+def noise(shape: tuple[int, ...], scale: float, seed: int = 1) -> tuple[tuple[int, ...], Floats]:
+    drawn = random.Random(seed)
+    count = 1
+    for length in shape:
+        count *= length
+    return shape, [drawn.uniform(-scale, scale) for _ in range(count)]
+
+
+def lora(
+    path: Path,
+    *,
+    architecture: str = "llama",
+    tensor: str = "blk.0.attn_q.weight",
+    size: tuple[int, int] = (576, 576),
+    scale: float = 1.0,
+    more: Mapping[str, Any] | None = None,
+) -> Path:
+    """A LoRA adapter of rank 2 that changes one matrix. The default size is that of the default model."""
+    metadata = {
+        "general.type": "adapter",
+        "general.architecture": architecture,
+        "adapter.type": "lora",
+        "adapter.lora.alpha": 2.0,
+        **(more or {}),
+    }
+    halves = {
+        f"{tensor}.lora_a": noise((size[0], 2), scale, 1),
+        f"{tensor}.lora_b": noise((2, size[1]), scale, 2),
+    }
+    path.write_bytes(gguf(metadata, halves))
+    return path
+
+
+WIDTH, HIDDEN = 32, 64
+
+
+def tiny_model(path: Path, more: Mapping[str, Any] | None = None) -> Path:
+    """A llama of one layer with random weights and a SentencePiece vocabulary of bytes and letters."""
+    pieces = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
+    pieces += ["▁", *string.ascii_lowercase, "▁a", "▁b", "ab"]
+    kinds = [2, 3, 3] + [6] * 256 + [1] * (len(pieces) - 259)
+    metadata = {
+        "general.architecture": "llama",
+        "general.name": "tiny",
+        "llama.block_count": 1,
+        "llama.context_length": 256,
+        "llama.embedding_length": WIDTH,
+        "llama.feed_forward_length": HIDDEN,
+        "llama.attention.head_count": 1,
+        "llama.attention.layer_norm_rms_epsilon": 1e-5,
+        "llama.rope.dimension_count": WIDTH,
+        "tokenizer.ggml.model": "llama",
+        "tokenizer.ggml.tokens": pieces,
+        "tokenizer.ggml.scores": [0.0] * 259 + [-float(i) for i in range(len(pieces) - 259)],
+        "tokenizer.ggml.token_type": kinds,
+        "tokenizer.ggml.bos_token_id": 1,
+        "tokenizer.ggml.eos_token_id": 2,
+        **(more or {}),
+    }
+    path.write_bytes(gguf(metadata, _tiny_tensors(len(pieces))))
+    return path
+
+
+def _tiny_tensors(vocabulary: int) -> Tensors:
+    square, up, down = (WIDTH, WIDTH), (WIDTH, HIDDEN), (HIDDEN, WIDTH)
+    shapes = {"attn_q": square, "attn_k": square, "attn_v": square, "attn_output": square}
+    shapes |= {"ffn_gate": up, "ffn_up": up, "ffn_down": down}
+    ones = (WIDTH,), [1.0] * WIDTH
+    return {
+        "token_embd.weight": noise((WIDTH, vocabulary), 0.5, 3),
+        "output.weight": noise((WIDTH, vocabulary), 0.5, 4),
+        "output_norm.weight": ones,
+        "blk.0.attn_norm.weight": ones,
+        "blk.0.ffn_norm.weight": ones,
+        **{f"blk.0.{name}.weight": noise(shape, 0.3, 5) for name, shape in shapes.items()},
+    }
