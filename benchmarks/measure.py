@@ -18,7 +18,7 @@ Unit = Literal["×", "s", "ms", "MB"]
 
 @dataclass(frozen=True)
 class Size:
-    """How much is measured. Times of a whole run on 2 quiet cores: full 45 minutes, quick 3.
+    """How much is measured. A whole run on 2 cores: full about an hour, quick about 5 minutes.
 
     Attributes:
         rounds: Pairs that are measured, or repetitions.

@@ -167,7 +167,7 @@ def load(path: Path, threads: int | None) -> dict[str, TorchSampler]:
         model = AutoModelForCausalLM.from_pretrained(
             path.parent, gguf_file=path.name, dtype=getattr(torch, name), quantization_config=unpacked
         )
-        samplers[name] = TorchSampler(model.eval(), tokenizer, tokenizer.eos_token_id)
+        samplers[name] = TorchSampler(model, tokenizer, tokenizer.eos_token_id)
     return samplers
 
 

@@ -38,7 +38,7 @@ def bench() -> Iterator[Any]:
 
 @pytest.fixture
 def tiny(bench: Any) -> Any:
-    return bench.measure.Size(rounds=2, questions=2, tokens=400, prompts=(2, 20), threads=1)
+    return bench.measure.Size(rounds=2, questions=2, tokens=800, prompts=(2, 20), threads=1)
 
 
 # What is measured with.
