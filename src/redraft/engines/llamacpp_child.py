@@ -26,8 +26,8 @@ DRAFT_SIZE = 8
 
 SPIN_COUNT = "3000"
 """How long a thread of OpenMP turns idly before it sleeps (GOMP_SPINCOUNT). libgomp's own choice is some
-milliseconds: on a machine that is busy with other things that made tokens ten times slower than this, and on
-a quiet one no faster."""
+milliseconds: on a machine that was busy with other things that made tokens two to ten times slower, and none
+faster where nothing else ran. A value in the environment stands."""
 
 CACHE_MIB = 512
 """Memory for prompts whose slot was taken by another stream. llama.cpp's own default is 8 GiB."""
