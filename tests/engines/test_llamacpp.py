@@ -482,6 +482,22 @@ def test_cancelling_a_start_leaves_no_process(tmp_path: Path, monkeypatch: pytes
     assert [process.poll() is None for process in started] == [False]
 
 
+@pytest.mark.parametrize("error", [{"code": 500, "message": "KV cache is full"}, "KV cache is full"])
+def test_an_error_inside_of_a_stream(tiny: LlamaCppEngine, error: object) -> None:
+    async def events() -> AsyncGenerator[dict[str, Any], None]:
+        yield {"stop": False, "content": "a", "tokens": [5], "tokens_predicted": 1}
+        yield {"error": error}
+
+    async def check() -> None:
+        deltas = tiny._deltas(events(), "max_tokens")
+        assert (await anext(deltas)).text == "a"
+        with pytest.raises(EngineError) as caught:
+            await anext(deltas)
+        assert caught.value.message == "tiny: llama.cpp broke the answer off: KV cache is full"
+
+    run(check())
+
+
 PARENT = """
 import asyncio, sys
 from pathlib import Path

@@ -171,6 +171,10 @@ class LlamaCppEngine:
         counted, gap = 0, False
         held: list[int] = []
         async for event in events:
+            if "error" in event:
+                raise EngineError(
+                    f"{self._info.name}: llama.cpp broke the answer off: {_said(event['error'])}"
+                )
             if event["stop"]:
                 yield _last(event, limit, await self._unsaid(event["stop_type"], held))
                 return
@@ -304,6 +308,10 @@ def _request(prompt: Tokens, sampling: Sampling, stop: Sequence[str], room: int)
     if sampling.seed is not None:
         request["seed"] = sampling.seed % 2**31
     return request
+
+
+def _said(error: Any) -> str:
+    return str(error.get("message", error)) if isinstance(error, dict) else str(error)
 
 
 def _last(event: dict[str, Any], limit: Finish, unsaid: str) -> Delta:
