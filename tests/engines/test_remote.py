@@ -426,6 +426,14 @@ class TestFaults:
         assert error.hint == "The server may have been stopped, or out of memory: see its log."
         assert len(server.requests) == 1  # what was shown is not generated again
 
+    @pytest.mark.parametrize("finish", ["error", "abort"])
+    def test_a_finish_that_is_none(self, server: FakeServer, finish: str) -> None:
+        server.on(CHAT, chat_reply("Hello", finish=finish))
+        error = refused(engine(server))
+        assert isinstance(error, ServerError)
+        assert error.message == f"{server.host} gave the answer up after 5 characters."
+        assert error.hint == "The server may have been stopped, or out of memory: see its log."
+
     def test_an_error_inside_of_a_stream(self, server: FakeServer) -> None:
         server.on(CHAT, sse_reply(chat_event("a"), event({"error": {"message": "CUDA error"}})))
         error = refused(engine(server))

@@ -164,7 +164,11 @@ class RemoteEngine:
         if reply.finish is None and not reply.done:
             raise ServerError(
                 f"{self._server.host} broke the stream off after {reply.characters} characters.",
-                hint="The server may have been stopped, or out of memory: see its log.",
+                hint=_SEE_LOG,
+            )
+        if reply.finish == "error":
+            raise ServerError(
+                f"{self._server.host} gave the answer up after {reply.characters} characters.", hint=_SEE_LOG
             )
         yield reply.last(sent, sampling)
 
@@ -293,6 +297,7 @@ class RemoteEngine:
 
 
 _END = object()
+_SEE_LOG = "The server may have been stopped, or out of memory: see its log."
 
 
 @dataclass

@@ -22,7 +22,7 @@ _FINISHES: Mapping[str, Finish] = {
     "length": "max_tokens",
     "max_tokens": "max_tokens",
     "content_filter": "filtered",
-    "abort": "cancelled",
+    "abort": "error",
     "error": "error",
 }
 
