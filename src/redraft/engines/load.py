@@ -14,24 +14,20 @@ folder is that; only then can it be a model of the hub.
 
 from __future__ import annotations
 
-import asyncio
-import concurrent.futures
 import importlib.util
 import re
 import sys
-import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal
 
 from redraft.config import Config, load_config
 from redraft.engines import cache, hub
 from redraft.engines.base import Engine
 from redraft.engines.scripted import read_script
+from redraft.engines.threads import in_daemon_thread
 from redraft.errors import MissingExtra, ModelError, UsageError
-
-T = TypeVar("T")
 
 Kind = Literal["default", "gguf", "folder", "hub", "remote", "script"]
 
@@ -153,7 +149,7 @@ async def load_engine(
         raise MissingExtra("a model on this machine", "local")
     from redraft.engines.llamacpp import LlamaCppEngine
 
-    path = await _in_daemon_thread(lambda: local_file(named))
+    path = await in_daemon_thread(lambda: local_file(named))
     return await LlamaCppEngine.start(
         path,
         adapters=named.adapters,
@@ -179,21 +175,6 @@ def local_file(named: ModelReference) -> Path:
     if found is None and not sys.stderr.isatty():
         raise ModelError("the default model is not here yet.", hint="redraft model get default")
     return found or cache.fetch_default(show=True)
-
-
-def _in_daemon_thread(work: Callable[[], T]) -> asyncio.Future[T]:
-    """Runs what blocks for long in a thread that does not hold up the end of the program, so Ctrl-C works."""
-    result: concurrent.futures.Future[T] = concurrent.futures.Future()
-    result.set_running_or_notify_cancel()
-
-    def run() -> None:
-        try:
-            result.set_result(work())
-        except BaseException as error:  # noqa: BLE001  (raised again where it is awaited)
-            result.set_exception(error)
-
-    threading.Thread(target=run, name="redraft-fetch", daemon=True).start()
-    return asyncio.wrap_future(result)
 
 
 async def _remote(named: ModelReference, config: Config) -> Engine:

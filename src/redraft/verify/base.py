@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from redraft.chain import CheckResult, Prompt
+from redraft.engines.threads import in_daemon_thread
 from redraft.errors import CheckError, RedraftError
 
 T = TypeVar("T")
@@ -82,7 +83,8 @@ def weight_of(check: Check) -> float:
 
 
 async def outcome_of(check: Check, answer: str, prompt: Prompt) -> Outcome:
-    """Asks one check, in a thread where it is not async, so that a slow one does not hold up other streams.
+    """Asks one check, in a thread where it is not async: a slow one holds up neither other streams nor the
+    end of the program.
 
     Raises:
         CheckError: The check itself crashed.
@@ -91,7 +93,7 @@ async def outcome_of(check: Check, answer: str, prompt: Prompt) -> Outcome:
         if inspect.iscoroutinefunction(check.check):
             said: Outcome | Awaitable[Outcome] = check.check(answer, prompt)
         else:
-            said = await asyncio.to_thread(_ask, check, answer, prompt)
+            said = await in_daemon_thread(lambda: _ask(check, answer, prompt))
         return said if isinstance(said, Outcome) else await said
     except RedraftError:
         raise
