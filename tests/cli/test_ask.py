@@ -118,6 +118,34 @@ def test_engine_trouble_is_status_3_and_keeps_what_there_is(tmp_path: Path) -> N
     assert done.stderr == "redraft: the line went dead\n"
 
 
+def test_json_gives_the_chain_of_engine_trouble_too(tmp_path: Path) -> None:
+    model = script(tmp_path, "First.", {"text": "Half a", "error": "the line went dead"})
+    done = ask("Go.", "-m", model, "--json")
+    chain = Chain.from_json(done.stdout)
+    assert (chain.answer, chain.stop, done.returncode) == ("First.", "error", 3)
+
+
+EVIL = "red \x1b[31m \x9b1m"
+
+
+@pytest.mark.parametrize("flags", [["--quiet"], ["--json"], []])
+def test_nothing_of_a_model_or_server_steers_a_terminal(flags: list[str], tmp_path: Path) -> None:
+    failing = ["-m", script(tmp_path, EVIL), "-c", f"contains:{EVIL}x", "--max-revisions", "0"]
+    shown = on_a_terminal("Go.", *failing, *flags)
+    assert "\x1b[31m " not in shown
+    assert "\x9b" not in shown
+    assert "red \ufffd[31m" in shown or "red \\u001b[31m" in shown
+    shown = on_a_terminal("Go.", "-m", script(tmp_path, {"text": EVIL, "error": EVIL}), *flags)
+    assert "\x1b[31m " not in shown
+    assert "\x9b" not in shown
+    assert "redraft: red \ufffd[31m \ufffd1m" in shown
+
+
+def test_in_a_pipe_an_answer_stays_as_it_is(tmp_path: Path) -> None:
+    done = ask("Go.", "-m", script(tmp_path, EVIL), "--max-revisions", "0")
+    assert done.stdout == EVIL + "\n"
+
+
 def test_a_terminal_sees_steps_a_diff_and_how_it_ended(tmp_path: Path) -> None:
     model = script(tmp_path, "The cat sat on the old red mat.", "The cat sat on the red mat.")
     shown = on_a_terminal("Go.", "-m", model, "-c", "words<=7")

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from redraft.chain import Chain, CheckResult, Feedback, Prompt, Step, Usage
-from redraft.cli.render import STOPS, printable, render_chain, word_diff
+from redraft.cli.render import STOPS, render_chain, word_diff
+from redraft.cli.shell import printable
 from redraft.cli.watch import Watch
 from redraft.revise.ops import Finished, StepDone, Text
 

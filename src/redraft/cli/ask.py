@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from redraft.cli.options import Flags, settle, takes
-from redraft.cli.shell import tell
+from redraft.cli.shell import tell, write
 from redraft.errors import RedraftError, UsageError
 
 if TYPE_CHECKING:
@@ -39,12 +39,16 @@ def ask(
     settings = settle(flags)
     quiet = quiet or load_config().defaults.get("quiet", False)
     text = _prompt(prompt)
-    chain = _run(settings, text, watch=sys.stdout.isatty() and not (json or quiet))
-    if json:
-        typer.echo(chain.to_json())
-    elif quiet or not sys.stdout.isatty():
-        typer.echo(chain.answer)
-    raise typer.Exit(_status(chain, say=not sys.stdout.isatty() or quiet or json))
+    watch = sys.stdout.isatty() and not (json or quiet)
+    try:
+        chain = asyncio.run(_make(settings, text, watch=watch))
+    except RedraftError as error:
+        if error.chain is not None and not watch and (json or error.chain.answer):
+            write(error.chain.to_json() if json else error.chain.answer)
+        raise
+    if not watch:
+        write(chain.to_json() if json else chain.answer)
+    raise typer.Exit(_status(chain, say=not watch))
 
 
 def _prompt(prompt: str | None) -> str:
@@ -57,17 +61,8 @@ def _prompt(prompt: str | None) -> str:
     return prompt.strip("\n")
 
 
-def _run(settings: Settings, prompt: str, *, watch: bool) -> Chain:
-    """Makes the chain. Ctrl-C ends it early and keeps what it has; a second one ends the program."""
-    try:
-        return asyncio.run(_make(settings, prompt, watch=watch))
-    except RedraftError as error:
-        if error.chain is not None and error.chain.answer and not watch:
-            typer.echo(error.chain.answer)
-        raise
-
-
 async def _make(settings: Settings, prompt: str, *, watch: bool) -> Chain:
+    """Makes the chain. Ctrl-C ends it early and keeps what it has; a second one ends the program."""
     from contextlib import AsyncExitStack
 
     from redraft.cli.watch import Watch

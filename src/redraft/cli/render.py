@@ -18,10 +18,9 @@ from rich.table import Table
 from rich.text import Text
 
 from redraft.chain import Chain, CheckResult, Feedback, Step, Usage
+from redraft.cli.shell import printable
 
 _WORDS = re.compile(r"\s*(?:\w+|[^\w\s])|\s+$")
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-"""Control characters but tab and line feed, and those that turn the direction of writing."""
 READABLE = 0.4
 """Least share of common words for which a diff is shown; below, a rewritten text reads better whole."""
 ISLAND = 2
@@ -45,11 +44,6 @@ STOPS = {
     "error": "an error",
 }
 """What each stop reason of a chain means, in words."""
-
-
-def printable(text: str) -> str:
-    """The text without characters that would steer a terminal."""
-    return _CONTROL.sub("�", text.replace("\r\n", "\n"))
 
 
 def word_diff(before: str, after: str, *, colour: bool = True) -> Text:

@@ -9,6 +9,7 @@ Exit statuses: 0 done, 1 checks not passed, 2 usage, 3 engine trouble, 130 inter
 from __future__ import annotations
 
 import os
+import re
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,10 @@ from redraft.errors import RedraftError
 
 if TYPE_CHECKING:
     from typer._click import Context, HelpFormatter
+
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""Control characters but tab and line feed, and those that turn the direction of writing."""
 
 
 class Verb(TyperCommand):
@@ -56,10 +61,20 @@ class Verbs(TyperGroup):
             raise typer.Exit(2) from error
 
 
+def printable(text: str) -> str:
+    """The text without characters that would steer a terminal: what a model or a server says is not trusted."""
+    return _CONTROL.sub("\ufffd", text.replace("\r\n", "\n"))
+
+
+def write(text: str) -> None:
+    """Prints a line on standard output: made printable on a terminal, and as it is in a pipe or file."""
+    typer.echo(printable(text) if sys.stdout.isatty() else text, color=True)  # color: nothing is stripped
+
+
 def tell(message: str, hint: str | None = None) -> None:
     """Says on standard error what went wrong, and below it what to type next."""
     lines = [f"redraft: {message}", *(f"  {line}" for line in (hint or "").splitlines())]
-    typer.echo("\n".join(lines), err=True)
+    typer.echo(printable("\n".join(lines)), err=True)
 
 
 def close_stdout() -> None:

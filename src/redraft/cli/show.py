@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from redraft.cli.shell import write
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -35,7 +37,7 @@ def show(
     console = Console(highlight=False)
     for number, chain in enumerate(_chosen(files, chain_id, limit)):
         if as_json:
-            typer.echo(chain.to_json())
+            write(chain.to_json())
             continue
         if number:
             console.print()

@@ -12,6 +12,7 @@ from rich.text import Text as RichText
 
 from redraft.chain import Chain, Step
 from redraft.cli import render
+from redraft.cli.shell import printable
 from redraft.revise.ops import Event, Finished, StepDone, Text
 
 
@@ -60,7 +61,7 @@ class Watch:
         name = (
             f"Feedback {index + 1}" if kind == "feedback" else "Answer" if index == 0 else f"Revision {index}"
         )
-        lines = render.printable("".join(self._pieces)).splitlines()
+        lines = printable("".join(self._pieces)).splitlines()
         room = max(self.console.height - 4, 3)
         tail = RichText("\n".join(lines[-room:]))
         tail.truncate(self.console.width * room)
@@ -103,5 +104,5 @@ class Watch:
     def _best(self, chain: Chain) -> None:
         """The best answer once more, where it is not the last that was shown."""
         self.console.print(render.heading(chain.best or 0, best=True))
-        self.console.print(RichText(render.printable(chain.answer)))
+        self.console.print(RichText(printable(chain.answer)))
         self.console.print(RichText())
