@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import BaseModel
@@ -32,6 +33,31 @@ def test_a_reference_is_loaded_once_for_sync_calls(tmp_path: Path) -> None:
     script.write_text('"first"\n"second"\n', encoding="utf-8")
     answers = [redraft.revise("Go.", model=f"script:{script}", max_revisions=0).answer for _ in range(2)]
     assert answers == ["first", "second"]
+
+
+def test_critic_and_judge_are_loaded_once_for_sync_calls(tmp_path: Path) -> None:
+    critic, judge = tmp_path / "critic.jsonl", tmp_path / "judge.jsonl"
+    critic.write_text('"Revision is needed: one."\n"Revision is needed: two."\n', encoding="utf-8")
+    judge.write_text('"Dull.\\nScore: 3"\n"Lively.\\nScore: 10"\n', encoding="utf-8")
+
+    def feedback(**options: Any) -> str:
+        said = redraft.revise("Go.", model=ScriptedEngine(["a", "b"]), max_revisions=1, **options).steps[0]
+        return said.feedback.text if said.feedback else ""
+
+    named = {"critic": f"script:{critic}", "mode": "prompted"}
+    assert "one" in feedback(**named)
+    assert "two" in feedback(**named)
+    judged = [
+        redraft.revise(
+            "Go.",
+            model=ScriptedEngine(["a"]),
+            checks=["judge:lively"],
+            judge=f"script:{judge}",
+            max_revisions=0,
+        )
+        for _ in range(2)
+    ]
+    assert [chain.passed for chain in judged] == [False, True]
 
 
 def test_arevise_and_stream_in_a_running_loop() -> None:

@@ -129,7 +129,7 @@ def test_an_echo_is_not_checked() -> None:
 
 
 def test_an_unchanged_revision_ends_the_chain() -> None:
-    chain = play(plan(), ["Same answer.", "Revision is needed.", "Same  answer. "]).chain
+    chain = play(plan(), ["Same answer.", "Revision is needed.", "Same answer. \n"]).chain
     assert (chain.stop, len(chain.steps)) == ("unchanged", 2)
 
 

@@ -117,9 +117,9 @@ def render_steps(steps: Sequence[Step]) -> str:
     """
     parts: list[str] = []
     for k, step in enumerate(steps):
-        parts += [revision_heading(k) if k else "", _escape(step.answer)]
+        parts += [revision_heading(k) if k else "", escape(step.answer)]
         if step.feedback:
-            parts += [feedback_heading(k + 1), _escape(step.feedback.text)]
+            parts += [feedback_heading(k + 1), escape(step.feedback.text)]
     return "".join(parts)
 
 
@@ -128,7 +128,8 @@ _HEADING = re.compile(rf"^(\\*)### (?:Answer|(Feedback|Revision)(?: ([0-9]{{1,{_
 """A heading, plain or escaped: its backslashes, its kind unless it is `Answer`, its number if it has one."""
 
 
-def _escape(text: str) -> str:
+def escape(text: str) -> str:
+    """The text with a backslash before each line that would be read as a heading."""
     return _HEADING.sub(r"\\\g<0>", text) if "### " in text else text
 
 

@@ -41,7 +41,7 @@ class Budget:
     """The most that one chain may use. None means no limit.
 
     Attributes:
-        tokens: Generated tokens, over all answers and feedback. Never exceeded.
+        tokens: Generated tokens, over all answers and feedback. Never exceeded, but by a judge's call.
         seconds: Wall-clock time. Work in the engine is cancelled when it is over.
         usd: Money. Needs a `Price`. A call is not begun when it is spent, and a call's length is limited to
             what is left, so that at most the price of one prompt goes over.
@@ -54,7 +54,7 @@ class Budget:
     def __post_init__(self) -> None:
         for name in ("tokens", "seconds", "usd"):
             value = getattr(self, name)
-            if value is not None and value <= 0:
+            if value is not None and not value > 0:
                 raise UsageError(
                     f"the budget of {name} is {value}.", hint="Give a number above zero, or none."
                 )

@@ -7,7 +7,8 @@ cancelling are kept here, because they must also end a call that gives no sign o
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
 from redraft.chain import Chain, Usage
@@ -35,22 +36,28 @@ from redraft.verify.base import Check, run_checks
 
 
 class CancelToken:
-    """Lets somebody else end a running chain. It ends with `cancelled`, and keeps what it has."""
+    """Lets somebody else end running chains. They end with `cancelled`, and keep what they have."""
 
     def __init__(self) -> None:
         self.cancelled = False
-        self._wait: asyncio.Timeout | None = None
+        self._waits: set[asyncio.Timeout] = set()
 
     def cancel(self) -> None:
-        """Ends the chain now. Call it in the event loop's own thread."""
+        """Ends the chains now. Call it in the event loop's own thread; calling it twice does no harm."""
         self.cancelled = True
-        if self._wait is not None:
-            self._wait.reschedule(0)
+        for wait in self._waits:
+            if not wait.expired():
+                wait.reschedule(0)
 
-    def wait_until(self, deadline: float | None) -> asyncio.Timeout:
-        """A time-out that ends at a deadline, at once when cancelled."""
-        self._wait = asyncio.timeout_at(0 if self.cancelled else deadline)
-        return self._wait
+    @asynccontextmanager
+    async def until(self, deadline: float | None) -> AsyncIterator[None]:
+        """Raises TimeoutError in its body at a deadline, and at once when cancelled."""
+        async with asyncio.timeout_at(0 if self.cancelled else deadline) as wait:
+            self._waits.add(wait)
+            try:
+                yield
+            finally:
+                self._waits.discard(wait)
 
 
 @dataclass
@@ -70,6 +77,7 @@ class Driver:
     cancel: CancelToken = field(default_factory=CancelToken)
     _stream: AsyncGenerator[Delta, None] | None = None
     _calls: int = 0
+    _over: bool = False
 
     async def run(self, plan: Plan) -> AsyncGenerator[Event, None]:
         """Makes one chain; yields its events, the last of them `Finished`.
@@ -97,9 +105,12 @@ class Driver:
     async def _answer(self, steps: Loop[Chain], op: Op, plan: Plan, deadline: float | None) -> Op | Event:
         """Does an operation and gives the loop what came of it; gives what the loop says next."""
         try:
-            async with self.cancel.wait_until(deadline):
+            if self._over:
+                return steps.send(_given_up(op))
+            async with self.cancel.until(deadline):
                 reply = await self._do(op, plan)
         except TimeoutError:
+            self._over = True
             reply = _given_up(op)
         except RedraftError as error:
             return steps.throw(error)
@@ -111,7 +122,7 @@ class Driver:
         await self._close()
         if isinstance(op, RunChecks):
             results = await run_checks(self.checks, op.answer, plan.prompt)
-            return Checked(results, self.judge.take() if self.judge else Usage())
+            return Checked(results, usage=self.judge.take() if self.judge else Usage())
         if isinstance(op, Encode):
             return await self.writer.encode(op.text, special=op.special)
         self._stream = self._open(op, plan.sampling)
@@ -141,5 +152,5 @@ class Driver:
 def _given_up(op: Op) -> Reply:
     """What the loop is told of an operation that was not waited for to the end."""
     if isinstance(op, RunChecks):
-        return Checked()
+        return Checked(given_up=True)
     return () if isinstance(op, Encode) else Delta(finish="cancelled")

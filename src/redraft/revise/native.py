@@ -14,13 +14,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from redraft.chain import CheckResult, Feedback, Finish, Step, Stop, Usage
+from redraft.chain import CheckResult, Feedback, Finish, Prompt, Step, Stop, Usage
 from redraft.engines.base import Delta, Message
 from redraft.formats.selfee import (
     DONE_PHRASES,
     REVISE_PHRASE,
     Parser,
     Piece,
+    escape,
     feedback_heading,
     render_prompt,
     revision_heading,
@@ -42,7 +43,7 @@ class Stream:
     Attributes:
         usage: What each step cost, by index.
         results: What checks found in an answer, by index.
-        external: Steps whose feedback was written by checks or a critic and not by the model.
+        generated: Tokens of the text so far; `max_tokens` holds for all of it.
         announced: How many steps were announced as complete.
     """
 
@@ -51,6 +52,7 @@ class Stream:
     parser: Parser = field(default_factory=Parser)
     usage: dict[int, Usage] = field(default_factory=dict)
     results: dict[int, tuple[CheckResult, ...]] = field(default_factory=dict)
+    generated: int = 0
     announced: int = 0
 
     @property
@@ -71,9 +73,15 @@ class Stream:
         """Books a usage on the chain and on a step."""
         self.usage[index] = self.usage.get(index, Usage()) + self.state.pay(usage)
 
+    def room(self) -> int:
+        """Most tokens that the next request may generate."""
+        return self.state.room(used=self.generated)
+
     def stops(self) -> tuple[str, ...]:
         """The heading not to be passed, and while a revision is enforced the phrases that end a chain."""
-        last = self.index if self.judged and self.parser.kind == "answer" else self.state.plan.max_revisions
+        last = self.state.plan.max_revisions
+        if self.judged:
+            last = self.index + (self.parser.kind == "feedback")
         heading = feedback_heading(last + 1).strip()
         return (heading, *DONE_PHRASES) if self.state.forced(self.index) else (heading,)
 
@@ -107,8 +115,8 @@ class Stream:
 
     def _dress(self, number: int, step: Step, steps: list[Step], finish: Finish) -> Step:
         """A parsed step with its cost, what checks found, and whether it is an echo."""
-        before = steps[number - 1].feedback if number else None
-        echo = before is not None and echoes(step.answer, before.text)
+        said = (before.feedback.text for before in steps[:number] if before.feedback is not None)
+        echo = any(echoes(step.answer, text) for text in said)
         return step.model_copy(
             update={
                 "feedback": self._feedback(number, step),
@@ -123,8 +131,9 @@ class Stream:
         if not results:
             return step.feedback
         text = step.feedback.text if step.feedback else ""
-        verdict = step.feedback.verdict if step.feedback else "accept" if all_passed(results) else "revise"
-        return Feedback(text=text, verdict=verdict, by="checks", checks=results)
+        good = all_passed(results)
+        verdict = step.feedback.verdict if step.feedback else "accept" if good else "revise"
+        return Feedback(text=text, verdict=verdict, by="both" if good and text else "checks", checks=results)
 
     def _tell(self, pieces: Iterable[Piece]) -> Loop[None]:
         for piece in pieces:
@@ -142,9 +151,9 @@ class Stream:
 
 def run(state: State) -> Loop[Stop]:
     """Lets the model write its chain. Gives the reason why it ended."""
-    text = render_prompt(state.plan.asked)
+    text = render_prompt(_with_system(state.plan.asked, state.plan.system))
     prompt = (yield from encode(text, special=True)) if state.plan.info.token_ids else text
-    stream = Stream(state, Written(prompt))
+    stream = Stream(state, Written(prompt, state.plan.info.aligned))
     try:
         stop, finish = yield from _write(stream)
     except Exception:
@@ -153,6 +162,18 @@ def run(state: State) -> Loop[Stop]:
         raise
     yield from stream.close(finish)
     return stop
+
+
+def _with_system(prompt: Prompt, system: str | None) -> Prompt:
+    """The prompt with a system message before the instruction: the format has no place of its own for it."""
+    if not system:
+        return prompt
+    if not prompt.messages:
+        return prompt.model_copy(update={"instruction": f"{system}\n\n{prompt.instruction}"})
+    if prompt.messages[0].get("role") == "system":
+        return prompt
+    own = {"role": "system", "content": system}
+    return prompt.model_copy(update={"messages": (own, *prompt.messages)})
 
 
 def _write(stream: Stream) -> Loop[tuple[Stop, Finish]]:
@@ -167,16 +188,16 @@ def _write(stream: Stream) -> Loop[tuple[Stop, Finish]]:
             return stop, finish
         if stream.state.spent():
             return "budget", "max_tokens"
-        if stream.state.room() <= 0:
+        if stream.room() <= 0:
             return "max_tokens", "max_tokens"
 
 
 def _request(stream: Stream) -> Loop[Delta | Stop]:
     """Continues the text until the engine stops, or until what was read ends the chain."""
-    state, meter = stream.state, Meter(stream.state.clock, stream.index)
+    meter = Meter(stream.state.clock, stream.index)
     delta, place = Delta(), (stream.parser.kind, stream.index)
     try:
-        delta = yield from receive(Continue(stream.written.as_prompt(), state.room(), stream.stops()))
+        delta = yield from receive(Continue(stream.written.as_prompt(), stream.room(), stream.stops()))
         while True:
             stream.written.add(delta)
             yield from stream.read(delta.text)
@@ -191,6 +212,7 @@ def _request(stream: Stream) -> Loop[Delta | Stop]:
     finally:
         for index, usage in meter.usages(delta).items():
             stream.pay(usage, index)
+            stream.generated += usage.completion_tokens
 
 
 def _seen(stream: Stream) -> Stop | None:
@@ -215,8 +237,8 @@ def _go_on(stream: Stream, last: Delta) -> Loop[Stop | None]:
 
 
 def _after_answer(stream: Stream, stop_text: str | None) -> Loop[Stop | None]:
-    if stop_text in DONE_PHRASES:
-        yield from stream.force(stop_text or "")
+    if stop_text is not None and not _is_due(stream, stop_text):
+        yield from stream.force(stop_text)
         return None
     if stream.judged:
         return (yield from _judge(stream))
@@ -226,6 +248,12 @@ def _after_answer(stream: Stream, stop_text: str | None) -> Loop[Stop | None]:
         yield from stream.force(feedback_heading(stream.index + 1))
         return None
     return "ended"
+
+
+def _is_due(stream: Stream, stop_text: str) -> bool:
+    """Whether a stop string in an answer is the heading that ends it, and not a quotation."""
+    text = stream.written.text
+    return stop_text == feedback_heading(stream.index + 1).strip() and (not text or text.endswith("\n"))
 
 
 def _after_feedback(stream: Stream, stop_text: str | None) -> Loop[Stop | None]:
@@ -250,8 +278,12 @@ def _judge(stream: Stream) -> Loop[Stop | None]:
     """An answer is complete: checks, or another critic, write its feedback."""
     state, index = stream.state, stream.index
     answer = stream.steps()[-1].answer
-    checked = (yield from run_checks(answer)) if state.plan.checks else Checked()
+    stream.keep("stop")
+    echo = state.steps[-1].echo
+    checked = (yield from run_checks(answer)) if state.plan.checks and not echo else Checked()
     stream.pay(checked.usage, index)
+    if checked.given_up:
+        return state.stop_of("cancelled")
     results = stream.results[index] = checked.results
     if all_passed(results) and not state.forced(index):
         return "passed"
@@ -259,9 +291,11 @@ def _judge(stream: Stream) -> Loop[Stop | None]:
         return "max_revisions"
     if state.spent():
         return "budget"
+    if echo:
+        yield from stream.force(_external(index, prompts.ECHOED))
+        return None
     if results and not all_passed(results):
-        faults = prompts.complaint(results, cut=False)
-        yield from stream.force(_external(index, faults))
+        yield from stream.force(_external(index, prompts.complaint(results, cut=False)))
         return None
     if state.plan.critic:
         return (yield from _ask_critic(stream, answer))
@@ -279,18 +313,18 @@ def _ask_critic(stream: Stream, answer: str) -> Loop[Stop | None]:
     )
     said = yield from say(state, Ask(messages + talk, state.room(), "critic"), "feedback", index)
     stream.usage[index] = stream.usage.get(index, Usage()) + said.usage
-    verdict = verdict_of(said.text)
-    if verdict == "revise" or state.forced(index):
+    verdict, cut = verdict_of(said.text), state.stop_of(said.finish)
+    if cut in (None, "max_tokens") and (verdict == "revise" or state.forced(index)):
         yield from stream.force(_external(index, said.text), tell=False)
         return None
-    yield from stream.force(feedback_heading(index + 1) + said.text, tell=False)
-    return "accepted" if verdict == "accept" else "ended"
+    yield from stream.force(feedback_heading(index + 1) + escape(said.text), tell=False)
+    return cut or ("accepted" if verdict == "accept" else "ended")
 
 
 def _external(index: int, feedback: str) -> str:
     """Feedback that the model did not write, with the heading of the revision that it asks for."""
     phrase = "" if verdict_of(feedback) == "revise" else f" {REVISE_PHRASE}."
-    return f"{feedback_heading(index + 1)}{feedback}{phrase}{revision_heading(index + 1)}"
+    return f"{feedback_heading(index + 1)}{escape(feedback)}{phrase}{revision_heading(index + 1)}"
 
 
 def _feedback_so_far(stream: Stream) -> str:

@@ -57,9 +57,14 @@ class RunChecks:
 
 @dataclass(frozen=True)
 class Checked:
-    """What each check found, in order, and what the calls of a judge cost."""
+    """What each check found, in order, and what the calls of a judge cost.
+
+    Attributes:
+        given_up: The time was over, or somebody cancelled, before the checks were done.
+    """
 
     results: tuple[CheckResult, ...] = ()
+    given_up: bool = False
     usage: Usage = field(default_factory=Usage)
 
 

@@ -14,7 +14,6 @@ from redraft.revise import prompts
 from redraft.revise.ops import Ask, Loop, StepDone, run_checks
 from redraft.revise.say import say
 from redraft.revise.state import State, all_passed
-from redraft.verify.echo import echoes
 
 
 def run(state: State) -> Loop[Stop]:
@@ -24,7 +23,7 @@ def run(state: State) -> Loop[Stop]:
         stop = yield from _criticise(state)
         yield StepDone(state.revisions, state.steps[-1])
         if stop is None:
-            stop = yield from _write(state, _conversation(state, prompts.revise("")))
+            stop = yield from _write(state, _conversation(state, prompts.REVISE))
             if stop is not None:
                 yield StepDone(state.revisions, state.steps[-1])
     return stop
@@ -35,17 +34,14 @@ def _base(state: State) -> tuple[Message, ...]:
 
 
 def _write(state: State, messages: tuple[Message, ...]) -> Loop[Stop | None]:
-    """Writes the next answer. Gives a reason to stop, or None."""
+    """Writes the next answer. Gives a reason to stop, or None. Checks judge a text that was cut, too."""
     said = yield from say(state, Ask(messages, state.room()), "answer", len(state.steps))
-    before = state.steps[-1].feedback if state.steps else None
-    echo = before is not None and echoes(said.text, before.text)
-    state.begin(said.text, said.finish, said.usage, echo=echo)
-    stop = state.stop_of(said.finish)
-    if stop == "max_tokens" and state.plan.checks and said.text:
+    state.begin(said.text, said.finish, said.usage, echo=state.echoes(said.text))
+    if state.unchanged() and state.revisions > state.plan.min_revisions:
+        return state.stop_of(said.finish) or "unchanged"
+    if state.plan.checks and said.text:
         return None
-    if stop is None and state.unchanged() and state.revisions > state.plan.min_revisions:
-        return "unchanged"
-    return stop
+    return state.stop_of(said.finish)
 
 
 def _criticise(state: State) -> Loop[Stop | None]:
@@ -54,23 +50,30 @@ def _criticise(state: State) -> Loop[Stop | None]:
     results: tuple[CheckResult, ...] = ()
     if state.plan.checks and not step.echo:
         checked = yield from run_checks(step.answer)
-        results = checked.results
         state.steps[-1] = step.model_copy(update={"usage": step.usage + state.pay(checked.usage)})
+        if checked.given_up:
+            return state.stop_of("cancelled")
+        results = checked.results
     stop = _reason_to_stop(state, results)
-    if stop is not None or step.echo:
+    verified = state.plan.mode == "verified" and not _good(state, results)
+    if stop is not None or step.echo or (results and verified):
         _note_checks(state, results)
         return stop
-    if results and not all_passed(results) and state.plan.mode == "verified":
-        _note_checks(state, results)
-        return None
     return (yield from _ask_critic(state, results))
+
+
+def _good(state: State, results: tuple[CheckResult, ...]) -> bool:
+    """Whether the last answer is complete and passes."""
+    return all_passed(results) and state.steps[-1].finish == "stop"
 
 
 def _reason_to_stop(state: State, results: tuple[CheckResult, ...]) -> Stop | None:
     """What ends the chain before anybody is asked for a criticism."""
     cut = state.stop_of(state.steps[-1].finish)
-    if all_passed(results) and not state.forced(state.revisions):
-        return cut or "passed"
+    if cut not in (None, "max_tokens"):
+        return cut
+    if _good(state, results) and not state.forced(state.revisions):
+        return "passed"
     if state.revisions >= state.plan.max_revisions:
         return cut or "max_revisions"
     return "budget" if state.spent() else None
@@ -82,7 +85,7 @@ def _note_checks(state: State, results: tuple[CheckResult, ...]) -> None:
     if step.echo:
         state.criticised(Feedback(text=prompts.ECHOED, verdict="revise", by="checks"))
     elif results:
-        good = all_passed(results)
+        good = _good(state, results)
         text = "" if good else prompts.complaint(results, cut=step.finish == "max_tokens")
         verdict: Verdict = "accept" if good else "revise"
         state.criticised(Feedback(text=text, verdict=verdict, by="checks", checks=results))
@@ -90,7 +93,7 @@ def _note_checks(state: State, results: tuple[CheckResult, ...]) -> None:
 
 def _ask_critic(state: State, results: tuple[CheckResult, ...]) -> Loop[Stop | None]:
     """Asks for a criticism by a model; what checks found goes before it."""
-    failed = bool(results) and not all_passed(results)
+    failed = bool(results) and not _good(state, results)
     cut = state.steps[-1].finish == "max_tokens"
     faults = prompts.complaint(results, cut=cut) if failed or cut else ""
     messages = _conversation(state, prompts.criticise(faults))
@@ -129,7 +132,7 @@ def _conversation(state: State, request: str) -> tuple[Message, ...]:
         messages.append({"role": "assistant", "content": step.answer})
         last = number == len(shown)
         if step.feedback is not None:
-            messages += _exchange(step.feedback, None if last else prompts.revise(""))
+            messages += _exchange(step.feedback, None if last else prompts.REVISE)
         if last:
             messages.append({"role": "user", "content": request})
     return _merge_turns(messages)
@@ -139,7 +142,7 @@ def _exchange(feedback: Feedback, request: str | None) -> list[Message]:
     """How feedback stands in a conversation: the checks' as the user's words, a model's as its own."""
     turns: list[Message]
     if feedback.by == "checks":
-        turns = [{"role": "user", "content": f"That answer has these faults:\n{feedback.text}"}]
+        turns = [{"role": "user", "content": prompts.faults(feedback.text)}]
     else:
         turns = [
             {"role": "user", "content": prompts.criticise("")},

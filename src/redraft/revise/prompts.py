@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from redraft.chain import CheckResult, Prompt
+from redraft.chain import CheckResult, Prompt, content_of
 from redraft.engines.base import Message
 
 CRITICISE = (
@@ -27,7 +27,7 @@ CUT = "The answer was cut off before its end because it is too long."
 def base_messages(prompt: Prompt, system: str | None) -> tuple[Message, ...]:
     """The messages that ask for the first answer. A prompt's own system message goes before `system`."""
     messages: list[Message] = [
-        {"role": m["role"], "content": str(m.get("content") or "")} for m in prompt.messages or ()
+        {"role": m["role"], "content": content_of(m)} for m in prompt.messages or ()
     ] or [{"role": "user", "content": prompt.text}]
     if system and messages[0]["role"] != "system":
         messages.insert(0, {"role": "system", "content": system})
@@ -49,8 +49,6 @@ def criticise(faults: str) -> str:
     return f"A check of that answer found:\n{faults}\n\n{CRITICISE}"
 
 
-def revise(faults: str) -> str:
-    """Asks for a revision; `faults` are to be named here where no criticism by a model stands before."""
-    if not faults:
-        return REVISE
-    return f"That answer has these faults:\n{faults}\n\n{REVISE}"
+def faults(found: str) -> str:
+    """Tells the writer what checks found."""
+    return f"That answer has these faults:\n{found}"

@@ -11,9 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from redraft.chain import Chain, CheckResult, Feedback, Finish, Prompt, Step, Stop, Usage
+from redraft.chain import Chain, CheckResult, Feedback, Finish, Prompt, Step, Stop, Usage, content_of
 from redraft.engines.base import EngineInfo, Sampling
 from redraft.revise.budget import Budget, Price
+from redraft.verify.echo import echoes
 
 Mode = Literal["native", "prompted", "verified"]
 ContextPolicy = Literal["last", "chain"]
@@ -65,7 +66,7 @@ class Plan:
         if not prompt.messages:
             return prompt.model_copy(update={"instruction": f"{prompt.instruction}\n\n{demand}"})
         *before, last = prompt.messages
-        last = {**last, "content": f"{last.get('content') or ''}\n\n{demand}"}
+        last = {**last, "content": f"{content_of(last)}\n\n{demand}"}
         return prompt.model_copy(update={"messages": (*before, last)})
 
 
@@ -102,11 +103,9 @@ class State:
         """Whether answer `index` has to be revised, whatever its feedback says."""
         return index < self.plan.min_revisions
 
-    def room(self) -> int:
-        """Most tokens that the next call may generate. A native chain is one text, with one limit."""
-        wanted = self.plan.sampling.max_tokens
-        if self.plan.mode == "native":
-            wanted -= self.usage.completion_tokens
+    def room(self, *, used: int = 0) -> int:
+        """Most tokens that the next call may generate; `used` are those of the same text before it."""
+        wanted = self.plan.sampling.max_tokens - used
         left = self.plan.budget.tokens_left(self.usage, self.plan.price)
         return wanted if left is None else min(wanted, left)
 
@@ -143,8 +142,13 @@ class State:
         """Whether the last answer equals the one before it."""
         if len(self.steps) < 2:
             return False
-        before, after = (" ".join(step.answer.split()) for step in self.steps[-2:])
+        before, after = (step.answer.strip() for step in self.steps[-2:])
         return before == after
+
+    def echoes(self, answer: str) -> bool:
+        """Whether a text only repeats feedback that was given before."""
+        said = (step.feedback.text for step in self.steps if step.feedback is not None)
+        return any(echoes(answer, text) for text in said)
 
     def chain(self, stop: Stop) -> Chain:
         """The chain as it stands."""
@@ -169,19 +173,19 @@ class State:
 def best_step(steps: list[Step]) -> int | None:
     """Index of the best answer.
 
-    With checks: one that passes before one that does not, then the higher score, then the earlier. Without:
-        the last complete answer. An echo of the feedback, or an answer that is not complete, is best only
-        if there is nothing else.
+    With checks: one that passes before one that does not, then the higher score, then one that is complete,
+    then the earlier. Without: the last complete answer. An echo of the feedback is best only if there is
+    nothing else.
     """
     if not steps:
         return None
     checked = any(step.score is not None for step in steps)
 
-    def rank(index: int) -> tuple[bool, bool, float, int]:
+    def rank(index: int) -> tuple[bool, bool, float, bool, int]:
         step = steps[index]
         if not checked:
-            return (not step.echo, whole(step), 0.0, index)
-        return (not step.echo, bool(step.passed), step.score or 0.0, -index)
+            return (not step.echo, False, 0.0, whole(step), index)
+        return (not step.echo, bool(step.passed), step.score or 0.0, whole(step), -index)
 
     return max(range(len(steps)), key=rank)
 

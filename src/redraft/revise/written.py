@@ -19,10 +19,12 @@ class Written:
         prompt: The prompt's text, or its tokens where the engine takes those.
         text: What was generated or forced after it.
         tokens: Its token ids; unused where the engine takes text.
+        aligned: Whether the tokens of a delta are those of its text (`EngineInfo.aligned`).
         marks: Places (tokens, characters) at which both are known to stand for each other, in order.
     """
 
     prompt: PromptText
+    aligned: bool = True
     text: str = ""
     tokens: list[int] = field(default_factory=list)
     marks: list[tuple[int, int]] = field(default_factory=lambda: [(0, 0)])
@@ -31,9 +33,9 @@ class Written:
         """Adds what was generated. Tokens may run ahead of their text, see `Delta.tokens`."""
         self.text += delta.text
         self.tokens.extend(delta.tokens)
-        if delta.text:
+        if self.aligned and delta.text and delta.tokens and delta.finish is None:
             self.marks.append((len(self.tokens), len(self.text)))
-        if delta.stop_text is not None and len(self.marks) > 1:
+        if self.aligned and delta.stop_text is not None and len(self.marks) > 1:
             # A stop string may begin inside a token. The text before it then stands for part of that token.
             self.marks.pop()
 
