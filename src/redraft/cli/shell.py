@@ -62,7 +62,7 @@ class Verbs(TyperGroup):
 
 
 def printable(text: str) -> str:
-    """The text without characters that would steer a terminal: what a model or a server says is not trusted."""
+    """The text without characters that would steer a terminal: a model or a server is not trusted."""
     return _CONTROL.sub("\ufffd", text.replace("\r\n", "\n"))
 
 
