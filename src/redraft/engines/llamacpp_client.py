@@ -170,23 +170,29 @@ class Child:
         )
 
     async def aclose(self) -> None:
-        """Ends the process and waits until it is gone. Closing twice does no harm."""
-        if not self._closed:
-            self._closed = True
-            await asyncio.to_thread(self._end)
+        """Ends the process and waits until it is gone. Closing twice does no harm.
+
+        No thread is used: while the interpreter ends, when engines that were kept are closed, none can start.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        assert self._process.stdin is not None  # noqa: S101  (it is a pipe)
+        with suppress(BrokenPipeError):
+            self._process.stdin.close()
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(CLOSE_SECONDS):
+                    while self._process.poll() is None:  # noqa: ASYNC110  (no event tells of its end)
+                        await asyncio.sleep(0.01)
+        finally:
+            self._end()
 
     def _end(self) -> None:
-        process = self._process
-        assert process.stdin is not None  # noqa: S101  (it is a pipe)
-        with suppress(BrokenPipeError):
-            process.stdin.close()
-        try:
-            process.wait(CLOSE_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        self._process.kill()  # does nothing to one that is gone
+        self._process.wait()
         self._drain.join()
-        for pipe in (process.stdout, process.stderr):
+        for pipe in (self._process.stdout, self._process.stderr):
             if pipe is not None:
                 pipe.close()
 

@@ -125,7 +125,12 @@ _background = Background()
 
 
 async def _revise_kept(prompt: Asked, options: Options) -> Chain:
-    kept: Options = {**options, "model": await _background.keep(options.get("model", "default"), load_engine)}
+    kept: Options = {
+        **options,
+        "model": await _background.keep(options.get("model", "default"), load_engine),
+        "critic": await _background.keep(options.get("critic"), load_engine),
+        "judge": await _background.keep(options.get("judge"), load_engine),
+    }
     return await arevise(prompt, **kept)
 
 

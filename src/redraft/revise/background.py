@@ -13,8 +13,10 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 from redraft.engines.base import Engine
+from redraft.errors import UsageError
 
 T = TypeVar("T")
+Given = TypeVar("Given")
 
 
 class Background:
@@ -22,12 +24,23 @@ class Background:
 
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
         self._opening = asyncio.Lock()
         self._engines: dict[str, Engine] = {}
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Runs a coroutine and waits for it. Ctrl-C cancels it."""
+        """Runs a coroutine and waits for it. Ctrl-C cancels it.
+
+        Raises:
+            UsageError: It is called in the thread itself, which would wait for itself for ever.
+        """
+        if threading.current_thread() is self._thread:
+            work.close()
+            raise UsageError(
+                "redraft.revise was called inside of an async check of redraft.revise.",
+                hint="There, write: await redraft.arevise(…)",
+            )
         future = asyncio.run_coroutine_threadsafe(work, self._started())
         try:
             return future.result()
@@ -35,8 +48,8 @@ class Background:
             future.cancel()
             raise
 
-    async def keep(self, model: str | Engine, load: Callable[[str], Awaitable[Engine]]) -> Engine:
-        """The engine of a reference, loaded once. To be awaited inside `run`."""
+    async def keep(self, model: str | Given, load: Callable[[str], Awaitable[Engine]]) -> Engine | Given:
+        """The engine of a reference, loaded once; an engine or None comes back. For use inside `run`."""
         if not isinstance(model, str):
             return model
         async with self._opening:
@@ -45,12 +58,18 @@ class Background:
         return self._engines[model]
 
     def close(self) -> None:
-        """Closes the engines and ends the thread."""
+        """Closes the engines and ends the thread.
+
+        At the interpreter's end, so nothing here may need a new thread or an executor; nor may an engine's
+        `aclose`.
+        """
         loop, self._loop = self._loop, None
-        if loop is None:
+        thread, self._thread = self._thread, None
+        if loop is None or thread is None:
             return
         asyncio.run_coroutine_threadsafe(self._close_engines(), loop).result(timeout=10)
         loop.call_soon_threadsafe(loop.stop)
+        thread.join(timeout=10)
 
     async def _close_engines(self) -> None:
         engines, self._engines = list(self._engines.values()), {}
@@ -60,7 +79,10 @@ class Background:
         with self._starting:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
-                threading.Thread(target=_serve, args=(self._loop,), name="redraft", daemon=True).start()
+                self._thread = threading.Thread(
+                    target=_serve, args=(self._loop,), name="redraft", daemon=True
+                )
+                self._thread.start()
                 atexit.register(self.close)
             return self._loop
 
@@ -68,5 +90,4 @@ class Background:
 def _serve(loop: asyncio.AbstractEventLoop) -> None:
     asyncio.set_event_loop(loop)
     loop.run_forever()
-    loop.run_until_complete(loop.shutdown_default_executor())
     loop.close()

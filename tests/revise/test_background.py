@@ -1,0 +1,63 @@
+"""The event loop of sync calls: it ends with the interpreter, and does not wait for itself."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import redraft
+from redraft.chain import Prompt
+from redraft.engines.scripted import ScriptedEngine
+from redraft.errors import UsageError
+from redraft.verify.base import Outcome, passed
+from tests.gguf_files import tiny_model
+
+PROGRAM = """
+import sys, redraft
+from redraft.revise.api import _background
+redraft.revise("a b", model=sys.argv[1], mode=sys.argv[2], max_tokens=4, max_revisions=0)
+print(*(engine._child._process.pid for engine in _background._engines.values()))
+"""
+
+
+def ends_cleanly(model: Path, mode: str) -> None:
+    command = [sys.executable, "-W", "error", "-c", PROGRAM, str(model), mode]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert (done.stderr, done.returncode) == ("", 0)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(done.stdout), 0)
+
+
+def test_the_end_of_the_interpreter_closes_what_was_kept(tmp_path: Path) -> None:
+    pytest.importorskip("xllamacpp")
+    ends_cleanly(tiny_model(tmp_path / "tiny.gguf"), "native")
+
+
+@pytest.mark.model
+def test_the_end_of_the_interpreter_closes_a_real_model(default_model: Path) -> None:
+    ends_cleanly(default_model, "prompted")
+
+
+class Nested:
+    name = "nested"
+
+    async def check(self, answer: str, prompt: Prompt) -> Outcome:
+        return passed(redraft.revise("Go.", model=ScriptedEngine(["b"]), max_revisions=0).answer)
+
+
+def test_a_sync_call_within_its_own_loop_is_refused_and_does_not_wait_for_ever() -> None:
+    with pytest.raises(UsageError) as caught:
+        redraft.revise("Go.", model=ScriptedEngine(["a"]), checks=[Nested()])
+    assert caught.value.message == "redraft.revise was called inside of an async check of redraft.revise."
+    assert caught.value.hint == "There, write: await redraft.arevise(…)"
+
+
+def test_a_sync_check_may_call_revise() -> None:
+    def answers(answer: str) -> bool:
+        return redraft.revise("Go.", model=ScriptedEngine(["b"]), max_revisions=0).answer == "b"
+
+    assert redraft.revise("Go.", model=ScriptedEngine(["a"]), checks=[answers]).passed
