@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import re
+from difflib import SequenceMatcher
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
@@ -66,6 +68,20 @@ def test_a_diff_marks_words_and_not_letters() -> None:
 
 def test_a_rewritten_text_is_shown_whole() -> None:
     assert word_diff("one two three four", "quite another text", colour=False).plain == "quite another text"
+
+
+def test_a_long_repetitive_text_is_shown_whole_and_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        SequenceMatcher, "get_matching_blocks", lambda _: pytest.fail("it would take a minute")
+    )
+    after = "on and off " * 600
+    assert word_diff("on and on " * 600, after, colour=False).plain == after
+
+
+def test_a_long_answer_of_many_words_is_still_compared() -> None:
+    draft = [f"word{n % 700}" for n in range(2000)]
+    after = [*draft[:1000], "new", *draft[1000:]]
+    assert "{+ new+}" in word_diff(" ".join(draft), " ".join(after), colour=False).plain
 
 
 def test_a_model_cannot_steer_the_terminal() -> None:

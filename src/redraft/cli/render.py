@@ -8,6 +8,7 @@ not interpreted. Without colours, a diff is written with `[-gone-]` and `{+new+}
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from difflib import SequenceMatcher
 
@@ -23,6 +24,9 @@ from redraft.cli.shell import printable
 _WORDS = re.compile(r"\s*(?:\w+|[^\w\s])|\s+$")
 READABLE = 0.4
 """Least share of common words for which a diff is shown; below, a rewritten text reads better whole."""
+COMPARABLE = 100_000
+"""Most pairs of equal words, one of each text, for which a diff is made: time goes by their number, and is
+half a second at worst. Two answers of 2,000 English words have some 80,000; loops of a model have more."""
 ISLAND = 2
 """Fewest words in a row that count as common within a diff."""
 _VERDICTS = {
@@ -49,11 +53,12 @@ STOPS = {
 def word_diff(before: str, after: str, *, colour: bool = True) -> Text:
     """`after`, with what is new and what has gone from `before` marked word by word.
 
-    Where too little is common for that to be readable, `after` is all new and `before` is not shown.
+    Where too little is common for that to be readable, or the texts are too long and repetitive to compare,
+    `after` is all new and `before` is not shown.
     """
     old, new = _WORDS.findall(printable(before)), _WORDS.findall(printable(after))
     matcher = SequenceMatcher(None, old, new, autojunk=False)
-    if matcher.ratio() < READABLE:
+    if _equal_pairs(old, new) > COMPARABLE or matcher.ratio() < READABLE:
         return Text(printable(after), "green" if colour else "")
     text = Text()
     i = k = 0
@@ -66,6 +71,11 @@ def word_diff(before: str, after: str, *, colour: bool = True) -> Text:
         text.append("".join(new[m : m + size]))
         i, k = j + size, m + size
     return text
+
+
+def _equal_pairs(old: Sequence[str], new: Sequence[str]) -> int:
+    seen = Counter(old)
+    return sum(count * seen[word] for word, count in Counter(new).items())
 
 
 def _common_runs(matcher: SequenceMatcher[str], old: int, new: int) -> Iterator[tuple[int, int, int]]:
