@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from redraft.chain import Chain
+from tests.engines.fake_server import FakeServer, Reply
 
 REDRAFT = [sys.executable, "-m", "redraft"]
 
@@ -188,6 +189,21 @@ def test_ctrl_c_before_the_model_is_there(tmp_path: Path) -> None:
     _, err = child.communicate(timeout=30)
     assert child.returncode == 130
     assert b"Traceback" not in err
+
+
+@pytest.mark.parametrize("role", ["--critic", "--judge"])
+def test_ctrl_c_while_critic_or_judge_are_opened(role: str, tmp_path: Path) -> None:
+    with FakeServer() as server:
+        server.on("GET /v1/models", Reply(pieces=[600.0]))
+        command = [*REDRAFT, "ask", "Go.", "-m", script(tmp_path, "one"), role, server.url]
+        child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        until = time.monotonic() + 30
+        while not server.requests and time.monotonic() < until:
+            time.sleep(0.05)
+        child.send_signal(signal.SIGINT)
+        assert server.dropped.wait(10), "the first Ctrl-C ends the waiting"
+        out, err = child.communicate(timeout=30)
+    assert (out, err, child.returncode) == ("", "", 130)
 
 
 def test_config_recipe_and_flag_in_that_order(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from redraft.jobs.progress import Shown
     from redraft.jobs.runner import Tally
     from redraft.jobs.summary import Summary
-    from redraft.revise.api import Options
+    from redraft.revise.options import Options
 
 Shape = Literal["chain", "selfee", "fastchat"]
 
@@ -210,7 +210,7 @@ class Job:
         from redraft.jobs.runner import run_jobs
 
         async with AsyncExitStack() as stack:
-            options = await self._options(stack)
+            options = await self.settings.opened(stack, parallel=self.parallel)
             work = partial(self._answer, options=options, shown=shown, summary=summary)
 
             def step(tally: Tally) -> None:
@@ -219,22 +219,6 @@ class Job:
                 shown.update()
 
             return await run_jobs(self._items(), work, ledger, parallel=self.parallel, on_step=step)
-
-    async def _options(self, stack: AsyncExitStack) -> Options:
-        """The options of every chain, with the engines that they share."""
-        from redraft.engines.load import load_engine
-
-        options = self.settings.options()
-        engine = await self.settings.engine(parallel=self.parallel)
-        stack.push_async_callback(engine.aclose)
-        options["model"] = engine
-        others = {}
-        for role in ("critic", "judge"):
-            if reference := getattr(self.settings, role):
-                others[role] = await load_engine(reference, parallel=self.parallel)
-                stack.push_async_callback(others[role].aclose)
-        options["critic"], options["judge"] = others.get("critic"), others.get("judge")
-        return options
 
     async def _answer(self, item: Item, *, options: Options, shown: Shown, summary: Summary) -> str:
         from redraft.jobs.runner import derived_seed

@@ -72,12 +72,9 @@ async def _make(settings: Settings, prompt: str, *, watch: bool) -> Chain:
 
     cancel = CancelToken()
     async with AsyncExitStack() as stack:
-        options = settings.options()
-        engine = await settings.engine()
-        stack.push_async_callback(engine.aclose)
+        options = await settings.opened(stack)
+        options["cancel"] = cancel
         _on_interrupt(cancel)
-        options["model"], options["cancel"] = engine, cancel
-        options["critic"], options["judge"] = settings.critic, settings.judge
         events = await stack.enter_async_context(aclosing(stream(prompt, **options)))
         view = stack.enter_context(Watch()) if watch else None
         async for event in events:

@@ -20,8 +20,10 @@ from redraft.errors import UsageError
 from redraft.verify.kinds import CHECK_KINDS
 
 if TYPE_CHECKING:
+    from contextlib import AsyncExitStack
+
     from redraft.engines.base import Engine
-    from redraft.revise.api import Options
+    from redraft.revise.options import Options
 
 _MODEL, _LOOP, _SAMPLING, _BUDGET = "Model", "Revising", "Sampling", "Budget of the whole chain"
 
@@ -102,9 +104,10 @@ class Settings(Flags):
         Checks are read here already, unless they may need the judge.
 
         Raises:
-            UsageError: A check or a price is written wrongly, or a budget is not above zero.
+            UsageError: A value does not fit: everything is told here that can be told without the model.
         """
         from redraft.revise.budget import Budget
+        from redraft.revise.options import look
         from redraft.verify.parse import parse_checks
 
         names = (
@@ -122,20 +125,36 @@ class Settings(Flags):
         given["checks"] = self.check or [] if self.judge else parse_checks(self.check or ())
         given["budget"] = Budget(self.budget_tokens, self.budget_seconds, self.budget_usd)
         given["price"] = _price(self)
+        look({**given, "critic": self.critic, "judge": self.judge})
         options: Options = given
         return options
 
-    async def engine(self, *, parallel: int = 1) -> Engine:
-        """Opens the model, with `parallel` slots."""
+    async def opened(self, stack: AsyncExitStack, *, parallel: int = 1) -> Options:
+        """The same with model, critic and judge: opened with `parallel` slots, and closed with the stack.
+
+        Raises:
+            UsageError: As above, before anything is opened.
+            EngineError: A model cannot be loaded, or its server does not answer.
+        """
         from redraft.engines.load import load_engine
 
-        return await load_engine(
+        options = self.options()
+        model = await load_engine(
             self.model or "default",
             ctx=self.ctx,
             threads=self.threads,
             gpu_layers=self.gpu_layers,
             parallel=parallel,
         )
+        stack.push_async_callback(model.aclose)
+        others: dict[str, Engine] = {}
+        for role in ("critic", "judge"):
+            if reference := getattr(self, role):
+                others[role] = await load_engine(reference, parallel=parallel)
+                stack.push_async_callback(others[role].aclose)
+        options["model"] = model
+        options["critic"], options["judge"] = others.get("critic"), others.get("judge")
+        return options
 
 
 def settle(flags: Flags) -> Settings:
