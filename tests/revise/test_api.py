@@ -12,8 +12,8 @@ from pydantic import BaseModel
 import redraft
 from redraft.engines.scripted import ScriptedEngine
 from redraft.errors import UsageError
-from redraft.revise.api import Options
 from redraft.revise.ops import StepDone
+from redraft.revise.options import Options
 
 
 class Person(BaseModel):
@@ -111,20 +111,54 @@ def test_the_mode_is_chosen_by_model_and_checks() -> None:
     ("options", "message"),
     [
         ({"mode": "verified"}, "mode 'verified' revises what checks find, and there are no checks."),
-        ({"mode": "natural"}, "there is no mode 'natural'."),
+        (
+            {"mode": "verified", "checks": ["json"], "critic": "default"},
+            "mode 'verified' asks no critic, and one was given.",
+        ),
+        ({"mode": "natural"}, "mode is 'natural'."),
         ({"mode": "native"}, "'scripted' cannot continue raw text, which native revision needs."),
         ({"min_revisions": 3, "max_revisions": 1}, "min_revisions is 3 and max_revisions is 1."),
+        ({"max_revisions": "2"}, "max_revisions is '2'."),
+        ({"max_revisions": True}, "max_revisions is True."),
         ({"temperature": -1}, "temperature is -1."),
+        ({"temperature": float("nan")}, "temperature is nan."),
         ({"top_p": 7}, "top_p is 7."),
         ({"max_tokens": 0}, "max_tokens is 0."),
-        ({"budget": redraft.Budget(usd=1)}, "a budget of 1 USD needs the price of 'scripted'."),
+        ({"context": "banana"}, "context is 'banana'."),
+        ({"check": ["words<=2"]}, "there is no option 'check'."),
+        ({"budget_tokens": 5}, "there is no option 'budget_tokens'."),
+        ({"checks": "words<=5"}, "checks is 'words<=5'."),
+        ({"checks": None}, "checks is None."),
+        ({"budget": 5}, "budget is 5."),
+        ({"output": list[int]}, "output is list[int]."),
+        ({"critic": 3}, "critic is 3."),
+        ({"budget": redraft.Budget(usd=1)}, "a budget of 1 USD needs the price of the model."),
     ],
 )
 def test_what_does_not_fit_is_said(options: dict[str, object], message: str) -> None:
+    engine = ScriptedEngine(["x"], continues=False)
     with pytest.raises(UsageError) as caught:
-        redraft.revise("Go.", model=ScriptedEngine(["x"], continues=False), **options)  # type: ignore[arg-type]
+        redraft.revise("Go.", model=engine, **options)  # type: ignore[arg-type]
     assert caught.value.message == message
     assert caught.value.hint
+    assert not engine.calls
+
+
+def test_a_misspelt_option_names_the_right_one() -> None:
+    with pytest.raises(UsageError, match="Did you mean 'checks'"):
+        redraft.revise("Go.", model=ScriptedEngine(["x"]), check=["json"])  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize("prompt", [None, 5, {"instruction": "x"}, [{"rol": "user"}], [5]])
+def test_a_prompt_of_another_type_is_refused(prompt: object) -> None:
+    with pytest.raises(UsageError, match="the prompt is"):
+        redraft.revise(prompt, model=ScriptedEngine(["x"]))  # type: ignore[arg-type]
+
+
+def test_a_critic_with_checks_is_asked() -> None:
+    writer, critic = ScriptedEngine(["a b c", "a b"]), ScriptedEngine(["Too long. Revision is needed."])
+    chain = redraft.revise("Go.", model=writer, critic=critic, checks=["words<=2"])
+    assert (chain.model["revision_mode"], chain.stop, len(critic.calls)) == ("prompted", "passed", 1)
 
 
 @pytest.mark.parametrize("prompt", ["", "  \n", [], [{"role": "system", "content": "Be brief."}]])

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Unpack
 
 if TYPE_CHECKING:
     from redraft.chain import Chain
-    from redraft.revise.api import Asked, Options
+    from redraft.revise.api import Asked
+    from redraft.revise.options import Options
 
 
 class _CallablePackage(ModuleType):

@@ -1,0 +1,186 @@
+"""What `revise` takes besides the prompt, and whether it fits together.
+
+Everything that can be told without a model is told by `look`, before one is loaded. What a model cannot do
+is told by `choose_mode`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
+
+from redraft.engines.base import Engine, EngineInfo, Sampling
+from redraft.errors import UsageError
+from redraft.revise.budget import Budget, Price
+from redraft.revise.driver import CancelToken
+from redraft.revise.state import ContextPolicy, Mode
+from redraft.verify.base import Check
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+
+class Options(TypedDict, total=False):
+    """What `revise`, `arevise` and `stream` take besides the prompt. All of it can be left out.
+
+    Attributes:
+        model: A model reference (docs/engines.md) or an engine; `default` if left out. An engine stays open.
+        mode: `native`, `prompted`, `verified`, or `auto`: native if the model says so, else verified if
+            there are checks, else prompted.
+        checks: Checks in their short form, as values, or functions of yours (docs/checks.md).
+        min_revisions: Fewer are not accepted; 0 if left out.
+        max_revisions: More are not made; 3 if left out, as in SelFee's released server.
+        critic: Another model, or engine, that criticises.
+        judge: The model of `judge:` checks. What it costs counts.
+        system: A system message.
+        temperature: 0 is greedy; 0.7 if left out.
+        top_p: Nucleus size, in (0, 1]; 1 if left out.
+        max_tokens: Most new tokens of one answer or feedback; of the whole text in native mode. 2,048 if
+            left out.
+        seed: Makes a run repeatable on the same engine and batch.
+        budget: The most that the whole chain may use.
+        price: What tokens cost, for `cost_usd` and a budget of money.
+        context: What critic and writer see: the `last` step, or the whole `chain`.
+        output: A pydantic model that the answer has to fit, as JSON; the object is `chain.value`.
+        id: The chain's id.
+        cancel: Lets somebody else end the chain early.
+    """
+
+    model: str | Engine
+    mode: Literal["auto", "native", "prompted", "verified"]
+    checks: Sequence[str | Check | Callable[..., Any]]
+    min_revisions: int
+    max_revisions: int
+    critic: str | Engine | None
+    judge: str | Engine | None
+    system: str | None
+    temperature: float
+    top_p: float
+    max_tokens: int
+    seed: int | None
+    budget: Budget
+    price: Price | None
+    context: ContextPolicy
+    output: type[BaseModel] | None
+    id: str
+    cancel: CancelToken
+
+
+Test = Callable[[Any], bool]
+
+
+def _is(kind: type | tuple[type, ...], holds: Test = lambda _: True) -> Test:
+    """A test of an option's type and value. True and False are no numbers."""
+    return lambda value: isinstance(value, kind) and not isinstance(value, bool) and holds(value)
+
+
+def _is_output(value: Any) -> bool:
+    from pydantic import BaseModel
+
+    return value is None or (inspect.isclass(value) and issubclass(value, BaseModel))
+
+
+_ENGINE: tuple[Test, str] = (
+    lambda value: isinstance(value, str) or hasattr(value, "info"),
+    "a model reference (docs/engines.md) or an engine",
+)
+_OTHER_ENGINE = (lambda value: value is None or _ENGINE[0](value), _ENGINE[1])
+_TEXT = (lambda value: value is None or isinstance(value, str), "a text")
+_COUNT = (_is(int, lambda n: n >= 0), "a whole number, 0 or more")
+_MODES = ("auto", "native", "prompted", "verified")
+_RULES: Mapping[str, tuple[Test, str]] = {
+    "model": _ENGINE,
+    "mode": (_is(str, lambda mode: mode in _MODES), "auto, native, prompted or verified"),
+    "checks": (lambda v: isinstance(v, Sequence) and not isinstance(v, str), "a list: ['words<=50']"),
+    "min_revisions": _COUNT,
+    "max_revisions": _COUNT,
+    "critic": _OTHER_ENGINE,
+    "judge": _OTHER_ENGINE,
+    "system": _TEXT,
+    "temperature": (_is((int, float), lambda t: 0 <= t < 100), "a number: 0 is greedy, 0.7 the default"),
+    "top_p": (_is((int, float), lambda p: 0 < p <= 1), "a number above 0 and at most 1"),
+    "max_tokens": (_is(int, lambda n: n > 0), "a whole number above 0"),
+    "seed": (lambda v: v is None or _is(int)(v), "a whole number"),
+    "budget": (_is(Budget), "a budget: Budget(tokens=500)"),
+    "price": (lambda v: v is None or isinstance(v, Price), "a price: Price(prompt=0.5, completion=1.5)"),
+    "context": (_is(str, lambda c: c in ("last", "chain")), "last or chain"),
+    "output": (_is_output, "a pydantic model, which may have a list as a field"),
+    "id": (_is(str), "a text"),
+    "cancel": (_is(CancelToken), "a CancelToken"),
+}
+
+
+def look(options: Mapping[str, Any]) -> None:
+    """Whether options fit, as far as that can be told without the model.
+
+    Raises:
+        UsageError: An option is unknown, has a value that it cannot have, or two do not go together.
+    """
+    for name, value in options.items():
+        if name not in _RULES:
+            near = difflib.get_close_matches(name, _RULES, n=1, cutoff=0.5)
+            hint = f"Did you mean {near[0]!r}?" if near else "Options: " + ", ".join(_RULES)
+            raise UsageError(f"there is no option {name!r}.", hint=hint)
+        holds, what = _RULES[name]
+        if not holds(value):
+            raise UsageError(f"{name} is {value!r:.80}.", hint=f"It should be {what}.")
+    least = options.get("min_revisions", 0)
+    most = options.get("max_revisions", max(3, least))
+    if least > most:
+        raise UsageError(
+            f"min_revisions is {least} and max_revisions is {most}.",
+            hint="Both count revisions after the first answer: 0 <= min <= max.",
+        )
+    budget = options.get("budget")
+    if budget is not None and budget.usd is not None and options.get("price") is None:
+        raise UsageError(
+            f"a budget of {budget.usd} USD needs the price of the model.",
+            hint="Give USD per million tokens: --price PROMPT,COMPLETION or price=Price(prompt, completion).",
+        )
+    if options.get("mode") == "verified":
+        _look_at_verified(options)
+
+
+def _look_at_verified(options: Mapping[str, Any]) -> None:
+    if not options.get("checks") and options.get("output") is None:
+        raise UsageError(
+            "mode 'verified' revises what checks find, and there are no checks.",
+            hint="Add one: --check 'words<=50'. All of them: docs/checks.md",
+        )
+    if options.get("critic") is not None:
+        raise UsageError(
+            "mode 'verified' asks no critic, and one was given.",
+            hint="Use --mode prompted: checks judge first, then the critic.",
+        )
+
+
+def choose_mode(mode: str, info: EngineInfo, *, has_checks: bool, has_critic: bool) -> Mode:
+    """The way of revising that a model and a call come to.
+
+    Raises:
+        UsageError: The model cannot do the mode asked for; says what to use.
+    """
+    if mode == "native" and not info.continues:
+        raise UsageError(
+            f"{info.name!r} cannot continue raw text, which native revision needs.",
+            hint="Use --mode prompted, or a GGUF file of the model.",
+        )
+    if mode in ("prompted", "verified") and not info.chats:
+        raise UsageError(f"{info.name!r} does not answer chat messages.", hint="Use --mode native.")
+    if mode == "native" or (mode == "auto" and info.native):
+        return "native"
+    if mode == "verified" or (mode == "auto" and has_checks and not has_critic):
+        return "verified"
+    return "prompted"
+
+
+def sampling_of(options: Options) -> Sampling:
+    """How tokens are drawn."""
+    return Sampling(
+        temperature=options.get("temperature", Sampling.temperature),
+        top_p=options.get("top_p", Sampling.top_p),
+        max_tokens=options.get("max_tokens", Sampling.max_tokens),
+        seed=options.get("seed"),
+    )
