@@ -99,7 +99,7 @@ def test_an_empty_prompt_is_status_2(prompt: str, tmp_path: Path) -> None:
         (["--temprature", "1"], "No such option: --temprature"),
         (["--recipe", "none-such"], "redraft: there is no recipe 'none-such'."),
         (["--price", "cheap"], "redraft: the price 'cheap' cannot be read."),
-        (["--budget-usd", "1"], "redraft: a budget of 1.0 USD needs the price of 'replies'."),
+        (["--budget-usd", "1"], "redraft: a budget of 1.0 USD needs the price of the model."),
         (["--mode", "native", "--top-p", "3"], "redraft: top_p is 3.0."),
         (["--max-revisions", "two"], "Invalid value for '--max-revisions'"),
     ],
@@ -110,6 +110,24 @@ def test_wrong_usage_is_status_2_without_a_traceback(args: list[str], message: s
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--min-revisions", "3", "--max-revisions", "1"], "min_revisions is 3 and max_revisions is 1."),
+        (["--budget-usd", "1"], "a budget of 1.0 USD needs the price of the model."),
+        (["--mode", "natural"], "mode is 'natural'."),
+        (["--mode", "verified"], "mode 'verified' revises what checks find, and there are no checks."),
+        (["--mode", "verified", "-c", "json", "--critic", "default"], "mode 'verified' asks no critic"),
+        (["--temperature", "-1"], "temperature is -1.0."),
+        (["--check", "word<=50"], "no check is called 'word'."),
+    ],
+)
+def test_wrong_usage_is_said_before_the_model_is_opened(flags: list[str], message: str) -> None:
+    done = ask("Go.", "-m", "script:nowhere.jsonl", *flags)
+    assert done.stderr.startswith(f"redraft: {message}")
+    assert done.returncode == 2
 
 
 def test_engine_trouble_is_status_3_and_keeps_what_there_is(tmp_path: Path) -> None:
