@@ -121,6 +121,10 @@ class TestRoundTrip:
         write_jsonl(path, made)
         assert list(read_jsonl(path)) == made
 
+    def test_a_path_may_be_a_text(self, tmp_path: Path) -> None:
+        write_jsonl(str(tmp_path / "out.jsonl"), [Chain(id="a")])
+        assert list(read_jsonl(str(tmp_path / "out.jsonl"))) == [Chain(id="a")]
+
     def test_empty_lines_are_passed_over(self, tmp_path: Path) -> None:
         path = tmp_path / "x.jsonl"
         path.write_text(f"\n{Chain(id='a').to_json()}\n  \n{Chain(id='b').to_json()}")

@@ -262,21 +262,22 @@ def _version_hint(line: str | bytes) -> str | None:
     return "A newer redraft made this file: pip install -U redraft" if newer else None
 
 
-def write_jsonl(path: Path, chains: Iterable[Chain]) -> None:
+def write_jsonl(path: str | Path, chains: Iterable[Chain]) -> None:
     """Writes chains, one a line. Writes aside, then renames, so that `path` is never half written."""
+    path = Path(path)
     aside = path.with_name(path.name + ".part")
     with aside.open("w", encoding="utf-8") as file:
         file.writelines(chain.to_json() + "\n" for chain in chains)
     aside.replace(path)
 
 
-def read_jsonl(path: Path) -> Iterator[Chain]:
+def read_jsonl(path: str | Path) -> Iterator[Chain]:
     """Reads chains, one a line; empty lines are passed over.
 
     Raises:
         RecordError: A line is not a chain of this version. The message names file and line.
     """
-    with path.open("rb") as file:
+    with Path(path).open("rb") as file:
         for number, line in enumerate(file, start=1):
             if line.strip():
                 yield Chain.from_json(line, where=f"{path}:{number}")
