@@ -158,8 +158,9 @@ def _until_stop(text: str, stop: Sequence[str]) -> tuple[str, str | None]:
 def read_script(path: Path) -> ScriptedEngine:
     r"""Reads a script: one reply a line, a JSON string or `{"text": …, "error": …, "finish": …, "stall": …}`.
 
-    An object of the first line that has `settings` sets the engine's own: `native`, `chunk`, `context`,
-    `delay`, `continues`.
+    Replies are used in order over all calls, and from the first again after the last. An object that has
+    `settings` is no reply: it sets the engine's own `native`, `chunk`, `context`, `delay`, `continues`,
+    `token_ids`.
 
     Raises:
         RecordError: A line is neither; the message names file, line and what was found.
@@ -192,6 +193,7 @@ _SETTINGS: dict[str, type | tuple[type, ...]] = {
     "delay": (int, float),
     "chunk": (int, list),
 }
+_REPLY = ("text", "error", "finish", "stall")
 _FINISHES = ("stop", "max_tokens", "context", "filtered")
 
 
@@ -212,6 +214,11 @@ def _parse_reply(record: object, where: str) -> Reply:
     if not isinstance(record, dict) or not isinstance(record.get("text", ""), str):
         raise RecordError(
             f"{where}: a reply is a string or an object with text; found {record!r:.60}", hint=_SCRIPT_HINT
+        )
+    for key in record.keys() - set(_REPLY):
+        raise RecordError(
+            f"{where}: a reply has no {key!r}; found {record!r:.60}",
+            hint=f"Known: {', '.join(_REPLY)}. A reply that is JSON itself is written as a string.",
         )
     finish = record.get("finish", "stop")
     if finish not in _FINISHES:

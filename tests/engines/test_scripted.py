@@ -1,0 +1,47 @@
+"""Scripts of canned replies: what a line may be, and the order of replies."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from redraft.engines.base import Sampling
+from redraft.engines.scripted import ScriptedEngine, read_script
+from redraft.errors import RecordError
+
+
+def script(folder: Path, text: str) -> ScriptedEngine:
+    path = folder / "script.jsonl"
+    path.write_text(text, encoding="utf-8")
+    return read_script(path)
+
+
+async def said(engine: ScriptedEngine) -> str:
+    return "".join([delta.text async for delta in engine.chat([], Sampling())])
+
+
+def test_replies_are_used_in_order_and_from_the_first_again(tmp_path: Path) -> None:
+    engine = script(tmp_path, '"One."\n\n{"text": "Two."}\n')
+
+    async def thrice() -> list[str]:
+        return [await said(engine) for _ in range(3)]
+
+    assert asyncio.run(thrice()) == ["One.", "Two.", "One."]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"a": 1}', "a reply has no 'a'; found {'a': 1}"),
+        ('{"text": "One.", "delay": 1}', "a reply has no 'delay'; found {'text': 'One.', 'delay': 1}"),
+        ("3", "a reply is a string or an object with text; found 3"),
+        ('{"finish": "soon"}', "finish is 'soon'"),
+    ],
+)
+def test_what_is_no_reply_is_refused(tmp_path: Path, line: str, message: str) -> None:
+    with pytest.raises(RecordError) as caught:
+        script(tmp_path, f'"One."\n{line}\n')
+    assert caught.value.message == f"{tmp_path}/script.jsonl:2: {message}"
+    assert caught.value.hint
