@@ -29,10 +29,19 @@ def test_what_came_of_some_chains() -> None:
     assert summary.not_passed == 1
     assert summary.rows() == [
         ("revisions", "2, 0.5 an answer; 2 answers have none; 1 only repeated the feedback"),
-        ("checks", "passed by 1 first drafts (33 %), 2 final answers (67 %)"),
+        ("checks", "passed by 1 first draft (33 %), 2 final answers (67 %)"),
         ("stopped", "passed 2 · max_revisions 1 · unknown 1"),
         ("tokens", "2,468 new, 4,000 in prompts (75 % cached)"),
         ("cost", "0.5000 USD"),
+    ]
+
+
+def test_one_is_no_plural() -> None:
+    summary = Summary()
+    summary.add(chain([step(passed=True)], 0, "passed"))
+    assert summary.rows()[:2] == [
+        ("revisions", "0, 0.0 an answer; 1 answer has none"),
+        ("checks", "passed by 1 first draft (100 %), 1 final answer (100 %)"),
     ]
 
 

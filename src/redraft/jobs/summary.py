@@ -66,14 +66,15 @@ class Summary:
             return ""
         mean = self.revisions / self.chains
         echoes = f"; {self.echoes:,} only repeated the feedback" if self.echoes else ""
-        return f"{self.revisions:,}, {mean:.1f} an answer; {self.unrevised:,} answers have none{echoes}"
+        none = "1 answer has none" if self.unrevised == 1 else f"{self.unrevised:,} answers have none"
+        return f"{self.revisions:,}, {mean:.1f} an answer; {none}{echoes}"
 
     def _checks(self) -> str:
         if not self.checked:
             return ""
         first, last = (100 * count / self.checked for count in (self.passed_first, self.passed))
-        drafts = f"{self.passed_first:,} first drafts ({first:.0f} %)"
-        return f"passed by {drafts}, {self.passed:,} final answers ({last:.0f} %)"
+        drafts = f"{counted(self.passed_first, 'first draft')} ({first:.0f} %)"
+        return f"passed by {drafts}, {counted(self.passed, 'final answer')} ({last:.0f} %)"
 
     def _stops(self) -> str:
         return " · ".join(f"{name} {count:,}" for name, count in self.stops.most_common())
@@ -87,3 +88,8 @@ class Summary:
 
     def _cost(self) -> str:
         return "" if self.usage.cost_usd is None else f"{self.usage.cost_usd:.4f} USD"
+
+
+def counted(count: int, what: str) -> str:
+    """A number of things in words: `1 answer`, `2 answers`."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
