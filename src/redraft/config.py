@@ -26,6 +26,7 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NoReturn
@@ -237,7 +238,7 @@ class _Reader:
         if "#" not in name:
             self._fail(f"{where} names no model.", f'[prices."{name}#model"]')
         for field_name, value in table.items():
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0:
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < inf:
                 self._fail(f"{where}.{field_name} is {value!r}, and should be USD a million tokens.")
         if missing := [each for each in _PRICES[:2] if each not in table]:
             self._fail(f"{where} lacks {' and '.join(missing)}.")
@@ -262,9 +263,14 @@ class _Reader:
 
 def _host_names(url: str) -> list[str]:
     """What the config may call a server, most exact first: `host:port` where it has a port, `host`."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        message = f"{url!r} is not the address of a server: {error}."
+        raise UsageError(message, hint="http://host:port/v1#model") from None
     host = (parts.hostname or "").lower()
-    return [f"{host}:{parts.port}", host] if parts.port else [host]
+    return [f"{host}:{port}", host] if port else [host]
 
 
 def _in_words(kind: type | tuple[type, ...]) -> str:

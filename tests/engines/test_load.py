@@ -117,7 +117,7 @@ class TestFolders:
         (here / "models" / "config.json").touch()
         error = refused("models")
         assert error.message == (
-            "models is a transformers folder, which redraft cannot open yet: that comes with [train]."
+            "models is a transformers folder, which redraft cannot open yet: that comes later."
         )
         assert error.hint is not None
         assert "convert_hf_to_gguf.py" in error.hint
@@ -161,6 +161,15 @@ class TestServers:
             assert asyncio.run(ask()) == "Hello."
             sent = {request.headers["authorization"] for request in server.requests}
             assert sent == {"Bearer the-key-of-this-host"}
+
+    @pytest.mark.parametrize(
+        "address", ["http://localhost:abc/v1", "http://localhost:99999/v1", "http://[::1/v1"]
+    )
+    def test_with_an_address_that_is_none(self, address: str) -> None:
+        error = refused(f"{address}#m")
+        assert isinstance(error, UsageError)
+        assert error.message.startswith(f"{address!r} is not the address of a server: ")
+        assert error.hint == "http://host:port/v1#model"
 
     def test_that_are_down(self) -> None:
         error = refused("http://127.0.0.1:9/v1#m")

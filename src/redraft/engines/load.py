@@ -2,7 +2,7 @@
 
     default                     the small model that redraft fetches by itself
     path/model.gguf             a file for llama.cpp
-    path/hf-dir                 a folder of transformers
+    path/hf-dir                 a folder of transformers; cannot be opened yet
     org/name                    a GGUF file of the Hugging Face hub; org/name:Q4_K_M and
                                 org/name/file.gguf select one
     http://host/v1#model        a server that speaks the OpenAI protocol
@@ -32,7 +32,7 @@ from redraft.errors import MissingExtra, ModelError, UsageError
 Kind = Literal["default", "gguf", "folder", "hub", "remote", "script"]
 
 FORMS = (
-    "default · path/model.gguf · path/hf-dir · org/name[:quantisation] · http://host/v1#model · "
+    "default · path/model.gguf · org/name[:quantisation] · http://host/v1#model · "
     "script:replies.jsonl; +path/adapter.gguf adds a LoRA adapter"
 )
 
@@ -199,7 +199,7 @@ def _no_folder(path: Path) -> UsageError:
         )
     if (path / "config.json").exists():
         return UsageError(
-            f"{path} is a transformers folder, which redraft cannot open yet: that comes with [train].",
+            f"{path} is a transformers folder, which redraft cannot open yet: that comes later.",
             hint="Convert it with convert_hf_to_gguf.py of llama.cpp, and name the .gguf file.",
         )
     return UsageError(
