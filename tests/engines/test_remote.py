@@ -24,7 +24,7 @@ from redraft.config import Key
 from redraft.engines.base import Delta, Message, Sampling
 from redraft.engines.remote import RemoteEngine
 from redraft.engines.server import Patience
-from redraft.errors import ContextError, EngineTimeout, RedraftError, ServerError, UsageError
+from redraft.errors import ContextError, EngineError, EngineTimeout, RedraftError, ServerError, UsageError
 from tests.engines.fake_server import (
     DONE,
     FakeServer,
@@ -359,6 +359,23 @@ class TestFaults:
         assert error.message == f"{server.url} has no model 'm'. It has: a, b."
         assert error.hint == f"--model {server.url}#a"
 
+    def test_no_such_model_though_it_is_listed(self, server: FakeServer) -> None:
+        server.on(
+            CHAT, error_reply(404, "The model `m` does not exist or you lack access.", code="model_not_found")
+        )
+        server.on(MODELS, models_reply("m"))
+        assert refused(engine(server)).message == (
+            f"{server.host} refuses the request (404): The model `m` does not exist or you lack access."
+        )
+
+    def test_another_event_loop(self, server: FakeServer) -> None:
+        server.on(CHAT, chat_reply("Hello."), chat_reply("Hello."))
+        used = engine(server)
+        assert text_of(chat(used)) == "Hello."
+        with pytest.raises(EngineError, match="was used in another event loop before") as caught:
+            chat(used)
+        assert "in one event loop" in str(caught.value.hint)
+
     def test_no_such_route(self, server: FakeServer) -> None:
         error = refused(engine(server))
         assert error.message == f"{server.url}/chat/completions does not exist (404): Not Found"
@@ -372,7 +389,7 @@ class TestFaults:
         assert len(server.requests) == 3
 
     def test_too_many_requests_for_longer_than_we_wait(self, server: FakeServer) -> None:
-        server.on(CHAT, error_reply(429, "Quota used up.", headers={"Retry-After": "3600"}))
+        server.on(CHAT, error_reply(429, "Quota used up", headers={"Retry-After": "3600"}))
         error = refused(engine(server))
         assert error.message == (
             f"{server.host} limits requests (429): Quota used up. It asks to wait 3600 s."

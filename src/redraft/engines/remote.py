@@ -248,10 +248,14 @@ class RemoteEngine:
         return self._server.error(refusal, path)
 
     async def _no_model(self, refusal: Refusal) -> ServerError:
+        """The error of a model that the server has not got; in its own words if it lists that model."""
         try:
             names = [each.name for each in await models(self._server, needed=False)]
         except EngineError:
             names = []
+        if self._info.name in names:
+            said = self._server.clean(refusal.complaint.message)
+            return ServerError(f"{self._server.host} refuses the request (404): {said}", status=404)
         return ServerError(
             f"{self._server.url} has no model {self._info.name!r}.{has(names)}",
             hint=f"--model {self._server.url}#{names[0]}" if names else None,

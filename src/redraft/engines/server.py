@@ -103,6 +103,7 @@ class Server:
         self.patience = patience
         self._key = key
         self._reached = False
+        self._loop: asyncio.AbstractEventLoop | None = None
         _check_address(self.url)
         self.host = urlsplit(self.url).netloc
         if key:
@@ -228,7 +229,7 @@ class Server:
         verb = "limits requests" if refusal.status == HTTPStatus.TOO_MANY_REQUESTS else "fails"
         tries = f", {refusal.tries} times" if refusal.tries > 1 else ""
         after = refusal.retry_after
-        asks = f" It asks to wait {after:g} s." if after else ""
+        asks = f"{'' if said.endswith(_ENDS) else '.'} It asks to wait {after:g} s." if after else ""
         hint = "Wait, or ask for less at once: --parallel 1." if verb == "limits requests" else _LOG_HINT
         return ServerError(
             f"{self.host} {verb} ({refusal.status}{tries}): {said}{asks}", hint=hint, status=refusal.status
@@ -237,6 +238,7 @@ class Server:
     async def _settled(
         self, method: str, address: str, body: Body | None, limit: float
     ) -> httpx.Response | Refusal:
+        self._insist_on_loop()
         attempt = 1
         while True:
             reply = await self._once(method, address, body, limit)
@@ -249,6 +251,15 @@ class Server:
                 return replace(reply, tries=attempt)
             await asyncio.sleep(wait)
             attempt += 1
+
+    def _insist_on_loop(self) -> None:
+        """Connections live in the event loop that opened them."""
+        self._loop = self._loop or asyncio.get_running_loop()
+        if self._loop is not asyncio.get_running_loop():
+            raise EngineError(
+                f"the engine of {self.url} was used in another event loop before.",
+                hint="Open and use an engine in one event loop: one asyncio.run(…) around all of it.",
+            )
 
     async def _once(
         self, method: str, address: str, body: Body | None, limit: float
@@ -327,6 +338,7 @@ class Server:
         )
 
 
+_ENDS = (".", "!", "?", "…")
 _LOG_HINT = "See the log of the server."
 
 
