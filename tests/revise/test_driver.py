@@ -194,3 +194,67 @@ def test_a_score_that_is_none_is_an_error_of_the_check() -> None:
     engine = ScriptedEngine(["one"])
     with pytest.raises(CheckError, match="the check 'odd' gave the score nan"):
         asyncio.run(finish(Driver(engine, checks=[Odd()]), plan(engine, mode="verified", checks=("odd",))))
+
+
+def test_cancelling_from_the_loop_over_the_events_twice() -> None:
+    engine = ScriptedEngine(["A long answer."], chunk=1)
+    cancel = CancelToken()
+
+    async def run() -> list[Chain]:
+        chains = []
+        for _ in range(2):
+            async for event in Driver(engine, cancel=cancel).run(plan(engine)):
+                cancel.cancel()
+                if isinstance(event, Finished):
+                    chains.append(event.chain)
+        return chains
+
+    assert [chain.stop for chain in asyncio.run(run())] == ["cancelled", "cancelled"]
+
+
+def test_one_token_cancels_all_its_chains_at_once() -> None:
+    engine = ScriptedEngine([Fault("Half", stall=60)])
+    cancel = CancelToken()
+
+    async def run() -> list[Chain]:
+        asyncio.get_running_loop().call_later(0.1, cancel.cancel)
+        drivers = [Driver(engine, cancel=cancel) for _ in range(3)]
+        return await asyncio.gather(*(finish(driver, plan(engine)) for driver in drivers))
+
+    assert [chain.stop for chain in asyncio.run(run())] == ["cancelled"] * 3
+
+
+@pytest.mark.parametrize(("seconds", "stop"), [(0.2, "budget"), (None, "cancelled")])
+def test_time_that_ends_in_the_last_check_is_said(seconds: float | None, stop: str) -> None:
+    @dataclass(frozen=True)
+    class Slow:
+        name: str = "slow"
+
+        async def check(self, answer: str, prompt: Prompt) -> Outcome:
+            await asyncio.sleep(60)
+            return passed("")
+
+    engine, cancel = ScriptedEngine(["one"]), CancelToken()
+    driver = Driver(engine, checks=[Slow()], cancel=cancel)
+
+    async def run() -> Chain:
+        if seconds is None:
+            asyncio.get_running_loop().call_later(0.1, cancel.cancel)
+        budget = Budget(seconds=seconds)
+        return await finish(
+            driver, plan(engine, mode="verified", checks=("slow",), max_revisions=0, budget=budget)
+        )
+
+    chain = asyncio.run(run())
+    assert (chain.stop, chain.passed, chain.answer) == (stop, None, "one")
+
+
+def test_time_that_ends_while_the_prompt_is_encoded_is_no_error() -> None:
+    class Slow(ScriptedEngine):
+        async def encode(self, text: str, *, special: bool = False) -> tuple[int, ...]:
+            await asyncio.sleep(60)
+            return ()
+
+    engine = Slow([Fault(error=ServerError("the prompt is empty"))], native=True)
+    chain = asyncio.run(finish(Driver(engine), plan(engine, mode="native", budget=Budget(seconds=0.1))))
+    assert (chain.stop, chain.answer) == ("budget", "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from redraft.chain import Prompt
 from redraft.engines.base import EngineInfo
 from redraft.errors import ContextError, ServerError
 from redraft.revise import prompts
@@ -190,8 +191,6 @@ def test_a_full_context_is_an_error_at_first_and_a_way_to_stop_later() -> None:
 
 
 def test_a_prompt_of_messages_keeps_its_own_system_message() -> None:
-    from redraft.chain import Prompt
-
     talk = ({"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"})
     own = play(plan(prompt=Prompt(messages=talk), system="Be long.", max_revisions=0), ["Hello."]).asked[0]
     assert isinstance(own, Ask)
@@ -199,3 +198,37 @@ def test_a_prompt_of_messages_keeps_its_own_system_message() -> None:
     mine = play(plan(system="Be long.", max_revisions=0, demand="As JSON."), ["Hello."]).asked[0]
     assert isinstance(mine, Ask)
     assert [m["content"] for m in mine.messages] == ["Be long.", "Say something.\n\nAs JSON."]
+
+
+def test_a_second_echo_is_one_too() -> None:
+    criticism = 'The answer does not contain "lighthouse". Revision is needed.'
+    echo = "the answer does not contain lighthouse"
+    streams = ["It shines.", criticism, echo, f"{echo}!", "A lighthouse."]
+    chain = play(plan(max_revisions=3), streams).chain
+    assert [step.echo for step in chain.steps] == [False, True, True, False]
+    assert chain.answer == "A lighthouse."
+
+
+def test_a_cut_answer_is_checked_at_the_end_too() -> None:
+    a_plan = plan(mode="verified", checks=("toy",), budget=Budget(tokens=3))
+    chain = play(a_plan, ["a long answer"], lambda answer: answer == "never").chain
+    assert (chain.stop, chain.passed, chain.answer) == ("budget", False, "a l")
+
+
+def test_a_cut_answer_that_passes_is_revised_all_the_same() -> None:
+    cut = Stream("good but cut", finish="max_tokens")
+    chain = play(plan(mode="verified", checks=("toy",)), [cut, "good"], lambda answer: "good" in answer).chain
+    assert (chain.stop, chain.answer) == ("passed", "good")
+
+
+def test_a_change_of_white_space_is_a_change() -> None:
+    a_plan = plan(mode="verified", checks=("toy",))
+    chain = play(a_plan, ["A b. C d.", "A b.\n\nC d."], lambda answer: "\n\n" in answer).chain
+    assert (chain.stop, chain.answer) == ("passed", "A b.\n\nC d.")
+
+
+def test_parts_of_a_message_are_its_text() -> None:
+    parts = ({"role": "user", "content": [{"type": "text", "text": "Hi"}]},)
+    asked = play(plan(prompt=Prompt(messages=parts), demand="As JSON.", max_revisions=0), ["Hello."]).asked[0]
+    assert isinstance(asked, Ask)
+    assert [m["content"] for m in asked.messages] == ["Hi\n\nAs JSON."]
