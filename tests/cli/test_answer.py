@@ -81,6 +81,15 @@ def test_answers_that_do_not_pass_are_the_exit_status_also_the_second_time() -> 
     assert "checks     passed by 0 first drafts (0 %), 0 final answers (0 %)" in second.stdout.splitlines()
 
 
+@pytest.mark.parametrize("form", ["selfee", "fastchat"])
+def test_records_that_keep_no_checks_are_said_not_to_count(form: str) -> None:
+    args = ["--format", form, "--check", "words<=3", "--max-revisions", "0"]
+    first, second = answer(*args), answer(*args)
+    assert (first.exit_code, second.exit_code) == (1, 0)
+    assert "counted" not in first.stdout
+    assert f"counted    the 0 of this run: {form} records keep no checks" in second.stdout.splitlines()
+
+
 def test_a_second_run_does_what_is_new_and_touches_nothing_else() -> None:
     answer()
     before = Path("out.jsonl").read_bytes()

@@ -59,6 +59,9 @@ def answer(
 
     Whatever stops it, the same command goes on where it was: nothing is lost and nothing is done twice. What
     failed is in FILE.errors.jsonl and is tried again. How FILE was made is in FILE.run.json.
+
+    The exit status is 1 where an answer in FILE does not pass its checks. Records of selfee and fastchat do
+    not keep what passed: with those it tells of this run alone.
     """
     from redraft.config import load_config
 
@@ -245,6 +248,9 @@ class Job:
         rows = [("answers", f"{len(ledger.done):,} in {self.out}{before}")]
         if ledger.failed:
             rows.append(("failed", f"{len(ledger.failed):,}, see {self.out}.errors.jsonl; {GO_ON}"))
+        if ledger.found and self.form.shape != "chain":
+            now = len(ledger.done) - ledger.found
+            rows.append(("counted", f"the {now:,} of this run: {self.form.shape} records keep no checks"))
         rows += summary.rows()
         if shown.meter.tokens:
             rows.append(("time", f"{shown.meter.seconds:.1f} s, {shown.meter.pace:.0f} new tokens/s"))
