@@ -73,6 +73,23 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     assert (result.exit_code, result.stderr) == (2, f"redraft: {path}: No such file or directory.\n")
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="has no /dev/full")
+@pytest.mark.parametrize("buffered", [True, False])
+@pytest.mark.parametrize("verb", [["--version"], ["--help"], ["doctor"], ["show"], ["show", "--json"]])
+def test_a_full_disk_is_said(verb: list[str], buffered: bool, tmp_path: Path) -> None:
+    if verb[0] == "show":
+        prompts = tmp_path / "prompts.txt"
+        prompts.write_text("Go.\n")
+        verb = [*verb, str(prompts)]
+    env = {**os.environ, "PYTHONUNBUFFERED": "" if buffered else "1"}
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "redraft", *verb], stdout=full, stderr=subprocess.PIPE, text=True, env=env
+        )
+    assert done.stderr == "redraft: the output: No space left on device.\n"
+    assert done.returncode == 2
+
+
 def test_a_fault_of_ours_keeps_its_traceback() -> None:
     result = run(raising(ZeroDivisionError()))
     assert isinstance(result.exception, ZeroDivisionError)

@@ -12,7 +12,7 @@ import typer
 from redraft import __version__
 from redraft.cli import answer, ask, doctor, model, show
 from redraft.cli.options import check_help
-from redraft.cli.shell import Verb, Verbs, close_stdout
+from redraft.cli.shell import Verb, Verbs, standard_output
 
 app = typer.Typer(
     name="redraft",
@@ -53,7 +53,5 @@ app.command("doctor", cls=Verb)(doctor.doctor)
 
 def main() -> None:
     """Runs the command line: what the `redraft` script calls."""
-    try:
+    with standard_output():
         app(prog_name="redraft")
-    finally:
-        close_stdout()

@@ -8,9 +8,12 @@ Exit statuses: 0 done, 1 checks not passed, 2 usage, 3 engine trouble, 130 inter
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -24,6 +27,9 @@ if TYPE_CHECKING:
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 """Control characters but tab and line feed, and those that turn the direction of writing."""
+
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 
 class Verb(TyperCommand):
@@ -54,7 +60,7 @@ class Verbs(TyperGroup):
             tell(error.message, error.hint)
             raise typer.Exit(error.exit_status) from error
         except OSError as error:
-            # Those without a file name are faults of ours or closed pipes: for Python and typer to handle.
+            # Those without a file name are of standard output, or faults of ours.
             if error.filename is None:
                 raise
             tell(f"{error.filename}: {error.strerror}.")
@@ -77,9 +83,20 @@ def tell(message: str, hint: str | None = None) -> None:
     typer.echo(printable("\n".join(lines)), err=True)
 
 
-def close_stdout() -> None:
-    """Flushes standard output, and keeps Python quiet at exit where its reader has gone (`| head`)."""
+@contextmanager
+def standard_output() -> Iterator[None]:
+    """Says that standard output is on a full disk, and keeps Python quiet at exit where it cannot be flushed:
+    there, or where its reader has gone (`| head`), which is for typer to handle.
+    """
     try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        yield
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        tell(f"the output: {error.strerror}.")
+        raise SystemExit(2) from None
+    finally:
+        try:
+            sys.stdout.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
