@@ -9,6 +9,7 @@ import pytest
 
 from redraft.cli.options import Flags, settle
 from redraft.config import DEFAULTS
+from redraft.errors import UsageError
 from redraft.revise.budget import Price
 
 
@@ -31,6 +32,27 @@ def test_a_price_is_found_for_the_model_of_a_server(config: Path) -> None:
     assert settle(Flags(model="https://api.example.com/v1#small")).options().get("price") is None
     given = settle(Flags(model="https://api.example.com/v1#big", price="1,2,0.5")).options()
     assert given.get("price") == Price(1, 2, 0.5)
+
+
+@pytest.mark.parametrize("price", ["nan,2", "-1,-2", "1,inf", "1", "1;2", ""])
+def test_a_price_that_is_none_is_refused(price: str, config: Path) -> None:
+    config.write_text("", encoding="utf-8")
+    with pytest.raises(UsageError, match=f"^the price '{price}' cannot be read") as caught:
+        settle(Flags(model="http://localhost:8000/v1#m", price=price)).options()
+    assert "--price 0.5,1.5" in str(caught.value.hint)
+
+
+def test_an_address_without_a_proper_port_is_refused_before_its_price_is_looked_up(config: Path) -> None:
+    config.write_text("", encoding="utf-8")
+    with pytest.raises(UsageError, match="'http://localhost:abc/v1' is not the address of a server"):
+        settle(Flags(model="http://localhost:abc/v1#m")).options()
+
+
+@pytest.mark.parametrize("usd", [float("nan"), -1.0, 0.0])
+def test_a_budget_that_is_none_is_refused(usd: float, config: Path) -> None:
+    config.write_text("", encoding="utf-8")
+    with pytest.raises(UsageError, match="the budget of usd is"):
+        settle(Flags(budget_usd=usd, price="1,2")).options()
 
 
 def test_a_flag_goes_before_the_config_file(config: Path) -> None:

@@ -10,6 +10,7 @@ import inspect
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from functools import wraps
+from math import inf
 from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
@@ -239,12 +240,12 @@ def _price(settings: Settings) -> Any:
         return Price(**known) if known else None
     try:
         numbers = [float(part) for part in settings.price.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) in (2, 3) and all(0 <= number < inf for number in numbers):
         return Price(*numbers)
-    except (ValueError, TypeError):
-        hint = (
-            "Write USD per million tokens as PROMPT,COMPLETION or PROMPT,COMPLETION,CACHED: --price 0.5,1.5"
-        )
-        raise UsageError(f"the price {settings.price!r} cannot be read.", hint=hint) from None
+    hint = "Write USD per million tokens as PROMPT,COMPLETION or PROMPT,COMPLETION,CACHED: --price 0.5,1.5"
+    raise UsageError(f"the price {settings.price!r} cannot be read.", hint=hint)
 
 
 def takes(flags: type[Flags]) -> Callable[[Callable[..., None]], Callable[..., None]]:
