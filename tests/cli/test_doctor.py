@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from typer.testing import CliRunner
 
 from redraft import __version__
 from redraft.cli import app
-from redraft.cli.doctor import Finding, extras, findings
+from redraft.cli.doctor import USED, Finding, extras, findings
 from redraft.config import config_path
 from redraft.engines import cache
 
@@ -27,6 +28,10 @@ def found(what: str) -> Finding:
     return next(each for each in findings() if each.what == what)
 
 
+def faults(what: str) -> list[Finding]:
+    return [each for each in findings() if each.what == what and each.well is False]
+
+
 def configure(text: str, mode: int = 0o600) -> Path:
     path = config_path()
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -41,7 +46,7 @@ def test_the_command() -> None:
     for words in (
         "redraft",
         __version__,
-        "[train]",
+        "[local]",
         "default model",
         "config file",
         "Start with: redraft ask",
@@ -51,7 +56,8 @@ def test_the_command() -> None:
 
 def test_every_extra_is_told_with_what_installs_it() -> None:
     assert extras()["local"] == ["xllamacpp"]
-    for extra in set(extras()) - {"dev"}:
+    assert set(extras()) > set(USED)
+    for extra in USED:
         finding = found(f"[{extra}]")
         assert finding.well or finding.type_next.startswith(f"pip install 'redraft[{extra}]'")
 
@@ -79,12 +85,34 @@ def test_keys_are_named_and_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_variable_that_is_not_set() -> None:
     configure("[keys]\n'b.example' = 'env:NOT_SET_HERE'\n")
-    assert found("keys") == Finding("keys", False, "$NOT_SET_HERE is not set", "export NOT_SET_HERE=…")
+    assert faults("keys") == [Finding("keys", False, "$NOT_SET_HERE is not set", "export NOT_SET_HERE=…")]
+
+
+def test_a_fault_of_one_key_does_not_hide_the_others() -> None:
+    path = configure("[keys]\n'a.example' = 'sk-literal'\n'b.example' = 'env:NOT_SET_HERE'\n", mode=0o644)
+    assert found("keys") == Finding("keys", well=True, found="a.example")
+    assert [each.type_next for each in faults("keys")] == ["export NOT_SET_HERE=…", f"chmod 600 {path}"]
+
+
+def test_a_library_of_the_system_that_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "xllamacpp"
+    package.mkdir()
+    fault = "libgomp.so.1: cannot open shared object file: No such file or directory"
+    (package / "__init__.py").write_text(f"raise ImportError({fault!r})\n")
+    monkeypatch.delitem(sys.modules, "xllamacpp", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert found("[local]") == Finding(
+        "[local]", False, f"xllamacpp is installed and does not load: {fault}", "apt install libgomp1"
+    )
+
+
+def test_long_paths_stay_whole(home: Path) -> None:
+    assert f" {cache.models_folder()}\n" in CliRunner().invoke(app, ["doctor"]).stdout
 
 
 def test_a_key_in_a_file_that_others_can_read() -> None:
     path = configure("[keys]\n'api.example' = 'sk-literal'\n", mode=0o644)
-    finding = found("keys")
+    (finding,) = faults("keys")
     assert (finding.well, finding.type_next) == (False, f"chmod 600 {path}")
 
 

@@ -1,11 +1,14 @@
-"""`redraft doctor`: what is installed, what works, and what to type. Nothing is changed, no server asked."""
+"""`redraft doctor`: what is installed, what works, and what to type. Nothing is changed, no server asked.
+
+Plain lines and no table, so that a path or a command stays whole, however long it is.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import typer
+from redraft.cli.shell import write
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the table.
+    """One thing that was found.
 
     Attributes:
         what: What was looked at.
@@ -35,19 +38,17 @@ def doctor() -> None:
 
     Looks at this machine only: no server is asked, and no key is shown.
     """
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    marks = {True: Text("ok", "green"), None: Text("-", "dim"), False: Text("no", "red")}
-    table = Table("", "", box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("found", overflow="fold")
-    table.add_column("type", overflow="fold", min_width=28)
     for each in findings():
-        table.add_row(marks[each.well], Text(each.what), Text(each.found), Text(each.type_next))
-    Console(highlight=False).print(table)
-    typer.echo("Start with: " + first_command())
+        write(f"{_MARKS[each.well]:<3} {each.what:<14} {each.found}")
+        if each.type_next:
+            write(f"{'':<18} > {each.type_next}")
+    write("\nStart with: " + first_command())
+
+
+_MARKS = {True: "ok", None: "-", False: "no"}
+
+USED = ("data", "local")
+"""The extras that a command of today uses. The others are for commands still to come."""
 
 
 def findings() -> Iterator[Finding]:
@@ -89,25 +90,31 @@ def extras() -> dict[str, list[str]]:
 
 
 def _extras() -> Iterator[Finding]:
-    for extra, packages in sorted(extras().items()):
+    for extra in USED:
+        packages = extras().get(extra, [])
         missing = [package for package in packages if not _installed(package)]
         install = f"pip install 'redraft[{extra}]'"
-        if missing and extra != "dev":
+        if missing:
             some = "in part; missing: " if len(missing) < len(packages) else "not installed: "
             yield Finding(f"[{extra}]", None, some + ", ".join(missing), install)
         elif extra == "local" and (fault := _load_fault()):
-            yield Finding("[local]", well=False, found=fault, type_next=f"{install} --force-reinstall")
-        elif extra != "dev":
+            yield fault
+        else:
             yield Finding(f"[{extra}]", well=True, found="installed")
 
 
-def _load_fault() -> str | None:
+def _load_fault() -> Finding | None:
     """Why the library of llama.cpp does not load, if it does not: it is built for certain machines."""
     try:
         import xllamacpp  # noqa: F401
     except Exception as error:  # noqa: BLE001  (whatever it is, it is what the user should see)
-        return f"xllamacpp is installed and does not load: {error}"
+        found = f"xllamacpp is installed and does not load: {error}"
+        mend = "apt install libgomp1" if "libgomp" in str(error) else _REINSTALL
+        return Finding("[local]", well=False, found=found, type_next=mend)
     return None
+
+
+_REINSTALL = "pip install --force-reinstall 'redraft[local]'"
 
 
 def _installed(package: str) -> bool:
@@ -145,33 +152,28 @@ def _config() -> Iterator[Finding]:
         return
     exists = config_path().exists()
     yield Finding("config file", exists or None, f"{config.path}" if exists else f"none at {config.path}")
-    yield _keys(config)
+    yield from _keys(config)
 
 
-def _keys(config: Config) -> Finding:
+def _keys(config: Config) -> Iterator[Finding]:
     """Whose keys are known: the names of hosts and variables, and no key."""
     import os
 
     from redraft.config import PREFIX
 
-    names = [
-        f"{host} (from ${entry.variable})" if entry.variable else host for host, entry in config.keys.items()
-    ]
+    entries = [(host, entry.variable) for host, entry in config.keys.items()]
+    unset = [name for _, name in entries if name and name not in os.environ]
+    names = [f"{host} (from ${name})" if name else host for host, name in entries if name not in unset]
     names += sorted(name for name in os.environ if name.startswith(PREFIX))
     if "OPENAI_API_KEY" in os.environ:
         names.append("OPENAI_API_KEY (for api.openai.com alone)")
-    unset = [
-        entry.variable
-        for entry in config.keys.values()
-        if entry.variable and entry.variable not in os.environ
-    ]
-    if unset:
-        return Finding("keys", well=False, found=f"${unset[0]} is not set", type_next=f"export {unset[0]}=…")
-    literal = any(entry.variable is None for entry in config.keys.values())
-    if literal and config.path.stat().st_mode & 0o077:
+    known = bool(names) or None
+    yield Finding("keys", known, ", ".join(names) or "none; local servers need none")
+    for name in unset:
+        yield Finding("keys", well=False, found=f"${name} is not set", type_next=f"export {name}=…")
+    if None in dict(entries).values() and config.path.stat().st_mode & 0o077:
         found = f"{config.path} holds a key, and others can read it"
-        return Finding("keys", well=False, found=found, type_next=f"chmod 600 {config.path}")
-    return Finding("keys", bool(names) or None, ", ".join(names) or "none; local servers need none")
+        yield Finding("keys", well=False, found=found, type_next=f"chmod 600 {config.path}")
 
 
 def _gpu() -> Finding:
