@@ -369,3 +369,9 @@ def test_the_real_model_answers_several_at_once(default_model: Path) -> None:
     assert sorted(chain.id for chain in chains()) == ["prompts/0", "prompts/1"]
     assert all(chain.steps[0].answer for chain in chains())
     assert all(chain.usage.completion_tokens > 0 for chain in chains())
+
+
+def test_answers_that_were_never_judged_do_not_count_as_passed() -> None:
+    result = answer("--budget-seconds", "0.5", "-c", "command:sleep 30", "--parallel", "10")
+    assert result.exit_code == 1
+    assert "10 ended before they were judged" in result.stdout

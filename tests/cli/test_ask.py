@@ -66,7 +66,7 @@ def test_checks_not_passed_are_status_1_and_said_on_stderr(tmp_path: Path) -> No
     done = ask("Go.", "-m", model, "-c", "words<=2", "-c", "contains:one", "--max-revisions", "0")
     assert (done.stdout, done.returncode) == ("one two three\n", 1)
     assert done.stderr == (
-        "redraft: the best of 1 answers fails 1 of 2 checks.\n"
+        "redraft: the answer fails 1 of 2 checks.\n"
         "  words<=2: The answer has 3 words, and at most 2 are allowed: 1 too many.\n"
     )
 
@@ -110,6 +110,21 @@ def test_wrong_usage_is_status_2_without_a_traceback(args: list[str], message: s
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("args", "stdin", "said"),
+    [
+        ([b"caf\xe9"], b"", "the prompt is not UTF-8 at character 4: 'caf\\udce9'."),
+        ([], b"caf\xe9", "the prompt is not UTF-8 at character 4: 'caf\\udce9'."),
+        ([b"Go.", b"-c", b"contains:\xe9"], b"", "--check is not UTF-8 at character 10: 'contains:\\udce9'."),
+    ],
+)
+def test_what_is_not_utf8_is_refused(args: list[bytes], stdin: bytes, said: str, tmp_path: Path) -> None:
+    command = [*REDRAFT, "ask", "-m", script(tmp_path, "one"), "--json", *args]
+    done = subprocess.run(command, input=stdin, capture_output=True, timeout=60)
+    assert (done.stdout, done.returncode) == (b"", 2)
+    assert done.stderr.decode().splitlines()[0] == f"redraft: {said}"
 
 
 @pytest.mark.parametrize(
@@ -267,3 +282,25 @@ def test_every_shipped_recipe_runs(tmp_path: Path) -> None:
     for name in shipped:
         done = ask("Go.", "-m", script(tmp_path, '{"a": 1}'), "--recipe", name, "--json")
         assert Chain.from_json(done.stdout).passed, name
+
+
+@pytest.mark.parametrize(
+    ("args", "status", "said"),
+    [
+        (
+            ["--budget-tokens", "5", "-c", "contains:zebra"],
+            1,
+            "redraft: the answer was cut: the budget is used up.\n",
+        ),
+        (
+            ["--max-tokens", "5", "--max-revisions", "0"],
+            0,
+            "redraft: the answer was cut: the limit of new tokens",
+        ),
+        (["--budget-seconds", "0.5", "-c", "command:sleep 30"], 1, "redraft: the checks were not done when"),
+    ],
+)
+def test_what_is_not_whole_is_said_in_a_pipe(args: list[str], status: int, said: str, tmp_path: Path) -> None:
+    done = ask("Go.", "-m", script(tmp_path, "one two three"), *args)
+    assert done.returncode == status
+    assert said in done.stderr

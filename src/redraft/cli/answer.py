@@ -152,7 +152,7 @@ class Job:
         from redraft.jobs.summary import Summary
 
         self._look_at_settings()
-        total, summary = self._count(), Summary()
+        total, summary = self._count(), Summary(with_checks=bool(self.settings.check))
         with Ledger(self.out, self._making(), key=self.form.key, on_found=self._reader(summary)) as ledger:
             self._say_torn(ledger)
             try:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from redraft.cli.options import Flags, settle, takes
+from redraft.cli.options import Flags, insist_on_utf8, settle, takes
 from redraft.cli.shell import tell, write
 from redraft.errors import RedraftError, UsageError
 
@@ -48,16 +48,19 @@ def ask(
         raise
     if not watch:
         write(chain.to_json() if json else chain.answer)
-    raise typer.Exit(_status(chain, say=not watch))
+        _say(chain, with_checks=bool(settings.check))
+    raise typer.Exit(_status(chain, with_checks=bool(settings.check)))
 
 
 def _prompt(prompt: str | None) -> str:
     if prompt in (None, "-"):
         if sys.stdin.isatty():
             raise UsageError("there is no prompt.", hint='redraft ask "Describe a lighthouse."')
-        prompt = sys.stdin.read()
+        # Bytes that are not UTF-8 are kept as a shell passes them on in an argument, and refused below.
+        prompt = sys.stdin.buffer.read().decode("utf-8", "surrogateescape").replace("\r\n", "\n")
     if not prompt or not prompt.strip():
         raise UsageError("the prompt is empty.", hint='redraft ask "Describe a lighthouse."')
+    insist_on_utf8("the prompt", prompt)
     return prompt.strip("\n")
 
 
@@ -96,22 +99,28 @@ def _on_interrupt(cancel: CancelToken) -> None:
     loop.add_signal_handler(signal.SIGINT, stop)
 
 
-def _status(chain: Chain, *, say: bool) -> int:
-    """The exit status; what is not as it should be is said on standard error where it was not shown."""
+def _status(chain: Chain, *, with_checks: bool) -> int:
     if chain.stop == "cancelled":
         return 130
-    if chain.passed is False and chain.best is not None:
-        if say:
-            _say_failed(chain)
-        return 1
-    return 0
+    return 0 if chain.passed or not with_checks else 1
 
 
-def _say_failed(chain: Chain) -> None:
-    said = chain.steps[chain.best or 0].feedback
-    results = said.checks if said else ()
-    failed = [result for result in results if not result.passed]
-    tell(
-        f"the best of {len(chain.steps)} answers fails {len(failed)} of {len(results)} checks.",
-        "\n".join(f"{result.name}: {result.message}" for result in failed),
-    )
+def _say(chain: Chain, *, with_checks: bool) -> None:
+    """Says on standard error what is not as it should be with the best answer, where it was not shown."""
+    from redraft.cli.render import why_cut
+
+    if chain.best is None or chain.stop == "cancelled":
+        return
+    best = chain.steps[chain.best]
+    if best.finish != "stop":
+        tell(f"the answer was cut: {why_cut(best, chain.stop)}.")
+    if with_checks and best.passed is None:
+        tell("the checks were not done when the chain ended.")
+    if best.passed is False and best.feedback is not None:
+        results = best.feedback.checks
+        failed = [result for result in results if not result.passed]
+        several = f"the best of {len(chain.steps)} answers" if chain.revisions else "the answer"
+        tell(
+            f"{several} fails {len(failed)} of {len(results)} checks.",
+            "\n".join(f"{result.name}: {result.message}" for result in failed),
+        )

@@ -18,7 +18,7 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from redraft.chain import Chain, CheckResult, Feedback, Step, Usage
+from redraft.chain import Chain, CheckResult, Feedback, Step, Stop, Usage
 from redraft.cli.shell import printable
 
 _WORDS = re.compile(r"\s*(?:\w+|[^\w\s])|\s+$")
@@ -110,8 +110,15 @@ def notes(step: Step) -> list[Text]:
     if step.echo:
         said.append("This only repeats the feedback, so it does not count.")
     if step.finish != "stop":
-        said.append(f"Cut: {STOPS.get(step.finish, step.finish)}.")
+        said.append(f"Cut: {why_cut(step)}.")
     return [Text(note, "yellow") for note in said]
+
+
+def why_cut(step: Step, stop: Stop | None = None) -> str:
+    """Why a step's text was cut, in words; `stop` is that of the chain, where the step is its last."""
+    if stop == "budget":
+        return STOPS[stop]
+    return "the server filtered it" if step.finish == "filtered" else STOPS.get(step.finish, step.finish)
 
 
 def feedback(said: Feedback, index: int) -> RenderableType:

@@ -78,8 +78,8 @@ class EngineInfo:
         context: Length of the context in tokens; None where it is not known.
         continues: Can continue raw text (`stream`); needed for native revision.
         token_ids: Takes token ids as a prompt and reports them in deltas; has `encode` and `decode`.
-        aligned: The tokens of a delta are those of its text. Not so where a server sends ids at once and holds
-            text back; what is cut there is encoded again.
+        aligned: The tokens of a delta are those of its text. Not so where a server sends ids at once and
+            holds text back; what is cut there is encoded again.
         chats: Can answer messages (`chat`).
         native: The model says that it was trained on chains (`redraft.format = selfee-1`).
     """

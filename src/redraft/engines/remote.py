@@ -68,7 +68,9 @@ class RemoteEngine:
         token_ids: bool = False,
     ) -> None:
         self._server = Server(url, key, patience)
-        self._info = EngineInfo(name=model, engine="remote", context=context, token_ids=token_ids)
+        self._info = EngineInfo(
+            name=model, engine="remote", context=context, token_ids=token_ids, aligned=False
+        )
         self._refused: frozenset[str] = frozenset()
 
     @classmethod

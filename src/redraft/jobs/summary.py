@@ -20,18 +20,22 @@ class Summary:
         revisions: How many revisions they have together.
         unrevised: How many have none.
         echoes: Revisions that only repeated the feedback.
-        checked: How many chains were checked.
+        with_checks: Whether checks were asked for.
+        checked: How many chains were checked, or should have been.
+        unjudged: How many of those ended before the checks were done with the best answer.
         passed_first: How many first answers passed every check.
         passed: How many best answers did.
         stops: Why they ended.
         usage: Over all of them.
     """
 
+    with_checks: bool = False
     chains: int = 0
     revisions: int = 0
     unrevised: int = 0
     echoes: int = 0
     checked: int = 0
+    unjudged: int = 0
     passed_first: int = 0
     passed: int = 0
     stops: Counter[str] = field(default_factory=Counter)
@@ -45,10 +49,11 @@ class Summary:
         self.echoes += chain.echoes
         self.stops[chain.stop or "unknown"] += 1
         self.usage = self.usage + chain.usage
-        if chain.passed is not None:
+        if chain.passed is not None or self.with_checks:
             self.checked += 1
-            self.passed += chain.passed
-            self.passed_first += chain.steps[0].passed is True
+            self.unjudged += chain.passed is None
+            self.passed += chain.passed is True
+            self.passed_first += bool(chain.steps) and chain.steps[0].passed is True
 
     @property
     def not_passed(self) -> int:
@@ -74,7 +79,8 @@ class Summary:
             return ""
         first, last = (100 * count / self.checked for count in (self.passed_first, self.passed))
         drafts = f"{counted(self.passed_first, 'first draft')} ({first:.0f} %)"
-        return f"passed by {drafts}, {counted(self.passed, 'final answer')} ({last:.0f} %)"
+        unjudged = f"; {self.unjudged:,} ended before they were judged" if self.unjudged else ""
+        return f"passed by {drafts}, {counted(self.passed, 'final answer')} ({last:.0f} %){unjudged}"
 
     def _stops(self) -> str:
         return " · ".join(f"{name} {count:,}" for name, count in self.stops.most_common())
