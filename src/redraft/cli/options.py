@@ -163,7 +163,7 @@ def settle(flags: Flags) -> Settings:
     """Fills in what recipe and config file say.
 
     Raises:
-        UsageError: The recipe or the config file is not what it should be.
+        UsageError: The recipe or the config file is not what it should be, or a flag is not UTF-8.
     """
     from redraft.config import load_config
 
@@ -171,8 +171,27 @@ def settle(flags: Flags) -> Settings:
     if flags.recipe is not None:
         below |= read_recipe(flags.recipe)
     known = {field.name for field in fields(Flags)}
+    given = {name: value for name, value in asdict(flags).items() if value is not None}
+    for name, value in given.items():
+        insist_on_utf8("--" + name.replace("_", "-"), *(value if isinstance(value, list) else [value]))
     settings = Settings(**{name: value for name, value in below.items() if name in known})
-    return replace(settings, **{name: value for name, value in asdict(flags).items() if value is not None})
+    return replace(settings, **given)
+
+
+def insist_on_utf8(what: str, *values: Any) -> None:
+    """Refuses texts that a shell passed on as bytes of another encoding: no record could hold them.
+
+    Raises:
+        UsageError: One is not UTF-8.
+    """
+    for value in values:
+        try:
+            str(value).encode()
+        except UnicodeEncodeError as error:
+            raise UsageError(
+                f"{what} is not UTF-8 at character {error.start + 1}: {value!a:.60}.",
+                hint="Convert it first: … | iconv -f latin1 -t utf-8",
+            ) from None
 
 
 def read_recipe(name: str) -> dict[str, Any]:
