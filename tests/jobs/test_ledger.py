@@ -323,3 +323,12 @@ def test_a_lock_dies_with_its_process(tmp_path: Path) -> None:
     assert done.returncode == -signal.SIGKILL
     with Ledger(out, Making("answer")) as ledger:
         assert ledger.done == {"a"}
+
+
+def test_a_torn_failure_does_not_spoil_the_next(tmp_path: Path) -> None:
+    out, errors = tmp_path / "out.jsonl", tmp_path / "out.jsonl.errors.jsonl"
+    errors.write_bytes(b'{"id": "a", "message": "whole"}\n{"id": "b", "mess')
+    with Ledger(out, MAKING) as ledger:
+        ledger.fail("c", ContextError(9, 5))
+        assert [json.loads(line)["id"] for line in errors.read_bytes().splitlines()] == ["a", "c"]
+    assert [json.loads(line)["id"] for line in errors.read_bytes().splitlines()] == ["a", "c"]

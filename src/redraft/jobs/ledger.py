@@ -168,7 +168,11 @@ class Ledger:
         Raises:
             OutputError: It cannot be written.
         """
-        self._errors = self._errors or LineFile(self._errors_path)
+        if self._errors is None:
+            self._errors = LineFile(self._errors_path)
+            self._errors.cut(
+                sum(len(line) for line in _read_lines(self._errors_path) if line.endswith(b"\n"))
+            )
         chain = error.chain.model_dump(mode="json") if error.chain else None
         record = {"id": item_id, "error": type(error).__name__, "message": error.message}
         self._errors.append(json.dumps(record | {"hint": error.hint, "chain": chain}, ensure_ascii=False))
