@@ -128,21 +128,6 @@ def test_what_is_not_utf8_is_refused(args: list[bytes], stdin: bytes, said: str,
 
 
 @pytest.mark.parametrize(
-    ("args", "stdin", "said"),
-    [
-        ([b"caf\xe9"], b"", "the prompt is not UTF-8 at character 4: 'caf\\udce9'."),
-        ([], b"caf\xe9", "the prompt is not UTF-8 at character 4: 'caf\\udce9'."),
-        ([b"Go.", b"-c", b"contains:\xe9"], b"", "--check is not UTF-8 at character 10: 'contains:\\udce9'."),
-    ],
-)
-def test_what_is_not_utf8_is_refused(args: list[bytes], stdin: bytes, said: str, tmp_path: Path) -> None:
-    command = [*REDRAFT, "ask", "-m", script(tmp_path, "one"), "--json", *args]
-    done = subprocess.run(command, input=stdin, capture_output=True, timeout=60)
-    assert (done.stdout, done.returncode) == (b"", 2)
-    assert done.stderr.decode().splitlines()[0] == f"redraft: {said}"
-
-
-@pytest.mark.parametrize(
     ("flags", "message"),
     [
         (["--min-revisions", "3", "--max-revisions", "1"], "min_revisions is 3 and max_revisions is 1."),

@@ -61,7 +61,6 @@ def _prompt(prompt: str | None) -> str:
     if not prompt or not prompt.strip():
         raise UsageError("the prompt is empty.", hint='redraft ask "Describe a lighthouse."')
     insist_on_utf8("the prompt", prompt)
-    insist_on_utf8("the prompt", prompt)
     return prompt.strip("\n")
 
 
