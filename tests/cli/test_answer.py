@@ -197,7 +197,13 @@ def test_prompts_from_a_pipe_are_gone_on_with() -> None:
     assert [chain.id for chain in chains()] == ["stdin/0", "stdin/1"]
     result = answer(prompts="-", stdin=b'{"prompt": "1."}\n{"prompt": "Two."}\n')
     assert result.exit_code == 2
-    assert "is not what it was" in result.stderr
+    assert "out.jsonl was made in another way: the input (standard input) is not what it was" in result.stderr
+    result = answer(prompts="-", stdin=b"Plain lines?\n")
+    assert "the input (standard input) is not what it was" in result.stderr
+    assert answer("-o", "new.jsonl", prompts="-", stdin=b'{"prompt"\n').stderr.startswith(
+        "redraft: standard input:1: not JSON: "
+    )
+    assert json.loads(Path("out.jsonl.run.json").read_text())["source"]["path"] == "standard input"
 
 
 def test_a_pipe_may_have_plain_lines() -> None:
@@ -241,7 +247,7 @@ redraft: twice.jsonl: two prompts have the id '1'.
         (["--paralel", "2"], "--parallel"),
         (["--check", "wods<=3"], "words"),
         (["--temperature", "-1"], "temperature is -1"),
-        (["--mode", "naive"], "there is no mode 'naive'"),
+        (["--mode", "naive"], "mode is 'naive'"),
     ],
 )
 def test_wrong_flags_are_usage_errors(args: list[str], said: str) -> None:
@@ -249,6 +255,13 @@ def test_wrong_flags_are_usage_errors(args: list[str], said: str) -> None:
     assert result.exit_code == 2
     assert said in result.stderr
     assert not Path("out.jsonl").exists() or Path("out.jsonl").read_bytes() == b""
+
+
+def test_standard_output_is_no_output_to_go_on_from() -> None:
+    result = answer("-o", "-")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("redraft: the output has to be a file, and '-' is none.\n  ")
+    assert not Path("-").exists()
 
 
 def test_the_output_is_never_the_input() -> None:
