@@ -93,6 +93,31 @@ def test_an_unknown_id_is_told_with_those_that_there_are(out: Path) -> None:
     assert result.stderr == f"redraft: nothing in {out} has the id 'a/9'.\n  Ids there: a/1, a/2, a/3\n"
 
 
+def test_the_end_of_an_id_will_do_where_it_is_the_only_one(out: Path, tmp_path: Path) -> None:
+    assert json.loads(show(out, "--json", "--id", "2").stdout)["id"] == "a/2"
+    other = tmp_path / "other.jsonl"
+    write_jsonl(other, [chain("b/2"), chain("b/12")])
+    assert json.loads(show(other, "--json", "--id", "2").stdout)["id"] == "b/2"
+    result = show(out, other, "--id", "2")
+    assert result.exit_code == 2
+    assert result.stderr == (
+        f"redraft: 2 chains in {out}, {other} have ids that end in '2'.\n  Ids there: a/2, b/2\n"
+    )
+
+
+def test_what_failed_is_shown_with_the_reason(tmp_path: Path) -> None:
+    path = tmp_path / "out.jsonl.errors.jsonl"
+    failed = {"error": "ServerError", "message": "the server is down.", "hint": None}
+    begun = chain("a/1").model_copy(update={"stop": "error"}).model_dump(mode="json")
+    lines = [{"id": "a/1", **failed, "chain": begun}, {"id": "a/2", **failed, "chain": None}]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    result = show(path)
+    assert result.exit_code == 0
+    for part in ("a/1", "Rain is water that falls.", "a/2"):
+        assert part in result.stdout
+    assert result.stdout.count("failed   the server is down.") == 2
+
+
 def test_a_bad_file_is_named(tmp_path: Path) -> None:
     path = tmp_path / "bad.jsonl"
     path.write_text('{"version": 1, "steps": 3}\n')

@@ -343,3 +343,18 @@ class TestReleasedAnswers:
         """The chain is as long as the limit allows: it was cut, and most often within a sentence."""
         assert len(text) > 6500
         assert text.endswith("\n\n##") == finished
+
+
+def test_a_failure_is_a_chain_that_says_why(tmp_path: Path) -> None:
+    why = {"error": "ServerError", "message": "the server is down.", "hint": None}
+    begun = Chain(id="q/1", prompt=Prompt(instruction="Hi."), steps=(Step(answer="He"),), stop="error")
+    lines = [
+        {"id": "q/1", **why, "chain": begun.model_dump(mode="json")},
+        {"id": "q/2", **why, "chain": None},
+    ]
+    path = tmp_path / "out.jsonl.errors.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    assert list(read_records(path)) == [
+        begun.model_copy(update={"meta": {"failure": why}}),
+        Chain(id="q/2", stop="error", meta={"failure": why}),
+    ]

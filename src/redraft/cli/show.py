@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from redraft.cli.shell import write
+from redraft.cli.shell import printable, write
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from redraft.chain import Chain
 
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 def show(
     files: Annotated[list[Path], typer.Argument(help="Files of chains, answers, conversations or prompts.")],
     chain_id: Annotated[
-        str | None, typer.Option("--id", metavar="ID", help="Show this one alone.", show_default=False)
+        str | None,
+        typer.Option("--id", metavar="ID", help="Show this one alone; 12 is x/12.", show_default=False),
     ] = None,
     limit: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Show the first N.", show_default=False)
@@ -28,9 +29,10 @@ def show(
     """Show the chains of a file.
 
     Each answer, what was said of it, and what the next one changed; the best answer is marked.
-    Plain text when piped: redraft show out.jsonl | less
+    Of FILE.errors.jsonl, what there was until it failed. Plain text when piped: redraft show out.jsonl | less
     """
     from rich.console import Console
+    from rich.text import Text
 
     from redraft.cli.render import render_chain
 
@@ -42,24 +44,37 @@ def show(
         if number:
             console.print()
         console.print(render_chain(chain, console))
+        if chain.stop == "error" and (failure := chain.meta.get("failure")):
+            console.print(Text(f"failed   {printable(str(failure['message']))}", "red"))
 
 
 def _chosen(files: Sequence[Path], chain_id: str | None, limit: int | None) -> Iterator[Chain]:
     from itertools import islice
 
-    from redraft.errors import UsageError
     from redraft.formats.records import read_records
 
     chains = (chain for path in files for chain in read_records(path))
     if chain_id is None:
         yield from islice(chains, limit)
-        return
-    near: list[str] = []
+    else:
+        yield _one(chains, chain_id, ", ".join(map(str, files)))
+
+
+def _one(chains: Iterable[Chain], chain_id: str, where: str) -> Chain:
+    """The chain of an id, or the only one whose id ends in it."""
+    from redraft.errors import UsageError
+
+    ids, ending = [], []
     for chain in chains:
         if chain.id == chain_id:
-            yield chain
-            return
-        near.append(chain.id)
-    names = ", ".join(str(path) for path in files)
+            return chain
+        ids.append(chain.id)
+        if chain.id.endswith(f"/{chain_id}"):
+            ending.append(chain)
+    if len(ending) == 1:
+        return ending[0]
+    near = [chain.id for chain in ending] or ids
     known = f"Ids there: {', '.join(near[:5])}{' …' if len(near) > 5 else ''}"
-    raise UsageError(f"nothing in {names} has the id {chain_id!r}.", hint=known if near else None)
+    count = f"{len(ending)} chains" if ending else "nothing"
+    verb = "have ids that end in" if ending else "has the id"
+    raise UsageError(f"{count} in {where} {verb} {chain_id!r}.", hint=known if near else None)

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from redraft.chain import Chain
+from redraft.chain import VERSION, Chain
 from redraft.errors import RecordError
 from redraft.formats.selfee import instruction_of, render
 from redraft.formats.shapes import is_chain, read_shape
@@ -54,9 +54,19 @@ def chain_of(record: Any, where: str = "record") -> Chain:
         record = {"prompt": record}
     if not isinstance(record, dict):
         raise RecordError(f"{where}: should be an object or a text (found {record!r:.60}).")
+    if record.keys() >= {"id", "error", "message", "chain"}:
+        return _failed(record, where)
     if is_chain(record):
         return Chain.from_json(json.dumps(record), where=where)
     return read_shape(record, where)
+
+
+def _failed(record: dict[str, Any], where: str) -> Chain:
+    """What was made of a prompt until it failed, from a line of OUT.errors.jsonl; why is in `meta`."""
+    begun = record["chain"] or {"version": VERSION, "stop": "error"}
+    chain = Chain.from_json(json.dumps(begun | {"id": record["id"]}), where=where)
+    failure = {name: record.get(name) for name in ("error", "message", "hint")}
+    return chain.model_copy(update={"meta": {**chain.meta, "failure": failure}})
 
 
 def _id_of(record: Any, stem: str, index: int) -> str:
