@@ -36,6 +36,9 @@ PARALLEL = 4
 NOT_OF_THE_RESULT = {"recipe", "ctx", "threads", "gpu_layers"}
 """Flags that may differ when a job is gone on with: they are for speed, or for the length of a prompt."""
 
+STDIN = "standard input"
+"""What the copy of it is called, in messages and in the record of the run."""
+
 GO_ON = "run the same command again to go on"
 
 
@@ -57,6 +60,7 @@ def answer(
 ) -> None:
     """Answer a file of prompts; check and revise each answer.
 
+    FILE gets a line for each prompt, in the order in which they are done; the ids tell which is which.
     Whatever stops it, the same command goes on where it was: nothing is lost and nothing is done twice. What
     failed is in FILE.errors.jsonl and is tried again. How FILE was made is in FILE.run.json.
 
@@ -66,10 +70,14 @@ def answer(
     from redraft.config import load_config
 
     below = load_config().defaults
+    if str(out) == "-":
+        hint = "A stopped job goes on from it. Write -o out.jsonl, then: redraft show out.jsonl --json"
+        raise UsageError("the output has to be a file, and '-' is none.", hint=hint)
     with _plain_file(prompts) as source:
         job = Job(
             settings=settle(flags),
             source=source,
+            name=STDIN if str(prompts) == "-" else str(prompts),
             out=out,
             form=Form(shape, model_id),
             parallel=below.get("parallel", PARALLEL) if parallel is None else parallel,
@@ -96,7 +104,11 @@ def _plain_file(prompts: Path) -> Iterator[Path]:
         with copy.open("wb") as file:
             file.write(start)
             shutil.copyfileobj(sys.stdin.buffer, file)
-        yield copy
+        try:
+            yield copy
+        except RedraftError as error:
+            error.message = error.message.replace(str(copy), STDIN)
+            raise
 
 
 @dataclass(frozen=True)
@@ -139,6 +151,7 @@ class Job:
 
     settings: Settings
     source: Path
+    name: str
     out: Path
     form: Form
     parallel: int
@@ -199,7 +212,7 @@ class Job:
 
         config = {k: v for k, v in asdict(self.settings).items() if k not in NOT_OF_THE_RESULT}
         config |= {"format": self.form.shape, "model_id": self.form.model_id}
-        return Making("answer", config, self.source)
+        return Making("answer", config, self.source, self.name)
 
     def _reader(self, summary: Summary) -> Callable[[bytes], None]:
         """Counts what is in the output already, where that can be told from it."""

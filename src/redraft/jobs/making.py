@@ -31,11 +31,23 @@ class Making:
         command: The verb, such as `answer`.
         config: Everything that decides the results, as JSON values: model, sampling, seed, mode, checks…
         source: The file that the items come from; None where there is none.
+        name: What to call that file, if not by its path.
     """
 
     command: str
     config: dict[str, Any] = field(default_factory=dict)
     source: Path | None = None
+    name: str | None = None
+
+    def fingerprint(self, length: int | None = None) -> dict[str, Any] | None:
+        """Name, length in bytes and SHA-256 of the source, or of its first `length` bytes.
+
+        Raises:
+            UsageError: It cannot be read.
+        """
+        return (
+            None if self.source is None else _fingerprint(self.source, self.name or str(self.source), length)
+        )
 
 
 class RunFile:
@@ -95,7 +107,7 @@ class RunFile:
         self.record = {
             "command": making.command,
             "config": _as_json(making.config),
-            "source": fingerprint(making.source),
+            "source": making.fingerprint(),
             "sessions": [*(before or {}).get("sessions", ()), _session()],
         }
         self._write()
@@ -117,14 +129,7 @@ class RunFile:
             ) from None
 
 
-def fingerprint(source: Path | None, length: int | None = None) -> dict[str, Any] | None:
-    """Name, length in bytes and SHA-256 of an input file, or of its first `length` bytes.
-
-    Raises:
-        UsageError: The file cannot be read.
-    """
-    if source is None:
-        return None
+def _fingerprint(source: Path, name: str, length: int | None) -> dict[str, Any]:
     try:
         with source.open("rb") as file:
             size = os.fstat(file.fileno()).st_size if length is None else length
@@ -132,8 +137,8 @@ def fingerprint(source: Path | None, length: int | None = None) -> dict[str, Any
             for block in _blocks(file, size):
                 digest.update(block)
     except OSError as error:
-        raise UsageError(f"cannot read {source}: {error.strerror}.", hint="Name a file of prompts.") from None
-    return {"path": str(source), "bytes": size, "sha256": digest.hexdigest()}
+        raise UsageError(f"cannot read {name}: {error.strerror}.", hint="Name a file of prompts.") from None
+    return {"path": name, "bytes": size, "sha256": digest.hexdigest()}
 
 
 def _blocks(file: Any, size: int, block: int = 1 << 20) -> Iterator[bytes]:
@@ -149,20 +154,21 @@ def _differences(before: dict[str, Any], making: Making) -> Iterator[str]:
     for name in sorted(old.keys() | new.keys()):
         if old.get(name) != new.get(name):
             yield f"{name} was {_brief(old.get(name))} and is {_brief(new.get(name))}"
-    yield from _source_differences(before.get("source"), making.source)
+    yield from _source_differences(before.get("source"), making)
 
 
-def _source_differences(old: dict[str, Any] | None, source: Path | None) -> Iterator[str]:
-    if old is None or source is None:
-        if (old is None) != (source is None):
-            yield f"the input was {old['path'] if old else 'nothing'} and is {source or 'nothing'}"
+def _source_differences(old: dict[str, Any] | None, making: Making) -> Iterator[str]:
+    name = making.name or str(making.source or "nothing")
+    if old is None or making.source is None:
+        if (old is None) != (making.source is None):
+            yield f"the input was {old['path'] if old else 'nothing'} and is {name}"
         return
-    if Path(old["path"]).name != source.name:  # ids are made of it
-        yield f"the input was {old['path']} and is {source}"
+    if Path(old["path"]).name != Path(name).name:  # ids are made of it
+        yield f"the input was {old['path']} and is {name}"
         return
-    new = fingerprint(source, old["bytes"])
+    new = making.fingerprint(old["bytes"])
     if new and new["sha256"] != old["sha256"]:
-        yield f"the input {source} is not what it was (lines may be added at its end, but not changed)"
+        yield f"the input ({name}) is not what it was (lines may be added at its end, but not changed)"
 
 
 def _brief(value: Any) -> str:
