@@ -1,7 +1,8 @@
 """The code in README.md and docs/ runs, page by page, from top to bottom, as CONTRIBUTING.md describes.
 
-Python blocks of a page share one namespace; all blocks share one folder. `redraft` is the real command line.
-What the default model generates is shown in the pages but not compared, since it differs between machines.
+Each Python block has to work when it is copied alone; all blocks of a page share one folder. `redraft` is the
+real command line. What the default model generates is shown in the pages but not compared, since it differs
+between machines.
 """
 
 from __future__ import annotations
@@ -13,11 +14,14 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from redraft import errors
+from redraft.cli.options import Flags
+from redraft.revise.options import Options
 from tests.doc_blocks import SHELL, Block, Command, blocks_of, matches
 from tests.engines.fake_server import FakeServer, chat_reply
 
@@ -35,7 +39,6 @@ class PageRun:
     def __init__(self, folder: Path, server: FakeServer) -> None:
         self.folder = folder
         self.server = server
-        self.namespace: dict[str, Any] = {"__name__": "__main__"}
         self.printed = ""
 
     def run(self, block: Block) -> None:
@@ -57,7 +60,7 @@ class PageRun:
     def python(self, block: Block) -> None:
         code = compile(block.body.replace(SERVER, self.server.root), block.where, "exec")
         with contextlib.redirect_stdout(io.StringIO()) as stdout:
-            exec(code, self.namespace)  # noqa: S102  (running the page is the test)
+            exec(code, {"__name__": "__main__"})  # noqa: S102  (running the page is the test)
         self.printed = stdout.getvalue()
 
     def shell(self, block: Block, command: Command) -> None:
@@ -112,6 +115,31 @@ def test_the_page_runs_with_the_default_model(page: Path, tmp_path: Path, defaul
 def test_links_lead_somewhere(page: Path) -> None:
     links = re.findall(r"\]\((?!https?:|mailto:|#)([^)#\s]+)", page.read_text("utf-8"))
     assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def keys_in(page: str, heading: str) -> list[str]:
+    """What stands in `…` in the first cell of the rows of the first table after a heading."""
+    text = (ROOT / "docs" / page).read_text("utf-8")
+    table = re.search(r"^\|(?:.*\n\|)*.*", text[text.index(heading) :], re.M)
+    assert table
+    return re.findall(r"^\| `(\w+)`", table[0], re.M)
+
+
+def test_every_option_is_told() -> None:
+    assert keys_in("python.md", "## Options") == list(Options.__annotations__)
+
+
+def test_every_error_is_told() -> None:
+    page = (ROOT / "docs" / "python.md").read_text("utf-8")
+    named = [name for name, kind in vars(errors).items() if isinstance(kind, type)]
+    assert [name for name in named if f"`{name}`" not in page and name != "RedraftError"] == []
+
+
+def test_every_key_of_a_recipe_and_every_recipe_is_told() -> None:
+    page = (ROOT / "docs" / "recipes.md").read_text("utf-8")
+    keys = {each.name.replace("_", "-") for each in fields(Flags)} - {"recipe"}
+    shipped = {path.stem for path in (ROOT / "src" / "redraft" / "recipes").glob("*.yaml")}
+    assert {name for name in keys | shipped if f"`{name}`" not in page} == set()
 
 
 PAGE = """\
