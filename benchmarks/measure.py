@@ -18,7 +18,7 @@ Unit = Literal["×", "s", "ms", "MB"]
 
 @dataclass(frozen=True)
 class Size:
-    """How much is measured. A whole run on 2 cores: full about an hour, quick about 5 minutes.
+    """How much is measured. A whole run on 2 cores: full about 20 minutes, quick about 5.
 
     Attributes:
         rounds: Pairs that are measured, or repetitions.
@@ -35,7 +35,7 @@ class Size:
     threads: int | None = None
 
 
-FULL = Size(rounds=5, questions=16, tokens=512, prompts=(10_000, 100_000))
+FULL = Size(rounds=3, questions=8, tokens=256, prompts=(10_000, 100_000))
 # With one thread llama.cpp also gets somewhere on a machine that has other things to do.
 QUICK = Size(rounds=2, questions=2, tokens=96, prompts=(200, 2_000), threads=1)
 

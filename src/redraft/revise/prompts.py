@@ -16,10 +16,8 @@ CRITICISE = (
     "missing or unclear in it, and where. Then decide: end with the words 'Revision is needed.' if it should "
     "be rewritten, or with the words 'Revision is not needed.' if it is good as it stands."
 )
-REVISE = (
-    "Now write the answer again with these faults mended. Keep what was right. Give the new answer alone, "
-    "without a word about the changes."
-)
+REVISE = "Write it again, mended."
+"""Short, because a small model repeats long instructions instead of following them."""
 ECHOED = "The reply repeats the criticism and does not answer. Revision is needed."
 CUT = "The answer was cut off before its end because it is too long."
 
@@ -51,4 +49,4 @@ def criticise(faults: str) -> str:
 
 def faults(found: str) -> str:
     """Tells the writer what checks found."""
-    return f"That answer has these faults:\n{found}"
+    return f"Not quite right yet:\n{found}"
