@@ -36,3 +36,9 @@ def test_what_is_left_is_never_more_than_the_budget(tokens: int, used: int, usd:
 def test_no_limit_is_never_reached() -> None:
     assert Budget().tokens_left(Usage(completion_tokens=10**9), None) is None
     assert not Budget().spent(Usage(completion_tokens=10**9), None, 1e9)
+
+
+@pytest.mark.parametrize("value", [-1, float("nan"), float("inf")])
+def test_a_price_that_is_none_is_refused(value: float) -> None:
+    with pytest.raises(UsageError, match="the price of completion tokens is"):
+        Price(1, value)

@@ -6,6 +6,7 @@ import pytest
 
 from redraft.chain import Prompt
 from redraft.engines.base import EngineInfo, Sampling
+from redraft.errors import ContextError
 from redraft.formats.selfee import DONE_PHRASES, parse, render_prompt
 from redraft.revise.budget import Budget
 from redraft.revise.ops import Continue, RunChecks
@@ -252,3 +253,17 @@ def test_the_critics_tokens_do_not_use_up_the_writers() -> None:
 def test_a_system_message_stands_before_the_instruction() -> None:
     played = play(plan(mode="native", system="Be brief."), ["Done."])
     assert "### Instruction:\nBe brief.\n\nSay something.\n" in prompt_of(played.asked[0])
+
+
+def test_a_context_that_is_full_after_a_forced_text_is_a_way_to_stop() -> None:
+    streams = ["First.", ContextError(90, 64)]
+    chain = play(plan(mode="native", min_revisions=1), streams).chain
+    assert (chain.stop, chain.answer) == ("context", "First.")
+    with pytest.raises(ContextError):
+        play(plan(mode="native"), [ContextError(90, 64)])
+
+
+def test_a_cut_answer_is_checked() -> None:
+    a_plan = plan(mode="native", checks=("toy",), sampling=Sampling(max_tokens=5))
+    chain = play(a_plan, ["First and more"], lambda _: False).chain
+    assert (chain.stop, chain.answer, chain.passed) == ("max_tokens", "First", False)

@@ -6,6 +6,7 @@ all attempts together, because that is what is paid for.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from redraft.chain import Usage
@@ -25,6 +26,14 @@ class Price:
     prompt: float
     completion: float
     cached: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("prompt", "completion", "cached"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < math.inf:
+                raise UsageError(
+                    f"the price of {name} tokens is {value}.", hint="Give USD per million tokens."
+                )
 
     def cost(self, usage: Usage) -> float:
         """The cost of a usage, in USD."""

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 
 from redraft.chain import CheckResult, Feedback, Finish, Prompt, Step, Stop, Usage
 from redraft.engines.base import Delta, Message
+from redraft.errors import ContextError
 from redraft.formats.selfee import (
     DONE_PHRASES,
     REVISE_PHRASE,
@@ -183,7 +184,11 @@ def _write(stream: Stream) -> Loop[tuple[Stop, Finish]]:
         if not isinstance(last, Delta):
             return last, ("stop" if last == "unchanged" else "cancelled")
         finish = last.finish or "stop"
-        stop = stream.state.stop_of(finish) or (yield from _go_on(stream, last))
+        stop = stream.state.stop_of(finish)
+        if stop is None:
+            stop = yield from _go_on(stream, last)
+        elif stream.state.plan.checks and stream.parser.kind == "answer":
+            yield from _check(stream)
         if stop is not None:
             return stop, finish
         if stream.state.spent():
@@ -209,6 +214,10 @@ def _request(stream: Stream) -> Loop[Delta | Stop]:
                 if stop := _seen(stream):
                     return stop
             delta = yield from receive(More())
+    except ContextError:
+        if not stream.written.text:
+            raise
+        return Delta(finish="context")
     finally:
         for index, usage in meter.usages(delta).items():
             stream.pay(usage, index)
@@ -277,14 +286,10 @@ def _after_feedback(stream: Stream, stop_text: str | None) -> Loop[Stop | None]:
 def _judge(stream: Stream) -> Loop[Stop | None]:
     """An answer is complete: checks, or another critic, write its feedback."""
     state, index = stream.state, stream.index
-    answer = stream.steps()[-1].answer
-    stream.keep("stop")
-    echo = state.steps[-1].echo
-    checked = (yield from run_checks(answer)) if state.plan.checks and not echo else Checked()
-    stream.pay(checked.usage, index)
+    checked = yield from _check(stream)
     if checked.given_up:
         return state.stop_of("cancelled")
-    results = stream.results[index] = checked.results
+    results, echo = checked.results, state.steps[-1].echo
     if all_passed(results) and not state.forced(index):
         return "passed"
     if index >= state.plan.max_revisions:
@@ -298,17 +303,29 @@ def _judge(stream: Stream) -> Loop[Stop | None]:
         yield from stream.force(_external(index, prompts.complaint(results, cut=False)))
         return None
     if state.plan.critic:
-        return (yield from _ask_critic(stream, answer))
+        return (yield from _ask_critic(stream))
     yield from stream.force(feedback_heading(index + 1))
     return None
 
 
-def _ask_critic(stream: Stream, answer: str) -> Loop[Stop | None]:
+def _check(stream: Stream) -> Loop[Checked]:
+    """Asks the checks about the last answer, unless it only echoes what they said before."""
+    stream.keep("stop")
+    step = stream.state.steps[-1]
+    if not stream.state.plan.checks or step.echo:
+        return Checked()
+    checked = yield from run_checks(step.answer)
+    stream.pay(checked.usage, stream.index)
+    stream.results[stream.index] = checked.results
+    return checked
+
+
+def _ask_critic(stream: Stream) -> Loop[Stop | None]:
     """Another model criticises."""
     state, index = stream.state, stream.index
     messages = prompts.base_messages(state.plan.asked, state.plan.system)
     talk: tuple[Message, ...] = (
-        {"role": "assistant", "content": answer},
+        {"role": "assistant", "content": state.steps[-1].answer},
         {"role": "user", "content": prompts.criticise("")},
     )
     said = yield from say(state, Ask(messages + talk, state.room(), "critic"), "feedback", index)
