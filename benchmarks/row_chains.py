@@ -15,7 +15,7 @@ from pathlib import Path
 
 import selfee_peer
 from material import QUESTIONS, default_model
-from measure import Goal, Rates, Row, Size, blocks, in_turn
+from measure import Goal, Rates, Row, Size, blocks
 from redraft.chain import Prompt, read_jsonl
 from redraft.formats.selfee import render_prompt
 
@@ -23,10 +23,11 @@ MEASURE = "chains: redraft answer --parallel 8 vs as the released SelFee code ma
 HOW = (
     "Both make native chains with one enforced revision of the same questions, at temperature 0.7, with "
     "the same weights. The peer (`selfee_peer.py`) runs in transformers on one prompt at a time, and "
-    "decodes and searches the whole text for every token; its weights are unpacked, in the number format "
-    "that was fastest in a trial, and the time to load them is not counted. redraft is the real command, "
-    "and the whole life of its process is counted: start, model, output. Each pair has {questions} "
-    "questions, of at most {tokens} new tokens a chain."
+    "decodes and searches the whole text for every token; its weights are unpacked, to float32 and to "
+    "bfloat16, and the time to load them is not counted. redraft is the real command, and the whole life of "
+    "its process is counted: start, model, output. In each round redraft answers {questions} questions of at "
+    "most {tokens} new tokens a chain, and each peer the first {few} of them, as its rate does not depend on "
+    "how many there are."
 )
 GOAL = Goal("≥", 8.0)
 PARALLEL = 8
@@ -35,33 +36,23 @@ MISSING = "the peer needs more packages: pip install torch transformers gguf acc
 
 def run(size: Size) -> Row:
     """Measures the row."""
-    how = HOW.format(questions=size.questions, tokens=size.tokens)
+    many, few = 3 * size.questions, max(size.questions // 2, 1)
+    how = HOW.format(questions=many, tokens=size.tokens, few=few)
     try:
         samplers = selfee_peer.load(default_model(), size.threads)
     except ImportError as error:
         return Row(MEASURE, how, (), (f"Not measured: {MISSING} ({error})",))
-    trial = render_prompt(Prompt(instruction=QUESTIONS[-1]))
-    name, speeds = selfee_peer.fastest(samplers, trial, size.tokens // 8)
-    sampler = samplers[name]
-    samplers.clear()
-    rates = Rates()
-    for pair, questions in enumerate(blocks(QUESTIONS, size.questions, size.rounds)):
-        for our_turn in in_turn(pair):
-            if our_turn:
-                rates.ours.append(by_redraft(questions, size))
-            else:
-                rates.theirs.append(by_peer(sampler, questions, size))
-    tried = ", ".join(f"{each} {speed:.1f}" for each, speed in speeds.items())
-    notes = (
-        f"The peer in a trial, before text is decoded and searched, in tokens/s: {tried}.",
-        f"Mean new tokens of a chain: redraft {mean(rates.ours, size)}, peer {mean(rates.theirs, size)}.",
+    rates = {name: Rates() for name in samplers}
+    for questions in blocks(QUESTIONS, many, size.rounds):
+        ours = by_redraft(questions, size)
+        for name, sampler in samplers.items():
+            rates[name].ours.append(ours)
+            rates[name].theirs.append(by_peer(sampler, questions[:few], size))
+    figures = (
+        found.figure(f"8 streams, peer in {name}", GOAL, "redraft", "SelFee's way")
+        for name, found in rates.items()
     )
-    return Row(MEASURE, how, (rates.figure("8 streams", GOAL, "redraft", "SelFee's way"),), notes)
-
-
-def mean(measured: Sequence[tuple[int, float]], size: Size) -> int:
-    """Mean new tokens of a chain."""
-    return round(sum(tokens for tokens, _ in measured) / (len(measured) * size.questions))
+    return Row(MEASURE, how, tuple(figures))
 
 
 def by_peer(sampler: selfee_peer.TorchSampler, questions: Sequence[str], size: Size) -> tuple[int, float]:

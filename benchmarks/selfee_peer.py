@@ -6,14 +6,12 @@ decoded again, prompt included, and searched for the phrases that end a chain. W
 were made than asked for, such a phrase is taken back and `Revision is needed` stands in its place. The
 text ends with the end-of-text token, or when the limit is reached.
 
-What is kinder here than in the original: the cache is rewound to the right place, only the new tokens
-are run through the model after that, and the number format and weights are whichever this machine
-computes fastest.
+What is kinder here than in the original: the cache is rewound to the right place, and only the new tokens
+are run through the model after that.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -135,18 +133,9 @@ class TorchSampler:
         """The same model with an empty cache."""
         return TorchSampler(self.model, self.tokenizer, self.end)
 
-    def speed(self, prompt: str, tokens: int) -> float:
-        """Tokens per second of plain sampling, for choosing between forms of the weights."""
-        sampler = self.fresh()
-        token = sampler.feed(sampler.encode(prompt, start=True))
-        begin = time.perf_counter()
-        for _ in range(tokens):
-            token = sampler.feed([token])
-        return tokens / (time.perf_counter() - begin)
-
 
 def load(path: Path, threads: int | None) -> dict[str, TorchSampler]:
-    """The weights of a GGUF file, unpacked, in each number format that may be the fastest.
+    """The weights of a GGUF file, unpacked, in the number formats that are measured.
 
     Args:
         path: The file.
@@ -169,12 +158,3 @@ def load(path: Path, threads: int | None) -> dict[str, TorchSampler]:
         )
         samplers[name] = TorchSampler(model, tokenizer, tokenizer.eos_token_id)
     return samplers
-
-
-def fastest(samplers: dict[str, TorchSampler], prompt: str, tokens: int) -> tuple[str, dict[str, float]]:
-    """The name of the fastest, and the speed of each, in tokens per second: the best of three, in turn."""
-    speeds = dict.fromkeys(samplers, 0.0)
-    for _ in range(3):
-        for name, sampler in samplers.items():
-            speeds[name] = max(speeds[name], sampler.speed(prompt, tokens))
-    return max(speeds, key=lambda name: speeds[name]), speeds
