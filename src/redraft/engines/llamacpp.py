@@ -31,10 +31,9 @@ DEFAULT_CONTEXT = 4096
 
 NATIVE_FORMAT = "selfee-1"
 
-SPECULATES_UP_TO = 8
-"""Streams at once up to which drafts are tried unless told. With the default model on 2 cores, 1, 2, 4 and 8
-streams that copy were 2.3, 2.3, 1.7 and 1.5 times as fast, and streams of new text 0.96 to 1.02 times: the
-fuller the batch, the less there is to gain, and a failed draft still costs its computing."""
+SPECULATES_UP_TO = 4
+"""Streams at once up to which drafts are tried unless told. A full batch of eight new texts is slowed by them
+(benchmarks/row_speculation.py), and more than the copying revisions among them gain."""
 
 
 class LlamaCppEngine:
