@@ -32,8 +32,8 @@ DEFAULT_CONTEXT = 4096
 NATIVE_FORMAT = "selfee-1"
 
 SPECULATES_UP_TO = 4
-"""Streams at once up to which drafts are tried unless told. A full batch of eight new texts is slowed by them
-(benchmarks/row_speculation.py), and more than the copying revisions among them gain."""
+"""Streams at once up to which drafts are tried unless told. They slow a batch of eight new texts, while
+copying revisions at eight gain little (benchmarks/RESULTS.md)."""
 
 
 class LlamaCppEngine:
