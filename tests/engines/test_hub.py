@@ -1,4 +1,6 @@
-"""GGUF files of the hub: which one is meant, and fetching it with huggingface_hub from a stand-in server."""
+"""GGUF files of the hub: which one is meant, and fetching it with huggingface_hub from a stand-in server;
+and whole folders.
+"""
 
 from __future__ import annotations
 
@@ -118,6 +120,103 @@ class TestFetch:
 
     def test_an_empty_cache(self, server: FakeServer) -> None:
         assert list(hub.cached()) == []
+
+
+FOLDER = {
+    "config.json": b"{}",
+    "tokenizer.model": b"pieces",
+    "model-00001-of-00001.safetensors": b"weights",
+    "model.safetensors.index.json": b"{}",
+    "pytorch_model.bin": b"a pickle",
+    "training_args.bin": b"a pickle",
+    "modeling_evil.py": b"print('never')",
+    "consolidated.safetensors": b"twice",
+    "onnx/config.json": b"{}",
+}
+WANTED = {
+    "config.json",
+    "tokenizer.model",
+    "model-00001-of-00001.safetensors",
+    "model.safetensors.index.json",
+}
+
+
+class TestFetchFolder:
+    def test_weights_and_what_belongs_to_them_and_no_code(self, server: FakeServer) -> None:
+        _serve_folder(server, FOLDER)
+        folder = hub.fetch_folder("org/folder", pickle=True)
+        assert {path.name for path in folder.rglob("*")} == WANTED
+        assert (folder / "model-00001-of-00001.safetensors").read_bytes() == b"weights"
+
+    def test_pickles_only_where_they_are_asked_for(self, server: FakeServer) -> None:
+        files = {name: data for name, data in FOLDER.items() if "safetensors" not in name}
+        _serve_folder(server, files)
+        with pytest.raises(ModelError) as caught:
+            hub.fetch_folder("org/folder")
+        assert caught.value.message == ("org/folder has no safetensors, only .bin files, which are pickles.")
+        assert "--allow-pickle" in (caught.value.hint or "")
+        folder = hub.fetch_folder("org/folder", pickle=True)
+        names = {path.name for path in folder.rglob("*")}
+        assert names == {"config.json", "tokenizer.model", "pytorch_model.bin"}
+
+    @pytest.mark.parametrize("pickle", [False, True])
+    def test_what_is_in_the_cache_is_used_without_a_connection(
+        self, server: FakeServer, monkeypatch: pytest.MonkeyPatch, pickle: bool
+    ) -> None:
+        files = {"config.json": b"{}", "pytorch_model.bin" if pickle else "model.safetensors": b"weights"}
+        _serve_folder(server, files)
+        folder = hub.fetch_folder("org/folder", pickle=pickle)
+        monkeypatch.setenv("HF_ENDPOINT", _nowhere())
+        assert hub.fetch_folder("org/folder", pickle=pickle) == folder
+        if pickle:
+            with pytest.raises(ModelError, match="cannot be reached"):
+                hub.fetch_folder("org/folder")
+
+    def test_half_a_folder_is_not_used_without_a_connection(
+        self, server: FakeServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        _serve_folder(server, FOLDER)
+        folder = hub.fetch_folder("org/folder")
+        (folder / "model-00001-of-00001.safetensors").unlink()
+        monkeypatch.setenv("HF_ENDPOINT", _nowhere())
+        with pytest.raises(ModelError, match="org/folder is not in the cache, and the hub cannot be reached"):
+            hub.fetch_folder("org/folder")
+
+    @pytest.mark.parametrize(
+        ("files", "message"),
+        [
+            ({"a-Q4_0.gguf": b""}, "org/folder has no safetensors, only GGUF files."),
+            ({"README.md": b""}, "org/folder has no weights in safetensors. It has: README.md."),
+            ({"consolidated.safetensors": b""},
+             "org/folder has no weights in safetensors. It has: consolidated.safetensors."),
+            ({}, "org/folder has no weights in safetensors. It has: nothing."),
+        ],
+    )  # fmt: skip
+    def test_no_weights(self, server: FakeServer, files: dict[str, bytes], message: str) -> None:
+        _serve_folder(server, files)
+        with pytest.raises(ModelError) as caught:
+            hub.fetch_folder("org/folder")
+        assert caught.value.message == message
+
+    def test_no_such_repository(self, server: FakeServer) -> None:
+        with pytest.raises(ModelError, match=r"there is no model org/none on the hub"):
+            hub.fetch_folder("org/none")
+
+
+def _serve_folder(server: FakeServer, files: dict[str, bytes]) -> None:
+    """Makes `org/folder` a repository with these files."""
+    listed = {"id": "org/folder", "sha": COMMIT, "siblings": [{"rfilename": name} for name in files]}
+    tree = [
+        {"type": "file", "path": name, "size": len(data), "oid": f"{number:040x}"}
+        for number, (name, data) in enumerate(files.items())
+    ]
+    server.on("GET /api/models/org/folder", json_reply(listed))
+    server.on("GET /api/models/org/folder/revision/main", json_reply(listed))
+    server.on(f"GET /api/models/org/folder/tree/{COMMIT}", json_reply(tree))
+    for number, (name, data) in enumerate(files.items()):
+        about = {"ETag": f'"{number:040x}"', "X-Repo-Commit": COMMIT, "Content-Length": str(len(data))}
+        server.on(f"HEAD /org/folder/resolve/{COMMIT}/{name}", Reply(200, about))
+        server.on(f"GET /org/folder/resolve/{COMMIT}/{name}", Reply(200, {}, [data]))
 
 
 def _nowhere() -> str:

@@ -1,7 +1,7 @@
-"""GGUF files of the Hugging Face hub: which one is meant, fetching it, and finding it again.
+"""Models of the Hugging Face hub: which GGUF file is meant, fetching it, finding it again; and whole folders.
 
 Files lie in the cache of huggingface_hub, which other programs share; `HF_HOME` moves it and `HF_ENDPOINT`
-names another hub. Models in other forms than GGUF are not fetched here.
+names another hub. Of a folder only weights, configuration and tokenizer are fetched: never code.
 """
 
 from __future__ import annotations
@@ -9,13 +9,20 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 
 from redraft.errors import ModelError
 
 PREFERRED = "Q4_K_M"
 """The quantisation that is taken where none is named; llama.cpp's own download takes the same."""
+
+SAFE = ("*.safetensors",)
+PICKLED = ("pytorch_model*.bin", "adapter_model.bin")
+_BESIDE = ("*.json", "*.jinja", "tokenizer.model", "merges.txt", "vocab.txt", "LICENSE*")
+_NEVER = ("*/*", "consolidated*")  # Meta's own layout, which some repositories hold a second time
 
 _PART = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$", re.IGNORECASE)
 
@@ -61,25 +68,88 @@ def fetch(repo: str, selects: str | None) -> Path:
     Raises:
         ModelError: No such repository or file, no permission, or no connection and nothing in the cache.
     """
-    from huggingface_hub import HfApi, hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+    from huggingface_hub import hf_hub_download
 
-    no_reply: type[BaseException] = HfHubHTTPError.__bases__[0]  # of the HTTP client that this version uses
-    endpoint = os.environ.get("HF_ENDPOINT")
     try:
-        listed = HfApi(endpoint=endpoint).model_info(repo, timeout=10).siblings or []
-        names = choose(repo, [each.rfilename for each in listed], selects)
-        paths = [hf_hub_download(repo, name, endpoint=endpoint) for name in names]
-    except HfHubHTTPError as error:
-        raise _refused(repo, error.response.status_code) from None
-    except HFValidationError as error:
-        raise ModelError(f"{repo!r} is no name of a model on the hub: {error}", hint="org/name") from None
-    except (no_reply, OSError) as error:
+        with _asking(repo):
+            names = choose(repo, _listed(repo), selects)
+            paths = [hf_hub_download(repo, name, endpoint=os.environ.get("HF_ENDPOINT")) for name in names]
+            return Path(paths[0])
+    except _OutOfReach:
         found = find(repo, selects)
         if found is None:
-            raise _out_of_reach(repo, error) from None
+            raise
         return found
-    return Path(paths[0])
+
+
+def fetch_folder(repo: str, *, pickle: bool = False) -> Path:
+    """Fetches weights, configuration and tokenizer of a model, a delta or an adapter, unless they are here.
+
+    Args:
+        repo: `org/name`.
+        pickle: Whether `.bin` files will do where there are no safetensors.
+
+    Returns:
+        The folder in the cache.
+
+    Raises:
+        ModelError: No such repository, no weights of these forms in it, no permission, or no connection and
+            nothing in the cache.
+    """
+    kinds = (SAFE, PICKLED) if pickle else (SAFE,)
+    try:
+        with _asking(repo):
+            names = _listed(repo)
+            kind = next((kind for kind in kinds if _holds(names, kind)), None)
+            if kind is None:
+                raise _no_weights(repo, names)
+            return _snapshot(repo, kind)
+    except _OutOfReach:
+        found = _folder_here(repo, kinds)
+        if found is None:
+            raise
+        return found
+
+
+def _listed(repo: str) -> list[str]:
+    """Names of all files that a repository has."""
+    from huggingface_hub import HfApi
+
+    api = HfApi(endpoint=os.environ.get("HF_ENDPOINT"))
+    return [each.rfilename for each in api.model_info(repo, timeout=10).siblings or []]
+
+
+def _snapshot(repo: str, weights: Sequence[str], *, here: bool = False) -> Path:
+    from huggingface_hub import snapshot_download
+
+    return Path(
+        snapshot_download(
+            repo,
+            allow_patterns=[*_BESIDE, *weights],
+            ignore_patterns=list(_NEVER),
+            endpoint=os.environ.get("HF_ENDPOINT"),
+            local_files_only=here,
+        )
+    )
+
+
+def _folder_here(repo: str, kinds: Sequence[Sequence[str]]) -> Path | None:
+    """The folder if all that is wanted of it is in the cache, without a look at the network."""
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    for kind in kinds:
+        try:
+            folder = _snapshot(repo, kind, here=True)
+        except LocalEntryNotFoundError:
+            continue
+        if _holds([path.name for path in folder.iterdir()], kind):
+            return folder
+    return None
+
+
+def _holds(names: Sequence[str], patterns: Sequence[str]) -> bool:
+    kept = [name for name in names if not any(fnmatch(name, never) for never in _NEVER)]
+    return any(fnmatch(name, pattern) for name in kept for pattern in patterns)
 
 
 def find(repo: str, selects: str | None) -> Path | None:
@@ -122,6 +192,26 @@ def cached() -> Iterator[Cached]:
                     yield Cached(repo.repo_id, name, file.file_path, file.size_on_disk)
 
 
+class _OutOfReach(ModelError):
+    """The hub cannot be reached, and what is in the cache has to do."""
+
+
+@contextmanager
+def _asking(repo: str) -> Iterator[None]:
+    """Turns what huggingface_hub raises into errors of ours."""
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    no_reply: type[BaseException] = HfHubHTTPError.__bases__[0]  # of the HTTP client that this version uses
+    try:
+        yield
+    except HfHubHTTPError as error:
+        raise _refused(repo, error.response.status_code) from None
+    except HFValidationError as error:
+        raise ModelError(f"{repo!r} is no name of a model on the hub: {error}", hint="org/name") from None
+    except (no_reply, OSError) as error:
+        raise _out_of_reach(repo, error) from None
+
+
 def _is_model(name: str) -> bool:
     """Whether a file is a language model, and not the projector of a vision model."""
     return name.lower().endswith(".gguf") and "mmproj" not in name.lower()
@@ -144,6 +234,23 @@ def _not_one(repo: str, firsts: Sequence[str], selects: str | None) -> ModelErro
     )
 
 
+def _no_weights(repo: str, names: Sequence[str]) -> ModelError:
+    if _holds(names, PICKLED):
+        return ModelError(
+            f"{repo} has no safetensors, only .bin files, which are pickles.",
+            hint="If you trust who made them: --allow-pickle (they are read by torch's restricted loader).",
+        )
+    if any(_is_model(name) for name in names):
+        return ModelError(
+            f"{repo} has no safetensors, only GGUF files.",
+            hint=f"redraft model get {repo}, and then: redraft weights from-gguf",
+        )
+    found = ", ".join(sorted(names)[:8]) or "nothing"
+    return ModelError(
+        f"{repo} has no weights in safetensors. It has: {found}.", hint="Name another repository."
+    )
+
+
 def _refused(repo: str, status: int) -> ModelError:
     if status in (401, 403, 404):
         return ModelError(
@@ -154,8 +261,8 @@ def _refused(repo: str, status: int) -> ModelError:
     return ModelError(f"the hub fails ({status}) for {repo}.", hint="Try again later.")
 
 
-def _out_of_reach(repo: str, error: BaseException) -> ModelError:
-    return ModelError(
+def _out_of_reach(repo: str, error: BaseException) -> _OutOfReach:
+    return _OutOfReach(
         f"{repo} is not in the cache, and the hub cannot be reached: {error}",
-        hint="Check the connection, or name a .gguf file on this machine.",
+        hint="Check the connection, or name a file or folder on this machine.",
     )
