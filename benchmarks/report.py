@@ -1,5 +1,7 @@
 """What was found, as Markdown, with the machine and the versions that it was found on. No names of hosts
 or paths.
+
+Each script has a part of the page: writing one leaves the others as they are.
 """
 
 from __future__ import annotations
@@ -15,15 +17,29 @@ from pathlib import Path
 from measure import Figure, Row
 from redraft.jobs.making import commit
 
-PACKAGES = ("redraft", "xllamacpp", "torch", "transformers")
+PACKAGES = ("redraft", "xllamacpp", "torch", "transformers", "peft", "gguf")
+TITLE = "# Results\n\n<!-- Made by the scripts in benchmarks/. Do not edit: run `make bench`. -->\n\n"
 HEADER = "| measure | of | median | spread | must reach | reached |\n|---|---|---|---|---|---|"
 
 
-def page(rows: Sequence[Row], command: str, minutes: float) -> str:
-    """The whole page."""
+def put(results: Path, script: str, part: str) -> None:
+    """Writes a script's part of the page, in the place of its last one."""
+    parts = dict(_parts(_read(str(results)))) | {script: part}
+    results.write_text(TITLE + "\n".join(parts.values()), "utf-8")
+
+
+def _parts(text: str) -> Iterator[tuple[str, str]]:
+    """Script and part, of every part of a page."""
+    for part in re.split(r"^(?=## benchmarks/)", text, flags=re.MULTILINE)[1:]:
+        heading, _, _ = part.partition("\n")
+        yield heading.removeprefix("## "), part.rstrip("\n") + "\n"
+
+
+def page(rows: Sequence[Row], script: str, minutes: float) -> str:
+    """The whole part of one script, such as `benchmarks/revise.py`."""
     parts = [
-        "# Results\n\n<!-- Made by benchmarks/revise.py. Do not edit: run `make bench`. -->",
-        "\n".join(f"- {line}" for line in circumstances(command, minutes)),
+        f"## {script}",
+        "\n".join(f"- {line}" for line in circumstances(f"python {script}", minutes)),
         "Spread is the smallest and the largest of all pairs or repetitions.",
         table(rows),
         *(section(row) for row in rows),
@@ -54,7 +70,7 @@ def section(row: Row) -> str:
         + ("" if figure.goal else "; for information")
         for figure in row.figures
     )
-    parts = (f"## {row.measure[0].upper()}{row.measure[1:]}", row.how, figures, *row.notes)
+    parts = (f"### {row.measure[0].upper()}{row.measure[1:]}", row.how, figures, *row.notes)
     return "\n\n".join(part for part in parts if part)
 
 

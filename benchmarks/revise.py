@@ -1,6 +1,6 @@
 """Measures what redraft promises about speed and memory, side by side with its peers, in one run.
 
-    python benchmarks/revise.py             everything; writes benchmarks/RESULTS.md
+    python benchmarks/revise.py             everything; writes its part of RESULTS.md
     python benchmarks/revise.py --only step one row, shown and not written
     python benchmarks/revise.py --quick     tiny numbers, to see that it works; they mean nothing
 
@@ -23,8 +23,9 @@ import row_process
 import row_speculation
 import row_step
 from measure import FULL, QUICK, Row, Size
-from report import page, section
+from report import page, put, section
 
+SCRIPT = "benchmarks/revise.py"
 RESULTS = Path(__file__).with_name("RESULTS.md")
 ROWS: dict[str, Callable[[Size], Row]] = {
     "chains": row_chains.run,
@@ -47,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows = [measure(name, QUICK if asked.quick else FULL) for name in asked.only or ROWS]
     if not asked.only and not asked.quick:
         minutes = (time.perf_counter() - start) / 60
-        RESULTS.write_text(page(rows, "python benchmarks/revise.py", minutes), "utf-8")
+        put(RESULTS, SCRIPT, page(rows, SCRIPT, minutes))
         print(f"written: {RESULTS.name}")
     return 0 if all(reached(row) for row in rows) else 1
 

@@ -284,7 +284,7 @@ def test_the_page_names_its_making_and_every_goal(bench: Any) -> None:
     goal = bench.measure.Goal("≤", 100.0)
     met = bench.measure.Figure("a step", (80.0, 90.25, 123.4), "ms", goal, "context 1,700")
     rows = [bench.measure.Row("speed", "How.", (met,)), bench.measure.Row("size", "How.", (), ("No data.",))]
-    text = bench.report.page(rows, "python benchmarks/revise.py", 12.0)
+    text = bench.report.page(rows, "benchmarks/revise.py", 12.0)
     assert "| speed | a step | 90.2 ms | 80.0 to 123 | ≤ 100 ms | yes |" in text
     assert "| size | | not measured | | | no |" in text
     assert "No data." in text
@@ -297,6 +297,17 @@ def test_the_page_names_its_making_and_every_goal(bench: Any) -> None:
         "`python benchmarks/revise.py`",
     ):
         assert word in text
+
+
+def test_a_script_writes_its_own_part_and_leaves_the_others(bench: Any, tmp_path: Path) -> None:
+    results = tmp_path / "RESULTS.md"
+    for script, measure in (("a", "old"), ("b", "other"), ("a", "new")):
+        rows = [bench.measure.Row(measure, "How.", ())]
+        bench.report.put(
+            results, f"benchmarks/{script}.py", bench.report.page(rows, f"benchmarks/{script}.py", 1)
+        )
+    headings = [line for line in results.read_text("utf-8").splitlines() if line.startswith("#")]
+    assert headings == ["# Results", "## benchmarks/a.py", "### New", "## benchmarks/b.py", "### Other"]
 
 
 def test_rows_are_those_of_the_promise(bench: Any) -> None:
@@ -327,6 +338,6 @@ def test_all_rows_in_full_are_written(
     assert bench.revise.main(["--quick"]) == 0
     assert not bench.revise.RESULTS.exists()
     assert bench.revise.main([]) == 0
-    assert bench.revise.RESULTS.read_text("utf-8").count("## Speed") == 2
+    assert bench.revise.RESULTS.read_text("utf-8").count("### Speed") == 2
     assert sizes == [bench.measure.QUICK] * 2 + [bench.measure.FULL] * 2
     assert "written: RESULTS.md" in capsys.readouterr().out
