@@ -1,0 +1,188 @@
+"""Names of tensors in Hugging Face folders and in GGUF files, and the order of the rows of q and k.
+
+Four architectures have the same blocks and differ in little: Llama, Mistral, Qwen2, Qwen3. GGUF knows Llama and
+Mistral as one, "llama", and turns the rotary halves of each of its heads into pairs: that is the permutation
+here. The heads of Qwen stay as they are. Facts: llama.cpp's conversion/llama.py and conversion/qwen.py, and
+the tables of the gguf package (tensor_mapping.py).
+
+Other architectures, mixtures of experts, vision models and quantized checkpoints are refused with the name of
+the tool that does them. What config.json says beyond its kind is read in gguf_config.py.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn, TypeVar
+
+import numpy as np
+import torch
+
+from redraft.errors import ModelError
+
+OTHER_TOOL = "llama.cpp's convert_hf_to_gguf.py knows many more kinds: python convert_hf_to_gguf.py FOLDER"
+
+_TOP = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
+_BLOCK = {
+    "input_layernorm": "attn_norm",
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
+    "self_attn.q_norm": "attn_q_norm",
+    "self_attn.k_norm": "attn_k_norm",
+    "post_attention_layernorm": "ffn_norm",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+}
+_TOP_BACK = {theirs: ours for ours, theirs in _TOP.items()}
+_BLOCK_BACK = {theirs: ours for ours, theirs in _BLOCK.items()}
+_HF_BLOCK = re.compile(r"model\.layers\.(0|[1-9][0-9]{0,5})\.(.+)")
+_GGUF_BLOCK = re.compile(r"blk\.(0|[1-9][0-9]{0,5})\.(.+)")
+_PART = re.compile(r"(.+)\.(weight|bias)")
+_Q_OR_K = re.compile(r"blk\.\d+\.attn_([qk])\.(?:weight|bias)")
+
+Array = TypeVar("Array", "np.ndarray[Any, Any]", torch.Tensor)
+
+
+@dataclass(frozen=True)
+class Family:
+    """One of the architectures that go both ways.
+
+    Attributes:
+        architecture: As config.json says it in `architectures`.
+        model_type: As config.json says it in `model_type`.
+        gguf: As a GGUF file says it in `general.architecture`; also the prefix of its keys.
+        permuted: Whether GGUF has the rows of q and k in another order.
+        bias: Whether q, k and v always have biases.
+        head_norm: Whether q and k are normalised, head by head.
+    """
+
+    architecture: str
+    model_type: str
+    gguf: str
+    permuted: bool = False
+    bias: bool = False
+    head_norm: bool = False
+
+
+LLAMA = Family("LlamaForCausalLM", "llama", "llama", permuted=True)
+MISTRAL = Family("MistralForCausalLM", "mistral", "llama", permuted=True)
+QWEN2 = Family("Qwen2ForCausalLM", "qwen2", "qwen2", bias=True)
+QWEN3 = Family("Qwen3ForCausalLM", "qwen3", "qwen3", head_norm=True)
+FAMILIES = (LLAMA, MISTRAL, QWEN2, QWEN3)
+# As the first conversions of LLaMA to Hugging Face's format spelled it.
+_OLD = {"LLaMAForCausalLM": LLAMA}
+_NESTED = ("text_config", "vision_config", "audio_config")
+_EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
+
+
+def family_of(config: Mapping[str, Any]) -> Family:
+    """Which of the four a config.json describes, by `architectures`, or else by `model_type`.
+
+    Raises:
+        ModelError: None of them, or a kind of it that GGUF has under another name or not at all.
+    """
+    named = config.get("architectures")
+    first = named[0] if isinstance(named, list) and named else None
+    known = {family.architecture: family for family in FAMILIES} | _OLD
+    by_type = {family.model_type: family for family in FAMILIES}
+    found = known.get(str(first)) if first is not None else by_type.get(str(config.get("model_type")))
+    if found is None:
+        _refuse(f"the architecture {first or config.get('model_type')!r:.80}")
+    _refuse_variants(config)
+    return found
+
+
+def family_in_gguf(architecture: object) -> Family:
+    """Which architecture a GGUF file's `general.architecture` becomes; "llama" becomes Llama.
+
+    Raises:
+        ModelError: It is none of llama, qwen2, qwen3.
+    """
+    for family in FAMILIES:
+        if family.gguf == architecture:
+            return family
+    raise ModelError(
+        f"the GGUF architecture {architecture!r:.80} has no way back to a folder here; "
+        "llama, qwen2 and qwen3 have.",
+        hint="Look for the original folder of the model: its card names it.",
+    )
+
+
+def gguf_name(hf_name: str) -> str | None:
+    """`model.layers.3.self_attn.q_proj.weight` -> `blk.3.attn_q.weight`; None for other names."""
+    return _renamed(hf_name, _HF_BLOCK, _BLOCK, _TOP, "blk")
+
+
+def hf_name(gguf_name: str) -> str | None:
+    """`blk.3.attn_q.weight` -> `model.layers.3.self_attn.q_proj.weight`; None for other names."""
+    return _renamed(gguf_name, _GGUF_BLOCK, _BLOCK_BACK, _TOP_BACK, "model.layers")
+
+
+def permuted_heads(family: Family, gguf_name: str, heads: int, kv_heads: int) -> int:
+    """In how many heads the rows of a tensor are permuted in GGUF; 0 if they are not.
+
+    Args:
+        family: The architecture.
+        gguf_name: The tensor's name in GGUF, weight or bias.
+        heads: `num_attention_heads`.
+        kv_heads: `num_key_value_heads`.
+    """
+    found = _Q_OR_K.fullmatch(gguf_name)
+    if not found or not family.permuted:
+        return 0
+    return heads if found[1] == "q" else kv_heads
+
+
+def permute(rows: Array, heads: int) -> Array:
+    """Hugging Face's order of rows -> GGUF's. In each head, row i and row d/2 + i become rows 2i and 2i + 1.
+
+    Args:
+        rows: Shape (heads · d, …), d even: whole heads. A weight, a bias, or the B of a LoRA pair.
+        heads: How many heads `rows` holds.
+    """
+    return rows.reshape(heads, 2, -1, *rows.shape[1:]).swapaxes(1, 2).reshape(rows.shape)
+
+
+def unpermute(rows: Array, heads: int) -> Array:
+    """GGUF's order of rows -> Hugging Face's: the inverse of `permute`."""
+    return rows.reshape(heads, -1, 2, *rows.shape[1:]).swapaxes(1, 2).reshape(rows.shape)
+
+
+def _renamed(
+    name: str, block: re.Pattern[str], inside: Mapping[str, str], top: Mapping[str, str], prefix: str
+) -> str | None:
+    part = _PART.fullmatch(name)
+    if not part:
+        return None
+    module, kind = part.groups()
+    found = block.fullmatch(module)
+    if not found:
+        return f"{top[module]}.{kind}" if module in top else None
+    number, within = found.groups()
+    return f"{prefix}.{number}.{inside[within]}.{kind}" if within in inside else None
+
+
+def _refuse_variants(config: Mapping[str, Any]) -> None:
+    for key in _EXPERTS:
+        if config.get(key):
+            _refuse(f"a mixture of experts ({key} is {config[key]!r:.20})")
+    for key in _NESTED:
+        if config.get(key):
+            _refuse(f"a model of several parts (config.json has {key})")
+    if config.get("quantization_config"):
+        kind = config["quantization_config"]
+        method = kind.get("quant_method") if isinstance(kind, Mapping) else kind
+        raise ModelError(
+            f"the checkpoint is quantized already (quant_method {method!r:.40}); twice loses more.",
+            hint="Start from the unquantized checkpoint. " + OTHER_TOOL,
+        )
+
+
+def _refuse(what: str) -> NoReturn:
+    raise ModelError(
+        f"{what} is not turned into GGUF here; Llama, Mistral, Qwen2 and Qwen3 are.", hint=OTHER_TOOL
+    )
