@@ -1,0 +1,285 @@
+"""Reads a checkpoint: a folder of a Hugging Face model, or one file of it, as tensors that are read in parts.
+
+Opening reads headers alone, and checks them; `read` then reads as many elements as it is asked for, so that
+memory does not grow with the model. `.bin` files are pickles: they are read only where that is allowed, by
+torch's restricted loader, and mapped rather than read. GGUF files are not read here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any
+
+from redraft.errors import ModelError, UsageError
+from redraft.weights.dtypes import dtype_name, dtype_size, torch_dtype
+from redraft.weights.header import AGAIN, TensorInfo, read_safetensors_header
+
+if TYPE_CHECKING:
+    import torch
+
+CHUNK = 16 << 20
+"""Bytes that are read at a time: large enough for a disk, small enough to hold a dozen of them."""
+
+SAFETENSORS, BIN = ".safetensors", ".bin"
+MAX_JSON = 64 << 20
+
+_INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+_SINGLES = ("model.safetensors", "adapter_model.safetensors", "pytorch_model.bin", "adapter_model.bin")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The tensors of a model on disk.
+
+    Attributes:
+        path: As it was named: a folder or a file.
+        folder: The folder, where the configuration and the tokenizer lie too.
+        files: The names of the files with tensors.
+        tensors: By name, in the order of the files and of the bytes within each.
+        metadata: The texts that the headers of the files carry, all together.
+    """
+
+    path: Path
+    folder: Path
+    files: tuple[str, ...]
+    tensors: Mapping[str, TensorInfo]
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def size(self) -> int:
+        """Bytes of all tensors."""
+        return sum(tensor.size for tensor in self.tensors.values())
+
+    def of_file(self, file: str) -> list[TensorInfo]:
+        """The tensors of one file, in order."""
+        return [tensor for tensor in self.tensors.values() if tensor.file == file]
+
+    def read(self, name: str, start: int = 0, stop: int | None = None) -> torch.Tensor:
+        """Elements `start` to `stop` of a tensor.
+
+        Returns:
+            A copy of its own, flat, of the tensor's dtype.
+
+        Raises:
+            ModelError: The file ends too early, or cannot be read.
+        """
+        tensor = self.tensors[name]
+        stop = tensor.count if stop is None else stop
+        if tensor.file.endswith(BIN):
+            return self._pickled[name].reshape(-1)[start:stop].clone()
+        return _read_raw(self.folder / tensor.file, tensor, start, stop)
+
+    def chunks(self, name: str, size: int = CHUNK) -> Iterator[tuple[int, int]]:
+        """Where to cut a tensor: starts and stops, in elements, of whole rows of at most `size` bytes.
+
+        A row that is longer than that is cut too.
+        """
+        tensor = self.tensors[name]
+        fit = max(size // dtype_size(tensor.dtype), 1)
+        step = fit // tensor.row * tensor.row if tensor.row and tensor.row <= fit else fit
+        for start in range(0, tensor.count, step):
+            yield start, min(start + step, tensor.count)
+
+    def json(self, name: str) -> dict[str, Any]:
+        """A JSON file of the folder, such as `config.json`; empty where there is none.
+
+        Raises:
+            ModelError: It is not a JSON object, or larger than any such file is.
+        """
+        return read_json(self.folder / name)
+
+    @cached_property
+    def _pickled(self) -> dict[str, torch.Tensor]:
+        return {name: each for file in self.files for name, each in _load_bin(self.folder / file).items()}
+
+
+def open_checkpoint(path: Path, *, allow_pickle: bool = False) -> Checkpoint:
+    """Opens a folder, or a single `.safetensors` or `.bin` file.
+
+    Args:
+        path: The folder or file. Where a folder has both forms, safetensors is taken.
+        allow_pickle: Read `.bin` files too.
+
+    Raises:
+        UsageError: There are only `.bin` files, and they are not allowed.
+        ModelError: There are no weights, a part is missing, or something is not as it must be.
+    """
+    folder = path if path.is_dir() else path.parent
+    weight_map = _find(path)
+    files = tuple(sorted(set(weight_map.values())))
+    pickled = [file for file in files if file.endswith(BIN)]
+    if pickled and not allow_pickle:
+        raise UsageError(
+            f"{folder / pickled[0]} is a pickle, which can hold a program, and is read only when told to.",
+            hint="Add --allow-pickle if you trust its source: torch's restricted loader then reads it.",
+        )
+    tensors: dict[str, TensorInfo] = {}
+    metadata: dict[str, str] = {}
+    for file in files:
+        found, texts = _contents(folder / file)
+        for tensor in found:
+            if tensor.name in tensors:
+                first = tensors[tensor.name].file
+                raise ModelError(f"{folder}: the tensor {tensor.name!r:.80} is in {first} and in {file}.")
+            tensors[tensor.name] = tensor
+        metadata |= texts
+    _check_index(folder, weight_map, tensors)
+    return Checkpoint(path, folder, files, tensors, metadata)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object in a file; empty where there is no file.
+
+    Raises:
+        ModelError: It is not a JSON object, or larger than `MAX_JSON`.
+    """
+    try:
+        if path.stat().st_size > MAX_JSON:
+            raise ModelError(f"{path} has more than {MAX_JSON >> 20} MB, which no such file has.")
+        value = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error.strerror}.") from None
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"{path} is not JSON: {str(error)[:80]}.", hint=AGAIN) from None
+    if not isinstance(value, dict):
+        raise ModelError(f"{path} holds a {type(value).__name__}, not an object.", hint=AGAIN)
+    return value
+
+
+def _find(path: Path) -> dict[str, str]:
+    """Tensor names and the files that hold them. Without an index: the file under an empty name."""
+    if path.is_file():
+        if path.suffix not in (SAFETENSORS, BIN):
+            raise ModelError(f"{path} is no checkpoint: the file has to end in .safetensors or .bin.")
+        return {"": path.name}
+    for index in _INDEXES:
+        if (path / index).exists():
+            return _read_index(path / index)
+    for single in _SINGLES:
+        if (path / single).exists():
+            return {"": single}
+    raise _nothing(path)
+
+
+def _nothing(path: Path) -> ModelError:
+    try:
+        found = sorted(each.name for each in path.iterdir())
+    except FileNotFoundError:
+        return ModelError(f"there is no {path}.", hint="Check the path.")
+    except OSError as error:
+        return ModelError(f"{path} cannot be read: {error.strerror}.")
+    if any(name.startswith("consolidated.") for name in found):
+        return ModelError(
+            f"{path} holds weights in Meta's own layout ({', '.join(found)[:80]}).",
+            hint="Convert them first with transformers: python -m transformers.models.llama."
+            f"convert_llama_weights_to_hf --input_dir {path} --output_dir DIR",
+        )
+    listed = ", ".join(found[:8]) or "nothing"
+    return ModelError(
+        f"{path} holds no weights: no model.safetensors, no index, no pytorch_model.bin. It holds: {listed}.",
+        hint="Name the folder that has config.json and the weights.",
+    )
+
+
+def _read_index(path: Path) -> dict[str, str]:
+    weight_map = read_json(path).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise ModelError(f"{path} has no weight_map.", hint=AGAIN)
+    kind = BIN if path.name.startswith("pytorch") else SAFETENSORS
+    for name, file in weight_map.items():
+        if not isinstance(file, str) or PurePath(file).name != file or not file.endswith(kind):
+            raise ModelError(
+                f"{path} says that {name!r:.80} is in {file!r:.80}, which is no {kind} file of this folder.",
+                hint="An index names files beside it alone. Get the model again from a source you trust.",
+            )
+    missing = sorted({file for file in weight_map.values() if not (path.parent / file).exists()})
+    if missing:
+        there = sorted(each.name for each in path.parent.glob(f"*{kind}"))
+        raise ModelError(
+            f"{path.parent} lacks {', '.join(missing[:4])}{' …' if len(missing) > 4 else ''}: "
+            f"its index names {len(set(weight_map.values()))} files, and {len(there)} are there.",
+            hint="Get the missing files again.",
+        )
+    return weight_map
+
+
+def _contents(path: Path) -> tuple[list[TensorInfo], Mapping[str, str]]:
+    if path.suffix == SAFETENSORS:
+        header = read_safetensors_header(path)
+        return list(header.tensors), header.metadata
+    return [_pickled_info(path, name, each) for name, each in _load_bin(path).items()], {}
+
+
+def _pickled_info(path: Path, name: str, tensor: torch.Tensor) -> TensorInfo:
+    dtype = dtype_name(tensor.dtype)
+    if dtype is None:
+        raise ModelError(
+            f"{path}: the tensor {name!r:.80} has the dtype {tensor.dtype}, which is not handled."
+        )
+    if tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size():
+        raise ModelError(
+            f"{path}: the tensor {name!r:.80} claims more elements than the file holds.", hint=AGAIN
+        )
+    return TensorInfo(name, dtype, tuple(tensor.shape), path.name)
+
+
+def _load_bin(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a pickle, mapped where its form allows (torch 1.6 and later write zip files)."""
+    import zipfile
+
+    import torch
+
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error.strerror}.") from None
+    except pickle.UnpicklingError as error:
+        raise ModelError(
+            f"{path} holds more than tensors, and was not loaded: {_reason(error)}.",
+            hint="Nothing in it was run. Get the model as safetensors, or from a source you trust.",
+        ) from None
+    except (RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise ModelError(f"{path} is damaged: {str(error).splitlines()[0][:120]}.", hint=AGAIN) from None
+    if not isinstance(loaded, dict):
+        raise ModelError(f"{path} holds a {type(loaded).__name__}, not tensors by name.")
+    return {str(name): each for name, each in loaded.items() if isinstance(each, torch.Tensor)}
+
+
+def _reason(error: Exception) -> str:
+    """What torch's loader refused, from its long message."""
+    lines = [line for line in str(error).splitlines() if "GLOBAL" in line or "Unsupported" in line]
+    return (lines or str(error).splitlines() or ["it is not a sound pickle"])[0].strip()[:160].rstrip(".")
+
+
+def _check_index(folder: Path, weight_map: dict[str, str], tensors: Mapping[str, TensorInfo]) -> None:
+    for name, file in weight_map.items():
+        if name and (name not in tensors or tensors[name].file != file):
+            raise ModelError(
+                f"{folder}: the index says that {name!r:.80} is in {file}, and it is not there.", hint=AGAIN
+            )
+
+
+def _read_raw(path: Path, tensor: TensorInfo, start: int, stop: int) -> torch.Tensor:
+    import torch
+
+    width = dtype_size(tensor.dtype)
+    raw = torch.empty((stop - start) * width, dtype=torch.uint8)
+    view, done = memoryview(raw.numpy().data), 0
+    try:
+        with path.open("rb", buffering=0) as file:
+            while done < len(view):
+                got = os.preadv(file.fileno(), [view[done:]], tensor.offset + start * width + done)
+                if not got:
+                    raise ModelError(f"{path} became shorter while it was read.", hint=AGAIN)
+                done += got
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error.strerror}.") from None
+    return raw.view(torch_dtype(tensor.dtype))

@@ -1,0 +1,184 @@
+"""Reads and writes the header of a safetensors file: which tensors it holds, and where. Never the tensors.
+
+A file comes from strangers, so every length and offset is held against the size of the file before it is
+used, and anything odd is a `ModelError`: a header that claims terabytes costs nothing but the error.
+
+Format: eight bytes of length (little endian), a JSON object, then the tensors back to back without holes
+(safetensors, its README). The limit of a header's length is that of the reference implementation.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any, NoReturn
+
+from redraft.errors import ModelError
+from redraft.weights.dtypes import dtype_size, is_known
+
+MAX_HEADER = 100_000_000
+MAX_DIMENSIONS = 64
+
+AGAIN = "The file is damaged or was not downloaded to its end: get it again."
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """One tensor of a checkpoint.
+
+    Attributes:
+        name: Such as `model.layers.0.self_attn.q_proj.weight`.
+        dtype: As safetensors names it: `F32`, `BF16`…
+        shape: As torch orders it: the fastest-moving dimension last.
+        file: The name of the file that holds it.
+        offset: Bytes from the start of that file; 0 where the file is not safetensors.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    file: str = ""
+    offset: int = 0
+
+    @property
+    def count(self) -> int:
+        """Elements."""
+        return prod(self.shape)
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self.count * dtype_size(self.dtype)
+
+    @property
+    def row(self) -> int:
+        """Elements of a row: all but the first dimension. 1 for a vector or a single number."""
+        return prod(self.shape[1:])
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a safetensors file says of itself.
+
+    Attributes:
+        tensors: In the order of their bytes.
+        metadata: The texts under `__metadata__`.
+    """
+
+    tensors: tuple[TensorInfo, ...]
+    metadata: Mapping[str, str]
+
+
+def read_safetensors_header(path: Path) -> Header:
+    """Reads and checks the header of a safetensors file.
+
+    Raises:
+        ModelError: The file is missing, unreadable, truncated, not safetensors, or says what cannot be.
+    """
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            length = _length(path, file.read(8), size)
+            return _parse(path, file.read(length), 8 + length, size)
+    except FileNotFoundError:
+        raise ModelError(f"there is no file {path}.", hint="Check the path.") from None
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error.strerror}.") from None
+
+
+def safetensors_header(tensors: Iterable[TensorInfo], metadata: Mapping[str, str]) -> bytes:
+    """The bytes before the tensors of a file that holds them in this order, padded to a multiple of eight."""
+    entries: dict[str, Any] = {"__metadata__": {"format": "pt", **metadata}}
+    at = 0
+    for each in tensors:
+        entries[each.name] = {
+            "dtype": each.dtype,
+            "shape": list(each.shape),
+            "data_offsets": [at, at + each.size],
+        }
+        at += each.size
+    raw = json.dumps(entries, separators=(",", ":")).encode()
+    raw += b" " * (-len(raw) % 8)
+    return struct.pack("<Q", len(raw)) + raw
+
+
+def _length(path: Path, raw: bytes, size: int) -> int:
+    if len(raw) < 8:
+        raise ModelError(
+            f"{path} is truncated: a safetensors file has 8 bytes at least, it has {size}.", hint=AGAIN
+        )
+    length: int = struct.unpack("<Q", raw)[0]
+    if length > min(MAX_HEADER, size - 8):
+        raise ModelError(
+            f"{path} is no sound safetensors file: its header claims {length:,} bytes "
+            f"and the file has {size:,}.",
+            hint=AGAIN,
+        )
+    return length
+
+
+def _parse(path: Path, raw: bytes, start: int, size: int) -> Header:
+    try:
+        entries = json.loads(raw, object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as error:
+        _odd(path, f"its header is not JSON ({str(error)[:80]})")
+    if not isinstance(entries, dict):
+        _odd(path, "its header is not a JSON object")
+    metadata = entries.pop("__metadata__", None) or {}
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        _odd(path, "its __metadata__ is not an object of texts")
+    tensors = [_tensor(path, name, entry, start) for name, entry in entries.items()]
+    tensors.sort(key=lambda tensor: (tensor.offset, tensor.size))
+    _check_extents(path, tensors, start, size)
+    return Header(tuple(tensors), metadata)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    entries = dict(pairs)
+    if len(entries) < len(pairs):
+        raise ValueError("a name comes twice")
+    return entries
+
+
+def _tensor(path: Path, name: str, entry: Any, start: int) -> TensorInfo:
+    try:
+        dtype, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
+    except (TypeError, KeyError, ValueError):
+        _odd(path, f"the tensor {name!r:.80} lacks its dtype, shape or data_offsets")
+    if not isinstance(dtype, str) or not is_known(dtype):
+        _odd(path, f"the tensor {name!r:.80} has the unknown dtype {dtype!r:.40}")
+    if not isinstance(shape, list) or len(shape) > MAX_DIMENSIONS or not all(map(_is_count, shape)):
+        _odd(path, f"the tensor {name!r:.80} has the shape {shape!r:.80}")
+    if not _is_count(begin) or not _is_count(end):
+        _odd(path, f"the tensor {name!r:.80} has the data_offsets {begin!r:.40}, {end!r:.40}")
+    tensor = TensorInfo(name, dtype, tuple(shape), path.name, start + begin)
+    if end - begin != tensor.size:
+        _odd(path, f"the tensor {name!r:.80} needs {tensor.size:,} bytes and is given {end - begin:,}")
+    return tensor
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 63
+
+
+def _check_extents(path: Path, tensors: list[TensorInfo], start: int, size: int) -> None:
+    at = start
+    for each in tensors:
+        if each.offset != at:
+            _odd(path, f"the tensor {each.name!r:.80} begins at byte {each.offset:,} and not at {at:,}")
+        at += each.size
+    if at > size:
+        raise ModelError(
+            f"{path} is truncated: its tensors end at byte {at:,} and the file has {size:,}.", hint=AGAIN
+        )
+    if at < size:
+        _odd(path, f"its tensors end at byte {at:,} and the file goes on to {size:,}")
+
+
+def _odd(path: Path, what: str) -> NoReturn:
+    raise ModelError(f"{path} is no sound safetensors file: {what}.", hint=AGAIN)
