@@ -1,0 +1,217 @@
+"""Repairs faults that early conversions of Llama left in configurations and tokenizers.
+
+Deltas of 2023 carry them into every model that is made from them: today's transformers then finds no class,
+ends no answer, or reads beyond the embedding. Only what is surely wrong is changed, key by key, and each
+change is a line with file, key, before and after; all other keys stay. What may be meant is left alone, such
+as Alpaca's `</s>` for bos and unk, with which its models were trained. Nothing is written here: the caller
+does, so that checksums are taken of what is written.
+
+Sources: the first conversions of Llama say `LLaMATokenizer` (lm-sys/FastChat issue 352), give the special
+tokens as empty texts (tatsu-lab/stanford_alpaca issue 247), and have the ids 0 and 1 for bos and eos and -1
+for padding, where the tokenizer has 1, 2 and none (meta-llama/llama issue 752, huggingface/transformers
+issue 22239); they call the context `max_sequence_length` (mlc-ai/mlc-llm pull request 1032). A padding token
+without a row: OpenNMT/CTranslate2 issue 1415.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from redraft.weights.checkpoint import read_json
+
+CONFIG, GENERATION = "config.json", "generation_config.json"
+TOKENIZER_CONFIG, SPECIAL = "tokenizer_config.json", "special_tokens_map.json"
+ADDED, TOKENIZER = "added_tokens.json", "tokenizer.json"
+FILES = (CONFIG, GENERATION, TOKENIZER_CONFIG, SPECIAL, ADDED, TOKENIZER)
+
+_OLD = "LLaMA"
+# The special tokens of Llama 1 and 2, and the ids that they have in its SentencePiece model.
+_PIECES = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"}
+_IDS = {"<unk>": 0, "<s>": 1, "</s>": 2}
+# What the first conversions say instead: each is the id of the token before.
+_WRONG_IDS = {"bos_token_id": (0, 1), "eos_token_id": (1, 2)}
+
+
+@dataclass(frozen=True)
+class Repairs:
+    """What has to be changed in a folder.
+
+    Attributes:
+        files: The new content of each JSON file that changes.
+        lines: What changes, one line a key: file, key, before and after.
+    """
+
+    files: Mapping[str, dict[str, Any]]
+    lines: tuple[str, ...]
+
+
+def find_repairs(folder: Path, *, rows: int | None = None) -> Repairs:
+    """Looks for known faults.
+
+    Args:
+        folder: With config.json and the files of the tokenizer; those that are not there are passed over.
+        rows: Rows of the embedding; None for the `vocab_size` of config.json.
+
+    Raises:
+        ModelError: One of the files is no JSON object.
+    """
+    work = _Work({name: read_json(folder / name) for name in FILES if (folder / name).exists()})
+    work.old_names()
+    work.old_context()
+    if _is_llama(work.files, folder):
+        work.empty_tokens()
+        work.shifted_ids()
+    if rows is not None:
+        work.vocabulary(rows)
+    work.beyond(work.files.get(CONFIG, {}).get("vocab_size") if rows is None else rows)
+    work.below_zero()
+    return Repairs({name: work.files[name] for name in work.changed}, tuple(work.lines))
+
+
+class _Work:
+    """The files while they are being changed."""
+
+    def __init__(self, files: dict[str, dict[str, Any]]) -> None:
+        self.files = copy.deepcopy(files)
+        self.changed: list[str] = []
+        self.lines: list[str] = []
+
+    def set(self, file: str, key: str, after: Any, why: str = "") -> None:
+        """Changes one key, and says so."""
+        before = self.files[file].get(key)
+        self.files[file][key] = after
+        self.say(file, f"{key} {before!r:.60} → {after!r:.60}" + (f" ({why})" if why else ""))
+
+    def say(self, file: str, line: str) -> None:
+        self.lines.append(f"{file}: {line}")
+        if file not in self.changed:
+            self.changed.append(file)
+
+    def old_names(self) -> None:
+        """Classes whose names were changed before the first release that had them."""
+        for file in self._among(CONFIG, TOKENIZER_CONFIG):
+            name = self.files[file].get("tokenizer_class")
+            if isinstance(name, str) and name.startswith(_OLD):
+                self.set(file, "tokenizer_class", name.replace(_OLD, "Llama", 1))
+        names = self.files.get(CONFIG, {}).get("architectures")
+        if isinstance(names, list) and any(isinstance(each, str) and each.startswith(_OLD) for each in names):
+            new = [each.replace(_OLD, "Llama", 1) if isinstance(each, str) else each for each in names]
+            self.set(CONFIG, "architectures", new)
+
+    def old_context(self) -> None:
+        config = self.files.get(CONFIG, {})
+        length = config.get("max_sequence_length")
+        if _is_id(length) and length and config.get("max_position_embeddings") is None:
+            self.set(CONFIG, "max_position_embeddings", length, "from max_sequence_length")
+
+    def empty_tokens(self) -> None:
+        """Special tokens that are empty texts, by themselves or as the content of an object."""
+        for file in self._among(TOKENIZER_CONFIG, SPECIAL):
+            for key, piece in _PIECES.items():
+                value = self.files[file].get(key)
+                if value == "":
+                    self.set(file, key, piece)
+                elif isinstance(value, dict) and value.get("content") == "":
+                    self.set(file, key, {**value, "content": piece})
+
+    def shifted_ids(self) -> None:
+        """The ids 0 and 1 for bos and eos, in truth of `<unk>` and `<s>`. Both together are the old fault."""
+        for file in self._among(CONFIG, GENERATION):
+            values = self.files[file]
+            if all(
+                _is_id(values.get(key)) and values[key] == wrong for key, (wrong, _) in _WRONG_IDS.items()
+            ):
+                for key, (_, right) in _WRONG_IDS.items():
+                    self.set(file, key, right, "as in the tokenizer")
+
+    def vocabulary(self, rows: int) -> None:
+        size = self.files.get(CONFIG, {}).get("vocab_size")
+        if size is not None and size != rows:
+            self.set(CONFIG, "vocab_size", rows, "rows of the embedding")
+
+    def beyond(self, rows: Any) -> None:
+        """Added tokens, and a padding token that is one of them, for which the embedding has no row."""
+        if not _is_id(rows) or not rows:
+            return
+        gone = {
+            piece for file, key, piece in list(self._added_beyond(rows)) if self._remove(file, key, piece)
+        }
+        for file in self._among(TOKENIZER_CONFIG, SPECIAL):
+            value = self.files[file].get("pad_token")
+            piece = value.get("content") if isinstance(value, dict) else value
+            if isinstance(piece, str) and piece in gone:
+                self.set(file, "pad_token", None, f"the embedding has {rows} rows")
+        for file in self._among(CONFIG, GENERATION):
+            value = self.files[file].get("pad_token_id")
+            if _is_id(value) and value >= rows:
+                self.set(file, "pad_token_id", None, f"the embedding has {rows} rows")
+
+    def below_zero(self) -> None:
+        for file in self._among(CONFIG, GENERATION):
+            if self.files[file].get("pad_token_id") == -1:
+                self.set(file, "pad_token_id", None, "there is no such token")
+
+    def _added_beyond(self, rows: int) -> Iterator[tuple[str, Any, str]]:
+        """File, key or entry, and text of each added token with an id of `rows` or more."""
+        for piece, at in self.files.get(ADDED, {}).items():
+            if _is_id(at) and at >= rows:
+                yield ADDED, piece, piece
+        decoder = self.files.get(TOKENIZER_CONFIG, {}).get("added_tokens_decoder")
+        for key, entry in decoder.items() if isinstance(decoder, dict) else ():
+            if key.isdecimal() and int(key[:20]) >= rows and isinstance(entry, dict):
+                yield TOKENIZER_CONFIG, key, str(entry.get("content"))
+        entries = self.files.get(TOKENIZER, {}).get("added_tokens")
+        for entry in entries if isinstance(entries, list) else ():
+            if isinstance(entry, dict) and _is_id(entry.get("id")) and entry["id"] >= rows:
+                yield TOKENIZER, entry, str(entry.get("content"))
+
+    def _remove(self, file: str, key: Any, piece: str) -> None:
+        if file == ADDED:
+            at = self.files[file].pop(key)
+        elif file == TOKENIZER_CONFIG:
+            at, _ = key, self.files[file]["added_tokens_decoder"].pop(key)
+        else:
+            at, _ = key["id"], self.files[file]["added_tokens"].remove(key)
+        self.say(
+            file, f"the added token {piece!r:.40} with the id {at} → none (the embedding has no such row)"
+        )
+        return True
+
+    def _among(self, *names: str) -> list[str]:
+        return [name for name in names if name in self.files]
+
+
+def _is_id(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_llama(files: Mapping[str, Mapping[str, Any]], folder: Path) -> bool:
+    """Whether the vocabulary has `<unk>`, `<s>` and `</s>` at 0, 1 and 2, as that of Llama 1 and 2 has."""
+    model = files.get(TOKENIZER, {}).get("model")
+    vocabulary = model.get("vocab") if isinstance(model, dict) else None
+    if isinstance(vocabulary, dict):
+        return all(vocabulary.get(piece) == at for piece, at in _IDS.items())
+    return _first_pieces(folder / "tokenizer.model") == list(_IDS)
+
+
+def _first_pieces(path: Path) -> list[str]:
+    """The first three pieces of a SentencePiece model; fewer where it is none.
+
+    They stand at the beginning of the file: field 1 of the message is a piece, and field 1 of that its text.
+    """
+    try:
+        with path.open("rb") as file:
+            raw = file.read(256)
+    except OSError:
+        return []
+    pieces: list[str] = []
+    at = 0
+    while len(pieces) < len(_IDS) and at + 4 <= len(raw) and raw[at] == 0x0A and raw[at + 2] == 0x0A:
+        size, length = raw[at + 1], raw[at + 3]
+        pieces.append(raw[at + 4 : at + 4 + length].decode("utf-8", "replace"))
+        at += 2 + size
+    return pieces
