@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from redraft.errors import ModelError
-from redraft.weights.repair import find_repairs
+from redraft.weights.repair import find_repairs, repair_tokenizer
 
 # As decapoda-research/llama-7b-hf had them, which most deltas of spring 2023 were made with.
 CONFIG = {
@@ -85,10 +85,11 @@ def test_the_first_conversion_of_llama(tmp_path: Path) -> None:
 
 def test_what_was_repaired_needs_no_repair(tmp_path: Path) -> None:
     folder = llama(tmp_path, config=CONFIG, generation_config=GENERATION, tokenizer_config=TOKENIZER)
-    folder_with(
-        folder, **{name.removesuffix(".json"): new for name, new in find_repairs(folder).files.items()}
-    )
-    assert find_repairs(folder).lines == ()
+    found = find_repairs(folder)
+    assert repair_tokenizer(folder) == list(found.lines)
+    assert json.loads((folder / "config.json").read_text()) == found.files["config.json"]
+    assert repair_tokenizer(folder) == []
+    assert len(list(folder.iterdir())) == 4
 
 
 def test_a_special_token_that_is_an_object(tmp_path: Path) -> None:
@@ -196,8 +197,7 @@ def test_a_repaired_tokenizer_loads_and_has_no_token_beyond_the_rows(tmp_path: P
         special_tokens_map={"pad_token": "[PAD]"},
         added_tokens={"[PAD]": 40},
     )
-    new = find_repairs(tmp_path, rows=40).files
-    folder_with(tmp_path, **{name.removesuffix(".json"): value for name, value in new.items()})
+    repair_tokenizer(tmp_path, rows=40)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
     assert (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id) == (1, 2, 0)
     assert len(tokenizer) == 40

@@ -3,8 +3,7 @@
 Deltas of 2023 carry them into every model that is made from them: today's transformers then finds no class,
 ends no answer, or reads beyond the embedding. Only what is surely wrong is changed, key by key, and each
 change is a line with file, key, before and after; all other keys stay. What may be meant is left alone, such
-as Alpaca's `</s>` for bos and unk, with which its models were trained. Nothing is written here: the caller
-does, so that checksums are taken of what is written.
+as Alpaca's `</s>` for bos and unk, with which its models were trained.
 
 Sources: the first conversions of Llama say `LLaMATokenizer` (lm-sys/FastChat issue 352), give the special
 tokens as empty texts (tatsu-lab/stanford_alpaca issue 247), and have the ids 0 and 1 for bos and eos and -1
@@ -16,6 +15,7 @@ without a row: OpenNMT/CTranslate2 issue 1415.
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,6 +70,23 @@ def find_repairs(folder: Path, *, rows: int | None = None) -> Repairs:
     work.beyond(work.files.get(CONFIG, {}).get("vocab_size") if rows is None else rows)
     work.below_zero()
     return Repairs({name: work.files[name] for name in work.changed}, tuple(work.lines))
+
+
+def repair_tokenizer(folder: Path, *, rows: int | None = None) -> list[str]:
+    """Repairs the files of a folder of ours in place, and says what changed: see `find_repairs`.
+
+    Where checksums are noted, write the `files` of `find_repairs` instead of the originals.
+
+    Raises:
+        ModelError: One of the files is no JSON object.
+        OSError: One of the files cannot be written.
+    """
+    found = find_repairs(folder, rows=rows)
+    for name, value in found.files.items():
+        aside = folder / f"{name}.tmp"
+        aside.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        aside.replace(folder / name)
+    return list(found.lines)
 
 
 class _Work:
@@ -137,9 +154,10 @@ class _Work:
         """Added tokens, and a padding token that is one of them, for which the embedding has no row."""
         if not _is_id(rows) or not rows:
             return
-        gone = {
-            piece for file, key, piece in list(self._added_beyond(rows)) if self._remove(file, key, piece)
-        }
+        gone = set()
+        for file, key, piece in list(self._added_beyond(rows)):
+            self._remove(file, key, piece)
+            gone.add(piece)
         for file in self._among(TOKENIZER_CONFIG, SPECIAL):
             value = self.files[file].get("pad_token")
             piece = value.get("content") if isinstance(value, dict) else value
@@ -179,7 +197,6 @@ class _Work:
         self.say(
             file, f"the added token {piece!r:.40} with the id {at} → none (the embedding has no such row)"
         )
-        return True
 
     def _among(self, *names: str) -> list[str]:
         return [name for name in names if name in self.files]
