@@ -188,15 +188,13 @@ class _Work:
                 yield TOKENIZER, entry, str(entry.get("content"))
 
     def _remove(self, file: str, key: Any, piece: str) -> None:
-        if file == ADDED:
-            at = self.files[file].pop(key)
+        if file == TOKENIZER:
+            self.files[file]["added_tokens"].remove(key)
         elif file == TOKENIZER_CONFIG:
-            at, _ = key, self.files[file]["added_tokens_decoder"].pop(key)
+            self.files[file]["added_tokens_decoder"].pop(key)
         else:
-            at, _ = key["id"], self.files[file]["added_tokens"].remove(key)
-        self.say(
-            file, f"the added token {piece!r:.40} with the id {at} → none (the embedding has no such row)"
-        )
+            self.files[file].pop(key)
+        self.say(file, f"the added token {piece!r:.40} → none (the embedding has no row for it)")
 
     def _among(self, *names: str) -> list[str]:
         return [name for name in names if name in self.files]
