@@ -160,8 +160,8 @@ class _Work:
             gone.add(piece)
         for file in self._among(TOKENIZER_CONFIG, SPECIAL):
             value = self.files[file].get("pad_token")
-            piece = value.get("content") if isinstance(value, dict) else value
-            if isinstance(piece, str) and piece in gone:
+            padding = value.get("content") if isinstance(value, dict) else value
+            if isinstance(padding, str) and padding in gone:
                 self.set(file, "pad_token", None, f"the embedding has {rows} rows")
         for file in self._among(CONFIG, GENERATION):
             value = self.files[file].get("pad_token_id")
