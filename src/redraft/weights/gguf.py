@@ -2,7 +2,8 @@
 
 A GGUF file comes from strangers and llama.cpp's own reader has crashed on crafted ones, so every count,
 length and offset is held against the size of the file before it is used, and anything odd is a `ModelError`.
-The file is mapped, not read: a header that claims a billion strings costs nothing but the error.
+The file is mapped, not read: a header that claims a billion strings costs nothing but the error. Long arrays,
+such as a vocabulary, are passed over unless they are asked for.
 
 Format: the GGUF specification, versions 2 and 3, little endian (ggml, docs/gguf.md). Nothing is written here.
 """
@@ -21,6 +22,9 @@ from redraft.errors import ModelError
 
 MAX_STRING = 1 << 24
 MAX_ARRAY_KEPT = 256
+MAX_ARRAY, MAX_ARRAY_BYTES = 1 << 22, 1 << 28
+"""Of an array that is asked for whole: no vocabulary comes near either."""
+
 MAX_DIMENSIONS = 4
 DEFAULT_ALIGNMENT = 32
 
@@ -52,6 +56,8 @@ _BLOCK_BYTES = {
         35: 66,
     },
 }
+# What the files began with that came before GGUF, as the little-endian numbers lie on disk (ggml.h).
+_OLD_MAGICS = {b"lmgg": "GGML", b"fmgg": "GGMF", b"tjgg": "GGJT", b"algg": "GGLA (adapter)"}
 _BLOCKS = {kind: (n, size) for n, sizes in _BLOCK_BYTES.items() for kind, size in sizes.items()}
 
 
@@ -90,11 +96,13 @@ class GGUFHeader:
     Attributes:
         metadata: Keys and values; long arrays by their length alone.
         tensors: By name.
+        start: Where the tensor data begins, in bytes from the start of the file.
     """
 
     version: int
     metadata: Mapping[str, Value]
     tensors: Mapping[str, Tensor]
+    start: int = 0
 
     def text(self, key: str) -> str | None:
         """A value that is text, or None."""
@@ -107,15 +115,19 @@ class GGUFHeader:
         return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def read_header(path: Path) -> GGUFHeader:
+def read_header(path: Path, *, whole: bool = False) -> GGUFHeader:
     """Reads and checks the header of a GGUF file.
+
+    Args:
+        path: The file.
+        whole: Read long arrays too, and have no `LongArray` in the metadata.
 
     Raises:
         ModelError: The file is missing, unreadable, not GGUF, truncated, or says something that cannot be.
     """
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            return _Reader(path, data).header()
+            return _Reader(path, data, whole=whole).header()
     except FileNotFoundError:
         raise ModelError(f"there is no model file {path}.", hint="Check the path.") from None
     except OSError as error:
@@ -149,7 +161,7 @@ def check_adapter(path: Path, header: GGUFHeader, model: Path, base: GGUFHeader)
     if kind != "lora":
         raise ModelError(
             f"{path} is not a LoRA adapter: its general.type is {found!r} and its adapter.type {kind!r}.",
-            hint="Convert a PEFT adapter with llama.cpp's convert_lora_to_gguf.py.",
+            hint="Convert a PEFT adapter: redraft weights lora-gguf ADAPTER -o FILE.gguf",
         )
     theirs, ours = header.text("general.architecture"), base.text("general.architecture")
     if theirs != ours:
@@ -189,9 +201,10 @@ _AGAIN = "The file is damaged or was not downloaded to its end: get it again."
 class _Reader:
     """A position in a mapped file. Every step is checked against the end."""
 
-    def __init__(self, path: Path, data: mmap.mmap) -> None:
+    def __init__(self, path: Path, data: mmap.mmap, *, whole: bool) -> None:
         self.path = path
         self.data = data
+        self.whole = whole
         self.size = len(data)
         self.at = 0
 
@@ -205,11 +218,17 @@ class _Reader:
         tensors = {tensor.name: tensor for tensor in entries}
         if len(tensors) < len(entries):
             self._odd("two tensors have the same name")
-        self._check_extents(entries, metadata.get("general.alignment", DEFAULT_ALIGNMENT))
-        return GGUFHeader(version, metadata, tensors)
+        start = self._check_extents(entries, metadata.get("general.alignment", DEFAULT_ALIGNMENT))
+        return GGUFHeader(version, metadata, tensors, start)
 
     def _version(self) -> int:
         magic = self.data[:4]
+        if magic in _OLD_MAGICS:
+            raise ModelError(
+                f"{self.path} is in the older {_OLD_MAGICS[magic]} format, from before GGUF.",
+                hint="llama.cpp's convert_llama_ggml_to_gguf.py turns some of them into GGUF: "
+                f"python convert_llama_ggml_to_gguf.py --input {self.path} --output FILE.gguf",
+            )
         if magic != b"GGUF":
             raise ModelError(
                 f"{self.path} is not a GGUF file: it begins with {magic!r}, not b'GGUF'.",
@@ -248,13 +267,23 @@ class _Reader:
         self._room_for(length, width, "array elements")
         if length <= MAX_ARRAY_KEPT:
             return tuple(self._simple(kind) for _ in range(length))
+        begin = self.at
         if kind == _STRING:
             self._skip_strings(length)
         elif kind in _SCALARS:
             self.at += length * width
         else:
             self._odd(f"an array has the unknown type {kind}")
-        return LongArray(length)
+        return self._kept(kind, length, begin) if self.whole else LongArray(length)
+
+    def _kept(self, kind: int, length: int, begin: int) -> Value:
+        """A long array, whole, that was passed over and so is known to be in the file."""
+        if length > MAX_ARRAY or self.at - begin > MAX_ARRAY_BYTES:
+            self._odd(f"an array has {length} elements in {self.at - begin} bytes")
+        if kind != _STRING:
+            return struct.unpack_from(f"<{length}{_SCALARS[kind][1]}", self.data, begin)
+        self.at = begin
+        return tuple(self._string() for _ in range(length))
 
     def _skip_strings(self, count: int) -> None:
         at, size, read = self.at, self.size, struct.Struct("<Q").unpack_from
@@ -282,7 +311,8 @@ class _Reader:
             self._odd(f"the tensor {name!r:.80} has rows of {shape[0]}, not a multiple of {elements}")
         return prod(shape) // elements * size
 
-    def _check_extents(self, tensors: list[Tensor], alignment: Value) -> None:
+    def _check_extents(self, tensors: list[Tensor], alignment: Value) -> int:
+        """Holds the tensors against the size of the file. Returns where they begin."""
         if not isinstance(alignment, int) or alignment <= 0 or alignment % 8:
             self._odd(f"general.alignment is {alignment!r:.80}")
         start = -(-self.at // alignment) * alignment
@@ -295,6 +325,7 @@ class _Reader:
                 f"{self.path} is truncated: its tensors end at byte {end} and the file has {self.size}.",
                 hint=_AGAIN,
             )
+        return start
 
     def _scalar(self, layout: str) -> int:
         """One number. (Typed int for the counts and lengths; a float or bool value passes through.)"""

@@ -1,12 +1,12 @@
 """Names of tensors in Hugging Face folders and in GGUF files, and the order of the rows of q and k.
 
-Four architectures have the same blocks and differ in little: Llama, Mistral, Qwen2, Qwen3. GGUF knows Llama and
-Mistral as one, "llama", and turns the rotary halves of each of its heads into pairs: that is the permutation
-here. The heads of Qwen stay as they are. Facts: llama.cpp's conversion/llama.py and conversion/qwen.py, and
-the tables of the gguf package (tensor_mapping.py).
+Four architectures have the same blocks and differ in little: Llama, Mistral, Qwen2, Qwen3. GGUF knows Llama
+and Mistral as one, "llama", and turns the rotary halves of each of its heads into pairs: that is the
+permutation here. The heads of Qwen stay as they are. Facts: llama.cpp's conversion/llama.py and
+conversion/qwen.py, and the tables of the gguf package (tensor_mapping.py).
 
-Other architectures, mixtures of experts, vision models and quantized checkpoints are refused with the name of
-the tool that does them. What config.json says beyond its kind is read in gguf_config.py.
+Other architectures, mixtures of experts, vision models and quantized checkpoints are refused with the name
+of the tool that does them. What config.json says beyond its kind is read in gguf_config.py.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -91,7 +91,7 @@ def family_of(config: Mapping[str, Any]) -> Family:
     by_type = {family.model_type: family for family in FAMILIES}
     found = known.get(str(first)) if first is not None else by_type.get(str(config.get("model_type")))
     if found is None:
-        _refuse(f"the architecture {first or config.get('model_type')!r:.80}")
+        raise _refused(f"the architecture {first or config.get('model_type')!r:.80}")
     _refuse_variants(config)
     return found
 
@@ -169,10 +169,10 @@ def _renamed(
 def _refuse_variants(config: Mapping[str, Any]) -> None:
     for key in _EXPERTS:
         if config.get(key):
-            _refuse(f"a mixture of experts ({key} is {config[key]!r:.20})")
+            raise _refused(f"a mixture of experts ({key} is {config[key]!r:.20})")
     for key in _NESTED:
         if config.get(key):
-            _refuse(f"a model of several parts (config.json has {key})")
+            raise _refused(f"a model of several parts (config.json has {key})")
     if config.get("quantization_config"):
         kind = config["quantization_config"]
         method = kind.get("quant_method") if isinstance(kind, Mapping) else kind
@@ -182,7 +182,7 @@ def _refuse_variants(config: Mapping[str, Any]) -> None:
         )
 
 
-def _refuse(what: str) -> NoReturn:
-    raise ModelError(
+def _refused(what: str) -> ModelError:
+    return ModelError(
         f"{what} is not turned into GGUF here; Llama, Mistral, Qwen2 and Qwen3 are.", hint=OTHER_TOOL
     )
