@@ -35,12 +35,6 @@ from redraft.weights.gguf_rope import (
     rope_metadata,
     shortest,
 )
-    Rope,
-    rope_from_config,
-    rope_from_metadata,
-    rope_in_config,
-    rope_metadata,
-)
 
 MOST = 1 << 31
 # The values that transformers takes where config.json is silent (configuration_*.py of each family).

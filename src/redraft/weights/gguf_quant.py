@@ -1,8 +1,7 @@
 """Number formats of GGUF: what each tensor becomes, and the arithmetic, some rows at a time.
 
-The arithmetic is the gguf package's own, which is llama.cpp's bit for bit; blocks of 32 lie within a row, so rows
-can be dealt with in any portions. K-quants are read (gguf undoes them), and not made (it cannot): llama-quantize
-makes them.
+The arithmetic is the gguf package's own. Blocks of 32 lie within a row, so rows can be dealt with in any
+portions. K-quants are read (gguf undoes them), and not made (it cannot): llama-quantize makes them.
 """
 
 from __future__ import annotations
@@ -76,9 +75,9 @@ def quant_named(name: str) -> Quant:
 def kind_for(name: str, shape: tuple[int, ...], quant: Quant, *, tied: bool) -> Kind:
     """The format of one tensor.
 
-    Vectors (norms, biases) are F32, as llama.cpp needs them. A matrix whose rows do not divide into blocks of 32 is
-    F16. The matrix that makes the output is Q8_0 at least: errors there meet no later layer that could mend them,
-    and llama-quantize spends more bits on it too.
+    Vectors (norms, biases) are F32, as llama.cpp needs them. A matrix whose rows do not divide into blocks of
+    32 is F16. The matrix that makes the output is Q8_0 at least: llama-quantize spends more bits on it too,
+    as its errors go straight into the probabilities.
 
     Args:
         name: In GGUF.
