@@ -29,7 +29,7 @@ CHUNK = 16 << 20
 SAFETENSORS, BIN = ".safetensors", ".bin"
 MAX_JSON = 64 << 20
 
-_INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 _SINGLES = ("model.safetensors", "adapter_model.safetensors", "pytorch_model.bin", "adapter_model.bin")
 
 
@@ -160,7 +160,7 @@ def _find(path: Path) -> dict[str, str]:
         if path.suffix not in (SAFETENSORS, BIN):
             raise ModelError(f"{path} is no checkpoint: the file has to end in .safetensors or .bin.")
         return {"": path.name}
-    for index in _INDEXES:
+    for index in INDEXES:
         if (path / index).exists():
             return _read_index(path / index)
     for single in _SINGLES:
