@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import math
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,6 +22,7 @@ from hypothesis import strategies as st
 from redraft import ScriptedEngine, arevise
 from redraft.engines.base import Sampling
 from redraft.formats.selfee import DONE_PHRASES
+from redraft.weights.checkpoint import open_checkpoint
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "benchmarks"
@@ -341,3 +344,106 @@ def test_all_rows_in_full_are_written(
     assert bench.revise.RESULTS.read_text("utf-8").count("### Speed") == 2
     assert sizes == [bench.measure.QUICK] * 2 + [bench.measure.FULL] * 2
     assert "written: RESULTS.md" in capsys.readouterr().out
+
+
+# `redraft weights`: what it is measured on and with.
+
+
+def test_checkpoints_grow_in_width_and_are_about_as_large_as_asked(bench: Any) -> None:
+    material = bench.weights_material
+    configs = [material.config_of(size * material.GIB) for size in (1, 2, 4)]
+    sizes = [sum(2 * math.prod(shape) for shape in material.shapes_of(config).values()) for config in configs]
+    assert [round(size / material.GIB, 1) for size in sizes] == [1.0, 2.0, 4.0]
+    widths = [config["hidden_size"] for config in configs]
+    assert widths == sorted(set(widths))
+
+
+def test_a_target_is_its_base_and_a_small_noise(bench: Any, tmp_path: Path) -> None:
+    pair = bench.weights_material.make_pair(tmp_path, bench.weights_material.GIB // 64)
+    base, target = (open_checkpoint(folder) for folder in (pair.base, pair.target))
+    assert base.size == target.size == pair.size
+    assert len(base.files) >= 3
+    name = "model.layers.0.mlp.up_proj.weight"
+    one, other = base.read(name).float(), target.read(name).float()
+    assert 0.001 < (other - one).std() < 0.003 < one.std()
+
+
+def test_a_command_is_watched_with_what_it_starts(bench: Any) -> None:
+    hold = "b = b'x' * 50_000_000; import time; time.sleep(0.3)"
+    both = f"import subprocess, sys; p = subprocess.Popen([sys.executable, '-c', {hold!r}]); {hold}; p.wait()"
+    took = bench.weights_run.run_command([sys.executable, "-c", both])
+    assert 100e6 < took.anonymous < 180e6
+    assert took.seconds > 0.3
+
+
+def test_a_command_that_fails_says_why(bench: Any) -> None:
+    with pytest.raises(RuntimeError, match=r"ended with 2:\n(.*\n)*.*no-such-file"):
+        bench.weights_run.weights("info", "no-such-file")
+
+
+def test_imports_are_those_of_the_command(bench: Any, tmp_path: Path) -> None:
+    pair = bench.weights_material.make_pair(tmp_path, bench.weights_material.GIB // 64)
+    idle = bench.weights_run.imports_of("diff", pair.base, pair.target, "-o", tmp_path / "delta")
+    assert 30e6 < idle < 1e9
+    assert (tmp_path / "delta").exists()
+
+
+def test_the_plain_way_reads_both_and_writes_as_much(bench: Any, tmp_path: Path) -> None:
+    for name, sizes in (("one", (40, 3)), ("other", (7,))):
+        (tmp_path / name).mkdir()
+        for number, size in enumerate(sizes):
+            (tmp_path / name / f"{number}.safetensors").write_bytes(bytes([number]) * size)
+    bench.weights_speed.plainly(tmp_path / "one", tmp_path / "other", tmp_path / "out", 42)
+    assert (tmp_path / "out" / "data").read_bytes() == b"\0" * 40 + b"\1" * 2
+
+
+def test_rows_turn_into_pairs_of_halves_within_each_head(bench: Any) -> None:
+    rows = np.arange(8).reshape(8, 1)
+    assert bench.weights_gguf.permuted(rows, 2).ravel().tolist() == [0, 2, 1, 3, 4, 6, 5, 7]
+
+
+def test_bits_are_compared_and_not_values(bench: Any) -> None:
+    zero = np.zeros(3, dtype=np.float32)
+    assert bench.weights_gguf.same_bits(zero, zero.copy())
+    assert not bench.weights_gguf.same_bits(zero, -zero)
+    assert not bench.weights_gguf.same_bits(zero, zero[:2])
+
+
+def text_of(bench: Any, *tokens: int, shift: float = 0.0) -> list[Any]:
+    return [bench.weights_greedy.Step(token, {token: -0.5 - shift, 99: -3.0}) for token in tokens]
+
+
+def test_texts_agree_until_they_part(bench: Any) -> None:
+    ours = [text_of(bench, 1, 2, 3, 4), text_of(bench, 5, 6, 7, 8)]
+    theirs = [text_of(bench, 1, 2, 3, 4, shift=0.25), text_of(bench, 5, 9, 9, 9)]
+    found = bench.weights_greedy.agreement(ours, theirs)
+    assert (found.same, found.common) == (0.5, 5 / 8)
+    assert found.difference == 2.5  # token 6, which the other side has not above the last that it lists
+
+
+def test_a_longer_text_is_not_the_same(bench: Any) -> None:
+    found = bench.weights_greedy.agreement([text_of(bench, 1)], [text_of(bench, 1, 2)])
+    assert (found.same, found.common) == (0.0, 1.0)
+
+
+def test_a_hundred_questions_differ(bench: Any) -> None:
+    asked = bench.weights_greedy.questions(100)
+    assert len(set(asked)) == 100
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        "speed",
+        pytest.param("whole", marks=pytest.mark.slow),
+        pytest.param("memory", marks=[pytest.mark.model, pytest.mark.slow]),
+        pytest.param("equal", marks=[pytest.mark.model, pytest.mark.slow]),
+        pytest.param("quantised", marks=[pytest.mark.model, pytest.mark.slow]),
+        pytest.param("merged", marks=[pytest.mark.model, pytest.mark.slow]),
+        pytest.param("adapter", marks=[pytest.mark.model, pytest.mark.slow]),
+    ],
+)
+def test_a_row_of_weights_is_measured_and_leaves_nothing(bench: Any, row: str, tmp_path: Path) -> None:
+    status = bench.weights.main(["--quick", "--only", row, "--work", str(tmp_path)])
+    assert status in ((0, 1) if row in {"speed", "whole"} else (0,))  # tests are not timed
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,133 @@
+"""Merged weights against the adapter at run time, in transformers and in llama.cpp; and q4_1 against f16."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from material import default_model
+from measure import Figure, Goal, Row
+from weights_equal import there_and_back
+from weights_gguf import as_float32
+from weights_greedy import Agreement, Text, Writer, agreement, in_llamacpp, in_transformers, questions
+from weights_material import Scale, make_adapter
+from weights_run import remove, weights
+
+MERGED = "merge-lora vs the adapter at run time, in transformers (fp32)"
+GGUF = "lora-gguf vs the merged model as GGUF, in llama.cpp (fp32)"
+QUANTISED = "q4_1 vs its f16 copy, in llama.cpp"
+ADAPTER = (
+    "The default model as a folder in fp32, and a peft adapter of rank 16 with random values on every linear "
+    "layer. "
+)
+GREEDY = (
+    "Greedy texts of {tokens} tokens to {prompts} questions; log-probabilities are compared wherever both "
+    "sides had written the same until then."
+)
+HOW_MERGED = ADAPTER + "One side is `merge-lora`'s folder, the other base and adapter in peft. " + GREEDY
+HOW_GGUF = (
+    ADAPTER
+    + "One side is `lora-gguf`'s file on the base, the other the merged model, both with float32 weights "
+    "(written by gguf). llama.cpp keeps keys and values in f16 on both sides. " + GREEDY
+)
+HOW_QUANTISED = (
+    "One side is the default model's file, whose weights are mostly q4_1, the other the f16 file that "
+    "`from-gguf` and `gguf` make of it. llama.cpp rounds activations for q4_1 in another way. " + GREEDY
+)
+SAME = Goal("≥", 95.0)
+
+
+def run_merged(scale: Scale) -> Row:
+    """Measures merged weights in transformers."""
+    folder = scale.work / "merged"
+    base, adapter, merged = _make(folder)
+    ours, theirs, without = _in_transformers(scale, base, adapter, merged)
+    remove(folder)
+    figures = (*_figures(agreement(ours, theirs), SAME), _effect(agreement(ours, without)))
+    return Row(MERGED, _how(HOW_MERGED, scale), figures)
+
+
+def run_gguf(scale: Scale) -> Row:
+    """Measures an adapter as GGUF in llama.cpp."""
+    folder = scale.work / "adapter"
+    base, adapter, merged = _make(folder)
+    files = {}
+    for name, model in (("base", base), ("merged", merged)):
+        half = folder / f"{name}-f16.gguf"
+        weights("gguf", model, "-o", half, "--quant", "f16")
+        files[name] = as_float32(half, model, folder / f"{name}.gguf")
+    lora = folder / "lora.gguf"
+    weights("lora-gguf", adapter, "-o", lora, "--base", base)
+    asked = questions(scale.prompts)
+    ours = in_llamacpp(files["base"], [lora], asked, scale.tokens)
+    theirs = in_llamacpp(files["merged"], [], asked, scale.tokens)
+    without = in_llamacpp(files["base"], [], asked, scale.tokens)
+    remove(folder)
+    figures = (*_figures(agreement(ours, theirs), SAME), _effect(agreement(ours, without)))
+    return Row(GGUF, _how(HOW_GGUF, scale), figures)
+
+
+def run_quantised(scale: Scale) -> Row:
+    """Compares q4_1 and f16. Nothing has to be reached: the weights are the same, the arithmetic is not."""
+    folder = scale.work / "quantised"
+    model = folder / "model"
+    folder.mkdir()
+    weights("from-gguf", default_model(), "-o", model, "--dtype", "fp32")
+    half, _ = there_and_back(folder, model)
+    asked = questions(scale.prompts)
+    ours = in_llamacpp(default_model(), [], asked, scale.tokens)
+    theirs = in_llamacpp(half, [], asked, scale.tokens)
+    remove(folder)
+    return Row(QUANTISED, _how(HOW_QUANTISED, scale), _figures(agreement(ours, theirs), None))
+
+
+def _how(how: str, scale: Scale) -> str:
+    return how.format(tokens=scale.tokens, prompts=scale.prompts)
+
+
+def _make(folder: Path) -> tuple[Path, Path, Path]:
+    """The default model as a folder, an adapter, and both merged."""
+    folder.mkdir()
+    base, merged = folder / "base", folder / "merged"
+    weights("from-gguf", default_model(), "-o", base, "--dtype", "fp32")
+    config = json.loads((base / "config.json").read_text("utf-8"))
+    adapter = make_adapter(folder / "adapter", config)
+    weights("merge-lora", base, adapter, "-o", merged)
+    return base, adapter, merged
+
+
+def _in_transformers(scale: Scale, base: Path, adapter: Path, merged: Path) -> tuple[list[Text], ...]:
+    """Texts of the merged model, of base and adapter, and of the base alone."""
+    from peft import PeftModel
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    models = _load(merged), PeftModel.from_pretrained(_load(base), adapter).eval(), _load(base)
+    writers = [in_transformers(model, tokenizer, scale.tokens) for model in models]
+    return tuple(_all_texts(writer, questions(scale.prompts)) for writer in writers)
+
+
+def _all_texts(write: Writer, asked: Sequence[str]) -> list[Text]:
+    return [write(question) for question in asked]
+
+
+def _load(folder: Path) -> Any:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+
+
+def _figures(found: Agreement, goal: Goal | None) -> tuple[Figure, ...]:
+    return (
+        Figure("texts that are the same", (100 * found.same,), "%", goal),
+        Figure("tokens before texts part", (100 * found.common,), "%"),
+        Figure("largest difference of a top-20 log-probability", (found.difference,), "nats"),
+    )
+
+
+def _effect(found: Agreement) -> Figure:
+    """What tells that the adapter does something: how many texts the base alone would write too."""
+    return Figure("texts that the base alone writes too", (100 * found.same,), "%")

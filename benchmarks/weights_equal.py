@@ -1,0 +1,93 @@
+"""GGUF to a folder and back, bit by bit, against gguf's own quantisation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from material import default_model
+from measure import Figure, Goal, Row
+from weights_gguf import read, same_bits, tensors_for
+from weights_material import Scale
+from weights_run import remove, weights
+
+MEASURE = "GGUF and folders, bit by bit"
+HOW = (
+    "The default model. Its file → folder in fp32: each tensor against what gguf's own `dequantize` makes "
+    "of the file. That folder → each quantisation: each tensor against what gguf's own `quantize` makes of "
+    "the whole of it. And f16 file → folder in fp16 → f16 file: the two files against each other. Names and "
+    "the order of q and k come from gguf's tables and a formula in `weights_gguf.py`, not from redraft."
+)
+NONE = Goal("≤", 0.0)
+
+
+def run(scale: Scale) -> Row:
+    """Measures the row."""
+    folder = scale.work / "equal"
+    folder.mkdir()
+    model = folder / "model"
+    weights("from-gguf", default_model(), "-o", model, "--dtype", "fp32")
+    figures = [_figure("default model → folder, gguf's values", unlike_file(default_model(), model))]
+    for quant in scale.quants:
+        file = folder / f"{quant}.gguf"
+        weights("gguf", model, "-o", file, "--quant", quant)
+        figures.append(_figure(f"folder → {quant}, gguf's values", unlike_folder(file, model)))
+        remove(file)
+    figures.append(_figure("f16 → folder → f16", unlike(*there_and_back(folder, model))))
+    remove(folder)
+    return Row(MEASURE, HOW, tuple(figures))
+
+
+def _figure(what: str, found: list[tuple[str, bool]]) -> Figure:
+    wrong = [name for name, same in found if not same]
+    sides = f"of {len(found)}" + (f", such as {wrong[0]}" if wrong else "")
+    return Figure(what, (float(len(wrong)),), "differ", NONE, sides)
+
+
+def there_and_back(folder: Path, model: Path) -> tuple[Path, Path]:
+    """An f16 file, and the one that is made of the folder that is made of it."""
+    before, between, after = folder / "before.gguf", folder / "between", folder / "after.gguf"
+    weights("gguf", model, "-o", before, "--quant", "f16")
+    weights("from-gguf", before, "-o", between, "--dtype", "fp16")
+    weights("gguf", between, "-o", after, "--quant", "f16")
+    return before, after
+
+
+def unlike_file(file: Path, folder: Path) -> list[tuple[str, bool]]:
+    """Each tensor of a file, and whether a folder has the values that gguf makes of it."""
+    from gguf.quants import dequantize
+
+    values = dict(tensors_for(folder))
+    stored = read(file)
+    missing = [(name, False) for name in values.keys() - stored.keys()]
+    return missing + [
+        (name, name in values and same_bits(values[name], dequantize(data, kind)))
+        for name, (data, kind) in stored.items()
+    ]
+
+
+def unlike_folder(file: Path, folder: Path) -> list[tuple[str, bool]]:
+    """Each tensor of a folder, and whether a file has what gguf makes of it in the file's type."""
+    return list(_unlike_folder(file, folder))
+
+
+def _unlike_folder(file: Path, folder: Path) -> Iterator[tuple[str, bool]]:
+    from gguf.quants import quantize
+
+    stored = read(file)
+    for name, values in tensors_for(folder):
+        data, kind = stored[name]
+        yield name, same_bits(data, quantize(values, kind))
+
+
+def unlike(one: Path, other: Path) -> list[tuple[str, bool]]:
+    """Each tensor of either file, and whether both have the same bits in the same type."""
+    first, second = read(one), read(other)
+    return [
+        (name, name in first and name in second and _same(first[name], second[name]))
+        for name in first.keys() | second.keys()
+    ]
+
+
+def _same(one: tuple[object, object], other: tuple[object, object]) -> bool:
+    return one[1] == other[1] and same_bits(one[0], other[0])

@@ -1,0 +1,73 @@
+"""What a GGUF file must hold, worked out without redraft: by the tables and the quantisation of gguf.
+
+Llama models alone. The order of the rows of q and k is llama.cpp's, written down here once more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+Array = Any
+"""A numpy array."""
+
+
+def tensors_for(folder: Path) -> Iterator[tuple[str, Array]]:
+    """Name and float32 values of each tensor of a folder, as a GGUF file names and orders them."""
+    import gguf
+    from safetensors.torch import load_file
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(folder)
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config.num_hidden_layers)
+    heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}
+    for path in sorted(folder.glob("*.safetensors")):
+        for name, value in load_file(path).items():
+            module = name.removesuffix(".weight")
+            array = value.float().numpy()
+            found = heads.get(module.rpartition(".")[2])
+            yield f"{names.get_name(module)}.weight", permuted(array, found) if found else array
+
+
+def permuted(array: Array, heads: int) -> Array:
+    """Rows in llama.cpp's order: within each head, a row of the first half and one of the second, in turn."""
+    rows, columns = array.shape
+    halves = array.reshape(heads, 2, rows // heads // 2, columns)
+    return halves.swapaxes(1, 2).reshape(rows, columns)
+
+
+def read(file: Path) -> dict[str, tuple[Array, Any]]:
+    """Values, as they are stored, and type of each tensor of a file."""
+    import gguf
+
+    return {tensor.name: (tensor.data, tensor.tensor_type) for tensor in gguf.GGUFReader(file).tensors}
+
+
+def same_bits(one: Array, other: Array) -> bool:
+    """Whether two arrays have the same bytes."""
+    import numpy as np
+
+    flat = [np.ascontiguousarray(array).reshape(-1).view(np.uint8) for array in (one, other)]
+    return bool(np.array_equal(*flat))
+
+
+def as_float32(source: Path, folder: Path, out: Path) -> Path:
+    """A copy of a file with the values of a folder in float32, which `weights gguf` does not write."""
+    import gguf
+
+    reader = gguf.GGUFReader(source)
+    writer = gguf.GGUFWriter(out, str(reader.fields["general.architecture"].contents()))
+    for name, field in reader.fields.items():
+        if name == "general.architecture" or name.startswith("GGUF."):
+            continue  # the writer's own
+        array = field.types[-1] if field.types[0] == gguf.GGUFValueType.ARRAY else None
+        value = 0 if name == "general.file_type" else field.contents()  # 0: all in float32
+        writer.add_key_value(name, value, field.types[0], sub_type=array)
+    for name, values in tensors_for(folder):
+        writer.add_tensor(name, values)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return out

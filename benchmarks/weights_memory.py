@@ -1,0 +1,82 @@
+"""How much memory each command takes, on checkpoints of three sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from material import default_model
+from measure import Figure, Goal, Row
+from weights_material import GIB, Pair, Scale, add_tokenizer, config_of, make_adapter, make_pair
+from weights_run import MB, forget, imports_of, remove, weights
+
+MEASURE = "extra memory of the commands"
+HOW = (
+    "The most anonymous memory of the process while the real command runs (`RssAnon` and `RssShmem`, read "
+    "every 10 ms), less that of a Python which has imported the same modules and does nothing. Checkpoints "
+    "in Llama's shapes and in shards; larger ones have wider tensors and more of them. `convert` goes from "
+    "bf16 to fp16; the adapter is of rank 16 on every linear layer. Flat: what the largest takes above the "
+    "smallest."
+)
+MOST = Goal("≤", 600.0)
+FLAT = Goal("≤", 100.0)
+KINDS: tuple[tuple[str, tuple[str, ...]], ...] = (("plain", ()), ("exact", ("--exact",)))
+Arguments = tuple[str | Path, ...]
+
+
+def run(scale: Scale) -> Row:
+    """Measures the row."""
+    folder = scale.work / "memory"
+    tokenizer = folder / "tokenizer"
+    weights("from-gguf", default_model(), "-o", tokenizer)
+    idle = {what: imports_of(*each) for what, each in _all_of(folder / "model", GIB // 64, tokenizer)}
+    extra: dict[str, list[tuple[float, float]]] = {}
+    for size in scale.memory:
+        for what, each in _all_of(folder / "model", size, tokenizer):
+            held = weights(*each).anonymous - idle[what]
+            extra.setdefault(what, []).append((size / GIB, held / MB))
+    remove(folder)
+    figures = [figure for what, found in extra.items() for figure in _figures(what, found)]
+    return Row(MEASURE, HOW, tuple(figures), (table(extra),))
+
+
+def _figures(what: str, found: list[tuple[float, float]]) -> Iterator[Figure]:
+    sizes = "; ".join(f"{gib:.2g} GiB {extra:.0f} MB" for gib, extra in found)
+    yield Figure(what, (max(extra for _, extra in found),), "MB", MOST, sizes)
+    yield Figure(f"{what}, largest less smallest", (found[-1][1] - found[0][1],), "MB", FLAT)
+
+
+def table(extra: dict[str, list[tuple[float, float]]]) -> str:
+    """Commands down, sizes across."""
+    sizes = [f"{gib:.2g} GiB" for gib, _ in next(iter(extra.values()))]
+    lines = [["extra memory in MB", *sizes], ["---"] * (len(sizes) + 1)]
+    lines += [[what, *(f"{figure:.0f}" for _, figure in found)] for what, found in extra.items()]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _all_of(folder: Path, size: int, tokenizer: Path) -> Iterator[tuple[str, Arguments]]:
+    """Each command in words and its arguments, to be run before the next one is asked for."""
+    pair = make_pair(folder, size)
+    add_tokenizer(pair.target, tokenizer)
+    adapter = make_adapter(folder / "adapter", config_of(size))
+    for what, arguments, output in _commands(folder, pair, adapter):
+        forget(*(path for path in folder.iterdir() if path.is_dir()))
+        yield what, arguments
+        if not what.startswith("diff"):
+            remove(output)
+    remove(folder)
+
+
+def _commands(folder: Path, pair: Pair, adapter: Path) -> Iterator[tuple[str, Arguments, Path]]:
+    """Each command in words, its arguments, and its output. What `diff` writes is for `apply`."""
+    for kind, flags in KINDS:
+        delta, applied = folder / f"delta-{kind}", folder / "applied"
+        yield f"diff, {kind}", ("diff", pair.base, pair.target, "-o", delta, *flags), delta
+        yield f"apply, {kind}", ("apply", pair.base, delta, "-o", applied), applied
+        remove(delta)
+    converted, merged = folder / "converted", folder / "merged"
+    yield "convert", ("convert", pair.target, "-o", converted, "--dtype", "fp16"), converted
+    for quant in ("q8_0", "q4_0"):
+        file = folder / f"{quant}.gguf"
+        yield f"gguf, {quant}", ("gguf", pair.target, "-o", file, "--quant", quant), file
+    yield "merge-lora", ("merge-lora", pair.base, adapter, "-o", merged), merged

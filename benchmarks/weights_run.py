@@ -1,0 +1,126 @@
+"""Runs `redraft weights …` as a user would, and says what it took: seconds, and the most anonymous memory.
+
+Anonymous memory is what a process cannot give back: the kernel's `RssAnon` and `RssShmem`, read every 10 ms,
+of the process and of those that it starts. Mapped files are not in it. Linux only.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+MB = 1e6
+EVERY = 0.01
+
+_HELD = re.compile(r"^(?:RssAnon|RssShmem):\s+(\d+) kB", re.MULTILINE)
+_PEAK = re.compile(r"^VmHWM:\s+(\d+) kB", re.MULTILINE)
+# Runs the command line and then writes down what it had imported by then, in order.
+_LISTING = """
+import json, sys
+out, sys.argv = sys.argv[1], ["redraft", *sys.argv[2:]]
+from redraft.cli import main
+try:
+    main()
+finally:
+    json.dump([name for name in sys.modules if not name.startswith("__m")], open(out, "w"))
+"""
+_IMPORTING = """
+import importlib, json, sys, time
+for name in json.load(open(sys.argv[1])):
+    try:
+        importlib.import_module(name)
+    except ImportError:
+        pass
+time.sleep(0.2)
+"""
+
+
+@dataclass(frozen=True)
+class Took:
+    """What a command took: seconds, the most anonymous memory and the most memory at all, both in bytes."""
+
+    seconds: float
+    anonymous: int
+    resident: int
+
+
+def weights(*arguments: str | Path) -> Took:
+    """Runs `redraft weights …`, quietly."""
+    return run_command([sys.executable, "-m", "redraft", "weights", *map(str, arguments), "--quiet"])
+
+
+def run_command(command: Sequence[str]) -> Took:
+    """Runs a command to its end.
+
+    Raises:
+        RuntimeError: It did not end with 0; what it said is in the message.
+    """
+    anonymous = resident = 0
+    with tempfile.TemporaryFile() as said:
+        start = time.perf_counter()
+        with subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT) as process:
+            while process.poll() is None:
+                now = list(_statuses(process.pid))
+                anonymous = max(anonymous, sum(_kib(_HELD, status) for status in now))
+                resident = max(resident, sum(_kib(_PEAK, status) for status in now))
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(EVERY)
+        seconds = time.perf_counter() - start
+        said.seek(0)
+        if process.returncode:
+            heard = said.read().decode(errors="replace")
+            raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}:\n{heard}")
+    return Took(seconds, anonymous * 1024, resident * 1024)
+
+
+def _statuses(pid: int) -> Iterator[str]:
+    """`/proc/PID/status` of a process and of all its descendants; nothing of one that has just ended."""
+    with suppress(OSError):
+        yield Path(f"/proc/{pid}/status").read_text("utf-8")
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            for child in (task / "children").read_text("utf-8").split():
+                yield from _statuses(int(child))
+
+
+def _kib(pattern: re.Pattern[str], status: str) -> int:
+    return sum(map(int, pattern.findall(status)))
+
+
+def imports_of(*arguments: str | Path) -> int:
+    """Bytes of anonymous memory of an idle Python that has imported what `redraft weights …` imports."""
+    with tempfile.TemporaryDirectory() as folder:
+        names = str(Path(folder) / "modules.json")
+        run_command([sys.executable, "-c", _LISTING, names, "weights", *map(str, arguments), "--quiet"])
+        assert "torch" in json.loads(Path(names).read_text("utf-8")), "the command did not do its work"
+        return run_command([sys.executable, "-c", _IMPORTING, names]).anonymous
+
+
+def remove(path: Path) -> None:
+    """Removes an output, and what stands beside it, and waits until the disk has nothing left to do."""
+    for each in (path, *path.parent.glob(path.name + ".*")):
+        if each.is_dir():
+            shutil.rmtree(each)
+        else:
+            each.unlink(missing_ok=True)
+    os.sync()
+
+
+def forget(*folders: Path) -> None:
+    """Takes the files of folders out of the page cache, so that they come from the disk next time."""
+    for path in (path for folder in folders for path in folder.iterdir() if path.is_file()):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        finally:
+            os.close(descriptor)

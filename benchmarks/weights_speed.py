@@ -1,0 +1,104 @@
+"""`diff` and `apply` on a checkpoint in shards, against plainly reading both inputs and writing as much."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from itertools import zip_longest
+from pathlib import Path
+
+from measure import Figure, Goal, Row, in_turn
+from weights_material import GIB, Pair, Scale, make_pair
+from weights_run import forget, remove, weights
+
+MEASURE = "apply and diff of a bf16 checkpoint in shards, bytes/s vs plainly reading and writing as much"
+HOW = (
+    "A base of {gib:.2g} GiB in Llama's shapes, in {shards} shards of safetensors, and a target that "
+    "differs from it by a small noise. redraft is the real command and the whole life of its process, with "
+    "all that it checks and records. The peer, in a process that already runs, reads both inputs in turn by"
+    " 16 MiB and writes as many bytes as redraft writes. Both begin with inputs that are not in the page "
+    "cache and end with fsync of all that was written; they take turns."
+)
+BLOCK = 16 << 20
+GOAL = Goal("≥", 0.8)
+
+
+def run(scale: Scale) -> Row:
+    """Measures the row."""
+    folder = scale.work / "speed"
+    pair = make_pair(folder, scale.speed)
+    figures = [each for exact in (False, True) for each in _figures(scale.rounds, folder, pair, exact=exact)]
+    shards = len(list(pair.base.glob("*.safetensors")))
+    remove(folder)
+    return Row(MEASURE, HOW.format(gib=pair.size / GIB, shards=shards), tuple(figures))
+
+
+def _figures(rounds: int, folder: Path, pair: Pair, *, exact: bool) -> Iterator[Figure]:
+    """First `diff`, whose last delta `apply` then works on."""
+    delta, target = folder / "delta", folder / "applied"
+    flags = ["--exact"] if exact else []
+    kind = "exact" if exact else "plain"
+    yield _figure(f"diff, {kind}", rounds, (pair.base, pair.target), delta, ("diff", *flags))
+    yield _figure(f"apply, {kind}", rounds, (pair.base, delta), target, ("apply",))
+    remove(delta)
+    remove(target)
+
+
+def _figure(what: str, rounds: int, inputs: tuple[Path, Path], output: Path, verb: Sequence[str]) -> Figure:
+    """Seconds of the peer over redraft's, pair by pair: as both move the same bytes, the ratio of rates."""
+
+    def ours() -> float:
+        return weights(verb[0], *inputs, "-o", output, *verb[1:]).seconds
+
+    def theirs() -> float:
+        return plainly(*inputs, output.with_name("plain"), written)
+
+    remove(output)
+    ours()  # not counted: it says how much there is to write, and leaves an output to go on with
+    written = sum(size_of(output))
+    moved = sum(map(sum, map(size_of, inputs))) + written
+    times: dict[bool, list[float]] = {True: [], False: []}
+    for pair in range(rounds):
+        for our_turn in in_turn(pair):
+            _prepare(inputs, output if our_turn else output.with_name("plain"))
+            times[our_turn].append((ours if our_turn else theirs)())
+    remove(output.with_name("plain"))
+    ratios = tuple(them / us for us, them in zip(times[True], times[False], strict=True))
+    sides = f"redraft {_rate(moved, times[True])}; plainly {_rate(moved, times[False])}"
+    return Figure(what, ratios, "×", GOAL, sides)
+
+
+def _prepare(inputs: Sequence[Path], output: Path) -> None:
+    remove(output)
+    forget(*inputs)
+
+
+def _rate(moved: int, seconds: Sequence[float]) -> str:
+    return f"{moved / statistics.median(seconds) / 1e6:,.0f} MB/s"
+
+
+def size_of(folder: Path) -> list[int]:
+    """Bytes of the files of a folder."""
+    return [path.stat().st_size for path in sorted(folder.iterdir()) if path.is_file()]
+
+
+def plainly(one: Path, other: Path, output: Path, count: int) -> float:
+    """Reads two folders block by block, in turn, and writes so many bytes. Returns the seconds."""
+    start = time.perf_counter()
+    output.mkdir()
+    with (output / "data").open("wb", buffering=0) as out:
+        for first, second in zip_longest(_blocks(one), _blocks(other)):
+            block = second if first is None else first
+            count -= out.write(block[:count])
+        os.fsync(out.fileno())
+    return time.perf_counter() - start
+
+
+def _blocks(folder: Path) -> Iterator[memoryview]:
+    buffer = memoryview(bytearray(BLOCK))
+    for path in sorted(folder.glob("*.safetensors")):
+        with path.open("rb", buffering=0) as file:
+            while length := file.readinto(buffer):
+                yield buffer[:length]

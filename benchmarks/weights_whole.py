@@ -1,0 +1,58 @@
+"""`apply` against what the released scripts do: load base and delta whole with transformers, add, save."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from measure import Figure, Goal, Row, in_turn
+from weights_material import GIB, Scale, make_pair
+from weights_run import MB, Took, forget, remove, run_command, weights
+
+MEASURE = "apply vs loading both models whole with transformers and adding"
+HOW = (
+    "A checkpoint of {gib:.2g} GiB in bf16 and a delta that `redraft weights diff` made. The peer "
+    "(`weights_whole_peer.py`) is in the way of the released `apply_delta` scripts: `from_pretrained` of "
+    "both with low memory use, addition in place, `save_pretrained`. Whole lives of both processes, imports"
+    " and all; inputs are not in the page cache, and all that was written is on the disk at the end. Memory"
+    " is the most anonymous memory of the process; with mapped files is given too."
+)
+PEER = Path(__file__).with_name("weights_whole_peer.py")
+
+
+def run(scale: Scale) -> Row:
+    """Measures the row."""
+    folder = scale.work / "whole"
+    pair = make_pair(folder, scale.whole)
+    delta = folder / "delta"
+    weights("diff", pair.base, pair.target, "-o", delta)
+    ours, theirs = folder / "ours", folder / "theirs"
+    apply = [sys.executable, "-m", "redraft", "weights", "apply", str(pair.base), str(delta), "-o", str(ours)]
+    add = [sys.executable, str(PEER), str(pair.base), str(delta), str(theirs)]
+    took: dict[bool, list[Took]] = {True: [], False: []}
+    for number in range(scale.rounds):
+        for our_turn in in_turn(number):
+            remove(ours if our_turn else theirs)
+            forget(pair.base, delta)
+            took[our_turn].append(run_command([*apply, "--quiet"] if our_turn else add))
+    remove(folder)
+    return Row(MEASURE, HOW.format(gib=pair.size / GIB), figures(took[True], took[False]))
+
+
+def figures(ours: list[Took], theirs: list[Took]) -> tuple[Figure, ...]:
+    """How many times as fast, and as much memory."""
+    pairs = list(zip(ours, theirs, strict=True))
+    speed = tuple(them.seconds / us.seconds for us, them in pairs)
+    memory = tuple(us.anonymous / them.anonymous for us, them in pairs)
+    resident = tuple(us.resident / them.resident for us, them in pairs)
+    us, them = pairs[-1]
+    times = f"redraft {us.seconds:.1f} s; whole {them.seconds:.1f} s"
+    return (
+        Figure("speed", speed, "×", Goal("≥", 2.0), times),
+        Figure("memory", memory, "×", Goal("≤", 0.2), _sides(us.anonymous, them.anonymous)),
+        Figure("memory with mapped files", resident, "×", None, _sides(us.resident, them.resident)),
+    )
+
+
+def _sides(ours: int, theirs: int) -> str:
+    return f"redraft {ours / MB:,.0f} MB; whole {theirs / MB:,.0f} MB"
