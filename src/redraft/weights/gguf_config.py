@@ -177,17 +177,17 @@ def metadata_of(numbers: ModelNumbers) -> dict[str, int | float | str]:
 def numbers_from_metadata(
     metadata: Mapping[str, Any],
     shapes: Mapping[str, tuple[int, ...]],
-    rope_factors: tuple[float, ...] | None = None,
+    rope_factors: tuple[float, ...] = (),
 ) -> ModelNumbers:
     """Reads and checks the keys of a GGUF file.
 
     Args:
         metadata: Keys and values.
         shapes: The shapes of its tensors, rows first.
-        rope_factors: The values of `rope_freqs.weight`, where the file has it.
+        rope_factors: The values of `rope_freqs.weight`, where the file has that.
 
     Raises:
-        ModelError: Another architecture, a number that is missing or cannot be, or what no folder here can say.
+        ModelError: Another architecture, a number that is missing or cannot be, or what no folder can say.
     """
     family = family_in_gguf(metadata.get("general.architecture"))
     prefix = family.gguf + "."
@@ -273,17 +273,16 @@ def check_tensors(
     def called(name: str) -> str:
         return (hf_name(name) if in_hf else None) or name
 
-    expected = dict(numbers.tensors())
-    missing = [called(name) for name in expected if name not in found]
-    if missing:
-        raise ModelError(f"{where} lacks {_some(missing)}, which its configuration needs.")
-    for name, shape in expected.items():
+    # One after the other: a configuration may claim a billion layers.
+    for name, shape in numbers.tensors():
+        if name not in found:
+            raise ModelError(f"{where} lacks {called(name)}, which its configuration needs.")
         if found[name] != shape:
             raise ModelError(
                 f"{where}: {called(name)} has the shape {_by(found[name])}, "
                 f"and its configuration says {_by(shape)}."
             )
-    unknown = [called(name) for name in found if name not in expected]
+    unknown = [called(name) for name in found.keys() - {name for name, _ in numbers.tensors()}]
     if unknown:
         raise ModelError(
             f"{where} has tensors that no {numbers.family.architecture} has: {_some(unknown)}.",
@@ -293,7 +292,7 @@ def check_tensors(
 
 def _some(names: list[str]) -> str:
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(f"{name:.80}" for name in names[:3]) + more
+    return ", ".join(f"{name:.80}" for name in sorted(names)[:3]) + more
 
 
 def _by(shape: tuple[int, ...]) -> str:

@@ -90,12 +90,12 @@ def rope_metadata(rope: Rope) -> dict[str, int | float | str]:
     return said
 
 
-def rope_from_metadata(values: Mapping[str, Any], factors: tuple[float, ...] | None, head: int) -> Rope:
+def rope_from_metadata(values: Mapping[str, Any], factors: tuple[float, ...], head: int) -> Rope:
     """Reads GGUF's keys and the tensor of divisors.
 
     Args:
         values: Keys without the architecture before them.
-        factors: The values of `rope_freqs.weight`, or None.
+        factors: The values of `rope_freqs.weight`; none where there is no such tensor.
         head: Elements of a head.
 
     Raises:
@@ -103,9 +103,9 @@ def rope_from_metadata(values: Mapping[str, Any], factors: tuple[float, ...] | N
     """
     theta = _number({"rope.freq_base": THETA, **values}, "rope.freq_base")
     kind = values.get("rope.scaling.type", "none")
-    if factors and not all(0 < factor < math.inf for factor in factors):
+    if not all(0 < factor < math.inf for factor in factors):
         raise ModelError("the GGUF file has a rope_freqs.weight with values that are no numbers above 0.")
-    if factors and any(factor != 1 for factor in factors):
+    if any(factor != 1 for factor in factors):
         return Rope(theta, "llama3", _llama3(theta, factors, head))
     match kind:
         case "none":
