@@ -15,6 +15,7 @@ Shape = tuple[int, ...]
 _FAMILY = {"llama", "mistral", "qwen2", "qwen3"}
 _LAYER = re.compile(r"model\.layers\.(\d{1,6})\.")
 _SIZES = ("hidden_size", "intermediate_size", "num_attention_heads", "num_hidden_layers", "vocab_size")
+_MAYBE = ("num_key_value_heads", "head_dim")
 
 
 def misfits(shapes: Mapping[str, Shape], config: Mapping[str, Any]) -> Iterator[str]:
@@ -26,14 +27,15 @@ def misfits(shapes: Mapping[str, Shape], config: Mapping[str, Any]) -> Iterator[
     """
     if config.get("model_type") not in _FAMILY or config.get("quantization_config"):
         return
-    odd = [key for key in _SIZES if not _is_size(config.get(key))]
+    given = [key for key in _MAYBE if config.get(key) is not None]
+    odd = [key for key in (*_SIZES, *given) if not _is_size(config.get(key))]
     if odd:
         yield from (f"config.json: {key} is {config.get(key)!r:.40}" for key in odd)
         return
     layers = {int(found[1]) for name in shapes if (found := _LAYER.match(name))}
     count = config["num_hidden_layers"]
     if layers and (len(layers) != count or max(layers) != count - 1):
-        yield f"config.json says {count:,} layers, and there are {len(layers):,}, up to number {max(layers):,}"
+        yield f"config.json says {count:,} layers, and there are {len(layers):,}, up to {max(layers):,}"
     for name, shape in _expected(config, sorted(layers)):
         if name not in shapes:
             yield f"{name!r} is missing"

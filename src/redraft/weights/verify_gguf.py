@@ -22,8 +22,10 @@ if TYPE_CHECKING:
 PIECE = 2 << 20
 """Bytes that are dequantised at a time: up to eight times as many, and more while it is done."""
 
-Bytes = npt.NDArray[np.uint8]
+Raw = npt.NDArray[np.uint8]
 _WHOLE = {"I8", "I16", "I32", "I64"}
+_WITHIN = {"Q8_1", "Q8_K"}
+"""Formats of llama.cpp's own arithmetic, which no file should have and gguf does not undo."""
 
 
 def verify_gguf(path: Path, report: Report, progress: Progress) -> None:
@@ -45,13 +47,12 @@ def verify_gguf(path: Path, report: Report, progress: Progress) -> None:
     with path.open("rb") as file:
         for tensor in header.tensors.values():
             report.size += tensor.size or 0
-            if tensor.size is None or tensor.kind not in known:
-                report.notes.append(
-                    f"{tensor.name!r:.80} was not looked at: its type {tensor.kind} is not known"
-                )
+            kind = known.get(tensor.kind)
+            if tensor.size is None or kind is None or kind.name in _WITHIN:
+                report.notes.append(f"{tensor.name!r:.80} has the type {tensor.kind}: it was not looked at")
                 continue
             file.seek(header.start + tensor.offset)
-            nans, infinite = _values(file, tensor, known[tensor.kind], progress)
+            nans, infinite = _values(file, tensor, kind, progress)
             if nans or infinite:
                 report.findings.append(
                     f"{tensor.name!r:.80} has {nans:,} NaN and {infinite:,} infinite values"
@@ -96,14 +97,14 @@ def _values(
     return nans, infinite
 
 
-def _floats(raw: Bytes, kind: GGMLQuantizationType) -> npt.NDArray[np.floating[Any]]:
+def _floats(raw: Raw, kind: GGMLQuantizationType) -> npt.NDArray[np.floating[Any]]:
     """The values of whole blocks; of whole numbers, none."""
-    from gguf.quants import dequantize
+    from gguf import GGML_QUANT_SIZES
+
+    from redraft.weights.gguf_quant import dequantize
 
     if kind.name == "F64":
         return raw.view(np.float64)
     if kind.name in _WHOLE:
         return np.empty(0, np.float32)
-    with np.errstate(all="ignore"):  # a scale may well be infinite: that is what is looked for
-        found: npt.NDArray[np.float32] = dequantize(raw, kind)
-    return found
+    return dequantize(raw, kind, GGML_QUANT_SIZES[kind][0])
