@@ -1,0 +1,161 @@
+"""Reads a SentencePiece model (`tokenizer.model`): its pieces, and how it treats spaces.
+
+The file is a protocol buffer of which a dozen fields are needed, so the lines here take the place of a
+dependency. It comes from strangers: every length is held against the end, and what is odd is a `ModelError`.
+
+Format: sentencepiece_model.proto of SentencePiece (field numbers and defaults), and the wire format of
+protocol buffers. The numbers of the piece types are also those of GGUF's `tokenizer.ggml.token_type`.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from redraft.errors import ModelError
+from redraft.weights.header import AGAIN
+
+NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
+
+SPACE = "▁"
+"""How a space is written in a piece."""
+
+MAX_TOKEN = 1024
+"""Characters of a piece. SentencePiece makes none over 16 unless it is told to."""
+
+MAX_MODEL = 64 << 20
+_BPE = 2
+_KINDS = {1: "unigram", 3: "word", 4: "char"}
+
+Field = int | bytes
+"""A number, or the bytes of a text, a message, or a float."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A token, its score (the higher, the earlier it is merged), and its type."""
+
+    text: str
+    score: float
+    kind: int
+
+
+@dataclass(frozen=True)
+class SentencePiece:
+    """What is needed of a model.
+
+    Attributes:
+        pieces: By id.
+        ids: Ids of the special tokens by role: bos, eos, unk, pad. A role that is not there has none.
+        adds_space: A text is read as if a space stood before it.
+        normalizes: Texts are changed first: characters replaced, or runs of spaces made one.
+    """
+
+    pieces: tuple[Piece, ...]
+    ids: Mapping[str, int]
+    adds_space: bool
+    normalizes: bool
+
+
+def read_sentencepiece(path: Path) -> SentencePiece:
+    """Reads a model of the BPE kind.
+
+    Raises:
+        ModelError: The file cannot be read, is damaged, or is of another kind.
+    """
+    try:
+        if path.stat().st_size > MAX_MODEL:
+            raise ModelError(f"{path} has more than {MAX_MODEL >> 20} MB, which no such file has.")
+        return _model(path, path.read_bytes())
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error.strerror}.") from None
+    except (ValueError, IndexError, TypeError, struct.error) as error:
+        raise ModelError(f"{path} is not a sound SentencePiece model: {error}.", hint=AGAIN) from None
+
+
+def _model(path: Path, data: bytes) -> SentencePiece:
+    pieces: list[Piece] = []
+    trainer: dict[int, Field] = {}
+    normalizer: dict[int, Field] = {}
+    for number, value in _fields(data):
+        if number == 1:
+            pieces.append(_piece(_bytes(value)))
+        elif number == 2:
+            trainer |= _fields(_bytes(value))
+        elif number == 3:
+            normalizer |= _fields(_bytes(value))
+    kind = trainer.get(3, 1)
+    if kind != _BPE:
+        raise ModelError(
+            f"{path} is a SentencePiece model of the {_KINDS.get(_int(kind), 'unknown')} kind; the models "
+            "of the architectures that are written here have the bpe kind.",
+            hint="llama.cpp's convert_hf_to_gguf.py knows more tokenizers.",
+        )
+    roles = {"unk": (40, 0), "bos": (41, 1), "eos": (42, 2), "pad": (43, -1)}
+    ids = {role: _signed(trainer.get(number, usual)) for role, (number, usual) in roles.items()}
+    return SentencePiece(
+        pieces=tuple(pieces),
+        ids={role: number for role, number in ids.items() if 0 <= number < len(pieces)},
+        adds_space=normalizer.get(3, 1) != 0,
+        normalizes=bool(normalizer.get(2)) or normalizer.get(4, 1) != 0,
+    )
+
+
+def _piece(data: bytes) -> Piece:
+    fields = dict(_fields(data))
+    score = struct.unpack("<f", _bytes(fields[2]))[0] if 2 in fields else 0.0
+    return Piece(_bytes(fields.get(1, b"")).decode("utf-8"), score, _int(fields.get(3, NORMAL)))
+
+
+def _fields(data: bytes) -> Iterator[tuple[int, Field]]:
+    """Number and value of each field of a message."""
+    at = 0
+    while at < len(data):
+        key, at = _varint(data, at)
+        kind = key & 7
+        if kind == 0:
+            value, at = _varint(data, at)
+            yield key >> 3, value
+            continue
+        if kind == 2:
+            size, at = _varint(data, at)
+        elif kind in (1, 5):
+            size = 8 if kind == 1 else 4
+        else:
+            raise ValueError(f"a field of the unknown type {kind} at byte {at}")
+        if size > len(data) - at:
+            raise ValueError(f"it ends within a field of {size} bytes at byte {at}")
+        yield key >> 3, data[at : at + size]
+        at += size
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    """A number of seven bits a byte, low bits first, and where it ends."""
+    value = 0
+    for shift in range(0, 70, 7):
+        byte = data[at]
+        at += 1
+        value |= (byte & 127) << shift
+        if byte < 128:
+            return value, at
+    raise ValueError(f"a number of more than ten bytes at byte {at}")
+
+
+def _signed(value: Field) -> int:
+    """An int32 field: negative numbers are written as 64 bits."""
+    number = _int(value)
+    return number - (1 << 64) if number >> 63 else number
+
+
+def _int(value: Field) -> int:
+    if isinstance(value, int):
+        return value
+    raise ValueError("a field that should be a number is a text")
+
+
+def _bytes(value: Field) -> bytes:
+    if isinstance(value, bytes):
+        return value
+    raise ValueError("a field that should be a text is a number")
