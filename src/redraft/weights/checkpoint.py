@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from redraft.errors import ModelError, UsageError
 from redraft.weights.dtypes import dtype_name, dtype_size, torch_dtype
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 CHUNK = 16 << 20
 """Bytes that are read at a time: large enough for a disk, small enough to hold a dozen of them."""
 
-SAFETENSORS, BIN = ".safetensors", ".bin"
+SAFETENSORS: Final = ".safetensors"
+BIN: Final = ".bin"
 MAX_JSON = 64 << 20
 
 INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")

@@ -28,7 +28,9 @@ from typing import TYPE_CHECKING, Any
 
 import redraft
 from redraft.errors import OutputError
+from redraft.weights.checkpoint import BIN, SAFETENSORS
 from redraft.weights.header import TensorInfo, safetensors_header
+from redraft.weights.pickled import pickled
 
 if TYPE_CHECKING:
     import torch
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
 MANIFEST = "redraft.json"
 """The manifest inside a folder; beside a file its name goes before."""
 
-INDEX = "model.safetensors.index.json"
+INDEX, BIN_INDEX = "model.safetensors.index.json", "pytorch_model.bin.index.json"
 SHARD_SIZE = 5_000_000_000
 """Bytes of a file at most, unless the layout of an input is kept: the hub's own limit for a shard."""
 
@@ -66,8 +68,11 @@ class Shard:
         return sum(tensor.size for tensor in self.tensors)
 
 
-def layout(tensors: Iterable[TensorInfo], size: int = SHARD_SIZE) -> list[Shard]:
-    """Tensors in files of at most `size` bytes, in order; one that is larger has a file of its own."""
+def layout(tensors: Iterable[TensorInfo], size: int = SHARD_SIZE, form: str = SAFETENSORS) -> list[Shard]:
+    """Tensors in files of at most `size` bytes, in order; one that is larger has a file of its own.
+
+    The files have the names that transformers gives them; `form` is `.safetensors` or `.bin`.
+    """
     groups: list[list[TensorInfo]] = [[]]
     filled = 0
     for tensor in tensors:
@@ -76,9 +81,13 @@ def layout(tensors: Iterable[TensorInfo], size: int = SHARD_SIZE) -> list[Shard]
             filled = 0
         groups[-1].append(tensor)
         filled += tensor.size
-    if len(groups) == 1:
-        return [Shard("model.safetensors", groups[0])]
-    return [Shard(f"model-{i:05}-of-{len(groups):05}.safetensors", g) for i, g in enumerate(groups, 1)]
+    return [Shard(shard_name(i, len(groups), form), group) for i, group in enumerate(groups, 1)]
+
+
+def shard_name(number: int, of: int, form: str = SAFETENSORS) -> str:
+    """What transformers calls a file of a checkpoint, counted from 1."""
+    stem = "pytorch_model" if form == BIN else "model"
+    return f"{stem}{form}" if of == 1 else f"{stem}-{number:05}-of-{of:05}{form}"
 
 
 class FileWriter:
@@ -194,7 +203,7 @@ class OutputFolder:
             self._lock.close()
 
     def todo(self, shards: Sequence[Shard], progress: Progress = ignore) -> Iterator[Shard]:
-        """Those of all the folder's shards that are still to be made; `progress` is told of the others' bytes.
+        """Those of all shards that are still to be made; `progress` is told of the others' bytes.
 
         Raises:
             OutputError: There is no room on the disk for them.
@@ -211,8 +220,19 @@ class OutputFolder:
         yield from left
 
     @contextmanager
-    def shard(self, shard: Shard, metadata: Mapping[str, str] | None = None) -> Iterator[FileWriter]:
-        """A file to write the tensors of a shard to, in order. It is noted as done at the end.
+    def shard(
+        self,
+        shard: Shard,
+        metadata: Mapping[str, str] | None = None,
+        *,
+        notes: Mapping[str, Any] | None = None,
+    ) -> Iterator[FileWriter]:
+        """A file to write the tensors of a shard to, in order. At the end it is noted as done.
+
+        Args:
+            shard: What it is to hold. The name says the form: a `.bin` is made from safetensors at the end.
+            metadata: Texts for the header of a safetensors file.
+            notes: What to remember of the file, for the manifest; it may be filled while the file is written.
 
         Raises:
             OutputError: It cannot be written.
@@ -227,13 +247,12 @@ class OutputFolder:
                 if writer.size != len(head) + shard.size:
                     raise ValueError(f"{shard.file} has {writer.size} bytes, not {len(head) + shard.size}")
                 checksum = writer.finish()
+            if shard.file.endswith(BIN):
+                aside = pickled(aside)
+                checksum = _sha256(aside)
+            self.done[shard.file] = {"size": aside.stat().st_size, "sha256": checksum, **(notes or {})}
             aside.rename(self.aside / shard.file)
-            self.note(shard.file, size=writer.size, sha256=checksum)
-
-    def note(self, name: str, **what: Any) -> None:
-        """Keeps facts about a file, for its maker's next run and for the manifest."""
-        self.done[name] = {**self.done.get(name, {}), **what}
-        _write_json(self.aside / _STATE, {"making": self.making, "done": self.done})
+            _write_json(self.aside / _STATE, {"making": self.making, "done": self.done})
 
     def json(self, name: str, value: Any) -> None:
         """Writes a small JSON file."""
@@ -259,7 +278,8 @@ class OutputFolder:
         if len(self._shards) > 1:
             total = sum(shard.size for shard in self._shards)
             weight_map = {each.name: shard.file for shard in self._shards for each in shard.tensors}
-            self.json(INDEX, {"metadata": {"total_size": total}, "weight_map": weight_map})
+            index = BIN_INDEX if self._shards[0].file.endswith(BIN) else INDEX
+            self.json(index, {"metadata": {"total_size": total}, "weight_map": weight_map})
         (self.aside / _STATE).unlink(missing_ok=True)
         for path in sorted(self.aside.iterdir()):
             if path.name not in (*self.done, _LOCK):

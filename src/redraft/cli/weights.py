@@ -1,0 +1,410 @@
+"""`redraft weights`: deltas, conversion, GGUF and adapters, on files and folders of any size.
+
+Each command resolves what it is given (a path, or `org/name` on the hub), calls its module of
+`redraft.weights`, and says what came out. Torch is imported there, when a command runs.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from redraft.cli.bytes_bar import bytes_bar
+from redraft.cli.shell import Verb, tell, write
+
+if TYPE_CHECKING:
+    from redraft.weights.convert import Losses
+
+app = typer.Typer(
+    help="Deltas, conversion, GGUF and adapters, in bounded memory.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+Out = Annotated[Path, typer.Option("--out", "-o", metavar="PATH", help="Where the result goes.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace what redraft made there before.")]
+Pickle = Annotated[
+    bool, typer.Option("--allow-pickle", help="Read .bin files, by torch's restricted loader.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no remarks.")]
+Dtype = Annotated[
+    Literal["fp16", "bf16", "fp32"] | None,
+    typer.Option(help="The number format of the result.  [as it is]", show_default=False),
+]
+Adapter = Annotated[
+    str, typer.Argument(metavar="ADAPTER", help="The adapter: a folder of peft, or org/name.")
+]
+Base = Annotated[str, typer.Argument(metavar="BASE", help="The base: a folder, a file, or org/name.")]
+
+
+@app.command(cls=Verb)
+def diff(
+    base: Base,
+    target: Annotated[str, typer.Argument(metavar="TARGET", help="The tuned model: the same.")],
+    out: Out,
+    exact: Annotated[bool, typer.Option("--exact", help="Store what gives the target bit for bit.")] = False,
+    force: Force = False,
+    allow_pickle: Pickle = False,
+    quiet: Quiet = False,
+) -> None:
+    """Make a delta: target minus base.
+
+    The delta has the target's configuration, tokenizer and files. A plain one holds numbers, as those of
+    SelFee and Vicuna do, and gives the target back but for rounding.
+    """
+    with _torch():
+        from redraft.weights.delta import diff as make
+
+    ours, theirs = _model(base, allow_pickle), _model(target, allow_pickle)
+    with _job(theirs, quiet) as progress:
+        make(
+            ours,
+            theirs,
+            out,
+            exact=exact,
+            force=force,
+            allow_pickle=allow_pickle,
+            command=_command(),
+            progress=progress,
+        )
+
+
+@app.command(cls=Verb)
+def apply(
+    base: Base,
+    delta: Annotated[str, typer.Argument(metavar="DELTA", help="The delta: the same.")],
+    out: Out,
+    vocab: Annotated[
+        Literal["none", "zero", "mean"] | None,
+        typer.Option(help="What rows that the base lacks count as.  [found out]", show_default=False),
+    ] = None,
+    force: Force = False,
+    allow_pickle: Pickle = False,
+    quiet: Quiet = False,
+) -> None:
+    """Apply a delta: base plus delta.
+
+    A wrong base is refused before anything is written. The result has the delta's configuration and tokenizer;
+    known faults of old ones are repaired, and named.
+    """
+    with _torch():
+        from redraft.weights.delta import apply as make
+
+    ours, theirs = _model(base, allow_pickle), _model(delta, allow_pickle)
+    with _job(theirs, quiet) as progress:
+        make(
+            ours,
+            theirs,
+            out,
+            vocab=vocab,
+            force=force,
+            allow_pickle=allow_pickle,
+            command=_command(),
+            progress=progress,
+            tell=_remark(quiet),
+        )
+
+
+@app.command(cls=Verb)
+def convert(
+    src: Annotated[str, typer.Argument(metavar="SRC", help="A folder, a file, or org/name.")],
+    out: Out,
+    dtype: Dtype = None,
+    shard_size: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE", help="Size of a file, such as 5GB, or single.  [as it is]", show_default=False
+        ),
+    ] = None,
+    form: Annotated[
+        Literal["safetensors", "bin"], typer.Option("--format", help="What to write.")
+    ] = "safetensors",
+    force: Force = False,
+    allow_pickle: Pickle = False,
+    quiet: Quiet = False,
+) -> None:
+    """Convert a model's number format, or its files.
+
+    Numbers that the new format cannot hold are counted: those that become infinite or zero.
+    """
+    with _torch():
+        from redraft.weights.convert import convert as make
+    from redraft.weights.checkpoint import BIN, SAFETENSORS
+
+    source = _model(src, allow_pickle)
+    with _job(source, quiet) as progress:
+        losses = make(
+            source,
+            out,
+            dtype=_dtype(dtype),
+            shard_size=_size(shard_size) if shard_size else None,
+            form=BIN if form == "bin" else SAFETENSORS,
+            force=force,
+            allow_pickle=allow_pickle,
+            command=_command(),
+            progress=progress,
+        )
+    _warn_of(losses, dtype)
+
+
+@app.command(cls=Verb)
+def gguf(
+    src: Annotated[str, typer.Argument(metavar="SRC", help="A folder, or org/name.")],
+    out: Out,
+    quant: Annotated[
+        str,
+        typer.Option(metavar="KIND", help="f16, bf16, q8_0, q5_1, q5_0, q4_1 or q4_0."),
+    ] = "f16",
+    force: Force = False,
+    allow_pickle: Pickle = False,
+    quiet: Quiet = False,
+) -> None:
+    """Make a GGUF file of a model's folder, for llama.cpp.
+
+    Llama, Mistral, Qwen2 and Qwen3, with tokenizer and chat template.
+    """
+    with _torch():
+        from redraft.weights.to_gguf import export_gguf
+
+    source = _model(src, allow_pickle)
+    with _job(source, quiet) as progress:
+        export_gguf(
+            source,
+            out,
+            quant=quant,
+            force=force,
+            allow_pickle=allow_pickle,
+            command=_command(),
+            progress=progress,
+            tell=_remark(quiet),
+        )
+
+
+@app.command("from-gguf", cls=Verb)
+def from_gguf(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A GGUF file, or default.")],
+    out: Out,
+    dtype: Dtype = None,
+    force: Force = False,
+    quiet: Quiet = False,
+) -> None:
+    """Make a model's folder of a GGUF file, for transformers.
+
+    Quantised weights become plain ones, so that the model can be trained.
+    """
+    with _torch():
+        from redraft.weights.from_gguf import import_gguf
+
+    source = _gguf_file(file)
+    with _job(source, quiet) as progress:
+        import_gguf(
+            source,
+            out,
+            dtype=_dtype(dtype),
+            force=force,
+            command=_command(),
+            progress=progress,
+            tell=_remark(quiet),
+        )
+
+
+@app.command("merge-lora", cls=Verb)
+def merge_lora(
+    base: Base,
+    adapter: Adapter,
+    out: Out,
+    dtype: Dtype = None,
+    force: Force = False,
+    allow_pickle: Pickle = False,
+    quiet: Quiet = False,
+) -> None:
+    """Merge a LoRA adapter of peft into its base."""
+    with _torch():
+        from redraft.weights.merge_lora import merge_lora as make
+
+    model, change = _model(base, allow_pickle), _model(adapter, allow_pickle)
+    with _job(model, quiet) as progress:
+        make(
+            model,
+            change,
+            out,
+            dtype=_dtype(dtype),
+            force=force,
+            allow_pickle=allow_pickle,
+            command=_command(),
+            progress=progress,
+            tell=_remark(quiet),
+        )
+
+
+@app.command("lora-gguf", cls=Verb)
+def lora_gguf(
+    adapter: Adapter,
+    out: Out,
+    base: Annotated[
+        str | None,
+        typer.Option(
+            metavar="BASE",
+            help="The base: a folder, a GGUF file, or org/name.  [what the adapter names]",
+            show_default=False,
+        ),
+    ] = None,
+    force: Force = False,
+    allow_pickle: Pickle = False,
+    quiet: Quiet = False,
+) -> None:
+    """Make a GGUF adapter of a LoRA adapter, for llama.cpp.
+
+    It is used as MODEL.gguf+ADAPTER.gguf.
+    """
+    with _torch():
+        from redraft.weights.lora_gguf import lora_gguf as make
+
+    change = _model(adapter, allow_pickle)
+    model = None if base is None else _gguf_file(base) if base == "default" else _model(base, allow_pickle)
+    with _job(change, quiet) as progress:
+        make(
+            change,
+            out,
+            base=model,
+            force=force,
+            allow_pickle=allow_pickle,
+            command=_command(),
+            progress=progress,
+        )
+
+
+@app.command(cls=Verb)
+def verify(
+    path: Annotated[str, typer.Argument(metavar="DIR|FILE", help="A folder, a file, or org/name.")],
+    allow_pickle: Pickle = False,
+    quiet: Quiet = False,
+) -> None:
+    """Look for faults in a model, delta or adapter.
+
+    Every file there, index and shapes consistent, no NaN, checksums as in the manifest. The exit status is 1
+    where something is wrong.
+    """
+    with _torch():
+        from redraft.weights.verify import verify as look
+
+    source = _model(path, allow_pickle)
+    with _job(source, quiet) as progress:
+        report = look(source, allow_pickle=allow_pickle, progress=progress)
+    write("\n".join(report.lines()))
+    if not report.sound:
+        raise typer.Exit(1)
+
+
+@app.command(cls=Verb)
+def info(
+    path: Annotated[str, typer.Argument(metavar="DIR|FILE", help="A folder, a file, org/name, or default.")],
+    allow_pickle: Pickle = False,
+) -> None:
+    """Say what a model, delta or adapter is: a readable table."""
+    from redraft.weights.info import describe
+
+    source = _gguf_file(path) if path == "default" else _model(path, allow_pickle)
+    write("\n".join(describe(source, allow_pickle=allow_pickle).lines()))
+
+
+def _warn_of(losses: Losses, dtype: str | None) -> None:
+    for counts, became in ((losses.infinite, "became infinite"), (losses.zero, "became zero")):
+        if counts:
+            worst = max(counts, key=lambda name: counts[name])
+            hint = "bf16 has the range of fp32." if dtype == "fp16" else None
+            tell(
+                f"warning: {sum(counts.values()):,} numbers in {len(counts)} tensors {became}, "
+                f"most of them ({counts[worst]:,}) in {worst}.",
+                hint,
+            )
+
+
+@contextmanager
+def _torch() -> Iterator[None]:
+    """Says which extra is needed where torch or what comes with it is not installed."""
+    from redraft.errors import MissingExtra
+
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name and error.name.partition(".")[0] in ("torch", "numpy", "gguf"):
+            raise MissingExtra(f"redraft weights (here: {error.name})", "weights") from None
+        raise
+
+
+@contextmanager
+def _job(source: Path, quiet: bool) -> Iterator[Callable[[int], None]]:
+    """Progress over the weights of a file or folder. Whoever interrupts is told how to go on."""
+    try:
+        with bytes_bar(_weight_bytes(source), quiet=quiet) as advance:
+            yield advance
+    except KeyboardInterrupt:
+        tell("interrupted. Run the same command again: it goes on after the files that are done.")
+        raise
+
+
+def _weight_bytes(path: Path) -> int:
+    if path.is_file():
+        return path.stat().st_size
+    for kind in ("*.safetensors", "*.bin"):
+        if sizes := [each.stat().st_size for each in path.glob(kind)]:
+            return sum(sizes)
+    return 0
+
+
+def _model(ref: str, allow_pickle: bool = False) -> Path:
+    """The folder or file that a reference names; a model of the hub is fetched."""
+    path = Path(ref).expanduser()
+    if path.exists() or not re.fullmatch(r"[\w.-]+/[\w.-]+", ref):
+        return path
+    from redraft.engines.hub import fetch_folder
+
+    return fetch_folder(ref, pickle=allow_pickle)
+
+
+def _gguf_file(ref: str) -> Path:
+    """A GGUF file, or that of the default model."""
+    if ref != "default":
+        return Path(ref).expanduser()
+    from redraft.engines.load import local_file, parse_reference
+
+    return local_file(parse_reference(ref))
+
+
+def _dtype(flag: str | None) -> str | None:
+    from redraft.weights.dtypes import FLAGS
+
+    return FLAGS[flag] if flag else None
+
+
+def _size(text: str) -> int:
+    """Bytes: `5GB`, `500 MB`; `single` is more than there is."""
+    from redraft.errors import UsageError
+
+    if text == "single":
+        return 1 << 63
+    units = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30}
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Z]*)", text.strip().upper())
+    if not found or found[2] not in units or not float(found[1]):
+        raise UsageError(
+            f"--shard-size is {text!r}, which is no size.", hint="Such as 5GB, 500MB, or single."
+        )
+    return int(float(found[1]) * units[found[2]])
+
+
+def _command() -> str:
+    """The command as it was typed."""
+    return shlex.join(["redraft", *sys.argv[1:]])
+
+
+def _remark(quiet: bool) -> Callable[[str], None]:
+    return (lambda _: None) if quiet else (lambda line: tell(line))

@@ -1,0 +1,114 @@
+"""Converts a checkpoint: to another dtype, to other files, from `.bin` to safetensors and back.
+
+Numbers that the new dtype cannot hold are counted, not hidden: those that become infinite, and those that
+become zero. Integers and booleans stay as they are. GGUF is another module's matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from redraft.weights.checkpoint import SAFETENSORS, Checkpoint, open_checkpoint
+from redraft.weights.dtypes import FLOATS, torch_dtype
+from redraft.weights.folder import copy_side_files, same_layout, set_dtype
+from redraft.weights.header import TensorInfo
+from redraft.weights.identity import describe
+from redraft.weights.output import OutputFolder, Progress, Shard, ignore, layout
+from redraft.weights.stream import ahead
+
+Form = Literal[".safetensors", ".bin"]
+
+
+@dataclass(frozen=True)
+class Losses:
+    """What a conversion could not keep.
+
+    Attributes:
+        infinite: How many finite numbers became infinite, by tensor.
+        zero: How many numbers other than zero became zero, by tensor.
+    """
+
+    infinite: dict[str, int]
+    zero: dict[str, int]
+
+
+def convert(
+    src: Path,
+    dst: Path,
+    *,
+    dtype: str | None = None,
+    shard_size: int | None = None,
+    form: Form = SAFETENSORS,
+    force: bool = False,
+    allow_pickle: bool = False,
+    command: str = "",
+    progress: Progress = ignore,
+) -> Losses:
+    """Writes a checkpoint anew as a folder, with its configuration and tokenizer.
+
+    Args:
+        src: A folder or file.
+        dst: The folder to be made.
+        dtype: `F32`, `F16` or `BF16`; None keeps every tensor's own.
+        shard_size: Bytes of a file at most; None keeps the layout. 2**63 makes a single file.
+        form: The form of the files.
+        force: Replace a folder that redraft made.
+        allow_pickle: Read `.bin` files.
+        command: What the manifest calls the command.
+        progress: Told of the source's bytes.
+
+    Raises:
+        ModelError: The checkpoint is damaged.
+        UsageError: There are only `.bin` files, and they are not allowed.
+        OutputError: The output exists or cannot be written.
+    """
+    source = open_checkpoint(src, allow_pickle=allow_pickle)
+    tensors = [_as(each, dtype) for each in source.tensors.values()]
+    shards = same_layout(source, tensors, form) if shard_size is None else layout(tensors, shard_size, form)
+    making = {"command": command, "inputs": {"source": describe(source)}, "dtype": dtype}
+    with OutputFolder(dst, making=making | {"files": [each.file for each in shards]}, force=force) as out:
+        copy_side_files(source, out.aside)
+        set_dtype(out.aside, tensors)
+        for shard in out.todo(shards, progress):
+            losses = Losses({}, {})
+            with out.shard(shard, notes=vars(losses)) as writer:
+                for name, part in ahead(_parts(source, shard)):
+                    progress(part.numel() * part.element_size())
+                    writer.write(_cast(name, part, dtype, losses))
+        return _all_losses(out)
+
+
+def _as(tensor: TensorInfo, dtype: str | None) -> TensorInfo:
+    return replace(tensor, dtype=dtype) if dtype and tensor.dtype in FLOATS else tensor
+
+
+def _parts(source: Checkpoint, shard: Shard) -> Iterator[tuple[str, torch.Tensor]]:
+    for tensor in shard.tensors:
+        for start, stop in source.chunks(tensor.name):
+            yield tensor.name, source.read(tensor.name, start, stop)
+
+
+def _cast(name: str, part: torch.Tensor, dtype: str | None, losses: Losses) -> torch.Tensor:
+    if dtype is None or not part.is_floating_point() or part.dtype == torch_dtype(dtype):
+        return part
+    wide = part if part.element_size() > 1 else part.float()
+    cast = wide.to(torch_dtype(dtype))
+    if infinite := int(cast.isinf().sum()) - int(wide.isinf().sum()):
+        losses.infinite[name] = losses.infinite.get(name, 0) + infinite
+    if zero := int(wide.count_nonzero()) - int(cast.count_nonzero()):
+        losses.zero[name] = losses.zero.get(name, 0) + zero
+    return cast
+
+
+def _all_losses(out: OutputFolder) -> Losses:
+    """Of all files, those of an earlier run included."""
+    losses = Losses({}, {})
+    for noted in out.done.values():
+        losses.infinite.update(noted.get("infinite", {}))
+        losses.zero.update(noted.get("zero", {}))
+    return losses

@@ -1,0 +1,457 @@
+"""Deltas: the difference of a tuned model from its base, and the sum of both.
+
+A plain delta holds `target - base` in the target's dtype, as the released ones of SelFee, Alpaca, Vicuna and
+StableVicuna do; adding it back is exact but for rounding. An exact delta holds the difference of the bit
+patterns, taken as integers that wrap around, and gives the target back bit for bit in any dtype. Tensors and
+rows that the base lacks are stored as they are. How a delta was made is in the header of each of its files.
+
+Rows of added tokens follow a convention: see `vocabulary`. Deltas over quantised files are not made here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+import torch
+
+from redraft.errors import ModelError, UsageError
+from redraft.weights import plausible, vocabulary
+from redraft.weights.checkpoint import Checkpoint, open_checkpoint
+from redraft.weights.dtypes import FLOATS, dtype_size, torch_dtype
+from redraft.weights.folder import copy_side_files, same_layout, set_dtype
+from redraft.weights.header import AGAIN, TensorInfo
+from redraft.weights.identity import describe, fingerprint, raw_bytes
+from redraft.weights.output import MANIFEST, OutputFolder, Progress, Shard, ignore
+from redraft.weights.repair import repair_tokenizer
+from redraft.weights.stream import ahead
+from redraft.weights.vocabulary import CONVENTIONS, Convention
+
+KEY = "redraft.delta"
+"""Where the header of a delta's file says how it was made."""
+
+Sums = dict[str, tuple[str | None, str]]
+"""By tensor: SHA-256 of the base's bytes (None where it has none), and of the target's."""
+
+_BITS = {1: "U8", 2: "U16", 4: "U32", 8: "U64"}
+_SIGNED = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+_NOT_MISSED = ("rotary_emb.inv_freq", "lm_head.weight")
+"""A buffer that every model computes for itself, and a table that may be tied to the input's."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a delta was made, as far as its sum depends on it.
+
+    Attributes:
+        exact: Differences of bit patterns.
+        vocabulary: What rows that the base lacks count as.
+        base: The fingerprint of the base; empty where the delta is not ours.
+        dtypes: The target's dtype of each tensor, where the delta is exact.
+        whole: Tensors that are stored as they are, because the base lacks them.
+    """
+
+    exact: bool
+    vocabulary: Convention
+    base: str = ""
+    dtypes: Mapping[str, str] = field(default_factory=dict)
+    whole: tuple[str, ...] = ()
+
+
+def diff(
+    base: Path,
+    target: Path,
+    dst: Path,
+    *,
+    exact: bool = False,
+    force: bool = False,
+    allow_pickle: bool = False,
+    command: str = "",
+    progress: Progress = ignore,
+) -> None:
+    """Writes `target - base` as a folder with the target's layout, configuration and tokenizer.
+
+    Memory does not grow with the model: tensors go through in pieces of 16 MiB.
+
+    Args:
+        base: The folder or file of the base.
+        target: The folder or file of the tuned model.
+        dst: The folder to be made.
+        exact: Store differences of bit patterns.
+        force: Replace a folder that redraft made.
+        allow_pickle: Read `.bin` files.
+        command: What the manifest calls the command.
+        progress: Told of the target's bytes.
+
+    Raises:
+        ModelError: A checkpoint is damaged, the two are of different architectures, or a plain difference is
+            not finite.
+        UsageError: There are only `.bin` files, and they are not allowed.
+        OutputError: The output exists or cannot be written.
+    """
+    ours = open_checkpoint(base, allow_pickle=allow_pickle)
+    theirs = open_checkpoint(target, allow_pickle=allow_pickle)
+    recipe = _new_recipe(ours, theirs, exact=exact)
+    making = {"command": command, "inputs": {"base": describe(ours), "target": describe(theirs)}}
+    with OutputFolder(dst, making=making | {"delta": asdict(recipe)}, force=force) as out:
+        copy_side_files(theirs, out.aside)
+        stored = [_stored(each, recipe) for each in theirs.tensors.values()]
+        for shard in out.todo(same_layout(theirs, stored), progress):
+            sums: Sums = {}
+            header = {KEY: json.dumps(asdict(recipe))}
+            with out.shard(shard, header, notes={"sources": sums}) as writer:
+                for piece in ahead(_pieces(ours, theirs, shard, recipe)):
+                    writer.write(_difference(piece, recipe))
+                    progress(piece.size)
+                    if piece.sums:
+                        sums[piece.name] = piece.sums
+
+
+def apply(
+    base: Path,
+    delta: Path,
+    dst: Path,
+    *,
+    vocab: Convention | None = None,
+    force: bool = False,
+    allow_pickle: bool = False,
+    command: str = "",
+    progress: Progress = ignore,
+    tell: Callable[[str], None] = lambda _: None,
+) -> None:
+    """Writes `base + delta` as a folder with the delta's layout, configuration and tokenizer.
+
+    A wrong base is refused before anything is written: by the fingerprint in our own deltas, by shapes,
+    configuration and `plausible` in others'. Where the delta's manifest has checksums, base and result are
+    held against them on the way, and nothing is finished if they differ.
+
+    Args:
+        base: The folder or file of the base.
+        delta: The folder or file of the delta.
+        dst: The folder to be made.
+        vocab: The convention for rows that the base lacks; None to find out.
+        force: Replace a folder that redraft made.
+        allow_pickle: Read `.bin` files.
+        command: What the manifest calls the command.
+        progress: Told of the delta's bytes.
+        tell: Told in words which convention was found, and what was repaired.
+
+    Raises:
+        ModelError: A checkpoint is damaged, the base is not the delta's, or no convention fits.
+        UsageError: There are only `.bin` files, and they are not allowed.
+        OutputError: The output exists or cannot be written.
+    """
+    ours = open_checkpoint(base, allow_pickle=allow_pickle)
+    theirs = open_checkpoint(delta, allow_pickle=allow_pickle)
+    recipe = _found_recipe(ours, theirs, vocab, tell)
+    known = _recorded_sums(theirs)
+    making = {"command": command, "inputs": {"base": describe(ours), "delta": describe(theirs)}}
+    with OutputFolder(dst, making=making | {"vocabulary": recipe.vocabulary}, force=force) as out:
+        _take_side_files(ours, theirs, recipe, out, tell)
+        summed = [_summed(each, recipe) for each in theirs.tensors.values()]
+        for shard in out.todo(same_layout(theirs, summed), progress):
+            with out.shard(shard) as writer:
+                check = _Check(ours, theirs, known if recipe.base else {}, exact=recipe.exact)
+                for piece in ahead(_pieces(ours, theirs, shard, recipe)):
+                    total = _total(piece, recipe)
+                    check.see(piece, total)
+                    writer.write(total)
+                    progress(piece.size)
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """The same elements of a tensor of both checkpoints. `sums` are there with the last piece of a tensor."""
+
+    name: str
+    start: int
+    ours: torch.Tensor | None
+    theirs: torch.Tensor
+    sums: tuple[str | None, str] | None
+
+    @property
+    def size(self) -> int:
+        """Bytes of the second checkpoint."""
+        return self.theirs.numel() * self.theirs.element_size()
+
+
+def _pieces(base: Checkpoint, other: Checkpoint, shard: Shard, recipe: Recipe) -> Iterator[_Piece]:
+    for tensor in shard.tensors:
+        name = tensor.name
+        whole = name in recipe.whole
+        hashes = None if whole else hashlib.sha256(), hashlib.sha256()
+        filling = None if whole else _filling(base, other, name, recipe)
+        for start, stop in other.chunks(name):
+            theirs = other.read(name, start, stop)
+            hashes[1].update(raw_bytes(theirs))
+            ours = None
+            if hashes[0] is not None:
+                ours = base.read(
+                    name, min(start, base.tensors[name].count), min(stop, base.tensors[name].count)
+                )
+                hashes[0].update(raw_bytes(ours))
+                if filling is not None and len(ours) < len(theirs):
+                    more = torch.arange(start + len(ours), stop) % len(filling)
+                    ours = torch.cat((ours, filling[more]))
+            last = stop == tensor.count
+            sums = (hashes[0].hexdigest() if hashes[0] else None, hashes[1].hexdigest()) if last else None
+            yield _Piece(name, start, ours, theirs, sums)
+
+
+def _filling(base: Checkpoint, other: Checkpoint, name: str, recipe: Recipe) -> torch.Tensor | None:
+    """A row that stands for those which the base lacks; None where it lacks none."""
+    tensor = base.tensors[name]
+    if other.tensors[name].count == tensor.count:
+        return None
+    if recipe.vocabulary == "mean":
+        return vocabulary.mean_row(base, name)
+    return torch.zeros(tensor.row, dtype=torch_dtype(tensor.dtype))
+
+
+def _difference(piece: _Piece, recipe: Recipe) -> torch.Tensor:
+    ours, theirs = piece.ours, piece.theirs
+    if ours is None:
+        return theirs
+    if recipe.exact or not theirs.is_floating_point():
+        _bits(theirs).sub_(_bits(ours.to(theirs.dtype)))
+        return theirs
+    return _insist_on_finite(piece, _wide(ours, theirs, torch.Tensor.sub_))
+
+
+def _total(piece: _Piece, recipe: Recipe) -> torch.Tensor:
+    ours, theirs = piece.ours, piece.theirs
+    if recipe.exact:
+        target = theirs.view(torch_dtype(recipe.dtypes[piece.name]))
+        if ours is not None:
+            _bits(target).add_(_bits(ours.to(target.dtype)))
+        return target
+    if ours is None:
+        return theirs
+    if not theirs.is_floating_point():
+        _bits(theirs).add_(_bits(ours.to(theirs.dtype)))
+        return theirs
+    return _insist_on_finite(piece, _wide(ours, theirs, torch.Tensor.add_))
+
+
+def _bits(values: torch.Tensor) -> torch.Tensor:
+    """The same memory as signed integers, whose sums wrap around."""
+    return values.view(_SIGNED[values.element_size()])
+
+
+def _wide(
+    ours: torch.Tensor, theirs: torch.Tensor, change: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+) -> torch.Tensor:
+    """`theirs` changed by `ours`: rounded once, to its own dtype. Eight bits have no sums of their own."""
+    if ours.dtype == theirs.dtype and theirs.element_size() > 1:
+        return change(theirs, ours)
+    wide = torch.float64 if torch.float64 in (ours.dtype, theirs.dtype) else torch.float32
+    return change(theirs.to(wide), ours.to(wide)).to(theirs.dtype)
+
+
+def _insist_on_finite(piece: _Piece, result: torch.Tensor) -> torch.Tensor:
+    if not bool((result if result.element_size() > 1 else result.float()).isfinite().all()):
+        raise ModelError(
+            f"{piece.name!r:.120}: the result has NaN or infinite values, near element {piece.start:,}.",
+            hint="redraft weights verify DIR tells which model has them. An --exact delta keeps them.",
+        )
+    return result
+
+
+class _Check:
+    """Holds base and result against the checksums in a delta's manifest, tensor by tensor."""
+
+    def __init__(self, base: Checkpoint, delta: Checkpoint, known: Sums, *, exact: bool) -> None:
+        self._base, self._delta = base, delta
+        self._known, self._exact = known, exact
+        self._hash = hashlib.sha256()
+
+    def see(self, piece: _Piece, total: torch.Tensor) -> None:
+        """Takes the next piece.
+
+        Raises:
+            ModelError: A tensor is over, and its bytes are not those of the manifest.
+        """
+        if self._exact:
+            self._hash.update(raw_bytes(total))
+        if not piece.sums:
+            return
+        base, target = self._known.get(piece.name, (None, ""))
+        if base and piece.sums[0] != base:
+            raise ModelError(
+                f"{self._base.path} is not as it was when {self._delta.path} was made: "
+                f"{piece.name!r:.120} differs.",
+                hint="The base is damaged or was changed: get it again. Nothing was finished.",
+            )
+        if self._exact and target and self._hash.hexdigest() != target:
+            wrong = f"{piece.name!r:.120} does not give the target"
+            raise ModelError(f"{self._delta.path} is damaged: {wrong}.", hint=AGAIN)
+        self._hash = hashlib.sha256()
+
+
+def _new_recipe(base: Checkpoint, target: Checkpoint, *, exact: bool) -> Recipe:
+    _insist_on_shapes(base, target, "target")
+    whole = tuple(
+        name
+        for name, each in target.tensors.items()
+        if name not in base.tensors or each.dtype == "BOOL" or _unlike(base.tensors[name], each)
+    )
+    return Recipe(
+        exact=exact,
+        vocabulary="zero" if vocabulary.added_rows(base, target) else "none",
+        base=fingerprint(base),
+        dtypes={name: each.dtype for name, each in target.tensors.items()} if exact else {},
+        whole=whole,
+    )
+
+
+def _unlike(ours: TensorInfo, theirs: TensorInfo) -> bool:
+    """Whether two tensors have no difference: numbers of different kinds."""
+    return ours.dtype != theirs.dtype and not {ours.dtype, theirs.dtype} <= FLOATS
+
+
+def _found_recipe(
+    base: Checkpoint, delta: Checkpoint, vocab: Convention | None, tell: Callable[[str], None]
+) -> Recipe:
+    recipe = _recorded_recipe(delta)
+    if recipe is None:
+        _insist_on_shapes(base, delta, "delta")
+        _insist_on_config(base, delta)
+        convention, why = vocabulary.settle(base, delta, vocab)
+        whole = tuple(name for name in delta.tensors if name not in base.tensors)
+        recipe = Recipe(exact=False, vocabulary=convention, whole=whole)
+        plausible.insist(base, delta)
+    elif fingerprint(base) != recipe.base:
+        raise _wrong_base(base, delta)
+    else:
+        recipe, why = _with_vocab(recipe, vocab)
+    tell(f"vocabulary: {recipe.vocabulary} ({why})")
+    return recipe
+
+
+def _with_vocab(recipe: Recipe, vocab: Convention | None) -> tuple[Recipe, str]:
+    if vocab is None or vocab == recipe.vocabulary:
+        return recipe, "as the delta says"
+    if recipe.exact:
+        raise UsageError(
+            f"--vocab {vocab} does not fit: this delta is exact, and says {recipe.vocabulary}.",
+            hint="Leave --vocab out.",
+        )
+    return replace(recipe, vocabulary=vocab), f"as --vocab says, though the delta says {recipe.vocabulary}"
+
+
+def _wrong_base(base: Checkpoint, delta: Checkpoint) -> ModelError:
+    inputs = delta.json(MANIFEST).get("inputs")
+    made = inputs.get("base") if isinstance(inputs, dict) else None
+    there = f", {made.get('path')!r:.80} in {made.get('dtypes')!r:.40}" if isinstance(made, dict) else ""
+    return ModelError(
+        f"{base.path} is not the base that {delta.path} was made from{there}: the fingerprints differ.",
+        hint=f"This one is in {describe(base)['dtypes']!r}. The same model in another dtype is another base: "
+        "see redraft weights convert.",
+    )
+
+
+def _recorded_recipe(delta: Checkpoint) -> Recipe | None:
+    text = delta.metadata.get(KEY)
+    if text is None:
+        return None
+    try:
+        said = json.loads(text)
+        recipe = Recipe(**said | {"whole": tuple(said["whole"])})
+        sound = recipe.vocabulary in CONVENTIONS and _fits(delta, recipe)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        sound = False
+    if not sound:
+        raise ModelError(
+            f"{delta.path}: what its header says of the delta does not fit its tensors.", hint=AGAIN
+        )
+    return recipe
+
+
+def _fits(delta: Checkpoint, recipe: Recipe) -> bool:
+    """A header is a stranger's word: every dtype in it must be as wide as the tensor is stored."""
+    if not recipe.exact:
+        return True
+    return all(
+        _BITS.get(dtype_size(recipe.dtypes[each.name])) == each.dtype for each in delta.tensors.values()
+    )
+
+
+def _recorded_sums(delta: Checkpoint) -> Sums:
+    """The checksums in the delta's manifest; none where it has no manifest, or one that is not ours."""
+    sums: Sums = {}
+    files = delta.json(MANIFEST).get("files")
+    for noted in files.values() if isinstance(files, dict) else ():
+        sources = noted.get("sources") if isinstance(noted, dict) else None
+        for name, pair in sources.items() if isinstance(sources, dict) else ():
+            if isinstance(pair, list) and len(pair) == 2:
+                sums[name] = (pair[0], pair[1])
+    return sums
+
+
+def _stored(tensor: TensorInfo, recipe: Recipe) -> TensorInfo:
+    """A tensor of the target as the delta has it."""
+    return replace(tensor, dtype=_BITS[dtype_size(tensor.dtype)]) if recipe.exact else tensor
+
+
+def _summed(tensor: TensorInfo, recipe: Recipe) -> TensorInfo:
+    """A tensor of the delta as the target has it."""
+    return replace(tensor, dtype=recipe.dtypes[tensor.name]) if recipe.exact else tensor
+
+
+def _insist_on_shapes(base: Checkpoint, other: Checkpoint, role: str) -> None:
+    """Sees that both have the same tensors, but for added rows and what is not missed.
+
+    Raises:
+        ModelError: They do not.
+    """
+    added = vocabulary.added_rows(base, other)
+    for name, theirs in other.tensors.items():
+        ours = base.tensors.get(name)
+        if ours is not None and ours.shape != theirs.shape and name not in added:
+            raise _other_architecture(
+                base, other, role, f"{name!r:.120} is {_by(ours)} there and {_by(theirs)} here"
+            )
+    for one, two in ((base, other), (other, base)):
+        lacking = [name for name in one.tensors if name not in two.tensors and not name.endswith(_NOT_MISSED)]
+        if lacking:
+            raise _other_architecture(
+                base, other, role, f"{two.path} lacks {len(lacking)} tensors, such as {lacking[0]!r:.120}"
+            )
+
+
+def _by(tensor: TensorInfo) -> str:
+    return "×".join(map(str, tensor.shape)) or "a number"
+
+
+def _other_architecture(base: Checkpoint, other: Checkpoint, role: str, why: str) -> ModelError:
+    return ModelError(
+        f"{base.path} is not a base of the {role} {other.path}: {why}.",
+        hint=f"redraft weights info {base.path}   and the same for {other.path}",
+    )
+
+
+def _insist_on_config(base: Checkpoint, delta: Checkpoint) -> None:
+    """Sees that both configurations, where there are two, describe models of one shape and kind."""
+    ours, theirs = base.json("config.json"), delta.json("config.json")
+    for key in ("model_type", "num_attention_heads", "num_key_value_heads", "rope_theta", "hidden_act"):
+        one, two = ours.get(key), theirs.get(key)
+        if one is not None and two is not None and one != two:
+            raise _other_architecture(
+                base, delta, "delta", f"{key} is {one!r:.40} there and {two!r:.40} here"
+            )
+
+
+def _take_side_files(
+    base: Checkpoint, delta: Checkpoint, recipe: Recipe, out: OutputFolder, tell: Callable[[str], None]
+) -> None:
+    copy_side_files(base, out.aside)
+    copy_side_files(delta, out.aside)
+    set_dtype(out.aside, [_summed(each, recipe) for each in delta.tensors.values()])
+    rows = next((each.shape[0] for each in delta.tensors.values() if vocabulary.is_table(each.name)), None)
+    repairs = repair_tokenizer(out.aside, rows=rows)
+    out.manifest["repairs"] = repairs
+    for line in repairs:
+        tell(f"repaired: {line}")

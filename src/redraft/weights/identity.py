@@ -1,0 +1,63 @@
+"""Tells one checkpoint from another: by a fingerprint in a moment, by checksums of all its bytes on the way.
+
+Both are of the tensors alone, in whatever files they lie: sharding a model anew leaves them as they are, and
+another dtype does not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from redraft.weights.header import TensorInfo
+
+if TYPE_CHECKING:
+    import torch
+
+    from redraft.weights.checkpoint import Checkpoint
+
+SAMPLES, SAMPLE = 4, 1024
+"""How many places of a tensor a fingerprint looks at, and how many elements it reads at each."""
+
+
+def fingerprint(checkpoint: Checkpoint) -> str:
+    """SHA-256 over the names, dtypes and shapes of all tensors, and over samples of each.
+
+    Any training changes it. A single damaged byte may not: that is what checksums are for.
+
+    Raises:
+        ModelError: A file cannot be read.
+    """
+    digest = hashlib.sha256()
+    for name in sorted(checkpoint.tensors):
+        tensor = checkpoint.tensors[name]
+        digest.update(f"{name}\0{tensor.dtype}\0{tensor.shape}\0".encode())
+        for start in places(tensor):
+            digest.update(raw_bytes(checkpoint.read(name, start, min(start + SAMPLE, tensor.count))))
+    return digest.hexdigest()
+
+
+def describe(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What a manifest says of an input: where it was, what it holds, and its fingerprint."""
+    dtypes = sorted({tensor.dtype for tensor in checkpoint.tensors.values()})
+    return {
+        "path": str(checkpoint.path),
+        "tensors": len(checkpoint.tensors),
+        "bytes": checkpoint.size,
+        "dtypes": " ".join(dtypes),
+        "fingerprint": fingerprint(checkpoint),
+    }
+
+
+def places(tensor: TensorInfo) -> Iterator[int]:
+    """Where samples of a tensor begin, in elements: spread evenly from its first to its last."""
+    last = max(tensor.count - SAMPLE, 0)
+    yield from sorted({last * i // (SAMPLES - 1) for i in range(SAMPLES)})
+
+
+def raw_bytes(tensor: torch.Tensor) -> memoryview:
+    """The bytes of a tensor, in place where it is contiguous."""
+    import torch
+
+    return memoryview(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
