@@ -28,12 +28,12 @@ TOKENIZER = {"bos_token": "", "eos_token": "", "tokenizer_class": "LLaMATokenize
 
 
 def pieces(*names: str) -> bytes:
-    """The beginning of a SentencePiece model: a message with text, score and kind for each piece."""
+    """A SentencePiece model: a message with text, score and kind for each piece, and that it is a BPE."""
     messages = [
         b"\x0a" + bytes([len(name.encode())]) + name.encode() + b"\x15" + struct.pack("<f", 0.0) + b"\x18\x03"
         for name in names
     ]
-    return b"".join(b"\x0a" + bytes([len(message)]) + message for message in messages)
+    return b"".join(b"\x0a" + bytes([len(message)]) + message for message in messages) + b"\x12\x02\x18\x02"
 
 
 def folder_with(folder: Path, **files: Any) -> Path:

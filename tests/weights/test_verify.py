@@ -213,7 +213,8 @@ class TestFaults:
         [
             ({}, {"vocab_size": 17}, "'lm_head.weight' is 16 × 8, and config.json says 17 × 8"),
             ({}, {"num_hidden_layers": 3}, "config.json says 3 layers, and there are 2, up to 1"),
-            ({}, {"num_hidden_layers": 10**9}, "config.json says 1,000,000,000 layers, and there are 2, up to 1"),
+            ({}, {"num_hidden_layers": 10**9},
+             "config.json says 1,000,000,000 layers, and there are 2, up to 1"),
             ({}, {"hidden_size": "8"}, "config.json: hidden_size is '8'"),
             ({}, {"num_key_value_heads": 2},
              "'model.layers.0.self_attn.k_proj.weight' is 4 × 8, and config.json says 8 × 8"),

@@ -21,7 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from redraft.errors import ModelError
 from redraft.weights.checkpoint import read_json
+from redraft.weights.spm_model import read_sentencepiece
 
 CONFIG, GENERATION = "config.json", "generation_config.json"
 TOKENIZER_CONFIG, SPECIAL = "tokenizer_config.json", "special_tokens_map.json"
@@ -210,23 +212,8 @@ def _is_llama(files: Mapping[str, Mapping[str, Any]], folder: Path) -> bool:
     vocabulary = model.get("vocab") if isinstance(model, dict) else None
     if isinstance(vocabulary, dict):
         return all(vocabulary.get(piece) == at for piece, at in _IDS.items())
-    return _first_pieces(folder / "tokenizer.model") == list(_IDS)
-
-
-def _first_pieces(path: Path) -> list[str]:
-    """The first three pieces of a SentencePiece model; fewer where it is none.
-
-    They stand at the beginning of the file: field 1 of the message is a piece, and field 1 of that its text.
-    """
     try:
-        with path.open("rb") as file:
-            raw = file.read(256)
-    except OSError:
-        return []
-    pieces: list[str] = []
-    at = 0
-    while len(pieces) < len(_IDS) and at + 4 <= len(raw) and raw[at] == 0x0A and raw[at + 2] == 0x0A:
-        size, length = raw[at + 1], raw[at + 3]
-        pieces.append(raw[at + 4 : at + 4 + length].decode("utf-8", "replace"))
-        at += 2 + size
-    return pieces
+        pieces = read_sentencepiece(folder / "tokenizer.model").pieces
+    except ModelError:
+        return False
+    return [piece.text for piece in pieces[: len(_IDS)]] == list(_IDS)
