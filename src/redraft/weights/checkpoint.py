@@ -76,13 +76,13 @@ class Checkpoint:
             return self._pickled[name].reshape(-1)[start:stop].clone()
         return _read_raw(self.folder / tensor.file, tensor, start, stop)
 
-    def chunks(self, name: str, size: int = CHUNK) -> Iterator[tuple[int, int]]:
-        """Where to cut a tensor: starts and stops, in elements, of whole rows of at most `size` bytes.
+    def chunks(self, name: str, size: int | None = None) -> Iterator[tuple[int, int]]:
+        """Where to cut a tensor: starts and stops, in elements, of whole rows in `size` bytes (`CHUNK`).
 
         A row that is longer than that is cut too.
         """
         tensor = self.tensors[name]
-        fit = max(size // dtype_size(tensor.dtype), 1)
+        fit = max((size or CHUNK) // dtype_size(tensor.dtype), 1)
         step = fit // tensor.row * tensor.row if tensor.row and tensor.row <= fit else fit
         for start in range(0, tensor.count, step):
             yield start, min(start + step, tensor.count)

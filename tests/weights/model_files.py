@@ -1,0 +1,125 @@
+"""Writes and reads small checkpoints by the safetensors library and torch: not by what is tested."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+Tensors = Mapping[str, torch.Tensor]
+
+FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+EIGHT_BITS = (torch.float8_e4m3fn, torch.float8_e5m2)
+INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool)
+
+WIDTH, VOCABULARY, LAYERS = 16, 48, 2
+
+
+def save(folder: Path, tensors: Tensors, *, files: int = 1, config: Mapping[str, Any] | None = None) -> Path:
+    """A folder with the tensors dealt out to so many files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    groups = deal(list(tensors), files)
+    if len(groups) == 1:
+        save_file(dict(tensors), folder / "model.safetensors")
+    else:
+        names = [f"model-{i:05}-of-{len(groups):05}.safetensors" for i in range(1, len(groups) + 1)]
+        for name, group in zip(names, groups, strict=True):
+            save_file({key: tensors[key] for key in group}, folder / name)
+        weight_map = {key: name for name, group in zip(names, groups, strict=True) for key in group}
+        index = {"metadata": {}, "weight_map": weight_map}
+        (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    if config is not None:
+        (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def save_bin(folder: Path, tensors: Tensors) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.save(dict(tensors), folder / "pytorch_model.bin")
+    return folder
+
+
+def deal(names: Sequence[str], files: int) -> list[list[str]]:
+    """Names in groups, none empty."""
+    files = max(min(files, len(names)), 1)
+    return [list(names[i::files]) for i in range(files)]
+
+
+def load(folder: Path) -> dict[str, torch.Tensor]:
+    found: dict[str, torch.Tensor] = {}
+    for file in sorted(folder.glob("*.safetensors")):
+        found |= load_file(file)
+    return found
+
+
+def load_bin(folder: Path) -> dict[str, torch.Tensor]:
+    found: dict[str, torch.Tensor] = {}
+    for file in sorted(folder.glob("*.bin")):
+        found |= torch.load(file, weights_only=True)
+    return found
+
+
+def bits(shape: Sequence[int], dtype: torch.dtype, seed: int) -> torch.Tensor:
+    """Any bit patterns, NaN and infinity among them. Booleans are 0 or 1."""
+    drawn = torch.Generator().manual_seed(seed)
+    if dtype == torch.bool:
+        return torch.randint(0, 2, tuple(shape), generator=drawn, dtype=torch.uint8).to(torch.bool)
+    size = torch.empty((), dtype=dtype).element_size()
+    count = torch.Size(shape).numel()
+    raw = torch.randint(0, 256, (count * size,), generator=drawn, dtype=torch.uint8)
+    return raw.view(dtype).reshape(tuple(shape))
+
+
+def same_bits(one: torch.Tensor, other: torch.Tensor) -> bool:
+    if one.dtype != other.dtype or one.shape != other.shape:
+        return False
+    return torch.equal(one.reshape(-1).view(torch.uint8), other.reshape(-1).view(torch.uint8))
+
+
+def same_model(one: Tensors, other: Tensors) -> bool:
+    return set(one) == set(other) and all(same_bits(one[name], other[name]) for name in one)
+
+
+def llama(
+    seed: int = 0, dtype: torch.dtype = torch.bfloat16, rows: int = VOCABULARY
+) -> dict[str, torch.Tensor]:
+    """Weights of a Llama of two narrow layers, as large as real ones are: 0.02."""
+    drawn = torch.Generator().manual_seed(seed)
+    shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (rows, WIDTH)}
+    for layer in range(LAYERS):
+        for name in ("q_proj", "k_proj", "v_proj", "o_proj"):
+            shapes[f"model.layers.{layer}.self_attn.{name}.weight"] = (WIDTH, WIDTH)
+        for name in ("gate_proj", "up_proj"):
+            shapes[f"model.layers.{layer}.mlp.{name}.weight"] = (2 * WIDTH, WIDTH)
+        shapes[f"model.layers.{layer}.mlp.down_proj.weight"] = (WIDTH, 2 * WIDTH)
+        shapes[f"model.layers.{layer}.input_layernorm.weight"] = (WIDTH,)
+    shapes["model.norm.weight"] = (WIDTH,)
+    shapes["lm_head.weight"] = (rows, WIDTH)
+    made = {name: torch.randn(shape, generator=drawn) * 0.02 for name, shape in shapes.items()}
+    return {name: values.to(dtype) for name, values in made.items()}
+
+
+def tuned(base: Tensors, seed: int = 1, by: float = 0.001) -> dict[str, torch.Tensor]:
+    """The same after a little training."""
+    drawn = torch.Generator().manual_seed(seed)
+    return {
+        name: (values.float() + torch.randn(values.shape, generator=drawn) * by).to(values.dtype)
+        for name, values in base.items()
+    }
+
+
+CONFIG = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "hidden_size": WIDTH,
+    "intermediate_size": 2 * WIDTH,
+    "num_hidden_layers": LAYERS,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+    "vocab_size": VOCABULARY,
+    "torch_dtype": "bfloat16",
+}

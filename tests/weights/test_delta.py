@@ -1,0 +1,412 @@
+"""Deltas: exact ones for any bits, any dtype, any files; plain ones as others make them; and wrong bases."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from redraft.errors import ModelError, OutputError, UsageError
+from redraft.weights import checkpoint, vocabulary
+from redraft.weights.delta import KEY, apply, diff
+from tests.weights.model_files import (
+    CONFIG,
+    EIGHT_BITS,
+    FLOATS,
+    INTEGERS,
+    VOCABULARY,
+    WIDTH,
+    bits,
+    llama,
+    load,
+    same_bits,
+    same_model,
+    save,
+    save_bin,
+    tuned,
+)
+
+SHAPES = st.lists(st.integers(0, 7), max_size=3).map(tuple)
+DTYPES = st.sampled_from((*FLOATS, *EIGHT_BITS, *INTEGERS))
+
+
+@pytest.fixture
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoint, "CHUNK", 96)
+
+
+@settings(max_examples=60)
+@given(data=st.data())
+def test_an_exact_delta_gives_any_target_back_bit_for_bit(data: st.DataObject) -> None:
+    names = [f"t{i}.weight" for i in range(data.draw(st.integers(1, 5), "tensors"))]
+    base, target = {}, {}
+    for seed, name in enumerate(names):
+        shape, dtype = data.draw(SHAPES), data.draw(DTYPES)
+        same = data.draw(st.booleans(), "same dtype")
+        base[name] = bits(shape, dtype if same else data.draw(DTYPES), 2 * seed)
+        target[name] = bits(shape, dtype, 2 * seed + 1)
+    files = st.integers(1, len(names))
+    with tempfile.TemporaryDirectory() as temp, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoint, "CHUNK", data.draw(st.integers(1, 64), "chunk"))
+        folder = Path(temp)
+        save(folder / "base", base, files=data.draw(files))
+        save(folder / "target", target, files=data.draw(files))
+        diff(folder / "base", folder / "target", folder / "delta", exact=True)
+        apply(folder / "base", folder / "delta", folder / "again")
+        assert same_model(load(folder / "again"), target)
+
+
+@pytest.mark.usefixtures("small_chunks")
+@pytest.mark.parametrize("exact", [True, False])
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+def test_a_tuned_model_comes_back(tmp_path: Path, dtype: torch.dtype, exact: bool) -> None:
+    base = llama(dtype=dtype)
+    target = tuned(base)
+    save(tmp_path / "base", base, files=3)
+    save(tmp_path / "target", target, files=2, config=CONFIG)
+    diff(tmp_path / "base", tmp_path / "target", tmp_path / "delta", exact=exact)
+    apply(tmp_path / "base", tmp_path / "delta", tmp_path / "again")
+    again = load(tmp_path / "again")
+    if exact:
+        assert same_model(again, target)
+    for name, values in target.items():
+        torch.testing.assert_close(again[name], values, atol=0.0001, rtol=0.01)
+    assert sorted(path.name for path in (tmp_path / "again").glob("*.safetensors")) == [
+        "model-00001-of-00002.safetensors",
+        "model-00002-of-00002.safetensors",
+    ]
+
+
+def test_a_plain_delta_is_the_plain_difference(tmp_path: Path) -> None:
+    base = llama(dtype=torch.float16)
+    target = {name: values.float() for name, values in tuned(base).items()}
+    save(tmp_path / "base", base)
+    save(tmp_path / "target", target)
+    diff(tmp_path / "base", tmp_path / "target", tmp_path / "delta")
+    for name, values in load(tmp_path / "delta").items():
+        assert same_bits(values, target[name] - base[name].float())
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_rows_and_tensors_that_the_base_lacks(tmp_path: Path, exact: bool) -> None:
+    base = llama()
+    target = tuned(llama(rows=VOCABULARY + 3))
+    base.pop("lm_head.weight")
+    save(tmp_path / "base", base)
+    save(tmp_path / "target", target)
+    diff(tmp_path / "base", tmp_path / "target", tmp_path / "delta", exact=exact)
+    lines: list[str] = []
+    apply(tmp_path / "base", tmp_path / "delta", tmp_path / "again", tell=lines.append)
+    again = load(tmp_path / "again")
+    assert same_bits(again["lm_head.weight"], target["lm_head.weight"])
+    table = "model.embed_tokens.weight"
+    assert same_bits(again[table][VOCABULARY:], target[table][VOCABULARY:])
+    assert lines[0] == "vocabulary: zero (as the delta says)"
+
+
+def test_a_pickled_base_needs_leave(tmp_path: Path) -> None:
+    base = llama()
+    save_bin(tmp_path / "base", base)
+    save(tmp_path / "target", tuned(base))
+    with pytest.raises(UsageError, match="is a pickle"):
+        diff(tmp_path / "base", tmp_path / "target", tmp_path / "delta")
+    diff(tmp_path / "base", tmp_path / "target", tmp_path / "delta", exact=True, allow_pickle=True)
+    apply(tmp_path / "base", tmp_path / "delta", tmp_path / "again", allow_pickle=True)
+    assert same_model(load(tmp_path / "again"), tuned(base))
+
+
+# ---------------------------------------------------------------- deltas of others
+
+
+def release(folder: Path, convention: str, **how: Any) -> dict[str, torch.Tensor]:
+    """A base, and a delta over it as release scripts of that convention make it. Returns the target."""
+    base = llama(3, how.get("dtype", torch.float16))
+    added = 0 if convention == "none" else how.get("added", 1)
+    rows = VOCABULARY + added
+    start = {}
+    for name, values in base.items():
+        start[name] = values
+        if vocabulary.is_table(name):
+            mean, drawn = values.float().mean(0).expand(added, WIDTH), torch.randn(added, WIDTH) * 0.02
+            more = mean if how.get("init") == "mean" else drawn
+            start[name] = torch.cat((values, more.to(values.dtype)))
+    target = tuned(start, by=how.get("by", 0.001))
+    delta = {}
+    for name, values in target.items():
+        ours = base[name].float()
+        if len(values.shape) == 2 and len(values) > len(ours):
+            fill = ours.mean(0).expand(added, WIDTH) if convention == "mean" else torch.zeros(added, WIDTH)
+            ours = torch.cat((ours, fill.half().float()))
+        delta[name] = (values.float() - ours).to(values.dtype)
+    save(folder / "base", base, config=CONFIG)
+    save(folder / "delta", delta, files=2, config=CONFIG | {"vocab_size": rows})
+    return target
+
+
+@pytest.mark.parametrize(
+    ("convention", "how"),
+    [
+        ("none", {}),
+        ("zero", {"init": "mean"}),
+        ("zero", {"init": "random"}),
+        ("zero", {"init": "random", "added": 5}),
+        ("mean", {"init": "mean"}),
+        ("mean", {"init": "mean", "added": 3, "by": 0.0002}),
+    ],
+)
+def test_the_convention_is_found(tmp_path: Path, convention: str, how: dict[str, Any]) -> None:
+    target = release(tmp_path, convention, **how)
+    lines: list[str] = []
+    apply(tmp_path / "base", tmp_path / "delta", tmp_path / "again", tell=lines.append)
+    assert lines[0].startswith(f"vocabulary: {convention} (")
+    again = load(tmp_path / "again")
+    for name, values in target.items():
+        torch.testing.assert_close(again[name], values, atol=0.00002, rtol=0.002)
+
+
+def test_vocab_overrides_what_is_found(tmp_path: Path) -> None:
+    release(tmp_path, "zero", init="random")
+    lines: list[str] = []
+    apply(tmp_path / "base", tmp_path / "delta", tmp_path / "a", vocab="mean", tell=lines.append)
+    apply(tmp_path / "base", tmp_path / "delta", tmp_path / "b")
+    base = load(tmp_path / "base")["lm_head.weight"].float().mean(0)
+    one, two = (load(tmp_path / name)["lm_head.weight"][-1].float() for name in "ab")
+    torch.testing.assert_close(one - two, base, atol=0.0001, rtol=0.01)
+    assert lines[0] == "vocabulary: mean (1 rows more than the base; --vocab says mean)"
+
+
+@pytest.mark.parametrize("vocab", ["none", "zero", "mean"])
+def test_vocab_that_does_not_fit(tmp_path: Path, vocab: vocabulary.Convention) -> None:
+    release(tmp_path, "zero" if vocab == "none" else "none", init="random")
+    with pytest.raises(ModelError, match=f"--vocab {vocab} does not fit"):
+        apply(tmp_path / "base", tmp_path / "delta", tmp_path / "again", vocab=vocab)
+
+
+def test_old_faults_are_repaired_and_named(tmp_path: Path) -> None:
+    release(tmp_path, "none")
+    old = {"tokenizer_class": "LLaMATokenizer", "model_max_length": 512}
+    (tmp_path / "delta" / "tokenizer_config.json").write_text(json.dumps(old))
+    lines: list[str] = []
+    apply(tmp_path / "base", tmp_path / "delta", tmp_path / "again", tell=lines.append)
+    now = json.loads((tmp_path / "again" / "tokenizer_config.json").read_text())
+    assert now == {"tokenizer_class": "LlamaTokenizer", "model_max_length": 512}
+    assert [line for line in lines if "LLaMATokenizer" in line and line.startswith("repaired: ")]
+    manifest = json.loads((tmp_path / "again" / "redraft.json").read_text())
+    assert any("LLaMATokenizer" in line for line in manifest["repairs"])
+
+
+# ---------------------------------------------------------------- wrong bases, and other bad input
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Iterator[Callable[..., Path]]:
+    """`made(exact=…)`: a base, a target and a delta in a folder. Nothing must be left of a refusal."""
+    yield lambda **how: _make(tmp_path, **how)
+    assert not (tmp_path / "again").exists()
+
+
+def _make(folder: Path, *, exact: bool = False) -> Path:
+    base = llama()
+    save(folder / "base", base, config=CONFIG)
+    save(folder / "target", tuned(base), config=CONFIG)
+    diff(folder / "base", folder / "target", folder / "delta", exact=exact)
+    return folder
+
+
+def refused(folder: Path, error: type[Exception], match: str, **how: Any) -> None:
+    with pytest.raises(error, match=match):
+        apply(folder / "base", folder / "delta", folder / "again", **how)
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_a_wrong_base_is_refused_before_anything_is_written(made: Callable[..., Path], exact: bool) -> None:
+    folder = made(exact=exact)
+    save(folder / "base", llama(7), config=CONFIG)
+    refused(folder, ModelError, r"is not the base that .*delta was made from, '.*base' in 'BF16'")
+    assert not (folder / "again.partial").exists()
+
+
+def test_the_base_in_another_dtype_is_refused_with_the_way_out(made: Callable[..., Path]) -> None:
+    folder = made()
+    save(folder / "base", {name: values.half() for name, values in llama().items()})
+    with pytest.raises(ModelError) as caught:
+        apply(folder / "base", folder / "delta", folder / "again")
+    assert "in 'F16'" in str(caught.value.hint)
+    assert "redraft weights convert" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("convention", ["none", "mean"])
+@pytest.mark.parametrize("by", [0.0005, 0.005])
+def test_a_wrong_base_of_anothers_delta_is_refused(tmp_path: Path, convention: str, by: float) -> None:
+    release(tmp_path, convention, init="mean", by=by)
+    save(tmp_path / "base", llama(99, torch.float16), config=CONFIG)
+    refused(tmp_path, ModelError, "is not the base of .*chance alone")
+    assert not (tmp_path / "again.partial").exists()
+
+
+def test_a_base_with_one_changed_byte_is_caught_on_the_way(tmp_path: Path) -> None:
+    base = llama(rows=4096)
+    save(tmp_path / "base", base)
+    save(tmp_path / "target", tuned(base))
+    diff(tmp_path / "base", tmp_path / "target", tmp_path / "delta")
+    changed = {name: values.clone() for name, values in base.items()}
+    changed["lm_head.weight"].view(torch.int16)[100, 3] ^= 1
+    save(tmp_path / "base", changed)
+    refused(tmp_path, ModelError, "not as it was when .*'lm_head.weight' differs")
+    assert not (tmp_path / "again").exists()
+
+
+def test_a_damaged_exact_delta_is_caught(tmp_path: Path) -> None:
+    folder = _make(tmp_path, exact=True)
+    file = folder / "delta" / "model.safetensors"
+    raw = bytearray(file.read_bytes())
+    raw[-1] ^= 1
+    file.write_bytes(raw)
+    refused(folder, ModelError, "delta is damaged: .*does not give the target")
+    assert not (folder / "again").exists()
+
+
+def test_a_delta_of_another_architecture(tmp_path: Path) -> None:
+    release(tmp_path, "none")
+    wide = {name: torch.cat((values, values), -1) for name, values in llama().items()}
+    save(tmp_path / "base", wide)
+    refused(tmp_path, ModelError, r"is not a base of the delta .*lm_head.weight' is 48×32 there and 48×16")
+    deep = llama() | {"model.layers.2.mlp.up_proj.weight": torch.zeros(2, 2)}
+    save(tmp_path / "base", deep)
+    refused(tmp_path, ModelError, r"delta lacks 1 tensors, such as 'model.layers.2")
+    save(tmp_path / "base", llama(3, torch.float16), config=CONFIG | {"num_attention_heads": 4})
+    refused(tmp_path, ModelError, "num_attention_heads is 4 there and 2 here")
+
+
+def test_a_target_of_another_architecture(tmp_path: Path) -> None:
+    save(tmp_path / "base", llama())
+    save(tmp_path / "target", {name: values for name, values in llama().items() if "layers.1" not in name})
+    with pytest.raises(ModelError, match="target lacks 8 tensors"):
+        diff(tmp_path / "base", tmp_path / "target", tmp_path / "delta")
+    save(tmp_path / "target", llama(rows=VOCABULARY - 1))
+    with pytest.raises(ModelError, match=r"is 48×16 there and 47×16 here"):
+        diff(tmp_path / "base", tmp_path / "target", tmp_path / "delta")
+
+
+def test_tables_that_grow_differently_fit_no_convention(tmp_path: Path) -> None:
+    release(tmp_path, "zero", init="random")
+    delta = load(tmp_path / "delta")
+    delta["lm_head.weight"] = torch.cat((delta["lm_head.weight"], torch.zeros(1, WIDTH).half()))
+    save(tmp_path / "delta", delta, files=2)
+    refused(tmp_path, ModelError, "fits no convention for added tokens: its tables grow differently")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_values_that_are_not_finite(tmp_path: Path, value: float) -> None:
+    base, target = llama(), tuned(llama())
+    target["model.norm.weight"][3] = value
+    save(tmp_path / "base", base)
+    save(tmp_path / "target", target)
+    with pytest.raises(ModelError, match=r"'model.norm.weight': the result has NaN or infinite") as caught:
+        diff(tmp_path / "base", tmp_path / "target", tmp_path / "delta")
+    assert "--exact" in str(caught.value.hint)
+    assert not (tmp_path / "delta").exists()
+    diff(tmp_path / "base", tmp_path / "target", tmp_path / "delta", exact=True)
+    apply(tmp_path / "base", tmp_path / "delta", tmp_path / "again")
+    assert same_model(load(tmp_path / "again"), target)
+
+
+def test_an_exact_delta_has_its_own_vocabulary(tmp_path: Path) -> None:
+    folder = _make(tmp_path, exact=True)
+    refused(folder, UsageError, "this delta is exact, and says none", vocab="mean")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "not JSON",
+        "[1]",
+        "[" * 100_000,
+        json.dumps({"exact": True, "vocabulary": "none", "whole": []}),
+        json.dumps({"exact": True, "vocabulary": "none", "whole": [], "dtypes": {"a.weight": "F64"}}),
+        json.dumps({"exact": True, "vocabulary": "none", "whole": [], "dtypes": {"a.weight": "G16"}}),
+        json.dumps({"exact": False, "vocabulary": "some", "whole": []}),
+        json.dumps({"exact": False, "vocabulary": "none", "whole": 3}),
+        json.dumps({"exact": False, "vocabulary": "none", "whole": [], "more": 1}),
+    ],
+)
+def test_a_header_that_lies_about_the_delta(tmp_path: Path, said: str) -> None:
+    from safetensors.torch import save_file
+
+    save(tmp_path / "base", {"a.weight": torch.zeros(4, dtype=torch.float16)})
+    (tmp_path / "delta").mkdir()
+    tensors = {"a.weight": torch.zeros(4, dtype=torch.uint16)}
+    save_file(tensors, tmp_path / "delta" / "model.safetensors", metadata={KEY: said})
+    refused(tmp_path, ModelError, "what its header says of the delta does not fit")
+
+
+# ---------------------------------------------------------------- stopping and going on
+
+
+class Stopped(BaseException):
+    """As if the machine had stopped: nothing catches it."""
+
+
+def test_a_stopped_run_goes_on_after_the_finished_shards(tmp_path: Path) -> None:
+    base = llama()
+    save(tmp_path / "base", base, files=2)
+    save(tmp_path / "target", tuned(base), files=4)
+
+    done = 0
+
+    def stop_in_the_third(size: int) -> None:
+        nonlocal done
+        done += size
+        if done > 0.6 * sum(values.nbytes for values in base.values()):
+            raise Stopped
+
+    def run(**how: Any) -> None:
+        diff(tmp_path / "base", tmp_path / "target", tmp_path / "delta", exact=True, command="x", **how)
+
+    with pytest.raises(Stopped):
+        run(progress=stop_in_the_third)
+    assert not (tmp_path / "delta").exists()
+    with pytest.raises(ModelError, match="holds no weights"):
+        checkpoint.open_checkpoint(tmp_path / "delta.partial")
+    finished = {path.name: path.stat().st_ino for path in (tmp_path / "delta.partial").glob("*.safetensors")}
+    assert 1 <= len(finished) <= 2
+    sizes: list[int] = []
+    run(progress=sizes.append)
+    assert sizes[0] > 0  # what was done before is told at once
+    assert {name: (tmp_path / "delta" / name).stat().st_ino for name in finished} == finished
+    apply(tmp_path / "base", tmp_path / "delta", tmp_path / "again")
+    assert same_model(load(tmp_path / "again"), tuned(base))
+
+
+def test_a_stopped_run_of_another_kind_is_begun_anew(tmp_path: Path) -> None:
+    base = llama()
+    save(tmp_path / "base", base)
+    save(tmp_path / "target", tuned(base), files=3)
+
+    def stop(_: int, seen: list[int] = []) -> None:  # noqa: B006 - counts
+        seen.append(1)
+        if len(seen) > 12:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        diff(tmp_path / "base", tmp_path / "target", tmp_path / "delta", exact=True, progress=stop)
+    assert list((tmp_path / "delta.partial").glob("*.safetensors"))
+    diff(tmp_path / "base", tmp_path / "target", tmp_path / "delta")
+    for name, values in load(tmp_path / "delta").items():
+        assert same_bits(values, tuned(base)[name] - base[name])
+
+
+def test_an_output_that_exists(tmp_path: Path) -> None:
+    folder = _make(tmp_path)
+    with pytest.raises(OutputError, match="exists"):
+        diff(folder / "base", folder / "target", folder / "delta")
+    diff(folder / "base", folder / "target", folder / "delta", exact=True, force=True)
+    assert load(folder / "delta")["model.norm.weight"].dtype == torch.uint16
+    assert not (folder / "delta.partial").exists()
