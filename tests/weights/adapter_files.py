@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -11,43 +12,36 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 ARCHITECTURES = ("Llama", "Mistral", "Qwen2", "Qwen3")
-ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]
-LINEAR = [*ATTENTION, "gate_proj", "up_proj", "down_proj"]
+LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 VOCABULARY = 101
 
 
 def tiny(
-    folder: Path,
-    architecture: str = "Llama",
-    *,
-    tied: bool = False,
-    dtype: torch.dtype = torch.float32,
-    **changes: Any,
+    folder: Path, architecture: str = "Llama", *, tied: bool = False, dtype: torch.dtype = torch.float32
 ) -> Path:
-    """Saves a model of two layers, 64 wide, 4 heads of which 2 share keys and values; or as `changes` say."""
+    """Saves a model of two layers, 64 wide, with 4 heads of which 2 share keys and values."""
     torch.manual_seed(7)
-    said = {
-        "vocab_size": VOCABULARY,
-        "hidden_size": 64,
-        "intermediate_size": 128,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "head_dim": 16,
-        "max_position_embeddings": 256,
-        "initializer_range": 0.2,
-        "tie_word_embeddings": tied,
-        "bos_token_id": 1,
-        "eos_token_id": 2,
-        "pad_token_id": 0,
-        "dtype": dtype,
-    }
-    config = getattr(transformers, f"{architecture}Config")(**said | changes)
-    model = getattr(transformers, f"{architecture}ForCausalLM")(config).to(dtype)
+    config = getattr(transformers, f"{architecture}Config")(
+        vocab_size=VOCABULARY,
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=16,
+        max_position_embeddings=256,
+        initializer_range=0.2,
+        tie_word_embeddings=tied,
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=0,
+        dtype=dtype,
+    )
+    model = getattr(transformers, f"{architecture}ForCausalLM")(config)
     for name, parameter in model.named_parameters():
         if name.endswith(".bias"):
             torch.nn.init.normal_(parameter, std=0.1)
-    model.save_pretrained(folder)
+    model.to(dtype).save_pretrained(folder)
     return folder
 
 
@@ -69,28 +63,28 @@ def load(folder: Path) -> Any:
     return transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
 
 
-def lora(
-    base: Path, folder: Path, seed: int = 3, dtype: torch.dtype = torch.float32, **settings: Any
-) -> Path:
+def lora(base: Path, folder: Path, *, dtype: torch.dtype = torch.float32, **settings: Any) -> Path:
     """Saves an adapter on a model, with random values in every tensor that training would change."""
-    torch.manual_seed(seed)
-    settings = {"r": 4, "lora_alpha": 8, "target_modules": LINEAR, "task_type": "CAUSAL_LM", **settings}
-    model = get_peft_model(load(base), LoraConfig(**settings))
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad and "magnitude" not in name:
-            torch.nn.init.normal_(parameter, std=0.2)
-        elif "magnitude" in name:
-            parameter.data *= torch.rand_like(parameter) + 0.5
-    model.to(dtype).save_pretrained(folder)
+    torch.manual_seed(3)
+    settings = {"r": 4, "lora_alpha": 6, "target_modules": LINEAR, "task_type": "CAUSAL_LM", **settings}
+    with warnings.catch_warnings(action="ignore"):  # peft: a tied embedding is changed, embeddings are saved
+        model = get_peft_model(load(base), LoraConfig(**settings))
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad and "magnitude" in name:
+                parameter.data *= torch.rand_like(parameter) + 0.5
+            elif parameter.requires_grad:
+                torch.nn.init.normal_(parameter, std=0.2)
+        model.to(dtype).save_pretrained(folder)
     return folder
 
 
 def with_adapter(base: Path, adapter: Path) -> Any:
     """The model with the adapter at run time, as peft does it."""
-    return PeftModel.from_pretrained(load(base), adapter).eval()
+    with warnings.catch_warnings(action="ignore"):
+        return PeftModel.from_pretrained(load(base), adapter).eval()
 
 
 def logits(model: Any) -> torch.Tensor:
-    """What a model says to a fixed text that has every token."""
+    """What a model says to a fixed text that has every token. Shape (tokens, vocabulary)."""
     with torch.no_grad():
         return model(torch.arange(VOCABULARY).unsqueeze(0)).logits[0]

@@ -195,9 +195,7 @@ def not_merged_here(folder: Path, what: str) -> ModelError:
 
 def damaged(folder: Path, what: str) -> ModelError:
     """An adapter that contradicts itself."""
-    return ModelError(
-        f"{folder} is damaged: {what}.", hint="Get the adapter again, or save it again with peft."
-    )
+    return ModelError(f"{folder} is damaged: {what}.", hint="Get it again, or save it again with peft.")
 
 
 def _check_kind(folder: Path, config: Mapping[str, Any]) -> None:
@@ -209,9 +207,7 @@ def _check_kind(folder: Path, config: Mapping[str, Any]) -> None:
             raise not_merged_here(folder, f"its {key} asks for {what}")
     start = config.get("init_lora_weights")
     if isinstance(start, str) and start.lower().startswith(_CHANGES_BASE):
-        raise not_merged_here(
-            folder, f"it began from {start!r:.40}, which changed the base's own weights too"
-        )
+        raise not_merged_here(folder, f"it began from {start!r:.40}, which changed the base too")
 
 
 def _sorted_out(
@@ -242,17 +238,13 @@ def _change(folder: Path, config: Mapping[str, Any], module: str, part: dict[str
     a, b = (part[name] for name in names)
     rank, scale = _scale(folder, config, module)
     if len(a.shape) != 2 or len(b.shape) != 2:
-        raise not_merged_here(
-            folder, f"{module!r:.120} has LoRA of shape {list(a.shape)}, as convolutions have"
-        )
+        raise not_merged_here(folder, f"{module!r:.120} has a lora_A of shape {list(a.shape)}")
     if a.shape[0] != rank or b.shape[1] != rank:
         sizes = f"lora_A {list(a.shape)} and lora_B {list(b.shape)}"
         raise damaged(folder, f"{module!r:.120} has {sizes}, and {CONFIG} says rank {rank}")
     magnitude = part.get("lora_magnitude_vector")
     if (magnitude is None) == bool(config.get("use_dora")):
-        raise damaged(
-            folder, f"use_dora and the lora_magnitude_vector of {module!r:.120} contradict each other"
-        )
+        raise damaged(folder, f"use_dora and the tensors of {module!r:.120} contradict each other")
     if magnitude and magnitude.count != b.shape[0]:
         raise damaged(folder, f"the lora_magnitude_vector of {module!r:.120} has {magnitude.count} numbers")
     return Change(module, a, b, scale, embedding, magnitude)

@@ -104,8 +104,8 @@ def lora_gguf(
         OutputError: The output exists or cannot be written.
     """
     lora = read_adapter(adapter, allow_pickle=allow_pickle)
-    _check_plain(lora)
     model = _base(lora, base)
+    _check_plain(lora, model)
     alpha = next((change.scale * change.rank for change in lora.changes.values() if change.scale), 1.0)
     halves = [half for change in lora.changes.values() for half in _halves(lora, model, change, alpha)]
     check_finite(lora)
@@ -116,11 +116,15 @@ def lora_gguf(
             _write(file, lora, half, progress)
 
 
-def _check_plain(adapter: Adapter) -> None:
-    extra = [("DoRA", any(change.magnitude for change in adapter.changes.values()))]
-    extra += [("trained tokens", bool(adapter.tokens))]
-    extra += [(f"the whole of {name!r:.80}", True) for name in adapter.replaced]
-    found = [what for what, there in extra if there]
+def _check_plain(adapter: Adapter, base: Base) -> None:
+    found = ["DoRA"] if any(change.magnitude for change in adapter.changes.values()) else []
+    found += ["trained tokens"] if adapter.tokens else []
+    for name, info in adapter.replaced.items():
+        # peft saves the frozen weight of an embedding along with its LoRA: the base has it already.
+        frozen = (
+            info.name.endswith(".base_layer.weight") and base.shapes.get(gguf_name(name) or "") == info.shape
+        )
+        found += [] if frozen else [f"the whole of {name!r:.80}"]
     if found:
         more = f" and {len(found) - 1} more" if len(found) > 1 else ""
         raise ModelError(
@@ -172,8 +176,8 @@ def _halves(adapter: Adapter, base: Base, change: Change, alpha: float) -> Itera
     tied = _OUTPUT not in base.shapes
     if tied and name in (_EMBEDDING, _OUTPUT):
         raise ModelError(
-            f"{adapter.folder} changes {change.module!r:.80}, and {base.path} has one matrix for the embeddings "
-            "of input and output; llama.cpp cannot change it for one of them alone.",
+            f"{adapter.folder} changes {change.module!r:.80}, and {base.path} has one matrix for the "
+            "embeddings of input and output; llama.cpp cannot change it for one of them alone.",
             hint=f"Merge it: redraft weights merge-lora {base.path} {adapter.folder} -o DIR",
         )
     if shape is None:
