@@ -11,7 +11,6 @@ Facts: transformers' configuration files of the four; llama.cpp's conversion/bas
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -28,7 +27,9 @@ from redraft.weights.gguf_names import (
     hf_name,
 )
 from redraft.weights.gguf_rope import (
+    MOST_TOKENS,
     Rope,
+    positive,
     rope_from_config,
     rope_from_metadata,
     rope_in_config,
@@ -36,7 +37,6 @@ from redraft.weights.gguf_rope import (
     shortest,
 )
 
-MOST = 1 << 31
 # The values that transformers takes where config.json is silent (configuration_*.py of each family).
 _EPS, _THETA, _QWEN3_HEAD, _MISTRAL_WINDOW = 1e-6, 10000.0, 128, 4096
 
@@ -317,15 +317,12 @@ class _Numbers:
 
     def whole(self, key: str, default: int | None = None) -> int:
         value = self._value(key, default)
-        if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < MOST:
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < MOST_TOKENS:
             raise ModelError(f"{self.where} says {key} {value!r:.40}, which is no whole number above 0.")
         return value
 
     def real(self, key: str, default: float | None = None) -> float:
-        value = self._value(key, default)
-        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
-            raise ModelError(f"{self.where} says {key} {value!r:.40}, which is no number above 0.")
-        return float(value)
+        return positive(self._value(key, default), f"{key} of {self.where}")
 
     def _value(self, key: str, default: float | None) -> Any:
         value = self.values.get(key)

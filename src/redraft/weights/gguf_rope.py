@@ -23,7 +23,13 @@ from redraft.weights.gguf_names import LLAMA, MISTRAL, OTHER_TOOL, Family
 THETA = 10000.0
 """The base where a file does not say it: `default_theta` of transformers, and llama.cpp's own."""
 
-_YARN_KEYS = {"beta_fast": "rope.scaling.yarn_beta_fast", "beta_slow": "rope.scaling.yarn_beta_slow"}
+LEAST, MOST = 1e-37, 1e37
+"""Between these, a number of 32 bits is as exact as it can be."""
+
+MOST_TOKENS = 1 << 31
+
+# YaRN's own bounds, in rotations over the original context. llama.cpp reads no others in these architectures.
+_BOUNDS = {"beta_fast": 32, "beta_slow": 1}
 _LLAMA3_KEYS = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
 
 
@@ -83,7 +89,6 @@ def rope_metadata(rope: Rope) -> dict[str, int | float | str]:
         said |= {"rope.scaling.type": rope.kind, "rope.scaling.factor": rope.numbers["factor"]}
     if rope.kind == "yarn":
         said["rope.scaling.original_context_length"] = int(rope.numbers["original_max_position_embeddings"])
-        said |= {key: rope.numbers[name] for name, key in _YARN_KEYS.items() if name in rope.numbers}
         if "attention_factor" in rope.numbers:
             # llama.cpp multiplies what YaRN prescribes; transformers puts this in its place.
             said["rope.scaling.attn_factor"] = rope.numbers["attention_factor"] / _prescribed(rope.numbers)
@@ -160,9 +165,13 @@ def _yarn(given: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, floa
     original = given.get("original_max_position_embeddings") or config.get("max_position_embeddings")
     numbers = {
         "factor": _number(given, "factor"),
-        "original_max_position_embeddings": _number({"original": original}, "original"),
-        **{key: _number(given, key) for key in _YARN_KEYS if given.get(key) is not None},
+        "original_max_position_embeddings": positive(
+            original, "original_max_position_embeddings", MOST_TOKENS
+        ),
     }
+    for key, bound in _BOUNDS.items():
+        if given.get(key) not in (None, bound):
+            raise _refused(f"YaRN with {key} {given[key]!r:.20}")
     if given.get("truncate") is False:
         raise _refused("YaRN without truncation")
     if given.get("attention_factor") is not None:
@@ -174,11 +183,12 @@ def _yarn(given: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, floa
 
 
 def _yarn_from(values: Mapping[str, Any]) -> dict[str, float]:
-    original = {"rope.scaling.original_context_length": values.get("context_length"), **values}
+    original = values.get("rope.scaling.original_context_length", values.get("context_length"))
     numbers = {
         "factor": _number(values, "rope.scaling.factor"),
-        "original_max_position_embeddings": _number(original, "rope.scaling.original_context_length"),
-        **{name: _number(values, key) for name, key in _YARN_KEYS.items() if key in values},
+        "original_max_position_embeddings": positive(
+            original, "rope.scaling.original_context_length", MOST_TOKENS
+        ),
     }
     if "rope.scaling.attn_factor" in values:
         scale = _number(values, "rope.scaling.attn_factor")
@@ -196,11 +206,24 @@ def shortest(value: float) -> float:
     return float(str(np.float32(value)))
 
 
-def _number(values: Mapping[str, Any], key: str) -> float:
-    value = values.get(key)
-    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
-        raise ModelError(f"the rotary embedding has {key} {value!r:.40}, which is no number above 0.")
+def positive(value: Any, what: str, most: float = MOST) -> float:
+    """A number above 0 from somebody else's file, of a size that GGUF can hold.
+
+    Args:
+        value: Anything.
+        what: What it is, for the message.
+        most: What it must be below.
+
+    Raises:
+        ModelError: It is something else.
+    """
+    if not isinstance(value, int | float) or isinstance(value, bool) or not LEAST < value < most:
+        raise ModelError(f"{what} is {value!r:.40}, which is no number above 0 of a sensible size.")
     return float(value)
+
+
+def _number(values: Mapping[str, Any], key: str, most: float = MOST) -> float:
+    return positive(values.get(key), f"{key} of the rotary embedding", most)
 
 
 def _refused(what: str) -> ModelError:

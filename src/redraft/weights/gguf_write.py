@@ -1,6 +1,6 @@
 """Writes a GGUF file from front to back: all that comes before the tensors, and the gaps between them.
 
-The gguf package makes the header; the stream of tensors is its caller's, because the package's own writer wants
+The gguf package makes the header. The stream of tensors is the caller's, as the package's own writer wants
 whole tensors.
 """
 
@@ -26,8 +26,8 @@ def header_bytes(
 
     Args:
         architecture: For `general.architecture`.
-        metadata: Other keys, with bool, int (for u32), float (for f32), str, or a list of one of the last three
-            (whole numbers for i32). Empty texts and lists are left out: GGUF has no types for empty lists.
+        metadata: Other keys, with bool, int (for u32), float (for f32), str, or a list of one of the last
+            three (whole numbers for i32). Empty texts and lists are left out: an empty list has no type.
         tensors: Names, shapes (rows first) and formats, in order; `pad` between them.
     """
     writer = GGUFWriter(None, architecture)

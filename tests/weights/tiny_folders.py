@@ -1,0 +1,76 @@
+"""Tiny random models in folders of transformers' making, that say nothing but text.
+
+Texts of llama.cpp and of transformers are compared, so every token makes sense by itself: ASCII, and pairs of it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+ARCHITECTURES = ("Llama", "Mistral", "Qwen2", "Qwen3")
+SPECIAL, VOCABULARY = 4, 260
+LETTERS = [chr(code) for code in range(33, 127)] + ["Ġ", "Ċ"]
+PAIRS = [a + b for a in "abcdefgh" for b in LETTERS][: VOCABULARY - SPECIAL - len(LETTERS)]
+
+
+def tiny_folder(
+    path: Path, architecture: str = "Llama", *, dtype: torch.dtype = torch.float16, **changes: Any
+) -> Path:
+    """Two layers, 64 wide, 4 heads of which 2 share keys and values; or as the configuration's `changes` say.
+
+    It never says a special token: their logits are 0, and another's is always above that.
+    """
+    torch.manual_seed(7)
+    said = {
+        "vocab_size": VOCABULARY,
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 16,
+        "max_position_embeddings": 256,
+        "initializer_range": 0.2,
+        "tie_word_embeddings": False,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "pad_token_id": 0,
+        "dtype": dtype,
+    }
+    config = getattr(transformers, f"{architecture}Config")(**said | changes)
+    model = getattr(transformers, f"{architecture}ForCausalLM")(config)
+    for name, parameter in model.named_parameters():
+        if name.endswith(("bias", "norm.weight")):
+            torch.nn.init.normal_(parameter, float(name.endswith("norm.weight")), 0.1)
+    model.to(dtype).save_pretrained(path)
+    _silence_special(path / "model.safetensors")
+    _save_tokenizer(path)
+    return path
+
+
+def load(folder: Path) -> Any:
+    """A model as transformers loads it, in 32 bits."""
+    return transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+
+
+def _silence_special(file: Path) -> None:
+    weights = load_file(file)
+    output = "lm_head.weight" if "lm_head.weight" in weights else "model.embed_tokens.weight"
+    weights[output][:SPECIAL] = 0
+    save_file(weights, file, {"format": "pt"})
+
+
+def _save_tokenizer(folder: Path) -> None:
+    tokens = ["<pad>", "<s>", "</s>", "<unk>", *LETTERS, *PAIRS]
+    merges = [(pair[0], pair[1]) for pair in PAIRS]
+    tokenizer = Tokenizer(models.BPE({token: i for i, token in enumerate(tokens)}, merges))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    named = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}
+    transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **named).save_pretrained(folder)
