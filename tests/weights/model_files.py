@@ -96,7 +96,8 @@ def llama(
         for name in ("gate_proj", "up_proj"):
             shapes[f"model.layers.{layer}.mlp.{name}.weight"] = (2 * WIDTH, WIDTH)
         shapes[f"model.layers.{layer}.mlp.down_proj.weight"] = (WIDTH, 2 * WIDTH)
-        shapes[f"model.layers.{layer}.input_layernorm.weight"] = (WIDTH,)
+        for name in ("input_layernorm", "post_attention_layernorm"):
+            shapes[f"model.layers.{layer}.{name}.weight"] = (WIDTH,)
     shapes["model.norm.weight"] = (WIDTH,)
     shapes["lm_head.weight"] = (rows, WIDTH)
     made = {name: torch.randn(shape, generator=drawn) * 0.02 for name, shape in shapes.items()}

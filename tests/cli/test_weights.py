@@ -1,0 +1,210 @@
+"""`redraft weights`: the road from base and target to a model, and what is said where it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner, Result
+
+from redraft.cli import app
+from redraft.cli.bytes_bar import bytes_bar
+from tests.weights.model_files import CONFIG, llama, load, same_model, save, save_bin, tuned
+
+
+def weights(*args: object) -> Result:
+    return CliRunner().invoke(app, ["weights", *map(str, args)], prog_name="redraft")
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    save(tmp_path / "base", llama(), files=2, config=CONFIG)
+    save(tmp_path / "target", tuned(llama()), files=2, config=CONFIG)
+    return tmp_path
+
+
+def test_there_and_back(here: Path) -> None:
+    assert weights("diff", "base", "target", "-o", "delta", "--exact").exit_code == 0
+    applied = weights("apply", "base", "delta", "-o", "again")
+    assert applied.exit_code == 0
+    assert applied.stderr == "redraft: vocabulary: none (as the delta says)\n"
+    assert same_model(load(here / "again"), tuned(llama()))
+    verified = weights("verify", "again")
+    assert (verified.exit_code, verified.stdout.split()[:2]) == (0, ["again:", "sound"])
+    info = weights("info", "again")
+    assert info.exit_code == 0
+    assert "LlamaForCausalLM" in info.stdout
+
+
+def test_the_manifest_names_the_command_as_it_was_typed(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    typed = ["weights", "diff", "base", "target", "-o", "my delta"]
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/redraft", *typed])
+    assert weights(*typed[1:]).exit_code == 0
+    manifest = json.loads((here / "my delta" / "redraft.json").read_text())
+    assert manifest["command"] == "redraft weights diff base target -o 'my delta'"
+    assert manifest["inputs"]["base"]["path"] == "base"
+
+
+def test_quiet_says_nothing(here: Path) -> None:
+    weights("diff", "base", "target", "-o", "delta")
+    result = weights("apply", "base", "delta", "-o", "again", "--quiet")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", "")
+
+
+def test_losses_are_a_warning(here: Path) -> None:
+    save(here / "wide", {"a.weight": torch.tensor([1e9, 1e9]), "b.weight": torch.tensor([1e9, 1e-9])})
+    result = weights("convert", "wide", "-o", "half", "--dtype", "fp16")
+    assert result.exit_code == 0
+    assert result.stderr == (
+        "redraft: warning: 3 numbers in 2 tensors became infinite, most of them (2) in a.weight.\n"
+        "  bf16 has the range of fp32.\n"
+        "redraft: warning: 1 numbers in 1 tensors became zero, most of them (1) in b.weight.\n"
+        "  bf16 has the range of fp32.\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("size", "files"), [("single", 1), ("2KB", 10), ("0.01 MB", 2), ("5GB", 1), (None, 2)]
+)
+def test_sizes_of_files(here: Path, size: str | None, files: int) -> None:
+    flags = ["--shard-size", size] if size else []
+    assert weights("convert", "base", "-o", "again", *flags).exit_code == 0
+    assert len(list((here / "again").glob("*.safetensors"))) == files
+    assert same_model(load(here / "again"), llama())
+
+
+@pytest.mark.parametrize("size", ["0GB", "many", "5 XB", "-1GB", ""])
+def test_a_size_that_is_none(here: Path, size: str) -> None:
+    result = weights("convert", "base", "-o", "again", f"--shard-size={size}")
+    if size:
+        assert result.exit_code == 2
+        assert "which is no size.\n  Such as 5GB" in result.stderr
+
+
+def test_a_wrong_base_is_a_message(here: Path) -> None:
+    weights("diff", "base", "target", "-o", "delta")
+    save(here / "base", llama(5), files=2)
+    result = weights("apply", "base", "delta", "-o", "again")
+    assert result.exit_code == 3
+    assert result.stderr.startswith("redraft: base is not the base that delta was made from")
+    assert "Traceback" not in result.output
+    assert not (here / "again").exists()
+
+
+class Runs:
+    """What a pickle calls when it is loaded by a loader that is not restricted."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, ("touch ran",)
+
+
+def test_a_program_in_a_pickle_does_not_run(here: Path) -> None:
+    save_bin(here / "odd", {"a": Runs()})  # type: ignore[dict-item]
+    refused = weights("convert", "odd", "-o", "again")
+    assert refused.exit_code == 2
+    assert "--allow-pickle" in refused.stderr
+    allowed = weights("convert", "odd", "-o", "again", "--allow-pickle")
+    assert allowed.exit_code == 3
+    assert "holds more than tensors, and was not loaded" in allowed.stderr
+    assert not (here / "ran").exists()
+    assert not (here / "again").exists()
+
+
+@pytest.mark.parametrize("ref", ["nowhere", "a/b/c", "./nowhere"])
+def test_a_path_that_is_not_there(here: Path, ref: str) -> None:
+    result = weights("verify", ref)
+    assert result.exit_code == 3
+    assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize("name", ["diff", "apply", "convert", "gguf", "from-gguf", "merge-lora", "lora-gguf"])
+def test_every_command_has_the_common_flags(name: str) -> None:
+    helped = weights(name, "--help")
+    assert helped.exit_code == 0
+    for flag in ("--out", "--force", "--quiet"):
+        assert flag in helped.stdout
+
+
+def test_help_does_not_import_torch() -> None:
+    code = "import sys; from redraft.cli import app; app(['weights', '--help'], standalone_mode=False);"
+    code += "sys.exit(bool({'torch', 'numpy', 'gguf'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+
+
+def test_without_torch_the_extra_is_named(here: Path) -> None:
+    code = "import sys; sys.modules['torch'] = None; from redraft.cli import main; main()"
+    command = [sys.executable, "-c", code, "weights", "diff", "base", "target", "-o", "delta"]
+    result = subprocess.run(command, cwd=here, capture_output=True, text=True)
+    assert result.returncode == 2
+    assert "pip install 'redraft[weights]'" in result.stderr
+
+
+def test_a_run_that_is_killed_goes_on(here: Path) -> None:
+    model = {f"t{i}.weight": torch.randn(600, 1000) for i in range(20)}
+    save(here / "large", model, files=20)
+    command = [
+        sys.executable,
+        "-m",
+        "redraft",
+        "weights",
+        "convert",
+        "large",
+        "-o",
+        "again",
+        "--dtype",
+        "fp16",
+    ]
+    run = subprocess.Popen(command, cwd=here, stderr=subprocess.PIPE)
+    while len(list((here / "again.partial").glob("*.safetensors"))) < 3 and run.poll() is None:
+        time.sleep(0.005)
+    run.send_signal(signal.SIGKILL)
+    run.communicate()
+    if run.returncode == 0:
+        pytest.fail("the run ended before it was killed: make it longer")
+    assert not (here / "again").exists()
+    done = {path.name: path.stat().st_ino for path in (here / "again.partial").glob("*.safetensors")}
+    subprocess.run(command, cwd=here, check=True, capture_output=True)
+    assert {name: (here / "again" / name).stat().st_ino for name in list(done)[:3]}.items() <= done.items()
+    assert same_model(load(here / "again"), {name: values.half() for name, values in model.items()})
+
+
+def test_an_interrupted_run_says_how_to_go_on(here: Path) -> None:
+    model = {f"t{i}.weight": torch.randn(1000, 1000) for i in range(20)}
+    save(here / "large", model, files=20)
+    command = [
+        sys.executable,
+        "-m",
+        "redraft",
+        "weights",
+        "convert",
+        "large",
+        "-o",
+        "again",
+        "--dtype",
+        "fp16",
+    ]
+    run = subprocess.Popen(command, cwd=here, stderr=subprocess.PIPE, text=True)
+    while not list((here / "again.partial").glob("*.safetensors")) and run.poll() is None:
+        time.sleep(0.005)
+    run.send_signal(signal.SIGINT)
+    _, said = run.communicate()
+    assert run.returncode == 130
+    assert "interrupted. Run the same command again: it goes on after the files that are done." in said
+    assert "Traceback" not in said
+
+
+def test_progress_in_lines(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    now = iter([0.0, 1.0, 20.0, 21.0])
+    monkeypatch.setattr("redraft.cli.bytes_bar.time.monotonic", lambda: next(now))
+    with bytes_bar(4_000_000_000, quiet=False) as advance:
+        for _ in range(3):
+            advance(1_000_000_000)
+    assert capsys.readouterr().err == "redraft: 2.0 of 4.0 GB · 100 MB/s · 20 s left\n"

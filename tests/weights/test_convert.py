@@ -1,0 +1,130 @@
+"""Conversion: every value as torch rounds it, losses counted, and any files to any others."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from redraft.errors import UsageError
+from redraft.weights import checkpoint
+from redraft.weights.convert import convert
+from redraft.weights.dtypes import torch_dtype
+from tests.weights.model_files import (
+    CONFIG,
+    EIGHT_BITS,
+    FLOATS,
+    INTEGERS,
+    bits,
+    llama,
+    load,
+    load_bin,
+    same_bits,
+    same_model,
+    save,
+    save_bin,
+)
+
+
+@settings(max_examples=60)
+@given(data=st.data())
+def test_every_value_is_as_torch_rounds_it(data: st.DataObject) -> None:
+    shapes = st.lists(st.integers(0, 9), max_size=3)
+    dtypes = st.sampled_from((*FLOATS, *EIGHT_BITS, *INTEGERS))
+    count = data.draw(st.integers(1, 5))
+    tensors = {f"t{i}": bits(data.draw(shapes), data.draw(dtypes), i) for i in range(count)}
+    wanted = data.draw(st.sampled_from([None, "F32", "F16", "BF16"]))
+    with tempfile.TemporaryDirectory() as temp, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoint, "CHUNK", data.draw(st.integers(1, 64), "chunk"))
+        source, result = Path(temp) / "source", Path(temp) / "result"
+        save(source, tensors, files=data.draw(st.integers(1, count)))
+        convert(source, result, dtype=wanted, shard_size=data.draw(st.sampled_from([None, 1, 100, 1 << 63])))
+        converted = load(result)
+    assert set(converted) == set(tensors)
+    for name, values in tensors.items():
+        rounded = values.to(torch_dtype(wanted)) if wanted and values.is_floating_point() else values
+        assert converted[name].dtype == rounded.dtype
+        torch.testing.assert_close(converted[name], rounded, rtol=0, atol=0, equal_nan=True)
+
+
+def test_what_a_format_cannot_hold_is_counted(tmp_path: Path) -> None:
+    values = torch.tensor([1.0, 70000.0, -1e30, 1e-9, 0.0, float("inf"), 2**-24, float("nan")])
+    save(tmp_path / "a", {"x": values, "y": torch.tensor([1e-30]), "z": torch.tensor([1.0])})
+    losses = convert(tmp_path / "a", tmp_path / "b", dtype="F16")
+    assert losses.infinite == {"x": 2}
+    assert losses.zero == {"x": 1, "y": 1}
+    losses = convert(tmp_path / "a", tmp_path / "c", dtype="BF16")
+    assert (losses.infinite, losses.zero) == ({}, {})
+
+
+def test_losses_of_an_earlier_run_are_not_forgotten(tmp_path: Path) -> None:
+    save(tmp_path / "a", {"x": torch.tensor([1e9]), "y": torch.tensor([1e-9])}, files=2)
+
+    def stop(size: int, seen: list[int] = []) -> None:  # noqa: B006 - counts
+        seen.append(size)
+        if len(seen) == 3:  # what is done before, the first shard, and now the second
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        convert(tmp_path / "a", tmp_path / "b", dtype="F16", progress=stop)
+    losses = convert(tmp_path / "a", tmp_path / "b", dtype="F16")
+    assert (losses.infinite, losses.zero) == ({"x": 1}, {"y": 1})
+
+
+@pytest.mark.parametrize("shard_size", [None, 2000, 1 << 63])
+def test_from_bin_to_safetensors_and_back(tmp_path: Path, shard_size: int | None) -> None:
+    model = llama(dtype=torch.float16) | {"steps": torch.arange(3), "flag": torch.tensor([True, False, True])}
+    save_bin(tmp_path / "a", model)
+    with pytest.raises(UsageError, match="is a pickle"):
+        convert(tmp_path / "a", tmp_path / "b")
+    convert(tmp_path / "a", tmp_path / "b", allow_pickle=True, shard_size=shard_size)
+    assert same_model(load(tmp_path / "b"), model)
+    convert(tmp_path / "b", tmp_path / "c", form=".bin")
+    assert same_model(load_bin(tmp_path / "c"), model)
+    assert not list((tmp_path / "c").glob("*.safetensors*"))
+    convert(tmp_path / "c", tmp_path / "d", allow_pickle=True)
+    assert same_model(load(tmp_path / "d"), model)
+
+
+def test_tensors_of_a_bin_do_not_share_memory(tmp_path: Path) -> None:
+    save(tmp_path / "a", llama())
+    convert(tmp_path / "a", tmp_path / "b", form=".bin")
+    storages = {values.untyped_storage().data_ptr() for values in load_bin(tmp_path / "b").values()}
+    assert len(storages) == len(llama())
+
+
+def test_the_configuration_names_the_new_format(tmp_path: Path) -> None:
+    save(tmp_path / "a", llama(), config=CONFIG | {"more": "é"})
+    (tmp_path / "a" / "trainer_state.json").write_text("{}")
+    (tmp_path / "a" / "modeling_odd.py").write_text("raise SystemExit")
+    convert(tmp_path / "a", tmp_path / "b", dtype="F16")
+    config = json.loads((tmp_path / "b" / "config.json").read_text())
+    assert config == CONFIG | {"torch_dtype": "float16", "more": "é"}
+    assert sorted(path.name for path in (tmp_path / "b").iterdir()) == [
+        "config.json",
+        "model.safetensors",
+        "redraft.json",
+    ]
+
+
+@pytest.mark.parametrize("how", [{}, {"form": ".bin"}, {"shard_size": 20_000}])
+def test_transformers_loads_what_comes_out(tmp_path: Path, how: dict[str, Any]) -> None:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2, vocab_size=100
+    )
+    model = LlamaForCausalLM(config)
+    model.save_pretrained(tmp_path / "a", max_shard_size="40KB")
+    convert(tmp_path / "a", tmp_path / "b", dtype="BF16", **how)
+    again = LlamaForCausalLM.from_pretrained(tmp_path / "b")
+    assert again.dtype == torch.bfloat16
+    for name, values in model.state_dict().items():
+        assert same_bits(again.state_dict()[name], values.bfloat16())

@@ -1,0 +1,229 @@
+"""Outputs: nothing half done looks finished, nothing of anybody's is lost, and a full disk is told."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+
+from redraft.errors import OutputError
+from redraft.weights.header import TensorInfo
+from redraft.weights.output import OutputFolder, Shard, layout, new_file, replace_folder
+from tests.weights.model_files import llama, save
+
+PART = TensorInfo("a.weight", "F32", (4,))
+VALUES = torch.arange(4, dtype=torch.float32)
+
+
+def make(path: Path, *, force: bool = False, values: torch.Tensor = VALUES) -> None:
+    with OutputFolder(path, making={"command": "test"}, force=force) as out:
+        for shard in out.todo([Shard("model.safetensors", [PART])]):
+            with out.shard(shard, {"by": "a test"}, notes={"seen": 1}) as writer:
+                writer.write(values)
+
+
+def test_a_folder_with_its_manifest(tmp_path: Path) -> None:
+    make(tmp_path / "out")
+    file = tmp_path / "out" / "model.safetensors"
+    assert torch.equal(load_file(file)["a.weight"], VALUES)
+    manifest = json.loads((tmp_path / "out" / "redraft.json").read_text())
+    assert manifest["command"] == "test"
+    assert manifest["files"]["model.safetensors"] == {
+        "size": file.stat().st_size,
+        "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
+        "seen": 1,
+    }
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
+
+
+def test_small_files_have_checksums_too(tmp_path: Path) -> None:
+    with OutputFolder(tmp_path / "out", making={}) as out:
+        out.json("config.json", {"a": "é"})
+    manifest = json.loads((tmp_path / "out" / "redraft.json").read_text())
+    raw = (tmp_path / "out" / "config.json").read_bytes()
+    assert manifest["files"]["config.json"]["sha256"] == hashlib.sha256(raw).hexdigest()
+
+
+def test_a_folder_that_exists_is_replaced_only_when_told(tmp_path: Path) -> None:
+    make(tmp_path / "out")
+    with pytest.raises(OutputError, match="exists") as caught:
+        make(tmp_path / "out")
+    assert "--force" in str(caught.value.hint)
+    make(tmp_path / "out", force=True, values=VALUES + 1)
+    assert torch.equal(load_file(tmp_path / "out" / "model.safetensors")["a.weight"], VALUES + 1)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_folder_of_somebody_elses_is_never_replaced(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    with pytest.raises(OutputError, match="did not make"):
+        make(tmp_path / "mine", force=True)
+    assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
+
+
+def half(path: Path) -> None:
+    with (
+        OutputFolder(path, making={}, force=True) as out,
+        out.shard(Shard("model.safetensors", [PART])) as writer,
+    ):
+        writer.write(VALUES + 1)
+        raise RuntimeError("power cut")
+
+
+def test_the_old_folder_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
+    make(tmp_path / "out")
+    with pytest.raises(RuntimeError, match="power cut"):
+        half(tmp_path / "out")
+    assert torch.equal(load_file(tmp_path / "out" / "model.safetensors")["a.weight"], VALUES)
+    assert [path.name for path in (tmp_path / "out.partial").glob("*.safetensors")] == []
+
+
+@pytest.mark.parametrize("exchange", [True, False])
+def test_a_folder_takes_anothers_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exchange: bool
+) -> None:
+    if not exchange:  # as on systems that cannot swap two names
+        monkeypatch.setattr("redraft.weights.output._exchange", lambda one, other: False)
+    for name in ("new", "old"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "says").write_text(name)
+    replace_folder(tmp_path / "new", tmp_path / "old")
+    assert [path.name for path in tmp_path.iterdir()] == ["old"]
+    assert (tmp_path / "old" / "says").read_text() == "new"
+
+
+def test_a_link_of_that_name_is_replaced_and_not_what_it_names(tmp_path: Path) -> None:
+    make(tmp_path / "kept")
+    (tmp_path / "out").symlink_to("kept")
+    make(tmp_path / "out", force=True, values=VALUES + 1)
+    assert not (tmp_path / "out").is_symlink()
+    assert torch.equal(load_file(tmp_path / "kept" / "model.safetensors")["a.weight"], VALUES)
+
+
+def test_two_runs_at_once(tmp_path: Path) -> None:
+    with (
+        OutputFolder(tmp_path / "out", making={}),
+        pytest.raises(OutputError, match="another run is writing"),
+        OutputFolder(tmp_path / "out", making={}),
+    ):
+        pass
+    with (
+        new_file(tmp_path / "file", manifest={}) as first,
+        pytest.raises(OutputError, match="another run is writing"),
+        new_file(tmp_path / "file", manifest={}),
+    ):
+        first.write(b"x")
+
+
+def test_tensors_that_are_not_as_long_as_they_should_be(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not"):
+        make(tmp_path / "out", values=VALUES[:3])
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_and_its_manifest(tmp_path: Path) -> None:
+    with new_file(tmp_path / "deep" / "a.gguf", manifest={"command": "c"}) as file:
+        file.write(b"GGUF")
+        assert not (tmp_path / "deep" / "a.gguf").exists()
+    manifest = json.loads((tmp_path / "deep" / "a.gguf.redraft.json").read_text())
+    assert manifest["files"] == {"a.gguf": {"size": 4, "sha256": hashlib.sha256(b"GGUF").hexdigest()}}
+    assert sorted(path.name for path in (tmp_path / "deep").iterdir()) == ["a.gguf", "a.gguf.redraft.json"]
+    with pytest.raises(OutputError, match="exists"), new_file(tmp_path / "deep" / "a.gguf", manifest={}):
+        pass
+    with new_file(tmp_path / "deep" / "a.gguf", manifest={}, force=True) as file:
+        file.write(b"more")
+    assert (tmp_path / "deep" / "a.gguf").read_bytes() == b"more"
+
+
+def half_a_file(path: Path) -> None:
+    with new_file(path, manifest={}) as file:
+        file.write(b"half")
+        raise RuntimeError("power cut")
+
+
+def test_a_file_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="power cut"):
+        half_a_file(tmp_path / "a")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_where_a_file_should_be(tmp_path: Path) -> None:
+    with (
+        pytest.raises(OutputError, match="is a folder, and the output is a file"),
+        new_file(tmp_path, manifest={}, force=True),
+    ):
+        pass
+
+
+def test_no_room_for_it_all_is_told_before_anything_is_written(tmp_path: Path) -> None:
+    huge = TensorInfo("a.weight", "F32", (1 << 45,))
+    with (
+        pytest.raises(OutputError, match=r"needs 140737\.5 GB, and the disk has"),
+        OutputFolder(tmp_path / "out", making={}) as out,
+    ):
+        list(out.todo([Shard("model.safetensors", [huge])]))
+
+
+FULL_DISK = """
+import resource, signal, sys
+from pathlib import Path
+from redraft.weights.delta import diff
+import torch  # before the limit
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2)
+diff(Path("base"), Path("target"), Path("delta"), command="x")
+"""
+
+
+def test_a_disk_that_is_full_in_the_middle(tmp_path: Path) -> None:
+    """The limit of a file's size stands for the end of the disk: the second shard is too large for it."""
+    base = llama() | {"z.weight": torch.zeros(400, 400)}
+    save(tmp_path / "base", base)
+    save(tmp_path / "target", base, files=len(base))
+
+    def run(limit: int) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", FULL_DISK, str(limit)]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    full = run(100_000)
+    assert "OutputError: delta: there is no room left on the disk." in full.stderr
+    assert "run the same command again: it goes on after the" in full.stderr
+    assert not (tmp_path / "delta").exists()
+    done = {path.name: path.stat().st_ino for path in (tmp_path / "delta.partial").glob("*.safetensors")}
+    assert len(done) == len(base) - 1
+    assert run(1 << 30).returncode == 0
+    assert {name: (tmp_path / "delta" / name).stat().st_ino for name in done} == done
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_may_not_be_written(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(OutputError, match="cannot be written: Permission denied"):
+        make(tmp_path / "out")
+
+
+def test_an_output_below_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot be written: Not a directory"):
+        make(tmp_path / "file" / "out")
+
+
+@given(sizes=st.lists(st.integers(0, 50), min_size=1, max_size=20), limit=st.integers(1, 120))
+def test_layout_keeps_the_order_and_the_limit(sizes: list[int], limit: int) -> None:
+    tensors = [TensorInfo(f"t{i}", "U8", (size,)) for i, size in enumerate(sizes)]
+    shards = layout(tensors, limit)
+    assert [each for shard in shards for each in shard.tensors] == tensors
+    assert all(shard.size <= limit or len([t for t in shard.tensors if t.size]) == 1 for shard in shards)
+    count = len(shards)
+    names = [f"model-{i:05}-of-{count:05}.safetensors" for i in range(1, count + 1)]
+    assert [shard.file for shard in shards] == (names if count > 1 else ["model.safetensors"])
