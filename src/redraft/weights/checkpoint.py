@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from redraft.errors import ModelError, UsageError
 from redraft.weights.dtypes import dtype_name, dtype_size, torch_dtype
-from redraft.weights.header import AGAIN, TensorInfo, read_safetensors_header
+from redraft.weights.header import AGAIN, TensorInfo, read_safetensors_header, size_of_file
 
 if TYPE_CHECKING:
     import torch
@@ -73,7 +73,7 @@ class Checkpoint:
         tensor = self.tensors[name]
         stop = tensor.count if stop is None else stop
         if tensor.file.endswith(BIN):
-            return self._pickled[name].reshape(-1)[start:stop].clone()
+            return self._pickled[name].reshape(-1)[start:stop].clone().resolve_conj().resolve_neg()
         return _read_raw(self.folder / tensor.file, tensor, start, stop)
 
     def chunks(self, name: str, size: int | None = None) -> Iterator[tuple[int, int]]:
@@ -141,7 +141,7 @@ def read_json(path: Path) -> dict[str, Any]:
         ModelError: It is not a JSON object, or larger than `MAX_JSON`.
     """
     try:
-        if path.stat().st_size > MAX_JSON:
+        if size_of_file(path) > MAX_JSON:
             raise ModelError(f"{path} has more than {MAX_JSON >> 20} MB, which no such file has.")
         value = json.loads(path.read_bytes())
     except FileNotFoundError:
@@ -201,9 +201,9 @@ def _read_index(path: Path) -> dict[str, str]:
                 f"{path} says that {name!r:.80} is in {file!r:.80}, which is no {kind} file of this folder.",
                 hint="An index names files beside it alone. Get the model again from a source you trust.",
             )
-    missing = sorted({file for file in weight_map.values() if not (path.parent / file).exists()})
+    there = {each.name for each in path.parent.glob(f"*{kind}") if each.exists()}
+    missing = sorted(set(weight_map.values()) - there)
     if missing:
-        there = sorted(each.name for each in path.parent.glob(f"*{kind}"))
         raise ModelError(
             f"{path.parent} lacks {', '.join(missing[:4])}{' …' if len(missing) > 4 else ''}: "
             f"its index names {len(set(weight_map.values()))} files, and {len(there)} are there.",
@@ -220,11 +220,15 @@ def _contents(path: Path) -> tuple[list[TensorInfo], Mapping[str, str]]:
 
 
 def _pickled_info(path: Path, name: str, tensor: torch.Tensor) -> TensorInfo:
+    import torch
+
     dtype = dtype_name(tensor.dtype)
     if dtype is None:
         raise ModelError(
             f"{path}: the tensor {name!r:.80} has the dtype {tensor.dtype}, which is not handled."
         )
+    if tensor.layout != torch.strided or tensor.device.type != "cpu":
+        raise ModelError(f"{path}: the tensor {name!r:.80} is sparse, or has no values.")
     if tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size():
         raise ModelError(
             f"{path}: the tensor {name!r:.80} claims more elements than the file holds.", hint=AGAIN
@@ -234,12 +238,13 @@ def _pickled_info(path: Path, name: str, tensor: torch.Tensor) -> TensorInfo:
 
 def _load_bin(path: Path) -> dict[str, torch.Tensor]:
     """The tensors of a pickle, mapped where its form allows (torch 1.6 and later write zip files)."""
-    import zipfile
-
     import torch
 
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        size_of_file(path)
+        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
+    except ModelError:
+        raise
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror}.") from None
     except pickle.UnpicklingError as error:
@@ -247,11 +252,40 @@ def _load_bin(path: Path) -> dict[str, torch.Tensor]:
             f"{path} holds more than tensors, and was not loaded: {_reason(error)}.",
             hint="Nothing in it was run. Get the model as safetensors, or from a source you trust.",
         ) from None
-    except (RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise ModelError(f"{path} is damaged: {str(error).splitlines()[0][:120]}.", hint=AGAIN) from None
+    except Exception as error:  # noqa: BLE001 - a damaged file leads torch into errors of any kind
+        said = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ModelError(f"{path} is damaged: {said[:120]}.", hint=AGAIN) from None
+    tensors = _tensors_in(loaded)
+    if not isinstance(loaded, dict) or (loaded and not tensors):
+        raise ModelError(
+            f"{path} holds a {type(loaded).__name__} without tensors by name.",
+            hint="Weights are saved with torch.save(model.state_dict(), FILE).",
+        )
+    return tensors
+
+
+def _is_zip(path: Path) -> bool:
+    """Whether a file is a zip file, whose tensors can be mapped.
+
+    Raises:
+        ModelError: Its parts are compressed. Torch never writes such, and would take them for the tensors.
+    """
+    import zipfile
+
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as file:
+        if any(part.compress_type != zipfile.ZIP_STORED for part in file.infolist()):
+            raise ModelError(f"{path} is compressed, and torch cannot map it.", hint=AGAIN)
+    return True
+
+
+def _tensors_in(loaded: Any) -> dict[str, torch.Tensor]:
+    import torch
+
     if not isinstance(loaded, dict):
-        raise ModelError(f"{path} holds a {type(loaded).__name__}, not tensors by name.")
-    return {str(name): each for name, each in loaded.items() if isinstance(each, torch.Tensor)}
+        return {}
+    return {str(name): each.detach() for name, each in loaded.items() if isinstance(each, torch.Tensor)}
 
 
 def _reason(error: Exception) -> str:

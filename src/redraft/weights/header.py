@@ -10,7 +10,7 @@ Format: eight bytes of length (little endian), a JSON object, then the tensors b
 from __future__ import annotations
 
 import json
-import os
+import stat
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -81,14 +81,27 @@ def read_safetensors_header(path: Path) -> Header:
         ModelError: The file is missing, unreadable, truncated, not safetensors, or says what cannot be.
     """
     try:
+        size = size_of_file(path)
         with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
             length = _length(path, file.read(8), size)
             return _parse(path, file.read(length), 8 + length, size)
     except FileNotFoundError:
         raise ModelError(f"there is no file {path}.", hint="Check the path.") from None
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror}.") from None
+
+
+def size_of_file(path: Path) -> int:
+    """Bytes of a file.
+
+    Raises:
+        ModelError: It is a device or a pipe, of which there would be no end.
+        OSError: It is not there, or cannot be looked at.
+    """
+    info = path.stat()
+    if not stat.S_ISREG(info.st_mode):
+        raise ModelError(f"{path} is no regular file.", hint=AGAIN)
+    return info.st_size
 
 
 def safetensors_header(tensors: Iterable[TensorInfo], metadata: Mapping[str, str]) -> bytes:

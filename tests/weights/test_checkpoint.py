@@ -1,0 +1,496 @@
+"""Reading checkpoints: in parts, as safetensors and torch read them whole; and what strangers may hand in."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pickle
+import struct
+import warnings
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from redraft.errors import ModelError, UsageError
+from redraft.weights.checkpoint import MAX_JSON, Checkpoint, open_checkpoint, read_json
+from redraft.weights.dtypes import dtype_name, dtype_size, is_known, torch_dtype
+from redraft.weights.header import MAX_HEADER, TensorInfo, read_safetensors_header, safetensors_header
+
+INDEX = "model.safetensors.index.json"
+NAMES = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2", "BOOL", "C64")
+NAMES += ("I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8")
+
+
+def random_tensor(dtype: str, shape: tuple[int, ...], seed: int = 0) -> torch.Tensor:
+    """Any bits at all, except that booleans are 0 or 1."""
+    count = torch.Size(shape).numel() * dtype_size(dtype)
+    raw = torch.randint(
+        0, 2 if dtype == "BOOL" else 256, (count,), generator=torch.Generator().manual_seed(seed)
+    )
+    return raw.to(torch.uint8).view(torch_dtype(dtype)).reshape(shape)
+
+
+def bits(tensor: torch.Tensor) -> bytes:
+    return tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+
+
+def header(entries: Any, data: bytes = b"") -> bytes:
+    raw = entries if isinstance(entries, bytes) else json.dumps(entries).encode()
+    return struct.pack("<Q", len(raw)) + raw + data
+
+
+def entry(dtype: Any = "F32", shape: Any = (2,), offsets: Any = (0, 8)) -> dict[str, Any]:
+    return {"dtype": dtype, "shape": shape, "data_offsets": offsets}
+
+
+def refused(path: Path, **options: Any) -> str:
+    with pytest.raises(ModelError) as caught:
+        open_checkpoint(path, **options)
+    return caught.value.message
+
+
+class TestDtypes:
+    @pytest.mark.parametrize("name", NAMES)
+    def test_names_and_sizes_are_those_of_safetensors_and_torch(self, tmp_path: Path, name: str) -> None:
+        tensor = random_tensor(name, (3,))
+        safetensors.torch.save_file({"t": tensor}, tmp_path / "m.safetensors")
+        (found,) = read_safetensors_header(tmp_path / "m.safetensors").tensors
+        assert (found.dtype, found.size) == (name, tensor.nbytes)
+        assert dtype_name(tensor.dtype) == name
+
+    def test_others_have_no_name(self) -> None:
+        assert dtype_name(torch.complex128) is None
+        assert not is_known("F4")
+
+
+class TestReading:
+    @settings(max_examples=50)
+    @given(
+        shapes=st.lists(st.lists(st.integers(0, 5), max_size=3), min_size=1, max_size=4),
+        dtypes=st.lists(st.sampled_from(NAMES), min_size=4, max_size=4),
+        piece=st.integers(1, 40),
+    )
+    def test_the_pieces_make_the_whole(
+        self,
+        tmp_path_factory: pytest.TempPathFactory,
+        shapes: list[list[int]],
+        dtypes: list[str],
+        piece: int,
+    ) -> None:
+        path = tmp_path_factory.mktemp("c") / "model.safetensors"
+        every = {
+            f"t{i}": random_tensor(dtype, tuple(shape), i)
+            for i, (shape, dtype) in enumerate(zip(shapes, dtypes, strict=False))
+        }
+        safetensors.torch.save_file(every, path)
+        checkpoint = open_checkpoint(path.parent)
+        assert checkpoint.size == sum(each.nbytes for each in every.values())
+        for name, tensor in every.items():
+            info = checkpoint.tensors[name]
+            assert (info.shape, torch_dtype(info.dtype)) == (tuple(tensor.shape), tensor.dtype)
+            cuts = list(checkpoint.chunks(name, piece))
+            assert b"".join(bits(checkpoint.read(name, *cut)) for cut in cuts) == bits(tensor)
+            assert bits(checkpoint.read(name)) == bits(tensor)
+
+    @given(rows=st.integers(0, 40), width=st.integers(1, 40), size=st.integers(2, 200))
+    def test_pieces_are_whole_rows_where_a_row_fits(self, rows: int, width: int, size: int) -> None:
+        tensor = TensorInfo("t", "F16", (rows, width))
+        cuts = list(Checkpoint(Path(), Path(), (), {"t": tensor}).chunks("t", size))
+        assert [start for start, _ in cuts[1:]] == [stop for _, stop in cuts[:-1]]
+        assert sum(stop - start for start, stop in cuts) == rows * width
+        assert all(0 < 2 * (stop - start) <= size for start, stop in cuts)
+        if width * 2 <= size:
+            assert all(start % width == 0 for start, _ in cuts)
+
+    def test_what_was_read_may_be_changed(self, tmp_path: Path) -> None:
+        safetensors.torch.save_file({"t": torch.zeros(4)}, tmp_path / "model.safetensors")
+        checkpoint = open_checkpoint(tmp_path)
+        checkpoint.read("t").add_(1)
+        assert checkpoint.read("t").tolist() == [0] * 4
+
+    def test_shards_by_their_index(self, tmp_path: Path) -> None:
+        for number in (2, 1):
+            safetensors.torch.save_file(
+                {f"t{number}": torch.ones(1)}, tmp_path / f"part-{number}.safetensors"
+            )
+        weight_map = {"t1": "part-1.safetensors", "t2": "part-2.safetensors"}
+        (tmp_path / INDEX).write_text(json.dumps({"weight_map": weight_map}))
+        (tmp_path / "model.safetensors").write_bytes(b"not looked at: the index says what counts")
+        checkpoint = open_checkpoint(tmp_path)
+        assert checkpoint.files == ("part-1.safetensors", "part-2.safetensors")
+        assert [each.name for each in checkpoint.of_file("part-2.safetensors")] == ["t2"]
+        assert list(checkpoint.tensors) == ["t1", "t2"]
+
+    def test_the_files_of_the_hub_are_links(self, tmp_path: Path) -> None:
+        (tmp_path / "blobs").mkdir()
+        (tmp_path / "snapshot").mkdir()
+        safetensors.torch.save_file({"t": torch.ones(1)}, tmp_path / "blobs" / "abc")
+        (tmp_path / "snapshot" / "model.safetensors").symlink_to("../blobs/abc")
+        assert open_checkpoint(tmp_path / "snapshot").read("t").item() == 1
+
+    def test_a_file_that_becomes_shorter(self, tmp_path: Path) -> None:
+        path = tmp_path / "model.safetensors"
+        safetensors.torch.save_file({"t": torch.ones(100)}, path)
+        checkpoint = open_checkpoint(tmp_path)
+        os.truncate(path, path.stat().st_size - 4)
+        with pytest.raises(ModelError, match="became shorter while it was read"):
+            checkpoint.read("t")
+
+
+class TestHeader:
+    @given(
+        st.dictionaries(
+            st.text(max_size=8).filter(lambda name: name != "__metadata__"),
+            st.tuples(st.sampled_from(NAMES), st.lists(st.integers(0, 3), max_size=3)),
+            max_size=5,
+        )
+    )
+    def test_what_is_written_is_what_safetensors_reads(
+        self, tensors: dict[str, tuple[str, list[int]]]
+    ) -> None:
+        infos = [TensorInfo(name, dtype, tuple(shape)) for name, (dtype, shape) in tensors.items()]
+        raw = safetensors_header(infos, {"by": "redraft"}) + bytes(sum(info.size for info in infos))
+        assert len(raw) % 8 == sum(info.size for info in infos) % 8
+        loaded = safetensors.torch.load(raw)
+        assert {name: tuple(each.shape) for name, each in loaded.items()} == {
+            info.name: info.shape for info in infos
+        }
+
+    @pytest.mark.parametrize(
+        ("raw", "says"),
+        [
+            (b"", "is truncated: a safetensors file has 8 bytes at least, it has 0."),
+            (b"1234567", "is truncated: a safetensors file has 8 bytes at least, it has 7."),
+            (struct.pack("<Q", 1 << 42), "its header claims 4,398,046,511,104 bytes and the file has 8."),
+            (struct.pack("<Q", (1 << 64) - 1) + b"{}", "bytes and the file has 10."),
+            (struct.pack("<Q", 3) + b"{}", "its header claims 3 bytes and the file has 10."),
+            (header(b"\xff\xfe"), "its header is not JSON"),
+            (header(b"[" * 100_000), "its header is not JSON"),
+            (header(b'{"t": ' + b"9" * 5000 + b"}"), "its header is not JSON"),
+            (header([]), "its header is not a JSON object"),
+            (header(b'{"t": 1, "t": 2}'), "its header is not JSON (a name comes twice)"),
+            (header({"__metadata__": {"a": 1}}), "its __metadata__ is not an object of texts"),
+            (header({"t": None}), "the tensor 't' lacks its dtype, shape or data_offsets"),
+            (header({"t": entry(offsets=[0])}), "the tensor 't' lacks its dtype, shape or data_offsets"),
+            (header({"t": entry("F4")}), "the tensor 't' has the unknown dtype 'F4'"),
+            (header({"t": entry(["F32"])}), "the tensor 't' has the unknown dtype ['F32']"),
+            (header({"t": entry(shape=[-2])}), "the tensor 't' has the shape [-2]"),
+            (header({"t": entry(shape=[2.0])}), "the tensor 't' has the shape [2.0]"),
+            (header({"t": entry(shape=[True, 2])}), "the tensor 't' has the shape [True, 2]"),
+            (header({"t": entry(shape="12")}), "the tensor 't' has the shape '12'"),
+            (header({"t": entry(shape=[1] * 65)}), "the tensor 't' has the shape [1, 1,"),
+            (header({"t": entry(shape=[1 << 62, 1 << 62])}), "the tensor 't' needs"),
+            (header({"t": entry(offsets=[8, 0])}), "the tensor 't' needs 8 bytes and is given -8"),
+            (header({"t": entry(offsets=[-8, 0])}), "the tensor 't' has the data_offsets -8, 0"),
+            (header({"t": entry()}, bytes(7)), "is truncated: its tensors end at byte"),
+            (header({"t": entry()}, bytes(9)), "and the file goes on to"),
+            (header({"t": entry(offsets=[8, 16])}, bytes(16)), "the tensor 't' begins at byte"),
+            (header({"t": entry(), "u": entry()}, bytes(8)), "the tensor 'u' begins at byte"),
+        ],
+    )
+    def test_what_cannot_be(self, tmp_path: Path, raw: bytes, says: str) -> None:
+        path = tmp_path / "model.safetensors"
+        path.write_bytes(raw)
+        message = refused(tmp_path)
+        assert message.startswith(str(path))
+        assert says in message
+
+    def test_a_header_of_terabytes_in_a_large_file(self, tmp_path: Path) -> None:
+        path = tmp_path / "model.safetensors"
+        with path.open("wb") as file:
+            file.write(struct.pack("<Q", MAX_HEADER + 1))
+            file.truncate(MAX_HEADER * 100)  # a sparse file: it takes no room
+        assert "its header claims 100,000,001 bytes" in refused(tmp_path)
+
+    @settings(max_examples=300)
+    @given(
+        at=st.lists(st.tuples(st.integers(0, 300), st.integers(0, 255)), max_size=4),
+        length=st.integers(0, 300),
+    )
+    @example(at=[], length=300)
+    def test_any_damage_is_refused_or_read(
+        self, tmp_path_factory: pytest.TempPathFactory, at: list[tuple[int, int]], length: int
+    ) -> None:
+        every = {"a": torch.ones(3), "b": torch.ones(2, 2, dtype=torch.bfloat16)}
+        raw = bytearray(safetensors.torch.save(every)[:length])
+        for place, byte in at:
+            if raw:
+                raw[place % len(raw)] = byte
+        path = tmp_path_factory.mktemp("d") / "model.safetensors"
+        path.write_bytes(raw)
+        try:
+            checkpoint = open_checkpoint(path)
+        except ModelError:
+            return
+        for name in checkpoint.tensors:
+            assert len(checkpoint.read(name)) == checkpoint.tensors[name].count
+
+
+class TestFolder:
+    def index(self, folder: Path, weight_map: Any) -> Path:
+        safetensors.torch.save_file({"t": torch.ones(2)}, folder / "part.safetensors")
+        (folder / INDEX).write_text(json.dumps({"weight_map": weight_map}))
+        return folder
+
+    def test_nothing_of_that_name(self, tmp_path: Path) -> None:
+        assert refused(tmp_path / "none") == f"there is no {tmp_path / 'none'}."
+
+    def test_no_weights(self, tmp_path: Path) -> None:
+        assert "It holds: nothing." in refused(tmp_path)
+        (tmp_path / "notes.txt").touch()
+        assert "It holds: notes.txt." in refused(tmp_path)
+
+    def test_metas_own_layout(self, tmp_path: Path) -> None:
+        (tmp_path / "consolidated.00.pth").touch()
+        with pytest.raises(ModelError) as caught:
+            open_checkpoint(tmp_path)
+        assert "convert_llama_weights_to_hf" in (caught.value.hint or "")
+
+    def test_a_file_of_another_kind(self, tmp_path: Path) -> None:
+        (tmp_path / "m.pt").touch()
+        assert "has to end in .safetensors or .bin" in refused(tmp_path / "m.pt")
+
+    def test_a_missing_shard(self, tmp_path: Path) -> None:
+        self.index(tmp_path, {"t": "part.safetensors", "u": "gone.safetensors"})
+        assert refused(tmp_path) == (
+            f"{tmp_path} lacks gone.safetensors: its index names 2 files, and 1 are there."
+        )
+
+    def test_an_index_that_names_a_missing_tensor(self, tmp_path: Path) -> None:
+        self.index(tmp_path, {"t": "part.safetensors", "u": "part.safetensors"})
+        assert refused(tmp_path) == (
+            f"{tmp_path}: the index says that 'u' is in part.safetensors, and it is not there."
+        )
+
+    def test_a_tensor_in_two_files(self, tmp_path: Path) -> None:
+        self.index(tmp_path, {"t": "part.safetensors", "u": "other.safetensors"})
+        safetensors.torch.save_file({"t": torch.ones(2), "u": torch.ones(1)}, tmp_path / "other.safetensors")
+        assert "the tensor 't' is in other.safetensors and in part.safetensors" in refused(tmp_path)
+
+    @pytest.mark.parametrize(
+        "file",
+        [
+            "../part.safetensors",
+            "/etc/part.safetensors",
+            "sub/part.safetensors",
+            "./part.safetensors",
+            "part.safetensors/",
+            "..",
+            "",
+            "part.bin",
+            "part.py",
+            7,
+            None,
+            ["part.safetensors"],
+        ],
+    )
+    def test_an_index_that_climbs_out_of_the_folder(self, tmp_path: Path, file: Any) -> None:
+        self.index(tmp_path, {"t": file})
+        assert refused(tmp_path) == (
+            f"{tmp_path / INDEX} says that 't' is in {file!r}, which is no .safetensors file of this folder."
+        )
+
+    @pytest.mark.parametrize("file", ["a\0.safetensors", "\ud800.safetensors", "x" * 300 + ".safetensors"])
+    def test_names_that_no_file_can_have(self, tmp_path: Path, file: str) -> None:
+        assert "lacks " in refused(self.index(tmp_path, {"t": file}))
+
+    @pytest.mark.parametrize("weight_map", [None, [], {}, "t", 3])
+    def test_an_index_without_a_map(self, tmp_path: Path, weight_map: Any) -> None:
+        assert refused(self.index(tmp_path, weight_map)) == f"{tmp_path / INDEX} has no weight_map."
+
+    def test_loops_of_links(self, tmp_path: Path) -> None:
+        loop = tmp_path / "loop"
+        loop.symlink_to("loop")
+        assert refused(loop) == f"{loop} cannot be read: Too many levels of symbolic links."
+        self.index(tmp_path, {"t": "a.safetensors"})
+        (tmp_path / "a.safetensors").symlink_to("a.safetensors")
+        assert "lacks a.safetensors" in refused(tmp_path)
+        (tmp_path / "config.json").symlink_to("config.json")
+        with pytest.raises(ModelError, match=r"config.json cannot be read: Too many levels"):
+            read_json(tmp_path / "config.json")
+        (tmp_path / "round").symlink_to(".")
+        safetensors.torch.save_file({"t": torch.ones(2)}, tmp_path / "a.bin.safetensors")
+        assert "lacks a.safetensors" in refused(tmp_path / "round" / "round" / "round")
+
+    def test_links_to_what_never_ends(self, tmp_path: Path) -> None:
+        for name in ("model.safetensors", "config.json"):
+            (tmp_path / name).symlink_to("/dev/zero")
+        assert refused(tmp_path) == f"{tmp_path / 'model.safetensors'} is no regular file."
+        with pytest.raises(ModelError, match=r"config.json is no regular file"):
+            read_json(tmp_path / "config.json")
+
+    def test_a_pipe_is_not_waited_for(self, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "model.safetensors")
+        assert "is no regular file" in refused(tmp_path)
+        os.mkfifo(tmp_path / "w.bin")
+        self.index(tmp_path, {"t": "part.safetensors"})
+        (tmp_path / "part.safetensors").unlink()
+        os.mkfifo(tmp_path / "part.safetensors")
+        assert "is no regular file" in refused(tmp_path)
+
+
+class TestJson:
+    def test_none_there(self, tmp_path: Path) -> None:
+        assert read_json(tmp_path / "config.json") == {}
+
+    @pytest.mark.parametrize(
+        ("raw", "says"),
+        [
+            (b"{", "is not JSON"),
+            (b"\xff", "is not JSON"),
+            (b"[" * 100_000, "is not JSON"),
+            (b"[]", "holds a list, not an object"),
+            (b"3", "holds a int, not an object"),
+        ],
+    )
+    def test_not_an_object(self, tmp_path: Path, raw: bytes, says: str) -> None:
+        (tmp_path / "config.json").write_bytes(raw)
+        with pytest.raises(ModelError, match=says):
+            read_json(tmp_path / "config.json")
+
+    def test_far_too_large(self, tmp_path: Path) -> None:
+        with (tmp_path / "config.json").open("wb") as file:
+            file.truncate(MAX_JSON + 1)
+        with pytest.raises(ModelError, match="has more than 64 MB"):
+            read_json(tmp_path / "config.json")
+
+    def test_a_folder_of_that_name(self, tmp_path: Path) -> None:
+        with pytest.raises(ModelError, match="is no regular file"):
+            read_json(tmp_path)
+
+
+class Evil:
+    """Makes a file where it is unpickled."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, (str(self.mark),)
+
+
+def saved(value: Any, **options: Any) -> bytes:
+    file = io.BytesIO()
+    torch.save(value, file, **options)
+    return file.getvalue()
+
+
+def deflated(raw: bytes) -> bytes:
+    """The same zip file, compressed: its tensors then cannot be mapped."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(raw)) as old, zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name))
+    return out.getvalue()
+
+
+class TestPickles:
+    def at(self, folder: Path, raw: bytes) -> Path:
+        (folder / "pytorch_model.bin").write_bytes(raw)
+        return folder
+
+    @pytest.mark.parametrize("newer", [True, False])
+    def test_read_where_it_is_allowed(self, tmp_path: Path, newer: bool) -> None:
+        every = {
+            "a": torch.arange(6, dtype=torch.bfloat16).reshape(2, 3),
+            "turned": torch.arange(6).reshape(2, 3).t(),
+            "trained": torch.nn.Parameter(torch.ones(2)),
+            "steps": 7,
+        }
+        self.at(tmp_path, saved(every, _use_new_zipfile_serialization=newer))
+        with pytest.raises(UsageError) as caught:
+            open_checkpoint(tmp_path)
+        assert caught.value.hint is not None
+        assert caught.value.hint.startswith("Add --allow-pickle")
+        checkpoint = open_checkpoint(tmp_path, allow_pickle=True)
+        assert set(checkpoint.tensors) == {"a", "turned", "trained"}
+        assert checkpoint.read("a", 1, 4).tolist() == [1, 2, 3]
+        assert checkpoint.read("turned").tolist() == [0, 3, 1, 4, 2, 5]
+        assert checkpoint.read("trained").numpy().tolist() == [1, 1]
+
+    def test_safetensors_are_preferred(self, tmp_path: Path) -> None:
+        self.at(tmp_path, b"not looked at")
+        safetensors.torch.save_file({"t": torch.ones(2)}, tmp_path / "model.safetensors")
+        assert open_checkpoint(tmp_path, allow_pickle=True).files == ("model.safetensors",)
+
+    @pytest.mark.parametrize("form", ["new", "old", "plain"])
+    def test_code_does_not_run(self, tmp_path: Path, form: str) -> None:
+        mark = tmp_path / "was-here"
+        value = {"t": torch.ones(2), "e": Evil(mark)}
+        raw = (
+            pickle.dumps(value["e"])
+            if form == "plain"
+            else saved(value, _use_new_zipfile_serialization=form == "new")
+        )
+        message = refused(self.at(tmp_path, raw), allow_pickle=True)
+        assert not mark.exists()
+        if form == "plain":
+            return
+        assert message.startswith(
+            f"{tmp_path / 'pytorch_model.bin'} holds more than tensors, and was not loaded"
+        )
+        assert "mkdir" in message
+
+    def test_that_pickle_would_have_run_elsewhere(self, tmp_path: Path) -> None:
+        pickle.loads(pickle.dumps(Evil(tmp_path / "was-here")))  # noqa: S301 - what the tests above are about
+        assert (tmp_path / "was-here").exists()
+
+    @pytest.mark.parametrize(
+        ("value", "says"),
+        [
+            ({"t": torch.eye(2).to_sparse()}, "the tensor 't' is sparse, or has no values"),
+            ({"t": torch.ones(2, device="meta")}, "the tensor 't' is sparse, or has no values"),
+            ({"t": torch.ones(1).expand(10**12)}, "the tensor 't' claims more elements than the file holds"),
+            ({"t": torch.ones(2, dtype=torch.complex128)}, "has the dtype torch.complex128"),
+            ({"state_dict": {"t": torch.ones(2)}}, "holds a dict without tensors by name"),
+            ([torch.ones(2)], "holds a list without tensors by name"),
+            (None, "holds a NoneType without tensors by name"),
+        ],
+    )
+    def test_what_is_not_weights(self, tmp_path: Path, value: Any, says: str) -> None:
+        with warnings.catch_warnings(action="ignore"):  # torch: sparse tensors are in beta
+            assert says in refused(self.at(tmp_path, saved(value)), allow_pickle=True)
+
+    @pytest.mark.parametrize(
+        "raw",
+        [
+            b"",
+            b"\x80\x02",
+            b"garbage",
+            b"PK\x03\x04garbage",
+            saved({"t": torch.ones(99)})[:-60],
+            deflated(saved({"t": torch.ones(99)})),
+        ],
+    )
+    def test_damage(self, tmp_path: Path, raw: bytes) -> None:
+        message = refused(self.at(tmp_path, raw), allow_pickle=True)
+        assert message.startswith(str(tmp_path / "pytorch_model.bin"))
+
+    @settings(max_examples=200)
+    @given(
+        places=st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), min_size=1, max_size=4),
+        newer=st.booleans(),
+    )
+    def test_any_damage_is_refused_or_read(
+        self, tmp_path_factory: pytest.TempPathFactory, places: list[tuple[int, int]], newer: bool
+    ) -> None:
+        raw = bytearray(
+            saved({"a": torch.ones(3), "b": torch.ones(2, 2)}, _use_new_zipfile_serialization=newer)
+        )
+        for at, byte in places:
+            raw[at % min(len(raw), 500)] = byte
+        folder = self.at(tmp_path_factory.mktemp("p"), bytes(raw))
+        with warnings.catch_warnings(action="ignore"):
+            try:
+                checkpoint = open_checkpoint(folder, allow_pickle=True)
+            except ModelError:
+                return
+            for name in checkpoint.tensors:
+                checkpoint.read(name)
