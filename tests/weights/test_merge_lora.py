@@ -19,16 +19,11 @@ from redraft.weights.lora import read_adapter
 from redraft.weights.merge_lora import merge_lora, merged
 from redraft.weights.merge_plan import plan_merge
 from redraft.weights.output import layout
-from tests.weights.adapter_files import (
-    ARCHITECTURES,
-    LINEAR,
-    letter_tokenizer,
-    load,
-    logits,
-    lora,
-    tiny,
-    with_adapter,
-)
+from tests.weights.adapter_files import LINEAR, logits, lora, with_adapter
+from tests.weights.tiny_folders import ARCHITECTURES, VOCABULARY, load, tiny_folder
+
+tiny = partial(tiny_folder, dtype=torch.float32)
+MORE = VOCABULARY + 1
 
 KINDS: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -98,7 +93,7 @@ def test_the_merged_model_says_what_base_and_adapter_say(base: Path, kind: str, 
 def test_layers_that_store_in_by_out(tmp_path: Path) -> None:
     torch.manual_seed(1)
     config = transformers.GPT2Config(
-        vocab_size=101, n_positions=128, n_embd=32, n_layer=1, n_head=2, bos_token_id=1, eos_token_id=2
+        vocab_size=VOCABULARY, n_positions=512, n_embd=32, n_layer=1, n_head=2, bos_token_id=1, eos_token_id=2
     )
     transformers.GPT2LMHeadModel(config).save_pretrained(tmp_path / "base")
     base = tmp_path / "base"
@@ -137,7 +132,7 @@ def test_it_is_rounded_once(base: Path, plain: Path, dtype: str, tmp_path: Path)
     save_file(halves, coarse / "adapter_model.safetensors")
     settings = json.loads((plain / "adapter_config.json").read_text()) | {"lora_alpha": 8}
     (coarse / "adapter_config.json").write_text(json.dumps(settings))
-    small = tiny(tmp_path / "base", dtype=getattr(torch, "bfloat16" if dtype == "BF16" else "float16"))
+    small = tiny_folder(tmp_path / "base", dtype=getattr(torch, "bfloat16" if dtype == "BF16" else "float16"))
     merge_lora(small, coarse, tmp_path / "merged")
     name = "model.layers.1.mlp.up_proj"
     a, b = (halves[f"base_model.model.{name}.lora_{half}.weight"].double() for half in "AB")
@@ -188,7 +183,7 @@ def test_another_dtype_and_what_does_not_fit_it(base: Path, plain: Path, tmp_pat
 def test_tied_embeddings_part_only_where_the_adapter_parts_them(
     named: dict[str, Any], tied: bool, tmp_path: Path
 ) -> None:
-    base = tiny(tmp_path / "base", tied=True)
+    base = tiny(tmp_path / "base", tie_word_embeddings=True)
     adapter = lora(base, tmp_path / "adapter", **named)
     merge_lora(base, adapter, tmp_path / "merged")
     assert ("lm_head.weight" not in weights(tmp_path / "merged")) == tied
@@ -208,26 +203,26 @@ def grown(plain: Path, folder: Path, **rows: int) -> Path:
 
 
 def test_added_tokens_make_the_vocabulary_larger(base: Path, plain: Path, tmp_path: Path) -> None:
-    adapter = grown(plain, tmp_path / "grown", embed=102, head=102)
-    letter_tokenizer(adapter)
+    adapter = grown(plain, tmp_path / "grown", embed=MORE, head=MORE)
+    (adapter / "tokenizer.json").write_text('{"version": "with added tokens"}')
     merge_lora(base, adapter, tmp_path / "merged")
-    assert load(tmp_path / "merged").config.vocab_size == 102
-    assert (tmp_path / "merged" / "tokenizer.json").exists()
+    assert load(tmp_path / "merged").config.vocab_size == MORE
+    assert "with added tokens" in (tmp_path / "merged" / "tokenizer.json").read_text()
     assert not (tmp_path / "merged" / "adapter_config.json").exists()
 
 
 def test_embeddings_of_different_sizes_are_refused(base: Path, plain: Path, tmp_path: Path) -> None:
-    message = refusal(base, grown(plain, tmp_path / "grown", embed=102))
+    message = refusal(base, grown(plain, tmp_path / "grown", embed=MORE))
     assert "embeddings of different sizes (" in message
-    assert "model.embed_tokens.weight: 102" in message
+    assert f"model.embed_tokens.weight: {MORE}" in message
 
 
 def test_equal_embeddings_stay_tied(tmp_path: Path) -> None:
-    base = tiny(tmp_path / "base", tied=True)
-    adapter = grown(lora(base, tmp_path / "adapter"), tmp_path / "grown", embed=102, head=102)
+    base = tiny(tmp_path / "base", tie_word_embeddings=True)
+    adapter = grown(lora(base, tmp_path / "adapter"), tmp_path / "grown", embed=MORE, head=MORE)
     merge_lora(base, adapter, tmp_path / "merged")
     assert "lm_head.weight" not in weights(tmp_path / "merged")
-    assert load(tmp_path / "merged").config.vocab_size == 102
+    assert load(tmp_path / "merged").config.vocab_size == MORE
 
 
 # Files
@@ -303,7 +298,7 @@ def test_an_output_is_replaced_only_when_asked(base: Path, plain: Path, tmp_path
 
 def test_an_adapter_of_another_size(plain: Path, tmp_path: Path) -> None:
     config = transformers.LlamaConfig(
-        vocab_size=101,
+        vocab_size=VOCABULARY,
         hidden_size=32,
         intermediate_size=64,
         num_hidden_layers=2,
@@ -330,8 +325,12 @@ def test_an_adapter_of_another_architecture(base: Path, plain: Path, tmp_path: P
 def test_tokens_beyond_the_vocabulary(base: Path, tmp_path: Path) -> None:
     adapter = lora(base, tmp_path / "adapter", trainable_token_indices=[1, 2])
     settings = json.loads((adapter / "adapter_config.json").read_text())
-    (adapter / "adapter_config.json").write_text(json.dumps(settings | {"trainable_token_indices": [1, 101]}))
-    assert "it changes 'model.embed_tokens' as 2 × 64 and the model has 101 × 64" in refusal(base, adapter)
+    (adapter / "adapter_config.json").write_text(
+        json.dumps(settings | {"trainable_token_indices": [1, VOCABULARY]})
+    )
+    assert f"it changes 'model.embed_tokens' as 2 × 64 and the model has {VOCABULARY} × 64" in refusal(
+        base, adapter
+    )
 
 
 def test_a_quantised_base(base: Path, plain: Path, tmp_path: Path) -> None:
