@@ -160,7 +160,8 @@ def _from_pieces(source: TokenizerFolder, model: SentencePiece) -> dict[str, Any
 
 def _from_fast(source: TokenizerFolder) -> dict[str, Any]:
     """The keys from tokenizer.json, with the scores of tokenizer.model where it has the same vocabulary."""
-    unknown = source.model.get("unk_token")
+    # transformers 5 does not write down which it is, and all models of the kind call it so.
+    unknown = source.model.get("unk_token") or "<unk>"
     for text, number in _vocabulary(source).items():
         is_byte = re.fullmatch(r"<0x[0-9A-F]{2}>", text)
         source.put(number, text, BYTE if is_byte else UNKNOWN if text == unknown else NORMAL)

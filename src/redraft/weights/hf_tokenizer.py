@@ -2,7 +2,7 @@
 
 What is written makes the ids that llama.cpp makes, but for two things that transformers does in its own way:
 where the models of a rule bring texts to NFC it is done here too, and tokens of the same SentencePiece score,
-which llama.cpp merges from the left, are merged by id. A row without a token (`[PAD…]`, never used) gets none.
+which llama.cpp merges from the left, are merged by id. Rows without a token (`[PAD…]`, never used) stay so.
 
 Metadata comes from strangers: types, lengths and ids are checked, and anything odd is a `ModelError`.
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,8 @@ def _sentencepiece(metadata: Mapping[str, Any], tokens: _Tokens) -> dict[str, An
     scores = _array(metadata, "scores", float)
     if len(scores) < len(tokens.kinds):
         raise _bad(f"{len(tokens.kinds)} tokens and {len(scores)} scores")
+    if not all(map(isfinite, scores)):
+        raise _bad("scores that are not finite")
     adds_space = _flag(metadata, "add_space_prefix", usual=True)
     replace = {"type": "Replace", "pattern": {"String": " "}, "content": SPACE}
     prepend = [{"type": "Prepend", "prepend": SPACE}] if adds_space else []

@@ -133,7 +133,7 @@ class TokenizerFolder:
         if isinstance(told, bool):
             return told
         if not self.fast:
-            return role == "bos"
+            return role == "bos"  # as SentencePiece models of the Llama family were trained
         end = self._template_ends()[0 if role == "bos" else -1]
         if end and self.ids.get(end) != self.special_id(role):
             self.bad(f"tokenizer.json puts {end!r:.40} around a text, which is not its {role} token")
@@ -145,7 +145,7 @@ class TokenizerFolder:
         try:
             if path.stat().st_size > MAX_JSON:
                 self.bad(f"{path.name} is larger than any template")
-            return path.read_text("utf-8")
+            return path.read_bytes().decode("utf-8")
         except FileNotFoundError:
             pass
         except (OSError, ValueError) as error:
