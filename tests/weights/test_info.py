@@ -19,6 +19,7 @@ from redraft.weights.delta import KEY, diff
 from redraft.weights.info import Use, describe
 from tests.gguf_files import lora, tiny_model
 from tests.weights import adapter_files
+from tests.weights.tiny_folders import tiny_folder
 
 CONFIG = {
     "architectures": ["LlamaForCausalLM"],
@@ -130,9 +131,9 @@ def test_the_name_of_a_deltas_header_is_known_without_torch() -> None:
 
 
 def test_an_adapter_of_peft(tmp_path: Path) -> None:
-    base = adapter_files.tiny(tmp_path / "base")
+    base = tiny_folder(tmp_path / "base")
     targets = ["v_proj", "q_proj"]
-    said = describe(adapter_files.lora(base, tmp_path / "a", target_modules=targets, use_rslora=True))
+    said = describe(adapter_files.lora(base, tmp_path / "a", r=4, target_modules=targets, use_rslora=True))
     assert said.kind == "LoRA adapter of peft"
     # Two layers with two matrices each: 64 × 64 and, for half as many heads, 32 × 64.
     assert said.parameters == 2 * (4 * (64 + 64) + 4 * (64 + 32))

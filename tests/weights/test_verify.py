@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from redraft.errors import ModelError, UsageError
+from redraft.weights.dtypes import FLOATS, torch_dtype
 from redraft.weights.gguf import read_header
-from redraft.weights.verify import SHOWN, Report, verify
+from redraft.weights.verify import SHOWN, Report, not_finite, verify
 from tests.gguf_files import tiny_model
 
 WIDTH, INNER, HEADS, LAYERS, ROWS = 8, 12, 2, 2, 16
@@ -147,6 +148,24 @@ class TestSound:
             verify(tmp_path)
         report = verify(tmp_path, allow_pickle=True)
         assert report.findings == ["pytorch_model.bin: 'b' has 1 NaN and 0 infinite of 2 values"]
+
+
+@pytest.mark.parametrize("dtype", sorted(FLOATS))
+@given(raw=st.binary(min_size=8, max_size=64))
+def test_bits_are_told_apart_as_torch_does(dtype: str, raw: bytes) -> None:
+    values = torch.tensor(list(raw[: len(raw) // 8 * 8]), dtype=torch.uint8).view(torch_dtype(dtype))
+    wide = values.float() if values.itemsize < 8 else values
+    assert not_finite(values, dtype) == (int(wide.isnan().sum()), int(wide.isinf().sum()))
+
+
+@pytest.mark.parametrize("dtype", sorted(FLOATS))
+def test_the_borders_between_numbers_and_what_is_none(dtype: str) -> None:
+    largest = torch.finfo(torch_dtype(dtype)).max
+    odd = torch.tensor([largest, -largest, float("nan"), 0.0], dtype=torch.float64)
+    assert not_finite(odd.to(torch_dtype(dtype)), dtype) == (1, 0)
+    if dtype != "F8_E4M3":
+        both = torch.tensor([float("inf"), float("-inf"), largest], dtype=torch.float64)
+        assert not_finite(both.to(torch_dtype(dtype)), dtype) == (0, 2)
 
 
 class TestFaults:

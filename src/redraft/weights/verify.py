@@ -9,6 +9,7 @@ is any good, and whether somebody has changed it together with its manifest, is 
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
@@ -20,12 +21,25 @@ from redraft.weights.dtypes import FLOATS
 from redraft.weights.identity import raw_bytes
 from redraft.weights.output import MANIFEST, Progress, ignore
 from redraft.weights.shapes import misfits
+from redraft.weights.stream import ahead
 
 if TYPE_CHECKING:
     import torch
 
 SHOWN = 8
 """How many faults of one kind are listed; further ones are counted."""
+
+
+# The integer of the same width, and the least bits that are NaN; the number before is infinity (IEEE 754;
+# bfloat16 likewise; 8 bits: Micikevicius et al. 2022, table 1).
+_NAN = {
+    "F64": ("int64", (0x7FF << 52) + 1),
+    "F32": ("int32", (0xFF << 23) + 1),
+    "F16": ("int16", (0x1F << 10) + 1),
+    "BF16": ("int16", (0xFF << 7) + 1),
+    "F8_E5M2": ("int8", (0x1F << 2) + 1),
+    "F8_E4M3": ("int8", 0x7F),
+}
 
 
 @dataclass
@@ -149,26 +163,33 @@ def _look(
     (file,) = part.files
     wanted = file in noted and file.endswith(SAFETENSORS)
     digest = hashlib.sha256(_head(part)) if wanted else None
-    odd = []
-    for name, tensor in part.tensors.items():
-        nans = infinite = 0
-        for start, stop in part.chunks(name):
-            values = part.read(name, start, stop)
-            if digest:
-                digest.update(raw_bytes(values))
-            if tensor.dtype in FLOATS:
-                more = not_finite(values)
-                nans, infinite = nans + more[0], infinite + more[1]
-            progress(values.nbytes)
-        if nans or infinite:
-            odd.append(
-                f"{file}: {name!r:.80} has {nans:,} NaN and {infinite:,} infinite of {tensor.count:,} values"
-            )
-    _list(report, odd, "have NaN or infinite values")
+    odd: Counter[tuple[str, str]] = Counter()
+    for name, values in ahead(_pieces(part)):
+        if digest:
+            digest.update(raw_bytes(values))
+        dtype = part.tensors[name].dtype
+        if dtype in FLOATS:
+            nans, infinite = not_finite(values, dtype)
+            if nans or infinite:
+                odd[name, "NaN"] += nans
+                odd[name, "infinite"] += infinite
+        progress(values.nbytes)
+    lines = [
+        f"{file}: {name!r:.80} has {odd[name, 'NaN']:,} NaN and {odd[name, 'infinite']:,} infinite "
+        f"of {part.tensors[name].count:,} values"
+        for name in dict.fromkeys(name for name, _ in odd)
+    ]
+    _list(report, lines, "have NaN or infinite values")
     report.files += 1
     report.tensors += len(part.tensors)
     report.size += part.size
     return file, digest.hexdigest() if digest else None
+
+
+def _pieces(part: Checkpoint) -> Iterator[tuple[str, torch.Tensor]]:
+    for name in part.tensors:
+        for cut in part.chunks(name):
+            yield name, part.read(name, *cut)
 
 
 def _head(part: Checkpoint) -> bytes:
@@ -179,15 +200,21 @@ def _head(part: Checkpoint) -> bytes:
         return opened.read(path.stat().st_size - part.size)
 
 
-def not_finite(values: torch.Tensor) -> tuple[int, int]:
-    """How many of the values are NaN, and how many are infinite."""
+def not_finite(values: torch.Tensor, dtype: str) -> tuple[int, int]:
+    """How many of the values are NaN, and how many are infinite.
+
+    Looks at bits: without its sign, what is not finite is above all numbers as an integer. That is far faster
+    than torch's own test for 16 bits, and there is none for 8.
+    """
     import torch
 
-    if values.dtype.itemsize == 1:
-        values = values.float()  # torch has no such test for 8 bits
-    if bool(torch.isfinite(values).all()):
+    width, first = _NAN[dtype]
+    integer = getattr(torch, width)
+    bits = values.view(integer) & torch.iinfo(integer).max
+    if int(bits.amax()) < first - 1:
         return 0, 0
-    return int(values.isnan().sum()), int(values.isinf().sum())
+    infinite = 0 if dtype == "F8_E4M3" else int((bits == first - 1).sum())  # it has no infinity
+    return int((bits >= first).sum()), infinite
 
 
 def _check_names(report: Report, weight_map: Mapping[str, str], parts: list[Checkpoint]) -> None:
