@@ -135,8 +135,8 @@ def _sentencepiece(source: TokenizerFolder) -> dict[str, Any]:
     missing = sum(f"<0x{byte:02X}>" not in source.ids for byte in range(256))
     if missing:
         source.bad(f"{missing} of the 256 byte tokens are missing, and llama.cpp needs them", _ELSEWHERE)
-    scores = _piece_scores(source) or _rank_scores(source)
     source.put_added()
+    scores = _piece_scores(source) or _rank_scores(source)
     texts, kinds = source.filled()
     return {
         "model": "llama",

@@ -44,28 +44,21 @@ def write_tokenizer(metadata: Mapping[str, Any], folder: Path) -> None:
     special = _special(metadata, tokens)
     begins = _flag(metadata, "add_bos_token", usual=rule.add_bos if rule else True) and "bos" in special
     ends = _flag(metadata, "add_eos_token", usual=False) and "eos" in special
-    around = [special["bos"]] if begins else [], [special["eos"]] if ends else []
-    parts = _byte_level(metadata, tokens, rule) if rule else _sentencepiece(metadata, tokens)
+    first, last = [special["bos"]] if begins else [], [special["eos"]] if ends else []
     fast = {
         "version": "1.0",
         "truncation": None,
         "padding": None,
         "added_tokens": _added(tokens),
-        **parts,
-        "post_processor": _post_processor(tokens, *around),
+        "post_processor": _post_processor(tokens, first, last),
+        **(_byte_level(metadata, tokens, rule) if rule else _sentencepiece(metadata, tokens)),
     }
-    _write_json(folder / "tokenizer.json", {key: fast[key] for key in _ORDER})
+    _write_json(folder / "tokenizer.json", fast)
     config = _config(metadata, special, begins=begins, ends=ends)
     _write_json(folder / "tokenizer_config.json", config)
     template = metadata.get("tokenizer.chat_template")
     if isinstance(template, str):
         (folder / "chat_template.jinja").write_text(template, "utf-8", newline="")
-
-
-_ORDER = (
-    *("version", "truncation", "padding", "added_tokens", "normalizer"),
-    *("pre_tokenizer", "post_processor", "decoder", "model"),
-)
 
 
 @dataclass(frozen=True)
@@ -208,10 +201,7 @@ def _post_processor(tokens: _Tokens, first: list[str], last: list[str]) -> dict[
     """What is put around a text, and around two."""
     if not first and not last:
         return None
-    before = [{"SpecialToken": {"id": text, "type_id": 0}} for text in first]
-    after = [{"SpecialToken": {"id": text, "type_id": 0}} for text in last]
-    single = [*before, {"Sequence": {"id": "A", "type_id": 0}}, *after]
-    second = json.loads(json.dumps(single).replace('"type_id": 0', '"type_id": 1').replace('"A"', '"B"'))
+    single, second = _around("A", 0, first, last), _around("B", 1, first, last)
     named = {text: {"id": text, "ids": [tokens.ids[text]], "tokens": [text]} for text in [*first, *last]}
     return {
         "type": "TemplateProcessing",
@@ -219,6 +209,14 @@ def _post_processor(tokens: _Tokens, first: list[str], last: list[str]) -> dict[
         "pair": [*single, *second],
         "special_tokens": named,
     }
+
+
+def _around(name: str, kind: int, first: list[str], last: list[str]) -> list[dict[str, Any]]:
+    """A text between special tokens, as a template writes it."""
+    before, after = (
+        [{"SpecialToken": {"id": text, "type_id": kind}} for text in texts] for texts in (first, last)
+    )
+    return [*before, {"Sequence": {"id": name, "type_id": kind}}, *after]
 
 
 def _config(

@@ -4,8 +4,9 @@ llama.cpp has the rules built in and a GGUF file names one of them (`tokenizer.g
 tokenizer.json spells them out. The table holds those that models of the supported architectures use. A rule
 is recognised by what it does: `Digits`, `Split` and `ByteLevel` are all regular expressions in the end.
 
-Where the two differ, and nothing in a file can help it: llama.cpp brings no text to NFC, and it reads
-`tekken` without the marks (`\p{M}`) and the cases of letters outside ASCII.
+Where the two differ, and nothing in a file can help it: llama.cpp brings no text to NFC, it reads `tekken`
+without the marks (`\p{M}`) and the cases of letters outside ASCII, and libraries know different versions of
+Unicode, so that a letter of the last few years is one to the first and none to the second.
 
 Sources: llama.cpp, src/llama-vocab.cpp (names and what comes with them); the models' own tokenizer.json.
 """
