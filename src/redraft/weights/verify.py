@@ -13,7 +13,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
 
 from redraft.errors import ModelError
 from redraft.weights.checkpoint import CHUNK, INDEXES, SAFETENSORS, Checkpoint, open_checkpoint, read_json
@@ -22,9 +24,7 @@ from redraft.weights.identity import raw_bytes
 from redraft.weights.output import MANIFEST, Progress, ignore
 from redraft.weights.shapes import misfits
 from redraft.weights.stream import ahead
-
-if TYPE_CHECKING:
-    import torch
+from redraft.weights.verify_gguf import verify_gguf
 
 SHOWN = 8
 """How many faults of one kind are listed; further ones are counted."""
@@ -90,8 +90,6 @@ def verify(path: Path, *, allow_pickle: bool = False, progress: Progress = ignor
         UsageError: There are only `.bin` files, and they are not allowed.
     """
     if path.is_file() and path.suffix.lower() == ".gguf":
-        from redraft.weights.verify_gguf import verify_gguf
-
         report = Report(path)
         verify_gguf(path, report, progress)
         _compare(report, path.parent, _noted(path), {})
@@ -206,8 +204,6 @@ def not_finite(values: torch.Tensor, dtype: str) -> tuple[int, int]:
     Looks at bits: without its sign, what is not finite is above all numbers as an integer. That is far faster
     than torch's own test for 16 bits, and there is none for 8.
     """
-    import torch
-
     width, first = _NAN[dtype]
     integer = getattr(torch, width)
     bits = values.view(integer) & torch.iinfo(integer).max

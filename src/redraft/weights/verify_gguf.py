@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
+from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
 from redraft.errors import ModelError
 from redraft.weights.gguf import GGUFHeader, LongArray, Tensor, read_header
+from redraft.weights.gguf_quant import dequantize
 from redraft.weights.header import AGAIN
 from redraft.weights.output import Progress
 
 if TYPE_CHECKING:
-    from gguf import GGMLQuantizationType
-
     from redraft.weights.verify import Report
 
 PIECE = 2 << 20
@@ -34,8 +34,6 @@ def verify_gguf(path: Path, report: Report, progress: Progress) -> None:
     Raises:
         ModelError: The file cannot be read at all.
     """
-    from gguf import GGMLQuantizationType
-
     try:
         header = read_header(path)
     except ModelError as error:
@@ -80,8 +78,6 @@ def _values(
     file: BinaryIO, tensor: Tensor, kind: GGMLQuantizationType, progress: Progress
 ) -> tuple[int, int]:
     """How many values are NaN, and how many are infinite. The file stands where the tensor begins."""
-    from gguf import GGML_QUANT_SIZES
-
     _, width = GGML_QUANT_SIZES[kind]
     nans = infinite = 0
     left = tensor.size or 0
@@ -99,10 +95,6 @@ def _values(
 
 def _floats(raw: Raw, kind: GGMLQuantizationType) -> npt.NDArray[np.floating[Any]]:
     """The values of whole blocks; of whole numbers, none."""
-    from gguf import GGML_QUANT_SIZES
-
-    from redraft.weights.gguf_quant import dequantize
-
     if kind.name == "F64":
         return raw.view(np.float64)
     if kind.name in _WHOLE:
