@@ -1,4 +1,4 @@
-"""Folders to GGUF files: llama.cpp says what transformers says, and every byte is what gguf's own functions make."""
+"""Folders to GGUF: llama.cpp says what transformers says, and every byte is as gguf's functions make it."""
 
 from __future__ import annotations
 
@@ -240,9 +240,8 @@ def told(folder: Path, file: Path, quant: str) -> str:
 def test_rows_that_are_no_blocks_stay_f16_and_that_is_told(tmp_path: Path) -> None:
     folder = tiny_folder(tmp_path / "hf", intermediate_size=100)
     said = told(folder, tmp_path / "m.gguf", "q4_0")
-    assert said == (
-        "2 matrices have rows that do not divide by 32 and are F16, not quantised: blk.0.ffn_down.weight (100) …"
-    )
+    assert "2 matrices have rows that do not divide by 32 and are F16, not quantised" in said
+    assert said.endswith("blk.0.ffn_down.weight (100) …")
     header, found = header_and_bytes(tmp_path / "m.gguf")
     assert header.tensors["blk.0.ffn_down.weight"].kind == gguf.GGMLQuantizationType.F16
     assert header.tensors["blk.0.ffn_up.weight"].kind == gguf.GGMLQuantizationType.Q4_0

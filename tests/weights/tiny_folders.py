@@ -1,6 +1,6 @@
 """Tiny random models in folders of transformers' making, that say nothing but text.
 
-Texts of llama.cpp and of transformers are compared, so every token makes sense by itself: ASCII, and pairs of it.
+Texts of llama.cpp and of transformers are compared, so every token makes sense by itself: ASCII, and pairs.
 """
 
 from __future__ import annotations

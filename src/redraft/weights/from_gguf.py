@@ -50,6 +50,11 @@ class Source:
     tensor: Tensor
     heads: int
 
+    @property
+    def size(self) -> int:
+        """Its bytes in the file."""
+        return self.tensor.size or 0
+
     def portions(self) -> Iterator[tuple[int, int]]:
         """Where to cut it into about `CHUNK` bytes in 32 bits: at rows, or at heads that are permuted."""
         row = self.tensor.shape[0]
@@ -78,7 +83,7 @@ def import_gguf(
             For quantised files F16: its 11 bits are finer than the 4 to 8 of a block. F32 holds them exactly.
         force: Replace a folder that redraft made.
         command: What the manifest calls the command.
-        progress: Told of the bytes of the folder.
+        progress: Told of the file's bytes.
         tell: Told in words of what the folder does not hold as the file does.
 
     Raises:
@@ -96,15 +101,19 @@ def import_gguf(
     beyond = 0
     with OutputFolder(dst, making=_making(file, dtype, command), force=force) as out:
         _write_texts(out, header, numbers, dtype)
-        for shard in out.todo(shards, progress):
+        left = list(out.todo(shards))
+        progress(
+            sum(sources[info.name].size for shard in shards if shard not in left for info in shard.tensors)
+        )
+        for shard in left:
             with out.shard(shard) as writer:
-                for values in ahead(
-                    part for info in shard.tensors for part in values_of(reader, sources[info.name])
+                for source, values in ahead(
+                    _portions(reader, [sources[info.name] for info in shard.tensors])
                 ):
                     rounded = values.to(torch_dtype(dtype))
                     beyond += int((rounded.isinf() & ~values.isinf()).sum())
                     writer.write(rounded)
-                    progress(rounded.nbytes)
+                    progress(source.size * values.numel() // source.info.count)
     if beyond:
         tell(f"{beyond} weights are too large for {dtype} and became infinite: --dtype bf16 holds them.")
 
@@ -119,6 +128,12 @@ def values_of(reader: TensorReader, source: Source) -> Iterator[torch.Tensor]:
             yield unpermute(rows.reshape(-1), source.heads)
         else:
             yield unpermute(rows, source.heads * (stop - start) // source.info.shape[0])
+
+
+def _portions(reader: TensorReader, sources: list[Source]) -> Iterator[tuple[Source, torch.Tensor]]:
+    for source in sources:
+        for values in values_of(reader, source):
+            yield source, values
 
 
 def _refuse_split(file: Path, header: GGUFHeader) -> None:
