@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 
-from tests.weights.tiny_folders import VOCABULARY, load
+from tests.weights.tiny_folders import SPECIAL, VOCABULARY, load
 
 LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
-def lora(base: Path, folder: Path, *, dtype: torch.dtype = torch.float32, **settings: Any) -> Path:
+def lora(base: Path, folder: Path, *, std: float = 0.2, **settings: Any) -> Path:
     """Saves an adapter on a model, with random values in every tensor that training would change."""
     torch.manual_seed(3)
     settings = {"r": 4, "lora_alpha": 6, "target_modules": LINEAR, "task_type": "CAUSAL_LM", **settings}
@@ -24,8 +24,10 @@ def lora(base: Path, folder: Path, *, dtype: torch.dtype = torch.float32, **sett
             if parameter.requires_grad and "magnitude" in name:
                 parameter.data *= torch.rand_like(parameter) + 0.5
             elif parameter.requires_grad:
-                torch.nn.init.normal_(parameter, std=0.2)
-        model.to(dtype).save_pretrained(folder)
+                torch.nn.init.normal_(parameter, std=std)
+            if "lm_head.lora_B" in name:
+                parameter.data[:SPECIAL] = 0
+        model.save_pretrained(folder)
     return folder
 
 

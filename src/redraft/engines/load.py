@@ -93,7 +93,7 @@ def _split_adapters(ref: str) -> tuple[str, tuple[Path, ...]]:
     return base, tuple(map(_path, rest))
 
 
-_ADAPTER_HINT = "Convert it: convert_lora_to_gguf.py of llama.cpp makes one of an adapter folder."
+_ADAPTER_HINT = "Make one of an adapter folder: redraft weights lora-gguf FOLDER -o FILE.gguf"
 
 
 def _local(base: str, adapters: tuple[Path, ...]) -> ModelReference:

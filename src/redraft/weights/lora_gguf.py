@@ -12,26 +12,24 @@ Format: llama.cpp, src/llama-adapter.cpp and the function build_inp_embd of src/
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import gguf
-import numpy as np
 import torch
+from gguf import GGMLQuantizationType
 
 from redraft.errors import ModelError, UsageError
 from redraft.weights.checkpoint import CHUNK, read_json
 from redraft.weights.gguf import check_model, read_header
 from redraft.weights.gguf_config import numbers_from_config
 from redraft.weights.gguf_names import Family, family_in_gguf, gguf_name, permute, permuted_heads
+from redraft.weights.gguf_write import header_bytes, pad
 from redraft.weights.header import TensorInfo
 from redraft.weights.identity import describe
 from redraft.weights.lora import Adapter, Change, check_finite, other_model, read_adapter, sizes
-from redraft.weights.output import FileWriter, Progress, ignore, new_file
+from redraft.weights.output import Progress, ignore, new_file
 
-_ALIGNMENT = 32
 _EMBEDDING, _OUTPUT = "token_embd.weight", "output.weight"
 
 
@@ -70,11 +68,6 @@ class Half:
     heads: int = 0
     turned: bool = False
 
-    @property
-    def size(self) -> int:
-        """Bytes."""
-        return self.shape[0] * self.shape[1] * 4
-
 
 def lora_gguf(
     adapter: Path,
@@ -105,15 +98,19 @@ def lora_gguf(
     """
     lora = read_adapter(adapter, allow_pickle=allow_pickle)
     model = _base(lora, base)
-    _check_plain(lora, model)
     alpha = next((change.scale * change.rank for change in lora.changes.values() if change.scale), 1.0)
     halves = [half for change in lora.changes.values() for half in _halves(lora, model, change, alpha)]
+    _check_plain(lora, model)
     check_finite(lora)
     making = {"command": command, "inputs": {"adapter": describe(lora.weights)}}
     with new_file(dst, manifest=making, force=force) as file:
-        file.write(_header(model.family.gguf, alpha, lora.format, halves))
+        file.write(_header(model.family, alpha, lora.format, halves))
         for half in halves:
-            _write(file, lora, half, progress)
+            pad(file)
+            for part in parts_of(lora, half):
+                file.write(part)
+                progress(part.nbytes)
+        pad(file)
 
 
 def _check_plain(adapter: Adapter, base: Base) -> None:
@@ -137,11 +134,9 @@ def _base(adapter: Adapter, given: Path | None) -> Base:
     named = adapter.config.get("base_model_name_or_path")
     path = given or (Path(named) if isinstance(named, str) and named else None)
     if path is None or not path.exists():
-        what = (
-            f"there is no {given}" if given else f"the base of {adapter.folder} ({named!r:.120}) is not here"
-        )
+        sought = given or named or "which its settings do not name"
         raise UsageError(
-            f"{what}; its configuration is needed.",
+            f"the base of {adapter.folder}, {sought!s:.120}, is not here, and its configuration is needed.",
             hint="Name the base, a folder with its config.json or a GGUF file: --base PATH",
         )
     if path.is_file():
@@ -199,32 +194,18 @@ def _halves(adapter: Adapter, base: Base, change: Change, alpha: float) -> Itera
     yield Half(f"{name}.lora_b", b.shape, b, factor=factor, heads=heads)
 
 
-def _header(architecture: str, alpha: float, redraft_format: str | None, halves: list[Half]) -> bytes:
-    """All that stands before the tensors, padded."""
-    writer = gguf.GGUFWriter(None, architecture)
-    writer.add_type(gguf.GGUFType.ADAPTER)
-    writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
-    writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, alpha)
-    if redraft_format:
-        writer.add_string("redraft.format", redraft_format)
-    for half in halves:
-        writer.add_tensor_info(half.name, half.shape, np.dtype(np.float32), half.size)
-    head = io.BytesIO()
-    writer.fout, writer.state = [io.BufferedWriter(head)], gguf.gguf_writer.WriterState.EMPTY
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_ti_data_to_file()
-    return head.getvalue() + bytes(-head.tell() % _ALIGNMENT)
+def _header(family: Family, alpha: float, redraft_format: str | None, halves: list[Half]) -> bytes:
+    keys: dict[str, str | float] = {
+        "general.type": "adapter",
+        "adapter.type": "lora",
+        "adapter.lora.alpha": float(alpha),
+        "redraft.format": redraft_format or "",
+    }
+    tensors = ((half.name, half.shape, GGMLQuantizationType.F32) for half in halves)
+    return header_bytes(family.gguf, keys, tensors)
 
 
-def _write(file: FileWriter, adapter: Adapter, half: Half, progress: Progress) -> None:
-    for part in _parts(adapter, half):
-        file.write(part)
-        progress(part.numel() * 4)
-    file.write(bytes(-half.size % _ALIGNMENT))
-
-
-def _parts(adapter: Adapter, half: Half, size: int = CHUNK) -> Iterator[torch.Tensor]:
+def parts_of(adapter: Adapter, half: Half, size: int = CHUNK) -> Iterator[torch.Tensor]:
     """The values of a half in order, in 32 bits, by whole rows; whole heads where they are permuted."""
     rows, width = half.shape
     block = rows // half.heads if half.heads else 1
