@@ -95,7 +95,7 @@ def number(value: float) -> str:
     """A value with three digits that count, or two where it is small."""
     if abs(value) < 0.1:
         return f"{value:.2g}"
-    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
 
 
 def circumstances(command: str, minutes: float) -> list[str]:

@@ -46,7 +46,7 @@ def full(work: Path) -> Scale:
         rounds=3,
         speed=4 * GIB,
         memory=(GIB, 2 * GIB, 4 * GIB),
-        whole=GIB,
+        whole=4 * GIB,
         prompts=100,
         tokens=64,
         quants=("f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"),
