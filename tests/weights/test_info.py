@@ -83,7 +83,7 @@ def test_a_model(tmp_path: Path) -> None:
         "  what          model",
         "  parameters    136",
         "  architecture  LlamaForCausalLM",
-        "  shape         1 layers, 2 heads (1 for keys and values), 8 wide (12 within)",
+        "  shape         1 layer, 2 heads (1 for keys and values), 8 wide (12 within)",
         "  context       2,048 tokens",
         "  vocabulary    16 rows, shared with the output",
         "  revises       natively: redraft.format is selfee-1",
@@ -166,7 +166,7 @@ def test_a_gguf_model(tmp_path: Path) -> None:
     assert said.facts == (
         ("architecture", "llama"),
         ("name", "tiny"),
-        ("shape", "1 layers, 1 heads, 32 wide (64 within)"),
+        ("shape", "1 layer, 1 head, 32 wide (64 within)"),
         ("context", "256 tokens"),
         ("vocabulary", "289 rows"),
         ("tokenizer", "llama: 289 tokens"),
@@ -215,7 +215,7 @@ def test_texts_of_strangers_stay_in_their_row(tmp_path: Path) -> None:
     evil = "a\n  what          harmless\x1b[2J\ud800" + "x" * 1000
     folder = folder_with(tmp_path, {"w": torch.zeros(1)}, config={"architectures": [evil]})
     lines = describe(folder).lines()
-    assert all(line.isprintable() and len(line) < 400 for line in lines)
+    assert all(line.isprintable() and len(line) < 600 for line in lines)
     assert sum(line.startswith("  what") for line in lines) == 1
     "\n".join(lines).encode()
 

@@ -22,6 +22,9 @@ _ROLE = re.compile(r"""['"](system|developer|user|human|assistant|gpt|tool|ipyth
 _TEMPLATE = 64
 """Characters of a template's first line that are shown."""
 
+_LINE = 500
+"""Characters of anything that are shown."""
+
 
 def config_facts(config: Mapping[str, Any]) -> Iterator[Fact]:
     """What config.json says."""
@@ -32,10 +35,10 @@ def config_facts(config: Mapping[str, Any]) -> Iterator[Fact]:
     keys = ("num_hidden_layers", "num_attention_heads", "num_key_value_heads", "hidden_size")
     yield from _shape(*(_count(config.get(key)) for key in (*keys, "intermediate_size")))
     if length := _count(config.get("max_position_embeddings")):
-        yield "context", f"{length:,} tokens"
+        yield "context", many(length, "token")
     if rows := _count(config.get("vocab_size")):
         tied = ", shared with the output" if config.get("tie_word_embeddings") is True else ""
-        yield "vocabulary", f"{rows:,} rows{tied}"
+        yield "vocabulary", f"{many(rows, 'row')}{tied}"
     quantised = config.get("quantization_config")
     if isinstance(quantised, dict):
         yield "quantised", str(quantised.get("quant_method"))
@@ -51,7 +54,7 @@ def header_facts(header: GGUFHeader) -> Iterator[Fact]:
     keys = ("block_count", "attention.head_count", "attention.head_count_kv", "embedding_length")
     yield from _shape(*(header.number(f"{architecture}.{key}") for key in (*keys, "feed_forward_length")))
     if length := header.number(f"{architecture}.context_length"):
-        yield "context", f"{length:,} tokens"
+        yield "context", many(length, "token")
     table = header.tensors.get("token_embd.weight")
     if table and len(table.shape) == 2:
         tied = "" if "output.weight" in header.tensors else ", shared with the output"
@@ -68,10 +71,10 @@ def header_facts(header: GGUFHeader) -> Iterator[Fact]:
 def _shape(
     layers: int | None, heads: int | None, keys: int | None, width: int | None, inner: int | None
 ) -> Iterator[Fact]:
-    parts = [f"{layers:,} layers"] if layers else []
+    parts = [many(layers, "layer")] if layers else []
     if heads:
         parts.append(
-            f"{heads:,} heads" + (f" ({keys:,} for keys and values)" if keys and keys != heads else "")
+            many(heads, "head") + (f" ({keys:,} for keys and values)" if keys and keys != heads else "")
         )
     if width:
         parts.append(f"{width:,} wide" + (f" ({inner:,} within)" if inner else ""))
@@ -185,6 +188,17 @@ def delta_facts(recipe: str) -> Iterator[Fact]:
             else "plain: a difference of numbers"
         )
         yield "delta", f"{kind}; rows that the base lacks: {said.get('vocabulary')}"
+
+
+def many(count: int, noun: str) -> str:
+    """A count with its noun: `1 file`, `2,000 files`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def one_line(text: str) -> str:
+    """A text as a line that any terminal can take, without what would steer it, and not too long."""
+    text = "".join(each if each.isprintable() else " " for each in text).strip()
+    return text if len(text) <= _LINE else text[: _LINE - 1] + "…"
 
 
 def _count(value: Any) -> int | None:

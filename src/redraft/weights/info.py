@@ -21,6 +21,7 @@ from redraft.weights.facts import (
     delta_facts,
     header_facts,
     manifest_facts,
+    one_line,
     tokenizer_facts,
 )
 from redraft.weights.gguf import Tensor, read_header
@@ -38,9 +39,6 @@ _KINDS |= {34: "TQ1_0", 35: "TQ2_0", 39: "MXFP4", 40: "NVFP4"}
 
 _NO_PARAMETERS = ("rotary_emb.inv_freq", "rope_freqs.weight", ".masked_bias", ".attn.bias")
 """Buffers that checkpoints carry beside what was trained."""
-
-_CUT = 300
-"""Characters of a fact that are shown."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +83,7 @@ class Description:
         rows += _column("files", self.files, f"{len(self.files):,} files")
         rows += [("note", note) for note in self.notes]
         width = max(len(label) for label, _ in rows)
-        return [_plain(str(self.path)), *(f"  {label:{width}}  {_plain(text)}" for label, text in rows)]
+        return [one_line(str(self.path)), *(f"  {label:{width}}  {one_line(text)}" for label, text in rows)]
 
 
 def describe(path: Path, *, allow_pickle: bool = False) -> Description:
@@ -211,9 +209,3 @@ def _column(label: str, rows: Sequence[tuple[str, int]], total: str) -> list[Fac
     width = max((len(name) for name, _ in rows), default=0)
     lines = [f"{name:{width}}  {size / 1e6:>12,.2f} MB" for name, size in rows]
     return [(label if i == 0 else "", line) for i, line in enumerate(lines)]
-
-
-def _plain(text: str) -> str:
-    """One line that any terminal can take: it stays in its row, and is no longer than a row may be."""
-    text = "".join(each if each.isprintable() else " " for each in text).strip()
-    return text if len(text) <= _CUT else text[: _CUT - 1] + "…"

@@ -20,6 +20,7 @@ import torch
 from redraft.errors import ModelError
 from redraft.weights.checkpoint import CHUNK, INDEXES, SAFETENSORS, Checkpoint, open_checkpoint, read_json
 from redraft.weights.dtypes import FLOATS
+from redraft.weights.facts import many, one_line
 from redraft.weights.identity import raw_bytes
 from redraft.weights.output import MANIFEST, Progress, ignore
 from redraft.weights.shapes import misfits
@@ -71,10 +72,11 @@ class Report:
 
     def lines(self) -> list[str]:
         """The report as text."""
-        looked = f"{self.files} files, {self.tensors} tensors, {self.size / 1e9:.2f} GB"
-        sums = f"{self.checksums} checksums agree" if self.checksums else "no checksums to compare with"
-        verdict = f"{len(self.findings)} faults" if self.findings else "sound"
-        return [*self.findings, *self.notes, f"{self.path}: {verdict} ({looked}; {sums})"]
+        looked = f"{many(self.files, 'file')}, {many(self.tensors, 'tensor')}, {self.size / 1e6:,.2f} MB"
+        sums = f"{many(self.checksums, 'checksum')} as in the manifest" if self.checksums else "no checksums"
+        verdict = many(len(self.findings), "fault") if self.findings else "sound"
+        last = f"{self.path}: {verdict} ({looked}; {sums})"
+        return [one_line(line) for line in (*self.findings, *self.notes, last)]
 
 
 def verify(path: Path, *, allow_pickle: bool = False, progress: Progress = ignore) -> Report:
@@ -146,8 +148,15 @@ def _only_file(path: Path, *, allow_pickle: bool) -> list[str]:
         raise
 
 
+def _here(folder: Path) -> set[str]:
+    """The names of all files there. Names of strangers are looked up in it: not every text can be a name."""
+    return {path.name for path in folder.iterdir() if path.is_file()}
+
+
 def _parts(folder: Path, files: list[str], report: Report, *, allow_pickle: bool) -> Iterator[Checkpoint]:
-    for file in files:
+    here = _here(folder)
+    report.findings += [f"{file!r:.80} is missing: the index names it" for file in files if file not in here]
+    for file in filter(here.__contains__, files):
         try:
             yield open_checkpoint(folder / file, allow_pickle=allow_pickle)
         except ModelError as error:
@@ -260,9 +269,10 @@ def _files_of(manifest: Path) -> dict[str, Any]:
 
 def _compare(report: Report, folder: Path, noted: Mapping[str, Any], sums: Mapping[str, str | None]) -> None:
     """Holds the files against the manifest; those that were not read yet are read now."""
+    here = _here(folder)
     for name, each in noted.items():
         path = folder / name
-        if not path.is_file():
+        if name not in here:
             report.findings.append(f"{name!r:.80} is missing: the manifest names it")
         elif (size := path.stat().st_size) != each.get("size"):
             report.findings.append(
