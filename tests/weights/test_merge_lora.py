@@ -224,6 +224,30 @@ def test_equal_embeddings_stay_tied(tmp_path: Path) -> None:
     assert load(tmp_path / "merged").config.vocab_size == MORE
 
 
+def test_an_embedding_that_grew_before_its_lora(tmp_path: Path) -> None:
+    """The grown one is saved with the LoRA; where it is tied, the output has grown with it."""
+    base = tiny(tmp_path / "base", tie_word_embeddings=True)
+    model = load(base)
+    model.resize_token_embeddings(MORE)
+    model.save_pretrained(tmp_path / "grown")
+    adapter = lora(tmp_path / "grown", tmp_path / "adapter", target_modules=["embed_tokens", "q_proj"])
+    merge_lora(base, adapter, tmp_path / "merged")
+    torch.testing.assert_close(
+        logits(load(tmp_path / "merged")),
+        logits(with_adapter(tmp_path / "grown", adapter)),
+        rtol=1e-3,
+        atol=1e-3,
+    )
+
+
+def test_trained_tokens_are_rounded_once(tmp_path: Path) -> None:
+    base = tiny_folder(tmp_path / "base", dtype=torch.bfloat16)
+    adapter = lora(base, tmp_path / "adapter", trainable_token_indices=[7])
+    merge_lora(base, adapter, tmp_path / "merged", dtype="F32")
+    row = weights(tmp_path / "merged")["model.embed_tokens.weight"][7]
+    assert not torch.equal(row, row.bfloat16().float())
+
+
 # Files
 
 
@@ -293,6 +317,21 @@ def test_an_output_is_replaced_only_when_asked(base: Path, plain: Path, tmp_path
 
 
 # What does not fit
+
+
+def test_a_weight_that_is_changed_under_two_names(base: Path, plain: Path, tmp_path: Path) -> None:
+    (tmp_path / "twice").mkdir()
+    halves = weights(plain)
+    again = {
+        name.replace("model.model.", "model."): each.clone()
+        for name, each in halves.items()
+        if "0.mlp.up" in name
+    }
+    save_file(halves | again, tmp_path / "twice" / "adapter_model.safetensors")
+    (tmp_path / "twice" / "adapter_config.json").write_bytes((plain / "adapter_config.json").read_bytes())
+    assert "it changes 'model.layers.0.mlp.up_proj.weight' under two names" in refusal(
+        base, tmp_path / "twice"
+    )
 
 
 def test_an_adapter_of_another_size(plain: Path, tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from redraft.weights.dtypes import FLOATS
 from redraft.weights.header import TensorInfo
 
 CONFIG = "adapter_config.json"
+_MOST = 1 << 31
 
 # What `W + scale·B·A` is not the whole of, each with what it does (peft, LoraConfig).
 _VARIANTS = {
@@ -185,6 +186,11 @@ def sizes(name: str, theirs: tuple[int, ...], ours: tuple[int, ...]) -> str:
     return f"it changes {name!r:.120} as {said[0]} and the model has {said[1]}"
 
 
+def is_frozen(info: TensorInfo) -> bool:
+    """Whether a tensor is the base's own weight, which peft saves along with the LoRA of an embedding."""
+    return info.name.endswith(".base_layer.weight")
+
+
 def not_merged_here(folder: Path, what: str) -> ModelError:
     """An adapter of a kind that only peft can handle."""
     return ModelError(
@@ -225,7 +231,10 @@ def _sorted_out(
         elif "lora_" in plain or "token_adapter" in _WRAPPED.sub("", plain):
             raise not_merged_here(folder, f"it holds the tensor {name!r:.120}")
         else:
-            replaced[_WRAPPED.sub("", plain)] = info
+            unwrapped = _WRAPPED.sub("", plain)
+            if unwrapped in replaced:
+                raise damaged(folder, f"it holds {unwrapped!r:.120} twice")
+            replaced[unwrapped] = info
     return parts, replaced
 
 
@@ -254,9 +263,9 @@ def _scale(folder: Path, config: Mapping[str, Any], module: str) -> tuple[int, f
     """Rank and scale of a module, by the settings and their patterns."""
     rank = _by_pattern(folder, config, "rank_pattern", module, config.get("r"))
     alpha = _by_pattern(folder, config, "alpha_pattern", module, config.get("lora_alpha"))
-    if not isinstance(rank, int) or rank <= 0:
+    if not isinstance(rank, int) or not 0 < rank < _MOST:
         raise damaged(folder, f"{CONFIG} gives {module!r:.120} the rank {rank!r:.40}")
-    if not isinstance(alpha, int | float) or not math.isfinite(alpha):
+    if not isinstance(alpha, int | float) or not abs(alpha) < _MOST:
         raise damaged(folder, f"{CONFIG} gives {module!r:.120} the alpha {alpha!r:.40}")
     return rank, alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
 

@@ -21,13 +21,14 @@ from gguf import GGMLQuantizationType
 
 from redraft.errors import ModelError, UsageError
 from redraft.weights.checkpoint import CHUNK, read_json
+from redraft.weights.dtypes import dtype_size
 from redraft.weights.gguf import check_model, read_header
 from redraft.weights.gguf_config import numbers_from_config
 from redraft.weights.gguf_names import Family, family_in_gguf, gguf_name, permute, permuted_heads
 from redraft.weights.gguf_write import header_bytes, pad
 from redraft.weights.header import TensorInfo
 from redraft.weights.identity import describe
-from redraft.weights.lora import Adapter, Change, check_finite, other_model, read_adapter, sizes
+from redraft.weights.lora import Adapter, Change, check_finite, is_frozen, other_model, read_adapter, sizes
 from redraft.weights.output import Progress, ignore, new_file
 
 _EMBEDDING, _OUTPUT = "token_embd.weight", "output.weight"
@@ -89,7 +90,7 @@ def lora_gguf(
         force: Replace a file of that name.
         allow_pickle: Read an adapter that is a `.bin` file.
         command: What the manifest calls the command.
-        progress: Told of bytes written.
+        progress: Told of the adapter's bytes.
 
     Raises:
         ModelError: The adapter is damaged, for another model, or has parts that a GGUF adapter cannot have.
@@ -109,7 +110,7 @@ def lora_gguf(
             pad(file)
             for part in parts_of(lora, half):
                 file.write(part)
-                progress(part.nbytes)
+                progress(part.numel() * dtype_size(half.source.dtype))
         pad(file)
 
 
@@ -117,11 +118,8 @@ def _check_plain(adapter: Adapter, base: Base) -> None:
     found = ["DoRA"] if any(change.magnitude for change in adapter.changes.values()) else []
     found += ["trained tokens"] if adapter.tokens else []
     for name, info in adapter.replaced.items():
-        # peft saves the frozen weight of an embedding along with its LoRA: the base has it already.
-        frozen = (
-            info.name.endswith(".base_layer.weight") and base.shapes.get(gguf_name(name) or "") == info.shape
-        )
-        found += [] if frozen else [f"the whole of {name!r:.80}"]
+        if not is_frozen(info) or base.shapes.get(gguf_name(name) or "") != info.shape:
+            found.append(f"the whole of {name!r:.80}")
     if found:
         more = f" and {len(found) - 1} more" if len(found) > 1 else ""
         raise ModelError(
@@ -166,7 +164,7 @@ def _halves(adapter: Adapter, base: Base, change: Change, alpha: float) -> Itera
     Raises:
         ModelError: The base has no such tensor, or of another shape, or it is input and output at once.
     """
-    name = gguf_name(f"{change.module}.weight") or change.module
+    name = gguf_name(f"{change.module}.weight") or ""
     shape = base.shapes.get(name)
     tied = _OUTPUT not in base.shapes
     if tied and name in (_EMBEDDING, _OUTPUT):

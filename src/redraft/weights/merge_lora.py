@@ -14,10 +14,10 @@ from pathlib import Path
 import torch
 
 from redraft.weights.checkpoint import CHUNK, Checkpoint, open_checkpoint
-from redraft.weights.dtypes import torch_dtype
+from redraft.weights.dtypes import dtype_size, torch_dtype
 from redraft.weights.folder import copy_side_files, set_dtype
 from redraft.weights.identity import describe
-from redraft.weights.lora import Adapter, Change, check_finite, read_adapter
+from redraft.weights.lora import Adapter, Change, Tokens, check_finite, read_adapter
 from redraft.weights.merge_plan import Plan, Target, plan_merge
 from redraft.weights.output import OutputFolder, Progress, Shard, ignore, layout
 from redraft.weights.stream import ahead
@@ -59,9 +59,10 @@ def merged(target: Target, adapter: Adapter, size: int = CHUNK) -> Iterator[torc
             yield target.source.read(target.origin, start, stop).to(dtype)
         return
     for start, rows in _changed(target, adapter, size):
+        wide = rows.to(torch.promote_types(rows.dtype, torch.float32))
         if target.tokens:
-            _put_tokens(target, adapter, rows, start)
-        yield rows.to(dtype).reshape(-1)
+            _put_tokens(target.tokens, adapter, wide, start)
+        yield wide.to(dtype).reshape(-1)
 
 
 def _rows(target: Target, size: int) -> Iterator[Rows]:
@@ -101,12 +102,11 @@ def _column_lengths(parts: Iterable[torch.Tensor]) -> torch.Tensor:
     return sum(squares, start=torch.zeros(())).sqrt().float()
 
 
-def _put_tokens(target: Target, adapter: Adapter, rows: torch.Tensor, start: int) -> None:
+def _put_tokens(tokens: Tokens, adapter: Adapter, rows: torch.Tensor, start: int) -> None:
     """Writes the trained rows over those of a part."""
-    tokens, width = target.tokens, rows.shape[1]
-    for number, row in enumerate(tokens.rows if tokens else ()):
-        if tokens and start <= row < start + len(rows):
-            rows[row - start] = adapter.weights.read(tokens.values.name, number * width, (number + 1) * width)
+    for number, row in enumerate(tokens.rows):
+        if start <= row < start + len(rows):
+            rows[row - start] = adapter.rows(tokens.values, number, number + 1)[0]
 
 
 def merge_lora(
@@ -134,7 +134,7 @@ def merge_lora(
         force: Replace a folder that redraft made.
         allow_pickle: Read `.bin` files.
         command: What the manifest calls the command.
-        progress: Told of the result's bytes.
+        progress: Told of the base's bytes.
         tell: Told in words what else should be known.
 
     Raises:
@@ -153,16 +153,20 @@ def merge_lora(
         for shard in out.todo(layout(target.info for target in plan.targets.values()), progress):
             notes = {"not_finite": 0}
             with out.shard(shard, notes=notes) as writer:
-                for part in ahead(_parts(shard, plan, lora)):
+                for part, width in ahead(_parts(shard, plan, lora)):
                     notes["not_finite"] += int((~part.isfinite()).sum()) if part.itemsize > 1 else 0
                     writer.write(part)
-                    progress(part.nbytes)
+                    progress(part.numel() * width)
         _tell_of_odd(out, dtype, tell)
 
 
-def _parts(shard: Shard, plan: Plan, adapter: Adapter) -> Iterator[torch.Tensor]:
+def _parts(shard: Shard, plan: Plan, adapter: Adapter) -> Iterator[tuple[torch.Tensor, int]]:
+    """The tensors of a file in parts, and how many bytes an element of each had."""
     for info in shard.tensors:
-        yield from merged(plan.targets[info.name], adapter)
+        target = plan.targets[info.name]
+        width = dtype_size(target.source.tensors[target.origin].dtype)
+        for part in merged(target, adapter):
+            yield part, width
 
 
 def _write_side_files(base: Checkpoint, adapter: Adapter, plan: Plan, out: OutputFolder) -> None:

@@ -19,7 +19,7 @@ from redraft.errors import ModelError
 from redraft.weights.checkpoint import Checkpoint
 from redraft.weights.dtypes import FLOATS
 from redraft.weights.header import TensorInfo
-from redraft.weights.lora import Adapter, Change, Tokens, other_model, sizes
+from redraft.weights.lora import Adapter, Change, Tokens, damaged, is_frozen, other_model, sizes
 
 OUTPUT = "lm_head.weight"
 _INPUTS = ("embed_tokens.weight", "wte.weight", "word_embeddings.weight")
@@ -68,10 +68,13 @@ def plan_merge(base: Checkpoint, adapter: Adapter, dtype: str | None) -> Plan:
     """
     _check_base(base)
     targets = {name: Target(info, base, name) for name, info in base.tensors.items()}
+    # An embedding that came with its LoRA is the base's, perhaps with rows added: the output's too, if tied.
+    shared = {name for name, info in adapter.replaced.items() if name.endswith(_INPUTS) and is_frozen(info)}
+    for name in shared:
+        _replace(adapter, base, targets, name, adapter.replaced[name])
     parted = _part_embeddings(base, adapter, targets)
-    for name, info in adapter.replaced.items():
-        if name != OUTPUT or OUTPUT in targets or parted is None:
-            _replace(adapter, base, targets, name, info)
+    for name in adapter.replaced.keys() - shared - ({OUTPUT} if parted is False else set()):
+        _replace(adapter, base, targets, name, adapter.replaced[name])
     for change in adapter.changes.values():
         _change(adapter, base, targets, change)
     for tokens in adapter.tokens.values():
@@ -133,6 +136,8 @@ def _change(adapter: Adapter, base: Checkpoint, targets: dict[str, Target], chan
     product = turned if transposed else change.product
     if product != target.info.shape:
         raise other_model(adapter, base.path, sizes(change.module, product, target.info.shape))
+    if target.change:
+        raise damaged(adapter.folder, f"it changes {target.info.name!r:.120} under two names")
     targets[target.info.name] = replace(target, change=change, transposed=transposed)
 
 
@@ -157,7 +162,7 @@ def _part_embeddings(base: Checkpoint, adapter: Adapter, targets: dict[str, Targ
     if not _parts(adapter):
         targets.pop(OUTPUT, None)  # a copy that some bases keep, and that would not follow
         return False
-    targets.setdefault(OUTPUT, Target(replace(targets[source].info, name=OUTPUT), base, source))
+    targets.setdefault(OUTPUT, replace(targets[source], info=replace(targets[source].info, name=OUTPUT)))
     return True
 
 
