@@ -65,6 +65,7 @@ def test_the_first_conversion_of_llama(tmp_path: Path) -> None:
             "bos_token": "<s>",
             "eos_token": "</s>",
             "unk_token": "<unk>",
+            "add_bos_token": True,
         },
     }
     assert found.lines == (
@@ -74,6 +75,7 @@ def test_the_first_conversion_of_llama(tmp_path: Path) -> None:
         "tokenizer_config.json: unk_token '' → '<unk>'",
         "tokenizer_config.json: bos_token '' → '<s>'",
         "tokenizer_config.json: eos_token '' → '</s>'",
+        "tokenizer_config.json: add_bos_token None → True (as it was before transformers 5)",
         "config.json: bos_token_id 0 → 1 (as in the tokenizer)",
         "config.json: eos_token_id 1 → 2 (as in the tokenizer)",
         "generation_config.json: bos_token_id 0 → 1 (as in the tokenizer)",
@@ -200,3 +202,4 @@ def test_a_repaired_tokenizer_loads_and_has_no_token_beyond_the_rows(tmp_path: P
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
     assert (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id) == (1, 2, 0)
     assert len(tokenizer) == 40
+    assert tokenizer("rain")["input_ids"][0] == 1

@@ -13,7 +13,7 @@ LINE_SECONDS = 15.0
 
 @contextmanager
 def bytes_bar(total: int, *, quiet: bool) -> Iterator[Callable[[int], None]]:
-    """Shows bytes, speed and the time left on standard error; gives what to tell of bytes as they are done."""
+    """Shows bytes, speed and the time left on standard error; gives what to tell of bytes that are done."""
     if quiet:
         yield lambda _: None
     elif sys.stderr.isatty():

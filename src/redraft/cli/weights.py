@@ -92,8 +92,8 @@ def apply(
 ) -> None:
     """Apply a delta: base plus delta.
 
-    A wrong base is refused before anything is written. The result has the delta's configuration and tokenizer;
-    known faults of old ones are repaired, and named.
+    A wrong base is refused before anything is written. The result has the delta's configuration and
+    tokenizer; known faults of old ones are repaired, and named.
     """
     with _torch():
         from redraft.weights.delta import apply as make
@@ -313,7 +313,8 @@ def info(
     from redraft.weights.info import describe
 
     source = _gguf_file(path) if path == "default" else _model(path, allow_pickle)
-    write("\n".join(describe(source, allow_pickle=allow_pickle).lines()))
+    with _torch():  # which a .bin file needs
+        write("\n".join(describe(source, allow_pickle=allow_pickle).lines()))
 
 
 def _warn_of(losses: Losses, dtype: str | None) -> None:

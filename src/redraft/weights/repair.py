@@ -67,6 +67,8 @@ def find_repairs(folder: Path, *, rows: int | None = None) -> Repairs:
     if _is_llama(work.files, folder):
         work.empty_tokens()
         work.shifted_ids()
+        if not (folder / TOKENIZER).exists():
+            work.first_token()
     if rows is not None:
         work.vocabulary(rows)
     work.beyond(work.files.get(CONFIG, {}).get("vocab_size") if rows is None else rows)
@@ -136,6 +138,12 @@ class _Work:
                     self.set(file, key, piece)
                 elif isinstance(value, dict) and value.get("content") == "":
                     self.set(file, key, {**value, "content": piece})
+
+    def first_token(self) -> None:
+        """`<s>` before a text: with tokenizer.model alone, transformers 4 put it there unasked, and 5 does not."""
+        config = self.files.get(TOKENIZER_CONFIG, {})
+        if config.get("tokenizer_class") == "LlamaTokenizer" and "add_bos_token" not in config:
+            self.set(TOKENIZER_CONFIG, "add_bos_token", after=True, why="as it was before transformers 5")
 
     def shifted_ids(self) -> None:
         """The ids 0 and 1 for bos and eos, in truth of `<unk>` and `<s>`. Both together are the old fault."""
