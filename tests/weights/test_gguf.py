@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from redraft.errors import ModelError
+from redraft.weights import gguf as reader
 from redraft.weights.gguf import LongArray, check_adapter, check_model, read_header
 from tests.gguf_files import gguf, lora, noise, text, tiny_model, value
 
@@ -234,3 +235,52 @@ def test_what_is_no_adapter_and_what_is_no_model(tmp_path: Path) -> None:
     with pytest.raises(ModelError) as caught:
         check_model(empty, read_header(empty))
     assert caught.value.message == f"{empty} holds no model: it has 0 tensors."
+
+
+# Long arrays, whole
+
+
+@pytest.mark.parametrize("item", ["word", 3, 0.5, True])
+def test_long_arrays_are_read_where_they_are_asked_for(tmp_path: Path, item: object) -> None:
+    path = written(tmp_path, gguf({"long": [item] * 1000, "after": "here"}))
+    header = read_header(path, whole=True)
+    assert header.metadata["long"] == (item,) * 1000
+    assert header.text("after") == "here"
+
+
+def test_every_shorter_file_is_refused_whole(tmp_path: Path) -> None:
+    raw = gguf({"long": ["ab"] * 300, "numbers": [1] * 300})
+    for length in range(0, len(raw) - 32, 7):  # the end is padding
+        with pytest.raises(ModelError):
+            read_header(written(tmp_path, raw[:length]), whole=True)
+
+
+def test_an_array_that_no_vocabulary_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = written(tmp_path, gguf({"long": ["ab"] * 300}))
+    monkeypatch.setattr(reader, "MAX_ARRAY", 299)
+    with pytest.raises(ModelError, match="an array has 300 elements in 3000 bytes"):
+        read_header(path, whole=True)
+    assert read_header(path).metadata["long"] == LongArray(300)
+    monkeypatch.setattr(reader, "MAX_ARRAY", 300)
+    monkeypatch.setattr(reader, "MAX_ARRAY_BYTES", 2999)
+    with pytest.raises(ModelError, match="an array has 300 elements in 3000 bytes"):
+        read_header(path, whole=True)
+
+
+def test_where_the_tensors_begin(tmp_path: Path) -> None:
+    raw = gguf(META, TENSORS)
+    header = read_header(written(tmp_path, raw))
+    assert header.start + 192 == len(raw)
+    assert raw[header.start : header.start + 4] == struct.pack("<f", TENSORS["one"][1][0])
+
+
+@pytest.mark.parametrize(
+    ("magic", "called"),
+    [(b"lmgg", "GGML"), (b"fmgg", "GGMF"), (b"tjgg", "GGJT"), (b"algg", "GGLA (adapter)")],
+)
+def test_formats_from_before_gguf_name_their_tool(tmp_path: Path, magic: bytes, called: str) -> None:
+    path = written(tmp_path, magic + struct.pack("<I", 1) + bytes(64))
+    with pytest.raises(ModelError) as caught:
+        read_header(path)
+    assert caught.value.message == f"{path} is in the older {called} format, from before GGUF."
+    assert f"convert_llama_ggml_to_gguf.py --input {path} --output FILE.gguf" in str(caught.value.hint)
