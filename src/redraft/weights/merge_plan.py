@@ -70,10 +70,10 @@ def plan_merge(base: Checkpoint, adapter: Adapter, dtype: str | None) -> Plan:
     targets = {name: Target(info, base, name) for name, info in base.tensors.items()}
     # An embedding that came with its LoRA is the base's, perhaps with rows added: the output's too, if tied.
     shared = {name for name, info in adapter.replaced.items() if name.endswith(_INPUTS) and is_frozen(info)}
-    for name in shared:
+    for name in sorted(shared):
         _replace(adapter, base, targets, name, adapter.replaced[name])
     parted = _part_embeddings(base, adapter, targets)
-    for name in adapter.replaced.keys() - shared - ({OUTPUT} if parted is False else set()):
+    for name in sorted(adapter.replaced.keys() - shared - ({OUTPUT} if parted is False else set())):
         _replace(adapter, base, targets, name, adapter.replaced[name])
     for change in adapter.changes.values():
         _change(adapter, base, targets, change)
