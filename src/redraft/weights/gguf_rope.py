@@ -203,7 +203,8 @@ def _prescribed(numbers: Mapping[str, float], scale: float = 1.0) -> float:
 
 def shortest(value: float) -> float:
     """A number of 32 bits as it was written: 1e-05, not 9.999999747378752e-06."""
-    return float(str(np.float32(value)))
+    with np.errstate(over="ignore"):  # one of 64 bits may become infinite, and is refused where it is used
+        return float(str(np.float32(value)))
 
 
 def positive(value: Any, what: str, most: float = MOST) -> float:
