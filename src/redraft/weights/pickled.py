@@ -1,4 +1,4 @@
-"""Writes a `.bin` file, the pickled form of a checkpoint, where it is asked for. It is read by `checkpoint`."""
+"""Writes a `.bin` file, the pickled form of a checkpoint, where that is asked for. `checkpoint` reads it."""
 
 from __future__ import annotations
 

@@ -66,9 +66,9 @@ def find_repairs(folder: Path, *, rows: int | None = None) -> Repairs:
     work.old_context()
     if _is_llama(work.files, folder):
         work.empty_tokens()
-        work.shifted_ids()
         if not (folder / TOKENIZER).exists():
             work.first_token()
+        work.shifted_ids()
     if rows is not None:
         work.vocabulary(rows)
     work.beyond(work.files.get(CONFIG, {}).get("vocab_size") if rows is None else rows)
@@ -140,7 +140,7 @@ class _Work:
                     self.set(file, key, {**value, "content": piece})
 
     def first_token(self) -> None:
-        """`<s>` before a text: with tokenizer.model alone, transformers 4 put it there unasked, and 5 does not."""
+        """With tokenizer.model alone, transformers 4 put `<s>` before a text unasked, and 5 does not."""
         config = self.files.get(TOKENIZER_CONFIG, {})
         if config.get("tokenizer_class") == "LlamaTokenizer" and "add_bos_token" not in config:
             self.set(TOKENIZER_CONFIG, "add_bos_token", after=True, why="as it was before transformers 5")
