@@ -19,7 +19,7 @@ from transformers import AutoTokenizer
 from redraft.engines.base import Sampling
 from redraft.engines.llamacpp import LlamaCppEngine
 from redraft.errors import ModelError, OutputError
-from redraft.weights import from_gguf, output
+from redraft.weights import from_gguf, gguf_quant, output
 from redraft.weights.from_gguf import import_gguf
 from redraft.weights.gguf import read_header
 from redraft.weights.gguf_config import metadata_of, numbers_from_config, numbers_from_metadata
@@ -71,7 +71,7 @@ def test_quantised_files_are_what_ggufs_own_functions_say(
 ) -> None:
     export_gguf(tiny_folder(tmp_path / "hf", attention_bias=True), tmp_path / "m.gguf", quant=name)
     if chunk:
-        monkeypatch.setattr(from_gguf, "CHUNK", chunk)
+        monkeypatch.setattr(gguf_quant, "CHUNK", chunk)
     import_gguf(tmp_path / "m.gguf", tmp_path / "back", dtype="F32")
     expected = dequantised(tmp_path / "m.gguf", heads=4, kv_heads=2)
     found = load_file(tmp_path / "back" / "model.safetensors")

@@ -18,7 +18,7 @@ from transformers import AutoTokenizer
 from redraft.engines.base import Sampling
 from redraft.engines.llamacpp import LlamaCppEngine
 from redraft.errors import ModelError, OutputError, UsageError
-from redraft.weights import to_gguf
+from redraft.weights import gguf_quant
 from redraft.weights.gguf import GGUFHeader, read_header
 from redraft.weights.gguf_names import gguf_name, permute
 from redraft.weights.gguf_quant import QUANTS
@@ -155,7 +155,7 @@ def test_the_size_of_portions_changes_nothing(
 ) -> None:
     folder = tiny_folder(tmp_path / "hf", attention_bias=True)
     export_gguf(folder, tmp_path / "whole.gguf", quant=quant)
-    monkeypatch.setattr(to_gguf, "CHUNK", chunk)
+    monkeypatch.setattr(gguf_quant, "CHUNK", chunk)
     export_gguf(folder, tmp_path / "portions.gguf", quant=quant)
     assert (tmp_path / "portions.gguf").read_bytes() == (tmp_path / "whole.gguf").read_bytes()
 

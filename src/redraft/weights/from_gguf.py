@@ -11,19 +11,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from redraft.errors import ModelError
-from redraft.weights.checkpoint import CHUNK
 from redraft.weights.dtypes import torch_dtype
 from redraft.weights.gguf import GGUFHeader, Tensor, check_model, read_header
 from redraft.weights.gguf_config import ModelNumbers, check_tensors, config_of, numbers_from_metadata
 from redraft.weights.gguf_names import hf_name, permuted_heads, unpermute
-from redraft.weights.gguf_quant import Kind, TensorReader
+from redraft.weights.gguf_quant import Kind, TensorReader, portions
 from redraft.weights.header import TensorInfo
 from redraft.weights.hf_tokenizer import write_tokenizer
 from redraft.weights.output import OutputFolder, Progress, ignore, layout
@@ -54,14 +52,6 @@ class Source:
     def size(self) -> int:
         """Its bytes in the file."""
         return self.tensor.size or 0
-
-    def portions(self) -> Iterator[tuple[int, int]]:
-        """Where to cut it into about `CHUNK` bytes in 32 bits: at rows, or at heads that are permuted."""
-        row = self.tensor.shape[0]
-        count = self.info.count // row
-        unit = max(count // self.heads, 1) if self.heads else 1
-        step = max(CHUNK // (4 * row * unit), 1) * unit
-        yield from pairwise([*range(0, count, step), count])
 
 
 def import_gguf(
@@ -119,15 +109,15 @@ def import_gguf(
 
 
 def values_of(reader: TensorReader, source: Source) -> Iterator[torch.Tensor]:
-    """The values of a tensor in the order of the folder, in 32 bits, shape (rows, elements)."""
-    for start, stop in source.portions():
+    """The values of a tensor in the order of the folder, in 32 bits: rows of a matrix, or a vector."""
+    if len(source.info.shape) == 1:
+        vector = torch.from_numpy(reader.rows(source.tensor)[0])
+        yield unpermute(vector, source.heads) if source.heads else vector
+        return
+    count, row = source.info.shape
+    for start, stop in portions(count, row, source.heads):
         rows = torch.from_numpy(reader.rows(source.tensor, start, stop))
-        if not source.heads:
-            yield rows
-        elif len(source.tensor.shape) == 1:
-            yield unpermute(rows.reshape(-1), source.heads)
-        else:
-            yield unpermute(rows, source.heads * (stop - start) // source.info.shape[0])
+        yield unpermute(rows, source.heads * (stop - start) // count) if source.heads else rows
 
 
 def _portions(reader: TensorReader, sources: list[Source]) -> Iterator[tuple[Source, torch.Tensor]]:

@@ -6,7 +6,9 @@ portions. K-quants are read (gguf undoes them), and not made (it cannot): llama-
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +16,7 @@ import numpy as np
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, LlamaFileType, quants
 
 from redraft.errors import ModelError, UsageError
+from redraft.weights.checkpoint import CHUNK
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -93,6 +96,19 @@ def kind_for(name: str, shape: tuple[int, ...], quant: Quant, *, tied: bool) -> 
         return Kind.F16
     makes_output = name == ("token_embd.weight" if tied else "output.weight")
     return Kind.Q8_0 if makes_output else quant.kind
+
+
+def portions(rows: int, row: int, heads: int = 0) -> Iterator[tuple[int, int]]:
+    """Where to cut a tensor into about `CHUNK` bytes of 32-bit values: first and last row of each portion.
+
+    Args:
+        rows: How many rows it has.
+        row: Elements of a row.
+        heads: In how many heads the rows are permuted: cuts are between heads then. 0 if they are not.
+    """
+    unit = rows // heads if heads else 1
+    step = max(CHUNK // (4 * row * unit), 1) * unit
+    yield from pairwise([*range(0, rows, step), rows])
 
 
 def size_of(shape: tuple[int, ...], kind: Kind) -> int:

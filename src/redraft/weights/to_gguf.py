@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ import torch
 from gguf import GGML_QUANT_VERSION
 
 from redraft.errors import ModelError, UsageError
-from redraft.weights.checkpoint import CHUNK, Checkpoint, open_checkpoint
+from redraft.weights.checkpoint import Checkpoint, open_checkpoint
 from redraft.weights.dtypes import FLOATS
 from redraft.weights.gguf import read_header
 from redraft.weights.gguf_config import (
@@ -32,7 +31,7 @@ from redraft.weights.gguf_config import (
     window_of,
 )
 from redraft.weights.gguf_names import OTHER_TOOL, gguf_name, permute, permuted_heads
-from redraft.weights.gguf_quant import BLOCK, Kind, Quant, kind_for, quant_named, quantize
+from redraft.weights.gguf_quant import BLOCK, Kind, Quant, kind_for, portions, quant_named, quantize
 from redraft.weights.gguf_rope import rope_factors
 from redraft.weights.gguf_tokenizer import tokenizer_metadata
 from redraft.weights.gguf_write import header_bytes, pad
@@ -47,7 +46,7 @@ HALF_MAX = 65520.0
 
 _SAME = {"F32": Kind.F32, "F16": Kind.F16, "BF16": Kind.BF16}
 # What checkpoints of old versions of transformers hold beside weights: it is computed from the configuration.
-_COMPUTED = ("rotary_emb.inv_freq", "masked_bias", "attn.bias")
+_COMPUTED = ".rotary_emb.inv_freq"
 
 
 @dataclass(frozen=True)
@@ -72,13 +71,6 @@ class Part:
     def row(self) -> int:
         """Elements of a row; all of them in a vector that stays in order."""
         return self.shape[-1] if len(self.shape) > 1 or not self.heads else 1
-
-    def portions(self) -> Iterator[tuple[int, int]]:
-        """Where to cut it into about `CHUNK` bytes in 32 bits: at rows, or at heads that are permuted."""
-        count = self.source.count // self.row
-        unit = count // self.heads if self.heads else 1
-        step = max(CHUNK // (4 * self.row * unit), 1) * unit
-        yield from pairwise([*range(0, count, step), count])
 
 
 @dataclass
@@ -150,10 +142,10 @@ def export_gguf(
 
 def values_of(checkpoint: Checkpoint, part: Part) -> Iterator[torch.Tensor]:
     """The values of a tensor in GGUF's order and in their own dtype, shape (rows, elements)."""
-    for start, stop in part.portions():
+    count = part.source.count // part.row
+    for start, stop in portions(count, part.row, part.heads):
         rows = checkpoint.read(part.source.name, start * part.row, stop * part.row).reshape(-1, part.row)
-        heads = part.heads * (stop - start) * part.row // part.source.count
-        yield permute(rows, heads) if heads else rows
+        yield permute(rows, part.heads * len(rows) // count) if part.heads else rows
 
 
 def _open(src: Path, *, allow_pickle: bool) -> Checkpoint:
