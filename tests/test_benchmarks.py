@@ -377,8 +377,8 @@ def test_a_command_is_watched_with_what_it_starts(bench: Any) -> None:
 
 
 def test_a_command_that_fails_says_why(bench: Any) -> None:
-    with pytest.raises(RuntimeError, match=r"ended with 2:\n(.*\n)*.*no-such-file"):
-        bench.weights_run.weights("info", "no-such-file")
+    with pytest.raises(RuntimeError, match=r"ended with 3:\n(.*\n)*.*no-such-file"):
+        bench.weights_run.weights("convert", "no-such-file", "-o", "out")
 
 
 def test_imports_are_those_of_the_command(bench: Any, tmp_path: Path) -> None:
@@ -431,16 +431,19 @@ def test_a_hundred_questions_differ(bench: Any) -> None:
     assert len(set(asked)) == 100
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings(
+    "ignore:.is_gradient_checkpointing.:FutureWarning"
+)  # peft asks transformers for it
 @pytest.mark.parametrize(
     "row",
     [
         "speed",
-        pytest.param("whole", marks=pytest.mark.slow),
-        pytest.param("memory", marks=[pytest.mark.model, pytest.mark.slow]),
-        pytest.param("equal", marks=[pytest.mark.model, pytest.mark.slow]),
-        pytest.param("quantised", marks=[pytest.mark.model, pytest.mark.slow]),
-        pytest.param("merged", marks=[pytest.mark.model, pytest.mark.slow]),
-        pytest.param("adapter", marks=[pytest.mark.model, pytest.mark.slow]),
+        "whole",
+        *(
+            pytest.param(row, marks=pytest.mark.model)
+            for row in ("memory", "equal", "quantised", "merged", "adapter")
+        ),
     ],
 )
 def test_a_row_of_weights_is_measured_and_leaves_nothing(bench: Any, row: str, tmp_path: Path) -> None:
