@@ -23,7 +23,7 @@ from typing import Any
 
 from redraft.errors import ModelError
 from redraft.weights.checkpoint import read_json
-from redraft.weights.spm_model import read_sentencepiece
+from redraft.weights.tokenizers.sentencepiece import read_sentencepiece
 
 CONFIG, GENERATION = "config.json", "generation_config.json"
 TOKENIZER_CONFIG, SPECIAL = "tokenizer_config.json", "special_tokens_map.json"

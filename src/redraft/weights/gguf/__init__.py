@@ -1,0 +1,1 @@
+"""GGUF files: read without trust, made from a folder, and made into one."""

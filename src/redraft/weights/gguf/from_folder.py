@@ -1,0 +1,267 @@
+"""Hugging Face folder -> GGUF file, in bounded memory, for the architectures of gguf_names.py.
+
+All that the file says and how large it becomes is known from the headers, so it is written from front to
+back: tensors are read, reordered and quantised some rows at a time, while the rows before are on their way
+to the disk.
+
+What stays unquantised is said in `gguf_quant.kind_for`. Not made here: K-quants, split files, other
+architectures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from gguf import GGML_QUANT_VERSION
+
+from redraft.errors import ModelError, UsageError
+from redraft.weights.checkpoint import Checkpoint, open_checkpoint
+from redraft.weights.dtypes import FLOATS
+from redraft.weights.gguf.config import (
+    ModelNumbers,
+    check_tensors,
+    metadata_of,
+    numbers_from_config,
+    window_of,
+)
+from redraft.weights.gguf.names import OTHER_TOOL, gguf_name, permute, permuted_heads
+from redraft.weights.gguf.quant import BLOCK, Kind, Quant, kind_for, portions, quant_named, quantize
+from redraft.weights.gguf.reader import read_header
+from redraft.weights.gguf.rope import rope_factors
+from redraft.weights.gguf.write import header_bytes, pad
+from redraft.weights.header import TensorInfo
+from redraft.weights.identity import describe
+from redraft.weights.output import FileWriter, Progress, ignore, new_file
+from redraft.weights.stream import ahead
+from redraft.weights.tokenizers.to_gguf import tokenizer_metadata
+
+ROPE_FACTORS = "rope_freqs.weight"
+HALF_MAX = 65520.0
+"""From here on a number rounds to infinity in 16 bits (IEEE 754 binary16), as scales of blocks have too."""
+
+_SAME = {"F32": Kind.F32, "F16": Kind.F16, "BF16": Kind.BF16}
+# What checkpoints of old versions of transformers hold beside weights: it is computed from the configuration.
+_COMPUTED = ".rotary_emb.inv_freq"
+
+
+@dataclass(frozen=True)
+class Part:
+    """One tensor of the file to be.
+
+    Attributes:
+        name: In GGUF.
+        shape: Rows first.
+        kind: Its number format.
+        source: The tensor of the checkpoint.
+        heads: In how many heads its rows are permuted; 0 if they are not.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    kind: Kind
+    source: TensorInfo
+    heads: int
+
+    @property
+    def row(self) -> int:
+        """Elements of a row; all of them in a vector that stays in order."""
+        return self.shape[-1] if len(self.shape) > 1 or not self.heads else 1
+
+
+@dataclass
+class Losses:
+    """What did not survive the way, counted over all tensors.
+
+    Attributes:
+        unusual: Elements that are NaN or infinite in the checkpoint.
+        beyond: Finite elements that are infinite in the file.
+    """
+
+    unusual: int = 0
+    beyond: int = 0
+
+    def count(self, values: torch.Tensor, kind: Kind) -> None:
+        """Counts those of some values that are on their way to a number format."""
+        size = values.abs()
+        unusual = values.numel() - int((size < torch.inf).sum())
+        self.unusual += unusual
+        if kind not in (Kind.F32, Kind.BF16) and values.dtype is not torch.float16:
+            self.beyond += values.numel() - int((size < HALF_MAX).sum()) - unusual
+
+
+def export_gguf(
+    src: Path,
+    dst: Path,
+    *,
+    quant: str = "f16",
+    force: bool = False,
+    allow_pickle: bool = False,
+    command: str = "",
+    progress: Progress = ignore,
+    tell: Callable[[str], None] = lambda _: None,
+) -> None:
+    """Writes a model's folder as one GGUF file, with tokenizer and chat template.
+
+    Args:
+        src: The folder.
+        dst: The file to be made; its manifest lies beside it.
+        quant: f16, bf16, q8_0, q5_1, q5_0, q4_1 or q4_0. Vectors stay F32; matrices whose rows do not divide
+            by 32 become F16, and that is told.
+        force: Replace an existing file.
+        allow_pickle: Read `.bin` files.
+        command: What the manifest calls the command.
+        progress: Told of the checkpoint's bytes.
+        tell: Told in words of what the file does not hold as the folder does.
+
+    Raises:
+        UsageError: Another quantisation, or an input that is no folder of a model.
+        ModelError: Another architecture, or something missing or damaged.
+        OutputError: The file exists or cannot be written.
+    """
+    chosen = quant_named(quant)
+    checkpoint = _open(src, allow_pickle=allow_pickle)
+    config = checkpoint.json("config.json")
+    if not config:
+        raise ModelError(f"{checkpoint.folder} has no config.json.", hint="Name the folder that has it.")
+    numbers = numbers_from_config(config)
+    parts = _plan(checkpoint, numbers, chosen)
+    metadata = _metadata(checkpoint, config, numbers, chosen)
+    _tell_before(parts, numbers, config, tell)
+    losses = Losses()
+    making = {"command": command, "inputs": {"source": describe(checkpoint)}, "quant": chosen.name}
+    with new_file(dst, manifest=making, force=force) as file:
+        file.write(header_bytes(numbers.family.gguf, metadata, _entries(numbers, parts)))
+        _write(file, numbers, checkpoint, parts, losses, progress)
+    _tell_losses(losses, tell)
+
+
+def values_of(checkpoint: Checkpoint, part: Part) -> Iterator[torch.Tensor]:
+    """The values of a tensor in GGUF's order and in their own dtype, shape (rows, elements)."""
+    count = part.source.count // part.row
+    for start, stop in portions(count, part.row, part.heads):
+        rows = checkpoint.read(part.source.name, start * part.row, stop * part.row).reshape(-1, part.row)
+        yield permute(rows, part.heads * len(rows) // count) if part.heads else rows
+
+
+def _open(src: Path, *, allow_pickle: bool) -> Checkpoint:
+    """The folder's tensors. What is no folder is looked at, for the sake of the message."""
+    if src.name.startswith("consolidated."):
+        src = src.parent
+    if src.is_file() and src.suffix not in (".safetensors", ".bin"):
+        read_header(src)
+        raise UsageError(
+            f"{src} is a GGUF file already.",
+            hint=f"Another quantisation of it: llama-quantize {src} OUT.gguf Q4_K_M (llama.cpp)",
+        )
+    return open_checkpoint(src, allow_pickle=allow_pickle)
+
+
+def _plan(checkpoint: Checkpoint, numbers: ModelNumbers, quant: Quant) -> list[Part]:
+    """The tensors in the order of the file, held against the configuration."""
+    found: dict[str, TensorInfo] = {}
+    for name, tensor in checkpoint.tensors.items():
+        if name.endswith(_COMPUTED) or (numbers.tied and name == "lm_head.weight"):
+            continue
+        if tensor.dtype not in FLOATS:
+            raise ModelError(
+                f"{checkpoint.path}: {name:.80} has the dtype {tensor.dtype}: no plain weights.",
+                hint="Start from the unquantized checkpoint. " + OTHER_TOOL,
+            )
+        found[gguf_name(name) or name] = tensor
+    check_tensors(
+        numbers, {name: tensor.shape for name, tensor in found.items()}, str(checkpoint.path), in_hf=True
+    )
+    return [
+        Part(
+            name,
+            shape,
+            kind_for(name, shape, quant, tied=numbers.tied),
+            found[name],
+            permuted_heads(numbers.family, name, numbers.heads, numbers.kv_heads),
+        )
+        for name, shape in numbers.tensors()
+    ]
+
+
+def _metadata(
+    checkpoint: Checkpoint, config: Mapping[str, Any], numbers: ModelNumbers, quant: Quant
+) -> dict[str, Any]:
+    called = config.get("_name_or_path")
+    said: dict[str, Any] = {
+        "general.type": "model",
+        "general.name": Path(called if isinstance(called, str) else "").name
+        or checkpoint.folder.resolve().name,
+        "general.file_type": int(quant.file_type),
+        "general.quantization_version": GGML_QUANT_VERSION,
+        **metadata_of(numbers),
+        **tokenizer_metadata(checkpoint.folder, numbers.vocabulary),
+    }
+    if isinstance(native := config.get("redraft_format"), str):
+        said["redraft.format"] = native
+    return said
+
+
+def _entries(numbers: ModelNumbers, parts: list[Part]) -> Iterator[tuple[str, tuple[int, ...], Kind]]:
+    if numbers.rope.kind == "llama3":
+        yield ROPE_FACTORS, (numbers.head // 2,), Kind.F32
+    for part in parts:
+        yield part.name, part.shape, part.kind
+
+
+def _write(
+    file: FileWriter,
+    numbers: ModelNumbers,
+    checkpoint: Checkpoint,
+    parts: list[Part],
+    losses: Losses,
+    progress: Progress,
+) -> None:
+    """Writes the tensors, each from an aligned place on."""
+    if numbers.rope.kind == "llama3":
+        pad(file)
+        file.write(np.array(rope_factors(numbers.rope, numbers.head), np.float32).tobytes())
+    written: Part | None = None
+    for part, values in ahead((each, values) for each in parts for values in values_of(checkpoint, each)):
+        if part is not written:
+            pad(file)
+        written = part
+        if _SAME.get(part.source.dtype) == part.kind:
+            losses.count(values, part.kind)
+            file.write(values)
+        else:
+            plain = values.float()
+            losses.count(plain, part.kind)
+            file.write(quantize(plain.numpy(), part.kind).reshape(-1).data)
+        progress(values.nbytes)
+    pad(file)
+
+
+def _tell_before(
+    parts: list[Part], numbers: ModelNumbers, config: Mapping[str, Any], tell: Callable[[str], None]
+) -> None:
+    odd = [part for part in parts if len(part.shape) > 1 and part.kind is Kind.F16 and part.shape[-1] % BLOCK]
+    if odd:
+        tell(
+            f"{len(odd)} matrices have rows that do not divide by {BLOCK} and are F16, not quantised: "
+            f"{odd[0].name} ({odd[0].shape[-1]}) …"
+        )
+    window = window_of(config)
+    if window and window < numbers.context:
+        tell(
+            f"The model attends to its last {window} tokens, and llama.cpp will let it attend to all: "
+            f"answers may suffer in contexts beyond that (--ctx {window} keeps them within)."
+        )
+
+
+def _tell_losses(losses: Losses, tell: Callable[[str], None]) -> None:
+    if losses.unusual:
+        tell(f"{losses.unusual} weights are NaN or infinite in the checkpoint: the model is damaged.")
+    if losses.beyond:
+        tell(
+            f"{losses.beyond} weights are too large for 16 bits and became infinite: --quant bf16 holds them."
+        )

@@ -1,0 +1,193 @@
+"""GGUF file -> Hugging Face folder, in bounded memory: the way back to something that can be trained.
+
+Values are what the gguf package makes of them, in 32 bits, then rounded once to the dtype of the folder. The
+rows of q and k get their order back. A quantised file stays as good as it is: nothing brings back what
+quantising took.
+
+Not read here: split files (llama-gguf-split joins them), other architectures, adapters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from redraft.errors import ModelError
+from redraft.weights.dtypes import torch_dtype
+from redraft.weights.gguf.config import ModelNumbers, check_tensors, config_of, numbers_from_metadata
+from redraft.weights.gguf.from_folder import ROPE_FACTORS
+from redraft.weights.gguf.names import hf_name, permuted_heads, unpermute
+from redraft.weights.gguf.quant import Kind, TensorReader, portions
+from redraft.weights.gguf.reader import GGUFHeader, Tensor, check_model, read_header
+from redraft.weights.header import TensorInfo
+from redraft.weights.output import OutputFolder, Progress, ignore, layout
+from redraft.weights.stream import ahead
+from redraft.weights.tokenizers.from_gguf import write_tokenizer
+
+MOST_FACTORS = 1 << 12
+"""Divisors of frequencies that are read: half a head, and no head is as large."""
+
+_IDS = {"bos_token_id": "bos", "eos_token_id": "eos", "pad_token_id": "padding"}
+
+
+@dataclass(frozen=True)
+class Source:
+    """One tensor of the folder to be.
+
+    Attributes:
+        info: Its name, dtype and shape there.
+        tensor: What it is in the file.
+        heads: In how many heads its rows are permuted in the file; 0 if they are not.
+    """
+
+    info: TensorInfo
+    tensor: Tensor
+    heads: int
+
+    @property
+    def size(self) -> int:
+        """Its bytes in the file."""
+        return self.tensor.size or 0
+
+
+def import_gguf(
+    file: Path,
+    dst: Path,
+    *,
+    dtype: str | None = None,
+    force: bool = False,
+    command: str = "",
+    progress: Progress = ignore,
+    tell: Callable[[str], None] = lambda _: None,
+) -> None:
+    """Writes a GGUF file as a model's folder: weights, config.json, generation_config.json and tokenizer.
+
+    Args:
+        file: The GGUF file.
+        dst: The folder to be made. Weights are safetensors files of 5 GB at most.
+        dtype: F32, F16 or BF16. By default that of the file's matrices where they are plain: nothing is lost.
+            For quantised files F16: its 11 bits are finer than the 4 to 8 of a block. F32 holds them exactly.
+        force: Replace a folder that redraft made.
+        command: What the manifest calls the command.
+        progress: Told of the file's bytes.
+        tell: Told in words of what the folder does not hold as the file does.
+
+    Raises:
+        ModelError: Another architecture, a split file, or something missing or damaged.
+        OutputError: The folder exists or cannot be written.
+    """
+    header = read_header(file, whole=True)
+    check_model(file, header)
+    _refuse_split(file, header)
+    reader = TensorReader(file, header)
+    numbers = _numbers(reader)
+    dtype = dtype or _own_dtype(reader)
+    sources = _sources(reader, numbers, dtype)
+    shards = layout(source.info for source in sources.values())
+    beyond = 0
+    with OutputFolder(dst, making=_making(file, dtype, command), force=force) as out:
+        _write_texts(out, header, numbers, dtype)
+        left = list(out.todo(shards))
+        progress(
+            sum(sources[info.name].size for shard in shards if shard not in left for info in shard.tensors)
+        )
+        for shard in left:
+            with out.shard(shard) as writer:
+                for source, values in ahead(
+                    _portions(reader, [sources[info.name] for info in shard.tensors])
+                ):
+                    rounded = values.to(torch_dtype(dtype))
+                    beyond += int((rounded.isinf() & ~values.isinf()).sum())
+                    writer.write(rounded)
+                    progress(source.size * values.numel() // source.info.count)
+    if beyond:
+        tell(f"{beyond} weights are too large for {dtype} and became infinite: --dtype bf16 holds them.")
+
+
+def values_of(reader: TensorReader, source: Source) -> Iterator[torch.Tensor]:
+    """The values of a tensor in the order of the folder, in 32 bits: rows of a matrix, or a vector."""
+    if len(source.info.shape) == 1:
+        vector = torch.from_numpy(reader.rows(source.tensor)[0])
+        yield unpermute(vector, source.heads) if source.heads else vector
+        return
+    count, row = source.info.shape
+    for start, stop in portions(count, row, source.heads):
+        rows = torch.from_numpy(reader.rows(source.tensor, start, stop))
+        yield unpermute(rows, source.heads * (stop - start) // count) if source.heads else rows
+
+
+def _portions(reader: TensorReader, sources: list[Source]) -> Iterator[tuple[Source, torch.Tensor]]:
+    for source in sources:
+        for values in values_of(reader, source):
+            yield source, values
+
+
+def _refuse_split(file: Path, header: GGUFHeader) -> None:
+    parts = header.number("split.count") or 1
+    if parts > 1:
+        raise ModelError(
+            f"{file} is one of {parts} parts of a split model.",
+            hint="Join them first: llama-gguf-split --merge FIRST-00001-of-….gguf WHOLE.gguf (llama.cpp)",
+        )
+
+
+def _numbers(reader: TensorReader) -> ModelNumbers:
+    """What the model is, and that it has the tensors for it."""
+    shapes = {tensor.name: tensor.shape[::-1] for tensor in reader.header.tensors.values()}
+    numbers = numbers_from_metadata(reader.header.metadata, shapes, _rope_factors(reader))
+    shapes.pop(ROPE_FACTORS, None)
+    check_tensors(numbers, shapes, str(reader.path), in_hf=False)
+    return numbers
+
+
+def _rope_factors(reader: TensorReader) -> tuple[float, ...]:
+    tensor = reader.header.tensors.get(ROPE_FACTORS)
+    if tensor is None:
+        return ()
+    if len(tensor.shape) != 1 or not 0 < tensor.shape[0] <= MOST_FACTORS:
+        raise ModelError(f"{reader.path}: {ROPE_FACTORS} has the shape {tensor.shape}.")
+    return tuple(reader.rows(tensor)[0].tolist())
+
+
+def _own_dtype(reader: TensorReader) -> str:
+    kinds = {reader.kind(tensor) for tensor in reader.header.tensors.values() if len(tensor.shape) > 1}
+    if Kind.F32 in kinds or {Kind.F16, Kind.BF16} <= kinds:
+        return "F32"
+    return "BF16" if kinds == {Kind.BF16} else "F16"
+
+
+def _sources(reader: TensorReader, numbers: ModelNumbers, dtype: str) -> dict[str, Source]:
+    """The tensors of the folder, by name, in the order of the model."""
+    sources: dict[str, Source] = {}
+    for name, shape in numbers.tensors():
+        tensor = reader.header.tensors[name]
+        reader.kind(tensor)
+        heads = permuted_heads(numbers.family, name, numbers.heads, numbers.kv_heads)
+        info = TensorInfo(hf_name(name) or name, dtype, shape)
+        sources[info.name] = Source(info, tensor, heads)
+    return sources
+
+
+def _making(file: Path, dtype: str, command: str) -> dict[str, Any]:
+    found = file.stat()
+    about = {"path": str(file), "bytes": found.st_size, "modified": found.st_mtime_ns}
+    return {"command": command, "inputs": {"source": about}, "dtype": dtype}
+
+
+def _write_texts(out: OutputFolder, header: GGUFHeader, numbers: ModelNumbers, dtype: str) -> None:
+    ids = _token_ids(header.metadata)
+    config = config_of(numbers, str(torch_dtype(dtype)).removeprefix("torch.")) | ids
+    if native := header.text("redraft.format"):
+        config["redraft_format"] = native
+    out.json("config.json", config)
+    out.json("generation_config.json", ids)
+    write_tokenizer(header.metadata, out.aside)
+
+
+def _token_ids(metadata: Mapping[str, Any]) -> dict[str, int]:
+    keys = {ours: f"tokenizer.ggml.{theirs}_token_id" for ours, theirs in _IDS.items()}
+    return {ours: metadata[key] for ours, key in keys.items() if isinstance(metadata.get(key), int)}

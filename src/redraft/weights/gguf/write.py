@@ -1,0 +1,63 @@
+"""Writes a GGUF file from front to back: all that comes before the tensors, and the gaps between them.
+
+The gguf package makes the header. The stream of tensors is the caller's, as the package's own writer wants
+whole tensors.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from gguf import GGUFValueType, GGUFWriter
+from gguf.gguf_writer import WriterState
+
+from redraft.weights.gguf.quant import Kind, size_of
+from redraft.weights.gguf.reader import DEFAULT_ALIGNMENT
+from redraft.weights.output import FileWriter
+
+
+def header_bytes(
+    architecture: str, metadata: Mapping[str, Any], tensors: Iterable[tuple[str, tuple[int, ...], Kind]]
+) -> bytes:
+    """All of a file that comes before the tensors: keys, then names, shapes and offsets.
+
+    Args:
+        architecture: For `general.architecture`.
+        metadata: Other keys, with bool, int (for u32), float (for f32), str, or a list of one of the last
+            three (whole numbers for i32). Empty texts and lists are left out: an empty list has no type.
+        tensors: Names, shapes (rows first) and formats, in order; `pad` between them.
+    """
+    writer = GGUFWriter(None, architecture)
+    for key, value in metadata.items():
+        if value not in ("", []):
+            writer.add_key_value(key, value, _type_of(value))
+    for name, shape, kind in tensors:
+        writer.add_tensor_info(name, shape, np.dtype(np.float32), size_of(shape, kind), raw_dtype=kind)
+    made = io.BytesIO()
+    # The writer opens files by name alone; it is given one that is open.
+    writer.fout, writer.state = [made], WriterState.EMPTY  # type: ignore[list-item]
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_ti_data_to_file()
+    return made.getvalue()
+
+
+def pad(file: FileWriter) -> None:
+    """Fills up to where the next tensor begins."""
+    file.write(bytes(-file.size % DEFAULT_ALIGNMENT))
+
+
+def _type_of(value: Any) -> GGUFValueType:
+    match value:
+        case bool():
+            return GGUFValueType.BOOL
+        case int():
+            return GGUFValueType.UINT32
+        case float():
+            return GGUFValueType.FLOAT32
+        case str():
+            return GGUFValueType.STRING
+    return GGUFValueType.ARRAY

@@ -1,0 +1,205 @@
+"""What configurations, tokenizers, templates and manifests say of a model, as labelled lines for `info`.
+
+All of it is of strangers: values of the wrong kind are left out, and long ones are cut.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from redraft.errors import ModelError
+from redraft.weights.checkpoint import read_json
+from redraft.weights.gguf.reader import GGUFHeader, LongArray
+from redraft.weights.tokenizers.sentencepiece import read_sentencepiece
+
+Fact = tuple[str, str]
+
+_ROLE = re.compile(r"""['"](system|developer|user|human|assistant|gpt|tool|ipython)['"]""")
+_TEMPLATE = 64
+"""Characters of a template's first line that are shown."""
+
+_LINE = 500
+"""Characters of anything that are shown."""
+
+
+def config_facts(config: Mapping[str, Any]) -> Iterator[Fact]:
+    """What config.json says."""
+    names = config.get("architectures")
+    first = names[0] if isinstance(names, list) and names else config.get("model_type")
+    if isinstance(first, str):
+        yield "architecture", first
+    keys = ("num_hidden_layers", "num_attention_heads", "num_key_value_heads", "hidden_size")
+    yield from _shape(*(_count(config.get(key)) for key in (*keys, "intermediate_size")))
+    if length := _count(config.get("max_position_embeddings")):
+        yield "context", many(length, "token")
+    if rows := _count(config.get("vocab_size")):
+        tied = ", shared with the output" if config.get("tie_word_embeddings") is True else ""
+        yield "vocabulary", f"{many(rows, 'row')}{tied}"
+    quantised = config.get("quantization_config")
+    if isinstance(quantised, dict):
+        yield "quantised", str(quantised.get("quant_method"))
+    yield from _revises(config.get("redraft_format"))
+
+
+def header_facts(header: GGUFHeader) -> Iterator[Fact]:
+    """What the metadata of a GGUF file say."""
+    architecture = header.text("general.architecture") or "?"
+    yield "architecture", architecture
+    if name := header.text("general.name"):
+        yield "name", name
+    keys = ("block_count", "attention.head_count", "attention.head_count_kv", "embedding_length")
+    yield from _shape(*(header.number(f"{architecture}.{key}") for key in (*keys, "feed_forward_length")))
+    if length := header.number(f"{architecture}.context_length"):
+        yield "context", many(length, "token")
+    table = header.tensors.get("token_embd.weight")
+    if table and len(table.shape) == 2:
+        tied = "" if "output.weight" in header.tensors else ", shared with the output"
+        yield "vocabulary", f"{table.shape[1]:,} rows{tied}"
+    tokens = header.metadata.get("tokenizer.ggml.tokens")
+    if isinstance(tokens, tuple | LongArray):
+        count = tokens.length if isinstance(tokens, LongArray) else len(tokens)
+        kinds = [header.text("tokenizer.ggml.model"), header.text("tokenizer.ggml.pre")]
+        yield "tokenizer", f"{', '.join(kind for kind in kinds if kind)}: {count:,} tokens"
+    yield from template_facts(header.text("tokenizer.chat_template"))
+    yield from _revises(header.text("redraft.format"))
+
+
+def _shape(
+    layers: int | None, heads: int | None, keys: int | None, width: int | None, inner: int | None
+) -> Iterator[Fact]:
+    parts = [many(layers, "layer")] if layers else []
+    if heads:
+        parts.append(
+            many(heads, "head") + (f" ({keys:,} for keys and values)" if keys and keys != heads else "")
+        )
+    if width:
+        parts.append(f"{width:,} wide" + (f" ({inner:,} within)" if inner else ""))
+    if parts:
+        yield "shape", ", ".join(parts)
+
+
+def _revises(value: Any) -> Iterator[Fact]:
+    if isinstance(value, str):
+        yield "revises", f"natively: redraft.format is {value}"
+
+
+def tokenizer_facts(folder: Path) -> Iterator[Fact]:
+    """Which tokenizer a folder has, and how many tokens; and its template for chats.
+
+    Raises:
+        ModelError: One of its files is not JSON.
+    """
+    config = read_json(folder / "tokenizer_config.json")
+    said = config.get("tokenizer_class")
+    called = f" ({said})" if isinstance(said, str) else ""
+    kind = _fast(read_json(folder / "tokenizer.json")) or _sentencepiece(folder / "tokenizer.model")
+    if kind or called:
+        yield "tokenizer", f"{kind or 'without its vocabulary'}{called}"
+    yield from template_facts(_template(folder, config))
+
+
+def _fast(tokenizer: Mapping[str, Any]) -> str | None:
+    """The kind of a tokenizer.json, and its tokens: those of the model, and those that were added behind."""
+    model = tokenizer.get("model")
+    if not isinstance(model, dict):
+        return None
+    vocabulary = model.get("vocab")
+    count = len(vocabulary) if isinstance(vocabulary, dict | list) else 0
+    added = tokenizer.get("added_tokens")
+    ids = [each.get("id") for each in added if isinstance(each, dict)] if isinstance(added, list) else []
+    more = sum(isinstance(each, int) and each >= count for each in ids)
+    level = "byte-level " if "ByteLevel" in json.dumps(tokenizer.get("pre_tokenizer")) else ""
+    return f"{level}{model.get('type') or 'BPE'}: {count + more:,} tokens" + (
+        f", {more:,} of them added" if more else ""
+    )
+
+
+def _sentencepiece(path: Path) -> str | None:
+    if not path.exists():
+        return None
+    try:
+        return f"SentencePiece: {len(read_sentencepiece(path).pieces):,} tokens"
+    except ModelError:
+        return "SentencePiece, of a kind that is not read here"
+
+
+def _template(folder: Path, config: Mapping[str, Any]) -> str | None:
+    """The template for chats: a file of its own, or in the tokenizer's configuration, as one or by name."""
+    path = folder / "chat_template.jinja"
+    if path.is_file():
+        with path.open(encoding="utf-8", errors="replace") as file:
+            return file.read(1 << 20)
+    value = config.get("chat_template")
+    if isinstance(value, list):
+        named = {each.get("name"): each.get("template") for each in value if isinstance(each, dict)}
+        value = named.get("default")
+    return value if isinstance(value, str) else None
+
+
+def template_facts(template: str | None) -> Iterator[Fact]:
+    """The roles that a template names, and its first line."""
+    if template is None:
+        yield "template", "none"
+        return
+    roles = dict.fromkeys(_ROLE.findall(template))
+    first = next((line.strip() for line in template.splitlines() if line.strip()), "")
+    cut = first if len(first) <= _TEMPLATE else first[: _TEMPLATE - 1] + "…"
+    yield "template", f"names {', '.join(roles) or 'no roles'}; {cut}"
+
+
+def adapter_facts(config: Mapping[str, Any]) -> Iterator[Fact]:
+    """What adapter_config.json says."""
+    yield "base", str(config.get("base_model_name_or_path"))
+    variants = {"use_rslora": "rank-stabilised", "use_dora": "DoRA"}
+    more = "".join(f", {name}" for key, name in variants.items() if config.get(key))
+    yield "rank", f"{config.get('r')}, alpha {config.get('lora_alpha')}{more}"
+    for label, key in (("changes", "target_modules"), ("replaces", "modules_to_save")):
+        value = config.get(key)
+        if value:
+            yield label, ", ".join(sorted(map(str, value))) if isinstance(value, list) else str(value)
+    yield from _revises(config.get("redraft_format"))
+
+
+def manifest_facts(manifest: Mapping[str, Any]) -> Iterator[Fact]:
+    """What made a file, and from what."""
+    if not manifest:
+        return
+    yield "made by", f"redraft {manifest.get('redraft')}, {manifest.get('made')}: {manifest.get('command')}"
+    inputs = manifest.get("inputs")
+    for name, each in inputs.items() if isinstance(inputs, dict) else ():
+        if isinstance(each, dict):
+            yield "made from", f"{name} {each.get('path')}"
+
+
+def delta_facts(recipe: str) -> Iterator[Fact]:
+    """What the header of one of our deltas says."""
+    try:
+        said = json.loads(recipe)
+    except (ValueError, RecursionError):
+        return
+    if isinstance(said, dict):
+        kind = (
+            "exact: gives the target back bit for bit"
+            if said.get("exact") is True
+            else "plain: a difference of numbers"
+        )
+        yield "delta", f"{kind}; rows that the base lacks: {said.get('vocabulary')}"
+
+
+def many(count: int, noun: str) -> str:
+    """A count with its noun: `1 file`, `2,000 files`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def one_line(text: str) -> str:
+    """A text as a line that any terminal can take, without what would steer it, and not too long."""
+    text = "".join(each if each.isprintable() else " " for each in text).strip()
+    return text if len(text) <= _LINE else text[: _LINE - 1] + "…"
+
+
+def _count(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None

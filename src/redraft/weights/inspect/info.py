@@ -1,0 +1,211 @@
+"""Says what a checkpoint, an adapter, a delta or a GGUF file is, from its headers and configuration alone.
+
+Needs no torch: of safetensors and GGUF the headers are read, of `.bin` files the sizes, unless their pickles
+may be loaded. Whether the values are sound is for `verify`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from redraft.errors import UsageError
+from redraft.weights.checkpoint import Checkpoint, open_checkpoint, read_json
+from redraft.weights.gguf.reader import Tensor, read_header
+from redraft.weights.inspect.facts import (
+    Fact,
+    adapter_facts,
+    config_facts,
+    delta_facts,
+    header_facts,
+    manifest_facts,
+    one_line,
+    tokenizer_facts,
+)
+from redraft.weights.output import MANIFEST
+
+DELTA = "redraft.delta"
+"""Where the header of a delta's file says how it was made; `delta.KEY`, without torch."""
+
+# Names of ggml's types (ggml.h), as llama.cpp prints them.
+_KINDS = dict(enumerate(("F32", "F16", "Q4_0", "Q4_1")))
+_KINDS |= dict(enumerate(("Q5_0", "Q5_1", "Q8_0", "Q8_1", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "Q8_K"), 6))
+_KINDS |= dict(enumerate(("IQ2_XXS", "IQ2_XS", "IQ3_XXS", "IQ1_S", "IQ4_NL", "IQ3_S", "IQ2_S", "IQ4_XS"), 16))
+_KINDS |= dict(enumerate(("I8", "I16", "I32", "I64", "F64", "IQ1_M", "BF16"), 24))
+_KINDS |= {34: "TQ1_0", 35: "TQ2_0", 39: "MXFP4", 40: "NVFP4"}
+
+_NO_PARAMETERS = ("rotary_emb.inv_freq", "rope_freqs.weight", ".masked_bias", ".attn.bias")
+"""Buffers that checkpoints carry beside what was trained."""
+
+
+@dataclass(frozen=True)
+class Use:
+    """How much of a checkpoint is in one number format."""
+
+    dtype: str
+    tensors: int
+    elements: int
+    size: int
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a file or folder is.
+
+    Attributes:
+        kind: In words: `model`, `LoRA adapter`, `delta`…
+        facts: Labels and what is known of it, in order. The texts are of strangers.
+        parameters: Trained numbers, tied ones counted once; None where only sizes are known.
+        dtypes: By number format, the largest first.
+        files: Names and bytes.
+        notes: What is odd or was not looked at.
+    """
+
+    path: Path
+    kind: str
+    facts: tuple[Fact, ...]
+    parameters: int | None
+    dtypes: tuple[Use, ...]
+    files: tuple[tuple[str, int], ...]
+    notes: tuple[str, ...] = ()
+
+    def lines(self) -> list[str]:
+        """The description as a table of plain text."""
+        rows = [("what", self.kind)]
+        if self.parameters is not None:
+            rows.append(("parameters", f"{self.parameters:,}"))
+        rows += self.facts
+        numbers = [(f"{use.tensors:,} × {use.dtype}", use.size) for use in self.dtypes]
+        rows += _column("numbers", numbers, f"{sum(use.tensors for use in self.dtypes):,} tensors")
+        rows += _column("files", self.files, f"{len(self.files):,} files")
+        rows += [("note", note) for note in self.notes]
+        width = max(len(label) for label, _ in rows)
+        return [one_line(str(self.path)), *(f"  {label:{width}}  {one_line(text)}" for label, text in rows)]
+
+
+def describe(path: Path, *, allow_pickle: bool = False) -> Description:
+    """Describes a folder of a model or an adapter, a file of weights, or a GGUF file.
+
+    Args:
+        path: The folder or file.
+        allow_pickle: Look into `.bin` files; their sizes alone are told otherwise.
+
+    Raises:
+        ModelError: There is no such thing, it holds no weights, or it is damaged.
+    """
+    if path.is_file() and path.suffix.lower() == ".gguf":
+        return _describe_gguf(path)
+    try:
+        return _describe_checkpoint(open_checkpoint(path, allow_pickle=allow_pickle))
+    except UsageError:
+        return _describe_pickles(path)
+
+
+def _describe_checkpoint(checkpoint: Checkpoint) -> Description:
+    folder = checkpoint.folder
+    whole = checkpoint.path == folder
+    config = read_json(folder / "config.json") if whole else {}
+    kind, facts = _folder_facts(folder, config) if whole else ("file of weights", [])
+    if recipe := checkpoint.metadata.get(DELTA):
+        kind = "delta"
+        facts += delta_facts(recipe)
+    facts += manifest_facts(_manifest(checkpoint.path))
+    tensors = checkpoint.tensors
+    counts = {name: each.count for name, each in tensors.items()}
+    return Description(
+        checkpoint.path,
+        kind,
+        tuple(facts),
+        _parameters(counts, tied=config.get("tie_word_embeddings") is True),
+        _uses((each.dtype, each.count, each.size) for each in tensors.values()),
+        tuple((file, (folder / file).stat().st_size) for file in checkpoint.files),
+    )
+
+
+def _folder_facts(folder: Path, config: Mapping[str, Any]) -> tuple[str, list[Fact]]:
+    adapter = read_json(folder / "adapter_config.json")
+    if adapter:
+        kind = adapter.get("peft_type")
+        return f"{'LoRA' if kind == 'LORA' else kind} adapter of peft", list(adapter_facts(adapter))
+    return "model" if config else "weights without a config.json", [
+        *config_facts(config),
+        *tokenizer_facts(folder),
+    ]
+
+
+def _describe_pickles(path: Path) -> Description:
+    """A folder or file of which only pickles are there, and may not be loaded."""
+    folder = path if path.is_dir() else path.parent
+    config = read_json(folder / "config.json") if path.is_dir() else {}
+    kind, facts = _folder_facts(folder, config) if path.is_dir() else ("file of weights", [])
+    files = sorted(path.glob("*.bin")) if path.is_dir() else [path]
+    return Description(
+        path,
+        kind,
+        (*facts, *manifest_facts(_manifest(path))),
+        None,
+        (),
+        tuple((file.name, file.stat().st_size) for file in files),
+        ("The weights are pickles, and were not looked into: that takes --allow-pickle.",),
+    )
+
+
+def _describe_gguf(path: Path) -> Description:
+    header = read_header(path)
+    tensors = header.tensors
+    kind, facts = "model for llama.cpp (GGUF)", list(header_facts(header))
+    if header.text("general.type") == "adapter":
+        ranks = sorted(
+            {each.shape[-1] for name, each in tensors.items() if name.endswith(".lora_a") and each.shape}
+        )
+        alpha = header.metadata.get("adapter.lora.alpha")
+        kind = f"{header.text('adapter.type')} adapter for llama.cpp (GGUF)"
+        facts = [
+            ("architecture", header.text("general.architecture") or "?"),
+            ("rank", f"{', '.join(map(str, ranks[:8]))}, alpha {alpha}"),
+        ]
+    unknown = [name for name, each in tensors.items() if each.size is None]
+    return Description(
+        path,
+        kind,
+        (*facts, *manifest_facts(_manifest(path))),
+        _parameters({name: prod(each.shape) for name, each in tensors.items()}),
+        _uses((_kind(each), prod(each.shape), each.size or 0) for each in tensors.values()),
+        ((path.name, path.stat().st_size),),
+        (f"{len(unknown):,} tensors have a type that is not known here.",) if unknown else (),
+    )
+
+
+def _kind(tensor: Tensor) -> str:
+    return _KINDS.get(tensor.kind, f"type {tensor.kind}")
+
+
+def _parameters(counts: Mapping[str, int], *, tied: bool = False) -> int:
+    """Trained numbers. A tied output that was stored all the same counts with its embedding."""
+    total = sum(count for name, count in counts.items() if not name.endswith(_NO_PARAMETERS))
+    table, output = (counts.get(name) for name in ("model.embed_tokens.weight", "lm_head.weight"))
+    return total - (output or 0) if tied and table == output else total
+
+
+def _uses(tensors: Iterable[tuple[str, int, int]]) -> tuple[Use, ...]:
+    sums: dict[str, Use] = {}
+    for dtype, elements, size in tensors:
+        old = sums.get(dtype, Use(dtype, 0, 0, 0))
+        sums[dtype] = Use(dtype, old.tensors + 1, old.elements + elements, old.size + size)
+    return tuple(sorted(sums.values(), key=lambda use: -use.size))
+
+
+def _manifest(path: Path) -> dict[str, Any]:
+    return read_json(path / MANIFEST if path.is_dir() else path.with_name(f"{path.name}.{MANIFEST}"))
+
+
+def _column(label: str, rows: Sequence[tuple[str, int]], total: str) -> list[Fact]:
+    """Names and sizes below each other, and their sum under the name `total`."""
+    if len(rows) > 1:
+        rows = [*rows, (total, sum(size for _, size in rows))]
+    width = max((len(name) for name, _ in rows), default=0)
+    lines = [f"{name:{width}}  {size / 1e6:>12,.2f} MB" for name, size in rows]
+    return [(label if i == 0 else "", line) for i, line in enumerate(lines)]

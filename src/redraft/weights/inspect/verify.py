@@ -1,0 +1,300 @@
+"""Looks over a checkpoint or a GGUF file, and lists all that is wrong with it.
+
+Where reading stops at the first fault, this goes on: every file is there, sound and as long as it says;
+index and headers agree; no value is NaN or infinite; the shapes are those of config.json; the checksums are
+those of the manifest, where redraft made it. Every byte is read, once, in pieces of 16 MiB. Whether the model
+is any good, and whether somebody has changed it together with its manifest, is not seen here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath
+from typing import Any
+
+import torch
+
+from redraft.errors import ModelError
+from redraft.weights.checkpoint import CHUNK, INDEXES, SAFETENSORS, Checkpoint, open_checkpoint, read_json
+from redraft.weights.dtypes import FLOATS
+from redraft.weights.identity import raw_bytes
+from redraft.weights.inspect.facts import many, one_line
+from redraft.weights.inspect.shapes import misfits
+from redraft.weights.inspect.verify_gguf import verify_gguf
+from redraft.weights.output import MANIFEST, Progress, ignore
+from redraft.weights.stream import ahead
+
+SHOWN = 8
+"""How many faults of one kind are listed; further ones are counted."""
+
+
+# The integer of the same width, and the least bits that are NaN; the number before is infinity (IEEE 754;
+# bfloat16 likewise; 8 bits: Micikevicius et al. 2022, table 1).
+_NAN = {
+    "F64": ("int64", (0x7FF << 52) + 1),
+    "F32": ("int32", (0xFF << 23) + 1),
+    "F16": ("int16", (0x1F << 10) + 1),
+    "BF16": ("int16", (0xFF << 7) + 1),
+    "F8_E5M2": ("int8", (0x1F << 2) + 1),
+    "F8_E4M3": ("int8", 0x7F),
+}
+
+
+@dataclass
+class Report:
+    """What was found.
+
+    Attributes:
+        path: What was looked at.
+        findings: What is wrong, a line each. None: it is sound, as far as this looks.
+        notes: What could not be looked at, a line each.
+        files: How many files were read.
+        tensors: How many tensors were found in them.
+        size: Bytes of those tensors.
+        checksums: How many files have the checksum that the manifest says.
+    """
+
+    path: Path
+    findings: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    files: int = 0
+    tensors: int = 0
+    size: int = 0
+    checksums: int = 0
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing is wrong. The command's exit status is 1 otherwise."""
+        return not self.findings
+
+    def lines(self) -> list[str]:
+        """The report as text."""
+        looked = f"{many(self.files, 'file')}, {many(self.tensors, 'tensor')}, {self.size / 1e6:,.2f} MB"
+        sums = f"{many(self.checksums, 'checksum')} as in the manifest" if self.checksums else "no checksums"
+        verdict = many(len(self.findings), "fault") if self.findings else "sound"
+        last = f"{self.path}: {verdict} ({looked}; {sums})"
+        return [one_line(line) for line in (*self.findings, *self.notes, last)]
+
+
+def verify(path: Path, *, allow_pickle: bool = False, progress: Progress = ignore) -> Report:
+    """Looks over a folder, a single file of weights, or a GGUF file.
+
+    Args:
+        path: The folder or file.
+        allow_pickle: Read `.bin` files too.
+        progress: Told of the bytes of tensors that were looked at.
+
+    Raises:
+        ModelError: There is nothing of that name, or no weights in it: nothing that could be looked at.
+        UsageError: There are only `.bin` files, and they are not allowed.
+    """
+    if path.is_file() and path.suffix.lower() == ".gguf":
+        report = Report(path)
+        verify_gguf(path, report, progress)
+        _compare(report, path.parent, _noted(path), {})
+        return report
+    return _verify_checkpoint(path, allow_pickle=allow_pickle, progress=progress)
+
+
+def _verify_checkpoint(path: Path, *, allow_pickle: bool, progress: Progress) -> Report:
+    report = Report(path)
+    folder = path if path.is_dir() else path.parent
+    weight_map = _index(path, report)
+    files = sorted(set(weight_map.values())) if weight_map else _only_file(path, allow_pickle=allow_pickle)
+    parts = list(_parts(folder, files, report, allow_pickle=allow_pickle))
+    noted = _noted(path)
+    sums = dict(_look(part, noted, report, progress) for part in parts)
+    report.notes += [] if report.tensors else ["no tensors were found"]
+    _check_names(report, weight_map, parts)
+    shapes = {name: each.shape for part in parts for name, each in part.tensors.items()}
+    if path.is_dir() and len(parts) == len(files):
+        _list(report, list(misfits(shapes, read_json(folder / "config.json"))), "do not fit config.json")
+    _compare(report, folder, noted, sums)
+    return report
+
+
+def _index(path: Path, report: Report) -> dict[str, str]:
+    """The index of a folder: the file of each tensor. Entries that cannot be are findings, and left out."""
+    index = next((path / name for name in INDEXES if (path / name).exists()), None)
+    if index is None:
+        return {}
+    weight_map = read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise ModelError(f"{index} has no weight_map.", hint="Get the file again.")
+    inside = {name: file for name, file in weight_map.items() if _is_name(file)}
+    odd = [f"{index.name}: {n!r:.80} is in {f!r:.80}" for n, f in weight_map.items() if n not in inside]
+    _list(report, odd, "are in files that are not beside the index")
+    return inside
+
+
+def _is_name(file: Any) -> bool:
+    return (
+        isinstance(file, str)
+        and PurePath(file).name == file
+        and PurePath(file).suffix in (".safetensors", ".bin")
+    )
+
+
+def _only_file(path: Path, *, allow_pickle: bool) -> list[str]:
+    """The name of the one file of a checkpoint without an index, if it can be opened at all."""
+    try:
+        return list(open_checkpoint(path, allow_pickle=allow_pickle).files)
+    except ModelError:
+        if path.is_file() and path.suffix in (".safetensors", ".bin"):
+            return [path.name]
+        raise
+
+
+def _here(folder: Path) -> set[str]:
+    """The names of all files there. Names of strangers are looked up in it: not every text can be a name."""
+    return {path.name for path in folder.iterdir() if path.is_file()}
+
+
+def _parts(folder: Path, files: list[str], report: Report, *, allow_pickle: bool) -> Iterator[Checkpoint]:
+    here = _here(folder)
+    report.findings += [f"{file!r:.80} is missing: the index names it" for file in files if file not in here]
+    for file in filter(here.__contains__, files):
+        try:
+            yield open_checkpoint(folder / file, allow_pickle=allow_pickle)
+        except ModelError as error:
+            report.findings.append(error.message)
+
+
+def _look(
+    part: Checkpoint, noted: Mapping[str, Any], report: Report, progress: Progress
+) -> tuple[str, str | None]:
+    """Reads all of one file. Returns its name and its SHA-256, if the manifest says what that should be."""
+    (file,) = part.files
+    wanted = file in noted and file.endswith(SAFETENSORS)
+    digest = hashlib.sha256(_head(part)) if wanted else None
+    odd: Counter[tuple[str, str]] = Counter()
+    for name, values in ahead(_pieces(part)):
+        if digest:
+            digest.update(raw_bytes(values))
+        dtype = part.tensors[name].dtype
+        if dtype in FLOATS:
+            nans, infinite = not_finite(values, dtype)
+            if nans or infinite:
+                odd[name, "NaN"] += nans
+                odd[name, "infinite"] += infinite
+        progress(values.nbytes)
+    lines = [
+        f"{file}: {name!r:.80} has {odd[name, 'NaN']:,} NaN and {odd[name, 'infinite']:,} infinite "
+        f"of {part.tensors[name].count:,} values"
+        for name in dict.fromkeys(name for name, _ in odd)
+    ]
+    _list(report, lines, "have NaN or infinite values")
+    report.files += 1
+    report.tensors += len(part.tensors)
+    report.size += part.size
+    return file, digest.hexdigest() if digest else None
+
+
+def _pieces(part: Checkpoint) -> Iterator[tuple[str, torch.Tensor]]:
+    for name in part.tensors:
+        for cut in part.chunks(name):
+            yield name, part.read(name, *cut)
+
+
+def _head(part: Checkpoint) -> bytes:
+    """All before the first tensor: they stand back to back up to the end of the file, which was checked."""
+    (file,) = part.files
+    path = part.folder / file
+    with path.open("rb") as opened:
+        return opened.read(path.stat().st_size - part.size)
+
+
+def not_finite(values: torch.Tensor, dtype: str) -> tuple[int, int]:
+    """How many of the values are NaN, and how many are infinite.
+
+    Looks at bits: without its sign, what is not finite is above all numbers as an integer. That is far faster
+    than torch's own test for 16 bits, and there is none for 8.
+    """
+    width, first = _NAN[dtype]
+    integer = getattr(torch, width)
+    bits = values.view(integer) & torch.iinfo(integer).max
+    if int(bits.amax()) < first - 1:
+        return 0, 0
+    infinite = 0 if dtype == "F8_E4M3" else int((bits == first - 1).sum())  # it has no infinity
+    return int((bits >= first).sum()), infinite
+
+
+def _check_names(report: Report, weight_map: Mapping[str, str], parts: list[Checkpoint]) -> None:
+    """Every name once, and where the index says."""
+    found: dict[str, str] = {}
+    read = {file for part in parts for file in part.files}
+    twice = []
+    for part in parts:
+        for name, tensor in part.tensors.items():
+            if name in found:
+                twice.append(f"{name!r:.80} is in {found[name]} and in {tensor.file}")
+            found.setdefault(name, tensor.file)
+    _list(report, twice, "are there twice")
+    if not weight_map:
+        return
+    moved = [
+        f"the index says that {name!r:.80} is in {file}, and it is "
+        + (f"in {found[name]}" if name in found else "not there")
+        for name, file in weight_map.items()
+        if file in read and found.get(name) != file
+    ]
+    _list(report, moved, "are not where the index says")
+    unnamed = [
+        f"{file} has {name!r:.80}, which the index does not name"
+        for name, file in found.items()
+        if name not in weight_map
+    ]
+    _list(report, unnamed, "are not in the index")
+
+
+def _noted(path: Path) -> dict[str, Any]:
+    """What the manifest says of each file; of a single file, from beside it or from its folder."""
+    if path.is_dir():
+        return _files_of(path / MANIFEST)
+    beside = _files_of(path.with_name(f"{path.name}.{MANIFEST}")) or _files_of(path.parent / MANIFEST)
+    return {path.name: beside[path.name]} if path.name in beside else {}
+
+
+def _files_of(manifest: Path) -> dict[str, Any]:
+    files = read_json(manifest).get("files")
+    if not isinstance(files, dict):
+        return {}
+    return {
+        name: each for name, each in files.items() if PurePath(name).name == name and isinstance(each, dict)
+    }
+
+
+def _compare(report: Report, folder: Path, noted: Mapping[str, Any], sums: Mapping[str, str | None]) -> None:
+    """Holds the files against the manifest; those that were not read yet are read now."""
+    here = _here(folder)
+    for name, each in noted.items():
+        path = folder / name
+        if name not in here:
+            report.findings.append(f"{name!r:.80} is missing: the manifest names it")
+        elif (size := path.stat().st_size) != each.get("size"):
+            report.findings.append(
+                f"{name!r:.80} has {size:,} bytes, and had {each.get('size')!r:.20} when it was made"
+            )
+        elif (sums.get(name) or _sha256(path)) != each.get("sha256"):
+            report.findings.append(
+                f"{name!r:.80} was changed since it was made: its SHA-256 is not the manifest's"
+            )
+        else:
+            report.checksums += 1
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while part := file.read(CHUNK):
+            digest.update(part)
+    return digest.hexdigest()
+
+
+def _list(report: Report, lines: list[str], kind: str) -> None:
+    report.findings += lines[:SHOWN]
+    if len(lines) > SHOWN:
+        report.findings.append(f"… and {len(lines) - SHOWN:,} more {kind}")

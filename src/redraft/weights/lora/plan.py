@@ -1,0 +1,222 @@
+"""Says how each tensor of a merged model is made from a base and a LoRA adapter, before anything is written.
+
+Everything that could be wrong between the two is found here: a module that the base does not have, another
+shape, a quantised base. Only headers are read, but for two small embeddings that may be equal.
+
+Where input and output embedding are one tensor in the base and the adapter changes one of them, the merged
+model has two, because two are what ran with the adapter. (peft's merge_and_unload changes both.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from redraft.errors import ModelError
+from redraft.weights.checkpoint import Checkpoint
+from redraft.weights.dtypes import FLOATS
+from redraft.weights.header import TensorInfo
+from redraft.weights.lora.adapter import Adapter, Change, Tokens, damaged, is_frozen, other_model, sizes
+
+OUTPUT = "lm_head.weight"
+_INPUTS = ("embed_tokens.weight", "wte.weight", "word_embeddings.weight")
+_MERGED = ("F64", "F32", "F16", "BF16")
+
+
+@dataclass(frozen=True)
+class Target:
+    """One tensor of the merged model, and how it is made.
+
+    Attributes:
+        info: Its name, dtype and shape; the file is the one of the base that it belongs to.
+        source: Where its values come from, before the change: the base, or the adapter.
+        origin: Its name there.
+        change: What is added, or None.
+        transposed: Whether B·A is added transposed: for embeddings, and layers that store (in, out).
+        tokens: Rows that are replaced, or None.
+    """
+
+    info: TensorInfo
+    source: Checkpoint
+    origin: str
+    change: Change | None = None
+    transposed: bool = False
+    tokens: Tokens | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All tensors of the merged model, in the base's order, and what changes in its config.json."""
+
+    targets: Mapping[str, Target]
+    config: Mapping[str, Any]
+
+
+def plan_merge(base: Checkpoint, adapter: Adapter, dtype: str | None) -> Plan:
+    """Plans a merge.
+
+    Args:
+        base: The model that the adapter was trained on.
+        adapter: The adapter.
+        dtype: What the result is rounded to, such as "BF16"; None for each tensor's own.
+
+    Raises:
+        ModelError: The adapter is for another model, or the base is quantised.
+    """
+    _check_base(base)
+    targets = {name: Target(info, base, name) for name, info in base.tensors.items()}
+    # An embedding that came with its LoRA is the base's, perhaps with rows added: the output's too, if tied.
+    shared = {name for name, info in adapter.replaced.items() if name.endswith(_INPUTS) and is_frozen(info)}
+    for name in sorted(shared):
+        _replace(adapter, base, targets, name, adapter.replaced[name])
+    parted = _part_embeddings(base, adapter, targets)
+    for name in sorted(adapter.replaced.keys() - shared - ({OUTPUT} if parted is False else set())):
+        _replace(adapter, base, targets, name, adapter.replaced[name])
+    for change in adapter.changes.values():
+        _change(adapter, base, targets, change)
+    for tokens in adapter.tokens.values():
+        _set_tokens(adapter, base, targets, tokens)
+    if dtype:
+        targets = {name: _rounded(target, dtype) for name, target in targets.items()}
+    return Plan(targets, {**_vocabulary(base, targets), **({"tie_word_embeddings": False} if parted else {})})
+
+
+def _check_base(base: Checkpoint) -> None:
+    kind = base.json("config.json").get("quantization_config")
+    if kind:
+        method = kind.get("quant_method") if isinstance(kind, Mapping) else kind
+        raise ModelError(
+            f"{base.path} is quantised ({method!r:.40}): adding to it would round twice.",
+            hint="Merge into the model that it was quantised from, then quantise the result.",
+        )
+
+
+def _find(targets: Mapping[str, Target], name: str) -> str | None:
+    """A tensor by the adapter's name. The base may have been saved without the outer module, or with it."""
+    candidates = (name, f"model.{name}", name.partition(".")[2])
+    return next((each for each in candidates if each in targets), None)
+
+
+def _found(adapter: Adapter, base: Checkpoint, targets: Mapping[str, Target], name: str) -> Target:
+    found = _find(targets, name)
+    if found is None:
+        raise other_model(adapter, base.path, f"it changes {name!r:.120}, which that model does not have")
+    target = targets[found]
+    if target.info.dtype not in _MERGED:
+        raise ModelError(
+            f"{base.path} stores {found!r:.120} as {target.info.dtype}, which is no plain number.",
+            hint="Merge into the model that it was quantised from, then quantise the result.",
+        )
+    return target
+
+
+def _replace(
+    adapter: Adapter, base: Checkpoint, targets: dict[str, Target], name: str, info: TensorInfo
+) -> None:
+    """A tensor that the adapter holds whole takes the place of the base's, in the base's dtype."""
+    target = _found(adapter, base, targets, name)
+    old = target.info
+    resized = old.name == OUTPUT or old.name.endswith(_INPUTS)
+    if info.shape != old.shape and not (resized and len(info.shape) == 2 and info.shape[1:] == old.shape[1:]):
+        raise other_model(adapter, base.path, sizes(name, info.shape, old.shape))
+    targets[old.name] = replace(
+        target, info=replace(old, shape=info.shape), source=adapter.weights, origin=info.name
+    )
+
+
+def _change(adapter: Adapter, base: Checkpoint, targets: dict[str, Target], change: Change) -> None:
+    target = _found(adapter, base, targets, f"{change.module}.weight")
+    turned = change.product[::-1]
+    transposed = change.embedding or (
+        bool(adapter.config.get("fan_in_fan_out")) and turned == target.info.shape
+    )
+    product = turned if transposed else change.product
+    if product != target.info.shape:
+        raise other_model(adapter, base.path, sizes(change.module, product, target.info.shape))
+    if target.change:
+        raise damaged(adapter.folder, f"it changes {target.info.name!r:.120} under two names")
+    targets[target.info.name] = replace(target, change=change, transposed=transposed)
+
+
+def _set_tokens(adapter: Adapter, base: Checkpoint, targets: dict[str, Target], tokens: Tokens) -> None:
+    target = _found(adapter, base, targets, f"{tokens.module}.weight")
+    shape = target.info.shape
+    if tokens.values.shape[1:] != shape[1:] or max(tokens.rows, default=0) >= shape[0]:
+        raise other_model(adapter, base.path, sizes(tokens.module, tokens.values.shape, shape))
+    targets[target.info.name] = replace(target, tokens=tokens)
+
+
+def _part_embeddings(base: Checkpoint, adapter: Adapter, targets: dict[str, Target]) -> bool | None:
+    """Where the base has one tensor for both embeddings, gives the merged model as many as it needs.
+
+    Returns:
+        Whether it needs two; None where the base has two that differ.
+    """
+    source = next((name for name in targets if name.endswith(_INPUTS)), None)
+    tied = base.json("config.json").get("tie_word_embeddings", OUTPUT not in targets)
+    if source is None or not tied:
+        return None
+    if not _parts(adapter):
+        targets.pop(OUTPUT, None)  # a copy that some bases keep, and that would not follow
+        return False
+    targets.setdefault(OUTPUT, replace(targets[source], info=replace(targets[source].info, name=OUTPUT)))
+    return True
+
+
+def _parts(adapter: Adapter) -> bool:
+    """Whether an adapter changes one of two tied embeddings, or both in different ways."""
+    names = {*adapter.replaced, *(f"{module}.weight" for module in adapter.changes)}
+    trained = {f"{module}.weight" for module in adapter.tokens}  # peft keeps these tied
+    inputs = {name for name in names if name.endswith(_INPUTS)}
+    if OUTPUT not in names | trained:
+        return bool(inputs) and not adapter.config.get("ensure_weight_tying")
+    replaced = [adapter.replaced.get(name) for name in (*inputs, OUTPUT)]
+    if len(replaced) == 2 and all(replaced) and not adapter.changes.keys() & _modules((*inputs, OUTPUT)):
+        one, other = (info for info in replaced if info)
+        return not _same(adapter.weights, one, other)
+    return True
+
+
+def _modules(names: tuple[str, ...]) -> set[str]:
+    return {name.removesuffix(".weight") for name in names}
+
+
+def _same(weights: Checkpoint, one: TensorInfo, other: TensorInfo) -> bool:
+    if (one.shape, one.dtype) != (other.shape, other.dtype):
+        return False
+    return all(
+        torch.equal(weights.read(one.name, start, stop), weights.read(other.name, start, stop))
+        for start, stop in weights.chunks(one.name)
+    )
+
+
+def _rounded(target: Target, dtype: str) -> Target:
+    info = target.info
+    return replace(target, info=replace(info, dtype=dtype)) if info.dtype in FLOATS else target
+
+
+def _vocabulary(base: Checkpoint, targets: Mapping[str, Target]) -> dict[str, int]:
+    """The new size, where the adapter brings another one.
+
+    Raises:
+        ModelError: Input and output embedding would have different sizes.
+    """
+    rows = dict(_embedding_rows(targets))
+    old = {base.tensors[name].shape[0] for name in rows if name in base.tensors}
+    new = set(rows.values())
+    if len(new) > 1:
+        sizes = ", ".join(f"{name}: {count}" for name, count in rows.items())
+        raise ModelError(
+            f"the adapter brings embeddings of different sizes ({sizes}).",
+            hint="Train it again with both in modules_to_save.",
+        )
+    return {"vocab_size": new.pop()} if new and new != old else {}
+
+
+def _embedding_rows(targets: Mapping[str, Target]) -> Iterator[tuple[str, int]]:
+    for name, target in targets.items():
+        if name == OUTPUT or name.endswith(_INPUTS):
+            yield name, target.info.shape[0]

@@ -1,0 +1,222 @@
+"""Turns a peft LoRA adapter into a GGUF adapter, which llama.cpp runs on a GGUF model without merging.
+
+The two halves of each change are written in 32 bits, which keeps every value of an adapter, and an adapter is
+small. llama.cpp has one alpha for all and divides it by the rank of each change; where a change has another
+scale (rank-stabilised, patterns), the rest of it is multiplied into B. The rows of B follow the order that
+GGUF gives to q and k.
+
+What has no place in such a file is an error that names `merge-lora`: DoRA, modules saved whole, biases,
+trained tokens.
+Format: llama.cpp, src/llama-adapter.cpp and the function build_inp_embd of src/llama-graph.cpp.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from gguf import GGMLQuantizationType
+
+from redraft.errors import ModelError, UsageError
+from redraft.weights.checkpoint import CHUNK, read_json
+from redraft.weights.dtypes import dtype_size
+from redraft.weights.gguf.config import numbers_from_config
+from redraft.weights.gguf.names import Family, family_in_gguf, gguf_name, permute, permuted_heads
+from redraft.weights.gguf.reader import check_model, read_header
+from redraft.weights.gguf.write import header_bytes, pad
+from redraft.weights.header import TensorInfo
+from redraft.weights.identity import describe
+from redraft.weights.lora.adapter import (
+    Adapter,
+    Change,
+    check_finite,
+    is_frozen,
+    other_model,
+    read_adapter,
+    sizes,
+)
+from redraft.weights.output import Progress, ignore, new_file
+
+_EMBEDDING, _OUTPUT = "token_embd.weight", "output.weight"
+
+
+@dataclass(frozen=True)
+class Base:
+    """What has to be known of the model that an adapter is for.
+
+    Attributes:
+        shapes: Of its tensors by their names in GGUF, rows first.
+    """
+
+    path: Path
+    family: Family
+    heads: int
+    kv_heads: int
+    shapes: Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Half:
+    """One of the two tensors of a change, as the file has it.
+
+    Attributes:
+        name: Such as `blk.0.attn_q.weight.lora_b`.
+        shape: Rows first.
+        source: The adapter's tensor.
+        factor: What its values are multiplied by.
+        heads: In how many heads its rows are permuted, or 0.
+        turned: Whether it is stored transposed.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    source: TensorInfo
+    factor: float = 1.0
+    heads: int = 0
+    turned: bool = False
+
+
+def lora_gguf(
+    adapter: Path,
+    dst: Path,
+    *,
+    base: Path | None = None,
+    force: bool = False,
+    allow_pickle: bool = False,
+    command: str = "",
+    progress: Progress = ignore,
+) -> None:
+    """Writes a GGUF adapter of a peft adapter.
+
+    Args:
+        adapter: The folder that peft wrote.
+        dst: The file to be made.
+        base: The model that it was trained on: a folder with its config.json, or a GGUF file. None for the
+            folder that the adapter's settings name.
+        force: Replace a file of that name.
+        allow_pickle: Read an adapter that is a `.bin` file.
+        command: What the manifest calls the command.
+        progress: Told of the adapter's bytes.
+
+    Raises:
+        ModelError: The adapter is damaged, for another model, or has parts that a GGUF adapter cannot have.
+        UsageError: The base is not known, or the adapter is a pickle and that is not allowed.
+        OutputError: The output exists or cannot be written.
+    """
+    lora = read_adapter(adapter, allow_pickle=allow_pickle)
+    model = _base(lora, base)
+    alpha = next((change.scale * change.rank for change in lora.changes.values() if change.scale), 1.0)
+    halves = [half for change in lora.changes.values() for half in _halves(lora, model, change, alpha)]
+    _check_plain(lora, model)
+    check_finite(lora)
+    making = {"command": command, "inputs": {"adapter": describe(lora.weights)}}
+    with new_file(dst, manifest=making, force=force) as file:
+        file.write(_header(model.family, alpha, lora.format, halves))
+        for half in halves:
+            pad(file)
+            for part in parts_of(lora, half):
+                file.write(part)
+                progress(part.numel() * dtype_size(half.source.dtype))
+        pad(file)
+
+
+def _check_plain(adapter: Adapter, base: Base) -> None:
+    found = ["DoRA"] if any(change.magnitude for change in adapter.changes.values()) else []
+    found += ["trained tokens"] if adapter.tokens else []
+    for name, info in adapter.replaced.items():
+        if not is_frozen(info) or base.shapes.get(gguf_name(name) or "") != info.shape:
+            found.append(f"the whole of {name!r:.80}")
+    if found:
+        more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+        raise ModelError(
+            f"{adapter.folder} has {found[0]}{more}, for which a GGUF adapter has no place.",
+            hint=f"Merge it first: redraft weights merge-lora BASE {adapter.folder} -o DIR",
+        )
+
+
+def _base(adapter: Adapter, given: Path | None) -> Base:
+    named = adapter.config.get("base_model_name_or_path")
+    path = given or (Path(named) if isinstance(named, str) and named else None)
+    if path is None or not path.exists():
+        sought = given or named or "which its settings do not name"
+        raise UsageError(
+            f"the base of {adapter.folder}, {sought!s:.120}, is not here, and its configuration is needed.",
+            hint="Name the base, a folder with its config.json or a GGUF file: --base PATH",
+        )
+    if path.is_file():
+        return _base_of_file(path)
+    config = read_json(path / "config.json")
+    if not config:
+        raise ModelError(f"{path} has no config.json.", hint="Name the folder of the base model: --base PATH")
+    numbers = numbers_from_config(config)
+    return Base(path, numbers.family, numbers.heads, numbers.kv_heads, dict(numbers.tensors()))
+
+
+def _base_of_file(path: Path) -> Base:
+    header = read_header(path)
+    check_model(path, header)
+    family = family_in_gguf(header.text("general.architecture"))
+    heads = header.number(f"{family.gguf}.attention.head_count")
+    kv_heads = header.number(f"{family.gguf}.attention.head_count_kv") or heads
+    if not heads or not kv_heads or heads < 0 or kv_heads < 0:
+        raise ModelError(f"{path} does not say how many heads it has.")
+    shapes = {name: tensor.shape[::-1] for name, tensor in header.tensors.items()}
+    return Base(path, family, heads, kv_heads, shapes)
+
+
+def _halves(adapter: Adapter, base: Base, change: Change, alpha: float) -> Iterator[Half]:
+    """Both halves of a change, as GGUF has them.
+
+    Raises:
+        ModelError: The base has no such tensor, or of another shape, or it is input and output at once.
+    """
+    name = gguf_name(f"{change.module}.weight") or ""
+    shape = base.shapes.get(name)
+    tied = _OUTPUT not in base.shapes
+    if tied and name in (_EMBEDDING, _OUTPUT):
+        raise ModelError(
+            f"{adapter.folder} changes {change.module!r:.80}, and {base.path} has one matrix for the "
+            "embeddings of input and output; llama.cpp cannot change it for one of them alone.",
+            hint=f"Merge it: redraft weights merge-lora {base.path} {adapter.folder} -o DIR",
+        )
+    if shape is None:
+        raise other_model(
+            adapter, base.path, f"it changes {change.module!r:.120}, which that model does not have"
+        )
+    changed = change.product[::-1] if change.embedding else change.product
+    if changed != shape:
+        raise other_model(adapter, base.path, sizes(change.module, changed, shape))
+    heads = permuted_heads(base.family, name, base.heads, base.kv_heads)
+    if heads and shape[0] % (2 * heads):
+        raise other_model(
+            adapter, base.path, f"{shape[0]} rows of {change.module!r:.80} are no {heads} heads"
+        )
+    a, b, factor = change.a, change.b, change.scale * change.rank / alpha
+    # An embedding is looked up by rows, so its A is stored with a row for each token.
+    a_shape = a.shape[::-1] if change.embedding else a.shape
+    yield Half(f"{name}.lora_a", a_shape, a, turned=change.embedding)
+    yield Half(f"{name}.lora_b", b.shape, b, factor=factor, heads=heads)
+
+
+def _header(family: Family, alpha: float, redraft_format: str | None, halves: list[Half]) -> bytes:
+    keys: dict[str, str | float] = {
+        "general.type": "adapter",
+        "adapter.type": "lora",
+        "adapter.lora.alpha": float(alpha),
+        "redraft.format": redraft_format or "",
+    }
+    tensors = ((half.name, half.shape, GGMLQuantizationType.F32) for half in halves)
+    return header_bytes(family.gguf, keys, tensors)
+
+
+def parts_of(adapter: Adapter, half: Half, size: int = CHUNK) -> Iterator[torch.Tensor]:
+    """The values of a half in order, in 32 bits, by whole rows; whole heads where they are permuted."""
+    rows, width = half.shape
+    block = rows // half.heads if half.heads else 1
+    step = max(size // (4 * width * block), 1) * block
+    for start in range(0, rows, step):
+        stop = min(start + step, rows)
+        part = adapter.rows(half.source, start, stop, turned=half.turned).float() * half.factor
+        yield permute(part, (stop - start) // block) if half.heads else part

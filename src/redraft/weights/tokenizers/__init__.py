@@ -1,0 +1,1 @@
+"""Tokenizers as a Hugging Face folder has them and as a GGUF file has them, both ways."""

@@ -1,0 +1,236 @@
+"""The tokenizer files of a Hugging Face folder, and the one vocabulary that they make together.
+
+A vocabulary is spread over tokenizer.json or tokenizer.model, and up to four files that add to it and say
+which tokens are special. This puts it together as transformers does, and refuses what contradicts itself or
+does not fit the embedding. Files come from strangers, so each value is looked at before it is used.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NoReturn
+
+from redraft.errors import ModelError
+from redraft.weights.checkpoint import MAX_JSON, read_json
+from redraft.weights.header import AGAIN
+from redraft.weights.tokenizers.sentencepiece import (
+    BYTE,
+    CONTROL,
+    UNKNOWN,
+    UNUSED,
+    USER_DEFINED,
+    SentencePiece,
+    read_sentencepiece,
+)
+
+ROLES = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}
+"""Special tokens: as transformers calls them, and as GGUF does."""
+
+
+@dataclass
+class TokenizerFolder:
+    """A folder, and what has been taken from it so far.
+
+    Attributes:
+        folder: The folder.
+        rows: Rows of the embedding.
+        texts: Tokens by id.
+        kinds: Their types, as GGUF numbers them, by id.
+        ids: Ids by token.
+    """
+
+    folder: Path
+    rows: int
+    texts: dict[int, str] = field(default_factory=dict)
+    kinds: dict[int, int] = field(default_factory=dict)
+    ids: dict[str, int] = field(default_factory=dict)
+
+    @cached_property
+    def fast(self) -> Mapping[str, Any]:
+        """What tokenizer.json holds; empty where there is none."""
+        return read_json(self.folder / "tokenizer.json")
+
+    @cached_property
+    def config(self) -> Mapping[str, Any]:
+        """What tokenizer_config.json holds."""
+        return read_json(self.folder / "tokenizer_config.json")
+
+    @cached_property
+    def special(self) -> Mapping[str, Any]:
+        """What special_tokens_map.json holds."""
+        return read_json(self.folder / "special_tokens_map.json")
+
+    @cached_property
+    def pieces(self) -> SentencePiece | None:
+        """What tokenizer.model holds, where there is one."""
+        path = self.folder / "tokenizer.model"
+        return read_sentencepiece(path) if path.is_file() else None
+
+    @property
+    def model(self) -> Mapping[str, Any]:
+        """The model of tokenizer.json."""
+        return as_object(self.fast.get("model"))
+
+    def bad(self, what: str, hint: str | None = AGAIN) -> NoReturn:
+        """Refuses the folder."""
+        raise ModelError(f"{self.folder}: {what}.", hint=hint)
+
+    def put(self, number: object, text: object, kind: int) -> None:
+        """Adds a token, or changes the type of one that is there.
+
+        Raises:
+            ModelError: It is no token, its id has no row, or either is taken.
+        """
+        if not isinstance(number, int) or isinstance(number, bool) or not isinstance(text, str):
+            self.bad(f"the vocabulary has {text!r:.60} with the id {number!r:.20}")
+        if not 0 <= number < self.rows:
+            self.bad(
+                f"the token {text!r:.60} has the id {number}, and the embedding has {self.rows} rows",
+                hint="Weights and tokenizer are of different models, or the embedding was not resized "
+                "when tokens were added.",
+            )
+        if self.texts.get(number, text) != text:
+            self.bad(f"the id {number} is both {self.texts[number]!r:.60} and {text!r:.60}")
+        if self.ids.get(text, number) != number:
+            self.bad(f"the token {text!r:.60} has two ids: {self.ids[text]} and {number}")
+        if not is_unicode(text):
+            self.bad(f"the token with the id {number} is not Unicode text: {text!r:.60}")
+        self.texts[number], self.kinds[number], self.ids[text] = text, kind, number
+
+    def put_added(self) -> None:
+        """Adds the tokens that were added to a vocabulary: control tokens, and texts that are never cut."""
+        for number, text, special in self._added():
+            if not self.fast:
+                self._make_room(number, text)
+            if self.ids.get(text) != number or self.kinds[number] not in (UNKNOWN, BYTE):
+                self.put(number, text, CONTROL if special else USER_DEFINED)
+
+    def filled(self) -> tuple[list[str], list[int]]:
+        """Texts and types of all rows, with a token that is never used where there is none."""
+        texts = [self.texts[row] if row in self.texts else self._pad(row) for row in range(self.rows)]
+        return texts, [self.kinds.get(row, UNUSED) for row in range(self.rows)]
+
+    def special_id(self, role: str) -> int | None:
+        """The id of the `bos`, `eos`, `unk` or `pad` token, from the first file that names it."""
+        for place in (self.config, self.special):
+            text = _text_of(place.get(f"{role}_token"))
+            if text in self.ids:
+                return self.ids[text]
+        if not self.fast and self.pieces and role in self.pieces.ids:
+            return self.pieces.ids[role]
+        number = read_json(self.folder / "config.json").get(f"{role}_token_id")
+        # A chat model may name several tokens that end a text. The first is the main one.
+        number = number[0] if isinstance(number, list) and number else number
+        return number if isinstance(number, int) and 0 <= number < self.rows else None
+
+    def put_around(self, role: str) -> bool:
+        """Whether a text begins with the `bos` token, or ends with the `eos` token."""
+        told = self.config.get(f"add_{role}_token")
+        if isinstance(told, bool):
+            return told
+        if not self.fast:
+            return role == "bos"  # as SentencePiece models of the Llama family were trained
+        end = self._template_ends()[0 if role == "bos" else -1]
+        if end and self.ids.get(end) != self.special_id(role):
+            self.bad(f"tokenizer.json puts {end!r:.40} around a text, which is not its {role} token")
+        return bool(end)
+
+    def template(self) -> str | None:
+        """The chat template, from its own file or from tokenizer_config.json."""
+        path = self.folder / "chat_template.jinja"
+        try:
+            if path.stat().st_size > MAX_JSON:
+                self.bad(f"{path.name} is larger than any template")
+            return path.read_bytes().decode("utf-8")
+        except FileNotFoundError:
+            pass
+        except (OSError, ValueError) as error:
+            self.bad(f"{path.name} cannot be read: {error}")
+        template = self.config.get("chat_template")
+        for each in map(as_object, as_list(template)):
+            if each.get("name") == "default":
+                template = each.get("template")
+        if template is None:
+            template = read_json(self.folder / "chat_template.json").get("chat_template")
+        return template if isinstance(template, str) and is_unicode(template) else None
+
+    def _added(self) -> Iterator[tuple[int, str, bool]]:
+        """Id, text, and whether it is special, of each added token. The first file that has one counts."""
+        decoder = as_object(self.config.get("added_tokens_decoder"))
+        tokens = list(map(as_object, as_list(self.fast.get("added_tokens"))))
+        tokens += [{**as_object(token), "id": _number(number)} for number, token in decoder.items()]
+        special = set(self._special_texts())
+        tokens += [
+            {"content": text, "id": number, "special": text in special}
+            for text, number in read_json(self.folder / "added_tokens.json").items()
+        ]
+        seen: set[str] = set()
+        for token in tokens:
+            text, number = token.get("content"), token.get("id")
+            if not isinstance(text, str) or not isinstance(number, int):
+                self.bad(f"an added token is {text!r:.60} with the id {number!r:.20}")
+            if text not in seen:
+                yield number, text, token.get("special") is True
+            seen.add(text)
+
+    def _special_texts(self) -> Iterator[str]:
+        for place in (self.config, self.special):
+            named = [place.get(f"{role}_token") for role in ROLES]
+            for token in [*named, *as_list(place.get("additional_special_tokens"))]:
+                text = _text_of(token)
+                if text is not None:
+                    yield text
+
+    def _make_room(self, number: int, text: str) -> None:
+        """Takes away the piece of tokenizer.model that an added token stands in for, as transformers does."""
+        if text not in self.ids and number in self.texts:
+            del self.ids[self.texts.pop(number)]
+
+    def _pad(self, row: int) -> str:
+        text = f"[PAD{row}]"
+        while text in self.ids:
+            text += "_"
+        return text
+
+    def _template_ends(self) -> tuple[str, str]:
+        """The special tokens that tokenizer.json puts before and after a text; "" for none."""
+        processor = as_object(self.fast.get("post_processor"))
+        for part in [processor, *map(as_object, as_list(processor.get("processors")))]:
+            single = as_list(part.get("single"))
+            if part.get("type") == "TemplateProcessing" and single:
+                return _special_of(single[0]), _special_of(single[-1])
+        return "", ""
+
+
+def as_object(value: object) -> Mapping[str, Any]:
+    """A JSON object; empty where it is something else."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def as_list(value: object) -> Sequence[Any]:
+    """A JSON array; empty where it is something else."""
+    return value if isinstance(value, list) else []
+
+
+def is_unicode(text: str) -> bool:
+    """Whether UTF-8 can hold a text. JSON can spell half a surrogate pair."""
+    return text.isascii() or not re.search("[\ud800-\udfff]", text)
+
+
+def _number(text: str) -> int | None:
+    return int(text) if text.isdecimal() and len(text) < 10 else None
+
+
+def _special_of(part: object) -> str:
+    text = as_object(as_object(part).get("SpecialToken")).get("id")
+    return text if isinstance(text, str) else ""
+
+
+def _text_of(token: object) -> str | None:
+    """A special token is written as its text, or as an object with it."""
+    text = token.get("content") if isinstance(token, Mapping) else token
+    return text if isinstance(text, str) else None

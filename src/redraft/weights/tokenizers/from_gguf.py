@@ -1,0 +1,271 @@
+"""The tokenizer in a GGUF file's metadata, as the files that transformers loads.
+
+What is written makes the ids that llama.cpp makes, but for two things that transformers does in its own way:
+where the models of a rule bring texts to NFC it is done here too, and tokens of the same SentencePiece score,
+which llama.cpp merges from the left, are merged by id. Rows without a token (`[PAD…]`, never used) stay so.
+
+Metadata comes from strangers: types, lengths and ids are checked, and anything odd is a `ModelError`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+from redraft.errors import ModelError
+from redraft.weights.tokenizers.folder import ROLES
+from redraft.weights.tokenizers.pretokenizers import PreTokenizer, pre_tokenizer_json, pre_tokenizer_named
+from redraft.weights.tokenizers.sentencepiece import (
+    CONTROL,
+    MAX_TOKEN,
+    NORMAL,
+    SPACE,
+    UNKNOWN,
+    UNUSED,
+    USER_DEFINED,
+)
+
+# Which special tokens llama.cpp assumes with SentencePiece where the file names none (src/llama-vocab.cpp).
+_USUAL_IDS = {"bos": 1, "eos": 2, "unk": 0}
+_AGAIN = "The file is damaged: get it again, or take the tokenizer from the model's own folder."
+
+
+def write_tokenizer(metadata: Mapping[str, Any], folder: Path) -> None:
+    """Writes tokenizer.json, tokenizer_config.json and, where there is one, chat_template.jinja.
+
+    Args:
+        metadata: Keys and values of a GGUF file, with whole arrays.
+        folder: Where to write.
+
+    Raises:
+        ModelError: The metadata is damaged, or has a tokenizer of another kind than byte-level BPE (`gpt2`)
+            and SentencePiece BPE (`llama`).
+        OSError: The files cannot be written.
+    """
+    tokens = _tokens(metadata)
+    byte_level = tokens.kind == "gpt2"
+    rule = pre_tokenizer_named(metadata.get("tokenizer.ggml.pre")) if byte_level else None
+    special = _special(metadata, tokens)
+    begins = _flag(metadata, "add_bos_token", usual=rule.add_bos if rule else True) and "bos" in special
+    ends = _flag(metadata, "add_eos_token", usual=False) and "eos" in special
+    first, last = [special["bos"]] if begins else [], [special["eos"]] if ends else []
+    fast = {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": _added(tokens),
+        "post_processor": _post_processor(tokens, first, last),
+        **(_byte_level(metadata, tokens, rule) if rule else _sentencepiece(metadata, tokens)),
+    }
+    _write_json(folder / "tokenizer.json", fast)
+    config = _config(metadata, special, begins=begins, ends=ends)
+    _write_json(folder / "tokenizer_config.json", config)
+    template = metadata.get("tokenizer.chat_template")
+    if isinstance(template, str):
+        (folder / "chat_template.jinja").write_text(template, "utf-8", newline="")
+
+
+@dataclass(frozen=True)
+class _Tokens:
+    """The vocabulary.
+
+    Attributes:
+        kind: `gpt2` or `llama`.
+        ids: By text, without the tokens that only fill a row.
+        kinds: Token types by id.
+    """
+
+    kind: str
+    ids: Mapping[str, int]
+    kinds: Sequence[int]
+
+
+def _tokens(metadata: Mapping[str, Any]) -> _Tokens:
+    kind = metadata.get("tokenizer.ggml.model")
+    if kind not in ("gpt2", "llama"):
+        raise ModelError(
+            f"the GGUF file has a tokenizer of the kind {kind!r:.40}; gpt2 and llama can be written.",
+            hint="Take the tokenizer from the folder that the GGUF file was made from.",
+        )
+    texts = _array(metadata, "tokens", str)
+    kinds = _array(metadata, "token_type", int) if _has(metadata, "token_type") else [NORMAL] * len(texts)
+    if len(kinds) != len(texts):
+        raise _bad(f"{len(texts)} tokens and {len(kinds)} token types")
+    ids: dict[str, int] = {}
+    for number, text in enumerate(texts):
+        if kinds[number] == UNUSED and text == f"[PAD{number}]":
+            continue
+        if text in ids:
+            raise _bad(f"the token {text!r:.60} twice, as {ids[text]} and {number}")
+        ids[text] = number
+    return _Tokens(kind, ids, kinds)
+
+
+def _byte_level(metadata: Mapping[str, Any], tokens: _Tokens, rule: PreTokenizer) -> dict[str, Any]:
+    merges = [tuple(merge.split(" ")) for merge in _array(metadata, "merges", str)]
+    for merge in merges:
+        if len(merge) != 2 or not {*merge, "".join(merge)} <= tokens.ids.keys():
+            raise _bad(f"the merge {' '.join(merge)!r:.60}, which is not two tokens that make a third")
+    model = _bpe(tokens, merges) | {"ignore_merges": rule.ignore_merges}
+    return {
+        "normalizer": {"type": "NFC"} if rule.nfc else None,
+        "pre_tokenizer": pre_tokenizer_json(rule),
+        "decoder": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True},
+        "model": model,
+    }
+
+
+def _sentencepiece(metadata: Mapping[str, Any], tokens: _Tokens) -> dict[str, Any]:
+    """As transformers writes it for Llama 2: spaces become marks, and merges follow the scores."""
+    scores = _array(metadata, "scores", float)
+    if len(scores) < len(tokens.kinds):
+        raise _bad(f"{len(tokens.kinds)} tokens and {len(scores)} scores")
+    if not all(map(isfinite, scores)):
+        raise _bad("scores that are not finite")
+    adds_space = _flag(metadata, "add_space_prefix", usual=True)
+    replace = {"type": "Replace", "pattern": {"String": " "}, "content": SPACE}
+    prepend = [{"type": "Prepend", "prepend": SPACE}] if adds_space else []
+    strip = [{"type": "Strip", "content": " ", "start": 1, "stop": 0}] if adds_space else []
+    back = {"type": "Replace", "pattern": {"String": SPACE}, "content": " "}
+    decoders = [back, {"type": "ByteFallback"}, {"type": "Fuse"}, *strip]
+    unknown = [text for text, number in tokens.ids.items() if tokens.kinds[number] == UNKNOWN]
+    model = _bpe(tokens, _merges(tokens, scores))
+    return {
+        "normalizer": {"type": "Sequence", "normalizers": [*prepend, replace]},
+        "pre_tokenizer": None,
+        "decoder": {"type": "Sequence", "decoders": decoders},
+        "model": model
+        | {"unk_token": unknown[0] if unknown else None, "fuse_unk": True, "byte_fallback": True},
+    }
+
+
+def _bpe(tokens: _Tokens, merges: Sequence[Sequence[str]]) -> dict[str, Any]:
+    return {
+        "type": "BPE",
+        "dropout": None,
+        "unk_token": None,
+        "continuing_subword_prefix": None,
+        "end_of_word_suffix": None,
+        "fuse_unk": False,
+        "byte_fallback": False,
+        "ignore_merges": False,
+        "vocab": tokens.ids,
+        "merges": merges,
+    }
+
+
+def _merges(tokens: _Tokens, scores: Sequence[float]) -> list[tuple[str, str]]:
+    """Every pair of tokens that makes a token, the best score first; of equal ones the longer left half."""
+    plain = {text: number for text, number in tokens.ids.items() if tokens.kinds[number] in (NORMAL, UNUSED)}
+    merges = []
+    for text in sorted(plain, key=lambda text: (-scores[plain[text]], plain[text])):
+        if len(text) > MAX_TOKEN:
+            raise _bad(f"a token of {len(text)} characters: {text!r:.60}")
+        halves = ((text[:at], text[at:]) for at in range(len(text) - 1, 0, -1))
+        merges += [(left, right) for left, right in halves if left in plain and right in plain]
+    return merges
+
+
+def _added(tokens: _Tokens) -> list[dict[str, Any]]:
+    """Tokens that are looked for in the text before it is cut."""
+    found = [(number, text) for text, number in tokens.ids.items() if tokens.kinds[number] in _ADDED]
+    return [
+        {
+            "id": number,
+            "content": text,
+            "single_word": False,
+            "lstrip": False,
+            "rstrip": False,
+            "normalized": False,
+            "special": tokens.kinds[number] != USER_DEFINED,
+        }
+        for number, text in found
+    ]
+
+
+_ADDED = (CONTROL, UNKNOWN, USER_DEFINED)
+
+
+def _special(metadata: Mapping[str, Any], tokens: _Tokens) -> dict[str, str]:
+    """The texts of the special tokens by role."""
+    texts = {number: text for text, number in tokens.ids.items()}
+    usual = _USUAL_IDS if tokens.kind == "llama" else {}
+    special = {}
+    for role, name in ROLES.items():
+        number = metadata.get(f"tokenizer.ggml.{name}_token_id", usual.get(role))
+        if number is None:
+            continue
+        if not isinstance(number, int) or number not in texts:
+            raise _bad(f"the {name} token {number!r:.20}, which is not one of its {len(texts)} tokens")
+        special[role] = texts[number]
+    return special
+
+
+def _post_processor(tokens: _Tokens, first: list[str], last: list[str]) -> dict[str, Any] | None:
+    """What is put around a text, and around two."""
+    if not first and not last:
+        return None
+    single, second = _around("A", 0, first, last), _around("B", 1, first, last)
+    named = {text: {"id": text, "ids": [tokens.ids[text]], "tokens": [text]} for text in [*first, *last]}
+    return {
+        "type": "TemplateProcessing",
+        "single": single,
+        "pair": [*single, *second],
+        "special_tokens": named,
+    }
+
+
+def _around(name: str, kind: int, first: list[str], last: list[str]) -> list[dict[str, Any]]:
+    """A text between special tokens, as a template writes it."""
+    before, after = (
+        [{"SpecialToken": {"id": text, "type_id": kind}} for text in texts] for texts in (first, last)
+    )
+    return [*before, {"Sequence": {"id": name, "type_id": kind}}, *after]
+
+
+def _config(
+    metadata: Mapping[str, Any], special: Mapping[str, str], *, begins: bool, ends: bool
+) -> dict[str, Any]:
+    """tokenizer_config.json. Of this class, transformers 4 and 5 take tokenizer.json as it is."""
+    config: dict[str, Any] = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        **{f"{role}_token": text for role, text in special.items()},
+        "add_bos_token": begins,
+        "add_eos_token": ends,
+        "clean_up_tokenization_spaces": False,
+    }
+    length = metadata.get(f"{metadata.get('general.architecture')}.context_length")
+    return config | {"model_max_length": length} if isinstance(length, int) else config
+
+
+def _flag(metadata: Mapping[str, Any], name: str, *, usual: bool) -> bool:
+    value = metadata.get(f"tokenizer.ggml.{name}", usual)
+    if not isinstance(value, bool):
+        raise _bad(f"{name} {value!r:.40}, which is not true or false")
+    return value
+
+
+def _has(metadata: Mapping[str, Any], name: str) -> bool:
+    return f"tokenizer.ggml.{name}" in metadata
+
+
+def _array(metadata: Mapping[str, Any], name: str, kind: type) -> Sequence[Any]:
+    value = metadata.get(f"tokenizer.ggml.{name}")
+    if not isinstance(value, list | tuple) or not value:
+        raise _bad(f"no {name}")
+    for each in value:
+        if not isinstance(each, kind):
+            raise _bad(f"{each!r:.60} among its {name}")
+    return value
+
+
+def _bad(what: str) -> ModelError:
+    return ModelError(f"the tokenizer of the GGUF file has {what}.", hint=_AGAIN)
+
+
+def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(value, ensure_ascii=False, indent=2) + "\n", "utf-8", newline="")

@@ -1,0 +1,159 @@
+r"""How byte-level tokenizers cut a text before they merge: by tokenizer.json, and by llama.cpp's names.
+
+llama.cpp has the rules built in and a GGUF file names one of them (`tokenizer.ggml.pre`), while
+tokenizer.json spells them out. The table holds those that models of the supported architectures use. A rule
+is recognised by what it does: `Digits`, `Split` and `ByteLevel` are all regular expressions in the end.
+
+Where the two differ, and nothing in a file can help it: llama.cpp brings no text to NFC, it reads `tekken`
+without the marks (`\p{M}`) and the cases of letters outside ASCII, and libraries know different versions of
+Unicode, so that a letter of the last few years is one to the first and none to the second.
+
+Sources: llama.cpp, src/llama-vocab.cpp (names and what comes with them); the models' own tokenizer.json.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from redraft.errors import ModelError
+from redraft.weights.tokenizers.folder import as_object
+
+GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+DIGIT = r"\p{N}"
+
+_ENDINGS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
+_REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+_LLAMA3 = _ENDINGS + r"\p{N}{1,3}" + _REST
+_QWEN2 = _ENDINGS + r"\p{N}" + _REST
+_SEED = _ENDINGS + r"\p{N}{1}| ?[^\s\p{L}\p{N}\r\n]+|\s*[\r\n]+|\s+(?!\S)|\s+"
+_UPPER, _LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
+_TEKKEN = (
+    rf"[^\r\n\p{{L}}\p{{N}}]?{_UPPER}*{_LOWER}+|[^\r\n\p{{L}}\p{{N}}]?{_UPPER}+{_LOWER}*"
+    r"|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+_CJK = "[\u4e00-\u9fa5\u0800-\u4e00\uac00-\ud7ff]+"
+
+
+@dataclass(frozen=True)
+class PreTokenizer:
+    """One of llama.cpp's rules.
+
+    Attributes:
+        name: The value of `tokenizer.ggml.pre`.
+        splits: Regular expressions; each cuts the pieces that the one before left, and loses nothing.
+        ignore_merges: A piece that is a token is that token, whatever the merges would make of it.
+        nfc: Models with this rule bring texts to NFC first.
+        add_bos: llama.cpp begins a text with the first token unless the file says otherwise.
+    """
+
+    name: str
+    splits: tuple[str, ...]
+    ignore_merges: bool = False
+    nfc: bool = False
+    add_bos: bool = False
+
+
+_KNOWN = (
+    PreTokenizer("gpt-2", (GPT2,)),
+    PreTokenizer("smollm", (DIGIT, GPT2)),
+    PreTokenizer("llama-bpe", (_LLAMA3,), ignore_merges=True, add_bos=True),
+    PreTokenizer("smaug-bpe", (_LLAMA3,)),
+    PreTokenizer("qwen2", (_QWEN2,), nfc=True),
+    PreTokenizer("seed-coder", (_SEED,)),
+    PreTokenizer("tekken", (_TEKKEN,), ignore_merges=True, add_bos=True),
+    PreTokenizer("deepseek-coder", (r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", _CJK, DIGIT)),
+)
+_SAME_AS = {
+    "phi-2": "gpt-2",
+    "starcoder": "smollm",
+    "refact": "smollm",
+    "llama3": "llama-bpe",
+    "llama-v3": "llama-bpe",
+    "dbrx": "smaug-bpe",
+    "deepseek-r1-qwen": "qwen2",
+    "megrez": "qwen2",
+}
+PRE_TOKENIZERS = {each.name: each for each in _KNOWN}
+
+
+def pre_tokenizer_named(name: object) -> PreTokenizer:
+    """The rule that a GGUF file names.
+
+    Raises:
+        ModelError: The name is not in the table.
+    """
+    known = _SAME_AS.get(name, name) if isinstance(name, str) else ""
+    if known not in PRE_TOKENIZERS:
+        raise ModelError(
+            f"the GGUF file names the pre-tokenizer {name!r:.80}, which is not one of those known here: "
+            f"{', '.join([*PRE_TOKENIZERS, *_SAME_AS])}.",
+            hint="Take the tokenizer from the folder that the GGUF file was made from.",
+        )
+    return PRE_TOKENIZERS[known]
+
+
+def pre_tokenizer_of(tokenizer: Mapping[str, Any]) -> PreTokenizer:
+    """The rule that a tokenizer.json spells out.
+
+    Args:
+        tokenizer: The whole of tokenizer.json, with a byte-level BPE model.
+
+    Raises:
+        ModelError: llama.cpp is not known here to have that rule.
+    """
+    splits = tuple(_splits(tokenizer.get("pre_tokenizer")))
+    whole = bool(as_object(tokenizer.get("model")).get("ignore_merges"))
+    for each in PRE_TOKENIZERS.values():
+        if (each.splits, each.ignore_merges) == (splits, whole):
+            return each
+    raise ModelError(
+        "tokenizer.json cuts texts in a way that is not known here to be one of llama.cpp's: "
+        f"{' , then '.join(splits)!r:.200}, ignore_merges {str(whole).lower()}.",
+        hint="llama.cpp's convert_hf_to_gguf.py knows more tokenizers.",
+    )
+
+
+def pre_tokenizer_json(rule: PreTokenizer) -> dict[str, Any]:
+    """The rule as tokenizer.json writes it, in the form that models with it have."""
+    splits = list(rule.splits)
+    regex = splits[-1] == GPT2
+    if regex:
+        splits.pop()
+    steps = [_step(split) for split in splits]
+    steps.append({"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": regex})
+    return steps[0] if len(steps) == 1 else {"type": "Sequence", "pretokenizers": steps}
+
+
+def _step(split: str) -> dict[str, Any]:
+    if split == DIGIT:
+        return {"type": "Digits", "individual_digits": True}
+    return {"type": "Split", "pattern": {"Regex": split}, "behavior": "Isolated", "invert": False}
+
+
+def _splits(step: object) -> Sequence[str]:
+    """The regular expressions of a step and its parts. What cannot be one of them becomes its own name."""
+    match step:
+        case {"type": "Sequence", "pretokenizers": [*parts]}:
+            return [split for part in parts for split in _flat(part)]
+    return _flat(step)
+
+
+def _flat(step: object) -> Sequence[str]:
+    match step:
+        case {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False}:
+            return []
+        case {"type": "ByteLevel", "add_prefix_space": False}:
+            return [GPT2]
+        case {"type": "Digits", "individual_digits": True}:
+            return [DIGIT]
+        # To keep all, or to drop what does not match, is one: nothing is left over by these expressions.
+        case {"type": "Split", "pattern": {"Regex": str(regex)}, "behavior": "Isolated", "invert": False} | {
+            "type": "Split",
+            "pattern": {"Regex": str(regex)},
+            "behavior": "Removed",
+            "invert": True,
+        }:
+            return [regex.replace("\r", r"\r").replace("\n", r"\n")]
+    return [f"<{as_object(step).get('type', step)!s:.40}>"]

@@ -1,0 +1,164 @@
+"""The numbers of a model: whatever a configuration or a GGUF file claims, it is read, or refused."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import gguf
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import LlamaConfig
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+from redraft.errors import ModelError
+from redraft.weights.gguf.config import (
+    metadata_of,
+    numbers_from_config,
+    numbers_from_metadata,
+    window_of,
+)
+from redraft.weights.gguf.rope import Rope, rope_factors, rope_metadata, shortest
+from redraft.weights.gguf.write import header_bytes
+
+SOUND: dict[str, Any] = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "num_hidden_layers": 2,
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_attention_heads": 4,
+    "vocab_size": 260,
+    "max_position_embeddings": 256,
+}
+KEYS = [
+    *SOUND,
+    "num_key_value_heads",
+    "head_dim",
+    "hidden_act",
+    "rms_norm_eps",
+    "tie_word_embeddings",
+    "attention_bias",
+    "mlp_bias",
+    "rope_theta",
+    "rope_scaling",
+    "rope_parameters",
+    "partial_rotary_factor",
+    "sliding_window",
+    "use_sliding_window",
+    "quantization_config",
+    "num_experts",
+    "text_config",
+]
+ROPE_KEYS = [
+    "rope_type",
+    "type",
+    "rope_theta",
+    "factor",
+    "low_freq_factor",
+    "high_freq_factor",
+    "original_max_position_embeddings",
+    "attention_factor",
+    "beta_fast",
+    "mscale",
+    "mscale_all_dim",
+    "truncate",
+]
+odd = (
+    st.none()
+    | st.booleans()
+    | st.integers(-3, 300)
+    | st.integers()
+    | st.floats()
+    | st.sampled_from(["llama", "yarn", "linear", "llama3", "silu", "", 10**400])
+    | st.lists(st.integers(), max_size=2)
+)
+nested = odd | st.dictionaries(st.sampled_from(ROPE_KEYS), odd, max_size=6)
+types = st.sampled_from(["LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM"])
+
+
+@given(types, st.dictionaries(st.sampled_from(KEYS), nested, max_size=4))
+def test_any_configuration_is_written_or_refused(architecture: str, changes: dict[str, Any]) -> None:
+    config = {**SOUND, "architectures": [architecture], **changes}
+    try:
+        numbers = numbers_from_config(config)
+    except ModelError:
+        return
+    window_of(config)
+    header_bytes(numbers.family.gguf, metadata_of(numbers), [])
+    if numbers.rope.kind == "llama3":
+        assert all(math.isfinite(factor) for factor in rope_factors(numbers.rope, numbers.head))
+
+
+@given(st.dictionaries(st.sampled_from(sorted(metadata_of(numbers_from_config(SOUND)))), odd, max_size=3))
+def test_any_metadata_is_read_or_refused(changes: dict[str, Any]) -> None:
+    said = {"general.architecture": "llama", **metadata_of(numbers_from_config(SOUND)), **changes}
+    try:
+        numbers_from_metadata(said, {"token_embd.weight": (260, 64)}, (1.0, 2.0))
+    except ModelError:
+        return
+
+
+def test_keys_are_those_of_the_gguf_package() -> None:
+    numbers = numbers_from_config({**SOUND, "rope_scaling": {"type": "linear", "factor": 2}})
+    names = [
+        gguf.Keys.LLM.BLOCK_COUNT,
+        gguf.Keys.LLM.CONTEXT_LENGTH,
+        gguf.Keys.LLM.EMBEDDING_LENGTH,
+        gguf.Keys.LLM.FEED_FORWARD_LENGTH,
+        gguf.Keys.LLM.VOCAB_SIZE,
+        gguf.Keys.Attention.HEAD_COUNT,
+        gguf.Keys.Attention.HEAD_COUNT_KV,
+        gguf.Keys.Attention.KEY_LENGTH,
+        gguf.Keys.Attention.VALUE_LENGTH,
+        gguf.Keys.Attention.LAYERNORM_RMS_EPS,
+        gguf.Keys.Rope.DIMENSION_COUNT,
+        gguf.Keys.Rope.FREQ_BASE,
+        gguf.Keys.Rope.SCALING_TYPE,
+        gguf.Keys.Rope.SCALING_FACTOR,
+    ]
+    assert {name.format(arch="llama") for name in names} == metadata_of(numbers).keys()
+    yarn = Rope(1e4, "yarn", {"factor": 4.0, "original_max_position_embeddings": 64, "attention_factor": 2.0})
+    more = {gguf.Keys.Rope.SCALING_ORIG_CTX_LEN, gguf.Keys.Rope.SCALING_ATTN_FACTOR}
+    assert {f"{{arch}}.{key}" for key in rope_metadata(yarn)} >= more
+
+
+@pytest.mark.parametrize("original", [64, 8192, 131072])
+def test_llama3s_divisors_are_transformers_own(original: int) -> None:
+    numbers = {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+    scaling = {
+        "rope_type": "llama3",
+        "rope_theta": 5e5,
+        "original_max_position_embeddings": original,
+        **numbers,
+    }
+    config = LlamaConfig(
+        hidden_size=512, num_attention_heads=4, max_position_embeddings=2**18, rope_parameters=scaling
+    )
+    scaled, _ = ROPE_INIT_FUNCTIONS["llama3"](config, "cpu")
+    made = rope_factors(Rope(5e5, "llama3", {**numbers, "original_max_position_embeddings": original}), 128)
+    plain = [5e5 ** (-2 * index / 128) for index in range(64)]
+    assert made == pytest.approx([a / b for a, b in zip(plain, scaled.tolist(), strict=True)], rel=1e-5)
+
+
+@pytest.mark.parametrize("written", [1e-5, 1e-6, 10000.0, 5e5, 1.5, 100000.0])
+def test_numbers_of_32_bits_come_back_as_they_were_written(written: float) -> None:
+    assert shortest(float(np.float32(written))) == written
+
+
+@pytest.mark.parametrize(
+    ("config", "window"),
+    [
+        ({"model_type": "mistral"}, 4096),
+        ({"model_type": "mistral", "sliding_window": None}, None),
+        ({"model_type": "mistral", "sliding_window": 1024}, 1024),
+        ({"model_type": "llama", "sliding_window": 1024}, None),
+        ({"model_type": "qwen2", "sliding_window": 1024}, None),
+        ({"model_type": "qwen2", "sliding_window": 1024, "use_sliding_window": True}, 1024),
+        ({"model_type": "mistral", "sliding_window": "odd"}, None),
+    ],
+)
+def test_windows(config: dict[str, Any], window: int | None) -> None:
+    assert window_of(config) == window

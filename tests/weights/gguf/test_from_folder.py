@@ -1,0 +1,422 @@
+"""Folders to GGUF: llama.cpp says what transformers says, and every byte is as gguf's functions make it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoTokenizer
+
+from redraft.engines.base import Sampling
+from redraft.engines.llamacpp import LlamaCppEngine
+from redraft.errors import ModelError, OutputError, UsageError
+from redraft.weights.gguf import quant as gguf_quant
+from redraft.weights.gguf.from_folder import export_gguf
+from redraft.weights.gguf.names import gguf_name, permute
+from redraft.weights.gguf.quant import QUANTS
+from redraft.weights.gguf.reader import GGUFHeader, read_header
+from tests.weights.tiny_folders import ARCHITECTURES, SPECIAL, VOCABULARY, load, tiny_folder
+
+LLAMA3 = {
+    "rope_type": "llama3",
+    "rope_theta": 10000.0,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 64,
+}
+YARN = {
+    "rope_type": "yarn",
+    "rope_theta": 10000.0,
+    "factor": 4.0,
+    "original_max_position_embeddings": 64,
+}
+MODELS: dict[str, tuple[str, dict[str, Any]]] = {
+    **{name.lower(): (name, {}) for name in ARCHITECTURES},
+    **{f"{name.lower()} tied": (name, {"tie_word_embeddings": True}) for name in ARCHITECTURES},
+    "all biases": ("Llama", {"attention_bias": True, "mlp_bias": True}),
+    "wide heads": ("Qwen3", {"head_dim": 32}),
+    "wide heads of llama": ("Llama", {"head_dim": 32}),
+    "one kv head": ("Llama", {"num_key_value_heads": 1}),
+    "llama3 scaling": ("Llama", {"rope_parameters": LLAMA3}),
+    "linear scaling": (
+        "Qwen2",
+        {"rope_parameters": {"rope_type": "linear", "rope_theta": 5e5, "factor": 2.0}},
+    ),
+    "yarn": ("Qwen3", {"rope_parameters": YARN}),
+    "yarn, stronger": ("Llama", {"rope_parameters": {**YARN, "attention_factor": 1.5}}),
+    "yarn, mscale": ("Qwen2", {"rope_parameters": {**YARN, "mscale": 2.0, "mscale_all_dim": 0.5}}),
+}
+
+
+def prompts() -> list[list[int]]:
+    """Some of a few tokens, and some that are longer than the context before scaling."""
+    drawn = random.Random(5)
+    return [
+        [drawn.randrange(SPECIAL, VOCABULARY) for _ in range(length)] for length in (1, 4, 9, 30, 70, 130)
+    ]
+
+
+def greedy(model: Any, prompt: list[int], count: int) -> list[int]:
+    """What a model says in 32 bits, as far as it was in no doubt."""
+    tokens = list(prompt)
+    for _ in range(count):
+        with torch.no_grad():
+            best = model(torch.tensor([tokens])).logits[0, -1].topk(2)
+        if best.values[0] - best.values[1] < 0.03:
+            break
+        tokens.append(int(best.indices[0]))
+    return tokens[len(prompt) :]
+
+
+def said_by_llamacpp(file: Path, count: int) -> list[str]:
+    """What llama.cpp says to each of the prompts, as text."""
+
+    async def texts() -> list[str]:
+        engine = await LlamaCppEngine.start(file, threads=1, speculate=False)
+        try:
+            sampling = Sampling(temperature=0.0, max_tokens=count)
+            return [
+                "".join([delta.text async for delta in engine.stream(each, sampling)]) for each in prompts()
+            ]
+        finally:
+            await engine.aclose()
+
+    return asyncio.run(texts())
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_llamacpp_says_what_transformers_says(model: str, tmp_path: Path) -> None:
+    pytest.importorskip("xllamacpp")
+    architecture, changes = MODELS[model]
+    folder = tiny_folder(tmp_path / "hf", architecture, **changes)
+    export_gguf(folder, tmp_path / "m.gguf", quant="f16")
+    loaded, tokenizer = load(folder), AutoTokenizer.from_pretrained(folder)
+    sure = [greedy(loaded, prompt, 8) for prompt in prompts()]
+    assert sum(map(len, sure)) >= 12
+    for expected, said in zip(sure, said_by_llamacpp(tmp_path / "m.gguf", 8), strict=True):
+        assert said.startswith(tokenizer.decode(expected))
+
+
+def header_and_bytes(file: Path) -> tuple[GGUFHeader, dict[str, bytes]]:
+    header, raw = read_header(file, whole=True), file.read_bytes()
+    begin = header.start
+    return header, {
+        tensor.name: raw[begin + tensor.offset : begin + tensor.offset + (tensor.size or 0)]
+        for tensor in header.tensors.values()
+    }
+
+
+def in_gguf(folder: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a folder of `Llama` under GGUF's names and in its order, whole, in 32 bits."""
+    made = {}
+    for name, values in load_file(folder / "model.safetensors").items():
+        theirs, heads = gguf_name(name), 4 if "q_proj" in name else 2 if "k_proj" in name else 0
+        assert theirs
+        made[theirs] = permute(values.float(), heads) if heads else values.float()
+    return made
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("quant", QUANTS)
+def test_each_byte_is_what_ggufs_own_functions_make(quant: str, dtype: torch.dtype, tmp_path: Path) -> None:
+    folder = tiny_folder(tmp_path / "hf", dtype=dtype)
+    export_gguf(folder, tmp_path / "m.gguf", quant=quant)
+    header, found = header_and_bytes(tmp_path / "m.gguf")
+    expected = in_gguf(folder)
+    assert found.keys() == expected.keys()
+    for name, values in expected.items():
+        kind = gguf.GGMLQuantizationType(header.tensors[name].kind)
+        assert kind is expected_kind(name, values, quant)
+        assert found[name] == gguf.quants.quantize(values.numpy(), kind).tobytes(), name
+    assert header.number("general.file_type") == gguf.LlamaFileType[f"MOSTLY_{quant.upper()}"]
+
+
+def expected_kind(name: str, values: torch.Tensor, quant: str) -> gguf.GGMLQuantizationType:
+    if values.dim() == 1:
+        return gguf.GGMLQuantizationType.F32
+    if name == "output.weight" and quant.startswith("q"):
+        return gguf.GGMLQuantizationType.Q8_0
+    return gguf.GGMLQuantizationType[quant.upper()]
+
+
+@pytest.mark.parametrize("quant", ["f16", "q4_0", "q5_1"])
+@pytest.mark.parametrize("chunk", [1, 5000, 20000])
+def test_the_size_of_portions_changes_nothing(
+    chunk: int, quant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tiny_folder(tmp_path / "hf", attention_bias=True)
+    export_gguf(folder, tmp_path / "whole.gguf", quant=quant)
+    monkeypatch.setattr(gguf_quant, "CHUNK", chunk)
+    export_gguf(folder, tmp_path / "portions.gguf", quant=quant)
+    assert (tmp_path / "portions.gguf").read_bytes() == (tmp_path / "whole.gguf").read_bytes()
+
+
+def test_llamacpps_own_reader_finds_the_same(tmp_path: Path) -> None:
+    folder = tiny_folder(tmp_path / "hf", rope_parameters=LLAMA3, tie_word_embeddings=True)
+    export_gguf(folder, tmp_path / "m.gguf", quant="q8_0")
+    theirs = gguf.GGUFReader(tmp_path / "m.gguf")
+    ours, found = header_and_bytes(tmp_path / "m.gguf")
+    assert {tensor.name: tensor.data.tobytes() for tensor in theirs.tensors} == found
+    assert [tensor.name for tensor in theirs.tensors] == list(ours.tensors)
+    assert {key: field.contents() for key, field in theirs.fields.items() if not key.startswith("GGUF.")} == {
+        key: list(value) if isinstance(value, tuple) else value for key, value in ours.metadata.items()
+    }
+    assert "output.weight" not in found
+    factors = np.frombuffer(found["rope_freqs.weight"], np.float32)
+    assert factors[0] == 1
+    assert factors[-1] == 8
+    assert (np.diff(factors) >= 0).all()
+
+
+def test_the_keys_of_a_model(tmp_path: Path) -> None:
+    folder = tiny_folder(tmp_path / "some-model", "Qwen3")
+    change(folder, redraft_format="selfee-1")
+    export_gguf(folder, tmp_path / "m.gguf", quant="q4_1", command="redraft weights gguf")
+    metadata = read_header(tmp_path / "m.gguf").metadata
+    said = {
+        "general.architecture": "qwen3",
+        "general.type": "model",
+        "general.name": "some-model",
+        "general.file_type": 3,
+        "general.quantization_version": 2,
+        "redraft.format": "selfee-1",
+        "qwen3.block_count": 2,
+        "qwen3.context_length": 256,
+        "qwen3.embedding_length": 64,
+        "qwen3.feed_forward_length": 128,
+        "qwen3.attention.head_count": 4,
+        "qwen3.attention.head_count_kv": 2,
+        "qwen3.attention.key_length": 16,
+        "qwen3.attention.value_length": 16,
+        "qwen3.attention.layer_norm_rms_epsilon": pytest.approx(1e-6),
+        "qwen3.rope.freq_base": 10000.0,
+        "qwen3.rope.dimension_count": 16,
+        "qwen3.vocab_size": VOCABULARY,
+        "tokenizer.ggml.model": "gpt2",
+    }
+    assert {key: metadata.get(key) for key in said} == said
+    manifest = json.loads((tmp_path / "m.gguf.redraft.json").read_bytes())
+    assert (manifest["command"], manifest["quant"]) == ("redraft weights gguf", "q4_1")
+
+
+def test_progress_is_told_of_every_byte(tmp_path: Path) -> None:
+    folder, told = tiny_folder(tmp_path / "hf"), []
+    export_gguf(folder, tmp_path / "m.gguf", quant="q8_0", progress=told.append)
+    sizes = [each.numel() * each.element_size() for each in load_file(folder / "model.safetensors").values()]
+    assert sum(told) == sum(sizes)
+
+
+# What is told, and what is refused
+
+
+def change(folder: Path, **changes: Any) -> None:
+    """Changes config.json; None takes a key away."""
+    path = folder / "config.json"
+    config = {**json.loads(path.read_bytes()), **changes}
+    path.write_text(json.dumps({key: value for key, value in config.items() if value is not None}))
+
+
+def change_weight(folder: Path, name: str, new: torch.Tensor | None) -> None:
+    weights = load_file(folder / "model.safetensors")
+    del weights[name]
+    save_file(weights | ({name: new} if new is not None else {}), folder / "model.safetensors")
+
+
+def told(folder: Path, file: Path, quant: str) -> str:
+    lines: list[str] = []
+    export_gguf(folder, file, quant=quant, tell=lines.append)
+    return "\n".join(lines)
+
+
+def test_rows_that_are_no_blocks_stay_f16_and_that_is_told(tmp_path: Path) -> None:
+    folder = tiny_folder(tmp_path / "hf", intermediate_size=100)
+    said = told(folder, tmp_path / "m.gguf", "q4_0")
+    assert "2 matrices have rows that do not divide by 32 and are F16, not quantised" in said
+    assert said.endswith("blk.0.ffn_down.weight (100) …")
+    header, found = header_and_bytes(tmp_path / "m.gguf")
+    assert header.tensors["blk.0.ffn_down.weight"].kind == gguf.GGMLQuantizationType.F16
+    assert header.tensors["blk.0.ffn_up.weight"].kind == gguf.GGMLQuantizationType.Q4_0
+    assert found["blk.1.ffn_down.weight"] == in_gguf(folder)["blk.1.ffn_down.weight"].half().numpy().tobytes()
+
+
+def test_what_overflows_and_what_was_broken_is_told(tmp_path: Path) -> None:
+    folder = tiny_folder(tmp_path / "hf", dtype=torch.bfloat16)
+    new = torch.zeros(128, 64, dtype=torch.bfloat16)
+    new[0, :5] = torch.tensor([1e5, -1e6, torch.inf, torch.nan, 65000])
+    change_weight(folder, "model.layers.0.mlp.up_proj.weight", new)
+    said = told(folder, tmp_path / "m.gguf", "f16")
+    assert "2 weights are NaN or infinite in the checkpoint" in said
+    assert "2 weights are too large for 16 bits and became infinite: --quant bf16 holds them." in said
+    assert "too large" not in told(folder, tmp_path / "b.gguf", "bf16")
+
+
+def test_a_sliding_window_is_told(tmp_path: Path) -> None:
+    mistral = tiny_folder(tmp_path / "mistral", "Mistral", sliding_window=32)
+    assert "attends to its last 32 tokens" in told(mistral, tmp_path / "m.gguf", "f16")
+    change(mistral, sliding_window=256)
+    assert told(mistral, tmp_path / "n.gguf", "f16") == ""
+    qwen = tiny_folder(tmp_path / "qwen", "Qwen2", sliding_window=32)
+    assert told(qwen, tmp_path / "q.gguf", "f16") == ""
+
+
+@pytest.mark.parametrize("quant", ["q4_k_m", "Q6_K", "iq4_xs"])
+def test_other_quantisations_name_their_tool(quant: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        export_gguf(tmp_path, tmp_path / "m.gguf", quant=quant)
+    assert caught.value.message == f"--quant {quant} is made by llama.cpp's llama-quantize, not here."
+    assert f"llama-quantize F16.gguf OUT.gguf {quant.upper()}" in str(caught.value.hint)
+
+
+def test_a_quantisation_that_nobody_knows(tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        export_gguf(tmp_path, tmp_path / "m.gguf", quant="q9")
+    assert "f16 bf16 q8_0 q5_1 q5_0 q4_1 q4_0" in str(caught.value.hint)
+
+
+LAYER = "model.layers.1.self_attn.k_proj.weight"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"architectures": ["GPTNeoXForCausalLM"]},
+            "the architecture 'GPTNeoXForCausalLM' is not turned into",
+        ),
+        ({"num_local_experts": 8}, "a mixture of experts"),
+        ({"quantization_config": {"quant_method": "awq"}}, "quantized already (quant_method 'awq')"),
+        ({"hidden_act": "gelu"}, "hidden_act 'gelu'"),
+        ({"num_hidden_layers": None}, "config.json does not say num_hidden_layers."),
+        (
+            {"num_hidden_layers": 3},
+            "lacks model.layers.2.input_layernorm.weight, which its configuration needs",
+        ),
+        ({"num_hidden_layers": 2**31 - 1}, "lacks model.layers.2.input_layernorm.weight"),
+        ({"num_hidden_layers": 1}, "tensors that no LlamaForCausalLM has: model.layers.1."),
+        ({"num_hidden_layers": 2**31}, "num_hidden_layers 2147483648, which is no whole number"),
+        ({"num_hidden_layers": "2"}, "num_hidden_layers '2', which is no whole number above 0"),
+        ({"num_attention_heads": True}, "num_attention_heads True"),
+        ({"num_key_value_heads": 3}, "cannot be: heads have an even size"),
+        (
+            {"num_key_value_heads": 1},
+            "k_proj.weight has the shape 32 × 64, and its configuration says 16 × 64",
+        ),
+        ({"head_dim": 15}, "4 heads of 15 elements"),
+        ({"vocab_size": 300}, "model.embed_tokens.weight has the shape 260 × 64"),
+        ({"rms_norm_eps": 10**400}, "rms_norm_eps of config.json is 1000"),
+        ({"rms_norm_eps": -1e-5}, "no number above 0"),
+        ({"attention_bias": True}, "lacks model.layers.0.self_attn.q_proj.bias"),
+        (
+            {"rope_parameters": {"rope_type": "dynamic", "factor": 2.0}},
+            "rotary scaling of the kind 'dynamic'",
+        ),
+        ({"rope_parameters": {"rope_type": ["yarn"]}}, "rotary scaling of the kind ['yarn']"),
+        ({"rope_parameters": {"rope_type": "linear"}}, "factor of the rotary embedding is None"),
+        ({"rope_parameters": {**YARN, "beta_fast": 16}}, "YaRN with beta_fast 16"),
+        ({"rope_parameters": {**YARN, "truncate": False}}, "YaRN without truncation"),
+        ({"rope_parameters": {**YARN, "original_max_position_embeddings": 1e30}}, "is 1e+30"),
+        ({"rope_parameters": {**LLAMA3, "low_freq_factor": 4.0}}, "low_freq_factor 4 and high_freq_factor 4"),
+        ({"rope_parameters": {"partial_rotary_factor": 0.5}}, "a rotary embedding of a part of the head"),
+        ({"rope_parameters": {"rope_theta": -1}}, "rope_theta of the rotary embedding is -1"),
+        ({"rope_parameters": 7}, "rope_parameters 7, which is no object"),
+    ],
+)
+def test_configurations_that_are_refused(changes: dict[str, Any], said: str, tmp_path: Path) -> None:
+    folder = tiny_folder(tmp_path / "hf")
+    change(folder, **changes)
+    refused(folder, said)
+
+
+def refused(folder: Path, said: str) -> str:
+    with pytest.raises(ModelError) as caught:
+        export_gguf(folder, folder.parent / "m.gguf")
+    assert said in caught.value.message
+    assert not list(folder.parent.glob("m.gguf*")), "nothing is left behind"
+    return str(caught.value.hint)
+
+
+def test_old_configurations_are_read(tmp_path: Path) -> None:
+    folder = tiny_folder(tmp_path / "hf", rope_parameters=LLAMA3)
+    export_gguf(folder, tmp_path / "new.gguf")
+    old = {key: value for key, value in LLAMA3.items() if key != "rope_theta"}
+    change(folder, rope_parameters=None, rope_scaling=old, rope_theta=10000.0, head_dim=None)
+    export_gguf(folder, tmp_path / "old.gguf")
+    assert (tmp_path / "old.gguf").read_bytes() == (tmp_path / "new.gguf").read_bytes()
+
+
+def test_scaling_that_only_llama_has(tmp_path: Path) -> None:
+    folder = tiny_folder(tmp_path / "hf", "Qwen2")
+    change(folder, rope_parameters=LLAMA3)
+    assert "convert_hf_to_gguf.py" in refused(folder, "of the kind 'llama3' for Qwen2ForCausalLM")
+
+
+def test_biases_that_qwen3_lacks(tmp_path: Path) -> None:
+    refused(tiny_folder(tmp_path / "hf", "Qwen3", attention_bias=True), "attention_bias")
+
+
+def test_weights_that_do_not_fit(tmp_path: Path) -> None:
+    folder = tiny_folder(tmp_path / "hf")
+    change_weight(folder, LAYER, torch.zeros(32, 64, dtype=torch.int8))
+    refused(folder, f"{LAYER} has the dtype I8: no plain weights.")
+    change_weight(folder, LAYER, torch.zeros(32, 32, dtype=torch.float16))
+    refused(folder, f"{LAYER} has the shape 32 × 32, and its configuration says 32 × 64.")
+    change_weight(folder, LAYER, None)
+    refused(folder, f"lacks {LAYER}")
+
+
+def test_computed_tensors_of_old_checkpoints_are_left_out(tmp_path: Path) -> None:
+    folder = tiny_folder(tmp_path / "hf")
+    export_gguf(folder, tmp_path / "new.gguf")
+    weights = load_file(folder / "model.safetensors")
+    weights["model.layers.0.self_attn.rotary_emb.inv_freq"] = torch.ones(8)
+    save_file(weights, folder / "model.safetensors")
+    export_gguf(folder, tmp_path / "old.gguf")
+    assert (tmp_path / "old.gguf").read_bytes() == (tmp_path / "new.gguf").read_bytes()
+
+
+def test_without_a_configuration(tmp_path: Path) -> None:
+    folder = tiny_folder(tmp_path / "hf")
+    (folder / "config.json").unlink()
+    refused(folder, "has no config.json")
+
+
+def test_what_is_no_folder(tmp_path: Path) -> None:
+    export_gguf(tiny_folder(tmp_path / "hf"), tmp_path / "m.gguf")
+    with pytest.raises(UsageError, match="is a GGUF file already") as caught:
+        export_gguf(tmp_path / "m.gguf", tmp_path / "n.gguf")
+    assert "llama-quantize" in str(caught.value.hint)
+    for magic in (b"lmgg", b"fmgg", b"tjgg"):
+        (tmp_path / "old.bin.ggml").write_bytes(magic + bytes(100))
+        with pytest.raises(ModelError, match="from before GGUF") as old:
+            export_gguf(tmp_path / "old.bin.ggml", tmp_path / "n.gguf")
+        assert "convert_llama_ggml_to_gguf.py" in str(old.value.hint)
+
+
+@pytest.mark.parametrize("named", ["", "consolidated.00.pth"])
+def test_metas_own_layout_names_the_script(named: str, tmp_path: Path) -> None:
+    meta = tmp_path / "meta"
+    meta.mkdir()
+    (meta / "consolidated.00.pth").write_bytes(b"PK")
+    (meta / "params.json").write_text("{}")
+    with pytest.raises(ModelError, match="Meta's own layout") as caught:
+        export_gguf(meta / named, tmp_path / "m.gguf")
+    assert "convert_llama_weights_to_hf" in str(caught.value.hint)
+
+
+def test_an_output_that_exists_is_refused_unless_forced(tmp_path: Path) -> None:
+    folder = tiny_folder(tmp_path / "hf")
+    (tmp_path / "m.gguf").write_text("mine")
+    with pytest.raises(OutputError, match="exists"):
+        export_gguf(folder, tmp_path / "m.gguf")
+    assert (tmp_path / "m.gguf").read_text() == "mine"
+    export_gguf(folder, tmp_path / "m.gguf", force=True)
+    assert read_header(tmp_path / "m.gguf").tensors

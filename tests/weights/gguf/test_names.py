@@ -1,0 +1,175 @@
+"""Names both ways, against gguf's own table; the permutation; and what is refused, with its message."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gguf
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from redraft.errors import ModelError
+from redraft.weights.gguf.names import (
+    FAMILIES,
+    LLAMA,
+    MISTRAL,
+    QWEN2,
+    QWEN3,
+    Family,
+    family_in_gguf,
+    family_of,
+    gguf_name,
+    hf_name,
+    permute,
+    permuted_heads,
+    unpermute,
+)
+
+MODULES = [
+    "model.embed_tokens",
+    "model.norm",
+    "lm_head",
+    *(
+        f"model.layers.{layer}.{module}"
+        for layer in (0, 11)
+        for module in (
+            "input_layernorm",
+            "post_attention_layernorm",
+            *(f"self_attn.{each}_proj" for each in "qkvo"),
+            "self_attn.q_norm",
+            "self_attn.k_norm",
+            *(f"mlp.{each}_proj" for each in ("gate", "up", "down")),
+        )
+    ),
+]
+ARCHITECTURES = {
+    "llama": gguf.MODEL_ARCH.LLAMA,
+    "qwen2": gguf.MODEL_ARCH.QWEN2,
+    "qwen3": gguf.MODEL_ARCH.QWEN3,
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.model_type)
+def test_names_are_those_of_ggufs_own_table(family: Family) -> None:
+    table = gguf.get_tensor_name_map(ARCHITECTURES[family.gguf], 12)
+    for module in MODULES:
+        theirs = table.get_name(module)
+        if theirs:
+            assert gguf_name(f"{module}.weight") == f"{theirs}.weight"
+            assert gguf_name(f"{module}.bias") == f"{theirs}.bias"
+            assert hf_name(f"{theirs}.bias") == f"{module}.bias"
+
+
+def test_names_come_back() -> None:
+    names = [f"{module}.{part}" for module in MODULES for part in ("weight", "bias")]
+    theirs = [gguf_name(name) for name in names]
+    assert len(set(theirs)) == len(names)
+    assert [hf_name(name) for name in theirs if name] == names
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "weight",
+        "model.layers.0.self_attn.rotary_emb.inv_freq",
+        "model.layers.00.mlp.up_proj.weight",
+        "model.layers.-1.mlp.up_proj.weight",
+        "model.layers.0.mlp.experts.0.up_proj.weight",
+        "layers.0.mlp.up_proj.weight",
+        "model.layers.99999999999999.mlp.up_proj.weight",
+        "lm_head.weight_scale",
+    ],
+)
+def test_other_names_have_none(name: str) -> None:
+    assert gguf_name(name) is None
+    assert hf_name(name) is None
+
+
+shapes = st.tuples(
+    st.integers(1, 5), st.integers(1, 6), st.lists(st.integers(1, 4), max_size=2)
+)  # heads, half a head, what follows
+
+
+@given(shapes)
+def test_permuting_and_back_changes_nothing(shape: tuple[int, int, list[int]]) -> None:
+    heads, half, rest = shape
+    rows = np.arange(2 * heads * half * int(np.prod(rest)), dtype=np.int64).reshape(2 * heads * half, *rest)
+    assert np.array_equal(unpermute(permute(rows, heads), heads), rows)
+    assert np.array_equal(permute(unpermute(rows, heads), heads), rows)
+    assert torch.equal(permute(torch.from_numpy(rows), heads), torch.from_numpy(permute(rows, heads)))
+
+
+@given(shapes, st.data())
+def test_whole_heads_are_permuted_by_themselves(
+    shape: tuple[int, int, list[int]], data: st.DataObject
+) -> None:
+    heads, half, _ = shape
+    rows, cut = np.arange(2 * heads * half), data.draw(st.integers(1, heads))
+    parts = [permute(rows[: 2 * half * cut], cut)]
+    if cut < heads:
+        parts.append(permute(rows[2 * half * cut :], heads - cut))
+    assert np.array_equal(np.concatenate(parts), permute(rows, heads))
+
+
+def test_halves_become_pairs() -> None:
+    assert permute(np.arange(8), 1).tolist() == [0, 4, 1, 5, 2, 6, 3, 7]
+    assert permute(np.arange(8), 2).tolist() == [0, 2, 1, 3, 4, 6, 5, 7]
+
+
+def test_what_is_permuted() -> None:
+    names = ["blk.0.attn_q.weight", "blk.9.attn_k.weight", "blk.0.attn_k.bias", "blk.0.attn_v.weight"]
+    assert [permuted_heads(LLAMA, name, 8, 2) for name in names] == [8, 2, 2, 0]
+    assert [permuted_heads(MISTRAL, name, 8, 2) for name in names] == [8, 2, 2, 0]
+    assert [permuted_heads(QWEN2, name, 8, 2) for name in names] == [0, 0, 0, 0]
+    assert permuted_heads(LLAMA, "blk.0.attn_q_norm.weight", 8, 2) == 0
+
+
+def test_which_family() -> None:
+    assert [family_of({"architectures": [each.architecture]}) for each in FAMILIES] == list(FAMILIES)
+    assert [family_of({"model_type": each.model_type}) for each in FAMILIES] == list(FAMILIES)
+    assert family_of({"architectures": ["LLaMAForCausalLM"]}) is LLAMA
+    assert [family_in_gguf(each) for each in ("llama", "qwen2", "qwen3")] == [LLAMA, QWEN2, QWEN3]
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        (
+            {"architectures": ["GPT2LMHeadModel"]},
+            "the architecture 'GPT2LMHeadModel' is not turned into GGUF here",
+        ),
+        (
+            {"architectures": ["LlamaForSequenceClassification"], "model_type": "llama"},
+            "SequenceClassification",
+        ),
+        ({}, "the architecture None"),
+        ({"architectures": "LlamaForCausalLM"}, "the architecture None"),
+        (
+            {"architectures": ["LlamaForCausalLM"], "num_local_experts": 8},
+            "a mixture of experts (num_local_experts is 8)",
+        ),
+        (
+            {"model_type": "mistral", "vision_config": {"x": 1}},
+            "several parts (config.json has vision_config)",
+        ),
+        (
+            {"model_type": "llama", "quantization_config": {"quant_method": "gptq"}},
+            "the checkpoint is quantized already (quant_method 'gptq')",
+        ),
+        ({"model_type": "llama", "quantization_config": "odd"}, "quantized already"),
+    ],
+)
+def test_others_are_refused_with_the_tool_that_does_them(config: dict[str, Any], said: str) -> None:
+    with pytest.raises(ModelError) as caught:
+        family_of(config)
+    assert said in caught.value.message
+    assert "convert_hf_to_gguf.py" in str(caught.value.hint)
+
+
+def test_other_gguf_architectures_are_refused() -> None:
+    with pytest.raises(ModelError, match="the GGUF architecture 'gemma3' has no way back"):
+        family_in_gguf("gemma3")

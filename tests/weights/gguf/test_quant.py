@@ -1,0 +1,110 @@
+"""Number formats, against gguf's own functions on whole tensors; and tensors that are read in parts."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import gguf
+import numpy as np
+import pytest
+from gguf import GGMLQuantizationType as Kind
+from hypothesis import given
+from hypothesis import strategies as st
+
+from redraft.errors import ModelError
+from redraft.weights.gguf.quant import QUANTS, TensorReader, dequantize, kind_for, quantize, size_of
+from redraft.weights.gguf.reader import read_header
+from redraft.weights.gguf.write import header_bytes
+
+MADE = [Kind.F32, Kind.F16, *dict.fromkeys(quant.kind for quant in QUANTS.values() if quant.name != "f16")]
+READ = [Kind.Q2_K, Kind.Q3_K, Kind.Q4_K, Kind.Q5_K, Kind.Q6_K, Kind.IQ4_NL, Kind.IQ4_XS]
+
+
+def drawn(shape: tuple[int, ...], seed: int = 1) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    """Values of all sizes, with a block of zeros and one of equal values."""
+    random = np.random.default_rng(seed)
+    values = random.standard_normal(shape) * 10.0 ** random.integers(-6, 3, (shape[0], 1))
+    values[0, :32], values[0, 32:64] = 0, 0.25
+    return values.astype(np.float32)
+
+
+@given(rows=st.integers(1, 40), blocks=st.integers(2, 5), cut=st.integers(0, 40), kind=st.sampled_from(MADE))
+def test_parts_are_what_the_whole_is(rows: int, blocks: int, cut: int, kind: Kind) -> None:
+    values = drawn((rows, 32 * blocks), seed=rows)
+    with np.errstate(all="ignore"):
+        whole = gguf.quants.quantize(values, kind)
+    parts = [quantize(part, kind) for part in (values[:cut], values[cut:]) if len(part)]
+    assert b"".join(part.tobytes() for part in parts) == whole.tobytes()
+    assert size_of(values.shape, kind) == whole.nbytes
+
+
+@pytest.mark.parametrize("kind", MADE)
+def test_values_come_back_as_near_as_the_format_is_fine(kind: Kind) -> None:
+    values = drawn((8, 64))
+    back = dequantize(quantize(values, kind), kind, 64)
+    fineness = {Kind.F32: 0, Kind.F16: 2**-11, Kind.BF16: 2**-8, Kind.Q8_0: 2**-7}.get(kind, 2**-3)
+    most = np.abs(values).reshape(8, 2, 32).max(axis=2, keepdims=True)
+    assert (
+        np.abs(back - values).reshape(8, 2, 32) <= fineness * most + 1e-5
+    ).all()  # scales are coarse below that
+
+
+@pytest.mark.parametrize("values", [[np.nan, np.inf, -np.inf, 1e38], [1e5, -1e5, 1e-45, -0.0]])
+@pytest.mark.parametrize("kind", MADE)
+def test_odd_values_make_no_noise(kind: Kind, values: list[float]) -> None:
+    assert quantize(np.array([values * 8], np.float32), kind).nbytes == size_of((1, 32), kind)
+
+
+@pytest.mark.parametrize("kind", READ)
+def test_k_quants_are_read(kind: Kind, tmp_path: Path) -> None:
+    row = 512
+    raw = np.random.default_rng(2).integers(0, 60, (6, size_of((row,), kind)), np.uint8)
+    file = written(tmp_path, kind, (6, row), raw.tobytes())
+    reader = TensorReader(file, read_header(file))
+    tensor = reader.header.tensors["t"]
+    expected = gguf.quants.dequantize(raw, kind)
+    assert reader.rows(tensor).tobytes() == expected.tobytes()
+    assert reader.rows(tensor, 2, 5).tobytes() == expected[2:5].tobytes()
+
+
+def written(tmp_path: Path, kind: Kind, shape: tuple[int, ...], raw: bytes) -> Path:
+    file = io.BytesIO()
+    file.write(header_bytes("llama", {"general.name": "one tensor"}, [("t", shape, kind)]))
+    file.write(bytes(-file.tell() % 32) + raw)
+    (tmp_path / "m.gguf").write_bytes(file.getvalue())
+    return tmp_path / "m.gguf"
+
+
+def test_a_file_that_became_shorter(tmp_path: Path) -> None:
+    file = written(tmp_path, Kind.F32, (4, 8), bytes(128))
+    reader = TensorReader(file, read_header(file))
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(ModelError, match="became shorter"):
+        reader.rows(reader.header.tensors["t"])
+
+
+def test_a_format_that_gguf_cannot_undo(tmp_path: Path) -> None:
+    file = written(tmp_path, Kind.I32, (4, 8), bytes(128))
+    reader = TensorReader(file, read_header(file))
+    with pytest.raises(ModelError, match="I32 cannot be turned back into plain numbers here"):
+        reader.rows(reader.header.tensors["t"])
+
+
+def test_what_becomes_what() -> None:
+    quant = QUANTS["q4_0"]
+    assert kind_for("blk.0.ffn_up.weight", (8, 64), quant, tied=False) is Kind.Q4_0
+    assert kind_for("blk.0.ffn_up.weight", (8, 65), quant, tied=False) is Kind.F16
+    assert kind_for("blk.0.attn_norm.weight", (64,), quant, tied=False) is Kind.F32
+    assert kind_for("output.weight", (8, 64), quant, tied=False) is Kind.Q8_0
+    assert kind_for("token_embd.weight", (8, 64), quant, tied=False) is Kind.Q4_0
+    assert kind_for("token_embd.weight", (8, 64), quant, tied=True) is Kind.Q8_0
+    assert kind_for("output.weight", (8, 65), QUANTS["bf16"], tied=False) is Kind.BF16
+
+
+def test_empty_texts_and_lists_have_no_key(tmp_path: Path) -> None:
+    said = {"a": "", "b": [], "c": 0, "d": False, "e": 0.0, "f": ["x"], "g": [1, -2], "h": [0.5]}
+    (tmp_path / "m.gguf").write_bytes(header_bytes("llama", said, []))
+    metadata = read_header(tmp_path / "m.gguf").metadata
+    expected = {"c": 0, "d": False, "e": 0.0, "f": ("x",), "g": (1, -2), "h": (0.5,)}
+    assert dict(metadata) == {"general.architecture": "llama", **expected}

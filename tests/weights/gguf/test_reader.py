@@ -1,0 +1,286 @@
+"""The GGUF reader: sound files, the adapters that fit them, and everything that a hostile file may claim."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from redraft.errors import ModelError
+from redraft.weights.gguf import reader
+from redraft.weights.gguf.reader import LongArray, check_adapter, check_model, read_header
+from tests.gguf_files import gguf, lora, noise, text, tiny_model, value
+
+META = {
+    "general.architecture": "llama",
+    "general.name": "small",
+    "a.flag": True,
+    "a.list": ["x", "y"],
+    "n": 7,
+}
+TENSORS = {"one": noise((8, 4), 1.0), "two": noise((16,), 1.0)}
+
+
+def written(tmp_path: Path, raw: bytes) -> Path:
+    path = tmp_path / "m.gguf"
+    path.write_bytes(raw)
+    return path
+
+
+def refused(path: Path) -> str:
+    with pytest.raises(ModelError) as caught:
+        read_header(path)
+    return caught.value.message
+
+
+def test_reads_what_a_file_says(tmp_path: Path) -> None:
+    header = read_header(written(tmp_path, gguf(META, TENSORS)))
+    assert header.version == 3
+    assert dict(header.metadata) == {**META, "a.list": ("x", "y")}
+    assert {name: t.shape for name, t in header.tensors.items()} == {"one": (8, 4), "two": (16,)}
+    assert [(t.offset, t.size) for t in header.tensors.values()] == [(0, 128), (128, 64)]
+    assert (header.text("general.name"), header.number("n")) == ("small", 7)
+    assert (header.text("n"), header.number("a.flag"), header.text("nothing")) == (None, None, None)
+
+
+@pytest.mark.parametrize("item", ["word", 3, 0.5, True])
+def test_long_arrays_are_passed_over_and_counted(tmp_path: Path, item: object) -> None:
+    header = read_header(written(tmp_path, gguf({"long": [item] * 1000, "after": "here"})))
+    assert header.metadata["long"] == LongArray(1000)
+    assert header.text("after") == "here"
+
+
+@pytest.mark.model
+def test_reads_the_default_model(default_model: Path) -> None:
+    header = read_header(default_model)
+    check_model(default_model, header)
+    assert header.text("general.architecture") == "llama"
+    assert header.number("llama.context_length") == 8192
+    assert header.metadata["tokenizer.ggml.tokens"] == LongArray(49152)
+    assert len(header.tensors) == 272
+    assert header.tensors["blk.0.attn_q.weight"].shape == (576, 576)
+    assert all(tensor.size for tensor in header.tensors.values())
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    path = tmp_path / "none.gguf"
+    assert refused(path) == f"there is no model file {path}."
+
+
+def test_a_folder(tmp_path: Path) -> None:
+    assert refused(tmp_path) == f"the model file {tmp_path} cannot be read: Is a directory."
+
+
+def test_an_empty_file(tmp_path: Path) -> None:
+    path = written(tmp_path, b"")
+    assert refused(path) == f"the model file {path} is empty."
+
+
+def test_a_file_of_another_kind(tmp_path: Path) -> None:
+    path = written(tmp_path, b"PK\x03\x04 and so on")
+    assert refused(path) == f"{path} is not a GGUF file: it begins with b'PK\\x03\\x04', not b'GGUF'."
+
+
+def test_other_versions(tmp_path: Path) -> None:
+    path = written(tmp_path, gguf(META, version=1))
+    assert refused(path) == f"{path} has GGUF version 1; versions 2 and 3, little endian, are read."
+    path = written(tmp_path, b"GGUF\x00\x00\x00\x03" + bytes(16))
+    assert refused(path) == f"{path} is big-endian; versions 2 and 3, little endian, are read."
+
+
+def test_a_file_without_its_last_tensor(tmp_path: Path) -> None:
+    raw = gguf(META, TENSORS)
+    path = written(tmp_path, raw[:-1])
+    end, size = len(raw), len(raw) - 1
+    assert refused(path) == f"{path} is truncated: its tensors end at byte {end} and the file has {size}."
+
+
+def test_every_shorter_file_is_refused(tmp_path: Path) -> None:
+    raw = gguf(META, TENSORS)
+    for length in range(len(raw)):
+        refused(written(tmp_path, raw[:length]))
+
+
+@settings(max_examples=300)
+@given(data=st.data())
+def test_a_damaged_file_is_read_or_refused_and_nothing_else(
+    data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    raw = bytearray(gguf(META, TENSORS))
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(4, len(raw) - 9))
+        new = data.draw(st.binary(min_size=1, max_size=8))
+        raw[at : at + len(new)] = new
+    path = tmp_path_factory.getbasetemp() / "damaged.gguf"
+    path.write_bytes(raw)
+    try:
+        header = read_header(path)
+    except ModelError as error:
+        assert str(path) in error.message  # noqa: PT017  (either outcome is right)
+    else:
+        assert len(header.tensors) <= 2
+
+
+HUGE = 2**63
+COUNTS = struct.pack("<I", 3)
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (struct.pack("<QQ", 0, HUGE), f"{HUGE} metadata entries"),
+        (struct.pack("<QQ", HUGE, 0), f"{HUGE} tensors"),
+        (struct.pack("<QQ", 0, 1) + struct.pack("<Q", HUGE), f"{HUGE} bytes of text"),
+        (struct.pack("<QQ", 0, 1) + text("k") + struct.pack("<IIQ", 9, 8, HUGE), f"{HUGE} array elements"),
+        (struct.pack("<QQ", 0, 1) + text("k") + struct.pack("<IIQ", 9, 4, HUGE), f"{HUGE} array elements"),
+    ],
+)
+def test_claims_beyond_the_file_cost_nothing(tmp_path: Path, body: bytes, said: str) -> None:
+    path = written(tmp_path, b"GGUF" + COUNTS + body + bytes(64))
+    message = refused(path)
+    assert "is truncated: its header goes on after the file's" in message
+    assert said in message
+
+
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        (
+            gguf({})[:16] + struct.pack("<Q", 1) + text("k") + struct.pack("<I", 77) + bytes(64),
+            "unknown type 77",
+        ),
+        (
+            gguf({})[:16] + struct.pack("<Q", 1) + text("k") + struct.pack("<IIQ", 9, 9, 1) + bytes(64),
+            "unknown type 9",
+        ),
+        (
+            gguf({})[:16] + struct.pack("<Q", 2) + (text("k") + value(1)) * 2 + bytes(64),
+            "the key 'k' comes twice",
+        ),
+        (gguf({"general.alignment": 7}), "general.alignment is 7"),
+        (gguf({"general.alignment": "x"}), "general.alignment is 'x'"),
+        (gguf({"general.alignment": 256}, TENSORS) + bytes(512), "'two' is not aligned to 256 bytes"),
+    ],
+)
+def test_odd_headers_are_named(tmp_path: Path, raw: bytes, said: str) -> None:
+    message = refused(written(tmp_path, raw))
+    assert "is not a sound GGUF file" in message
+    assert said in message
+
+
+def tensor_entry(name: str, shape: tuple[int, ...], kind: int, offset: int) -> bytes:
+    head = text(name) + struct.pack("<I", len(shape)) + struct.pack(f"<{len(shape)}Q", *shape)
+    return head + struct.pack("<IQ", kind, offset)
+
+
+@pytest.mark.parametrize(
+    ("entries", "said"),
+    [
+        ([tensor_entry("t", (1, 1, 1, 1, 1), 0, 0)], "the tensor 't' has 5 dimensions"),
+        ([tensor_entry("t", (31,), 8, 0)], "the tensor 't' has rows of 31, not a multiple of 32"),
+        ([tensor_entry("t", (8,), 0, 0)] * 2, "two tensors have the same name"),
+        ([tensor_entry("t", (2**40, 2**40), 0, 0)], "is truncated: its tensors end at byte"),
+        ([tensor_entry("t", (8,), 0, HUGE)], "is truncated: its tensors end at byte"),
+    ],
+)
+def test_odd_tensors_are_named(tmp_path: Path, entries: list[bytes], said: str) -> None:
+    raw = b"GGUF" + struct.pack("<IQQ", 3, len(entries), 0) + b"".join(entries) + bytes(256)
+    assert said in refused(written(tmp_path, raw))
+
+
+def misfit(adapter: Path, model: Path) -> str:
+    with pytest.raises(ModelError) as caught:
+        check_adapter(adapter, read_header(adapter), model, read_header(model))
+    return caught.value.message
+
+
+def test_an_adapter_that_fits(tmp_path: Path) -> None:
+    model, adapter = tiny_model(tmp_path / "m.gguf"), lora(tmp_path / "a.gguf", size=(32, 32))
+    check_adapter(adapter, read_header(adapter), model, read_header(model))
+    up = lora(tmp_path / "up.gguf", tensor="blk.0.ffn_up.weight", size=(32, 64))
+    check_adapter(up, read_header(up), model, read_header(model))
+
+
+def test_an_adapter_for_another_model(tmp_path: Path) -> None:
+    model = tiny_model(tmp_path / "m.gguf")
+    other = f"is for another model than {model}:"
+    adapter = lora(tmp_path / "a.gguf", architecture="gemma3")
+    assert (
+        misfit(adapter, model)
+        == f"the adapter {adapter} {other} it is for 'gemma3' and the model is 'llama'."
+    )
+    adapter = lora(tmp_path / "a.gguf")
+    assert misfit(adapter, model) == (
+        f"the adapter {adapter} {other} it changes 'blk.0.attn_q.weight' as 576 × 576"
+        " and the model has 32 × 32."
+    )
+    adapter = lora(tmp_path / "a.gguf", tensor="blk.9.attn_q.weight", size=(32, 32))
+    assert misfit(adapter, model) == (
+        f"the adapter {adapter} {other} it changes 'blk.9.attn_q.weight', which the model does not have."
+    )
+
+
+def test_what_is_no_adapter_and_what_is_no_model(tmp_path: Path) -> None:
+    model, adapter = tiny_model(tmp_path / "m.gguf"), lora(tmp_path / "a.gguf")
+    assert misfit(model, model) == (
+        f"{model} is not a LoRA adapter: its general.type is None and its adapter.type None."
+    )
+    with pytest.raises(ModelError) as caught:
+        check_model(adapter, read_header(adapter))
+    assert caught.value.message == f"{adapter} is an adapter, not a model."
+    empty = written(tmp_path, gguf(META))
+    with pytest.raises(ModelError) as caught:
+        check_model(empty, read_header(empty))
+    assert caught.value.message == f"{empty} holds no model: it has 0 tensors."
+
+
+# Long arrays, whole
+
+
+@pytest.mark.parametrize("item", ["word", 3, 0.5, True])
+def test_long_arrays_are_read_where_they_are_asked_for(tmp_path: Path, item: object) -> None:
+    path = written(tmp_path, gguf({"long": [item] * 1000, "after": "here"}))
+    header = read_header(path, whole=True)
+    assert header.metadata["long"] == (item,) * 1000
+    assert header.text("after") == "here"
+
+
+def test_every_shorter_file_is_refused_whole(tmp_path: Path) -> None:
+    raw = gguf({"long": ["ab"] * 300, "numbers": [1] * 300})
+    for length in range(0, len(raw) - 32, 7):  # the end is padding
+        with pytest.raises(ModelError):
+            read_header(written(tmp_path, raw[:length]), whole=True)
+
+
+def test_an_array_that_no_vocabulary_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = written(tmp_path, gguf({"long": ["ab"] * 300}))
+    monkeypatch.setattr(reader, "MAX_ARRAY", 299)
+    with pytest.raises(ModelError, match="an array has 300 elements in 3000 bytes"):
+        read_header(path, whole=True)
+    assert read_header(path).metadata["long"] == LongArray(300)
+    monkeypatch.setattr(reader, "MAX_ARRAY", 300)
+    monkeypatch.setattr(reader, "MAX_ARRAY_BYTES", 2999)
+    with pytest.raises(ModelError, match="an array has 300 elements in 3000 bytes"):
+        read_header(path, whole=True)
+
+
+def test_where_the_tensors_begin(tmp_path: Path) -> None:
+    raw = gguf(META, TENSORS)
+    header = read_header(written(tmp_path, raw))
+    assert header.start + 192 == len(raw)
+    assert raw[header.start : header.start + 4] == struct.pack("<f", TENSORS["one"][1][0])
+
+
+@pytest.mark.parametrize(
+    ("magic", "called"),
+    [(b"lmgg", "GGML"), (b"fmgg", "GGMF"), (b"tjgg", "GGJT"), (b"algg", "GGLA (adapter)")],
+)
+def test_formats_from_before_gguf_name_their_tool(tmp_path: Path, magic: bytes, called: str) -> None:
+    path = written(tmp_path, magic + struct.pack("<I", 1) + bytes(64))
+    with pytest.raises(ModelError) as caught:
+        read_header(path)
+    assert caught.value.message == f"{path} is in the older {called} format, from before GGUF."
+    assert f"convert_llama_ggml_to_gguf.py --input {path} --output FILE.gguf" in str(caught.value.hint)

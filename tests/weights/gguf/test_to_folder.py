@@ -1,0 +1,346 @@
+"""GGUF to folders: there and back is bit-equal, and what was quantised is what gguf's own functions say."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+from tests.weights.test_to_gguf import LLAMA3, MODELS
+from transformers import AutoTokenizer
+
+from redraft.engines.base import Sampling
+from redraft.engines.llamacpp import LlamaCppEngine
+from redraft.errors import ModelError, OutputError
+from redraft.weights import output
+from redraft.weights.gguf import quant as gguf_quant
+from redraft.weights.gguf import to_folder as from_gguf
+from redraft.weights.gguf.config import metadata_of, numbers_from_config, numbers_from_metadata
+from redraft.weights.gguf.from_folder import export_gguf
+from redraft.weights.gguf.names import hf_name, unpermute
+from redraft.weights.gguf.reader import read_header
+from redraft.weights.gguf.to_folder import import_gguf
+from tests.gguf_files import tiny_model
+from tests.weights.tiny_folders import load, tiny_folder
+
+EXACT = {"f16": torch.float16, "bf16": torch.bfloat16}
+
+
+def folder_bytes(folder: Path) -> dict[str, tuple[torch.dtype, tuple[int, ...], bytes]]:
+    found: dict[str, torch.Tensor] = {}
+    for file in folder.glob("*.safetensors"):
+        found |= load_file(file)
+    return {
+        name: (each.dtype, tuple(each.shape), each.view(torch.uint8).numpy().tobytes())
+        for name, each in found.items()
+    }
+
+
+@pytest.mark.parametrize("quant", EXACT)
+@pytest.mark.parametrize("model", MODELS)
+def test_there_and_back_changes_no_bit(model: str, quant: str, tmp_path: Path) -> None:
+    architecture, changes = MODELS[model]
+    folder = tiny_folder(tmp_path / "hf", architecture, dtype=EXACT[quant], **changes)
+    export_gguf(folder, tmp_path / "m.gguf", quant=quant)
+    import_gguf(tmp_path / "m.gguf", tmp_path / "back")
+    assert folder_bytes(tmp_path / "back") == folder_bytes(folder)
+    text = torch.arange(4, 250).unsqueeze(0)
+    with torch.no_grad():
+        before, after = load(folder)(text).logits, load(tmp_path / "back")(text).logits
+    assert torch.allclose(before, after, rtol=1e-4, atol=1e-4), "the configuration says the same"
+
+
+def test_a_gguf_file_comes_back_byte_by_byte(tmp_path: Path) -> None:
+    folder = tiny_folder(tmp_path / "m", "Qwen3", tie_word_embeddings=True)
+    export_gguf(folder, tmp_path / "one.gguf")
+    import_gguf(tmp_path / "one.gguf", tmp_path / "back" / "m")
+    export_gguf(tmp_path / "back" / "m", tmp_path / "two.gguf")
+    assert (tmp_path / "two.gguf").read_bytes() == (tmp_path / "one.gguf").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["q8_0", "q5_1", "q5_0", "q4_1", "q4_0"])
+@pytest.mark.parametrize("chunk", [1, 10000, None])
+def test_quantised_files_are_what_ggufs_own_functions_say(
+    chunk: int | None, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export_gguf(tiny_folder(tmp_path / "hf", attention_bias=True), tmp_path / "m.gguf", quant=name)
+    if chunk:
+        monkeypatch.setattr(gguf_quant, "CHUNK", chunk)
+    import_gguf(tmp_path / "m.gguf", tmp_path / "back", dtype="F32")
+    expected = dequantised(tmp_path / "m.gguf", heads=4, kv_heads=2)
+    found = load_file(tmp_path / "back" / "model.safetensors")
+    assert found.keys() == expected.keys()
+    for each, values in expected.items():
+        assert found[each].numpy().tobytes() == values.tobytes(), each
+
+
+def dequantised(file: Path, heads: int, kv_heads: int) -> dict[str, np.ndarray[Any, Any]]:
+    """Every tensor, whole, by gguf's own reader and functions; q and k in Hugging Face's order."""
+    made = {}
+    for tensor in gguf.GGUFReader(file).tensors:
+        name = hf_name(tensor.name)
+        assert name
+        values = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
+        permuted = heads if "q_proj" in name else kv_heads if "k_proj" in name else 0
+        made[name] = unpermute(values, permuted) if permuted else values
+    return made
+
+
+@pytest.mark.parametrize(
+    ("quant", "dtype"), [("f16", "F16"), ("bf16", "BF16"), ("q8_0", "F16"), ("q4_0", "F16")]
+)
+def test_the_dtype_that_nobody_asked_for(quant: str, dtype: str, tmp_path: Path) -> None:
+    export_gguf(tiny_folder(tmp_path / "hf"), tmp_path / "m.gguf", quant=quant)
+    import_gguf(tmp_path / "m.gguf", tmp_path / "back")
+    names = {"F16": "float16", "BF16": "bfloat16"}
+    assert json.loads((tmp_path / "back" / "config.json").read_bytes())["dtype"] == names[dtype]
+    assert {each[0] for each in folder_bytes(tmp_path / "back").values()} == {getattr(torch, names[dtype])}
+
+
+def test_a_file_of_32_bits(tmp_path: Path) -> None:
+    import_gguf(tiny_model(tmp_path / "m.gguf"), tmp_path / "back")
+    found = load_file(tmp_path / "back" / "model.safetensors")
+    expected = dequantised(tmp_path / "m.gguf", heads=1, kv_heads=1)
+    assert {name: each.numpy().tobytes() for name, each in found.items()} == {
+        name: each.tobytes() for name, each in expected.items()
+    }
+
+
+def test_what_the_folder_says(tmp_path: Path) -> None:
+    source = tiny_folder(tmp_path / "hf", "Mistral", rms_norm_eps=1e-5)
+    config = json.loads((source / "config.json").read_bytes())
+    (source / "config.json").write_text(json.dumps({**config, "redraft_format": "selfee-1"}))
+    export_gguf(source, tmp_path / "m.gguf", quant="q8_0")
+    import_gguf(tmp_path / "m.gguf", tmp_path / "back", command="redraft weights from-gguf")
+    said = json.loads((tmp_path / "back" / "config.json").read_bytes())
+    assert said["architectures"] == ["LlamaForCausalLM"], "GGUF does not tell the two apart"
+    assert said["redraft_format"] == "selfee-1"
+    assert said["rms_norm_eps"] == 1e-5
+    ids = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+    assert {key: said[key] for key in ids} == ids
+    assert json.loads((tmp_path / "back" / "generation_config.json").read_bytes()) == ids
+    manifest = json.loads((tmp_path / "back" / "redraft.json").read_bytes())
+    assert manifest["command"] == "redraft weights from-gguf"
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "back")
+    assert tokenizer("Hab a")["input_ids"] == AutoTokenizer.from_pretrained(source)("Hab a")["input_ids"]
+
+
+def test_progress_is_told_of_the_files_bytes(tmp_path: Path) -> None:
+    export_gguf(tiny_folder(tmp_path / "hf"), tmp_path / "m.gguf", quant="q4_0")
+    told: list[int] = []
+    import_gguf(tmp_path / "m.gguf", tmp_path / "back", progress=told.append)
+    header = read_header(tmp_path / "m.gguf")
+    assert sum(told) == sum(tensor.size or 0 for tensor in header.tensors.values())
+
+
+def test_an_interrupted_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    export_gguf(tiny_folder(tmp_path / "hf"), tmp_path / "m.gguf")
+    import_gguf(tmp_path / "m.gguf", tmp_path / "whole")
+    monkeypatch.setattr(from_gguf, "layout", lambda infos: output.layout(infos, size=20_000))
+
+    def stop_later(size: int) -> None:
+        told.append(size)
+        if len(told) == 9:
+            raise KeyboardInterrupt
+
+    told: list[int] = []
+    with pytest.raises(KeyboardInterrupt):
+        import_gguf(tmp_path / "m.gguf", tmp_path / "back", progress=stop_later)
+    assert not (tmp_path / "back").exists()
+    kept = {path.name: path.stat().st_ino for path in (tmp_path / "back.partial").glob("model-*.safetensors")}
+    assert kept
+    told.clear()
+    import_gguf(tmp_path / "m.gguf", tmp_path / "back", progress=told.append)
+    assert folder_bytes(tmp_path / "back") == folder_bytes(tmp_path / "whole")
+    assert kept.items() <= {path.name: path.stat().st_ino for path in (tmp_path / "back").iterdir()}.items()
+    header = read_header(tmp_path / "m.gguf")
+    assert sum(told) == sum(tensor.size or 0 for tensor in header.tensors.values())
+
+
+numbers = st.fixed_dictionaries(
+    {
+        "model_type": st.sampled_from(["llama", "qwen2", "qwen3"]),
+        "num_hidden_layers": st.integers(1, 4),
+        "hidden_size": st.integers(1, 64).map(lambda n: 64 * n),
+        "intermediate_size": st.integers(1, 2**31 - 1),
+        "num_attention_heads": st.sampled_from([4, 8]),
+        "num_key_value_heads": st.sampled_from([1, 2, 4]),
+        "head_dim": st.sampled_from([16, 64, 128]),
+        "vocab_size": st.integers(1, 2**31 - 1),
+        "max_position_embeddings": st.integers(1, 2**31 - 1),
+        "rms_norm_eps": st.floats(2.0**-99, 2.0**99, width=32),
+        "tie_word_embeddings": st.booleans(),
+        "rope_parameters": st.one_of(
+            st.fixed_dictionaries({"rope_theta": st.floats(1.0, 1e8, width=32)}),
+            st.fixed_dictionaries(
+                {"rope_type": st.just("linear"), "factor": st.floats(1.5, 64, width=32)},
+            ),
+            st.fixed_dictionaries(
+                {
+                    "rope_type": st.just("yarn"),
+                    "factor": st.floats(1.5, 64, width=32),
+                    "original_max_position_embeddings": st.integers(1, 2**31 - 1),
+                }
+            ),
+        ),
+    }
+)
+
+
+@given(numbers)
+def test_a_models_numbers_come_back(config: dict[str, Any]) -> None:
+    said = numbers_from_config(config)
+    shapes = dict(said.tensors())
+    metadata = {
+        key: float(np.float32(value)) if isinstance(value, float) else value
+        for key, value in metadata_of(said).items()
+    }
+    back = numbers_from_metadata({"general.architecture": said.family.gguf, **metadata}, shapes)
+    assert metadata_of(back) == {
+        key: pytest.approx(value, rel=1e-6) if isinstance(value, float) else value
+        for key, value in metadata_of(said).items()
+    }
+    assert dict(back.tensors()) == shapes
+    assert (back.family, back.tied, back.rope.kind) == (said.family, said.tied, said.rope.kind)
+
+
+# What is refused
+
+
+def refused(file: Path, said: str) -> str:
+    with pytest.raises(ModelError) as caught:
+        import_gguf(file, file.parent / "back")
+    assert said in caught.value.message
+    assert not list(file.parent.glob("back*")), "nothing is left behind"
+    return str(caught.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"general.architecture": "gemma3"}, "the GGUF architecture 'gemma3' has no way back"),
+        ({"general.type": "adapter"}, "is an adapter, not a model"),
+        ({"llama.expert_count": 8}, "a mixture of experts"),
+        ({"llama.block_count": 2}, "lacks blk.1.attn_norm.weight, which its configuration needs"),
+        ({"llama.block_count": 2**31 - 1}, "lacks blk.1.attn_norm.weight"),
+        ({"llama.block_count": 2**31}, "block_count 2147483648, which is no whole number above 0"),
+        ({"llama.block_count": "one"}, "block_count 'one'"),
+        ({"llama.attention.head_count": [1, 2]}, "attention.head_count (1, 2)"),
+        ({"llama.attention.head_count": 0}, "attention.head_count 0"),
+        ({"llama.attention.key_length": 16}, "llama.rope.dimension_count 32, and its heads have 16"),
+        ({"llama.attention.value_length": 16}, "llama.attention.value_length 16"),
+        ({"llama.feed_forward_length": 63}, "blk.0.ffn_gate.weight has the shape 64 × 32"),
+        ({"llama.embedding_length": 64}, "and its heads have 64 elements"),
+        ({"llama.attention.layer_norm_rms_epsilon": float("nan")}, "is nan"),
+        ({"llama.rope.scaling.type": "longrope"}, "rotary scaling of the kind 'longrope'"),
+        ({"llama.rope.scaling.type": "linear"}, "rope.scaling.factor of the rotary embedding is None"),
+        ({"llama.rope.freq_base": float("inf")}, "is inf"),
+    ],
+)
+def test_files_that_have_no_way_back(more: dict[str, Any], said: str, tmp_path: Path) -> None:
+    refused(tiny_model(tmp_path / "m.gguf", more), said)
+
+
+def test_split_files_name_the_tool(tmp_path: Path) -> None:
+    file = tiny_model(tmp_path / "m-00001-of-00003.gguf", {"split.count": 3, "split.no": 0})
+    assert "llama-gguf-split --merge" in refused(file, "is one of 3 parts of a split model")
+
+
+def test_files_from_before_gguf_name_the_tool(tmp_path: Path) -> None:
+    file = tmp_path / "ggml-model-q4_1.bin"
+    file.write_bytes(b"tjgg" + bytes(64))
+    assert "convert_llama_ggml_to_gguf.py" in refused(file, "is in the older GGJT format")
+
+
+def test_scaling_of_an_unknown_make(tmp_path: Path) -> None:
+    folder = tiny_folder(tmp_path / "hf", rope_parameters={**LLAMA3, "high_freq_factor": 7.0})
+    export_gguf(folder, tmp_path / "m.gguf")
+    refused(tmp_path / "m.gguf", "a rope_freqs.weight that is not Llama 3's")
+
+
+def test_a_format_that_is_not_known(tmp_path: Path) -> None:
+    file = tiny_model(tmp_path / "m.gguf")
+    raw = file.read_bytes()
+    name = b"blk.0.ffn_up.weight"
+    at = raw.index(name) + len(name) + 4 + 16
+    file.write_bytes(raw[:at] + (99).to_bytes(4, "little") + raw[at + 4 :])
+    refused(file, "'blk.0.ffn_up.weight' is of the type 99, which is not known here")
+
+
+def test_a_folder_that_exists_is_refused(tmp_path: Path) -> None:
+    file = tiny_model(tmp_path / "m.gguf")
+    (tmp_path / "back").mkdir()
+    with pytest.raises(OutputError, match="exists"):
+        import_gguf(file, tmp_path / "back")
+
+
+def test_what_overflows_is_told(tmp_path: Path) -> None:
+    folder = tiny_folder(tmp_path / "hf", dtype=torch.bfloat16)
+    weights = load_file(folder / "model.safetensors")
+    weights["model.norm.weight"][:3] = 1e5
+    from safetensors.torch import save_file
+
+    save_file(weights, folder / "model.safetensors")
+    export_gguf(folder, tmp_path / "m.gguf", quant="bf16")
+    lines: list[str] = []
+    import_gguf(tmp_path / "m.gguf", tmp_path / "back", dtype="F16", tell=lines.append)
+    assert lines == ["3 weights are too large for F16 and became infinite: --dtype bf16 holds them."]
+
+
+# The default model
+
+
+@pytest.fixture(scope="module")
+def unpacked(default_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The default model as a folder in 32 bits."""
+    folder = tmp_path_factory.mktemp("default") / "hf"
+    import_gguf(default_model, folder, dtype="F32")
+    return folder
+
+
+@pytest.mark.model
+def test_the_default_model_is_what_ggufs_own_functions_say(default_model: Path, unpacked: Path) -> None:
+    header = read_header(default_model)
+    heads = (
+        header.number("llama.attention.head_count") or 0,
+        header.number("llama.attention.head_count_kv") or 0,
+    )
+    expected, found = dequantised(default_model, *heads), load_file(unpacked / "model.safetensors")
+    assert found.keys() == expected.keys()
+    for name, values in expected.items():
+        assert np.array_equal(found[name].numpy().view(np.uint32), values.view(np.uint32)), name
+
+
+@pytest.mark.model
+def test_the_default_model_talks_sense_in_transformers(unpacked: Path) -> None:
+    model, tokenizer = load(unpacked), AutoTokenizer.from_pretrained(unpacked)
+    messages = [{"role": "user", "content": "What is the capital of France?"}]
+    asked = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt")
+    with torch.no_grad():
+        said = model.generate(**asked, max_new_tokens=12, do_sample=False)
+    assert "Paris" in tokenizer.decode(said[0, asked["input_ids"].shape[1] :])
+
+
+@pytest.mark.model
+def test_the_default_model_goes_to_f16_and_says_the_same(
+    default_model: Path, unpacked: Path, tmp_path: Path
+) -> None:
+    export_gguf(unpacked, tmp_path / "m.gguf", quant="f16")
+
+    async def said(file: Path) -> str:
+        engine = await LlamaCppEngine.start(file, ctx=256, threads=1)
+        try:
+            asked = engine.stream("The capital of France is", Sampling(temperature=0.0, max_tokens=2))
+            return "".join([delta.text async for delta in asked])
+        finally:
+            await engine.aclose()
+
+    assert asyncio.run(said(tmp_path / "m.gguf")) == asyncio.run(said(default_model)) == " Paris."

@@ -1,0 +1,245 @@
+"""What is said of models, adapters, deltas and GGUF files: from headers alone, and without torch."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import gguf
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from redraft.errors import ModelError
+from redraft.weights.delta import KEY, diff
+from redraft.weights.inspect import info
+from redraft.weights.inspect.info import Use, describe
+from tests.gguf_files import lora, tiny_model
+from tests.weights import adapter_files
+from tests.weights.tiny_folders import tiny_folder
+
+CONFIG = {
+    "architectures": ["LlamaForCausalLM"],
+    "hidden_size": 8,
+    "intermediate_size": 12,
+    "max_position_embeddings": 2048,
+    "num_attention_heads": 2,
+    "num_hidden_layers": 1,
+    "num_key_value_heads": 1,
+    "redraft_format": "selfee-1",
+    "tie_word_embeddings": True,
+    "vocab_size": 16,
+}
+TEMPLATE = "\n{% for m in messages %}\n{{ 'user' if m.role == 'user' else \"assistant\" }}{% endfor %}"
+
+
+def folder_with(folder: Path, weights: dict[str, torch.Tensor], **files: Any) -> Path:
+    folder.mkdir(exist_ok=True)
+    save_file(weights, folder / "model.safetensors")
+    for name, value in files.items():
+        (folder / f"{name}.json").write_text(json.dumps(value))
+    return folder
+
+
+def a_model(folder: Path) -> Path:
+    table = torch.zeros(16, 8, dtype=torch.bfloat16)
+    weights = {
+        "model.embed_tokens.weight": table,
+        "lm_head.weight": table.clone(),
+        "model.norm.weight": torch.ones(8),
+        "model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(2),
+    }
+    vocabulary = {chr(97 + i): i for i in range(15)}
+    return folder_with(
+        folder,
+        weights,
+        config=CONFIG,
+        tokenizer={
+            "model": {"type": "BPE", "vocab": vocabulary},
+            "pre_tokenizer": {"type": "ByteLevel"},
+            "added_tokens": [{"id": 0, "content": "a"}, {"id": 15, "content": "[PAD]"}],
+        },
+        tokenizer_config={"tokenizer_class": "GPT2Tokenizer", "chat_template": TEMPLATE},
+        redraft={
+            "redraft": "0.1.0",
+            "made": "2026-01-01T00:00:00+00:00",
+            "command": "redraft weights convert a -o b",
+            "inputs": {"source": {"path": "a"}},
+        },
+    )
+
+
+def test_a_model(tmp_path: Path) -> None:
+    said = describe(a_model(tmp_path / "m"))
+    assert said.parameters == 16 * 8 + 8, "tied embeddings count once, and buffers do not"
+    assert said.dtypes == (Use("BF16", 2, 256, 512), Use("F32", 2, 10, 40))
+    size = (tmp_path / "m" / "model.safetensors").stat().st_size
+    assert said.files == (("model.safetensors", size),)
+    assert said.lines() == [
+        str(tmp_path / "m"),
+        "  what          model",
+        "  parameters    136",
+        "  architecture  LlamaForCausalLM",
+        "  shape         1 layer, 2 heads (1 for keys and values), 8 wide (12 within)",
+        "  context       2,048 tokens",
+        "  vocabulary    16 rows, shared with the output",
+        "  revises       natively: redraft.format is selfee-1",
+        "  tokenizer     byte-level BPE: 16 tokens, 1 of them added (GPT2Tokenizer)",
+        "  template      names user, assistant; {% for m in messages %}",
+        "  made by       redraft 0.1.0, 2026-01-01T00:00:00+00:00: redraft weights convert a -o b",
+        "  made from     source a",
+        "  numbers       2 × BF16           0.00 MB",
+        "                2 × F32            0.00 MB",
+        "                4 tensors          0.00 MB",
+        "  files         model.safetensors          0.00 MB",
+    ]
+
+
+def test_a_file_of_a_model_says_nothing_of_its_folder(tmp_path: Path) -> None:
+    said = describe(a_model(tmp_path) / "model.safetensors")
+    assert (said.kind, said.facts) == ("file of weights", ())
+
+
+def test_embeddings_that_are_not_tied_count_twice(tmp_path: Path) -> None:
+    folder = a_model(tmp_path)
+    (folder / "config.json").write_text(json.dumps({**CONFIG, "tie_word_embeddings": False}))
+    assert describe(folder).parameters == 2 * 16 * 8 + 8
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_a_delta_of_ours(tmp_path: Path, exact: bool) -> None:
+    base, target = (
+        folder_with(tmp_path / name, {"w": torch.rand(4, 4)}, config=CONFIG) for name in ("base", "target")
+    )
+    diff(base, target, tmp_path / "delta", exact=exact, command="redraft weights diff base target -o delta")
+    said = describe(tmp_path / "delta")
+    facts = dict(said.facts)
+    assert said.kind == "delta"
+    assert facts["delta"].startswith("exact: gives" if exact else "plain: a difference of numbers")
+    assert facts["made by"].endswith("redraft weights diff base target -o delta")
+    assert [text for label, text in said.facts if label == "made from"] == [
+        f"base {base}",
+        f"target {target}",
+    ]
+
+
+def test_the_name_of_a_deltas_header_is_known_without_torch() -> None:
+    assert info.DELTA == KEY
+
+
+def test_an_adapter_of_peft(tmp_path: Path) -> None:
+    base = tiny_folder(tmp_path / "base")
+    targets = ["v_proj", "q_proj"]
+    said = describe(adapter_files.lora(base, tmp_path / "a", r=4, target_modules=targets, use_rslora=True))
+    assert said.kind == "LoRA adapter of peft"
+    # Two layers with two matrices each: 64 × 64 and, for half as many heads, 32 × 64.
+    assert said.parameters == 2 * (4 * (64 + 64) + 4 * (64 + 32))
+    assert said.facts == (
+        ("base", str(base)),
+        ("rank", "4, alpha 6, rank-stabilised"),
+        ("changes", "q_proj, v_proj"),
+    )
+
+
+def test_pickles_are_not_looked_into_unless_they_may_be(tmp_path: Path) -> None:
+    torch.save({"w": torch.zeros(3)}, tmp_path / "pytorch_model.bin")
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
+    for path in (tmp_path, tmp_path / "pytorch_model.bin"):
+        said = describe(path)
+        assert (said.parameters, said.dtypes) == (None, ())
+        assert said.files[0][0] == "pytorch_model.bin"
+        assert said.lines()[-1].endswith("that takes --allow-pickle.")
+    assert dict(describe(tmp_path).facts)["architecture"] == "LlamaForCausalLM"
+    assert describe(tmp_path, allow_pickle=True).parameters == 3
+
+
+def test_a_gguf_model(tmp_path: Path) -> None:
+    more = {"redraft.format": "selfee-1", "tokenizer.chat_template": TEMPLATE}
+    path = tiny_model(tmp_path / "m.gguf", more)
+    made = {"redraft": "0.1.0", "made": "now", "command": "redraft weights gguf a", "inputs": {}}
+    (tmp_path / "m.gguf.redraft.json").write_text(json.dumps(made))
+    said = describe(path)
+    assert said.kind == "model for llama.cpp (GGUF)"
+    assert said.facts == (
+        ("architecture", "llama"),
+        ("name", "tiny"),
+        ("shape", "1 layer, 1 head, 32 wide (64 within)"),
+        ("context", "256 tokens"),
+        ("vocabulary", "289 rows"),
+        ("tokenizer", "llama: 289 tokens"),
+        ("template", "names user, assistant; {% for m in messages %}"),
+        ("revises", "natively: redraft.format is selfee-1"),
+        ("made by", "redraft 0.1.0, now: redraft weights gguf a"),
+    )
+    assert said.parameters == 2 * 32 * 289 + 3 * 32 + 4 * 32 * 32 + 3 * 32 * 64
+    assert said.dtypes == (Use("F32", 12, said.parameters, 4 * said.parameters),)
+
+
+def test_a_gguf_adapter(tmp_path: Path) -> None:
+    said = describe(lora(tmp_path / "a.gguf"))
+    assert said.kind == "lora adapter for llama.cpp (GGUF)"
+    assert said.facts == (("architecture", "llama"), ("rank", "2, alpha 2.0"))
+
+
+def test_the_names_of_ggmls_types_are_ggufs() -> None:
+    names = {int(kind): kind.name for kind in gguf.GGMLQuantizationType}
+    assert {kind: names.get(kind) for kind in info._KINDS} == info._KINDS
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"architectures": [3], "model_type": ["x"], "num_hidden_layers": "9", "vocab_size": True},
+        {"architectures": {}, "hidden_size": -1, "quantization_config": "?", "redraft_format": 1},
+    ],
+)
+def test_values_of_the_wrong_kind_are_left_out(tmp_path: Path, config: dict[str, Any]) -> None:
+    tokenizer = {"model": {"vocab": 7, "type": None}, "added_tokens": [1, {"id": "x"}], "pre_tokenizer": 1}
+    folder = folder_with(
+        tmp_path,
+        {"w": torch.zeros(1)},
+        config=config,
+        tokenizer=tokenizer,
+        tokenizer_config={"chat_template": [1, {"name": "default", "template": 3}], "tokenizer_class": 1},
+        redraft={"inputs": ["a"], "command": "x"},
+    )
+    facts = dict(describe(folder).facts)
+    assert set(facts) == {"tokenizer", "template", "made by"}
+    assert (facts["tokenizer"], facts["template"]) == ("BPE: 0 tokens", "none")
+
+
+def test_texts_of_strangers_stay_in_their_row(tmp_path: Path) -> None:
+    evil = "a\n  what          harmless\x1b[2J\ud800" + "x" * 1000
+    folder = folder_with(tmp_path, {"w": torch.zeros(1)}, config={"architectures": [evil]})
+    lines = describe(folder).lines()
+    assert all(line.isprintable() and len(line) < 600 for line in lines)
+    assert sum(line.startswith("  what") for line in lines) == 1
+    "\n".join(lines).encode()
+
+
+def test_a_folder_without_weights(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="holds no weights"):
+        describe(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["model", "gguf"])
+def test_torch_is_not_needed(tmp_path: Path, kind: str) -> None:
+    path = a_model(tmp_path / "m") if kind == "model" else tiny_model(tmp_path / "m.gguf")
+    code = (
+        "import sys; from pathlib import Path; from redraft.weights.inspect.info import describe; "
+        f"describe(Path({str(path)!r})).lines(); "
+        "print(*({'torch', 'numpy', 'gguf', 'transformers'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
+
+
+@pytest.mark.model
+def test_the_default_model(default_model: Path) -> None:
+    said = describe(default_model)
+    assert said.parameters == 134_515_008
+    assert [use.dtype for use in said.dtypes] == ["Q4_1", "Q8_0", "F32"]
+    assert ("vocabulary", "49,152 rows, shared with the output") in said.facts

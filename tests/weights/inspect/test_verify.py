@@ -1,0 +1,383 @@
+"""Looking over checkpoints and GGUF files: sound ones, and every fault that is claimed to be found."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+
+from redraft.errors import ModelError, UsageError
+from redraft.weights.dtypes import FLOATS, torch_dtype
+from redraft.weights.gguf.reader import read_header
+from redraft.weights.inspect.verify import SHOWN, Report, not_finite, verify
+from tests.gguf_files import tiny_model
+
+WIDTH, INNER, HEADS, LAYERS, ROWS = 8, 12, 2, 2, 16
+CONFIG = {
+    "model_type": "llama",
+    "hidden_size": WIDTH,
+    "intermediate_size": INNER,
+    "num_attention_heads": HEADS,
+    "num_key_value_heads": 1,
+    "num_hidden_layers": LAYERS,
+    "vocab_size": ROWS,
+}
+INDEX = "model.safetensors.index.json"
+
+
+def tensors() -> dict[str, torch.Tensor]:
+    """A Llama of two layers, with noise in bfloat16."""
+    half = WIDTH // HEADS
+    shapes: dict[str, tuple[int, ...]] = {
+        "model.embed_tokens.weight": (ROWS, WIDTH),
+        "model.norm.weight": (WIDTH,),
+        "lm_head.weight": (ROWS, WIDTH),
+    }
+    for layer in range(LAYERS):
+        shapes |= {
+            f"model.layers.{layer}.{name}.weight": shape
+            for name, shape in {
+                "self_attn.q_proj": (WIDTH, WIDTH),
+                "self_attn.k_proj": (half, WIDTH),
+                "self_attn.v_proj": (half, WIDTH),
+                "self_attn.o_proj": (WIDTH, WIDTH),
+                "mlp.gate_proj": (INNER, WIDTH),
+                "mlp.up_proj": (INNER, WIDTH),
+                "mlp.down_proj": (WIDTH, INNER),
+                "input_layernorm": (WIDTH,),
+                "post_attention_layernorm": (WIDTH,),
+            }.items()
+        }
+    draw = torch.Generator().manual_seed(1)
+    return {name: torch.randn(shape, generator=draw).bfloat16() for name, shape in shapes.items()}
+
+
+def model(
+    folder: Path, changed: Mapping[str, Any] | None = None, *, config: Mapping[str, Any] | None = None
+) -> Path:
+    """A sound folder of two shards. `changed` replaces tensors by name, and takes those out that are None."""
+    every = {name: each for name, each in (tensors() | dict(changed or {})).items() if each is not None}
+    names = sorted(every)
+    weight_map = {}
+    for number, part in enumerate((names[::2], names[1::2]), start=1):
+        file = f"model-{number:05}-of-00002.safetensors"
+        save_file({name: every[name] for name in part}, folder / file)
+        weight_map |= dict.fromkeys(part, file)
+    (folder / INDEX).write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+    (folder / "config.json").write_text(json.dumps({**CONFIG, **(config or {})}))
+    return folder
+
+
+def manifest(folder: Path) -> None:
+    """What redraft would have written beside the files."""
+    files = {
+        path.name: {"size": path.stat().st_size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+        for path in folder.iterdir()
+    }
+    (folder / "redraft.json").write_text(json.dumps({"files": files}))
+
+
+def edit_index(folder: Path, **changes: str | None) -> None:
+    """Changes entries of the index; None takes one out. Dots of a name are written as double underscores."""
+    index = json.loads((folder / INDEX).read_text())
+    for key, file in changes.items():
+        name = key.replace("__", ".")
+        index["weight_map"].pop(name, None)
+        if file is not None:
+            index["weight_map"][name] = file
+    (folder / INDEX).write_text(json.dumps(index))
+
+
+FIRST, SECOND = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
+
+
+class TestSound:
+    def test_a_folder(self, tmp_path: Path) -> None:
+        told: list[int] = []
+        report = verify(model(tmp_path), progress=told.append)
+        every = tensors()
+        size = sum(each.nbytes for each in every.values())
+        assert (report.findings, report.notes) == ([], [])
+        assert (report.files, report.tensors, report.size) == (2, len(every), size)
+        assert sum(told) == size
+        assert report.lines() == [f"{tmp_path}: sound (2 files, {len(every)} tensors, 0.00 MB; no checksums)"]
+
+    def test_tied_embeddings_need_no_head(self, tmp_path: Path) -> None:
+        assert verify(model(tmp_path, {"lm_head.weight": None}, config={"tie_word_embeddings": True})).sound
+
+    def test_checksums_of_all_files(self, tmp_path: Path) -> None:
+        manifest(model(tmp_path))
+        report = verify(tmp_path)
+        assert (report.findings, report.checksums) == ([], 4)
+        assert "4 checksums as in the manifest" in report.lines()[-1]
+
+    def test_one_file_of_a_folder_with_a_manifest(self, tmp_path: Path) -> None:
+        manifest(model(tmp_path))
+        assert verify(tmp_path / SECOND).checksums == 1
+
+    def test_other_dtypes(self, tmp_path: Path) -> None:
+        mixed = {
+            "f64": torch.rand(3, dtype=torch.float64),
+            "f8": torch.rand(4).to(torch.float8_e4m3fn),
+            "whole": torch.arange(5),
+            "flags": torch.tensor([True]),
+            "empty": torch.empty(0, 4),
+            "one": torch.tensor(2.0),
+        }
+        save_file(mixed, tmp_path / "model.safetensors")
+        assert verify(tmp_path).findings == []
+
+    def test_a_pickle_where_it_is_allowed(self, tmp_path: Path) -> None:
+        torch.save(
+            {"a": torch.ones(3), "b": torch.tensor([1.0, float("nan")])}, tmp_path / "pytorch_model.bin"
+        )
+        with pytest.raises(UsageError, match="is a pickle"):
+            verify(tmp_path)
+        report = verify(tmp_path, allow_pickle=True)
+        assert report.findings == ["pytorch_model.bin: 'b' has 1 NaN and 0 infinite of 2 values"]
+
+
+@pytest.mark.parametrize("dtype", sorted(FLOATS))
+@given(raw=st.binary(min_size=8, max_size=64))
+def test_bits_are_told_apart_as_torch_does(dtype: str, raw: bytes) -> None:
+    values = torch.tensor(list(raw[: len(raw) // 8 * 8]), dtype=torch.uint8).view(torch_dtype(dtype))
+    wide = values.float() if values.itemsize < 8 else values
+    assert not_finite(values, dtype) == (int(wide.isnan().sum()), int(wide.isinf().sum()))
+
+
+@pytest.mark.parametrize("dtype", sorted(FLOATS))
+def test_the_borders_between_numbers_and_what_is_none(dtype: str) -> None:
+    largest = torch.finfo(torch_dtype(dtype)).max
+    odd = torch.tensor([largest, -largest, float("nan"), 0.0], dtype=torch.float64)
+    assert not_finite(odd.to(torch_dtype(dtype)), dtype) == (1, 0)
+    if dtype != "F8_E4M3":
+        both = torch.tensor([float("inf"), float("-inf"), largest], dtype=torch.float64)
+        assert not_finite(both.to(torch_dtype(dtype)), dtype) == (0, 2)
+
+
+class TestFaults:
+    def test_a_missing_shard(self, tmp_path: Path) -> None:
+        (model(tmp_path) / SECOND).unlink()
+        report = verify(tmp_path)
+        assert report.findings == [f"'{SECOND}' is missing: the index names it"]
+        assert report.files == 1, "the other one was looked over all the same"
+
+    def test_a_truncated_shard(self, tmp_path: Path) -> None:
+        path = model(tmp_path) / FIRST
+        path.write_bytes(path.read_bytes()[:-1])
+        (finding,) = verify(tmp_path).findings
+        assert finding.startswith(f"{path} is truncated: its tensors end at byte")
+
+    def test_a_tensor_where_the_index_does_not_say(self, tmp_path: Path) -> None:
+        edit_index(model(tmp_path), lm_head__weight=SECOND)
+        assert verify(tmp_path).findings == [
+            f"the index says that 'lm_head.weight' is in {SECOND}, and it is in {FIRST}"
+        ]
+
+    def test_a_tensor_that_is_nowhere(self, tmp_path: Path) -> None:
+        edit_index(model(tmp_path), ghost=FIRST)
+        assert verify(tmp_path).findings == [
+            f"the index says that 'ghost' is in {FIRST}, and it is not there"
+        ]
+
+    def test_a_tensor_that_the_index_does_not_name(self, tmp_path: Path) -> None:
+        edit_index(model(tmp_path), lm_head__weight=None)
+        assert verify(tmp_path).findings == [f"{FIRST} has 'lm_head.weight', which the index does not name"]
+
+    def test_a_tensor_that_is_there_twice(self, tmp_path: Path) -> None:
+        model(tmp_path)
+        save_file(tensors(), tmp_path / SECOND)
+        findings = verify(tmp_path).findings
+        assert f"'lm_head.weight' is in {FIRST} and in {SECOND}" in findings
+
+    @pytest.mark.parametrize("file", ["../x.safetensors", "/x.safetensors", "x.py", 3, ["x.safetensors"]])
+    def test_an_index_that_climbs_out(self, tmp_path: Path, file: Any) -> None:
+        edit_index(model(tmp_path), lm_head__weight=file)
+        findings = verify(tmp_path).findings
+        assert findings[0] == f"{INDEX}: 'lm_head.weight' is in {file!r}"
+
+    @pytest.mark.parametrize(
+        "file",
+        ["a\nm: sound.safetensors", "\ud800.safetensors", "\x1b[2J.safetensors", "x" * 300 + ".safetensors"],
+    )
+    def test_names_of_strangers_stay_in_their_line(self, tmp_path: Path, file: str) -> None:
+        edit_index(model(tmp_path), ghost=file)
+        (tmp_path / "redraft.json").write_text(json.dumps({"files": {file: {}}}))
+        lines = verify(tmp_path).lines()
+        assert len(lines) == 3
+        assert all(line.isprintable() for line in lines)
+        "\n".join(lines).encode()
+
+    def test_values_that_are_none(self, tmp_path: Path) -> None:
+        odd = tensors()["model.norm.weight"].clone()
+        odd[1], odd[3], odd[4] = float("nan"), float("inf"), float("-inf")
+        small = torch.tensor([0.5, float("nan")]).to(torch.float8_e5m2)
+        report = verify(model(tmp_path, {"model.norm.weight": odd, "small": small}))
+        assert sorted(report.findings) == [
+            f"{FIRST}: 'model.norm.weight' has 1 NaN and 2 infinite of 8 values",
+            f"{SECOND}: 'small' has 1 NaN and 0 infinite of 2 values",
+        ]
+        assert not report.sound
+        assert report.lines()[-1].startswith(f"{tmp_path}: 2 faults (")
+
+    def test_many_faults_are_counted_and_not_all_listed(self, tmp_path: Path) -> None:
+        save_file({f"t{i}": torch.tensor([float("nan")]) for i in range(30)}, tmp_path / "model.safetensors")
+        findings = verify(tmp_path).findings
+        assert len(findings) == SHOWN + 1
+        assert findings[-1] == f"… and {30 - SHOWN} more have NaN or infinite values"
+
+    @pytest.mark.parametrize(
+        ("changed", "config", "finding"),
+        [
+            ({}, {"vocab_size": 17}, "'lm_head.weight' is 16 × 8, and config.json says 17 × 8"),
+            ({}, {"num_hidden_layers": 3}, "config.json says 3 layers, and there are 2, up to 1"),
+            ({}, {"num_hidden_layers": 10**9},
+             "config.json says 1,000,000,000 layers, and there are 2, up to 1"),
+            ({}, {"hidden_size": "8"}, "config.json: hidden_size is '8'"),
+            ({}, {"num_key_value_heads": 2},
+             "'model.layers.0.self_attn.k_proj.weight' is 4 × 8, and config.json says 8 × 8"),
+            ({}, {"num_key_value_heads": [1]}, "config.json: num_key_value_heads is [1]"),
+            ({"model.norm.weight": None}, {}, "'model.norm.weight' is missing"),
+            ({"lm_head.weight": None}, {}, "'lm_head.weight' is missing"),
+        ],
+    )  # fmt: skip
+    def test_shapes_that_the_config_does_not_say(
+        self, tmp_path: Path, changed: dict[str, Any], config: dict[str, Any], finding: str
+    ) -> None:
+        assert finding in verify(model(tmp_path, changed, config=config)).findings
+
+    def test_other_models_are_not_held_against_a_config(self, tmp_path: Path) -> None:
+        assert verify(model(tmp_path, config={"model_type": "mamba", "vocab_size": 3})).sound
+
+    def test_files_that_were_changed_since(self, tmp_path: Path) -> None:
+        manifest(model(tmp_path))
+        raw = bytearray((tmp_path / FIRST).read_bytes())
+        raw[-1] ^= 1
+        (tmp_path / FIRST).write_bytes(raw)
+        (tmp_path / "config.json").write_text(json.dumps(CONFIG) + "\n")
+        (tmp_path / SECOND).rename(tmp_path / "gone.safetensors")
+        size = len(json.dumps(CONFIG))
+        assert sorted(verify(tmp_path).findings) == [
+            f"'config.json' has {size + 1} bytes, and had {size} when it was made",
+            f"'{FIRST}' was changed since it was made: its SHA-256 is not the manifest's",
+            f"'{SECOND}' is missing: the index names it",
+            f"'{SECOND}' is missing: the manifest names it",
+        ]
+
+    def test_a_manifest_cannot_name_files_elsewhere(self, tmp_path: Path) -> None:
+        files = {"../secret": {"size": 1, "sha256": ""}, "config.json": 3}
+        (model(tmp_path) / "redraft.json").write_text(json.dumps({"files": files}))
+        assert verify(tmp_path).findings == []
+
+    def test_nothing_there(self, tmp_path: Path) -> None:
+        with pytest.raises(ModelError, match="there is no"):
+            verify(tmp_path / "none")
+        with pytest.raises(ModelError, match="holds no weights"):
+            verify(tmp_path)
+
+    @settings(max_examples=60)
+    @given(at=st.integers(0, 10_000), bit=st.integers(0, 7))
+    def test_any_flipped_bit_is_found(
+        self, tmp_path_factory: pytest.TempPathFactory, at: int, bit: int
+    ) -> None:
+        folder = model(tmp_path_factory.mktemp("m"))
+        manifest(folder)
+        path = folder / FIRST
+        raw = bytearray(path.read_bytes())
+        raw[at % len(raw)] ^= 1 << bit
+        path.write_bytes(raw)
+        assert not verify(folder).sound
+
+
+def written(path: Path, arrays: Mapping[str, tuple[np.ndarray[Any, Any], gguf.GGMLQuantizationType]]) -> Path:
+    writer = gguf.GGUFWriter(path, "llama")
+    for name, (array, kind) in arrays.items():
+        raw = array if kind.name in ("F32", "F16", "F64") else gguf.quants.quantize(array, kind)
+        writer.add_tensor(name, raw, raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+class TestGGUF:
+    def check(self, path: Path) -> Report:
+        told: list[int] = []
+        report = verify(path, progress=told.append)
+        assert sum(told) == report.size
+        return report
+
+    def test_a_sound_file_with_its_manifest(self, tmp_path: Path) -> None:
+        path = tiny_model(tmp_path / "m.gguf")
+        assert self.check(path).checksums == 0
+        noted = {"size": path.stat().st_size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+        (tmp_path / "m.gguf.redraft.json").write_text(json.dumps({"files": {"m.gguf": noted}}))
+        report = self.check(path)
+        assert (report.findings, report.notes, report.checksums, report.files) == ([], [], 1, 1)
+
+    @pytest.mark.parametrize("kind", ["F32", "F16", "BF16", "Q8_0", "Q5_1", "Q5_0", "Q4_1", "Q4_0"])
+    def test_values_that_are_none(self, tmp_path: Path, kind: str) -> None:
+        array = np.random.default_rng(1).normal(size=(4, 64)).astype(np.float32)
+        if kind == "F16":
+            array = array.astype(np.float16)
+        path = written(tmp_path / "m.gguf", {"t": (array, gguf.GGMLQuantizationType[kind])})
+        assert self.check(path).findings == []
+        raw = bytearray(path.read_bytes())
+        # The last two bytes of a number, or the scale that begins the last block.
+        sizes = {"Q8_0": 34, "Q5_1": 24, "Q5_0": 22, "Q4_1": 20, "Q4_0": 18}
+        header = read_header(path)
+        at = header.start + (header.tensors["t"].size or 0) - sizes.get(kind, 2)
+        raw[at : at + 2] = struct.pack("<H", 0x7FC0 if kind in ("F32", "BF16") else 0x7E00)
+        path.write_bytes(raw)
+        (finding,) = self.check(path).findings
+        assert finding == f"'t' has {32 if kind in sizes else 1} NaN and 0 infinite values"
+
+    def test_other_numbers(self, tmp_path: Path) -> None:
+        path = tmp_path / "m.gguf"
+        writer = gguf.GGUFWriter(path, "llama")
+        writer.add_tensor("double", np.array([1.0, np.inf]))
+        writer.add_tensor("whole", np.array([1, 2], np.int32))
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+        assert self.check(path).findings == ["'double' has 0 NaN and 1 infinite values"]
+
+    def test_a_truncated_file(self, tmp_path: Path) -> None:
+        path = tiny_model(tmp_path / "m.gguf")
+        path.write_bytes(path.read_bytes()[:-100])
+        (finding,) = verify(path).findings
+        assert "is truncated" in finding
+
+    def test_a_vocabulary_of_another_length(self, tmp_path: Path) -> None:
+        path = tiny_model(tmp_path / "m.gguf", {"tokenizer.ggml.tokens": ["a", "b"]})
+        assert verify(path).findings == ["token_embd.weight has 289 rows, and the vocabulary 2 tokens"]
+
+    def test_tensors_that_share_bytes(self, tmp_path: Path) -> None:
+        raw = bytearray(
+            written(
+                tmp_path / "m.gguf",
+                {name: (np.zeros(16, np.float32), gguf.GGMLQuantizationType.F32) for name in ("one", "two")},
+            ).read_bytes()
+        )
+        at = raw.index(b"two") + 3 + 4 + 8 + 4
+        raw[at : at + 8] = struct.pack("<Q", 32)
+        (tmp_path / "m.gguf").write_bytes(raw)
+        assert verify(tmp_path / "m.gguf").findings == ["'one' and 'two' share bytes"]
+
+    @pytest.mark.model
+    def test_the_default_model(self, default_model: Path) -> None:
+        report = self.check(default_model)
+        assert (report.findings, report.notes, report.tensors) == ([], [], 272)

@@ -1,0 +1,385 @@
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+
+from redraft.errors import ModelError, OutputError
+from redraft.weights.checkpoint import Checkpoint, open_checkpoint
+from redraft.weights.lora import merge as module
+from redraft.weights.lora.adapter import read_adapter
+from redraft.weights.lora.merge import merge_lora, merged
+from redraft.weights.lora.plan import plan_merge
+from redraft.weights.output import layout
+from tests.weights.adapter_files import LINEAR, logits, lora, with_adapter
+from tests.weights.tiny_folders import ARCHITECTURES, VOCABULARY, load, tiny_folder
+
+tiny = partial(tiny_folder, dtype=torch.float32)
+MORE = VOCABULARY + 1
+
+KINDS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "rank-stabilised": {"use_rslora": True},
+    "patterns": {
+        "rank_pattern": {"q_proj": 2, r"^model\.layers\.1\.mlp.*": 3},
+        "alpha_pattern": {"up_proj": 1},
+    },
+    "dora": {"use_dora": True},
+    "embeddings": {"target_modules": [*LINEAR, "embed_tokens", "lm_head"]},
+    "dora of an embedding": {"use_dora": True, "target_modules": ["embed_tokens", "v_proj"]},
+    "modules saved whole": {"modules_to_save": ["embed_tokens", "lm_head", "norm"]},
+    "tokens": {"trainable_token_indices": [90, 3, 17]},
+    "biases": {"bias": "all"},
+}
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny(tmp_path_factory.mktemp("base") / "llama")
+
+
+@pytest.fixture(scope="module")
+def plain(base: Path) -> Path:
+    return lora(base, base.parent / "plain")
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return {name: each for file in folder.glob("*.safetensors") for name, each in load_file(file).items()}
+
+
+def refusal(base: Path, adapter: Path, **options: Any) -> str:
+    """The message, once it is seen that nothing was written."""
+    dst = adapter.parent / "refused"
+    with pytest.raises(ModelError) as caught:
+        merge_lora(base, adapter, dst, **options)
+    assert not dst.exists()
+    assert not dst.with_name("refused.partial").exists()
+    return str(caught.value).replace(str(base), "BASE").replace(str(adapter), "ADAPTER")
+
+
+# The sum
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_merged_weights_are_those_of_peft(architecture: str, kind: str, tmp_path: Path) -> None:
+    base = tiny(tmp_path / "base", architecture)
+    adapter = lora(base, tmp_path / "adapter", **KINDS[kind])
+    merge_lora(base, adapter, tmp_path / "merged")
+    ours, theirs = weights(tmp_path / "merged"), with_adapter(base, adapter).merge_and_unload().state_dict()
+    assert ours.keys() == theirs.keys()
+    for name, each in theirs.items():
+        torch.testing.assert_close(ours[name], each, rtol=1e-6, atol=1e-6)
+    assert (logits(load(tmp_path / "merged")) - logits(load(base))).abs().max() > 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_merged_model_says_what_base_and_adapter_say(base: Path, kind: str, tmp_path: Path) -> None:
+    adapter = lora(base, tmp_path / "adapter", **KINDS[kind])
+    merge_lora(base, adapter, tmp_path / "merged")
+    torch.testing.assert_close(
+        logits(load(tmp_path / "merged")), logits(with_adapter(base, adapter)), rtol=1e-3, atol=1e-3
+    )
+
+
+def test_layers_that_store_in_by_out(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    config = transformers.GPT2Config(
+        vocab_size=VOCABULARY, n_positions=512, n_embd=32, n_layer=1, n_head=2, bos_token_id=1, eos_token_id=2
+    )
+    transformers.GPT2LMHeadModel(config).save_pretrained(tmp_path / "base")
+    base = tmp_path / "base"
+    named = {"target_modules": ["c_attn", "c_proj", "c_fc"], "fan_in_fan_out": True}
+    for kind in ({}, {"use_dora": True}):
+        adapter = lora(base, tmp_path / "adapter", **named, **kind)
+        merge_lora(base, adapter, tmp_path / "merged", force=True)
+        said = logits(load(tmp_path / "merged"))
+        torch.testing.assert_close(said, logits(with_adapter(base, adapter)), rtol=1e-3, atol=1e-3)
+
+
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(kind=st.sampled_from(sorted(KINDS)), size=st.integers(1, 40_000))
+def test_in_parts_it_is_as_in_one(base: Path, kind: str, size: int) -> None:
+    folder = base.parent / kind
+    adapter = read_adapter(folder if folder.exists() else lora(base, folder, **KINDS[kind]))
+    targets = plan_merge(open_checkpoint(base), adapter, None).targets
+    changed = [
+        each for each in targets.values() if each.change or each.tokens or each.source is adapter.weights
+    ]
+    for target in (changed[0], changed[-1]):
+        parts = list(merged(target, adapter, size))
+        row = 4 * target.info.row
+        assert max(part.nbytes for part in parts) <= max(size, row)
+        torch.testing.assert_close(
+            torch.cat(parts), torch.cat(list(merged(target, adapter))), rtol=1e-6, atol=1e-6
+        )
+
+
+@pytest.mark.parametrize("dtype", ["BF16", "F16"])
+def test_it_is_rounded_once(base: Path, plain: Path, dtype: str, tmp_path: Path) -> None:
+    """With sixteenths in all factors the sum is exact in 32 bits, so that one rounding is the only one."""
+    coarse = tmp_path / "coarse"
+    coarse.mkdir()
+    halves = {name: (each * 16).round() / 16 for name, each in weights(plain).items()}
+    save_file(halves, coarse / "adapter_model.safetensors")
+    settings = json.loads((plain / "adapter_config.json").read_text()) | {"lora_alpha": 8}
+    (coarse / "adapter_config.json").write_text(json.dumps(settings))
+    small = tiny_folder(tmp_path / "base", dtype=getattr(torch, "bfloat16" if dtype == "BF16" else "float16"))
+    merge_lora(small, coarse, tmp_path / "merged")
+    name = "model.layers.1.mlp.up_proj"
+    a, b = (halves[f"base_model.model.{name}.lora_{half}.weight"].double() for half in "AB")
+    old, new = (weights(folder)[f"{name}.weight"] for folder in (small, tmp_path / "merged"))
+    assert new.dtype == old.dtype
+    assert torch.equal(new, (old.double() + 2 * b @ a).float().to(old.dtype))
+
+
+def test_another_dtype_and_what_does_not_fit_it(base: Path, plain: Path, tmp_path: Path) -> None:
+    told: list[str] = []
+    merge_lora(base, plain, tmp_path / "half", dtype="F16", tell=told.append)
+    assert {each.dtype for each in weights(tmp_path / "half").values()} == {torch.float16}
+    assert json.loads((tmp_path / "half" / "config.json").read_text())["dtype"] == "float16"
+    assert told == []
+
+    large = tmp_path / "large.safetensors"
+    norms = {name: torch.full_like(each, 9e4) for name, each in weights(base).items() if "norm" in name}
+    save_file(weights(base) | norms, large)
+    merge_lora(large, plain, tmp_path / "held", dtype="BF16", tell=told.append)
+    assert told == []
+    merge_lora(large, plain, tmp_path / "lost", dtype="F16", tell=told.append)
+    count = sum(each.numel() for each in norms.values())
+    assert len(told) == 1
+    assert told[0].startswith(
+        f"{count} values of the result are infinite or NaN: too large for F16, or so in"
+    )
+    assert told[0].endswith("--dtype bf16 has room for larger ones.")
+
+
+# Embeddings
+
+
+@pytest.mark.parametrize(
+    ("named", "tied"),
+    [
+        ({}, True),
+        ({"target_modules": ["embed_tokens"]}, False),
+        ({"target_modules": ["lm_head"]}, False),
+        ({"target_modules": ["embed_tokens", "lm_head"]}, False),
+        ({"modules_to_save": ["embed_tokens"]}, False),
+        ({"modules_to_save": ["embed_tokens", "lm_head"]}, False),
+        ({"modules_to_save": ["embed_tokens"], "ensure_weight_tying": True}, True),
+        ({"trainable_token_indices": [5, 6]}, True),
+    ],
+    ids=str,
+)
+def test_tied_embeddings_part_only_where_the_adapter_parts_them(
+    named: dict[str, Any], tied: bool, tmp_path: Path
+) -> None:
+    base = tiny(tmp_path / "base", tie_word_embeddings=True)
+    adapter = lora(base, tmp_path / "adapter", **named)
+    merge_lora(base, adapter, tmp_path / "merged")
+    assert ("lm_head.weight" not in weights(tmp_path / "merged")) == tied
+    assert json.loads((tmp_path / "merged" / "config.json").read_text())["tie_word_embeddings"] == tied
+    said = logits(load(tmp_path / "merged"))
+    torch.testing.assert_close(said, logits(with_adapter(base, adapter)), rtol=1e-3, atol=1e-3)
+
+
+def grown(plain: Path, folder: Path, **rows: int) -> Path:
+    """An adapter whose training added tokens: it holds whole embeddings, with more rows than the base."""
+    folder.mkdir()
+    named = {"embed": "model.embed_tokens", "head": "lm_head"}
+    more = {f"base_model.model.{named[key]}.weight": torch.ones(count, 64) for key, count in rows.items()}
+    save_file(weights(plain) | more, folder / "adapter_model.safetensors")
+    (folder / "adapter_config.json").write_text((plain / "adapter_config.json").read_text())
+    return folder
+
+
+def test_added_tokens_make_the_vocabulary_larger(base: Path, plain: Path, tmp_path: Path) -> None:
+    adapter = grown(plain, tmp_path / "grown", embed=MORE, head=MORE)
+    (adapter / "tokenizer.json").write_text('{"version": "with added tokens"}')
+    merge_lora(base, adapter, tmp_path / "merged")
+    assert load(tmp_path / "merged").config.vocab_size == MORE
+    assert "with added tokens" in (tmp_path / "merged" / "tokenizer.json").read_text()
+    assert not (tmp_path / "merged" / "adapter_config.json").exists()
+
+
+def test_embeddings_of_different_sizes_are_refused(base: Path, plain: Path, tmp_path: Path) -> None:
+    message = refusal(base, grown(plain, tmp_path / "grown", embed=MORE))
+    assert "embeddings of different sizes (" in message
+    assert f"model.embed_tokens.weight: {MORE}" in message
+
+
+def test_equal_embeddings_stay_tied(tmp_path: Path) -> None:
+    base = tiny(tmp_path / "base", tie_word_embeddings=True)
+    adapter = grown(lora(base, tmp_path / "adapter"), tmp_path / "grown", embed=MORE, head=MORE)
+    merge_lora(base, adapter, tmp_path / "merged")
+    assert "lm_head.weight" not in weights(tmp_path / "merged")
+    assert load(tmp_path / "merged").config.vocab_size == MORE
+
+
+def test_an_embedding_that_grew_before_its_lora(tmp_path: Path) -> None:
+    """The grown one is saved with the LoRA; where it is tied, the output has grown with it."""
+    base = tiny(tmp_path / "base", tie_word_embeddings=True)
+    model = load(base)
+    model.resize_token_embeddings(MORE)
+    model.save_pretrained(tmp_path / "grown")
+    adapter = lora(tmp_path / "grown", tmp_path / "adapter", target_modules=["embed_tokens", "q_proj"])
+    merge_lora(base, adapter, tmp_path / "merged")
+    torch.testing.assert_close(
+        logits(load(tmp_path / "merged")),
+        logits(with_adapter(tmp_path / "grown", adapter)),
+        rtol=1e-3,
+        atol=1e-3,
+    )
+
+
+def test_trained_tokens_are_rounded_once(tmp_path: Path) -> None:
+    base = tiny_folder(tmp_path / "base", dtype=torch.bfloat16)
+    adapter = lora(base, tmp_path / "adapter", trainable_token_indices=[7])
+    merge_lora(base, adapter, tmp_path / "merged", dtype="F32")
+    row = weights(tmp_path / "merged")["model.embed_tokens.weight"][7]
+    assert not torch.equal(row, row.bfloat16().float())
+
+
+# Files
+
+
+def test_what_lies_beside_the_weights(base: Path, plain: Path, tmp_path: Path) -> None:
+    settings = json.loads((plain / "adapter_config.json").read_text())
+    (plain / "adapter_config.json").write_text(json.dumps(settings | {"redraft_format": "selfee-1"}))
+    merge_lora(base, plain, tmp_path / "merged", command="redraft weights merge-lora")
+    config = json.loads((tmp_path / "merged" / "config.json").read_text())
+    assert config["redraft_format"] == "selfee-1"
+    assert config["hidden_size"] == 64
+    manifest = json.loads((tmp_path / "merged" / "redraft.json").read_text())
+    assert manifest["command"] == "redraft weights merge-lora"
+    assert manifest["inputs"]["base"]["path"] == str(base)
+    assert manifest["inputs"]["adapter"]["path"] == str(plain)
+    assert set(manifest["files"]) >= {"model.safetensors", "config.json"}
+
+
+def test_a_sharded_base_and_a_run_that_is_cut(
+    base: Path, plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "layout", partial(layout, size=60_000))
+    merge_lora(base, plain, tmp_path / "whole")
+    seen: list[int] = []
+
+    def cut(size: int) -> None:
+        seen.append(size)
+        if sum(seen) > 150_000:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        merge_lora(base, plain, tmp_path / "cut", progress=cut)
+    assert not (tmp_path / "cut").exists()
+    again: list[int] = []
+    read: list[str] = []
+    really = Checkpoint.read
+    monkeypatch.setattr(
+        Checkpoint, "read", lambda self, name, *at: read.append(name) or really(self, name, *at)
+    )
+    merge_lora(base, plain, tmp_path / "cut", progress=again.append)
+    assert sum(again) == sum(each.nbytes for each in weights(tmp_path / "whole").values())
+    assert again[0] > 60_000
+    assert len(list((tmp_path / "cut").glob("*.safetensors"))) > 3
+    old, new = weights(tmp_path / "whole"), weights(tmp_path / "cut")
+    assert old.keys() == new.keys()
+    assert all(torch.equal(old[name], new[name]) for name in old)
+    assert (logits(load(tmp_path / "cut")) == logits(load(tmp_path / "whole"))).all()
+
+
+def test_pickled_weights(base: Path, plain: Path, tmp_path: Path) -> None:
+    for old, name in ((base, "pytorch_model.bin"), (plain, "adapter_model.bin")):
+        folder = tmp_path / name.partition("_")[0]
+        folder.mkdir()
+        torch.save(weights(old), folder / name)
+        for config in old.glob("*config.json"):
+            (folder / config.name).write_bytes(config.read_bytes())
+    merge_lora(base, plain, tmp_path / "one")
+    merge_lora(tmp_path / "pytorch", tmp_path / "adapter", tmp_path / "other", allow_pickle=True)
+    one, other = weights(tmp_path / "one"), weights(tmp_path / "other")
+    assert all(torch.equal(one[name], other[name]) for name in (one | other))
+
+
+def test_an_output_is_replaced_only_when_asked(base: Path, plain: Path, tmp_path: Path) -> None:
+    merge_lora(base, plain, tmp_path / "merged")
+    with pytest.raises(OutputError, match="exists"):
+        merge_lora(base, plain, tmp_path / "merged")
+    merge_lora(base, plain, tmp_path / "merged", force=True)
+
+
+# What does not fit
+
+
+def test_a_weight_that_is_changed_under_two_names(base: Path, plain: Path, tmp_path: Path) -> None:
+    (tmp_path / "twice").mkdir()
+    halves = weights(plain)
+    again = {
+        name.replace("model.model.", "model."): each.clone()
+        for name, each in halves.items()
+        if "0.mlp.up" in name
+    }
+    save_file(halves | again, tmp_path / "twice" / "adapter_model.safetensors")
+    (tmp_path / "twice" / "adapter_config.json").write_bytes((plain / "adapter_config.json").read_bytes())
+    assert "it changes 'model.layers.0.mlp.up_proj.weight' under two names" in refusal(
+        base, tmp_path / "twice"
+    )
+
+
+def test_an_adapter_of_another_size(plain: Path, tmp_path: Path) -> None:
+    config = transformers.LlamaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        bos_token_id=1,
+        eos_token_id=2,
+    )
+    transformers.LlamaForCausalLM(config).save_pretrained(tmp_path / "narrow")
+    message = refusal(tmp_path / "narrow", plain)
+    assert message.startswith("the adapter ADAPTER is for another model than BASE: it changes 'model.layers.")
+    assert "and the model has " in message
+    assert "\n  It was trained on '" in message
+
+
+def test_an_adapter_of_another_architecture(base: Path, plain: Path, tmp_path: Path) -> None:
+    shorter = {name: each for name, each in weights(base).items() if ".1." not in name}
+    (tmp_path / "short").mkdir()
+    save_file(shorter, tmp_path / "short" / "model.safetensors")
+    assert "model.layers.1.mlp.down_proj.weight', which that model does not have." in refusal(
+        tmp_path / "short", plain
+    )
+
+
+def test_tokens_beyond_the_vocabulary(base: Path, tmp_path: Path) -> None:
+    adapter = lora(base, tmp_path / "adapter", trainable_token_indices=[1, 2])
+    settings = json.loads((adapter / "adapter_config.json").read_text())
+    (adapter / "adapter_config.json").write_text(
+        json.dumps(settings | {"trainable_token_indices": [1, VOCABULARY]})
+    )
+    assert f"it changes 'model.embed_tokens' as 2 × 64 and the model has {VOCABULARY} × 64" in refusal(
+        base, adapter
+    )
+
+
+def test_a_quantised_base(base: Path, plain: Path, tmp_path: Path) -> None:
+    (tmp_path / "named").mkdir()
+    save_file(weights(base), tmp_path / "named" / "model.safetensors")
+    (tmp_path / "named" / "config.json").write_text('{"quantization_config": {"quant_method": "gptq"}}')
+    assert refusal(tmp_path / "named", plain) == (
+        "BASE is quantised ('gptq'): adding to it would round twice.\n"
+        "  Merge into the model that it was quantised from, then quantise the result."
+    )
+    (tmp_path / "bytes").mkdir()
+    raw = {name: each.to(torch.int8) for name, each in weights(base).items()}
+    save_file(raw, tmp_path / "bytes" / "model.safetensors")
+    assert "as I8, which is no plain number." in refusal(tmp_path / "bytes", plain)

@@ -1,0 +1,272 @@
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import gguf
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from redraft.engines.base import Sampling
+from redraft.engines.llamacpp import LlamaCppEngine
+from redraft.errors import ModelError, OutputError, UsageError
+from redraft.weights.gguf.from_folder import export_gguf
+from redraft.weights.gguf.reader import check_adapter, read_header
+from redraft.weights.gguf.to_folder import import_gguf
+from redraft.weights.lora.adapter import read_adapter
+from redraft.weights.lora.merge import merge_lora
+from redraft.weights.lora.to_gguf import Half, lora_gguf, parts_of
+from tests.weights.adapter_files import LINEAR, lora, with_adapter
+from tests.weights.tiny_folders import ARCHITECTURES, load, tiny_folder
+
+EVERYTHING = [*LINEAR, "embed_tokens", "lm_head"]
+SCALES: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "embeddings": {"target_modules": EVERYTHING},
+    "rank-stabilised": {"use_rslora": True},
+    "patterns": {"rank_pattern": {"q_proj": 2}, "alpha_pattern": {"up_proj": 1, "k_proj": 0}},
+}
+PROMPTS = [tuple((7 * i + j * (5 + i)) % 90 + 5 for j in range(12)) for i in range(6)]
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_folder(tmp_path_factory.mktemp("base") / "llama")
+
+
+@pytest.fixture(scope="module")
+def plain(base: Path) -> Path:
+    return lora(base, base.parent / "plain")
+
+
+def tensors(file: Path) -> dict[str, torch.Tensor]:
+    return {each.name: torch.tensor(each.data) for each in gguf.GGUFReader(file).tensors}
+
+
+def matrix(file: Path, name: str) -> torch.Tensor:
+    """What llama.cpp adds to a weight: alpha / rank · B·A, and for the embedding by rows of A."""
+    found = tensors(file)
+    a, b = found[f"{name}.lora_a"], found[f"{name}.lora_b"]
+    alpha = read_header(file).metadata["adapter.lora.alpha"]
+    assert isinstance(alpha, float)
+    product = a @ b.T if name.startswith("token_embd") else b @ a
+    return alpha / b.shape[1] * product
+
+
+def refusal(adapter: Path, **options: Any) -> str:
+    dst = adapter.parent / "refused.gguf"
+    with pytest.raises(ModelError) as caught:
+        lora_gguf(adapter, dst, **options)
+    assert list(dst.parent.glob("refused*")) == []
+    return str(caught.value).replace(str(adapter), "ADAPTER")
+
+
+# What llama.cpp makes of it
+
+
+@pytest.mark.parametrize("kind", SCALES)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_what_is_added_is_what_merging_adds(architecture: str, kind: str, tmp_path: Path) -> None:
+    """In the order of rows that the GGUF file of the merged model has."""
+    base = tiny_folder(tmp_path / "base", architecture)
+    adapter = lora(base, tmp_path / "adapter", **SCALES[kind])
+    lora_gguf(adapter, tmp_path / "adapter.gguf")
+    merge_lora(base, adapter, tmp_path / "merged", dtype="F32")
+    for folder in ("base", "merged"):
+        export_gguf(tmp_path / folder, tmp_path / f"{folder}.gguf", quant="bf16")
+    before, after = tensors(tmp_path / "base.gguf"), tensors(tmp_path / "merged.gguf")
+    changed = [
+        name.removesuffix(".lora_a") for name in tensors(tmp_path / "adapter.gguf") if ".lora_a" in name
+    ]
+    assert len(changed) == 2 * len(LINEAR) + (2 if kind == "embeddings" else 0)
+    for name in changed:
+        added = plain_numbers(after[name]) - plain_numbers(before[name])
+        torch.testing.assert_close(matrix(tmp_path / "adapter.gguf", name), added, rtol=0.02, atol=0.02)
+
+
+def plain_numbers(raw: torch.Tensor) -> torch.Tensor:
+    """The values of a bf16 tensor, which gguf reads as bytes."""
+    return raw.contiguous().view(torch.bfloat16).float()
+
+
+async def greedy(model: Path, *adapters: Path) -> list[tuple[int, ...]]:
+    engine = await LlamaCppEngine.start(model, adapters, threads=1, ctx=64)
+    try:
+        return [await continued(engine, prompt) for prompt in PROMPTS]
+    finally:
+        await engine.aclose()
+
+
+async def continued(engine: LlamaCppEngine, prompt: tuple[int, ...]) -> tuple[int, ...]:
+    deltas = engine.stream(prompt, Sampling(temperature=0, max_tokens=8))
+    return tuple([token async for delta in deltas for token in delta.tokens or ()])
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_llama_cpp_says_what_transformers_says(architecture: str, tmp_path: Path) -> None:
+    pytest.importorskip("xllamacpp")
+    base = tiny_folder(tmp_path / "base", architecture)
+    adapter = lora(base, tmp_path / "adapter", target_modules=EVERYTHING, use_rslora=True)
+    export_gguf(base, tmp_path / "base.gguf", quant="f16")
+    lora_gguf(adapter, tmp_path / "adapter.gguf", base=tmp_path / "base.gguf")
+    said = asyncio.run(greedy(tmp_path / "base.gguf", tmp_path / "adapter.gguf"))
+    model = with_adapter(base, adapter)
+    # llama.cpp rounds activations to 16 bits, so a close call may fall otherwise, and what follows with it.
+    assert agreement(said, [spoken(model, prompt) for prompt in PROMPTS]) >= len(PROMPTS) - 2
+    assert agreement(said, [spoken(load(base), prompt) for prompt in PROMPTS]) <= 1
+
+
+@pytest.mark.slow
+@pytest.mark.model
+def test_a_real_model_with_an_adapter_says_what_the_merged_one_says(
+    default_model: Path, tmp_path: Path
+) -> None:
+    import_gguf(default_model, tmp_path / "base", dtype="F16")
+    adapter = lora(tmp_path / "base", tmp_path / "adapter", std=0.1, r=8, lora_alpha=8)
+    lora_gguf(adapter, tmp_path / "adapter.gguf", base=default_model)
+    merge_lora(tmp_path / "base", adapter, tmp_path / "merged")
+    for folder in ("base", "merged"):
+        export_gguf(tmp_path / folder, tmp_path / f"{folder}.gguf", quant="f16")
+    without = asyncio.run(greedy(tmp_path / "base.gguf"))
+    added = asyncio.run(greedy(tmp_path / "base.gguf", tmp_path / "adapter.gguf"))
+    merged = asyncio.run(greedy(tmp_path / "merged.gguf"))
+    assert agreement(added, merged) >= len(PROMPTS) - 1
+    assert agreement(added, without) <= 1
+
+
+def agreement(one: Sequence[tuple[int, ...]], other: Sequence[tuple[int, ...]]) -> int:
+    return sum(here == there for here, there in zip(one, other, strict=True))
+
+
+def spoken(model: Any, prompt: tuple[int, ...]) -> tuple[int, ...]:
+    with torch.no_grad():
+        text = model.generate(torch.tensor([prompt]), max_new_tokens=8, do_sample=False)
+    return tuple(text[0, len(prompt) :].tolist())
+
+
+# The file
+
+
+def test_the_file_says_what_it_is(base: Path, plain: Path, tmp_path: Path) -> None:
+    settings = json.loads((plain / "adapter_config.json").read_text())
+    (plain / "adapter_config.json").write_text(json.dumps(settings | {"redraft_format": "selfee-1"}))
+    told: list[int] = []
+    lora_gguf(plain, tmp_path / "a.gguf", command="redraft weights lora-gguf", progress=told.append)
+    export_gguf(base, tmp_path / "base.gguf")
+    header = read_header(tmp_path / "a.gguf")
+    check_adapter(tmp_path / "a.gguf", header, tmp_path / "base.gguf", read_header(tmp_path / "base.gguf"))
+    assert header.metadata == {
+        "general.architecture": "llama",
+        "general.type": "adapter",
+        "adapter.type": "lora",
+        "adapter.lora.alpha": 6.0,
+        "redraft.format": "selfee-1",
+    }
+    assert sum(told) == sum(each.size or 0 for each in header.tensors.values())
+    manifest = json.loads((tmp_path / "a.gguf.redraft.json").read_text())
+    assert manifest["command"] == "redraft weights lora-gguf"
+    assert manifest["inputs"]["adapter"]["path"] == str(plain)
+
+
+def test_the_base_may_be_a_gguf_file_or_a_folder_or_the_one_that_was_trained_on(
+    base: Path, plain: Path, tmp_path: Path
+) -> None:
+    export_gguf(base, tmp_path / "base.gguf", quant="q8_0")
+    for number, named in enumerate((None, base, tmp_path / "base.gguf")):
+        lora_gguf(plain, tmp_path / f"{number}.gguf", base=named)
+    files = [(tmp_path / f"{number}.gguf").read_bytes() for number in range(3)]
+    assert files[0] == files[1] == files[2]
+
+
+@pytest.mark.parametrize("heads", [0, 4])
+@pytest.mark.parametrize("turned", [False, True])
+def test_in_parts_it_is_as_in_one(plain: Path, heads: int, *, turned: bool) -> None:
+    adapter = read_adapter(plain)
+    change = adapter.changes["model.layers.0.self_attn.q_proj"]
+    info = change.a if turned else change.b
+    half = Half("b", (64, 4), info, factor=0.5, heads=heads, turned=turned)
+    whole = torch.cat(list(parts_of(adapter, half)))
+    for size in (1, 100, 300, 500):
+        parts = list(parts_of(adapter, half, size))
+        assert len(parts) > 1
+        assert torch.equal(torch.cat(parts), whole)
+
+
+def test_an_output_is_replaced_only_when_asked(plain: Path, tmp_path: Path) -> None:
+    lora_gguf(plain, tmp_path / "a.gguf")
+    with pytest.raises(OutputError, match="exists"):
+        lora_gguf(plain, tmp_path / "a.gguf")
+    lora_gguf(plain, tmp_path / "a.gguf", force=True)
+
+
+# What has no place in it
+
+
+@pytest.mark.parametrize(
+    ("named", "said"),
+    [
+        ({"use_dora": True}, "has DoRA, "),
+        ({"modules_to_save": ["lm_head", "model.norm"]}, "has the whole of 'lm_head.weight' and 1 more, "),
+        ({"trainable_token_indices": [3]}, "has trained tokens, "),
+    ],
+)
+def test_what_has_no_place_is_to_be_merged(
+    base: Path, tmp_path: Path, named: dict[str, Any], said: str
+) -> None:
+    message = refusal(lora(base, tmp_path / "adapter", **named))
+    assert message.startswith(f"ADAPTER {said}for which a GGUF adapter has no place.")
+    assert "redraft weights merge-lora BASE ADAPTER -o DIR" in message
+
+
+def test_biases_have_no_place(tmp_path: Path) -> None:
+    base = tiny_folder(tmp_path / "base", "Qwen2")
+    adapter = lora(base, tmp_path / "adapter", bias="lora_only", target_modules=["q_proj"])
+    assert "has the whole of 'model.layers.0.self_attn.q_proj.bias'" in refusal(adapter)
+
+
+@pytest.mark.parametrize("module", ["embed_tokens", "lm_head"])
+def test_an_embedding_that_is_the_output_too(module: str, tmp_path: Path) -> None:
+    base = tiny_folder(tmp_path / "base", tie_word_embeddings=True)
+    adapter = lora(base, tmp_path / "adapter", target_modules=["q_proj", module])
+    message = refusal(adapter)
+    assert "has one matrix for the embeddings of input and output" in message
+    assert f"redraft weights merge-lora {base} ADAPTER -o DIR" in message
+
+
+def test_the_base_has_to_be_known(plain: Path, tmp_path: Path) -> None:
+    settings = json.loads((plain / "adapter_config.json").read_text())
+    (tmp_path / "lost").mkdir()
+    save_file(load_file(plain / "adapter_model.safetensors"), tmp_path / "lost" / "adapter_model.safetensors")
+    for named, said in (("org/name", "org/name"), (None, "which its settings do not name")):
+        config = json.dumps(settings | {"base_model_name_or_path": named})
+        (tmp_path / "lost" / "adapter_config.json").write_text(config)
+        with pytest.raises(UsageError) as caught:
+            lora_gguf(tmp_path / "lost", tmp_path / "a.gguf")
+        assert f"lost, {said}, is not here, and its configuration is needed." in caught.value.message
+        assert caught.value.hint is not None
+        assert "--base PATH" in caught.value.hint
+    with pytest.raises(UsageError, match=r"none, is not here"):
+        lora_gguf(plain, tmp_path / "a.gguf", base=tmp_path / "none")
+    assert "has no config.json" in refusal(plain, base=tmp_path)
+
+
+def test_an_adapter_for_another_model(base: Path, plain: Path, tmp_path: Path) -> None:
+    other = tiny_folder(tmp_path / "other", intermediate_size=192)
+    assert "is for another model than" in refusal(plain, base=other)
+    assert "it changes 'model.layers.0.mlp.down_proj' as 64 × 128 and the model has 64 × 192" in refusal(
+        plain, base=other
+    )
+    short = tiny_folder(tmp_path / "short", num_hidden_layers=1)
+    export_gguf(short, tmp_path / "short.gguf")
+    assert "it changes 'model.layers.1.mlp.down_proj', which that model does not have" in refusal(
+        plain, base=tmp_path / "short.gguf"
+    )
+
+
+def test_another_architecture(plain: Path, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"architectures": ["MambaForCausalLM"], "model_type": "mamba"}')
+    assert "'MambaForCausalLM' is not turned into GGUF here" in refusal(plain, base=tmp_path)

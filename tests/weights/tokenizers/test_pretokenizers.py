@@ -1,0 +1,116 @@
+"""Rules of cutting: recognised in whatever form tokenizer.json has them, and the same ids by llama.cpp."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from redraft.errors import ModelError
+from redraft.weights.tokenizers.from_gguf import write_tokenizer
+from redraft.weights.tokenizers.pretokenizers import (
+    DIGIT,
+    GPT2,
+    PRE_TOKENIZERS,
+    pre_tokenizer_json,
+    pre_tokenizer_named,
+    pre_tokenizer_of,
+)
+from redraft.weights.tokenizers.to_gguf import tokenizer_metadata
+from tests.weights.tokenizer_files import (
+    TEXTS,
+    byte_level,
+    from_rule,
+    ids,
+    llama_cpp_ids,
+    load,
+    model_file,
+)
+
+BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
+
+
+def split(regex: str, behavior: str = "Isolated", *, invert: bool = False) -> dict[str, Any]:
+    return {"type": "Split", "pattern": {"Regex": regex}, "behavior": behavior, "invert": invert}
+
+
+def sequence(*steps: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "Sequence", "pretokenizers": list(steps)}
+
+
+def tokenizer(rule: object, *, ignore_merges: bool = False) -> dict[str, Any]:
+    return {"pre_tokenizer": rule, "model": {"type": "BPE", "ignore_merges": ignore_merges}}
+
+
+@pytest.mark.parametrize("name", PRE_TOKENIZERS)
+def test_llama_cpp_makes_the_ids_of_the_tokenizers_library(name: str, tmp_path: Path) -> None:
+    rule = PRE_TOKENIZERS[name]
+    cut = from_rule(pre_tokenizer_json(rule))
+    source, copy = tmp_path / "source", tmp_path / "copy"
+    original = byte_level(source, cut, ignore_merges=rule.ignore_merges, nfc=rule.nfc)
+    metadata = tokenizer_metadata(source, original.get_vocab_size())
+    assert metadata["tokenizer.ggml.pre"] == name
+    # llama.cpp's tekken has no marks (see the module), so texts with them are left out there.
+    texts = [text for text in TEXTS if name != "tekken" or "हिन्दी" not in text]
+    by_llama_cpp = llama_cpp_ids(model_file(tmp_path / "m.gguf", metadata), texts, special=True)
+    assert by_llama_cpp == ids(original, texts, special=True)
+    copy.mkdir()
+    write_tokenizer(metadata, copy)
+    assert by_llama_cpp == ids(load(copy), texts, special=True)
+    assert tokenizer_metadata(copy, original.get_vocab_size()) == metadata
+
+
+@pytest.mark.parametrize("name", PRE_TOKENIZERS)
+def test_a_rule_is_recognised_in_the_form_it_is_written(name: str) -> None:
+    rule = PRE_TOKENIZERS[name]
+    written = tokenizer(pre_tokenizer_json(rule), ignore_merges=rule.ignore_merges)
+    assert pre_tokenizer_of(written) is rule
+
+
+def test_other_forms_of_a_rule_are_recognised() -> None:
+    gpt2 = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False}
+    assert pre_tokenizer_of(tokenizer(gpt2)).name == "gpt-2"
+    assert pre_tokenizer_of(tokenizer(sequence(split(GPT2), BYTES))).name == "gpt-2"
+    assert pre_tokenizer_of(tokenizer(sequence(split(DIGIT), gpt2))).name == "smollm"
+    qwen2 = PRE_TOKENIZERS["qwen2"].splits[0]
+    assert pre_tokenizer_of(tokenizer(sequence(split(qwen2, "Removed", invert=True), BYTES))).name == "qwen2"
+    deepseek = [split(each) for each in PRE_TOKENIZERS["deepseek-coder"].splits]
+    deepseek[0] = split("[\r\n]")
+    assert pre_tokenizer_of(tokenizer(sequence(*deepseek, BYTES))).name == "deepseek-coder"
+
+
+def test_ignore_merges_tells_rules_apart() -> None:
+    llama3 = pre_tokenizer_json(PRE_TOKENIZERS["llama-bpe"])
+    assert pre_tokenizer_of(tokenizer(llama3, ignore_merges=True)).name == "llama-bpe"
+    assert pre_tokenizer_of(tokenizer(llama3)).name == "smaug-bpe"
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        None,
+        7,
+        {"type": "Whitespace"},
+        {"type": "ByteLevel", "add_prefix_space": True},
+        sequence(split(r"\w+"), BYTES),
+        sequence(split(GPT2, "MergedWithNext"), BYTES),
+        sequence(split(GPT2, invert=True), BYTES),
+        sequence({"type": "Digits", "individual_digits": False}, BYTES),
+        sequence(sequence(split(GPT2)), BYTES),
+    ],
+)
+def test_an_unknown_rule_is_refused(rule: object) -> None:
+    with pytest.raises(ModelError, match=r"not known here(.|\n)*convert_hf_to_gguf\.py"):
+        pre_tokenizer_of(tokenizer(rule))
+
+
+def test_names_that_llama_cpp_treats_alike() -> None:
+    assert pre_tokenizer_named("llama3") is PRE_TOKENIZERS["llama-bpe"]
+    assert pre_tokenizer_named("starcoder") is PRE_TOKENIZERS["smollm"]
+
+
+@pytest.mark.parametrize("name", ["kimi-k2", None, 7, ["gpt-2"], "default"])
+def test_an_unknown_name_is_refused(name: object) -> None:
+    with pytest.raises(ModelError, match="not one of those known here"):
+        pre_tokenizer_named(name)
