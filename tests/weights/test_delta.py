@@ -247,7 +247,7 @@ def test_the_base_in_another_dtype_is_refused_with_the_way_out(made: Callable[..
 def test_a_wrong_base_of_anothers_delta_is_refused(tmp_path: Path, convention: str, by: float) -> None:
     release(tmp_path, convention, init="mean", by=by)
     save(tmp_path / "base", llama(99, torch.float16), config=CONFIG)
-    refused(tmp_path, ModelError, "is not the base of .*chance alone")
+    refused(tmp_path, ModelError, "is not the base of .*low bits do not fit")
     assert not (tmp_path / "again.partial").exists()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,9 @@ from redraft.weights import plausible
 from redraft.weights.checkpoint import open_checkpoint
 from tests.weights.model_files import save
 
-SIZE = 128
+SIZE = 256
+
+Pair = tuple[torch.Tensor, torch.Tensor]
 
 
 def matrix(seed: int, by: float = 0.02) -> torch.Tensor:
@@ -25,18 +28,33 @@ def insist(folder: Path, base: torch.Tensor, delta: torch.Tensor) -> None:
     plausible.insist(open_checkpoint(folder / "base"), open_checkpoint(folder / "delta"))
 
 
-@pytest.mark.parametrize("change", [0.005, 0.1, 1.0])
-@pytest.mark.parametrize("delta_in", [torch.float32, torch.float16, torch.bfloat16])
-@pytest.mark.parametrize("base_in", [torch.float32, torch.float16, torch.bfloat16])
-def test_the_right_base_passes_and_a_wrong_one_does_not(
-    tmp_path: Path, base_in: torch.dtype, delta_in: torch.dtype, change: float
-) -> None:
+F32, F16, BF16 = torch.float32, torch.float16, torch.bfloat16
+KEPT = list(product((F32, F16, BF16), repeat=3))
+"""In what base, target and delta are kept."""
+
+
+def made(base_in: torch.dtype, target_in: torch.dtype, delta_in: torch.dtype, change: float) -> Pair:
     base = matrix(1).to(base_in)
-    target = (base.float() + matrix(2) * change).to(delta_in)
-    delta = (target.float() - base.float()).to(delta_in)
-    insist(tmp_path, base, delta)
-    with pytest.raises(ModelError, match=r"is not the base of .*% of the sums are exact"):
-        insist(tmp_path, matrix(3).to(base_in), delta)
+    target = (base.float() + matrix(2) * change).to(target_in)
+    return base, (target.double() - base.double()).to(delta_in)
+
+
+@pytest.mark.parametrize("change", [0.005, 0.1, 1.0])
+@pytest.mark.parametrize("kept", KEPT, ids=str)
+def test_the_right_base_is_never_refused(
+    tmp_path: Path, kept: tuple[torch.dtype, ...], change: float
+) -> None:
+    insist(tmp_path, *made(kept[0], kept[1], kept[2], change))
+
+
+@pytest.mark.parametrize("change", [0.005, 0.1])
+@pytest.mark.parametrize("kept", [kept for kept in KEPT if kept[2] == F32 or F32 not in kept[:2]], ids=str)
+def test_a_wrong_base_is_refused_unless_the_delta_was_rounded(
+    tmp_path: Path, kept: tuple[torch.dtype, ...], change: float
+) -> None:
+    _, delta = made(kept[0], kept[1], kept[2], change)
+    with pytest.raises(ModelError, match=r"is not the base of .*low bits do not fit"):
+        insist(tmp_path, matrix(3).to(kept[0]), delta)
 
 
 def test_a_delta_of_nothing_says_nothing(tmp_path: Path) -> None:

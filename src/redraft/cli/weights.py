@@ -172,7 +172,7 @@ def gguf(
     Llama, Mistral, Qwen2 and Qwen3, with tokenizer and chat template.
     """
     with _torch():
-        from redraft.weights.to_gguf import export_gguf
+        from redraft.weights.gguf.from_folder import export_gguf
 
     source = _model(src, allow_pickle)
     with _job(source, quiet) as progress:
@@ -201,7 +201,7 @@ def from_gguf(
     Quantised weights become plain ones, so that the model can be trained.
     """
     with _torch():
-        from redraft.weights.from_gguf import import_gguf
+        from redraft.weights.gguf.to_folder import import_gguf
 
     source = _gguf_file(file)
     with _job(source, quiet) as progress:
@@ -228,7 +228,7 @@ def merge_lora(
 ) -> None:
     """Merge a LoRA adapter of peft into its base."""
     with _torch():
-        from redraft.weights.merge_lora import merge_lora as make
+        from redraft.weights.lora.merge import merge_lora as make
 
     model, change = _model(base, allow_pickle), _model(adapter, allow_pickle)
     with _job(model, quiet) as progress:
@@ -266,7 +266,7 @@ def lora_gguf(
     It is used as MODEL.gguf+ADAPTER.gguf.
     """
     with _torch():
-        from redraft.weights.lora_gguf import lora_gguf as make
+        from redraft.weights.lora.to_gguf import lora_gguf as make
 
     change = _model(adapter, allow_pickle)
     model = None if base is None else _gguf_file(base) if base == "default" else _model(base, allow_pickle)
@@ -294,7 +294,7 @@ def verify(
     where something is wrong.
     """
     with _torch():
-        from redraft.weights.verify import verify as look
+        from redraft.weights.inspect.verify import verify as look
 
     source = _model(path, allow_pickle)
     with _job(source, quiet) as progress:
@@ -310,7 +310,7 @@ def info(
     allow_pickle: Pickle = False,
 ) -> None:
     """Say what a model, delta or adapter is: a readable table."""
-    from redraft.weights.info import describe
+    from redraft.weights.inspect.info import describe
 
     source = _gguf_file(path) if path == "default" else _model(path, allow_pickle)
     with _torch():  # which a .bin file needs

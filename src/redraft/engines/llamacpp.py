@@ -24,7 +24,7 @@ from redraft.chain import Finish
 from redraft.engines.base import Delta, EngineInfo, Message, PromptText, Sampling, Tokens
 from redraft.engines.llamacpp_client import Child, Refusal
 from redraft.errors import ContextError, EngineError, ModelError, UsageError
-from redraft.weights.gguf import GGUFHeader, check_adapter, check_model, read_header
+from redraft.weights.gguf.reader import GGUFHeader, check_adapter, check_model, read_header
 
 DEFAULT_CONTEXT = 4096
 """Tokens a chain may fill unless told: SelFee's chains were made with 4,096 (reference/selfee.md)."""

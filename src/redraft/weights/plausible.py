@@ -1,27 +1,38 @@
 """Whether a delta of unknown making belongs to a base, from the numbers alone.
 
-A difference of two floating-point numbers that are near each other is exact, and so is adding it back: with
-the right base, nearly all sums need no rounding. With another base the low bits do not fit, and many sums
-do. How many would by chance is seen by adding the delta to the same base in the wrong places. On simulated
-weights (float16, bfloat16 and float32, changes of 0.5 % to 100 %) the right base stands 0.15 to 0.9 above
-chance, another model within 0.003 of it. A base that is a near relative of the right one is not told apart.
+Weights have few bits, so they lie on a grid: that of float16, say. The right base and its delta add up to a
+target on a grid; with another base the low bits do not fit, and sums fall between its points. How far off
+they fall by chance is seen by adding the delta to the same base, shifted by one element. On simulated weights
+(all 27 ways to keep base, target and delta in float32, float16 and bfloat16, changes of 0.5 % to 100 %) sums
+with the right base lie at least 30 % nearer to a grid than by chance, those with another model at most 2 %.
+
+Where the delta itself was rounded, its low bits say nothing, and nothing is refused. Nor is a base told
+apart that is a near relative of the right one.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import torch
 
 from redraft.errors import ModelError
 from redraft.weights.checkpoint import Checkpoint
-from redraft.weights.dtypes import FLOATS
+from redraft.weights.dtypes import torch_dtype
 
 TENSORS, ELEMENTS = 24, 1 << 16
 """How many matrices are looked at, spread over the model, and how many elements of each."""
 
-MARGIN = 0.02
-"""How far above chance the share of exact sums has to be."""
+NEARER = 0.1
+"""How much nearer to a grid than by chance sums have to be."""
 
-_TELLS_NOTHING = 0.99
+ROUNDED = 0.4
+"""The share of odd last bits from which a delta counts as rounded: by chance it is one half."""
+
+_GRIDS = {torch.float32: 24, torch.float16: 11, torch.bfloat16: 8}  # bits of a significand
+_INTEGERS = {4: torch.int32, 2: torch.int16}
+
+_Sample = tuple[str, torch.Tensor, torch.Tensor, torch.Tensor]
 
 
 def insist(base: Checkpoint, delta: Checkpoint) -> None:
@@ -30,43 +41,54 @@ def insist(base: Checkpoint, delta: Checkpoint) -> None:
     Raises:
         ModelError: The sums are not finite, or fit no better than those with a base in disorder.
     """
-    names = [
-        name
-        for name, each in delta.tensors.items()
-        if len(each.shape) == 2 and _both_float(base, delta, name)
-    ]
-    exact = chance = count = 0
-    for name in names[:: max(len(names) // TENSORS, 1)]:
-        ours, change = _samples(base, delta, name)
-        total = ours.double() + change.double()
+    off = {grid: [0.0, 0.0] for grid in _GRIDS}
+    odd: list[float] = []
+    for name, ours, shifted, change in _samples(base, delta):
+        total = ours + change.double()
         if not bool(total.isfinite().all()):
             raise ModelError(
                 f"base + delta has NaN or infinite values in {name!r:.80}.",
                 hint=f"redraft weights verify {delta.path}   and the same for {base.path}",
             )
-        disordered = ours[torch.randperm(len(ours), generator=torch.Generator().manual_seed(0))]
-        exact += _exact(total, change.dtype)
-        chance += _exact(disordered.double() + change.double(), change.dtype)
-        count += len(ours)
-    if count and chance / count < _TELLS_NOTHING and (exact - chance) / count < MARGIN:
+        by_chance = shifted + change.double()
+        for grid, sums in off.items():
+            sums[0] += _off(total, grid)
+            sums[1] += _off(by_chance, grid)
+        odd.append(_odd(change))
+    nearer = max((1 - ours / chance for ours, chance in off.values() if chance), default=1.0)
+    if odd and sum(odd) / len(odd) < ROUNDED and nearer < NEARER:
         raise ModelError(
-            f"{base.path} is not the base of {delta.path}: {exact / count:.0%} of the sums are exact, "
-            f"and chance alone makes {chance / count:.0%} so.",
+            f"{base.path} is not the base of {delta.path}: their low bits do not fit each other "
+            f"({max(nearer, 0):.0%} better than by chance; at least {NEARER:.0%} are to be expected).",
             hint="Name the base that the delta was made from: its page on the hub says which.",
         )
 
 
-def _both_float(base: Checkpoint, delta: Checkpoint, name: str) -> bool:
-    return name in base.tensors and {base.tensors[name].dtype, delta.tensors[name].dtype} <= FLOATS
+def _samples(base: Checkpoint, delta: Checkpoint) -> Iterator[_Sample]:
+    """Names, and elements that the delta changes: the base's, their neighbours, the delta's."""
+    matrices = (name for name, each in delta.tensors.items() if len(each.shape) == 2)
+    names = [name for name in matrices if _on_grids(base, delta, name)]
+    for name in names[:: max(len(names) // TENSORS, 1)]:
+        count = min(base.tensors[name].count, delta.tensors[name].count)
+        start = max(count - ELEMENTS, 0) // 2
+        stop = min(start + ELEMENTS, count)
+        ours, change = base.read(name, start, stop).double(), delta.read(name, start, stop)
+        if len(where := change.nonzero().flatten()):
+            yield name, ours[where], ours.roll(1)[where], change[where]
 
 
-def _samples(base: Checkpoint, delta: Checkpoint, name: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """The same elements of both, from the middle of what both have."""
-    count = min(base.tensors[name].count, delta.tensors[name].count)
-    start = max(count - ELEMENTS, 0) // 2
-    stop = min(start + ELEMENTS, count)
-    return base.read(name, start, stop), delta.read(name, start, stop)
+def _on_grids(base: Checkpoint, delta: Checkpoint, name: str) -> bool:
+    both = [side.tensors[name].dtype for side in (base, delta) if name in side.tensors]
+    return len(both) == 2 and all(torch_dtype(dtype) in _GRIDS for dtype in both)
 
 
-def _exact(total: torch.Tensor, dtype: torch.dtype) -> int:
-    return int((total == total.to(dtype).double()).sum())
+def _off(values: torch.Tensor, grid: torch.dtype) -> float:
+    """How far values lie from the points of a grid, in steps of the grid, summed."""
+    near = values.to(grid).double()
+    step = torch.ldexp(torch.ones_like(near), near.frexp().exponent - _GRIDS[grid])
+    return float(((values - near).abs() / step).nan_to_num(posinf=0.5).clamp(max=0.5).sum())
+
+
+def _odd(values: torch.Tensor) -> float:
+    """The share of values whose last bit is set."""
+    return float((values.view(_INTEGERS[values.element_size()]) & 1).double().mean())
