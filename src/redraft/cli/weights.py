@@ -10,7 +10,7 @@ import re
 import shlex
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -313,7 +313,7 @@ def info(
     from redraft.weights.inspect.info import describe
 
     source = _gguf_file(path) if path == "default" else _model(path, allow_pickle)
-    with _torch():  # which a .bin file needs
+    with _torch() if allow_pickle else nullcontext():
         write("\n".join(describe(source, allow_pickle=allow_pickle).lines()))
 
 
@@ -331,10 +331,16 @@ def _warn_of(losses: Losses, dtype: str | None) -> None:
 
 @contextmanager
 def _torch() -> Iterator[None]:
-    """Says which extra is needed where torch or what comes with it is not installed."""
+    """Says which extra is needed where torch or what comes with it is not installed.
+
+    One thread of torch's is enough: the work waits for the disk, and further ones would spin meanwhile.
+    """
     from redraft.errors import MissingExtra
 
     try:
+        import torch
+
+        torch.set_num_threads(1)
         yield
     except ModuleNotFoundError as error:
         if error.name and error.name.partition(".")[0] in ("torch", "numpy", "gguf"):

@@ -25,7 +25,7 @@ from redraft.weights.checkpoint import Checkpoint, open_checkpoint
 from redraft.weights.dtypes import FLOATS, dtype_size, torch_dtype
 from redraft.weights.folder import copy_side_files, same_layout, set_dtype
 from redraft.weights.header import AGAIN, TensorInfo
-from redraft.weights.identity import describe, fingerprint, raw_bytes
+from redraft.weights.identity import describe, dtypes_of, raw_bytes
 from redraft.weights.output import MANIFEST, OutputFolder, Progress, Shard, ignore
 from redraft.weights.repair import repair_tokenizer
 from redraft.weights.stream import ahead
@@ -95,8 +95,10 @@ def diff(
     """
     ours = open_checkpoint(base, allow_pickle=allow_pickle)
     theirs = open_checkpoint(target, allow_pickle=allow_pickle)
-    recipe = _new_recipe(ours, theirs, exact=exact)
-    making = {"command": command, "inputs": {"base": describe(ours), "target": describe(theirs)}}
+    _insist_on_shapes(ours, theirs, "target")
+    inputs = {"base": describe(ours), "target": describe(theirs)}
+    recipe = _new_recipe(ours, theirs, inputs["base"]["fingerprint"], exact=exact)
+    making = {"command": command, "inputs": inputs}
     with OutputFolder(dst, making=making | {"delta": asdict(recipe)}, force=force) as out:
         copy_side_files(theirs, out.aside)
         stored = [_stored(each, recipe) for each in theirs.tensors.values()]
@@ -104,11 +106,9 @@ def diff(
             sums: Sums = {}
             header = {KEY: json.dumps(asdict(recipe))}
             with out.shard(shard, header, notes={"sources": sums}) as writer:
-                for piece in ahead(_pieces(ours, theirs, shard, recipe)):
+                for piece in ahead(_summed_up(_pieces(ours, theirs, shard, recipe), sums)):
                     writer.write(_difference(piece, recipe))
                     progress(piece.size)
-                    if piece.sums:
-                        sums[piece.name] = piece.sums
 
 
 def apply(
@@ -147,31 +147,46 @@ def apply(
     """
     ours = open_checkpoint(base, allow_pickle=allow_pickle)
     theirs = open_checkpoint(delta, allow_pickle=allow_pickle)
-    recipe = _found_recipe(ours, theirs, vocab, tell)
-    known = _recorded_sums(theirs)
-    making = {"command": command, "inputs": {"base": describe(ours), "delta": describe(theirs)}}
+    inputs = {"base": describe(ours), "delta": describe(theirs)}
+    recipe = _found_recipe(ours, theirs, inputs["base"]["fingerprint"], vocab, tell)
+    check = _Check(ours, theirs, _recorded_sums(theirs) if recipe.base else {}, exact=recipe.exact)
+    making = {"command": command, "inputs": inputs}
     with OutputFolder(dst, making=making | {"vocabulary": recipe.vocabulary}, force=force) as out:
         _take_side_files(ours, theirs, recipe, out, tell)
         summed = [_summed(each, recipe) for each in theirs.tensors.values()]
         for shard in out.todo(same_layout(theirs, summed), progress):
             with out.shard(shard) as writer:
-                check = _Check(ours, theirs, known if recipe.base else {}, exact=recipe.exact)
-                for piece in ahead(_pieces(ours, theirs, shard, recipe)):
+                for piece in ahead(check.base(_pieces(ours, theirs, shard, recipe))):
                     total = _total(piece, recipe)
-                    check.see(piece, total)
+                    check.target(piece, total)
                     writer.write(total)
                     progress(piece.size)
 
 
 @dataclass(frozen=True)
 class _Piece:
-    """The same elements of a tensor of both checkpoints. `sums` are there with the last piece of a tensor."""
+    """The same elements of a tensor of both checkpoints.
+
+    Attributes:
+        name: The tensor.
+        start: Where they begin.
+        last: They are the tensor's last.
+        ours: Those of the base, as far as it has them; None where it lacks the tensor.
+        more: What counts for those that it lacks.
+        theirs: Those of the target or the delta.
+    """
 
     name: str
     start: int
+    last: bool
     ours: torch.Tensor | None
+    more: torch.Tensor | None
     theirs: torch.Tensor
-    sums: tuple[str | None, str] | None
+
+    @property
+    def base(self) -> torch.Tensor | None:
+        """What `theirs` is a difference from, or is to be added to."""
+        return self.ours if self.ours is None or self.more is None else torch.cat((self.ours, self.more))
 
     @property
     def size(self) -> int:
@@ -180,29 +195,32 @@ class _Piece:
 
 
 def _pieces(base: Checkpoint, other: Checkpoint, shard: Shard, recipe: Recipe) -> Iterator[_Piece]:
-    for tensor in shard.tensors:
-        name = tensor.name
-        whole = name in recipe.whole
-        hashes = None if whole else hashlib.sha256(), hashlib.sha256()
-        filling = None if whole else _filling(base, other, name, recipe)
+    for name in (tensor.name for tensor in shard.tensors):
+        lacks = name in recipe.whole
+        count = 0 if lacks else base.tensors[name].count
+        row = None if lacks else _row(base, other, name, recipe)
         for start, stop in other.chunks(name):
+            ours = None if lacks else base.read(name, min(start, count), min(stop, count))
+            beyond = max(start, count)
+            more = row[torch.arange(beyond, stop) % len(row)] if row is not None and beyond < stop else None
             theirs = other.read(name, start, stop)
-            hashes[1].update(raw_bytes(theirs))
-            ours = None
-            if hashes[0] is not None:
-                ours = base.read(
-                    name, min(start, base.tensors[name].count), min(stop, base.tensors[name].count)
-                )
-                hashes[0].update(raw_bytes(ours))
-                if filling is not None and len(ours) < len(theirs):
-                    more = torch.arange(start + len(ours), stop) % len(filling)
-                    ours = torch.cat((ours, filling[more]))
-            last = stop == tensor.count
-            sums = (hashes[0].hexdigest() if hashes[0] else None, hashes[1].hexdigest()) if last else None
-            yield _Piece(name, start, ours, theirs, sums)
+            yield _Piece(name, start, stop == other.tensors[name].count, ours, more, theirs)
 
 
-def _filling(base: Checkpoint, other: Checkpoint, name: str, recipe: Recipe) -> torch.Tensor | None:
+def _summed_up(pieces: Iterator[_Piece], sums: Sums) -> Iterator[_Piece]:
+    """The same pieces; checksums of both sides of each tensor are noted on the way."""
+    ours, theirs = hashlib.sha256(), hashlib.sha256()
+    for piece in pieces:
+        theirs.update(raw_bytes(piece.theirs))
+        if piece.ours is not None:
+            ours.update(raw_bytes(piece.ours))
+        if piece.last:
+            sums[piece.name] = (None if piece.ours is None else ours.hexdigest(), theirs.hexdigest())
+            ours, theirs = hashlib.sha256(), hashlib.sha256()
+        yield piece
+
+
+def _row(base: Checkpoint, other: Checkpoint, name: str, recipe: Recipe) -> torch.Tensor | None:
     """A row that stands for those which the base lacks; None where it lacks none."""
     tensor = base.tensors[name]
     if other.tensors[name].count == tensor.count:
@@ -213,7 +231,7 @@ def _filling(base: Checkpoint, other: Checkpoint, name: str, recipe: Recipe) -> 
 
 
 def _difference(piece: _Piece, recipe: Recipe) -> torch.Tensor:
-    ours, theirs = piece.ours, piece.theirs
+    ours, theirs = piece.base, piece.theirs
     if ours is None:
         return theirs
     if recipe.exact or not theirs.is_floating_point():
@@ -223,7 +241,7 @@ def _difference(piece: _Piece, recipe: Recipe) -> torch.Tensor:
 
 
 def _total(piece: _Piece, recipe: Recipe) -> torch.Tensor:
-    ours, theirs = piece.ours, piece.theirs
+    ours, theirs = piece.base, piece.theirs
     if recipe.exact:
         target = theirs.view(torch_dtype(recipe.dtypes[piece.name]))
         if ours is not None:
@@ -264,38 +282,52 @@ def _insist_on_finite(piece: _Piece, result: torch.Tensor) -> torch.Tensor:
 
 
 class _Check:
-    """Holds base and result against the checksums in a delta's manifest, tensor by tensor."""
+    """Holds base and target against the checksums in a delta's manifest, where it has them."""
 
     def __init__(self, base: Checkpoint, delta: Checkpoint, known: Sums, *, exact: bool) -> None:
         self._base, self._delta = base, delta
         self._known, self._exact = known, exact
-        self._hash = hashlib.sha256()
+        self._sum = hashlib.sha256()
 
-    def see(self, piece: _Piece, total: torch.Tensor) -> None:
-        """Takes the next piece.
+    def base(self, pieces: Iterator[_Piece]) -> Iterator[_Piece]:
+        """The same pieces.
 
         Raises:
-            ModelError: A tensor is over, and its bytes are not those of the manifest.
+            ModelError: A tensor of the base is not what it was.
         """
-        if self._exact:
-            self._hash.update(raw_bytes(total))
-        if not piece.sums:
+        own = hashlib.sha256()
+        for piece in pieces:
+            known = self._known.get(piece.name, (None, ""))[0]
+            if known and piece.ours is not None:
+                own.update(raw_bytes(piece.ours))
+                if piece.last and own.hexdigest() != known:
+                    raise ModelError(
+                        f"{self._base.path} is not as it was when {self._delta.path} was made: "
+                        f"{piece.name!r:.120} differs.",
+                        hint="The base is damaged or was changed: get it again. Nothing was finished.",
+                    )
+            if piece.last:
+                own = hashlib.sha256()
+            yield piece
+
+    def target(self, piece: _Piece, total: torch.Tensor) -> None:
+        """Takes the next part of the target.
+
+        Raises:
+            ModelError: A tensor is over, and an exact delta did not give what it was made from.
+        """
+        known = self._known.get(piece.name, (None, ""))[1]
+        if not self._exact or not known:
             return
-        base, target = self._known.get(piece.name, (None, ""))
-        if base and piece.sums[0] != base:
-            raise ModelError(
-                f"{self._base.path} is not as it was when {self._delta.path} was made: "
-                f"{piece.name!r:.120} differs.",
-                hint="The base is damaged or was changed: get it again. Nothing was finished.",
-            )
-        if self._exact and target and self._hash.hexdigest() != target:
-            wrong = f"{piece.name!r:.120} does not give the target"
-            raise ModelError(f"{self._delta.path} is damaged: {wrong}.", hint=AGAIN)
-        self._hash = hashlib.sha256()
+        self._sum.update(raw_bytes(total))
+        if piece.last:
+            if self._sum.hexdigest() != known:
+                wrong = f"{piece.name!r:.120} does not give the target"
+                raise ModelError(f"{self._delta.path} is damaged: {wrong}.", hint=AGAIN)
+            self._sum = hashlib.sha256()
 
 
-def _new_recipe(base: Checkpoint, target: Checkpoint, *, exact: bool) -> Recipe:
-    _insist_on_shapes(base, target, "target")
+def _new_recipe(base: Checkpoint, target: Checkpoint, print_of_base: str, *, exact: bool) -> Recipe:
     whole = tuple(
         name
         for name, each in target.tensors.items()
@@ -304,7 +336,7 @@ def _new_recipe(base: Checkpoint, target: Checkpoint, *, exact: bool) -> Recipe:
     return Recipe(
         exact=exact,
         vocabulary="zero" if vocabulary.added_rows(base, target) else "none",
-        base=fingerprint(base),
+        base=print_of_base,
         dtypes={name: each.dtype for name, each in target.tensors.items()} if exact else {},
         whole=whole,
     )
@@ -316,7 +348,11 @@ def _unlike(ours: TensorInfo, theirs: TensorInfo) -> bool:
 
 
 def _found_recipe(
-    base: Checkpoint, delta: Checkpoint, vocab: Convention | None, tell: Callable[[str], None]
+    base: Checkpoint,
+    delta: Checkpoint,
+    print_of_base: str,
+    vocab: Convention | None,
+    tell: Callable[[str], None],
 ) -> Recipe:
     recipe = _recorded_recipe(delta)
     if recipe is None:
@@ -326,7 +362,7 @@ def _found_recipe(
         whole = tuple(name for name in delta.tensors if name not in base.tensors)
         recipe = Recipe(exact=False, vocabulary=convention, whole=whole)
         plausible.insist(base, delta)
-    elif fingerprint(base) != recipe.base:
+    elif print_of_base != recipe.base:
         raise _wrong_base(base, delta)
     else:
         recipe, why = _with_vocab(recipe, vocab)
@@ -351,7 +387,7 @@ def _wrong_base(base: Checkpoint, delta: Checkpoint) -> ModelError:
     there = f", {made.get('path')!r:.80} in {made.get('dtypes')!r:.40}" if isinstance(made, dict) else ""
     return ModelError(
         f"{base.path} is not the base that {delta.path} was made from{there}: the fingerprints differ.",
-        hint=f"This one is in {describe(base)['dtypes']!r}. The same model in another dtype is another base: "
+        hint=f"This one is in {dtypes_of(base)!r}. The same model in another dtype is another base: "
         "see redraft weights convert.",
     )
 

@@ -40,14 +40,18 @@ def fingerprint(checkpoint: Checkpoint) -> str:
 
 def describe(checkpoint: Checkpoint) -> dict[str, Any]:
     """What a manifest says of an input: where it was, what it holds, and its fingerprint."""
-    dtypes = sorted({tensor.dtype for tensor in checkpoint.tensors.values()})
     return {
         "path": str(checkpoint.path),
         "tensors": len(checkpoint.tensors),
         "bytes": checkpoint.size,
-        "dtypes": " ".join(dtypes),
+        "dtypes": dtypes_of(checkpoint),
         "fingerprint": fingerprint(checkpoint),
     }
+
+
+def dtypes_of(checkpoint: Checkpoint) -> str:
+    """The dtypes that its tensors have, in one line."""
+    return " ".join(sorted({tensor.dtype for tensor in checkpoint.tensors.values()}))
 
 
 def places(tensor: TensorInfo) -> Iterator[int]:

@@ -16,7 +16,6 @@ import json
 import os
 import queue
 import shutil
-import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -43,7 +42,8 @@ SHARD_SIZE = 5_000_000_000
 """Bytes of a file at most, unless the layout of an input is kept: the hub's own limit for a shard."""
 
 _STATE, _LOCK = "redraft.partial.json", ".lock"
-_FLUSH = 256 << 20
+_WORTH_STARTING = 1 << 20
+_LIBC = ctypes.CDLL(None, use_errno=True)
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -91,7 +91,7 @@ def shard_name(number: int, of: int, form: str = SAFETENSORS) -> str:
 
 
 class FileWriter:
-    """Writes and hashes a file in a thread of its own, so that the disk works while the next part is made.
+    """Writes and hashes a file, each in a thread, while the next part is made.
 
     Attributes:
         size: Bytes written so far.
@@ -99,12 +99,9 @@ class FileWriter:
 
     def __init__(self, file: BufferedWriter) -> None:
         self._file = file
-        self._parts: queue.Queue[memoryview | None] = queue.Queue(maxsize=2)
         self._hash = hashlib.sha256()
-        self._error: OSError | None = None
+        self._workers = _Worker(self._put), _Worker(self._hash.update)
         self.size = 0
-        self._thread = threading.Thread(target=self._work, daemon=True)
-        self._thread.start()
 
     def write(self, part: bytes | memoryview | torch.Tensor) -> None:
         """Takes bytes or a tensor. They must not change afterwards.
@@ -112,11 +109,10 @@ class FileWriter:
         Raises:
             OSError: An earlier part could not be written.
         """
-        if self._error:
-            raise self._error
         view = memoryview(part if isinstance(part, bytes | memoryview) else _bytes_of(part)).cast("B")
         self.size += len(view)
-        self._parts.put(view)
+        for worker in self._workers:
+            worker.take(view)
 
     def finish(self) -> str:
         """Waits until all is on the disk. Returns the SHA-256 of the file.
@@ -125,33 +121,62 @@ class FileWriter:
             OSError: A part could not be written.
         """
         self.stop()
-        if self._error:
-            raise self._error
+        for worker in self._workers:
+            worker.insist()
+        self._file.flush()
         os.fsync(self._file.fileno())
         return self._hash.hexdigest()
 
     def stop(self) -> None:
-        """Ends the thread."""
+        """Ends the threads."""
+        for worker in self._workers:
+            worker.stop()
+
+    def _put(self, part: memoryview) -> None:
+        self._file.write(part)
+        if len(part) > _WORTH_STARTING:
+            _start_writing(self._file.fileno(), self.size)
+
+
+class _Worker:
+    """Does one thing with each part, in a thread, in order. After an error it does nothing more."""
+
+    def __init__(self, do: Callable[[memoryview], object]) -> None:
+        self._do = do
+        self._parts: queue.Queue[memoryview | None] = queue.Queue(maxsize=2)
+        self._error: OSError | None = None
+        self._thread = threading.Thread(target=self._work, daemon=True)
+        self._thread.start()
+
+    def take(self, part: memoryview) -> None:
+        self.insist()
+        self._parts.put(part)
+
+    def insist(self) -> None:
+        if self._error:
+            raise self._error
+
+    def stop(self) -> None:
         if self._thread.is_alive():
             self._parts.put(None)
             self._thread.join()
 
     def _work(self) -> None:
-        unsynced = 0
         while (part := self._parts.get()) is not None:
-            if self._error:
-                continue  # the queue is emptied, so that nobody waits for room in it
             try:
-                self._file.write(part)
-                self._hash.update(part)
-                unsynced += len(part)
-                if unsynced > _FLUSH:
-                    # Pages go to the disk as they come, and not all at once at the end.
-                    self._file.flush()
-                    os.fdatasync(self._file.fileno()) if sys.platform == "linux" else None
-                    unsynced = 0
+                if not self._error:
+                    self._do(part)
             except OSError as error:
                 self._error = error
+
+
+def _start_writing(file: int, size: int) -> None:
+    """Lets the disk begin with what is in memory, without waiting (Linux: SYNC_FILE_RANGE_WRITE, 2).
+
+    Left to itself the system begins late, and a file's end then waits for most of the file.
+    """
+    if start := getattr(_LIBC, "sync_file_range", None):
+        start(file, ctypes.c_int64(0), ctypes.c_int64(size), 2)
 
 
 def _bytes_of(tensor: torch.Tensor) -> memoryview:
@@ -367,9 +392,8 @@ def replace_folder(new: Path, old: Path) -> None:
 
 def _exchange(one: Path, other: Path) -> bool:
     """Swaps two names in one step, where the system can (Linux: renameat2 with RENAME_EXCHANGE, 2)."""
-    try:
-        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
-    except (OSError, AttributeError):
+    renameat2 = getattr(_LIBC, "renameat2", None)
+    if renameat2 is None:
         return False
     here = -100  # AT_FDCWD: paths are relative to the working folder
     return bool(renameat2(here, os.fsencode(one), here, os.fsencode(other), 2) == 0)
