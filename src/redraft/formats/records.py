@@ -1,8 +1,7 @@
 """Files of records: any published shape in, chains out; and chains as SelFee and FastChat write them.
 
-The kind of a file is read from the file: JSON lines or one JSON array, plain or gzipped; a `.txt` has one
-prompt a line. The kind of a record is read from its fields (`formats.shapes`). Lines are read one at a time,
-so memory stays flat; an array is loaded whole, which is why large files should be lines.
+How a file is opened and cut into records is in `formats.files`; the kind of a record is read from its fields
+(`formats.shapes`).
 
 Every chain gets an id that is unique in its file and the same from run to run: `vicuna_80/12` is record 12 of
 `vicuna_80.jsonl` by its own id, or by its place in the file (from 0) where it has none. Cleaning is not done
@@ -11,16 +10,15 @@ here.
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import json
-import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from redraft.chain import VERSION, Chain
 from redraft.errors import RecordError
+from redraft.formats.files import plain_name, read_rows
 from redraft.formats.selfee import instruction_of, render
 from redraft.formats.shapes import is_chain, read_shape
 
@@ -33,8 +31,8 @@ def read_records(path: Path) -> Iterator[Chain]:
     Raises:
         RecordError: The file cannot be read, or a record is not one; the message names file, line and field.
     """
-    stem, used = Path(path.name.removesuffix(".gz")).stem, set[str]()
-    for index, (where, record) in enumerate(_records(path)):
+    stem, used = Path(plain_name(path)).stem, set[str]()
+    for index, (where, record) in enumerate(read_rows(path)):
         chain = chain_of(record, where)
         name = _unique(chain.id or _id_of(record, stem, index), used)
         yield chain if chain.id == name else chain.model_copy(update={"id": name})
@@ -88,71 +86,6 @@ def _unique(name: str, used: set[str]) -> str:
         tried = f"{name}~{number}"
     used.add(tried)
     return tried
-
-
-def _records(path: Path) -> Iterator[tuple[str, Any]]:
-    """Where each record stands, and the record."""
-    try:
-        with _open(path) as file:
-            yield from _decoded(path, file)
-    except (OSError, EOFError, zlib.error) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise RecordError(f"{path}: cannot be read: {reason}.") from None
-
-
-def _open(path: Path) -> IO[bytes] | gzip.GzipFile:
-    return gzip.open(path) if path.suffix == ".gz" else path.open("rb")
-
-
-def _decoded(path: Path, file: Iterable[bytes]) -> Iterator[tuple[str, Any]]:
-    rows = ((f"{path}:{n}", line.removeprefix(_BOM).strip()) for n, line in enumerate(file, start=1))
-    lines = ((where, line) for where, line in rows if line)
-    if path.name.removesuffix(".gz").endswith(".txt"):
-        yield from ((where, _text(line, where)) for where, line in lines)
-        return
-    for number, (where, line) in enumerate(lines):
-        if number == 0 and (line.startswith(b"[") or line == b"{"):
-            rest = b"\n".join(line for _, line in lines)
-            yield from _whole(path, line + b"\n" + rest)
-            return
-        yield where, _json(line, where)
-
-
-_BOM = b"\xef\xbb\xbf"
-
-
-def _whole(path: Path, data: bytes) -> Iterator[tuple[str, Any]]:
-    """The records of a file that is one JSON value: an array of them, or a single one."""
-    value = _json(data, str(path))
-    for index, record in enumerate(value if isinstance(value, list) else [value]):
-        yield f"{path}: record {index}", record
-
-
-def _text(line: bytes, where: str) -> str:
-    try:
-        return line.decode()
-    except UnicodeDecodeError as error:
-        raise RecordError(f"{where}: not UTF-8: {error.reason} at byte {error.start + 1}.") from None
-
-
-def _json(data: bytes, where: str) -> Any:
-    try:
-        value = json.loads(_text(data, where))
-        if b"\\ud" in data or b"\\uD" in data:
-            json.dumps(value, ensure_ascii=False).encode()
-    except json.JSONDecodeError as error:
-        line = f"line {error.lineno}, " if error.lineno > 1 else ""
-        raise RecordError(
-            f"{where}: not JSON: {error.msg} at {line}character {error.colno}.", hint=_NOT_JSON
-        ) from None
-    except UnicodeEncodeError:
-        raise RecordError(f"{where}: holds half of a character, a \\ud… without its other half.") from None
-    except (ValueError, RecursionError) as error:
-        raise RecordError(f"{where}: not JSON that can be read: {error}.") from None
-    return value
-
-
-_NOT_JSON = "Write one JSON object or text a line, or one array; a file of plain prompts ends in .txt."
 
 
 def to_selfee_answer(chain: Chain, model_id: str) -> dict[str, Any]:

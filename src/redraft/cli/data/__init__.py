@@ -1,0 +1,16 @@
+"""`redraft data`: from what others publish to clean chains. One small file a verb.
+
+Every verb reads records of any known shape, from a file or standard input, and writes chains, to a file or
+standard output: verbs can be put behind one another in a pipe.
+"""
+
+from __future__ import annotations
+
+import typer
+
+app = typer.Typer(
+    help="Collect, clean, split, deduplicate, decontaminate and describe data.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)

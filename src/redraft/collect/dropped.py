@@ -1,0 +1,52 @@
+"""What was taken out of the data: counted by rule, and kept in a side file with the reason."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict, dataclass
+from typing import IO, Any
+
+from redraft.formats.files import to_line
+
+
+@dataclass(frozen=True)
+class Drop:
+    """One record, or part of one, that was taken out.
+
+    Attributes:
+        rule: The rule's name, such as `short`.
+        reason: What it found, in words.
+        where: Where the record stood, such as `a.jsonl:12`.
+        id: The record's id, if it has one.
+        record: The record as it was; None where it could not be read.
+    """
+
+    rule: str
+    reason: str
+    where: str
+    id: str = ""
+    record: Any = None
+
+
+class Dropped:
+    """Counts drops, and writes each to the side file.
+
+    Attributes:
+        counts: Drops by rule.
+    """
+
+    def __init__(self, side: IO[bytes] | None = None) -> None:
+        self.counts: Counter[str] = Counter()
+        self._side = side
+
+    def add(self, drop: Drop) -> None:
+        """Takes one."""
+        self.counts[drop.rule] += 1
+        if self._side:
+            self._side.write(to_line(asdict(drop)))
+
+    def lines(self) -> list[str]:
+        """The counts as text, most frequent first, those of equal counts by name."""
+        width = max((len(rule) for rule in self.counts), default=0)
+        ordered = sorted(self.counts.items(), key=lambda pair: (-pair[1], pair[0]))
+        return [f"{rule:{width}}  {count:>9,}" for rule, count in ordered]
