@@ -34,8 +34,8 @@ def turns_of(chain: Chain) -> tuple[Turn, ...]:
 def with_turns(chain: Chain, turns: Sequence[Turn]) -> Chain:
     """The chain with other turns. If they are those that it has, it is returned as it is.
 
-    An answer that ends the talk becomes the best one: in its place where the chain has steps, else as the only
-    one. Without such an answer the chain has no steps.
+    An answer that ends the talk becomes the best one: in its place where the chain has steps, else as the
+    only one. Without such an answer the chain has no steps.
     """
     if tuple(turns) == turns_of(chain):
         return chain
