@@ -26,8 +26,9 @@ from redraft.weights.dtypes import FLOATS, dtype_size, torch_dtype
 from redraft.weights.folder import copy_side_files, same_layout, set_dtype
 from redraft.weights.header import AGAIN, TensorInfo
 from redraft.weights.identity import describe, dtypes_of, raw_bytes
-from redraft.weights.output import MANIFEST, OutputFolder, Progress, Shard, ignore
+from redraft.weights.output import OutputFolder, Progress, Shard, ignore
 from redraft.weights.repair import repair_tokenizer
+from redraft.weights.replace import MANIFEST
 from redraft.weights.stream import ahead
 from redraft.weights.vocabulary import CONVENTIONS, Convention
 

@@ -11,7 +11,8 @@ from redraft.errors import ModelError
 from redraft.weights.checkpoint import MAX_JSON, SAFETENSORS, Checkpoint, read_json
 from redraft.weights.dtypes import FLOATS, torch_dtype
 from redraft.weights.header import TensorInfo
-from redraft.weights.output import MANIFEST, Shard, shard_name
+from redraft.weights.output import Shard, shard_name
+from redraft.weights.replace import MANIFEST
 
 _SIDE_FILES = ("*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt", "LICENSE*", "NOTICE*")
 _NOT = (MANIFEST, "adapter_config.json", "trainer_state.json", "training_args.json")

@@ -2,50 +2,46 @@
 
 While it is made, a folder `OUT` is `OUT.partial`. Each finished file is noted there with its checksum, so
 that the same command, run again, goes on after the last one. At the end come the index, the manifest
-`redraft.json` (what was made from what, by which command and version), and the rename. A single file is
-made as `FILE.partial`, and its manifest is `FILE.redraft.json`.
+`redraft.json` (what was made from what, by which command and version), and the rename. A single file is made
+as `FILE.redraft-partial`, and its manifest is `FILE.redraft.json`. What is replaced, and what is not, is said
+in `replace`.
 """
 
 from __future__ import annotations
 
-import ctypes
-import errno
-import fcntl
 import hashlib
 import json
 import os
-import queue
-import shutil
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from io import BufferedWriter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import redraft
 from redraft.errors import OutputError
-from redraft.weights.checkpoint import BIN, SAFETENSORS
+from redraft.weights.checkpoint import BIN, SAFETENSORS, read_json
 from redraft.weights.header import TensorInfo, safetensors_header
 from redraft.weights.pickled import pickled
-
-if TYPE_CHECKING:
-    import torch
-
-MANIFEST = "redraft.json"
-"""The manifest inside a folder; beside a file its name goes before."""
+from redraft.weights.replace import (
+    MANIFEST,
+    insist_on_room,
+    locked,
+    named,
+    output_errors,
+    refuse_existing,
+    replace_folder,
+    sync,
+    write_json,
+)
+from redraft.weights.writer import FileWriter
 
 INDEX, BIN_INDEX = "model.safetensors.index.json", "pytorch_model.bin.index.json"
 SHARD_SIZE = 5_000_000_000
 """Bytes of a file at most, unless the layout of an input is kept: the hub's own limit for a shard."""
 
-_STATE, _LOCK = "redraft.partial.json", ".lock"
-_WORTH_STARTING = 1 << 20
-_LIBC = ctypes.CDLL(None, use_errno=True)
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-
+_STATE = "redraft.partial.json"
 
 Progress = Callable[[int], None]
 """Told of bytes as they are dealt with."""
@@ -90,101 +86,6 @@ def shard_name(number: int, of: int, form: str = SAFETENSORS) -> str:
     return f"{stem}{form}" if of == 1 else f"{stem}-{number:05}-of-{of:05}{form}"
 
 
-class FileWriter:
-    """Writes and hashes a file, each in a thread, while the next part is made.
-
-    Attributes:
-        size: Bytes written so far.
-    """
-
-    def __init__(self, file: BufferedWriter) -> None:
-        self._file = file
-        self._hash = hashlib.sha256()
-        self._workers = _Worker(self._put), _Worker(self._hash.update)
-        self.size = 0
-
-    def write(self, part: bytes | memoryview | torch.Tensor) -> None:
-        """Takes bytes or a tensor. They must not change afterwards.
-
-        Raises:
-            OSError: An earlier part could not be written.
-        """
-        view = memoryview(part if isinstance(part, bytes | memoryview) else _bytes_of(part)).cast("B")
-        self.size += len(view)
-        for worker in self._workers:
-            worker.take(view)
-
-    def finish(self) -> str:
-        """Waits until all is on the disk. Returns the SHA-256 of the file.
-
-        Raises:
-            OSError: A part could not be written.
-        """
-        self.stop()
-        for worker in self._workers:
-            worker.insist()
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        return self._hash.hexdigest()
-
-    def stop(self) -> None:
-        """Ends the threads."""
-        for worker in self._workers:
-            worker.stop()
-
-    def _put(self, part: memoryview) -> None:
-        self._file.write(part)
-        if len(part) > _WORTH_STARTING:
-            _start_writing(self._file.fileno(), self.size)
-
-
-class _Worker:
-    """Does one thing with each part, in a thread, in order. After an error it does nothing more."""
-
-    def __init__(self, do: Callable[[memoryview], object]) -> None:
-        self._do = do
-        self._parts: queue.Queue[memoryview | None] = queue.Queue(maxsize=2)
-        self._error: OSError | None = None
-        self._thread = threading.Thread(target=self._work, daemon=True)
-        self._thread.start()
-
-    def take(self, part: memoryview) -> None:
-        self.insist()
-        self._parts.put(part)
-
-    def insist(self) -> None:
-        if self._error:
-            raise self._error
-
-    def stop(self) -> None:
-        if self._thread.is_alive():
-            self._parts.put(None)
-            self._thread.join()
-
-    def _work(self) -> None:
-        while (part := self._parts.get()) is not None:
-            try:
-                if not self._error:
-                    self._do(part)
-            except OSError as error:
-                self._error = error
-
-
-def _start_writing(file: int, size: int) -> None:
-    """Lets the disk begin with what is in memory, without waiting (Linux: SYNC_FILE_RANGE_WRITE, 2).
-
-    Left to itself the system begins late, and a file's end then waits for most of the file.
-    """
-    if start := getattr(_LIBC, "sync_file_range", None):
-        start(file, ctypes.c_int64(0), ctypes.c_int64(size), 2)
-
-
-def _bytes_of(tensor: torch.Tensor) -> memoryview:
-    import torch
-
-    return memoryview(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
-
-
 class OutputFolder:
     """A folder of safetensors files in the making. Use as a context; at its end the folder has its name.
 
@@ -194,18 +95,22 @@ class OutputFolder:
         manifest: What else the manifest is to say at the end.
     """
 
-    def __init__(self, path: Path, *, making: Mapping[str, Any], force: bool = False) -> None:
+    def __init__(
+        self, path: Path, *, making: Mapping[str, Any], command: str = "", force: bool = False
+    ) -> None:
         """Makes nothing yet.
 
         Args:
             path: The folder that is to be.
-            making: What decides the result, as JSON: command, inputs, options. A folder aside that was made
-                in another way is begun anew.
+            making: What decides the result, as JSON: inputs and options. What lies aside and was made in
+                another way, or by another version, is begun anew.
+            command: What the manifest calls the command.
             force: Replace a folder of that name, at the end and in one step, if redraft made it.
         """
         self.path = path
-        self.aside = path.with_name(path.name + ".partial")
-        self.making = json.loads(json.dumps(making))
+        self.aside = path.with_name(named(path) + ".partial")
+        self.making = json.loads(json.dumps({"redraft": redraft.__version__, **making}))
+        self.command = command
         self.force = force
         self.done: dict[str, dict[str, Any]] = {}
         self.manifest: dict[str, Any] = {}
@@ -213,19 +118,27 @@ class OutputFolder:
 
     def __enter__(self) -> OutputFolder:
         refuse_existing(self.path, force=self.force)
-        with _as_output_errors(self.path, self):
-            self.aside.mkdir(parents=True, exist_ok=True)
-            self._lock = _locked(self.aside / _LOCK, self.path)
-            self._take_up()
+        with output_errors(self.path, self.done):
+            self.aside.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = locked(self.path)
+        try:
+            refuse_existing(self.path, force=self.force)  # whoever held the lock may have made it
+            with output_errors(self.path, self.done):
+                self._take_up()
+        except BaseException:
+            self._lock.release()
+            raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         try:
-            if kind is None:
-                with _as_output_errors(self.path, self):
+            with output_errors(self.path, self.done):
+                if isinstance(error, OSError):
+                    raise error  # of a small file
+                if kind is None:
                     self._complete()
         finally:
-            self._lock.close()
+            self._lock.release()
 
     def todo(self, shards: Sequence[Shard], progress: Progress = ignore) -> Iterator[Shard]:
         """Those of all shards that are still to be made; `progress` is told of the others' bytes.
@@ -235,12 +148,8 @@ class OutputFolder:
         """
         self._shards = shards
         left = [shard for shard in shards if shard.file not in self.done]
-        need, free = sum(shard.size for shard in left), shutil.disk_usage(self.aside).free
-        if free < need:
-            raise OutputError(
-                f"{self.path} needs {need / 1e9:.1f} GB, and the disk has {free / 1e9:.1f} GB free.",
-                hint="Free some room, or write to another disk with -o.",
-            )
+        need = sum(shard.size for shard in left)
+        insist_on_room(self.path, need)
         progress(sum(shard.size for shard in shards) - need)
         yield from left
 
@@ -265,7 +174,7 @@ class OutputFolder:
         """
         aside = self.aside / (shard.file + ".tmp")
         head = safetensors_header(shard.tensors, metadata or {})
-        with _as_output_errors(self.path, self):
+        with output_errors(self.path, self.done):
             with _written(aside) as writer:
                 writer.write(head)
                 yield writer
@@ -277,23 +186,34 @@ class OutputFolder:
                 checksum = _sha256(aside)
             self.done[shard.file] = {"size": aside.stat().st_size, "sha256": checksum, **(notes or {})}
             aside.rename(self.aside / shard.file)
-            _write_json(self.aside / _STATE, {"making": self.making, "done": self.done})
+            self._note()
 
     def json(self, name: str, value: Any) -> None:
         """Writes a small JSON file."""
-        _write_json(self.aside / name, value)
+        write_json(self.aside / name, value)
 
     def _take_up(self) -> None:
-        """Goes on where the same command stopped, or begins anew."""
-        try:
-            state = json.loads((self.aside / _STATE).read_bytes())
-        except (OSError, ValueError):
-            state = {}
+        """Goes on where the same command stopped, or begins anew. What is not ours is left alone."""
+        if os.path.lexists(self.aside) and not self._is_ours():
+            raise OutputError(
+                f"{self.aside} is where {self.path} is made, and redraft did not make what is there.",
+                hint="Move it away, or write to another place with -o.",
+            )
+        self.aside.mkdir(exist_ok=True)
+        state = read_json(self.aside / _STATE)
         if state.get("making") == self.making:
             self.done = {name: each for name, each in state["done"].items() if self._is_there(name, each)}
+        self._note()
         for each in self.aside.iterdir():
-            if each.name not in (*self.done, _LOCK):
-                shutil.rmtree(each) if each.is_dir() else each.unlink()
+            if each.name not in (*self.done, _STATE):
+                each.unlink()
+
+    def _is_ours(self) -> bool:
+        found = {each.name for each in self.aside.iterdir()} if self.aside.is_dir() else {""}
+        return not found or bool(found & {_STATE, MANIFEST})
+
+    def _note(self) -> None:
+        write_json(self.aside / _STATE, {"making": self.making, "done": self.done})
 
     def _is_there(self, name: str, noted: Mapping[str, Any]) -> bool:
         path = self.aside / name
@@ -305,65 +225,56 @@ class OutputFolder:
             weight_map = {each.name: shard.file for shard in self._shards for each in shard.tensors}
             index = BIN_INDEX if self._shards[0].file.endswith(BIN) else INDEX
             self.json(index, {"metadata": {"total_size": total}, "weight_map": weight_map})
-        (self.aside / _STATE).unlink(missing_ok=True)
         for path in sorted(self.aside.iterdir()):
-            if path.name not in (*self.done, _LOCK):
+            if path.name not in (*self.done, _STATE):
                 self.done[path.name] = {"size": path.stat().st_size, "sha256": _sha256(path)}
-        self.json(MANIFEST, {**stamp(), **self.making, **self.manifest, "files": self.done})
-        (self.aside / _LOCK).unlink()
-        _sync(self.aside)
+        facts = {**stamp(self.command), **self.making, **self.manifest}
+        self.json(MANIFEST, {**facts, "files": self.done})
+        (self.aside / _STATE).unlink()
+        sync(self.aside)
         replace_folder(self.aside, self.path)
 
 
-def refuse_existing(path: Path, *, force: bool) -> None:
-    """Sees that an output may be written there.
-
-    Raises:
-        OutputError: It exists, and may not be replaced; or it is a folder that redraft did not make.
-    """
-    if not os.path.lexists(path):
-        return
-    if not force:
-        raise OutputError(
-            f"{path} exists.", hint="Write to another place with -o, or replace it with --force."
-        )
-    if path.is_dir() and any(path.iterdir()) and not (path / MANIFEST).is_file():
-        raise OutputError(
-            f"{path} is a folder that redraft did not make: it has no {MANIFEST}.",
-            hint="It is not replaced, even with --force. Move it away, or write to another place with -o.",
-        )
-
-
-def stamp() -> dict[str, Any]:
-    """What every manifest begins with: version and time."""
-    return {"redraft": redraft.__version__, "made": datetime.now(UTC).isoformat(timespec="seconds")}
+def stamp(command: str) -> dict[str, Any]:
+    """What every manifest begins with."""
+    made = datetime.now(UTC).isoformat(timespec="seconds")
+    return {"redraft": redraft.__version__, "made": made, "command": command}
 
 
 @contextmanager
-def new_file(path: Path, *, manifest: Mapping[str, Any], force: bool = False) -> Iterator[FileWriter]:
+def new_file(
+    path: Path, *, manifest: Mapping[str, Any], command: str = "", force: bool = False, size: int = 0
+) -> Iterator[FileWriter]:
     """A single file, made aside and renamed at the end; its manifest is written beside it.
 
+    Args:
+        path: The file that is to be.
+        manifest: What it was made from, as JSON.
+        command: What the manifest calls the command.
+        force: Replace a file of that name, if redraft made it.
+        size: The bytes that it will have, if they are known: to see before whether there is room.
+
     Raises:
-        OutputError: It exists and `force` is not given, or it cannot be written.
+        OutputError: It exists and may not be replaced, or it cannot be written.
     """
-    refuse_existing(path, force=force)
-    if path.is_dir():
-        raise OutputError(f"{path} is a folder, and the output is a file.", hint=f"-o {path}/NAME")
-    aside = path.with_name(path.name + ".partial")
-    with _as_output_errors(path, None):
+    aside = path.with_name(named(path) + ".redraft-partial")
+    beside = path.with_name(f"{path.name}.{MANIFEST}")
+    with output_errors(path, {}):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(path.with_name(path.name + ".lock"), path) as lock:
-            try:
-                with _written(aside) as writer:
-                    yield writer
-                    checksum = writer.finish()
-                files = {path.name: {"size": writer.size, "sha256": checksum}}
-                beside = path.with_name(f"{path.name}.{MANIFEST}")
-                _write_json(beside, {**stamp(), **manifest, "files": files})
-                aside.replace(path)
-            finally:
-                aside.unlink(missing_ok=True)
-                Path(lock.name).unlink(missing_ok=True)
+        lock = locked(path)
+        try:
+            refuse_existing(path, force=force)
+            insist_on_room(path, size)
+            with _written(aside) as writer:
+                yield writer
+                checksum = writer.finish()
+            beside.unlink(missing_ok=True)  # what it says is not true of the new file
+            aside.replace(path)
+            files = {path.name: {"size": writer.size, "sha256": checksum}}
+            write_json(beside, {**stamp(command), **manifest, "files": files})
+        finally:
+            aside.unlink(missing_ok=True)
+            lock.release()
 
 
 @contextmanager
@@ -376,74 +287,6 @@ def _written(path: Path) -> Iterator[FileWriter]:
             writer.stop()
 
 
-def replace_folder(new: Path, old: Path) -> None:
-    """Gives a folder its name. What had that name before is exchanged for it in one step, then removed."""
-    if not os.path.lexists(old):
-        new.rename(old)
-    elif _exchange(new, old):
-        shutil.rmtree(new) if new.is_dir() and not new.is_symlink() else new.unlink()
-    else:
-        spare = old.with_name(old.name + ".old")
-        old.rename(spare)
-        new.rename(old)
-        shutil.rmtree(spare) if spare.is_dir() and not spare.is_symlink() else spare.unlink()
-    _sync(old.parent)
-
-
-def _exchange(one: Path, other: Path) -> bool:
-    """Swaps two names in one step, where the system can (Linux: renameat2 with RENAME_EXCHANGE, 2)."""
-    renameat2 = getattr(_LIBC, "renameat2", None)
-    if renameat2 is None:
-        return False
-    here = -100  # AT_FDCWD: paths are relative to the working folder
-    return bool(renameat2(here, os.fsencode(one), here, os.fsencode(other), 2) == 0)
-
-
-def _locked(path: Path, output: Path) -> BufferedWriter:
-    lock = path.open("wb")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.close()
-        raise OutputError(
-            f"another run is writing {output} at this moment.", hint="Wait for it to end."
-        ) from None
-    return lock
-
-
-def _write_json(path: Path, value: Any) -> None:
-    aside = path.with_name(path.name + ".tmp")
-    aside.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    aside.replace(path)
-
-
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-@contextmanager
-def _as_output_errors(path: Path, folder: OutputFolder | None) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno in _NO_ROOM:
-            raise OutputError(f"{path}: there is no room left on the disk.", hint=_after(folder)) from error
-        raise OutputError(f"{path} cannot be written: {error.strerror or error}.") from error
-
-
-def _after(folder: OutputFolder | None) -> str:
-    if folder is None or not folder.done:
-        return "Free some room, and run the same command again."
-    kept = sum(each["size"] for each in folder.done.values()) / 1e9
-    return (
-        f"Free some room, and run the same command again: it goes on after the {kept:.1f} GB that are done."
-    )

@@ -36,9 +36,10 @@ from redraft.weights.gguf.rope import rope_factors
 from redraft.weights.gguf.write import header_bytes, pad
 from redraft.weights.header import TensorInfo
 from redraft.weights.identity import describe
-from redraft.weights.output import FileWriter, Progress, ignore, new_file
+from redraft.weights.output import Progress, ignore, new_file
 from redraft.weights.stream import ahead
 from redraft.weights.tokenizers.to_gguf import tokenizer_metadata
+from redraft.weights.writer import FileWriter
 
 ROPE_FACTORS = "rope_freqs.weight"
 HALF_MAX = 65520.0

@@ -16,7 +16,7 @@ from gguf.gguf_writer import WriterState
 
 from redraft.weights.gguf.quant import Kind, size_of
 from redraft.weights.gguf.reader import DEFAULT_ALIGNMENT
-from redraft.weights.output import FileWriter
+from redraft.weights.writer import FileWriter
 
 
 def header_bytes(

@@ -25,7 +25,7 @@ from redraft.weights.inspect.facts import (
     one_line,
     tokenizer_facts,
 )
-from redraft.weights.output import MANIFEST
+from redraft.weights.replace import MANIFEST
 
 DELTA = "redraft.delta"
 """Where the header of a delta's file says how it was made; `delta.KEY`, without torch."""

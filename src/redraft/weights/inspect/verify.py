@@ -24,7 +24,8 @@ from redraft.weights.identity import raw_bytes
 from redraft.weights.inspect.facts import many, one_line
 from redraft.weights.inspect.shapes import misfits
 from redraft.weights.inspect.verify_gguf import verify_gguf
-from redraft.weights.output import MANIFEST, Progress, ignore
+from redraft.weights.output import Progress, ignore
+from redraft.weights.replace import MANIFEST
 from redraft.weights.stream import ahead
 
 SHOWN = 8

@@ -1,0 +1,109 @@
+"""Writes and hashes one file in threads, so that disk and processor work while the next part is made."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import queue
+import threading
+from collections.abc import Callable
+from io import BufferedWriter
+from typing import TYPE_CHECKING
+
+from redraft.weights.identity import raw_bytes
+
+if TYPE_CHECKING:
+    import torch
+
+_WORTH_STARTING = 1 << 20
+_LIBC = ctypes.CDLL(None)
+
+
+class FileWriter:
+    """Takes the parts of a file, in order.
+
+    Attributes:
+        size: Bytes written so far.
+    """
+
+    def __init__(self, file: BufferedWriter) -> None:
+        self._file = file
+        self._hash = hashlib.sha256()
+        self._workers = _Worker(self._put), _Worker(self._hash.update)
+        self.size = 0
+
+    def write(self, part: bytes | memoryview | torch.Tensor) -> None:
+        """Takes bytes or a tensor. They must not change afterwards.
+
+        Raises:
+            OSError: An earlier part could not be written.
+        """
+        view = memoryview(part if isinstance(part, bytes | memoryview) else raw_bytes(part)).cast("B")
+        self.size += len(view)
+        for worker in self._workers:
+            worker.take(view)
+
+    def finish(self) -> str:
+        """Waits until all is on the disk. Returns the SHA-256 of the file.
+
+        Raises:
+            OSError: A part could not be written.
+        """
+        self.stop()
+        for worker in self._workers:
+            worker.insist()
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        return self._hash.hexdigest()
+
+    def stop(self) -> None:
+        """Ends the threads."""
+        for worker in self._workers:
+            worker.stop()
+
+    def _put(self, part: memoryview) -> None:
+        self._file.write(part)
+        if len(part) > _WORTH_STARTING:
+            _start_writing(self._file.fileno(), self.size)
+
+
+class _Worker:
+    """Does one thing with each part, in a thread, in order. After an error it does nothing more."""
+
+    def __init__(self, do: Callable[[memoryview], object]) -> None:
+        self._do = do
+        self._parts: queue.Queue[memoryview | None] = queue.Queue(maxsize=2)
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._work, daemon=True)
+        self._thread.start()
+
+    def take(self, part: memoryview) -> None:
+        self.insist()
+        self._parts.put(part)
+
+    def insist(self) -> None:
+        if self._error:
+            raise self._error
+
+    def stop(self) -> None:
+        if self._thread.is_alive():
+            self._parts.put(None)
+            self._thread.join()
+
+    def _work(self) -> None:
+        while (part := self._parts.get()) is not None:
+            try:
+                if not self._error:
+                    self._do(part)
+            except BaseException as error:  # noqa: BLE001 - whatever it is, it is raised where parts are given
+                self._error = error
+
+
+def _start_writing(file: int, size: int) -> None:
+    """Lets the disk begin with what is in memory, without waiting (Linux: SYNC_FILE_RANGE_WRITE, 2).
+
+    Left to itself the system begins late, and a file's end then waits for most of the file.
+    """
+    if start := getattr(_LIBC, "sync_file_range", None):
+        start(file, ctypes.c_int64(0), ctypes.c_int64(size), 2)
