@@ -64,11 +64,13 @@ def test_losses_are_a_warning(here: Path) -> None:
     result = weights("convert", "wide", "-o", "half", "--dtype", "fp16")
     assert result.exit_code == 0
     assert result.stderr == (
-        "redraft: warning: 3 numbers in 2 tensors became infinite, most of them (2) in a.weight.\n"
-        "  bf16 has the range of fp32.\n"
-        "redraft: warning: 1 numbers in 1 tensors became zero, most of them (1) in b.weight.\n"
-        "  bf16 has the range of fp32.\n"
+        "redraft: warning: 3 numbers in 2 tensors became infinite, most of them (2) in 'a.weight': "
+        "--dtype bf16 holds them.\n"
+        "redraft: 1 numbers in 1 tensors became zero, most of them (1) in 'b.weight'.\n"
     )
+    quiet = weights("convert", "wide", "-o", "half", "--dtype", "fp16", "--force", "--quiet")
+    assert quiet.stderr.startswith("redraft: warning: 3 numbers")
+    assert "zero" not in quiet.stderr
 
 
 @pytest.mark.parametrize(
@@ -81,12 +83,11 @@ def test_sizes_of_files(here: Path, size: str | None, files: int) -> None:
     assert same_model(load(here / "again"), llama())
 
 
-@pytest.mark.parametrize("size", ["0GB", "many", "5 XB", "-1GB", ""])
+@pytest.mark.parametrize("size", ["0GB", "many", "5 XB", "-1GB"])
 def test_a_size_that_is_none(here: Path, size: str) -> None:
     result = weights("convert", "base", "-o", "again", f"--shard-size={size}")
-    if size:
-        assert result.exit_code == 2
-        assert "which is no size.\n  Such as 5GB" in result.stderr
+    assert result.exit_code == 2
+    assert "which is no size.\n  Such as 5GB" in result.stderr
 
 
 def test_a_wrong_base_is_a_message(here: Path) -> None:
@@ -116,6 +117,34 @@ def test_a_program_in_a_pickle_does_not_run(here: Path) -> None:
     assert "holds more than tensors, and was not loaded" in allowed.stderr
     assert not (here / "ran").exists()
     assert not (here / "again").exists()
+
+
+@pytest.mark.parametrize("fault", ["missing", "looping", "dangling"])
+def test_a_shard_that_is_not_there(here: Path, fault: str) -> None:
+    shard = here / "base" / "model-00002-of-00002.safetensors"
+    shard.unlink()
+    if fault != "missing":
+        shard.symlink_to(shard.name if fault == "looping" else "nowhere")
+    result = weights("convert", "base", "-o", "again")
+    assert result.exit_code == 3
+    assert result.stderr.startswith(
+        "redraft: base lacks model-00002-of-00002.safetensors: its index names 2 files"
+    )
+    assert weights("verify", "base").exit_code == 1
+
+
+def test_a_name_of_the_hub_is_fetched(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def fetch(repo: str, *, pickle: bool) -> Path:
+        asked.append((repo, pickle))
+        return here / repo.rpartition("/")[2]
+
+    monkeypatch.setattr("redraft.engines.hub.fetch_folder", fetch)
+    assert weights("diff", "org/base", "org/target", "-o", "delta", "--allow-pickle").exit_code == 0
+    assert asked == [("org/base", True), ("org/target", True)]
+    assert weights("verify", "../base").exit_code == 3
+    assert len(asked) == 2
 
 
 @pytest.mark.parametrize("ref", ["nowhere", "a/b/c", "./nowhere"])
@@ -170,9 +199,11 @@ def test_a_run_that_is_killed_goes_on(here: Path) -> None:
     if run.returncode == 0:
         pytest.fail("the run ended before it was killed: make it longer")
     assert not (here / "again").exists()
-    done = {path.name: path.stat().st_ino for path in (here / "again.partial").glob("*.safetensors")}
+    done = {path.name: path.stat().st_mtime_ns for path in (here / "again.partial").glob("*.safetensors")}
     subprocess.run(command, cwd=here, check=True, capture_output=True)
-    assert {name: (here / "again" / name).stat().st_ino for name in list(done)[:3]}.items() <= done.items()
+    assert {
+        name: (here / "again" / name).stat().st_mtime_ns for name in list(done)[:3]
+    }.items() <= done.items()
     assert same_model(load(here / "again"), {name: values.half() for name, values in model.items()})
 
 
@@ -197,7 +228,7 @@ def test_an_interrupted_run_says_how_to_go_on(here: Path) -> None:
     run.send_signal(signal.SIGINT)
     _, said = run.communicate()
     assert run.returncode == 130
-    assert "interrupted. Run the same command again: it goes on after the files that are done." in said
+    assert "interrupted. The same command, run again, goes on after the files that are done." in said
     assert "Traceback" not in said
 
 

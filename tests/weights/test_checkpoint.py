@@ -297,9 +297,16 @@ class TestFolder:
             f"{tmp_path / INDEX} says that 't' is in {file!r}, which is no .safetensors file of this folder."
         )
 
-    @pytest.mark.parametrize("file", ["a\0.safetensors", "\ud800.safetensors", "x" * 300 + ".safetensors"])
+    @pytest.mark.parametrize("file", ["a\0.safetensors", "x" * 300 + ".safetensors"])
     def test_names_that_no_file_can_have(self, tmp_path: Path, file: str) -> None:
         assert "lacks " in refused(self.index(tmp_path, {"t": file}))
+
+    def test_halves_of_characters(self, tmp_path: Path) -> None:
+        assert "holds half of a character" in refused(self.index(tmp_path, {"t": "\ud800.safetensors"}))
+        entry = {"dtype": "U8", "shape": [0], "data_offsets": [0, 0]}
+        raw = json.dumps({"\ud800": entry}).encode()
+        (tmp_path / "odd.safetensors").write_bytes(struct.pack("<Q", len(raw)) + raw)
+        assert "a tensor's name holds half of a character" in refused(tmp_path / "odd.safetensors")
 
     @pytest.mark.parametrize("weight_map", [None, [], {}, "t", 3])
     def test_an_index_without_a_map(self, tmp_path: Path, weight_map: Any) -> None:

@@ -11,8 +11,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 
-from redraft.errors import UsageError
+from redraft.errors import ModelError, UsageError
 from redraft.weights import checkpoint
 from redraft.weights.convert import convert
 from redraft.weights.dtypes import torch_dtype
@@ -61,6 +62,64 @@ def test_what_a_format_cannot_hold_is_counted(tmp_path: Path) -> None:
     assert losses.zero == {"x": 1, "y": 1}
     losses = convert(tmp_path / "a", tmp_path / "c", dtype="BF16")
     assert (losses.infinite, losses.zero) == ({}, {})
+
+
+@pytest.mark.parametrize("how", ["config", "scales"])
+def test_quantised_numbers_are_no_weights(tmp_path: Path, how: str) -> None:
+    tensors = {"a.weight": torch.zeros(4, 4).to(torch.float8_e4m3fn)}
+    quantised = {"quantization_config": {"quant_method": "fp8"}}
+    if how == "scales":
+        tensors["a.weight_scale_inv"] = torch.ones(1)
+    save(tmp_path / "a", tensors, config=CONFIG | (quantised if how == "config" else {}))
+    with pytest.raises(ModelError, match=r"is quantised .*: its numbers are codes, not weights"):
+        convert(tmp_path / "a", tmp_path / "b", dtype="BF16")
+    convert(tmp_path / "a", tmp_path / "b", shard_size=1)
+    assert same_model(load(tmp_path / "b"), tensors)
+
+
+def test_an_adapter_stays_an_adapter(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    save_file({"x.lora_A.weight": torch.ones(2, 2)}, tmp_path / "a" / "adapter_model.safetensors")
+    (tmp_path / "a" / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    convert(tmp_path / "a", tmp_path / "b", dtype="F16")
+    assert sorted(path.name for path in (tmp_path / "b").iterdir()) == [
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "redraft.json",
+    ]
+
+
+def test_a_large_transposed_tensor_of_a_bin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoint, "CHUNK", 64)
+    values = torch.arange(600.0).reshape(20, 30)
+    save_bin(tmp_path / "a", {"x": values.T, "y": values.T[1:5, 3:7]})
+    convert(tmp_path / "a", tmp_path / "b", allow_pickle=True)
+    assert same_model(
+        load(tmp_path / "b"), {"x": values.T.contiguous(), "y": values.T[1:5, 3:7].contiguous()}
+    )
+
+
+def test_a_side_file_without_an_end(tmp_path: Path) -> None:
+    save(tmp_path / "a", llama(), config=CONFIG)
+    (tmp_path / "a" / "odd.json").symlink_to("/dev/zero")
+    with pytest.raises(ModelError, match=r"odd.json is no regular file"):
+        convert(tmp_path / "a", tmp_path / "b")
+
+
+def test_another_layout_is_not_gone_on_with(tmp_path: Path) -> None:
+    """Both have two files of the same names."""
+    tensors = {f"t{i}": torch.full((size,), float(i)) for i, size in enumerate((50, 25, 25, 50))}
+    save(tmp_path / "a", tensors)
+
+    def stop(size: int, seen: list[int] = []) -> None:  # noqa: B006 - counts
+        seen.append(size)
+        if len(seen) == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        convert(tmp_path / "a", tmp_path / "b", shard_size=300, progress=stop)
+    convert(tmp_path / "a", tmp_path / "b", shard_size=400)
+    assert same_model(load(tmp_path / "b"), tensors)
 
 
 def test_losses_of_an_earlier_run_are_not_forgotten(tmp_path: Path) -> None:

@@ -99,16 +99,70 @@ def test_rows_and_tensors_that_the_base_lacks(tmp_path: Path, exact: bool) -> No
     base = llama()
     target = tuned(llama(rows=VOCABULARY + 3))
     base.pop("lm_head.weight")
-    save(tmp_path / "base", base)
+    save(tmp_path / "base", base, config=CONFIG)
     save(tmp_path / "target", target)
+    with pytest.raises(ModelError, match=r"base lacks 1 tensors, such as 'lm_head.weight'"):
+        diff(tmp_path / "base", tmp_path / "target", tmp_path / "delta", exact=exact)
+    save(tmp_path / "base", base, config=CONFIG | {"tie_word_embeddings": True})
     diff(tmp_path / "base", tmp_path / "target", tmp_path / "delta", exact=exact)
     lines: list[str] = []
     apply(tmp_path / "base", tmp_path / "delta", tmp_path / "again", tell=lines.append)
     again = load(tmp_path / "again")
-    assert same_bits(again["lm_head.weight"], target["lm_head.weight"])
+    torch.testing.assert_close(again["lm_head.weight"], target["lm_head.weight"], atol=0.001, rtol=0.01)
     table = "model.embed_tokens.weight"
     assert same_bits(again[table][VOCABULARY:], target[table][VOCABULARY:])
     assert lines[0] == "vocabulary: zero (as the delta says)"
+
+
+def test_a_tokenizer_is_the_deltas_and_not_half_of_each(tmp_path: Path) -> None:
+    release(tmp_path, "none")
+    for name in ("tokenizer.json", "chat_template.jinja", "special_tokens_map.json", "LICENSE"):
+        (tmp_path / "base" / name).write_text("{}")
+    (tmp_path / "delta" / "tokenizer.model").write_bytes(b"pieces")
+    apply(tmp_path / "base", tmp_path / "delta", tmp_path / "again")
+    found = {path.name for path in (tmp_path / "again").iterdir()}
+    assert {"tokenizer.model", "LICENSE"} <= found
+    assert not found & {"tokenizer.json", "chat_template.jinja", "special_tokens_map.json"}
+    (tmp_path / "delta" / "tokenizer.model").unlink()
+    apply(tmp_path / "base", tmp_path / "delta", tmp_path / "of the base")
+    assert (tmp_path / "of the base" / "tokenizer.json").exists()
+
+
+def test_a_buffer_of_old_checkpoints_is_no_difference(tmp_path: Path) -> None:
+    """With a base that has it, `inv_freq` is zero in a delta: as a weight that would be a broken model."""
+    release(tmp_path, "none")
+    name = "model.layers.0.self_attn.rotary_emb.inv_freq"
+    save(tmp_path / "delta", load(tmp_path / "delta") | {name: torch.zeros(4)}, files=2, config=CONFIG)
+    apply(tmp_path / "base", tmp_path / "delta", tmp_path / "again")
+    assert name not in load(tmp_path / "again")
+    frequencies = torch.tensor([1.0, 0.1, 0.01, 0.001])
+    save(tmp_path / "base", load(tmp_path / "base") | {name: frequencies}, config=CONFIG)
+    apply(tmp_path / "base", tmp_path / "delta", tmp_path / "both")
+    assert same_bits(load(tmp_path / "both")[name], frequencies)
+
+
+def test_files_of_two_deltas(tmp_path: Path) -> None:
+    base = llama()
+    save(tmp_path / "base", base)
+    save(tmp_path / "target", tuned(base), files=2)
+    for name, exact in (("delta", False), ("other", True)):
+        diff(tmp_path / "base", tmp_path / "target", tmp_path / name, exact=exact)
+    file = "model-00002-of-00002.safetensors"
+    (tmp_path / "other" / file).replace(tmp_path / "delta" / file)
+    refused(tmp_path, ModelError, "files of different origin: their headers disagree about redraft.delta")
+
+
+def test_our_header_over_other_tensors(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    folder = _make(tmp_path)
+    said = checkpoint.open_checkpoint(folder / "delta").metadata
+    for wrong in (
+        {"b.weight": torch.zeros(2)},
+        {**load(folder / "delta"), "model.norm.weight": torch.zeros(3)},
+    ):
+        save_file(wrong, folder / "delta" / "model.safetensors", metadata=dict(said))
+        refused(folder, ModelError, "is not a base of the delta")
 
 
 def test_a_pickled_base_needs_leave(tmp_path: Path) -> None:
@@ -375,12 +429,14 @@ def test_a_stopped_run_goes_on_after_the_finished_shards(tmp_path: Path) -> None
     assert not (tmp_path / "delta").exists()
     with pytest.raises(ModelError, match="holds no weights"):
         checkpoint.open_checkpoint(tmp_path / "delta.partial")
-    finished = {path.name: path.stat().st_ino for path in (tmp_path / "delta.partial").glob("*.safetensors")}
+    finished = {
+        path.name: path.stat().st_mtime_ns for path in (tmp_path / "delta.partial").glob("*.safetensors")
+    }
     assert 1 <= len(finished) <= 2
     sizes: list[int] = []
     run(progress=sizes.append)
     assert sizes[0] > 0  # what was done before is told at once
-    assert {name: (tmp_path / "delta" / name).stat().st_ino for name in finished} == finished
+    assert {name: (tmp_path / "delta" / name).stat().st_mtime_ns for name in finished} == finished
     apply(tmp_path / "base", tmp_path / "delta", tmp_path / "again")
     assert same_model(load(tmp_path / "again"), tuned(base))
 

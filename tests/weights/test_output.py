@@ -17,7 +17,8 @@ from safetensors.torch import load_file
 
 from redraft.errors import OutputError
 from redraft.weights.header import TensorInfo
-from redraft.weights.output import OutputFolder, Shard, layout, new_file, replace_folder
+from redraft.weights.output import OutputFolder, Shard, layout, new_file
+from redraft.weights.replace import replace_folder
 from tests.weights.model_files import llama, save
 
 PART = TensorInfo("a.weight", "F32", (4,))
@@ -80,6 +81,92 @@ def half(path: Path) -> None:
         raise RuntimeError("power cut")
 
 
+def test_a_folder_with_a_file_of_somebody_elses_is_not_replaced(tmp_path: Path) -> None:
+    make(tmp_path / "out")
+    (tmp_path / "out" / "notes.txt").write_text("mine")
+    with pytest.raises(OutputError, match=r"it holds notes.txt, which redraft did not make"):
+        make(tmp_path / "out", force=True)
+    assert (tmp_path / "out" / "notes.txt").read_text() == "mine"
+
+
+def test_a_file_of_somebody_elses_is_never_replaced(tmp_path: Path) -> None:
+    (tmp_path / "a.gguf").write_bytes(b"mine")
+    with (
+        pytest.raises(OutputError, match=r"no a.gguf.redraft.json that names it"),
+        new_file(tmp_path / "a.gguf", manifest={}, force=True),
+    ):
+        pass
+    with pytest.raises(OutputError, match="did not make it"):
+        make(tmp_path / "a.gguf", force=True)
+    assert (tmp_path / "a.gguf").read_bytes() == b"mine"
+
+
+def test_what_lies_aside_and_is_not_ours_is_left_alone(tmp_path: Path) -> None:
+    for name in ("poetry.lock", "poetry.partial", "poetry.tmp"):
+        (tmp_path / name).write_text("mine")
+    with pytest.raises(OutputError, match="redraft did not make what is there"):
+        make(tmp_path / "poetry")
+    with new_file(tmp_path / "poetry", manifest={}) as file:
+        file.write(b"x")
+    assert {(tmp_path / f"poetry.{end}").read_text() for end in ("lock", "partial", "tmp")} == {"mine"}
+    (tmp_path / "out.partial").mkdir()
+    (tmp_path / "out.partial" / "thesis.txt").write_text("mine")
+    with pytest.raises(OutputError, match="redraft did not make what is there"):
+        make(tmp_path / "out")
+    assert (tmp_path / "out.partial" / "thesis.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", [".", "..", "/"])
+def test_an_output_without_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(OutputError):
+        make(Path(name))
+    with pytest.raises(OutputError), new_file(Path(name), manifest={}):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_lock_is_held_until_the_folder_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second run that starts while the first one is finishing must not begin anew in the same place."""
+    seen = []
+
+    def rename(new: Path, old: Path) -> None:
+        with pytest.raises(OutputError, match="another run is writing"):
+            make(tmp_path / "out")
+        seen.append(new)
+        replace_folder(new, old)
+
+    monkeypatch.setattr("redraft.weights.output.replace_folder", rename)
+    make(tmp_path / "out")
+    assert seen
+    assert torch.equal(load_file(tmp_path / "out" / "model.safetensors")["a.weight"], VALUES)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_another_version_begins_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(RuntimeError, match="power cut"):
+        after_a_shard(tmp_path / "out")
+    monkeypatch.setattr("redraft.__version__", "99.0")
+    with OutputFolder(tmp_path / "out", making={}) as out:
+        assert out.done == {}
+
+
+def after_a_shard(path: Path) -> None:
+    with OutputFolder(path, making={}) as out:
+        with out.shard(Shard("model.safetensors", [PART])) as writer:
+            writer.write(VALUES)
+        raise RuntimeError("power cut")
+
+
+def test_the_command_may_be_typed_in_another_way(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="power cut"):
+        after_a_shard(tmp_path / "out")
+    with OutputFolder(tmp_path / "out", making={}, command="the same, and --quiet") as out:
+        assert list(out.done) == ["model.safetensors"]
+
+
 def test_the_old_folder_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
     make(tmp_path / "out")
     with pytest.raises(RuntimeError, match="power cut"):
@@ -93,7 +180,7 @@ def test_a_folder_takes_anothers_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exchange: bool
 ) -> None:
     if not exchange:  # as on systems that cannot swap two names
-        monkeypatch.setattr("redraft.weights.output._exchange", lambda one, other: False)
+        monkeypatch.setattr("redraft.weights.replace._exchange", lambda one, other: False)
     for name in ("new", "old"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "says").write_text(name)
@@ -199,10 +286,10 @@ def test_a_disk_that_is_full_in_the_middle(tmp_path: Path) -> None:
     assert "OutputError: delta: there is no room left on the disk." in full.stderr
     assert "run the same command again: it goes on after the" in full.stderr
     assert not (tmp_path / "delta").exists()
-    done = {path.name: path.stat().st_ino for path in (tmp_path / "delta.partial").glob("*.safetensors")}
+    done = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "delta.partial").glob("*.safetensors")}
     assert len(done) == len(base) - 1
     assert run(1 << 30).returncode == 0
-    assert {name: (tmp_path / "delta" / name).stat().st_ino for name in done} == done
+    assert {name: (tmp_path / "delta" / name).stat().st_mtime_ns for name in done} == done
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
@@ -214,7 +301,7 @@ def test_a_folder_that_may_not_be_written(tmp_path: Path) -> None:
 
 def test_an_output_below_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="cannot be written: Not a directory"):
+    with pytest.raises(OutputError, match="cannot be written: File exists"):
         make(tmp_path / "file" / "out")
 
 

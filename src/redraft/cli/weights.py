@@ -12,15 +12,12 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from redraft.cli.bytes_bar import bytes_bar
 from redraft.cli.shell import Verb, tell, write
-
-if TYPE_CHECKING:
-    from redraft.weights.convert import Losses
 
 app = typer.Typer(
     help="Deltas, conversion, GGUF and adapters, in bounded memory.",
@@ -152,7 +149,7 @@ def convert(
             command=_command(),
             progress=progress,
         )
-    _warn_of(losses, dtype)
+    losses.say(warn=_warn, tell=_remark(quiet), wider="--dtype bf16")
 
 
 @app.command(cls=Verb)
@@ -175,7 +172,7 @@ def gguf(
         from redraft.weights.gguf.from_folder import export_gguf
 
     source = _model(src, allow_pickle)
-    with _job(source, quiet) as progress:
+    with _job(source, quiet, goes_on=False) as progress:
         export_gguf(
             source,
             out,
@@ -203,7 +200,7 @@ def from_gguf(
     with _torch():
         from redraft.weights.gguf.to_folder import import_gguf
 
-    source = _gguf_file(file)
+    source = _local(file)
     with _job(source, quiet) as progress:
         import_gguf(
             source,
@@ -253,7 +250,7 @@ def lora_gguf(
         str | None,
         typer.Option(
             metavar="BASE",
-            help="The base: a folder, a GGUF file, or org/name.  [what the adapter names]",
+            help="The base: a folder, a GGUF file, or default.  [what the adapter names]",
             show_default=False,
         ),
     ] = None,
@@ -269,8 +266,8 @@ def lora_gguf(
         from redraft.weights.lora.to_gguf import lora_gguf as make
 
     change = _model(adapter, allow_pickle)
-    model = None if base is None else _gguf_file(base) if base == "default" else _model(base, allow_pickle)
-    with _job(change, quiet) as progress:
+    model = None if base is None else _local(base)
+    with _job(change, quiet, goes_on=False) as progress:
         make(
             change,
             out,
@@ -297,7 +294,7 @@ def verify(
         from redraft.weights.inspect.verify import verify as look
 
     source = _model(path, allow_pickle)
-    with _job(source, quiet) as progress:
+    with _job(source, quiet, goes_on=False) as progress:
         report = look(source, allow_pickle=allow_pickle, progress=progress)
     write("\n".join(report.lines()))
     if not report.sound:
@@ -306,27 +303,15 @@ def verify(
 
 @app.command(cls=Verb)
 def info(
-    path: Annotated[str, typer.Argument(metavar="DIR|FILE", help="A folder, a file, org/name, or default.")],
+    path: Annotated[str, typer.Argument(metavar="DIR|FILE", help="A folder, a file, or default.")],
     allow_pickle: Pickle = False,
 ) -> None:
     """Say what a model, delta or adapter is: a readable table."""
     from redraft.weights.inspect.info import describe
 
-    source = _gguf_file(path) if path == "default" else _model(path, allow_pickle)
+    source = _local(path)
     with _torch() if allow_pickle else nullcontext():
         write("\n".join(describe(source, allow_pickle=allow_pickle).lines()))
-
-
-def _warn_of(losses: Losses, dtype: str | None) -> None:
-    for counts, became in ((losses.infinite, "became infinite"), (losses.zero, "became zero")):
-        if counts:
-            worst = max(counts, key=lambda name: counts[name])
-            hint = "bf16 has the range of fp32." if dtype == "fp16" else None
-            tell(
-                f"warning: {sum(counts.values()):,} numbers in {len(counts)} tensors {became}, "
-                f"most of them ({counts[worst]:,}) in {worst}.",
-                hint,
-            )
 
 
 @contextmanager
@@ -349,37 +334,38 @@ def _torch() -> Iterator[None]:
 
 
 @contextmanager
-def _job(source: Path, quiet: bool) -> Iterator[Callable[[int], None]]:
+def _job(source: Path, quiet: bool, *, goes_on: bool = True) -> Iterator[Callable[[int], None]]:
     """Progress over the weights of a file or folder. Whoever interrupts is told how to go on."""
     try:
         with bytes_bar(_weight_bytes(source), quiet=quiet) as advance:
             yield advance
     except KeyboardInterrupt:
-        tell("interrupted. Run the same command again: it goes on after the files that are done.")
+        after = "goes on after the files that are done" if goes_on else "begins anew"
+        tell(f"interrupted. The same command, run again, {after}.")
         raise
 
 
 def _weight_bytes(path: Path) -> int:
-    if path.is_file():
-        return path.stat().st_size
-    for kind in ("*.safetensors", "*.bin"):
-        if sizes := [each.stat().st_size for each in path.glob(kind)]:
-            return sum(sizes)
+    """Bytes of the weights, to show how far a job is. What is wrong with the files, the job says itself."""
+    kinds = ("model*.safetensors", "pytorch_model*.bin", "adapter_model.*")
+    for files in ([path], *(list(path.glob(kind)) for kind in kinds)):
+        if size := sum(each.stat().st_size for each in files if each.is_file()):
+            return size
     return 0
 
 
 def _model(ref: str, allow_pickle: bool = False) -> Path:
     """The folder or file that a reference names; a model of the hub is fetched."""
     path = Path(ref).expanduser()
-    if path.exists() or not re.fullmatch(r"[\w.-]+/[\w.-]+", ref):
+    if path.exists() or not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", ref):
         return path
     from redraft.engines.hub import fetch_folder
 
     return fetch_folder(ref, pickle=allow_pickle)
 
 
-def _gguf_file(ref: str) -> Path:
-    """A GGUF file, or that of the default model."""
+def _local(ref: str) -> Path:
+    """A path on this machine, or that of the default model's file."""
     if ref != "default":
         return Path(ref).expanduser()
     from redraft.engines.load import local_file, parse_reference
@@ -411,6 +397,11 @@ def _size(text: str) -> int:
 def _command() -> str:
     """The command as it was typed."""
     return shlex.join(["redraft", *sys.argv[1:]])
+
+
+def _warn(line: str) -> None:
+    """Says that something was damaged: with --quiet too."""
+    tell(f"warning: {line}")
 
 
 def _remark(quiet: bool) -> Callable[[str], None]:

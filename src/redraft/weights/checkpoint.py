@@ -73,7 +73,7 @@ class Checkpoint:
         tensor = self.tensors[name]
         stop = tensor.count if stop is None else stop
         if tensor.file.endswith(BIN):
-            return self._pickled[name].reshape(-1)[start:stop].clone().resolve_conj().resolve_neg()
+            return _cut(self._pickled[name], start, stop).resolve_conj().resolve_neg()
         return _read_raw(self.folder / tensor.file, tensor, start, stop)
 
     def chunks(self, name: str, size: int | None = None) -> Iterator[tuple[int, int]]:
@@ -129,9 +129,20 @@ def open_checkpoint(path: Path, *, allow_pickle: bool = False) -> Checkpoint:
                 first = tensors[tensor.name].file
                 raise ModelError(f"{folder}: the tensor {tensor.name!r:.80} is in {first} and in {file}.")
             tensors[tensor.name] = tensor
+        _insist_on_one(folder, metadata, texts)
         metadata |= texts
     _check_index(folder, weight_map, tensors)
     return Checkpoint(path, folder, files, tensors, metadata)
+
+
+def _insist_on_one(folder: Path, metadata: Mapping[str, str], more: Mapping[str, str]) -> None:
+    """Sees that redraft's own words about the tensors are the same in all files."""
+    for key in metadata.keys() & more.keys():
+        if key.startswith("redraft.") and metadata[key] != more[key]:
+            raise ModelError(
+                f"{folder} holds files of different origin: their headers disagree about {key}.",
+                hint="Two deltas or models were mixed: get all files from one.",
+            )
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -141,18 +152,36 @@ def read_json(path: Path) -> dict[str, Any]:
         ModelError: It is not a JSON object, or larger than `MAX_JSON`.
     """
     try:
-        if size_of_file(path) > MAX_JSON:
-            raise ModelError(f"{path} has more than {MAX_JSON >> 20} MB, which no such file has.")
-        value = json.loads(path.read_bytes())
+        raw = read_small(path)
+        value = json.loads(raw)
+        if b"\\ud" in raw.lower():
+            json.dumps(value, ensure_ascii=False).encode()
     except FileNotFoundError:
         return {}
-    except OSError as error:
-        raise ModelError(f"{path} cannot be read: {error.strerror}.") from None
+    except UnicodeEncodeError:
+        raise ModelError(f"{path} holds half of a character, which is no text.", hint=AGAIN) from None
     except (ValueError, RecursionError) as error:
         raise ModelError(f"{path} is not JSON: {str(error)[:80]}.", hint=AGAIN) from None
     if not isinstance(value, dict):
         raise ModelError(f"{path} holds a {type(value).__name__}, not an object.", hint=AGAIN)
     return value
+
+
+def read_small(path: Path) -> bytes:
+    """A small file, such as a configuration.
+
+    Raises:
+        FileNotFoundError: There is none.
+        ModelError: It is no plain file, cannot be read, or has more than `MAX_JSON` bytes.
+    """
+    try:
+        if size_of_file(path) > MAX_JSON:
+            raise ModelError(f"{path} has more than {MAX_JSON >> 20} MB, which no such file has.")
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error.strerror}.") from None
 
 
 def _find(path: Path) -> dict[str, str]:
@@ -300,6 +329,16 @@ def _check_index(folder: Path, weight_map: dict[str, str], tensors: Mapping[str,
             raise ModelError(
                 f"{folder}: the index says that {name!r:.80} is in {file}, and it is not there.", hint=AGAIN
             )
+
+
+def _cut(tensor: torch.Tensor, start: int, stop: int) -> torch.Tensor:
+    """Elements of a mapped tensor. Of one that does not lie in order, only whole rows are put in order."""
+    import torch
+
+    row = tensor[0].numel() if len(tensor.shape) > 1 and len(tensor) else 0
+    if row and not start % row and not stop % row:
+        return tensor[start // row : stop // row].clone(memory_format=torch.contiguous_format).reshape(-1)
+    return tensor.reshape(-1)[start:stop].clone()
 
 
 def _read_raw(path: Path, tensor: TensorInfo, start: int, stop: int) -> torch.Tensor:

@@ -7,7 +7,7 @@ become zero. Integers and booleans stay as they are. GGUF is another module's ma
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -15,26 +15,14 @@ import torch
 
 from redraft.weights.checkpoint import SAFETENSORS, Checkpoint, open_checkpoint
 from redraft.weights.dtypes import FLOATS, torch_dtype
-from redraft.weights.folder import copy_side_files, same_layout, set_dtype
+from redraft.weights.folder import ADAPTER, copy_side_files, refuse_quantised, same_layout, set_dtype
 from redraft.weights.header import TensorInfo
 from redraft.weights.identity import describe
+from redraft.weights.losses import Losses
 from redraft.weights.output import OutputFolder, Progress, Shard, ignore, layout
 from redraft.weights.stream import ahead
 
 Form = Literal[".safetensors", ".bin"]
-
-
-@dataclass(frozen=True)
-class Losses:
-    """What a conversion could not keep.
-
-    Attributes:
-        infinite: How many finite numbers became infinite, by tensor.
-        zero: How many numbers other than zero became zero, by tensor.
-    """
-
-    infinite: dict[str, int]
-    zero: dict[str, int]
 
 
 def convert(
@@ -63,24 +51,33 @@ def convert(
         progress: Told of the source's bytes.
 
     Raises:
-        ModelError: The checkpoint is damaged.
+        ModelError: The checkpoint is damaged, or its numbers are quantised and another dtype is asked for.
         UsageError: There are only `.bin` files, and they are not allowed.
         OutputError: The output exists or cannot be written.
     """
     source = open_checkpoint(src, allow_pickle=allow_pickle)
+    if dtype:
+        refuse_quantised(source)
     tensors = [_as(each, dtype) for each in source.tensors.values()]
-    shards = same_layout(source, tensors, form) if shard_size is None else layout(tensors, shard_size, form)
-    making = {"command": command, "inputs": {"source": describe(source)}, "dtype": dtype}
-    with OutputFolder(dst, making=making | {"files": [each.file for each in shards]}, force=force) as out:
+    shards = _shards(source, tensors, shard_size, form)
+    sizes = {each.file: each.size for each in shards}
+    making = {"inputs": {"source": describe(source)}, "dtype": dtype, "layout": sizes}
+    with OutputFolder(dst, making=making, command=command, force=force) as out:
         copy_side_files(source, out.aside)
         set_dtype(out.aside, tensors)
         for shard in out.todo(shards, progress):
-            losses = Losses({}, {})
+            losses = Losses()
             with out.shard(shard, notes=vars(losses)) as writer:
                 for name, part in ahead(_parts(source, shard)):
                     progress(part.numel() * part.element_size())
                     writer.write(_cast(name, part, dtype, losses))
-        return _all_losses(out)
+        return Losses.noted(out.done.values())
+
+
+def _shards(source: Checkpoint, tensors: list[TensorInfo], size: int | None, form: Form) -> list[Shard]:
+    if source.files[0].startswith(ADAPTER):
+        return [Shard(ADAPTER + form, tensors)]
+    return same_layout(source, tensors, form) if size is None else layout(tensors, size, form)
 
 
 def _as(tensor: TensorInfo, dtype: str | None) -> TensorInfo:
@@ -94,21 +91,9 @@ def _parts(source: Checkpoint, shard: Shard) -> Iterator[tuple[str, torch.Tensor
 
 
 def _cast(name: str, part: torch.Tensor, dtype: str | None, losses: Losses) -> torch.Tensor:
-    if dtype is None or not part.is_floating_point() or part.dtype == torch_dtype(dtype):
+    if dtype is None or not part.is_floating_point():
         return part
     wide = part if part.element_size() > 1 else part.float()
     cast = wide.to(torch_dtype(dtype))
-    if infinite := int(cast.isinf().sum()) - int(wide.isinf().sum()):
-        losses.infinite[name] = losses.infinite.get(name, 0) + infinite
-    if zero := int(wide.count_nonzero()) - int(cast.count_nonzero()):
-        losses.zero[name] = losses.zero.get(name, 0) + zero
+    losses.count(name, wide, cast)
     return cast
-
-
-def _all_losses(out: OutputFolder) -> Losses:
-    """Of all files, those of an earlier run included."""
-    losses = Losses({}, {})
-    for noted in out.done.values():
-        losses.infinite.update(noted.get("infinite", {}))
-        losses.zero.update(noted.get("zero", {}))
-    return losses

@@ -2,8 +2,9 @@
 
 A plain delta holds `target - base` in the target's dtype, as the released ones of SelFee, Alpaca, Vicuna and
 StableVicuna do; adding it back is exact but for rounding. An exact delta holds the difference of the bit
-patterns, taken as integers that wrap around, and gives the target back bit for bit in any dtype. Tensors and
-rows that the base lacks are stored as they are. How a delta was made is in the header of each of its files.
+patterns, taken as integers that wrap around, and gives the target back bit for bit in any dtype. Rows that
+the base lacks, and numbers of another kind than the base's, are stored as they are. How a delta was made is
+in the header of each of its files.
 
 Rows of added tokens follow a convention: see `vocabulary`. Deltas over quantised files are not made here.
 """
@@ -13,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -21,9 +22,9 @@ import torch
 
 from redraft.errors import ModelError, UsageError
 from redraft.weights import plausible, vocabulary
-from redraft.weights.checkpoint import Checkpoint, open_checkpoint
+from redraft.weights.checkpoint import BIN, Checkpoint, open_checkpoint
 from redraft.weights.dtypes import FLOATS, dtype_size, torch_dtype
-from redraft.weights.folder import copy_side_files, same_layout, set_dtype
+from redraft.weights.folder import copy_side_files, has_tokenizer, same_layout, set_dtype
 from redraft.weights.header import AGAIN, TensorInfo
 from redraft.weights.identity import describe, dtypes_of, raw_bytes
 from redraft.weights.output import OutputFolder, Progress, Shard, ignore
@@ -40,8 +41,8 @@ Sums = dict[str, tuple[str | None, str]]
 
 _BITS = {1: "U8", 2: "U16", 4: "U32", 8: "U64"}
 _SIGNED = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-_NOT_MISSED = ("rotary_emb.inv_freq", "lm_head.weight")
-"""A buffer that every model computes for itself, and a table that may be tied to the input's."""
+_COMPUTED = "rotary_emb.inv_freq"
+"""A buffer in old checkpoints that every model computes for itself."""
 
 
 @dataclass(frozen=True)
@@ -96,11 +97,12 @@ def diff(
     """
     ours = open_checkpoint(base, allow_pickle=allow_pickle)
     theirs = open_checkpoint(target, allow_pickle=allow_pickle)
-    _insist_on_shapes(ours, theirs, "target")
     inputs = {"base": describe(ours), "target": describe(theirs)}
+    ours = _with_head(ours, theirs)
+    _insist_on_shapes(ours, theirs, "target")
     recipe = _new_recipe(ours, theirs, inputs["base"]["fingerprint"], exact=exact)
-    making = {"command": command, "inputs": inputs}
-    with OutputFolder(dst, making=making | {"delta": asdict(recipe)}, force=force) as out:
+    making = {"inputs": inputs, "delta": asdict(recipe)}
+    with OutputFolder(dst, making=making, command=command, force=force) as out:
         copy_side_files(theirs, out.aside)
         stored = [_stored(each, recipe) for each in theirs.tensors.values()]
         for shard in out.todo(same_layout(theirs, stored), progress):
@@ -149,10 +151,11 @@ def apply(
     ours = open_checkpoint(base, allow_pickle=allow_pickle)
     theirs = open_checkpoint(delta, allow_pickle=allow_pickle)
     inputs = {"base": describe(ours), "delta": describe(theirs)}
+    ours, theirs = _with_head(ours, theirs), _without_buffers(ours, theirs)
     recipe = _found_recipe(ours, theirs, inputs["base"]["fingerprint"], vocab, tell)
     check = _Check(ours, theirs, _recorded_sums(theirs) if recipe.base else {}, exact=recipe.exact)
-    making = {"command": command, "inputs": inputs}
-    with OutputFolder(dst, making=making | {"vocabulary": recipe.vocabulary}, force=force) as out:
+    making = {"inputs": inputs, "vocabulary": recipe.vocabulary}
+    with OutputFolder(dst, making=making, command=command, force=force) as out:
         _take_side_files(ours, theirs, recipe, out, tell)
         summed = [_summed(each, recipe) for each in theirs.tensors.values()]
         for shard in out.todo(same_layout(theirs, summed), progress):
@@ -356,15 +359,14 @@ def _found_recipe(
     tell: Callable[[str], None],
 ) -> Recipe:
     recipe = _recorded_recipe(delta)
+    if recipe is not None and print_of_base != recipe.base:
+        raise _wrong_base(base, delta)
+    _insist_on_shapes(base, delta, "delta", whole=recipe.whole if recipe else ())
     if recipe is None:
-        _insist_on_shapes(base, delta, "delta")
         _insist_on_config(base, delta)
         convention, why = vocabulary.settle(base, delta, vocab)
-        whole = tuple(name for name in delta.tensors if name not in base.tensors)
-        recipe = Recipe(exact=False, vocabulary=convention, whole=whole)
+        recipe = Recipe(exact=False, vocabulary=convention)
         plausible.insist(base, delta)
-    elif print_of_base != recipe.base:
-        raise _wrong_base(base, delta)
     else:
         recipe, why = _with_vocab(recipe, vocab)
     tell(f"vocabulary: {recipe.vocabulary} ({why})")
@@ -412,6 +414,8 @@ def _recorded_recipe(delta: Checkpoint) -> Recipe | None:
 
 def _fits(delta: Checkpoint, recipe: Recipe) -> bool:
     """A header is a stranger's word: every dtype in it must be as wide as the tensor is stored."""
+    if not {*recipe.whole} <= delta.tensors.keys():
+        return False
     if not recipe.exact:
         return True
     return all(
@@ -441,8 +445,27 @@ def _summed(tensor: TensorInfo, recipe: Recipe) -> TensorInfo:
     return replace(tensor, dtype=recipe.dtypes[tensor.name]) if recipe.exact else tensor
 
 
-def _insist_on_shapes(base: Checkpoint, other: Checkpoint, role: str) -> None:
-    """Sees that both have the same tensors, but for added rows and what is not missed.
+def _with_head(base: Checkpoint, other: Checkpoint) -> Checkpoint:
+    """The base with its output table, where that is its input table and the other has one of its own."""
+    head, table = "lm_head.weight", base.tensors.get("model.embed_tokens.weight")
+    if head in base.tensors or head not in other.tensors or table is None or table.file.endswith(BIN):
+        return base
+    if not base.json("config.json").get("tie_word_embeddings"):
+        return base
+    return replace(base, tensors={**base.tensors, head: replace(table, name=head)})
+
+
+def _without_buffers(base: Checkpoint, delta: Checkpoint) -> Checkpoint:
+    """Another's delta without buffers that the base lacks: zeros, where a model would compute them."""
+    if KEY in delta.metadata:
+        return delta
+    computed = {name for name in delta.tensors if name.endswith(_COMPUTED) and name not in base.tensors}
+    kept = {name: each for name, each in delta.tensors.items() if name not in computed}
+    return replace(delta, tensors=kept)
+
+
+def _insist_on_shapes(base: Checkpoint, other: Checkpoint, role: str, whole: Collection[str] = ()) -> None:
+    """Sees that both have the same tensors, but for added rows, what is stored whole, and what is not missed.
 
     Raises:
         ModelError: They do not.
@@ -450,12 +473,13 @@ def _insist_on_shapes(base: Checkpoint, other: Checkpoint, role: str) -> None:
     added = vocabulary.added_rows(base, other)
     for name, theirs in other.tensors.items():
         ours = base.tensors.get(name)
-        if ours is not None and ours.shape != theirs.shape and name not in added:
+        if ours is not None and ours.shape != theirs.shape and name not in added and name not in whole:
             raise _other_architecture(
                 base, other, role, f"{name!r:.120} is {_by(ours)} there and {_by(theirs)} here"
             )
     for one, two in ((base, other), (other, base)):
-        lacking = [name for name in one.tensors if name not in two.tensors and not name.endswith(_NOT_MISSED)]
+        lacking = [name for name in one.tensors if name not in two.tensors and name not in whole]
+        lacking = [name for name in lacking if not name.endswith(_COMPUTED)]
         if lacking:
             raise _other_architecture(
                 base, other, role, f"{two.path} lacks {len(lacking)} tensors, such as {lacking[0]!r:.120}"
@@ -487,7 +511,7 @@ def _insist_on_config(base: Checkpoint, delta: Checkpoint) -> None:
 def _take_side_files(
     base: Checkpoint, delta: Checkpoint, recipe: Recipe, out: OutputFolder, tell: Callable[[str], None]
 ) -> None:
-    copy_side_files(base, out.aside)
+    copy_side_files(base, out.aside, tokenizer=not has_tokenizer(delta.folder))
     copy_side_files(delta, out.aside)
     set_dtype(out.aside, [_summed(each, recipe) for each in delta.tensors.values()])
     rows = next((each.shape[0] for each in delta.tensors.values() if vocabulary.is_table(each.name)), None)

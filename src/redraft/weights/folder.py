@@ -3,39 +3,77 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterable
+from fnmatch import fnmatch
 from pathlib import Path
 
 from redraft.errors import ModelError
-from redraft.weights.checkpoint import MAX_JSON, SAFETENSORS, Checkpoint, read_json
+from redraft.weights.checkpoint import SAFETENSORS, Checkpoint, read_json, read_small
 from redraft.weights.dtypes import FLOATS, torch_dtype
 from redraft.weights.header import TensorInfo
 from redraft.weights.output import Shard, shard_name
 from redraft.weights.replace import MANIFEST
 
-_SIDE_FILES = ("*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt", "LICENSE*", "NOTICE*")
-_NOT = (MANIFEST, "adapter_config.json", "trainer_state.json", "training_args.json")
+_SETTINGS = ("*.json", "LICENSE*", "NOTICE*")
+_VOCABULARIES = ("tokenizer.json", "*.model", "vocab.json", "vocab.txt")
+_TOKENIZER = (
+    *_VOCABULARIES,
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "merges.txt",
+    "*.jinja",
+    "chat_template.json",
+)
+_NEVER = ("*.index.json", MANIFEST, "trainer_state.json", "training_args.json")
 
 
-def copy_side_files(checkpoint: Checkpoint, into: Path) -> None:
-    """Copies configuration, tokenizer and licence. A single file brings none: its folder may be anyone's.
+ADAPTER = "adapter_model"
+"""What the weights' file of a peft adapter is called, without its ending."""
+
+
+def refuse_quantised(checkpoint: Checkpoint) -> None:
+    """Sees that a model's numbers are the weights, and not codes that go with scales.
 
     Raises:
-        ModelError: One cannot be read, or is larger than any such file is.
+        ModelError: It is quantised.
+    """
+    kind = checkpoint.json("config.json").get("quantization_config")
+    scaled = next(
+        (name for name in checkpoint.tensors if name.endswith((".weight_scale", ".weight_scale_inv"))), ""
+    )
+    if kind or scaled:
+        method = kind.get("quant_method") if isinstance(kind, dict) else None
+        raise ModelError(
+            f"{checkpoint.path} is quantised ({method or scaled!r:.80}): its numbers are codes, not weights.",
+            hint="Start from the model that it was made from, or let transformers load and save it again.",
+        )
+
+
+def has_tokenizer(folder: Path) -> bool:
+    """Whether a folder holds a vocabulary of its own."""
+    return any(True for pattern in _VOCABULARIES for _ in folder.glob(pattern))
+
+
+def copy_side_files(checkpoint: Checkpoint, into: Path, *, tokenizer: bool = True) -> None:
+    """Copies configuration, licence and tokenizer. A single file brings none: its folder may be anyone's.
+
+    Args:
+        checkpoint: Whose folder it is.
+        into: A folder of ours.
+        tokenizer: Whether the tokenizer's files are copied. Those of two models must not be mixed.
+
+    Raises:
+        ModelError: A file cannot be read, is no plain file, or is larger than any such file is.
+        OSError: A copy cannot be written.
     """
     if checkpoint.path != checkpoint.folder:
         return
-    found = {path for pattern in _SIDE_FILES for path in checkpoint.folder.glob(pattern)}
-    for path in sorted(found):
-        if path.name in _NOT or path.name.endswith(".index.json"):
-            continue
-        try:
-            if path.stat().st_size > MAX_JSON:
-                raise ModelError(f"{path} has more than {MAX_JSON >> 20} MB, which no such file has.")
-            shutil.copyfile(path, into / path.name)
-        except OSError as error:
-            raise ModelError(f"{path} cannot be read: {error.strerror}.") from None
+    wanted = (*_SETTINGS, *_TOKENIZER) if tokenizer else _SETTINGS
+    unwanted = _NEVER if tokenizer else (*_NEVER, *_TOKENIZER)
+    for path in sorted({path for pattern in wanted for path in checkpoint.folder.glob(pattern)}):
+        if not any(fnmatch(path.name, pattern) for pattern in unwanted):
+            (into / path.name).write_bytes(read_small(path))
 
 
 def same_layout(

@@ -169,10 +169,21 @@ def _tensor(path: Path, name: str, entry: Any, start: int) -> TensorInfo:
         _odd(path, f"the tensor {name!r:.80} has the shape {shape!r:.80}")
     if not _is_count(begin) or not _is_count(end):
         _odd(path, f"the tensor {name!r:.80} has the data_offsets {begin!r:.40}, {end!r:.40}")
+    if not is_text(name):
+        _odd(path, f"a tensor's name holds half of a character: {name!a:.80}")
     tensor = TensorInfo(name, dtype, tuple(shape), path.name, start + begin)
     if end - begin != tensor.size:
         _odd(path, f"the tensor {name!r:.80} needs {tensor.size:,} bytes and is given {end - begin:,}")
     return tensor
+
+
+def is_text(value: str) -> bool:
+    """Whether a text can be written: JSON may hold halves of characters."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is_count(value: Any) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from redraft.weights.header import TensorInfo
@@ -24,7 +25,7 @@ SAMPLES, SAMPLE = 4, 1024
 def fingerprint(checkpoint: Checkpoint) -> str:
     """SHA-256 over the names, dtypes and shapes of all tensors, and over samples of each.
 
-    Any training changes it. A single damaged byte may not: that is what checksums are for.
+    Training changes it. What changes a few rows or bytes alone may not: that is what checksums are for.
 
     Raises:
         ModelError: A file cannot be read.
@@ -39,14 +40,21 @@ def fingerprint(checkpoint: Checkpoint) -> str:
 
 
 def describe(checkpoint: Checkpoint) -> dict[str, Any]:
-    """What a manifest says of an input: where it was, what it holds, and its fingerprint."""
+    """What a manifest says of an input: path, contents, fingerprint, and its files as they are."""
     return {
         "path": str(checkpoint.path),
         "tensors": len(checkpoint.tensors),
         "bytes": checkpoint.size,
         "dtypes": dtypes_of(checkpoint),
         "fingerprint": fingerprint(checkpoint),
+        "files": {name: _as_it_is(checkpoint.folder / name) for name in checkpoint.files},
     }
+
+
+def _as_it_is(path: Path) -> list[int]:
+    """Size and time of change in nanoseconds: a file that was got again since is not the same."""
+    info = path.stat()
+    return [info.st_size, info.st_mtime_ns]
 
 
 def dtypes_of(checkpoint: Checkpoint) -> str:

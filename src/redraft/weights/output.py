@@ -257,6 +257,8 @@ def new_file(
     Raises:
         OutputError: It exists and may not be replaced, or it cannot be written.
     """
+    if path.is_dir():
+        raise OutputError(f"{path} is a folder, and the output is a file.", hint=f"-o {path}/NAME")
     aside = path.with_name(named(path) + ".redraft-partial")
     beside = path.with_name(f"{path.name}.{MANIFEST}")
     with output_errors(path, {}):

@@ -31,7 +31,7 @@ _TABLES = (
     "embed_in.weight",
     "embed_out.weight",
 )
-_LOOKED_AT = 4096
+_LOOKED_AT = 512
 _UPDATES = 3.0
 
 

@@ -1,16 +1,16 @@
-"""Hugging Face folder -> GGUF file, in bounded memory, for the architectures of gguf_names.py.
+"""Hugging Face folder -> GGUF file, in bounded memory, for the architectures of `names`.
 
 All that the file says and how large it becomes is known from the headers, so it is written from front to
 back: tensors are read, reordered and quantised some rows at a time, while the rows before are on their way
 to the disk.
 
-What stays unquantised is said in `gguf_quant.kind_for`. Not made here: K-quants, split files, other
+What stays unquantised is said in `quant.kind_for`. Not made here: K-quants, split files, other
 architectures.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,33 +21,36 @@ from gguf import GGML_QUANT_VERSION
 
 from redraft.errors import ModelError, UsageError
 from redraft.weights.checkpoint import Checkpoint, open_checkpoint
-from redraft.weights.dtypes import FLOATS
-from redraft.weights.gguf.config import (
-    ModelNumbers,
-    check_tensors,
-    metadata_of,
-    numbers_from_config,
-    window_of,
-)
+from redraft.weights.folder import refuse_quantised
+from redraft.weights.gguf.config import ModelNumbers, metadata_of, numbers_from_config, window_of
 from redraft.weights.gguf.names import OTHER_TOOL, gguf_name, permute, permuted_heads
-from redraft.weights.gguf.quant import BLOCK, Kind, Quant, kind_for, portions, quant_named, quantize
+from redraft.weights.gguf.quant import (
+    BLOCK,
+    Kind,
+    Quant,
+    kind_for,
+    lost,
+    portions,
+    quant_named,
+    quantize,
+    size_of,
+)
 from redraft.weights.gguf.reader import read_header
 from redraft.weights.gguf.rope import rope_factors
+from redraft.weights.gguf.sizes import BUFFERS, check_tensors
 from redraft.weights.gguf.write import header_bytes, pad
 from redraft.weights.header import TensorInfo
 from redraft.weights.identity import describe
+from redraft.weights.lora.adapter import refuse_adapter
+from redraft.weights.losses import Losses, Say, not_finite
 from redraft.weights.output import Progress, ignore, new_file
 from redraft.weights.stream import ahead
 from redraft.weights.tokenizers.to_gguf import tokenizer_metadata
 from redraft.weights.writer import FileWriter
 
 ROPE_FACTORS = "rope_freqs.weight"
-HALF_MAX = 65520.0
-"""From here on a number rounds to infinity in 16 bits (IEEE 754 binary16), as scales of blocks have too."""
-
 _SAME = {"F32": Kind.F32, "F16": Kind.F16, "BF16": Kind.BF16}
-# What checkpoints of old versions of transformers hold beside weights: it is computed from the configuration.
-_COMPUTED = ".rotary_emb.inv_freq"
+_WEIGHTS = ("F64", "F32", "F16", "BF16")
 
 
 @dataclass(frozen=True)
@@ -74,27 +77,6 @@ class Part:
         return self.shape[-1] if len(self.shape) > 1 or not self.heads else 1
 
 
-@dataclass
-class Losses:
-    """What did not survive the way, counted over all tensors.
-
-    Attributes:
-        unusual: Elements that are NaN or infinite in the checkpoint.
-        beyond: Finite elements that are infinite in the file.
-    """
-
-    unusual: int = 0
-    beyond: int = 0
-
-    def count(self, values: torch.Tensor, kind: Kind) -> None:
-        """Counts those of some values that are on their way to a number format."""
-        size = values.abs()
-        unusual = values.numel() - int((size < torch.inf).sum())
-        self.unusual += unusual
-        if kind not in (Kind.F32, Kind.BF16) and values.dtype is not torch.float16:
-            self.beyond += values.numel() - int((size < HALF_MAX).sum()) - unusual
-
-
 def export_gguf(
     src: Path,
     dst: Path,
@@ -104,7 +86,8 @@ def export_gguf(
     allow_pickle: bool = False,
     command: str = "",
     progress: Progress = ignore,
-    tell: Callable[[str], None] = lambda _: None,
+    tell: Say = lambda _: None,
+    warn: Say = lambda _: None,
 ) -> None:
     """Writes a model's folder as one GGUF file, with tokenizer and chat template.
 
@@ -118,10 +101,11 @@ def export_gguf(
         command: What the manifest calls the command.
         progress: Told of the checkpoint's bytes.
         tell: Told in words of what the file does not hold as the folder does.
+        warn: Told of damage: weights that are NaN or infinite, or became so.
 
     Raises:
         UsageError: Another quantisation, or an input that is no folder of a model.
-        ModelError: Another architecture, or something missing or damaged.
+        ModelError: Another architecture, an adapter, a quantised model, or something missing or damaged.
         OutputError: The file exists or cannot be written.
     """
     chosen = quant_named(quant)
@@ -129,16 +113,19 @@ def export_gguf(
     config = checkpoint.json("config.json")
     if not config:
         raise ModelError(f"{checkpoint.folder} has no config.json.", hint="Name the folder that has it.")
+    refuse_quantised(checkpoint)
     numbers = numbers_from_config(config)
     parts = _plan(checkpoint, numbers, chosen)
     metadata = _metadata(checkpoint, config, numbers, chosen)
     _tell_before(parts, numbers, config, tell)
     losses = Losses()
-    making = {"command": command, "inputs": {"source": describe(checkpoint)}, "quant": chosen.name}
-    with new_file(dst, manifest=making, force=force) as file:
-        file.write(header_bytes(numbers.family.gguf, metadata, _entries(numbers, parts)))
+    making = {"inputs": {"source": describe(checkpoint)}, "quant": chosen.name}
+    head = header_bytes(numbers.sizes.family.gguf, metadata, _entries(numbers, parts))
+    size = len(head) + sum(size_of(part.shape, part.kind) for part in parts)
+    with new_file(dst, manifest=making, command=command, force=force, size=size) as file:
+        file.write(head)
         _write(file, numbers, checkpoint, parts, losses, progress)
-    _tell_losses(losses, tell)
+    losses.say(warn=warn, tell=tell, wider="--quant bf16")
 
 
 def values_of(checkpoint: Checkpoint, part: Part) -> Iterator[torch.Tensor]:
@@ -159,33 +146,35 @@ def _open(src: Path, *, allow_pickle: bool) -> Checkpoint:
             f"{src} is a GGUF file already.",
             hint=f"Another quantisation of it: llama-quantize {src} OUT.gguf Q4_K_M (llama.cpp)",
         )
-    return open_checkpoint(src, allow_pickle=allow_pickle)
+    checkpoint = open_checkpoint(src, allow_pickle=allow_pickle)
+    refuse_adapter(checkpoint)
+    return checkpoint
 
 
 def _plan(checkpoint: Checkpoint, numbers: ModelNumbers, quant: Quant) -> list[Part]:
     """The tensors in the order of the file, held against the configuration."""
     found: dict[str, TensorInfo] = {}
     for name, tensor in checkpoint.tensors.items():
-        if name.endswith(_COMPUTED) or (numbers.tied and name == "lm_head.weight"):
+        if name.endswith(BUFFERS) or (numbers.sizes.tied and name == "lm_head.weight"):
             continue
-        if tensor.dtype not in FLOATS:
+        if tensor.dtype not in _WEIGHTS:
             raise ModelError(
-                f"{checkpoint.path}: {name:.80} has the dtype {tensor.dtype}: no plain weights.",
+                f"{checkpoint.path}: {name!r:.80} has the dtype {tensor.dtype}: no plain weights.",
                 hint="Start from the unquantized checkpoint. " + OTHER_TOOL,
             )
         found[gguf_name(name) or name] = tensor
-    check_tensors(
-        numbers, {name: tensor.shape for name, tensor in found.items()}, str(checkpoint.path), in_hf=True
-    )
+    sizes = numbers.sizes
+    shapes = {name: tensor.shape for name, tensor in found.items()}
+    check_tensors(sizes, shapes, str(checkpoint.path), in_hf=True)
     return [
         Part(
             name,
             shape,
-            kind_for(name, shape, quant, tied=numbers.tied),
+            kind_for(name, shape, quant, tied=sizes.tied),
             found[name],
-            permuted_heads(numbers.family, name, numbers.heads, numbers.kv_heads),
+            permuted_heads(sizes.family, name, sizes.heads, sizes.kv_heads),
         )
-        for name, shape in numbers.tensors()
+        for name, shape in sizes.tensors()
     ]
 
 
@@ -200,7 +189,7 @@ def _metadata(
         "general.file_type": int(quant.file_type),
         "general.quantization_version": GGML_QUANT_VERSION,
         **metadata_of(numbers),
-        **tokenizer_metadata(checkpoint.folder, numbers.vocabulary),
+        **tokenizer_metadata(checkpoint.folder, numbers.sizes.vocabulary),
     }
     if isinstance(native := config.get("redraft_format"), str):
         said["redraft.format"] = native
@@ -209,7 +198,7 @@ def _metadata(
 
 def _entries(numbers: ModelNumbers, parts: list[Part]) -> Iterator[tuple[str, tuple[int, ...], Kind]]:
     if numbers.rope.kind == "llama3":
-        yield ROPE_FACTORS, (numbers.head // 2,), Kind.F32
+        yield ROPE_FACTORS, (numbers.sizes.head // 2,), Kind.F32
     for part in parts:
         yield part.name, part.shape, part.kind
 
@@ -225,25 +214,26 @@ def _write(
     """Writes the tensors, each from an aligned place on."""
     if numbers.rope.kind == "llama3":
         pad(file)
-        file.write(np.array(rope_factors(numbers.rope, numbers.head), np.float32).tobytes())
+        file.write(np.array(rope_factors(numbers.rope, numbers.sizes.head), np.float32).tobytes())
     written: Part | None = None
     for part, values in ahead((each, values) for each in parts for values in values_of(checkpoint, each)):
         if part is not written:
             pad(file)
         written = part
         if _SAME.get(part.source.dtype) == part.kind:
-            losses.count(values, part.kind)
+            losses.count(part.source.name, values, values)
             file.write(values)
         else:
-            plain = values.float()
-            losses.count(plain, part.kind)
-            file.write(quantize(plain.numpy(), part.kind).reshape(-1).data)
+            raw = quantize(values.float().numpy(), part.kind)
+            odd = sum(not_finite(values))
+            losses.add(part.source.name, odd=odd, infinite=lost(raw, part.kind) - odd)
+            file.write(raw.reshape(-1).data)
         progress(values.nbytes)
     pad(file)
 
 
 def _tell_before(
-    parts: list[Part], numbers: ModelNumbers, config: Mapping[str, Any], tell: Callable[[str], None]
+    parts: list[Part], numbers: ModelNumbers, config: Mapping[str, Any], tell: Say
 ) -> None:
     odd = [part for part in parts if len(part.shape) > 1 and part.kind is Kind.F16 and part.shape[-1] % BLOCK]
     if odd:
@@ -256,13 +246,4 @@ def _tell_before(
         tell(
             f"The model attends to its last {window} tokens, and llama.cpp will let it attend to all: "
             f"answers may suffer in contexts beyond that (--ctx {window} keeps them within)."
-        )
-
-
-def _tell_losses(losses: Losses, tell: Callable[[str], None]) -> None:
-    if losses.unusual:
-        tell(f"{losses.unusual} weights are NaN or infinite in the checkpoint: the model is damaged.")
-    if losses.beyond:
-        tell(
-            f"{losses.beyond} weights are too large for 16 bits and became infinite: --quant bf16 holds them."
         )

@@ -5,8 +5,8 @@ and Mistral as one, "llama", and turns the rotary halves of each of its heads in
 permutation here. The heads of Qwen stay as they are. Facts: llama.cpp's conversion/llama.py and
 conversion/qwen.py, and the tables of the gguf package (tensor_mapping.py).
 
-Other architectures, mixtures of experts, vision models and quantized checkpoints are refused with the name
-of the tool that does them. What config.json says beyond its kind is read in gguf_config.py.
+Other architectures, mixtures of experts and vision models are refused with the name of the tool that does
+them. What config.json says beyond its kind is read in `sizes` and `config`.
 """
 
 from __future__ import annotations
@@ -173,13 +173,6 @@ def _refuse_variants(config: Mapping[str, Any]) -> None:
     for key in _NESTED:
         if config.get(key):
             raise _refused(f"a model of several parts (config.json has {key})")
-    if config.get("quantization_config"):
-        kind = config["quantization_config"]
-        method = kind.get("quant_method") if isinstance(kind, Mapping) else kind
-        raise ModelError(
-            f"the checkpoint is quantized already (quant_method {method!r:.40}); twice loses more.",
-            hint="Start from the unquantized checkpoint. " + OTHER_TOOL,
-        )
 
 
 def _refused(what: str) -> ModelError:

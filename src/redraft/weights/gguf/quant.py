@@ -13,10 +13,12 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, LlamaFileType, quants
 
 from redraft.errors import ModelError, UsageError
 from redraft.weights.checkpoint import CHUNK
+from redraft.weights.losses import not_finite
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,6 +30,13 @@ Rows = np.ndarray[Any, np.dtype[np.float32]]
 Raw = np.ndarray[Any, np.dtype[np.uint8]]
 
 BLOCK = 32
+# What a block begins with: one scale of 16 bits, or as here. A plain number is a block of one.
+_SCALES = {
+    Kind.F32: (torch.float32, 1),
+    Kind.BF16: (torch.bfloat16, 1),
+    Kind.Q4_1: (torch.float16, 2),
+    Kind.Q5_1: (torch.float16, 2),
+}
 
 
 @dataclass(frozen=True)
@@ -127,6 +136,16 @@ def quantize(rows: Rows, kind: Kind) -> Raw:
     # Values out of range and NaN are counted by the caller, and are no reason for numpy to print.
     with np.errstate(all="ignore"):
         return np.ascontiguousarray(quants.quantize(rows, kind)).view(np.uint8)
+
+
+def lost(raw: Raw, kind: Kind) -> int:
+    """How many of the values in the bytes of whole blocks are no numbers: those of blocks with such a scale."""
+    elements, size = GGML_QUANT_SIZES[kind]
+    dtype, count = _SCALES.get(kind, (torch.float16, 1))
+    scales = torch.from_numpy(raw.reshape(-1, size)[:, : count * dtype.itemsize]).contiguous().view(dtype)
+    if not sum(not_finite(scales)):
+        return 0
+    return elements * int((~scales.isfinite()).any(dim=1).sum())
 
 
 def dequantize(raw: Raw, kind: Kind, row: int) -> Rows:

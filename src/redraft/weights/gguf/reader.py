@@ -16,14 +16,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from redraft.errors import ModelError
+from redraft.weights.header import AGAIN, size_of_file
 
 MAX_STRING = 1 << 24
 MAX_ARRAY_KEPT = 256
-MAX_ARRAY, MAX_ARRAY_BYTES = 1 << 22, 1 << 28
-"""Of an array that is asked for whole: no vocabulary comes near either."""
+MAX_ENTRIES = 1 << 18
+"""Keys, and tensors: the largest mixtures of experts have a third as many."""
+
+MAX_ELEMENTS, MAX_TEXT = 1 << 23, 1 << 28
+"""Elements of all arrays that are kept, and bytes of all texts: no vocabulary comes near either."""
 
 MAX_DIMENSIONS = 4
 DEFAULT_ALIGNMENT = 32
@@ -126,6 +130,7 @@ def read_header(path: Path, *, whole: bool = False) -> GGUFHeader:
         ModelError: The file is missing, unreadable, not GGUF, truncated, or says something that cannot be.
     """
     try:
+        size_of_file(path)  # opening a pipe would wait for ever
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             return _Reader(path, data, whole=whole).header()
     except FileNotFoundError:
@@ -133,7 +138,13 @@ def read_header(path: Path, *, whole: bool = False) -> GGUFHeader:
     except OSError as error:
         raise ModelError(f"the model file {path} cannot be read: {error.strerror}.") from None
     except ValueError:
-        raise ModelError(f"the model file {path} is empty.", hint=_AGAIN) from None
+        raise ModelError(f"the model file {path} is empty.", hint=AGAIN) from None
+
+
+def describe_file(path: Path) -> dict[str, Any]:
+    """What a manifest says of a GGUF file that something was made from: path, bytes, and time of change."""
+    info = path.stat()
+    return {"path": str(path), "bytes": info.st_size, "modified": info.st_mtime_ns}
 
 
 def check_model(path: Path, header: GGUFHeader) -> None:
@@ -148,7 +159,7 @@ def check_model(path: Path, header: GGUFHeader) -> None:
             hint=f"Name the model that it was made for: MODEL.gguf+{path}",
         )
     if not header.tensors or header.text("general.architecture") is None:
-        raise ModelError(f"{path} holds no model: it has {len(header.tensors)} tensors.", hint=_AGAIN)
+        raise ModelError(f"{path} holds no model: it has {len(header.tensors)} tensors.", hint=AGAIN)
 
 
 def check_adapter(path: Path, header: GGUFHeader, model: Path, base: GGUFHeader) -> None:
@@ -176,11 +187,11 @@ def _check_pair(path: Path, header: GGUFHeader, model: Path, base: GGUFHeader, a
     name = a.name.removesuffix(".lora_a")
     b, target = header.tensors.get(name + ".lora_b"), base.tensors.get(name)
     if b is None:
-        raise ModelError(f"{path} is damaged: it has {a.name!r:.80} without its .lora_b.", hint=_AGAIN)
+        raise ModelError(f"{path} is damaged: it has {a.name!r:.80} without its .lora_b.", hint=AGAIN)
     if target is None:
         raise _other_model(path, model, f"it changes {name!r:.80}, which the model does not have")
     if len(a.shape) < 2 or len(b.shape) < 2 or len(target.shape) < 2:
-        raise ModelError(f"{path} is damaged: {a.name!r:.80} is not a matrix.", hint=_AGAIN)
+        raise ModelError(f"{path} is damaged: {a.name!r:.80} is not a matrix.", hint=AGAIN)
     # An embedding is looked up, not multiplied, so its adapter has the two halves the other way round.
     changes = (b.shape[1], a.shape[1]) if name.startswith("token_embd") else (a.shape[0], b.shape[1])
     if changes != target.shape[:2]:
@@ -195,9 +206,6 @@ def _other_model(path: Path, model: Path, why: str) -> ModelError:
     )
 
 
-_AGAIN = "The file is damaged or was not downloaded to its end: get it again."
-
-
 class _Reader:
     """A position in a mapped file. Every step is checked against the end."""
 
@@ -207,10 +215,13 @@ class _Reader:
         self.whole = whole
         self.size = len(data)
         self.at = 0
+        self.elements, self.text = MAX_ELEMENTS, MAX_TEXT
 
     def header(self) -> GGUFHeader:
         version = self._version()
         tensor_count, value_count = self._scalar("<Q"), self._scalar("<Q")
+        if max(tensor_count, value_count) > MAX_ENTRIES:
+            self._odd(f"it has {tensor_count} tensors and {value_count} keys")
         self._room_for(value_count, 13, "metadata entries")
         metadata = self._metadata(value_count)
         self._room_for(tensor_count, 24, "tensors")
@@ -265,6 +276,10 @@ class _Reader:
         kind, length = self._scalar("<I"), self._scalar("<Q")
         width = 8 if kind == _STRING else struct.calcsize(_SCALARS.get(kind, "<B"))
         self._room_for(length, width, "array elements")
+        if self.whole or length <= MAX_ARRAY_KEPT:
+            self.elements -= length
+            if self.elements < 0:
+                self._odd(f"its arrays have more than {MAX_ELEMENTS} elements")
         if length <= MAX_ARRAY_KEPT:
             return tuple(self._simple(kind) for _ in range(length))
         begin = self.at
@@ -278,8 +293,6 @@ class _Reader:
 
     def _kept(self, kind: int, length: int, begin: int) -> Value:
         """A long array, whole, that was passed over and so is known to be in the file."""
-        if length > MAX_ARRAY or self.at - begin > MAX_ARRAY_BYTES:
-            self._odd(f"an array has {length} elements in {self.at - begin} bytes")
         if kind != _STRING:
             return struct.unpack_from(f"<{length}{_SCALARS[kind][1]}", self.data, begin)
         self.at = begin
@@ -323,7 +336,7 @@ class _Reader:
         if end > self.size:
             raise ModelError(
                 f"{self.path} is truncated: its tensors end at byte {end} and the file has {self.size}.",
-                hint=_AGAIN,
+                hint=AGAIN,
             )
         return start
 
@@ -339,8 +352,9 @@ class _Reader:
     def _string(self) -> str:
         length = self._scalar("<Q")
         self._room_for(length, 1, "bytes of text")
-        if length > MAX_STRING:
-            self._odd(f"a text has {length} bytes")
+        self.text -= length
+        if length > MAX_STRING or self.text < 0:
+            self._odd(f"a text has {length} bytes, and all of them {MAX_TEXT - self.text}")
         raw = self.data[self.at : self.at + length]
         self.at += length
         return raw.decode("utf-8", "replace")
@@ -352,8 +366,8 @@ class _Reader:
     def _cut_off(self, where: str = "") -> NoReturn:
         raise ModelError(
             f"{self.path} is truncated: its header goes on after the file's {self.size} bytes{where}.",
-            hint=_AGAIN,
+            hint=AGAIN,
         )
 
     def _odd(self, what: str) -> NoReturn:
-        raise ModelError(f"{self.path} is not a sound GGUF file: {what} (near byte {self.at}).", hint=_AGAIN)
+        raise ModelError(f"{self.path} is not a sound GGUF file: {what} (near byte {self.at}).", hint=AGAIN)

@@ -9,7 +9,7 @@ Not read here: split files (llama-gguf-split joins them), other architectures, a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,14 @@ import torch
 
 from redraft.errors import ModelError
 from redraft.weights.dtypes import torch_dtype
-from redraft.weights.gguf.config import ModelNumbers, check_tensors, config_of, numbers_from_metadata
+from redraft.weights.gguf.config import ModelNumbers, config_of, numbers_from_metadata
 from redraft.weights.gguf.from_folder import ROPE_FACTORS
 from redraft.weights.gguf.names import hf_name, permuted_heads, unpermute
 from redraft.weights.gguf.quant import Kind, TensorReader, portions
-from redraft.weights.gguf.reader import GGUFHeader, Tensor, check_model, read_header
+from redraft.weights.gguf.reader import GGUFHeader, Tensor, check_model, describe_file, read_header
+from redraft.weights.gguf.sizes import check_tensors
 from redraft.weights.header import TensorInfo
+from redraft.weights.losses import Losses, Say
 from redraft.weights.output import OutputFolder, Progress, ignore, layout
 from redraft.weights.stream import ahead
 from redraft.weights.tokenizers.from_gguf import write_tokenizer
@@ -62,7 +64,8 @@ def import_gguf(
     force: bool = False,
     command: str = "",
     progress: Progress = ignore,
-    tell: Callable[[str], None] = lambda _: None,
+    tell: Say = lambda _: None,
+    warn: Say = lambda _: None,
 ) -> None:
     """Writes a GGUF file as a model's folder: weights, config.json, generation_config.json and tokenizer.
 
@@ -75,6 +78,7 @@ def import_gguf(
         command: What the manifest calls the command.
         progress: Told of the file's bytes.
         tell: Told in words of what the folder does not hold as the file does.
+        warn: Told of damage: weights that are NaN or infinite, or became so.
 
     Raises:
         ModelError: Another architecture, a split file, or something missing or damaged.
@@ -88,24 +92,23 @@ def import_gguf(
     dtype = dtype or _own_dtype(reader)
     sources = _sources(reader, numbers, dtype)
     shards = layout(source.info for source in sources.values())
-    beyond = 0
-    with OutputFolder(dst, making=_making(file, dtype, command), force=force) as out:
+    making = {"inputs": {"source": describe_file(file)}, "dtype": dtype}
+    with OutputFolder(dst, making=making, command=command, force=force) as out:
         _write_texts(out, header, numbers, dtype)
         left = list(out.todo(shards))
         progress(
             sum(sources[info.name].size for shard in shards if shard not in left for info in shard.tensors)
         )
         for shard in left:
-            with out.shard(shard) as writer:
-                for source, values in ahead(
-                    _portions(reader, [sources[info.name] for info in shard.tensors])
-                ):
+            losses = Losses()
+            with out.shard(shard, notes=vars(losses)) as writer:
+                wanted = [sources[info.name] for info in shard.tensors]
+                for source, values in ahead(_portions(reader, wanted)):
                     rounded = values.to(torch_dtype(dtype))
-                    beyond += int((rounded.isinf() & ~values.isinf()).sum())
+                    losses.count(source.info.name, values, rounded)
                     writer.write(rounded)
                     progress(source.size * values.numel() // source.info.count)
-    if beyond:
-        tell(f"{beyond} weights are too large for {dtype} and became infinite: --dtype bf16 holds them.")
+        Losses.noted(out.done.values()).say(warn=warn, tell=tell, wider="--dtype bf16")
 
 
 def values_of(reader: TensorReader, source: Source) -> Iterator[torch.Tensor]:
@@ -140,7 +143,7 @@ def _numbers(reader: TensorReader) -> ModelNumbers:
     shapes = {tensor.name: tensor.shape[::-1] for tensor in reader.header.tensors.values()}
     numbers = numbers_from_metadata(reader.header.metadata, shapes, _rope_factors(reader))
     shapes.pop(ROPE_FACTORS, None)
-    check_tensors(numbers, shapes, str(reader.path), in_hf=False)
+    check_tensors(numbers.sizes, shapes, str(reader.path), in_hf=False)
     return numbers
 
 
@@ -163,19 +166,14 @@ def _own_dtype(reader: TensorReader) -> str:
 def _sources(reader: TensorReader, numbers: ModelNumbers, dtype: str) -> dict[str, Source]:
     """The tensors of the folder, by name, in the order of the model."""
     sources: dict[str, Source] = {}
-    for name, shape in numbers.tensors():
+    sizes = numbers.sizes
+    for name, shape in sizes.tensors():
         tensor = reader.header.tensors[name]
         reader.kind(tensor)
-        heads = permuted_heads(numbers.family, name, numbers.heads, numbers.kv_heads)
+        heads = permuted_heads(sizes.family, name, sizes.heads, sizes.kv_heads)
         info = TensorInfo(hf_name(name) or name, dtype, shape)
         sources[info.name] = Source(info, tensor, heads)
     return sources
-
-
-def _making(file: Path, dtype: str, command: str) -> dict[str, Any]:
-    found = file.stat()
-    about = {"path": str(file), "bytes": found.st_size, "modified": found.st_mtime_ns}
-    return {"command": command, "inputs": {"source": about}, "dtype": dtype}
 
 
 def _write_texts(out: OutputFolder, header: GGUFHeader, numbers: ModelNumbers, dtype: str) -> None:

@@ -7,7 +7,6 @@ does not fit the embedding. Files come from strangers, so each value is looked a
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from redraft.errors import ModelError
-from redraft.weights.checkpoint import MAX_JSON, read_json
+from redraft.weights.checkpoint import read_json, read_small
 from redraft.weights.header import AGAIN
 from redraft.weights.tokenizers.sentencepiece import (
     BYTE,
@@ -68,7 +67,7 @@ class TokenizerFolder:
     def pieces(self) -> SentencePiece | None:
         """What tokenizer.model holds, where there is one."""
         path = self.folder / "tokenizer.model"
-        return read_sentencepiece(path) if path.is_file() else None
+        return read_sentencepiece(path) if path.exists() else None
 
     @property
     def model(self) -> Mapping[str, Any]:
@@ -97,8 +96,6 @@ class TokenizerFolder:
             self.bad(f"the id {number} is both {self.texts[number]!r:.60} and {text!r:.60}")
         if self.ids.get(text, number) != number:
             self.bad(f"the token {text!r:.60} has two ids: {self.ids[text]} and {number}")
-        if not is_unicode(text):
-            self.bad(f"the token with the id {number} is not Unicode text: {text!r:.60}")
         self.texts[number], self.kinds[number], self.ids[text] = text, kind, number
 
     def put_added(self) -> None:
@@ -141,22 +138,19 @@ class TokenizerFolder:
 
     def template(self) -> str | None:
         """The chat template, from its own file or from tokenizer_config.json."""
-        path = self.folder / "chat_template.jinja"
         try:
-            if path.stat().st_size > MAX_JSON:
-                self.bad(f"{path.name} is larger than any template")
-            return path.read_bytes().decode("utf-8")
+            return read_small(self.folder / "chat_template.jinja").decode("utf-8")
         except FileNotFoundError:
             pass
-        except (OSError, ValueError) as error:
-            self.bad(f"{path.name} cannot be read: {error}")
+        except UnicodeDecodeError as error:
+            self.bad(f"chat_template.jinja is not UTF-8: {error.reason} at byte {error.start}")
         template = self.config.get("chat_template")
         for each in map(as_object, as_list(template)):
             if each.get("name") == "default":
                 template = each.get("template")
         if template is None:
             template = read_json(self.folder / "chat_template.json").get("chat_template")
-        return template if isinstance(template, str) and is_unicode(template) else None
+        return template if isinstance(template, str) else None
 
     def _added(self) -> Iterator[tuple[int, str, bool]]:
         """Id, text, and whether it is special, of each added token. The first file that has one counts."""
@@ -214,11 +208,6 @@ def as_object(value: object) -> Mapping[str, Any]:
 def as_list(value: object) -> Sequence[Any]:
     """A JSON array; empty where it is something else."""
     return value if isinstance(value, list) else []
-
-
-def is_unicode(text: str) -> bool:
-    """Whether UTF-8 can hold a text. JSON can spell half a surrogate pair."""
-    return text.isascii() or not re.search("[\ud800-\udfff]", text)
 
 
 def _number(text: str) -> int | None:

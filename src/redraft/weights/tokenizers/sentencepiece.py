@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from redraft.errors import ModelError
+from redraft.weights.checkpoint import read_small
 from redraft.weights.header import AGAIN
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
@@ -25,7 +26,6 @@ SPACE = "▁"
 MAX_TOKEN = 1024
 """Characters of a piece. SentencePiece makes none over 16 unless it is told to."""
 
-MAX_MODEL = 64 << 20
 _BPE = 2
 _KINDS = {1: "unigram", 3: "word", 4: "char"}
 
@@ -66,11 +66,9 @@ def read_sentencepiece(path: Path) -> SentencePiece:
         ModelError: The file cannot be read, is damaged, or is of another kind.
     """
     try:
-        if path.stat().st_size > MAX_MODEL:
-            raise ModelError(f"{path} has more than {MAX_MODEL >> 20} MB, which no such file has.")
-        return _model(path, path.read_bytes())
-    except OSError as error:
-        raise ModelError(f"{path} cannot be read: {error.strerror}.") from None
+        return _model(path, read_small(path))
+    except FileNotFoundError:
+        raise ModelError(f"there is no file {path}.", hint="Check the path.") from None
     except (ValueError, IndexError, TypeError, struct.error) as error:
         raise ModelError(f"{path} is not a sound SentencePiece model: {error}.", hint=AGAIN) from None
 
