@@ -6,6 +6,7 @@ names another hub. Of a folder only weights, configuration and tokenizer are fet
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -209,6 +210,9 @@ def _asking(repo: str) -> Iterator[None]:
     except HFValidationError as error:
         raise ModelError(f"{repo!r} is no name of a model on the hub: {error}", hint="org/name") from None
     except (no_reply, OSError) as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            hint = "Free some room, or keep the cache on another disk with HF_HOME."
+            raise ModelError(f"there is no room on the disk for {repo}.", hint=hint) from None
         raise _out_of_reach(repo, error) from None
 
 
