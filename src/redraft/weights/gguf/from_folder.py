@@ -35,7 +35,7 @@ from redraft.weights.gguf.quant import (
     quantize,
     size_of,
 )
-from redraft.weights.gguf.reader import read_header
+from redraft.weights.gguf.reader import is_gguf, read_header
 from redraft.weights.gguf.rope import rope_factors
 from redraft.weights.gguf.sizes import BUFFERS, check_tensors
 from redraft.weights.gguf.write import header_bytes, pad
@@ -140,7 +140,7 @@ def _open(src: Path, *, allow_pickle: bool) -> Checkpoint:
     """The folder's tensors. What is no folder is looked at, for the sake of the message."""
     if src.name.startswith("consolidated."):
         src = src.parent
-    if src.is_file() and src.suffix not in (".safetensors", ".bin"):
+    if is_gguf(src):
         read_header(src)
         raise UsageError(
             f"{src} is a GGUF file already.",
@@ -182,10 +182,11 @@ def _metadata(
     checkpoint: Checkpoint, config: Mapping[str, Any], numbers: ModelNumbers, quant: Quant
 ) -> dict[str, Any]:
     called = config.get("_name_or_path")
+    # A folder may be called what is no text.
+    folder = checkpoint.folder.resolve().name.encode("utf-8", "replace").decode()
     said: dict[str, Any] = {
         "general.type": "model",
-        "general.name": Path(called if isinstance(called, str) else "").name
-        or checkpoint.folder.resolve().name,
+        "general.name": Path(called if isinstance(called, str) else "").name or folder,
         "general.file_type": int(quant.file_type),
         "general.quantization_version": GGML_QUANT_VERSION,
         **metadata_of(numbers),
@@ -232,9 +233,7 @@ def _write(
     pad(file)
 
 
-def _tell_before(
-    parts: list[Part], numbers: ModelNumbers, config: Mapping[str, Any], tell: Say
-) -> None:
+def _tell_before(parts: list[Part], numbers: ModelNumbers, config: Mapping[str, Any], tell: Say) -> None:
     odd = [part for part in parts if len(part.shape) > 1 and part.kind is Kind.F16 and part.shape[-1] % BLOCK]
     if odd:
         tell(

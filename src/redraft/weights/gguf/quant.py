@@ -139,7 +139,7 @@ def quantize(rows: Rows, kind: Kind) -> Raw:
 
 
 def lost(raw: Raw, kind: Kind) -> int:
-    """How many of the values in the bytes of whole blocks are no numbers: those of blocks with such a scale."""
+    """How many values in the bytes of whole blocks are no numbers: all of a block whose scale is none."""
     elements, size = GGML_QUANT_SIZES[kind]
     dtype, count = _SCALES.get(kind, (torch.float16, 1))
     scales = torch.from_numpy(raw.reshape(-1, size)[:, : count * dtype.itemsize]).contiguous().view(dtype)

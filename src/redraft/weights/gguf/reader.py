@@ -60,6 +60,7 @@ _BLOCK_BYTES = {
         35: 66,
     },
 }
+_MAGIC = b"GGUF"
 # What the files began with that came before GGUF, as the little-endian numbers lie on disk (ggml.h).
 _OLD_MAGICS = {b"lmgg": "GGML", b"fmgg": "GGMF", b"tjgg": "GGJT", b"algg": "GGLA (adapter)"}
 _BLOCKS = {kind: (n, size) for n, sizes in _BLOCK_BYTES.items() for kind, size in sizes.items()}
@@ -139,6 +140,14 @@ def read_header(path: Path, *, whole: bool = False) -> GGUFHeader:
         raise ModelError(f"the model file {path} cannot be read: {error.strerror}.") from None
     except ValueError:
         raise ModelError(f"the model file {path} is empty.", hint=AGAIN) from None
+
+
+def is_gguf(path: Path) -> bool:
+    """Whether a file is GGUF by its name, or is that or a form from before it by its first bytes."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return path.suffix.lower() == ".gguf" or file.read(4) in (_MAGIC, *_OLD_MAGICS)
 
 
 def describe_file(path: Path) -> dict[str, Any]:
@@ -240,7 +249,7 @@ class _Reader:
                 hint="llama.cpp's convert_llama_ggml_to_gguf.py turns some of them into GGUF: "
                 f"python convert_llama_ggml_to_gguf.py --input {self.path} --output FILE.gguf",
             )
-        if magic != b"GGUF":
+        if magic != _MAGIC:
             raise ModelError(
                 f"{self.path} is not a GGUF file: it begins with {magic!r}, not b'GGUF'.",
                 hint="llama.cpp runs GGUF files. A folder of safetensors is named by the folder's path.",

@@ -157,7 +157,7 @@ def misfits(sizes: Sizes, found: Mapping[str, Shape], *, in_hf: bool) -> Iterato
         found: Shapes by name in GGUF, rows first.
         in_hf: Whether the words should call the tensors as Hugging Face does.
     """
-    layers = {int(match[1]) for name in found if (match := _LAYER.match(name))}
+    layers = layers_of(found)
     last = max(layers, default=-1)
     if len(layers) != sizes.layers or last >= sizes.layers:
         there = f"{len(layers):,}, up to {last:,}" if layers else "none"
@@ -168,6 +168,11 @@ def misfits(sizes: Sizes, found: Mapping[str, Shape], *, in_hf: bool) -> Iterato
         elif found[name] != shape:
             is_so = f"{_called(name, in_hf=in_hf)} is {by(found[name])}"
             yield f"{is_so}, and the configuration says {by(shape)}"
+
+
+def layers_of(names: Iterable[str]) -> set[int]:
+    """The layers that tensors belong to, by their names in GGUF."""
+    return {int(match[1]) for name in names if (match := _LAYER.match(name))}
 
 
 def check_tensors(sizes: Sizes, found: Mapping[str, Shape], where: str, *, in_hf: bool) -> None:

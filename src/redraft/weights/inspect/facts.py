@@ -119,7 +119,7 @@ def _fast(tokenizer: Mapping[str, Any]) -> str | None:
 
 
 def _sentencepiece(path: Path) -> str | None:
-    if not path.exists():
+    if not path.is_file():
         return None
     try:
         return f"SentencePiece: {len(read_sentencepiece(path).pieces):,} tokens"

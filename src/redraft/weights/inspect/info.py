@@ -14,7 +14,7 @@ from typing import Any
 
 from redraft.errors import UsageError
 from redraft.weights.checkpoint import Checkpoint, open_checkpoint, read_json
-from redraft.weights.gguf.reader import Tensor, read_header
+from redraft.weights.gguf.reader import Tensor, is_gguf, read_header
 from redraft.weights.inspect.facts import (
     Fact,
     adapter_facts,
@@ -96,7 +96,7 @@ def describe(path: Path, *, allow_pickle: bool = False) -> Description:
     Raises:
         ModelError: There is no such thing, it holds no weights, or it is damaged.
     """
-    if path.is_file() and path.suffix.lower() == ".gguf":
+    if is_gguf(path):
         return _describe_gguf(path)
     try:
         return _describe_checkpoint(open_checkpoint(path, allow_pickle=allow_pickle))

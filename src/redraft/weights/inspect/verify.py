@@ -19,29 +19,20 @@ import torch
 
 from redraft.errors import ModelError
 from redraft.weights.checkpoint import CHUNK, INDEXES, SAFETENSORS, Checkpoint, open_checkpoint, read_json
-from redraft.weights.dtypes import FLOATS
+from redraft.weights.folder import ADAPTER
+from redraft.weights.gguf.names import family_of, gguf_name
+from redraft.weights.gguf.reader import is_gguf
+from redraft.weights.gguf.sizes import misfits, sizes_from_config
 from redraft.weights.identity import raw_bytes
 from redraft.weights.inspect.facts import many, one_line
-from redraft.weights.inspect.shapes import misfits
 from redraft.weights.inspect.verify_gguf import verify_gguf
+from redraft.weights.losses import not_finite
 from redraft.weights.output import Progress, ignore
 from redraft.weights.replace import MANIFEST
 from redraft.weights.stream import ahead
 
 SHOWN = 8
 """How many faults of one kind are listed; further ones are counted."""
-
-
-# The integer of the same width, and the least bits that are NaN; the number before is infinity (IEEE 754;
-# bfloat16 likewise; 8 bits: Micikevicius et al. 2022, table 1).
-_NAN = {
-    "F64": ("int64", (0x7FF << 52) + 1),
-    "F32": ("int32", (0xFF << 23) + 1),
-    "F16": ("int16", (0x1F << 10) + 1),
-    "BF16": ("int16", (0xFF << 7) + 1),
-    "F8_E5M2": ("int8", (0x1F << 2) + 1),
-    "F8_E4M3": ("int8", 0x7F),
-}
 
 
 @dataclass
@@ -92,7 +83,7 @@ def verify(path: Path, *, allow_pickle: bool = False, progress: Progress = ignor
         ModelError: There is nothing of that name, or no weights in it: nothing that could be looked at.
         UsageError: There are only `.bin` files, and they are not allowed.
     """
-    if path.is_file() and path.suffix.lower() == ".gguf":
+    if is_gguf(path):
         report = Report(path)
         verify_gguf(path, report, progress)
         _compare(report, path.parent, _noted(path), {})
@@ -110,9 +101,11 @@ def _verify_checkpoint(path: Path, *, allow_pickle: bool, progress: Progress) ->
     sums = dict(_look(part, noted, report, progress) for part in parts)
     report.notes += [] if report.tensors else ["no tensors were found"]
     _check_names(report, weight_map, parts)
-    shapes = {name: each.shape for part in parts for name, each in part.tensors.items()}
-    if path.is_dir() and len(parts) == len(files):
-        _list(report, list(misfits(shapes, read_json(folder / "config.json"))), "do not fit config.json")
+    if any(file.startswith(ADAPTER) for file in files):
+        report.notes.append(f"{folder} is an adapter: whether it fits its base was not looked at")
+    elif path.is_dir() and len(parts) == len(files):
+        shapes = {name: each.shape for part in parts for name, each in part.tensors.items()}
+        _list(report, _unfit(shapes, read_json(folder / "config.json")), "do not fit config.json")
     _compare(report, folder, noted, sums)
     return report
 
@@ -175,12 +168,10 @@ def _look(
     for name, values in ahead(_pieces(part)):
         if digest:
             digest.update(raw_bytes(values))
-        dtype = part.tensors[name].dtype
-        if dtype in FLOATS:
-            nans, infinite = not_finite(values, dtype)
-            if nans or infinite:
-                odd[name, "NaN"] += nans
-                odd[name, "infinite"] += infinite
+        nans, infinite = not_finite(values)
+        if nans or infinite:
+            odd[name, "NaN"] += nans
+            odd[name, "infinite"] += infinite
         progress(values.nbytes)
     lines = [
         f"{file}: {name!r:.80} has {odd[name, 'NaN']:,} NaN and {odd[name, 'infinite']:,} infinite "
@@ -208,19 +199,19 @@ def _head(part: Checkpoint) -> bytes:
         return opened.read(path.stat().st_size - part.size)
 
 
-def not_finite(values: torch.Tensor, dtype: str) -> tuple[int, int]:
-    """How many of the values are NaN, and how many are infinite.
-
-    Looks at bits: without its sign, what is not finite is above all numbers as an integer. That is far faster
-    than torch's own test for 16 bits, and there is none for 8.
-    """
-    width, first = _NAN[dtype]
-    integer = getattr(torch, width)
-    bits = values.view(integer) & torch.iinfo(integer).max
-    if int(bits.amax()) < first - 1:
-        return 0, 0
-    infinite = 0 if dtype == "F8_E4M3" else int((bits == first - 1).sum())  # it has no infinity
-    return int((bits >= first).sum()), infinite
+def _unfit(shapes: Mapping[str, tuple[int, ...]], config: Mapping[str, Any]) -> list[str]:
+    """What does not fit a configuration. Of quantised models, and of other architectures, all does."""
+    try:
+        family_of(config)
+    except ModelError:
+        return []
+    if config.get("quantization_config"):
+        return []
+    try:
+        sizes = sizes_from_config(config)
+    except ModelError as error:
+        return [error.message]
+    return list(misfits(sizes, {gguf_name(name) or name: each for name, each in shapes.items()}, in_hf=True))
 
 
 def _check_names(report: Report, weight_map: Mapping[str, str], parts: list[Checkpoint]) -> None:

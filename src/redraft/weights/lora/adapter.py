@@ -24,7 +24,9 @@ import torch
 from redraft.errors import ModelError
 from redraft.weights.checkpoint import Checkpoint, open_checkpoint, read_json
 from redraft.weights.dtypes import FLOATS
+from redraft.weights.folder import ADAPTER
 from redraft.weights.header import TensorInfo
+from redraft.weights.losses import not_finite
 
 CONFIG = "adapter_config.json"
 _MOST = 1 << 31
@@ -166,9 +168,22 @@ def check_finite(adapter: Adapter) -> None:
     """
     weights = adapter.weights
     for name in weights.tensors:
-        bad = sum(int((~weights.read(name, *part).isfinite()).sum()) for part in weights.chunks(name))
+        bad = sum(sum(not_finite(weights.read(name, *part))) for part in weights.chunks(name))
         if bad:
             raise damaged(adapter.folder, f"{bad} values of {name!r:.120} are infinite or NaN")
+
+
+def refuse_adapter(checkpoint: Checkpoint) -> None:
+    """Sees that a checkpoint is a model.
+
+    Raises:
+        ModelError: It is an adapter.
+    """
+    if checkpoint.files[0].startswith(ADAPTER):
+        raise ModelError(
+            f"{checkpoint.path} is an adapter, and a model is needed here.",
+            hint=f"redraft weights merge-lora BASE {checkpoint.path} -o DIR   makes a model of it",
+        )
 
 
 def other_model(adapter: Adapter, base: Path, why: str) -> ModelError:

@@ -7,7 +7,7 @@ not fit; adapters of another kind than LoRA are not merged here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,14 +15,13 @@ import torch
 
 from redraft.weights.checkpoint import CHUNK, Checkpoint, open_checkpoint
 from redraft.weights.dtypes import dtype_size, torch_dtype
-from redraft.weights.folder import copy_side_files, set_dtype
+from redraft.weights.folder import copy_side_files, has_tokenizer, set_dtype
 from redraft.weights.identity import describe
-from redraft.weights.lora.adapter import Adapter, Change, Tokens, check_finite, read_adapter
+from redraft.weights.lora.adapter import CONFIG, Adapter, Change, Tokens, check_finite, read_adapter
 from redraft.weights.lora.plan import Plan, Target, plan_merge
+from redraft.weights.losses import Losses, Say
 from redraft.weights.output import OutputFolder, Progress, Shard, ignore, layout
 from redraft.weights.stream import ahead
-
-_VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 
 Rows = tuple[int, torch.Tensor]
 """The number of the first row, and some rows."""
@@ -48,21 +47,20 @@ class LowRank:
 
 
 def merged(target: Target, adapter: Adapter, size: int = CHUNK) -> Iterator[torch.Tensor]:
-    """One tensor of the merged model, in parts of about `size` bytes at 32 bits.
+    """One tensor of the merged model before it is rounded, in parts of about `size` bytes at 32 bits.
 
     Yields:
-        Flat parts in order, of the target's dtype.
+        Flat parts in order: in 32 bits (64 where its source has them), or as they are where nothing changes.
     """
-    dtype = torch_dtype(target.info.dtype)
     if not target.change and not target.tokens:
         for start, stop in target.source.chunks(target.origin, size):
-            yield target.source.read(target.origin, start, stop).to(dtype)
+            yield target.source.read(target.origin, start, stop)
         return
     for start, rows in _changed(target, adapter, size):
         wide = rows.to(torch.promote_types(rows.dtype, torch.float32))
         if target.tokens:
             _put_tokens(target.tokens, adapter, wide, start)
-        yield wide.to(dtype).reshape(-1)
+        yield wide.reshape(-1)
 
 
 def _rows(target: Target, size: int) -> Iterator[Rows]:
@@ -119,12 +117,14 @@ def merge_lora(
     allow_pickle: bool = False,
     command: str = "",
     progress: Progress = ignore,
-    tell: Callable[[str], None] = lambda _: None,
+    tell: Say = lambda _: None,
+    warn: Say = lambda _: None,
 ) -> None:
     """Writes the base with the adapter merged in: a folder that runs by itself.
 
-    Configuration and tokenizer are the base's. Where the adapter's folder has a tokenizer, that one is taken,
-    because training may have added tokens. `redraft_format` goes from the adapter's settings to config.json.
+    Configuration and tokenizer are the base's. Where the adapter's folder has a tokenizer, that one is taken
+    and none of the base's, because training may have added tokens. `redraft_format` goes from the adapter's
+    settings to config.json.
 
     Args:
         base: The folder or file of the model that the adapter was trained on.
@@ -136,6 +136,7 @@ def merge_lora(
         command: What the manifest calls the command.
         progress: Told of the base's bytes.
         tell: Told in words what else should be known.
+        warn: Told of damage: values that are NaN or infinite, or became so.
 
     Raises:
         ModelError: Base or adapter are damaged, of a kind that is not merged, or not made for each other.
@@ -147,42 +148,34 @@ def merge_lora(
     plan = plan_merge(model, lora, dtype)
     check_finite(lora)
     inputs = {"base": describe(model), "adapter": describe(lora.weights)}
-    making = {"command": command, "inputs": inputs, "settings": dict(lora.config), "dtype": dtype}
-    with OutputFolder(dst, making=making, force=force) as out:
+    making = {"inputs": inputs, "settings": dict(lora.config), "dtype": dtype}
+    with OutputFolder(dst, making=making, command=command, force=force) as out:
         _write_side_files(model, lora, plan, out)
         for shard in out.todo(layout(target.info for target in plan.targets.values()), progress):
-            notes = {"not_finite": 0}
-            with out.shard(shard, notes=notes) as writer:
-                for part, width in ahead(_parts(shard, plan, lora)):
-                    notes["not_finite"] += int((~part.isfinite()).sum()) if part.itemsize > 1 else 0
-                    writer.write(part)
-                    progress(part.numel() * width)
-        _tell_of_odd(out, dtype, tell)
+            losses = Losses()
+            with out.shard(shard, notes=vars(losses)) as writer:
+                for target, part in ahead(_parts(shard, plan, lora)):
+                    rounded = part.to(torch_dtype(target.info.dtype))
+                    losses.count(target.info.name, part, rounded)
+                    writer.write(rounded)
+                    progress(part.numel() * dtype_size(target.source.tensors[target.origin].dtype))
+        Losses.noted(out.done.values()).say(warn=warn, tell=tell, wider="--dtype bf16")
 
 
-def _parts(shard: Shard, plan: Plan, adapter: Adapter) -> Iterator[tuple[torch.Tensor, int]]:
-    """The tensors of a file in parts, and how many bytes an element of each had."""
+def _parts(shard: Shard, plan: Plan, adapter: Adapter) -> Iterator[tuple[Target, torch.Tensor]]:
     for info in shard.tensors:
         target = plan.targets[info.name]
-        width = dtype_size(target.source.tensors[target.origin].dtype)
         for part in merged(target, adapter):
-            yield part, width
+            yield target, part
 
 
 def _write_side_files(base: Checkpoint, adapter: Adapter, plan: Plan, out: OutputFolder) -> None:
-    copy_side_files(base, out.aside)
-    if any((adapter.folder / name).is_file() for name in _VOCABULARIES):
+    own = has_tokenizer(adapter.folder)
+    copy_side_files(base, out.aside, tokenizer=not own)
+    if own:
         copy_side_files(adapter.weights, out.aside)
+    (out.aside / CONFIG).unlink(missing_ok=True)  # what says that a folder is an adapter
     named = {"redraft_format": adapter.format} if adapter.format else {}
     if config := base.json("config.json"):
         out.json("config.json", {**config, **plan.config, **named})
     set_dtype(out.aside, [target.info for target in plan.targets.values()])
-
-
-def _tell_of_odd(out: OutputFolder, dtype: str | None, tell: Callable[[str], None]) -> None:
-    odd = sum(each.get("not_finite", 0) for each in out.done.values())
-    if odd:
-        tell(
-            f"{odd} values of the result are infinite or NaN: too large for {dtype or 'its dtype'}, or so "
-            "in the base already. --dtype bf16 has room for larger ones."
-        )

@@ -18,8 +18,18 @@ import torch
 from redraft.errors import ModelError
 from redraft.weights.checkpoint import Checkpoint
 from redraft.weights.dtypes import FLOATS
+from redraft.weights.folder import refuse_quantised
 from redraft.weights.header import TensorInfo
-from redraft.weights.lora.adapter import Adapter, Change, Tokens, damaged, is_frozen, other_model, sizes
+from redraft.weights.lora.adapter import (
+    Adapter,
+    Change,
+    Tokens,
+    damaged,
+    is_frozen,
+    other_model,
+    refuse_adapter,
+    sizes,
+)
 
 OUTPUT = "lm_head.weight"
 _INPUTS = ("embed_tokens.weight", "wte.weight", "word_embeddings.weight")
@@ -85,11 +95,17 @@ def plan_merge(base: Checkpoint, adapter: Adapter, dtype: str | None) -> Plan:
 
 
 def _check_base(base: Checkpoint) -> None:
-    kind = base.json("config.json").get("quantization_config")
-    if kind:
-        method = kind.get("quant_method") if isinstance(kind, Mapping) else kind
+    refuse_adapter(base)
+    refuse_quantised(base)
+    for info in base.tensors.values():
+        if info.dtype in FLOATS:
+            _insist_on_plain(base, info)
+
+
+def _insist_on_plain(base: Checkpoint, info: TensorInfo) -> None:
+    if info.dtype not in _MERGED:
         raise ModelError(
-            f"{base.path} is quantised ({method!r:.40}): adding to it would round twice.",
+            f"{base.path} stores {info.name!r:.120} as {info.dtype}, which is no plain number.",
             hint="Merge into the model that it was quantised from, then quantise the result.",
         )
 
@@ -104,13 +120,8 @@ def _found(adapter: Adapter, base: Checkpoint, targets: Mapping[str, Target], na
     found = _find(targets, name)
     if found is None:
         raise other_model(adapter, base.path, f"it changes {name!r:.120}, which that model does not have")
-    target = targets[found]
-    if target.info.dtype not in _MERGED:
-        raise ModelError(
-            f"{base.path} stores {found!r:.120} as {target.info.dtype}, which is no plain number.",
-            hint="Merge into the model that it was quantised from, then quantise the result.",
-        )
-    return target
+    _insist_on_plain(base, targets[found].info)
+    return targets[found]
 
 
 def _replace(

@@ -14,7 +14,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
+from typing import Any
 
 import torch
 from gguf import GGMLQuantizationType
@@ -22,9 +24,9 @@ from gguf import GGMLQuantizationType
 from redraft.errors import ModelError, UsageError
 from redraft.weights.checkpoint import CHUNK, read_json
 from redraft.weights.dtypes import dtype_size
-from redraft.weights.gguf.config import numbers_from_config
 from redraft.weights.gguf.names import Family, family_in_gguf, gguf_name, permute, permuted_heads
-from redraft.weights.gguf.reader import check_model, read_header
+from redraft.weights.gguf.reader import check_model, describe_file, read_header
+from redraft.weights.gguf.sizes import layers_of, sizes_from_config
 from redraft.weights.gguf.write import header_bytes, pad
 from redraft.weights.header import TensorInfo
 from redraft.weights.identity import describe
@@ -47,10 +49,12 @@ class Base:
     """What has to be known of the model that an adapter is for.
 
     Attributes:
+        facts: What the manifest says of it.
         shapes: Of its tensors by their names in GGUF, rows first.
     """
 
     path: Path
+    facts: Mapping[str, Any]
     family: Family
     heads: int
     kv_heads: int
@@ -111,9 +115,11 @@ def lora_gguf(
     halves = [half for change in lora.changes.values() for half in _halves(lora, model, change, alpha)]
     _check_plain(lora, model)
     check_finite(lora)
-    making = {"command": command, "inputs": {"adapter": describe(lora.weights)}}
-    with new_file(dst, manifest=making, force=force) as file:
-        file.write(_header(model.family, alpha, lora.format, halves))
+    inputs = {"adapter": describe(lora.weights), "base": model.facts}
+    head = _header(model.family, alpha, lora.format, halves)
+    size = len(head) + sum(4 * prod(half.shape) for half in halves)
+    with new_file(dst, manifest={"inputs": inputs}, command=command, force=force, size=size) as file:
+        file.write(head)
         for half in halves:
             pad(file)
             for part in parts_of(lora, half):
@@ -150,8 +156,12 @@ def _base(adapter: Adapter, given: Path | None) -> Base:
     config = read_json(path / "config.json")
     if not config:
         raise ModelError(f"{path} has no config.json.", hint="Name the folder of the base model: --base PATH")
-    numbers = numbers_from_config(config)
-    return Base(path, numbers.family, numbers.heads, numbers.kv_heads, dict(numbers.tensors()))
+    sizes = sizes_from_config(config)
+    # Of the layers that it changes alone: a configuration may claim a billion.
+    changed = (*(f"{module}.weight" for module in adapter.changes), *adapter.replaced)
+    layers = layers_of(gguf_name(name) or "" for name in changed)
+    shapes = dict(sizes.tensors(layer for layer in sorted(layers) if layer < sizes.layers))
+    return Base(path, {"path": str(path)}, sizes.family, sizes.heads, sizes.kv_heads, shapes)
 
 
 def _base_of_file(path: Path) -> Base:
@@ -163,7 +173,7 @@ def _base_of_file(path: Path) -> Base:
     if not heads or not kv_heads or heads < 0 or kv_heads < 0:
         raise ModelError(f"{path} does not say how many heads it has.")
     shapes = {name: tensor.shape[::-1] for name, tensor in header.tensors.items()}
-    return Base(path, family, heads, kv_heads, shapes)
+    return Base(path, describe_file(path), family, heads, kv_heads, shapes)
 
 
 def _halves(adapter: Adapter, base: Base, change: Change, alpha: float) -> Iterator[Half]:

@@ -26,6 +26,9 @@ SPACE = "▁"
 MAX_TOKEN = 1024
 """Characters of a piece. SentencePiece makes none over 16 unless it is told to."""
 
+MAX_PIECES = 1 << 20
+"""Four times as many as any model has."""
+
 _BPE = 2
 _KINDS = {1: "unigram", 3: "word", 4: "char"}
 
@@ -80,6 +83,8 @@ def _model(path: Path, data: bytes) -> SentencePiece:
     for number, value in _fields(data):
         if number == 1:
             pieces.append(_piece(_bytes(value)))
+            if len(pieces) > MAX_PIECES:
+                raise ValueError(f"it has more than {MAX_PIECES} pieces")
         elif number == 2:
             trainer |= _fields(_bytes(value))
         elif number == 3:
