@@ -157,7 +157,7 @@ def test_pieces_joined_are_the_conversation(said: list[Message], limit: int) -> 
             break
         system.append(message)
     if len(pieces) > 1:
-        assert joined(pieces, system) == said[:-1] + [messages_of(chain)[-1]]
+        assert joined(pieces, system) == [*said[:-1], messages_of(chain)[-1]]
     for number, piece in enumerate(pieces):
         begins = messages_of(piece.chain)[len(system) :]
         if number:

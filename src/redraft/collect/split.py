@@ -10,12 +10,15 @@ How tokens are counted is the caller's business; texts are not shortened here.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain as joined
 from typing import Any
 
 from redraft.chain import Chain, Prompt, Step, Usage, content_of
+from redraft.collect.dropped import Drop
+from redraft.collect.reading import Line, chain_in
 from redraft.formats.selfee import render_steps
 
 Count = Callable[[str], int]
@@ -138,3 +141,47 @@ def _end(chain: Chain, asked: Sequence[Message]) -> Chain:
 
 def _plain(message: Message) -> bool:
     return message.keys() == {"role", "content"} and isinstance(message["content"], str)
+
+
+@dataclass(frozen=True)
+class Done:
+    """What became of one record.
+
+    Attributes:
+        lines: The pieces that are kept, as JSON.
+        drops: Those that are not.
+        counts: `kept` pieces, of them `too long` ones, and `split` conversations.
+    """
+
+    lines: Sequence[bytes]
+    drops: Sequence[Drop]
+    counts: Counter[str]
+
+
+def split_line(line: Line, *, count: Count, limit: int, drop: bool, strict: bool) -> Done:
+    """Splits a record of a file.
+
+    Args:
+        line: The record.
+        count: How many tokens a text has.
+        limit: Tokens of a piece.
+        drop: Whether an exchange that is over the limit is dropped.
+        strict: Whether a record that cannot be read is raised.
+
+    Raises:
+        RecordError: With `strict`, it cannot be read.
+    """
+    chain = chain_in(line, strict=strict)
+    if isinstance(chain, Drop):
+        return Done((), (chain,), Counter())
+    pieces = split(chain, count, limit)
+    long = [piece for piece in pieces if piece.tokens > limit]
+    kept = [piece for piece in pieces if not drop or piece.tokens <= limit]
+    counts = Counter({"kept": len(kept), "too long": 0 if drop else len(long), "split": len(pieces) > 1})
+    drops = [_too_long(piece, limit, line.where) for piece in long] if drop else []
+    return Done([piece.chain.to_json().encode() + b"\n" for piece in kept], drops, counts)
+
+
+def _too_long(piece: Piece, limit: int, where: str) -> Drop:
+    reason = f"{piece.tokens:,} tokens, at most {limit:,}"
+    return Drop("too-long", reason, where, piece.chain.id, piece.chain.model_dump(mode="json"))

@@ -34,7 +34,7 @@ def read_records(path: Path) -> Iterator[Chain]:
     stem, used = Path(plain_name(path)).stem, set[str]()
     for index, (where, record) in enumerate(read_rows(path)):
         chain = chain_of(record, where)
-        name = _unique(chain.id or _id_of(record, stem, index), used)
+        name = _unique(chain.id or id_of(record, stem, index), used)
         yield chain if chain.id == name else chain.model_copy(update={"id": name})
 
 
@@ -67,7 +67,8 @@ def _failed(record: dict[str, Any], where: str) -> Chain:
     return chain.model_copy(update={"meta": {**chain.meta, "failure": failure}})
 
 
-def _id_of(record: Any, stem: str, index: int) -> str:
+def id_of(record: Any, stem: str, index: int) -> str:
+    """The id of a record that is no chain: its own, or its place in the file, behind the file's name."""
     own = _own_id(record) if isinstance(record, dict) else None
     name = str(index if own is None else own)
     return name if name.startswith(f"{stem}/") else f"{stem}/{name}"

@@ -8,9 +8,14 @@ from __future__ import annotations
 
 import typer
 
+from redraft.cli.data import split
+from redraft.cli.shell import Verb
+
 app = typer.Typer(
     help="Collect, clean, split, deduplicate, decontaminate and describe data.",
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+
+app.command("split", cls=Verb)(split.split)

@@ -1,0 +1,106 @@
+"""Token counts by the tokenizer that a model is trained with: what `--tokenizer` names.
+
+A folder's or file's tokenizer.json is used as it is. That of a GGUF file, the default model's too, is made of
+the vocabulary that the file holds. Nothing but texts is counted: no template, no special tokens around them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+Tokenizer = Annotated[
+    str,
+    typer.Option(metavar="REF", help="A folder with tokenizer.json, or a model: 'default', a GGUF file …"),
+]
+
+_PART = 1 << 16  # characters that are counted at once: a record of 50 MB would take gigabytes
+
+
+@dataclass(frozen=True)
+class TokenCount:
+    """How many tokens a text has. Each process loads the tokenizer when it first counts.
+
+    A text of over 65,536 characters is counted in parts, and may count a token more at each cut.
+
+    Attributes:
+        path: A tokenizer.json, or a GGUF file.
+    """
+
+    path: Path
+
+    def __call__(self, text: str) -> int:
+        """The number of tokens.
+
+        Raises:
+            MissingExtra: The library for tokenizers is not installed.
+            ModelError: The tokenizer is damaged.
+        """
+        tokenizer = _loaded(self.path)
+        parts = (text[i : i + _PART] for i in range(0, len(text), _PART))
+        return sum(len(tokenizer.encode(part, add_special_tokens=False)) for part in parts)
+
+
+def token_count(ref: str) -> TokenCount:
+    """What counts the tokens of a tokenizer. It is loaded once, so that what is wrong with it is said now.
+
+    Raises:
+        UsageError: The reference names no tokenizer.
+        MissingExtra: The library for tokenizers is not installed.
+        ModelError: The tokenizer is missing or damaged.
+    """
+    count = TokenCount(_file_of(ref))
+    count("")
+    return count
+
+
+def _file_of(ref: str) -> Path:
+    from redraft.engines.load import local_file, parse_reference
+    from redraft.errors import UsageError
+
+    path = Path(ref)
+    found = path / "tokenizer.json" if path.is_dir() else path
+    if found.name == "tokenizer.json" and found.is_file():
+        return found
+    named = parse_reference(ref) if not path.is_dir() else None
+    if named is None or named.kind not in ("default", "gguf", "hub") or named.adapters:
+        raise UsageError(
+            f"{ref} has no tokenizer.json.",
+            hint="--tokenizer names a folder with one, a GGUF file, or 'default'.",
+        )
+    return local_file(named)
+
+
+@lru_cache(maxsize=1)
+def _loaded(path: Path) -> Any:
+    from redraft.errors import MissingExtra, ModelError
+
+    try:
+        import tokenizers
+    except ModuleNotFoundError:
+        raise MissingExtra("counting tokens", "data") from None
+    written = None if path.name == "tokenizer.json" else _written(path)
+    try:
+        kind = tokenizers.Tokenizer
+        tokenizer = kind.from_str(written) if written else kind.from_file(str(path))
+    except Exception as error:  # noqa: BLE001  (the library raises no other)
+        raise ModelError(f"{path}: no tokenizer can be made of it: {error}.") from None
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def _written(path: Path) -> str:
+    """The tokenizer of a GGUF file as a tokenizer.json."""
+    from tempfile import TemporaryDirectory
+
+    from redraft.weights.gguf.reader import read_header
+    from redraft.weights.tokenizers.from_gguf import write_tokenizer
+
+    with TemporaryDirectory(prefix="redraft-") as folder:
+        write_tokenizer(read_header(path, whole=True).metadata, Path(folder))
+        return (Path(folder) / "tokenizer.json").read_text("utf-8")

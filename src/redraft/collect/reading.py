@@ -1,0 +1,66 @@
+"""Records of a file on their way to the processes that work on them: cut by one, decoded by many.
+
+An id is given to what has none, as `formats.records` does, but is not made unique in its file: that needs
+memory of all records, and belongs to where data comes in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from redraft.chain import Chain
+from redraft.collect.dropped import Drop
+from redraft.errors import RecordError
+from redraft.formats.files import decode, plain_name, read_lines
+from redraft.formats.records import chain_of, id_of
+
+UNREADABLE = "unreadable"
+"""The rule that drops what is not a record."""
+
+
+class Line(NamedTuple):
+    """A record, undecoded.
+
+    Attributes:
+        where: What errors call it, such as `a.jsonl:12`.
+        stem: Its file's name without endings, which ids begin with.
+        number: Its place in the file, from 0.
+        data: Its JSON.
+    """
+
+    where: str
+    stem: str
+    number: int
+    data: bytes
+
+
+def lines_of(path: Path) -> Iterator[Line]:
+    """The records of a file.
+
+    Raises:
+        RecordError: The file cannot be read, ends too early, or its array is damaged.
+        MissingExtra: It is a `.zst`, and what reads those is not installed.
+    """
+    stem = Path(plain_name(path)).stem
+    for number, (where, data) in enumerate(read_lines(path)):
+        yield Line(where, stem, number, data)
+
+
+def chain_in(line: Line, *, strict: bool) -> Chain | Drop:
+    """The chain that a record is, or how it is counted where it is none.
+
+    Raises:
+        RecordError: With `strict`, instead of a drop.
+    """
+    try:
+        record = decode(line.data, line.where)
+        chain = chain_of(record, line.where)
+    except RecordError as error:
+        if strict:
+            raise
+        return Drop(UNREADABLE, error.message, line.where)
+    if chain.id:
+        return chain
+    return chain.model_copy(update={"id": id_of(record, line.stem, line.number)})
