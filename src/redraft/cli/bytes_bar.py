@@ -32,6 +32,7 @@ def _terminal(total: int) -> Iterator[Callable[[int], None]]:
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task("", total=total)
         yield lambda size: progress.advance(task, size)
+        progress.update(task, completed=total)  # headers and padding are nobody's part
 
 
 class _Lines:
