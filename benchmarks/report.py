@@ -17,7 +17,10 @@ from pathlib import Path
 from measure import Figure, Row
 from redraft.jobs.making import commit
 
-PACKAGES = ("redraft", "xllamacpp", "torch", "transformers", "peft", "gguf")
+PACKAGES = (
+    *("redraft", "xllamacpp", "torch", "transformers", "peft", "gguf"),
+    *("rapidfuzz", "selectolax", "tokenizers", "rouge_score", "markdownify", "beautifulsoup4", "datasketch"),
+)
 TITLE = "# Results\n\n<!-- Made by the scripts in benchmarks/. Do not edit: run `make bench`. -->\n\n"
 HEADER = "| measure | of | median | spread | must reach | reached |\n|---|---|---|---|---|---|"
 

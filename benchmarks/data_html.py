@@ -1,0 +1,94 @@
+"""Markdown as the HTML that chat pages are shared as, and the code blocks of a text.
+
+As little Markdown as the conversations of the benchmark have: paragraphs, lists, headings, emphasis, code in
+a line, and fenced blocks, which become what ChatGPT's page had: a bar with the language and `Copy code`, and
+colours by `<span>`.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+_FENCE = re.compile(
+    r"^(?P<fence>`{3,})(?P<language>[\w+#-]*)[^\S\n]*\n(?P<code>.*?)\n?^(?P=fence)[^\S\n]*$", re.M | re.S
+)
+_COLOURED = re.compile(
+    r"(?P<string>&quot;[^&\n]*&quot;|'[^'\n]*')|(?P<number>\b\d+\b)|(?P<keyword>\b(?:def|return|if|else|for|while|int|import|from)\b)"
+)
+_BAR = (
+    '<div class="flex items-center relative text-gray-200 bg-gray-800 px-4 py-2 text-xs font-sans">'
+    '<span>{language}</span><button class="flex ml-auto gap-2"><svg stroke="currentColor" fill="none"'
+    ' viewBox="0 0 24 24" height="1em" width="1em"><path d="M16 4h2a2 2 0 0 1 2 2v14"></path></svg>'
+    "Copy code</button></div>"
+)
+_INLINE = (
+    (re.compile(r"`([^`\n]+)`"), r"<code>\1</code>"),
+    (re.compile(r"\*\*([^*\n]+)\*\*"), r"<strong>\1</strong>"),
+    (re.compile(r"(?<![*\w])\*([^*\s][^*\n]*)\*(?!\w)"), r"<em>\1</em>"),
+)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A code block: its language ('' where it has none), and its lines without the last line feed."""
+
+    language: str
+    code: str
+
+    def html(self) -> str:
+        """As the page showed it."""
+        name = f" language-{self.language}" if self.language else ""
+        bar = _BAR.format(language=self.language)
+        return (
+            f'<pre><div class="bg-black rounded-md mb-4">{bar}<div class="p-4 overflow-y-auto">'
+            f'<code class="!whitespace-pre hljs{name}">{_coloured(self.code)}\n</code></div></div></pre>'
+        )
+
+
+def _coloured(code: str) -> str:
+    return _COLOURED.sub(
+        lambda found: f'<span class="hljs-{found.lastgroup}">{found[0]}</span>', html.escape(code)
+    )
+
+
+def cut(markdown: str) -> Iterator[str | Block]:
+    """The text between blocks, and the blocks, in order."""
+    end = 0
+    for found in _FENCE.finditer(markdown):
+        yield markdown[end : found.start()]
+        yield Block(found["language"], found["code"].rstrip("\n"))
+        end = found.end()
+    yield markdown[end:].replace("```", "'''")
+
+
+def fences_of(markdown: str) -> list[Block]:
+    """The fenced blocks of a text."""
+    return [part for part in cut(markdown) if isinstance(part, Block)]
+
+
+def render(markdown: str) -> str:
+    """A text without blocks as HTML."""
+    parts = (part.strip() for part in re.split(r"\n\s*\n", markdown))
+    return "\n".join(_paragraph(part) for part in parts if part)
+
+
+def _paragraph(text: str) -> str:
+    if heading := re.fullmatch(r"(#{1,6}) +(.+)", text):
+        level = len(heading[1])
+        return f"<h{level}>{_inline(heading[2])}</h{level}>"
+    for tag, mark in (("ol", r"\d+[.)] +"), ("ul", r"[-*] +")):
+        lines = text.split("\n")
+        if all(re.match(mark, line) for line in lines):
+            items = "".join(f"<li><p>{_inline(re.sub(f'^{mark}', '', line))}</p></li>" for line in lines)
+            return f"<{tag}>{items}</{tag}>"
+    return f"<p>{_inline(text)}</p>"
+
+
+def _inline(text: str) -> str:
+    text = html.escape(text, quote=False)
+    for pattern, replacement in _INLINE:
+        text = pattern.sub(replacement, text)
+    return text.replace("\n", "<br>")

@@ -1,0 +1,321 @@
+"""What `redraft data` is measured on: instructions and conversations of permissive data, varied by a seed.
+
+The texts are those of the shared data beside the checkout (Self-Instruct's tasks, Vicuna's questions, GSM8K,
+OASST1's English trees, FastChat's dummy conversations; programs of HumanEval and DrRepair). Nothing of them
+is part of the repository. The same seed gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import random
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from data_html import Block, cut, fences_of, render
+
+ROOT = Path(__file__).resolve().parent.parent
+MISSING = "Not measured: the shared data is not here; set REDRAFT_SHARED."
+SEED = 4
+WINDOW = 2_000
+"""Near-duplicates are of one of so many texts before them, so that a sample has them too."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much is measured.
+
+    Attributes:
+        rounds: Repetitions of what is short.
+        pool: Instructions that one candidate is compared with.
+        candidates: How many are, one after the other.
+        grow: Candidates of the growing pool.
+        kept: How many of those the pool has to have in the end.
+        conversations: That are cleaned and split.
+        sample: Of those, how many the peer gets.
+        texts: That MinHash compares.
+        exact: Of those, on how many all pairs are compared.
+        memory: Bytes of the inputs of which the memory of `clean` is measured.
+        workers: Processes, of redraft and of its peers.
+        work: A folder with room for four times the largest input.
+    """
+
+    rounds: int
+    pool: int
+    candidates: int
+    grow: int
+    kept: int
+    conversations: int
+    sample: int
+    texts: int
+    exact: int
+    memory: tuple[int, ...]
+    workers: int
+    work: Path
+
+
+def shared() -> Path | None:
+    """The folder of the shared data, if it is there."""
+    folder = Path(os.environ.get("REDRAFT_SHARED") or ROOT.parent / "shared") / "data"
+    return folder if folder.is_dir() else None
+
+
+# Instructions.
+
+FRAMES = (
+    "Explain {} to a beginner.",
+    "Write a short story about {}.",
+    "Summarise in one sentence: {}.",
+    "Give three examples of {}.",
+    "What is the difference between {} and {}?",
+    "Rewrite this more politely: {}.",
+    "Translate into French: {}.",
+    "Find the mistake in: {}.",
+    "List the steps needed for {}.",
+    "Write an email to a friend who asked about {}.",
+    "Is it true that {}? Say why.",
+    "Describe {} in two sentences.",
+    "Suggest a title for a text on {}.",
+    "Turn this into a question: {}.",
+    "Name the main idea of: {}.",
+    "How would you teach {} to children?",
+    "Compare {} with {}.",
+    "Write a poem on {}.",
+    "Put into the past tense: {}.",
+    "Why does it matter that {}?",
+    "Make a list of questions about {}.",
+    "Classify the following as fact or opinion: {}.",
+    "Complete the sentence: {}",
+    "Correct the grammar of: {}.",
+    "What happens next? {}.",
+    "Design a game that has to do with {}.",
+    "Argue for and against {}.",
+)
+"""Written for this."""
+
+
+@cache
+def sentences(folder: Path) -> list[list[str]]:
+    """The words of every sentence of the permissive texts."""
+    texts = [each["question"] for each in _lines(folder / "gsm8k" / "train.jsonl")]
+    texts += [each["text"] for each in _lines(folder / "questions" / "vicuna_80.jsonl")]
+    for name in ("seed_tasks", "user_oriented_252"):
+        texts += [each["instruction"] for each in _lines(folder / "self_instruct" / f"{name}.jsonl")]
+    texts += [message["text"] for path in paths(folder) for message in path]
+    cut_up = (part.split() for text in dict.fromkeys(texts) for part in re.split(r"[.?!:\n]+\s*", text))
+    return [words for words in cut_up if 4 <= len(words) <= 60]
+
+
+def instructions(folder: Path, count: int, seed: int = SEED, near: float = 0.25) -> Iterator[str]:
+    """So many instructions of 3 to 60 words, a share of which is nearly one of those before."""
+    rng = random.Random(seed)
+    known = sentences(folder)
+    last: list[str] = []
+    for _ in range(count):
+        old = rng.choice(last) if last and rng.random() < near else None
+        text = _changed(rng, known, old) if old else _fresh(rng, known)
+        if len(last) < WINDOW:
+            last.append(text)
+        else:
+            last[rng.randrange(WINDOW)] = text
+        yield text
+
+
+def _fresh(rng: random.Random, known: Sequence[list[str]]) -> str:
+    kind = rng.random()
+    if kind < 0.45:
+        return re.sub(r"\{\}", lambda _: _span(rng, known, 2, 9), rng.choice(FRAMES))
+    if kind < 0.8:
+        return _span(rng, known, 5, 16).capitalize() + "."
+    return f"{_span(rng, known, 10, 30).capitalize()}. {_span(rng, known, 10, 30).capitalize()}."
+
+
+def _span(rng: random.Random, known: Sequence[list[str]], least: int, most: int) -> str:
+    """Some words of a sentence, in their order, one of them replaced by a word of another sentence."""
+    words = rng.choice(known)
+    length = min(rng.randint(least, most), len(words))
+    start = rng.randint(0, len(words) - length)
+    span = words[start : start + length]
+    span[rng.randrange(length)] = rng.choice(rng.choice(known))
+    return " ".join(span)
+
+
+def _changed(rng: random.Random, known: Sequence[list[str]], text: str) -> str:
+    """The same with one or two words replaced, added or left out, or another case or punctuation."""
+    words = text.split()
+    for _ in range(rng.choice((1, 1, 2))):
+        change, place = rng.randrange(5), rng.randrange(len(words))
+        other = rng.choice(rng.choice(known))
+        if change == 0:
+            words[place] = other
+        elif change == 1:
+            words.append(other)
+        elif change == 2 and len(words) > 4:
+            del words[place]
+        elif change == 3:
+            words[-1] = words[-1].rstrip(".?") + "!"
+        else:
+            words[0] = words[0].upper()
+    return " ".join(words)
+
+
+def write_instructions(path: Path, texts: Iterator[str]) -> None:
+    """Writes a file of records in Alpaca's fields."""
+    with path.open("w", encoding="utf-8") as out:
+        for text in texts:
+            out.write(
+                json.dumps({"instruction": text, "input": "", "output": "…"}, ensure_ascii=False) + "\n"
+            )
+
+
+# Conversations.
+
+
+@dataclass(frozen=True)
+class Message:
+    """A message of a conversation: its HTML, or plain text where a person wrote it, and its code blocks."""
+
+    text: str
+    blocks: tuple[Block, ...]
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """A record as it was shared, and the code blocks that have to be in it still when it was cleaned."""
+
+    record: dict[str, Any]
+    blocks: tuple[Block, ...]
+
+
+class Conversations:
+    """Conversations by number: each is made anew, and the same, whenever it is asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        self._pieces = list(_pieces(folder))
+        self._programs = [*_programs(folder), *AWKWARD]
+        self._known = sentences(folder)
+
+    def make(self, number: int) -> Conversation:
+        """One to four pieces of real conversations behind one another, with words and programs of its own."""
+        rng = random.Random(SEED * 1_000_003 + number)
+        turns: list[dict[str, str]] = []
+        blocks: list[Block] = []
+        if rng.random() < 0.02:  # as they are in the wild: cut at the beginning
+            turns.append({"from": "gpt", "value": "<p>So, as I said before.</p>"})
+        for _ in range(rng.choice((1, 1, 2, 2, 3, 4))):
+            for question, answer in rng.choice(self._pieces):
+                asked, said = self._varied(rng, question), self._answered(rng, answer)
+                turns += [{"from": "human", "value": asked.text}, {"from": "gpt", "value": said.text}]
+                blocks += [*asked.blocks, *said.blocks]
+        return Conversation({"id": f"c{number}", "conversations": turns}, tuple(blocks))
+
+    def _varied(self, rng: random.Random, message: Message) -> Message:
+        return Message(f"{_span(rng, self._known, 4, 12).capitalize()}. {message.text}", message.blocks)
+
+    def _answered(self, rng: random.Random, message: Message) -> Message:
+        parts = [message.text, render(_span(rng, self._known, 8, 30).capitalize() + ".")]
+        blocks = list(message.blocks)
+        if rng.random() < 0.25:
+            program = rng.choice(self._programs)
+            block = Block(program.language, f"{program.code}\n\n    {rng.randrange(10**9)}")
+            blocks.append(block)
+            parts.append(block.html())
+        return Message(
+            f'<div class="markdown prose w-full break-words">{"".join(parts)}</div>', tuple(blocks)
+        )
+
+
+def write_conversations(path: Path, conversations: Conversations, count: int) -> None:
+    """Writes an array of so many, as the site's dumps are."""
+    with path.open("w", encoding="utf-8") as out:
+        for number in range(count):
+            out.write("[\n" if number == 0 else ",\n")
+            json.dump(conversations.make(number).record, out, ensure_ascii=False)
+        out.write("\n]\n")
+
+
+def write_bytes(path: Path, conversations: Conversations, size: int) -> int:
+    """Writes JSON lines until the file has so many bytes, and returns how many records there are."""
+    written = number = 0
+    with path.open("wb") as out:
+        while written < size:
+            line = json.dumps(conversations.make(number).record, ensure_ascii=False) + "\n"
+            written += out.write(line.encode())
+            number += 1
+    return number
+
+
+@cache
+def paths(folder: Path) -> list[list[dict[str, Any]]]:
+    """Every path from the root to a leaf of the OASST1 trees, as its messages."""
+    trees = _lines(folder / "conversations" / "oasst_en_100_trees.jsonl")
+    return [path for tree in trees for path in _down(tree["prompt"])]
+
+
+def _down(message: dict[str, Any]) -> Iterator[list[dict[str, Any]]]:
+    if not message["replies"]:
+        yield [message]
+    for reply in message["replies"]:
+        yield from ([message, *path] for path in _down(reply))
+
+
+def _pieces(folder: Path) -> Iterator[list[tuple[Message, Message]]]:
+    """Questions and answers, by conversation: what people wrote as it is, what models wrote as HTML."""
+    dummy = json.loads((folder / "conversations" / "dummy_conversation.json").read_text("utf-8"))
+    said = [[turn["value"] for turn in each["conversations"]] for each in dummy]
+    said += [[message["text"] for message in path] for path in paths(folder)]
+    for texts in said:
+        pairs = zip(texts[0::2], texts[1::2], strict=False)
+        yield [(_asked(question), _answer(answer)) for question, answer in pairs]
+
+
+def _asked(text: str) -> Message:
+    """Inside code of a person's own nothing is known, so a text with fences that do not close has none."""
+    return (
+        Message(text, tuple(fences_of(text)))
+        if text.count("```") % 2 == 0
+        else _asked(text.replace("`", "'"))
+    )
+
+
+def _answer(markdown: str) -> Message:
+    parts = list(cut(markdown))
+    html = "".join(part.html() if isinstance(part, Block) else render(part) for part in parts)
+    return Message(html, tuple(part for part in parts if isinstance(part, Block)))
+
+
+def _programs(folder: Path) -> Iterator[Block]:
+    with gzip.open(folder / "code" / "HumanEval.jsonl.gz", "rt", encoding="utf-8") as lines:
+        for each in map(json.loads, lines):
+            yield Block("python", (each["prompt"] + each["canonical_solution"]).strip("\n"))
+    for each in _lines(folder / "code" / "drrepair_dev_1000.jsonl"):
+        program = each["gold_code_lines"]
+        code = "\n".join("    " * line["indent"] + line["code"] for line in program)
+        yield Block(
+            "cpp", f"#include <iostream>\n#include <vector>\n\nusing namespace std;\n\n{code}".rstrip()
+        )
+
+
+AWKWARD = (
+    Block(
+        "typescript",
+        "const by: Map<string, Array<number>> = new Map();\nif (a < b && b > c) {\n\treturn `${a}_${b}`;\n}",
+    ),
+    Block("html", '<div class="a">\n  <p>1 &lt; 2 &amp; 3</p>\n\n\n  <span>*not* _emphasis_</span>\n</div>'),
+    Block("makefile", "all:\n\t@echo done\n\n\nclean:\n\trm -f *.o"),
+    Block("markdown", "# Title\n\n```python\nprint('a fence in a fence')\n```\n\n1. one\n2. two"),
+    Block("bash", "cat <<EOF > a_b_c.txt\n$HOME \\ `date`\nEOF\n# Copy code from here\ncp -r ~/x/* ."),
+    Block("", "plain text, no language\n   three blanks before\n\n\n\nfour lines after"),
+)
+"""Written for this: what converters of HTML are known to damage."""
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    with path.open(encoding="utf-8") as lines:
+        yield from map(json.loads, lines)

@@ -1,0 +1,122 @@
+"""MinHash deduplication of a million instructions, and, of fewer, against a comparison of all pairs."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from itertools import islice
+
+from data_material import MISSING, Scale, instructions, shared, write_instructions
+from data_run import data
+from measure import Figure, Goal, Row
+from weights_run import MB, remove
+
+MEASURE = "MinHash deduplication of {count:,} short instructions"
+HOW = (
+    "`redraft data dedupe --by minhash` from the file to the file, with the start of its processes. Memory "
+    "is the sum over processes of each one's peak (the kernel's `VmHWM`). Recall: the same command on "
+    "{exact:,} of them, where all pairs with a Jaccard similarity of at least {least} over sets of three "
+    "words in a row were found by counting; a pair is found if one of it was dropped for the other, or both "
+    "for the same. The peer, datasketch, hashes and looks up one text after the other on the same "
+    "{exact:,}, in one process."
+)
+LEAST = 0.8
+Pairs = set[tuple[int, int]]
+
+
+def run(scale: Scale) -> Row:
+    """Measures the row."""
+    measure = MEASURE.format(count=scale.texts)
+    how = HOW.format(exact=scale.exact, least=LEAST)
+    folder = shared()
+    if folder is None:
+        return Row(measure, how, (), (MISSING,))
+    source, output = scale.work / "minhash.jsonl", scale.work / "deduped.jsonl"
+    write_instructions(source, instructions(folder, scale.texts))
+    took = data("dedupe", source, "--by", "minhash", "-o", output, workers=scale.workers)
+    with output.open("rb") as lines:
+        kept = sum(1 for _ in lines)
+    remove(source)
+    remove(output)
+    texts = list(islice(instructions(folder, scale.texts), scale.exact))
+    exact = exact_pairs(texts)
+    ours = found_by_redraft(texts, scale)
+    theirs, seconds = found_by_datasketch(texts)
+    sides = f"redraft {scale.texts / took.seconds:,.0f}/s; datasketch {scale.exact / seconds:,.0f}/s"
+    figures = (
+        Figure("time", (took.seconds,), "s", Goal("≤", 300.0), f"{sides}; {kept:,} kept"),
+        Figure("memory", (took.resident / MB,), "MB", Goal("≤", 4000.0)),
+        Figure("recall", (recall(ours, exact),), "%", Goal("≥", 95.0), f"of {len(exact):,} pairs"),
+        Figure("recall, datasketch", (recall(theirs, exact),), "%"),
+    )
+    return Row(measure, how, figures)
+
+
+def recall(found: Pairs, exact: Pairs) -> float:
+    """Percent of the pairs that were found."""
+    return 100 * len(found & exact) / len(exact) if exact else 100.0
+
+
+def exact_pairs(texts: Sequence[str], least: float = LEAST) -> Pairs:
+    """All pairs (earlier, later) that are similar, by counting the shingles that texts have in common."""
+    having: dict[tuple[str, ...], list[int]] = {}
+    sets = [shingles(text) for text in texts]
+    pairs = set()
+    for later, own in enumerate(sets):
+        common: Counter[int] = Counter()
+        for shingle in own:
+            common.update(having.setdefault(shingle, []))
+            having[shingle].append(later)
+        for earlier, count in common.items():
+            if count / (len(own) + len(sets[earlier]) - count) >= least:
+                pairs.add((earlier, later))
+    return pairs
+
+
+def shingles(text: str) -> set[tuple[str, ...]]:
+    """Three words in a row, of a text that has that many."""
+    words = re.findall(r"[^\W_]+", text.lower())
+    return set(zip(words, words[1:], words[2:], strict=False))
+
+
+def found_by_redraft(texts: Sequence[str], scale: Scale) -> Pairs:
+    """The pairs that are in one group, read from the side file of the real command."""
+    source, output, side = (scale.work / f"{name}.jsonl" for name in ("exact", "kept", "dropped"))
+    write_instructions(source, iter(texts))
+    data("dedupe", source, "--by", "minhash", "-o", output, "--dropped", side, workers=scale.workers)
+    with side.open(encoding="utf-8") as lines:
+        drops = [json.loads(line) for line in lines]
+    for path in (source, output, side):
+        remove(path)
+    return pairs_in_groups((number_of(drop["id"]), number_of(drop["kept"])) for drop in drops)
+
+
+def number_of(name: str) -> int:
+    """The place of a record in its file, by its id."""
+    return int(name.rpartition("/")[2])
+
+
+def pairs_in_groups(drops: Iterable[tuple[int, int]]) -> Pairs:
+    """All pairs of texts that were dropped for the same one, and of each with that one."""
+    groups: dict[int, list[int]] = {}
+    for dropped, kept in drops:
+        groups.setdefault(kept, [kept]).append(dropped)
+    return {(a, b) for group in groups.values() for a in group for b in group if a < b}
+
+
+def found_by_datasketch(texts: Sequence[str]) -> tuple[Pairs, float]:
+    """What `MinHashLSH` gives for each text among those before it, and the seconds."""
+    import datasketch
+
+    start = time.perf_counter()
+    index = datasketch.MinHashLSH(threshold=LEAST, num_perm=128)
+    pairs = set()
+    for number, text in enumerate(texts):
+        sketch = datasketch.MinHash(num_perm=128)
+        sketch.update_batch([" ".join(words).encode() for words in shingles(text)])
+        pairs |= {(earlier, number) for earlier in index.query(sketch)}
+        index.insert(number, sketch)
+    return pairs, time.perf_counter() - start

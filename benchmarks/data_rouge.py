@@ -1,0 +1,135 @@
+"""The filter of Self-Instruct and Alpaca: one candidate against a pool, and a pool that grows, by ROUGE-L."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from itertools import islice
+from typing import Any
+
+from data_material import MISSING, SEED, Scale, instructions, shared, write_instructions
+from data_run import data
+from measure import Figure, Goal, Row, in_turn
+from redraft.collect.rouge import ALPACA, Pool
+from redraft.collect.words import ascii_words
+from weights_run import MB, remove
+
+MEASURE = "ROUGE-L filter, one candidate against {pool:,}, vs rouge_score"
+HOW = (
+    "Instructions made of real ones by a generator, a quarter of them nearly one of those before. Each "
+    "candidate is compared with all of the pool, in one process on both sides, and the pool is cut into "
+    "words before. redraft: `Pool.near`. The peer is `rouge_score` as Alpaca calls it: its tokenizer, and "
+    "its score of the longest common subsequence for each text of the pool. They take turns. A decision: "
+    "is F over {most}?"
+)
+GROW = "the whole Alpaca filter, growing a pool to {kept:,}"
+GROW_HOW = (
+    "`redraft data dedupe --by rouge --keep first` from the file to the file, with the start of its "
+    "processes, on {grow:,} candidates of the same generator. What the peer would take is its time for a "
+    "pair, measured on {pairs:,} pairs of them, times the pairs that the filter has to look at, over the "
+    "number of processes."
+)
+
+Near = Callable[[str], set[int]]
+"""Places of the texts of a pool that one is near to."""
+
+
+def run(scale: Scale) -> Row:
+    """Measures the row."""
+    measure, how = MEASURE.format(pool=scale.pool), HOW.format(most=ALPACA)
+    folder = shared()
+    if folder is None:
+        return Row(measure, how, (), (MISSING,))
+    texts = list(instructions(folder, scale.pool + scale.candidates))
+    pool, candidates = texts[: scale.pool], texts[scale.pool :]
+    ours, theirs = near_in_redraft(pool), near_in_rouge_score(pool)
+    ours(candidates[0])  # what is made on first use is made
+    times: dict[bool, list[float]] = {True: [], False: []}
+    differ = near = 0
+    for number, text in enumerate(candidates):
+        found = {}
+        for our_turn in in_turn(number):
+            start = time.perf_counter()
+            found[our_turn] = (ours if our_turn else theirs)(text)
+            times[our_turn].append(time.perf_counter() - start)
+        differ += len(found[True] ^ found[False])
+        near += len(found[False])
+    ratios = tuple(them / us for us, them in zip(times[True], times[False], strict=True))
+    sides = f"redraft {_ms(times[True])} ms; rouge_score {_ms(times[False])} ms"
+    pairs = f"of {len(pool) * len(candidates):,} pairs, {near:,} of which are near"
+    figures = (
+        Figure("one candidate", ratios, "×", Goal("≥", 500.0), sides),
+        Figure("decisions", (differ,), "differ", Goal("≤", 0), pairs),
+    )
+    return Row(measure, how, figures)
+
+
+def _ms(seconds: Sequence[float]) -> str:
+    return f"{statistics.median(seconds) * 1000:,.1f}"
+
+
+def near_in_redraft(texts: Sequence[str]) -> Near:
+    """Redraft's pool, with the words that `rouge_score` sees."""
+    pool = Pool(ALPACA, ascii_words)
+    for text in texts:
+        pool.add(text)
+    return lambda text: {near.index for near in pool.near(text)}
+
+
+def near_in_rouge_score(texts: Sequence[str]) -> Near:
+    """As Alpaca's script compares: cut once, and then each pair is scored."""
+    tokenize, f_measure = rouge_score()
+    pool = [tokenize(text) for text in texts]
+
+    def near(text: str) -> set[int]:
+        words = tokenize(text)
+        return {index for index, each in enumerate(pool) if f_measure(words, each) > ALPACA}
+
+    return near
+
+
+def rouge_score() -> tuple[Callable[[str], list[str]], Callable[[list[str], list[str]], float]]:
+    """Its tokenizer without stemming, and its F of two lists of words."""
+    from rouge_score import rouge_scorer, tokenizers
+
+    def f_measure(words: list[str], others: list[str]) -> float:
+        score: Any = rouge_scorer._score_lcs(words, others)  # noqa: SLF001  (what Alpaca's script calls)
+        return float(score.fmeasure)
+
+    return tokenizers.DefaultTokenizer(use_stemmer=False).tokenize, f_measure
+
+
+def run_pool(scale: Scale) -> Row:
+    """Measures the row of the growing pool."""
+    pairs = scale.pool
+    measure, how = GROW.format(kept=scale.kept), GROW_HOW.format(grow=scale.grow, pairs=pairs)
+    folder = shared()
+    if folder is None:
+        return Row(measure, how, (), (MISSING,))
+    source, output = scale.work / "candidates.jsonl", scale.work / "pool.jsonl"
+    write_instructions(source, instructions(folder, scale.grow, SEED + 1))
+    took = data("dedupe", source, "--by", "rouge", "--keep", "first", "-o", output, workers=scale.workers)
+    with output.open(encoding="utf-8") as lines:
+        kept = [json.loads(line)["prompt"]["instruction"] for line in lines]
+    remove(source)
+    remove(output)
+    peer = _peer_seconds(kept, scale.grow, pairs) / scale.workers
+    sides = f"{scale.workers} processes; rouge_score, worked out: {peer / 3600:.2g} hours"
+    figures = (
+        Figure("time", (took.seconds,), "s", Goal("≤", 300.0), sides),
+        Figure("kept", (len(kept),), "texts", Goal("≥", scale.kept), f"of {scale.grow:,}"),
+        Figure("memory", (took.resident / MB,), "MB"),
+    )
+    return Row(measure, how, figures)
+
+
+def _peer_seconds(kept: Sequence[str], grow: int, pairs: int) -> float:
+    """A candidate meets half of the final pool on average, and all of it is scored before Alpaca decides."""
+    tokenize, f_measure = rouge_score()
+    words = [tokenize(text) for text in islice(kept, pairs + 1)]
+    start = time.perf_counter()
+    for other in words[1:]:
+        f_measure(words[0], other)
+    return (time.perf_counter() - start) / max(len(words) - 1, 1) * grow * len(kept) / 2
