@@ -14,7 +14,7 @@ import json
 import os
 import sys
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sized
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -29,8 +29,12 @@ Faulty = Callable[[RecordError], None]
 """Told of a record that cannot be read."""
 
 _BOM = b"\xef\xbb\xbf"
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _CHUNK = 1 << 20
+_LONGEST = 1 << 28
+"""Bytes of the longest record, 256 MiB: a file without an end of line must not fill the memory."""
 _ENDINGS = (".gz", ".zst")
+_TO_UTF8 = "iconv -f UTF-16 -t UTF-8"
 _NOT_JSON = "Write one JSON object or text a line, or one array; a file of plain prompts ends in .txt."
 
 
@@ -74,7 +78,7 @@ def read_lines(path: Path) -> Iterator[tuple[str, bytes]]:
 
 def name_of(path: Path) -> str:
     """What messages call a file."""
-    return "standard input" if str(path) == STDIO else str(path)
+    return "standard input" if str(path) == STDIO else os.fsencode(path).decode(errors="replace")
 
 
 def plain_name(path: Path) -> str:
@@ -174,20 +178,29 @@ def _sync(path: Path) -> None:
 
 def _lines(path: Path, file: Any) -> Iterator[tuple[str, bytes]]:
     start = file.peek(_CHUNK).removeprefix(_BOM).lstrip()
+    if start.startswith(_UTF16):
+        raise RecordError(f"{name_of(path)}: is UTF-16, not UTF-8.", hint=f"{_TO_UTF8} {name_of(path)}")
     if plain_name(path).endswith(".txt"):
         yield from ((where, to_line(_text(line, where))) for where, line in _cut(path, file))
     elif start.startswith(b"["):
-        yield from ((where, to_line(value)) for where, value in _array(path, file))
+        yield from _array(path, file)
     elif start.startswith((b"{\n", b"{\r")):
-        yield f"{name_of(path)}: record 0", file.read().removeprefix(_BOM)
+        yield f"{name_of(path)}: record 0", _bounded(path, file.read(_LONGEST + 1)).removeprefix(_BOM)
     else:
         yield from _cut(path, file)
 
 
-def _cut(path: Path, file: Iterable[bytes]) -> Iterator[tuple[str, bytes]]:
-    for number, line in enumerate(file, start=1):
-        if stripped := line.removeprefix(_BOM).strip():
-            yield f"{name_of(path)}:{number}", stripped
+def _cut(path: Path, file: IO[bytes]) -> Iterator[tuple[str, bytes]]:
+    name, lines = name_of(path), iter(lambda: file.readline(_LONGEST + 1), b"")
+    for number, line in enumerate(lines, start=1):
+        if stripped := _bounded(path, line).removeprefix(_BOM).strip():
+            yield f"{name}:{number}", stripped
+
+
+def _bounded(path: Path, record: Sized) -> Any:
+    if len(record) > _LONGEST:
+        raise RecordError(f"{name_of(path)}: has a record of more than {_LONGEST >> 20} MiB.")
+    return record
 
 
 def _text(line: bytes, where: str) -> str:
@@ -197,17 +210,20 @@ def _text(line: bytes, where: str) -> str:
         raise RecordError(f"{where}: not UTF-8: {error.reason} at byte {error.start + 1}.") from None
 
 
-def _array(path: Path, file: IO[bytes]) -> Iterator[tuple[str, Any]]:
-    """The records of an array, of which no more than one and a chunk are held."""
+def _array(path: Path, file: IO[bytes]) -> Iterator[tuple[str, bytes]]:
+    """The records of an array, of which no more than one and a chunk are held, as they are written."""
     text = _Text(path, file)
     text.skip("[")
     index = 0
     while not text.at("]"):
         where = f"{name_of(path)}: record {index}"
-        yield where, text.value(where)
+        yield where, text.value(where).encode("utf-8", "surrogateescape")
         index += 1
         if not text.at("]"):
             text.skip(",")
+    text.skip("]")
+    if not text.ended():
+        raise RecordError(f"{name_of(path)}: goes on after its array.", hint=_NOT_JSON)
 
 
 class _Text:
@@ -215,19 +231,26 @@ class _Text:
 
     def __init__(self, path: Path, file: IO[bytes]) -> None:
         self._path, self._file = path, file
-        self._decoder = codecs.getincrementaldecoder("utf-8-sig")()
+        # Bytes that are not UTF-8 come through, for `decode` to find them in their record.
+        self._decoder = codecs.getincrementaldecoder("utf-8-sig")("surrogateescape")
         self._json = json.JSONDecoder()
         self._buffer, self._at, self._over = "", 0, False
 
+    def ended(self) -> bool:
+        """Whether only blanks follow."""
+        while True:
+            while self._at < len(self._buffer):
+                if self._buffer[self._at] not in " \t\r\n":
+                    return False
+                self._at += 1
+            if not self._more():
+                return True
+
     def at(self, mark: str) -> bool:
         """Whether that is the next character but for blanks."""
-        while True:
-            while self._at < len(self._buffer) and self._buffer[self._at] in " \t\r\n":
-                self._at += 1
-            if self._at < len(self._buffer):
-                return self._buffer[self._at] == mark
-            if not self._more():
-                raise RecordError(f"{name_of(self._path)}: ends inside its array.", hint=_NOT_JSON)
+        if self.ended():
+            raise RecordError(f"{name_of(self._path)}: ends inside its array.", hint=_NOT_JSON)
+        return self._buffer[self._at] == mark
 
     def skip(self, mark: str) -> None:
         if not self.at(mark):
@@ -238,19 +261,23 @@ class _Text:
             )
         self._at += 1
 
-    def value(self, where: str) -> Any:
-        """The next value. Text is added until it is whole, twice as much each time."""
+    def value(self, where: str) -> str:
+        """The text of the next value. More is read until it is whole, twice as much each time."""
         self.at("")
         while True:
             try:
-                value, self._at = self._json.raw_decode(self._buffer, self._at)
+                _, end = self._json.raw_decode(self._buffer, self._at)
             except json.JSONDecodeError as error:
                 if not self._may_go_on(error) or not self._more():
                     raise RecordError(f"{where}: not JSON: {error.msg}.", hint=_NOT_JSON) from None
             except (ValueError, RecursionError) as error:
                 raise RecordError(f"{where}: not JSON that can be read: {error}.") from None
             else:
-                return _whole_characters(value, where)
+                whole, length = end < len(self._buffer), end - self._at
+                # A number that ends where the text does may go on.
+                if whole or not self._more():
+                    self._at += length
+                    return self._buffer[self._at - length : self._at]
 
     def _may_go_on(self, error: json.JSONDecodeError) -> bool:
         """Whether the text may only be cut off: the fault is at its end, or in a string that has no end."""
@@ -259,13 +286,10 @@ class _Text:
     def _more(self) -> bool:
         if self._over:
             return False
-        rest = self._buffer[self._at :]
+        rest = _bounded(self._path, self._buffer[self._at :])
         raw = self._file.read(max(_CHUNK, len(rest)))
         self._over = not raw
-        try:
-            self._buffer, self._at = rest + self._decoder.decode(raw, final=self._over), 0
-        except UnicodeDecodeError as error:
-            raise RecordError(f"{name_of(self._path)}: not UTF-8: {error.reason}.") from None
+        self._buffer, self._at = rest + self._decoder.decode(raw, final=self._over), 0
         return not self._over
 
 

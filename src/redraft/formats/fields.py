@@ -1,0 +1,116 @@
+"""The fields of a record of others, taken one by one, and what they become in a chain.
+
+A reader takes what it knows; what it leaves is kept with the chain. A field that is not what it should be
+is an error that names record, field and value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+from redraft.chain import Prompt, Step, Stop
+from redraft.errors import RecordError
+
+_KINDS: dict[type, str] = {dict: "an object", str: "a text", int: "a whole number"}
+
+
+@dataclass
+class Fields:
+    """The fields of one record, taken one by one. What was not taken is left in `rest`.
+
+    Attributes:
+        where: What errors call the record.
+    """
+
+    rest: dict[str, Any]
+    where: str
+
+    def text(self, name: str) -> str:
+        """Takes a text that must be there."""
+        value = self._take(name)
+        if not isinstance(value, str):
+            self.fail(name, "should be a text", value)
+        return value
+
+    def text_or(self, name: str, default: str = "") -> str:
+        """Takes a text that may be missing or null."""
+        return default if self._absent(name) else self.text(name)
+
+    def number(self, name: str) -> int:
+        """Takes a whole number that must be there."""
+        value = self._take(name)
+        if not isinstance(value, int) or isinstance(value, bool):
+            self.fail(name, "should be a whole number", value)
+        return value
+
+    def items(self, name: str, kind: type = dict) -> list[Any]:
+        """Takes a list of objects, or of another kind."""
+        value = self._take(name)
+        if not isinstance(value, list):
+            self.fail(name, "should be a list", value)
+        for i, item in enumerate(value):
+            if not isinstance(item, kind):
+                self.fail(f"{name}.{i}", f"should be {_KINDS[kind]}", item)
+        return value
+
+    def items_or(self, name: str, kind: type = dict) -> list[Any]:
+        """Takes a list that may be missing or null, and is empty then."""
+        return [] if self._absent(name) else self.items(name, kind)
+
+    def inner(self, name: str) -> Fields:
+        """Takes an object that must be there."""
+        return self.nested(name, self._take(name))
+
+    def nested(self, name: str, value: Any) -> Fields:
+        """The fields of an object inside this record."""
+        if not isinstance(value, dict):
+            self.fail(name, "should be an object", value)
+        return Fields(dict(value), f"{self.where}: {name}")
+
+    def fail(self, name: str, problem: str, *found: Any) -> NoReturn:
+        """Raises the error for a field."""
+        shown = f" (found {found[0]!r:.60})" if found else ""
+        raise RecordError(f"{self.where}: {name} {problem}{shown}.")
+
+    def _take(self, name: str) -> Any:
+        if name not in self.rest:
+            self.fail(name, "is missing")
+        return self.rest.pop(name)
+
+    def _absent(self, name: str) -> bool:
+        if self.rest.get(name) is not None:
+            return False
+        self.rest.pop(name, None)
+        return True
+
+
+@dataclass
+class Parts:
+    """What a record gives to a chain.
+
+    Attributes:
+        reference: A gold answer: a text, or a list of one text a turn.
+        model: Name of the model that answered.
+        meta: More of the chain's `meta`: `rationale`, `tests`, `preference`, `lang`…
+    """
+
+    prompt: Prompt = field(default_factory=Prompt)
+    steps: Sequence[Step] = ()
+    best: int | None = None
+    stop: Stop | None = None
+    reference: str | list[str] | None = None
+    model: str | None = None
+    meta: dict[str, Any] = field(default_factory=dict)
+
+
+def answered(prompt: Prompt, answer: str, model: str | None = None) -> Parts:
+    """A prompt with one answer."""
+    return Parts(prompt, (Step(answer=answer),), best=0, model=model)
+
+
+def task(instruction: str, reference: str | None, extra: str = "", **meta: Any) -> Parts:
+    """A prompt with a gold answer; `extra` is its input. Of `meta`, what is None or empty is left out."""
+    kept = {name: value for name, value in meta.items() if value}
+    return Parts(Prompt(instruction=instruction, input=extra), reference=reference, meta=kept)
