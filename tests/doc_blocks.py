@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-DIRECTIVES = ("no test", "model", "replies", "file", "exit", "output")
+DIRECTIVES = ("no test", "model", "shared", "replies", "file", "exit", "output")
 SHELL = ("console", "sh", "bash")
 _BLOCK = re.compile(
     r"(?P<before>(?:^<!--.*?-->\n+)*)^```(?P<language>[\w-]*)\n(?P<body>.*?)^```$", re.M | re.S
@@ -56,6 +56,11 @@ class Block:
             return False
         calls = any(re.search(r"\bredraft\b", command.line) for command in self.commands)
         return self.language == "python" or (self.language in SHELL and calls)
+
+    @property
+    def compared(self) -> bool:
+        """Whether what it prints is the same on every machine: what a model generates is not."""
+        return self.directives.get("model", "exact") == "exact"
 
     @property
     def replies(self) -> list[str]:

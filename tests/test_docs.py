@@ -31,6 +31,8 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 # What a page calls its server; in the test it is one that gives the page's canned replies.
 SERVER = "http://localhost:8000"
+SHARED = "<!-- shared -->"
+MODEL = ("<!-- model -->", "<!-- model: exact -->")
 
 
 class PageRun:
@@ -78,7 +80,7 @@ class PageRun:
         said = f"{block.where}: $ {command.line}\n{done.stdout}{done.stderr}"
         assert done.returncode in expected, f"{said}\nexit status {done.returncode}, the page says {expected}"
         self.printed = (done.stdout + done.stderr).replace(self.server.root, SERVER)
-        if command.output and "model" not in block.directives:
+        if command.output and block.compared:
             self.compare(block, command.output)
 
     def compare(self, block: Block, shown: str) -> None:
@@ -87,13 +89,21 @@ class PageRun:
         )
 
 
-def run_page(page: Path, folder: Path, *, with_model: bool) -> None:
-    """Runs a page's blocks in order, with or without those that need the default model."""
+def run_page(page: Path, folder: Path, *, with_model: bool, shared: Path | None = None) -> None:
+    """Runs a page's blocks in order, with or without those that need the default model or the shared data."""
+    lacking = {name for name, there in (("model", with_model), ("shared", shared)) if not there}
+    if shared:
+        (folder / "data").symlink_to(shared)
     with contextlib.chdir(folder), FakeServer() as server:
         run = PageRun(folder, server)
         for block in blocks_of(page):
-            if with_model or "model" not in block.directives:
+            if not lacking & block.directives.keys():
                 run.run(block)
+
+
+def having(*comments: str) -> list[Path]:
+    """The pages with one of the comments."""
+    return [page for page in PAGES if any(comment in page.read_text("utf-8") for comment in comments)]
 
 
 def name_of(page: Path) -> str:
@@ -105,10 +115,18 @@ def test_the_page_runs(page: Path, tmp_path: Path) -> None:
     run_page(page, tmp_path, with_model=False)
 
 
+@pytest.mark.parametrize("page", having(SHARED), ids=name_of)
+def test_the_page_runs_with_the_shared_data(page: Path, tmp_path: Path, shared_data: Path) -> None:
+    run_page(page, tmp_path, with_model=False, shared=shared_data)
+
+
 @pytest.mark.model
-@pytest.mark.parametrize("page", [p for p in PAGES if "<!-- model -->" in p.read_text("utf-8")], ids=name_of)
-def test_the_page_runs_with_the_default_model(page: Path, tmp_path: Path, default_model: Path) -> None:
-    run_page(page, tmp_path, with_model=True)
+@pytest.mark.parametrize("page", having(*MODEL), ids=name_of)
+def test_the_page_runs_with_the_default_model(
+    page: Path, tmp_path: Path, default_model: Path, request: pytest.FixtureRequest
+) -> None:
+    shared = request.getfixturevalue("shared_data") if page in having(SHARED) else None
+    run_page(page, tmp_path, with_model=True, shared=shared)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
@@ -195,6 +213,50 @@ def test_a_page_that_is_wrong_fails(old: str, new: str, tmp_path: Path) -> None:
     page.write_text(PAGE.replace(old, new))
     with pytest.raises((AssertionError, NameError)):
         run_page(page, tmp_path, with_model=False)
+
+
+NEEDY = """\
+<!-- shared -->
+```console
+$ redraft --version >/dev/null; cat data/count.txt
+7
+```
+
+<!-- model: exact -->
+```console
+$ redraft --version >/dev/null; echo 8
+8
+```
+
+<!-- model -->
+```console
+$ redraft --version >/dev/null; echo anything
+9
+```
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "model", "shared", "runs"),
+    [
+        ("", True, True, True),
+        ("7", False, False, True),
+        ("7", False, True, False),
+        ("8\n```", False, True, True),
+        ("8\n```", True, True, False),
+        ("9", True, True, True),
+    ],
+)
+def test_what_is_needed_is_there_or_not(
+    old: str, model: bool, shared: bool, runs: bool, tmp_path: Path
+) -> None:
+    folder, page, data = tmp_path / "run", tmp_path / "page.md", tmp_path / "shared"
+    folder.mkdir()
+    data.mkdir()
+    (data / "count.txt").write_text("7\n")
+    page.write_text(NEEDY.replace(old, f"0{old}") if old else NEEDY)
+    with contextlib.nullcontext() if runs else pytest.raises(AssertionError):
+        run_page(page, folder, with_model=model, shared=data if shared else None)
 
 
 def test_a_block_that_is_left_out_says_why(tmp_path: Path) -> None:
