@@ -131,8 +131,8 @@ def _part(chain: Chain, head: Sequence[Message], said: Sequence[Message]) -> Cha
 
 
 def _end(chain: Chain, asked: Sequence[Message]) -> Chain:
-    """The chain with another prompt. One plain message of a human alone is an instruction."""
-    if len(asked) == 1 and asked[0].get("role") == "user" and _plain(asked[0]):
+    """The chain with another prompt. A human's plain message alone, if it has a text, is an instruction."""
+    if len(asked) == 1 and asked[0].get("role") == "user" and _plain(asked[0]) and asked[0]["content"]:
         new: dict[str, Any] = {"instruction": asked[0]["content"], "messages": None}
     else:
         new = {"messages": tuple(asked)}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import typer
 
-from redraft.cli.data import split
+from redraft.cli.data import export, split, stats
 from redraft.cli.shell import Verb
 
 app = typer.Typer(
@@ -19,3 +19,5 @@ app = typer.Typer(
 )
 
 app.command("split", cls=Verb)(split.split)
+app.command("export", cls=Verb)(export.export)
+app.command("stats", cls=Verb)(stats.stats)

@@ -1,0 +1,180 @@
+"""Chains as others read them: SelFee's and Alpaca's records, conversations, messages, preference pairs.
+
+What is written can be read back (`formats.records`), and written again from that it is the same. Each format
+holds less than a chain; its function says what is lost. A chain that a format cannot hold is left out, with
+the reason. Texts are written as they are: cleaning is not done here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import IO, Any, Literal
+
+from redraft.chain import Chain, content_of
+from redraft.collect.dropped import Drop
+from redraft.collect.reading import Line, chain_in
+from redraft.collect.turns import turns_of
+from redraft.formats.files import to_line
+from redraft.formats.records import to_selfee_chain
+from redraft.formats.selfee import instruction_of
+
+Format = Literal["selfee", "alpaca", "sharegpt", "messages", "preference"]
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Unfit:
+    """Why a format cannot hold a chain: the rule that leaves it out, and the reason in words."""
+
+    rule: str
+    reason: str
+
+
+NO_ANSWER = Unfit("no-answer", "there is no answer to write")
+NO_PAIR = Unfit("no-pair", "the best answer is the first one, or says the same")
+EMPTY = Unfit("empty", "there is neither a question nor an answer")
+
+_SELFEE = ("iteration_truncated", "output", "instruction", "input", "iteration", "outputs", "dataset")
+_SPEAKERS = {"user": "human", "assistant": "gpt", "system": "system"}
+
+
+def to_selfee(chain: Chain) -> Record | Unfit:
+    """A record of SelFee's training data, as JSON lines. Its own fields come back as they were.
+
+    Lost: the id; who spoke in a prompt of several messages, which becomes one text; verdicts (they are read
+    from the feedback anew), checks and which answer is best; cost, model and settings; all other `meta`.
+    """
+    if not chain.steps:
+        return NO_ANSWER
+    record = to_selfee_chain(chain)
+    dataset = _origin(chain).get("dataset")
+    if "dataset" not in record and isinstance(dataset, str):
+        record["dataset"] = dataset
+    return {name: record[name] for name in _SELFEE if name in record}
+
+
+def to_alpaca(chain: Chain) -> Record | Unfit:
+    """A record of Alpaca's, in a JSON array. The output is the best answer, else the gold one.
+
+    Lost: all but the prompt as one text with its input, and that answer, which is read back as a gold answer.
+    """
+    reference = chain.meta.get("reference")
+    output = chain.answer or (reference if isinstance(reference, str) else "")
+    if not output:
+        return NO_ANSWER
+    extra = "" if chain.prompt.messages else chain.prompt.input
+    return {"instruction": instruction_of(chain.prompt), "input": extra, "output": output}
+
+
+def to_sharegpt(chain: Chain) -> Record | Unfit:
+    """A conversation of ShareGPT's form, in a JSON array. It ends in the best answer, if there is one.
+
+    Lost: all but the id and what is said: drafts, feedback, what messages hold beside texts, where an input
+    began; names of speakers such as bard. A conversation with a tool is left out.
+    """
+    turns = turns_of(chain)
+    if not turns:
+        return EMPTY
+    if strange := next((turn.role for turn in turns if turn.role not in _SPEAKERS), None):
+        return Unfit("role", f"a turn of the role {strange!r:.40}, which conversations of this form lack")
+    said = [{"from": _SPEAKERS[turn.role], "value": turn.text} for turn in turns]
+    return {"id": _id(chain), "conversations": said}
+
+
+def to_messages(chain: Chain) -> Record | Unfit:
+    """The messages of a chat, as JSON lines. They end in the best answer, if there is one.
+
+    Lost: drafts, feedback, where an input began, cost, model and settings, and `meta`; on reading, what the
+    message of a single question or of the answer holds beside its text.
+    """
+    messages = _asked(chain)
+    if chain.best is not None:
+        messages.append({"role": "assistant", "content": chain.answer})
+    if not messages:
+        return EMPTY
+    if not all(isinstance(each.get("role"), str) for each in messages):
+        return Unfit("role", "a message without a role")
+    return {"id": _id(chain), "messages": messages}
+
+
+def to_preference(chain: Chain) -> Record | Unfit:
+    """A pair for preference training, as JSON lines: the first answer is rejected, the best is chosen.
+
+    `prompt`, `chosen` and `rejected` are lists of messages, as TRL's trainers take them. Lost: answers
+    between the two, all feedback, cost, model, settings and `meta`.
+    """
+    if not chain.best or chain.steps[0].answer.strip() == chain.answer.strip():
+        return NO_PAIR if chain.steps else NO_ANSWER
+    chosen, rejected = chain.answer, chain.steps[0].answer
+    return {
+        "id": _id(chain),
+        "prompt": _asked(chain),
+        "chosen": [{"role": "assistant", "content": chosen}],
+        "rejected": [{"role": "assistant", "content": rejected}],
+    }
+
+
+MAKERS: dict[Format, Callable[[Chain], Record | Unfit]] = {
+    "selfee": to_selfee,
+    "alpaca": to_alpaca,
+    "sharegpt": to_sharegpt,
+    "messages": to_messages,
+    "preference": to_preference,
+}
+
+ARRAYS: frozenset[Format] = frozenset({"alpaca", "sharegpt"})
+"""The formats that are one JSON array, as they were published. The others have a record a line."""
+
+
+def export_line(line: Line, *, to: Format, strict: bool) -> bytes | Drop:
+    """A record of a file in another format, as JSON with a line feed, or why it is left out.
+
+    Raises:
+        RecordError: With `strict`, it cannot be read.
+    """
+    chain = chain_in(line, strict=strict)
+    if isinstance(chain, Drop):
+        return chain
+    record = MAKERS[to](chain)
+    if isinstance(record, Unfit):
+        return Drop(record.rule, record.reason, line.where, chain.id, chain.model_dump(mode="json"))
+    return to_line(record)
+
+
+def write_records(sink: IO[bytes], records: Iterable[bytes], *, array: bool) -> int:
+    """Writes records of a line each, as they come, and says how many. An array has a record a line too."""
+    count = 0
+    for count, record in enumerate(records, start=1):
+        if array:
+            sink.write((b"[\n" if count == 1 else b",\n") + record.removesuffix(b"\n"))
+        else:
+            sink.write(record)
+    if array:
+        sink.write(b"\n]\n" if count else b"[]\n")
+    return count
+
+
+def _asked(chain: Chain) -> list[dict[str, Any]]:
+    """The prompt's messages as they are, but for a content that no message can have."""
+    if chain.prompt.messages is None:
+        return [{"role": "user", "content": chain.prompt.text}] if chain.prompt.text else []
+    return [
+        message
+        if isinstance(message.get("content"), str | list | None)
+        else {**message, "content": content_of(message)}
+        for message in chain.prompt.messages
+    ]
+
+
+def _id(chain: Chain) -> str:
+    """The id that a record had where it was published, if it is only the file's name that was put before."""
+    source = chain.meta.get("source")
+    own = source.get("id") if isinstance(source, dict) else None
+    return own if isinstance(own, str) and own and chain.id.endswith(f"/{own}") else chain.id
+
+
+def _origin(chain: Chain) -> dict[str, Any]:
+    origin = chain.meta.get("origin")
+    return origin if isinstance(origin, dict) else {}

@@ -1,0 +1,235 @@
+"""Chains in the formats of others: what is written, what is left out, and that it can be read back."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from redraft.chain import Chain, Feedback, Prompt, Step, read_jsonl
+from redraft.collect.dropped import Drop
+from redraft.collect.export import ARRAYS, MAKERS, Format, Unfit, export_line, to_selfee, write_records
+from redraft.collect.reading import lines_of
+from redraft.errors import RecordError
+from redraft.formats.files import to_line
+from redraft.formats.records import read_records
+
+FORMATS = get_args(Format)
+
+
+def feedback(text: str) -> Feedback:
+    return Feedback(text=text, verdict="unknown")
+
+
+REVISED = Chain(
+    id="x/1",
+    prompt=Prompt(instruction="Say hello.", input="in French"),
+    steps=(Step(answer="Salut", feedback=feedback("Too short.")), Step(answer="Bonjour"), Step(answer="Hi")),
+    best=1,
+    meta={"reference": "Bonjour !", "origin": {"dataset": "greetings"}},
+)
+TALK = Chain(
+    id="x/2",
+    prompt=Prompt(
+        messages=(
+            {"role": "system", "content": "Be brief."},
+            {"role": "user", "content": "Hi", "name": "Ann"},
+            {"role": "assistant", "content": "Hello"},
+            {"role": "user", "content": [{"type": "text", "text": "Bye"}]},
+        )
+    ),
+    steps=(Step(answer="Goodbye"),),
+    best=0,
+)
+
+
+def made(chain: Chain, to: Format) -> Any:
+    return MAKERS[to](chain)
+
+
+def test_a_revised_chain_in_each_format() -> None:
+    assert made(REVISED, "selfee") == {
+        "iteration_truncated": False,
+        "output": "Bonjour !",
+        "instruction": "Say hello.",
+        "input": "in French",
+        "iteration": 3,
+        "outputs": [
+            {"output": "Salut", "feedback": "Too short."},
+            {"output": "Bonjour"},
+            {"output": "Hi"},
+        ],
+        "dataset": "greetings",
+    }
+    assert made(REVISED, "alpaca") == {
+        "instruction": "Say hello.",
+        "input": "in French",
+        "output": "Bonjour",
+    }
+    asked = "Say hello.\n\nin French"
+    assert made(REVISED, "sharegpt") == {
+        "id": "x/1",
+        "conversations": [{"from": "human", "value": asked}, {"from": "gpt", "value": "Bonjour"}],
+    }
+    assert made(REVISED, "messages") == {
+        "id": "x/1",
+        "messages": [{"role": "user", "content": asked}, {"role": "assistant", "content": "Bonjour"}],
+    }
+    assert made(REVISED, "preference") == {
+        "id": "x/1",
+        "prompt": [{"role": "user", "content": asked}],
+        "chosen": [{"role": "assistant", "content": "Bonjour"}],
+        "rejected": [{"role": "assistant", "content": "Salut"}],
+    }
+
+
+def test_a_talk_in_each_format_that_holds_one() -> None:
+    assert made(TALK, "alpaca")["instruction"] == "Be brief.\n\nUser: Hi\n\nAssistant: Hello\n\nUser: Bye"
+    speakers = [turn["from"] for turn in made(TALK, "sharegpt")["conversations"]]
+    assert speakers == ["system", "human", "gpt", "human", "gpt"]
+    messages = made(TALK, "messages")["messages"]
+    assert TALK.prompt.messages
+    assert messages == [*TALK.prompt.messages, {"role": "assistant", "content": "Goodbye"}]
+
+
+@pytest.mark.parametrize(
+    ("to", "chain", "rule"),
+    [
+        ("selfee", Chain(prompt=Prompt(instruction="a")), "no-answer"),
+        ("alpaca", Chain(prompt=Prompt(instruction="a")), "no-answer"),
+        ("sharegpt", Chain(), "empty"),
+        ("sharegpt", Chain(prompt=Prompt(messages=({"role": "tool", "content": "a"},))), "role"),
+        ("messages", Chain(), "empty"),
+        ("messages", Chain(prompt=Prompt(messages=({"content": "a"},))), "role"),
+        ("preference", Chain(prompt=Prompt(instruction="a")), "no-answer"),
+        ("preference", TALK, "no-pair"),
+        ("preference", REVISED.model_copy(update={"best": 0}), "no-pair"),
+        (
+            "preference",
+            REVISED.model_copy(update={"steps": (Step(answer="a"), Step(answer="a\n"))}),
+            "no-pair",
+        ),
+    ],
+)
+def test_what_a_format_cannot_hold_is_left_out(to: Format, chain: Chain, rule: str) -> None:
+    unfit = made(chain, to)
+    assert isinstance(unfit, Unfit)
+    assert unfit.rule == rule
+
+
+def test_a_gold_answer_is_the_output_where_there_is_no_other() -> None:
+    chain = Chain(prompt=Prompt(instruction="6 · 7?"), meta={"reference": "42"})
+    assert made(chain, "alpaca")["output"] == "42"
+
+
+def test_the_published_id_comes_back_and_that_of_a_piece_stays_its_own() -> None:
+    def id_of(name: str) -> str:
+        chain = TALK.model_copy(update={"id": name, "meta": {"source": {"id": "abc"}}})
+        return str(made(chain, "sharegpt")["id"])
+
+    assert id_of("share/abc") == "abc"
+    assert id_of("share/abc#1") == "share/abc#1"
+
+
+def exported(path: Path, to: Format) -> list[Any]:
+    """A file's records in a format; those that are left out are not among them."""
+    lines = [export_line(line, to=to, strict=True) for line in lines_of(path)]
+    return [json.loads(line) for line in lines if isinstance(line, bytes)]
+
+
+@pytest.mark.parametrize(("name", "count"), [("conala", 2777), ("mbpp", 969)])
+def test_released_chains_come_back_as_they_were(
+    shared_data: Path, tmp_path: Path, name: str, count: int
+) -> None:
+    released = shared_data / "selfee" / "chains" / f"{name}.jsonl"
+    with (tmp_path / "chains.jsonl").open("wb") as file:
+        file.writelines(chain.to_json().encode() + b"\n" for chain in read_records(released))
+    records = [to_selfee(chain) for chain in read_jsonl(tmp_path / "chains.jsonl")]
+    assert len(records) == count
+    assert records == [json.loads(line) for line in released.read_bytes().splitlines()]
+
+
+def test_released_conversations_come_back_as_they_were(shared_data: Path) -> None:
+    released = shared_data / "conversations" / "dummy_conversation.json"
+    assert exported(released, "sharegpt") == json.loads(released.read_bytes())
+
+
+def test_an_array_is_written_as_it_comes() -> None:
+    for records in ([], [{"a": 1}], [{"a": 1}, {"b": "ü"}]):
+        sink = io.BytesIO()
+        assert write_records(sink, map(to_line, records), array=True) == len(records)
+        assert json.loads(sink.getvalue()) == records
+
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+NAME = st.text("abc#~/", min_size=1, max_size=6)
+SAID = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
+# An answer is one text, and so is a question alone, which has to say something.
+MESSAGE = st.fixed_dictionaries(
+    {"role": st.sampled_from(["system", "user", "assistant", "tool"]), "content": SAID}
+) | st.fixed_dictionaries(
+    {
+        "role": st.sampled_from(["system", "user"]),
+        "content": st.lists(
+            st.fixed_dictionaries({"type": st.just("text"), "text": SAID}), min_size=1, max_size=2
+        ),
+    }
+)
+PROMPT = st.builds(Prompt, instruction=TEXT, input=TEXT) | st.builds(
+    Prompt, messages=st.lists(MESSAGE, max_size=4).map(tuple)
+)
+STEP = st.builds(
+    Step,
+    answer=TEXT,
+    feedback=st.none() | st.builds(Feedback, text=TEXT, verdict=st.sampled_from(["accept", "revise"])),
+)
+META = st.fixed_dictionaries(
+    {},
+    optional={
+        "reference": TEXT | st.lists(TEXT, max_size=2),
+        "origin": st.fixed_dictionaries({"dataset": TEXT}),
+        "source": st.dictionaries(
+            st.sampled_from(["id", "chosen", "code_lines", "outputs", "review_id", "iteration", "dataset"]),
+            TEXT,
+        ),
+    },
+)
+
+
+@st.composite
+def chains(draw: st.DrawFn) -> Chain:
+    steps = tuple(draw(st.lists(STEP, max_size=3)))
+    best = draw(st.none() | st.integers(0, len(steps) - 1)) if steps else None
+    stop = draw(st.sampled_from([None, "accepted", "context", "max_revisions"]))
+    return Chain(id=draw(NAME), prompt=draw(PROMPT), steps=steps, best=best, stop=stop, meta=draw(META))
+
+
+@given(st.lists(chains(), max_size=4, unique_by=lambda chain: chain.id), st.sampled_from(FORMATS))
+def test_written_read_and_written_again_is_the_same(
+    tmp_path_factory: pytest.TempPathFactory, some: list[Chain], to: Format
+) -> None:
+    path = tmp_path_factory.mktemp("again") / "records.json"
+    written = [record for chain in some if isinstance(record := made(chain, to), dict)]
+    with path.open("wb") as file:
+        write_records(file, map(to_line, written), array=to in ARRAYS)
+    if to != "preference":  # pairs are read by `redraft data import`
+        again = [made(chain, to) for chain in read_records(path)]
+        assert again == written
+
+
+def test_what_is_left_out_says_where_and_why(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b'{"question": "Why?"\n{"instruction": "Go on."}\n')
+    bad, unanswered = (export_line(line, to="alpaca", strict=False) for line in lines_of(path))
+    assert isinstance(bad, Drop)
+    assert (bad.rule, bad.where) == ("unreadable", f"{path}:1")
+    assert isinstance(unanswered, Drop)
+    assert (unanswered.rule, unanswered.where, unanswered.id) == ("no-answer", f"{path}:2", "a/1")
+    assert unanswered.record["prompt"]["instruction"] == "Go on."
+    with pytest.raises(RecordError, match=r"a\.jsonl:1"):
+        export_line(next(lines_of(path)), to="alpaca", strict=True)
