@@ -87,9 +87,9 @@ def test_any_configuration_is_written_or_refused(architecture: str, changes: dic
     except ModelError:
         return
     window_of(config)
-    header_bytes(numbers.family.gguf, metadata_of(numbers), [])
+    header_bytes(numbers.sizes.family.gguf, metadata_of(numbers), [])
     if numbers.rope.kind == "llama3":
-        assert all(math.isfinite(factor) for factor in rope_factors(numbers.rope, numbers.head))
+        assert all(math.isfinite(factor) for factor in rope_factors(numbers.rope, numbers.sizes.head))
 
 
 @given(st.dictionaries(st.sampled_from(sorted(metadata_of(numbers_from_config(SOUND)))), odd, max_size=3))

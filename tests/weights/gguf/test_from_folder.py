@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
 from pathlib import Path
 from typing import Any
@@ -248,15 +249,45 @@ def test_rows_that_are_no_blocks_stay_f16_and_that_is_told(tmp_path: Path) -> No
     assert found["blk.1.ffn_down.weight"] == in_gguf(folder)["blk.1.ffn_down.weight"].half().numpy().tobytes()
 
 
-def test_what_overflows_and_what_was_broken_is_told(tmp_path: Path) -> None:
+def warned(folder: Path, file: Path, quant: str) -> list[str]:
+    lines: list[str] = []
+    export_gguf(folder, file, quant=quant, warn=lines.append)
+    return lines
+
+
+NAME = "model.layers.0.mlp.up_proj.weight"
+DAMAGED = f"2 numbers in {NAME!r} came infinite or NaN from the source: it is damaged."
+
+
+def test_what_overflows_and_what_was_broken_is_a_warning(tmp_path: Path) -> None:
     folder = tiny_folder(tmp_path / "hf", dtype=torch.bfloat16)
     new = torch.zeros(128, 64, dtype=torch.bfloat16)
     new[0, :5] = torch.tensor([1e5, -1e6, torch.inf, torch.nan, 65000])
-    change_weight(folder, "model.layers.0.mlp.up_proj.weight", new)
-    said = told(folder, tmp_path / "m.gguf", "f16")
-    assert "2 weights are NaN or infinite in the checkpoint" in said
-    assert "2 weights are too large for 16 bits and became infinite: --quant bf16 holds them." in said
-    assert "too large" not in told(folder, tmp_path / "b.gguf", "bf16")
+    change_weight(folder, NAME, new)
+    assert warned(folder, tmp_path / "m.gguf", "f16") == [
+        DAMAGED,
+        f"2 numbers in {NAME!r} became infinite: --quant bf16 holds larger ones.",
+    ]
+    assert warned(folder, tmp_path / "b.gguf", "bf16") == [DAMAGED]
+    assert told(folder, tmp_path / "c.gguf", "f16") == ""
+
+
+@pytest.mark.parametrize(
+    ("quant", "room"), [("q8_0", 127), ("q5_1", 1), ("q5_0", 16), ("q4_1", 1), ("q4_0", 8)]
+)
+def test_a_block_without_a_scale_is_lost_whole(quant: str, room: int, tmp_path: Path) -> None:
+    """A scale has 16 bits, and stands for so many times itself."""
+    folder = tiny_folder(tmp_path / "hf", dtype=torch.bfloat16)
+    new = torch.zeros(128, 64, dtype=torch.bfloat16)
+    new[0, 3], new[2, 40] = -60000 * room, -70000 * room
+    change_weight(folder, NAME, new)
+    assert warned(folder, tmp_path / "m.gguf", quant) == [
+        f"32 numbers in {NAME!r} became infinite: --quant bf16 holds larger ones."
+    ]
+    values = {each.name: each for each in gguf.GGUFReader(tmp_path / "m.gguf").tensors}["blk.0.ffn_up.weight"]
+    with np.errstate(all="ignore"):
+        plain = gguf.quants.dequantize(values.data, values.tensor_type)
+    assert (~np.isfinite(plain)).any(axis=1).nonzero()[0].tolist() == [2]
 
 
 def test_a_sliding_window_is_told(tmp_path: Path) -> None:
@@ -293,28 +324,31 @@ LAYER = "model.layers.1.self_attn.k_proj.weight"
             "the architecture 'GPTNeoXForCausalLM' is not turned into",
         ),
         ({"num_local_experts": 8}, "a mixture of experts"),
-        ({"quantization_config": {"quant_method": "awq"}}, "quantized already (quant_method 'awq')"),
+        (
+            {"quantization_config": {"quant_method": "awq"}},
+            "is quantised ('awq'): its numbers are codes, not weights.",
+        ),
         ({"hidden_act": "gelu"}, "hidden_act 'gelu'"),
         ({"num_hidden_layers": None}, "config.json does not say num_hidden_layers."),
         (
             {"num_hidden_layers": 3},
-            "lacks model.layers.2.input_layernorm.weight, which its configuration needs",
+            "fit its configuration: the configuration says layers 0 to 2, and there are 2, up to 1",
         ),
-        ({"num_hidden_layers": 2**31 - 1}, "lacks model.layers.2.input_layernorm.weight"),
-        ({"num_hidden_layers": 1}, "tensors that no LlamaForCausalLM has: model.layers.1."),
+        ({"num_hidden_layers": 2**31 - 1}, "says layers 0 to 2147483646, and there are 2, up to 1"),
+        ({"num_hidden_layers": 1}, "says layers 0 to 0, and there are 2, up to 1"),
         ({"num_hidden_layers": 2**31}, "num_hidden_layers 2147483648, which is no whole number"),
         ({"num_hidden_layers": "2"}, "num_hidden_layers '2', which is no whole number above 0"),
         ({"num_attention_heads": True}, "num_attention_heads True"),
         ({"num_key_value_heads": 3}, "cannot be: heads have an even size"),
         (
             {"num_key_value_heads": 1},
-            "k_proj.weight has the shape 32 × 64, and its configuration says 16 × 64",
+            "k_proj.weight is 32 × 64, and the configuration says 16 × 64",
         ),
         ({"head_dim": 15}, "4 heads of 15 elements"),
-        ({"vocab_size": 300}, "model.embed_tokens.weight has the shape 260 × 64"),
+        ({"vocab_size": 300}, "model.embed_tokens.weight is 260 × 64"),
         ({"rms_norm_eps": 10**400}, "rms_norm_eps of config.json is 1000"),
         ({"rms_norm_eps": -1e-5}, "no number above 0"),
-        ({"attention_bias": True}, "lacks model.layers.0.self_attn.q_proj.bias"),
+        ({"attention_bias": True}, "model.layers.0.self_attn.q_proj.bias is missing"),
         (
             {"rope_parameters": {"rope_type": "dynamic", "factor": 2.0}},
             "rotary scaling of the kind 'dynamic'",
@@ -366,11 +400,30 @@ def test_biases_that_qwen3_lacks(tmp_path: Path) -> None:
 def test_weights_that_do_not_fit(tmp_path: Path) -> None:
     folder = tiny_folder(tmp_path / "hf")
     change_weight(folder, LAYER, torch.zeros(32, 64, dtype=torch.int8))
-    refused(folder, f"{LAYER} has the dtype I8: no plain weights.")
+    refused(folder, f"{LAYER!r} has the dtype I8: no plain weights.")
     change_weight(folder, LAYER, torch.zeros(32, 32, dtype=torch.float16))
-    refused(folder, f"{LAYER} has the shape 32 × 32, and its configuration says 32 × 64.")
+    refused(folder, f"{LAYER} is 32 × 32, and the configuration says 32 × 64.")
     change_weight(folder, LAYER, None)
-    refused(folder, f"lacks {LAYER}")
+    refused(folder, f"{LAYER} is missing.")
+
+
+def test_numbers_of_8_bits_are_no_weights(tmp_path: Path) -> None:
+    folder = tiny_folder(tmp_path / "hf")
+    change_weight(folder, LAYER, torch.zeros(32, 64).to(torch.float8_e4m3fn))
+    refused(folder, f"{LAYER!r} has the dtype F8_E4M3: no plain weights.")
+
+
+def test_an_adapter_is_no_model(tmp_path: Path) -> None:
+    folder = tiny_folder(tmp_path / "hf")
+    (folder / "model.safetensors").rename(folder / "adapter_model.safetensors")
+    hint = refused(folder, f"{folder} is an adapter, and a model is needed here.")
+    assert f"redraft weights merge-lora BASE {folder} -o DIR" in hint
+
+
+def test_a_folder_whose_name_is_no_text(tmp_path: Path) -> None:
+    folder = tiny_folder(tmp_path / "hf").rename(os.fsdecode(os.fsencode(tmp_path) + b"/m\xff"))
+    export_gguf(folder, tmp_path / "m.gguf")
+    assert read_header(tmp_path / "m.gguf").text("general.name") == "m?"
 
 
 def test_computed_tensors_of_old_checkpoints_are_left_out(tmp_path: Path) -> None:
@@ -395,9 +448,9 @@ def test_what_is_no_folder(tmp_path: Path) -> None:
         export_gguf(tmp_path / "m.gguf", tmp_path / "n.gguf")
     assert "llama-quantize" in str(caught.value.hint)
     for magic in (b"lmgg", b"fmgg", b"tjgg"):
-        (tmp_path / "old.bin.ggml").write_bytes(magic + bytes(100))
+        (tmp_path / "ggml-model-q4_1.bin").write_bytes(magic + bytes(100))
         with pytest.raises(ModelError, match="from before GGUF") as old:
-            export_gguf(tmp_path / "old.bin.ggml", tmp_path / "n.gguf")
+            export_gguf(tmp_path / "ggml-model-q4_1.bin", tmp_path / "n.gguf")
         assert "convert_llama_ggml_to_gguf.py" in str(old.value.hint)
 
 
@@ -412,11 +465,16 @@ def test_metas_own_layout_names_the_script(named: str, tmp_path: Path) -> None:
     assert "convert_llama_weights_to_hf" in str(caught.value.hint)
 
 
-def test_an_output_that_exists_is_refused_unless_forced(tmp_path: Path) -> None:
-    folder = tiny_folder(tmp_path / "hf")
-    (tmp_path / "m.gguf").write_text("mine")
+def test_an_output_that_exists_is_replaced_if_redraft_made_it(tmp_path: Path) -> None:
+    folder, file = tiny_folder(tmp_path / "hf"), tmp_path / "m.gguf"
+    file.write_text("mine")
+    for force in (False, True):
+        with pytest.raises(OutputError):
+            export_gguf(folder, file, force=force)
+    assert file.read_text() == "mine"
+    file.unlink()
+    export_gguf(folder, file)
     with pytest.raises(OutputError, match="exists"):
-        export_gguf(folder, tmp_path / "m.gguf")
-    assert (tmp_path / "m.gguf").read_text() == "mine"
-    export_gguf(folder, tmp_path / "m.gguf", force=True)
-    assert read_header(tmp_path / "m.gguf").tensors
+        export_gguf(folder, file)
+    export_gguf(folder, file, quant="q4_0", force=True)
+    assert read_header(file).number("general.file_type") == gguf.LlamaFileType.MOSTLY_Q4_0

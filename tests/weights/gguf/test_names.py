@@ -156,11 +156,6 @@ def test_which_family() -> None:
             {"model_type": "mistral", "vision_config": {"x": 1}},
             "several parts (config.json has vision_config)",
         ),
-        (
-            {"model_type": "llama", "quantization_config": {"quant_method": "gptq"}},
-            "the checkpoint is quantized already (quant_method 'gptq')",
-        ),
-        ({"model_type": "llama", "quantization_config": "odd"}, "quantized already"),
     ],
 )
 def test_others_are_refused_with_the_tool_that_does_them(config: dict[str, Any], said: str) -> None:

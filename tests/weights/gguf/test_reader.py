@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from pathlib import Path
 
@@ -71,7 +72,7 @@ def test_a_missing_file(tmp_path: Path) -> None:
 
 
 def test_a_folder(tmp_path: Path) -> None:
-    assert refused(tmp_path) == f"the model file {tmp_path} cannot be read: Is a directory."
+    assert refused(tmp_path) == f"{tmp_path} is a folder, not a GGUF file."
 
 
 def test_an_empty_file(tmp_path: Path) -> None:
@@ -255,16 +256,46 @@ def test_every_shorter_file_is_refused_whole(tmp_path: Path) -> None:
             read_header(written(tmp_path, raw[:length]), whole=True)
 
 
-def test_an_array_that_no_vocabulary_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = written(tmp_path, gguf({"long": ["ab"] * 300}))
-    monkeypatch.setattr(reader, "MAX_ARRAY", 299)
-    with pytest.raises(ModelError, match="an array has 300 elements in 3000 bytes"):
+def test_what_is_kept_of_all_arrays_together_is_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = written(tmp_path, gguf({"one": ["ab"] * 300, "two": [1] * 300, "short": [1] * 10}))
+    monkeypatch.setattr(reader, "MAX_ELEMENTS", 610)
+    assert len(read_header(path, whole=True).metadata) == 3
+    monkeypatch.setattr(reader, "MAX_ELEMENTS", 609)
+    with pytest.raises(ModelError, match="its arrays have more than 609 elements"):
         read_header(path, whole=True)
-    assert read_header(path).metadata["long"] == LongArray(300)
-    monkeypatch.setattr(reader, "MAX_ARRAY", 300)
-    monkeypatch.setattr(reader, "MAX_ARRAY_BYTES", 2999)
-    with pytest.raises(ModelError, match="an array has 300 elements in 3000 bytes"):
+    assert read_header(path).metadata["one"] == LongArray(300)
+    monkeypatch.setattr(reader, "MAX_ELEMENTS", 9)
+    with pytest.raises(ModelError, match="its arrays have more than 9 elements"):
+        read_header(path)
+
+
+def test_what_is_kept_of_all_texts_together_is_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = written(tmp_path, gguf({"one": ["ab"] * 300}))
+    monkeypatch.setattr(reader, "MAX_TEXT", 603)
+    assert len(read_header(path, whole=True).metadata["one"]) == 300
+    monkeypatch.setattr(reader, "MAX_TEXT", 602)
+    with pytest.raises(ModelError, match="a text has 2 bytes, and all of them 603"):
         read_header(path, whole=True)
+    assert read_header(path).metadata["one"] == LongArray(300)
+
+
+def test_more_entries_than_any_file_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader, "MAX_ENTRIES", 2)
+    with pytest.raises(ModelError, match="it has 0 tensors and 3 keys"):
+        read_header(written(tmp_path, gguf({"a": 1, "b": 2, "c": 3})))
+    with pytest.raises(ModelError, match="it has 3 tensors and 1 keys"):
+        read_header(written(tmp_path, gguf({"a": 1}, dict.fromkeys("abc", ((1,), [0.0])))))
+
+
+def test_pipes_and_devices_are_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.gguf")
+    (tmp_path / "zero.gguf").symlink_to("/dev/zero")
+    for name in ("pipe.gguf", "zero.gguf"):
+        assert refused(tmp_path / name) == f"{tmp_path / name} is no regular file."
 
 
 def test_where_the_tensors_begin(tmp_path: Path) -> None:

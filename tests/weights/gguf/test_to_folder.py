@@ -13,8 +13,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from safetensors.torch import load_file
-from tests.weights.test_to_gguf import LLAMA3, MODELS
+from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
 from redraft.engines.base import Sampling
@@ -29,6 +28,7 @@ from redraft.weights.gguf.names import hf_name, unpermute
 from redraft.weights.gguf.reader import read_header
 from redraft.weights.gguf.to_folder import import_gguf
 from tests.gguf_files import tiny_model
+from tests.weights.gguf.test_from_folder import LLAMA3, MODELS
 from tests.weights.tiny_folders import load, tiny_folder
 
 EXACT = {"f16": torch.float16, "bf16": torch.bfloat16}
@@ -198,18 +198,18 @@ numbers = st.fixed_dictionaries(
 @given(numbers)
 def test_a_models_numbers_come_back(config: dict[str, Any]) -> None:
     said = numbers_from_config(config)
-    shapes = dict(said.tensors())
+    shapes = dict(said.sizes.tensors())
     metadata = {
         key: float(np.float32(value)) if isinstance(value, float) else value
         for key, value in metadata_of(said).items()
     }
-    back = numbers_from_metadata({"general.architecture": said.family.gguf, **metadata}, shapes)
+    back = numbers_from_metadata({"general.architecture": said.sizes.family.gguf, **metadata}, shapes)
     assert metadata_of(back) == {
         key: pytest.approx(value, rel=1e-6) if isinstance(value, float) else value
         for key, value in metadata_of(said).items()
     }
-    assert dict(back.tensors()) == shapes
-    assert (back.family, back.tied, back.rope.kind) == (said.family, said.tied, said.rope.kind)
+    assert dict(back.sizes.tensors()) == shapes
+    assert (back.sizes, back.rope.kind) == (said.sizes, said.rope.kind)
 
 
 # What is refused
@@ -229,15 +229,21 @@ def refused(file: Path, said: str) -> str:
         ({"general.architecture": "gemma3"}, "the GGUF architecture 'gemma3' has no way back"),
         ({"general.type": "adapter"}, "is an adapter, not a model"),
         ({"llama.expert_count": 8}, "a mixture of experts"),
-        ({"llama.block_count": 2}, "lacks blk.1.attn_norm.weight, which its configuration needs"),
-        ({"llama.block_count": 2**31 - 1}, "lacks blk.1.attn_norm.weight"),
+        (
+            {"llama.block_count": 2},
+            "fit its configuration: the configuration says layers 0 to 1, and there are 1, up to 0",
+        ),
+        ({"llama.block_count": 2**31 - 1}, "says layers 0 to 2147483646, and there are 1, up to 0"),
         ({"llama.block_count": 2**31}, "block_count 2147483648, which is no whole number above 0"),
         ({"llama.block_count": "one"}, "block_count 'one'"),
         ({"llama.attention.head_count": [1, 2]}, "attention.head_count (1, 2)"),
         ({"llama.attention.head_count": 0}, "attention.head_count 0"),
         ({"llama.attention.key_length": 16}, "llama.rope.dimension_count 32, and its heads have 16"),
         ({"llama.attention.value_length": 16}, "llama.attention.value_length 16"),
-        ({"llama.feed_forward_length": 63}, "blk.0.ffn_gate.weight has the shape 64 × 32"),
+        (
+            {"llama.feed_forward_length": 63},
+            "blk.0.ffn_gate.weight is 64 × 32, and the configuration says 63 × 32",
+        ),
         ({"llama.embedding_length": 64}, "and its heads have 64 elements"),
         ({"llama.attention.layer_norm_rms_epsilon": float("nan")}, "is nan"),
         ({"llama.rope.scaling.type": "longrope"}, "rotary scaling of the kind 'longrope'"),
@@ -282,17 +288,52 @@ def test_a_folder_that_exists_is_refused(tmp_path: Path) -> None:
         import_gguf(file, tmp_path / "back")
 
 
-def test_what_overflows_is_told(tmp_path: Path) -> None:
+OVERFLOW = (
+    "10 numbers in 2 tensors became infinite, most of them (7) in 'lm_head.weight': "
+    "--dtype bf16 holds larger ones."
+)
+
+
+def with_large_numbers(tmp_path: Path) -> Path:
     folder = tiny_folder(tmp_path / "hf", dtype=torch.bfloat16)
     weights = load_file(folder / "model.safetensors")
     weights["model.norm.weight"][:3] = 1e5
-    from safetensors.torch import save_file
-
+    weights["lm_head.weight"][9, :7] = -1e9
+    weights["lm_head.weight"][10, 0] = 1e-30
     save_file(weights, folder / "model.safetensors")
     export_gguf(folder, tmp_path / "m.gguf", quant="bf16")
-    lines: list[str] = []
-    import_gguf(tmp_path / "m.gguf", tmp_path / "back", dtype="F16", tell=lines.append)
-    assert lines == ["3 weights are too large for F16 and became infinite: --dtype bf16 holds them."]
+    return tmp_path / "m.gguf"
+
+
+def test_what_overflows_is_a_warning(tmp_path: Path) -> None:
+    warned: list[str] = []
+    told: list[str] = []
+    file = with_large_numbers(tmp_path)
+    import_gguf(file, tmp_path / "back", dtype="F16", tell=told.append, warn=warned.append)
+    assert warned == [OVERFLOW]
+    assert told == ["1 number in 'lm_head.weight' became zero."]
+    import_gguf(file, tmp_path / "same", tell=pytest.fail, warn=pytest.fail)
+
+
+def test_a_run_that_goes_on_warns_of_what_the_first_one_did(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = with_large_numbers(tmp_path)
+    monkeypatch.setattr(from_gguf, "layout", lambda infos: output.layout(infos, size=20_000))
+
+    def stop_late(size: int) -> None:
+        told.append(size)
+        if len(told) == 22:
+            raise KeyboardInterrupt
+
+    told: list[int] = []
+    with pytest.raises(KeyboardInterrupt):
+        import_gguf(file, tmp_path / "back", dtype="F16", progress=stop_late)
+    notes = json.loads((tmp_path / "back.partial" / "redraft.partial.json").read_text())["done"].values()
+    assert any(each["infinite"] for each in notes), "the first run met some of them"
+    warned: list[str] = []
+    import_gguf(file, tmp_path / "back", dtype="F16", warn=warned.append)
+    assert warned == [OVERFLOW]
 
 
 # The default model

@@ -212,7 +212,7 @@ def test_values_of_the_wrong_kind_are_left_out(tmp_path: Path, config: dict[str,
 
 
 def test_texts_of_strangers_stay_in_their_row(tmp_path: Path) -> None:
-    evil = "a\n  what          harmless\x1b[2J\ud800" + "x" * 1000
+    evil = "a\n  what          harmless\x1b[2J\u202e" + "x" * 1000
     folder = folder_with(tmp_path, {"w": torch.zeros(1)}, config={"architectures": [evil]})
     lines = describe(folder).lines()
     assert all(line.isprintable() and len(line) < 600 for line in lines)

@@ -18,9 +18,8 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from redraft.errors import ModelError, UsageError
-from redraft.weights.dtypes import FLOATS, torch_dtype
 from redraft.weights.gguf.reader import read_header
-from redraft.weights.inspect.verify import SHOWN, Report, not_finite, verify
+from redraft.weights.inspect.verify import SHOWN, Report, verify
 from tests.gguf_files import tiny_model
 
 WIDTH, INNER, HEADS, LAYERS, ROWS = 8, 12, 2, 2, 16
@@ -148,24 +147,6 @@ class TestSound:
         assert report.findings == ["pytorch_model.bin: 'b' has 1 NaN and 0 infinite of 2 values"]
 
 
-@pytest.mark.parametrize("dtype", sorted(FLOATS))
-@given(raw=st.binary(min_size=8, max_size=64))
-def test_bits_are_told_apart_as_torch_does(dtype: str, raw: bytes) -> None:
-    values = torch.tensor(list(raw[: len(raw) // 8 * 8]), dtype=torch.uint8).view(torch_dtype(dtype))
-    wide = values.float() if values.itemsize < 8 else values
-    assert not_finite(values, dtype) == (int(wide.isnan().sum()), int(wide.isinf().sum()))
-
-
-@pytest.mark.parametrize("dtype", sorted(FLOATS))
-def test_the_borders_between_numbers_and_what_is_none(dtype: str) -> None:
-    largest = torch.finfo(torch_dtype(dtype)).max
-    odd = torch.tensor([largest, -largest, float("nan"), 0.0], dtype=torch.float64)
-    assert not_finite(odd.to(torch_dtype(dtype)), dtype) == (1, 0)
-    if dtype != "F8_E4M3":
-        both = torch.tensor([float("inf"), float("-inf"), largest], dtype=torch.float64)
-        assert not_finite(both.to(torch_dtype(dtype)), dtype) == (0, 2)
-
-
 class TestFaults:
     def test_a_missing_shard(self, tmp_path: Path) -> None:
         (model(tmp_path) / SECOND).unlink()
@@ -209,7 +190,7 @@ class TestFaults:
 
     @pytest.mark.parametrize(
         "file",
-        ["a\nm: sound.safetensors", "\ud800.safetensors", "\x1b[2J.safetensors", "x" * 300 + ".safetensors"],
+        ["a\nm: sound.safetensors", "\x1b[2J.safetensors", "x" * 300 + ".safetensors"],
     )
     def test_names_of_strangers_stay_in_their_line(self, tmp_path: Path, file: str) -> None:
         edit_index(model(tmp_path), ghost=file)
@@ -218,6 +199,14 @@ class TestFaults:
         assert len(lines) == 3
         assert all(line.isprintable() for line in lines)
         "\n".join(lines).encode()
+
+    @pytest.mark.parametrize("name", [INDEX, "redraft.json", "config.json"])
+    def test_halves_of_characters_are_refused(self, tmp_path: Path, name: str) -> None:
+        path = model(tmp_path) / name
+        said = json.loads(path.read_text()) if path.exists() else {}
+        path.write_text(json.dumps({**said, "\ud800": 1}))
+        with pytest.raises(ModelError, match=f"{name} holds half of a character"):
+            verify(tmp_path)
 
     def test_values_that_are_none(self, tmp_path: Path) -> None:
         odd = tensors()["model.norm.weight"].clone()
@@ -240,16 +229,25 @@ class TestFaults:
     @pytest.mark.parametrize(
         ("changed", "config", "finding"),
         [
-            ({}, {"vocab_size": 17}, "'lm_head.weight' is 16 × 8, and config.json says 17 × 8"),
-            ({}, {"num_hidden_layers": 3}, "config.json says 3 layers, and there are 2, up to 1"),
+            ({}, {"vocab_size": 17}, "lm_head.weight is 16 × 8, and the configuration says 17 × 8"),
+            ({}, {"num_hidden_layers": 3},
+             "the configuration says layers 0 to 2, and there are 2, up to 1"),
             ({}, {"num_hidden_layers": 10**9},
-             "config.json says 1,000,000,000 layers, and there are 2, up to 1"),
-            ({}, {"hidden_size": "8"}, "config.json: hidden_size is '8'"),
+             "the configuration says layers 0 to 999999999, and there are 2, up to 1"),
+            ({}, {"hidden_size": "8"},
+             "config.json says hidden_size '8', which is no whole number above 0."),
+            ({}, {"hidden_size": None}, "config.json does not say hidden_size."),
             ({}, {"num_key_value_heads": 2},
-             "'model.layers.0.self_attn.k_proj.weight' is 4 × 8, and config.json says 8 × 8"),
-            ({}, {"num_key_value_heads": [1]}, "config.json: num_key_value_heads is [1]"),
-            ({"model.norm.weight": None}, {}, "'model.norm.weight' is missing"),
-            ({"lm_head.weight": None}, {}, "'lm_head.weight' is missing"),
+             "model.layers.0.self_attn.k_proj.weight is 4 × 8, and the configuration says 8 × 8"),
+            ({}, {"num_key_value_heads": [1]},
+             "config.json says num_key_value_heads [1], which is no whole number above 0."),
+            ({"model.norm.weight": None}, {}, "model.norm.weight is missing"),
+            ({"lm_head.weight": None}, {}, "lm_head.weight is missing"),
+            ({}, {"attention_bias": True}, "model.layers.1.self_attn.o_proj.bias is missing"),
+            ({}, {"mlp_bias": True}, "model.layers.1.mlp.down_proj.bias is missing"),
+            ({}, {"model_type": "qwen2"}, "model.layers.0.self_attn.q_proj.bias is missing"),
+            ({}, {"model_type": "qwen3", "head_dim": 4},
+             "model.layers.0.self_attn.k_norm.weight is missing"),
         ],
     )  # fmt: skip
     def test_shapes_that_the_config_does_not_say(
@@ -257,8 +255,26 @@ class TestFaults:
     ) -> None:
         assert finding in verify(model(tmp_path, changed, config=config)).findings
 
-    def test_other_models_are_not_held_against_a_config(self, tmp_path: Path) -> None:
-        assert verify(model(tmp_path, config={"model_type": "mamba", "vocab_size": 3})).sound
+    @pytest.mark.parametrize(
+        "config",
+        [
+            {"model_type": "mamba"},
+            {"architectures": ["LlamaForSequenceClassification"]},
+            {"quantization_config": {"quant_method": "gptq"}},
+            {"num_local_experts": 4},
+        ],
+    )
+    def test_other_models_are_not_held_against_a_config(self, tmp_path: Path, config: dict[str, Any]) -> None:
+        assert verify(model(tmp_path, config={"vocab_size": 3, **config})).sound
+
+    def test_an_adapter_is_called_one(self, tmp_path: Path) -> None:
+        model(tmp_path)
+        for path in (*tmp_path.glob("model*"), *tmp_path.glob("*.index.json")):
+            path.unlink(missing_ok=True)
+        save_file({"a": torch.ones(2)}, tmp_path / "adapter_model.safetensors")
+        report = verify(tmp_path)
+        assert report.findings == []
+        assert report.notes == [f"{tmp_path} is an adapter: whether it fits its base was not looked at"]
 
     def test_files_that_were_changed_since(self, tmp_path: Path) -> None:
         manifest(model(tmp_path))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -143,7 +144,8 @@ def test_it_is_rounded_once(base: Path, plain: Path, dtype: str, tmp_path: Path)
 
 def test_another_dtype_and_what_does_not_fit_it(base: Path, plain: Path, tmp_path: Path) -> None:
     told: list[str] = []
-    merge_lora(base, plain, tmp_path / "half", dtype="F16", tell=told.append)
+    say = {"warn": told.append, "tell": pytest.fail}
+    merge_lora(base, plain, tmp_path / "half", dtype="F16", **say)
     assert {each.dtype for each in weights(tmp_path / "half").values()} == {torch.float16}
     assert json.loads((tmp_path / "half" / "config.json").read_text())["dtype"] == "float16"
     assert told == []
@@ -151,15 +153,22 @@ def test_another_dtype_and_what_does_not_fit_it(base: Path, plain: Path, tmp_pat
     large = tmp_path / "large.safetensors"
     norms = {name: torch.full_like(each, 9e4) for name, each in weights(base).items() if "norm" in name}
     save_file(weights(base) | norms, large)
-    merge_lora(large, plain, tmp_path / "held", dtype="BF16", tell=told.append)
+    merge_lora(large, plain, tmp_path / "held", dtype="BF16", **say)
     assert told == []
-    merge_lora(large, plain, tmp_path / "lost", dtype="F16", tell=told.append)
-    count = sum(each.numel() for each in norms.values())
-    assert len(told) == 1
-    assert told[0].startswith(
-        f"{count} values of the result are infinite or NaN: too large for F16, or so in"
-    )
-    assert told[0].endswith("--dtype bf16 has room for larger ones.")
+    merge_lora(large, plain, tmp_path / "lost", dtype="F16", **say)
+    worst = "most of them (64) in 'model.layers.0.input_layernorm.weight'"
+    assert told == [f"320 numbers in 5 tensors became infinite, {worst}: --dtype bf16 holds larger ones."]
+
+
+def test_damage_of_the_base_is_told_apart(base: Path, plain: Path, tmp_path: Path) -> None:
+    tensors = weights(base)
+    tensors["model.layers.0.mlp.up_proj.weight"][3, 4] = torch.nan
+    tensors["model.norm.weight"][:2] = torch.inf
+    save_file(tensors, tmp_path / "odd.safetensors")
+    told: list[str] = []
+    merge_lora(tmp_path / "odd.safetensors", plain, tmp_path / "merged", warn=told.append)
+    worst = "most of them (2) in 'model.norm.weight'"
+    assert told == [f"3 numbers in 2 tensors came infinite or NaN from the source, {worst}: it is damaged."]
 
 
 # Embeddings
@@ -263,6 +272,58 @@ def test_what_lies_beside_the_weights(base: Path, plain: Path, tmp_path: Path) -
     assert manifest["inputs"]["base"]["path"] == str(base)
     assert manifest["inputs"]["adapter"]["path"] == str(plain)
     assert set(manifest["files"]) >= {"model.safetensors", "config.json"}
+
+
+def copied(folder: Path, to: Path, **more: str) -> Path:
+    shutil.copytree(folder, to)
+    for name, text in more.items():
+        (to / name.replace("__", ".")).write_text(text)
+    return to
+
+
+def test_tokenizers_are_not_mixed(base: Path, plain: Path, tmp_path: Path) -> None:
+    model = copied(base, tmp_path / "base", added_tokens__json="{}", generation_config__json='{"a": 1}')
+    adapter = copied(plain, tmp_path / "adapter", tokenizer__model="other", chat_template__jinja="hello")
+    merge_lora(model, plain, tmp_path / "bases")
+    merge_lora(model, adapter, tmp_path / "adapters")
+    files = {path.name for path in (tmp_path / "bases").iterdir()}
+    assert {"tokenizer.json", "tokenizer_config.json", "added_tokens.json"} <= files
+    files = {path.name for path in (tmp_path / "adapters").iterdir()}
+    assert files == {
+        "chat_template.jinja",
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        "redraft.json",
+        "tokenizer.model",
+    }
+    assert (tmp_path / "adapters" / "generation_config.json").read_text() == '{"a": 1}'
+
+
+def test_a_run_that_goes_on_warns_of_what_the_first_one_did(
+    base: Path, plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "layout", partial(layout, size=60_000))
+    tensors = weights(base)
+    tensors["lm_head.weight"][9, :3] = 1e9  # the first in the order of the file
+    save_file(tensors, tmp_path / "large.safetensors")
+    seen: list[int] = []
+
+    def cut(size: int) -> None:
+        seen.append(size)
+        if sum(seen) > 150_000:
+            raise KeyboardInterrupt
+
+    def merge(**options: Any) -> None:
+        merge_lora(tmp_path / "large.safetensors", plain, tmp_path / "merged", dtype="F16", **options)
+
+    with pytest.raises(KeyboardInterrupt):
+        merge(progress=cut)
+    done = json.loads((tmp_path / "merged.partial" / "redraft.partial.json").read_text())["done"]
+    assert any(each["infinite"] for each in done.values()), "the first run met them"
+    warned: list[str] = []
+    merge(warn=warned.append)
+    assert warned == ["3 numbers in 'lm_head.weight' became infinite: --dtype bf16 holds larger ones."]
 
 
 def test_a_sharded_base_and_a_run_that_is_cut(
@@ -375,11 +436,24 @@ def test_a_quantised_base(base: Path, plain: Path, tmp_path: Path) -> None:
     (tmp_path / "named").mkdir()
     save_file(weights(base), tmp_path / "named" / "model.safetensors")
     (tmp_path / "named" / "config.json").write_text('{"quantization_config": {"quant_method": "gptq"}}')
-    assert refusal(tmp_path / "named", plain) == (
-        "BASE is quantised ('gptq'): adding to it would round twice.\n"
-        "  Merge into the model that it was quantised from, then quantise the result."
-    )
+    assert refusal(tmp_path / "named", plain).startswith("BASE is quantised ('gptq'): its numbers are codes")
     (tmp_path / "bytes").mkdir()
     raw = {name: each.to(torch.int8) for name, each in weights(base).items()}
     save_file(raw, tmp_path / "bytes" / "model.safetensors")
     assert "as I8, which is no plain number." in refusal(tmp_path / "bytes", plain)
+    (tmp_path / "eight").mkdir()
+    norm = {"model.norm.weight": weights(base)["model.norm.weight"].to(torch.float8_e4m3fn)}
+    save_file(weights(base) | norm, tmp_path / "eight" / "model.safetensors")
+    assert "'model.norm.weight' as F8_E4M3, which is no plain number." in refusal(tmp_path / "eight", plain)
+
+
+def test_an_adapter_is_no_base(plain: Path) -> None:
+    assert refusal(plain, plain).startswith("BASE is an adapter, and a model is needed here.")
+
+
+@pytest.mark.parametrize("key", ["note", "base_model_name_or_path"])
+def test_half_a_character_in_the_settings(base: Path, plain: Path, key: str, tmp_path: Path) -> None:
+    folder = copied(plain, tmp_path / "odd")
+    settings = json.loads((folder / "adapter_config.json").read_text())
+    (folder / "adapter_config.json").write_text(json.dumps(settings | {key: "\ud800"}))
+    assert refusal(base, folder).startswith("ADAPTER/adapter_config.json holds half of a character")

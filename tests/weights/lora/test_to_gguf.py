@@ -170,6 +170,7 @@ def test_the_file_says_what_it_is(base: Path, plain: Path, tmp_path: Path) -> No
     manifest = json.loads((tmp_path / "a.gguf.redraft.json").read_text())
     assert manifest["command"] == "redraft weights lora-gguf"
     assert manifest["inputs"]["adapter"]["path"] == str(plain)
+    assert manifest["inputs"]["base"] == {"path": str(base)}
 
 
 def test_the_base_may_be_a_gguf_file_or_a_folder_or_the_one_that_was_trained_on(
@@ -180,6 +181,9 @@ def test_the_base_may_be_a_gguf_file_or_a_folder_or_the_one_that_was_trained_on(
         lora_gguf(plain, tmp_path / f"{number}.gguf", base=named)
     files = [(tmp_path / f"{number}.gguf").read_bytes() for number in range(3)]
     assert files[0] == files[1] == files[2]
+    said = json.loads((tmp_path / "2.gguf.redraft.json").read_text())["inputs"]["base"]
+    file = tmp_path / "base.gguf"
+    assert (said["path"], said["bytes"]) == (str(file), file.stat().st_size)
 
 
 @pytest.mark.parametrize("heads", [0, 4])
@@ -265,6 +269,24 @@ def test_an_adapter_for_another_model(base: Path, plain: Path, tmp_path: Path) -
     assert "it changes 'model.layers.1.mlp.down_proj', which that model does not have" in refusal(
         plain, base=tmp_path / "short.gguf"
     )
+
+
+def test_a_base_that_claims_a_billion_layers(base: Path, plain: Path, tmp_path: Path) -> None:
+    config = json.loads((base / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 10**9}))
+    lora_gguf(plain, tmp_path / "a.gguf", base=tmp_path)
+    assert len(tensors(tmp_path / "a.gguf")) == 2 * 2 * len(LINEAR)
+
+
+def test_a_base_that_scales_its_rotations_as_no_gguf_file_can(
+    base: Path, plain: Path, tmp_path: Path
+) -> None:
+    config = json.loads((base / "config.json").read_text())
+    changes = {"rope_parameters": {"rope_type": "dynamic", "factor": 2.0}}
+    (tmp_path / "config.json").write_text(json.dumps(config | changes))
+    lora_gguf(plain, tmp_path / "a.gguf", base=tmp_path)
+    lora_gguf(plain, tmp_path / "b.gguf", base=base)
+    assert (tmp_path / "a.gguf").read_bytes() == (tmp_path / "b.gguf").read_bytes()
 
 
 def test_another_architecture(plain: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from redraft.errors import ModelError
+from redraft.weights.tokenizers import sentencepiece
 from redraft.weights.tokenizers.sentencepiece import Piece, read_sentencepiece
 from tests.weights.tokenizer_files import sentencepiece_model
 
@@ -92,6 +94,23 @@ def test_a_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
         file.truncate(1 << 40)
     with pytest.raises(ModelError, match="more than 64 MB"):
         read_sentencepiece(path)
+
+
+def test_pipes_and_devices_are_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.model")
+    (tmp_path / "zero.model").symlink_to("/dev/zero")
+    for name in ("pipe.model", "zero.model"):
+        with pytest.raises(ModelError, match=f"{name} is no regular file"):
+            read_sentencepiece(tmp_path / name)
+    with pytest.raises(ModelError, match=r"there is no file .*none\.model"):
+        read_sentencepiece(tmp_path / "none.model")
+
+
+def test_more_pieces_than_any_model_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sentencepiece, "MAX_PIECES", 2)
+    assert len(read_sentencepiece(file_of(tmp_path, BPE + b"\x0a\x00" * 2)).pieces) == 2
+    with pytest.raises(ModelError, match="it has more than 2 pieces"):
+        read_sentencepiece(file_of(tmp_path, BPE + b"\x0a\x00" * 3))
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -288,7 +290,7 @@ def added(**token: Any) -> Callable[[Any], Any]:
         (vocabulary(new=1.5), "with the id 1.5"),
         (vocabulary(new="7"), "with the id '7'"),
         (vocabulary(new=10**30), "the embedding has 720 rows"),
-        (vocabulary(**{"\ud800": 710}), "not Unicode"),
+        (vocabulary(**{"\ud800": 710}), "tokenizer.json holds half of a character"),
         (added(id=5, content="<x>"), "the id 5 is both"),
         (added(id=715, content="!"), "'!' has two ids: 3 and 715"),
         (added(id=715, content=["<x>"]), "an added token"),
@@ -320,9 +322,25 @@ def test_bad_files_beside_it(name: str, text: str, said: str, plain: Path) -> No
         tokenizer_metadata(plain, ROWS)
 
 
+@pytest.mark.parametrize("name", ["tokenizer.json", "chat_template.jinja", "tokenizer_config.json"])
+def test_pipes_and_devices_are_not_read(plain: Path, name: str) -> None:
+    for make in (os.mkfifo, lambda path: path.symlink_to("/dev/zero")):
+        (plain / name).unlink(missing_ok=True)
+        make(plain / name)
+        with pytest.raises(ModelError, match=f"{name} is no regular file"):
+            tokenizer_metadata(plain, ROWS)
+
+
+@pytest.mark.parametrize("name", ["tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"])
+def test_half_a_character_is_no_text(plain: Path, name: str) -> None:
+    (plain / name).write_text(json.dumps({"chat_template": "\ud800"}))
+    with pytest.raises(ModelError, match=f"{name} holds half of a character"):
+        tokenizer_metadata(plain, ROWS)
+
+
 def test_a_template_that_is_not_text(plain: Path) -> None:
     (plain / "chat_template.jinja").write_bytes(b"\xff")
-    with pytest.raises(ModelError, match=r"chat_template\.jinja cannot be read"):
+    with pytest.raises(ModelError, match=r"chat_template\.jinja is not UTF-8: invalid start byte at byte 0"):
         tokenizer_metadata(plain, ROWS)
 
 

@@ -131,6 +131,8 @@ def read_header(path: Path, *, whole: bool = False) -> GGUFHeader:
         ModelError: The file is missing, unreadable, not GGUF, truncated, or says something that cannot be.
     """
     try:
+        if path.is_dir():
+            raise ModelError(f"{path} is a folder, not a GGUF file.", hint="Name the .gguf file in it.")
         size_of_file(path)  # opening a pipe would wait for ever
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             return _Reader(path, data, whole=whole).header()
@@ -229,11 +231,11 @@ class _Reader:
     def header(self) -> GGUFHeader:
         version = self._version()
         tensor_count, value_count = self._scalar("<Q"), self._scalar("<Q")
+        self._room_for(value_count, 13, "metadata entries")
+        self._room_for(tensor_count, 24, "tensors")
         if max(tensor_count, value_count) > MAX_ENTRIES:
             self._odd(f"it has {tensor_count} tensors and {value_count} keys")
-        self._room_for(value_count, 13, "metadata entries")
         metadata = self._metadata(value_count)
-        self._room_for(tensor_count, 24, "tensors")
         entries = [self._tensor() for _ in range(tensor_count)]
         tensors = {tensor.name: tensor for tensor in entries}
         if len(tensors) < len(entries):

@@ -160,8 +160,8 @@ def misfits(sizes: Sizes, found: Mapping[str, Shape], *, in_hf: bool) -> Iterato
     layers = layers_of(found)
     last = max(layers, default=-1)
     if len(layers) != sizes.layers or last >= sizes.layers:
-        there = f"{len(layers):,}, up to {last:,}" if layers else "none"
-        yield f"the configuration says {sizes.layers:,} layers, and there are {there}"
+        there = f"{len(layers)}, up to {last}" if layers else "none"
+        yield f"the configuration says layers 0 to {sizes.layers - 1}, and there are {there}"
     for name, shape in sizes.tensors(sorted(layers)):
         if name not in found:
             yield f"{_called(name, in_hf=in_hf)} is missing"
