@@ -37,7 +37,7 @@ from redraft.weights.gguf.quant import (
 )
 from redraft.weights.gguf.reader import is_gguf, read_header
 from redraft.weights.gguf.rope import rope_factors
-from redraft.weights.gguf.sizes import BUFFERS, check_tensors
+from redraft.weights.gguf.sizes import COMPUTED, check_tensors
 from redraft.weights.gguf.write import header_bytes, pad
 from redraft.weights.header import TensorInfo
 from redraft.weights.identity import describe
@@ -155,7 +155,7 @@ def _plan(checkpoint: Checkpoint, numbers: ModelNumbers, quant: Quant) -> list[P
     """The tensors in the order of the file, held against the configuration."""
     found: dict[str, TensorInfo] = {}
     for name, tensor in checkpoint.tensors.items():
-        if name.endswith(BUFFERS) or (numbers.sizes.tied and name == "lm_head.weight"):
+        if name.endswith(COMPUTED) or (numbers.sizes.tied and name == "lm_head.weight"):
             continue
         if tensor.dtype not in _WEIGHTS:
             raise ModelError(

@@ -17,7 +17,7 @@ from redraft.weights.gguf.rope import MOST_TOKENS, positive
 
 Shape = tuple[int, ...]
 
-BUFFERS = (".rotary_emb.inv_freq",)
+COMPUTED = ".rotary_emb.inv_freq"
 """What checkpoints of old versions of transformers hold beside weights: it is computed from config.json."""
 
 _QWEN3_HEAD = 128  # what transformers takes where config.json is silent (configuration_qwen3.py)

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from redraft.errors import ModelError
-from redraft.weights.checkpoint import CHUNK, INDEXES, SAFETENSORS, Checkpoint, open_checkpoint, read_json
+from redraft.weights.checkpoint import INDEXES, SAFETENSORS, Checkpoint, open_checkpoint, read_json
 from redraft.weights.folder import ADAPTER
 from redraft.weights.gguf.names import family_of, gguf_name
 from redraft.weights.gguf.reader import is_gguf
@@ -279,11 +279,8 @@ def _compare(report: Report, folder: Path, noted: Mapping[str, Any], sums: Mappi
 
 
 def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while part := file.read(CHUNK):
-            digest.update(part)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _list(report: Report, lines: list[str], kind: str) -> None:
