@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import typer
 
-from redraft.cli.data import export, split, stats
+from redraft.cli.data import decontaminate, dedupe, export, merge, split, stats
 from redraft.cli.shell import Verb
 
 app = typer.Typer(
@@ -21,3 +21,6 @@ app = typer.Typer(
 app.command("split", cls=Verb)(split.split)
 app.command("export", cls=Verb)(export.export)
 app.command("stats", cls=Verb)(stats.stats)
+app.command("merge", cls=Verb)(merge.merge)
+app.command("dedupe", cls=Verb)(dedupe.dedupe)
+app.command("decontaminate", cls=Verb)(decontaminate.decontaminate)

@@ -1,0 +1,144 @@
+"""`redraft data dedupe`: of records that are alike one is kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from redraft.cli.data.common import (
+    STDIO,
+    Force,
+    Out,
+    Quiet,
+    Side,
+    Source,
+    Strict,
+    Workers,
+    dropping,
+    processes,
+    say_counts,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from contextlib import AbstractContextManager
+    from typing import IO
+
+    from redraft.collect.dedupe import Entry, Likeness
+    from redraft.collect.dropped import Drop, Dropped
+
+_By = Literal["exact", "query", "rouge", "minhash"]
+_Of = Literal["all", "query", "instruction"]
+_USUAL: dict[_By, tuple[_Of, float]] = {
+    "exact": ("all", 1.0),
+    "query": ("query", 1.0),
+    "rouge": ("instruction", 0.7),
+    "minhash": ("all", 0.8),
+}
+"""What is compared, and the threshold, where nothing is said."""
+
+
+def dedupe(
+    file: Source,
+    out: Out = STDIO,
+    by: Annotated[_By, typer.Option(help="What makes two records alike; see below.")] = "exact",
+    of: Annotated[
+        _Of | None,
+        typer.Option(
+            help="What is compared: all that is said, the first user turn, or that without its input.",
+            show_default="all; rouge: instruction",
+        ),
+    ] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            metavar="X",
+            min=0.1,
+            max=1.0,
+            help="rouge: alike is what is over it. minhash: what reaches it.",
+            show_default="0.7; 0.8",
+        ),
+    ] = None,
+    letters: Annotated[
+        Literal["all", "ascii"],
+        typer.Option(help="rouge: words of all scripts, or of a-z and 0-9 alone as in rouge_score."),
+    ] = "all",
+    against: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="Drop what is like these records too. Can be repeated."),
+    ] = None,
+    keep: Annotated[
+        Literal["best", "first"], typer.Option(help="Which of those that are alike is kept.")
+    ] = "best",
+    dropped: Side = None,
+    workers: Workers = None,
+    strict: Strict = False,
+    force: Force = False,
+    quiet: Quiet = False,
+) -> None:
+    """Keep one of the records that are alike.
+
+    exact: all that is said, but for case, white space and Unicode forms. query: so the first user turn.
+    rouge: ROUGE-L over the instructions, as Alpaca filtered them. minhash: Jaccard similarity of word
+    3-shingles, for millions.
+
+    The best is the one with an answer, then the longest; ties are broken by content, so that the order of
+    the input does not matter. All of the input is spooled to disk beside the output.
+    """
+    from functools import partial
+
+    from redraft.collect.dedupe import dedupe as deduped
+    from redraft.collect.dedupe import examine
+    from redraft.collect.reading import lines_of
+    from redraft.collect.work import spread
+    from redraft.formats.files import open_output
+
+    like, many = _likeness(by, of, threshold, letters), processes(workers)
+    pool = (line for path in against or () for line in lines_of(path))
+    kept = 0
+    with dropping(dropped, force=force) as gone, open_output(out, force=force) as sink, _spool(out) as spool:
+        known = _readable(spread(partial(examine, like=like, strict=True), pool, many), gone)
+        found = _readable(spread(partial(examine, like=like, strict=strict), lines_of(file), many), gone)
+        for each in deduped(found, like, spool, against=known, first=keep == "first"):
+            if isinstance(each, bytes):
+                sink.write(each)
+                kept += 1
+            else:
+                gone.add(each)
+    say_counts(kept, gone, quiet=quiet)
+
+
+def _likeness(by: _By, of: _Of | None, threshold: float | None, letters: str) -> Likeness:
+    """What the flags ask for. One that would do nothing is refused."""
+    from redraft.collect.dedupe import Likeness
+    from redraft.errors import UsageError
+
+    usual_of, usual_threshold = _USUAL[by]
+    useless = {
+        "--of": of is not None and by == "query",
+        "--threshold": threshold is not None and by in ("exact", "query"),
+        "--letters": letters != "all" and by != "rouge",
+    }
+    for flag in (name for name, wrong in useless.items() if wrong):
+        raise UsageError(f"{flag} does nothing with --by {by}.", hint="redraft data dedupe --help")
+    return Likeness(by, of or usual_of, threshold or usual_threshold, letters == "ascii")
+
+
+def _spool(out: Path) -> AbstractContextManager[IO[bytes]]:
+    """A file without a name for all records, on the disk that the output goes to."""
+    from tempfile import TemporaryFile
+
+    return TemporaryFile(dir=None if out == STDIO else out.parent)
+
+
+def _readable(found: Iterable[Entry | Drop], gone: Dropped) -> Iterator[Entry]:
+    """The records; what cannot be read is counted."""
+    from redraft.collect.dropped import Drop
+
+    for each in found:
+        if isinstance(each, Drop):
+            gone.add(each)
+        else:
+            yield each

@@ -1,0 +1,90 @@
+"""Texts as words, to compare them: how they are cut, and how runs of words become numbers.
+
+Words are runs of letters, digits and their marks, without case and after Unicode's NFKC, so that full-width
+and composed forms are alike. Scripts that put no space between words (Chinese, Japanese, Thai…) give a word
+a character. On ASCII text the words are those of `rouge_score`; `ascii_words` is its tokenizer on every text.
+Counting the words of an answer for a reader is another thing (`verify.segment`).
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from functools import lru_cache
+from hashlib import blake2b
+
+import numpy as np
+import regex
+from numpy.typing import NDArray
+
+Hashes = NDArray[np.uint64]
+
+_SPACELESS = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]"
+_WORD = regex.compile(
+    rf"(?V1){_SPACELESS}\p{{M}}*|[[\p{{L}}\p{{N}}]--{_SPACELESS}][\p{{L}}\p{{N}}\p{{M}}--{_SPACELESS}]*"
+)
+_ASCII_WORD = re.compile(r"[a-z0-9]+")
+
+_CACHED = 1 << 16
+"""Words whose hash is kept: about 10 MB, and nearly all words of a text are among them."""
+_LONGEST = 64
+"""Characters of a word that may be kept. A stranger's text may be one word of megabytes."""
+
+_BASE = np.uint64(0x9E3779B97F4A7C15)
+_MIX = np.uint64(0xBF58476D1CE4E5B9)
+"""Odd constants of SplitMix64 (Steele, Lea, Flood 2014)."""
+
+
+def words(text: str) -> list[str]:
+    """The words of a text in any script, in their order."""
+    if text.isascii():
+        return _ASCII_WORD.findall(text.lower())
+    return _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
+
+
+def ascii_words(text: str) -> list[str]:
+    """The words as `rouge_score` 0.1.2 cuts them without stemming: other letters are as spaces."""
+    return _ASCII_WORD.findall(text.lower())
+
+
+def normalised(text: str) -> str:
+    """A text without case, in NFKC, with one space where it has white space: what `exact` compares."""
+    return " ".join(unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold()).split())
+
+
+def digest(text: str) -> bytes:
+    """16 bytes that stand for a text."""
+    return blake2b(text.encode(errors="surrogatepass"), digest_size=16).digest()
+
+
+def word_hashes(parts: Sequence[str]) -> Hashes:
+    """A number a word, the same in every process. Shape: (words,)."""
+    return np.fromiter(
+        (_kept_hash(part) if len(part) <= _LONGEST else _hash(part) for part in parts), np.uint64, len(parts)
+    )
+
+
+def window_hashes(hashes: Hashes, size: int) -> Hashes:
+    """A number for each run of `size` words. Shape: (words - size + 1,), empty where there are fewer."""
+    count = max(len(hashes) - size + 1, 0)
+    total = np.zeros(count, np.uint64)
+    for start in range(size if count else 0):
+        total *= _BASE
+        total += hashes[start : start + count]
+    return _mixed(total)
+
+
+def _mixed(values: Hashes) -> Hashes:
+    """Spreads every bit over all: what follows takes the smallest numbers, or their first bits."""
+    values ^= values >> np.uint64(30)
+    values *= _MIX
+    values ^= values >> np.uint64(31)
+    return values
+
+
+def _hash(word: str) -> int:
+    return int.from_bytes(blake2b(word.encode(errors="surrogatepass"), digest_size=8).digest(), "little")
+
+
+_kept_hash = lru_cache(_CACHED)(_hash)
