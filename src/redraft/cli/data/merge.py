@@ -1,0 +1,134 @@
+"""`redraft data merge`: the mix that a recipe describes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from redraft.cli.data.common import STDIO, Force, Out, Quiet, Side, Strict, Workers, dropping, processes
+from redraft.cli.shell import tell
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from redraft.collect.merge import Taken
+    from redraft.collect.recipe import Recipe
+
+SHIPPED = Path(__file__).parents[2] / "recipes" / "data"
+"""The mixes of SelFee, Alpaca, Vicuna and StableVicuna."""
+
+
+def merge(
+    recipe: Annotated[
+        str,
+        typer.Argument(metavar="RECIPE", help="A YAML file, or selfee, alpaca, vicuna, stablevicuna."),
+    ],
+    out: Out = STDIO,
+    folder: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="DIR",
+            help="Where the files of the parts are.  [the recipe's folder; of a shipped one, this]",
+            show_default=False,
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(metavar="N", min=0, help="Instead of the recipe's.", show_default=False)
+    ] = None,
+    skip_missing: Annotated[
+        bool, typer.Option("--skip-missing", help="Go on without files that are not there.")
+    ] = False,
+    dropped: Side = None,
+    workers: Workers = None,
+    strict: Strict = False,
+    force: Force = False,
+    quiet: Quiet = False,
+) -> None:
+    """Mix files of chains by a recipe.
+
+    Of each part so many records are drawn by the seed, and all are shuffled. The same recipe, seed and files
+    give the same output. OUT.run.json says how it was made: recipe, seed, counts, licences, checksums.
+    """
+    from dataclasses import replace
+
+    from redraft.collect.merge import merge as mix
+    from redraft.collect.recipe import read_recipe
+    from redraft.formats.files import open_output
+
+    path = _path_of(recipe)
+    plan = read_recipe(path)
+    plan = plan if seed is None else replace(plan, seed=seed)
+    parts = folder or (Path() if path.parent == SHIPPED else path.parent)
+    with dropping(dropped, force=force) as gone, open_output(out, force=force) as sink:
+        taken = mix(
+            plan,
+            parts,
+            sink,
+            dropped=gone,
+            scratch=None if out == STDIO else out.parent,
+            skip_missing=skip_missing,
+            workers=processes(workers),
+            strict=strict,
+        )
+    if out != STDIO:
+        _write_making(out, path, parts, plan, taken)
+    if not quiet:
+        _say(taken, gone.lines())
+
+
+def _path_of(recipe: str) -> Path:
+    from redraft.errors import UsageError
+
+    for path in (Path(recipe), SHIPPED / f"{recipe}.yaml"):
+        if path.is_file():
+            return path
+    names = ", ".join(sorted(path.stem for path in SHIPPED.glob("*.yaml")))
+    raise UsageError(f"there is no recipe {recipe!r}.", hint=f"Give a YAML file, or one of: {names}")
+
+
+def _write_making(out: Path, recipe: Path, folder: Path, plan: Recipe, taken: Sequence[Taken]) -> None:
+    from redraft.jobs.making import Making, RunFile
+
+    run = RunFile(out)
+    name = recipe.name if recipe.parent == SHIPPED else str(recipe)
+    run.begin(Making("data merge", {"seed": plan.seed, "about": plan.about}, recipe, name), resume=False)
+    run.record["parts"] = [_part(each, folder) for each in taken]
+    run.end(records=sum(each.count for each in taken))
+
+
+def _part(taken: Taken, folder: Path) -> dict[str, object]:
+    from redraft.jobs.making import Making
+
+    part = taken.part
+    return {
+        "name": part.name,
+        "file": None if taken.missing else Making("", source=folder / part.file).fingerprint(),
+        "asked": {"count": part.count or "all", "per": part.per, "weight": part.weight},
+        "found": taken.found,
+        "taken": taken.count,
+        "short": taken.short,
+        "licences": dict(sorted(taken.licences.items())),
+    }
+
+
+def _say(taken: Sequence[Taken], dropped: Sequence[str]) -> None:
+    """Counts of the parts, what fell short, and licences that forbid commercial use."""
+    from redraft.collect.merge import noncommercial
+
+    width = max(len(each.part.name) for each in taken)
+    lines = [f"{each.part.name:{width}}  {each.count:>9,}  {_remark(each)}" for each in taken]
+    tell(f"{sum(each.count for each in taken):,} records", "\n".join([*lines, *dropped]))
+    if names := noncommercial(taken):
+        tell(f"the mix is not for commercial use: {', '.join(names)}")
+
+
+def _remark(taken: Taken) -> str:
+    licences = ", ".join(sorted(taken.licences)) or taken.part.licence
+    if taken.missing:
+        wanted = "all" if taken.part.count is None else f"{taken.part.count:,}"
+        each = f" of each {taken.part.per}" if taken.part.per else ""
+        return f"missing: {wanted}{each} wanted of {taken.part.file} ({licences})"
+    return f"{licences}; {taken.short:,} short" if taken.short else licences

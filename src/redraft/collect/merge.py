@@ -1,0 +1,282 @@
+"""Mixes files of chains by a recipe: so many records of each, in an order that a seed decides.
+
+Each record gets two numbers from a hash of seed, part and place in its file. By the first it is drawn: the
+records with the smallest ones are taken, without replacement. By the second it has its place in the output.
+So the result depends on the recipe and the files alone, and a part can change without the others' draw.
+
+Records pass once. Those that may be taken wait in files of a scratch folder, a 128th of the output in each,
+and are put in order a file at a time. Memory: one such file, and 44 bytes a record that is to be drawn from
+more (none where all are taken). Disk: the output once more, and what was displaced by a later draw.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from hashlib import blake2b
+from heapq import heappush, heapreplace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import IO, Any, NamedTuple
+
+from redraft.chain import Chain
+from redraft.collect.dropped import Drop, Dropped
+from redraft.collect.reading import Line, chain_in, lines_of
+from redraft.collect.recipe import Part, Recipe
+from redraft.collect.work import spread
+from redraft.errors import UsageError
+
+FILES = 128
+"""Files that records wait in. Fewer than a process may have open anywhere."""
+
+_HEAD = struct.Struct("<QQIII")
+"""Before a waiting record: its place, its number, its lot, its licence, and its length in bytes."""
+
+_NONCOMMERCIAL = re.compile(r"\bNC\b|non-?\s?commercial", re.IGNORECASE)
+
+_LICENCES = 256
+"""So many different licences are told apart: a hostile file must not fill the memory with them."""
+
+
+@dataclass
+class Taken:
+    """What was taken of one part.
+
+    Attributes:
+        part: The part of the recipe.
+        found: Records in its file, readable or not.
+        groups: Different values of the field `per`; 1 without one.
+        count: Records taken.
+        licences: Of those, by licence.
+        missing: Its file is not there.
+    """
+
+    part: Part
+    found: int = 0
+    groups: int = 1
+    count: int = 0
+    licences: Counter[str] = field(default_factory=Counter)
+    missing: bool = False
+
+    @property
+    def short(self) -> int:
+        """How many records there are too few of."""
+        return 0 if self.part.count is None else self.part.count * self.groups - self.count
+
+
+def merge(
+    recipe: Recipe,
+    folder: Path,
+    sink: IO[bytes],
+    *,
+    dropped: Dropped,
+    scratch: Path | None = None,
+    skip_missing: bool = False,
+    workers: int = 1,
+    strict: bool = False,
+) -> list[Taken]:
+    """Writes the mix, and says what was taken of each part.
+
+    Args:
+        recipe: The parts.
+        folder: Where their files are.
+        sink: Gets chains as JSON lines.
+        dropped: Gets records that cannot be read, or lack the field that their part is drawn by.
+        scratch: A folder with room for the output once more; None for that of the system.
+        skip_missing: Go on without files that are not there.
+        workers: Processes; the output is the same for any number.
+        strict: Raise at a record that cannot be read, instead of dropping it.
+
+    Raises:
+        UsageError: Files are missing. The message names each, and the hint where to get it.
+        RecordError: A file cannot be read; with `strict`, a record.
+    """
+    taken = [Taken(part, missing=not (folder / part.file).is_file()) for part in recipe.parts]
+    missing = [each.part for each in taken if each.missing]
+    if missing and not skip_missing:
+        raise _missing(recipe, missing, folder)
+    with TemporaryDirectory(prefix=".redraft-", dir=scratch) as waiting, ExitStack() as stack:
+        draw = _Draw(recipe, taken)
+        files = [stack.enter_context((Path(waiting) / str(i)).open("w+b")) for i in range(FILES)]
+        for found in spread(partial(_read, strict=strict), draw.jobs(folder), workers):
+            draw.take(found, files, dropped)
+        for file in files:
+            sink.writelines(draw.ordered(file))
+    return taken
+
+
+def _missing(recipe: Recipe, parts: Sequence[Part], folder: Path) -> UsageError:
+    lines = []
+    for part in parts:
+        how = (part.get or "the recipe does not say where to get it").replace("\n", "\n  ")
+        lines.append(f"{part.file} ({part.licence}): {how}")
+    return UsageError(
+        f"{len(parts)} of the recipe's {len(recipe.parts)} files "
+        f"{'is' if len(parts) == 1 else 'are'} not in {folder}.",
+        hint="\n".join([*lines, "Another folder: --from DIR. Go on without them: --skip-missing"]),
+    )
+
+
+def noncommercial(taken: Sequence[Taken]) -> list[str]:
+    """The licences among those of a mix that forbid commercial use."""
+    licences = {name for each in taken for name in each.licences}
+    return sorted(name for name in licences if _NONCOMMERCIAL.search(name))
+
+
+class Job(NamedTuple):
+    """A record that may be taken, on its way to a process.
+
+    Attributes:
+        at: The place of its part in the recipe.
+        number: What it is drawn by.
+        place: What it is ordered by.
+    """
+
+    at: int
+    part: Part
+    line: Line
+    number: int
+    place: int
+
+
+class Found(NamedTuple):
+    """A record as it will be written.
+
+    Attributes:
+        group: The value of the field that its part is drawn by; empty without one.
+    """
+
+    at: int
+    number: int
+    place: int
+    group: str
+    licence: str
+    data: bytes
+
+
+def _read(job: Job, *, strict: bool) -> Found | Drop:
+    """Decodes a record, and puts down where it is from if it does not say."""
+    chain = chain_in(job.line, strict=strict)
+    if isinstance(chain, Drop):
+        return chain
+    group = "" if job.part.per is None else _group(chain, job.part.per)
+    if group is None:
+        reason = f"it has no {job.part.per} in meta.source, by which {job.part.name} is drawn"
+        return Drop("no-group", reason, job.line.where, chain.id, chain.model_dump(mode="json"))
+    origin = _origin(chain, job)
+    data = chain.model_copy(update={"meta": {**chain.meta, "origin": origin}}).to_json().encode() + b"\n"
+    return Found(job.at, job.number, job.place, group, str(origin["licence"])[:80], data)
+
+
+def _group(chain: Chain, per: str) -> str | None:
+    source = chain.meta.get("source")
+    value = source.get(per) if isinstance(source, dict) else None
+    return str(value)[:200] if isinstance(value, str | int) else None
+
+
+def _origin(chain: Chain, job: Job) -> dict[str, Any]:
+    file = Path(job.part.file).name
+    ours = {"dataset": job.part.name, "licence": job.part.licence, "file": file, "record": job.line.number}
+    theirs = chain.meta.get("origin")
+    if not isinstance(theirs, Mapping) or "dataset" not in theirs:
+        return ours
+    said = theirs.get("licence")
+    return {**theirs, "licence": said if said and said != "unknown" else job.part.licence}
+
+
+class _Draw:
+    """Decides which records are taken."""
+
+    def __init__(self, recipe: Recipe, taken: Sequence[Taken]) -> None:
+        self._seed, self._taken = recipe.seed, taken
+        self._lots: dict[tuple[int, str], int] = {}
+        self._sizes: list[_Lot] = []
+        self._licences: dict[str, int] = {}
+
+    def jobs(self, folder: Path) -> Iterator[Job]:
+        """The records of all parts but those that are certain not to be taken."""
+        for index, taken in enumerate(self._taken):
+            if taken.missing:
+                continue
+            taken.groups = 0 if taken.part.per else 1
+            for line in lines_of(folder / taken.part.file):
+                taken.found += 1
+                number, place = _numbers(self._seed, taken.part.name, line.number)
+                lot = None if taken.part.per else self._lots.get((index, ""))
+                if lot is None or number <= self._sizes[lot].limit:
+                    yield Job(index, taken.part, line, number, place)
+
+    def take(self, found: Found | Drop, files: Sequence[IO[bytes]], dropped: Dropped) -> None:
+        """Puts a record where it waits, unless there are enough with smaller numbers."""
+        if isinstance(found, Drop):
+            dropped.add(found)
+            return
+        taken = self._taken[found.at]
+        lot = self._lots.setdefault((found.at, found.group), len(self._lots))
+        if lot == len(self._sizes):
+            self._sizes.append(_Lot(taken.part.count))
+            taken.groups += taken.part.per is not None
+        if not self._sizes[lot].offer(found.number):
+            return
+        head = _HEAD.pack(found.place, found.number, lot, self._licence(found.licence), len(found.data))
+        files[found.place * FILES >> 64].write(head + found.data)
+
+    def ordered(self, file: IO[bytes]) -> Iterator[bytes]:
+        """The records of one file that were taken in the end, in the order of their places."""
+        file.seek(0)
+        data = memoryview(file.read())
+        parts = {lot: self._taken[index] for (index, _), lot in self._lots.items()}
+        names = list(self._licences)
+        at, kept = 0, []
+        while at < len(data):
+            place, number, lot, licence, length = _HEAD.unpack_from(data, at)
+            at += _HEAD.size
+            if number <= self._sizes[lot].limit:
+                kept.append((place, lot, number, licence, at, at + length))
+            at += length
+        for _, lot, _, licence, begin, end in sorted(kept):
+            parts[lot].count += 1
+            parts[lot].licences[names[licence]] += 1
+            yield bytes(data[begin:end])
+
+    def _licence(self, name: str) -> int:
+        if name not in self._licences and len(self._licences) >= _LICENCES:
+            name = "other licences"
+        return self._licences.setdefault(name, len(self._licences))
+
+
+class _Lot:
+    """The smallest numbers of those that were offered, so many of them.
+
+    Attributes:
+        limit: The largest of them, or what is larger than any while there is room.
+    """
+
+    def __init__(self, size: int | None) -> None:
+        self._size, self.limit = size, -1 if size == 0 else 1 << 64
+        self._largest_first: list[int] = []
+
+    def offer(self, number: int) -> bool:
+        """Whether the number is one of them for now."""
+        if self._size is None:
+            return True
+        if len(self._largest_first) < self._size:
+            heappush(self._largest_first, -number)
+        elif number < self.limit:
+            heapreplace(self._largest_first, -number)
+        else:
+            return False
+        if len(self._largest_first) == self._size:
+            self.limit = -self._largest_first[0]
+        return True
+
+
+def _numbers(seed: int, part: str, record: int) -> tuple[int, int]:
+    """What a record is drawn by, and what it is ordered by: below 2 ** 64, as if by chance."""
+    digest = blake2b(f"{seed}/{part}/{record}".encode(), digest_size=16).digest()
+    return int.from_bytes(digest[:8]), int.from_bytes(digest[8:])
