@@ -68,17 +68,37 @@ def read_lines(path: Path) -> Iterator[tuple[str, bytes]]:
         RecordError: The file cannot be read, ends too early, or its array is damaged.
         MissingExtra: It is a `.zst`, and what reads those is not installed.
     """
+    with reading(path), open_input(path) as file:
+        yield from _lines(path, file)
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Says in our words why a file cannot be read.
+
+    Raises:
+        RecordError: Instead of the system's errors, and those of decompression.
+    """
     try:
-        with open_input(path) as file:
-            yield from _lines(path, file)
+        yield
     except (OSError, EOFError, zlib.error) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise RecordError(f"{name_of(path)}: cannot be read: {reason}.") from None
+        raise RecordError(f"{name_of(path)}: cannot be read: {reason.removesuffix('.')}.") from None
 
 
 def name_of(path: Path) -> str:
     """What messages call a file."""
     return "standard input" if str(path) == STDIO else os.fsencode(path).decode(errors="replace")
+
+
+def insist_utf8(path: Path, start: bytes) -> None:
+    """Refuses a file whose first bytes say that it is UTF-16, because none of its lines would be right.
+
+    Raises:
+        RecordError: It is.
+    """
+    if start.startswith(_UTF16):
+        raise RecordError(f"{name_of(path)}: is UTF-16, not UTF-8.", hint=f"{_TO_UTF8} {name_of(path)}")
 
 
 def plain_name(path: Path) -> str:
@@ -151,8 +171,12 @@ def decode(data: bytes, where: str) -> Any:
 @contextmanager
 def _opened(path: Path, ending: str, mode: Literal["rb", "wb"]) -> Iterator[IO[bytes]]:
     if ending == ".zst":
-        with _zstd().open(path, mode) as file:
-            yield file
+        zstd = _zstd()
+        try:
+            with zstd.open(path, mode) as file:
+                yield file
+        except zstd.ZstdError as error:
+            raise OSError(str(error)) from None
         return
     with path.open(mode) as raw:
         if ending == ".gz":
@@ -178,8 +202,7 @@ def _sync(path: Path) -> None:
 
 def _lines(path: Path, file: Any) -> Iterator[tuple[str, bytes]]:
     start = file.peek(_CHUNK).removeprefix(_BOM).lstrip()
-    if start.startswith(_UTF16):
-        raise RecordError(f"{name_of(path)}: is UTF-16, not UTF-8.", hint=f"{_TO_UTF8} {name_of(path)}")
+    insist_utf8(path, start)
     if plain_name(path).endswith(".txt"):
         yield from ((where, to_line(_text(line, where))) for where, line in _cut(path, file))
     elif start.startswith(b"["):

@@ -206,7 +206,7 @@ def read_as(shape: Shape, record: Mapping[str, Any], where: str) -> Chain:
         RecordError: A field is wrong.
     """
     fields = Fields(dict(record), where)
-    return _chain(shape.read(fields), fields.rest)
+    return chain_from(shape.read(fields), fields.rest)
 
 
 def read_tree(record: Mapping[str, Any], where: str) -> Iterator[tuple[str, Chain]]:
@@ -217,7 +217,7 @@ def read_tree(record: Mapping[str, Any], where: str) -> Iterator[tuple[str, Chai
     """
     fields = Fields(dict(record), where)
     for leaf, parts in talks.every_path(fields):
-        yield leaf, _chain(parts, fields.rest)
+        yield leaf, chain_from(parts, fields.rest)
 
 
 def names(record: Mapping[str, Any]) -> str:
@@ -225,7 +225,8 @@ def names(record: Mapping[str, Any]) -> str:
     return ", ".join(f"{name!r:.60}" for name in list(record)[:8]) or "none"
 
 
-def _chain(parts: Parts, rest: dict[str, Any]) -> Chain:
+def chain_from(parts: Parts, rest: dict[str, Any]) -> Chain:
+    """The chain without an id that parts make; `rest` is its source."""
     meta: dict[str, Any] = {} if parts.reference is None else {"reference": parts.reference}
     return Chain(
         prompt=parts.prompt,

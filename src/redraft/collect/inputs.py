@@ -1,0 +1,116 @@
+"""The files that a path stands for: one file, all files of records in a folder, or a dataset saved on disk.
+
+Folders are read in the order of their names, so that the same folder gives the same records everywhere. Of
+other files than those of records nothing is said: a folder has its licences and descriptions too.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from redraft.collect.tables import Row, read_arrow, read_csv, read_parquet
+from redraft.errors import RecordError, UsageError
+from redraft.formats.files import STDIO, decode, name_of, plain_name, read_lines, reading
+
+_TABLES = {".csv": read_csv, ".tsv": read_csv, ".parquet": read_parquet, ".arrow": read_arrow}
+_LINES = {".json", ".jsonl", ".ndjson"}
+
+
+class Input(NamedTuple):
+    """A file of records.
+
+    Attributes:
+        name: What provenance calls it: its name, or its path in the folder that was given.
+        stem: What the ids of its records begin with.
+        dataset: What the data is called where nothing else says it: the file's or the folder's name.
+    """
+
+    path: Path
+    name: str
+    stem: str
+    dataset: str
+
+    def rows(self) -> Iterator[Row]:
+        """Its records.
+
+        Raises:
+            RecordError: The file cannot be read, or ends too early.
+            MissingExtra: What reads it is not installed.
+        """
+        return _TABLES.get(_ending(self.path), read_lines)(self.path)
+
+
+def inputs_of(path: Path) -> list[Input]:
+    """The files of a path.
+
+    Raises:
+        UsageError: There is no such path, or a folder has no files of records.
+        RecordError: A dataset on disk is damaged.
+    """
+    if str(path) == STDIO:
+        return [Input(path, name_of(path), "stdin", "stdin")]
+    if not path.exists():
+        raise UsageError(f"{name_of(path)}: no such file or folder.")
+    if not path.is_dir():
+        stem = _stem(Path(path.name))
+        return [Input(path, name_of(Path(path.name)), stem, stem)]
+    found = _saved(path) or [each for each in _below(path) if _ending(each) in _LINES | _TABLES.keys()]
+    if not found:
+        raise UsageError(
+            f"{name_of(path)}: no files of records in this folder.",
+            hint=f"Those end in: {' '.join(sorted(_LINES | _TABLES.keys()))}, and may be .gz or .zst.",
+        )
+    return [_within(path, each) for each in found]
+
+
+def _within(folder: Path, path: Path) -> Input:
+    place, root = path.relative_to(folder), Path(folder.resolve().name)
+    return Input(path, name_of(place), _stem(root / place), name_of(root))
+
+
+def _stem(path: Path) -> str:
+    return name_of(path.parent / Path(plain_name(path)).stem)
+
+
+def _ending(path: Path) -> str:
+    return Path(plain_name(path)).suffix
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    for parent, folders, files in os.walk(folder):
+        folders[:] = sorted(each for each in folders if not each.startswith("."))
+        yield from (Path(parent, each) for each in sorted(files) if not each.startswith("."))
+
+
+def _saved(folder: Path) -> list[Path]:
+    """The files of a dataset that the `datasets` library saved, split by split; none if it is not one."""
+    if (folder / "dataset_dict.json").is_file():
+        splits = [folder / name for name in _named(folder / "dataset_dict.json", "splits")]
+        return [file for split in splits for file in _shards(split)]
+    return _shards(folder)
+
+
+def _shards(folder: Path) -> list[Path]:
+    if not (folder / "dataset_info.json").is_file() or not (folder / "state.json").is_file():
+        return []
+    return [folder / name for name in _named(folder / "state.json", "_data_files")]
+
+
+def _named(path: Path, field: str) -> list[str]:
+    """The names of files or folders in a list of a JSON file. They must lie where the file does."""
+    with reading(path):
+        content = decode(path.read_bytes(), name_of(path))
+    listed = content.get(field) if isinstance(content, dict) else None
+    names = [_name(each) for each in listed] if isinstance(listed, list) else [None]
+    if not all(
+        isinstance(name, str) and name not in ("", "..") and Path(name).name == name for name in names
+    ):
+        raise RecordError(f"{name_of(path)}: {field} should be a list of names (found {listed!r:.60}).")
+    return [name for name in names if name]
+
+
+def _name(item: Any) -> Any:
+    return item.get("filename") if isinstance(item, dict) else item
