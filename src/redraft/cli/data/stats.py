@@ -1,0 +1,182 @@
+"""`redraft data stats`: what is in files of data, as a table, as a page, or as JSON."""
+
+from __future__ import annotations
+
+from itertools import zip_longest
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from redraft import __version__
+from redraft.cli.data.common import Force, Strict, Workers, processes
+from redraft.cli.data.tokens import token_count
+from redraft.cli.shell import write
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from redraft.collect.findings import Finding
+    from redraft.collect.stats import Report
+
+_BAR = 24  # characters of the longest bar
+_SHOWN = 8  # names of a kind that get a line each
+
+
+def stats(
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE...", help="Records of any known shape; '-' is stdin.")
+    ],
+    html: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write a page with charts and samples.", show_default=False),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    tokenizer: Annotated[
+        str | None,
+        typer.Option(metavar="REF", help="Count its tokens: a folder or model.  [words]", show_default=False),
+    ] = None,
+    long: Annotated[int, typer.Option(metavar="N", min=1, help="A record over it is very long.")] = 2048,
+    samples: Annotated[int, typer.Option(metavar="N", min=0, help="Records on the page.")] = 8,
+    seed: Annotated[int, typer.Option(metavar="N", help="Which records those are.")] = 0,
+    workers: Workers = None,
+    strict: Strict = False,
+    force: Force = False,
+) -> None:
+    """Describe data, and warn of what is wrong with it.
+
+    Turns, lengths, languages, sources, licences, answers, verdicts and scores; and gold answers that leaked,
+    missing verdicts, low last scores, repeats, empty answers and roles out of order. Nothing is changed.
+    """
+    import json
+    from contextlib import nullcontext
+
+    from redraft.collect.page import page
+    from redraft.collect.stats import describe
+    from redraft.formats.files import open_output
+    from redraft.verify.segment import count_words
+
+    count = token_count(tokenizer) if tokenizer else count_words
+    with open_output(html, force=force) if html else nullcontext() as file:
+        report = describe(
+            files,
+            count,
+            unit="tokens" if tokenizer else "words",
+            long=long,
+            samples=samples if file else 0,
+            seed=seed,
+            workers=processes(workers),
+            strict=strict,
+        )
+        if file:
+            by = f"tokens of {tokenizer}" if tokenizer else "words"
+            file.write(page(report, f"redraft {__version__} · lengths in {by} · seed {seed}").encode())
+    write(json.dumps(_json(report), ensure_ascii=False, indent=1) if as_json else "\n".join(_lines(report)))
+
+
+def _lines(report: Report) -> Iterator[str]:
+    from redraft.collect.findings import findings
+
+    yield " · ".join(f"{number:,} {what}" for what, number in _totals(report).items())
+    yield from _figures(report)
+    yield from _by_place(report)
+    for name, kinds in report.kinds().items():
+        yield from ("", name, *_bars(kinds))
+    for number, each in enumerate(findings(report)):
+        yield from ([] if number else ["", "warnings"])
+        yield from _finding(each)
+
+
+def _finding(each: Finding) -> Iterator[str]:
+    from shutil import get_terminal_size
+    from textwrap import wrap
+
+    width = max(min(get_terminal_size().columns, 100) - 11, 40)
+    text = [*wrap(each.text, width), *wrap(each.advice, width), *each.examples[:2]]
+    for level, line in zip_longest([each.level], text, fillvalue=""):
+        yield f"  {level:7}  {line}"
+
+
+def _totals(report: Report) -> dict[str, int]:
+    """What there is in all, by its name."""
+    totals = report.summary.totals
+    return {
+        "records": totals["records"],
+        "answers": totals["answers"],
+        "feedbacks": totals["feedbacks"],
+        "gold answers": totals["gold answers"],
+        report.unit: totals["length"],
+    }
+
+
+def _figures(report: Report) -> Iterator[str]:
+    from redraft.collect.histogram import figures
+
+    rows = [(title, said) for title, counts in report.numbers().items() if (said := figures(counts))]
+    if not rows:
+        return
+    width = max(len(title) for title, _ in rows)
+    yield ""
+    yield f"{'':{width}}  {'min':>7} {'median':>7} {'mean':>7} {'95 %':>7} {'max':>9}"
+    for title, said in rows:
+        yield (
+            f"{title:{width}}  {said.min:>7,} {said.median:>7,} {said.mean:>7,.1f} {said.p95:>7,} "
+            f"{said.max:>9,}"
+        )
+    counts = sorted(report.summary.tables["answers a record"].items())
+    if len(counts) > 1:
+        yield from ("", "answers a record", *_bars([(f"{number:,}", times) for number, times in counts]))
+
+
+def _by_place(report: Report) -> Iterator[str]:
+    from redraft.collect.histogram import figures
+    from redraft.collect.summary import DEPTHS
+
+    verdicts, scores = report.verdicts(), report.scores()
+    if verdicts:
+        yield from (
+            "",
+            f"{'feedback':8} {'accept':>8} {'revise':>8} {'unknown':>8} {'scores':>8} {'mean':>5}",
+        )
+    for place, counts in verdicts.items():
+        said = figures(scores[place]) if place in scores else None
+        row = " ".join(f"{counts[kind]:>8,}" for kind in ("accept", "revise", "unknown"))
+        yield f"{f'{place}+' if place == DEPTHS else place:>8} {row}" + (
+            f" {said.count:>8,} {said.mean:>5.2f}" if said else ""
+        )
+
+
+def _bars(counts: Sequence[tuple[str, int]]) -> Iterator[str]:
+    shown, rest = list(counts[:_SHOWN]), counts[_SHOWN:]
+    if rest:
+        shown.append((f"{len(rest):,} others", sum(times for _, times in rest)))
+    width = max(len(name) for name, _ in shown)
+    most, total = max(times for _, times in shown), sum(times for _, times in shown)
+    for name, times in shown:
+        bar = "█" * round(times / most * _BAR) or "▏"
+        yield f"  {name:{width}}  {times:>9,}  {times / total:>6.1%}  {bar}"
+
+
+def _json(report: Report) -> dict[str, Any]:
+    """The report as JSON values, for other programs."""
+    from dataclasses import asdict
+
+    from redraft.collect.findings import findings
+    from redraft.collect.histogram import bins, figures
+
+    numbers = report.numbers()
+    return {
+        "files": report.files,
+        "unit": report.unit,
+        "totals": _totals(report),
+        "answers_a_record": dict(sorted(report.summary.tables["answers a record"].items())),
+        "numbers": {
+            title: {**asdict(said), "bins": [asdict(each) for each in bins(counts)]}
+            for title, counts in numbers.items()
+            if (said := figures(counts))
+        },
+        "kinds": {name: dict(counts) for name, counts in report.kinds().items()},
+        "verdicts": report.verdicts(),
+        "scores": {place: dict(sorted(counts.items())) for place, counts in report.scores().items()},
+        "findings": [asdict(each) for each in findings(report)],
+    }

@@ -1,0 +1,105 @@
+"""Counted numbers as a few figures, and as a histogram whose bins a reader can name.
+
+Short ranges get a bin a number, longer ones equal bins of a round width, and those with a long tail bins that
+grow with the number: there most records and the few huge ones can both be seen.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import count, pairwise
+from typing import Any, TypeVar
+
+Number = TypeVar("Number", int, float)
+
+MOST = 24
+"""Bins of equal width, at most."""
+
+TAIL = 6
+"""Times the median that the largest number may be in bins of equal width."""
+
+_FEW = 10  # a median below it is of things that are counted one by one, such as turns
+_STEPS = (1, 2, 5)  # of each power of ten: widths of equal bins
+_EDGES = (10, 15, 20, 30, 50, 70)  # of each power of ten: where growing bins begin, about √2 apart
+
+
+@dataclass(frozen=True)
+class Bin:
+    """How many numbers lie from `low` to `high`, both included."""
+
+    low: int
+    high: int
+    count: int
+
+    @property
+    def name(self) -> str:
+        """The range in words, such as `20-29`."""
+        return f"{self.low:,}" if self.low == self.high else f"{self.low:,}–{self.high:,}"
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What is said of a distribution: over `count` numbers, 95 % of which are at most `p95`."""
+
+    count: int
+    min: float
+    median: float
+    mean: float
+    p95: float
+    max: float
+
+
+def figures(counts: Counter[int] | Counter[float]) -> Figures | None:
+    """The figures of counted numbers; None where there are none. The median is one of the numbers."""
+    if not (total := counts.total()):
+        return None
+    values = sorted(counts)
+    mean = sum(value * times for value, times in counts.items()) / total
+    half, most = (_quantile(counts, values, share * total) for share in (0.5, 0.95))
+    return Figures(total, values[0], half, mean, most, values[-1])
+
+
+def bins(counts: Counter[int]) -> list[Bin]:
+    """The histogram of counted whole numbers from 0 on, from the bin of the least to that of the largest."""
+    if not counts:
+        return []
+    found: list[Bin] = []
+    rest = sorted(counts.items(), reverse=True)
+    for low, after in pairwise(_edges(counts)):
+        inside = 0
+        while rest and rest[-1][0] < after:
+            inside += rest.pop()[1]
+        if inside or found:
+            found.append(Bin(low, after - 1, inside))
+        if not rest:
+            break
+    return found
+
+
+def _quantile(counts: Counter[Any], values: Sequence[Number], rank: float) -> Number:
+    seen = 0
+    for value in values:
+        seen += counts[value]
+        if seen >= rank:
+            break
+    return value
+
+
+def _edges(counts: Counter[int]) -> Iterator[int]:
+    """Where bins begin, without an end."""
+    low, high = min(counts), max(counts)
+    if high - low < MOST:
+        return count(low)
+    middle = _quantile(counts, sorted(counts), counts.total() / 2)
+    if high > TAIL * max(middle, 1):
+        return _growing(each=middle < _FEW)
+    width = next(step * 10**power for power in count() for step in _STEPS if high < MOST * step * 10**power)
+    return count(0, width)
+
+
+def _growing(*, each: bool) -> Iterator[int]:
+    yield from range(10) if each else (0, 1, 2, 3, 5, 7)
+    for power in count():
+        yield from (edge * 10**power for edge in _EDGES)

@@ -1,0 +1,128 @@
+"""`redraft data stats`: the table, the page, the JSON."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from redraft.cli import app
+
+CHAIN = {
+    "instruction": "Name a colour of the sky.",
+    "output": "It is blue.",
+    "dataset": "colours\x1b[31m",
+    "outputs": [
+        {"output": "Red.", "feedback": "3/10. It is blue. Revision is needed."},
+        {"output": "Blue.", "feedback": "9/10. Revision is not needed."},
+    ],
+}
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    path = tmp_path / "data.jsonl"
+    path.write_text(json.dumps(CHAIN) + "\n" + json.dumps({"prompt": "Why?"}) + "\n{no\n")
+    return path
+
+
+def stats(*args: object) -> Result:
+    return CliRunner().invoke(app, ["data", "stats", *map(str, args)], prog_name="redraft")
+
+
+def test_the_table_says_what_there_is(data: Path) -> None:
+    result = stats(data)
+    assert result.exit_code == 0
+    lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
+    for line in (
+        "2 records · 2 answers · 2 feedbacks · 1 gold answers · 23 words",
+        "answers a record 0 0 1.0 2 2",
+        "1 0 1 0 1 3.00",
+        "2 1 0 0 1 9.00",
+        "warnings",
+        "fault 1 record that cannot be read.",
+    ):
+        assert line in lines
+    assert "1 record with 1 feedback quoting the gold answer" in " ".join(lines)
+    assert [line for line in result.stdout.splitlines() if len(line) > 80 and str(data) not in line] == []
+
+
+def test_it_reads_standard_input_and_writes_json(data: Path) -> None:
+    command = [sys.executable, "-m", "redraft", "data", "stats", "-", "--json"]
+    done = subprocess.run(command, input=data.read_bytes(), capture_output=True, check=True)
+    said = json.loads(done.stdout)
+    assert said["files"] == ["standard input"]
+    assert said["totals"] == {"records": 2, "answers": 2, "feedbacks": 2, "gold answers": 1, "words": 23}
+    assert said["answers_a_record"] == {"0": 1, "2": 1}
+    assert said["verdicts"] == {"1": {"revise": 1}, "2": {"accept": 1}}
+    assert said["scores"] == {"1": {"3.0": 1}, "2": {"9.0": 1}}
+    assert said["kinds"]["sources"] == {"colours\x1b[31m": 1, "standard input": 1}
+    assert said["numbers"]["answers a record"]["bins"][-1] == {"low": 2, "high": 2, "count": 1}
+    assert said["findings"][0]["name"] == "unreadable"
+
+
+def test_several_files_are_one_set(data: Path) -> None:
+    assert json.loads(stats(data, data, "--json").stdout)["totals"]["records"] == 4
+
+
+def test_the_page_is_written_and_an_old_one_kept(data: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    assert stats(data, "--html", page, "--seed", 3).exit_code == 0
+    html = page.read_text("utf-8")
+    assert "1 feedback quoting the gold answer" in html
+    assert "lengths in words · seed 3" in html
+    refused = stats(data, "--html", page)
+    assert refused.exit_code == 2
+    assert "--force" in refused.stderr
+    assert stats(data, "--html", page, "--samples", 0, "--force").exit_code == 0
+    assert "Samples" not in page.read_text("utf-8")
+
+
+def test_a_page_that_cannot_be_written_is_said_before_anything_is_read(data: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    page.write_text("mine")
+    result = stats(tmp_path / "none.jsonl", "--html", page)
+    assert "page.html exists" in result.stderr
+    assert page.read_text() == "mine"
+
+
+def test_no_page_is_left_where_reading_failed(data: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    result = stats(data, "--html", page, "--strict")
+    assert result.exit_code == 2
+    assert "data.jsonl:3: not JSON" in result.stderr
+    assert list(tmp_path.glob("page*")) == []
+
+
+def test_lengths_may_be_tokens(data: Path, tmp_path: Path) -> None:
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    tokenizer = Tokenizer(models.WordLevel({"[UNK]": 0}, unk_token="[UNK]"))  # noqa: S106  (a word)
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    said = json.loads(stats(data, "--json", "--tokenizer", tmp_path, "--long", 5).stdout)
+    assert said["totals"]["tokens"] == 21
+    assert "tokens, record" in said["numbers"]
+    assert {each["name"]: each["text"] for each in said["findings"]}["long"] == "1 record of over 5 tokens."
+
+
+def test_an_empty_file_is_said_to_be_empty(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").touch()
+    result = stats(tmp_path / "a.jsonl")
+    assert result.exit_code == 0
+    assert "No records." in result.stdout
+
+
+def test_a_reader_that_goes_away_is_no_error(data: Path) -> None:
+    command = [sys.executable, "-m", "redraft", "data", "stats", str(data)]
+    first = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert first.stdout
+    assert first.stderr
+    first.stdout.close()
+    assert b"Traceback" not in first.stderr.read()
+    first.stderr.close()
+    first.wait()
