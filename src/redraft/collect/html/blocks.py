@@ -1,0 +1,208 @@
+"""Paragraphs, lists, quotes and tables: the frames that are open, and their text once they are closed.
+
+A frame that closes becomes a block of the one around it. At most `DEPTH` are open: what is nested deeper is
+flattened into the innermost, so that neither time nor text grows with the square of the nesting.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+DEPTH = 32
+"""Lists, items, quotes, tables, rows and cells within one another."""
+
+COLUMNS = 50
+"""Columns that one cell may span."""
+
+Kind = Literal["document", "quote", "ul", "ol", "li", "table", "tr", "cell"]
+LISTS: tuple[Kind, ...] = ("ul", "ol")
+
+
+class Block(NamedTuple):
+    """A finished part of a text."""
+
+    kind: Literal["text", "list", "code", "table"]
+    text: str
+
+
+Cell = list[Block]
+
+
+@dataclass
+class Frame:
+    """What is open.
+
+    Attributes:
+        blocks: What is finished in it: a list's items are its blocks.
+        number: Of an item, or of a list's next one.
+        cells: Of a row.
+        rows: Of a table.
+    """
+
+    kind: Kind
+    number: int = 1
+    blocks: list[Block] = field(default_factory=list)
+    cells: list[Cell] = field(default_factory=list)
+    rows: list[list[Cell]] = field(default_factory=list)
+
+
+class Frames:
+    """The frames that are open, the document outermost."""
+
+    def __init__(self) -> None:
+        self._frames = [Frame("document")]
+        self._beyond: Counter[Kind] = Counter()
+
+    @property
+    def top(self) -> Frame:
+        """The innermost frame."""
+        return self._frames[-1]
+
+    def add(self, block: Block) -> None:
+        """Takes a block. In a list, outside of its items, it is an item; between cells it precedes the table."""
+        if self.top.kind in LISTS and block.kind != "list":
+            _close_item(Frame("li", self.top.number, [block]), self.top)
+            return
+        home = next(frame for frame in reversed(self._frames) if frame.kind not in ("table", "tr"))
+        home.blocks.append(block)
+
+    def push(self, kind: Kind, number: int = 1) -> None:
+        """Opens a frame, if it is not too deep."""
+        if len(self._frames) < DEPTH:
+            self._frames.append(Frame(kind, number))
+        else:
+            self._beyond[kind] += 1
+
+    def leave(self, kinds: Sequence[Kind], *fences: Kind) -> None:
+        """Closes the innermost frame of these kinds, of which some may be too deep to be there."""
+        deep = next((kind for kind in kinds if self._beyond[kind]), None)
+        if deep:
+            self._beyond[deep] -= 1
+        else:
+            self.close(kinds, *fences)
+
+    def close(self, kinds: Sequence[Kind], *fences: Kind) -> None:
+        """Closes the innermost frame of these kinds and all in it, unless a fence stands between."""
+        for place in range(len(self._frames) - 1, 0, -1):
+            if self._frames[place].kind in kinds:
+                while len(self._frames) > place:
+                    self._pop()
+                return
+            if self._frames[place].kind in fences:
+                return
+
+    def item(self, number: int | None) -> None:
+        """Opens an item of the innermost list, which is a new one where there is none."""
+        self.close(("li",), "ul", "ol", "quote", "cell")
+        if self.top.kind not in LISTS:
+            self.push("ul")
+        if self.top.kind in LISTS:
+            self.push("li", self.top.number if number is None else number)
+
+    def row(self) -> None:
+        """Opens a row of the innermost table, if that is one that is kept."""
+        if self._in_table():
+            self.close(("tr",), "table")
+            self.push("tr")
+
+    def cell(self, span: int) -> None:
+        """Opens a cell of the row, which is a new one where there is none."""
+        if not self._in_table():
+            return
+        self.close(("cell",), "table")
+        if self.top.kind == "table":
+            self.push("tr")
+        if self.top.kind == "tr":
+            self.top.cells += [[] for _ in range(min(span, COLUMNS) - 1)]
+            self.push("cell")
+
+    def end_part(self, kind: Literal["tr", "cell"]) -> None:
+        """Closes a row or a cell of the innermost table."""
+        if self._in_table():
+            self.close((kind,), "table")
+
+    def finish(self) -> list[Block]:
+        """Closes all frames, and returns the blocks of the document."""
+        while len(self._frames) > 1:
+            self._pop()
+        return self.top.blocks
+
+    def _in_table(self) -> bool:
+        return not self._beyond["table"] and any(frame.kind == "table" for frame in self._frames)
+
+    def _pop(self) -> None:
+        frame = self._frames.pop()
+        match frame.kind:
+            case "li":
+                _close_item(frame, self.top)
+            case "ul" | "ol":
+                self._close_list(frame)
+            case "quote" if frame.blocks:
+                self.add(Block("text", _quoted(joined(frame.blocks))))
+            case "cell":
+                self.top.cells.append(frame.blocks)
+            case "tr":
+                self.top.rows.append(frame.cells)
+            case "table":
+                for block in _table(frame.rows):
+                    self.add(block)
+
+    def _close_list(self, frame: Frame) -> None:
+        if frame.blocks:
+            text = _items(frame.blocks)
+            self.add(Block("list", indented(text, 2) if self.top.kind in LISTS else text))
+
+
+def joined(blocks: Iterable[Block], *, tight: bool = False) -> str:
+    """Blocks behind one another, with empty lines between; `tight` sets a list right under its text."""
+    text = ""
+    for block in blocks:
+        gap = "\n" if tight and block.kind == "list" else "\n\n"
+        text += gap + block.text if text else block.text
+    return text
+
+
+def indented(text: str, width: int) -> str:
+    """The text with so many blanks before each line that is not empty."""
+    return "\n".join(" " * width + line if line else line for line in text.split("\n"))
+
+
+def _quoted(text: str) -> str:
+    return "\n".join(f"> {line}" if line else ">" for line in text.split("\n"))
+
+
+def _close_item(item: Frame, outer: Frame) -> None:
+    outer.number = item.number + 1
+    if item.blocks:
+        marker = f"{item.number}. " if outer.kind == "ol" else "- "
+        text = indented(joined(item.blocks, tight=True), len(marker))
+        outer.blocks.append(Block("text", marker + text[len(marker) :]))
+
+
+def _items(items: Sequence[Block]) -> str:
+    """Items under one another, with empty lines between where one of them has such."""
+    loose = any("\n\n" in item.text for item in items)
+    return ("\n\n" if loose else "\n").join(item.text for item in items)
+
+
+def _table(rows: Sequence[Sequence[Cell]]) -> list[Block]:
+    """A table with its first row as the head. One that only places code or tables on a page is what is in it."""
+    cells = [cell for row in rows for cell in row]
+    blocks = [block for cell in cells for block in cell]
+    if len(cells) < 2 or any(block.kind in ("code", "table") for block in blocks):
+        return blocks
+    columns = max(len(row) for row in rows)
+    head, *body = ([_in_cell(cell) for cell in row] for row in rows if row)
+    lines = [_row(head + [""] * (columns - len(head))), _row(["---"] * columns), *map(_row, body)]
+    return [Block("table", "\n".join(lines))] if blocks else []
+
+
+def _row(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _in_cell(cell: Cell) -> str:
+    return " ".join(block.text for block in cell).replace("\n", " ").replace("|", "\\|")

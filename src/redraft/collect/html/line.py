@@ -1,0 +1,102 @@
+"""The text of a paragraph while it is gathered, with its blanks and marks in the places that markdown wants.
+
+Blanks are held back until more text comes, and so are the beginnings of marks: no mark stands next to a blank
+or around nothing, and no paragraph begins or ends with a blank.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from redraft.collect.html.tags import WHITE, decoded
+
+_BLANKS = re.compile(r"[ \t\r\f\xa0]+")
+_LINES = re.compile(r" ?\n[ \n]*")
+_GAPS = ("", " ", "\n", "\n\n")
+
+
+class Mark(NamedTuple):
+    """What is written before and after a run of text: `**`, or the two halves of a link."""
+
+    kind: str
+    begin: str
+    end: str
+
+
+class Line:
+    """A paragraph.
+
+    Attributes:
+        flat: Whether line breaks are blanks, as in headings and cells.
+    """
+
+    def __init__(self) -> None:
+        self.flat = False
+        self._parts: list[str] = []
+        self._gap = 0  # of _GAPS
+        self._broken = False
+        self._open: list[Mark] = []
+        self._waiting: list[Mark] = []
+
+    def text(self, source: str) -> None:
+        """Adds text of the page's source: entities are decoded, and blanks made one."""
+        text = decoded(source)
+        core = text.strip(WHITE)
+        if not core:
+            self._widen(text)
+            return
+        begin = len(text) - len(text.lstrip(WHITE))
+        self._widen(text[:begin])
+        self.write(_LINES.sub(self._break, _BLANKS.sub(" ", core)))
+        self._widen(text[begin + len(core) :])
+
+    def write(self, text: str) -> None:
+        """Adds text as it is, behind the blanks and marks that wait for it."""
+        if self._parts and self._gap:
+            self._parts.append(" " if self.flat else _GAPS[self._gap])
+        self._gap, self._broken = 0, False
+        if self._waiting:
+            self._parts += [mark.begin for mark in self._waiting]
+            self._open += self._waiting
+            self._waiting = []
+        self._parts.append(text)
+
+    def line_break(self) -> None:
+        """A `<br>`; two of them are an empty line."""
+        self._gap = 3 if self._broken else max(self._gap, 2)
+        self._broken = True
+
+    def begin(self, mark: Mark) -> None:
+        """Begins a mark, unless one of its kind is open."""
+        if all(mark.kind != other.kind for other in (*self._open, *self._waiting)):
+            self._waiting.append(mark)
+
+    def finish(self, kind: str) -> None:
+        """Ends a mark. Those that began after it end too, and go on behind it."""
+        if all(mark.kind != kind for mark in self._open):
+            self._waiting = [mark for mark in self._waiting if mark.kind != kind]
+            return
+        again: list[Mark] = []
+        while (mark := self._open.pop()).kind != kind:
+            self._parts.append(mark.end)
+            again.insert(0, mark)
+        self._parts.append(mark.end)
+        self._waiting = again + self._waiting
+
+    def take(self) -> str:
+        """Ends the paragraph. Marks that are open end with it, and go on in the next."""
+        self._gap, self._broken = 0, False
+        if not self._parts:
+            return ""
+        self._parts += [mark.end for mark in reversed(self._open)]
+        text = "".join(self._parts)
+        self._parts, self._waiting, self._open = [], self._open + self._waiting, []
+        return text
+
+    def _widen(self, blanks: str) -> None:
+        if blanks:
+            self._gap = max(self._gap, 1 + min(blanks.count("\n"), 2))
+
+    def _break(self, found: re.Match[str]) -> str:
+        return " " if self.flat else _GAPS[1 + min(found[0].count("\n"), 2)]

@@ -1,0 +1,99 @@
+"""What is a tag, an entity and an attribute of HTML, found in time that grows with the text alone.
+
+Only the elements that HTML has are tags: `#include <stdio.h>` and `List<String>` are text, as they are for a
+reader of the page's source. No expression here looks beyond the next `<`, nor back at what it has passed.
+"""
+
+from __future__ import annotations
+
+import re
+from html import unescape
+
+MARKS = "b strong i em s del strike sup sub a"
+"""Elements that mark text."""
+CODE = "code kbd samp tt"
+"""Elements of code in a line."""
+PLAIN = (
+    "u ins mark small big font var abbr cite q dfn time label bdi bdo data wbr nobr input ruby rt rp picture "
+    "source area acronym meter output progress link meta base embed param track thead tbody tfoot colgroup "
+    "col annotation semantics mrow mi mo mn mtext mspace msup msub mfrac msqrt"
+)
+"""Elements of which only the text is kept."""
+BLOCKS = (
+    "div p section article header footer main aside nav address figure figcaption fieldset form details "
+    "summary dl dt dd center hgroup body html legend caption optgroup option dialog search textarea"
+)
+"""Elements that are paragraphs of their own."""
+SKIPPED = "script style svg button head title template iframe object video audio canvas noscript select map"
+"""Elements that are left out with all that is in them."""
+_OTHERS = "span br img pre ul ol menu li table tr td th blockquote h1 h2 h3 h4 h5 h6 hr math"
+
+NAMES = tuple(f"{_OTHERS} {MARKS} {CODE} {BLOCKS} {SKIPPED} {PLAIN}".split())
+"""The elements of HTML."""
+
+WHITE = " \t\n\r\f\xa0"
+"""Blanks of HTML, and the one that does not break."""
+
+# Names in one case only: a React component such as <Button> is text, and ignoring case takes three times as long.
+TAG = (
+    rf"<(?P<end>/?)(?P<name>{'|'.join(NAMES)}|{'|'.join(NAMES).upper()}|mjx-[a-z-]+)(?=[\s/>])"
+    r"""(?P<attributes>(?:[^<>"']++|"[^"<]*+"|'[^'<]*+')*+(?=>)|[^<>]*+)>"""
+)
+"""A tag, an end tag or an empty one; quotes that do not close end with it."""
+ANY_TAG = re.compile(TAG)
+TOKEN = re.compile(rf"{TAG}|<!--|<!(?:doctype|DOCTYPE)[^<>]*>")
+
+_ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
+_ATTRIBUTE = {
+    name: re.compile(rf"""(?:^|\s){name}\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s"'<>]+))""", re.I)
+    for name in ("alt", "class", "colspan", "href", "start", "value")
+}
+
+
+def decoded(text: str) -> str:
+    """`&lt;` as `<`, and so on. Only whole entities with their semicolon: `?a=1&copy=2` stays."""
+    return _ENTITY.sub(lambda found: unescape(found[0]), text) if "&" in text else text
+
+
+def attribute(attributes: str, name: str) -> str:
+    """The value of an attribute, empty if it is not there. Names are those that are of use to markdown."""
+    found = _ATTRIBUTE[name].search(attributes)
+    return decoded(next(filter(None, found.groups()), "")).strip() if found else ""
+
+
+def number(attributes: str, name: str, default: int) -> int:
+    """The value of an attribute that is a number of at most nine digits."""
+    value = attribute(attributes, name)
+    return int(value) if re.fullmatch(r"[0-9]{1,9}", value) else default
+
+
+class Elements:
+    """Where elements end that are read as a whole. What never ends is searched for once, not once a tag."""
+
+    def __init__(self, html: str) -> None:
+        self._html = html
+        self._never: set[str] = set()
+
+    def until(self, end: str, start: int) -> tuple[str, int] | None:
+        """What stands before an end such as `</pre`, and the place behind it; None if it never comes."""
+        if end in self._never:
+            return None
+        found = re.compile(re.escape(end), re.I).search(self._html, start)
+        if found is None:
+            self._never.add(end)
+            return None
+        over = self._html.find(">", found.end() - 1)
+        return self._html[start : found.start()], over + 1 if over >= 0 else len(self._html)
+
+    def behind(self, name: str, start: int) -> int:
+        """The place behind an element that holds others of its name; its start if it never ends."""
+        if name in self._never:
+            return start
+        depth = 1
+        for found in re.compile(rf"<(/?){name}(?=[\s/>])", re.I).finditer(self._html, start):
+            depth += -1 if found[1] else 1
+            if depth == 0:
+                over = self._html.find(">", found.end())
+                return over + 1 if over >= 0 else len(self._html)
+        self._never.add(name)
+        return start
