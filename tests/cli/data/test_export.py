@@ -1,0 +1,55 @@
+"""`redraft data export`: files in the formats of others."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from redraft.chain import Chain, Prompt, Step, write_jsonl
+from redraft.cli import app
+
+
+@pytest.fixture
+def chains(tmp_path: Path) -> Path:
+    path = tmp_path / "chains.jsonl"
+    revised = Chain(
+        id="a/1", prompt=Prompt(instruction="Hi"), steps=(Step(answer="1"), Step(answer="2")), best=1
+    )
+    once = revised.model_copy(update={"id": "a/2", "steps": (Step(answer="1"),), "best": 0})
+    write_jsonl(path, [revised, once, Chain(id="a/3", prompt=Prompt(instruction="Ho"))])
+    return path
+
+
+def export(*args: object) -> Result:
+    return CliRunner().invoke(app, ["data", "export", *map(str, args)], prog_name="redraft")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_array_to_standard_output(chains: Path, workers: int) -> None:
+    result = export(chains, "--to", "alpaca", "-j", workers)
+    assert result.exit_code == 0
+    assert json.loads(result.stdout) == [
+        {"instruction": "Hi", "input": "", "output": "2"},
+        {"instruction": "Hi", "input": "", "output": "1"},
+    ]
+    assert result.stderr.splitlines() == ["redraft: 2 kept, 1 dropped", "  no-answer          1"]
+
+
+def test_pairs_to_a_packed_file_and_the_rest_to_a_side_file(chains: Path, tmp_path: Path) -> None:
+    out, side = tmp_path / "pairs.jsonl.gz", tmp_path / "side.jsonl"
+    assert export(chains, "--to", "preference", "-o", out, "--dropped", side, "-j", 1).exit_code == 0
+    (pair,) = map(json.loads, gzip.decompress(out.read_bytes()).splitlines())
+    assert (pair["id"], pair["chosen"][0]["content"], pair["rejected"][0]["content"]) == ("a/1", "2", "1")
+    rules = [json.loads(line)["rule"] for line in side.read_text().splitlines()]
+    assert rules == ["no-pair", "no-answer"]
+
+
+def test_a_format_has_to_be_named(chains: Path) -> None:
+    assert "Missing option '--to'" in export(chains).stderr
+    result = export(chains, "--to", "alpacca")
+    assert result.exit_code == 2
+    assert "sharegpt" in result.stderr

@@ -1,0 +1,123 @@
+"""`redraft data merge`: a mix, how it was made, and the shipped recipes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from redraft.cli import app
+from redraft.cli.data.merge import SHIPPED
+from redraft.collect.recipe import read_recipe
+from redraft.collect.sources import SOURCES
+from redraft.formats.files import to_line
+
+RECIPE = """
+about: a mix
+seed: 3
+parts:
+  - {file: sums.jsonl, count: 5, licence: MIT}
+  - {file: chat.jsonl, count: 9, licence: CC BY-NC 4.0}
+  - {file: more.jsonl, licence: MIT, get: ask me}
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    for name, count in (("sums", 20), ("chat", 4)):
+        records = [{"instruction": f"{name} {i}", "output": "x"} for i in range(count)]
+        (tmp_path / f"{name}.jsonl").write_bytes(b"".join(map(to_line, records)))
+    path = tmp_path / "mix.yaml"
+    path.write_text(RECIPE)
+    return path
+
+
+def merge(*args: object) -> Result:
+    return CliRunner().invoke(app, ["data", "merge", *map(str, args), "-j", "1"], prog_name="redraft")
+
+
+def test_a_missing_part_stops_and_says_where_to_get_it(recipe: Path, tmp_path: Path) -> None:
+    result = merge(recipe, "-o", tmp_path / "out.jsonl")
+    assert result.exit_code == 2
+    assert "1 of the recipe's 3 files is not in" in result.stderr
+    assert "more.jsonl (MIT): ask me" in result.stderr
+    assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_a_mix_says_what_it_is_made_of_and_what_fell_short(recipe: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    result = merge(recipe, "-o", out, "--skip-missing")
+    assert result.exit_code == 0
+    assert len(out.read_bytes().splitlines()) == 9
+    assert result.stderr.splitlines() == [
+        "redraft: 9 records",
+        "  sums          5  MIT",
+        "  chat          4  CC BY-NC 4.0; 5 short",
+        "  more          0  missing: all wanted of more.jsonl (MIT)",
+        "redraft: the mix is not for commercial use: CC BY-NC 4.0",
+    ]
+    making = json.loads((tmp_path / "out.jsonl.run.json").read_bytes())
+    assert (making["command"], making["config"]["seed"]) == ("data merge", 3)
+    assert making["source"]["sha256"] == hashlib.sha256(recipe.read_bytes()).hexdigest()
+    assert making["sessions"][0]["records"] == 9
+    assert [part["licences"] for part in making["parts"]] == [{"MIT": 5}, {"CC BY-NC 4.0": 4}, {}]
+    sums = hashlib.sha256((tmp_path / "sums.jsonl").read_bytes()).hexdigest()
+    assert making["parts"][0]["file"]["sha256"] == sums
+    assert [part["short"] for part in making["parts"]] == [0, 5, 0]
+
+
+def test_nothing_is_left_behind_and_nothing_is_replaced(recipe: Path, tmp_path: Path) -> None:
+    out = tmp_path / "new" / "out.jsonl"
+    assert merge(recipe, "-o", out, "--skip-missing", "-q").stderr == ""
+    assert sorted(path.name for path in out.parent.iterdir()) == ["out.jsonl", "out.jsonl.run.json"]
+    assert "--force" in merge(recipe, "-o", out, "--skip-missing").stderr
+
+
+def test_another_seed_and_another_folder(recipe: Path, tmp_path: Path) -> None:
+    (tmp_path / "recipes").mkdir()
+    moved = recipe.rename(tmp_path / "recipes" / "mix.yaml")
+    assert "3 files are not in" in merge(moved).stderr
+    here = merge(moved, "--from", tmp_path, "--skip-missing").stdout
+    assert here == merge(moved, "--from", tmp_path, "--skip-missing", "--seed", 3).stdout
+    assert here != merge(moved, "--from", tmp_path, "--skip-missing", "--seed", 4).stdout
+
+
+def test_an_unknown_recipe() -> None:
+    result = merge("selfie")
+    assert result.exit_code == 2
+    assert "alpaca, selfee, stablevicuna, vicuna" in result.stderr
+
+
+def test_the_shipped_mixes_are_as_large_as_published() -> None:
+    """FLAN's part has ten of each of its 1,600 tasks or so."""
+    sizes = {}
+    for path in SHIPPED.glob("*.yaml"):
+        parts = read_recipe(path).parts
+        assert all(part.get and part.licence != "unknown" for part in parts)
+        sizes[path.stem] = sum(part.count or 0 for part in parts if part.per is None)
+    assert sizes == {"selfee": 163_168, "alpaca": 52_002, "vicuna": 70_000, "stablevicuna": 452_002}
+    (flan,) = (part for part in read_recipe(SHIPPED / "selfee.yaml").parts if part.per)
+    assert (flan.name, flan.count, flan.per) == ("flan", 10, "task")
+    assert 163_168 + 16_000 in range(178_000, 180_000)
+
+
+def test_the_shipped_recipes_say_how_to_import_each_part() -> None:
+    parts = [part for path in SHIPPED.glob("*.yaml") for part in read_recipe(path).parts]
+    for part in parts:
+        (source,) = re.findall(r"redraft data import .* --as ([\w-]+)", part.get)
+        assert part.licence == SOURCES[source].licence
+        assert f"-o {part.file}" in part.get
+    assert len(parts) == 15
+
+
+def test_a_shipped_recipe_looks_for_its_parts_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "alpaca.jsonl").write_bytes(to_line({"instruction": "a", "output": "b"}))
+    result = merge("alpaca", "-o", "mix.jsonl")
+    assert result.exit_code == 0
+    assert "CC BY-NC 4.0; 52,001 short" in result.stderr
+    assert json.loads((tmp_path / "mix.jsonl").read_bytes())["meta"]["origin"]["dataset"] == "alpaca"

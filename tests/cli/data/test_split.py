@@ -1,0 +1,86 @@
+"""`redraft data split`: conversations in pieces, by a tokenizer's tokens."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from redraft.cli import app
+from tests.cli.data.word_tokenizer import tokenizer_of_words
+
+
+@pytest.fixture
+def talks(tmp_path: Path) -> Path:
+    """Two conversations, of which the first is long, and a line that is broken."""
+    path = tmp_path / "talks.jsonl"
+    speakers = ["human", "gpt"]
+    said = [[40, 40, 10, 10, 10, 10], [5, 5]]
+    lines = [
+        json.dumps(
+            {
+                "id": f"t{i}",
+                "conversations": [{"from": speakers[j % 2], "value": "w " * n} for j, n in enumerate(sizes)],
+            }
+        )
+        for i, sizes in enumerate(said)
+    ]
+    path.write_text("\n".join([lines[0], '{"broken', lines[1]]))
+    return path
+
+
+@pytest.fixture
+def words(tmp_path: Path) -> Path:
+    return tokenizer_of_words(tmp_path / "words")
+
+
+def split(*args: object) -> Result:
+    return CliRunner().invoke(app, ["data", "split", *map(str, args)], prog_name="redraft")
+
+
+def ids(out: str) -> list[str]:
+    return [json.loads(line)["id"] for line in out.splitlines()]
+
+
+def test_pieces_go_to_standard_output_and_counts_to_standard_error(talks: Path, words: Path) -> None:
+    result = split(talks, "--tokenizer", words, "--limit", 64, "-j", 1)
+    assert result.exit_code == 0
+    assert ids(result.stdout) == ["talks/t0#1", "talks/t0#2", "talks/t1"]
+    assert result.stderr.splitlines() == [
+        "redraft: 3 kept, 1 dropped",
+        "  unreadable          1",
+        "redraft: 1 split, 1 kept that are over 64 tokens",
+    ]
+
+
+def test_what_is_too_long_can_be_dropped_to_a_side_file(talks: Path, words: Path, tmp_path: Path) -> None:
+    out, side = tmp_path / "out.jsonl", tmp_path / "side.jsonl"
+    args = (talks, "--tokenizer", words, "--limit", 64, "-j", 1, "-o", out, "--too-long", "drop")
+    assert split(*args, "--dropped", side, "-q").stderr == ""
+    assert ids(out.read_text()) == ["talks/t0#2", "talks/t1"]
+    long, broken = map(json.loads, side.read_text().splitlines())
+    assert (long["rule"], long["id"], long["where"]) == ("too-long", "talks/t0#1", f"{talks}:1")
+    assert long["reason"] == "92 tokens, at most 64"
+    assert long["record"]["steps"][0]["answer"] == "w " * 40
+    assert (broken["rule"], broken["where"]) == ("unreadable", f"{talks}:2")
+
+
+def test_strict_stops_at_a_broken_line(talks: Path, words: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    result = split(talks, "--tokenizer", words, "--strict", "-j", 1, "-o", out)
+    assert result.exit_code == 2
+    assert "talks.jsonl:2: not JSON" in result.stderr
+    assert not out.exists()
+
+
+def test_a_pipe_of_several_processes_gives_what_one_gives(talks: Path, words: Path) -> None:
+    once = split(talks, "--tokenizer", words, "--limit", 64, "-j", 1).stdout
+    command = [sys.executable, "-m", "redraft", "data", "split", "-", "--tokenizer", str(words)]
+    done = subprocess.run(
+        [*command, "--limit", "64", "-j", "2"], input=once.encode(), capture_output=True, check=True
+    )
+    assert done.stdout.decode() == once
