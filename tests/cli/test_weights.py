@@ -65,8 +65,8 @@ def test_losses_are_a_warning(here: Path) -> None:
     assert result.exit_code == 0
     assert result.stderr == (
         "redraft: warning: 3 numbers in 2 tensors became infinite, most of them (2) in 'a.weight': "
-        "--dtype bf16 holds them.\n"
-        "redraft: 1 numbers in 1 tensors became zero, most of them (1) in 'b.weight'.\n"
+        "--dtype bf16 holds larger ones.\n"
+        "redraft: 1 number in 'b.weight' became zero.\n"
     )
     quiet = weights("convert", "wide", "-o", "half", "--dtype", "fp16", "--force", "--quiet")
     assert quiet.stderr.startswith("redraft: warning: 3 numbers")
@@ -202,7 +202,7 @@ def test_a_run_that_is_killed_goes_on(here: Path) -> None:
     done = {path.name: path.stat().st_mtime_ns for path in (here / "again.partial").glob("*.safetensors")}
     subprocess.run(command, cwd=here, check=True, capture_output=True)
     assert {
-        name: (here / "again" / name).stat().st_mtime_ns for name in list(done)[:3]
+        name: (here / "again" / name).stat().st_mtime_ns for name in sorted(done)[:2]
     }.items() <= done.items()
     assert same_model(load(here / "again"), {name: values.half() for name, values in model.items()})
 

@@ -307,6 +307,11 @@ class TestFolder:
         raw = json.dumps({"\ud800": entry}).encode()
         (tmp_path / "odd.safetensors").write_bytes(struct.pack("<Q", len(raw)) + raw)
         assert "a tensor's name holds half of a character" in refused(tmp_path / "odd.safetensors")
+        torch.save({"\ud800": torch.zeros(1)}, tmp_path / "odd.bin")
+        assert "a tensor's name holds half of a character" in refused(tmp_path / "odd.bin", allow_pickle=True)
+        (tmp_path / "raw.json").write_bytes(b'{"a": "\xed\xa0\x80"}')
+        with pytest.raises(ModelError, match="is not JSON"):
+            read_json(tmp_path / "raw.json")
 
     @pytest.mark.parametrize("weight_map", [None, [], {}, "t", 3])
     def test_an_index_without_a_map(self, tmp_path: Path, weight_map: Any) -> None:

@@ -181,6 +181,7 @@ def gguf(
             allow_pickle=allow_pickle,
             command=_command(),
             progress=progress,
+            warn=_warn,
             tell=_remark(quiet),
         )
 
@@ -209,6 +210,7 @@ def from_gguf(
             force=force,
             command=_command(),
             progress=progress,
+            warn=_warn,
             tell=_remark(quiet),
         )
 
@@ -238,6 +240,7 @@ def merge_lora(
             allow_pickle=allow_pickle,
             command=_command(),
             progress=progress,
+            warn=_warn,
             tell=_remark(quiet),
         )
 

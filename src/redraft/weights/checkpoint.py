@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from redraft.errors import ModelError, UsageError
 from redraft.weights.dtypes import dtype_name, dtype_size, torch_dtype
-from redraft.weights.header import AGAIN, TensorInfo, read_safetensors_header, size_of_file
+from redraft.weights.header import AGAIN, TensorInfo, is_text, read_safetensors_header, size_of_file
 
 if TYPE_CHECKING:
     import torch
@@ -153,7 +153,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         raw = read_small(path)
-        value = json.loads(raw)
+        value = json.loads(raw.decode("utf-8-sig"))
         if b"\\ud" in raw.lower():
             json.dumps(value, ensure_ascii=False).encode()
     except FileNotFoundError:
@@ -252,6 +252,8 @@ def _pickled_info(path: Path, name: str, tensor: torch.Tensor) -> TensorInfo:
     import torch
 
     dtype = dtype_name(tensor.dtype)
+    if not is_text(name):
+        raise ModelError(f"{path}: a tensor's name holds half of a character: {name!a:.80}.", hint=AGAIN)
     if dtype is None:
         raise ModelError(
             f"{path}: the tensor {name!r:.80} has the dtype {tensor.dtype}, which is not handled."
