@@ -11,7 +11,6 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
-from itertools import islice
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -19,6 +18,9 @@ R = TypeVar("R")
 
 BATCH = 64
 """Records that go to a process at a time: sending them one by one would cost more than most work on them."""
+
+BATCH_BYTES = 1 << 20
+"""Bytes of records at which a batch is closed, however few they are: some have megabytes of tests."""
 
 WAITING = 4
 """Batches a process that may be under way: what bounds the memory."""
@@ -63,6 +65,19 @@ def _each(function: Callable[[T], R], batch: list[T]) -> list[R]:
 
 
 def _batches(items: Iterable[T]) -> Iterator[list[T]]:
-    rest = iter(items)
-    while batch := list(islice(rest, BATCH)):
+    batch: list[T] = []
+    size = 0
+    for item in items:
+        batch.append(item)
+        size += _bytes_in(item)
+        if len(batch) >= BATCH or size >= BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
         yield batch
+
+
+def _bytes_in(item: object) -> int:
+    """Bytes of a record that is not decoded yet; other values are taken to be small."""
+    parts = item if isinstance(item, tuple) else (item,)
+    return sum(len(part) for part in parts if isinstance(part, bytes))

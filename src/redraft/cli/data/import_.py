@@ -85,6 +85,7 @@ def import_(
     from redraft.collect.dropped import Drop
     from redraft.collect.fieldmap import parse_map
     from redraft.collect.sources import UNKNOWN, Reader, import_all, items_of, source_named
+    from redraft.errors import UsageError
     from redraft.formats.files import open_output
 
     reader = Reader(
@@ -105,6 +106,8 @@ def import_(
                 sink.write(result.json + b"\n")
                 kept[result.licence] += 1
     say_counts(kept.total(), gone, quiet=quiet)
+    if gone.counts and not kept:
+        raise UsageError("no record could be read.", hint="Say what the fields are: --map instruction=…")
     if kept[UNKNOWN] and not quiet:
         tell(
             f"{kept[UNKNOWN]:,} of unknown licence",
