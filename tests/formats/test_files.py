@@ -9,6 +9,7 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from redraft.errors import OutputError, RecordError
 from redraft.formats import files
 from redraft.formats.files import STDIO, decode, name_of, open_output, read_rows, to_line
 
-PACKERS = {"": bytes, ".gz": gzip.compress, ".zst": zstd.compress}
+PACKERS: dict[str, Callable[[bytes], bytes]] = {"": bytes, ".gz": gzip.compress, ".zst": zstd.compress}
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
@@ -111,9 +112,7 @@ class TestLines:
 class TestDamagedFiles:
     @pytest.mark.parametrize("ending", [".gz", ".zst"])
     @pytest.mark.parametrize("array", [False, True])
-    def test_a_file_that_was_cut_off_is_an_error(
-        self, tmp_path: Path, ending: str, array: bool
-    ) -> None:
+    def test_a_file_that_was_cut_off_is_an_error(self, tmp_path: Path, ending: str, array: bool) -> None:
         records = [json.dumps({"n": n, "text": f"{n * 7919 % 10007:x}" * 5}) for n in range(5000)]
         content = f"[{','.join(records)}]" if array else "\n".join(records)
         packed = PACKERS[ending](content.encode())

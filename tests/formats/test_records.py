@@ -80,7 +80,11 @@ class TestFiles:
             ("x.jsonl", b'"\\ud83d\\ude00"\n"\\ud83d"', "x.jsonl:2: holds half of a character"),
             ("x.jsonl", b"3\n", "x.jsonl:1: should be an object or a text (found 3)."),
             ("x.json", b"[[]]", "x.json: record 0: should be an object or a text (found [])."),
-            ("x.jsonl", b"[" * 100_000, "x.jsonl: record 0: not JSON that can be read: maximum recursion depth"),
+            (
+                "x.jsonl",
+                b"[" * 100_000,
+                "x.jsonl: record 0: not JSON that can be read: maximum recursion depth",
+            ),
             ("x.jsonl.gz", b"plain", "x.jsonl.gz: cannot be read: Not a gzipped file (b'pl')."),
             ("x.jsonl.gz", gzip.compress(b'"a"' * 99)[:-9], "x.jsonl.gz: cannot be read: "),
             ("x.jsonl.gz", gzip.compress(b"")[:10] + b"\xff" * 9, "x.jsonl.gz: cannot be read: Error -3"),
