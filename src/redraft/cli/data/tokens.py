@@ -42,7 +42,8 @@ class TokenCount:
         """
         tokenizer = _loaded(self.path)
         parts = (text[i : i + _PART] for i in range(0, len(text), _PART))
-        return sum(len(tokenizer.encode(part, add_special_tokens=False)) for part in parts)
+        # The batch's way does not note where tokens stand, which is a sixth of the work.
+        return sum(len(tokenizer.encode_batch_fast([part], add_special_tokens=False)[0]) for part in parts)
 
 
 def token_count(ref: str) -> TokenCount:
