@@ -62,7 +62,7 @@ class Frames:
         return self._frames[-1]
 
     def add(self, block: Block) -> None:
-        """Takes a block. In a list, outside of its items, it is an item; between cells it precedes the table."""
+        """Takes a block. Outside of a list's items it is an item; between cells it comes before the table."""
         if self.top.kind in LISTS and block.kind != "list":
             _close_item(Frame("li", self.top.number, [block]), self.top)
             return
@@ -189,7 +189,7 @@ def _items(items: Sequence[Block]) -> str:
 
 
 def _table(rows: Sequence[Sequence[Cell]]) -> list[Block]:
-    """A table with its first row as the head. One that only places code or tables on a page is what is in it."""
+    """A table with its first row as the head. One that only places code or tables is what is in it."""
     cells = [cell for row in rows for cell in row]
     blocks = [block for cell in cells for block in cell]
     if len(cells) < 2 or any(block.kind in ("code", "table") for block in blocks):

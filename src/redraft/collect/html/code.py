@@ -8,11 +8,8 @@ from redraft.collect.html.tags import ANY_TAG, attribute, decoded
 
 _BREAK = re.compile(r"<br(?=[\s/>])[^<>]*>", re.I)
 _CODE = re.compile(r"<code(?=[\s>])([^<>]*)>", re.I)
-_CODE_END = re.compile(r"</code\s*>", re.I)
 _DRAWN = re.compile(r"<(button|svg)(?=[\s>]).*?</\1\s*>", re.I | re.S)
-_CLASS = re.compile(
-    r"(?:^|\s)(?:language|lang)-([\w+#.-]+)|(?:^|\s)hljs (?!language-)([a-z][\w+#]*)(?:\s|$)"
-)
+_CLASS = re.compile(r"(?:^|\s)(?:language|lang)-([\w+#.-]+)|(?:^|\s)hljs (?!language-)([a-z][\w+#]*)(?:\s|$)")
 _BUTTONS = re.compile(r"(?:(?:Copy code|Copy|Edit|Wrap|Run|Download)\s*)+$")
 _NAME = re.compile(r"[\w+#./-]{1,24}(?: [\w+#./-]{1,12})?")
 _TICKS = re.compile(r"`+")
@@ -63,8 +60,8 @@ def code_block(inside: str, attributes: str = "") -> str:
     if (begin := _CODE.search(inside)) and (bar := _bar(inside[: begin.start()])) is not None:
         language = language_of(begin[1]) or language or bar
         code = inside[begin.end() :]
-        *_, last = _CODE_END.finditer(code), None
-        code = code[: last.start()] if last and _bar(code[last.end() :]) is not None else code
+        last = code.rfind("</code")
+        code = code[:last] if last >= 0 and _bar(code[last:]) is not None else code
     text = plain(code)
     return fenced(text, language) if text.strip() else ""
 

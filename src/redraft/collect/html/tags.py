@@ -34,7 +34,7 @@ NAMES = tuple(f"{_OTHERS} {MARKS} {CODE} {BLOCKS} {SKIPPED} {PLAIN}".split())
 WHITE = " \t\n\r\f\xa0"
 """Blanks of HTML, and the one that does not break."""
 
-# Names in one case only: a React component such as <Button> is text, and ignoring case takes three times as long.
+# Names in one case alone: React's <Button> is text, and to ignore case takes three times as long.
 TAG = (
     rf"<(?P<end>/?)(?P<name>{'|'.join(NAMES)}|{'|'.join(NAMES).upper()}|mjx-[a-z-]+)(?=[\s/>])"
     r"""(?P<attributes>(?:[^<>"']++|"[^"<]*+"|'[^'<]*+')*+(?=>)|[^<>]*+)>"""

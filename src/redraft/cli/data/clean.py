@@ -1,0 +1,164 @@
+"""`redraft data clean`: conversations as they were shared become data that a model can be trained on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from redraft.cli.data.common import (
+    STDIO,
+    Force,
+    Out,
+    Quiet,
+    Side,
+    Source,
+    Strict,
+    Workers,
+    dropping,
+    processes,
+    say_counts,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from redraft.collect.rules import Preset
+
+
+def _list_rules(wanted: bool) -> None:
+    if wanted:
+        from redraft.collect.rules import PRESETS, RULES
+
+        for rule in RULES:
+            sets = ["usual"] * rule.usual + [n for n, preset in PRESETS.items() if rule.name in preset.rules]
+            typer.echo(f"{rule.name:16}{rule.says}\n{'':16}({', '.join(sets) or 'only if asked for'})")
+        raise typer.Exit
+
+
+def clean(
+    file: Source,
+    out: Out = STDIO,
+    like: Annotated[
+        Literal["fastchat", "selfee"] | None,
+        typer.Option(help="The rules that Vicuna's or SelFee's data was cleaned by.", show_default=False),
+    ] = None,
+    rules: Annotated[
+        str | None, typer.Option(metavar="A,B…", help="These rules and no others.", show_default=False)
+    ] = None,
+    skip: Annotated[str, typer.Option(metavar="A,B…", help="Without these rules.", show_default=False)] = "",
+    languages: Annotated[
+        str,
+        typer.Option(metavar="EN,DE…", help="Keep these languages: the rule 'language'.", show_default=False),
+    ] = "",
+    blocked: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="LIST",
+            help="The rule 'blocked': fastchat, alpaca, or a file with a word a line. Can be repeated.",
+        ),
+    ] = None,
+    explain: Annotated[
+        str | None,
+        typer.Option(metavar="ID", help="Only say what the rules do to this record.", show_default=False),
+    ] = None,
+    list_rules: Annotated[  # noqa: ARG001  (its callback does it)
+        bool,
+        typer.Option("--list-rules", callback=_list_rules, is_eager=True, help="Say what the rules are."),
+    ] = False,
+    dropped: Side = None,
+    workers: Workers = None,
+    strict: Strict = False,
+    force: Force = False,
+    quiet: Quiet = False,
+) -> None:
+    """Clean conversations by rules that can be switched one by one.
+
+    HTML becomes markdown, with its code blocks to the letter. What the rules drop is counted by rule. They
+    are applied in the order of --list-rules, whatever the order they are given in.
+    """
+    from functools import partial
+
+    from redraft.collect.clean import clean_line
+    from redraft.collect.reading import lines_of
+    from redraft.collect.work import spread
+    from redraft.formats.files import open_output
+
+    plan = _plan(like, rules, skip, languages, blocked or [])
+    if explain is not None:
+        _explain(file, explain, plan)
+        return
+    kept = 0
+    work = partial(clean_line, names=plan.rules, settings=plan.settings, strict=strict)
+    with dropping(dropped, force=force) as gone, open_output(out, force=force) as sink:
+        for each in spread(work, lines_of(file), processes(workers)):
+            if isinstance(each, bytes):
+                sink.write(each)
+                kept += 1
+            else:
+                gone.add(each)
+    say_counts(kept, gone, quiet=quiet)
+
+
+def _plan(like: str | None, rules: str | None, skip: str, languages: str, blocked: list[str]) -> Preset:
+    """The rules that the flags ask for, with what these need to know."""
+    from redraft.collect.blocked import load
+    from redraft.collect.rules import NAMES, PRESETS, USUAL, Preset, Settings
+    from redraft.errors import UsageError
+    from redraft.verify.language import LANGUAGES
+
+    if like and rules is not None:
+        raise UsageError(
+            "--like and --rules both say which rules.", hint="Take rules away from --like by --skip."
+        )
+    usual = PRESETS[like] if like else USUAL
+    codes = _known(languages.lower(), LANGUAGES, "--languages") or usual.settings.languages
+    words = tuple(map(load, blocked)) or usual.settings.blocked
+    names = usual.rules if rules is None else _known(rules, NAMES, "--rules")
+    names |= {name for name, given in (("language", languages), ("blocked", blocked)) if given}
+    names -= _known(skip, NAMES, "--skip")
+    for name, flag, given in (
+        ("language", "--languages en", codes),
+        ("blocked", "--blocked fastchat", words),
+    ):
+        if name in names and not given:
+            raise UsageError(f"the rule '{name}' needs to know which.", hint=f"Say it: {flag}")
+    return Preset(names, Settings(codes, words))
+
+
+def _known(written: str, known: Collection[str], flag: str) -> frozenset[str]:
+    """The names in a list with commas, each of which has to be known."""
+    from difflib import get_close_matches
+
+    from redraft.errors import UsageError
+
+    names = [name.strip() for name in written.split(",") if name.strip()]
+    for name in names:
+        if name not in known:
+            near = get_close_matches(name, known, 1)
+            hint = f"Did you mean {near[0]}?" if near else f"Known are: {', '.join(sorted(known)[:20])} …"
+            raise UsageError(f"{flag}: there is no {name!r}.", hint=hint)
+    return frozenset(names)
+
+
+def _explain(file: Path, name: str, plan: Preset) -> None:
+    """Prints what each rule does to the record of that id."""
+    from redraft.chain import Chain
+    from redraft.cli.shell import write
+    from redraft.collect.clean import apply, explain
+    from redraft.collect.reading import chain_in, lines_of
+    from redraft.errors import UsageError
+
+    first = ""
+    for line in lines_of(file):
+        chain = chain_in(line, strict=False)
+        if isinstance(chain, Chain):
+            first = first or chain.id
+            if name in (chain.id, chain.id.removeprefix(f"{line.stem}/")):
+                write(f"{chain.id}, {line.where}")
+                for said in explain(list(apply(chain, plan.rules, plan.settings))):
+                    write(said)
+                return
+    hint = f"Ids are those that the output has, such as {first}." if first else None
+    raise UsageError(f"{file} has no record {name}.", hint=hint)

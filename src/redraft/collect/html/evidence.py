@@ -1,0 +1,105 @@
+"""Which texts of a conversation are HTML. The rest is left alone: markdown and code have tags in them too.
+
+A page that was shared says so by its classes. Without these, answers are HTML only if all of them are: every
+`<` begins a tag of prose, nothing is of markdown or code, and nobody asked about HTML, for then it is code.
+Beside answers that are HTML, what people typed is HTML if it is in paragraphs, and if it is escaped
+throughout its entities are decoded.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from redraft.collect.html.page import markdown_of
+from redraft.collect.html.tags import ANY_TAG, decoded
+
+_TELLING = "p div br ul ol li b strong i em a h1 h2 h3 h4 h5 h6 blockquote table"
+_PROSE = f"{_TELLING} span hr u s del sub sup small img pre code thead tbody tr th td".split()
+_CLASSES = re.compile(
+    r'class="[^"<>]*\b(?:markdown|prose|hljs|katex|break-words|whitespace-pre)\b'
+    r'|<pre><div class="|<annotation encoding="application/x-tex"'
+)
+_ABOUT = re.compile(
+    r"\b(?:html\d?|xml|jsx|css|markup|tags?|divs?|web ?(?:site|page)s?|page|hyperlink|anchor|href"
+    r"|front.?end)\b|<[a-z]",
+    re.I,
+)
+_NOT_HTML = re.compile(r"`|\n[ \t]+\S|(?:^|\n)(?:[-*+#>|]|\d+[.)]) ")
+_PRE = re.compile(r"<pre(?:[^<]++|<(?!/pre|pre))*+</pre")
+_CODE = re.compile(r"[{};=\\]|\w\(")
+_ESCAPED = re.compile(r"&(?:lt|gt|amp|quot|nbsp|#39|#x27);")
+_BARE = re.compile(r"[<>]|&(?!\w{2,31};|#\w{1,7};)")
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known of a conversation.
+
+    Attributes:
+        shared: An answer has the classes of a page that was shared.
+        pages: Answers are HTML.
+        about: A question is about HTML, as far as its words tell.
+    """
+
+    shared: bool
+    pages: bool
+    about: bool
+
+    @classmethod
+    def of(cls, asked: Iterable[str], said: Iterable[str]) -> Evidence:
+        """Reads questions and answers."""
+        said = [text for text in said if text.strip()]
+        if not any("<" in text for text in said):
+            return cls(shared=False, pages=False, about=False)
+        about = any(_ABOUT.search(text) for text in asked)
+        shared = any(_shared(text) for text in said)
+        pages = not about and any(map(_prose, said)) and all(_prose(text) or _plain(text) for text in said)
+        return cls(shared, shared or pages, about)
+
+    def asked(self, text: str) -> str:
+        """A question as markdown."""
+        if not self.pages:
+            return text
+        if _shared(text) or (text.lstrip().startswith("<p>") and _prose(text)):
+            return markdown_of(text)
+        return text if self.about else _unescaped(text)
+
+    def said(self, text: str) -> str:
+        """An answer as markdown."""
+        if not self.pages:
+            return text
+        if _wrapped(text) if self.shared else "<" in text:
+            return markdown_of(text)
+        return _unescaped(text)
+
+
+def _shared(text: str) -> bool:
+    return _wrapped(text) and bool(_CLASSES.search(text))
+
+
+def _wrapped(text: str) -> bool:
+    """Whether a text begins and ends with a tag."""
+    text = text.strip()
+    return text[:1] == "<" and text[-1:] == ">" and bool(ANY_TAG.match(text))
+
+
+def _prose(text: str) -> bool:
+    """Whether every `<` begins a tag of prose, one of them tells, and nothing is of markdown or code."""
+    text = _PRE.sub("<pre>", text)
+    if "<" not in text or _NOT_HTML.search(text):
+        return False
+    names = {found["name"].lower() for found in ANY_TAG.finditer(text)}
+    words = ANY_TAG.sub("", text)
+    known = names.issubset(_PROSE) and not names.isdisjoint(_TELLING.split()) and "<" not in words
+    return known and (_wrapped(text) or not _CODE.search(decoded(words)))
+
+
+def _plain(text: str) -> bool:
+    return not ("<" in text or _NOT_HTML.search(text) or _CODE.search(text))
+
+
+def _unescaped(text: str) -> str:
+    escaped = _ESCAPED.search(text) and not _BARE.search(text)
+    return decoded(text) if escaped else text

@@ -1,0 +1,88 @@
+"""All texts of a chain that a model may read or write, to change them alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Literal
+
+from redraft.chain import Chain, Prompt, Step
+
+Speaker = Literal["user", "assistant"]
+Change = Callable[[Speaker, str], str]
+"""Makes a text of a text. What a system says counts as the user's: both are what a model is given."""
+
+GOLD = ("reference", "rationale")
+"""What `meta` may have of the assistant's texts: each one text, or a list of one a turn."""
+
+
+def with_texts(chain: Chain, change: Change) -> Chain:
+    """The chain with every text changed: the prompt's, all answers', feedbacks' and the gold answer's.
+
+    A chain that stays as it is, is returned itself.
+    """
+    prompt = _prompt(chain.prompt, change)
+    steps = tuple(_step(step, change) for step in chain.steps)
+    gold = {name: _gold(chain.meta[name], change) for name in GOLD if name in chain.meta}
+    same = prompt is chain.prompt and all(new is old for new, old in zip(steps, chain.steps, strict=True))
+    if same and all(chain.meta[name] == value for name, value in gold.items()):
+        return chain
+    return chain.model_copy(update={"prompt": prompt, "steps": steps, "meta": chain.meta | gold})
+
+
+def texts_of(chain: Chain) -> Iterator[tuple[Speaker, str]]:
+    """The same texts, to look at."""
+    found: list[tuple[Speaker, str]] = []
+
+    def look(speaker: Speaker, text: str) -> str:
+        found.append((speaker, text))
+        return text
+
+    with_texts(chain, look)
+    return iter(found)
+
+
+def _prompt(prompt: Prompt, change: Change) -> Prompt:
+    if prompt.messages is None:
+        new: dict[str, Any] = {
+            "instruction": change("user", prompt.instruction),
+            "input": change("user", prompt.input),
+        }
+        same = (new["instruction"], new["input"]) == (prompt.instruction, prompt.input)
+    else:
+        new = {"messages": tuple(_message(each, change) for each in prompt.messages)}
+        same = new["messages"] == prompt.messages
+    return prompt if same else prompt.model_copy(update=new)
+
+
+def _message(message: Mapping[str, Any], change: Change) -> dict[str, Any]:
+    speaker: Speaker = "assistant" if message.get("role") == "assistant" else "user"
+    content = message.get("content")
+    if isinstance(content, str):
+        return {**message, "content": change(speaker, content)}
+    if isinstance(content, list):
+        return {**message, "content": [_part(part, speaker, change) for part in content]}
+    return dict(message)
+
+
+def _part(part: Any, speaker: Speaker, change: Change) -> Any:
+    if isinstance(part, Mapping) and isinstance(part.get("text"), str):
+        return {**part, "text": change(speaker, part["text"])}
+    return part
+
+
+def _step(step: Step, change: Change) -> Step:
+    answer, feedback = change("assistant", step.answer), step.feedback
+    if feedback:
+        text = change("assistant", feedback.text)
+        feedback = feedback if text == feedback.text else feedback.model_copy(update={"text": text})
+    if answer == step.answer and feedback is step.feedback:
+        return step
+    return step.model_copy(update={"answer": answer, "feedback": feedback})
+
+
+def _gold(value: Any, change: Change) -> Any:
+    if isinstance(value, str):
+        return change("assistant", value)
+    if isinstance(value, list):
+        return [change("assistant", each) if isinstance(each, str) else each for each in value]
+    return value
