@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import typer
 
-from redraft.cli.data import decontaminate, dedupe, export, import_, merge, split, stats
+from redraft.cli.data import clean, decontaminate, dedupe, export, import_, merge, split, stats
 from redraft.cli.shell import Verb
 
 app = typer.Typer(
@@ -19,6 +19,7 @@ app = typer.Typer(
 )
 
 app.command("import", cls=Verb)(import_.import_)
+app.command("clean", cls=Verb)(clean.clean)
 app.command("split", cls=Verb)(split.split)
 app.command("export", cls=Verb)(export.export)
 app.command("stats", cls=Verb)(stats.stats)
