@@ -120,5 +120,7 @@ def _wrong(message: str) -> UsageError:
 
 
 def _in_words(value: Any) -> str | None:
-    """A number as a text: tables have numbers where other files have texts."""
-    return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    """A number as a text: tables have numbers where other files have texts. An empty cell says nothing."""
+    if value is None or isinstance(value, str):
+        return value or None
+    return json.dumps(value, ensure_ascii=False)

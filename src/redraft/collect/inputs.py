@@ -1,4 +1,4 @@
-"""The files that a path stands for: one file, all files of records in a folder, or a dataset saved on disk.
+"""The files that a path stands for: a file, a folder, a dataset saved on disk, or one of the hub.
 
 Folders are read in the order of their names, so that the same folder gives the same records everywhere. Of
 other files than those of records nothing is said: a folder has its licences and descriptions too.
@@ -11,27 +11,31 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from redraft.collect import hub
 from redraft.collect.tables import Row, read_arrow, read_csv, read_parquet
 from redraft.errors import RecordError, UsageError
 from redraft.formats.files import STDIO, decode, name_of, plain_name, read_lines, reading
 
 _TABLES = {".csv": read_csv, ".tsv": read_csv, ".parquet": read_parquet, ".arrow": read_arrow}
-_LINES = {".json", ".jsonl", ".ndjson"}
+_ENDINGS = (".json", ".jsonl", ".ndjson", *_TABLES)
 
 
 class Input(NamedTuple):
     """A file of records.
 
     Attributes:
-        name: What provenance calls it: its name, or its path in the folder that was given.
-        stem: What the ids of its records begin with.
-        dataset: What the data is called where nothing else says it: the file's or the folder's name.
+        name: What provenance calls it: its name, or its path in the folder that was given. stem: What the
+        ids of its records begin with. dataset: What the data is called where nothing else says it: the
+        file's or the folder's name, or that of
+            the hub.
+        licence: What the hub says of it.
     """
 
     path: Path
     name: str
     stem: str
     dataset: str
+    licence: str | None = None
 
     def rows(self) -> Iterator[Row]:
         """Its records.
@@ -47,28 +51,38 @@ def inputs_of(path: Path) -> list[Input]:
     """The files of a path.
 
     Raises:
-        UsageError: There is no such path, or a folder has no files of records.
+        UsageError: There is no such path or dataset, or a folder has no files of records.
         RecordError: A dataset on disk is damaged.
     """
     if str(path) == STDIO:
         return [Input(path, name_of(path), "stdin", "stdin")]
     if not path.exists():
-        raise UsageError(f"{name_of(path)}: no such file or folder.")
+        return _of_the_hub(str(path))
     if not path.is_dir():
         stem = _stem(Path(path.name))
         return [Input(path, name_of(Path(path.name)), stem, stem)]
-    found = _saved(path) or [each for each in _below(path) if _ending(each) in _LINES | _TABLES.keys()]
+    found = _saved(path) or [each for each in _below(path) if _ending(each) in _ENDINGS]
     if not found:
         raise UsageError(
             f"{name_of(path)}: no files of records in this folder.",
-            hint=f"Those end in: {' '.join(sorted(_LINES | _TABLES.keys()))}, and may be .gz or .zst.",
+            hint=f"Those end in: {' '.join(_ENDINGS)}, and may be .gz or .zst.",
         )
-    return [_within(path, each) for each in found]
+    root = path.resolve().name
+    return [_within(path, each, root) for each in found]
 
 
-def _within(folder: Path, path: Path) -> Input:
-    place, root = path.relative_to(folder), Path(folder.resolve().name)
-    return Input(path, name_of(place), _stem(root / place), name_of(root))
+def _of_the_hub(name: str) -> list[Input]:
+    if not hub.is_name(name):
+        raise UsageError(f"{name_of(Path(name))}: no such file or folder.")
+    folder, licence = hub.fetch(name, _ENDINGS)
+    files = [each for each in _below(folder) if _ending(each) in _ENDINGS]
+    inputs = [_within(folder, each, name.partition("/")[2]) for each in files]
+    return [each._replace(dataset=name, licence=licence) for each in inputs]
+
+
+def _within(folder: Path, path: Path, root: str) -> Input:
+    place, root = path.relative_to(folder), name_of(Path(root))
+    return Input(path, name_of(place), f"{root}/{_stem(place)}", root)
 
 
 def _stem(path: Path) -> str:

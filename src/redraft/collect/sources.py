@@ -179,10 +179,12 @@ class Reader:
     def _origin(self, record: Any, chain: Chain, item: Item) -> dict[str, Any]:
         """Where a chain comes from. What it says of that itself stays, unless it is overruled."""
         before = chain.meta.get("origin")
-        source = SOURCES[self.source] if self.source else self._told(record)
+        named = SOURCES[self.source] if self.source else None
+        source = named or self._told(record)
+        licences = (self.licence, named and named.licence, item.file.licence, source and source.licence)
         made = {
             "dataset": source.name if source else item.file.dataset,
-            "licence": self.licence or (source.licence if source else UNKNOWN),
+            "licence": next(filter(None, licences), UNKNOWN),
             "file": item.file.name,
             "record": item.number,
         }
@@ -222,13 +224,13 @@ class Line(NamedTuple):
 
 
 def items_of(paths: Iterable[Path]) -> Iterator[Item]:
-    """The records of files and folders.
+    """The records of files and folders. That all are there is seen before the first is read.
 
     Raises:
         UsageError: A path is not there, or is a folder without records.
         RecordError: A file cannot be read, or ends too early.
     """
-    for file in (file for path in paths for file in inputs_of(path)):
+    for file in [file for path in paths for file in inputs_of(path)]:
         for number, (where, data) in enumerate(file.rows()):
             yield Item(where, file, number, data)
 

@@ -61,7 +61,10 @@ def _cells(name: str, lines: Iterable[str], delimiter: str) -> Iterator[Row]:
         try:
             cells = next(reader, None)
         except csv.Error as error:
-            yield where, RecordError(f"{where}: not CSV: {error}.")
+            fault = RecordError(f"{where}: not CSV: {error}.")
+            if header is None:
+                raise fault from None
+            yield where, fault
             continue
         if cells is None:
             return

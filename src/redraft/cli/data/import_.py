@@ -32,7 +32,7 @@ Paths = Annotated[
     typer.Argument(
         metavar="PATH...",
         help="Files of JSON lines, JSON, CSV, Parquet or Arrow, also .gz and .zst; folders of them; "
-        "a dataset saved on disk; '-' is stdin.",
+        "a dataset saved on disk, or org/name of the hub; '-' is stdin.",
     ),
 ]
 Named = Annotated[

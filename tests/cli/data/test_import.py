@@ -1,0 +1,150 @@
+"""`redraft data import`: files in, chains out, and what is said of both."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from redraft.cli import app
+from redraft.formats.records import read_records
+
+LINES = b"""{"question": "1+1?", "answer": "Two.\\n#### 2"}
+{"question":
+{"instruction": "Rain?", "output": "Wet."}
+"""
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mixed.jsonl").write_bytes(LINES)
+    return tmp_path
+
+
+def run(*args: str) -> Result:
+    return CliRunner().invoke(app, ["data", "import", *args, "-j", "1"], prog_name="redraft")
+
+
+def chains(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_chains_go_out_and_counts_are_told(data: Path) -> None:
+    result = run("mixed.jsonl")
+    assert result.exit_code == 0
+    assert [(each["id"], each["meta"]["reference"]) for each in chains(result.stdout)] == [
+        ("mixed/0", "2"),
+        ("mixed/2", "Wet."),
+    ]
+    assert result.stderr.splitlines() == [
+        "redraft: mixed.jsonl:2: not JSON: Expecting value at character 13.",
+        "redraft: 2 kept, 1 dropped",
+        "  unreadable          1",
+        "redraft: 1 of unknown licence",
+        "  Name the source with --as, or the licence with --licence.",
+    ]
+
+
+def test_what_is_written_is_read_by_every_other_verb(data: Path) -> None:
+    assert run("mixed.jsonl", "-o", "out.jsonl.gz", "--licence", "MIT", "--quiet").stderr == ""
+    assert [chain.id for chain in read_records(data / "out.jsonl.gz")] == ["mixed/0", "mixed/2"]
+
+
+def test_dropped_records_are_kept_with_their_reasons(data: Path) -> None:
+    (data / "mixed.jsonl").write_bytes(LINES + b'{"other": 1}\n')
+    run("mixed.jsonl", "-o", "out.jsonl", "--dropped", "side.jsonl")
+    sides = chains((data / "side.jsonl").read_text())
+    assert [(side["where"], side["rule"], side["record"]) for side in sides] == [
+        ("mixed.jsonl:2", "unreadable", None),
+        ("mixed.jsonl:4", "unreadable", {"other": 1}),
+    ]
+
+
+def test_only_the_first_faults_are_told_one_by_one(data: Path) -> None:
+    (data / "mixed.jsonl").write_bytes(LINES + b"{\n" * 50)
+    said = run("mixed.jsonl", "-o", "out.jsonl").stderr
+    assert said.count("not JSON") == 5
+    assert "redraft: 2 kept, 51 dropped" in said
+
+
+def test_strict_stops_and_writes_nothing(data: Path) -> None:
+    result = run("mixed.jsonl", "-o", "out.jsonl", "--strict")
+    assert (result.exit_code, result.stderr.splitlines()[0]) == (
+        2,
+        "redraft: mixed.jsonl:2: not JSON: Expecting value at character 13.",
+    )
+    assert not (data / "out.jsonl").exists()
+
+
+def test_a_file_that_was_cut_off_is_an_error(data: Path) -> None:
+    (data / "cut.jsonl.gz").write_bytes(gzip.compress(LINES * 50)[:-20])
+    result = run("cut.jsonl.gz", "-o", "out.jsonl")
+    assert result.exit_code == 2
+    assert "redraft: cut.jsonl.gz: cannot be read: Compressed file ended" in result.stderr
+    assert not (data / "out.jsonl").exists()
+
+
+def test_a_map_reads_any_table(data: Path) -> None:
+    (data / "faq.csv").write_text("frage;antwort\nWarum?;Regen.\n")
+    result = run("faq.csv", "--map", "instruction=frage,reference=antwort", "--licence", "CC0")
+    [chain] = chains(result.stdout)
+    assert (chain["prompt"]["instruction"], chain["meta"]["reference"]) == ("Warum?", "Regen.")
+    assert chain["meta"]["origin"] == {"dataset": "faq", "licence": "CC0", "file": "faq.csv", "record": 0}
+    assert result.stderr == "redraft: 1 kept, 0 dropped\n"
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (
+            ["mixed.jsonl", "--map", "instruction=questoin"],
+            "no field is called 'questoin'. Did you mean 'question'?",
+        ),
+        (
+            ["mixed.jsonl", "--map", "instructoin=question"],
+            "a field cannot be 'instructoin'. Did you mean 'instr",
+        ),
+        (["mixed.jsonl", "--as", "gms8k"], "no source is called 'gms8k'. Did you mean 'gsm8k'?"),
+        (["gsm8k"], "redraft data import FILE --as gsm8k"),
+        (["none.jsonl"], "none.jsonl: no such file or folder."),
+        (["mixed.jsonl", "--paths", "some"], "'best', 'all'"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused(data: Path, args: list[str], said: str) -> None:
+    result = run(*args)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert said in result.stderr
+
+
+def test_a_file_without_one_readable_record_is_an_error(data: Path) -> None:
+    (data / "other.jsonl").write_text('{"a": 1}\n')
+    result = run("other.jsonl")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "redraft: no record could be read.\n  Say what the fields are: --map" in result.stderr
+
+
+def test_trees_give_every_path_when_asked(shared_data: Path, data: Path) -> None:
+    path = shared_data / "conversations/oasst_en_100_trees.jsonl"
+    assert run(str(path), "-o", "best.jsonl").stderr == "redraft: 100 kept, 0 dropped\n"
+    assert run(str(path), "-o", "all.jsonl", "--paths", "all").stderr == "redraft: 546 kept, 0 dropped\n"
+
+
+def test_it_stands_in_a_pipe(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "redraft", "data", "import", "-", "-j", "2", "--as", "alpaca"]
+    records = b'[{"instruction": "a", "output": "b"}, {"instruction": "c", "output": "d"}]'
+    done = subprocess.run(command, input=records, capture_output=True, check=True, cwd=tmp_path)
+    assert [each["id"] for each in chains(done.stdout.decode())] == ["stdin/0", "stdin/1"]
+    assert chains(done.stdout.decode())[0]["meta"]["origin"] == {
+        "dataset": "alpaca",
+        "licence": "CC BY-NC 4.0",
+        "file": "standard input",
+        "record": 0,
+    }
+    assert list(tmp_path.iterdir()) == []

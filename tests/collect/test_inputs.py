@@ -1,0 +1,190 @@
+"""What a path stands for: a file, a folder, a dataset on disk, a dataset of the hub."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from huggingface_hub import constants
+
+from redraft.collect.inputs import inputs_of
+from redraft.errors import RecordError, UsageError
+from tests.engines.fake_server import FakeServer, Reply, json_reply
+
+
+def put(path: Path, content: str = '{"prompt": "p"}\n') -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content)
+    return path
+
+
+def test_a_file_is_called_by_its_name(tmp_path: Path) -> None:
+    [file] = inputs_of(put(tmp_path / "some" / "train.jsonl.gz"))
+    assert file[1:] == ("train.jsonl.gz", "train", "train", None)
+
+
+def test_a_folder_is_its_files_in_order(tmp_path: Path) -> None:
+    for name in (
+        "b/2.json",
+        "b/10.json",
+        "a/1.json",
+        "z.csv",
+        "LICENSE.txt",
+        "b/.hidden.json",
+        ".git/x.json",
+    ):
+        put(tmp_path / "MATH" / name)
+    files = inputs_of(tmp_path / "MATH")
+    assert [file.name for file in files] == ["z.csv", "a/1.json", "b/10.json", "b/2.json"]
+    assert [file.stem for file in files] == ["MATH/z", "MATH/a/1", "MATH/b/10", "MATH/b/2"]
+    assert {file.dataset for file in files} == {"MATH"}
+
+
+def test_links_of_folders_are_not_followed(tmp_path: Path) -> None:
+    put(tmp_path / "data" / "a.jsonl")
+    (tmp_path / "data" / "loop").symlink_to(tmp_path / "data")
+    assert [file.name for file in inputs_of(tmp_path / "data")] == ["a.jsonl"]
+
+
+def test_what_is_not_there_is_said(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"x\.jsonl: no such file or folder"):
+        inputs_of(tmp_path / "x.jsonl")
+    put(tmp_path / "README.md")
+    with pytest.raises(UsageError, match=r"no files of records in this folder.\n.* \.json \.jsonl"):
+        inputs_of(tmp_path)
+
+
+class TestSavedDatasets:
+    def saved(self, folder: Path, *questions: str, shards: int = 1) -> None:
+        """A folder as `Dataset.save_to_disk` writes it."""
+        names = [f"data-{n:05}-of-{shards:05}.arrow" for n in range(shards)]
+        put(folder / "dataset_info.json", '{"features": {}}')
+        put(folder / "state.json", json.dumps({"_data_files": [{"filename": name} for name in names]}))
+        for n, name in enumerate(names):
+            table = pa.table({"question": list(questions[n::shards])})
+            with pa.ipc.new_stream(str(folder / name), table.schema) as writer:
+                writer.write_table(table)
+
+    def read(self, folder: Path) -> list[tuple[str, str]]:
+        return [
+            (file.stem, json.loads(data)["question"])
+            for file in inputs_of(folder)
+            for _, data in file.rows()
+            if isinstance(data, bytes)
+        ]
+
+    def test_a_dataset_is_its_shards(self, tmp_path: Path) -> None:
+        self.saved(tmp_path / "gsm", "a", "b", "c", shards=2)
+        first, second = "gsm/data-00000-of-00002", "gsm/data-00001-of-00002"
+        assert self.read(tmp_path / "gsm") == [(first, "a"), (first, "c"), (second, "b")]
+
+    def test_a_dictionary_is_its_splits_in_their_order(self, tmp_path: Path) -> None:
+        self.saved(tmp_path / "gsm" / "train", "a")
+        self.saved(tmp_path / "gsm" / "test", "b")
+        put(tmp_path / "gsm" / "dataset_dict.json", '{"splits": ["train", "test"]}')
+        assert [question for _, question in self.read(tmp_path / "gsm")] == ["a", "b"]
+
+    def test_the_library_writes_what_is_read(self, tmp_path: Path) -> None:
+        datasets = pytest.importorskip("datasets")
+        both = datasets.DatasetDict(
+            {"train": datasets.Dataset.from_dict({"question": ["a", "b"]}).select([1])}
+        )
+        both.save_to_disk(str(tmp_path / "gsm"))
+        assert [question for _, question in self.read(tmp_path / "gsm")] == ["b"]
+
+    @pytest.mark.parametrize("name", ["../secret.arrow", "/etc/passwd", "..", "", "a/b.arrow", None, 3])
+    def test_files_elsewhere_are_refused(self, tmp_path: Path, name: object) -> None:
+        self.saved(tmp_path / "gsm", "a")
+        put(tmp_path / "gsm" / "state.json", json.dumps({"_data_files": [{"filename": name}]}))
+        with pytest.raises(RecordError, match=r"state\.json: _data_files should be a list of names"):
+            inputs_of(tmp_path / "gsm")
+
+    @pytest.mark.parametrize("content", ["[]", '{"splits": "train"}', '{"splits": [{}]}', "{"])
+    def test_a_damaged_list_of_splits_is_named(self, tmp_path: Path, content: str) -> None:
+        put(tmp_path / "gsm" / "dataset_dict.json", content)
+        with pytest.raises(RecordError, match=r"dataset_dict\.json: "):
+            inputs_of(tmp_path / "gsm")
+
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+FILES = {
+    "README.md": b"# Questions",
+    "questions.py": b"raise SystemExit('run')",
+    "data/train.jsonl": b'{"question": "q", "answer": "a"}\n',
+}
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeServer]:
+    """A hub with the dataset `org/questions`, and an empty cache."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    with FakeServer() as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.root)
+        listed = {"id": "org/questions", "sha": COMMIT, "cardData": {"license": "cc-by-4.0"}}
+        about = json_reply({**listed, "siblings": [{"rfilename": name} for name in FILES]})
+        server.on("GET /api/datasets/org/questions", about)
+        server.on(f"GET /api/datasets/org/questions/revision/{COMMIT}", about)
+        tree = [{"type": "file", "path": name, "size": len(data), "oid": "0"} for name, data in FILES.items()]
+        server.on(f"GET /api/datasets/org/questions/tree/{COMMIT}", json_reply(tree))
+        for number, (name, data) in enumerate(FILES.items()):
+            head = {"ETag": f'"{number}"', "X-Repo-Commit": COMMIT, "Content-Length": str(len(data))}
+            server.on(f"HEAD /datasets/org/questions/resolve/{COMMIT}/{name}", Reply(200, head))
+            server.on(f"GET /datasets/org/questions/resolve/{COMMIT}/{name}", Reply(200, {}, [data]))
+        yield server
+
+
+class TestHub:
+    def test_the_files_of_records_are_fetched_and_no_code(self, server: FakeServer, tmp_path: Path) -> None:
+        [file] = inputs_of(Path("org/questions"))
+        assert file[1:] == ("data/train.jsonl", "questions/data/train", "org/questions", "cc-by-4.0")
+        assert [json.loads(data) for _, data in file.rows() if isinstance(data, bytes)] == [
+            {"question": "q", "answer": "a"}
+        ]
+        assert [path.name for path in (tmp_path / "hub").rglob("*.py")] == []
+
+    def test_what_is_here_comes_first(
+        self, server: FakeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        put(tmp_path / "org" / "questions", "text")
+        assert inputs_of(Path("org/questions"))[0].licence is None
+        assert server.requests == []
+
+    def test_without_files_of_records_it_says_what_there_is(self, server: FakeServer) -> None:
+        about = {"id": "org/code", "sha": COMMIT, "siblings": [{"rfilename": "load.py"}]}
+        server.on("GET /api/datasets/org/code", json_reply(about))
+        with pytest.raises(
+            UsageError, match=r"org/code has no files of records on the hub\. It has: load\.py"
+        ):
+            inputs_of(Path("org/code"))
+
+    @pytest.mark.parametrize(
+        ("status", "message"),
+        [
+            (401, "no such dataset or you have no"),
+            (404, "no such dataset or you"),
+            (500, "the hub fails \\(500"),
+        ],
+    )
+    def test_a_refusal_is_said(self, server: FakeServer, status: int, message: str) -> None:
+        server.on("GET /api/datasets/org/none", Reply(status))
+        with pytest.raises(UsageError, match=message):
+            inputs_of(Path("org/none"))
+
+    def test_no_connection_is_said(self, server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+        with pytest.raises(
+            UsageError, match="org/questions is no file or folder here, and the hub cannot be"
+        ):
+            inputs_of(Path("org/questions"))
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="its file systems allow no such names")
+def test_a_name_that_is_not_utf_8_is_said_in_utf_8(tmp_path: Path) -> None:
+    put(tmp_path / "data" / "a\udcff.jsonl")
+    [file] = inputs_of(tmp_path / "data")
+    assert (file.name, file.stem) == ("a\ufffd.jsonl", "data/a\ufffd")
