@@ -15,7 +15,7 @@ DEPTH = 32
 """Lists, items, quotes, tables, rows and cells within one another."""
 
 COLUMNS = 50
-"""Columns that one cell may span."""
+"""Columns of a row up to which a cell may span several: the others of those are empty cells."""
 
 Kind = Literal["document", "quote", "ul", "ol", "li", "table", "tr", "cell"]
 LISTS: tuple[Kind, ...] = ("ul", "ol")
@@ -37,7 +37,7 @@ class Frame:
 
     Attributes:
         blocks: What is finished in it: a list's items are its blocks.
-        number: Of an item, or of a list's next one.
+        number: Of an item, or of a list's next one; the columns that a cell spans.
         cells: Of a row.
         rows: Of a table.
     """
@@ -116,8 +116,7 @@ class Frames:
         if self.top.kind == "table":
             self.push("tr")
         if self.top.kind == "tr":
-            self.top.cells += [[] for _ in range(min(span, COLUMNS) - 1)]
-            self.push("cell")
+            self.push("cell", max(1, min(span, COLUMNS - len(self.top.cells))))
 
     def end_part(self, kind: Literal["tr", "cell"]) -> None:
         """Closes a row or a cell of the innermost table."""
@@ -143,7 +142,7 @@ class Frames:
             case "quote" if frame.blocks:
                 self.add(Block("text", _quoted(joined(frame.blocks))))
             case "cell":
-                self.top.cells.append(frame.blocks)
+                self.top.cells += [frame.blocks, *([] for _ in range(frame.number - 1))]
             case "tr":
                 self.top.rows.append(frame.cells)
             case "table":
@@ -153,7 +152,8 @@ class Frames:
     def _close_list(self, frame: Frame) -> None:
         if frame.blocks:
             text = _items(frame.blocks)
-            self.add(Block("list", indented(text, 2) if self.top.kind in LISTS else text))
+            inside = self.top.kind in LISTS and self.top.blocks
+            self.add(Block("list", indented(text, 2) if inside else text))
 
 
 def joined(blocks: Iterable[Block], *, tight: bool = False) -> str:

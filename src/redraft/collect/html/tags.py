@@ -34,12 +34,17 @@ NAMES = tuple(f"{_OTHERS} {MARKS} {CODE} {BLOCKS} {SKIPPED} {PLAIN}".split())
 WHITE = " \t\n\r\f\xa0"
 """Blanks of HTML, and the one that does not break."""
 
+_BARE = (
+    r"\s+(?:async|checked|controls|defer|disabled|hidden|itemscope|nowrap|open|readonly|required|reversed"
+    r"|selected)[\s/>]"
+)
 # Names in one case alone: React's <Button> is text, and to ignore case takes three times as long.
 TAG = (
-    rf"<(?P<end>/?)(?P<name>{'|'.join(NAMES)}|{'|'.join(NAMES).upper()}|mjx-[a-z-]+)(?=[\s/>])"
+    rf"<(?P<end>/?)(?P<name>{'|'.join(NAMES)}|{'|'.join(NAMES).upper()}|mjx-[a-z-]+)"
+    rf"(?=[\s/]*>|\s[^<>=]*=|{_BARE})"
     r"""(?P<attributes>(?:[^<>"']++|"[^"<]*+"|'[^'<]*+')*+(?=>)|[^<>]*+)>"""
 )
-"""A tag, an end tag or an empty one; quotes that do not close end with it."""
+"""A tag, an end tag or an empty one; quotes that do not close end with it. `a <b and c> d` has none."""
 ANY_TAG = re.compile(TAG)
 TOKEN = re.compile(rf"{TAG}|<!--|<!(?:doctype|DOCTYPE)[^<>]*>")
 
