@@ -30,7 +30,7 @@ SHOWN = 5
 Paths = Annotated[
     list[Path],
     typer.Argument(
-        metavar="PATH...",
+        metavar="PATH",
         help="Files of JSON lines, JSON, CSV, Parquet or Arrow, also .gz and .zst; folders of them; "
         "a dataset saved on disk, or org/name of the hub; '-' is stdin.",
     ),
