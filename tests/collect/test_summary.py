@@ -15,7 +15,6 @@ from redraft.collect.summary import (
     OTHERS,
     UNKNOWN,
     Summary,
-    language_of,
     look,
     role_fault,
     score_of,
@@ -157,6 +156,12 @@ def test_where_a_record_is_from() -> None:
     assert summary.examples["noncommercial"] == ["a.jsonl:2", "a.jsonl:4"]
 
 
+def test_a_text_made_to_stop_the_search_for_scores_and_verdicts_does_not() -> None:
+    hostile = "1" * 200_000 + " revis" * 50_000 + " 9" * 100_000 + "   " * 100_000 + "/10"
+    summary = summary_of(judged(("a", hostile)))
+    assert summary.tables["verdicts"] == {(1, "unknown"): 1}
+
+
 def test_repeats_differ_by_no_more_than_case_and_space() -> None:
     first = Chain(prompt=Prompt(instruction="What is rain?"), steps=(Step(answer="Water."),), best=0)
     same = Chain(prompt=Prompt(instruction="what  is RAIN?\n"), steps=(Step(answer="water."),), best=0)
@@ -184,18 +189,18 @@ def test_who_speaks_when(roles: str, fault: str | None) -> None:
     assert role_fault([Turn(role, "x") for role in roles.split()]) == fault  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(
-    ("text", "language"),
-    [
-        ("Please describe how rain comes to fall from the clouds.", "en"),
-        ("Bitte beschreibe mir, wie der Regen aus den Wolken fällt.", "de"),
-        ("请描述一下雨是如何从云层中落下来的，并且解释其中的原因。", "zh"),
-        ("ok", UNKNOWN),
-        ("12345 67890 + 12345 67890 = ?", UNKNOWN),
-    ],
-)
-def test_languages(text: str, language: str) -> None:
-    assert language_of(text) == language
+def test_languages_are_told_by_the_beginning_of_question_and_answer() -> None:
+    english = Chain(prompt=Prompt(instruction="Please describe how rain comes to fall from the clouds."))
+    german = Chain(
+        prompt=Prompt(instruction="?"),
+        steps=(Step(answer="Der Regen fällt aus den Wolken, weil die Tropfen schwer sind."),),
+        best=0,
+    )
+    assert summary_of(english, german, judged(("ok", None))).tables["languages"] == {
+        "en": 1,
+        "de": 1,
+        UNKNOWN: 1,
+    }
 
 
 def test_names_of_strangers_are_bounded() -> None:

@@ -16,8 +16,9 @@ from redraft.chain import Chain, Step
 from redraft.collect.charts import bars, histogram, safe, stacks
 from redraft.collect.findings import Finding, findings
 from redraft.collect.histogram import Bin, bins, figures
+from redraft.collect.language import language_of
 from redraft.collect.stats import Report, Sample
-from redraft.collect.summary import DEPTHS, UNKNOWN, gold_answers, language_of, score_of
+from redraft.collect.summary import DEPTHS, gold_answers, score_of
 from redraft.collect.turns import turns_of
 
 _CODE = re.compile(r"`([^`]+)`")
@@ -152,9 +153,7 @@ def _sample(sample: Sample, *, is_open: bool) -> str:
 def _about(chain: Chain) -> str:
     said = [f"{len(chain.steps)} answer{'s' * (len(chain.steps) != 1)}"] if chain.steps else ["no answer"]
     language = language_of(" ".join(turn.text for turn in turns_of(chain)))
-    return " · ".join(
-        [*said, *([language] if language != UNKNOWN else []), *([chain.stop] if chain.stop else [])]
-    )
+    return " · ".join([*said, *([language] if language else []), *([chain.stop] if chain.stop else [])])
 
 
 def _step(step: Step, place: int, *, best: bool) -> Iterator[str]:

