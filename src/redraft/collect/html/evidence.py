@@ -23,7 +23,7 @@ _CLASSES = re.compile(
 )
 _ABOUT = re.compile(
     r"\b(?:html\d?|xml|jsx|css|markup|tags?|divs?|web ?(?:site|page)s?|page|hyperlink|anchor|href"
-    r"|front.?end)\b|<[a-z]",
+    r"|front.?end)\b",
     re.I,
 )
 _NOT_HTML = re.compile(r"`|\n[ \t]+\S|(?:^|\n)(?:[-*+#>|]|\d+[.)]) ")
@@ -53,7 +53,7 @@ class Evidence:
         said = [text for text in said if text.strip()]
         if not any("<" in text for text in said):
             return cls(shared=False, pages=False, about=False)
-        about = any(_ABOUT.search(text) for text in asked)
+        about = any(map(_asks_about, asked))
         shared = any(_shared(text) for text in said)
         pages = not about and any(map(_prose, said)) and all(_prose(text) or _plain(text) for text in said)
         return cls(shared, shared or pages, about)
@@ -62,7 +62,7 @@ class Evidence:
         """A question as markdown."""
         if not self.pages:
             return text
-        if _shared(text) or (text.lstrip().startswith("<p>") and _prose(text)):
+        if _shared(text) or _paragraphs(text):
             return markdown_of(text)
         return text if self.about else _unescaped(text)
 
@@ -96,8 +96,16 @@ def _prose(text: str) -> bool:
     return known and (_wrapped(text) or not _CODE.search(decoded(words)))
 
 
+def _paragraphs(text: str) -> bool:
+    return text.lstrip().startswith("<p>") and _prose(text)
+
+
+def _asks_about(text: str) -> bool:
+    return bool(_ABOUT.search(text) or (ANY_TAG.search(text) and not _paragraphs(text)))
+
+
 def _plain(text: str) -> bool:
-    return not ("<" in text or _NOT_HTML.search(text) or _CODE.search(text))
+    return not ("<" in text or _NOT_HTML.search(text) or _CODE.search(decoded(text)))
 
 
 def _unescaped(text: str) -> str:

@@ -1,0 +1,176 @@
+"""`redraft data clean`: from files as they are shared to chains, and what is said about it."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from redraft.chain import Chain
+from redraft.cli import app
+
+
+def clean(*args: object) -> Result:
+    return CliRunner().invoke(app, ["data", "clean", *map(str, args)], prog_name="redraft")
+
+
+def talk(name: str, *values: str) -> dict[str, Any]:
+    roles = ("human", "gpt")
+    return {"id": name, "conversations": [{"from": roles[i % 2], "value": v} for i, v in enumerate(values)]}
+
+
+RECORDS = [
+    talk("good", "What is <b>?", "<div class='x'>It is a tag.</div>"),
+    talk("page", "Is a &lt; b?", '<div class="markdown prose"><pre>if a &lt; b:\n    x</pre></div>'),
+    talk("short", "Hi", "Hello"),
+    talk("blocked", "Who are you?", "I am ChatGPT, of course."),
+    talk("german", "Was macht der Fuchs im Wald?", "Der schnelle braune Fuchs springt über den faulen Hund."),
+]
+
+
+@pytest.fixture
+def shared(tmp_path: Path) -> Path:
+    path = tmp_path / "shared.json"
+    path.write_text(json.dumps(RECORDS), "utf-8")
+    return path
+
+
+def ids(lines: str) -> list[str]:
+    return [Chain.from_json(line).id.removeprefix("shared/") for line in lines.splitlines()]
+
+
+def test_the_usual_rules(shared: Path, tmp_path: Path) -> None:
+    side = tmp_path / "side.jsonl"
+    result = clean(shared, "--dropped", side)
+    assert result.exit_code == 0
+    assert ids(result.stdout) == ["good", "page", "blocked", "german"]
+    assert result.stderr == "redraft: 4 kept, 1 dropped\n  short          1\n"
+    page = Chain.from_json(result.stdout.splitlines()[1])
+    assert (page.prompt.instruction, page.answer) == ("Is a < b?", "```\nif a < b:\n    x\n```")
+    drop = json.loads(side.read_text("utf-8"))
+    assert (drop["rule"], drop["id"], drop["record"]["prompt"]["instruction"]) == (
+        "short",
+        "shared/short",
+        "Hi",
+    )
+    assert drop["where"] == f"{shared}: record 2"
+
+
+@pytest.mark.parametrize(
+    ("flags", "kept"),
+    [
+        (["--like", "fastchat"], ["good", "page", "german"]),
+        (
+            ["--like", "fastchat", "--skip", "blocked,short"],
+            ["good", "page", "short", "blocked", "german"],
+        ),
+        (["--like", "selfee"], ["good", "page", "blocked"]),
+        (["--like", "selfee", "--languages", "de"], ["page", "german"]),
+        (["--rules", "characters"], ["good", "page", "short", "blocked", "german"]),
+        (["--rules", "characters, short"], ["good", "page", "blocked", "german"]),
+        (["--rules", "characters", "--languages", "EN"], ["good", "page", "short", "blocked"]),
+        (["--blocked", "fastchat", "--skip", "short"], ["good", "page", "short", "german"]),
+    ],
+)
+def test_rules_are_switched_by_name(shared: Path, flags: list[str], kept: list[str]) -> None:
+    assert ids(clean(shared, *flags).stdout) == kept
+
+
+def test_the_output_is_the_same_for_any_number_of_workers(tmp_path: Path) -> None:
+    path = tmp_path / "many.jsonl"
+    path.write_text("".join(json.dumps(RECORDS[i % 5]) + "\n" for i in range(300)), "utf-8")
+    results = []
+    for workers in (1, 3):
+        out, side = tmp_path / f"{workers}.jsonl", tmp_path / f"{workers}.side.jsonl"
+        assert clean(path, "-o", out, "--dropped", side, "--like", "selfee", "-j", workers).exit_code == 0
+        results.append((out.read_bytes(), side.read_bytes()))
+    assert results[0] == results[1]
+    assert all(results[0])
+
+
+def test_from_standard_input_to_a_packed_file(tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl.gz"
+    lines = b"\xef\xbb\xbf" + b"\r\n".join(json.dumps(record).encode() for record in RECORDS)
+    command = [sys.executable, "-m", "redraft", "data", "clean", "-", "-q", "-o", out]
+    done = subprocess.run(command, input=lines, capture_output=True, check=True)
+    assert (done.stdout, done.stderr) == (b"", b"")
+    assert len(gzip.decompress(out.read_bytes()).splitlines()) == 4
+
+
+def test_broken_lines_are_counted_and_the_rest_goes_on(tmp_path: Path) -> None:
+    path, side = tmp_path / "a.jsonl", tmp_path / "side.jsonl"
+    good = json.dumps(RECORDS[0]).encode()
+    path.write_bytes(b"\n".join([good, b'{"conversations": [', b'{"x": 1}', good]))
+    result = clean(path, "--dropped", side)
+    assert result.exit_code == 0
+    assert "2 kept, 2 dropped\n  unreadable          2" in result.stderr
+    assert [json.loads(line)["where"] for line in side.read_text("utf-8").splitlines()] == [
+        f"{path}:2",
+        f"{path}:3",
+    ]
+    strict = clean(path, "--strict", "-o", tmp_path / "none.jsonl", "-j", 2)
+    assert strict.exit_code == 2
+    assert f"{path}:2: not JSON" in strict.stderr
+    assert not (tmp_path / "none.jsonl").exists()
+
+
+def test_a_record_is_explained(shared: Path) -> None:
+    for name in ("page", "shared/page"):
+        result = clean(shared, "--explain", name)
+        assert result.exit_code == 0
+        assert result.stdout.startswith(
+            f"shared/page, {shared}: record 1\ncharacters: nothing to do\nhtml: changed\n"
+        )
+        assert "  -Is a &lt; b?\n  +Is a < b?\n" in result.stdout
+    assert clean(shared, "--explain", "short").stdout.endswith(
+        "short: dropped: 7 characters of text, at least 16\n"
+    )
+
+
+def test_the_rules_are_listed_without_a_file() -> None:
+    result = clean("--list-rules")
+    assert result.exit_code == 0
+    assert result.stdout.startswith("characters      remove control")
+    assert (
+        "first-pair      keep the first question and its answer only\n                (selfee)\n"
+        in result.stdout
+    )
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--rules", "rolls"], "--rules: there is no 'rolls'.\n  Did you mean roles?"),
+        (["--skip", "x!"], "--skip: there is no 'x!'.\n  Known are: answer-question, answered"),
+        (["--languages", "english"], "--languages: there is no 'english'."),
+        (["--rules", "language"], "the rule 'language' needs to know which.\n  Say it: --languages en"),
+        (["--rules", "blocked"], "the rule 'blocked' needs to know which."),
+        (["--blocked", "none.txt"], "--blocked none.txt: neither a list (fastchat, alpaca) nor a file"),
+        (["--like", "selfee", "--rules", "html"], "--like and --rules both say which rules."),
+        (
+            ["--explain", "nobody"],
+            "has no record nobody.\n  Ids are those that the output has, such as shared/good.",
+        ),
+    ],
+)
+def test_mistakes_are_answered_with_what_to_type(shared: Path, flags: list[str], message: str) -> None:
+    result = clean(shared, *flags)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert result.stdout == ""
+
+
+def test_conversations_of_fastchat(shared_data: Path) -> None:
+    """Their own answers to who they are name ChatGPT: the list of blocked words is meant for ShareGPT."""
+    path = shared_data / "conversations" / "dummy_conversation.json"
+    result = clean(path)
+    assert "500 kept, 0 dropped" in result.stderr
+    sources = json.loads(path.read_text("utf-8"))
+    for record, line in zip(sources, result.stdout.splitlines(), strict=True):
+        assert Chain.from_json(line).answer == record["conversations"][-1]["value"]

@@ -1,0 +1,93 @@
+"""Which texts are HTML: pages that were shared, and not markdown or code with tags in it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from redraft.collect.html.evidence import Evidence
+
+SHARED = '<div class="markdown prose w-full"><p>{}</p></div>'
+
+
+def cleaned(asked: list[str], said: list[str]) -> tuple[list[str], list[str]]:
+    evidence = Evidence.of(asked, said)
+    return [evidence.asked(text) for text in asked], [evidence.said(text) for text in said]
+
+
+def test_a_shared_page_is_markdown_whatever_was_asked() -> None:
+    asked, said = cleaned(["How do I write <div> in HTML?", "`a &lt; b`"], [SHARED.format("So."), "<p>x</p>"])
+    assert said == ["So.", "x"]
+    assert asked == ["How do I write <div> in HTML?", "`a &lt; b`"]
+
+
+def test_what_people_typed_beside_pages() -> None:
+    asked = ["Is 1 &lt; 2?", "<p>Is it?</p>", "std::vector<int> &amp; x", "#include <stdio.h>", "- a\n  - b"]
+    found, _ = cleaned(asked, [SHARED.format("So.")])
+    assert found == ["Is 1 < 2?", "Is it?", *asked[2:]]
+
+
+@pytest.mark.parametrize(
+    ("answer", "markdown"),
+    [
+        ("<p>It <b>is</b>.</p>", "It **is**."),
+        ("<p>So:</p><pre><code>if x:\n    y = `z`</code></pre>", "So:\n\n```\nif x:\n    y = `z`\n```"),
+        ("First this.<br>Then <i>that</i> &amp; more.", "First this.\nThen *that* & more."),
+        ("<ul>\n<li>a</li>\n<li>b</li>\n</ul>", "- a\n- b"),
+    ],
+)
+def test_html_without_the_marks_of_a_page(answer: str, markdown: str) -> None:
+    assert cleaned(["Why?"], [answer, "Sure &gt; 1."])[1] == [markdown, "Sure > 1."]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "<html>\n<body>\n<p>x</p>\n</body>\n</html>",
+        "<ul>\n  <li>a</li>\n</ul>",
+        '"<br/>".join(f(x) for x in xs)',
+        "print('<b>')",
+        "Use **bold**: `<b>`",
+        "- one<br>two\n- three",
+        "| a<br>b | c |",
+        "<div>{props.name}</div><MyPage/>",
+        "#include <stdio.h>",
+        "x<sup>2</sup>",
+        "I am 5 &lt; 6 years",
+    ],
+)
+def test_markdown_and_code_stay(answer: str) -> None:
+    assert cleaned(["Show me."], [answer])[1] == [answer]
+
+
+@pytest.mark.parametrize(
+    "asked", ["Make a list in HTML.", "Which tag is it?", "Fix <p>a", "Build a web page."]
+)
+def test_html_that_was_asked_for_is_code(asked: str) -> None:
+    assert cleaned([asked], ["<ul><li>a</li></ul>"])[1] == ["<ul><li>a</li></ul>"]
+
+
+def test_one_answer_that_is_not_html_makes_the_others_code() -> None:
+    said = ["<p>x</p>", "So:\n\n```\ny\n```"]
+    assert cleaned(["Why?"], said)[1] == said
+
+
+def texts_of(value: object) -> list[str]:
+    match value:
+        case str():
+            return [value]
+        case list():
+            return [text for each in value for text in texts_of(each)]
+        case dict():
+            return [text for each in value.values() for text in texts_of(each)]
+    return []
+
+
+def test_tasks_about_code_and_html_come_through_as_they_are(shared_data: Path) -> None:
+    tasks = json.loads((shared_data / "code" / "code_alpaca_2k.json").read_text("utf-8"))
+    assert sum("<" in text and "</" in text for task in tasks for text in texts_of(task)) > 100
+    for task in tasks:
+        asked, said = [task["instruction"], task["input"]], [task["output"]]
+        assert cleaned(asked, said) == (asked, said)
