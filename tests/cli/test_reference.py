@@ -9,6 +9,7 @@ from types import ModuleType
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+DATA_VERBS = "import clean split dedupe decontaminate merge export stats".split()
 WEIGHTS_VERBS = ["diff", "apply", "convert", "gguf", "from-gguf", "merge-lora", "lora-gguf", "verify", "info"]
 MODEL_VERBS = ("get", "list", "path", "remove")
 
@@ -31,6 +32,7 @@ def test_the_page_is_current(reference: ModuleType) -> None:
 def test_the_page_has_every_command(reference: ModuleType) -> None:
     headings = [line for line in reference.page().splitlines() if line.startswith("## ")]
     verbs = ["ask", "answer", "show", "doctor", "model", *(f"model {verb}" for verb in MODEL_VERBS)]
+    verbs += ["data", *(f"data {verb}" for verb in DATA_VERBS)]
     verbs += ["weights", *(f"weights {verb}" for verb in WEIGHTS_VERBS)]
     assert headings == ["## redraft", *(f"## redraft {verb}" for verb in verbs)]
 

@@ -12,7 +12,7 @@ from redraft.cli.data import clean, decontaminate, dedupe, export, import_, merg
 from redraft.cli.shell import Verb
 
 app = typer.Typer(
-    help="Collect, clean, split, deduplicate, decontaminate and describe data.",
+    help="Collect, clean, deduplicate, merge and describe data.",
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -21,8 +21,8 @@ app = typer.Typer(
 app.command("import", cls=Verb)(import_.import_)
 app.command("clean", cls=Verb)(clean.clean)
 app.command("split", cls=Verb)(split.split)
-app.command("export", cls=Verb)(export.export)
-app.command("stats", cls=Verb)(stats.stats)
-app.command("merge", cls=Verb)(merge.merge)
 app.command("dedupe", cls=Verb)(dedupe.dedupe)
 app.command("decontaminate", cls=Verb)(decontaminate.decontaminate)
+app.command("merge", cls=Verb)(merge.merge)
+app.command("export", cls=Verb)(export.export)
+app.command("stats", cls=Verb)(stats.stats)
