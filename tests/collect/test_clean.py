@@ -70,6 +70,11 @@ def explained(*values: str) -> list[str]:
 def test_an_explanation_shows_what_each_rule_changed() -> None:
     assert explained("Is 1 < 2?", "<p>It is\n<b>so</b>.</p>", "And?") == [
         "characters: nothing to do",
+        "roles: changed",
+        "  …",
+        "   <b>so</b>.</p>",
+        "  -[user]",
+        "  -And?",
         "html: changed",
         "  …",
         "   [assistant]",
@@ -77,13 +82,7 @@ def test_an_explanation_shows_what_each_rule_changed() -> None:
         "  -<b>so</b>.</p>",
         "  +It is",
         "  +**so**.",
-        "   [user]",
         "residue: nothing to do",
-        "roles: changed",
-        "  …",
-        "   **so**.",
-        "  -[user]",
-        "  -And?",
         "empty: nothing to do",
         "short: nothing to do",
     ]

@@ -1,9 +1,9 @@
 """The rules of cleaning, each by its name, in the order in which they are applied.
 
-A rule makes another chain of a chain, or says why it is dropped. Those that mend come before those that drop,
-so that what is dropped is judged by what it would have become. What they say of questions in words is
-for English; marks are those of other scripts too. Duplicates are not looked for here, nor whether an answer
-is right.
+A rule makes another chain of a chain, or says why it is dropped. Those that choose turns come first, then
+those that mend texts, then those that drop: a record is judged by what it would have become. What they know
+of questions in words is English; marks are those of other scripts too. Duplicates are not looked for here,
+nor whether an answer is right.
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ from redraft.collect.turns import Turn, turns_of, with_turns
 
 SHORT = 16
 """Characters that a conversation has at least (FastChat's `clean_sharegpt.py`)."""
+
+TURN = 150
+"""Characters of a turn that its language is told by, so that questions and answers count alike."""
 
 
 @dataclass(frozen=True)
@@ -248,8 +251,8 @@ _BEHIND = frozenset(("So", "Sk", "Mn", "Me", "Cf", "Pe", "Pf"))
 
 
 def _language(chain: Chain, settings: Settings) -> Outcome:
-    text = "\n".join(_without_code(turn.text) for turn in turns_of(chain))
-    found = language_of(text)
+    begins = (_without_code(turn.text[: 2 * TURN])[:TURN] for turn in turns_of(chain))
+    found = language_of("\n".join(begins))
     if found is None or found in settings.languages:
         return chain
     return f"in the language {found}, not in {', '.join(sorted(settings.languages))}"
@@ -273,12 +276,10 @@ def _without_code(text: str) -> str:
 
 RULES = (
     Rule("characters", "remove control characters, NULs and carriage returns", _characters, usual=True),
+    Rule("roles", "drop what does not alternate, save at its ends, which are cut", _roles, usual=True),
+    Rule("first-pair", "keep the first question and its answer only", _first_pair),
     Rule("html", "make markdown of answers and questions that are HTML; code stays", _html, usual=True),
     Rule("residue", "remove what ChatGPT's page leaves in markdown, as 'Copy code'", _residue, usual=True),
-    Rule(
-        "roles", "cut off first answers and last questions; drop what does not alternate", _roles, usual=True
-    ),
-    Rule("first-pair", "keep the first question and its answer only", _first_pair),
     Rule("answered", "drop what has neither an answer nor a gold answer", _answered),
     Rule("empty", "drop what has a turn without text, or no question", _empty, usual=True),
     Rule("short", f"drop conversations under {SHORT} characters", _short, usual=True),

@@ -49,19 +49,20 @@ def _prompt(prompt: Prompt, change: Change) -> Prompt:
         }
         same = (new["instruction"], new["input"]) == (prompt.instruction, prompt.input)
     else:
-        new = {"messages": tuple(_message(each, change) for each in prompt.messages)}
-        same = new["messages"] == prompt.messages
+        messages = tuple(_message(each, change) for each in prompt.messages)
+        new = {"messages": messages}
+        same = all(new is old for new, old in zip(messages, prompt.messages, strict=True))
     return prompt if same else prompt.model_copy(update=new)
 
 
-def _message(message: Mapping[str, Any], change: Change) -> dict[str, Any]:
+def _message(message: dict[str, Any], change: Change) -> dict[str, Any]:
     speaker: Speaker = "assistant" if message.get("role") == "assistant" else "user"
-    content = message.get("content")
+    content = new = message.get("content")
     if isinstance(content, str):
-        return {**message, "content": change(speaker, content)}
-    if isinstance(content, list):
-        return {**message, "content": [_part(part, speaker, change) for part in content]}
-    return dict(message)
+        new = change(speaker, content)
+    elif isinstance(content, list):
+        new = [_part(part, speaker, change) for part in content]
+    return message if new == content else {**message, "content": new}
 
 
 def _part(part: Any, speaker: Speaker, change: Change) -> Any:

@@ -97,7 +97,7 @@ def test_the_output_is_the_same_for_any_number_of_workers(tmp_path: Path) -> Non
 def test_from_standard_input_to_a_packed_file(tmp_path: Path) -> None:
     out = tmp_path / "out.jsonl.gz"
     lines = b"\xef\xbb\xbf" + b"\r\n".join(json.dumps(record).encode() for record in RECORDS)
-    command = [sys.executable, "-m", "redraft", "data", "clean", "-", "-q", "-o", out]
+    command = [sys.executable, "-m", "redraft", "data", "clean", "-", "-q", "-o", str(out)]
     done = subprocess.run(command, input=lines, capture_output=True, check=True)
     assert (done.stdout, done.stderr) == (b"", b"")
     assert len(gzip.decompress(out.read_bytes()).splitlines()) == 4
@@ -124,9 +124,9 @@ def test_a_record_is_explained(shared: Path) -> None:
     for name in ("page", "shared/page"):
         result = clean(shared, "--explain", name)
         assert result.exit_code == 0
-        assert result.stdout.startswith(
-            f"shared/page, {shared}: record 1\ncharacters: nothing to do\nhtml: changed\n"
-        )
+        first, *rules = result.stdout.splitlines()
+        assert first == f"shared/page, {shared}: record 1"
+        assert rules[:3] == ["characters: nothing to do", "roles: nothing to do", "html: changed"]
         assert "  -Is a &lt; b?\n  +Is a < b?\n" in result.stdout
     assert clean(shared, "--explain", "short").stdout.endswith(
         "short: dropped: 7 characters of text, at least 16\n"

@@ -40,7 +40,7 @@ def spanned(code: str) -> str:
 
 
 def _longest(code: str) -> int:
-    return max(map(len, _TICKS.findall(code)), default=0)
+    return max(map(len, _TICKS.findall(code))) if "`" in code else 0
 
 
 def language_of(attributes: str) -> str:

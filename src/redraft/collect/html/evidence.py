@@ -54,9 +54,11 @@ class Evidence:
         if not any("<" in text for text in said):
             return cls(shared=False, pages=False, about=False)
         about = any(map(_asks_about, asked))
-        shared = any(_shared(text) for text in said)
-        pages = not about and any(map(_prose, said)) and all(_prose(text) or _plain(text) for text in said)
-        return cls(shared, shared or pages, about)
+        if any(map(_shared, said)):
+            return cls(shared=True, pages=True, about=about)
+        prose = [not about and _prose(text) for text in said]
+        pages = any(prose) and all(html or _plain(text) for html, text in zip(prose, said, strict=True))
+        return cls(shared=False, pages=pages, about=about)
 
     def asked(self, text: str) -> str:
         """A question as markdown."""

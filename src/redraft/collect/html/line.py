@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from redraft.collect.html.tags import WHITE, decoded
 
-_BLANKS = re.compile(r"[ \t\r\f\xa0]+")
+_BLANKS = re.compile(r"[ \t\r\f\xa0]{2,}|[\t\r\f\xa0]")
 _LINES = re.compile(r" ?\n[ \n]*")
 _GAPS = ("", " ", "\n", "\n\n")
 
@@ -48,7 +48,8 @@ class Line:
             return
         begin = len(text) - len(text.lstrip(WHITE))
         self._widen(text[:begin])
-        self.write(_LINES.sub(self._break, _BLANKS.sub(" ", core)))
+        core = _BLANKS.sub(" ", core)
+        self.write(_LINES.sub(self._break, core) if "\n" in core else core)
         self._widen(text[begin + len(core) :])
 
     def write(self, text: str) -> None:

@@ -67,15 +67,18 @@ class _Page:
         return joined(blocks)
 
     def _token(self, found: re.Match[str]) -> None:
-        name = (found["name"] or "").lower()
-        if found[0] == "<!--":
-            comment = self.elements.until("-->", self.at)
-            self.at = comment[1] if comment else self.at
-        elif found["end"]:
-            if handle := _ENDS.get(name):
+        end, name, attributes = found.groups()
+        if name is None:
+            self._comment(found[0])
+        elif end:
+            if handle := _ENDS.get(name.lower()):
                 handle(self)
-        elif start := _STARTS.get(name):
-            start(self, name, found["attributes"])
+        elif start := _STARTS.get(name.lower()):
+            start(self, name.lower(), attributes)
+
+    def _comment(self, begin: str) -> None:
+        if begin == "<!--" and (comment := self.elements.until("-->", self.at)):
+            self.at = comment[1]
 
     def paragraph(self) -> None:
         """Ends the paragraph, which becomes a block."""
