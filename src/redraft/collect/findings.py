@@ -187,7 +187,7 @@ def _sets(report: Report) -> Iterator[Finding]:
             "note",
             total - most,
             f"{_many(total - most, 'record')} not in {main}, of {total:,} whose language is clear: {rest}.",
-            "`redraft data clean` keeps those in the languages that are wanted.",
+            f"`redraft data clean --languages {main}` keeps those in {main}.",
         )
 
 
