@@ -20,9 +20,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO, Literal, NamedTuple
 
+import numpy as np
+
 from redraft.chain import Chain
 from redraft.collect.dropped import Drop
+from redraft.collect.minhash import clusters, jaccard, sets_of, shingles
 from redraft.collect.reading import Line, chain_in
+from redraft.collect.rouge import Pool
 from redraft.collect.said import Part, said_in, text_of
 from redraft.collect.words import ascii_words, digest, normalised, words
 from redraft.formats.files import decode, to_line
@@ -106,8 +110,6 @@ def rank_of(chain: Chain) -> bytes:
 def key_of(chain: Chain, like: Likeness) -> bytes:
     """What is compared of a chain; empty where there is nothing to compare."""
     if like.by == "minhash":
-        from redraft.collect.minhash import shingles
-
         return shingles(text_of(chain, like.of)).tobytes()
     if like.by == "rouge":
         return text_of(chain, like.of).encode()
@@ -201,8 +203,6 @@ def _by_equality(keys: Sequence[bytes]) -> Iterator[tuple[int, float]]:
 
 
 def _by_rouge(keys: Sequence[bytes], like: Likeness, fixed: int) -> Iterator[tuple[int, float]]:
-    from redraft.collect.rouge import Pool
-
     pool = Pool(like.threshold, ascii_words if like.ascii else words)
     members: list[int] = []
     for place, key in enumerate(keys):
@@ -214,10 +214,6 @@ def _by_rouge(keys: Sequence[bytes], like: Likeness, fixed: int) -> Iterator[tup
 
 
 def _by_minhash(keys: Sequence[bytes], threshold: float) -> Iterator[tuple[int, float]]:
-    import numpy as np
-
-    from redraft.collect.minhash import clusters, jaccard, sets_of
-
     sets = sets_of(keys)
     labels = clusters(sets, threshold)
     similarity = jaccard(sets, np.arange(len(sets)), labels)

@@ -6,13 +6,12 @@ keys of `rows` such numbers each, two sets meet in at least one with probability
 (Leskovec, Rajaraman, Ullman, ch. 3): for the usual threshold 0.8 that is 4 rows and 11 bands, hence a recall
 of 0.997 at 0.8 exactly and more above. Pairs that meet are compared exactly: no duplicate is a guess.
 
-Where many meet, as thousands that begin with one template do, they are told apart by a second sieve that
+Where over 33 meet, as thousands that begin with one template do, they are told apart by a second sieve that
 loses nothing: two sets of similarity t share one of the rarest (1 - t)·n + 1 shingles of either (prefix
-filtering, Chaudhuri, Ganti, Kaushik 2006). If over `WINDOW` sets still stand together, each is compared with
-those that follow next, so that time stays linear. Only there more may be lost, and such sets are mostly all
-alike.
+filtering, Chaudhuri, Ganti, Kaushik 2006). If over 33 still stand together, each is compared with the 8 that
+follow, so that time stays linear: only there more may be lost, and what stands there is mostly all alike.
 
-Memory: 8 bytes a shingle and about 100 a text, and half as much again while it works.
+Memory: about 30 bytes a shingle and 100 a text while it works.
 """
 
 from __future__ import annotations
@@ -35,7 +34,9 @@ MISSED = 0.005
 HASHES = 64
 """Numbers a text that may be spent: more rows a band mean fewer pairs to compare in vain."""
 WINDOW = 32
-"""How many sets that stand together are compared each with each."""
+"""How many that follow it a set is compared with: all, where no more stand together."""
+CROWDED = 8
+"""With how many where more stand together and nothing tells them apart."""
 
 _VALUE_BITS = 48
 _VALUE = np.uint64((1 << _VALUE_BITS) - 1)
@@ -111,11 +112,8 @@ def clusters(sets: Sets, threshold: float = THRESHOLD) -> Ints:
     first = np.flatnonzero((labels == np.arange(len(sets))) & (sets.sizes > 0))
     few = _chosen(sets, first)
     linked = np.arange(len(few))
-    rows, bands = plan(threshold)
-    for band in range(bands):
-        keys = _band_keys(few, band * rows, rows)
-        for left, right in _meeting(few, keys, threshold):
-            linked = _linked(few, linked, left, right, threshold)
+    for left, right in _meeting(few, threshold):
+        linked = _linked(few, linked, left, right, threshold)
     labels[first] = first[linked]
     return labels[labels]
 
@@ -170,23 +168,28 @@ def _combined(one: Hashes, other: Hashes) -> Hashes:
     return (one ^ (one >> np.uint64(31))) * np.uint64(0x9E3779B97F4A7C15) + other
 
 
-def _meeting(sets: Sets, keys: Hashes, threshold: float) -> Iterator[tuple[Ints, Ints]]:
-    """Pairs of sets with the same key, those of each distance in the order of keys at once."""
-    order = np.argsort(keys, kind="stable")
-    runs = _runs(keys[order])
-    crowded = runs > WINDOW + 1
-    yield from _windows(keys[order][~crowded], order[~crowded])
-    if crowded.any():
-        members = np.sort(order[crowded])
-        owners, rare = _prefixes(_chosen(sets, members), threshold)
-        again = _combined(keys[members[owners]], rare)
-        second = np.argsort(again, kind="stable")
-        yield from _windows(again[second], members[owners[second]])
+def _meeting(sets: Sets, threshold: float) -> Iterator[tuple[Ints, Ints]]:
+    """Pairs of sets that meet, first those of each band, then those that the second sieve tells apart."""
+    crowd = np.zeros(len(sets), np.bool_)
+    rows, bands = plan(threshold)
+    for band in range(bands):
+        keys = _band_keys(sets, band * rows, rows)
+        order = np.argsort(keys, kind="stable")
+        crowded = _runs(keys[order]) > WINDOW + 1
+        crowd[order[crowded]] = True
+        yield from _windows(keys[order][~crowded], order[~crowded], WINDOW)
+    if crowd.any():
+        owners, rare = _prefixes(sets, np.flatnonzero(crowd), threshold)
+        order = np.argsort(rare, kind="stable")
+        keys, members = rare[order], owners[order]
+        crowded = _runs(keys) > WINDOW + 1
+        yield from _windows(keys[~crowded], members[~crowded], WINDOW)
+        yield from _windows(keys[crowded], members[crowded], CROWDED)
 
 
-def _windows(keys: Hashes, members: Ints) -> Iterator[tuple[Ints, Ints]]:
-    """Pairs of members whose keys are equal, up to `WINDOW` apart. Keys are in rising order."""
-    for distance in range(1, WINDOW + 1):
+def _windows(keys: Hashes, members: Ints, most: int) -> Iterator[tuple[Ints, Ints]]:
+    """Pairs of members whose keys are equal, up to `most` apart. Keys are in rising order."""
+    for distance in range(1, most + 1):
         at = np.flatnonzero(keys[distance:] == keys[:-distance])
         if not len(at):
             return
@@ -202,27 +205,36 @@ def _runs(keys: Hashes) -> Ints:
     return np.repeat(lengths, lengths)
 
 
-def _prefixes(sets: Sets, threshold: float) -> tuple[Ints, Hashes]:
-    """The rarest numbers of each set, one of which similar sets share: the set's index, and the number."""
-    sizes = sets.sizes
-    slots = (sets.values >> np.uint64(_VALUE_BITS - _TABLE_BITS)).astype(np.int64)
-    frequency = np.bincount(slots, minlength=1 << _TABLE_BITS)[slots]
-    owners = np.repeat(np.arange(len(sets)), sizes)
-    order = np.lexsort((sets.values, frequency, owners))
-    place = np.arange(len(owners)) - np.repeat(sets.starts[:-1], sizes)
-    prefix = sizes - np.ceil(threshold * sizes - 1e-9).astype(np.int64) + 1
-    kept = place < np.repeat(prefix, sizes)
-    return owners[kept], sets.values[order][kept]
+def _prefixes(sets: Sets, members: Ints, threshold: float) -> tuple[Ints, Hashes]:
+    """The rarest numbers of each member, one of which similar sets share: the member, and the number."""
+    parts = [members[part] for part in _parts(sets.sizes[members], len(members))]
+    # Rarity may be rough, as long as it orders the numbers of all sets alike.
+    frequency = np.zeros(1 << _TABLE_BITS, np.int64)
+    for part in parts:
+        frequency += np.bincount(_slots(_chosen(sets, part).values), minlength=len(frequency))
+    owners, rare = [], []
+    for part in parts:
+        few = _chosen(sets, part)
+        place = np.repeat(np.arange(len(few)), few.sizes)
+        order = np.lexsort((few.values, frequency[_slots(few.values)], place))
+        within = np.arange(len(place)) - np.repeat(few.starts[:-1], few.sizes)
+        length = few.sizes - np.ceil(threshold * few.sizes - 1e-9).astype(np.int64) + 1
+        kept = within < np.repeat(length, few.sizes)
+        owners.append(part[place[kept]])
+        rare.append(few.values[order][kept])
+    return np.concatenate(owners), np.concatenate(rare)
+
+
+def _slots(values: Hashes) -> Ints:
+    return (values >> np.uint64(_VALUE_BITS - _TABLE_BITS)).astype(np.int64)
 
 
 def _linked(sets: Sets, labels: Ints, left: Ints, right: Ints, threshold: float) -> Ints:
     """The labels after joining what is similar among pairs of sets."""
-    apart = labels[left] != labels[right]
-    left, right = left[apart], right[apart]
     sizes = sets.sizes
     small, large = np.minimum(sizes[left], sizes[right]), np.maximum(sizes[left], sizes[right])
-    possible = small >= threshold * large - 1e-9
-    left, right = left[possible], right[possible]
+    unsure = (labels[left] != labels[right]) & (small >= threshold * large - 1e-9)
+    left, right = np.divmod(np.unique(left[unsure] * len(sets) + right[unsure]), len(sets))
     similar = jaccard(sets, left, right) >= threshold - 1e-12
     return _joined(labels, left[similar], right[similar])
 

@@ -26,6 +26,9 @@ from redraft.collect.words import words
 ALPACA = 0.7
 """F over which a text is too near (Self-Instruct and Alpaca, in their released code)."""
 
+LONGEST = 100_000
+"""Words of a text that are compared. Two texts of a stranger's megabytes would take minutes a pair."""
+
 _ROUNDING = 1e-9
 
 Floats = NDArray[np.float64]
@@ -59,7 +62,7 @@ class Pool:
 
     def add(self, text: str) -> None:
         """Appends a text, whether it is near to another or not."""
-        coded = array("I", [self._ids.setdefault(word, len(self._ids)) for word in self._tokenize(text)])
+        coded = array("I", [self._ids.setdefault(word, len(self._ids)) for word in self._words(text)])
         for key in _counted(coded):
             self._having[key].append(len(self._texts))
         self._texts.append(coded)
@@ -79,7 +82,7 @@ class Pool:
     def near(self, text: str) -> list[Near]:
         """All texts of the pool that it is near to, in their order."""
         unknown = len(self._ids)  # no text of the pool has it
-        coded = array("I", [self._ids.get(word, unknown) for word in self._tokenize(text)])
+        coded = array("I", [self._ids.get(word, unknown) for word in self._words(text)])
         indices, lengths = self._possible(coded)
         if not len(indices):
             return []
@@ -89,6 +92,9 @@ class Pool:
         scores = f_measure(common, len(coded), lengths)
         chosen = np.flatnonzero(scores > self.threshold)
         return [Near(int(indices[i]), float(scores[i])) for i in chosen]
+
+    def _words(self, text: str) -> list[str]:
+        return self._tokenize(text)[:LONGEST]
 
     def _possible(self, coded: Sequence[int]) -> tuple[NDArray[np.int64], Floats]:
         """Places and lengths of the texts with enough words in common."""

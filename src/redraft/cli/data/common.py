@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -36,6 +36,14 @@ def processes(workers: int | None) -> int:
     from redraft.collect.work import all_cores
 
     return all_cores() if workers is None else max(workers, 1)
+
+
+def not_twice(file: Path, against: Sequence[Path]) -> None:
+    """Refuses to read standard input for two things: the second would find nothing."""
+    from redraft.errors import UsageError
+
+    if [file, *against].count(STDIO) > 1:
+        raise UsageError("standard input can be read once, and '-' is given twice.", hint="Name a file.")
 
 
 @contextmanager

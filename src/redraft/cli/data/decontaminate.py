@@ -17,6 +17,7 @@ from redraft.cli.data.common import (
     Strict,
     Workers,
     dropping,
+    not_twice,
     processes,
     say_counts,
 )
@@ -57,11 +58,17 @@ def decontaminate(
     from functools import partial
     from tempfile import TemporaryDirectory
 
-    from redraft.collect.decontaminate import Checked, Items, check, contaminated
     from redraft.collect.reading import lines_of
     from redraft.collect.work import spread
+    from redraft.errors import MissingExtra
     from redraft.formats.files import open_output, to_line
 
+    try:
+        from redraft.collect.decontaminate import Checked, Items, check, contaminated
+    except ModuleNotFoundError:
+        raise MissingExtra("redraft data decontaminate", "data") from None
+
+    not_twice(file, against)
     items, seen, kept = Items(ngram), set[int](), 0
     for path in against:
         items.add(path)

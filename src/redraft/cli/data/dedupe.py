@@ -17,6 +17,7 @@ from redraft.cli.data.common import (
     Strict,
     Workers,
     dropping,
+    not_twice,
     processes,
     say_counts,
 )
@@ -43,12 +44,13 @@ _USUAL: dict[_By, tuple[_Of, float]] = {
 def dedupe(
     file: Source,
     out: Out = STDIO,
-    by: Annotated[_By, typer.Option(help="What makes two records alike; see below.")] = "exact",
+    by: Annotated[_By, typer.Option(help="What makes two records alike.")] = "exact",
     of: Annotated[
         _Of | None,
         typer.Option(
-            help="What is compared: all that is said, the first user turn, or that without its input.",
-            show_default="all; rouge: instruction",
+            help="What is compared: all that is said, the first user turn, or that without its input.  "
+            "[all; rouge: instruction]",
+            show_default=False,
         ),
     ] = None,
     threshold: Annotated[
@@ -57,8 +59,8 @@ def dedupe(
             metavar="X",
             min=0.1,
             max=1.0,
-            help="rouge: alike is what is over it. minhash: what reaches it.",
-            show_default="0.7; 0.8",
+            help="rouge: alike is what is over it. minhash: what reaches it.  [0.7; 0.8]",
+            show_default=False,
         ),
     ] = None,
     letters: Annotated[
@@ -89,12 +91,18 @@ def dedupe(
     """
     from functools import partial
 
-    from redraft.collect.dedupe import dedupe as deduped
-    from redraft.collect.dedupe import examine
     from redraft.collect.reading import lines_of
     from redraft.collect.work import spread
+    from redraft.errors import MissingExtra
     from redraft.formats.files import open_output
 
+    try:
+        from redraft.collect.dedupe import dedupe as deduped
+        from redraft.collect.dedupe import examine
+    except ModuleNotFoundError:
+        raise MissingExtra("redraft data dedupe", "data") from None
+
+    not_twice(file, against or ())
     like, many = _likeness(by, of, threshold, letters), processes(workers)
     pool = (line for path in against or () for line in lines_of(path))
     kept = 0

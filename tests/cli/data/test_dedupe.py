@@ -1,0 +1,144 @@
+"""`redraft data dedupe`: files and pipes in, chains out, and why the others went."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from redraft.cli import app
+
+RECORDS = [
+    {"id": "a", "instruction": "Write a poem about the rain in spring.", "output": "Drip."},
+    {"id": "b", "instruction": "Name three rivers of France.", "output": "Loire, Rhône, Seine."},
+    {"id": "c", "instruction": "write a poem  about the rain in SPRING.", "output": "Drip, drop, drip."},
+    {"id": "d", "instruction": "Write a poem about the snow in spring.", "output": "Flake."},
+]
+
+
+def dedupe(*args: object, **settings: Any) -> Result:
+    return CliRunner().invoke(app, ["data", "dedupe", *map(str, args)], prog_name="redraft", **settings)
+
+
+def written(path: Path, records: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return path
+
+
+def rows(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return written(tmp_path / "in.jsonl", RECORDS)
+
+
+@pytest.mark.parametrize(
+    ("args", "kept"),
+    [
+        (["--by", "exact"], ["in/a", "in/b", "in/c", "in/d"]),
+        (["--by", "query"], ["in/b", "in/c", "in/d"]),
+        (["--by", "query", "--keep", "first"], ["in/a", "in/b", "in/d"]),
+        (["--by", "rouge"], ["in/b", "in/c"]),
+        (["--by", "rouge", "--threshold", "0.9"], ["in/b", "in/c", "in/d"]),
+        (["--by", "minhash", "--of", "query"], ["in/b", "in/c", "in/d"]),
+        (["--by", "minhash", "--of", "query", "--threshold", "0.3"], ["in/b", "in/c"]),
+    ],
+)
+def test_each_way_keeps_its_own(data: Path, args: list[str], kept: list[str]) -> None:
+    result = dedupe(data, *args)
+    assert result.exit_code == 0
+    assert [row["id"] for row in rows(result.stdout)] == kept
+    assert f"{len(kept)} kept, {4 - len(kept)} dropped" in result.stderr
+
+
+def test_the_side_file_names_the_kept_one_and_the_similarity(data: Path, tmp_path: Path) -> None:
+    side = tmp_path / "side.jsonl"
+    assert dedupe(data, "--by", "rouge", "--dropped", side, "-o", tmp_path / "out.jsonl").exit_code == 0
+    gone = {row["id"]: row for row in rows(side.read_text())}
+    assert {name: (row["rule"], row["kept"], row["similarity"]) for name, row in gone.items()} == {
+        "in/a": ("rouge", "in/c", 1.0),
+        "in/d": ("rouge", "in/c", 0.875),
+    }
+    assert gone["in/d"]["where"] == f"{data}:4"
+    assert gone["in/d"]["record"]["prompt"]["instruction"] == RECORDS[3]["instruction"]
+
+
+@pytest.mark.parametrize("by", ["exact", "query", "rouge", "minhash"])
+def test_any_number_of_workers_writes_the_same(by: str, tmp_path: Path) -> None:
+    many = [{"prompt": f"Tell me of the number {i % 40} and why it is what it is today."} for i in range(150)]
+    data = written(tmp_path / "in.jsonl", many)
+    for workers in (1, 3):
+        side, out = tmp_path / f"side{workers}", tmp_path / f"out{workers}"
+        assert dedupe(data, "--by", by, "-j", workers, "-o", out, "--dropped", side).exit_code == 0
+    assert (tmp_path / "out1").read_bytes() == (tmp_path / "out3").read_bytes() != b""
+    assert (tmp_path / "side1").read_bytes() == (tmp_path / "side3").read_bytes() != b""
+
+
+def test_a_pool_is_gone_on_with(data: Path, tmp_path: Path) -> None:
+    pool = written(tmp_path / "pool.jsonl", [{"instruction": "Name three rivers of Spain."}])
+    result = dedupe(data, "--by", "rouge", "--against", pool)
+    assert [row["id"] for row in rows(result.stdout)] == ["in/c"]
+
+
+def test_it_stands_in_a_pipe(data: Path) -> None:
+    command = [sys.executable, "-m", "redraft", "data", "dedupe", "-", "--by", "query", "-q"]
+    done = subprocess.run(command, input=data.read_bytes(), capture_output=True)
+    assert len(rows(done.stdout.decode())) == 3
+    assert done.stderr == b""
+
+
+def test_compressed_files(data: Path, tmp_path: Path) -> None:
+    packed = tmp_path / "in.jsonl.gz"
+    packed.write_bytes(gzip.compress(data.read_bytes()))
+    assert dedupe(packed, "--by", "query", "-o", tmp_path / "out.jsonl.zst").exit_code == 0
+    again = dedupe(tmp_path / "out.jsonl.zst", "--by", "query")
+    assert [row["id"] for row in rows(again.stdout)] == ["in/b", "in/c", "in/d"]
+
+
+def test_a_bad_line_is_counted_or_stops_it(data: Path, tmp_path: Path) -> None:
+    data.write_text(data.read_text() + "{no\n")
+    side = tmp_path / "side.jsonl"
+    result = dedupe(data, "--dropped", side)
+    assert result.exit_code == 0
+    assert "unreadable" in result.stderr
+    assert [row["where"] for row in rows(side.read_text())] == [f"{data}:5"]
+    stopped = dedupe(data, "--strict", "-o", tmp_path / "out.jsonl")
+    assert stopped.exit_code == 2
+    assert f"{data}:5: not JSON" in stopped.stderr
+    assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_a_pool_that_cannot_be_read_stops_it(data: Path, tmp_path: Path) -> None:
+    pool = tmp_path / "pool.jsonl"
+    pool.write_text("{no\n")
+    result = dedupe(data, "--against", pool)
+    assert result.exit_code == 2
+    assert f"{pool}:1" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--by", "exact", "--threshold", "0.5"],
+        ["--by", "query", "--of", "all"],
+        ["--by", "minhash", "--letters", "ascii"],
+    ],
+)
+def test_a_flag_that_would_do_nothing_is_refused(data: Path, flags: list[str]) -> None:
+    result = dedupe(data, *flags)
+    assert result.exit_code == 2
+    assert f"{flags[2]} does nothing with --by {flags[1]}" in result.stderr
+
+
+def test_standard_input_is_not_read_twice() -> None:
+    result = dedupe("-", "--against", "-", input="")
+    assert result.exit_code == 2
+    assert "'-' is given twice" in result.stderr
