@@ -65,6 +65,12 @@ def test_it_reads_standard_input_and_writes_json(data: Path) -> None:
     assert said["findings"][0]["name"] == "unreadable"
 
 
+def test_standard_input_is_read_once() -> None:
+    result = stats("-", "-")
+    assert result.exit_code == 2
+    assert "given twice" in result.stderr
+
+
 def test_several_files_are_one_set(data: Path) -> None:
     assert json.loads(stats(data, data, "--json").stdout)["totals"]["records"] == 4
 

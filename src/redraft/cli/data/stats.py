@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from redraft import __version__
-from redraft.cli.data.common import Force, Strict, Workers, processes
+from redraft.cli.data.common import Force, Strict, Workers, not_twice, processes
 from redraft.cli.data.tokens import token_count
 from redraft.cli.shell import write
 
@@ -56,6 +56,7 @@ def stats(
     from redraft.formats.files import open_output
     from redraft.verify.segment import count_words
 
+    not_twice(files[0], files[1:])
     count = token_count(tokenizer) if tokenizer else count_words
     with open_output(html, force=force) if html else nullcontext() as file:
         report = describe(
