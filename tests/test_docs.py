@@ -21,6 +21,7 @@ import pytest
 
 from redraft import errors
 from redraft.cli.options import Flags
+from redraft.collect.rules import NAMES
 from redraft.revise.options import Options
 from tests.doc_blocks import SHELL, Block, Command, blocks_of, matches
 from tests.engines.fake_server import FakeServer, chat_reply
@@ -140,7 +141,7 @@ def keys_in(page: str, heading: str) -> list[str]:
     text = (ROOT / "docs" / page).read_text("utf-8")
     table = re.search(r"^\|(?:.*\n\|)*.*", text[text.index(heading) :], re.M)
     assert table
-    return re.findall(r"^\| `(\w+)`", table[0], re.M)
+    return re.findall(r"^\| `([\w-]+)`", table[0], re.M)
 
 
 def test_every_option_is_told() -> None:
@@ -158,6 +159,12 @@ def test_every_key_of_a_recipe_and_every_recipe_is_told() -> None:
     keys = {each.name.replace("_", "-") for each in fields(Flags)} - {"recipe"}
     shipped = {path.stem for path in (ROOT / "src" / "redraft" / "recipes").glob("*.yaml")}
     assert {name for name in keys | shipped if f"`{name}`" not in page} == set()
+
+
+def test_every_rule_of_cleaning_and_every_mix_is_told() -> None:
+    shipped = (ROOT / "src" / "redraft" / "recipes" / "data").glob("*.yaml")
+    assert keys_in("data.md", "## clean") == list(NAMES)
+    assert set(keys_in("data.md", "### The four mixes")) == {path.stem for path in shipped}
 
 
 PAGE = """\
