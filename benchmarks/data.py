@@ -44,7 +44,7 @@ def full(work: Path) -> Scale:
         rounds=3,
         pool=20_000,
         candidates=20,
-        grow=80_000,
+        grow=86_000,
         kept=52_000,
         conversations=70_000,
         sample=5_000,

@@ -17,7 +17,7 @@ from material import default_model
 from measure import Figure, Goal, Row, in_turn
 from redraft.collect.turns import turns_of
 from redraft.formats.records import read_records
-from weights_run import MB, remove, run_command, weights
+from weights_run import remove, run_command, weights
 
 MEASURE = "cleaning and splitting {count:,} shared conversations vs FastChat's released way"
 HOW = (
@@ -34,11 +34,10 @@ PEER = Path(__file__).with_name("data_clean_peer.py")
 
 @dataclass(frozen=True)
 class Times:
-    """Seconds of cleaning with the language filter, and of splitting; and the most memory, in bytes."""
+    """Seconds of cleaning with the language filter, and of splitting."""
 
     clean: float
     split: float
-    resident: int
 
     @property
     def whole(self) -> float:
@@ -70,7 +69,6 @@ def run(scale: Scale) -> Row:
         Figure(
             "code blocks that are not as they were, peer", (by_them.damaged,), "differ", None, by_them.says
         ),
-        Figure("peak memory", (max(each.resident for each in ours) / MB,), "MB", None, _memory(theirs)),
     )
     return Row(measure, how, figures, (f"The whole input has {size:.2g} GB.",))
 
@@ -94,7 +92,7 @@ def by_redraft(work: Path, workers: int) -> Times:
     remove(split)
     first = data("clean", work / "all.json", "-o", cleaned, *CLEAN, workers=workers)
     second = data("split", cleaned, "-o", split, "--tokenizer", work / "tokenizer", workers=workers)
-    return Times(first.seconds, second.seconds, max(first.resident, second.resident))
+    return Times(first.seconds, second.seconds)
 
 
 def by_peer(work: Path, workers: int) -> Times:
@@ -102,9 +100,9 @@ def by_peer(work: Path, workers: int) -> Times:
     command = [sys.executable, str(PEER), str(work / "sample.json"), str(work / "peer.json")]
     told = work / "peer.seconds"
     flags = ["--tokenizer", str(work / "tokenizer"), "--workers", str(workers), "--seconds", str(told)]
-    took = run_command([*command, *flags])
+    run_command([*command, *flags])
     html, language, split = json.loads(told.read_text("utf-8"))
-    return Times(html + language, split, took.resident)
+    return Times(html + language, split)
 
 
 def _ratio(scale: Scale, part: str, ours: list[Times], theirs: list[Times]) -> Figure:
@@ -115,10 +113,6 @@ def _ratio(scale: Scale, part: str, ours: list[Times], theirs: list[Times]) -> F
     sides = f"redraft {statistics.median(us):,.0f}/s; peer {statistics.median(them):,.0f}/s"
     what = {"whole": "cleaning and splitting", "clean": "cleaning alone", "split": "splitting alone"}[part]
     return Figure(what, ratios, "×", Goal("≥", 5.0) if part == "whole" else None, sides)
-
-
-def _memory(theirs: list[Times]) -> str:
-    return f"peer, on its sample, {max(each.resident for each in theirs) / MB:,.0f} MB"
 
 
 # What became of the code.

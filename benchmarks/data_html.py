@@ -79,11 +79,13 @@ def _paragraph(text: str) -> str:
     if heading := re.fullmatch(r"(#{1,6}) +(.+)", text):
         level = len(heading[1])
         return f"<h{level}>{_inline(heading[2])}</h{level}>"
-    for tag, mark in (("ol", r"\d+[.)] +"), ("ul", r"[-*] +")):
+    for tag, mark in (("ol", r"(\d+)[.)] +"), ("ul", r"[-*]() +")):
         lines = text.split("\n")
-        if all(re.match(mark, line) for line in lines):
+        marks = [re.match(mark, line) for line in lines]
+        if all(marks) and (first := marks[0]):
             items = "".join(f"<li><p>{_inline(re.sub(f'^{mark}', '', line))}</p></li>" for line in lines)
-            return f"<{tag}>{items}</{tag}>"
+            start = f' start="{first[1]}"' if first[1] not in ("", "1") else ""
+            return f"<{tag}{start}>{items}</{tag}>"
     return f"<p>{_inline(text)}</p>"
 
 

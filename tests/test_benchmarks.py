@@ -465,6 +465,8 @@ def test_html_says_what_the_markdown_did(bench: Any) -> None:
     soup = bs4.BeautifulSoup(made, "html.parser")
     assert [each.text for each in soup.find_all(["h1", "p"])] == ["A", "b <c>", "d < e", "f  g"]
     assert (soup.em.text, soup.code.text) == ("b", "d < e")
+    assert html.render("1. a\n\n2. b\n3. c\n\n- d").count("<ol") == 2
+    assert '<ol start="2"><li><p>b</p></li><li><p>c</p></li></ol>' in html.render("1. a\n\n2. b\n3. c\n\n- d")
     assert soup.select_one("pre code").text == "if a < 1:\n\t'b'\n\n"
 
 
