@@ -17,7 +17,7 @@ LETTERS = 20
 PROBABLE = 0.5
 """Probability from which on the model is believed."""
 
-READ = 300
+READ = 200
 """Characters that are read of a text: the model needs a sentence or two, and takes its time for each."""
 
 

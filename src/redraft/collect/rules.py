@@ -25,7 +25,7 @@ from redraft.collect.turns import Turn, turns_of, with_turns
 SHORT = 16
 """Characters that a conversation has at least (FastChat's `clean_sharegpt.py`)."""
 
-TURN = 150
+TURN = 100
 """Characters of a turn that its language is told by, so that questions and answers count alike."""
 
 
@@ -79,7 +79,7 @@ def without_controls(text: str) -> str:
 
 
 def _html(chain: Chain, _: Settings) -> Outcome:
-    texts = list(texts_of(chain))
+    texts = texts_of(chain)
     evidence = Evidence.of(
         (text for speaker, text in texts if speaker == "user"),
         [text for speaker, text in texts if speaker == "assistant"],
@@ -185,6 +185,7 @@ def _blocked(chain: Chain, settings: Settings) -> Outcome:
 
 
 _FENCE = re.compile(r" {0,3}(`{3,}+|~{3,}+)(.*)")
+_FIRST = re.compile(r"^[ \t]*+0*1[.)][ \t]", re.M)
 _NUMBERED = re.compile(r"([ \t]*)(\d{1,9})[.)][ \t]")
 
 
@@ -197,6 +198,8 @@ def _wrong_format(chain: Chain, _: Settings) -> Outcome:
 
 def _broken_list(text: str) -> bool:
     """Whether a list goes `1.`, `1.`, and nothing between them, such as a heading, begins another list."""
+    if len(_FIRST.findall(text)) < 2:
+        return False
     last: dict[str, int] = {}
     for line in _without_code(text).split("\n"):
         if item := _NUMBERED.match(line):

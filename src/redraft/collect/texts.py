@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from redraft.chain import Chain, Prompt, Step
@@ -29,7 +29,7 @@ def with_texts(chain: Chain, change: Change) -> Chain:
     return chain.model_copy(update={"prompt": prompt, "steps": steps, "meta": chain.meta | gold})
 
 
-def texts_of(chain: Chain) -> Iterator[tuple[Speaker, str]]:
+def texts_of(chain: Chain) -> list[tuple[Speaker, str]]:
     """The same texts, to look at."""
     found: list[tuple[Speaker, str]] = []
 
@@ -38,7 +38,7 @@ def texts_of(chain: Chain) -> Iterator[tuple[Speaker, str]]:
         return text
 
     with_texts(chain, look)
-    return iter(found)
+    return found
 
 
 def _prompt(prompt: Prompt, change: Change) -> Prompt:

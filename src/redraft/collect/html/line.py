@@ -29,11 +29,12 @@ class Line:
 
     Attributes:
         flat: Whether line breaks are blanks, as in headings and cells.
+        parts: What is gathered.
     """
 
     def __init__(self) -> None:
         self.flat = False
-        self._parts: list[str] = []
+        self.parts: list[str] = []
         self._gap = 0  # of _GAPS
         self._broken = False
         self._open: list[Mark] = []
@@ -54,14 +55,14 @@ class Line:
 
     def write(self, text: str) -> None:
         """Adds text as it is, behind the blanks and marks that wait for it."""
-        if self._parts and self._gap:
-            self._parts.append(" " if self.flat else _GAPS[self._gap])
+        if self.parts and self._gap:
+            self.parts.append(" " if self.flat else _GAPS[self._gap])
         self._gap, self._broken = 0, False
         if self._waiting:
-            self._parts += [mark.begin for mark in self._waiting]
+            self.parts += [mark.begin for mark in self._waiting]
             self._open += self._waiting
             self._waiting = []
-        self._parts.append(text)
+        self.parts.append(text)
 
     def line_break(self) -> None:
         """A `<br>`; two of them are an empty line."""
@@ -80,19 +81,19 @@ class Line:
             return
         again: list[Mark] = []
         while (mark := self._open.pop()).kind != kind:
-            self._parts.append(mark.end)
+            self.parts.append(mark.end)
             again.insert(0, mark)
-        self._parts.append(mark.end)
+        self.parts.append(mark.end)
         self._waiting = again + self._waiting
 
     def take(self) -> str:
         """Ends the paragraph. Marks that are open end with it, and go on in the next."""
         self._gap, self._broken = 0, False
-        if not self._parts:
+        if not self.parts:
             return ""
-        self._parts += [mark.end for mark in reversed(self._open)]
-        text = "".join(self._parts)
-        self._parts, self._waiting, self._open = [], self._open + self._waiting, []
+        self.parts += [mark.end for mark in reversed(self._open)]
+        text = "".join(self.parts)
+        self.parts, self._waiting, self._open = [], self._open + self._waiting, []
         return text
 
     def _widen(self, blanks: str) -> None:

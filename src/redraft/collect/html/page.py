@@ -107,7 +107,8 @@ class _Page:
 
 
 def _paragraph(page: _Page, *_: str) -> None:
-    page.paragraph()
+    if page.line.parts:  # most of these tags stand behind one another
+        page.paragraph()
 
 
 def _heading(page: _Page, name: str, _: str) -> None:
