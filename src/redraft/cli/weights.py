@@ -10,7 +10,7 @@ import re
 import shlex
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -57,8 +57,7 @@ def diff(
     The delta has the target's configuration, tokenizer and files. A plain one holds numbers, as those of
     SelFee and Vicuna do, and gives the target back but for rounding.
     """
-    with _torch():
-        from redraft.weights.delta import diff as make
+    from redraft.weights.delta import diff as make
 
     ours, theirs = _model(base, allow_pickle), _model(target, allow_pickle)
     with _job(theirs, quiet) as progress:
@@ -92,8 +91,7 @@ def apply(
     A wrong base is refused before anything is written. The result has the delta's configuration and
     tokenizer; known faults of old ones are repaired, and named.
     """
-    with _torch():
-        from redraft.weights.delta import apply as make
+    from redraft.weights.delta import apply as make
 
     ours, theirs = _model(base, allow_pickle), _model(delta, allow_pickle)
     with _job(theirs, quiet) as progress:
@@ -132,9 +130,8 @@ def convert(
 
     Numbers that the new format cannot hold are counted: those that become infinite or zero.
     """
-    with _torch():
-        from redraft.weights.convert import convert as make
     from redraft.weights.checkpoint import BIN, SAFETENSORS
+    from redraft.weights.convert import convert as make
 
     source = _model(src, allow_pickle)
     with _job(source, quiet) as progress:
@@ -168,8 +165,7 @@ def gguf(
 
     Llama, Mistral, Qwen2 and Qwen3, with tokenizer and chat template.
     """
-    with _torch():
-        from redraft.weights.gguf.from_folder import export_gguf
+    from redraft.weights.gguf.from_folder import export_gguf
 
     source = _model(src, allow_pickle)
     with _job(source, quiet, goes_on=False) as progress:
@@ -198,8 +194,7 @@ def from_gguf(
 
     Quantised weights become plain ones, so that the model can be trained.
     """
-    with _torch():
-        from redraft.weights.gguf.to_folder import import_gguf
+    from redraft.weights.gguf.to_folder import import_gguf
 
     source = _local(file)
     with _job(source, quiet) as progress:
@@ -226,8 +221,7 @@ def merge_lora(
     quiet: Quiet = False,
 ) -> None:
     """Merge a LoRA adapter of peft into its base."""
-    with _torch():
-        from redraft.weights.lora.merge import merge_lora as make
+    from redraft.weights.lora.merge import merge_lora as make
 
     model, change = _model(base, allow_pickle), _model(adapter, allow_pickle)
     with _job(model, quiet) as progress:
@@ -265,8 +259,7 @@ def lora_gguf(
 
     It is used as MODEL.gguf+ADAPTER.gguf.
     """
-    with _torch():
-        from redraft.weights.lora.to_gguf import lora_gguf as make
+    from redraft.weights.lora.to_gguf import lora_gguf as make
 
     change = _model(adapter, allow_pickle)
     model = None if base is None else _local(base)
@@ -293,8 +286,7 @@ def verify(
     Every file there, index and shapes consistent, no NaN, checksums as in the manifest. The exit status is 1
     where something is wrong.
     """
-    with _torch():
-        from redraft.weights.inspect.verify import verify as look
+    from redraft.weights.inspect.verify import verify as look
 
     source = _model(path, allow_pickle)
     with _job(source, quiet, goes_on=False) as progress:
@@ -313,32 +305,20 @@ def info(
     from redraft.weights.inspect.info import describe
 
     source = _local(path)
-    with _torch() if allow_pickle else nullcontext():
-        write("\n".join(describe(source, allow_pickle=allow_pickle).lines()))
+    write("\n".join(describe(source, allow_pickle=allow_pickle).lines()))
 
 
-@contextmanager
-def _torch() -> Iterator[None]:
-    """Says which extra is needed where torch or what comes with it is not installed.
+def _one_thread() -> None:
+    """One thread of torch's is enough: the work waits for the disk, and further ones would spin meanwhile."""
+    import torch
 
-    One thread of torch's is enough: the work waits for the disk, and further ones would spin meanwhile.
-    """
-    from redraft.errors import MissingExtra
-
-    try:
-        import torch
-
-        torch.set_num_threads(1)
-        yield
-    except ModuleNotFoundError as error:
-        if error.name and error.name.partition(".")[0] in ("torch", "numpy", "gguf"):
-            raise MissingExtra(f"redraft weights (here: {error.name})", "weights") from None
-        raise
+    torch.set_num_threads(1)
 
 
 @contextmanager
 def _job(source: Path, quiet: bool, *, goes_on: bool = True) -> Iterator[Callable[[int], None]]:
     """Progress over the weights of a file or folder. Whoever interrupts is told how to go on."""
+    _one_thread()
     try:
         with bytes_bar(_weight_bytes(source), quiet=quiet) as advance:
             yield advance
