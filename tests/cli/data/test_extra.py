@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-VERBS = ("clean", "dedupe", "decontaminate", "stats")
+VERBS = ("dedupe", "decontaminate", "stats")
 
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_the_extra_is_named(tmp_path: Path, verb: str) -> None:
     (tmp_path / "a.jsonl").write_text('{"instruction": "Say <b>hello</b>, please."}\n')
-    missing = "for name in ('numpy', 'selectolax', 'rapidfuzz'): sys.modules[name] = None"
+    missing = "for name in ('numpy', 'rapidfuzz'): sys.modules[name] = None"
     code = f"import sys\n{missing}\nfrom redraft.cli import main\nmain()"
     more = ["--against", "a.jsonl"] if verb == "decontaminate" else []
     command = [sys.executable, "-c", code, "data", verb, "a.jsonl", *more, "--workers", "1"]
