@@ -10,7 +10,7 @@ depends on the order in which the pool grows, takes the records in that order. W
 the input instead. Records of another file, `against`, come before all.
 
 Two passes: every record goes to a spool on disk and leaves in memory its id, its rank and a key: about 400
-bytes for `exact` and `query`, and for `rouge` and `minhash` about 10 a word on top.
+bytes for `exact` and `query`, and for `rouge` and `minhash` about 40 a word on top.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ bit: F is worked out as it does it.
 
 A common subsequence cannot be longer than the number of words that both texts have, so an index from words to
 texts first rules out nearly all of the pool, and only the rest is compared word by word. The pool takes about
-60 bytes a word. Stemming is not done: neither filter does it.
+30 bytes a word. Stemming is not done: neither filter does it.
 """
 
 from __future__ import annotations
