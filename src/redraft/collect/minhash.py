@@ -42,7 +42,8 @@ _VALUE_BITS = 48
 _VALUE = np.uint64((1 << _VALUE_BITS) - 1)
 _PAIRS = 1 << (64 - _VALUE_BITS)  # that are compared at once: the other bits hold a pair's number
 _ROWS = 1 << 22  # shingles that are worked on at once: 32 MB a temporary array
-_TABLE_BITS = 22
+_TABLE_BITS = 22  # of a number, by which its rarity is counted: a table of 32 MB
+_GOLDEN, _MIX = np.uint64(0x9E3779B97F4A7C15), np.uint64(0x94D049BB133111EB)  # of SplitMix64
 
 Ints = NDArray[np.int64]
 
@@ -161,11 +162,11 @@ def _ordered(values: Hashes, row: int) -> Hashes:
     seed = int.from_bytes(blake2b(b"minhash %d" % row, digest_size=16).digest(), "little")
     mixed = (values ^ np.uint64(seed >> 64)) * np.uint64(seed & (2**64 - 1) | 1)
     mixed ^= mixed >> np.uint64(29)
-    return mixed * np.uint64(0x94D049BB133111EB)
+    return mixed * _MIX
 
 
 def _combined(one: Hashes, other: Hashes) -> Hashes:
-    return (one ^ (one >> np.uint64(31))) * np.uint64(0x9E3779B97F4A7C15) + other
+    return (one ^ (one >> np.uint64(31))) * _GOLDEN + other
 
 
 def _meeting(sets: Sets, threshold: float) -> Iterator[tuple[Ints, Ints]]:
