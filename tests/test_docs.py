@@ -116,14 +116,9 @@ def test_the_page_runs(page: Path, tmp_path: Path) -> None:
     run_page(page, tmp_path, with_model=False)
 
 
-@pytest.mark.parametrize("page", having(SHARED), ids=name_of)
-def test_the_page_runs_with_the_shared_data(page: Path, tmp_path: Path, shared_data: Path) -> None:
-    run_page(page, tmp_path, with_model=False, shared=shared_data)
-
-
 @pytest.mark.model
-@pytest.mark.parametrize("page", having(*MODEL), ids=name_of)
-def test_the_page_runs_with_the_default_model(
+@pytest.mark.parametrize("page", having(SHARED, *MODEL), ids=name_of)
+def test_the_page_runs_with_all_that_it_needs(
     page: Path, tmp_path: Path, default_model: Path, request: pytest.FixtureRequest
 ) -> None:
     shared = request.getfixturevalue("shared_data") if page in having(SHARED) else None
