@@ -39,7 +39,7 @@ class Piece:
 
     Attributes:
         chain: With the id of the whole, and `#1`, `#2`… behind it where there are several pieces.
-        tokens: With what a template takes.
+        tokens: With what a template takes; where it fits, perhaps fewer.
     """
 
     chain: Chain
@@ -57,10 +57,10 @@ def split(chain: Chain, count: Count, limit: int = LIMIT) -> list[Piece]:
     Only turns before the first human one, which `clean` takes away, can begin a piece instead of a human.
     """
     head, exchanges = _parts(chain.prompt)
-    opening = sum(_size(message, count) for message in head)
-    sizes = [sum(_size(message, count) for message in exchange) for exchange in exchanges]
-    if chain.steps:
-        sizes = [*sizes[:-1], sum(sizes[-1:]) + count(render_steps(chain.steps)) + TURN_TOKENS]
+    opening, sizes = _sizes(chain, head, exchanges, _most)
+    if opening + sum(sizes) <= limit:
+        return [Piece(chain, opening + sum(sizes))]
+    opening, sizes = _sizes(chain, head, exchanges, count)
     ranges = _packed(sizes, limit - opening)
     if len(exchanges) < 2 or len(ranges) < 2:
         return [Piece(chain, opening + sum(sizes))]
@@ -70,6 +70,25 @@ def split(chain: Chain, count: Count, limit: int = LIMIT) -> list[Piece]:
         Piece(each.model_copy(update={"id": f"{chain.id}#{i}"}), opening + sum(sizes[r.start : r.stop]))
         for i, (each, r) in enumerate(zip(chains, ranges, strict=True), start=1)
     ]
+
+
+def _most(text: str) -> int:
+    """At most so many tokens: no tokenizer makes more of a text than its bytes, and one for its beginning.
+
+    Counting bytes takes no time, and most conversations that fit are seen to fit by it.
+    """
+    return len(text.encode()) + 1
+
+
+def _sizes(
+    chain: Chain, head: Sequence[Message], exchanges: Sequence[Sequence[Message]], count: Count
+) -> tuple[int, list[int]]:
+    """Tokens of the opening, and of each exchange; the last one has the answer."""
+    opening = sum(_size(message, count) for message in head)
+    sizes = [sum(_size(message, count) for message in exchange) for exchange in exchanges]
+    if chain.steps:
+        sizes = [*sizes[:-1], sum(sizes[-1:]) + count(render_steps(chain.steps)) + TURN_TOKENS]
+    return opening, sizes
 
 
 def _parts(prompt: Prompt) -> tuple[Sequence[Message], list[list[Message]]]:
