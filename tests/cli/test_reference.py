@@ -9,7 +9,7 @@ from types import ModuleType
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-DATA_VERBS = "import clean split dedupe decontaminate merge export stats".split()
+DATA_VERBS = ["import", "clean", "split", "dedupe", "decontaminate", "merge", "export", "stats"]
 WEIGHTS_VERBS = ["diff", "apply", "convert", "gguf", "from-gguf", "merge-lora", "lora-gguf", "verify", "info"]
 MODEL_VERBS = ("get", "list", "path", "remove")
 
