@@ -23,7 +23,7 @@ from redraft.weights.header import AGAIN, TensorInfo, is_text, read_safetensors_
 if TYPE_CHECKING:
     import torch
 
-CHUNK = 16 << 20
+CHUNK = 8 << 20
 """Bytes that are read at a time: large enough for a disk, small enough to hold a dozen of them."""
 
 SAFETENSORS: Final = ".safetensors"

@@ -77,7 +77,7 @@ def diff(
 ) -> None:
     """Writes `target - base` as a folder with the target's layout, configuration and tokenizer.
 
-    Memory does not grow with the model: tensors go through in pieces of 16 MiB.
+    Memory does not grow with the model: tensors go through in pieces of 8 MiB.
 
     Args:
         base: The folder or file of the base.

@@ -2,7 +2,7 @@
 
 Where reading stops at the first fault, this goes on: every file is there, sound and as long as it says;
 index and headers agree; no value is NaN or infinite; the shapes are those of config.json; the checksums are
-those of the manifest, where redraft made it. Every byte is read, once, in pieces of 16 MiB. Whether the model
+those of the manifest, where redraft made it. Every byte is read, once, in pieces of 8 MiB. Whether the model
 is any good, and whether somebody has changed it together with its manifest, is not seen here.
 """
 
