@@ -79,7 +79,7 @@ docs: .venv/.stamp
 # The peers that the benchmarks run beside redraft come on top; they are large. Something that is not reached in
 # one script does not keep the next one from being run.
 bench: model
-	$(BIN)/$(PIP) markdownify beautifulsoup4 rouge_score datasketch
+	$(BIN)/$(PIP) datasketch
 	@status=0; for script in revise weights data; do \
 	  $(BIN)/python benchmarks/$$script.py || status=$$?; done; exit $$status
 

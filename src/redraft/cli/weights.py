@@ -308,17 +308,25 @@ def info(
     write("\n".join(describe(source, allow_pickle=allow_pickle).lines()))
 
 
-def _one_thread() -> None:
-    """One thread of torch's is enough: the work waits for the disk, and further ones would spin meanwhile."""
+def _settle_down() -> None:
+    """Uses the machine as this work does best.
+
+    One thread of torch's is enough: the work waits for the disk, and further ones would spin meanwhile. And
+    large buffers go back to the system at once, where glibc would keep them (mallopt: M_MMAP_THRESHOLD, -3).
+    """
+    import ctypes
+
     import torch
 
     torch.set_num_threads(1)
+    if keep_none := getattr(ctypes.CDLL(None), "mallopt", None):
+        keep_none(-3, 1 << 20)
 
 
 @contextmanager
 def _job(source: Path, quiet: bool, *, goes_on: bool = True) -> Iterator[Callable[[int], None]]:
     """Progress over the weights of a file or folder. Whoever interrupts is told how to go on."""
-    _one_thread()
+    _settle_down()
     try:
         with bytes_bar(_weight_bytes(source), quiet=quiet) as advance:
             yield advance
