@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from backports import zstd
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from redraft.errors import OutputError, RecordError
@@ -130,6 +130,7 @@ class TestDamagedFiles:
 
 
 class TestArrays:
+    @example([[0.00390625], 0.0], 1, False)
     @given(st.lists(json_values, max_size=5), st.sampled_from([None, 1]), st.booleans())
     @pytest.mark.usefixtures("small_chunks")
     def test_any_array_is_read_as_json_reads_it(

@@ -249,6 +249,10 @@ def _array(path: Path, file: IO[bytes]) -> Iterator[tuple[str, bytes]]:
         raise RecordError(f"{name_of(path)}: goes on after its array.", hint=_NOT_JSON)
 
 
+_AFTER = (",", "]", " ", "\t", "\r", "\n")
+"""What stands behind a whole value of an array."""
+
+
 class _Text:
     """A position in a stream of JSON text."""
 
@@ -296,11 +300,14 @@ class _Text:
             except (ValueError, RecursionError) as error:
                 raise RecordError(f"{where}: not JSON that can be read: {error}.") from None
             else:
-                whole, length = end < len(self._buffer), end - self._at
-                # A number that ends where the text does may go on.
-                if whole or not self._more():
+                length = end - self._at
+                if self._is_whole(end) or not self._more():
                     self._at += length
                     return self._buffer[self._at - length : self._at]
+
+    def _is_whole(self, end: int) -> bool:
+        """Whether a value that seems to end there does. Of `0.5` cut off before its 5, a 0 is read."""
+        return self._buffer[end : end + 1] in _AFTER or end < len(self._buffer) - 16
 
     def _may_go_on(self, error: json.JSONDecodeError) -> bool:
         """Whether the text may only be cut off: the fault is at its end, or in a string that has no end."""
