@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from safetensors.torch import save_file
 from redraft.errors import ModelError, UsageError
 from redraft.weights import checkpoint
 from redraft.weights.convert import convert
+from redraft.weights.delta import apply, diff
 from redraft.weights.dtypes import torch_dtype
 from tests.weights.model_files import (
     CONFIG,
@@ -30,6 +32,7 @@ from tests.weights.model_files import (
     same_model,
     save,
     save_bin,
+    tuned,
 )
 
 
@@ -99,9 +102,45 @@ def test_a_large_transposed_tensor_of_a_bin(tmp_path: Path, monkeypatch: pytest.
     )
 
 
+def test_a_side_file_of_somewhere_else(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("{}")
+    save(tmp_path / "a", llama(), config=CONFIG)
+    (tmp_path / "a" / "generation_config.json").symlink_to(tmp_path / "secret")
+    with pytest.raises(
+        ModelError, match=r"generation_config.json is a link to .*secret, outside of its folder"
+    ):
+        convert(tmp_path / "a", tmp_path / "b")
+
+
+def test_a_folder_in_the_cache_of_the_hub(tmp_path: Path) -> None:
+    """Its files are links to where the cache keeps the bytes."""
+    save(tmp_path / "a", llama(), config=CONFIG)
+    snapshot, blobs = tmp_path / "hub" / "snapshots" / "abc", tmp_path / "hub" / "blobs"
+    for folder in (snapshot, blobs):
+        folder.mkdir(parents=True)
+    for file in (tmp_path / "a").iterdir():
+        file.rename(blobs / file.name)
+        (snapshot / file.name).symlink_to(Path("..", "..", "blobs", file.name))
+    convert(snapshot, tmp_path / "b")
+    assert same_model(load(tmp_path / "b"), llama())
+    assert (tmp_path / "b" / "config.json").exists()
+
+
+def test_a_delta_stays_a_delta(tmp_path: Path) -> None:
+    save(tmp_path / "base", llama())
+    save(tmp_path / "target", tuned(llama()))
+    diff(tmp_path / "base", tmp_path / "target", tmp_path / "delta", exact=True)
+    for how in ({"dtype": "F16"}, {"form": ".bin"}):
+        with pytest.raises(UsageError, match="is a delta: its numbers are kept as they are"):
+            convert(tmp_path / "delta", tmp_path / "no", **how)
+    convert(tmp_path / "delta", tmp_path / "shards", shard_size=2000)
+    apply(tmp_path / "base", tmp_path / "shards", tmp_path / "again")
+    assert same_model(load(tmp_path / "again"), tuned(llama()))
+
+
 def test_a_side_file_without_an_end(tmp_path: Path) -> None:
     save(tmp_path / "a", llama(), config=CONFIG)
-    (tmp_path / "a" / "odd.json").symlink_to("/dev/zero")
+    os.mkfifo(tmp_path / "a" / "odd.json")
     with pytest.raises(ModelError, match=r"odd.json is no regular file"):
         convert(tmp_path / "a", tmp_path / "b")
 

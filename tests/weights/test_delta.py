@@ -141,6 +141,16 @@ def test_a_buffer_of_old_checkpoints_is_no_difference(tmp_path: Path) -> None:
     assert same_bits(load(tmp_path / "both")[name], frequencies)
 
 
+def test_a_delta_is_no_model(tmp_path: Path) -> None:
+    folder = _make(tmp_path)
+    with pytest.raises(ModelError, match="delta is a delta, not a model") as caught:
+        apply(folder / "delta", folder / "base", folder / "again")
+    assert caught.value.hint == "The order is: redraft weights apply BASE DELTA"
+    for base, target in (("delta", "target"), ("base", "delta")):
+        with pytest.raises(ModelError, match="delta is a delta, not a model"):
+            diff(folder / base, folder / target, folder / "again")
+
+
 def test_files_of_two_deltas(tmp_path: Path) -> None:
     base = llama()
     save(tmp_path / "base", base)

@@ -39,7 +39,7 @@ def made(base_in: torch.dtype, target_in: torch.dtype, delta_in: torch.dtype, ch
     return base, (target.double() - base.double()).to(delta_in)
 
 
-@pytest.mark.parametrize("change", [0.005, 0.1, 1.0])
+@pytest.mark.parametrize("change", [0.005, 0.1, 0.5])
 @pytest.mark.parametrize("kept", KEPT, ids=str)
 def test_the_right_base_is_never_refused(
     tmp_path: Path, kept: tuple[torch.dtype, ...], change: float
@@ -55,6 +55,12 @@ def test_a_wrong_base_is_refused_unless_the_delta_was_rounded(
     _, delta = made(kept[0], kept[1], kept[2], change)
     with pytest.raises(ModelError, match=r"is not the base of .*low bits do not fit"):
         insist(tmp_path, matrix(3).to(kept[0]), delta)
+
+
+def test_a_whole_model_is_no_delta(tmp_path: Path) -> None:
+    for model in (matrix(1), matrix(1) + matrix(2, 0.001), matrix(5)):
+        with pytest.raises(ModelError, match=r"is no delta over .*as large as the weights themselves"):
+            insist(tmp_path, matrix(1).half(), model.half())
 
 
 def test_a_delta_of_nothing_says_nothing(tmp_path: Path) -> None:

@@ -13,10 +13,11 @@ from typing import Literal
 
 import torch
 
-from redraft.weights.checkpoint import SAFETENSORS, Checkpoint, open_checkpoint
+from redraft.errors import UsageError
+from redraft.weights.checkpoint import BIN, SAFETENSORS, Checkpoint, open_checkpoint
 from redraft.weights.dtypes import FLOATS, torch_dtype
 from redraft.weights.folder import ADAPTER, copy_side_files, refuse_quantised, same_layout, set_dtype
-from redraft.weights.header import TensorInfo
+from redraft.weights.header import DELTA, TensorInfo
 from redraft.weights.identity import describe
 from redraft.weights.losses import Losses
 from redraft.weights.output import OutputFolder, Progress, Shard, ignore, layout
@@ -52,12 +53,19 @@ def convert(
 
     Raises:
         ModelError: The checkpoint is damaged, or its numbers are quantised and another dtype is asked for.
-        UsageError: There are only `.bin` files, and they are not allowed.
+        UsageError: There are only `.bin` files, and they are not allowed; or it is a delta, and would lose
+            what it says of itself.
         OutputError: The output exists or cannot be written.
     """
     source = open_checkpoint(src, allow_pickle=allow_pickle)
+    delta = {DELTA: source.metadata[DELTA]} if DELTA in source.metadata else {}
     if dtype:
         refuse_quantised(source)
+    if delta and (dtype or form == BIN):
+        raise UsageError(
+            f"{source.path} is a delta: its numbers are kept as they are, in safetensors.",
+            hint="Apply it first, and convert what comes out. --shard-size can be changed here.",
+        )
     tensors = [_as(each, dtype) for each in source.tensors.values()]
     shards = _shards(source, tensors, shard_size, form)
     sizes = {each.file: each.size for each in shards}
@@ -67,7 +75,7 @@ def convert(
         set_dtype(out.aside, tensors)
         for shard in out.todo(shards, progress):
             losses = Losses()
-            with out.shard(shard, notes=vars(losses)) as writer:
+            with out.shard(shard, delta, notes=vars(losses)) as writer:
                 for name, part in ahead(_parts(source, shard)):
                     progress(part.numel() * part.element_size())
                     writer.write(_cast(name, part, dtype, losses))

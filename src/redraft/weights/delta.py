@@ -24,17 +24,15 @@ from redraft.errors import ModelError, UsageError
 from redraft.weights import plausible, vocabulary
 from redraft.weights.checkpoint import BIN, Checkpoint, open_checkpoint
 from redraft.weights.dtypes import FLOATS, dtype_size, torch_dtype
-from redraft.weights.folder import copy_side_files, has_tokenizer, same_layout, set_dtype
+from redraft.weights.folder import copy_side_files, has_tokenizer, refuse_delta, same_layout, set_dtype
 from redraft.weights.header import AGAIN, TensorInfo
+from redraft.weights.header import DELTA as KEY
 from redraft.weights.identity import describe, dtypes_of, raw_bytes
 from redraft.weights.output import OutputFolder, Progress, Shard, ignore
 from redraft.weights.repair import repair_tokenizer
 from redraft.weights.replace import MANIFEST
 from redraft.weights.stream import ahead
 from redraft.weights.vocabulary import CONVENTIONS, Convention
-
-KEY = "redraft.delta"
-"""Where the header of a delta's file says how it was made."""
 
 Sums = dict[str, tuple[str | None, str]]
 """By tensor: SHA-256 of the base's bytes (None where it has none), and of the target's."""
@@ -97,6 +95,8 @@ def diff(
     """
     ours = open_checkpoint(base, allow_pickle=allow_pickle)
     theirs = open_checkpoint(target, allow_pickle=allow_pickle)
+    refuse_delta(ours)
+    refuse_delta(theirs)
     inputs = {"base": describe(ours), "target": describe(theirs)}
     ours = _with_head(ours, theirs)
     _insist_on_shapes(ours, theirs, "target")
@@ -150,6 +150,7 @@ def apply(
     """
     ours = open_checkpoint(base, allow_pickle=allow_pickle)
     theirs = open_checkpoint(delta, allow_pickle=allow_pickle)
+    refuse_delta(ours, hint="The order is: redraft weights apply BASE DELTA")
     inputs = {"base": describe(ours), "delta": describe(theirs)}
     ours, theirs = _with_head(ours, theirs), _without_buffers(ours, theirs)
     recipe = _found_recipe(ours, theirs, inputs["base"]["fingerprint"], vocab, tell)

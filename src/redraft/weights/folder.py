@@ -10,7 +10,7 @@ from pathlib import Path
 from redraft.errors import ModelError
 from redraft.weights.checkpoint import SAFETENSORS, Checkpoint, read_json, read_small
 from redraft.weights.dtypes import FLOATS, torch_dtype
-from redraft.weights.header import TensorInfo
+from redraft.weights.header import DELTA, TensorInfo
 from redraft.weights.output import Shard, shard_name
 from redraft.weights.replace import MANIFEST
 
@@ -30,6 +30,18 @@ _NEVER = ("*.index.json", MANIFEST, "trainer_state.json", "training_args.json")
 
 ADAPTER = "adapter_model"
 """What the weights' file of a peft adapter is called, without its ending."""
+
+
+def refuse_delta(
+    checkpoint: Checkpoint, *, hint: str = "Apply it first: redraft weights apply BASE DELTA"
+) -> None:
+    """Sees that a checkpoint is a model, and not the difference of two.
+
+    Raises:
+        ModelError: It is a delta that redraft made. Another's cannot be told from a model.
+    """
+    if DELTA in checkpoint.metadata:
+        raise ModelError(f"{checkpoint.path} is a delta, not a model.", hint=hint)
 
 
 def refuse_quantised(checkpoint: Checkpoint) -> None:
@@ -64,7 +76,7 @@ def copy_side_files(checkpoint: Checkpoint, into: Path, *, tokenizer: bool = Tru
         tokenizer: Whether the tokenizer's files are copied. Those of two models must not be mixed.
 
     Raises:
-        ModelError: A file cannot be read, is no plain file, or is larger than any such file is.
+        ModelError: A file cannot be read, is no plain file of that folder, or is too large.
         OSError: A copy cannot be written.
     """
     if checkpoint.path != checkpoint.folder:
@@ -73,7 +85,21 @@ def copy_side_files(checkpoint: Checkpoint, into: Path, *, tokenizer: bool = Tru
     unwanted = _NEVER if tokenizer else (*_NEVER, *_TOKENIZER)
     for path in sorted({path for pattern in wanted for path in checkpoint.folder.glob(pattern)}):
         if not any(fnmatch(path.name, pattern) for pattern in unwanted):
+            _insist_on_inside(path)
             (into / path.name).write_bytes(read_small(path))
+
+
+def _insist_on_inside(path: Path) -> None:
+    """Sees that a file is the folder's own: the cache of the hub links to `blobs`, two folders up."""
+    real, folder = path.resolve(), path.parent.resolve()
+    blobs = folder.parent.parent / "blobs"
+    if not real.is_relative_to(folder) and not (
+        folder.parent.name == "snapshots" and real.is_relative_to(blobs)
+    ):
+        raise ModelError(
+            f"{path} is a link to {real}, outside of its folder.",
+            hint="Put a copy in its place if you mean it: what it names would go into the output.",
+        )
 
 
 def same_layout(

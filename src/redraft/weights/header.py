@@ -24,6 +24,9 @@ from redraft.weights.dtypes import dtype_size, is_known
 MAX_HEADER = 100_000_000
 MAX_DIMENSIONS = 64
 
+DELTA = "redraft.delta"
+"""Where the header of a delta's file says how it was made."""
+
 AGAIN = "The file is damaged or was not downloaded to its end: get it again."
 
 

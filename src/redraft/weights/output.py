@@ -210,7 +210,7 @@ class OutputFolder:
 
     def _is_ours(self) -> bool:
         found = {each.name for each in self.aside.iterdir()} if self.aside.is_dir() else {""}
-        return not found or bool(found & {_STATE, MANIFEST})
+        return not found or bool(found & {_STATE, f"{_STATE}.tmp", MANIFEST})
 
     def _note(self) -> None:
         write_json(self.aside / _STATE, {"making": self.making, "done": self.done})

@@ -13,6 +13,7 @@ apart that is a near relative of the right one.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from statistics import median
 
 import torch
 
@@ -29,6 +30,9 @@ NEARER = 0.1
 ROUNDED = 0.4
 """The share of odd last bits from which a delta counts as rounded: by chance it is one half."""
 
+WHOLE = 0.8
+"""The size of a delta's numbers over that of the base's from which it is none: training changes far less."""
+
 _GRIDS = {torch.float32: 24, torch.float16: 11, torch.bfloat16: 8}  # bits of a significand
 _INTEGERS = {4: torch.int32, 2: torch.int16}
 
@@ -43,6 +47,7 @@ def insist(base: Checkpoint, delta: Checkpoint) -> None:
     """
     off = {grid: [0.0, 0.0] for grid in _GRIDS}
     odd: list[float] = []
+    sizes: list[float] = []
     for name, ours, shifted, change in _samples(base, delta):
         total = ours + change.double()
         if not bool(total.isfinite().all()):
@@ -55,6 +60,12 @@ def insist(base: Checkpoint, delta: Checkpoint) -> None:
             sums[0] += _off(total, grid)
             sums[1] += _off(by_chance, grid)
         odd.append(_odd(change))
+        sizes.append(float(change.double().norm() / ours.norm().clamp(min=1e-30)))
+    if sizes and median(sizes) > WHOLE:
+        raise ModelError(
+            f"{delta.path} is no delta over {base.path}: its numbers are as large as the weights themselves.",
+            hint="A whole model needs no base. Is this the folder of the delta, and that of its base?",
+        )
     nearer = max((1 - ours / chance for ours, chance in off.values() if chance), default=1.0)
     if odd and sum(odd) / len(odd) < ROUNDED and nearer < NEARER:
         raise ModelError(

@@ -173,7 +173,7 @@ def write_json(path: Path, value: Any) -> None:
     """Writes a small JSON file aside, and renames it."""
     aside = path.with_name(path.name + ".tmp")
     text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
-    aside.write_bytes(text.encode("utf-8", "backslashreplace"))  # a path may be no UTF-8
+    aside.write_bytes(text.encode("utf-8", "replace"))  # a path may be no UTF-8
     aside.replace(path)
 
 

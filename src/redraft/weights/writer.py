@@ -8,6 +8,7 @@ import os
 import queue
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from io import BufferedWriter
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     import torch
 
 _WORTH_STARTING = 1 << 20
+_PATIENCE = 0.2  # seconds
 _LIBC = ctypes.CDLL(None)
 
 
@@ -75,6 +77,7 @@ class _Worker:
         self._do = do
         self._parts: queue.Queue[memoryview | None] = queue.Queue(maxsize=2)
         self._error: BaseException | None = None
+        self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._work, daemon=True)
         self._thread.start()
 
@@ -87,17 +90,27 @@ class _Worker:
             raise self._error
 
     def stop(self) -> None:
-        if self._thread.is_alive():
-            self._parts.put(None)
-            self._thread.join()
+        self._stopped.set()
+        with suppress(queue.Full):
+            self._parts.put_nowait(None)  # wakes it if it waits
+        self._thread.join()
 
     def _work(self) -> None:
-        while (part := self._parts.get()) is not None:
+        while (part := self._next()) is not None:
             try:
                 if not self._error:
                     self._do(part)
             except BaseException as error:  # noqa: BLE001 - whatever it is, it is raised where parts are given
                 self._error = error
+
+    def _next(self) -> memoryview | None:
+        """The next part; None when there are no more. An interrupt in another thread may cost the wake-up."""
+        while True:
+            try:
+                return self._parts.get(timeout=_PATIENCE)
+            except queue.Empty:
+                if self._stopped.is_set():
+                    return None
 
 
 def _start_writing(file: int, size: int) -> None:

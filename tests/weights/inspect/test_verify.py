@@ -397,3 +397,10 @@ class TestGGUF:
     def test_the_default_model(self, default_model: Path) -> None:
         report = self.check(default_model)
         assert (report.findings, report.notes, report.tensors) == ([], [], 272)
+
+
+def test_a_tokenizer_that_was_cut_off(tmp_path: Path) -> None:
+    folder = model(tmp_path)
+    (folder / "tokenizer.json").write_text('{"model": {"vocab": {"a": 1')
+    (finding,) = verify(folder).findings
+    assert "tokenizer.json is not JSON" in finding

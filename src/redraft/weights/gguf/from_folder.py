@@ -21,7 +21,7 @@ from gguf import GGML_QUANT_VERSION
 
 from redraft.errors import ModelError, UsageError
 from redraft.weights.checkpoint import Checkpoint, open_checkpoint
-from redraft.weights.folder import refuse_quantised
+from redraft.weights.folder import refuse_delta, refuse_quantised
 from redraft.weights.gguf.config import ModelNumbers, metadata_of, numbers_from_config, window_of
 from redraft.weights.gguf.names import OTHER_TOOL, gguf_name, permute, permuted_heads
 from redraft.weights.gguf.quant import (
@@ -113,6 +113,7 @@ def export_gguf(
     config = checkpoint.json("config.json")
     if not config:
         raise ModelError(f"{checkpoint.folder} has no config.json.", hint="Name the folder that has it.")
+    refuse_delta(checkpoint)
     refuse_quantised(checkpoint)
     numbers = numbers_from_config(config)
     parts = _plan(checkpoint, numbers, chosen)

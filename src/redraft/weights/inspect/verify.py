@@ -106,8 +106,21 @@ def _verify_checkpoint(path: Path, *, allow_pickle: bool, progress: Progress) ->
     elif path.is_dir() and len(parts) == len(files):
         shapes = {name: each.shape for part in parts for name, each in part.tensors.items()}
         _list(report, _unfit(shapes, read_json(folder / "config.json")), "do not fit config.json")
+    if path.is_dir():
+        _list(report, _unreadable(folder), "cannot be read")
     _compare(report, folder, noted, sums)
     return report
+
+
+def _unreadable(folder: Path) -> list[str]:
+    """Faults of the small files beside the weights: configuration and tokenizer."""
+    faults = []
+    for path in sorted(folder.glob("*.json")):
+        try:
+            read_json(path)
+        except ModelError as error:
+            faults.append(error.message)
+    return faults
 
 
 def _index(path: Path, report: Report) -> dict[str, str]:

@@ -18,7 +18,7 @@ import torch
 from redraft.errors import ModelError
 from redraft.weights.checkpoint import Checkpoint
 from redraft.weights.dtypes import FLOATS
-from redraft.weights.folder import refuse_quantised
+from redraft.weights.folder import refuse_delta, refuse_quantised
 from redraft.weights.header import TensorInfo
 from redraft.weights.lora.adapter import (
     Adapter,
@@ -96,6 +96,7 @@ def plan_merge(base: Checkpoint, adapter: Adapter, dtype: str | None) -> Plan:
 
 def _check_base(base: Checkpoint) -> None:
     refuse_adapter(base)
+    refuse_delta(base)
     refuse_quantised(base)
     for info in base.tensors.values():
         if info.dtype in FLOATS:
