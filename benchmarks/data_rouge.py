@@ -46,6 +46,19 @@ def run(scale: Scale) -> Row:
     pool, candidates = texts[: scale.pool], texts[scale.pool :]
     ours, theirs = near_in_redraft(pool), near_in_rouge_score(pool)
     ours(candidates[0])  # what is made on first use is made
+    times, differ, near = compare(ours, theirs, candidates)
+    ratios = tuple(them / us for us, them in zip(times[True], times[False], strict=True))
+    sides = f"redraft {_ms(times[True])} ms; rouge_score {_ms(times[False])} ms"
+    pairs = f"of {len(pool) * len(candidates):,} pairs, {near:,} of which are near"
+    figures = (
+        Figure("one candidate", ratios, "×", Goal("≥", 500.0), sides),
+        Figure("decisions", (differ,), "differ", Goal("≤", 0), pairs),
+    )
+    return Row(measure, how, figures)
+
+
+def compare(ours: Near, theirs: Near, candidates: Sequence[str]) -> tuple[dict[bool, list[float]], int, int]:
+    """Seconds of each candidate with us (True) and with the peer, decisions that differ, and near pairs."""
     times: dict[bool, list[float]] = {True: [], False: []}
     differ = near = 0
     for number, text in enumerate(candidates):
@@ -56,14 +69,7 @@ def run(scale: Scale) -> Row:
             times[our_turn].append(time.perf_counter() - start)
         differ += len(found[True] ^ found[False])
         near += len(found[False])
-    ratios = tuple(them / us for us, them in zip(times[True], times[False], strict=True))
-    sides = f"redraft {_ms(times[True])} ms; rouge_score {_ms(times[False])} ms"
-    pairs = f"of {len(pool) * len(candidates):,} pairs, {near:,} of which are near"
-    figures = (
-        Figure("one candidate", ratios, "×", Goal("≥", 500.0), sides),
-        Figure("decisions", (differ,), "differ", Goal("≤", 0), pairs),
-    )
-    return Row(measure, how, figures)
+    return times, differ, near
 
 
 def _ms(seconds: Sequence[float]) -> str:
@@ -75,7 +81,7 @@ def near_in_redraft(texts: Sequence[str]) -> Near:
     pool = Pool(ALPACA, ascii_words)
     for text in texts:
         pool.add(text)
-    return lambda text: {near.index for near in pool.near(text)}
+    return lambda text: {near.place for near in pool.near(text)}
 
 
 def near_in_rouge_score(texts: Sequence[str]) -> Near:

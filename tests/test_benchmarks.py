@@ -591,6 +591,17 @@ def test_without_the_shared_data_nothing_is_measured(
     assert capsys.readouterr().out.count(bench.data_material.MISSING) == 5
 
 
+def test_our_decisions_are_those_of_rouge_score_and_a_wrong_one_is_counted(bench: Any) -> None:
+    pytest.importorskip("rouge_score")
+    rouge = bench.data_rouge
+    pool = ["Name three rivers of France.", "Write a poem about the rain in spring.", "Sort a list."]
+    candidates = ["Write a poem about rain in the spring!", "Name three rivers in France", "Who are you?"]
+    ours, theirs = rouge.near_in_redraft(pool), rouge.near_in_rouge_score(pool)
+    _, differ, near = rouge.compare(ours, theirs, candidates)
+    assert (differ, near) == (0, 2)
+    assert rouge.compare(lambda text: ours(text) ^ {2}, theirs, candidates)[1] == 3
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "row", ["rouge", "pool", pytest.param("clean", marks=pytest.mark.model), "minhash", "memory"]
