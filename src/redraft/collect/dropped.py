@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import IO, Any
 
 from redraft.formats.files import to_line
@@ -18,7 +18,7 @@ class Drop:
         reason: What it found, in words.
         where: Where the record stood, such as `a.jsonl:12`.
         id: The record's id, if it has one.
-        record: The record as it was; None where it could not be read.
+        record: The record as it was; None where it could not be read, or is nested too deep to be written.
     """
 
     rule: str
@@ -43,10 +43,19 @@ class Dropped:
         """Takes one."""
         self.counts[drop.rule] += 1
         if self._side:
-            self._side.write(to_line(asdict(drop)))
+            self._side.write(_written(drop))
 
     def lines(self) -> list[str]:
         """The counts as text, most frequent first, those of equal counts by name."""
         width = max((len(rule) for rule in self.counts), default=0)
         ordered = sorted(self.counts.items(), key=lambda pair: (-pair[1], pair[0]))
         return [f"{rule:{width}}  {count:>9,}" for rule, count in ordered]
+
+
+def _written(drop: Drop) -> bytes:
+    """A drop as a line. What was read may be nested deeper than can be written; its place is then told alone."""
+    values = {each.name: getattr(drop, each.name) for each in fields(drop)}
+    try:
+        return to_line(values)
+    except (ValueError, RecursionError):
+        return to_line(values | {"record": None})

@@ -1,0 +1,57 @@
+"""What was dropped: counted, and written with the reason, whatever the record is."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import Any
+
+import pytest
+
+from redraft.collect.dedupe import Duplicate
+from redraft.collect.dropped import Drop, Dropped
+
+
+def nested(depth: int) -> Any:
+    value: Any = 1
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+def written(drop: Drop) -> dict[str, Any]:
+    side = io.BytesIO()
+    Dropped(side).add(drop)
+    line: dict[str, Any] = json.loads(side.getvalue())
+    return line
+
+
+def test_a_drop_is_a_line_of_all_that_is_known_of_it() -> None:
+    drop = Duplicate("exact", "says the same as a", "in:2", "b", {"id": "b"}, "a", 1.0)
+    assert written(drop) == {
+        "rule": "exact",
+        "reason": "says the same as a",
+        "where": "in:2",
+        "id": "b",
+        "record": {"id": "b"},
+        "kept": "a",
+        "similarity": 1.0,
+    }
+
+
+@pytest.mark.parametrize("depth", [600, 900])
+def test_a_record_is_kept_however_deep_it_could_be_read(depth: int) -> None:
+    deep = json.loads("[" * depth + "1" + "]" * depth)
+    assert written(Drop("short", "no text", "in:1", record=deep))["record"] == deep
+
+
+def test_of_a_record_too_deep_to_be_written_the_place_is_kept() -> None:
+    found = written(Drop("short", "no text", "in:1", "a", nested(100_000)))
+    assert found == {"rule": "short", "reason": "no text", "where": "in:1", "id": "a", "record": None}
+
+
+def test_counts_are_told_by_rule_most_frequent_first() -> None:
+    gone = Dropped()
+    for rule in ("short", "roles", "empty", "roles"):
+        gone.add(Drop(rule, "", ""))
+    assert gone.lines() == ["roles          2", "empty          1", "short          1"]
