@@ -5,20 +5,22 @@
 (`collect.minhash`).
 
 Kept is the record that is best: one with an answer before one without, then the longest, then the one whose
-content has the smallest hash, and of the same contents the one with the smallest id. `rouge`, whose result
-depends on the order in which the pool grows, takes the records in that order. With `first` it is the order of
-the input instead. Records of another file, `against`, come before all.
+content has the smallest hash. Of the same contents data set and licence decide, then the smallest id: file
+and place of the origin tell the order of the input, and are no content. `rouge`, whose result depends on the
+order in which the pool grows, takes the records in that order. With `first` it is the order of the input
+instead. Records of another file, `against`, come before all.
 
-Two passes: every record goes to a spool on disk and leaves in memory its id, its rank and a key: about 400
+Two passes: every record goes to a spool on disk and leaves in memory its id, its rank and a key: about 450
 bytes for `exact` and `query`, and for `rouge` and `minhash` about 40 a word on top.
 """
 
 from __future__ import annotations
 
+import json
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import IO, Literal, NamedTuple
+from typing import IO, Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -30,6 +32,9 @@ from redraft.collect.rouge import Pool
 from redraft.collect.said import Part, said_in, text_of
 from redraft.collect.words import ascii_words, digest, normalised, words
 from redraft.formats.files import decode, to_line
+
+_SOURCE = ("dataset", "licence")
+"""What of an origin does not depend on where in a file a record stood."""
 
 By = Literal["exact", "query", "rouge", "minhash"]
 
@@ -103,8 +108,16 @@ def rank_of(chain: Chain) -> bytes:
     """Bytes that order chains, the best first: answered, long, of a small hash, of a small id."""
     answered = bool(chain.steps) or "reference" in chain.meta
     length = sum(map(len, said_in(chain)))
-    content = digest(chain.model_dump_json(exclude={"id"}))
-    return struct.pack(">?Q", not answered, 2**64 - 1 - length) + content + chain.id.encode()
+    origin = chain.meta.get("origin")
+    meta = {name: value for name, value in chain.meta.items() if name != "origin"}
+    content = digest(chain.model_copy(update={"id": "", "meta": meta}).to_json())
+    source = {name: origin.get(name) for name in _SOURCE} if isinstance(origin, dict) else None
+    best = struct.pack(">?Q", not answered, 2**64 - 1 - length)
+    return best + content + _hashed(source) + chain.id.encode() + b"\0" + _hashed(origin)
+
+
+def _hashed(value: Any) -> bytes:
+    return digest(json.dumps(value, sort_keys=True))
 
 
 def key_of(chain: Chain, like: Likeness) -> bytes:
