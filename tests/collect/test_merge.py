@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from redraft.collect.dropped import Dropped
-from redraft.collect.merge import Taken, merge, noncommercial
+from redraft.collect.merge import OTHERS, Taken, merge, noncommercial
 from redraft.collect.recipe import Part, Recipe
 from redraft.errors import RecordError, UsageError
 from redraft.formats.files import to_line
@@ -178,13 +178,19 @@ def test_a_file_of_a_thousand_licences_is_counted_in_bounded_memory(tmp_path: Pa
         tmp_path,
         "a.jsonl",
         [
-            {"version": 1, "id": f"{i}", "steps": [], "meta": {"origin": {"dataset": "a", "licence": f"{i}"}}}
+            {
+                "version": 1,
+                "id": f"{i}",
+                "steps": [],
+                "meta": {"origin": {"dataset": "a", "licence": f"{i}" + (i == 999) * " NC"}},
+            }
             for i in range(1000)
         ],
     )
     _, (taken,), _ = mixed(Recipe((Part("a.jsonl", "a"),)), tmp_path)
-    assert len(taken.licences) == 257
-    assert taken.licences["other licences"] == 744
+    assert len(taken.licences) == 258
+    assert [taken.licences[name] for name in OTHERS] == [743, 1]
+    assert noncommercial([taken]) == [OTHERS[True]]
 
 
 @given(

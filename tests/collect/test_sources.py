@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redraft.chain import Chain
+from redraft.chain import Chain, Prompt
 from redraft.collect.dropped import Drop
 from redraft.collect.fieldmap import parse_map
-from redraft.collect.sources import SOURCES, UNKNOWN, Reader, import_all, items_of, source_named
+from redraft.collect.origin import UNKNOWN
+from redraft.collect.sources import SOURCES, Imported, Reader, import_all, items_of, source_named
 from redraft.errors import RecordError, UsageError
 
 ANSWER = {"role": "assistant", "text": "b", "replies": []}
@@ -121,6 +122,16 @@ class TestOrigin:
     def test_questions_with_other_answers_are_not_gsm8k(self, tmp_path: Path) -> None:
         [chain], _ = read(write(tmp_path / "mine.jsonl", {"question": "q", "answer": "a"}))
         assert (chain.meta["origin"]["dataset"], chain.meta["origin"]["licence"]) == ("mine", UNKNOWN)
+
+    def test_a_licence_of_several_is_one_text(self, tmp_path: Path) -> None:
+        origin = {"dataset": "both", "licence": ["MIT", "CC0"]}
+        chain = Chain(id="a", prompt=Prompt(instruction="q"), meta={"origin": origin})
+        path = tmp_path / "x.jsonl"
+        path.write_text(chain.to_json())
+        [found] = import_all(items_of([path]), Reader())
+        assert isinstance(found, Imported)
+        assert found.licence == "MIT, CC0"
+        assert Chain.from_json(found.json).meta["origin"]["licence"] == ["MIT", "CC0"]
 
     def test_a_licence_overrules(self, tmp_path: Path) -> None:
         [chain], _ = read(write(tmp_path / "x.jsonl", PUBLISHED["gsm8k"]), Reader(licence="CC0"))

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from redraft.chain import Chain, Feedback, Prompt, Step
+from redraft.collect.origin import UNKNOWN
 from redraft.collect.summary import (
     EXAMPLES,
     OTHERS,
-    UNKNOWN,
     Summary,
     look,
     role_fault,
@@ -150,9 +150,11 @@ def test_where_a_record_is_from() -> None:
         judged(("a", None), meta={"origin": {"licence": "CC BY-NC 4.0"}}),
         judged(("a", None), meta={"origin": "not an object"}),
         judged(("a", None), meta={"origin": {"licence": "for non-commercial use"}}),
+        judged(("a", None), meta={"origin": {"licence": "unknown"}}),
+        judged(("a", None), meta={"origin": {"licence": ["MIT", "CC0"]}}),
     )
-    assert summary.tables["sources"] == {"gsm8k": 1, "flan": 1, "a": 3}
-    assert summary.tables["licences"][UNKNOWN] == 2
+    assert summary.tables["sources"] == {"gsm8k": 1, "flan": 1, "a": 5}
+    assert (summary.tables["licences"][UNKNOWN], summary.tables["licences"]["MIT, CC0"]) == (3, 1)
     assert summary.examples["noncommercial"] == ["a.jsonl:2", "a.jsonl:4"]
 
 

@@ -53,7 +53,7 @@ class Dropped:
 
 
 def _written(drop: Drop) -> bytes:
-    """A drop as a line. What was read may be nested deeper than can be written; its place is then told alone."""
+    """A drop as a line. A record may be nested deeper than can be written: then it is left out."""
     values = {each.name: getattr(drop, each.name) for each in fields(drop)}
     try:
         return to_line(values)

@@ -13,8 +13,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from redraft.collect.origin import UNKNOWN
 from redraft.collect.stats import Report, ranked
-from redraft.collect.summary import GOLD_LENGTH, GOOD_SCORE, LONG, UNKNOWN, Summary
+from redraft.collect.summary import GOLD_LENGTH, GOOD_SCORE, LONG, Summary
 
 MIXED = 0.01
 """Share of records in other languages than the most frequent one from which the mixture is worth a word."""

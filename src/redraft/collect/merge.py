@@ -11,7 +11,6 @@ more (none where all are taken). Disk: the output once more, and what was displa
 
 from __future__ import annotations
 
-import re
 import struct
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,6 +25,7 @@ from typing import IO, Any, NamedTuple
 
 from redraft.chain import Chain
 from redraft.collect.dropped import Drop, Dropped
+from redraft.collect.origin import UNKNOWN, forbids_commerce, licence_in
 from redraft.collect.reading import Line, chain_in, lines_of
 from redraft.collect.recipe import Part, Recipe
 from redraft.collect.work import spread
@@ -37,10 +37,11 @@ FILES = 128
 _HEAD = struct.Struct("<QQIII")
 """Before a waiting record: its place, its number, its lot, its licence, and its length in bytes."""
 
-_NONCOMMERCIAL = re.compile(r"\bNC\b|non-?\s?commercial", re.IGNORECASE)
-
 _LICENCES = 256
 """So many different licences are told apart: a hostile file must not fill the memory with them."""
+
+OTHERS = ("other licences", "other licences (non-commercial)")
+"""What the rest of them is counted as: those that allow commercial use or do not say, and others."""
 
 
 @dataclass
@@ -125,7 +126,7 @@ def _missing(recipe: Recipe, parts: Sequence[Part], folder: Path) -> UsageError:
 def noncommercial(taken: Sequence[Taken]) -> list[str]:
     """The licences among those of a mix that forbid commercial use."""
     licences = {name for each in taken for name in each.licences}
-    return sorted(name for name in licences if _NONCOMMERCIAL.search(name))
+    return sorted(name for name in licences if forbids_commerce(name))
 
 
 class Job(NamedTuple):
@@ -170,7 +171,7 @@ def _read(job: Job, *, strict: bool) -> Found | Drop:
         return Drop("no-group", reason, job.line.where, chain.id, chain.model_dump(mode="json"))
     origin = _origin(chain, job)
     data = chain.model_copy(update={"meta": {**chain.meta, "origin": origin}}).to_json().encode() + b"\n"
-    return Found(job.at, job.number, job.place, group, str(origin["licence"])[:80], data)
+    return Found(job.at, job.number, job.place, group, licence_in(origin), data)
 
 
 def _group(chain: Chain, per: str) -> str | None:
@@ -185,8 +186,8 @@ def _origin(chain: Chain, job: Job) -> dict[str, Any]:
     theirs = chain.meta.get("origin")
     if not isinstance(theirs, Mapping) or "dataset" not in theirs:
         return ours
-    said = theirs.get("licence")
-    return {**theirs, "licence": said if said and said != "unknown" else job.part.licence}
+    said = licence_in(theirs)
+    return {**theirs, "licence": job.part.licence if said == UNKNOWN else theirs["licence"]}
 
 
 class _Draw:
@@ -246,7 +247,7 @@ class _Draw:
 
     def _licence(self, name: str) -> int:
         if name not in self._licences and len(self._licences) >= _LICENCES:
-            name = "other licences"
+            name = OTHERS[forbids_commerce(name)]
         return self._licences.setdefault(name, len(self._licences))
 
 

@@ -28,6 +28,7 @@ from typing import Any, NoReturn
 
 import yaml
 
+from redraft.collect.origin import UNKNOWN
 from redraft.errors import UsageError
 
 _MOST = 1 << 20
@@ -53,7 +54,7 @@ class Part:
     count: int | None = None
     per: str | None = None
     weight: float | None = None
-    licence: str = "unknown"
+    licence: str = UNKNOWN
     get: str = ""
 
 
@@ -129,7 +130,7 @@ class _Reader:
             count=None if count == "all" else self._whole(count, f"{at}count"),
             per=per,
             weight=self._weight(values["weight"], at) if "weight" in values else None,
-            licence=self._text(values, "licence", at) or "unknown",
+            licence=self._text(values, "licence", at) or UNKNOWN,
             get=self._text(values, "get", at).strip(),
         )
 

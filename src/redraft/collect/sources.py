@@ -20,6 +20,7 @@ from redraft.chain import Chain
 from redraft.collect.dropped import Drop
 from redraft.collect.fieldmap import FieldMap, nearest
 from redraft.collect.inputs import Input, inputs_of
+from redraft.collect.origin import UNKNOWN, licence_in
 from redraft.collect.reading import UNREADABLE
 from redraft.collect.work import spread
 from redraft.errors import RecordError, UsageError
@@ -29,9 +30,6 @@ from redraft.formats.shapes import SHAPES, Shape, is_chain, known_shape, names, 
 
 EMPTY = "empty"
 """The rule that drops what asks nothing and answers nothing."""
-
-UNKNOWN = "unknown"
-"""The licence of what does not say one."""
 
 TREE = "OASST1 tree"
 """The shape of which one record gives several chains."""
@@ -215,7 +213,7 @@ class Item(NamedTuple):
     data: bytes | RecordError
 
 
-class Line(NamedTuple):
+class Imported(NamedTuple):
     """A chain as a line of JSON, without the line feed."""
 
     id: str
@@ -237,7 +235,7 @@ def items_of(paths: Iterable[Path]) -> Iterator[Item]:
 
 def import_all(
     items: Iterable[Item], reader: Reader, *, workers: int = 1, strict: bool = False
-) -> Iterator[Line | Drop]:
+) -> Iterator[Imported | Drop]:
     """The records as chains with unique ids, in order, and what is no record.
 
     Raises:
@@ -266,14 +264,14 @@ def _insisted(items: Iterable[Item], reader: Reader) -> Iterator[Item]:
         yield item
 
 
-def _with_id(line: Line, name: str) -> Line:
+def _with_id(line: Imported, name: str) -> Imported:
     if name == line.id:
         return line
     chain = Chain.from_json(line.json).model_copy(update={"id": name})
     return line._replace(id=name, json=chain.to_json().encode())
 
 
-def _import(reader: Reader, item: Item, *, strict: bool) -> list[Line | Drop]:
+def _import(reader: Reader, item: Item, *, strict: bool) -> list[Imported | Drop]:
     record = None
     try:
         if isinstance(item.data, RecordError):
@@ -301,11 +299,11 @@ _DEEP = 150
 """Brackets that a record must have to be nested deeper than chains can be read back: that is at 197."""
 
 
-def _line(chain: Chain, item: Item) -> Line:
+def _line(chain: Chain, item: Item) -> Imported:
     try:
         line = chain.to_json().encode()
         if line.count(b"[") + line.count(b"{") > _DEEP:
             Chain.from_json(line, where=item.where)
     except ValueError as error:
         raise RecordError(f"{item.where}: is nested too deep: {error}.") from None
-    return Line(chain.id, chain.meta["origin"].get("licence", UNKNOWN), line)
+    return Imported(chain.id, licence_in(chain.meta["origin"]), line)

@@ -21,6 +21,7 @@ from typing import Any
 
 from redraft.chain import Chain, Feedback
 from redraft.collect.language import language_of
+from redraft.collect.origin import UNKNOWN, forbids_commerce, licence_in
 from redraft.collect.said import text_of
 from redraft.collect.turns import Turn, turns_of
 from redraft.collect.words import normalised
@@ -45,9 +46,6 @@ DEPTHS = 9
 
 EXAMPLES = 5
 """Records that are named for each finding."""
-
-UNKNOWN = "not told"
-"""The name of what a record does not say: its licence, or a language that cannot be made out."""
 
 OTHERS = "(others)"
 _KINDS, _NAME, _MESSAGE = 1000, 60, 300  # names that are told apart, and characters of a name and a message
@@ -126,15 +124,12 @@ def look(summary: Summary, chain: Chain, where: str, source: str, count: Count, 
     _note_gold(summary, chain, where)
 
 
-_NC = re.compile(r"\bNC\b|non-?\s?commercial", re.IGNORECASE)
-
-
 def _note_origin(summary: Summary, chain: Chain, where: str, source: str) -> None:
     origin, own = chain.meta.get("origin"), chain.meta.get("source")
-    licence = _text_in(origin, "licence") or UNKNOWN
+    licence = licence_in(origin)
     summary.name("sources", _text_in(origin, "dataset") or _text_in(own, "dataset") or source)
     summary.name("licences", licence)
-    if _NC.search(licence):
+    if forbids_commerce(licence):
         summary.warn("noncommercial", where)
 
 

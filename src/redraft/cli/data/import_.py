@@ -84,7 +84,8 @@ def import_(
 
     from redraft.collect.dropped import Drop
     from redraft.collect.fieldmap import parse_map
-    from redraft.collect.sources import UNKNOWN, Reader, import_all, items_of, source_named
+    from redraft.collect.origin import UNKNOWN
+    from redraft.collect.sources import Reader, import_all, items_of, source_named
     from redraft.errors import UsageError
     from redraft.formats.files import open_output
 
