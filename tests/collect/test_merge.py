@@ -119,6 +119,44 @@ def test_a_record_that_cannot_be_read_takes_nobodys_place(tmp_path: Path) -> Non
         mixed(recipe, tmp_path, strict=True)
 
 
+@pytest.mark.parametrize("workers", [1, 3])
+def test_what_is_dropped_does_not_depend_on_the_number_of_workers(tmp_path: Path, workers: int) -> None:
+    put(tmp_path, "a.jsonl", questions(3000))
+    lines = (tmp_path / "a.jsonl").read_bytes().splitlines()
+    (tmp_path / "a.jsonl").write_bytes(
+        b"\n".join(line[:-3] if place % 10 == 9 else line for place, line in enumerate(lines))
+    )
+    recipe = Recipe((Part("a.jsonl", "a", count=5),))
+    records, (taken,), dropped = mixed(recipe, tmp_path, workers=workers)
+    assert (len(records), taken.found, dropped.counts) == (5, 3000, {"unreadable": 2})
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_strict_stops_only_at_what_there_would_be_room_for(tmp_path: Path, workers: int) -> None:
+    recipe = Recipe((Part("a.jsonl", "a", count=1),))
+    put(tmp_path, "a.jsonl", questions(100))
+    lines = (tmp_path / "a.jsonl").read_bytes().splitlines()
+    ((drawn,), _, _) = mixed(recipe, tmp_path)
+    place = drawn["meta"]["origin"]["record"]
+    assert place < 99
+    (tmp_path / "a.jsonl").write_bytes(b"\n".join([*lines[:-1], b"{"]))
+    assert mixed(recipe, tmp_path, strict=True, workers=workers)[0] == [drawn]
+    (tmp_path / "a.jsonl").write_bytes(b"\n".join([*lines[:place], b"{", *lines[place + 1 :]]))
+    with pytest.raises(RecordError, match=rf"a\.jsonl:{place + 1}: not JSON"):
+        mixed(recipe, tmp_path, strict=True, workers=workers)
+
+
+def test_ids_are_unique_though_files_have_the_same_name(tmp_path: Path) -> None:
+    for folder in "xy":
+        put(tmp_path / folder, "train.jsonl", questions(20))
+    parts = tuple(Part(f"{folder}/train.jsonl", folder) for folder in "xy")
+    records, _, _ = mixed(Recipe(parts), tmp_path)
+    ids = [record["id"] for record in records]
+    assert sorted(ids) == sorted(f"train/{i}{again}" for i in range(20) for again in ("", "~2"))
+    assert all(ids.index(name) < ids.index(f"{name}~2") for name in ids if "~" not in name)
+    assert counts(records) == {"x": 20, "y": 20}
+
+
 def test_where_records_are_from_stays_and_is_put_down_where_nothing_says_so(tmp_path: Path) -> None:
     theirs = {"dataset": "old", "licence": "CC BY-NC 4.0", "file": "x", "record": 3}
     unsure = {"dataset": "older", "licence": "unknown"}

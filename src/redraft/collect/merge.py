@@ -5,8 +5,11 @@ records with the smallest ones are taken, without replacement. By the second it 
 So the result depends on the recipe and the files alone, and a part can change without the others' draw.
 
 Records pass once. Those that may be taken wait in files of a scratch folder, a 128th of the output in each,
-and are put in order a file at a time. Memory: one such file, and 44 bytes a record that is to be drawn from
-more (none where all are taken). Disk: the output once more, and what was displaced by a later draw.
+and are put in order a file at a time. Memory: one such file, about 80 bytes an id of the output, and 44 a
+record that is to be drawn from more (none where all are taken). Disk: the output once more, and what was
+displaced by a later draw.
+
+Files of one name have the same ids: in the output the later one of two is `train/0~2`, as in an import.
 """
 
 from __future__ import annotations
@@ -16,7 +19,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from functools import partial
 from hashlib import blake2b
 from heapq import heappush, heapreplace
 from pathlib import Path
@@ -26,16 +28,17 @@ from typing import IO, Any, NamedTuple
 from redraft.chain import Chain
 from redraft.collect.dropped import Drop, Dropped
 from redraft.collect.origin import UNKNOWN, forbids_commerce, licence_in
-from redraft.collect.reading import Line, chain_in, lines_of
+from redraft.collect.reading import UNREADABLE, Line, chain_in, lines_of
 from redraft.collect.recipe import Part, Recipe
 from redraft.collect.work import spread
-from redraft.errors import UsageError
+from redraft.errors import RecordError, UsageError
+from redraft.formats.records import Ids
 
 FILES = 128
 """Files that records wait in. Fewer than a process may have open anywhere."""
 
-_HEAD = struct.Struct("<QQIII")
-"""Before a waiting record: its place, its number, its lot, its licence, and its length in bytes."""
+_HEAD = struct.Struct("<QQIIII")
+"""Before a waiting record: its place, number, lot and licence, and the bytes of its id and of its JSON."""
 
 _LICENCES = 256
 """So many different licences are told apart: a hostile file must not fill the memory with them."""
@@ -87,11 +90,12 @@ def merge(
         recipe: The parts.
         folder: Where their files are.
         sink: Gets chains as JSON lines.
-        dropped: Gets records that cannot be read, or lack the field that their part is drawn by.
+        dropped: Gets records that would be taken by what was read so far, and cannot be read or lack the
+            field that their part is drawn by.
         scratch: A folder with room for the output once more; None for that of the system.
         skip_missing: Go on without files that are not there.
         workers: Processes; the output is the same for any number.
-        strict: Raise at a record that cannot be read, instead of dropping it.
+        strict: Raise at such a record that cannot be read, instead of dropping it.
 
     Raises:
         UsageError: Files are missing. The message names each, and the hint where to get it.
@@ -102,9 +106,9 @@ def merge(
     if missing and not skip_missing:
         raise _missing(recipe, missing, folder)
     with TemporaryDirectory(prefix=".redraft-", dir=scratch) as waiting, ExitStack() as stack:
-        draw = _Draw(recipe, taken)
+        draw = _Draw(recipe, taken, strict=strict)
         files = [stack.enter_context((Path(waiting) / str(i)).open("w+b")) for i in range(FILES)]
-        for found in spread(partial(_read, strict=strict), draw.jobs(folder), workers):
+        for found in spread(_read, draw.jobs(folder), workers):
             draw.take(found, files, dropped)
         for file in files:
             sink.writelines(draw.ordered(file))
@@ -157,21 +161,39 @@ class Found(NamedTuple):
     place: int
     group: str
     licence: str
+    id: str
     data: bytes
 
 
-def _read(job: Job, *, strict: bool) -> Found | Drop:
+class Unfit(NamedTuple):
+    """A record that cannot be taken. Whether it matters is known where records are drawn.
+
+    Attributes:
+        error: Why it cannot be read; None where it can.
+    """
+
+    at: int
+    number: int
+    drop: Drop
+    error: RecordError | None = None
+
+
+def _read(job: Job) -> Found | Unfit:
     """Decodes a record, and puts down where it is from if it does not say."""
-    chain = chain_in(job.line, strict=strict)
+    try:
+        chain = chain_in(job.line, strict=True)
+    except RecordError as error:
+        return Unfit(job.at, job.number, Drop(UNREADABLE, error.message, job.line.where), error)
     if isinstance(chain, Drop):
-        return chain
+        return Unfit(job.at, job.number, chain)
     group = "" if job.part.per is None else _group(chain, job.part.per)
     if group is None:
         reason = f"it has no {job.part.per} in meta.source, by which {job.part.name} is drawn"
-        return Drop("no-group", reason, job.line.where, chain.id, chain.model_dump(mode="json"))
+        drop = Drop("no-group", reason, job.line.where, chain.id, chain.model_dump(mode="json"))
+        return Unfit(job.at, job.number, drop)
     origin = _origin(chain, job)
     data = chain.model_copy(update={"meta": {**chain.meta, "origin": origin}}).to_json().encode() + b"\n"
-    return Found(job.at, job.number, job.place, group, licence_in(origin), data)
+    return Found(job.at, job.number, job.place, group, licence_in(origin), chain.id, data)
 
 
 def _group(chain: Chain, per: str) -> str | None:
@@ -193,8 +215,9 @@ def _origin(chain: Chain, job: Job) -> dict[str, Any]:
 class _Draw:
     """Decides which records are taken."""
 
-    def __init__(self, recipe: Recipe, taken: Sequence[Taken]) -> None:
-        self._seed, self._taken = recipe.seed, taken
+    def __init__(self, recipe: Recipe, taken: Sequence[Taken], *, strict: bool) -> None:
+        self._seed, self._taken, self._strict = recipe.seed, taken, strict
+        self._ids = Ids()
         self._lots: dict[tuple[int, str], int] = {}
         self._sizes: list[_Lot] = []
         self._licences: dict[str, int] = {}
@@ -208,14 +231,29 @@ class _Draw:
             for line in lines_of(folder / taken.part.file):
                 taken.found += 1
                 number, place = _numbers(self._seed, taken.part.name, line.number)
-                lot = None if taken.part.per else self._lots.get((index, ""))
-                if lot is None or number <= self._sizes[lot].limit:
+                if self._may_be_taken(index, number):
                     yield Job(index, taken.part, line, number, place)
 
-    def take(self, found: Found | Drop, files: Sequence[IO[bytes]], dropped: Dropped) -> None:
+    def _may_be_taken(self, index: int, number: int) -> bool:
+        """Whether there is room for a record of a part, by what was taken so far."""
+        lot = None if self._taken[index].part.per else self._lots.get((index, ""))
+        return lot is None or number <= self._sizes[lot].limit
+
+    def _drop(self, unfit: Unfit, dropped: Dropped) -> None:
+        """Counts a record that there would be room for.
+
+        Others may not have been read: with few processes, what is certain not to be taken is left unread.
+        """
+        if not self._may_be_taken(unfit.at, unfit.number):
+            return
+        if self._strict and unfit.error:
+            raise unfit.error
+        dropped.add(unfit.drop)
+
+    def take(self, found: Found | Unfit, files: Sequence[IO[bytes]], dropped: Dropped) -> None:
         """Puts a record where it waits, unless there are enough with smaller numbers."""
-        if isinstance(found, Drop):
-            dropped.add(found)
+        if isinstance(found, Unfit):
+            self._drop(found, dropped)
             return
         taken = self._taken[found.at]
         lot = self._lots.setdefault((found.at, found.group), len(self._lots))
@@ -224,8 +262,9 @@ class _Draw:
             taken.groups += taken.part.per is not None
         if not self._sizes[lot].offer(found.number):
             return
-        head = _HEAD.pack(found.place, found.number, lot, self._licence(found.licence), len(found.data))
-        files[found.place * FILES >> 64].write(head + found.data)
+        licence, name = self._licence(found.licence), found.id.encode()
+        head = _HEAD.pack(found.place, found.number, lot, licence, len(name), len(found.data))
+        files[found.place * FILES >> 64].write(head + name + found.data)
 
     def ordered(self, file: IO[bytes]) -> Iterator[bytes]:
         """The records of one file that were taken in the end, in the order of their places."""
@@ -235,15 +274,22 @@ class _Draw:
         names = list(self._licences)
         at, kept = 0, []
         while at < len(data):
-            place, number, lot, licence, length = _HEAD.unpack_from(data, at)
+            place, number, lot, licence, named, length = _HEAD.unpack_from(data, at)
             at += _HEAD.size
             if number <= self._sizes[lot].limit:
-                kept.append((place, lot, number, licence, at, at + length))
-            at += length
-        for _, lot, _, licence, begin, end in sorted(kept):
+                kept.append((place, lot, number, licence, at, at + named, at + named + length))
+            at += named + length
+        for _, lot, _, licence, begin, middle, end in sorted(kept):
             parts[lot].count += 1
             parts[lot].licences[names[licence]] += 1
-            yield bytes(data[begin:end])
+            yield self._with_own_id(bytes(data[begin:middle]).decode(), bytes(data[middle:end]))
+
+    def _with_own_id(self, name: str, line: bytes) -> bytes:
+        """The record, with another id if there is one of its own id before it."""
+        new = self._ids.new(name)
+        if new == name:
+            return line
+        return Chain.from_json(line).model_copy(update={"id": new}).to_json().encode() + b"\n"
 
     def _licence(self, name: str) -> int:
         if name not in self._licences and len(self._licences) >= _LICENCES:
