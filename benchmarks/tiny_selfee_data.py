@@ -1,9 +1,8 @@
-"""Training and held-out records of tiny_selfee, as chain records: answers first, then chains on the model's own
-drafts.
+"""Records of tiny_selfee, to train and to test on: answers first, then chains on the model's own drafts.
 
-Half of the first drafts of the chains are wrong. As many of them as can be are the model's own (`redraft answer`
-with what was trained on answers); the rest are spoiled on purpose. One wrong draft in ten is followed by a second
-wrong one, so that `### Revision 2:` is not new to the model.
+Half of the first drafts of the chains are wrong. As many of them as can be are the model's own (`redraft
+answer` with what was trained on answers); the rest are spoiled on purpose. One wrong draft in ten is followed
+by a second wrong one, so that `### Revision 2:` is not new to the model.
 """
 
 from __future__ import annotations
@@ -65,8 +64,8 @@ def answered(chain: Chain) -> Chain:
 
 
 def revised(chain: Chain, drafts: Sequence[str]) -> Chain:
-    """A record of `asked` with drafts in their order, each with feedback: a right one, or wrong ones to which a
-    right answer is added.
+    """A record of `asked` with drafts in their order, each with feedback: a right one, or wrong ones to which
+    a right answer is added.
     """
     exercise = exercise_of(chain)
     answers = list(drafts)

@@ -17,7 +17,7 @@ Counts = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure with the interval that 95 % of its bootstrap values lie in; all NaN where nothing was counted."""
+    """A figure and the interval that 95 % of its bootstrap values lie in; NaN where nothing was counted."""
 
     value: float
     low: float
@@ -51,8 +51,8 @@ class Judged:
 
 
 def balanced(judged: Sequence[Judged]) -> Estimate:
-    """Balanced accuracy of verdicts, in per cent: the mean of the shares of wrong answers that were rejected and
-    right ones that were accepted. Accepting everything gives 50.
+    """Balanced accuracy of verdicts, in per cent: the mean of the share of wrong answers that were rejected
+    and that of right ones that were accepted. Accepting everything gives 50.
     """
     rows = [[j.rejected, j.wrong, j.accepted, j.right] for j in judged]
     return estimate(rows, lambda s, _: 50 * (s[..., 0] / s[..., 1] + s[..., 2] / s[..., 3]))
@@ -63,8 +63,8 @@ def estimate(rows: Sequence[Sequence[float]], figure: Callable[[Counts, int], Co
 
     Args:
         rows: One a prompt.
-        figure: From sums (shape [columns] or [rounds, columns]) and the number of rows. Rounds in which it is not
-            defined, as where no answer was wrong, are left out.
+        figure: From sums (shape [columns] or [rounds, columns]) and the number of rows. Rounds in which it is
+            not defined, as where no answer was wrong, are left out.
     """
     table = np.asarray(rows, dtype=np.float64)
     drawn = np.random.default_rng(SEED).multinomial(len(table), np.full(len(table), 1 / len(table)), ROUNDS)

@@ -1,9 +1,9 @@
 """The exercises that tiny_selfee learns: each can be checked exactly, and each check shows its work.
 
-An exercise is a frozen value: what is asked, which answers pass, a right answer and a plausible wrong one, and the
-feedback on any answer. Feedback recomputes in writing, states both values, compares them ("the same",
-"different"), and only then gives the verdict. A tick that stands for a search ("ok", "missing") taught a small
-model to accept everything; a stated comparison did not (shared/reference/science.md, 8).
+An exercise is a frozen value: what is asked, which answers pass, a right answer and a plausible wrong one,
+and the feedback on any answer. Feedback recomputes in writing, states both values, compares them ("the same",
+"different"), and only then gives the verdict. A tick that stands for a search ("ok", "missing") taught a
+small model to accept everything; a stated comparison did not.
 
 Nothing here comes from a data set: numbers are drawn, and words are those of `tiny_selfee_lexicon`.
 """
@@ -11,8 +11,8 @@ Nothing here comes from a data set: numbers are drawn, and words are those of `t
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from random import Random
 from typing import Any, Protocol, Self
