@@ -63,11 +63,14 @@ class Frames:
 
     def add(self, block: Block) -> None:
         """Takes a block. Outside of a list's items it is an item; between cells it comes before the table."""
-        if self.top.kind in LISTS and block.kind != "list":
-            _close_item(Frame("li", self.top.number, [block]), self.top)
+        top = self._frames[-1]
+        if top.kind in LISTS and block.kind != "list":
+            _close_item(Frame("li", top.number, [block]), top)
             return
-        home = next(frame for frame in reversed(self._frames) if frame.kind not in ("table", "tr"))
-        home.blocks.append(block)
+        for home in reversed(self._frames):
+            if home.kind not in ("table", "tr"):
+                home.blocks.append(block)
+                return
 
     def push(self, kind: Kind, number: int = 1) -> None:
         """Opens a frame, if it is not too deep."""

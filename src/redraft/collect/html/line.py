@@ -42,16 +42,23 @@ class Line:
 
     def text(self, source: str) -> None:
         """Adds text of the page's source: entities are decoded, and blanks made one."""
+        if source == "\n":  # most of what stands between tags
+            self._gap = max(self._gap, 2)
+            return
         text = decoded(source)
-        core = text.strip(WHITE)
-        if not core:
+        rest = text.lstrip(WHITE)
+        if not rest:
             self._widen(text)
             return
-        begin = len(text) - len(text.lstrip(WHITE))
-        self._widen(text[:begin])
-        core = _BLANKS.sub(" ", core)
+        begin = len(text) - len(rest)
+        if begin:
+            self._widen(text[:begin])
+        core = rest.rstrip(WHITE)
+        if "  " in core or not core.isprintable():
+            core = _BLANKS.sub(" ", core)
         self.write(_LINES.sub(self._break, core) if "\n" in core else core)
-        self._widen(text[begin + len(core) :])
+        if begin + len(core) < len(text):
+            self._widen(text[begin + len(core) :])
 
     def write(self, text: str) -> None:
         """Adds text as it is, behind the blanks and marks that wait for it."""
@@ -91,9 +98,11 @@ class Line:
         self._gap, self._broken = 0, False
         if not self.parts:
             return ""
-        self.parts += [mark.end for mark in reversed(self._open)]
+        if self._open:
+            self.parts += [mark.end for mark in reversed(self._open)]
+            self._waiting, self._open = self._open + self._waiting, []
         text = "".join(self.parts)
-        self.parts, self._waiting, self._open = [], self._open + self._waiting, []
+        self.parts = []
         return text
 
     def _widen(self, blanks: str) -> None:

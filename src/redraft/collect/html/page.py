@@ -17,7 +17,7 @@ from collections.abc import Callable
 from redraft.collect.html.blocks import LISTS, Block, Frames, joined
 from redraft.collect.html.code import code_block, fenced, language_of, plain, spanned, tex_of
 from redraft.collect.html.line import Line, Mark
-from redraft.collect.html.tags import BLOCKS, CODE, SKIPPED, TOKEN, Elements, attribute, number
+from redraft.collect.html.tags import BLOCKS, CODE, NAMES, SKIPPED, TOKEN, Elements, attribute, number
 
 _STRONG, _EMPHASIS, _STRUCK = Mark("b", "**", "**"), Mark("i", "*", "*"), Mark("s", "~~", "~~")
 _MARKS = {
@@ -53,32 +53,32 @@ class _Page:
         self.display = False
 
     def read(self) -> str:
-        while found := TOKEN.search(self.html, self.at):
-            if found.start() > self.at:
-                self.line.text(self.html[self.at : found.start()])
-            self.at = found.end()
-            self._token(found)
-        if self.at < len(self.html):
-            self.line.text(self.html[self.at :])
+        html, add = self.html, self.line.text
+        begin = html.find("<")
+        while begin >= 0:
+            end = html.find(">", begin, begin + _WIDTH)
+            if tag := _BARE.get(html[begin + 1 : end]) if end > 0 else None:
+                (handle, name), attributes, end = tag, "", end + 1
+            elif found := TOKEN.match(html, begin):
+                slash, name, attributes = found.groups("")
+                name, end = name.lower(), found.end()
+                handle = _HANDLERS.get(slash + name) if name else _comment
+            else:
+                begin = html.find("<", begin + 1)
+                continue
+            if begin > self.at:
+                add(html[self.at : begin])
+            self.at = end
+            if handle:
+                handle(self, name, attributes)
+            begin = html.find("<", self.at)
+        if self.at < len(html):
+            add(html[self.at :])
         self.paragraph()
         blocks = self.frames.finish()
         if blocks and _SHOWN_OF.fullmatch(blocks[0].text):  # "2 / 2": which of several answers was on show
             del blocks[0]
         return joined(blocks)
-
-    def _token(self, found: re.Match[str]) -> None:
-        end, name, attributes = found.groups()
-        if name is None:
-            self._comment(found[0])
-        elif end:
-            if handle := _ENDS.get(name.lower()):
-                handle(self)
-        elif start := _STARTS.get(name.lower()):
-            start(self, name.lower(), attributes)
-
-    def _comment(self, begin: str) -> None:
-        if begin == "<!--" and (comment := self.elements.until("-->", self.at)):
-            self.at = comment[1]
 
     def paragraph(self) -> None:
         """Ends the paragraph, which becomes a block."""
@@ -104,6 +104,12 @@ class _Page:
         elif tex:
             self.paragraph()
             self.frames.add(Block("text", f"$$\n{tex}\n$$" if "\n" in tex else f"$${tex}$$"))
+
+
+def _comment(page: _Page, *_: str) -> None:
+    begins = page.html.startswith("<!--", page.at - 4)  # else it is a <!doctype>
+    if begins and (comment := page.elements.until("-->", page.at)):
+        page.at = comment[1]
 
 
 def _paragraph(page: _Page, *_: str) -> None:
@@ -210,17 +216,20 @@ def _span(page: _Page, name: str, attributes: str) -> None:
         page.at = page.elements.behind(name, page.at)
 
 
-_Start = Callable[[_Page, str, str], None]
-_End = Callable[[_Page], None]
+_Handle = Callable[[_Page, str, str], None]
 _HEADINGS = ("h1", "h2", "h3", "h4", "h5", "h6")
 
 
-def _ends_mark(kind: str) -> _End:
-    return lambda page: page.line.finish(kind)
+def _ends_heading(page: _Page, *_: str) -> None:
+    page.heading()
 
 
-def _ends(close: Callable[[Frames], None]) -> _End:
-    def end(page: _Page) -> None:
+def _ends_mark(kind: str) -> _Handle:
+    return lambda page, *_: page.line.finish(kind)
+
+
+def _ends(close: Callable[[Frames], None]) -> _Handle:
+    def end(page: _Page, *_: str) -> None:
         page.paragraph()
         close(page.frames)
         page.heading()
@@ -228,7 +237,7 @@ def _ends(close: Callable[[Frames], None]) -> _End:
     return end
 
 
-_STARTS: dict[str, _Start] = {
+_STARTS: dict[str, _Handle] = {
     **dict.fromkeys(BLOCKS.split(), _paragraph),
     **dict.fromkeys(_SKIPPED, _skip),
     **dict.fromkeys(CODE.split(), _inline_code),
@@ -248,10 +257,10 @@ _STARTS: dict[str, _Start] = {
     "table": _table,
     "tr": _row,
 }
-_ENDS: dict[str, _End] = {
+_ENDS: dict[str, _Handle] = {
     **dict.fromkeys(BLOCKS.split(), _paragraph),
     **{name: _ends_mark(mark.kind) for name, mark in _MARKS.items()},
-    **dict.fromkeys(_HEADINGS, _Page.heading),
+    **dict.fromkeys(_HEADINGS, _ends_heading),
     **dict.fromkeys(("ul", "ol", "menu"), _ends(lambda frames: frames.leave(LISTS, "cell"))),
     **dict.fromkeys(("td", "th"), _ends(lambda frames: frames.end_part("cell"))),
     "a": _ends_mark("a"),
@@ -260,3 +269,13 @@ _ENDS: dict[str, _End] = {
     "table": _ends(lambda frames: frames.leave(("table",))),
     "tr": _ends(lambda frames: frames.end_part("tr")),
 }
+
+_HANDLERS = _STARTS | {f"/{name}": handle for name, handle in _ENDS.items()}
+_BARE = {
+    written: (_HANDLERS.get(f"{end}{name}"), name)
+    for name in NAMES
+    for end in ("", "/")
+    for written in (f"{end}{name}", f"{end}{name.upper()}")
+} | dict.fromkeys(("br/", "br /"), (_line_break, "br"))
+"""Tags without attributes, which are most of them, as they stand between `<` and `>`."""
+_WIDTH = 2 + max(map(len, _BARE))
