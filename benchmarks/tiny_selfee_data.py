@@ -12,7 +12,7 @@ from dataclasses import asdict
 from random import Random
 from typing import Any
 
-from redraft.chain import Chain, CheckResult, Feedback, Step
+from redraft.chain import Chain, CheckResult, Feedback, Step, Verdict
 from tiny_selfee_tasks import TASKS, Exercise, feedback, name_of, wrong
 
 SEED = 20261120
@@ -81,7 +81,7 @@ def _with(chain: Chain, steps: tuple[Step, ...]) -> Chain:
 def _judged(exercise: Exercise, answer: str) -> Step:
     text, passed = feedback(exercise, answer), exercise.passes(answer)
     check = CheckResult(name=name_of(exercise), passed=passed, score=float(passed), message=text)
-    verdict = "accept" if passed else "revise"
+    verdict: Verdict = "accept" if passed else "revise"
     return Step(answer=answer, feedback=Feedback(text=text, verdict=verdict, by="checks", checks=(check,)))
 
 

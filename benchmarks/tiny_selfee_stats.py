@@ -84,4 +84,4 @@ def mcnemar(before: Sequence[bool], after: Sequence[bool]) -> float:
     better, worse = pairs.count((False, True)), pairs.count((True, False))
     changed = better + worse
     tail = sum(math.comb(changed, k) for k in range(min(better, worse) + 1))
-    return min(1.0, 2 * tail / 2**changed)
+    return min(1.0, 2.0 * tail / float(2**changed))

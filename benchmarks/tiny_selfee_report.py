@@ -1,0 +1,159 @@
+"""The figures of tiny_selfee as a part of RESULTS.md: what was promised, what came out, and the control."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from measure import Goal
+from report import circumstances, number
+from tiny_selfee_eval import Outcome, Votes
+from tiny_selfee_stats import Estimate, balanced, difference, mcnemar, share
+
+WELL_FORMED = Goal("≥", 95.0)
+GAIN = Goal("≥", 10.0)
+VERDICTS = Goal("≥", 85.0)
+TASKS_THAT_GAIN = 2
+
+HOW = (
+    "The default model learns chains: LoRA of rank 16, first on right answers, then on chains whose first "
+    "drafts are wrong in half of the cases (its own faults, and spoiled answers where it made too few); the "
+    "feedback is that of an exact check, and rejected drafts carry no loss. The control has the same first "
+    "run, and then as many steps on right answers to the prompts of the chains. Held-out prompts share no "
+    "exercise with training. Chains are greedy, by `redraft answer` in native mode with at most three "
+    "revisions. The control answers once, greedily; and as often, at temperature 0.7, as gives at least the "
+    "tokens of the chains, by majority vote. Intervals are 95 % by bootstrap over prompts; p is McNemar's "
+    "exact test. Verdicts are given as balanced accuracy: accepting everything is 50 %."
+)
+FIRST = (
+    "| task | answer 0 | after revising | gain, points | p | wrong → right, right → wrong | well-formed "
+    "| verdicts on answer 0 | on all answers | echoes |\n|---|---|---|---|---|---|---|---|---|---|"
+)
+SECOND = (
+    "| task | chain | tokens | control, once | tokens | control, vote | tokens | chain − vote, points | p |\n"
+    "|---|---|---|---|---|---|---|---|---|"
+)
+
+
+@dataclass(frozen=True)
+class Task:
+    """All that was found of one task."""
+
+    name: str
+    chains: Outcome
+    once: Votes
+    vote: Votes
+
+    @property
+    def gain(self) -> Estimate:
+        """Points that revising adds to answer 0."""
+        return difference(self.chains.first, self.chains.final)
+
+    @property
+    def gained(self) -> bool:
+        """Whether revising pays as promised: enough, beyond chance, and by verdicts that are right."""
+        verdicts = balanced(self.chains.judged)
+        return GAIN.reached(self.gain.value) and self.gain.low > 0 and VERDICTS.reached(verdicts.value)
+
+
+def formed(tasks: Sequence[Task]) -> Estimate:
+    """Chains of all tasks that keep to the format."""
+    return share([each for task in tasks for each in task.chains.well_formed])
+
+
+def reached(tasks: Sequence[Task]) -> bool:
+    """Whether what was promised came out."""
+    return WELL_FORMED.reached(formed(tasks).value) and sum(t.gained for t in tasks) >= TASKS_THAT_GAIN
+
+
+def part(tasks: Sequence[Task], script: str, minutes: Mapping[str, float]) -> str:
+    """The whole part of the page."""
+    lines = circumstances(f"python {script} --work DIR", sum(minutes.values()))
+    prompts = ", ".join(f"{task.name} {len(task.chains.first)}" for task in tasks)
+    return (
+        "\n\n".join(
+            [
+                f"## {script}",
+                "\n".join(f"- {line}" for line in lines),
+                HOW,
+                f"Minutes: {', '.join(f'{name} {number(spent)}' for name, spent in minutes.items())}.",
+                f"Held-out prompts: {prompts}.",
+                promises(tasks),
+                "\n".join([FIRST, *map(_first, tasks)]),
+                "At equal generated tokens (a prompt, on average):",
+                "\n".join([SECOND, *map(_second, tasks)]),
+            ]
+        )
+        + "\n"
+    )
+
+
+def promises(tasks: Sequence[Task]) -> str:
+    """The goals, with what came out."""
+    gained = [task.name for task in tasks if task.gained]
+    rows = (
+        (
+            "native chains well-formed",
+            _shown(formed(tasks), "%"),
+            "≥ 95 %",
+            WELL_FORMED.reached(formed(tasks).value),
+        ),
+        (
+            "tasks that gain ≥ 10 points (interval above 0) with verdicts ≥ 85 %",
+            f"{len(gained)} ({', '.join(gained) or 'none'})",
+            f"≥ {TASKS_THAT_GAIN}",
+            len(gained) >= TASKS_THAT_GAIN,
+        ),
+    )
+    lines = (
+        f"| {what} | {found} | {goal} | {'yes' if good else '**no**'} |" for what, found, goal, good in rows
+    )
+    return "\n".join(["| measure | found | must reach | reached |\n|---|---|---|---|", *lines])
+
+
+def _first(task: Task) -> str:
+    chains = task.chains
+    pairs = list(zip(chains.first, chains.final, strict=True))
+    mended, broken = pairs.count((False, True)), pairs.count((True, False))
+    cells = (
+        task.name,
+        _shown(share(chains.first), "%"),
+        _shown(share(chains.final), "%"),
+        _shown(task.gain),
+        number(mcnemar(chains.first, chains.final)),
+        f"{mended} of {chains.first.count(False)}, {broken} of {chains.first.count(True)}",
+        _shown(share(chains.well_formed), "%"),
+        _shown(balanced(chains.judged), "%"),
+        _shown(balanced(chains.judged_all), "%"),
+        str(chains.echoes),
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def _second(task: Task) -> str:
+    chains, once, vote = task.chains, task.once, task.vote
+    cells = (
+        task.name,
+        _shown(share(chains.final), "%"),
+        _mean(chains.tokens),
+        _shown(share(once.right), "%"),
+        _mean(once.tokens),
+        f"{_shown(share(vote.right), '%')}, of {vote.samples}",
+        _mean(vote.tokens),
+        _shown(difference(vote.right, chains.final)),
+        number(mcnemar(vote.right, chains.final)),
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def _mean(tokens: Sequence[int]) -> str:
+    return number(sum(tokens) / len(tokens))
+
+
+def _shown(estimate: Estimate, unit: str = "") -> str:
+    """A figure with its interval; that nothing could be counted is said."""
+    if math.isnan(estimate.value):
+        return "none to count"
+    value = f"{estimate.value:.1f}{' ' if unit else ''}{unit}"
+    return f"{value} ({estimate.low:.1f} to {estimate.high:.1f})"
