@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import os
 import signal
 import subprocess
@@ -78,9 +79,37 @@ def test_an_address_without_http(here: Path) -> None:
     assert caught.value.hint == "Did you mean http://localhost:8000/v1#qwen?"
 
 
-def test_an_adapter_of_another_kind(here: Path) -> None:
+@pytest.mark.parametrize("base", ["m.gguf", "default"])
+def test_an_adapter_of_another_kind(here: Path, base: str) -> None:
     with pytest.raises(UsageError, match=r"the adapter 'x\.bin' is no \.gguf file"):
-        parse_reference("m.gguf+x.bin")
+        parse_reference(f"{base}+x.bin")
+
+
+@pytest.mark.parametrize(
+    ("ref", "adapters"),
+    [("m+a", ["a"]), ("m+a+b", ["a", "b"]), ("m+b+c", ["b+c"]), ("m+d+a", ["a"]), ("./m+a", ["a"])],
+)
+def test_a_folder_with_adapter_folders(here: Path, ref: str, adapters: list[str]) -> None:
+    for name in ("m", "a", "b", "b+c", "m+d"):
+        (here / name).mkdir()
+    base = "m+d" if "d" in ref else "m"
+    assert parse_reference(ref) == ModelReference("folder", base, adapters=tuple(map(Path, adapters)))
+
+
+@pytest.mark.parametrize(
+    ("ref", "message"),
+    [
+        ("m+a.gguf", "a.gguf is an adapter for llama.cpp, and m is a folder of transformers."),
+        ("m+none", "there is no adapter folder 'none'."),
+        ("m+", "there is no adapter folder ''."),
+    ],
+)
+def test_an_adapter_that_no_folder_takes(here: Path, ref: str, message: str) -> None:
+    (here / "m").mkdir()
+    with pytest.raises(UsageError) as caught:
+        parse_reference(ref)
+    assert caught.value.message == message
+    assert caught.value.hint
 
 
 @given(st.text(max_size=30))
@@ -112,15 +141,29 @@ class TestFolders:
             "--model models/m.gguf",
         )
 
-    def test_of_transformers(self, here: Path) -> None:
+    def test_of_transformers_without_what_runs_it(self, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (here / "models").mkdir()
         (here / "models" / "config.json").touch()
-        error = refused("models")
-        assert error.message == (
-            "models is a transformers folder, which redraft cannot open yet: that comes later."
+        find = importlib.util.find_spec
+        monkeypatch.setattr(
+            "importlib.util.find_spec", lambda name: None if name == "transformers" else find(name)
         )
-        assert error.hint is not None
-        assert "convert_hf_to_gguf.py" in error.hint
+        error = refused("models")
+        assert error.message == ("a folder of transformers needs the extra 'train', which is not installed.")
+
+    def test_of_an_adapter(self, here: Path) -> None:
+        (here / "lora").mkdir()
+        (here / "lora" / "adapter_config.json").touch()
+        error = refused("lora")
+        assert error.message == "lora is an adapter, which runs on the model that it was trained on."
+        assert error.hint == "--model path/folder+lora"
+
+    def test_of_checkpoints(self, here: Path) -> None:
+        for step in (2, 10, 9):
+            (here / "run" / f"checkpoint-{step}").mkdir(parents=True)
+        error = refused("run")
+        assert error.message == "run is a folder of checkpoints."
+        assert error.hint == "--model run/checkpoint-10"
 
     def test_of_nothing(self, here: Path) -> None:
         (here / "models").mkdir()

@@ -2,14 +2,14 @@
 
     default                     the small model that redraft fetches by itself
     path/model.gguf             a file for llama.cpp
-    path/hf-dir                 a folder of transformers; cannot be opened yet
+    path/folder                 a model of transformers: config.json, weights, tokenizer
     org/name                    a GGUF file of the Hugging Face hub; org/name:Q4_K_M and
                                 org/name/file.gguf select one
     http://host/v1#model        a server that speaks the OpenAI protocol
     script:replies.jsonl        canned replies, for tests
 
-`+path/adapter.gguf` behind one of the first four adds a LoRA adapter. A text that names an existing file or
-folder is that; only then can it be a model of the hub.
+`+path/adapter.gguf` behind a GGUF file, or `+path/adapter-folder` behind a folder, adds a LoRA adapter. A text
+that names an existing file or folder is that; only then can it be a model of the hub.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from redraft.errors import MissingExtra, ModelError, UsageError
 Kind = Literal["default", "gguf", "folder", "hub", "remote", "script"]
 
 FORMS = (
-    "default · path/model.gguf · org/name[:quantisation] · http://host/v1#model · "
-    "script:replies.jsonl; +path/adapter.gguf adds a LoRA adapter"
+    "default · path/model.gguf · path/folder · org/name[:quantisation] · http://host/v1#model · "
+    "script:replies.jsonl; +path/adapter.gguf or +path/adapter-folder adds a LoRA adapter"
 )
 
 _HUB = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+?)(?::(?P<quantisation>[\w.-]+)|/(?P<file>[\w./-]+\.gguf))?")
@@ -47,7 +47,7 @@ class ModelReference:
         kind: Which of the forms it is.
         target: A path, a repository `org/name`, or the base address of a server; empty for the default model.
         selects: The model of the server, or the quantisation or file of the repository.
-        adapters: Files of LoRA adapters.
+        adapters: Files of LoRA adapters, or folders behind a folder.
     """
 
     kind: Kind
@@ -70,6 +70,8 @@ def parse_reference(ref: str) -> ModelReference:
         return ModelReference("script", ref.removeprefix("script:"))
     if _path(ref).exists():
         return _local(ref, ())
+    if folder := _folder_with_adapters(ref):
+        return folder
     base, adapters = _split_adapters(ref)
     if base == "default":
         return ModelReference("default", adapters=adapters)
@@ -86,11 +88,34 @@ def _path(text: str) -> Path:
 
 def _split_adapters(ref: str) -> tuple[str, tuple[Path, ...]]:
     """Cuts off what is added. A plus sign inside of a path's name is none."""
-    base, *rest = re.split(r"(?<=\.gguf)\+|\+(?=[^+]*\.gguf)", ref)
+    base, *rest = re.split(r"(?<=\.gguf)\+|(?<=^default)\+|\+(?=[^+]*\.gguf)", ref)
     for name in rest:
         if not name.endswith(".gguf"):
             raise UsageError(f"the adapter {name!r} is no .gguf file.", hint=_ADAPTER_HINT)
     return base, tuple(map(_path, rest))
+
+
+def _folder_with_adapters(ref: str) -> ModelReference | None:
+    """A folder and what is added to it, or None if nothing before a plus sign is a folder."""
+    for plus in reversed([match.start() for match in re.finditer(r"\+", ref)]):
+        base, rest = ref[:plus], ref[plus + 1 :]
+        if base and _path(base).is_dir():
+            names = [rest] if _path(rest).exists() else rest.split("+")
+            for name in names:
+                _insist_on_adapter(base, name)
+            return ModelReference("folder", str(_path(base)), adapters=tuple(map(_path, names)))
+    return None
+
+
+def _insist_on_adapter(base: str, name: str) -> None:
+    """Sees that what is added to a folder is a folder too. What it holds is looked at when it is loaded."""
+    if name.endswith(".gguf"):
+        raise UsageError(
+            f"{name} is an adapter for llama.cpp, and {base} is a folder of transformers.",
+            hint=f"Name the folder that it was made from, or use both as GGUF: redraft weights gguf {base}",
+        )
+    if not name or not _path(name).is_dir():
+        raise UsageError(f"there is no adapter folder {name!r}.", hint=f"--model {base}+path/adapter-folder")
 
 
 _ADAPTER_HINT = "Make one of an adapter folder: redraft weights lora-gguf FOLDER -o FILE.gguf"
@@ -127,10 +152,10 @@ async def load_engine(
 
     Args:
         ref: As at the top of this module.
-        ctx: Context length of a chain in tokens, for llama.cpp; None leaves it to the engine.
-        threads: For llama.cpp; None leaves it to the engine.
-        gpu_layers: For llama.cpp; None leaves it to the engine.
-        parallel: Streams at once, for llama.cpp. Servers decide for themselves.
+        ctx: Context length of a chain in tokens, for models on this machine; None leaves it to the engine.
+        threads: For models on this machine; None leaves it to the engine.
+        gpu_layers: For llama.cpp; None leaves it to the engine. 0 keeps a folder off the GPU too.
+        parallel: Streams at once, for models on this machine. Servers decide for themselves.
         speculate: Speculation from earlier drafts, for llama.cpp; None where it pays.
         config: Where keys of servers are looked up; None for the user's file.
 
@@ -144,7 +169,7 @@ async def load_engine(
     if named.kind == "script":
         return _script(Path(named.target))
     if named.kind == "folder":
-        raise _no_folder(Path(named.target))
+        return await _folder(named, ctx=ctx, threads=threads, gpu_layers=gpu_layers, parallel=parallel)
     if not importlib.util.find_spec("xllamacpp"):
         raise MissingExtra("a model on this machine", "local")
     from redraft.engines.llamacpp import LlamaCppEngine
@@ -191,17 +216,34 @@ def _script(path: Path) -> Engine:
         raise UsageError(f"the script {path} cannot be read: {error.strerror}.") from None
 
 
-def _no_folder(path: Path) -> UsageError:
+async def _folder(
+    named: ModelReference, *, ctx: int | None, threads: int | None, gpu_layers: int | None, parallel: int
+) -> Engine:
+    path = Path(named.target)
+    if not (path / "config.json").exists():
+        raise _no_model(path)
+    if not all(map(importlib.util.find_spec, ("torch", "transformers"))):
+        raise MissingExtra("a folder of transformers", "train")
+    from redraft.engines.hf import HfEngine
+
+    return await HfEngine.start(
+        path, named.adapters, ctx=ctx, parallel=parallel, threads=threads, gpu=gpu_layers != 0
+    )
+
+
+def _no_model(path: Path) -> UsageError:
     files = _names(path.glob("*.gguf"))
     if files:
         return UsageError(
             f"{path} is a folder. It holds {', '.join(files)}.", hint=f"--model {path / files[0]}"
         )
-    if (path / "config.json").exists():
+    if (path / "adapter_config.json").exists():
         return UsageError(
-            f"{path} is a transformers folder, which redraft cannot open yet: that comes later.",
-            hint="Convert it with convert_hf_to_gguf.py of llama.cpp, and name the .gguf file.",
+            f"{path} is an adapter, which runs on the model that it was trained on.",
+            hint=f"--model path/folder+{path}",
         )
+    if saved := sorted(_names(path.glob("checkpoint-*")), key=len):
+        return UsageError(f"{path} is a folder of checkpoints.", hint=f"--model {path / saved[-1]}")
     return UsageError(
         f"{path} is a folder without a model: it has no .gguf file and no config.json.",
         hint=f"The forms: {FORMS}",

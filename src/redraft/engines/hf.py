@@ -1,0 +1,252 @@
+"""Models of transformers: a folder, with or without a LoRA adapter, or a model that is in memory already.
+
+    engine = await HfEngine.start(Path("my-model"), parallel=8)
+    engine = HfEngine(model, tokenizer, name="step 400", native=True)
+
+Made for looking at a model right after its training, and as what other engines are compared with. Streams run
+as one batch (`hf_batch`), a stream alone gives the same text for the same seed, and prompts are token ids, so
+that what a user writes never becomes a control token. Where speed matters, serve the model as a GGUF file or
+by vLLM: here nothing is quantised, compiled or spread over several GPUs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from redraft.chain import Finish
+from redraft.engines.base import Delta, EngineInfo, Message, PromptText, Sampling, Tokens
+from redraft.engines.hf_batch import Batch, Work, score
+from redraft.engines.hf_load import check_model, ends_of, load, windows_of
+from redraft.engines.hf_text import Spelling
+from redraft.engines.hf_tokens import Words
+from redraft.engines.llamacpp import DEFAULT_CONTEXT, NATIVE_FORMAT
+from redraft.engines.threads import in_daemon_thread
+from redraft.errors import ContextError, ModelError, UsageError
+
+STREAMS = 8
+"""Streams at once unless told: on two cores eight take three times as long as one."""
+
+
+class HfEngine:
+    """A model of transformers behind the engine protocol. It is set to evaluation, and stays the caller's.
+
+    Args:
+        model: A causal language model.
+        tokenizer: Its tokenizer, a fast one.
+        name: For records and messages.
+        ctx: Tokens that one chain may fill; 4,096 or the model's own length, whichever is less.
+        parallel: How many streams run at once. More wait their turn.
+        threads: Threads that compute; None leaves it to torch.
+        native: Whether it was trained on chains.
+        ends: Tokens that end a text; None for those that model and tokenizer name.
+
+    Raises:
+        ModelError: The model is of a kind that cannot be run here, or does not fit the tokenizer.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        *,
+        name: str,
+        ctx: int | None = None,
+        parallel: int = STREAMS,
+        threads: int | None = None,
+        native: bool = False,
+        ends: frozenset[int] | None = None,
+    ) -> None:
+        self._model, self._words = model.eval(), Words(tokenizer, name)
+        self._context = ctx or min(DEFAULT_CONTEXT, _trained_context(model))
+        self._windows = windows_of(model, self._context)
+        check_model(model, self._words, self._windows)
+        self._batch = Batch(
+            model,
+            slots=parallel,
+            context=self._context,
+            ends=ends_of(tokenizer, model.generation_config.to_dict()) if ends is None else ends,
+            size=self._words.size,
+            windows=self._windows,
+            threads=threads,
+        )
+        self._info = EngineInfo(
+            name=name,
+            engine="hf",
+            context=self._context,
+            token_ids=True,
+            chats=self._words.chats,
+            native=native,
+        )
+
+    @classmethod
+    async def start(
+        cls,
+        folder: Path,
+        adapters: Sequence[Path] = (),
+        *,
+        ctx: int | None = None,
+        parallel: int = STREAMS,
+        threads: int | None = None,
+        gpu: bool = True,
+    ) -> HfEngine:
+        """Loads a folder.
+
+        Args:
+            folder: Where config.json, the weights and the tokenizer are.
+            adapters: At most one folder of a LoRA adapter.
+            ctx: As above.
+            parallel: As above.
+            threads: As above.
+            gpu: Use a GPU if there is one.
+
+        Raises:
+            ModelError: Something is missing, damaged, does not fit, or cannot be run here.
+            UsageError: The weights are a pickle, or there is more than one adapter.
+        """
+        if len(adapters) > 1:
+            raise UsageError(
+                f"{folder} can be opened with one adapter, and {len(adapters)} are named.",
+                hint=f"Merge the first: redraft weights merge-lora {folder} {adapters[0]} -o DIR",
+            )
+        device = torch.device("cuda" if gpu and torch.cuda.is_available() else "cpu")
+
+        def opened() -> HfEngine:
+            loaded = load(folder, adapters[0] if adapters else None, device)
+            name = folder.resolve().name
+            native = loaded.format == NATIVE_FORMAT
+            return cls(
+                loaded.model,
+                loaded.tokenizer,
+                name=name,
+                ctx=ctx,
+                parallel=parallel,
+                threads=threads,
+                native=native,
+                ends=loaded.ends,
+            )
+
+        return await in_daemon_thread(opened)
+
+    @property
+    def info(self) -> EngineInfo:
+        """What this engine is and can do."""
+        return self._info
+
+    async def encode(self, text: str, *, special: bool = False) -> Tokens:
+        """Token ids of a text. Control tokens that are written out in it stay text."""
+        return self._words.encode(text, special=special)
+
+    async def decode(self, tokens: Sequence[int]) -> str:
+        """The text of token ids; control tokens are written out.
+
+        Raises:
+            ModelError: The model has no such tokens.
+        """
+        self._check(tokens)
+        return self._words.decode(tokens)
+
+    async def stream(
+        self, prompt: PromptText, sampling: Sampling, stop: Sequence[str] = ()
+    ) -> AsyncGenerator[Delta, None]:
+        """Continues a text or token ids. Closing the generator frees its place in the batch.
+
+        Raises:
+            UsageError: The prompt is empty.
+            ContextError: The prompt leaves no room for an answer.
+            EngineError: The engine was closed, or the model failed.
+        """
+        tokens = self._words.encode(prompt, special=True) if isinstance(prompt, str) else prompt
+        async with aclosing(self._continue(tokens, sampling, stop)) as deltas:
+            async for delta in deltas:
+                yield delta
+
+    async def chat(
+        self, messages: Sequence[Message], sampling: Sampling, stop: Sequence[str] = ()
+    ) -> AsyncGenerator[Delta, None]:
+        """Answers messages with the model's own template. Same deltas as `stream`.
+
+        Raises:
+            UsageError: The model has no template.
+            ModelError: The template does not take these messages.
+        """
+        async with aclosing(self._continue(self._words.chat(messages), sampling, stop)) as deltas:
+            async for delta in deltas:
+                yield delta
+
+    async def score(self, prompt: PromptText, text: PromptText) -> tuple[float, ...]:
+        """How likely the model finds a text behind a prompt: the natural logarithm for each of its tokens.
+
+        Raises:
+            UsageError: The prompt is empty.
+            ContextError: Both together are longer than the context.
+        """
+        before = self._words.encode(prompt, special=True) if isinstance(prompt, str) else prompt
+        tokens = (*before, *(self._words.encode(text) if isinstance(text, str) else text))
+        self._check(tokens)
+        if not before:
+            raise _empty()
+        if len(tokens) > self._context:
+            raise ContextError(len(tokens), self._context)
+        size, windows = self._words.size, self._windows
+        found = await in_daemon_thread(
+            lambda: score(self._model, tokens, len(before), size=size, windows=windows)
+        )
+        return tuple(found)
+
+    async def aclose(self) -> None:
+        """Ends the thread that computes, after its step. Closing twice does no harm."""
+        await in_daemon_thread(self._batch.close)
+
+    async def _continue(
+        self, prompt: Tokens, sampling: Sampling, stop: Sequence[str]
+    ) -> AsyncGenerator[Delta, None]:
+        room = self._context - len(prompt)
+        if room <= 0:
+            raise ContextError(len(prompt), self._context)
+        if not prompt:
+            raise _empty()
+        self._check(prompt)
+        limit: Finish = "max_tokens" if sampling.max_tokens <= room else "context"
+        deltas: asyncio.Queue[Delta | BaseException] = asyncio.Queue()
+        loop = asyncio.get_running_loop()
+
+        def deliver(delta: Delta | BaseException) -> None:
+            try:
+                loop.call_soon_threadsafe(deltas.put_nowait, delta)
+            except RuntimeError:  # the loop is gone, and with it whoever asked
+                work.cancelled = True
+
+        spelling = Spelling.after(prompt, lambda ids: self._words.decode(ids, control=False), stop)
+        work = Work(list(prompt), sampling, min(sampling.max_tokens, room), limit, spelling, deliver)
+        self._batch.add(work)
+        try:
+            while True:
+                delta = await deltas.get()
+                if isinstance(delta, BaseException):
+                    raise delta
+                yield delta
+                if delta.finish:
+                    return
+        finally:
+            work.cancelled = True
+
+    def _check(self, tokens: Sequence[int]) -> None:
+        wrong = next((token for token in tokens if not 0 <= token < self._words.size), None)
+        if wrong is not None:
+            raise ModelError(f"{self._info.name} has no token {wrong}: it has {self._words.size}.")
+
+
+def _empty() -> UsageError:
+    return UsageError("the prompt is empty.", hint="Give the model something to continue.")
+
+
+def _trained_context(model: Any) -> int:
+    """The length that the model was trained on, or the default where its configuration does not say."""
+    length = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    return length if isinstance(length, int) and length > 0 else DEFAULT_CONTEXT

@@ -1,0 +1,128 @@
+"""Texts and messages as token ids, by the tokenizer of a transformers folder.
+
+What a user wrote never becomes a control token: `<|im_end|>` in a prompt or message stays ten characters.
+Only what the model's own chat template writes around the messages does. A tokenizer that puts a space before
+every text puts none before a text that goes on after another.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+from redraft.engines.base import Message, Tokens
+from redraft.errors import ModelError, UsageError
+
+_MARK = "\n"
+"""What goes before a text that continues another, to take the place of a tokenizer's own space."""
+
+
+class Words:
+    """A tokenizer of transformers. It may be used from several threads.
+
+    Args:
+        tokenizer: A fast one, which is to say one of the tokenizers library.
+        name: What the model is called in messages.
+    """
+
+    def __init__(self, tokenizer: Any, name: str) -> None:
+        self._tokenizer = tokenizer
+        self._name = name
+        # A call changes how the tokenizer treats control tokens, and fails while another thread uses it.
+        self._lock = threading.Lock()
+        self.size = max(tokenizer.get_vocab().values(), default=-1) + 1
+        self._mark = self._ids(_MARK)
+        self._behind = self._put_behind("a")
+        self._spaced = self._ids(_MARK + "a")[len(self._mark) :] != self._ids("a")
+
+    @property
+    def chats(self) -> bool:
+        """Whether there is a chat template."""
+        return bool(self._tokenizer.chat_template)
+
+    @property
+    def end(self) -> int | None:
+        """The token that ends a text, or None."""
+        end = self._tokenizer.eos_token_id
+        return end if isinstance(end, int) else None
+
+    def encode(self, text: str, *, special: bool = False) -> Tokens:
+        """Token ids of a text; `special` for the start of a prompt."""
+        if special:
+            ids = self._ids(text, start=True)
+            return ids[: len(ids) - self._behind]
+        if not self._spaced:
+            return self._ids(text)
+        marked = self._ids(_MARK + text)
+        if marked[: len(self._mark)] == self._mark:
+            return marked[len(self._mark) :]
+        return self._ids(text)
+
+    def decode(self, tokens: Sequence[int], *, control: bool = True) -> str:
+        """The text of token ids. `control` writes control tokens out."""
+        before = self._mark if self._spaced else ()
+        with self._lock:
+            text: str = self._tokenizer.decode(
+                [*before, *tokens], skip_special_tokens=not control, clean_up_tokenization_spaces=False
+            )
+        return text.removeprefix(_MARK) if self._spaced else text
+
+    def chat(self, messages: Sequence[Message]) -> Tokens:
+        """The prompt of messages, as the model's chat template writes it.
+
+        Raises:
+            UsageError: The model has no template.
+            ModelError: The template does not take these messages.
+        """
+        if not self.chats:
+            raise UsageError(
+                f"{self._name} has no chat template.",
+                hint="Let it continue text (--mode native), or use a model that was made for chat.",
+            )
+        contents = "\n".join(message["content"] for message in messages)
+        if self._ids(contents) == self._ids(contents, control=True):
+            return self._ids(self._render(messages), control=True)
+        return self._pieced(messages)
+
+    def _pieced(self, messages: Sequence[Message]) -> Tokens:
+        """As the template writes it around marks, with each message in its mark's place, as plain text."""
+        mark = secrets.token_hex(8)
+        marked: list[Message] = [
+            {"role": message["role"], "content": f"{mark}{number}."}
+            for number, message in enumerate(messages)
+        ]
+        first, *rest = self._render(marked).split(mark)
+        tokens = list(self._ids(first, control=True))
+        for piece in rest:
+            number, _, after = piece.partition(".")
+            tokens += self.encode(messages[int(number)]["content"])
+            tokens += self._ids(after, control=True)
+        return tuple(tokens)
+
+    def _render(self, messages: Sequence[Message]) -> str:
+        from jinja2 import TemplateError
+
+        try:
+            with self._lock:
+                text: str = self._tokenizer.apply_chat_template(
+                    list(messages), tokenize=False, add_generation_prompt=True
+                )
+        except (TemplateError, ValueError, TypeError) as error:
+            raise ModelError(
+                f"the chat template of {self._name} does not take these messages: {str(error)[:200]}."
+            ) from None
+        return text
+
+    def _put_behind(self, text: str) -> int:
+        """How many tokens the tokenizer puts behind a text, where a model is to go on and not to stop."""
+        alone, dressed = self._ids(text), self._ids(text, start=True)
+        found = (at for at in range(len(dressed)) if dressed[at : at + len(alone)] == alone)
+        return len(dressed) - next(found, len(dressed) - len(alone)) - len(alone)
+
+    def _ids(self, text: str, *, start: bool = False, control: bool = False) -> Tokens:
+        with self._lock:
+            return tuple(
+                self._tokenizer(text, add_special_tokens=start, split_special_tokens=not control)["input_ids"]
+            )
