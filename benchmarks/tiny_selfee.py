@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from redraft.chain import Chain, read_jsonl, write_jsonl
 from report import put
@@ -217,7 +218,7 @@ def go(run: Run, until: str | None) -> dict[str, float]:
     """Does the stages that are not done, and returns the minutes of each, over all sessions."""
     book = run.path("run.json")
     scale = list(asdict(run.scale).values())
-    kept = json.loads(book.read_bytes()) if book.exists() else {"scale": scale, "minutes": {}}
+    kept: dict[str, Any] = json.loads(book.read_bytes()) if book.exists() else {"scale": scale, "minutes": {}}
     if json.dumps(kept["scale"]) != json.dumps(scale):
         sys.exit(f"{run.work} holds a run at another scale. Name another folder, or begin it anew.")
     for stage, work in STAGES.items():

@@ -300,9 +300,10 @@ class Sentence:
         """A word too many or too few, or another noun."""
         if rng.random() < 0.3:
             return lexicon.sentence(rng, self.length, rng.choice(lexicon.NOUNS))
-        lengths = {self.length + rng.choice((-1, 1)) for _ in range(8)}
-        near = [n for n in lengths if lexicon.SHORTEST <= n <= lexicon.LONGEST]
-        return lexicon.sentence(rng, rng.choice(sorted(near)), self.keyword)
+        near = [
+            self.length + off for off in (-1, 1) if lexicon.SHORTEST <= self.length + off <= lexicon.LONGEST
+        ]
+        return lexicon.sentence(rng, rng.choice(near), self.keyword)
 
     def work(self, answer: str) -> str:
         """The answer's words with their numbers, the given one marked; then what was found and asked for."""

@@ -135,6 +135,14 @@ def test_sentences_have_the_words_they_should(tiny: Any, seed: int, length: int)
     assert words.count("river") == 1
 
 
+@pytest.mark.parametrize("task", TASKS)
+def test_thousands_can_be_drawn_and_spoiled(tiny: Any, task: str) -> None:
+    rng = Random(3)
+    for _ in range(2000):
+        exercise = tiny.tasks.TASKS[task].draw(rng)
+        assert exercise.spoiled(rng)
+
+
 # Records.
 
 
