@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from redraft.errors import UsageError
 from redraft.train.pack import Ints, Rows
-from redraft.train.store import Prepared, Tokens
+from redraft.train.store import Prepared, Stored
 
 IGNORED = -100
 """The label of a token without loss, as PyTorch and transformers have it."""
@@ -31,10 +31,10 @@ POOLS = 50
 """Batches' worth of rows that are sorted by length at a time, as transformers' LengthGroupedSampler does."""
 
 Batch = dict[str, torch.Tensor]
-Row = Sequence[Tokens]
+Row = Sequence[Stored]
 """The examples of one row."""
 
-_NOTHING = Tokens(np.zeros(1, np.int64), np.zeros(1, np.bool_))
+_NOTHING = Stored(np.zeros(1, np.int64), np.zeros(1, np.bool_))
 
 
 class RowsOf(Dataset[Row]):
@@ -175,7 +175,7 @@ def padded(rows: Sequence[Row], *, pad: int) -> Batch:
     )
 
 
-def _parts(example: Tokens) -> tuple[Ints, Ints, Ints]:
+def _parts(example: Stored) -> tuple[Ints, Ints, Ints]:
     ids = example.ids.astype(np.int64)
     labels = np.where(example.trained, ids, IGNORED)
     labels[0] = IGNORED

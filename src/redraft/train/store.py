@@ -31,7 +31,7 @@ _REASONS = 20
 _CHUNK = 1 << 20
 
 
-class Tokens(NamedTuple):
+class Stored(NamedTuple):
     """The tokens of an example.
 
     Attributes:
@@ -125,10 +125,10 @@ class Prepared:
     def __len__(self) -> int:
         return len(self.lengths)
 
-    def __getitem__(self, number: int) -> Tokens:
+    def __getitem__(self, number: int) -> Stored:
         start, end = self._offsets[number : number + 2, 0]
         raw = self._tokens[start:end]
-        return Tokens(raw & ~TRAINED, raw >= TRAINED)
+        return Stored(raw & ~TRAINED, raw >= TRAINED)
 
     def name(self, number: int) -> str:
         """The id of the record that an example was made of."""

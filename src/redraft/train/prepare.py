@@ -1,0 +1,216 @@
+"""Makes training data of files of records: read, rendered and tokenised once, then mapped into memory.
+
+What was made lies in a cache folder, under a name that is the sum of all that decides it: every byte of the
+data, the tokenizer with the format, objective and length, and the code that makes text and tokens of a
+record. Bytes and not times: a copied or touched file is the same data, an edited one is not, and summing
+takes a hundredth of the time of tokenising. The code and not a number that somebody has to remember to raise.
+
+Several processes may want the same at once, as the ranks of a run do: one makes it, the others wait. It is
+written aside and gets its name when it is whole; what is half or damaged is made anew. Records go to
+processes undecoded and come back as arrays, in their order, so that memory does not grow with the data, and
+any number of processes makes the same bytes. How a record becomes tokens is in `train.tokens`, and rows are
+in `train.pack`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from redraft.errors import OutputError, UsageError
+from redraft.formats.files import STDIO, name_of, reading
+from redraft.train.encoding import Made, made_of
+from redraft.train.store import Damaged, Prepared, Report, Writer, open_prepared
+from redraft.train.tokens import Encoder
+
+Told = Callable[[int], None]
+"""Told how many more records are done."""
+
+_PACKAGES = ("redraft", "tokenizers", "transformers")
+_SOURCES = (
+    *("chain.py", "formats/*.py"),
+    *(f"train/{name}.py" for name in ("encoding", "store", "tokens", "vocabulary")),
+)
+
+
+def prepare(
+    paths: Sequence[Path], encoder: Encoder, cache: Path, *, workers: int = 1, told: Told | None = None
+) -> Prepared:
+    """The records of some files as tokens, from the cache if they are there.
+
+    Args:
+        paths: Files of any shape that `formats.records` reads, in order.
+        encoder: Makes tokens of a chain.
+        cache: The folder for prepared data; made if it is not there.
+        workers: Processes at most; of little data, one.
+        told: Is told of progress.
+
+    Raises:
+        RecordError: A file cannot be read, or a record is none; the message names file and line.
+        UsageError: There is no record, or nothing to train on in any; or a path cannot be prepared.
+        OutputError: The cache cannot be written.
+        RedraftError: A process that tokenised was killed.
+    """
+    before = [_state(path) for path in paths]
+    key = key_of(paths, encoder)
+    folder = cache / key[:32]
+    try:
+        return open_prepared(folder, key)
+    except Damaged:
+        pass
+    with _writing(cache), _alone(cache, folder.name):
+        try:
+            return open_prepared(folder, key)  # another process has made it meanwhile
+        except Damaged:
+            made = _unchanged(paths, before, made_of(paths, encoder, workers))
+            return _make(folder, key, made, told)
+
+
+# What decides the result.
+
+
+def key_of(paths: Sequence[Path], encoder: Encoder) -> str:
+    """The sum of all that decides what is prepared, in hexadecimal.
+
+    Raises:
+        RecordError: A file cannot be read.
+        UsageError: There is none, or one of them is a stream or a folder.
+    """
+    if not paths:
+        raise UsageError("there is no data to train on.", hint="--data_path FILE")
+    parts = {
+        "data": [(path.name, _sum(path)) for path in paths],
+        "encoder": encoder.fingerprint,
+        "code": _code(),
+        "packages": [_version(name) for name in _PACKAGES],
+    }
+    return hashlib.sha256(json.dumps(parts).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _state(path: Path) -> tuple[int, int]:
+    """Size and time of a file of records."""
+    if str(path) == STDIO:
+        raise UsageError(
+            "standard input cannot be trained on: the data is read more than once.", hint="Save it to a file."
+        )
+    if path.is_dir():
+        raise UsageError(
+            f"{name_of(path)} is a folder, and not a file of records.",
+            hint=f"redraft data import {name_of(path)} -o chains.jsonl",
+        )
+    with reading(path):
+        found = path.stat()
+    return found.st_size, found.st_mtime_ns
+
+
+def _unchanged(
+    paths: Sequence[Path], before: Sequence[tuple[int, int]], all_made: Iterable[Made]
+) -> Iterator[Made]:
+    """What is made of the files, if they are in the end what they were when they were summed."""
+    yield from all_made
+    for path, state in zip(paths, before, strict=True):
+        if _state(path) != state:
+            raise UsageError(
+                f"{name_of(path)} was changed while it was read.", hint="Run the same command again."
+            )
+
+
+def _sum(path: Path) -> str:
+    with reading(path), path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _code() -> str:
+    """The sum of the source of all that makes text and tokens of a record."""
+    root, digest = Path(__file__).resolve().parent.parent, hashlib.sha256()
+    for path in sorted(path for pattern in _SOURCES for path in root.glob(pattern)):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
+
+
+# The folder.
+
+
+@contextmanager
+def _writing(cache: Path) -> Iterator[None]:
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"prepared data cannot be written to {cache}: {error.strerror or error}.",
+            hint="Make room there, or name another folder: --cache_dir DIR",
+        ) from error
+
+
+@contextmanager
+def _alone(cache: Path, name: str) -> Iterator[None]:
+    """Waits until no other process makes this. The lock goes with the process that holds it."""
+    with (cache / f"{name}.lock").open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _make(folder: Path, key: str, batches: Iterable[Made], told: Told | None) -> Prepared:
+    aside = folder.with_name(f"{folder.name}.partial")
+    for left in (aside, folder):  # of a process that died; of one whose files were damaged
+        shutil.rmtree(left, ignore_errors=True)
+    aside.mkdir()
+    writer = Writer(aside)
+    try:
+        report = _written(writer, batches, told)
+        _insist_on_examples(report)
+        writer.finish(key, report)
+    except BaseException:
+        writer.close()
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+    aside.rename(folder)
+    return Prepared(folder, report)
+
+
+def _written(writer: Writer, batches: Iterable[Made], told: Told | None) -> Report:
+    report = Report()
+    for made in batches:
+        writer.add(made.names, made.lengths, made.tokens)
+        _count(report, made)
+        if told:
+            told(len(made.names) + len(made.skipped))
+    return report
+
+
+def _count(report: Report, made: Made) -> None:
+    report.records += len(made.names) + len(made.skipped)
+    report.examples += len(made.names)
+    report.tokens += len(made.tokens)
+    report.trained += made.trained
+    report.longest = max(report.longest, *made.lengths, 0)
+    for name, tokens in made.cut:
+        report.cut.add(name)
+        report.cut_tokens += tokens
+    for name, reason in made.skipped:
+        report.skip(name, reason)
+
+
+def _insist_on_examples(report: Report) -> None:
+    if not report.records:
+        raise UsageError("the data has no record at all.", hint="Look at it: redraft data stats FILE")
+    if not report.examples:
+        reasons = "; ".join(report.lines()[1:])
+        raise UsageError(
+            f"none of the {report.records:,} records has anything to train on: {reasons}.",
+            hint="Name the format and the objective that the data is for, or look: redraft data stats FILE",
+        )

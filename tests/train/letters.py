@@ -1,0 +1,41 @@
+"""An encoder for tests: a token a letter, and a sign at the end. Any process can load it."""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import dataclass
+
+import numpy as np
+
+from redraft.chain import Chain
+from redraft.train.tokens import Example, Skipped
+
+END = 0
+
+
+@dataclass(frozen=True)
+class Letters:
+    """Prompt and best answer, letter by letter; the answer and the sign are trained on.
+
+    Attributes:
+        longest: Tokens at most; of longer ones the prompt is cut.
+        deadly: An instruction that kills the process.
+    """
+
+    longest: int = 1000
+    deadly: str = ""
+
+    @property
+    def fingerprint(self) -> str:
+        return f"letters {self.longest}"
+
+    def encode(self, chain: Chain) -> Example | Skipped:
+        if self.deadly and chain.prompt.instruction == self.deadly:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if not chain.answer:
+            return Skipped(chain.id, "no answer")
+        ids = np.array([*map(ord, chain.prompt.text + chain.answer), END], np.uint32)
+        trained = np.arange(len(ids)) >= len(chain.prompt.text)
+        kept = slice(max(len(ids) - self.longest, 0), None)
+        return Example(chain.id, ids[kept], trained[kept], kept.start)
