@@ -1,0 +1,175 @@
+"""What a model is to write for a chain, as spans: the answers and feedbacks that an objective trains on.
+
+A chain is written as SelFee's text (`formats.selfee`): answer 0, `### Feedback 1:`, `### Revision 1:` and so
+on, then the stop token. What was cut when it was generated is left out, and then so is the stop token,
+because the text does not end there. Prompts are not here: each format has its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from redraft.chain import Chain, Feedback, Step
+from redraft.errors import RecordError
+from redraft.formats.selfee import escape, feedback_heading, revision_heading
+
+Objective = Literal["full", "answer", "accepted", "revision", "critic"]
+"""What carries loss.
+
+`full`: all that the model writes. `answer`: one answer, without its feedback. `accepted`: as `full`, but for
+answers that were rejected. `revision`: all but answer 0. `critic`: feedbacks, each with what ends it.
+"""
+
+WHOLE: frozenset[Objective] = frozenset({"full", "answer", "accepted"})
+"""The objectives that train on what an assistant said earlier in a talk."""
+
+_MISSING: dict[Objective, str] = {
+    "full": "no answer",
+    "answer": "no answer",
+    "accepted": "every answer was rejected, and there is no feedback",
+    "revision": "no feedback and no revision",
+    "critic": "no feedback",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A piece of a training text.
+
+    Attributes:
+        trained: Whether the loss is on its tokens.
+        stop: It is the model's stop token; `text` is empty.
+        given: The model reads it; else the model writes it.
+        control: Text of the format itself: control tokens that are written out in it count. In texts of users
+            and models they stay text.
+    """
+
+    text: str
+    trained: bool
+    stop: bool = False
+    given: bool = False
+    control: bool = False
+
+
+def framed(text: str) -> Span:
+    """What a format puts around texts."""
+    return Span(text, trained=False, given=True, control=True)
+
+
+def asked(text: str) -> Span:
+    """What a user or a system says."""
+    return Span(text, trained=False, given=True)
+
+
+def said(text: str, *, trained: bool) -> list[Span]:
+    """What the model says, and its stop token."""
+    return [Span(text, trained), Span("", trained, stop=True)]
+
+
+def checked(spans: list[Span], objective: Objective) -> list[Span]:
+    """The same spans.
+
+    Raises:
+        RecordError: None of them is trained.
+    """
+    if not any(span.trained for span in spans):
+        raise RecordError(_MISSING[objective])
+    return spans
+
+
+def first_answer(chain: Chain) -> list[Span]:
+    """Answer 0: what SelFee's answer-only objective trains on."""
+    steps, _ = _complete(chain)
+    return said(escape(steps[0].answer), trained=True)
+
+
+def best_answer(chain: Chain, objective: Objective) -> list[Span]:
+    """The best answer, else the gold one: all that a format for single answers holds.
+
+    Raises:
+        RecordError: There is none, it is empty or cut, or it was rejected and the objective is `accepted`.
+    """
+    steps = _steps(chain)
+    step = steps[chain.best] if chain.best is not None and chain.best < len(steps) else steps[-1]
+    if not step.complete:
+        raise RecordError(_CUT)
+    if not step.answer.strip():
+        raise RecordError("no answer")
+    return checked(said(step.answer, trained=objective != "accepted" or not _rejected(step)), objective)
+
+
+def whole_chain(chain: Chain, objective: Objective, *, plain: bool = False) -> list[Span]:
+    """Every step as SelFee's text. With `plain`, an answer that stands alone is left as it is.
+
+    Raises:
+        RecordError: There is no answer, or none that is whole.
+    """
+    steps, ended = _complete(chain)
+    if plain and len(steps) == 1 and not _feedback(steps[0]):
+        return _ended([Span(steps[0].answer, _trains(objective, 0, steps[0]))], ended=ended)
+    spans: list[Span] = []
+    for k, step in enumerate(steps):
+        if k:
+            # For a critic it is what ends a feedback, as the stop token ends the last one.
+            spans.append(Span(revision_heading(k), objective != "critic" or spans[-1].trained))
+        spans.append(Span(escape(step.answer), _trains(objective, k, step)))
+        if feedback := _feedback(step):
+            spans.append(Span(feedback_heading(k + 1), objective != "critic"))
+            spans.append(Span(escape(feedback.text), trained=True))
+    return _ended(spans, ended=ended)
+
+
+def led_by_space(spans: Sequence[Span]) -> list[Span]:
+    """The same with a space before the first, as formats have it that go on behind a colon."""
+    return [replace(spans[0], text=f" {spans[0].text}"), *spans[1:]]
+
+
+def _ended(spans: list[Span], *, ended: bool) -> list[Span]:
+    return [*spans, Span("", spans[-1].trained, stop=True)] if ended else spans
+
+
+def _trains(objective: Objective, k: int, step: Step) -> bool:
+    """Whether answer `k` carries loss."""
+    if objective == "accepted":
+        return not _rejected(step)
+    return objective == "full" or (objective == "revision" and k > 0)
+
+
+def _rejected(step: Step) -> bool:
+    return step.echo or step.passed is False or bool(step.feedback and step.feedback.verdict == "revise")
+
+
+def _feedback(step: Step) -> Feedback | None:
+    """The feedback that is written. Checks accept without a word, and that is not."""
+    feedback = step.feedback
+    return None if feedback and not feedback.text and feedback.verdict == "accept" else feedback
+
+
+_CUT = "its answer was cut"
+
+
+def _complete(chain: Chain) -> tuple[tuple[Step, ...], bool]:
+    """The steps without what was cut, and whether the text ends with them."""
+    steps = _steps(chain)
+    last = steps[-1]
+    if last.finish == "stop":
+        return steps, True
+    if last.complete:
+        return (*steps[:-1], last.model_copy(update={"feedback": None})), False
+    if len(steps) == 1:
+        raise RecordError(_CUT)
+    return steps[:-1], False
+
+
+def _steps(chain: Chain) -> tuple[Step, ...]:
+    """The steps; of a pair for preference training the chosen one; of a task its gold answer."""
+    steps, reference = chain.steps, chain.meta.get("reference")
+    if not steps and isinstance(reference, str):
+        steps = (Step(answer=reference),)
+    elif chain.meta.get("preference") is True and chain.best is not None:
+        steps = (steps[chain.best],)
+    if not any(step.answer.strip() for step in steps):
+        raise RecordError("no answer")
+    return steps

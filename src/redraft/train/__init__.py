@@ -1,0 +1,1 @@
+"""Training: chains in, weights out. `redraft train` wires it."""

@@ -1,0 +1,241 @@
+"""Chains as training examples: token ids, and which of them carry loss.
+
+A text is tokenised as a whole, as the model will see it, with one exception: what a prompt becomes alone,
+before anything is generated, must not depend on the answer. Where it would (a token that reaches from one
+into the other, or another way to cut the prompt), the text is cut at the border. Inside what the model writes,
+a token carries loss if all of its characters do.
+
+A record that is too long loses its end, as in SelFee's, Alpaca's and FastChat's trainers, and the stop token
+with it, so that nothing is learnt from a stop that is not there. But an answer is not lost to a long prompt:
+where the first trained words would not fit, up to half of the length is kept free for them, and the middle of
+the longest text that was asked is left out. Packing is not done here, nor are labels shifted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from redraft.chain import Chain
+from redraft.errors import RecordError, UsageError
+from redraft.formats.spans import Format, Objective, Span, check, spans_of
+from redraft.train.vocabulary import OPEN, Tokens, Vocabulary
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+SHORTEST = 16
+"""Tokens that an example may be limited to at least, and that a shortened question keeps."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """A chain as tokens.
+
+    Attributes:
+        id: The chain's.
+        ids: Token ids, shape [n].
+        trained: Which carry loss, shape [n].
+        cut: How many tokens were left out because the record was too long.
+        cut_prompt: How many of these were the prompt's. The others are the end of the text.
+    """
+
+    id: str
+    ids: NDArray[np.uint32]
+    trained: NDArray[np.bool_]
+    cut: int = 0
+    cut_prompt: int = 0
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A chain that becomes no example, and why."""
+
+    id: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """A text and places in it, in characters.
+
+    Attributes:
+        trained: Beginnings and ends of what carries loss.
+        borders: Where a prompt ends and the model begins to write.
+        asked: Beginnings and ends of what users and systems say, before the first border.
+    """
+
+    text: str
+    trained: list[tuple[int, int]]
+    borders: list[int]
+    asked: list[tuple[int, int]]
+
+
+class Encoder:
+    """Makes examples of chains, always the same of the same chain. It can be sent to another process."""
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        format: Format = "selfee",  # noqa: A002  (the option's name)
+        objective: Objective = "accepted",
+        max_length: int = 2048,
+    ) -> None:
+        """Takes over the tokenizer.
+
+        Args:
+            tokenizer: Of transformers, with a tokenizer.json.
+            format: How a chain is written.
+            objective: What of it carries loss.
+            max_length: Tokens that an example has at most.
+
+        Raises:
+            UsageError: The format does not have what the objective trains on, the length is too short, or the
+                model's chat template is missing or cannot be trained on.
+            ModelError: The tokenizer has no stop token, or none that can be used.
+        """
+        check(format, objective)
+        if max_length < SHORTEST:
+            raise UsageError(f"--model_max_length {max_length} is too short: at least {SHORTEST}.")
+        self.vocabulary = Vocabulary.of(tokenizer)
+        self.format: Format = format
+        self.objective: Objective = objective
+        self.max_length = max_length
+        if format == "chat":
+            self._try_template()
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of all that decides which example a chain becomes, but for the version of this code."""
+        parts = [self.vocabulary.fingerprint, self.format, self.objective, self.max_length]
+        return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+    def encode(self, chain: Chain) -> Example | Skipped:
+        """The example of a chain.
+
+        Raises:
+            UsageError: The model's chat template cannot be trained on.
+        """
+        try:
+            spans = spans_of(chain, self.format, self.objective, self.vocabulary.template)
+            draft = _draft(spans, self.vocabulary)
+            return self._example(chain.id, draft, self._tokens(draft))
+        except RecordError as error:
+            return Skipped(chain.id, error.message)
+
+    def _try_template(self) -> None:
+        """Raises what is wrong with the template before the first record does."""
+        probe = Chain.model_validate({"prompt": {"instruction": "a"}, "steps": [{"answer": "b"}]})
+        spans_of(probe, "chat", "answer", self.vocabulary.template)
+
+    def _tokens(self, draft: _Draft) -> Tokens:
+        """The text as a whole, or in pieces where it must be cut."""
+        whole = self.vocabulary.encode(draft.text)
+        cuts = [border for border in draft.borders if not self._clean(draft.text, border, whole)]
+        if not cuts:
+            return whole
+        edges = [0, *cuts, len(draft.text)]
+        pieces = [
+            (start, self.vocabulary.encode(draft.text[start:end], within=start > 0))
+            for start, end in pairwise(edges)
+        ]
+        return Tokens(
+            np.concatenate([piece.ids for _, piece in pieces]),
+            np.concatenate([piece.starts + start for start, piece in pieces]),
+            np.concatenate([piece.ends + start for start, piece in pieces]),
+        )
+
+    def _clean(self, text: str, border: int, whole: Tokens) -> bool:
+        """Whether the prompt that ends there has the same tokens alone. A mark parts texts by itself."""
+        start = max(text.rfind(OPEN, 0, border), 0)
+        first, end = np.searchsorted(whole.starts, (start, border))
+        if end and whole.ends[end - 1] > border:
+            return False
+        alone = self.vocabulary.encode(text[start:border])
+        return np.array_equal(alone.ids, whole.ids[first:end])
+
+    def _example(self, name: str, draft: _Draft, tokens: Tokens) -> Example | Skipped:
+        first = self.vocabulary.first
+        if np.array_equal(tokens.ids[: len(first)], first):  # a chat template has written it
+            first = first[:0]
+        trained = np.zeros(len(tokens.ids), np.bool_)
+        for start, end in draft.trained:
+            trained[slice(*_inside(tokens, start, end))] = True
+        whole = Example(name, np.concatenate([first, tokens.ids]), np.concatenate([first < 0, trained]))
+        asked = (_inside(tokens, *place) for place in draft.asked)
+        return _fitted(whole, [(len(first) + a, len(first) + b) for a, b in asked], self.max_length)
+
+
+LONGEST = 1 << 20
+"""Characters of a text that is tokenised at all: a token weighs hundreds of bytes until it is an id."""
+
+
+def _draft(spans: Sequence[Span], vocabulary: Vocabulary) -> _Draft:
+    """The text of spans, with marks for the control tokens that are meant.
+
+    Raises:
+        RecordError: A text has code points that are no characters, or is far too long.
+    """
+    draft = _Draft("", [], [], [])
+    parts: list[str] = []
+    at, given = 0, False
+    for span in spans:
+        text = _text_of(span, vocabulary)
+        if given and not span.given:
+            draft.borders.append(at)
+        if span.given and not span.control and not draft.borders:
+            draft.asked.append((at, at + len(text)))
+        if span.trained:
+            if draft.trained and draft.trained[-1][1] == at:
+                at_first, _ = draft.trained.pop()
+                draft.trained.append((at_first, at + len(text)))
+            else:
+                draft.trained.append((at, at + len(text)))
+        parts.append(text)
+        at, given = at + len(text), span.given
+    return replace(draft, text="".join(parts))
+
+
+def _text_of(span: Span, vocabulary: Vocabulary) -> str:
+    if span.stop:
+        return vocabulary.stop
+    if span.control:
+        return vocabulary.mark_controls(span.text)
+    if OPEN in span.text:
+        raise RecordError(f"U+{ord(OPEN):04X}, which is no character")
+    return span.text
+
+
+def _inside(tokens: Tokens, start: int, end: int) -> tuple[int, int]:
+    """The tokens of which all characters are in a range of the text."""
+    first = int(np.searchsorted(tokens.starts, start))
+    last = min(np.searchsorted(tokens.ends, end, "right"), np.searchsorted(tokens.starts, end))
+    return first, max(first, int(last))
+
+
+def _fitted(example: Example, asked: Iterable[tuple[int, int]], limit: int) -> Example | Skipped:
+    """The example with at most `limit` tokens. `asked` are the places of what was asked, in tokens."""
+    ids, trained = example.ids, example.trained
+    if not trained.any():
+        return Skipped(example.id, "no token carries loss")
+    if len(ids) <= limit:
+        return example
+    first = int(np.argmax(trained))
+    run = int(np.argmin(np.append(trained[first:], False)))
+    over = max(0, first + min(run, limit // 2) - limit)
+    if over:
+        start, end = max(asked, key=lambda place: place[1] - place[0], default=(0, 0))
+        if end - start - over < SHORTEST:
+            return Skipped(example.id, "the prompt leaves no room for an answer")
+        middle = start + (end - start - over) // 2
+        kept = np.r_[0:middle, middle + over : len(ids)]
+        ids, trained = ids[kept], trained[kept]
+    return replace(
+        example, ids=ids[:limit], trained=trained[:limit], cut=len(example.ids) - limit, cut_prompt=over
+    )
