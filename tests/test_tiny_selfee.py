@@ -17,7 +17,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redraft import Chain, Step, Usage
+from redraft import Chain, Step, Usage, read_jsonl, write_jsonl
 from redraft.chain import Feedback
 from redraft.formats.selfee import parse, render, render_steps, verdict_of
 
@@ -359,3 +359,46 @@ def test_exercises_are_written_once_and_a_stage_that_is_done_is_not_done_again(
     with pytest.raises(SystemExit, match="another scale"):
         tiny.main.go(tiny.main.Run(tmp_path, tiny.main.FULL), None)
     assert len(written.splitlines()) == len(TASKS) * tiny.main.QUICK.held_out
+
+
+def test_results_come_from_what_was_answered(tiny: Any, tmp_path: Path) -> None:
+    """The files of a run whose model is right at once, and whose control is right every other time."""
+    main = tiny.main
+    run = main.Run(tmp_path, main.QUICK)
+    main.make_exercises(run)
+    asked = list(read_jsonl(run.path("held-out.jsonl")))
+    write_jsonl(run.path("revised.jsonl"), (said(tiny, chain, right=True, tokens=50) for chain in asked))
+    once = (said(tiny, chain, right=number % 2 == 0, tokens=20) for number, chain in enumerate(asked))
+    write_jsonl(run.path("once.jsonl"), once)
+    write_jsonl(run.path("ballots.jsonl"), main._ballots(run))
+    ballots = list(read_jsonl(run.path("ballots.jsonl")))
+    assert len(ballots) == 3 * len(asked)  # 3 times 20 tokens are the first that are no fewer than 50
+    write_jsonl(run.path("voted.jsonl"), (said(tiny, chain, right=False, tokens=20) for chain in ballots))
+    tasks = main.results(run)
+    assert [task.name for task in tasks] == TASKS
+    for task in tasks:
+        assert task.chains.final == (True,) * 4
+        assert task.once.right == (True, False, True, False)
+        assert (task.vote.samples, task.vote.right, task.vote.tokens) == (3, (False,) * 4, (60,) * 4)
+
+
+def said(tiny: Any, chain: Chain, *, right: bool, tokens: int) -> Chain:
+    """A record with an answer."""
+    answer = tiny.data.exercise_of(chain).right(Random(1)) if right else "no idea"
+    usage = Usage(completion_tokens=tokens)
+    step = Step(answer=answer, feedback=Feedback(text="…", verdict="accept"))
+    return chain.model_copy(update={"steps": (step,), "best": 0, "usage": usage, "stop": "accepted"})
+
+
+@pytest.mark.slow
+@pytest.mark.model
+def test_a_run_goes_through_and_goes_on(
+    tiny: Any, default_model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Two steps of each training, and few prompts: what comes out is bad, and is reported."""
+    pytest.importorskip("peft")
+    assert default_model.exists()
+    assert tiny.main.main(["--work", str(tmp_path), "--quick", "--until", "drafts"]) == 0
+    assert tiny.main.main(["--work", str(tmp_path), "--quick"]) == 1
+    assert "## benchmarks/tiny_selfee.py" in capfd.readouterr().out
+    assert all((tmp_path / f"{name}.gguf").exists() for name in ("answers", "chains", "control"))
