@@ -234,7 +234,7 @@ def _capped(
     scores = query @ key.transpose(2, 3) * (query.shape[-1] ** -0.5 if scaling is None else scaling)
     scores = softcap * torch.tanh(scores / softcap)
     if mask is not None:
-        scores = scores.masked_fill(~mask, float("-inf"))
+        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)  # padding may see nothing at all
     weights = scores.softmax(-1, dtype=torch.float32).to(query.dtype)
     return functional.dropout(weights, dropout) @ value
 

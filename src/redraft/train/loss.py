@@ -65,7 +65,7 @@ def fuse(model: PreTrainedModel | PeftModel) -> bool:
         count = (targets != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch
         return CausalLMOutputWithPast(loss=loss / max(int(count), 1))
 
-    inner.forward = MethodType(forward, inner)  # type: ignore[method-assign]
+    inner.forward = MethodType(forward, inner)
     return plain
 
 

@@ -1,0 +1,148 @@
+"""Adapters: small matrices beside a model's own, which alone are trained (LoRA, Hu et al. 2021), by peft.
+
+Also the rule for what is trained when nobody says: `default_method`.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
+from transformers import PreTrainedModel
+
+from redraft.errors import UsageError
+
+ALL = "all-linear"
+"""Every linear layer but the head."""
+
+NATIVE = "selfee-1"
+"""What a model that was trained on chains says of itself: `redraft_format` in its or its adapter's config."""
+
+_FULL, _BF16, _FOUR = 16.0, 2.0, 0.6
+"""Bytes a parameter: 32-bit weight, gradient and AdamW's two moments; a bf16 weight; an NF4 weight with its
+scales. Dettmers et al. 2023 give 0.52 for the last; the rest is what is not quantised."""
+
+_FOR_ACTIVATIONS = 0.75
+"""The share of a GPU's memory that the above may take. The rest is for activations."""
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """What an adapter is like.
+
+    Attributes:
+        rank: Width of the small matrices.
+        alpha: Scale: what the adapter adds is multiplied by alpha / rank.
+        dropout: Probability, before the adapter.
+        targets: Names of layers, or `all-linear`.
+    """
+
+    rank: int = 16
+    alpha: float = 32.0
+    dropout: float = 0.0
+    targets: tuple[str, ...] = (ALL,)
+
+
+class Method(NamedTuple):
+    """What is trained, and why that was chosen."""
+
+    lora: bool
+    four_bits: bool
+    why: str
+
+
+def default_method(parameters: int, gpu_bytes: int | None, *, can_four_bits: bool) -> Method:
+    """What to train when nobody says: everything where it fits a GPU, else an adapter.
+
+    Args:
+        parameters: Of the model.
+        gpu_bytes: Memory of the GPU, of all together where they share the model; None without one.
+        can_four_bits: Whether bitsandbytes is installed.
+    """
+    if gpu_bytes is None:
+        return Method(lora=True, four_bits=False, why="no GPU is here")
+    room = gpu_bytes * _FOR_ACTIVATIONS
+    full = parameters * _FULL
+    asks = (
+        f"full training takes {full / 1e9:.1f} GB before activations, and the GPU has {gpu_bytes / 1e9:.0f}"
+    )
+    if full <= room:
+        return Method(lora=False, four_bits=False, why=asks)
+    four_bits = parameters * _BF16 > room and can_four_bits
+    return Method(lora=True, four_bits=four_bits, why=asks)
+
+
+@dataclass
+class _Config(LoraConfig):
+    """peft's, which also says how the model revises. peft itself ignores that."""
+
+    redraft_format: str | None = field(default=None)
+
+
+def add_adapter(
+    model: PreTrainedModel, adapter: Adapter, *, base: str, redraft_format: str | None
+) -> PeftModel:
+    """Puts an adapter on a model, in 32 bits, and freezes everything else.
+
+    Its first values are random: seed torch before.
+
+    Args:
+        model: The model. It is changed in place.
+        adapter: What to add.
+        base: What the adapter's config calls its base model.
+        redraft_format: `NATIVE` if it learns chains in that format, else None.
+
+    Raises:
+        UsageError: No layer has one of the names, or a number is out of its range.
+    """
+    _insist_on_numbers(adapter)
+    _insist_on_layers(model, adapter.targets)
+    if getattr(model, "is_quantized", False):
+        model = prepare_model_for_kbit_training(  # type: ignore[no-untyped-call]
+            model, use_gradient_checkpointing=False
+        )
+    config = _Config(
+        r=adapter.rank,
+        lora_alpha=adapter.alpha,  # type: ignore[arg-type]  # any number will do
+        lora_dropout=adapter.dropout,
+        target_modules=ALL if ALL in adapter.targets else list(adapter.targets),
+        task_type="CAUSAL_LM",
+        redraft_format=redraft_format,
+    )
+    with warnings.catch_warnings():
+        # peft 0.21 asks for a property that transformers 5.23 has renamed.
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+        added = get_peft_model(model, config)
+    added.peft_config["default"].base_model_name_or_path = base
+    return added
+
+
+def mark_native(model: PreTrainedModel) -> None:
+    """Lets a model say that it was trained on chains, in the config.json that is saved with it."""
+    model.config.redraft_format = NATIVE
+
+
+def _insist_on_numbers(adapter: Adapter) -> None:
+    if adapter.rank < 1 or adapter.alpha <= 0 or not 0 <= adapter.dropout < 1:
+        raise UsageError(
+            f"an adapter of rank {adapter.rank}, alpha {adapter.alpha:g} and dropout {adapter.dropout:g} "
+            "cannot be: rank and alpha are above 0, dropout is from 0 to below 1.",
+            hint="--lora_r 16 --lora_alpha 32 --lora_dropout 0",
+        )
+
+
+def _insist_on_layers(model: PreTrainedModel, targets: tuple[str, ...]) -> None:
+    if ALL in targets:
+        return
+    names = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
+    ends = tuple(f".{name}" for name in names)
+    wrong = [target for target in targets if not any(end.endswith(f".{target}") for end in ends)]
+    if wrong:
+        known = sorted({name.rsplit(".", 1)[-1] for name in names})
+        raise UsageError(
+            f"{type(model).__name__} has no linear layer {', '.join(map(repr, wrong))}.",
+            hint=f"--lora_target_modules {' '.join(known)}   (or {ALL})",
+        )

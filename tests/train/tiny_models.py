@@ -1,0 +1,78 @@
+"""Tiny random models of many kinds, and packed rows for them."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, NamedTuple
+
+import torch
+import transformers
+from peft import LoraConfig, get_peft_model
+from torch import Tensor
+
+from redraft.train.batches import IGNORED
+
+VOCABULARY = 64
+WINDOW = 5
+"""Of the kinds that have one: shorter than the longest example."""
+
+KINDS: dict[str, dict[str, Any]] = {
+    "Llama": {},
+    "Qwen2": {},
+    "Qwen3": {},
+    "Mistral": {"sliding_window": WINDOW},
+    "Gemma2": {"sliding_window": WINDOW, "query_pre_attn_scalar": 8, "attn_logit_softcapping": 2.0},
+    "Gemma3Text": {"sliding_window": WINDOW},
+}
+
+LENGTHS = (11, 1, 7, 30)
+
+
+class Row(NamedTuple):
+    """Examples one behind the other, and what `train.batches` makes of them."""
+
+    examples: list[Tensor]
+    input_ids: Tensor
+    position_ids: Tensor
+    labels: Tensor
+
+
+def tiny(kind: str = "Llama", **changes: Any) -> Any:
+    """Two layers, 32 wide, in 32 bits, without dropout. Weights are large enough for attention to matter."""
+    torch.manual_seed(3)
+    said = {
+        "vocab_size": VOCABULARY,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 8,
+        "max_position_embeddings": 128,
+        "initializer_range": 0.3,
+        "pad_token_id": 0,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+    }
+    config = getattr(transformers, f"{kind}Config")(**said | KINDS.get(kind, {}) | changes)
+    name = f"{kind.removesuffix('Text')}ForCausalLM"
+    return getattr(transformers, name)(config).eval()
+
+
+def adapted(model: Any, **changes: Any) -> Any:
+    """The model with an adapter of random values on every linear layer, or as `changes` say."""
+    config = LoraConfig(init_lora_weights=False, **{"target_modules": "all-linear", **changes})
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+        return get_peft_model(model, config)
+
+
+def packed(lengths: tuple[int, ...] = LENGTHS, *, seed: int = 5) -> Row:
+    """A row of random examples. The first third of each, at least its first token, carries no loss."""
+    torch.manual_seed(seed)
+    examples = [torch.randint(3, VOCABULARY, (1, length)) for length in lengths]
+    labels = [each.clone() for each in examples]
+    for each in labels:
+        each[:, : max(1, each.shape[1] // 3)] = IGNORED
+    positions = [torch.arange(length)[None] for length in lengths]
+    return Row(examples, torch.cat(examples, 1), torch.cat(positions, 1), torch.cat(labels, 1))
