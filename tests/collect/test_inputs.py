@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 from huggingface_hub import constants
 
-from redraft.collect.inputs import inputs_of
+from redraft.collect.inputs import inputs_of, insist_on_records
 from redraft.errors import RecordError, UsageError
 from tests.engines.fake_server import FakeServer, Reply, json_reply
 
@@ -24,7 +24,7 @@ def put(path: Path, content: str = '{"prompt": "p"}\n') -> Path:
 
 def test_a_file_is_called_by_its_name(tmp_path: Path) -> None:
     [file] = inputs_of(put(tmp_path / "some" / "train.jsonl.gz"))
-    assert file[1:] == ("train.jsonl.gz", "train", "train", None)
+    assert file[1:5] == ("train.jsonl.gz", "train", "train", None)
 
 
 def test_a_folder_is_its_files_in_order(tmp_path: Path) -> None:
@@ -122,34 +122,54 @@ FILES = {
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeServer]:
     """A hub with the dataset `org/questions`, and an empty cache."""
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.chdir(tmp_path)
     with FakeServer() as server:
         monkeypatch.setenv("HF_ENDPOINT", server.root)
-        listed = {"id": "org/questions", "sha": COMMIT, "cardData": {"license": "cc-by-4.0"}}
-        about = json_reply({**listed, "siblings": [{"rfilename": name} for name in FILES]})
-        server.on("GET /api/datasets/org/questions", about)
-        server.on(f"GET /api/datasets/org/questions/revision/{COMMIT}", about)
-        tree = [{"type": "file", "path": name, "size": len(data), "oid": "0"} for name, data in FILES.items()]
-        server.on(f"GET /api/datasets/org/questions/tree/{COMMIT}", json_reply(tree))
-        for number, (name, data) in enumerate(FILES.items()):
-            head = {"ETag": f'"{number}"', "X-Repo-Commit": COMMIT, "Content-Length": str(len(data))}
-            server.on(f"HEAD /datasets/org/questions/resolve/{COMMIT}/{name}", Reply(200, head))
-            server.on(f"GET /datasets/org/questions/resolve/{COMMIT}/{name}", Reply(200, {}, [data]))
+        publish(server, "org/questions", FILES)
         yield server
+
+
+def publish(server: FakeServer, dataset: str, files: dict[str, bytes]) -> None:
+    listed = {"id": dataset, "sha": COMMIT, "cardData": {"license": "cc-by-4.0"}}
+    about = json_reply({**listed, "siblings": [{"rfilename": name} for name in files]})
+    server.on(f"GET /api/datasets/{dataset}", about)
+    server.on(f"GET /api/datasets/{dataset}/revision/main", about)
+    tree = [{"type": "file", "path": name, "size": len(data), "oid": "0"} for name, data in files.items()]
+    server.on(f"GET /api/datasets/{dataset}/tree/{COMMIT}", json_reply(tree))
+    for number, (name, data) in enumerate(files.items()):
+        head = {"ETag": f'"{number}"', "X-Repo-Commit": COMMIT, "Content-Length": str(len(data))}
+        server.on(f"HEAD /datasets/{dataset}/resolve/{COMMIT}/{name}", Reply(200, head))
+        server.on(f"GET /datasets/{dataset}/resolve/{COMMIT}/{name}", Reply(200, {}, [data]))
+
+
+RECORD = b'{"question": "q", "answer": "a"}\n'
+SETS = {
+    "README.md": b"---\nlicense: mit\n---\n",
+    **{
+        f"{config}/{split}.jsonl": RECORD
+        for config in ("main", "socratic")
+        for split in ("test", "train-00000-of-00002", "train-00001-of-00002")
+    },
+}
 
 
 class TestHub:
     def test_the_files_of_records_are_fetched_and_no_code(self, server: FakeServer, tmp_path: Path) -> None:
         [file] = inputs_of(Path("org/questions"))
-        assert file[1:] == ("data/train.jsonl", "questions/data/train", "org/questions", "cc-by-4.0")
+        assert file[1:] == (
+            "data/train.jsonl",
+            "questions/data/train",
+            "org/questions",
+            "cc-by-4.0",
+            COMMIT,
+            False,
+        )
         assert [json.loads(data) for _, data in file.rows() if isinstance(data, bytes)] == [
             {"question": "q", "answer": "a"}
         ]
         assert [path.name for path in (tmp_path / "hub").rglob("*.py")] == []
 
-    def test_what_is_here_comes_first(
-        self, server: FakeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.chdir(tmp_path)
+    def test_what_is_here_comes_first(self, server: FakeServer, tmp_path: Path) -> None:
         put(tmp_path / "org" / "questions", "text")
         assert inputs_of(Path("org/questions"))[0].licence is None
         assert server.requests == []
@@ -178,9 +198,87 @@ class TestHub:
     def test_no_connection_is_said(self, server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
         with pytest.raises(
-            UsageError, match="org/questions is no file or folder here, and the hub cannot be"
+            UsageError, match="no file or folder here, the hub cannot be reached, and its cache here"
         ):
             inputs_of(Path("org/questions"))
+
+    def test_without_a_connection_the_copy_in_the_cache_is_read(
+        self, server: FakeServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        publish(server, "org/sets", SETS)
+        fetched = inputs_of(Path("org/sets/main/train"))
+        monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+        again = inputs_of(Path("org/sets/main/train"))
+        assert [file.path for file in again] == [file.path for file in fetched]
+        assert {(file.offline, file.licence, file.revision) for file in again} == {(True, "mit", COMMIT)}
+        with pytest.raises(UsageError, match="its cache here does not have all of it"):
+            inputs_of(Path("org/sets/socratic/train"))
+
+    @pytest.mark.parametrize(
+        ("path", "names"),
+        [
+            ("main/train", ["main/train-00000-of-00002.jsonl", "main/train-00001-of-00002.jsonl"]),
+            ("main/test", ["main/test.jsonl"]),
+            ("socratic/test.jsonl", ["socratic/test.jsonl"]),
+        ],
+    )
+    def test_a_part_is_named_by_its_path(self, server: FakeServer, path: str, names: list[str]) -> None:
+        publish(server, "org/sets", SETS)
+        files = inputs_of(Path("org/sets") / path)
+        assert [file.name for file in files] == names
+        assert {file.dataset for file in files} == {"org/sets"}
+
+    @pytest.mark.parametrize(
+        ("path", "sets"),
+        [
+            ("org/sets", "main/test, main/train, socratic/test, socratic/train"),
+            ("org/sets/main", "main/test, main/train"),
+        ],
+    )
+    def test_several_sets_are_not_read_as_one(self, server: FakeServer, path: str, sets: str) -> None:
+        publish(server, "org/sets", SETS)
+        with pytest.raises(UsageError) as caught:
+            inputs_of(Path(path))
+        assert caught.value.message == f"{path} has several sets of records: {sets}."
+        assert (caught.value.hint or "").endswith("redraft data import org/sets/main/train")
+
+    def test_a_part_that_is_not_there_is_said_with_those_that_are(self, server: FakeServer) -> None:
+        with pytest.raises(UsageError, match=r"org/questions has no dev on the hub\. It has: data/train\."):
+            inputs_of(Path("org/questions/dev"))
+
+    @pytest.mark.parametrize("path", ["data/trian.jsonl", "dta/train.jsonl.gz", "data/train", "a/../b"])
+    def test_a_mistyped_path_is_not_looked_for_on_the_hub(
+        self, server: FakeServer, tmp_path: Path, path: str
+    ) -> None:
+        put(tmp_path / "data" / "train.jsonl")
+        with pytest.raises(UsageError, match="no such file or folder"):
+            inputs_of(Path(path))
+        assert server.requests == []
+
+
+class TestOtherVerbs:
+    @pytest.mark.parametrize(
+        ("path", "kind"),
+        [
+            ("quiz.csv.gz", "is a table"),
+            ("quiz.parquet", "is a table"),
+            ("folder", "is a folder"),
+            ("org/questions", "is no file here, and a dataset of the hub"),
+        ],
+    )
+    def test_what_import_alone_reads_is_said_to_be_that(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, kind: str
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        put(tmp_path / "folder" / "a.jsonl")
+        put(tmp_path / "quiz.csv.gz")
+        with pytest.raises(UsageError, match=f"{path} {kind}: only import reads that") as caught:
+            insist_on_records(Path(path))
+        assert f"redraft data import {path} -o " in (caught.value.hint or "")
+
+    @pytest.mark.parametrize("path", ["-", "a.jsonl", "a.jsonl.zst", "none.txt"])
+    def test_others_are_left_to_be_read(self, path: str) -> None:
+        insist_on_records(Path(path))
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="its file systems allow no such names")

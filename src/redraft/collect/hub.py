@@ -1,7 +1,11 @@
 """Datasets of the Hugging Face hub, fetched as files and never run: loading scripts stay where they are.
 
+A dataset may have several configurations and splits, in folders and files of any name, and some questions in
+more than one of them. So either all of its files are one set, by their names, or the user has to say which.
+
 Files lie in the cache of huggingface_hub, which other programs share; `HF_HOME` moves it and `HF_ENDPOINT`
-names another hub. The licence is what the dataset's own card says.
+names another hub. Where the hub cannot be reached, what is in the cache is used. The licence is what the
+dataset's own card says.
 """
 
 from __future__ import annotations
@@ -10,12 +14,37 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+from glob import escape
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
 
 from redraft.errors import UsageError
 
 _NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
+_CARD = "README.md"
+_SHARD = re.compile(r"(-\d{5}-of-\d{5})?(-[0-9a-f]{16})?(\.[a-z]+)+$")
+"""What files of one set differ in, as the `datasets` library names them, and their ending."""
+
+_EVALUATION = frozenset({"test", "tests", "validation", "valid", "val", "dev", "eval", "evaluation"})
+"""Words in the name of a file that models are evaluated on."""
+
+_SHOWN = 12  # sets that are named in an error
+
+
+class Dataset(NamedTuple):
+    """Files of a dataset, here.
+
+    Attributes:
+        files: Those that were asked for, from its folder, in the order of their names.
+        revision: The commit that they are of.
+        offline: The hub was not reached, and they are what the cache has.
+    """
+
+    folder: Path
+    files: Sequence[str]
+    licence: str | None
+    revision: str
+    offline: bool
 
 
 def is_name(text: str) -> bool:
@@ -23,41 +52,107 @@ def is_name(text: str) -> bool:
     return _NAME.fullmatch(text) is not None
 
 
-def fetch(name: str, endings: Sequence[str]) -> tuple[Path, str | None]:
-    """The folder of a dataset's files, fetched unless they are in the cache, and the licence on its card.
+def fetch(name: str, inside: str, endings: Sequence[str]) -> Dataset:
+    """Files of a dataset, fetched unless they are in the cache.
 
     Args:
         name: `org/name`.
-        endings: Of the files that are wanted, with or without the ending of a compression.
+        inside: A folder or file of it, or what the names of some files in a folder begin with; empty for all.
+        endings: Of the files that are wanted.
 
     Raises:
-        UsageError: There is no such dataset, no file of those in it, no permission to it, or no connection.
+        UsageError: There is no such dataset or file, several sets of which none is named, no permission, or
+            neither a connection nor a copy in the cache.
     """
     from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError
 
     endpoint = os.environ.get("HF_ENDPOINT")
     with _asking(name):
-        about = HfApi(endpoint=endpoint).dataset_info(name, timeout=10)
-        files = [each.rfilename for each in about.siblings or []]
-        wanted = [f"{ending}{packed}" for ending in endings for packed in ("", ".gz", ".zst")]
-        if not any(file.endswith(tuple(wanted)) for file in files):
-            raise UsageError(
-                f"{name} has no files of records on the hub. It has: {', '.join(files[:8]) or 'nothing'}.",
-                hint=f"Those end in: {' '.join(endings)}, and may be .gz or .zst.",
-            )
+        try:
+            about = HfApi(endpoint=endpoint).dataset_info(name, timeout=10)
+        except HfHubHTTPError:
+            raise
+        except _no_reply() as error:
+            return _cached(name, inside, endings, error)
+        there = [each.rfilename for each in about.siblings or []]
+        files = _chosen(name, inside, there, endings)
         folder = snapshot_download(
             name,
             repo_type="dataset",
-            revision=about.sha,
-            allow_patterns=[f"*{ending}" for ending in wanted],
+            allow_patterns=[_CARD, *map(escape, files)],
             endpoint=endpoint,
         )
-    return Path(folder), _licence(about)
+    return Dataset(Path(folder), files, _licence(about.card_data), Path(folder).name, offline=False)
 
 
-def _licence(about: Any) -> str | None:
-    said = getattr(about.card_data, "license", None)
+def _cached(name: str, inside: str, endings: Sequence[str], error: BaseException) -> Dataset:
+    """What an earlier import left in the cache."""
+    from huggingface_hub import DatasetCard, snapshot_download
+
+    patterns = [f"{escape(inside)}*{ending}" for ending in endings]
+    try:
+        place = snapshot_download(name, repo_type="dataset", allow_patterns=patterns, local_files_only=True)
+    except OSError:
+        raise UsageError(
+            f"{name} is no file or folder here, the hub cannot be reached, and its cache here does not have "
+            f"all of it: {error}",
+            hint="Check the path, or the connection. A copy from elsewhere is read as a folder: redraft data "
+            "import FOLDER",
+        ) from None
+    folder = Path(place)
+    there = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    card = folder / _CARD
+    licence = _licence(DatasetCard.load(card).data) if card.is_file() else None
+    return Dataset(folder, _chosen(name, inside, there, endings), licence, folder.name, offline=True)
+
+
+def _chosen(name: str, inside: str, there: Sequence[str], endings: Sequence[str]) -> list[str]:
+    """The files that were asked for, if that is one set."""
+    known = sorted(file for file in there if file.endswith(tuple(endings)) and not file.startswith("."))
+    files = [file for file in known if not inside or _is_in(file, inside)]
+    if not files:
+        what = f"no {inside}" if known else "no files of records"
+        has = ", ".join((_sets(known) or list(there))[:_SHOWN]) or "nothing"
+        hint = f"Such files end in: {' '.join(endings)}"
+        raise UsageError(f"{name} has {what} on the hub. It has: {has}.", hint=None if known else hint)
+    for_evaluation = [file for file in files if _evaluates(file)]
+    folders = {PurePosixPath(file).parent for file in files}
+    if (for_evaluation and len(for_evaluation) < len(files)) or (not inside and len(folders) > 1):
+        sets = _sets(files)
+        one = next((each for each in sets if not _evaluates(each)), sets[0])
+        more = f" and {len(sets) - _SHOWN:,} more" if len(sets) > _SHOWN else ""
+        raise UsageError(
+            f"{'/'.join(filter(None, (name, inside)))} has several sets of records: "
+            f"{', '.join(sets[:_SHOWN])}{more}.",
+            hint=f"Name those that you want, and none for evaluation: redraft data import {name}/{one}",
+        )
+    return files
+
+
+def _is_in(file: str, inside: str) -> bool:
+    return file == inside or file.startswith(tuple(inside + mark for mark in "/-."))
+
+
+def _evaluates(file: str) -> bool:
+    return not _EVALUATION.isdisjoint(re.split(r"[^a-z]+", file.lower()))
+
+
+def _sets(files: Sequence[str]) -> list[str]:
+    """What files are called without number and ending."""
+    return list(dict.fromkeys(_SHARD.sub("", file) for file in files))
+
+
+def _licence(card: Any) -> str | None:
+    said = getattr(card, "license", None)
     return ", ".join(map(str, said)) if isinstance(said, list) else said
+
+
+def _no_reply() -> tuple[type[BaseException], ...]:
+    """What is raised where nobody answers: by the HTTP client that this version uses, or by the system."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    return HfHubHTTPError.__bases__[0], OSError
 
 
 @contextmanager
@@ -65,17 +160,16 @@ def _asking(name: str) -> Iterator[None]:
     """Turns what huggingface_hub raises into errors of ours."""
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
-    no_reply: type[BaseException] = HfHubHTTPError.__bases__[0]  # of the HTTP client that this version uses
     try:
         yield
     except HfHubHTTPError as error:
         raise _refused(name, error.response.status_code) from None
     except HFValidationError:
         raise UsageError(f"{name!r} is no file or folder, and no name of the hub.") from None
-    except (no_reply, OSError) as error:
+    except _no_reply() as error:
         raise UsageError(
-            f"{name} is no file or folder here, and the hub cannot be reached: {error}",
-            hint="Check the path, or the connection.",
+            f"{name} could not be fetched from the hub: {error}",
+            hint="Check the connection, and try again: what is there already is not fetched again.",
         ) from None
 
 

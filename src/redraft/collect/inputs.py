@@ -18,17 +18,21 @@ from redraft.formats.files import STDIO, decode, name_of, plain_name, read_lines
 
 _TABLES = {".csv": read_csv, ".tsv": read_csv, ".parquet": read_parquet, ".arrow": read_arrow}
 _ENDINGS = (".json", ".jsonl", ".ndjson", *_TABLES)
+_OF_FILES = (*_ENDINGS, ".txt", ".gz", ".zst", ".yaml", ".yml")
+"""Endings that no dataset of the hub has: what ends so is a file, and is not looked for elsewhere."""
 
 
 class Input(NamedTuple):
     """A file of records.
 
     Attributes:
-        name: What provenance calls it: its name, or its path in the folder that was given. stem: What the
-        ids of its records begin with. dataset: What the data is called where nothing else says it: the
-        file's or the folder's name, or that of
-            the hub.
+        name: What provenance calls it: its name, or its path in the folder that was given.
+        stem: What the ids of its records begin with.
+        dataset: What the data is called where nothing else says it: the file's or the folder's name, or that
+            of the hub.
         licence: What the hub says of it.
+        revision: Its commit on the hub.
+        offline: It is of the hub, which was not reached, and comes out of the cache.
     """
 
     path: Path
@@ -36,6 +40,8 @@ class Input(NamedTuple):
     stem: str
     dataset: str
     licence: str | None = None
+    revision: str | None = None
+    offline: bool = False
 
     def rows(self) -> Iterator[Row]:
         """Its records.
@@ -57,7 +63,7 @@ def inputs_of(path: Path) -> list[Input]:
     if str(path) == STDIO:
         return [Input(path, name_of(path), "stdin", "stdin")]
     if not path.exists():
-        return _of_the_hub(str(path))
+        return _of_the_hub(path)
     if not path.is_dir():
         stem = _stem(Path(path.name))
         return [Input(path, name_of(Path(path.name)), stem, stem)]
@@ -71,13 +77,54 @@ def inputs_of(path: Path) -> list[Input]:
     return [_within(path, each, root) for each in found]
 
 
-def _of_the_hub(name: str) -> list[Input]:
-    if not hub.is_name(name):
-        raise UsageError(f"{name_of(Path(name))}: no such file or folder.")
-    folder, licence = hub.fetch(name, _ENDINGS)
-    files = [each for each in _below(folder) if _ending(each) in _ENDINGS]
-    inputs = [_within(folder, each, name.partition("/")[2]) for each in files]
-    return [each._replace(dataset=name, licence=licence) for each in inputs]
+def insist_on_records(path: Path) -> None:
+    """Refuses what `import` alone reads, where records as JSON are wanted.
+
+    Raises:
+        UsageError: It is a table, a folder, or a dataset of the hub.
+    """
+    if str(path) == STDIO:
+        return
+    kind = "is a folder" if path.is_dir() else "is a table" if _ending(path) in _TABLES else ""
+    if not path.exists() and _named_on_hub(path):
+        kind = "is no file here, and a dataset of the hub"
+    if kind:
+        raise UsageError(
+            f"{name_of(path)} {kind}: only import reads that.",
+            hint=f"redraft data import {name_of(path)} -o {Path(plain_name(path)).stem}.jsonl",
+        )
+
+
+def _of_the_hub(path: Path) -> list[Input]:
+    named = _named_on_hub(path)
+    if named is None:
+        raise UsageError(f"{name_of(path)}: no such file or folder.", hint=_taken_for_a_folder(path))
+    name, inside = named
+    found = hub.fetch(
+        name, inside, [ending + packed for ending in _ENDINGS for packed in ("", ".gz", ".zst")]
+    )
+    inputs = [_within(found.folder, found.folder / file, name.partition("/")[2]) for file in found.files]
+    return [
+        each._replace(dataset=name, licence=found.licence, revision=found.revision, offline=found.offline)
+        for each in inputs
+    ]
+
+
+def _named_on_hub(path: Path) -> tuple[str, str] | None:
+    """The dataset's name, and the path in it; None for what is a path of this machine, be it mistyped.
+
+    That is what begins with a folder that is here, or what ends like a file where a name should.
+    """
+    name, inside = "/".join(path.parts[:2]), "/".join(path.parts[2:])
+    if not hub.is_name(name) or Path(path.parts[0]).exists() or ".." in path.parts:
+        return None
+    return None if not inside and path.suffix in _OF_FILES else (name, inside)
+
+
+def _taken_for_a_folder(path: Path) -> str | None:
+    if not hub.is_name(str(path)) or path.suffix in _OF_FILES:
+        return None
+    return f"There is a folder {path.parts[0]} here: a dataset of the hub is fetched where there is none."
 
 
 def _within(folder: Path, path: Path, root: str) -> Input:

@@ -228,7 +228,16 @@ def items_of(paths: Iterable[Path]) -> Iterator[Item]:
         UsageError: A path is not there, or is a folder without records.
         RecordError: A file cannot be read, or ends too early.
     """
-    for file in [file for path in paths for file in inputs_of(path)]:
+    return items_in([file for path in paths for file in inputs_of(path)])
+
+
+def items_in(files: Iterable[Input]) -> Iterator[Item]:
+    """The records of files.
+
+    Raises:
+        RecordError: One cannot be read, or ends too early.
+    """
+    for file in files:
         for number, (where, data) in enumerate(file.rows()):
             yield Item(where, file, number, data)
 
