@@ -18,8 +18,9 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from math import nextafter
 from typing import IO, Any, Literal, NamedTuple
 
 import numpy as np
@@ -35,6 +36,9 @@ from redraft.formats.files import decode, to_line
 
 _SOURCE = ("dataset", "licence")
 """What of an origin does not depend on where in a file a record stood."""
+
+_TOLD = 64
+"""Comparisons from one word on how far they are to the next."""
 
 By = Literal["exact", "query", "rouge", "minhash"]
 
@@ -138,6 +142,7 @@ def dedupe(
     *,
     against: Iterable[Entry] = (),
     first: bool = False,
+    compared: Callable[[int, int], None] | None = None,
 ) -> Iterator[bytes | Duplicate]:
     """For each record, in the order of the input, its line if it is kept, or why it is not.
 
@@ -147,12 +152,13 @@ def dedupe(
         spool: An empty file that can be read and written.
         against: Records that come before all, are kept whatever they are like, and are not given out.
         first: Keep of records that are alike the one that comes first, not the best.
+        compared: Told now and then how many records are compared, and of how many.
     """
     index = _Index()
     index.take(against)
     fixed = len(index.ids)
     index.take(_spooled(entries, spool))
-    kept = index.kept(like, fixed, first=first)
+    kept = index.kept(like, fixed, first=first, compared=compared)
     spool.seek(0)
     for place in range(fixed, len(index.ids)):
         where, line = spool.readline(), spool.readline()
@@ -175,7 +181,9 @@ class _Index:
             self.ranks.append(each.rank)
             self.keys.append(each.key)
 
-    def kept(self, like: Likeness, fixed: int, *, first: bool) -> list[tuple[int, float]]:
+    def kept(
+        self, like: Likeness, fixed: int, *, first: bool, compared: Callable[[int, int], None] | None
+    ) -> list[tuple[int, float]]:
         """For each record which one is kept for it, itself or another, and how like they are."""
         order = list(range(len(self.ids)))
         if not first:
@@ -183,8 +191,10 @@ class _Index:
             order = sorted(order[:fixed], key=best) + sorted(order[fixed:], key=best)
         kept = [(place, 1.0) for place in range(len(order))]
         alike = _alike([self.keys[place] for place in order], like, fixed)
-        for place, (other, similarity) in zip(order, alike, strict=True):
+        for done, (place, (other, similarity)) in enumerate(zip(order, alike, strict=True)):
             kept[place] = order[other], similarity
+            if compared and done % _TOLD == 0:
+                compared(done, len(order))
         return kept
 
 
@@ -216,7 +226,8 @@ def _by_equality(keys: Sequence[bytes]) -> Iterator[tuple[int, float]]:
 
 
 def _by_rouge(keys: Sequence[bytes], like: Likeness, fixed: int) -> Iterator[tuple[int, float]]:
-    pool = Pool(like.threshold, ascii_words if like.ascii else words)
+    """As the filter does. F is never over 1, and yet 1 is what equal texts have, which always go."""
+    pool = Pool(min(like.threshold, nextafter(1.0, 0.0)), ascii_words if like.ascii else words)
     members: list[int] = []
     for place, key in enumerate(keys):
         near = pool.nearest(key.decode()) if place >= fixed else None

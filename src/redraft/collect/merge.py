@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import struct
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -83,6 +83,7 @@ def merge(
     skip_missing: bool = False,
     workers: int = 1,
     strict: bool = False,
+    read: Callable[[int], None] | None = None,
 ) -> list[Taken]:
     """Writes the mix, and says what was taken of each part.
 
@@ -96,6 +97,7 @@ def merge(
         skip_missing: Go on without files that are not there.
         workers: Processes; the output is the same for any number.
         strict: Raise at such a record that cannot be read, instead of dropping it.
+        read: Told of each record that was read, with its bytes.
 
     Raises:
         UsageError: Files are missing. The message names each, and the hint where to get it.
@@ -108,7 +110,7 @@ def merge(
     with TemporaryDirectory(prefix=".redraft-", dir=scratch) as waiting, ExitStack() as stack:
         draw = _Draw(recipe, taken, strict=strict)
         files = [stack.enter_context((Path(waiting) / str(i)).open("w+b")) for i in range(FILES)]
-        for found in spread(_read, draw.jobs(folder), workers):
+        for found in spread(_read, draw.jobs(folder, read), workers):
             draw.take(found, files, dropped)
         for file in files:
             sink.writelines(draw.ordered(file))
@@ -222,7 +224,7 @@ class _Draw:
         self._sizes: list[_Lot] = []
         self._licences: dict[str, int] = {}
 
-    def jobs(self, folder: Path) -> Iterator[Job]:
+    def jobs(self, folder: Path, read: Callable[[int], None] | None) -> Iterator[Job]:
         """The records of all parts but those that are certain not to be taken."""
         for index, taken in enumerate(self._taken):
             if taken.missing:
@@ -230,6 +232,8 @@ class _Draw:
             taken.groups = 0 if taken.part.per else 1
             for line in lines_of(folder / taken.part.file):
                 taken.found += 1
+                if read:
+                    read(len(line.data) + 1)
                 number, place = _numbers(self._seed, taken.part.name, line.number)
                 if self._may_be_taken(index, number):
                     yield Job(index, taken.part, line, number, place)

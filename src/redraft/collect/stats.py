@@ -8,7 +8,7 @@ result is the same for any number of workers. Samples are drawn while reading. W
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from heapq import heappush, heapreplace
@@ -100,6 +100,7 @@ def describe(
     seed: int = 0,
     workers: int = 1,
     strict: bool = False,
+    read: Callable[[int], None] | None = None,
 ) -> Report:
     """Reads files of any known shape, once.
 
@@ -112,13 +113,14 @@ def describe(
         seed: Which ones.
         workers: Processes; the result is the same for any number.
         strict: Raise at a record that cannot be read, instead of counting it.
+        read: Told of each record that was read, with its bytes.
 
     Raises:
         RecordError: No record of a file can be reached; with `strict`, one cannot be read.
         MissingExtra: A file is a `.zst`, and what reads those is not installed.
     """
     total, early, drawn = Summary(), Summary(), Draw(samples, seed)
-    lines = _read(paths, drawn, None if strict else early)
+    lines = _read(paths, drawn, None if strict else early, read)
     for part in spread(partial(summarize, count=count, long=long, strict=strict), _blocks(lines), workers):
         total += part
     total += early
@@ -175,13 +177,17 @@ def summarize(lines: Sequence[Line], *, count: Count, long: int = LONG, strict: 
     return summary
 
 
-def _read(paths: Sequence[Path], drawn: Draw, faults: Summary | None) -> Iterator[Line]:
+def _read(
+    paths: Sequence[Path], drawn: Draw, faults: Summary | None, read: Callable[[int], None] | None
+) -> Iterator[Line]:
     """The records of all files. A file that ends too early is noted if there was any record in it."""
     for path in paths:
         line = None
         try:
             for line in lines_of(path):
                 drawn.offer(line)
+                if read:
+                    read(len(line.data) + 1)
                 yield line
         except RecordError as error:
             if faults is None or line is None:

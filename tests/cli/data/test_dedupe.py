@@ -48,6 +48,7 @@ def data(tmp_path: Path) -> Path:
         (["--by", "query", "--keep", "first"], ["in/a", "in/b", "in/d"]),
         (["--by", "rouge"], ["in/b", "in/c"]),
         (["--by", "rouge", "--threshold", "0.9"], ["in/b", "in/c", "in/d"]),
+        (["--by", "rouge", "--threshold", "1.0"], ["in/b", "in/c", "in/d"]),
         (["--by", "minhash", "--of", "query"], ["in/b", "in/c", "in/d"]),
         (["--by", "minhash", "--of", "query", "--threshold", "0.3"], ["in/b", "in/c"]),
     ],

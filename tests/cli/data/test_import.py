@@ -115,6 +115,10 @@ def test_a_map_reads_any_table(data: Path) -> None:
         (["gsm8k"], "redraft data import FILE --as gsm8k"),
         (["none.jsonl"], "none.jsonl: no such file or folder."),
         (["mixed.jsonl", "--paths", "some"], "'best', 'all'"),
+        (
+            ["mixed.jsonl", "--paths", "all", "--map", "instruction=question"],
+            "--paths does nothing with --map",
+        ),
     ],
 )
 def test_what_cannot_be_asked_is_refused(data: Path, args: list[str], said: str) -> None:
@@ -128,6 +132,8 @@ def test_a_file_without_one_readable_record_is_an_error(data: Path) -> None:
     result = run("other.jsonl")
     assert (result.exit_code, result.stdout) == (2, "")
     assert "redraft: no record could be read.\n  Say what the fields are: --map" in result.stderr
+    assert run("other.jsonl", "-o", "out.jsonl").exit_code == 2
+    assert not (data / "out.jsonl").exists()
 
 
 def test_trees_give_every_path_when_asked(shared_data: Path, data: Path) -> None:

@@ -16,10 +16,12 @@ from redraft.cli.data.common import (
     Source,
     Strict,
     Workers,
-    dropping,
+    at_work,
+    lines_in,
     processes,
     say_counts,
 )
+from redraft.cli.data.making import Making
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -81,24 +83,26 @@ def clean(
     from functools import partial
 
     from redraft.collect.clean import clean_line
-    from redraft.collect.reading import lines_of
+    from redraft.collect.rules import NAMES
     from redraft.collect.work import spread
-    from redraft.formats.files import open_output
 
     plan = _plan(like, rules, skip, languages, blocked or [])
     if explain is not None:
         _explain(file, explain, plan)
         return
-    kept = 0
+    config = {
+        "rules": [name for name in NAMES if name in plan.rules],
+        "languages": sorted(plan.settings.languages),
+        "blocked": blocked or [],
+        "like": like,
+        "strict": strict,
+    }
     work = partial(clean_line, names=plan.rules, settings=plan.settings, strict=strict)
-    with dropping(dropped, force=force) as gone, open_output(out, force=force) as sink:
-        for each in spread(work, lines_of(file), processes(workers)):
-            if isinstance(each, bytes):
-                sink.write(each)
-                kept += 1
-            else:
-                gone.add(each)
-    say_counts(kept, gone, quiet=quiet)
+    lines = lines_in(file)
+    with at_work(Making("clean", config, file), out, dropped, force=force, quiet=quiet) as job:
+        done = spread(work, job.progress.watch(lines), processes(workers))
+        job.sink.writelines(job.passing(done))
+    say_counts(job, quiet=quiet)
 
 
 def _plan(like: str | None, rules: str | None, skip: str, languages: str, blocked: list[str]) -> Preset:
@@ -147,11 +151,11 @@ def _explain(file: Path, name: str, plan: Preset) -> None:
     from redraft.chain import Chain
     from redraft.cli.shell import write
     from redraft.collect.clean import apply, explain
-    from redraft.collect.reading import chain_in, lines_of
+    from redraft.collect.reading import chain_in
     from redraft.errors import UsageError
 
     first = ""
-    for line in lines_of(file):
+    for line in lines_in(file):
         chain = chain_in(line, strict=False)
         if isinstance(chain, Chain):
             first = first or chain.id

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import IO, TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
+from redraft.cli.data.making import Making
+from redraft.cli.data.progress import Progress, shown, size_of
 from redraft.cli.shell import tell
 
 if TYPE_CHECKING:
-    from redraft.collect.dropped import Dropped
+    from redraft.collect.dropped import Drop, Dropped
+    from redraft.collect.reading import Line
 
-Source = Annotated[Path, typer.Argument(metavar="FILE", help="Records of any known shape; '-' is stdin.")]
+Source = Annotated[
+    Path,
+    typer.Argument(
+        metavar="FILE", help="Records of any known shape, as JSON lines or a JSON array; '-' is stdin."
+    ),
+]
 Out = Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Where the chains go; '-' is stdout.")]
 Side = Annotated[
     Path | None,
@@ -22,20 +31,22 @@ Side = Annotated[
 ]
 Workers = Annotated[
     int | None,
-    typer.Option("--workers", "-j", metavar="N", help="Processes.  [all cores]", show_default=False),
+    typer.Option("--workers", "-j", metavar="N", min=1, help="Processes.  [all cores]", show_default=False),
 ]
 Strict = Annotated[bool, typer.Option("--strict", help="Stop at a record that cannot be read.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace the output if it exists.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No counts at the end.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, and no counts at the end.")]
 
 STDIO = Path("-")
+
+T = TypeVar("T")
 
 
 def processes(workers: int | None) -> int:
     """How many processes to use: as many as asked for, or as there are cores."""
     from redraft.collect.work import all_cores
 
-    return all_cores() if workers is None else max(workers, 1)
+    return all_cores() if workers is None else workers
 
 
 def not_twice(file: Path, against: Sequence[Path]) -> None:
@@ -46,19 +57,116 @@ def not_twice(file: Path, against: Sequence[Path]) -> None:
         raise UsageError("standard input can be read once, and '-' is given twice.", hint="Name a file.")
 
 
+def not_the_same(outputs: Mapping[str, Path | None]) -> None:
+    """Refuses to write two things to one file: of the first nothing would be left.
+
+    Args:
+        outputs: What is written where, by the flags.
+    """
+    from redraft.errors import UsageError
+
+    flags: dict[Path, str] = {}
+    for flag, path in outputs.items():
+        if path is None:
+            continue
+        place = path if path == STDIO else path.resolve()
+        other = flags.setdefault(place, flag)
+        if other != flag:
+            name = "standard output" if path == STDIO else path
+            raise UsageError(
+                f"{other} and {flag} both write to {name}.", hint=f"Name another file: {flag} FILE"
+            )
+
+
+def lines_in(*paths: Path) -> Iterator[Line]:
+    """The records of files, one after the other.
+
+    Raises:
+        UsageError: A path is one that only `import` reads.
+    """
+    from redraft.collect.inputs import insist_on_records
+    from redraft.collect.reading import lines_of
+
+    for path in paths:
+        insist_on_records(path)
+    return (line for path in paths for line in lines_of(path))
+
+
+@dataclass
+class Job:
+    """Records on their way through a verb.
+
+    Attributes:
+        sink: Gets those that are kept.
+        gone: Counts those that are dropped, and keeps them aside if that was asked for.
+        kept: How many were kept.
+    """
+
+    sink: IO[bytes]
+    gone: Dropped
+    progress: Progress
+    kept: int = 0
+
+    def passing(self, results: Iterable[T | Drop]) -> Iterator[T]:
+        """Those that are kept. They are counted, and so are the others."""
+        for each in without_drops(results, self.gone):
+            self.kept += 1
+            yield each
+
+    def counts(self) -> str:
+        """How many were kept and dropped so far."""
+        return f"{self.kept:,} kept, {self.gone.counts.total():,} dropped"
+
+
+def without_drops(results: Iterable[T | Drop], gone: Dropped) -> Iterator[T]:
+    """What is no drop. Drops are counted."""
+    from redraft.collect.dropped import Drop
+
+    for each in results:
+        if isinstance(each, Drop):
+            gone.add(each)
+        else:
+            yield each
+
+
 @contextmanager
-def dropping(side: Path | None, *, force: bool) -> Iterator[Dropped]:
-    """Counts what is dropped, and keeps it in the side file if there is to be one."""
+def at_work(
+    making: Making,
+    out: Path,
+    side: Path | None,
+    *,
+    reads: Sequence[Path] | None = None,
+    report: Path | None = None,
+    force: bool,
+    quiet: bool,
+) -> Iterator[Job]:
+    """Opens what a verb writes to, and shows how far it is. Beside a file, it writes how that was made.
+
+    Args:
+        making: What is written about that.
+        out: Where records go.
+        side: Where drops go.
+        reads: Files that will be read, if not only the source.
+        report: Another file that the verb writes.
+        force: Replace files that are there.
+        quiet: Show nothing.
+    """
     from redraft.collect.dropped import Dropped
     from redraft.formats.files import open_output
 
+    not_the_same({"--out": out, "--dropped": side, "--report": report})
     with ExitStack() as stack:
-        yield Dropped(stack.enter_context(open_output(side, force=force)) if side else None)
+        gone = Dropped(stack.enter_context(open_output(side, force=force)) if side else None)
+        progress = Progress(size_of([making.source or STDIO] if reads is None else reads))
+        job = Job(stack.enter_context(open_output(out, force=force)), gone, progress)
+        progress.done = job.counts
+        stack.enter_context(shown(progress, out, quiet=quiet))
+        yield job
+    if out != STDIO:
+        making.write(out, kept=job.kept, dropped=gone.counts)
 
 
-def say_counts(kept: int, dropped: Dropped, *, quiet: bool) -> None:
+def say_counts(job: Job, *, quiet: bool) -> None:
     """Says on standard error how many records were kept, and how many dropped by which rule."""
-    if quiet:
-        return
-    gone = sum(dropped.counts.values())
-    tell(f"{kept:,} kept, {gone:,} dropped", "\n".join(dropped.lines()) or None)
+    if not quiet:
+        tell(job.counts(), "\n".join(job.gone.lines()) or None)

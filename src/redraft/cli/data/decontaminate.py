@@ -16,17 +16,21 @@ from redraft.cli.data.common import (
     Source,
     Strict,
     Workers,
-    dropping,
+    at_work,
+    lines_in,
     not_twice,
     processes,
     say_counts,
 )
+from redraft.cli.data.making import Making, fingerprint
 from redraft.cli.shell import tell
 
 if TYPE_CHECKING:
-    from collections.abc import Set
+    from collections.abc import Iterable, Iterator, Set
+    from typing import IO
 
-    from redraft.collect.decontaminate import Items
+    from redraft.collect.decontaminate import Checked, Items
+    from redraft.collect.dropped import Drop
 
 
 def decontaminate(
@@ -58,44 +62,54 @@ def decontaminate(
     from functools import partial
     from tempfile import TemporaryDirectory
 
-    from redraft.collect.reading import lines_of
     from redraft.collect.work import spread
     from redraft.errors import MissingExtra
-    from redraft.formats.files import open_output, to_line
+    from redraft.formats.files import open_output
 
     try:
-        from redraft.collect.decontaminate import Checked, Items, check, contaminated
+        from redraft.collect.decontaminate import Items, check
     except ModuleNotFoundError:
         raise MissingExtra("redraft data decontaminate", "data") from None
 
     not_twice(file, against)
-    items, seen, kept = Items(ngram), set[int](), 0
+    items, seen = Items(ngram), set[int]()
     for path in against:
+        lines_in(path)
         items.add(path)
+    making = Making("decontaminate", {"ngram": ngram, "strict": strict}, file)
+    making.more = lambda: {"against": [fingerprint(path) for path in against]}
+    lines = lines_in(file)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="redraft-")))
         items.save(folder)
-        gone = stack.enter_context(dropping(dropped, force=force))
+        job = stack.enter_context(at_work(making, out, dropped, report=report, force=force, quiet=quiet))
         found = stack.enter_context(open_output(report, force=force)) if report else None
-        sink = stack.enter_context(open_output(out, force=force))
         work = partial(check, folder=folder, strict=strict)
-        for each in spread(work, lines_of(file), processes(workers)):
-            if not isinstance(each, Checked):
-                gone.add(each)
-            elif not each.matches:
-                sink.write(each.line)
-                kept += 1
-            else:
-                seen.update(match.item for match in each.matches)
-                gone.add(contaminated(each, items))
-                if found:
-                    found.writelines(
-                        to_line({"id": each.id, "where": each.where, **row})
-                        for row in items.match(each.matches)
-                    )
-    say_counts(kept, gone, quiet=quiet)
+        checked = spread(work, job.progress.watch(lines), processes(workers))
+        job.sink.writelines(job.passing(_judged(checked, items, seen, found)))
+    say_counts(job, quiet=quiet)
     if not quiet:
         tell("items found", _by_file(items, seen))
+
+
+def _judged(
+    checked: Iterable[Checked | Drop], items: Items, seen: set[int], found: IO[bytes] | None
+) -> Iterator[bytes | Drop]:
+    """Records without a match as lines, and the others as drops. Their items are noted, and listed."""
+    from redraft.collect.decontaminate import Checked, contaminated
+    from redraft.formats.files import to_line
+
+    for each in checked:
+        if not isinstance(each, Checked):
+            yield each
+        elif not each.matches:
+            yield each.line
+        else:
+            seen.update(match.item for match in each.matches)
+            yield contaminated(each, items)
+            if found:
+                rows = items.match(each.matches)
+                found.writelines(to_line({"id": each.id, "where": each.where, **row}) for row in rows)
 
 
 def _by_file(items: Items, seen: Set[int]) -> str:

@@ -16,19 +16,20 @@ from redraft.cli.data.common import (
     Source,
     Strict,
     Workers,
-    dropping,
+    at_work,
+    lines_in,
     not_twice,
     processes,
     say_counts,
+    without_drops,
 )
+from redraft.cli.data.making import Making, fingerprint
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
     from contextlib import AbstractContextManager
     from typing import IO
 
-    from redraft.collect.dedupe import Entry, Likeness
-    from redraft.collect.dropped import Drop, Dropped
+    from redraft.collect.dedupe import Likeness
 
 _By = Literal["exact", "query", "rouge", "minhash"]
 _Of = Literal["all", "query", "instruction"]
@@ -89,12 +90,11 @@ def dedupe(
     The best is the one with an answer, then the longest; ties are broken by content, so that the order of
     the input does not matter. All of the input is spooled to disk beside the output.
     """
+    from dataclasses import asdict
     from functools import partial
 
-    from redraft.collect.reading import lines_of
     from redraft.collect.work import spread
     from redraft.errors import MissingExtra
-    from redraft.formats.files import open_output
 
     try:
         from redraft.collect.dedupe import dedupe as deduped
@@ -104,18 +104,20 @@ def dedupe(
 
     not_twice(file, against or ())
     like, many = _likeness(by, of, threshold, letters), processes(workers)
-    pool = (line for path in against or () for line in lines_of(path))
-    kept = 0
-    with dropping(dropped, force=force) as gone, open_output(out, force=force) as sink, _spool(out) as spool:
-        known = _readable(spread(partial(examine, like=like, strict=True), pool, many), gone)
-        found = _readable(spread(partial(examine, like=like, strict=strict), lines_of(file), many), gone)
-        for each in deduped(found, like, spool, against=known, first=keep == "first"):
-            if isinstance(each, bytes):
-                sink.write(each)
-                kept += 1
-            else:
-                gone.add(each)
-    say_counts(kept, gone, quiet=quiet)
+    pool, lines, others = lines_in(*(against or ())), lines_in(file), against or ()
+    making = Making("dedupe", {**asdict(like), "keep": keep, "strict": strict}, file)
+    making.more = lambda: {"against": [fingerprint(path) for path in others]}
+    with (
+        at_work(making, out, dropped, reads=[*others, file], force=force, quiet=quiet) as job,
+        _spool(out) as spool,
+    ):
+        watch, first = job.progress.watch, keep == "first"
+        known = spread(partial(examine, like=like, strict=True), watch(pool), many)
+        found = spread(partial(examine, like=like, strict=strict), watch(lines), many)
+        entries, fixed = without_drops(found, job.gone), without_drops(known, job.gone)
+        results = deduped(entries, like, spool, against=fixed, first=first, compared=job.progress.compare)
+        job.sink.writelines(job.passing(results))
+    say_counts(job, quiet=quiet)
 
 
 def _likeness(by: _By, of: _Of | None, threshold: float | None, letters: str) -> Likeness:
@@ -139,14 +141,3 @@ def _spool(out: Path) -> AbstractContextManager[IO[bytes]]:
     from tempfile import TemporaryFile
 
     return TemporaryFile(dir=None if out == STDIO else out.parent)
-
-
-def _readable(found: Iterable[Entry | Drop], gone: Dropped) -> Iterator[Entry]:
-    """The records; what cannot be read is counted."""
-    from redraft.collect.dropped import Drop
-
-    for each in found:
-        if isinstance(each, Drop):
-            gone.add(each)
-        else:
-            yield each

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -15,15 +15,12 @@ from redraft.cli.data.common import (
     Source,
     Strict,
     Workers,
-    dropping,
+    at_work,
+    lines_in,
     processes,
     say_counts,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from redraft.collect.dropped import Drop, Dropped
+from redraft.cli.data.making import Making
 
 
 def export(
@@ -48,20 +45,11 @@ def export(
     from functools import partial
 
     from redraft.collect.export import ARRAYS, export_line, write_records
-    from redraft.collect.reading import lines_of
     from redraft.collect.work import spread
-    from redraft.formats.files import open_output
 
-    work = partial(export_line, to=to, strict=strict)
-    with dropping(dropped, force=force) as gone, open_output(out, force=force) as sink:
-        done = spread(work, lines_of(file), processes(workers))
-        count = write_records(sink, _kept(done, gone), array=to in ARRAYS)
-    say_counts(count, gone, quiet=quiet)
-
-
-def _kept(done: Iterable[bytes | Drop], gone: Dropped) -> Iterator[bytes]:
-    for each in done:
-        if isinstance(each, bytes):
-            yield each
-        else:
-            gone.add(each)
+    work, lines = partial(export_line, to=to, strict=strict), lines_in(file)
+    making = Making("export", {"to": to, "strict": strict}, file)
+    with at_work(making, out, dropped, force=force, quiet=quiet) as job:
+        done = spread(work, job.progress.watch(lines), processes(workers))
+        write_records(job.sink, job.passing(done), array=to in ARRAYS)
+    say_counts(job, quiet=quiet)

@@ -15,14 +15,20 @@ from redraft.cli.data.common import (
     Side,
     Strict,
     Workers,
-    dropping,
+    at_work,
     processes,
     say_counts,
 )
+from redraft.cli.data.making import Making, fingerprint, fingerprint_of_all
 from redraft.cli.shell import tell
 
 if TYPE_CHECKING:
+    from collections import Counter
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
     from redraft.collect.dropped import Drop, Dropped
+    from redraft.collect.inputs import Input
+    from redraft.collect.sources import Imported
 
 SHOWN = 5
 """Faults that are told one by one; the others are counted, and kept with --dropped."""
@@ -32,7 +38,7 @@ Paths = Annotated[
     typer.Argument(
         metavar="PATH",
         help="Files of JSON lines, JSON, CSV, Parquet or Arrow, also .gz and .zst; folders of them; "
-        "a dataset saved on disk, or org/name of the hub; '-' is stdin.",
+        "a dataset saved on disk, or org/name or org/name/part of the hub; '-' is stdin.",
     ),
 ]
 Named = Annotated[
@@ -82,13 +88,13 @@ def import_(
     """
     from collections import Counter
 
-    from redraft.collect.dropped import Drop
     from redraft.collect.fieldmap import parse_map
-    from redraft.collect.origin import UNKNOWN
-    from redraft.collect.sources import Reader, import_all, items_of, source_named
+    from redraft.collect.inputs import inputs_of
+    from redraft.collect.sources import Reader, import_all, items_in, source_named
     from redraft.errors import UsageError
-    from redraft.formats.files import open_output
 
+    if fields and which == "all":
+        raise UsageError("--paths does nothing with --map.", hint="A map reads one chain of each record.")
     reader = Reader(
         source=source_named(name).name if name else None,
         licence=licence,
@@ -96,30 +102,65 @@ def import_(
         paths=which,
     )
     _insist_on_paths(paths)
-    results = import_all(items_of(paths), reader, workers=processes(workers), strict=strict)
-    kept: Counter[str] = Counter()
-    with dropping(dropped, force=force) as gone, open_output(out, force=force) as sink:
-        for result in results:
-            if isinstance(result, Drop):
-                _show(result, gone, quiet=quiet)
-                gone.add(result)
-            else:
-                sink.write(result.json + b"\n")
-                kept[result.licence] += 1
-    say_counts(kept.total(), gone, quiet=quiet)
-    if gone.counts and not kept:
-        raise UsageError("no record could be read.", hint="Say what the fields are: --map instruction=…")
-    if kept[UNKNOWN] and not quiet:
+    inputs = {str(path): inputs_of(path) for path in paths}
+    files = [file for path in paths for file in inputs[str(path)]]
+    licences: Counter[str] = Counter()
+    config = {"as": name, "licence": licence, "map": fields, "paths": which, "strict": strict}
+    making = Making("import", config, more=lambda: {"inputs": _fingerprints(inputs)})
+    reads = [file.path for file in files]
+    with at_work(making, out, dropped, reads=reads, force=force, quiet=quiet) as job:
+        _say_offline(files, quiet=quiet)
+        items = job.progress.watch(items_in(files))
+        results = import_all(items, reader, workers=processes(workers), strict=strict)
+        job.sink.writelines(_lines(job.passing(_told(results, job.gone, quiet=quiet)), licences))
+        if job.gone.counts and not job.kept:
+            raise UsageError("no record could be read.", hint="Say what the fields are: --map instruction=…")
+    say_counts(job, quiet=quiet)
+    _say_unknown(licences, quiet=quiet)
+
+
+def _lines(results: Iterable[Imported], licences: Counter[str]) -> Iterator[bytes]:
+    """The records as lines, their licences counted."""
+    for each in results:
+        licences[each.licence] += 1
+        yield each.json + b"\n"
+
+
+def _told(results: Iterable[Imported | Drop], gone: Dropped, *, quiet: bool) -> Iterator[Imported | Drop]:
+    """The results as they are. Of what is dropped, the first few are told one by one."""
+    from redraft.collect.dropped import Drop
+
+    for each in results:
+        if isinstance(each, Drop) and not quiet and gone.counts.total() < SHOWN:
+            tell(f"{each.where}: {each.reason}")
+        yield each
+
+
+def _say_offline(files: Sequence[Input], *, quiet: bool) -> None:
+    for dataset in dict.fromkeys(file.dataset for file in files if file.offline and not quiet):
+        tell(f"{dataset}: the hub cannot be reached, so this is the copy in its cache on this machine.")
+
+
+def _say_unknown(licences: Counter[str], *, quiet: bool) -> None:
+    from redraft.collect.origin import UNKNOWN
+
+    if licences[UNKNOWN] and not quiet:
         tell(
-            f"{kept[UNKNOWN]:,} of unknown licence",
+            f"{licences[UNKNOWN]:,} of unknown licence",
             "Name the source with --as, or the licence with --licence.",
         )
 
 
-def _show(drop: Drop, gone: Dropped, *, quiet: bool) -> None:
-    """The first few are told one by one."""
-    if not quiet and gone.counts.total() < SHOWN:
-        tell(f"{drop.where}: {drop.reason}")
+def _fingerprints(inputs: Mapping[str, Sequence[Input]]) -> list[dict[str, object] | None]:
+    """What was read, by the paths that were given."""
+    found = []
+    for path, files in inputs.items():
+        if [str(file.path) for file in files] == [path]:
+            found.append(fingerprint(Path(path)))
+        else:
+            revision = {"revision": files[0].revision} if files[0].revision else {}
+            found.append({**fingerprint_of_all(path, files), **revision})
+    return found
 
 
 def _insist_on_paths(paths: list[Path]) -> None:

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from redraft.cli.data.common import STDIO, Force, Out, Quiet, Side, Strict, Workers, dropping, processes
+from redraft.cli.data.common import STDIO, Force, Out, Quiet, Side, Strict, Workers, at_work, processes
+from redraft.cli.data.making import Making, fingerprint
 from redraft.cli.shell import tell
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from redraft.collect.merge import Taken
-    from redraft.collect.recipe import Recipe
 
 SHIPPED = Path(__file__).parents[2] / "recipes" / "data"
 """The mixes of SelFee, Alpaca, Vicuna and StableVicuna."""
@@ -56,27 +56,30 @@ def merge(
 
     from redraft.collect.merge import merge as mix
     from redraft.collect.recipe import read_recipe
-    from redraft.formats.files import open_output
 
     path = _path_of(recipe)
     plan = read_recipe(path)
     plan = plan if seed is None else replace(plan, seed=seed)
     parts = folder or (Path() if path.parent == SHIPPED else path.parent)
-    with dropping(dropped, force=force) as gone, open_output(out, force=force) as sink:
+    files = [file for part in plan.parts if (file := parts / part.file).is_file()]
+    name = path.name if path.parent == SHIPPED else None
+    making = Making("merge", {"seed": plan.seed, "about": plan.about, "strict": strict}, path, name)
+    with at_work(making, out, dropped, reads=files, force=force, quiet=quiet) as job:
         taken = mix(
             plan,
             parts,
-            sink,
-            dropped=gone,
+            job.sink,
+            dropped=job.gone,
             scratch=None if out == STDIO else out.parent,
             skip_missing=skip_missing,
             workers=processes(workers),
             strict=strict,
+            read=job.progress.advance,
         )
-    if out != STDIO:
-        _write_making(out, path, parts, plan, taken)
+        job.kept = sum(each.count for each in taken)
+        making.more = lambda: {"parts": [_part(each, parts) for each in taken]}
     if not quiet:
-        _say(taken, gone.lines())
+        _say(taken, job.gone.lines())
 
 
 def _path_of(recipe: str) -> Path:
@@ -89,23 +92,11 @@ def _path_of(recipe: str) -> Path:
     raise UsageError(f"there is no recipe {recipe!r}.", hint=f"Give a YAML file, or one of: {names}")
 
 
-def _write_making(out: Path, recipe: Path, folder: Path, plan: Recipe, taken: Sequence[Taken]) -> None:
-    from redraft.jobs.making import Making, RunFile
-
-    run = RunFile(out)
-    name = recipe.name if recipe.parent == SHIPPED else str(recipe)
-    run.begin(Making("data merge", {"seed": plan.seed, "about": plan.about}, recipe, name), resume=False)
-    run.record["parts"] = [_part(each, folder) for each in taken]
-    run.end(records=sum(each.count for each in taken))
-
-
 def _part(taken: Taken, folder: Path) -> dict[str, object]:
-    from redraft.jobs.making import Making
-
     part = taken.part
     return {
         "name": part.name,
-        "file": None if taken.missing else Making("", source=folder / part.file).fingerprint(),
+        "file": None if taken.missing else fingerprint(folder / part.file),
         "asked": {"count": part.count or "all", "per": part.per, "weight": part.weight},
         "found": taken.found,
         "taken": taken.count,

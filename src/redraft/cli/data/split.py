@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -15,12 +15,21 @@ from redraft.cli.data.common import (
     Source,
     Strict,
     Workers,
-    dropping,
+    at_work,
+    lines_in,
     processes,
     say_counts,
 )
+from redraft.cli.data.making import Making
 from redraft.cli.data.tokens import Tokenizer, token_count
 from redraft.cli.shell import tell
+
+if TYPE_CHECKING:
+    from collections import Counter
+    from collections.abc import Iterable, Iterator
+
+    from redraft.collect.dropped import Drop
+    from redraft.collect.split import Done
 
 
 def split(
@@ -46,21 +55,26 @@ def split(
     from collections import Counter
     from functools import partial
 
-    from redraft.collect.reading import lines_of
     from redraft.collect.split import split_line
     from redraft.collect.work import spread
-    from redraft.formats.files import open_output
 
+    lines = lines_in(file)
     work = partial(
         split_line, count=token_count(tokenizer), limit=limit, drop=too_long == "drop", strict=strict
     )
     total: Counter[str] = Counter()
-    with dropping(dropped, force=force) as gone, open_output(out, force=force) as sink:
-        for done in spread(work, lines_of(file), processes(workers)):
-            sink.writelines(done.lines)
-            total += done.counts
-            for each in done.drops:
-                gone.add(each)
-    say_counts(total["kept"], gone, quiet=quiet)
+    config = {"limit": limit, "tokenizer": tokenizer, "too_long": too_long, "strict": strict}
+    with at_work(Making("split", config, file), out, dropped, force=force, quiet=quiet) as job:
+        done = spread(work, job.progress.watch(lines), processes(workers))
+        job.sink.writelines(job.passing(_pieces(done, total)))
+    say_counts(job, quiet=quiet)
     if not quiet:
         tell(f"{total['split']:,} split, {total['too long']:,} kept that are over {limit:,} tokens")
+
+
+def _pieces(done: Iterable[Done], total: Counter[str]) -> Iterator[bytes | Drop]:
+    """What became of all records, one piece after the other, and counted."""
+    for each in done:
+        total.update(each.counts)
+        yield from each.lines
+        yield from each.drops

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from redraft import __version__
-from redraft.cli.data.common import Force, Strict, Workers, not_twice, processes
+from redraft.cli.data.common import Force, Strict, Workers, lines_in, not_twice, processes
+from redraft.cli.data.progress import Progress, shown, size_of
 from redraft.cli.data.tokens import token_count
 from redraft.cli.shell import write
 
@@ -57,18 +58,22 @@ def stats(
     from redraft.verify.segment import count_words
 
     not_twice(files[0], files[1:])
+    lines_in(*files)
+    progress = Progress(size_of(files))
     count = token_count(tokenizer) if tokenizer else count_words
     with open_output(html, force=force) if html else nullcontext() as file:
-        report = describe(
-            files,
-            count,
-            unit="tokens" if tokenizer else "words",
-            long=long,
-            samples=samples if file else 0,
-            seed=seed,
-            workers=processes(workers),
-            strict=strict,
-        )
+        with shown(progress, None, quiet=False):
+            report = describe(
+                files,
+                count,
+                unit="tokens" if tokenizer else "words",
+                long=long,
+                samples=samples if file else 0,
+                seed=seed,
+                workers=processes(workers),
+                strict=strict,
+                read=progress.advance,
+            )
         if file:
             by = f"tokens of {tokenizer}" if tokenizer else "words"
             file.write(page(report, f"redraft {__version__} · lengths in {by} · seed {seed}").encode())

@@ -1,0 +1,109 @@
+"""How far a verb is: one line on a terminal, that is gone at the end.
+
+    12,345 records · 5,678 a second · 120 of 400 MB (30 %) · 11,000 kept, 1,345 dropped
+
+In a pipe of several verbs the last one alone shows it, and only if its output is no terminal: lines of
+several processes, or records between them, could not be read.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any, TypeVar
+
+L = TypeVar("L")
+
+_PLAIN = (".json", ".jsonl", ".ndjson", ".txt")
+"""Endings of files that are as long as what is read of them: of others only bytes are told, and no share."""
+
+
+class Progress:
+    """Counts what is read, and says it together with what became of it.
+
+    Attributes:
+        records: How many were read.
+        bytes: How long they were, without any compression.
+        done: What became of records, in words; empty while nothing is to be said.
+    """
+
+    def __init__(self, size: int | None = None, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self.records = self.bytes = 0
+        self.done: Callable[[], str] = str
+        self._size, self._clock, self._start = size, clock, clock()
+        self._compared: tuple[int, int] | None = None
+
+    def advance(self, size: int) -> None:
+        """Takes a record of so many bytes."""
+        self.records += 1
+        self.bytes += size
+
+    def compare(self, done: int, total: int) -> None:
+        """All is read, and so many of the records are compared with the others."""
+        self._compared = done, total
+
+    def watch(self, lines: Iterable[L]) -> Iterator[L]:
+        """The records as they are read: tuples with their JSON as `data`."""
+        for line in lines:
+            data = getattr(line, "data", b"")
+            self.advance(len(data) + 1 if isinstance(data, bytes) else 0)
+            yield line
+
+    def line(self) -> str:
+        """All of it in one line."""
+        if self._compared:
+            return "{:,} of {:,} records compared".format(*self._compared)
+        seconds = self._clock() - self._start
+        pace = f"{self.records / seconds:,.0f} a second" if seconds > 0 else ""
+        parts = [f"{self.records:,} records", pace, self._read(), self.done()]
+        return " · ".join(part for part in parts if part)
+
+    def _read(self) -> str:
+        megabytes = f"{self.bytes / 1e6:,.0f}"
+        if not self._size:
+            return f"{megabytes} MB"
+        share = min(self.bytes / self._size, 1.0)
+        return f"{megabytes} of {self._size / 1e6:,.0f} MB ({share:.0%})".replace("%", " %")
+
+
+def size_of(paths: Sequence[Path]) -> int | None:
+    """Bytes of files, if these are what will be read of them; else None."""
+    if any(path.suffix not in _PLAIN or not path.is_file() for path in paths):
+        return None
+    return sum(path.stat().st_size for path in paths)
+
+
+def shown(progress: Progress, out: Path | None, *, quiet: bool) -> AbstractContextManager[Any]:
+    """Shows the line while it is open, if there is a terminal to show it on.
+
+    Args:
+        progress: What it says.
+        out: Where records go: a file, or `-`; None for a verb that writes none.
+        quiet: Show nothing.
+    """
+    if quiet or not sys.stderr.isatty() or _takes_the_terminal(out):
+        return nullcontext()
+    from rich.console import Console
+    from rich.live import Live
+    from rich.text import Text
+
+    return Live(
+        get_renderable=lambda: Text(progress.line(), no_wrap=True, overflow="ellipsis"),
+        console=Console(stderr=True, highlight=False),
+        refresh_per_second=4,
+        transient=True,
+        redirect_stdout=False,
+    )
+
+
+def _takes_the_terminal(out: Path | None) -> bool:
+    """Whether records go to a terminal, or to a process that may show something there itself."""
+    if out is not None and str(out) != "-":
+        return False
+    mode = os.fstat(sys.stdout.fileno()).st_mode
+    return stat.S_ISFIFO(mode) or (out is not None and sys.stdout.isatty())

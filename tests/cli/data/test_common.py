@@ -1,0 +1,183 @@
+"""What all verbs of data share: outputs that are apart, how they were made, and how far a verb is."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+import redraft
+from redraft.cli import app
+from redraft.cli.data.progress import Progress, size_of
+from redraft.collect.reading import Line
+from tests.cli.data.word_tokenizer import tokenizer_of_words
+
+RECORDS = [{"id": name, "instruction": f"Name a river, {name}.", "output": name} for name in "abcd"]
+VERBS: dict[str, list[str]] = {
+    "import": ["in.jsonl", "--as", "alpaca"],
+    "clean": ["in.jsonl"],
+    "split": ["in.jsonl", "--tokenizer", "tokens"],
+    "dedupe": ["in.jsonl", "--against", "other.jsonl"],
+    "decontaminate": ["in.jsonl", "--against", "other.jsonl"],
+    "export": ["in.jsonl", "--to", "messages"],
+    "merge": ["mix.yaml"],
+}
+
+
+@pytest.fixture(autouse=True)
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    for name, records in (("in", RECORDS), ("other", [{"instruction": "Why?", "output": "So."}])):
+        Path(f"{name}.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    Path("mix.yaml").write_text("parts: [{file: in.jsonl}]")
+    return tmp_path
+
+
+@pytest.fixture
+def tokens(data: Path) -> None:
+    tokenizer_of_words(data / "tokens")
+
+
+def run(*args: object) -> Result:
+    return CliRunner().invoke(app, ["data", *map(str, args)], prog_name="redraft")
+
+
+def made(out: str) -> dict[str, Any]:
+    record: dict[str, Any] = json.loads(Path(f"{out}.run.json").read_bytes())
+    return record
+
+
+@pytest.mark.usefixtures("tokens")
+@pytest.mark.parametrize("verb", VERBS)
+def test_an_output_says_how_it_was_made(verb: str) -> None:
+    assert run(verb, *VERBS[verb], "-o", "out.jsonl", "-j", 1).exit_code == 0
+    making = made("out.jsonl")
+    assert making["command"] == f"data {verb}"
+    assert making["sessions"][0]["redraft"] == redraft.__version__
+    assert making["sessions"][0]["records"] == 4
+    assert making["dropped"] == {}
+    source = {"import": making.get("inputs"), "merge": [making.get("parts", [{}])[0].get("file")]}
+    [read] = source.get(verb) or [making["source"]]
+    assert read["sha256"] == hashlib.sha256(Path("in.jsonl").read_bytes()).hexdigest()
+    assert Path(read["path"]).name == "in.jsonl"
+    if "--against" in VERBS[verb]:
+        assert [other["path"] for other in making["against"]] == ["other.jsonl"]
+
+
+def test_flags_and_drops_are_told_and_standard_input_by_name() -> None:
+    twice = {"messages": [{"role": role, "content": "Hm?"} for role in ("user", "user", "assistant")]}
+    command = [sys.executable, "-m", "redraft", "data", "clean", "-", "-o", "out.jsonl", "-j", "1"]
+    subprocess.run([*command, "--rules", "empty,roles"], input=json.dumps(twice).encode(), check=True)
+    making = made("out.jsonl")
+    assert making["config"]["rules"] == ["roles", "empty"]
+    assert making["dropped"] == {"roles": 1}
+    assert making["source"] == {"path": "standard input"}
+
+
+def test_a_folder_is_told_as_one() -> None:
+    Path("folder").mkdir()
+    for name in "ba":
+        Path("folder", f"{name}.jsonl").write_text(f'{{"prompt": "{name}"}}\n')
+    assert run("import", "folder", "-o", "out.jsonl", "-j", 1).exit_code == 0
+    whole = hashlib.sha256(b'{"prompt": "a"}\n{"prompt": "b"}\n').hexdigest()
+    assert made("out.jsonl")["inputs"] == [{"path": "folder", "files": 2, "bytes": 32, "sha256": whole}]
+
+
+def test_nothing_is_written_about_standard_output_nor_about_what_failed(data: Path) -> None:
+    before = sorted(data.iterdir())
+    assert run("clean", "in.jsonl", "-j", 1).exit_code == 0
+    Path("in.jsonl").write_text("{\n")
+    assert run("clean", "in.jsonl", "-o", "out.jsonl", "--strict", "-j", 1).exit_code == 2
+    assert sorted(data.iterdir()) == before
+
+
+@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb != "split"])
+def test_two_things_cannot_be_written_to_one_file(verb: str, data: Path) -> None:
+    before = sorted(data.iterdir())
+    for out, dropped, name in (
+        ("x.jsonl", data / "x.jsonl", data / "x.jsonl"),
+        ("-", "-", "standard output"),
+    ):
+        result = run(verb, *VERBS[verb], "-o", out, "--dropped", dropped)
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert f"--out and --dropped both write to {name}." in result.stderr.replace("\n  ", " ")
+    assert sorted(data.iterdir()) == before
+
+
+def test_a_report_has_a_file_of_its_own() -> None:
+    for taken, flag in (("out.jsonl", "--out"), ("gone.jsonl", "--dropped")):
+        args = ("-o", "out.jsonl", "--dropped", "gone.jsonl", "--report", taken)
+        result = run("decontaminate", *VERBS["decontaminate"], *args)
+        assert result.exit_code == 2
+        assert f"{flag} and --report both write to {taken}." in result.stderr
+    assert not Path("out.jsonl").exists()
+
+
+@pytest.mark.parametrize("verb", [*VERBS, "stats"])
+def test_a_verb_without_processes_is_refused(verb: str) -> None:
+    result = run(verb, *VERBS.get(verb, ["in.jsonl"]), "--workers", 0)
+    assert result.exit_code == 2
+    assert "--workers" in result.stderr
+
+
+@pytest.mark.parametrize("verb", ["clean", "split", "dedupe", "decontaminate", "export", "stats"])
+def test_a_table_has_to_be_imported_first(verb: str) -> None:
+    Path("quiz.csv").write_text("question,answer\nWhy?,So.\n")
+    args = [arg if arg != "in.jsonl" else "quiz.csv" for arg in VERBS.get(verb, ["in.jsonl"])]
+    args = [*args[:-1], "default"] if verb == "split" else args
+    result = run(verb, *args)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "quiz.csv is a table: only import reads that." in result.stderr
+    assert "redraft data import quiz.csv -o quiz.jsonl" in result.stderr
+
+
+def test_the_line_says_what_was_read_how_fast_and_what_became_of_it() -> None:
+    now = iter([0.0, 2.0, 4.0])
+    progress = Progress(4_000_000, clock=lambda: next(now))
+    progress.done = lambda: "1 kept, 1 dropped"
+    lines = [Line("a:1", "a", 0, b"x" * 999_999), Line("a:2", "a", 1, b"x" * 999_999)]
+    assert list(progress.watch(lines)) == lines
+    assert progress.line() == "2 records · 1 a second · 2 of 4 MB (50 %) · 1 kept, 1 dropped"
+    progress.compare(64, 1000)
+    assert progress.line() == "64 of 1,000 records compared"
+
+
+def test_a_share_is_told_only_of_files_that_are_read_as_long_as_they_are() -> None:
+    assert size_of([Path("in.jsonl"), Path("other.jsonl")]) == sum(
+        Path(f"{name}.jsonl").stat().st_size for name in ("in", "other")
+    )
+    for path in ("-", "in.jsonl.gz", "in.parquet", "none.jsonl"):
+        assert size_of([Path("in.jsonl"), Path(path)]) is None
+
+
+@pytest.mark.parametrize(
+    ("args", "shown"),
+    [
+        (["clean", "in.jsonl", "-o", "out.jsonl"], True),
+        (["stats", "in.jsonl"], False),  # into a pipe, which may end in what shows something itself
+        (["clean", "in.jsonl", "-o", "out.jsonl", "-q"], False),
+        (["clean", "in.jsonl"], False),
+    ],
+)
+def test_the_line_is_shown_on_a_terminal(args: list[str], shown: bool) -> None:
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "redraft", "data", *args, "-j", "1"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=theirs) as process:
+        process.communicate()
+    os.close(theirs)
+    os.set_blocking(ours, False)
+    try:
+        said = os.read(ours, 1 << 16).decode()
+    except (BlockingIOError, OSError):
+        said = ""
+    os.close(ours)
+    assert process.returncode == 0
+    assert ("4 records" in said) == shown
