@@ -1,0 +1,70 @@
+"""How long it takes to prepare as much data as SelFee's, in how much memory, and how full packed rows are."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from data_material import MISSING, shared
+from material import default_model
+from measure import Figure, Goal, Row
+from train_material import Chains, Scale, write_chains
+from weights_run import MB, Took, remove, run_command, weights
+
+MEASURE = "preparing {count:,} records for training"
+HOW = (
+    "Chains with SelFee's mix of lengths (`train_material.py`, {size:,.0f} MB), with the default model's "
+    "tokenizer, as SelFee's text, objective `accepted`, rows of {tokens:,} tokens. A process of its own "
+    "imports, loads the tokenizer, reads, renders, tokenises in {workers} processes, writes and packs. "
+    "Memory is the sum over processes of each one's peak (the kernel's `VmHWM`). Packing efficiency is "
+    "the share of places in rows that hold a token; conala and mbpp are the chains that SelFee released."
+)
+TOKENS = 2048
+SCRIPT = Path(__file__).with_name("train_prepare_run.py")
+TIME, FLAT, FULL = Goal("≤", 180.0), Goal("≤", 100.0), Goal("≥", 98.0)
+
+
+def run(scale: Scale) -> Row:
+    """Measures the row."""
+    measure = MEASURE.format(count=scale.records)
+    folder = shared()
+    if folder is None:
+        return Row(measure, HOW, (), (MISSING,))
+    weights("from-gguf", default_model(), "-o", scale.work / "model")
+    data, chains = scale.work / "chains.jsonl", Chains(folder)
+    write_chains(data, chains, scale.records // 2)
+    half, _ = prepare([data], scale)
+    size = write_chains(data, chains, scale.records) / MB
+    whole, made = prepare([data], scale)
+    again, _ = prepare([data], scale)
+    _, released = prepare(
+        [folder / "selfee" / "chains" / f"{name}.jsonl" for name in ("conala", "mbpp")], scale
+    )
+    for path in (data, scale.work / "cache"):
+        remove(path)
+    sides = f"{made['tokens']:,} tokens, {scale.records / whole.seconds:,.0f} records/s"
+    figures = (
+        Figure("time", (whole.seconds,), "s", TIME, sides),
+        Figure("time where it is cached", (again.seconds,), "s"),
+        Figure("memory", (whole.resident / MB,), "MB"),
+        Figure("memory, of all less of half", ((whole.resident - half.resident) / MB,), "MB", FLAT),
+        Figure("packing efficiency", (100 * made["efficiency"],), "%", None, f"{made['rows']:,} rows"),
+        Figure("packing efficiency, conala and mbpp", (100 * released["efficiency"],), "%", FULL),
+    )
+    return Row(measure, HOW.format(size=size, tokens=TOKENS, workers=scale.workers), figures)
+
+
+def prepare(data: list[Path], scale: Scale) -> tuple[Took, dict[str, Any]]:
+    """What it took, and what came out."""
+    out = scale.work / "prepared.json"
+    took = run_command(
+        [
+            *(sys.executable, str(SCRIPT), *map(str, data)),
+            *("--tokenizer", str(scale.work / "model"), "--cache", str(scale.work / "cache")),
+            *("--workers", str(scale.workers), "--tokens", str(TOKENS), "--out", str(out)),
+        ]
+    )
+    found: dict[str, Any] = json.loads(out.read_text("utf-8"))
+    return took, found
