@@ -254,3 +254,39 @@ def test_a_record_is_a_line_and_back(value: Any) -> None:
     line = to_line(value)
     assert line.count(b"\n") == 1
     assert decode(line, "x") == value
+
+
+_PIECES = (
+    *('{"a":', '"a":', '"b":', "{", "}", "[", "]", ",", '"x"', '"\\u0000"', '"\\ud83d\\ude00"', '"\\ud83d"'),
+    *("1", "-0", "-0.0", "01", "1.", "0.1", "1e400", "1E-5", "12345678901234567890", "9" * 4301, "true"),
+    *(
+        "NaN",
+        "-Infinity",
+        "-NaN",
+        "null",
+        " ",
+        "\n",
+        "\x0b",
+        "\x00",
+        "\ufeff",
+        '"\x7f\u2028\ufffe"',
+        '"\x01"',
+    ),
+)
+_NUMBERS = st.floats().map(repr) | st.decimals(allow_nan=False).map(str)
+_JSONISH = st.lists(st.sampled_from(_PIECES) | _NUMBERS, max_size=8).map("".join)
+
+
+@given(_JSONISH | json_values.map(json.dumps))
+@example('{"a":1,"b":2,"a":3}')
+@example('{"a":' + "[" * 500 + "]" * 500 + "}")
+def test_records_are_what_json_makes_of_them(text: str) -> None:
+    try:
+        value = json.loads(text)
+        whole = json.dumps(value, ensure_ascii=False).encode().decode()
+    except (ValueError, RecursionError):
+        with pytest.raises(RecordError):
+            decode(text.encode(), "x")
+    else:
+        # By their texts: NaN is not itself, 1 is 1.0 and True, and objects have an order.
+        assert json.dumps(decode(text.encode(), "x"), ensure_ascii=False) == whole

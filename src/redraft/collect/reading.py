@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from pydantic import ValidationError
+
 from redraft.chain import Chain
 from redraft.collect.dropped import Drop
 from redraft.errors import RecordError
@@ -54,6 +56,8 @@ def chain_in(line: Line, *, strict: bool) -> Chain | Drop:
     Raises:
         RecordError: With `strict`, instead of a drop.
     """
+    if chain := _own_chain(line.data):
+        return chain
     try:
         record = decode(line.data, line.where)
         chain = chain_of(record, line.where)
@@ -64,3 +68,16 @@ def chain_in(line: Line, *, strict: bool) -> Chain | Drop:
     if chain.id:
         return chain
     return chain.model_copy(update={"id": id_of(record, line.stem, line.number)})
+
+
+def _own_chain(data: bytes) -> Chain | None:
+    """The chain that redraft wrote in this line, read at once; None if that is something else, or faulty."""
+    if not data.startswith(b'{"version":'):
+        return None
+    try:
+        chain = Chain.model_validate_json(data)
+    except ValidationError:
+        return None
+    # A chain without steps, or with a field of its own called `error`, is for `chain_of` to judge.
+    known = "steps" in chain.model_fields_set and "error" not in (chain.model_extra or {})
+    return chain if known and chain.id else None
