@@ -18,7 +18,7 @@ from typing import NamedTuple
 from redraft.chain import Chain
 from redraft.collect.blocked import FASTCHAT, Words
 from redraft.collect.html.evidence import Evidence
-from redraft.collect.language import language_of
+from redraft.collect.language import READ, language_of
 from redraft.collect.texts import GOLD, texts_of, with_texts
 from redraft.collect.turns import Turn, turns_of, with_turns
 
@@ -72,7 +72,7 @@ def _characters(chain: Chain, _: Settings) -> Outcome:
 
 def without_controls(text: str) -> str:
     """The text with line feeds alone as line breaks, and without control characters but tabs."""
-    if text.isprintable():
+    if text.isprintable() or text.replace("\n", "").isprintable():
         return text
     text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\x85", "\n")
     return _CONTROL.sub("", _ESCAPES.sub("", text))
@@ -198,7 +198,7 @@ def _wrong_format(chain: Chain, _: Settings) -> Outcome:
 
 def _broken_list(text: str) -> bool:
     """Whether a list goes `1.`, `1.`, and nothing between them, such as a heading, begins another list."""
-    if len(_FIRST.findall(text)) < 2:
+    if text.count("1.") + text.count("1)") < 2 or len(_FIRST.findall(text)) < 2:
         return False
     last: dict[str, int] = {}
     for line in _without_code(text).split("\n"):
@@ -254,8 +254,12 @@ _BEHIND = frozenset(("So", "Sk", "Mn", "Me", "Cf", "Pe", "Pf"))
 
 
 def _language(chain: Chain, settings: Settings) -> Outcome:
-    begins = (_without_code(turn.text[: 2 * TURN])[:TURN] for turn in turns_of(chain))
-    found = language_of("\n".join(begins))
+    begins = ""
+    for turn in turns_of(chain):
+        begins += _without_code(turn.text[: 2 * TURN])[:TURN] + "\n"
+        if len(begins) > READ:
+            break
+    found = language_of(begins)
     if found is None or found in settings.languages:
         return chain
     return f"in the language {found}, not in {', '.join(sorted(settings.languages))}"

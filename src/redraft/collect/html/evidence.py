@@ -9,8 +9,9 @@ throughout its entities are decoded.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from redraft.collect.html.page import markdown_of
 from redraft.collect.html.tags import ANY_TAG, decoded
@@ -40,25 +41,25 @@ class Evidence:
     Attributes:
         shared: An answer has the classes of a page that was shared.
         pages: Answers are HTML.
-        about: A question is about HTML, as far as its words tell.
+        questions: What was asked.
     """
 
     shared: bool
     pages: bool
-    about: bool
+    questions: Sequence[str]
 
     @classmethod
     def of(cls, asked: Iterable[str], said: Iterable[str]) -> Evidence:
         """Reads questions and answers."""
         said = [text for text in said if text.strip()]
         if not any("<" in text for text in said):
-            return cls(shared=False, pages=False, about=False)
-        about = any(map(_asks_about, asked))
+            return cls(shared=False, pages=False, questions=())
+        questions = tuple(asked)
         if any(map(_shared, said)):
-            return cls(shared=True, pages=True, about=about)
-        prose = [not about and _prose(text) for text in said]
+            return cls(shared=True, pages=True, questions=questions)
+        prose = list(map(_prose, said))
         pages = any(prose) and all(html or _plain(text) for html, text in zip(prose, said, strict=True))
-        return cls(shared=False, pages=pages, about=about)
+        return cls(shared=False, pages=pages and not _about(questions), questions=questions)
 
     def asked(self, text: str) -> str:
         """A question as markdown."""
@@ -66,7 +67,12 @@ class Evidence:
             return text
         if _shared(text) or _paragraphs(text):
             return markdown_of(text)
-        return text if self.about else _unescaped(text)
+        plain = _unescaped(text)
+        return plain if plain != text and not self._about else text
+
+    @cached_property
+    def _about(self) -> bool:
+        return _about(self.questions)
 
     def said(self, text: str) -> str:
         """An answer as markdown."""
@@ -100,6 +106,11 @@ def _prose(text: str) -> bool:
 
 def _paragraphs(text: str) -> bool:
     return text.lstrip().startswith("<p>") and _prose(text)
+
+
+def _about(questions: Iterable[str]) -> bool:
+    """Whether a question is about HTML, as far as its words tell."""
+    return any(map(_asks_about, questions))
 
 
 def _asks_about(text: str) -> bool:
