@@ -1,0 +1,39 @@
+"""`redraft train`: from chains to a model that writes them by itself. One small file a verb."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from redraft.cli.shell import Verb
+from redraft.cli.train import sft
+from redraft.train.options import help_records
+
+if TYPE_CHECKING:
+    from typer._click import Context, HelpFormatter
+
+app = typer.Typer(
+    help="Train models on chains.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+class _Sft(Verb):
+    """The command, whose flags are not typer's: they are names of a recipe as well."""
+
+    def format_options(self, ctx: Context, formatter: HelpFormatter) -> None:
+        """Writes the settings by groups, after the options."""
+        super().format_options(ctx, formatter)
+        for title, records in help_records().items():
+            with formatter.section(title):
+                formatter.write_dl(records)
+
+
+app.command(
+    "sft",
+    cls=_Sft,
+    context_settings={"ignore_unknown_options": True},
+)(sft.sft)

@@ -1,0 +1,164 @@
+"""`redraft train sft`: supervised fine-tuning, by the flags of SelFee's, Alpaca's and Vicuna's trainers.
+
+Flags are not declared to typer: they are names of a recipe as well, and most belong to transformers
+(`redraft.train.args`). Here the run is wired: where the model is, the record beside the output, and a GGUF
+of what came out.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shlex
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from redraft.cli.shell import tell
+
+Say = Callable[[str], None]
+
+if TYPE_CHECKING:
+    from redraft.jobs.making import RunFile
+    from redraft.train.args import Settings
+    from redraft.train.options import Options
+    from redraft.train.run import Ready
+
+
+def sft(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[RECIPE] --NAME VALUE…", help="A recipe, by name or path, and settings."),
+    ] = None,
+) -> None:
+    """Train a model to answer, criticise itself, and revise.
+
+    A recipe is a YAML file of the same names as the flags, or the name of one that is shipped; flags override
+    it. All fields of transformers' TrainingArguments are names too, and those of older versions are
+    translated. A run that was stopped goes on when the same command is typed again.
+    """
+    from redraft.train.args import parse
+
+    settings = parse(words or [])
+    say = _sayer(settings.own.quiet)
+    for line in settings.said:
+        say(line)
+    _insist_on_output(settings)
+    ready = _ready(settings, say)
+    for line in ready.lines():
+        say(line)
+    if settings.own.dry_run:
+        return
+    _train(ready, say)
+
+
+def _sayer(quiet: bool) -> Say:
+    """Tells remarks, in the first process alone."""
+    silent = quiet or os.environ.get("RANK", "0") != "0"
+    return (lambda _: None) if silent else (lambda line: tell(line))
+
+
+def _insist_on_output(settings: Settings) -> None:
+    from redraft.errors import UsageError
+
+    if not settings.theirs.get("output_dir"):
+        raise UsageError("where should the result go?", hint="--output_dir FOLDER")
+    if not settings.own.data_path:
+        raise UsageError("there is no data to train on.", hint="--data_path FILE")
+
+
+def _ready(settings: Settings, say: Say) -> Ready:
+    from redraft.engines.cache import cache_folder
+    from redraft.train.run import get_ready
+
+    cache = cache_folder()
+    return get_ready(settings, _model(settings.own, cache / "train" / "models"), cache / "train", say=say)
+
+
+def _model(own: Options, cache: Path) -> str:
+    """The folder or hub name that training begins from: a GGUF file becomes a folder first."""
+    from redraft.engines.load import local_file, parse_reference
+    from redraft.train.files import folder_of
+
+    ref = own.model_name_or_path
+    file = str(local_file(parse_reference(ref))) if ref == "default" else ref
+    with _one_at_a_time(cache):
+        return folder_of(file, cache=cache, convert=_to_folder)
+
+
+@contextmanager
+def _one_at_a_time(folder: Path) -> Iterator[None]:
+    """Processes of a run begin together, and want the same."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _to_folder(file: Path, folder: Path) -> None:
+    from redraft.weights.gguf.to_folder import import_gguf
+
+    import_gguf(file, folder, command=_command())
+
+
+def _train(ready: Ready, say: Say) -> None:
+    """The steps, with a record of the run beside the output, and what is made of the result."""
+    lead = ready.trainer.is_world_process_zero()
+    record = _begin(ready) if lead else None
+    done = ready.train()
+    if record:
+        record.end(steps=done)
+    received = ready.trainer.signals
+    if received.received is not None:
+        say(f"stopped after step {done:,} of {ready.steps:,}. The same command, typed again, goes on.")
+        raise typer.Exit(received.exit_status)
+    output = ready.trainer.folder
+    if lead and ready.settings.own.gguf:
+        _export(ready, output)
+    say(f"{output} holds {ready.method}. {_next(ready, output)}")
+
+
+def _begin(ready: Ready) -> RunFile:
+    """Begins the record. What is there already must have been made in the same way."""
+    from redraft.jobs.making import Making, RunFile
+
+    record = RunFile(ready.trainer.folder)
+    making = Making("train sft", ready.config)
+    if ready.checkpoint:
+        record.insist(making)
+    record.begin(making, resume=ready.checkpoint is not None)
+    return record
+
+
+def _export(ready: Ready, output: Path) -> None:
+    """Writes the GGUF that `--gguf` asks for: of the adapter, or of the whole model."""
+    own = ready.settings.own
+    target = Path(own.gguf or "")
+    if ready.lora:
+        from redraft.weights.lora.to_gguf import lora_gguf
+
+        lora_gguf(output, target, base=Path(ready.base), force=True, command=_command())
+    else:
+        from redraft.weights.gguf.from_folder import export_gguf
+
+        export_gguf(output, target, quant=own.gguf_quant, force=True, command=_command(), warn=tell)
+
+
+def _next(ready: Ready, output: Path) -> str:
+    """What to type next."""
+    if gguf := ready.settings.own.gguf:
+        base = f"{ready.settings.own.model_name_or_path}+" if ready.lora else ""
+        return f"Try it: redraft ask … --model {shlex.quote(base + gguf)}"
+    model = shlex.quote(str(output))
+    if ready.lora:
+        base = shlex.quote(ready.settings.own.model_name_or_path)
+        return f"For llama.cpp: redraft weights lora-gguf {model} --base {base} -o adapter.gguf"
+    return f"Try it: redraft ask … --model {model}"
+
+
+def _command() -> str:
+    return shlex.join(["redraft", *sys.argv[1:]])

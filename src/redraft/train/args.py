@@ -1,0 +1,296 @@
+"""A run's settings from a recipe and flags: names of transformers' `TrainingArguments`, and redraft's own.
+
+    redraft train sft RECIPE --name value --switch --list a b
+
+The recipe is the name of a shipped one or the path of a YAML file with the same names; flags override it.
+Old names are translated (`train.names`), and a name that nobody knows is an error with the nearest right one.
+What this machine cannot do is handled in `train.machine`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import types
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cache
+from importlib import resources
+from math import isnan
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import yaml
+
+from redraft.errors import UsageError
+from redraft.train import names
+from redraft.train.options import DEFAULTS, NAMES, Options
+
+_MOST = 1 << 20
+"""Bytes of a recipe. No list of settings comes near."""
+
+_YES, _NO = {"true", "yes", "t", "y", "1", "on"}, {"false", "no", "f", "n", "0", "off"}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All that a run is told.
+
+    Attributes:
+        own: redraft's settings.
+        theirs: Arguments of `TrainingArguments`, converted; its defaults are left out.
+        given: Names that the recipe or a flag set.
+        said: What to print about names that were translated.
+        recipe: The recipe's name or path, or None.
+    """
+
+    own: Options
+    theirs: Mapping[str, Any]
+    given: frozenset[str]
+    said: tuple[str, ...] = ()
+    recipe: str | None = None
+
+
+def parse(words: Sequence[str]) -> Settings:
+    """The settings that a command line asks for: what follows `redraft train sft`.
+
+    Raises:
+        UsageError: A name that is none, a value of the wrong kind, or a recipe that cannot be read.
+    """
+    recipe, words = (words[0], words[1:]) if words and not words[0].startswith("--") else (None, words)
+    layers = [read_recipe(recipe)] if recipe else []
+    merged: dict[str, Any] = {}
+    said: list[str] = []
+    for values in [*layers, read_flags(words)]:
+        translated, remarks = names.translate(values)
+        said += remarks
+        for name, value in translated.items():
+            converted = convert(name, value)
+            before = merged.get(name)
+            both = isinstance(converted, dict) and isinstance(before, dict)
+            merged[name] = {**before, **converted} if both else converted  # type: ignore[dict-item]
+    _refuse_unsupported(merged)
+    own = Options(**{name: value for name, value in merged.items() if name in NAMES})
+    theirs = {name: value for name, value in merged.items() if name not in NAMES}
+    return Settings(own, {**DEFAULTS, **theirs}, frozenset(merged), tuple(said), recipe)
+
+
+def read_flags(words: Sequence[str]) -> dict[str, Any]:
+    """Name to value of a command line. A flag takes the words that follow it; without any it is a switch.
+
+    Raises:
+        UsageError: A word belongs to no flag, or a name is not known.
+    """
+    values: dict[str, Any] = {}
+    flag = ""
+    for word in words:
+        if word.startswith("--") and word != "--":
+            flag, equals, value = word[2:].partition("=")
+            flag = _known(flag.replace("-", "_"), values)
+            values.setdefault(flag, [])
+            values[flag] += [value] if equals else []
+        elif not flag:
+            raise UsageError(
+                f"{word!r} belongs to no flag.", hint="redraft train sft [RECIPE] --name value …"
+            )
+        else:
+            values[flag].append(word)
+    return {name: _one_or_all(words) for name, words in values.items()}
+
+
+def _one_or_all(words: list[str]) -> Any:
+    """A switch, a value, or several values."""
+    return words[0] if len(words) == 1 else words or True
+
+
+def _known(name: str, values: dict[str, Any]) -> str:
+    """The name, if it is one. `--no_NAME` sets NAME to False."""
+    if name.startswith("no_") and name[3:] in names_known() and name not in names_known():
+        values[name[3:]] = ["False"]
+        return name[3:]
+    if name not in names_known():
+        raise UsageError(f"nothing is called --{name:.60}.", hint=nearest(name, prefix="--"))
+    return name
+
+
+def read_recipe(ref: str) -> dict[str, Any]:
+    """Name to value of a recipe, without its `about`.
+
+    Args:
+        ref: The name of a shipped recipe, or the path of a YAML file.
+
+    Raises:
+        UsageError: There is none, it is no YAML of names and values, or a name in it is not known.
+    """
+    path = Path(ref).expanduser()
+    if ref in shipped():
+        text = (resources.files("redraft") / "recipes" / "train" / f"{ref}.yaml").read_text("utf-8")
+    else:
+        text = _text_of(path)
+    try:
+        document = yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise UsageError(f"{ref} is not YAML: {error!s:.200}", hint="A line reads: name: value") from None
+    if not isinstance(document, dict):
+        raise UsageError(f"{ref}: a recipe is names and values.", hint="A line reads: name: value")
+    document.pop("about", None)
+    for name in document:
+        if name not in names_known():
+            raise UsageError(f"{ref}: nothing is called {name!r:.60}.", hint=nearest(str(name)))
+    return document
+
+
+def _text_of(path: Path) -> str:
+    try:
+        if path.stat().st_size > _MOST:
+            raise UsageError(f"{path} has {path.stat().st_size:,} bytes, and is no recipe.")
+        return path.read_text("utf-8")
+    except FileNotFoundError:
+        raise UsageError(
+            f"there is no recipe {path}.",
+            hint=f"The path of a YAML file, or one that is shipped: {', '.join(shipped())}.",
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} cannot be read: {error}.") from None
+
+
+def shipped() -> list[str]:
+    """Names of the recipes that come with redraft."""
+    folder = resources.files("redraft") / "recipes" / "train"
+    return sorted(each.name.removesuffix(".yaml") for each in folder.iterdir() if each.name.endswith(".yaml"))
+
+
+def names_known() -> frozenset[str]:
+    """All names that a flag or a recipe may use: today's, and those that are translated."""
+    return frozenset({*kinds(), *names.RENAMED, *names.DROPPED, *names.SPECIAL})
+
+
+def nearest(name: str, prefix: str = "") -> str:
+    """A hint at the name that was meant."""
+    near = difflib.get_close_matches(name, names_known(), n=1)
+    return f"Did you mean {prefix}{near[0]}?" if near else "redraft train sft --help lists the names."
+
+
+@cache
+def kinds() -> Mapping[str, Any]:
+    """Name to type of every setting of today: redraft's own, and the fields of `TrainingArguments`."""
+    from transformers import TrainingArguments
+
+    hints = get_type_hints(TrainingArguments)
+    theirs = {each.name: hints[each.name] for each in fields(TrainingArguments) if each.init}
+    theirs.pop("parallelism_config")  # it can only be made in Python
+    return {**theirs, "fsdp": bool, "logging_dir": str, **get_type_hints(Options)}
+
+
+def convert(name: str, value: Any) -> Any:
+    """A setting's value as its type has it. Texts come from flags, and from recipes such as `1e-5`.
+
+    Raises:
+        UsageError: It is of another kind.
+    """
+    if value is False and name.endswith("_strategy"):
+        value = "no"  # as YAML reads a plain no
+    wanted = _members(kinds()[name])
+    for kind in wanted:
+        fits, converted = _as(kind, value)
+        if fits:
+            return converted
+    raise UsageError(
+        f"--{name} is {_shown(value)}, and should be {_in_words(wanted)}.", hint=_example(wanted)
+    )
+
+
+_ORDER = (type(None), bool, int, float, dict, Literal, str, tuple, list)
+"""In which order the kinds of a union are tried: `1` is a number before it is a text."""
+
+
+def _members(hint: Any) -> list[Any]:
+    """The kinds of a type, as they are to be tried. What is no plain kind (an enumeration) is a text."""
+    found = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    return sorted(found, key=lambda kind: _ORDER.index(_plain(kind)))
+
+
+def _plain(kind: Any) -> Any:
+    origin = get_origin(kind) or kind
+    return origin if origin in _ORDER else str
+
+
+def _as(kind: Any, value: Any) -> tuple[bool, Any]:
+    """Whether a value is of a kind or says such a one, and it."""
+    plain = _plain(kind)
+    if plain is type(None):
+        return value is None, None
+    if plain is bool:
+        return _as_bool(value)
+    if plain in (int, float):
+        return _as_number(plain, value)
+    if plain is dict:
+        return _as_dict(value)
+    if plain in (tuple, list):
+        items = value if isinstance(value, list | tuple) else [value]
+        return all(isinstance(each, str) for each in items), plain(items)
+    if plain is Literal:
+        return value in get_args(kind), value
+    return isinstance(value, str), value
+
+
+def _as_bool(value: Any) -> tuple[bool, Any]:
+    if isinstance(value, str) and value.lower() in _YES | _NO:
+        return True, value.lower() in _YES
+    return isinstance(value, bool), value
+
+
+def _as_number(kind: type, value: Any) -> tuple[bool, Any]:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return False, value
+    try:
+        number = float(value)
+        if kind is float:
+            return not isnan(number), number
+        return number == int(number), int(number)
+    except (ValueError, OverflowError):
+        return False, value
+
+
+def _as_dict(value: Any) -> tuple[bool, Any]:
+    if isinstance(value, str) and value.lstrip().startswith("{"):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            return False, value
+    return isinstance(value, dict), value
+
+
+def _in_words(kinds_: Iterable[Any]) -> str:
+    words = {
+        bool: "True or False",
+        int: "a whole number",
+        float: "a number",
+        dict: "JSON in braces",
+        tuple: "one or more texts",
+        list: "one or more texts",
+        str: "a text",
+    }
+    said = []
+    for kind in kinds_:
+        plain = _plain(kind)
+        if plain is Literal:
+            said.append("one of " + ", ".join(map(str, get_args(kind))))
+        elif plain is not type(None):
+            said.append(words[plain])
+    return " or ".join(dict.fromkeys(said))
+
+
+def _example(kinds_: Iterable[Any]) -> str | None:
+    return "In a recipe, null leaves it out." if type(None) in kinds_ else None
+
+
+def _shown(value: object) -> str:
+    """A value in a message. Of lists and the like, which may be endless, only what they are."""
+    return f"{value!r:.60}" if isinstance(value, str | int | float | None) else f"a {type(value).__name__}"
+
+
+def _refuse_unsupported(values: Mapping[str, Any]) -> None:
+    for name, (neutral, why) in names.UNSUPPORTED.items():
+        if values.get(name) not in {None, *neutral}:
+            raise UsageError(f"--{name} {values[name]} is not supported.", hint=f"{why}.")

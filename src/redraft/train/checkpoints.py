@@ -1,0 +1,215 @@
+"""Checkpoints that are whole or not there, and finding the one to go on from.
+
+A checkpoint is written into a folder aside, gets a list of its files with their sizes as the last one
+(`complete.json`), and then its name: a run that is killed while it saves loses nothing but that save. What is
+saved is decided in `train.sft`, and how states are written in `train.states`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from redraft.errors import ModelError, OutputError
+
+MARKER = "complete.json"
+"""The list of a checkpoint's files, written when all of them are."""
+
+_NAME = re.compile(r"checkpoint-(\d{1,12})")
+_ASIDE = ".saving-"
+_MOST = 1 << 24
+"""Bytes of a list of files. That of a model of a thousand shards has some hundred thousand."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A folder with a checkpoint's name.
+
+    Attributes:
+        step: The steps that were done.
+        missing: Files that are not there, or not of the size that they were written with; None where the
+            list of files itself is missing.
+    """
+
+    folder: Path
+    step: int
+    missing: tuple[str, ...] | None
+
+    @property
+    def complete(self) -> bool:
+        """Whether it can be gone on from."""
+        return self.missing == ()
+
+    @property
+    def fault(self) -> str:
+        """What is wrong with it, in words."""
+        there = ", ".join(sorted(each.name for each in self.folder.iterdir())[:8]) or "nothing"
+        if self.missing is None:
+            return f"it has no {MARKER}, so it was not saved to its end (there is: {there})"
+        lost = ", ".join(self.missing[:3]) + (", …" if len(self.missing) > 3 else "")
+        return f"{lost} is missing or not whole (there is: {there})"
+
+
+def checkpoints(output: Path) -> list[Checkpoint]:
+    """The checkpoints of a run, the newest first."""
+    if not output.is_dir():
+        return []
+    named = [(_NAME.fullmatch(each.name), each) for each in output.iterdir() if each.is_dir()]
+    found = [_look_at(folder, int(name[1])) for name, folder in named if name]
+    return sorted(found, key=lambda each: -each.step)
+
+
+def _look_at(folder: Path, step: int) -> Checkpoint:
+    try:
+        with (folder / MARKER).open("rb") as file:
+            files = json.loads(file.read(_MOST))["files"]
+        missing = [name for name, size in files.items() if _size(folder / name) != size]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return Checkpoint(folder, step, None)
+    return Checkpoint(folder, step, tuple(missing))
+
+
+def _size(path: Path) -> int | None:
+    return path.stat().st_size if path.is_file() else None
+
+
+def newest(output: Path) -> tuple[Checkpoint | None, list[str]]:
+    """The newest checkpoint that is complete, and what to say about newer ones that are not.
+
+    Raises:
+        ModelError: There are checkpoints, and none is complete.
+    """
+    found = checkpoints(output)
+    whole = next((each for each in found if each.complete), None)
+    if found and not whole:
+        raise ModelError(
+            f"{found[0].folder} cannot be gone on from: {found[0].fault}.",
+            hint="Bring the file back, or begin anew with --overwrite_output_dir.",
+        )
+    newer = [each for each in found if whole and each.step > whole.step]
+    return whole, [f"{each.folder} is passed over: {each.fault}." for each in newer]
+
+
+def named(folder: Path) -> Checkpoint:
+    """The checkpoint that `--resume_from_checkpoint` names.
+
+    Raises:
+        ModelError: It is none, or not complete. The message says what is there.
+    """
+    name = _NAME.fullmatch(folder.name)
+    if not folder.is_dir() or not name:
+        others = [each.folder for each in checkpoints(folder if folder.is_dir() else folder.parent)]
+        hint = f"--resume_from_checkpoint {others[0]}" if others else "Leave --resume_from_checkpoint out."
+        raise ModelError(f"{folder} is no folder of a checkpoint.", hint=hint)
+    found = _look_at(folder, int(name[1]))
+    if not found.complete:
+        whole = [each.folder for each in checkpoints(folder.parent) if each.complete]
+        hint = f"--resume_from_checkpoint {whole[0]}" if whole else "Begin anew with --overwrite_output_dir."
+        raise ModelError(f"{folder} cannot be gone on from: {found.fault}.", hint=hint)
+    return found
+
+
+@contextmanager
+def saving(output: Path, step: int, *, leads: bool, wait: Any) -> Iterator[Path]:
+    """A folder to write a checkpoint into; it gets its name when the block ends well.
+
+    Args:
+        output: Where the run's checkpoints are.
+        step: The steps that were done.
+        leads: Whether this process makes and names the folder.
+        wait: Called to wait for all processes.
+
+    Raises:
+        OutputError: It cannot be written. What was there before stays.
+    """
+    aside = output / f"{_ASIDE}{step}"
+    try:
+        if leads:
+            shutil.rmtree(aside, ignore_errors=True)
+            aside.mkdir(parents=True)
+        wait()
+        yield aside
+        wait()
+        if leads:
+            _mark(aside)
+            _name(aside, output / f"checkpoint-{step}")
+        wait()
+    except OSError as error:
+        raise OutputError(
+            f"{aside} cannot be written: {error.strerror or error}. The checkpoints before it are whole.",
+            hint="Make room, and run the same command again: it goes on from the newest.",
+        ) from error
+
+
+def _mark(folder: Path) -> None:
+    """Sees that all is on the disk, and writes the list of it."""
+    files = sorted(each for each in folder.rglob("*") if each.is_file())
+    for each in files:
+        _sync(each)
+    sizes = {str(each.relative_to(folder)): each.stat().st_size for each in files}
+    with (folder / MARKER).open("w", encoding="utf-8") as file:
+        json.dump({"files": sizes}, file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    _sync(folder)
+
+
+def _name(aside: Path, folder: Path) -> None:
+    """Gives a checkpoint its name. One that has it already is of the same step, and not complete or older."""
+    if folder.exists():
+        old = folder.with_name(f"{_ASIDE}old-{folder.name}")
+        shutil.rmtree(old, ignore_errors=True)
+        folder.rename(old)
+        aside.rename(folder)
+        shutil.rmtree(old)
+    else:
+        aside.rename(folder)
+    _sync(folder.parent)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def prune(output: Path, limit: int | None, keep: Path | None = None) -> None:
+    """Removes what is left of broken saves, and all but the newest complete checkpoints.
+
+    Args:
+        output: Where the run's checkpoints are.
+        limit: How many to keep; None for all.
+        keep: One that stays in any case: the best so far.
+    """
+    for broken in output.glob(f"{_ASIDE}*"):
+        shutil.rmtree(broken, ignore_errors=True)
+    if not limit or limit < 1:
+        return
+    found = checkpoints(output)
+    whole = [each for each in found if each.complete]
+    kept = {each.folder for each in whole[:limit]}
+    for each in found if whole else []:
+        if each.folder not in kept and each.folder != keep and each.step < whole[0].step:
+            _remove(each.folder)
+
+
+def remove_all(output: Path) -> None:
+    """Removes all checkpoints, for a run that begins anew."""
+    for each in checkpoints(output):
+        _remove(each.folder)
+    prune(output, None)
+
+
+def _remove(folder: Path) -> None:
+    """Without its list first, so that a checkpoint that is half removed does not look whole."""
+    (folder / MARKER).unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)

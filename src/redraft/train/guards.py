@@ -1,0 +1,146 @@
+"""Stops a run that has gone wrong, and says where, with which records, and what to try.
+
+A loss or gradient that is no number stops a run before the optimizer takes the step, so the weights stay
+good. A loss that stays far above the best stretch so far, for many steps in a row, stops it too. Running out
+of memory names the settings that need less, the cheapest first. What to change is for the user to decide.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from math import isfinite
+from typing import Any
+
+from redraft.errors import ModelError
+
+MARGIN = 2.0
+"""Nats above the best stretch that count as far off. Untrained models have 9 to 12, trained ones under 2, and
+batches differ by tenths."""
+
+STRETCH = 20
+"""Steps whose mean loss is a stretch's."""
+
+_NAMED = 8
+"""Records that are named of those in a step."""
+
+
+@dataclass(frozen=True)
+class Moment:
+    """One step of a run.
+
+    Attributes:
+        step: From 1.
+        loss: Nats a trained token, over all processes.
+        grad_norm: Of the gradient before it was clipped; None where it is not known.
+        learning_rate: Of this step.
+        records: Ids of the records in this process's part of the batch.
+        checkpoint: The newest checkpoint, or None.
+    """
+
+    step: int
+    loss: float
+    grad_norm: float | None
+    learning_rate: float
+    records: Sequence[str]
+    checkpoint: str | None
+
+    def __str__(self) -> str:
+        more = ", …" if len(self.records) > _NAMED else ""
+        norm = "" if self.grad_norm is None else f", gradient norm {self.grad_norm:.3g}"
+        saved = self.checkpoint or "none yet"
+        return (
+            f"loss {self.loss:.4g}{norm}, learning rate {self.learning_rate:.3g}; "
+            f"records: {', '.join(self.records[:_NAMED])}{more}; newest checkpoint: {saved}"
+        )
+
+
+def finite(loss: float, grad_norm: float) -> bool:
+    """Whether both are numbers."""
+    return isfinite(loss) and isfinite(grad_norm)
+
+
+def no_number(moment: Moment) -> ModelError:
+    """The error to show when loss or gradient is NaN or infinite, and the optimizer has not used it."""
+    what = "the gradient" if isfinite(moment.loss) else "the loss"
+    return ModelError(
+        f"step {moment.step}: {what} is not a finite number ({moment}).",
+        hint="The weights before this step are good. Look at these records, and try "
+        f"--learning_rate {moment.learning_rate / 4:.2g}, --max_grad_norm 0.5, --warmup_steps 0.1, "
+        "or --dtype float32 without --fp16.",
+    )
+
+
+@dataclass
+class Divergence:
+    """Knows when the loss has been far off for too long.
+
+    Attributes:
+        patience: Steps in a row; 0 for never.
+        best: The lowest mean of a stretch so far, in nats.
+    """
+
+    patience: int
+    best: float = float("inf")
+    _stretch: deque[float] = field(default_factory=lambda: deque(maxlen=STRETCH))
+    _off: int = 0
+
+    def add(self, loss: float) -> bool:
+        """Takes the next step's loss. Returns whether it is the last of too many that are far off."""
+        self._off = self._off + 1 if loss > self.best + MARGIN else 0
+        self._stretch.append(loss)
+        if len(self._stretch) == STRETCH:
+            self.best = min(self.best, sum(self._stretch) / STRETCH)
+        return 0 < self.patience <= self._off
+
+
+def diverged(moment: Moment, divergence: Divergence) -> ModelError:
+    """The error to show when the loss has been far off for too long."""
+    return ModelError(
+        f"step {moment.step}: training diverges. For {divergence.patience} steps the loss has been more than "
+        f"{MARGIN:g} above {divergence.best:.4g}, its best over {STRETCH} steps ({moment}).",
+        hint=f"Begin anew (--overwrite_output_dir) with --learning_rate {moment.learning_rate / 4:.2g}, "
+        "--warmup_steps 0.1 or --max_grad_norm 0.5. --divergence_steps 0 turns this guard off.",
+    )
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory has run out, of a GPU or of the machine."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    said = str(error)
+    return isinstance(error, RuntimeError) and ("can't allocate memory" in said or "out of memory" in said)
+
+
+def out_of_memory(error: BaseException, used: Mapping[str, Any], tokens: int) -> ModelError:
+    """The error to show when memory has run out.
+
+    Args:
+        error: What was raised.
+        used: The run's settings by name.
+        tokens: Of the longest batch so far.
+    """
+    return ModelError(
+        f"out of memory with batches of up to {tokens:,} tokens ({str(error).splitlines()[0]:.160}).",
+        hint="One of these needs less, the cheapest first:\n"
+        + "\n".join(f"  {line}" for line in smaller(used)),
+    )
+
+
+def smaller(used: Mapping[str, Any]) -> list[str]:
+    """Settings that need less memory than those in use, the one that costs the least first."""
+    size, times = used["per_device_train_batch_size"], used["gradient_accumulation_steps"]
+    lines = []
+    if size > 1:
+        half = -(-size // 2)
+        flags = (
+            f"--per_device_train_batch_size {half} --gradient_accumulation_steps {-(-size * times // half)}"
+        )
+        lines.append(f"{flags}   as many records a step")
+    if not used["activation_checkpointing"]:
+        lines.append("--activation_checkpointing True   a fifth slower")
+    if not used["lora"]:
+        lines.append("--lora True   an adapter instead of all weights")
+    lines.append(f"--model_max_length {used['model_max_length'] // 2}   longer records are cut")
+    return lines

@@ -1,0 +1,115 @@
+"""What this machine can do of what was asked: the rest is left out or done otherwise, and said.
+
+Trainer itself is silent about some of it: with `fsdp` on a CPU it shards nothing, and with several GPUs and
+one process it splits batches in a way that packed rows do not survive. Nothing here looks at the model.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from transformers import TrainingArguments
+
+from redraft.errors import MissingExtra, UsageError
+from redraft.train.args import Settings, nearest
+from redraft.train.model import Say
+from redraft.train.options import LEARNING_RATE
+
+
+def ranks() -> int:
+    """How many processes run together, as torchrun says it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def training_arguments(settings: Settings, *, lora: bool, say: Say) -> TrainingArguments:
+    """The arguments of Trainer, as far as this machine can follow them.
+
+    Args:
+        settings: What was asked.
+        lora: Whether an adapter is trained: it decides the learning rate, if none is given.
+        say: Told what is left out or done otherwise.
+
+    Raises:
+        UsageError: Values that do not go together, or a library that is missing.
+    """
+    asked = dict(settings.theirs)
+    asked.setdefault("learning_rate", LEARNING_RATE["lora" if lora else "full"])
+    logging_dir = asked.pop("logging_dir", None)
+    if logging_dir:
+        os.environ["TENSORBOARD_LOGGING_DIR"] = logging_dir
+    fitted = (
+        _with_gpus(asked, say)
+        if torch.cuda.is_available() and not asked.get("use_cpu")
+        else _on_cpu(asked, say)
+    )
+    _insist_on_libraries(fitted)
+    try:
+        with warnings.catch_warnings():
+            # Old names are translated before, so this is about what transformers says of itself.
+            warnings.simplefilter("ignore", FutureWarning)
+            made = TrainingArguments(**fitted)
+            device = made.device
+    except (ValueError, ImportError, OSError) as error:
+        raise UsageError(
+            f"these settings do not go together: {error!s:.300}", hint=_hint(str(error))
+        ) from None
+    if device.type == "cuda" and made.n_gpu > 1:
+        say(f"{made.n_gpu} GPUs and one process: one is used. All of them: {_all_gpus(made.n_gpu)}")
+        made._n_gpu = 1  # noqa: SLF001  (as Trainer does where it must not split batches itself)
+    return made
+
+
+def _on_cpu(asked: Mapping[str, Any], say: Say) -> dict[str, Any]:
+    fitted = {**asked, "use_cpu": True}
+    if fitted.get("tf32"):
+        say("--tf32 is left out: it is of GPUs, and there is none here.")
+    fitted.pop("tf32", None)
+    if fitted.get("fp16"):
+        say("--fp16 is left out: it needs a GPU, and there is none here. Weights train as --dtype says.")
+        fitted["fp16"] = False
+    if fitted.get("bf16"):
+        say("--bf16 is done by the CPU: there is no GPU here.")
+    return _without_fsdp(fitted, say, "FSDP needs GPUs")
+
+
+def _with_gpus(asked: Mapping[str, Any], say: Say) -> dict[str, Any]:
+    return dict(asked) if ranks() > 1 else _without_fsdp(dict(asked), say, f"--fsdp: {_all_gpus(None)}")
+
+
+def _without_fsdp(fitted: dict[str, Any], say: Say, why: str) -> dict[str, Any]:
+    if fitted.get("fsdp"):
+        processes = ranks()
+        whole = (
+            f"each of the {processes} processes holds the whole model"
+            if processes > 1
+            else ("one process holds the whole model")
+        )
+        say(f"--fsdp is left out: {whole}, with the same loss. {why}.")
+    fitted["fsdp"] = None
+    fitted.pop("fsdp_config", None)
+    return fitted
+
+
+def _all_gpus(count: int | None) -> str:
+    return f"torchrun --nproc_per_node={count or 'N'} -m redraft train sft …"
+
+
+def _insist_on_libraries(fitted: Mapping[str, Any]) -> None:
+    from importlib.util import find_spec
+
+    reports = [each for each in fitted.get("report_to") or [] if each not in ("none", "all")]
+    if "tensorboard" in reports and not (find_spec("tensorboard") or find_spec("tensorboardX")):
+        raise MissingExtra("--report_to tensorboard", "train")
+    if fitted.get("deepspeed") and not find_spec("deepspeed"):
+        raise UsageError("--deepspeed needs the library of that name.", hint="pip install deepspeed")
+    if "bnb" in str(fitted.get("optim")) and not find_spec("bitsandbytes"):
+        raise UsageError(f"--optim {fitted['optim']} needs bitsandbytes.", hint="pip install bitsandbytes")
+
+
+def _hint(said: str) -> str | None:
+    named = [word.strip("`'\",.") for word in said.split() if "_" in word]
+    return nearest(named[0], prefix="--") if named else None

@@ -1,0 +1,327 @@
+"""Supervised fine-tuning: transformers' Trainer on packed rows, with checkpoints that survive and guards.
+
+What is ours: the order of rows and their tensors (`train.batches`), the loss (`train.loss`), checkpoints
+(`train.checkpoints`), one exchange a step between processes (how many tokens carry loss, whether somebody was
+asked to stop, what the last loss was), and what is logged. Steps, schedules, optimizers, precision, DDP, FSDP
+and DeepSpeed are Trainer's.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple, TextIO
+
+import torch
+from torch import distributed, nn
+from transformers import PrinterCallback, ProgressCallback, Trainer, TrainingArguments
+
+from redraft.errors import ModelError
+from redraft.train import checkpoints, states
+from redraft.train.batches import IGNORED, Batch, Loader, Order, RowsOf
+from redraft.train.checkpoints import Checkpoint
+from redraft.train.guards import Divergence, Moment, diverged, finite, no_number
+from redraft.train.logs import Counts, Progress, open_log
+from redraft.train.signals import Signals
+
+OPTIMIZER = "optimizer.safetensors"
+"""Optimizer and schedule, in a checkpoint."""
+
+STATE = "trainer_state.json"
+
+
+class Data(NamedTuple):
+    """Rows of examples, in which order a process reads them, and what reads them."""
+
+    rows: RowsOf
+    order: Order
+    loader: Loader
+
+
+class Sft(Trainer):
+    """Trainer on rows of examples.
+
+    Attributes:
+        counts: What was read since the last line of the log.
+        signals: Whether somebody asked to stop.
+    """
+
+    model: Any
+    optimizer: Any
+    lr_scheduler: Any
+
+    def __init__(
+        self,
+        model: nn.Module,
+        args: TrainingArguments,
+        data: Data,
+        eval_data: Data | None = None,
+        *,
+        tokenizer: Any = None,
+        divergence_steps: int = 0,
+        quiet: bool = False,
+    ) -> None:
+        self.data, self.eval_data = data, eval_data
+        self.counts, self.signals = Counts(), Signals()
+        self._divergence = Divergence(divergence_steps)
+        self._losses: list[torch.Tensor] = []
+        self._grad_norm: float | None = None
+        self._stopping = False
+        self._log: TextIO | None = None
+        self._progress = Progress(quiet=quiet)
+        args.disable_tqdm = True
+        super().__init__(
+            model,
+            args,
+            data_collator=data.loader.collate_fn,
+            train_dataset=data.rows,
+            eval_dataset=None if eval_data is None else eval_data.rows,
+            processing_class=tokenizer,
+        )
+        for shown in (PrinterCallback, ProgressCallback):
+            self.remove_callback(shown)
+
+    # Data.
+
+    def get_train_dataloader(self) -> Loader:
+        """The rows of this process. They are shared among processes already."""
+        return self.data.loader
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Batch], num_batches: int, device: torch.device
+    ) -> tuple[list[Batch], torch.Tensor]:
+        """The batches of the next step, and how many tokens carry loss in it, on all processes.
+
+        Here processes also agree whether to stop after this step, and look at the loss of the last one.
+        """
+        batches = list(islice(epoch_iterator, num_batches))
+        sizes = [batch["input_ids"].numel() for batch in batches]
+        trained = sum(int((batch["labels"][..., 1:] != IGNORED).sum()) for batch in batches)
+        stop = self.signals.received is not None
+        sums = self._over_processes([trained, sum(sizes), stop, self._last_loss()], device)
+        self._stopping = bool(sums[2])
+        loss = sums[3] / self.args.world_size
+        if self._losses and self._divergence.add(loss):
+            raise diverged(self._moment(self.state.global_step, loss), self._divergence)
+        self._losses = []
+        self.counts.add(int(sums[1]), int(sums[0]), max(sizes, default=0))
+        return batches, torch.tensor(int(sums[0]), device=device)
+
+    def _over_processes(self, numbers: Sequence[float], device: torch.device) -> list[float]:
+        """The sum of each number over all processes."""
+        if self.args.world_size == 1:
+            return list(numbers)
+        shared = torch.tensor(numbers, dtype=torch.float64, device=device)
+        distributed.all_reduce(shared)
+        return shared.tolist()
+
+    # Guards.
+
+    def training_step(
+        self, model: nn.Module, inputs: Any, num_items_in_batch: torch.Tensor | int | None = None
+    ) -> torch.Tensor:
+        """A batch forward and backward. Its loss is kept for the guards."""
+        loss: torch.Tensor = super().training_step(model, inputs, num_items_in_batch)
+        self._losses.append(loss)
+        return loss
+
+    def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
+        """The norm of the gradient, which comes before the optimizer's step: the last chance to stop it."""
+        norm = super()._get_grad_norm(model, grad_norm=grad_norm)  # type: ignore[no-untyped-call]
+        self._grad_norm = float(norm)
+        if getattr(self.accelerator, "scaler", None) is None:  # with fp16, infinities are part of the search
+            loss = self._last_loss()
+            if not finite(loss, self._grad_norm):
+                raise no_number(self._moment(self.state.global_step + 1, loss))
+        return norm
+
+    def _last_loss(self) -> float:
+        """The sum of the losses of the step's batches: nats a trained token, from this process's data."""
+        return float(torch.stack(self._losses).sum()) if self._losses else 0.0
+
+    def _moment(self, step: int, loss: float) -> Moment:
+        saved = [each for each in checkpoints.checkpoints(self.folder) if each.complete]
+        return Moment(
+            step=step,
+            loss=loss,
+            grad_norm=self._grad_norm,
+            learning_rate=self._get_learning_rate(),
+            records=self.records(step),
+            checkpoint=str(saved[0].folder) if saved else None,
+        )
+
+    def records(self, step: int) -> list[str]:
+        """Ids of the records that this process reads at a step, from 1."""
+        order, times = self.data.order, self.args.gradient_accumulation_steps
+        epoch, number = divmod(step - 1, -(-len(order) // times))
+        batches = range(number * times, min((number + 1) * times, len(order)))
+        return [name for batch in batches for name in self.data.rows.names(order.batch(epoch, batch))]
+
+    # Checkpoints.
+
+    @property
+    def folder(self) -> Path:
+        """Where the run's output is."""
+        return Path(str(self.args.output_dir))
+
+    @property
+    def _sharded(self) -> bool:
+        """Whether FSDP or DeepSpeed hold the states in parts, and save them in their way."""
+        return bool(self.is_fsdp_enabled or self.is_deepspeed_enabled)
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:  # noqa: ARG002 - Trainer's signature
+        """Saves all that a run needs to go on as if it had not stopped, or nothing."""
+        self.store_flos()
+        step, lead = self.state.global_step, self.args.should_save
+        best = self.folder / f"checkpoint-{self.state.best_global_step}"
+        if self.state.best_global_step and (best.is_dir() or self.state.best_global_step == step):
+            self.state.best_model_checkpoint = str(best)
+        with checkpoints.saving(self.folder, step, leads=lead, wait=self.accelerator.wait_for_everyone) as to:
+            self.save_model(str(to), _internal_call=True)
+            if not self.args.save_only_model:
+                self._save_optimizer_and_scheduler(str(to))
+                self._save_scaler(str(to))
+                self._save_rng_state(str(to))
+            if lead:
+                self.state.save_to_json(str(to / STATE))
+        if lead:
+            keep = self.state.best_model_checkpoint
+            checkpoints.prune(self.folder, self.args.save_total_limit, Path(keep) if keep else None)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        """Writes weights, configuration and tokenizer: not Trainer's pickled arguments, nor an empty card."""
+        folder = Path(output_dir or self.folder)
+        if not self.args.should_save:
+            return
+        model: Any = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
+        if hasattr(model, "peft_config"):
+            # Else peft asks the hub whether the base has as many tokens. That of padding is not trained.
+            model.save_pretrained(folder, state_dict=state_dict, save_embedding_layers=False)
+            (folder / "README.md").unlink(missing_ok=True)
+        else:
+            model.save_pretrained(folder, state_dict=state_dict)
+        if self.processing_class is not None:
+            self.processing_class.save_pretrained(folder)
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        if self._sharded:
+            super()._save_optimizer_and_scheduler(output_dir)
+        elif self.args.should_save:
+            both = {"optimizer": self.optimizer.state_dict(), "schedule": self.lr_scheduler.state_dict()}
+            states.save_state(Path(output_dir) / OPTIMIZER, both)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is None or self._sharded:
+            super()._load_optimizer_and_scheduler(checkpoint)
+            return
+        both = states.load_state(self._part(checkpoint, OPTIMIZER))
+        self.optimizer.load_state_dict(both["optimizer"])
+        self.lr_scheduler.load_state_dict(both["schedule"])
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        states.save_state(Path(output_dir) / _random(self.args.process_index), states.random_state())
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        """Random generators as they were. A process that was not there before keeps its own."""
+        if checkpoint is not None:
+            path = Path(checkpoint) / _random(self.args.process_index)
+            if path.is_file() or self.args.world_size == 1:
+                states.set_random_state(states.load_state(self._part(checkpoint, path.name)))
+
+    def _part(self, checkpoint: str, name: str) -> Path:
+        path = Path(checkpoint) / name
+        if not path.is_file():
+            there = ", ".join(sorted(each.name for each in path.parent.iterdir()))
+            raise ModelError(
+                f"{checkpoint} has no {name}, so the run cannot go on from it (there is: {there}).",
+                hint="Checkpoints of other trainers, or with --save_only_model, can be begun from: "
+                f"--model_name_or_path {checkpoint}",
+            )
+        return path
+
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        """Sees that a checkpoint had all weights; those that share another's memory are not saved twice.
+
+        Raises:
+            ModelError: It had not, or had others.
+        """
+        named = {**dict(self.model.named_parameters()), **dict(self.model.named_buffers())}
+        absent = [name for name in load_result.missing_keys if name in named]
+        if absent or load_result.unexpected_keys:
+            what = f"lacks {absent[0]}" if absent else f"has {load_result.unexpected_keys[0]}"
+            raise ModelError(
+                f"the checkpoint is of another model: it {what}.",
+                hint="Begin anew with --overwrite_output_dir, or name another --output_dir.",
+            )
+
+    # What is said.
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Adds counts, pace and memory to the numbers of a step, and puts them into the log."""
+        if "loss" in logs:
+            logs = {**logs, **self.counts.take()}
+        super().log(logs, start_time)
+        if self._log and {"loss", "eval_loss"} & logs.keys():
+            self._log.write(json.dumps({"step": self.state.global_step, **logs}) + "\n")
+            self._progress.step(self.state.global_step, self.state.max_steps, logs)
+
+    def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
+        """After each step: stops with a checkpoint if the processes agreed to."""
+        if self._stopping and not self.control.should_training_stop:
+            self.control.should_save = self.control.should_training_stop = True
+        super()._maybe_log_save_evaluate(*args, **kwargs)
+
+    def evaluate(
+        self,
+        eval_dataset: Any = None,  # noqa: ARG002 - Trainer's signature
+        ignore_keys: list[str] | None = None,  # noqa: ARG002
+        metric_key_prefix: str = "eval",
+    ) -> dict[str, float]:
+        """The mean loss of the evaluation data's trained tokens, over all processes."""
+        if self.eval_data is None:
+            return {}
+        model, total, count = self.model, 0.0, 0
+        model.eval()
+        with torch.no_grad(), self.compute_loss_context_manager():
+            for batch in self.eval_data.loader:
+                inputs = self._prepare_inputs(batch)
+                total += float(model(**inputs, num_items_in_batch=1).loss)
+                count += int((inputs["labels"][..., 1:] != IGNORED).sum())
+        model.train()
+        total, counted = self._over_processes([total, count], self.args.device)
+        metrics = {f"{metric_key_prefix}_loss": total / max(counted, 1)}
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def run(self, checkpoint: Checkpoint | None = None) -> int:
+        """Trains to the end, or until a signal.
+
+        Args:
+            checkpoint: What to go on from.
+
+        Returns:
+            The steps that are done.
+
+        Raises:
+            ModelError: A guard stopped it.
+            OutputError: A checkpoint cannot be written.
+        """
+        if self.is_world_process_zero():
+            self._log = open_log(self.folder, checkpoint.step if checkpoint else 0)
+        try:
+            with self.signals:
+                self.train(resume_from_checkpoint=str(checkpoint.folder) if checkpoint else None)
+        finally:
+            self._progress.close()
+            if self._log:
+                self._log.close()
+                self._log = None
+        return int(self.state.global_step)
+
+
+def _random(rank: int) -> str:
+    """The file with the states of a process's random generators."""
+    return f"random-{rank}.safetensors"

@@ -1,0 +1,56 @@
+"""Ctrl-C and SIGTERM as a request to save and stop after the step that is under way.
+
+SIGTERM is what machines that are taken away send first, so it ends with a status that asks to be started
+again. Schedulers repeat it, so a second one changes nothing; a second Ctrl-C stops at once, without saving.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+AGAIN = 75
+"""The exit status after SIGTERM: EX_TEMPFAIL of sysexits.h, "try again later". A checkpoint was saved."""
+
+
+class Signals:
+    """Catches both signals while it is open.
+
+    Attributes:
+        received: The first of them, or None.
+    """
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        # Only the main thread may: elsewhere (a notebook's worker) signals stay as they were.
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._take)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _take(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        if self.received is not None:
+            if number == signal.SIGINT:
+                raise KeyboardInterrupt
+            return
+        self.received = number
+        name = signal.Signals(number).name
+        # Not print: the signal may have come in the midst of one.
+        os.write(2, f"\nredraft: {name}: saving after this step. Ctrl-C stops at once.\n".encode())
+
+    @property
+    def exit_status(self) -> int:
+        """What a run that was stopped so ends with."""
+        return AGAIN if self.received == signal.SIGTERM else 128 + signal.SIGINT

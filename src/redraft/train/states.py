@@ -1,0 +1,100 @@
+"""States of an optimizer, a schedule and random generators as safetensors and JSON, bit for bit.
+
+A state is a tree of dictionaries, lists, tensors and plain values. Its tensors go into a safetensors file,
+and the rest, with the places of the tensors, into the header of that file. Nothing is pickled, so the
+checkpoint of a stranger can do no more than hold wrong numbers.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from redraft.errors import ModelError
+
+_HEAD = "state"
+
+
+def save_state(path: Path, state: Any) -> None:
+    """Writes a state.
+
+    Raises:
+        TypeError: It holds something that is neither a tensor nor plain.
+    """
+    tensors: dict[str, torch.Tensor] = {}
+    tree = _pack(state, tensors)
+    save_file(tensors, path, metadata={_HEAD: json.dumps(tree)})
+
+
+def load_state(path: Path) -> Any:
+    """The state that `save_state` wrote.
+
+    Raises:
+        ModelError: The file is none of these.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            tree = json.loads(file.metadata()[_HEAD])
+            return _unpack(tree, file)
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ModelError(
+            f"{path} cannot be read: {error!s:.200}.",
+            hint="Go on from another checkpoint with --resume_from_checkpoint FOLDER.",
+        ) from None
+
+
+def _pack(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
+    """A tree as JSON, in which a tensor is the name that it has in `tensors`."""
+    if isinstance(value, torch.Tensor):
+        name = str(len(tensors))
+        # A copy: the file takes no two tensors of one memory, and no views.
+        tensors[name] = value.detach().cpu().contiguous().clone()
+        return {"tensor": name}
+    if isinstance(value, dict):
+        return {"items": [[_pack(key, tensors), _pack(each, tensors)] for key, each in value.items()]}
+    if isinstance(value, list | tuple):
+        kind = "tuple" if isinstance(value, tuple) else "list"
+        return {kind: [_pack(each, tensors) for each in value]}
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise TypeError(f"a {type(value).__name__} is no part of a state that can be saved")
+
+
+def _unpack(tree: Any, file: Any) -> Any:
+    if not isinstance(tree, dict):
+        return tree
+    ((kind, value),) = tree.items()
+    if kind == "tensor":
+        return file.get_tensor(value)
+    if kind == "items":
+        return {_unpack(key, file): _unpack(each, file) for key, each in value}
+    items = [_unpack(each, file) for each in value]
+    return tuple(items) if kind == "tuple" else items
+
+
+def random_state() -> dict[str, Any]:
+    """The states of all generators that training draws from, on this process and its GPUs."""
+    kind, keys, *rest = np.random.get_state()
+    state = {
+        "python": random.getstate(),
+        "numpy": (kind, torch.from_numpy(np.asarray(keys).astype(np.int64)), *rest),
+        "torch": torch.random.get_rng_state(),
+    }
+    return state | ({"cuda": torch.cuda.get_rng_state_all()} if torch.cuda.is_available() else {})
+
+
+def set_random_state(state: dict[str, Any]) -> None:
+    """Puts all generators into a state that `random_state` gave."""
+    random.setstate(state["python"])
+    kind, keys, *rest = state["numpy"]
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))
+    torch.random.set_rng_state(state["torch"])
+    if torch.cuda.is_available() and len(state.get("cuda", ())) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(state["cuda"])

@@ -1,0 +1,79 @@
+"""A model of two small layers, data of a few tokens, and a trainer of both."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM, TrainingArguments
+
+from redraft.train.attention import use_segments
+from redraft.train.batches import Loader, Order, RowsOf, joined
+from redraft.train.loss import fuse
+from redraft.train.pack import pack
+from redraft.train.sft import Data, Sft
+from redraft.train.store import Prepared, Report, Writer, open_prepared, pair
+
+VOCABULARY = 48
+
+
+def llama(*, dropout: float = 0.1, seed: int = 0) -> LlamaForCausalLM:
+    """A model of random weights, which attends as packed rows need it."""
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=128,
+        attention_dropout=dropout,
+        tie_word_embeddings=True,
+    )
+    model = LlamaForCausalLM(config)
+    use_segments(model)
+    return model
+
+
+def prepared(folder: Path, examples: int = 40, seed: int = 0) -> Prepared:
+    """Runs of numbers that go up by one: something that a model can learn. The first third has no loss."""
+    random = np.random.default_rng(seed)
+    folder.mkdir()
+    writer = Writer(folder)
+    for number in range(examples):
+        length = int(random.integers(6, 25))
+        ids = (int(random.integers(VOCABULARY)) + np.arange(length)) % VOCABULARY
+        writer.add([f"tiny/{number}"], [length], pair(ids, np.arange(length) >= length // 3))
+    writer.finish("tiny", Report(records=examples, examples=examples))
+    return open_prepared(folder, "tiny")
+
+
+def data(examples: Prepared, *, size: int = 2, capacity: int = 48, **order: Any) -> Data:
+    """Packed rows in batches."""
+    packed = pack(examples.lengths, capacity)
+    rows, order_ = RowsOf(examples, packed), Order(packed.lengths, size, **{"seed": 1, **order})
+    return Data(rows, order_, Loader(rows, order_, joined))
+
+
+def trainer(folder: Path, read: Data, model: Any = None, eval_data: Data | None = None, **more: Any) -> Sft:
+    """A run of 12 steps of two batches, with a checkpoint every 4."""
+    own = {name: more.pop(name) for name in ("divergence_steps",) if name in more}
+    settings: dict[str, Any] = {
+        "output_dir": str(folder),
+        "use_cpu": True,
+        "max_steps": 12,
+        "save_steps": 4,
+        "gradient_accumulation_steps": 2,
+        "learning_rate": 1e-2,
+        "lr_scheduler_type": "cosine",
+        "warmup_steps": 2,
+        "logging_steps": 1,
+        "logging_nan_inf_filter": False,
+        "report_to": "none",
+    }
+    model = llama() if model is None else model
+    fuse(model)
+    return Sft(model, TrainingArguments(**(settings | more)), read, eval_data, quiet=True, **own)
