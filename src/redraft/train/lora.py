@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -83,7 +84,12 @@ class _Config(LoraConfig):
 
 
 def add_adapter(
-    model: PreTrainedModel, adapter: Adapter, *, base: str, redraft_format: str | None
+    model: PreTrainedModel,
+    adapter: Adapter,
+    *,
+    base: str,
+    redraft_format: str | None,
+    whole_vocabulary: bool = False,
 ) -> PeftModel:
     """Puts an adapter on a model, in 32 bits, and freezes everything else.
 
@@ -94,6 +100,7 @@ def add_adapter(
         adapter: What to add.
         base: What the adapter's config calls its base model.
         redraft_format: `NATIVE` if it learns chains in that format, else None.
+        whole_vocabulary: Save the vocabulary's matrices with it: where rows were added (`model.has_grown`).
 
     Raises:
         UsageError: No layer has one of the names, or a number is out of its range.
@@ -117,6 +124,9 @@ def add_adapter(
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
         added = get_peft_model(model, config)
     added.peft_config["default"].base_model_name_or_path = base
+    # Left to itself, peft asks the hub at each save whether rows were added.
+    save = partial(added.save_pretrained, save_embedding_layers=whole_vocabulary)
+    added.save_pretrained = save  # type: ignore[method-assign]
     return added
 
 

@@ -251,6 +251,17 @@ def grow(model: PreTrainedModel, rows: int) -> None:
             table[before:] = table[:before].mean(0, dtype=torch.float32).to(table.dtype)
 
 
+def has_grown(model: PreTrainedModel, ref: str) -> bool:
+    """Whether a model that was loaded from `ref` got rows since.
+
+    Raises:
+        ModelError: Its config.json cannot be read any more.
+    """
+    with _library_errors(ref, "model"):
+        there = AutoConfig.from_pretrained(ref, **_closed(model_folder(ref))).get_text_config()
+    return bool(_table(model.get_input_embeddings()).shape[0] > there.vocab_size)
+
+
 def _table(module: nn.Module) -> torch.Tensor:
     """A vocabulary's matrix, [tokens, width]."""
     weight: torch.Tensor = module.weight  # type: ignore[assignment]
