@@ -2,8 +2,8 @@
 
 A text is tokenised as a whole, as the model will see it, with one exception: what a prompt becomes alone,
 before anything is generated, must not depend on the answer. Where it would (a token that reaches from one
-into the other, or another way to cut the prompt), the text is cut at the border. Inside what the model writes,
-a token carries loss if all of its characters do.
+into the other, or another way to cut the prompt), the text is cut at the border. Inside what the model
+writes, a token carries loss if all of its characters do.
 
 A record that is too long loses its end, as in SelFee's, Alpaca's and FastChat's trainers, and the stop token
 with it, so that nothing is learnt from a stop that is not there. But an answer is not lost to a long prompt:
@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,7 +34,7 @@ SHORTEST = 16
 """Tokens that an example may be limited to at least, and that a shortened question keeps."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Example:
     """A chain as tokens.
 
@@ -173,33 +173,30 @@ class Encoder:
 
 
 LONGEST = 1 << 20
-"""Characters of a text that is tokenised at all: a token weighs hundreds of bytes until it is an id."""
+"""Characters that a text may have: a token weighs hundreds of bytes until it is an id."""
 
 
 def _draft(spans: Sequence[Span], vocabulary: Vocabulary) -> _Draft:
     """The text of spans, with marks for the control tokens that are meant.
 
     Raises:
-        RecordError: A text has code points that are no characters, or is far too long.
+        RecordError: A text has a mark already, or all of them are far too long.
     """
-    draft = _Draft("", [], [], [])
-    parts: list[str] = []
-    at, given = 0, False
-    for span in spans:
-        text = _text_of(span, vocabulary)
-        if given and not span.given:
-            draft.borders.append(at)
-        if span.given and not span.control and not draft.borders:
-            draft.asked.append((at, at + len(text)))
-        if span.trained:
-            if draft.trained and draft.trained[-1][1] == at:
-                at_first, _ = draft.trained.pop()
-                draft.trained.append((at_first, at + len(text)))
-            else:
-                draft.trained.append((at, at + len(text)))
-        parts.append(text)
-        at, given = at + len(text), span.given
-    return replace(draft, text="".join(parts))
+    texts = [_text_of(span, vocabulary) for span in spans]
+    ends = list(accumulate(map(len, texts)))
+    if ends[-1] > LONGEST:
+        raise RecordError(f"over {LONGEST:,} characters")
+    places = [(span, end - len(text), end) for span, text, end in zip(spans, texts, ends, strict=True)]
+    borders = [start for (before, _, _), (span, start, _) in pairwise(places) if before.given > span.given]
+    before = borders[0] if borders else 0
+    return _Draft(
+        "".join(texts),
+        trained=_joined((start, end) for span, start, end in places if span.trained),
+        borders=borders,
+        asked=[
+            (start, end) for span, start, end in places if span.given and not span.control and end <= before
+        ],
+    )
 
 
 def _text_of(span: Span, vocabulary: Vocabulary) -> str:
@@ -209,7 +206,26 @@ def _text_of(span: Span, vocabulary: Vocabulary) -> str:
         return vocabulary.mark_controls(span.text)
     if OPEN in span.text:
         raise RecordError(f"U+{ord(OPEN):04X}, which is no character")
-    return span.text
+    return _characters(span.text)
+
+
+def _characters(text: str) -> str:
+    """The text with U+FFFD for halves of characters, which JSON can hold and tokenizers cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
+
+
+def _joined(places: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The places, with those as one that touch."""
+    joined: list[tuple[int, int]] = []
+    for start, end in places:
+        if joined and joined[-1][1] == start:
+            start = joined.pop()[0]
+        joined.append((start, end))
+    return joined
 
 
 def _inside(tokens: Tokens, start: int, end: int) -> tuple[int, int]:

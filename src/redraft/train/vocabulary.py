@@ -14,7 +14,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 OPEN, CLOSE = "\ufdd0", "\ufdd1"
 """Code points that Unicode keeps free for a program's own use."""
 
+_MANY = 1024
+"""Texts of a format that are remembered with their marks. Few formats have more than ten."""
+
 
 class Tokens(NamedTuple):
     """A text as tokens: ids, and the places in characters that each begins and ends at, all of shape [n]."""
@@ -40,7 +43,7 @@ class Tokens(NamedTuple):
     ends: NDArray[np.int64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Vocabulary:
     """A tokenizer. It can be sent to another process.
 
@@ -63,6 +66,7 @@ class Vocabulary:
     _meant: NDArray[np.uint32]
     _control: NDArray[np.bool_]
     _lead: bool
+    _marked: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, tokenizer: PreTrainedTokenizerBase) -> Self:
@@ -87,7 +91,7 @@ class Vocabulary:
         unknown = tokenizer.unk_token_id  # which any text may have
         control[[number for number, _ in controls.values() if number != unknown]] = True
         first = _first(tokenizer)
-        template = tokenizer.chat_template if isinstance(tokenizer.chat_template, str) else None
+        template = _template(tokenizer)
         named = {name: str(text) for name, text in tokenizer.special_tokens_map.items()}
         return cls(
             first=np.array(first, np.uint32),
@@ -133,14 +137,13 @@ class Vocabulary:
 
     def mark_controls(self, text: str) -> str:
         """The text with marks in place of control tokens that are written out: a format's own text."""
-        for control, mark in self._by_length():
-            if control in text:
-                text = text.replace(control, mark)
-        return text
-
-    def _by_length(self) -> list[tuple[str, str]]:
-        """Longest first, since one may be part of another."""
-        return sorted(self.marks.items(), key=lambda item: -len(item[0]))
+        if text not in self._marked:
+            if len(self._marked) >= _MANY:
+                self._marked.clear()
+            longest = sorted(self.marks, key=len, reverse=True)  # as one may be part of another
+            found = re.compile("|".join(map(re.escape, longest)))
+            self._marked[text] = found.sub(lambda control: self.marks[control[0]], text)
+        return self._marked[text]
 
 
 @dataclass(frozen=True)
@@ -185,6 +188,14 @@ def _written(tokenizer: PreTrainedTokenizerBase) -> str:
     if tokenizer.eos_token is None:
         raise _no_stop(f"{tokenizer.name_or_path} names none")
     return str(backend.to_str())
+
+
+def _template(tokenizer: PreTrainedTokenizerBase) -> str | None:
+    """The chat template; of several, the one that is called `default`."""
+    template = tokenizer.chat_template
+    if isinstance(template, dict):
+        template = template.get("default")
+    return template if isinstance(template, str) else None
 
 
 def _no_stop(why: str) -> ModelError:

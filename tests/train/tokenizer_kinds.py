@@ -1,0 +1,92 @@
+"""Small tokenizers of the kinds that models have, each trained here in a moment, as transformers loads them.
+
+- `llama`: BPE with byte fallback, spaces as marks, `<s>` before a text, and a space before its first word;
+- `legacy`: the same with a space before every text, also behind a control token, as Llama's first files had;
+- `bytes`: byte-level BPE that cuts as GPT-2's, without beginning-of-text;
+- `merging`: byte-level BPE that cuts nowhere, so that tokens reach over every border that texts often have.
+"""
+
+from __future__ import annotations
+
+import functools
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from tests.weights.tokenizer_files import save
+
+KINDS = ("llama", "legacy", "bytes", "merging")
+
+CHATML = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] "
+    "+ '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
+_TEXTS = (
+    "Below is an instruction that describes a task. Write a response that appropriately completes the request.",
+    "### Instruction:\nSort the list.\n\n### Input:\n3, 1, 2\n\n### Answer:\nSorted: 1, 2, 3.\n\n"
+    "### Feedback 1:\nThe answer is right. Revision is not needed.",
+    "### Answer:\n    return x\n\n### Feedback 1:\nWrong.\n\n### Revision 1:\n    return y\n\n### Feedback 2:\nOk.",
+    "### Response:\nThe answer.",
+    "A chat between a curious user and an artificial intelligence assistant. USER: Hello? ASSISTANT: Hi! USER: Bye.",
+    "def area(radius: float) -> float:\n    return 3.14159 * radius ** 2\n\n",
+    "user\nHello\nassistant\nHi",
+)
+
+
+@functools.cache
+def tokenizer(kind: str, template: str | None = CHATML) -> PreTrainedTokenizerBase:
+    """A tokenizer of a kind, once."""
+    folder = Path(tempfile.mkdtemp())
+    made, named = _llama(always=kind == "legacy") if kind in ("llama", "legacy") else _bytes(kind)
+    save(folder, made, {**named, **({"chat_template": template} if template else {})})
+    loaded: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder)
+    return loaded
+
+
+def _llama(*, always: bool) -> tuple[Tokenizer, dict[str, Any]]:
+    special = ["<unk>", "<s>", "</s>", "<|im_start|>", "<|im_end|>"]
+    made = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
+    made.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
+    trainer = trainers.BpeTrainer(
+        vocab_size=700,
+        special_tokens=[*special, *(f"<0x{byte:02X}>" for byte in range(256))],
+        limit_alphabet=80,
+        show_progress=False,
+    )
+    # Llama's alphabet has no line break: it is a byte there, and merges with nothing.
+    made.train_from_iterator([line for text in _TEXTS * 3 for line in text.splitlines()], trainer)
+    made = Tokenizer.from_str(_only_special(made, len(special)))
+    scheme = "always" if always else "first"
+    made.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme, split=False)
+    made.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+    made.post_processor = processors.TemplateProcessing("<s> $A", "<s> $A <s> $B", [("<s>", 1)])
+    return made, {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+
+
+def _only_special(made: Tokenizer, count: int) -> str:
+    """The JSON of a tokenizer of whose added tokens only the first are added ones: bytes are words."""
+    import json
+
+    written = json.loads(made.to_str())
+    written["added_tokens"] = written["added_tokens"][:count]
+    return json.dumps(written)
+
+
+def _bytes(kind: str) -> tuple[Tokenizer, dict[str, Any]]:
+    made = Tokenizer(models.BPE())
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=kind == "bytes")
+    made.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=700,
+        special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    made.train_from_iterator(_TEXTS * 3, trainer)
+    # GPT-2's own: it leaves spaces out of the places that it tells.
+    made.post_processor = processors.ByteLevel(trim_offsets=True)
+    return made, {"eos_token": "<|im_end|>", "bos_token": "<|im_start|>", "pad_token": "<|endoftext|>"}
