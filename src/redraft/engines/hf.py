@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +30,16 @@ from redraft.engines.threads import in_daemon_thread
 from redraft.errors import ContextError, ModelError, UsageError
 
 STREAMS = 8
-"""Streams at once unless told: on two cores eight take three times as long as one."""
+"""Streams at once unless told."""
+
+CLOSE_SECONDS = 5.0
 
 
 class HfEngine:
     """A model of transformers behind the engine protocol. It is set to evaluation, and stays the caller's.
 
     Args:
-        model: A causal language model.
+        model: A causal language model; peft's may be around it.
         tokenizer: Its tokenizer, a fast one.
         name: For records and messages.
         ctx: Tokens that one chain may fill; 4,096 or the model's own length, whichever is less.
@@ -62,6 +64,7 @@ class HfEngine:
         native: bool = False,
         ends: frozenset[int] | None = None,
     ) -> None:
+        model = model.get_base_model() if hasattr(model, "get_base_model") else model
         self._model, self._words = model.eval(), Words(tokenizer, name)
         self._context = ctx or min(DEFAULT_CONTEXT, _trained_context(model))
         self._windows = windows_of(model, self._context)
@@ -175,7 +178,9 @@ class HfEngine:
             UsageError: The model has no template.
             ModelError: The template does not take these messages.
         """
-        async with aclosing(self._continue(self._words.chat(messages), sampling, stop)) as deltas:
+        # A thread, because a stranger's template may take for ever.
+        prompt = await in_daemon_thread(lambda: self._words.chat(messages))
+        async with aclosing(self._continue(prompt, sampling, stop)) as deltas:
             async for delta in deltas:
                 yield delta
 
@@ -200,8 +205,16 @@ class HfEngine:
         return tuple(found)
 
     async def aclose(self) -> None:
-        """Ends the thread that computes, after its step. Closing twice does no harm."""
-        await in_daemon_thread(self._batch.close)
+        """Ends the thread that computes, after its step. Closing twice does no harm.
+
+        A step may be long: it is left to itself after some seconds. No other thread is used, because while
+        the interpreter ends none can start.
+        """
+        self._batch.close()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_SECONDS):
+                while self._batch.alive:  # noqa: ASYNC110  (no event tells of its end)
+                    await asyncio.sleep(0.01)
 
     async def _continue(
         self, prompt: Tokens, sampling: Sampling, stop: Sequence[str]

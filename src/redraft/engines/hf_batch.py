@@ -137,11 +137,15 @@ class Batch:
             self._changed.notify()
 
     def close(self) -> None:
-        """Ends the thread after its step, and with it all texts."""
+        """Lets the thread end after its step, and with it all texts."""
         with self._changed:
             self._closed = True
             self._changed.notify()
-        self._thread.join()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread has not ended yet."""
+        return self._thread.is_alive()
 
     def _run(self) -> None:
         if self._threads is not None:

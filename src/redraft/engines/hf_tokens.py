@@ -105,10 +105,9 @@ class Words:
         from jinja2 import TemplateError
 
         try:
-            with self._lock:
-                text: str = self._tokenizer.apply_chat_template(
-                    list(messages), tokenize=False, add_generation_prompt=True
-                )
+            text: str = self._tokenizer.apply_chat_template(
+                list(messages), tokenize=False, add_generation_prompt=True
+            )
         except (TemplateError, ValueError, TypeError) as error:
             raise ModelError(
                 f"the chat template of {self._name} does not take these messages: {str(error)[:200]}."

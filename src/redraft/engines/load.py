@@ -8,8 +8,8 @@
     http://host/v1#model        a server that speaks the OpenAI protocol
     script:replies.jsonl        canned replies, for tests
 
-`+path/adapter.gguf` behind a GGUF file, or `+path/adapter-folder` behind a folder, adds a LoRA adapter. A text
-that names an existing file or folder is that; only then can it be a model of the hub.
+`+path/adapter.gguf` behind a GGUF file, or `+path/adapter-folder` behind a folder, adds a LoRA adapter. A
+text that names an existing file or folder is that; only then can it be a model of the hub.
 """
 
 from __future__ import annotations
