@@ -37,5 +37,5 @@ class Letters:
             return Skipped(chain.id, "no answer")
         ids = np.array([*map(ord, chain.prompt.text + chain.answer), END], np.uint32)
         trained = np.arange(len(ids)) >= len(chain.prompt.text)
-        kept = slice(max(len(ids) - self.longest, 0), None)
-        return Example(chain.id, ids[kept], trained[kept], kept.start)
+        over = max(len(ids) - self.longest, 0)
+        return Example(chain.id, ids[over:], trained[over:], cut=over, cut_prompt=over)

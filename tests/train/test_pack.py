@@ -1,12 +1,19 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import AutoTokenizer
 
 from redraft.errors import UsageError
 from redraft.train.pack import one_a_row, pack
+from redraft.train.prepare import prepare
+from redraft.train.tokens import Encoder
+from redraft.weights.gguf.reader import read_header
+from redraft.weights.tokenizers.from_gguf import write_tokenizer
 
 lengths_of_examples = st.lists(st.integers(1, 50), max_size=80).map(lambda found: np.array(found, np.int64))
 
@@ -60,3 +67,14 @@ def test_an_example_that_is_longer_than_a_row_is_refused(put: object) -> None:
     ) as caught:
         put(np.array([10, 1200]), 1000)  # type: ignore[operator]
     assert "--model_max_length 1200" in str(caught.value.hint)
+
+
+@pytest.mark.model
+def test_the_released_chains_fill_their_rows(default_model: Path, shared_data: Path, tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    write_tokenizer(read_header(default_model, whole=True).metadata, tmp_path / "model")
+    encoder = Encoder(AutoTokenizer.from_pretrained(tmp_path / "model"))
+    prepared = prepare([shared_data / "selfee" / "chains" / "mbpp.jsonl"], encoder, tmp_path)
+    assert prepared.report.records == 969
+    assert prepared.report.longest <= encoder.max_length
+    assert pack(prepared.lengths, encoder.max_length).efficiency > 0.98

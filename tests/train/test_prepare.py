@@ -4,6 +4,7 @@ import gzip
 import json
 import multiprocessing
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -90,11 +91,12 @@ def test_the_report_counts_what_became_of_the_records(write: Write, cache: Path)
         longest=20,
         cut=Some(1, ["data/2"]),
         cut_tokens=13,
+        cut_prompt=13,
         skipped={"no answer": Some(2, ["data/1", "data/4"])},
     )
     assert report.lines() == [
         "5 records read, 3 to train on: 25 tokens, 6 of them with loss (24%); the longest has 20",
-        "1 cut, by 13 tokens in all: data/2",
+        "1 cut, by 13 tokens in all (13 of prompts): data/2",
         "2 skipped, no answer: data/1, data/4",
     ]
 
@@ -144,6 +146,13 @@ def test_processes_make_the_bytes_that_one_makes(
         (one.folder / name).read_bytes() for name in names
     ]
     assert told == [20] * 25
+
+
+def test_another_process_is_sent_the_place_and_not_the_data(write: Write, cache: Path) -> None:
+    prepared = prepare([write(("a", "b" * 900))], Letters(), cache)
+    sent = pickle.dumps(prepared)
+    assert len(sent) < 900
+    assert texts(pickle.loads(sent)) == texts(prepared)  # noqa: S301
 
 
 # The cache.

@@ -63,7 +63,7 @@ class Made:
         lengths: Their tokens.
         tokens: All of them, one example behind the other, as `train.store.pair` makes them.
         trained: How many of them carry loss.
-        cut: Ids of the examples that were cut, and by how many tokens.
+        cut: Ids of the examples that were cut, by how many tokens, and how many of these were the prompt's.
         skipped: Ids of the records that became no example, and why.
     """
 
@@ -71,7 +71,7 @@ class Made:
     lengths: list[int] = field(default_factory=list)
     tokens: NDArray[np.uint32] = field(default_factory=lambda: np.zeros(0, np.uint32))
     trained: int = 0
-    cut: list[tuple[str, int]] = field(default_factory=list)
+    cut: list[tuple[str, int, int]] = field(default_factory=list)
     skipped: list[tuple[str, str]] = field(default_factory=list)
 
 
@@ -119,7 +119,7 @@ def _spread(encoder: Encoder, batches: Iterable[list[Line]], workers: int) -> It
         except BrokenProcessPool:
             raise RedraftError(
                 "a process that tokenised the data was killed, perhaps because memory ran out.",
-                hint="--dataloader_num_workers 1 tokenises with less memory.",
+                hint="--workers 1 takes less memory.",
             ) from None
         finally:
             for future in waiting:
@@ -168,6 +168,6 @@ def _encoded(encoder: Encoder, batch: Sequence[Line]) -> Made:
         made.trained += carrying
         tokens.append(pair(example.ids, example.trained))
         if example.cut:
-            made.cut.append((name, example.cut))
+            made.cut.append((name, example.cut, example.cut_prompt))
     made.tokens = np.concatenate(tokens) if tokens else made.tokens
     return made

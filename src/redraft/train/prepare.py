@@ -198,9 +198,10 @@ def _count(report: Report, made: Made) -> None:
     report.tokens += len(made.tokens)
     report.trained += made.trained
     report.longest = max(report.longest, *made.lengths, 0)
-    for name, tokens in made.cut:
+    for name, tokens, of_prompt in made.cut:
         report.cut.add(name)
         report.cut_tokens += tokens
+        report.cut_prompt += of_prompt
     for name, reason in made.skipped:
         report.skip(name, reason)
 

@@ -71,7 +71,8 @@ class Report:
         trained: Of those, how many carry loss.
         longest: Tokens of the longest example.
         cut: Which were longer than a row.
-        cut_tokens: How many tokens were cut off in all.
+        cut_tokens: How many tokens that cost in all.
+        cut_prompt: How many of these were words of a prompt; the others were the end of the text.
         skipped: Why records became no example, and which.
     """
 
@@ -82,6 +83,7 @@ class Report:
     longest: int = 0
     cut: Some = field(default_factory=Some)
     cut_tokens: int = 0
+    cut_prompt: int = 0
     skipped: dict[str, Some] = field(default_factory=dict)
 
     def skip(self, name: str, reason: str) -> None:
@@ -96,7 +98,10 @@ class Report:
         loss = f"{self.tokens:,} tokens, {self.trained:,} of them with loss ({share:.0%})"
         lines = [f"{read}: {loss}; the longest has {self.longest:,}"]
         if self.cut.count:
-            lines.append(f"{self.cut.count:,} cut, by {self.cut_tokens:,} tokens in all: {self.cut}")
+            of_prompts = f" ({self.cut_prompt:,} of prompts)" if self.cut_prompt else ""
+            lines.append(
+                f"{self.cut.count:,} cut, by {self.cut_tokens:,} tokens in all{of_prompts}: {self.cut}"
+            )
         ordered = sorted(self.skipped.items(), key=lambda item: -item[1].count)
         return lines + [f"{some.count:,} skipped, {reason}: {some}" for reason, some in ordered]
 
@@ -121,6 +126,10 @@ class Prepared:
         self._tokens = np.memmap(folder / TOKENS, np.uint32, "r")
         self._offsets = np.memmap(folder / OFFSETS, np.int64, "r").reshape(-1, 2)
         self.lengths: Ints = np.diff(self._offsets[:, 0])
+
+    def __reduce__(self) -> tuple[type[Prepared], tuple[Path, Report]]:
+        """Another process maps the files itself, and is not sent what is in them."""
+        return Prepared, (self.folder, self.report)
 
     def __len__(self) -> int:
         return len(self.lengths)
