@@ -104,9 +104,12 @@ def test_a_talk_in_each_format_that_holds_one() -> None:
     [
         ("selfee", Chain(prompt=Prompt(instruction="a")), "no-answer"),
         ("alpaca", Chain(prompt=Prompt(instruction="a")), "no-answer"),
-        ("sharegpt", Chain(), "empty"),
+        ("sharegpt", Chain(prompt=Prompt(instruction="a")), "no-answer"),
+        ("sharegpt", TALK.model_copy(update={"best": None}), "no-answer"),
+        ("sharegpt", TALK.model_copy(update={"steps": (Step(answer=" "),)}), "no-answer"),
         ("sharegpt", Chain(prompt=Prompt(messages=({"role": "tool", "content": "a"},))), "role"),
-        ("messages", Chain(), "empty"),
+        ("messages", Chain(prompt=Prompt(instruction="a")), "no-answer"),
+        ("messages", TALK.model_copy(update={"best": None}), "no-answer"),
         ("messages", Chain(prompt=Prompt(messages=({"content": "a"},))), "role"),
         ("preference", Chain(prompt=Prompt(instruction="a")), "no-answer"),
         ("preference", TALK, "no-pair"),
@@ -124,9 +127,35 @@ def test_what_a_format_cannot_hold_is_left_out(to: Format, chain: Chain, rule: s
     assert unfit.rule == rule
 
 
-def test_a_gold_answer_is_the_output_where_there_is_no_other() -> None:
-    chain = Chain(prompt=Prompt(instruction="6 · 7?"), meta={"reference": "42"})
-    assert made(chain, "alpaca")["output"] == "42"
+SUM = Prompt(instruction="6 · 7?")
+
+
+@pytest.mark.parametrize(
+    ("meta", "answer"),
+    [
+        ({"reference": "42"}, "42"),
+        ({"reference": "42", "rationale": "Six sevens.\n"}, "Six sevens.\n\n42"),
+        ({"reference": "42", "rationale": "It is 6 · 7.\nSo \\boxed{42}."}, "It is 6 · 7.\nSo \\boxed{42}."),
+        ({"reference": "42", "rationale": "So 42."}, "So 42.\n\n42"),
+        ({"reference": ["42", "43"]}, "42"),
+    ],
+)
+@pytest.mark.parametrize("chain", [Chain(prompt=SUM), Chain(prompt=SUM, steps=(Step(answer=""),))])
+def test_a_gold_answer_is_the_answer_where_there_is_no_other(
+    chain: Chain, meta: dict[str, Any], answer: str
+) -> None:
+    chain = chain.model_copy(update={"meta": meta})
+    assert made(chain, "alpaca")["output"] == answer
+    assert made(chain, "messages")["messages"][-1] == {"role": "assistant", "content": answer}
+    assert made(chain, "sharegpt")["conversations"][-1] == {"from": "gpt", "value": answer}
+
+
+def test_mathematics_ends_in_its_answer(shared_data: Path) -> None:
+    texts = [
+        record["messages"][-1]["content"] for record in exported(shared_data / "gsm8k/test.jsonl", "messages")
+    ]
+    assert len(texts) == 1319
+    assert texts[0].endswith("every day at the farmer’s market.\n\n18")
 
 
 def test_the_published_id_comes_back_and_that_of_a_piece_stays_its_own() -> None:
@@ -136,6 +165,8 @@ def test_the_published_id_comes_back_and_that_of_a_piece_stays_its_own() -> None
 
     assert id_of("share/abc") == "abc"
     assert id_of("share/abc#1") == "share/abc#1"
+    numbered = TALK.model_copy(update={"id": "share/7", "meta": {"source": {"id": 7}}})
+    assert made(numbered, "sharegpt")["id"] == 7
 
 
 def exported(path: Path, to: Format) -> list[Any]:

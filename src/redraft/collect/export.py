@@ -3,6 +3,8 @@
 What is written can be read back (`formats.records`), and written again from that it is the same. Each format
 holds less than a chain; its function says what is lost. A chain that a format cannot hold is left out, with
 the reason. Texts are written as they are: cleaning is not done here.
+
+What has a gold answer and no other, such as a problem of mathematics, is written with that as its answer.
 """
 
 from __future__ import annotations
@@ -14,10 +16,12 @@ from typing import IO, Any, Literal
 from redraft.chain import Chain, content_of
 from redraft.collect.dropped import Drop
 from redraft.collect.reading import Line, chain_in
+from redraft.collect.said import gold_answers, rationales
 from redraft.collect.turns import turns_of
 from redraft.formats.files import to_line
 from redraft.formats.records import to_selfee_chain
 from redraft.formats.selfee import instruction_of
+from redraft.formats.tasks import boxed
 
 Format = Literal["selfee", "alpaca", "sharegpt", "messages", "preference"]
 
@@ -34,7 +38,6 @@ class Unfit:
 
 NO_ANSWER = Unfit("no-answer", "there is no answer to write")
 NO_PAIR = Unfit("no-pair", "the best answer is the first one, or says the same")
-EMPTY = Unfit("empty", "there is neither a question nor an answer")
 
 _SELFEE = ("iteration_truncated", "output", "instruction", "input", "iteration", "outputs", "dataset")
 _SPEAKERS = {"user": "human", "assistant": "gpt", "system": "system"}
@@ -60,8 +63,7 @@ def to_alpaca(chain: Chain) -> Record | Unfit:
 
     Lost: all but the prompt as one text with its input, and that answer, which is read back as a gold answer.
     """
-    reference = chain.meta.get("reference")
-    output = chain.answer or (reference if isinstance(reference, str) else "")
+    output = answer_of(chain)
     if not output:
         return NO_ANSWER
     extra = "" if chain.prompt.messages else chain.prompt.input
@@ -69,34 +71,33 @@ def to_alpaca(chain: Chain) -> Record | Unfit:
 
 
 def to_sharegpt(chain: Chain) -> Record | Unfit:
-    """A conversation of ShareGPT's form, in a JSON array. It ends in the best answer, if there is one.
+    """A conversation of ShareGPT's form, in a JSON array. It ends in the best answer, else the gold one.
 
     Lost: all but the id and what is said: drafts, feedback, what messages hold beside texts, where an input
     began; names of speakers such as bard. A conversation with a tool is left out.
     """
-    turns = turns_of(chain)
-    if not turns:
-        return EMPTY
+    turns = turns_of(chain.model_copy(update={"steps": ()}))
     if strange := next((turn.role for turn in turns if turn.role not in _SPEAKERS), None):
         return Unfit("role", f"a turn of the role {strange!r:.40}, which conversations of this form lack")
+    answer = answer_of(chain)
+    if not answer:
+        return NO_ANSWER
     said = [{"from": _SPEAKERS[turn.role], "value": turn.text} for turn in turns]
-    return {"id": _id(chain), "conversations": said}
+    return {"id": _id(chain), "conversations": [*said, {"from": "gpt", "value": answer}]}
 
 
 def to_messages(chain: Chain) -> Record | Unfit:
-    """The messages of a chat, as JSON lines. They end in the best answer, if there is one.
+    """The messages of a chat, as JSON lines. They end in the best answer, else the gold one.
 
     Lost: drafts, feedback, where an input began, cost, model and settings, and `meta`; on reading, what the
     message of a single question or of the answer holds beside its text.
     """
-    messages = _asked(chain)
-    if chain.best is not None:
-        messages.append({"role": "assistant", "content": chain.answer})
-    if not messages:
-        return EMPTY
+    messages, answer = _asked(chain), answer_of(chain)
     if not all(isinstance(each.get("role"), str) for each in messages):
         return Unfit("role", "a message without a role")
-    return {"id": _id(chain), "messages": messages}
+    if not answer:
+        return NO_ANSWER
+    return {"id": _id(chain), "messages": [*messages, {"role": "assistant", "content": answer}]}
 
 
 def to_preference(chain: Chain) -> Record | Unfit:
@@ -156,6 +157,20 @@ def write_records(sink: IO[bytes], records: Iterable[bytes], *, array: bool) -> 
     return count
 
 
+def answer_of(chain: Chain) -> str:
+    """What a model would be trained to answer: the best answer, else the gold one with the way to it.
+
+    Mathematics is learnt by its steps: the rationale comes first, and the gold answer is a paragraph behind
+    it, so that all end alike; only a solution with the answer in a box is whole. Empty if there is neither.
+    """
+    if chain.answer.strip():
+        return chain.answer
+    gold, way = gold_answers(chain)[:1], rationales(chain)[:1]
+    if not gold or not way:
+        return "".join(gold)
+    return way[0] if boxed(way[0]) == gold[0].strip() else f"{way[0].rstrip()}\n\n{gold[0]}"
+
+
 def _asked(chain: Chain) -> list[dict[str, Any]]:
     """The prompt's messages as they are, but for a content that no message can have."""
     if chain.prompt.messages is None:
@@ -168,11 +183,13 @@ def _asked(chain: Chain) -> list[dict[str, Any]]:
     ]
 
 
-def _id(chain: Chain) -> str:
+def _id(chain: Chain) -> str | int:
     """The id that a record had where it was published, if it is only the file's name that was put before."""
     source = chain.meta.get("source")
     own = source.get("id") if isinstance(source, dict) else None
-    return own if isinstance(own, str) and own and chain.id.endswith(f"/{own}") else chain.id
+    if isinstance(own, bool) or not isinstance(own, str | int) or own == "":
+        return chain.id
+    return own if chain.id.endswith(f"/{own}") else chain.id
 
 
 def _origin(chain: Chain) -> dict[str, Any]:

@@ -17,8 +17,9 @@ from redraft.collect.charts import bars, histogram, safe, stacks
 from redraft.collect.findings import Finding, findings
 from redraft.collect.histogram import Bin, bins, figures
 from redraft.collect.language import language_of
+from redraft.collect.said import gold_answers
 from redraft.collect.stats import Report, Sample
-from redraft.collect.summary import DEPTHS, gold_answers, score_of
+from redraft.collect.summary import DEPTHS, score_of
 from redraft.collect.turns import turns_of
 
 _CODE = re.compile(r"`([^`]+)`")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from redraft.chain import Chain, content_of
 from redraft.collect.turns import turns_of
@@ -34,11 +34,22 @@ def asked_in(chain: Chain) -> list[str]:
 
 def gold_of(chain: Chain) -> list[str]:
     """The gold answers, and the rationale."""
-    found: list[str] = []
-    for name in ("reference", "rationale"):
-        value = chain.meta.get(name)
-        found += [text for text in (value if isinstance(value, list) else [value]) if isinstance(text, str)]
-    return found
+    return gold_answers(chain) + rationales(chain)
+
+
+def gold_answers(chain: Chain) -> list[str]:
+    """The gold answers as they are: one, or one a turn. None of them is blank."""
+    return _texts(chain.meta.get("reference"))
+
+
+def rationales(chain: Chain) -> list[str]:
+    """How one comes to the gold answers, likewise."""
+    return _texts(chain.meta.get("rationale"))
+
+
+def _texts(value: Any) -> list[str]:
+    several = value if isinstance(value, list) else [value]
+    return [text for text in several if isinstance(text, str) and text.strip()]
 
 
 def _replies(chain: Chain) -> list[str]:

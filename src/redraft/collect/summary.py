@@ -22,7 +22,7 @@ from typing import Any
 from redraft.chain import Chain, Feedback
 from redraft.collect.language import language_of
 from redraft.collect.origin import UNKNOWN, forbids_commerce, licence_in
-from redraft.collect.said import text_of
+from redraft.collect.said import gold_answers, text_of
 from redraft.collect.turns import Turn, turns_of
 from redraft.collect.words import normalised
 
@@ -228,7 +228,7 @@ def _note_one_feedback(summary: Summary, feedback: Feedback, place: int, where: 
 
 def _note_gold(summary: Summary, chain: Chain, where: str) -> None:
     """Gold answers in feedback: the student reads what only the teacher should have seen."""
-    every = gold_answers(chain)
+    every = [gold.strip() for gold in gold_answers(chain)]
     summary.totals["gold answers"] += bool(every)
     golds = [gold for gold in every if len(gold) >= GOLD_LENGTH]
     told = [
@@ -263,13 +263,6 @@ def role_fault(turns: Sequence[Turn]) -> str | None:
             return f"{turn.role} after {before}" if before else f"{turn.role} speaks first"
         before = turn.role
     return None
-
-
-def gold_answers(chain: Chain) -> list[str]:
-    """The gold answers of a record, without white space around them. None of them is empty."""
-    gold = chain.meta.get("reference")
-    texts = gold if isinstance(gold, list) else [gold]
-    return [text.strip() for text in texts if isinstance(text, str) and text.strip()]
 
 
 def hashed(text: str) -> int:
