@@ -219,7 +219,7 @@ class TestMaps:
         path = write(tmp_path / "x.jsonl", {"q": "1", "a": "2"}, {"q": "3"}, {"a": "4"})
         chains, [drop] = read(path, Reader(fields=parse_map(["instruction=q,reference=a"])))
         assert [chain.prompt.instruction for chain in chains] == ["1", "3"]
-        assert (drop.where, drop.reason) == (f"{path}:3", "instruction is missing.")
+        assert (drop.where, drop.reason) == (f"{path}:3", "q (instruction) is missing.")
 
 
 class TestIds:

@@ -30,7 +30,7 @@ from redraft.collect.dropped import Drop
 from redraft.collect.minhash import clusters, jaccard, sets_of, shingles
 from redraft.collect.reading import Line, chain_in
 from redraft.collect.rouge import Pool
-from redraft.collect.said import Part, said_in, text_of
+from redraft.collect.said import Part, gold_answers, said_in, text_of
 from redraft.collect.words import ascii_words, digest, normalised, words
 from redraft.formats.files import decode, to_line
 
@@ -110,7 +110,7 @@ def examine(line: Line, like: Likeness, *, strict: bool) -> Entry | Drop:
 
 def rank_of(chain: Chain) -> bytes:
     """Bytes that order chains, the best first: answered, long, of a small hash, of a small id."""
-    answered = bool(chain.steps) or "reference" in chain.meta
+    answered = bool(chain.steps or gold_answers(chain))
     length = sum(map(len, said_in(chain)))
     origin = chain.meta.get("origin")
     meta = {name: value for name, value in chain.meta.items() if name != "origin"}

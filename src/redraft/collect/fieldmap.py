@@ -69,7 +69,8 @@ class FieldMap:
         said = {target: record[name] for target, name in self.fields.items() if record.get(name) is not None}
         taken = set(self.fields.values())
         rest = {name: value for name, value in record.items() if name not in taken}
-        parts = self._parts(Fields(said, where))
+        called = {target: f"{name} ({target})" for target, name in self.fields.items() if name != target}
+        parts = self._parts(Fields(said, where, called))
         parts.meta |= {name: said[name] for name in ("rationale", "tests") if name in said}
         parts.reference = _in_words(said.get("reference"))
         return _in_words(said.get("id")) or "", chain_from(parts, rest)

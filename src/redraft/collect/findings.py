@@ -120,7 +120,8 @@ def _talks(report: Report) -> Iterator[Finding]:
         "long",
         "warning",
         f"of over {report.long:,} {report.unit}.",
-        f"Training at {LONG:,} tokens cuts them: `redraft data split` divides talks between turns.",
+        f"Training cuts them, SelFee's and Vicuna's at {LONG:,} tokens: `redraft data split` divides talks "
+        f"between turns.{'' if report.unit == 'tokens' else ' --tokenizer counts tokens.'}",
     )
 
 

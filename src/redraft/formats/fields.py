@@ -6,7 +6,7 @@ is an error that names record, field and value.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -22,10 +22,12 @@ class Fields:
 
     Attributes:
         where: What errors call the record.
+        called: What errors call a field, where that is not its name here.
     """
 
     rest: dict[str, Any]
     where: str
+    called: Mapping[str, str] = field(default_factory=dict)
 
     def text(self, name: str) -> str:
         """Takes a text that must be there."""
@@ -72,7 +74,7 @@ class Fields:
     def fail(self, name: str, problem: str, *found: Any) -> NoReturn:
         """Raises the error for a field."""
         shown = f" (found {found[0]!r:.60})" if found else ""
-        raise RecordError(f"{self.where}: {name} {problem}{shown}.")
+        raise RecordError(f"{self.where}: {self.called.get(name, name)} {problem}{shown}.")
 
     def _take(self, name: str) -> Any:
         if name not in self.rest:

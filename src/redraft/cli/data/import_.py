@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from redraft.collect.dropped import Drop, Dropped
+    from redraft.cli.data.common import Job
+    from redraft.collect.dropped import Drop
     from redraft.collect.inputs import Input
     from redraft.collect.sources import Imported
 
@@ -108,11 +109,11 @@ def import_(
     config = {"as": name, "licence": licence, "map": fields, "paths": which, "strict": strict}
     making = Making("import", config, more=lambda: {"inputs": _fingerprints(inputs)})
     reads = [file.path for file in files]
+    _say_offline(files, quiet=quiet)
     with at_work(making, out, dropped, reads=reads, force=force, quiet=quiet) as job:
-        _say_offline(files, quiet=quiet)
         items = job.progress.watch(items_in(files))
         results = import_all(items, reader, workers=processes(workers), strict=strict)
-        job.sink.writelines(_lines(job.passing(_told(results, job.gone, quiet=quiet)), licences))
+        job.sink.writelines(_lines(job.passing(_told(results, job, quiet=quiet)), licences))
         if job.gone.counts and not job.kept:
             raise UsageError("no record could be read.", hint="Say what the fields are: --map instruction=…")
     say_counts(job, quiet=quiet)
@@ -126,13 +127,13 @@ def _lines(results: Iterable[Imported], licences: Counter[str]) -> Iterator[byte
         yield each.json + b"\n"
 
 
-def _told(results: Iterable[Imported | Drop], gone: Dropped, *, quiet: bool) -> Iterator[Imported | Drop]:
+def _told(results: Iterable[Imported | Drop], job: Job, *, quiet: bool) -> Iterator[Imported | Drop]:
     """The results as they are. Of what is dropped, the first few are told one by one."""
     from redraft.collect.dropped import Drop
 
     for each in results:
-        if isinstance(each, Drop) and not quiet and gone.counts.total() < SHOWN:
-            tell(f"{each.where}: {each.reason}")
+        if isinstance(each, Drop) and not quiet and job.gone.counts.total() < SHOWN:
+            job.progress.tell(f"{each.where}: {each.reason}")
         yield each
 
 

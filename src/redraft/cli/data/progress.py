@@ -13,9 +13,14 @@ import stat
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from redraft.cli.shell import printable, tell
+
+if TYPE_CHECKING:
+    from rich.live import Live
 
 L = TypeVar("L")
 
@@ -37,6 +42,23 @@ class Progress:
         self.done: Callable[[], str] = str
         self._size, self._clock, self._start = size, clock, clock()
         self._compared: tuple[int, int] | None = None
+        self._above: Callable[[str], None] = tell
+
+    @contextmanager
+    def on(self, terminal: Live) -> Iterator[None]:
+        """Shows itself there. What is told meanwhile stands above it."""
+
+        def above(message: str) -> None:
+            terminal.console.print(f"redraft: {printable(message)}", markup=False, soft_wrap=True)
+
+        with terminal:
+            self._above = above
+            yield
+        self._above = tell
+
+    def tell(self, message: str) -> None:
+        """Says something on standard error."""
+        self._above(message)
 
     def advance(self, size: int) -> None:
         """Takes a record of so many bytes."""
@@ -92,13 +114,15 @@ def shown(progress: Progress, out: Path | None, *, quiet: bool) -> AbstractConte
     from rich.live import Live
     from rich.text import Text
 
-    return Live(
+    live = Live(
         get_renderable=lambda: Text(progress.line(), no_wrap=True, overflow="ellipsis"),
         console=Console(stderr=True, highlight=False),
         refresh_per_second=4,
         transient=True,
         redirect_stdout=False,
+        redirect_stderr=False,
     )
+    return progress.on(live)
 
 
 def _takes_the_terminal(out: Path | None) -> bool:
