@@ -20,6 +20,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -205,7 +206,18 @@ def _answer(run: Run, asked: str, to: str, model: str, *settings: object) -> Non
 
 
 def _redraft(*arguments: object) -> None:
-    subprocess.run([sys.executable, "-m", "redraft", *map(str, arguments)], check=True)
+    """A command of redraft's. At Ctrl-C it saves what it has and ends by itself, so it is waited for.
+
+    Raises:
+        CalledProcessError: It did not end with 0.
+    """
+    command = [sys.executable, "-m", "redraft", *map(str, arguments)]
+    with subprocess.Popen(command) as process:
+        while process.returncode is None:
+            with suppress(KeyboardInterrupt):
+                process.wait()
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command)
 
 
 def _default() -> Path:
