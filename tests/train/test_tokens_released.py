@@ -1,8 +1,8 @@
 """The same tokens and the same loss as the released trainers of SelFee, Alpaca and FastChat.
 
 What they do is described here a second time, from a reading of their code: source and target are tokenised as
-one text, and the source's length, tokenised alone, has no loss. Their faults are not repeated, and a record that
-one of them touches is compared in another way, or counted:
+one text, and the source's length, tokenised alone, has no loss. Their faults are not repeated, and a record
+that one of them touches is compared in another way, or counted:
 
 1. where a tokenizer reads the source in another way when the target follows, the released mask is off by some
    tokens: here the text is cut at the border, and the prompt's tokens are those of the prompt alone;
@@ -10,8 +10,8 @@ one of them touches is compared in another way, or counted:
 3. a line of an answer that looks like a heading of SelFee's is not escaped;
 4. a source that fills the whole length leaves a record without loss;
 5. the trainers of SelFee and Alpaca declare `</s>` to be the beginning-of-text of a model called llama;
-6. FastChat's mask counts with an offset of Llama's slow tokenizer, and drops a whole talk where it does not fit;
-   it keeps a question at the end that nobody answers.
+6. FastChat's mask counts with an offset of Llama's slow tokenizer, and drops a whole talk where it does not
+   fit; it keeps a question at the end that nobody answers.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -26,15 +27,16 @@ CHATML = (
 )
 
 _TEXTS = (
-    "Below is an instruction that describes a task. Write a response that appropriately completes the request.",
-    "### Instruction:\nSort the list.\n\n### Input:\n3, 1, 2\n\n### Answer:\nSorted: 1, 2, 3.\n\n"
+    "Below is an instruction that describes a task. Write a response that appropriately completes it.",
+    "### Instruction:\nSort the list.\n\n### Input:\n3, 1, 2\n\n### Answer:\nSorted: 1, 2, 3.\n\n",
     "### Feedback 1:\nThe answer is right. Revision is not needed.",
-    "### Answer:\n    return x\n\n### Feedback 1:\nWrong.\n\n### Revision 1:\n    return y\n\n### Feedback 2:\nOk.",
+    "### Answer:\n    return x\n\n### Feedback 1:\nWrong.\n\n### Revision 1:\n    return y\n\n",
     "### Response:\nThe answer.",
-    "A chat between a curious user and an artificial intelligence assistant. USER: Hello? ASSISTANT: Hi! USER: Bye.",
+    "A chat between a curious user and an artificial intelligence assistant. USER: Hi ASSISTANT: Hi!",
     "def area(radius: float) -> float:\n    return 3.14159 * radius ** 2\n\n",
     "user\nHello\nassistant\nHi",
 )
+_UNKNOWN = "<unk>"
 
 
 @functools.cache
@@ -48,8 +50,8 @@ def tokenizer(kind: str, template: str | None = CHATML) -> PreTrainedTokenizerBa
 
 
 def _llama(*, always: bool) -> tuple[Tokenizer, dict[str, Any]]:
-    special = ["<unk>", "<s>", "</s>", "<|im_start|>", "<|im_end|>"]
-    made = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
+    special = [_UNKNOWN, "<s>", "</s>", "<|im_start|>", "<|im_end|>"]
+    made = Tokenizer(models.BPE(unk_token=_UNKNOWN, byte_fallback=True, fuse_unk=True))
     made.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
     trainer = trainers.BpeTrainer(
         vocab_size=700,
@@ -64,13 +66,11 @@ def _llama(*, always: bool) -> tuple[Tokenizer, dict[str, Any]]:
     made.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme, split=False)
     made.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
     made.post_processor = processors.TemplateProcessing("<s> $A", "<s> $A <s> $B", [("<s>", 1)])
-    return made, {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+    return made, {"bos_token": "<s>", "eos_token": "</s>", "unk_token": _UNKNOWN}
 
 
 def _only_special(made: Tokenizer, count: int) -> str:
     """The JSON of a tokenizer of whose added tokens only the first are added ones: bytes are words."""
-    import json
-
     written = json.loads(made.to_str())
     written["added_tokens"] = written["added_tokens"][:count]
     return json.dumps(written)
