@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from redraft.train.loss import fuse
 from redraft.train.pack import pack
 from redraft.train.sft import Data, Sft
 from redraft.train.store import Prepared, Report, Writer, open_prepared, pair
+from tests.train.tokenizer_kinds import tokenizer
 
 VOCABULARY = 48
 
@@ -77,3 +79,44 @@ def trainer(folder: Path, read: Data, model: Any = None, eval_data: Data | None 
     model = llama() if model is None else model
     fuse(model)
     return Sft(model, TrainingArguments(**(settings | more)), read, eval_data, quiet=True, **own)
+
+
+def model_folder(folder: Path, kind: str = "llama") -> Path:
+    """A folder with a model of random weights and the tokenizer of a kind, as transformers has it."""
+    made = tokenizer(kind)
+    torch.manual_seed(1)
+    config = LlamaConfig(
+        vocab_size=len(made),
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=1024,
+        bos_token_id=made.bos_token_id,
+        eos_token_id=made.eos_token_id,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    made.save_pretrained(folder)
+    return folder
+
+
+def chains(path: Path, count: int = 24) -> Path:
+    """Sums with a wrong draft, feedback that sees it, and a revision; every third is right at once."""
+    with path.open("w") as file:
+        for n in range(count):
+            right, wrong = str(2 * n), str(2 * n + 1)
+            drafts = [right] if n % 3 == 0 else [wrong, right]
+            steps = [
+                {
+                    "answer": answer,
+                    "feedback": {
+                        "text": f"{n} + {n} is {right}. {'No revision' if answer == right else 'Revision'} is needed.",
+                        "verdict": "accept" if answer == right else "revise",
+                    },
+                }
+                for answer in drafts
+            ]
+            chain = {"id": f"sum/{n}", "prompt": {"instruction": f"Add {n} and {n}."}, "steps": steps}
+            file.write(json.dumps(chain) + "\n")
+    return path

@@ -121,8 +121,9 @@ def out_of_memory(error: BaseException, used: Mapping[str, Any], tokens: int) ->
         used: The run's settings by name.
         tokens: Of the longest batch so far.
     """
+    said = f" ({str(error).splitlines()[0]:.160})" if str(error) else ""
     return ModelError(
-        f"out of memory with batches of up to {tokens:,} tokens ({str(error).splitlines()[0]:.160}).",
+        f"out of memory with batches of up to {tokens:,} tokens{said}.",
         hint="One of these needs less, the cheapest first:\n"
         + "\n".join(f"  {line}" for line in smaller(used)),
     )

@@ -1,0 +1,303 @@
+from __future__ import annotations
+
+import shlex
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import TrainingArguments
+
+from redraft.errors import UsageError
+from redraft.train import names
+from redraft.train.args import Settings, convert, kinds, parse, shipped
+from redraft.train.options import DEFAULTS, Options
+
+SELFEE = r"""
+    --model_name_or_path llama-7b \
+    --data_path outputs/feedback_gpt_3.5_turbo_merged_whole.json \
+    --bf16 True \
+    --output_dir ckpt/selfee-7b \
+    --num_train_epochs 3 \
+    --per_device_train_batch_size 16 \
+    --per_device_eval_batch_size 16 \
+    --gradient_accumulation_steps 2 \
+    --evaluation_strategy "no" \
+    --save_strategy "steps" \
+    --save_steps 5000 \
+    --save_total_limit 1 \
+    --learning_rate 2e-5 \
+    --weight_decay 0. \
+    --warmup_ratio 0.03 \
+    --lr_scheduler_type "cosine" \
+    --logging_steps 1 \
+    --fsdp "shard_grad_op auto_wrap" \
+    --fsdp_transformer_layer_cls_to_wrap 'LlamaDecoderLayer' \
+    --tf32 True \
+    --model_max_length 2048 \
+    --gradient_checkpointing True \
+    --lazy_preprocess True \
+    --training_objective full \
+"""
+
+
+def parsed(line: str) -> Settings:
+    return parse(words(line))
+
+
+def words(line: str) -> list[str]:
+    """A command as a shell takes it apart."""
+    return shlex.split(line.replace("\\\n", " "))
+
+
+def recipe(folder: Path, text: str) -> str:
+    path = folder / "recipe.yaml"
+    path.write_text(text)
+    return str(path)
+
+
+# SelFee's command.
+
+
+def test_the_selfee_command_word_for_word() -> None:
+    settings = parsed(SELFEE)
+    own, theirs = settings.own, settings.theirs
+    assert own.model_name_or_path == "llama-7b"
+    assert own.data_path == ("outputs/feedback_gpt_3.5_turbo_merged_whole.json",)
+    assert (own.format, own.training_objective, own.model_max_length) == ("selfee", "full", 2048)
+    assert own.packing is False
+    assert theirs["bf16"] is theirs["tf32"] is True
+    assert theirs["output_dir"] == "ckpt/selfee-7b"
+    assert theirs["per_device_train_batch_size"] * theirs["gradient_accumulation_steps"] == 32
+    assert (theirs["num_train_epochs"], theirs["learning_rate"], theirs["weight_decay"]) == (3.0, 2e-5, 0.0)
+    assert (theirs["eval_strategy"], theirs["save_strategy"], theirs["save_steps"]) == ("no", "steps", 5000.0)
+    assert (theirs["warmup_steps"], theirs["lr_scheduler_type"]) == (0.03, "cosine")
+    assert theirs["activation_checkpointing"] is True
+    assert theirs["fsdp"] is True
+    assert theirs["fsdp_config"] == {
+        "reshard_after_forward": False,
+        "transformer_layer_cls_to_wrap": "LlamaDecoderLayer",
+    }
+    assert theirs.keys() - DEFAULTS.keys() <= {each.name for each in fields(TrainingArguments)}
+
+
+def test_what_was_translated_is_said() -> None:
+    assert parsed(SELFEE).said == (
+        "--evaluation_strategy is now --eval_strategy.",
+        "--warmup_ratio is now --warmup_steps, which takes a share of the steps as well.",
+        "--fsdp 'shard_grad_op auto_wrap' is now --fsdp True with {'reshard_after_forward': False} in "
+        "--fsdp_config.",
+        '--fsdp_transformer_layer_cls_to_wrap is now "transformer_layer_cls_to_wrap" in --fsdp_config.',
+        "--gradient_checkpointing is now --activation_checkpointing.",
+        "--lazy_preprocess is passed over: records are made into tokens once, and kept. As in FastChat, a "
+        "batch counts records (--packing False).",
+    )
+
+
+def test_the_command_of_the_readme_is_that_one(shared_data: Path) -> None:
+    readme = (shared_data.parent / "seeds" / "001_a1b83880b4160b0c.txt").read_text()
+    start = readme.index("    --model_name_or_path llama-7b")
+    assert words(readme[start : readme.index("```", start)]) == words(SELFEE)
+
+
+# Flags.
+
+
+def test_flags_may_be_switches_have_dashes_and_take_several_words() -> None:
+    settings = parsed("--data_path a.json b.jsonl --no-packing --per-device-train-batch-size=2 --dry_run")
+    assert settings.own.data_path == ("a.json", "b.jsonl")
+    assert (settings.own.packing, settings.own.dry_run) == (False, True)
+    assert settings.theirs["per_device_train_batch_size"] == 2
+    assert "dry_run" in settings.given
+
+
+def test_a_flag_may_be_repeated_for_several_values() -> None:
+    assert parsed("--data_path a --data_path b c").own.data_path == ("a", "b", "c")
+
+
+@pytest.mark.parametrize(
+    ("line", "said", "hint"),
+    [
+        ("--learning_rat 1", "nothing is called --learning_rat.", "Did you mean --learning_rate?"),
+        ("--trainig-objective full", "nothing is called --trainig_objective.", "--training_objective?"),
+        ("--xyzzy 1", "nothing is called --xyzzy.", "--help"),
+        ("--learning_rate fast", "--learning_rate is 'fast', and should be a number.", None),
+        ("--learning_rate nan", "--learning_rate is 'nan'", None),
+        ("--lora_r 1.5", "--lora_r is '1.5', and should be a whole number.", None),
+        ("--max_steps", "--max_steps is True, and should be a whole number.", None),
+        ("--packing perhaps", "--packing is 'perhaps', and should be True or False.", None),
+        ("--format json", "one of selfee, alpaca, vicuna, stablevicuna, chat, self-instruct", None),
+        ("--learning_rate 1 2", "--learning_rate is a list, and should be a number.", None),
+        ("--warmup_ratio 3", "--warmup_ratio is '3', and should be from 0 to below 1.", "0.03"),
+        ("--warmup_ratio x", "--warmup_ratio is 'x'", None),
+        ("--warmup_ratio 0.1 --warmup_steps 5", "two names of one setting", "--warmup_steps alone"),
+        ("--evaluation_strategy no --eval_strategy no", "two names", "Give --eval_strategy alone."),
+        ("--fsdp zero3", "--fsdp has no 'zero3'.", "full_shard"),
+        ("--fsdp_min_num_params 9 --fsdp_config a.json", "cannot be added to a.json", "Write it into"),
+        ("--push_to_hub True", "--push_to_hub True is not supported.", "hf upload"),
+        ("--label_smoothing_factor 0.1", "is not supported", "loss"),
+        ("recipe-that-is-not", "there is no recipe recipe-that-is-not.", "alpaca, selfee"),
+        ("--lora_r 8 stray", "--lora_r is a list", None),
+    ],
+)
+def test_what_is_wrong_is_named_with_what_is_right(line: str, said: str, hint: str | None) -> None:
+    with pytest.raises(UsageError) as error:
+        parsed(line)
+    assert said in error.value.message
+    assert hint is None or (error.value.hint and hint in error.value.hint)
+
+
+def test_a_word_of_no_flag_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="'stray' belongs to no flag"):
+        parse([recipe(tmp_path, "seed: 1"), "stray"])
+
+
+def test_every_argument_of_trainer_is_a_name() -> None:
+    theirs = {each.name for each in fields(TrainingArguments) if each.init} - {"parallelism_config"}
+    assert theirs <= kinds().keys()
+    assert {*names.RENAMED, *names.DROPPED, *names.SPECIAL}.isdisjoint(theirs - set(RENAMED_FIELDS))
+
+
+RENAMED_FIELDS = (
+    # Fields that are there under both names, or that Trainer reads and this trainer does not.
+    *("gradient_checkpointing", "gradient_checkpointing_kwargs", "enable_jit_checkpoint"),
+    *("fsdp", "fsdp_config", "remove_unused_columns", "do_train"),
+)
+
+
+def test_new_names_are_names() -> None:
+    assert set(names.RENAMED.values()) <= kinds().keys()
+    assert names.UNSUPPORTED.keys() <= kinds().keys()
+    assert DEFAULTS.keys() <= kinds().keys()
+
+
+def test_defaults_of_trainer_are_taken() -> None:
+    for name, (neutral, _) in names.UNSUPPORTED.items():
+        default = next(each.default for each in fields(TrainingArguments) if each.name == name)
+        assert default in neutral
+
+
+@pytest.mark.parametrize("name", sorted(names.DROPPED))
+def test_dropped_names_are_passed_over(name: str) -> None:
+    settings = parsed(f"--{name} True")
+    assert settings.given == frozenset()
+    assert settings.said[0].startswith(f"--{name} is passed over: ")
+
+
+def test_switches_that_became_values() -> None:
+    assert parsed("--adafactor True").theirs["optim"] == "adafactor"
+    assert "optim" not in parsed("--adafactor False").theirs
+    assert parsed("--group_by_length").theirs["train_sampling_strategy"] == "group_by_length"
+
+
+def test_fsdp_is_on_off_or_words() -> None:
+    assert parsed("--fsdp True").theirs["fsdp"] is True
+    assert parsed("--fsdp").theirs["fsdp"] is True
+    assert parsed('--fsdp ""').theirs["fsdp"] is False
+    both = parsed("""--fsdp "full_shard offload" --fsdp_config '{"state_dict_type": "FULL_STATE_DICT"}'""")
+    assert both.theirs["fsdp_config"] == {
+        "state_dict_type": "FULL_STATE_DICT",
+        "reshard_after_forward": True,
+        "cpu_offload": True,
+    }
+
+
+# Recipes.
+
+
+def test_flags_override_a_recipe(tmp_path: Path) -> None:
+    path = recipe(tmp_path, "learning_rate: 1e-4\nseed: 7\nfsdp_config: {cpu_offload: true, version: 2}")
+    settings = parse([path, "--seed", "8", "--fsdp_transformer_layer_cls_to_wrap", "Layer"])
+    assert settings.theirs["learning_rate"] == 1e-4  # which YAML reads as a text
+    assert settings.theirs["seed"] == 8
+    assert settings.theirs["fsdp_config"] == {
+        "cpu_offload": True,
+        "version": 2,
+        "transformer_layer_cls_to_wrap": "Layer",
+    }
+    assert settings.recipe == path
+
+
+def test_a_flag_overrides_the_new_name_by_the_old_one(tmp_path: Path) -> None:
+    path = recipe(tmp_path, "warmup_steps: 10")
+    assert parse([path, "--warmup_ratio", "0.1"]).theirs["warmup_steps"] == 0.1
+
+
+def test_a_recipe_may_say_no_as_yaml_does(tmp_path: Path) -> None:
+    assert parse([recipe(tmp_path, "save_strategy: no\nlora: null")]).theirs["save_strategy"] == "no"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("learning_rat: 1", "nothing is called 'learning_rat'."),
+        ("5: 1", "nothing is called 5."),
+        ("- a", "a recipe is names and values."),
+        ("", "a recipe is names and values."),
+        ("a: [", "is not YAML"),
+        ("a: !!python/object/apply:os.system ['true']", "is not YAML"),
+        ("[" * 5000, "is not YAML"),
+        ("learning_rate: [1]", "--learning_rate is a list, and should be a number."),
+        ("model_max_length: 1.5", "should be a whole number"),
+        ("seed: true", "--seed is True, and should be a whole number."),
+        ("packing: 1", "--packing is 1, and should be True or False."),
+    ],
+)
+def test_a_recipe_that_is_none(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(UsageError) as error:
+        parse([recipe(tmp_path, text)])
+    assert said in error.value.message
+
+
+def test_a_recipe_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cannot be read"):
+        parse([str(tmp_path)])
+    (tmp_path / "latin.yaml").write_bytes(b"about: \xff")
+    with pytest.raises(UsageError, match="cannot be read"):
+        parse([str(tmp_path / "latin.yaml")])
+    (tmp_path / "big.yaml").write_bytes(b"#" * (1 << 21))
+    with pytest.raises(UsageError, match="is no recipe"):
+        parse([str(tmp_path / "big.yaml")])
+
+
+@pytest.mark.parametrize("name", ["selfee", "alpaca", "vicuna"])
+def test_shipped_recipes(name: str) -> None:
+    settings = parse([name, "--data_path", "x"])
+    assert name in shipped()
+    assert settings.said == ()
+    theirs = settings.theirs
+    rows = theirs["per_device_train_batch_size"] * theirs["gradient_accumulation_steps"] * 4
+    published = rows, theirs["learning_rate"], theirs["num_train_epochs"], theirs["weight_decay"]
+    assert published == (128, 2e-5, 3.0, 0.0)
+    assert (theirs["warmup_steps"], theirs["lr_scheduler_type"]) == (0.03, "cosine")
+    assert settings.own.model_max_length == (512 if name == "alpaca" else 2048)
+    assert (settings.own.lora, settings.own.packing) == (False, False)
+
+
+def test_the_selfee_recipe_is_the_selfee_command() -> None:
+    """But for where data and output are, the batch of an evaluation that there is none of, and when to save."""
+    ours, theirs = parse(["selfee"]), parsed(SELFEE)
+    elsewhere = {"output_dir", "per_device_eval_batch_size", "eval_strategy", "save_steps", "fsdp_config"}
+    for name in (ours.theirs.keys() | theirs.theirs.keys()) - elsewhere - {"save_strategy"}:
+        assert ours.theirs.get(name) == theirs.theirs.get(name), name
+    for each in fields(Options):
+        if each.name not in {"model_name_or_path", "data_path", "pad_token", "lora"}:
+            assert getattr(ours.own, each.name) == getattr(theirs.own, each.name), each.name
+
+
+# Values.
+
+
+@given(st.sampled_from(sorted(kinds())), st.recursive(st.none() | st.booleans() | st.text(), st.lists))
+def test_any_value_converts_or_is_named(name: str, value: Any) -> None:
+    try:
+        convert(name, value)
+    except UsageError as error:
+        assert f"--{name} is " in error.message
+
+
+@given(st.floats(allow_nan=False))
+def test_numbers_are_read_as_they_are_written(number: float) -> None:
+    assert convert("learning_rate", repr(number)) == number == convert("learning_rate", number)

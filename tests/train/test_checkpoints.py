@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from redraft.errors import ModelError, OutputError
+from redraft.train import checkpoints
+from redraft.train.checkpoints import MARKER, named, newest, prune, saving
+from redraft.train.logs import LOG
+from tests.train.tiny import data, prepared, trainer
+
+
+def nothing() -> None:
+    """Other processes, of which there are none."""
+
+
+def save(output: Path, step: int, text: str = "weights") -> Path:
+    with saving(output, step, leads=True, wait=nothing) as folder:
+        (folder / "model.safetensors").write_text(text)
+        (folder / "sub").mkdir()
+        (folder / "sub" / "part").write_text("x")
+    return output / f"checkpoint-{step}"
+
+
+def test_a_checkpoint_lists_its_files(tmp_path: Path) -> None:
+    folder = save(tmp_path, 5)
+    assert json.loads((folder / MARKER).read_text()) == {"files": {"model.safetensors": 7, "sub/part": 1}}
+    assert [each.complete for each in checkpoints.checkpoints(tmp_path)] == [True]
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["checkpoint-5"]
+
+
+def test_the_newest_is_found_by_its_step(tmp_path: Path) -> None:
+    for step in (9, 100, 20):
+        save(tmp_path, step)
+    (tmp_path / "checkpoint-last").mkdir()
+    (tmp_path / "checkpoint-7").write_text("a file")
+    found, said = newest(tmp_path)
+    assert (found and found.step, said) == (100, [])
+    assert newest(tmp_path / "nowhere") == (None, [])
+
+
+def lose(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+
+
+def shorten(folder: Path) -> None:
+    (folder / "sub" / "part").write_text("")
+
+
+def unmark(folder: Path) -> None:
+    (folder / MARKER).unlink()
+
+
+def garble(folder: Path) -> None:
+    (folder / MARKER).write_text('{"files": 3}')
+
+
+FAULTS = {
+    lose: "model.safetensors is missing or not whole (there is: complete.json, sub)",
+    shorten: "sub/part is missing or not whole",
+    unmark: "it has no complete.json, so it was not saved to its end (there is: model.safetensors, sub)",
+    garble: "it has no complete.json",
+}
+
+
+@pytest.mark.parametrize("damage", FAULTS)
+def test_one_that_is_not_whole_is_passed_over_and_named(
+    tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    save(tmp_path, 10)
+    damage(save(tmp_path, 20))
+    found, said = newest(tmp_path)
+    assert found
+    assert found.step == 10
+    assert said == [said[0]]
+    assert "checkpoint-20 is passed over: " + FAULTS[damage] in said[0]
+
+
+@pytest.mark.parametrize("damage", FAULTS)
+def test_where_none_is_whole_it_is_said_what_to_type(tmp_path: Path, damage: Callable[[Path], None]) -> None:
+    damage(save(tmp_path, 20))
+    with pytest.raises(ModelError) as error:
+        newest(tmp_path)
+    assert FAULTS[damage] in error.value.message
+    assert error.value.hint
+    assert "--overwrite_output_dir" in error.value.hint
+
+
+def test_one_that_is_named_must_be_whole(tmp_path: Path) -> None:
+    assert named(save(tmp_path, 10)).step == 10
+    lose(save(tmp_path, 20))
+    with pytest.raises(ModelError, match=r"model\.safetensors is missing") as error:
+        named(tmp_path / "checkpoint-20")
+    assert error.value.hint == f"--resume_from_checkpoint {tmp_path / 'checkpoint-10'}"
+    with pytest.raises(ModelError, match="is no folder of a checkpoint") as error:
+        named(tmp_path)
+    assert error.value.hint == f"--resume_from_checkpoint {tmp_path / 'checkpoint-20'}"
+    with pytest.raises(ModelError, match="is no folder"):
+        named(tmp_path / "nowhere" / "checkpoint-3")
+
+
+def test_a_save_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
+    save(tmp_path, 10)
+
+    def fail() -> None:
+        with saving(tmp_path, 20, leads=True, wait=nothing) as folder:
+            (folder / "half").write_text("x")
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(OutputError, match="No space left"):
+        fail()
+    found, said = newest(tmp_path)
+    assert found
+    assert (found.step, said) == (10, [])
+    save(tmp_path, 20)
+    prune(tmp_path, None)
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["checkpoint-10", "checkpoint-20"]
+
+
+def test_saving_the_same_step_again_replaces_it(tmp_path: Path) -> None:
+    lose(save(tmp_path, 10))
+    folder = save(tmp_path, 10, "new")
+    assert (folder / "model.safetensors").read_text() == "new"
+    assert [each.name for each in tmp_path.iterdir()] == ["checkpoint-10"]
+
+
+def test_as_many_are_kept_as_asked_for(tmp_path: Path) -> None:
+    for step in (1, 2, 3, 4):
+        save(tmp_path, step)
+    unmark(tmp_path / "checkpoint-2")
+    unmark(save(tmp_path, 9))  # newer than any whole one: it may be somebody's only trace
+    prune(tmp_path, 2, keep=tmp_path / "checkpoint-1")
+    assert [each.step for each in checkpoints.checkpoints(tmp_path)] == [9, 4, 3, 1]
+    prune(tmp_path, 0)
+    assert len(checkpoints.checkpoints(tmp_path)) == 4
+    checkpoints.remove_all(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_none_is_lost_where_no_newer_one_is_whole(tmp_path: Path) -> None:
+    unmark(save(tmp_path, 1))
+    prune(tmp_path, 1)
+    assert [each.step for each in checkpoints.checkpoints(tmp_path)] == [1]
+
+
+# A real run that is killed while it saves.
+
+CHILD = """
+import sys, time
+from pathlib import Path
+from redraft.train import sft
+from tests.train.tiny import data, prepared, trainer
+
+folder = Path(sys.argv[1])
+write = sft.states.save_state
+
+def slow(path, state):
+    write(path, state)
+    if "8" in path.parent.name:
+        print("saving", path, flush=True)
+        time.sleep(600)
+
+sft.states.save_state = slow
+trainer(folder / "out", data(prepared(folder / "data"))).run()
+"""
+
+
+def test_kill_9_while_saving_loses_nothing_but_that_save(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", CHILD, str(tmp_path)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([".", os.environ.get("PYTHONPATH", "")])}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as child:
+        assert child.stdout
+        assert "saving" in child.stdout.readline()
+        child.send_signal(signal.SIGKILL)
+    out = tmp_path / "out"
+    found, said = newest(out)
+    assert found
+    assert (found.step, said) == (4, [])
+    assert any(each.name.startswith(".saving") for each in out.iterdir())
+
+    from redraft.train.store import open_prepared
+
+    read = data(open_prepared(tmp_path / "data", "tiny"))
+    assert trainer(out, read).run(found) == 12
+    assert not any(each.name.startswith(".saving") for each in out.iterdir())
+    unbroken = tmp_path / "unbroken"
+    trainer(unbroken, data(prepared(tmp_path / "again"))).run()
+    assert losses(out) == losses(unbroken)
+
+
+def losses(output: Path) -> list[tuple[int, float, float]]:
+    lines = [json.loads(line) for line in (output / LOG).read_text().splitlines()]
+    return [(line["step"], line["loss"], line["grad_norm"]) for line in lines]

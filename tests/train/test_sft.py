@@ -1,0 +1,261 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.nn import functional
+
+from redraft.errors import ModelError
+from redraft.train.batches import IGNORED
+from redraft.train.checkpoints import checkpoints, named, newest
+from redraft.train.logs import LOG
+from redraft.train.loss import fuse
+from redraft.train.sft import Sft
+from redraft.train.store import Prepared
+from tests.train.tiny import data, llama, prepared, trainer
+from tests.train.tiny_models import adapted
+
+
+@pytest.fixture(scope="module")
+def examples(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    return prepared(tmp_path_factory.mktemp("sft") / "data")
+
+
+@pytest.fixture(scope="module")
+def unbroken(examples: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nothing happened to."""
+    out = tmp_path_factory.mktemp("sft") / "unbroken"
+    assert trainer(out, data(examples), save_total_limit=2).run() == 12
+    return out
+
+
+def lines(output: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (output / LOG).read_text().splitlines()]
+
+
+def curve(output: Path) -> list[tuple[float, ...]]:
+    return [
+        tuple(line[key] for key in ("step", "loss", "grad_norm", "learning_rate")) for line in lines(output)
+    ]
+
+
+def before_step(made: Sft, step: int, do: Callable[[], object]) -> Sft:
+    """A trainer to which something happens when it gets the batches of a step."""
+    get = made.get_batch_samples
+
+    def get_and_do(*args: Any) -> Any:
+        if made.state.global_step + 1 == step:
+            do()
+        return get(*args)
+
+    made.get_batch_samples = get_and_do  # type: ignore[method-assign]
+    return made
+
+
+def terminate() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+# Steps.
+
+
+def test_a_line_a_step_says_everything(unbroken: Path, examples: Prepared) -> None:
+    said = lines(unbroken)
+    assert [line["step"] for line in said] == list(range(1, 13))
+    keys = {"step", "epoch", "loss", "grad_norm", "learning_rate", "tokens", "trained_tokens"}
+    assert all(line.keys() == keys | {"tokens_per_second", "memory_gb"} for line in said)
+    assert said[-1]["loss"] < said[0]["loss"] - 0.5
+    first_epoch = [line for line in said if line["epoch"] <= 1]
+    assert sum(line["tokens"] for line in first_epoch) == int(examples.lengths.sum())
+
+
+def test_nothing_is_pickled(unbroken: Path) -> None:
+    assert [folder.step for folder in checkpoints(unbroken)] == [12, 8]
+    names = {path.name for path in (unbroken / "checkpoint-12").iterdir()}
+    assert names == {
+        "complete.json",
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        "optimizer.safetensors",
+        "random-0.safetensors",
+        "trainer_state.json",
+    }
+
+
+@pytest.mark.parametrize(("size", "times"), [(1, 4), (4, 1)])
+def test_a_step_is_the_same_however_it_is_divided(
+    examples: Prepared, tmp_path: Path, size: int, times: int
+) -> None:
+    """The loss is divided by the trained tokens of the whole step, not of each batch."""
+    runs = []
+    for each, count in ((2, 2), (size, times)):
+        made = trainer(
+            tmp_path / str(each),
+            data(examples, size=each),
+            llama(dropout=0),
+            gradient_accumulation_steps=count,
+            max_steps=4,
+            save_strategy="no",
+        )
+        made.run()
+        runs.append(curve(tmp_path / str(each)))
+    for one, other in zip(*runs, strict=True):
+        assert one == pytest.approx(other, rel=1e-4)
+
+
+def test_the_first_step_is_that_of_a_plain_loop(examples: Prepared, unbroken: Path, tmp_path: Path) -> None:
+    """Loss and gradient of the mean over the trained tokens of the step, example by example."""
+    made = data(examples)
+    model = llama(dropout=0)
+    summed, count = torch.zeros(()), 0
+    for batch in (0, 1):
+        for row in made.order.batch(0, batch):
+            for example in made.rows[row]:
+                ids = torch.tensor(example.ids.astype(int))
+                targets = torch.where(torch.tensor(example.trained), ids, IGNORED)[1:]
+                logits = model(input_ids=ids[None]).logits[0, :-1]
+                summed = summed + functional.cross_entropy(logits, targets, reduction="sum")
+                count += int((targets != IGNORED).sum())
+    (summed / count).backward()
+    norm = torch.stack([each.grad.norm() for each in model.parameters() if each.grad is not None]).norm()
+    trainer(tmp_path / "out", data(examples), llama(dropout=0), max_steps=1).run()
+    (line,) = lines(tmp_path / "out")
+    assert line["loss"] == pytest.approx(float(summed.detach() / count), abs=1e-5)
+    assert line["grad_norm"] == pytest.approx(float(norm), rel=1e-4)
+    assert line["trained_tokens"] == count
+
+
+def test_an_evaluation_is_the_mean_over_trained_tokens(examples: Prepared, tmp_path: Path) -> None:
+    made = trainer(
+        tmp_path, data(examples), eval_data=data(examples, seed=9), eval_strategy="steps", eval_steps=12
+    )
+    made.run()
+    *_, line = lines(tmp_path)
+    assert line["step"] == 12
+    model, summed, count = made.model.eval(), 0.0, 0
+    whole = data(examples, size=99)
+    with torch.no_grad():
+        for batch in whole.loader:
+            trained = int((batch["labels"] != IGNORED).sum())
+            summed, count = summed + float(model(**batch).loss) * trained, count + trained
+    assert line["eval_loss"] == pytest.approx(summed / count, rel=1e-5)
+
+
+# Stopping and going on.
+
+
+@pytest.mark.parametrize("step", [2, 4, 6])
+def test_a_run_that_was_terminated_goes_on_as_if_it_had_not_been(
+    examples: Prepared, unbroken: Path, tmp_path: Path, step: int
+) -> None:
+    """In the middle of an epoch, at its end, and after it; with dropout."""
+    made = before_step(trainer(tmp_path, data(examples), save_total_limit=2), step, terminate)
+    assert made.run() == step
+    assert made.signals.received == signal.SIGTERM
+    found, _ = newest(tmp_path)
+    assert found
+    assert found.step == step
+    assert trainer(tmp_path, data(examples), llama(seed=5), save_total_limit=2).run(found) == 12
+    assert curve(tmp_path) == curve(unbroken)
+    assert weights(tmp_path) == weights(unbroken)
+
+
+def weights(output: Path) -> bytes:
+    return (output / "checkpoint-12" / "model.safetensors").read_bytes()
+
+
+def test_an_adapter_goes_on_as_well(examples: Prepared, tmp_path: Path) -> None:
+    def run(out: Path, stop: int = 99) -> Sft:
+        found, _ = newest(out)
+        bare = llama()
+        model = adapted(bare)
+        fuse(bare)
+        made = before_step(trainer(out, data(examples), model), stop, terminate)
+        made.run(found)
+        return made
+
+    run(tmp_path / "unbroken")
+    run(tmp_path / "broken", 7)
+    run(tmp_path / "broken")
+    assert curve(tmp_path / "broken") == curve(tmp_path / "unbroken")
+    assert (tmp_path / "broken/checkpoint-12/adapter_model.safetensors").is_file()
+
+
+def test_what_a_run_cannot_go_on_from(unbroken: Path, examples: Prepared, tmp_path: Path) -> None:
+    trainer(tmp_path, data(examples), save_only_model=True, max_steps=4).run()
+    with pytest.raises(ModelError, match=r"has no optimizer\.safetensors") as error:
+        trainer(tmp_path, data(examples)).run(named(tmp_path / "checkpoint-4"))
+    assert error.value.hint
+    assert "--model_name_or_path" in error.value.hint
+
+
+def test_the_checkpoint_of_another_model_is_refused(
+    unbroken: Path, examples: Prepared, tmp_path: Path
+) -> None:
+    model = llama()
+    model.model.layers[1].self_attn.q_proj.register_parameter("extra", torch.nn.Parameter(torch.ones(1)))
+    with pytest.raises(ModelError, match=r"lacks model\.layers\.1\.self_attn\.q_proj\.extra"):
+        trainer(tmp_path, data(examples), model).run(named(unbroken / "checkpoint-12"))
+
+
+# Guards.
+
+
+def test_a_loss_that_is_no_number_stops_before_the_step(examples: Prepared, tmp_path: Path) -> None:
+    made = trainer(tmp_path, data(examples))
+    weight = made.model.model.norm.weight
+
+    def spoil() -> None:
+        with torch.no_grad():
+            weight[0] = torch.nan
+
+    before_step(made, 6, spoil)
+    with pytest.raises(ModelError, match="step 6: the loss is not a finite number") as error:
+        made.run()
+    assert f"records: {made.records(6)[0]}, " in error.value.message
+    assert f"newest checkpoint: {tmp_path / 'checkpoint-4'}" in error.value.message
+    assert torch.isfinite(weight[1:]).all()  # the optimizer has not made them NaN as well
+    assert [line["step"] for line in lines(tmp_path)] == [1, 2, 3, 4, 5]
+
+
+def test_records_of_a_step_are_those_that_it_reads(examples: Prepared, tmp_path: Path) -> None:
+    made = trainer(tmp_path, data(examples))
+    epoch = [name for step in range(1, 5) for name in made.records(step)]
+    assert sorted(epoch) == sorted(f"tiny/{n}" for n in range(40))
+    assert set(made.records(5)) != set(made.records(1))
+
+
+def test_divergence_stops_a_run(examples: Prepared, tmp_path: Path) -> None:
+    made = trainer(
+        tmp_path,
+        data(examples),
+        divergence_steps=3,
+        max_steps=60,
+        lr_scheduler_type="constant",
+        save_strategy="no",
+    )
+
+    def spoil() -> None:
+        with torch.no_grad():
+            for each in made.model.parameters():
+                each.mul_(-20)
+
+    before_step(made, 30, spoil)
+    with pytest.raises(ModelError, match="step 32: training diverges. For 3 steps"):
+        made.run()
+
+
+# Elsewhere.
+
+
+def test_tensorboard_gets_the_same_numbers(examples: Prepared, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    trainer(tmp_path, data(examples), report_to="tensorboard", max_steps=2, save_strategy="no").run()
+    assert list(tmp_path.rglob("events.out.tfevents.*"))
