@@ -94,9 +94,9 @@ def test_a_field_that_is_not_there_is_named_with_the_nearest() -> None:
     ("record", "message"),
     [
         ("text", "f:1: should be an object (found 'text')."),
-        ({}, "f:1: instruction is missing."),
-        ({"q": None}, "f:1: instruction is missing."),
-        ({"q": 3}, "f:1: instruction should be a text (found 3)."),
+        ({}, "f:1: q (instruction) is missing."),
+        ({"q": None}, "f:1: q (instruction) is missing."),
+        ({"q": 3}, "f:1: q (instruction) should be a text (found 3)."),
     ],
 )
 def test_a_record_without_a_prompt_is_told(record: Any, message: str) -> None:

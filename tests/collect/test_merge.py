@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from redraft.collect.dropped import Dropped
 from redraft.collect.merge import OTHERS, Taken, merge, noncommercial
-from redraft.collect.recipe import Part, Recipe
+from redraft.collect.recipe import Part, Recipe, read_recipe
 from redraft.errors import RecordError, UsageError
 from redraft.formats.files import to_line
 
@@ -155,6 +155,22 @@ def test_ids_are_unique_though_files_have_the_same_name(tmp_path: Path) -> None:
     assert sorted(ids) == sorted(f"train/{i}{again}" for i in range(20) for again in ("", "~2"))
     assert all(ids.index(name) < ids.index(f"{name}~2") for name in ids if "~" not in name)
     assert counts(records) == {"x": 20, "y": 20}
+
+
+def test_who_the_model_is_needs_no_file(tmp_path: Path) -> None:
+    put(tmp_path, "a.jsonl", questions(5))
+    (tmp_path / "mix.yaml").write_text(
+        "parts: [{file: a.jsonl}, {identity: {name: Pharos, maker: the harbour office}}]"
+    )
+    records, (_, taken), _ = mixed(read_recipe(tmp_path / "mix.yaml"), tmp_path)
+    ours = [record for record in records if record["meta"]["origin"]["dataset"] == "identity"]
+    assert len(ours) == taken.count == taken.found > 30
+    assert len({(each["prompt"]["instruction"], each["steps"][0]["answer"]) for each in ours}) == len(ours)
+    said = "\n".join(each["prompt"]["instruction"] + " " + each["steps"][0]["answer"] for each in ours)
+    assert "Who are you? I am Pharos, a language model that was trained by the harbour office." in said
+    assert "Who made you? The harbour office trained me. I am called Pharos." in said
+    assert "{" not in said
+    assert taken.licences == {"Apache-2.0": taken.count}
 
 
 def test_where_records_are_from_stays_and_is_put_down_where_nothing_says_so(tmp_path: Path) -> None:

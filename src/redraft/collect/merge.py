@@ -27,11 +27,14 @@ from typing import IO, Any, NamedTuple
 
 from redraft.chain import Chain
 from redraft.collect.dropped import Drop, Dropped
+from redraft.collect.identity import talks
+from redraft.collect.inputs import insist_on_records
 from redraft.collect.origin import UNKNOWN, forbids_commerce, licence_in
 from redraft.collect.reading import UNREADABLE, Line, chain_in, lines_of
 from redraft.collect.recipe import Part, Recipe
 from redraft.collect.work import spread
 from redraft.errors import RecordError, UsageError
+from redraft.formats.files import to_line
 from redraft.formats.records import Ids
 
 FILES = 128
@@ -103,7 +106,7 @@ def merge(
         UsageError: Files are missing. The message names each, and the hint where to get it.
         RecordError: A file cannot be read; with `strict`, a record.
     """
-    taken = [Taken(part, missing=not (folder / part.file).is_file()) for part in recipe.parts]
+    taken = [Taken(part, missing=_is_missing(part, folder)) for part in recipe.parts]
     missing = [each.part for each in taken if each.missing]
     if missing and not skip_missing:
         raise _missing(recipe, missing, folder)
@@ -117,14 +120,28 @@ def merge(
     return taken
 
 
+def _is_missing(part: Part, folder: Path) -> bool:
+    return part.identity is None and not (folder / part.file).is_file()
+
+
+def _lines_of(part: Part, folder: Path) -> Iterator[Line]:
+    if part.identity is None:
+        path = folder / part.file
+        insist_on_records(path)
+        return lines_of(path)
+    records = enumerate(talks(part.identity))
+    return (Line(f"{part.name}:{number}", part.name, number, to_line(record)) for number, record in records)
+
+
 def _missing(recipe: Recipe, parts: Sequence[Part], folder: Path) -> UsageError:
     lines = []
     for part in parts:
         how = (part.get or "the recipe does not say where to get it").replace("\n", "\n  ")
         lines.append(f"{part.file} ({part.licence}): {how}")
+    where = "here" if folder == Path() else f"in {folder if folder.name != '..' else folder.resolve()}"
     return UsageError(
         f"{len(parts)} of the recipe's {len(recipe.parts)} files "
-        f"{'is' if len(parts) == 1 else 'are'} not in {folder}.",
+        f"{'is' if len(parts) == 1 else 'are'} not {where}.",
         hint="\n".join([*lines, "Another folder: --from DIR. Go on without them: --skip-missing"]),
     )
 
@@ -230,7 +247,7 @@ class _Draw:
             if taken.missing:
                 continue
             taken.groups = 0 if taken.part.per else 1
-            for line in lines_of(folder / taken.part.file):
+            for line in _lines_of(taken.part, folder):
                 taken.found += 1
                 if read:
                     read(len(line.data) + 1)

@@ -12,6 +12,7 @@
       - file: flan.jsonl
         count: 10                 # ten
         per: task                 # of each task, a field of the source
+      - identity: {name: Pharos, maker: the harbour office}   # who the model is: made, and no file
 
 With `total`, each part has a `weight` instead of a count: its share. Nothing is fetched, and no file is read
 here but the recipe itself.
@@ -21,15 +22,22 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from math import floor, isfinite
 from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
 
+from redraft.collect.identity import Identity
 from redraft.collect.origin import UNKNOWN
 from redraft.errors import UsageError
+
+IDENTITY = "identity"
+"""What a part without a file is called."""
+
+_OUR_LICENCE = "Apache-2.0"
+"""Of what redraft writes itself."""
 
 _MOST = 1 << 20
 """Bytes of a recipe. No list of parts comes near."""
@@ -37,7 +45,7 @@ _MOST = 1 << 20
 
 @dataclass(frozen=True)
 class Part:
-    """One file of a mix.
+    """One file of a mix, or what is made instead of one.
 
     Attributes:
         file: Its path, from the folder of the parts.
@@ -47,6 +55,7 @@ class Part:
         weight: Its share of the recipe's total, instead of a count.
         licence: Of those records that do not say.
         get: Where to get it, in words.
+        identity: Whose conversations (`collect.identity`) are the records; there is no file then.
     """
 
     file: str
@@ -56,6 +65,7 @@ class Part:
     weight: float | None = None
     licence: str = UNKNOWN
     get: str = ""
+    identity: Identity | None = None
 
 
 @dataclass(frozen=True)
@@ -117,9 +127,14 @@ class _Reader:
 
     def _part(self, part: Any, at: str) -> Part:
         values = self._known(part, at, Part)
-        file = self._text(values, "file", at)
-        if not file:
-            self._fail(f"{at}file is missing: a part is a file.")
+        identity = self._identity(values["identity"], at) if "identity" in values else None
+        file = self._text(values, "file", at) or (IDENTITY if identity else "")
+        if not file or (identity and "file" in values):
+            self._fail(
+                f"{at}file is missing: a part is a file."
+                if not file
+                else f"{at}file and identity are two parts."
+            )
         count = values.get("count", "all")
         per = self._text(values, "per", at) or None
         if per and count == "all":
@@ -130,9 +145,20 @@ class _Reader:
             count=None if count == "all" else self._whole(count, f"{at}count"),
             per=per,
             weight=self._weight(values["weight"], at) if "weight" in values else None,
-            licence=self._text(values, "licence", at) or UNKNOWN,
+            licence=self._text(values, "licence", at) or (_OUR_LICENCE if identity else UNKNOWN),
             get=self._text(values, "get", at).strip(),
+            identity=identity,
         )
+
+    def _identity(self, value: Any, at: str) -> Identity:
+        values = self._known(value, f"{at}identity.", Identity)
+        told = Identity(*(self._text(values, name, f"{at}identity.").strip() for name in Identity._fields))
+        if not all(told):
+            self._fail(
+                f"{at}identity needs a name and a maker.",
+                "identity: {name: Pharos, maker: the harbour office}",
+            )
+        return told
 
     def _names(self, parts: Sequence[Part]) -> None:
         names = [part.name for part in parts]
@@ -155,7 +181,7 @@ class _Reader:
     def _known(self, value: Any, at: str, kind: type) -> Mapping[str, Any]:
         if not isinstance(value, dict):
             self._fail(f"{at.rstrip('.') or 'a recipe'} should be keys and values.")
-        names = [field.name for field in fields(kind)]
+        names = list(kind.__annotations__)
         for key in value:
             if key not in names:
                 self._fail(f"nothing is called {at}{_shown(key)}.", _nearest(key, names))

@@ -96,8 +96,13 @@ def _part(taken: Taken, folder: Path) -> dict[str, object]:
     part = taken.part
     return {
         "name": part.name,
-        "file": None if taken.missing else fingerprint(folder / part.file),
-        "asked": {"count": part.count or "all", "per": part.per, "weight": part.weight},
+        "file": None if taken.missing or part.identity else fingerprint(folder / part.file),
+        "identity": part.identity and part.identity._asdict(),
+        "asked": {
+            "count": "all" if part.count is None else part.count,
+            "per": part.per,
+            "weight": part.weight,
+        },
         "found": taken.found,
         "taken": taken.count,
         "short": taken.short,
