@@ -15,6 +15,7 @@ from redraft.train import model as module
 from redraft.train.files import folder_of
 from redraft.train.loss import fuse
 from redraft.train.model import has_grown, load_model, load_tokenizer, skeleton, weights_dtype
+from redraft.weights.delta import diff
 from redraft.weights.gguf.to_folder import import_gguf
 from tests.weights.tiny_folders import VOCABULARY, tiny_folder
 
@@ -174,6 +175,14 @@ def test_a_damaged_model_is_an_error_that_names_it(folder: Path, name: str, dama
     (folder / name).write_bytes(damage(data))
     with pytest.raises(ModelError, match=str(folder)):
         load_model(str(folder), tokenizer, dtype=torch.float32, say=silent)
+
+
+def test_a_delta_is_not_trained(folder: Path, tmp_path: Path) -> None:
+    target = tiny_folder(tmp_path / "target", dtype=torch.float32, initializer_range=0.1)
+    diff(folder, target, tmp_path / "delta")
+    with pytest.raises(ModelError, match="is a delta, not a model") as caught:
+        both(tmp_path / "delta")
+    assert "redraft weights apply" in str(caught.value.hint)
 
 
 def test_code_that_a_model_brings_is_not_run(folder: Path, tmp_path: Path) -> None:

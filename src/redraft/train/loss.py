@@ -170,13 +170,15 @@ def _slices(count: int, width: int) -> Iterator[slice]:
 
 
 def _cross_entropy(logits: Tensor, targets: Tensor, *, grad: bool) -> tuple[Tensor, Tensor]:
-    """The summed loss and its gradient, which is written over the logits, [tokens, vocabulary]."""
-    norms = logits.logsumexp(-1)
-    picked = targets[:, None]
-    loss = (norms - logits.gather(1, picked)[:, 0]).sum()
+    """The summed loss and, if wanted, its gradient. Both are computed in the logits, [tokens, vocabulary]."""
+    targets = targets[:, None]
+    logits.sub_(logits.amax(-1, keepdim=True))
+    picked = logits.gather(1, targets)
+    sums = logits.exp_().sum(-1, keepdim=True)
+    loss = (sums.log() - picked).sum()
     if grad:
-        logits.sub_(norms[:, None]).exp_()
-        logits.scatter_add_(1, picked, -torch.ones_like(picked, dtype=logits.dtype))
+        logits.div_(sums)
+        logits.scatter_add_(1, targets, -torch.ones_like(targets, dtype=logits.dtype))
     return loss, logits
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -139,10 +140,16 @@ def load_model(
     more: dict[str, Any] = _quantised(dtype) if four_bits else {}
     loader: Any = AutoModelForCausalLM
     with _library_errors(ref, "model"):
+        _insist_on_no_delta(folder)
         model, info = loader.from_pretrained(
             ref, dtype=dtype, use_safetensors=True, output_loading_info=True, **_closed(folder), **more
         )
     _insist_on_weights(info, ref)
+    if getattr(model, "is_quantized", False) and not four_bits:
+        raise ModelError(
+            f"{ref} is quantised, and its numbers cannot be trained.",
+            hint="Begin from the model that it was made of.",
+        )
     fit_vocabulary(model, tokenizer, ref=ref, say=say)
     return model  # type: ignore[no-any-return]
 
@@ -183,6 +190,21 @@ def _quantised(dtype: torch.dtype) -> dict[str, Any]:
         bnb_4bit_compute_dtype=dtype,
     )
     return {"quantization_config": config, "device_map": {"": torch.cuda.current_device()}}
+
+
+def _insist_on_no_delta(folder: Path | None) -> None:
+    """Sees that a folder does not hold the difference of two models, which loads as if it were one.
+
+    Raises:
+        ModelError: It does, as the files of `redraft weights diff` say of themselves.
+    """
+    file = next(folder.glob("*.safetensors"), None) if folder else None
+    if file is None:
+        return
+    with safe_open(file, "pt") as opened:
+        if "redraft.delta" in (opened.metadata() or {}):
+            hint = f"Apply it first: redraft weights apply BASE {folder} -o FOLDER"
+            raise ModelError(f"{folder} is a delta, not a model.", hint=hint)
 
 
 def _insist_on_weights(info: dict[str, Any], ref: str) -> None:
