@@ -84,6 +84,8 @@ def _html(chain: Chain, _: Settings) -> Outcome:
         (text for speaker, text in texts if speaker == "user"),
         [text for speaker, text in texts if speaker == "assistant"],
     )
+    if not evidence.pages:
+        return chain
     return with_texts(
         chain,
         lambda speaker, text: evidence.said(text) if speaker == "assistant" else evidence.asked(text),
