@@ -64,10 +64,10 @@ class Spelling:
         before, after = self.decode(self.said), self.decode(self.said + self._unspelt)
         if after.startswith(before) and not after.endswith(_BROKEN):
             return self._release(after.removeprefix(before), len(self._unspelt))
-        # The last character may be incomplete, and with it the last three tokens; not what is before them.
+        # The last character may be incomplete, and with it the last three tokens. What is before them stands.
         sure = len(self._unspelt) - (_CHARACTER - 1)
         known = self.decode(self.said + self._unspelt[:sure]) if sure > 0 else ""
-        if sure > 0 and known.startswith(before) and after.startswith(known):
+        if sure > 0 and known.startswith(before) and after[:-1].startswith(known):
             return self._release(known.removeprefix(before), sure)
         return Piece()
 
