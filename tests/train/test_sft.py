@@ -248,7 +248,7 @@ def test_divergence_stops_a_run(examples: Prepared, tmp_path: Path) -> None:
                 each.mul_(-20)
 
     before_step(made, 30, spoil)
-    with pytest.raises(ModelError, match="step 32: training diverges. For 3 steps"):
+    with pytest.raises(ModelError, match=r"step 32: training diverges\. For 3 steps"):
         made.run()
 
 

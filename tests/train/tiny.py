@@ -105,18 +105,15 @@ def chains(path: Path, count: int = 24) -> Path:
     """Sums with a wrong draft, feedback that sees it, and a revision; every third is right at once."""
     with path.open("w") as file:
         for n in range(count):
-            right, wrong = str(2 * n), str(2 * n + 1)
-            drafts = [right] if n % 3 == 0 else [wrong, right]
-            steps = [
-                {
-                    "answer": answer,
-                    "feedback": {
-                        "text": f"{n} + {n} is {right}. {'No revision' if answer == right else 'Revision'} is needed.",
-                        "verdict": "accept" if answer == right else "revise",
-                    },
-                }
-                for answer in drafts
-            ]
-            chain = {"id": f"sum/{n}", "prompt": {"instruction": f"Add {n} and {n}."}, "steps": steps}
+            drafts = [2 * n] if n % 3 == 0 else [2 * n + 1, 2 * n]
+            steps = [{"answer": str(each), "feedback": feedback(n, right=each == 2 * n)} for each in drafts]
+            prompt = {"instruction": f"Add {n} and {n}."}
+            chain = {"version": 1, "id": f"sum/{n}", "prompt": prompt, "steps": steps, "best": len(steps) - 1}
             file.write(json.dumps(chain) + "\n")
     return path
+
+
+def feedback(n: int, *, right: bool) -> dict[str, str]:
+    """What is said of the sum of a number with itself."""
+    verdict, words = ("accept", "No revision") if right else ("revise", "Revision")
+    return {"text": f"{n} + {n} is {2 * n}. {words} is needed.", "verdict": verdict}

@@ -14,6 +14,7 @@ import json
 import types
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from enum import Enum
 from functools import cache
 from importlib import resources
 from math import isnan
@@ -195,9 +196,8 @@ def convert(name: str, value: Any) -> Any:
         fits, converted = _as(kind, value)
         if fits:
             return converted
-    raise UsageError(
-        f"--{name} is {_shown(value)}, and should be {_in_words(wanted)}.", hint=_example(wanted)
-    )
+    said = f"--{name} is {_shown(value)}, and should be {_in_words(wanted)}."
+    raise UsageError(said, hint=_meant(value, wanted))
 
 
 _ORDER = (type(None), bool, int, float, dict, Literal, str, tuple, list)
@@ -205,14 +205,23 @@ _ORDER = (type(None), bool, int, float, dict, Literal, str, tuple, list)
 
 
 def _members(hint: Any) -> list[Any]:
-    """The kinds of a type, as they are to be tried. What is no plain kind (an enumeration) is a text."""
+    """The kinds of a type, as they are to be tried."""
     found = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    if any(_choices(kind) for kind in found):
+        found = tuple(kind for kind in found if kind is not str)  # a text that is none of the choices
     return sorted(found, key=lambda kind: _ORDER.index(_plain(kind)))
 
 
 def _plain(kind: Any) -> Any:
     origin = get_origin(kind) or kind
-    return origin if origin in _ORDER else str
+    return origin if origin in _ORDER else Literal
+
+
+def _choices(kind: Any) -> list[Any]:
+    """The values of a literal or an enumeration."""
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return [each.value for each in kind]
+    return list(get_args(kind)) if get_origin(kind) is Literal else []
 
 
 def _as(kind: Any, value: Any) -> tuple[bool, Any]:
@@ -230,7 +239,7 @@ def _as(kind: Any, value: Any) -> tuple[bool, Any]:
         items = value if isinstance(value, list | tuple) else [value]
         return all(isinstance(each, str) for each in items), plain(items)
     if plain is Literal:
-        return value in get_args(kind), value
+        return isinstance(value, str | bool) and value in _choices(kind), value
     return isinstance(value, str), value
 
 
@@ -275,14 +284,18 @@ def _in_words(kinds_: Iterable[Any]) -> str:
     for kind in kinds_:
         plain = _plain(kind)
         if plain is Literal:
-            said.append("one of " + ", ".join(map(str, get_args(kind))))
+            choices = [str(each) for each in _choices(kind)]
+            said.append("one of " + ", ".join(choices[:8]) + (", …" if len(choices) > 8 else ""))
         elif plain is not type(None):
             said.append(words[plain])
     return " or ".join(dict.fromkeys(said))
 
 
-def _example(kinds_: Iterable[Any]) -> str | None:
-    return "In a recipe, null leaves it out." if type(None) in kinds_ else None
+def _meant(value: Any, kinds_: Iterable[Any]) -> str | None:
+    """A hint at the choice that was meant."""
+    choices = [str(each) for kind in kinds_ for each in _choices(kind)]
+    near = difflib.get_close_matches(str(value)[:60], choices, n=1) if isinstance(value, str) else []
+    return f"Did you mean {near[0]}?" if near else None
 
 
 def _shown(value: object) -> str:

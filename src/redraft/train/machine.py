@@ -13,6 +13,10 @@ from typing import Any
 
 import torch
 from transformers import TrainingArguments
+from transformers.integrations.integration_utils import (
+    INTEGRATION_TO_CALLBACK,
+    get_available_reporting_integrations,
+)
 
 from redraft.errors import MissingExtra, UsageError
 from redraft.train.args import Settings, nearest
@@ -101,13 +105,26 @@ def _all_gpus(count: int | None) -> str:
 def _insist_on_libraries(fitted: Mapping[str, Any]) -> None:
     from importlib.util import find_spec
 
-    reports = [each for each in fitted.get("report_to") or [] if each not in ("none", "all")]
-    if "tensorboard" in reports and not (find_spec("tensorboard") or find_spec("tensorboardX")):
-        raise MissingExtra("--report_to tensorboard", "train")
+    asked = fitted["report_to"]
+    for name in [asked] if isinstance(asked, str) else asked:
+        if name not in ("none", "all"):
+            _insist_on_report(name)
     if fitted.get("deepspeed") and not find_spec("deepspeed"):
         raise UsageError("--deepspeed needs the library of that name.", hint="pip install deepspeed")
     if "bnb" in str(fitted.get("optim")) and not find_spec("bitsandbytes"):
         raise UsageError(f"--optim {fitted['optim']} needs bitsandbytes.", hint="pip install bitsandbytes")
+
+
+def _insist_on_report(name: str) -> None:
+    """Sees that what steps are reported to is known to Trainer, and installed."""
+    if name in get_available_reporting_integrations():  # type: ignore[no-untyped-call]
+        return
+    if name == "tensorboard":
+        raise MissingExtra("--report_to tensorboard", "train")
+    if name not in INTEGRATION_TO_CALLBACK:
+        known = ", ".join(sorted(INTEGRATION_TO_CALLBACK))
+        raise UsageError(f"--report_to has no {name!r}.", hint=f"none, all, {known}")
+    raise UsageError(f"--report_to {name} needs its library.", hint=f"pip install {name.replace('_', '-')}")
 
 
 def _hint(said: str) -> str | None:

@@ -10,34 +10,33 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import torch
-from peft import PeftModel
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments, set_seed
+from transformers import TrainingArguments
 from transformers.utils import logging
 
-from redraft.errors import ModelError, OutputError, UsageError
+from redraft.errors import OutputError
 from redraft.train import checkpoints
 from redraft.train.args import Settings
-from redraft.train.attention import insist_on_segments, use_segments
-from redraft.train.batches import Loader, Order, RowsOf, insist_on_a_step, joined, padded
+from redraft.train.batches import insist_on_a_step
 from redraft.train.checkpoints import Checkpoint
 from redraft.train.guards import is_out_of_memory, out_of_memory
-from redraft.train.logs import LOG
-from redraft.train.lora import NATIVE, Adapter, add_adapter, default_method, mark_native
-from redraft.train.loss import fuse
-from redraft.train.machine import ranks, training_arguments
-from redraft.train.model import Say, load_model, load_tokenizer, skeleton, weights_dtype
+from redraft.train.machine import training_arguments
+from redraft.train.model import Say, load_tokenizer
 from redraft.train.options import OUTPUTS, Options
-from redraft.train.pack import one_a_row, pack
-from redraft.train.prepare import prepare
-from redraft.train.sft import Data, Sft
+from redraft.train.parts import (
+    can_join,
+    choose_method,
+    describe,
+    eval_rows,
+    load_trained,
+    prepare_all,
+    rows_of,
+)
+from redraft.train.sft import Sft
 from redraft.train.store import ABOUT, TOKENS, Prepared
-from redraft.train.tokens import Encoder
 
 _DECIDING = (
     "learning_rate",
@@ -131,11 +130,16 @@ class Ready:
         rows, data = self.trainer.data.rows.rows, self.prepared.report
         kind = f"{len(rows):,} rows" + (f", {rows.efficiency:.1%} full" if self.settings.own.packing else "")
         plan = (
-            f"{self.steps:,} steps of {self.rows_a_step:,} rows ({kind}), learning rate "
+            f"{self.steps:,} steps of {self.rows_a_step:,} (there are {kind}), learning rate "
             f"{self.args.learning_rate:g}, {self.method}"
         )
-        begun = [f"goes on from {self.checkpoint.folder}"] if self.checkpoint else []
-        return [*data.lines(), plan, *begun]
+        return [*data.lines(), plan, *self._begun()]
+
+    def _begun(self) -> list[str]:
+        if self.checkpoint is None:
+            return []
+        done = self.checkpoint.step >= self.steps
+        return [f"goes on from {self.checkpoint.folder}" + (": all steps are done" if done else "")]
 
     def train(self) -> int:
         """Does the steps, and saves the result unless a signal came.
@@ -147,6 +151,10 @@ class Ready:
             ModelError: A guard stopped it, or memory ran out.
             OutputError: Something cannot be written.
         """
+        if self.settings.own.overwrite_output_dir and self.args.should_save:
+            checkpoints.remove_all(self.trainer.folder)
+        if self.checkpoint and self.checkpoint.step >= self.steps:
+            return self._finish(self.checkpoint)
         try:
             done = self.trainer.run(self.checkpoint)
         except (RuntimeError, MemoryError) as error:
@@ -162,9 +170,16 @@ class Ready:
             save(self.trainer)
         return done
 
+    def _finish(self, checkpoint: Checkpoint) -> int:
+        """Saves the result of a run that was stopped after its last step."""
+        if not self.trainer.sharded:  # else the checkpoint has it, and nothing has it as a whole
+            self.trainer.restore(checkpoint)
+            save(self.trainer)
+        return checkpoint.step
+
 
 def get_ready(settings: Settings, model: str, cache: Path, *, say: Say) -> Ready:
-    """Does everything but the steps.
+    """Does everything but the steps: what is quick to fail first.
 
     Args:
         settings: What was asked.
@@ -178,14 +193,13 @@ def get_ready(settings: Settings, model: str, cache: Path, *, say: Say) -> Ready
     own = settings.own
     tell = say if int(os.environ.get("RANK", "0")) == 0 else _nobody
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    seed = int(settings.theirs.get("seed", 42))
-    set_seed(seed)
+    method = choose_method(settings, model, say=tell)
+    args = training_arguments(settings, lora=method.lora, say=tell)
+    checkpoint = _begin(args, own, tell)
     tokenizer = load_tokenizer(model, pad_token=own.pad_token, say=tell)
     prepared = prepare_all(own.data_path, own, tokenizer, cache)
-    trained, method, lora = load_trained(settings, model, tokenizer, say=tell)
-    args = training_arguments(settings, lora=lora, say=tell)
-    pad = None if _can_join(trained, own, tell) else int(tokenizer.pad_token_id)
-    checkpoint = _begin(args, own, tell)
+    trained = load_trained(own, method, model, tokenizer, seed=args.seed, say=tell)
+    pad = None if can_join(trained, own, tell) else int(tokenizer.pad_token_id)
     data = rows_of(prepared, own, args, pad=pad)
     insist_on_a_step(
         data.rows.rows,
@@ -193,16 +207,17 @@ def get_ready(settings: Settings, model: str, cache: Path, *, say: Say) -> Ready
         accumulation=args.gradient_accumulation_steps,
         ranks=args.world_size,
     )
+    _make(Path(str(args.output_dir)))
     trainer = Sft(
         trained,
         args,
         data,
-        _eval_data(own, tokenizer, args, cache, pad),
+        eval_rows(own, tokenizer, args, cache, pad=pad),
         tokenizer=tokenizer,
         divergence_steps=own.divergence_steps,
         quiet=own.quiet,
     )
-    return Ready(settings, model, args, trainer, prepared, method, lora, checkpoint)
+    return Ready(settings, model, args, trainer, prepared, describe(own, method), method.lora, checkpoint)
 
 
 def as_dict(args: TrainingArguments) -> dict[str, Any]:
@@ -215,148 +230,28 @@ def _nobody(line: str) -> None:
     """Tells nobody."""
 
 
-def prepare_all(
-    paths: Sequence[str], own: Options, tokenizer: PreTrainedTokenizerBase, cache: Path
-) -> Prepared:
-    """The data as tokens. Several processes may ask at once: one does it."""
-    encoder = Encoder(tokenizer, own.format, own.training_objective, own.model_max_length)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return prepare(
-        [Path(path) for path in paths],
-        encoder,
-        Path(own.cache_dir) if own.cache_dir else cache,
-        workers=own.workers or cores,
-    )
-
-
-def load_trained(
-    settings: Settings, model: str, tokenizer: PreTrainedTokenizerBase, *, say: Say
-) -> tuple[PreTrainedModel | PeftModel, str, bool]:
-    """The model as it is trained, what that is in words, and whether it is an adapter."""
-    own = settings.own
-    lora, four_bits, why = own.lora or own.qlora, own.qlora, ""
-    if own.lora is None and not own.qlora:
-        parameters = sum(each.numel() for each in skeleton(model).parameters())
-        lora, four_bits, why = default_method(
-            parameters, _gpu_bytes(settings), can_four_bits=own.dtype == "auto" and _has_bitsandbytes()
-        )
-        say(
-            f"{'an adapter' if lora else 'the whole model'} is trained: {why} (--lora True or False decides)."
-        )
-    dtype = weights_dtype(own.dtype, lora=bool(lora))
-    loaded = load_model(model, tokenizer, dtype=dtype, four_bits=four_bits, say=say)
-    native = own.format == "selfee" and own.training_objective != "answer"
-    bits = " on 4 bits" if four_bits else ""
-    if not lora:
-        if native:
-            mark_native(loaded)
-        return loaded, f"all weights in {_name(dtype)}", False
-    adapter = Adapter(own.lora_r, own.lora_alpha, own.lora_dropout, own.lora_target_modules)
-    set_seed(int(settings.theirs.get("seed", 42)))  # of the adapter's first values, whatever was drawn before
-    adapted = add_adapter(
-        loaded, adapter, base=own.model_name_or_path, redraft_format=NATIVE if native else None
-    )
-    return adapted, f"an adapter of rank {own.lora_r}{bits} on weights in {_name(dtype)}", True
-
-
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
-
-
-def _gpu_bytes(settings: Settings) -> int | None:
-    """Memory of the GPU, or of all that share the model; None without one."""
-    if not torch.cuda.is_available() or settings.theirs.get("use_cpu"):
-        return None
-    shared = settings.theirs.get("fsdp") or settings.theirs.get("deepspeed")
-    return int(torch.cuda.get_device_properties(0).total_memory) * (ranks() if shared else 1)
-
-
-def _has_bitsandbytes() -> bool:
-    from importlib.util import find_spec
-
-    return find_spec("bitsandbytes") is not None
-
-
-def _can_join(model: PreTrainedModel | PeftModel, own: Options, say: Say) -> bool:
-    """Gives the model attention that keeps joined examples apart, and its loss. False: rows are padded."""
-    bare: Any = model.get_base_model() if isinstance(model, PeftModel) else model
-    try:
-        insist_on_segments(bare)
-        use_segments(bare)
-    except ModelError as error:
-        if own.packing:
-            raise
-        say(f"batches are padded: {error.message}")
-        return False
-    finally:
-        fuse(bare)
-    return True
-
-
-def rows_of(prepared: Prepared, own: Options, args: TrainingArguments, *, pad: int | None) -> Data:
-    """The rows of prepared data and what reads them: joined without padding, or padded with a token."""
-    seed = args.seed if args.data_seed is None else args.data_seed
-    length = own.model_max_length
-    packed = pack(prepared.lengths, length, seed) if own.packing else one_a_row(prepared.lengths, length)
-    order = Order(
-        packed.lengths,
-        args.train_batch_size,
-        seed=seed,
-        rank=args.process_index,
-        ranks=args.world_size,
-        grouped=args.train_sampling_strategy == "group_by_length",
-    )
-    rows = RowsOf(prepared, packed)
-    collate = joined if pad is None else _Padding(pad)
-    return Data(rows, order, Loader(rows, order, collate, args.dataloader_num_workers))
-
-
-@dataclass(frozen=True)
-class _Padding:
-    """`padded` with a token: a value, so that a process that loads data can be sent it."""
-
-    pad: int
-
-    def __call__(self, rows: Sequence[Any]) -> dict[str, torch.Tensor]:
-        return padded(rows, pad=self.pad)
-
-
-def _eval_data(
-    own: Options, tokenizer: PreTrainedTokenizerBase, args: TrainingArguments, cache: Path, pad: int | None
-) -> Data | None:
-    if args.eval_strategy == "no":
-        return None
-    if not own.eval_data_path:
-        raise UsageError(
-            f"--eval_strategy {as_dict(args)['eval_strategy']} needs data to measure the loss on.",
-            hint="--eval_data_path FILE, or --eval_strategy no",
-        )
-    return rows_of(prepare_all(own.eval_data_path, own, tokenizer, cache), own, args, pad=pad)
-
-
 def _begin(args: TrainingArguments, own: Options, say: Say) -> Checkpoint | None:
     """The checkpoint to go on from; None for a run from the beginning.
 
     Raises:
         ModelError: The checkpoint cannot be used.
-        OutputError: The output folder cannot be made.
     """
-    output, asked = Path(str(args.output_dir)), args.resume_from_checkpoint
+    if own.overwrite_output_dir:
+        return None
+    asked = args.resume_from_checkpoint
+    if asked and asked.lower() not in {"true", "auto"}:
+        return checkpoints.named(Path(asked))
+    found, remarks = checkpoints.newest(Path(str(args.output_dir)))
+    for line in remarks:
+        say(line)
+    return found
+
+
+def _make(output: Path) -> None:
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{output} cannot be made: {error.strerror}.", hint="--output_dir FOLDER") from None
-    if own.overwrite_output_dir:
-        if args.should_save and not own.dry_run:
-            checkpoints.remove_all(output)
-            (output / LOG).unlink(missing_ok=True)
-        return None
-    if asked and asked.lower() not in {"true", "auto"}:
-        return checkpoints.named(Path(asked))
-    found, remarks = checkpoints.newest(output)
-    for line in remarks:
-        say(line)
-    return found
 
 
 def save(trainer: Sft) -> None:

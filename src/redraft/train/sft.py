@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TextIO
 
 import torch
 from torch import distributed, nn
-from transformers import PrinterCallback, ProgressCallback, Trainer, TrainingArguments
+from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerState, TrainingArguments
 
 from redraft.errors import ModelError
 from redraft.train import checkpoints, states
@@ -167,7 +167,7 @@ class Sft(Trainer):
         return Path(str(self.args.output_dir))
 
     @property
-    def _sharded(self) -> bool:
+    def sharded(self) -> bool:
         """Whether FSDP or DeepSpeed hold the states in parts, and save them in their way."""
         return bool(self.is_fsdp_enabled or self.is_deepspeed_enabled)
 
@@ -206,14 +206,14 @@ class Sft(Trainer):
             self.processing_class.save_pretrained(folder)
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
-        if self._sharded:
+        if self.sharded:
             super()._save_optimizer_and_scheduler(output_dir)
         elif self.args.should_save:
             both = {"optimizer": self.optimizer.state_dict(), "schedule": self.lr_scheduler.state_dict()}
             states.save_state(Path(output_dir) / OPTIMIZER, both)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        if checkpoint is None or self._sharded:
+        if checkpoint is None or self.sharded:
             super()._load_optimizer_and_scheduler(checkpoint)
             return
         both = states.load_state(self._part(checkpoint, OPTIMIZER))
@@ -295,6 +295,12 @@ class Sft(Trainer):
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Takes the weights of a checkpoint that has all steps, which Trainer would go beyond."""
+        state = TrainerState.load_from_json(str(checkpoint.folder / STATE))
+        best = state.best_model_checkpoint if self.args.load_best_model_at_end else None
+        self._load_from_checkpoint(best or str(checkpoint.folder))
 
     def run(self, checkpoint: Checkpoint | None = None) -> int:
         """Trains to the end, or until a signal.

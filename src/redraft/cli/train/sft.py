@@ -12,7 +12,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -52,6 +52,8 @@ def sft(
     for line in ready.lines():
         say(line)
     if settings.own.dry_run:
+        with suppress(OSError):
+            ready.trainer.folder.rmdir()  # if nothing is in it
         return
     _train(ready, say)
 

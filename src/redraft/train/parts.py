@@ -1,0 +1,165 @@
+"""The parts of a run: what is trained, the data as tokens, and its rows in batches.
+
+Each is made from the settings alone, so that a look at the data or an estimate can be had without the rest.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments, set_seed
+
+from redraft.errors import ModelError, UsageError
+from redraft.train.args import Settings
+from redraft.train.attention import use_segments
+from redraft.train.batches import Batch, Loader, Order, Row, RowsOf, joined, padded
+from redraft.train.lora import NATIVE, Adapter, Method, add_adapter, default_method, mark_native
+from redraft.train.loss import fuse
+from redraft.train.machine import ranks
+from redraft.train.model import Say, load_model, skeleton, weights_dtype
+from redraft.train.options import Options
+from redraft.train.pack import one_a_row, pack
+from redraft.train.prepare import prepare
+from redraft.train.sft import Data
+from redraft.train.store import Prepared
+from redraft.train.tokens import Encoder
+
+
+def choose_method(settings: Settings, model: str, *, say: Say) -> Method:
+    """What is trained: what was asked for, or what the machine has room for."""
+    own = settings.own
+    if own.qlora:
+        return Method(lora=True, four_bits=True, why="--qlora")
+    if own.lora is not None:
+        return Method(lora=own.lora, four_bits=False, why=f"--lora {own.lora}")
+    parameters = sum(each.numel() for each in skeleton(model).parameters())
+    can_four_bits = own.dtype == "auto" and find_spec("bitsandbytes") is not None
+    method = default_method(parameters, _gpu_bytes(settings), can_four_bits=can_four_bits)
+    what = "an adapter" if method.lora else "the whole model"
+    say(f"{what} is trained: {method.why} (--lora True or False decides).")
+    return method
+
+
+def _gpu_bytes(settings: Settings) -> int | None:
+    """Memory of the GPU, or of all that share the model; None without one."""
+    if not torch.cuda.is_available() or settings.theirs.get("use_cpu"):
+        return None
+    shared = settings.theirs.get("fsdp") or settings.theirs.get("deepspeed")
+    return int(torch.cuda.get_device_properties(0).total_memory) * (ranks() if shared else 1)
+
+
+def describe(own: Options, method: Method) -> str:
+    """What is trained, in words."""
+    dtype = str(weights_dtype(own.dtype, lora=method.lora)).removeprefix("torch.")
+    if not method.lora:
+        return f"all weights in {dtype}"
+    return f"an adapter of rank {own.lora_r} on weights in {'4 bits' if method.four_bits else dtype}"
+
+
+def load_trained(
+    own: Options, method: Method, model: str, tokenizer: PreTrainedTokenizerBase, *, seed: int, say: Say
+) -> PreTrainedModel | PeftModel:
+    """The model as it is trained, with an adapter or without.
+
+    Args:
+        own: The settings.
+        method: What is trained.
+        model: A folder, or org/name on the hub.
+        tokenizer: The model's.
+        seed: Of the adapter's first values.
+        say: Told what looks odd.
+    """
+    dtype = weights_dtype(own.dtype, lora=method.lora)
+    loaded = load_model(model, tokenizer, dtype=dtype, four_bits=method.four_bits, say=say)
+    native = own.format == "selfee" and own.training_objective != "answer"
+    if not method.lora:
+        if native:
+            mark_native(loaded)
+        return loaded
+    adapter = Adapter(own.lora_r, own.lora_alpha, own.lora_dropout, own.lora_target_modules)
+    set_seed(seed)
+    named = NATIVE if native else None
+    return add_adapter(loaded, adapter, base=own.model_name_or_path, redraft_format=named)
+
+
+def can_join(model: PreTrainedModel | PeftModel, own: Options, say: Say) -> bool:
+    """Gives the model attention that keeps joined examples apart, and its loss. False: rows are padded."""
+    bare: Any = model.get_base_model() if isinstance(model, PeftModel) else model
+    try:
+        use_segments(bare)
+    except ModelError as error:
+        if own.packing:
+            raise
+        say(f"batches are padded: {error.message}")
+        return False
+    finally:
+        fuse(bare)
+    return True
+
+
+def prepare_all(
+    paths: Sequence[str], own: Options, tokenizer: PreTrainedTokenizerBase, cache: Path
+) -> Prepared:
+    """The data as tokens. Several processes may ask at once: one does it."""
+    encoder = Encoder(tokenizer, own.format, own.training_objective, own.model_max_length)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return prepare(
+        [Path(path) for path in paths],
+        encoder,
+        Path(own.cache_dir) if own.cache_dir else cache,
+        workers=own.workers or cores,
+    )
+
+
+def rows_of(prepared: Prepared, own: Options, args: TrainingArguments, *, pad: int | None) -> Data:
+    """The rows of prepared data and what reads them: joined without padding, or padded with a token."""
+    seed = args.seed if args.data_seed is None else args.data_seed
+    length = own.model_max_length
+    packed = pack(prepared.lengths, length, seed) if own.packing else one_a_row(prepared.lengths, length)
+    order = Order(
+        packed.lengths,
+        args.train_batch_size,
+        seed=seed,
+        rank=args.process_index,
+        ranks=args.world_size,
+        grouped=args.train_sampling_strategy == "group_by_length",
+    )
+    rows = RowsOf(prepared, packed)
+    collate = joined if pad is None else _Padding(pad)
+    return Data(rows, order, Loader(rows, order, collate, args.dataloader_num_workers))
+
+
+@dataclass(frozen=True)
+class _Padding:
+    """`padded` with a token: a value, so that a process that loads data can be sent it."""
+
+    pad: int
+
+    def __call__(self, rows: Sequence[Row]) -> Batch:
+        return padded(rows, pad=self.pad)
+
+
+def eval_rows(
+    own: Options, tokenizer: PreTrainedTokenizerBase, args: TrainingArguments, cache: Path, *, pad: int | None
+) -> Data | None:
+    """The rows to measure the loss on, if that is asked for.
+
+    Raises:
+        UsageError: It is, and there is no data for it.
+    """
+    strategy = str(getattr(args.eval_strategy, "value", args.eval_strategy))
+    if strategy == "no":
+        return None
+    if not own.eval_data_path:
+        raise UsageError(
+            f"--eval_strategy {strategy} needs data to measure the loss on.",
+            hint="--eval_data_path FILE, or --eval_strategy no",
+        )
+    return rows_of(prepare_all(own.eval_data_path, own, tokenizer, cache), own, args, pad=pad)

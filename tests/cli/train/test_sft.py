@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from redraft.cli import app
+from redraft.train.sft import Sft
+from redraft.train.signals import AGAIN
+from tests.train.tiny import chains, model_folder
+
+USUAL = (
+    "--model_name_or_path model --data_path chains.jsonl --output_dir out --model_max_length 128 "
+    "--max_steps 4 --save_steps 2 --cache_dir cache"
+)
+
+
+def train(*words: str) -> Result:
+    return CliRunner().invoke(app, ["train", "sft", *words], prog_name="redraft")
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: Path) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("REDRAFT_CACHE", str(tmp_path / "cache"))
+    Path("model").symlink_to(model)
+    chains(Path("chains.jsonl"))
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return model_folder(tmp_path_factory.mktemp("cli") / "model")
+
+
+def at_step(monkeypatch: pytest.MonkeyPatch, step: int, number: int) -> None:
+    """Sends this process a signal while a step is made."""
+    get = Sft.get_batch_samples
+
+    def get_and_send(self: Sft, *args: Any) -> Any:
+        if self.state.global_step + 1 == step:
+            os.kill(os.getpid(), number)
+        return get(self, *args)
+
+    monkeypatch.setattr(Sft, "get_batch_samples", get_and_send)
+
+
+def steps() -> list[int]:
+    return [json.loads(line)["step"] for line in Path("out/log.jsonl").read_text().splitlines()]
+
+
+def test_from_records_to_an_adapter(here: Path) -> None:
+    done = train(*USUAL.split(), "--gguf", "adapter.gguf")
+    assert done.exit_code == 0, done.output
+    assert done.stdout == ""
+    said = done.stderr.splitlines()
+    assert said[:2] == [
+        "redraft: an adapter is trained: no GPU is here (--lora True or False decides).",
+        "redraft: the tokenizer has no padding token: '<unk>' is taken",
+    ]
+    assert said[2].startswith("redraft: 24 records read, 24 to train on: ")
+    assert "redraft: 4 steps of 4 (there are " in said[3]
+    assert said[4].startswith("step 1 of 4 · loss 6.")
+    assert said[-1].startswith("redraft: out holds an adapter of rank 16 on weights in ")
+    assert said[-1].endswith("Try it: redraft ask … --model model+adapter.gguf")
+    assert Path("adapter.gguf").read_bytes()[:4] == b"GGUF"
+    record = json.loads(Path("out.run.json").read_text())
+    assert record["command"] == "train sft"
+    assert record["config"]["training_objective"] == "accepted"
+    assert (record["sessions"][0]["steps"], record["sessions"][0]["redraft"]) == (4, "0.1.0")
+    assert {"seed", "learning_rate", "tokens_sha256"} <= record["config"].keys()
+
+
+def test_a_whole_model_becomes_a_gguf(here: Path) -> None:
+    done = train(*USUAL.split(), "--lora", "False", "--gguf", "model.gguf", "--quiet")
+    assert (done.exit_code, done.output) == (0, "")
+    assert Path("model.gguf").read_bytes()[:4] == b"GGUF"
+    assert b"redraft.format" in Path("model.gguf").read_bytes()
+
+
+def test_sigterm_saves_and_asks_to_be_started_again(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        at_step(patch, 3, signal.SIGTERM)
+        stopped = train(*USUAL.split())
+    assert stopped.exit_code == AGAIN
+    assert stopped.stderr.endswith(
+        "redraft: stopped after step 3 of 4. The same command, typed again, goes on.\n"
+    )
+    assert not Path("out/adapter_config.json").exists()
+    done = train(*USUAL.split())
+    assert done.exit_code == 0
+    assert "redraft: goes on from out/checkpoint-3\n" in done.stderr
+    assert steps() == [1, 2, 3, 4]
+    sessions = json.loads(Path("out.run.json").read_text())["sessions"]
+    assert [session["steps"] for session in sessions] == [3, 4]
+
+
+def test_ctrl_c_saves_as_well(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    at_step(monkeypatch, 2, signal.SIGINT)
+    assert train(*USUAL.split()).exit_code == 130
+    assert Path("out/checkpoint-2/complete.json").is_file()
+
+
+def test_a_run_that_is_done_stays_so(here: Path) -> None:
+    assert train(*USUAL.split()).exit_code == 0
+    before = Path("out/adapter_model.safetensors").read_bytes()
+    again = train(*USUAL.split())
+    assert again.exit_code == 0
+    assert "goes on from out/checkpoint-4: all steps are done\n" in again.stderr
+    assert Path("out/adapter_model.safetensors").read_bytes() == before
+    assert steps() == [1, 2, 3, 4]
+
+
+def test_a_run_goes_on_as_it_was_begun_or_not_at_all(here: Path) -> None:
+    assert train(*USUAL.split()).exit_code == 0
+    other = train(*USUAL.split(), "--seed", "1")
+    assert other.exit_code == 2
+    assert "out was made in another way: seed was 42 and is 1" in other.stderr
+    anew = train(*USUAL.split(), "--seed", "1", "--overwrite_output_dir")
+    assert anew.exit_code == 0
+    assert "goes on" not in anew.stderr
+
+
+def test_dry_run_does_all_but_the_steps(here: Path) -> None:
+    done = train(*USUAL.split(), "--dry_run")
+    assert done.exit_code == 0
+    assert "4 steps of 4" in done.stderr
+    assert not Path("out").exists()
+    assert not Path("out.run.json").exists()
+
+
+def test_selfees_command_runs_on_a_cpu_and_says_what_differs(here: Path) -> None:
+    command = (
+        "--model_name_or_path model --data_path chains.jsonl --bf16 True --output_dir out "
+        "--num_train_epochs 3 --per_device_train_batch_size 16 --per_device_eval_batch_size 16 --gradient_accumulation_steps 2 "
+        "--evaluation_strategy no --save_strategy steps --save_steps 5000 --save_total_limit 1 "
+        "--learning_rate 2e-5 --weight_decay 0. --warmup_ratio 0.03 --lr_scheduler_type cosine "
+        "--logging_steps 1 --fsdp_transformer_layer_cls_to_wrap LlamaDecoderLayer --tf32 True "
+        "--model_max_length 2048 --gradient_checkpointing True --lazy_preprocess True "
+        "--training_objective full --lora False"
+    )
+    chains(Path("chains.jsonl"), 64)
+    done = train(*command.split(), "--fsdp", "shard_grad_op auto_wrap")
+    assert done.exit_code == 0, done.output
+    assert "--tf32 is left out: it is of GPUs, and there is none here." in done.stderr
+    assert "--bf16 is done by the CPU: there is no GPU here." in done.stderr
+    assert "--fsdp is left out: one process holds the whole model, with the same loss." in done.stderr
+    assert "6 steps of 32 (there are 64 rows), learning rate 2e-05, all weights in float32" in done.stderr
+    assert steps() == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--data_path chains.jsonl", "where should the result go?\n  --output_dir FOLDER"),
+        ("--output_dir out", "there is no data to train on.\n  --data_path FILE"),
+        ("--learning_rat 1", "nothing is called --learning_rat.\n  Did you mean --learning_rate?"),
+        ("selfy", "there is no recipe selfy."),
+        (USUAL.replace("path model", "path nowhere"), "there is no model 'nowhere'"),
+        (f"{USUAL} --report_to wand", "--report_to has no 'wand'.\n  none, all, azure_ml, "),
+        (f"{USUAL} --report_to neptune", "--report_to neptune needs its library.\n  pip install neptune"),
+        (f"{USUAL} --lr_scheduler_type cosin", "should be one of linear, cosine, "),
+        (f"{USUAL} --lr_scheduler_type cosin", "Did you mean cosine?"),
+        (f"{USUAL} --logging_steps 1.5", "these settings do not go together: --logging_steps must be"),
+    ],
+)
+def test_what_is_wrong_is_a_message(here: Path, words: str, said: str) -> None:
+    done = train(*words.split())
+    assert done.exit_code in (2, 3)
+    assert said in done.stderr
+    assert "Traceback" not in done.output
+
+
+def test_help_lists_the_settings() -> None:
+    shown = CliRunner(env={"COLUMNS": "100"}).invoke(app, ["train", "sft", "--help"]).stdout
+    assert "--training_objective" in shown
+    assert "[accepted]" in shown

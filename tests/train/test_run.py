@@ -1,0 +1,256 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from redraft.errors import ModelError, OutputError, UsageError
+from redraft.train import run
+from redraft.train.args import parse
+from redraft.train.checkpoints import MARKER
+from redraft.train.logs import LOG
+from redraft.train.run import Ready, get_ready
+from tests.train.tiny import chains, model_folder
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(model_folder(tmp_path_factory.mktemp("model")))
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    chains(tmp_path / "chains.jsonl")
+    return tmp_path
+
+
+USUAL = "--data_path chains.jsonl --output_dir out --model_max_length 128 --max_steps 3 --quiet"
+
+
+def ready(model: str, *words: str, said: list[str] | None = None, usual: str = USUAL) -> Ready:
+    settings = parse([*words, *usual.split()])
+    return get_ready(settings, model, Path("cache"), say=(said if said is not None else []).append)
+
+
+def losses(output: str = "out") -> list[float]:
+    return [json.loads(line)["loss"] for line in (Path(output) / LOG).read_text().splitlines()]
+
+
+# What comes out.
+
+
+def test_a_model_comes_out_that_transformers_loads(model: str, here: Path) -> None:
+    made = ready(model, "--lora", "False")
+    assert made.train() == made.steps == 3
+    trained = AutoModelForCausalLM.from_pretrained("out")
+    assert trained.config.redraft_format == "selfee-1"
+    assert AutoTokenizer.from_pretrained("out").eos_token_id == trained.config.eos_token_id
+    names = {path.name for path in Path("out").iterdir()}
+    assert {"config.json", "model.safetensors", "tokenizer.json", LOG, "checkpoint-3"} <= names
+    assert not any(name.startswith(".saving") or name.endswith((".bin", ".pt", ".pth")) for name in names)
+
+
+def test_an_adapter_comes_out_that_names_its_base(model: str, here: Path) -> None:
+    said: list[str] = []
+    made = ready(model, "--model_name_or_path", "default", said=said)
+    assert "an adapter is trained: no GPU is here (--lora True or False decides)." in said
+    made.train()
+    config = json.loads(Path("out/adapter_config.json").read_text())
+    assert (config["base_model_name_or_path"], config["redraft_format"]) == ("default", "selfee-1")
+    assert Path("out/adapter_model.safetensors").is_file()
+    assert not Path("out/README.md").exists()
+    assert not Path("out/config.json").exists()
+
+
+def test_a_model_of_answers_does_not_say_that_it_revises(model: str, here: Path) -> None:
+    made = ready(model, "--lora", "False", "--training_objective", "answer")
+    assert not hasattr(made.trainer.model.config, "redraft_format")
+
+
+# Before the steps.
+
+
+def test_what_is_about_to_be_done_is_said(model: str, here: Path) -> None:
+    made = ready(model, "--lora", "False", "--per_device_train_batch_size", "2")
+    data, plan = made.lines()
+    assert data.startswith("24 records read, 24 to train on: ")
+    assert plan.startswith("3 steps of 2 (there are ")
+    assert plan.endswith("learning rate 2e-05, all weights in float32")
+
+
+def test_the_learning_rate_is_that_of_what_is_trained(model: str, here: Path) -> None:
+    assert ready(model, "--lora", "True").args.learning_rate == 2e-4
+    assert ready(model, "--lora", "True", "--learning_rate", "1e-3").args.learning_rate == 1e-3
+
+
+def test_the_record_has_all_that_decides_the_weights(model: str, here: Path) -> None:
+    first = ready(model, "--lora", "False").config
+    assert json.loads(json.dumps(first))["rows_a_step"] == 4
+    assert (
+        ready(model, "--lora", "False", "--workers", "2", "--save_steps", "1", "--gguf", "x").config == first
+    )
+    for flag in ("--seed 1", "--learning_rate 1", "--packing False", "--gradient_accumulation_steps 2"):
+        assert ready(model, "--lora", "False", *flag.split()).config != first
+    chains(Path("chains.jsonl"), 23)
+    assert ready(model, "--lora", "False").config["tokens_sha256"] != first["tokens_sha256"]
+
+
+def test_steps_are_those_that_trainer_takes(model: str, here: Path) -> None:
+    usual = USUAL.replace("--max_steps 3", "--num_train_epochs 1.5 --gradient_accumulation_steps 2")
+    made = ready(model, "--lora", "False", "--packing", "False", usual=usual)
+    assert made.train() == made.steps == 5  # 24 records are 3 steps of 8
+
+
+def test_data_that_is_too_little_for_a_step(model: str, here: Path) -> None:
+    with pytest.raises(UsageError, match="the data has 24 rows, and one step takes 64"):
+        ready(model, "--per_device_train_batch_size", "64", "--packing", "False")
+
+
+def test_an_evaluation_needs_data(model: str, here: Path) -> None:
+    with pytest.raises(UsageError, match="--eval_strategy steps needs data") as error:
+        ready(model, "--eval_strategy", "steps")
+    assert error.value.hint == "--eval_data_path FILE, or --eval_strategy no"
+
+
+def test_the_best_model_is_kept_and_loaded_at_the_end(model: str, here: Path) -> None:
+    chains(here / "held-out.jsonl", 4)
+    words = "--lora False --eval_strategy steps --eval_steps 1 --save_steps 1 --save_total_limit 1 "
+    more = "--load_best_model_at_end True --eval_data_path held-out.jsonl --learning_rate 1e-2"
+    made = ready(model, *(words + more).split())
+    made.train()
+    assert made.trainer.state.best_model_checkpoint == "out/checkpoint-3"
+    assert losses_of_evaluation() == sorted(losses_of_evaluation(), reverse=True)
+
+
+def losses_of_evaluation() -> list[float]:
+    read = [json.loads(line) for line in Path("out", LOG).read_text().splitlines()]
+    return [line["eval_loss"] for line in read if "eval_loss" in line]
+
+
+def test_memory_that_runs_out_says_what_to_change(
+    model: str, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = ready(model, "--lora", "False")
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+
+    monkeypatch.setattr(made.trainer, "compute_loss", fail)
+    with pytest.raises(ModelError, match="out of memory with batches of up to") as error:
+        made.train()
+    assert error.value.hint
+    assert "--per_device_train_batch_size 2 --gradient_accumulation_steps 2" in error.value.hint
+
+
+# Going on.
+
+
+def test_a_finished_checkpoint_is_gone_on_from(model: str, here: Path) -> None:
+    usual = USUAL + " --lr_scheduler_type constant --lora False --save_steps 2"
+    ready(model, usual=usual.replace("--max_steps 3", "--max_steps 5")).train()
+    whole = losses()
+    ready(model, usual=usual.replace("dir out", "dir two")).train()
+    made = ready(model, usual=usual.replace("dir out", "dir two").replace("--max_steps 3", "--max_steps 5"))
+    assert made.lines()[-1] == "goes on from two/checkpoint-3"
+    made.train()
+    assert losses("two") == whole
+
+
+def test_a_broken_checkpoint_is_named_and_the_one_before_taken(
+    model: str, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ready(model, "--lora", "False", "--save_steps", "1").train()
+    Path("out/checkpoint-3/optimizer.safetensors").unlink()
+    said: list[str] = []
+    made = ready(model, "--lora", "False", said=said)
+    assert made.checkpoint
+    assert made.checkpoint.step == 2
+    assert said[0].startswith("out/checkpoint-3 is passed over: optimizer.safetensors is missing")
+    (made.checkpoint.folder / MARKER).unlink()
+    with pytest.raises(ModelError, match="cannot be gone on from"):
+        ready(model, "--lora", "False")
+    again = ready(model, "--lora", "False", "--overwrite_output_dir")
+    assert again.checkpoint is None
+    assert Path("out/checkpoint-3").exists()  # until the run begins
+    monkeypatch.setattr(again.trainer, "run", lambda _: 0)
+    monkeypatch.setattr(run, "save", lambda _: None)
+    again.train()
+    assert not Path("out/checkpoint-3").exists()
+
+
+def test_a_checkpoint_may_be_named(model: str, here: Path) -> None:
+    ready(model, "--lora", "False", "--save_steps", "1", "--save_total_limit", "5").train()
+    made = ready(model, "--lora", "False", "--resume_from_checkpoint", "out/checkpoint-1")
+    assert made.checkpoint
+    assert made.checkpoint.step == 1
+    with pytest.raises(ModelError, match="is no folder of a checkpoint"):
+        ready(model, "--lora", "False", "--resume_from_checkpoint", "out")
+
+
+def test_an_output_that_is_a_file(model: str, here: Path) -> None:
+    Path("out").write_text("")
+    with pytest.raises(OutputError, match="out cannot be made"):
+        ready(model, "--lora", "False")
+
+
+# Shipped recipes, scaled down: 10 steps in 32 bits, the learning rate raised so that the curve has a shape.
+
+SCALED = (
+    "--data_path {data} --output_dir out --max_steps 10 --per_device_train_batch_size 2 --bf16 False "
+    "--gradient_accumulation_steps 2 --learning_rate 5e-3 --model_max_length 160 --save_strategy no --quiet"
+)
+
+
+def alpaca(path: Path) -> None:
+    records = [{"instruction": f"Add {n} and {n}.", "input": "", "output": str(2 * n)} for n in range(24)]
+    path.write_text(json.dumps(records))
+
+
+def vicuna(path: Path) -> None:
+    talks = [
+        [("human", f"Add {n} and {n}."), ("gpt", str(2 * n)), ("human", "And 1."), ("gpt", str(2 * n + 1))]
+        for n in range(24)
+    ]
+    records = [
+        {"id": str(n), "conversations": [{"from": who, "value": text} for who, text in talk]}
+        for n, talk in enumerate(talks)
+    ]
+    path.write_text(json.dumps(records))
+
+
+GOLDEN: dict[str, tuple[Any, list[float]]] = {
+    "selfee": (
+        chains,
+        [6.29449, 6.29426, 6.06751, 5.88665, 5.70006, 5.53643, 5.40593, 5.31515, 5.27921, 5.25413],
+    ),
+    "alpaca": (
+        alpaca,
+        [6.30847, 6.28904, 6.11463, 5.90847, 5.77549, 5.58626, 5.43729, 5.32004, 5.31999, 5.32966],
+    ),
+    "vicuna": (
+        vicuna,
+        [6.22082, 6.2365, 6.08364, 5.84847, 5.6574, 5.50786, 5.39091, 5.28262, 5.23127, 5.25147],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_golden_losses(model: str, here: Path, name: str) -> None:
+    make, golden = GOLDEN[name]
+    data = "chains.jsonl" if make is chains else "data.json"
+    make(here / data)
+    ready(model, name, usual=SCALED.format(data=data)).train()
+    assert losses() == pytest.approx(golden, rel=1e-3)
+
+
+def test_nothing_is_said_twice_by_other_processes(
+    model: str, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANK", "1")
+    said: list[str] = []
+    ready(model, "--tf32", "True", said=said)
+    assert said == []
