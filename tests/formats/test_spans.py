@@ -74,6 +74,11 @@ def test_selfee_by_objective(objective: Objective, expected: str) -> None:
     assert text == f"{PROMPT}### Answer:\n{expected.format(**headings)}"
 
 
+def test_a_critic_does_not_learn_what_follows_no_feedback() -> None:
+    text = written(chain(Step(answer="A0"), judged("A1", ACCEPT)), "selfee", "critic")
+    assert text.endswith(f"A0\n\n### Revision 1:\nA1\n\n### Feedback 2:\n[{ACCEPT}■]")
+
+
 def test_accepted_trains_a_draft_that_was_accepted_and_none_that_failed_a_check() -> None:
     failed = CheckResult(name="words<=1", passed=False, score=0.5, message="2 words")
     by_checks = Step(answer="A0", feedback=Feedback(text="Too long.", verdict="accept", checks=(failed,)))
@@ -282,6 +287,13 @@ def test_chat_with_steps_inside_the_last_turn() -> None:
         f"[\n\n### Feedback 1:\n{REVISE}\n\n### Revision 1:\nA1\n\n### Feedback 2:\n{ACCEPT}</>]\n"
     )
     assert "Hello</>\n<user>Q</>\n<assistant>A0\n\n### Feedback" in written(made, "chat", "critic", TEMPLATE)
+
+
+def test_chat_learns_the_first_control_token_alone() -> None:
+    template = ChatTemplate(Plain("<{role}>{content} </><user>\n"), CONTROLS)
+    assert written(chain(Step(answer="A")), "chat", "full", template) == (
+        "<user>Q </><user>\n<assistant>[A </>]<user>\n"
+    )
 
 
 def test_chat_of_a_chain_that_was_cut_has_no_stop_token() -> None:

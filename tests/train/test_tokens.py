@@ -18,6 +18,7 @@ from redraft.chain import Chain, Feedback, Prompt, Step
 from redraft.errors import ModelError, UsageError
 from redraft.formats.spans import Format, Objective, spans_of
 from redraft.train.tokens import LONGEST, SHORTEST, Encoder, Example, Skipped
+from redraft.train.vocabulary import Vocabulary
 from tests.train.tokenizer_kinds import CHATML, KINDS, tokenizer
 from tests.weights.tokenizer_files import save
 
@@ -27,7 +28,7 @@ CHAIN = Chain(
     prompt=Prompt(instruction="Sort the list.", input="3, 1, 2"),
     steps=(
         Step(answer="    return x", feedback=Feedback(text=REVISE, verdict="revise")),
-        Step(answer="1, 2, 3.", feedback=Feedback(text=ACCEPT, verdict="accept")),
+        Step(answer="    return y", feedback=Feedback(text=ACCEPT, verdict="accept")),
     ),
     best=1,
 )
@@ -64,25 +65,44 @@ def test_shapes_and_types() -> None:
     assert (found.cut, found.cut_prompt) == (0, 0)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("objective", OBJECTIVES)
-@pytest.mark.parametrize("chosen", FORMATS)
-def test_loss_is_on_the_words_meant(kind: str, chosen: Format, objective: Objective) -> None:
-    if chosen in ("alpaca", "self-instruct") and objective in ("revision", "critic"):
-        return
+COMBINED = [
+    (chosen, objective)
+    for chosen in FORMATS
+    for objective in OBJECTIVES
+    if chosen not in ("alpaca", "self-instruct") or objective not in ("revision", "critic")
+]
+
+
+def texts(kind: str, chosen: Format, objective: Objective) -> list[tuple[str, bool]]:
+    """What the spans of the chain say, with the stop token written out, and whether they are trained."""
     encoder = Encoder(tokenizer(kind), chosen, objective)
     spans = spans_of(CHAIN, chosen, objective, encoder.vocabulary.template)
+    return [(str(tokenizer(kind).eos_token) if span.stop else span.text, span.trained) for span in spans]
+
+
+@pytest.mark.parametrize("kind", ["llama", "legacy"])
+@pytest.mark.parametrize(("chosen", "objective"), COMBINED)
+def test_loss_is_on_the_words_meant(kind: str, chosen: Format, objective: Objective) -> None:
     found = example(CHAIN, kind, chosen, objective)
-    stop = tokenizer(kind).eos_token
-    meant = "".join(stop if span.stop else span.text for span in spans if span.trained)
-    learnt = words(kind, found.ids[found.trained])
-    if kind == "merging" and objective in ("accepted", "revision", "critic"):
-        # A token that reaches over a border inside of what the model writes has no loss.
-        assert len(learnt) >= 0.8 * len(meant)
-        assert all(part in meant for part in words(kind, found.ids[found.trained]).split("\n"))
-    else:
-        assert learnt.lstrip(" ") == meant.lstrip(" ")
-        assert found.trained[-1] or chosen == "chat"
+    meant = "".join(text for text, trained in texts(kind, chosen, objective) if trained)
+    # These tokenizers take a space at the beginning of a text for their own.
+    assert words(kind, found.ids[found.trained]).lstrip(" ") == meant.lstrip(" ")
+
+
+@pytest.mark.parametrize("kind", ["bytes", "merging"])
+@pytest.mark.parametrize(("chosen", "objective"), COMBINED)
+def test_a_token_has_loss_if_all_of_its_characters_do(
+    kind: str, chosen: Format, objective: Objective
+) -> None:
+    found = example(CHAIN, kind, chosen, objective)
+    said = texts(kind, chosen, objective)
+    meant = [trained for text, trained in said for _ in text]
+    at = 0
+    for token, trained in zip(found.ids, found.trained, strict=True):
+        end = at + len(words(kind, token[None]))
+        assert trained == all(meant[at:end])
+        at = end
+    assert at == len(meant)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -102,14 +122,29 @@ def test_the_prompt_has_the_tokens_that_it_has_alone(kind: str, chosen: Format) 
         assert said.strip() in words(kind, found.ids[first:])
 
 
-def test_a_token_over_the_border_is_cut_there() -> None:
+@pytest.mark.parametrize("kind", ["merging", "spaced"])
+@pytest.mark.parametrize("answer", ["    return x", "return x"])
+def test_a_token_over_the_border_is_cut_there(kind: str, answer: str) -> None:
     """Otherwise the prompt that is read when generating would have other tokens than the one learnt."""
-    merging = tokenizer("merging")
+    model = tokenizer(kind)
     source = "### Answer:\n"
-    whole = merging(source + "    return x").input_ids
-    assert whole[: len(merging(source).input_ids)] != merging(source).input_ids
-    found = example(single("Q", "    return x"), "merging")
-    assert words("merging", found.ids[found.trained]) == f"    return x{merging.eos_token}"
+    if answer.startswith(" "):
+        whole = model(source + answer).input_ids
+        assert whole[: len(model(source).input_ids)] != model(source).input_ids
+    found = example(single("Q", answer), kind)
+    first = int(np.argmax(found.trained))
+    pieces = model.convert_ids_to_tokens(found.ids[first:-1].tolist())
+    assert "".join(pieces).replace("Ġ", " ").replace("▁", " ") == answer
+    assert model.convert_ids_to_tokens(found.ids[:first].tolist())[-1].endswith(("\n", "Ċ"))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_text_that_goes_on_after_another_gets_no_space(kind: str) -> None:
+    found = Vocabulary.of(tokenizer(kind)).encode("is it?", within=True)
+    pieces = tokenizer(kind).convert_ids_to_tokens(found.ids.tolist())
+    assert "".join(pieces).replace("Ġ", " ").replace("▁", " ").replace("<0x3F>", "?") == "is it?"
+    assert [found.starts[0], found.ends[-1]] == [0, 6]
+    assert (found.starts[1:] == found.ends[:-1]).all()
 
 
 @given(

@@ -2,6 +2,7 @@
 
 - `llama`: BPE with byte fallback, spaces as marks, `<s>` before a text, and a space before its first word;
 - `legacy`: the same with a space before every text, also behind a control token, as Llama's first files had;
+- `spaced`: like `llama`, but line breaks merge with what is beside them;
 - `bytes`: byte-level BPE that cuts as GPT-2's, without beginning-of-text;
 - `merging`: byte-level BPE that cuts nowhere, so that tokens reach over every border that texts often have.
 """
@@ -19,7 +20,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from tests.weights.tokenizer_files import save
 
-KINDS = ("llama", "legacy", "bytes", "merging")
+KINDS = ("llama", "legacy", "spaced", "bytes", "merging")
 
 CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] "
@@ -43,16 +44,16 @@ _UNKNOWN = "<unk>"
 def tokenizer(kind: str, template: str | None = CHATML) -> PreTrainedTokenizerBase:
     """A tokenizer of a kind, once."""
     folder = Path(tempfile.mkdtemp())
-    made, named = _llama(always=kind == "legacy") if kind in ("llama", "legacy") else _bytes(kind)
+    made, named = _bytes(kind) if kind in ("bytes", "merging") else _llama(kind)
     save(folder, made, {**named, **({"chat_template": template} if template else {})})
     loaded: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder)
     return loaded
 
 
-def _llama(*, always: bool) -> tuple[Tokenizer, dict[str, Any]]:
+def _llama(kind: str) -> tuple[Tokenizer, dict[str, Any]]:
     special = [_UNKNOWN, "<s>", "</s>", "<|im_start|>", "<|im_end|>"]
     made = Tokenizer(models.BPE(unk_token=_UNKNOWN, byte_fallback=True, fuse_unk=True))
-    made.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
+    made.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=kind != "spaced")
     trainer = trainers.BpeTrainer(
         vocab_size=700,
         special_tokens=[*special, *(f"<0x{byte:02X}>" for byte in range(256))],
@@ -60,9 +61,10 @@ def _llama(*, always: bool) -> tuple[Tokenizer, dict[str, Any]]:
         show_progress=False,
     )
     # Llama's alphabet has no line break: it is a byte there, and merges with nothing.
-    made.train_from_iterator([line for text in _TEXTS * 3 for line in text.splitlines()], trainer)
+    lines = [line for text in _TEXTS * 3 for line in text.splitlines()]
+    made.train_from_iterator(_TEXTS * 3 if kind == "spaced" else lines, trainer)
     made = Tokenizer.from_str(_only_special(made, len(special)))
-    scheme = "always" if always else "first"
+    scheme = "always" if kind == "legacy" else "first"
     made.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme, split=False)
     made.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
     made.post_processor = processors.TemplateProcessing("<s> $A", "<s> $A <s> $B", [("<s>", 1)])

@@ -231,8 +231,7 @@ def _joined(places: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
 def _inside(tokens: Tokens, start: int, end: int) -> tuple[int, int]:
     """The tokens of which all characters are in a range of the text."""
     first = int(np.searchsorted(tokens.starts, start))
-    last = min(np.searchsorted(tokens.ends, end, "right"), np.searchsorted(tokens.starts, end))
-    return first, max(first, int(last))
+    return first, max(first, int(np.searchsorted(tokens.ends, end, "right")))
 
 
 def _fitted(example: Example, asked: Iterable[tuple[int, int]], limit: int) -> Example | Skipped:

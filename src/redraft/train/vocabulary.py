@@ -65,7 +65,7 @@ class Vocabulary:
     _backend: Tokenizer
     _meant: NDArray[np.uint32]
     _control: NDArray[np.bool_]
-    _lead: bool
+    _lead: str
     _marked: dict[str, str] = field(default_factory=dict)
 
     @classmethod
@@ -103,7 +103,7 @@ class Vocabulary:
             _backend=backend,
             _meant=meant,
             _control=control,
-            _lead=_puts_space(backend),
+            _lead=_lead(backend, marks[stop]),
         )
 
     def encode(self, text: str, *, within: bool = False) -> Tokens:
@@ -115,14 +115,11 @@ class Vocabulary:
             RecordError: The text has a control token without a mark: one that the tokenizer sees whatever it
                 is told.
         """
-        lead = "\n" if within and self._lead else ""
+        lead = self._lead if within else ""
         ids, places = self._raw(lead + text)
-        own = places[:, 1] > len(lead)
-        if lead and (places[own, 0] < 1).any():  # the line break has become one with the text
-            lead, own = "", np.ones(1, np.bool_)
-            ids, places = self._raw(text)
         if lead:
-            ids, places = ids[own], places[own] - 1
+            own = places[:, 1] > len(lead)
+            ids, places = ids[own], np.maximum(places[own] - len(lead), 0)
         if self._control[ids].any():
             raise RecordError("a text that is read as a control token")
         meant = self._meant[ids]
@@ -240,10 +237,16 @@ def _first(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     return ids[:at]
 
 
-def _puts_space(backend: Tokenizer) -> bool:
-    """Whether a text at the beginning gets a space, as SentencePiece does."""
-    alone, after = backend.encode("a").ids, backend.encode("\na").ids
-    return bool(after[-len(alone) :] != alone)
+def _lead(backend: Tokenizer, mark: str) -> str:
+    """What to put before a text so that it gets no space, as SentencePiece would give it at the beginning.
+
+    Behind a mark it gets none, or, with older files, one as well. A line break helps with these, which is a
+    byte there and merges with nothing.
+    """
+    alone = backend.encode("a")
+    if "".join(alone.tokens) == "a":
+        return ""
+    return "\n" if backend.encode(f"{mark}a").ids[1:] == alone.ids else mark
 
 
 _MARK = re.compile(f"{OPEN}[0-9]+{CLOSE}")
