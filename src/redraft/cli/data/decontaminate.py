@@ -62,6 +62,7 @@ def decontaminate(
     from functools import partial
     from tempfile import TemporaryDirectory
 
+    from redraft.collect.inputs import insist_on_records
     from redraft.collect.work import spread
     from redraft.errors import MissingExtra
     from redraft.formats.files import open_output
@@ -74,7 +75,7 @@ def decontaminate(
     not_twice(file, against)
     items, seen = Items(ngram), set[int]()
     for path in against:
-        lines_in(path)
+        insist_on_records(path)
         items.add(path)
     making = Making("decontaminate", {"ngram": ngram, "strict": strict}, file)
     making.more = lambda: {"against": [fingerprint(path) for path in against]}

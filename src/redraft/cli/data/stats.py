@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from redraft import __version__
-from redraft.cli.data.common import Force, Strict, Workers, lines_in, not_twice, processes
+from redraft.cli.data.common import Force, Strict, Workers, not_twice, processes
 from redraft.cli.data.progress import Progress, shown, size_of
 from redraft.cli.data.tokens import token_count
 from redraft.cli.shell import write
@@ -52,13 +52,15 @@ def stats(
     import json
     from contextlib import nullcontext
 
+    from redraft.collect.inputs import insist_on_records
     from redraft.collect.page import page
     from redraft.collect.stats import describe
     from redraft.formats.files import open_output
     from redraft.verify.segment import count_words
 
     not_twice(files[0], files[1:])
-    lines_in(*files)
+    for path in files:
+        insist_on_records(path)
     progress = Progress(size_of(files))
     count = token_count(tokenizer) if tokenizer else count_words
     with open_output(html, force=force) if html else nullcontext() as file:
