@@ -321,6 +321,19 @@ def test_a_template_that_trims_is_followed() -> None:
     )
 
 
+def test_what_a_template_writes_behind_the_last_answer_alone_is_not_learnt() -> None:
+    """Phi-3's ends every text with another control token."""
+
+    class Ending(Plain):
+        def __call__(self, messages: list[dict[str, str]], *, answer_follows: bool = False) -> str:
+            return super().__call__(messages, answer_follows=answer_follows) + "<eos>" * (not answer_follows)
+
+    made = talk("Hi", "Hello", "Bye", steps=(Step(answer="See you"),), best=0)
+    assert written(made, "chat", "full", ChatTemplate(Ending(), (*CONTROLS, "<eos>"))) == (
+        "<user>Hi</>\n<assistant>[Hello</>]\n<user>Bye</>\n<assistant>[See you</>]\n<eos>"
+    )
+
+
 class Rewriting(Plain):
     """Like Qwen 3's: thoughts are written for the last answer alone."""
 

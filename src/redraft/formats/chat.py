@@ -93,32 +93,27 @@ class ChatTemplate:
         marked = [
             {"role": role, "content": f"{_SPACE}\ufdd0{i}\ufdd1{_SPACE}"} for i, role in enumerate(roles)
         ]
-        done = ""
+        done = after = ""
         for i, role in enumerate(roles):
             if role == "assistant":
                 before = self.render(marked[:i], answer_follows=True)
                 after = self.render(marked[: i + 1])
                 if not before.startswith(done) or not after.startswith(before):
                     raise _rewrites()
+                found = _MARK.search(after, len(before))
+                if found is None:
+                    raise UsageError(_SILENT, hint=_OTHER)
+                end = self._stop_after(after, found.end())
                 yield from _split(before[len(done) :])
-                yield from self._spoken(after[len(before) :])
-                done = after
+                yield _Frame(after[len(before) : found.start()], spoken=True)
+                yield _place(found)
+                yield _Frame(after[found.end() : end], spoken=True)
+                done = after[:end]
+        yield _Frame(after[len(done) :])
 
-    def _spoken(self, text: str) -> Iterator[_Place | _Frame]:
-        """What is written for a message of the assistant's, of which the model writes the first part."""
-        found = _MARK.search(text)
-        if found is None:
-            raise UsageError("the model's chat template leaves out what the assistant says.", hint=_OTHER)
-        behind = text[found.end() :]
-        end = self._stop_in(behind)
-        yield _Frame(text[: found.start()], spoken=True)
-        yield _place(found)
-        yield _Frame(behind[:end], spoken=True)
-        yield _Frame(behind[end:])
-
-    def _stop_in(self, text: str) -> int:
-        """Where the first control token ends."""
-        found = [(at, -len(token)) for token in self.controls if (at := text.find(token)) >= 0]
+    def _stop_after(self, text: str, start: int) -> int:
+        """Where the first control token from there on ends."""
+        found = [(at, -len(token)) for token in self.controls if (at := text.find(token, start)) >= 0]
         if not found:
             raise UsageError(
                 "the model's chat template writes no control token after an answer, so that a model would "
@@ -128,6 +123,8 @@ class ChatTemplate:
         at, length = min(found)
         return at - length
 
+
+_SILENT = "the model's chat template leaves out what the assistant says."
 
 _MANY = 1024
 """Layouts that are remembered: talks of as many lengths as a file may have."""
@@ -214,5 +211,5 @@ def _rewrites() -> UsageError:
     return UsageError(
         "the model's chat template changes earlier text when a later message comes, so that it cannot be "
         "said which words a model would write.",
-        hint=f"Train on single turns (redraft data split --turns 1), or: {_OTHER}",
+        hint=f"Train on talks of one question and one answer, without a system message. {_OTHER}",
     )
