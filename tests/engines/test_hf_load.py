@@ -182,6 +182,18 @@ def test_with_tensors_of_another_shape(copy: Path) -> None:
     assert error.message.startswith(f"{copy} cannot be loaded: ")
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_hidden_layers": 10**9}, "asks for 1,000,000,000 layers, and there are 21 tensors."),
+        ({"intermediate_size": 10**11}, "asks for 19,200,000,023,648 numbers, and the weights are 35,936."),
+    ],
+)
+def test_with_a_config_that_asks_for_too_much(copy: Path, changes: dict[str, int], message: str) -> None:
+    rewrite(copy / "config.json", **changes, layer_types=None)
+    assert refused(copy).message == f"{copy / 'config.json'} {message}"
+
+
 def test_with_a_config_that_nobody_knows(copy: Path) -> None:
     rewrite(copy / "config.json", model_type="martian", architectures=["MartianForCausalLM"])
     error = refused(copy)

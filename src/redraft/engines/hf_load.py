@@ -8,7 +8,7 @@ model (`trust_remote_code`) is not run. The hub is never asked.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,6 +68,7 @@ def load(folder: Path, adapter: Path | None, device: torch.device) -> Loaded:
     with _quiet():
         own = adapter if adapter is not None and has_tokenizer(adapter) else folder
         tokenizer = load_tokenizer(own)
+        _insist_on_layers(checkpoint)
         config = _config(folder, plan)
         model = _model(folder, config, _tensors(checkpoint, lora, plan), device)
     settings = checkpoint.json("config.json")
@@ -114,11 +115,12 @@ def windows_of(model: Any, context: int) -> dict[str, int | None]:
     """
     config = model.config.get_text_config()
     window = getattr(config, "sliding_window", None)
+    window = window if isinstance(window, int) and window > 0 else None
     usual = ["sliding_attention" if window else "full_attention"]
     kinds = set(getattr(config, "layer_types", None) or usual)
     if not kinds <= _KINDS:
         raise _other_kind(model, f"it has layers of {', '.join(sorted(kinds - _KINDS))}")
-    sees = None if window is None or window >= context else int(window)
+    sees = window if window is not None and window < context else None
     return {kind: sees if kind == "sliding_attention" else None for kind in sorted(kinds)}
 
 
@@ -187,19 +189,56 @@ def _model(folder: Path, config: Any, tensors: dict[str, torch.Tensor], device: 
     kind: Any = known[type(config)]
     dtype = torch.float32 if device.type == "cpu" or config.dtype not in _FLOATS else config.dtype
     try:
+        _insist_on_size(folder, kind, config, tensors)
         model, said = kind.from_pretrained(
             None, config=config, state_dict=tensors, dtype=dtype, output_loading_info=True
         )
+        _insist_on_all(folder, said["missing_keys"])
+        return model.to(device)
+    except torch.OutOfMemoryError:
+        raise ModelError(
+            f"{folder} does not fit into the memory of the GPU.", hint="--gpu-layers 0"
+        ) from None
+    except ModelError:
+        raise
     except Exception as error:  # noqa: BLE001  (files that do not fit each other lead to errors of any kind)
         raise ModelError(f"{folder} cannot be loaded: {_said(error)}") from None
-    if missing := sorted(said["missing_keys"]):
-        more = " …" if len(missing) > 3 else ""
+
+
+def _insist_on_size(folder: Path, kind: Any, config: Any, tensors: dict[str, torch.Tensor]) -> None:
+    """Sees that config.json does not ask for far more than the weights are, before memory is taken for it."""
+    there = sum(tensor.numel() for tensor in tensors.values())
+    with torch.device("meta"):
+        asked = sum(parameter.numel() for parameter in kind(config).parameters())
+    if asked > 2 * there:  # twice, because of embeddings that are stored once and used twice
+        raise _other_size(folder, f"{asked:,} numbers, and the weights are {there:,}")
+
+
+def _insist_on_layers(checkpoint: Checkpoint) -> None:
+    """Sees that there can be as many layers as config.json says: transformers makes lists of that length."""
+    settings = checkpoint.json("config.json")
+    for said in (settings, settings.get("text_config")):
+        layers = said.get("num_hidden_layers") if isinstance(said, dict) else None
+        if isinstance(layers, int) and layers > len(checkpoint.tensors):
+            tensors = len(checkpoint.tensors)
+            raise _other_size(checkpoint.folder, f"{layers:,} layers, and there are {tensors} tensors")
+
+
+def _other_size(folder: Path, why: str) -> ModelError:
+    return ModelError(
+        f"{folder / 'config.json'} asks for {why}.",
+        hint="Get the model again: weights and config.json are not of one model.",
+    )
+
+
+def _insist_on_all(folder: Path, missing: Iterable[str]) -> None:
+    names = sorted(missing)
+    if names:
         raise ModelError(
-            f"{folder} lacks {len(missing)} tensors that its config.json asks for: "
-            f"{', '.join(missing[:3])}{more}.",
+            f"{folder} lacks {len(names)} tensors that its config.json asks for: "
+            f"{', '.join(names[:3])}{' …' if len(names) > 3 else ''}.",
             hint="Get the model again: weights and config.json are not of one model.",
         )
-    return model.to(device)
 
 
 @contextmanager
