@@ -118,8 +118,11 @@ def test_flags_may_be_switches_have_dashes_and_take_several_words() -> None:
     assert "dry_run" in settings.given
 
 
-def test_a_flag_may_be_repeated_for_several_values() -> None:
-    assert parsed("--data_path a --data_path b c").own.data_path == ("a", "b", "c")
+def test_a_flag_that_comes_again_adds_a_value_or_replaces_it() -> None:
+    settings = parsed("--data_path a --data_path b c --seed 1 --no-packing --seed=2 --packing")
+    assert settings.own.data_path == ("a", "b", "c")
+    assert settings.theirs["seed"] == 2
+    assert settings.own.packing is True
 
 
 @pytest.mark.parametrize(

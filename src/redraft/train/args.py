@@ -79,6 +79,8 @@ def parse(words: Sequence[str]) -> Settings:
 def read_flags(words: Sequence[str]) -> dict[str, Any]:
     """Name to value of a command line. A flag takes the words that follow it; without any it is a switch.
 
+    A flag that comes again adds to its values if it has several, and replaces its value if it has one.
+
     Raises:
         UsageError: A word belongs to no flag, or a name is not known.
     """
@@ -87,9 +89,10 @@ def read_flags(words: Sequence[str]) -> dict[str, Any]:
     for word in words:
         if word.startswith("--") and word != "--":
             flag, equals, value = word[2:].partition("=")
-            flag = _known(flag.replace("-", "_"), values)
-            values.setdefault(flag, [])
-            values[flag] += [value] if equals else []
+            flag, off = _known(flag.replace("-", "_"))
+            given = [value] if equals else ["False"] if off else []
+            before = values.get(flag, []) if _takes_several(flag) else []  # else the last one counts
+            values[flag] = [*before, *given]
         elif not flag:
             raise UsageError(
                 f"{word!r} belongs to no flag.", hint="redraft train sft [RECIPE] --name value …"
@@ -99,19 +102,23 @@ def read_flags(words: Sequence[str]) -> dict[str, Any]:
     return {name: _one_or_all(words) for name, words in values.items()}
 
 
+def _takes_several(name: str) -> bool:
+    kind = kinds().get(names.RENAMED.get(name, name), str)
+    return any(_plain(each) in (tuple, list) for each in _members(kind))
+
+
 def _one_or_all(words: list[str]) -> Any:
     """A switch, a value, or several values."""
     return words[0] if len(words) == 1 else words or True
 
 
-def _known(name: str, values: dict[str, Any]) -> str:
-    """The name, if it is one. `--no_NAME` sets NAME to False."""
-    if name.startswith("no_") and name[3:] in names_known() and name not in names_known():
-        values[name[3:]] = ["False"]
-        return name[3:]
-    if name not in names_known():
-        raise UsageError(f"nothing is called --{name:.60}.", hint=nearest(name, prefix="--"))
-    return name
+def _known(name: str) -> tuple[str, bool]:
+    """The name, if it is one, and whether it is turned off: `--no_NAME`."""
+    if name in names_known():
+        return name, False
+    if name.removeprefix("no_") in names_known():
+        return name.removeprefix("no_"), True
+    raise UsageError(f"nothing is called --{name:.60}.", hint=nearest(name, prefix="--"))
 
 
 def read_recipe(ref: str) -> dict[str, Any]:

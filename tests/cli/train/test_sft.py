@@ -137,7 +137,8 @@ def test_dry_run_does_all_but_the_steps(here: Path) -> None:
 def test_selfees_command_runs_on_a_cpu_and_says_what_differs(here: Path) -> None:
     command = (
         "--model_name_or_path model --data_path chains.jsonl --bf16 True --output_dir out "
-        "--num_train_epochs 3 --per_device_train_batch_size 16 --per_device_eval_batch_size 16 --gradient_accumulation_steps 2 "
+        "--num_train_epochs 3 "
+        "--per_device_train_batch_size 16 --per_device_eval_batch_size 16 --gradient_accumulation_steps 2 "
         "--evaluation_strategy no --save_strategy steps --save_steps 5000 --save_total_limit 1 "
         "--learning_rate 2e-5 --weight_decay 0. --warmup_ratio 0.03 --lr_scheduler_type cosine "
         "--logging_steps 1 --fsdp_transformer_layer_cls_to_wrap LlamaDecoderLayer --tf32 True "

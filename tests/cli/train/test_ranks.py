@@ -1,0 +1,80 @@
+"""Two processes on one processor, by torchrun, against one: loss, gradients, and going on from each other."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.train.tiny import chains, model_folder
+
+pytestmark = pytest.mark.slow
+
+SETTINGS = (
+    "--model_name_or_path model --data_path chains.jsonl --model_max_length 128 --cache_dir cache --lora False "
+    "--learning_rate 1e-3 --max_steps 6 --save_steps 2 --gradient_accumulation_steps 2 --output_dir"
+)
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_addr=127.0.0.1"]
+"""The address is named, so that nothing is looked up."""
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
+    model_folder(Path("model"))
+    chains(Path("chains.jsonl"), 40)
+    return tmp_path
+
+
+def one(output: str, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "redraft", "train", "sft", *SETTINGS.split(), output, *words]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def two(output: str, *words: str) -> list[str]:
+    port = f"--master_port={20000 + os.getpid() % 20000}"
+    return [*TORCHRUN, port, "-m", "redraft", "train", "sft", *SETTINGS.split(), output, *words]
+
+
+def curve(output: str) -> list[dict[str, float]]:
+    lines = [json.loads(line) for line in Path(output, "log.jsonl").read_text().splitlines()]
+    return [{key: line[key] for key in ("step", "loss", "grad_norm", "trained_tokens")} for line in lines]
+
+
+def test_two_processes_train_as_one_does() -> None:
+    assert one("one", "--per_device_train_batch_size", "2").returncode == 0
+    fsdp = ("--fsdp", "full_shard auto_wrap")
+    done = subprocess.run(
+        two("two", "--per_device_train_batch_size", "1", *fsdp), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("--fsdp is left out: each of the 2 processes holds the whole model") == 1
+    assert done.stderr.count("records read") == 1
+    for each, other in zip(curve("one"), curve("two"), strict=True):
+        assert each == pytest.approx(other, rel=1e-5)
+
+
+def test_sigterm_stops_both_at_one_step_and_one_goes_on() -> None:
+    words = "--per_device_train_batch_size", "1", "--max_steps", "400"
+    with subprocess.Popen(two("two", *words), stderr=subprocess.DEVNULL) as job:
+        deadline = time.monotonic() + 120
+        while not Path("two/checkpoint-4/complete.json").is_file():
+            assert job.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        job.send_signal(signal.SIGTERM)
+    newest = max(int(path.name.split("-")[1]) for path in Path("two").glob("checkpoint-*"))
+    assert 4 <= newest < 400
+    assert len(curve("two")) == newest
+    on = one("two", "--per_device_train_batch_size", "2", "--max_steps", "400", "--save_strategy", "no")
+    assert f"goes on from two/checkpoint-{newest}" in on.stderr
+    assert on.returncode == 0, on.stderr
+    assert len(curve("two")) == 400
