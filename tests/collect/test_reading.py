@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from redraft.chain import Chain
 from redraft.collect.dropped import Drop
 from redraft.collect.reading import Line, chain_in
 from redraft.errors import RecordError
-from redraft.formats.files import decode
+from redraft.formats.files import STDIO, decode, stem_of
 from redraft.formats.records import chain_of
 
 CHAIN: dict[str, Any] = {
@@ -79,3 +80,39 @@ def test_what_has_a_version_and_no_steps_is_not_taken_for_a_chain() -> None:
     assert isinstance(found, Chain)
     assert found.prompt.instruction == "Why?"
     assert found.meta["source"] == {"version": 1, "id": "x"}
+
+
+DEEP: dict[str, Any] = {"instruction": "Why?", "output": "So."}
+
+
+def nested(depth: int) -> dict[str, Any]:
+    return DEEP | {"x": json.loads("[" * depth + "]" * depth)}
+
+
+@pytest.mark.parametrize("depth", [200, 220, 300])
+def test_what_is_nested_too_deep_to_be_written_is_a_drop(depth: int) -> None:
+    drop = chain_in(line_of(nested(depth)), strict=False)
+    assert drop == Drop(
+        "unreadable", "a.jsonl:1: is nested too deep to be written and read again.", "a.jsonl:1"
+    )
+    with pytest.raises(RecordError, match="too deep"):
+        chain_in(line_of(nested(depth)), strict=True)
+
+
+def test_what_is_nested_deep_and_can_be_written_is_kept() -> None:
+    chain = chain_in(line_of(nested(180)), strict=True)
+    assert isinstance(chain, Chain)
+    assert Chain.from_json(chain.to_json()) == chain
+
+
+def test_a_failure_whose_chain_is_none_is_told() -> None:
+    drop = chain_in(line_of({"id": "a", "error": "e", "message": "m", "chain": "text"}), strict=False)
+    assert isinstance(drop, Drop)
+    assert drop.reason == "a.jsonl:1: chain should be an object (found 'text')."
+
+
+@pytest.mark.parametrize(
+    ("name", "stem"), [("a\udcff.jsonl", "a\ufffd"), ("b.jsonl.gz", "b"), (STDIO, "stdin")]
+)
+def test_ids_begin_with_a_name_that_can_be_written(name: str, stem: str) -> None:
+    assert stem_of(Path(name)) == stem

@@ -248,6 +248,14 @@ class TestOutput:
             pass
         assert (tmp_path / "x").read_text() == "before"
 
+    @pytest.mark.parametrize("name", ["", ".", ".."])
+    def test_a_folder_is_no_output(self, tmp_path: Path, name: str) -> None:
+        with (
+            pytest.raises(OutputError, match="is a folder, and the output is a file"),
+            open_output(tmp_path / name, force=True),
+        ):
+            pass
+
 
 @given(json_values)
 def test_a_record_is_a_line_and_back(value: Any) -> None:

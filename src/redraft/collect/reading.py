@@ -8,18 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
 from redraft.chain import Chain
 from redraft.collect.dropped import Drop
 from redraft.errors import RecordError
-from redraft.formats.files import decode, plain_name, read_lines
+from redraft.formats.files import decode, read_lines, stem_of
 from redraft.formats.records import chain_of, id_of
 
 UNREADABLE = "unreadable"
 """The rule that drops what is not a record."""
+
+_DEEP = 150
+"""Lists and objects within one another from which on it is tried whether a chain can be read again."""
 
 
 class Line(NamedTuple):
@@ -45,7 +48,7 @@ def lines_of(path: Path) -> Iterator[Line]:
         RecordError: The file cannot be read, ends too early, or its array is damaged.
         MissingExtra: It is a `.zst`, and what reads those is not installed.
     """
-    stem = Path(plain_name(path)).stem
+    stem = stem_of(path)
     for number, (where, data) in enumerate(read_lines(path)):
         yield Line(where, stem, number, data)
 
@@ -61,6 +64,8 @@ def chain_in(line: Line, *, strict: bool) -> Chain | Drop:
     try:
         record = decode(line.data, line.where)
         chain = chain_of(record, line.where)
+        if _depth(record) > _DEEP:
+            _insist_on_writing(chain, line.where)
     except RecordError as error:
         if strict:
             raise
@@ -68,6 +73,27 @@ def chain_in(line: Line, *, strict: bool) -> Chain | Drop:
     if chain.id:
         return chain
     return chain.model_copy(update={"id": id_of(record, line.stem, line.number)})
+
+
+def _depth(value: Any) -> int:
+    """How many lists and objects stand within one another."""
+    depth, level = 0, [value]
+    while level := [each for each in level if isinstance(each, dict | list)]:
+        depth += 1
+        level = [inner for each in level for inner in (each.values() if isinstance(each, dict) else each)]
+    return depth
+
+
+def _insist_on_writing(chain: Chain, where: str) -> None:
+    """Refuses a chain that cannot be written, or not be read again: that would be seen by the next verb.
+
+    Raises:
+        RecordError: It is nested too deep.
+    """
+    try:
+        Chain.from_json(chain.to_json())
+    except (ValueError, RecordError):
+        raise RecordError(f"{where}: is nested too deep to be written and read again.") from None
 
 
 def _own_chain(data: bytes) -> Chain | None:

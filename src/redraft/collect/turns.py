@@ -26,7 +26,8 @@ def turns_of(chain: Chain) -> tuple[Turn, ...]:
         said = [Turn("user", chain.prompt.text)] if chain.prompt.text else []
     else:
         said = [
-            Turn(cast(Role, each.get("role", "user")), content_of(each)) for each in chain.prompt.messages
+            Turn(cast(Role, str(each.get("role", "user"))), content_of(each))
+            for each in chain.prompt.messages
         ]
     return (*said, Turn("assistant", chain.answer)) if chain.steps else tuple(said)
 

@@ -108,6 +108,11 @@ def plain_name(path: Path) -> str:
     return path.name.removesuffix(path.suffix) if path.suffix in _ENDINGS else path.name
 
 
+def stem_of(path: Path) -> str:
+    """What the ids of a file's records begin with: `a` of `data/a.jsonl.zst`."""
+    return "stdin" if str(path) == STDIO else name_of(Path(Path(plain_name(path)).stem))
+
+
 @contextmanager
 def open_input(path: Path) -> Iterator[IO[bytes]]:
     """A file or standard input, without compression."""
@@ -129,6 +134,8 @@ def open_output(path: Path, *, force: bool = False) -> Iterator[IO[bytes]]:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
+    if path.is_dir():
+        raise OutputError(f"{path} is a folder, and the output is a file.", hint=f"-o {path}/NAME")
     if path.exists() and not force:
         raise OutputError(
             f"{path} exists.", hint="Write to another file with -o, or replace it with --force."

@@ -18,7 +18,7 @@ from typing import Any
 
 from redraft.chain import VERSION, Chain
 from redraft.errors import RecordError
-from redraft.formats.files import plain_name, read_rows
+from redraft.formats.files import read_rows, stem_of
 from redraft.formats.selfee import instruction_of, render
 from redraft.formats.shapes import is_chain, read_shape
 
@@ -31,7 +31,7 @@ def read_records(path: Path) -> Iterator[Chain]:
     Raises:
         RecordError: The file cannot be read, or a record is not one; the message names file, line and field.
     """
-    stem, used = Path(plain_name(path)).stem, Ids()
+    stem, used = stem_of(path), Ids()
     for index, (where, record) in enumerate(read_rows(path)):
         chain = chain_of(record, where)
         name = used.new(chain.id or id_of(record, stem, index))
@@ -62,6 +62,8 @@ def chain_of(record: Any, where: str = "record") -> Chain:
 def _failed(record: dict[str, Any], where: str) -> Chain:
     """What was made of a prompt until it failed, from a line of OUT.errors.jsonl; why is in `meta`."""
     begun = record["chain"] or {"version": VERSION, "stop": "error"}
+    if not isinstance(begun, dict):
+        raise RecordError(f"{where}: chain should be an object (found {begun!r:.60}).")
     chain = Chain.from_json(json.dumps(begun | {"id": record["id"]}), where=where)
     failure = {name: record.get(name) for name in ("error", "message", "hint")}
     return chain.model_copy(update={"meta": {**chain.meta, "failure": failure}})

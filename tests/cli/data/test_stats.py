@@ -60,7 +60,7 @@ def test_it_reads_standard_input_and_writes_json(data: Path) -> None:
     assert said["answers_a_record"] == {"0": 1, "2": 1}
     assert said["verdicts"] == {"1": {"revise": 1}, "2": {"accept": 1}}
     assert said["scores"] == {"1": {"3.0": 1}, "2": {"9.0": 1}}
-    assert said["kinds"]["sources"] == {"colours\x1b[31m": 1, "standard input": 1}
+    assert said["kinds"]["sources"] == {"colours\x1b[31m": 1, "stdin": 1}
     assert said["numbers"]["answers a record"]["bins"][-1] == {"low": 2, "high": 2, "count": 1}
     assert said["findings"][0]["name"] == "unreadable"
 
