@@ -58,3 +58,20 @@ def test_one_line_break_at_the_end_goes() -> None:
 )
 def test_code_in_a_line(code: str, markdown: str) -> None:
     assert spanned(code) == markdown
+
+
+@pytest.mark.parametrize(
+    ("bar", "language"),
+    [
+        ("python" + "Copy code Edit\n" * 600, "python"),
+        ("<div>c</div>" + "<button>" * 1200, "c"),
+        ("<svg>" * 500 + "</svg>" + "<button>Run</button>" * 300 + "c <i>Copy</i>", "c"),
+    ],
+)
+def test_a_bar_may_have_many_buttons(bar: str, language: str) -> None:
+    assert code_block(f"{bar}<code>x</code>") == f"```{language}\nx\n```"
+
+
+def test_what_only_has_buttons_inside_is_no_bar() -> None:
+    code = "Copy " * 1_000 + "x"
+    assert code_block(f"{code}<code>y</code>") == f"```\n{code}y\n```"

@@ -13,6 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from redraft.collect.html import markdown_of
+from redraft.collect.html.tags import Elements
 
 MARKDOWN = [
     ("<p>one</p><p>two</p>", "one\n\ntwo"),
@@ -22,6 +23,7 @@ MARKDOWN = [
     ("<h1>One</h1><h3>Two <em>and</em><br>more</h3><p>text</p>", "# One\n\n### Two *and* more\n\ntext"),
     ("a <b>bold</b> and <em>slanted</em> and <del>gone</del>", "a **bold** and *slanted* and ~~gone~~"),
     ("<b> blanks </b>outside", "**blanks** outside"),
+    ("<p>a  b<b>c</b>\td\t\te<i>f</i></p>", "a b**c** d e*f*"),
     ("nothing<b> </b>marked<i></i>", "nothing marked"),
     ("<strong>a <em>b</strong> c</em>", "**a *b*** *c*"),
     ("<b><p>one</p><p>two</p></b>", "**one**\n\n**two**"),
@@ -206,7 +208,11 @@ BOMBS = {
     "entities": "&&#",
     "spans": '<td colspan="999999999">x',
     "katex": 'application/x-tex<span class="katex-html">',
+    "undrawn": '<span class="katex-html"><span class="MathJax">',
+    "math": "<math>",
+    "math of nothing": "<math>application/x-tex><",
 }
+ENDS = "</math></pre></code></script></svg>-->"
 
 
 @pytest.mark.parametrize("part", BOMBS.values(), ids=BOMBS.keys())
@@ -214,6 +220,35 @@ def test_work_grows_with_the_text_alone(part: str) -> None:
     """A tree of 100,000 open <div> takes time with the square of their number, and recursion does not end."""
     few, many = calls_for(part * 400), calls_for(part * 4_000)
     assert many < few * 11
+
+
+@pytest.mark.parametrize("part", BOMBS.values(), ids=BOMBS.keys())
+def test_no_part_of_a_page_is_searched_again_and_again(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One end behind thousands of beginnings must not be found from each of them."""
+    few, many = passed_for(part * 400, monkeypatch), passed_for(part * 4_000, monkeypatch)
+    assert many <= max(few, 400) * 11
+
+
+def passed_for(page: str, monkeypatch: pytest.MonkeyPatch) -> int:
+    """How many characters are passed in search of ends and marks, where the page has one end of each kind."""
+    passed, until, has = 0, Elements.until, Elements.has
+
+    def counted_until(self: Elements, end: str, start: int) -> tuple[str, int] | None:
+        nonlocal passed
+        found = until(self, end, start)
+        passed += len(found[0]) if found else 0
+        return found
+
+    def counted_has(self: Elements, text: str) -> bool:
+        nonlocal passed
+        passed += 0 if text in self._has else len(page)
+        return has(self, text)
+
+    monkeypatch.setattr(Elements, "until", counted_until)
+    monkeypatch.setattr(Elements, "has", counted_has)
+    markdown_of(page + ENDS)
+    monkeypatch.undo()
+    return passed
 
 
 def calls_for(page: str) -> int:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 
-from redraft.collect.html.tags import ANY_TAG, attribute, decoded
+from redraft.collect.html.tags import ANY_TAG, Elements, attribute, decoded
 
 _BREAK = re.compile(r"<br(?=[\s/>])[^<>]*>", re.I)
 _CODE = re.compile(r"<code(?=[\s>])([^<>]*)>", re.I)
-_DRAWN = re.compile(r"<(button|svg)(?=[\s>]).*?</\1\s*>", re.I | re.S)
+_DRAWN = re.compile(r"<(button|svg)(?=[\s>])", re.I)
 _CLASS = re.compile(r"(?:^|\s)(?:language|lang)-([\w+#.-]+)|(?:^|\s)hljs (?!language-)([a-z][\w+#]*)(?:\s|$)")
-_BUTTONS = re.compile(r"(?:(?:Copy code|Copy|Edit|Wrap|Run|Download)\s*)+$")
+_BUTTONS = ("Copy code", "Copy", "Edit", "Wrap", "Run", "Download")
 _NAME = re.compile(r"[\w+#./-]{1,24}(?: [\w+#./-]{1,12})?")
 _TICKS = re.compile(r"`+")
 
@@ -70,12 +70,29 @@ def _bar(source: str) -> str | None:
     """The language that a bar names, empty if it names none; None if this is no bar."""
     if len(source) > _BAR:
         return None
-    said = plain(_DRAWN.sub("", source)).strip()
-    name = _BUTTONS.sub("", said).strip()
+    said = plain(_undrawn(source)).strip()
+    name = _unbuttoned(said)
     if not name:
         return ""
     is_bar = name != said or "<button" in source or "<div" in source
     return name.lower().replace(" ", "-") if is_bar and _NAME.fullmatch(name) else None
+
+
+def _undrawn(source: str) -> str:
+    """The source without buttons and drawings, and what is in them."""
+    elements, kept, at = Elements(source), "", 0
+    for found in _DRAWN.finditer(source):
+        if found.start() >= at and (drawn := elements.until(f"</{found[1].lower()}", found.end())):
+            kept += source[at : found.start()]
+            at = drawn[1]
+    return kept + source[at:]
+
+
+def _unbuttoned(said: str) -> str:
+    """The text without what is on the buttons at its end."""
+    while button := next((each for each in _BUTTONS if said.endswith(each)), None):
+        said = said.removesuffix(button).rstrip()
+    return said
 
 
 def tex_of(inside: str) -> str | None:

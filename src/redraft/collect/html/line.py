@@ -54,11 +54,12 @@ class Line:
         if begin:
             self._widen(text[:begin])
         core = rest.rstrip(WHITE)
+        end = begin + len(core)
         if "  " in core or not core.isprintable():
             core = _BLANKS.sub(" ", core)
         self.write(_LINES.sub(self._break, core) if "\n" in core else core)
-        if begin + len(core) < len(text):
-            self._widen(text[begin + len(core) :])
+        if end < len(text):
+            self._widen(text[end:])
 
     def write(self, text: str) -> None:
         """Adds text as it is, behind the blanks and marks that wait for it."""

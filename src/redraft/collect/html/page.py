@@ -51,6 +51,7 @@ class _Page:
         self.frames = Frames()
         self.level = 0
         self.display = False
+        self.drawn = 0  # up to where no formula has its TeX
 
     def read(self) -> str:
         html, add = self.html, self.line.text
@@ -200,10 +201,14 @@ def _skip(page: _Page, name: str, attributes: str) -> None:
 
 
 def _math(page: _Page, _: str, attributes: str) -> None:
-    inside, over = page.elements.until("</math", page.at) or ("", page.at)
+    inside, over = "", page.at
+    if page.at >= page.drawn:  # else its end was found, and no TeX before it
+        inside, over = page.elements.until("</math", page.at) or (inside, over)
     if tex := tex_of(inside):
         page.formula(tex, display=page.display or 'display="block"' in attributes)
         page.at = over
+    elif inside:
+        page.drawn = over
     page.display = False
 
 
@@ -211,8 +216,9 @@ def _span(page: _Page, name: str, attributes: str) -> None:
     """What KaTeX and MathJax draw is the formula once more: it is left out where its source is there."""
     if "katex-display" in attributes:
         page.display = True
-    drawn = "katex-html" in attributes and "application/x-tex" in page.html
-    if drawn or ("MathJax" in attributes and "math/tex" in page.html):
+    has = page.elements.has
+    drawn = "katex-html" in attributes and has("application/x-tex")
+    if drawn or ("MathJax" in attributes and has("math/tex")):
         page.at = page.elements.behind(name, page.at)
 
 

@@ -76,11 +76,18 @@ def number(attributes: str, name: str, default: int) -> int:
 
 
 class Elements:
-    """Where elements end that are read as a whole. What never ends is searched for once, not once a tag."""
+    """Where elements end that are read as a whole. What never comes is searched for once, not once a tag."""
 
     def __init__(self, html: str) -> None:
         self._html = html
         self._never: set[str] = set()
+        self._has: dict[str, bool] = {}
+
+    def has(self, text: str) -> bool:
+        """Whether the page has that text anywhere."""
+        if text not in self._has:
+            self._has[text] = text in self._html
+        return self._has[text]
 
     def until(self, end: str, start: int) -> tuple[str, int] | None:
         """What stands before an end such as `</pre`, and the place behind it; None if it never comes."""
