@@ -203,9 +203,16 @@ def commit() -> str | None:
     root = package.parents[1]
     if not (root / ".git").exists() or root / "src" / "redraft" != package:
         return None
-    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)  # noqa: S603
+        head = _git(root, "rev-parse", "HEAD")
+        # Not `describe --dirty`: it locks the index, and leaves the lock behind when it is killed.
+        changed = _git(root, "--no-optional-locks", "status", "--porcelain", "--untracked-files=no")
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip() or None
+    return f"{head}-dirty" if changed else head
+
+
+def _git(root: Path, *words: str) -> str:
+    command = ["git", "-C", str(root), *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)  # noqa: S603
+    return done.stdout.strip()
