@@ -78,7 +78,7 @@ def test_what_is_about_to_be_done_is_said(model: str, here: Path) -> None:
     made = ready(model, "--lora", "False", "--per_device_train_batch_size", "2")
     data, plan = made.lines()
     assert data.startswith("24 records read, 24 to train on: ")
-    assert plan.startswith("3 steps of 2 (there are ")
+    assert plan.startswith("3 steps of 2 rows (of ")
     assert plan.endswith("learning rate 2e-05, all weights in float32")
 
 

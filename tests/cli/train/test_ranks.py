@@ -17,8 +17,9 @@ from tests.train.tiny import chains, model_folder
 pytestmark = pytest.mark.slow
 
 SETTINGS = (
-    "--model_name_or_path model --data_path chains.jsonl --model_max_length 128 --cache_dir cache --lora False "
-    "--learning_rate 1e-3 --max_steps 6 --save_steps 2 --gradient_accumulation_steps 2 --output_dir"
+    "--model_name_or_path model --data_path chains.jsonl --model_max_length 128 --cache_dir cache "
+    "--lora False --learning_rate 1e-3 --max_steps 6 --save_steps 2 --gradient_accumulation_steps 2 "
+    "--output_dir"
 )
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_addr=127.0.0.1"]
 """The address is named, so that nothing is looked up."""

@@ -64,7 +64,7 @@ def test_from_records_to_an_adapter(here: Path) -> None:
         "redraft: the tokenizer has no padding token: '<unk>' is taken",
     ]
     assert said[2].startswith("redraft: 24 records read, 24 to train on: ")
-    assert "redraft: 4 steps of 4 (there are " in said[3]
+    assert "redraft: 4 steps of 4 rows (of " in said[3]
     assert said[4].startswith("step 1 of 4 · loss 6.")
     assert said[-1].startswith("redraft: out holds an adapter of rank 16 on weights in ")
     assert said[-1].endswith("Try it: redraft ask … --model model+adapter.gguf")
@@ -129,7 +129,7 @@ def test_a_run_goes_on_as_it_was_begun_or_not_at_all(here: Path) -> None:
 def test_dry_run_does_all_but_the_steps(here: Path) -> None:
     done = train(*USUAL.split(), "--dry_run")
     assert done.exit_code == 0
-    assert "4 steps of 4" in done.stderr
+    assert "4 steps of 4 rows" in done.stderr
     assert not Path("out").exists()
     assert not Path("out.run.json").exists()
 
@@ -151,7 +151,7 @@ def test_selfees_command_runs_on_a_cpu_and_says_what_differs(here: Path) -> None
     assert "--tf32 is left out: it is of GPUs, and there is none here." in done.stderr
     assert "--bf16 is done by the CPU: there is no GPU here." in done.stderr
     assert "--fsdp is left out: one process holds the whole model, with the same loss." in done.stderr
-    assert "6 steps of 32 (there are 64 rows), learning rate 2e-05, all weights in float32" in done.stderr
+    assert "6 steps of 32 rows (of 64 rows), learning rate 2e-05, all weights in float32" in done.stderr
     assert steps() == [1, 2, 3, 4, 5, 6]
 
 

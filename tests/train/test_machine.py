@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+import torch
+
+from redraft.errors import MissingExtra, UsageError
+from redraft.train import machine
+from redraft.train.args import parse
+from redraft.train.machine import training_arguments
+
+
+def asked(*words: str, lora: bool = False) -> tuple[Any, list[str]]:
+    said: list[str] = []
+    settings = parse(["--output_dir", "out", *words])
+    return training_arguments(settings, lora=lora, say=said.append), said
+
+
+def test_a_cpu_needs_no_flag() -> None:
+    args, said = asked()
+    assert args.device == torch.device("cpu")
+    assert said == []
+
+
+def test_what_a_cpu_cannot_do_is_left_out_and_said() -> None:
+    args, said = asked(*"--tf32 True --fp16 True --fsdp True".split())
+    assert (args.tf32, args.fp16, args.fsdp) == (None, False, None)
+    assert said == [
+        "--tf32 is left out: it is of GPUs, and there is none here.",
+        "--fp16 is left out: it needs a GPU, and there is none here. Weights train as --dtype says.",
+        "--fsdp is left out: one process holds the whole model, with the same loss. FSDP needs GPUs.",
+    ]
+
+
+def test_bf16_is_done_by_the_cpu() -> None:
+    args, said = asked("--bf16", "True")
+    assert (args.bf16, args.mixed_precision) == (True, "bf16")
+    assert said == ["--bf16 is done by the CPU: there is no GPU here."]
+
+
+def test_with_several_processes_fsdp_on_a_cpu_is_the_whole_model_in_each(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    said: list[str] = []
+    fitted = machine._on_cpu({"fsdp": True, "fsdp_config": {"cpu_offload": True}}, said.append)
+    assert fitted == {"use_cpu": True, "fsdp": None}
+    assert "each of the 3 processes holds the whole model" in said[0]
+
+
+def test_on_one_gpu_fsdp_has_nothing_to_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    assert machine._with_gpus({"fsdp": True, "bf16": True}, said.append) == {"fsdp": None, "bf16": True}
+    assert "torchrun --nproc_per_node=N -m redraft train sft …" in said[0]
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert machine._with_gpus({"fsdp": True}, said.append) == {"fsdp": True}
+    assert len(said) == 1
+
+
+def test_the_learning_rate_is_that_of_an_adapter() -> None:
+    assert asked(lora=True)[0].learning_rate == 2e-4
+    assert asked(lora=False)[0].learning_rate == 2e-5
+    assert asked("--learning_rate", "1", lora=True)[0].learning_rate == 1
+
+
+def test_settings_that_do_not_go_together_are_named() -> None:
+    with pytest.raises(UsageError, match="do not go together: --save_steps must be an integer") as error:
+        asked("--save_steps", "2.5")
+    assert error.value.hint == "Did you mean --save_steps?"
+    with pytest.raises(UsageError, match="needs the library of that name"):
+        asked("--deepspeed", '{"zero_optimization": {"stage": 2}}')
+    with pytest.raises(UsageError, match="--optim adamw_bnb_8bit needs bitsandbytes"):
+        asked("--optim", "adamw_bnb_8bit")
+
+
+def test_where_steps_are_reported_must_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "get_available_reporting_integrations", lambda: ["wandb"])
+    machine._insist_on_libraries({"report_to": ["wandb", "none"]})
+    with pytest.raises(MissingExtra, match="'train'"):
+        machine._insist_on_libraries({"report_to": "tensorboard"})
+    with pytest.raises(UsageError, match="mlflow needs its library"):
+        machine._insist_on_libraries({"report_to": ["mlflow"]})
+
+
+def test_logging_dir_is_where_tensorboard_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", "")
+    asked("--logging_dir", "elsewhere")
+    assert os.environ["TENSORBOARD_LOGGING_DIR"] == "elsewhere"
