@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from itertools import cycle
 from typing import NamedTuple
 
 from redraft.chain import Chain
 from redraft.collect.blocked import FASTCHAT, Words
 from redraft.collect.html.evidence import Evidence
 from redraft.collect.language import READ, language_of
+from redraft.collect.said import gold_answers
 from redraft.collect.texts import GOLD, texts_of, with_texts
 from redraft.collect.turns import Turn, turns_of, with_turns
 
@@ -109,23 +109,57 @@ def without_residue(text: str) -> str:
     return _BARE_HEADED.sub(r"\1\n", text)
 
 
+_FOLLOWS = {
+    "": ("user",),
+    "user": ("assistant",),
+    "assistant": ("user", "tool"),
+    "tool": ("assistant", "tool"),
+}
+
+
 def _roles(chain: Chain, _: Settings) -> Outcome:
-    """User and assistant take turns, the user first, the assistant last; a system may speak before them."""
+    """User and assistant take turns, the user first, the assistant last; a system may speak before them.
+
+    Tools may speak between two turns of the assistant. A gold answer is the assistant's last word where it
+    has none of its own; once the question is cut off that it answers, it is not kept.
+    """
     if chain.prompt.messages is None:
         return chain
     turns = list(turns_of(chain))
     head = [turn for turn in turns[:1] if turn.role == "system"]
     talk = turns[len(head) :]
-    while talk and talk[0].role == "assistant":
+    if [turn.role for turn in talk] == ["user"]:  # a question alone
+        return chain
+    while talk and talk[0].role in ("assistant", "tool"):
         del talk[0]
-    while talk and talk[-1].role == "user":
-        del talk[-1]
-    if not talk:
+    ended = talk if gold_answers(chain) and not chain.steps else _up_to_answer(talk)
+    if not ended:
         return "no question that is answered"
-    for turn, role in zip(talk, cycle(("user", "assistant")), strict=False):
-        if turn.role != role:
-            return f"the {turn.role} speaks where the {role} should: {turn.text.strip()[:40]!r}"
-    return with_turns(chain, [*head, *talk])
+    before = ""
+    for turn in ended:
+        if turn.role not in _FOLLOWS[before]:
+            return (
+                f"the {turn.role} speaks where the {_FOLLOWS[before][0]} should: {turn.text.strip()[:40]!r}"
+            )
+        before = turn.role
+    return with_turns(chain if ended is talk else _without_gold(chain), [*head, *ended])
+
+
+def _up_to_answer(talk: list[Turn]) -> list[Turn]:
+    """The talk up to the last turn of the assistant's that is not followed by a tool's."""
+    end = len(talk)
+    while end and talk[end - 1].role in ("user", "tool"):
+        if talk[end - 1].role == "tool":  # what was asked before it has no answer yet
+            while end and talk[end - 1].role != "user":
+                end -= 1
+        else:
+            end -= 1
+    return talk if end == len(talk) else talk[:end]
+
+
+def _without_gold(chain: Chain) -> Chain:
+    meta = {name: value for name, value in chain.meta.items() if name not in GOLD}
+    return chain.model_copy(update={"meta": meta})
 
 
 def _first_pair(chain: Chain, _: Settings) -> Outcome:
@@ -135,13 +169,15 @@ def _first_pair(chain: Chain, _: Settings) -> Outcome:
         return "no question"
     if first + 1 < len(turns) and turns[first + 1].role != "assistant":
         return "the first question is not answered"
-    pair = [turn for turn in turns[:first] if turn.role == "system"] + list(turns[first : first + 2])
+    end = first + 2
+    while end < len(turns) and "tool" in (turns[end].role, turns[end - 1].role):
+        end += 1
+    pair = [turn for turn in turns[:first] if turn.role == "system"] + list(turns[first:end])
     if len(pair) == len(turns):
         return chain
-    meta = {name: value for name, value in chain.meta.items() if name not in GOLD}
-    # The steps are those of the last answer, and what is gold is too.
-    bare = {"steps": (), "best": None, "stop": None, "meta": meta} if len(turns) > first + 2 else {}
-    return with_turns(chain.model_copy(update=bare), pair)
+    if end < len(turns):  # the steps are those of the last answer, and what is gold is too
+        chain = _without_gold(chain).model_copy(update={"steps": (), "best": None, "stop": None})
+    return with_turns(chain, pair)
 
 
 # Rules that drop.
@@ -159,9 +195,18 @@ def _empty(chain: Chain, _: Settings) -> Outcome:
     if all(turn.role != "user" for turn in turns):
         return "no question"
     for number, turn in enumerate(turns, start=1):
-        if _BLANK.fullmatch(turn.text):
+        if _BLANK.fullmatch(turn.text) and not _shows(turn):
             return f"turn {number}, of the {turn.role}, is empty"
     return chain
+
+
+def _shows(turn: Turn) -> bool:
+    """Whether a turn has something beside a text, as a picture, or the call of a tool."""
+    message = turn.message or {}
+    content = message.get("content")
+    parts = content if isinstance(content, list) else ()
+    shown = any(isinstance(part, Mapping) and "text" not in part for part in parts)
+    return shown or bool(message.get("tool_calls"))
 
 
 def _short(chain: Chain, _: Settings) -> Outcome:
@@ -285,7 +330,7 @@ def _without_code(text: str) -> str:
 
 RULES = (
     Rule("characters", "remove control characters, NULs and carriage returns", _characters, usual=True),
-    Rule("roles", "drop what does not alternate, save at its ends, which are cut", _roles, usual=True),
+    Rule("roles", "drop what does not alternate (tools may); open ends are cut", _roles, usual=True),
     Rule("first-pair", "keep the first question and its answer only", _first_pair),
     Rule("html", "make markdown of answers and questions that are HTML; code stays", _html, usual=True),
     Rule("residue", "remove what ChatGPT's page leaves in markdown, as 'Copy code'", _residue, usual=True),
