@@ -6,6 +6,7 @@ import codecs
 import gzip
 import io
 import json
+import os
 import re
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from hypothesis import strategies as st
 
 from redraft.errors import OutputError, RecordError
 from redraft.formats import files
-from redraft.formats.files import STDIO, decode, name_of, open_output, read_rows, to_line
+from redraft.formats.files import STDIO, decode, name_of, open_output, read_rows, stem_of, to_line
 
 PACKERS: dict[str, Callable[[bytes], bytes]] = {"": bytes, ".gz": gzip.compress, ".zst": zstd.compress}
 json_values = st.recursive(
@@ -219,6 +220,23 @@ class TestStandardStreams:
         assert [value for _, value in read_rows(STDIO_PATH, faults.append)] == ["a", "b"]
         assert faults[0].message.startswith("standard input:2: not JSON")
 
+    @pytest.mark.parametrize("ending", PACKERS)
+    def test_what_is_packed_is_unpacked(self, monkeypatch: pytest.MonkeyPatch, ending: str) -> None:
+        packed = io.BufferedReader(io.BytesIO(PACKERS[ending](b'"a"\n"b"\n')))
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(packed))
+        assert [value for _, value in read_rows(STDIO_PATH)] == ["a", "b"]
+
+
+class TestEndings:
+    @pytest.mark.parametrize("ending", [".GZ", ".Zst"])
+    def test_they_are_of_any_case(self, tmp_path: Path, ending: str) -> None:
+        path = tmp_path / f"x.TXT{ending}"
+        with open_output(path) as file:
+            file.write(b"a b\n")
+        assert path.read_bytes() != b"a b\n"
+        assert [value for _, value in read_rows(path)] == ["a b"]
+        assert stem_of(path) == "x"
+
 
 class TestOutput:
     @pytest.mark.parametrize("ending", PACKERS)
@@ -247,6 +265,45 @@ class TestOutput:
         with pytest.raises(OutputError, match=r"exists.*\n.*--force"), open_output(tmp_path / "x"):
             pass
         assert (tmp_path / "x").read_text() == "before"
+
+    @pytest.mark.parametrize("force", [True, False])
+    def test_a_pipe_is_written_to_and_stays(self, tmp_path: Path, force: bool) -> None:
+        pipe = tmp_path / "pipe"
+        os.mkfifo(pipe)
+        reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+        with open_output(pipe, force=force) as file:
+            file.write(b"a")
+        assert os.read(reader, 9) == b"a"
+        os.close(reader)
+        assert pipe.is_fifo()
+
+    def test_an_open_pipe_is_written_to_by_its_number(self) -> None:
+        ours, theirs = os.pipe()
+        with open_output(Path(f"/dev/fd/{theirs}")) as file:
+            file.write(b"a")
+        assert os.read(ours, 9) == b"a"
+        os.close(ours)
+        os.close(theirs)
+
+    def test_faults_of_other_files_are_not_its_own(self, tmp_path: Path) -> None:
+        for fault in (BrokenPipeError(32, "Broken pipe"), OSError(28, "No space left on device")):
+            with pytest.raises(OSError, match=fault.strerror), open_output(tmp_path / "x"):
+                raise fault
+        assert list(tmp_path.iterdir()) == []
+
+    @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+    @pytest.mark.parametrize("size", [1, 1 << 20])
+    def test_what_has_no_room_is_named(self, size: int) -> None:
+        with (
+            pytest.raises(OutputError, match="/dev/full cannot be written: No space left on device"),
+            open_output(Path("/dev/full")) as file,
+        ):
+            file.write(b"a" * size)
+
+    def test_a_file_is_no_folder(self, tmp_path: Path) -> None:
+        (tmp_path / "x").write_text("a")
+        with pytest.raises(OutputError, match="cannot be written"), open_output(tmp_path / "x" / "y"):
+            pass
 
     @pytest.mark.parametrize("name", ["", ".", ".."])
     def test_a_folder_is_no_output(self, tmp_path: Path, name: str) -> None:

@@ -3,19 +3,20 @@
 Records come one at a time, those of an array too, so that memory does not grow with a file. A line that is
 not JSON, or not UTF-8, is raised, or told to whoever counts such faults while reading goes on. After a fault
 in an array nothing says where its next record begins, so there reading ends. Output is written aside, and
-renamed when it is whole.
+renamed when it is whole; only what is no regular file, as a pipe, is written to directly.
 """
 
 from __future__ import annotations
 
 import codecs
 import gzip
+import io
 import json
 import os
 import sys
 import zlib
 from collections.abc import Callable, Iterator, Sized
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 from typing import IO, Any, Literal, cast
@@ -33,9 +34,11 @@ Faulty = Callable[[RecordError], None]
 _BOM = b"\xef\xbb\xbf"
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _CHUNK = 1 << 20
+_BUFFER = 1 << 17
 _LONGEST = 1 << 28
 """Bytes of the longest record, 256 MiB: a file without an end of line must not fill the memory."""
-_ENDINGS = (".gz", ".zst")
+_ENDINGS = {".gz": b"\x1f\x8b", ".zst": b"\x28\xb5\x2f\xfd"}
+"""How names of packed files end, and their content begins."""
 _TO_UTF8 = "iconv -f UTF-16 -t UTF-8"
 _NOT_JSON = "Write one JSON object or text a line, or one array; a file of plain prompts ends in .txt."
 
@@ -105,7 +108,7 @@ def insist_utf8(path: Path, start: bytes) -> None:
 
 def plain_name(path: Path) -> str:
     """The name of a file without the ending of a compression: `a.jsonl` of `data/a.jsonl.zst`."""
-    return path.name.removesuffix(path.suffix) if path.suffix in _ENDINGS else path.name
+    return path.name.removesuffix(path.suffix) if path.suffix.lower() in _ENDINGS else path.name
 
 
 def stem_of(path: Path) -> str:
@@ -115,17 +118,22 @@ def stem_of(path: Path) -> str:
 
 @contextmanager
 def open_input(path: Path) -> Iterator[IO[bytes]]:
-    """A file or standard input, without compression."""
+    """A file or standard input, without compression. That of standard input is told by how it begins."""
     if str(path) == STDIO:
-        yield sys.stdin.buffer
+        start = cast(io.BufferedReader, sys.stdin.buffer).peek(4)
+        ending = next((each for each, begin in _ENDINGS.items() if start.startswith(begin)), "")
+        with _packed(sys.stdin.buffer, ending, "rb") as file:
+            yield file
         return
-    with _opened(path, path.suffix, "rb") as file:
+    with path.open("rb") as raw, _packed(raw, path.suffix, "rb") as file:
         yield file
 
 
 @contextmanager
 def open_output(path: Path, *, force: bool = False) -> Iterator[IO[bytes]]:
     """A new file, or standard output. The file has its name only when all of it is on the disk.
+
+    What is there and no regular file, such as /dev/null or a named pipe, is written to as it is.
 
     Raises:
         OutputError: It exists and `force` is not given, or it cannot be written.
@@ -136,21 +144,26 @@ def open_output(path: Path, *, force: bool = False) -> Iterator[IO[bytes]]:
         return
     if path.is_dir():
         raise OutputError(f"{path} is a folder, and the output is a file.", hint=f"-o {path}/NAME")
+    if path.exists() and not path.is_file():
+        with _written(path, path) as file:
+            yield file
+        return
     if path.exists() and not force:
         raise OutputError(
             f"{path} exists.", hint="Write to another file with -o, or replace it with --force."
         )
     aside = path.with_name(path.name + ".partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with _opened(aside, path.suffix, "wb") as file:
+        with _writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        with _written(aside, path) as file:
             yield file
-        _sync(aside)
-        aside.replace(path)
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error.strerror or error}.") from error
+        with _writing(path):
+            _sync(aside)
+            aside.replace(path)
     finally:
-        aside.unlink(missing_ok=True)
+        with suppress(OSError):
+            aside.unlink()
 
 
 def to_line(record: Any) -> bytes:
@@ -181,21 +194,53 @@ def decode(data: bytes, where: str) -> Any:
 
 
 @contextmanager
-def _opened(path: Path, ending: str, mode: Literal["rb", "wb"]) -> Iterator[IO[bytes]]:
-    if ending == ".zst":
-        zstd = _zstd()
-        try:
-            with zstd.open(path, mode) as file:
-                yield file
-        except zstd.ZstdError as error:
-            raise OSError(str(error)) from None
-        return
-    with path.open(mode) as raw:
-        if ending == ".gz":
+def _writing(path: Path) -> Iterator[None]:
+    """Says in our words why a file cannot be written. A reader that went away is no fault of the file."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror or error}.") from error
+
+
+class _Output(io.FileIO):
+    """A file whose own faults are told from those of others that are written at the same time."""
+
+    def __init__(self, place: Path, path: Path) -> None:
+        self._path = path
+        super().__init__(place, "wb")
+
+    def write(self, data: Any) -> int:
+        with _writing(self._path):
+            return super().write(data)
+
+
+@contextmanager
+def _written(place: Path, path: Path) -> Iterator[IO[bytes]]:
+    """Opens a place for what is to be written to a path."""
+    with _writing(path):
+        output = _Output(place, path)
+    with io.BufferedWriter(output, _BUFFER) as raw, _packed(raw, path.suffix, "wb") as file:
+        yield file
+
+
+@contextmanager
+def _packed(raw: IO[bytes], ending: str, mode: Literal["rb", "wb"]) -> Iterator[IO[bytes]]:
+    """What is packed in a file, or packs it, by the ending of its name."""
+    match ending.lower():
+        case ".zst":
+            zstd = _zstd()
+            try:
+                with zstd.open(raw, mode) as file:
+                    yield file
+            except zstd.ZstdError as error:
+                raise OSError(str(error)) from None
+        case ".gz":
             # Without a name and a time: the same records give the same bytes.
             with gzip.GzipFile("", mode, fileobj=raw, mtime=0) as packed:
                 yield cast(IO[bytes], packed)
-        else:
+        case _:
             yield raw
 
 
@@ -215,7 +260,7 @@ def _sync(path: Path) -> None:
 def _lines(path: Path, file: Any) -> Iterator[tuple[str, bytes]]:
     start = file.peek(_CHUNK).removeprefix(_BOM).lstrip()
     insist_utf8(path, start)
-    if plain_name(path).endswith(".txt"):
+    if plain_name(path).lower().endswith(".txt"):
         yield from ((where, to_line(_text(line, where))) for where, line in _cut(path, file))
     elif start.startswith(b"["):
         yield from _array(path, file)
