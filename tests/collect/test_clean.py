@@ -63,6 +63,14 @@ def test_what_cannot_be_read_is_dropped_or_raised(data: bytes) -> None:
         clean(data, strict=True)
 
 
+def test_a_record_of_50_megabytes_is_cleaned() -> None:
+    answer = f"<p>A word &amp; {'another ' * 400}one.</p>\n" * 16_000
+    line = clean(talk("What is it?", answer))
+    assert isinstance(line, bytes)
+    assert len(answer) > 50_000_000
+    assert Chain.from_json(line).answer.count("A word & another another") == 16_000
+
+
 def explained(*values: str) -> list[str]:
     return list(explain(list(apply(chain_of(talk(*values)), USUAL.rules, Settings()))))
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from redraft.collect import work
 from redraft.collect.reading import Line
 from redraft.collect.work import BATCH, BATCH_BYTES, WAITING, spread
+from redraft.errors import RedraftError
 
 
 def square(number: int) -> int:
@@ -64,7 +69,58 @@ def test_no_more_is_read_ahead_than_waits() -> None:
 def test_a_batch_of_large_records_is_short() -> None:
     line = Line("a:1", "a", 0, b"x" * (BATCH_BYTES // 4))
     for item in (line, (line, line)):
-        sizes = [len(batch) for batch in work._batches([item] * 8)]
+        sizes = [len(batch) for batch, _ in work._batches([item] * 8)]
         assert sum(sizes) == 8
         assert max(sizes) == (4 if item is line else 2)
-    assert [len(batch) for batch in work._batches(range(BATCH + 1))] == [BATCH, 1]
+    assert [len(batch) for batch, _ in work._batches(range(BATCH + 1))] == [BATCH, 1]
+
+
+def length(data: bytes) -> int:
+    return len(data)
+
+
+def test_no_more_bytes_wait_than_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(work, "WAITING_BYTES", 5 * BATCH_BYTES)
+    read = 0
+
+    def items() -> Iterator[bytes]:
+        nonlocal read
+        for _ in range(20):
+            read += 1
+            yield b"x" * 2 * BATCH_BYTES
+
+    results = spread(length, items(), 4)
+    assert next(results) == 2 * BATCH_BYTES
+    assert read == 3
+    assert list(results) == [2 * BATCH_BYTES] * 19
+    assert list(spread(length, [b"x" * 6 * BATCH_BYTES] * 2, 2)) == [6 * BATCH_BYTES] * 2
+
+
+def kill(_: int) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_process_that_was_killed_is_told() -> None:
+    with pytest.raises(RedraftError, match=r"a process was killed.*memory.*\n.*--workers 1"):
+        list(spread(kill, range(3), 2))
+
+
+INTERRUPTED = """
+import os, signal, sys
+from redraft.collect.work import spread
+def wait(_):
+    return os.getpid()
+if __name__ == "__main__":
+    results = spread(wait, range(1000), 2)
+    workers = {next(results) for _ in range(500)}
+    for worker in workers:
+        os.kill(worker, signal.SIGINT)
+    print(len(list(results)))
+"""
+
+
+def test_ctrl_c_is_left_to_the_process_that_waits(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(INTERRUPTED, "utf-8")
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("500\n", "")

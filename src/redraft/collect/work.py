@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
+
+from redraft.errors import RedraftError
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -23,7 +27,10 @@ BATCH_BYTES = 1 << 20
 """Bytes of records at which a batch is closed, however few they are: some have megabytes of tests."""
 
 WAITING = 4
-"""Batches a process that may be under way: what bounds the memory."""
+"""Batches a process that may be under way."""
+
+WAITING_BYTES = 1 << 26
+"""Bytes of records that may be under way, 64 MiB: that bounds the memory. One record may have more."""
 
 
 def spread(function: Callable[[T], R], items: Iterable[T], workers: int = 1) -> Iterator[R]:
@@ -36,23 +43,45 @@ def spread(function: Callable[[T], R], items: Iterable[T], workers: int = 1) -> 
 
     Raises:
         Exception: Whatever the function raises, at its item's place.
+        RedraftError: A process was killed.
     """
     if workers <= 1:
         yield from map(function, items)
         return
     context = multiprocessing.get_context("forkserver")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        waiting: deque[Future[list[R]]] = deque()
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_ignore_interrupts) as pool:
+        waiting: deque[tuple[Future[list[R]], int]] = deque()
+        held = 0
+
+        def first() -> list[R]:
+            nonlocal held
+            future, size = waiting.popleft()
+            held -= size
+            return future.result()
+
         try:
-            for batch in _batches(items):
-                waiting.append(pool.submit(_each, function, batch))
+            for batch, size in _batches(items):
+                while waiting and held + size > WAITING_BYTES:
+                    yield from first()
+                waiting.append((pool.submit(_each, function, batch), size))
+                held += size
                 if len(waiting) >= WAITING * workers:
-                    yield from waiting.popleft().result()
+                    yield from first()
             while waiting:
-                yield from waiting.popleft().result()
+                yield from first()
+        except BrokenProcessPool:
+            raise RedraftError(
+                "a process was killed while it worked on records; often the memory was full.",
+                hint="Use fewer of them: --workers 1",
+            ) from None
         finally:
-            for future in waiting:
+            for future, _ in waiting:
                 future.cancel()
+
+
+def _ignore_interrupts() -> None:
+    """Leaves Ctrl-C, which every process is sent, to the one that waits for the others."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def all_cores() -> int:
@@ -64,17 +93,18 @@ def _each(function: Callable[[T], R], batch: list[T]) -> list[R]:
     return [function(item) for item in batch]
 
 
-def _batches(items: Iterable[T]) -> Iterator[list[T]]:
+def _batches(items: Iterable[T]) -> Iterator[tuple[list[T], int]]:
+    """Neighbouring items, and how many bytes they have."""
     batch: list[T] = []
     size = 0
     for item in items:
         batch.append(item)
         size += _bytes_in(item)
         if len(batch) >= BATCH or size >= BATCH_BYTES:
-            yield batch
+            yield batch, size
             batch, size = [], 0
     if batch:
-        yield batch
+        yield batch, size
 
 
 def _bytes_in(item: object) -> int:
