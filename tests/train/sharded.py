@@ -1,0 +1,175 @@
+"""What each of two processes does in `test_distributed`: FSDP2 by hand, and by Trainer, on a CPU.
+
+Trainer shards on GPUs only; here it is told that this CPU is one, which is all that it asks. A module of its
+own, so that processes can be started anew with it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from accelerate.utils import DistributedType
+from torch import Tensor, distributed
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
+from transformers import Trainer, TrainerCallback
+from transformers.utils import logging
+
+from redraft.train.attention import use_segments
+from redraft.train.batches import IGNORED, Batch, Order, RowsOf, joined
+from redraft.train.checkpoints import named
+from redraft.train.loss import fuse
+from redraft.train.pack import pack
+from tests.train.tiny import data, llama, prepared, trainer
+
+RANKS = 2
+SIZE = 2
+"""Rows that a process takes at a time."""
+
+
+def model(kind: str) -> Any:
+    """A model of random weights; `untied` has a head of its own, as those of 8B parameters have."""
+    made = llama(dropout=0.0)
+    if kind == "untied":
+        made.config.tie_word_embeddings = False
+        made.lm_head.weight = torch.nn.Parameter(made.lm_head.weight.detach() + 0.1)
+    use_segments(made)
+    fuse(made)
+    return made
+
+
+def batch(examples: Any, rank: int, ranks: int) -> Batch:
+    """The first batch of a process, among so many; all of them are the same rows."""
+    packed = pack(examples.lengths, 48)
+    order = Order(packed.lengths, SIZE * RANKS // ranks, seed=1, rank=rank, ranks=ranks)
+    return joined([RowsOf(examples, packed)[row] for row in order.batch(0, 0)])
+
+
+def step(trained: Any, inputs: Batch, count: int, ranks: int) -> tuple[float, dict[str, Tensor]]:
+    """One step of AdamW: the summed loss of these rows over `count` tokens, and each weight afterwards."""
+    optimizer = torch.optim.AdamW(trained.parameters(), lr=1e-2)
+    loss = trained(**inputs, num_items_in_batch=count).loss
+    (loss * ranks).backward()  # the mean over processes is taken of gradients
+    grads = {f"grad {name}": each.grad for name, each in trained.named_parameters()}
+    optimizer.step()
+    state = {**grads, **dict(trained.named_parameters())}
+    return float(loss.detach()), {name: _whole(each) for name, each in state.items()}
+
+
+def _whole(tensor: Any) -> Tensor:
+    full = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+    return full.detach().clone()
+
+
+def counted(inputs: Batch) -> int:
+    """Tokens with loss."""
+    return int((inputs["labels"][..., 1:] != IGNORED).sum())
+
+
+def by_hand(folder: Path, kind: str) -> None:
+    """A step with each layer sharded, against the same step by one process, which the first one does."""
+    rank = distributed.get_rank()
+    examples = prepared(folder / f"by-hand-{kind}-{rank}")
+    sharded = model(kind)
+    for layer in sharded.model.layers:
+        fully_shard(layer)
+    fully_shard(sharded)
+    whole = batch(examples, 0, 1)
+    loss, state = step(sharded, batch(examples, rank, RANKS), counted(whole), RANKS)
+    losses: list[Any] = [None] * RANKS
+    distributed.all_gather_object(losses, loss)
+    expected_loss, expected = step(model(kind), whole, counted(whole), 1)
+    torch.testing.assert_close(sum(losses), expected_loss, rtol=1e-5, atol=0)
+    assert state.keys() == expected.keys()
+    for name, tensor in expected.items():
+        torch.testing.assert_close(state[name], tensor, rtol=1e-4, atol=1e-6, msg=name)
+    assert any(
+        isinstance(each, DTensor) and each.to_local().numel() < each.numel() for each in sharded.parameters()
+    )
+
+
+def by_trainer(folder: Path, kind: str) -> None:
+    """Six steps at once; and again, stopped by a signal that one process gets, and gone on with."""
+    rank = distributed.get_rank()
+    examples = prepared(folder / f"by-trainer-{kind}-{rank}")
+    run(folder / f"{kind}-whole", examples, kind)
+    stopped = run(folder / f"{kind}-halves", examples, kind, callbacks=[Kill()] if rank else [])
+    assert stopped == 3
+    assert run(folder / f"{kind}-halves", examples, kind, begin="checkpoint-3") == 6
+
+
+class Kill(TrainerCallback):
+    """Sends its own process SIGTERM after the second step."""
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.global_step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def run(
+    output: Path,
+    examples: Any,
+    kind: str,
+    *,
+    begin: str | None = None,
+    callbacks: Sequence[TrainerCallback] = (),
+    ranks: int = RANKS,
+) -> int:
+    """Trains with FSDP2, or by one process, and returns the steps that are done."""
+    rank = distributed.get_rank() if ranks > 1 else 0
+    size = SIZE * RANKS // ranks
+    made = trainer(
+        output,
+        data(examples, size=size, rank=rank, ranks=ranks),
+        model(kind),
+        max_steps=6,
+        save_steps=100,
+        gradient_accumulation_steps=1,
+        per_device_train_batch_size=size,
+        fsdp=True if ranks > 1 else None,
+        fsdp_config={"reshard_after_forward": True} if ranks > 1 else None,
+    )
+    for each in callbacks:
+        made.add_callback(each)
+    assert made.sharded == (ranks > 1)
+    done = made.run(named(output / begin) if begin else None)
+    assert any(isinstance(each, DTensor) for each in made.model.parameters()) == (ranks > 1)
+    return done
+
+
+def take_for_a_gpu() -> None:
+    """Lets Trainer shard on this CPU."""
+    create = Trainer.create_accelerator_and_postprocess
+
+    def creates(self: Trainer) -> None:
+        PartialState._shared_state["distributed_type"] = DistributedType.MULTI_GPU
+        create(self)
+
+    Trainer.create_accelerator_and_postprocess = creates
+
+
+def main() -> None:
+    """Does both, for a model whose head is its embedding and for one whose head is not."""
+    folder, rank = Path(sys.argv[1]), int(os.environ["RANK"])
+    distributed.init_process_group(
+        "gloo", init_method=f"file://{folder / 'meeting'}", rank=rank, world_size=RANKS
+    )
+    take_for_a_gpu()
+    logging.disable_progress_bar()
+    try:
+        for kind in ("tied", "untied"):
+            by_hand(folder, kind)
+            by_trainer(folder, kind)
+    finally:
+        distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()

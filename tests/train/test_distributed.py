@@ -1,0 +1,54 @@
+"""Two processes with FSDP2 on one processor against one: loss, gradients, and going on after a signal."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.train import sharded
+from tests.train.tiny import prepared
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where both processes did all that `sharded` does. It fails if one of them does."""
+    made = tmp_path_factory.mktemp("sharded")
+    jobs = [start(made, rank) for rank in range(sharded.RANKS)]
+    said = [job.communicate(timeout=300)[0] for job in jobs]
+    assert [job.returncode for job in jobs] == [0, 0], "\n".join(said)
+    return made
+
+
+def start(folder: Path, rank: int) -> subprocess.Popen[str]:
+    ours = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": sharded.RANKS, "OMP_NUM_THREADS": 1}
+    meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": 1, "GLOO_SOCKET_IFNAME": "lo"}
+    surroundings = {**os.environ, **{name: str(value) for name, value in (ours | meeting).items()}}
+    command = [sys.executable, "-m", "tests.train.sharded", str(folder)]
+    return subprocess.Popen(
+        command, env=surroundings, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+
+
+def curve(output: Path) -> list[dict[str, float]]:
+    lines = [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()]
+    return [{key: line[key] for key in ("step", "loss", "grad_norm", "trained_tokens")} for line in lines]
+
+
+@pytest.mark.parametrize("kind", ["tied", "untied"])
+def test_shards_train_as_one_process_does(folder: Path, tmp_path: Path, kind: str) -> None:
+    sharded.run(tmp_path / "one", prepared(tmp_path / "data"), kind, ranks=1)
+    assert len(curve(tmp_path / "one")) == 6
+    for one, two in zip(curve(tmp_path / "one"), curve(folder / f"{kind}-whole"), strict=True):
+        assert two == pytest.approx(one, rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["tied", "untied"])
+def test_a_signal_to_one_process_stops_both_and_both_go_on(folder: Path, kind: str) -> None:
+    assert (folder / f"{kind}-halves" / "checkpoint-3" / "complete.json").is_file()
+    assert curve(folder / f"{kind}-halves") == curve(folder / f"{kind}-whole")
