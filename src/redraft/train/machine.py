@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Mapping
+from importlib import resources
 from typing import Any
 
 import torch
@@ -42,6 +43,9 @@ def training_arguments(settings: Settings, *, lora: bool, say: Say) -> TrainingA
     """
     asked = dict(settings.theirs)
     asked.setdefault("learning_rate", LEARNING_RATE["lora" if lora else "full"])
+    if asked.get("deepspeed"):
+        _insist_on_one_way(asked)
+        asked["deepspeed"] = deepspeed_config(asked["deepspeed"])
     logging_dir = asked.pop("logging_dir", None)
     if logging_dir:
         os.environ["TENSORBOARD_LOGGING_DIR"] = logging_dir
@@ -65,6 +69,18 @@ def training_arguments(settings: Settings, *, lora: bool, say: Say) -> TrainingA
         say(f"{made.n_gpu} GPUs and one process: one is used. All of them: {_all_gpus(made.n_gpu)}")
         made._n_gpu = 1  # noqa: SLF001  (as Trainer does where it must not split batches itself)
     return made
+
+
+def deepspeed_config(named: Any) -> Any:
+    """What `--deepspeed` names: a shipped file for `zero2` and `zero3`, or else what it is."""
+    if named not in ("zero2", "zero3"):
+        return named
+    return str(resources.files("redraft") / "recipes" / "train" / "scale" / f"{named}.json")
+
+
+def _insist_on_one_way(asked: Mapping[str, Any]) -> None:
+    if asked.get("fsdp"):
+        raise UsageError("--deepspeed and --fsdp both share the model among GPUs.", hint="--fsdp False")
 
 
 def _on_cpu(asked: Mapping[str, Any], say: Say) -> dict[str, Any]:
