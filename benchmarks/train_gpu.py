@@ -1,0 +1,276 @@
+"""How fast a whole model is trained on one GPU: tokens a second, and the share of the GPU's peak.
+
+    python benchmarks/train_gpu.py
+
+Models of 1B and 8B parameters in Llama's shapes, with random weights; packed rows of examples of many
+lengths; redraft's attention, loss and batches; AdamW on weights in bf16. Each model is trained as it is,
+compiled layer by layer, and compiled with products in FP8 where torchao is installed and the GPU has them.
+Activations are kept if there is room, and computed anew if not. Without a GPU there is nothing to measure:
+it says so, and ends well.
+
+What counts as work (FLOPs) is what the mathematics needs, in the forward pass and twice that in the backward
+pass, as in PaLM (Chowdhery et al., 2022, appendix B), without what checkpointing computes again:
+
+- 6 for each token and each weight of a layer's matrices, and of the head for each token that carries loss;
+- 12 × layers × width for each pair of a token and one that it sees, itself among them: half as many pairs as
+  the square of an example's length.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import re
+import statistics
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AutoModelForCausalLM, LlamaConfig
+
+from redraft.train.attention import use_segments
+from redraft.train.batches import IGNORED, Batch, joined
+from redraft.train.loss import fuse
+from redraft.train.store import Stored
+
+GOAL = 0.45
+"""The share of peak to be reached. torchtitan has 33 to 39 % at 8B on an H100, nanochat 41 to 50 %."""
+
+SEED = 7
+MEAN, SPREAD = 6.2, 0.7
+"""Of the logarithm of an example's tokens: 630 on average, and half of them below 493."""
+
+PEAKS = {
+    "H200": 989.4e12,
+    "H100 PCIe": 756e12,
+    "H100 NVL": 835.5e12,
+    "H100": 989.4e12,
+    "H800": 989.4e12,
+    "GH200": 989.4e12,
+    "B200": 2250e12,
+    "A100": 312e12,
+    "A800": 312e12,
+    "L40S": 362e12,
+    "L4": 121e12,
+    "A10": 125e12,
+    "RTX 4090": 165.2e12,
+    "RTX 3090": 71e12,
+}
+"""FLOPs a second in bf16, dense, added up in 32 bits: from NVIDIA's data sheets, of which some print twice as
+many, for sparse matrices. The first name whose words are in the device's counts. FP8 is held against these as
+well: what it gains is a larger share."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A model's sizes, and the tokens of a step."""
+
+    name: str
+    width: int
+    layers: int
+    heads: int
+    key_heads: int
+    inner: int
+    vocabulary: int
+    tied: bool
+    tokens: int
+
+    def config(self) -> LlamaConfig:
+        """As transformers has it."""
+        return LlamaConfig(
+            vocab_size=self.vocabulary,
+            hidden_size=self.width,
+            intermediate_size=self.inner,
+            num_hidden_layers=self.layers,
+            num_attention_heads=self.heads,
+            num_key_value_heads=self.key_heads,
+            max_position_embeddings=self.tokens,
+            tie_word_embeddings=self.tied,
+        )
+
+
+SHAPES = (
+    Shape("Llama 3.2 1B", 2048, 16, 32, 8, 8192, 128_256, tied=True, tokens=16_384),
+    Shape("Llama 3.1 8B", 4096, 32, 32, 8, 14_336, 128_256, tied=False, tokens=8_192),
+)
+SMALL = (Shape("a tiny one", 32, 2, 4, 2, 48, 128, tied=True, tokens=256),)
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a model is trained."""
+
+    name: str
+    compiled: bool = False
+    fp8: bool = False
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a way of training a model came to.
+
+    Attributes:
+        tokens: A second.
+        flops: A second.
+        memory: Bytes of the GPU at most; 0 on a CPU.
+        anew: Whether activations were computed anew.
+    """
+
+    tokens: float
+    flops: float
+    memory: int
+    anew: bool
+
+
+def lengths(tokens: int, random: np.random.Generator) -> list[int]:
+    """Lengths of examples that fill a row; the last is what is left."""
+    drawn: list[int] = []
+    while sum(drawn) < tokens:
+        drawn.append(max(2, int(random.lognormal(MEAN, SPREAD))))
+    bounds = np.minimum(np.cumsum([0, *drawn]), tokens)
+    return [int(end - begin) for begin, end in pairwise(bounds)]
+
+
+def batches(shape: Shape, count: int) -> list[tuple[Batch, float]]:
+    """Rows of random tokens, each with the work that it is. The second half of each example carries loss."""
+    random = np.random.default_rng(SEED)
+    made = []
+    for _ in range(count):
+        row = [
+            Stored(random.integers(shape.vocabulary, size=length), np.arange(length) >= length // 2)
+            for length in lengths(shape.tokens, random)
+        ]
+        batch = joined([row])
+        trained = int((batch["labels"][..., 1:] != IGNORED).sum())
+        made.append((batch, work(shape, [len(each.ids) for each in row], trained)))
+    return made
+
+
+def work(shape: Shape, examples: Sequence[int], trained: int) -> float:
+    """FLOPs of a step over examples of these lengths."""
+    keys = shape.width // shape.heads * shape.key_heads
+    layer = 2 * shape.width * (shape.width + keys) + 3 * shape.width * shape.inner
+    matrices = 6 * shape.layers * layer * sum(examples) + 6 * shape.width * shape.vocabulary * trained
+    return matrices + 6 * shape.layers * shape.width * sum(each * (each + 1) for each in examples)
+
+
+def made(shape: Shape, way: Way, device: torch.device, *, anew: bool) -> Any:
+    """A model of random weights, ready to train."""
+    torch.manual_seed(SEED)
+    with device:
+        model = AutoModelForCausalLM.from_config(shape.config(), dtype=torch.bfloat16)
+    model.train()
+    use_segments(model)
+    fuse(model)
+    if anew:
+        model.activation_checkpointing_enable({"use_reentrant": False})
+    if way.fp8:
+        from torchao.float8 import convert_to_float8_training
+
+        convert_to_float8_training(model.model.layers)
+    if way.compiled:
+        for layer in model.model.layers:
+            layer.compile(backend="inductor" if device.type == "cuda" else "eager")
+    return model
+
+
+def measure(shape: Shape, way: Way, device: torch.device, *, steps: int, anew: bool) -> Result:
+    """Trains for some steps, after as many that are not counted."""
+    model = made(shape, way, device, anew=anew)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
+    rows = batches(shape, 2 * steps)
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    seconds = [step(model, optimizer, batch, device) for batch, _ in rows][steps:]
+    flops = [done / each for (_, done), each in zip(rows[steps:], seconds, strict=True)]
+    memory = torch.cuda.max_memory_allocated() if device.type == "cuda" else 0
+    return Result(shape.tokens / statistics.median(seconds), statistics.median(flops), memory, anew)
+
+
+def step(model: Any, optimizer: torch.optim.Optimizer, batch: Batch, device: torch.device) -> float:
+    """One step of training, and the seconds that it took."""
+    begun = time.perf_counter()
+    inputs = {name: each.to(device) for name, each in batch.items()}
+    model(**inputs).loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+    optimizer.zero_grad()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - begun
+
+
+def tried(shape: Shape, way: Way, device: torch.device, steps: int) -> Result | None:
+    """With activations kept, or computed anew if they do not fit; None if the model does not fit either."""
+    for anew in (False, True):
+        try:
+            return measure(shape, way, device, steps=steps, anew=anew)
+        except torch.cuda.OutOfMemoryError:
+            pass
+        finally:
+            gc.collect()
+            torch.compiler.reset()
+            if device.type == "cuda":
+                torch.cuda.empty_cache()
+    return None
+
+
+def ways(device: torch.device) -> Iterator[Way]:
+    """The ways that there are here."""
+    yield Way("bf16")
+    yield Way("bf16, compiled", compiled=True)
+    if device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 9) and find_spec("torchao"):
+        yield Way("FP8, compiled", compiled=True, fp8=True)
+
+
+def peak(name: str) -> float | None:
+    """FLOPs a second of a device by its name; None if it is not known."""
+    words = set(re.split(r"[\s-]+", name))
+    return next((value for known, value in PEAKS.items() if words.issuperset(known.split())), None)
+
+
+def line(shape: Shape, way: Way, result: Result | None, most: float | None) -> str:
+    """A row of the table."""
+    if result is None:
+        return f"| {shape.name} | {way.name} | does not fit | | | |"
+    share = "unknown" if most is None else f"{result.flops / most:.1%}"
+    kept = "computed anew" if result.anew else "kept"
+    pace = f"{result.tokens:,.0f} | {share} | {result.memory / 1e9:.1f} GB"
+    return f"| {shape.name} | {way.name} | {pace} | {kept} |"
+
+
+def main() -> int:
+    """Measures all and prints a table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="a tiny model, also on a CPU: whether it runs")
+    parser.add_argument("--steps", type=int, default=10, help="that are measured (10), after as many others")
+    asked = parser.parse_args()
+    if not torch.cuda.is_available() and not asked.quick:
+        print("There is no GPU here, so nothing is measured. On a CPU: python benchmarks/train.py")
+        return 0
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    name = torch.cuda.get_device_name() if device.type == "cuda" else "this CPU"
+    most = peak(name) if device.type == "cuda" else None
+    print(
+        f"{name}: "
+        + (f"peak {most / 1e12:,.1f} TFLOP/s in bf16, goal {GOAL:.0%}" if most else "peak not known")
+    )
+    print(
+        "\n| model | way | tokens/s | of peak | memory | activations |\n|---|---|---|---|---|---|", flush=True
+    )
+    for shape in SMALL if asked.quick else SHAPES:
+        for way in ways(device):
+            print(line(shape, way, tried(shape, way, device, asked.steps), most), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
