@@ -11,9 +11,12 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from redraft.errors import ModelError
+
+if TYPE_CHECKING:
+    from redraft.train.memory import Plan
 
 MARGIN = 2.0
 """Nats above the best stretch that count as far off. Untrained models have 9 to 12, trained ones under 2, and
@@ -113,24 +116,31 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and ("can't allocate memory" in said or "out of memory" in said)
 
 
-def out_of_memory(error: BaseException, used: Mapping[str, Any], tokens: int) -> ModelError:
+def out_of_memory(
+    error: BaseException, used: Mapping[str, Any], tokens: int, plan: Plan | None = None
+) -> ModelError:
     """The error to show when memory has run out.
 
     Args:
         error: What was raised.
         used: The run's settings by name.
         tokens: Of the longest batch so far.
+        plan: What the run was estimated to take, if it was.
     """
     said = f" ({str(error).splitlines()[0]:.160})" if str(error) else ""
+    about = f" The run takes about {plan.peak / 1e9:.1f} GB." if plan else ""
     return ModelError(
-        f"out of memory with batches of up to {tokens:,} tokens{said}.",
+        f"out of memory with batches of up to {tokens:,} tokens{said}.{about}",
         hint="One of these needs less, the cheapest first:\n"
-        + "\n".join(f"  {line}" for line in smaller(used)),
+        + "\n".join(f"  {line}" for line in smaller(used, plan)),
     )
 
 
-def smaller(used: Mapping[str, Any]) -> list[str]:
-    """Settings that need less memory than those in use, the one that costs the least first."""
+def smaller(used: Mapping[str, Any], plan: Plan | None = None) -> list[str]:
+    """Settings that need less memory than those in use, the one that costs the least first.
+
+    With a plan, how much each of them comes to is said as well.
+    """
     size, times = used["per_device_train_batch_size"], used["gradient_accumulation_steps"]
     lines = []
     if size > 1:
@@ -138,10 +148,16 @@ def smaller(used: Mapping[str, Any]) -> list[str]:
         flags = (
             f"--per_device_train_batch_size {half} --gradient_accumulation_steps {-(-size * times // half)}"
         )
-        lines.append(f"{flags}   as many records a step")
+        lines.append(f"{flags}   as many records a step{_about(plan and plan.part(half / size))}")
     if not used["activation_checkpointing"]:
-        lines.append("--activation_checkpointing True   a fifth slower")
+        lines.append(
+            f"--activation_checkpointing True   a fifth slower{_about(plan and plan.computed_anew())}"
+        )
     if not used["lora"]:
-        lines.append("--lora True   an adapter instead of all weights")
-    lines.append(f"--model_max_length {used['model_max_length'] // 2}   longer records are cut")
-    return lines
+        lines.append(f"--lora True   an adapter instead of all weights{_about(plan and plan.adapter())}")
+    shorter = f"--model_max_length {used['model_max_length'] // 2}   longer records are cut"
+    return [*lines, shorter + _about(plan and plan.part(0.5))]
+
+
+def _about(plan: Plan | None) -> str:
+    return f", about {plan.peak / 1e9:.1f} GB" if plan else ""

@@ -57,13 +57,16 @@ class Options:
     )
     gguf: str | None = _own(RUN, "write a GGUF of the result there as well", None)
     gguf_quant: str = _own(RUN, "its number format, for a whole model", "f16")
+    preview: int | None = _own(RUN, "show so many examples as they are trained on, and end", None)
+    estimate: bool = _own(RUN, "say what memory and time the run takes, and end", default=False)
+    price_per_hour: float | None = _own(RUN, "of all machines of the run, for --estimate", None)
     dry_run: bool = _own(RUN, "do everything but the steps", default=False)
     quiet: bool = _own(RUN, "no progress, no remarks", default=False)
 
 
 NAMES: tuple[str, ...] = tuple(each.name for each in fields(Options))
 
-OUTPUTS = frozenset({"gguf", "gguf_quant", "dry_run", "quiet"})
+OUTPUTS = frozenset({"gguf", "gguf_quant", "preview", "estimate", "price_per_hour", "dry_run", "quiet"})
 """Settings that change nothing in the weights that come out."""
 
 DEFAULTS: dict[str, Any] = {

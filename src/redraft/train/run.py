@@ -11,19 +11,22 @@ import json
 import os
 import shutil
 from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from transformers import TrainingArguments
 from transformers.utils import logging
 
 from redraft.errors import OutputError
 from redraft.train import checkpoints
 from redraft.train.args import Settings
-from redraft.train.batches import insist_on_a_step
+from redraft.train.batches import insist_on_a_step, joined
 from redraft.train.checkpoints import Checkpoint
 from redraft.train.guards import is_out_of_memory, out_of_memory
 from redraft.train.machine import training_arguments
+from redraft.train.memory import Plan, plan_of
 from redraft.train.model import Say, load_tokenizer
 from redraft.train.options import OUTPUTS, Options
 from redraft.train.parts import (
@@ -110,6 +113,28 @@ class Ready:
         """Rows that a step of the optimizer takes, over all processes."""
         return int(self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size)
 
+    @cached_property
+    def plan(self) -> Plan | None:
+        """What the run takes of memory; None where FSDP or DeepSpeed share the model among processes."""
+        if self.trainer.sharded:
+            return None
+        lengths, report = self.trainer.data.rows.rows.lengths, self.prepared.report
+        rows = np.sort(lengths)[-self.args.train_batch_size :]
+        tokens = int(rows.sum() if self.joins else rows.max() * len(rows))
+        share = report.trained / max(report.tokens, 1)
+        return plan_of(self.trainer.model, self.args, tokens=tokens, share=share)
+
+    @property
+    def joins(self) -> bool:
+        """Whether examples stand one behind the other. Else batches are padded to their longest."""
+        return self.trainer.data.loader.collate_fn is joined
+
+    @property
+    def used(self) -> dict[str, Any]:
+        """The settings that decide how much memory it takes, by name."""
+        length = self.settings.own.model_max_length
+        return {**as_dict(self.args), "lora": self.lora, "model_max_length": length}
+
     @property
     def config(self) -> dict[str, Any]:
         """All that decides what weights come out, as JSON values."""
@@ -128,9 +153,11 @@ class Ready:
     def lines(self) -> list[str]:
         """What is about to be done, in words."""
         rows, data = self.trainer.data.rows.rows, self.prepared.report
-        kind = f"{len(rows):,} rows" + (f", {rows.efficiency:.1%} full" if self.settings.own.packing else "")
+        kind = counted(len(rows), "row") + (
+            f", {rows.efficiency:.1%} full" if self.settings.own.packing else ""
+        )
         plan = (
-            f"{self.steps:,} steps of {self.rows_a_step:,} (there are {kind}), learning rate "
+            f"{counted(self.steps, 'step')} of {counted(self.rows_a_step, 'row')} (of {kind}), learning rate "
             f"{self.args.learning_rate:g}, {self.method}"
         )
         return [*data.lines(), plan, *self._begun()]
@@ -155,20 +182,24 @@ class Ready:
             checkpoints.remove_all(self.trainer.folder)
         if self.checkpoint and self.checkpoint.step >= self.steps:
             return self._finish(self.checkpoint)
-        try:
-            done = self.trainer.run(self.checkpoint)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            used = {
-                **as_dict(self.args),
-                "lora": self.lora,
-                "model_max_length": self.settings.own.model_max_length,
-            }
-            raise out_of_memory(error, used, self.trainer.counts.longest) from error
+        done = self.steps_alone()
         if self.trainer.signals.received is None:
             save(self.trainer)
         return done
+
+    def steps_alone(self) -> int:
+        """Does the steps, and saves no result. Returns how many are done.
+
+        Raises:
+            ModelError: A guard stopped it, or memory ran out.
+        """
+        plan = self.plan  # while there is memory
+        try:
+            return self.trainer.run(self.checkpoint)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise out_of_memory(error, self.used, self.trainer.counts.longest, plan) from error
 
     def _finish(self, checkpoint: Checkpoint) -> int:
         """Saves the result of a run that was stopped after its last step."""
@@ -218,6 +249,11 @@ def get_ready(settings: Settings, model: str, cache: Path, *, say: Say) -> Ready
         quiet=own.quiet,
     )
     return Ready(settings, model, args, trainer, prepared, describe(own, method), method.lora, checkpoint)
+
+
+def counted(count: int, what: str) -> str:
+    """A number of things, in words."""
+    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
 
 
 def as_dict(args: TrainingArguments) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from redraft.cli.shell import tell
+from redraft.cli.shell import tell, write
 
 Say = Callable[[str], None]
 
@@ -47,6 +47,13 @@ def sft(
     say = _sayer(settings.own.quiet)
     for line in settings.said:
         say(line)
+    _insist_on_data(settings)
+    if settings.own.preview is not None:
+        _preview(settings, say)
+        return
+    if settings.own.estimate:
+        _estimate(settings, say)
+        return
     _insist_on_output(settings)
     ready = _ready(settings, say)
     for line in ready.lines():
@@ -69,6 +76,11 @@ def _insist_on_output(settings: Settings) -> None:
 
     if not settings.theirs.get("output_dir"):
         raise UsageError("where should the result go?", hint="--output_dir FOLDER")
+
+
+def _insist_on_data(settings: Settings) -> None:
+    from redraft.errors import UsageError
+
     if not settings.own.data_path:
         raise UsageError("there is no data to train on.", hint="--data_path FILE")
 
@@ -79,6 +91,35 @@ def _ready(settings: Settings, say: Say) -> Ready:
 
     cache = cache_folder()
     return get_ready(settings, _model(settings.own, cache / "train" / "models"), cache / "train", say=say)
+
+
+def _preview(settings: Settings, say: Say) -> None:
+    """Shows the first examples of the run, and what became of the records."""
+    from rich.console import Console
+
+    from redraft.engines.cache import cache_folder
+    from redraft.train.preview import preview
+
+    cache = cache_folder()
+    model = _model(settings.own, cache / "train" / "models")
+    if os.environ.get("RANK", "0") == "0":
+        preview(settings, model, cache / "train", Console(highlight=False), say=say)
+
+
+def _estimate(settings: Settings, say: Say) -> None:
+    """Says what the run takes, after a few steps of it that are thrown away."""
+    from tempfile import TemporaryDirectory
+
+    from redraft.train.estimate import estimate, thrown_away
+
+    with TemporaryDirectory(prefix="redraft-") as folder:
+        ready = _ready(thrown_away(settings, Path(folder)), say)
+        for line in ready.lines():
+            say(line)
+        found = estimate(ready)
+        if ready.trainer.is_world_process_zero():
+            for line in found.lines():
+                write(line)
 
 
 def _model(own: Options, cache: Path) -> str:
@@ -113,7 +154,7 @@ def _train(ready: Ready, say: Say) -> None:
     record = _begin(ready) if lead else None
     done = ready.train()
     if record:
-        record.end(steps=done)
+        record.end(steps=done, **_memory(ready, say))
     received = ready.trainer.signals
     if received.received is not None:
         say(f"stopped after step {done:,} of {ready.steps:,}. The same command, typed again, goes on.")
@@ -122,6 +163,19 @@ def _train(ready: Ready, say: Say) -> None:
     if lead and ready.settings.own.gguf:
         _export(ready, output)
     say(f"{output} holds {ready.method}. {_next(ready, output)}")
+
+
+def _memory(ready: Ready, say: Say) -> dict[str, int]:
+    """The most memory that the run took, and what was estimated, for its record. Also says both."""
+    from redraft.train.logs import peak_memory
+
+    if ready.checkpoint and ready.checkpoint.step >= ready.steps:
+        return {}  # nothing was trained
+    took, plan = peak_memory(), ready.plan
+    if plan is None:
+        return {"memory_bytes": took}
+    say(f"memory: {took / 1e9:.2f} GB at most, {plan.peak / 1e9:.2f} GB were estimated")
+    return {"memory_bytes": took, "memory_estimate_bytes": plan.peak}
 
 
 def _begin(ready: Ready) -> RunFile:
