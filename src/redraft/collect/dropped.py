@@ -8,6 +8,9 @@ from typing import IO, Any
 
 from redraft.formats.files import to_line
 
+DAMAGED = "damaged"
+"""The rule by which the rest of a file is lost: it ends too early, or its next record cannot be found."""
+
 
 @dataclass(frozen=True)
 class Drop:
@@ -33,15 +36,19 @@ class Dropped:
 
     Attributes:
         counts: Drops by rule.
+        damage: What is wrong with the files that are damaged.
     """
 
     def __init__(self, side: IO[bytes] | None = None) -> None:
         self.counts: Counter[str] = Counter()
+        self.damage: list[str] = []
         self._side = side
 
     def add(self, drop: Drop) -> None:
         """Takes one."""
         self.counts[drop.rule] += 1
+        if drop.rule == DAMAGED:
+            self.damage.append(f"{drop.where}: {drop.reason.removeprefix(f'{drop.where}: ')}")
         if self._side:
             self._side.write(_written(drop))
 

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from redraft.chain import Chain
-from redraft.collect.dropped import Drop
+from redraft.collect.dropped import DAMAGED, Drop
 from redraft.errors import RecordError
-from redraft.formats.files import decode, read_lines, stem_of
+from redraft.formats.files import decode, name_of, read_lines, stem_of
 from redraft.formats.records import chain_of, id_of
 
 UNREADABLE = "unreadable"
@@ -23,6 +23,10 @@ UNREADABLE = "unreadable"
 
 _DEEP = 150
 """Lists and objects within one another from which on it is tried whether a chain can be read again."""
+
+
+class Damage(RecordError):
+    """What ends the reading of a file, behind records that could be read."""
 
 
 class Line(NamedTuple):
@@ -33,24 +37,36 @@ class Line(NamedTuple):
         stem: Its file's name without endings, which ids begin with.
         number: Its place in the file, from 0.
         data: Its JSON.
+        damage: What there is instead of a record, at the end of a damaged file.
     """
 
     where: str
     stem: str
     number: int
     data: bytes
+    damage: Damage | None = None
 
 
-def lines_of(path: Path) -> Iterator[Line]:
+def lines_of(path: Path, *, damaged: bool = False) -> Iterator[Line]:
     """The records of a file.
 
+    Args:
+        path: The file, or `-`.
+        damaged: If it ends too early, or its array is damaged, give what came before, and a last line that
+            says so, which `chain_in` counts or raises. Nothing came before: it is raised here.
+
     Raises:
-        RecordError: The file cannot be read, ends too early, or its array is damaged.
+        RecordError: The file cannot be read, or, without `damaged`, not to its end.
         MissingExtra: It is a `.zst`, and what reads those is not installed.
     """
-    stem = stem_of(path)
-    for number, (where, data) in enumerate(read_lines(path)):
-        yield Line(where, stem, number, data)
+    stem, number = stem_of(path), -1
+    try:
+        for number, (where, data) in enumerate(read_lines(path)):
+            yield Line(where, stem, number, data)
+    except RecordError as error:
+        if not damaged or number < 0:
+            raise
+        yield Line(name_of(path), stem, number + 1, b"", Damage(error.message, hint=error.hint))
 
 
 def chain_in(line: Line, *, strict: bool) -> Chain | Drop:
@@ -59,6 +75,10 @@ def chain_in(line: Line, *, strict: bool) -> Chain | Drop:
     Raises:
         RecordError: With `strict`, instead of a drop.
     """
+    if line.damage:
+        if strict:
+            raise line.damage
+        return Drop(DAMAGED, line.damage.message, line.where)
     if chain := _own_chain(line.data):
         return chain
     try:

@@ -17,14 +17,14 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from redraft.chain import Chain
-from redraft.collect.dropped import Drop
+from redraft.collect.dropped import DAMAGED, Drop
 from redraft.collect.fieldmap import FieldMap, nearest
 from redraft.collect.inputs import Input, inputs_of
 from redraft.collect.origin import UNKNOWN, licence_in
-from redraft.collect.reading import UNREADABLE
+from redraft.collect.reading import UNREADABLE, Damage
 from redraft.collect.work import spread
 from redraft.errors import RecordError, UsageError
-from redraft.formats.files import decode
+from redraft.formats.files import decode, name_of
 from redraft.formats.records import Ids, chain_of, id_of
 from redraft.formats.shapes import SHAPES, Shape, is_chain, known_shape, names, read_as, read_tree
 
@@ -204,7 +204,7 @@ class Item(NamedTuple):
     Attributes:
         where: What errors call it.
         number: Its place in its file, from 0.
-        data: Its JSON, or what was found to be wrong with it.
+        data: Its JSON, or what was found to be wrong with it, or with its file from there on.
     """
 
     where: str
@@ -232,14 +232,20 @@ def items_of(paths: Iterable[Path]) -> Iterator[Item]:
 
 
 def items_in(files: Iterable[Input]) -> Iterator[Item]:
-    """The records of files.
+    """The records of files. One that is damaged gives those before, and then what is wrong with it.
 
     Raises:
-        RecordError: One cannot be read, or ends too early.
+        RecordError: Nothing of one can be read.
     """
     for file in files:
-        for number, (where, data) in enumerate(file.rows()):
-            yield Item(where, file, number, data)
+        number = -1
+        try:
+            for number, (where, data) in enumerate(file.rows()):
+                yield Item(where, file, number, data)
+        except RecordError as error:
+            if number < 0:
+                raise
+            yield Item(name_of(file.path), file, number + 1, Damage(error.message, hint=error.hint))
 
 
 def import_all(
@@ -292,7 +298,8 @@ def _import(reader: Reader, item: Item, *, strict: bool) -> list[Imported | Drop
         if strict:
             raise
         reason = error.message.removeprefix(f"{item.where}: ")
-        return [Drop(UNREADABLE, reason, item.where, record=record)]
+        rule = DAMAGED if isinstance(error, Damage) else UNREADABLE
+        return [Drop(rule, reason, item.where, record=record)]
 
 
 def _says(chain: Chain) -> bool:

@@ -120,6 +120,30 @@ def test_broken_lines_are_counted_and_the_rest_goes_on(tmp_path: Path) -> None:
     assert not (tmp_path / "none.jsonl").exists()
 
 
+@pytest.mark.parametrize("verb", ["clean", "import"])
+def test_of_a_damaged_file_what_came_before_is_kept_and_the_status_is_2(tmp_path: Path, verb: str) -> None:
+    records = [talk(f"r{i}", "What is it?", f"It is the number {i * 7919 % 10007:x}.") for i in range(3000)]
+    cut, array = tmp_path / "cut.jsonl.gz", tmp_path / "array.json"
+    packed = gzip.compress("".join(json.dumps(record) + "\n" for record in records).encode())
+    cut.write_bytes(packed[: len(packed) // 2])
+    array.write_text(json.dumps(records[:2])[:-1] + ", oops]", "utf-8")
+    for path, reason in ((cut, "cannot be read"), (array, "record 2: not JSON")):
+        out, side = tmp_path / f"{path.stem}.out", tmp_path / f"{path.stem}.side"
+        args = ["data", verb, str(path), "-o", str(out), "-j", "1"]
+        result = CliRunner().invoke(app, [*args, "--dropped", str(side)], prog_name="redraft")
+        assert result.exit_code == 2
+        assert f"redraft: {path}: " in result.stderr
+        assert result.stderr.endswith("What came before that is in the output.\n")
+        kept = out.read_text("utf-8").splitlines()
+        assert f"{len(kept):,} kept, 1 dropped\n  damaged          1" in result.stderr
+        assert 2 <= len(kept) < len(records)
+        drop = json.loads(side.read_text("utf-8"))
+        assert drop["where"] == str(path)
+        assert reason in drop["reason"]
+        strict = CliRunner().invoke(app, [*args, "--force", "--strict"], prog_name="redraft")
+        assert (strict.exit_code, reason in strict.stderr) == (2, True)
+
+
 def test_a_record_is_explained(shared: Path) -> None:
     for name in ("page", "shared/page"):
         result = clean(shared, "--explain", name)

@@ -79,7 +79,7 @@ def not_the_same(outputs: Mapping[str, Path | None]) -> None:
 
 
 def lines_in(*paths: Path) -> Iterator[Line]:
-    """The records of files, one after the other.
+    """The records of files, one after the other. Of a damaged one it is those before the damage.
 
     Raises:
         UsageError: A path is one that only `import` reads.
@@ -89,7 +89,7 @@ def lines_in(*paths: Path) -> Iterator[Line]:
 
     for path in paths:
         insist_on_records(path)
-    return (line for path in paths for line in lines_of(path))
+    return (line for path in paths for line in lines_of(path, damaged=True))
 
 
 @dataclass
@@ -167,6 +167,14 @@ def at_work(
 
 
 def say_counts(job: Job, *, quiet: bool) -> None:
-    """Says on standard error how many records were kept, and how many dropped by which rule."""
+    """Says on standard error how many records were kept, and how many dropped by which rule.
+
+    Raises:
+        RecordError: A file was damaged. What came before that is written, and the loss is not passed over.
+    """
+    from redraft.errors import RecordError
+
     if not quiet:
         tell(job.counts(), "\n".join(job.gone.lines()) or None)
+    if job.gone.damage:
+        raise RecordError("\n  ".join(job.gone.damage), hint="What came before that is in the output.")
