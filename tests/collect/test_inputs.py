@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import sys
 from collections.abc import Iterator
@@ -25,6 +26,13 @@ def put(path: Path, content: str = '{"prompt": "p"}\n') -> Path:
 def test_a_file_is_called_by_its_name(tmp_path: Path) -> None:
     [file] = inputs_of(put(tmp_path / "some" / "train.jsonl.gz"))
     assert file[1:5] == ("train.jsonl.gz", "train", "train", None)
+
+
+def test_endings_are_of_any_case(tmp_path: Path) -> None:
+    put(tmp_path / "data" / "A.CSV", "a,b\n1,2\n")
+    put(tmp_path / "data" / "B.JSONL.GZ").write_bytes(gzip.compress(b"{}\n"))
+    files = inputs_of(tmp_path / "data")
+    assert [(file.stem, len(list(file.rows()))) for file in files] == [("data/A", 1), ("data/B", 1)]
 
 
 def test_a_folder_is_its_files_in_order(tmp_path: Path) -> None:

@@ -51,8 +51,8 @@ def revised() -> Chain:
 
 
 def test_characters() -> None:
-    chain = talk("a\x00b\r\nc\rd\te\x1b[31mf\x85g\x9b\ufeff", "x" * 20)
-    assert texts(by("characters", chain))[0] == "ab\nc\nd\tef\ng"
+    chain = talk("a\x00b\r\nc\rd\te\x1b[31mf\x85g\x9b\ufeff\x0bh\x0ci", "x" * 20)
+    assert texts(by("characters", chain))[0] == "ab\nc\nd\tef\ng\nh\ni"
 
 
 def test_rules_change_all_texts_alike_and_keep_the_steps() -> None:

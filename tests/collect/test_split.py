@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -54,6 +55,21 @@ def test_a_short_conversation_is_left_as_it_is() -> None:
     (piece,) = split(chain, words, limit=20 + 4 * TURN_TOKENS)
     assert piece.chain is chain
     assert piece.tokens == 20 + 4 * TURN_TOKENS
+
+
+def test_characters_that_a_tokenizer_takes_apart_are_counted() -> None:
+    """A normaliser makes 18 characters of this one, which has three bytes."""
+
+    def count(text: str) -> int:
+        return len(unicodedata.normalize("NFKC", text))
+
+    pieces = split(said(*["\N{ARABIC LIGATURE SALLALLAHOU ALAYHE WASALLAM}" * 10] * 4), count, limit=400)
+    assert [piece.tokens for piece in pieces] == [2 * (180 + TURN_TOKENS)] * 2
+
+
+def said(*texts: str) -> Chain:
+    turns = [{"from": ("human", "gpt")[i % 2], "value": text} for i, text in enumerate(texts)]
+    return chain_of({"conversations": turns})
 
 
 def test_as_many_exchanges_as_fit_make_a_piece() -> None:

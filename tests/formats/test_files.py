@@ -55,6 +55,9 @@ class TestLines:
             ":2: not JSON: Expecting value at character 6.",
             ":4: not JSON: Expecting ',' delimiter at character 3.",
         ]
+        assert rows(tmp_path / "y.jsonl", b'{"a": "b')[1] == [
+            ":1: not JSON: Unterminated string starting at character 7."
+        ]
 
     def test_bytes_of_another_encoding_are_told_and_passed(self, tmp_path: Path) -> None:
         mixed = '"é"\n'.encode() + '"é"\n'.encode("latin-1") + '"日"\n'.encode() + '"“"\n'.encode("cp1252")

@@ -137,7 +137,7 @@ def _stem(path: Path) -> str:
 
 
 def _ending(path: Path) -> str:
-    return Path(plain_name(path)).suffix
+    return Path(plain_name(path)).suffix.lower()
 
 
 def _below(folder: Path) -> Iterator[Path]:

@@ -63,6 +63,7 @@ class Rule(NamedTuple):
 # Rules that mend.
 
 _ESCAPES = re.compile(r"\x1b\[[0-?]*+[ -/]*+[@-~]")
+_BREAKS = re.compile("\r\n|[\r\x0b\x0c\x85]")
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ufeff\ufffe\uffff]")
 
 
@@ -74,8 +75,7 @@ def without_controls(text: str) -> str:
     """The text with line feeds alone as line breaks, and without control characters but tabs."""
     if text.isprintable() or text.replace("\n", "").isprintable():
         return text
-    text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\x85", "\n")
-    return _CONTROL.sub("", _ESCAPES.sub("", text))
+    return _CONTROL.sub("", _ESCAPES.sub("", _BREAKS.sub("\n", text)))
 
 
 def _html(chain: Chain, _: Settings) -> Outcome:

@@ -10,6 +10,7 @@ How tokens are counted is the caller's business; texts are not shortened here.
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -75,9 +76,12 @@ def split(chain: Chain, count: Count, limit: int = LIMIT) -> list[Piece]:
 def _most(text: str) -> int:
     """At most so many tokens: no tokenizer makes more of a text than its bytes, and one for its beginning.
 
-    Counting bytes takes no time, and most conversations that fit are seen to fit by it.
+    Those that normalise a text first may make more bytes of it, but no more than it has with its characters
+    taken apart. Counting bytes takes no time, and most conversations that fit are seen to fit by it.
     """
-    return len(text.encode()) + 1
+    if text.isascii():
+        return len(text) + 1
+    return max(len(text.encode()), len(unicodedata.normalize("NFKD", text).encode())) + 1
 
 
 def _sizes(

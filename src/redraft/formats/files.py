@@ -172,7 +172,7 @@ def to_line(record: Any) -> bytes:
 
 
 def decode(data: bytes, where: str) -> Any:
-    """The value of a JSON text.
+    """The value of a JSON text. NaN and infinity, which JSON has not, are read; chains are written with null.
 
     Raises:
         RecordError: It is not UTF-8, not JSON, nested too deep, or holds half of a character.
@@ -186,7 +186,8 @@ def decode(data: bytes, where: str) -> Any:
     except json.JSONDecodeError as error:
         line = f"line {error.lineno}, " if error.lineno > 1 else ""
         raise RecordError(
-            f"{where}: not JSON: {error.msg} at {line}character {error.colno}.", hint=_NOT_JSON
+            f"{where}: not JSON: {error.msg.removesuffix(' at')} at {line}character {error.colno}.",
+            hint=_NOT_JSON,
         ) from None
     except (ValueError, RecursionError) as error:
         raise RecordError(f"{where}: not JSON that can be read: {error}.") from None
