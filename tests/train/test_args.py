@@ -148,6 +148,9 @@ def test_a_flag_that_comes_again_adds_a_value_or_replaces_it() -> None:
         ("--label_smoothing_factor 0.1", "is not supported", "loss"),
         ("recipe-that-is-not", "there is no recipe recipe-that-is-not.", "alpaca, selfee"),
         ("--lora_r 8 stray", "--lora_r is a list", None),
+        ("--gradient_accumulation_steps 0", "is 0, and should be at least 1.", None),
+        ("--num_train_epochs -1", "--num_train_epochs is -1, and should be over 0.", None),
+        ("--average_tokens_across_devices False", "is not supported", "counts the same"),
     ],
 )
 def test_what_is_wrong_is_named_with_what_is_right(line: str, said: str, hint: str | None) -> None:
@@ -251,6 +254,7 @@ def test_a_recipe_may_say_no_as_yaml_does(tmp_path: Path) -> None:
         ("model_max_length: 1.5", "should be a whole number"),
         ("seed: true", "--seed is True, and should be a whole number."),
         ("packing: 1", "--packing is 1, and should be True or False."),
+        ("fsdp_config: &a {b: *a}", "--fsdp_config is a dict, and should be JSON in braces"),
     ],
 )
 def test_a_recipe_that_is_none(tmp_path: Path, text: str, said: str) -> None:

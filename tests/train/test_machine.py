@@ -25,7 +25,7 @@ def test_a_cpu_needs_no_flag() -> None:
 
 
 def test_what_a_cpu_cannot_do_is_left_out_and_said() -> None:
-    args, said = asked(*"--tf32 True --fp16 True --fsdp True".split())
+    args, said = asked("--tf32", "True", "--fp16", "True", "--fsdp", "True")
     assert (args.tf32, args.fp16, args.fsdp) == (None, False, None)
     assert said == [
         "--tf32 is left out: it is of GPUs, and there is none here.",
@@ -66,9 +66,8 @@ def test_the_learning_rate_is_that_of_an_adapter() -> None:
 
 
 def test_settings_that_do_not_go_together_are_named() -> None:
-    with pytest.raises(UsageError, match="do not go together: --save_steps must be an integer") as error:
+    with pytest.raises(UsageError, match="do not go together: --save_steps must be an integer"):
         asked("--save_steps", "2.5")
-    assert error.value.hint == "Did you mean --save_steps?"
     with pytest.raises(UsageError, match="needs the library of that name"):
         asked("--deepspeed", '{"zero_optimization": {"stage": 2}}')
     with pytest.raises(UsageError, match="--optim adamw_bnb_8bit needs bitsandbytes"):

@@ -146,6 +146,21 @@ def test_memory_that_runs_out_says_what_to_change(
     assert "--per_device_train_batch_size 2 --gradient_accumulation_steps 2" in error.value.hint
 
 
+def test_a_full_disk_says_that_checkpoints_are_whole(
+    model: str, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = ready(model, "--lora", "False")
+
+    def fail(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(made.trainer, "log", fail)
+    with pytest.raises(OutputError, match="out cannot be written: No space left on device") as error:
+        made.train()
+    assert error.value.hint
+    assert "goes on from there" in error.value.hint
+
+
 # Going on.
 
 

@@ -89,13 +89,10 @@ def test_nothing_is_pickled(unbroken: Path) -> None:
     }
 
 
-@pytest.mark.parametrize(("size", "times"), [(1, 4), (4, 1)])
-def test_a_step_is_the_same_however_it_is_divided(
-    examples: Prepared, tmp_path: Path, size: int, times: int
-) -> None:
+def test_a_step_is_the_same_however_it_is_divided(examples: Prepared, tmp_path: Path) -> None:
     """The loss is divided by the trained tokens of the whole step, not of each batch."""
     runs = []
-    for each, count in ((2, 2), (size, times)):
+    for each, count in ((4, 1), (1, 4)):
         made = trainer(
             tmp_path / str(each),
             data(examples, size=each),
@@ -151,11 +148,11 @@ def test_an_evaluation_is_the_mean_over_trained_tokens(examples: Prepared, tmp_p
 # Stopping and going on.
 
 
-@pytest.mark.parametrize("step", [2, 4, 6])
+@pytest.mark.parametrize("step", [4, 6])
 def test_a_run_that_was_terminated_goes_on_as_if_it_had_not_been(
     examples: Prepared, unbroken: Path, tmp_path: Path, step: int
 ) -> None:
-    """In the middle of an epoch, at its end, and after it; with dropout."""
+    """At the end of an epoch and in the middle of one; with dropout."""
     made = before_step(trainer(tmp_path, data(examples), save_total_limit=2), step, terminate)
     assert made.run() == step
     assert made.signals.received == signal.SIGTERM

@@ -30,6 +30,9 @@ from redraft.train.options import DEFAULTS, NAMES, Options
 _MOST = 1 << 20
 """Bytes of a recipe. No list of settings comes near."""
 
+_PARTS = 1000
+"""Parts of a setting that is itself keys and values."""
+
 _YES, _NO = {"true", "yes", "t", "y", "1", "on"}, {"false", "no", "f", "n", "0", "off"}
 
 
@@ -71,6 +74,7 @@ def parse(words: Sequence[str]) -> Settings:
             both = isinstance(converted, dict) and isinstance(before, dict)
             merged[name] = {**before, **converted} if both else converted  # type: ignore[dict-item]
     _refuse_unsupported(merged)
+    _insist_on_ranges(merged)
     own = Options(**{name: value for name, value in merged.items() if name in NAMES})
     theirs = {name: value for name, value in merged.items() if name not in NAMES}
     return Settings(own, {**DEFAULTS, **theirs}, frozenset(merged), tuple(said), recipe)
@@ -274,7 +278,16 @@ def _as_dict(value: Any) -> tuple[bool, Any]:
             value = json.loads(value)
         except ValueError:
             return False, value
-    return isinstance(value, dict), value
+    return isinstance(value, dict) and _is_small(value), value
+
+
+def _is_small(value: Any) -> bool:
+    """Whether a value has few parts. In YAML, a few lines can hold themselves, or a billion others."""
+    waiting, seen = [value], 0
+    while waiting and seen <= _PARTS:
+        each, seen = waiting.pop(), seen + 1
+        waiting += each.values() if isinstance(each, dict) else each if isinstance(each, list) else ()
+    return seen <= _PARTS
 
 
 def _in_words(kinds_: Iterable[Any]) -> str:
@@ -308,6 +321,29 @@ def _meant(value: Any, kinds_: Iterable[Any]) -> str | None:
 def _shown(value: object) -> str:
     """A value in a message. Of lists and the like, which may be endless, only what they are."""
     return f"{value!r:.60}" if isinstance(value, str | int | float | None) else f"a {type(value).__name__}"
+
+
+_LEAST = {
+    "per_device_train_batch_size": 1,
+    "per_device_eval_batch_size": 1,
+    "gradient_accumulation_steps": 1,
+    "num_train_epochs": 0.001,
+    "save_steps": 0.000001,
+    "workers": 1,
+    "divergence_steps": 0,
+    "seed": 0,
+    "data_seed": 0,
+    "dataloader_num_workers": 0,
+}
+"""The least that settings may be, where a smaller number would fail late or do nothing."""
+
+
+def _insist_on_ranges(values: Mapping[str, Any]) -> None:
+    for name, least in _LEAST.items():
+        value = values.get(name)
+        if value is not None and value < least:
+            over = f"at least {least}" if isinstance(least, int) else "over 0"
+            raise UsageError(f"--{name} is {value:g}, and should be {over}.")
 
 
 def _refuse_unsupported(values: Mapping[str, Any]) -> None:

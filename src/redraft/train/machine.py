@@ -20,7 +20,7 @@ from transformers.integrations.integration_utils import (
 )
 
 from redraft.errors import MissingExtra, UsageError
-from redraft.train.args import Settings, nearest
+from redraft.train.args import Settings
 from redraft.train.model import Say
 from redraft.train.options import LEARNING_RATE
 
@@ -62,9 +62,7 @@ def training_arguments(settings: Settings, *, lora: bool, say: Say) -> TrainingA
             made = TrainingArguments(**fitted)
             device = made.device
     except (ValueError, ImportError, OSError) as error:
-        raise UsageError(
-            f"these settings do not go together: {error!s:.300}", hint=_hint(str(error))
-        ) from None
+        raise UsageError(f"these settings do not go together: {error!s:.300}") from None
     if device.type == "cuda" and made.n_gpu > 1:
         say(f"{made.n_gpu} GPUs and one process: one is used. All of them: {_all_gpus(made.n_gpu)}")
         made._n_gpu = 1  # noqa: SLF001  (as Trainer does where it must not split batches itself)
@@ -141,8 +139,3 @@ def _insist_on_report(name: str) -> None:
         known = ", ".join(sorted(INTEGRATION_TO_CALLBACK))
         raise UsageError(f"--report_to has no {name!r}.", hint=f"none, all, {known}")
     raise UsageError(f"--report_to {name} needs its library.", hint=f"pip install {name.replace('_', '-')}")
-
-
-def _hint(said: str) -> str | None:
-    named = [word.strip("`'\",.") for word in said.split() if "_" in word]
-    return nearest(named[0], prefix="--") if named else None

@@ -59,6 +59,7 @@ UNSUPPORTED: Mapping[str, tuple[frozenset[object], str]] = MappingProxyType(
             frozenset({False}),
             "a step would take other rows than a run that goes on expects",
         ),
+        "average_tokens_across_devices": (frozenset({True}), "each token of a step counts the same"),
         "use_liger_kernel": (frozenset({False}), "the loss here never holds all logits anyway"),
         "use_cache": (frozenset({False}), "a cache lets packed records see each other"),
         "ignore_data_skip": (frozenset({False}), "a resumed run goes on in the data where it stopped"),

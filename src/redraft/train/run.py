@@ -192,6 +192,7 @@ class Ready:
 
         Raises:
             ModelError: A guard stopped it, or memory ran out.
+            OutputError: A checkpoint or the log cannot be written.
         """
         plan = self.plan  # while there is memory
         try:
@@ -200,6 +201,8 @@ class Ready:
             if not is_out_of_memory(error):
                 raise
             raise out_of_memory(error, self.used, self.trainer.counts.longest, plan) from error
+        except OSError as error:
+            raise _unwritable(self.trainer.folder, error) from error
 
     def _finish(self, checkpoint: Checkpoint) -> int:
         """Saves the result of a run that was stopped after its last step."""
@@ -299,6 +302,8 @@ def save(trainer: Sft) -> None:
     output = trainer.folder
     aside = output / ".saving-result"
     try:
+        if trainer.args.should_save:
+            shutil.rmtree(aside, ignore_errors=True)  # of a run that died while it saved
         trainer.save_model(str(aside))
         if not trainer.args.should_save:
             return
@@ -306,7 +311,11 @@ def save(trainer: Sft) -> None:
             path.replace(output / path.name)
         shutil.rmtree(aside)
     except OSError as error:
-        raise OutputError(
-            f"{output} cannot be written: {error.strerror}. The last checkpoint is whole.",
-            hint="Make room, and run the same command again.",
-        ) from error
+        raise _unwritable(output, error) from error
+
+
+def _unwritable(output: Path, error: OSError) -> OutputError:
+    return OutputError(
+        f"{output} cannot be written: {error.strerror or error}. The last checkpoint is whole.",
+        hint="Make room, and type the same command again: it goes on from there.",
+    )
