@@ -19,9 +19,11 @@ from accelerate.utils import DistributedType
 from torch import Tensor, distributed
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
+from torch.nn import functional
 from transformers import Trainer, TrainerCallback
 from transformers.utils import logging
 
+from redraft.train import loss
 from redraft.train.attention import use_segments
 from redraft.train.batches import IGNORED, Batch, Order, RowsOf, joined
 from redraft.train.checkpoints import named
@@ -30,14 +32,17 @@ from redraft.train.pack import pack
 from tests.train.tiny import data, llama, prepared, trainer
 
 RANKS = 2
+KINDS = ("tied", "untied", "bf16")
+"""Whether the head is the embedding; and with a head of its own, computed in bf16."""
+
 SIZE = 2
 """Rows that a process takes at a time."""
 
 
 def model(kind: str) -> Any:
-    """A model of random weights; `untied` has a head of its own, as those of 8B parameters have."""
+    """A model of random weights. That of `tied` has its embedding for a head, as small ones have."""
     made = llama(dropout=0.0)
-    if kind == "untied":
+    if kind != "tied":
         made.config.tie_word_embeddings = False
         made.lm_head.weight = torch.nn.Parameter(made.lm_head.weight.detach() + 0.1)
     use_segments(made)
@@ -55,12 +60,12 @@ def batch(examples: Any, rank: int, ranks: int) -> Batch:
 def step(trained: Any, inputs: Batch, count: int, ranks: int) -> tuple[float, dict[str, Tensor]]:
     """One step of AdamW: the summed loss of these rows over `count` tokens, and each weight afterwards."""
     optimizer = torch.optim.AdamW(trained.parameters(), lr=1e-2)
-    loss = trained(**inputs, num_items_in_batch=count).loss
-    (loss * ranks).backward()  # the mean over processes is taken of gradients
+    summed = trained(**inputs, num_items_in_batch=count).loss
+    (summed * ranks).backward()  # the mean over processes is taken of gradients
     grads = {f"grad {name}": each.grad for name, each in trained.named_parameters()}
     optimizer.step()
     state = {**grads, **dict(trained.named_parameters())}
-    return float(loss.detach()), {name: _whole(each) for name, each in state.items()}
+    return float(summed.detach()), {name: _whole(each) for name, each in state.items()}
 
 
 def _whole(tensor: Any) -> Tensor:
@@ -82,9 +87,9 @@ def by_hand(folder: Path, kind: str) -> None:
         fully_shard(layer)
     fully_shard(sharded)
     whole = batch(examples, 0, 1)
-    loss, state = step(sharded, batch(examples, rank, RANKS), counted(whole), RANKS)
+    mine, state = step(sharded, batch(examples, rank, RANKS), counted(whole), RANKS)
     losses: list[Any] = [None] * RANKS
-    distributed.all_gather_object(losses, loss)
+    distributed.all_gather_object(losses, mine)
     expected_loss, expected = step(model(kind), whole, counted(whole), 1)
     torch.testing.assert_close(sum(losses), expected_loss, rtol=1e-5, atol=0)
     assert state.keys() == expected.keys()
@@ -133,6 +138,7 @@ def run(
         save_steps=100,
         gradient_accumulation_steps=1,
         per_device_train_batch_size=size,
+        bf16=kind == "bf16",
         fsdp=True if ranks > 1 else None,
         fsdp_config={"reshard_after_forward": True} if ranks > 1 else None,
     )
@@ -140,6 +146,7 @@ def run(
         made.add_callback(each)
     assert made.sharded == (ranks > 1)
     done = made.run(named(output / begin) if begin else None)
+    assert {each.dtype for each in made._losses} == {torch.float32}
     assert any(isinstance(each, DTensor) for each in made.model.parameters()) == (ranks > 1)
     return done
 
@@ -155,17 +162,24 @@ def take_for_a_gpu() -> None:
     Trainer.create_accelerator_and_postprocess = creates
 
 
+def _never(*_: Any, **__: Any) -> Any:
+    raise AssertionError("all logits were asked for")
+
+
 def main() -> None:
-    """Does both, for a model whose head is its embedding and for one whose head is not."""
+    """Does both, and by Trainer also in bf16. Nowhere are all logits held at once."""
     folder, rank = Path(sys.argv[1]), int(os.environ["RANK"])
     distributed.init_process_group(
         "gloo", init_method=f"file://{folder / 'meeting'}", rank=rank, world_size=RANKS
     )
     take_for_a_gpu()
     logging.disable_progress_bar()
+    loss._by_logits = _never
+    functional.cross_entropy = _never
     try:
         for kind in ("tied", "untied"):
             by_hand(folder, kind)
+        for kind in KINDS:
             by_trainer(folder, kind)
     finally:
         distributed.destroy_process_group()

@@ -40,15 +40,15 @@ def curve(output: Path) -> list[dict[str, float]]:
     return [{key: line[key] for key in ("step", "loss", "grad_norm", "trained_tokens")} for line in lines]
 
 
-@pytest.mark.parametrize("kind", ["tied", "untied"])
+@pytest.mark.parametrize("kind", sharded.KINDS)
 def test_shards_train_as_one_process_does(folder: Path, tmp_path: Path, kind: str) -> None:
     sharded.run(tmp_path / "one", prepared(tmp_path / "data"), kind, ranks=1)
     assert len(curve(tmp_path / "one")) == 6
     for one, two in zip(curve(tmp_path / "one"), curve(folder / f"{kind}-whole"), strict=True):
-        assert two == pytest.approx(one, rel=1e-5)
+        assert two == pytest.approx(one, rel=1e-2 if kind == "bf16" else 1e-5)
 
 
-@pytest.mark.parametrize("kind", ["tied", "untied"])
+@pytest.mark.parametrize("kind", sharded.KINDS)
 def test_a_signal_to_one_process_stops_both_and_both_go_on(folder: Path, kind: str) -> None:
     assert (folder / f"{kind}-halves" / "checkpoint-3" / "complete.json").is_file()
     assert curve(folder / f"{kind}-halves") == curve(folder / f"{kind}-whole")

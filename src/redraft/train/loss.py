@@ -58,7 +58,7 @@ def fuse(model: PreTrainedModel | PeftModel) -> bool:
         inputs = _inputs(self, input_ids, inputs)
         targets = functional.pad(labels, (0, 1), value=IGNORED)[:, 1:]
         head = _head_of(self)
-        if plain and _is_here(head):
+        if plain and (_is_here(head) or _is_sharded(head)):
             loss = _sliced(self, head, inputs, targets)
         else:
             loss = _by_logits(whole, inputs, targets)
@@ -82,7 +82,31 @@ def _inputs(model: PreTrainedModel, input_ids: Tensor, inputs: dict[str, Any]) -
 def _sliced(model: PreTrainedModel, head: Any, inputs: dict[str, Any], targets: Tensor) -> Tensor:
     hidden = model.base_model(**inputs).last_hidden_state
     trained = targets != IGNORED
-    return summed_loss(hidden[trained], head.weight, head.bias, targets[trained])
+    hidden, targets = hidden[trained], targets[trained]
+    if _is_here(head):
+        return summed_loss(hidden, head.weight, head.bias, targets)
+    with _taking_loss(head, targets):
+        loss: Tensor = head(hidden)
+    return loss
+
+
+@contextmanager
+def _taking_loss(head: Any, targets: Tensor) -> Iterator[None]:
+    """Lets a head return the summed loss: FSDP brings its matrix together only for what runs in the head."""
+    whole, own = head.forward, vars(head).get("forward")
+
+    def forward(self: Any, hidden: Tensor) -> Tensor:
+        if _is_here(self):
+            return summed_loss(hidden, self.weight, self.bias, targets)
+        return functional.cross_entropy(_at_least_32_bits(whole(hidden)), targets, reduction="sum")
+
+    head.forward = MethodType(forward, head)
+    try:
+        yield
+    finally:
+        del head.forward
+        if own is not None:
+            head.forward = own
 
 
 def _by_logits(whole: Callable[..., Any], inputs: dict[str, Any], targets: Tensor) -> Tensor:
@@ -194,6 +218,11 @@ def _is_here(head: Any) -> bool:
     """Whether all of the head's matrix is in this process's memory: FSDP and ZeRO may have it in parts."""
     weight = head.weight
     return not hasattr(weight, "device_mesh") and weight.shape == (head.out_features, head.in_features)
+
+
+def _is_sharded(head: Any) -> bool:
+    """Whether FSDP has the matrix in parts. Of ZeRO, nothing is known here of what it does with gradients."""
+    return hasattr(head.weight, "device_mesh")
 
 
 def has_plain_head(model: PreTrainedModel) -> bool:

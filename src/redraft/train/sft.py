@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, TextIO
 
 import torch
 from torch import distributed, nn
+from torch.distributed.fsdp import MixedPrecisionPolicy
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerState, TrainingArguments
 
 from redraft.errors import ModelError
@@ -72,6 +73,7 @@ class Sft(Trainer):
         self._log: TextIO | None = None
         self._progress = Progress(quiet=quiet)
         args.disable_tqdm = True
+        _add_up_in_32_bits(args)
         super().__init__(
             model,
             args,
@@ -326,6 +328,14 @@ class Sft(Trainer):
                 self._log.close()
                 self._log = None
         return int(self.state.global_step)
+
+
+def _add_up_in_32_bits(args: TrainingArguments) -> None:
+    """Lets FSDP add up gradients in 32 bits, and leave the loss in them; accelerate has it do both in 16."""
+    plugin = args.fsdp_plugin_args
+    if plugin and plugin["fsdp_version"] == 2 and (args.bf16 or args.fp16):
+        half = torch.bfloat16 if args.bf16 else torch.float16
+        plugin["mixed_precision_policy"] = MixedPrecisionPolicy(half, torch.float32)
 
 
 def _random(rank: int) -> str:
