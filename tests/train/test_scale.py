@@ -20,14 +20,14 @@ import yaml
 from accelerate import FullyShardedDataParallelPlugin
 from accelerate.utils.deepspeed import HfDeepSpeedConfig
 from torch.distributed.run import get_args_parser
-from transformers import TrainingArguments
+from transformers import Trainer, TrainingArguments
 from transformers.integrations.deepspeed import HfTrainerDeepSpeedConfig
 
 from redraft.errors import UsageError
 from redraft.train import machine
 from redraft.train.args import Settings, names_known, parse
 from redraft.train.signals import AGAIN
-from tests.train.tiny import llama
+from tests.train.tiny import data, llama, prepared, trainer
 
 SCALE = Path(str(resources.files("redraft"))) / "recipes" / "train" / "scale"
 RANKS = {"selfee": 4, "selfee_1gpu": 1, "selfee_8gpu": 8, "selfee_2nodes": 16}
@@ -115,6 +115,14 @@ def test_deepspeed_and_fsdp_together() -> None:
 def test_deepspeed_has_shipped_settings(name: str) -> None:
     assert machine.deepspeed_config(name) == str(SCALE / f"{name}.json")
     assert machine.deepspeed_config("my/zero2.json") == "my/zero2.json"
+
+
+def test_deepspeed_has_no_norm_of_the_gradient_at_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Trainer, "_get_grad_norm", lambda *_, **__: None)
+    made = trainer(tmp_path / "out", data(prepared(tmp_path / "data")), max_steps=2)
+    assert made.run() == 2
 
 
 # SkyPilot, which cannot share an environment with transformers.

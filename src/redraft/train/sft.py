@@ -132,10 +132,10 @@ class Sft(Trainer):
     def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
         """The norm of the gradient, which comes before the optimizer's step: the last chance to stop it."""
         norm = super()._get_grad_norm(model, grad_norm=grad_norm)  # type: ignore[no-untyped-call]
-        self._grad_norm = float(norm)
+        self._grad_norm = None if norm is None else float(norm)  # DeepSpeed has none at its first step
         if getattr(self.accelerator, "scaler", None) is None:  # with fp16, infinities are part of the search
             loss = self._last_loss()
-            if not finite(loss, self._grad_norm):
+            if not finite(loss, self._grad_norm or 0.0):
                 raise no_number(self._moment(self.state.global_step + 1, loss))
         return norm
 
