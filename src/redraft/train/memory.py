@@ -34,8 +34,12 @@ from redraft.train.batches import IGNORED
 from redraft.train.logs import peak_memory
 
 MB, GB = 1e6, 1e9
-PROBES = (64, 192)
+PROBES = (32, 96)
 """Tokens of the two rows that are tried: enough to tell what grows from what does not."""
+
+SCATTER = 1.55
+"""On a CPU, what activations take in the heap over what they are, once a few steps have left holes of many
+sizes there: measured with glibc (`benchmarks/train_estimate.py`). A GPU's allocator fills its holes."""
 
 ROOM = 0.92
 """The share of free memory that a plan may fill: allocators lose some between what they hand out."""
@@ -64,6 +68,7 @@ class Plan:
         table: The gradient of the embedding before it is added to that of the head.
         loss_slice: Logits and their gradient, of one slice.
         loss_token: What the loss keeps of a token.
+        scatter: What activations really take, over what they are: see `SCATTER`.
     """
 
     tokens: int
@@ -81,14 +86,17 @@ class Plan:
     table: int
     loss_slice: int
     loss_token: float
+    scatter: float
 
     @property
     def activations(self) -> int:
         """Those of the longest batch, with those of the layer that is computed."""
         layer = self.kept / self.layers
         if self.checkpointed:
-            return int(self.tokens * (self.layers * self.edge + 2 * layer) + self.copies / self.layers)
-        return int(self.tokens * (self.kept + layer) + self.copies)
+            exact = self.tokens * (self.layers * self.edge + 2 * layer) + self.copies / self.layers
+        else:
+            exact = self.tokens * (self.kept + layer) + self.copies
+        return int(self.scatter * exact)
 
     @property
     def loss(self) -> int:
@@ -154,8 +162,9 @@ def plan_of(model: nn.Module, args: TrainingArguments, *, tokens: int, share: fl
     trained = [each for each in model.parameters() if each.requires_grad]
     weights = _bytes(model.parameters())
     device = next(model.parameters()).device
-    libraries = 0 if device.type == "cuda" else max(resident() - weights, 0)
     kept, copies = _activations(model, args, share)
+    # Only now: some libraries are not loaded before the first pass.
+    libraries = 0 if device.type == "cuda" else max(resident() - weights, 0)
     gradients = _bytes(trained)
     head = bare.get_output_embeddings().weight
     computed = _computed_bytes(args, head)
@@ -177,6 +186,7 @@ def plan_of(model: nn.Module, args: TrainingArguments, *, tokens: int, share: fl
         table=head.numel() * head.element_size() if head.requires_grad else 0,
         loss_slice=count * head.shape[0] * (_WIDE + (2 * computed if computed < _WIDE else 0)),
         loss_token=2 * share * config.hidden_size * computed,
+        scatter=1.0 if device.type == "cuda" else SCATTER,
     )
 
 

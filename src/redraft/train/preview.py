@@ -208,6 +208,7 @@ def show(
     decoder = Decoder(tokenizer)
     console.print(_legend(colour=colour), soft_wrap=True)
     for row, examples in _first(rows, order, count):
+        console.print()
         if packed:
             console.print(_row_line(rows, row, len(examples)), style="bold" if colour else "", soft_wrap=True)
         for number in examples:
@@ -229,14 +230,14 @@ def _first(rows: RowsOf, order: Sequence[int], count: int) -> Iterator[tuple[int
 
 def _legend(*, colour: bool) -> Text:
     if not colour:
-        return Text(f"{OPEN}with loss{CLOSE}, without loss, ⟨control token⟩, ↵ line end\n")
+        return Text(f"{OPEN}with loss{CLOSE}, without loss, ⟨control token⟩, ↵ line end")
     text = Text("Each shade is a token: ")
     for says, trained in (("with loss", True), ("without loss", False)):
         words = [Piece(f"{word} ", trained=trained) for word in says.split()]
         text.append(shown([*words, Piece("⟨control token⟩", trained, special=True)], colour=True)).append(
             "  "
         )
-    return text.append("\n")
+    return text
 
 
 def _row_line(rows: RowsOf, row: int, shown_here: int) -> Text:

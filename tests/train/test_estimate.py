@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from redraft.errors import UsageError
+from redraft.train.args import parse
+from redraft.train.estimate import Estimate, Pace, estimate, thrown_away
+from redraft.train.run import Ready, get_ready
+from tests.train.tiny import chains, model_folder
+
+USUAL = "--model_max_length 128 --per_device_train_batch_size 2 --lora False --num_train_epochs 2"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(model_folder(tmp_path_factory.mktemp("model")))
+
+
+def ready(model: str, folder: Path, *words: str) -> Ready:
+    data = chains(folder / "chains.jsonl")
+    settings = parse(["--data_path", str(data), "--output_dir", str(folder / "out"), *USUAL.split(), *words])
+    return get_ready(thrown_away(settings, folder / "aside"), model, folder / "cache", say=lambda _: None)
+
+
+def test_a_few_steps_say_what_all_of_them_take(model: str, tmp_path: Path) -> None:
+    made = ready(model, tmp_path, "--gradient_accumulation_steps", "3", "--price_per_hour", "36")
+    steps, whole = made.steps, int(made.trainer.data.rows.rows.lengths.sum())
+    found = estimate(made)
+    assert (found.steps, found.tokens) == (steps, 2 * whole)
+    assert found.pace
+    assert found.hours
+    assert found.hours == pytest.approx(found.tokens / found.pace.tokens_per_second / 3600)
+    assert found.pace.memory > 100e6
+    assert found.fits
+    said = "\n".join(found.lines())
+    assert "parameters  " in said
+    assert "--per_device_train_batch_size 24 fits into" in said  # there are no more rows
+    assert f"for {steps} steps with {2 * whole:,} tokens" in said
+    assert f"cost        {found.hours * 36:,.2f}, at 36 an hour" in said
+
+
+def test_nothing_is_left_of_it(model: str, tmp_path: Path) -> None:
+    words = "--save_steps 1 --report_to none --gguf x.gguf --eval_strategy steps --push_to_hub False"
+    estimate(ready(model, tmp_path, *words.split()))
+    assert {path.name for path in tmp_path.iterdir()} == {"aside", "cache", "chains.jsonl"}
+    assert {path.name for path in (tmp_path / "aside").iterdir()} == {"log.jsonl"}
+
+
+def test_without_a_price_there_is_no_cost(model: str, tmp_path: Path) -> None:
+    assert "cost" not in "\n".join(estimate(ready(model, tmp_path)).lines())
+
+
+def test_what_does_not_fit_is_not_tried(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("redraft.train.estimate.room", lambda _: 1000)
+    found = estimate(ready(model, tmp_path))
+    assert (found.fits, found.pace, found.hours) == (False, None, None)
+    said = "\n".join(found.lines())
+    assert "does not fit. Less is needed with:\n  --per_device_train_batch_size 1 " in said
+    assert "no batch fits into the 0.0 MB" in said
+    assert "time        not tried" in said
+
+
+def test_steps_that_are_given_count(model: str, tmp_path: Path) -> None:
+    made = ready(model, tmp_path, "--max_steps", "1000")
+    found = estimate(made)
+    rows = made.trainer.data.rows.rows
+    assert found.steps == 1000
+    assert found.tokens == pytest.approx(1000 * 2 * rows.lengths.mean(), rel=0.1)
+
+
+@pytest.mark.parametrize("price", ["-1", "inf"])
+def test_a_price_that_is_none(price: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="is no price"):
+        thrown_away(parse(["--price_per_hour", price]), tmp_path)
+
+
+def test_memory_that_is_shared_is_not_estimated() -> None:
+    shared = Estimate(1, 1, None, 1, 1, 1, 1, 1, 10, Pace(1, 5.0, 1), {})
+    assert shared.fits
+    assert shared.lines()[1] == "memory      not estimated: it is shared among processes"
+    assert "in 1 step" in shared.lines()[2]
+    assert replace(shared, pace=None).hours is None
+
+
+def test_the_trial_writes_numbers_that_json_has(model: str, tmp_path: Path) -> None:
+    estimate(ready(model, tmp_path))
+    lines = (tmp_path / "aside" / "log.jsonl").read_text().splitlines()
+    assert len([json.loads(line) for line in lines]) == 4
