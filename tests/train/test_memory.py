@@ -107,7 +107,7 @@ def test_planning_leaves_model_and_chance_as_they_were() -> None:
 
 
 def test_checkpointing_keeps_little() -> None:
-    made = model(num_hidden_layers=8)
+    made = model(num_hidden_layers=16)
     again = planned(made, activation_checkpointing=True, tokens=100_000)
     assert again.activations < 0.5 * planned(made, tokens=100_000).activations
     assert again.activations == planned(made, tokens=100_000).computed_anew().activations

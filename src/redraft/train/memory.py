@@ -41,6 +41,10 @@ SCATTER = 1.55
 """On a CPU, what activations take in the heap over what they are, once a few steps have left holes of many
 sizes there: measured with glibc (`benchmarks/train_estimate.py`). A GPU's allocator fills its holes."""
 
+ANEW, ANEW_IN_HEAP = 2.0, 4.6
+"""Layers' worth of activations while one is computed anew: it and what its gradients take, and on a CPU
+the holes that the layers before left. The second is from one setting alone (10 layers, 4,096 tokens)."""
+
 ROOM = 0.92
 """The share of free memory that a plan may fill: allocators lose some between what they hand out."""
 
@@ -93,7 +97,8 @@ class Plan:
         """Those of the longest batch, with those of the layer that is computed."""
         layer = self.kept / self.layers
         if self.checkpointed:
-            exact = self.tokens * (self.layers * self.edge + 2 * layer) + self.copies / self.layers
+            anew = ANEW if self.scatter == 1 else ANEW_IN_HEAP
+            exact = self.tokens * (self.layers * self.edge + anew * layer) + self.copies / self.layers
         else:
             exact = self.tokens * (self.kept + layer) + self.copies
         return int(self.scatter * exact)
