@@ -32,7 +32,7 @@ help:
 .venv/.stamp: pyproject.toml constraints.txt
 	$(call need_python)
 	$(PYTHON) -m venv .venv
-	$(BIN)/$(PIP) --editable '.[local,data,weights,dev]'
+	$(BIN)/$(PIP) --editable '.[local,data,train,dev]'
 	@touch $@
 
 $(DEMO)/.stamp: pyproject.toml constraints.txt $(shell find src -type f ! -path '*/__pycache__/*')
@@ -79,7 +79,7 @@ docs: .venv/.stamp
 # The peers that the benchmarks run beside redraft come on top; they are large. Something that is not reached in
 # one script does not keep the next one from being run.
 bench: model
-	$(BIN)/$(PIP) datasketch
+	$(BIN)/$(PIP) datasketch trl
 	@status=0; for script in revise weights data; do \
 	  $(BIN)/python benchmarks/$$script.py || status=$$?; done; exit $$status
 
