@@ -1,0 +1,51 @@
+"""How much memory a step of training takes, beside one that holds the logits of all tokens."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from material import default_model
+from measure import Figure, Goal, Row
+from train_material import Scale
+from weights_run import MB, remove, run_command, weights
+
+MEASURE = "peak memory of a step at batch 8 × 1,024 tokens, vocabulary 49,152"
+HOW = (
+    "The default model's shapes with random weights, in a process of its own a side: a short step, so that "
+    "gradients and the state of AdamW are there, then one of 8 examples of 1,024 tokens, each with loss, "
+    "and with activation checkpointing. The figure is the most anonymous memory of the whole process "
+    "(`RssAnon` and `RssShmem`, read every 10 ms): weights, gradients, optimizer, activations and all of "
+    "Python. Both sides with an allocator that gives large blocks back ({allocator}): without, the holes of"
+    " the heap, which both have alike, are half of the figure. Compared with transformers' own loss, from "
+    "all logits."
+)
+ALLOCATOR = ("THP_MEM_ALLOC_ENABLE=1", f"MALLOC_MMAP_THRESHOLD_={4 << 20}")
+"""Large blocks on pages of their own, in large pages: for torch, and for glibc."""
+HALF = Goal("≤", 0.5)
+SCRIPT = Path(__file__).with_name("train_memory_run.py")
+KINDS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("all weights, float32", ("--dtype", "float32")),
+    ("all weights, bfloat16", ("--dtype", "bfloat16")),
+    ("an adapter on bfloat16", ("--dtype", "bfloat16", "--lora")),
+)
+
+
+def run(scale: Scale, *, rows: int = 8, tokens: int = 1024) -> Row:
+    """Measures the row."""
+    model = scale.work / "model"
+    weights("from-gguf", default_model(), "-o", model)
+    figures = []
+    for what, flags in KINDS:
+        ours, whole = (peak(model, side, flags, rows, tokens) for side in ("ours", "whole"))
+        sides = f"redraft {ours / MB:,.0f} MB; all logits {whole / MB:,.0f} MB"
+        figures.append(Figure(what, (ours / whole,), "×", HALF, sides))
+    remove(model)
+    return Row(MEASURE, HOW.format(allocator=", ".join(ALLOCATOR)), tuple(figures))
+
+
+def peak(model: Path, side: str, flags: tuple[str, ...], rows: int, tokens: int) -> int:
+    """The most anonymous memory of a side, in bytes."""
+    size = ["--rows", str(rows), "--tokens", str(tokens)]
+    command = [sys.executable, str(SCRIPT), str(model), side, *flags, *size]
+    return run_command(["env", *ALLOCATOR, *command]).anonymous

@@ -1,0 +1,108 @@
+"""How many tokens a second are trained on, beside SelFee's way and TRL's."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from data_material import MISSING, shared
+from material import default_model
+from measure import Figure, Goal, Rates, Row, in_turn
+from train_material import Chains, Scale, write_chains
+from weights_run import remove, weights
+
+MEASURE = "useful tokens/s of training"
+HOW = (
+    "The default model on chains with SelFee's mix of lengths (`train_material.py`), {tokens:,} tokens at "
+    "most, {rows} rows a step, computing in bf16: all weights, with activation checkpointing as SelFee "
+    "trained, or an adapter of rank 16 on every linear layer. Each side is a process of its own with the "
+    "same examples as the same tokens; {steps} steps after a first one are timed, {rounds} times in turn. "
+    "Tokens count if they are no padding. SelFee's way is transformers' Trainer on rows padded to the "
+    "maximum length, with the loss from all logits in 32 bits; TRL's is its SFTTrainer with packing "
+    "(`bfd`)."
+)
+SCRIPT = Path(__file__).with_name("train_speed_run.py")
+FASTER, NO_SLOWER = Goal("≥", 3.0), Goal("≥", 1.1)
+PAIRS: tuple[tuple[str, str, tuple[str, ...], Goal], ...] = (
+    ("SelFee's way, all weights", "selfee", (), FASTER),
+    ("TRL, all weights", "trl", (), NO_SLOWER),
+    ("TRL, an adapter", "trl", ("--lora",), NO_SLOWER),
+)
+NO_TRL = "TRL is not installed, so it was not compared with: pip install trl"
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is timed.
+
+    Attributes:
+        rounds: Pairs of processes.
+        steps: Of each, after the first.
+        rows: A step.
+        tokens: A row.
+        records: Chains that there are.
+    """
+
+    rounds: int = 3
+    steps: int = 4
+    rows: int = 2
+    tokens: int = 2048
+    records: int = 400
+
+
+QUICK = Size(rounds=1, steps=1, rows=1, tokens=512, records=60)
+
+
+def run(scale: Scale, size: Size = Size()) -> Row:
+    """Measures the row."""
+    how = HOW.format(tokens=size.tokens, rows=size.rows, steps=size.steps, rounds=size.rounds)
+    folder = shared()
+    if folder is None:
+        return Row(MEASURE, how, (), (MISSING,))
+    weights("from-gguf", default_model(), "-o", scale.work / "model")
+    write_chains(scale.work / "chains.jsonl", Chains(folder), size.records)
+    pairs: list[tuple[str, str, tuple[str, ...], Goal]] = [
+        ("SelFee's way, all weights", "selfee", (), FASTER)
+    ]
+    has_trl = importlib.util.find_spec("trl") is not None
+    if has_trl:
+        pairs += [
+            ("TRL, all weights", "trl", (), NO_SLOWER),
+            ("TRL, an adapter", "trl", ("--lora",), NO_SLOWER),
+        ]
+    figures = tuple(compared(what, peer, flags, goal, scale, size) for what, peer, flags, goal in pairs)
+    for path in (scale.work / "model", scale.work / "chains.jsonl", scale.work / "cache"):
+        remove(path)
+    return Row(MEASURE, how, figures, () if has_trl else (NO_TRL,))
+
+
+def compared(what: str, peer: str, flags: tuple[str, ...], goal: Goal, scale: Scale, size: Size) -> Figure:
+    """Ours and a peer in turn."""
+    rates = Rates()
+    for pair in range(size.rounds):
+        for our_turn in in_turn(pair):
+            side = "ours" if our_turn else peer
+            (rates.ours if our_turn else rates.theirs).append(steps(side, flags, scale, size))
+    return rates.figure(what, goal, "redraft", what.partition(",")[0])
+
+
+def steps(side: str, flags: tuple[str, ...], scale: Scale, size: Size) -> tuple[int, float]:
+    """Useful tokens and seconds of the steps of a side.
+
+    Raises:
+        RuntimeError: It did not end with 0; what it said is in the message.
+    """
+    work = scale.work
+    places = ["--model", work / "model", "--data", work / "chains.jsonl", "--work", work]
+    numbers = ["--steps", size.steps, "--rows", size.rows, "--tokens", size.tokens]
+    command = [sys.executable, SCRIPT, side, *places, *numbers, *flags]
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{side} ended with {done.returncode}:\n{done.stderr[-2000:]}")
+    found = json.loads(done.stdout.strip().splitlines()[-1])
+    remove(work / side)
+    return found["tokens"], found["seconds"]

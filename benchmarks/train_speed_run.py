@@ -1,0 +1,168 @@
+"""Steps of training in a process of its own: redraft's trainer, or another one with the same settings.
+
+    python benchmarks/train_speed_run.py ours|selfee|trl --model FOLDER --data FILE --work DIR --steps 4
+
+All three get the same examples as the same tokens, with the same ones carrying loss, the same model,
+optimizer and precision. `selfee` is what SelFee's training command did: transformers' Trainer on one example
+a row, padded to the maximum length, with the loss from all logits in 32 bits. `trl` is TRL's SFTTrainer with
+packing. The first step is for getting warm. Printed: tokens that are no padding, and seconds, of the others.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import Trainer, TrainerCallback, TrainingArguments, default_data_collator
+
+from redraft.train.args import Settings, parse
+from redraft.train.lora import Method
+from redraft.train.machine import training_arguments
+from redraft.train.model import load_tokenizer
+from redraft.train.parts import can_join, load_trained, prepare_all, rows_of
+from redraft.train.sft import Sft
+from redraft.train.store import Prepared
+
+SAME = (
+    "output_dir",
+    "max_steps",
+    "per_device_train_batch_size",
+    "learning_rate",
+    "lr_scheduler_type",
+    "optim",
+    "max_grad_norm",
+    "bf16",
+    "activation_checkpointing",
+    "seed",
+    "use_cpu",
+)
+"""Arguments that TRL's trainer is given as ours has them; its own defaults are others."""
+
+
+class Watch(TrainerCallback):
+    """Counts tokens that are no padding, and seconds, from the second step on."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        self.tokens, self.start, self.end = 0, 0.0, 0.0
+        model.register_forward_pre_hook(self._count, with_kwargs=True)
+
+    def _count(self, _module: Any, _args: Any, inputs: dict[str, Any]) -> None:
+        mask = inputs.get("attention_mask")
+        if self.start:
+            self.tokens += int(inputs["input_ids"].numel() if mask is None else mask.sum())
+
+    def on_step_begin(self, _args: Any, state: Any, _control: Any, **_others: Any) -> None:
+        if state.global_step == 1:
+            self.start = time.perf_counter()
+
+    def on_step_end(self, _args: Any, _state: Any, _control: Any, **_others: Any) -> None:
+        self.end = time.perf_counter()
+
+
+def main() -> None:
+    """Trains, and prints what it took as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("side", choices=["ours", "selfee", "trl"])
+    for name in ("--model", "--data", "--work"):
+        parser.add_argument(name, required=True)
+    for name in ("--steps", "--rows", "--tokens"):
+        parser.add_argument(name, type=int, required=True)
+    parser.add_argument("--lora", action="store_true")
+    asked = parser.parse_args()
+    settings = settings_of(asked)
+    args = training_arguments(settings, lora=asked.lora, say=note)
+    tokenizer = load_tokenizer(asked.model, say=note)
+    prepared = prepare_all([asked.data], settings.own, tokenizer, Path(asked.work, "cache"))
+    method = Method(lora=asked.lora, four_bits=False, why="asked")
+    model: Any = load_trained(settings.own, method, asked.model, tokenizer, seed=args.seed, say=note)
+    watch = Watch(model)
+    make = {"ours": ours, "selfee": selfee, "trl": trl}[asked.side]
+    trainer = make(settings, args, model, tokenizer, prepared)
+    trainer.add_callback(watch)
+    trainer.train()
+    print(json.dumps({"tokens": watch.tokens, "seconds": watch.end - watch.start}))
+
+
+def settings_of(asked: argparse.Namespace) -> Settings:
+    """What a user would type for such a run."""
+    words = {
+        "model_name_or_path": asked.model,
+        "data_path": asked.data,
+        "output_dir": f"{asked.work}/{asked.side}",
+        "max_steps": asked.steps + 1,
+        "per_device_train_batch_size": asked.rows,
+        "model_max_length": asked.tokens,
+        "training_objective": "full",
+        "lora": asked.lora,
+        "bf16": True,
+        "save_strategy": "no",
+        "gradient_checkpointing": not asked.lora,
+        "quiet": True,
+    }
+    return parse([word for name, value in words.items() for word in (f"--{name}", str(value))])
+
+
+def ours(settings: Settings, args: TrainingArguments, model: Any, tokenizer: Any, data: Prepared) -> Trainer:
+    """Redraft's trainer."""
+    assert can_join(model, settings.own, note)
+    rows = rows_of(data, settings.own, args, pad=None)
+    return Sft(model, args, rows, None, tokenizer=tokenizer, quiet=True)
+
+
+def selfee(
+    settings: Settings, args: TrainingArguments, model: Any, tokenizer: Any, data: Prepared
+) -> Trainer:
+    """Transformers' trainer, each example padded to the maximum length."""
+    length = settings.own.model_max_length
+    rows = [padded(example, length, tokenizer.pad_token_id) for example in examples(data)]
+    return Trainer(model, args, default_data_collator, rows)
+
+
+def padded(example: dict[str, list[int]], length: int, pad: int) -> dict[str, list[int]]:
+    """An example filled up on the right."""
+    spare = length - len(example["input_ids"])
+    return {
+        "input_ids": example["input_ids"] + [pad] * spare,
+        "labels": example["labels"] + [-100] * spare,
+        "attention_mask": [1] * len(example["input_ids"]) + [0] * spare,
+    }
+
+
+def trl(settings: Settings, args: TrainingArguments, model: Any, tokenizer: Any, data: Prepared) -> Trainer:
+    """TRL's trainer with packing."""
+    from datasets import Dataset
+    from trl import SFTConfig, SFTTrainer
+
+    config = SFTConfig(
+        **{name: getattr(args, name) for name in SAME},
+        packing=True,
+        max_length=settings.own.model_max_length,
+        report_to="none",
+        save_strategy="no",
+        disable_tqdm=True,
+    )
+    rows = Dataset.from_list(examples(data))
+    return SFTTrainer(model, config, train_dataset=rows, processing_class=tokenizer)
+
+
+def examples(data: Prepared) -> list[dict[str, list[int]]]:
+    """The tokens of each example and its labels, as other trainers take them."""
+    made = []
+    for ids, trained in (data[number] for number in range(len(data))):
+        labels = [each if learnt else -100 for each, learnt in zip(ids.tolist(), trained, strict=True)]
+        made.append({"input_ids": ids.tolist(), "labels": labels})
+    return made
+
+
+def note(text: str) -> None:
+    """Says what people should know where it is not read as the result."""
+    print(text, file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
