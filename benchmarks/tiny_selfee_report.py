@@ -22,9 +22,11 @@ HOW = (
     "feedback is that of an exact check, and rejected drafts carry no loss. The control has the same first "
     "run, and then as many steps on right answers to the prompts of the chains. Held-out prompts share no "
     "exercise with training. Chains are greedy, by `redraft answer` in native mode with at most three "
-    "revisions. The control answers once, greedily; and as often, at temperature 0.7, as gives at least the "
-    "tokens of the chains, by majority vote. Intervals are 95 % by bootstrap over prompts; p is McNemar's "
-    "exact test. Verdicts are given as balanced accuracy: accepting everything is 50 %."
+    "revisions. The control answers once, greedily; and by majority vote of so many answers, at temperature "
+    "0.7, as take the tokens of the chains if they are as long as its greedy one. Intervals are 95 % by "
+    "bootstrap over prompts; p is McNemar's exact test. A chain is well-formed if its sections come in order, "
+    "every feedback has a verdict, and it ends by a verdict, at the limit of revisions, or with a revision that "
+    "changes nothing. Verdicts are given as balanced accuracy: accepting everything is 50 %."
 )
 FIRST = (
     "| task | answer 0 | after revising | gain, points | p | wrong → right, right → wrong | well-formed "
@@ -77,7 +79,7 @@ def part(tasks: Sequence[Task], script: str, minutes: Mapping[str, float]) -> st
                 f"## {script}",
                 "\n".join(f"- {line}" for line in lines),
                 HOW,
-                f"Minutes: {', '.join(f'{name} {number(spent)}' for name, spent in minutes.items())}.",
+                f"Minutes: {', '.join(f'{name} {spent:.1f}' for name, spent in minutes.items())}.",
                 f"Held-out prompts: {prompts}.",
                 promises(tasks),
                 "\n".join([FIRST, *map(_first, tasks)]),
