@@ -109,7 +109,7 @@ def _judged(chain: Chain, steps: Sequence[Step]) -> Judged:
 
 
 def samples_for(outcome: Outcome, tokens_of_one: Sequence[int]) -> int:
-    """How many answers to each prompt take at least the tokens of the chains, if all are as long as one was."""
+    """How many answers to each prompt take at least the tokens of the chains, all as long as one was."""
     return max(1, math.ceil(sum(outcome.tokens) / max(sum(tokens_of_one), 1)))
 
 
