@@ -20,7 +20,7 @@ from redraft.collect.html.evidence import Evidence
 from redraft.collect.language import READ, language_of
 from redraft.collect.said import gold_answers
 from redraft.collect.texts import GOLD, texts_of, with_texts
-from redraft.collect.turns import Turn, turns_of, with_turns
+from redraft.collect.turns import FOLLOWS, Turn, turns_of, with_turns
 
 SHORT = 16
 """Characters that a conversation has at least (FastChat's `clean_sharegpt.py`)."""
@@ -109,14 +109,6 @@ def without_residue(text: str) -> str:
     return _BARE_HEADED.sub(r"\1\n", text)
 
 
-_FOLLOWS = {
-    "": ("user",),
-    "user": ("assistant",),
-    "assistant": ("user", "tool"),
-    "tool": ("assistant", "tool"),
-}
-
-
 def _roles(chain: Chain, _: Settings) -> Outcome:
     """User and assistant take turns, the user first, the assistant last; a system may speak before them.
 
@@ -137,10 +129,8 @@ def _roles(chain: Chain, _: Settings) -> Outcome:
         return "no question that is answered"
     before = ""
     for turn in ended:
-        if turn.role not in _FOLLOWS[before]:
-            return (
-                f"the {turn.role} speaks where the {_FOLLOWS[before][0]} should: {turn.text.strip()[:40]!r}"
-            )
+        if turn.role not in FOLLOWS[before]:
+            return f"the {turn.role} speaks where the {FOLLOWS[before][0]} should: {turn.text.strip()[:40]!r}"
         before = turn.role
     return with_turns(chain if ended is talk else _without_gold(chain), [*head, *ended])
 

@@ -23,7 +23,7 @@ from redraft.chain import Chain, Feedback
 from redraft.collect.language import language_of
 from redraft.collect.origin import UNKNOWN, forbids_commerce, licence_in
 from redraft.collect.said import gold_answers, text_of
-from redraft.collect.turns import Turn, turns_of
+from redraft.collect.turns import FOLLOWS, Turn, turns_of
 from redraft.collect.words import normalised
 
 VERDICT = re.compile(r"revisions? (?:is |are )?(?:not )?needed", re.IGNORECASE)
@@ -252,14 +252,13 @@ def role_fault(turns: Sequence[Turn]) -> str | None:
     Right is: a system message or none, then user and assistant in turn, beginning with the user; after an
     assistant's turn there may be any number of tools' turns before the assistant goes on.
     """
-    follows = {"": "user", "user": "assistant", "assistant": "user tool", "tool": "assistant tool"}
     before = ""
     for place, turn in enumerate(turns):
         if turn.role == "system" and place == 0:
             continue
-        if turn.role not in ("user", "assistant", "tool"):
+        if turn.role not in FOLLOWS:
             return "a system message after the first turn" if turn.role == "system" else "an unknown role"
-        if turn.role not in follows[before].split():
+        if turn.role not in FOLLOWS[before]:
             return f"{turn.role} after {before}" if before else f"{turn.role} speaks first"
         before = turn.role
     return None

@@ -13,6 +13,15 @@ from redraft.chain import Chain, Prompt, Step, content_of
 Role = Literal["system", "user", "assistant", "tool"]
 
 
+FOLLOWS = {
+    "": ("user",),
+    "user": ("assistant",),
+    "assistant": ("user", "tool"),
+    "tool": ("assistant", "tool"),
+}
+"""Who may speak after whom, and who first. A system message may stand before them all."""
+
+
 class Turn(NamedTuple):
     """Who says what.
 

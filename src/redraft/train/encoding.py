@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from redraft.errors import RedraftError
-from redraft.formats.files import decode, plain_name, read_lines
+from redraft.formats.files import decode, read_lines, stem_of
 from redraft.formats.records import chain_of, id_of
 from redraft.train.store import pair
 from redraft.train.tokens import Encoder, Skipped
@@ -87,7 +87,7 @@ def made_of(paths: Sequence[Path], encoder: Encoder, workers: int) -> Iterator[M
 
 def _lines(paths: Sequence[Path]) -> Iterator[Line]:
     for path in paths:
-        stem = Path(plain_name(path)).stem
+        stem = stem_of(path)
         for number, (where, data) in enumerate(read_lines(path)):
             yield Line(where, stem, number, data)
 

@@ -62,7 +62,8 @@ def fingerprint_of_all(name: str, files: Iterable[Input]) -> dict[str, Any]:
     from hashlib import sha256
 
     digest, size, count = sha256(), 0, 0
-    for count, file in enumerate(files, start=1):
+    for file in files:
+        count += 1
         with file.path.open("rb") as content:
             while block := content.read(1 << 20):
                 digest.update(block)
