@@ -75,6 +75,17 @@ def test_a_head_with_an_adapter_is_left_to_the_model(wrapped: str) -> None:
         torch.testing.assert_close(gradients[name], expected, rtol=1e-4, atol=1e-6, msg=name)
 
 
+def test_no_cache_is_built_whatever_the_caller_says() -> None:
+    model, row = tiny(), packed()
+    fuse(model)
+    seen: list[Any] = []
+    model.model.layers[0].register_forward_pre_hook(
+        lambda _module, _args, inputs: seen.append(inputs["past_key_values"]), with_kwargs=True
+    )
+    model(input_ids=row.input_ids, position_ids=row.position_ids, labels=row.labels, use_cache=True)
+    assert seen == [None]
+
+
 def test_logits_of_tokens_without_loss_are_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
     model, row = tiny(), packed()
     use_segments(model)
