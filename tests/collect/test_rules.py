@@ -422,3 +422,37 @@ def test_selfee_keeps_first_pairs_of_questions_in_english() -> None:
     assert last(talk("Describe the fox.", ENGLISH)) == "the first turn is not in the form of a question"
     assert isinstance(last(talk(f"{GERMAN[:-1]}?", GERMAN)), str)
     assert isinstance(last(said(("human", question), ("human", "x"), ("gpt", ENGLISH))), str)
+
+
+def alpaca(answer: str) -> Chain:
+    return chain_of({"instruction": "Tell me of the sea and its tides, please.", "output": answer})
+
+
+@pytest.mark.parametrize(
+    ("rule", "answer", "settings"),
+    [
+        ("blocked", "OpenAI made me, I cannot say.", Settings(blocked=(FASTCHAT,))),
+        ("wrong-format", "1. Spring tide\n1. Neap tide", Settings()),
+        (
+            "language",
+            "Das Meer steigt und fällt zweimal am Tag, und der Mond zieht es jedes Mal zu sich heran. " * 2,
+            Settings(languages=frozenset(("en",))),
+        ),
+        ("empty", " \u200b\n", Settings()),
+        ("answered", " ", Settings()),
+        ("answer-question", "What do you know already?", Settings()),
+    ],
+)
+def test_a_gold_answer_is_judged_as_the_same_text_in_a_talk(
+    rule: str, answer: str, settings: Settings
+) -> None:
+    same = talk("Tell me of the sea and its tides, please.", answer)
+    assert rule == "answered" or not kept(rule, same, settings)
+    assert not kept(rule, alpaca(answer), settings)
+    assert kept(rule, alpaca("The tide comes twice a day, and it follows the moon."), settings)
+
+
+def test_a_gold_answer_is_judged_with_its_rationale() -> None:
+    meta = {"reference": "4", "rationale": "ChatGPT says: I add."}
+    chain = Chain(prompt=Prompt(instruction="What is 2 + 2?"), meta=meta)
+    assert not kept("blocked", chain, Settings(blocked=(FASTCHAT,)))

@@ -183,3 +183,22 @@ def test_pieces_joined_are_the_conversation(said: list[Message], limit: int) -> 
             for i, message in enumerate(begins)
         )
         assert piece.tokens <= limit or humans <= 1
+
+
+def gold(question: int, rationale: int, answer: int) -> Chain:
+    """A question with a gold answer and the way to it, of so many words."""
+    meta = {"reference": "g " * answer, "rationale": "r " * rationale}
+    return Chain(id="gold", prompt=Prompt(instruction="q " * question), meta=meta)
+
+
+def test_a_gold_answer_counts_with_its_rationale_as_export_writes_both() -> None:
+    (piece,) = split(gold(5, 40, 3), words, limit=20)
+    assert piece.tokens == 48 + 2 * TURN_TOKENS
+
+
+def test_a_gold_answer_goes_with_the_last_question() -> None:
+    said = tuple({"role": ("user", "assistant")[i % 2], "content": "w " * 5} for i in range(3))
+    chain = Chain(id="talk", prompt=Prompt(messages=said), meta={"reference": "g " * 30})
+    first, last = split(chain, words, limit=50)
+    assert (first.tokens, last.tokens) == (10 + 2 * TURN_TOKENS, 35 + 2 * TURN_TOKENS)
+    assert last.chain.meta["reference"] == "g " * 30

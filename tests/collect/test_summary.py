@@ -251,3 +251,12 @@ def test_parts_add_up_to_the_whole(chains: list[Chain], cut: int) -> None:
             look(summary, chain, f"a:{number}", "a", by_spaces, 4)
     first += pickle.loads(pickle.dumps(second))  # noqa: S301  (as between processes; it is our own)
     assert first == whole
+
+
+def test_where_there_is_no_answer_the_gold_one_is_counted_with_its_rationale() -> None:
+    meta = {"reference": "4", "rationale": "Two and two."}
+    summary = summary_of(Chain(prompt=Prompt(instruction="What is 2 + 2?"), meta=meta), long=8)
+    assert summary.tables["answer length"] == {4: 1}
+    assert summary.tables["record length"] == {9: 1}
+    assert summary.totals["long"] == 1
+    assert summary.totals["answers"] == 0

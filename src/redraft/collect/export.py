@@ -16,12 +16,11 @@ from typing import IO, Any, Literal
 from redraft.chain import Chain, content_of
 from redraft.collect.dropped import Drop
 from redraft.collect.reading import Line, chain_in
-from redraft.collect.said import gold_answers, rationales
+from redraft.collect.said import answer_of
 from redraft.collect.turns import turns_of
 from redraft.formats.files import to_line
 from redraft.formats.records import to_selfee_chain
 from redraft.formats.selfee import instruction_of
-from redraft.formats.tasks import boxed
 
 Format = Literal["selfee", "alpaca", "sharegpt", "messages", "preference"]
 
@@ -155,20 +154,6 @@ def write_records(sink: IO[bytes], records: Iterable[bytes], *, array: bool) -> 
     if array:
         sink.write(b"\n]\n" if count else b"[]\n")
     return count
-
-
-def answer_of(chain: Chain) -> str:
-    """What a model would be trained to answer: the best answer, else the gold one with the way to it.
-
-    Mathematics is learnt by its steps: the rationale comes first, and the gold answer is a paragraph behind
-    it, so that all end alike; only a solution with the answer in a box is whole. Empty if there is neither.
-    """
-    if chain.answer.strip():
-        return chain.answer
-    gold, way = gold_answers(chain)[:1], rationales(chain)[:1]
-    if not gold or not way:
-        return "".join(gold)
-    return way[0] if boxed(way[0]) == gold[0].strip() else f"{way[0].rstrip()}\n\n{gold[0]}"
 
 
 def _asked(chain: Chain) -> list[dict[str, Any]]:

@@ -18,7 +18,7 @@ from redraft.chain import Chain
 from redraft.collect.blocked import FASTCHAT, Words
 from redraft.collect.html.evidence import Evidence
 from redraft.collect.language import READ, language_of
-from redraft.collect.said import gold_answers
+from redraft.collect.said import answer_of, gold_answers, talk_of
 from redraft.collect.texts import GOLD, texts_of, with_texts
 from redraft.collect.turns import FOLLOWS, Turn, turns_of, with_turns
 
@@ -174,7 +174,7 @@ def _first_pair(chain: Chain, _: Settings) -> Outcome:
 
 
 def _answered(chain: Chain, _: Settings) -> Outcome:
-    return chain if chain.steps or "reference" in chain.meta else "no answer"
+    return chain if chain.steps or gold_answers(chain) else "no answer"
 
 
 _BLANK = re.compile(r"[\s\u200b-\u200d\u2060\ufeff]*")
@@ -187,7 +187,9 @@ def _empty(chain: Chain, _: Settings) -> Outcome:
     for number, turn in enumerate(turns, start=1):
         if _BLANK.fullmatch(turn.text) and not _shows(turn):
             return f"turn {number}, of the {turn.role}, is empty"
-    return chain
+    gold = chain.meta.get("reference")
+    blank = not chain.steps and isinstance(gold, str) and _BLANK.fullmatch(gold)
+    return "the gold answer is empty" if blank else chain
 
 
 def _shows(turn: Turn) -> bool:
@@ -201,16 +203,15 @@ def _shows(turn: Turn) -> bool:
 
 def _short(chain: Chain, _: Settings) -> Outcome:
     """A question alone is no conversation, and may be short."""
-    gold = chain.meta.get("reference")
-    if not chain.steps and chain.prompt.messages is None and not isinstance(gold, str):
+    turns = talk_of(chain)
+    if len(turns) == 1 and chain.prompt.messages is None:
         return chain
-    texts = [turn.text for turn in turns_of(chain)] + [gold if isinstance(gold, str) else ""]
-    length = sum(len(text.strip()) for text in texts)
+    length = sum(len(turn.text.strip()) for turn in turns)
     return chain if length >= SHORT else f"{length} characters of text, at least {SHORT}"
 
 
 def _blocked(chain: Chain, settings: Settings) -> Outcome:
-    turns = turns_of(chain)
+    turns = talk_of(chain)
     asked = [turn for turn in turns if turn.role == "user"][:1]
     if asked and chain.prompt.messages is None:
         asked = [Turn("user", chain.prompt.instruction)]
@@ -227,7 +228,7 @@ _NUMBERED = re.compile(r"([ \t]*)(\d{1,9})[.)][ \t]")
 
 
 def _wrong_format(chain: Chain, _: Settings) -> Outcome:
-    for number, turn in enumerate(turns_of(chain), start=1):
+    for number, turn in enumerate(talk_of(chain), start=1):
         if _broken_list(turn.text):
             return f"a numbered list in turn {number} that goes from 1 to 1"
     return chain
@@ -255,8 +256,7 @@ def _question(chain: Chain, _: Settings) -> Outcome:
 
 
 def _answer_question(chain: Chain, _: Settings) -> Outcome:
-    gold = chain.meta.get("reference")
-    answer = chain.answer if chain.steps or not isinstance(gold, str) else gold
+    answer = answer_of(chain)
     return f"the answer ends in a question: {answer.strip()[-60:]!r}" if ends_in_question(answer) else chain
 
 
@@ -292,7 +292,7 @@ _BEHIND = frozenset(("So", "Sk", "Mn", "Me", "Cf", "Pe", "Pf"))
 
 def _language(chain: Chain, settings: Settings) -> Outcome:
     begins = ""
-    for turn in turns_of(chain):
+    for turn in talk_of(chain):
         begins += _without_code(turn.text[: 2 * TURN])[:TURN] + "\n"
         if len(begins) > READ:
             break

@@ -1,11 +1,12 @@
-"""What of a chain is compared with others: all that is said in it, its first question, or its instruction."""
+"""What of a chain is compared, counted and judged: all that is said in it, its first question, its answer."""
 
 from __future__ import annotations
 
 from typing import Any, Literal
 
 from redraft.chain import Chain, content_of
-from redraft.collect.turns import turns_of
+from redraft.collect.turns import Turn, turns_of
+from redraft.formats.tasks import boxed
 
 Part = Literal["all", "query", "instruction"]
 """Everything said, the first user turn, or that turn without its input."""
@@ -45,6 +46,30 @@ def gold_answers(chain: Chain) -> list[str]:
 def rationales(chain: Chain) -> list[str]:
     """How one comes to the gold answers, likewise."""
     return _texts(chain.meta.get("rationale"))
+
+
+def answer_of(chain: Chain) -> str:
+    """What a model would be trained to answer: the best answer, else the gold one with the way to it.
+
+    Mathematics is learnt by its steps: the rationale comes first, and the gold answer is a paragraph behind
+    it, so that all end alike; only a solution with the answer in a box is whole. Empty if there is neither.
+    """
+    if chain.answer.strip():
+        return chain.answer
+    gold, way = gold_answers(chain)[:1], rationales(chain)[:1]
+    if not gold or not way:
+        return "".join(gold)
+    return way[0] if boxed(way[0]) == gold[0].strip() else f"{way[0].rstrip()}\n\n{gold[0]}"
+
+
+def talk_of(chain: Chain) -> tuple[Turn, ...]:
+    """The turns, and where the assistant has not answered, its gold answer as the last one.
+
+    So a record of Alpaca's is judged as the same texts are in a conversation.
+    """
+    turns = turns_of(chain)
+    gold = "" if chain.steps else answer_of(chain)
+    return (*turns, Turn("assistant", gold)) if gold else turns
 
 
 def _texts(value: Any) -> list[str]:

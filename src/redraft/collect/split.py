@@ -20,6 +20,7 @@ from typing import Any
 from redraft.chain import Chain, Prompt, Step, Usage, content_of
 from redraft.collect.dropped import Drop
 from redraft.collect.reading import Line, chain_in
+from redraft.collect.said import answer_of
 from redraft.formats.selfee import render_steps
 
 Count = Callable[[str], int]
@@ -87,11 +88,12 @@ def _most(text: str) -> int:
 def _sizes(
     chain: Chain, head: Sequence[Message], exchanges: Sequence[Sequence[Message]], count: Count
 ) -> tuple[int, list[int]]:
-    """Tokens of the opening, and of each exchange; the last one has the answer."""
+    """Tokens of the opening, and of each exchange. The last one has the answer, or the gold one."""
     opening = sum(_size(message, count) for message in head)
     sizes = [sum(_size(message, count) for message in exchange) for exchange in exchanges]
-    if chain.steps:
-        sizes = [*sizes[:-1], sum(sizes[-1:]) + count(render_steps(chain.steps)) + TURN_TOKENS]
+    answer = render_steps(chain.steps) if chain.steps else answer_of(chain)
+    if answer:
+        sizes = [*sizes[:-1], sum(sizes[-1:]) + count(answer) + TURN_TOKENS]
     return opening, sizes
 
 

@@ -22,7 +22,7 @@ from typing import Any
 from redraft.chain import Chain, Feedback
 from redraft.collect.language import language_of
 from redraft.collect.origin import UNKNOWN, forbids_commerce, licence_in
-from redraft.collect.said import gold_answers, text_of
+from redraft.collect.said import answer_of, gold_answers, text_of
 from redraft.collect.turns import FOLLOWS, Turn, turns_of
 from redraft.collect.words import normalised
 
@@ -142,7 +142,8 @@ def _note_lengths(
     summary: Summary, chain: Chain, asked: Sequence[Turn], where: str, count: Count, long: int
 ) -> None:
     prompt = sum(_length(turn.text, count) for turn in asked)
-    answers = [_length(step.answer, count) for step in chain.steps]
+    said = [step.answer for step in chain.steps] or [text for text in [answer_of(chain)] if text]
+    answers = [_length(text, count) for text in said]
     feedbacks = [_length(step.feedback.text, count) for step in chain.steps if step.feedback]
     whole = prompt + sum(answers) + sum(feedbacks)
     summary.tables["prompt length"][prompt] += 1
