@@ -140,3 +140,23 @@ def test_every_answer_of_the_real_trees_is_in_a_path(shared_data: Path) -> None:
         assert answers <= found
     assert len(lines) == 100
     assert chains == 546
+
+
+@pytest.mark.parametrize(
+    ("asks", "answers"), [("human", "gpt"), ("User", "Assistant"), ("prompter", "bard")]
+)
+@pytest.mark.parametrize("field", ["messages", "conversations"])
+def test_roles_have_other_names_too(field: str, asks: str, answers: str) -> None:
+    said = [{"role": asks, "content": "Hi."}, {"role": answers, "content": "Hello."}]
+    chain = chain_of({field: said})
+    assert (chain.prompt.instruction, chain.answer) == ("Hi.", "Hello.")
+
+
+def test_speakers_may_have_capitals() -> None:
+    said = [{"from": "Human", "value": "Hi."}, {"from": "GPT", "value": "Hello."}]
+    assert chain_of({"conversations": said}).answer == "Hello."
+
+
+def test_roles_that_are_not_known_stay() -> None:
+    said = [{"role": "developer", "content": "Be brief."}, {"role": "user", "content": "Hi."}]
+    assert chain_of({"messages": said}).prompt.messages == tuple(said)

@@ -237,3 +237,58 @@ class TestRepair:
             broken = record["code_lines"][record["gold_linenos"].index(1)]["code"]
             at += any(one.partition("| ")[2].strip() == broken.strip() for one in shown)
         assert at >= 767
+
+
+class TestOtherForms:
+    """Those of many data sets on the hub: the answer is a gold one, as Alpaca's is."""
+
+    @pytest.mark.parametrize(
+        ("record", "instruction", "given", "gold"),
+        [
+            ({"prompt": "Add.", "completion": "4"}, "Add.", "", "4"),
+            ({"instruction": "Add.", "context": "2, 2", "response": "4"}, "Add.", "2, 2", "4"),
+            ({"instruction": "Add.", "response": "4"}, "Add.", "", "4"),
+            ({"system_prompt": " ", "question": "2 + 2?", "response": "4"}, "2 + 2?", "", "4"),
+            ({"question": "2 + 2?", "response": "4"}, "2 + 2?", "", "4"),
+            ({"question": "2 + 2?", "answers": ["4", "four"]}, "2 + 2?", "", "4"),
+            ({"question": "2 + 2?", "answer": ["4"]}, "2 + 2?", "", "4"),
+            ({"question": "2 + 2?", "answer": {"value": "4", "aliases": []}}, "2 + 2?", "", "4"),
+            (
+                {"question": "Sum?", "context": "It is 4.", "answers": {"text": ["4"], "answer_start": [6]}},
+                "Sum?",
+                "It is 4.",
+                "4",
+            ),
+        ],
+    )
+    def test_the_answer_is_read(
+        self, record: dict[str, Any], instruction: str, given: str, gold: str
+    ) -> None:
+        chain = read(record)
+        assert (chain.prompt.instruction, chain.prompt.input) == (instruction, given)
+        assert chain.meta["reference"] == gold
+
+    def test_what_a_system_says_comes_before_the_question(self) -> None:
+        chain = read({"id": "t0.1", "system_prompt": "Be brief.", "question": "2 + 2?", "response": "4"})
+        assert chain.prompt.messages == (
+            {"role": "system", "content": "Be brief."},
+            {"role": "user", "content": "2 + 2?"},
+        )
+        assert chain.meta == {"reference": "4", "source": {"id": "t0.1"}}
+
+    def test_several_answers_stay_in_the_source(self) -> None:
+        record = {"question": "2 + 2?", "answers": ["4", "four"]}
+        assert read(record).meta["source"] == {"answers": ["4", "four"]}
+
+    def test_no_answers_are_no_gold_answer(self) -> None:
+        chain = read({"question": "Why?", "context": "Hm.", "answers": {"text": [], "answer_start": []}})
+        assert "reference" not in chain.meta
+
+    def test_an_answer_that_is_a_number_is_told(self) -> None:
+        with pytest.raises(RecordError, match="answer should be a text"):
+            read({"question": "2 + 2?", "answer": 4})
+
+    def test_a_completion_of_messages_is_a_talk(self) -> None:
+        said = {"prompt": [{"role": "user", "content": "Hi."}]}
+        chain = read({**said, "completion": [{"role": "assistant", "content": "Hello."}]})
+        assert (chain.prompt.instruction, chain.answer) == ("Hi.", "Hello.")

@@ -145,6 +145,7 @@ SHAPES = (
     Shape("messages", {"messages"}, talks.messages),
     Shape("OASST1 tree", {"message_tree_id", "prompt"}, talks.best_path),
     Shape("AQuA", {"question", "options"}, tasks.aqua),
+    Shape("OpenOrca", {"system_prompt", "question", "response"}, tasks.with_system),
     Shape("GSM8K", {"question"}, tasks.question),
     Shape("MATH", {"problem", "solution"}, tasks.math),
     Shape("MBPP", {"text", "code"}, tasks.mbpp),
@@ -158,6 +159,7 @@ SHAPES = (
         {"prompt", "response"},
         lambda f: answered(Prompt(instruction=f.text("prompt")), f.text("response")),
     ),
+    Shape("prompt and completion", {"prompt", "completion"}, tasks.completion),
     Shape("prompt", {"prompt"}, _prompt),
 )
 """In the order in which they are tried: the first whose fields are all there."""

@@ -24,11 +24,14 @@ _ROLES = {
     "assistant": "assistant",
     "system": "system",
 }
-"""Who speaks, as ShareGPT's records and OASST's name them, and as the OpenAI protocol does."""
+"""Who speaks, as ShareGPT's records and OASST's name them, and as the OpenAI protocol does, in any case."""
 
 
 def conversation(fields: Fields) -> Parts:
-    """ShareGPT: `conversations`, of `from` and `value`."""
+    """ShareGPT: `conversations`, of `from` and `value`; of `role` and `content` they are messages."""
+    first = next(iter(_list(fields.rest["conversations"])), None)
+    if isinstance(first, dict) and "from" not in first and "role" in first:
+        return talk(fields, "conversations", message_list(fields, "conversations"))
     messages = []
     for i, item in enumerate(fields.items("conversations")):
         turn = fields.nested(f"conversations.{i}", item)
@@ -36,20 +39,30 @@ def conversation(fields: Fields) -> Parts:
     return talk(fields, "conversations", messages)
 
 
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
 def messages(fields: Fields) -> Parts:
-    """The OpenAI protocol: `messages`, of `role` and `content`, kept as they are."""
+    """The OpenAI protocol: `messages`, of `role` and `content`."""
     return talk(fields, "messages", message_list(fields, "messages"))
 
 
 def message_list(fields: Fields, name: str) -> list[dict[str, Any]]:
-    """Takes a list of messages."""
+    """Takes a list of messages, kept as they are but for other names of their roles, such as `gpt`."""
     said = fields.items(name)
     for i, message in enumerate(said):
         inner = fields.nested(f"{name}.{i}", message)
         inner.text("role")
         if not isinstance(message.get("content"), str | list | None):
             inner.fail("content", "should be a text", message["content"])
-    return said
+    return [_with_known_role(message) for message in said]
+
+
+def _with_known_role(message: dict[str, Any]) -> dict[str, Any]:
+    said = message["role"]
+    role = _ROLES.get(said.strip().lower(), said)
+    return message if role == said else {**message, "role": role}
 
 
 def talk(fields: Fields, name: str, said: Sequence[dict[str, Any]]) -> Parts:
@@ -151,6 +164,6 @@ def _said_along(fields: Fields, path: Sequence[Message]) -> Parts:
 
 def _role(fields: Fields, name: str) -> str:
     said = fields.text(name)
-    if said not in _ROLES:
+    if (known := said.strip().lower()) not in _ROLES:
         fields.fail(name, f"should be one of {', '.join(_ROLES)}", said)
-    return _ROLES[said]
+    return _ROLES[known]

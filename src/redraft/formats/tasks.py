@@ -7,8 +7,10 @@ The gold answer is the `reference`, how one comes to it is `rationale` in `meta`
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
+from redraft.formats import talks
 from redraft.formats.fields import Fields, Parts, task
 
 _CALCULATOR = re.compile(r"<<[^<>\n]*>>")
@@ -36,13 +38,19 @@ def aqua(fields: Fields) -> Parts:
 
 
 def question(fields: Fields) -> Parts:
-    """GSM8K: the reference is the number after `####`. Of other questions it is the whole answer."""
-    name = "answer" if "answer" in fields.rest else "ground_truth"
-    asked, answer = fields.text("question"), fields.text_or(name)
+    """GSM8K: the reference is the number after `####`. Of other questions it is the whole answer.
+
+    Those may have a `context`, their input, and several `answers` as in SQuAD, of which the first is taken.
+    """
+    asked = fields.text("question")
+    name = next((n for n in _FINAL_MARKS if not isinstance(fields.rest.get(n, []), list | Mapping)), "answer")
+    several = isinstance(fields.rest.get(name), list | Mapping)
+    answer = "" if several else fields.text_or(name)
     rationale, _, last = answer.rstrip().rpartition("\n")
     final = last.removeprefix(_FINAL_MARKS[name]).strip()
     if not final or final == last.strip():
-        return task(asked, answer or None)
+        gold = answer or one_of(fields, *_FINAL_MARKS, "answers", "response")
+        return task(asked, gold, _text_in(fields, "context"))
     fields.rest[name] = answer
     return task(asked, final.replace(",", ""), rationale=_CALCULATOR.sub("", rationale))
 
@@ -193,5 +201,50 @@ def instances(fields: Fields) -> Parts:
 
 
 def alpaca(fields: Fields) -> Parts:
-    """Alpaca, and all that is published in its form."""
-    return task(fields.text("instruction"), fields.text_or("output") or None, fields.text_or("input"))
+    """Alpaca, and all that is published in its form. Dolly calls input and output `context`, `response`."""
+    asked, extra = fields.text("instruction"), fields.text_or("input") or _text_in(fields, "context")
+    return task(asked, fields.text_or("output") or one_of(fields, "response"), extra)
+
+
+def with_system(fields: Fields) -> Parts:
+    """OpenOrca: a question behind a message of the system, and the response as its gold answer."""
+    system, asked = fields.text_or("system_prompt"), fields.text("question")
+    said = [("system", system)] * bool(system.strip()) + [("user", asked)]
+    prompt = talks.asked([{"role": role, "content": text} for role, text in said])
+    return Parts(prompt, reference=one_of(fields, "response"))
+
+
+def completion(fields: Fields) -> Parts:
+    """A prompt and its completion: two texts, or two lists of messages that make a talk."""
+    if isinstance(fields.rest["prompt"], list):
+        said = talks.message_list(fields, "prompt") + talks.message_list(fields, "completion")
+        return talks.talk(fields, "completion", said)
+    return task(fields.text("prompt"), fields.text_or("completion") or None)
+
+
+def one_of(fields: Fields, *names: str) -> str | None:
+    """The gold answer in the first of some fields that has one: a text, or the first of several.
+
+    A field with more in it than that text stays in the source.
+    """
+    for name in names:
+        value = fields.rest.get(name)
+        if found := _first_text(value):
+            if isinstance(value, str):
+                fields.rest.pop(name)
+            return found
+    return None
+
+
+def _first_text(value: Any) -> str | None:
+    """A text, the first of a list, or that of an object: SQuAD's `text`, TriviaQA's `value`."""
+    if isinstance(value, Mapping):
+        value = value.get("text", value.get("value"))
+    if isinstance(value, list):
+        value = next(iter(value), None)
+    return value if isinstance(value, str) and value.strip() else None
+
+
+def _text_in(fields: Fields, name: str) -> str:
+    """Takes a field if it is a text."""
+    return fields.text(name) if isinstance(fields.rest.get(name), str) else ""
