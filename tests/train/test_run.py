@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from redraft.errors import ModelError, OutputError, UsageError
@@ -64,6 +65,26 @@ def test_an_adapter_comes_out_that_names_its_base(model: str, here: Path) -> Non
     assert Path("out/adapter_model.safetensors").is_file()
     assert not Path("out/README.md").exists()
     assert not Path("out/config.json").exists()
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
+def test_a_token_that_was_added_is_saved_with_the_adapter(model: str, here: Path) -> None:
+    words = "--lora True --pad_token [PAD] --save_steps 2".split()
+    made = ready(model, *words)
+    made.train()
+    rows = len(AutoTokenizer.from_pretrained("out"))
+    for folder in ("out", "out/checkpoint-2"):
+        saved = load_file(Path(folder, "adapter_model.safetensors"))
+        assert {len(each) for name, each in saved.items() if "lora_" not in name} == {rows}
+    Path("out/checkpoint-3", MARKER).unlink()
+    again = ready(model, *words)
+    assert again.checkpoint
+    assert again.checkpoint.step == 2
+    expected = losses()
+    again.train()
+    assert losses() == expected
+    with pytest.raises(UsageError, match=r"no place for the token '\[PAD\]'"):
+        ready(model, *words, "--gguf", "x.gguf")
 
 
 def test_a_model_of_answers_does_not_say_that_it_revises(model: str, here: Path) -> None:

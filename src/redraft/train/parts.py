@@ -23,7 +23,7 @@ from redraft.train.batches import Batch, Loader, Order, Row, RowsOf, joined, pad
 from redraft.train.lora import NATIVE, Adapter, Method, add_adapter, default_method, mark_native
 from redraft.train.loss import fuse
 from redraft.train.machine import ranks
-from redraft.train.model import Say, load_model, skeleton, weights_dtype
+from redraft.train.model import Say, has_grown, load_model, skeleton, weights_dtype
 from redraft.train.options import Options
 from redraft.train.pack import one_a_row, pack
 from redraft.train.prepare import prepare
@@ -75,6 +75,10 @@ def load_trained(
         tokenizer: The model's.
         seed: Of the adapter's first values.
         say: Told what looks odd.
+
+    Raises:
+        ModelError: The model is not whole, or does not fit its tokenizer.
+        UsageError: Settings that do not go together.
     """
     dtype = weights_dtype(own.dtype, lora=method.lora)
     loaded = load_model(model, tokenizer, dtype=dtype, four_bits=method.four_bits, say=say)
@@ -84,9 +88,20 @@ def load_trained(
             mark_native(loaded)
         return loaded
     adapter = Adapter(own.lora_r, own.lora_alpha, own.lora_dropout, own.lora_target_modules)
+    grown = has_grown(loaded, model)
+    if grown and own.gguf:
+        raise UsageError(
+            f"--gguf: a GGUF adapter has no place for the token {own.pad_token!r} that --pad_token adds.",
+            hint="Leave --pad_token out: one of the vocabulary is taken, and nothing is trained on it.",
+        )
     set_seed(seed)
-    named = NATIVE if native else None
-    return add_adapter(loaded, adapter, base=own.model_name_or_path, redraft_format=named)
+    return add_adapter(
+        loaded,
+        adapter,
+        base=own.model_name_or_path,
+        redraft_format=NATIVE if native else None,
+        whole_vocabulary=grown,
+    )
 
 
 def can_join(model: PreTrainedModel | PeftModel, own: Options, say: Say) -> bool:

@@ -198,12 +198,8 @@ class Sft(Trainer):
         if not self.args.should_save:
             return
         model: Any = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
-        if hasattr(model, "peft_config"):
-            # Else peft asks the hub whether the base has as many tokens. That of padding is not trained.
-            model.save_pretrained(folder, state_dict=state_dict, save_embedding_layers=False)
-            (folder / "README.md").unlink(missing_ok=True)
-        else:
-            model.save_pretrained(folder, state_dict=state_dict)
+        model.save_pretrained(folder, state_dict=state_dict)
+        (folder / "README.md").unlink(missing_ok=True)  # peft's, about nothing
         if self.processing_class is not None:
             self.processing_class.save_pretrained(folder)
 
