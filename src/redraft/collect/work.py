@@ -9,11 +9,16 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from typing import TypeVar
+from contextlib import closing, contextmanager, suppress
+from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from queue import SimpleQueue
+from typing import Generic, NamedTuple, TypeVar, cast
 
 from redraft.errors import RedraftError
 
@@ -28,6 +33,9 @@ BATCH_BYTES = 1 << 20
 
 WAITING = 4
 """Batches a process that may be under way."""
+
+AT_ONCE = 2
+"""Batches that a process is given: one that it works on, and the next."""
 
 WAITING_BYTES = 1 << 26
 """Bytes of records that may be under way, 64 MiB: that bounds the memory. One record may have more."""
@@ -48,49 +56,186 @@ def spread(function: Callable[[T], R], items: Iterable[T], workers: int = 1) -> 
     if workers <= 1:
         yield from map(function, items)
         return
-    context = multiprocessing.get_context("forkserver")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_ignore_interrupts) as pool:
-        waiting: deque[tuple[Future[list[R]], int]] = deque()
-        held = 0
+    with closing(_Pool(function, workers)) as pool:
+        for batch, size in _batches(items):
+            while pool.waiting and pool.held + size > WAITING_BYTES:
+                yield from pool.first()
+            pool.add(batch, size)
+            if len(pool.waiting) >= WAITING * workers:
+                yield from pool.first()
+        while pool.waiting:
+            yield from pool.first()
 
-        def first() -> list[R]:
-            nonlocal held
-            future, size = waiting.popleft()
-            held -= size
-            return future.result()
 
+class _Raised(NamedTuple):
+    """What a function raised, instead of its results."""
+
+    error: Exception
+
+
+class _Worker(NamedTuple):
+    """A process, what it is reached by, and the numbers of the batches that it has."""
+
+    process: BaseProcess
+    connection: Connection
+    has: deque[int]
+
+
+class _Pool(Generic[T, R]):
+    """Processes that work on batches, begun as they are needed.
+
+    There are no threads here, nor locks, as in the pools of the standard library: Ctrl-C comes at any moment,
+    and those may then wait for one another for ever.
+
+    Attributes:
+        waiting: Numbers of the batches that are under way, in order, and their bytes.
+        held: Those bytes together.
+    """
+
+    def __init__(self, function: Callable[[T], R], most: int) -> None:
+        self.waiting: deque[tuple[int, int]] = deque()
+        self.held = 0
+        self._function, self._most = function, most
+        self._workers: list[_Worker] = []
+        self._unsent: deque[tuple[int, list[T]]] = deque()
+        self._done: dict[int, list[R] | _Raised] = {}
+        self._count = 0
+
+    def add(self, batch: list[T], size: int) -> None:
+        """Takes a batch in."""
+        self.waiting.append((self._count, size))
+        self._unsent.append((self._count, batch))
+        self._count += 1
+        self.held += size
+        self._receive(timeout=0)
+        if len(self._workers) < self._most and all(worker.has for worker in self._workers):
+            self._begin()
+        self._send()
+
+    def first(self) -> list[R]:
+        """The results of the batch that waits longest.
+
+        Raises:
+            Exception: Whatever the function raised.
+            RedraftError: A process was killed.
+        """
+        number, size = self.waiting.popleft()
+        self.held -= size
+        while number not in self._done:
+            self._receive(timeout=None)
+        done = self._done.pop(number)
+        if isinstance(done, _Raised):
+            raise done.error
+        return done
+
+    def close(self) -> None:
+        """Ends the processes, whatever they are doing."""
+        with _uninterrupted():
+            for worker in self._workers:
+                worker.process.kill()
+            for worker in self._workers:
+                worker.process.join()
+                worker.connection.close()
+
+    def _begin(self) -> None:
+        """Begins a process."""
+        with _uninterrupted():
+            context = multiprocessing.get_context("forkserver")
+            ours, theirs = context.Pipe()
+            process = context.Process(target=_work, args=(theirs, self._function), daemon=True)
+            process.start()
+            theirs.close()
+            self._workers.append(_Worker(process, ours, deque()))
+
+    def _send(self) -> None:
+        """Gives each process what it works on, and what is next, so that it need not wait for us."""
+        for depth in range(AT_ONCE):
+            for worker in self._workers:
+                if self._unsent and len(worker.has) <= depth:
+                    number, batch = self._unsent.popleft()
+                    worker.has.append(number)
+                    with _killed_is_told():
+                        worker.connection.send(batch)
+
+    def _receive(self, timeout: float | None) -> None:
+        """Takes results in, of which there are some when the time is over, or at once without a time-out."""
+        busy = {worker.connection: worker for worker in self._workers if worker.has}
+        for connection in wait(list(busy), timeout):
+            worker = busy[cast(Connection, connection)]
+            with _killed_is_told():
+                self._done[worker.has.popleft()] = worker.connection.recv()
+        self._send()
+
+
+@contextmanager
+def _killed_is_told() -> Iterator[None]:
+    """Says in our words that a process has gone."""
+    try:
+        yield
+    except (EOFError, OSError):
+        raise RedraftError(
+            "a process was killed while it worked on records; often the memory was full.",
+            hint="Use fewer of them: --workers 1",
+        ) from None
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Puts off what Ctrl-C and SIGTERM do until all of this is done: a process half begun is known to nobody.
+
+    Processes that are begun meanwhile are never interrupted: what is blocked is inherited. Ctrl-C, which all
+    of them are sent, is left to the one that waits for the others.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    caught: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, lambda number, _: caught.append(number)) for number in numbers}
+    try:
+        resource_tracker.ensure_running()  # it unblocks them again, so it comes first
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
-            for batch, size in _batches(items):
-                while waiting and held + size > WAITING_BYTES:
-                    yield from first()
-                waiting.append((pool.submit(_each, function, batch), size))
-                held += size
-                if len(waiting) >= WAITING * workers:
-                    yield from first()
-            while waiting:
-                yield from first()
-        except BrokenProcessPool:
-            raise RedraftError(
-                "a process was killed while it worked on records; often the memory was full.",
-                hint="Use fewer of them: --workers 1",
-            ) from None
+            yield
         finally:
-            for future, _ in waiting:
-                future.cancel()
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for got in caught:
+            signal.raise_signal(got)
 
 
-def _ignore_interrupts() -> None:
-    """Leaves Ctrl-C, which every process is sent, to the one that waits for the others."""
+def _work(connection: Connection, function: Callable[[T], R]) -> None:
+    """What a process does: its function to every batch that it is sent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    batches: SimpleQueue[list[T]] = SimpleQueue()
+    threading.Thread(target=_take_in, args=(connection, batches), daemon=True).start()
+    with suppress(ConnectionError):  # nobody is there any more to take it
+        while True:
+            _answer(connection, function, batches.get())
+
+
+def _take_in(connection: Connection, batches: SimpleQueue[list[T]]) -> None:
+    """Takes batches while others are worked on. Ends the process when the one that sends them has gone."""
+    try:
+        while True:
+            batches.put(connection.recv())
+    finally:
+        os._exit(0)
+
+
+def _answer(connection: Connection, function: Callable[[T], R], batch: list[T]) -> None:
+    try:
+        connection.send([function(item) for item in batch])
+    except Exception as error:  # noqa: BLE001  (it is raised where the results are waited for)
+        error.add_note(f"In a process that worked on records:\n{traceback.format_exc()}")
+        connection.send(_Raised(error))
 
 
 def all_cores() -> int:
     """How many processors this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _each(function: Callable[[T], R], batch: list[T]) -> list[R]:
-    return [function(item) for item in batch]
 
 
 def _batches(items: Iterable[T]) -> Iterator[tuple[list[T], int]]:

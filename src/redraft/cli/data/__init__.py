@@ -9,6 +9,7 @@ from __future__ import annotations
 import typer
 
 from redraft.cli.data import clean, decontaminate, dedupe, export, import_, merge, split, stats
+from redraft.cli.data.common import ended_by_signal
 from redraft.cli.shell import Verb
 
 app = typer.Typer(
@@ -17,6 +18,12 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+
+
+@app.callback()
+def _end_well(context: typer.Context) -> None:
+    context.with_resource(ended_by_signal())
+
 
 app.command("import", cls=Verb)(import_.import_)
 app.command("clean", cls=Verb)(clean.clean)

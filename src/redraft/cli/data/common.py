@@ -178,3 +178,18 @@ def say_counts(job: Job, *, quiet: bool) -> None:
         tell(job.counts(), "\n".join(job.gone.lines()) or None)
     if job.gone.damage:
         raise RecordError("\n  ".join(job.gone.damage), hint="What came before that is in the output.")
+
+
+@contextmanager
+def ended_by_signal() -> Iterator[None]:
+    """Lets SIGTERM end a verb as Ctrl-C does: what it has begun is removed."""
+    import signal
+
+    def end(number: int, _: object) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,110 @@
+"""A signal ends a verb at once, whatever it is doing: quietly, and with nothing left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+VERBS = [["import", "--as", "alpaca"], ["clean"], ["dedupe"], ["export", "--to", "messages"]]
+
+
+@pytest.fixture(scope="module")
+def big(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """More than is worked on while the test runs."""
+    path = tmp_path_factory.mktemp("signals") / "in.jsonl"
+    records = [{"instruction": f"Name river {n}. " * 20, "output": f"River {n}. " * 50} for n in range(999)]
+    path.write_text("".join(json.dumps(record) + "\n" for record in records) * 150)
+    return path
+
+
+def members(group: int) -> set[int]:
+    """Processes of a group, those that only wait to be collected left out."""
+    found = set()
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, of, *_ = stat.read_text().rpartition(")")[2].split()
+        except OSError:  # it has just ended
+            continue
+        if int(of) == group and state != "Z":
+            found.add(int(stat.parent.name))
+    return found
+
+
+def ended(group: int) -> bool:
+    """Whether a group has no processes any more, after some time at the latest."""
+    until = time.monotonic() + 10
+    while members(group) and time.monotonic() < until:
+        time.sleep(0.02)
+    left = members(group)
+    for process in left:
+        os.kill(process, signal.SIGKILL)
+    return not left
+
+
+def begin(big: Path, out: Path, verb: list[str]) -> subprocess.Popen[str]:
+    """A verb at work with two processes, in a group of its own, as a terminal starts it."""
+    name, *flags = verb
+    command = [sys.executable, "-m", "redraft", "data", name, str(big), *flags, "-o", str(out), "-j", "2"]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, process_group=0)
+
+
+def started(out: Path) -> None:
+    """Waits until the verb has opened its output."""
+    until = time.monotonic() + 60
+    while not list(out.parent.iterdir()) and time.monotonic() < until:
+        time.sleep(0.005)
+
+
+# By the seed: while processes are started, while they load what they need, and while they work.
+@pytest.mark.parametrize(("verb", "after"), [*zip(VERBS, (0.0, 0.1, 0.6, 1.2), strict=True)])
+def test_one_ctrl_c_ends_it(verb: list[str], after: float, big: Path, tmp_path: Path) -> None:
+    with begin(big, tmp_path / "out.jsonl", verb) as process:
+        started(tmp_path / "out.jsonl")
+        time.sleep(after + random.random() / 10)
+        os.killpg(process.pid, signal.SIGINT)
+        try:
+            _, said = process.communicate(timeout=20)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+    assert process.returncode == 130
+    assert "Traceback" not in said
+    assert "Error" not in said
+    assert ended(process.pid)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_verb_that_is_asked_to_end_leaves_nothing(big: Path, tmp_path: Path) -> None:
+    with begin(big, tmp_path / "out.jsonl", ["clean"]) as process:
+        started(tmp_path / "out.jsonl")
+        time.sleep(0.5)
+        process.terminate()
+        _, said = process.communicate(timeout=20)
+    assert (process.returncode, said) == (143, "")
+    assert ended(process.pid)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_processes_end_with_the_one_that_began_them(big: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    with begin(big, out, ["clean"]) as process:
+        started(out)
+        time.sleep(0.5)
+        process.kill()
+    assert ended(process.pid)
+    assert not out.exists()
+    small = tmp_path / "small.jsonl"
+    small.write_text('{"instruction": "Name a river in Asia.", "output": "The Ganges."}\n')
+    with begin(small, out, ["clean"]) as process:  # what was left does no harm
+        process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert out.read_bytes().count(b"\n") == 1
+    assert {path.name for path in tmp_path.iterdir()} == {"small.jsonl", "out.jsonl", "out.jsonl.run.json"}
