@@ -103,6 +103,13 @@ def _talks(report: Report) -> Iterator[Finding]:
     yield _counted(summary, "no prompt", "warning", "without a question.", "There is no text to answer.")
     yield _counted(
         summary,
+        "no answer",
+        "warning",
+        f"without an answer, of {summary.totals['records']:,}: nor have they a gold one.",
+        "They cannot be trained on. `redraft data import` names the fields that it did not use.",
+    )
+    yield _counted(
+        summary,
         "empty answer",
         "fault",
         "with an empty answer.",

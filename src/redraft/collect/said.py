@@ -62,6 +62,12 @@ def answer_of(chain: Chain) -> str:
     return way[0] if boxed(way[0]) == gold[0].strip() else f"{way[0].rstrip()}\n\n{gold[0]}"
 
 
+def is_answered(chain: Chain) -> bool:
+    """Whether an assistant says anything in it, or a gold answer would."""
+    said = any(message.get("role") == "assistant" for message in chain.prompt.messages or ())
+    return bool(chain.steps) or said or bool(gold_answers(chain))
+
+
 def talk_of(chain: Chain) -> tuple[Turn, ...]:
     """The turns, and where the assistant has not answered, its gold answer as the last one.
 

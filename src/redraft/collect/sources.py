@@ -22,10 +22,11 @@ from redraft.collect.fieldmap import FieldMap, nearest
 from redraft.collect.inputs import Input, inputs_of
 from redraft.collect.origin import UNKNOWN, licence_in
 from redraft.collect.reading import UNREADABLE, Damage
+from redraft.collect.said import is_answered
 from redraft.collect.work import spread
 from redraft.errors import RecordError, UsageError
 from redraft.formats.files import decode, name_of
-from redraft.formats.records import Ids, chain_of, id_of
+from redraft.formats.records import ID_FIELDS, Ids, chain_of, id_of
 from redraft.formats.shapes import SHAPES, Shape, is_chain, known_shape, names, read_as, read_tree
 
 EMPTY = "empty"
@@ -214,11 +215,18 @@ class Item(NamedTuple):
 
 
 class Imported(NamedTuple):
-    """A chain as a line of JSON, without the line feed."""
+    """A chain as a line of JSON, without the line feed.
+
+    Attributes:
+        unanswered: It has neither an answer nor a gold one.
+        unused: Then, the fields that may hold one: those with texts in them that were not read.
+    """
 
     id: str
     licence: str
     json: bytes
+    unanswered: bool = False
+    unused: tuple[str, ...] = ()
 
 
 def items_of(paths: Iterable[Path]) -> Iterator[Item]:
@@ -311,6 +319,8 @@ def _empty(chain: Chain, item: Item, record: Any) -> Drop:
     return Drop(EMPTY, "it asks nothing, and has no answer.", item.where, chain.id, record)
 
 
+_NAME = 60  # characters of a field's name that are told
+
 _DEEP = 150
 """Brackets that a record must have to be nested deeper than chains can be read back: that is at 197."""
 
@@ -322,4 +332,12 @@ def _line(chain: Chain, item: Item) -> Imported:
             Chain.from_json(line, where=item.where)
     except ValueError as error:
         raise RecordError(f"{item.where}: is nested too deep: {error}.") from None
-    return Imported(chain.id, licence_in(chain.meta["origin"]), line)
+    unanswered = not is_answered(chain)
+    unused = _unused(chain.meta.get("source")) if unanswered else ()
+    return Imported(chain.id, licence_in(chain.meta["origin"]), line, unanswered, unused)
+
+
+def _unused(source: Any) -> tuple[str, ...]:
+    fields = source.items() if isinstance(source, dict) else ()
+    held = (name for name, value in fields if value and isinstance(value, str | list | dict))
+    return tuple(name[:_NAME] for name in held if name not in ID_FIELDS)

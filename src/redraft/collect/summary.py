@@ -22,7 +22,7 @@ from typing import Any
 from redraft.chain import Chain, Feedback
 from redraft.collect.language import language_of
 from redraft.collect.origin import UNKNOWN, forbids_commerce, licence_in
-from redraft.collect.said import answer_of, gold_answers, text_of
+from redraft.collect.said import answer_of, gold_answers, is_answered, text_of
 from redraft.collect.turns import FOLLOWS, Turn, turns_of
 from redraft.collect.words import normalised
 
@@ -184,6 +184,8 @@ def _note_steps(summary: Summary, chain: Chain, where: str) -> None:
     summary.totals["answers"] += len(chain.steps)
     summary.tables["answers a record"][len(chain.steps)] += 1
     if not chain.steps:
+        if not is_answered(chain):
+            summary.warn("no answer", where)
         return
     if chain.stop:
         summary.name("stops", chain.stop)

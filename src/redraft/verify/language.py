@@ -29,7 +29,7 @@ _CODES = """
     th tk tl tr tt tyv ug uk ur uz vec vep vi vls vo wa war wuu xal xmf yi yo yue zh
 """
 LANGUAGES = frozenset(_CODES.split())
-_NAMES = {
+BY_NAME = {
     "arabic": "ar",
     "chinese": "zh",
     "dutch": "nl",
@@ -65,7 +65,7 @@ class Language:
         """
         code = written.lower()
         if code not in LANGUAGES:
-            near = _NAMES.get(code) or next(
+            near = BY_NAME.get(code) or next(
                 iter(get_close_matches(code.split("-")[0], LANGUAGES, 1, 0.5)), "en"
             )
             raise CheckSyntaxError(

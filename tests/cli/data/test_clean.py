@@ -172,7 +172,9 @@ def test_the_rules_are_listed_without_a_file() -> None:
     [
         (["--rules", "rolls"], "--rules: there is no 'rolls'.\n  Did you mean roles?"),
         (["--skip", "x!"], "--skip: there is no 'x!'.\n  Known are: answer-question, answered"),
-        (["--languages", "english"], "--languages: there is no 'english'."),
+        (["--languages", "english"], "--languages: there is no 'english'.\n  Did you mean en?"),
+        (["--rules", "html", "--skip", "html"], "no rule is left to clean by."),
+        (["--rules", ""], "no rule is left to clean by."),
         (["--rules", "language"], "the rule 'language' needs to know which.\n  Say it: --languages en"),
         (["--rules", "blocked"], "the rule 'blocked' needs to know which."),
         (["--blocked", "none.txt"], "--blocked none.txt: neither a list (fastchat, alpaca) nor a file"),

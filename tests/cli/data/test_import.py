@@ -154,3 +154,19 @@ def test_it_stands_in_a_pipe(tmp_path: Path) -> None:
         "record": 0,
     }
     assert list(tmp_path.iterdir()) == []
+
+
+def test_records_without_an_answer_are_told_with_the_fields_that_may_have_it(data: Path) -> None:
+    records = [
+        {"id": "a", "question": "Why?", "reply": "So.", "votes": 3},
+        {"id": "b", "question": "How?", "reply": "Thus.", "note": ""},
+        {"id": "c", "question": "Who?", "answer": "I.", "reply": "I."},
+    ]
+    (data / "odd.jsonl").write_text("\n".join(map(json.dumps, records)))
+    assert run("odd.jsonl", "--licence", "MIT").stderr.splitlines() == [
+        "redraft: 3 kept, 0 dropped",
+        "redraft: 2 records without an answer; fields not used: reply",
+        "  If the answer is in one of them, say it: --map instruction=FIELD,reference=FIELD",
+    ]
+    assert "without" not in run("odd.jsonl", "--map", "instruction=question,reference=reply").stderr
+    assert run("odd.jsonl", "--quiet").stderr == ""

@@ -24,7 +24,7 @@ from redraft.cli.data.common import (
 from redraft.cli.data.making import Making
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping, Sequence
 
     from redraft.collect.rules import Preset
 
@@ -110,18 +110,20 @@ def _plan(like: str | None, rules: str | None, skip: str, languages: str, blocke
     from redraft.collect.blocked import load
     from redraft.collect.rules import NAMES, PRESETS, USUAL, Preset, Settings
     from redraft.errors import UsageError
-    from redraft.verify.language import LANGUAGES
+    from redraft.verify.language import BY_NAME, LANGUAGES
 
     if like and rules is not None:
         raise UsageError(
             "--like and --rules both say which rules.", hint="Take rules away from --like by --skip."
         )
     usual = PRESETS[like] if like else USUAL
-    codes = _known(languages.lower(), LANGUAGES, "--languages") or usual.settings.languages
+    codes = _known(languages.lower(), LANGUAGES, "--languages", BY_NAME) or usual.settings.languages
     words = tuple(map(load, blocked)) or usual.settings.blocked
     names = usual.rules if rules is None else _known(rules, NAMES, "--rules")
     names |= {name for name, given in (("language", languages), ("blocked", blocked)) if given}
     names -= _known(skip, NAMES, "--skip")
+    if not names:
+        raise UsageError("no rule is left to clean by.", hint="See: redraft data clean --list-rules")
     for name, flag, given in (
         ("language", "--languages en", codes),
         ("blocked", "--blocked fastchat", words),
@@ -131,8 +133,10 @@ def _plan(like: str | None, rules: str | None, skip: str, languages: str, blocke
     return Preset(names, Settings(codes, words))
 
 
-def _known(written: str, known: Collection[str], flag: str) -> frozenset[str]:
-    """The names in a list with commas, each of which has to be known."""
+def _known(
+    written: str, known: Collection[str], flag: str, meant: Mapping[str, str] | None = None
+) -> frozenset[str]:
+    """The names in a list with commas, each of which has to be known; `meant` is what others stand for."""
     from difflib import get_close_matches
 
     from redraft.errors import UsageError
@@ -140,10 +144,14 @@ def _known(written: str, known: Collection[str], flag: str) -> frozenset[str]:
     names = [name.strip() for name in written.split(",") if name.strip()]
     for name in names:
         if name not in known:
-            near = get_close_matches(name, known, 1)
-            hint = f"Did you mean {near[0]}?" if near else f"Known are: {', '.join(sorted(known)[:20])} …"
+            near = [meant[name]] if meant and name in meant else get_close_matches(name, known, 1)
+            hint = f"Did you mean {near[0]}?" if near else f"Known are: {_first_of(sorted(known))}"
             raise UsageError(f"{flag}: there is no {name!r}.", hint=hint)
     return frozenset(names)
+
+
+def _first_of(names: Sequence[str], most: int = 20) -> str:
+    return ", ".join(names[:most]) + " …" * (len(names) > most)
 
 
 def _explain(file: Path, name: str, plan: Preset) -> None:

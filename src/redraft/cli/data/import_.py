@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 SHOWN = 5
 """Faults that are told one by one; the others are counted, and kept with --dropped."""
 
+KINDS, FIELDS = 1000, 8  # sets of fields that are told apart, and fields that are named
+
 Paths = Annotated[
     list[Path],
     typer.Argument(
@@ -106,6 +108,7 @@ def import_(
     inputs = {str(path): inputs_of(path) for path in paths}
     files = [file for path in paths for file in inputs[str(path)]]
     licences: Counter[str] = Counter()
+    unanswered: Counter[tuple[str, ...]] = Counter()
     config = {"as": name, "licence": licence, "map": fields, "paths": which, "strict": strict}
     making = Making("import", config, more=lambda: {"inputs": _fingerprints(inputs)})
     reads = [file.path for file in files]
@@ -113,17 +116,24 @@ def import_(
     with at_work(making, out, dropped, reads=reads, force=force, quiet=quiet) as job:
         items = job.progress.watch(items_in(files))
         results = import_all(items, reader, workers=processes(workers), strict=strict)
-        job.sink.writelines(_lines(job.passing(_told(results, job, quiet=quiet)), licences))
+        kept = job.passing(_told(results, job, quiet=quiet))
+        job.sink.writelines(_lines(kept, licences, unanswered))
         if job.gone.counts and not job.kept:
             raise UsageError("no record could be read.", hint="Say what the fields are: --map instruction=…")
     say_counts(job, quiet=quiet)
     _say_unknown(licences, quiet=quiet)
+    _say_unanswered(unanswered, quiet=quiet)
 
 
-def _lines(results: Iterable[Imported], licences: Counter[str]) -> Iterator[bytes]:
-    """The records as lines, their licences counted."""
+def _lines(
+    results: Iterable[Imported], licences: Counter[str], unanswered: Counter[tuple[str, ...]]
+) -> Iterator[bytes]:
+    """The records as lines. Their licences are counted, and by unused fields those without an answer."""
     for each in results:
         licences[each.licence] += 1
+        if each.unanswered:
+            # Names are others', and a hostile file may have a new one a record.
+            unanswered[each.unused if len(unanswered) < KINDS else ()] += 1
         yield each.json + b"\n"
 
 
@@ -150,6 +160,22 @@ def _say_unknown(licences: Counter[str], *, quiet: bool) -> None:
             f"{licences[UNKNOWN]:,} of unknown licence",
             "Name the source with --as, or the licence with --licence.",
         )
+
+
+def _say_unanswered(unanswered: Counter[tuple[str, ...]], *, quiet: bool) -> None:
+    """Says what has no answer, and which fields it may be in, those of the most records first."""
+    if quiet or not unanswered:
+        return
+    fields: dict[str, None] = {}
+    for unused, _ in unanswered.most_common():
+        fields |= dict.fromkeys(unused)
+    many = unanswered.total()
+    text = f"{many:,} record{'' if many == 1 else 's'} without an answer"
+    if not fields:
+        tell(text)
+        return
+    hint = "If the answer is in one of them, say it: --map instruction=FIELD,reference=FIELD"
+    tell(f"{text}; fields not used: {', '.join(list(fields)[:FIELDS])}", hint)
 
 
 def _fingerprints(inputs: Mapping[str, Sequence[Input]]) -> list[dict[str, object] | None]:
