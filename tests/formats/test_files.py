@@ -358,3 +358,33 @@ def test_records_are_what_json_makes_of_them(text: str) -> None:
     else:
         # By their texts: NaN is not itself, 1 is 1.0 and True, and objects have an order.
         assert json.dumps(decode(text.encode(), "x"), ensure_ascii=False) == whole
+
+
+@pytest.mark.parametrize("name", ["x.jsonl", "x.jsonl.gz", "x.jsonl.zst"])
+def test_a_packed_file_without_records_is_whole(name: str, tmp_path: Path) -> None:
+    with open_output(tmp_path / name):
+        pass
+    assert list(read_rows(tmp_path / name)) == []
+    assert bool((tmp_path / name).stat().st_size) == (name != "x.jsonl")
+
+
+def test_two_processes_do_not_write_to_one_file(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    with open_output(path) as file:
+        file.write(b"1\n")
+        with (
+            pytest.raises(OutputError, match=r"another process is writing .*x\.jsonl\.\n.*-o"),
+            open_output(path, force=True),
+        ):
+            pass
+    assert path.read_bytes() == b"1\n"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_a_killed_process_left_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    (tmp_path / "x.jsonl.partial").write_bytes(b"longer than what comes\n")
+    with open_output(path) as file:
+        file.write(b"1\n")
+    assert path.read_bytes() == b"1\n"
+    assert list(tmp_path.iterdir()) == [path]

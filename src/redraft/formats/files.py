@@ -9,6 +9,7 @@ renamed when it is whole; only what is no regular file, as a pipe, is written to
 from __future__ import annotations
 
 import codecs
+import fcntl
 import gzip
 import io
 import json
@@ -17,6 +18,7 @@ import sys
 import zlib
 from collections.abc import Callable, Iterator, Sized
 from contextlib import contextmanager, suppress
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import IO, Any, Literal, cast
@@ -30,6 +32,9 @@ STDIO = "-"
 
 Faulty = Callable[[RecordError], None]
 """Told of a record that cannot be read."""
+
+Opener = Callable[[str, int], int]
+"""Opens a file by its name and flags."""
 
 _BOM = b"\xef\xbb\xbf"
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -145,25 +150,29 @@ def open_output(path: Path, *, force: bool = False) -> Iterator[IO[bytes]]:
     if path.is_dir():
         raise OutputError(f"{path} is a folder, and the output is a file.", hint=f"-o {path}/NAME")
     if path.exists() and not path.is_file():
-        with _written(path, path) as file:
+        with _opened(path, path) as raw, _packed(raw, path.suffix, "wb") as file:
             yield file
         return
     if path.exists() and not force:
         raise OutputError(
             f"{path} exists.", hint="Write to another file with -o, or replace it with --force."
         )
+    with _writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(path.name + ".partial")
-    try:
-        with _writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-        with _written(aside, path) as file:
-            yield file
-        with _writing(path):
-            _sync(aside)
-            aside.replace(path)
-    finally:
-        with suppress(OSError):
-            aside.unlink()
+    with _opened(aside, path, partial(_claimed, path)) as raw:
+        # It is closed last: until then nobody else can claim it.
+        try:
+            with _packed(raw, path.suffix, "wb") as file:
+                yield file
+            with _writing(path):
+                raw.flush()
+                os.fsync(raw.fileno())
+                aside.replace(path)
+        except BaseException:
+            with suppress(OSError):
+                aside.unlink()
+            raise
 
 
 def to_line(record: Any) -> bytes:
@@ -208,22 +217,44 @@ def _writing(path: Path) -> Iterator[None]:
 class _Output(io.FileIO):
     """A file whose own faults are told from those of others that are written at the same time."""
 
-    def __init__(self, place: Path, path: Path) -> None:
+    def __init__(self, place: Path, path: Path, opener: Opener | None) -> None:
         self._path = path
-        super().__init__(place, "wb")
+        super().__init__(place, "wb", opener=opener)
 
     def write(self, data: Any) -> int:
         with _writing(self._path):
             return super().write(data)
 
 
-@contextmanager
-def _written(place: Path, path: Path) -> Iterator[IO[bytes]]:
+def _opened(place: Path, path: Path, opener: Opener | None = None) -> io.BufferedWriter:
     """Opens a place for what is to be written to a path."""
     with _writing(path):
-        output = _Output(place, path)
-    with io.BufferedWriter(output, _BUFFER) as raw, _packed(raw, path.suffix, "wb") as file:
-        yield file
+        return io.BufferedWriter(_Output(place, path, opener), _BUFFER)
+
+
+def _claimed(path: Path, place: str, flags: int) -> int:
+    """Opens a place that no other process has open in this way. What one left that was killed is replaced.
+
+    Raises:
+        OutputError: Another process has it.
+    """
+    while True:
+        found = os.open(place, flags & ~os.O_TRUNC, 0o666)
+        try:
+            fcntl.flock(found, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(found)
+            raise OutputError(
+                f"another process is writing {path}.", hint="Wait for it, or write to another file with -o."
+            ) from None
+        except OSError:  # a disk without locks: there two processes are not told from one another
+            pass
+        # The other one may have renamed it since it was opened.
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(found), Path(place).stat()):
+                os.ftruncate(found, 0)
+                return found
+        os.close(found)
 
 
 @contextmanager
@@ -234,6 +265,8 @@ def _packed(raw: IO[bytes], ending: str, mode: Literal["rb", "wb"]) -> Iterator[
             zstd = _zstd()
             try:
                 with zstd.open(raw, mode) as file:
+                    if mode == "wb":
+                        file.write(b"")  # without it nothing would be written of no records, not even a frame
                     yield file
             except zstd.ZstdError as error:
                 raise OSError(str(error)) from None
@@ -251,11 +284,6 @@ def _zstd() -> Any:
         return import_module("compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd")
     except ModuleNotFoundError:
         raise MissingExtra("a .zst file", "data") from None
-
-
-def _sync(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
 
 
 def _lines(path: Path, file: Any) -> Iterator[tuple[str, bytes]]:

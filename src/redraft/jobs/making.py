@@ -118,7 +118,8 @@ class RunFile:
         self._write()
 
     def _write(self) -> None:
-        aside = self.path.with_name(self.path.name + ".part")
+        # By a name of its own: with --force two processes may write the same output, one after the other.
+        aside = self.path.with_name(f"{self.path.name}.{os.getpid()}.part")
         try:
             aside.write_text(json.dumps(self.record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
             aside.replace(self.path)
