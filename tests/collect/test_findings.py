@@ -85,3 +85,9 @@ def test_records_without_any_answer_are_told(tmp_path: Path) -> None:
     said = found(tmp_path, {"prompt": "Why?"}, {"question": "How?", "answer": "So."}, {"prompt": "Who?"})
     assert said["no answer"].text == "2 records without an answer, of 3: nor have they a gold one."
     assert said["no answer"].examples == (f"{tmp_path / 'a.jsonl'}:1", f"{tmp_path / 'a.jsonl'}:3")
+
+
+def test_tags_of_html_in_answers_are_told(tmp_path: Path) -> None:
+    answers = ["<p>So.</p>", "So: `<p>x</p>`", "So."]
+    talks = [{"instruction": "Why?", "output": answer} for answer in answers]
+    assert found(tmp_path, *talks)["html"].count == 1

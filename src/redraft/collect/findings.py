@@ -117,6 +117,13 @@ def _talks(report: Report) -> Iterator[Finding]:
     )
     yield _counted(
         summary,
+        "html",
+        "warning",
+        "with tags of HTML in an answer, outside of code.",
+        "`redraft data clean --rules html` makes markdown of what is HTML throughout, and leaves the rest.",
+    )
+    yield _counted(
+        summary,
         "cut",
         "warning",
         "ending in a text that was cut.",

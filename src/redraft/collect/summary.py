@@ -20,6 +20,7 @@ from itertools import pairwise
 from typing import Any
 
 from redraft.chain import Chain, Feedback
+from redraft.collect.html.evidence import has_tags
 from redraft.collect.language import language_of
 from redraft.collect.origin import UNKNOWN, forbids_commerce, licence_in
 from redraft.collect.said import answer_of, gold_answers, is_answered, text_of
@@ -186,6 +187,8 @@ def _note_steps(summary: Summary, chain: Chain, where: str) -> None:
     if not chain.steps:
         if not is_answered(chain):
             summary.warn("no answer", where)
+        elif has_tags(answer_of(chain)):
+            summary.warn("html", where)
         return
     if chain.stop:
         summary.name("stops", chain.stop)
@@ -194,6 +197,8 @@ def _note_steps(summary: Summary, chain: Chain, where: str) -> None:
     said = [step.answer.strip() for step in chain.steps]
     if not all(said):
         summary.warn("empty answer", where)
+    if any(map(has_tags, said)):
+        summary.warn("html", where)
     if any(text and text == after for text, after in pairwise(said)):
         summary.warn("unchanged", where)
     if chain.steps[-1].finish != "stop":

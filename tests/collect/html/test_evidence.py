@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from redraft.collect.html.evidence import Evidence
+from redraft.collect.html.evidence import Evidence, has_tags
 
 SHARED = '<div class="markdown prose w-full"><p>{}</p></div>'
 
@@ -36,6 +36,8 @@ def test_what_people_typed_beside_pages() -> None:
         ("<p>So:</p><pre><code>if x:\n    y = `z`</code></pre>", "So:\n\n```\nif x:\n    y = `z`\n```"),
         ("First this.<br>Then <i>that</i> &amp; more.", "First this.\nThen *that* & more."),
         ("<ul>\n<li>a</li>\n<li>b</li>\n</ul>", "- a\n- b"),
+        ("<p>One.<p>Two.</p>", "One.\n\nTwo."),
+        ("They are:<ul><li>a</li><li>b</li></ul>", "They are:\n\n- a\n- b"),
     ],
 )
 def test_html_without_the_marks_of_a_page(answer: str, markdown: str) -> None:
@@ -56,6 +58,13 @@ def test_html_without_the_marks_of_a_page(answer: str, markdown: str) -> None:
         "#include <stdio.h>",
         "x<sup>2</sup>",
         "I am 5 &lt; 6 years",
+        "The <p> element and the <div> element differ.",
+        "Write <p> tags to make paragraphs, and close with </p>.",
+        "Use <b> and </b> around what is bold.",
+        "Use <b> for what is bold.",
+        "A <br> begins a new line.",
+        "<p> is for paragraphs, and <em> is not.",
+        "<b> and <i>",
     ],
 )
 def test_markdown_and_code_stay(answer: str) -> None:
@@ -91,3 +100,18 @@ def test_tasks_about_code_and_html_come_through_as_they_are(shared_data: Path) -
     for task in tasks:
         asked, said = [task["instruction"], task["input"]], [task["output"]]
         assert cleaned(asked, said) == (asked, said)
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("<p>It <b>is</b>.</p>", True),
+        ("So:\n\n<ul><li>a</li></ul>\n\n- b", True),
+        ("Close it with `</p>`.", False),
+        ("So:\n\n```html\n<p>a</p>\n```\n\nThat is all.", False),
+        ("So:\n\n```html\n<p>a</p>", False),
+        ("vector<int> a; </x>", False),
+    ],
+)
+def test_tags_that_are_left_in_a_text(text: str, left: bool) -> None:
+    assert has_tags(text) is left

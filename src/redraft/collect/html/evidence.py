@@ -1,7 +1,8 @@
 """Which texts of a conversation are HTML. The rest is left alone: markdown and code have tags in them too.
 
 A page that was shared says so by its classes. Without these, answers are HTML only if all of them are: every
-`<` begins a tag of prose, nothing is of markdown or code, and nobody asked about HTML, for then it is code.
+`<` begins a tag of prose, what opens is closed, no tag stands as a word in a sentence, nothing is of markdown
+or code, and nobody asked about HTML, for then it is code.
 Beside answers that are HTML, what people typed is HTML if it is in paragraphs, and if it is escaped
 throughout its entities are decoded.
 """
@@ -31,6 +32,14 @@ _NOT_HTML = re.compile(r"`|\n[ \t]+\S|(?:^|\n)(?:[-*+#>|]|\d+[.)]) ")
 _PRE = re.compile(r"<pre(?:[^<]++|<(?!/pre|pre))*+</pre")
 _CODE = re.compile(r"[{};=\\]|\w\(")
 _ESCAPED = re.compile(r"&(?:lt|gt|amp|quot|nbsp|#39|#x27);")
+_ALONE = frozenset(("br", "hr", "img", "pre"))
+"""Tags without an end; of `pre` it is taken away before."""
+_MAY_STAY_OPEN = frozenset(("p", "li", "thead", "tbody", "tr", "th", "td"))
+_IN_TEXT = frozenset(
+    ("b", "strong", "i", "em", "a", "span", "u", "s", "del", "sub", "sup", "small", "img", "code")
+)
+_MARKED = re.compile(r"(?:^|\n)[ \t]*(```|~~~)[\s\S]*?(?:\n[ \t]*\1|\Z)|`[^`\n]*`")
+_END = re.compile(rf"</(?:{_TELLING.replace(' ', '|')}|span)>")
 _BARE = re.compile(r"[<>]|&(?!\w{2,31};|#\w{1,7};)")
 
 
@@ -101,7 +110,42 @@ def _prose(text: str) -> bool:
     names = {found["name"].lower() for found in ANY_TAG.finditer(text)}
     words = ANY_TAG.sub("", text)
     known = names.issubset(_PROSE) and not names.isdisjoint(_TELLING.split()) and "<" not in words
-    return known and (_wrapped(text) or not _CODE.search(decoded(words)))
+    wrapped = _wrapped(text)
+    return known and (wrapped or not _CODE.search(decoded(words))) and _matched(text, wrapped=wrapped)
+
+
+def _matched(text: str, *, wrapped: bool) -> bool:
+    """Whether tags are used, not spoken of: each that opens is closed, and none is a word of a sentence.
+
+    Of a text that begins and ends with a tag, those may stay open that HTML lets.
+    """
+    held: list[tuple[str, int]] = []
+    for tag in ANY_TAG.finditer(text):
+        name = tag["name"].lower()
+        if tag["end"]:
+            while wrapped and held and held[-1][0] != name and held[-1][0] in _MAY_STAY_OPEN:
+                held.pop()
+            if not held or held[-1][0] != name:
+                return False
+            begin = held.pop()[1]
+            if not wrapped and text[begin].isspace() and text[tag.start() - 1].isspace():
+                return False
+        elif not wrapped and name not in _IN_TEXT and _is_word(text, tag.start(), tag.end()):
+            return False
+        elif name not in _ALONE:
+            held.append((name, tag.end()))
+    return not held or (wrapped and all(name in _MAY_STAY_OPEN for name, _ in held))
+
+
+def _is_word(text: str, start: int, end: int) -> bool:
+    """Whether a tag stands between blanks behind a word and before another, as in `write <p> tags`."""
+    before, after = text[max(start - 2, 0) : start], text[end : end + 2]
+    return before[:1].isalnum() and before[1:] == " " and after[:1] == " " and after[1:].islower()
+
+
+def has_tags(text: str) -> bool:
+    """Whether a text has end tags of prose outside of its code: what is left of a page, mostly."""
+    return "</" in text and bool(_END.search(_MARKED.sub("", text)))
 
 
 def _paragraphs(text: str) -> bool:
