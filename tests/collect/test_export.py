@@ -14,11 +14,21 @@ from hypothesis import strategies as st
 
 from redraft.chain import Chain, Feedback, Prompt, Step, read_jsonl
 from redraft.collect.dropped import Drop
-from redraft.collect.export import ARRAYS, MAKERS, Format, Unfit, export_line, to_selfee, write_records
+from redraft.collect.export import (
+    ARRAYS,
+    MAKERS,
+    Exported,
+    Format,
+    Unfit,
+    export_line,
+    to_selfee,
+    with_unique_ids,
+    write_records,
+)
 from redraft.collect.reading import lines_of
 from redraft.errors import RecordError
 from redraft.formats.files import read_rows, to_line
-from redraft.formats.records import id_of, read_records
+from redraft.formats.records import chain_of, id_of, read_records
 from redraft.formats.shapes import known_shape, read_as
 
 FORMATS = get_args(Format)
@@ -172,7 +182,7 @@ def test_the_published_id_comes_back_and_that_of_a_piece_stays_its_own() -> None
 def exported(path: Path, to: Format) -> list[Any]:
     """A file's records in a format; those that are left out are not among them."""
     lines = [export_line(line, to=to, strict=True) for line in lines_of(path)]
-    return [json.loads(line) for line in lines if isinstance(line, bytes)]
+    return [json.loads(line.data) for line in lines if isinstance(line, Exported)]
 
 
 @pytest.mark.parametrize(("name", "count"), [("conala", 2777), ("mbpp", 969)])
@@ -272,3 +282,38 @@ def test_what_is_left_out_says_where_and_why(tmp_path: Path) -> None:
     assert unanswered.record["prompt"]["instruction"] == "Go on."
     with pytest.raises(RecordError, match=r"a\.jsonl:1"):
         export_line(next(lines_of(path)), to="alpaca", strict=True)
+
+
+def test_ids_of_two_files_stay_apart() -> None:
+    chains = [TALK.model_copy(update={"id": f"{file}/1", "meta": {"source": {"id": 1}}}) for file in "abb"]
+    records = [made(chain, "messages") for chain in chains]
+    told = [Exported(to_line(r), r["id"], chain.id) for r, chain in zip(records, chains, strict=True)]
+    assert [json.loads(line)["id"] for line in with_unique_ids(told)] == [1, "b/1", "b/1~2"]
+
+
+def test_tools_and_what_the_last_message_has_come_back() -> None:
+    last = {"role": "assistant", "content": "Hello.", "weight": 0}
+    asked = [{"role": "user", "content": "Hi."}, {"role": "assistant", "content": "Yes?", "weight": 1}]
+    record = {"id": 1, "messages": [*asked, asked[0], last], "tools": [{"type": "function"}]}
+    chain = chain_of(record).model_copy(update={"id": "x/1"})
+    assert made(chain, "messages") == record
+
+
+@pytest.mark.parametrize("to", ["selfee", "alpaca", "sharegpt"])
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "a.png"}}]},
+        {"role": "assistant", "content": None, "tool_calls": [{"type": "function"}]},
+    ],
+)
+def test_pictures_and_calls_are_not_passed_over(to: Format, message: dict[str, Any]) -> None:
+    unfit = made(TALK.model_copy(update={"prompt": Prompt(messages=(message,))}), to)
+    assert isinstance(unfit, Unfit)
+    assert unfit.rule == "not-text"
+
+
+def test_an_empty_answer_is_no_answer_to_selfee() -> None:
+    unfit = made(TALK.model_copy(update={"steps": (Step(answer=" "),)}), "selfee")
+    assert isinstance(unfit, Unfit)
+    assert unfit.rule == "no-answer"

@@ -9,9 +9,10 @@ What has a gold answer and no other, such as a problem of mathematics, is writte
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import IO, Any, Literal
+from typing import IO, Any, Literal, NamedTuple
 
 from redraft.chain import Chain, content_of
 from redraft.collect.dropped import Drop
@@ -19,7 +20,7 @@ from redraft.collect.reading import Line, chain_in
 from redraft.collect.said import answer_of
 from redraft.collect.turns import turns_of
 from redraft.formats.files import to_line
-from redraft.formats.records import to_selfee_chain
+from redraft.formats.records import Ids, to_selfee_chain
 from redraft.formats.selfee import instruction_of
 
 Format = Literal["selfee", "alpaca", "sharegpt", "messages", "preference"]
@@ -36,6 +37,7 @@ class Unfit:
 
 
 NO_ANSWER = Unfit("no-answer", "there is no answer to write")
+NOT_TEXT = Unfit("not-text", "a message with more than a text, such as a picture, or the call of a tool")
 NO_PAIR = Unfit("no-pair", "the best answer is the first one, or says the same")
 
 _SELFEE = ("iteration_truncated", "output", "instruction", "input", "iteration", "outputs", "dataset")
@@ -48,8 +50,10 @@ def to_selfee(chain: Chain) -> Record | Unfit:
     Lost: the id; who spoke in a prompt of several messages, which becomes one text; verdicts (they are read
     from the feedback anew), checks and which answer is best; cost, model and settings; all other `meta`.
     """
-    if not chain.steps:
+    if not any(step.answer.strip() for step in chain.steps):
         return NO_ANSWER
+    if _shows(chain):
+        return NOT_TEXT
     record = to_selfee_chain(chain)
     dataset = _origin(chain).get("dataset")
     if "dataset" not in record and isinstance(dataset, str):
@@ -65,6 +69,8 @@ def to_alpaca(chain: Chain) -> Record | Unfit:
     output = answer_of(chain)
     if not output:
         return NO_ANSWER
+    if _shows(chain):
+        return NOT_TEXT
     extra = "" if chain.prompt.messages else chain.prompt.input
     return {"instruction": instruction_of(chain.prompt), "input": extra, "output": output}
 
@@ -72,8 +78,8 @@ def to_alpaca(chain: Chain) -> Record | Unfit:
 def to_sharegpt(chain: Chain) -> Record | Unfit:
     """A conversation of ShareGPT's form, in a JSON array. It ends in the best answer, else the gold one.
 
-    Lost: all but the id and what is said: drafts, feedback, what messages hold beside texts, where an input
-    began; names of speakers such as bard. A conversation with a tool is left out.
+    Lost: all but the id and what is said: drafts, feedback, fields of turns, where an input began; names of
+    speakers such as bard. A conversation with a tool or a picture is left out.
     """
     turns = turns_of(chain.model_copy(update={"steps": ()}))
     if strange := next((turn.role for turn in turns if turn.role not in _SPEAKERS), None):
@@ -81,6 +87,8 @@ def to_sharegpt(chain: Chain) -> Record | Unfit:
     answer = answer_of(chain)
     if not answer:
         return NO_ANSWER
+    if _shows(chain):
+        return NOT_TEXT
     said = [{"from": _SPEAKERS[turn.role], "value": turn.text} for turn in turns]
     return {"id": _id(chain), "conversations": [*said, {"from": "gpt", "value": answer}]}
 
@@ -88,15 +96,17 @@ def to_sharegpt(chain: Chain) -> Record | Unfit:
 def to_messages(chain: Chain) -> Record | Unfit:
     """The messages of a chat, as JSON lines. They end in the best answer, else the gold one.
 
-    Lost: drafts, feedback, where an input began, cost, model and settings, and `meta`; on reading, what the
-    message of a single question or of the answer holds beside its text.
+    Lost: drafts, feedback, where an input began, cost, model and settings, and of `meta` all but the tools
+    that may be called and what the answer's message has beside its text; on reading, what that of a single
+    question has.
     """
     messages, answer = _asked(chain), answer_of(chain)
     if not all(isinstance(each.get("role"), str) for each in messages):
         return Unfit("role", "a message without a role")
     if not answer:
         return NO_ANSWER
-    return {"id": _id(chain), "messages": [*messages, {"role": "assistant", "content": answer}]}
+    said = {**_message_of(chain), "role": "assistant", "content": answer}
+    return {"id": _id(chain), "messages": [*messages, said], **_tools(chain)}
 
 
 def to_preference(chain: Chain) -> Record | Unfit:
@@ -113,6 +123,7 @@ def to_preference(chain: Chain) -> Record | Unfit:
         "prompt": _asked(chain),
         "chosen": [{"role": "assistant", "content": chosen}],
         "rejected": [{"role": "assistant", "content": rejected}],
+        **_tools(chain),
     }
 
 
@@ -128,8 +139,21 @@ ARRAYS: frozenset[Format] = frozenset({"alpaca", "sharegpt"})
 """The formats that are one JSON array, as they were published. The others have a record a line."""
 
 
-def export_line(line: Line, *, to: Format, strict: bool) -> bytes | Drop:
-    """A record of a file in another format, as JSON with a line feed, or why it is left out.
+class Exported(NamedTuple):
+    """A record in another format, as JSON with a line feed.
+
+    Attributes:
+        own: The id that it is written with; None where the format has none.
+        id: That of the chain.
+    """
+
+    data: bytes
+    own: str | int | None
+    id: str
+
+
+def export_line(line: Line, *, to: Format, strict: bool) -> Exported | Drop:
+    """A record of a file in another format, or why it is left out.
 
     Raises:
         RecordError: With `strict`, it cannot be read.
@@ -140,7 +164,20 @@ def export_line(line: Line, *, to: Format, strict: bool) -> bytes | Drop:
     record = MAKERS[to](chain)
     if isinstance(record, Unfit):
         return Drop(record.rule, record.reason, line.where, chain.id, chain.model_dump(mode="json"))
-    return to_line(record)
+    return Exported(to_line(record), record.get("id"), chain.id)
+
+
+def with_unique_ids(records: Iterable[Exported]) -> Iterator[bytes]:
+    """The records. One whose id another had in its own file too is written with the id of its chain."""
+    ids = Ids()
+    for each in records:
+        own = str(each.own)
+        name = own if each.own is None else ids.new(own)
+        if name == own:
+            yield each.data
+        else:
+            name = name if each.id == own else ids.new(each.id)
+            yield to_line({**json.loads(each.data), "id": name})
 
 
 def write_records(sink: IO[bytes], records: Iterable[bytes], *, array: bool) -> int:
@@ -166,6 +203,34 @@ def _asked(chain: Chain) -> list[dict[str, Any]]:
         else {**message, "content": content_of(message)}
         for message in chain.prompt.messages
     ]
+
+
+def _shows(chain: Chain) -> bool:
+    """Whether a message has more than a text that a model is to see: a picture, or the call of a tool."""
+    asked = chain.prompt.messages or ()
+    return any(
+        message.get("tool_calls")
+        or any(isinstance(part, Mapping) and "text" not in part for part in _parts_of(message))
+        for message in (*asked, _message_of(chain))
+    )
+
+
+def _parts_of(message: Mapping[str, Any]) -> list[Any]:
+    content = message.get("content")
+    return content if isinstance(content, list) else []
+
+
+def _message_of(chain: Chain) -> dict[str, Any]:
+    """What the answer's message was, where it had more than a text."""
+    message = chain.meta.get("message")
+    return message if isinstance(message, dict) else {}
+
+
+def _tools(chain: Chain) -> Record:
+    """The tools that may be called, where the record named them."""
+    source = chain.meta.get("source")
+    tools = source.get("tools") if isinstance(source, dict) else None
+    return {"tools": tools} if tools else {}
 
 
 def _id(chain: Chain) -> str | int:

@@ -66,12 +66,18 @@ def _with_known_role(message: dict[str, Any]) -> dict[str, Any]:
 
 
 def talk(fields: Fields, name: str, said: Sequence[dict[str, Any]]) -> Parts:
-    """A talk is a prompt, and an answer if the assistant has the last word."""
+    """A talk is a prompt, and an answer if the assistant has the last word.
+
+    What the answer's message has beside its text, such as a weight, is kept in `meta.message`.
+    """
     if not said:
         fields.fail(name, "is empty")
-    if said[-1]["role"] == "assistant":
-        return answered(asked(said[:-1]), content_of(said[-1]))
-    return Parts(asked(said))
+    if said[-1]["role"] != "assistant":
+        return Parts(asked(said))
+    parts = answered(asked(said[:-1]), content_of(said[-1]))
+    if any(value not in (None, "") for key, value in said[-1].items() if key not in ("role", "content")):
+        parts.meta = {"message": said[-1]}
+    return parts
 
 
 def asked(said: Sequence[dict[str, Any]]) -> Prompt:
@@ -158,7 +164,7 @@ def _message(fields: Fields) -> Message:
 
 def _said_along(fields: Fields, path: Sequence[Message]) -> Parts:
     parts = talk(fields, "prompt", [{"role": each.role, "content": each.text} for each in path])
-    parts.meta = {"lang": path[-1].lang} if path[-1].lang else {}
+    parts.meta |= {"lang": path[-1].lang} if path[-1].lang else {}
     return parts
 
 

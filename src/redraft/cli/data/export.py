@@ -44,12 +44,12 @@ def export(
     """
     from functools import partial
 
-    from redraft.collect.export import ARRAYS, export_line, write_records
+    from redraft.collect.export import ARRAYS, export_line, with_unique_ids, write_records
     from redraft.collect.work import spread
 
     work, lines = partial(export_line, to=to, strict=strict), lines_in(file)
     making = Making("export", {"to": to, "strict": strict}, file)
     with at_work(making, out, dropped, force=force, quiet=quiet) as job:
         done = spread(work, job.progress.watch(lines), processes(workers))
-        write_records(job.sink, job.passing(done), array=to in ARRAYS)
+        write_records(job.sink, with_unique_ids(job.passing(done)), array=to in ARRAYS)
     say_counts(job, quiet=quiet)
