@@ -18,7 +18,7 @@ from measure import Figure, Row
 from redraft.jobs.making import commit
 
 PACKAGES = (
-    *("redraft", "xllamacpp", "torch", "transformers", "peft", "gguf"),
+    *("redraft", "xllamacpp", "torch", "transformers", "peft", "gguf", "trl"),
     *("rapidfuzz", "selectolax", "tokenizers", "rouge_score", "markdownify", "beautifulsoup4", "datasketch"),
 )
 TITLE = "# Results\n\n<!-- Made by the scripts in benchmarks/. Do not edit: run `make bench`. -->\n\n"

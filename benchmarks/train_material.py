@@ -34,11 +34,17 @@ class Scale:
 
     Attributes:
         records: Chains that are prepared; the memory is compared with that of half as many.
-        workers: Processes.
+        rounds: Pairs of processes that are timed in turn.
+        steps: Of each, after the first one.
+        shrink: Rows have so many times fewer tokens than is promised for.
+        workers: Processes that make tokens.
         work: A folder with room for twice the data.
     """
 
     records: int
+    rounds: int
+    steps: int
+    shrink: int
     workers: int
     work: Path
 

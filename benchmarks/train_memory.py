@@ -22,6 +22,7 @@ HOW = (
 )
 ALLOCATOR = ("THP_MEM_ALLOC_ENABLE=1", f"MALLOC_MMAP_THRESHOLD_={4 << 20}")
 """Large blocks on pages of their own, in large pages: for torch, and for glibc."""
+ROWS, TOKENS = 8, 1024
 HALF = Goal("≤", 0.5)
 SCRIPT = Path(__file__).with_name("train_memory_run.py")
 KINDS: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -31,21 +32,21 @@ KINDS: tuple[tuple[str, tuple[str, ...]], ...] = (
 )
 
 
-def run(scale: Scale, *, rows: int = 8, tokens: int = 1024) -> Row:
+def run(scale: Scale) -> Row:
     """Measures the row."""
     model = scale.work / "model"
     weights("from-gguf", default_model(), "-o", model)
     figures = []
     for what, flags in KINDS:
-        ours, whole = (peak(model, side, flags, rows, tokens) for side in ("ours", "whole"))
+        ours, whole = (peak(model, side, flags, TOKENS // scale.shrink) for side in ("ours", "whole"))
         sides = f"redraft {ours / MB:,.0f} MB; all logits {whole / MB:,.0f} MB"
         figures.append(Figure(what, (ours / whole,), "×", HALF, sides))
     remove(model)
     return Row(MEASURE, HOW.format(allocator=", ".join(ALLOCATOR)), tuple(figures))
 
 
-def peak(model: Path, side: str, flags: tuple[str, ...], rows: int, tokens: int) -> int:
+def peak(model: Path, side: str, flags: tuple[str, ...], tokens: int) -> int:
     """The most anonymous memory of a side, in bytes."""
-    size = ["--rows", str(rows), "--tokens", str(tokens)]
+    size = ["--rows", str(ROWS), "--tokens", str(tokens)]
     command = [sys.executable, str(SCRIPT), str(model), side, *flags, *size]
     return run_command(["env", *ALLOCATOR, *command]).anonymous

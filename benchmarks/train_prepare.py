@@ -42,8 +42,8 @@ def run(scale: Scale) -> Row:
     _, released = prepare(
         [folder / "selfee" / "chains" / f"{name}.jsonl" for name in ("conala", "mbpp")], scale
     )
-    for path in (data, scale.work / "cache"):
-        remove(path)
+    for name in ("model", "chains.jsonl", "cache", "prepared.json"):
+        remove(scale.work / name)
     sides = f"{made['tokens']:,} tokens, {scale.records / whole.seconds:,.0f} records/s"
     figures = (
         Figure("time", (whole.seconds,), "s", TIME, sides),

@@ -6,7 +6,6 @@ import importlib.util
 import json
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 from data_material import MISSING, shared
@@ -35,62 +34,37 @@ PAIRS: tuple[tuple[str, str, tuple[str, ...], Goal], ...] = (
 NO_TRL = "TRL is not installed, so it was not compared with: pip install trl"
 
 
-@dataclass(frozen=True)
-class Size:
-    """How much is timed.
-
-    Attributes:
-        rounds: Pairs of processes.
-        steps: Of each, after the first.
-        rows: A step.
-        tokens: A row.
-        records: Chains that there are.
-    """
-
-    rounds: int = 3
-    steps: int = 4
-    rows: int = 2
-    tokens: int = 2048
-    records: int = 400
+ROWS, TOKENS, RECORDS = 2, 2048, 400
+"""Rows a step, tokens a row, and chains that there are."""
 
 
-QUICK = Size(rounds=1, steps=1, rows=1, tokens=512, records=60)
-
-
-def run(scale: Scale, size: Size = Size()) -> Row:
+def run(scale: Scale) -> Row:
     """Measures the row."""
-    how = HOW.format(tokens=size.tokens, rows=size.rows, steps=size.steps, rounds=size.rounds)
+    how = HOW.format(tokens=TOKENS // scale.shrink, rows=ROWS, steps=scale.steps, rounds=scale.rounds)
     folder = shared()
     if folder is None:
         return Row(MEASURE, how, (), (MISSING,))
     weights("from-gguf", default_model(), "-o", scale.work / "model")
-    write_chains(scale.work / "chains.jsonl", Chains(folder), size.records)
-    pairs: list[tuple[str, str, tuple[str, ...], Goal]] = [
-        ("SelFee's way, all weights", "selfee", (), FASTER)
-    ]
+    write_chains(scale.work / "chains.jsonl", Chains(folder), RECORDS // scale.shrink)
     has_trl = importlib.util.find_spec("trl") is not None
-    if has_trl:
-        pairs += [
-            ("TRL, all weights", "trl", (), NO_SLOWER),
-            ("TRL, an adapter", "trl", ("--lora",), NO_SLOWER),
-        ]
-    figures = tuple(compared(what, peer, flags, goal, scale, size) for what, peer, flags, goal in pairs)
-    for path in (scale.work / "model", scale.work / "chains.jsonl", scale.work / "cache"):
-        remove(path)
+    pairs = [pair for pair in PAIRS if has_trl or pair[1] != "trl"]
+    figures = tuple(compared(what, peer, flags, goal, scale) for what, peer, flags, goal in pairs)
+    for name in ("model", "chains.jsonl", "cache"):
+        remove(scale.work / name)
     return Row(MEASURE, how, figures, () if has_trl else (NO_TRL,))
 
 
-def compared(what: str, peer: str, flags: tuple[str, ...], goal: Goal, scale: Scale, size: Size) -> Figure:
+def compared(what: str, peer: str, flags: tuple[str, ...], goal: Goal, scale: Scale) -> Figure:
     """Ours and a peer in turn."""
     rates = Rates()
-    for pair in range(size.rounds):
+    for pair in range(scale.rounds):
         for our_turn in in_turn(pair):
             side = "ours" if our_turn else peer
-            (rates.ours if our_turn else rates.theirs).append(steps(side, flags, scale, size))
+            (rates.ours if our_turn else rates.theirs).append(steps(side, flags, scale))
     return rates.figure(what, goal, "redraft", what.partition(",")[0])
 
 
-def steps(side: str, flags: tuple[str, ...], scale: Scale, size: Size) -> tuple[int, float]:
+def steps(side: str, flags: tuple[str, ...], scale: Scale) -> tuple[int, float]:
     """Useful tokens and seconds of the steps of a side.
 
     Raises:
@@ -98,7 +72,7 @@ def steps(side: str, flags: tuple[str, ...], scale: Scale, size: Size) -> tuple[
     """
     work = scale.work
     places = ["--model", work / "model", "--data", work / "chains.jsonl", "--work", work]
-    numbers = ["--steps", size.steps, "--rows", size.rows, "--tokens", size.tokens]
+    numbers = ["--steps", scale.steps, "--rows", ROWS, "--tokens", TOKENS // scale.shrink]
     command = [sys.executable, SCRIPT, side, *places, *numbers, *flags]
     done = subprocess.run([str(word) for word in command], capture_output=True, text=True)
     if done.returncode:

@@ -18,6 +18,13 @@ def asked(*words: str, lora: bool = False) -> tuple[Any, list[str]]:
     return training_arguments(settings, lora=lora, say=said.append), said
 
 
+@pytest.fixture(autouse=True)
+def in_bf16(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine without instructions for bf16, or with them where a test says so."""
+    has = getattr(request, "param", False)
+    monkeypatch.setattr(machine, "computes_bf16", lambda: has)
+
+
 def test_a_cpu_needs_no_flag() -> None:
     args, said = asked()
     assert args.device == torch.device("cpu")
@@ -34,10 +41,24 @@ def test_what_a_cpu_cannot_do_is_left_out_and_said() -> None:
     ]
 
 
-def test_bf16_is_done_by_the_cpu() -> None:
+def test_bf16_is_done_by_the_cpu_and_it_is_said_where_that_is_slow() -> None:
     args, said = asked("--bf16", "True")
     assert (args.bf16, args.mixed_precision) == (True, "bf16")
-    assert said == ["--bf16 is done by the CPU: there is no GPU here."]
+    assert said == ["--bf16 is slower than 32 bits here: this CPU has no instructions for it (--bf16 False)."]
+
+
+@pytest.mark.parametrize("in_bf16", [True], indirect=True)
+@pytest.mark.usefixtures("in_bf16")
+def test_a_cpu_with_bf16_computes_in_it_unless_told() -> None:
+    args, said = asked()
+    assert args.bf16
+    assert said == ["layers compute in bf16, at which this CPU is faster (--bf16 False: in 32 bits)."]
+    assert asked("--dtype", "bfloat16")[0].bf16
+    for words in (("--bf16", "False"), ("--dtype", "float32")):
+        args, said = asked(*words)
+        assert (args.bf16, said) == (False, [])
+    assert not asked("--fp16", "True")[0].bf16
+    assert asked("--bf16", "True")[1] == []
 
 
 def test_with_several_processes_fsdp_on_a_cpu_is_the_whole_model_in_each(

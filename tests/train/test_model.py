@@ -226,7 +226,7 @@ def test_a_skeleton_has_the_shapes_and_no_memory(folder: Path) -> None:
 
 def test_dtypes(monkeypatch: pytest.MonkeyPatch) -> None:
     for has_bf16, expected in ((True, torch.bfloat16), (False, torch.float32)):
-        monkeypatch.setattr(module, "_has_bf16", lambda has_bf16=has_bf16: has_bf16)
+        monkeypatch.setattr(module, "computes_bf16", lambda has_bf16=has_bf16: has_bf16)
         assert weights_dtype("auto", lora=True) == expected
         assert weights_dtype("auto", lora=False) == torch.float32
         assert weights_dtype("bfloat16", lora=False) == torch.bfloat16

@@ -29,7 +29,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-USUAL = "--data_path chains.jsonl --output_dir out --model_max_length 128 --max_steps 3 --quiet"
+USUAL = "--data_path chains.jsonl --output_dir out --model_max_length 128 --max_steps 3 --bf16 False --quiet"
 
 
 def ready(model: str, *words: str, said: list[str] | None = None, usual: str = USUAL) -> Ready:

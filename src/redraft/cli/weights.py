@@ -16,6 +16,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from redraft.cli.allocator import give_back_large
 from redraft.cli.bytes_bar import bytes_bar
 from redraft.cli.shell import Verb, tell, write
 
@@ -311,16 +312,12 @@ def info(
 def _settle_down() -> None:
     """Uses the machine as this work does best.
 
-    One thread of torch's is enough: the work waits for the disk, and further ones would spin meanwhile. And
-    large buffers go back to the system at once, where glibc would keep them (mallopt: M_MMAP_THRESHOLD, -3).
+    One thread of torch's is enough: the work waits for the disk, and further ones would spin meanwhile.
     """
-    import ctypes
-
     import torch
 
     torch.set_num_threads(1)
-    if keep_none := getattr(ctypes.CDLL(None), "mallopt", None):
-        keep_none(-3, 1 << 20)
+    give_back_large(1 << 20)
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from transformers.integrations.integration_utils import (
 
 from redraft.errors import MissingExtra, UsageError
 from redraft.train.args import Settings
-from redraft.train.model import Say
+from redraft.train.model import Say, computes_bf16
 from redraft.train.options import LEARNING_RATE
 
 
@@ -52,7 +52,7 @@ def training_arguments(settings: Settings, *, lora: bool, say: Say) -> TrainingA
     fitted = (
         _with_gpus(asked, say)
         if torch.cuda.is_available() and not asked.get("use_cpu")
-        else _on_cpu(asked, say)
+        else _on_cpu(_in_bf16(asked, settings.own.dtype, say), say)
     )
     _insist_on_libraries(fitted)
     try:
@@ -81,6 +81,19 @@ def _insist_on_one_way(asked: Mapping[str, Any]) -> None:
         raise UsageError("--deepspeed and --fsdp both share the model among GPUs.", hint="--fsdp False")
 
 
+def _in_bf16(asked: Mapping[str, Any], dtype: str, say: Say) -> dict[str, Any]:
+    """What was asked, and computing in bf16 where that was left open and the CPU gains by it.
+
+    An adapter of the default model made 349 instead of 151 tokens a second on weights in 32 bits, and 341
+    instead of 290 on weights in bf16 (2 cores with avx512_bf16).
+    """
+    left_open = {"bf16", "fp16"}.isdisjoint(asked) and dtype in ("auto", "bfloat16")
+    if not left_open or not computes_bf16():
+        return dict(asked)
+    say("layers compute in bf16, at which this CPU is faster (--bf16 False: in 32 bits).")
+    return {**asked, "bf16": True}
+
+
 def _on_cpu(asked: Mapping[str, Any], say: Say) -> dict[str, Any]:
     fitted = {**asked, "use_cpu": True}
     if fitted.get("tf32"):
@@ -89,8 +102,8 @@ def _on_cpu(asked: Mapping[str, Any], say: Say) -> dict[str, Any]:
     if fitted.get("fp16"):
         say("--fp16 is left out: it needs a GPU, and there is none here. Weights train as --dtype says.")
         fitted["fp16"] = False
-    if fitted.get("bf16"):
-        say("--bf16 is done by the CPU: there is no GPU here.")
+    if fitted.get("bf16") and not computes_bf16():
+        say("--bf16 is slower than 32 bits here: this CPU has no instructions for it (--bf16 False).")
     return _without_fsdp(fitted, say, "FSDP needs GPUs")
 
 

@@ -108,10 +108,11 @@ def weights_dtype(name: str, *, lora: bool) -> torch.dtype:
         )
     if name != "auto":
         return DTYPES[name]
-    return torch.bfloat16 if lora and _has_bf16() else torch.float32
+    return torch.bfloat16 if lora and computes_bf16() else torch.float32
 
 
-def _has_bf16() -> bool:
+def computes_bf16() -> bool:
+    """Whether the GPU, or else the CPU, has instructions for bf16: without, it is slower than 32 bits."""
     if torch.cuda.is_available():
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     can = torch.cpu.get_capabilities()
