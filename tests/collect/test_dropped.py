@@ -50,6 +50,30 @@ def test_of_a_record_too_deep_to_be_written_the_place_is_kept() -> None:
     assert found == {"rule": "short", "reason": "no text", "where": "in:1", "id": "a", "record": None}
 
 
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        (b'{"a": 1', '{"a": 1'),
+        (b'{"a": "caf\xe9"}', '{"a": "caf\\xe9"}'),
+        (b'{"a": "\\ud800"}', '{"a": "\\ud800"}'),
+        (b"[" * 100_000, "[" * 100_000),
+        (b'{"a": 1}', {"a": 1}),
+    ],
+)
+def test_a_line_that_could_not_be_read_is_kept_as_text(line: bytes, text: Any) -> None:
+    found = written(Drop("unreadable", "in:1: not JSON", "in:1", record=line))
+    assert (found["reason"], found["record"]) == ("not JSON", text)
+
+
+def test_the_first_that_cannot_be_read_are_told_and_where() -> None:
+    said: list[str] = []
+    gone = Dropped(tell=said.append)
+    for number in range(7):
+        gone.add(Drop("unreadable", f"in:{number}: not JSON", f"in:{number}"))
+        gone.add(Drop("short", "too short", f"in:{number}"))
+    assert (said, gone.untold()) == ([f"in:{number}: not JSON" for number in range(5)], 2)
+
+
 def test_counts_are_told_by_rule_most_frequent_first() -> None:
     gone = Dropped()
     for rule in ("short", "roles", "empty", "roles"):

@@ -26,11 +26,11 @@ from tempfile import TemporaryDirectory
 from typing import IO, Any, NamedTuple
 
 from redraft.chain import Chain
-from redraft.collect.dropped import Drop, Dropped
+from redraft.collect.dropped import UNREADABLE, Drop, Dropped
 from redraft.collect.identity import talks
 from redraft.collect.inputs import insist_on_records
 from redraft.collect.origin import UNKNOWN, forbids_commerce, licence_in
-from redraft.collect.reading import UNREADABLE, Line, chain_in, lines_of
+from redraft.collect.reading import Line, chain_in, lines_of
 from redraft.collect.recipe import Part, Recipe
 from redraft.collect.work import spread
 from redraft.errors import RecordError, UsageError
@@ -202,7 +202,8 @@ def _read(job: Job) -> Found | Unfit:
     try:
         chain = chain_in(job.line, strict=True)
     except RecordError as error:
-        return Unfit(job.at, job.number, Drop(UNREADABLE, error.message, job.line.where), error)
+        drop = Drop(UNREADABLE, error.message, job.line.where, record=job.line.data)
+        return Unfit(job.at, job.number, drop, error)
     if isinstance(chain, Drop):
         return Unfit(job.at, job.number, chain)
     group = "" if job.part.per is None else _group(chain, job.part.per)

@@ -13,13 +13,10 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from redraft.chain import Chain
-from redraft.collect.dropped import DAMAGED, Drop
+from redraft.collect.dropped import DAMAGED, UNREADABLE, Drop
 from redraft.errors import RecordError
 from redraft.formats.files import decode, name_of, read_lines, stem_of
 from redraft.formats.records import chain_of, id_of
-
-UNREADABLE = "unreadable"
-"""The rule that drops what is not a record."""
 
 _DEEP = 150
 """Lists and objects within one another from which on it is tried whether a chain can be read again."""
@@ -89,7 +86,7 @@ def chain_in(line: Line, *, strict: bool) -> Chain | Drop:
     except RecordError as error:
         if strict:
             raise
-        return Drop(UNREADABLE, error.message, line.where)
+        return Drop(UNREADABLE, error.message, line.where, record=line.data)
     if chain.id:
         return chain
     return chain.model_copy(update={"id": id_of(record, line.stem, line.number)})

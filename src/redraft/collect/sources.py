@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from redraft.chain import Chain
-from redraft.collect.dropped import DAMAGED, Drop
+from redraft.collect.dropped import DAMAGED, UNREADABLE, Drop
 from redraft.collect.fieldmap import FieldMap, nearest
 from redraft.collect.inputs import Input, inputs_of
 from redraft.collect.origin import UNKNOWN, licence_in
-from redraft.collect.reading import UNREADABLE, Damage
+from redraft.collect.reading import Damage
 from redraft.collect.said import is_answered
 from redraft.collect.work import spread
 from redraft.errors import RecordError, UsageError
@@ -295,19 +295,18 @@ def _with_id(line: Imported, name: str) -> Imported:
 
 
 def _import(reader: Reader, item: Item, *, strict: bool) -> list[Imported | Drop]:
-    record = None
     try:
         if isinstance(item.data, RecordError):
             raise item.data
         record = decode(item.data, item.where)
         chains = list(reader.chains(record, item))
-        return [_line(chain, item) if _says(chain) else _empty(chain, item, record) for chain in chains]
+        return [_line(chain, item) if _says(chain) else _empty(chain, item) for chain in chains]
     except RecordError as error:
         if strict:
             raise
         reason = error.message.removeprefix(f"{item.where}: ")
         rule = DAMAGED if isinstance(error, Damage) else UNREADABLE
-        return [Drop(rule, reason, item.where, record=record)]
+        return [Drop(rule, reason, item.where, record=_line_of(item))]
 
 
 def _says(chain: Chain) -> bool:
@@ -315,8 +314,13 @@ def _says(chain: Chain) -> bool:
     return bool(chain.prompt.text.strip() or chain.prompt.messages or chain.steps)
 
 
-def _empty(chain: Chain, item: Item, record: Any) -> Drop:
-    return Drop(EMPTY, "it asks nothing, and has no answer.", item.where, chain.id, record)
+def _empty(chain: Chain, item: Item) -> Drop:
+    return Drop(EMPTY, "it asks nothing, and has no answer.", item.where, chain.id, _line_of(item))
+
+
+def _line_of(item: Item) -> bytes | None:
+    """A record as it stands in its file: decoded it may be nested too deep for the way between processes."""
+    return item.data if isinstance(item.data, bytes) else None
 
 
 _NAME = 60  # characters of a field's name that are told

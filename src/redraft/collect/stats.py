@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from redraft.chain import Chain
-from redraft.collect.dropped import Drop
-from redraft.collect.reading import UNREADABLE, Line, chain_in, lines_of
+from redraft.collect.dropped import UNREADABLE, Drop
+from redraft.collect.reading import Line, chain_in, lines_of
 from redraft.collect.summary import LONG, Count, Summary, hashed, look
 from redraft.collect.work import spread
 from redraft.errors import RecordError

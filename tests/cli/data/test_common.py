@@ -181,3 +181,32 @@ def test_the_line_is_shown_on_a_terminal(args: list[str], shown: bool) -> None:
     os.close(ours)
     assert process.returncode == 0
     assert ("4 records" in said) == shown
+
+
+@pytest.mark.usefixtures("tokens")
+@pytest.mark.parametrize("verb", ["clean", "split", "dedupe", "decontaminate", "export", "merge"])
+def test_what_cannot_be_read_is_told_by_its_place(verb: str) -> None:
+    with Path("in.jsonl").open("a") as file:
+        file.write('{"broken\n' * 100)
+    result = run(verb, *VERBS[verb], "-o", "out.jsonl", "-j", 1)
+    assert result.exit_code == 0
+    assert "redraft: in.jsonl:5: not JSON: Unterminated string" in result.stderr
+    assert result.stderr.count("not JSON") == 5
+    assert "redraft: … and 95 more that cannot be read" in result.stderr
+
+
+@pytest.mark.usefixtures("tokens")
+@pytest.mark.parametrize("verb", ["clean", "split", "dedupe", "decontaminate", "export", "merge"])
+def test_an_input_without_a_readable_record_is_an_error(verb: str) -> None:
+    Path("in.jsonl").write_text('{"a": 1}\n' * 3)
+    result = run(verb, *VERBS[verb], "-o", "out.jsonl", "-j", 1)
+    assert (result.exit_code, Path("out.jsonl").exists()) == (2, False)
+    assert "redraft: no record could be read." in result.stderr
+
+
+def test_beside_what_is_no_file_nothing_is_written(data: Path) -> None:
+    os.mkfifo("pipe")
+    with subprocess.Popen(["cat", "pipe"], stdout=subprocess.PIPE) as reader:
+        assert run("clean", "in.jsonl", "-o", "pipe", "-j", 1).exit_code == 0
+        assert reader.communicate()[0].count(b"\n") == 4
+    assert not Path("pipe.run.json").exists()

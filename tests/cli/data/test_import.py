@@ -62,7 +62,7 @@ def test_dropped_records_are_kept_with_their_reasons(data: Path) -> None:
     run("mixed.jsonl", "-o", "out.jsonl", "--dropped", "side.jsonl")
     sides = chains((data / "side.jsonl").read_text())
     assert [(side["where"], side["rule"], side["record"]) for side in sides] == [
-        ("mixed.jsonl:2", "unreadable", None),
+        ("mixed.jsonl:2", "unreadable", '{"question":'),
         ("mixed.jsonl:4", "unreadable", {"other": 1}),
     ]
 
@@ -71,6 +71,7 @@ def test_only_the_first_faults_are_told_one_by_one(data: Path) -> None:
     (data / "mixed.jsonl").write_bytes(LINES + b"{\n" * 50)
     said = run("mixed.jsonl", "-o", "out.jsonl").stderr
     assert said.count("not JSON") == 5
+    assert "redraft: … and 46 more that cannot be read" in said
     assert "redraft: 2 kept, 51 dropped" in said
 
 
@@ -134,6 +135,26 @@ def test_a_file_without_one_readable_record_is_an_error(data: Path) -> None:
     assert "redraft: no record could be read.\n  Say what the fields are: --map" in result.stderr
     assert run("other.jsonl", "-o", "out.jsonl").exit_code == 2
     assert not (data / "out.jsonl").exists()
+
+
+def test_a_file_of_which_nothing_could_be_read_is_told_beside_others(data: Path) -> None:
+    (data / "other.jsonl").write_text('{"a": 1}\n' * 1319)
+    result = run("mixed.jsonl", "other.jsonl", "-o", "out.jsonl")
+    assert result.exit_code == 2
+    assert "redraft: other.jsonl: none of its records could be read (1,319)." in result.stderr
+    assert (data / "out.jsonl").read_bytes().count(b"\n") == 2
+    (data / "out.jsonl").unlink()
+    result = run("mixed.jsonl", "other.jsonl", "-o", "out.jsonl", "--as", "gsm8k")
+    assert "Without --as gsm8k they are known by their fields." in result.stderr
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_record_nested_too_deep_is_counted(workers: str, data: Path) -> None:
+    deep = '{"instruction": "Why?", "output": "So.", "x": ' + "[" * 600 + "]" * 600 + "}"
+    (data / "deep.jsonl").write_text(f'{{"instruction": "Why?", "output": "So."}}\n{deep}\n')
+    result = run("deep.jsonl", "--dropped", "side.jsonl", "-o", "out.jsonl", "-j", workers)
+    assert (result.exit_code, "1 kept, 1 dropped" in result.stderr) == (0, True)
+    assert json.loads((data / "side.jsonl").read_text())["record"] == json.loads(deep)
 
 
 def test_trees_give_every_path_when_asked(shared_data: Path, data: Path) -> None:

@@ -51,6 +51,7 @@ def test_pieces_go_to_standard_output_and_counts_to_standard_error(talks: Path, 
     assert result.exit_code == 0
     assert ids(result.stdout) == ["talks/t0#1", "talks/t0#2", "talks/t1"]
     assert result.stderr.splitlines() == [
+        f"redraft: {talks}:2: not JSON: Unterminated string starting at character 2.",
         "redraft: 3 kept, 1 dropped",
         "  unreadable          1",
         "redraft: 1 split, 1 kept that are over 64 tokens",

@@ -156,14 +156,34 @@ def at_work(
 
     not_the_same({"--out": out, "--dropped": side, "--report": report})
     with ExitStack() as stack:
-        gone = Dropped(stack.enter_context(open_output(side, force=force)) if side else None)
         progress = Progress(size_of([making.source or STDIO] if reads is None else reads))
+        kept_aside = stack.enter_context(open_output(side, force=force)) if side else None
+        gone = Dropped(kept_aside, None if quiet else progress.tell)
         job = Job(stack.enter_context(open_output(out, force=force)), gone, progress)
         progress.done = job.counts
         stack.enter_context(shown(progress, out, quiet=quiet))
         yield job
-    if out != STDIO:
+        _insist_on_one(job)
+    if out.is_file():
         making.write(out, kept=job.kept, dropped=gone.counts)
+    if gone.untold() and not quiet:
+        tell(f"… and {gone.untold():,} more that cannot be read")
+
+
+def _insist_on_one(job: Job) -> None:
+    """Refuses an input of which nothing could be read: that is another kind of file, and no data.
+
+    Raises:
+        RecordError: It is one.
+    """
+    from redraft.collect.dropped import UNREADABLE
+    from redraft.errors import RecordError
+
+    if not job.kept and job.gone.counts.keys() == {UNREADABLE}:
+        raise RecordError(
+            "no record could be read.",
+            hint="Records of another shape are read by a map of fields: redraft data import FILE --map …",
+        )
 
 
 def say_counts(job: Job, *, quiet: bool) -> None:

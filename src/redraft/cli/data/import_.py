@@ -26,13 +26,9 @@ if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from redraft.cli.data.common import Job
     from redraft.collect.dropped import Drop
     from redraft.collect.inputs import Input
-    from redraft.collect.sources import Imported
-
-SHOWN = 5
-"""Faults that are told one by one; the others are counted, and kept with --dropped."""
+    from redraft.collect.sources import Imported, Item
 
 KINDS, FIELDS = 1000, 8  # sets of fields that are told apart, and fields that are named
 
@@ -107,22 +103,24 @@ def import_(
     _insist_on_paths(paths)
     inputs = {str(path): inputs_of(path) for path in paths}
     files = [file for path in paths for file in inputs[str(path)]]
-    licences: Counter[str] = Counter()
+    licences, unread = Counter[str](), Counter[str]()
+    read: dict[str, int] = {}
     unanswered: Counter[tuple[str, ...]] = Counter()
     config = {"as": name, "licence": licence, "map": fields, "paths": which, "strict": strict}
     making = Making("import", config, more=lambda: {"inputs": _fingerprints(inputs)})
     reads = [file.path for file in files]
     _say_offline(files, quiet=quiet)
     with at_work(making, out, dropped, reads=reads, force=force, quiet=quiet) as job:
-        items = job.progress.watch(items_in(files))
+        items = job.progress.watch(_numbered(items_in(files), read))
         results = import_all(items, reader, workers=processes(workers), strict=strict)
-        kept = job.passing(_told(results, job, quiet=quiet))
+        kept = job.passing(_noted(results, unread))
         job.sink.writelines(_lines(kept, licences, unanswered))
         if job.gone.counts and not job.kept:
-            raise UsageError("no record could be read.", hint="Say what the fields are: --map instruction=…")
+            raise UsageError("no record could be read.", hint=_another_way(name))
     say_counts(job, quiet=quiet)
     _say_unknown(licences, quiet=quiet)
     _say_unanswered(unanswered, quiet=quiet)
+    _insist_on_each(read, unread, name)
 
 
 def _lines(
@@ -137,14 +135,46 @@ def _lines(
         yield each.json + b"\n"
 
 
-def _told(results: Iterable[Imported | Drop], job: Job, *, quiet: bool) -> Iterator[Imported | Drop]:
-    """The results as they are. Of what is dropped, the first few are told one by one."""
-    from redraft.collect.dropped import Drop
+def _numbered(items: Iterable[Item], read: dict[str, int]) -> Iterator[Item]:
+    """The items as they are. How many each file has is noted."""
+    from redraft.formats.files import name_of
+
+    file, name = None, ""
+    for item in items:
+        if item.file is not file:
+            file, name = item.file, name_of(item.file.path)
+        read[name] = item.number + 1
+        yield item
+
+
+def _noted(results: Iterable[Imported | Drop], unread: Counter[str]) -> Iterator[Imported | Drop]:
+    """The results as they are. How many of each file could not be read is noted."""
+    from redraft.collect.dropped import UNREADABLE, Drop
 
     for each in results:
-        if isinstance(each, Drop) and not quiet and job.gone.counts.total() < SHOWN:
-            job.progress.tell(f"{each.where}: {each.reason}")
+        if isinstance(each, Drop) and each.rule == UNREADABLE:
+            unread[each.where.rpartition(":")[0]] += 1
         yield each
+
+
+def _insist_on_each(read: Mapping[str, int], unread: Mapping[str, int], name: str | None) -> None:
+    """Says of which files nothing could be read, though something could of others.
+
+    Raises:
+        RecordError: There are such files.
+    """
+    from redraft.errors import RecordError
+
+    wrong = [file for file, count in read.items() if count == unread.get(file)]
+    if wrong:
+        said = [f"{file}: none of its records could be read ({read[file]:,})." for file in wrong]
+        raise RecordError("\n  ".join(said), hint=f"The others are in the output. {_another_way(name)}")
+
+
+def _another_way(name: str | None) -> str:
+    """What to try where records are not those that were expected."""
+    way = "Say what the fields are: --map instruction=…"
+    return f"Without --as {name} they are known by their fields. {way}" if name else way
 
 
 def _say_offline(files: Sequence[Input], *, quiet: bool) -> None:
