@@ -146,3 +146,13 @@ def test_long_texts_and_long_chains_are_cut_with_a_word_on_it(tmp_path: Path) ->
     assert "… 3,500 more characters" in html
     assert "… 30 more answers" in html
     assert len(html) < 60_000
+
+
+def test_a_rationale_is_shown_and_wider_bars_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    answers = ["Two and two.\n#### 4", *["word " * 2**i for i in range(10)]]
+    records = [{"question": "What is 2 + 2?", "answer": answer} for answer in answers]
+    path.write_text("\n".join(map(json.dumps, records)), "utf-8")
+    made = page(describe([path], lambda text: len(text.split()), samples=20), "")
+    assert "<b>rationale</b>" in made
+    assert "a bar has a wider range than those before it" in made

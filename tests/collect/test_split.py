@@ -202,3 +202,11 @@ def test_a_gold_answer_goes_with_the_last_question() -> None:
     first, last = split(chain, words, limit=50)
     assert (first.tokens, last.tokens) == (10 + 2 * TURN_TOKENS, 35 + 2 * TURN_TOKENS)
     assert last.chain.meta["reference"] == "g " * 30
+
+
+def test_what_is_of_the_whole_is_in_each_piece() -> None:
+    whole = {"origin": {"dataset": "d"}, "source": {"task": "t"}, "lang": "en"}
+    chain = talk(5, 5, 5, 5).model_copy(update={"meta": {**whole, "reference": "x", "tests": ["y"]}})
+    first, last = split(chain, words, limit=30)
+    assert first.chain.meta == whole
+    assert last.chain.meta == chain.meta

@@ -97,4 +97,4 @@ def stacks(places: dict[str, Counter[str]], order: Sequence[str]) -> str:
 
 def _share(times: int, total: int) -> str:
     share = times / total * 100
-    return "&lt;0.1 %" if share < 0.1 else f"{share:.3g} %"
+    return "&lt;0.1%" if share < 0.1 else f"{share:.1f}%"

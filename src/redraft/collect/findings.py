@@ -191,7 +191,8 @@ def _sets(report: Report) -> Iterator[Finding]:
         "warning",
         max(again, same),
         f"{_many(again, 'record')} with the first question of an earlier one, {same:,} with all its texts.",
-        "Apart from case and white space. `redraft data dedupe` drops them, and near-duplicates too.",
+        "Apart from case and white space. `redraft data dedupe` drops those that have all texts the same, "
+        "--by query those with the same first question, and --by minhash near-duplicates.",
     )
     known = Counter(summary.tables["languages"])
     del known[UNKNOWN]

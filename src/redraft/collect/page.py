@@ -17,7 +17,7 @@ from redraft.collect.charts import bars, histogram, safe, stacks
 from redraft.collect.findings import Finding, findings
 from redraft.collect.histogram import Bin, bins, figures
 from redraft.collect.language import language_of
-from redraft.collect.said import gold_answers
+from redraft.collect.said import gold_answers, rationales
 from redraft.collect.stats import Report, Sample
 from redraft.collect.summary import DEPTHS, score_of
 from redraft.collect.turns import turns_of
@@ -95,7 +95,10 @@ def _charts(report: Report) -> str:
 
 def _cards(report: Report) -> Iterator[str]:
     for title, counts in report.numbers().items():
-        yield _card(title, _in_words(Counter(counts)), histogram(bins(counts), title))
+        shown = bins(counts)
+        wider = len({each.high - each.low for each in shown}) > 1
+        note = f"{_in_words(Counter(counts))}{' · a bar has a wider range than those before it' * wider}"
+        yield _card(title, note, histogram(shown, title))
     if verdicts := report.verdicts():
         named = {f"Feedback {place}{'+' * (place == DEPTHS)}": counts for place, counts in verdicts.items()}
         yield _card("verdicts", "accept · revise · unknown, by place", stacks(named, VERDICTS))
@@ -141,6 +144,7 @@ def _sample(sample: Sample, *, is_open: bool) -> str:
     asked = turns_of(chain)[: -1 if chain.steps else None]
     parts = [_said(turn.role, turn.text) for turn in asked[:_TURNS]]
     parts += _more(len(asked) - _TURNS, "turns")
+    parts += [_said("rationale", way, "gold") for way in rationales(chain)[:1]]
     parts += [_said("gold answer", gold, "gold") for gold in gold_answers(chain)[:1]]
     for place, step in enumerate(chain.steps[:_STEPS]):
         parts += _step(step, place, best=place == chain.best)

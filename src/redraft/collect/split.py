@@ -32,6 +32,9 @@ LIMIT = 2048
 TURN_TOKENS = 6
 """Tokens left a turn for what a template puts around it, as many as FastChat's splitter leaves."""
 
+WHOLE = ("origin", "source", "lang")
+"""What `meta` has of a whole conversation: where it is from, its other fields, its language."""
+
 Message = Mapping[str, Any]
 
 
@@ -52,9 +55,9 @@ def split(chain: Chain, count: Count, limit: int = LIMIT) -> list[Piece]:
     """The pieces of a chain, each with at most `limit` tokens or a single exchange.
 
     A chain that fits, or cannot be cut, is its own only piece, unchanged. Else a system message at the
-    beginning is repeated in each piece, and `meta.origin` too. Everything else that the chain has, such as
-    its steps, its cost and its gold answer, goes with its own answer, to the last piece. The answer of an
-    earlier piece is a step without feedback; what its message has beside a text is in `meta.message`.
+    beginning is repeated in each piece, and so is what `meta` has of the whole (`WHOLE`). Everything else
+    that the chain has, such as its steps, its cost and its gold answer, goes to the last piece. The answer of
+    an earlier piece is a step without feedback; what its message has beside a text is in `meta.message`.
 
     Only turns before the first human one, which `clean` takes away, can begin a piece instead of a human.
     """
@@ -142,7 +145,7 @@ def _packed(sizes: Sequence[int], room: int) -> list[range]:
 
 def _part(chain: Chain, head: Sequence[Message], said: Sequence[Message]) -> Chain:
     """A piece that is not the last one."""
-    meta = {"origin": chain.meta["origin"]} if "origin" in chain.meta else {}
+    meta = {name: chain.meta[name] for name in WHOLE if name in chain.meta}
     part = chain.model_copy(
         update={"steps": (), "best": None, "stop": None, "sampling": {}, "usage": Usage(), "meta": meta}
     )
