@@ -265,3 +265,23 @@ def test_each_part_gives_what_is_asked_or_all_that_it_has(
     assert counts(records) == {name: count for name, count in expected.items() if count}
     assert [each.count for each in taken] == list(expected.values())
     assert [each.short for each in taken] == [max((k or 0) - n, 0) for n, k in sizes]
+
+
+@pytest.mark.parametrize("per", ["lang", "dataset", "licence", "task"])
+def test_a_part_is_drawn_by_fields_of_source_origin_and_meta(tmp_path: Path, per: str) -> None:
+    def chain(number: int) -> dict[str, Any]:
+        value = "ab"[number % 2]
+        origin = {"dataset": value, "licence": value}
+        meta = {"lang": value, "origin": origin, "source": {"task": value}}
+        return {"version": 1, "id": str(number), "prompt": {"instruction": "q"}, "steps": [], "meta": meta}
+
+    put(tmp_path, "x.jsonl", [chain(i) for i in range(10)])
+    records, [taken], _ = mixed(Recipe((Part("x.jsonl", "x", count=3, per=per),)), tmp_path)
+    assert (len(records), taken.groups) == (6, 2)
+
+
+def test_a_field_that_no_record_has_is_an_error(tmp_path: Path) -> None:
+    put(tmp_path, "x.jsonl", questions(3, task="a"))
+    with pytest.raises(UsageError, match=r"no record of x\.jsonl has the field 'tsk'") as error:
+        mixed(Recipe((Part("x.jsonl", "x", count=3, per="tsk"),)), tmp_path)
+    assert "task" in str(error.value.hint)

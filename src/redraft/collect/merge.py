@@ -61,6 +61,7 @@ class Taken:
         count: Records taken.
         licences: Of those, by licence.
         missing: Its file is not there.
+        fields: Of the first record that lacks the field `per`, the fields that it has.
     """
 
     part: Part
@@ -69,6 +70,7 @@ class Taken:
     count: int = 0
     licences: Counter[str] = field(default_factory=Counter)
     missing: bool = False
+    fields: tuple[str, ...] | None = None
 
     @property
     def short(self) -> int:
@@ -103,7 +105,8 @@ def merge(
         read: Told of each record that was read, with its bytes.
 
     Raises:
-        UsageError: Files are missing. The message names each, and the hint where to get it.
+        UsageError: Files are missing: the message names each, and the hint where to get it. Or no record of a
+            part has the field that it is drawn by.
         RecordError: A file cannot be read; with `strict`, a record.
     """
     taken = [Taken(part, missing=_is_missing(part, folder)) for part in recipe.parts]
@@ -115,6 +118,7 @@ def merge(
         files = [stack.enter_context((Path(waiting) / str(i)).open("w+b")) for i in range(FILES)]
         for found in spread(_read, draw.jobs(folder, read), workers):
             draw.take(found, files, dropped)
+        _insist_on_groups(taken)
         for file in files:
             sink.writelines(draw.ordered(file))
     return taken
@@ -122,6 +126,16 @@ def merge(
 
 def _is_missing(part: Part, folder: Path) -> bool:
     return part.identity is None and not (folder / part.file).is_file()
+
+
+def _insist_on_groups(taken: Sequence[Taken]) -> None:
+    """Refuses a field `per` that no record of its part has: by it, nothing would be drawn."""
+    for each in taken:
+        if each.fields is not None and not each.groups:
+            raise UsageError(
+                f"no record of {each.part.file} has the field {each.part.per!r}, by which it is to be drawn.",
+                hint=f"They have: {', '.join(each.fields[:12]) or 'none'}",
+            )
 
 
 def _lines_of(part: Part, folder: Path) -> Iterator[Line]:
@@ -136,7 +150,10 @@ def _lines_of(part: Part, folder: Path) -> Iterator[Line]:
 def _missing(recipe: Recipe, parts: Sequence[Part], folder: Path) -> UsageError:
     lines = []
     for part in parts:
-        how = (part.get or "the recipe does not say where to get it").replace("\n", "\n  ")
+        unsaid = "the recipe does not say where to get it"
+        if (folder / part.file).is_dir():
+            unsaid = "is a folder, and a part is a file: name one in it"
+        how = (part.get or unsaid).replace("\n", "\n  ")
         lines.append(f"{part.file} ({part.licence}): {how}")
     where = "here" if folder == Path() else f"in {folder if folder.name != '..' else folder.resolve()}"
     return UsageError(
@@ -189,12 +206,14 @@ class Unfit(NamedTuple):
 
     Attributes:
         error: Why it cannot be read; None where it can.
+        fields: Where it lacks the field that its part is drawn by, those that it has.
     """
 
     at: int
     number: int
     drop: Drop
     error: RecordError | None = None
+    fields: tuple[str, ...] | None = None
 
 
 def _read(job: Job) -> Found | Unfit:
@@ -206,20 +225,27 @@ def _read(job: Job) -> Found | Unfit:
         return Unfit(job.at, job.number, drop, error)
     if isinstance(chain, Drop):
         return Unfit(job.at, job.number, chain)
-    group = "" if job.part.per is None else _group(chain, job.part.per)
-    if group is None:
-        reason = f"it has no {job.part.per} in meta.source, by which {job.part.name} is drawn"
-        drop = Drop("no-group", reason, job.line.where, chain.id, chain.model_dump(mode="json"))
-        return Unfit(job.at, job.number, drop)
     origin = _origin(chain, job)
+    places = (chain.meta.get("source"), origin, chain.meta)
+    group = "" if job.part.per is None else _group(places, job.part.per)
+    if group is None:
+        reason = f"it has no {job.part.per}, by which {job.part.name} is drawn"
+        drop = Drop("no-group", reason, job.line.where, chain.id, chain.model_dump(mode="json"))
+        return Unfit(job.at, job.number, drop, fields=_groups_in(places))
     data = chain.model_copy(update={"meta": {**chain.meta, "origin": origin}}).to_json().encode() + b"\n"
     return Found(job.at, job.number, job.place, group, licence_in(origin), chain.id, data)
 
 
-def _group(chain: Chain, per: str) -> str | None:
-    source = chain.meta.get("source")
-    value = source.get(per) if isinstance(source, dict) else None
-    return str(value)[:200] if isinstance(value, str | int) else None
+def _group(places: Sequence[Any], per: str) -> str | None:
+    """The value of a field: that of the record's own fields, else of its origin, else of `meta`."""
+    values = (place[per] for place in places if isinstance(place, Mapping) and per in place)
+    return next((str(value)[:200] for value in values if isinstance(value, str | int)), None)
+
+
+def _groups_in(places: Sequence[Any]) -> tuple[str, ...]:
+    """The fields that a part could be drawn by."""
+    fields = {n: v for place in reversed(places) if isinstance(place, Mapping) for n, v in place.items()}
+    return tuple(f"{name:.60}" for name, value in fields.items() if isinstance(value, str | int))
 
 
 def _origin(chain: Chain, job: Job) -> dict[str, Any]:
@@ -270,6 +296,8 @@ class _Draw:
             return
         if self._strict and unfit.error:
             raise unfit.error
+        taken = self._taken[unfit.at]
+        taken.fields = unfit.fields if taken.fields is None else taken.fields
         dropped.add(unfit.drop)
 
     def take(self, found: Found | Unfit, files: Sequence[IO[bytes]], dropped: Dropped) -> None:

@@ -51,7 +51,7 @@ class Part:
         file: Its path, from the folder of the parts.
         name: What counts call it, and what its records are from if they do not say.
         count: How many records to take; None for all.
-        per: A field of the source: `count` records are taken of each of its values.
+        per: A field of the source, the origin or `meta`: `count` records are taken of each of its values.
         weight: Its share of the recipe's total, instead of a count.
         licence: Of those records that do not say.
         get: Where to get it, in words.

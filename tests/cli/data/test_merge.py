@@ -121,3 +121,19 @@ def test_a_shipped_recipe_looks_for_its_parts_here(tmp_path: Path, monkeypatch: 
     assert result.exit_code == 0
     assert "CC BY-NC 4.0; 52,001 short" in result.stderr
     assert json.loads((tmp_path / "mix.jsonl").read_bytes())["meta"]["origin"]["dataset"] == "alpaca"
+
+
+def test_a_file_in_two_parts_and_an_empty_one_are_told(recipe: Path, tmp_path: Path) -> None:
+    (tmp_path / "none.jsonl").touch()
+    parts = (
+        "parts:\n- {file: sums.jsonl, count: 9}\n- {file: ./sums.jsonl, name: more}\n- {file: none.jsonl}\n"
+    )
+    recipe.write_text(parts)
+    said = merge(recipe, "-o", tmp_path / "out.jsonl").stderr
+    assert "none          0  there is no record in none.jsonl" in said
+    assert "sums.jsonl is in 2 parts, and each draws by itself: the mix may have a record twice." in said
+
+
+def test_a_part_that_is_a_folder_is_told(recipe: Path, tmp_path: Path) -> None:
+    recipe.write_text("parts:\n- {file: .}\n")
+    assert "is a folder, and a part is a file" in merge(recipe, "-o", tmp_path / "out.jsonl").stderr

@@ -64,7 +64,8 @@ def merge(
     files = [file for part in plan.parts if (file := parts / part.file).is_file()]
     name = path.name if path.parent == SHIPPED else None
     making = Making("merge", {"seed": plan.seed, "about": plan.about, "strict": strict}, path, name)
-    with at_work(making, out, dropped, reads=files, force=force, quiet=quiet) as job:
+    beside = [path, *files]
+    with at_work(making, out, dropped, reads=files, beside=beside, force=force, quiet=quiet) as job:
         taken = mix(
             plan,
             parts,
@@ -111,12 +112,20 @@ def _part(taken: Taken, folder: Path) -> dict[str, object]:
 
 
 def _say(taken: Sequence[Taken], dropped: Sequence[str]) -> None:
-    """Counts of the parts, what fell short, and licences that forbid commercial use."""
+    """Counts of the parts, what fell short, what may be there twice, and licences not for commercial use."""
+    from collections import Counter
+
     from redraft.collect.merge import noncommercial
 
     width = max(len(each.part.name) for each in taken)
     lines = [f"{each.part.name:{width}}  {each.count:>9,}  {_remark(each)}" for each in taken]
     tell(f"{sum(each.count for each in taken):,} records", "\n".join([*lines, *dropped]))
+    for file, parts in Counter(Path(each.part.file) for each in taken if each.count).items():
+        if parts > 1:
+            tell(
+                f"{file} is in {parts} parts, and each draws by itself: the mix may have a record twice.",
+                "redraft data dedupe drops the second.",
+            )
     if names := noncommercial(taken):
         tell(f"the mix is not for commercial use: {', '.join(names)}")
 
@@ -127,4 +136,6 @@ def _remark(taken: Taken) -> str:
         wanted = "all" if taken.part.count is None else f"{taken.part.count:,}"
         each = f" of each {taken.part.per}" if taken.part.per else ""
         return f"missing: {wanted}{each} wanted of {taken.part.file} ({licences})"
+    if not taken.found:
+        return f"there is no record in {taken.part.file}"
     return f"{licences}; {taken.short:,} short" if taken.short else licences
