@@ -210,3 +210,45 @@ def test_beside_what_is_no_file_nothing_is_written(data: Path) -> None:
         assert run("clean", "in.jsonl", "-o", "pipe", "-j", 1).exit_code == 0
         assert reader.communicate()[0].count(b"\n") == 4
     assert not Path("pipe.run.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("args", "flag"),
+    [
+        (["clean", "in.jsonl", "-o", "x", "--dropped", "in.jsonl"], "--dropped"),
+        (["clean", "in.jsonl", "-o", "in.jsonl", "--dropped", "in.jsonl.run.json"], "--dropped"),
+        (["clean", "in.jsonl", "-o", "words", "--blocked", "words"], "--out"),
+        (["decontaminate", "in.jsonl", "--against", "other.jsonl", "-o", "other.jsonl"], "--out"),
+        (["decontaminate", "in.jsonl", "--against", "other.jsonl", "--report", "in.jsonl"], "--report"),
+        (["dedupe", "in.jsonl", "--against", "other.jsonl", "-o", "./other.jsonl"], "--out"),
+        (["merge", "mix.yaml", "-o", "mix.yaml"], "--out"),
+        (["merge", "mix.yaml", "-o", "in.jsonl"], "--out"),
+        (["import", "in.jsonl", "other.jsonl", "-o", "other.jsonl"], "--out"),
+        (["stats", "in.jsonl", "--html", "in.jsonl"], "--html"),
+    ],
+)
+def test_what_is_read_is_not_replaced(args: list[str], flag: str, data: Path) -> None:
+    Path("words").write_text("river\n")
+    before = {path: path.read_bytes() for path in data.iterdir()}
+    result = run(*args, "--force", "-j", 1)
+    assert (result.exit_code, f"another file: {flag} FILE" in result.stderr) == (2, True)
+    assert {path: path.read_bytes() for path in data.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    "args",
+    [["clean", "in.jsonl"], ["dedupe", "in.jsonl", "--against", "other.jsonl"], ["import", "in.jsonl"]],
+)
+def test_a_file_may_be_replaced_by_what_it_becomes(args: list[str]) -> None:
+    assert run(*args, "-o", "in.jsonl", "--force", "-j", 1).exit_code == 0
+    assert Path("in.jsonl").read_bytes().count(b"\n") == 4
+
+
+@pytest.mark.usefixtures("tokens")
+def test_all_that_decides_the_result_is_told() -> None:
+    Path("words").write_text("volcano\n")
+    assert run("clean", "in.jsonl", "--blocked", "words", "--blocked", "alpaca", "-o", "a").exit_code == 0
+    assert made("a")["blocked"][0]["sha256"] == hashlib.sha256(b"volcano\n").hexdigest()
+    assert run("split", *VERBS["split"], "-o", "b").exit_code == 0
+    own = Path("tokens/tokenizer.json").read_bytes()
+    assert made("b")["tokenizer"]["sha256"] == hashlib.sha256(own).hexdigest()

@@ -21,7 +21,7 @@ from redraft.cli.data.common import (
     processes,
     say_counts,
 )
-from redraft.cli.data.making import Making
+from redraft.cli.data.making import Making, fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -82,6 +82,7 @@ def clean(
     """
     from functools import partial
 
+    from redraft.collect.blocked import LISTS
     from redraft.collect.clean import clean_line
     from redraft.collect.rules import NAMES
     from redraft.collect.work import spread
@@ -99,7 +100,9 @@ def clean(
     }
     work = partial(clean_line, names=plan.rules, settings=plan.settings, strict=strict)
     lines = lines_in(file)
-    with at_work(Making("clean", config, file), out, dropped, force=force, quiet=quiet) as job:
+    lists = [Path(name) for name in blocked or [] if name not in LISTS]
+    making = Making("clean", config, file, more=lambda: {"blocked": [fingerprint(path) for path in lists]})
+    with at_work(making, out, dropped, beside=lists, force=force, quiet=quiet) as job:
         done = spread(work, job.progress.watch(lines), processes(workers))
         job.sink.writelines(job.passing(done))
     say_counts(job, quiet=quiet)

@@ -78,6 +78,23 @@ def not_the_same(outputs: Mapping[str, Path | None]) -> None:
             )
 
 
+def not_an_input(outputs: Mapping[str, Path | None], inputs: Iterable[Path]) -> None:
+    """Refuses to write to what is read: with --force it would be lost.
+
+    Args:
+        outputs: What is written where, by the flags.
+        inputs: Files that are read.
+    """
+    from redraft.errors import UsageError
+
+    read = {path.resolve() for path in inputs if path != STDIO}
+    for flag, path in outputs.items():
+        if path is not None and path.resolve() in read:
+            raise UsageError(
+                f"{flag} would replace {path}, which is read.", hint=f"Name another file: {flag} FILE"
+            )
+
+
 def lines_in(*paths: Path) -> Iterator[Line]:
     """The records of files, one after the other. Of a damaged one it is those before the damage.
 
@@ -136,6 +153,7 @@ def at_work(
     side: Path | None,
     *,
     reads: Sequence[Path] | None = None,
+    beside: Sequence[Path] = (),
     report: Path | None = None,
     force: bool,
     quiet: bool,
@@ -147,6 +165,7 @@ def at_work(
         out: Where records go.
         side: Where drops go.
         reads: Files that will be read, if not only the source.
+        beside: Files that are read too, and that the output must not replace.
         report: Another file that the verb writes.
         force: Replace files that are there.
         quiet: Show nothing.
@@ -154,7 +173,7 @@ def at_work(
     from redraft.collect.dropped import Dropped
     from redraft.formats.files import open_output
 
-    not_the_same({"--out": out, "--dropped": side, "--report": report})
+    _insist_on_places(making, out, {"--dropped": side, "--report": report}, reads, beside)
     with ExitStack() as stack:
         progress = Progress(size_of([making.source or STDIO] if reads is None else reads))
         kept_aside = stack.enter_context(open_output(side, force=force)) if side else None
@@ -168,6 +187,27 @@ def at_work(
         making.write(out, kept=job.kept, dropped=gone.counts)
     if gone.untold() and not quiet:
         tell(f"… and {gone.untold():,} more that cannot be read")
+
+
+def _insist_on_places(
+    making: Making,
+    out: Path,
+    others: Mapping[str, Path | None],
+    reads: Sequence[Path] | None,
+    beside: Sequence[Path],
+) -> None:
+    """Refuses outputs that replace one another, or an input. A file alone may be replaced by what it becomes.
+
+    Raises:
+        UsageError: There are such.
+    """
+    record = None if out == STDIO else out.with_name(f"{out.name}.run.json")
+    not_the_same({"--out": out, "the record of --out": record, **others})
+    source = [making.source] if making.source else []
+    read = source if reads is None else [*reads]
+    not_an_input(others, [*source, *read, *beside])
+    [own] = source or read if len(source or read) == 1 else [STDIO]
+    not_an_input({"--out": out}, [*beside, *(file for file in read if file.resolve() != own.resolve())])
 
 
 def _insist_on_one(job: Job) -> None:

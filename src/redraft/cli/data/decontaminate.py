@@ -83,7 +83,8 @@ def decontaminate(
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="redraft-")))
         items.save(folder)
-        job = stack.enter_context(at_work(making, out, dropped, report=report, force=force, quiet=quiet))
+        working = at_work(making, out, dropped, beside=against, report=report, force=force, quiet=quiet)
+        job = stack.enter_context(working)
         found = stack.enter_context(open_output(report, force=force)) if report else None
         work = partial(check, folder=folder, strict=strict)
         checked = spread(work, job.progress.watch(lines), processes(workers))

@@ -108,7 +108,7 @@ def dedupe(
     making = Making("dedupe", {**asdict(like), "keep": keep, "strict": strict}, file)
     making.more = lambda: {"against": [fingerprint(path) for path in others]}
     with (
-        at_work(making, out, dropped, reads=[*others, file], force=force, quiet=quiet) as job,
+        at_work(making, out, dropped, reads=[*others, file], beside=others, force=force, quiet=quiet) as job,
         _spool(out) as spool,
     ):
         watch, first = job.progress.watch, keep == "first"

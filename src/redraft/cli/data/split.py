@@ -21,7 +21,7 @@ from redraft.cli.data.common import (
     say_counts,
 )
 from redraft.cli.data.making import Making
-from redraft.cli.data.tokens import Tokenizer, token_count
+from redraft.cli.data.tokens import Tokenizer, token_count, tokenizer_fingerprint
 from redraft.cli.shell import tell
 
 if TYPE_CHECKING:
@@ -59,12 +59,12 @@ def split(
     from redraft.collect.work import spread
 
     lines = lines_in(file)
-    work = partial(
-        split_line, count=token_count(tokenizer), limit=limit, drop=too_long == "drop", strict=strict
-    )
+    count = token_count(tokenizer)
+    work = partial(split_line, count=count, limit=limit, drop=too_long == "drop", strict=strict)
     total: Counter[str] = Counter()
     config = {"limit": limit, "tokenizer": tokenizer, "too_long": too_long, "strict": strict}
-    with at_work(Making("split", config, file), out, dropped, force=force, quiet=quiet) as job:
+    making = Making("split", config, file, more=lambda: {"tokenizer": tokenizer_fingerprint(count.path)})
+    with at_work(making, out, dropped, force=force, quiet=quiet) as job:
         done = spread(work, job.progress.watch(lines), processes(workers))
         job.sink.writelines(job.passing(_pieces(done, total)))
     say_counts(job, quiet=quiet)

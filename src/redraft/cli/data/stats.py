@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from redraft import __version__
-from redraft.cli.data.common import Force, Strict, Workers, not_twice, processes
+from redraft.cli.data.common import Force, Strict, Workers, not_an_input, not_twice, processes
 from redraft.cli.data.progress import Progress, shown, size_of
 from redraft.cli.data.tokens import token_count
 from redraft.cli.shell import write
@@ -59,6 +59,7 @@ def stats(
     from redraft.verify.segment import count_words
 
     not_twice(files[0], files[1:])
+    not_an_input({"--html": html}, files)
     for path in files:
         insist_on_records(path)
     progress = Progress(size_of(files))

@@ -58,6 +58,18 @@ def token_count(ref: str) -> TokenCount:
     return count
 
 
+def tokenizer_fingerprint(path: Path) -> dict[str, Any] | None:
+    """Name, bytes and SHA-256 of a tokenizer.json; of a GGUF file, those of the one that is made of it."""
+    from hashlib import sha256
+
+    from redraft.cli.data.making import fingerprint
+
+    if path.name == "tokenizer.json":
+        return fingerprint(path)
+    written = _written(path).encode()
+    return {"path": str(path), "bytes": len(written), "sha256": sha256(written).hexdigest()}
+
+
 def _file_of(ref: str) -> Path:
     from redraft.engines.load import local_file, parse_reference
     from redraft.errors import UsageError
