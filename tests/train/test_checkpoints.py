@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from redraft.errors import ModelError, OutputError
 from redraft.train import checkpoints
@@ -174,7 +175,12 @@ trainer(folder / "out", data(prepared(folder / "data"))).run()
 
 def test_kill_9_while_saving_loses_nothing_but_that_save(tmp_path: Path) -> None:
     command = [sys.executable, "-c", CHILD, str(tmp_path)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([".", os.environ.get("PYTHONPATH", "")])}
+    # As many threads as here, where other tests may have set them: sums depend on it in their last bit.
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([".", os.environ.get("PYTHONPATH", "")]),
+        "OMP_NUM_THREADS": str(torch.get_num_threads()),
+    }
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as child:
         assert child.stdout
         assert "saving" in child.stdout.readline()
