@@ -264,7 +264,7 @@ class TestBadInput:
         f"conversations.0: from should be one of {ROLES} (found 'alien').",
         "conversations is empty.",
         "holds half of a character, a \\ud… without its other half.",
-        "not UTF-8: invalid start byte at byte 18.",
+        "not UTF-8: invalid start byte at byte 18. If it is Latin-1: iconv -f LATIN1 -t UTF-8 FILE",
         "is a review, not a prompt, an answer or a chain.",
     )
 

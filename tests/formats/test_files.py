@@ -63,9 +63,10 @@ class TestLines:
         mixed = '"é"\n'.encode() + '"é"\n'.encode("latin-1") + '"日"\n'.encode() + '"“"\n'.encode("cp1252")
         values, faults = rows(tmp_path / "x.jsonl", mixed)
         assert values == ["é", "日"]
+        way_out = "If it is Latin-1: iconv -f LATIN1 -t UTF-8 FILE"
         assert faults == [
-            ":2: not UTF-8: invalid continuation byte at byte 2.",
-            ":4: not UTF-8: invalid start byte at byte 2.",
+            f":2: not UTF-8: invalid continuation byte at byte 2. {way_out}",
+            f":4: not UTF-8: invalid start byte at byte 2. {way_out}",
         ]
 
     def test_a_mark_of_the_byte_order_and_dos_ends_of_lines_are_passed_over(self, tmp_path: Path) -> None:
@@ -388,3 +389,35 @@ def test_what_a_killed_process_left_is_replaced(tmp_path: Path) -> None:
         file.write(b"1\n")
     assert path.read_bytes() == b"1\n"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("ending", ["gz", "zst"])
+def test_a_packed_file_of_another_name_is_known_by_its_content(ending: str, tmp_path: Path) -> None:
+    with open_output(tmp_path / f"x.{ending}") as file:
+        file.write(b'{"a":1}\n')
+    path = (tmp_path / f"x.{ending}").rename(tmp_path / "x.jsonl")
+    assert [value for _, value in read_rows(path)] == [{"a": 1}]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b'{"a":1}\r{"a":2}\r', "Extra data at character 9; jq -c . FILE puts each record on a line."),
+        (b'{\n"a":1}\n{\n"a":2}\n', "Extra data at line 3, character 1; jq -c . FILE"),
+        (b'{"a":"caf\xe9"}\n', "at byte 10. If it is Latin-1: iconv -f LATIN1 -t UTF-8 FILE"),
+        (b"ARROW1\0\0...", "is a table of Arrow or Parquet, not JSON."),
+        (b'{"data": [\n{"a":1}\n]}', "is one object with its records in the field 'data'."),
+        (b'{"a":"x\ty"}\n', "Invalid control character at character 8."),
+    ],
+)
+def test_what_is_something_else_is_told_with_a_way_out(content: bytes, said: str, tmp_path: Path) -> None:
+    (tmp_path / "x.jsonl").write_bytes(content)
+    with pytest.raises(RecordError) as error:
+        list(read_rows(tmp_path / "x.jsonl"))
+    assert said in error.value.message
+
+
+def test_one_record_over_many_lines_is_no_object_of_records(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text('{\n "messages": [\n  {"role": "user", "content": "Why?"}\n ]\n}\n')
+    [(_, value)] = read_rows(tmp_path / "x.json")
+    assert list(value) == ["messages"]

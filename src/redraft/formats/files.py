@@ -14,6 +14,7 @@ import gzip
 import io
 import json
 import os
+import re
 import sys
 import zlib
 from collections.abc import Callable, Iterator, Sized
@@ -44,6 +45,8 @@ _LONGEST = 1 << 28
 """Bytes of the longest record, 256 MiB: a file without an end of line must not fill the memory."""
 _ENDINGS = {".gz": b"\x1f\x8b", ".zst": b"\x28\xb5\x2f\xfd"}
 """How names of packed files end, and their content begins."""
+_INSIDE = re.compile(rb'\{[ \t]*"(\w+)"\s*:\s*\[(?=\s*\n)')
+"""How an object begins whose first field is a list that has its records on lines of their own."""
 _TO_UTF8 = "iconv -f UTF-16 -t UTF-8"
 _NOT_JSON = "Write one JSON object or text a line, or one array; a file of plain prompts ends in .txt."
 
@@ -123,15 +126,21 @@ def stem_of(path: Path) -> str:
 
 @contextmanager
 def open_input(path: Path) -> Iterator[IO[bytes]]:
-    """A file or standard input, without compression. That of standard input is told by how it begins."""
+    """A file or standard input, without compression: told by the name, or else by how the content begins."""
     if str(path) == STDIO:
-        start = cast(io.BufferedReader, sys.stdin.buffer).peek(4)
-        ending = next((each for each, begin in _ENDINGS.items() if start.startswith(begin)), "")
-        with _packed(sys.stdin.buffer, ending, "rb") as file:
+        with _packed(sys.stdin.buffer, _ending(sys.stdin.buffer), "rb") as file:
             yield file
         return
-    with path.open("rb") as raw, _packed(raw, path.suffix, "rb") as file:
-        yield file
+    with path.open("rb") as raw:
+        named = path.suffix.lower() in _ENDINGS
+        with _packed(raw, path.suffix if named else _ending(raw), "rb") as file:
+            yield file
+
+
+def _ending(raw: IO[bytes]) -> str:
+    """How the name of a file should end, by its content."""
+    start = cast(io.BufferedReader, raw).peek(4)
+    return next((each for each, begin in _ENDINGS.items() if start.startswith(begin)), "")
 
 
 @contextmanager
@@ -193,11 +202,7 @@ def decode(data: bytes, where: str) -> Any:
     try:
         value = json.loads(text)
     except json.JSONDecodeError as error:
-        line = f"line {error.lineno}, " if error.lineno > 1 else ""
-        raise RecordError(
-            f"{where}: not JSON: {error.msg.removesuffix(' at')} at {line}character {error.colno}.",
-            hint=_NOT_JSON,
-        ) from None
+        raise RecordError(f"{where}: not JSON: {_fault(error)}.", hint=_NOT_JSON) from None
     except (ValueError, RecursionError) as error:
         raise RecordError(f"{where}: not JSON that can be read: {error}.") from None
     return _whole_characters(value, where) if b"\\ud" in data or b"\\uD" in data else value
@@ -289,6 +294,7 @@ def _zstd() -> Any:
 def _lines(path: Path, file: Any) -> Iterator[tuple[str, bytes]]:
     start = file.peek(_CHUNK).removeprefix(_BOM).lstrip()
     insist_utf8(path, start)
+    _insist_on_records(path, start)
     if plain_name(path).lower().endswith(".txt"):
         yield from ((where, to_line(_text(line, where))) for where, line in _cut(path, file))
     elif start.startswith(b"["):
@@ -297,6 +303,25 @@ def _lines(path: Path, file: Any) -> Iterator[tuple[str, bytes]]:
         yield f"{name_of(path)}: record 0", _bounded(path, file.read(_LONGEST + 1)).removeprefix(_BOM)
     else:
         yield from _cut(path, file)
+
+
+def _insist_on_records(path: Path, start: bytes) -> None:
+    """Refuses what is known to be something else, of which every line would be told as a fault.
+
+    Raises:
+        RecordError: It is a table in binary form, or one object that has the records in a field.
+    """
+    if start.startswith((b"ARROW1", b"PAR1")):
+        raise RecordError(
+            f"{name_of(path)}: is a table of Arrow or Parquet, not JSON.",
+            hint="redraft data import reads it if its name ends in .arrow or .parquet.",
+        )
+    if found := _INSIDE.match(start):
+        name = found[1].decode(errors="replace")
+        raise RecordError(
+            f"{name_of(path)}: is one object with its records in the field {name!r}.",
+            hint=f"jq -c '.{name}[]' {name_of(path)} gives a record a line.",
+        )
 
 
 def _cut(path: Path, file: IO[bytes]) -> Iterator[tuple[str, bytes]]:
@@ -312,11 +337,21 @@ def _bounded(path: Path, record: Sized) -> Any:
     return record
 
 
+def _fault(error: json.JSONDecodeError) -> str:
+    line = f"line {error.lineno}, " if error.lineno > 1 else ""
+    said = f"{error.msg.removesuffix(' at')} at {line}character {error.colno}"
+    # Records over several lines behind one another, or lines that end in a carriage return alone.
+    return f"{said}; jq -c . FILE puts each record on a line" if error.msg == "Extra data" else said
+
+
 def _text(line: bytes, where: str) -> str:
     try:
         return line.decode()
     except UnicodeDecodeError as error:
-        raise RecordError(f"{where}: not UTF-8: {error.reason} at byte {error.start + 1}.") from None
+        raise RecordError(
+            f"{where}: not UTF-8: {error.reason} at byte {error.start + 1}. "
+            "If it is Latin-1: iconv -f LATIN1 -t UTF-8 FILE"
+        ) from None
 
 
 def _array(path: Path, file: IO[bytes]) -> Iterator[tuple[str, bytes]]:

@@ -252,3 +252,9 @@ def test_all_that_decides_the_result_is_told() -> None:
     assert run("split", *VERBS["split"], "-o", "b").exit_code == 0
     own = Path("tokens/tokenizer.json").read_bytes()
     assert made("b")["tokenizer"]["sha256"] == hashlib.sha256(own).hexdigest()
+
+
+def test_an_output_without_a_name_is_refused() -> None:
+    result = run("clean", "in.jsonl", "-o", "", "-j", 1)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "is a folder, and the output is a file." in result.stderr

@@ -201,7 +201,7 @@ def _insist_on_places(
     Raises:
         UsageError: There are such.
     """
-    record = None if out == STDIO else out.with_name(f"{out.name}.run.json")
+    record = None if out == STDIO else Path(f"{out}.run.json")
     not_the_same({"--out": out, "the record of --out": record, **others})
     source = [making.source] if making.source else []
     read = source if reads is None else [*reads]
