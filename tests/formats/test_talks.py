@@ -142,9 +142,7 @@ def test_every_answer_of_the_real_trees_is_in_a_path(shared_data: Path) -> None:
     assert chains == 546
 
 
-@pytest.mark.parametrize(
-    ("asks", "answers"), [("human", "gpt"), ("User", "Assistant"), ("prompter", "bard")]
-)
+@pytest.mark.parametrize(("asks", "answers"), [("human", "gpt"), ("User", "Assistant"), ("prompter", "bard")])
 @pytest.mark.parametrize("field", ["messages", "conversations"])
 def test_roles_have_other_names_too(field: str, asks: str, answers: str) -> None:
     said = [{"role": asks, "content": "Hi."}, {"role": answers, "content": "Hello."}]

@@ -137,3 +137,8 @@ def test_a_file_in_two_parts_and_an_empty_one_are_told(recipe: Path, tmp_path: P
 def test_a_part_that_is_a_folder_is_told(recipe: Path, tmp_path: Path) -> None:
     recipe.write_text("parts:\n- {file: .}\n")
     assert "is a folder, and a part is a file" in merge(recipe, "-o", tmp_path / "out.jsonl").stderr
+
+
+def test_one_record_is_no_records(recipe: Path, tmp_path: Path) -> None:
+    recipe.write_text("parts:\n- {file: sums.jsonl, count: 1}\n")
+    assert "redraft: 1 record\n" in merge(recipe, "-o", tmp_path / "out.jsonl").stderr

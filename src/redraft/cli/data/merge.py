@@ -119,7 +119,8 @@ def _say(taken: Sequence[Taken], dropped: Sequence[str]) -> None:
 
     width = max(len(each.part.name) for each in taken)
     lines = [f"{each.part.name:{width}}  {each.count:>9,}  {_remark(each)}" for each in taken]
-    tell(f"{sum(each.count for each in taken):,} records", "\n".join([*lines, *dropped]))
+    total = sum(each.count for each in taken)
+    tell(f"{total:,} record{'' if total == 1 else 's'}", "\n".join([*lines, *dropped]))
     for file, parts in Counter(Path(each.part.file) for each in taken if each.count).items():
         if parts > 1:
             tell(

@@ -86,7 +86,10 @@ def stats(
 def _lines(report: Report) -> Iterator[str]:
     from redraft.collect.findings import findings
 
-    yield " · ".join(f"{number:,} {what}" for what, number in _totals(report).items())
+    yield " · ".join(
+        f"{number:,} {what.removesuffix('s') if number == 1 else what}"
+        for what, number in _totals(report).items()
+    )
     yield from _figures(report)
     yield from _by_place(report)
     for name, kinds in report.kinds().items():
