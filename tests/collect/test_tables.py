@@ -55,11 +55,12 @@ class TestCsv:
         content = b'q,a\n1\n1,2,3\n"x"y,2\n\xe9,2\n3,\x00\n5,6\n'
         values, faults = self.table(tmp_path / "x.csv", content)
         assert values == [{"q": "3", "a": "\0"}, {"q": "5", "a": "6"}]
+        way_out = "If it is Latin-1: iconv -f LATIN1 -t UTF-8 FILE"
         assert faults == [
             ":2: has 1 cells, and the header has 2.",
             ":3: has 3 cells, and the header has 2.",
             ":4: not CSV: ',' expected after '\"'.",
-            ":5: not UTF-8: invalid continuation byte at byte 8.",
+            f":5: not UTF-8: invalid continuation byte at byte 8. {way_out}",
         ]
 
     def test_a_quote_that_is_never_closed_is_told(self, tmp_path: Path) -> None:
@@ -79,13 +80,17 @@ class TestCsv:
         [
             (b"q,a,q\n1,2,3\n", ":1: its header names the column 'q' twice"),
             (b'"q"x,a\n1,2\n', ":1: not CSV: ',' expected"),
-            (gzip.compress(b"q,a\n" * 999), "not CSV"),
+            (b"\0\x8b" + gzip.compress(b"q,a\n" * 999)[2:], "not CSV"),
             ("q,a\n".encode("utf-16"), "is UTF-16"),
         ],
     )
     def test_a_file_that_is_no_table_is_refused(self, tmp_path: Path, content: bytes, message: str) -> None:
         with pytest.raises(RecordError, match=message):
             self.table(tmp_path / "x.csv", content)
+
+    def test_a_packed_table_of_another_name_is_read(self, tmp_path: Path) -> None:
+        values, faults = self.table(tmp_path / "x.csv", gzip.compress(b"q,a\n1,2\n"))
+        assert (values, faults) == ([{"q": "1", "a": "2"}], [])
 
     def test_a_cut_off_compression_is_an_error(self, tmp_path: Path) -> None:
         with pytest.raises(RecordError, match="cannot be read: Compressed file ended"):
