@@ -39,7 +39,7 @@ def test_the_table_says_what_there_is(data: Path) -> None:
     assert result.exit_code == 0
     lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
     for line in (
-        "2 records · 2 answers · 2 feedbacks · 1 gold answers · 23 words",
+        "2 records · 2 answers · 2 feedbacks · 1 gold answer · 23 words",
         "answers a record 0 0 1.0 2 2",
         "1 0 1 0 1 3.00",
         "2 1 0 0 1 9.00",
