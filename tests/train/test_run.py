@@ -69,7 +69,7 @@ def test_an_adapter_comes_out_that_names_its_base(model: str, here: Path) -> Non
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
 def test_a_token_that_was_added_is_saved_with_the_adapter(model: str, here: Path) -> None:
-    words = "--lora True --pad_token [PAD] --save_steps 2".split()
+    words = ["--lora", "True", "--pad_token", "[PAD]", "--save_steps", "2"]
     made = ready(model, *words)
     made.train()
     rows = len(AutoTokenizer.from_pretrained("out"))
