@@ -21,13 +21,14 @@ PACKED = "loss of packed rows minus loss of their parts"
 HOW_PACKED = (
     "The default model in 32 bits, on chains with SelFee's mix of lengths (`train_material.py`), packed into "
     "rows of {tokens:,} tokens. A packed row goes through redraft's attention and loss. Its parts go one by "
-    "one through transformers' own model, with the attention and the loss from all logits that it has by "
-    "itself. Compared are nats a trained token of each row; the figure is the largest difference, of {rows}."
+    "one through transformers' own model, with the attention that it has by itself, and their loss is taken "
+    "from all logits, in 64 bits. Compared are nats a trained token of each row; the figure is the largest "
+    "difference, of {rows}."
 )
 RESUMED = "resume in the middle, against an unbroken run: loss curve"
 HOW_RESUMED = (
     "`redraft train sft` on the same chains: an adapter of the default model in 32 bits, {steps} steps of a "
-    "row of {tokens:,} tokens. One run is left alone. The other gets SIGTERM after its step {stop}, saves, "
+    "row of {tokens:,} tokens. One run is left alone. The other gets SIGTERM once step {stop} is done, saves, "
     "ends with 75, and the same command is typed again. Compared are the losses that both wrote down, to the "
     "last digit, and the bytes of the adapters."
 )

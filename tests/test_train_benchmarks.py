@@ -16,7 +16,7 @@ import pytest
 from redraft.formats.records import read_records
 
 FOLDER = Path(__file__).resolve().parent.parent / "benchmarks"
-MODULES = ("train_material", "train_prepare")
+MODULES = ("train", "train_material", "train_exact")
 
 
 @pytest.fixture(scope="module")
@@ -71,13 +71,34 @@ def test_the_same_records_are_made_again_and_can_be_read(
     assert all(chain.answer and chain.steps[-1].feedback for chain in read_records(path))
 
 
+def test_rows_of_training_are_those_of_the_promise(bench: Any) -> None:
+    assert list(bench.train.ROWS) == ["speed", "memory", "packed", "resumed", "prepare", "estimate"]
+
+
+def test_without_the_shared_data_nothing_is_measured(
+    bench: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("REDRAFT_SHARED", str(tmp_path))
+    rows = [word for name in ("speed", "packed", "resumed", "prepare") for word in ("--only", name)]
+    assert bench.train.main(["--quick", *rows]) == 1
+    assert capsys.readouterr().out.count("the shared data is not here") == 4
+
+
+def test_losses_are_those_of_lines_that_are_whole(bench: Any, tmp_path: Path) -> None:
+    assert bench.train_exact.losses(tmp_path) == []
+    (tmp_path / "log.jsonl").write_text('{"step": 1, "loss": 2.5}\n{"step": 2, "lo')
+    assert bench.train_exact.losses(tmp_path) == [2.5]
+
+
 @pytest.mark.slow
 @pytest.mark.model
-@pytest.mark.usefixtures("default_model", "shared_data")
-def test_the_row_of_preparing(bench: Any, tmp_path: Path) -> None:
-    scale = bench.train_material.Scale(records=200, workers=2, work=tmp_path)
-    row = bench.train_prepare.run(scale)
-    figures = {figure.what: figure for figure in row.figures}
-    assert figures["packing efficiency, conala and mbpp"].reached
-    assert figures["time"].median > 0
-    assert not (tmp_path / "chains.jsonl").exists()
+@pytest.mark.usefixtures("default_model")
+@pytest.mark.parametrize("row", ["speed", "memory", "packed", "resumed", "prepare", "estimate"])
+def test_a_row_is_measured_and_leaves_nothing(
+    bench: Any, row: str, shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REDRAFT_SHARED", str(shared_data.parent))
+    status = bench.train.main(["--quick", "--only", row, "--work", str(tmp_path)])
+    # Tests are not timed, and what small rows take is mostly Python itself.
+    assert status in ((0,) if row in {"packed", "resumed"} else (0, 1))
+    assert list(tmp_path.iterdir()) == []

@@ -92,12 +92,13 @@ class RunFile:
                 "start over.",
             )
 
-    def begin(self, making: Making, *, resume: bool) -> None:
+    def begin(self, making: Making, *, resume: bool, **about: Any) -> None:
         """Begins a session.
 
         Args:
             making: What the session is about to do.
             resume: The output has results of earlier sessions, which are to be remembered.
+            about: What else to remember of this session, as JSON values. It is never compared.
 
         Raises:
             OutputError: It cannot be written.
@@ -108,7 +109,7 @@ class RunFile:
             "command": making.command,
             "config": _as_json(making.config),
             "source": making.fingerprint(),
-            "sessions": [*(before or {}).get("sessions", ()), _session()],
+            "sessions": [*(before or {}).get("sessions", ()), _session() | about],
         }
         self._write()
 

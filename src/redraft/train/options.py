@@ -20,7 +20,9 @@ def _own(group: str, help: str, default: Any) -> Any:  # noqa: A002  (what it is
 class Options:
     """What a run is made of. The help texts say what each one is."""
 
-    model_name_or_path: str = _own(MODEL, "a folder, a .gguf file, org/name, or default", "default")
+    model_name_or_path: str = _own(
+        MODEL, "a folder, a .gguf file, org/name, or default; +FOLDER merges an adapter into it", "default"
+    )
     data_path: tuple[str, ...] = _own(DATA, "files of records, of any shape that redraft reads", ())
     eval_data_path: tuple[str, ...] = _own(DATA, "files to measure the loss on, with --eval_strategy", ())
     format: Literal["selfee", "alpaca", "vicuna", "stablevicuna", "chat", "self-instruct"] = _own(
