@@ -28,9 +28,9 @@ HOW_PACKED = (
 RESUMED = "resume in the middle, against an unbroken run: loss curve"
 HOW_RESUMED = (
     "`redraft train sft` on the same chains: an adapter of the default model in 32 bits, {steps} steps of a "
-    "row of {tokens:,} tokens. One run is left alone. The other gets SIGTERM once step {stop} is done, saves, "
-    "ends with 75, and the same command is typed again. Compared are the losses that both wrote down, to the "
-    "last digit, and the bytes of the adapters."
+    "row of {tokens:,} tokens. One run is left alone. The other gets SIGTERM once step {stop} is done, "
+    "saves, ends with 75, and the same command is typed again. Compared are the losses that both wrote down, "
+    "to the last digit, and the bytes of the adapters."
 )
 EXACT, SAME = Goal("≤", 1e-5), Goal("≤", 0.0)
 SCRIPT = Path(__file__).with_name("train_exact_run.py")
