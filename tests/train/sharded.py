@@ -166,6 +166,11 @@ def _never(*_: Any, **__: Any) -> Any:
     raise AssertionError("all logits were asked for")
 
 
+def done(folder: Path, rank: int) -> Path:
+    """What is there when a process did all. Its exit status does not tell: a thread of gloo may abort it."""
+    return folder / f"done-{rank}"
+
+
 def main() -> None:
     """Does both, and by Trainer also in bf16. Nowhere are all logits held at once."""
     folder, rank = Path(sys.argv[1]), int(os.environ["RANK"])
@@ -181,6 +186,8 @@ def main() -> None:
             by_hand(folder, kind)
         for kind in KINDS:
             by_trainer(folder, kind)
+        distributed.barrier()
+        done(folder, rank).touch()
     finally:
         distributed.destroy_process_group()
 
