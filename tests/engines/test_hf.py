@@ -17,12 +17,16 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import processors
 
+from redraft.chain import Chain
 from redraft.engines.base import Delta, Message, PromptText, Sampling, Tokens
 from redraft.engines.hf import HfEngine
 from redraft.engines.hf_batch import READ, draw
+from redraft.engines.hf_tokens import Words
 from redraft.engines.llamacpp import LlamaCppEngine
 from redraft.errors import ContextError, EngineError, ModelError, UsageError
+from redraft.train.tokens import Encoder, Example
 from redraft.weights.gguf.to_folder import import_gguf
 from tests.engines.hf_folders import CONTEXT, greedy, random_model, tokenizer
 
@@ -397,6 +401,20 @@ def test_a_message_cannot_bring_control_tokens(engine: HfEngine) -> None:
 def test_the_careful_way_to_encode_messages_agrees_with_the_usual_one(engine: HfEngine) -> None:
     messages: list[Message] = [{"role": "system", "content": "Be brief."}, *HI]
     assert engine._words.chat(messages) == engine._words._pieced(messages)
+
+
+def test_a_chat_begins_as_it_was_trained() -> None:
+    """The template writes no beginning of text, and the tokenizer puts one before every text."""
+    made = tokenizer()
+    made.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="<|endoftext|> $A", special_tokens=[("<|endoftext|>", 0)]
+    )
+    prompt = Words(made, "toy").chat([{"role": "user", "content": "Hi"}])
+    chain = Chain.model_validate({"prompt": {"instruction": "Hi"}, "steps": [{"answer": "b"}]})
+    trained = Encoder(made, "chat", "answer").encode(chain)
+    assert isinstance(trained, Example)
+    assert prompt[0] == 0
+    assert tuple(trained.ids.tolist())[: len(prompt)] == prompt
 
 
 def test_a_model_without_a_template_does_not_chat() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from typing import Any
 
 import pytest
@@ -12,9 +13,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
 
+from redraft.engines.hf import HfEngine
 from redraft.train import loss
 from redraft.train.attention import use_segments
 from redraft.train.loss import fuse, has_plain_head, summed_loss
+from tests.engines.hf_folders import random_model, tokenizer
 from tests.train.tiny_models import adapted, packed, tiny
 
 
@@ -165,6 +168,15 @@ def test_without_labels_a_model_does_what_it_did() -> None:
     assert model.generate(row.input_ids, max_new_tokens=3, do_sample=False).shape == (1, 12)
 
 
+def test_an_engine_opens_a_model_that_was_just_trained() -> None:
+    model = random_model()
+    use_segments(model)
+    fuse(model)
+    engine = HfEngine(model, tokenizer(), name="toy", threads=1)
+    assert not engine.info.native
+    assert "num_items_in_batch" in inspect.signature(model.forward).parameters
+
+
 def test_a_model_that_changes_its_logits_is_found_out_whatever_its_numbers() -> None:
     quiet = tiny("Gemma2", initializer_range=1e-6, final_logit_softcapping=30.0)
     assert not has_plain_head(quiet)
@@ -215,6 +227,15 @@ def test_in_autocast_the_head_computes_in_its_16_bits() -> None:
     found.backward()
     assert hidden.grad is not None
     assert hidden.grad.dtype == torch.float32
+
+
+def test_in_fp16_a_small_gradient_is_scaled_before_it_is_rounded() -> None:
+    hidden = torch.full((1, 2), 1e-5, dtype=torch.float16)
+    weight = torch.zeros(2, 2, dtype=torch.float16, requires_grad=True)
+    found = summed_loss(hidden, weight, None, torch.zeros(1, dtype=torch.long))
+    (grad,) = torch.autograd.grad(found * 2.0**16, weight)
+    expected = float(hidden[0, 0]) * 0.5 * 2.0**16
+    assert grad[1].tolist() == pytest.approx([expected, expected], rel=1e-3)
 
 
 def test_in_bf16_many_small_losses_add_up() -> None:

@@ -34,7 +34,7 @@ class Words:
         self._lock = threading.Lock()
         self.size = max(tokenizer.get_vocab().values(), default=-1) + 1
         self._mark = self._ids(_MARK)
-        self._behind = self._put_behind("a")
+        self._first, self._behind = self._put_around("a")
         self._spaced = self._ids(_MARK + "a")[len(self._mark) :] != self._ids("a")
 
     @property
@@ -83,8 +83,12 @@ class Words:
             )
         contents = "\n".join(message["content"] for message in messages)
         if self._ids(contents) == self._ids(contents, control=True):
-            return self._ids(self._render(messages), control=True)
-        return self._pieced(messages)
+            return self._begun(self._ids(self._render(messages), control=True))
+        return self._begun(self._pieced(messages))
+
+    def _begun(self, tokens: Tokens) -> Tokens:
+        """With what the tokenizer puts before every text, once, as llama.cpp and training have it."""
+        return tokens if tokens[: len(self._first)] == self._first else self._first + tokens
 
     def _pieced(self, messages: Sequence[Message]) -> Tokens:
         """As the template writes it around marks, with each message in its mark's place, as plain text."""
@@ -114,11 +118,12 @@ class Words:
             ) from None
         return text
 
-    def _put_behind(self, text: str) -> int:
-        """How many tokens the tokenizer puts behind a text, where a model is to go on and not to stop."""
+    def _put_around(self, text: str) -> tuple[Tokens, int]:
+        """What the tokenizer puts before a text, and how many tokens behind: a model is not to stop there."""
         alone, dressed = self._ids(text), self._ids(text, start=True)
         found = (at for at in range(len(dressed)) if dressed[at : at + len(alone)] == alone)
-        return len(dressed) - next(found, len(dressed) - len(alone)) - len(alone)
+        before = next(found, len(dressed) - len(alone))
+        return dressed[:before], len(dressed) - before - len(alone)
 
     def _ids(self, text: str, *, start: bool = False, control: bool = False) -> Tokens:
         with self._lock:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from inspect import Parameter, Signature, signature
 from types import MethodType
 from typing import Any, cast
 
@@ -65,8 +66,23 @@ def fuse(model: PreTrainedModel | PeftModel) -> bool:
         count = (targets != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch
         return CausalLMOutputWithPast(loss=loss / max(int(count), 1))
 
+    forward.__signature__ = _signature(whole)  # type: ignore[attr-defined]
     inner.forward = MethodType(forward, inner)
     return plain
+
+
+def _signature(whole: Callable[..., Any]) -> Signature:
+    """What a model takes, and what it takes besides: others look there whether positions can be given."""
+    more = [
+        Parameter("num_items_in_batch", Parameter.KEYWORD_ONLY, default=None),
+        Parameter("inputs", Parameter.VAR_KEYWORD),
+    ]
+    own = [
+        each
+        for each in signature(whole).parameters.values()
+        if each.kind is not Parameter.VAR_KEYWORD and each.name != "num_items_in_batch"
+    ]
+    return Signature([Parameter("self", Parameter.POSITIONAL_OR_KEYWORD), *own, *more])
 
 
 def _inputs(model: PreTrainedModel, input_ids: Tensor, inputs: dict[str, Any]) -> dict[str, Any]:
@@ -147,13 +163,14 @@ class _Head(torch.autograd.Function):
         wanted = ctx.needs_input_grad
         with torch.autocast(hidden.device.type, enabled=False):
             total, ctx.grads = _loss_and_grads(hidden, weight, bias, targets, wanted)
+        ctx.dtype = weight.dtype
         return total
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, scale: Tensor) -> tuple[Tensor | None, ...]:
         grads, ctx.grads = ctx.grads, None
-        return (*(None if grad is None else grad.mul_(scale) for grad in grads), None)
+        return (*(None if grad is None else grad.mul_(scale).to(ctx.dtype) for grad in grads), None)
 
 
 Grads = tuple[Tensor | None, Tensor | None, Tensor | None]
@@ -182,8 +199,10 @@ def _loss_and_grads(
             torch.mm(change, weight, out=of_hidden[part])
         if of_weight is not None:
             of_weight += change.T @ hidden[part]
-    narrow = None if of_weight is None else of_weight.to(weight.dtype)
-    return total, (of_hidden, narrow, None if of_bias is None else of_bias.to(weight.dtype))
+    # With fp16 they are scaled first: a small gradient is nothing in it before.
+    kept = wide if weight.dtype == torch.float16 else weight.dtype
+    weights = None if of_weight is None else of_weight.to(kept)
+    return total, (of_hidden, weights, None if of_bias is None else of_bias.to(kept))
 
 
 def _slices(count: int, width: int) -> Iterator[slice]:
