@@ -311,3 +311,11 @@ def test_any_value_converts_or_is_named(name: str, value: Any) -> None:
 @given(st.floats(allow_nan=False))
 def test_numbers_are_read_as_they_are_written(number: float) -> None:
     assert convert("learning_rate", repr(number)) == number == convert("learning_rate", number)
+
+
+def test_a_recipes_paths_may_be_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    path = recipe(tmp_path, "data_path: [~/a.jsonl, b.jsonl]\noutput_dir: ~/out")
+    settings = parse([path])
+    assert settings.own.data_path == ("/home/me/a.jsonl", "b.jsonl")
+    assert settings.theirs["output_dir"] == "/home/me/out"

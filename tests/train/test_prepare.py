@@ -379,6 +379,28 @@ if __name__ == "__main__":
 """
 
 
+UNGUARDED = """
+import sys
+from pathlib import Path
+from redraft.train import encoding, prepare
+from tests.train.letters import Letters
+encoding.BATCH, encoding.WORTH_A_PROCESS = 1, 1
+prepare.prepare([Path(sys.argv[1])], Letters(), Path(sys.argv[2]), workers=2)
+"""
+
+
+def test_a_script_that_is_imported_again_does_not_wait_for_itself(
+    write: Write, cache: Path, tmp_path: Path
+) -> None:
+    script = tmp_path / "begin.py"
+    script.write_text(UNGUARDED)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path.cwd()), os.environ["PYTHONPATH"]])}
+    command = [sys.executable, str(script), str(write(*[("a", "b")] * 50)), str(cache)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "by a process that tokenises for it" in done.stderr
+
+
 def children_of(pid: int) -> set[int]:
     found = set()
     for task in Path(f"/proc/{pid}/task").iterdir():

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 import types
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -34,6 +35,13 @@ _PARTS = 1000
 """Parts of a setting that is itself keys and values."""
 
 _YES, _NO = {"true", "yes", "t", "y", "1", "on"}, {"false", "no", "f", "n", "0", "off"}
+
+
+_PATHS = {
+    *("model_name_or_path", "data_path", "eval_data_path", "output_dir", "cache_dir", "gguf"),
+    *("resume_from_checkpoint", "logging_dir"),
+}
+"""Settings that are paths, or may be."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +77,7 @@ def parse(words: Sequence[str]) -> Settings:
         translated, remarks = names.translate(values)
         said += remarks
         for name, value in translated.items():
-            converted = convert(name, value)
+            converted = _at_home(name, convert(name, value))
             before = merged.get(name)
             both = isinstance(converted, dict) and isinstance(before, dict)
             merged[name] = {**before, **converted} if both else converted  # type: ignore[dict-item]
@@ -78,6 +86,15 @@ def parse(words: Sequence[str]) -> Settings:
     own = Options(**{name: value for name, value in merged.items() if name in NAMES})
     theirs = {name: value for name, value in merged.items() if name not in NAMES}
     return Settings(own, {**DEFAULTS, **theirs}, frozenset(merged), tuple(said), recipe)
+
+
+def _at_home(name: str, value: Any) -> Any:
+    """A path with the home folder for `~`: in recipes no shell has put it there."""
+    if name not in _PATHS or not value:
+        return value
+    if isinstance(value, str):
+        return os.path.expanduser(value)  # noqa: PTH111 - a Path would change org/name+adapter
+    return type(value)(map(os.path.expanduser, value))
 
 
 def read_flags(words: Sequence[str]) -> dict[str, Any]:

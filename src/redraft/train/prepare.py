@@ -17,6 +17,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import multiprocessing
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -57,6 +58,7 @@ def prepare(
         OutputError: The cache cannot be written.
         RedraftError: A process that tokenised was killed.
     """
+    _refuse_beginning()
     before = [_state(path) for path in paths]
     key = key_of(paths, encoder)
     folder = cache / key[:32]
@@ -70,6 +72,19 @@ def prepare(
         except Damaged:
             made = _unchanged(paths, before, made_of(paths, encoder, workers))
             return _make(folder, key, made, told)
+
+
+def _refuse_beginning() -> None:
+    """Sees that no process that tokenises runs the script that wants the data once more: both would wait.
+
+    Raises:
+        UsageError: It does. multiprocessing asks in the same way before it starts a process.
+    """
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise UsageError(
+            "this script prepares data where it is only imported, by a process that tokenises for it.",
+            hint='Put what it does under: if __name__ == "__main__":',
+        )
 
 
 # What decides the result.
