@@ -84,7 +84,16 @@ def test_one_that_is_not_whole_is_passed_over_and_named(
     assert "checkpoint-20 is passed over: " + FAULTS[damage] in said[0]
 
 
-@pytest.mark.parametrize("damage", FAULTS)
+def test_where_none_was_ever_whole_a_run_begins_anew(tmp_path: Path) -> None:
+    """As where a machine was taken away while its first checkpoint was sent."""
+    unmark(save(tmp_path, 20))
+    found, said = newest(tmp_path)
+    assert found is None
+    assert "checkpoint-20 is passed over: it has no complete.json" in said[0]
+    assert said[1] == "there is no other one: the run begins anew."
+
+
+@pytest.mark.parametrize("damage", [each for each in FAULTS if each is not unmark])
 def test_where_none_is_whole_it_is_said_what_to_type(tmp_path: Path, damage: Callable[[Path], None]) -> None:
     damage(save(tmp_path, 20))
     with pytest.raises(ModelError) as error:
@@ -130,6 +139,16 @@ def test_saving_the_same_step_again_replaces_it(tmp_path: Path) -> None:
     folder = save(tmp_path, 10, "new")
     assert (folder / "model.safetensors").read_text() == "new"
     assert [each.name for each in tmp_path.iterdir()] == ["checkpoint-10"]
+
+
+def test_a_name_is_never_without_its_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save(tmp_path, 10)
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "rename", killed)
+    assert (save(tmp_path, 10, "new") / "model.safetensors").read_text() == "new"
 
 
 def test_as_many_are_kept_as_asked_for(tmp_path: Path) -> None:

@@ -65,6 +65,10 @@ def test_jumps_plateaus_and_slow_learning_are_none() -> None:
     assert steps_until_tripped([20.0] * 5, 5) is None  # nothing is known yet to be above
 
 
+def test_no_number_is_far_off() -> None:
+    assert steps_until_tripped([1.0] * STRETCH + [math.nan] * 10, 5) == STRETCH + 5
+
+
 def test_it_can_be_turned_off() -> None:
     assert steps_until_tripped([1.0] * STRETCH + [99.0] * 1000, 0) is None
 

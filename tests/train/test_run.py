@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -182,6 +183,48 @@ def test_a_full_disk_says_that_checkpoints_are_whole(
     assert "goes on from there" in error.value.hint
 
 
+def test_a_file_that_may_not_grow_is_a_message(model: str, here: Path) -> None:
+    """The library of the weights has an error of its own."""
+    made = ready(model, "--lora", "False")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 15, before[1]))
+    try:
+        with pytest.raises(OutputError, match="cannot be written") as error:
+            made.train()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "Make room" in str(error.value.hint)
+
+
+def test_the_model_that_it_begins_from_is_not_replaced(model: str, here: Path) -> None:
+    with pytest.raises(UsageError, match="holds the model that training begins from"):
+        ready(model, "--lora", "True", usual=USUAL.replace("dir out", f"dir {model}"))
+
+
+def test_two_runs_do_not_write_one_output(model: str, here: Path) -> None:
+    made, other = ready(model, "--lora", "False"), ready(model, "--lora", "False")
+    with run._alone(Path("out")), pytest.raises(OutputError, match="another run is writing out"):
+        made.train()
+    assert other.train() == 3
+
+
+def test_processes_that_begin_with_different_things_are_refused() -> None:
+    run.insist_on_the_same([(4, "ab", 9), (4, "ab", 9)])
+    with pytest.raises(UsageError, match="process 1 at step 2, 9 rows ab"):
+        run.insist_on_the_same([(4, "ab", 9), (2, "ab", 9)])
+
+
+def test_nothing_is_left_of_an_earlier_result(model: str, here: Path) -> None:
+    ready(model, "--lora", "True").train()
+    assert Path("out/adapter_model.safetensors").is_file()
+    ready(model, "--lora", "False", "--overwrite_output_dir").train()
+    assert not list(Path("out").glob("adapter_*"))
+    assert Path("out/config.json").is_file()
+    ready(model, "--lora", "True", "--overwrite_output_dir").train()
+    assert not list(Path("out").glob("model*"))
+    assert not Path("out/config.json").exists()
+
+
 # Going on.
 
 
@@ -225,6 +268,15 @@ def test_a_checkpoint_may_be_named(model: str, here: Path) -> None:
     assert made.checkpoint.step == 1
     with pytest.raises(ModelError, match="is no folder of a checkpoint"):
         ready(model, "--lora", "False", "--resume_from_checkpoint", "out")
+
+
+def test_false_is_no_folder(model: str, here: Path) -> None:
+    words = ("--lora", "False", "--resume_from_checkpoint", "False")
+    made = ready(model, *words)
+    assert made.checkpoint is None
+    made.train()
+    with pytest.raises(UsageError, match="out/checkpoint-3 is there already"):
+        ready(model, *words)
 
 
 def test_an_output_that_is_a_file(model: str, here: Path) -> None:

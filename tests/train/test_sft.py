@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -155,7 +156,7 @@ def test_a_run_that_was_terminated_goes_on_as_if_it_had_not_been(
     """At the end of an epoch and in the middle of one; with dropout."""
     made = before_step(trainer(tmp_path, data(examples), save_total_limit=2), step, terminate)
     assert made.run() == step
-    assert made.signals.received == signal.SIGTERM
+    assert made.stopped == signal.SIGTERM
     found, _ = newest(tmp_path)
     assert found
     assert found.step == step
@@ -202,6 +203,19 @@ def test_the_checkpoint_of_another_model_is_refused(
         trainer(tmp_path, data(examples), model).run(named(unbroken / "checkpoint-12"))
 
 
+@pytest.mark.parametrize("name", ["trainer_state.json", "model.safetensors"])
+def test_a_damaged_part_of_a_checkpoint_is_named(
+    unbroken: Path, examples: Prepared, tmp_path: Path, name: str
+) -> None:
+    folder = tmp_path / "checkpoint-8"
+    shutil.copytree(unbroken / "checkpoint-8", folder)
+    size = (folder / name).stat().st_size
+    (folder / name).write_bytes(b"x" * size)
+    with pytest.raises(ModelError, match="cannot be read") as error:
+        trainer(tmp_path, data(examples)).run(named(folder))
+    assert error.value.hint == "Go on from another checkpoint with --resume_from_checkpoint FOLDER."
+
+
 # Guards.
 
 
@@ -220,6 +234,17 @@ def test_a_loss_that_is_no_number_stops_before_the_step(examples: Prepared, tmp_
     assert f"newest checkpoint: {tmp_path / 'checkpoint-4'}" in error.value.message
     assert torch.isfinite(weight[1:]).all()  # the optimizer has not made them NaN as well
     assert [line["step"] for line in lines(tmp_path)] == [1, 2, 3, 4, 5]
+
+
+def test_with_a_scale_only_gradients_may_be_no_numbers(examples: Prepared, tmp_path: Path) -> None:
+    made = trainer(tmp_path, data(examples))
+    made.accelerator.scaler = object()
+    made._losses = [torch.tensor(1.0)]
+    made._get_grad_norm(made.model, grad_norm=torch.tensor(torch.inf))
+    made._losses = [torch.tensor(torch.nan)]
+    made._get_learning_rate = lambda: 1e-3  # type: ignore[method-assign]
+    with pytest.raises(ModelError, match="step 1: the loss is not a finite number"):
+        made._get_grad_norm(made.model, grad_norm=torch.tensor(1.0))
 
 
 def test_records_of_a_step_are_those_that_it_reads(examples: Prepared, tmp_path: Path) -> None:

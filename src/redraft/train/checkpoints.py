@@ -7,6 +7,7 @@ saved is decided in `train.sft`, and how states are written in `train.states`.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import re
@@ -16,6 +17,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from safetensors import SafetensorError
 
 from redraft.errors import ModelError, OutputError
 
@@ -84,17 +87,21 @@ def newest(output: Path) -> tuple[Checkpoint | None, list[str]]:
     """The newest checkpoint that is complete, and what to say about newer ones that are not.
 
     Raises:
-        ModelError: There are checkpoints, and none is complete.
+        ModelError: None is complete, and one was.
     """
     found = checkpoints(output)
     whole = next((each for each in found if each.complete), None)
-    if found and not whole:
+    damaged = next((each for each in found if (each.folder / MARKER).is_file()), None)
+    if damaged and not whole:
         raise ModelError(
-            f"{found[0].folder} cannot be gone on from: {found[0].fault}.",
+            f"{damaged.folder} cannot be gone on from: {damaged.fault}.",
             hint="Bring the file back, or begin anew with --overwrite_output_dir.",
         )
-    newer = [each for each in found if whole and each.step > whole.step]
-    return whole, [f"{each.folder} is passed over: {each.fault}." for each in newer]
+    newer = [each for each in found if not whole or each.step > whole.step]
+    remarks = [f"{each.folder} is passed over: {each.fault}." for each in newer]
+    if found and not whole:
+        remarks.append("there is no other one: the run begins anew.")
+    return whole, remarks
 
 
 def named(folder: Path) -> Checkpoint:
@@ -141,11 +148,16 @@ def saving(output: Path, step: int, *, leads: bool, wait: Any) -> Iterator[Path]
             _mark(aside)
             _name(aside, output / f"checkpoint-{step}")
         wait()
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise OutputError(
-            f"{aside} cannot be written: {error.strerror or error}. The checkpoints before it are whole.",
+            f"{aside} cannot be written: {said(error)}. The checkpoints before it are whole.",
             hint="Make room, and run the same command again: it goes on from the newest.",
         ) from error
+
+
+def said(error: OSError | SafetensorError) -> str:
+    """Why a file cannot be read or written. The library of the weights has an error of its own for both."""
+    return (isinstance(error, OSError) and error.strerror) or f"{error!s:.200}"
 
 
 def _mark(folder: Path) -> None:
@@ -163,15 +175,26 @@ def _mark(folder: Path) -> None:
 
 def _name(aside: Path, folder: Path) -> None:
     """Gives a checkpoint its name. One that has it already is of the same step, and not complete or older."""
-    if folder.exists():
+    if not folder.exists():
+        aside.rename(folder)
+    elif _exchange(aside, folder):
+        shutil.rmtree(aside)
+    else:
         old = folder.with_name(f"{_ASIDE}old-{folder.name}")
         shutil.rmtree(old, ignore_errors=True)
         folder.rename(old)
         aside.rename(folder)
         shutil.rmtree(old)
-    else:
-        aside.rename(folder)
     _sync(folder.parent)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Swaps two names in one step, where the system can (Linux: renameat2 with RENAME_EXCHANGE, 2)."""
+    renameat2 = getattr(ctypes.CDLL(None), "renameat2", None)
+    if renameat2 is None:
+        return False
+    here = -100  # AT_FDCWD: paths are relative to the working folder
+    return bool(renameat2(here, os.fsencode(one), here, os.fsencode(other), 2) == 0)
 
 
 def _sync(path: Path) -> None:

@@ -91,7 +91,8 @@ class Divergence:
 
     def add(self, loss: float) -> bool:
         """Takes the next step's loss. Returns whether it is the last of too many that are far off."""
-        self._off = self._off + 1 if loss > self.best + MARGIN else 0
+        near = loss <= self.best + MARGIN  # NaN is not
+        self._off = 0 if near else self._off + 1
         self._stretch.append(loss)
         if len(self._stretch) == STRETCH:
             self.best = min(self.best, sum(self._stretch) / STRETCH)

@@ -7,19 +7,25 @@ of the run beside the output.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import re
 import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors import SafetensorError
+from torch import distributed
 from transformers import TrainingArguments
 from transformers.utils import logging
 
-from redraft.errors import OutputError
+from redraft.errors import OutputError, UsageError
 from redraft.train import checkpoints
 from redraft.train.args import Settings
 from redraft.train.batches import insist_on_a_step, joined
@@ -73,6 +79,10 @@ _ELSEWHERE = OUTPUTS | {
     "divergence_steps",
 }
 """Our settings that do not decide it, or are recorded as what they came to."""
+
+
+_RESULT = re.compile(r"adapter_config\.json|config\.json|(adapter_)?model.*\.safetensors(\.index\.json)?")
+"""Files of a trained model or adapter."""
 
 
 @dataclass(frozen=True)
@@ -169,23 +179,44 @@ class Ready:
         return [f"goes on from {self.checkpoint.folder}" + (": all steps are done" if done else "")]
 
     def train(self) -> int:
-        """Does the steps, and saves the result unless a signal came.
+        """Does the steps, and saves the result unless the processes agreed to stop before the last one.
 
         Returns:
             The steps that are done.
 
         Raises:
             ModelError: A guard stopped it, or memory ran out.
-            OutputError: Something cannot be written.
+            OutputError: Something cannot be written, or another run writes there.
+            UsageError: The processes begin with different things.
         """
+        with _alone(self.trainer.folder) if self.args.should_save else nullcontext():
+            self._insist_on_the_same()
+            return self._train()
+
+    def _insist_on_the_same(self) -> None:
+        """Sees that all processes begin alike: else they would mix weights, or count steps differently."""
+        step = self.checkpoint.step if self.checkpoint else 0
+        mine = (step, self.config["tokens_sha256"][:12], len(self.trainer.data.rows.rows))
+        found: list[Any] = [mine] * self.args.world_size
+        if self.args.world_size > 1:
+            distributed.all_gather_object(found, mine)
+        insist_on_the_same(found)
+
+    def _train(self) -> int:
         if self.settings.own.overwrite_output_dir and self.args.should_save:
             checkpoints.remove_all(self.trainer.folder)
+            remove_result(self.trainer.folder)
         if self.checkpoint and self.checkpoint.step >= self.steps:
             return self._finish(self.checkpoint)
         done = self.steps_alone()
-        if self.trainer.signals.received is None:
-            save(self.trainer)
+        if not self.stopped_early(done):
+            with self.trainer.signals:  # schedulers repeat them, and this is soon done
+                save(self.trainer)
         return done
+
+    def stopped_early(self, done: int) -> bool:
+        """Whether a signal ended the run after so many steps. After the last one it changes nothing."""
+        return self.trainer.stopped is not None and done < self.steps
 
     def steps_alone(self) -> int:
         """Does the steps, and saves no result. Returns how many are done.
@@ -201,7 +232,7 @@ class Ready:
             if not is_out_of_memory(error):
                 raise
             raise out_of_memory(error, self.used, self.trainer.counts.longest, plan) from error
-        except OSError as error:
+        except (OSError, SafetensorError) as error:
             raise _unwritable(self.trainer.folder, error) from error
 
     def _finish(self, checkpoint: Checkpoint) -> int:
@@ -241,7 +272,7 @@ def get_ready(settings: Settings, model: str, cache: Path, *, say: Say) -> Ready
         accumulation=args.gradient_accumulation_steps,
         ranks=args.world_size,
     )
-    _make(Path(str(args.output_dir)))
+    _make(Path(str(args.output_dir)), model)
     trainer = Sft(
         trained,
         args,
@@ -278,15 +309,40 @@ def _begin(args: TrainingArguments, own: Options, say: Say) -> Checkpoint | None
     if own.overwrite_output_dir:
         return None
     asked = args.resume_from_checkpoint
+    output = Path(str(args.output_dir))
+    if asked and asked.lower() in {"false", "no", "none"}:
+        _refuse_begun(output)
+        return None
     if asked and asked.lower() not in {"true", "auto"}:
-        return checkpoints.named(Path(asked))
-    found, remarks = checkpoints.newest(Path(str(args.output_dir)))
+        return checkpoints.named(Path(asked).expanduser())
+    found, remarks = checkpoints.newest(output)
     for line in remarks:
         say(line)
     return found
 
 
-def _make(output: Path) -> None:
+def _refuse_begun(output: Path) -> None:
+    """Sees that a run that is to begin anew does not mix its checkpoints with those of another.
+
+    Raises:
+        UsageError: There are some.
+    """
+    if found := checkpoints.checkpoints(output):
+        raise UsageError(
+            f"--resume_from_checkpoint False: {found[0].folder} is there already.",
+            hint="Begin anew with --overwrite_output_dir, which removes it, or name another --output_dir.",
+        )
+
+
+def _make(output: Path, model: str) -> None:
+    """Makes the folder for the result, which is not the one that the run begins from: it will be replaced.
+
+    Raises:
+        OutputError: It cannot be made.
+        UsageError: It is.
+    """
+    if output.is_dir() and Path(model).is_dir() and output.samefile(model):
+        raise UsageError(f"{output} holds the model that training begins from.", hint="--output_dir FOLDER")
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -307,15 +363,75 @@ def save(trainer: Sft) -> None:
         trainer.save_model(str(aside))
         if not trainer.args.should_save:
             return
+        remove_result(output)
         for path in sorted(aside.iterdir(), key=lambda each: each.name.endswith("config.json")):
             path.replace(output / path.name)
         shutil.rmtree(aside)
+    except (OSError, SafetensorError) as error:
+        raise _unwritable(output, error) from error
+
+
+def insist_on_the_same(found: Sequence[tuple[int, str, int]]) -> None:
+    """Sees that all processes begin with one checkpoint and one data.
+
+    Args:
+        found: Of each process, the step that it goes on from, the sum of its tokens, and its rows.
+
+    Raises:
+        UsageError: They do not.
+    """
+    if len(set(found)) > 1:
+        said = (
+            f"process {rank} at step {one[0]:,}, {one[2]:,} rows {one[1]}" for rank, one in enumerate(found)
+        )
+        raise UsageError(
+            f"the processes begin with different things: {'; '.join(said)}.",
+            hint="Every machine must see the same --output_dir and the same --data_path.",
+        )
+
+
+@contextmanager
+def _alone(output: Path) -> Iterator[None]:
+    """Holds the right to write an output. It goes with the process that has it.
+
+    Raises:
+        OutputError: Another run has it.
+    """
+    handle = os.open(output, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # of a disk that knows no locks
+            _lock(handle, output)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _lock(handle: int, output: Path) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise OutputError(
+            f"another run is writing {output} at this moment.",
+            hint="Wait for it to end, or name another --output_dir.",
+        ) from None
+
+
+def remove_result(output: Path) -> None:
+    """Removes what an earlier run made of it: an adapter would be put onto other weights, or the reverse.
+
+    Raises:
+        OutputError: It cannot be removed.
+    """
+    try:
+        for path in sorted(output.iterdir(), key=lambda each: not each.name.endswith("config.json")):
+            if path.is_file() and _RESULT.fullmatch(path.name):
+                path.unlink()
     except OSError as error:
         raise _unwritable(output, error) from error
 
 
-def _unwritable(output: Path, error: OSError) -> OutputError:
+def _unwritable(output: Path, error: OSError | SafetensorError) -> OutputError:
     return OutputError(
-        f"{output} cannot be written: {error.strerror or error}. The last checkpoint is whole.",
+        f"{output} cannot be written: {checkpoints.said(error)}. The last checkpoint is whole.",
         hint="Make room, and type the same command again: it goes on from there.",
     )

@@ -9,12 +9,14 @@ and DeepSpeed are Trainer's.
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
 import torch
+from safetensors import SafetensorError
 from torch import distributed, nn
 from torch.distributed.fsdp import MixedPrecisionPolicy
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerState, TrainingArguments
@@ -32,6 +34,9 @@ OPTIMIZER = "optimizer.safetensors"
 
 STATE = "trainer_state.json"
 
+_STOPPING = (signal.SIGTERM, signal.SIGINT)
+"""Signals that ask to stop. The first decides how a run ends: what sends it starts the run again."""
+
 
 class Data(NamedTuple):
     """Rows of examples, in which order a process reads them, and what reads them."""
@@ -46,7 +51,9 @@ class Sft(Trainer):
 
     Attributes:
         counts: What was read since the last line of the log.
-        signals: Whether somebody asked to stop.
+        signals: Whether somebody asked this process to stop.
+        stopped: The signal for which all processes agreed to stop after this step, or None. Where they got
+            different ones, SIGTERM.
     """
 
     model: Any
@@ -69,7 +76,7 @@ class Sft(Trainer):
         self._divergence = Divergence(divergence_steps)
         self._losses: list[torch.Tensor] = []
         self._grad_norm: float | None = None
-        self._stopping = False
+        self.stopped: int | None = None
         self._log: TextIO | None = None
         self._progress = Progress(quiet=quiet)
         args.disable_tqdm = True
@@ -101,10 +108,11 @@ class Sft(Trainer):
         batches = list(islice(epoch_iterator, num_batches))
         sizes = [batch["input_ids"].numel() for batch in batches]
         trained = sum(int((batch["labels"][..., 1:] != IGNORED).sum()) for batch in batches)
-        stop = self.signals.received is not None
-        sums = self._over_processes([trained, sum(sizes), stop, self._last_loss()], device)
-        self._stopping = bool(sums[2])
-        loss = sums[3] / self.args.world_size
+        got = [self.signals.received == number for number in _STOPPING]
+        sums = self._over_processes([trained, sum(sizes), self._last_loss(), *got], device)
+        asked = (number for number, count in zip(_STOPPING, sums[3:], strict=True) if count)
+        self.stopped = next(asked, None)
+        loss = sums[2] / self.args.world_size
         if self._losses and self._divergence.add(loss):
             raise diverged(self._moment(self.state.global_step, loss), self._divergence)
         self._losses = []
@@ -133,10 +141,11 @@ class Sft(Trainer):
         """The norm of the gradient, which comes before the optimizer's step: the last chance to stop it."""
         norm = super()._get_grad_norm(model, grad_norm=grad_norm)  # type: ignore[no-untyped-call]
         self._grad_norm = None if norm is None else float(norm)  # DeepSpeed has none at its first step
-        if getattr(self.accelerator, "scaler", None) is None:  # with fp16, infinities are part of the search
-            loss = self._last_loss()
-            if not finite(loss, self._grad_norm or 0.0):
-                raise no_number(self._moment(self.state.global_step + 1, loss))
+        searches = getattr(self.accelerator, "scaler", None) is not None
+        # With fp16, gradients that are no numbers are part of the search for a scale. The loss is not scaled.
+        loss = self._last_loss()
+        if not finite(loss, 0.0 if searches else self._grad_norm or 0.0):
+            raise no_number(self._moment(self.state.global_step + 1, loss))
         return norm
 
     def _last_loss(self) -> float:
@@ -267,7 +276,7 @@ class Sft(Trainer):
 
     def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
         """After each step: stops with a checkpoint if the processes agreed to."""
-        if self._stopping and not self.control.should_training_stop:
+        if self.stopped is not None and not self.control.should_training_stop:
             self.control.should_save = self.control.should_training_stop = True
         super()._maybe_log_save_evaluate(*args, **kwargs)
 
@@ -294,9 +303,24 @@ class Sft(Trainer):
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """Takes the weights of a checkpoint.
+
+        Raises:
+            ModelError: They are damaged.
+        """
+        try:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+        except SafetensorError as error:
+            raise states.unreadable(Path(resume_from_checkpoint), error) from error
+
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Takes the weights of a checkpoint that has all steps, which Trainer would go beyond."""
-        state = TrainerState.load_from_json(str(checkpoint.folder / STATE))
+        """Takes the weights of a checkpoint that has all steps, which Trainer would go beyond.
+
+        Raises:
+            ModelError: It is damaged.
+        """
+        state = _state_of(checkpoint)
         best = state.best_model_checkpoint if self.args.load_best_model_at_end else None
         self._load_from_checkpoint(best or str(checkpoint.folder))
 
@@ -316,6 +340,8 @@ class Sft(Trainer):
         if self.is_world_process_zero():
             self._log = open_log(self.folder, checkpoint.step if checkpoint else 0)
         try:
+            if checkpoint:
+                _state_of(checkpoint)  # Trainer would not say which file is damaged
             with self.signals:
                 self.train(resume_from_checkpoint=str(checkpoint.folder) if checkpoint else None)
         finally:
@@ -332,6 +358,20 @@ def _add_up_in_32_bits(args: TrainingArguments) -> None:
     if plugin and plugin["fsdp_version"] == 2 and (args.bf16 or args.fp16):
         half = torch.bfloat16 if args.bf16 else torch.float16
         plugin["mixed_precision_policy"] = MixedPrecisionPolicy(half, torch.float32)
+
+
+def _state_of(checkpoint: Checkpoint) -> TrainerState:
+    """What Trainer has to know to go on.
+
+    Raises:
+        ModelError: It is damaged.
+    """
+    path = checkpoint.folder / STATE
+    try:
+        state: TrainerState = TrainerState.load_from_json(str(path))
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise states.unreadable(path, error) from error
+    return state
 
 
 def _random(rank: int) -> str:

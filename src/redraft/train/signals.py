@@ -16,6 +16,11 @@ AGAIN = 75
 """The exit status after SIGTERM: EX_TEMPFAIL of sysexits.h, "try again later". A checkpoint was saved."""
 
 
+def exit_status(number: int) -> int:
+    """What a run that a signal stopped ends with."""
+    return AGAIN if number == signal.SIGTERM else 128 + signal.SIGINT
+
+
 class Signals:
     """Catches both signals while it is open.
 
@@ -49,8 +54,3 @@ class Signals:
         name = signal.Signals(number).name
         # Not print: the signal may have come in the midst of one.
         os.write(2, f"\nredraft: {name}: saving after this step. Ctrl-C stops at once.\n".encode())
-
-    @property
-    def exit_status(self) -> int:
-        """What a run that was stopped so ends with."""
-        return AGAIN if self.received == signal.SIGTERM else 128 + signal.SIGINT

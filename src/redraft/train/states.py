@@ -44,10 +44,15 @@ def load_state(path: Path) -> Any:
             tree = json.loads(file.metadata()[_HEAD])
             return _unpack(tree, file)
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ModelError(
-            f"{path} cannot be read: {error!s:.200}.",
-            hint="Go on from another checkpoint with --resume_from_checkpoint FOLDER.",
-        ) from None
+        raise unreadable(path, error) from None
+
+
+def unreadable(path: Path, error: Exception) -> ModelError:
+    """The error to show when a part of a checkpoint is damaged."""
+    return ModelError(
+        f"{path} cannot be read: {error!s:.200}.",
+        hint="Go on from another checkpoint with --resume_from_checkpoint FOLDER.",
+    )
 
 
 def _pack(value: Any, tensors: dict[str, torch.Tensor]) -> Any:

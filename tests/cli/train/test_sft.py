@@ -100,6 +100,21 @@ def test_sigterm_saves_and_asks_to_be_started_again(here: Path, monkeypatch: pyt
     assert [session["steps"] for session in sessions] == [3, 4]
 
 
+def test_a_signal_in_the_last_step_loses_nothing(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It comes after the last time that the processes ask each other."""
+    step = Sft.training_step
+
+    def step_and_send(self: Sft, *args: Any) -> Any:
+        if self.state.global_step == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(self, *args)
+
+    monkeypatch.setattr(Sft, "training_step", step_and_send)
+    done = train(*USUAL.split(), "--save_strategy", "no")
+    assert done.exit_code == 0, done.output
+    assert Path("out/adapter_model.safetensors").is_file()
+
+
 def test_ctrl_c_saves_as_well(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     at_step(monkeypatch, 2, signal.SIGINT)
     assert train(*USUAL.split()).exit_code == 130

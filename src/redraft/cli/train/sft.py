@@ -158,15 +158,16 @@ def _to_folder(file: Path, folder: Path) -> None:
 
 def _train(ready: Ready, say: Say) -> None:
     """The steps, with a record of the run beside the output, and what is made of the result."""
+    from redraft.train.signals import exit_status
+
     lead = ready.trainer.is_world_process_zero()
     record = _begin(ready) if lead else None
     done = ready.train()
     if record:
         record.end(steps=done, **_memory(ready, say))
-    received = ready.trainer.signals
-    if received.received is not None:
+    if (stopped := ready.trainer.stopped) is not None and ready.stopped_early(done):
         say(f"stopped after step {done:,} of {ready.steps:,}. The same command, typed again, goes on.")
-        raise typer.Exit(received.exit_status)
+        raise typer.Exit(exit_status(stopped))
     output = ready.trainer.folder
     if lead and ready.settings.own.gguf:
         _export(ready, output)
