@@ -8,18 +8,20 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
+from redraft.train.signals import AGAIN
 from tests.train.tiny import chains, model_folder
 
 pytestmark = pytest.mark.slow
 
 SETTINGS = (
     "--model_name_or_path model --data_path chains.jsonl --model_max_length 128 --cache_dir cache "
-    "--lora False --learning_rate 1e-3 --max_steps 6 --save_steps 2 --gradient_accumulation_steps 2 "
-    "--output_dir"
+    "--lora False --bf16 False --learning_rate 1e-3 --max_steps 6 --save_steps 2 "
+    "--gradient_accumulation_steps 2 --output_dir"
 )
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_addr=127.0.0.1"]
 """The address is named, so that nothing is looked up."""
@@ -66,11 +68,7 @@ def test_two_processes_train_as_one_does() -> None:
 def test_sigterm_stops_both_at_one_step_and_one_goes_on() -> None:
     words = "--per_device_train_batch_size", "1", "--max_steps", "400"
     with subprocess.Popen(two("two", *words), stderr=subprocess.DEVNULL) as job:
-        deadline = time.monotonic() + 120
-        while not Path("two/checkpoint-4/complete.json").is_file():
-            assert job.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        until_there(Path("two/checkpoint-4/complete.json"), [job])
         job.send_signal(signal.SIGTERM)
     newest = max(int(path.name.split("-")[1]) for path in Path("two").glob("checkpoint-*"))
     assert 4 <= newest < 400
@@ -79,3 +77,36 @@ def test_sigterm_stops_both_at_one_step_and_one_goes_on() -> None:
     assert f"goes on from two/checkpoint-{newest}" in on.stderr
     assert on.returncode == 0, on.stderr
     assert len(curve("two")) == 400
+
+
+def test_a_signal_to_one_process_stops_both_in_the_same_way() -> None:
+    begun = [start(rank, "--per_device_train_batch_size", "1", "--max_steps", "400") for rank in (0, 1)]
+    until_there(Path("apart/checkpoint-2/complete.json"), begun)
+    begun[1].send_signal(signal.SIGTERM)
+    said = [job.communicate(timeout=120)[1] for job in begun]
+    assert [job.returncode for job in begun] == [AGAIN, AGAIN], "\n".join(said)
+    assert "The same command, typed again, goes on." in said[0]
+    assert not Path("apart/config.json").exists()
+
+
+def start(rank: int, *words: str) -> subprocess.Popen[str]:
+    """One of two processes, begun without torchrun, which ends all of them when one ends."""
+    port = 20000 + os.getpid() % 20000
+    told = {
+        "RANK": rank,
+        "LOCAL_RANK": rank,
+        "WORLD_SIZE": 2,
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": port,
+    }
+    command = [sys.executable, "-m", "redraft", "train", "sft", *SETTINGS.split(), "apart", *words]
+    surroundings = {**os.environ, **{name: str(value) for name, value in told.items()}}
+    return subprocess.Popen(command, env=surroundings, text=True, stderr=subprocess.PIPE)
+
+
+def until_there(path: Path, jobs: Iterable[subprocess.Popen[str]]) -> None:
+    deadline = time.monotonic() + 120
+    while not path.is_file():
+        assert all(job.poll() is None for job in jobs)
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

@@ -4,12 +4,16 @@ import json
 import os
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
 from typer.testing import CliRunner, Result
 
 from redraft.cli import app
+from redraft.cli.train import sft
 from redraft.train.sft import Sft
 from redraft.train.signals import AGAIN
 from tests.train.tiny import chains, model_folder
@@ -67,13 +71,75 @@ def test_from_records_to_an_adapter(here: Path) -> None:
     assert "redraft: 4 steps of 4 rows (of " in said[3]
     assert said[4].startswith("step 1 of 4 · loss 6.")
     assert said[-1].startswith("redraft: out holds an adapter of rank 16 on weights in ")
-    assert said[-1].endswith("Try it: redraft ask … --model model+adapter.gguf")
+    assert said[-1].endswith(
+        "Try it: redraft ask … --model model+out (llama.cpp: redraft weights gguf model -o BASE.gguf, then "
+        "--model BASE.gguf+adapter.gguf)"
+    )
     assert Path("adapter.gguf").read_bytes()[:4] == b"GGUF"
     record = json.loads(Path("out.run.json").read_text())
     assert record["command"] == "train sft"
     assert record["config"]["training_objective"] == "accepted"
     assert (record["sessions"][0]["steps"], record["sessions"][0]["redraft"]) == (4, "0.1.0")
+    assert record["sessions"][0]["data_path"] == ["chains.jsonl"]
     assert {"seed", "learning_rate", "tokens_sha256"} <= record["config"].keys()
+
+
+@pytest.mark.parametrize(
+    ("named", "gguf", "said"),
+    [
+        ("default", "a.gguf", "Try it: redraft ask … --model default+a.gguf"),
+        ("m.gguf", None, "For llama.cpp: redraft weights lora-gguf out --base m.gguf -o adapter.gguf"),
+        ("model", None, "Try it: redraft ask … --model model+out"),
+        ("org/name", "a.gguf", "Put it into its base: redraft weights merge-lora org/name out -o FOLDER"),
+    ],
+)
+def test_what_to_type_next_works_with_that_base(here: Path, named: str, gguf: str | None, said: str) -> None:
+    options = SimpleNamespace(model_name_or_path=named, gguf=gguf)
+    made: Any = SimpleNamespace(settings=SimpleNamespace(own=options), lora=True, base=named)
+    assert sft._next(made, Path("out")) == said
+
+
+def test_training_goes_on_from_a_model_with_an_adapter(here: Path) -> None:
+    assert train(*USUAL.split(), "--quiet", "--learning_rate", "1e-2").exit_code == 0
+    usual = USUAL.replace("out ", "two ").replace("path model", "path model+out")
+    done = train(*usual.split())
+    assert done.exit_code == 0, done.output
+    base = json.loads(Path("two/adapter_config.json").read_text())["base_model_name_or_path"]
+    assert base == "model+out"
+    tried = done.stderr.split("--model ")[-1].strip()
+    merged, _, last = tried.partition("+")
+    assert last == "two"
+    plain, learnt = (load_file(Path(folder, "model.safetensors")) for folder in ("model", merged))
+    name = "model.layers.0.self_attn.q_proj.weight"
+    assert not torch.equal(plain[name], learnt[name])
+    first, second = (
+        json.loads(Path(each, "log.jsonl").read_text().splitlines()[0]) for each in ("out", "two")
+    )
+    assert second["loss"] < first["loss"]
+    assert Path(merged, "config.json").stat().st_mtime == merged_again(usual, merged)
+
+
+def merged_again(usual: str, merged: str) -> float:
+    """When the merged model was made, after another run from it."""
+    assert train(*usual.split(), "--overwrite_output_dir", "--dry_run").exit_code == 0
+    return Path(merged, "config.json").stat().st_mtime
+
+
+@pytest.mark.parametrize(
+    ("ref", "said"),
+    [
+        ("model+x.gguf", "x.gguf is for llama.cpp.\n  Name the folder that the adapter was trained into"),
+        ("model+nowhere", "nowhere is no folder of an adapter."),
+        ("model+", "what is added is no folder of an adapter."),
+        ("org/name+adapter", "redraft weights merge-lora org/name adapter -o FOLDER"),
+    ],
+)
+def test_what_is_added_must_be_an_adapter(here: Path, ref: str, said: str) -> None:
+    Path("adapter").mkdir()
+    Path("adapter/adapter_config.json").write_text("{}")
+    done = train(*USUAL.replace("path model", f"path {ref}").split())
+    assert done.exit_code == 2
+    assert said in done.stderr
 
 
 def test_a_whole_model_becomes_a_gguf(here: Path) -> None:

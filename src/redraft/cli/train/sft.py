@@ -1,18 +1,16 @@
 """`redraft train sft`: supervised fine-tuning, by the flags of SelFee's, Alpaca's and Vicuna's trainers.
 
 Flags are not declared to typer: they are names of a recipe as well, and most belong to transformers
-(`redraft.train.args`). Here the run is wired: where the model is, the record beside the output, and a GGUF
-of what came out.
+(`redraft.train.args`). Here the run is wired: the record beside the output, a GGUF of what came out, and what
+to type next.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shlex
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,6 +18,7 @@ import typer
 
 from redraft.cli.allocator import give_back_large, use_large_pages
 from redraft.cli.shell import tell, write
+from redraft.cli.train.base import command, folder_for
 
 _LARGE = 4 << 20
 """Bytes of a block that goes back to the system when it is freed. Else activations of different sizes leave
@@ -31,7 +30,6 @@ Say = Callable[[str], None]
 if TYPE_CHECKING:
     from redraft.jobs.making import RunFile
     from redraft.train.args import Settings
-    from redraft.train.options import Options
     from redraft.train.run import Ready
 
 
@@ -97,8 +95,8 @@ def _ready(settings: Settings, say: Say) -> Ready:
     from redraft.engines.cache import cache_folder
     from redraft.train.run import get_ready
 
-    cache = cache_folder()
-    return get_ready(settings, _model(settings.own, cache / "train" / "models"), cache / "train", say=say)
+    model = folder_for(settings.own.model_name_or_path)
+    return get_ready(settings, model, cache_folder() / "train", say=say)
 
 
 def _preview(settings: Settings, say: Say) -> None:
@@ -108,10 +106,9 @@ def _preview(settings: Settings, say: Say) -> None:
     from redraft.engines.cache import cache_folder
     from redraft.train.preview import preview
 
-    cache = cache_folder()
-    model = _model(settings.own, cache / "train" / "models")
+    model = folder_for(settings.own.model_name_or_path)
     if os.environ.get("RANK", "0") == "0":
-        preview(settings, model, cache / "train", Console(highlight=False), say=say)
+        preview(settings, model, cache_folder() / "train", Console(highlight=False), say=say)
 
 
 def _estimate(settings: Settings, say: Say) -> None:
@@ -128,32 +125,6 @@ def _estimate(settings: Settings, say: Say) -> None:
         if ready.trainer.is_world_process_zero():
             for line in found.lines():
                 write(line)
-
-
-def _model(own: Options, cache: Path) -> str:
-    """The folder or hub name that training begins from: a GGUF file becomes a folder first."""
-    from redraft.engines.load import local_file, parse_reference
-    from redraft.train.files import folder_of
-
-    ref = own.model_name_or_path
-    file = str(local_file(parse_reference(ref))) if ref == "default" else ref
-    with _one_at_a_time(cache):
-        return folder_of(file, cache=cache, convert=_to_folder)
-
-
-@contextmanager
-def _one_at_a_time(folder: Path) -> Iterator[None]:
-    """Processes of a run begin together, and want the same."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("wb") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-def _to_folder(file: Path, folder: Path) -> None:
-    from redraft.weights.gguf.to_folder import import_gguf
-
-    import_gguf(file, folder, command=_command())
 
 
 def _train(ready: Ready, say: Say) -> None:
@@ -195,7 +166,9 @@ def _begin(ready: Ready) -> RunFile:
     making = Making("train sft", ready.config)
     if ready.checkpoint:
         record.insist(making)
-    record.begin(making, resume=ready.checkpoint is not None)
+    own = ready.settings.own
+    paths = {"data_path": list(own.data_path), "eval_data_path": list(own.eval_data_path)}
+    record.begin(making, resume=ready.checkpoint is not None, **paths)
     return record
 
 
@@ -206,24 +179,37 @@ def _export(ready: Ready, output: Path) -> None:
     if ready.lora:
         from redraft.weights.lora.to_gguf import lora_gguf
 
-        lora_gguf(output, target, base=Path(ready.base), force=True, command=_command())
+        lora_gguf(output, target, base=Path(ready.base), force=True, command=command())
     else:
         from redraft.weights.gguf.from_folder import export_gguf
 
-        export_gguf(output, target, quant=own.gguf_quant, force=True, command=_command(), warn=tell)
+        export_gguf(output, target, quant=own.gguf_quant, force=True, command=command(), warn=tell)
 
 
 def _next(ready: Ready, output: Path) -> str:
     """What to type next."""
-    if gguf := ready.settings.own.gguf:
-        base = f"{ready.settings.own.model_name_or_path}+" if ready.lora else ""
-        return f"Try it: redraft ask … --model {shlex.quote(base + gguf)}"
-    model = shlex.quote(str(output))
-    if ready.lora:
-        base = shlex.quote(ready.settings.own.model_name_or_path)
-        return f"For llama.cpp: redraft weights lora-gguf {model} --base {base} -o adapter.gguf"
-    return f"Try it: redraft ask … --model {model}"
+    own, result = ready.settings.own, str(output)
+    if not ready.lora:
+        return _try(own.gguf or result)
+    named = own.model_name_or_path
+    if named != "default" and not named.lower().endswith(".gguf"):
+        return _beside_folder(ready.base, result, own.gguf)
+    if own.gguf:
+        return _try(f"{named}+{own.gguf}")
+    words = shlex.join(["--base", named, "-o", "adapter.gguf"])
+    return f"For llama.cpp: redraft weights lora-gguf {shlex.quote(result)} {words}"
 
 
-def _command() -> str:
-    return shlex.join(["redraft", *sys.argv[1:]])
+def _beside_folder(base: str, result: str, gguf: str | None) -> str:
+    """What to type where the base is a folder, which llama.cpp does not load, or on the hub."""
+    if not Path(base).expanduser().is_dir():
+        return f"Put it into its base: redraft weights merge-lora {shlex.join([base, result])} -o FOLDER"
+    tried = _try(f"{base}+{result}")
+    if not gguf:
+        return tried
+    model = shlex.quote(f"BASE.gguf+{gguf}")
+    return f"{tried} (llama.cpp: redraft weights gguf {shlex.quote(base)} -o BASE.gguf, then --model {model})"
+
+
+def _try(model: str) -> str:
+    return f"Try it: redraft ask … --model {shlex.quote(model)}"
