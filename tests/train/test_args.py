@@ -314,8 +314,8 @@ def test_numbers_are_read_as_they_are_written(number: float) -> None:
 
 
 def test_a_recipes_paths_may_be_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("HOME", "/people/me")
     path = recipe(tmp_path, "data_path: [~/a.jsonl, b.jsonl]\noutput_dir: ~/out")
     settings = parse([path])
-    assert settings.own.data_path == ("/home/me/a.jsonl", "b.jsonl")
-    assert settings.theirs["output_dir"] == "/home/me/out"
+    assert settings.own.data_path == ("/people/me/a.jsonl", "b.jsonl")
+    assert settings.theirs["output_dir"] == "/people/me/out"
