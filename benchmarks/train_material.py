@@ -21,6 +21,8 @@ from typing import Any
 from data_material import sentences
 
 SEED = 5
+ALLOCATOR = ("THP_MEM_ALLOC_ENABLE=1", f"MALLOC_MMAP_THRESHOLD_={2 << 20}")
+"""What `redraft train` sets before torch is there: large blocks on pages of their own, in large pages."""
 STEPS = ((1, 1480), (2, 2080), (3, 135), (4, 18), (5, 33))
 """Answers a record, and how many records of conala and mbpp have so many."""
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from material import default_model
 from measure import Figure, Goal, Row
-from train_material import Scale
+from train_material import ALLOCATOR, Scale
 from weights_run import MB, remove, run_command, weights
 
 MEASURE = "peak memory of a step at batch 8 × 1,024 tokens, vocabulary 49,152"
@@ -16,12 +16,10 @@ HOW = (
     "gradients and the state of AdamW are there, then one of 8 examples of 1,024 tokens, each with loss, "
     "and with activation checkpointing. The figure is the most anonymous memory of the whole process "
     "(`RssAnon` and `RssShmem`, read every 10 ms): weights, gradients, optimizer, activations and all of "
-    "Python. Both sides with an allocator that gives large blocks back ({allocator}): without, the holes of"
+    "Python. Both sides with memory as `redraft train` has it ({allocator}): without, the holes of"
     " the heap, which both have alike, are half of the figure. Compared with transformers' own loss, from "
     "all logits."
 )
-ALLOCATOR = ("THP_MEM_ALLOC_ENABLE=1", f"MALLOC_MMAP_THRESHOLD_={4 << 20}")
-"""Large blocks on pages of their own, in large pages: for torch, and for glibc."""
 ROWS, TOKENS = 8, 1024
 HALF = Goal("≤", 0.5)
 SCRIPT = Path(__file__).with_name("train_memory_run.py")

@@ -37,13 +37,13 @@ MB, GB = 1e6, 1e9
 PROBES = (32, 96)
 """Tokens of the two rows that are tried: enough to tell what grows from what does not."""
 
-SCATTER = 1.55
-"""On a CPU, what activations take in the heap over what they are, once a few steps have left holes of many
-sizes there: measured with glibc (`benchmarks/train_estimate.py`). A GPU's allocator fills its holes."""
+SCATTER = 1.07
+"""On a CPU, what activations take over what they are: measured with blocks that go back to the system, as
+`redraft train` has it (`benchmarks/train_estimate.py`). Where glibc keeps them, as from Python, it is 1.5 to
+1.9. A GPU's allocator fills its holes."""
 
-ANEW, ANEW_IN_HEAP = 2.0, 4.6
-"""Layers' worth of activations while one is computed anew: it and what its gradients take, and on a CPU
-the holes that the layers before left. The second is from one setting alone (10 layers, 4,096 tokens)."""
+ANEW = 2.0
+"""Layers' worth of activations while one is computed anew: it and what its gradients take."""
 
 ROOM = 0.92
 """The share of free memory that a plan may fill: allocators lose some between what they hand out."""
@@ -97,8 +97,7 @@ class Plan:
         """Those of the longest batch, with those of the layer that is computed."""
         layer = self.kept / self.layers
         if self.checkpointed:
-            anew = ANEW if self.scatter == 1 else ANEW_IN_HEAP
-            exact = self.tokens * (self.layers * self.edge + anew * layer) + self.copies / self.layers
+            exact = self.tokens * (self.layers * self.edge + ANEW * layer) + self.copies / self.layers
         else:
             exact = self.tokens * (self.kept + layer) + self.copies
         return int(self.scatter * exact)

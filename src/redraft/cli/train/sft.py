@@ -20,10 +20,10 @@ from redraft.cli.allocator import give_back_large, use_large_pages
 from redraft.cli.shell import tell, write
 from redraft.cli.train.base import command, folder_for
 
-_LARGE = 4 << 20
-"""Bytes of a block that goes back to the system when it is freed. Else activations of different sizes leave
-the heap full of holes: a step of 8 × 1,024 tokens took 0.8 of the memory of one that holds all logits, and
-with this 0.28 (`benchmarks/train_memory.py`). At 4 MB that costs no time; mapping smaller ones anew does."""
+_LARGE = 2 << 20
+"""Bytes of a block that goes back to the system when it is freed: those that torch puts into large pages. In
+the heap, activations leave holes: they took 1.5 to 1.9 times as much as they are, and with this 1.07
+(`benchmarks/train_estimate_run.py`)."""
 
 Say = Callable[[str], None]
 
