@@ -12,7 +12,8 @@ from transformers import TrainingArguments
 from redraft.train.attention import use_segments
 from redraft.train.guards import smaller
 from redraft.train.loss import fuse
-from redraft.train.memory import Plan, moments, plan_of, resident, room, size
+from redraft.train.memory import IN_HEAP, SCATTER, Plan, moments, plan_of, resident, room, size
+from redraft.train.options import LARGE
 from tests.train.tiny_models import adapted, tiny
 
 USED = {
@@ -42,10 +43,18 @@ def planned(made: Any = None, tokens: int = 4096, **more: Any) -> Plan:
 def plan(**changes: Any) -> Plan:
     """A plan with round numbers."""
     known: dict[str, Any] = {"libraries": 100, "weights": 1000, "gradients": 1000, "optimizer": 2000}
-    known |= {"tokens": 1000, "kept": 10.0, "copies": 0.0, "edge": 1.0, "layers": 5, "scatter": 1.0}
+    known |= {"tokens": 1000, "kept": 10.0, "copies": 0.0, "edge": 1.0, "layers": 5, "on_cpu": False}
     known |= {"checkpointed": False, "accumulates": False}
     known |= {"head": 0, "table": 0, "loss_slice": 0, "loss_token": 0.0}
     return Plan(**(known | changes))
+
+
+def test_small_activations_leave_holes_on_a_cpu() -> None:
+    exact, least = plan().activations, LARGE // 2
+    assert plan(on_cpu=True).activations == pytest.approx(IN_HEAP * exact)
+    large, small = plan(on_cpu=True, edge=2.0, tokens=least), plan(on_cpu=True, edge=2.0, tokens=least - 1)
+    assert large.activations == pytest.approx(SCATTER * plan(edge=2.0, tokens=least).activations)
+    assert small.activations > large.activations
 
 
 # From a model.

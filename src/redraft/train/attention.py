@@ -14,7 +14,6 @@ refused, because it would leak.
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import Any, TypedDict, cast
 
 import torch
@@ -141,10 +140,10 @@ def attend(
     window = sliding_window if sliding_window and sliding_window < max_length_q else None
     if softcap is None and not dropout and _has_kernel(query, value):
         return _in_one_call(query, key, value, cu_seq_lens_q, max_length_q, scaling, window), None
-    parts = [
-        _one(query[:, :, i:j], key[:, :, i:j], value[:, :, i:j], dropout, scaling, window, softcap)
-        for i, j in pairwise(cu_seq_lens_q.tolist())
-    ]
+    # Not slices: the gradient of each is as large as the whole row.
+    lengths = cu_seq_lens_q.diff().tolist()
+    cut = [each.split(lengths, dim=2) for each in (query, key, value)]
+    parts = [_one(q, k, v, dropout, scaling, window, softcap) for q, k, v in zip(*cut, strict=True)]
     return torch.cat(parts, dim=2).transpose(1, 2).contiguous(), None
 
 

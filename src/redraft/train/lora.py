@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
+from peft.tuners.lora import LoraLayer
+from torch import nn
 from transformers import PreTrainedModel
 
 from redraft.errors import UsageError
@@ -128,6 +130,16 @@ def add_adapter(
     save = partial(added.save_pretrained, save_embedding_layers=whole_vocabulary)
     added.save_pretrained = save  # type: ignore[method-assign]
     return added
+
+
+def leave_inputs_to_autocast(model: nn.Module) -> None:
+    """Keeps peft from widening what enters an adapter to 32 bits, which autocast would only round again.
+
+    For models that are called under autocast and in no other way.
+    """
+    for module in model.modules():
+        if isinstance(module, LoraLayer):
+            module.cast_input_dtype_enabled = False
 
 
 def mark_native(model: PreTrainedModel) -> None:

@@ -32,15 +32,16 @@ from transformers import TrainingArguments
 
 from redraft.train.batches import IGNORED
 from redraft.train.logs import peak_memory
+from redraft.train.options import LARGE
 
 MB, GB = 1e6, 1e9
 PROBES = (32, 96)
 """Tokens of the two rows that are tried: enough to tell what grows from what does not."""
 
-SCATTER = 1.07
-"""On a CPU, what activations take over what they are: measured with blocks that go back to the system, as
-`redraft train` has it (`benchmarks/train_estimate.py`). Where glibc keeps them, as from Python, it is 1.5 to
-1.9. A GPU's allocator fills its holes."""
+SCATTER, IN_HEAP = 1.07, 1.85
+"""On a CPU, what activations take over what they are: in blocks that go back to the system, and where they
+are smaller than that (`LARGE`), in a heap with holes of many sizes. Measured with `redraft train`'s allocator
+(`benchmarks/train_estimate.py`); from Python all are in the heap. A GPU's allocator fills its holes."""
 
 ANEW = 2.0
 """Layers' worth of activations while one is computed anew: it and what its gradients take."""
@@ -72,7 +73,7 @@ class Plan:
         table: The gradient of the embedding before it is added to that of the head.
         loss_slice: Logits and their gradient, of one slice.
         loss_token: What the loss keeps of a token.
-        scatter: What activations really take, over what they are: see `SCATTER`.
+        on_cpu: Whether it is the machine's memory: see `SCATTER`.
     """
 
     tokens: int
@@ -90,7 +91,7 @@ class Plan:
     table: int
     loss_slice: int
     loss_token: float
-    scatter: float
+    on_cpu: bool
 
     @property
     def activations(self) -> int:
@@ -100,7 +101,13 @@ class Plan:
             exact = self.tokens * (self.layers * self.edge + ANEW * layer) + self.copies / self.layers
         else:
             exact = self.tokens * (self.kept + layer) + self.copies
-        return int(self.scatter * exact)
+        return int(self._scatter * exact)
+
+    @property
+    def _scatter(self) -> float:
+        if not self.on_cpu:
+            return 1.0
+        return SCATTER if self.tokens * self.edge >= LARGE else IN_HEAP
 
     @property
     def loss(self) -> int:
@@ -190,7 +197,7 @@ def plan_of(model: nn.Module, args: TrainingArguments, *, tokens: int, share: fl
         table=head.numel() * head.element_size() if head.requires_grad else 0,
         loss_slice=count * head.shape[0] * (_WIDE + (2 * computed if computed < _WIDE else 0)),
         loss_token=2 * share * config.hidden_size * computed,
-        scatter=1.0 if device.type == "cuda" else SCATTER,
+        on_cpu=device.type == "cpu",
     )
 
 

@@ -27,6 +27,7 @@ from redraft.train.batches import IGNORED, Batch, Loader, Order, RowsOf
 from redraft.train.checkpoints import Checkpoint
 from redraft.train.guards import Divergence, Moment, diverged, finite, no_number
 from redraft.train.logs import Counts, Progress, open_log
+from redraft.train.lora import leave_inputs_to_autocast
 from redraft.train.signals import Signals
 
 OPTIMIZER = "optimizer.safetensors"
@@ -81,6 +82,8 @@ class Sft(Trainer):
         self._progress = Progress(quiet=quiet)
         args.disable_tqdm = True
         _add_up_in_32_bits(args)
+        if args.bf16 or args.fp16:
+            leave_inputs_to_autocast(model)
         super().__init__(
             model,
             args,

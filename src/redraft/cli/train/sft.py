@@ -19,11 +19,7 @@ import typer
 from redraft.cli.allocator import give_back_large, use_large_pages
 from redraft.cli.shell import tell, write
 from redraft.cli.train.base import command, folder_for
-
-_LARGE = 2 << 20
-"""Bytes of a block that goes back to the system when it is freed: those that torch puts into large pages. In
-the heap, activations leave holes: they took 1.5 to 1.9 times as much as they are, and with this 1.07
-(`benchmarks/train_estimate_run.py`)."""
+from redraft.train.options import LARGE
 
 Say = Callable[[str], None]
 
@@ -46,7 +42,7 @@ def sft(
     translated. A run that was stopped goes on when the same command is typed again.
     """
     use_large_pages()
-    give_back_large(_LARGE)
+    give_back_large(LARGE)
     from redraft.train.args import parse
 
     settings = parse(words or [])
