@@ -12,7 +12,8 @@ from peft import LoraConfig, PeftModel
 from safetensors.torch import load_file
 
 from redraft.errors import UsageError
-from redraft.train.lora import NATIVE, Adapter, add_adapter, default_method, mark_native
+from redraft.formats.selfee import NATIVE_FORMAT
+from redraft.train.lora import Adapter, add_adapter, default_method, mark_native
 from tests.train.tiny_models import VOCABULARY, packed, tiny
 
 
@@ -59,7 +60,7 @@ def test_numbers_out_of_range_are_errors(wrong: Adapter) -> None:
         added(tiny(), wrong)
 
 
-@pytest.mark.parametrize("redraft_format", [NATIVE, None])
+@pytest.mark.parametrize("redraft_format", [NATIVE_FORMAT, None])
 def test_a_saved_adapter_says_how_it_revises_and_what_it_is_for(
     tmp_path: Path, redraft_format: str | None
 ) -> None:
@@ -99,7 +100,7 @@ def test_a_whole_model_says_it_in_its_config(tmp_path: Path) -> None:
     model = tiny()
     mark_native(model)
     model.save_pretrained(tmp_path)
-    assert json.loads((tmp_path / "config.json").read_text())["redraft_format"] == NATIVE
+    assert json.loads((tmp_path / "config.json").read_text())["redraft_format"] == NATIVE_FORMAT
 
 
 GB = 10**9

@@ -13,21 +13,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from redraft.chain import Finish
 from redraft.engines.base import Delta, EngineInfo, Message, PromptText, Sampling, Tokens
 from redraft.engines.hf_batch import Batch, Work, score
 from redraft.engines.hf_load import check_model, ends_of, load, windows_of
 from redraft.engines.hf_text import Spelling
 from redraft.engines.hf_tokens import Words
-from redraft.engines.llamacpp import DEFAULT_CONTEXT, NATIVE_FORMAT
+from redraft.engines.local import DEFAULT_CONTEXT, LocalEngine, Room, empty_prompt
 from redraft.engines.threads import in_daemon_thread
 from redraft.errors import ContextError, ModelError, UsageError
+from redraft.formats.selfee import NATIVE_FORMAT
 
 STREAMS = 8
 """Streams at once unless told."""
@@ -35,7 +35,7 @@ STREAMS = 8
 CLOSE_SECONDS = 5.0
 
 
-class HfEngine:
+class HfEngine(LocalEngine):
     """A model of transformers behind the engine protocol. It is set to evaluation, and stays the caller's.
 
     Args:
@@ -66,25 +66,26 @@ class HfEngine:
     ) -> None:
         model = model.get_base_model() if hasattr(model, "get_base_model") else model
         self._model, self._words = model.eval(), Words(tokenizer, name)
-        self._context = ctx or min(DEFAULT_CONTEXT, _trained_context(model))
-        self._windows = windows_of(model, self._context)
+        context = ctx or min(DEFAULT_CONTEXT, _trained_context(model))
+        info = EngineInfo(
+            name=name,
+            engine="hf",
+            context=context,
+            token_ids=True,
+            chats=self._words.chats,
+            native=native,
+        )
+        super().__init__(info, context)
+        self._windows = windows_of(model, context)
         check_model(model, self._words, self._windows)
         self._batch = Batch(
             model,
             slots=parallel,
-            context=self._context,
+            context=context,
             ends=ends_of(tokenizer, model.generation_config.to_dict()) if ends is None else ends,
             size=self._words.size,
             windows=self._windows,
             threads=threads,
-        )
-        self._info = EngineInfo(
-            name=name,
-            engine="hf",
-            context=self._context,
-            token_ids=True,
-            chats=self._words.chats,
-            native=native,
         )
 
     @classmethod
@@ -136,11 +137,6 @@ class HfEngine:
 
         return await in_daemon_thread(opened)
 
-    @property
-    def info(self) -> EngineInfo:
-        """What this engine is and can do."""
-        return self._info
-
     async def encode(self, text: str, *, special: bool = False) -> Tokens:
         """Token ids of a text. Control tokens that are written out in it stay text."""
         return self._words.encode(text, special=special)
@@ -154,36 +150,6 @@ class HfEngine:
         self._check(tokens)
         return self._words.decode(tokens)
 
-    async def stream(
-        self, prompt: PromptText, sampling: Sampling, stop: Sequence[str] = ()
-    ) -> AsyncGenerator[Delta, None]:
-        """Continues a text or token ids. Closing the generator frees its place in the batch.
-
-        Raises:
-            UsageError: The prompt is empty.
-            ContextError: The prompt leaves no room for an answer.
-            EngineError: The engine was closed, or the model failed.
-        """
-        tokens = self._words.encode(prompt, special=True) if isinstance(prompt, str) else prompt
-        async with aclosing(self._continue(tokens, sampling, stop)) as deltas:
-            async for delta in deltas:
-                yield delta
-
-    async def chat(
-        self, messages: Sequence[Message], sampling: Sampling, stop: Sequence[str] = ()
-    ) -> AsyncGenerator[Delta, None]:
-        """Answers messages with the model's own template. Same deltas as `stream`.
-
-        Raises:
-            UsageError: The model has no template.
-            ModelError: The template does not take these messages.
-        """
-        # A thread, because a stranger's template may take for ever.
-        prompt = await in_daemon_thread(lambda: self._words.chat(messages))
-        async with aclosing(self._continue(prompt, sampling, stop)) as deltas:
-            async for delta in deltas:
-                yield delta
-
     async def score(self, prompt: PromptText, text: PromptText) -> tuple[float, ...]:
         """How likely the model finds a text behind a prompt: the natural logarithm for each of its tokens.
 
@@ -195,7 +161,7 @@ class HfEngine:
         tokens = (*before, *(self._words.encode(text) if isinstance(text, str) else text))
         self._check(tokens)
         if not before:
-            raise _empty()
+            raise empty_prompt()
         if len(tokens) > self._context:
             raise ContextError(len(tokens), self._context)
         size, windows = self._words.size, self._windows
@@ -216,16 +182,14 @@ class HfEngine:
                 while self._batch.alive:  # noqa: ASYNC110  (no event tells of its end)
                     await asyncio.sleep(0.01)
 
+    async def _chat_tokens(self, messages: Sequence[Message]) -> Tokens:
+        # A thread, because a stranger's template may take for ever.
+        return await in_daemon_thread(lambda: self._words.chat(messages))
+
     async def _continue(
-        self, prompt: Tokens, sampling: Sampling, stop: Sequence[str]
+        self, prompt: Tokens, sampling: Sampling, stop: Sequence[str], room: Room
     ) -> AsyncGenerator[Delta, None]:
-        room = self._context - len(prompt)
-        if room <= 0:
-            raise ContextError(len(prompt), self._context)
-        if not prompt:
-            raise _empty()
         self._check(prompt)
-        limit: Finish = "max_tokens" if sampling.max_tokens <= room else "context"
         deltas: asyncio.Queue[Delta | BaseException] = asyncio.Queue()
         loop = asyncio.get_running_loop()
 
@@ -236,7 +200,7 @@ class HfEngine:
                 work.cancelled = True
 
         spelling = Spelling.after(prompt, lambda ids: self._words.decode(ids, control=False), stop)
-        work = Work(list(prompt), sampling, min(sampling.max_tokens, room), limit, spelling, deliver)
+        work = Work(list(prompt), sampling, room.tokens, room.limit, spelling, deliver)
         self._batch.add(work)
         try:
             while True:
@@ -253,10 +217,6 @@ class HfEngine:
         wrong = next((token for token in tokens if not 0 <= token < self._words.size), None)
         if wrong is not None:
             raise ModelError(f"{self._info.name} has no token {wrong}: it has {self._words.size}.")
-
-
-def _empty() -> UsageError:
-    return UsageError("the prompt is empty.", hint="Give the model something to continue.")
 
 
 def _trained_context(model: Any) -> int:

@@ -7,13 +7,13 @@ every text puts none before a text that goes on after another.
 
 from __future__ import annotations
 
-import secrets
 import threading
 from collections.abc import Sequence
 from typing import Any
 
 from redraft.engines.base import Message, Tokens
-from redraft.errors import ModelError, UsageError
+from redraft.engines.local import Marked
+from redraft.errors import ModelError
 
 _MARK = "\n"
 """What goes before a text that continues another, to take the place of a tokenizer's own space."""
@@ -73,14 +73,8 @@ class Words:
         """The prompt of messages, as the model's chat template writes it.
 
         Raises:
-            UsageError: The model has no template.
             ModelError: The template does not take these messages.
         """
-        if not self.chats:
-            raise UsageError(
-                f"{self._name} has no chat template.",
-                hint="Let it continue text (--mode native), or use a model that was made for chat.",
-            )
         contents = "\n".join(message["content"] for message in messages)
         if self._ids(contents) == self._ids(contents, control=True):
             return self._begun(self._ids(self._render(messages), control=True))
@@ -92,17 +86,10 @@ class Words:
 
     def _pieced(self, messages: Sequence[Message]) -> Tokens:
         """As the template writes it around marks, with each message in its mark's place, as plain text."""
-        mark = secrets.token_hex(8)
-        marked: list[Message] = [
-            {"role": message["role"], "content": f"{mark}{number}."}
-            for number, message in enumerate(messages)
-        ]
-        first, *rest = self._render(marked).split(mark)
-        tokens = list(self._ids(first, control=True))
-        for piece in rest:
-            number, _, after = piece.partition(".")
-            tokens += self.encode(messages[int(number)]["content"])
-            tokens += self._ids(after, control=True)
+        marked = Marked(messages)
+        tokens: list[int] = []
+        for text, written in marked.pieces(self._render(marked.messages)):
+            tokens += self._ids(text, control=True) if written else self.encode(text)
         return tuple(tokens)
 
     def _render(self, messages: Sequence[Message]) -> str:

@@ -14,34 +14,29 @@ How the process is run and spoken to is not known here (`llamacpp_client`, `llam
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
 from redraft.chain import Finish
-from redraft.engines.base import Delta, EngineInfo, Message, PromptText, Sampling, Tokens
+from redraft.engines.base import Delta, EngineInfo, Message, Sampling, Tokens
 from redraft.engines.llamacpp_client import Child, Refusal
-from redraft.errors import ContextError, EngineError, ModelError, UsageError
+from redraft.engines.local import DEFAULT_CONTEXT, LocalEngine, Marked, Room
+from redraft.errors import EngineError, ModelError
+from redraft.formats.selfee import NATIVE_FORMAT
 from redraft.weights.gguf.reader import GGUFHeader, check_adapter, check_model, read_header
-
-DEFAULT_CONTEXT = 4096
-"""Tokens a chain may fill unless told: SelFee's chains were made with 4,096 (reference/selfee.md)."""
-
-NATIVE_FORMAT = "selfee-1"
 
 SPECULATES_UP_TO = 4
 """Streams at once up to which drafts are tried unless told. They slow a batch of eight new texts, while
 copying revisions at eight gain little (benchmarks/RESULTS.md)."""
 
 
-class LlamaCppEngine:
+class LlamaCppEngine(LocalEngine):
     """A GGUF model behind the engine protocol. Make one with `start`."""
 
     def __init__(self, info: EngineInfo, context: int, child: Child, *, spaced: bool) -> None:
-        self._info = info
-        self._context = context
+        super().__init__(info, context)
         self._child = child
         self._spaced = spaced
 
@@ -89,11 +84,6 @@ class LlamaCppEngine:
         )
         return cls(_info(model, headers, context), context, child, spaced=_adds_space(headers[0]))
 
-    @property
-    def info(self) -> EngineInfo:
-        """What this engine is and can do."""
-        return self._info
-
     async def encode(self, text: str, *, special: bool = False) -> Tokens:
         """Token ids of a text. Control tokens that are written out in it stay text."""
         if special or not self._spaced:
@@ -105,58 +95,18 @@ class LlamaCppEngine:
         reply = await self._post("/detokenize", {"tokens": list(tokens)})
         return str(reply["content"])
 
-    async def stream(
-        self, prompt: PromptText, sampling: Sampling, stop: Sequence[str] = ()
-    ) -> AsyncGenerator[Delta, None]:
-        """Continues a text or token ids. Closing the generator frees the slot.
-
-        Raises:
-            UsageError: The prompt is empty.
-            ContextError: The prompt leaves no room for an answer.
-            EngineCrash: The process died.
-        """
-        tokens = await self.encode(prompt, special=True) if isinstance(prompt, str) else prompt
-        async with aclosing(self._complete(tokens, sampling, stop)) as deltas:
-            async for delta in deltas:
-                yield delta
-
-    async def chat(
-        self, messages: Sequence[Message], sampling: Sampling, stop: Sequence[str] = ()
-    ) -> AsyncGenerator[Delta, None]:
-        """Answers messages with the template of the model file. Same deltas as `stream`.
-
-        Raises:
-            UsageError: The model has no template.
-            ModelError: The template does not take these messages.
-        """
-        if not self._info.chats:
-            raise UsageError(
-                f"{self._info.name} has no chat template.",
-                hint="Let it continue text (--mode native), or use a model that was made for chat.",
-            )
-        tokens = await self._chat_tokens(messages)
-        async with aclosing(self._complete(tokens, sampling, stop)) as deltas:
-            async for delta in deltas:
-                yield delta
-
     async def aclose(self) -> None:
         """Ends the process. Closing twice does no harm."""
         await self._child.aclose()
 
-    async def _complete(
-        self, prompt: Tokens, sampling: Sampling, stop: Sequence[str]
+    async def _continue(
+        self, prompt: Tokens, sampling: Sampling, stop: Sequence[str], room: Room
     ) -> AsyncGenerator[Delta, None]:
-        room = self._context - len(prompt)
-        if room <= 0:
-            raise ContextError(len(prompt), self._context)
-        if not prompt:
-            raise UsageError("the prompt is empty.", hint="Give the model something to continue.")
-        limit: Finish = "max_tokens" if sampling.max_tokens <= room else "context"
-        request = _request(prompt, sampling, stop, room)
+        request = _request(prompt, sampling, stop, room.tokens)
         try:
             async with (
                 aclosing(self._child.events("/completion", request)) as events,
-                aclosing(self._deltas(events, limit)) as deltas,
+                aclosing(self._deltas(events, room.limit)) as deltas,
             ):
                 async for delta in deltas:
                     yield delta
@@ -215,17 +165,12 @@ class LlamaCppEngine:
 
     async def _pieced(self, messages: Sequence[Message]) -> Tokens:
         """As the template writes it around marks, with each message in its mark's place, as plain text."""
-        mark = secrets.token_hex(8)
-        marked: list[Message] = [
-            {"role": message["role"], "content": f"{mark}{number}."}
-            for number, message in enumerate(messages)
-        ]
-        first, *rest = (await self._render(marked)).split(mark)
-        tokens = list(await self._tokenize(first, start=True, control=True))
-        for piece in rest:
-            number, _, after = piece.partition(".")
-            tokens += await self.encode(messages[int(number)]["content"])
-            tokens += await self._tokenize(after, start=False, control=True)
+        marked = Marked(messages)
+        tokens: list[int] = []
+        for number, (text, written) in enumerate(marked.pieces(await self._render(marked.messages))):
+            tokens += await (
+                self._tokenize(text, start=number == 0, control=True) if written else self.encode(text)
+            )
         return tuple(tokens)
 
     async def _encode_within(self, text: str) -> Tokens:
@@ -291,11 +236,11 @@ def _adds_space(header: GGUFHeader) -> bool:
     return bool(header.metadata.get("tokenizer.ggml.add_space_prefix", usual))
 
 
-def _request(prompt: Tokens, sampling: Sampling, stop: Sequence[str], room: int) -> dict[str, Any]:
+def _request(prompt: Tokens, sampling: Sampling, stop: Sequence[str], limit: int) -> dict[str, Any]:
     """What `/completion` is sent. Naming the samplers keeps all others, and the model's defaults, out."""
     request: dict[str, Any] = {
         "prompt": list(prompt),
-        "n_predict": min(sampling.max_tokens, room),
+        "n_predict": limit,
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
         "samplers": ["temperature", "top_p"] if sampling.top_p < 1 else ["temperature"],

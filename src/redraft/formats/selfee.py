@@ -28,6 +28,10 @@ from redraft.chain import Chain, Feedback, Prompt, Step, Stop, Verdict, content_
 
 Kind = Literal["answer", "feedback"]
 
+NATIVE_FORMAT = "selfee-1"
+"""What a model that was trained on this text says of itself: `redraft_format` in its or its adapter's config,
+`redraft.format` in a GGUF file."""
+
 DONE_PHRASES: tuple[str, ...] = (
     # The six that the released server looks for.
     "Revision is not needed",

@@ -17,12 +17,10 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from redraft.errors import UsageError
+from redraft.formats.selfee import NATIVE_FORMAT
 
 ALL = "all-linear"
 """Every linear layer but the head."""
-
-NATIVE = "selfee-1"
-"""What a model that was trained on chains says of itself: `redraft_format` in its or its adapter's config."""
 
 _FULL, _BF16, _FOUR = 16.0, 2.0, 0.6
 """Bytes a parameter: 32-bit weight, gradient and AdamW's two moments; a bf16 weight; an NF4 weight with its
@@ -101,7 +99,7 @@ def add_adapter(
         model: The model. It is changed in place.
         adapter: What to add.
         base: What the adapter's config calls its base model.
-        redraft_format: `NATIVE` if it learns chains in that format, else None.
+        redraft_format: `NATIVE_FORMAT` if it learns chains in that format, else None.
         whole_vocabulary: Save the vocabulary's matrices with it: where rows were added (`model.has_grown`).
 
     Raises:
@@ -144,7 +142,7 @@ def leave_inputs_to_autocast(model: nn.Module) -> None:
 
 def mark_native(model: PreTrainedModel) -> None:
     """Lets a model say that it was trained on chains, in the config.json that is saved with it."""
-    model.config.redraft_format = NATIVE
+    model.config.redraft_format = NATIVE_FORMAT
 
 
 def _insist_on_numbers(adapter: Adapter) -> None:

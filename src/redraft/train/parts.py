@@ -17,10 +17,11 @@ from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments, set_seed
 
 from redraft.errors import ModelError, UsageError
+from redraft.formats.selfee import NATIVE_FORMAT
 from redraft.train.args import Settings
 from redraft.train.attention import use_segments
 from redraft.train.batches import Batch, Loader, Order, Row, RowsOf, joined, padded
-from redraft.train.lora import NATIVE, Adapter, Method, add_adapter, default_method, mark_native
+from redraft.train.lora import Adapter, Method, add_adapter, default_method, mark_native
 from redraft.train.loss import fuse
 from redraft.train.machine import ranks
 from redraft.train.model import Say, has_grown, load_model, skeleton, weights_dtype
@@ -99,7 +100,7 @@ def load_trained(
         loaded,
         adapter,
         base=own.model_name_or_path,
-        redraft_format=NATIVE if native else None,
+        redraft_format=NATIVE_FORMAT if native else None,
         whole_vocabulary=grown,
     )
 

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+
+import pytest
+
+from redraft.engines.base import Delta, EngineInfo, Message, Sampling, Tokens
+from redraft.engines.local import LocalEngine, Marked, Room
+from redraft.errors import ContextError, UsageError
+
+SAID: list[Message] = [{"role": "user", "content": "Hi. <end>"}, {"role": "user", "content": "1."}]
+
+
+class Echo(LocalEngine):
+    """Says how much room it was left, and why it would end."""
+
+    closed = False
+
+    async def encode(self, text: str, *, special: bool = False) -> Tokens:
+        return (1,) * special + tuple(map(ord, text))
+
+    async def _chat_tokens(self, messages: Sequence[Message]) -> Tokens:
+        return await self.encode(messages[0]["content"])
+
+    async def _continue(
+        self,
+        prompt: Tokens,
+        sampling: Sampling,
+        stop: Sequence[str],
+        room: Room,
+    ) -> AsyncGenerator[Delta, None]:
+        try:
+            yield Delta(tokens=prompt)
+            yield Delta(finish=room.limit, completion_tokens=room.tokens)
+        finally:
+            self.closed = True
+
+
+def engine(*, chats: bool = True) -> Echo:
+    return Echo(EngineInfo("echo", "echo", chats=chats), 10)
+
+
+def test_text_that_fits() -> None:
+    async def ask() -> list[Delta]:
+        return [delta async for delta in engine().stream("abc", Sampling(max_tokens=6))]
+
+    assert asyncio.run(ask()) == [
+        Delta(tokens=(1, 97, 98, 99)),
+        Delta(finish="max_tokens", completion_tokens=6),
+    ]
+
+
+def test_messages_that_nearly_fill_the_context() -> None:
+    async def ask() -> list[Delta]:
+        return [delta async for delta in engine().chat(SAID, Sampling(max_tokens=6))]
+
+    assert asyncio.run(ask())[1] == Delta(finish="context", completion_tokens=1)
+
+
+def test_a_reader_that_leaves_closes_the_work() -> None:
+    async def leave(asked: Echo) -> None:
+        deltas = asked.chat(SAID, Sampling())
+        await anext(deltas)
+        await deltas.aclose()
+
+    asked = engine()
+    asyncio.run(leave(asked))
+    assert asked.closed
+
+
+@pytest.mark.parametrize(
+    ("prompt", "error"), [((), UsageError), ((7,) * 10, ContextError)], ids=["empty", "full"]
+)
+def test_a_prompt_that_cannot_be_continued(prompt: Tokens, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        asyncio.run(anext(engine().stream(prompt, Sampling())))  # type: ignore[arg-type]
+
+
+def test_a_model_without_a_template() -> None:
+    with pytest.raises(UsageError, match="echo has no chat template"):
+        asyncio.run(anext(engine(chats=False).chat(SAID, Sampling())))  # type: ignore[arg-type]
+
+
+def test_what_a_template_writes_is_told_from_what_is_said() -> None:
+    marked = Marked(SAID)
+    first, second = (message["content"] for message in marked.messages)
+    pieces = list(marked.pieces(f"<s>{second}<end>{first}<go>{first}"))
+    assert pieces == [
+        ("<s>", True),
+        ("1.", False),
+        ("<end>", True),
+        ("Hi. <end>", False),
+        ("<go>", True),
+        ("Hi. <end>", False),
+        ("", True),
+    ]
