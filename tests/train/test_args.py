@@ -12,10 +12,57 @@ from hypothesis import strategies as st
 from transformers import TrainingArguments
 
 from redraft.errors import UsageError
-from redraft.train import names
+from redraft.train import machine, names
 from redraft.train.args import Settings, convert, kinds, parse, shipped
-from redraft.train.options import DEFAULTS, Options
+from redraft.train.options import DEFAULTS, NAMES, Options
 
+VICUNA = r"""
+    --model_name_or_path ~/model_weights/llama-7b  \
+    --data_path data/dummy_conversation.json \
+    --bf16 True \
+    --output_dir output_vicuna \
+    --num_train_epochs 3 \
+    --per_device_train_batch_size 2 \
+    --per_device_eval_batch_size 2 \
+    --gradient_accumulation_steps 16 \
+    --evaluation_strategy "no" \
+    --save_strategy "steps" \
+    --save_steps 1200 \
+    --save_total_limit 10 \
+    --learning_rate 2e-5 \
+    --weight_decay 0. \
+    --warmup_ratio 0.03 \
+    --lr_scheduler_type "cosine" \
+    --logging_steps 1 \
+    --fsdp "full_shard auto_wrap" \
+    --fsdp_transformer_layer_cls_to_wrap 'LlamaDecoderLayer' \
+    --tf32 True \
+    --model_max_length 2048 \
+    --gradient_checkpointing True \
+    --lazy_preprocess True
+"""
+ALPACA = r"""
+    --model_name_or_path <your_path_to_hf_converted_llama_ckpt_and_tokenizer> \
+    --data_path ./alpaca_data.json \
+    --bf16 True \
+    --output_dir <your_output_dir> \
+    --num_train_epochs 3 \
+    --per_device_train_batch_size 4 \
+    --per_device_eval_batch_size 4 \
+    --gradient_accumulation_steps 8 \
+    --evaluation_strategy "no" \
+    --save_strategy "steps" \
+    --save_steps 2000 \
+    --save_total_limit 1 \
+    --learning_rate 2e-5 \
+    --weight_decay 0. \
+    --warmup_ratio 0.03 \
+    --lr_scheduler_type "cosine" \
+    --logging_steps 1 \
+    --fsdp "full_shard auto_wrap" \
+    --fsdp_transformer_layer_cls_to_wrap 'LlamaDecoderLayer' \
+    --tf32 True
+"""
 SELFEE = r"""
     --model_name_or_path llama-7b \
     --data_path outputs/feedback_gpt_3.5_turbo_merged_whole.json \
@@ -101,6 +148,17 @@ def test_what_was_translated_is_said() -> None:
     )
 
 
+@pytest.mark.parametrize(("command", "size", "times"), [(VICUNA, 2, 16), (ALPACA, 4, 8)])
+def test_the_commands_of_vicuna_and_alpaca_word_for_word(command: str, size: int, times: int) -> None:
+    theirs = parse([word for word in words(command) if not word.isspace()]).theirs
+    assert (theirs["per_device_train_batch_size"], theirs["per_device_eval_batch_size"]) == (size, size)
+    assert theirs["gradient_accumulation_steps"] == times
+    assert theirs["fsdp_config"] == {
+        "reshard_after_forward": True,
+        "transformer_layer_cls_to_wrap": "LlamaDecoderLayer",
+    }
+
+
 def test_the_command_of_the_readme_is_that_one(shared_data: Path) -> None:
     readme = (shared_data.parent / "seeds" / "001_a1b83880b4160b0c.txt").read_text()
     start = readme.index("    --model_name_or_path llama-7b")
@@ -151,6 +209,8 @@ def test_a_flag_that_comes_again_adds_a_value_or_replaces_it() -> None:
         ("--gradient_accumulation_steps 0", "is 0, and should be at least 1.", None),
         ("--num_train_epochs -1", "--num_train_epochs is -1, and should be over 0.", None),
         ("--average_tokens_across_devices False", "is not supported", "counts the same"),
+        ("--dataloader_drop_last True", "is not supported", "takes what is left"),
+        ("--metric_for_best_model accuracy", "is not supported", "the loss is all"),
     ],
 )
 def test_what_is_wrong_is_named_with_what_is_right(line: str, said: str, hint: str | None) -> None:
@@ -168,14 +228,22 @@ def test_a_word_of_no_flag_is_an_error(tmp_path: Path) -> None:
 def test_every_argument_of_trainer_is_a_name() -> None:
     theirs = {each.name for each in fields(TrainingArguments) if each.init} - {"parallelism_config"}
     assert theirs <= kinds().keys()
-    assert {*names.RENAMED, *names.DROPPED, *names.SPECIAL}.isdisjoint(theirs - set(RENAMED_FIELDS))
+    assert {*names.RENAMED, *names.SPECIAL}.isdisjoint(theirs - set(RENAMED_FIELDS))
+    assert names.DROPPED.keys().isdisjoint({*names.RENAMED, *names.SPECIAL, *names.UNSUPPORTED, *NAMES})
 
 
 RENAMED_FIELDS = (
-    # Fields that are there under both names, or that Trainer reads and this trainer does not.
-    *("gradient_checkpointing", "gradient_checkpointing_kwargs", "enable_jit_checkpoint"),
-    *("fsdp", "fsdp_config", "remove_unused_columns", "do_train"),
+    # Fields that are there under both names, or with other values.
+    *("gradient_checkpointing", "gradient_checkpointing_kwargs", "fsdp", "fsdp_config"),
 )
+
+
+@pytest.mark.parametrize("start", ["dataloader_", "hub_", "label_", "include_for", "batch_eval", "eval_acc"])
+def test_what_our_trainer_does_not_read_is_said(start: str) -> None:
+    ours = "\n".join(path.read_text() for path in Path(machine.__file__).parent.glob("*.py"))
+    for name in (each for each in kinds() if each.startswith(start)):
+        taken = f"args.{name}" in ours
+        assert taken != (name in names.DROPPED.keys() | names.UNSUPPORTED.keys()), name
 
 
 def test_new_names_are_names() -> None:

@@ -138,6 +138,17 @@ def test_an_evaluation_needs_data(model: str, here: Path) -> None:
     assert error.value.hint == "--eval_data_path FILE, or --eval_strategy no"
 
 
+def test_an_evaluation_takes_batches_of_its_own_size(model: str, here: Path) -> None:
+    words = ["--eval_strategy", "steps", "--eval_data_path", "chains.jsonl", "--no-packing"]
+    made = ready(model, *words, "--per_device_eval_batch_size", "7").trainer
+    assert made.eval_data is not None
+    assert [len(rows) for rows in made.eval_data.order] == [7, 7, 7, 3]
+    assert made.evaluate()["eval_loss"] > 0
+    usual = ready(model, *words).trainer
+    assert usual.eval_data is not None
+    assert len(usual.eval_data.order.batch(0, 0)) == usual.args.train_batch_size == 4
+
+
 def test_the_best_model_is_kept_and_loaded_at_the_end(model: str, here: Path) -> None:
     chains(here / "held-out.jsonl", 4)
     words = "--lora False --eval_strategy steps --eval_steps 1 --save_steps 1 --save_total_limit 1 "

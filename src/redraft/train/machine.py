@@ -43,6 +43,7 @@ def training_arguments(settings: Settings, *, lora: bool, say: Say) -> TrainingA
     """
     asked = dict(settings.theirs)
     asked.setdefault("learning_rate", LEARNING_RATE["lora" if lora else "full"])
+    asked.setdefault("per_device_eval_batch_size", asked["per_device_train_batch_size"])
     if asked.get("deepspeed"):
         _insist_on_one_way(asked)
         asked["deepspeed"] = deepspeed_config(asked["deepspeed"])

@@ -21,14 +21,17 @@ RENAMED: Mapping[str, str] = MappingProxyType(
         "no_cuda": "use_cpu",
         "per_gpu_train_batch_size": "per_device_train_batch_size",
         "per_gpu_eval_batch_size": "per_device_eval_batch_size",
-        "push_to_hub_token": "hub_token",
-        "push_to_hub_model_id": "hub_model_id",
         "xpu_backend": "ddp_backend",
         "torchdynamo": "torch_compile_backend",
         "max_seq_length": "model_max_length",
     }
 )
 """Old name, or that of another trainer, to the name of today. The value stays as it is."""
+
+_READ = "rows are read where they lie, and --dataloader_num_workers says by how many processes"
+_MEASURED = "an evaluation measures one number, the loss, as training does"
+_COLUMNS = "records have no columns to choose from"
+_HUB = "nothing is uploaded: hf upload NAME FOLDER does it"
 
 DROPPED: Mapping[str, str] = MappingProxyType(
     {
@@ -46,11 +49,36 @@ DROPPED: Mapping[str, str] = MappingProxyType(
         "mp_parameters": "it is gone from transformers",
         "tpu_num_cores": "it is gone from transformers",
         "use_mps_device": "an MPS device is found by itself",
-        "remove_unused_columns": "records have no columns that could be too many",
         "do_train": "this command trains",
+        "do_eval": "--eval_strategy says when the loss is measured",
+        "disable_tqdm": "steps are shown in a way of their own, and --quiet hides them",
+        "liger_kernel_config": "the loss here never holds all logits anyway",
+        **dict.fromkeys(("remove_unused_columns", "label_names", "length_column_name"), _COLUMNS),
+        **dict.fromkeys(
+            (
+                *("dataloader_pin_memory", "dataloader_persistent_workers", "dataloader_prefetch_factor"),
+                *("dataloader_multiprocessing_context", "dataloader_in_order", "accelerator_config"),
+            ),
+            _READ,
+        ),
+        **dict.fromkeys(
+            (
+                *("eval_accumulation_steps", "include_for_metrics", "batch_eval_metrics"),
+                *("eval_do_concat_batches", "eval_use_gather_object", "prediction_loss_only"),
+                *("bf16_full_eval", "fp16_full_eval"),
+            ),
+            _MEASURED,
+        ),
+        **dict.fromkeys(
+            (
+                *("hub_token", "hub_private_repo", "hub_model_id", "hub_strategy", "hub_always_push"),
+                *("hub_revision", "push_to_hub_token", "push_to_hub_model_id"),
+            ),
+            _HUB,
+        ),
     }
 )
-"""Names that mean nothing any more, with the reason. Their values change nothing."""
+"""Names that mean nothing any more, or nothing here, with the reason. Their values change nothing."""
 
 UNSUPPORTED: Mapping[str, tuple[frozenset[object], str]] = MappingProxyType(
     {
@@ -70,6 +98,11 @@ UNSUPPORTED: Mapping[str, tuple[frozenset[object], str]] = MappingProxyType(
         "push_to_hub": (frozenset({False}), "upload the folder when it is done: hf upload NAME FOLDER"),
         "do_predict": (frozenset({False}), "ask the trained model: redraft ask … --model FOLDER"),
         "save_on_each_node": (frozenset({False}), "a checkpoint is one folder that all nodes see"),
+        "dataloader_drop_last": (frozenset({False}), "the last step of an epoch takes what is left"),
+        "metric_for_best_model": (
+            frozenset({None, "loss", "eval_loss"}),
+            "the loss is all that is measured: leave it out",
+        ),
     }
 )
 """Settings of transformers that this trainer does not follow: the values that ask for nothing, and why."""

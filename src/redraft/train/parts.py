@@ -134,14 +134,24 @@ def prepare_all(
     )
 
 
-def rows_of(prepared: Prepared, own: Options, args: TrainingArguments, *, pad: int | None) -> Data:
-    """The rows of prepared data and what reads them: joined without padding, or padded with a token."""
+def rows_of(
+    prepared: Prepared, own: Options, args: TrainingArguments, *, pad: int | None, size: int | None = None
+) -> Data:
+    """The rows of prepared data and what reads them: joined without padding, or padded with a token.
+
+    Args:
+        prepared: The data.
+        own: The settings.
+        args: Trainer's arguments.
+        pad: The token to pad with, or None.
+        size: Rows that a process takes at a time; by default those of training.
+    """
     seed = args.seed if args.data_seed is None else args.data_seed
     length = own.model_max_length
     packed = pack(prepared.lengths, length, seed) if own.packing else one_a_row(prepared.lengths, length)
     order = Order(
         packed.lengths,
-        args.train_batch_size,
+        size or args.train_batch_size,
         seed=seed,
         rank=args.process_index,
         ranks=args.world_size,
@@ -178,4 +188,5 @@ def eval_rows(
             f"--eval_strategy {strategy} needs data to measure the loss on.",
             hint="--eval_data_path FILE, or --eval_strategy no",
         )
-    return rows_of(prepare_all(own.eval_data_path, own, tokenizer, cache), own, args, pad=pad)
+    prepared = prepare_all(own.eval_data_path, own, tokenizer, cache)
+    return rows_of(prepared, own, args, pad=pad, size=args.eval_batch_size)
