@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from redraft.errors import UsageError
 from redraft.train.args import parse
+from redraft.train.batches import padded
 from redraft.train.estimate import Estimate, Pace, estimate, thrown_away
 from redraft.train.run import Ready, get_ready
 from tests.train.tiny import chains, model_folder
@@ -84,6 +86,28 @@ def test_memory_that_is_shared_is_not_estimated() -> None:
     assert shared.lines()[1] == "memory      not estimated: it is shared among processes"
     assert "in 1 step" in shared.lines()[2]
     assert replace(shared, pace=None).hours is None
+
+
+def test_processes_that_load_the_whole_model_each_need_the_machines_memory(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "8")  # 13B in 32 bits would be 416 GB
+    monkeypatch.setattr("redraft.train.estimate.room", lambda _: 1000)  # nothing is tried
+    found = estimate(ready(model, tmp_path))
+    assert (found.processes, found.weights) == (8, 4 * found.parameters)
+    gb = f"{8 * 4 * found.parameters / 1e6:.1f} MB"
+    assert found.lines()[1] == f"loading     {gb} of the machine: each of 8 processes loads the whole model"
+    assert "loading" not in "\n".join(replace(found, processes=1).lines())
+
+
+def test_padding_is_no_pace(model: str, tmp_path: Path) -> None:
+    made = ready(model, tmp_path, "--packing", "False", "--max_steps", "4")
+    made.trainer.data.loader.collate_fn = partial(padded, pad=0)
+    estimate(made)
+    lines = [json.loads(line) for line in (tmp_path / "aside" / "log.jsonl").read_text().splitlines()]
+    read = [made.trainer.data.order.batch(0, step) for step in range(4)]
+    lengths = made.trainer.data.rows.rows.lengths
+    assert [line["tokens"] for line in lines] == [int(lengths[batch].sum()) for batch in read]
 
 
 def test_the_trial_writes_numbers_that_json_has(model: str, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,12 @@ import torch
 from torch.nn import functional
 
 from redraft.errors import ModelError
-from redraft.train.batches import IGNORED
+from redraft.train.batches import IGNORED, Loader, Order, RowsOf, padded
 from redraft.train.checkpoints import checkpoints, named, newest
 from redraft.train.logs import LOG
 from redraft.train.loss import fuse
-from redraft.train.sft import Sft
+from redraft.train.pack import one_a_row
+from redraft.train.sft import Data, Sft
 from redraft.train.store import Prepared
 from tests.train.tiny import data, llama, prepared, trainer
 from tests.train.tiny_models import adapted
@@ -74,6 +76,16 @@ def test_a_line_a_step_says_everything(unbroken: Path, examples: Prepared) -> No
     assert said[-1]["loss"] < said[0]["loss"] - 0.5
     first_epoch = [line for line in said if line["epoch"] <= 1]
     assert sum(line["tokens"] for line in first_epoch) == int(examples.lengths.sum())
+
+
+def test_padding_counts_as_memory_and_not_as_tokens(examples: Prepared, tmp_path: Path) -> None:
+    rows = RowsOf(examples, one_a_row(examples.lengths, 64))
+    order = Order(rows.rows.lengths, 4, seed=1)
+    read = Data(rows, order, Loader(rows, order, partial(padded, pad=0)))
+    made = trainer(tmp_path / "out", read, max_steps=5)
+    made.run()
+    assert sum(line["tokens"] for line in lines(tmp_path / "out")) == int(examples.lengths.sum())
+    assert made.counts.longest == 4 * int(examples.lengths.max())
 
 
 def test_nothing_is_pickled(unbroken: Path) -> None:

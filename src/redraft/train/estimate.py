@@ -7,6 +7,7 @@ folder that is thrown away. What evaluations and checkpoints take is not in the 
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -71,6 +72,8 @@ class Estimate:
         pace: None if it was not tried, because it does not fit.
         used: Its settings by name.
         price: Of an hour, or None.
+        weights: Bytes of the whole model, as it is loaded.
+        processes: That load it on this machine.
     """
 
     parameters: int
@@ -85,6 +88,8 @@ class Estimate:
     pace: Pace | None
     used: Mapping[str, Any]
     price: float | None = None
+    weights: int = 0
+    processes: int = 1
 
     @property
     def fits(self) -> bool:
@@ -101,8 +106,18 @@ class Estimate:
         share = self.trained / max(self.parameters, 1)
         return [
             f"parameters  {self.parameters:,}, {self.trained:,} of them trained ({share:.2%})",
+            *self._of_loading(),
             *self._of_memory(),
             *self._of_time(),
+        ]
+
+    def _of_loading(self) -> list[str]:
+        """What loading takes of the machine, not of its GPUs, before the model is shared or moved to them."""
+        if self.processes == 1:
+            return []
+        whole = size(self.processes * self.weights)
+        return [
+            f"loading     {whole} of the machine: each of {self.processes} processes loads the whole model"
         ]
 
     def _of_memory(self) -> list[str]:
@@ -157,6 +172,7 @@ def estimate(ready: Ready) -> Estimate:
     """
     rows, model = ready.trainer.data.rows.rows, ready.trainer.model
     sizes = [(each.numel(), each.requires_grad) for each in model.parameters()]
+    weights = sum(each.numel() * each.element_size() for each in model.parameters())
     args = ready.args
     found = Estimate(
         parameters=sum(size for size, _ in sizes),
@@ -171,6 +187,8 @@ def estimate(ready: Ready) -> Estimate:
         pace=None,
         used=ready.used,
         price=ready.settings.own.price_per_hour,
+        weights=weights,
+        processes=int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
     )
     return replace(found, pace=_pace(ready)) if found.fits else found
 

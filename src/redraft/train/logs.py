@@ -54,9 +54,9 @@ class Counts:
     """What was read since the last line of the log.
 
     Attributes:
-        tokens: All tokens, over all processes.
+        tokens: Of records, over all processes: no padding.
         trained: Those with loss.
-        longest: Tokens of the longest batch of this process, over the whole session.
+        longest: Tokens of the longest batch of this process, with its padding, over the whole session.
     """
 
     def __init__(self) -> None:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from importlib import resources
 from typing import Any
 
 import torch
+from torch import distributed
 from transformers import TrainingArguments
 from transformers.integrations.integration_utils import (
     INTEGRATION_TO_CALLBACK,
@@ -28,6 +30,24 @@ from redraft.train.options import LEARNING_RATE
 def ranks() -> int:
     """How many processes run together, as torchrun says it."""
     return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+@contextmanager
+def parting() -> Iterator[None]:
+    """Leaves the other processes of a run, if there are any, when the block ends.
+
+    It waits until all have come there, but does not where this one failed: then the others find it gone, and
+    fail too. Without this, threads of torch go on until a process or the interpreter is gone, and abort.
+    """
+    try:
+        yield
+        if distributed.is_initialized():
+            with suppress(RuntimeError):  # one has failed, and says so itself
+                distributed.barrier()
+    finally:
+        if distributed.is_initialized():
+            with suppress(RuntimeError):
+                distributed.destroy_process_group()
 
 
 def training_arguments(settings: Settings, *, lora: bool, say: Say) -> TrainingArguments:

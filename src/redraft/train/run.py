@@ -12,7 +12,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -178,8 +178,11 @@ class Ready:
         done = self.checkpoint.step >= self.steps
         return [f"goes on from {self.checkpoint.folder}" + (": all steps are done" if done else "")]
 
-    def train(self) -> int:
+    def train(self, begin: Callable[[], object] | None = None) -> int:
         """Does the steps, and saves the result unless the processes agreed to stop before the last one.
+
+        Args:
+            begin: Called when the output is this run's alone, before anything is written there.
 
         Returns:
             The steps that are done.
@@ -191,6 +194,8 @@ class Ready:
         """
         with _alone(self.trainer.folder) if self.args.should_save else nullcontext():
             self._insist_on_the_same()
+            if begin:
+                begin()
             return self._train()
 
     def _insist_on_the_same(self) -> None:

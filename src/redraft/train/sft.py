@@ -109,17 +109,18 @@ class Sft(Trainer):
         Here processes also agree whether to stop after this step, and look at the loss of the last one.
         """
         batches = list(islice(epoch_iterator, num_batches))
-        sizes = [batch["input_ids"].numel() for batch in batches]
+        tokens = sum(_unpadded(batch) for batch in batches)
         trained = sum(int((batch["labels"][..., 1:] != IGNORED).sum()) for batch in batches)
         got = [self.signals.received == number for number in _STOPPING]
-        sums = self._over_processes([trained, sum(sizes), self._last_loss(), *got], device)
+        sums = self._over_processes([trained, tokens, self._last_loss(), *got], device)
         asked = (number for number, count in zip(_STOPPING, sums[3:], strict=True) if count)
         self.stopped = next(asked, None)
         loss = sums[2] / self.args.world_size
         if self._losses and self._divergence.add(loss):
             raise diverged(self._moment(self.state.global_step, loss), self._divergence)
         self._losses = []
-        self.counts.add(int(sums[1]), int(sums[0]), max(sizes, default=0))
+        longest = max((batch["input_ids"].numel() for batch in batches), default=0)
+        self.counts.add(int(sums[1]), int(sums[0]), longest)
         return batches, torch.tensor(int(sums[0]), device=device)
 
     def _over_processes(self, numbers: Sequence[float], device: torch.device) -> list[float]:
@@ -353,6 +354,11 @@ class Sft(Trainer):
                 self._log.close()
                 self._log = None
         return int(self.state.global_step)
+
+
+def _unpadded(batch: Batch) -> int:
+    """Tokens of a batch that are of records."""
+    return int(batch["attention_mask"].sum() if "attention_mask" in batch else batch["input_ids"].numel())
 
 
 def _add_up_in_32_bits(args: TrainingArguments) -> None:

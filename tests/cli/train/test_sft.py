@@ -14,6 +14,7 @@ from typer.testing import CliRunner, Result
 
 from redraft.cli import app
 from redraft.cli.train import sft
+from redraft.train import run
 from redraft.train.sft import Sft
 from redraft.train.signals import AGAIN
 from tests.train.tiny import chains, model_folder
@@ -205,6 +206,16 @@ def test_a_run_goes_on_as_it_was_begun_or_not_at_all(here: Path) -> None:
     anew = train(*USUAL.split(), "--seed", "1", "--overwrite_output_dir")
     assert anew.exit_code == 0
     assert "goes on" not in anew.stderr
+
+
+def test_a_run_leaves_the_record_of_the_one_that_is_writing_there(here: Path) -> None:
+    Path("out").mkdir()
+    Path("out.run.json").write_text("{}")
+    with run._alone(Path("out")):
+        done = train(*USUAL.split())
+    assert done.exit_code == 2
+    assert "another run is writing out at this moment." in done.stderr
+    assert Path("out.run.json").read_text() == "{}"
 
 
 def test_dry_run_does_all_but_the_steps(here: Path) -> None:

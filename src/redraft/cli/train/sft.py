@@ -44,6 +44,7 @@ def sft(
     use_large_pages()
     give_back_large(LARGE)
     from redraft.train.args import parse
+    from redraft.train.machine import parting
 
     settings = parse(words or [])
     say = _sayer(settings.own.quiet)
@@ -54,17 +55,16 @@ def sft(
         _preview(settings, say)
         return
     if settings.own.estimate:
-        _estimate(settings, say)
+        with parting():
+            _estimate(settings, say)
         return
     _insist_on_output(settings)
-    ready = _ready(settings, say)
-    for line in ready.lines():
-        say(line)
-    if settings.own.dry_run:
-        with suppress(OSError):
-            ready.trainer.folder.rmdir()  # if nothing is in it
-        return
-    _train(ready, say)
+    with parting():
+        ready = _ready(settings, say)
+        for line in ready.lines():
+            say(line)
+        done = None if settings.own.dry_run else _train(ready, say)
+    _leave(ready, done, say)
 
 
 def _sayer(quiet: bool) -> Say:
@@ -123,20 +123,30 @@ def _estimate(settings: Settings, say: Say) -> None:
                 write(line)
 
 
-def _train(ready: Ready, say: Say) -> None:
-    """The steps, with a record of the run beside the output, and what is made of the result."""
+def _train(ready: Ready, say: Say) -> int:
+    """The steps, with a record of the run beside the output. Returns how many are done."""
+    from redraft.jobs.making import RunFile
+
+    lead, record = ready.trainer.is_world_process_zero(), RunFile(ready.trainer.folder)
+    done = ready.train((lambda: _begin(ready, record)) if lead else None)
+    if lead:
+        record.end(steps=done, **_memory(ready, say))
+    return done
+
+
+def _leave(ready: Ready, done: int | None, say: Say) -> None:
+    """What is made of the result, and said of it. Nothing was done in a dry run."""
     from redraft.train.signals import exit_status
 
-    lead = ready.trainer.is_world_process_zero()
-    record = _begin(ready) if lead else None
-    done = ready.train()
-    if record:
-        record.end(steps=done, **_memory(ready, say))
+    output = ready.trainer.folder
+    if done is None:
+        with suppress(OSError):
+            output.rmdir()  # if nothing is in it
+        return
     if (stopped := ready.trainer.stopped) is not None and ready.stopped_early(done):
         say(f"stopped after step {done:,} of {ready.steps:,}. The same command, typed again, goes on.")
         raise typer.Exit(exit_status(stopped))
-    output = ready.trainer.folder
-    if lead and ready.settings.own.gguf:
+    if ready.trainer.is_world_process_zero() and ready.settings.own.gguf:
         _export(ready, output)
     say(f"{output} holds {ready.method}. {_next(ready, output)}")
 
@@ -154,18 +164,16 @@ def _memory(ready: Ready, say: Say) -> dict[str, int]:
     return {"memory_bytes": took, "memory_estimate_bytes": plan.peak}
 
 
-def _begin(ready: Ready) -> RunFile:
+def _begin(ready: Ready, record: RunFile) -> None:
     """Begins the record. What is there already must have been made in the same way."""
-    from redraft.jobs.making import Making, RunFile
+    from redraft.jobs.making import Making
 
-    record = RunFile(ready.trainer.folder)
     making = Making("train sft", ready.config)
     if ready.checkpoint:
         record.insist(making)
     own = ready.settings.own
     paths = {"data_path": list(own.data_path), "eval_data_path": list(own.eval_data_path)}
     record.begin(making, resume=ready.checkpoint is not None, **paths)
-    return record
 
 
 def _export(ready: Ready, output: Path) -> None:
