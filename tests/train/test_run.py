@@ -214,9 +214,12 @@ def test_the_model_that_it_begins_from_is_not_replaced(model: str, here: Path) -
 
 def test_two_runs_do_not_write_one_output(model: str, here: Path) -> None:
     made, other = ready(model, "--lora", "False"), ready(model, "--lora", "False")
+    begun: list[int] = []
     with run._alone(Path("out")), pytest.raises(OutputError, match="another run is writing out"):
-        made.train()
-    assert other.train() == 3
+        made.train(lambda: begun.append(1))
+    assert begun == []
+    assert other.train(lambda: begun.append(2)) == 3
+    assert begun == [2]
 
 
 def test_processes_that_begin_with_different_things_are_refused() -> None:
