@@ -7,7 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from redraft.chain import Chain, CheckResult, Feedback, Prompt, Step
+from redraft.collect.export import to_alpaca
 from redraft.errors import RecordError, UsageError
+from redraft.formats.records import chain_of
 from redraft.formats.selfee import parse, render
 from redraft.formats.spans import ChatTemplate, Format, Objective, Span, spans_of
 
@@ -138,6 +140,24 @@ def test_what_was_cut_when_it_was_made_is_not_learnt_and_neither_is_to_stop_ther
 @pytest.mark.parametrize("chosen", ["selfee", "alpaca", "vicuna", "self-instruct"])
 def test_a_gold_answer_is_the_answer_where_there_are_no_steps(chosen: Format) -> None:
     assert "G" in written(chain(meta={"reference": "G"}), chosen, "accepted").partition("[")[2]
+
+
+GSM8K = {"question": "How many?", "answer": "6 * 7 = <<6*7=42>>42\n#### 42"}
+MATH = {"problem": "How many?", "solution": "It is $\\boxed{42}$."}
+INSTRUCTION = {"instruction": "How many?", "input": "", "output": "42"}
+
+
+@pytest.mark.parametrize("record", [GSM8K, MATH, INSTRUCTION])
+@pytest.mark.parametrize("objective", ["answer", "accepted", "full"])
+@pytest.mark.parametrize("chosen", ["selfee", "alpaca", "vicuna"])
+def test_a_problem_is_learnt_as_it_is_exported(
+    record: dict[str, str], objective: Objective, chosen: Format
+) -> None:
+    """With the way to the answer: mathematics is learnt by it."""
+    made = chain_of(record, "here")
+    exported = to_alpaca(made)
+    assert isinstance(exported, dict)
+    assert written(made, chosen, objective).partition("[")[2].strip() == f"{exported['output']}■]"
 
 
 def test_of_a_pair_only_the_chosen_answer_is_written() -> None:

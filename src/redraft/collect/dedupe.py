@@ -30,9 +30,10 @@ from redraft.collect.dropped import Drop
 from redraft.collect.minhash import clusters, jaccard, sets_of, shingles
 from redraft.collect.reading import Line, chain_in
 from redraft.collect.rouge import Pool
-from redraft.collect.said import Part, gold_answers, said_in, text_of
+from redraft.collect.said import Part, said_in, text_of
 from redraft.collect.words import ascii_words, digest, normalised, words
 from redraft.formats.files import decode, to_line
+from redraft.formats.gold import gold_answers
 
 _SOURCE = ("dataset", "licence")
 """What of an origin does not depend on where in a file a record stood."""

@@ -17,10 +17,10 @@ from redraft.collect.charts import bars, histogram, safe, stacks
 from redraft.collect.findings import Finding, findings
 from redraft.collect.histogram import Bin, bins, figures
 from redraft.collect.language import language_of
-from redraft.collect.said import gold_answers, rationales
 from redraft.collect.stats import Report, Sample
 from redraft.collect.summary import DEPTHS, score_of
 from redraft.collect.turns import turns_of
+from redraft.formats.gold import gold_answers, rationales
 
 _CODE = re.compile(r"`([^`]+)`")
 VERDICTS = ("accept", "revise", "unknown")

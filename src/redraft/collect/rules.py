@@ -18,9 +18,10 @@ from redraft.chain import Chain
 from redraft.collect.blocked import FASTCHAT, Words
 from redraft.collect.html.evidence import Evidence
 from redraft.collect.language import READ, language_of
-from redraft.collect.said import answer_of, gold_answers, talk_of
+from redraft.collect.said import answer_of, talk_of
 from redraft.collect.texts import GOLD, texts_of, with_texts
 from redraft.collect.turns import FOLLOWS, Turn, turns_of, with_turns
+from redraft.formats.gold import gold_answers
 
 SHORT = 16
 """Characters that a conversation has at least (FastChat's `clean_sharegpt.py`)."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from redraft.chain import Chain, content_of
 from redraft.collect.turns import Turn, turns_of
-from redraft.formats.tasks import boxed
+from redraft.formats.gold import gold_answers, gold_text, rationales
 
 Part = Literal["all", "query", "instruction"]
 """Everything said, the first user turn, or that turn without its input."""
@@ -38,28 +38,12 @@ def gold_of(chain: Chain) -> list[str]:
     return gold_answers(chain) + rationales(chain)
 
 
-def gold_answers(chain: Chain) -> list[str]:
-    """The gold answers as they are: one, or one a turn. None of them is blank."""
-    return _texts(chain.meta.get("reference"))
-
-
-def rationales(chain: Chain) -> list[str]:
-    """How one comes to the gold answers, likewise."""
-    return _texts(chain.meta.get("rationale"))
-
-
 def answer_of(chain: Chain) -> str:
     """What a model would be trained to answer: the best answer, else the gold one with the way to it.
 
-    Mathematics is learnt by its steps: the rationale comes first, and the gold answer is a paragraph behind
-    it, so that all end alike; only a solution with the answer in a box is whole. Empty if there is neither.
+    Empty if there is neither.
     """
-    if chain.answer.strip():
-        return chain.answer
-    gold, way = gold_answers(chain)[:1], rationales(chain)[:1]
-    if not gold or not way:
-        return "".join(gold)
-    return way[0] if boxed(way[0]) == gold[0].strip() else f"{way[0].rstrip()}\n\n{gold[0]}"
+    return chain.answer if chain.answer.strip() else gold_text(chain)
 
 
 def is_answered(chain: Chain) -> bool:
@@ -76,11 +60,6 @@ def talk_of(chain: Chain) -> tuple[Turn, ...]:
     turns = turns_of(chain)
     gold = "" if chain.steps else answer_of(chain)
     return (*turns, Turn("assistant", gold)) if gold else turns
-
-
-def _texts(value: Any) -> list[str]:
-    several = value if isinstance(value, list) else [value]
-    return [text for text in several if isinstance(text, str) and text.strip()]
 
 
 def _replies(chain: Chain) -> list[str]:

@@ -23,9 +23,10 @@ from redraft.chain import Chain, Feedback
 from redraft.collect.html.evidence import has_tags
 from redraft.collect.language import language_of
 from redraft.collect.origin import UNKNOWN, forbids_commerce, licence_in
-from redraft.collect.said import answer_of, gold_answers, is_answered, text_of
+from redraft.collect.said import answer_of, is_answered, text_of
 from redraft.collect.turns import FOLLOWS, Turn, turns_of
 from redraft.collect.words import normalised
+from redraft.formats.gold import gold_answers
 
 VERDICT = re.compile(r"revisions? (?:is |are )?(?:not )?needed", re.IGNORECASE)
 """The phrase by which a feedback of SelFee's chains decides; without it, a feedback has no verdict."""

@@ -167,7 +167,7 @@ def _placed(place: _Place, turn: Turn, own: Sequence[Span] | None, objective: Ob
     if turn.role != "assistant":
         return [asked(_trimmed(turn.text, place))]
     if own is None:
-        return [Span(_trimmed(turn.text, place), trained=objective in WHOLE)]
+        return [Span(_trimmed(turn.text, place), trained=objective in WHOLE, answer=True)]
     spans = [span for span in own if not span.stop]
     if not place.keeps_start:
         spans[0] = replace(spans[0], text=spans[0].text.lstrip())

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from redraft.chain import Chain, Prompt, content_of
 from redraft.errors import RecordError
+from redraft.formats.gold import gold_text
 from redraft.formats.written import (
     WHOLE,
     Objective,
@@ -95,7 +96,7 @@ def last_turn(chain: Chain, objective: Objective) -> list[Span]:
     Raises:
         RecordError: Its only answer was cut.
     """
-    if not chain.steps and not isinstance(chain.meta.get("reference"), str):
+    if not chain.steps and not gold_text(chain):
         return []
     if objective == "answer":
         return best_answer(chain, objective)

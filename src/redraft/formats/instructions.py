@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 
 from redraft.chain import Chain, Prompt
 from redraft.formats.selfee import instruction_of, render_prompt
@@ -66,7 +67,7 @@ def _texts(prompt: Prompt) -> tuple[str, str]:
 
 
 def _stripped(span: Span) -> Span:
-    return Span(span.text.strip(), span.trained, stop=span.stop)
+    return replace(span, text=span.text.strip())
 
 
 def _prompt(prompt: Prompt, last: str) -> list[Span]:

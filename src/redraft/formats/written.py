@@ -13,6 +13,7 @@ from typing import Literal
 
 from redraft.chain import Chain, Feedback, Step
 from redraft.errors import RecordError
+from redraft.formats.gold import gold_text
 from redraft.formats.selfee import escape, feedback_heading, revision_heading
 
 Objective = Literal["full", "answer", "accepted", "revision", "critic"]
@@ -44,6 +45,7 @@ class Span:
         given: The model reads it; else the model writes it.
         control: Text of the format itself: control tokens that are written out in it count. In texts of users
             and models they stay text.
+        answer: It is an answer, as opposed to feedback and headings.
     """
 
     text: str
@@ -51,6 +53,7 @@ class Span:
     stop: bool = False
     given: bool = False
     control: bool = False
+    answer: bool = False
 
 
 def framed(text: str) -> Span:
@@ -64,8 +67,8 @@ def asked(text: str) -> Span:
 
 
 def said(text: str, *, trained: bool) -> list[Span]:
-    """What the model says, and its stop token."""
-    return [Span(text, trained), Span("", trained, stop=True)]
+    """An answer, and the model's stop token."""
+    return [Span(text, trained, answer=True), Span("", trained, stop=True)]
 
 
 def checked(spans: list[Span], objective: Objective) -> list[Span]:
@@ -108,13 +111,13 @@ def whole_chain(chain: Chain, objective: Objective, *, plain: bool = False) -> l
     """
     steps, ended = _complete(chain)
     if plain and len(steps) == 1 and not _feedback(steps[0]):
-        return _ended([Span(steps[0].answer, _trains(objective, 0, steps[0]))], ended=ended)
+        return _ended([Span(steps[0].answer, _trains(objective, 0, steps[0]), answer=True)], ended=ended)
     spans: list[Span] = []
     for k, step in enumerate(steps):
         if k:
             # For a critic it is what ends a feedback, as the stop token ends the last one.
             spans.append(Span(revision_heading(k), objective != "critic" or spans[-1].trained))
-        spans.append(Span(escape(step.answer), _trains(objective, k, step)))
+        spans.append(Span(escape(step.answer), _trains(objective, k, step), answer=True))
         if feedback := _feedback(step):
             spans.append(Span(feedback_heading(k + 1), objective != "critic"))
             spans.append(Span(escape(feedback.text), trained=True))
@@ -164,10 +167,13 @@ def _complete(chain: Chain) -> tuple[tuple[Step, ...], bool]:
 
 
 def _steps(chain: Chain) -> tuple[Step, ...]:
-    """The steps; of a pair for preference training the chosen one; of a task its gold answer."""
-    steps, reference = chain.steps, chain.meta.get("reference")
-    if not steps and isinstance(reference, str):
-        steps = (Step(answer=reference),)
+    """The steps; of a pair for preference training the chosen one; of a task its gold answer.
+
+    That is the text which `data export` writes and `data split` counts.
+    """
+    steps = chain.steps
+    if not steps and (gold := gold_text(chain)):
+        steps = (Step(answer=gold),)
     elif chain.meta.get("preference") is True and chain.best is not None:
         steps = (steps[chain.best],)
     if not any(step.answer.strip() for step in steps):
