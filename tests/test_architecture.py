@@ -40,12 +40,13 @@ LAYERS = {
     "weights": (2, "weights"),
     "errors": (1, "errors, config"),
     "config": (1, "errors, config"),
+    "work": (2, "work"),
 }
 # The root holds the version and the lazy names; errors.py names the chain for a type alone.
 EXEMPT = {("errors", "chain")}
 NARROWER = {
-    "collect": {"chain", "formats", "errors", "config"},
-    "train": {"chain", "formats", "errors", "config"},
+    "collect": {"chain", "formats", "errors", "config", "work"},
+    "train": {"chain", "formats", "errors", "config", "work"},
 }
 
 HEAVY = {

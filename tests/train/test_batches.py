@@ -62,13 +62,15 @@ def test_any_batch_is_known_without_those_before_it(
         assert [order.batch(epoch, number) for number in range(len(order))] == list(order)
 
 
-@given(lengths_of_rows, st.integers(1, 3), many, seeds)
-def test_a_step_takes_the_same_rows_however_many_ranks_share_it(
-    lengths: np.ndarray, size: int, ranks: int, seed: int
+@given(lengths_of_rows, st.integers(1, 3), many, many, seeds, st.booleans())
+def test_a_step_takes_the_same_rows_however_it_is_shared(
+    lengths: np.ndarray, size: int, ranks: int, times: int, seed: int, grouped: bool
 ) -> None:
-    together = list(Order(lengths, size * ranks, seed=seed))
-    shares = zip(*orders(lengths, size, ranks, seed=seed), strict=True)
-    assert [sorted(chain.from_iterable(share)) for share in shares] == [sorted(rows) for rows in together]
+    together = list(Order(lengths, size * ranks * times, seed=seed, grouped=grouped))
+    parts = orders(lengths, size, ranks, seed=seed, times=times, grouped=grouped)
+    batches = [list(chain.from_iterable(share)) for share in zip(*parts, strict=True)]
+    steps = [list(chain.from_iterable(batches[i : i + times])) for i in range(0, len(batches), times)]
+    assert list(map(sorted, steps)) == list(map(sorted, together))
 
 
 def test_epochs_and_seeds_differ() -> None:

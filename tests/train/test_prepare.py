@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import fcntl
 import gzip
 import json
 import multiprocessing
@@ -20,12 +21,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from redraft import work
 from redraft.chain import Chain
 from redraft.errors import OutputError, RecordError, RedraftError, UsageError
 from redraft.train import encoding
 from redraft.train import prepare as module
 from redraft.train.prepare import key_of, prepare
-from redraft.train.store import Prepared, Report, Some
+from redraft.train.store import Cut, Prepared, Report, Some
 from redraft.train.tokens import Example
 from tests.train.letters import END, Letters
 
@@ -101,6 +103,27 @@ def test_the_report_counts_what_became_of_the_records(write: Write, cache: Path)
     ]
 
 
+@dataclass(frozen=True)
+class Breaking(Letters):
+    """Cuts answers, as their instructions say."""
+
+    def encode(self, chain: Chain) -> Any:
+        made, asked = super().encode(chain), chain.prompt.instruction
+        return replace(made, cut=7, lost=int(asked == "lose") * 2, broken=asked == "break")
+
+
+def test_the_report_says_which_answers_were_cut(write: Write, cache: Path) -> None:
+    path = write(("lose", "a"), ("break", "a"), ("end", "a"))
+    prepared = prepare([path], Breaking(), cache)
+    assert prepared.report.lines()[1:] == [
+        "3 cut, by 21 tokens in all: data/0, data/1, data/2",
+        "1 of these lost their last answers: data/0",
+        "1 of these end within an answer: data/1",
+    ]
+    assert [Cut(*cut) for cut in prepared.cuts.tolist()] == [Cut(7, lost=2), Cut(7, broken=1), Cut(7)]
+    assert prepare([path], Breaking(), cache).report == prepared.report
+
+
 def test_reasons_and_ids_in_a_report_are_bounded() -> None:
     report = Report()
     for number in range(1000):
@@ -139,6 +162,7 @@ def test_processes_make_the_bytes_that_one_makes(
     one = prepare([path], Letters(), tmp_path / "one")
     monkeypatch.setattr(encoding, "BATCH", 20)
     monkeypatch.setattr(encoding, "WORTH_A_PROCESS", 1000)
+    monkeypatch.setattr(work, "BATCH", 2)
     told: list[int] = []
     many = prepare([path], Letters(), tmp_path / "many", workers=2, told=told.append)
     names = sorted(file.name for file in one.folder.iterdir())
@@ -215,10 +239,14 @@ def test_all_code_that_makes_tokens_is_part_of_the_key() -> None:
     loaded = {root.joinpath(*name.split(".")[1:]).with_suffix(".py") for name in done.stdout.split()}
     keyed = {path for pattern in module._SOURCES for path in root.glob(pattern)}
     left = {str(path.relative_to(root)) for path in loaded - keyed if path.is_file()}
-    assert left == {"errors.py", "train/pack.py"}  # what they say, and how rows are filled
+    assert left == {
+        "errors.py",
+        "work.py",
+        "train/pack.py",
+    }  # they decide no token
 
 
-@pytest.mark.parametrize("name", ["tokens.bin", "offsets.bin", "names.bin", "prepared.json"])
+@pytest.mark.parametrize("name", ["tokens.bin", "offsets.bin", "cuts.bin", "names.bin", "prepared.json"])
 @pytest.mark.parametrize("harm", ["removed", "cut", "flipped", "emptied"])
 def test_what_is_damaged_is_made_anew(
     write: Write, cache: Path, counting: Counting, name: str, harm: str
@@ -250,6 +278,16 @@ def test_what_a_killed_process_left_is_no_cache(write: Write, cache: Path) -> No
     prepared = prepare([path], Letters(), cache)
     assert len(prepared) == 2 * encoding.BATCH + 1
     assert not list(cache.glob("*.partial"))
+
+
+def test_what_another_left_half_is_removed_unless_it_still_writes(write: Write, cache: Path) -> None:
+    for name in ("left", "held"):
+        (cache / f"{name}.partial").mkdir(parents=True)
+        (cache / f"{name}.partial" / "tokens.bin").write_bytes(b"half")
+    with (cache / "held.lock").open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        prepare([write(("a", "b"))], Letters(), cache)
+    assert [each.name for each in cache.glob("*.partial")] == ["held.partial"]
 
 
 def test_an_interrupt_leaves_nothing_half(write: Write, cache: Path) -> None:
@@ -369,9 +407,10 @@ def test_data_that_changes_while_it_is_read_is_refused(write: Write, cache: Path
 ORPHANS = """
 import sys
 from pathlib import Path
+from redraft import work
 from redraft.train import encoding
 from tests.train.letters import Letters
-encoding.BATCH, encoding.WORTH_A_PROCESS = 1, 1
+encoding.BATCH, encoding.WORTH_A_PROCESS, work.BATCH = 1, 1, 1
 if __name__ == "__main__":
     for made in encoding.made_of([Path(sys.argv[1])], Letters(), 2):
         print("begun", flush=True)
@@ -399,6 +438,9 @@ def test_a_script_that_is_imported_again_does_not_wait_for_itself(
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1
     assert "by a process that tokenises for it" in done.stderr
+    said = done.stderr.splitlines()[-2:]
+    assert "could not begin" in said[0]
+    assert '__name__ == "__main__":' in said[1]
 
 
 def children_of(pid: int) -> set[int]:

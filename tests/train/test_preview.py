@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ from rich.console import Console
 from redraft.chain import Chain
 from redraft.errors import UsageError
 from redraft.train.args import parse
-from redraft.train.preview import CLOSE, OPEN, Cut, Decoder, Piece, cuts_of, preview, shown, visible
+from redraft.train.preview import CLOSE, OPEN, Decoder, Piece, preview, shown, visible
 from redraft.train.store import Stored
 from redraft.train.tokens import Encoder, Example
 from tests.train.tiny import chains, model_folder
@@ -143,18 +143,15 @@ def test_what_was_cut_is_said(model: str, tmp_path: Path) -> None:
     assert " of the end" in text
 
 
-def test_what_was_cut_of_a_prompt_is_told_apart(tmp_path: Path) -> None:
+def test_what_was_cut_of_a_prompt_is_told_apart(model: str, tmp_path: Path) -> None:
+    steps = [{"answer": "7 " * 40, "feedback": {"text": "No.", "verdict": "revise"}}, {"answer": "8 " * 99}]
+    record = {"version": 1, "id": "long", "prompt": {"instruction": "1 2 3 " * 90}, "steps": steps}
     path = tmp_path / "long.jsonl"
-    records: list[dict[str, Any]] = [
-        {"version": 1, "id": name, "prompt": {"instruction": said}, "steps": [{"answer": "7 " * 9}]}
-        for name, said in (("long", "1 2 3 " * 90), ("short", "Add 1."))
-    ]
-    path.write_text("".join(json.dumps(each) + "\n" for each in records))
-    encoder = Encoder(tokenizer("llama"), "selfee", "full", 128)
-    found = cuts_of([path], encoder, ["short", "long"])
-    assert list(found) == ["long"]
-    assert isinstance(found["long"], Cut)
-    assert 0 < found["long"].prompt <= found["long"].tokens
+    path.write_text(json.dumps(record) + "\n")
+    words = ["--preview=99", "--training_objective=full", "--model_max_length=128", f"--data_path={path}"]
+    heading = next(line for line in seen(model, tmp_path, *words).splitlines() if line.startswith("── long"))
+    assert re.search(r"too long: cut by [\d,]+ of the middle of the prompt and [\d,]+ of the end; ", heading)
+    assert heading.endswith("; its last answers are lost; it ends within an answer")
 
 
 def test_a_preview_of_nothing(model: str, tmp_path: Path) -> None:

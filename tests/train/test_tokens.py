@@ -296,6 +296,56 @@ def test_any_length_keeps_the_answer_or_half_of_the_room(
     assert (stop_id in found.ids) == (found.trained.sum() == whole.trained.sum())
 
 
+DRAFTS = Chain(
+    id="d",
+    prompt=Prompt(instruction="q " * 200),
+    steps=(
+        Step(answer="one " * 99, feedback=Feedback(text=REVISE, verdict="revise")),
+        Step(answer="two " * 20, feedback=Feedback(text=REVISE, verdict="revise")),
+        Step(answer="three " * 20, feedback=Feedback(text=ACCEPT, verdict="accept")),
+    ),
+    best=2,
+)
+
+
+@pytest.mark.parametrize("over", [0, 1, 60])
+def test_an_accepted_revision_is_not_lost_to_a_long_prompt(over: int) -> None:
+    """Also where a rejected one without loss stands before it."""
+    whole = example(DRAFTS, objective="accepted")
+    found = example(DRAFTS, objective="accepted", length=len(whole.ids) - over)
+    assert (found.cut, found.cut_prompt, found.lost, found.broken) == (over, over, 0, False)
+    assert found.trained.sum() == whole.trained.sum()
+
+
+def test_answers_that_are_lost_or_broken_are_told() -> None:
+    short = DRAFTS.model_copy(update={"prompt": Prompt(instruction="q")})
+    whole = example(short)
+    pieces = [words("bytes", token[None]) for token in whole.ids]
+    text, ends = "".join(pieces), np.cumsum([len(piece) for piece in pieces])
+    second, third, feedback = (
+        int(np.searchsorted(ends, text.index(said), "right"))
+        for said in ("two ", "three ", "\n\n### Feedback 3")
+    )
+    seen = []
+    for length in (second, second + 3, third, feedback - 3, feedback):
+        found = example(short, length=length)
+        assert found.cut_prompt == 0
+        seen.append((found.lost, found.broken))
+    assert seen == [(2, False), (1, True), (1, False), (0, True), (0, False)]
+
+
+def test_turns_that_are_lost_are_told() -> None:
+    said = ("hi", "word " * 30, "and", "word " * 30, "on")
+    turns = tuple({"role": "assistant" if i % 2 else "user", "content": each} for i, each in enumerate(said))
+    talk = Chain(prompt=Prompt(messages=turns), steps=(Step(answer="bye"),), best=0)
+    for chosen in ("vicuna", "stablevicuna", "chat"):
+        whole = example(talk, chosen=chosen)
+        assert (whole.lost, whole.broken) == (0, False)
+        end = words("bytes", whole.ids).index("word ") + 20
+        found = example(talk, chosen=chosen, length=end)
+        assert (found.lost, found.broken) == (2, True)
+
+
 def test_a_prompt_that_cannot_be_shortened_enough() -> None:
     encoder = Encoder(tokenizer("bytes"), "selfee", "full", SHORTEST)
     assert encoder.encode(single("Q", "A")) == Skipped("", "the prompt leaves no room for an answer")

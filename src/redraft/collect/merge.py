@@ -32,10 +32,10 @@ from redraft.collect.inputs import insist_on_records
 from redraft.collect.origin import UNKNOWN, forbids_commerce, licence_in
 from redraft.collect.reading import Line, chain_in, lines_of
 from redraft.collect.recipe import Part, Recipe
-from redraft.collect.work import spread
 from redraft.errors import RecordError, UsageError
 from redraft.formats.files import to_line
 from redraft.formats.records import Ids
+from redraft.work import spread
 
 FILES = 128
 """Files that records wait in. Fewer than a process may have open anywhere."""

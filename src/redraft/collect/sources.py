@@ -23,11 +23,11 @@ from redraft.collect.inputs import Input, inputs_of
 from redraft.collect.origin import UNKNOWN, licence_in
 from redraft.collect.reading import Damage
 from redraft.collect.said import is_answered
-from redraft.collect.work import spread
 from redraft.errors import RecordError, UsageError
 from redraft.formats.files import decode, name_of
 from redraft.formats.records import ID_FIELDS, Ids, chain_of, id_of
 from redraft.formats.shapes import SHAPES, Shape, is_chain, known_shape, names, read_as, read_tree
+from redraft.work import spread
 
 EMPTY = "empty"
 """The rule that drops what asks nothing and answers nothing."""

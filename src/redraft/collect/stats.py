@@ -19,9 +19,9 @@ from redraft.chain import Chain
 from redraft.collect.dropped import UNREADABLE, Drop
 from redraft.collect.reading import Line, chain_in, lines_of
 from redraft.collect.summary import LONG, Count, Summary, hashed, look
-from redraft.collect.work import spread
 from redraft.errors import RecordError
 from redraft.formats.files import name_of
+from redraft.work import spread
 
 _BLOCK = 1 << 16  # bytes of records that are summed up at once
 

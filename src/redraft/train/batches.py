@@ -28,7 +28,7 @@ IGNORED = -100
 """The label of a token without loss, as PyTorch and transformers have it."""
 
 POOLS = 50
-"""Batches' worth of rows that are sorted by length at a time, as transformers' LengthGroupedSampler does."""
+"""Steps' worth of rows that are sorted by length at a time, as LengthGroupedSampler of transformers does."""
 
 Batch = dict[str, torch.Tensor]
 Row = Sequence[Stored]
@@ -63,13 +63,23 @@ class Order(Sampler[list[int]]):
         seed: With the epoch it decides the order.
         rank: Which rank this is, from 0.
         ranks: How many there are.
-        grouped: Puts rows of about one length into a batch, for batches that are padded.
+        times: Batches of all ranks that make a step.
+        grouped: Puts rows of about one length into a step, and so into its batches, for those that are
+            padded. Not by batches: a run may go on with a step that is shared in another way.
     """
 
     def __init__(
-        self, lengths: Ints, size: int, *, seed: int, rank: int = 0, ranks: int = 1, grouped: bool = False
+        self,
+        lengths: Ints,
+        size: int,
+        *,
+        seed: int,
+        rank: int = 0,
+        ranks: int = 1,
+        times: int = 1,
+        grouped: bool = False,
     ) -> None:
-        self._lengths, self._size = lengths, size * ranks
+        self._lengths, self._size, self._step = lengths, size * ranks, size * ranks * times
         self._seed, self._rank, self._ranks, self._grouped = seed, rank, ranks, grouped
         self.epoch = 0
 
@@ -102,19 +112,19 @@ class Order(Sampler[list[int]]):
         return share
 
     def _in_groups(self, order: Ints, random: np.random.Generator) -> Ints:
-        """Batches of rows of similar lengths; what fills no batch stays the last.
+        """Steps of rows of similar lengths; what fills no step stays the last.
 
-        The batch with the longest row is the first, so that memory runs out at once if it does.
+        The step with the longest row is the first, so that memory runs out at once if it does.
         """
-        pool, size = POOLS * self._size, self._size
+        pool, size = POOLS * self._step, self._step
         pools = [order[start : start + pool] for start in range(0, len(order), pool)]
         whole = np.concatenate([each[np.argsort(-self._lengths[each], kind="stable")] for each in pools])
         full = len(whole) // size * size
-        batches = random.permutation(whole[:full].reshape(-1, size))
+        steps = random.permutation(whole[:full].reshape(-1, size))
         if full:
-            longest = int(self._lengths[batches].max(axis=1).argmax())
-            batches[[0, longest]] = batches[[longest, 0]]
-        return np.concatenate([batches.reshape(-1), whole[full:]])
+            longest = int(self._lengths[steps].max(axis=1).argmax())
+            steps[[0, longest]] = steps[[longest, 0]]
+        return np.concatenate([steps.reshape(-1), whole[full:]])
 
 
 class Loader(DataLoader[Row]):

@@ -5,7 +5,6 @@ Each is made from the settings alone, so that a look at the data or an estimate 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -31,6 +30,7 @@ from redraft.train.prepare import prepare
 from redraft.train.sft import Data
 from redraft.train.store import Prepared
 from redraft.train.tokens import Encoder
+from redraft.work import all_cores
 
 
 def choose_method(settings: Settings, model: str, *, say: Say) -> Method:
@@ -108,6 +108,8 @@ def load_trained(
 def can_join(model: PreTrainedModel | PeftModel, own: Options, say: Say) -> bool:
     """Gives the model attention that keeps joined examples apart, and its loss. False: rows are padded."""
     bare: Any = model.get_base_model() if isinstance(model, PeftModel) else model
+    if getattr(bare.config, "output_router_logits", False):
+        say("output_router_logits: the loss that spreads tokens over experts is left out.")
     try:
         use_segments(bare)
     except ModelError as error:
@@ -125,12 +127,11 @@ def prepare_all(
 ) -> Prepared:
     """The data as tokens. Several processes may ask at once: one does it."""
     encoder = Encoder(tokenizer, own.format, own.training_objective, own.model_max_length)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return prepare(
         [Path(path) for path in paths],
         encoder,
         Path(own.cache_dir) if own.cache_dir else cache,
-        workers=own.workers or cores,
+        workers=own.workers or all_cores(),
     )
 
 
@@ -155,6 +156,7 @@ def rows_of(
         seed=seed,
         rank=args.process_index,
         ranks=args.world_size,
+        times=args.gradient_accumulation_steps,
         grouped=args.train_sampling_strategy == "group_by_length",
     )
     rows = RowsOf(prepared, packed)

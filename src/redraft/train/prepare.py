@@ -20,7 +20,7 @@ import json
 import multiprocessing
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -56,7 +56,7 @@ def prepare(
         RecordError: A file cannot be read, or a record is none; the message names file and line.
         UsageError: There is no record, or nothing to train on in any; or a path cannot be prepared.
         OutputError: The cache cannot be written.
-        RedraftError: A process that tokenised was killed.
+        RedraftError: A process that tokenised was killed, or could not begin.
     """
     _refuse_beginning()
     before = [_state(path) for path in paths]
@@ -70,6 +70,7 @@ def prepare(
         try:
             return open_prepared(folder, key)  # another process has made it meanwhile
         except Damaged:
+            _remove_left(cache)
             made = _unchanged(paths, before, made_of(paths, encoder, workers))
             return _make(folder, key, made, told)
 
@@ -179,9 +180,17 @@ def _alone(cache: Path, name: str) -> Iterator[None]:
         yield
 
 
+def _remove_left(cache: Path) -> None:
+    """Removes what processes that were killed left half written: that which none holds the lock of."""
+    for left in cache.glob("*.partial"):
+        with suppress(BlockingIOError), left.with_suffix(".lock").open("wb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(left, ignore_errors=True)
+
+
 def _make(folder: Path, key: str, batches: Iterable[Made], told: Told | None) -> Prepared:
     aside = folder.with_name(f"{folder.name}.partial")
-    for left in (aside, folder):  # of a process that died; of one whose files were damaged
+    for left in (aside, folder):  # half written, by one that still has it open; damaged
         shutil.rmtree(left, ignore_errors=True)
     aside.mkdir()
     writer = Writer(aside)
@@ -200,7 +209,7 @@ def _make(folder: Path, key: str, batches: Iterable[Made], told: Told | None) ->
 def _written(writer: Writer, batches: Iterable[Made], told: Told | None) -> Report:
     report = Report()
     for made in batches:
-        writer.add(made.names, made.lengths, made.tokens)
+        writer.add(made.names, made.lengths, made.tokens, made.cuts)
         _count(report, made)
         if told:
             told(len(made.names) + len(made.skipped))
@@ -213,10 +222,9 @@ def _count(report: Report, made: Made) -> None:
     report.tokens += len(made.tokens)
     report.trained += made.trained
     report.longest = max(report.longest, *made.lengths, 0)
-    for name, tokens, of_prompt in made.cut:
-        report.cut.add(name)
-        report.cut_tokens += tokens
-        report.cut_prompt += of_prompt
+    for name, cut in zip(made.names, made.cuts, strict=True):
+        if cut.tokens:
+            report.shorten(name, cut)
     for name, reason in made.skipped:
         report.skip(name, reason)
 

@@ -9,25 +9,22 @@ that are neighbours differ in shade, and what carries loss is bright. Without co
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 from transformers import PreTrainedTokenizerBase
 
 from redraft.errors import UsageError
-from redraft.formats.files import decode, plain_name, read_lines
-from redraft.formats.records import chain_of, id_of
 from redraft.train.args import Settings
 from redraft.train.batches import Order, RowsOf
 from redraft.train.model import Say, load_tokenizer
 from redraft.train.pack import one_a_row, pack
 from redraft.train.parts import prepare_all
-from redraft.train.store import Prepared, Stored
-from redraft.train.tokens import Encoder, Example
+from redraft.train.store import Cut, Stored
 
 OPEN, CLOSE = "⟦", "⟧"
 """Around what carries loss, where there is no colour."""
@@ -54,13 +51,6 @@ class Piece:
     text: str
     trained: bool
     special: bool = False
-
-
-class Cut(NamedTuple):
-    """How many tokens a record lost, and how many of these were the prompt's."""
-
-    tokens: int
-    prompt: int
 
 
 class Decoder:
@@ -161,26 +151,12 @@ def preview(settings: Settings, model: str, cache: Path, console: Console, *, sa
     length, seed = own.model_max_length, _seed(settings)
     packed = pack(prepared.lengths, length, seed) if own.packing else one_a_row(prepared.lengths, length)
     rows, order = RowsOf(prepared, packed), Order(packed.lengths, 1, seed=seed).rows(0).tolist()
-    numbers = [example for _, examples in _first(rows, order, count) for example in examples]
-    cuts = _cuts(settings, prepared, numbers, tokenizer)
-    show(console, rows, order, tokenizer, count, cuts, packed=own.packing)
+    show(console, rows, order, tokenizer, count, packed=own.packing)
 
 
 def _seed(settings: Settings) -> int:
     seed = settings.theirs.get("data_seed")
     return int(settings.theirs.get("seed", 42) if seed is None else seed)
-
-
-def _cuts(
-    settings: Settings, prepared: Prepared, numbers: Sequence[int], tokenizer: PreTrainedTokenizerBase
-) -> dict[str, Cut]:
-    """What examples lost. One that was cut has as many tokens as the limit, so others need no second look."""
-    own = settings.own
-    full = [number for number in numbers if prepared.lengths[number] >= own.model_max_length]
-    if not full or not prepared.report.cut.count:
-        return {}
-    encoder = Encoder(tokenizer, own.format, own.training_objective, own.model_max_length)
-    return cuts_of([Path(path) for path in own.data_path], encoder, [prepared.name(each) for each in full])
 
 
 def show(
@@ -189,7 +165,6 @@ def show(
     order: Sequence[int],
     tokenizer: PreTrainedTokenizerBase,
     count: int,
-    cuts: Mapping[str, Cut],
     *,
     packed: bool = True,
 ) -> None:
@@ -201,7 +176,6 @@ def show(
         order: Numbers of rows, in the order in which they are read.
         tokenizer: What the tokens are of.
         count: Examples.
-        cuts: What records lost, by their ids.
         packed: Whether rows have several examples, and are shown as such.
     """
     colour = console.is_terminal and not console.no_color and console.color_system is not None
@@ -213,7 +187,8 @@ def show(
             console.print(_row_line(rows, row, len(examples)), style="bold" if colour else "", soft_wrap=True)
         for number in examples:
             example, name = rows.prepared[number], rows.prepared.name(number)
-            heading = Text(_heading(name, example, cuts.get(name)), "yellow" if colour else "")
+            cut = Cut(*rows.prepared.cuts[number].tolist())
+            heading = Text(_heading(name, example, cut), "yellow" if colour else "")
             console.print(heading, soft_wrap=True)
             console.print(shown(list(decoder.pieces(example)), colour=colour), soft_wrap=True)
 
@@ -247,41 +222,19 @@ def _row_line(rows: RowsOf, row: int, shown_here: int) -> Text:
     return Text(f"━━ row {row}: {length:,} of {rows.rows.capacity:,} tokens, {examples}{more}")
 
 
-def _heading(name: str, example: Stored, cut: Cut | None) -> str:
+def _heading(name: str, example: Stored, cut: Cut) -> str:
     carrying = int(example.trained[1:].sum())
     return f"── {visible(name)}: {len(example.ids):,} tokens, {carrying:,} with loss{_lost(cut)}"
 
 
-def _lost(cut: Cut | None) -> str:
-    if cut is None:
+def _lost(cut: Cut) -> str:
+    if not cut.tokens:
         return ""
     parts = [
         f"{cut.prompt:,} of the middle of the prompt" if cut.prompt else "",
         f"{cut.tokens - cut.prompt:,} of the end" if cut.tokens > cut.prompt else "",
     ]
-    return f"; too long: cut by {' and '.join(filter(None, parts))}"
-
-
-def cuts_of(paths: Sequence[Path], encoder: Encoder, names: Collection[str]) -> dict[str, Cut]:
-    """What records of these names lost to the limit of length; those that lost nothing are not named.
-
-    They are read once more, until each was found: how a single record was cut is not kept with the tokens.
-
-    Raises:
-        RecordError: A file cannot be read any more.
-    """
-    wanted, cuts = set(names), dict[str, Cut]()
-    for path in paths:
-        stem = Path(plain_name(path)).stem
-        for number, (where, data) in enumerate(read_lines(path)):
-            if not wanted:
-                return cuts
-            record = decode(data, where)
-            chain = chain_of(record, where)
-            name = chain.id or id_of(record, stem, number)
-            if name in wanted:
-                wanted.remove(name)
-                made = encoder.encode(chain)
-                if isinstance(made, Example) and made.cut:
-                    cuts[name] = Cut(made.cut, made.cut_prompt)
-    return cuts
+    answers = ("; its last answers are lost" if cut.lost else "") + (
+        "; it ends within an answer" if cut.broken else ""
+    )
+    return f"; too long: cut by {' and '.join(filter(None, parts))}{answers}"

@@ -1,6 +1,6 @@
 """Tokenised examples on disk: written once, read by any number of processes through the page cache.
 
-A folder of three arrays and a description of them. Which tokens are trained on is the highest bit of each, so
+A folder of four arrays and a description of them. Which tokens are trained on is the highest bit of each, so
 that one array holds both. The description has the sum of each file: a folder that is half written or damaged
 is none. Where a folder belongs and what its name means is in `train.prepare`.
 """
@@ -23,12 +23,29 @@ from redraft.train.pack import Ints
 TRAINED = np.uint32(1 << 31)
 """The bit of a token that is trained on. No vocabulary comes near it."""
 
-TOKENS, OFFSETS, NAMES, ABOUT = "tokens.bin", "offsets.bin", "names.bin", "prepared.json"
+TOKENS, OFFSETS, CUTS, NAMES = "tokens.bin", "offsets.bin", "cuts.bin", "names.bin"
+ABOUT = "prepared.json"
 FIRST = 5
 """Ids that are named of those that something happened to."""
 
 _REASONS = 20
 _CHUNK = 1 << 20
+
+
+class Cut(NamedTuple):
+    """What an example lost to the limit of length.
+
+    Attributes:
+        tokens: How many.
+        prompt: How many of these were the prompt's. The others are the end of the text.
+        lost: How many answers went with them as a whole.
+        broken: 1 if it ends within an answer.
+    """
+
+    tokens: int = 0
+    prompt: int = 0
+    lost: int = 0
+    broken: int = 0
 
 
 class Stored(NamedTuple):
@@ -73,6 +90,8 @@ class Report:
         cut: Which were longer than a row.
         cut_tokens: How many tokens that cost in all.
         cut_prompt: How many of these were words of a prompt; the others were the end of the text.
+        lost: Which of them lost whole answers: the last revisions, or the last turns of a talk.
+        broken: Which of them end within an answer.
         skipped: Why records became no example, and which.
     """
 
@@ -84,12 +103,24 @@ class Report:
     cut: Some = field(default_factory=Some)
     cut_tokens: int = 0
     cut_prompt: int = 0
+    lost: Some = field(default_factory=Some)
+    broken: Some = field(default_factory=Some)
     skipped: dict[str, Some] = field(default_factory=dict)
 
     def skip(self, name: str, reason: str) -> None:
         """Counts a record that became no example."""
         known = reason in self.skipped or len(self.skipped) < _REASONS
         self.skipped.setdefault(reason if known else "other reasons", Some()).add(name)
+
+    def shorten(self, name: str, cut: Cut) -> None:
+        """Counts an example that was cut."""
+        self.cut.add(name)
+        self.cut_tokens += cut.tokens
+        self.cut_prompt += cut.prompt
+        if cut.lost:
+            self.lost.add(name)
+        if cut.broken:
+            self.broken.add(name)
 
     def lines(self) -> list[str]:
         """The report in words."""
@@ -102,6 +133,10 @@ class Report:
             lines.append(
                 f"{self.cut.count:,} cut, by {self.cut_tokens:,} tokens in all{of_prompts}: {self.cut}"
             )
+        if self.lost.count:
+            lines.append(f"{self.lost.count:,} of these lost their last answers: {self.lost}")
+        if self.broken.count:
+            lines.append(f"{self.broken.count:,} of these end within an answer: {self.broken}")
         ordered = sorted(self.skipped.items(), key=lambda item: -item[1].count)
         return lines + [f"{some.count:,} skipped, {reason}: {some}" for reason, some in ordered]
 
@@ -109,7 +144,8 @@ class Report:
     def of(cls, values: dict[str, Any]) -> Report:
         """The report that `dataclasses.asdict` made these values of."""
         skipped = {reason: Some(**some) for reason, some in values["skipped"].items()}
-        return cls(**values | {"cut": Some(**values["cut"]), "skipped": skipped})
+        some = {name: Some(**values[name]) for name in ("cut", "lost", "broken")}
+        return cls(**values | some | {"skipped": skipped})
 
 
 class Prepared:
@@ -119,6 +155,7 @@ class Prepared:
         folder: Where they are.
         report: What became of the records.
         lengths: int64 [examples]: the tokens of each.
+        cuts: int64 [examples, 4]: what each lost, as `Cut`.
     """
 
     def __init__(self, folder: Path, report: Report) -> None:
@@ -126,6 +163,7 @@ class Prepared:
         self._tokens = np.memmap(folder / TOKENS, np.uint32, "r")
         self._offsets = np.memmap(folder / OFFSETS, np.int64, "r").reshape(-1, 2)
         self.lengths: Ints = np.diff(self._offsets[:, 0])
+        self.cuts: Ints = np.memmap(folder / CUTS, np.int64, "r").reshape(-1, len(Cut._fields))
 
     def __reduce__(self) -> tuple[type[Prepared], tuple[Path, Report]]:
         """Another process maps the files itself, and is not sent what is in them."""
@@ -161,7 +199,7 @@ def open_prepared(folder: Path, key: str) -> Prepared:
         about = json.loads((folder / ABOUT).read_bytes())
         if about["key"] != key:
             raise Damaged(f"{folder} was made of something else")
-        for name in (TOKENS, OFFSETS, NAMES):
+        for name in (TOKENS, OFFSETS, CUTS, NAMES):
             if about["files"][name] != _sum(folder / name):
                 raise Damaged(f"{folder / name} is not as it was written")
         return Prepared(folder, Report.of(about["report"]))
@@ -184,18 +222,32 @@ class Writer:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._files = {name: (folder / name).open("xb") for name in (TOKENS, OFFSETS, NAMES)}
+        self._files = {name: (folder / name).open("xb") for name in (TOKENS, OFFSETS, CUTS, NAMES)}
         self._sums = {name: hashlib.sha256() for name in self._files}
         self._ends = np.zeros((1, 2), np.int64)
         self._put(OFFSETS, self._ends.tobytes())
 
-    def add(self, names: Sequence[str], lengths: Sequence[int], tokens: NDArray[np.uint32]) -> None:
-        """Adds some examples: their ids, their lengths, and their tokens (`pair`) one behind the other."""
+    def add(
+        self,
+        names: Sequence[str],
+        lengths: Sequence[int],
+        tokens: NDArray[np.uint32],
+        cuts: Sequence[Cut] = (),
+    ) -> None:
+        """Adds some examples.
+
+        Args:
+            names: Their ids.
+            lengths: Their tokens.
+            tokens: All of them (`pair`), one example behind the other.
+            cuts: What each lost; nothing, if there are none.
+        """
         encoded = [name.encode() for name in names]
         sizes = np.array([lengths, [len(name) for name in encoded]], np.int64).T
         offsets = self._ends + np.cumsum(sizes, axis=0)
         self._put(TOKENS, tokens.tobytes())
         self._put(OFFSETS, offsets.tobytes())
+        self._put(CUTS, np.array(cuts or [Cut()] * len(names), np.int64).tobytes())
         self._put(NAMES, b"".join(encoded))
         self._ends = offsets[-1:] if len(offsets) else self._ends
 

@@ -7,8 +7,9 @@ writes, a token carries loss if all of its characters do.
 
 A record that is too long loses its end, as in SelFee's, Alpaca's and FastChat's trainers, and the stop token
 with it, so that nothing is learnt from a stop that is not there. But an answer is not lost to a long prompt:
-where the first trained words would not fit, up to half of the length is kept free for them, and the middle of
-the longest text that was asked is left out. Packing is not done here, nor are labels shifted.
+where the first turn that is trained on would not fit, up to half of the length is kept free for it, from its
+first word with loss to its last, and the middle of the longest text that was asked is left out. Which answers
+were lost or broken all the same is said with the example. Packing is not done here, nor are labels shifted.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ class Example:
         trained: Which carry loss, shape [n].
         cut: How many tokens were left out because the record was too long.
         cut_prompt: How many of these were the prompt's. The others are the end of the text.
+        lost: How many answers were left out as a whole: the last ones.
+        broken: It ends within an answer.
     """
 
     id: str
@@ -51,6 +54,8 @@ class Example:
     trained: NDArray[np.bool_]
     cut: int = 0
     cut_prompt: int = 0
+    lost: int = 0
+    broken: bool = False
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,10 @@ class Skipped:
     reason: str
 
 
+Place = tuple[int, int]
+"""Beginning and end."""
+
+
 @dataclass(frozen=True)
 class _Draft:
     """A text and places in it, in characters.
@@ -69,12 +78,16 @@ class _Draft:
         trained: Beginnings and ends of what carries loss.
         borders: Where a prompt ends and the model begins to write.
         asked: Beginnings and ends of what users and systems say, before the first border.
+        answers: Beginnings and ends of what the model answers.
+        turns: The ends of what it writes.
     """
 
     text: str
-    trained: list[tuple[int, int]]
+    trained: list[Place]
     borders: list[int]
-    asked: list[tuple[int, int]]
+    asked: list[Place]
+    answers: list[Place]
+    turns: list[int]
 
 
 class Encoder:
@@ -168,8 +181,12 @@ class Encoder:
         for start, end in draft.trained:
             trained[slice(*_inside(tokens, start, end))] = True
         whole = Example(name, np.concatenate([first, tokens.ids]), np.concatenate([first < 0, trained]))
-        asked = (_inside(tokens, *place) for place in draft.asked)
-        return _fitted(whole, [(len(first) + a, len(first) + b) for a, b in asked], self.max_length)
+
+        def moved(places: Iterable[Place]) -> list[Place]:
+            return [(len(first) + a, len(first) + b) for a, b in (_inside(tokens, *each) for each in places)]
+
+        turns = [end for _, end in moved((0, end) for end in draft.turns)]
+        return _fitted(whole, moved(draft.asked), moved(draft.answers), turns, self.max_length)
 
 
 LONGEST = 1 << 20
@@ -189,6 +206,7 @@ def _draft(spans: Sequence[Span], vocabulary: Vocabulary) -> _Draft:
     places = [(span, end - len(text), end) for span, text, end in zip(spans, texts, ends, strict=True)]
     borders = [start for (before, _, _), (span, start, _) in pairwise(places) if before.given > span.given]
     before = borders[0] if borders else 0
+    turns = [start for (last, _, _), (span, start, _) in pairwise(places) if span.given > last.given]
     return _Draft(
         "".join(texts),
         trained=_joined((start, end) for span, start, end in places if span.trained),
@@ -196,6 +214,8 @@ def _draft(spans: Sequence[Span], vocabulary: Vocabulary) -> _Draft:
         asked=[
             (start, end) for span, start, end in places if span.given and not span.control and end <= before
         ],
+        answers=[(start, end) for span, start, end in places if span.answer],
+        turns=[*turns, ends[-1]],
     )
 
 
@@ -218,9 +238,9 @@ def _characters(text: str) -> str:
     return text
 
 
-def _joined(places: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+def _joined(places: Iterable[Place]) -> list[Place]:
     """The places, with those as one that touch."""
-    joined: list[tuple[int, int]] = []
+    joined: list[Place] = []
     for start, end in places:
         if joined and joined[-1][1] == start:
             start = joined.pop()[0]
@@ -228,22 +248,33 @@ def _joined(places: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
     return joined
 
 
-def _inside(tokens: Tokens, start: int, end: int) -> tuple[int, int]:
+def _inside(tokens: Tokens, start: int, end: int) -> Place:
     """The tokens of which all characters are in a range of the text."""
     first = int(np.searchsorted(tokens.starts, start))
     return first, max(first, int(np.searchsorted(tokens.ends, end, "right")))
 
 
-def _fitted(example: Example, asked: Iterable[tuple[int, int]], limit: int) -> Example | Skipped:
-    """The example with at most `limit` tokens. `asked` are the places of what was asked, in tokens."""
+def _fitted(
+    example: Example, asked: Sequence[Place], answers: Sequence[Place], turns: Sequence[int], limit: int
+) -> Example | Skipped:
+    """The example with at most `limit` tokens.
+
+    Args:
+        example: The whole one.
+        asked: The places of what was asked, in tokens.
+        answers: Those of the answers.
+        turns: Where the model ends to write.
+        limit: Tokens.
+    """
     ids, trained = example.ids, example.trained
     if not trained.any():
         return Skipped(example.id, "no token carries loss")
     if len(ids) <= limit:
         return example
     first = int(np.argmax(trained))
-    run = int(np.argmin(np.append(trained[first:], False)))
-    over = max(0, first + min(run, limit // 2) - limit)
+    turn = next(end for end in turns if end > first)
+    learnt = int(np.flatnonzero(trained[first:turn])[-1]) + 1  # from the first token with loss to the last
+    over = max(0, first + min(learnt, limit // 2) - limit)
     if over:
         start, end = max(asked, key=lambda place: place[1] - place[0], default=(0, 0))
         if end - start - over < SHORTEST:
@@ -251,6 +282,13 @@ def _fitted(example: Example, asked: Iterable[tuple[int, int]], limit: int) -> E
         middle = start + (end - start - over) // 2
         kept = np.r_[0:middle, middle + over : len(ids)]
         ids, trained = ids[kept], trained[kept]
+    last = limit + over  # where the text ends now, in tokens of the whole
     return replace(
-        example, ids=ids[:limit], trained=trained[:limit], cut=len(example.ids) - limit, cut_prompt=over
+        example,
+        ids=ids[:limit],
+        trained=trained[:limit],
+        cut=len(example.ids) - limit,
+        cut_prompt=over,
+        lost=sum(last <= start < end for start, end in answers),
+        broken=any(start < last < end for start, end in answers),
     )

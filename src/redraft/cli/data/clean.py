@@ -85,7 +85,7 @@ def clean(
     from redraft.collect.blocked import LISTS
     from redraft.collect.clean import clean_line
     from redraft.collect.rules import NAMES
-    from redraft.collect.work import spread
+    from redraft.work import spread
 
     plan = _plan(like, rules, skip, languages, blocked or [])
     if explain is not None:

@@ -44,7 +44,7 @@ T = TypeVar("T")
 
 def processes(workers: int | None) -> int:
     """How many processes to use: as many as asked for, or as there are cores."""
-    from redraft.collect.work import all_cores
+    from redraft.work import all_cores
 
     return all_cores() if workers is None else workers
 

@@ -63,9 +63,9 @@ def decontaminate(
     from tempfile import TemporaryDirectory
 
     from redraft.collect.inputs import insist_on_records
-    from redraft.collect.work import spread
     from redraft.errors import MissingExtra
     from redraft.formats.files import open_output
+    from redraft.work import spread
 
     try:
         from redraft.collect.decontaminate import Items, check

@@ -93,8 +93,8 @@ def dedupe(
     from dataclasses import asdict
     from functools import partial
 
-    from redraft.collect.work import spread
     from redraft.errors import MissingExtra
+    from redraft.work import spread
 
     try:
         from redraft.collect.dedupe import dedupe as deduped

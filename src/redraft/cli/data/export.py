@@ -45,7 +45,7 @@ def export(
     from functools import partial
 
     from redraft.collect.export import ARRAYS, export_line, with_unique_ids, write_records
-    from redraft.collect.work import spread
+    from redraft.work import spread
 
     work, lines = partial(export_line, to=to, strict=strict), lines_in(file)
     making = Making("export", {"to": to, "strict": strict}, file)

@@ -56,7 +56,7 @@ def split(
     from functools import partial
 
     from redraft.collect.split import split_line
-    from redraft.collect.work import spread
+    from redraft.work import spread
 
     lines = lines_in(file)
     count = token_count(tokenizer)

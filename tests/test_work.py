@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from redraft.collect import work
+from redraft import work
 from redraft.collect.reading import Line
-from redraft.collect.work import BATCH, BATCH_BYTES, WAITING, spread
 from redraft.errors import RedraftError
+from redraft.work import BATCH, BATCH_BYTES, WAITING, spread
 
 
 def square(number: int) -> int:
@@ -105,9 +105,27 @@ def test_a_process_that_was_killed_is_told() -> None:
         list(spread(kill, range(3), 2))
 
 
+def leave(_: int) -> None:
+    os._exit(1)
+
+
+def test_a_process_that_ended_by_itself_is_told() -> None:
+    with pytest.raises(RedraftError, match=r"could not begin.*\n.*if __name__"):
+        list(spread(leave, range(3), 2))
+
+
+def test_a_process_that_is_gone_before_it_was_told_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(_: object) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr("multiprocessing.process.BaseProcess.start", start)
+    with pytest.raises(RedraftError, match="could not begin"):
+        list(spread(square, range(3), 2))
+
+
 INTERRUPTED = """
 import os, signal, sys
-from redraft.collect.work import spread
+from redraft.work import spread
 def wait(_):
     return os.getpid()
 if __name__ == "__main__":

@@ -51,7 +51,7 @@ def spread(function: Callable[[T], R], items: Iterable[T], workers: int = 1) -> 
 
     Raises:
         Exception: Whatever the function raises, at its item's place.
-        RedraftError: A process was killed.
+        RedraftError: A process was killed, or could not begin.
     """
     if workers <= 1:
         yield from map(function, items)
@@ -117,7 +117,7 @@ class _Pool(Generic[T, R]):
 
         Raises:
             Exception: Whatever the function raised.
-            RedraftError: A process was killed.
+            RedraftError: A process was killed, or could not begin.
         """
         number, size = self.waiting.popleft()
         self.held -= size
@@ -138,13 +138,21 @@ class _Pool(Generic[T, R]):
                 worker.connection.close()
 
     def _begin(self) -> None:
-        """Begins a process."""
+        """Begins a process.
+
+        Raises:
+            RedraftError: It ended before it was told what to do.
+        """
         with _uninterrupted():
             context = multiprocessing.get_context("forkserver")
             ours, theirs = context.Pipe()
             process = context.Process(target=_work, args=(theirs, self._function), daemon=True)
-            process.start()
-            theirs.close()
+            with theirs:
+                try:
+                    process.start()
+                except BrokenPipeError:
+                    ours.close()
+                    raise _unbegun() from None
             self._workers.append(_Worker(process, ours, deque()))
 
     def _send(self) -> None:
@@ -154,7 +162,7 @@ class _Pool(Generic[T, R]):
                 if self._unsent and len(worker.has) <= depth:
                     number, batch = self._unsent.popleft()
                     worker.has.append(number)
-                    with _killed_is_told():
+                    with _end_is_told(worker.process):
                         worker.connection.send(batch)
 
     def _receive(self, timeout: float | None) -> None:
@@ -162,21 +170,35 @@ class _Pool(Generic[T, R]):
         busy = {worker.connection: worker for worker in self._workers if worker.has}
         for connection in wait(list(busy), timeout):
             worker = busy[cast(Connection, connection)]
-            with _killed_is_told():
+            with _end_is_told(worker.process):
                 self._done[worker.has.popleft()] = worker.connection.recv()
         self._send()
 
 
 @contextmanager
-def _killed_is_told() -> Iterator[None]:
-    """Says in our words that a process has gone."""
+def _end_is_told(process: BaseProcess) -> Iterator[None]:
+    """Says in our words that a process has gone: by itself, as none does that has begun, or killed."""
     try:
         yield
     except (EOFError, OSError):
+        process.join(_TO_END)
+        if (process.exitcode or 0) > 0:
+            raise _unbegun() from None
         raise RedraftError(
             "a process was killed while it worked on records; often the memory was full.",
             hint="Use fewer of them: --workers 1",
         ) from None
+
+
+_TO_END = 5.0
+"""Seconds in which a process that closed what it is reached by has ended."""
+
+
+def _unbegun() -> RedraftError:
+    return RedraftError(
+        "a process that was to work on records could not begin: above is why.",
+        hint='They read the script that begins them. Put what it does under: if __name__ == "__main__":',
+    )
 
 
 @contextmanager
