@@ -195,7 +195,15 @@ def test_a_flag_that_comes_again_adds_a_value_or_replaces_it() -> None:
         ("--max_steps", "--max_steps is True, and should be a whole number.", None),
         ("--packing perhaps", "--packing is 'perhaps', and should be True or False.", None),
         ("--format json", "one of selfee, alpaca, vicuna, stablevicuna, chat, self-instruct", None),
-        ("--learning_rate 1 2", "--learning_rate is a list, and should be a number.", None),
+        ("--learning_rate 1 2", "--learning_rate takes one value, and has 2: 1 2.", None),
+        ("--max_steps 2 mine.yaml", "has 2: 2 mine.yaml", "train sft mine.yaml --max_steps 2"),
+        ("--max_steps 2 selfee", "has 2: 2 selfee", "The recipe comes first: redraft train sft selfee"),
+        ("--learning_rate -1", "--learning_rate is -1, and should be at least 0.", None),
+        ("--seed 5e9", "--seed is 5000000000, and should be at most 4294967295.", None),
+        ("--fsdp_config {bad", "--fsdp_config is '{bad', and should be JSON in braces.", None),
+        ("--fsdp full_shard --fsdp_config {bad", "--fsdp_config is no JSON: ", "--fsdp_config '{"),
+        ("--lr_scheduler_kwargs bad", "should be JSON in braces.", None),
+        ("--activation_checkpointing_kwargs {bad", "should be JSON in braces.", None),
         ("--warmup_ratio 3", "--warmup_ratio is '3', and should be from 0 to below 1.", "0.03"),
         ("--warmup_ratio x", "--warmup_ratio is 'x'", None),
         ("--warmup_ratio 0.1 --warmup_steps 5", "two names of one setting", "--warmup_steps alone"),
@@ -205,7 +213,7 @@ def test_a_flag_that_comes_again_adds_a_value_or_replaces_it() -> None:
         ("--push_to_hub True", "--push_to_hub True is not supported.", "hf upload"),
         ("--label_smoothing_factor 0.1", "is not supported", "loss"),
         ("recipe-that-is-not", "there is no recipe recipe-that-is-not.", "alpaca, selfee"),
-        ("--lora_r 8 stray", "--lora_r is a list", None),
+        ("--lora_r 8 stray", "--lora_r takes one value", None),
         ("--gradient_accumulation_steps 0", "is 0, and should be at least 1.", None),
         ("--num_train_epochs -1", "--num_train_epochs is -1, and should be over 0.", None),
         ("--average_tokens_across_devices False", "is not supported", "counts the same"),
@@ -269,6 +277,11 @@ def test_switches_that_became_values() -> None:
     assert parsed("--adafactor True").theirs["optim"] == "adafactor"
     assert "optim" not in parsed("--adafactor False").theirs
     assert parsed("--group_by_length").theirs["train_sampling_strategy"] == "group_by_length"
+
+
+def test_packing_stays_where_preprocessing_is_not_lazy() -> None:
+    assert parsed("--lazy_preprocess").own.packing is False
+    assert parsed("--lazy_preprocess False").own.packing is True
 
 
 def test_fsdp_is_on_off_or_words() -> None:

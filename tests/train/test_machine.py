@@ -89,10 +89,24 @@ def test_the_learning_rate_is_that_of_an_adapter() -> None:
 def test_settings_that_do_not_go_together_are_named() -> None:
     with pytest.raises(UsageError, match="do not go together: --save_steps must be an integer"):
         asked("--save_steps", "2.5")
+    with pytest.raises(UsageError, match="do not go together: "):
+        asked("--debug", "everything")
     with pytest.raises(UsageError, match="needs the library of that name"):
         asked("--deepspeed", '{"zero_optimization": {"stage": 2}}')
     with pytest.raises(UsageError, match="--optim adamw_bnb_8bit needs bitsandbytes"):
         asked("--optim", "adamw_bnb_8bit")
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["--save_strategy best", "--load_best_model_at_end True", "--metric_for_best_model loss"],
+)
+def test_the_best_checkpoint_needs_a_loss_that_is_measured(words: str) -> None:
+    with pytest.raises(UsageError, match="needs the loss to be measured") as error:
+        asked(*words.split())
+    assert error.value.hint == "--eval_strategy steps --eval_data_path FILE"
+    args, _ = asked(*words.split(), "--eval_strategy", "steps", "--eval_steps", "200")
+    assert args.metric_for_best_model == "loss"
 
 
 def test_where_steps_are_reported_must_be_there(monkeypatch: pytest.MonkeyPatch) -> None:

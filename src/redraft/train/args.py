@@ -120,7 +120,19 @@ def read_flags(words: Sequence[str]) -> dict[str, Any]:
             )
         else:
             values[flag].append(word)
+    for name, several in values.items():
+        if len(several) > 1 and name in kinds() and not _takes_several(name):
+            raise _too_many(name, several)
     return {name: _one_or_all(words) for name, words in values.items()}
+
+
+def _too_many(name: str, words: Sequence[str]) -> UsageError:
+    last = words[-1]
+    is_recipe = last in shipped() or Path(last).suffix in (".yaml", ".yml")
+    return UsageError(
+        f"--{name} takes one value, and has {len(words)}: {' '.join(words):.60}.",
+        hint=f"The recipe comes first: redraft train sft {last} --{name} {words[0]}" if is_recipe else None,
+    )
 
 
 def _takes_several(name: str) -> bool:
@@ -208,7 +220,8 @@ def kinds() -> Mapping[str, Any]:
     hints = get_type_hints(TrainingArguments)
     theirs = {each.name: hints[each.name] for each in fields(TrainingArguments) if each.init}
     theirs.pop("parallelism_config")  # it can only be made in Python
-    return {**theirs, "fsdp": bool, "logging_dir": str, **get_type_hints(Options)}
+    braces = dict.fromkeys(("lr_scheduler_kwargs", "activation_checkpointing_kwargs"), dict | None)
+    return {**theirs, **braces, "fsdp": bool, "logging_dir": str, **get_type_hints(Options)}
 
 
 def convert(name: str, value: Any) -> Any:
@@ -220,6 +233,8 @@ def convert(name: str, value: Any) -> Any:
     if value is False and name.endswith("_strategy"):
         value = "no"  # as YAML reads a plain no
     wanted = _members(kinds()[name])
+    if isinstance(value, str) and value.lstrip().startswith("{") and dict in map(_plain, wanted):
+        wanted = [dict]  # and not the name of a file
     for kind in wanted:
         fits, converted = _as(kind, value)
         if fits:
@@ -348,11 +363,16 @@ _LEAST = {
     "save_steps": 0.000001,
     "workers": 1,
     "divergence_steps": 0,
+    "learning_rate": 0,
+    "weight_decay": 0,
     "seed": 0,
     "data_seed": 0,
     "dataloader_num_workers": 0,
 }
 """The least that settings may be, where a smaller number would fail late or do nothing."""
+
+_MOST_OF_A_SEED = 2**32 - 1
+"""NumPy's generator, which is seeded as well, takes 32 bits."""
 
 
 def _insist_on_ranges(values: Mapping[str, Any]) -> None:
@@ -361,6 +381,8 @@ def _insist_on_ranges(values: Mapping[str, Any]) -> None:
         if value is not None and value < least:
             over = f"at least {least}" if isinstance(least, int) else "over 0"
             raise UsageError(f"--{name} is {value:g}, and should be {over}.")
+    if (seed := values.get("seed") or 0) > _MOST_OF_A_SEED:
+        raise UsageError(f"--seed is {seed}, and should be at most {_MOST_OF_A_SEED}.")
 
 
 def _refuse_unsupported(values: Mapping[str, Any]) -> None:

@@ -6,11 +6,13 @@ one process it splits batches in a way that packed rows do not survive. Nothing 
 
 from __future__ import annotations
 
+import json
 import os
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -64,6 +66,7 @@ def training_arguments(settings: Settings, *, lora: bool, say: Say) -> TrainingA
     asked = dict(settings.theirs)
     asked.setdefault("learning_rate", LEARNING_RATE["lora" if lora else "full"])
     asked.setdefault("per_device_eval_batch_size", asked["per_device_train_batch_size"])
+    _insist_on_evaluation(asked)
     if asked.get("deepspeed"):
         _insist_on_one_way(asked)
         asked["deepspeed"] = deepspeed_config(asked["deepspeed"])
@@ -82,8 +85,9 @@ def training_arguments(settings: Settings, *, lora: bool, say: Say) -> TrainingA
             warnings.simplefilter("ignore", FutureWarning)
             made = TrainingArguments(**fitted)
             device = made.device
-    except (ValueError, ImportError, OSError) as error:
-        raise UsageError(f"these settings do not go together: {error!s:.300}") from None
+    except Exception as error:
+        said = str(error) or type(error).__name__
+        raise UsageError(f"these settings do not go together: {said:.300}") from error
     if device.type == "cuda" and made.n_gpu > 1:
         say(f"{made.n_gpu} GPUs and one process: one is used. All of them: {_all_gpus(made.n_gpu)}")
         made._n_gpu = 1  # noqa: SLF001  (as Trainer does where it must not split batches itself)
@@ -91,10 +95,47 @@ def training_arguments(settings: Settings, *, lora: bool, say: Say) -> TrainingA
 
 
 def deepspeed_config(named: Any) -> Any:
-    """What `--deepspeed` names: a shipped file for `zero2` and `zero3`, or else what it is."""
-    if named not in ("zero2", "zero3"):
+    """What `--deepspeed` names: a shipped file for `zero2`, or else what it is.
+
+    Raises:
+        UsageError: It asks for stage 3, which shares the weights while they are loaded: checks of what was
+            loaded, rows for new tokens, and what is saved at the end would find nothing in them.
+    """
+    if named == "zero3" or _stage(named) == 3:
+        raise UsageError(
+            "--deepspeed: stage 3, which shares the weights themselves, is not supported.",
+            hint="FSDP shares them as well: --fsdp True, without --deepspeed. Or --deepspeed zero2.",
+        )
+    if named != "zero2":
         return named
-    return str(resources.files("redraft") / "recipes" / "train" / "scale" / f"{named}.json")
+    return str(resources.files("redraft") / "recipes" / "train" / "scale" / "zero2.json")
+
+
+def _stage(config: Any) -> Any:
+    """Which stage settings of DeepSpeed ask for, or None. Files that are none are for it to tell."""
+    if isinstance(config, str):
+        try:
+            config = json.loads(Path(config).read_text("utf-8"))
+        except (OSError, ValueError):
+            return None
+    zero = config.get("zero_optimization") if isinstance(config, dict) else None
+    return zero.get("stage") if isinstance(zero, dict) else None
+
+
+def _insist_on_evaluation(asked: dict[str, Any]) -> None:
+    """Sees that the loss is measured where the best checkpoint is asked for."""
+    best = asked.get("save_strategy") == "best"
+    if best:
+        asked.setdefault("metric_for_best_model", "loss")
+    if asked.get("eval_strategy", "no") != "no":
+        return
+    named = ["--save_strategy best"] if best else []
+    named += [f"--{name}" for name in ("load_best_model_at_end", "metric_for_best_model") if asked.get(name)]
+    if named:
+        raise UsageError(
+            f"{named[0]} needs the loss to be measured, and --eval_strategy is no.",
+            hint="--eval_strategy steps --eval_data_path FILE",
+        )
 
 
 def _insist_on_one_way(asked: Mapping[str, Any]) -> None:

@@ -153,10 +153,14 @@ def _warmup(new: MutableMapping[str, Any], value: Any, values: Mapping[str, Any]
     return "--warmup_ratio is now --warmup_steps, which takes a share of the steps as well."
 
 
-def _lazy(new: MutableMapping[str, Any], value: Any, values: Mapping[str, Any]) -> str:  # noqa: ARG001
+def _is_on(value: Any) -> bool:
+    return str(value).lower() in {"true", "1", "yes", "y", "t", "on"}
+
+
+def _lazy(new: MutableMapping[str, Any], value: Any, values: Mapping[str, Any]) -> str:
     """FastChat's way, of which the batch is kept: so many records, however long each is."""
     said = "--lazy_preprocess is passed over: records are made into tokens once, and kept."
-    if "packing" in values:
+    if "packing" in values or not _is_on(value):
         return said
     new["packing"] = False
     return f"{said} As in FastChat, a batch counts records (--packing False)."
@@ -179,12 +183,18 @@ def _fsdp(new: MutableMapping[str, Any], value: Any, values: Mapping[str, Any]) 
     )
 
 
+_AS_JSON = """--fsdp_config '{"cpu_offload": true}'"""
+
+
 def _into_fsdp_config(
     new: MutableMapping[str, Any], values: Mapping[str, Any], more: Mapping[str, Any]
 ) -> None:
     config = new.get("fsdp_config") or values.get("fsdp_config") or {}
     if isinstance(config, str) and config.lstrip().startswith("{"):
-        config = json.loads(config)
+        try:
+            config = json.loads(config)
+        except ValueError as error:
+            raise UsageError(f"--fsdp_config is no JSON: {error}.", hint=_AS_JSON) from None
     if not isinstance(config, dict):
         raise UsageError(
             f"{', '.join(more)} cannot be added to {config}, the file that --fsdp_config names.",
@@ -212,7 +222,7 @@ def _switch(name: str, now: str, wanted: str) -> _Special:
     """An old switch that became one value of a newer setting."""
 
     def put(new: MutableMapping[str, Any], value: Any, values: Mapping[str, Any]) -> str:
-        on = str(value).lower() in {"true", "1", "yes"}
+        on = _is_on(value)
         if on:
             _put(new, now, wanted, values, name)
         return f"--{name} {value} is now " + (f"--{now} {wanted}." if on else f"the default of --{now}.")

@@ -34,6 +34,7 @@ from redraft.train.guards import is_out_of_memory, out_of_memory
 from redraft.train.machine import training_arguments
 from redraft.train.memory import Plan, plan_of
 from redraft.train.model import Say, load_tokenizer
+from redraft.train.optimizer import insist_on_optimizer
 from redraft.train.options import OUTPUTS, Options
 from redraft.train.parts import (
     can_join,
@@ -265,6 +266,7 @@ def get_ready(settings: Settings, model: str, cache: Path, *, say: Say) -> Ready
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     method = choose_method(settings, model, say=tell)
     args = training_arguments(settings, lora=method.lora, say=tell)
+    insist_on_optimizer(args)
     checkpoint = _begin(args, own, tell)
     tokenizer = load_tokenizer(model, pad_token=own.pad_token, say=tell)
     prepared = prepare_all(own.data_path, own, tokenizer, cache)
