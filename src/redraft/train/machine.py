@@ -23,10 +23,13 @@ from transformers.integrations.integration_utils import (
     get_available_reporting_integrations,
 )
 
-from redraft.errors import MissingExtra, UsageError
+from redraft.errors import MissingExtra, ModelError, UsageError
 from redraft.train.args import Settings
 from redraft.train.model import Say, computes_bf16
 from redraft.train.options import LEARNING_RATE
+
+_OF_OTHERS = "gloo/transport/"
+"""In what torch says on a CPU when another process is gone. On a GPU it raises a DistError."""
 
 
 def ranks() -> int:
@@ -40,16 +43,30 @@ def parting() -> Iterator[None]:
 
     It waits until all have come there, but does not where this one failed: then the others find it gone, and
     fail too. Without this, threads of torch go on until a process or the interpreter is gone, and abort.
+
+    Raises:
+        ModelError: Another one is gone, or was never there.
     """
     try:
         yield
         if distributed.is_initialized():
             with suppress(RuntimeError):  # one has failed, and says so itself
                 distributed.barrier()
+    except RuntimeError as error:
+        if isinstance(error, distributed.DistError) or _OF_OTHERS in str(error):
+            raise _alone(error) from error
+        raise
     finally:
         if distributed.is_initialized():
             with suppress(RuntimeError):
                 distributed.destroy_process_group()
+
+
+def _alone(error: RuntimeError) -> ModelError:
+    return ModelError(
+        f"the processes of this run do not reach each other ({str(error).splitlines()[0]:.160}).",
+        hint="Another one may say why. The same command, typed again, goes on from the last checkpoint.",
+    )
 
 
 def training_arguments(settings: Settings, *, lora: bool, say: Say) -> TrainingArguments:
