@@ -14,7 +14,7 @@ from redraft.errors import ModelError, UsageError
 from redraft.train import model as module
 from redraft.train.files import folder_of
 from redraft.train.loss import fuse
-from redraft.train.model import has_grown, load_model, load_tokenizer, skeleton, weights_dtype
+from redraft.train.model import Say, fit_vocabulary, load_model, load_tokenizer, skeleton, weights_dtype
 from redraft.weights.delta import diff
 from redraft.weights.gguf.to_folder import import_gguf
 from tests.weights.tiny_folders import VOCABULARY, tiny_folder
@@ -40,7 +40,13 @@ def folder(tmp_path: Path) -> Path:
 
 def both(folder: Path, **options: Any) -> tuple[Any, Any]:
     tokenizer = load_tokenizer(str(folder), say=silent, **options)
-    return load_model(str(folder), tokenizer, dtype=torch.float32, say=silent), tokenizer
+    return fitted(folder, tokenizer)[0], tokenizer
+
+
+def fitted(folder: Path, tokenizer: Any, say: Say = silent) -> tuple[Any, bool]:
+    """The model, and whether it got a row for the tokenizer."""
+    model = load_model(str(folder), dtype=torch.float32)
+    return model, fit_vocabulary(model, tokenizer, ref=str(folder), say=say)
 
 
 def test_a_folder_is_loaded_as_it_is(folder: Path) -> None:
@@ -54,7 +60,7 @@ def test_a_folder_is_loaded_as_it_is(folder: Path) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_weights_have_the_dtype_that_was_asked_for(folder: Path, dtype: torch.dtype) -> None:
-    model = load_model(str(folder), load_tokenizer(str(folder), say=silent), dtype=dtype, say=silent)
+    model = load_model(str(folder), dtype=dtype)
     assert {each.dtype for each in model.parameters()} == {dtype}
 
 
@@ -74,7 +80,8 @@ def test_padding_is_found_in_the_vocabulary_so_no_row_is_added(folder: Path) -> 
     tokenizer = load_tokenizer(str(folder), say=said.append)
     assert tokenizer.pad_token == PAD
     assert said == ["the tokenizer has no padding token: '<pad>' is taken"]
-    model = load_model(str(folder), tokenizer, dtype=torch.float32, say=silent)
+    model, grown = fitted(folder, tokenizer)
+    assert not grown
     assert model.get_input_embeddings().weight.shape[0] == VOCABULARY
 
 
@@ -93,7 +100,9 @@ def test_an_added_padding_token_has_the_mean_of_all_rows_as_in_selfee(tmp_path: 
     folder = tiny_folder(tmp_path / "model", dtype=torch.float32, tie_word_embeddings=tied)
     edit(folder / "tokenizer_config.json", pad_token=None)
     before = load_file(folder / "model.safetensors")
-    model, tokenizer = both(folder, pad_token=ADDED)
+    tokenizer = load_tokenizer(str(folder), say=silent, pad_token=ADDED)
+    model, grown = fitted(folder, tokenizer)
+    assert grown
     assert tokenizer.pad_token_id == VOCABULARY == model.config.pad_token_id
     assert model.config.vocab_size == VOCABULARY + 1
     for name in ("model.embed_tokens.weight", "lm_head.weight"):
@@ -103,13 +112,12 @@ def test_an_added_padding_token_has_the_mean_of_all_rows_as_in_selfee(tmp_path: 
         torch.testing.assert_close(new[-1], old.mean(0))
     assert (model.lm_head.weight is model.get_input_embeddings().weight) is tied
     assert fuse(model)
-    assert has_grown(model, str(folder))
 
 
 def test_a_padding_token_is_not_added_where_there_is_one(folder: Path) -> None:
-    model, tokenizer = both(folder, pad_token=ADDED)
+    tokenizer = load_tokenizer(str(folder), say=silent, pad_token=ADDED)
     assert tokenizer.pad_token == PAD
-    assert not has_grown(model, str(folder))
+    assert not fitted(folder, tokenizer)[1]
 
 
 def test_a_tokenizer_that_is_damaged_is_an_error(folder: Path) -> None:
@@ -126,14 +134,14 @@ def test_a_tokenizer_with_more_ids_than_rows_is_an_error(folder: Path, tmp_path:
     small = tiny_folder(tmp_path / "small", dtype=torch.float32, vocab_size=200)
     tokenizer = load_tokenizer(str(folder), say=silent)
     with pytest.raises(ModelError, match=r"ids up to 259, and the model has 200 rows"):
-        load_model(str(small), tokenizer, dtype=torch.float32, say=silent)
+        fitted(small, tokenizer)
 
 
 def test_one_row_too_few_is_filled_for_a_new_padding_token_alone(folder: Path, tmp_path: Path) -> None:
     short = tiny_folder(tmp_path / "short", dtype=torch.float32, vocab_size=VOCABULARY - 1)
     tokenizer = load_tokenizer(str(folder), say=silent)
     with pytest.raises(ModelError, match=r"ids up to 259, and the model has 259 rows"):
-        load_model(str(short), tokenizer, dtype=torch.float32, say=silent)
+        fitted(short, tokenizer)
 
 
 def test_a_model_with_many_more_tokens_is_remarked_on(folder: Path, tmp_path: Path) -> None:
@@ -141,7 +149,7 @@ def test_a_model_with_many_more_tokens_is_remarked_on(folder: Path, tmp_path: Pa
     for rows, remarks in ((VOCABULARY + 1000, 0), (VOCABULARY + 2000, 1)):
         large = tiny_folder(tmp_path / str(rows), dtype=torch.float32, vocab_size=rows)
         said: list[str] = []
-        load_model(str(large), tokenizer, dtype=torch.float32, say=said.append)
+        fitted(large, tokenizer, said.append)
         assert len(said) == remarks
     assert said == ["the tokenizer knows 260 of the model's 2,260 tokens: is it the right one?"]
 
@@ -169,12 +177,11 @@ def test_a_weight_that_the_file_lacks_is_not_made_up(folder: Path) -> None:
     ],
 )
 def test_a_damaged_model_is_an_error_that_names_it(folder: Path, name: str, damage: Any) -> None:
-    tokenizer = load_tokenizer(str(folder), say=silent)
     data = (folder / name).read_bytes()
     assert damage(data) != data
     (folder / name).write_bytes(damage(data))
     with pytest.raises(ModelError, match=str(folder)):
-        load_model(str(folder), tokenizer, dtype=torch.float32, say=silent)
+        load_model(str(folder), dtype=torch.float32)
 
 
 def test_a_delta_is_not_trained(folder: Path, tmp_path: Path) -> None:
@@ -206,10 +213,9 @@ def test_what_does_not_fit_into_memory_is_said(folder: Path, monkeypatch: pytest
     def full(*_args: Any, **_options: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    tokenizer = load_tokenizer(str(folder), say=silent)
     monkeypatch.setattr(module.AutoModelForCausalLM, "from_pretrained", full)
     with pytest.raises(ModelError, match="does not fit into memory") as caught:
-        load_model(str(folder), tokenizer, dtype=torch.float32, say=silent)
+        load_model(str(folder), dtype=torch.float32)
     assert "--dtype bfloat16" in str(caught.value.hint)
 
 
@@ -238,16 +244,15 @@ def test_dtypes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="says what happens without a GPU")
 def test_four_bits_need_a_gpu(folder: Path) -> None:
-    tokenizer = load_tokenizer(str(folder), say=silent)
     with pytest.raises(UsageError, match="need a GPU"):
-        load_model(str(folder), tokenizer, dtype=torch.float32, four_bits=True, say=silent)
+        load_model(str(folder), dtype=torch.float32, four_bits=True)
 
 
 @pytest.mark.model
 def test_the_default_model_is_trained_from_its_gguf_file(default_model: Path, tmp_path: Path) -> None:
     ref = folder_of(str(default_model), cache=tmp_path, convert=import_gguf)
     tokenizer = load_tokenizer(ref, say=silent)
-    model = load_model(ref, tokenizer, dtype=torch.bfloat16, say=silent)
+    model = load_model(ref, dtype=torch.bfloat16)
     text = "Below is an instruction that describes a task."
     ids = torch.tensor([tokenizer(text).input_ids])
     with torch.no_grad():

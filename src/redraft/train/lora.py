@@ -100,7 +100,7 @@ def add_adapter(
         adapter: What to add.
         base: What the adapter's config calls its base model.
         redraft_format: `NATIVE_FORMAT` if it learns chains in that format, else None.
-        whole_vocabulary: Save the vocabulary's matrices with it: where rows were added (`model.has_grown`).
+        whole_vocabulary: Save the vocabulary's matrices with it: where rows were added to them.
 
     Raises:
         UsageError: No layer has one of the names, or a number is out of its range.

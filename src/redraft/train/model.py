@@ -119,20 +119,16 @@ def computes_bf16() -> bool:
     return bool(can.get("avx512_bf16") or can.get("amx_bf16") or can.get("bf16"))
 
 
-def load_model(
-    ref: str, tokenizer: PreTrainedTokenizerBase, *, dtype: torch.dtype, four_bits: bool = False, say: Say
-) -> PreTrainedModel:
-    """A model that fits its tokenizer. One that was given a padding token gets a row for it.
+def load_model(ref: str, *, dtype: torch.dtype, four_bits: bool = False) -> PreTrainedModel:
+    """A model, of which `fit_vocabulary` sees that it belongs to its tokenizer.
 
     Args:
         ref: A folder, or org/name on the hub.
-        tokenizer: From `load_tokenizer`.
         dtype: Of the weights; with `four_bits`, of what is not quantised, and of computing.
         four_bits: Quantise the weights for QLoRA (NF4, Dettmers et al. 2023).
-        say: Told what looks odd.
 
     Raises:
-        ModelError: Files are missing or damaged, weights are missing, or the vocabulary does not match.
+        ModelError: Files are missing or damaged, or weights are missing.
         UsageError: Four bits without a GPU or bitsandbytes, or `ref` is neither of the two forms.
     """
     folder = model_folder(ref)
@@ -151,7 +147,6 @@ def load_model(
             f"{ref} is quantised, and its numbers cannot be trained.",
             hint="Begin from the model that it was made of.",
         )
-    fit_vocabulary(model, tokenizer, ref=ref, say=say)
     return model  # type: ignore[no-any-return]
 
 
@@ -240,8 +235,17 @@ def _library_errors(ref: str, what: str) -> Iterator[None]:
         raise ModelError(f"the {what} of {ref} cannot be loaded: {first:.300}", hint=hint) from error
 
 
-def fit_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, ref: str, say: Say) -> None:
+def fit_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, ref: str, say: Say) -> bool:
     """Sees that each id of the tokenizer has a row in the model; a padding token that was added gets one.
+
+    Args:
+        model: From `load_model`. It is changed in place.
+        tokenizer: From `load_tokenizer`.
+        ref: What both were loaded from.
+        say: Told what looks odd.
+
+    Returns:
+        Whether a row was added.
 
     Raises:
         ModelError: Other rows are missing.
@@ -249,22 +253,24 @@ def fit_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *
     rows = _table(model.get_input_embeddings()).shape[0]
     ids = tokenizer.get_vocab().values()
     needed = max(ids, default=-1) + 1
-    if needed > rows:
+    grows = needed > rows
+    if grows:
         if sum(each >= rows for each in ids) > 1 or tokenizer.pad_token_id != rows:
             raise ModelError(
                 f"the tokenizer of {ref} has ids up to {needed - 1:,}, and the model has {rows:,} rows: they "
                 "do not belong together.",
                 hint="Take the tokenizer's files from where the model came from.",
             )
-        grow(model, needed)
+        _grow(model, needed)
     elif rows - needed > max(_SPARE, needed // 20):
         say(f"the tokenizer knows {needed:,} of the model's {rows:,} tokens: is it the right one?")
     for config in (model.config, model.generation_config):
         if config is not None:
             config.pad_token_id = tokenizer.pad_token_id
+    return grows
 
 
-def grow(model: PreTrainedModel, rows: int) -> None:
+def _grow(model: PreTrainedModel, rows: int) -> None:
     """Adds rows to a model's vocabulary, each the mean of those that were there, as SelFee and Alpaca do."""
     before = _table(model.get_input_embeddings()).shape[0]
     model.resize_token_embeddings(rows, mean_resizing=False)
@@ -272,17 +278,6 @@ def grow(model: PreTrainedModel, rows: int) -> None:
     with torch.no_grad():
         for table in {id(each): each for each in map(_table, (model.get_input_embeddings(), head))}.values():
             table[before:] = table[:before].mean(0, dtype=torch.float32).to(table.dtype)
-
-
-def has_grown(model: PreTrainedModel, ref: str) -> bool:
-    """Whether a model that was loaded from `ref` got rows since.
-
-    Raises:
-        ModelError: Its config.json cannot be read any more.
-    """
-    with _library_errors(ref, "model"):
-        there = AutoConfig.from_pretrained(ref, **_closed(model_folder(ref))).get_text_config()
-    return bool(_table(model.get_input_embeddings()).shape[0] > there.vocab_size)
 
 
 def _table(module: nn.Module) -> torch.Tensor:

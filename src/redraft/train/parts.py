@@ -23,7 +23,7 @@ from redraft.train.batches import Batch, Loader, Order, Row, RowsOf, joined, pad
 from redraft.train.lora import Adapter, Method, add_adapter, default_method, mark_native
 from redraft.train.loss import fuse
 from redraft.train.machine import ranks
-from redraft.train.model import Say, has_grown, load_model, skeleton, weights_dtype
+from redraft.train.model import Say, fit_vocabulary, load_model, skeleton, weights_dtype
 from redraft.train.options import Options
 from redraft.train.pack import one_a_row, pack
 from redraft.train.prepare import prepare
@@ -82,14 +82,14 @@ def load_trained(
         UsageError: Settings that do not go together.
     """
     dtype = weights_dtype(own.dtype, lora=method.lora)
-    loaded = load_model(model, tokenizer, dtype=dtype, four_bits=method.four_bits, say=say)
+    loaded = load_model(model, dtype=dtype, four_bits=method.four_bits)
+    grown = fit_vocabulary(loaded, tokenizer, ref=model, say=say)
     native = own.format == "selfee" and own.training_objective != "answer"
     if not method.lora:
         if native:
             mark_native(loaded)
         return loaded
     adapter = Adapter(own.lora_r, own.lora_alpha, own.lora_dropout, own.lora_target_modules)
-    grown = has_grown(loaded, model)
     if grown and own.gguf:
         raise UsageError(
             f"--gguf: a GGUF adapter has no place for the token {own.pad_token!r} that --pad_token adds.",
