@@ -303,7 +303,8 @@ def test_an_output_that_is_a_file(model: str, here: Path) -> None:
 
 SCALED = (
     "--data_path {data} --output_dir out --max_steps 10 --per_device_train_batch_size 2 --bf16 False "
-    "--gradient_accumulation_steps 2 --learning_rate 5e-3 --model_max_length 160 --save_strategy no --quiet"
+    "--gradient_accumulation_steps 2 --learning_rate 5e-3 --model_max_length 160 --save_strategy no --quiet "
+    "--dtype float32 --logging_steps 1"
 )
 
 
@@ -336,6 +337,10 @@ GOLDEN: dict[str, tuple[Any, list[float]]] = {
     "vicuna": (
         vicuna,
         [6.22082, 6.2365, 6.08364, 5.84847, 5.6574, 5.50786, 5.39091, 5.28262, 5.23127, 5.25147],
+    ),
+    "tiny_selfee": (
+        chains,
+        [6.2932, 6.29157, 6.25747, 6.19469, 6.14247, 6.13782, 6.1357, 6.12818, 6.1349, 6.12552],
     ),
 }
 
