@@ -142,7 +142,7 @@ def attend(
         return _in_one_call(query, key, value, cu_seq_lens_q, max_length_q, scaling, window), None
     # Not slices: the gradient of each is as large as the whole row.
     lengths = cu_seq_lens_q.diff().tolist()
-    cut = [each.split(lengths, dim=2) for each in (query, key, value)]
+    cut = [torch.split(each, lengths, dim=2) for each in (query, key, value)]
     parts = [_one(q, k, v, dropout, scaling, window, softcap) for q, k, v in zip(*cut, strict=True)]
     return torch.cat(parts, dim=2).transpose(1, 2).contiguous(), None
 
