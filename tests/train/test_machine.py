@@ -23,7 +23,7 @@ def asked(*words: str, lora: bool = False) -> tuple[Any, list[str]]:
 def in_bf16(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine without instructions for bf16, or with them where a test says so."""
     has = getattr(request, "param", False)
-    monkeypatch.setattr(machine, "computes_bf16", lambda: has)
+    monkeypatch.setattr(machine, "computes_bf16", lambda **_: has)
 
 
 def test_a_cpu_needs_no_flag() -> None:

@@ -232,7 +232,7 @@ def test_a_skeleton_has_the_shapes_and_no_memory(folder: Path) -> None:
 
 def test_dtypes(monkeypatch: pytest.MonkeyPatch) -> None:
     for has_bf16, expected in ((True, torch.bfloat16), (False, torch.float32)):
-        monkeypatch.setattr(module, "computes_bf16", lambda has_bf16=has_bf16: has_bf16)
+        monkeypatch.setattr(module, "computes_bf16", lambda has_bf16=has_bf16, **_: has_bf16)
         assert weights_dtype("auto", lora=True) == expected
         assert weights_dtype("auto", lora=False) == torch.float32
         assert weights_dtype("bfloat16", lora=False) == torch.bfloat16
@@ -260,3 +260,12 @@ def test_the_default_model_is_trained_from_its_gguf_file(default_model: Path, tm
     assert known < 4  # a model that was put together wrongly is near 10.8, the logarithm of its vocabulary
     assert tokenizer.eos_token_id == model.config.eos_token_id
     assert fuse(model)
+
+
+def test_a_gpu_that_is_left_aside_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for gpu in (True, False):
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda gpu=gpu, **_: gpu)
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda gpu=gpu: {"avx512_bf16": not gpu})
+        assert weights_dtype("auto", lora=True) == (torch.bfloat16 if gpu else torch.float32)
+        assert weights_dtype("auto", lora=True, gpu=False) == (torch.float32 if gpu else torch.bfloat16)

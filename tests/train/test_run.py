@@ -121,6 +121,13 @@ def test_the_record_has_all_that_decides_the_weights(model: str, here: Path) -> 
     assert ready(model, "--lora", "False").config["tokens_sha256"] != first["tokens_sha256"]
 
 
+def test_what_the_machine_chose_can_be_said(model: str, here: Path) -> None:
+    chosen = ready(model).config
+    assert chosen["dtype"] in ("float32", "bfloat16")
+    assert (chosen["lora"], chosen["qlora"]) == (True, False)
+    assert ready(model, "--lora", "True", "--dtype", chosen["dtype"]).config == chosen
+
+
 def test_steps_are_those_that_trainer_takes(model: str, here: Path) -> None:
     usual = USUAL.replace("--max_steps 3", "--num_train_epochs 1.5 --gradient_accumulation_steps 2")
     made = ready(model, "--lora", "False", "--packing", "False", usual=usual)
@@ -130,6 +137,11 @@ def test_steps_are_those_that_trainer_takes(model: str, here: Path) -> None:
 def test_data_that_is_too_little_for_a_step(model: str, here: Path) -> None:
     with pytest.raises(UsageError, match="the data has 24 rows, and one step takes 64"):
         ready(model, "--per_device_train_batch_size", "64", "--packing", "False")
+
+
+def test_four_bits_need_the_gpu(model: str, here: Path) -> None:
+    with pytest.raises(UsageError, match="--use_cpu leaves it aside"):
+        ready(model, "--qlora", "True", "--use_cpu", "True")
 
 
 def test_an_evaluation_needs_data(model: str, here: Path) -> None:

@@ -51,10 +51,18 @@ class Making:
 
 
 class RunFile:
-    """The file `OUT.run.json`. One session at a time writes to it: the one that holds the ledger's lock."""
+    """The file `OUT.run.json`. One session at a time writes to it: the one that holds the ledger's lock.
 
-    def __init__(self, output: Path) -> None:
-        self.output = output
+    Args:
+        output: What it is about.
+        elsewhere: How the command is told of another output, for hints.
+        as_before: What to add to "run it as before", for hints.
+    """
+
+    def __init__(
+        self, output: Path, *, elsewhere: str = "to another file with -o", as_before: str = ""
+    ) -> None:
+        self.output, self._elsewhere, self._as_before = output, elsewhere, as_before
         self.path = output.with_name(output.name + ".run.json")
         self.record: dict[str, Any] = {}
 
@@ -83,13 +91,13 @@ class RunFile:
         if before is None:
             raise OutputError(
                 f"{self.output} is not empty, and no {self.path.name} says how it was made.",
-                hint="Write to another file with -o, or move this one away.",
+                hint=f"Write {self._elsewhere}, or move this one away.",
             )
         if found := list(_differences(before, making)):
             raise OutputError(
                 f"{self.output} was made in another way: {'; '.join(found)}.",
-                hint=f"Run it as before to go on, write to another file with -o, or delete {self.output} to "
-                "start over.",
+                hint=f"Run it as before{self._as_before} to go on, write {self._elsewhere}, or delete "
+                f"{self.output} to start over.",
             )
 
     def begin(self, making: Making, *, resume: bool, **about: Any) -> None:
@@ -127,7 +135,8 @@ class RunFile:
         except OSError as error:
             aside.unlink(missing_ok=True)
             raise OutputError(
-                f"cannot write {self.path}: {error.strerror}.", hint="Make room, or write elsewhere with -o."
+                f"cannot write {self.path}: {error.strerror}.",
+                hint=f"Make room, or write {self._elsewhere}.",
             ) from None
 
 

@@ -225,4 +225,6 @@ def _pace(ready: Ready) -> Pace | None:
         return None
     lines = (ready.trainer.folder / LOG).read_text("utf-8").splitlines()
     paces = [json.loads(line)["tokens_per_second"] for line in lines if '"loss"' in line]
+    if len(paces) < 2:
+        return None  # somebody asked it to stop
     return Pace(len(paces) - 1, median(paces[1:]), peak_memory())

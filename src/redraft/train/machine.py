@@ -167,7 +167,7 @@ def _in_bf16(asked: Mapping[str, Any], dtype: str, say: Say) -> dict[str, Any]:
     instead of 290 on weights in bf16 (2 cores with avx512_bf16).
     """
     left_open = {"bf16", "fp16"}.isdisjoint(asked) and dtype in ("auto", "bfloat16")
-    if not left_open or not computes_bf16():
+    if not left_open or not computes_bf16(gpu=False):
         return dict(asked)
     say("layers compute in bf16, at which this CPU is faster (--bf16 False: in 32 bits).")
     return {**asked, "bf16": True}
@@ -181,7 +181,7 @@ def _on_cpu(asked: Mapping[str, Any], say: Say) -> dict[str, Any]:
     if fitted.get("fp16"):
         say("--fp16 is left out: it needs a GPU, and there is none here. Weights train as --dtype says.")
         fitted["fp16"] = False
-    if fitted.get("bf16") and not computes_bf16():
+    if fitted.get("bf16") and not computes_bf16(gpu=False):
         say("--bf16 is slower than 32 bits here: this CPU has no instructions for it (--bf16 False).")
     return _without_fsdp(fitted, say, "FSDP needs GPUs")
 

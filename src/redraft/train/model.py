@@ -87,7 +87,7 @@ def _spare_token(tokenizer: PreTrainedTokenizerBase) -> str:
     return next(named, tokenizer.unk_token or end)
 
 
-def weights_dtype(name: str, *, lora: bool) -> torch.dtype:
+def weights_dtype(name: str, *, lora: bool, gpu: bool = True) -> torch.dtype:
     """The dtype of weights while they train.
 
     By default, weights that are trained are in 32 bits: a step of 2e-5 is less than bf16 can tell apart
@@ -97,6 +97,7 @@ def weights_dtype(name: str, *, lora: bool) -> torch.dtype:
     Args:
         name: One of `DTYPES`, or `auto`.
         lora: Whether an adapter is trained, not the weights.
+        gpu: Whether a GPU is used if one is here.
 
     Raises:
         UsageError: float16 weights cannot be trained themselves.
@@ -108,12 +109,16 @@ def weights_dtype(name: str, *, lora: bool) -> torch.dtype:
         )
     if name != "auto":
         return DTYPES[name]
-    return torch.bfloat16 if lora and computes_bf16() else torch.float32
+    return torch.bfloat16 if lora and computes_bf16(gpu=gpu) else torch.float32
 
 
-def computes_bf16() -> bool:
-    """Whether the GPU, or else the CPU, has instructions for bf16: without, it is slower than 32 bits."""
-    if torch.cuda.is_available():
+def computes_bf16(*, gpu: bool = True) -> bool:
+    """Whether the GPU, or else the CPU, has instructions for bf16: without, it is slower than 32 bits.
+
+    Args:
+        gpu: Whether a GPU is used if one is here.
+    """
+    if gpu and torch.cuda.is_available():
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     can = torch.cpu.get_capabilities()
     return bool(can.get("avx512_bf16") or can.get("amx_bf16") or can.get("bf16"))

@@ -52,13 +52,15 @@ class Options:
     workers: int | None = _own(DATA, "processes that make records into tokens; by default one a core", None)
     cache_dir: str | None = _own(DATA, "where tokens are kept", None)
     overwrite_output_dir: bool = _own(
-        RUN, "begin anew, and remove the checkpoints that are there", default=False
+        RUN, "begin anew each time it is said, and remove the checkpoints that are there", default=False
     )
     divergence_steps: int = _own(
         RUN, "stop when the loss is far off for so many steps in a row; 0: never", 20
     )
     gguf: str | None = _own(RUN, "write a GGUF of the result there as well", None)
-    gguf_quant: str = _own(RUN, "its number format, for a whole model", "f16")
+    gguf_quant: Literal["f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"] = _own(
+        RUN, "its number format, for a whole model", "f16"
+    )
     preview: int | None = _own(RUN, "show so many examples as they are trained on, and end", None)
     estimate: bool = _own(RUN, "say what memory and time the run takes, and end", default=False)
     price_per_hour: float | None = _own(RUN, "of all machines of the run, for --estimate", None)

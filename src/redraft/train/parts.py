@@ -6,7 +6,7 @@ Each is made from the settings alone, so that a look at the data or an estimate 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -34,8 +34,15 @@ from redraft.work import all_cores
 
 
 def choose_method(settings: Settings, model: str, *, say: Say) -> Method:
-    """What is trained: what was asked for, or what the machine has room for."""
+    """What is trained: what was asked for, or what the machine has room for.
+
+    Raises:
+        UsageError: 4 bits without a GPU.
+        ModelError: The model's configuration is missing or damaged.
+    """
     own = settings.own
+    if own.qlora and settings.theirs.get("use_cpu"):
+        raise UsageError("--qlora needs a GPU, and --use_cpu leaves it aside.", hint="--lora True")
     if own.qlora:
         return Method(lora=True, four_bits=True, why="--qlora")
     if own.lora is not None:
@@ -54,6 +61,21 @@ def _gpu_bytes(settings: Settings) -> int | None:
         return None
     shared = settings.theirs.get("fsdp") or settings.theirs.get("deepspeed")
     return int(torch.cuda.get_device_properties(0).total_memory) * (ranks() if shared else 1)
+
+
+def settled(own: Options, method: Method, *, gpu: bool) -> Options:
+    """The settings with what was left to the machine as it chose: said so, another one goes on with the run.
+
+    Args:
+        own: What was asked.
+        method: What is trained.
+        gpu: Whether a GPU is used if one is here.
+
+    Raises:
+        UsageError: Weights of that dtype cannot be trained.
+    """
+    dtype: Any = str(weights_dtype(own.dtype, lora=method.lora, gpu=gpu)).removeprefix("torch.")
+    return replace(own, lora=method.lora, qlora=method.four_bits, dtype=dtype)
 
 
 def describe(own: Options, method: Method) -> str:

@@ -14,7 +14,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,7 @@ from redraft.train.parts import (
     load_trained,
     prepare_all,
     rows_of,
+    settled,
 )
 from redraft.train.sft import Sft
 from redraft.train.store import ABOUT, TOKENS, Prepared
@@ -91,7 +92,7 @@ class Ready:
     """A run of which everything is done but the steps.
 
     Attributes:
-        settings: What was asked.
+        settings: What was asked, and what the machine chose of what was left to it.
         base: The model that it begins from: a folder, or org/name on the hub.
         args: Trainer's arguments, as this machine follows them.
         trainer: What does the steps.
@@ -261,12 +262,12 @@ def get_ready(settings: Settings, model: str, cache: Path, *, say: Say) -> Ready
     Raises:
         RedraftError: Anything is missing, damaged, or does not go together.
     """
-    own = settings.own
     tell = say if int(os.environ.get("RANK", "0")) == 0 else _nobody
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     method = choose_method(settings, model, say=tell)
     args = training_arguments(settings, lora=method.lora, say=tell)
     insist_on_optimizer(args)
+    own = settled(settings.own, method, gpu=not args.use_cpu)
     checkpoint = _begin(args, own, tell)
     tokenizer = load_tokenizer(model, pad_token=own.pad_token, say=tell)
     prepared = prepare_all(own.data_path, own, tokenizer, cache)
@@ -289,6 +290,7 @@ def get_ready(settings: Settings, model: str, cache: Path, *, say: Say) -> Ready
         divergence_steps=own.divergence_steps,
         quiet=own.quiet,
     )
+    settings = replace(settings, own=own)
     return Ready(settings, model, args, trainer, prepared, describe(own, method), method.lora, checkpoint)
 
 
@@ -440,5 +442,5 @@ def remove_result(output: Path) -> None:
 def _unwritable(output: Path, error: OSError | SafetensorError) -> OutputError:
     return OutputError(
         f"{output} cannot be written: {checkpoints.said(error)}. The last checkpoint is whole.",
-        hint="Make room, and type the same command again: it goes on from there.",
+        hint="Make room. The same command goes on from there, if it is typed without --overwrite_output_dir.",
     )

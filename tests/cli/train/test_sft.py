@@ -188,6 +188,31 @@ def test_ctrl_c_saves_as_well(here: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert Path("out/checkpoint-2/complete.json").is_file()
 
 
+def test_what_begins_anew_goes_on_without_that(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        at_step(patched, 3, signal.SIGTERM)
+        done = train(*USUAL.split(), "--overwrite_output_dir")
+    assert done.exit_code == AGAIN
+    assert "It goes on when the command is typed again without --overwrite_output_dir." in done.stderr
+    assert "goes on from out/checkpoint-3" in train(*USUAL.split()).stderr
+    assert steps() == [1, 2, 3, 4]
+
+
+def test_an_estimate_may_be_interrupted(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    at_step(monkeypatch, 1, signal.SIGINT)
+    done = train(*USUAL.split(), "--estimate")
+    assert (done.exit_code, done.stdout) == (130, "")
+    assert "Traceback" not in done.output
+
+
+def test_a_look_and_an_estimate_at_once(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[str] = []
+    for name in ("_preview", "_estimate"):
+        monkeypatch.setattr(sft, name, lambda *_, name=name: called.append(name))
+    assert train("--data_path", "chains.jsonl", "--preview", "1", "--estimate").exit_code == 0
+    assert called == ["_preview", "_estimate"]
+
+
 def test_a_run_that_is_done_stays_so(here: Path) -> None:
     assert train(*USUAL.split()).exit_code == 0
     before = Path("out/adapter_model.safetensors").read_bytes()
@@ -203,6 +228,9 @@ def test_a_run_goes_on_as_it_was_begun_or_not_at_all(here: Path) -> None:
     other = train(*USUAL.split(), "--seed", "1")
     assert other.exit_code == 2
     assert "out was made in another way: seed was 42 and is 1" in other.stderr
+    assert "(what the machine chose is said with --bf16, --dtype and --lora) to go on" in other.stderr
+    assert "write to another folder with --output_dir" in other.stderr
+    assert "-o," not in other.stderr
     anew = train(*USUAL.split(), "--seed", "1", "--overwrite_output_dir")
     assert anew.exit_code == 0
     assert "goes on" not in anew.stderr

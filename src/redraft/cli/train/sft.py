@@ -18,7 +18,7 @@ import typer
 
 from redraft.cli.allocator import give_back_large, use_large_pages
 from redraft.cli.shell import tell, write
-from redraft.cli.train.base import command, folder_for
+from redraft.cli.train.base import folder_for
 from redraft.train.options import LARGE
 
 Say = Callable[[str], None]
@@ -53,10 +53,10 @@ def sft(
     _insist_on_data(settings)
     if settings.own.preview is not None:
         _preview(settings, say)
-        return
     if settings.own.estimate:
         with parting():
             _estimate(settings, say)
+    if settings.own.preview is not None or settings.own.estimate:
         return
     _insist_on_output(settings)
     with parting():
@@ -88,10 +88,12 @@ def _insist_on_data(settings: Settings) -> None:
 
 
 def _ready(settings: Settings, say: Say) -> Ready:
+    from redraft.cli.train.gguf import insist_on_gguf
     from redraft.engines.cache import cache_folder
     from redraft.train.run import get_ready
 
     model = folder_for(settings.own.model_name_or_path)
+    insist_on_gguf(settings.own, model)
     return get_ready(settings, model, cache_folder() / "train", say=say)
 
 
@@ -112,12 +114,15 @@ def _estimate(settings: Settings, say: Say) -> None:
     from tempfile import TemporaryDirectory
 
     from redraft.train.estimate import estimate, thrown_away
+    from redraft.train.signals import exit_status
 
     with TemporaryDirectory(prefix="redraft-") as folder:
         ready = _ready(thrown_away(settings, Path(folder)), say)
         for line in ready.lines():
             say(line)
         found = estimate(ready)
+        if (stopped := ready.trainer.stopped) is not None:
+            raise typer.Exit(exit_status(stopped))
         if ready.trainer.is_world_process_zero():
             for line in found.lines():
                 write(line)
@@ -127,7 +132,12 @@ def _train(ready: Ready, say: Say) -> int:
     """The steps, with a record of the run beside the output. Returns how many are done."""
     from redraft.jobs.making import RunFile
 
-    lead, record = ready.trainer.is_world_process_zero(), RunFile(ready.trainer.folder)
+    record = RunFile(
+        ready.trainer.folder,
+        elsewhere="to another folder with --output_dir",
+        as_before=" (what the machine chose is said with --bf16, --dtype and --lora)",
+    )
+    lead = ready.trainer.is_world_process_zero()
     done = ready.train((lambda: _begin(ready, record)) if lead else None)
     if lead:
         record.end(steps=done, **_memory(ready, say))
@@ -136,6 +146,7 @@ def _train(ready: Ready, say: Say) -> int:
 
 def _leave(ready: Ready, done: int | None, say: Say) -> None:
     """What is made of the result, and said of it. Nothing was done in a dry run."""
+    from redraft.cli.train.gguf import export_result
     from redraft.train.signals import exit_status
 
     output = ready.trainer.folder
@@ -144,11 +155,18 @@ def _leave(ready: Ready, done: int | None, say: Say) -> None:
             output.rmdir()  # if nothing is in it
         return
     if (stopped := ready.trainer.stopped) is not None and ready.stopped_early(done):
-        say(f"stopped after step {done:,} of {ready.steps:,}. The same command, typed again, goes on.")
+        say(f"stopped after step {done:,} of {ready.steps:,}. {_again(ready)}")
         raise typer.Exit(exit_status(stopped))
     if ready.trainer.is_world_process_zero() and ready.settings.own.gguf:
-        _export(ready, output)
+        export_result(ready, output)
     say(f"{output} holds {ready.method}. {_next(ready, output)}")
+
+
+def _again(ready: Ready) -> str:
+    """How a run that was stopped goes on."""
+    if ready.settings.own.overwrite_output_dir:
+        return "It goes on when the command is typed again without --overwrite_output_dir."
+    return "The same command, typed again, goes on."
 
 
 def _memory(ready: Ready, say: Say) -> dict[str, int]:
@@ -174,20 +192,6 @@ def _begin(ready: Ready, record: RunFile) -> None:
     own = ready.settings.own
     paths = {"data_path": list(own.data_path), "eval_data_path": list(own.eval_data_path)}
     record.begin(making, resume=ready.checkpoint is not None, **paths)
-
-
-def _export(ready: Ready, output: Path) -> None:
-    """Writes the GGUF that `--gguf` asks for: of the adapter, or of the whole model."""
-    own = ready.settings.own
-    target = Path(own.gguf or "")
-    if ready.lora:
-        from redraft.weights.lora.to_gguf import lora_gguf
-
-        lora_gguf(output, target, base=Path(ready.base), force=True, command=command())
-    else:
-        from redraft.weights.gguf.from_folder import export_gguf
-
-        export_gguf(output, target, quant=own.gguf_quant, force=True, command=command(), warn=tell)
 
 
 def _next(ready: Ready, output: Path) -> str:

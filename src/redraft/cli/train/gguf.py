@@ -1,0 +1,80 @@
+"""The GGUF file that `--gguf` asks for: looked at before anything is loaded, written when all is done."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from redraft.cli.shell import tell
+from redraft.cli.train.base import command
+
+if TYPE_CHECKING:
+    from redraft.train.options import Options
+    from redraft.train.run import Ready
+
+
+def insist_on_gguf(own: Options, model: str) -> None:
+    """Sees that the file can be written where it is to be, and that GGUF has such models.
+
+    Raises:
+        UsageError: It has no name of a GGUF file.
+        OutputError: It is a folder, or somebody else's file, or in no folder that can be written to.
+        ModelError: llama.cpp does not know the architecture, or config.json is damaged.
+    """
+    from redraft.errors import UsageError
+    from redraft.weights.checkpoint import read_json
+    from redraft.weights.gguf.sizes import sizes_from_config
+
+    if not own.gguf:
+        return
+    if not own.gguf.lower().endswith(".gguf"):
+        said = f"--gguf {own.gguf} has no name by which a GGUF file is known."
+        raise UsageError(said, hint=f"--gguf {own.gguf.rstrip('/')}.gguf")
+    _insist_on_place(Path(own.gguf))
+    if config := read_json(Path(model) / "config.json"):  # of a model on the hub it is not here yet
+        sizes_from_config(config)
+
+
+def _insist_on_place(target: Path) -> None:
+    from redraft.errors import OutputError
+    from redraft.weights.replace import refuse_existing
+
+    folder = next(each for each in target.absolute().parents if each.exists())
+    if target.is_dir():
+        raise OutputError(f"--gguf {target} is a folder.", hint=f"--gguf {target / 'NAME.gguf'}")
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise OutputError(f"--gguf {target}: nothing can be written in {folder}.", hint="--gguf FILE")
+    try:
+        refuse_existing(target, force=True)
+    except OutputError as error:
+        hint = "Move it away, or name another --gguf FILE."
+        raise OutputError(f"--gguf: {error.message}", hint=hint) from None
+
+
+def export_result(ready: Ready, output: Path) -> None:
+    """Writes the file: of an adapter, or of the whole model.
+
+    Raises:
+        RedraftError: It cannot be made or written.
+    """
+    own = ready.settings.own
+    target = Path(own.gguf or "")
+    if ready.lora:
+        from redraft.weights.lora.to_gguf import lora_gguf
+
+        lora_gguf(output, target, base=_folder(ready.base), force=True, command=command())
+    else:
+        from redraft.weights.gguf.from_folder import export_gguf
+
+        export_gguf(output, target, quant=own.gguf_quant, force=True, command=command(), warn=tell)
+
+
+def _folder(base: str) -> Path:
+    """Where the base is: of one on the hub, where it was downloaded to."""
+    if Path(base).exists():
+        return Path(base)
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(base, "config.json")
+    return Path(found).parent if isinstance(found, str) else Path(base)
