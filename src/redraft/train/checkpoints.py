@@ -21,6 +21,7 @@ from typing import Any
 from safetensors import SafetensorError
 
 from redraft.errors import ModelError, OutputError
+from redraft.train.files import there
 
 MARKER = "complete.json"
 """The list of a checkpoint's files, written when all of them are."""
@@ -53,11 +54,10 @@ class Checkpoint:
     @property
     def fault(self) -> str:
         """What is wrong with it, in words."""
-        there = ", ".join(sorted(each.name for each in self.folder.iterdir())[:8]) or "nothing"
         if self.missing is None:
-            return f"it has no {MARKER}, so it was not saved to its end (there is: {there})"
+            return f"it has no {MARKER}, so it was not saved to its end ({there(self.folder)})"
         lost = ", ".join(self.missing[:3]) + (", …" if len(self.missing) > 3 else "")
-        return f"{lost} is missing or not whole (there is: {there})"
+        return f"{lost} is missing or not whole ({there(self.folder)})"
 
 
 def checkpoints(output: Path) -> list[Checkpoint]:

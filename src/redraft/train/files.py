@@ -69,7 +69,8 @@ def model_folder(ref: str) -> Path | None:
     )
 
 
-def _there(folder: Path) -> str:
+def there(folder: Path) -> str:
+    """What a folder has, to say beside what it has not."""
     names = sorted(path.name for path in folder.iterdir())
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return f"there is: {', '.join(names[:_SHOWN])}{more}" if names else "it is empty"
@@ -83,7 +84,7 @@ def insist_on_tokenizer(folder: Path) -> None:
     """
     if not any((folder / name).is_file() for name in _TOKENIZERS):
         raise ModelError(
-            f"{folder} has no tokenizer: none of {', '.join(_TOKENIZERS[:3])}… ({_there(folder)}).",
+            f"{folder} has no tokenizer: none of {', '.join(_TOKENIZERS[:3])}… ({there(folder)}).",
             hint="Copy the tokenizer's files there from the model that it was made of.",
         )
 
@@ -101,7 +102,7 @@ def insist_on_files(folder: Path) -> None:
         if missing:
             raise ModelError(
                 f"{folder} lacks {len(missing)} of {len(parts)} files of weights: {', '.join(missing[:4])} "
-                f"({_there(folder)}).",
+                f"({there(folder)}).",
                 hint="Copy or download them again: it is the files that model.safetensors.index.json names.",
             )
     elif not (folder / WEIGHTS).is_file():
@@ -122,7 +123,7 @@ def insist_on_config(folder: Path) -> None:
     if not (folder / "config.json").is_file():
         files = sorted(folder.glob("*.gguf"))
         hint = f"--model_name_or_path {files[0]}" if files else "Name the folder that has config.json in it."
-        raise ModelError(f"{folder} is no model: it has no config.json ({_there(folder)}).", hint=hint)
+        raise ModelError(f"{folder} is no model: it has no config.json ({there(folder)}).", hint=hint)
 
 
 def _no_weights(folder: Path) -> ModelError:
@@ -132,7 +133,7 @@ def _no_weights(folder: Path) -> ModelError:
             hint=f"Convert them first: redraft weights convert {folder} -o FOLDER --allow-pickle",
         )
     return ModelError(
-        f"{folder} has no weights: neither {WEIGHTS} nor {INDEX} ({_there(folder)}).",
+        f"{folder} has no weights: neither {WEIGHTS} nor {INDEX} ({there(folder)}).",
         hint="Copy or download the model again.",
     )
 

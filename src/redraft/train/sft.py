@@ -25,6 +25,7 @@ from redraft.errors import ModelError
 from redraft.train import checkpoints, states
 from redraft.train.batches import IGNORED, Batch, Loader, Order, RowsOf
 from redraft.train.checkpoints import Checkpoint
+from redraft.train.files import there
 from redraft.train.guards import Divergence, Moment, diverged, finite, no_number
 from redraft.train.logs import Counts, Progress, open_log
 from redraft.train.lora import leave_inputs_to_autocast
@@ -244,9 +245,8 @@ class Sft(Trainer):
     def _part(self, checkpoint: str, name: str) -> Path:
         path = Path(checkpoint) / name
         if not path.is_file():
-            there = ", ".join(sorted(each.name for each in path.parent.iterdir()))
             raise ModelError(
-                f"{checkpoint} has no {name}, so the run cannot go on from it (there is: {there}).",
+                f"{checkpoint} has no {name}, so the run cannot go on from it ({there(path.parent)}).",
                 hint="Checkpoints of other trainers, or with --save_only_model, can be begun from: "
                 f"--model_name_or_path {checkpoint}",
             )
