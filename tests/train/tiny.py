@@ -19,6 +19,13 @@ from redraft.train.store import Prepared, Report, Writer, open_prepared, pair
 from tests.train.tokenizer_kinds import tokenizer
 
 VOCABULARY = 48
+SHAPE: dict[str, Any] = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+}
 
 
 def llama(*, dropout: float = 0.1, seed: int = 0) -> LlamaForCausalLM:
@@ -26,11 +33,7 @@ def llama(*, dropout: float = 0.1, seed: int = 0) -> LlamaForCausalLM:
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=VOCABULARY,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
+        **SHAPE,
         max_position_embeddings=128,
         attention_dropout=dropout,
         tie_word_embeddings=True,
@@ -87,11 +90,7 @@ def model_folder(folder: Path, kind: str = "llama") -> Path:
     torch.manual_seed(1)
     config = LlamaConfig(
         vocab_size=len(made),
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
+        **SHAPE,
         max_position_embeddings=1024,
         bos_token_id=made.bos_token_id,
         eos_token_id=made.eos_token_id,
