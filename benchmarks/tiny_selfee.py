@@ -62,7 +62,7 @@ class Scale:
     steps: tuple[int, int]
 
 
-FULL = Scale(answers=1600, chains=700, held_out=200, steps=(225, 400))
+FULL = Scale(answers=1600, chains=700, held_out=200, steps=(225, 300))
 QUICK = Scale(answers=12, chains=8, held_out=4, steps=(2, 2))
 
 

@@ -68,18 +68,19 @@ def revised(chain: Chain, drafts: Sequence[str]) -> Chain:
     a right answer is added.
     """
     exercise = exercise_of(chain)
+    right = exercise.right(_rng(chain.id, "right"))
     answers = list(drafts)
     if not exercise.passes(answers[-1]):
-        answers.append(exercise.right(_rng(chain.id, "right")))
-    return _with(chain, tuple(_judged(exercise, answer) for answer in answers))
+        answers.append(right)
+    return _with(chain, tuple(_judged(exercise, answer, right) for answer in answers))
 
 
 def _with(chain: Chain, steps: tuple[Step, ...]) -> Chain:
     return chain.model_copy(update={"steps": steps, "best": len(steps) - 1, "stop": "accepted"})
 
 
-def _judged(exercise: Exercise, answer: str) -> Step:
-    text, passed = feedback(exercise, answer), exercise.passes(answer)
+def _judged(exercise: Exercise, answer: str, right: str) -> Step:
+    text, passed = feedback(exercise, answer, right), exercise.passes(answer)
     check = CheckResult(name=name_of(exercise), passed=passed, score=float(passed), message=text)
     verdict: Verdict = "accept" if passed else "revise"
     return Step(answer=answer, feedback=Feedback(text=text, verdict=verdict, by="checks", checks=(check,)))

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from random import Random
+from string import ascii_lowercase
 from typing import Any, Protocol, Self
 
 import tiny_selfee_json as broken
@@ -73,11 +74,18 @@ def quoted(answer: str) -> str:
     return text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"
 
 
-def feedback(exercise: Exercise, answer: str) -> str:
-    """What the check says of an answer: its work, a comparison, and the verdict in SelFee's words."""
+def feedback(exercise: Exercise, answer: str, right: str) -> str:
+    """What the check says of an answer: its work, a comparison, and the verdict in SelFee's words.
+
+    Args:
+        exercise: What was asked.
+        answer: What was answered.
+        right: A right answer. It is said where there are many, and the work leads to none of them.
+    """
     if exercise.passes(answer):
         return f"{exercise.work(answer)}: the same. Revision is not needed."
-    return f"{exercise.work(answer)}: different. Revision is needed."
+    instance = f" For instance: {numbered(right.split())}" if isinstance(exercise, Sentence) else ""
+    return f"{exercise.work(answer)}: different.{instance} Revision is needed."
 
 
 def wrong(exercise: Exercise, rng: Random) -> str:
@@ -249,9 +257,10 @@ class Sort:
         return " ".join(words)
 
     def work(self, answer: str) -> str:
-        """One word after the other put in its place: an insertion sort in writing."""
-        lists = [" ".join(sorted(self.words[:count])) for count in range(1, len(self.words))]
-        return f"{'; '.join(lists)}; so {self.key}, and the answer says {quoted(answer)}"
+        """The alphabet, with each word at its letter."""
+        at = {word[0]: f"{word[0]} {word}" for word in self.words}
+        alphabet = ", ".join(at.get(letter, letter) for letter in ascii_lowercase)
+        return f"{alphabet}, so {self.key}, and the answer says {quoted(answer)}"
 
 
 @dataclass(frozen=True)

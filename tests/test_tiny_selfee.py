@@ -60,12 +60,13 @@ def test_right_answers_pass_and_wrong_ones_do_not(tiny: Any, task: str, seed: in
 def test_feedback_compares_before_it_decides(tiny: Any, task: str, seed: int, answer: str) -> None:
     rng = Random(seed)
     exercise = tiny.tasks.TASKS[task].draw(rng)
-    for said in (answer, exercise.right(rng), tiny.tasks.wrong(exercise, rng)):
-        text = tiny.tasks.feedback(exercise, said)
+    right = exercise.right(rng)
+    for said in (answer, right, tiny.tasks.wrong(exercise, rng)):
+        text = tiny.tasks.feedback(exercise, said, right)
         passes = exercise.passes(said)
-        assert text.endswith(
-            ": the same. Revision is not needed." if passes else ": different. Revision is needed."
-        )
+        said_last = ": the same. Revision is not needed." if passes else ": different."
+        assert said_last in text
+        assert text.endswith("Revision is not needed." if passes else "Revision is needed.")
         assert verdict_of(text) == ("accept" if passes else "revise")
 
 
@@ -83,7 +84,7 @@ def test_an_answer_and_the_verdict_on_it_are_those_of_what_is_shown(tiny: Any, t
 
 
 def test_addition_is_shown_column_by_column(tiny: Any) -> None:
-    text = tiny.tasks.feedback(tiny.tasks.Add(4789, 3167, 0), "8956")
+    text = tiny.tasks.feedback(tiny.tasks.Add(4789, 3167, 0), "8956", "7956")
     assert text == (
         "9+7=16, 8+6+1=15, 7+1+1=9, 4+3=7, so 7956, and the answer says 8956: different. Revision is needed."
     )
@@ -104,13 +105,21 @@ def test_other_work_is_shown_too(tiny: Any) -> None:
         "1 river 2 old 3 lamp, so 3, and the answer says 2"
     )
     assert tasks.Sort(("pen", "fig", "lamp"), 0).work("fig pen") == (
-        "pen; fig pen; so fig lamp pen, and the answer says fig pen"
+        "a, b, c, d, e, f fig, g, h, i, j, k, l lamp, m, n, o, p pen, q, r, s, t, u, v, w, x, y, z, "
+        "so fig lamp pen, and the answer says fig pen"
     )
     assert tasks.Sentence(6, "river", 0).work("The river slept.") == (
         "1 The 2 river (found) 3 slept, so 3 words with river, and asked for are 6 words with river"
     )
     mend = tasks.Mend("{'age': 3", '{"age": 3}')
     assert mend.work("{}") == 'age is 3; so {"age": 3}, and the answer says {}'
+
+
+def test_where_many_answers_are_right_one_is_counted_out(tiny: Any) -> None:
+    sentence = tiny.tasks.Sentence(6, "river", 0)
+    text = tiny.tasks.feedback(sentence, "The river slept.", "The river slept by the stone.")
+    assert "different. For instance: 1 The 2 river 3 slept 4 by 5 the 6 stone. Revision is needed." in text
+    assert "For instance" not in tiny.tasks.feedback(sentence, "The river slept by the stone.", "")
 
 
 def test_a_value_that_is_only_equal_in_python_is_not_the_same_json(tiny: Any) -> None:
