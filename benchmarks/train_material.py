@@ -19,11 +19,17 @@ from pathlib import Path
 from typing import Any
 
 from data_material import sentences
+from redraft.cli.allocator import KERNELS
 from redraft.train.options import LARGE
 
 SEED = 5
-ALLOCATOR = ("THP_MEM_ALLOC_ENABLE=1", f"MALLOC_MMAP_THRESHOLD_={LARGE}")
-"""What `redraft train` sets before torch is there: large blocks on pages of their own, in large pages."""
+ALLOCATOR = (
+    "THP_MEM_ALLOC_ENABLE=1",
+    f"ONEDNN_PRIMITIVE_CACHE_CAPACITY={KERNELS}",
+    f"MALLOC_MMAP_THRESHOLD_={LARGE}",
+)
+"""What `redraft train` sets before torch is there: large blocks on pages of their own, in large pages, and
+few kernels kept."""
 STEPS = ((1, 1480), (2, 2080), (3, 135), (4, 18), (5, 33))
 """Answers a record, and how many records of conala and mbpp have so many."""
 

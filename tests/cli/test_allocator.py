@@ -47,7 +47,7 @@ import os, sys
 class Seen:
     def find_spec(self, name, *_):
         if name == "torch":
-            print(os.environ["THP_MEM_ALLOC_ENABLE"])
+            print(os.environ["THP_MEM_ALLOC_ENABLE"], os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"])
             sys.exit()
 
 sys.meta_path.insert(0, Seen())
@@ -57,6 +57,6 @@ main()
 """
 
 
-def test_training_asks_for_large_pages_before_torch_is_there() -> None:
-    assert ran(AT_TORCH) == "1"
-    assert ran(AT_TORCH, THP_MEM_ALLOC_ENABLE="0") == "0"
+def test_training_asks_for_large_pages_and_few_kernels_before_torch_is_there() -> None:
+    assert ran(AT_TORCH) == "1 128"
+    assert ran(AT_TORCH, THP_MEM_ALLOC_ENABLE="0", ONEDNN_PRIMITIVE_CACHE_CAPACITY="9") == "0 9"

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
 from torch.nn.attention import varlen
+from torch.nn.functional import scaled_dot_product_attention
 from transformers import MambaConfig, MambaForCausalLM
 
 from redraft.errors import ModelError
@@ -164,6 +165,19 @@ def test_one_call_of_the_gpu_kernel_would_do_the_same(kind: str, monkeypatch: py
 def test_the_kernel_is_for_16_bits_on_a_gpu() -> None:
     tensor = torch.zeros(1, 1, 1, 8, dtype=torch.bfloat16)
     assert not attention._has_kernel(tensor, tensor)
+
+
+@pytest.mark.parametrize(("length", "exact"), [(60, True), (attention._LONG, False)])
+def test_on_a_cpu_only_long_examples_attend_in_16_bits(length: int, exact: bool) -> None:
+    torch.manual_seed(0)
+    query, key, value = (torch.randn(1, 2, length, 8, dtype=torch.bfloat16) for _ in range(3))
+    with torch.autocast("cpu", torch.bfloat16):
+        found, _ = attend(
+            torch.nn.Identity(), query, key, value, None, position_ids=torch.arange(length)[None]
+        )
+    wide = scaled_dot_product_attention(query.float(), key.float(), value.float(), is_causal=True)
+    assert found.dtype == torch.bfloat16
+    assert found.equal(wide.to(torch.bfloat16).transpose(1, 2)) == exact
 
 
 def test_layers_that_would_leak_are_refused() -> None:

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import os
 
+KERNELS = "128"
+"""How many kernels oneDNN keeps. A step with an adapter needs about 30 for each number of tokens."""
+
 _MMAP_THRESHOLD = -3
 """glibc's `M_MMAP_THRESHOLD` (malloc.h): from how many bytes on a block is mapped by itself. Setting it also
 keeps glibc from raising it by what is freed."""
@@ -19,6 +22,15 @@ def give_back_large(least: int) -> None:
 
     if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
         mallopt(_MMAP_THRESHOLD, least)
+
+
+def keep_few_kernels() -> None:
+    """Lets oneDNN keep the kernels of a step or two. It makes one for each shape it meets and keeps 1,024 of
+    them; the rows of packed data have hundreds of lengths.
+
+    It looks once, so this comes before torch is imported. Who has set it otherwise is left alone.
+    """
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", KERNELS)
 
 
 def use_large_pages() -> None:

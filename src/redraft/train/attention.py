@@ -33,6 +33,10 @@ _HALVES = {torch.float16, torch.bfloat16}
 _WIDEST_HEAD = 256
 """What torch's flash attention takes; a head's width must also be a multiple of 8."""
 
+_LONG = 512
+"""Tokens from which on a CPU attends faster in 16 bits. Below it 32 bits are faster, by half at 60 tokens;
+and in 16 bits oneDNN makes kernels for every length it meets, and keeps them: some 20 MB a step."""
+
 
 class Segments(TypedDict):
     """Where the examples of a row are, by the names that transformers hands through to attention.
@@ -203,6 +207,10 @@ def _one(
 ) -> Tensor:
     """One example: [1, heads, tokens, width]."""
     length = query.shape[2]
+    if query.device.type == "cpu" and query.dtype in _HALVES and length < _LONG:
+        with torch.autocast("cpu", enabled=False):
+            wide = (each.float() for each in (query, key, value))
+            return _one(*wide, dropout, scaling, window, softcap).to(query.dtype)
     band = _band(length, window, query.device) if window and length > window else None
     if softcap is not None:
         band = _band(length, length, query.device) if band is None else band

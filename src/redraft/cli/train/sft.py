@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from redraft.cli.allocator import give_back_large, use_large_pages
+from redraft.cli.allocator import give_back_large, keep_few_kernels, use_large_pages
 from redraft.cli.shell import tell, write
 from redraft.cli.train.base import folder_for
 from redraft.train.options import LARGE
@@ -42,6 +42,7 @@ def sft(
     translated. A run that was stopped goes on when the same command is typed again.
     """
     use_large_pages()
+    keep_few_kernels()
     give_back_large(LARGE)
     from redraft.train.args import parse
     from redraft.train.machine import parting
