@@ -209,8 +209,8 @@ def _one(
     length = query.shape[2]
     if query.device.type == "cpu" and query.dtype in _HALVES and length < _LONG:
         with torch.autocast("cpu", enabled=False):
-            wide = (each.float() for each in (query, key, value))
-            return _one(*wide, dropout, scaling, window, softcap).to(query.dtype)
+            q, k, v = query.float(), key.float(), value.float()
+            return _one(q, k, v, dropout, scaling, window, softcap).to(query.dtype)
     band = _band(length, window, query.device) if window and length > window else None
     if softcap is not None:
         band = _band(length, length, query.device) if band is None else band
