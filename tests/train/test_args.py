@@ -191,6 +191,13 @@ def test_a_flag_that_comes_again_adds_a_value_or_replaces_it() -> None:
         ("--xyzzy 1", "nothing is called --xyzzy.", "--help"),
         ("--learning_rate fast", "--learning_rate is 'fast', and should be a number.", None),
         ("--learning_rate nan", "--learning_rate is 'nan'", None),
+        ("--num_train_epochs inf", "--num_train_epochs is 'inf', and should be a number.", None),
+        ("--lora_alpha 1e400", "--lora_alpha is '1e400'", None),
+        ("--max_steps 0", "--max_steps is 0, and should be at least 1.", "leave it out"),
+        ("--max_steps -2", "--max_steps is -2", None),
+        ("--price_per_hour inf", "--price_per_hour is 'inf'", None),
+        ("--price_per_hour -1", "--price_per_hour is -1, and should be at least 0.", None),
+        ("--qlora True --lora False", "--qlora and --lora False do not go together.", "--lora True"),
         ("--lora_r 1.5", "--lora_r is '1.5', and should be a whole number.", None),
         ("--max_steps", "--max_steps is True, and should be a whole number.", None),
         ("--packing perhaps", "--packing is 'perhaps', and should be True or False.", None),
@@ -321,9 +328,27 @@ def test_a_recipe_may_say_no_as_yaml_does(tmp_path: Path) -> None:
     assert parse([recipe(tmp_path, "save_strategy: no\nlora: null")]).theirs["save_strategy"] == "no"
 
 
+def test_a_recipe_for_which_minus_one_says_no_steps(tmp_path: Path) -> None:
+    assert parse([recipe(tmp_path, "max_steps: -1")]).theirs["max_steps"] == -1
+
+
+@pytest.mark.parametrize(("text", "meant"), [("true", "True"), ("no", "False"), ("out/checkpoint-7",) * 2])
+def test_a_recipe_says_whether_to_go_on_or_from_where(tmp_path: Path, text: str, meant: str) -> None:
+    settings = parse([recipe(tmp_path, f"resume_from_checkpoint: {text}")])
+    assert settings.theirs["resume_from_checkpoint"] == meant
+
+
+@pytest.mark.parametrize(
+    ("line", "meant"), [("--resume_from_checkpoint", "True"), ("--no-resume_from_checkpoint", "False")]
+)
+def test_going_on_is_a_switch_too(line: str, meant: str) -> None:
+    assert parsed(line).theirs["resume_from_checkpoint"] == meant
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
+        ("num_train_epochs: .inf", "--num_train_epochs is inf, and should be a number."),
         ("learning_rat: 1", "nothing is called 'learning_rat'."),
         ("5: 1", "nothing is called 5."),
         ("- a", "a recipe is names and values."),
@@ -389,7 +414,7 @@ def test_any_value_converts_or_is_named(name: str, value: Any) -> None:
         convert(name, value)
 
 
-@given(st.floats(allow_nan=False))
+@given(st.floats(allow_nan=False, allow_infinity=False))
 def test_numbers_are_read_as_they_are_written(number: float) -> None:
     assert convert("learning_rate", repr(number)) == number == convert("learning_rate", number)
 

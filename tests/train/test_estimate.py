@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from redraft.errors import UsageError
 from redraft.train.args import parse
 from redraft.train.batches import padded
 from redraft.train.estimate import Estimate, Pace, estimate, thrown_away
@@ -72,12 +71,6 @@ def test_steps_that_are_given_count(model: str, tmp_path: Path) -> None:
     rows = made.trainer.data.rows.rows
     assert found.steps == 1000
     assert found.tokens == pytest.approx(1000 * 2 * rows.lengths.mean(), rel=0.1)
-
-
-@pytest.mark.parametrize("price", ["-1", "inf"])
-def test_a_price_that_is_none(price: str, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="is no price"):
-        thrown_away(parse(["--price_per_hour", price]), tmp_path)
 
 
 def test_memory_that_is_shared_is_not_estimated() -> None:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, fields
 from enum import Enum
 from functools import cache
 from importlib import resources
-from math import isnan
+from math import isfinite
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -232,6 +232,8 @@ def convert(name: str, value: Any) -> Any:
     """
     if value is False and name.endswith("_strategy"):
         value = "no"  # as YAML reads a plain no
+    if isinstance(value, bool) and name == "resume_from_checkpoint":
+        value = str(value)  # a switch, or the path of a checkpoint
     wanted = _members(kinds()[name])
     if isinstance(value, str) and value.lstrip().startswith("{") and dict in map(_plain, wanted):
         wanted = [dict]  # and not the name of a file
@@ -298,7 +300,7 @@ def _as_number(kind: type, value: Any) -> tuple[bool, Any]:
     try:
         number = float(value)
         if kind is float:
-            return not isnan(number), number
+            return isfinite(number), number
         return number == int(number), int(number)
     except (ValueError, OverflowError):
         return False, value
@@ -367,9 +369,13 @@ _LEAST = {
     "weight_decay": 0,
     "seed": 0,
     "data_seed": 0,
+    "price_per_hour": 0,
     "dataloader_num_workers": 0,
 }
 """The least that settings may be, where a smaller number would fail late or do nothing."""
+
+_NO_STEPS = -1
+"""The default of `max_steps`: epochs decide."""
 
 _MOST_OF_A_SEED = 2**32 - 1
 """NumPy's generator, which is seeded as well, takes 32 bits."""
@@ -381,11 +387,19 @@ def _insist_on_ranges(values: Mapping[str, Any]) -> None:
         if value is not None and value < least:
             over = f"at least {least}" if isinstance(least, int) else "over 0"
             raise UsageError(f"--{name} is {value:g}, and should be {over}.")
+    if (steps := values.get("max_steps", _NO_STEPS)) < 1 and steps != _NO_STEPS:
+        said = f"--max_steps is {steps}, and should be at least 1."
+        raise UsageError(said, hint="--max_steps 1, or leave it out: --num_train_epochs decides then.")
     if (seed := values.get("seed") or 0) > _MOST_OF_A_SEED:
         raise UsageError(f"--seed is {seed}, and should be at most {_MOST_OF_A_SEED}.")
 
 
 def _refuse_unsupported(values: Mapping[str, Any]) -> None:
+    if values.get("qlora") and values.get("lora") is False:
+        raise UsageError(
+            "--qlora and --lora False do not go together.",
+            hint="--lora True, or --qlora False for all weights.",
+        )
     for name, (neutral, why) in names.UNSUPPORTED.items():
         if values.get(name) not in {None, *neutral}:
             raise UsageError(f"--{name} {values[name]} is not supported.", hint=f"{why}.")

@@ -17,7 +17,6 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from redraft.errors import UsageError
 from redraft.train.args import Settings
 from redraft.train.guards import smaller
 from redraft.train.logs import LOG, clock_time, peak_memory
@@ -153,14 +152,7 @@ class Estimate:
 
 
 def thrown_away(settings: Settings, folder: Path) -> Settings:
-    """The settings of the run, but that it leaves nothing outside of a folder.
-
-    Raises:
-        UsageError: The price is none.
-    """
-    price = settings.own.price_per_hour
-    if price is not None and not 0 <= price < float("inf"):
-        raise UsageError(f"--price_per_hour {price} is no price.", hint="--price_per_hour 2.5")
+    """The settings of the run, but that it leaves nothing outside of a folder."""
     own = replace(settings.own, quiet=True, gguf=None, divergence_steps=0, overwrite_output_dir=False)
     return replace(settings, own=own, theirs={**settings.theirs, **_THROWN_AWAY, "output_dir": str(folder)})
 
