@@ -229,6 +229,37 @@ def test_in_autocast_the_head_computes_in_its_16_bits() -> None:
     assert hidden.grad.dtype == torch.float32
 
 
+def test_in_autocast_a_bias_of_the_head_computes_with_it() -> None:
+    model, row = tiny("Phi"), packed()
+    use_segments(model)
+    assert fuse(model)
+    assert model.lm_head.bias is not None
+    torch.nn.init.normal_(model.lm_head.bias)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        expected = plain_loss(model, row)
+        found = model(input_ids=row.input_ids, position_ids=row.position_ids, labels=row.labels).loss
+    assert found.item() == pytest.approx(expected.item(), rel=2e-2)
+    found.backward()
+    assert model.lm_head.bias.grad.dtype == torch.float32
+
+
+def test_in_an_evaluation_no_gradient_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, row = tiny(), packed()
+    fuse(model)
+    wanted = []
+    whole = loss._cross_entropy
+
+    def watched(*given: Any, grad: bool) -> Any:
+        wanted.append(grad)
+        return whole(*given, grad=grad)
+
+    monkeypatch.setattr(loss, "_cross_entropy", watched)
+    with torch.no_grad():
+        model(input_ids=row.input_ids, position_ids=row.position_ids, labels=row.labels)
+    assert wanted
+    assert not any(wanted)
+
+
 def test_in_fp16_a_small_gradient_is_scaled_before_it_is_rounded() -> None:
     hidden = torch.full((1, 2), 1e-5, dtype=torch.float16)
     weight = torch.zeros(2, 2, dtype=torch.float16, requires_grad=True)

@@ -146,11 +146,12 @@ def summed_loss(hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Te
         targets: The tokens to be predicted, [tokens].
     """
     kind = hidden.device.type
-    if torch.is_autocast_enabled(kind):
-        dtype = torch.get_autocast_dtype(kind)
-        hidden, weight = hidden.to(dtype), weight.to(dtype)
-    else:
-        hidden = hidden.to(weight.dtype)
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
+    hidden, weight = hidden.to(dtype), weight.to(dtype)
+    bias = None if bias is None else bias.to(dtype)
+    if not torch.is_grad_enabled():  # a Function takes gradients for wanted even then
+        hidden, weight = hidden.detach(), weight.detach()
+        bias = None if bias is None else bias.detach()
     total: Tensor = _Head.apply(hidden, weight, bias, targets)  # type: ignore[no-untyped-call]
     return total
 
@@ -192,6 +193,8 @@ def _loss_and_grads(
         logits = functional.linear(hidden[part], weight, bias)
         loss, change = _cross_entropy(_at_least_32_bits(logits), targets[part], grad=any(wanted))
         total += loss
+        if not any(wanted):
+            continue
         if of_bias is not None:
             of_bias += change.sum(0)
         change = change.to(hidden.dtype)
