@@ -198,6 +198,15 @@ def test_an_adapter_goes_on_as_well(examples: Prepared, tmp_path: Path) -> None:
     assert (tmp_path / "broken/checkpoint-12/adapter_model.safetensors").is_file()
 
 
+def test_the_newest_checkpoint_stays_beside_an_earlier_best(examples: Prepared, tmp_path: Path) -> None:
+    """Trainer would leave the best alone: what a signal saved would be gone, and what says that all is done."""
+    kept = {"save_steps": 1, "save_total_limit": 1, "load_best_model_at_end": True}
+    made = trainer(tmp_path, data(examples), eval_data=data(examples), eval_strategy="steps", **kept)
+    made.evaluate = lambda *_, **__: {"eval_loss": abs(made.state.global_step - 1.5)}  # type: ignore[method-assign]
+    before_step(made, 4, terminate).run()
+    assert [each.step for each in checkpoints(tmp_path)] == [4, 1]
+
+
 def test_what_a_run_cannot_go_on_from(unbroken: Path, examples: Prepared, tmp_path: Path) -> None:
     trainer(tmp_path, data(examples), save_only_model=True, max_steps=4).run()
     with pytest.raises(ModelError, match=r"has no optimizer\.safetensors") as error:

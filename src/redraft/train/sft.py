@@ -82,6 +82,8 @@ class Sft(Trainer):
         self._log: TextIO | None = None
         self._progress = Progress(quiet=quiet)
         args.disable_tqdm = True
+        # Trainer, at its end, would remove all checkpoints but the best: also the one that a signal saved.
+        self._most_checkpoints, args.save_total_limit = args.save_total_limit, None
         _add_up_in_32_bits(args)
         if args.bf16 or args.fp16:
             leave_inputs_to_autocast(model)
@@ -204,7 +206,7 @@ class Sft(Trainer):
                 self.state.save_to_json(str(to / STATE))
         if lead:
             keep = self.state.best_model_checkpoint
-            checkpoints.prune(self.folder, self.args.save_total_limit, Path(keep) if keep else None)
+            checkpoints.prune(self.folder, self._most_checkpoints, Path(keep) if keep else None)
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         """Writes weights, configuration and tokenizer: not Trainer's pickled arguments, nor an empty card."""
