@@ -220,8 +220,20 @@ def test_a_file_that_may_not_grow_is_a_message(model: str, here: Path) -> None:
 
 
 def test_the_model_that_it_begins_from_is_not_replaced(model: str, here: Path) -> None:
-    with pytest.raises(UsageError, match="holds the model that training begins from"):
+    with pytest.raises(UsageError, match=f"training begins from {model}, which it would replace"):
         ready(model, "--lora", "True", usual=USUAL.replace("dir out", f"dir {model}"))
+
+
+@pytest.mark.parametrize("part", ["out", "out/checkpoint-7", "model+out/checkpoint-7/", "a+b+./out+other"])
+def test_what_it_begins_from_is_not_removed(model: str, here: Path, part: str) -> None:
+    for folder in ("out/checkpoint-7", "a+b", "other", "out.2/checkpoint-1", "out/base"):
+        Path(folder).mkdir(parents=True)
+    run.insist_on_another(Path("out"), model, "a+b+out.2/checkpoint-1")
+    run.insist_on_another(Path("out"), "out/base", "org/name")
+    with pytest.raises(UsageError, match="training begins from.*, which it would replace"):
+        run.insist_on_another(Path("out"), model, part)
+    with pytest.raises(UsageError, match="training begins from"):
+        ready(model, "--lora", "True", "--overwrite_output_dir", "--model_name_or_path", part)
 
 
 def test_two_runs_do_not_write_one_output(model: str, here: Path) -> None:
@@ -294,6 +306,20 @@ def test_a_checkpoint_may_be_named(model: str, here: Path) -> None:
     assert made.checkpoint.step == 1
     with pytest.raises(ModelError, match="is no folder of a checkpoint"):
         ready(model, "--lora", "False", "--resume_from_checkpoint", "out")
+
+
+def test_a_run_goes_on_where_its_checkpoints_are(model: str, here: Path) -> None:
+    whole = Path("old/checkpoint-1")
+    whole.mkdir(parents=True)
+    (whole / MARKER).write_text('{"files": {}}')
+    with pytest.raises(UsageError, match="old/checkpoint-1 is of a run into old, and this one is into out"):
+        ready(model, "--lora", "False", "--resume_from_checkpoint", str(whole))
+
+
+@pytest.mark.parametrize("asked", ["out/checkpoint-2", "True"])
+def test_nobody_goes_on_and_begins_anew(model: str, here: Path, asked: str) -> None:
+    with pytest.raises(UsageError, match="begins anew, and --resume_from_checkpoint"):
+        ready(model, "--lora", "False", "--overwrite_output_dir", "--resume_from_checkpoint", asked)
 
 
 def test_false_is_no_folder(model: str, here: Path) -> None:

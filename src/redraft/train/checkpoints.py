@@ -60,6 +60,11 @@ class Checkpoint:
         return f"{lost} is missing or not whole ({there(self.folder)})"
 
 
+def is_name(name: str) -> bool:
+    """Whether a folder of that name is taken for a checkpoint."""
+    return _NAME.fullmatch(name) is not None
+
+
 def checkpoints(output: Path) -> list[Checkpoint]:
     """The checkpoints of a run, the newest first."""
     if not output.is_dir():

@@ -268,6 +268,7 @@ def get_ready(settings: Settings, model: str, cache: Path, *, say: Say) -> Ready
     args = training_arguments(settings, lora=method.lora, say=tell)
     insist_on_optimizer(args)
     own = settled(settings.own, method, gpu=not args.use_cpu)
+    insist_on_another(Path(str(args.output_dir)), model, own.model_name_or_path)
     checkpoint = _begin(args, own, tell)
     tokenizer = load_tokenizer(model, pad_token=own.pad_token, say=tell)
     prepared = prepare_all(own.data_path, own, tokenizer, cache)
@@ -280,7 +281,7 @@ def get_ready(settings: Settings, model: str, cache: Path, *, say: Say) -> Ready
         accumulation=args.gradient_accumulation_steps,
         ranks=args.world_size,
     )
-    _make(Path(str(args.output_dir)), model)
+    _make(Path(str(args.output_dir)))
     trainer = Sft(
         trained,
         args,
@@ -314,19 +315,42 @@ def _begin(args: TrainingArguments, own: Options, say: Say) -> Checkpoint | None
 
     Raises:
         ModelError: The checkpoint cannot be used.
+        UsageError: It is another run's, or the run is to begin anew as well.
     """
-    if own.overwrite_output_dir:
-        return None
     asked = args.resume_from_checkpoint
     output = Path(str(args.output_dir))
-    if asked and asked.lower() in {"false", "no", "none"}:
+    anew = bool(asked) and asked.lower() in {"false", "no", "none"}
+    if own.overwrite_output_dir:
+        if asked and not anew:
+            raise UsageError(
+                f"--overwrite_output_dir begins anew, and --resume_from_checkpoint {asked} goes on.",
+                hint="Leave one of them out. What is begun anew removes all checkpoints.",
+            )
+        return None
+    if anew:
         _refuse_begun(output)
         return None
     if asked and asked.lower() not in {"true", "auto"}:
-        return checkpoints.named(Path(asked).expanduser())
+        return _named(Path(asked).expanduser(), output)
     found, remarks = checkpoints.newest(output)
     for line in remarks:
         say(line)
+    return found
+
+
+def _named(folder: Path, output: Path) -> Checkpoint:
+    """The checkpoint that was asked for. Its run goes on where it was begun: the log and the record are there.
+
+    Raises:
+        ModelError: It cannot be used.
+        UsageError: It is elsewhere.
+    """
+    found = checkpoints.named(folder)
+    if folder.resolve().parent != output.resolve():
+        raise UsageError(
+            f"{folder} is of a run into {folder.parent}, and this one is into {output}.",
+            hint=f"Go on there: --output_dir {folder.parent}   (or move the checkpoint into {output})",
+        )
     return found
 
 
@@ -343,15 +367,40 @@ def _refuse_begun(output: Path) -> None:
         )
 
 
-def _make(output: Path, model: str) -> None:
-    """Makes the folder for the result, which is not the one that the run begins from: it will be replaced.
+def insist_on_another(output: Path, *refs: str) -> None:
+    """Sees that nothing that a run begins from is where its result, or a checkpoint, will take its place.
+
+    Args:
+        output: Where the run's output is.
+        refs: Folders, or references to models with adapters.
+
+    Raises:
+        UsageError: Something is.
+    """
+    for part in (part for ref in refs for part in _parts(ref)):
+        path, whole = part.expanduser().resolve(), output.resolve()
+        inside = path.relative_to(whole).parts if path.is_relative_to(whole) else None
+        if path.is_dir() and inside is not None and (not inside or checkpoints.is_name(inside[0])):
+            raise UsageError(
+                f"training begins from {part}, which it would replace: the output is {output}.",
+                hint="Name another --output_dir.",
+            )
+
+
+def _parts(ref: str) -> Iterator[Path]:
+    """The folders that a reference may name: the model's, and those of adapters. A name may have a plus."""
+    while "+" in ref and not Path(ref).expanduser().exists():
+        ref, _, last = ref.rpartition("+")
+        yield Path(last)
+    yield Path(ref)
+
+
+def _make(output: Path) -> None:
+    """Makes the folder for the result.
 
     Raises:
         OutputError: It cannot be made.
-        UsageError: It is.
     """
-    if output.is_dir() and Path(model).is_dir() and output.samefile(model):
-        raise UsageError(f"{output} holds the model that training begins from.", hint="--output_dir FOLDER")
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
