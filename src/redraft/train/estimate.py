@@ -31,6 +31,7 @@ PATIENCE = 60.0
 
 _THROWN_AWAY: dict[str, Any] = {
     "report_to": ["none"],
+    "logging_strategy": "steps",
     "save_strategy": "no",
     "eval_strategy": "no",
     "load_best_model_at_end": False,
@@ -69,7 +70,7 @@ class Estimate:
         batch: Rows that a process takes at a time.
         steps: Of the optimizer.
         tokens: That are read, in all steps and processes.
-        pace: None if it was not tried, because it does not fit.
+        pace: None if it was not tried, because it does not fit, or was stopped.
         used: Its settings by name.
         price: Of an hour, or None.
         weights: Bytes of the whole model, as it is loaded.
@@ -138,7 +139,8 @@ class Estimate:
 
     def _of_time(self) -> list[str]:
         if self.pace is None or self.hours is None:
-            return ["time        not tried, as it does not fit"]
+            why = "not measured: stopped before two steps" if self.fits else "not tried, as it does not fit"
+            return [f"time        {why}"]
         of = "1 step" if self.pace.steps == 1 else f"{self.pace.steps} steps"
         pace = f"{self.pace.tokens_per_second:,.0f} tokens/s"
         clock = clock_time(self.hours * 3600)
