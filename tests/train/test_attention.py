@@ -180,6 +180,19 @@ def test_on_a_cpu_only_long_examples_attend_in_16_bits(length: int, exact: bool)
     assert found.equal(wide.to(torch.bfloat16).transpose(1, 2)) == exact
 
 
+def test_a_mask_of_numbers_hides_what_one_of_truths_hides_under_a_bound() -> None:
+    """The engine gives numbers."""
+    torch.manual_seed(0)
+    query, key, value = (torch.randn(2, 2, 5, 8) for _ in range(3))
+    sees = torch.ones(2, 1, 5, 5, dtype=torch.bool).tril()
+    sees[0, :, 1:, 0] = False
+    added = torch.zeros(sees.shape).masked_fill(~sees, torch.finfo(torch.float32).min)
+    layer = torch.nn.Identity()
+    expected, _ = attend(layer, query, key, value, sees, softcap=2.0)
+    found, _ = attend(layer, query, key, value, added, softcap=2.0)
+    torch.testing.assert_close(found, expected)
+
+
 def test_layers_that_would_leak_are_refused() -> None:
     config = MambaConfig(vocab_size=32, hidden_size=16, num_hidden_layers=1, state_size=4)
     with pytest.raises(ModelError, match="would see each other") as caught:

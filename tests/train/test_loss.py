@@ -168,8 +168,9 @@ def test_without_labels_a_model_does_what_it_did() -> None:
     assert model.generate(row.input_ids, max_new_tokens=3, do_sample=False).shape == (1, 12)
 
 
-def test_an_engine_opens_a_model_that_was_just_trained() -> None:
-    model = random_model()
+@pytest.mark.parametrize("kind", ["Llama", "Gemma2"])
+def test_an_engine_opens_a_model_that_was_just_trained(kind: str) -> None:
+    model = random_model(kind)
     use_segments(model)
     fuse(model)
     engine = HfEngine(model, tokenizer(), name="toy", threads=1)

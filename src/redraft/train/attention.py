@@ -119,7 +119,7 @@ def attend(
         query: [batch, heads, tokens, width].
         key: [batch, key heads, tokens, width]; as many heads as the query, or a divisor of them.
         value: As `key`.
-        attention_mask: What `_mask` made: None for packed rows.
+        attention_mask: What `_mask` made, None for packed rows; a caller's may be added to scores.
         dropout: Probability.
         scaling: Of the scores; one over the root of the width by default.
         sliding_window: How many tokens, with its own, a token sees.
@@ -240,8 +240,10 @@ def _capped(
     key, value = (each.repeat_interleave(groups, dim=1) for each in (key, value))
     scores = query @ key.transpose(2, 3) * (query.shape[-1] ** -0.5 if scaling is None else scaling)
     scores = softcap * torch.tanh(scores / softcap)
-    if mask is not None:
+    if mask is not None and mask.dtype == torch.bool:
         scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)  # padding may see nothing at all
+    elif mask is not None:
+        scores = scores + mask
     weights = scores.softmax(-1, dtype=torch.float32).to(query.dtype)
     return functional.dropout(weights, dropout) @ value
 
