@@ -170,6 +170,13 @@ def test_checks_that_accept_without_a_word_write_no_feedback() -> None:
     assert written(chain(passed), "selfee", "full").endswith("### Answer:\n[A■]")
 
 
+@pytest.mark.parametrize("chosen", ["selfee", "alpaca"])
+def test_an_empty_answer_is_not_learnt_as_the_answer(chosen: Format) -> None:
+    made = chain(judged(" \n", REVISE), judged("A1", ACCEPT), best=0)
+    with pytest.raises(RecordError, match="no answer"):
+        spans_of(made, chosen, "answer")
+
+
 def test_alpaca_goes_on_behind_the_colon_with_the_best_answer() -> None:
     assert written(REVISED, "alpaca", "full") == f"{PROMPT}### Response:[A1■]"
     first = REVISED.model_copy(update={"best": 0})

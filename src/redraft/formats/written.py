@@ -83,8 +83,14 @@ def checked(spans: list[Span], objective: Objective) -> list[Span]:
 
 
 def first_answer(chain: Chain) -> list[Span]:
-    """Answer 0: what SelFee's answer-only objective trains on."""
+    """Answer 0: what SelFee's answer-only objective trains on.
+
+    Raises:
+        RecordError: There is none, or it is empty or cut.
+    """
     steps, _ = _complete(chain)
+    if not steps[0].answer.strip():
+        raise RecordError("no answer")
     return said(escape(steps[0].answer), trained=True)
 
 
