@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import shlex
-from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -219,6 +218,7 @@ def test_a_flag_that_comes_again_adds_a_value_or_replaces_it() -> None:
         ("--fsdp_min_num_params 9 --fsdp_config a.json", "cannot be added to a.json", "Write it into"),
         ("--push_to_hub True", "--push_to_hub True is not supported.", "hf upload"),
         ("--label_smoothing_factor 0.1", "is not supported", "loss"),
+        ("--neftune_noise_alpha 5", "is not supported", "joined records"),
         ("recipe-that-is-not", "there is no recipe recipe-that-is-not.", "alpaca, selfee"),
         ("--lora_r 8 stray", "--lora_r takes one value", None),
         ("--gradient_accumulation_steps 0", "is 0, and should be at least 1.", None),
@@ -410,8 +410,10 @@ def test_the_selfee_recipe_is_the_selfee_command() -> None:
 
 @given(st.sampled_from(sorted(kinds())), st.recursive(st.none() | st.booleans() | st.text(), st.lists))
 def test_any_value_converts_or_is_named(name: str, value: Any) -> None:
-    with suppress(UsageError):
+    try:
         convert(name, value)
+    except UsageError as error:
+        assert error.message.startswith(f"--{name} is ")
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False))

@@ -83,6 +83,10 @@ DROPPED: Mapping[str, str] = MappingProxyType(
 UNSUPPORTED: Mapping[str, tuple[frozenset[object], str]] = MappingProxyType(
     {
         "label_smoothing_factor": (frozenset({0}), "the loss here is that of the words alone"),
+        "neftune_noise_alpha": (
+            frozenset({None, 0}),
+            "its noise would shrink with the length of all joined records together",
+        ),
         "auto_find_batch_size": (
             frozenset({False}),
             "a step would take other rows than a run that goes on expects",
