@@ -177,6 +177,20 @@ def test_a_run_that_was_terminated_goes_on_as_if_it_had_not_been(
     assert weights(tmp_path) == weights(unbroken)
 
 
+def test_a_signal_in_a_step_stops_the_run_after_it(examples: Prepared, tmp_path: Path) -> None:
+    made = trainer(tmp_path, data(examples))
+    forward = made.compute_loss
+
+    def interrupted(*args: Any, **more: Any) -> Any:
+        if made.state.global_step + 1 == 4:
+            terminate()
+        return forward(*args, **more)
+
+    made.compute_loss = interrupted  # type: ignore[method-assign]
+    assert made.run() == 4
+    assert [each.step for each in checkpoints(tmp_path)] == [4]
+
+
 def weights(output: Path) -> bytes:
     return (output / "checkpoint-12" / "model.safetensors").read_bytes()
 
@@ -199,12 +213,20 @@ def test_an_adapter_goes_on_as_well(examples: Prepared, tmp_path: Path) -> None:
 
 
 def test_the_newest_checkpoint_stays_beside_an_earlier_best(examples: Prepared, tmp_path: Path) -> None:
-    """Trainer would leave the best alone: what a signal saved would be gone, and what says that all is done."""
+    """Trainer would leave the best alone, also without what a signal saved."""
     kept = {"save_steps": 1, "save_total_limit": 1, "load_best_model_at_end": True}
     made = trainer(tmp_path, data(examples), eval_data=data(examples), eval_strategy="steps", **kept)
     made.evaluate = lambda *_, **__: {"eval_loss": abs(made.state.global_step - 1.5)}  # type: ignore[method-assign]
     before_step(made, 4, terminate).run()
     assert [each.step for each in checkpoints(tmp_path)] == [4, 1]
+
+
+def test_an_adapter_can_be_asked_after_training_in_16_bits(examples: Prepared, tmp_path: Path) -> None:
+    """Then nobody calls it under autocast."""
+    bare = llama().to(torch.bfloat16)
+    made = trainer(tmp_path, data(examples), adapted(bare), bf16=True, max_steps=1, save_strategy="no")
+    made.run()
+    assert bare.eval()(torch.tensor([[1, 2, 3]])).logits.isfinite().all()
 
 
 def test_what_a_run_cannot_go_on_from(unbroken: Path, examples: Prepared, tmp_path: Path) -> None:

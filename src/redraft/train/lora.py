@@ -130,14 +130,14 @@ def add_adapter(
     return added
 
 
-def leave_inputs_to_autocast(model: nn.Module) -> None:
+def leave_inputs_to_autocast(model: nn.Module, *, leave: bool = True) -> None:
     """Keeps peft from widening what enters an adapter to 32 bits, which autocast would only round again.
 
-    For models that are called under autocast and in no other way.
+    For models that are called under autocast and in no other way; else `leave` it no longer.
     """
     for module in model.modules():
         if isinstance(module, LoraLayer):
-            module.cast_input_dtype_enabled = False
+            module.cast_input_dtype_enabled = not leave
 
 
 def mark_native(model: PreTrainedModel) -> None:

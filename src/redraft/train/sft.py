@@ -1,9 +1,9 @@
 """Supervised fine-tuning: transformers' Trainer on packed rows, with checkpoints that survive and guards.
 
 What is ours: the order of rows and their tensors (`train.batches`), the loss (`train.loss`), checkpoints
-(`train.checkpoints`), one exchange a step between processes (how many tokens carry loss, whether somebody was
-asked to stop, what the last loss was), and what is logged. Steps, schedules, optimizers, precision, DDP, FSDP
-and DeepSpeed are Trainer's.
+(`train.checkpoints`), what processes tell each other (before a step how many tokens carry loss and what the
+last loss was, after it whether somebody was asked to stop), and what is logged. Steps, schedules, optimizers,
+precision, DDP, FSDP and DeepSpeed are Trainer's.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Sft(Trainer):
     Attributes:
         counts: What was read since the last line of the log.
         signals: Whether somebody asked this process to stop.
-        stopped: The signal for which all processes agreed to stop after this step, or None. Where they got
+        stopped: The signal for which all processes stop after the step that is done, or None. Where they got
             different ones, SIGTERM.
     """
 
@@ -109,15 +109,12 @@ class Sft(Trainer):
     ) -> tuple[list[Batch], torch.Tensor]:
         """The batches of the next step, and how many tokens carry loss in it, on all processes.
 
-        Here processes also agree whether to stop after this step, and look at the loss of the last one.
+        Here processes also look at the loss of the last step.
         """
         batches = list(islice(epoch_iterator, num_batches))
         tokens = sum(_unpadded(batch) for batch in batches)
         trained = sum(int((batch["labels"][..., 1:] != IGNORED).sum()) for batch in batches)
-        got = [self.signals.received == number for number in _STOPPING]
-        sums = self._over_processes([trained, tokens, self._last_loss(), *got], device)
-        asked = (number for number, count in zip(_STOPPING, sums[3:], strict=True) if count)
-        self.stopped = next(asked, None)
+        sums = self._over_processes([trained, tokens, self._last_loss()], device)
         loss = sums[2] / self.args.world_size
         if self._losses and self._divergence.add(loss):
             raise diverged(self._moment(self.state.global_step, loss), self._divergence)
@@ -281,10 +278,17 @@ class Sft(Trainer):
             self._progress.step(self.state.global_step, self.state.max_steps, logs)
 
     def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
-        """After each step: stops with a checkpoint if the processes agreed to."""
+        """After each step: stops with a checkpoint if a process was asked to."""
+        self.stopped = self._asked()
         if self.stopped is not None and not self.control.should_training_stop:
             self.control.should_save = self.control.should_training_stop = True
         super()._maybe_log_save_evaluate(*args, **kwargs)
+
+    def _asked(self) -> int | None:
+        """The signal that a process got, or None. All have the same answer."""
+        got = [self.signals.received == number for number in _STOPPING]
+        counts = self._over_processes(got, self.args.device)
+        return next((number for number, count in zip(_STOPPING, counts, strict=True) if count), None)
 
     def evaluate(
         self,
@@ -351,6 +355,7 @@ class Sft(Trainer):
             with self.signals:
                 self.train(resume_from_checkpoint=str(checkpoint.folder) if checkpoint else None)
         finally:
+            leave_inputs_to_autocast(self.model, leave=False)
             self._progress.close()
             if self._log:
                 self._log.close()
