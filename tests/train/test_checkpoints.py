@@ -154,14 +154,31 @@ def test_a_name_is_never_without_its_checkpoint(tmp_path: Path, monkeypatch: pyt
 def test_as_many_are_kept_as_asked_for(tmp_path: Path) -> None:
     for step in (1, 2, 3, 4):
         save(tmp_path, step)
-    unmark(tmp_path / "checkpoint-2")
-    unmark(save(tmp_path, 9))  # newer than any whole one: it may be somebody's only trace
+    lose(tmp_path / "checkpoint-2")
+    (tmp_path / "checkpoint-0").mkdir()  # another trainer's, which has no list
+    lose(save(tmp_path, 9))  # newer than any whole one: it may be somebody's only trace
     prune(tmp_path, 2, keep=tmp_path / "checkpoint-1")
-    assert [each.step for each in checkpoints.checkpoints(tmp_path)] == [9, 4, 3, 1]
+    assert [each.step for each in checkpoints.checkpoints(tmp_path)] == [9, 4, 3, 1, 0]
     prune(tmp_path, 0)
-    assert len(checkpoints.checkpoints(tmp_path)) == 4
+    assert len(checkpoints.checkpoints(tmp_path)) == 5
     checkpoints.remove_all(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_one_that_is_half_removed_is_neither_whole_nor_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(tmp_path, 1)
+    save(tmp_path, 2)
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints.shutil, "rmtree", lambda *_, **__: None)
+        prune(tmp_path, 1)
+    assert [(each.step, each.complete) for each in checkpoints.checkpoints(tmp_path)] == [
+        (2, True),
+        (1, False),
+    ]
+    prune(tmp_path, 1)
+    assert [each.step for each in checkpoints.checkpoints(tmp_path)] == [2]
 
 
 def test_none_is_lost_where_no_newer_one_is_whole(tmp_path: Path) -> None:

@@ -57,13 +57,20 @@ class RunFile:
         output: What it is about.
         elsewhere: How the command is told of another output, for hints.
         as_before: What to add to "run it as before", for hints.
+        anew: How what is there is given up, for hints. By default by hand.
     """
 
     def __init__(
-        self, output: Path, *, elsewhere: str = "to another file with -o", as_before: str = ""
+        self,
+        output: Path,
+        *,
+        elsewhere: str = "to another file with -o",
+        as_before: str = "",
+        anew: str | None = None,
     ) -> None:
-        self.output, self._elsewhere, self._as_before = output, elsewhere, as_before
-        self.path = output.with_name(output.name + ".run.json")
+        self.output, self._elsewhere, self._as_before, self._anew = output, elsewhere, as_before, anew
+        named = output.resolve() if output.name in {"", ".."} else output
+        self.path = named.parent / f"{named.name}.run.json"
         self.record: dict[str, Any] = {}
 
     def read(self) -> dict[str, Any] | None:
@@ -91,13 +98,13 @@ class RunFile:
         if before is None:
             raise OutputError(
                 f"{self.output} is not empty, and no {self.path.name} says how it was made.",
-                hint=f"Write {self._elsewhere}, or move this one away.",
+                hint=f"Write {self._elsewhere}, or {self._anew or 'move this one away'}.",
             )
         if found := list(_differences(before, making)):
             raise OutputError(
                 f"{self.output} was made in another way: {'; '.join(found)}.",
-                hint=f"Run it as before{self._as_before} to go on, write {self._elsewhere}, or delete "
-                f"{self.output} to start over.",
+                hint=f"Run it as before{self._as_before} to go on, write {self._elsewhere}, or "
+                f"{self._anew or f'delete {self.output} to start over'}.",
             )
 
     def begin(self, making: Making, *, resume: bool, **about: Any) -> None:

@@ -213,6 +213,8 @@ def _sync(path: Path) -> None:
 def prune(output: Path, limit: int | None, keep: Path | None = None) -> None:
     """Removes what is left of broken saves, and all but the newest complete checkpoints.
 
+    A folder without a list of its files is left: another trainer may have made it.
+
     Args:
         output: Where the run's checkpoints are.
         limit: How many to keep; None for all.
@@ -226,7 +228,8 @@ def prune(output: Path, limit: int | None, keep: Path | None = None) -> None:
     whole = [each for each in found if each.complete]
     kept = {each.folder for each in whole[:limit]}
     for each in found if whole else []:
-        if each.folder not in kept and each.folder != keep and each.step < whole[0].step:
+        ours = (each.folder / MARKER).is_file()
+        if ours and each.folder not in kept and each.folder != keep and each.step < whole[0].step:
             _remove(each.folder)
 
 
@@ -238,6 +241,10 @@ def remove_all(output: Path) -> None:
 
 
 def _remove(folder: Path) -> None:
-    """Without its list first, so that a checkpoint that is half removed does not look whole."""
-    (folder / MARKER).unlink(missing_ok=True)
+    """Its list goes last: a checkpoint that is half removed lacks files of it, and is known as ours."""
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.name != MARKER:
+            path.unlink()
     shutil.rmtree(folder, ignore_errors=True)

@@ -31,6 +31,7 @@ from redraft.train.args import Settings
 from redraft.train.batches import insist_on_a_step, joined
 from redraft.train.checkpoints import Checkpoint
 from redraft.train.guards import is_out_of_memory, out_of_memory
+from redraft.train.logs import LOG
 from redraft.train.machine import training_arguments
 from redraft.train.memory import Plan, plan_of
 from redraft.train.model import Say, load_tokenizer
@@ -161,6 +162,15 @@ class Ready:
             "steps": self.steps,
             "tokens_sha256": about["files"][TOKENS],
         }
+
+    @property
+    def replaces(self) -> bool:
+        """Whether a run that begins anew, and was not told so, would write over what is in the output."""
+        if self.checkpoint or self.settings.own.overwrite_output_dir:
+            return False
+        output = self.trainer.folder
+        made = any(each.name == LOG or _RESULT.fullmatch(each.name) for each in output.iterdir())
+        return made or bool(checkpoints.checkpoints(output))
 
     def lines(self) -> list[str]:
         """What is about to be done, in words."""
@@ -339,7 +349,7 @@ def _begin(args: TrainingArguments, own: Options, say: Say) -> Checkpoint | None
 
 
 def _named(folder: Path, output: Path) -> Checkpoint:
-    """The checkpoint that was asked for. Its run goes on where it was begun: the log and the record are there.
+    """The checkpoint that was asked for. Its run goes on where it was begun: its log and record are there.
 
     Raises:
         ModelError: It cannot be used.

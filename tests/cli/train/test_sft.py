@@ -236,6 +236,44 @@ def test_a_run_goes_on_as_it_was_begun_or_not_at_all(here: Path) -> None:
     assert "goes on" not in anew.stderr
 
 
+LEFT = ("config.json", "log.jsonl", "checkpoint-1/model.safetensors")
+
+
+@pytest.mark.parametrize("left", LEFT)
+def test_what_nobody_knows_is_not_replaced(here: Path, left: str) -> None:
+    path = Path("out", left)
+    path.parent.mkdir(parents=True)
+    path.write_text("somebody's")
+    done = train(*USUAL.split())
+    assert done.exit_code == 2, done.output
+    assert "out is not empty, and no out.run.json says how it was made." in done.stderr
+    assert "or begin anew with --overwrite_output_dir" in done.stderr
+    assert path.read_text() == "somebody's"
+
+
+def test_a_run_without_checkpoints_is_replaced_by_the_same_alone(here: Path) -> None:
+    words = [*USUAL.replace("steps 4", "steps 1").split(), "--save_strategy", "no"]
+    assert train(*words).exit_code == 0
+    before = Path("out/adapter_model.safetensors").stat().st_mtime_ns
+    other = train(*words, "--learning_rate", "1")
+    assert other.exit_code == 2
+    assert "out was made in another way: learning_rate was 0.0002 and is 1.0" in other.stderr
+    assert Path("out/adapter_model.safetensors").stat().st_mtime_ns == before
+    Path("out/adapter_config.json").unlink()  # as where it was killed while it saved
+    assert train(*words).exit_code == 0
+    assert Path("out/adapter_config.json").is_file()
+
+
+def test_the_output_may_be_where_one_is(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("run").mkdir()
+    monkeypatch.chdir("run")
+    usual = USUAL.replace("path model", "path ../model").replace("path chains", "path ../chains")
+    done = train(*usual.replace("dir out", "dir .").replace("steps 4", "steps 1").split())
+    assert done.exit_code == 0, done.output
+    assert Path("adapter_config.json").is_file()
+    assert json.loads((here / "run.run.json").read_text())["command"] == "train sft"
+
+
 def test_a_run_leaves_the_record_of_the_one_that_is_writing_there(here: Path) -> None:
     Path("out").mkdir()
     Path("out.run.json").write_text("{}")

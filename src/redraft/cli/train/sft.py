@@ -137,6 +137,7 @@ def _train(ready: Ready, say: Say) -> int:
         ready.trainer.folder,
         elsewhere="to another folder with --output_dir",
         as_before=" (what the machine chose is said with --bf16, --dtype and --lora)",
+        anew="begin anew with --overwrite_output_dir",
     )
     lead = ready.trainer.is_world_process_zero()
     done = ready.train((lambda: _begin(ready, record)) if lead else None)
@@ -188,7 +189,7 @@ def _begin(ready: Ready, record: RunFile) -> None:
     from redraft.jobs.making import Making
 
     making = Making("train sft", ready.config)
-    if ready.checkpoint:
+    if ready.checkpoint or ready.replaces:
         record.insist(making)
     own = ready.settings.own
     paths = {"data_path": list(own.data_path), "eval_data_path": list(own.eval_data_path)}
