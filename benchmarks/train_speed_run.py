@@ -77,7 +77,7 @@ def main() -> None:
     settings = settings_of(asked)
     args = training_arguments(settings, lora=asked.lora, say=note)
     tokenizer = load_tokenizer(asked.model, say=note)
-    prepared = prepare_all([asked.data], settings.own, tokenizer, Path(asked.work, "cache"))
+    prepared = prepare_all([asked.data], settings.own, tokenizer, Path(asked.work, "cache"), say=note)
     method = Method(lora=asked.lora, four_bits=False, why="asked")
     model: Any = load_trained(settings.own, method, asked.model, tokenizer, seed=args.seed, say=note)
     watch = Watch(model)

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from redraft.train import parts
+from redraft.train.args import parse
 from redraft.train.options import Options
+from redraft.train.run import get_ready
+from tests.train.tiny import chains, model_folder
 
 
 @pytest.mark.parametrize("asked", [False, True])
@@ -17,3 +21,20 @@ def test_a_loss_of_experts_that_is_left_out_is_said(monkeypatch: pytest.MonkeyPa
     said: list[str] = []
     assert parts.can_join(model, Options(), said.append)
     assert said == ["output_router_logits: the loss that spreads tokens over experts is left out."] * asked
+
+
+def test_how_far_tokens_are_is_said_of_all_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("redraft.train.prepare.SECONDS", 0)
+    one, other = chains(tmp_path / "chains.jsonl"), chains(tmp_path / "held-out.jsonl")
+    words = (
+        f"--data_path {one} --eval_strategy epoch --eval_data_path {other} --output_dir {tmp_path / 'out'}"
+    )
+    said: list[str] = []
+    model = str(model_folder(tmp_path / "model"))
+    get_ready(
+        parse([*words.split(), "--lora", "True", "--per_device_train_batch_size", "1"]),
+        model,
+        tmp_path / "cache",
+        say=said.append,
+    )
+    assert [line for line in said if "so far" in line] == ["24 records made into tokens so far."] * 2

@@ -163,13 +163,35 @@ def test_processes_make_the_bytes_that_one_makes(
     monkeypatch.setattr(encoding, "BATCH", 20)
     monkeypatch.setattr(encoding, "WORTH_A_PROCESS", 1000)
     monkeypatch.setattr(work, "BATCH", 2)
-    told: list[int] = []
-    many = prepare([path], Letters(), tmp_path / "many", workers=2, told=told.append)
+    monkeypatch.setattr(module, "SECONDS", 0)
+    said: list[str] = []
+    many = prepare([path], Letters(), tmp_path / "many", workers=2, say=said.append)
     names = sorted(file.name for file in one.folder.iterdir())
     assert [(many.folder / name).read_bytes() for name in names] == [
         (one.folder / name).read_bytes() for name in names
     ]
-    assert told == [20] * 25
+    assert said == [f"{records} records made into tokens so far." for records in range(20, 501, 20)]
+
+
+def test_what_is_soon_done_is_not_reported(write: Write, cache: Path) -> None:
+    said: list[str] = []
+    prepare([write(("a", "b"))], Letters(), cache, say=said.append)
+    assert said == []
+
+
+def test_who_waits_for_another_process_says_so(write: Write, cache: Path) -> None:
+    path = write(("a", "b"))
+    cache.mkdir()
+    lock = (cache / f"{key_of([path], Letters())[:32]}.lock").open("wb")
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    said: list[str] = []
+
+    def say(line: str) -> None:
+        said.append(line)
+        lock.close()
+
+    assert len(prepare([path], Letters(), cache, say=say)) == 1
+    assert said == ["another process makes tokens of this data: this one waits for it."]
 
 
 def test_another_process_is_sent_the_place_and_not_the_data(write: Write, cache: Path) -> None:
@@ -290,14 +312,15 @@ def test_what_another_left_half_is_removed_unless_it_still_writes(write: Write, 
     assert [each.name for each in cache.glob("*.partial")] == ["held.partial"]
 
 
-def test_an_interrupt_leaves_nothing_half(write: Write, cache: Path) -> None:
+def test_an_interrupt_leaves_nothing_half(write: Write, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(("a", "b"))
 
-    def interrupted(_: int) -> None:
+    def interrupted(_: str) -> None:
         raise KeyboardInterrupt
 
+    monkeypatch.setattr(module, "SECONDS", 0)
     with pytest.raises(KeyboardInterrupt):
-        prepare([path], Letters(), cache, told=interrupted)
+        prepare([path], Letters(), cache, say=interrupted)
     assert [each.suffix for each in cache.iterdir()] == [".lock"]
 
 
@@ -395,10 +418,13 @@ def test_streams_folders_and_missing_files_are_refused(tmp_path: Path, cache: Pa
         prepare([tmp_path / "none.jsonl"], Letters(), cache)
 
 
-def test_data_that_changes_while_it_is_read_is_refused(write: Write, cache: Path) -> None:
+def test_data_that_changes_while_it_is_read_is_refused(
+    write: Write, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = write(("a", "b"))
+    monkeypatch.setattr(module, "SECONDS", 0)
     with pytest.raises(UsageError, match="was changed while it was read"):
-        prepare([path], Letters(), cache, told=lambda _: path.write_text("{}\n") and None)
+        prepare([path], Letters(), cache, say=lambda _: path.write_text("{}\n") and None)
     assert not list(cache.glob("*.partial"))
 
 

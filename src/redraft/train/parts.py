@@ -145,15 +145,16 @@ def can_join(model: PreTrainedModel | PeftModel, own: Options, say: Say) -> bool
 
 
 def prepare_all(
-    paths: Sequence[str], own: Options, tokenizer: PreTrainedTokenizerBase, cache: Path
+    paths: Sequence[str], own: Options, tokenizer: PreTrainedTokenizerBase, cache: Path, *, say: Say
 ) -> Prepared:
-    """The data as tokens. Several processes may ask at once: one does it."""
+    """The data as tokens. Several processes may ask at once: one does it. `say` is told how far it is."""
     encoder = Encoder(tokenizer, own.format, own.training_objective, own.model_max_length)
     return prepare(
         [Path(path) for path in paths],
         encoder,
         Path(own.cache_dir) if own.cache_dir else cache,
         workers=own.workers or all_cores(),
+        say=say,
     )
 
 
@@ -197,7 +198,13 @@ class _Padding:
 
 
 def eval_rows(
-    own: Options, tokenizer: PreTrainedTokenizerBase, args: TrainingArguments, cache: Path, *, pad: int | None
+    own: Options,
+    tokenizer: PreTrainedTokenizerBase,
+    args: TrainingArguments,
+    cache: Path,
+    *,
+    pad: int | None,
+    say: Say,
 ) -> Data | None:
     """The rows to measure the loss on, if that is asked for.
 
@@ -212,5 +219,5 @@ def eval_rows(
             f"--eval_strategy {strategy} needs data to measure the loss on.",
             hint="--eval_data_path FILE, or --eval_strategy no",
         )
-    prepared = prepare_all(own.eval_data_path, own, tokenizer, cache)
+    prepared = prepare_all(own.eval_data_path, own, tokenizer, cache, say=say)
     return rows_of(prepared, own, args, pad=pad, size=args.eval_batch_size)

@@ -19,6 +19,7 @@ import hashlib
 import json
 import multiprocessing
 import shutil
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
@@ -30,8 +31,10 @@ from redraft.train.encoding import Made, made_of
 from redraft.train.store import Damaged, Prepared, Report, Writer, open_prepared
 from redraft.train.tokens import Encoder
 
-Told = Callable[[int], None]
-"""Told how many more records are done."""
+Say = Callable[[str], None]
+
+SECONDS = 15.0
+"""Between two lines that say how far it is."""
 
 _PACKAGES = ("redraft", "tokenizers", "transformers")
 _SOURCES = (
@@ -40,8 +43,12 @@ _SOURCES = (
 )
 
 
+def _nobody(line: str) -> None:
+    """Tells nobody."""
+
+
 def prepare(
-    paths: Sequence[Path], encoder: Encoder, cache: Path, *, workers: int = 1, told: Told | None = None
+    paths: Sequence[Path], encoder: Encoder, cache: Path, *, workers: int = 1, say: Say = _nobody
 ) -> Prepared:
     """The records of some files as tokens, from the cache if they are there.
 
@@ -50,7 +57,7 @@ def prepare(
         encoder: Makes tokens of a chain.
         cache: The folder for prepared data; made if it is not there.
         workers: Processes at most; of little data, one.
-        told: Is told of progress.
+        say: Told how far it is, now and then, and what it waits for.
 
     Raises:
         RecordError: A file cannot be read, or a record is none; the message names file and line.
@@ -66,13 +73,13 @@ def prepare(
         return open_prepared(folder, key)
     except Damaged:
         pass
-    with _writing(cache), _alone(cache, folder.name):
+    with _writing(cache), _alone(cache, folder.name, say):
         try:
             return open_prepared(folder, key)  # another process has made it meanwhile
         except Damaged:
             _remove_left(cache)
             made = _unchanged(paths, before, made_of(paths, encoder, workers))
-            return _make(folder, key, made, told)
+            return _make(folder, key, made, say)
 
 
 def _refuse_beginning() -> None:
@@ -173,10 +180,14 @@ def _writing(cache: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _alone(cache: Path, name: str) -> Iterator[None]:
+def _alone(cache: Path, name: str, say: Say) -> Iterator[None]:
     """Waits until no other process makes this. The lock goes with the process that holds it."""
     with (cache / f"{name}.lock").open("wb") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("another process makes tokens of this data: this one waits for it.")
+            fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
@@ -188,14 +199,14 @@ def _remove_left(cache: Path) -> None:
             shutil.rmtree(left, ignore_errors=True)
 
 
-def _make(folder: Path, key: str, batches: Iterable[Made], told: Told | None) -> Prepared:
+def _make(folder: Path, key: str, batches: Iterable[Made], say: Say) -> Prepared:
     aside = folder.with_name(f"{folder.name}.partial")
     for left in (aside, folder):  # half written, by one that still has it open; damaged
         shutil.rmtree(left, ignore_errors=True)
     aside.mkdir()
     writer = Writer(aside)
     try:
-        report = _written(writer, batches, told)
+        report = _written(writer, batches, say)
         _insist_on_examples(report)
         writer.finish(key, report)
     except BaseException:
@@ -206,13 +217,14 @@ def _make(folder: Path, key: str, batches: Iterable[Made], told: Told | None) ->
     return Prepared(folder, report)
 
 
-def _written(writer: Writer, batches: Iterable[Made], told: Told | None) -> Report:
-    report = Report()
+def _written(writer: Writer, batches: Iterable[Made], say: Say) -> Report:
+    report, due = Report(), time.monotonic() + SECONDS
     for made in batches:
         writer.add(made.names, made.lengths, made.tokens, made.cuts)
         _count(report, made)
-        if told:
-            told(len(made.names) + len(made.skipped))
+        if time.monotonic() >= due:
+            say(f"{report.records:,} records made into tokens so far.")
+            due = time.monotonic() + SECONDS
     return report
 
 

@@ -145,7 +145,7 @@ def preview(settings: Settings, model: str, cache: Path, console: Console, *, sa
     if count < 1:
         raise UsageError(f"--preview {count} shows nothing.", hint="--preview 3")
     tokenizer = load_tokenizer(model, pad_token=own.pad_token, say=say)
-    prepared = prepare_all(own.data_path, own, tokenizer, cache)
+    prepared = prepare_all(own.data_path, own, tokenizer, cache, say=say)
     for line in prepared.report.lines():
         say(line)
     length, seed = own.model_max_length, _seed(settings)

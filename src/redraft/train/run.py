@@ -64,7 +64,6 @@ _DECIDING = (
     "adam_beta2",
     "adam_epsilon",
     "max_grad_norm",
-    "neftune_noise_alpha",
     "bf16",
     "fp16",
     "seed",
@@ -281,7 +280,7 @@ def get_ready(settings: Settings, model: str, cache: Path, *, say: Say) -> Ready
     insist_on_another(Path(str(args.output_dir)), model, own.model_name_or_path)
     checkpoint = _begin(args, own, tell)
     tokenizer = load_tokenizer(model, pad_token=own.pad_token, say=tell)
-    prepared = prepare_all(own.data_path, own, tokenizer, cache)
+    prepared = prepare_all(own.data_path, own, tokenizer, cache, say=tell)
     trained = load_trained(own, method, model, tokenizer, seed=args.seed, say=tell)
     pad = None if can_join(trained, own, tell) else int(tokenizer.pad_token_id)
     data = rows_of(prepared, own, args, pad=pad)
@@ -296,7 +295,7 @@ def get_ready(settings: Settings, model: str, cache: Path, *, say: Say) -> Ready
         trained,
         args,
         data,
-        eval_rows(own, tokenizer, args, cache, pad=pad),
+        eval_rows(own, tokenizer, args, cache, pad=pad, say=tell),
         tokenizer=tokenizer,
         divergence_steps=own.divergence_steps,
         quiet=own.quiet,
