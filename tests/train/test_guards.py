@@ -11,14 +11,13 @@ from redraft.train.guards import (
     Divergence,
     Moment,
     diverged,
-    finite,
     is_out_of_memory,
     no_number,
     out_of_memory,
     smaller,
 )
 
-MOMENT = Moment(7, 3.25, 0.5, 1e-3, [f"r/{n}" for n in range(20)], "out/checkpoint-5")
+MOMENT = Moment(7, 3.25, 0.5, 1e-3, 4e-3, [f"r/{n}" for n in range(20)], "out/checkpoint-5")
 USED = {
     "per_device_train_batch_size": 4,
     "gradient_accumulation_steps": 2,
@@ -26,12 +25,6 @@ USED = {
     "lora": False,
     "model_max_length": 2048,
 }
-
-
-def test_finite() -> None:
-    assert finite(1.0, 2.0)
-    assert not finite(math.nan, 1.0)
-    assert not finite(1.0, math.inf)
 
 
 def test_the_diagnosis_of_a_step() -> None:
@@ -42,10 +35,11 @@ def test_the_diagnosis_of_a_step() -> None:
     assert "learning rate 0.001; records: r/0, r/1" in said.message
     assert "r/7, …; newest checkpoint: out/checkpoint-5" in said.message
     assert said.hint
-    assert "--learning_rate 0.00025" in said.hint
-    nan = Moment(1, math.nan, None, 1e-3, ["a"], None)
+    assert "--learning_rate 0.001," in said.hint
+    nan = Moment(1, math.nan, None, 0.0, 4e-3, ["a"], None)
     assert "step 1: the loss" in no_number(nan).message
     assert "records: a; newest checkpoint: none yet" in no_number(nan).message
+    assert "--learning_rate 0.001," in str(no_number(nan).hint)  # not what the warm-up begins with
 
 
 def steps_until_tripped(losses: list[float], patience: int) -> int | None:
@@ -78,7 +72,7 @@ def test_the_diagnosis_of_divergence() -> None:
     said = diverged(MOMENT, guard)
     assert "step 7: training diverges. For 5 steps the loss has been more than 2 above 1.5" in said.message
     assert said.hint
-    assert "--learning_rate 0.00025" in said.hint
+    assert "--learning_rate 0.001," in said.hint
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from torch.nn import functional
 from redraft.errors import ModelError
 from redraft.train.batches import IGNORED, Loader, Order, RowsOf, padded
 from redraft.train.checkpoints import checkpoints, named, newest
+from redraft.train.guards import SEARCH
 from redraft.train.logs import LOG
 from redraft.train.loss import fuse
 from redraft.train.pack import one_a_row
@@ -283,11 +284,15 @@ def test_with_a_scale_only_gradients_may_be_no_numbers(examples: Prepared, tmp_p
     made = trainer(tmp_path, data(examples))
     made.accelerator.scaler = object()
     made._losses = [torch.tensor(1.0)]
-    made._get_grad_norm(made.model, grad_norm=torch.tensor(torch.inf))
-    made._losses = [torch.tensor(torch.nan)]
     made._get_learning_rate = lambda: 1e-3  # type: ignore[method-assign]
+    endless, good = torch.tensor(torch.inf), torch.tensor(1.0)
+    for norm in [*[endless] * SEARCH, good, *[endless] * SEARCH]:
+        made._get_grad_norm(made.model, grad_norm=norm)
+    with pytest.raises(ModelError, match="step 1: the gradient is not a finite number"):
+        made._get_grad_norm(made.model, grad_norm=endless)
+    made._losses = [torch.tensor(torch.nan)]
     with pytest.raises(ModelError, match="step 1: the loss is not a finite number"):
-        made._get_grad_norm(made.model, grad_norm=torch.tensor(1.0))
+        made._get_grad_norm(made.model, grad_norm=good)
 
 
 def test_records_of_a_step_are_those_that_it_reads(examples: Prepared, tmp_path: Path) -> None:

@@ -25,6 +25,10 @@ batches differ by tenths."""
 STRETCH = 20
 """Steps whose mean loss is a stretch's."""
 
+SEARCH = 25
+"""Steps in a row whose gradients may be no numbers while fp16 looks for a scale. It begins at 2^16, and each of
+them halves it: it is below 1 then, and not what is wrong."""
+
 _NAMED = 8
 """Records that are named of those in a step."""
 
@@ -37,7 +41,8 @@ class Moment:
         step: From 1.
         loss: Nats a trained token, over all processes.
         grad_norm: Of the gradient before it was clipped; None where it is not known.
-        learning_rate: Of this step.
+        learning_rate: Of this step: the schedule's.
+        asked: The learning rate that the schedule is of.
         records: Ids of the records in this process's part of the batch.
         checkpoint: The newest checkpoint, or None.
     """
@@ -46,6 +51,7 @@ class Moment:
     loss: float
     grad_norm: float | None
     learning_rate: float
+    asked: float
     records: Sequence[str]
     checkpoint: str | None
 
@@ -59,18 +65,13 @@ class Moment:
         )
 
 
-def finite(loss: float, grad_norm: float) -> bool:
-    """Whether both are numbers."""
-    return isfinite(loss) and isfinite(grad_norm)
-
-
 def no_number(moment: Moment) -> ModelError:
     """The error to show when loss or gradient is NaN or infinite, and the optimizer has not used it."""
     what = "the gradient" if isfinite(moment.loss) else "the loss"
     return ModelError(
         f"step {moment.step}: {what} is not a finite number ({moment}).",
         hint="The weights before this step are good. Look at these records, and try "
-        f"--learning_rate {moment.learning_rate / 4:.2g}, --max_grad_norm 0.5, --warmup_steps 0.1, "
+        f"--learning_rate {moment.asked / 4:.2g}, --max_grad_norm 0.5, --warmup_steps 0.1, "
         "or --dtype float32 without --fp16.",
     )
 
@@ -104,7 +105,7 @@ def diverged(moment: Moment, divergence: Divergence) -> ModelError:
     return ModelError(
         f"step {moment.step}: training diverges. For {divergence.patience} steps the loss has been more than "
         f"{MARGIN:g} above {divergence.best:.4g}, its best over {STRETCH} steps ({moment}).",
-        hint=f"Begin anew (--overwrite_output_dir) with --learning_rate {moment.learning_rate / 4:.2g}, "
+        hint=f"Begin anew (--overwrite_output_dir) with --learning_rate {moment.asked / 4:.2g}, "
         "--warmup_steps 0.1 or --max_grad_norm 0.5. --divergence_steps 0 turns this guard off.",
     )
 

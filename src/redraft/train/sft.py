@@ -12,6 +12,7 @@ import json
 import signal
 from collections.abc import Iterator, Sequence
 from itertools import islice
+from math import isfinite
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
@@ -26,7 +27,7 @@ from redraft.train import checkpoints, states
 from redraft.train.batches import IGNORED, Batch, Loader, Order, RowsOf
 from redraft.train.checkpoints import Checkpoint
 from redraft.train.files import there
-from redraft.train.guards import Divergence, Moment, diverged, finite, no_number
+from redraft.train.guards import SEARCH, Divergence, Moment, diverged, no_number
 from redraft.train.logs import Counts, Progress, open_log
 from redraft.train.lora import leave_inputs_to_autocast
 from redraft.train.signals import Signals
@@ -78,6 +79,7 @@ class Sft(Trainer):
         self._divergence = Divergence(divergence_steps)
         self._losses: list[torch.Tensor] = []
         self._grad_norm: float | None = None
+        self._endless = 0  # steps in a row whose gradients are no numbers
         self.stopped: int | None = None
         self._log: TextIO | None = None
         self._progress = Progress(quiet=quiet)
@@ -145,10 +147,11 @@ class Sft(Trainer):
         """The norm of the gradient, which comes before the optimizer's step: the last chance to stop it."""
         norm = super()._get_grad_norm(model, grad_norm=grad_norm)  # type: ignore[no-untyped-call]
         self._grad_norm = None if norm is None else float(norm)  # DeepSpeed has none at its first step
-        searches = getattr(self.accelerator, "scaler", None) is not None
+        self._endless = 0 if isfinite(self._grad_norm or 0.0) else self._endless + 1
         # With fp16, gradients that are no numbers are part of the search for a scale. The loss is not scaled.
+        searches = getattr(self.accelerator, "scaler", None) is not None
         loss = self._last_loss()
-        if not finite(loss, 0.0 if searches else self._grad_norm or 0.0):
+        if not isfinite(loss) or self._endless > (SEARCH if searches else 0):
             raise no_number(self._moment(self.state.global_step + 1, loss))
         return norm
 
@@ -163,6 +166,7 @@ class Sft(Trainer):
             loss=loss,
             grad_norm=self._grad_norm,
             learning_rate=self._get_learning_rate(),
+            asked=self.args.learning_rate,
             records=self.records(step),
             checkpoint=str(saved[0].folder) if saved else None,
         )
