@@ -59,6 +59,19 @@ def test_counts_begin_anew_with_each_line(clock: list[float]) -> None:
     assert counts.longest == 50
 
 
+def test_counts_go_on(clock: list[float]) -> None:
+    before = Counts()
+    before.add(100, 60, 40)
+    clock[0] += 10
+    after = Counts()
+    after.add(20, 10, 30)
+    after.add_kept(json.loads(json.dumps(before.kept())))
+    clock[0] += 2
+    taken = after.take()
+    assert (taken["tokens"], taken["trained_tokens"], taken["tokens_per_second"]) == (120, 70, 10.0)
+    assert after.longest == 30
+
+
 def shown(terminal: bool, clock: list[float], steps: int = 20, seconds: float = 2.0) -> str:
     screen = Screen(terminal)
     progress = Progress(stream=screen)

@@ -192,6 +192,17 @@ def test_a_signal_in_a_step_stops_the_run_after_it(examples: Prepared, tmp_path:
     assert [each.step for each in checkpoints(tmp_path)] == [4]
 
 
+def test_a_line_of_several_steps_is_whole_after_a_stop(examples: Prepared, tmp_path: Path) -> None:
+    more = {"logging_steps": 4, "save_steps": 3, "max_steps": 8}
+    trainer(tmp_path, data(examples), **more).run()
+    whole = lines(tmp_path)
+    trainer(tmp_path, data(examples), llama(seed=5), **more).run(named(tmp_path / "checkpoint-3"))
+    keys = ("step", "loss", "grad_norm", "tokens", "trained_tokens")
+    assert [[line[key] for key in keys] for line in lines(tmp_path)] == [
+        [line[key] for key in keys] for line in whole
+    ]
+
+
 def weights(output: Path) -> bytes:
     return (output / "checkpoint-12" / "model.safetensors").read_bytes()
 

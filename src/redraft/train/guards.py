@@ -26,8 +26,8 @@ STRETCH = 20
 """Steps whose mean loss is a stretch's."""
 
 SEARCH = 25
-"""Steps in a row whose gradients may be no numbers while fp16 looks for a scale. It begins at 2^16, and each of
-them halves it: it is below 1 then, and not what is wrong."""
+"""Steps in a row whose gradients may be no numbers while fp16 looks for a scale. It begins at 2^16, and each
+of them halves it: it is below 1 then, and not what is wrong."""
 
 _NAMED = 8
 """Records that are named of those in a step."""

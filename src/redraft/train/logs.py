@@ -69,6 +69,15 @@ class Counts:
         self.trained += trained
         self.longest = max(self.longest, longest)
 
+    def kept(self) -> dict[str, float]:
+        """What a run that goes on gives to `add_kept`."""
+        return {"tokens": self.tokens, "trained": self.trained, "seconds": time.monotonic() - self._since}
+
+    def add_kept(self, kept: Mapping[str, float]) -> None:
+        """Counts what was read before the run was stopped."""
+        self.add(int(kept["tokens"]), int(kept["trained"]), 0)
+        self._since -= kept["seconds"]
+
     def take(self) -> dict[str, float]:
         """The numbers for a line, and begins anew."""
         now = time.monotonic()

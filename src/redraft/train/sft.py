@@ -37,6 +37,9 @@ OPTIMIZER = "optimizer.safetensors"
 
 STATE = "trainer_state.json"
 
+UNLOGGED = "unlogged.safetensors"
+"""What the next line of the log will say of steps that are done, in a checkpoint between two lines."""
+
 _STOPPING = (signal.SIGTERM, signal.SIGINT)
 """Signals that ask to stop. The first decides how a run ends: what sends it starts the run again."""
 
@@ -203,6 +206,7 @@ class Sft(Trainer):
                 self._save_optimizer_and_scheduler(str(to))
                 self._save_scaler(str(to))
                 self._save_rng_state(str(to))
+                self._save_unlogged(to / UNLOGGED)
             if lead:
                 self.state.save_to_json(str(to / STATE))
         if lead:
@@ -239,11 +243,35 @@ class Sft(Trainer):
         states.save_state(Path(output_dir) / _random(self.args.process_index), states.random_state())
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
-        """Random generators as they were. A process that was not there before keeps its own."""
+        """Random generators as they were. A process that was not there before keeps its own.
+
+        Trainer calls it once, before the first step and after it has begun all anew: so the log goes on here.
+        """
         if checkpoint is not None:
             path = Path(checkpoint) / _random(self.args.process_index)
             if path.is_file() or self.args.world_size == 1:
                 states.set_random_state(states.load_state(self._part(checkpoint, path.name)))
+            self._load_unlogged(Path(checkpoint) / UNLOGGED)
+
+    def _save_unlogged(self, path: Path) -> None:
+        steps = self.state.global_step - self._globalstep_last_logged
+        if not steps:
+            return
+        loss = float(self._tr_loss)
+        own = [loss if rank == self.args.process_index else 0.0 for rank in range(self.args.world_size)]
+        losses = self._over_processes(own, self.args.device)
+        if self.args.should_save:
+            states.save_state(path, {"steps": steps, "losses": losses, "counts": self.counts.kept()})
+
+    def _load_unlogged(self, path: Path) -> None:
+        if not path.is_file():
+            return  # the last step had a line
+        kept = states.load_state(path)
+        losses = kept["losses"]
+        as_many = len(losses) == self.args.world_size  # else the mean, as a line has that over all processes
+        self._tr_loss += losses[self.args.process_index] if as_many else sum(losses) / len(losses)
+        self._globalstep_last_logged -= kept["steps"]
+        self.counts.add_kept(kept["counts"])
 
     def _part(self, checkpoint: str, name: str) -> Path:
         path = Path(checkpoint) / name
