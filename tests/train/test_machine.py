@@ -36,8 +36,8 @@ def test_what_a_cpu_cannot_do_is_left_out_and_said() -> None:
     args, said = asked("--tf32", "True", "--fp16", "True", "--fsdp", "True")
     assert (args.tf32, args.fp16, args.fsdp) == (None, False, None)
     assert said == [
-        "--tf32 is left out: it is of GPUs, and there is none here.",
-        "--fp16 is left out: it needs a GPU, and there is none here. Weights train as --dtype says.",
+        "--tf32 is left out: it is of GPUs, and none is used.",
+        "--fp16 is left out: it needs a GPU, and none is used. Weights train as --dtype says.",
         "--fsdp is left out: one process holds the whole model, with the same loss. FSDP needs GPUs.",
     ]
 

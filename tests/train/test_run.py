@@ -59,7 +59,7 @@ def test_a_model_comes_out_that_transformers_loads(model: str, here: Path) -> No
 def test_an_adapter_comes_out_that_names_its_base(model: str, here: Path) -> None:
     said: list[str] = []
     made = ready(model, "--model_name_or_path", "default", said=said)
-    assert "an adapter is trained: no GPU is here (--lora True or False decides)." in said
+    assert "an adapter is trained: no GPU is used (--lora True or False decides)." in said
     made.train()
     config = json.loads(Path("out/adapter_config.json").read_text())
     assert (config["base_model_name_or_path"], config["redraft_format"]) == ("default", "selfee-1")

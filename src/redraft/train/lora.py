@@ -60,11 +60,11 @@ def default_method(parameters: int, gpu_bytes: int | None, *, can_four_bits: boo
 
     Args:
         parameters: Of the model.
-        gpu_bytes: Memory of the GPU, of all together where they share the model; None without one.
+        gpu_bytes: Memory of the GPU, of all together where they share the model; None where none is used.
         can_four_bits: Whether bitsandbytes is installed.
     """
     if gpu_bytes is None:
-        return Method(lora=True, four_bits=False, why="no GPU is here")
+        return Method(lora=True, four_bits=False, why="no GPU is used")
     room = gpu_bytes * _FOR_ACTIVATIONS
     full = parameters * _FULL
     asks = (

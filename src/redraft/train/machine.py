@@ -176,10 +176,10 @@ def _in_bf16(asked: Mapping[str, Any], dtype: str, say: Say) -> dict[str, Any]:
 def _on_cpu(asked: Mapping[str, Any], say: Say) -> dict[str, Any]:
     fitted = {**asked, "use_cpu": True}
     if fitted.get("tf32"):
-        say("--tf32 is left out: it is of GPUs, and there is none here.")
+        say("--tf32 is left out: it is of GPUs, and none is used.")
     fitted.pop("tf32", None)
     if fitted.get("fp16"):
-        say("--fp16 is left out: it needs a GPU, and there is none here. Weights train as --dtype says.")
+        say("--fp16 is left out: it needs a GPU, and none is used. Weights train as --dtype says.")
         fitted["fp16"] = False
     if fitted.get("bf16") and not computes_bf16(gpu=False):
         say("--bf16 is slower than 32 bits here: this CPU has no instructions for it (--bf16 False).")

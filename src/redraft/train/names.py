@@ -48,7 +48,7 @@ DROPPED: Mapping[str, str] = MappingProxyType(
         "ray_scope": "it is gone from transformers",
         "mp_parameters": "it is gone from transformers",
         "tpu_num_cores": "it is gone from transformers",
-        "use_mps_device": "an MPS device is found by itself",
+        "use_mps_device": "a run uses GPUs through CUDA, or else the CPU",
         "do_train": "this command trains",
         "do_eval": "--eval_strategy says when the loss is measured",
         "disable_tqdm": "steps are shown in a way of their own, and --quiet hides them",

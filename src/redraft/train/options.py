@@ -52,7 +52,9 @@ class Options:
     workers: int | None = _own(DATA, "processes that make records into tokens; by default one a core", None)
     cache_dir: str | None = _own(DATA, "where tokens are kept", None)
     overwrite_output_dir: bool = _own(
-        RUN, "begin anew each time it is said, and remove the checkpoints that are there", default=False
+        RUN,
+        "begin anew each time it is said, and remove checkpoints and result that are there",
+        default=False,
     )
     divergence_steps: int = _own(
         RUN, "stop when the loss is far off for so many steps in a row; 0: never", 20

@@ -65,7 +65,7 @@ def test_from_records_to_an_adapter(here: Path) -> None:
     assert done.stdout == ""
     said = done.stderr.splitlines()
     assert said[:2] == [
-        "redraft: an adapter is trained: no GPU is here (--lora True or False decides).",
+        "redraft: an adapter is trained: no GPU is used (--lora True or False decides).",
         "redraft: the tokenizer has no padding token: '<unk>' is taken",
     ]
     assert said[2].startswith("redraft: 24 records read, 24 to train on: ")
@@ -306,7 +306,7 @@ def test_selfees_command_runs_on_a_cpu_and_says_what_differs(here: Path) -> None
     chains(Path("chains.jsonl"), 64)
     done = train(*command.split(), "--fsdp", "shard_grad_op auto_wrap")
     assert done.exit_code == 0, done.output
-    assert "--tf32 is left out: it is of GPUs, and there is none here." in done.stderr
+    assert "--tf32 is left out: it is of GPUs, and none is used." in done.stderr
     assert "--fsdp is left out: one process holds the whole model, with the same loss." in done.stderr
     assert "6 steps of 32 rows (of 64 rows), learning rate 2e-05, all weights in float32" in done.stderr
     assert steps() == [1, 2, 3, 4, 5, 6]
