@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import resource
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from redraft.train.args import parse
 from redraft.train.checkpoints import MARKER
 from redraft.train.logs import LOG
 from redraft.train.run import Ready, get_ready
+from redraft.train.sft import Sft
 from tests.train.tiny import chains, model_folder
 
 
@@ -306,6 +308,45 @@ def test_a_checkpoint_may_be_named(model: str, here: Path) -> None:
     assert made.checkpoint.step == 1
     with pytest.raises(ModelError, match="is no folder of a checkpoint"):
         ready(model, "--lora", "False", "--resume_from_checkpoint", "out")
+
+
+def test_a_finished_run_that_was_moved_has_its_best_model(model: str, here: Path) -> None:
+    words = "--lora False --eval_strategy steps --eval_steps 1 --save_steps 1 --save_total_limit 1 "
+    words += "--load_best_model_at_end True --eval_data_path chains.jsonl --learning_rate 1e-2"
+    made = ready(model, *words.split())
+    made.trainer.evaluate = lambda *_, **__: {"eval_loss": float(made.trainer.state.global_step)}  # type: ignore[method-assign]
+    made.train()
+    best = Path("out/model.safetensors").read_bytes()
+    assert best == Path("out/checkpoint-1/model.safetensors").read_bytes()
+    moved = Path("out").rename("two")
+    (moved / "model.safetensors").unlink()
+    again = ready(model, *words.split(), usual=USUAL.replace("dir out", "dir two"))
+    assert again.train() == 3
+    assert (moved / "model.safetensors").read_bytes() == best
+    shutil.rmtree(moved / "checkpoint-1")
+    with pytest.raises(ModelError, match="the best checkpoint, two/checkpoint-1, is not there") as error:
+        again.train()
+    assert error.value.hint == "Bring it back, or take the last one: --load_best_model_at_end False"
+
+
+def test_a_shared_run_killed_while_it_saves_its_result_gets_it_from_the_checkpoint(
+    model: str, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its model is whole there, though no process has it so."""
+    ready(model, "--lora", "False").train()
+    files = {path.name: path.read_bytes() for path in Path("out").iterdir() if path.is_file()}
+    for name in ("config.json", "model.safetensors", "tokenizer.json"):
+        Path("out", name).unlink()
+    again = ready(model, "--lora", "False")
+    monkeypatch.setattr(Sft, "sharded", property(lambda _: True))
+    assert again.train() == 3
+    assert {path.name: path.read_bytes() for path in Path("out").iterdir() if path.is_file()} == files
+    Path("out/checkpoint-3/model.safetensors").unlink()
+    Path("out/checkpoint-3", MARKER).write_text('{"files": {}}')
+    with pytest.raises(ModelError, match="the model is saved in parts, one a process") as error:
+        again.train()
+    assert "accelerate merge-weights out/checkpoint-3/pytorch_model_fsdp_0 FOLDER" in str(error.value.hint)
+    assert Path("out/model.safetensors").is_file()
 
 
 def test_a_run_goes_on_where_its_checkpoints_are(model: str, here: Path) -> None:

@@ -25,7 +25,7 @@ from torch import distributed
 from transformers import TrainingArguments
 from transformers.utils import logging
 
-from redraft.errors import OutputError, UsageError
+from redraft.errors import ModelError, OutputError, UsageError
 from redraft.train import checkpoints
 from redraft.train.args import Settings
 from redraft.train.batches import insist_on_a_step, joined
@@ -253,7 +253,9 @@ class Ready:
 
     def _finish(self, checkpoint: Checkpoint) -> int:
         """Saves the result of a run that was stopped after its last step."""
-        if not self.trainer.sharded:  # else the checkpoint has it, and nothing has it as a whole
+        if self.trainer.sharded:
+            save(self.trainer, self.trainer.chosen(checkpoint))
+        else:
             self.trainer.restore(checkpoint)
             save(self.trainer)
         return checkpoint.step
@@ -416,10 +418,15 @@ def _make(output: Path) -> None:
         raise OutputError(f"{output} cannot be made: {error.strerror}.", hint="--output_dir FOLDER") from None
 
 
-def save(trainer: Sft) -> None:
+def save(trainer: Sft, checkpoint: Path | None = None) -> None:
     """Saves the trained model or adapter into the output folder, with `config.json` as the last file.
 
+    Args:
+        trainer: Of the run.
+        checkpoint: The folder to take it from. By default it is what the trainer holds.
+
     Raises:
+        ModelError: It is saved in parts.
         OutputError: It cannot be written.
     """
     output = trainer.folder
@@ -427,15 +434,45 @@ def save(trainer: Sft) -> None:
     try:
         if trainer.args.should_save:
             shutil.rmtree(aside, ignore_errors=True)  # of a run that died while it saved
-        trainer.save_model(str(aside))
+        if checkpoint is None:
+            trainer.save_model(str(aside))
         if not trainer.args.should_save:
             return
+        if checkpoint is not None:
+            _take(trainer, checkpoint, aside)
+        _insist_on_a_whole(aside, trainer)
         remove_result(output)
         for path in sorted(aside.iterdir(), key=lambda each: each.name.endswith("config.json")):
             path.replace(output / path.name)
         shutil.rmtree(aside)
     except (OSError, SafetensorError) as error:
         raise _unwritable(output, error) from error
+
+
+def _take(trainer: Sft, checkpoint: Path, folder: Path) -> None:
+    """Copies the model of a checkpoint, without what a run goes on with."""
+    folder.mkdir()
+    for path in checkpoint.iterdir():
+        if _RESULT.fullmatch(path.name) or path.name == "generation_config.json":
+            shutil.copyfile(path, folder / path.name)
+    if trainer.processing_class is not None:
+        trainer.processing_class.save_pretrained(folder)
+
+
+def _insist_on_a_whole(folder: Path, trainer: Sft) -> None:
+    """Sees that a folder has weights. FSDP writes none where it is told to leave them in parts.
+
+    Raises:
+        ModelError: It has none.
+    """
+    if not any(folder.glob("*.safetensors")):
+        saved = [each.folder for each in checkpoints.checkpoints(trainer.folder) if each.complete]
+        parts = f"{saved[0] if saved else 'CHECKPOINT'}/pytorch_model_fsdp_0"
+        raise ModelError(
+            f"the model is saved in parts, one a process, and {trainer.folder} holds none as a whole.",
+            hint="Leave state_dict_type out of --fsdp_config, or join them: "
+            f"accelerate merge-weights {parts} FOLDER",
+        )
 
 
 def insist_on_the_same(found: Sequence[tuple[int, str, int]]) -> None:

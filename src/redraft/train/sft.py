@@ -362,9 +362,24 @@ class Sft(Trainer):
         Raises:
             ModelError: It is damaged.
         """
-        state = _state_of(checkpoint)
-        best = state.best_model_checkpoint if self.args.load_best_model_at_end else None
-        self._load_from_checkpoint(best or str(checkpoint.folder))
+        self._load_from_checkpoint(str(self.chosen(checkpoint)))
+
+    def chosen(self, checkpoint: Checkpoint) -> Path:
+        """The checkpoint whose weights are the result: the best one beside the last if that was asked for.
+
+        Raises:
+            ModelError: It is damaged, or not there.
+        """
+        best = _state_of(checkpoint).best_model_checkpoint if self.args.load_best_model_at_end else None
+        if not best:
+            return checkpoint.folder
+        folder = checkpoint.folder.parent / Path(best).name  # all may have been moved since it was recorded
+        if not folder.is_dir():
+            raise ModelError(
+                f"the best checkpoint, {folder}, is not there ({there(folder.parent)}).",
+                hint="Bring it back, or take the last one: --load_best_model_at_end False",
+            )
+        return folder
 
     def run(self, checkpoint: Checkpoint | None = None) -> int:
         """Trains to the end, or until a signal.
