@@ -44,7 +44,8 @@ def main() -> None:
         activation_checkpointing=asked.again,
         gradient_accumulation_steps=asked.times,
     )
-    plan = plan_of(trained, args, tokens=asked.rows * asked.tokens, share=0.5)
+    examples = [asked.tokens] * asked.rows
+    plan = plan_of(trained, args, tokens=sum(examples), share=0.5, examples=examples)
     if asked.again:
         model.activation_checkpointing_enable({"use_reentrant": False})
     _train(trained, asked, config.vocab_size, device)

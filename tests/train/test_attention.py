@@ -167,10 +167,13 @@ def test_the_kernel_is_for_16_bits_on_a_gpu() -> None:
     assert not attention._has_kernel(tensor, tensor)
 
 
-@pytest.mark.parametrize(("length", "exact"), [(60, True), (attention._LONG, False)])
-def test_on_a_cpu_only_long_examples_attend_in_16_bits(length: int, exact: bool) -> None:
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+@pytest.mark.parametrize(("length", "exact"), [(60, True), (attention.LONG, False)])
+def test_on_a_cpu_only_long_examples_attend_in_16_bits(length: int, exact: bool, dtype: torch.dtype) -> None:
+    """Also where weights have 32 bits: then positions are put into queries and keys in 32."""
     torch.manual_seed(0)
-    query, key, value = (torch.randn(1, 2, length, 8, dtype=torch.bfloat16) for _ in range(3))
+    query, key, value = (torch.randn(1, 2, length, 8, dtype=dtype) for _ in range(3))
+    value = value.to(torch.bfloat16)
     with torch.autocast("cpu", torch.bfloat16):
         found, _ = attend(
             torch.nn.Identity(), query, key, value, None, position_ids=torch.arange(length)[None]

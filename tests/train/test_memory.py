@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import TrainingArguments
 
-from redraft.train.attention import use_segments
+from redraft.train.attention import LONG, use_segments
 from redraft.train.guards import smaller
 from redraft.train.loss import fuse
 from redraft.train.memory import IN_HEAP, SCATTER, Plan, moments, plan_of, resident, room, size
@@ -36,8 +37,9 @@ def model(**changes: Any) -> Any:
     return made
 
 
-def planned(made: Any = None, tokens: int = 4096, **more: Any) -> Plan:
-    return plan_of(model() if made is None else made, arguments(**more), tokens=tokens, share=0.5)
+def planned(made: Any = None, tokens: int = 4096, examples: Sequence[int] = (40, 40), **more: Any) -> Plan:
+    made = model() if made is None else made
+    return plan_of(made, arguments(**more), tokens=tokens, share=0.5, examples=examples)
 
 
 def plan(**changes: Any) -> Plan:
@@ -79,8 +81,12 @@ def test_of_an_adapter_only_what_is_trained_has_gradients() -> None:
     assert found.head == 0
 
 
-def test_what_is_kept_is_what_a_longer_row_keeps() -> None:
+@pytest.mark.parametrize(("bf16", "examples"), [(False, 2), (True, 2), (True, 1)])
+def test_what_is_kept_is_what_a_longer_row_keeps(bf16: bool, examples: int) -> None:
+    """On a CPU in bf16, two examples attend in 32 bits, and one as long as both in 16."""
     made = model()
+    length = 1000 // examples
+    assert (length < LONG) == (examples == 2)
     kept = 0
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
@@ -92,11 +98,19 @@ def test_what_is_kept_is_what_a_longer_row_keeps() -> None:
         return tensor
 
     seen: set[int] = set()
-    found = planned(made, tokens=1000)
+    found = planned(made, tokens=1000, examples=[length] * examples, bf16=bf16)
     ids = torch.ones(1, 1000, dtype=torch.long)
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda each: each):
-        made(input_ids=ids, position_ids=torch.arange(500).repeat(2)[None], labels=ids)
+    positions = torch.arange(length).repeat(examples)[None]
+    hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda each: each)
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16), hooks:
+        loss = made(input_ids=ids, position_ids=positions, labels=ids).loss
+    assert loss.requires_grad
     assert found.kept * 1000 + found.copies == pytest.approx(kept, rel=0.05)
+
+
+@pytest.mark.parametrize(("examples", "less"), [([600, 300], True), ([600, 500, 400], False)])
+def test_most_of_a_batch_decides_how_its_attention_is_counted(examples: list[int], less: bool) -> None:
+    assert (planned(bf16=True, examples=examples).kept < planned(bf16=True).kept) == less
 
 
 def test_deeper_models_keep_more_and_half_precision_less() -> None:

@@ -33,7 +33,7 @@ _HALVES = {torch.float16, torch.bfloat16}
 _WIDEST_HEAD = 256
 """What torch's flash attention takes; a head's width must also be a multiple of 8."""
 
-_LONG = 512
+LONG = 512
 """Tokens from which on a CPU attends faster in 16 bits. Below it 32 bits are faster, by half at 60 tokens;
 and in 16 bits oneDNN makes kernels for every length it meets, and keeps them: some 20 MB a step."""
 
@@ -207,10 +207,11 @@ def _one(
 ) -> Tensor:
     """One example: [1, heads, tokens, width]."""
     length = query.shape[2]
-    if query.device.type == "cpu" and query.dtype in _HALVES and length < _LONG:
+    halves = query.dtype in _HALVES or torch.is_autocast_enabled("cpu")
+    if query.device.type == "cpu" and halves and length < LONG:
         with torch.autocast("cpu", enabled=False):
             q, k, v = query.float(), key.float(), value.float()
-            return _one(q, k, v, dropout, scaling, window, softcap).to(query.dtype)
+            return _one(q, k, v, dropout, scaling, window, softcap).to(value.dtype)
     band = _band(length, window, query.device) if window and length > window else None
     if softcap is not None:
         band = _band(length, length, query.device) if band is None else band

@@ -19,7 +19,7 @@ the model no plan is made: each GPU holds about its share of weights, gradients 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,13 +30,15 @@ from peft import PeftModel
 from torch import Tensor, nn
 from transformers import TrainingArguments
 
+from redraft.train.attention import LONG
 from redraft.train.batches import IGNORED
 from redraft.train.logs import peak_memory
 from redraft.train.options import LARGE
 
 MB, GB = 1e6, 1e9
-PROBES = (32, 96)
-"""Tokens of the two rows that are tried: enough to tell what grows from what does not."""
+PROBES = (16, 48)
+"""Tokens of an example of the two rows that are tried: enough to tell what grows from what does not. Where
+most of a batch is in examples of `LONG` tokens and more, they have so many more: these attend otherwise."""
 
 SCATTER, IN_HEAP = 1.07, 1.85
 """On a CPU, what activations take over what they are: in blocks that go back to the system, and where they
@@ -159,7 +161,9 @@ class Plan:
         return low
 
 
-def plan_of(model: nn.Module, args: TrainingArguments, *, tokens: int, share: float) -> Plan:
+def plan_of(
+    model: nn.Module, args: TrainingArguments, *, tokens: int, share: float, examples: Sequence[int]
+) -> Plan:
     """The plan of a run, from the model as it will be trained and where it is.
 
     Args:
@@ -167,13 +171,15 @@ def plan_of(model: nn.Module, args: TrainingArguments, *, tokens: int, share: fl
         args: Of Trainer.
         tokens: Of the longest batch.
         share: How many of the tokens carry loss, 0 to 1.
+        examples: Tokens of each example of that batch.
     """
     bare: Any = model.get_base_model() if isinstance(model, PeftModel) else model
     config = bare.config.get_text_config()
     trained = [each for each in model.parameters() if each.requires_grad]
     weights = _bytes(model.parameters())
     device = next(model.parameters()).device
-    kept, copies = _activations(model, args, share)
+    shortest = LONG if 2 * sum(each for each in examples if each >= LONG) > sum(examples) else 0
+    kept, copies = _activations(model, args, share, shortest)
     # Only now: some libraries are not loaded before the first pass.
     libraries = 0 if device.type == "cuda" else max(resident() - weights, 0)
     gradients = _bytes(trained)
@@ -229,19 +235,30 @@ def _autocast(args: TrainingArguments, device: torch.device) -> AbstractContextM
     return torch.autocast(device.type, torch.bfloat16 if args.bf16 else torch.float16)
 
 
-def _activations(model: nn.Module, args: TrainingArguments, share: float) -> tuple[float, float]:
-    """Bytes that are kept for the backward pass: a token, and however many there are."""
-    small, large = (_kept(model, args, tokens, share) for tokens in PROBES)
-    slope = (large - small) / (PROBES[1] - PROBES[0])
-    return slope, max(small - slope * PROBES[0], 0.0)
+def _activations(
+    model: nn.Module, args: TrainingArguments, share: float, shortest: int
+) -> tuple[float, float]:
+    """Bytes that are kept for the backward pass: a token, and however many there are.
+
+    Args:
+        model: As in `plan_of`.
+        args: As in `plan_of`.
+        share: As in `plan_of`.
+        shortest: What the examples that are tried have of tokens beside those of `PROBES`.
+    """
+    lengths = [shortest + each for each in PROBES]
+    small, large = (_kept(model, args, length, share) for length in lengths)
+    slope = (large - small) / (2 * (lengths[1] - lengths[0]))
+    return slope, max(small - slope * 2 * lengths[0], 0.0)
 
 
-def _kept(model: nn.Module, args: TrainingArguments, tokens: int, share: float) -> int:
+def _kept(model: nn.Module, args: TrainingArguments, length: int, share: float) -> int:
+    """Bytes that are kept of a row of two examples of that length."""
     device = next(model.parameters()).device
-    ids = torch.zeros(1, tokens, dtype=torch.long, device=device)
-    positions = torch.arange(tokens // 2, device=device).repeat(2)[None]
+    ids = torch.zeros(1, 2 * length, dtype=torch.long, device=device)
+    positions = torch.arange(length, device=device).repeat(2)[None]
     labels = ids.clone()
-    labels[:, : max(int(tokens * (1 - share)), 1)] = IGNORED
+    labels[:, : max(int(2 * length * (1 - share)), 1)] = IGNORED
     with _unchanged(model), _autocast(args, device), _counting(model) as seen:
         loss = model(input_ids=ids, position_ids=positions, labels=labels).loss
     total = sum(seen.values())

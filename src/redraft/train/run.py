@@ -130,11 +130,13 @@ class Ready:
         """What the run takes of memory; None where FSDP or DeepSpeed share the model among processes."""
         if self.trainer.sharded:
             return None
-        lengths, report = self.trainer.data.rows.rows.lengths, self.prepared.report
-        rows = np.sort(lengths)[-self.args.train_batch_size :]
-        tokens = int(rows.sum() if self.joins else rows.max() * len(rows))
+        rows, report = self.trainer.data.rows.rows, self.prepared.report
+        batch = np.argsort(rows.lengths)[-self.args.train_batch_size :]
+        lengths = rows.lengths[batch]
+        tokens = int(lengths.sum() if self.joins else lengths.max() * len(batch))
         share = report.trained / max(report.tokens, 1)
-        return plan_of(self.trainer.model, self.args, tokens=tokens, share=share)
+        examples = self.prepared.lengths[np.concatenate([rows[row] for row in batch])].tolist()
+        return plan_of(self.trainer.model, self.args, tokens=tokens, share=share, examples=examples)
 
     @property
     def joins(self) -> bool:
