@@ -273,7 +273,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(text)
     if not asked.quick:
         put(RESULTS, SCRIPT, text)
-    return 0 if reached(found) else 1
+    return 0 if reached(found, minutes) else 1
 
 
 if __name__ == "__main__":

@@ -323,11 +323,15 @@ def found(tiny: Any, name: str, *, gained: bool, well_formed: int = 100) -> Any:
     return tiny.report.Task(name, chains, once, vote)
 
 
+MADE = {"answers": 15.0, "drafts": 5.0, "chains": 39.0, "control": 39.0}
+
+
 def test_the_promise_is_two_tasks_that_gain_and_chains_that_keep_to_the_format(tiny: Any) -> None:
     good, idle = found(tiny, "add", gained=True), found(tiny, "mend", gained=False)
-    assert tiny.report.reached([good, good, idle])
-    assert not tiny.report.reached([good, idle, idle])
-    assert not tiny.report.reached([good, good, found(tiny, "sort", gained=True, well_formed=80)])
+    assert tiny.report.reached([good, good, idle], MADE)
+    assert not tiny.report.reached([good, idle, idle], MADE)
+    assert not tiny.report.reached([good, good, found(tiny, "sort", gained=True, well_formed=80)], MADE)
+    assert not tiny.report.reached([good, good, idle], MADE | {"drafts": 7.0})
 
 
 def test_the_page_says_what_came_out(tiny: Any) -> None:
@@ -335,6 +339,7 @@ def test_the_page_says_what_came_out(tiny: Any) -> None:
     text = tiny.report.part(tasks, tiny.main.SCRIPT, {"answers": 12.3, "chains": 15.0})
     assert text.startswith("## benchmarks/tiny_selfee.py\n")
     assert "| 1 (add) | ≥ 2 | **no** |" in text
+    assert "| 27 | ≤ 60 | yes |" in text
     assert "20 of 20, 0 of 80" in text
     assert "100.0 % (100.0 to 100.0)" in text
     assert "80.0 % (72.0 to 88.0), of 8" in text
