@@ -322,10 +322,23 @@ def _free() -> int:
     try:
         lines = Path("/proc/meminfo").read_text("ascii").splitlines()
         machine = next(int(each.split()[1]) * 1024 for each in lines if each.startswith("MemAvailable:"))
-        group = Path("/sys/fs/cgroup")
-        limit = (group / "memory.max").read_text("ascii").strip()
-        if limit != "max":
-            machine = min(machine, int(limit) - int((group / "memory.current").read_text("ascii")))
     except (OSError, ValueError, StopIteration):
-        pass  # no Linux, or no such group
-    return max(machine, 0)
+        pass  # no Linux
+    left = left_in(Path("/sys/fs/cgroup"))
+    return max(machine if left is None else min(machine, left), 0)
+
+
+def left_in(group: Path) -> int | None:
+    """Bytes that can be had in a control group, whose files these are; None if nothing limits it.
+
+    What was read of files, and is given up when memory is short, counts as free: as in MemAvailable.
+    """
+    try:
+        limit = (group / "memory.max").read_text("ascii").strip()
+        if limit == "max":
+            return None
+        used = int((group / "memory.current").read_text("ascii"))
+        stat = dict(each.split() for each in (group / "memory.stat").read_text("ascii").splitlines())
+        return int(limit) - used + int(stat["inactive_file"])
+    except (OSError, ValueError, KeyError):
+        return None  # no such group
