@@ -136,6 +136,15 @@ def test_it_shows_what_the_run_reads_first(model: str, tmp_path: Path) -> None:
     assert one != seen(model, tmp_path, "--preview", "2", "--seed", "2")
 
 
+def test_it_shows_the_longest_first_as_a_run_that_groups_reads_them(model: str, tmp_path: Path) -> None:
+    words = ["--preview=24", "--packing=False", "--seed=1", "--gradient_accumulation_steps=2"]
+    text = seen(model, tmp_path, *words, "--group_by_length")
+    lengths = [int(each) for each in re.findall(r"── sum/\d+: (\d+) tokens", text)]
+    steps = [lengths[start : start + 8] for start in range(0, 24, 8)]
+    assert lengths[0] == max(lengths)
+    assert [sorted(step, reverse=True) for step in steps] == steps
+
+
 def test_what_was_cut_is_said(model: str, tmp_path: Path) -> None:
     text = seen(model, tmp_path, "--preview=24", "--training_objective=full", "--model_max_length=96")
     assert "96 tokens, " in text

@@ -21,8 +21,9 @@ from transformers import PreTrainedTokenizerBase
 from redraft.errors import UsageError
 from redraft.train.args import Settings
 from redraft.train.batches import Order, RowsOf
+from redraft.train.machine import ranks
 from redraft.train.model import Say, load_tokenizer
-from redraft.train.pack import one_a_row, pack
+from redraft.train.pack import Rows, one_a_row, pack
 from redraft.train.parts import prepare_all
 from redraft.train.store import Cut, Stored
 
@@ -150,13 +151,26 @@ def preview(settings: Settings, model: str, cache: Path, console: Console, *, sa
         say(line)
     length, seed = own.model_max_length, _seed(settings)
     packed = pack(prepared.lengths, length, seed) if own.packing else one_a_row(prepared.lengths, length)
-    rows, order = RowsOf(prepared, packed), Order(packed.lengths, 1, seed=seed).rows(0).tolist()
-    show(console, rows, order, tokenizer, count, packed=own.packing)
+    order = _order(settings, packed, seed).rows(0).tolist()
+    show(console, RowsOf(prepared, packed), order, tokenizer, count, packed=own.packing)
 
 
 def _seed(settings: Settings) -> int:
     seed = settings.theirs.get("data_seed")
     return int(settings.theirs.get("seed", 42) if seed is None else seed)
+
+
+def _order(settings: Settings, packed: Rows, seed: int) -> Order:
+    """The order of a run: where rows are grouped by length, it depends on how many are in a step."""
+    theirs = settings.theirs
+    return Order(
+        packed.lengths,
+        theirs["per_device_train_batch_size"],
+        seed=seed,
+        ranks=ranks(),
+        times=theirs.get("gradient_accumulation_steps", 1),
+        grouped=theirs.get("train_sampling_strategy") == "group_by_length",
+    )
 
 
 def show(
