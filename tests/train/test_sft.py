@@ -20,7 +20,8 @@ from redraft.train.guards import SEARCH
 from redraft.train.logs import LOG
 from redraft.train.loss import fuse
 from redraft.train.pack import one_a_row
-from redraft.train.sft import Data, Sft
+from redraft.train.sft import UNLOGGED, Data, Sft
+from redraft.train.states import save_state
 from redraft.train.store import Prepared
 from tests.train.tiny import data, llama, prepared, trainer
 from tests.train.tiny_models import adapted
@@ -193,7 +194,7 @@ def test_a_signal_in_a_step_stops_the_run_after_it(examples: Prepared, tmp_path:
 
 
 def test_a_line_of_several_steps_is_whole_after_a_stop(examples: Prepared, tmp_path: Path) -> None:
-    more = {"logging_steps": 4, "save_steps": 3, "max_steps": 8}
+    more: dict[str, Any] = {"logging_steps": 4, "save_steps": 3, "max_steps": 8}
     trainer(tmp_path, data(examples), **more).run()
     whole = lines(tmp_path)
     trainer(tmp_path, data(examples), llama(seed=5), **more).run(named(tmp_path / "checkpoint-3"))
@@ -201,6 +202,15 @@ def test_a_line_of_several_steps_is_whole_after_a_stop(examples: Prepared, tmp_p
     assert [[line[key] for key in keys] for line in lines(tmp_path)] == [
         [line[key] for key in keys] for line in whole
     ]
+
+
+def test_a_line_has_the_mean_of_processes_that_are_fewer_now(examples: Prepared, tmp_path: Path) -> None:
+    made = trainer(tmp_path, data(examples))
+    made._tr_loss, made._globalstep_last_logged = torch.tensor(0.0), 5
+    counts = {"tokens": 9, "trained": 4, "seconds": 1.5}
+    save_state(tmp_path / UNLOGGED, {"steps": 2, "losses": [1.0, 3.0], "counts": counts})
+    made._load_unlogged(tmp_path / UNLOGGED)
+    assert (float(made._tr_loss), made._globalstep_last_logged, made.counts.tokens) == (2.0, 3, 9)
 
 
 def weights(output: Path) -> bytes:
@@ -226,7 +236,7 @@ def test_an_adapter_goes_on_as_well(examples: Prepared, tmp_path: Path) -> None:
 
 def test_the_newest_checkpoint_stays_beside_an_earlier_best(examples: Prepared, tmp_path: Path) -> None:
     """Trainer would leave the best alone, also without what a signal saved."""
-    kept = {"save_steps": 1, "save_total_limit": 1, "load_best_model_at_end": True}
+    kept: dict[str, Any] = {"save_steps": 1, "save_total_limit": 1, "load_best_model_at_end": True}
     made = trainer(tmp_path, data(examples), eval_data=data(examples), eval_strategy="steps", **kept)
     made.evaluate = lambda *_, **__: {"eval_loss": abs(made.state.global_step - 1.5)}  # type: ignore[method-assign]
     before_step(made, 4, terminate).run()
@@ -235,7 +245,7 @@ def test_the_newest_checkpoint_stays_beside_an_earlier_best(examples: Prepared, 
 
 def test_an_adapter_can_be_asked_after_training_in_16_bits(examples: Prepared, tmp_path: Path) -> None:
     """Then nobody calls it under autocast."""
-    bare = llama().to(torch.bfloat16)
+    bare = llama().bfloat16()
     made = trainer(tmp_path, data(examples), adapted(bare), bf16=True, max_steps=1, save_strategy="no")
     made.run()
     assert bare.eval()(torch.tensor([[1, 2, 3]])).logits.isfinite().all()
