@@ -31,10 +31,14 @@ def test_a_missing_part_is_named_with_what_is_there(tmp_path: Path) -> None:
     assert "there is: config.json, model-00001-of-00002.safetensors" in caught.value.message
 
 
-def test_a_whole_folder_is_fine(tmp_path: Path) -> None:
-    insist_on_files(folder(tmp_path, "config.json", "model.safetensors"))
-    index(tmp_path, "model.safetensors")
-    insist_on_files(tmp_path)
+def test_one_file_of_weights_is_enough_until_an_index_names_another(tmp_path: Path) -> None:
+    model = folder(tmp_path, "config.json", "model.safetensors")
+    insist_on_files(model)
+    index(model, "model.safetensors")
+    insist_on_files(model)
+    index(model, "other.safetensors")
+    with pytest.raises(ModelError, match=r"lacks 1 of 1 files of weights: other"):
+        insist_on_files(model)
 
 
 @pytest.mark.parametrize(

@@ -1,16 +1,20 @@
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
+from redraft.errors import ModelError
 from redraft.train import parts
 from redraft.train.args import parse
 from redraft.train.options import Options
 from redraft.train.run import get_ready
 from tests.train.tiny import chains, model_folder
+from tests.train.tiny_models import tiny
 
 
 @pytest.mark.parametrize("asked", [False, True])
@@ -21,6 +25,19 @@ def test_a_loss_of_experts_that_is_left_out_is_said(monkeypatch: pytest.MonkeyPa
     said: list[str] = []
     assert parts.can_join(model, Options(), said.append)
     assert said == ["output_router_logits: the loss that spreads tokens over experts is left out."] * asked
+
+
+@pytest.mark.parametrize("packing", [False, True])
+def test_without_packing_a_model_that_cannot_join_has_padded_batches(packing: bool) -> None:
+    model = tiny()
+    model._supports_flash_attn = False  # what transformers says of it
+    said: list[str] = []
+    with pytest.raises(ModelError, match="an attention of its own") if packing else nullcontext():
+        assert not parts.can_join(model, Options(packing=packing), said.append)
+    assert len(said) == (not packing)
+    assert all(line.startswith("batches are padded: ") for line in said)
+    ids = torch.tensor([[1, 2, 3]])
+    assert model(input_ids=ids, labels=ids, num_items_in_batch=torch.tensor(1)).loss > 0
 
 
 def test_how_far_tokens_are_is_said_of_all_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

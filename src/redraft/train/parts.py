@@ -25,7 +25,7 @@ from redraft.train.loss import fuse
 from redraft.train.machine import ranks
 from redraft.train.model import Say, fit_vocabulary, load_model, skeleton, weights_dtype
 from redraft.train.options import Options
-from redraft.train.pack import one_a_row, pack
+from redraft.train.pack import Rows, one_a_row, pack
 from redraft.train.prepare import prepare
 from redraft.train.sft import Data
 from redraft.train.store import Prepared
@@ -132,6 +132,7 @@ def can_join(model: PreTrainedModel | PeftModel, own: Options, say: Say) -> bool
     bare: Any = model.get_base_model() if isinstance(model, PeftModel) else model
     if getattr(bare.config, "output_router_logits", False):
         say("output_router_logits: the loss that spreads tokens over experts is left out.")
+    fuse(bare)
     try:
         use_segments(bare)
     except ModelError as error:
@@ -139,8 +140,6 @@ def can_join(model: PreTrainedModel | PeftModel, own: Options, say: Say) -> bool
             raise
         say(f"batches are padded: {error.message}")
         return False
-    finally:
-        fuse(bare)
     return True
 
 
@@ -158,6 +157,13 @@ def prepare_all(
     )
 
 
+def in_rows(prepared: Prepared, own: Options, seed: int) -> Rows:
+    """Which examples make a row: as many as fit, or one."""
+    if own.packing:
+        return pack(prepared.lengths, own.model_max_length, seed)
+    return one_a_row(prepared.lengths, own.model_max_length)
+
+
 def rows_of(
     prepared: Prepared, own: Options, args: TrainingArguments, *, pad: int | None, size: int | None = None
 ) -> Data:
@@ -171,8 +177,7 @@ def rows_of(
         size: Rows that a process takes at a time; by default those of training.
     """
     seed = args.seed if args.data_seed is None else args.data_seed
-    length = own.model_max_length
-    packed = pack(prepared.lengths, length, seed) if own.packing else one_a_row(prepared.lengths, length)
+    packed = in_rows(prepared, own, seed)
     order = Order(
         packed.lengths,
         size or args.train_batch_size,

@@ -23,8 +23,8 @@ from redraft.train.args import Settings
 from redraft.train.batches import Order, RowsOf
 from redraft.train.machine import ranks
 from redraft.train.model import Say, load_tokenizer
-from redraft.train.pack import Rows, one_a_row, pack
-from redraft.train.parts import prepare_all
+from redraft.train.pack import Rows
+from redraft.train.parts import in_rows, prepare_all
 from redraft.train.store import Cut, Stored
 
 OPEN, CLOSE = "⟦", "⟧"
@@ -149,8 +149,8 @@ def preview(settings: Settings, model: str, cache: Path, console: Console, *, sa
     prepared = prepare_all(own.data_path, own, tokenizer, cache, say=say)
     for line in prepared.report.lines():
         say(line)
-    length, seed = own.model_max_length, _seed(settings)
-    packed = pack(prepared.lengths, length, seed) if own.packing else one_a_row(prepared.lengths, length)
+    seed = _seed(settings)
+    packed = in_rows(prepared, own, seed)
     order = _order(settings, packed, seed).rows(0).tolist()
     show(console, RowsOf(prepared, packed), order, tokenizer, count, packed=own.packing)
 
