@@ -332,7 +332,7 @@ def _begin(args: TrainingArguments, own: Options, say: Say) -> Checkpoint | None
     """
     asked = args.resume_from_checkpoint
     output = Path(str(args.output_dir))
-    anew = bool(asked) and asked.lower() in {"false", "no", "none"}
+    anew = (asked or "").lower() in {"false", "no", "none"}
     if own.overwrite_output_dir:
         if asked and not anew:
             raise UsageError(
