@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -63,7 +64,7 @@ def garble(folder: Path) -> None:
     (folder / MARKER).write_text('{"files": 3}')
 
 
-FAULTS = {
+FAULTS: dict[Callable[[Path], None], str] = {
     lose: "model.safetensors is missing or not whole (there is: complete.json, sub)",
     shorten: "sub/part is missing or not whole",
     unmark: "it has no complete.json, so it was not saved to its end (there is: model.safetensors, sub)",
@@ -171,7 +172,7 @@ def test_one_that_is_half_removed_is_neither_whole_nor_forgotten(
     save(tmp_path, 1)
     save(tmp_path, 2)
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoints.shutil, "rmtree", lambda *_, **__: None)
+        patch.setattr(shutil, "rmtree", lambda *_, **__: None)
         prune(tmp_path, 1)
     assert [(each.step, each.complete) for each in checkpoints.checkpoints(tmp_path)] == [
         (2, True),
