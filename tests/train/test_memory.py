@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import TrainingArguments
 
-from redraft.train.attention import LONG, use_segments
+from redraft.train import attention
+from redraft.train.attention import use_segments
 from redraft.train.guards import smaller
 from redraft.train.loss import fuse
 from redraft.train.memory import IN_HEAP, SCATTER, Plan, left_in, moments, plan_of, resident, room, size
@@ -86,7 +87,7 @@ def test_what_is_kept_is_what_a_longer_row_keeps(bf16: bool, examples: int) -> N
     """On a CPU in bf16, two examples attend in 32 bits, and one as long as both in 16."""
     made = model()
     length = 1000 // examples
-    assert (length < LONG) == (examples == 2)
+    assert (length < attention.LONG) == (examples == 2)
     kept = 0
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
@@ -111,6 +112,16 @@ def test_what_is_kept_is_what_a_longer_row_keeps(bf16: bool, examples: int) -> N
 @pytest.mark.parametrize(("examples", "less"), [([600, 300], True), ([600, 500, 400], False)])
 def test_most_of_a_batch_decides_how_its_attention_is_counted(examples: list[int], less: bool) -> None:
     assert (planned(bf16=True, examples=examples).kept < planned(bf16=True).kept) == less
+
+
+def test_what_is_tried_is_short_also_where_a_batch_is_long() -> None:
+    """Else the trial could take more memory than the run, and be measured in its place."""
+    made, threshold, tried = model(), attention.LONG, list[int]()
+    made.get_input_embeddings().register_forward_hook(lambda _, ids, __: tried.append(ids[0].numel()))
+    planned(made, bf16=True, examples=[4 * threshold])
+    assert tried
+    assert max(tried) < threshold
+    assert threshold == attention.LONG
 
 
 def test_deeper_models_keep_more_and_half_precision_less() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -191,6 +192,19 @@ def test_memory_that_runs_out_says_what_to_change(
         made.train()
     assert error.value.hint
     assert "--per_device_train_batch_size 2 --gradient_accumulation_steps 2" in error.value.hint
+
+
+def test_memory_that_runs_out_while_it_is_planned_says_so_too(
+    model: str, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = ready(model, "--lora", "False")
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(made.trainer.model, "forward", fail)
+    with pytest.raises(ModelError, match="out of memory before the first batch"):
+        made.train()
 
 
 def test_a_full_disk_says_that_checkpoints_are_whole(

@@ -70,7 +70,7 @@ class Estimate:
         batch: Rows that a process takes at a time.
         steps: Of the optimizer.
         tokens: That are read, in all steps and processes.
-        pace: None if it was not tried, because it does not fit, or was stopped.
+        pace: None if it was not tried, because it does not fit.
         used: Its settings by name.
         price: Of an hour, or None.
         weights: Bytes of the whole model, as it is loaded.
@@ -139,8 +139,7 @@ class Estimate:
 
     def _of_time(self) -> list[str]:
         if self.pace is None or self.hours is None:
-            why = "not measured: stopped before two steps" if self.fits else "not tried, as it does not fit"
-            return [f"time        {why}"]
+            return ["time        not tried, as it does not fit"]
         of = "1 step" if self.pace.steps == 1 else f"{self.pace.steps} steps"
         pace = f"{self.pace.tokens_per_second:,.0f} tokens/s"
         clock = clock_time(self.hours * 3600)

@@ -126,13 +126,14 @@ def out_of_memory(
     Args:
         error: What was raised.
         used: The run's settings by name.
-        tokens: Of the longest batch so far.
+        tokens: Of the longest batch so far; 0 before the first.
         plan: What the run was estimated to take, if it was.
     """
     said = f" ({str(error).splitlines()[0]:.160})" if str(error) else ""
+    when = f"with batches of up to {tokens:,} tokens" if tokens else "before the first batch"
     about = f" The run takes about {plan.peak / 1e9:.1f} GB." if plan else ""
     return ModelError(
-        f"out of memory with batches of up to {tokens:,} tokens{said}.{about}",
+        f"out of memory {when}{said}.{about}",
         hint="One of these needs less, the cheapest first:\n"
         + "\n".join(f"  {line}" for line in smaller(used, plan)),
     )

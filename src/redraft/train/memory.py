@@ -30,15 +30,15 @@ from peft import PeftModel
 from torch import Tensor, nn
 from transformers import TrainingArguments
 
-from redraft.train.attention import LONG
+from redraft.train import attention
 from redraft.train.batches import IGNORED
 from redraft.train.logs import peak_memory
 from redraft.train.options import LARGE
 
 MB, GB = 1e6, 1e9
 PROBES = (16, 48)
-"""Tokens of an example of the two rows that are tried: enough to tell what grows from what does not. Where
-most of a batch is in examples of `LONG` tokens and more, they have so many more: these attend otherwise."""
+"""Tokens of an example of the two rows that are tried: enough to tell what grows from what does not. They
+are few, because what is tried must not take more than the run."""
 
 SCATTER, IN_HEAP = 1.07, 1.85
 """On a CPU, what activations take over what they are: in blocks that go back to the system, and where they
@@ -178,8 +178,8 @@ def plan_of(
     trained = [each for each in model.parameters() if each.requires_grad]
     weights = _bytes(model.parameters())
     device = next(model.parameters()).device
-    shortest = LONG if 2 * sum(each for each in examples if each >= LONG) > sum(examples) else 0
-    kept, copies = _activations(model, args, share, shortest)
+    with _attending_as(examples):
+        kept, copies = _activations(model, args, share)
     # Only now: some libraries are not loaded before the first pass.
     libraries = 0 if device.type == "cuda" else max(resident() - weights, 0)
     gradients = _bytes(trained)
@@ -235,21 +235,23 @@ def _autocast(args: TrainingArguments, device: torch.device) -> AbstractContextM
     return torch.autocast(device.type, torch.bfloat16 if args.bf16 else torch.float16)
 
 
-def _activations(
-    model: nn.Module, args: TrainingArguments, share: float, shortest: int
-) -> tuple[float, float]:
-    """Bytes that are kept for the backward pass: a token, and however many there are.
+@contextmanager
+def _attending_as(examples: Sequence[int]) -> Iterator[None]:
+    """Lets what is tried, though short, attend as most of the tokens of a batch of such examples do."""
+    threshold = attention.LONG
+    if 2 * sum(each for each in examples if each >= threshold) > sum(examples):
+        attention.LONG = 0
+    try:
+        yield
+    finally:
+        attention.LONG = threshold
 
-    Args:
-        model: As in `plan_of`.
-        args: As in `plan_of`.
-        share: As in `plan_of`.
-        shortest: What the examples that are tried have of tokens beside those of `PROBES`.
-    """
-    lengths = [shortest + each for each in PROBES]
-    small, large = (_kept(model, args, length, share) for length in lengths)
-    slope = (large - small) / (2 * (lengths[1] - lengths[0]))
-    return slope, max(small - slope * 2 * lengths[0], 0.0)
+
+def _activations(model: nn.Module, args: TrainingArguments, share: float) -> tuple[float, float]:
+    """Bytes that are kept for the backward pass: a token, and however many there are."""
+    small, large = (_kept(model, args, length, share) for length in PROBES)
+    slope = (large - small) / (2 * (PROBES[1] - PROBES[0]))
+    return slope, max(small - slope * 2 * PROBES[0], 0.0)
 
 
 def _kept(model: nn.Module, args: TrainingArguments, length: int, share: float) -> int:

@@ -136,7 +136,8 @@ class Ready:
         tokens = int(lengths.sum() if self.joins else lengths.max() * len(batch))
         share = report.trained / max(report.tokens, 1)
         examples = self.prepared.lengths[np.concatenate([rows[row] for row in batch])].tolist()
-        return plan_of(self.trainer.model, self.args, tokens=tokens, share=share, examples=examples)
+        with self._memory():
+            return plan_of(self.trainer.model, self.args, tokens=tokens, share=share, examples=examples)
 
     @property
     def joins(self) -> bool:
@@ -245,13 +246,20 @@ class Ready:
         """
         plan = self.plan  # while there is memory
         try:
-            return self.trainer.run(self.checkpoint)
+            with self._memory(plan):
+                return self.trainer.run(self.checkpoint)
+        except (OSError, SafetensorError) as error:
+            raise _unwritable(self.trainer.folder, error) from error
+
+    @contextmanager
+    def _memory(self, plan: Plan | None = None) -> Iterator[None]:
+        """What may run out of memory, and the plan of how much it takes."""
+        try:
+            yield
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
             raise out_of_memory(error, self.used, self.trainer.counts.longest, plan) from error
-        except (OSError, SafetensorError) as error:
-            raise _unwritable(self.trainer.folder, error) from error
 
     def _finish(self, checkpoint: Checkpoint) -> int:
         """Saves the result of a run that was stopped after its last step."""
