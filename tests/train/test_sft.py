@@ -193,6 +193,32 @@ def test_a_signal_in_a_step_stops_the_run_after_it(examples: Prepared, tmp_path:
     assert [each.step for each in checkpoints(tmp_path)] == [4]
 
 
+@pytest.mark.parametrize("save", ["steps", "epoch"])
+@pytest.mark.parametrize("step", [4, 6])
+def test_a_stop_is_not_the_end_of_an_epoch(examples: Prepared, tmp_path: Path, step: int, save: str) -> None:
+    """Nothing is said or measured that a run without it would not have."""
+
+    def run(out: Path, stop: int = 99) -> list[list[float | None]]:
+        each = {f"{name}_strategy": "epoch" for name in ("logging", "eval")}
+        found, _ = newest(out)
+        made = trainer(out, data(examples), eval_data=data(examples), save_strategy=save, **each)
+        before_step(made, stop, terminate).run(found)
+        keys = ("step", "loss", "eval_loss", "grad_norm", "learning_rate", "tokens", "trained_tokens")
+        return [[line.get(key) for key in keys] for line in lines(out)]
+
+    run(tmp_path / "broken", step)
+    assert [each.step for each in checkpoints(tmp_path / "broken")] == sorted({4, step}, reverse=True)
+    assert run(tmp_path / "broken") == run(tmp_path / "unbroken")
+
+
+def test_a_stop_saves_also_where_only_the_best_is_saved(examples: Prepared, tmp_path: Path) -> None:
+    best: dict[str, Any] = {"save_strategy": "best", "metric_for_best_model": "eval_loss", "eval_steps": 2}
+    made = trainer(tmp_path, data(examples), eval_data=data(examples), eval_strategy="steps", **best)
+    made.evaluate = lambda *_, **__: {"eval_loss": made.state.global_step}  # type: ignore[method-assign]
+    before_step(made, 6, terminate).run()
+    assert [each.step for each in checkpoints(tmp_path)] == [6, 2]
+
+
 def test_a_line_of_several_steps_is_whole_after_a_stop(examples: Prepared, tmp_path: Path) -> None:
     more: dict[str, Any] = {"logging_steps": 4, "save_steps": 3, "max_steps": 8}
     trainer(tmp_path, data(examples), **more).run()

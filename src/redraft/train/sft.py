@@ -84,6 +84,7 @@ class Sft(Trainer):
         self._grad_norm: float | None = None
         self._endless = 0  # steps in a row whose gradients are no numbers
         self.stopped: int | None = None
+        self._seen = 0  # the step after which Trainer asked last what is due
         self._log: TextIO | None = None
         self._progress = Progress(quiet=quiet)
         args.disable_tqdm = True
@@ -310,11 +311,23 @@ class Sft(Trainer):
             self._progress.step(self.state.global_step, self.state.max_steps, logs)
 
     def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
-        """After each step: stops with a checkpoint if a process was asked to."""
+        """Once after each step: stops with a checkpoint if a process was asked to.
+
+        Trainer calls it again at the end of an epoch, and takes any stop for one. At a true end, what is due
+        after the step and after the epoch is done together, so that the checkpoint knows of all.
+        """
+        step, last = self.state.global_step, self.state.max_steps
+        again, self._seen = step == self._seen, step
+        if again != (step == last or self.state.epoch.is_integer()):
+            return
         self.stopped = self._asked()
-        if self.stopped is not None and not self.control.should_training_stop:
+        if self.stopped is not None and step < last:
             self.control.should_save = self.control.should_training_stop = True
         super()._maybe_log_save_evaluate(*args, **kwargs)
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        """Whether `--save_strategy best` saves: also for a stop, which does that whatever the metric is."""
+        return super()._determine_best_metric(metrics, trial) or self.control.should_save
 
     def _asked(self) -> int | None:
         """The signal that a process got, or None. All have the same answer."""
