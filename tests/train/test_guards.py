@@ -35,7 +35,7 @@ def test_the_diagnosis_of_a_step() -> None:
     assert "learning rate 0.001; records: r/0, r/1" in said.message
     assert "r/7, …; newest checkpoint: out/checkpoint-5" in said.message
     assert said.hint
-    assert "--learning_rate 0.001," in said.hint
+    assert "Begin anew (--overwrite_output_dir) with --learning_rate 0.001," in said.hint
     nan = Moment(1, math.nan, None, 0.0, 4e-3, ["a"], None)
     assert "step 1: the loss" in no_number(nan).message
     assert "records: a; newest checkpoint: none yet" in no_number(nan).message
@@ -88,7 +88,8 @@ def test_memory_that_ran_out_names_the_settings_that_need_less(error: Exception)
     said = out_of_memory(error, USED, 8192)
     assert "batches of up to 8,192 tokens" in said.message
     assert said.hint
-    first, *rest = [line.strip() for line in said.hint.splitlines()[1:]]
+    about, first, *rest = [line.strip() for line in said.hint.splitlines()]
+    assert "With --lora or --model_max_length, begin anew (--overwrite_output_dir)" in about
     assert first.startswith("--per_device_train_batch_size 2 --gradient_accumulation_steps 4 ")
     assert [line.split()[0] for line in rest] == [
         "--activation_checkpointing",

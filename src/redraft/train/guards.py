@@ -70,9 +70,9 @@ def no_number(moment: Moment) -> ModelError:
     what = "the gradient" if isfinite(moment.loss) else "the loss"
     return ModelError(
         f"step {moment.step}: {what} is not a finite number ({moment}).",
-        hint="The weights before this step are good. Look at these records, and try "
-        f"--learning_rate {moment.asked / 4:.2g}, --max_grad_norm 0.5, --warmup_steps 0.1, "
-        "or --dtype float32 without --fp16.",
+        hint="The weights before this step are good. Look at these records. Begin anew "
+        f"(--overwrite_output_dir) with --learning_rate {moment.asked / 4:.2g}, --max_grad_norm 0.5, "
+        "--warmup_steps 0.1, or --dtype float32 without --fp16.",
     )
 
 
@@ -134,8 +134,8 @@ def out_of_memory(
     about = f" The run takes about {plan.peak / 1e9:.1f} GB." if plan else ""
     return ModelError(
         f"out of memory {when}{said}.{about}",
-        hint="One of these needs less, the cheapest first:\n"
-        + "\n".join(f"  {line}" for line in smaller(used, plan)),
+        hint="One of these needs less, the cheapest first. With --lora or --model_max_length, begin anew "
+        "(--overwrite_output_dir):\n" + "\n".join(f"  {line}" for line in smaller(used, plan)),
     )
 
 
