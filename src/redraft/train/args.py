@@ -242,7 +242,8 @@ def convert(name: str, value: Any) -> Any:
         if fits:
             return converted
     said = f"--{name} is {_shown(value)}, and should be {_in_words(wanted)}."
-    raise UsageError(said, hint=_meant(value, wanted))
+    clips = "--max_grad_norm 0 clips nothing." if name == "max_grad_norm" else None
+    raise UsageError(said, hint=clips or _meant(value, wanted))
 
 
 _ORDER = (type(None), bool, int, float, dict, Literal, str, tuple, list)
@@ -328,7 +329,7 @@ def _in_words(kinds_: Iterable[Any]) -> str:
     words = {
         bool: "True or False",
         int: "a whole number",
-        float: "a number",
+        float: "a finite number",
         dict: "JSON in braces",
         tuple: "one or more texts",
         list: "one or more texts",
