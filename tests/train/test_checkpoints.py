@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -179,6 +180,24 @@ def test_one_that_is_half_removed_is_neither_whole_nor_forgotten(
         (1, False),
     ]
     prune(tmp_path, 1)
+    assert [each.step for each in checkpoints.checkpoints(tmp_path)] == [2]
+
+
+def test_one_that_cannot_be_removed_stops_nothing_but_a_new_beginning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise OSError(16, "Device or resource busy")
+
+    save(tmp_path, 1)
+    save(tmp_path, 2)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", fail)
+        prune(tmp_path, 1)
+        with pytest.raises(OutputError, match="checkpoint-2 cannot be removed"):
+            checkpoints.remove_all(tmp_path)
+    assert [each.complete for each in checkpoints.checkpoints(tmp_path)] == [True, True]
+    prune(tmp_path, 1)  # tries again
     assert [each.step for each in checkpoints.checkpoints(tmp_path)] == [2]
 
 

@@ -13,7 +13,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -234,17 +234,29 @@ def prune(output: Path, limit: int | None, keep: Path | None = None) -> None:
 
 
 def remove_all(output: Path) -> None:
-    """Removes all checkpoints, for a run that begins anew."""
+    """Removes all checkpoints, for a run that begins anew.
+
+    Raises:
+        OutputError: One is still there.
+    """
     for each in checkpoints(output):
         _remove(each.folder)
     prune(output, None)
+    if left := checkpoints(output):
+        raise OutputError(
+            f"{left[0].folder} cannot be removed.", hint="Remove it, or name another --output_dir."
+        )
 
 
 def _remove(folder: Path) -> None:
-    """Its list goes last: a checkpoint that is half removed lacks files of it, and is known as ours."""
-    for path in folder.iterdir():
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        elif path.name != MARKER:
-            path.unlink()
-    shutil.rmtree(folder, ignore_errors=True)
+    """Removes a checkpoint, or as much of it as can be: no run is to stop for what is left.
+
+    Its list goes last: a checkpoint that is half removed lacks files of it, and is known as ours.
+    """
+    with suppress(OSError):
+        for path in folder.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name != MARKER:
+                path.unlink()
+        shutil.rmtree(folder)
