@@ -349,7 +349,7 @@ def test_going_on_is_a_switch_too(line: str, meant: str) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("num_train_epochs: .inf", "--num_train_epochs is inf, and should be a number."),
+        ("num_train_epochs: .inf", "--num_train_epochs is inf, and should be a finite number."),
         ("learning_rat: 1", "nothing is called 'learning_rat'."),
         ("5: 1", "nothing is called 5."),
         ("- a", "a recipe is names and values."),
@@ -357,7 +357,7 @@ def test_going_on_is_a_switch_too(line: str, meant: str) -> None:
         ("a: [", "is not YAML"),
         ("a: !!python/object/apply:os.system ['true']", "is not YAML"),
         ("[" * 5000, "is not YAML"),
-        ("learning_rate: [1]", "--learning_rate is a list, and should be a number."),
+        ("learning_rate: [1]", "--learning_rate is a list, and should be a finite number."),
         ("model_max_length: 1.5", "should be a whole number"),
         ("seed: true", "--seed is True, and should be a whole number."),
         ("packing: 1", "--packing is 1, and should be True or False."),
