@@ -98,6 +98,15 @@ def test_settings_that_do_not_go_together_are_named() -> None:
         asked("--optim", "adamw_bnb_8bit")
 
 
+def test_a_model_that_would_be_saved_in_parts_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "_on_cpu", lambda asked, _: {**asked, "use_cpu": True})
+    monkeypatch.setenv("FSDP_CPU_RAM_EFFICIENT_LOADING", "")  # transformers sets it
+    with pytest.raises(UsageError, match="SHARDED_STATE_DICT saves the model in parts") as error:
+        asked("--fsdp", "True", "--fsdp_config", '{"state_dict_type": "SHARDED_STATE_DICT"}')
+    assert error.value.hint == "Leave state_dict_type out of --fsdp_config."
+    assert asked("--fsdp", "True", "--fsdp_config", '{"state_dict_type": "FULL_STATE_DICT"}')[0].fsdp
+
+
 @pytest.mark.parametrize(
     "words",
     ["--save_strategy best", "--load_best_model_at_end True", "--metric_for_best_model loss"],

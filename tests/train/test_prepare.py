@@ -194,6 +194,20 @@ def test_who_waits_for_another_process_says_so(write: Write, cache: Path) -> Non
     assert said == ["another process makes tokens of this data: this one waits for it."]
 
 
+def test_of_a_run_only_the_first_process_says_that_it_waits(
+    write: Write, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def held(_: Any, how: int) -> None:
+        if how & fcntl.LOCK_NB:
+            raise BlockingIOError
+
+    monkeypatch.setattr(fcntl, "flock", held)
+    monkeypatch.setenv("RANK", "1")
+    said: list[str] = []
+    assert len(prepare([write(("a", "b"))], Letters(), cache, say=said.append)) == 1
+    assert said == []
+
+
 def test_another_process_is_sent_the_place_and_not_the_data(write: Write, cache: Path) -> None:
     prepared = prepare([write(("a", "b" * 900))], Letters(), cache)
     sent = pickle.dumps(prepared)

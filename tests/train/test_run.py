@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from redraft.errors import ModelError, OutputError, UsageError
-from redraft.train import run
+from redraft.train import prepare, run
 from redraft.train.args import parse
 from redraft.train.checkpoints import MARKER
 from redraft.train.logs import LOG
@@ -252,6 +252,13 @@ def test_what_it_begins_from_is_not_removed(model: str, here: Path, part: str) -
         ready(model, "--lora", "True", "--overwrite_output_dir", "--model_name_or_path", part)
 
 
+def test_what_a_name_stands_for_does_not_depend_on_the_output_being_there(here: Path) -> None:
+    Path("default").mkdir()
+    run.insist_on_another(Path("default"), "model", "default")  # the embedded model, whatever is here
+    with pytest.raises(UsageError, match="training begins from org/name, which it would replace"):
+        run.insist_on_another(Path("org/name"), "org/name")
+
+
 def test_two_runs_do_not_write_one_output(model: str, here: Path) -> None:
     made, other = ready(model, "--lora", "False"), ready(model, "--lora", "False")
     begun: list[int] = []
@@ -266,6 +273,28 @@ def test_processes_that_begin_with_different_things_are_refused() -> None:
     run.insist_on_the_same([(4, "ab", 9), (4, "ab", 9)])
     with pytest.raises(UsageError, match="process 1 at step 2, 9 rows ab"):
         run.insist_on_the_same([(4, "ab", 9), (2, "ab", 9)])
+
+
+def test_what_is_begun_anew_is_removed_before_the_new_settings_are_recorded(model: str, here: Path) -> None:
+    """Killed in between, old weights must not lie beside them."""
+    made = ready(model, "--lora", "False", "--overwrite_output_dir")
+    Path("out/checkpoint-1").mkdir()
+    Path("out/config.json").touch()
+
+    def begin() -> None:
+        assert list(Path("out").iterdir()) == []
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        made.train(begin)
+
+
+def test_a_log_without_a_line_is_no_earlier_run(model: str, here: Path) -> None:
+    made = ready(model, "--lora", "False")
+    Path("out", LOG).touch()
+    assert not made.replaces
+    Path("out", LOG).write_text("{}")
+    assert made.replaces
 
 
 def test_nothing_is_left_of_an_earlier_result(model: str, here: Path) -> None:
@@ -355,12 +384,6 @@ def test_a_shared_run_killed_while_it_saves_its_result_gets_it_from_the_checkpoi
     monkeypatch.setattr(Sft, "sharded", property(lambda _: True))
     assert again.train() == 3
     assert {path.name: path.read_bytes() for path in Path("out").iterdir() if path.is_file()} == files
-    Path("out/checkpoint-3/model.safetensors").unlink()
-    Path("out/checkpoint-3", MARKER).write_text('{"files": {}}')
-    with pytest.raises(ModelError, match="the model is saved in parts, one a process") as error:
-        again.train()
-    assert "accelerate merge-weights out/checkpoint-3/pytorch_model_fsdp_0 FOLDER" in str(error.value.hint)
-    assert Path("out/model.safetensors").is_file()
 
 
 def test_a_run_goes_on_where_its_checkpoints_are(model: str, here: Path) -> None:
@@ -369,6 +392,14 @@ def test_a_run_goes_on_where_its_checkpoints_are(model: str, here: Path) -> None
     (whole / MARKER).write_text('{"files": {}}')
     with pytest.raises(UsageError, match="old/checkpoint-1 is of a run into old, and this one is into out"):
         ready(model, "--lora", "False", "--resume_from_checkpoint", str(whole))
+
+
+def test_a_checkpoint_may_be_a_link(here: Path) -> None:
+    Path("disk/checkpoint-1").mkdir(parents=True)
+    Path("disk/checkpoint-1", MARKER).write_text('{"files": {}}')
+    Path("out").mkdir()
+    Path("out/checkpoint-1").symlink_to(here / "disk/checkpoint-1")
+    assert run._named(Path("out/checkpoint-1"), Path("out")).step == 1
 
 
 @pytest.mark.parametrize("asked", ["out/checkpoint-2", "True"])
@@ -452,5 +483,6 @@ def test_nothing_is_said_twice_by_other_processes(
 ) -> None:
     monkeypatch.setenv("RANK", "1")
     said: list[str] = []
+    monkeypatch.setattr(prepare, "SECONDS", 0)
     ready(model, "--tf32", "True", said=said)
-    assert said == []
+    assert said == ["24 records made into tokens so far."]  # by the one that makes them

@@ -31,6 +31,9 @@ from redraft.train.options import LEARNING_RATE
 _OF_OTHERS = "gloo/transport/"
 """In what torch says on a CPU when another process is gone. On a GPU it raises a DistError."""
 
+_WHOLE = "FULL_STATE_DICT"
+"""How FSDP saves a model that others load. It is transformers' default."""
+
 
 def ranks() -> int:
     """How many processes run together, as torchrun says it."""
@@ -105,6 +108,7 @@ def training_arguments(settings: Settings, *, lora: bool, say: Say) -> TrainingA
     except Exception as error:
         said = str(error) or type(error).__name__
         raise UsageError(f"these settings do not go together: {said:.300}") from error
+    _insist_on_a_whole(made)
     if device.type == "cuda" and made.n_gpu > 1:
         say(f"{made.n_gpu} GPUs and one process: one is used. All of them: {_all_gpus(made.n_gpu)}")
         made._n_gpu = 1  # noqa: SLF001  (as Trainer does where it must not split batches itself)
@@ -137,6 +141,16 @@ def _stage(config: Any) -> Any:
             return None
     zero = config.get("zero_optimization") if isinstance(config, dict) else None
     return zero.get("stage") if isinstance(zero, dict) else None
+
+
+def _insist_on_a_whole(args: TrainingArguments) -> None:
+    """Sees that the model is saved as one: of parts, which FSDP can save as well, no result is made."""
+    kind = str((args.fsdp_plugin_args or {}).get("state_dict_type", _WHOLE))
+    if kind.upper() != _WHOLE:
+        raise UsageError(
+            f"--fsdp_config: {kind} saves the model in parts, one a process.",
+            hint="Leave state_dict_type out of --fsdp_config.",
+        )
 
 
 def _insist_on_evaluation(asked: dict[str, Any]) -> None:

@@ -18,6 +18,7 @@ import fcntl
 import hashlib
 import json
 import multiprocessing
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -57,7 +58,8 @@ def prepare(
         encoder: Makes tokens of a chain.
         cache: The folder for prepared data; made if it is not there.
         workers: Processes at most; of little data, one.
-        say: Told how far it is, now and then, and what it waits for.
+        say: Told how far it is, now and then, by the process that makes it; and by the first one of a run
+            that it waits.
 
     Raises:
         RecordError: A file cannot be read, or a record is none; the message names file and line.
@@ -186,7 +188,8 @@ def _alone(cache: Path, name: str, say: Say) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say("another process makes tokens of this data: this one waits for it.")
+            if os.environ.get("RANK", "0") == "0":
+                say("another process makes tokens of this data: this one waits for it.")
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 

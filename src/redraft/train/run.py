@@ -25,7 +25,7 @@ from torch import distributed
 from transformers import TrainingArguments
 from transformers.utils import logging
 
-from redraft.errors import ModelError, OutputError, UsageError
+from redraft.errors import OutputError, UsageError
 from redraft.train import checkpoints
 from redraft.train.args import Settings
 from redraft.train.batches import insist_on_a_step, joined
@@ -85,6 +85,10 @@ _ELSEWHERE = OUTPUTS | {
 
 _RESULT = re.compile(r"adapter_config\.json|config\.json|(adapter_)?model.*\.safetensors(\.index\.json)?")
 """Files of a trained model or adapter."""
+
+
+NEWEST = {"true", "auto"}
+"""Of `--resume_from_checkpoint`, what is the same as not saying it: on from the newest, if there is one."""
 
 
 @dataclass(frozen=True)
@@ -171,7 +175,9 @@ class Ready:
         if self.checkpoint or self.settings.own.overwrite_output_dir:
             return False
         output = self.trainer.folder
-        made = any(each.name == LOG or _RESULT.fullmatch(each.name) for each in output.iterdir())
+        log = output / LOG
+        begun = log.is_file() and log.stat().st_size > 0  # an empty one is of a run that came to nothing
+        made = begun or any(_RESULT.fullmatch(each.name) for each in output.iterdir())
         return made or bool(checkpoints.checkpoints(output))
 
     def lines(self) -> list[str]:
@@ -196,7 +202,8 @@ class Ready:
         """Does the steps, and saves the result unless the processes agreed to stop before the last one.
 
         Args:
-            begin: Called when the output is this run's alone, before anything is written there.
+            begin: Called when the output is this run's alone and what it replaces is removed, before
+                anything is written there.
 
         Returns:
             The steps that are done.
@@ -208,6 +215,9 @@ class Ready:
         """
         with _alone(self.trainer.folder) if self.args.should_save else nullcontext():
             self._insist_on_the_same()
+            if self.settings.own.overwrite_output_dir and self.args.should_save:
+                checkpoints.remove_all(self.trainer.folder)
+                remove_result(self.trainer.folder)
             if begin:
                 begin()
             return self._train()
@@ -222,9 +232,6 @@ class Ready:
         insist_on_the_same(found)
 
     def _train(self) -> int:
-        if self.settings.own.overwrite_output_dir and self.args.should_save:
-            checkpoints.remove_all(self.trainer.folder)
-            remove_result(self.trainer.folder)
         if self.checkpoint and self.checkpoint.step >= self.steps:
             return self._finish(self.checkpoint)
         done = self.steps_alone()
@@ -278,7 +285,7 @@ def get_ready(settings: Settings, model: str, cache: Path, *, say: Say) -> Ready
         settings: What was asked.
         model: The model as a folder, or org/name on the hub.
         cache: Where prepared data is kept, unless the settings say.
-        say: Told what people should know; only the first process tells it.
+        say: Told what people should know: by the first process, and how far it is by the one that knows.
 
     Raises:
         RedraftError: Anything is missing, damaged, or does not go together.
@@ -292,7 +299,7 @@ def get_ready(settings: Settings, model: str, cache: Path, *, say: Say) -> Ready
     insist_on_another(Path(str(args.output_dir)), model, own.model_name_or_path)
     checkpoint = _begin(args, own, tell)
     tokenizer = load_tokenizer(model, pad_token=own.pad_token, say=tell)
-    prepared = prepare_all(own.data_path, own, tokenizer, cache, say=tell)
+    prepared = prepare_all(own.data_path, own, tokenizer, cache, say=say)
     trained = load_trained(own, method, model, tokenizer, seed=args.seed, say=tell)
     pad = None if can_join(trained, own, tell) else int(tokenizer.pad_token_id)
     data = rows_of(prepared, own, args, pad=pad)
@@ -307,7 +314,7 @@ def get_ready(settings: Settings, model: str, cache: Path, *, say: Say) -> Ready
         trained,
         args,
         data,
-        eval_rows(own, tokenizer, args, cache, pad=pad, say=tell),
+        eval_rows(own, tokenizer, args, cache, pad=pad, say=say),
         tokenizer=tokenizer,
         divergence_steps=own.divergence_steps,
         quiet=own.quiet,
@@ -351,7 +358,7 @@ def _begin(args: TrainingArguments, own: Options, say: Say) -> Checkpoint | None
     if anew:
         _refuse_begun(output)
         return None
-    if asked and asked.lower() not in {"true", "auto"}:
+    if asked and asked.lower() not in NEWEST:
         return _named(Path(asked).expanduser(), output)
     found, remarks = checkpoints.newest(output)
     for line in remarks:
@@ -367,7 +374,7 @@ def _named(folder: Path, output: Path) -> Checkpoint:
         UsageError: It is elsewhere.
     """
     found = checkpoints.named(folder)
-    if folder.resolve().parent != output.resolve():
+    if folder.parent.resolve() != output.resolve():  # a checkpoint may be a link to another disk
         raise UsageError(
             f"{folder} is of a run into {folder.parent}, and this one is into {output}.",
             hint=f"Go on there: --output_dir {folder.parent}   (or move the checkpoint into {output})",
@@ -401,7 +408,7 @@ def insist_on_another(output: Path, *refs: str) -> None:
     for part in (part for ref in refs for part in _parts(ref)):
         path, whole = part.expanduser().resolve(), output.resolve()
         inside = path.relative_to(whole).parts if path.is_relative_to(whole) else None
-        if path.is_dir() and inside is not None and (not inside or checkpoints.is_name(inside[0])):
+        if inside is not None and (not inside or checkpoints.is_name(inside[0])):
             raise UsageError(
                 f"training begins from {part}, which it would replace: the output is {output}.",
                 hint="Name another --output_dir.",
@@ -409,11 +416,15 @@ def insist_on_another(output: Path, *refs: str) -> None:
 
 
 def _parts(ref: str) -> Iterator[Path]:
-    """The folders that a reference may name: the model's, and those of adapters. A name may have a plus."""
+    """The folders that a reference may name: the model's, and those of adapters. A name may have a plus.
+
+    `default` is the embedded model, whatever else has that name.
+    """
     while "+" in ref and not Path(ref).expanduser().exists():
         ref, _, last = ref.rpartition("+")
         yield Path(last)
-    yield Path(ref)
+    if ref != "default":
+        yield Path(ref)
 
 
 def _make(output: Path) -> None:
@@ -436,7 +447,6 @@ def save(trainer: Sft, checkpoint: Path | None = None) -> None:
         checkpoint: The folder to take it from. By default it is what the trainer holds.
 
     Raises:
-        ModelError: It is saved in parts.
         OutputError: It cannot be written.
     """
     output = trainer.folder
@@ -450,7 +460,6 @@ def save(trainer: Sft, checkpoint: Path | None = None) -> None:
             return
         if checkpoint is not None:
             _take(trainer, checkpoint, aside)
-        _insist_on_a_whole(aside, trainer)
         remove_result(output)
         for path in sorted(aside.iterdir(), key=lambda each: each.name.endswith("config.json")):
             path.replace(output / path.name)
@@ -467,22 +476,6 @@ def _take(trainer: Sft, checkpoint: Path, folder: Path) -> None:
             shutil.copyfile(path, folder / path.name)
     if trainer.processing_class is not None:
         trainer.processing_class.save_pretrained(folder)
-
-
-def _insist_on_a_whole(folder: Path, trainer: Sft) -> None:
-    """Sees that a folder has weights. FSDP writes none where it is told to leave them in parts.
-
-    Raises:
-        ModelError: It has none.
-    """
-    if not any(folder.glob("*.safetensors")):
-        saved = [each.folder for each in checkpoints.checkpoints(trainer.folder) if each.complete]
-        parts = f"{saved[0] if saved else 'CHECKPOINT'}/pytorch_model_fsdp_0"
-        raise ModelError(
-            f"the model is saved in parts, one a process, and {trainer.folder} holds none as a whole.",
-            hint="Leave state_dict_type out of --fsdp_config, or join them: "
-            f"accelerate merge-weights {parts} FOLDER",
-        )
 
 
 def insist_on_the_same(found: Sequence[tuple[int, str, int]]) -> None:

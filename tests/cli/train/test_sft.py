@@ -15,6 +15,7 @@ from typer.testing import CliRunner, Result
 from redraft.cli import app
 from redraft.cli.train import sft
 from redraft.train import run
+from redraft.train.args import parse
 from redraft.train.sft import Sft
 from redraft.train.signals import AGAIN
 from tests.train.tiny import chains, model_folder
@@ -198,6 +199,20 @@ def test_what_begins_anew_goes_on_without_that(here: Path, monkeypatch: pytest.M
     assert steps() == [1, 2, 3, 4]
 
 
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ("True", "The same command, typed again, goes on."),
+        ("out/checkpoint-2", "It goes on when the command is typed again without --resume_from_checkpoint."),
+        ("False", "It goes on when the command is typed again without --resume_from_checkpoint."),
+    ],
+)
+def test_what_goes_on_from_a_given_one_goes_on_without_that(asked: str, said: str) -> None:
+    settings = parse(["--resume_from_checkpoint", asked])
+    made: Any = SimpleNamespace(settings=settings, args=SimpleNamespace(**settings.theirs))
+    assert sft._again(made) == said
+
+
 def test_an_estimate_may_be_interrupted(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     at_step(monkeypatch, 1, signal.SIGINT)
     done = train(*USUAL.split(), "--estimate")
@@ -290,6 +305,26 @@ def test_dry_run_does_all_but_the_steps(here: Path) -> None:
     assert "4 steps of 4 rows" in done.stderr
     assert not Path("out").exists()
     assert not Path("out.run.json").exists()
+
+
+def test_a_dry_run_says_what_will_be_refused(here: Path) -> None:
+    Path("out").mkdir()
+    Path("out/log.jsonl").write_text("somebody's")
+    done = train(*USUAL.split(), "--dry_run")
+    assert done.exit_code == 2, done.output
+    assert "out is not empty, and no out.run.json says how it was made." in done.stderr
+    assert train(*USUAL.split(), "--dry_run", "--overwrite_output_dir").exit_code == 0
+    assert Path("out/log.jsonl").is_file()
+
+
+def test_any_process_says_how_far_it_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setattr(run, "get_ready", lambda *_, say: say("so far"))
+    for words in ([], ["--quiet"]):
+        sft._ready(parse([*USUAL.split(), *words]))
+    assert capsys.readouterr().err == "redraft: so far\n"
 
 
 def test_selfees_command_runs_on_a_cpu_and_says_what_differs(here: Path) -> None:

@@ -24,7 +24,7 @@ from redraft.train.options import LARGE
 Say = Callable[[str], None]
 
 if TYPE_CHECKING:
-    from redraft.jobs.making import RunFile
+    from redraft.jobs.making import Making, RunFile
     from redraft.train.args import Settings
     from redraft.train.run import Ready
 
@@ -61,10 +61,10 @@ def sft(
         return
     _insist_on_output(settings)
     with parting():
-        ready = _ready(settings, say)
+        ready = _ready(settings)
         for line in ready.lines():
             say(line)
-        done = None if settings.own.dry_run else _train(ready, say)
+        done = _train(ready, say)
     _leave(ready, done, say)
 
 
@@ -88,13 +88,14 @@ def _insist_on_data(settings: Settings) -> None:
         raise UsageError("there is no data to train on.", hint="--data_path FILE")
 
 
-def _ready(settings: Settings, say: Say) -> Ready:
+def _ready(settings: Settings) -> Ready:
     from redraft.cli.train.gguf import insist_on_gguf
     from redraft.engines.cache import cache_folder
     from redraft.train.run import get_ready
 
     model = folder_for(settings.own.model_name_or_path)
     insist_on_gguf(settings.own, model)
+    say = (lambda _: None) if settings.own.quiet else tell
     return get_ready(settings, model, cache_folder() / "train", say=say)
 
 
@@ -118,7 +119,7 @@ def _estimate(settings: Settings, say: Say) -> None:
     from redraft.train.signals import exit_status
 
     with TemporaryDirectory(prefix="redraft-") as folder:
-        ready = _ready(thrown_away(settings, Path(folder)), say)
+        ready = _ready(thrown_away(settings, Path(folder)))
         for line in ready.lines():
             say(line)
         found = estimate(ready)
@@ -129,8 +130,8 @@ def _estimate(settings: Settings, say: Say) -> None:
                 write(line)
 
 
-def _train(ready: Ready, say: Say) -> int:
-    """The steps, with a record of the run beside the output. Returns how many are done."""
+def _train(ready: Ready, say: Say) -> int | None:
+    """The steps, with a record of the run beside the output. Returns how many are done; None in a dry run."""
     from redraft.jobs.making import RunFile
 
     record = RunFile(
@@ -140,6 +141,10 @@ def _train(ready: Ready, say: Say) -> int:
         anew="begin anew with --overwrite_output_dir",
     )
     lead = ready.trainer.is_world_process_zero()
+    if ready.settings.own.dry_run:
+        if lead:
+            _insist(ready, record)
+        return None
     done = ready.train((lambda: _begin(ready, record)) if lead else None)
     if lead:
         record.end(steps=done, **_memory(ready, say))
@@ -166,8 +171,14 @@ def _leave(ready: Ready, done: int | None, say: Say) -> None:
 
 def _again(ready: Ready) -> str:
     """How a run that was stopped goes on."""
-    if ready.settings.own.overwrite_output_dir:
-        return "It goes on when the command is typed again without --overwrite_output_dir."
+    from redraft.train.run import NEWEST
+
+    begins = ["--overwrite_output_dir"] if ready.settings.own.overwrite_output_dir else []
+    asked = ready.args.resume_from_checkpoint
+    if asked and asked.lower() not in NEWEST:
+        begins.append("--resume_from_checkpoint")
+    if begins:
+        return f"It goes on when the command is typed again without {' and '.join(begins)}."
     return "The same command, typed again, goes on."
 
 
@@ -184,13 +195,19 @@ def _memory(ready: Ready, say: Say) -> dict[str, int]:
     return {"memory_bytes": took, "memory_estimate_bytes": plan.peak}
 
 
-def _begin(ready: Ready, record: RunFile) -> None:
-    """Begins the record. What is there already must have been made in the same way."""
+def _insist(ready: Ready, record: RunFile) -> Making:
+    """How the run is made. What is there already must have been made in the same way."""
     from redraft.jobs.making import Making
 
     making = Making("train sft", ready.config)
     if ready.checkpoint or ready.replaces:
         record.insist(making)
+    return making
+
+
+def _begin(ready: Ready, record: RunFile) -> None:
+    """Begins the record, if it may."""
+    making = _insist(ready, record)
     own = ready.settings.own
     paths = {"data_path": list(own.data_path), "eval_data_path": list(own.eval_data_path)}
     record.begin(making, resume=ready.checkpoint is not None, **paths)
