@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pytest
@@ -219,11 +220,17 @@ def test_a_stop_saves_also_where_only_the_best_is_saved(examples: Prepared, tmp_
     assert [each.step for each in checkpoints(tmp_path)] == [6, 2]
 
 
-def test_a_line_of_several_steps_is_whole_after_a_stop(examples: Prepared, tmp_path: Path) -> None:
-    more: dict[str, Any] = {"logging_steps": 4, "save_steps": 3, "max_steps": 8}
+def test_a_line_of_several_steps_is_whole_after_a_stop(
+    examples: Prepared, unbroken: Path, tmp_path: Path
+) -> None:
+    """The mean at the end is that of the steps that were left."""
+    more: dict[str, Any] = {"logging_steps": 4, "save_steps": 3}
     trainer(tmp_path, data(examples), **more).run()
     whole = lines(tmp_path)
-    trainer(tmp_path, data(examples), llama(seed=5), **more).run(named(tmp_path / "checkpoint-3"))
+    made = trainer(tmp_path, data(examples), llama(seed=5), **more)
+    made.run(named(tmp_path / "checkpoint-3"))
+    left = [line["loss"] for line in lines(unbroken)[3:]]
+    assert made.state.log_history[-1]["train_loss"] == pytest.approx(fmean(left))
     keys = ("step", "loss", "grad_norm", "tokens", "trained_tokens")
     assert [[line[key] for key in keys] for line in lines(tmp_path)] == [
         [line[key] for key in keys] for line in whole
@@ -232,7 +239,7 @@ def test_a_line_of_several_steps_is_whole_after_a_stop(examples: Prepared, tmp_p
 
 def test_a_line_has_the_mean_of_processes_that_are_fewer_now(examples: Prepared, tmp_path: Path) -> None:
     made = trainer(tmp_path, data(examples))
-    made._tr_loss, made._globalstep_last_logged = torch.tensor(0.0), 5
+    made._tr_loss, made._total_loss_scalar, made._globalstep_last_logged = torch.tensor(0.0), 0.0, 5
     counts = {"tokens": 9, "trained": 4, "seconds": 1.5}
     save_state(tmp_path / UNLOGGED, {"steps": 2, "losses": [1.0, 3.0], "counts": counts})
     made._load_unlogged(tmp_path / UNLOGGED)
@@ -370,6 +377,14 @@ def test_divergence_stops_a_run(examples: Prepared, tmp_path: Path) -> None:
 
 
 # Elsewhere.
+
+
+def test_the_log_is_json_where_a_number_is_not_finite(examples: Prepared, tmp_path: Path) -> None:
+    """fp16 has such gradients at first. Python would write and read words for them that JSON has not."""
+    made = trainer(tmp_path, data(examples), max_steps=1, save_strategy="no")
+    made._get_grad_norm = lambda *_, **__: torch.tensor(torch.inf)  # type: ignore[method-assign]
+    made.run()
+    assert '"grad_norm": null' in (tmp_path / LOG).read_text()
 
 
 def test_tensorboard_gets_the_same_numbers(examples: Prepared, tmp_path: Path) -> None:

@@ -270,7 +270,9 @@ class Sft(Trainer):
         kept = states.load_state(path)
         losses = kept["losses"]
         as_many = len(losses) == self.args.world_size  # else the mean, as a line has that over all processes
-        self._tr_loss += losses[self.args.process_index] if as_many else sum(losses) / len(losses)
+        mean = sum(losses) / len(losses)
+        self._tr_loss += losses[self.args.process_index] if as_many else mean
+        self._total_loss_scalar -= mean  # at its end, Trainer divides it by the steps of this session
         self._globalstep_last_logged -= kept["steps"]
         self.counts.add_kept(kept["counts"])
 
@@ -307,7 +309,10 @@ class Sft(Trainer):
             logs = {**logs, **self.counts.take()}
         super().log(logs, start_time)
         if self._log and {"loss", "eval_loss"} & logs.keys():
-            self._log.write(json.dumps({"step": self.state.global_step, **logs}) + "\n")
+            # JSON has no infinity, which is the norm of the first gradients with fp16.
+            said = {name: number if isfinite(number) else None for name, number in logs.items()}
+            line = json.dumps({"step": self.state.global_step, **said}, allow_nan=False)
+            self._log.write(line + "\n")
             self._progress.step(self.state.global_step, self.state.max_steps, logs)
 
     def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
