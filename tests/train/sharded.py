@@ -101,7 +101,7 @@ def by_hand(folder: Path, kind: str) -> None:
 
 
 def by_trainer(folder: Path, kind: str) -> None:
-    """Six steps at once; and again, stopped by a signal that one process gets, and gone on with."""
+    """Six steps at once; and again, stopped between two lines of the log: one process gets a signal."""
     rank = distributed.get_rank()
     examples = prepared(folder / f"by-trainer-{kind}-{rank}")
     run(folder / f"{kind}-whole", examples, kind)
@@ -136,6 +136,7 @@ def run(
         model(kind),
         max_steps=6,
         save_steps=100,
+        logging_steps=3,
         gradient_accumulation_steps=1,
         per_device_train_batch_size=size,
         bf16=kind == "bf16",
