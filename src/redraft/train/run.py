@@ -7,13 +7,10 @@ of the run beside the output.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-import re
-import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -25,7 +22,7 @@ from torch import distributed
 from transformers import TrainingArguments
 from transformers.utils import logging
 
-from redraft.errors import OutputError, UsageError
+from redraft.errors import UsageError
 from redraft.train import checkpoints
 from redraft.train.args import Settings
 from redraft.train.batches import insist_on_a_step, joined
@@ -37,6 +34,15 @@ from redraft.train.memory import Plan, plan_of
 from redraft.train.model import Say, load_tokenizer
 from redraft.train.optimizer import insist_on_optimizer
 from redraft.train.options import OUTPUTS, Options
+from redraft.train.output import (
+    alone,
+    holds_result,
+    insist_on_another,
+    make,
+    remove_result,
+    save,
+    unwritable,
+)
 from redraft.train.parts import (
     can_join,
     choose_method,
@@ -81,10 +87,6 @@ _ELSEWHERE = OUTPUTS | {
     "divergence_steps",
 }
 """Our settings that do not decide it, or are recorded as what they came to."""
-
-
-_RESULT = re.compile(r"adapter_config\.json|config\.json|(adapter_)?model.*\.safetensors(\.index\.json)?")
-"""Files of a trained model or adapter."""
 
 
 NEWEST = {"true", "auto"}
@@ -177,8 +179,7 @@ class Ready:
         output = self.trainer.folder
         log = output / LOG
         begun = log.is_file() and log.stat().st_size > 0  # an empty one is of a run that came to nothing
-        made = begun or any(_RESULT.fullmatch(each.name) for each in output.iterdir())
-        return made or bool(checkpoints.checkpoints(output))
+        return begun or holds_result(output) or bool(checkpoints.checkpoints(output))
 
     def lines(self) -> list[str]:
         """What is about to be done, in words."""
@@ -213,7 +214,7 @@ class Ready:
             OutputError: Something cannot be written, or another run writes there.
             UsageError: The processes begin with different things.
         """
-        with _alone(self.trainer.folder) if self.args.should_save else nullcontext():
+        with alone(self.trainer.folder) if self.args.should_save else nullcontext():
             self._insist_on_the_same()
             if self.settings.own.overwrite_output_dir and self.args.should_save:
                 checkpoints.remove_all(self.trainer.folder)
@@ -256,7 +257,7 @@ class Ready:
             with self._memory(plan):
                 return self.trainer.run(self.checkpoint)
         except (OSError, SafetensorError) as error:
-            raise _unwritable(self.trainer.folder, error) from error
+            raise unwritable(self.trainer.folder, error) from error
 
     @contextmanager
     def _memory(self, plan: Plan | None = None) -> Iterator[None]:
@@ -309,7 +310,7 @@ def get_ready(settings: Settings, model: str, cache: Path, *, say: Say) -> Ready
         accumulation=args.gradient_accumulation_steps,
         ranks=args.world_size,
     )
-    _make(Path(str(args.output_dir)))
+    make(Path(str(args.output_dir)))
     trainer = Sft(
         trained,
         args,
@@ -395,89 +396,6 @@ def _refuse_begun(output: Path) -> None:
         )
 
 
-def insist_on_another(output: Path, *refs: str) -> None:
-    """Sees that nothing that a run begins from is where its result, or a checkpoint, will take its place.
-
-    Args:
-        output: Where the run's output is.
-        refs: Folders, or references to models with adapters.
-
-    Raises:
-        UsageError: Something is.
-    """
-    for part in (part for ref in refs for part in _parts(ref)):
-        path, whole = part.expanduser().resolve(), output.resolve()
-        inside = path.relative_to(whole).parts if path.is_relative_to(whole) else None
-        if inside is not None and (not inside or checkpoints.is_name(inside[0])):
-            raise UsageError(
-                f"training begins from {part}, which it would replace: the output is {output}.",
-                hint="Name another --output_dir.",
-            )
-
-
-def _parts(ref: str) -> Iterator[Path]:
-    """The folders that a reference may name: the model's, and those of adapters. A name may have a plus.
-
-    `default` is the embedded model, whatever else has that name.
-    """
-    while "+" in ref and not Path(ref).expanduser().exists():
-        ref, _, last = ref.rpartition("+")
-        yield Path(last)
-    if ref != "default":
-        yield Path(ref)
-
-
-def _make(output: Path) -> None:
-    """Makes the folder for the result.
-
-    Raises:
-        OutputError: It cannot be made.
-    """
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{output} cannot be made: {error.strerror}.", hint="--output_dir FOLDER") from None
-
-
-def save(trainer: Sft, checkpoint: Path | None = None) -> None:
-    """Saves the trained model or adapter into the output folder, with `config.json` as the last file.
-
-    Args:
-        trainer: Of the run.
-        checkpoint: The folder to take it from. By default it is what the trainer holds.
-
-    Raises:
-        OutputError: It cannot be written.
-    """
-    output = trainer.folder
-    aside = output / ".saving-result"
-    try:
-        if trainer.args.should_save:
-            shutil.rmtree(aside, ignore_errors=True)  # of a run that died while it saved
-        if checkpoint is None:
-            trainer.save_model(str(aside))
-        if not trainer.args.should_save:
-            return
-        if checkpoint is not None:
-            _take(trainer, checkpoint, aside)
-        remove_result(output)
-        for path in sorted(aside.iterdir(), key=lambda each: each.name.endswith("config.json")):
-            path.replace(output / path.name)
-        shutil.rmtree(aside)
-    except (OSError, SafetensorError) as error:
-        raise _unwritable(output, error) from error
-
-
-def _take(trainer: Sft, checkpoint: Path, folder: Path) -> None:
-    """Copies the model of a checkpoint, without what a run goes on with."""
-    folder.mkdir()
-    for path in checkpoint.iterdir():
-        if _RESULT.fullmatch(path.name) or path.name == "generation_config.json":
-            shutil.copyfile(path, folder / path.name)
-    if trainer.processing_class is not None:
-        trainer.processing_class.save_pretrained(folder)
-
-
 def insist_on_the_same(found: Sequence[tuple[int, str, int]]) -> None:
     """Sees that all processes begin with one checkpoint and one data.
 
@@ -495,50 +413,3 @@ def insist_on_the_same(found: Sequence[tuple[int, str, int]]) -> None:
             f"the processes begin with different things: {'; '.join(said)}.",
             hint="Every machine must see the same --output_dir and the same --data_path.",
         )
-
-
-@contextmanager
-def _alone(output: Path) -> Iterator[None]:
-    """Holds the right to write an output. It goes with the process that has it.
-
-    Raises:
-        OutputError: Another run has it.
-    """
-    handle = os.open(output, os.O_RDONLY)
-    try:
-        with suppress(OSError):  # of a disk that knows no locks
-            _lock(handle, output)
-        yield
-    finally:
-        os.close(handle)
-
-
-def _lock(handle: int, output: Path) -> None:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise OutputError(
-            f"another run is writing {output} at this moment.",
-            hint="Wait for it to end, or name another --output_dir.",
-        ) from None
-
-
-def remove_result(output: Path) -> None:
-    """Removes what an earlier run made of it: an adapter would be put onto other weights, or the reverse.
-
-    Raises:
-        OutputError: It cannot be removed.
-    """
-    try:
-        for path in sorted(output.iterdir(), key=lambda each: not each.name.endswith("config.json")):
-            if path.is_file() and _RESULT.fullmatch(path.name):
-                path.unlink()
-    except OSError as error:
-        raise _unwritable(output, error) from error
-
-
-def _unwritable(output: Path, error: OSError | SafetensorError) -> OutputError:
-    return OutputError(
-        f"{output} cannot be written: {checkpoints.said(error)}. The last checkpoint is whole.",
-        hint="Make room. The same command goes on from there, if it is typed without --overwrite_output_dir.",
-    )

@@ -16,6 +16,7 @@ from redraft.cli import app
 from redraft.cli.train import sft
 from redraft.train import run
 from redraft.train.args import parse
+from redraft.train.output import alone
 from redraft.train.sft import Sft
 from redraft.train.signals import AGAIN
 from tests.train.tiny import chains, model_folder
@@ -292,7 +293,7 @@ def test_the_output_may_be_where_one_is(here: Path, monkeypatch: pytest.MonkeyPa
 def test_a_run_leaves_the_record_of_the_one_that_is_writing_there(here: Path) -> None:
     Path("out").mkdir()
     Path("out.run.json").write_text("{}")
-    with run._alone(Path("out")):
+    with alone(Path("out")):
         done = train(*USUAL.split())
     assert done.exit_code == 2
     assert "another run is writing out at this moment." in done.stderr
