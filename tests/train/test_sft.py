@@ -292,6 +292,25 @@ def test_what_a_run_cannot_go_on_from(unbroken: Path, examples: Prepared, tmp_pa
     assert "--model_name_or_path" in error.value.hint
 
 
+def test_a_run_neither_begins_nor_ends_to_be_shared_on_its_way(
+    unbroken: Path, examples: Prepared, tmp_path: Path
+) -> None:
+    folder = tmp_path / "checkpoint-12"
+    shutil.copytree(unbroken / "checkpoint-12", folder)
+    made = trainer(tmp_path, data(examples))
+    made.is_fsdp_enabled = True
+    with pytest.raises(ModelError, match="was saved without FSDP or DeepSpeed, and this run is with FSDP"):
+        made.run(named(folder))
+    (folder / "pytorch_model_fsdp.bin").touch()
+    made._insist_on_way(folder)
+    made = trainer(tmp_path, data(examples))
+    for goes_on in (made.run, made.restore):
+        with pytest.raises(ModelError, match="was saved with FSDP, and this run is without FSDP") as error:
+            goes_on(named(folder))
+        assert error.value.hint
+        assert error.value.hint.endswith(f"with another --output_dir: --model_name_or_path {folder}")
+
+
 def test_the_checkpoint_of_another_model_is_refused(
     unbroken: Path, examples: Prepared, tmp_path: Path
 ) -> None:

@@ -40,6 +40,10 @@ STATE = "trainer_state.json"
 UNLOGGED = "unlogged.safetensors"
 """What the next line of the log will say of steps that are done, in a checkpoint between two lines."""
 
+_WHOLE = "without FSDP or DeepSpeed"
+_IN_PARTS = {"with FSDP": "pytorch_model_fsdp*", "with DeepSpeed": "global_step*"}
+"""How states may be saved in other ways than ours, and the files that tell so."""
+
 _STOPPING = (signal.SIGTERM, signal.SIGINT)
 """Signals that ask to stop. The first decides how a run ends: what sends it starts the run again."""
 
@@ -193,6 +197,22 @@ class Sft(Trainer):
     def sharded(self) -> bool:
         """Whether FSDP or DeepSpeed hold the states in parts, and save them in their way."""
         return bool(self.is_fsdp_enabled or self.is_deepspeed_enabled)
+
+    def _insist_on_way(self, folder: Path) -> None:
+        """Sees that a checkpoint was saved in the way that this run saves and reads.
+
+        Raises:
+            ModelError: It was not.
+        """
+        own = {"with FSDP": self.is_fsdp_enabled, "with DeepSpeed": self.is_deepspeed_enabled}
+        ours = next((way for way, is_own in own.items() if is_own), _WHOLE)
+        theirs = next((way for way, files in _IN_PARTS.items() if any(folder.glob(files))), _WHOLE)
+        if ours != theirs:
+            raise ModelError(
+                f"{folder} was saved {theirs}, and this run is {ours}.",
+                hint=f"Go on {theirs}, or begin from it, with another --output_dir: "
+                f"--model_name_or_path {folder}",
+            )
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:  # noqa: ARG002 - Trainer's signature
         """Saves all that a run needs to go on as if it had not stopped, or nothing."""
@@ -380,7 +400,9 @@ class Sft(Trainer):
         Raises:
             ModelError: It is damaged.
         """
-        self._load_from_checkpoint(str(self.chosen(checkpoint)))
+        folder = self.chosen(checkpoint)
+        self._insist_on_way(folder)
+        self._load_from_checkpoint(str(folder))
 
     def chosen(self, checkpoint: Checkpoint) -> Path:
         """The checkpoint whose weights are the result: the best one beside the last if that was asked for.
@@ -409,7 +431,7 @@ class Sft(Trainer):
             The steps that are done.
 
         Raises:
-            ModelError: A guard stopped it.
+            ModelError: A guard stopped it, or the checkpoint is damaged or of another kind of run.
             OutputError: A checkpoint cannot be written.
         """
         if self.is_world_process_zero():
@@ -417,6 +439,7 @@ class Sft(Trainer):
         try:
             if checkpoint:
                 _state_of(checkpoint)  # Trainer would not say which file is damaged
+                self._insist_on_way(checkpoint.folder)
             with self.signals:
                 self.train(resume_from_checkpoint=str(checkpoint.folder) if checkpoint else None)
         finally:
