@@ -98,6 +98,16 @@ def test_memory_that_ran_out_names_the_settings_that_need_less(error: Exception)
     ]
 
 
+@pytest.mark.parametrize(
+    ("size", "times", "said"),
+    [(3, 1, (1, 3)), (5, 2, (2, 5)), (7, 3, (3, 7)), (2, 1, (1, 2))],
+)
+def test_smaller_batches_make_the_same_step(size: int, times: int, said: tuple[int, int]) -> None:
+    used = {**USED, "per_device_train_batch_size": size, "gradient_accumulation_steps": times}
+    flags = "--per_device_train_batch_size {} --gradient_accumulation_steps {} ".format(*said)
+    assert smaller(used)[0].startswith(flags)
+
+
 def test_only_settings_that_are_not_in_use_are_named() -> None:
     used = {**USED, "per_device_train_batch_size": 1, "activation_checkpointing": True, "lora": True}
     assert [line.split()[0] for line in smaller(used)] == ["--model_max_length"]

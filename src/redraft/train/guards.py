@@ -147,10 +147,9 @@ def smaller(used: Mapping[str, Any], plan: Plan | None = None) -> list[str]:
     size, times = used["per_device_train_batch_size"], used["gradient_accumulation_steps"]
     lines = []
     if size > 1:
-        half = -(-size // 2)
-        flags = (
-            f"--per_device_train_batch_size {half} --gradient_accumulation_steps {-(-size * times // half)}"
-        )
+        rows = size * times
+        half = next(count for count in range(size // 2, 0, -1) if rows % count == 0)
+        flags = f"--per_device_train_batch_size {half} --gradient_accumulation_steps {rows // half}"
         lines.append(f"{flags}   as many records a step{_about(plan and plan.part(half / size))}")
     if not used["activation_checkpointing"]:
         lines.append(
