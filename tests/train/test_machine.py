@@ -5,12 +5,11 @@ from typing import Any
 
 import pytest
 import torch
-from torch import distributed
 
-from redraft.errors import MissingExtra, ModelError, UsageError
+from redraft.errors import MissingExtra, UsageError
 from redraft.train import machine
 from redraft.train.args import parse
-from redraft.train.machine import parting, training_arguments
+from redraft.train.machine import training_arguments
 
 
 def asked(*words: str, lora: bool = False) -> tuple[Any, list[str]]:
@@ -132,60 +131,3 @@ def test_logging_dir_is_where_tensorboard_writes(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", "")
     asked("--logging_dir", "elsewhere")
     assert os.environ["TENSORBOARD_LOGGING_DIR"] == "elsewhere"
-
-
-@pytest.fixture
-def group(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """A process among others, of which there are none. What it waits for is noted."""
-    waited: list[str] = []
-    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
-    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
-    monkeypatch.setattr(distributed, "barrier", lambda: waited.append("for all"))
-    return waited
-
-
-def test_processes_part_when_all_are_done(group: list[str]) -> None:
-    with parting():
-        assert group == []
-    assert group == ["for all"]
-    assert not distributed.is_initialized()
-
-
-def test_a_process_that_failed_waits_for_nobody(group: list[str]) -> None:
-    with pytest.raises(UsageError), parting():
-        raise UsageError("no")
-    assert group == []
-    assert not distributed.is_initialized()
-
-
-def test_a_process_does_not_fail_because_another_has(
-    group: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def gone() -> None:
-        raise RuntimeError("Connection closed by peer")
-
-    monkeypatch.setattr(distributed, "barrier", gone)
-    with parting():
-        pass
-    assert not distributed.is_initialized()
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        RuntimeError(
-            "[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:544] Connection closed by peer\n…"
-        ),
-        distributed.DistBackendError("NCCL error: remote process exited\n…"),
-    ],
-)
-def test_that_another_process_is_gone_is_a_message(group: list[str], error: RuntimeError) -> None:
-    with pytest.raises(ModelError, match=r"do not reach each other \(.*(peer|exited)\)\."), parting():
-        raise error
-    with pytest.raises(RuntimeError, match="a fault"), parting():
-        raise RuntimeError("a fault")
-
-
-def test_one_process_has_none_to_part_from() -> None:
-    with parting():
-        assert not distributed.is_initialized()

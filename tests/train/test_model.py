@@ -14,7 +14,8 @@ from redraft.errors import ModelError, UsageError
 from redraft.train import model as module
 from redraft.train.files import folder_of
 from redraft.train.loss import fuse
-from redraft.train.model import Say, fit_vocabulary, load_model, load_tokenizer, skeleton, weights_dtype
+from redraft.train.model import fit_vocabulary, load_model, load_tokenizer, skeleton, weights_dtype
+from redraft.train.processes import Say
 from redraft.weights.delta import diff
 from redraft.weights.gguf.to_folder import import_gguf
 from tests.weights.tiny_folders import VOCABULARY, tiny_folder

@@ -257,12 +257,6 @@ def test_two_runs_do_not_write_one_output(model: str, here: Path) -> None:
     assert begun == [2]
 
 
-def test_processes_that_begin_with_different_things_are_refused() -> None:
-    run.insist_on_the_same([(4, "ab", 9), (4, "ab", 9)])
-    with pytest.raises(UsageError, match="process 1 at step 2, 9 rows ab"):
-        run.insist_on_the_same([(4, "ab", 9), (2, "ab", 9)])
-
-
 def test_what_is_begun_anew_is_removed_before_the_new_settings_are_recorded(model: str, here: Path) -> None:
     """Killed in between, old weights must not lie beside them."""
     made = ready(model, "--lora", "False", "--overwrite_output_dir")

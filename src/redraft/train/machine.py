@@ -9,67 +9,37 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import distributed
 from transformers import TrainingArguments
 from transformers.integrations.integration_utils import (
     INTEGRATION_TO_CALLBACK,
     get_available_reporting_integrations,
 )
 
-from redraft.errors import MissingExtra, ModelError, UsageError
+from redraft.errors import MissingExtra, UsageError
 from redraft.train.args import Settings
-from redraft.train.model import Say, computes_bf16
 from redraft.train.options import LEARNING_RATE
-
-_OF_OTHERS = "gloo/transport/"
-"""In what torch says on a CPU when another process is gone. On a GPU it raises a DistError."""
+from redraft.train.processes import Say, ranks
 
 _WHOLE = "FULL_STATE_DICT"
 """How FSDP saves a model that others load. It is transformers' default."""
 
 
-def ranks() -> int:
-    """How many processes run together, as torchrun says it."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+def computes_bf16(*, gpu: bool = True) -> bool:
+    """Whether the GPU, or else the CPU, has instructions for bf16: without, it is slower than 32 bits.
 
-
-@contextmanager
-def parting() -> Iterator[None]:
-    """Leaves the other processes of a run, if there are any, when the block ends.
-
-    It waits until all have come there, but does not where this one failed: then the others find it gone, and
-    fail too. Without this, threads of torch go on until a process or the interpreter is gone, and abort.
-
-    Raises:
-        ModelError: Another one is gone, or was never there.
+    Args:
+        gpu: Whether a GPU is used if one is here.
     """
-    try:
-        yield
-        if distributed.is_initialized():
-            with suppress(RuntimeError):  # one has failed, and says so itself
-                distributed.barrier()
-    except RuntimeError as error:
-        if isinstance(error, distributed.DistError) or _OF_OTHERS in str(error):
-            raise _alone(error) from error
-        raise
-    finally:
-        if distributed.is_initialized():
-            with suppress(RuntimeError):
-                distributed.destroy_process_group()
-
-
-def _alone(error: RuntimeError) -> ModelError:
-    return ModelError(
-        f"the processes of this run do not reach each other ({str(error).splitlines()[0]:.160}).",
-        hint="Another one may say why. The same command, typed again, goes on from the last checkpoint.",
-    )
+    if gpu and torch.cuda.is_available():
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    can = torch.cpu.get_capabilities()
+    return bool(can.get("avx512_bf16") or can.get("amx_bf16") or can.get("bf16"))
 
 
 def training_arguments(settings: Settings, *, lora: bool, say: Say) -> TrainingArguments:

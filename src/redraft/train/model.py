@@ -8,7 +8,7 @@ nonsense. These are errors here, with what was found and what to type. No code o
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,8 +27,9 @@ from transformers import (
 
 from redraft.errors import ModelError, RedraftError, UsageError
 from redraft.train.files import insist_on_config, insist_on_files, insist_on_tokenizer, model_folder
+from redraft.train.machine import computes_bf16
+from redraft.train.processes import Say
 
-Say = Callable[[str], None]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 _ENDS = ("</s>", "<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|endoftext|>", "<|end_of_text|>", "<eos>")
@@ -110,18 +111,6 @@ def weights_dtype(name: str, *, lora: bool, gpu: bool = True) -> torch.dtype:
     if name != "auto":
         return DTYPES[name]
     return torch.bfloat16 if lora and computes_bf16(gpu=gpu) else torch.float32
-
-
-def computes_bf16(*, gpu: bool = True) -> bool:
-    """Whether the GPU, or else the CPU, has instructions for bf16: without, it is slower than 32 bits.
-
-    Args:
-        gpu: Whether a GPU is used if one is here.
-    """
-    if gpu and torch.cuda.is_available():
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    can = torch.cpu.get_capabilities()
-    return bool(can.get("avx512_bf16") or can.get("amx_bf16") or can.get("bf16"))
 
 
 def load_model(ref: str, *, dtype: torch.dtype, four_bits: bool = False) -> PreTrainedModel:

@@ -22,11 +22,11 @@ from redraft.train.attention import use_segments
 from redraft.train.batches import Batch, Loader, Order, Row, RowsOf, joined, padded
 from redraft.train.lora import Adapter, Method, add_adapter, default_method, mark_native
 from redraft.train.loss import fuse
-from redraft.train.machine import ranks
-from redraft.train.model import Say, fit_vocabulary, load_model, skeleton, weights_dtype
+from redraft.train.model import fit_vocabulary, load_model, skeleton, weights_dtype
 from redraft.train.options import Options
 from redraft.train.pack import Rows, one_a_row, pack
 from redraft.train.prepare import prepare
+from redraft.train.processes import Say, ranks
 from redraft.train.sft import Data
 from redraft.train.store import Prepared
 from redraft.train.tokens import Encoder

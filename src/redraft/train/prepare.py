@@ -18,10 +18,9 @@ import fcntl
 import hashlib
 import json
 import multiprocessing
-import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -29,10 +28,9 @@ from pathlib import Path
 from redraft.errors import OutputError, UsageError
 from redraft.formats.files import STDIO, name_of, reading
 from redraft.train.encoding import Made, made_of
+from redraft.train.processes import Say, leads
 from redraft.train.store import Damaged, Prepared, Report, Writer, open_prepared
 from redraft.train.tokens import Encoder
-
-Say = Callable[[str], None]
 
 SECONDS = 15.0
 """Between two lines that say how far it is."""
@@ -44,12 +42,8 @@ _SOURCES = (
 )
 
 
-def _nobody(line: str) -> None:
-    """Tells nobody."""
-
-
 def prepare(
-    paths: Sequence[Path], encoder: Encoder, cache: Path, *, workers: int = 1, say: Say = _nobody
+    paths: Sequence[Path], encoder: Encoder, cache: Path, *, workers: int = 1, say: Say = lambda _: None
 ) -> Prepared:
     """The records of some files as tokens, from the cache if they are there.
 
@@ -188,7 +182,7 @@ def _alone(cache: Path, name: str, say: Say) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            if os.environ.get("RANK", "0") == "0":
+            if leads():
                 say("another process makes tokens of this data: this one waits for it.")
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield

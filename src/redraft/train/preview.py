@@ -21,10 +21,10 @@ from transformers import PreTrainedTokenizerBase
 from redraft.errors import UsageError
 from redraft.train.args import Settings
 from redraft.train.batches import Order, RowsOf
-from redraft.train.machine import ranks
-from redraft.train.model import Say, load_tokenizer
+from redraft.train.model import load_tokenizer
 from redraft.train.pack import Rows
 from redraft.train.parts import in_rows, prepare_all
+from redraft.train.processes import Say, ranks
 from redraft.train.store import Cut, Stored
 
 OPEN, CLOSE = "⟦", "⟧"

@@ -8,8 +8,7 @@ of the run beside the output.
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
@@ -31,7 +30,7 @@ from redraft.train.guards import is_out_of_memory, out_of_memory
 from redraft.train.logs import LOG
 from redraft.train.machine import training_arguments
 from redraft.train.memory import Plan, plan_of
-from redraft.train.model import Say, load_tokenizer
+from redraft.train.model import load_tokenizer
 from redraft.train.optimizer import insist_on_optimizer
 from redraft.train.options import OUTPUTS, Options
 from redraft.train.output import (
@@ -53,6 +52,7 @@ from redraft.train.parts import (
     rows_of,
     settled,
 )
+from redraft.train.processes import Say, insist_on_the_same, leads
 from redraft.train.sft import Sft
 from redraft.train.store import ABOUT, TOKENS, Prepared
 
@@ -291,7 +291,7 @@ def get_ready(settings: Settings, model: str, cache: Path, *, say: Say) -> Ready
     Raises:
         RedraftError: Anything is missing, damaged, or does not go together.
     """
-    tell = say if int(os.environ.get("RANK", "0")) == 0 else _nobody
+    tell = say if leads() else (lambda _: None)
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     method = choose_method(settings, model, say=tell)
     args = training_arguments(settings, lora=method.lora, say=tell)
@@ -333,10 +333,6 @@ def as_dict(args: TrainingArguments) -> dict[str, Any]:
     """Trainer's arguments as JSON values."""
     values: dict[str, Any] = args.to_dict()  # type: ignore[no-untyped-call]
     return values
-
-
-def _nobody(line: str) -> None:
-    """Tells nobody."""
 
 
 def _begin(args: TrainingArguments, own: Options, say: Say) -> Checkpoint | None:
@@ -393,23 +389,4 @@ def _refuse_begun(output: Path) -> None:
         raise UsageError(
             f"--resume_from_checkpoint False: {found[0].folder} is there already.",
             hint="Begin anew with --overwrite_output_dir, which removes it, or name another --output_dir.",
-        )
-
-
-def insist_on_the_same(found: Sequence[tuple[int, str, int]]) -> None:
-    """Sees that all processes begin with one checkpoint and one data.
-
-    Args:
-        found: Of each process, the step that it goes on from, the sum of its tokens, and its rows.
-
-    Raises:
-        UsageError: They do not.
-    """
-    if len(set(found)) > 1:
-        said = (
-            f"process {rank} at step {one[0]:,}, {one[2]:,} rows {one[1]}" for rank, one in enumerate(found)
-        )
-        raise UsageError(
-            f"the processes begin with different things: {'; '.join(said)}.",
-            hint="Every machine must see the same --output_dir and the same --data_path.",
         )

@@ -7,9 +7,7 @@ to type next.
 
 from __future__ import annotations
 
-import os
 import shlex
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -20,8 +18,7 @@ from redraft.cli.allocator import give_back_large, keep_few_kernels, use_large_p
 from redraft.cli.shell import tell, write
 from redraft.cli.train.base import folder_for
 from redraft.train.options import LARGE
-
-Say = Callable[[str], None]
+from redraft.train.processes import Say, leads, parting
 
 if TYPE_CHECKING:
     from redraft.jobs.making import Making, RunFile
@@ -45,7 +42,6 @@ def sft(
     keep_few_kernels()
     give_back_large(LARGE)
     from redraft.train.args import parse
-    from redraft.train.machine import parting
 
     settings = parse(words or [])
     say = _sayer(settings.own.quiet)
@@ -70,7 +66,7 @@ def sft(
 
 def _sayer(quiet: bool) -> Say:
     """Tells remarks, in the first process alone."""
-    silent = quiet or os.environ.get("RANK", "0") != "0"
+    silent = quiet or not leads()
     return (lambda _: None) if silent else (lambda line: tell(line))
 
 
@@ -107,7 +103,7 @@ def _preview(settings: Settings, say: Say) -> None:
     from redraft.train.preview import preview
 
     model = folder_for(settings.own.model_name_or_path)
-    if os.environ.get("RANK", "0") == "0":
+    if leads():
         preview(settings, model, cache_folder() / "train", Console(highlight=False), say=say)
 
 
