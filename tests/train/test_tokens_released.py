@@ -112,7 +112,7 @@ def encoded(encoder: Encoder, record: Record) -> Labelled:
 def compare(model: PreTrainedTokenizerBase, records: Iterator[Record], objective: Objective) -> int:
     """Compares records in SelFee's text, and says how many fault 1 touched."""
     encoder = Encoder(model, "selfee", objective, LENGTH)
-    touched = 0
+    touched = compared = 0
     for record in islice(records, RECORDS):
         source, target = source_of(record, "### Answer:\n"), selfee_target(record, objective)
         assert "### Answer" not in target  # fault 3
@@ -126,6 +126,8 @@ def compare(model: PreTrainedTokenizerBase, records: Iterator[Record], objective
             assert model.decode(ids) == model.decode(model(source + target + model.eos_token).input_ids)
         else:
             assert (ids, trained) == expected
+        compared += 1
+    assert compared == RECORDS
     return touched
 
 
