@@ -14,6 +14,8 @@ refused, because it would leak.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, TypedDict, cast
 
 import torch
@@ -36,6 +38,8 @@ _WIDEST_HEAD = 256
 LONG = 512
 """Tokens from which on a CPU attends faster in 16 bits. Below it 32 bits are faster, by half at 60 tokens;
 and in 16 bits oneDNN makes kernels for every length it meets, and keeps them: some 20 MB a step."""
+
+_long_from = LONG
 
 
 class Segments(TypedDict):
@@ -94,6 +98,17 @@ def insist_on_segments(model: PreTrainedModel) -> None:
             f"{type(model).__name__} {why}: examples packed into one row would see each other.",
             hint="Train it with one example a row: --packing false",
         )
+
+
+@contextmanager
+def as_long() -> Iterator[None]:
+    """Lets short examples attend as long ones do, to try with few tokens what many will take."""
+    global _long_from
+    _long_from = 0
+    try:
+        yield
+    finally:
+        _long_from = LONG
 
 
 def attend(
@@ -208,7 +223,7 @@ def _one(
     """One example: [1, heads, tokens, width]."""
     length = query.shape[2]
     halves = query.dtype in _HALVES or torch.is_autocast_enabled("cpu")
-    if query.device.type == "cpu" and halves and length < LONG:
+    if query.device.type == "cpu" and halves and length < _long_from:
         with torch.autocast("cpu", enabled=False):
             q, k, v = query.float(), key.float(), value.float()
             return _one(q, k, v, dropout, scaling, window, softcap).to(value.dtype)

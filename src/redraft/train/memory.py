@@ -178,7 +178,8 @@ def plan_of(
     trained = [each for each in model.parameters() if each.requires_grad]
     weights = _bytes(model.parameters())
     device = next(model.parameters()).device
-    with _attending_as(examples):
+    long = sum(each for each in examples if each >= attention.LONG)
+    with attention.as_long() if 2 * long > sum(examples) else nullcontext():
         kept, copies = _activations(model, args, share)
     # Only now: some libraries are not loaded before the first pass.
     libraries = 0 if device.type == "cuda" else max(resident() - weights, 0)
@@ -197,7 +198,7 @@ def plan_of(
         copies=copies,
         edge=config.hidden_size * head.element_size(),
         layers=config.num_hidden_layers,
-        checkpointed=_checkpointed(args),
+        checkpointed=bool(args.activation_checkpointing),
         accumulates=args.gradient_accumulation_steps > 1,
         head=matrix,
         table=head.numel() * head.element_size() if head.requires_grad else 0,
@@ -205,10 +206,6 @@ def plan_of(
         loss_token=2 * share * config.hidden_size * computed,
         on_cpu=device.type == "cpu",
     )
-
-
-def _checkpointed(args: TrainingArguments) -> bool:
-    return bool(getattr(args, "activation_checkpointing", False))
 
 
 def _bytes(tensors: Iterable[Tensor]) -> int:
@@ -233,18 +230,6 @@ def _autocast(args: TrainingArguments, device: torch.device) -> AbstractContextM
     if not (args.bf16 or args.fp16):
         return nullcontext()
     return torch.autocast(device.type, torch.bfloat16 if args.bf16 else torch.float16)
-
-
-@contextmanager
-def _attending_as(examples: Sequence[int]) -> Iterator[None]:
-    """Lets what is tried, though short, attend as most of the tokens of a batch of such examples do."""
-    threshold = attention.LONG
-    if 2 * sum(each for each in examples if each >= threshold) > sum(examples):
-        attention.LONG = 0
-    try:
-        yield
-    finally:
-        attention.LONG = threshold
 
 
 def _activations(model: nn.Module, args: TrainingArguments, share: float) -> tuple[float, float]:
