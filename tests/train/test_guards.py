@@ -16,6 +16,7 @@ from redraft.train.guards import (
     out_of_memory,
     smaller,
 )
+from redraft.train.memory import Plan
 
 MOMENT = Moment(7, 3.25, 0.5, 1e-3, 4e-3, [f"r/{n}" for n in range(20)], "out/checkpoint-5")
 USED = {
@@ -111,6 +112,16 @@ def test_smaller_batches_make_the_same_step(size: int, times: int, said: tuple[i
 def test_only_settings_that_are_not_in_use_are_named() -> None:
     used = {**USED, "per_device_train_batch_size": 1, "activation_checkpointing": True, "lora": True}
     assert [line.split()[0] for line in smaller(used)] == ["--model_max_length"]
+
+
+def test_the_estimate_says_what_each_of_them_comes_to() -> None:
+    known = {"tokens": 1000, "libraries": 10**9, "weights": 10**9, "gradients": 10**9, "optimizer": 0}
+    known |= {"kept": 4_000_000, "copies": 0, "edge": 1000, "layers": 2, "head": 0, "table": 0}
+    plan = Plan(**known, checkpointed=False, accumulates=False, loss_slice=0, loss_token=0.0, on_cpu=False)
+    said = out_of_memory(MemoryError(), USED, 1000, plan)
+    assert said.message.endswith(" The run takes about 8.00 GB.")
+    assert str(said.hint).splitlines()[1].endswith("as many records a step, about 5.00 GB")
+    assert all(", about " in line for line in str(said.hint).splitlines()[1:])
 
 
 def test_other_errors_are_others() -> None:

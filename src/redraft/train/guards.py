@@ -11,12 +11,10 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from redraft.errors import ModelError
-
-if TYPE_CHECKING:
-    from redraft.train.memory import Plan
+from redraft.train.memory import Plan, size
 
 MARGIN = 2.0
 """Nats above the best stretch that count as far off. Untrained models have 9 to 12, trained ones under 2, and
@@ -131,7 +129,7 @@ def out_of_memory(
     """
     said = f" ({str(error).splitlines()[0]:.160})" if str(error) else ""
     when = f"with batches of up to {tokens:,} tokens" if tokens else "before the first batch"
-    about = f" The run takes about {plan.peak / 1e9:.1f} GB." if plan else ""
+    about = f" The run takes about {size(plan.peak)}." if plan else ""
     return ModelError(
         f"out of memory {when}{said}.{about}",
         hint="One of these needs less, the cheapest first. With --lora or --model_max_length, begin anew "
@@ -144,13 +142,13 @@ def smaller(used: Mapping[str, Any], plan: Plan | None = None) -> list[str]:
 
     With a plan, how much each of them comes to is said as well.
     """
-    size, times = used["per_device_train_batch_size"], used["gradient_accumulation_steps"]
+    batch, times = used["per_device_train_batch_size"], used["gradient_accumulation_steps"]
     lines = []
-    if size > 1:
-        rows = size * times
-        half = next(count for count in range(size // 2, 0, -1) if rows % count == 0)
+    if batch > 1:
+        rows = batch * times
+        half = next(count for count in range(batch // 2, 0, -1) if rows % count == 0)
         flags = f"--per_device_train_batch_size {half} --gradient_accumulation_steps {rows // half}"
-        lines.append(f"{flags}   as many records a step{_about(plan and plan.part(half / size))}")
+        lines.append(f"{flags}   as many records a step{_about(plan and plan.part(half / batch))}")
     if not used["activation_checkpointing"]:
         lines.append(
             f"--activation_checkpointing True   a fifth slower{_about(plan and plan.computed_anew())}"
@@ -162,4 +160,4 @@ def smaller(used: Mapping[str, Any], plan: Plan | None = None) -> list[str]:
 
 
 def _about(plan: Plan | None) -> str:
-    return f", about {plan.peak / 1e9:.1f} GB" if plan else ""
+    return f", about {size(plan.peak)}" if plan else ""

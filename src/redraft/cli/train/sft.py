@@ -181,13 +181,14 @@ def _again(ready: Ready) -> str:
 def _memory(ready: Ready, say: Say) -> dict[str, int]:
     """The most memory that the run took, and what was estimated, for its record. Also says both."""
     from redraft.train.logs import peak_memory
+    from redraft.train.memory import size
 
     if ready.checkpoint and ready.checkpoint.step >= ready.steps:
         return {}  # nothing was trained
     took, plan = peak_memory(), ready.plan
     if plan is None:
         return {"memory_bytes": took}
-    say(f"memory: {took / 1e9:.2f} GB at most, {plan.peak / 1e9:.2f} GB were estimated")
+    say(f"memory: {size(took)} at most, {size(plan.peak)} were estimated")
     return {"memory_bytes": took, "memory_estimate_bytes": plan.peak}
 
 
