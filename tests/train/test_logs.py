@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from redraft.train import logs
-from redraft.train.logs import LOG, Counts, Progress, clock_time, open_log
+from redraft.train.logs import LOG, Counts, Progress, clock_time, open_log, peak_memory
 
 NUMBERS = {"loss": 1.23456, "learning_rate": 2e-5, "tokens_per_second": 480.4, "memory_gb": 1.26}
 
@@ -57,6 +58,13 @@ def test_counts_begin_anew_with_each_line(clock: list[float]) -> None:
     assert 0.01 < taken["memory_gb"] < 1000
     assert counts.take()["tokens"] == 0
     assert counts.longest == 50
+
+
+def test_memory_is_that_of_a_gpu_where_one_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for used, least, most in ((0, 10**7, 10**12), (5, 5, 5)):
+        monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda used=used: used)
+        assert least <= peak_memory() <= most
 
 
 def test_counts_go_on(clock: list[float]) -> None:

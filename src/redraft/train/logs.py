@@ -94,11 +94,10 @@ class Counts:
 
 
 def peak_memory() -> int:
-    """The most bytes so far: of the GPU where there is one, else of this process."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
+    """The most bytes so far: of the GPU where one is used, else of this process."""
     unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return torch.cuda.max_memory_allocated() or own
 
 
 class Progress:
