@@ -21,10 +21,9 @@ import torch
 from transformers import Trainer, TrainerCallback, TrainingArguments, default_data_collator
 
 from redraft.train.args import Settings, parse
-from redraft.train.lora import Method
 from redraft.train.machine import training_arguments
 from redraft.train.model import load_tokenizer
-from redraft.train.parts import can_join, load_trained, prepare_all, rows_of
+from redraft.train.parts import can_join, choose_method, load_trained, prepare_all, rows_of, settled
 from redraft.train.sft import Sft
 from redraft.train.store import Prepared
 
@@ -78,8 +77,8 @@ def main() -> None:
     args = training_arguments(settings, lora=asked.lora, say=note)
     tokenizer = load_tokenizer(asked.model, say=note)
     prepared = prepare_all([asked.data], settings.own, tokenizer, Path(asked.work, "cache"), say=note)
-    method = Method(lora=asked.lora, four_bits=False, why="asked")
-    model: Any = load_trained(settings.own, method, asked.model, tokenizer, seed=args.seed, say=note)
+    own = settled(settings.own, choose_method(settings, asked.model, say=note), gpu=not args.use_cpu)
+    model: Any = load_trained(own, asked.model, tokenizer, seed=args.seed, say=note)
     watch = Watch(model)
     make = {"ours": ours, "selfee": selfee, "trl": trl}[asked.side]
     trainer = make(settings, args, model, tokenizer, prepared)

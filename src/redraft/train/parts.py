@@ -22,7 +22,7 @@ from redraft.train.attention import use_segments
 from redraft.train.batches import Batch, Loader, Order, Row, RowsOf, joined, padded
 from redraft.train.lora import Adapter, Method, add_adapter, default_method, mark_native
 from redraft.train.loss import fuse
-from redraft.train.model import fit_vocabulary, load_model, skeleton, weights_dtype
+from redraft.train.model import DTYPES, fit_vocabulary, load_model, skeleton, weights_dtype
 from redraft.train.options import Options
 from redraft.train.pack import Rows, one_a_row, pack
 from redraft.train.prepare import prepare
@@ -78,22 +78,20 @@ def settled(own: Options, method: Method, *, gpu: bool) -> Options:
     return replace(own, lora=method.lora, qlora=method.four_bits, dtype=dtype)
 
 
-def describe(own: Options, method: Method) -> str:
-    """What is trained, in words."""
-    dtype = str(weights_dtype(own.dtype, lora=method.lora)).removeprefix("torch.")
-    if not method.lora:
-        return f"all weights in {dtype}"
-    return f"an adapter of rank {own.lora_r} on weights in {'4 bits' if method.four_bits else dtype}"
+def describe(own: Options) -> str:
+    """What is trained, in words, by settings that are `settled`."""
+    if not own.lora:
+        return f"all weights in {own.dtype}"
+    return f"an adapter of rank {own.lora_r} on weights in {'4 bits' if own.qlora else own.dtype}"
 
 
 def load_trained(
-    own: Options, method: Method, model: str, tokenizer: PreTrainedTokenizerBase, *, seed: int, say: Say
+    own: Options, model: str, tokenizer: PreTrainedTokenizerBase, *, seed: int, say: Say
 ) -> PreTrainedModel | PeftModel:
     """The model as it is trained, with an adapter or without.
 
     Args:
-        own: The settings.
-        method: What is trained.
+        own: The settings, `settled`.
         model: A folder, or org/name on the hub.
         tokenizer: The model's.
         seed: Of the adapter's first values.
@@ -103,11 +101,10 @@ def load_trained(
         ModelError: The model is not whole, or does not fit its tokenizer.
         UsageError: Settings that do not go together.
     """
-    dtype = weights_dtype(own.dtype, lora=method.lora)
-    loaded = load_model(model, dtype=dtype, four_bits=method.four_bits)
+    loaded = load_model(model, dtype=DTYPES[own.dtype], four_bits=own.qlora)
     grown = fit_vocabulary(loaded, tokenizer, ref=model, say=say)
     native = own.format == "selfee" and own.training_objective != "answer"
-    if not method.lora:
+    if not own.lora:
         if native:
             mark_native(loaded)
         return loaded

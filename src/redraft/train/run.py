@@ -103,8 +103,6 @@ class Ready:
         args: Trainer's arguments, as this machine follows them.
         trainer: What does the steps.
         prepared: The data.
-        method: What is trained, in words.
-        lora: Whether that is an adapter.
         checkpoint: What it goes on from, or None.
     """
 
@@ -113,9 +111,17 @@ class Ready:
     args: TrainingArguments
     trainer: Sft
     prepared: Prepared
-    method: str
-    lora: bool
     checkpoint: Checkpoint | None
+
+    @property
+    def lora(self) -> bool:
+        """Whether an adapter is trained."""
+        return bool(self.settings.own.lora)
+
+    @property
+    def method(self) -> str:
+        """What is trained, in words."""
+        return describe(self.settings.own)
 
     @property
     def steps(self) -> int:
@@ -301,7 +307,7 @@ def get_ready(settings: Settings, model: str, cache: Path, *, say: Say) -> Ready
     checkpoint = _begin(args, own, tell)
     tokenizer = load_tokenizer(model, pad_token=own.pad_token, say=tell)
     prepared = prepare_all(own.data_path, own, tokenizer, cache, say=say)
-    trained = load_trained(own, method, model, tokenizer, seed=args.seed, say=tell)
+    trained = load_trained(own, model, tokenizer, seed=args.seed, say=tell)
     pad = None if can_join(trained, own, tell) else int(tokenizer.pad_token_id)
     data = rows_of(prepared, own, args, pad=pad)
     insist_on_a_step(
@@ -320,8 +326,7 @@ def get_ready(settings: Settings, model: str, cache: Path, *, say: Say) -> Ready
         divergence_steps=own.divergence_steps,
         quiet=own.quiet,
     )
-    settings = replace(settings, own=own)
-    return Ready(settings, model, args, trainer, prepared, describe(own, method), method.lora, checkpoint)
+    return Ready(replace(settings, own=own), model, args, trainer, prepared, checkpoint)
 
 
 def counted(count: int, what: str) -> str:
