@@ -18,7 +18,7 @@ from redraft.train import loss
 from redraft.train.attention import use_segments
 from redraft.train.loss import fuse, has_plain_head, summed_loss
 from tests.engines.hf_folders import random_model, tokenizer
-from tests.train.tiny_models import adapted, packed, tiny
+from tests.train.tiny_models import EXPERTS, adapted, packed, tiny
 
 
 def plain_loss(model: Any, row: Any, count: int | None = None) -> Tensor:
@@ -61,6 +61,17 @@ def test_loss_and_gradients_are_those_of_full_logits(
     assert expected.keys() == gradients.keys()
     for name in expected:
         torch.testing.assert_close(gradients[name], expected[name], rtol=1e-5, atol=exact, msg=name)
+
+
+def test_of_experts_it_is_the_loss_of_words_alone() -> None:
+    row, model = packed(), tiny("Qwen3Moe", output_router_logits=True, **EXPERTS)
+    use_segments(model)
+    theirs = model(row.input_ids, position_ids=row.position_ids, labels=row.labels)
+    expected = plain_loss(model, row)
+    assert theirs.loss > expected + 1
+    assert fuse(model)
+    found = model(row.input_ids, position_ids=row.position_ids, labels=row.labels).loss
+    assert found.item() == pytest.approx(expected.item(), rel=1e-6)
 
 
 @pytest.mark.parametrize("wrapped", ["modules_to_save", "target_modules"])

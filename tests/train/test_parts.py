@@ -2,8 +2,6 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import torch
@@ -14,16 +12,13 @@ from redraft.train.args import parse
 from redraft.train.options import Options
 from redraft.train.run import get_ready
 from tests.train.tiny import chains, model_folder
-from tests.train.tiny_models import tiny
+from tests.train.tiny_models import EXPERTS, tiny
 
 
 @pytest.mark.parametrize("asked", [False, True])
-def test_a_loss_of_experts_that_is_left_out_is_said(monkeypatch: pytest.MonkeyPatch, asked: bool) -> None:
-    for name in ("use_segments", "fuse"):
-        monkeypatch.setattr(parts, name, lambda _: None)
-    model: Any = SimpleNamespace(config=SimpleNamespace(output_router_logits=asked))
+def test_a_loss_of_experts_that_is_left_out_is_said(asked: bool) -> None:
     said: list[str] = []
-    assert parts.can_join(model, Options(), said.append)
+    assert parts.can_join(tiny("Qwen3Moe", output_router_logits=asked, **EXPERTS), Options(), said.append)
     assert said == ["output_router_logits: the loss that spreads tokens over experts is left out."] * asked
 
 

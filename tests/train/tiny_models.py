@@ -25,6 +25,14 @@ KINDS: dict[str, dict[str, Any]] = {
     "Gemma3Text": {"sliding_window": WINDOW},
 }
 
+EXPERTS: dict[str, Any] = {
+    "num_experts": 4,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 16,
+    "router_aux_loss_coef": 1.0,
+}
+"""Of Qwen3Moe, whose loss that spreads tokens over them weighs as much as that of words, if it is added."""
+
 LENGTHS = (11, 1, 7, 30)
 
 
