@@ -172,7 +172,6 @@ def test_flags_may_be_switches_have_dashes_and_take_several_words() -> None:
     assert settings.own.data_path == ("a.json", "b.jsonl")
     assert (settings.own.packing, settings.own.dry_run) == (False, True)
     assert settings.theirs["per_device_train_batch_size"] == 2
-    assert "dry_run" in settings.given
 
 
 def test_a_flag_that_comes_again_adds_a_value_or_replaces_it() -> None:
@@ -277,7 +276,7 @@ def test_defaults_of_trainer_are_taken() -> None:
 @pytest.mark.parametrize("name", sorted(names.DROPPED))
 def test_dropped_names_are_passed_over(name: str) -> None:
     settings = parsed(f"--{name} True")
-    assert settings.given == frozenset()
+    assert (settings.own, settings.theirs) == (Options(), DEFAULTS)
     assert settings.said[0].startswith(f"--{name} is passed over: ")
 
 
@@ -317,7 +316,6 @@ def test_flags_override_a_recipe(tmp_path: Path) -> None:
         "version": 2,
         "transformer_layer_cls_to_wrap": "Layer",
     }
-    assert settings.recipe == path
 
 
 def test_a_flag_overrides_the_new_name_by_the_old_one(tmp_path: Path) -> None:
@@ -350,7 +348,7 @@ def test_going_on_is_a_switch_too(line: str, meant: str) -> None:
     ("text", "said"),
     [
         ("num_train_epochs: .inf", "--num_train_epochs is inf, and should be a finite number."),
-        ("learning_rat: 1", "nothing is called 'learning_rat'."),
+        ("learning_rat: 1", "nothing is called 'learning_rat'.\n  Did you mean learning_rate?"),
         ("5: 1", "nothing is called 5."),
         ("- a", "a recipe is names and values."),
         ("", "a recipe is names and values."),
@@ -367,7 +365,7 @@ def test_going_on_is_a_switch_too(line: str, meant: str) -> None:
 def test_a_recipe_that_is_none(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(UsageError) as error:
         parse([recipe(tmp_path, text)])
-    assert said in error.value.message
+    assert said in str(error.value)
 
 
 def test_a_recipe_that_cannot_be_read(tmp_path: Path) -> None:

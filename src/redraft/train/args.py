@@ -34,9 +34,6 @@ _MOST = 1 << 20
 _PARTS = 1000
 """Parts of a setting that is itself keys and values."""
 
-_YES, _NO = {"true", "yes", "t", "y", "1", "on"}, {"false", "no", "f", "n", "0", "off"}
-
-
 _PATHS = {
     *("model_name_or_path", "data_path", "eval_data_path", "output_dir", "cache_dir", "gguf"),
     *("resume_from_checkpoint", "logging_dir"),
@@ -51,16 +48,12 @@ class Settings:
     Attributes:
         own: redraft's settings.
         theirs: Arguments of `TrainingArguments`, converted; its defaults are left out.
-        given: Names that the recipe or a flag set.
         said: What to print about names that were translated.
-        recipe: The recipe's name or path, or None.
     """
 
     own: Options
     theirs: Mapping[str, Any]
-    given: frozenset[str]
     said: tuple[str, ...] = ()
-    recipe: str | None = None
 
 
 def parse(words: Sequence[str]) -> Settings:
@@ -85,7 +78,7 @@ def parse(words: Sequence[str]) -> Settings:
     _insist_on_ranges(merged)
     own = Options(**{name: value for name, value in merged.items() if name in NAMES})
     theirs = {name: value for name, value in merged.items() if name not in NAMES}
-    return Settings(own, {**DEFAULTS, **theirs}, frozenset(merged), tuple(said), recipe)
+    return Settings(own, {**DEFAULTS, **theirs}, tuple(said))
 
 
 def _at_home(name: str, value: Any) -> Any:
@@ -290,8 +283,8 @@ def _as(kind: Any, value: Any) -> tuple[bool, Any]:
 
 
 def _as_bool(value: Any) -> tuple[bool, Any]:
-    if isinstance(value, str) and value.lower() in _YES | _NO:
-        return True, value.lower() in _YES
+    if isinstance(value, str) and value.lower() in names.YES | names.NO:
+        return True, value.lower() in names.YES
     return isinstance(value, bool), value
 
 

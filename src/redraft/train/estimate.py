@@ -36,7 +36,6 @@ _THROWN_AWAY: dict[str, Any] = {
     "eval_strategy": "no",
     "load_best_model_at_end": False,
     "metric_for_best_model": None,
-    "push_to_hub": False,
     "resume_from_checkpoint": None,
 }
 

@@ -13,6 +13,10 @@ from typing import Any
 
 from redraft.errors import UsageError
 
+YES = frozenset({"true", "yes", "t", "y", "1", "on"})
+NO = frozenset({"false", "no", "f", "n", "0", "off"})
+"""Words for True, and for False."""
+
 RENAMED: Mapping[str, str] = MappingProxyType(
     {
         "evaluation_strategy": "eval_strategy",
@@ -158,7 +162,7 @@ def _warmup(new: MutableMapping[str, Any], value: Any, values: Mapping[str, Any]
 
 
 def _is_on(value: Any) -> bool:
-    return str(value).lower() in {"true", "1", "yes", "y", "t", "on"}
+    return str(value).lower() in YES
 
 
 def _lazy(new: MutableMapping[str, Any], value: Any, values: Mapping[str, Any]) -> str:

@@ -84,7 +84,6 @@ DEFAULTS: dict[str, Any] = {
     "save_steps": 200,
     "save_total_limit": 2,
     "report_to": ["none"],
-    "prediction_loss_only": True,
     "ddp_find_unused_parameters": False,  # all are used, and looking for others costs time
 }
 """Where redraft's defaults are not those of transformers. The learning rate's is in `LEARNING_RATE`."""

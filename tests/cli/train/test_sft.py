@@ -16,6 +16,7 @@ from redraft.cli import app
 from redraft.cli.train import sft
 from redraft.train import run
 from redraft.train.args import parse
+from redraft.train.memory import size
 from redraft.train.output import alone
 from redraft.train.sft import Sft
 from redraft.train.signals import AGAIN
@@ -84,6 +85,9 @@ def test_from_records_to_an_adapter(here: Path) -> None:
     assert record["config"]["training_objective"] == "accepted"
     assert (record["sessions"][0]["steps"], record["sessions"][0]["redraft"]) == (4, "0.1.0")
     assert record["sessions"][0]["data_path"] == ["chains.jsonl"]
+    took, estimated = (record["sessions"][0][name] for name in ("memory_bytes", "memory_estimate_bytes"))
+    assert min(took, estimated) > 10**8
+    assert f"redraft: memory: {size(took)} at most, {size(estimated)} were estimated" in said
     assert {"seed", "learning_rate", "tokens_sha256"} <= record["config"].keys()
 
 
@@ -221,12 +225,16 @@ def test_an_estimate_may_be_interrupted(here: Path, monkeypatch: pytest.MonkeyPa
     assert "Traceback" not in done.output
 
 
-def test_a_look_and_an_estimate_at_once(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    called: list[str] = []
-    for name in ("_preview", "_estimate"):
-        monkeypatch.setattr(sft, name, lambda *_, name=name: called.append(name))
-    assert train("--data_path", "chains.jsonl", "--preview", "1", "--estimate").exit_code == 0
-    assert called == ["_preview", "_estimate"]
+def test_a_look_and_an_estimate_at_once(here: Path) -> None:
+    done = train(*USUAL.split(), "--preview", "1", "--estimate")
+    assert done.exit_code == 0, done.output
+    said = done.stdout.splitlines()
+    assert said[0] == "⟦with loss⟧, without loss, ⟨control token⟩, ↵ line end"
+    assert "\n── sum/" in done.stdout
+    estimated = ["parameters", "memory", "largest", "measured", "time"]
+    names = [line.split(" ")[0] for line in said]
+    assert [name for name in names if name in estimated] == estimated
+    assert not Path("out").exists()
 
 
 def test_a_run_that_is_done_stays_so(here: Path) -> None:
