@@ -35,7 +35,7 @@ RANKS = 2
 KINDS = ("tied", "untied", "bf16")
 """Whether the head is the embedding; and with a head of its own, computed in bf16."""
 
-SIZE = 2
+SIZE = 1
 """Rows that a process takes at a time."""
 
 
@@ -130,14 +130,17 @@ def run(
     """Trains with FSDP2, or by one process, and returns the steps that are done."""
     rank = distributed.get_rank() if ranks > 1 else 0
     size = SIZE * RANKS // ranks
+    read = data(examples, size=size, rank=rank, ranks=ranks)
     made = trainer(
         output,
-        data(examples, size=size, rank=rank, ranks=ranks),
+        read,
         model(kind),
+        eval_data=read,
         max_steps=6,
         save_steps=100,
         logging_steps=3,
-        gradient_accumulation_steps=1,
+        eval_strategy="steps",
+        eval_steps=3,
         per_device_train_batch_size=size,
         bf16=kind == "bf16",
         fsdp=True if ranks > 1 else None,

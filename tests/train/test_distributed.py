@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from redraft.train.logs import LOG
 from tests.conftest import ROOT
 from tests.train import sharded
 from tests.train.tiny import prepared
@@ -36,14 +37,15 @@ def start(folder: Path, rank: int) -> subprocess.Popen[str]:
 
 
 def curve(output: Path) -> list[dict[str, float]]:
-    lines = [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()]
-    return [{key: line[key] for key in ("step", "loss", "grad_norm", "trained_tokens")} for line in lines]
+    lines = [json.loads(line) for line in (output / LOG).read_text().splitlines()]
+    keys = {"step", "loss", "grad_norm", "trained_tokens", "eval_loss"}
+    return [{key: line[key] for key in keys & line.keys()} for line in lines]
 
 
 @pytest.mark.parametrize("kind", sharded.KINDS)
 def test_shards_train_as_one_process_does(folder: Path, tmp_path: Path, kind: str) -> None:
     sharded.run(tmp_path / "one", prepared(tmp_path / "data"), kind, ranks=1)
-    assert [line["step"] for line in curve(tmp_path / "one")] == [3, 6]
+    assert [line["step"] for line in curve(tmp_path / "one")] == [3, 3, 6, 6]
     for one, two in zip(curve(tmp_path / "one"), curve(folder / f"{kind}-whole"), strict=True):
         assert two == pytest.approx(one, rel=1e-2 if kind == "bf16" else 1e-5)
 
