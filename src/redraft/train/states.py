@@ -2,7 +2,8 @@
 
 A state is a tree of dictionaries, lists, tensors and plain values. Its tensors go into a safetensors file,
 and the rest, with the places of the tensors, into the header of that file. Nothing is pickled, so the
-checkpoint of a stranger can do no more than hold wrong numbers.
+checkpoint of a stranger can do no more than hold wrong numbers. FSDP and DeepSpeed save states in ways
+of their own, which do pickle.
 """
 
 from __future__ import annotations
