@@ -109,7 +109,10 @@ def test_a_run_that_logs_no_steps_is_measured_all_the_same(model: str, tmp_path:
     assert found.pace.steps == 3
 
 
-def test_the_trial_writes_numbers_that_json_has(model: str, tmp_path: Path) -> None:
-    estimate(ready(model, tmp_path))
-    lines = (tmp_path / "aside" / "log.jsonl").read_text().splitlines()
-    assert len([json.loads(line) for line in lines]) == 4
+def test_a_trial_that_takes_long_ends_within_an_epoch(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("redraft.train.estimate.PATIENCE", 0.0)
+    found = estimate(ready(model, tmp_path, "--packing", "False", "--logging_strategy", "epoch"))
+    assert found.pace
+    assert found.pace.steps == 1
