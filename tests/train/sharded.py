@@ -32,8 +32,8 @@ from redraft.train.pack import pack
 from tests.train.tiny import data, llama, prepared, trainer
 
 RANKS = 2
-KINDS = ("tied", "untied", "bf16")
-"""Whether the head is the embedding; and with a head of its own, computed in bf16."""
+KINDS = ("tied", "bf16")
+"""What Trainer trains: with its embedding for a head; and with a head of its own, computed in bf16."""
 
 SIZE = 1
 """Rows that a process takes at a time."""
@@ -115,7 +115,7 @@ class Kill(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if state.global_step == 2:
-            os.kill(os.getpid(), signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
 
 
 def run(

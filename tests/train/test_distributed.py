@@ -21,7 +21,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where both processes did all that `sharded` does. It fails if one of them does."""
     made = tmp_path_factory.mktemp("sharded")
     jobs = [start(made, rank) for rank in range(sharded.RANKS)]
-    said = [job.communicate(timeout=300)[0] for job in jobs]
+    try:
+        said = [job.communicate(timeout=300)[0] for job in jobs]
+    finally:
+        for job in jobs:
+            job.kill()
+            job.communicate()
     assert all(sharded.done(made, rank).exists() for rank in range(sharded.RANKS)), "\n".join(said)
     return made
 
