@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from redraft.chain import Chain
-from redraft.train.tokens import Example, Skipped
+from redraft.train.tokens import Cut, Example, Skipped
 
 END = 0
 
@@ -38,4 +38,4 @@ class Letters:
         ids = np.array([*map(ord, chain.prompt.text + chain.answer), END], np.uint32)
         trained = np.arange(len(ids)) >= len(chain.prompt.text)
         over = max(len(ids) - self.longest, 0)
-        return Example(chain.id, ids[over:], trained[over:], cut=over, cut_prompt=over)
+        return Example(chain.id, ids[over:], trained[over:], Cut(over, over))

@@ -27,8 +27,8 @@ from redraft.errors import OutputError, RecordError, RedraftError, UsageError
 from redraft.train import encoding
 from redraft.train import prepare as module
 from redraft.train.prepare import key_of, prepare
-from redraft.train.store import Cut, Prepared, Report, Some
-from redraft.train.tokens import Example
+from redraft.train.store import Prepared, Report, Some
+from redraft.train.tokens import Cut
 from tests.train.letters import END, Letters
 
 Write = Callable[..., Path]
@@ -109,7 +109,7 @@ class Breaking(Letters):
 
     def encode(self, chain: Chain) -> Any:
         made, asked = super().encode(chain), chain.prompt.instruction
-        return replace(made, cut=7, lost=int(asked == "lose") * 2, broken=asked == "break")
+        return replace(made, cut=Cut(7, lost=2 * (asked == "lose"), broken=int(asked == "break")))
 
 
 def test_the_report_says_which_answers_were_cut(write: Write, cache: Path) -> None:
@@ -402,24 +402,6 @@ def test_nothing_to_train_on_in_any_record(write: Write, cache: Path) -> None:
     with pytest.raises(UsageError) as caught:
         prepare([path], Letters(), cache)
     assert "none of the 2 records has anything to train on: 2 skipped, no answer: data/0" in str(caught.value)
-
-
-@dataclass(frozen=True)
-class Masked(Letters):
-    """Marks nothing, or the first token alone."""
-
-    first: bool = False
-
-    def encode(self, chain: Chain) -> Any:
-        example = super().encode(chain)
-        assert isinstance(example, Example)
-        return Example(example.id, example.ids, (np.arange(len(example.ids)) < self.first), 0)
-
-
-@pytest.mark.parametrize("first", [False, True])
-def test_all_labels_masked(write: Write, cache: Path, first: bool) -> None:
-    with pytest.raises(UsageError, match="1 skipped, no token carries loss: data/0"):
-        prepare([write(("a", "b"))], Masked(first=first), cache)
 
 
 def test_streams_folders_and_missing_files_are_refused(tmp_path: Path, cache: Path) -> None:

@@ -17,7 +17,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from redraft.chain import Chain, Feedback, Prompt, Step
 from redraft.errors import ModelError, UsageError
 from redraft.formats.spans import Format, Objective, spans_of
-from redraft.train.tokens import LONGEST, SHORTEST, Encoder, Example, Skipped
+from redraft.train.tokens import LONGEST, SHORTEST, Cut, Encoder, Example, Skipped, _fitted
 from redraft.train.vocabulary import Vocabulary
 from tests.train.tokenizer_kinds import CHATML, KINDS, tokenizer
 from tests.weights.tokenizer_files import save
@@ -62,7 +62,7 @@ def test_shapes_and_types() -> None:
     assert found.id == "c/1"
     assert (found.ids.dtype, found.trained.dtype) == (np.uint32, np.bool_)
     assert found.ids.shape == found.trained.shape
-    assert (found.cut, found.cut_prompt) == (0, 0)
+    assert found.cut == Cut()
 
 
 COMBINED = [
@@ -245,7 +245,7 @@ def test_a_text_that_is_too_long_loses_its_end_and_with_it_the_stop_token() -> N
     assert found.ids.tolist() == whole.ids[:256].tolist()
     assert found.trained.tolist() == whole.trained[:256].tolist()
     assert tokenizer("bytes").eos_token_id not in found.ids
-    assert (found.cut, found.cut_prompt) == (len(whole.ids) - 256, 0)
+    assert found.cut == Cut(len(whole.ids) - 256, broken=1)
 
 
 @pytest.mark.parametrize("chosen", FORMATS)
@@ -259,7 +259,7 @@ def test_a_long_question_does_not_push_the_answer_out(chosen: Format) -> None:
     assert "word0 word1" in prompt
     assert "word399" in prompt
     assert "word200 " not in prompt
-    assert found.cut >= found.cut_prompt > 0
+    assert found.cut.tokens >= found.cut.prompt > 0
 
 
 def test_question_and_answer_share_the_length_where_both_are_long() -> None:
@@ -290,7 +290,7 @@ def test_any_length_keeps_the_answer_or_half_of_the_room(
     whole = example(made, length=1 << 16)
     found = example(made, length=length)
     assert len(found.ids) == min(length, len(whole.ids))
-    assert found.cut == len(whole.ids) - len(found.ids)
+    assert found.cut.tokens == len(whole.ids) - len(found.ids)
     assert found.trained.sum() >= min(whole.trained.sum(), length // 2)
     stop_id = tokenizer("bytes").eos_token_id
     assert (stop_id in found.ids) == (found.trained.sum() == whole.trained.sum())
@@ -313,7 +313,7 @@ def test_an_accepted_revision_is_not_lost_to_a_long_prompt(over: int) -> None:
     """Also where a rejected one without loss stands before it."""
     whole = example(DRAFTS, objective="accepted")
     found = example(DRAFTS, objective="accepted", length=len(whole.ids) - over)
-    assert (found.cut, found.cut_prompt, found.lost, found.broken) == (over, over, 0, False)
+    assert found.cut == Cut(over, over)
     assert found.trained.sum() == whole.trained.sum()
 
 
@@ -329,9 +329,9 @@ def test_answers_that_are_lost_or_broken_are_told() -> None:
     seen = []
     for length in (second, second + 3, third, feedback - 3, feedback):
         found = example(short, length=length)
-        assert found.cut_prompt == 0
-        seen.append((found.lost, found.broken))
-    assert seen == [(2, False), (1, True), (1, False), (0, True), (0, False)]
+        assert found.cut.prompt == 0
+        seen.append((found.cut.lost, found.cut.broken))
+    assert seen == [(2, 0), (1, 1), (1, 0), (0, 1), (0, 0)]
 
 
 def test_turns_that_are_lost_are_told() -> None:
@@ -340,10 +340,17 @@ def test_turns_that_are_lost_are_told() -> None:
     talk = Chain(prompt=Prompt(messages=turns), steps=(Step(answer="bye"),), best=0)
     for chosen in ("vicuna", "stablevicuna", "chat"):
         whole = example(talk, chosen=chosen)
-        assert (whole.lost, whole.broken) == (0, False)
+        assert whole.cut == Cut()
         end = words("bytes", whole.ids).index("word ") + 20
         found = example(talk, chosen=chosen, length=end)
-        assert (found.lost, found.broken) == (2, True)
+        assert (found.cut.lost, found.cut.broken) == (2, 1)
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_without_a_token_with_loss_there_is_no_example(first: bool) -> None:
+    """Nothing predicts the first one."""
+    whole = Example("x", np.zeros(40, np.uint32), np.arange(40) < first)
+    assert _fitted(whole, [], [], [40], limit=16) == Skipped("x", "no token carries loss")
 
 
 def test_a_prompt_that_cannot_be_shortened_enough() -> None:

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from redraft.formats.files import decode, read_lines, stem_of
 from redraft.formats.records import chain_of, id_of
-from redraft.train.store import Cut, pair
-from redraft.train.tokens import Encoder, Skipped
+from redraft.train.store import pair
+from redraft.train.tokens import Cut, Encoder, Skipped
 from redraft.work import spread
 
 BATCH = 256
@@ -29,8 +29,6 @@ BATCH_BYTES = 1 << 18
 
 WORTH_A_PROCESS = 1 << 22
 """Bytes of records that are worth another process: to start one takes as long as to tokenise these."""
-
-NO_LOSS = "no token carries loss"
 
 
 class Line(NamedTuple):
@@ -100,14 +98,10 @@ def _encoded(encoder: Encoder, batch: Sequence[Line]) -> Made:
         if isinstance(example, Skipped):
             made.skipped.append((name, example.reason))
             continue
-        carrying = int(np.count_nonzero(example.trained[1:]))  # nothing predicts the first token
-        if not carrying:
-            made.skipped.append((name, NO_LOSS))
-            continue
         made.names.append(name)
         made.lengths.append(len(example.ids))
-        made.trained += carrying
+        made.trained += int(np.count_nonzero(example.trained[1:]))  # nothing predicts the first token
         tokens.append(pair(example.ids, example.trained))
-        made.cuts.append(Cut(example.cut, example.cut_prompt, example.lost, int(example.broken)))
+        made.cuts.append(example.cut)
     made.tokens = np.concatenate(tokens) if tokens else made.tokens
     return made

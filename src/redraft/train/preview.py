@@ -25,7 +25,8 @@ from redraft.train.model import load_tokenizer
 from redraft.train.pack import Rows
 from redraft.train.parts import in_rows, prepare_all
 from redraft.train.processes import Say, ranks
-from redraft.train.store import Cut, Stored
+from redraft.train.store import Stored
+from redraft.train.tokens import Cut
 
 OPEN, CLOSE = "⟦", "⟧"
 """Around what carries loss, where there is no colour."""

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from redraft.train.pack import Ints
+from redraft.train.tokens import Cut
 
 TRAINED = np.uint32(1 << 31)
 """The bit of a token that is trained on. No vocabulary comes near it."""
@@ -30,22 +31,6 @@ FIRST = 5
 
 _REASONS = 20
 _CHUNK = 1 << 20
-
-
-class Cut(NamedTuple):
-    """What an example lost to the limit of length.
-
-    Attributes:
-        tokens: How many.
-        prompt: How many of these were the prompt's. The others are the end of the text.
-        lost: How many answers went with them as a whole.
-        broken: 1 if it ends within an answer.
-    """
-
-    tokens: int = 0
-    prompt: int = 0
-    lost: int = 0
-    broken: int = 0
 
 
 class Stored(NamedTuple):

@@ -16,9 +16,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import accumulate, pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,22 @@ SHORTEST = 16
 """Tokens that an example may be limited to at least, and that a shortened question keeps."""
 
 
+class Cut(NamedTuple):
+    """What an example lost to the limit of length.
+
+    Attributes:
+        tokens: How many.
+        prompt: How many of these were the prompt's. The others are the end of the text.
+        lost: How many answers went with them as a whole.
+        broken: 1 if it ends within an answer.
+    """
+
+    tokens: int = 0
+    prompt: int = 0
+    lost: int = 0
+    broken: int = 0
+
+
 @dataclass(frozen=True, eq=False)
 class Example:
     """A chain as tokens.
@@ -43,19 +59,13 @@ class Example:
         id: The chain's.
         ids: Token ids, shape [n].
         trained: Which carry loss, shape [n].
-        cut: How many tokens were left out because the record was too long.
-        cut_prompt: How many of these were the prompt's. The others are the end of the text.
-        lost: How many answers were left out as a whole: the last ones.
-        broken: It ends within an answer.
+        cut: What is left out of it because the record was too long.
     """
 
     id: str
     ids: NDArray[np.uint32]
     trained: NDArray[np.bool_]
-    cut: int = 0
-    cut_prompt: int = 0
-    lost: int = 0
-    broken: bool = False
+    cut: Cut = field(default_factory=Cut)
 
 
 @dataclass(frozen=True)
@@ -267,11 +277,11 @@ def _fitted(
         limit: Tokens.
     """
     ids, trained = example.ids, example.trained
-    if not trained.any():
+    if not trained[1:].any():  # nothing predicts the first token
         return Skipped(example.id, "no token carries loss")
     if len(ids) <= limit:
         return example
-    first = int(np.argmax(trained))
+    first = int(np.argmax(trained[1:])) + 1
     turn = next(end for end in turns if end > first)
     learnt = int(np.flatnonzero(trained[first:turn])[-1]) + 1  # from the first token with loss to the last
     over = max(0, first + min(learnt, limit // 2) - limit)
@@ -287,8 +297,10 @@ def _fitted(
         example,
         ids=ids[:limit],
         trained=trained[:limit],
-        cut=len(example.ids) - limit,
-        cut_prompt=over,
-        lost=sum(last <= start < end for start, end in answers),
-        broken=any(start < last < end for start, end in answers),
+        cut=Cut(
+            tokens=len(example.ids) - limit,
+            prompt=over,
+            lost=sum(last <= start < end for start, end in answers),
+            broken=sum(start < last < end for start, end in answers),
+        ),
     )
