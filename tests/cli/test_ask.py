@@ -304,3 +304,12 @@ def test_what_is_not_whole_is_said_in_a_pipe(args: list[str], status: int, said:
     done = ask("Go.", "-m", script(tmp_path, "one two three"), *args)
     assert done.returncode == status
     assert said in done.stderr
+
+
+def test_a_model_that_leaves_the_format_was_not_cancelled(tmp_path: Path) -> None:
+    text = "One.\n\n### Feedback 1:\nNo. Revision is needed.\n\n### Revision 4:\nAnd on and on."
+    model = script(tmp_path, {"settings": {"native": True}}, text)
+    assert ask("Go.", "-m", model).stderr == "redraft: the answer was cut: the model left the format.\n"
+    shown = on_a_terminal("Go.", "-m", model)
+    assert "the model left the format (malformed)" in shown
+    assert "cancelled" not in shown

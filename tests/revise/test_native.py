@@ -175,6 +175,13 @@ def test_a_skipped_heading_is_malformed() -> None:
     assert chain.answer == "First."
 
 
+def test_a_revision_that_is_only_announced_leaves_the_answer_whole() -> None:
+    text = "First.\n\n### Feedback 1:\nGood. Revision is not needed.\n\n### Revision 1:\nAnd on and on."
+    chain = play(plan(mode="native"), [text]).chain
+    assert chain.stop == "accepted"
+    assert [(s.answer, s.finish) for s in chain.steps] == [("First.", "stop")]
+
+
 def test_a_revision_that_changes_nothing_ends_the_chain() -> None:
     text = "Same.\n\n### Feedback 1:\nRevision is needed.\n\n### Revision 1:\nSame.\n\n### Feedback 2:\nWell,"
     chain = play(plan(mode="native"), [text]).chain

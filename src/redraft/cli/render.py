@@ -109,14 +109,16 @@ def notes(step: Step) -> list[Text]:
     said = []
     if step.echo:
         said.append("This only repeats the feedback, so it does not count.")
-    if step.finish != "stop":
+    if step.finish == "cancelled":  # with the whole chain, and that says why
+        said.append("Cut.")
+    elif step.finish != "stop":
         said.append(f"Cut: {why_cut(step)}.")
     return [Text(note, "yellow") for note in said]
 
 
 def why_cut(step: Step, stop: Stop | None = None) -> str:
     """Why a step's text was cut, in words; `stop` is that of the chain, where the step is its last."""
-    if stop == "budget":
+    if stop in ("budget", "malformed"):
         return STOPS[stop]
     return "the server filtered it" if step.finish == "filtered" else STOPS.get(step.finish, step.finish)
 

@@ -105,10 +105,14 @@ class Stream:
             self.parser.feed(text)
 
     def keep(self, finish: Finish) -> None:
-        """Puts what was read so far into the state. `finish` is that of the last step."""
+        """Puts what was read so far into the state. `finish` is that of the last step.
+
+        A step of which nothing was written before the cut is left out: the one before it is whole.
+        """
         steps = self.steps()
         if len(steps) > 1 and not steps[-1].answer and steps[-1].feedback is None and finish != "stop":
             steps.pop()
+            finish = "stop"
         for number, step in enumerate(steps):
             last = number == len(steps) - 1
             steps[number] = self._dress(number, step, steps, finish if last else "stop")
