@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from redraft.errors import ModelError, OutputError, UsageError
-from redraft.train import prepare, run
+from redraft.train import checkpoints, prepare, run
 from redraft.train.args import parse
 from redraft.train.checkpoints import MARKER
 from redraft.train.logs import LOG
@@ -280,12 +280,12 @@ def test_a_log_without_a_line_is_no_earlier_run(model: str, here: Path) -> None:
 
 
 def test_nothing_is_left_of_an_earlier_result(model: str, here: Path) -> None:
-    ready(model, "--lora", "True").train()
+    run.save(ready(model, "--lora", "True").trainer)
     assert Path("out/adapter_model.safetensors").is_file()
-    ready(model, "--lora", "False", "--overwrite_output_dir").train()
+    run.save(ready(model, "--lora", "False").trainer)
     assert not list(Path("out").glob("adapter_*"))
     assert Path("out/config.json").is_file()
-    ready(model, "--lora", "True", "--overwrite_output_dir").train()
+    run.save(ready(model, "--lora", "True").trainer)
     assert not list(Path("out").glob("model*"))
     assert not Path("out/config.json").exists()
 
@@ -294,12 +294,13 @@ def test_nothing_is_left_of_an_earlier_result(model: str, here: Path) -> None:
 
 
 def test_a_finished_checkpoint_is_gone_on_from(model: str, here: Path) -> None:
-    usual = USUAL + " --lr_scheduler_type constant --lora False --save_steps 2"
-    ready(model, usual=usual.replace("--max_steps 3", "--max_steps 5")).train()
+    usual = USUAL + " --lr_scheduler_type constant --lora False"
+    ready(model, usual=usual).train()
     whole = losses()
-    ready(model, usual=usual.replace("dir out", "dir two")).train()
-    made = ready(model, usual=usual.replace("dir out", "dir two").replace("--max_steps 3", "--max_steps 5"))
-    assert made.lines()[-1] == "goes on from two/checkpoint-3"
+    usual = usual.replace("dir out", "dir two")
+    ready(model, usual=usual.replace("--max_steps 3", "--max_steps 2")).train()
+    made = ready(model, usual=usual)
+    assert made.lines()[-1] == "goes on from two/checkpoint-2"
     made.train()
     assert losses("two") == whole
 
@@ -327,7 +328,9 @@ def test_a_broken_checkpoint_is_named_and_the_one_before_taken(
 
 
 def test_a_checkpoint_may_be_named(model: str, here: Path) -> None:
-    ready(model, "--lora", "False", "--save_steps", "1", "--save_total_limit", "5").train()
+    for step in (1, 2):
+        with checkpoints.saving(Path("out"), step, leads=True, wait=lambda: None):
+            pass
     made = ready(model, "--lora", "False", "--resume_from_checkpoint", "out/checkpoint-1")
     assert made.checkpoint
     assert made.checkpoint.step == 1
