@@ -99,10 +99,8 @@ def key_of(paths: Sequence[Path], encoder: Encoder) -> str:
 
     Raises:
         RecordError: A file cannot be read.
-        UsageError: There is none, or one of them is a stream or a folder.
+        UsageError: One of them is a stream or a folder.
     """
-    if not paths:
-        raise UsageError("there is no data to train on.", hint="--data_path FILE")
     parts = {
         "data": [(path.name, _sum(path)) for path in paths],
         "encoder": encoder.fingerprint,

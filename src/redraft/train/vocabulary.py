@@ -84,7 +84,12 @@ class Vocabulary:
         stop = str(tokenizer.eos_token)
         marks = {text: f"{OPEN}{number}{CLOSE}" for text, (number, _) in controls.items()}
         if stop not in marks:
-            raise _no_stop(f"its stop token {stop!r:.60} is not one of its control tokens")
+            raise ModelError(
+                "the tokenizer has no stop token, so that a model would never learn to stop: its eos_token is "
+                f"{tokenizer.eos_token!r:.60}, which is none of its control tokens.",
+                hint='Name it as "eos_token" in the folder\'s tokenizer_config.json, and again in added_tokens '
+                "of tokenizer.json.",
+            )
         backend = _backend(written, {marks[text]: token for text, (_, token) in controls.items()})
         meant = _meant(backend, {marks[text]: number for text, (number, _) in controls.items()})
         control = np.zeros(len(meant), np.bool_)
@@ -182,8 +187,6 @@ def _written(tokenizer: PreTrainedTokenizerBase) -> str:
             "token comes from which words.",
             hint="Save a fast tokenizer into the folder: AutoTokenizer.from_pretrained(…).save_pretrained(…)",
         )
-    if tokenizer.eos_token is None:
-        raise _no_stop(f"{tokenizer.name_or_path} names none")
     return str(backend.to_str())
 
 
@@ -193,14 +196,6 @@ def _template(tokenizer: PreTrainedTokenizerBase) -> str | None:
     if isinstance(template, dict):
         template = template.get("default")
     return template if isinstance(template, str) else None
-
-
-def _no_stop(why: str) -> ModelError:
-    return ModelError(
-        f"the tokenizer has no stop token, so that a model would never learn to stop: {why}.",
-        hint='Name it as "eos_token" in the folder\'s tokenizer_config.json, and again in added_tokens of '
-        "tokenizer.json.",
-    )
 
 
 def _backend(written: str, marks: Mapping[str, AddedToken]) -> Tokenizer:
