@@ -12,9 +12,9 @@ from safetensors.torch import load_file, save_file
 
 from redraft.errors import ModelError, UsageError
 from redraft.train import model as module
-from redraft.train.files import folder_of
 from redraft.train.loss import fuse
 from redraft.train.model import fit_vocabulary, load_model, load_tokenizer, skeleton, weights_dtype
+from redraft.train.model_folder import folder_of
 from redraft.train.processes import Say
 from redraft.weights.delta import diff
 from redraft.weights.gguf.to_folder import import_gguf

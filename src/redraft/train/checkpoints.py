@@ -21,7 +21,7 @@ from typing import Any
 from safetensors import SafetensorError
 
 from redraft.errors import ModelError, OutputError
-from redraft.train.files import there
+from redraft.train.model_folder import there
 
 MARKER = "complete.json"
 """The list of a checkpoint's files, written when all of them are."""

@@ -26,8 +26,8 @@ from transformers import (
 )
 
 from redraft.errors import ModelError, RedraftError, UsageError
-from redraft.train.files import insist_on_config, insist_on_files, insist_on_tokenizer, model_folder
 from redraft.train.machine import computes_bf16
+from redraft.train.model_folder import insist_on_config, insist_on_files, insist_on_tokenizer, model_folder
 from redraft.train.processes import Say
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}

@@ -26,10 +26,10 @@ from redraft.errors import ModelError
 from redraft.train import checkpoints, states
 from redraft.train.batches import IGNORED, Batch, Loader, Order, RowsOf
 from redraft.train.checkpoints import Checkpoint
-from redraft.train.files import there
 from redraft.train.guards import SEARCH, Divergence, Moment, diverged, no_number
 from redraft.train.logs import Counts, Progress, open_log
 from redraft.train.lora import leave_inputs_to_autocast
+from redraft.train.model_folder import there
 from redraft.train.signals import Signals
 
 OPTIMIZER = "optimizer.safetensors"

@@ -85,10 +85,10 @@ class Vocabulary:
         marks = {text: f"{OPEN}{number}{CLOSE}" for text, (number, _) in controls.items()}
         if stop not in marks:
             raise ModelError(
-                "the tokenizer has no stop token, so that a model would never learn to stop: its eos_token is "
-                f"{tokenizer.eos_token!r:.60}, which is none of its control tokens.",
-                hint='Name it as "eos_token" in the folder\'s tokenizer_config.json, and again in added_tokens '
-                "of tokenizer.json.",
+                "the tokenizer has no stop token, so that a model would never learn to stop: its eos_token "
+                f"is {tokenizer.eos_token!r:.60}, which is none of its control tokens.",
+                hint='Name it as "eos_token" in the folder\'s tokenizer_config.json, and again in '
+                "added_tokens of tokenizer.json.",
             )
         backend = _backend(written, {marks[text]: token for text, (_, token) in controls.items()})
         meant = _meant(backend, {marks[text]: number for text, (number, _) in controls.items()})

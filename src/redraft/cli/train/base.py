@@ -39,7 +39,7 @@ def _one_at_a_time(folder: Path) -> Iterator[None]:
 
 def _folder_for(ref: str, cache: Path) -> str:
     from redraft.engines.load import local_file, parse_reference
-    from redraft.train.files import folder_of
+    from redraft.train.model_folder import folder_of
 
     base, adapter = _parted(ref)
     if adapter is not None:

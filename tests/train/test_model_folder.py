@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from redraft.errors import ModelError, UsageError
-from redraft.train.files import folder_of, insist_on_files, insist_on_tokenizer, model_folder
+from redraft.train.model_folder import folder_of, insist_on_files, insist_on_tokenizer, model_folder
 
 
 def folder(path: Path, *names: str) -> Path:
