@@ -91,8 +91,6 @@ def test_settings_that_do_not_go_together_are_named() -> None:
         asked("--save_steps", "2.5")
     with pytest.raises(UsageError, match="do not go together: "):
         asked("--debug", "everything")
-    with pytest.raises(UsageError, match="needs the library of that name"):
-        asked("--deepspeed", '{"zero_optimization": {"stage": 2}}')
     with pytest.raises(UsageError, match="--optim adamw_bnb_8bit needs bitsandbytes"):
         asked("--optim", "adamw_bnb_8bit")
 

@@ -345,9 +345,9 @@ def _prepared_there(path: Path, encoder: Letters, cache: Path) -> int:
 def test_of_many_at_once_one_makes_it(write: Write, cache: Path, counting: Counting) -> None:
     path = write(*[(f"q{n}", "a") for n in range(100)])
     slow = replace(counting, pause=0.005)
-    with ProcessPoolExecutor(4, multiprocessing.get_context("forkserver")) as pool:
-        futures = [pool.submit(_prepared_there, path, slow, cache) for _ in range(4)]
-        assert [future.result() for future in futures] == [100] * 4
+    with ProcessPoolExecutor(2, multiprocessing.get_context("forkserver")) as pool:
+        futures = [pool.submit(_prepared_there, path, slow, cache) for _ in range(2)]
+        assert [future.result() for future in futures] == [100] * 2
     assert encoded(counting) == 100
 
 

@@ -9,7 +9,6 @@ import re
 import shlex
 import signal
 import subprocess
-import time
 from dataclasses import fields
 from importlib import resources
 from pathlib import Path
@@ -187,10 +186,11 @@ def test_the_job_ends_as_torchrun_does(sky: Any, tmp_path: Path, status: int) ->
 
 
 def test_after_sigterm_the_job_asks_to_be_started_again(sky: Any, tmp_path: Path) -> None:
-    saves = f"trap 'sleep 0.2; touch {tmp_path}/saved; exit 1' TERM; touch {tmp_path}/begun; sleep 60 & wait"
-    with subprocess.Popen(["bash", "-c", sky["run"]], env=torchrun(tmp_path, saves)) as job:
-        while not (tmp_path / "begun").exists():
-            time.sleep(0.01)
+    saves = f"trap 'kill $!; sleep 0.2; touch {tmp_path}/saved; exit 1' TERM; sleep 60 & echo begun; wait"
+    surroundings = torchrun(tmp_path, saves)
+    with subprocess.Popen(["bash", "-c", sky["run"]], env=surroundings, stdout=subprocess.PIPE) as job:
+        assert job.stdout
+        assert job.stdout.readline() == b"begun\n"
         job.send_signal(signal.SIGTERM)
     assert job.returncode == AGAIN
     assert (tmp_path / "saved").exists()
