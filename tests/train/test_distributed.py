@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -10,10 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from redraft.train.logs import LOG
 from tests.conftest import ROOT
 from tests.train import sharded
-from tests.train.tiny import prepared
+from tests.train.tiny import curve, prepared
 
 
 @pytest.fixture(scope="module")
@@ -39,12 +37,6 @@ def start(folder: Path, rank: int) -> subprocess.Popen[str]:
     return subprocess.Popen(
         command, env=surroundings, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
-
-
-def curve(output: Path) -> list[dict[str, float]]:
-    lines = [json.loads(line) for line in (output / LOG).read_text().splitlines()]
-    keys = {"step", "loss", "grad_norm", "trained_tokens", "eval_loss"}
-    return [{key: line[key] for key in keys & line.keys()} for line in lines]
 
 
 @pytest.mark.parametrize("kind", sharded.KINDS)

@@ -12,6 +12,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, TrainingArguments
 
 from redraft.train.attention import use_segments
 from redraft.train.batches import Loader, Order, RowsOf, joined
+from redraft.train.logs import LOG
 from redraft.train.loss import fuse
 from redraft.train.pack import pack
 from redraft.train.sft import Data, Sft
@@ -82,6 +83,13 @@ def trainer(folder: Path, read: Data, model: Any = None, eval_data: Data | None 
     model = llama() if model is None else model
     fuse(model)
     return Sft(model, TrainingArguments(**(settings | more)), read, eval_data, quiet=True, **own)
+
+
+def curve(output: Path) -> list[dict[str, float]]:
+    """What the log of a run says of its lines, without how fast it was."""
+    lines = [json.loads(line) for line in (output / LOG).read_text().splitlines()]
+    keys = {"step", "loss", "grad_norm", "trained_tokens", "eval_loss"}
+    return [{key: line[key] for key in keys & line.keys()} for line in lines]
 
 
 def model_folder(folder: Path, kind: str = "llama") -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -14,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from redraft.train.signals import AGAIN
-from tests.train.tiny import chains, model_folder
+from tests.train.tiny import chains, curve, model_folder
 
 pytestmark = pytest.mark.slow
 
@@ -42,7 +41,11 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def one(output: str, *words: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "redraft", "train", "sft", *SETTINGS.split(), output, *words]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return ended(command)
+
+
+def ended(command: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
 
 
 def two(output: str, *words: str) -> list[str]:
@@ -50,21 +53,14 @@ def two(output: str, *words: str) -> list[str]:
     return [*TORCHRUN, port, "-m", "redraft", "train", "sft", *SETTINGS.split(), output, *words]
 
 
-def curve(output: str) -> list[dict[str, float]]:
-    lines = [json.loads(line) for line in Path(output, "log.jsonl").read_text().splitlines()]
-    return [{key: line[key] for key in ("step", "loss", "grad_norm", "trained_tokens")} for line in lines]
-
-
 def test_two_processes_train_as_one_does() -> None:
     assert one("one", "--per_device_train_batch_size", "2").returncode == 0
     fsdp = ("--fsdp", "full_shard auto_wrap")
-    done = subprocess.run(
-        two("two", "--per_device_train_batch_size", "1", *fsdp), capture_output=True, text=True, check=False
-    )
+    done = ended(two("two", "--per_device_train_batch_size", "1", *fsdp))
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("--fsdp is left out: each of the 2 processes holds the whole model") == 1
     assert done.stderr.count("records read") == 1
-    for each, other in zip(curve("one"), curve("two"), strict=True):
+    for each, other in zip(curve(Path("one")), curve(Path("two")), strict=True):
         assert each == pytest.approx(other, rel=1e-5)
 
 
@@ -75,18 +71,23 @@ def test_sigterm_stops_both_at_one_step_and_one_goes_on() -> None:
         job.send_signal(signal.SIGTERM)
     newest = max(int(path.name.split("-")[1]) for path in Path("two").glob("checkpoint-*"))
     assert 4 <= newest < 400
-    assert len(curve("two")) == newest
+    assert len(curve(Path("two"))) == newest
     on = one("two", "--per_device_train_batch_size", "2", "--max_steps", "400", "--save_strategy", "no")
     assert f"goes on from two/checkpoint-{newest}" in on.stderr
     assert on.returncode == 0, on.stderr
-    assert len(curve("two")) == 400
+    assert len(curve(Path("two"))) == 400
 
 
 def test_a_signal_to_one_process_stops_both_in_the_same_way() -> None:
     begun = [start(rank, "--per_device_train_batch_size", "1", "--max_steps", "400") for rank in (0, 1)]
-    until_there(Path("apart/checkpoint-2/complete.json"), begun)
-    begun[1].send_signal(signal.SIGTERM)
-    said = [job.communicate(timeout=PATIENCE)[1] for job in begun]
+    try:
+        until_there(Path("apart/checkpoint-2/complete.json"), begun)
+        begun[1].send_signal(signal.SIGTERM)
+        said = [job.communicate(timeout=PATIENCE)[1] for job in begun]
+    finally:
+        for job in begun:
+            job.kill()
+            job.communicate()
     assert [job.returncode for job in begun] == [AGAIN, AGAIN], "\n".join(said)
     assert "The same command, typed again, goes on." in said[0]
     assert not Path("apart/config.json").exists()
