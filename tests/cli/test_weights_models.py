@@ -113,6 +113,17 @@ def test_a_gguf_adapter_fits_the_gguf_model(here: Path, base: list[str]) -> None
     assert "lora adapter for llama.cpp (GGUF)" in succeeds("info", "a.gguf").stdout
 
 
+def test_an_adapter_of_the_default_model(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    succeeds("gguf", "model", "-o", "m.gguf")
+    monkeypatch.setattr("redraft.engines.cache.cached_default", lambda: here / "m.gguf")
+    change(here / "adapter" / "adapter_config.json", base_model_name_or_path="default")
+    succeeds("lora-gguf", "adapter", "-o", "a.gguf")
+    named = json.loads((here / "a.gguf.redraft.json").read_text())["inputs"]["base"]["path"]
+    assert Path(named).name == "m.gguf"
+    said = fails(3, "merge-lora", "default", "adapter", "-o", "merged")
+    assert said.endswith(f"  redraft weights from-gguf {here / 'm.gguf'} -o DIR\n")
+
+
 def test_an_adapter_is_called_one(here: Path) -> None:
     assert "  what        LoRA adapter of peft\n" in succeeds("info", "adapter").stdout
     lines = succeeds("verify", "adapter").stdout.splitlines()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import json
 import os
 import signal
 import subprocess
@@ -85,6 +86,22 @@ def test_an_adapter_of_another_kind(here: Path, base: str) -> None:
         parse_reference(f"{base}+x.bin")
 
 
+def test_a_folder_of_an_adapter_for_llamacpp(here: Path) -> None:
+    adapter_of(here / "lora", "default")
+    with pytest.raises(UsageError, match=r"the adapter 'lora/' is no \.gguf file") as caught:
+        parse_reference("default+lora/")
+    assert caught.value.hint == (
+        "redraft weights lora-gguf lora/ -o lora.gguf, and then: --model default+lora.gguf"
+    )
+
+
+def adapter_of(folder: Path, base: str | None) -> None:
+    """The settings of an adapter, with what it was trained on."""
+    folder.mkdir()
+    said = json.dumps({"base_model_name_or_path": base})
+    (folder / "adapter_config.json").write_text(said, encoding="utf-8")
+
+
 @pytest.mark.parametrize(
     ("ref", "adapters"),
     [("m+a", ["a"]), ("m+a+b", ["a", "b"]), ("m+b+c", ["b+c"]), ("m+d+a", ["a"]), ("./m+a", ["a"])],
@@ -151,12 +168,25 @@ class TestFolders:
         error = refused("models")
         assert error.message == ("a folder of transformers needs the extra 'train', which is not installed.")
 
-    def test_of_an_adapter(self, here: Path) -> None:
-        (here / "lora").mkdir()
-        (here / "lora" / "adapter_config.json").touch()
+    @pytest.mark.parametrize(
+        ("base", "named", "hint"),
+        [
+            (None, "", "--model path/folder+lora"),
+            ("org/name", ": org/name", "--model path/folder+lora"),
+            ("models", ": models", "--model models+lora"),
+            (
+                "default",
+                ": default",
+                "redraft weights lora-gguf lora -o lora.gguf, and then: --model default+lora.gguf",
+            ),
+        ],
+    )
+    def test_of_an_adapter(self, here: Path, base: str | None, named: str, hint: str) -> None:
+        (here / "models").mkdir()
+        adapter_of(here / "lora", base)
         error = refused("lora")
-        assert error.message == "lora is an adapter, which runs on the model that it was trained on."
-        assert error.hint == "--model path/folder+lora"
+        assert error.message == f"lora is an adapter, which runs on the model that it was trained on{named}."
+        assert error.hint == hint
 
     def test_of_checkpoints(self, here: Path) -> None:
         for step in (2, 10, 9):

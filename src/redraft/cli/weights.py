@@ -260,9 +260,12 @@ def lora_gguf(
 
     It is used as MODEL.gguf+ADAPTER.gguf.
     """
+    from redraft.engines.load import trained_on
     from redraft.weights.lora.to_gguf import lora_gguf as make
 
     change = _model(adapter, allow_pickle)
+    if base is None and trained_on(change) == "default":
+        base = "default"
     model = None if base is None else _local(base)
     with _job(change, quiet, goes_on=False) as progress:
         make(
@@ -344,7 +347,7 @@ def _weight_bytes(path: Path) -> int:
 
 def _model(ref: str, allow_pickle: bool = False) -> Path:
     """The folder or file that a reference names; a model of the hub is fetched."""
-    path = Path(ref).expanduser()
+    path = _local(ref)
     if path.exists() or not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", ref):
         return path
     from redraft.engines.hub import fetch_folder
@@ -354,7 +357,7 @@ def _model(ref: str, allow_pickle: bool = False) -> Path:
 
 def _local(ref: str) -> Path:
     """A path on this machine, or that of the default model's file."""
-    if ref != "default":
+    if ref != "default" or Path(ref).exists():
         return Path(ref).expanduser()
     from redraft.engines.load import local_file, parse_reference
 

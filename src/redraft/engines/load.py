@@ -36,6 +36,7 @@ FORMS = (
     "script:replies.jsonl; +path/adapter.gguf or +path/adapter-folder adds a LoRA adapter"
 )
 
+_ADAPTER = "adapter_config.json"
 _HUB = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+?)(?::(?P<quantisation>[\w.-]+)|/(?P<file>[\w./-]+\.gguf))?")
 
 
@@ -91,7 +92,7 @@ def _split_adapters(ref: str) -> tuple[str, tuple[Path, ...]]:
     base, *rest = re.split(r"(?<=\.gguf)\+|(?<=^default)\+|\+(?=[^+]*\.gguf)", ref)
     for name in rest:
         if not name.endswith(".gguf"):
-            raise UsageError(f"the adapter {name!r} is no .gguf file.", hint=_ADAPTER_HINT)
+            raise UsageError(f"the adapter {name!r} is no .gguf file.", hint=_as_gguf(name, base))
     return base, tuple(map(_path, rest))
 
 
@@ -118,7 +119,12 @@ def _insist_on_adapter(base: str, name: str) -> None:
         raise UsageError(f"there is no adapter folder {name!r}.", hint=f"--model {base}+path/adapter-folder")
 
 
-_ADAPTER_HINT = "Make one of an adapter folder: redraft weights lora-gguf FOLDER -o FILE.gguf"
+def _as_gguf(adapter: str, base: str) -> str:
+    """What to type to use the folder of an adapter with llama.cpp."""
+    if not (_path(adapter) / _ADAPTER).is_file():
+        return "Make one of an adapter folder: redraft weights lora-gguf FOLDER -o FILE.gguf"
+    file = f"{adapter.rstrip('/')}.gguf"
+    return f"redraft weights lora-gguf {adapter} -o {file}, and then: --model {base}+{file}"
 
 
 def _local(base: str, adapters: tuple[Path, ...]) -> ModelReference:
@@ -237,17 +243,37 @@ def _no_model(path: Path) -> UsageError:
         return UsageError(
             f"{path} is a folder. It holds {', '.join(files)}.", hint=f"--model {path / files[0]}"
         )
-    if (path / "adapter_config.json").exists():
-        return UsageError(
-            f"{path} is an adapter, which runs on the model that it was trained on.",
-            hint=f"--model path/folder+{path}",
-        )
+    if (path / _ADAPTER).exists():
+        return _no_base(path, trained_on(path))
     if saved := sorted(_names(path.glob("checkpoint-*")), key=len):
         return UsageError(f"{path} is a folder of checkpoints.", hint=f"--model {path / saved[-1]}")
     return UsageError(
         f"{path} is a folder without a model: it has no .gguf file and no config.json.",
         hint=f"The forms: {FORMS}",
     )
+
+
+def _no_base(adapter: Path, base: str) -> UsageError:
+    if base == "default" or base.lower().endswith(".gguf"):
+        hint = _as_gguf(str(adapter), base)
+    else:
+        hint = f"--model {base if base and _path(base).is_dir() else 'path/folder'}+{adapter}"
+    named = f": {base:.120}" if base else ""
+    return UsageError(
+        f"{adapter} is an adapter, which runs on the model that it was trained on{named}.", hint=hint
+    )
+
+
+def trained_on(adapter: Path) -> str:
+    """What the folder of an adapter says that it was trained on; empty where it does not.
+
+    Raises:
+        ModelError: What it says is no JSON object.
+    """
+    from redraft.weights.checkpoint import read_json
+
+    named = read_json(adapter / _ADAPTER).get("base_model_name_or_path")
+    return named if isinstance(named, str) else ""
 
 
 def _names(paths: Iterable[Path]) -> list[str]:

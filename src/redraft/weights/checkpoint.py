@@ -188,7 +188,10 @@ def _find(path: Path) -> dict[str, str]:
     """Tensor names and the files that hold them. Without an index: the file under an empty name."""
     if path.is_file():
         if path.suffix not in (SAFETENSORS, BIN):
-            raise ModelError(f"{path} is no checkpoint: the file has to end in .safetensors or .bin.")
+            raise ModelError(
+                f"{path} is no checkpoint: the file has to end in .safetensors or .bin.",
+                hint=f"redraft weights from-gguf {path} -o DIR" if path.suffix.lower() == ".gguf" else None,
+            )
         return {"": path.name}
     for index in INDEXES:
         if (path / index).exists():
