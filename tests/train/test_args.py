@@ -167,6 +167,12 @@ def test_the_command_of_the_readme_is_that_one(shared_data: Path) -> None:
 # Flags.
 
 
+def test_a_price_without_an_estimate_is_said() -> None:
+    said = ("--price_per_hour changes nothing without --estimate.",)
+    assert parsed("--price_per_hour 2").said == said
+    assert parsed("--price_per_hour 2 --estimate").said == ()
+
+
 def test_flags_may_be_switches_have_dashes_and_take_several_words() -> None:
     settings = parsed("--data_path a.json b.jsonl --no-packing --per-device-train-batch-size=2 --dry_run")
     assert settings.own.data_path == ("a.json", "b.jsonl")
@@ -198,7 +204,12 @@ def test_a_flag_that_comes_again_adds_a_value_or_replaces_it() -> None:
         ("--price_per_hour -1", "--price_per_hour is -1, and should be at least 0.", None),
         ("--qlora True --lora False", "--qlora and --lora False do not go together.", "--lora True"),
         ("--lora_r 1.5", "--lora_r is '1.5', and should be a whole number.", None),
-        ("--max_steps", "--max_steps is True, and should be a whole number.", None),
+        ("--max_steps", "--max_steps has no value, and should be a whole number.", None),
+        ("--data_path --dry_run", "--data_path has no value, and should be one or more texts.", None),
+        ("--max_seq_length", "--max_seq_length has no value, and should be a whole number.", None),
+        ("a/hours.jsonl", "a/hours.jsonl is data by its name, and no recipe.", "--data_path a/hours.jsonl"),
+        ("--logging_steps 0", "--logging_steps is 0, and should be over 0.", None),
+        ("--eval_steps -1", "--eval_steps is -1, and should be at least 0.", None),
         ("--packing perhaps", "--packing is 'perhaps', and should be True or False.", None),
         ("--format json", "one of selfee, alpaca, vicuna, stablevicuna, chat, self-instruct", None),
         ("--learning_rate 1 2", "--learning_rate takes one value, and has 2: 1 2.", None),

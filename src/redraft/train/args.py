@@ -34,6 +34,9 @@ _MOST = 1 << 20
 _PARTS = 1000
 """Parts of a setting that is itself keys and values."""
 
+_DATA = (".jsonl", ".json", ".txt", ".gz", ".zst", ".csv", ".parquet", ".arrow")
+"""How names of data end, which may stand where a recipe belongs."""
+
 _PATHS = {
     *("model_name_or_path", "data_path", "eval_data_path", "output_dir", "cache_dir", "gguf"),
     *("resume_from_checkpoint", "logging_dir"),
@@ -77,6 +80,8 @@ def parse(words: Sequence[str]) -> Settings:
     _refuse_unsupported(merged)
     _insist_on_ranges(merged)
     own = Options(**{name: value for name, value in merged.items() if name in NAMES})
+    if own.price_per_hour is not None and not own.estimate:
+        said.append("--price_per_hour changes nothing without --estimate.")
     theirs = {name: value for name, value in merged.items() if name not in NAMES}
     return Settings(own, {**DEFAULTS, **theirs}, tuple(said))
 
@@ -116,6 +121,8 @@ def read_flags(words: Sequence[str]) -> dict[str, Any]:
     for name, several in values.items():
         if len(several) > 1 and name in kinds() and not _takes_several(name):
             raise _too_many(name, several)
+        if not several and not _is_switch(name):
+            raise UsageError(f"--{name} has no value, and should be {_in_words(_wanted(name))}.")
     return {name: _one_or_all(words) for name, words in values.items()}
 
 
@@ -129,8 +136,20 @@ def _too_many(name: str, words: Sequence[str]) -> UsageError:
 
 
 def _takes_several(name: str) -> bool:
-    kind = kinds().get(names.RENAMED.get(name, name), str)
-    return any(_plain(each) in (tuple, list) for each in _members(kind))
+    return any(_plain(each) in (tuple, list) for each in _wanted(name))
+
+
+def _is_switch(name: str) -> bool:
+    """Whether a name says something without a value."""
+    wanted = _wanted(name)
+    takes_true = any(_as(kind, value=True)[0] for kind in wanted)
+    return takes_true or not wanted or name == "resume_from_checkpoint"
+
+
+def _wanted(name: str) -> list[Any]:
+    """The kinds of a setting, also by its old name; none where its value is translated, or passed over."""
+    now = names.RENAMED.get(name, name)
+    return _members(kinds()[now]) if now in kinds() else []
 
 
 def _one_or_all(words: list[str]) -> Any:
@@ -159,6 +178,8 @@ def read_recipe(ref: str) -> dict[str, Any]:
     path = Path(ref).expanduser()
     if ref in shipped():
         text = (resources.files("redraft") / "recipes" / "train" / f"{ref}.yaml").read_text("utf-8")
+    elif ref.lower().endswith(_DATA):
+        raise UsageError(f"{ref} is data by its name, and no recipe.", hint=f"--data_path {ref}")
     else:
         text = _text_of(path)
     try:
@@ -352,6 +373,8 @@ def _shown(value: object) -> str:
 
 
 _LEAST = {
+    "logging_steps": 0.000001,
+    "eval_steps": 0,
     "per_device_train_batch_size": 1,
     "per_device_eval_batch_size": 1,
     "gradient_accumulation_steps": 1,
