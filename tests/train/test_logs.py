@@ -105,11 +105,26 @@ def test_a_terminal_gets_one_line_that_is_written_over(clock: list[float]) -> No
     assert text.count("\r\x1b[K") == 20
 
 
-def test_quiet_shows_nothing_and_neither_does_an_evaluation(clock: list[float]) -> None:
+def test_quiet_shows_nothing() -> None:
     screen = Screen(False)
-    Progress(quiet=True, stream=screen).step(1, 2, NUMBERS)
-    Progress(stream=screen).step(1, 2, {"eval_loss": 1.0})
+    for logs_ in (NUMBERS, {"eval_loss": 1.0}):
+        Progress(quiet=True, stream=screen).step(1, 2, logs_)
     assert screen.getvalue() == ""
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_an_evaluation_has_a_line_of_its_own(terminal: bool) -> None:
+    screen = Screen(terminal)
+    progress = Progress(stream=screen)
+    progress.step(1, 2, NUMBERS)
+    progress.step(1, 2, {"eval_loss": 0.98765})
+    progress.step(2, 2, NUMBERS)
+    lines = screen.getvalue().replace("\r\x1b[K", "").split("\n")
+    assert [line.split(" · ")[:2] for line in lines if line] == [
+        ["step 1 of 2", "loss 1.2346"],
+        ["step 1 of 2", "eval_loss 0.9877"],
+        ["step 2 of 2", "loss 1.2346"],
+    ]
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.4, "0:00"), (250, "4:10"), (3850, "1:04:10")])

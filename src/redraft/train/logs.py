@@ -113,8 +113,13 @@ class Progress:
         self._open = False
 
     def step(self, step: int, total: int, logs: Mapping[str, Any]) -> None:
-        """Takes a line of the log."""
-        if self._quiet or "loss" not in logs:
+        """Takes a line of the log: of a step, or of an evaluation, which is not written over."""
+        if self._quiet:
+            return
+        if "loss" not in logs:
+            self.close()
+            line = f"step {step} of {total} · eval_loss {logs['eval_loss']:.4f}"
+            print(line, file=self._stream, flush=True)
             return
         if self._first is None:
             self._first, self._began = step, time.monotonic()
