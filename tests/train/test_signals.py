@@ -22,13 +22,16 @@ def test_sigterm_asks_to_be_started_again(capfd: pytest.CaptureFixture[str]) -> 
     assert capfd.readouterr().err == "\nredraft: SIGTERM: saving after this step. Ctrl-C stops at once.\n"
 
 
-def test_a_second_ctrl_c_stops_at_once() -> None:
+def test_a_second_ctrl_c_stops_at_once(capfd: pytest.CaptureFixture[str]) -> None:
     with Signals() as signals:
         send(signal.SIGINT)
         assert signals.received == signal.SIGINT
         with pytest.raises(KeyboardInterrupt):
             send(signal.SIGINT)
     assert exit_status(signal.SIGINT) == 130
+    assert capfd.readouterr().err == (
+        "\nredraft: SIGINT: saving after this step. Ctrl-C again stops at once.\n"
+    )
 
 
 def test_handlers_are_put_back() -> None:

@@ -52,5 +52,6 @@ class Signals:
             return
         self.received = number
         name = signal.Signals(number).name
-        # Not print: the signal may have come in the midst of one.
-        os.write(2, f"\nredraft: {name}: saving after this step. Ctrl-C stops at once.\n".encode())
+        again = " again" if number == signal.SIGINT else ""
+        said = f"\nredraft: {name}: saving after this step. Ctrl-C{again} stops at once.\n"
+        os.write(2, said.encode())  # not print: the signal may have come in the midst of one
