@@ -7,7 +7,7 @@ prints them. Nothing heavy is imported here.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 MODEL, DATA, RUN = "Model", "Data", "Run"
 
@@ -26,11 +26,11 @@ class Options:
     data_path: tuple[str, ...] = _own(DATA, "files of records, of any shape that redraft reads", ())
     eval_data_path: tuple[str, ...] = _own(DATA, "files to measure the loss on, with --eval_strategy", ())
     format: Literal["selfee", "alpaca", "vicuna", "stablevicuna", "chat", "self-instruct"] = _own(
-        DATA, "the text that records become; chat is the model's own", "selfee"
+        DATA, "the text that records become (chat is the model's own)", "selfee"
     )
     training_objective: Literal["accepted", "full", "answer", "revision", "critic"] = _own(
         DATA,
-        "what is learnt: all but rejected answers, everything, answer 0, what follows it, feedback",
+        "what is learnt (all but rejected answers, everything, answer 0, what follows it, feedback)",
         "accepted",
     )
     model_max_length: int = _own(DATA, "tokens of a record, and of a packed row, at most", 2048)
@@ -101,9 +101,11 @@ Without Regret", 2025)."""
 def help_records() -> dict[str, list[tuple[str, str]]]:
     """Group to the settings in it, for `--help`: how each is written, and what it is."""
     groups: dict[str, list[tuple[str, str]]] = {MODEL: [], DATA: [], RUN: []}
+    kinds = get_type_hints(Options)
     for each in fields(Options):
-        shown = _shown(each.default)
-        told = f"{each.metadata['help']}{f'  [{shown}]' if shown else ''}"
+        shown, kind = _shown(each.default), kinds[each.name]
+        choices = f": {', '.join(get_args(kind))}" if get_origin(kind) is Literal else ""
+        told = f"{each.metadata['help']}{choices}{f'  [{shown}]' if shown else ''}"
         groups[each.metadata["group"]].append((f"--{each.name}", told))
     return groups
 
