@@ -242,6 +242,10 @@ def test_a_question_without_an_answer_at_the_end_of_a_tree_is_left_out() -> None
         ({"instruction": "i", "instances": [3]}, "f:1: instances.0 should be an object (found 3)."),
         ({"chosen": "a", "rejected": "b"}, "f:1: is a pair of answers for preference training, not a prompt"),
         ({"a": 1, "b": 2}, "f:1: no known kind of record; its fields: 'a', 'b'.\n  A prompt is a text, {"),
+        (
+            {"a": 1},
+            'with the answer to learn it is {"instruction": "…", "output": "…"} or {"messages": […]}.',
+        ),
         ({}, "f:1: no known kind of record; its fields: none."),
         ({"version": 9, "steps": []}, "f:1: version is 9, and this redraft reads version 1\n  A newer"),
         ({"version": 1, "steps": [{}]}, "f:1: steps.0.answer: Field required"),

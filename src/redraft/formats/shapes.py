@@ -244,4 +244,7 @@ def _refused(what: str, where: str) -> RecordError:
     return RecordError(f"{where}: is {what}, not a prompt, an answer or a chain.", hint=_HINT)
 
 
-_HINT = 'A prompt is a text, {"prompt": "…"} or {"instruction": "…", "input": "…"}, one a line.'
+_HINT = (
+    'A prompt is a text, {"prompt": "…"} or {"instruction": "…", "input": "…"}, one a line; with the answer '
+    'to learn it is {"instruction": "…", "output": "…"} or {"messages": […]}.'
+)
