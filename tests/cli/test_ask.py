@@ -15,6 +15,7 @@ import pytest
 
 from redraft.chain import Chain
 from tests.engines.fake_server import FakeServer, Reply
+from tests.gguf_files import lora
 
 REDRAFT = [sys.executable, "-m", "redraft"]
 
@@ -313,3 +314,10 @@ def test_a_model_that_leaves_the_format_was_not_cancelled(tmp_path: Path) -> Non
     shown = on_a_terminal("Go.", "-m", model)
     assert "the model left the format (malformed)" in shown
     assert "cancelled" not in shown
+
+
+def test_an_adapter_that_was_trained_upon_another_is_not_used_silently(tmp_path: Path) -> None:
+    model, adapter = tmp_path / "m.gguf", tmp_path / "a.gguf"
+    lora(adapter, more={"redraft.base": f"{model}+first"})
+    said = ask("Go.", "-m", f"{model}+{adapter}").stderr
+    assert said.startswith(f"redraft: {adapter} was trained on {model}+")

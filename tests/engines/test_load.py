@@ -18,7 +18,14 @@ from hypothesis import strategies as st
 
 from redraft.config import Config, KeyEntry
 from redraft.engines.base import Engine, Sampling
-from redraft.engines.load import FORMS, ModelReference, load_engine, local_file, parse_reference
+from redraft.engines.load import (
+    FORMS,
+    ModelReference,
+    lacks_adapter,
+    load_engine,
+    local_file,
+    parse_reference,
+)
 from redraft.errors import EngineError, ModelError, RedraftError, UsageError
 from tests.engines.fake_server import FakeServer, Reply, chat_reply, json_reply, models_reply
 
@@ -93,6 +100,26 @@ def test_a_folder_of_an_adapter_for_llamacpp(here: Path) -> None:
     assert caught.value.hint == (
         "redraft weights lora-gguf lora/ -o lora.gguf, and then: --model default+lora.gguf"
     )
+
+
+@pytest.mark.parametrize(
+    ("ref", "trained", "said"),
+    [
+        ("m+lora", "m+first", "lora was trained on m+first, and is put onto m alone."),
+        ("m+first+lora", "m+first", None),
+        ("m+lora", "m", None),
+        ("m+lora", "another", None),
+        ("m+lora", None, None),
+        ("m", None, None),
+    ],
+)
+def test_an_adapter_that_was_trained_upon_another(
+    here: Path, ref: str, trained: str | None, said: str | None
+) -> None:
+    for name in ("m", "first"):
+        (here / name).mkdir()
+    adapter_of(here / "lora", trained)
+    assert lacks_adapter(ref) == said
 
 
 def adapter_of(folder: Path, base: str | None) -> None:

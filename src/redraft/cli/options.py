@@ -138,9 +138,12 @@ class Settings(Flags):
             UsageError: As above, before anything is opened.
             EngineError: A model cannot be loaded, or its server does not answer.
         """
-        from redraft.engines.load import load_engine
+        from redraft.cli.shell import tell
+        from redraft.engines.load import lacks_adapter, load_engine
 
         options = self.options()
+        if said := lacks_adapter(self.model or "default"):
+            tell(said)
         model = await load_engine(
             self.model or "default",
             ctx=self.ctx,

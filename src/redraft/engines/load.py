@@ -264,14 +264,36 @@ def _no_base(adapter: Path, base: str) -> UsageError:
     )
 
 
-def trained_on(adapter: Path) -> str:
-    """What the folder of an adapter says that it was trained on; empty where it does not.
+def lacks_adapter(ref: str) -> str | None:
+    """What to say where an adapter was trained on this model with another adapter, which is not named.
+
+    One model has many names, so that of other bases nothing is said.
 
     Raises:
-        ModelError: What it says is no JSON object.
+        UsageError: `ref` is no reference.
+        ModelError: The adapter cannot be read.
+    """
+    named = parse_reference(ref)
+    if len(named.adapters) != 1:
+        return None
+    base, _, adapter = ref.rpartition("+")
+    trained = trained_on(named.adapters[0])
+    if not trained.startswith(f"{base}+"):
+        return None
+    return f"{adapter} was trained on {trained:.120}, and is put onto {base} alone."
+
+
+def trained_on(adapter: Path) -> str:
+    """What a folder or GGUF file of an adapter says that it was trained on; empty where it does not.
+
+    Raises:
+        ModelError: It cannot be read.
     """
     from redraft.weights.checkpoint import read_json
+    from redraft.weights.gguf.reader import read_header
 
+    if adapter.is_file():
+        return read_header(adapter).text("redraft.base") or ""
     named = read_json(adapter / _ADAPTER).get("base_model_name_or_path")
     return named if isinstance(named, str) else ""
 

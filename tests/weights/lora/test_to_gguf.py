@@ -165,6 +165,7 @@ def test_the_file_says_what_it_is(base: Path, plain: Path, tmp_path: Path) -> No
         "adapter.type": "lora",
         "adapter.lora.alpha": 6.0,
         "redraft.format": "selfee-1",
+        "redraft.base": str(base),
     }
     assert sum(told) == sum(each.size or 0 for each in header.tensors.values())
     manifest = json.loads((tmp_path / "a.gguf.redraft.json").read_text())

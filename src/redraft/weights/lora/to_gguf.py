@@ -116,7 +116,7 @@ def lora_gguf(
     _check_plain(lora, model)
     check_finite(lora)
     inputs = {"adapter": describe(lora.weights), "base": model.facts}
-    head = _header(model.family, alpha, lora.format, halves)
+    head = _header(model.family, alpha, lora, halves)
     size = len(head) + sum(4 * prod(half.shape) for half in halves)
     with new_file(dst, manifest={"inputs": inputs}, command=command, force=force, size=size) as file:
         file.write(head)
@@ -210,12 +210,13 @@ def _halves(adapter: Adapter, base: Base, change: Change, alpha: float) -> Itera
     yield Half(f"{name}.lora_b", b.shape, b, factor=factor, heads=heads)
 
 
-def _header(family: Family, alpha: float, redraft_format: str | None, halves: list[Half]) -> bytes:
+def _header(family: Family, alpha: float, adapter: Adapter, halves: list[Half]) -> bytes:
     keys: dict[str, str | float] = {
         "general.type": "adapter",
         "adapter.type": "lora",
         "adapter.lora.alpha": float(alpha),
-        "redraft.format": redraft_format or "",
+        "redraft.format": adapter.format or "",
+        "redraft.base": str(adapter.config.get("base_model_name_or_path") or ""),
     }
     tensors = ((half.name, half.shape, GGMLQuantizationType.F32) for half in halves)
     return header_bytes(family.gguf, keys, tensors)
