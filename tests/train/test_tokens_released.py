@@ -183,6 +183,7 @@ def test_vicuna(kind: str, shared_data: Path) -> None:
     model = tokenizer(kind)
     encoder = Encoder(model, "vicuna", "full", LENGTH)
     talks = json.loads((shared_data / "conversations/dummy_conversation.json").read_text())
+    assert len(talks) >= RECORDS
     turns = 0
     for record in islice(talks, RECORDS):
         said = [turn["value"] for turn in record["conversations"]]
