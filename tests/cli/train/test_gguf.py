@@ -2,15 +2,20 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import get_args, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import pytest
 
 from redraft.cli.train import gguf
 from redraft.cli.train.gguf import insist_on_gguf
 from redraft.errors import ModelError, OutputError, RedraftError, UsageError
+from redraft.train.args import Settings, parse
 from redraft.train.options import Options
 from redraft.weights.gguf.quant import QUANTS
+
+
+def asked(*words: str) -> Settings:
+    return parse(["--output_dir", "out", *words])
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +37,7 @@ def test_a_place_that_cannot_be(target: str, kind: type[RedraftError], said: str
     Path("folder.gguf").mkdir()
     Path("theirs.gguf").write_text("notes of somebody")
     with pytest.raises(kind) as error:
-        insist_on_gguf(Options(gguf=target), "model")
+        insist_on_gguf(asked("--gguf", target), "model")
     assert said in error.value.message
     assert hint in str(error.value.hint)
     assert "-o" not in str(error.value.hint)
@@ -41,10 +46,36 @@ def test_a_place_that_cannot_be(target: str, kind: type[RedraftError], said: str
 def test_a_model_that_gguf_does_not_have() -> None:
     Path("model").mkdir()
     Path("model/config.json").write_text(json.dumps({"architectures": ["GPT2LMHeadModel"]}))
-    insist_on_gguf(Options(), "model")
+    insist_on_gguf(asked(), "model")
     with pytest.raises(ModelError, match="GPT2LMHeadModel"):
-        insist_on_gguf(Options(gguf="new/a.gguf"), "model")
+        insist_on_gguf(asked("--gguf", "new/a.gguf"), "model")
     assert not Path("new").exists()
+
+
+@pytest.mark.parametrize("inputs", [{"adapter": {"path": "sums"}, "base": {"path": "model"}}, {}])
+def test_a_file_of_another_output_is_not_replaced(inputs: dict[str, Any]) -> None:
+    """What a manifest says nothing of may be of an earlier version."""
+    Path("sums.gguf").touch()
+    Path("sums.gguf.redraft.json").write_text(json.dumps({"files": {"sums.gguf": {}}, "inputs": inputs}))
+    gguf = ["--gguf", "sums.gguf"]
+    insist_on_gguf(asked(*gguf, "--output_dir", "./sums/"), "model")
+    insist_on_gguf(asked(*gguf, "--overwrite_output_dir"), "model")
+    if inputs:
+        with pytest.raises(OutputError, match=r"sums\.gguf was made of sums, not of out\.") as error:
+            insist_on_gguf(asked(*gguf), "model")
+        assert error.value.hint == "Move it away, or name another --gguf FILE."
+
+
+def test_an_adapter_on_the_matrix_of_input_and_output_has_no_place() -> None:
+    shape = {"hidden_size": 8, "num_attention_heads": 2, "num_hidden_layers": 1, "intermediate_size": 8}
+    config = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 9, **shape}
+    words = ["--gguf", "a.gguf", "--lora_target_modules", "q_proj", "lm_head"]
+    Path("model").mkdir()
+    for tied in (False, True):
+        Path("model/config.json").write_text(json.dumps({**config, "tie_word_embeddings": tied}))
+        insist_on_gguf(asked(*words, "--lora", str(not tied)), "model")
+    with pytest.raises(UsageError, match="cannot change 'lm_head'"):
+        insist_on_gguf(asked(*words), "model")
 
 
 def test_number_formats_are_those_that_are_written() -> None:

@@ -90,7 +90,7 @@ def _ready(settings: Settings) -> Ready:
     from redraft.train.run import get_ready
 
     model = folder_for(settings.own.model_name_or_path)
-    insist_on_gguf(settings.own, model)
+    insist_on_gguf(settings, model)
     say = (lambda _: None) if settings.own.quiet else tell
     return get_ready(settings, model, cache_folder() / "train", say=say)
 
