@@ -48,6 +48,14 @@ def test_named_layers_alone_get_one(targets: tuple[str, ...]) -> None:
     assert all(name.endswith(targets) for name in names)
 
 
+def test_a_matrix_of_input_and_output_gets_one_without_a_warning_of_peft(
+    recwarn: pytest.WarningsRecorder,
+) -> None:
+    model = added(tiny(tie_word_embeddings=True), Adapter(targets=("lm_head",)))
+    assert any("lm_head.lora_A" in name for name, _ in model.named_parameters())
+    assert [str(each.message) for each in recwarn] == []
+
+
 def test_a_name_that_no_layer_has_is_an_error_that_lists_them() -> None:
     with pytest.raises(UsageError, match=r"no linear layer 'query'\.") as caught:
         added(tiny(), Adapter(targets=("q_proj", "query")))

@@ -122,6 +122,8 @@ def add_adapter(
     with warnings.catch_warnings():
         # peft 0.21 asks for a property that transformers 5.23 has renamed.
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+        # Merging knows of it: `weights.lora.plan`. What a GGUF file cannot have is refused before.
+        warnings.filterwarnings("ignore", "Model has `tie_word_embeddings=True`", UserWarning)
         added = get_peft_model(model, config)
     added.peft_config["default"].base_model_name_or_path = base
     # Left to itself, peft asks the hub at each save whether rows were added.
