@@ -113,10 +113,13 @@ def test_a_gguf_adapter_fits_the_gguf_model(here: Path, base: list[str]) -> None
     assert "lora adapter for llama.cpp (GGUF)" in succeeds("info", "a.gguf").stdout
 
 
-def test_an_adapter_of_the_default_model(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("trained_on", ["default", "default+first"])
+def test_an_adapter_of_the_default_model(
+    here: Path, monkeypatch: pytest.MonkeyPatch, trained_on: str
+) -> None:
     succeeds("gguf", "model", "-o", "m.gguf")
     monkeypatch.setattr("redraft.engines.cache.cached_default", lambda: here / "m.gguf")
-    change(here / "adapter" / "adapter_config.json", base_model_name_or_path="default")
+    change(here / "adapter" / "adapter_config.json", base_model_name_or_path=trained_on)
     succeeds("lora-gguf", "adapter", "-o", "a.gguf")
     named = json.loads((here / "a.gguf.redraft.json").read_text())["inputs"]["base"]["path"]
     assert Path(named).name == "m.gguf"

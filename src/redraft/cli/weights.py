@@ -264,8 +264,8 @@ def lora_gguf(
     from redraft.weights.lora.to_gguf import lora_gguf as make
 
     change = _model(adapter, allow_pickle)
-    if base is None and trained_on(change) == "default":
-        base = "default"
+    if base is None and trained_on(change).partition("+")[0] == "default":
+        base = "default"  # which has the shapes of one with an adapter in it, too
     model = None if base is None else _local(base)
     with _job(change, quiet, goes_on=False) as progress:
         make(
