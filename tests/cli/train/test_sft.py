@@ -252,8 +252,9 @@ def test_a_run_goes_on_as_it_was_begun_or_not_at_all(here: Path) -> None:
     other = train(*USUAL.split(), "--seed", "1")
     assert other.exit_code == 2
     assert "out was made in another way: seed was 42 and is 1" in other.stderr
+    assert "goes on from" not in other.stderr
+    assert "to another folder with --output_dir (--model_name_or_path model+out trains this" in other.stderr
     assert "(what the machine chose is said with --bf16, --dtype and --lora) to go on" in other.stderr
-    assert "write to another folder with --output_dir" in other.stderr
     assert "-o," not in other.stderr
     anew = train(*USUAL.split(), "--seed", "1", "--overwrite_output_dir")
     assert anew.exit_code == 0
@@ -305,6 +306,7 @@ def test_a_run_leaves_the_record_of_the_one_that_is_writing_there(here: Path) ->
         done = train(*USUAL.split())
     assert done.exit_code == 2
     assert "another run is writing out at this moment." in done.stderr
+    assert "4 steps" not in done.stderr
     assert Path("out.run.json").read_text() == "{}"
 
 
@@ -322,6 +324,7 @@ def test_a_dry_run_says_what_will_be_refused(here: Path) -> None:
     done = train(*USUAL.split(), "--dry_run")
     assert done.exit_code == 2, done.output
     assert "out is not empty, and no out.run.json says how it was made." in done.stderr
+    assert "4 steps" not in done.stderr
     assert train(*USUAL.split(), "--dry_run", "--overwrite_output_dir").exit_code == 0
     assert Path("out/log.jsonl").is_file()
 

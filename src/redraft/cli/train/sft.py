@@ -58,8 +58,6 @@ def sft(
     _insist_on_output(settings)
     with parting():
         ready = _ready(settings)
-        for line in ready.lines():
-            say(line)
         done = _train(ready, say)
     _leave(ready, done, say)
 
@@ -130,18 +128,19 @@ def _train(ready: Ready, say: Say) -> int | None:
     """The steps, with a record of the run beside the output. Returns how many are done; None in a dry run."""
     from redraft.jobs.making import RunFile
 
+    output = ready.trainer.folder
     record = RunFile(
-        ready.trainer.folder,
-        elsewhere="to another folder with --output_dir",
+        output,
+        elsewhere=f"to another folder with --output_dir{_onwards(output)}",
         as_before=" (what the machine chose is said with --bf16, --dtype and --lora)",
         anew="begin anew with --overwrite_output_dir",
     )
     lead = ready.trainer.is_world_process_zero()
     if ready.settings.own.dry_run:
         if lead:
-            _insist(ready, record)
+            _announce(ready, record, say)
         return None
-    done = ready.train((lambda: _begin(ready, record)) if lead else None)
+    done = ready.train((lambda: _begin(ready, record, say)) if lead else None)
     if lead:
         record.end(steps=done, **_memory(ready, say))
     return done
@@ -192,19 +191,32 @@ def _memory(ready: Ready, say: Say) -> dict[str, int]:
     return {"memory_bytes": took, "memory_estimate_bytes": plan.peak}
 
 
-def _insist(ready: Ready, record: RunFile) -> Making:
-    """How the run is made. What is there already must have been made in the same way."""
+def _onwards(output: Path) -> str:
+    """What to add to "another folder", for hints, where a result is there: how another run begins from it."""
+    from redraft.jobs.making import RunFile
+
+    made = (RunFile(output).read() or {}).get("config") or {}
+    if not (output / ("adapter_config.json" if made.get("lora") else "config.json")).is_file():
+        return ""
+    base = f"{made.get('model_name_or_path')}+" if made.get("lora") else ""
+    return f" (--model_name_or_path {shlex.quote(f'{base}{output}')} trains this one further)"
+
+
+def _announce(ready: Ready, record: RunFile, say: Say) -> Making:
+    """Says what is about to be done, and returns how. What is there already must have been made so too."""
     from redraft.jobs.making import Making
 
     making = Making("train sft", ready.config)
     if ready.checkpoint or ready.replaces:
         record.insist(making)
+    for line in ready.lines():
+        say(line)
     return making
 
 
-def _begin(ready: Ready, record: RunFile) -> None:
+def _begin(ready: Ready, record: RunFile, say: Say) -> None:
     """Begins the record, if it may."""
-    making = _insist(ready, record)
+    making = _announce(ready, record, say)
     own = ready.settings.own
     paths = {"data_path": list(own.data_path), "eval_data_path": list(own.eval_data_path)}
     record.begin(making, resume=ready.checkpoint is not None, **paths)
