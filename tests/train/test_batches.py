@@ -213,8 +213,10 @@ def test_data_smaller_than_a_step_is_refused_with_the_flags_that_fit() -> None:
         insist_on_a_step(rows_of(7, 35), size=2, accumulation=2, ranks=2)
     assert "7 rows (packed from 35 examples), and one step takes 8: 2 a device × 2 acc" in str(caught.value)
     assert caught.value.hint == "--per_device_train_batch_size 3 --gradient_accumulation_steps 1"
+    with pytest.raises(UsageError, match=r"the data has 1 row, .* 2: 2 a device × 1 accumulated\.\n"):
+        insist_on_a_step(rows_of(1, 1), size=2, accumulation=1, ranks=1)
 
 
 def test_data_smaller_than_the_ranks_is_refused() -> None:
-    with pytest.raises(UsageError, match="Train with 3 processes at most"):
+    with pytest.raises(UsageError, match="no more processes than rows"):
         insist_on_a_step(rows_of(3, 3), size=1, accumulation=1, ranks=4)

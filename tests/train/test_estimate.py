@@ -39,7 +39,8 @@ def test_a_few_steps_say_what_all_of_them_take(model: str, tmp_path: Path) -> No
     assert found.fits
     said = "\n".join(found.lines())
     assert "parameters  " in said
-    assert "--per_device_train_batch_size 24 fits into" in said  # there are no more rows
+    assert "--per_device_train_batch_size 24 fits into" in said
+    assert "that a run can have (now 2; the data has no more rows)\n" in said
     assert f"for {steps} steps with {2 * whole:,} tokens" in said
     assert f"cost        {found.hours * 36:,.2f}, at 36 an hour" in said
 
@@ -61,7 +62,7 @@ def test_what_does_not_fit_is_not_tried(model: str, tmp_path: Path, monkeypatch:
     assert (found.fits, found.pace, found.hours) == (False, None, None)
     said = "\n".join(found.lines())
     assert "does not fit. Less is needed with:\n  --per_device_train_batch_size 1 " in said
-    assert "no batch fits into the 0.0 MB" in said
+    assert "no batch fits into the 0.0 MB that a run can have (now 2)\n" in said
     assert "time        not tried" in said
 
 
@@ -77,7 +78,8 @@ def test_memory_that_is_shared_is_not_estimated() -> None:
     shared = Estimate(1, 1, None, 1, 1, 1, 1, 1, 10, Pace(1, 5.0, 1), {})
     assert shared.fits
     assert shared.lines()[1] == "memory      not estimated: it is shared among processes"
-    assert "in 1 step" in shared.lines()[2]
+    assert shared.lines()[2].endswith("in 1 step")
+    assert "for 1 step with" in shared.lines()[3]
     assert replace(shared, pace=None).hours is None
 
 

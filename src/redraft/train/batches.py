@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from redraft.errors import UsageError
 from redraft.train.pack import Ints, Rows
 from redraft.train.store import Prepared, Stored
+from redraft.train.words import counted
 
 IGNORED = -100
 """The label of a token without loss, as PyTorch and transformers have it."""
@@ -206,9 +207,10 @@ def insist_on_a_step(rows: Rows, *, size: int, accumulation: int, ranks: int) ->
     if len(rows) >= step:
         return
     made = f" (packed from {len(rows.members):,} examples)" if len(rows.members) > len(rows) else ""
+    processes = f" × {ranks} processes" if ranks > 1 else ""
     raise UsageError(
-        f"the data has {len(rows):,} rows{made}, and one step takes {step:,}: "
-        f"{size} a device × {accumulation} accumulated × {ranks} processes.",
+        f"the data has {counted(len(rows), 'row')}{made}, and one step takes {step:,}: "
+        f"{size} a device × {accumulation} accumulated{processes}.",
         hint=_smaller(len(rows), ranks),
     )
 
@@ -216,5 +218,5 @@ def insist_on_a_step(rows: Rows, *, size: int, accumulation: int, ranks: int) ->
 def _smaller(rows: int, ranks: int) -> str:
     """Flags with which a step takes at most so many rows."""
     if rows < ranks:
-        return f"Train with {rows} processes at most, or on more data."
+        return "Train with no more processes than rows, or on more data."
     return f"--per_device_train_batch_size {rows // ranks} --gradient_accumulation_steps 1"

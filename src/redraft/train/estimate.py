@@ -22,6 +22,7 @@ from redraft.train.guards import smaller
 from redraft.train.logs import LOG, clock_time, peak_memory
 from redraft.train.memory import Plan, room, size
 from redraft.train.run import Ready
+from redraft.train.words import counted
 
 STEPS = 4
 """Steps that are tried. The first is left out: it allocates, and compiles what is compiled."""
@@ -124,12 +125,14 @@ class Estimate:
         if self.plan is None:
             return ["memory      not estimated: it is shared among processes"]
         parts = ", ".join(f"{name} {size(count)}" for name, count in self.plan.parts().items())
-        most = min(self.plan.largest(self.room, self.row), self.rows)
+        largest = self.plan.largest(self.room, self.row)
+        most = min(largest, self.rows)
         fits = f"--per_device_train_batch_size {most}" if most else "no batch"
+        now = f"now {self.batch}" + ("; the data has no more rows" if most < largest else "")
         lines = [
             f"memory      {size(self.plan.peak)} at most, with batches of {self.plan.tokens:,} tokens",
             f"            {parts} (not all at once)",
-            f"largest     {fits} fits into the {size(self.room)} that a run can have (now {self.batch})",
+            f"largest     {fits} fits into the {size(self.room)} that a run can have ({now})",
         ]
         return lines if self.fits else [*lines, "does not fit. Less is needed with:", *self._smaller()]
 
@@ -139,12 +142,11 @@ class Estimate:
     def _of_time(self) -> list[str]:
         if self.pace is None or self.hours is None:
             return ["time        not tried, as it does not fit"]
-        of = "1 step" if self.pace.steps == 1 else f"{self.pace.steps} steps"
         pace = f"{self.pace.tokens_per_second:,.0f} tokens/s"
         clock = clock_time(self.hours * 3600)
         lines = [
-            f"measured    {pace} and {size(self.pace.memory)} at most, in {of}",
-            f"time        {clock} for {self.steps:,} steps with {self.tokens:,} tokens",
+            f"measured    {pace} and {size(self.pace.memory)} at most, in {counted(self.pace.steps, 'step')}",
+            f"time        {clock} for {counted(self.steps, 'step')} with {self.tokens:,} tokens",
         ]
         if self.price is not None:
             lines.append(f"cost        {self.hours * self.price:,.2f}, at {self.price:g} an hour")

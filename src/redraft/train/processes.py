@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from redraft.errors import ModelError, UsageError
+from redraft.train.words import counted
 
 Say = Callable[[str], None]
 """Tells people a line."""
@@ -70,7 +71,8 @@ def insist_on_the_same(found: Sequence[tuple[int, str, int]]) -> None:
     """
     if len(set(found)) > 1:
         said = (
-            f"process {rank} at step {one[0]:,}, {one[2]:,} rows {one[1]}" for rank, one in enumerate(found)
+            f"process {rank} at step {one[0]:,}, {counted(one[2], 'row')} {one[1]}"
+            for rank, one in enumerate(found)
         )
         raise UsageError(
             f"the processes begin with different things: {'; '.join(said)}.",

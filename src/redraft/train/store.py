@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from redraft.train.pack import Ints
 from redraft.train.tokens import Cut
+from redraft.train.words import counted
 
 TRAINED = np.uint32(1 << 31)
 """The bit of a token that is trained on. No vocabulary comes near it."""
@@ -110,7 +111,7 @@ class Report:
     def lines(self) -> list[str]:
         """The report in words."""
         share = self.trained / max(self.tokens, 1)
-        read = f"{self.records:,} records read, {self.examples:,} to train on"
+        read = f"{counted(self.records, 'record')} read, {self.examples:,} to train on"
         loss = f"{self.tokens:,} tokens, {self.trained:,} of them with loss ({share:.0%})"
         lines = [f"{read}: {loss}; the longest has {self.longest:,}"]
         if self.cut.count:
