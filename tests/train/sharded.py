@@ -149,7 +149,7 @@ def run(
     for each in callbacks:
         made.add_callback(each)
     assert made.sharded == (ranks > 1)
-    done = made.run(named(output / begin) if begin else None)
+    done = made.run(named(output / begin, output) if begin else None)
     assert {each.dtype for each in made._losses} == {torch.float32}
     assert any(isinstance(each, DTensor) for each in made.model.parameters()) == (ranks > 1)
     return done

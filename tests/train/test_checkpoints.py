@@ -105,28 +105,35 @@ def test_where_none_is_whole_it_is_said_what_to_type(tmp_path: Path, damage: Cal
 
 
 def test_one_that_is_named_must_be_whole(tmp_path: Path) -> None:
-    assert named(save(tmp_path, 10)).step == 10
     lose(save(tmp_path, 20))
     with pytest.raises(ModelError, match=r"model\.safetensors is missing") as error:
-        named(tmp_path / "checkpoint-20")
-    assert error.value.hint == f"--resume_from_checkpoint {tmp_path / 'checkpoint-10'}"
-    with pytest.raises(ModelError, match="is no folder of a checkpoint") as error:
-        named(tmp_path)
-    assert error.value.hint == f"--resume_from_checkpoint {tmp_path / 'checkpoint-20'}"
-    with pytest.raises(ModelError, match="is no folder"):
-        named(tmp_path / "nowhere" / "checkpoint-3")
+        named(tmp_path / "checkpoint-20", tmp_path)
+    assert error.value.hint == "Bring the file back, or begin anew with --overwrite_output_dir."
+    whole = save(tmp_path, 10)
+    assert named(whole, tmp_path).step == 10
+    leave = f"Leave --resume_from_checkpoint out: it goes on from {whole}."
+    with pytest.raises(ModelError, match="cannot be gone on from") as error:
+        named(tmp_path / "checkpoint-20", tmp_path)
+    assert error.value.hint == leave
+    for folder in (tmp_path, tmp_path / "nowhere" / "checkpoint-3"):
+        with pytest.raises(ModelError, match="is no folder of a checkpoint") as error:
+            named(folder, tmp_path)
+        assert error.value.hint == leave
 
 
 def test_a_save_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
-    save(tmp_path, 10)
-
     def fail() -> None:
         with saving(tmp_path, 20, leads=True, wait=nothing) as folder:
             (folder / "half").write_text("x")
             raise OSError(28, "No space left on device")
 
-    with pytest.raises(OutputError, match="No space left"):
+    with pytest.raises(OutputError, match=r"cannot be written: No space left on device\.\n") as error:
         fail()
+    assert error.value.hint == "Make room, and type the same command again."
+    save(tmp_path, 10)
+    with pytest.raises(OutputError, match=r"No space .* The checkpoints before it are whole\.\n") as error:
+        fail()
+    assert "without --overwrite_output_dir: it goes on from the newest" in str(error.value.hint)
     found, said = newest(tmp_path)
     assert found
     assert (found.step, said) == (10, [])

@@ -108,6 +108,20 @@ def test_what_is_about_to_be_done_is_said(model: str, here: Path) -> None:
     assert plan.endswith("learning rate 2e-05, all weights in float32")
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--warmup_steps 3", True),
+        ("--warmup_steps 2", False),
+        ("--warmup_steps 3 --lr_scheduler_type constant", False),
+    ],
+)
+def test_a_warm_up_that_takes_all_steps_is_said(model: str, here: Path, words: str, said: bool) -> None:
+    lines = ready(model, "--lora", "False", "--learning_rate", "1e-3", *words.split()).lines()
+    known = "the learning rate is 0 in the first, and stays below 0.001 (--warmup_steps 0: no warm-up)"
+    assert (f"the warm-up takes all steps: {known}" in lines) == said
+
+
 def test_the_learning_rate_is_that_of_what_is_trained(model: str, here: Path) -> None:
     assert ready(model, "--lora", "True").args.learning_rate == 2e-4
     assert ready(model, "--lora", "True", "--learning_rate", "1e-3").args.learning_rate == 1e-3
@@ -208,9 +222,7 @@ def test_memory_that_runs_out_while_it_is_planned_says_so_too(
         made.train()
 
 
-def test_a_full_disk_says_that_checkpoints_are_whole(
-    model: str, here: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_is_a_message(model: str, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = ready(model, "--lora", "False")
 
     def fail(*_: Any) -> None:
@@ -219,8 +231,7 @@ def test_a_full_disk_says_that_checkpoints_are_whole(
     monkeypatch.setattr(made.trainer, "log", fail)
     with pytest.raises(OutputError, match="out cannot be written: No space left on device") as error:
         made.train()
-    assert error.value.hint
-    assert "goes on from there" in error.value.hint
+    assert error.value.hint == "Make room, and type the same command again."
 
 
 def test_a_file_that_may_not_grow_is_a_message(model: str, here: Path) -> None:
@@ -372,11 +383,12 @@ def test_a_shared_run_killed_while_it_saves_its_result_gets_it_from_the_checkpoi
 
 
 def test_a_run_goes_on_where_its_checkpoints_are(model: str, here: Path) -> None:
-    whole = Path("old/checkpoint-1")
-    whole.mkdir(parents=True)
-    (whole / MARKER).write_text('{"files": {}}')
+    """For what is wrong with one of another, this output's are not to be given up."""
+    lost = Path("old/checkpoint-1")
+    lost.mkdir(parents=True)
+    (lost / MARKER).write_text('{"files": {"model.safetensors": 1}}')
     with pytest.raises(UsageError, match="old/checkpoint-1 is of a run into old, and this one is into out"):
-        ready(model, "--lora", "False", "--resume_from_checkpoint", str(whole))
+        ready(model, "--lora", "False", "--resume_from_checkpoint", str(lost))
 
 
 def test_a_checkpoint_may_be_a_link(here: Path) -> None:
@@ -384,7 +396,7 @@ def test_a_checkpoint_may_be_a_link(here: Path) -> None:
     Path("disk/checkpoint-1", MARKER).write_text('{"files": {}}')
     Path("out").mkdir()
     Path("out/checkpoint-1").symlink_to(here / "disk/checkpoint-1")
-    assert run._named(Path("out/checkpoint-1"), Path("out")).step == 1
+    assert checkpoints.named(Path("out/checkpoint-1"), Path("out")).step == 1
 
 
 @pytest.mark.parametrize("asked", ["out/checkpoint-2", "True"])

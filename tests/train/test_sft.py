@@ -228,7 +228,7 @@ def test_a_line_of_several_steps_is_whole_after_a_stop(
     trainer(tmp_path, data(examples), **more).run()
     whole = lines(tmp_path)
     made = trainer(tmp_path, data(examples), llama(seed=5), **more)
-    made.run(named(tmp_path / "checkpoint-3"))
+    made.run(named(tmp_path / "checkpoint-3", tmp_path))
     left = [line["loss"] for line in lines(unbroken)[3:]]
     assert made.state.log_history[-1]["train_loss"] == pytest.approx(fmean(left))
     keys = ("step", "loss", "grad_norm", "tokens", "trained_tokens")
@@ -287,7 +287,7 @@ def test_an_adapter_can_be_asked_after_training_in_16_bits(examples: Prepared, t
 def test_what_a_run_cannot_go_on_from(unbroken: Path, examples: Prepared, tmp_path: Path) -> None:
     trainer(tmp_path, data(examples), save_only_model=True, max_steps=4).run()
     with pytest.raises(ModelError, match=r"has no optimizer\.safetensors") as error:
-        trainer(tmp_path, data(examples)).run(named(tmp_path / "checkpoint-4"))
+        trainer(tmp_path, data(examples)).run(named(tmp_path / "checkpoint-4", tmp_path))
     assert error.value.hint
     assert "--model_name_or_path" in error.value.hint
 
@@ -300,13 +300,13 @@ def test_a_run_neither_begins_nor_ends_to_be_shared_on_its_way(
     made = trainer(tmp_path, data(examples))
     made.is_fsdp_enabled = True
     with pytest.raises(ModelError, match="was saved without FSDP or DeepSpeed, and this run is with FSDP"):
-        made.run(named(folder))
+        made.run(named(folder, tmp_path))
     (folder / "pytorch_model_fsdp.bin").touch()
     made._insist_on_way(folder)
     made = trainer(tmp_path, data(examples))
     for goes_on in (made.run, made.restore):
         with pytest.raises(ModelError, match="was saved with FSDP, and this run is without FSDP") as error:
-            goes_on(named(folder))
+            goes_on(named(folder, tmp_path))
         assert error.value.hint
         assert error.value.hint.endswith(f"with another --output_dir: --model_name_or_path {folder}")
 
@@ -329,7 +329,7 @@ def test_a_damaged_part_of_a_checkpoint_is_named(
     size = (folder / name).stat().st_size
     (folder / name).write_bytes(b"x" * size)
     with pytest.raises(ModelError, match="cannot be read") as error:
-        trainer(tmp_path, data(examples)).run(named(folder))
+        trainer(tmp_path, data(examples)).run(named(folder, tmp_path))
     assert error.value.hint == "Go on from another checkpoint with --resume_from_checkpoint FOLDER."
 
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from redraft.errors import ModelError, OutputError
+from redraft.errors import ModelError, OutputError, UsageError
 from redraft.train.model_folder import there
 
 MARKER = "complete.json"
@@ -28,6 +28,7 @@ MARKER = "complete.json"
 
 _NAME = re.compile(r"checkpoint-(\d{1,12})")
 _ASIDE = ".saving-"
+_LOST = "Bring the file back, or begin anew with --overwrite_output_dir."
 _MOST = 1 << 24
 """Bytes of a list of files. That of a model of a thousand shards has some hundred thousand."""
 
@@ -98,10 +99,7 @@ def newest(output: Path) -> tuple[Checkpoint | None, list[str]]:
     whole = next((each for each in found if each.complete), None)
     damaged = next((each for each in found if (each.folder / MARKER).is_file()), None)
     if damaged and not whole:
-        raise ModelError(
-            f"{damaged.folder} cannot be gone on from: {damaged.fault}.",
-            hint="Bring the file back, or begin anew with --overwrite_output_dir.",
-        )
+        raise ModelError(f"{damaged.folder} cannot be gone on from: {damaged.fault}.", hint=_LOST)
     newer = [each for each in found if not whole or each.step > whole.step]
     remarks = [f"{each.folder} is passed over: {each.fault}." for each in newer]
     if found and not whole:
@@ -109,21 +107,28 @@ def newest(output: Path) -> tuple[Checkpoint | None, list[str]]:
     return whole, remarks
 
 
-def named(folder: Path) -> Checkpoint:
+def named(folder: Path, output: Path) -> Checkpoint:
     """The checkpoint that `--resume_from_checkpoint` names.
+
+    Its run goes on where it was begun: its log and record are there.
 
     Raises:
         ModelError: It is none, or not complete. The message says what is there.
+        UsageError: It is of another output.
     """
+    whole = next((each.folder for each in checkpoints(output) if each.complete), None)
+    leave = "Leave --resume_from_checkpoint out" + (f": it goes on from {whole}." if whole else ".")
     name = _NAME.fullmatch(folder.name)
     if not folder.is_dir() or not name:
-        others = [each.folder for each in checkpoints(folder if folder.is_dir() else folder.parent)]
-        hint = f"--resume_from_checkpoint {others[0]}" if others else "Leave --resume_from_checkpoint out."
-        raise ModelError(f"{folder} is no folder of a checkpoint.", hint=hint)
+        raise ModelError(f"{folder} is no folder of a checkpoint.", hint=leave)
+    if folder.parent.resolve() != output.resolve():  # a checkpoint may be a link to another disk
+        raise UsageError(
+            f"{folder} is of a run into {folder.parent}, and this one is into {output}.",
+            hint=f"Go on there: --output_dir {folder.parent}   (or move the checkpoint into {output})",
+        )
     found = _look_at(folder, int(name[1]))
     if not found.complete:
-        whole = [each.folder for each in checkpoints(folder.parent) if each.complete]
-        hint = f"--resume_from_checkpoint {whole[0]}" if whole else "Begin anew with --overwrite_output_dir."
+        hint = leave if whole else _LOST
         raise ModelError(f"{folder} cannot be gone on from: {found.fault}.", hint=hint)
     return found
 
@@ -154,15 +159,19 @@ def saving(output: Path, step: int, *, leads: bool, wait: Any) -> Iterator[Path]
             _name(aside, output / f"checkpoint-{step}")
         wait()
     except (OSError, SafetensorError) as error:
-        raise OutputError(
-            f"{aside} cannot be written: {said(error)}. The checkpoints before it are whole.",
-            hint="Make room, and run the same command again: it goes on from the newest.",
-        ) from error
+        raise unwritable(output, error, aside) from error
 
 
-def said(error: OSError | SafetensorError) -> str:
-    """Why a file cannot be read or written. The library of the weights has an error of its own for both."""
-    return (isinstance(error, OSError) and error.strerror) or f"{error!s:.200}"
+def unwritable(output: Path, error: OSError | SafetensorError, part: Path | None = None) -> OutputError:
+    """What is raised where the output of a run, or a part of it, cannot be written: what is left of it."""
+    why = (isinstance(error, OSError) and error.strerror) or f"{error!s:.200}"  # safetensors has its own
+    whole = any(each.complete for each in checkpoints(output))
+    left = " The checkpoints before it are whole." if whole else ""
+    goes_on = ", without --overwrite_output_dir: it goes on from the newest" if whole else ""
+    return OutputError(
+        f"{part or output} cannot be written: {why}.{left}",
+        hint=f"Make room, and type the same command again{goes_on}.",
+    )
 
 
 def _mark(folder: Path) -> None:

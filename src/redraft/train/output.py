@@ -94,7 +94,7 @@ def save(trainer: Sft, checkpoint: Path | None = None) -> None:
             path.replace(output / path.name)
         shutil.rmtree(aside)
     except (OSError, SafetensorError) as error:
-        raise unwritable(output, error) from error
+        raise checkpoints.unwritable(output, error) from error
 
 
 def _take(trainer: Sft, checkpoint: Path, folder: Path) -> None:
@@ -154,12 +154,4 @@ def remove_result(output: Path) -> None:
             if path.is_file() and _RESULT.fullmatch(path.name):
                 path.unlink()
     except OSError as error:
-        raise unwritable(output, error) from error
-
-
-def unwritable(output: Path, error: OSError | SafetensorError) -> OutputError:
-    """What is raised where the output cannot be written."""
-    return OutputError(
-        f"{output} cannot be written: {checkpoints.said(error)}. The last checkpoint is whole.",
-        hint="Make room. The same command goes on from there, if it is typed without --overwrite_output_dir.",
-    )
+        raise checkpoints.unwritable(output, error) from error

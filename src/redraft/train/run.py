@@ -40,7 +40,6 @@ from redraft.train.output import (
     make,
     remove_result,
     save,
-    unwritable,
 )
 from redraft.train.parts import (
     can_join,
@@ -55,6 +54,7 @@ from redraft.train.parts import (
 from redraft.train.processes import Say, insist_on_the_same, leads
 from redraft.train.sft import Sft
 from redraft.train.store import ABOUT, TOKENS, Prepared
+from redraft.train.words import counted
 
 _DECIDING = (
     "learning_rate",
@@ -88,6 +88,9 @@ _ELSEWHERE = OUTPUTS | {
 }
 """Our settings that do not decide it, or are recorded as what they came to."""
 
+
+_OWN_BEGINNING = ("constant", "reduce_lr_on_plateau", "greedy", "cosine_warmup_with_min_lr")
+"""Schedules without a warm-up, or with one that does not begin at 0."""
 
 NEWEST = {"true", "auto"}
 """Of `--resume_from_checkpoint`, what is the same as not saying it: on from the newest, if there is one."""
@@ -197,7 +200,14 @@ class Ready:
             f"{counted(self.steps, 'step')} of {counted(self.rows_a_step, 'row')} (of {kind}), learning rate "
             f"{self.args.learning_rate:g}, {self.method}"
         )
-        return [*data.lines(), plan, *self._begun()]
+        return [*data.lines(), plan, *self._warm_up(), *self._begun()]
+
+    def _warm_up(self) -> list[str]:
+        warm_up = int(self.args.get_warmup_steps(self.steps))
+        if warm_up < self.steps or self.args.lr_scheduler_type in _OWN_BEGINNING:
+            return []
+        rate = f"0 in the first, and stays below {self.args.learning_rate:g}"
+        return [f"the warm-up takes all steps: the learning rate is {rate} (--warmup_steps 0: no warm-up)"]
 
     def _begun(self) -> list[str]:
         if self.checkpoint is None:
@@ -263,7 +273,7 @@ class Ready:
             with self._memory(plan):
                 return self.trainer.run(self.checkpoint)
         except (OSError, SafetensorError) as error:
-            raise unwritable(self.trainer.folder, error) from error
+            raise checkpoints.unwritable(self.trainer.folder, error) from error
 
     @contextmanager
     def _memory(self, plan: Plan | None = None) -> Iterator[None]:
@@ -329,11 +339,6 @@ def get_ready(settings: Settings, model: str, cache: Path, *, say: Say) -> Ready
     return Ready(replace(settings, own=own), model, args, trainer, prepared, checkpoint)
 
 
-def counted(count: int, what: str) -> str:
-    """A number of things, in words."""
-    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
-
-
 def as_dict(args: TrainingArguments) -> dict[str, Any]:
     """Trainer's arguments as JSON values."""
     values: dict[str, Any] = args.to_dict()  # type: ignore[no-untyped-call]
@@ -361,26 +366,10 @@ def _begin(args: TrainingArguments, own: Options, say: Say) -> Checkpoint | None
         _refuse_begun(output)
         return None
     if asked and asked.lower() not in NEWEST:
-        return _named(Path(asked).expanduser(), output)
+        return checkpoints.named(Path(asked).expanduser(), output)
     found, remarks = checkpoints.newest(output)
     for line in remarks:
         say(line)
-    return found
-
-
-def _named(folder: Path, output: Path) -> Checkpoint:
-    """The checkpoint that was asked for. Its run goes on where it was begun: its log and record are there.
-
-    Raises:
-        ModelError: It cannot be used.
-        UsageError: It is elsewhere.
-    """
-    found = checkpoints.named(folder)
-    if folder.parent.resolve() != output.resolve():  # a checkpoint may be a link to another disk
-        raise UsageError(
-            f"{folder} is of a run into {folder.parent}, and this one is into {output}.",
-            hint=f"Go on there: --output_dir {folder.parent}   (or move the checkpoint into {output})",
-        )
     return found
 
 
