@@ -49,6 +49,7 @@ _INSIDE = re.compile(rb'\{[ \t]*"(\w+)"\s*:\s*\[(?=\s*\n)')
 """How an object begins whose first field is a list that has its records on lines of their own."""
 _TO_UTF8 = "iconv -f UTF-16 -t UTF-8"
 _NOT_JSON = "Write one JSON object or text a line, or one array; a file of plain prompts ends in .txt."
+_BROKEN = f"{_NOT_JSON}\nredraft data import FILE -o OTHER.jsonl leaves out the lines that are broken."
 
 
 def read_rows(path: Path, faulty: Faulty | None = None) -> Iterator[tuple[str, Any]]:
@@ -202,7 +203,7 @@ def decode(data: bytes, where: str) -> Any:
     try:
         value = json.loads(text)
     except json.JSONDecodeError as error:
-        raise RecordError(f"{where}: not JSON: {_fault(error)}.", hint=_NOT_JSON) from None
+        raise RecordError(f"{where}: not JSON: {_fault(error)}.", hint=_BROKEN) from None
     except (ValueError, RecursionError) as error:
         raise RecordError(f"{where}: not JSON that can be read: {error}.") from None
     return _whole_characters(value, where) if b"\\ud" in data or b"\\uD" in data else value
