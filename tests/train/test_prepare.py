@@ -28,8 +28,9 @@ from redraft.train import encoding
 from redraft.train import prepare as module
 from redraft.train.prepare import key_of, prepare
 from redraft.train.store import Prepared, Report, Some
-from redraft.train.tokens import Cut
+from redraft.train.tokens import NO_ROOM, SHORTEST, Cut, Encoder
 from tests.train.letters import END, Letters
+from tests.train.tokenizer_kinds import tokenizer
 
 Write = Callable[..., Path]
 
@@ -109,7 +110,8 @@ class Breaking(Letters):
 
     def encode(self, chain: Chain) -> Any:
         made, asked = super().encode(chain), chain.prompt.instruction
-        return replace(made, cut=Cut(7, lost=2 * (asked == "lose"), broken=int(asked == "break")))
+        cut = Cut(7, lost=2 * (asked == "lose"), broken=int(asked == "break"))
+        return replace(made, cut=cut, leaves=asked == "end")
 
 
 def test_the_report_says_which_answers_were_cut(write: Write, cache: Path) -> None:
@@ -119,6 +121,7 @@ def test_the_report_says_which_answers_were_cut(write: Write, cache: Path) -> No
         "3 cut, by 21 tokens in all: data/0, data/1, data/2",
         "1 of these lost their last answers: data/0",
         "1 of these end within an answer: data/1",
+        "1 with earlier answers, which carry no loss in this format (--format vicuna trains on all): data/2",
     ]
     assert [Cut(*cut) for cut in prepared.cuts.tolist()] == [Cut(7, lost=2), Cut(7, broken=1), Cut(7)]
     assert prepare([path], Breaking(), cache).report == prepared.report
@@ -279,6 +282,7 @@ def test_all_code_that_makes_tokens_is_part_of_the_key() -> None:
         "errors.py",
         "work.py",
         "train/pack.py",
+        "train/words.py",
     }  # they decide no token
 
 
@@ -365,8 +369,9 @@ def test_a_record_that_is_none_is_named(write: Write, cache: Path) -> None:
     path = write(("a", "b"))
     with path.open("a") as file:
         file.write('{"instruction": \n')
-    with pytest.raises(RecordError, match=r"data\.jsonl:2: not JSON"):
+    with pytest.raises(RecordError, match=r"data\.jsonl:2: not JSON") as caught:
         prepare([path], Letters(), cache)
+    assert "redraft data import FILE -o OTHER.jsonl leaves out" in str(caught.value.hint)
     assert [each.suffix for each in cache.iterdir()] == [".lock"]
 
 
@@ -400,6 +405,14 @@ def test_nothing_to_train_on_in_any_record(write: Write, cache: Path) -> None:
     with pytest.raises(UsageError) as caught:
         prepare([path], Letters(), cache)
     assert "none of the 2 records has anything to train on: 2 skipped, no answer: data/0" in str(caught.value)
+    assert "Name the --format" in str(caught.value.hint)
+
+
+def test_no_prompt_that_leaves_room_for_an_answer(write: Write, cache: Path) -> None:
+    short = Encoder(tokenizer("bytes"), max_length=SHORTEST)
+    with pytest.raises(UsageError, match=NO_ROOM) as caught:
+        prepare([write(("a", "b"))], short, cache)
+    assert caught.value.hint == "Raise --model_max_length: prompt and answer have to fit."
 
 
 def test_streams_folders_and_missing_files_are_refused(tmp_path: Path, cache: Path) -> None:

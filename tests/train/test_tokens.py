@@ -346,6 +346,28 @@ def test_turns_that_are_lost_are_told() -> None:
         assert (found.cut.lost, found.cut.broken) == (2, 1)
 
 
+@pytest.mark.parametrize(
+    ("chosen", "objective", "leaves"),
+    [
+        ("selfee", "accepted", True),
+        ("alpaca", "answer", True),
+        ("selfee", "revision", False),  # of which no answer in a prompt is part
+        ("vicuna", "accepted", False),
+    ],
+)
+def test_earlier_answers_that_a_format_has_no_place_for_are_told(
+    chosen: Format, objective: Objective, leaves: bool
+) -> None:
+    said = [("user", "Hi"), ("assistant", "Hello"), ("user", "Bye")]
+    talk = Prompt(messages=tuple({"role": role, "content": text} for role, text in said))
+    judged = Step(answer="bye", feedback=Feedback(text=ACCEPT, verdict="accept"))
+    encoder = Encoder(tokenizer("bytes"), chosen, objective)
+    for prompt, expected in ((talk, leaves), (Prompt(instruction="Bye"), False)):
+        found = encoder.encode(Chain(prompt=prompt, steps=(judged,), best=0))
+        assert isinstance(found, Example)
+        assert found.leaves is expected
+
+
 @pytest.mark.parametrize("first", [False, True])
 def test_without_a_token_with_loss_there_is_no_example(first: bool) -> None:
     """Nothing predicts the first one."""

@@ -13,9 +13,9 @@ from redraft.chain import Chain
 from redraft.errors import UsageError
 from redraft.formats import conversations, instructions
 from redraft.formats.chat import ChatTemplate, chat
-from redraft.formats.written import Objective, Span, checked
+from redraft.formats.written import WHOLE, Objective, Span, checked
 
-__all__ = ["ChatTemplate", "Format", "Objective", "Span", "check", "spans_of"]
+__all__ = ["ChatTemplate", "Format", "Objective", "Span", "check", "leaves_answers", "spans_of"]
 
 Format = Literal["selfee", "alpaca", "vicuna", "stablevicuna", "chat", "self-instruct"]
 """`chat` is the model's own template."""
@@ -30,6 +30,9 @@ _MAKERS: dict[Format, Callable[[Chain, Objective], list[Span]]] = {
 
 _SINGLE: frozenset[Format] = frozenset({"alpaca", "self-instruct"})
 """Formats that hold one answer and no feedback."""
+
+_ONE_TURN: frozenset[Format] = _SINGLE | {"selfee"}
+"""Formats in which what was said before the last answer is part of the prompt."""
 
 
 def check(format: Format, objective: Objective) -> None:  # noqa: A002  (the option's name)
@@ -46,6 +49,12 @@ def check(format: Format, objective: Objective) -> None:  # noqa: A002  (the opt
             f"--training_objective {objective} trains on feedback, which --format {format} does not have.",
             hint="Use --format selfee, chat or vicuna, or --training_objective answer.",
         )
+
+
+def leaves_answers(chain: Chain, format: Format, objective: Objective) -> bool:  # noqa: A002  (as above)
+    """Whether earlier answers of a talk carry no loss only because the format has one turn."""
+    said = any(message.get("role") == "assistant" for message in chain.prompt.messages or ())
+    return said and format in _ONE_TURN and objective in WHOLE
 
 
 def spans_of(

@@ -50,6 +50,7 @@ class Made:
         tokens: All of them, one example behind the other, as `train.store.pair` makes them.
         trained: How many of them carry loss.
         cuts: What each lost.
+        leaves: Ids of the talks of which only the last answer is learnt, as the format has one turn.
         skipped: Ids of the records that became no example, and why.
     """
 
@@ -58,6 +59,7 @@ class Made:
     tokens: NDArray[np.uint32] = field(default_factory=lambda: np.zeros(0, np.uint32))
     trained: int = 0
     cuts: list[Cut] = field(default_factory=list)
+    leaves: list[str] = field(default_factory=list)
     skipped: list[tuple[str, str]] = field(default_factory=list)
 
 
@@ -103,5 +105,6 @@ def _encoded(encoder: Encoder, batch: Sequence[Line]) -> Made:
         made.trained += int(np.count_nonzero(example.trained[1:]))  # nothing predicts the first token
         tokens.append(pair(example.ids, example.trained))
         made.cuts.append(example.cut)
+        made.leaves += [name] * example.leaves
     made.tokens = np.concatenate(tokens) if tokens else made.tokens
     return made

@@ -30,7 +30,7 @@ from redraft.formats.files import STDIO, name_of, reading
 from redraft.train.encoding import Made, made_of
 from redraft.train.processes import Say, leads
 from redraft.train.store import Damaged, Prepared, Report, Writer, open_prepared
-from redraft.train.tokens import Encoder
+from redraft.train.tokens import NO_ROOM, Encoder
 
 SECONDS = 15.0
 """Between two lines that say how far it is."""
@@ -232,16 +232,25 @@ def _count(report: Report, made: Made) -> None:
     for name, cut in zip(made.names, made.cuts, strict=True):
         if cut.tokens:
             report.shorten(name, cut)
+    for name in made.leaves:
+        report.leaves.add(name)
     for name, reason in made.skipped:
         report.skip(name, reason)
 
 
 def _insist_on_examples(report: Report) -> None:
     if not report.records:
-        raise UsageError("the data has no record at all.", hint="Look at it: redraft data stats FILE")
+        raise UsageError("the data has no record at all.", hint="--data_path FILE, with a record a line")
     if not report.examples:
         reasons = "; ".join(report.lines()[1:])
+        no_room = NO_ROOM in report.skipped
         raise UsageError(
             f"none of the {report.records:,} records has anything to train on: {reasons}.",
-            hint="Name the format and the objective that the data is for, or look: redraft data stats FILE",
+            hint="Raise --model_max_length: prompt and answer have to fit." if no_room else _FOR_WHAT,
         )
+
+
+_FOR_WHAT = (
+    "Name the --format and the --training_objective that the data is for. A record with an answer is "
+    '{"instruction": "…", "output": "…"}.'
+)

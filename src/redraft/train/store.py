@@ -78,6 +78,7 @@ class Report:
         cut_prompt: How many of these were words of a prompt; the others were the end of the text.
         lost: Which of them lost whole answers: the last revisions, or the last turns of a talk.
         broken: Which of them end within an answer.
+        leaves: Which are talks of which only the last answer is learnt, as the format has one turn.
         skipped: Why records became no example, and which.
     """
 
@@ -91,6 +92,7 @@ class Report:
     cut_prompt: int = 0
     lost: Some = field(default_factory=Some)
     broken: Some = field(default_factory=Some)
+    leaves: Some = field(default_factory=Some)
     skipped: dict[str, Some] = field(default_factory=dict)
 
     def skip(self, name: str, reason: str) -> None:
@@ -123,6 +125,11 @@ class Report:
             lines.append(f"{self.lost.count:,} of these lost their last answers: {self.lost}")
         if self.broken.count:
             lines.append(f"{self.broken.count:,} of these end within an answer: {self.broken}")
+        if self.leaves.count:
+            lines.append(
+                f"{self.leaves.count:,} with earlier answers, which carry no loss in this format "
+                f"(--format vicuna trains on all): {self.leaves}"
+            )
         ordered = sorted(self.skipped.items(), key=lambda item: -item[1].count)
         return lines + [f"{some.count:,} skipped, {reason}: {some}" for reason, some in ordered]
 
@@ -130,7 +137,7 @@ class Report:
     def of(cls, values: dict[str, Any]) -> Report:
         """The report that `dataclasses.asdict` made these values of."""
         skipped = {reason: Some(**some) for reason, some in values["skipped"].items()}
-        some = {name: Some(**values[name]) for name in ("cut", "lost", "broken")}
+        some = {name: Some(**values[name]) for name in ("cut", "lost", "broken", "leaves")}
         return cls(**values | some | {"skipped": skipped})
 
 

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from redraft.chain import Chain
 from redraft.errors import RecordError, UsageError
-from redraft.formats.spans import Format, Objective, Span, check, spans_of
+from redraft.formats.spans import Format, Objective, Span, check, leaves_answers, spans_of
 from redraft.train.vocabulary import OPEN, Tokens, Vocabulary
 
 if TYPE_CHECKING:
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 SHORTEST = 16
 """Tokens that an example may be limited to at least, and that a shortened question keeps."""
+
+NO_ROOM = "the prompt leaves no room for an answer"
 
 
 class Cut(NamedTuple):
@@ -60,12 +62,14 @@ class Example:
         ids: Token ids, shape [n].
         trained: Which carry loss, shape [n].
         cut: What is left out of it because the record was too long.
+        leaves: Whether earlier answers of the talk carry no loss, as the format has one turn.
     """
 
     id: str
     ids: NDArray[np.uint32]
     trained: NDArray[np.bool_]
     cut: Cut = field(default_factory=Cut)
+    leaves: bool = False
 
 
 @dataclass(frozen=True)
@@ -148,7 +152,7 @@ class Encoder:
         try:
             spans = spans_of(chain, self.format, self.objective, self.vocabulary.template)
             draft = _draft(spans, self.vocabulary)
-            return self._example(chain.id, draft, self._tokens(draft))
+            return self._example(chain, draft, self._tokens(draft))
         except RecordError as error:
             return Skipped(chain.id, error.message)
 
@@ -183,14 +187,19 @@ class Encoder:
         alone = self.vocabulary.encode(text[start:border])
         return np.array_equal(alone.ids, whole.ids[first:end])
 
-    def _example(self, name: str, draft: _Draft, tokens: Tokens) -> Example | Skipped:
+    def _example(self, chain: Chain, draft: _Draft, tokens: Tokens) -> Example | Skipped:
         first = self.vocabulary.first
         if np.array_equal(tokens.ids[: len(first)], first):  # a chat template has written it
             first = first[:0]
         trained = np.zeros(len(tokens.ids), np.bool_)
         for start, end in draft.trained:
             trained[slice(*_inside(tokens, start, end))] = True
-        whole = Example(name, np.concatenate([first, tokens.ids]), np.concatenate([first < 0, trained]))
+        whole = Example(
+            chain.id,
+            np.concatenate([first, tokens.ids]),
+            np.concatenate([first < 0, trained]),
+            leaves=leaves_answers(chain, self.format, self.objective),
+        )
 
         def moved(places: Iterable[Place]) -> list[Place]:
             return [(len(first) + a, len(first) + b) for a, b in (_inside(tokens, *each) for each in places)]
@@ -288,7 +297,7 @@ def _fitted(
     if over:
         start, end = max(asked, key=lambda place: place[1] - place[0], default=(0, 0))
         if end - start - over < SHORTEST:
-            return Skipped(example.id, "the prompt leaves no room for an answer")
+            return Skipped(example.id, NO_ROOM)
         middle = start + (end - start - over) // 2
         kept = np.r_[0:middle, middle + over : len(ids)]
         ids, trained = ids[kept], trained[kept]
