@@ -317,7 +317,7 @@ def test_the_checkpoint_of_another_model_is_refused(
     model = llama()
     model.model.layers[1].self_attn.q_proj.register_parameter("extra", torch.nn.Parameter(torch.ones(1)))
     with pytest.raises(ModelError, match=r"lacks model\.layers\.1\.self_attn\.q_proj\.extra"):
-        trainer(tmp_path, data(examples), model).run(named(unbroken / "checkpoint-12"))
+        trainer(tmp_path, data(examples), model).run(named(unbroken / "checkpoint-12", unbroken))
 
 
 @pytest.mark.parametrize("name", ["trainer_state.json", "model.safetensors"])
