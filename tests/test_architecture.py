@@ -38,15 +38,16 @@ LAYERS = {
     "chain": (2, "chain, formats"),
     "formats": (2, "chain, formats"),
     "weights": (2, "weights"),
-    "errors": (1, "errors, config"),
-    "config": (1, "errors, config"),
+    "errors": (1, "errors, config, files"),
+    "config": (1, "errors, config, files"),
+    "files": (1, "errors, config, files"),
     "work": (2, "work"),
 }
 # The root holds the version and the lazy names; errors.py names the chain for a type alone.
 EXEMPT = {("errors", "chain")}
 NARROWER = {
-    "collect": {"chain", "formats", "errors", "config", "work"},
-    "train": {"chain", "formats", "errors", "config", "work"},
+    "collect": {"chain", "formats", "errors", "config", "files", "work"},
+    "train": {"chain", "formats", "errors", "config", "files", "work"},
 }
 
 HEAVY = {

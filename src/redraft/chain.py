@@ -15,6 +15,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
 from redraft.errors import RecordError
+from redraft.files import replacing
 
 VERSION = 1
 
@@ -264,11 +265,8 @@ def _version_hint(line: str | bytes) -> str | None:
 
 def write_jsonl(path: str | Path, chains: Iterable[Chain]) -> None:
     """Writes chains, one a line. Writes aside, then renames, so that `path` is never half written."""
-    path = Path(path)
-    aside = path.with_name(path.name + ".part")
-    with aside.open("w", encoding="utf-8") as file:
-        file.writelines(chain.to_json() + "\n" for chain in chains)
-    aside.replace(path)
+    with replacing(Path(path)) as file:
+        file.writelines(chain.to_json().encode() + b"\n" for chain in chains)
 
 
 def read_jsonl(path: str | Path) -> Iterator[Chain]:

@@ -384,11 +384,33 @@ def test_two_processes_do_not_write_to_one_file(tmp_path: Path) -> None:
 
 def test_what_a_killed_process_left_is_replaced(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
-    (tmp_path / "x.jsonl.partial").write_bytes(b"longer than what comes\n")
+    (tmp_path / "x.jsonl.redraft-partial").write_bytes(b"longer than what comes\n")
     with open_output(path) as file:
         file.write(b"1\n")
     assert path.read_bytes() == b"1\n"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_is_not_ours_is_not_written_to(tmp_path: Path) -> None:
+    """An output of a name that is near, a link that somebody planted, and a finished output."""
+    path, aside = tmp_path / "x.jsonl", tmp_path / "x.jsonl.redraft-partial"
+    victim = tmp_path / "victim"
+    for mine in (tmp_path / "x.jsonl.partial", victim):
+        mine.write_bytes(b"mine\n")
+    aside.symlink_to(victim)
+    with pytest.raises(OutputError, match="a link is there"), open_output(path):
+        pass
+    aside.unlink()
+    aside.write_bytes(b"mine\n")
+    (tmp_path / "x.jsonl.redraft-partial.run.json").write_text("{}")
+    with pytest.raises(OutputError, match="is a finished output"), open_output(path):
+        pass
+    aside.rename(tmp_path / "kept")
+    (tmp_path / "x.jsonl.redraft-partial.run.json").unlink()
+    with open_output(path) as file:
+        file.write(b"1\n")
+    kept = [each.read_bytes() for each in (tmp_path / "x.jsonl.partial", victim, tmp_path / "kept")]
+    assert kept == [b"mine\n"] * 3
 
 
 @pytest.mark.parametrize("ending", ["gz", "zst"])

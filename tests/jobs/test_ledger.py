@@ -332,3 +332,52 @@ def test_a_torn_failure_does_not_spoil_the_next(tmp_path: Path) -> None:
         ledger.fail("c", ContextError(9, 5))
         assert [json.loads(line)["id"] for line in errors.read_bytes().splitlines()] == ["a", "c"]
     assert [json.loads(line)["id"] for line in errors.read_bytes().splitlines()] == ["a", "c"]
+
+
+def test_failures_are_not_written_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "victim").write_text("mine")
+    (tmp_path / "out.jsonl.errors.jsonl").symlink_to("victim")
+    with pytest.raises(OutputError, match="a link is there"):
+        Ledger(tmp_path / "out.jsonl", MAKING)
+    assert (tmp_path / "victim").read_text() == "mine"
+
+
+@pytest.mark.parametrize("content", [b"notes of mine\n", b'{"a": 1}\n', b"[1]\nlast"])
+def test_a_file_of_failures_that_is_somebody_elses_is_kept(tmp_path: Path, content: bytes) -> None:
+    errors = tmp_path / "out.jsonl.errors.jsonl"
+    errors.write_bytes(content)
+    with pytest.raises(OutputError, match="line 1 is no failure"):
+        Ledger(tmp_path / "out.jsonl", MAKING)
+    assert errors.read_bytes() == content
+
+
+def test_how_it_was_made_is_not_written_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "victim").write_text("mine")
+    (tmp_path / "out.jsonl.run.json").symlink_to("victim")
+    fill(tmp_path / "out.jsonl", ["a"])
+    assert (tmp_path / "victim").read_text() == "mine"
+    fill(tmp_path / "out.jsonl", ["a", "b"])
+
+
+def damaged(raw: bytes) -> Iterator[bytes]:
+    yield from (raw[:at] for at in range(0, len(raw), 9))
+    yield from (b"\0" * 50, b"\xff", b"null", b"[" * 100_000)
+    value = json.loads(raw)
+    for key, odd in ((key, odd) for key in value for odd in (1, [1], "a", {"path": 1}, {"bytes": "a"})):
+        yield json.dumps({**value, key: odd}).encode()
+
+
+def test_a_damaged_record_of_how_it_was_made_is_told(tmp_path: Path) -> None:
+    """Results are there, and nothing says how they were made: they are kept, and nothing is added."""
+    out, run = tmp_path / "out.jsonl", tmp_path / "out.jsonl.run.json"
+    fill(out, ["a"])
+    raw = run.read_bytes()
+    for each in damaged(raw):
+        run.write_bytes(each)
+        with contextlib.suppress(OutputError):
+            fill(out, ["a"])
+        assert out.read_bytes() == f"{line('a')}\n".encode()
+    out.unlink()
+    for each in damaged(raw):
+        run.write_bytes(each)
+        fill(out, [])

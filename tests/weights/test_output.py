@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -314,3 +315,121 @@ def test_layout_keeps_the_order_and_the_limit(sizes: list[int], limit: int) -> N
     count = len(shards)
     names = [f"model-{i:05}-of-{count:05}.safetensors" for i in range(1, count + 1)]
     assert [shard.file for shard in shards] == (names if count > 1 else ["model.safetensors"])
+
+
+def test_a_finished_output_of_such_a_name_is_kept(tmp_path: Path) -> None:
+    """`x.partial` is where `x` is made, and may be what somebody made before."""
+    make(tmp_path / "x.partial")
+    with pytest.raises(OutputError, match="finished output of another command"):
+        make(tmp_path / "x")
+    with pytest.raises(OutputError, match="finished output of another command"):
+        make(tmp_path / "x", force=True)
+    assert torch.equal(load_file(tmp_path / "x.partial" / "model.safetensors")["a.weight"], VALUES)
+
+
+def test_notes_in_a_folder_in_the_making_are_kept(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="power cut"):
+        after_a_shard(tmp_path / "out")
+    (tmp_path / "out.partial" / "notes.txt").write_text("mine")
+    with pytest.raises(OutputError, match=r"it holds notes\.txt: redraft did not make"):
+        make(tmp_path / "out", force=True)
+    assert (tmp_path / "out.partial" / "notes.txt").read_text() == "mine"
+
+
+def test_a_file_aside_that_no_killed_run_left_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "a.redraft-partial").write_bytes(b"mine")
+    with (
+        pytest.raises(OutputError, match="did not make what is there"),
+        new_file(tmp_path / "a", manifest={}),
+    ):
+        pass
+    assert (tmp_path / "a.redraft-partial").read_bytes() == b"mine"
+    (tmp_path / "b.redraft-lock").write_bytes(b"mine")
+    with pytest.raises(OutputError, match="is not redraft's"), new_file(tmp_path / "b", manifest={}):
+        pass
+    assert (tmp_path / "b.redraft-lock").read_bytes() == b"mine"
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from redraft.weights.output import new_file
+with new_file(Path(sys.argv[1]), manifest={}) as file:
+    file.write(b"half")
+    os.kill(os.getpid(), 9)
+"""
+
+
+def test_what_a_killed_run_left_of_a_file_is_replaced(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "a")], check=False)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.redraft-lock", "a.redraft-partial"]
+    with new_file(tmp_path / "a", manifest={}) as file:
+        file.write(b"whole")
+    assert (tmp_path / "a").read_bytes() == b"whole"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "a.redraft.json"]
+
+
+def interrupted(path: Path) -> Path:
+    """The note of what is done of a folder that was cut off."""
+    with pytest.raises(RuntimeError, match="power cut"):
+        after_a_shard(path)
+    return path.with_name(f"{path.name}.partial") / "redraft.partial.json"
+
+
+def damaged(raw: bytes) -> list[bytes]:
+    """A state file cut, with other types, and of other bytes."""
+    cuts = [raw[:at] for at in range(0, len(raw), max(len(raw) // 8, 1))]
+    value = json.loads(raw)
+    odd = [
+        {**value, key: odd} for key in value for odd in (None, 1, "a", [1], {"a": 1}, {"a": {"size": "b"}})
+    ]
+    less = [{k: v for k, v in value.items() if k != key} for key in value]
+    others = [b"\0" * 100, b"\xff\xfe", b"null", b"[]", b"{}", b'{"done": 1}', b"[" * 100_000]
+    return [*cuts, *(json.dumps(each).encode() for each in (*odd, *less)), *others]
+
+
+def test_a_damaged_note_of_what_is_done_begins_afresh(tmp_path: Path) -> None:
+    raw = interrupted(tmp_path / "out").read_bytes()
+    for at, each in enumerate(damaged(raw)):
+        path, said = tmp_path / f"{at}", []
+        interrupted(path).write_bytes(each)
+        with OutputFolder(path, making={}, force=bool(at % 2), tell=said.append) as out:
+            assert out.done == {}, each
+            for shard in out.todo([Shard("model.safetensors", [PART])]):
+                with out.shard(shard) as writer:
+                    writer.write(VALUES)
+        assert len(said) == 1, each
+        assert not path.with_name(f"{path.name}.partial").exists()
+    assert [path.name for path in (tmp_path / "0").iterdir()] != []
+
+
+def dies_at(call: int, path: Path) -> int:
+    """Makes a folder in a child that is killed at one of the calls that make, rename or remove something."""
+    if child := os.fork():
+        return os.waitpid(child, 0)[1]
+    left = [call]
+
+    def hook(event: str, args: tuple[object, ...]) -> None:
+        if event in {"os.rename", "os.remove", "os.mkdir", "os.rmdir"}:
+            left[0] -= 1
+            if left[0] < 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(hook)
+    make(path, force=True, values=VALUES + 1)
+    os._exit(0)
+
+
+def test_a_death_at_any_moment_is_gone_on_from(tmp_path: Path) -> None:
+    for call in range(100):
+        path = tmp_path / f"{call}" / "out"
+        make(path)
+        alive = dies_at(call, path) == 0
+        assert (path / "model.safetensors").is_file()
+        make(path, force=True, values=VALUES + 1)
+        assert torch.equal(load_file(path / "model.safetensors")["a.weight"], VALUES + 1)
+        assert [each.name for each in path.parent.iterdir()] == ["out"], call
+        assert sorted(each.name for each in path.iterdir()) == ["model.safetensors", "redraft.json"], call
+        if alive:
+            break
+    assert 10 < call < 99

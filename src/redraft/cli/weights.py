@@ -71,6 +71,7 @@ def diff(
             allow_pickle=allow_pickle,
             command=_command(),
             progress=progress,
+            tell=_remark(quiet),
         )
 
 
@@ -146,6 +147,7 @@ def convert(
             allow_pickle=allow_pickle,
             command=_command(),
             progress=progress,
+            tell=_remark(quiet),
         )
     losses.say(warn=_warn, tell=_remark(quiet), wider="--dtype bf16")
 

@@ -27,6 +27,7 @@ from io import BufferedReader
 from pathlib import Path
 
 from redraft.errors import ModelError, OutputError
+from redraft.files import open_own, replace_file, sync, sync_folder
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,10 @@ def fetch_default(model: PackagedModel = DEFAULT, *, show: bool) -> Path:
         with _alone_in(folder):
             if not model.path.exists() or _fault(model):
                 with tempfile.TemporaryDirectory(dir=folder, prefix=_WORK) as work:
-                    _fetched(model, Path(work), show=show).replace(model.path)
+                    fetched = _fetched(model, Path(work), show=show)
+                    sync(fetched)
+                    fetched.replace(model.path)
+                    sync_folder(folder)
                 _remember(model)
     except OSError as error:
         raise OutputError(
@@ -156,9 +160,7 @@ def _note(model: PackagedModel) -> Path:
 def _remember(model: PackagedModel) -> None:
     """Notes beside a file that it was found whole."""
     note = {"sha256": model.sha256, "mtime_ns": model.path.stat().st_mtime_ns, "package": model.package}
-    aside = _note(model).with_suffix(f".{os.getpid()}")
-    aside.write_text(json.dumps(note), encoding="utf-8")
-    aside.replace(_note(model))
+    replace_file(_note(model), json.dumps(note).encode())
 
 
 def _remembered(model: PackagedModel) -> int | None:
@@ -173,7 +175,7 @@ def _remembered(model: PackagedModel) -> int | None:
 @contextlib.contextmanager
 def _alone_in(folder: Path) -> Iterator[None]:
     """Waits until no other process fetches into a folder, and sweeps up after one that was killed."""
-    with (folder / ".lock").open("w") as lock:
+    with os.fdopen(open_own(folder / ".lock"), "rb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         for left in folder.glob(_WORK + "*"):
             shutil.rmtree(left, ignore_errors=True)

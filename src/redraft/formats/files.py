@@ -27,6 +27,7 @@ from typing import IO, Any, Literal, cast
 from pydantic_core import from_json
 
 from redraft.errors import MissingExtra, OutputError, RecordError
+from redraft.files import open_own, sync_folder
 
 STDIO = "-"
 """The path that stands for standard input, or for standard output."""
@@ -169,7 +170,7 @@ def open_output(path: Path, *, force: bool = False) -> Iterator[IO[bytes]]:
         )
     with _writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(path.name + ".partial")
+    aside = path.with_name(path.name + ".redraft-partial")
     with _opened(aside, path, partial(_claimed, path)) as raw:
         # It is closed last: until then nobody else can claim it.
         try:
@@ -179,6 +180,7 @@ def open_output(path: Path, *, force: bool = False) -> Iterator[IO[bytes]]:
                 raw.flush()
                 os.fsync(raw.fileno())
                 aside.replace(path)
+                sync_folder(path.parent)
         except BaseException:
             with suppress(OSError):
                 aside.unlink()
@@ -238,14 +240,19 @@ def _opened(place: Path, path: Path, opener: Opener | None = None) -> io.Buffere
         return io.BufferedWriter(_Output(place, path, opener), _BUFFER)
 
 
-def _claimed(path: Path, place: str, flags: int) -> int:
+def _claimed(path: Path, place: str, flags: int) -> int:  # noqa: ARG001 - the signature of an opener
     """Opens a place that no other process has open in this way. What one left that was killed is replaced.
 
     Raises:
-        OutputError: Another process has it.
+        OutputError: Another process has it, or what is there is a finished output or not redraft's.
     """
+    if Path(f"{place}.run.json").exists():
+        raise OutputError(
+            f"{path} is made as {place}, and that is a finished output.",
+            hint="Move it away, or write to another file with -o.",
+        )
     while True:
-        found = os.open(place, flags & ~os.O_TRUNC, 0o666)
+        found = open_own(Path(place))
         try:
             fcntl.flock(found, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

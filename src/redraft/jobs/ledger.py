@@ -22,6 +22,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from redraft.errors import OutputError, RecordError, RedraftError
+from redraft.files import open_own, replace_file
 from redraft.jobs.making import Making, RunFile
 
 _HINTS = {
@@ -39,9 +40,18 @@ class LineFile:
         size: Its length in bytes, up to the end of the last whole line.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, made_up: bool = False) -> None:
+        """Opens the file, and makes it if it is not there.
+
+        Args:
+            path: Where it is.
+            made_up: The name is redraft's, not the user's: a link of that name is not followed.
+
+        Raises:
+            OutputError: It cannot be written, or something else is there.
+        """
         self.path = path
-        self._fd = _open(path)
+        self._fd = _open(path, open_own if made_up else os.open)
         self.size = os.fstat(self._fd).st_size
 
     def append(self, line: str) -> None:
@@ -81,9 +91,9 @@ class LineFile:
         os.close(self._fd)
 
 
-def _open(path: Path) -> int:
+def _open(path: Path, opener: Callable[[Path, int], int]) -> int:
     try:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+        fd = opener(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC)
     except OSError as error:
         hint = _HINTS.get(error.errno or 0, "Write to another file with -o.")
         raise OutputError(
@@ -146,6 +156,7 @@ class Ledger:
             self._lock()
             if self._lines.size:
                 self._run.insist(making)
+            self._insist_on_own_failures()
             self._recover(on_found)
             self._run.begin(making, resume=bool(self.done))
         except BaseException:
@@ -169,7 +180,7 @@ class Ledger:
             OutputError: It cannot be written.
         """
         if self._errors is None:
-            self._errors = LineFile(self._errors_path)
+            self._errors = LineFile(self._errors_path, made_up=True)
             self._errors.cut(
                 sum(len(line) for line in _read_lines(self._errors_path) if line.endswith(b"\n"))
             )
@@ -226,6 +237,18 @@ class Ledger:
         except KeyError as field:
             raise RecordError(f"{self.path}:{number}: {field.args[0]} is missing.", hint=hint) from None
 
+    def _insist_on_own_failures(self) -> None:
+        """Sees that the file of failures is ours: it is written to, and rewritten at the end."""
+        if not os.path.lexists(self._errors_path):
+            return
+        LineFile(self._errors_path, made_up=True).close()
+        for number, line in enumerate(_read_lines(self._errors_path), start=1):
+            if line.endswith(b"\n") and "id" not in (_parse(line) or {}):
+                raise OutputError(
+                    f"{self._errors_path} is where failures are written, and line {number} is no failure.",
+                    hint="Move it away, or write to another file with -o.",
+                )
+
     def _tidy_failures(self) -> None:
         """Keeps the last failure of each item that is still to be done; no failures, no file."""
         last: dict[str, bytes] = {}
@@ -236,9 +259,7 @@ class Ledger:
         if not last:
             self._errors_path.unlink(missing_ok=True)
             return
-        aside = self._errors_path.with_name(self._errors_path.name + ".part")
-        aside.write_bytes(b"".join(last.values()))
-        aside.replace(self._errors_path)
+        replace_file(self._errors_path, b"".join(last.values()))
 
 
 def _read_lines(path: Path) -> Iterator[bytes]:

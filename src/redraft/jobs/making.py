@@ -21,6 +21,7 @@ from typing import Any
 
 import redraft
 from redraft.errors import OutputError, UsageError
+from redraft.files import replace_file
 
 
 @dataclass(frozen=True)
@@ -77,9 +78,9 @@ class RunFile:
         """The record, or None where there is none that can be read."""
         try:
             record = json.loads(self.path.read_bytes())
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return None
-        return record if isinstance(record, dict) else None
+        return record if _is_record(record) else None
 
     def holder(self) -> int | None:
         """The process of the last session, if that session did not end."""
@@ -96,8 +97,10 @@ class RunFile:
         """
         before = self.read()
         if before is None:
+            name = self.path.name
+            why = f"{name} cannot be read" if self.path.exists() else f"no {name} says how it was made"
             raise OutputError(
-                f"{self.output} is not empty, and no {self.path.name} says how it was made.",
+                f"{self.output} is not empty, and {why}.",
                 hint=f"Write {self._elsewhere}, or {self._anew or 'move this one away'}.",
             )
         if found := list(_differences(before, making)):
@@ -134,17 +137,27 @@ class RunFile:
         self._write()
 
     def _write(self) -> None:
-        # By a name of its own: with --force two processes may write the same output, one after the other.
-        aside = self.path.with_name(f"{self.path.name}.{os.getpid()}.part")
+        text = json.dumps(self.record, indent=1, ensure_ascii=False) + "\n"
         try:
-            aside.write_text(json.dumps(self.record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-            aside.replace(self.path)
+            replace_file(self.path, text.encode("utf-8", "replace"))
         except OSError as error:
-            aside.unlink(missing_ok=True)
             raise OutputError(
                 f"cannot write {self.path}: {error.strerror}.",
                 hint=f"Make room, or write {self._elsewhere}.",
             ) from None
+
+
+def _is_record(record: Any) -> bool:
+    """Whether a JSON value has the form that `RunFile.begin` writes, as far as it is read again."""
+    if not isinstance(record, dict) or not isinstance(record.get("config", {}), dict | None):
+        return False
+    sessions, source = record.get("sessions", []), record.get("source")
+    listed = isinstance(sessions, list) and all(isinstance(each, dict) for each in sessions)
+    return listed and (source is None or (isinstance(source, dict) and _is_source(source)))
+
+
+def _is_source(source: dict[str, Any]) -> bool:
+    return isinstance(source.get("path"), str) and isinstance(source.get("bytes", 0), int)
 
 
 def _fingerprint(source: Path, name: str, length: int | None) -> dict[str, Any]:

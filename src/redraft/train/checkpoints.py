@@ -21,6 +21,7 @@ from typing import Any
 from safetensors import SafetensorError
 
 from redraft.errors import ModelError, OutputError, UsageError
+from redraft.files import sync, sync_folder
 from redraft.train.model_folder import there
 
 MARKER = "complete.json"
@@ -178,13 +179,13 @@ def _mark(folder: Path) -> None:
     """Sees that all is on the disk, and writes the list of it."""
     files = sorted(each for each in folder.rglob("*") if each.is_file())
     for each in files:
-        _sync(each)
+        sync(each)
     sizes = {str(each.relative_to(folder)): each.stat().st_size for each in files}
     with (folder / MARKER).open("w", encoding="utf-8") as file:
         json.dump({"files": sizes}, file, indent=1)
         file.flush()
         os.fsync(file.fileno())
-    _sync(folder)
+    sync_folder(folder)
 
 
 def _name(aside: Path, folder: Path) -> None:
@@ -199,7 +200,7 @@ def _name(aside: Path, folder: Path) -> None:
         folder.rename(old)
         aside.rename(folder)
         shutil.rmtree(old)
-    _sync(folder.parent)
+    sync_folder(folder.parent)
 
 
 def _exchange(one: Path, other: Path) -> bool:
@@ -209,14 +210,6 @@ def _exchange(one: Path, other: Path) -> bool:
         return False
     here = -100  # AT_FDCWD: paths are relative to the working folder
     return bool(renameat2(here, os.fsencode(one), here, os.fsencode(other), 2) == 0)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def prune(output: Path, limit: int | None, keep: Path | None = None) -> None:

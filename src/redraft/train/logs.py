@@ -17,6 +17,8 @@ from typing import Any, TextIO
 
 import torch
 
+from redraft.files import replace_file
+
 LOG = "log.jsonl"
 """The file's name, in the output folder."""
 
@@ -28,9 +30,7 @@ def open_log(folder: Path, step: int) -> TextIO:
     """The log, with the lines of steps up to this one. A line that is written is on its way at once."""
     path = folder / LOG
     kept = [line for line in _lines(path) if _step_of(line) <= step] if step else []
-    aside = path.with_name(LOG + ".part")
-    aside.write_bytes(b"".join(kept))
-    aside.replace(path)
+    replace_file(path, b"".join(kept))
     return path.open("a", encoding="utf-8", buffering=1)
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from redraft.errors import ModelError, UsageError
+from redraft.files import insist_on_own_files
 
 Convert = Callable[[Path, Path], None]
 """Writes the folder (second) of a GGUF file (first), whole or not at all."""
@@ -52,9 +53,11 @@ def model_folder(ref: str) -> Path | None:
 
     Raises:
         UsageError: It is neither, or a file.
+        ModelError: A file of the folder is a link that leads out of it.
     """
     path = Path(ref).expanduser()
     if path.is_dir():
+        insist_on_own_files(path)
         return path
     if path.is_file() or ref.lower().endswith(".gguf"):
         raise UsageError(

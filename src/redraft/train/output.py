@@ -17,6 +17,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from redraft.errors import OutputError, UsageError
+from redraft.files import sync, sync_folder
 from redraft.train import checkpoints
 from redraft.train.sft import Sft
 
@@ -83,23 +84,26 @@ def save(trainer: Sft, checkpoint: Path | None = None) -> None:
     try:
         if trainer.args.should_save:
             shutil.rmtree(aside, ignore_errors=True)  # of a run that died while it saved
+            aside.mkdir()  # fails on a link that is in its place
         if checkpoint is None:
             trainer.save_model(str(aside))
         if not trainer.args.should_save:
             return
         if checkpoint is not None:
             _take(trainer, checkpoint, aside)
+        for path in aside.iterdir():
+            sync(path)
         remove_result(output)
         for path in sorted(aside.iterdir(), key=_decides):
             path.replace(output / path.name)
         shutil.rmtree(aside)
+        sync_folder(output)
     except (OSError, SafetensorError) as error:
         raise checkpoints.unwritable(output, error) from error
 
 
 def _take(trainer: Sft, checkpoint: Path, folder: Path) -> None:
     """Copies the model of a checkpoint, without what a run goes on with."""
-    folder.mkdir()
     for path in checkpoint.iterdir():
         if _RESULT.fullmatch(path.name):
             shutil.copyfile(path, folder / path.name)

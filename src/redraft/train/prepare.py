@@ -18,6 +18,7 @@ import fcntl
 import hashlib
 import json
 import multiprocessing
+import os
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -26,6 +27,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from redraft.errors import OutputError, UsageError
+from redraft.files import open_own, sync_folder
 from redraft.formats.files import STDIO, name_of, reading
 from redraft.train.encoding import Made, made_of
 from redraft.train.processes import Say, leads
@@ -176,7 +178,7 @@ def _writing(cache: Path) -> Iterator[None]:
 @contextmanager
 def _alone(cache: Path, name: str, say: Say) -> Iterator[None]:
     """Waits until no other process makes this. The lock goes with the process that holds it."""
-    with (cache / f"{name}.lock").open("wb") as lock:
+    with os.fdopen(open_own(cache / f"{name}.lock"), "rb") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -189,7 +191,7 @@ def _alone(cache: Path, name: str, say: Say) -> Iterator[None]:
 def _remove_left(cache: Path) -> None:
     """Removes what processes that were killed left half written: that which none holds the lock of."""
     for left in cache.glob("*.partial"):
-        with suppress(BlockingIOError), left.with_suffix(".lock").open("wb") as lock:
+        with suppress(BlockingIOError), os.fdopen(open_own(left.with_suffix(".lock")), "rb") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(left, ignore_errors=True)
 
@@ -208,7 +210,9 @@ def _make(folder: Path, key: str, batches: Iterable[Made], say: Say) -> Prepared
         writer.close()
         shutil.rmtree(aside, ignore_errors=True)
         raise
+    sync_folder(aside)
     aside.rename(folder)
+    sync_folder(folder.parent)
     return Prepared(folder, report)
 
 

@@ -1,15 +1,15 @@
 """Reads a checkpoint: a folder of a Hugging Face model, or one file of it, as tensors that are read in parts.
 
 Opening reads headers alone, and checks them; `read` then reads as many elements as it is asked for, so that
-memory does not grow with the model. `.bin` files are pickles: they are read only where that is allowed, by
-torch's restricted loader, and mapped rather than read. GGUF files are not read here.
+memory does not grow with the model. `.bin` files are pickles: they are read only where that is allowed
+(`weights.pickled`). No file of a folder may be a link that leads out of it, whatever reads the folder
+(`redraft.files`); a single file may be, as its user named it. GGUF files are not read here.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import pickle
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,8 +17,10 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, Final
 
 from redraft.errors import ModelError, UsageError
-from redraft.weights.dtypes import dtype_name, dtype_size, torch_dtype
-from redraft.weights.header import AGAIN, TensorInfo, is_text, read_safetensors_header, size_of_file
+from redraft.files import insist_on_own_files, open_inside
+from redraft.weights.dtypes import dtype_size, torch_dtype
+from redraft.weights.header import AGAIN, TensorInfo, read_safetensors_header
+from redraft.weights.pickled import read_pickled, tensor_info
 
 if TYPE_CHECKING:
     import torch
@@ -97,7 +99,7 @@ class Checkpoint:
 
     @cached_property
     def _pickled(self) -> dict[str, torch.Tensor]:
-        return {name: each for file in self.files for name, each in _load_bin(self.folder / file).items()}
+        return {name: each for file in self.files for name, each in read_pickled(self.folder / file).items()}
 
 
 def open_checkpoint(path: Path, *, allow_pickle: bool = False) -> Checkpoint:
@@ -109,9 +111,12 @@ def open_checkpoint(path: Path, *, allow_pickle: bool = False) -> Checkpoint:
 
     Raises:
         UsageError: There are only `.bin` files, and they are not allowed.
-        ModelError: There are no weights, a part is missing, or something is not as it must be.
+        ModelError: There are no weights, a part is missing, a file is a link that leads out of the folder, or
+            something is not as it must be.
     """
     folder = path if path.is_dir() else path.parent
+    if folder == path:
+        insist_on_own_files(folder)
     weight_map = _find(path)
     files = tuple(sorted(set(weight_map.values())))
     pickled = [file for file in files if file.endswith(BIN)]
@@ -172,12 +177,14 @@ def read_small(path: Path) -> bytes:
 
     Raises:
         FileNotFoundError: There is none.
-        ModelError: It is no plain file, cannot be read, or has more than `MAX_JSON` bytes.
+        ModelError: It is a link that leads out of its folder, no plain file, cannot be read, or has more than
+            `MAX_JSON` bytes.
     """
     try:
-        if size_of_file(path) > MAX_JSON:
-            raise ModelError(f"{path} has more than {MAX_JSON >> 20} MB, which no such file has.")
-        return path.read_bytes()
+        with open_inside(path) as file:
+            if os.fstat(file.fileno()).st_size > MAX_JSON:
+                raise ModelError(f"{path} has more than {MAX_JSON >> 20} MB, which no such file has.")
+            return file.read()
     except FileNotFoundError:
         raise
     except OSError as error:
@@ -248,84 +255,7 @@ def _contents(path: Path) -> tuple[list[TensorInfo], Mapping[str, str]]:
     if path.suffix == SAFETENSORS:
         header = read_safetensors_header(path)
         return list(header.tensors), header.metadata
-    return [_pickled_info(path, name, each) for name, each in _load_bin(path).items()], {}
-
-
-def _pickled_info(path: Path, name: str, tensor: torch.Tensor) -> TensorInfo:
-    import torch
-
-    dtype = dtype_name(tensor.dtype)
-    if not is_text(name):
-        raise ModelError(f"{path}: a tensor's name holds half of a character: {name!a:.80}.", hint=AGAIN)
-    if dtype is None:
-        raise ModelError(
-            f"{path}: the tensor {name!r:.80} has the dtype {tensor.dtype}, which is not handled."
-        )
-    if tensor.layout != torch.strided or tensor.device.type != "cpu":
-        raise ModelError(f"{path}: the tensor {name!r:.80} is sparse, or has no values.")
-    if tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size():
-        raise ModelError(
-            f"{path}: the tensor {name!r:.80} claims more elements than the file holds.", hint=AGAIN
-        )
-    return TensorInfo(name, dtype, tuple(tensor.shape), path.name)
-
-
-def _load_bin(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a pickle, mapped where its form allows (torch 1.6 and later write zip files)."""
-    import torch
-
-    try:
-        size_of_file(path)
-        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
-    except ModelError:
-        raise
-    except OSError as error:
-        raise ModelError(f"{path} cannot be read: {error.strerror}.") from None
-    except pickle.UnpicklingError as error:
-        raise ModelError(
-            f"{path} holds more than tensors, and was not loaded: {_reason(error)}.",
-            hint="Nothing in it was run. Get the model as safetensors, or from a source you trust.",
-        ) from None
-    except Exception as error:  # noqa: BLE001 - a damaged file leads torch into errors of any kind
-        said = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ModelError(f"{path} is damaged: {said[:120]}.", hint=AGAIN) from None
-    tensors = _tensors_in(loaded)
-    if not isinstance(loaded, dict) or (loaded and not tensors):
-        raise ModelError(
-            f"{path} holds a {type(loaded).__name__} without tensors by name.",
-            hint="Weights are saved with torch.save(model.state_dict(), FILE).",
-        )
-    return tensors
-
-
-def _is_zip(path: Path) -> bool:
-    """Whether a file is a zip file, whose tensors can be mapped.
-
-    Raises:
-        ModelError: Its parts are compressed. Torch never writes such, and would take them for the tensors.
-    """
-    import zipfile
-
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as file:
-        if any(part.compress_type != zipfile.ZIP_STORED for part in file.infolist()):
-            raise ModelError(f"{path} is compressed, and torch cannot map it.", hint=AGAIN)
-    return True
-
-
-def _tensors_in(loaded: Any) -> dict[str, torch.Tensor]:
-    import torch
-
-    if not isinstance(loaded, dict):
-        return {}
-    return {str(name): each.detach() for name, each in loaded.items() if isinstance(each, torch.Tensor)}
-
-
-def _reason(error: Exception) -> str:
-    """What torch's loader refused, from its long message."""
-    lines = [line for line in str(error).splitlines() if "GLOBAL" in line or "Unsupported" in line]
-    return (lines or str(error).splitlines() or ["it is not a sound pickle"])[0].strip()[:160].rstrip(".")
+    return [tensor_info(path, name, each) for name, each in read_pickled(path).items()], {}
 
 
 def _check_index(folder: Path, weight_map: dict[str, str], tensors: Mapping[str, TensorInfo]) -> None:

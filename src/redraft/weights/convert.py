@@ -19,7 +19,7 @@ from redraft.weights.dtypes import FLOATS, torch_dtype
 from redraft.weights.folder import ADAPTER, copy_side_files, refuse_quantised, same_layout, set_dtype
 from redraft.weights.header import DELTA, TensorInfo
 from redraft.weights.identity import describe
-from redraft.weights.losses import Losses
+from redraft.weights.losses import Losses, Say
 from redraft.weights.output import OutputFolder, Progress, Shard, ignore, layout
 from redraft.weights.stream import ahead
 
@@ -37,6 +37,7 @@ def convert(
     allow_pickle: bool = False,
     command: str = "",
     progress: Progress = ignore,
+    tell: Say = lambda _: None,
 ) -> Losses:
     """Writes a checkpoint anew as a folder, with its configuration and tokenizer.
 
@@ -50,6 +51,7 @@ def convert(
         allow_pickle: Read `.bin` files.
         command: What the manifest calls the command.
         progress: Told of the source's bytes.
+        tell: Told in words what is begun afresh.
 
     Raises:
         ModelError: The checkpoint is damaged, or its numbers are quantised and another dtype is asked for.
@@ -70,7 +72,7 @@ def convert(
     shards = _shards(source, tensors, shard_size, form)
     sizes = {each.file: each.size for each in shards}
     making = {"inputs": {"source": describe(source)}, "dtype": dtype, "layout": sizes}
-    with OutputFolder(dst, making=making, command=command, force=force) as out:
+    with OutputFolder(dst, making=making, command=command, force=force, tell=tell) as out:
         copy_side_files(source, out.aside)
         set_dtype(out.aside, tensors)
         for shard in out.todo(shards, progress):

@@ -72,6 +72,7 @@ def diff(
     allow_pickle: bool = False,
     command: str = "",
     progress: Progress = ignore,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Writes `target - base` as a folder with the target's layout, configuration and tokenizer.
 
@@ -86,6 +87,7 @@ def diff(
         allow_pickle: Read `.bin` files.
         command: What the manifest calls the command.
         progress: Told of the target's bytes.
+        tell: Told in words what is begun afresh.
 
     Raises:
         ModelError: A checkpoint is damaged, the two are of different architectures, or a plain difference is
@@ -102,7 +104,7 @@ def diff(
     _insist_on_shapes(ours, theirs, "target")
     recipe = _new_recipe(ours, theirs, inputs["base"]["fingerprint"], exact=exact)
     making = {"inputs": inputs, "delta": asdict(recipe)}
-    with OutputFolder(dst, making=making, command=command, force=force) as out:
+    with OutputFolder(dst, making=making, command=command, force=force, tell=tell) as out:
         copy_side_files(theirs, out.aside)
         stored = [_stored(each, recipe) for each in theirs.tensors.values()]
         for shard in out.todo(same_layout(theirs, stored), progress):
@@ -156,7 +158,7 @@ def apply(
     recipe = _found_recipe(ours, theirs, inputs["base"]["fingerprint"], vocab, tell)
     check = _Check(ours, theirs, _recorded_sums(theirs) if recipe.base else {}, exact=recipe.exact)
     making = {"inputs": inputs, "vocabulary": recipe.vocabulary}
-    with OutputFolder(dst, making=making, command=command, force=force) as out:
+    with OutputFolder(dst, making=making, command=command, force=force, tell=tell) as out:
         _take_side_files(ours, theirs, recipe, out, tell)
         summed = [_summed(each, recipe) for each in theirs.tensors.values()]
         for shard in out.todo(same_layout(theirs, summed), progress):

@@ -85,21 +85,7 @@ def copy_side_files(checkpoint: Checkpoint, into: Path, *, tokenizer: bool = Tru
     unwanted = _NEVER if tokenizer else (*_NEVER, *_TOKENIZER)
     for path in sorted({path for pattern in wanted for path in checkpoint.folder.glob(pattern)}):
         if not any(fnmatch(path.name, pattern) for pattern in unwanted):
-            _insist_on_inside(path)
             (into / path.name).write_bytes(read_small(path))
-
-
-def _insist_on_inside(path: Path) -> None:
-    """Sees that a file is the folder's own: the cache of the hub links to `blobs`, two folders up."""
-    real, folder = path.resolve(), path.parent.resolve()
-    blobs = folder.parent.parent / "blobs"
-    if not real.is_relative_to(folder) and not (
-        folder.parent.name == "snapshots" and real.is_relative_to(blobs)
-    ):
-        raise ModelError(
-            f"{path} is a link to {real}, outside of its folder.",
-            hint="Put a copy in its place if you mean it: what it names would go into the output.",
-        )
 
 
 def same_layout(

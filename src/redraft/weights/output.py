@@ -1,10 +1,13 @@
 """Writes checkpoints so that nothing half done looks finished: aside, part by part, then renamed.
 
-While it is made, a folder `OUT` is `OUT.partial`. Each finished file is noted there with its checksum, so
-that the same command, run again, goes on after the last one. At the end come the index, the manifest
-`redraft.json` (what was made from what, by which command and version), and the rename. A single file is made
-as `FILE.redraft-partial`, and its manifest is `FILE.redraft.json`. What is replaced, and what is not, is said
-in `replace`.
+While it is made, a folder `OUT` is `OUT.partial`. Each finished file is noted there with its checksum
+(`redraft.partial.json`), so that the same command, run again, goes on after the last one. At the end come the
+index, the manifest `redraft.json` (what was made from what, by which command and version), and the rename. A
+single file is made as `FILE.redraft-partial`, and its manifest is `FILE.redraft.json`.
+
+Only what is redraft's and not finished is taken up or removed: a folder with that note, and in it the files
+that the note names and a work folder for all others; a single file if the lock of the run that was killed is
+still there. What else is replaced, and what is not, is said in `replace`.
 """
 
 from __future__ import annotations
@@ -12,28 +15,33 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import redraft
-from redraft.errors import OutputError
+from redraft.errors import ModelError, OutputError
+from redraft.files import create, is_part_of, remove_own, sync, sync_folder
 from redraft.weights.checkpoint import BIN, SAFETENSORS, read_json
 from redraft.weights.header import TensorInfo, safetensors_header
 from redraft.weights.pickled import pickled
 from redraft.weights.replace import (
     MANIFEST,
+    STATE,
     insist_on_room,
     locked,
     named,
     output_errors,
+    read_state,
     refuse_existing,
+    remove,
     replace_folder,
-    sync,
     write_json,
+    write_state,
 )
 from redraft.weights.writer import FileWriter
 
@@ -41,7 +49,8 @@ INDEX, BIN_INDEX = "model.safetensors.index.json", "pytorch_model.bin.index.json
 SHARD_SIZE = 5_000_000_000
 """Bytes of a file at most, unless the layout of an input is kept: the hub's own limit for a shard."""
 
-_STATE = "redraft.partial.json"
+_WORK = "redraft.work"
+"""In a folder that is being made: the files that are not finished."""
 
 Progress = Callable[[int], None]
 """Told of bytes as they are dealt with."""
@@ -90,25 +99,34 @@ class OutputFolder:
     """A folder of safetensors files in the making. Use as a context; at its end the folder has its name.
 
     Attributes:
-        aside: Where files are made: `OUT.partial`. Small ones may be put there directly.
+        aside: Where files are made, within `OUT.partial`. Small ones may be put there directly.
         done: The finished files by name: size, sha256, and what the maker noted of each.
         manifest: What else the manifest is to say at the end.
     """
 
     def __init__(
-        self, path: Path, *, making: Mapping[str, Any], command: str = "", force: bool = False
+        self,
+        path: Path,
+        *,
+        making: Mapping[str, Any],
+        command: str = "",
+        force: bool = False,
+        tell: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Makes nothing yet.
 
         Args:
             path: The folder that is to be.
             making: What decides the result, as JSON: inputs and options. What lies aside and was made in
-                another way, or by another version, is begun anew.
+                another way, or by another version, is begun afresh.
             command: What the manifest calls the command.
             force: Replace a folder of that name, at the end and in one step, if redraft made it.
+            tell: Told why what lies aside is begun afresh.
         """
         self.path = path
-        self.aside = path.with_name(named(path) + ".partial")
+        self._partial = path.with_name(named(path) + ".partial")
+        self.aside = self._partial / _WORK
+        self._tell = tell
         self.making = json.loads(json.dumps({"redraft": redraft.__version__, **making}))
         self.command = command
         self.force = force
@@ -119,7 +137,7 @@ class OutputFolder:
     def __enter__(self) -> OutputFolder:
         refuse_existing(self.path, force=self.force)
         with output_errors(self.path, self.done):
-            self.aside.parent.mkdir(parents=True, exist_ok=True)
+            self.path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = locked(self.path)
         try:
             refuse_existing(self.path, force=self.force)  # whoever held the lock may have made it
@@ -185,39 +203,54 @@ class OutputFolder:
                 aside = pickled(aside)
                 checksum = _sha256(aside)
             self.done[shard.file] = {"size": aside.stat().st_size, "sha256": checksum, **(notes or {})}
-            aside.rename(self.aside / shard.file)
-            self._note()
+            self._note()  # before it is there: what is there and was not noted is not ours
+            aside.rename(self._partial / shard.file)
+            sync_folder(self._partial)
 
     def json(self, name: str, value: Any) -> None:
         """Writes a small JSON file."""
         write_json(self.aside / name, value)
 
     def _take_up(self) -> None:
-        """Goes on where the same command stopped, or begins anew. What is not ours is left alone."""
-        if os.path.lexists(self.aside) and not self._is_ours():
-            raise OutputError(
-                f"{self.aside} is where {self.path} is made, and redraft did not make what is there.",
-                hint="Move it away, or write to another place with -o.",
-            )
-        self.aside.mkdir(exist_ok=True)
-        state = read_json(self.aside / _STATE)
-        if state.get("making") == self.making:
-            self.done = {name: each for name, each in state["done"].items() if self._is_there(name, each)}
+        """Goes on where the same command stopped, or begins afresh. What is not ours is left alone."""
+        if os.path.lexists(self._partial):
+            self._insist_on_folder()
+            self._take_up_files()
+        self._partial.mkdir(exist_ok=True)
         self._note()
-        for each in self.aside.iterdir():
-            if each.name not in (*self.done, _STATE):
-                each.unlink()
+        self.aside.mkdir()
 
-    def _is_ours(self) -> bool:
-        found = {each.name for each in self.aside.iterdir()} if self.aside.is_dir() else {""}
-        return not found or bool(found & {_STATE, f"{_STATE}.tmp", MANIFEST})
+    def _insist_on_folder(self) -> None:
+        found = self._partial.lstat()
+        if not stat.S_ISDIR(found.st_mode):
+            raise self._not_ours("redraft did not make what is there")
+        if found.st_uid not in (os.geteuid(), self._partial.parent.stat().st_uid):
+            raise self._not_ours("it is another user's")
 
-    def _note(self) -> None:
-        write_json(self.aside / _STATE, {"making": self.making, "done": self.done})
+    def _take_up_files(self) -> None:
+        left = _Left(self._partial)
+        if left.finished:
+            raise self._not_ours("that is a finished output of another command")
+        if left.others:
+            some = ", ".join(left.others[:3])
+            raise self._not_ours(f"it holds {some}: redraft did not make what is there")
+        if left.unreadable:
+            self._tell(f"{self._partial / STATE} cannot be read: {self.path} is begun afresh.")
+        if left.making == self.making:
+            self.done = left.done
+        for path in left.files:
+            if path.name not in self.done and path.name != STATE:
+                remove(path)
 
-    def _is_there(self, name: str, noted: Mapping[str, Any]) -> bool:
-        path = self.aside / name
-        return path.is_file() and path.stat().st_size == noted.get("size")
+    def _not_ours(self, why: str) -> OutputError:
+        return OutputError(
+            f"{self._partial} is where {self.path} is made, and {why}.",
+            hint="Move it away, or write to another place with -o.",
+        )
+
+    def _note(self, *more: str) -> None:
+        """Writes down what is done, and the names of small files that are about to be there."""
+        write_state(self._partial, {"making": self.making, "done": self.done, "small": more})
 
     def _complete(self) -> None:
         if len(self._shards) > 1:
@@ -225,14 +258,61 @@ class OutputFolder:
             weight_map = {each.name: shard.file for shard in self._shards for each in shard.tensors}
             index = BIN_INDEX if self._shards[0].file.endswith(BIN) else INDEX
             self.json(index, {"metadata": {"total_size": total}, "weight_map": weight_map})
-        for path in sorted(self.aside.iterdir()):
-            if path.name not in (*self.done, _STATE):
-                self.done[path.name] = {"size": path.stat().st_size, "sha256": _sha256(path)}
+        small = sorted(self.aside.iterdir())
+        for path in small:
+            sync(path)
+            self.done[path.name] = {"size": path.stat().st_size, "sha256": _sha256(path)}
         facts = {**stamp(self.command), **self.making, **self.manifest}
         self.json(MANIFEST, {**facts, "files": self.done})
-        (self.aside / _STATE).unlink()
-        sync(self.aside)
-        replace_folder(self.aside, self.path)
+        self._note(MANIFEST)
+        for path in [*small, self.aside / MANIFEST]:
+            path.rename(self._partial / path.name)
+        self.aside.rmdir()
+        sync_folder(self._partial)
+        replace_folder(self._partial, self.path)
+        (self.path / STATE).unlink()  # last: without it a folder is finished
+        sync_folder(self.path)
+
+
+class _Left:
+    """What an earlier run left of a folder that it was making, and what of it is ours.
+
+    Attributes:
+        files: All that is there.
+        others: Names of what redraft did not make.
+        finished: Whether it is an output that has its name, and was never to be another.
+        unreadable: Whether the note of what is done is damaged.
+        making: What decided the result, by that note.
+        done: The finished files that are there, by that note.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.files = sorted(folder.iterdir())
+        names = {path.name for path in self.files}
+        found = read_state(folder)
+        self.unreadable, state = found is None, found or {}
+        noted, self.making = state.get("done", {}), state.get("making")
+        self.done = {name: each for name, each in noted.items() if _is_there(folder / name, each)}
+        ours = {STATE, _WORK, MANIFEST, *noted, *state.get("small", ()), *_named_by_manifest(folder)}
+        if self.unreadable:
+            ours |= {name for name in names if name.endswith((SAFETENSORS, BIN, ".index.json"))}
+        self.finished = MANIFEST in names and STATE not in names
+        self.others = sorted(name for name in names - ours if not is_part_of(name, STATE))
+
+
+def _named_by_manifest(folder: Path) -> set[str]:
+    try:
+        return set(read_json(folder / MANIFEST).get("files", ()))
+    except (ModelError, TypeError):
+        return set()
+
+
+def _is_there(path: Path, noted: Mapping[str, Any]) -> bool:
+    """Whether a file is as long as it was noted. A link is no file of ours."""
+    with suppress(OSError, ValueError):
+        found = path.lstat()
+        return stat.S_ISREG(found.st_mode) and found.st_size == noted.get("size")
+    return False
 
 
 def stamp(command: str) -> dict[str, Any]:
@@ -267,21 +347,37 @@ def new_file(
         try:
             refuse_existing(path, force=force)
             insist_on_room(path, size)
-            with _written(aside) as writer:
+            if lock.cut_off:
+                remove_own(aside)
+            with _made(aside, path), _written(aside) as writer:
                 yield writer
                 checksum = writer.finish()
-            beside.unlink(missing_ok=True)  # what it says is not true of the new file
-            aside.replace(path)
+                beside.unlink(missing_ok=True)  # what it says is not true of the new file
+                aside.replace(path)
+            sync_folder(path.parent)
             files = {path.name: {"size": writer.size, "sha256": checksum}}
             write_json(beside, {**stamp(command), **manifest, "files": files})
         finally:
-            aside.unlink(missing_ok=True)
             lock.release()
 
 
 @contextmanager
+def _made(aside: Path, path: Path) -> Iterator[None]:
+    """Removes a file that was made, unless it was renamed. What is there already is another's."""
+    if os.path.lexists(aside):
+        raise OutputError(
+            f"{aside} is where {path} is made, and redraft did not make what is there.",
+            hint="Move it away, or write to another place with -o.",
+        )
+    try:
+        yield
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+@contextmanager
 def _written(path: Path) -> Iterator[FileWriter]:
-    with path.open("wb") as file:
+    with create(path) as file:
         writer = FileWriter(file)
         try:
             yield writer

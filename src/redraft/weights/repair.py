@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from redraft.errors import ModelError
+from redraft.files import replace_file
 from redraft.weights.checkpoint import read_json
 from redraft.weights.tokenizers.sentencepiece import read_sentencepiece
 
@@ -87,9 +88,8 @@ def repair_tokenizer(folder: Path, *, rows: int | None = None) -> list[str]:
     """
     found = find_repairs(folder, rows=rows)
     for name, value in found.files.items():
-        aside = folder / f"{name}.tmp"
-        aside.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        aside.replace(folder / name)
+        text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+        replace_file(folder / name, text.encode())
     return list(found.lines)
 
 

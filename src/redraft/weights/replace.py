@@ -9,21 +9,27 @@ from __future__ import annotations
 import ctypes
 import errno
 import fcntl
+import hashlib
 import json
 import os
 import shutil
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from io import BufferedWriter
 from pathlib import Path
 from typing import Any
 
 from redraft.errors import ModelError, OutputError
+from redraft.files import is_part_of, open_own, replace_file, sync_folder
 from redraft.weights.checkpoint import read_json
 
 MANIFEST = "redraft.json"
 """The manifest inside a folder; beside a file its name goes before."""
 
+STATE = "redraft.partial.json"
+"""In a folder that is being made: what is done. It says that the folder is redraft's, and not finished."""
+
+_HELD = b"redraft holds this lock\n"
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _LIBC = ctypes.CDLL(None)
 
@@ -67,12 +73,12 @@ def _of_others(path: Path) -> str:
         found = {each.name for each in path.iterdir()}
         if not found:
             return ""
-        made = {MANIFEST, *read_json(path / MANIFEST).get("files", ())}
+        made = {MANIFEST, STATE, *read_json(path / MANIFEST).get("files", ())}
     except (ModelError, TypeError):
         return f"its {MANIFEST} cannot be read"
     if MANIFEST not in found:
         return f"redraft did not make it (it has no {MANIFEST})"
-    more = sorted(found - made)
+    more = sorted(name for name in found - made if not is_part_of(name, STATE))
     return f"it holds {', '.join(more[:3])}, which redraft did not make" if more else ""
 
 
@@ -91,20 +97,36 @@ def insist_on_room(path: Path, size: int) -> None:
 
 
 def replace_folder(new: Path, old: Path) -> None:
-    """Gives a folder its name. What had that name before is exchanged for it in one step, then removed."""
+    """Gives a folder its name. What had that name before is exchanged for it in one step, then removed.
+
+    The old folder is marked before (`STATE`): if the process dies while it is removed, it is known as ours.
+    """
     if not os.path.lexists(old):
         new.rename(old)
-    elif _exchange(new, old):
-        _remove(new)
     else:
-        spare = old.with_name(old.name + ".redraft-old")
-        old.rename(spare)
-        new.rename(old)
-        _remove(spare)
-    sync(old.parent)
+        if stat.S_ISDIR(old.lstat().st_mode):
+            write_state(old, {"replaced": True})
+        if _exchange(new, old):
+            _remove_old(new)
+        else:
+            spare = old.with_name(old.name + ".redraft-old")
+            old.rename(spare)
+            new.rename(old)
+            _remove_old(spare)
+    sync_folder(old.parent)
 
 
-def _remove(path: Path) -> None:
+def _remove_old(path: Path) -> None:
+    """Removes what was replaced: last of all the files that say what is in it, and that it is ours."""
+    if path.is_dir() and not path.is_symlink():
+        for each in sorted(path.iterdir(), key=lambda each: (each.name == STATE, each.name == MANIFEST)):
+            if each.name != STATE:
+                remove(each)
+    remove(path)
+
+
+def remove(path: Path) -> None:
+    """Removes a file, a folder, or a link."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -121,35 +143,53 @@ def _exchange(one: Path, other: Path) -> bool:
 
 
 class Lock:
-    """The right to make an output, held until it is released or the process ends."""
+    """The right to make an output, held until it is released or the process ends.
 
-    def __init__(self, path: Path, file: BufferedWriter) -> None:
-        self._path, self._file = path, file
+    Attributes:
+        cut_off: Whether an earlier run held it and was killed, so that its parts may lie there.
+    """
+
+    def __init__(self, path: Path, handle: int, *, cut_off: bool) -> None:
+        self._path, self._handle, self.cut_off = path, handle, cut_off
 
     def release(self) -> None:
         """Lets others make it."""
         self._path.unlink(missing_ok=True)
-        self._file.close()
+        os.close(self._handle)
 
 
 def locked(output: Path) -> Lock:
     """Takes the right to make an output.
 
     Raises:
-        OutputError: Another run has it, or nothing can be written there.
+        OutputError: Another run has it, something of others has its name, or nothing can be written there.
     """
     path = output.with_name(output.name + ".redraft-lock")
     with output_errors(output, {}):
-        file = path.open("wb")
+        handle = open_own(path)
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # Whoever held it may have removed the file that is open here.
-            if os.fstat(file.fileno()).st_ino == path.stat().st_ino:
-                return Lock(path, file)
+            if os.fstat(handle).st_ino == path.stat().st_ino:
+                return _marked(path, handle)
         except (BlockingIOError, FileNotFoundError):
             pass
-        file.close()
+        except BaseException:
+            os.close(handle)
+            raise
+        os.close(handle)
     raise OutputError(f"another run is writing {output} at this moment.", hint="Wait for it to end.")
+
+
+def _marked(path: Path, handle: int) -> Lock:
+    """Writes into a lock that it is redraft's, or sees that it says so."""
+    said = os.pread(handle, len(_HELD) + 1, 0)
+    if not _HELD.startswith(said):
+        raise OutputError(
+            f"{path} is not redraft's.", hint="Move it away, or write to another place with -o."
+        )
+    os.pwrite(handle, _HELD, 0)
+    return Lock(path, handle, cut_off=said == _HELD)
 
 
 @contextmanager
@@ -169,18 +209,28 @@ def _after(done: Mapping[str, Mapping[str, Any]]) -> str:
     return f"Free some room, and run the same command again{on}."
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Writes a small JSON file aside, and renames it."""
-    aside = path.with_name(path.name + ".tmp")
-    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
-    aside.write_bytes(text.encode("utf-8", "replace"))  # a path may be no UTF-8
-    aside.replace(path)
+def write_state(folder: Path, state: Mapping[str, Any]) -> None:
+    """Writes down how far a folder is, with a checksum: what is gone on from must be what was written."""
+    write_json(folder / STATE, {**state, "sha256": _sum(state)})
 
 
-def sync(folder: Path) -> None:
-    """Sees that the names in a folder are on the disk."""
-    handle = os.open(folder, os.O_RDONLY)
+def read_state(folder: Path) -> dict[str, Any] | None:
+    """How far a folder is; empty where nothing says so, None where it is damaged."""
+    if not os.path.lexists(folder / STATE):
+        return {}
     try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        state = read_json(folder / STATE)
+    except ModelError:
+        return None
+    return state if state.pop("sha256", None) == _sum(state) else None
+
+
+def _sum(state: Mapping[str, Any]) -> str:
+    text = json.dumps(state, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()  # as `write_json` writes it
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes a small JSON file, all of it or nothing."""
+    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    replace_file(path, text.encode("utf-8", "replace"))  # a path may be no UTF-8

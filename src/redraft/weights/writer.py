@@ -9,8 +9,7 @@ import queue
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from io import BufferedWriter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from redraft.weights.identity import raw_bytes
 
@@ -29,7 +28,7 @@ class FileWriter:
         size: Bytes written so far.
     """
 
-    def __init__(self, file: BufferedWriter) -> None:
+    def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self._hash = hashlib.sha256()
         self._workers = _Worker(self._put), _Worker(self._hash.update)

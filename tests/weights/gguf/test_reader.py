@@ -183,6 +183,7 @@ def tensor_entry(name: str, shape: tuple[int, ...], kind: int, offset: int) -> b
         ([tensor_entry("t", (1, 1, 1, 1, 1), 0, 0)], "the tensor 't' has 5 dimensions"),
         ([tensor_entry("t", (31,), 8, 0)], "the tensor 't' has rows of 31, not a multiple of 32"),
         ([tensor_entry("t", (8,), 0, 0)] * 2, "two tensors have the same name"),
+        ([tensor_entry("t", (16,), 0, 0), tensor_entry("u", (8,), 0, 32)], "the tensors 't' and 'u' overlap"),
         ([tensor_entry("t", (2**40, 2**40), 0, 0)], "is truncated: its tensors end at byte"),
         ([tensor_entry("t", (8,), 0, HUGE)], "is truncated: its tensors end at byte"),
     ],

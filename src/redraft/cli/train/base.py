@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import os
 import shlex
 import sys
 from collections.abc import Iterator
@@ -31,8 +32,10 @@ def folder_for(ref: str) -> str:
 @contextmanager
 def _one_at_a_time(folder: Path) -> Iterator[None]:
     """Processes of a run begin together, and want the same."""
+    from redraft.files import open_own
+
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("wb") as lock:
+    with os.fdopen(open_own(folder / "lock"), "rb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 

@@ -14,6 +14,7 @@ import mmap
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from math import prod
 from pathlib import Path
 from typing import Any, NoReturn
@@ -336,7 +337,7 @@ class _Reader:
         return prod(shape) // elements * size
 
     def _check_extents(self, tensors: list[Tensor], alignment: Value) -> int:
-        """Holds the tensors against the size of the file. Returns where they begin."""
+        """Holds the tensors against the file and one another. Returns where they begin."""
         if not isinstance(alignment, int) or alignment <= 0 or alignment % 8:
             self._odd(f"general.alignment is {alignment!r:.80}")
         start = -(-self.at // alignment) * alignment
@@ -349,6 +350,10 @@ class _Reader:
                 f"{self.path} is truncated: its tensors end at byte {end} and the file has {self.size}.",
                 hint=AGAIN,
             )
+        placed = sorted((each for each in tensors if each.size), key=lambda each: each.offset)
+        for first, second in pairwise(placed):
+            if first.offset + (first.size or 0) > second.offset:
+                self._odd(f"the tensors {first.name!r:.80} and {second.name!r:.80} overlap")
         return start
 
     def _scalar(self, layout: str) -> int:

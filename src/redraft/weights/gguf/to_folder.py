@@ -93,7 +93,7 @@ def import_gguf(
     sources = _sources(reader, numbers, dtype)
     shards = layout(source.info for source in sources.values())
     making = {"inputs": {"source": describe_file(file)}, "dtype": dtype}
-    with OutputFolder(dst, making=making, command=command, force=force) as out:
+    with OutputFolder(dst, making=making, command=command, force=force, tell=tell) as out:
         _write_texts(out, header, numbers, dtype)
         left = list(out.todo(shards))
         progress(

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from redraft.errors import ModelError
-from redraft.weights.checkpoint import read_json
+from redraft.files import inside
+from redraft.weights.checkpoint import read_json, read_small
 from redraft.weights.gguf.reader import GGUFHeader, LongArray
 from redraft.weights.tokenizers.sentencepiece import read_sentencepiece
 
@@ -121,6 +122,7 @@ def _fast(tokenizer: Mapping[str, Any]) -> str | None:
 def _sentencepiece(path: Path) -> str | None:
     if not path.is_file():
         return None
+    inside(path)
     try:
         return f"SentencePiece: {len(read_sentencepiece(path).pieces):,} tokens"
     except ModelError:
@@ -131,8 +133,7 @@ def _template(folder: Path, config: Mapping[str, Any]) -> str | None:
     """The template for chats: a file of its own, or in the tokenizer's configuration, as one or by name."""
     path = folder / "chat_template.jinja"
     if path.is_file():
-        with path.open(encoding="utf-8", errors="replace") as file:
-            return file.read(1 << 20)
+        return read_small(path).decode("utf-8", "replace")
     value = config.get("chat_template")
     if isinstance(value, list):
         named = {each.get("name"): each.get("template") for each in value if isinstance(each, dict)}

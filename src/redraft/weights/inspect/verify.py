@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from redraft.errors import ModelError
+from redraft.files import inside, model_files
 from redraft.weights.checkpoint import INDEXES, SAFETENSORS, Checkpoint, open_checkpoint, read_json
 from redraft.weights.folder import ADAPTER
 from redraft.weights.gguf.names import family_of, gguf_name
@@ -107,17 +108,20 @@ def _verify_checkpoint(path: Path, *, allow_pickle: bool, progress: Progress) ->
         shapes = {name: each.shape for part in parts for name, each in part.tensors.items()}
         _list(report, _unfit(shapes, read_json(folder / "config.json")), "do not fit config.json")
     if path.is_dir():
-        _list(report, _unreadable(folder), "cannot be read")
+        unreadable = [fault for fault in _unreadable(folder) if fault not in report.findings]
+        _list(report, unreadable, "cannot be read")
     _compare(report, folder, noted, sums)
     return report
 
 
 def _unreadable(folder: Path) -> list[str]:
-    """Faults of the small files beside the weights: configuration and tokenizer."""
+    """Faults of the small files beside the weights: links that lead out, and what is no JSON."""
     faults = []
-    for path in sorted(folder.glob("*.json")):
+    for path in model_files(folder):
         try:
-            read_json(path)
+            inside(path)
+            if path.suffix == ".json":
+                read_json(path)
         except ModelError as error:
             faults.append(error.message)
     return faults
@@ -165,6 +169,7 @@ def _parts(folder: Path, files: list[str], report: Report, *, allow_pickle: bool
     report.findings += [f"{file!r:.80} is missing: the index names it" for file in files if file not in here]
     for file in filter(here.__contains__, files):
         try:
+            inside(folder / file)
             yield open_checkpoint(folder / file, allow_pickle=allow_pickle)
         except ModelError as error:
             report.findings.append(error.message)
@@ -277,6 +282,8 @@ def _compare(report: Report, folder: Path, noted: Mapping[str, Any], sums: Mappi
     here = _here(folder)
     for name, each in noted.items():
         path = folder / name
+        if _leads_out(path):
+            continue  # it is among the findings
         if name not in here:
             report.findings.append(f"{name!r:.80} is missing: the manifest names it")
         elif (size := path.stat().st_size) != each.get("size"):
@@ -289,6 +296,14 @@ def _compare(report: Report, folder: Path, noted: Mapping[str, Any], sums: Mappi
             )
         else:
             report.checksums += 1
+
+
+def _leads_out(path: Path) -> bool:
+    try:
+        inside(path)
+    except ModelError:
+        return True
+    return False
 
 
 def _sha256(path: Path) -> str:

@@ -149,7 +149,7 @@ def merge_lora(
     check_finite(lora)
     inputs = {"base": describe(model), "adapter": describe(lora.weights)}
     making = {"inputs": inputs, "settings": dict(lora.config), "dtype": dtype}
-    with OutputFolder(dst, making=making, command=command, force=force) as out:
+    with OutputFolder(dst, making=making, command=command, force=force, tell=tell) as out:
         _write_side_files(model, lora, plan, out)
         for shard in out.todo(layout(target.info for target in plan.targets.values()), progress):
             losses = Losses()
