@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from redraft.collect import tables
+from redraft.collect.reading import Damage
 from redraft.collect.tables import read_arrow, read_csv, read_parquet
 from redraft.errors import RecordError
 from redraft.formats.files import decode
@@ -37,9 +38,12 @@ def rows(read: Any, path: Path) -> tuple[list[Any], list[str]]:
 
 
 class TestCsv:
-    def table(self, path: Path, content: str | bytes) -> tuple[list[Any], list[str]]:
+    def written(self, path: Path, content: str | bytes) -> Path:
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
-        return rows(read_csv, path)
+        return path
+
+    def table(self, path: Path, content: str | bytes) -> tuple[list[Any], list[str]]:
+        return rows(read_csv, self.written(path, content))
 
     @pytest.mark.parametrize("mark", [",", ";", "\t", "|"])
     def test_what_parts_the_header_parts_the_cells(self, tmp_path: Path, mark: str) -> None:
@@ -63,9 +67,51 @@ class TestCsv:
             f":5: not UTF-8: invalid continuation byte at byte 8. {way_out}",
         ]
 
-    def test_a_quote_that_is_never_closed_is_told(self, tmp_path: Path) -> None:
-        values, faults = self.table(tmp_path / "x.csv", 'q,a\n1,2\n3,"4\n5,6\n')
-        assert (values, faults) == ([{"q": "1", "a": "2"}], [":3: not CSV: unexpected end of data."])
+    def test_a_quote_that_is_never_closed_is_damage(self, tmp_path: Path) -> None:
+        values, faults = self.table(tmp_path / "x.csv", 'q,a\n1,2\n3,"4\n5,6\n7,8\n')
+        assert values == [{"q": "1", "a": "2"}]
+        [said] = faults
+        assert said.startswith(":3: a quote in this line is never closed: 2 lines are lost")
+        assert f"sed -i '3s/\"//g' {tmp_path / 'x.csv'} removes its quotes." in said
+
+    @pytest.mark.parametrize("closing", ['q,19"', 'q,"19', '"q,19', 'q,1"9'])
+    @pytest.mark.parametrize("opening", ['q,"3', '"q,3'])
+    def test_lines_between_two_stray_quotes_are_not_one_cell(
+        self, tmp_path: Path, opening: str, closing: str
+    ) -> None:
+        table = ["q,a", *(f"q,{n}" for n in range(30))]
+        table[4], table[20] = opening, closing
+        found = list(read_csv(self.written(tmp_path / "x.csv", "\n".join(table))))
+        damage = [data.message for _, data in found if isinstance(data, Damage)]
+        kept = sum(isinstance(data, bytes) for _, data in found)
+        assert kept == 13
+        assert "x.csv:5: a quote in this line is closed 16 lines later: 16 lines are lost" in damage[0]
+
+    @pytest.mark.parametrize(
+        "cell",
+        [
+            "Dear reader,\n\nthis has a line, and more.\n\n" + "Yes, it has.\n" * 8 + "Bye.",
+            "def f(a, b):\n    return a, b, 1\n" * 20,
+            "Here is the table:\n\n" + "\n".join(f"{n},{n * n}" for n in range(40)),
+            "name,age\n" + "\n".join(f"{n},{n * n}" for n in range(8)),
+        ],
+    )
+    def test_an_answer_of_several_lines_is_one_cell(self, tmp_path: Path, cell: str) -> None:
+        values, faults = self.table(tmp_path / "x.csv", f'q,a\n1,"{cell}"\n2,b\n')
+        assert values == [{"q": "1", "a": cell}, {"q": "2", "a": "b"}]
+        assert faults == []
+
+    def test_a_faulty_row_says_how_many_lines_it_takes(self, tmp_path: Path) -> None:
+        values, faults = self.table(tmp_path / "x.csv", 'q,a\n1,"2\n3,4\n5",6\n"7\n8"9,\n1,2\n')
+        assert values == [{"q": "1", "a": "2"}]
+        assert faults == [
+            ":2: has 3 cells, and the header has 2, in a row of 3 lines.",
+            ":5: not CSV: ',' expected after '\"', in a row of 2 lines.",
+        ]
+
+    def test_a_file_of_tabs_may_have_commas_in_its_header(self, tmp_path: Path) -> None:
+        values, faults = self.table(tmp_path / "x.tsv", "q, long, longer\ta\n1,2\t3\n")
+        assert (values, faults) == ([{"q, long, longer": "1,2", "a": "3"}], [])
 
     def test_a_cell_may_be_long(self, tmp_path: Path) -> None:
         values, _ = self.table(tmp_path / "x.csv", f"q\n{'x' * 1_000_000}\n")
@@ -80,6 +126,7 @@ class TestCsv:
         [
             (b"q,a,q\n1,2,3\n", ":1: its header names the column 'q' twice"),
             (b'"q"x,a\n1,2\n', ":1: not CSV: ',' expected"),
+            (b'"q,a\n1,2\n', ":1: not CSV: unexpected end"),
             (b"\0\x8b" + gzip.compress(b"q,a\n" * 999)[2:], "not CSV"),
             ("q,a\n".encode("utf-16"), "is UTF-16"),
         ],

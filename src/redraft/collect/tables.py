@@ -3,12 +3,18 @@
 Each row becomes a line of JSON, so that it goes the way of all other records. Rows come in batches, and no
 more than a few are held. Dates become texts as ISO 8601 has them; bytes that are no text, such as pictures,
 become null.
+
+A stray quote in a CSV file turns all lines up to the next quote into one cell. Such a row is damage, not a
+record: if its quote is never closed, or if nearly all of its lines would be whole rows. Cells of several
+lines are read where they are anything else.
 """
 
 from __future__ import annotations
 
 import csv
 import json
+import shlex
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import date, time
@@ -17,8 +23,9 @@ from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
+from redraft.collect.reading import Damage
 from redraft.errors import MissingExtra, RecordError
-from redraft.formats.files import insist_utf8, name_of, open_input, reading
+from redraft.formats.files import insist_utf8, name_of, open_input, plain_name, reading
 
 Row = tuple[str, bytes | RecordError]
 """Where a record stands, and its JSON, or what is wrong with it."""
@@ -28,10 +35,18 @@ _LONGEST = 1 << 28
 """Bytes of the longest line and of the longest cell, as for other records."""
 
 _DELIMITERS = ",;\t|"
+_SWALLOWED = 10
+"""From so many delimiters on, a cell whose lines look like rows is held to come from a stray quote.
+
+That is 10 lines of a table with two columns, and 5 of one with three.
+"""
+_FEWEST = 3
+_OF_LINES = 0.99
+"""The share of a cell's lines that have to look like rows."""
 
 
 def read_csv(path: Path) -> Iterator[Row]:
-    """The rows of a table with a header, whose cells are parted by commas, semicolons, tabs or bars.
+    """Read the rows of a table with a header, whose cells are parted by commas, semicolons, tabs or bars.
 
     Raises:
         RecordError: The file cannot be read, or its header names a column twice.
@@ -40,12 +55,13 @@ def read_csv(path: Path) -> Iterator[Row]:
     with reading(path), open_input(path) as file:
         lines = _decoded(path, file)
         first = next(lines, "")
-        delimiter = max(_DELIMITERS, key=first.count)
-        yield from _cells(name_of(path), chain([first], lines), delimiter)
+        is_tsv = plain_name(path).lower().endswith(".tsv") and "\t" in first
+        delimiter = "\t" if is_tsv else max(_DELIMITERS, key=first.count)
+        yield from _cells(path, _Lines(chain([first], lines), delimiter))
 
 
 def _decoded(path: Path, file: IO[bytes]) -> Iterator[str]:
-    """Lines of text. Bytes that are not UTF-8 come through, to be found in the row that they are in."""
+    """Decode lines. Bytes that are not UTF-8 come through, to be found in the row that they are in."""
     for number, line in enumerate(iter(lambda: file.readline(_LONGEST), b"")):
         if number == 0:
             insist_utf8(path, line)
@@ -53,27 +69,72 @@ def _decoded(path: Path, file: IO[bytes]) -> Iterator[str]:
         yield text.removeprefix("\ufeff") if number == 0 else text
 
 
-def _cells(name: str, lines: Iterable[str], delimiter: str) -> Iterator[Row]:
-    reader = csv.reader(lines, delimiter=delimiter, strict=True)
-    header: list[str] | None = None
-    while True:
-        where = f"{name}:{reader.line_num + 1}"
+class _Lines:
+    """The lines of a CSV file, and a count of those that the current row has taken.
+
+    Attributes:
+        over: The reader asked for a line after the last one.
+        widths: How many lines of the current row have how many delimiters, quotes disregarded.
+    """
+
+    def __init__(self, lines: Iterator[str], delimiter: str) -> None:
+        self._lines, self.delimiter = lines, delimiter
+        self.over = False
+        self.widths: Counter[int] = Counter()
+
+    def __iter__(self) -> Iterator[str]:
+        for line in self._lines:
+            self.widths[line.count(self.delimiter)] += 1
+            yield line
+        self.over = True
+
+    def look_like_rows(self, width: int) -> bool:
+        """Whether the lines of the current row would be rows of their own, but for the quotes."""
+        lines = self.widths.total()
+        many = lines >= _FEWEST and lines * (width - 1) >= _SWALLOWED
+        return many and self.widths[width - 1] >= lines * _OF_LINES
+
+
+def _cells(path: Path, lines: _Lines) -> Iterator[Row]:
+    name, header = name_of(path), list[str]()
+    reader = csv.reader(lines, delimiter=lines.delimiter, strict=True)
+    while not lines.over:
+        lines.widths.clear()
+        number = reader.line_num + 1
+        where, fault = f"{name}:{number}", ""
         try:
-            cells = next(reader, None)
+            cells = next(reader, [])
         except csv.Error as error:
-            fault = RecordError(f"{where}: not CSV: {error}.")
-            if header is None:
-                raise fault from None
-            yield where, fault
-            continue
-        if cells is None:
-            return
-        if header is None:
-            header = _header(name, cells)
-        elif cells and len(cells) != len(header):
-            yield where, RecordError(f"{where}: has {len(cells)} cells, and the header has {len(header)}.")
-        elif cells:
+            cells, fault = [], f"not CSV: {error}"
+            if not header:
+                raise RecordError(f"{where}: {fault}.") from None
+        if header and cells and len(cells) != len(header):
+            fault = f"has {len(cells)} cells, and the header has {len(header)}"
+        if (fault and lines.over) or lines.look_like_rows(len(header)):
+            yield where, _damage(path, number, lines)
+        elif fault:
+            yield where, RecordError(f"{where}: {fault}{_over(lines)}.")
+        elif header and cells:
             yield where, _json(dict(zip(header, cells, strict=True)))
+        elif cells:
+            header = _header(name, cells)
+
+
+def _over(lines: _Lines) -> str:
+    """How many lines a faulty row takes, if it takes several."""
+    taken = lines.widths.total()
+    return f", in a row of {taken:,} lines" if taken > 1 else ""
+
+
+def _damage(path: Path, number: int, lines: _Lines) -> Damage:
+    """A quote that has swallowed the lines behind it."""
+    name, taken = name_of(path), lines.widths.total() - 1
+    typed = shlex.quote(name)
+    closed = "is never closed" if lines.over else f"is closed {taken:,} lines later"
+    lost = f": {taken:,} lines are lost that it made part of one cell" if taken else ""
+    hint = f"sed -n {number}p {typed} shows the line; sed -i '{number}s/\"//g' {typed} removes its quotes."
+    way = hint if plain_name(path) == path.name else "Remove the quote, or double it."
+    return Damage(f"{name}:{number}: a quote in this line {closed}{lost}. {way}")
 
 
 def _header(name: str, cells: list[str]) -> list[str]:

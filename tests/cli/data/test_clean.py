@@ -133,7 +133,7 @@ def test_of_a_damaged_file_what_came_before_is_kept_and_the_status_is_2(tmp_path
         result = CliRunner().invoke(app, [*args, "--dropped", str(side)], prog_name="redraft")
         assert result.exit_code == 2
         assert f"redraft: {path}: " in result.stderr
-        assert result.stderr.endswith("What came before that is in the output.\n")
+        assert result.stderr.endswith("The other records are in the output.\n")
         kept = out.read_text("utf-8").splitlines()
         assert f"{len(kept):,} kept, 1 dropped\n  damaged          1" in result.stderr
         assert 2 <= len(kept) < len(records)

@@ -92,6 +92,18 @@ def test_a_file_that_was_cut_off_is_an_error_and_what_came_before_is_kept(data: 
     assert (data / "out.jsonl").exists()
 
 
+def test_a_stray_quote_in_a_table_is_damage(data: Path) -> None:
+    table = ["instruction,output", *(f"question {n},answer {n}" for n in range(10_000))]
+    table[6] = '"question 5,answer 5'
+    (data / "stray.csv").write_text("\n".join(table))
+    result = run("stray.csv", "-o", "out.jsonl")
+    assert result.exit_code == 2
+    assert "5 kept, 1 dropped" in result.stderr
+    assert "stray.csv:7: a quote in this line is never closed: 9,994 lines are lost" in result.stderr
+    assert "sed -i '7s/\"//g' stray.csv removes its quotes." in result.stderr
+    assert len(list(read_records(data / "out.jsonl"))) == 5
+
+
 def test_a_map_reads_any_table(data: Path) -> None:
     (data / "faq.csv").write_text("frage;antwort\nWarum?;Regen.\n")
     result = run("faq.csv", "--map", "instruction=frage,reference=antwort", "--licence", "CC0")

@@ -237,7 +237,7 @@ def say_counts(job: Job, *, quiet: bool) -> None:
     if not quiet:
         tell(job.counts(), "\n".join(job.gone.lines()) or None)
     if job.gone.damage:
-        raise RecordError("\n  ".join(job.gone.damage), hint="What came before that is in the output.")
+        raise RecordError("\n  ".join(job.gone.damage), hint="The other records are in the output.")
 
 
 @contextmanager
