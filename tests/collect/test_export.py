@@ -271,6 +271,15 @@ def imported(path: Path) -> Iterator[Chain]:
         yield chain.model_copy(update={"id": id_of(record, "records", number)})
 
 
+@pytest.mark.parametrize("to", MAKERS)
+def test_an_answer_without_a_question_is_left_out(to: Format, tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b'{"question_id": 1, "answer_id": "a", "text": "Paris."}\n')
+    [gone] = (export_line(line, to=to, strict=False) for line in lines_of(path))
+    assert isinstance(gone, Drop)
+    assert (gone.rule, gone.where) == ("no-question", f"{path}:1")
+
+
 def test_what_is_left_out_says_where_and_why(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_bytes(b'{"question": "Why?"\n{"instruction": "Go on."}\n')

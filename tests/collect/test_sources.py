@@ -14,8 +14,17 @@ from redraft.chain import Chain, Prompt
 from redraft.collect.dropped import Drop
 from redraft.collect.fieldmap import parse_map
 from redraft.collect.origin import UNKNOWN
-from redraft.collect.sources import SOURCES, Imported, Reader, import_all, items_of, source_named
+from redraft.collect.sources import (
+    SOURCES,
+    Imported,
+    Reader,
+    import_all,
+    items_of,
+    questions_in,
+    source_named,
+)
 from redraft.errors import RecordError, UsageError
+from redraft.formats.talks import asks
 
 ANSWER = {"role": "assistant", "text": "b", "replies": []}
 PUBLISHED: dict[str, dict[str, Any]] = {
@@ -259,7 +268,7 @@ class TestBadInput:
         "instruction should be a text (found 3).",
         "no known kind of record; its fields: 'other'.",
         "should be an object or a text (found 3).",
-        "it asks nothing, and has no answer.",
+        "it answers a question that is not in the record.",
         "conversations.0: from is missing.",
         f"conversations.0: from should be one of {ROLES} (found 'alien').",
         "conversations is empty.",
@@ -275,7 +284,7 @@ class TestBadInput:
         assert [chain.prompt.text for chain in chains] == ["a", "NUL \0", "just a text"]
         assert [chain.id for chain in chains] == ["x/0", "x/11", "x/13"]
         assert tuple(drop.reason for drop in drops) == self.REASONS
-        assert [drop.rule for drop in drops].count("empty") == 1
+        assert [drop.rule for drop in drops].count("no-question") == 1
         assert [drop.where.rpartition(":")[2] for drop in drops] == [*map(str, range(2, 12)), "13"]
 
     @pytest.mark.parametrize("workers", [1, 2])
@@ -360,12 +369,18 @@ class TestRealFiles:
     @pytest.mark.parametrize("name", COUNTS)
     def test_every_record_is_read(self, shared_data: Path, name: str) -> None:
         count, source = COUNTS[name]
-        chains, drops = read(shared_data / name)
+        questions = questions_in(shared_data / "questions/vicuna_80.jsonl")
+        chains, drops = read(shared_data / name, Reader(questions=questions))
         assert (len(chains), drops) == (count, [])
+        assert all(asks(chain.prompt) for chain in chains)
         assert len({chain.id for chain in chains}) == count
         told = {(chain.meta["origin"]["dataset"], chain.meta["origin"]["licence"]) for chain in chains}
         stem = Path(name).name.partition(".")[0]
         assert told == {(source, SOURCES[source].licence) if source else (stem, UNKNOWN)}
+
+    def test_answers_without_their_questions_are_left_out(self, shared_data: Path) -> None:
+        chains, drops = read(shared_data / "selfee/answers/chatgpt.jsonl")
+        assert (chains, [drop.rule for drop in drops]) == ([], ["no-question"] * 80)
 
     def test_reviews_are_refused_by_name(self, shared_data: Path) -> None:
         chains, drops = read(shared_data / "selfee/reviews")

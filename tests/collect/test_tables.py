@@ -71,7 +71,7 @@ class TestCsv:
         values, faults = self.table(tmp_path / "x.csv", 'q,a\n1,2\n3,"4\n5,6\n7,8\n')
         assert values == [{"q": "1", "a": "2"}]
         [said] = faults
-        assert said.startswith(":3: a quote in this line is never closed: 2 lines are lost")
+        assert said.startswith(":3: a quote in this line is never closed: 2 lines after it")
         assert f"sed -i '3s/\"//g' {tmp_path / 'x.csv'} removes its quotes." in said
 
     @pytest.mark.parametrize("closing", ['q,19"', 'q,"19', '"q,19', 'q,1"9'])
@@ -85,7 +85,7 @@ class TestCsv:
         damage = [data.message for _, data in found if isinstance(data, Damage)]
         kept = sum(isinstance(data, bytes) for _, data in found)
         assert kept == 13
-        assert "x.csv:5: a quote in this line is closed 16 lines later: 16 lines are lost" in damage[0]
+        assert "x.csv:5: a quote in this line is closed 16 lines later: 16 lines after it" in damage[0]
 
     @pytest.mark.parametrize(
         "cell",

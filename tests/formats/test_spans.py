@@ -96,6 +96,17 @@ def test_a_rejected_answer_at_the_end_is_not_learnt_to_be_the_end() -> None:
     assert text.endswith("### Revision 1:\n]Wrong.■")
 
 
+@pytest.mark.parametrize("chosen", [name for name in get_args(Format) if name != "chat"])
+def test_an_answer_without_a_question_is_not_trained_on(chosen: Format) -> None:
+    alone = chain(Step(answer="A"), instruction=" ")
+    talked = Chain(
+        prompt=Prompt(messages=({"role": "assistant", "content": "a"},)), steps=(Step(answer="A"),)
+    )
+    for made in (alone, talked):
+        with pytest.raises(RecordError, match=r"^no question$"):
+            spans_of(made, chosen, "answer")
+
+
 def test_input_has_its_preamble_and_place() -> None:
     text = written(chain(Step(answer="A"), extra="I"), "selfee", "full")
     assert "paired with an input" in text
@@ -112,7 +123,7 @@ def test_selfee_is_the_text_that_selfee_renders(
 ) -> None:
     steps = [Step(answer=a, feedback=Feedback(text=f, verdict="unknown")) for a, f in answers]
     made = chain(*steps, instruction=instruction, extra=extra)
-    if any(step.answer.strip() for step in steps):
+    if any(step.answer.strip() for step in steps) and (instruction + extra).strip():
         spans = spans_of(made, "selfee", "full")
         assert "".join(span.text for span in spans) == render(made)
         asked = [span.text for span in spans if span.given and not span.control]

@@ -22,6 +22,7 @@ from redraft.collect.turns import turns_of
 from redraft.formats.files import to_line
 from redraft.formats.records import Ids, to_selfee_chain
 from redraft.formats.selfee import instruction_of
+from redraft.formats.talks import asks
 
 Format = Literal["selfee", "alpaca", "sharegpt", "messages", "preference"]
 
@@ -36,6 +37,7 @@ class Unfit:
     reason: str
 
 
+NO_QUESTION = Unfit("no-question", "there is no question")
 NO_ANSWER = Unfit("no-answer", "there is no answer to write")
 NOT_TEXT = Unfit("not-text", "a message with more than a text, such as a picture, or the call of a tool")
 NO_PAIR = Unfit("no-pair", "the best answer is the first one, or says the same")
@@ -161,7 +163,7 @@ def export_line(line: Line, *, to: Format, strict: bool) -> Exported | Drop:
     chain = chain_in(line, strict=strict)
     if isinstance(chain, Drop):
         return chain
-    record = MAKERS[to](chain)
+    record = MAKERS[to](chain) if asks(chain.prompt) else NO_QUESTION
     if isinstance(record, Unfit):
         return Drop(record.rule, record.reason, line.where, chain.id, chain.model_dump(mode="json"))
     return Exported(to_line(record), record.get("id"), chain.id)

@@ -11,12 +11,12 @@ Memory does not grow with the input, but for the ids: about 80 bytes a record (`
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from redraft.chain import Chain
+from redraft.chain import Chain, Prompt
 from redraft.collect.dropped import DAMAGED, UNREADABLE, Drop
 from redraft.collect.fieldmap import FieldMap, nearest
 from redraft.collect.inputs import Input, inputs_of
@@ -24,13 +24,17 @@ from redraft.collect.origin import UNKNOWN, licence_in
 from redraft.collect.reading import Damage
 from redraft.collect.said import is_answered
 from redraft.errors import RecordError, UsageError
-from redraft.formats.files import decode, name_of
-from redraft.formats.records import ID_FIELDS, Ids, chain_of, id_of
+from redraft.formats.files import decode, name_of, stem_of
+from redraft.formats.records import ID_FIELDS, Ids, chain_of, id_of, read_records
 from redraft.formats.shapes import SHAPES, Shape, is_chain, known_shape, names, read_as, read_tree
+from redraft.formats.talks import asks
 from redraft.work import spread
 
 EMPTY = "empty"
 """The rule that drops what asks nothing and answers nothing."""
+
+NO_QUESTION = "no-question"
+"""The rule that drops answers of which no question is known."""
 
 TREE = "OASST1 tree"
 """The shape of which one record gives several chains."""
@@ -139,12 +143,14 @@ class Reader:
         licence: What to say of the licence, whatever the source's is.
         fields: What the fields are, where the user says it.
         paths: Of a tree, the best path or all of them.
+        questions: Prompts by their ids, for answers that come without them (`questions_in`).
     """
 
     source: str | None = None
     licence: str | None = None
     fields: FieldMap | None = None
     paths: Literal["best", "all"] = "best"
+    questions: Mapping[str, Prompt] = field(default_factory=dict)
 
     def chains(self, record: Any, item: Item) -> Iterator[Chain]:
         """The chains of a record, with ids that may not be unique.
@@ -154,7 +160,11 @@ class Reader:
         """
         for name, chain in self._read(record, item):
             meta = {**chain.meta, "origin": self._origin(record, chain, item)}
-            yield chain.model_copy(update={"id": name, "meta": meta})
+            asked = chain.prompt if asks(chain.prompt) else self._question(name, item)
+            yield chain.model_copy(update={"id": name, "prompt": asked or chain.prompt, "meta": meta})
+
+    def _question(self, name: str, item: Item) -> Prompt | None:
+        return self.questions.get(name.removeprefix(f"{item.file.stem}/"))
 
     def _read(self, record: Any, item: Item) -> Iterator[tuple[str, Chain]]:
         name = id_of(record, item.file.stem, item.number)
@@ -229,6 +239,16 @@ class Imported(NamedTuple):
     unused: tuple[str, ...] = ()
 
 
+def questions_in(path: Path) -> dict[str, Prompt]:
+    """Read prompts by their ids in the file, as answers name them in `question_id`.
+
+    Raises:
+        RecordError: The file cannot be read, or a record is none.
+    """
+    stem = f"{stem_of(path)}/"
+    return {chain.id.removeprefix(stem): chain.prompt for chain in read_records(path) if asks(chain.prompt)}
+
+
 def items_of(paths: Iterable[Path]) -> Iterator[Item]:
     """The records of files and folders. That all are there is seen before the first is read.
 
@@ -300,7 +320,7 @@ def _import(reader: Reader, item: Item, *, strict: bool) -> list[Imported | Drop
             raise item.data
         record = decode(item.data, item.where)
         chains = list(reader.chains(record, item))
-        return [_line(chain, item) if _says(chain) else _empty(chain, item) for chain in chains]
+        return [_line(chain, item) if asks(chain.prompt) else _unasked(chain, item) for chain in chains]
     except RecordError as error:
         if strict:
             raise
@@ -309,13 +329,12 @@ def _import(reader: Reader, item: Item, *, strict: bool) -> list[Imported | Drop
         return [Drop(rule, reason, item.where, record=_line_of(item))]
 
 
-def _says(chain: Chain) -> bool:
-    """Whether a chain asks or answers anything."""
-    return bool(chain.prompt.text.strip() or chain.prompt.messages or chain.steps)
-
-
-def _empty(chain: Chain, item: Item) -> Drop:
-    return Drop(EMPTY, "it asks nothing, and has no answer.", item.where, chain.id, _line_of(item))
+def _unasked(chain: Chain, item: Item) -> Drop:
+    if is_answered(chain):
+        rule, reason = NO_QUESTION, "it answers a question that is not in the record."
+    else:
+        rule, reason = EMPTY, "it asks nothing, and has no answer."
+    return Drop(rule, reason, item.where, chain.id, _line_of(item))
 
 
 def _line_of(item: Item) -> bytes | None:

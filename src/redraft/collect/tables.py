@@ -130,8 +130,9 @@ def _damage(path: Path, number: int, lines: _Lines) -> Damage:
     """A quote that has swallowed the lines behind it."""
     name, taken = name_of(path), lines.widths.total() - 1
     typed = shlex.quote(name)
-    closed = "is never closed" if lines.over else f"is closed {taken:,} lines later"
-    lost = f": {taken:,} lines are lost that it made part of one cell" if taken else ""
+    behind = f"{taken:,} line{'' if taken == 1 else 's'}"
+    closed = "is never closed" if lines.over else f"is closed {behind} later"
+    lost = f": {behind} after it became part of one cell and are lost" if taken else ""
     hint = f"sed -n {number}p {typed} shows the line; sed -i '{number}s/\"//g' {typed} removes its quotes."
     way = hint if plain_name(path) == path.name else "Remove the quote, or double it."
     return Damage(f"{name}:{number}: a quote in this line {closed}{lost}. {way}")

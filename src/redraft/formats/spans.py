@@ -10,9 +10,10 @@ from collections.abc import Callable
 from typing import Literal, get_args
 
 from redraft.chain import Chain
-from redraft.errors import UsageError
+from redraft.errors import RecordError, UsageError
 from redraft.formats import conversations, instructions
 from redraft.formats.chat import ChatTemplate, chat
+from redraft.formats.talks import asks
 from redraft.formats.written import WHOLE, Objective, Span, checked
 
 __all__ = ["ChatTemplate", "Format", "Objective", "Span", "check", "leaves_answers", "spans_of"]
@@ -72,6 +73,8 @@ def spans_of(
         RecordError: There is nothing in this chain to train on; the message says why.
     """
     check(format, objective)
+    if not asks(chain.prompt):
+        raise RecordError("no question")
     if format != "chat":
         return checked(_MAKERS[format](chain, objective), objective)
     if template is None:

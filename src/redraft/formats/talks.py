@@ -87,6 +87,20 @@ def asked(said: Sequence[dict[str, Any]]) -> Prompt:
     return Prompt(messages=tuple(said)) if said else Prompt()
 
 
+def asks(prompt: Prompt) -> bool:
+    """Whether a prompt has an instruction, an input, or a message that is not the assistant's.
+
+    Files of answers, such as FastChat's, have their questions in another file.
+    """
+    if prompt.messages is None:
+        return bool(prompt.text.strip())
+    return any(each.get("role") != "assistant" and _holds(each.get("content")) for each in prompt.messages)
+
+
+def _holds(content: Any) -> bool:
+    return bool(content.strip() if isinstance(content, str) else content)
+
+
 @dataclass
 class Message:
     """A message of a tree. Its replies stand best first; those that were deleted are not among them.

@@ -99,7 +99,7 @@ def test_a_stray_quote_in_a_table_is_damage(data: Path) -> None:
     result = run("stray.csv", "-o", "out.jsonl")
     assert result.exit_code == 2
     assert "5 kept, 1 dropped" in result.stderr
-    assert "stray.csv:7: a quote in this line is never closed: 9,994 lines are lost" in result.stderr
+    assert "stray.csv:7: a quote in this line is never closed: 9,994 lines after it" in result.stderr
     assert "sed -i '7s/\"//g' stray.csv removes its quotes." in result.stderr
     assert len(list(read_records(data / "out.jsonl"))) == 5
 
@@ -203,3 +203,52 @@ def test_records_without_an_answer_are_told_with_the_fields_that_may_have_it(dat
     ]
     assert "without" not in run("odd.jsonl", "--map", "instruction=question,reference=reply").stderr
     assert run("odd.jsonl", "--quiet").stderr == ""
+
+
+ANSWERS = b"""{"question_id": 1, "answer_id": "a", "choices": [{"index": 0, "turns": ["Paris."]}]}
+{"question_id": 2, "answer_id": "b", "model_id": "m", "text": "Rome."}
+"""
+QUESTIONS = b'{"question_id": 2, "text": "Which is the capital of Italy?"}\n'
+
+
+def test_answers_without_a_question_are_left_out_and_counted(data: Path) -> None:
+    (data / "answers.jsonl").write_bytes(ANSWERS)
+    result = run("mixed.jsonl", "answers.jsonl", "-o", "out.jsonl", "--dropped", "gone.jsonl")
+    assert result.exit_code == 0
+    assert "  no-question          2\n" in result.stderr
+    assert (
+        "redraft: 2 answers without a question, left out\n"
+        "  redraft data import ANSWERS --questions QUESTIONS joins them by question_id.\n"
+    ) in result.stderr
+    assert [chain.id for chain in read_records(data / "out.jsonl")] == ["mixed/0", "mixed/2"]
+    gone = chains((data / "gone.jsonl").read_text())
+    assert [each["rule"] for each in gone] == ["unreadable", "no-question", "no-question"]
+
+
+def test_a_file_of_answers_alone_is_an_error(data: Path) -> None:
+    (data / "answers.jsonl").write_bytes(ANSWERS)
+    result = run("answers.jsonl", "-o", "out.jsonl")
+    assert result.exit_code == 2
+    assert "2 answers without a question, left out.\n  redraft data" in result.stderr
+    assert not (data / "out.jsonl").exists()
+
+
+def test_answers_are_joined_with_their_questions(data: Path) -> None:
+    (data / "answers.jsonl").write_bytes(ANSWERS)
+    (data / "questions.jsonl").write_bytes(QUESTIONS)
+    result = run("answers.jsonl", "--questions", "questions.jsonl", "-o", "out.jsonl")
+    assert result.exit_code == 0
+    [chain] = read_records(data / "out.jsonl")
+    assert (chain.prompt.instruction, chain.answer) == ("Which is the capital of Italy?", "Rome.")
+    assert (
+        "1 answer without a question, left out\n  questions.jsonl has no question of the same id."
+    ) in result.stderr
+    made = json.loads((data / "out.jsonl.run.json").read_text())
+    assert made["questions"]["bytes"] == len(QUESTIONS)
+
+
+def test_damage_of_the_first_record_is_told(data: Path) -> None:
+    (data / "faq.csv").write_text('instruction,output\n"a,b\nc,d\n')
+    result = run("faq.csv")
+    assert result.exit_code == 2
+    assert "faq.csv:2: a quote in this line is never closed: 1 line" in result.stderr

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from redraft.cli.data.common import Job
     from redraft.collect.dropped import Drop
     from redraft.collect.inputs import Input
     from redraft.collect.sources import Imported, Item
@@ -65,6 +66,14 @@ Licence = Annotated[
 Which = Annotated[
     Literal["best", "all"], typer.Option("--paths", help="Of trees: the best path, or every one.")
 ]
+Questions = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Questions of answers that come without them, joined by question_id or id.",
+        show_default=False,
+    ),
+]
 
 
 def import_(
@@ -74,6 +83,7 @@ def import_(
     fields: Map = None,
     licence: Licence = None,
     which: Which = "best",
+    questions: Questions = None,
     dropped: Side = None,
     workers: Workers = None,
     strict: Strict = False,
@@ -89,7 +99,7 @@ def import_(
 
     from redraft.collect.fieldmap import parse_map
     from redraft.collect.inputs import inputs_of
-    from redraft.collect.sources import Reader, import_all, items_in, source_named
+    from redraft.collect.sources import Reader, import_all, items_in, questions_in, source_named
     from redraft.errors import UsageError
 
     if fields and which == "all":
@@ -99,6 +109,7 @@ def import_(
         licence=licence,
         fields=parse_map(fields) if fields else None,
         paths=which,
+        questions=questions_in(questions) if questions else {},
     )
     _insist_on_paths(paths)
     inputs = {str(path): inputs_of(path) for path in paths}
@@ -107,17 +118,18 @@ def import_(
     read: dict[str, int] = {}
     unanswered: Counter[tuple[str, ...]] = Counter()
     config = {"as": name, "licence": licence, "map": fields, "paths": which, "strict": strict}
-    making = Making("import", config, more=lambda: {"inputs": _fingerprints(inputs)})
+    making = Making("import", config, more=lambda: _reads(inputs, questions))
     reads = [file.path for file in files]
+    beside = [questions] if questions else []
     _say_offline(files, quiet=quiet)
-    with at_work(making, out, dropped, reads=reads, force=force, quiet=quiet) as job:
+    with at_work(making, out, dropped, reads=reads, beside=beside, force=force, quiet=quiet) as job:
         items = job.progress.watch(_numbered(items_in(files), read))
         results = import_all(items, reader, workers=processes(workers), strict=strict)
         kept = job.passing(_noted(results, unread))
         job.sink.writelines(_lines(kept, licences, unanswered))
-        if job.gone.counts and not job.kept:
-            raise UsageError("no record could be read.", hint=_another_way(name))
+        _insist_on_one(job, name, questions)
     say_counts(job, quiet=quiet)
+    _say_unasked(job, questions, quiet=quiet)
     _say_unknown(licences, quiet=quiet)
     _say_unanswered(unanswered, quiet=quiet)
     _insist_on_each(read, unread, name)
@@ -171,6 +183,44 @@ def _insist_on_each(read: Mapping[str, int], unread: Mapping[str, int], name: st
         raise RecordError("\n  ".join(said), hint=f"The others are in the output. {_another_way(name)}")
 
 
+def _insist_on_one(job: Job, name: str | None, questions: Path | None) -> None:
+    """Raise if nothing could be imported.
+
+    Raises:
+        RecordError: All files are damaged from their first records on.
+        UsageError: There were records, and none could be read.
+    """
+    from redraft.collect.sources import NO_QUESTION
+    from redraft.errors import RecordError, UsageError
+
+    if job.kept or not job.gone.counts:
+        return
+    if job.gone.damage:
+        raise RecordError("\n  ".join([*job.gone.damage, "no other record could be read."]))
+    if job.gone.counts[NO_QUESTION]:
+        text, hint = _unasked(job, questions)
+        raise UsageError(f"{text}.", hint=hint)
+    raise UsageError("no record could be read.", hint=_another_way(name))
+
+
+def _unasked(job: Job, questions: Path | None) -> tuple[str, str]:
+    """Return what to say of answers without a question, and what to type."""
+    from redraft.collect.sources import NO_QUESTION
+
+    many = job.gone.counts[NO_QUESTION]
+    text = f"{many:,} answer{'' if many == 1 else 's'} without a question, left out"
+    if questions:
+        return text, f"{questions} has no question of the same id."
+    return text, "redraft data import ANSWERS --questions QUESTIONS joins them by question_id."
+
+
+def _say_unasked(job: Job, questions: Path | None, *, quiet: bool) -> None:
+    from redraft.collect.sources import NO_QUESTION
+
+    if job.gone.counts[NO_QUESTION] and not quiet:
+        tell(*_unasked(job, questions))
+
+
 def _another_way(name: str | None) -> str:
     """What to try where records are not those that were expected."""
     way = "Say what the fields are: --map instruction=…"
@@ -206,6 +256,11 @@ def _say_unanswered(unanswered: Counter[tuple[str, ...]], *, quiet: bool) -> Non
         return
     hint = "If the answer is in one of them, say it: --map instruction=FIELD,reference=FIELD"
     tell(f"{text}; fields not used: {', '.join(list(fields)[:FIELDS])}", hint)
+
+
+def _reads(inputs: Mapping[str, Sequence[Input]], questions: Path | None) -> dict[str, object]:
+    asked = {"questions": fingerprint(questions)} if questions else {}
+    return {"inputs": _fingerprints(inputs), **asked}
 
 
 def _fingerprints(inputs: Mapping[str, Sequence[Input]]) -> list[dict[str, object] | None]:
