@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from redraft.chain import Chain
-from redraft.collect.clean import apply, clean_line, explain
+from redraft.collect.clean import Cleaned, apply, clean_line, explain
 from redraft.collect.dropped import Drop
 from redraft.collect.reading import Line
 from redraft.collect.rules import USUAL, Settings
@@ -16,7 +16,7 @@ from redraft.errors import RecordError
 from redraft.formats.records import chain_of
 
 
-def clean(record: Any, *, strict: bool = False) -> bytes | Drop:
+def clean(record: Any, *, strict: bool = False) -> Cleaned | Drop:
     data = record if isinstance(record, bytes) else json.dumps(record).encode()
     return clean_line(Line("a:7", "a", 6, data), names=USUAL.rules, settings=Settings(), strict=strict)
 
@@ -27,10 +27,10 @@ def talk(*values: str) -> dict[str, Any]:
 
 
 def test_a_kept_record_is_a_line() -> None:
-    line = clean(talk("What is it?", "<p>It is a <b>fox</b>.</p>"))
-    assert isinstance(line, bytes)
-    assert line.endswith(b"}\n")
-    chain = Chain.from_json(line)
+    cleaned = clean(talk("What is it?", "<p>It is a <b>fox</b>.</p>"))
+    assert isinstance(cleaned, Cleaned)
+    assert cleaned.line.endswith(b"}\n")
+    chain = Chain.from_json(cleaned.line)
     assert (chain.id, chain.answer) == ("a/x", "It is a **fox**.")
 
 
@@ -65,10 +65,10 @@ def test_what_cannot_be_read_is_dropped_or_raised(data: bytes) -> None:
 
 def test_a_record_of_50_megabytes_is_cleaned() -> None:
     answer = f"<p>A word &amp; {'another ' * 400}one.</p>\n" * 16_000
-    line = clean(talk("What is it?", answer))
-    assert isinstance(line, bytes)
+    cleaned = clean(talk("What is it?", answer))
+    assert isinstance(cleaned, Cleaned)
     assert len(answer) > 50_000_000
-    assert Chain.from_json(line).answer.count("A word & another another") == 16_000
+    assert Chain.from_json(cleaned.line).answer.count("A word & another another") == 16_000
 
 
 def explained(*values: str) -> list[str]:

@@ -8,16 +8,28 @@ from typing import NamedTuple
 
 from redraft.chain import Chain, content_of
 from redraft.collect.dropped import Drop
+from redraft.collect.html.evidence import has_tags
 from redraft.collect.reading import Line, chain_in
 from redraft.collect.rules import RULES, Rule, Settings
-from redraft.collect.texts import GOLD
+from redraft.collect.texts import GOLD, texts_of
 
 CONTEXT = 1
 """Lines that stay the same which an explanation shows around a change."""
 
 
-def clean_line(line: Line, *, names: frozenset[str], settings: Settings, strict: bool) -> bytes | Drop:
-    """Applies rules to a record of a file.
+class Cleaned(NamedTuple):
+    """A chain as a line of JSON, with its line feed.
+
+    Attributes:
+        has_html: HTML is left in what the assistant says, outside of code blocks.
+    """
+
+    line: bytes
+    has_html: bool
+
+
+def clean_line(line: Line, *, names: frozenset[str], settings: Settings, strict: bool) -> Cleaned | Drop:
+    """Apply rules to a record of a file.
 
     Args:
         line: The record.
@@ -26,7 +38,7 @@ def clean_line(line: Line, *, names: frozenset[str], settings: Settings, strict:
         strict: Whether a record that cannot be read is raised.
 
     Returns:
-        The chain as a line of JSON, or why and by which rule it was dropped.
+        The chain, or why and by which rule it was dropped.
 
     Raises:
         RecordError: With `strict`, it cannot be read.
@@ -37,7 +49,11 @@ def clean_line(line: Line, *, names: frozenset[str], settings: Settings, strict:
     *_, last = apply(chain, names, settings)
     if isinstance(last.outcome, str):
         return Drop(last.rule.name, last.outcome, line.where, chain.id, chain.model_dump(mode="json"))
-    return last.outcome.to_json().encode() + b"\n"
+    return Cleaned(last.outcome.to_json().encode() + b"\n", _has_html(last.outcome))
+
+
+def _has_html(chain: Chain) -> bool:
+    return any(speaker == "assistant" and has_tags(text) for speaker, text in texts_of(chain))
 
 
 class Applied(NamedTuple):

@@ -50,7 +50,10 @@ def test_the_usual_rules(shared: Path, tmp_path: Path) -> None:
     result = clean(shared, "--dropped", side)
     assert result.exit_code == 0
     assert ids(result.stdout) == ["good", "page", "blocked", "german"]
-    assert result.stderr == "redraft: 4 kept, 1 dropped\n  short          1\n"
+    assert result.stderr == (
+        "redraft: 4 kept, 1 dropped\n  short          1\nredraft: 1 with HTML left in answers\n"
+        "  It was asked for, or the answers are not HTML throughout: redraft data clean FILE --explain ID\n"
+    )
     page = Chain.from_json(result.stdout.splitlines()[1])
     assert (page.prompt.instruction, page.answer) == ("Is a < b?", "```\nif a < b:\n    x\n```")
     drop = json.loads(side.read_text("utf-8"))

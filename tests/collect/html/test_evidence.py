@@ -78,6 +78,46 @@ def test_html_that_was_asked_for_is_code(asked: str) -> None:
     assert cleaned([asked], ["<ul><li>a</li></ul>"])[1] == ["<ul><li>a</li></ul>"]
 
 
+PROSE = "<p>Yes. It has <b>rained</b> for three days.</p><ul><li>a</li></ul>"
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        "Summarise this page for me.",
+        "Write a summary of this page.",
+        "I need a tag line for our shop. Write a tag line!",
+        "Which website sells good tea?",
+        "The anchor of the ship broke.",
+        "What is the usual markup on books?",
+        "Make a slogan for our website.",
+        "Where is the front end of a bus?",
+    ],
+)
+def test_words_that_html_shares_with_other_things_do_not_make_prose_code(asked: str) -> None:
+    markdown = "Yes. It has **rained** for three days.\n\n- a"
+    assert cleaned([asked], [PROSE])[1] == [markdown]
+    assert cleaned([asked], ["<ul><li>a</li></ul>"])[1] == ["<ul><li>a</li></ul>"]
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        "Build a web page.",
+        "Create a simple landing page about rain.",
+        "Write me a website for my bakery.",
+        "Add a paragraph to the front of my page.",
+        "Which tag is it?",
+        "Wrap it in a paragraph tag.",
+        "Make a hyperlink to my shop.",
+        "Generate the markup for a list.",
+        "How do I do that in CSS?",
+    ],
+)
+def test_prose_in_a_page_that_was_asked_for_is_code(asked: str) -> None:
+    assert cleaned([asked], [PROSE])[1] == [PROSE]
+
+
 def test_one_answer_that_is_not_html_makes_the_others_code() -> None:
     said = ["<p>x</p>", "So:\n\n```\ny\n```"]
     assert cleaned(["Why?"], said)[1] == said

@@ -22,10 +22,13 @@ from redraft.cli.data.common import (
     say_counts,
 )
 from redraft.cli.data.making import Making, fingerprint
+from redraft.cli.shell import tell
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections import Counter
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
+    from redraft.collect.clean import Cleaned
     from redraft.collect.rules import Preset
 
 
@@ -80,6 +83,7 @@ def clean(
     HTML becomes markdown, with its code blocks to the letter. What the rules drop is counted by rule. They
     are applied in the order of --list-rules, whatever the order they are given in.
     """
+    from collections import Counter
     from functools import partial
 
     from redraft.collect.blocked import LISTS
@@ -104,8 +108,21 @@ def clean(
     making = Making("clean", config, file, more=lambda: {"blocked": [fingerprint(path) for path in lists]})
     with at_work(making, out, dropped, beside=lists, force=force, quiet=quiet) as job:
         done = spread(work, job.progress.watch(lines), processes(workers))
-        job.sink.writelines(job.passing(done))
+        left = Counter[bool]()
+        job.sink.writelines(_lines(job.passing(done), left))
     say_counts(job, quiet=quiet)
+    if left[True] and "html" in plan.rules and not quiet:
+        tell(f"{left[True]:,} with HTML left in answers", _LEFT)
+
+
+_LEFT = "It was asked for, or the answers are not HTML throughout: redraft data clean FILE --explain ID"
+
+
+def _lines(results: Iterable[Cleaned], left: Counter[bool]) -> Iterator[bytes]:
+    """Give the records as lines, and count those with HTML left."""
+    for each in results:
+        left[each.has_html] += 1
+        yield each.line
 
 
 def _plan(like: str | None, rules: str | None, skip: str, languages: str, blocked: list[str]) -> Preset:

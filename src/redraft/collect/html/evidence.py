@@ -2,7 +2,9 @@
 
 A page that was shared says so by its classes. Without these, answers are HTML only if all of them are: every
 `<` begins a tag of prose, what opens is closed, no tag stands as a word in a sentence, nothing is of markdown
-or code, and nobody asked about HTML, for then it is code.
+or code, and nobody asked about HTML, for then it is code. A question is about HTML if it names it or asks for
+a page to be made. Words such as "page" and "tag" alone have other meanings: with them, answers that have a
+paragraph of prose are HTML, and others are code.
 Beside answers that are HTML, what people typed is HTML if it is in paragraphs, and if it is escaped
 throughout its entities are decoded.
 """
@@ -23,11 +25,22 @@ _CLASSES = re.compile(
     r'class="[^"<>]*\b(?:markdown|prose|hljs|katex|break-words|whitespace-pre)\b'
     r'|<pre><div class="|<annotation encoding="application/x-tex"'
 )
+_PARTS = r"(?:web ?(?:site|page)s?|pages?|sites?|markup|tags?|hyperlinks?|anchors?|front.?end)\b"
+_MENTIONS = re.compile(rf"\b{_PARTS}", re.I)
 _ABOUT = re.compile(
-    r"\b(?:html\d?|xml|jsx|css|markup|tags?|divs?|web ?(?:site|page)s?|page|hyperlink|anchor|href"
-    r"|front.?end)\b",
+    r"\b(?:(?:html\d?|x?html|xml|jsx|css|divs?|href|web (?:design|development))\b"
+    r"|(?:which|what|anchor|body|closing|end|head(?:er|ing)?|image|link|list|meta|opening|paragraph|script"
+    r"|start|title) tags?\b"
+    # "Write a simple page", but not "write a summary of this page" …
+    r"|(?:build|code|create|design|develop|generate|implement|make|program|write)\s+"
+    rf"(?:(?!(?:about|at|by|for|from|in|of|on|to|with)\b)\w+\s+){{0,5}}{_PARTS}(?!\s+(?:lines?|names?)\b)"
+    # … and "add a title to my page".
+    rf"|(?:add|change|debug|edit|fix|insert|style|wrap)\s+(?:[\w'-]+\s+){{0,8}}{_PARTS})",
     re.I,
 )
+_PARAGRAPH = re.compile(r"<p(?=[\s>])[^<>]*>([^<]*(?:<(?!/?p[\s>])[^<]*)*)", re.I)
+_SENTENCE = 6
+"""Words that a paragraph of prose has at least."""
 _NOT_HTML = re.compile(r"`|\n[ \t]+\S|(?:^|\n)(?:[-*+#>|]|\d+[.)]) ")
 _PRE = re.compile(r"<pre(?:[^<]++|<(?!/pre|pre))*+</pre")
 _CODE = re.compile(r"[{};=\\]|\w\(")
@@ -68,7 +81,7 @@ class Evidence:
             return cls(shared=True, pages=True, questions=questions)
         prose = list(map(_prose, said))
         pages = any(prose) and all(html or _plain(text) for html, text in zip(prose, said, strict=True))
-        return cls(shared=False, pages=pages and not _about(questions), questions=questions)
+        return cls(shared=False, pages=pages and not _is_code(questions, said), questions=questions)
 
     def asked(self, text: str) -> str:
         """A question as markdown."""
@@ -150,6 +163,19 @@ def has_tags(text: str) -> bool:
 
 def _paragraphs(text: str) -> bool:
     return text.lstrip().startswith("<p>") and _prose(text)
+
+
+def _is_code(questions: Iterable[str], said: Iterable[str]) -> bool:
+    """Whether HTML in the answers is what was asked for, as far as the words of the questions tell."""
+    if _about(questions):
+        return True
+    mentioned = any(map(_MENTIONS.search, questions))
+    return mentioned and not all(_has_prose(text) for text in said if "<" in text)
+
+
+def _has_prose(text: str) -> bool:
+    """Whether a paragraph of HTML has as many words as a sentence."""
+    return any(len(ANY_TAG.sub("", found[1]).split()) >= _SENTENCE for found in _PARAGRAPH.finditer(text))
 
 
 def _about(questions: Iterable[str]) -> bool:
