@@ -141,17 +141,32 @@ ARRAYS: frozenset[Format] = frozenset({"alpaca", "sharegpt"})
 """The formats that are one JSON array, as they were published. The others have a record a line."""
 
 
+Loss = Literal["turns", "tools", "fields"]
+"""Part of a chain that a record is written without: who said what, the tools, other fields of messages."""
+
+_LOSSES: dict[Format, frozenset[Loss]] = {
+    "selfee": frozenset({"turns", "tools", "fields"}),
+    "alpaca": frozenset({"turns", "tools", "fields"}),
+    "sharegpt": frozenset({"tools", "fields"}),
+    "messages": frozenset(),
+    "preference": frozenset(),
+}
+"""What a format cannot hold though a chain may have it."""
+
+
 class Exported(NamedTuple):
     """A record in another format, as JSON with a line feed.
 
     Attributes:
         own: The id that it is written with; None where the format has none.
         id: That of the chain.
+        lost: Parts of the chain that the format cannot hold.
     """
 
     data: bytes
     own: str | int | None
     id: str
+    lost: frozenset[Loss] = frozenset()
 
 
 def export_line(line: Line, *, to: Format, strict: bool) -> Exported | Drop:
@@ -166,7 +181,20 @@ def export_line(line: Line, *, to: Format, strict: bool) -> Exported | Drop:
     record = MAKERS[to](chain) if asks(chain.prompt) else NO_QUESTION
     if isinstance(record, Unfit):
         return Drop(record.rule, record.reason, line.where, chain.id, chain.model_dump(mode="json"))
-    return Exported(to_line(record), record.get("id"), chain.id)
+    return Exported(to_line(record), record.get("id"), chain.id, _LOSSES[to] & _parts(chain))
+
+
+def _parts(chain: Chain) -> set[Loss]:
+    """Return the parts that a chain has, of those that a format may lose."""
+    asked = chain.prompt.messages or ()
+    has_fields = any(
+        value not in (None, "")
+        for message in (*asked, _message_of(chain))
+        for name, value in message.items()
+        if name not in ("role", "content")
+    )
+    found: dict[Loss, bool] = {"turns": len(asked) > 1, "tools": bool(_tools(chain)), "fields": has_fields}
+    return {name for name, held in found.items() if held}
 
 
 def with_unique_ids(records: Iterable[Exported]) -> Iterator[bytes]:

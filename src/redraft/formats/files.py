@@ -17,6 +17,7 @@ import os
 import re
 import sys
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Sized
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -196,12 +197,23 @@ def decode(data: bytes, where: str) -> Any:
     """The value of a JSON text. NaN and infinity, which JSON has not, are read; chains are written with null.
 
     Raises:
-        RecordError: It is not UTF-8, not JSON, nested too deep, or holds half of a character.
+        RecordError: It is not UTF-8, not JSON, nested too deep, names a field twice, or holds half of a
+            character.
     """
     try:
-        return from_json(data)  # four times as fast; what it takes, json.loads takes for the same
+        value = from_json(data)  # four times as fast; what it takes, json.loads takes for the same
     except ValueError:
-        text = _text(data, where)
+        value = _decoded(data, where)
+    if _marks(data) > _fields(value) and (name := _twice(data)) is not None:
+        raise RecordError(
+            f"{where}: has the field {name!r:.60} twice.", hint="jq -c . FILE keeps the last one of each."
+        )
+    return value
+
+
+def _decoded(data: bytes, where: str) -> Any:
+    """Decode with the standard library, which takes more and says what is wrong."""
+    text = _text(data, where)
     try:
         value = json.loads(text)
     except json.JSONDecodeError as error:
@@ -209,6 +221,37 @@ def decode(data: bytes, where: str) -> Any:
     except (ValueError, RecursionError) as error:
         raise RecordError(f"{where}: not JSON that can be read: {error}.") from None
     return _whole_characters(value, where) if b"\\ud" in data or b"\\uD" in data else value
+
+
+def _marks(data: bytes) -> int:
+    """Count what looks like the end of a field's name: at least one for each name in the text."""
+    count = data.count(b'":')
+    count += data.count(b'" :') if b'" :' in data else 0
+    return count - (data.count(b'\\":') + data.count(b'\\" :') if b'\\"' in data else 0)
+
+
+def _fields(value: Any) -> int:
+    """Count the fields of a value, with those of the objects inside of it."""
+    count, values = 0, [value]
+    for each in values:  # grows meanwhile
+        if isinstance(each, dict):
+            count += len(each)
+            values.extend(each.values())
+        elif isinstance(each, list):
+            values.extend(each)
+    return count
+
+
+def _twice(data: bytes) -> str | None:
+    """Return a name that stands twice in one object, if there is one."""
+    found: list[str] = []
+
+    def look(pairs: list[tuple[str, Any]]) -> None:
+        found.extend(name for name, many in Counter(name for name, _ in pairs).items() if many > 1)
+
+    with suppress(ValueError, RecursionError):
+        json.loads(data, object_pairs_hook=look)
+    return next(iter(found), None)
 
 
 @contextmanager

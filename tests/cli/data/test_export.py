@@ -48,6 +48,40 @@ def test_pairs_to_a_packed_file_and_the_rest_to_a_side_file(chains: Path, tmp_pa
     assert rules == ["no-pair", "no-answer"]
 
 
+TALK = {
+    "id": 1,
+    "messages": [
+        {"role": "user", "content": "Hi", "weight": None},
+        {"role": "assistant", "content": "Hello"},
+        {"role": "user", "content": "Bye"},
+        {"role": "assistant", "content": "Goodbye", "weight": 0},
+    ],
+    "tools": [{"name": "clock"}],
+}
+TURNS = "1 with several turns that became one instruction"
+TOOLS = "1 with tools that are left out"
+FIELDS = "1 with other fields of messages, such as a weight, that are left out"
+
+
+@pytest.mark.parametrize(
+    ("to", "said"),
+    [
+        ("alpaca", [FIELDS, TOOLS, TURNS]),
+        ("selfee", [FIELDS, TOOLS, TURNS]),
+        ("sharegpt", [FIELDS, TOOLS]),
+        ("messages", []),
+    ],
+)
+def test_what_a_format_cannot_hold_is_counted(to: str, said: list[str], tmp_path: Path) -> None:
+    path = tmp_path / "talks.jsonl"
+    path.write_text(json.dumps(TALK) + '\n{"instruction": "Why?", "output": "So."}\n')
+    result = export(path, "--to", to, "-j", 1)
+    assert result.exit_code == 0
+    told = [line for line in result.stderr.splitlines() if "redraft: " in line][1:]
+    assert told == [f"redraft: {each}" for each in said]
+    assert export(path, "--to", to, "-j", 1, "-q").stderr == ""
+
+
 def test_a_format_has_to_be_named(chains: Path) -> None:
     assert "Missing option '--to'" in export(chains).stderr
     result = export(chains, "--to", "alpacca")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -21,6 +21,13 @@ from redraft.cli.data.common import (
     say_counts,
 )
 from redraft.cli.data.making import Making
+from redraft.cli.shell import tell
+
+if TYPE_CHECKING:
+    from collections import Counter
+    from collections.abc import Iterable, Iterator
+
+    from redraft.collect.export import Exported
 
 
 def export(
@@ -42,6 +49,7 @@ def export(
     conversations are one array. Of a pair, the first answer is rejected and the best chosen. What a format
     cannot hold is left out and counted.
     """
+    from collections import Counter
     from functools import partial
 
     from redraft.collect.export import ARRAYS, export_line, with_unique_ids, write_records
@@ -51,5 +59,24 @@ def export(
     making = Making("export", {"to": to, "strict": strict}, file)
     with at_work(making, out, dropped, force=force, quiet=quiet) as job:
         done = spread(work, job.progress.watch(lines), processes(workers))
-        write_records(job.sink, with_unique_ids(job.passing(done)), array=to in ARRAYS)
+        lost = Counter[str]()
+        write_records(job.sink, with_unique_ids(_counted(job.passing(done), lost)), array=to in ARRAYS)
     say_counts(job, quiet=quiet)
+    for part, many in sorted(lost.items()):
+        if not quiet:
+            tell(f"{many:,} {_LOST[part]}", f"Other formats keep that: --to {_KEEPS[part]}")
+
+
+_LOST = {
+    "fields": "with other fields of messages, such as a weight, that are left out",
+    "tools": "with tools that are left out",
+    "turns": "with several turns that became one instruction",
+}
+_KEEPS = {"fields": "messages", "tools": "messages", "turns": "messages or sharegpt"}
+
+
+def _counted(records: Iterable[Exported], lost: Counter[str]) -> Iterator[Exported]:
+    """Give the records, and count what they are written without."""
+    for each in records:
+        lost.update(each.lost)
+        yield each
