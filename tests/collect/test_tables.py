@@ -15,9 +15,10 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pyarrow import parquet
+from pyarrow import feather, parquet
 
 from redraft.collect import tables
+from redraft.collect.inputs import inputs_of
 from redraft.collect.reading import Damage
 from redraft.collect.tables import read_arrow, read_csv, read_parquet
 from redraft.errors import RecordError
@@ -194,6 +195,12 @@ class TestArrow:
         with new(str(tmp_path / "x.arrow"), table.schema) as writer:
             writer.write_table(table, max_chunksize=350)
         assert rows(read_arrow, tmp_path / "x.arrow") == (MANY, [])
+
+    def test_a_feather_file_is_one(self, tmp_path: Path) -> None:
+        feather.write_feather(pa.Table.from_pylist(MANY), tmp_path / "x.feather")
+        (tmp_path / "y.jsonl").write_text('"a"\n')
+        [table, _] = inputs_of(tmp_path)
+        assert rows(lambda _: table.rows(), tmp_path / "x.feather") == (MANY, [])
 
     def test_a_damaged_file_is_named(self, tmp_path: Path) -> None:
         path = tmp_path / "x.arrow"

@@ -16,7 +16,13 @@ from redraft.collect.tables import Row, read_arrow, read_csv, read_parquet
 from redraft.errors import RecordError, UsageError
 from redraft.formats.files import STDIO, decode, name_of, plain_name, read_lines, reading
 
-_TABLES = {".csv": read_csv, ".tsv": read_csv, ".parquet": read_parquet, ".arrow": read_arrow}
+_TABLES = {
+    ".csv": read_csv,
+    ".tsv": read_csv,
+    ".parquet": read_parquet,
+    ".arrow": read_arrow,
+    ".feather": read_arrow,
+}
 _ENDINGS = (".json", ".jsonl", ".ndjson", *_TABLES)
 _OF_FILES = (*_ENDINGS, ".txt", ".gz", ".zst", ".yaml", ".yml")
 """Endings that no dataset of the hub has: what ends so is a file, and is not looked for elsewhere."""

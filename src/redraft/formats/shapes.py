@@ -14,6 +14,7 @@ conversations, and in `formats.pairs` for preferences. Files, lines and ids are 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
@@ -185,8 +186,19 @@ def known_shape(record: Mapping[str, Any], where: str) -> Shape:
         raise _refused("a review", where)
     shape = shape_of(record)
     if shape is None:
-        raise RecordError(f"{where}: no known kind of record; its fields: {names(record)}.", hint=_HINT)
+        inside = _inside(record)
+        raise RecordError(
+            f"{where}: no known kind of record; its fields: {names(record)}{inside}.", hint=_HINT
+        )
     return shape
+
+
+def _inside(record: Mapping[str, Any]) -> str:
+    """Return how to get at records that a field holds, or nothing."""
+    for name, value in record.items():
+        if isinstance(value, list) and value and all(isinstance(each, dict) for each in value):
+            return f"; {name!r:.60} holds {len(value):,} objects: jq -c '.[{json.dumps(name)}][]' FILE"
+    return ""
 
 
 def read_shape(record: Mapping[str, Any], where: str) -> Chain:

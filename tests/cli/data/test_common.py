@@ -258,3 +258,30 @@ def test_an_output_without_a_name_is_refused() -> None:
     result = run("clean", "in.jsonl", "-o", "", "-j", 1)
     assert (result.exit_code, result.stdout) == (2, "")
     assert "is a folder, and the output is a file." in result.stderr
+
+
+@pytest.mark.parametrize("verb", ["import", "clean"])
+def test_the_checksum_of_a_file_that_grows_is_of_what_was_read(
+    verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The side file is a pipe that holds less than is dropped: the verb waits until the input has grown."""
+    monkeypatch.chdir(tmp_path)
+    first = b'{"instruction": "Why is that so?", "output": "So it is."}\n{' + b" " * 100_000 + b"x\n"
+    more = b'{"instruction": "Ho"}\n'
+    Path("in.jsonl").write_bytes(first)
+    os.mkfifo("side")
+    command = [sys.executable, "-m", "redraft", "data", verb, "in.jsonl", "-o", "out.jsonl", "-j", "1"]
+    with subprocess.Popen([*command, "--dropped", "side"], stderr=subprocess.PIPE) as process:
+        with Path("side").open("rb") as side:
+            assert side.read(1)  # all is read
+            with Path("in.jsonl").open("ab") as file:
+                file.write(more)
+            side.read()
+        assert process.stderr
+        said = process.stderr.read().decode()
+    assert process.returncode == 0
+    made_of = json.loads(Path("out.jsonl.run.json").read_text())
+    source = made_of["inputs"][0] if verb == "import" else made_of["source"]
+    assert source["bytes"] == len(first)
+    assert source["sha256"] == hashlib.sha256(first).hexdigest()
+    assert f"in.jsonl grew from {len(first):,} to {len(first + more):,} bytes after it was read" in said

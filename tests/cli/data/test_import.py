@@ -252,3 +252,17 @@ def test_damage_of_the_first_record_is_told(data: Path) -> None:
     result = run("faq.csv")
     assert result.exit_code == 2
     assert "faq.csv:2: a quote in this line is never closed: 1 line" in result.stderr
+
+
+def test_a_record_with_a_field_twice_is_counted(data: Path) -> None:
+    (data / "twice.jsonl").write_bytes(b'{"instruction": "a", "output": "b", "output": "c"}\n' + LINES)
+    result = run("twice.jsonl")
+    assert "twice.jsonl:1: has the field 'output' twice.\n" in result.stderr
+    assert "2 kept, 2 dropped\n  unreadable          2" in result.stderr
+
+
+def test_records_inside_of_one_object_are_pointed_at(data: Path) -> None:
+    (data / "one.json").write_text('{"data": [{"instruction": "a"}, {"instruction": "b"}]}')
+    result = run("one.json")
+    assert result.exit_code == 2
+    assert "its fields: 'data'; 'data' holds 2 objects: jq -c '.[\"data\"][]' FILE." in result.stderr

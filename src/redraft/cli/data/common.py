@@ -179,7 +179,7 @@ def at_work(
         kept_aside = stack.enter_context(open_output(side, force=force)) if side else None
         gone = Dropped(kept_aside, None if quiet else progress.tell)
         job = Job(stack.enter_context(open_output(out, force=force)), gone, progress)
-        progress.done = job.counts
+        progress.done, progress.ended = job.counts, making.ended
         stack.enter_context(shown(progress, out, quiet=quiet))
         yield job
         _insist_on_one(job)

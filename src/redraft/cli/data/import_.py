@@ -19,7 +19,7 @@ from redraft.cli.data.common import (
     processes,
     say_counts,
 )
-from redraft.cli.data.making import Making, fingerprint, fingerprint_of_all
+from redraft.cli.data.making import Making, fingerprint, fingerprint_of_all, length_of
 from redraft.cli.shell import tell
 
 if TYPE_CHECKING:
@@ -116,14 +116,15 @@ def import_(
     files = [file for path in paths for file in inputs[str(path)]]
     licences, unread = Counter[str](), Counter[str]()
     read: dict[str, int] = {}
+    lengths: dict[Path, int] = {}
     unanswered: Counter[tuple[str, ...]] = Counter()
     config = {"as": name, "licence": licence, "map": fields, "paths": which, "strict": strict}
-    making = Making("import", config, more=lambda: _reads(inputs, questions))
+    making = Making("import", config, more=lambda: _reads(inputs, questions, lengths))
     reads = [file.path for file in files]
     beside = [questions] if questions else []
     _say_offline(files, quiet=quiet)
     with at_work(making, out, dropped, reads=reads, beside=beside, force=force, quiet=quiet) as job:
-        items = job.progress.watch(_numbered(items_in(files), read))
+        items = job.progress.watch(_numbered(items_in(files), read, lengths))
         results = import_all(items, reader, workers=processes(workers), strict=strict)
         kept = job.passing(_noted(results, unread))
         job.sink.writelines(_lines(kept, licences, unanswered))
@@ -147,16 +148,19 @@ def _lines(
         yield each.json + b"\n"
 
 
-def _numbered(items: Iterable[Item], read: dict[str, int]) -> Iterator[Item]:
-    """The items as they are. How many each file has is noted."""
+def _numbered(items: Iterable[Item], read: dict[str, int], lengths: dict[Path, int]) -> Iterator[Item]:
+    """Give the items, and note how many each file has, and how long it is when it has been read."""
+    from itertools import groupby
+
     from redraft.formats.files import name_of
 
-    file, name = None, ""
-    for item in items:
-        if item.file is not file:
-            file, name = item.file, name_of(item.file.path)
-        read[name] = item.number + 1
-        yield item
+    for path, group in groupby(items, lambda item: item.file.path):
+        name = name_of(path)
+        for item in group:
+            read[name] = item.number + 1
+            yield item
+        if (length := length_of(path)) is not None:
+            lengths[path] = length
 
 
 def _noted(results: Iterable[Imported | Drop], unread: Counter[str]) -> Iterator[Imported | Drop]:
@@ -258,20 +262,24 @@ def _say_unanswered(unanswered: Counter[tuple[str, ...]], *, quiet: bool) -> Non
     tell(f"{text}; fields not used: {', '.join(list(fields)[:FIELDS])}", hint)
 
 
-def _reads(inputs: Mapping[str, Sequence[Input]], questions: Path | None) -> dict[str, object]:
+def _reads(
+    inputs: Mapping[str, Sequence[Input]], questions: Path | None, lengths: Mapping[Path, int]
+) -> dict[str, object]:
     asked = {"questions": fingerprint(questions)} if questions else {}
-    return {"inputs": _fingerprints(inputs), **asked}
+    return {"inputs": _fingerprints(inputs, lengths), **asked}
 
 
-def _fingerprints(inputs: Mapping[str, Sequence[Input]]) -> list[dict[str, object] | None]:
+def _fingerprints(
+    inputs: Mapping[str, Sequence[Input]], lengths: Mapping[Path, int]
+) -> list[dict[str, object] | None]:
     """What was read, by the paths that were given."""
     found = []
     for path, files in inputs.items():
         if [str(file.path) for file in files] == [path]:
-            found.append(fingerprint(Path(path)))
+            found.append(fingerprint(Path(path), length=lengths.get(Path(path))))
         else:
             revision = {"revision": files[0].revision} if files[0].revision else {}
-            found.append({**fingerprint_of_all(path, files), **revision})
+            found.append({**fingerprint_of_all(path, files, lengths), **revision})
     return found
 
 

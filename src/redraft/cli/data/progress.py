@@ -35,11 +35,13 @@ class Progress:
         records: How many were read.
         bytes: How long they were, without any compression.
         done: What became of records, in words; empty while nothing is to be said.
+        ended: Called when the last record was read.
     """
 
     def __init__(self, size: int | None = None, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.records = self.bytes = 0
         self.done: Callable[[], str] = str
+        self.ended: Callable[[], None] = lambda: None
         self._size, self._clock, self._start = size, clock, clock()
         self._compared: tuple[int, int] | None = None
         self._above: Callable[[str], None] = tell
@@ -75,6 +77,7 @@ class Progress:
             data = getattr(line, "data", b"")
             self.advance(len(data) + 1 if isinstance(data, bytes) else 0)
             yield line
+        self.ended()
 
     def line(self) -> str:
         """All of it in one line."""
