@@ -10,6 +10,7 @@ Memory does not grow with the input, but for the ids: about 80 bytes a record (`
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -230,6 +231,7 @@ class Imported(NamedTuple):
     Attributes:
         unanswered: It has neither an answer nor a gold one.
         unused: Then, the fields that may hold one: those with texts in them that were not read.
+        nulled: It had NaN or an infinity, which JSON has not: there is null now.
     """
 
     id: str
@@ -237,6 +239,7 @@ class Imported(NamedTuple):
     json: bytes
     unanswered: bool = False
     unused: tuple[str, ...] = ()
+    nulled: bool = False
 
 
 def questions_in(path: Path) -> dict[str, Prompt]:
@@ -357,7 +360,16 @@ def _line(chain: Chain, item: Item) -> Imported:
         raise RecordError(f"{item.where}: is nested too deep: {error}.") from None
     unanswered = not is_answered(chain)
     unused = _unused(chain.meta.get("source")) if unanswered else ()
-    return Imported(chain.id, licence_in(chain.meta["origin"]), line, unanswered, unused)
+    nulled = _has_constants(item.data) if isinstance(item.data, bytes) else False
+    return Imported(chain.id, licence_in(chain.meta["origin"]), line, unanswered, unused, nulled)
+
+
+def _has_constants(data: bytes) -> bool:
+    """Whether a text of JSON has NaN or an infinity. It was decoded before."""
+    found: list[str] = []
+    if b"NaN" in data or b"Infinity" in data:
+        json.loads(data, parse_constant=found.append)
+    return bool(found)
 
 
 def _unused(source: Any) -> tuple[str, ...]:

@@ -266,3 +266,11 @@ def test_records_inside_of_one_object_are_pointed_at(data: Path) -> None:
     result = run("one.json")
     assert result.exit_code == 2
     assert "its fields: 'data'; 'data' holds 2 objects: jq -c '.[\"data\"][]' FILE." in result.stderr
+
+
+def test_numbers_that_json_has_not_are_counted(data: Path) -> None:
+    records = [{"instruction": "a", "output": "b", "score": score} for score in (float("nan"), 1, "NaN")]
+    (data / "scores.jsonl").write_text("\n".join(map(json.dumps, records)))
+    result = run("scores.jsonl")
+    assert "redraft: 1 with NaN or infinity, which JSON has not: null is in its place\n" in result.stderr
+    assert [each["meta"]["source"]["score"] for each in chains(result.stdout)] == [None, 1, "NaN"]

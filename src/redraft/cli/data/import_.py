@@ -114,7 +114,7 @@ def import_(
     _insist_on_paths(paths)
     inputs = {str(path): inputs_of(path) for path in paths}
     files = [file for path in paths for file in inputs[str(path)]]
-    licences, unread = Counter[str](), Counter[str]()
+    licences, unread, nulled = Counter[str](), Counter[str](), Counter[bool]()
     read: dict[str, int] = {}
     lengths: dict[Path, int] = {}
     unanswered: Counter[tuple[str, ...]] = Counter()
@@ -127,21 +127,27 @@ def import_(
         items = job.progress.watch(_numbered(items_in(files), read, lengths))
         results = import_all(items, reader, workers=processes(workers), strict=strict)
         kept = job.passing(_noted(results, unread))
-        job.sink.writelines(_lines(kept, licences, unanswered))
+        job.sink.writelines(_lines(kept, licences, unanswered, nulled))
         _insist_on_one(job, name, questions)
     say_counts(job, quiet=quiet)
     _say_unasked(job, questions, quiet=quiet)
     _say_unknown(licences, quiet=quiet)
     _say_unanswered(unanswered, quiet=quiet)
+    if nulled[True] and not quiet:
+        tell(f"{nulled[True]:,} with NaN or infinity, which JSON has not: null is in its place")
     _insist_on_each(read, unread, name)
 
 
 def _lines(
-    results: Iterable[Imported], licences: Counter[str], unanswered: Counter[tuple[str, ...]]
+    results: Iterable[Imported],
+    licences: Counter[str],
+    unanswered: Counter[tuple[str, ...]],
+    nulled: Counter[bool],
 ) -> Iterator[bytes]:
-    """The records as lines. Their licences are counted, and by unused fields those without an answer."""
+    """Give the records as lines. Count their licences, and by unused fields those without an answer."""
     for each in results:
         licences[each.licence] += 1
+        nulled[each.nulled] += 1
         if each.unanswered:
             # Names are others', and a hostile file may have a new one a record.
             unanswered[each.unused if len(unanswered) < KINDS else ()] += 1
