@@ -99,10 +99,21 @@ class ContextError(EngineError):
         context: Length of the context in tokens.
     """
 
-    def __init__(self, prompt_tokens: int, context: int) -> None:
+    def __init__(self, prompt_tokens: int, context: int, *, trained: int | None = None) -> None:
+        """Make the error.
+
+        Args:
+            prompt_tokens: See above.
+            context: See above.
+            trained: The longest context that the model was trained for, where the user chooses the context.
+        """
+        hint = "Shorten the prompt"
+        if trained is not None and prompt_tokens < trained:
+            hint += f", or ask for a longer context: --ctx {min(prompt_tokens + 1024, trained)}"
+        elif trained is not None:
+            hint += f": the model was trained for {trained} tokens, prompt and answer together"
         super().__init__(
-            f"the prompt has {prompt_tokens} tokens and the context holds {context}.",
-            hint=f"Shorten the prompt, or ask for a longer context with --ctx {prompt_tokens + 1024}.",
+            f"the prompt has {prompt_tokens} tokens and the context holds {context}.", hint=f"{hint}."
         )
         self.prompt_tokens = prompt_tokens
         self.context = context

@@ -6,6 +6,7 @@ No test measures time against a fixed figure: this runs on machines that are bus
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -544,3 +545,39 @@ def test_requests_without_the_key_are_refused(tiny: LlamaCppEngine) -> None:
 
     assert b" 401 " in run(unlocked())
     assert process_of(tiny).args == [sys.executable, "-P", "-m", "redraft.engines.llamacpp_child"]
+
+
+FROZEN = """
+import ctypes, pathlib
+class CommonParams:
+    class model: pass
+    class cpuparams: pass
+    class cpuparams_batch: pass
+def Server(params):
+    pathlib.Path({note!r}).write_text("loading")
+    ctypes.PyDLL(None).sleep(120)  # holds the interpreter, as the loading of a model does
+"""
+
+
+def test_a_process_that_loads_ends_with_its_parent(tmp_path: Path) -> None:
+    """While native code holds the interpreter, no thread of the process runs."""
+    note = tmp_path / "note"
+    (tmp_path / "xllamacpp.py").write_text(FROZEN.format(note=str(note)))
+    paths = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    child = subprocess.Popen(
+        [sys.executable, "-P", "-m", "redraft.engines.llamacpp_child"],
+        stdin=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": paths},
+    )
+    assert child.stdin is not None
+    try:
+        settings = {"model": "m", "adapters": [], "context": 1, "parallel": 1, "threads": None}
+        more = {"gpu_layers": None, "speculate": False, "key": ""}
+        child.stdin.write(json.dumps(settings | more).encode() + b"\n")
+        child.stdin.flush()
+        while not note.exists() and child.poll() is None:
+            time.sleep(0.05)
+        child.stdin.close()  # as it is when the parent is killed
+        child.wait(30)
+    finally:
+        child.kill()

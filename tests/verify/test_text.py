@@ -159,7 +159,7 @@ class TestMatches:
         assert say(Matches.of(r"[({]{2}(\d{1000},){0,9}x{3}"), "{(xxx").passed
 
     def test_endless_backtracking_is_a_fault_of_the_check(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("redraft.verify.text.REGEX_SECONDS", 0.05)
+        monkeypatch.setattr("redraft.verify.pattern.REGEX_SECONDS", 0.05)
         with pytest.raises(
             CheckError, match=r"'matches:\(a\+\)\+\$' was stopped after 0.05 s on an answer of 5001"
         ):

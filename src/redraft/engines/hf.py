@@ -20,11 +20,12 @@ from typing import Any
 import torch
 
 from redraft.engines.base import Delta, EngineInfo, Message, PromptText, Sampling, Tokens
+from redraft.engines.fit import context_of, insist_on_settings
 from redraft.engines.hf_batch import Batch, Work, score
 from redraft.engines.hf_load import check_model, ends_of, load, windows_of
 from redraft.engines.hf_text import Spelling
 from redraft.engines.hf_tokens import Words
-from redraft.engines.local import DEFAULT_CONTEXT, LocalEngine, Room, empty_prompt
+from redraft.engines.local import LocalEngine, Room, empty_prompt
 from redraft.engines.threads import in_daemon_thread
 from redraft.errors import ContextError, ModelError, UsageError
 from redraft.formats.selfee import NATIVE_FORMAT
@@ -66,7 +67,8 @@ class HfEngine(LocalEngine):
     ) -> None:
         model = model.get_base_model() if hasattr(model, "get_base_model") else model
         self._model, self._words = model.eval(), Words(tokenizer, name)
-        context = ctx or min(DEFAULT_CONTEXT, _trained_context(model))
+        trained = _trained_context(model)
+        context = context_of(Path(name), ctx, trained)
         info = EngineInfo(
             name=name,
             engine="hf",
@@ -75,7 +77,7 @@ class HfEngine(LocalEngine):
             chats=self._words.chats,
             native=native,
         )
-        super().__init__(info, context)
+        super().__init__(info, context, trained)
         self._windows = windows_of(model, context)
         check_model(model, self._words, self._windows)
         self._batch = Batch(
@@ -113,6 +115,7 @@ class HfEngine(LocalEngine):
             ModelError: Something is missing, damaged, does not fit, or cannot be run here.
             UsageError: The weights are a pickle, or there is more than one adapter.
         """
+        insist_on_settings(ctx=ctx, threads=threads, parallel=parallel)
         if len(adapters) > 1:
             raise UsageError(
                 f"{folder} can be opened with one adapter, and {len(adapters)} are named.",
@@ -163,7 +166,7 @@ class HfEngine(LocalEngine):
         if not before:
             raise empty_prompt()
         if len(tokens) > self._context:
-            raise ContextError(len(tokens), self._context)
+            raise ContextError(len(tokens), self._context, trained=self._trained)
         size, windows = self._words.size, self._windows
         found = await in_daemon_thread(
             lambda: score(self._model, tokens, len(before), size=size, windows=windows)
@@ -219,7 +222,7 @@ class HfEngine(LocalEngine):
             raise ModelError(f"{self._info.name} has no token {wrong}: it has {self._words.size}.")
 
 
-def _trained_context(model: Any) -> int:
-    """The length that the model was trained on, or the default where its configuration does not say."""
+def _trained_context(model: Any) -> int | None:
+    """The length that the model was trained on, or None where its configuration does not say."""
     length = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    return length if isinstance(length, int) and length > 0 else DEFAULT_CONTEXT
+    return length if isinstance(length, int) and length > 0 else None

@@ -21,8 +21,9 @@ from typing import Any
 
 from redraft.chain import Finish
 from redraft.engines.base import Delta, EngineInfo, Message, Sampling, Tokens
+from redraft.engines.fit import context_of, insist_on_memory, insist_on_settings, trained_context
 from redraft.engines.llamacpp_client import Child, Refusal
-from redraft.engines.local import DEFAULT_CONTEXT, LocalEngine, Marked, Room
+from redraft.engines.local import LocalEngine, Marked, Room
 from redraft.errors import EngineError, ModelError
 from redraft.formats.selfee import NATIVE_FORMAT
 from redraft.weights.gguf.reader import GGUFHeader, check_adapter, check_model, read_header
@@ -35,8 +36,10 @@ copying revisions at eight gain little (benchmarks/RESULTS.md)."""
 class LlamaCppEngine(LocalEngine):
     """A GGUF model behind the engine protocol. Make one with `start`."""
 
-    def __init__(self, info: EngineInfo, context: int, child: Child, *, spaced: bool) -> None:
-        super().__init__(info, context)
+    def __init__(
+        self, info: EngineInfo, context: int, child: Child, *, spaced: bool, trained: int | None = None
+    ) -> None:
+        super().__init__(info, context, trained)
         self._child = child
         self._spaced = spaced
 
@@ -64,12 +67,18 @@ class LlamaCppEngine(LocalEngine):
             speculate: Try n-grams of the text so far as drafts; None does so where it helps.
 
         Raises:
-            ModelError: A file is missing, damaged, or the adapter is for another model.
+            UsageError: A number is out of range, or the model was trained for shorter contexts.
+            ModelError: A file is missing, damaged, or the adapter is for another model; or the context
+                needs more memory than is free.
             MissingExtra: xllamacpp is not installed.
             EngineCrash: The process died while loading.
         """
+        insist_on_settings(ctx=ctx, threads=threads, parallel=parallel)
         headers = await asyncio.to_thread(_checked_headers, model, adapters)
-        context = ctx or min(DEFAULT_CONTEXT, _trained_context(headers[0]))
+        trained = trained_context(headers[0])
+        context = context_of(model, ctx, trained)
+        if not gpu_layers:
+            insist_on_memory(model, headers[0], context, parallel)
         child = await Child.start(
             {
                 "model": str(model),
@@ -82,7 +91,9 @@ class LlamaCppEngine(LocalEngine):
                 "key": "",
             }
         )
-        return cls(_info(model, headers, context), context, child, spaced=_adds_space(headers[0]))
+        return cls(
+            _info(model, headers, context), context, child, spaced=_adds_space(headers[0]), trained=trained
+        )
 
     async def encode(self, text: str, *, special: bool = False) -> Tokens:
         """Token ids of a text. Control tokens that are written out in it stay text."""
@@ -222,12 +233,6 @@ def _info(model: Path, headers: Sequence[GGUFHeader], context: int) -> EngineInf
         chats=headers[0].text("tokenizer.chat_template") is not None,
         native=any(header.text("redraft.format") == NATIVE_FORMAT for header in headers),
     )
-
-
-def _trained_context(header: GGUFHeader) -> int:
-    """The length that the model was trained on, or the default where the file does not say."""
-    architecture = header.text("general.architecture")
-    return header.number(f"{architecture}.context_length") or DEFAULT_CONTEXT
 
 
 def _adds_space(header: GGUFHeader) -> bool:

@@ -2,8 +2,10 @@
 
 It reads one JSON object from standard input (see `Settings`), starts xllamacpp's server on 127.0.0.1, and
 writes one line back: `{"address": …}` or `{"error": …}`. It ends when its standard input does, so it cannot
-outlive its parent, however that dies. (Linux can send a signal at a parent's death, but it does so when the
-thread ends that made the child.) Ctrl-C is the parent's affair and is ignored here.
+outlive its parent, however that dies. While a model is loaded, native code holds the interpreter and no
+thread of ours runs, so a second, small process watches too and kills this one. (Linux can send a signal at a
+parent's death, but it does so when the thread ends that made the child.) Ctrl-C is the parent's affair and is
+ignored here.
 
 A process of its own because a native crash must not take the program down. Nothing but the standard library
 and xllamacpp is imported, so that it starts quickly.
@@ -16,6 +18,8 @@ import os
 import signal
 import sys
 import threading
+import time
+from contextlib import suppress
 from typing import IO, Any, TypedDict
 
 # A draft is what followed the last six tokens when they were last seen, eight tokens long. Chosen on 391 real
@@ -28,6 +32,9 @@ SPIN_COUNT = "3000"
 """How long a thread of OpenMP turns idly before it sleeps (GOMP_SPINCOUNT). libgomp's own choice is some
 milliseconds: on a machine that was busy with other things that made tokens two to ten times slower, and none
 faster where nothing else ran. A value in the environment stands."""
+
+GRACE = 0.5
+"""Seconds between the end of standard input and the kill."""
 
 CACHE_MIB = 512
 """Memory for prompts whose slot was taken by another stream. llama.cpp's own default is 8 GiB."""
@@ -62,6 +69,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     replies = _claim_stdout()
     settings: Settings = json.loads(sys.stdin.readline())
+    _watch()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         server = _serve(settings)
@@ -78,6 +86,24 @@ def _claim_stdout() -> IO[str]:
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     return replies
+
+
+def _watch() -> None:
+    """Start the process that kills this one after standard input has ended. It comes before any thread."""
+    watched = os.getpid()
+    if os.fork():
+        return
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for descriptor in range(1, 64):  # whoever reads what the watched one writes must see its end
+        with suppress(OSError):
+            os.close(descriptor) if descriptor > 2 else os.dup2(nowhere, descriptor)
+    sys.stdin.read()
+    for _ in range(10):  # it has half a second to end by itself
+        time.sleep(GRACE / 10)
+        if os.getppid() != watched:
+            os._exit(0)
+    os.kill(watched, signal.SIGKILL)
+    os._exit(0)
 
 
 def _end_with_parent() -> None:

@@ -33,10 +33,11 @@ class LocalEngine(ABC):
     Args:
         info: What it is and can do.
         context: Tokens that one chain may fill.
+        trained: Tokens that the model was trained for; None where it does not say.
     """
 
-    def __init__(self, info: EngineInfo, context: int) -> None:
-        self._info, self._context = info, context
+    def __init__(self, info: EngineInfo, context: int, trained: int | None = None) -> None:
+        self._info, self._context, self._trained = info, context, trained
 
     @property
     def info(self) -> EngineInfo:
@@ -91,7 +92,7 @@ class LocalEngine(ABC):
     def _room(self, prompt: Tokens, sampling: Sampling) -> Room:
         left = self._context - len(prompt)
         if left <= 0:
-            raise ContextError(len(prompt), self._context)
+            raise ContextError(len(prompt), self._context, trained=self._trained)
         if not prompt:
             raise empty_prompt()
         return Room(

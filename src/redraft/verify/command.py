@@ -2,8 +2,8 @@
 
 The answer is what the program reads on its standard input. No shell is involved, so nothing in an answer can
 be run by it, and nothing is run but what the user typed. The program has all the rights of the user who typed
-it: to run code that a model wrote, let it call a sandbox. When the time is up, it is killed with every
-process that it started in its group; one that has left the group is not found.
+it: to run code that a model wrote, let it call a sandbox. It runs under a `supervisor`,
+which kills it with every process that it started when it is done, when the time is up, and when redraft dies.
 """
 
 from __future__ import annotations
@@ -14,14 +14,16 @@ import os
 import shlex
 import shutil
 import signal
+import sys
 import tempfile
-from asyncio.subprocess import STDOUT, Process
+from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import IO, Self
 
 from redraft.chain import Prompt
 from redraft.errors import CheckError, CheckSyntaxError
+from redraft.verify import supervisor
 from redraft.verify.base import Outcome, failed, passed
 
 SECONDS = 30.0
@@ -72,7 +74,8 @@ class Command:
         """Runs the program. Says its exit status and the end of its output.
 
         Raises:
-            CheckError: The program could not be started, or says that it could not start another.
+            CheckError: The program could not be started, or says that it could not start another; or its
+                supervisor died.
         """
         output = _Output()
         with tempfile.TemporaryFile() as given:
@@ -82,24 +85,33 @@ class Command:
                 process = await self._start(given, pipe)
             try:
                 async with asyncio.timeout(self.seconds):
-                    status = await process.wait()
+                    result = await _result(process)
             except TimeoutError:
                 limit = f"{self.seconds:g} s"
                 return failed(f"The check command was stopped: it took longer than {limit} on this answer.")
             finally:
                 await _end(process)
                 await output.end()
-        return self._outcome(status, str(output))
+        return self._outcome(self._status(result), str(output))
 
     async def _start(self, given: IO[bytes], pipe: int) -> Process:
-        try:
-            return await asyncio.create_subprocess_exec(
-                *shlex.split(self.line), stdin=given, stdout=pipe, stderr=STDOUT, start_new_session=True
-            )
-        except OSError as error:
-            raise CheckError(
-                f"the check {self.name!r} could not be started: {error.strerror}.", hint=_HINT
-            ) from None
+        supervised = [sys.executable, "-I", "-S", supervisor.__file__, str(given.fileno())]
+        return await asyncio.create_subprocess_exec(
+            *supervised,
+            *shlex.split(self.line),
+            stdin=PIPE,
+            stdout=PIPE,
+            stderr=pipe,
+            pass_fds=[given.fileno()],
+            start_new_session=True,
+        )
+
+    def _status(self, result: list[str]) -> int:
+        """The exit status in what the supervisor reported."""
+        if result[:1] == ["exit"]:
+            return int(result[1])
+        reason = os.strerror(int(result[1])) if result else "what should run it was killed"
+        raise CheckError(f"the check {self.name!r} could not be started: {reason}.", hint=_HINT)
 
     def _outcome(self, status: int, output: str) -> Outcome:
         said = f":\n{output}" if output else ", and it printed nothing."
@@ -153,8 +165,14 @@ async def _reading(output: _Output) -> AsyncIterator[int]:
         os.close(into)
 
 
+async def _result(process: Process) -> list[str]:
+    """The words that the supervisor printed until it ended."""
+    assert process.stdout is not None  # noqa: S101  (it is a pipe)
+    return (await process.stdout.read()).decode().split()
+
+
 async def _end(process: Process) -> None:
-    """Kills what still runs in the program's group, and waits until the program is gone."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
+    """Tells the supervisor that it is over by closing its standard input, and waits until it is gone."""
+    assert process.stdin is not None  # noqa: S101  (it is a pipe)
+    process.stdin.close()
     await process.wait()

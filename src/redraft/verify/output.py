@@ -6,12 +6,15 @@ answer that passes always gives an object.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from redraft.chain import Prompt, describe
+from redraft.errors import UsageError
 from redraft.verify.base import Check, Outcome, failed, passed
 from redraft.verify.structure import NotJson, read_json
 
@@ -44,8 +47,37 @@ class ModelCheck:
 
 
 def from_model(model: type[BaseModel]) -> Check:
-    """A check that an answer is JSON for this model."""
+    """A check that an answer is JSON for this model.
+
+    Raises:
+        UsageError: A pattern of the model is searched by Python's `re`, which cannot be stopped.
+    """
+    if pattern := _endless_pattern(model.__pydantic_core_schema__):
+        raise UsageError(
+            f"{model.__name__} has the pattern {pattern:.80}, which Python's re searches:"
+            " on some answers that takes for ever, and it cannot be stopped.",
+            hint="Give the pattern as a text, without regex_engine: pydantic's own, rust-regex, always ends.",
+        )
     return ModelCheck(model)
+
+
+def _endless_pattern(schema: object, engine: str = "rust-regex") -> str | None:
+    """Find a pattern of a core schema that Python's `re` searches: a compiled one, or by `regex_engine`."""
+    if isinstance(schema, list | tuple):
+        return next(filter(None, (_endless_pattern(part, engine) for part in schema)), None)
+    if not isinstance(schema, Mapping):
+        return None
+    engine = _engine_of(schema.get("config")) or engine
+    pattern = schema.get("pattern") if schema.get("type") == "str" else None
+    if isinstance(pattern, re.Pattern):
+        return str(pattern.pattern)
+    if isinstance(pattern, str) and (schema.get("regex_engine") or engine) == "python-re":
+        return pattern
+    return next(filter(None, (_endless_pattern(part, engine) for part in schema.values())), None)
+
+
+def _engine_of(config: Any) -> str | None:
+    return config.get("regex_engine") if isinstance(config, Mapping) else None
 
 
 def parse_output(model: type[Model], answer: str) -> Model | None:

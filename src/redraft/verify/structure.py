@@ -8,22 +8,24 @@ document is refused.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from redraft.chain import Prompt
-from redraft.errors import CheckSyntaxError
+from redraft.errors import CheckError, CheckSyntaxError
 from redraft.verify.base import Outcome, failed, passed
+from redraft.verify.schema import GivenUp, faults, validator_of
 
 if TYPE_CHECKING:
     from jsonschema.protocols import Validator
-    from referencing._core import Resolver
-    from referencing.jsonschema import Schema, SchemaResource
+    from referencing.jsonschema import Schema
 
 MAX_ERRORS = 3
 """How many faults against a schema one message lists: more than a model mends at once."""
+
+MAX_COUNTED = 100
+"""How many faults are looked for: an answer of a megabyte may have hundreds of thousands."""
 
 
 class NotJson(ValueError):
@@ -131,7 +133,7 @@ class JsonSchema:
         Raises:
             CheckSyntaxError: No such file, not JSON, not a schema, or one that refers to another document.
         """
-        return cls(file, _validator(_read_schema(file), f"json-schema:{file}"))
+        return cls(file, validator_of(_read_schema(file), f"json-schema:{file}"))
 
     @property
     def name(self) -> str:
@@ -139,19 +141,30 @@ class JsonSchema:
         return f"json-schema:{self.file}"
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
-        """Passes where the JSON fits. Lists up to three faults, each with its JSON path."""
+        """Passes where the JSON fits. Lists up to three faults, each with its JSON path.
+
+        Raises:
+            CheckError: The validation took too long.
+        """
         try:
             value, _ = read_json(answer)
-            faults = [_fault(error) for error in self.validator.iter_errors(value)]
+            found = faults(self.validator, value, MAX_COUNTED + 1)
         except NotJson as error:
             return failed(str(error), score=error.read / 2)
+        except GivenUp as error:
+            raise CheckError(
+                f"the check {self.name!r} was stopped on an answer of {len(answer)} characters:"
+                f" {error.reason}.",
+                hint=error.hint,
+            ) from None
         except RecursionError:
             return failed("The answer is not usable JSON: it is nested too deeply.")
-        if not faults:
+        if not found:
             return passed("The answer is JSON that fits the schema.")
-        more = f"; and {len(faults) - MAX_ERRORS} more" if len(faults) > MAX_ERRORS else ""
-        message = f"The JSON does not fit the schema: {'; '.join(sorted(faults)[:MAX_ERRORS])}{more}."
-        return failed(message, score=0.5 + 0.5 / (1 + len(faults)))
+        count = min(len(found), MAX_COUNTED)
+        said = "; ".join(sorted(map(_fault, found))[:MAX_ERRORS])
+        more = f"; and {'more than ' * (len(found) > count)}{count - MAX_ERRORS} more" * (count > MAX_ERRORS)
+        return failed(f"The JSON does not fit the schema: {said}{more}.", score=0.5 + 0.5 / (1 + count))
 
 
 def _fault(error: Any) -> str:
@@ -168,43 +181,8 @@ def _read_schema(file: str) -> Schema:
         return json.loads(Path(file).read_text(encoding="utf-8"))  # type: ignore[no-any-return]
     except OSError as error:
         problem = f"the schema cannot be read: {error.strerror}."
+    except RecursionError:
+        problem = "the schema is nested too deeply."
     except ValueError as error:
         problem = f"the schema is not JSON: {error}."
     raise CheckSyntaxError(f"json-schema:{file}: {problem}", hint="Give the path of a JSON Schema file.")
-
-
-def _validator(schema: Schema, name: str) -> Validator:
-    """A validator of a schema that is known to be one, and to need no other document."""
-    from jsonschema import SchemaError
-    from jsonschema.validators import Draft202012Validator, validator_for
-    from jsonschema_specifications import REGISTRY  # type: ignore[import-untyped]
-    from referencing.exceptions import Unresolvable
-    from referencing.jsonschema import DRAFT202012, SchemaResource
-
-    try:
-        kind = validator_for(schema, default=Draft202012Validator)
-        kind.check_schema(schema)  # type: ignore[arg-type]  # a schema may be true or false
-        resource = SchemaResource.from_contents(schema, default_specification=DRAFT202012)
-        _resolve(resource, REGISTRY.resolver_with_root(resource))
-        validator = kind(schema, registry=REGISTRY)
-        _ = [*validator.iter_errors({}), *validator.iter_errors([]), *validator.iter_errors("")]
-    except SchemaError as error:
-        problem = f"not a JSON Schema: {error.json_path}: {error.message}"
-    except Unresolvable as error:
-        problem = f"it refers to {error.ref!r}, which is not in the file, and nothing is fetched"
-    except RecursionError:
-        problem = "it refers to itself without end"
-    else:
-        return validator
-    raise CheckSyntaxError(f"{name}: {problem}.", hint="Give a schema that is complete in one file.")
-
-
-def _resolve(resource: SchemaResource, resolver: Resolver[Schema]) -> None:
-    """Looks up every reference of a schema, from the part where it stands."""
-    contents = resource.contents
-    if isinstance(contents, Mapping):
-        for key in ("$ref", "$dynamicRef"):
-            if isinstance(contents.get(key), str):
-                resolver.lookup(contents[key])
-    for part in resource.subresources():
-        _resolve(part, resolver.in_subresource(part))

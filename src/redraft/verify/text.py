@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Self
 
 import regex
 
 from redraft.chain import Prompt
 from redraft.errors import CheckError, CheckSyntaxError
+from redraft.verify import pattern as patterns
 from redraft.verify.base import Outcome, failed, passed
+from redraft.verify.pattern import BadPattern, compiled, search
 from redraft.verify.segment import (
     count_characters,
     count_words,
@@ -24,14 +25,6 @@ from redraft.verify.segment import (
     paragraphs,
     sentences,
 )
-
-REGEX_SECONDS = 2.0
-"""The longest that one search of `matches` may take. A pattern that needs more backtracks without end."""
-
-MAX_EXPANDED = 100_000
-"""The longest pattern of `matches`, with its counts written out: that takes about 100 MB to compile."""
-
-_TOKEN = regex.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*+\]|\{(?P<count>\d{1,9})(?:,\d*)?\}|.", regex.DOTALL)
 
 COUNTERS: dict[str, Callable[[str], int]] = {
     "words": count_words,
@@ -189,26 +182,6 @@ def _phrase(text: str, after: str = "") -> regex.Pattern[str]:
     return regex.compile(f"(?wif){left}{inner}{right}{after}")
 
 
-def _expanded(pattern: str) -> int:
-    """About how long a pattern is with its counts written out, as `regex` does: `(ab{3}){2}` is 8."""
-    lengths, last = [0], 0
-    for token in _TOKEN.finditer(pattern):
-        if token[0] == "(":
-            lengths.append(0)
-            continue
-        if token["count"]:
-            last *= max(int(token["count"]) - 1, 0)
-        else:
-            last = lengths.pop() if token[0] == ")" and len(lengths) > 1 else 1
-        lengths[-1] += last
-    return sum(lengths)
-
-
-def _position(error: regex.error) -> int:
-    """Where a pattern is wrong, counted from 1. That such an error has `pos` is missing in the stubs."""
-    return int(getattr(error, "pos", None) or 0) + 1
-
-
 @dataclass(frozen=True)
 class Matches:
     """`matches:REGEX`: the regular expression, as the module `regex` reads it, is found in the answer."""
@@ -222,28 +195,19 @@ class Matches:
         Raises:
             CheckSyntaxError: Not a regular expression; the message says where.
         """
-        check = cls(pattern)
         try:
-            problem = f"it is too long with its counts written out ({MAX_EXPANDED} characters at most)"
-            if _expanded(pattern) <= MAX_EXPANDED and check._compiled:
-                return check
-        except RecursionError:
-            problem = "it is nested too deeply"
-        except regex.error as error:
-            problem = f"{str(error).split(' at position')[0]} at character {_position(error)}"
-        raise CheckSyntaxError(
-            f"matches:{pattern:.200} is not a usable regular expression: {problem}.",
-            hint=r"Write a backslash before a sign that is meant as itself: matches:\(done\)",
-        )
+            compiled(pattern)
+        except BadPattern as problem:
+            raise CheckSyntaxError(
+                f"matches:{pattern:.200} is not a usable regular expression: {problem}.",
+                hint=r"Write a backslash before a sign that is meant as itself: matches:\(done\)",
+            ) from None
+        return cls(pattern)
 
     @property
     def name(self) -> str:
         """The short form."""
         return f"matches:{self.pattern}"
-
-    @cached_property
-    def _compiled(self) -> regex.Pattern[str]:
-        return regex.compile(self.pattern)
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
         """Passes where the pattern is found.
@@ -252,12 +216,12 @@ class Matches:
             CheckError: The search took longer than `REGEX_SECONDS`.
         """
         try:
-            found = self._compiled.search(answer, timeout=REGEX_SECONDS, concurrent=True)
+            found = search(self.pattern, answer)
         except TimeoutError:
             raise CheckError(
-                f"the check {self.name!r} was stopped after {REGEX_SECONDS:g} s"
+                f"the check {self.name!r} was stopped after {patterns.REGEX_SECONDS:g} s"
                 f" on an answer of {len(answer)} characters.",
-                hint="The pattern backtracks without end: look for a repeat within a repeat, such as (a+)+.",
+                hint=patterns.BACKTRACKS,
             ) from None
         if found:
             return passed(f"The pattern {self.pattern} is found on line {line_of(answer, found.start())}.")

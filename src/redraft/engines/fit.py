@@ -1,0 +1,116 @@
+"""Whether the settings of a model on this machine fit the model and the machine.
+
+A context that is too long costs memory in silence, and answers beyond the length that a model was trained for
+are noise. Both are known before anything is loaded, from the file's header alone.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from redraft.engines.local import DEFAULT_CONTEXT
+from redraft.errors import ModelError, UsageError
+from redraft.weights.gguf.reader import GGUFHeader
+
+MAX_THREADS = 512
+"""The most threads that llama.cpp takes (GGML_MAX_N_THREADS in ggml.h); it ends the process above."""
+
+CACHE_BYTES = 2
+"""Bytes of a number in the key-value cache: llama.cpp keeps it in f16."""
+
+
+def insist_on_settings(*, ctx: int | None, threads: int | None, parallel: int) -> None:
+    """Refuse numbers that no engine on this machine can use.
+
+    Raises:
+        UsageError: One is out of range.
+    """
+    cores = os.cpu_count() or 1
+    if threads is not None and not 1 <= threads <= MAX_THREADS:
+        raise UsageError(
+            f"--threads is {threads}, and it must be 1 to {MAX_THREADS}.",
+            hint=f"This machine has {cores} processors: --threads {cores}, or leave it out.",
+        )
+    if ctx is not None and ctx < 1:
+        raise UsageError(f"--ctx is {ctx}, and a context has 1 token or more.", hint="Leave it out: 4,096.")
+    if parallel < 1:
+        raise UsageError(f"{parallel} streams at once are asked for.", hint="Ask for 1 or more.")
+
+
+def context_of(model: Path, asked: int | None, trained: int | None) -> int:
+    """Return the tokens that a chain may fill.
+
+    Args:
+        model: For the message.
+        asked: What the user asked for; None for 4,096 or the trained length, whichever is less.
+        trained: The length that the model was trained for; None where its files do not say.
+
+    Raises:
+        UsageError: More than the model was trained for is asked for.
+    """
+    if asked is not None and trained is not None and asked > trained:
+        raise UsageError(
+            f"--ctx is {asked}, and {model} was trained for contexts of {trained} tokens.",
+            hint=f"--ctx {trained}",
+        )
+    return asked or min(DEFAULT_CONTEXT, trained or DEFAULT_CONTEXT)
+
+
+def trained_context(header: GGUFHeader) -> int | None:
+    """Return the length that a GGUF model was trained for, in tokens, or None where it does not say."""
+    return header.number(f"{header.text('general.architecture')}.context_length") or None
+
+
+def insist_on_memory(model: Path, header: GGUFHeader, context: int, parallel: int) -> None:
+    """Refuse a key-value cache that is larger than the memory that is free.
+
+    Raises:
+        ModelError: It is; with both numbers, and the context that fits.
+    """
+    token = cache_bytes(header) * parallel
+    free = free_memory()
+    if token == 0 or free is None or token * context <= free:
+        return
+    fits = max(free // token // 2, 1)
+    streams = f" for each of {parallel} streams" if parallel > 1 else ""
+    raise ModelError(
+        f"a context of {context} tokens{streams} needs {_gigabytes(token * context)} of memory with {model},"
+        f" and {_gigabytes(free)} are free.",
+        hint=f"--ctx {fits}" + (", or fewer streams: --parallel 1" if parallel > 1 else ""),
+    )
+
+
+def cache_bytes(header: GGUFHeader) -> int:
+    """Estimate the bytes of the key-value cache for one token; 0 where the header does not say enough.
+
+    Keys and values of every layer, in f16. Layers without attention, and windows, make it less.
+    """
+    architecture = header.text("general.architecture")
+
+    def number(key: str) -> int:
+        return header.number(f"{architecture}.{key}") or 0
+
+    heads = number("attention.head_count")
+    size = number("embedding_length") // heads if heads else 0
+    keys, values = (number(f"attention.{part}_length") or size for part in ("key", "value"))
+    return (
+        number("block_count") * (number("attention.head_count_kv") or heads) * (keys + values) * CACHE_BYTES
+    )
+
+
+def free_memory() -> int | None:
+    """Return the bytes that a new process may use without swapping, or None where that is not known."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):
+        pass
+    try:  # elsewhere at least what there is in all
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError):
+        return None
+
+
+def _gigabytes(size: int) -> str:
+    return f"{size / 1e9:.3g} GB"

@@ -1,0 +1,72 @@
+"""Regular expressions that users write and that meet a model's text: searched within a time limit.
+
+A pattern such as `^(a+)+$` backtracks for ever on some texts. Python's `re` cannot be stopped while it does
+so: it holds the interpreter, so that neither Ctrl-C nor a budget gets through. The module `regex` takes a
+time limit and lets other threads run.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import regex
+
+REGEX_SECONDS = 2.0
+"""The longest that one search may take."""
+
+MAX_EXPANDED = 100_000
+"""The longest pattern, with its counts written out: that takes about 100 MB to compile."""
+
+BACKTRACKS = "The pattern backtracks without end: look for a repeat within a repeat, such as (a+)+."
+"""The hint for a search that took too long."""
+
+_TOKEN = regex.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*+\]|\{(?P<count>\d{1,9})(?:,\d*)?\}|.", regex.DOTALL)
+
+
+class BadPattern(ValueError):
+    """A pattern that cannot be used. The message says why, as a clause without a full stop."""
+
+
+@lru_cache(maxsize=1024)
+def compiled(pattern: str) -> regex.Pattern[str]:
+    """Compile a pattern.
+
+    Raises:
+        BadPattern: It is no regular expression, is nested too deeply, or would need too much memory.
+    """
+    try:
+        if _expanded(pattern) > MAX_EXPANDED:
+            raise BadPattern(
+                f"it is too long with its counts written out ({MAX_EXPANDED} characters at most)"
+            )
+        return regex.compile(pattern)
+    except RecursionError:
+        raise BadPattern("it is nested too deeply") from None
+    except regex.error as error:
+        position = int(getattr(error, "pos", None) or 0) + 1  # the stubs lack `pos`
+        raise BadPattern(f"{str(error).split(' at position')[0]} at character {position}") from None
+
+
+def search(pattern: str, text: str) -> regex.Match[str] | None:
+    """Search a text for a pattern, for at most `REGEX_SECONDS`.
+
+    Raises:
+        BadPattern: See `compiled`.
+        TimeoutError: The search took too long.
+    """
+    return compiled(pattern).search(text, timeout=REGEX_SECONDS, concurrent=True)
+
+
+def _expanded(pattern: str) -> int:
+    """Estimate the length of a pattern with its counts written out, as `regex` does: `(ab{3}){2}` is 8."""
+    lengths, last = [0], 0
+    for token in _TOKEN.finditer(pattern):
+        if token[0] == "(":
+            lengths.append(0)
+            continue
+        if token["count"]:
+            last *= max(int(token["count"]) - 1, 0)
+        else:
+            last = lengths.pop() if token[0] == ")" and len(lengths) > 1 else 1
+        lengths[-1] += last
+    return sum(lengths)

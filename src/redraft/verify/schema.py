@@ -1,0 +1,253 @@
+"""Validators of JSON Schema that end on any answer.
+
+The answer is a model's, so it may be made to take for ever. Patterns are searched within a time limit, whole
+validations have one too, and repeated items are found in linear time. Nothing is fetched, and `format` is not
+checked, as the standard has it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from fractions import Fraction
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from redraft.errors import CheckSyntaxError
+from redraft.verify import pattern as patterns
+from redraft.verify.pattern import BACKTRACKS, BadPattern, compiled, search
+
+if TYPE_CHECKING:
+    from jsonschema.protocols import Validator
+    from referencing._core import Resolver
+    from referencing.jsonschema import Schema, SchemaResource
+
+SCHEMA_SECONDS = 10.0
+"""The longest that one validation may take. It is given up between two keywords."""
+
+MAX_UNEVALUATED = 10_000
+"""The most entries that `unevaluatedItems` and `unevaluatedProperties` look at, in quadratic time."""
+
+Keyword = Callable[[Any, Any, Any, Any], Iterable[Any] | None]
+
+_deadline: ContextVar[float] = ContextVar("deadline", default=float("inf"))
+
+
+class GivenUp(Exception):
+    """A validation was given up.
+
+    Attributes:
+        reason: A clause that says why.
+        hint: What to look for in the schema.
+    """
+
+    def __init__(self, reason: str, hint: str) -> None:
+        super().__init__(reason)
+        self.reason, self.hint = reason, hint
+
+
+def validator_of(schema: Schema, name: str) -> Validator:
+    """Make the validator of a schema that is valid and complete in itself.
+
+    Args:
+        schema: The decoded JSON.
+        name: The check's short form, for errors.
+
+    Raises:
+        CheckSyntaxError: Not a schema, a pattern cannot be used, or it refers to another document.
+    """
+    from jsonschema import SchemaError
+    from jsonschema.validators import Draft202012Validator, validator_for
+    from jsonschema_specifications import REGISTRY  # type: ignore[import-untyped]
+    from referencing.exceptions import Unresolvable
+    from referencing.jsonschema import DRAFT202012, SchemaResource
+
+    hint = "Give a schema that is complete in one file."
+    try:
+        kind = validator_for(schema, default=Draft202012Validator)
+        kind.check_schema(schema)  # type: ignore[arg-type]  # a schema may be true or false
+        resource = SchemaResource.from_contents(schema, default_specification=DRAFT202012)
+        _insist_on_bounds(_inspect(resource, REGISTRY.resolver_with_root(resource)))
+        validator: Validator = _limited(kind)(schema, registry=REGISTRY)
+        _ = faults(validator, {}, 1), faults(validator, [], 1), faults(validator, "", 1)
+    except SchemaError as error:
+        problem = f"not a JSON Schema: {error.json_path}: {error.message}"
+    except Unresolvable as error:
+        problem = f"it refers to {error.ref!r}, which is not in the file, and nothing is fetched"
+    except RecursionError:
+        problem = "it refers to itself without end"
+    except GivenUp as error:
+        problem = f"an empty answer is too much for it already: {error.reason}"
+    except BadPattern as error:
+        problem, hint = str(error), "Patterns are written as the Python package 'regex' reads them."
+    except _Unbounded as error:
+        problem, hint = str(error), "Write additionalProperties instead, or list the names in properties."
+    else:
+        return validator
+    raise CheckSyntaxError(f"{name}: {problem}.", hint=hint)
+
+
+def faults(validator: Validator, value: Any, most: int) -> list[Any]:
+    """List at most so many `ValidationError`s of a value.
+
+    Raises:
+        GivenUp: It took longer than `SCHEMA_SECONDS`, or a pattern longer than `REGEX_SECONDS`.
+        RecursionError: The value is nested too deeply.
+    """
+    with _within(SCHEMA_SECONDS):
+        return list(islice(validator.iter_errors(value), most))
+
+
+@contextmanager
+def _within(seconds: float) -> Iterator[None]:
+    before = _deadline.set(time.monotonic() + seconds)
+    try:
+        yield
+    finally:
+        _deadline.reset(before)
+
+
+class _Unbounded(Exception):
+    """A schema needs a search that could not be stopped."""
+
+
+def _insist_on_bounds(keywords: set[str]) -> None:
+    if keywords >= {"unevaluatedProperties", "patternProperties"}:
+        raise _Unbounded("unevaluatedProperties together with patternProperties is not supported")
+
+
+def _inspect(resource: SchemaResource, resolver: Resolver[Schema]) -> set[str]:
+    """Look up every reference and compile every pattern, each where it stands. Return the keywords."""
+    contents, keywords = resource.contents, set[str]()
+    if isinstance(contents, Mapping):
+        for key in ("$ref", "$dynamicRef"):
+            if isinstance(contents.get(key), str):
+                resolver.lookup(contents[key])
+        _inspect_patterns(contents)
+        keywords.update(contents)
+    for part in resource.subresources():
+        keywords |= _inspect(part, resolver.in_subresource(part))
+    return keywords
+
+
+def _inspect_patterns(contents: Mapping[str, Any]) -> None:
+    properties = contents.get("patternProperties", {})
+    for pattern in (*properties, *([contents["pattern"]] if "pattern" in contents else [])):
+        try:
+            compiled(pattern)
+        except BadPattern as problem:
+            message = f"the pattern {pattern:.80} is not a usable regular expression: {problem}"
+            raise BadPattern(message) from None
+
+
+def _limited(kind: Any) -> Any:
+    """The same kind of validator with keywords that end."""
+    from jsonschema.validators import extend
+
+    ours: dict[str, Keyword] = {
+        "pattern": _pattern,
+        "patternProperties": _pattern_properties,
+        "additionalProperties": _additional_properties,
+        "multipleOf": _multiple_of,
+        "uniqueItems": _unique_items,
+    }
+    keywords = {name: ours.get(name, keyword) for name, keyword in kind.VALIDATORS.items()}
+    timed = {name: _timed(name, keyword) for name, keyword in keywords.items()}
+    return extend(kind, timed)  # type: ignore[no-untyped-call]
+
+
+def _timed(name: str, keyword: Keyword) -> Keyword:
+    """A keyword that is not begun after the deadline."""
+    unevaluated = name.startswith("unevaluated")
+
+    def within(validator: Any, value: Any, instance: Any, schema: Any) -> Iterable[Any] | None:
+        if time.monotonic() > _deadline.get():
+            raise GivenUp(
+                f"it was not done after {SCHEMA_SECONDS:g} s",
+                "Look for nested anyOf, allOf and $ref in the schema.",
+            )
+        if unevaluated and isinstance(instance, list | dict) and len(instance) > MAX_UNEVALUATED:
+            raise GivenUp(
+                f"{name} looks at {MAX_UNEVALUATED} entries at most",
+                "Limit them with maxItems or maxProperties.",
+            )
+        return keyword(validator, value, instance, schema)
+
+    return within
+
+
+def _found(pattern: str, text: str) -> bool:
+    try:
+        return search(pattern, text) is not None
+    except TimeoutError:
+        reason = f"the pattern {pattern:.80} was searched for longer than {patterns.REGEX_SECONDS:g} s"
+        raise GivenUp(reason, BACKTRACKS) from None
+
+
+def _pattern(validator: Any, pattern: str, instance: Any, schema: Any) -> Iterator[Any]:  # noqa: ARG001
+    from jsonschema import ValidationError
+
+    if validator.is_type(instance, "string") and not _found(pattern, instance):
+        yield ValidationError(f"{instance!r} does not match {pattern!r}")
+
+
+def _pattern_properties(validator: Any, parts: Any, instance: Any, schema: Any) -> Iterator[Any]:  # noqa: ARG001
+    if not validator.is_type(instance, "object"):
+        return
+    for pattern, part in parts.items():
+        for key, value in instance.items():
+            if _found(pattern, key):
+                yield from validator.descend(value, part, path=key, schema_path=pattern)
+
+
+def _additional_properties(validator: Any, allowed: Any, instance: Any, schema: Any) -> Iterator[Any]:
+    from jsonschema import ValidationError
+
+    if not validator.is_type(instance, "object") or allowed is True:
+        return
+    regexes = schema.get("patternProperties", {})
+    known = schema.get("properties", {})
+    extras = [key for key in instance if key not in known and not any(_found(p, key) for p in regexes)]
+    if allowed is not False:
+        for key in extras:
+            yield from validator.descend(instance[key], allowed, path=key)
+    elif extras:
+        names = ", ".join(map(repr, sorted(extras)))
+        yield ValidationError(
+            f"{names} {'does' if len(extras) == 1 else 'do'} not match any of the regexes:"
+            f" {', '.join(map(repr, sorted(regexes)))}"
+            if regexes
+            else f"Additional properties are not allowed ({names}"
+            f" {'was' if len(extras) == 1 else 'were'} unexpected)"
+        )
+
+
+def _multiple_of(validator: Any, factor: Any, instance: Any, schema: Any) -> Iterator[Any]:  # noqa: ARG001
+    """`multipleOf` in exact decimals: jsonschema crashes on numbers beyond a float."""
+    from jsonschema import ValidationError
+
+    if not validator.is_type(instance, "number"):
+        return
+    if abs(instance) == float("inf") or (Fraction(str(instance)) / Fraction(str(factor))).denominator != 1:
+        yield ValidationError(f"{instance!r} is not a multiple of {factor}")
+
+
+def _unique_items(validator: Any, unique: Any, instance: Any, schema: Any) -> Iterator[Any]:  # noqa: ARG001
+    from jsonschema import ValidationError
+
+    if not unique or not validator.is_type(instance, "array"):
+        return
+    if len({_identity(item) for item in instance}) < len(instance):
+        yield ValidationError(f"{instance!r} has non-unique elements")
+
+
+def _identity(value: Any) -> Hashable:
+    """A hashable value that is equal for equal JSON: 1 is 1.0, and neither is true."""
+    if isinstance(value, dict):
+        return "object", frozenset((key, _identity(part)) for key, part in value.items())
+    if isinstance(value, list):
+        return "array", tuple(map(_identity, value))
+    numeric = isinstance(value, int | float) and not isinstance(value, bool)
+    return "number" if numeric else type(value), value

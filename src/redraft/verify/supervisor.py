@@ -1,0 +1,102 @@
+"""Runs the program of a `command:` check, and ends all that it started.
+
+The parent holds the other end of standard input. When that closes, because the check is over or because the
+parent died in any way, every process that the program started is killed. On Linux that includes those that
+left its group or session: they become children of the supervisor (PR_SET_CHILD_SUBREAPER) and are found in
+/proc. Elsewhere the program's group is killed, and a process that left it is not found. Only the standard
+library is imported and the file is run by its path, so that it starts quickly.
+
+Arguments: the file descriptor that becomes the program's standard input, then the program and its arguments.
+The program prints to this process's standard error. Standard output gets the result: `exit N` with a status as
+in `subprocess`, `failed N` with an errno where the program could not be started, or nothing where it was
+ended.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+PR_SET_CHILD_SUBREAPER = 36
+"""From linux/prctl.h."""
+
+ROUNDS = 100
+"""How often processes are killed, 10 ms apart: one that is another user's, or new each time, stays."""
+
+
+def main(given: int, command: list[str]) -> None:
+    """Start the program, and report how it ends. Nothing that it started is left then."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: None)  # unlike SIG_IGN, the program does not inherit this
+    _adopt_orphans()
+    try:
+        program = subprocess.Popen(command, stdin=given, stdout=2, stderr=2, start_new_session=True)  # noqa: S603
+    except OSError as error:
+        print("failed", error.errno)
+        return
+    status = _wait(program)
+    _end(program.pid)
+    if status is not None:
+        print("exit", status)
+
+
+def _adopt_orphans() -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def _wait(program: subprocess.Popen[bytes]) -> int | None:
+    """Return the status of the program, or None when standard input ends before."""
+    woken, wake = os.pipe()
+    signal.set_wakeup_fd(_nonblocking(wake))
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    while (status := program.poll()) is None:
+        ready, _, _ = select.select([0, woken], [], [])
+        if 0 in ready and not os.read(0, 1):
+            return None
+        if woken in ready:
+            os.read(woken, 4096)
+    return status
+
+
+def _nonblocking(descriptor: int) -> int:
+    os.set_blocking(descriptor, False)
+    return descriptor
+
+
+def _end(group: int) -> None:
+    """Kill the program's group and every process below this one, again while there are new ones."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, signal.SIGKILL)
+    for _ in range(ROUNDS):
+        if not (descendants := _descendants()):
+            return
+        for pid in descendants:
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.01)
+
+
+def _descendants() -> list[int]:
+    """List the processes below this one that still run; empty where there is no /proc."""
+    parents: dict[int, int] = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError, IndexError, ValueError):
+            state, parent = (folder / "stat").read_text(errors="replace").rpartition(")")[2].split()[:2]
+            if state not in "ZX":
+                parents[int(folder.name)] = int(parent)
+    below = {os.getpid()}
+    while found := {pid for pid, parent in parents.items() if parent in below and pid not in below}:
+        below |= found
+    return sorted(below - {os.getpid()})
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), sys.argv[2:])
