@@ -153,6 +153,16 @@ def content_of(message: Mapping[str, Any]) -> str:
     return "".join(str(part.get("text", "")) for part in content if isinstance(part, Mapping))
 
 
+def whole(text: str) -> str:
+    """Return the text with U+FFFD for each half of a character, which no file or request could hold.
+
+    Two halves that belong together become their character.
+    """
+    if text.isascii():
+        return text
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
 class Chain(_Record):
     """A prompt and all its steps, with why it stopped and which answer is best.
 
@@ -256,7 +266,7 @@ def _found(value: Any) -> str:
 def _version_hint(line: str | bytes) -> str | None:
     try:
         record = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     version = record.get("version") if isinstance(record, dict) else None
     newer = isinstance(version, int) and version > VERSION

@@ -185,6 +185,8 @@ def load_config(path: Path | None = None) -> Config:
         if named:
             raise UsageError(f"there is no config file at {path}.", hint="See docs/engines.md.") from None
         return Config(path)
+    except RecursionError:
+        raise UsageError(f"{path} is nested too deeply.", hint='A line reads: name = "text"') from None
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} cannot be read: {error}.") from None
     except tomllib.TOMLDecodeError as error:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -45,7 +47,7 @@ redraft: language needs the extra 'data', which is not installed.
 """
 TOO_LONG = """\
 redraft: the prompt has 5000 tokens and the context holds 4096.
-  Shorten the prompt, or ask for a longer context with --ctx 6024.
+  Shorten the prompt, or ask for a longer context: --ctx 6024.
 """
 
 
@@ -59,7 +61,7 @@ redraft: the prompt has 5000 tokens and the context holds 4096.
             "redraft: it broke.\n  Mend it.\n  Try again.\n",
         ),
         (MissingExtra("language", "data"), 2, LANGUAGE),
-        (ContextError(5000, 4096), 3, TOO_LONG),
+        (ContextError(5000, 4096, trained=8192), 3, TOO_LONG),
     ],
 )
 def test_an_error_is_a_message_a_hint_and_a_status(error: RedraftError, status: int, said: str) -> None:
@@ -159,3 +161,78 @@ def test_a_reader_that_goes_away_is_no_error(length: int) -> None:
 
 def test_every_verb_of_the_app_groups_its_options() -> None:
     assert all(command.cls is Verb for command in app.registered_commands)
+
+
+STARTING = """
+import sys
+from redraft.cli import main
+sys.argv = ["redraft", "ask", "hi", "-m", "script:{script}"]
+print("started", flush=True)
+main()
+"""
+
+
+@pytest.mark.parametrize("delay", [0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0])
+def test_an_interrupt_while_it_starts(tmp_path: Path, delay: float) -> None:
+    """From when our first line runs. What Python prints before that is beyond us."""
+    script = tmp_path / "replies.jsonl"
+    script.write_text('{"text": "a", "stall": 60}\n')
+    code = STARTING.format(script=script)
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", code], stdout=pipe, stderr=pipe, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        time.sleep(delay)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=50)
+    assert (process.returncode, said) == (130, "")
+
+
+def test_an_ignored_interrupt_stays_ignored(tmp_path: Path) -> None:
+    """As in a shell's background job: `redraft … &`."""
+    code = "import signal, sys; signal.signal(2, signal.SIG_IGN); from redraft.cli import main\n"
+    code += "sys.argv = ['redraft', '--version']\ntry: main()\nexcept SystemExit: pass\n"
+    code += "print(signal.getsignal(2) is signal.SIG_IGN)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "True"
+
+
+def _nested(deep: int, first: str, last: str) -> str:
+    return first * deep + "1" + last * deep
+
+
+HOSTILE_FILES = {
+    "random": bytes(range(128, 256)) * 3,
+    "empty": b"",
+    "deep list": _nested(5000, "[", "]").encode(),
+    "deep object": _nested(5000, '{"text":', "}").encode(),
+    "surrogate": b'"\\ud800"\n',
+    "half settings": b'{"settings": {"chunk": []}}\n"x"\n',
+    "bad stall": b'{"text": "a", "stall": "x"}\n',
+    "date": b"seed: 2020-13-45\n",
+    "digits": b"max_tokens: " + b"9" * 5000 + b"\n",
+    "nul": b"seed: \0\n",
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE_FILES)
+def test_no_file_makes_a_traceback(tmp_path: Path, name: str) -> None:
+    file, good = tmp_path / "file", tmp_path / "good.jsonl"
+    file.write_bytes(HOSTILE_FILES[name])
+    good.write_text('"One."\n')
+    ask = ["ask", "hi", "-m", f"script:{good}"]
+    for verb in (
+        ["ask", "hi", "-m", f"script:{file}"],
+        ["ask", "hi", "--json", "-m", f"script:{file}"],
+        [*ask, "--recipe", str(file)],
+        [*ask, "-c", f"json-schema:{file}"],
+        [*ask, "-c", f"judge:{file}", "--judge", f"script:{good}"],
+        ["ask", "hi", "-m", str(file)],
+        ["show", str(file)],
+        ["answer", str(file), "-m", f"script:{good}", "-o", str(tmp_path / "out.jsonl")],
+        ["weights", "info", str(file)],
+    ):
+        result = CliRunner(env={"REDRAFT_CONFIG": None}).invoke(app, verb, prog_name="redraft")
+        assert isinstance(result.exception, SystemExit | None), verb
+    result = CliRunner(env={"REDRAFT_CONFIG": str(file)}).invoke(app, ask, prog_name="redraft")
+    assert isinstance(result.exception, SystemExit | None)

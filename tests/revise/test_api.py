@@ -10,6 +10,7 @@ import pytest
 from pydantic import BaseModel
 
 import redraft
+from redraft.chain import Prompt
 from redraft.engines.scripted import ScriptedEngine
 from redraft.errors import UsageError
 from redraft.revise.ops import StepDone
@@ -184,3 +185,37 @@ def test_a_judge_is_paid_from_the_budget_of_the_chain() -> None:
     assert free.usage.completion_tokens == sum(step.usage.completion_tokens for step in free.steps)
     short = redraft.revise("Go.", max_revisions=1, budget=redraft.Budget(tokens=20), **options)
     assert (short.stop, len(short.steps)) == ("budget", 1)
+
+
+HALF = "a\ud800b"
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        HALF,
+        Prompt(instruction=HALF),
+        [{"role": "user", "content": HALF}],
+        [{"role": "user", "content": [{"type": "text", "text": HALF}]}],
+    ],
+)
+def test_half_of_a_character_in_a_prompt(prompt: Any) -> None:
+    with pytest.raises(UsageError, match="the prompt holds half of a character"):
+        redraft.revise(prompt, model=ScriptedEngine(["A."]))
+
+
+@pytest.mark.parametrize(
+    "option",
+    [{"system": HALF}, {"id": HALF}, {"model": HALF}, {"critic": HALF}, {"checks": [f"lacks:{HALF}"]}],
+)
+def test_half_of_a_character_in_an_option(option: Any) -> None:
+    with pytest.raises(UsageError):
+        redraft.revise("x", **{"model": ScriptedEngine(["A."]), **option})
+
+
+def test_half_of_a_character_in_a_reply_or_a_complaint() -> None:
+    chain = redraft.revise(
+        "x", model=ScriptedEngine([f"{HALF}."]), checks=[lambda answer: HALF], max_revisions=0
+    )
+    assert chain.answer == "a\ufffdb."
+    assert "a\ufffdb" in chain.to_json()

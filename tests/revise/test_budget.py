@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -42,3 +44,19 @@ def test_no_limit_is_never_reached() -> None:
 def test_a_price_that_is_none_is_refused(value: float) -> None:
     with pytest.raises(UsageError, match="the price of completion tokens is"):
         Price(1, value)
+
+
+@pytest.mark.parametrize("value", ["x", True, -1, float("nan"), float("inf"), 1.5, [1]])
+def test_a_budget_that_is_no_number_is_refused(value: Any) -> None:
+    with pytest.raises(UsageError, match="the budget of tokens is"):
+        Budget(tokens=value)
+    if value != 1.5:
+        with pytest.raises(UsageError, match="the budget of seconds is"):
+            Budget(seconds=value)
+
+
+@pytest.mark.parametrize("value", ["x", True, None, [1]])
+def test_a_price_that_is_no_number_is_refused(value: Any) -> None:
+    with pytest.raises(UsageError, match="the price of prompt tokens is"):
+        Price(value, 1)
+    assert Price(1, 1, None).cached is None

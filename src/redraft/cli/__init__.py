@@ -1,60 +1,54 @@
 """The command line: one small file a verb. Heavy imports happen inside the verbs.
 
-`redraft --help` imports neither an engine nor pydantic: a test holds that.
+`redraft --help` imports neither an engine nor pydantic: a test holds that. Nothing is imported here before Ctrl-C
+is handled, because a program that is interrupted while it starts should end without a traceback.
 """
 
 from __future__ import annotations
 
-from typing import Annotated
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING, Any
 
-import typer
+if TYPE_CHECKING:
+    from redraft.cli.commands import app as app
 
-from redraft import __version__
-from redraft.cli import answer, ask, data, doctor, model, show, train, weights
-from redraft.cli.options import check_help
-from redraft.cli.shell import Verb, Verbs, standard_output
-
-app = typer.Typer(
-    name="redraft",
-    cls=Verbs,
-    help="Models that check and rewrite their own answers.",
-    epilog="Exit status: 0 done, 1 checks not passed, 2 usage, 3 engine trouble, 130 interrupted.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-
-
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"redraft {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def _options(
-    version: Annotated[
-        bool,
-        typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit."),
-    ] = False,
-) -> None:
-    pass
-
-
-_CHECKS = "\b\n" + check_help()  # \b: typer keeps the lines of the paragraph as they are
-
-app.command("ask", cls=Verb, epilog=_CHECKS)(ask.ask)
-app.command("answer", cls=Verb, epilog=_CHECKS)(answer.answer)
-app.command("show", cls=Verb)(show.show)
-app.add_typer(model.app, name="model")
-app.add_typer(data.app, name="data")
-app.add_typer(weights.app, name="weights")
-app.add_typer(train.app, name="train")
-app.command("doctor", cls=Verb)(doctor.doctor)
+INTERRUPTED = 130
 
 
 def main() -> None:
-    """Runs the command line: what the `redraft` script calls."""
+    """Run the command line: what the `redraft` script calls."""
+    try:
+        _run()
+    except KeyboardInterrupt:
+        raise SystemExit(INTERRUPTED) from None
+
+
+def _run() -> None:
+    if handled := signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))  # nothing is begun that needs an end
+        sys.unraisablehook = _interrupt_again
+    from redraft.cli.commands import app
+    from redraft.cli.shell import standard_output
+
+    if handled:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     with standard_output():
         app(prog_name="redraft")
+
+
+def _interrupt_again(unraisable: Any) -> None:
+    """Repeat a Ctrl-C that came where Python can only print it, such as in a callback during an import."""
+    if unraisable.exc_type is KeyboardInterrupt:
+        signal.raise_signal(signal.SIGINT)
+    else:
+        sys.__unraisablehook__(unraisable)
+
+
+def __getattr__(name: str) -> Any:
+    if name == "app":
+        from redraft.cli.commands import app
+
+        return app
+    raise AttributeError(name)

@@ -210,7 +210,7 @@ def read_recipe(name: str) -> dict[str, Any]:
     path = _recipe_path(name)
     try:
         recipe = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UsageError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(recipe, dict):
         raise UsageError(f"{path} holds a {type(recipe).__name__}, and a recipe is flags and values.")

@@ -13,6 +13,7 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 
 from redraft.chain import Finish
@@ -167,13 +168,13 @@ def read_script(path: Path) -> ScriptedEngine:
     """
     settings: dict[str, object] = {}
     replies: list[Reply] = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(_text_of(path).splitlines(), start=1):
         if not line.strip():
             continue
         where = f"{path}:{number}"
         try:
             record = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise RecordError(f"{where}: not JSON: {error}", hint=_SCRIPT_HINT) from None
         if isinstance(record, dict) and "settings" in record:
             settings = _settings(record["settings"], where)
@@ -182,6 +183,15 @@ def read_script(path: Path) -> ScriptedEngine:
     if not replies:
         raise RecordError(f"{path}: the script has no replies.", hint=_SCRIPT_HINT)
     return ScriptedEngine(replies, name=path.stem, keeps_calls=False, **settings)  # type: ignore[arg-type]
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise RecordError(
+            f"{path}: not UTF-8 at byte {error.start + 1}, so it is no script.", hint=_SCRIPT_HINT
+        ) from None
 
 
 _SCRIPT_HINT = 'Write one reply a line, as a JSON string: "An answer."'
@@ -201,11 +211,18 @@ def _settings(record: object, where: str) -> dict[str, object]:
     if not isinstance(record, dict):
         raise RecordError(f"{where}: settings is not an object.", hint=_SCRIPT_HINT)
     for key, value in record.items():
-        if key not in _SETTINGS or not isinstance(value, _SETTINGS[key]):
+        if key not in _SETTINGS or not isinstance(value, _SETTINGS[key]) or not _usable(key, value):
             raise RecordError(
                 f"{where}: unknown setting {key!r}: {value!r}.", hint="Known: " + ", ".join(_SETTINGS)
             )
     return record
+
+
+def _usable(key: str, value: object) -> bool:
+    """Whether a setting of the right type has a usable value: a number from 0 on, or several of them."""
+    if key == "chunk" and isinstance(value, list):
+        return bool(value) and all(type(size) is int for size in value)
+    return type(value) is bool or (isinstance(value, int | float) and 0 <= value < inf)
 
 
 def _parse_reply(record: object, where: str) -> Reply:
@@ -223,5 +240,8 @@ def _parse_reply(record: object, where: str) -> Reply:
     finish = record.get("finish", "stop")
     if finish not in _FINISHES:
         raise RecordError(f"{where}: finish is {finish!r}", hint="Known: " + ", ".join(_FINISHES))
+    stall = record.get("stall", 0.0)
+    if type(stall) not in (int, float) or not 0 <= stall < inf:
+        raise RecordError(f"{where}: stall is {stall!r:.60}", hint="Give seconds, 0 or more.")
     error = ServerError(str(record["error"])) if record.get("error") else None
-    return Fault(record.get("text", ""), error, finish, float(record.get("stall", 0.0)))
+    return Fault(record.get("text", ""), error, finish, float(stall))

@@ -19,7 +19,7 @@ from redraft.revise.background import Background
 from redraft.revise.budget import Budget
 from redraft.revise.driver import CancelToken, Driver
 from redraft.revise.ops import Event, Finished
-from redraft.revise.options import Options, choose_mode, look, sampling_of
+from redraft.revise.options import Options, choose_mode, is_text, look, sampling_of
 from redraft.revise.state import Plan
 from redraft.verify.base import Check
 from redraft.verify.output import from_model, parse_output
@@ -81,6 +81,7 @@ _background = Background()
 
 
 async def _revise_kept(prompt: Asked, options: Options) -> Chain:
+    look(options)  # before a model is loaded
     kept: Options = {
         **options,
         "model": await _background.keep(options.get("model", "default"), load_engine),
@@ -105,6 +106,11 @@ def _prompt(prompt: Asked) -> Prompt:
     Raises:
         UsageError: It is of no known type, or says nothing.
     """
+    if not _is_whole(prompt.model_dump() if isinstance(prompt, Prompt) else prompt):
+        raise UsageError(
+            f"the prompt holds half of a character: {prompt!a:.80}.",
+            hint="Decode it with the encoding that it is in: open(file, encoding='latin-1')",
+        )
     if isinstance(prompt, str):
         prompt = Prompt(instruction=prompt)
     elif not isinstance(prompt, Prompt):
@@ -112,6 +118,15 @@ def _prompt(prompt: Asked) -> Prompt:
     if not prompt.text.strip():
         raise UsageError("the prompt is empty.", hint="Give a question or an instruction.")
     return prompt
+
+
+def _is_whole(value: Any) -> bool:
+    """Whether every text in a prompt is of whole characters."""
+    if isinstance(value, str):
+        return is_text(value)
+    if isinstance(value, Mapping):
+        return all(_is_whole(key) and _is_whole(part) for key, part in value.items())
+    return not isinstance(value, list | tuple) or all(map(_is_whole, value))
 
 
 def _messages(prompt: Any) -> tuple[dict[str, Any], ...]:

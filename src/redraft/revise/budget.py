@@ -13,6 +13,12 @@ from redraft.chain import Usage
 from redraft.errors import UsageError
 
 
+def _is_number(value: object, *, whole: bool = False) -> bool:
+    """Whether a value is a finite number. True and False are none."""
+    kinds = int if whole else (int, float)
+    return isinstance(value, kinds) and not isinstance(value, bool) and abs(value) < math.inf
+
+
 @dataclass(frozen=True)
 class Price:
     """What a model's tokens cost, in USD per million.
@@ -30,9 +36,11 @@ class Price:
     def __post_init__(self) -> None:
         for name in ("prompt", "completion", "cached"):
             value = getattr(self, name)
-            if value is not None and not 0 <= value < math.inf:
+            required = name != "cached"
+            if (value is None and required) or (value is not None and not (_is_number(value) and value >= 0)):
                 raise UsageError(
-                    f"the price of {name} tokens is {value}.", hint="Give USD per million tokens."
+                    f"the price of {name} tokens is {value!r:.60}.",
+                    hint="Give USD per million tokens, 0 or more.",
                 )
 
     def cost(self, usage: Usage) -> float:
@@ -63,9 +71,11 @@ class Budget:
     def __post_init__(self) -> None:
         for name in ("tokens", "seconds", "usd"):
             value = getattr(self, name)
-            if value is not None and not value > 0:
+            whole = name == "tokens"
+            if value is not None and not (_is_number(value, whole=whole) and value > 0):
                 raise UsageError(
-                    f"the budget of {name} is {value}.", hint="Give a number above zero, or none."
+                    f"the budget of {name} is {value!r:.60}.",
+                    hint=f"Give a {'whole ' * whole}number above zero, or none.",
                 )
 
     def tokens_left(self, usage: Usage, price: Price | None) -> int | None:

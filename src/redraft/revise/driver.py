@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
-from redraft.chain import Chain, Usage
+from redraft.chain import Chain, Usage, whole
 from redraft.engines.base import Delta, Engine, Sampling
 from redraft.engines.metered import MeteredEngine
 from redraft.errors import EngineError, RedraftError
@@ -141,7 +141,7 @@ class Driver:
         delta = await anext(self._stream, None) if self._stream is not None else None
         if delta is None:
             raise EngineError(f"the engine {self.writer.info.name!r} ended a reply without saying why.")
-        return delta
+        return replace(delta, text=whole(delta.text)) if delta.text else delta
 
     async def _close(self) -> None:
         stream, self._stream = self._stream, None

@@ -11,6 +11,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
+from redraft.chain import whole
 from redraft.engines.base import Engine, EngineInfo, Sampling
 from redraft.errors import UsageError
 from redraft.revise.budget import Budget, Price
@@ -76,6 +77,11 @@ def _is(kind: type | tuple[type, ...], holds: Test = lambda _: True) -> Test:
     return lambda value: isinstance(value, kind) and not isinstance(value, bool) and holds(value)
 
 
+def is_text(value: Any) -> bool:
+    """Whether a value is a text that can be written: UTF-8 has no halves of characters (surrogates)."""
+    return isinstance(value, str) and value == whole(value)
+
+
 def _is_output(value: Any) -> bool:
     from pydantic import BaseModel
 
@@ -83,11 +89,11 @@ def _is_output(value: Any) -> bool:
 
 
 _ENGINE: tuple[Test, str] = (
-    lambda value: isinstance(value, str) or hasattr(value, "info"),
+    lambda value: is_text(value) or hasattr(value, "info"),
     "a model reference (docs/engines.md) or an engine",
 )
 _OTHER_ENGINE = (lambda value: value is None or _ENGINE[0](value), _ENGINE[1])
-_TEXT = (lambda value: value is None or isinstance(value, str), "a text")
+_TEXT = (lambda value: value is None or is_text(value), "a text of whole characters")
 _COUNT = (_is(int, lambda n: n >= 0), "a whole number, 0 or more")
 _MODES = ("auto", "native", "prompted", "verified")
 _RULES: Mapping[str, tuple[Test, str]] = {
@@ -107,7 +113,7 @@ _RULES: Mapping[str, tuple[Test, str]] = {
     "price": (lambda v: v is None or isinstance(v, Price), "a price: Price(prompt=0.5, completion=1.5)"),
     "context": (_is(str, lambda c: c in ("last", "chain")), "last or chain"),
     "output": (_is_output, "a pydantic model, which may have a list as a field"),
-    "id": (_is(str), "a text"),
+    "id": (is_text, _TEXT[1]),
     "cancel": (_is(CancelToken), "a CancelToken"),
 }
 
@@ -125,7 +131,7 @@ def look(options: Mapping[str, Any]) -> None:
             raise UsageError(f"there is no option {name!r}.", hint=hint)
         holds, what = _RULES[name]
         if not holds(value):
-            raise UsageError(f"{name} is {value!r:.80}.", hint=f"It should be {what}.")
+            raise UsageError(f"{name} is {value!a:.80}.", hint=f"It should be {what}.")
     least = options.get("min_revisions", 0)
     most = options.get("max_revisions", max(3, least))
     if least > most:

@@ -184,7 +184,7 @@ def read_recipe(ref: str) -> dict[str, Any]:
         text = _text_of(path)
     try:
         document = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UsageError(f"{ref} is not YAML: {error!s:.200}", hint="A line reads: name: value") from None
     if not isinstance(document, dict):
         raise UsageError(f"{ref}: a recipe is names and values.", hint="A line reads: name: value")
@@ -325,7 +325,7 @@ def _as_dict(value: Any) -> tuple[bool, Any]:
     if isinstance(value, str) and value.lstrip().startswith("{"):
         try:
             value = json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             return False, value
     return isinstance(value, dict) and _is_small(value), value
 

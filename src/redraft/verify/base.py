@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Coroutine, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
-from redraft.chain import CheckResult, Prompt
+from redraft.chain import CheckResult, Prompt, whole
 from redraft.engines.threads import in_daemon_thread
 from redraft.errors import CheckError, RedraftError
 
@@ -126,7 +126,7 @@ async def run_check(check: Check, answer: str, prompt: Prompt) -> CheckResult:
         name=check.name,
         passed=outcome.passed,
         score=outcome.score,
-        message=outcome.message,
+        message=whole(outcome.message),
         weight=weight_of(check),
     )
 

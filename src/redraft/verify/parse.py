@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
+from redraft.chain import whole
 from redraft.engines.base import Engine
 from redraft.errors import CheckSyntaxError
 from redraft.verify.base import Check, Weighted
@@ -83,6 +84,8 @@ def parse_check(text: str, *, judge: Engine | None = None) -> Check:
         MissingExtra: A check needs something that is not installed.
         CheckError: A module of `python:` was found, and importing it failed.
     """
+    if text != whole(text):
+        raise CheckSyntaxError(f"the check {text!a:.80} holds half of a character.", hint=_SEE)
     return _parse(text.strip(), judge, depth=0)
 
 
