@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -134,3 +135,20 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True, timeout=60)
     assert done.stderr == ""
     assert len(done.stdout.splitlines()) == 3
+
+
+def test_a_huge_record_is_shown_from_its_beginning(tmp_path: Path) -> None:
+    """40 MB and 2,000 messages. Laying all of it out took minutes and gigabytes."""
+    file = tmp_path / "huge.jsonl"
+    steps = [{"answer": "lorem ipsum " * 3_000_000}]
+    messages = [{"role": "user", "content": f"message {number}"} for number in range(2000)]
+    chain = {"version": 1, "id": "a/1", "prompt": {"messages": messages}, "steps": steps, "best": 0}
+    file.write_text(json.dumps(chain) + "\n")
+    begun = time.monotonic()
+    result = CliRunner().invoke(app, ["show", str(file)], prog_name="redraft")
+    assert time.monotonic() - begun < 60
+    assert result.exit_code == 0
+    assert "35,900,000 more characters. To see them: redraft show --json" in " ".join(result.output.split())
+    assert "… and 1,000 more messages." in result.output
+    assert len(result.output) < 400_000
+    assert len(CliRunner().invoke(app, ["show", "--json", str(file)]).output) > 36_000_000

@@ -1,7 +1,7 @@
 """The command line: one small file a verb. Heavy imports happen inside the verbs.
 
-`redraft --help` imports neither an engine nor pydantic: a test holds that. Nothing is imported here before Ctrl-C
-is handled, because a program that is interrupted while it starts should end without a traceback.
+`redraft --help` imports neither an engine nor pydantic: a test holds that. Nothing is imported here before
+Ctrl-C is handled, because a program that is interrupted while it starts should end without a traceback.
 """
 
 from __future__ import annotations

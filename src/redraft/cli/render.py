@@ -27,6 +27,10 @@ READABLE = 0.4
 COMPARABLE = 100_000
 """Most pairs of equal words, one of each text, for which a diff is made: time goes by their number, and is
 half a second at worst. Two answers of 2,000 English words have some 80,000; loops of a model have more."""
+LONGEST = 100_000
+"""Most characters of one text that are shown; a page has 3,000. Laying out 200 MB took minutes."""
+MANY = 1_000
+"""Most messages, and most answers, of one record that are shown."""
 ISLAND = 2
 """Fewest words in a row that count as common within a diff."""
 _VERDICTS = {
@@ -56,6 +60,8 @@ def word_diff(before: str, after: str, *, colour: bool = True) -> Text:
     Where too little is common for that to be readable, or the texts are too long and repetitive to compare,
     `after` is all new and `before` is not shown.
     """
+    if max(len(before), len(after)) > LONGEST:
+        return Text(shown(after), "green" if colour else "")
     old, new = _WORDS.findall(printable(before)), _WORDS.findall(printable(after))
     matcher = SequenceMatcher(None, old, new, autojunk=False)
     if _equal_pairs(old, new) > COMPARABLE or matcher.ratio() < READABLE:
@@ -89,6 +95,20 @@ def _common_runs(matcher: SequenceMatcher[str], old: int, new: int) -> Iterator[
             yield i, k, size
 
 
+def shown(text: str) -> str:
+    """Return the text made printable; of a very long one its beginning, and how much is left out."""
+    if len(text) <= LONGEST:
+        return printable(text)
+    left = f"{len(text) - LONGEST:,}"
+    return f"{printable(text[:LONGEST])}\n… and {left} more characters. To see them: redraft show --json"
+
+
+def _left_out(count: int, what: str) -> list[Text]:
+    """The line that says how many messages or answers are not shown, if any."""
+    more = count - MANY
+    return [Text(f"… and {more:,} more {what}. To see them: redraft show --json", "dim")] if more > 0 else []
+
+
 def heading(index: int, *, best: bool = False) -> RenderableType:
     """The line above an answer."""
     name = "Answer" if index == 0 else f"Revision {index}"
@@ -98,7 +118,7 @@ def heading(index: int, *, best: bool = False) -> RenderableType:
 def answer(step: Step, before: Step | None, console: Console) -> Text:
     """An answer; a revision as a diff against the one before it."""
     if before is None or not console.is_terminal:
-        text = Text(printable(step.answer))
+        text = Text(shown(step.answer))
     else:
         text = word_diff(before.answer, step.answer, colour=console.color_system is not None)
     return text
@@ -129,17 +149,17 @@ def feedback(said: Feedback, index: int) -> RenderableType:
     title = Text.assemble((f"Feedback {index + 1}", "bold"), " · ", (verdict, style))
     parts: list[RenderableType] = [title]
     if said.text and said.by != "checks":
-        parts.append(Text(printable(said.text), "italic"))
+        parts.append(Text(shown(said.text), "italic"))
     parts += [check_line(result) for result in said.checks]
     if said.by == "checks" and not said.checks:
-        parts.append(Text(printable(said.text), "italic"))
+        parts.append(Text(shown(said.text), "italic"))
     return Padding(Group(*parts), (1, 0, 1, 2), expand=False)
 
 
 def check_line(result: CheckResult) -> Text:
     """One check on one line: whether it passed, its name, and what it found."""
     mark = ("✓ ", "green") if result.passed else ("✗ ", "red")
-    return Text.assemble(mark, (printable(result.name), "bold"), "  ", printable(result.message))
+    return Text.assemble(mark, (shown(result.name), "bold"), "  ", shown(result.message))
 
 
 def usage_line(chain: Chain) -> str:
@@ -178,23 +198,23 @@ def summary(chain: Chain) -> RenderableType:
 def render_prompt(chain: Chain) -> RenderableType:
     """What was asked."""
     if not chain.prompt.messages:
-        return Text(printable(chain.prompt.text), "cyan")
+        return Text(shown(chain.prompt.text), "cyan")
     lines = [
-        Text.assemble((printable(f"{m.get('role')}: "), "dim"), (printable(str(m.get("content"))), "cyan"))
-        for m in chain.prompt.messages
+        Text.assemble((shown(f"{m.get('role')}: "), "dim"), (shown(str(m.get("content"))), "cyan"))
+        for m in chain.prompt.messages[:MANY]
     ]
-    return Group(*lines)
+    return Group(*lines, *_left_out(len(chain.prompt.messages), "messages"))
 
 
 def render_chain(chain: Chain, console: Console) -> RenderableType:
     """A whole chain: prompt, every step, and how it ended."""
-    title = Text(printable(chain.id) or "chain", "bold cyan")
+    title = Text(shown(chain.id) or "chain", "bold cyan")
     parts: list[RenderableType] = [Rule(title, align="left", style="cyan"), render_prompt(chain), Text()]
     before: Step | None = None
-    for index, step in enumerate(chain.steps):
+    for index, step in enumerate(chain.steps[:MANY]):
         parts += [heading(index, best=index == chain.best), answer(step, before, console), *notes(step)]
         if step.feedback is not None:
             parts.append(feedback(step.feedback, index))
         before = step
-    parts += [Text(), summary(chain)]
+    parts += [*_left_out(len(chain.steps), "answers"), Text(), summary(chain)]
     return Group(*parts)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from redraft.cli.shell import printable, write
+from redraft.cli.shell import write
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -30,11 +30,12 @@ def show(
 
     Each answer, what was said of it, and what the next one changed; the best answer is marked.
     Of FILE.errors.jsonl, what there was until it failed. Plain text when piped: redraft show out.jsonl | less
+    Of a text of more than 100,000 characters the beginning is shown; --json prints all of it.
     """
     from rich.console import Console
     from rich.text import Text
 
-    from redraft.cli.render import render_chain
+    from redraft.cli.render import render_chain, shown
 
     console = Console(highlight=False)
     for number, chain in enumerate(_chosen(files, chain_id, limit)):
@@ -45,7 +46,7 @@ def show(
             console.print()
         console.print(render_chain(chain, console))
         if chain.stop == "error" and (failure := chain.meta.get("failure")):
-            console.print(Text(f"failed   {printable(str(failure['message']))}", "red"))
+            console.print(Text(f"failed   {shown(str(failure['message']))}", "red"))
 
 
 def _chosen(files: Sequence[Path], chain_id: str | None, limit: int | None) -> Iterator[Chain]:

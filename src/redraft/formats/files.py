@@ -72,6 +72,7 @@ def read_rows(path: Path, faulty: Faulty | None = None) -> Iterator[tuple[str, A
                 raise
             faulty(error)
         else:
+            del line  # it may be large, and is not needed any more
             yield where, value
 
 
@@ -377,9 +378,11 @@ def _insist_on_records(path: Path, start: bytes) -> None:
 
 def _cut(path: Path, file: IO[bytes]) -> Iterator[tuple[str, bytes]]:
     name, lines = name_of(path), iter(lambda: file.readline(_LONGEST + 1), b"")
-    for number, line in enumerate(lines, start=1):
-        if stripped := _bounded(path, line).removeprefix(_BOM).strip():
-            yield f"{name}:{number}", stripped
+    # A generator expression would keep the line as it was read, which may have 256 MiB.
+    stripped = map(lambda line: _bounded(path, line).removeprefix(_BOM).strip(), lines)  # noqa: C417
+    for number, line in enumerate(stripped, start=1):
+        if line:
+            yield f"{name}:{number}", line
 
 
 def _bounded(path: Path, record: Sized) -> Any:

@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from pydantic_core import to_json
+
 from redraft.chain import VERSION, Chain
 from redraft.errors import RecordError
 from redraft.formats.files import read_rows, stem_of
@@ -55,7 +57,7 @@ def chain_of(record: Any, where: str = "record") -> Chain:
     if record.keys() >= {"id", "error", "message", "chain"}:
         return _failed(record, where)
     if is_chain(record):
-        return Chain.from_json(json.dumps(record), where=where)
+        return Chain.from_json(to_json(record), where=where)
     return read_shape(record, where)
 
 

@@ -6,10 +6,10 @@ left its group or session: they become children of the supervisor (PR_SET_CHILD_
 /proc. Elsewhere the program's group is killed, and a process that left it is not found. Only the standard
 library is imported and the file is run by its path, so that it starts quickly.
 
-Arguments: the file descriptor that becomes the program's standard input, then the program and its arguments.
-The program prints to this process's standard error. Standard output gets the result: `exit N` with a status as
-in `subprocess`, `failed N` with an errno where the program could not be started, or nothing where it was
-ended.
+Arguments: the file descriptor that becomes the program's standard input, then the program and its
+arguments. The program prints to this process's standard error. Standard output gets the result: `exit N` with
+a status as in `subprocess`, `failed N` with an errno where the program could not be started, or nothing where
+it was ended.
 """
 
 from __future__ import annotations
