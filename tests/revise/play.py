@@ -18,6 +18,7 @@ from redraft.revise.ops import (
     Finished,
     More,
     Op,
+    Progress,
     Reply,
     RunChecks,
     StepDone,
@@ -117,7 +118,7 @@ def play(
         except StopIteration:
             return played
         reply, error = None, None
-        if isinstance(said, Text | StepDone | Finished):
+        if isinstance(said, Text | StepDone | Progress | Finished):
             played.events.append(said)
             played.chain = said.chain if isinstance(said, Finished) else played.chain
             continue

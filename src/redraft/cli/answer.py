@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from redraft.jobs.progress import Shown
     from redraft.jobs.runner import Tally
     from redraft.jobs.summary import Summary
+    from redraft.jobs.unfinished import Unfinished
     from redraft.revise.options import Options
 
 Shape = Literal["chain", "selfee", "fastchat"]
@@ -163,14 +165,19 @@ class Job:
         from redraft.jobs.progress import Meter, Shown
         from redraft.jobs.signals import Interrupted, run_until_signal
         from redraft.jobs.summary import Summary
+        from redraft.jobs.unfinished import Unfinished
 
         self._look_at_settings()
         total, summary = self._count(), Summary(with_checks=bool(self.settings.check))
-        with Ledger(self.out, self._making(), key=self.form.key, on_found=self._reader(summary)) as ledger:
+        making, fresh = self._making(), not self.out.exists()
+        with Ledger(self.out, making, key=self.form.key, on_found=self._reader(summary)) as ledger:
             self._say_torn(ledger)
             try:
-                with Shown(Meter(total, ledger.found), quiet=self.quiet) as shown:
-                    tally = run_until_signal(self._work(ledger, shown, summary))
+                with (
+                    Unfinished(self.out, making, ledger.done, forget=fresh) as unfinished,
+                    Shown(Meter(total, ledger.found), quiet=self.quiet) as shown,
+                ):
+                    tally = run_until_signal(self._work(ledger, unfinished, shown, summary))
             except Interrupted as signal:
                 tell(f"{len(ledger.done)} of {total} done; {GO_ON}.")
                 return signal.exit_status
@@ -222,12 +229,12 @@ class Job:
             return lambda _: None
         return lambda line: summary.add(Chain.from_json(line, where=str(self.out)))
 
-    async def _work(self, ledger: Ledger, shown: Shown, summary: Summary) -> Tally:
+    async def _work(self, ledger: Ledger, unfinished: Unfinished, shown: Shown, summary: Summary) -> Tally:
         from redraft.jobs.runner import run_jobs
 
         async with AsyncExitStack() as stack:
             options = await self.settings.opened(stack, parallel=self.parallel)
-            work = partial(self._answer, options=options, shown=shown, summary=summary)
+            work = partial(self._answer, options=options, unfinished=unfinished, shown=shown, summary=summary)
 
             def step(tally: Tally) -> None:
                 shown.meter.done = ledger.found + tally.added + tally.failed
@@ -236,9 +243,10 @@ class Job:
 
             return await run_jobs(self._items(), work, ledger, parallel=self.parallel, on_step=step)
 
-    async def _answer(self, item: Item, *, options: Options, shown: Shown, summary: Summary) -> str:
+    async def _answer(
+        self, item: Item, *, options: Options, unfinished: Unfinished, shown: Shown, summary: Summary
+    ) -> str:
         from redraft.jobs.runner import derived_seed
-        from redraft.revise.api import arevise
 
         asked, seed = item.asked, self.settings.seed
         if not asked.prompt.text.strip():
@@ -246,10 +254,12 @@ class Job:
         own = options.copy()
         own["id"] = asked.id
         own["seed"] = None if seed is None else derived_seed(seed, asked.id)
-        chain = await arevise(asked.prompt, **own)
+        own["resume"] = before = _begun(unfinished.get(item.id), asked)
+        chain = await _made(asked, own, partial(unfinished.keep, item.id))
+        paid_before = before.usage.completion_tokens if before else 0
         chain = chain.model_copy(update={"meta": {**asked.meta, **chain.meta}})
         summary.add(chain)
-        shown.meter.tokens += chain.usage.completion_tokens
+        shown.meter.tokens += chain.usage.completion_tokens - paid_before
         return self.form.line(chain)
 
     def _say_torn(self, ledger: Ledger) -> None:
@@ -273,6 +283,41 @@ class Job:
         if tally.failed:
             return tally.exit_status
         return 1 if summary.not_passed else 0
+
+
+async def _made(asked: Chain, options: Options, keep: Callable[[str], None]) -> Chain:
+    """Make a chain, and keep its complete steps while it is not finished."""
+    from contextlib import aclosing
+
+    from redraft.revise.api import stream
+    from redraft.revise.ops import Finished, Progress
+
+    try:
+        async with aclosing(stream(asked.prompt, **options)) as events:
+            async for event in events:
+                if isinstance(event, Progress):
+                    keep(event.chain.to_json())
+                elif isinstance(event, Finished):
+                    return event.chain
+    except RedraftError as error:
+        if error.chain is not None:
+            keep(error.chain.to_json())
+        raise
+    raise AssertionError("the loop ended without a chain")
+
+
+def _begun(kept: Any, asked: Chain) -> Chain | None:
+    """Return the chain that was kept for a prompt, or None if it cannot be gone on with."""
+    from redraft.chain import Chain
+    from redraft.revise.resume import insist_on_cut
+
+    try:
+        chain = Chain.model_validate(kept)
+        insist_on_cut(chain, asked.prompt)
+        chain.to_json()
+    except (ValueError, UsageError):  # damaged: a record that pydantic refuses to read or to write
+        return None
+    return chain if 0 <= chain.usage.seconds < inf and chain.usage.completion_tokens >= 0 else None
 
 
 def _note(tally: Tally, summary: Summary) -> str:

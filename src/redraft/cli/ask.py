@@ -12,12 +12,17 @@ import typer
 
 from redraft.cli.options import Flags, insist_on_utf8, settle, takes
 from redraft.cli.shell import tell, write
-from redraft.errors import RedraftError, UsageError
+from redraft.errors import EngineError, RedraftError, UsageError
 
 if TYPE_CHECKING:
     from redraft.chain import Chain
     from redraft.cli.options import Settings
+    from redraft.engines.base import Engine
+    from redraft.revise.api import Role
     from redraft.revise.driver import CancelToken
+    from redraft.revise.options import Options
+
+NOT_OPENED = "there is no answer: the budget of seconds was over before the model was ready."
 
 
 @takes(Flags)
@@ -65,20 +70,27 @@ def _prompt(prompt: str | None) -> str:
 
 
 async def _make(settings: Settings, prompt: str, *, watch: bool) -> Chain:
-    """Makes the chain. Ctrl-C ends it early and keeps what it has; a second one ends the program."""
+    """Make the chain. Ctrl-C ends it early and keeps what it has; a second one ends the program."""
     from contextlib import AsyncExitStack
 
     from redraft.cli.watch import Watch
-    from redraft.revise.api import stream
+    from redraft.revise.api import make
     from redraft.revise.driver import CancelToken
     from redraft.revise.ops import Finished
 
     cancel = CancelToken()
     async with AsyncExitStack() as stack:
-        options = await settings.opened(stack)
-        options["cancel"] = cancel
+
+        async def load(role: Role, reference: str) -> Engine:
+            engine = await settings.load(role, reference)
+            stack.push_async_callback(engine.aclose)
+            return engine
+
+        options: Options = {**settings.options(), "cancel": cancel}
+        for role, reference in settings.references().items():
+            options[role] = reference
         _on_interrupt(cancel)
-        events = await stack.enter_async_context(aclosing(stream(prompt, **options)))
+        events = await stack.enter_async_context(aclosing(make(prompt, options, load)))
         view = stack.enter_context(Watch()) if watch else None
         async for event in events:
             if view is not None:
@@ -102,6 +114,8 @@ def _on_interrupt(cancel: CancelToken) -> None:
 def _status(chain: Chain, *, with_checks: bool) -> int:
     if chain.stop == "cancelled":
         return 130
+    if not chain.steps:
+        return EngineError.exit_status
     return 0 if chain.passed or not with_checks else 1
 
 
@@ -109,7 +123,10 @@ def _say(chain: Chain, *, with_checks: bool) -> None:
     """Says on standard error what is not as it should be with the best answer, where it was not shown."""
     from redraft.cli.render import why_cut
 
-    if chain.best is None or chain.stop == "cancelled":
+    if chain.stop == "cancelled":
+        return
+    if chain.best is None:
+        tell(NOT_OPENED, "Is its server up? Give it longer: --budget-seconds")
         return
     best = chain.steps[chain.best]
     if best.finish != "stop":

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from contextlib import AsyncExitStack
 
     from redraft.engines.base import Engine
+    from redraft.revise.api import Role
     from redraft.revise.options import Options
 
 _MODEL, _LOOP, _SAMPLING, _BUDGET = "Model", "Revising", "Sampling", "Budget of the whole chain"
@@ -131,34 +132,49 @@ class Settings(Flags):
         options: Options = given
         return options
 
+    def references(self) -> dict[Role, str]:
+        """The models to open, by what they are for."""
+        named: dict[Role, str | None] = {
+            "model": self.model or "default",
+            "critic": self.critic,
+            "judge": self.judge,
+        }
+        return {role: reference for role, reference in named.items() if reference}
+
+    async def load(self, role: Role, reference: str, *, parallel: int = 1) -> Engine:
+        """Open one model.
+
+        Args:
+            role: What it is for. The flags of the model are not for critic and judge.
+            reference: Its name.
+            parallel: Streams at once.
+
+        Raises:
+            EngineError: It cannot be loaded, or its server does not answer.
+        """
+        from redraft.cli.shell import tell
+        from redraft.engines.load import lacks_adapter, load_engine
+
+        if role != "model":
+            return await load_engine(reference, parallel=parallel)
+        if said := lacks_adapter(reference):
+            tell(said)
+        return await load_engine(
+            reference, ctx=self.ctx, threads=self.threads, gpu_layers=self.gpu_layers, parallel=parallel
+        )
+
     async def opened(self, stack: AsyncExitStack, *, parallel: int = 1) -> Options:
-        """The same with model, critic and judge: opened with `parallel` slots, and closed with the stack.
+        """The options with model, critic and judge: opened with `parallel` slots, and closed with the stack.
 
         Raises:
             UsageError: As above, before anything is opened.
             EngineError: A model cannot be loaded, or its server does not answer.
         """
-        from redraft.cli.shell import tell
-        from redraft.engines.load import lacks_adapter, load_engine
-
         options = self.options()
-        if said := lacks_adapter(self.model or "default"):
-            tell(said)
-        model = await load_engine(
-            self.model or "default",
-            ctx=self.ctx,
-            threads=self.threads,
-            gpu_layers=self.gpu_layers,
-            parallel=parallel,
-        )
-        stack.push_async_callback(model.aclose)
-        others: dict[str, Engine] = {}
-        for role in ("critic", "judge"):
-            if reference := getattr(self, role):
-                others[role] = await load_engine(reference, parallel=parallel)
-                stack.push_async_callback(others[role].aclose)
-        options["model"] = model
-        options["critic"], options["judge"] = others.get("critic"), others.get("judge")
+        for role, reference in self.references().items():
+            engine = await self.load(role, reference, parallel=parallel)
+            stack.push_async_callback(engine.aclose)
+            options[role] = engine
         return options
 
 

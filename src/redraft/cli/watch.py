@@ -42,7 +42,7 @@ class Watch:
             self._write(event)
         elif isinstance(event, StepDone):
             self._step(event.index, event.step)
-        else:
+        elif isinstance(event, Finished):
             self._finish(event)
 
     def _write(self, event: Text) -> None:

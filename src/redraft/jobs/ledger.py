@@ -84,6 +84,10 @@ class LineFile:
         os.ftruncate(self._fd, size)
         self.size = size
 
+    def sync(self) -> None:
+        """Wait until everything is on the disk."""
+        os.fdatasync(self._fd) if hasattr(os, "fdatasync") else os.fsync(self._fd)
+
     def close(self) -> None:
         """Syncs and closes the file, and gives the lock back."""
         with contextlib.suppress(OSError):  # nothing more can be done, and an error may be under way already

@@ -6,12 +6,14 @@ work is the loop's. Nothing here retries, and nothing here writes files.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
-from typing import TYPE_CHECKING, Any, Unpack
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
-from redraft.chain import Chain, Prompt
-from redraft.engines.base import Engine, EngineInfo
+from redraft.chain import Chain, Prompt, Stop
+from redraft.engines.base import Engine
 from redraft.engines.load import load_engine
 from redraft.engines.metered import MeteredEngine
 from redraft.errors import UsageError
@@ -20,7 +22,8 @@ from redraft.revise.budget import Budget
 from redraft.revise.driver import CancelToken, Driver
 from redraft.revise.ops import Event, Finished
 from redraft.revise.options import Options, choose_mode, is_text, look, sampling_of
-from redraft.revise.state import Plan
+from redraft.revise.resume import complete_steps, insist_on_cut
+from redraft.revise.state import Plan, best_step
 from redraft.verify.base import Check
 from redraft.verify.output import from_model, parse_output
 from redraft.verify.parse import parse_checks
@@ -31,9 +34,13 @@ if TYPE_CHECKING:
 Asked = str | Prompt | Sequence[Mapping[str, Any]]
 """A prompt: a text, a `Prompt`, or chat messages."""
 
+Role = Literal["model", "critic", "judge"]
+Load = Callable[[Role, str], Awaitable[Engine]]
+"""Opens the engine of a model reference for a role."""
+
 
 async def stream(prompt: Asked, **options: Unpack[Options]) -> AsyncGenerator[Event, None]:
-    """Makes a chain and yields its events as they come: `Text`, `StepDone`, and at last `Finished`.
+    """Make a chain and yield its events as they come: `Text`, `StepDone`, `Progress`, and at last `Finished`.
 
     Args:
         prompt: What is asked.
@@ -43,34 +50,26 @@ async def stream(prompt: Asked, **options: Unpack[Options]) -> AsyncGenerator[Ev
         UsageError: The options do not fit together, or the model cannot do what is asked.
         EngineError, CheckError: With the chain until then in `chain`.
     """
-    look(options)
-    asked, output = _prompt(prompt), options.get("output")
     async with AsyncExitStack() as stack:
-        judging = await _open(options.get("judge"), stack)
-        judge = MeteredEngine(judging) if judging is not None else None
-        checks = parse_checks(options.get("checks", ()), judge=judge)
-        if output is not None:
-            checks = (from_model(output), *checks)
-        writer = await _open(options.get("model", "default"), stack)
-        critic = await _open(options.get("critic"), stack)
-        plan = _plan(asked, options, writer.info, checks)
-        driver = Driver(writer, critic, checks, judge, options.get("cancel") or CancelToken())
-        async with aclosing(driver.run(plan)) as events:
-            async for event in events:
-                yield _with_value(event, output)
+
+        async def load(_role: Role, reference: str) -> Engine:
+            engine = await load_engine(reference)
+            stack.push_async_callback(engine.aclose)
+            return engine
+
+        events = await stack.enter_async_context(aclosing(make(prompt, options, load)))
+        async for event in events:
+            yield event
 
 
 async def arevise(prompt: Asked, **options: Unpack[Options]) -> Chain:
-    """Makes a chain. Arguments and errors as for `stream`."""
+    """Make a chain. Arguments and errors as for `stream`."""
     async with aclosing(stream(prompt, **options)) as events:
-        async for event in events:
-            if isinstance(event, Finished):
-                return event.chain
-    raise AssertionError("the loop ended without a chain")
+        return await _last(events)
 
 
 def revise(prompt: Asked, **options: Unpack[Options]) -> Chain:
-    """Makes a chain, without `await`. Arguments and errors as for `stream`.
+    """Make a chain, without `await`. Arguments and errors as for `stream`.
 
     Works in notebooks too. A model given by reference stays loaded for the next call, until the program ends.
     """
@@ -81,23 +80,72 @@ _background = Background()
 
 
 async def _revise_kept(prompt: Asked, options: Options) -> Chain:
-    look(options)  # before a model is loaded
-    kept: Options = {
-        **options,
-        "model": await _background.keep(options.get("model", "default"), load_engine),
-        "critic": await _background.keep(options.get("critic"), load_engine),
-        "judge": await _background.keep(options.get("judge"), load_engine),
-    }
-    return await arevise(prompt, **kept)
+    async def load(_role: Role, reference: str) -> Engine:
+        return await _background.keep(reference, load_engine)
+
+    async with aclosing(make(prompt, options, load)) as events:
+        return await _last(events)
 
 
-async def _open(model: str | Engine | None, stack: AsyncExitStack) -> Any:
-    """The engine of a reference, closed with the stack; an engine is the caller's to close."""
-    if not isinstance(model, str):
-        return model
-    engine = await load_engine(model)
-    stack.push_async_callback(engine.aclose)
-    return engine
+async def _last(events: AsyncGenerator[Event, None]) -> Chain:
+    async for event in events:
+        if isinstance(event, Finished):
+            return event.chain
+    raise AssertionError("the loop ended without a chain")
+
+
+async def make(prompt: Asked, options: Options, load: Load) -> AsyncGenerator[Event, None]:
+    """Make a chain as `stream` does, with engines of the caller's loading, who closes them as well.
+
+    The budget of seconds starts here: where a server does not answer while its engine is opened, the chain
+    ends without a step.
+
+    Args:
+        prompt: What is asked.
+        options: See `Options`.
+        load: Opens the engine of a reference.
+    """
+    look(options)
+    asked, output, clock = _prompt(prompt), options.get("output"), asyncio.get_running_loop().time
+    made = options.get("resume") or Chain(prompt=asked)
+    insist_on_cut(made, asked)
+    budget, cancel, begun = options.get("budget") or Budget(), options.get("cancel") or CancelToken(), clock()
+    limit = None if budget.seconds is None else begun + budget.seconds - made.usage.seconds
+    try:
+        async with cancel.until(limit):
+            driver = await _driver(options, load, cancel)
+    except TimeoutError:
+        yield Finished(_unopened(made, options, "cancelled" if cancel.cancelled else "budget"))
+        return
+    plan = _plan(asked, options, driver)
+    plan = replace(plan, made=complete_steps(made), used=made.usage, waited=clock() - begun)
+    async with aclosing(driver.run(plan)) as events:
+        async for event in events:
+            yield _with_value(event, output)
+
+
+async def _driver(options: Options, load: Load, cancel: CancelToken) -> Driver:
+    """Open the engines and read the checks."""
+
+    async def opened(role: Role, model: str | Engine | None) -> Any:
+        return await load(role, model) if isinstance(model, str) else model
+
+    judging = await opened("judge", options.get("judge"))
+    judge = MeteredEngine(judging) if judging is not None else None
+    checks = parse_checks(options.get("checks", ()), judge=judge)
+    output = options.get("output")
+    if output is not None:
+        checks = (from_model(output), *checks)
+    writer = await opened("model", options.get("model", "default"))
+    critic = await opened("critic", options.get("critic"))
+    return Driver(writer, critic, checks, judge, cancel)
+
+
+def _unopened(made: Chain, options: Options, stop: Stop) -> Chain:
+    """Return a chain that ended before its engines were open. It may have the steps of an earlier attempt."""
+    steps = complete_steps(made)
+    best = best_step(list(steps))
+    return made.model_copy(update={"id": options.get("id", ""), "steps": steps, "best": best, "stop": stop})
 
 
 def _prompt(prompt: Asked) -> Prompt:
@@ -139,10 +187,10 @@ def _messages(prompt: Any) -> tuple[dict[str, Any], ...]:
     return tuple(dict(message) for message in prompt)
 
 
-def _plan(prompt: Prompt, options: Options, info: EngineInfo, checks: Sequence[Check]) -> Plan:
-    output, critic = options.get("output"), options.get("critic") is not None
+def _plan(prompt: Prompt, options: Options, driver: Driver) -> Plan:
+    output, critic, info = options.get("output"), driver.critic is not None, driver.writer.info
     least = options.get("min_revisions", 0)
-    mode = choose_mode(options.get("mode", "auto"), info, has_checks=bool(checks), has_critic=critic)
+    mode = choose_mode(options.get("mode", "auto"), info, has_checks=bool(driver.checks), has_critic=critic)
     return Plan(
         prompt=prompt,
         info=info,
@@ -153,7 +201,7 @@ def _plan(prompt: Prompt, options: Options, info: EngineInfo, checks: Sequence[C
         context_policy=options.get("context", "last"),
         budget=options.get("budget") or Budget(),
         price=options.get("price"),
-        checks=tuple(check.name for check in checks),
+        checks=tuple(check.name for check in driver.checks),
         critic=critic,
         system=options.get("system"),
         demand=_demand(output) if output is not None else None,

@@ -22,15 +22,13 @@ from redraft.revise.ops import (
     Continue,
     Encode,
     Event,
-    Finished,
     Loop,
     More,
     Op,
     Reply,
     RunChecks,
-    StepDone,
-    Text,
 )
+from redraft.revise.resume import calls_of
 from redraft.revise.state import Plan
 from redraft.verify.base import Check, run_checks
 
@@ -85,13 +83,14 @@ class Driver:
         Raises:
             RedraftError: The engine or a check failed. Its `chain` holds what was generated until then.
         """
-        seconds = plan.budget.seconds
-        deadline = None if seconds is None else asyncio.get_running_loop().time() + seconds
+        left = plan.seconds_left
+        deadline = None if left is None else asyncio.get_running_loop().time() + left
+        self._calls = calls_of(plan.made)
         steps = loop(plan)
         try:
             said = next(steps)
             while True:
-                if isinstance(said, Text | StepDone | Finished):
+                if isinstance(said, Event):
                     yield said
                     said = steps.send(None)
                 else:

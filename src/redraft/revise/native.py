@@ -11,7 +11,7 @@ meant for: an answer may quote it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from redraft.chain import CheckResult, Feedback, Finish, Prompt, Step, Stop, Usage
@@ -25,12 +25,25 @@ from redraft.formats.selfee import (
     escape,
     feedback_heading,
     render_prompt,
+    render_steps,
     revision_heading,
     verdict_of,
 )
 from redraft.revise import prompts
 from redraft.revise.meter import Meter
-from redraft.revise.ops import Ask, Checked, Continue, Loop, More, StepDone, Text, encode, receive, run_checks
+from redraft.revise.ops import (
+    Ask,
+    Checked,
+    Continue,
+    Loop,
+    More,
+    Progress,
+    StepDone,
+    Text,
+    encode,
+    receive,
+    run_checks,
+)
 from redraft.revise.say import say
 from redraft.revise.state import State, all_passed
 from redraft.revise.written import Written
@@ -118,6 +131,43 @@ class Stream:
             steps[number] = self._dress(number, step, steps, finish if last else "stop")
         self.state.steps = steps
 
+    def take_up(self, steps: tuple[Step, ...]) -> None:
+        """Start behind steps that are made already: in what follows the last of them."""
+        last = steps[-1]
+        if last.feedback is not None:
+            self.parser = Parser("answer", len(steps), steps)
+        elif self.judged:
+            self.parser = Parser("answer", len(steps) - 1, steps[:-1])
+            self.parser.feed(escape(last.answer))
+        else:
+            self.parser = Parser("feedback", len(steps), steps)
+        self.announced = len(steps) - (last.feedback is None)
+        self.usage = {number: step.usage for number, step in enumerate(steps)}
+        self.generated = sum(step.usage.completion_tokens for step in steps)
+        checks = {number: step.feedback.checks for number, step in enumerate(steps) if step.feedback}
+        self.results = {number: results for number, results in checks.items() if results}
+
+    def tell_progress(self, unpaid: Mapping[int, Usage]) -> Loop[None]:
+        """Announce what is complete: all but the section that is open.
+
+        Args:
+            unpaid: What the call under way cost so far, by index of the step.
+        """
+        whole = self.index + (self.parser.kind == "feedback")
+        if not whole:
+            return
+        self.keep("stop")
+        steps, chain = self.state.steps[:whole], self.state.chain(None)
+        if self.parser.kind == "feedback":
+            steps[-1] = steps[-1].model_copy(update={"feedback": None})
+        usage = chain.usage
+        for index, used in unpaid.items():
+            used = self.state.priced(used)
+            usage += used.model_copy(update={"seconds": 0.0})
+            if index < whole:
+                steps[index] = steps[index].model_copy(update={"usage": steps[index].usage + used})
+        yield Progress(chain.model_copy(update={"steps": tuple(steps), "best": None, "usage": usage}))
+
     def _dress(self, number: int, step: Step, steps: list[Step], finish: Finish) -> Step:
         """A parsed step with its cost, what checks found, and whether it is an echo."""
         said = (before.feedback.text for before in steps[:number] if before.feedback is not None)
@@ -160,13 +210,35 @@ def run(state: State) -> Loop[Stop]:
     prompt = (yield from encode(text, special=True)) if state.plan.info.token_ids else text
     stream = Stream(state, Written(prompt, state.plan.info.aligned))
     try:
-        stop, finish = yield from _write(stream)
+        stop, finish = yield from _resume(stream)
+        if stop is None:
+            stop, finish = yield from _write(stream)
     except Exception:
         stream.parser.close()
         stream.keep("error")
         raise
     yield from stream.close(finish)
     return stop
+
+
+def _resume(stream: Stream) -> Loop[tuple[Stop | None, Finish]]:
+    """Write the steps of an earlier attempt. Return a reason to stop, or None, and how the text ended."""
+    state, steps = stream.state, stream.state.plan.made
+    if not steps:
+        return None, "stop"
+    criticised = steps[-1].feedback is not None
+    heading = revision_heading(len(steps)) if criticised else feedback_heading(len(steps))
+    if stream.judged and not criticised:
+        heading = ""
+    stream.take_up(steps)
+    yield from stream.written.force(render_steps(steps) + heading)
+    if not heading:
+        return (yield from _judge(stream)), "stop"
+    if criticised and len(steps) > state.plan.max_revisions:
+        return "max_revisions", "max_tokens"
+    if state.spent():
+        return "budget", "max_tokens"
+    return ("max_tokens" if stream.room() <= 0 else None), "max_tokens"
 
 
 def _with_system(prompt: Prompt, system: str | None) -> Prompt:
@@ -203,6 +275,7 @@ def _write(stream: Stream) -> Loop[tuple[Stop, Finish]]:
 
 def _request(stream: Stream) -> Loop[Delta | Stop]:
     """Continues the text until the engine stops, or until what was read ends the chain."""
+    yield from stream.tell_progress({})
     meter = Meter(stream.state.clock, stream.index)
     delta, place = Delta(), (stream.parser.kind, stream.index)
     try:
@@ -217,6 +290,7 @@ def _request(stream: Stream) -> Loop[Delta | Stop]:
                 place = (stream.parser.kind, stream.index)
                 if stop := _seen(stream):
                     return stop
+                yield from stream.tell_progress(meter.usages(Delta()))
             delta = yield from receive(More())
     except ContextError:
         if not stream.written.text:

@@ -94,13 +94,25 @@ class StepDone:
 
 
 @dataclass(frozen=True)
+class Progress:
+    """Event: another part of the chain is complete. Comes before each call that builds on it.
+
+    Attributes:
+        chain: The complete steps so far, the last perhaps without feedback; `stop` is None. The option
+            `resume` goes on from it.
+    """
+
+    chain: Chain
+
+
+@dataclass(frozen=True)
 class Finished:
     """Event: the chain is complete. Always the last one."""
 
     chain: Chain
 
 
-Event = Text | StepDone | Finished
+Event = Text | StepDone | Progress | Finished
 Op = Continue | Ask | More | RunChecks | Encode
 Reply = Delta | Checked | Tokens | None
 T = TypeVar("T")

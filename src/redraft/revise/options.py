@@ -11,7 +11,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
-from redraft.chain import whole
+from redraft.chain import Chain, whole
 from redraft.engines.base import Engine, EngineInfo, Sampling
 from redraft.errors import UsageError
 from redraft.revise.budget import Budget, Price
@@ -47,6 +47,8 @@ class Options(TypedDict, total=False):
         output: A pydantic model that the answer has to fit, as JSON; the object is `chain.value`.
         id: The chain's id.
         cancel: Lets somebody else end the chain early.
+        resume: A chain of the same prompt that was cut. Its complete steps are not made again, and what it
+            cost counts towards the budget.
     """
 
     model: str | Engine
@@ -67,6 +69,7 @@ class Options(TypedDict, total=False):
     output: type[BaseModel] | None
     id: str
     cancel: CancelToken
+    resume: Chain | None
 
 
 Test = Callable[[Any], bool]
@@ -115,6 +118,7 @@ _RULES: Mapping[str, tuple[Test, str]] = {
     "output": (_is_output, "a pydantic model, which may have a list as a field"),
     "id": (is_text, _TEXT[1]),
     "cancel": (_is(CancelToken), "a CancelToken"),
+    "resume": (lambda v: v is None or isinstance(v, Chain), "a chain that was cut: resume=error.chain"),
 }
 
 

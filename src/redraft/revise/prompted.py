@@ -12,20 +12,35 @@ from redraft.engines.base import Message
 from redraft.formats.selfee import verdict_of
 from redraft.revise import prompts
 from redraft.revise.ops import Ask, Loop, StepDone, run_checks
-from redraft.revise.say import say
+from redraft.revise.say import say, tell_progress
 from redraft.revise.state import State, all_passed
 
 
 def run(state: State) -> Loop[Stop]:
-    """Drafts, then criticises and revises until there is a reason to stop."""
-    stop = yield from _write(state, _base(state))
+    """Draft, then criticise and revise until there is a reason to stop."""
+    stop = yield from (_resume(state) if state.steps else _write(state, _base(state)))
     while stop is None:
         stop = yield from _criticise(state)
         yield StepDone(state.revisions, state.steps[-1])
         if stop is None:
-            stop = yield from _write(state, _conversation(state, prompts.REVISE))
-            if stop is not None:
-                yield StepDone(state.revisions, state.steps[-1])
+            stop = yield from _revise(state)
+    return stop
+
+
+def _resume(state: State) -> Loop[Stop | None]:
+    """Go on from earlier steps: revise if the last has its feedback. Else the feedback comes next."""
+    if state.steps[-1].feedback is None:
+        return None
+    if state.revisions >= state.plan.max_revisions:
+        return "max_revisions"
+    return "budget" if state.spent() else (yield from _revise(state))
+
+
+def _revise(state: State) -> Loop[Stop | None]:
+    """Write the next answer by the feedback on the last. Return a reason to stop, or None."""
+    stop = yield from _write(state, _conversation(state, prompts.REVISE))
+    if stop is not None:
+        yield StepDone(state.revisions, state.steps[-1])
     return stop
 
 
@@ -49,6 +64,7 @@ def _criticise(state: State) -> Loop[Stop | None]:
     step = state.steps[-1]
     results: tuple[CheckResult, ...] = ()
     if state.plan.checks and not step.echo:
+        yield from tell_progress(state)
         checked = yield from run_checks(step.answer)
         state.steps[-1] = step.model_copy(update={"usage": step.usage + state.pay(checked.usage)})
         if checked.given_up:

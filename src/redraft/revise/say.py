@@ -8,7 +8,7 @@ from redraft.chain import Finish, Usage
 from redraft.engines.base import Delta
 from redraft.errors import ContextError
 from redraft.revise.meter import Meter
-from redraft.revise.ops import Ask, Kind, Loop, More, Text, receive
+from redraft.revise.ops import Ask, Kind, Loop, More, Progress, Text, receive
 from redraft.revise.state import State
 
 
@@ -27,6 +27,7 @@ def say(state: State, ask: Ask, kind: Kind, index: int) -> Loop[Said]:
     An error in the middle is raised, with the text until then kept as a step where it was an answer. A
     context that is full once there is an answer is a way to finish, not an error.
     """
+    yield from tell_progress(state)
     meter, delta = Meter(state.clock, index), Delta()
     pieces: list[str] = []
     try:
@@ -50,3 +51,9 @@ def say(state: State, ask: Ask, kind: Kind, index: int) -> Loop[Said]:
         raise
     usage = state.pay(meter.usages(delta)[index])
     return Said("".join(pieces).strip(), delta.finish or "stop", usage)
+
+
+def tell_progress(state: State) -> Loop[None]:
+    """Announce the steps so far, before a call that could be cut."""
+    if state.steps:
+        yield Progress(state.chain(None))

@@ -40,6 +40,9 @@ class Plan:
         checks: Names of the checks, in order; the driver holds the checks themselves.
         critic: Whether another model criticises.
         demand: A sentence added to the prompt, such as the form of the output.
+        made: Complete steps of an earlier attempt, to go on from. The last may lack feedback.
+        used: What the earlier attempt cost. It counts towards the budget.
+        waited: Seconds of the budget that passed before the chain began, while engines were opened.
     """
 
     prompt: Prompt
@@ -56,6 +59,15 @@ class Plan:
     system: str | None = None
     demand: str | None = None
     id: str = ""
+    made: tuple[Step, ...] = ()
+    used: Usage = field(default_factory=Usage)
+    waited: float = 0.0
+
+    @property
+    def seconds_left(self) -> float | None:
+        """What is left of the budget of seconds when the chain begins; None for no limit."""
+        limit = self.budget.seconds
+        return None if limit is None else limit - self.used.seconds - self.waited
 
     @property
     def asked(self) -> Prompt:
@@ -76,22 +88,23 @@ class State:
 
     Attributes:
         steps: Steps that are begun; the last may lack feedback.
-        usage: Of everything so far.
+        usage: Of everything so far, earlier attempts included.
         clock: Seconds, from any start; a test may bring its own.
     """
 
     plan: Plan
     clock: Callable[[], float] = time.monotonic
-    steps: list[Step] = field(default_factory=list)
-    usage: Usage = field(default_factory=Usage)
+    steps: list[Step] = field(init=False)
+    usage: Usage = field(init=False)
     started: float = field(init=False)
 
     def __post_init__(self) -> None:
-        self.started = self.clock()
+        self.steps, self.usage = list(self.plan.made), self.plan.used
+        self.started = self.clock() - self.plan.used.seconds
 
     @property
     def seconds(self) -> float:
-        """Seconds since the chain began."""
+        """Seconds that the chain has taken, earlier attempts included."""
         return self.clock() - self.started
 
     @property
@@ -111,12 +124,16 @@ class State:
 
     def spent(self) -> bool:
         """Whether the budget is used up."""
-        return self.plan.budget.spent(self.usage, self.plan.price, self.seconds)
+        return self.plan.budget.spent(self.usage, self.plan.price, self.seconds + self.plan.waited)
+
+    def priced(self, usage: Usage) -> Usage:
+        """Return a usage with its cost, where there is a price."""
+        price = self.plan.price
+        return usage if price is None else usage.model_copy(update={"cost_usd": price.cost(usage)})
 
     def pay(self, usage: Usage) -> Usage:
-        """Books a usage on the chain, with its price, and gives it back priced."""
-        if self.plan.price is not None:
-            usage = usage.model_copy(update={"cost_usd": self.plan.price.cost(usage)})
+        """Book a usage on the chain and return it with its cost."""
+        usage = self.priced(usage)
         self.usage += usage
         return usage
 
@@ -150,8 +167,8 @@ class State:
         said = (step.feedback.text for step in self.steps if step.feedback is not None)
         return any(echoes(answer, text) for text in said)
 
-    def chain(self, stop: Stop) -> Chain:
-        """The chain as it stands."""
+    def chain(self, stop: Stop | None) -> Chain:
+        """Return the chain as it stands; `stop` is None while it goes on."""
         plan, sampling = self.plan, self.plan.sampling
         return Chain(
             id=plan.id,

@@ -1,0 +1,187 @@
+"""Work that was cut, kept in `OUT.unfinished.jsonl`: the next run goes on with it instead of paying twice.
+
+Each line is one item's work so far, and the last line of an item counts. Keeping it never breaks a run: lines
+that are torn, damaged or of other settings are passed over, and where the file cannot be written, nothing is
+kept. The output alone decides what is done (`ledger`), and its lock guards this file too.
+
+Lines reach the disk at once and are synced once a second, so a power cut costs the last second's work.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import stat
+import time
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from redraft.errors import OutputError
+from redraft.jobs.ledger import LineFile
+from redraft.jobs.making import Making
+
+TIDIED_AT = 4 << 20
+"""Bytes from which the file is written again without finished items, each time that it has doubled."""
+
+LONGEST = 64 << 20
+"""Longer lines than these bytes are none of ours."""
+
+SYNCED_EVERY = 1.0
+"""Seconds between two syncs: each may take milliseconds, during which all streams wait."""
+
+
+class Unfinished:
+    """The unfinished items of an output.
+
+    Args:
+        output: The output file, locked by this process.
+        making: How it is made. Work that was made in another way is not used.
+        done: Ids of finished items, kept up to date by the caller.
+        forget: Whether what is there belongs to an output that is gone.
+    """
+
+    def __init__(self, output: Path, making: Making, done: Collection[str], *, forget: bool = False) -> None:
+        self.path = output.with_name(output.name + ".unfinished.jsonl")
+        self._making = _digest(making)
+        self._done = done
+        self._places: dict[str, tuple[int, int]] = {}
+        self._lines: LineFile | None = None
+        self._usable = True
+        self._synced, self._tidy_at = 0.0, TIDIED_AT
+        self._read()
+        if forget and self._places:
+            self._places = {}
+            with contextlib.suppress(OSError):
+                self.path.unlink()
+
+    def get(self, item_id: str) -> Any:
+        """Return the JSON value that was kept last for an item, or None."""
+        if item_id not in self._places:
+            return None
+        start, length = self._places[item_id]
+        with contextlib.suppress(OSError), _opened(self.path) as fd:
+            record = _record(os.pread(fd, length, start))
+            return record and record["work"]
+        return None
+
+    def keep(self, item_id: str, work: str) -> None:
+        """Keep the work on an item so far: one JSON value, in place of what was kept before."""
+        if not self._usable:
+            return
+        head = json.dumps({"id": item_id, "making": self._making})[:-1]
+        line = f'{head}, "work": {work}}}'
+        try:
+            if self._lines is None or self._lines.size >= self._tidy_at:
+                self._tidy()
+            assert self._lines is not None  # noqa: S101  (tidying opens it)
+            start = self._lines.size
+            self._lines.append(line)
+            self._places[item_id] = (start, self._lines.size - start)
+            self._sync()
+        except (OSError, OutputError):
+            self._usable = False
+
+    def close(self) -> None:
+        """Write the file again with the items that are left, or remove it if there are none."""
+        with contextlib.suppress(OSError, OutputError):
+            if self._left():
+                self._tidy()
+            elif self._places:
+                self.path.unlink(missing_ok=True)
+        self._close_lines()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _read(self) -> None:
+        with contextlib.suppress(OSError), _opened(self.path) as fd, os.fdopen(os.dup(fd), "rb") as file:
+            start = 0
+            while line := file.readline(LONGEST):
+                record = _record(line)
+                if record is not None and record["making"] == self._making:
+                    self._places[record["id"]] = (start, len(line))
+                start += len(line)
+
+    def _left(self) -> list[str]:
+        return [item_id for item_id in self._places if item_id not in self._done]
+
+    def _tidy(self) -> None:
+        """Write the file again, aside, without finished items; and open it."""
+        aside = self.path.with_name(self.path.name + ".part")
+        aside.unlink(missing_ok=True)
+        places: dict[str, tuple[int, int]] = {}
+        try:
+            with aside.open("xb") as file:  # a new file: a link of that name is not written through
+                for item_id, line in self._kept():
+                    places[item_id] = (file.tell(), len(line))
+                    file.write(line)
+                file.flush()
+                os.fsync(file.fileno())
+            aside.replace(self.path)
+        finally:
+            aside.unlink(missing_ok=True)
+        self._close_lines()
+        self._places, self._lines = places, LineFile(self.path)
+        self._tidy_at = max(TIDIED_AT, 2 * self._lines.size)
+
+    def _kept(self) -> Iterator[tuple[str, bytes]]:
+        left = self._left()
+        if left:
+            with _opened(self.path) as fd:
+                for item_id in left:
+                    start, length = self._places[item_id]
+                    yield item_id, os.pread(fd, length, start)
+
+    def _sync(self) -> None:
+        now = time.monotonic()
+        if now - self._synced >= SYNCED_EVERY and self._lines is not None:
+            self._synced = now
+            self._lines.sync()
+
+    def _close_lines(self) -> None:
+        if self._lines is not None:
+            self._lines.close()
+            self._lines = None
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    """Open a plain file for reading, and no link.
+
+    Raises:
+        OSError: It is not there, or something else.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise OSError(f"{path} is not a plain file")
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _record(line: bytes) -> dict[str, Any] | None:
+    """Return the object of a whole line of ours, or None."""
+    try:
+        record = json.loads(line) if line.endswith(b"\n") else None
+    except (ValueError, RecursionError):
+        return None
+    ours = (
+        isinstance(record, dict) and isinstance(record.get("id"), str) and {"making", "work"} <= record.keys()
+    )
+    return record if ours else None
+
+
+def _digest(making: Making) -> str:
+    """Return a short name for the settings that decide results. The input is left out: it may grow."""
+    settings = json.dumps([making.command, making.config], sort_keys=True)
+    return hashlib.sha256(settings.encode()).hexdigest()[:16]

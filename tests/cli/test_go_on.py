@@ -1,0 +1,233 @@
+"""`redraft answer` that is cut in the middle of its chains: nothing that was complete is asked for again."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+
+from redraft.chain import Chain, read_jsonl
+from tests.engines.fake_server import DONE, chat_event, usage_event
+
+PROMPTS, PARALLEL, CALLS = 12, 3, 5
+NEEDED = PROMPTS * CALLS
+"""An answer, and twice a criticism with its revision."""
+
+
+class CountingServer:
+    """A server that can be killed and started again on its port. It counts what it is asked."""
+
+    def __init__(self, port: int = 0, seconds: float = 0.03) -> None:
+        self.seconds = seconds
+        self.asked: list[list[dict[str, str]]] = []
+        self.alive = True
+        self._http = self._start(port)
+        self.port = self._http.server_address[1]
+
+    def _start(self, port: int) -> ThreadingHTTPServer:
+        class Handler(BaseHTTPRequestHandler):
+            counting = self
+
+            def do_GET(self) -> None:
+                self.reply("application/json", json.dumps({"data": [{"id": "gull"}]}).encode())
+
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+                self.counting.asked.append(body["messages"])
+                time.sleep(self.counting.seconds)
+                if self.counting.alive:
+                    text = said(body["messages"])
+                    events = [chat_event(text), chat_event("", "stop"), usage_event(10, 7), DONE]
+                    self.reply("text/event-stream", b"".join(events))
+                self.close_connection = True
+
+            def reply(self, kind: str, data: bytes) -> None:
+                self.send_response(200)
+                self.send_header("Content-Type", kind)
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            def handle(self) -> None:
+                try:
+                    super().handle()
+                except OSError:
+                    pass  # the client was killed
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        http = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+        threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01}).start()
+        return http
+
+    def kill(self) -> None:
+        """Drop what is under way, and take no connection any more."""
+        self.alive = False
+        self._http.shutdown()
+        self._http.server_close()
+
+    def start_again(self) -> None:
+        self.alive = True
+        self._http = self._start(self.port)
+
+    def wait_for(self, count: int) -> None:
+        deadline = time.monotonic() + 120
+        while len(self.asked) < count:
+            assert time.monotonic() < deadline, "the job does not get on"
+            time.sleep(0.002)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+
+def said(messages: list[dict[str, str]]) -> str:
+    """A reply that only depends on what was asked: which call of its chain this is, and of which prompt."""
+    before = sum(message["role"] == "assistant" for message in messages)
+    if before % 2:
+        return f"Draft {before} is too dull for thing {messages[0]['content']}. Revision is needed."
+    return f"Version {before} of a fine gull over the sea for {messages[0]['content']}"
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    Path("prompts.txt").write_text("".join(f"Describe thing {n}.\n" for n in range(PROMPTS)))
+    return tmp_path
+
+
+def start(server: CountingServer, *more: str) -> subprocess.Popen[str]:
+    words = ["answer", "prompts.txt", "-o", "out.jsonl", "-m", f"http://127.0.0.1:{server.port}/v1#gull"]
+    loop = ["--mode", "prompted", "--context", "chain", "--max-revisions", "2", "-j", str(PARALLEL), *more]
+    return subprocess.Popen(
+        [sys.executable, "-m", "redraft", *words, *loop],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(server: CountingServer, *more: str) -> None:
+    """Run the same command until all is done."""
+    for _ in range(5):
+        with start(server, *more) as job:
+            _, said = job.communicate(timeout=300)
+        if job.returncode == 0:
+            return
+    raise AssertionError(said)
+
+
+def whole_chains() -> list[Chain]:
+    chains = sorted(read_jsonl(Path("out.jsonl")), key=lambda chain: int(chain.id.split("/")[1]))
+    assert [chain.id for chain in chains] == [f"prompts/{n}" for n in range(PROMPTS)]
+    for chain in chains:
+        asked = f"Describe thing {chain.id.split('/')[1]}."
+        assert [step.answer for step in chain.steps] == [
+            f"Version {n} of a fine gull over the sea for {asked}" for n in (0, 2, 4)
+        ]
+        assert (chain.stop, chain.usage.completion_tokens) == ("max_revisions", 7 * CALLS)
+    return chains
+
+
+def test_a_client_that_is_stopped_three_times_asks_for_nothing_complete_again() -> None:
+    with CountingServer() as server:
+        for number, how in enumerate([signal.SIGKILL, signal.SIGINT, signal.SIGKILL], start=1):
+            with start(server) as job:
+                server.wait_for(14 * number)
+                job.send_signal(how)
+                job.communicate(timeout=60)
+        finish(server)
+        whole_chains()
+        assert len(server.asked) <= NEEDED + 3 * PARALLEL
+        assert not Path("out.jsonl.unfinished.jsonl").exists()
+
+
+def test_a_server_that_is_killed_once_is_asked_for_nothing_complete_again() -> None:
+    with CountingServer() as server:
+        with start(server) as job:
+            server.wait_for(25)
+            server.kill()
+            time.sleep(0.2)
+            server.start_again()
+            job.communicate(timeout=300)
+        finish(server)
+        whole_chains()
+        assert len(server.asked) <= NEEDED + PARALLEL
+
+
+def test_what_was_paid_before_counts_towards_the_budget() -> None:
+    Path("prompts.txt").write_text("Describe thing 0.\n")
+    with CountingServer() as server:
+        with start(server, "--budget-tokens", "21") as job:
+            server.wait_for(2)
+            job.kill()
+            job.communicate(timeout=60)
+        finish(server, "--budget-tokens", "21")
+    (chain,) = read_jsonl(Path("out.jsonl"))
+    assert (chain.stop, chain.usage.completion_tokens) == ("budget", 21)
+    assert len(server.asked) == 4
+
+
+def kept(**changes: Any) -> str:
+    line = Path("out.jsonl.unfinished.jsonl").read_bytes().splitlines()[-1]
+    return json.dumps({**json.loads(line), **changes})
+
+
+@pytest.mark.parametrize(
+    "damage", ["torn", "noise", "nested", "wrong work", "other prompt", "endless", "folder", "link"]
+)
+def test_a_damaged_file_never_breaks_the_run(damage: str) -> None:
+    Path("prompts.txt").write_text("Describe thing 0.\n")
+    with CountingServer() as server:
+        with start(server) as job:
+            server.wait_for(4)
+            job.kill()
+            job.communicate(timeout=60)
+        path, other = Path("out.jsonl.unfinished.jsonl"), Path("other.txt")
+        work = json.loads(kept())["work"]
+        other.write_text("mine\n")
+        lines = {
+            "torn": kept()[:-40],
+            "noise": "\x00\xff{[\n",
+            "nested": "[" * 100_000 + "\n",
+            "wrong work": kept(work={"steps": 3}) + "\n",
+            "other prompt": kept(work={**work, "prompt": {"instruction": "Another."}}) + "\n",
+            "endless": kept(work={**work, "usage": {"seconds": float("nan")}}) + "\n",
+        }
+        path.unlink()
+        if damage == "folder":
+            path.mkdir()
+        elif damage == "link":
+            path.symlink_to(other)
+        else:
+            path.write_text(lines[damage])
+        finish(server)
+    (chain,) = read_jsonl(Path("out.jsonl"))
+    assert (chain.stop, len(chain.steps)) == ("max_revisions", 3)
+    assert other.read_text() == "mine\n"
+    assert path.is_dir() == (damage == "folder")
+
+
+@pytest.mark.parametrize("how", ["other settings", "output deleted"])
+def test_work_of_another_run_is_not_used(how: str) -> None:
+    Path("prompts.txt").write_text("Describe thing 0.\n")
+    with CountingServer() as server:
+        with start(server) as job:
+            server.wait_for(4)
+            job.kill()
+            job.communicate(timeout=60)
+        if how == "output deleted":
+            Path("out.jsonl").unlink()
+        finish(server, *(["--temperature", "0"] if how == "other settings" else []))
+    assert len(server.asked) == 4 + CALLS
