@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import subprocess
@@ -13,8 +14,10 @@ from pathlib import Path
 from typing import Any, Self
 
 import pytest
+from typer.testing import CliRunner
 
 from redraft.chain import Chain, read_jsonl
+from redraft.cli import app
 from tests.engines.fake_server import DONE, chat_event, usage_event
 
 PROMPTS, PARALLEL, CALLS = 12, 3, 5
@@ -37,30 +40,28 @@ class CountingServer:
             counting = self
 
             def do_GET(self) -> None:
-                self.reply("application/json", json.dumps({"data": [{"id": "gull"}]}).encode())
+                self.begin("application/json")
+                self.wfile.write(json.dumps({"data": [{"id": "gull"}]}).encode())
 
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["content-length"])))
                 self.counting.asked.append(body["messages"])
+                first, *rest = said(body["messages"])
+                self.begin("text/event-stream")
+                self.wfile.write(chat_event(first))
                 time.sleep(self.counting.seconds)
                 if self.counting.alive:
-                    text = said(body["messages"])
-                    events = [chat_event(text), chat_event("", "stop"), usage_event(10, 7), DONE]
-                    self.reply("text/event-stream", b"".join(events))
-                self.close_connection = True
+                    events = [chat_event("".join(rest)), chat_event("", "stop"), usage_event(10, 7), DONE]
+                    self.wfile.write(b"".join(events))
 
-            def reply(self, kind: str, data: bytes) -> None:
+            def begin(self, kind: str) -> None:
                 self.send_response(200)
                 self.send_header("Content-Type", kind)
-                self.send_header("Content-Length", str(len(data)))
                 self.end_headers()
-                self.wfile.write(data)
 
             def handle(self) -> None:
-                try:
+                with contextlib.suppress(OSError):  # the client was killed
                     super().handle()
-                except OSError:
-                    pass  # the client was killed
 
             def log_message(self, *_: object) -> None:
                 pass
@@ -107,11 +108,15 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def start(server: CountingServer, *more: str) -> subprocess.Popen[str]:
-    words = ["answer", "prompts.txt", "-o", "out.jsonl", "-m", f"http://127.0.0.1:{server.port}/v1#gull"]
+def words(server: CountingServer, *more: str) -> list[str]:
+    model = f"http://127.0.0.1:{server.port}/v1#gull"
     loop = ["--mode", "prompted", "--context", "chain", "--max-revisions", "2", "-j", str(PARALLEL), *more]
+    return ["answer", "prompts.txt", "-o", "out.jsonl", "-m", model, *loop]
+
+
+def start(server: CountingServer, *more: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "redraft", *words, *loop],
+        [sys.executable, "-m", "redraft", *words(server, *more)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -156,7 +161,7 @@ def test_a_client_that_is_stopped_three_times_asks_for_nothing_complete_again() 
 def test_a_server_that_is_killed_once_is_asked_for_nothing_complete_again() -> None:
     with CountingServer() as server:
         with start(server) as job:
-            server.wait_for(25)
+            server.wait_for(29)
             server.kill()
             time.sleep(0.2)
             server.start_again()
@@ -179,55 +184,70 @@ def test_what_was_paid_before_counts_towards_the_budget() -> None:
     assert len(server.asked) == 4
 
 
-def kept(**changes: Any) -> str:
-    line = Path("out.jsonl.unfinished.jsonl").read_bytes().splitlines()[-1]
-    return json.dumps({**json.loads(line), **changes})
-
-
-@pytest.mark.parametrize(
-    "damage", ["torn", "noise", "nested", "wrong work", "other prompt", "endless", "folder", "link"]
-)
-def test_a_damaged_file_never_breaks_the_run(damage: str) -> None:
+def cut_after(server: CountingServer, calls: int) -> dict[str, Any]:
+    """Kill a run of one prompt in this call, and return what it kept last."""
     Path("prompts.txt").write_text("Describe thing 0.\n")
-    with CountingServer() as server:
-        with start(server) as job:
-            server.wait_for(4)
-            job.kill()
-            job.communicate(timeout=60)
-        path, other = Path("out.jsonl.unfinished.jsonl"), Path("other.txt")
-        work = json.loads(kept())["work"]
-        other.write_text("mine\n")
-        lines = {
-            "torn": kept()[:-40],
-            "noise": "\x00\xff{[\n",
-            "nested": "[" * 100_000 + "\n",
-            "wrong work": kept(work={"steps": 3}) + "\n",
-            "other prompt": kept(work={**work, "prompt": {"instruction": "Another."}}) + "\n",
-            "endless": kept(work={**work, "usage": {"seconds": float("nan")}}) + "\n",
-        }
-        path.unlink()
-        if damage == "folder":
-            path.mkdir()
-        elif damage == "link":
-            path.symlink_to(other)
-        else:
-            path.write_text(lines[damage])
-        finish(server)
+    with start(server) as job:
+        server.wait_for(calls)
+        job.kill()
+        job.communicate(timeout=60)
+    kept: dict[str, Any] = json.loads(Path("out.jsonl.unfinished.jsonl").read_bytes().splitlines()[-1])
+    return kept
+
+
+def answer(server: CountingServer, *more: str) -> Chain:
+    """The same run in this process, to its end."""
+    result = CliRunner().invoke(app, words(server, *more), prog_name="redraft")
+    assert result.exit_code == 0, result.output
     (chain,) = read_jsonl(Path("out.jsonl"))
-    assert (chain.stop, len(chain.steps)) == ("max_revisions", 3)
+    return chain
+
+
+def damaged(kept: dict[str, Any]) -> dict[str, str]:
+    other = {**kept["work"], "prompt": {"instruction": "Another."}}
+    endless = {**kept["work"], "usage": {"seconds": float("nan")}}
+    return {
+        "torn": json.dumps(kept)[:-40],
+        "noise": "\x00\xff{[\n",
+        "nested": "[" * 100_000 + "\n",
+        "wrong work": json.dumps({**kept, "work": {"steps": 3}}) + "\n",
+        "other prompt": json.dumps({**kept, "work": other}) + "\n",
+        "endless": json.dumps({**kept, "work": endless}) + "\n",
+    }
+
+
+def test_a_damaged_file_never_breaks_the_run(folder: Path) -> None:
+    path, other = Path("out.jsonl.unfinished.jsonl"), Path("other.txt")
+    with CountingServer(seconds=0.05) as server:
+        kept = cut_after(server, 4)
+        other.write_text("mine\n")
+        for damage in [*damaged(kept), "link", "folder"]:
+            path.unlink(missing_ok=True)
+            Path("out.jsonl").write_text("")
+            if damage == "folder":
+                path.mkdir()
+            elif damage == "link":
+                path.symlink_to(other)
+            else:
+                path.write_text(damaged(kept)[damage])
+            asked = len(server.asked)
+            assert len(answer(server).steps) == 3
+            assert len(server.asked) == asked + CALLS, damage
     assert other.read_text() == "mine\n"
-    assert path.is_dir() == (damage == "folder")
+    assert path.is_dir()
+    assert not Path(f"{path}.part").exists()
 
 
-@pytest.mark.parametrize("how", ["other settings", "output deleted"])
-def test_work_of_another_run_is_not_used(how: str) -> None:
-    Path("prompts.txt").write_text("Describe thing 0.\n")
-    with CountingServer() as server:
-        with start(server) as job:
-            server.wait_for(4)
-            job.kill()
-            job.communicate(timeout=60)
-        if how == "output deleted":
-            Path("out.jsonl").unlink()
-        finish(server, *(["--temperature", "0"] if how == "other settings" else []))
-    assert len(server.asked) == 4 + CALLS
+def test_work_of_other_settings_or_of_a_deleted_output_is_not_used() -> None:
+    with CountingServer(seconds=0.05) as server:
+        kept = cut_after(server, 4)
+        answer(server, "--temperature", "0")
+        assert len(server.asked) == 4 + CALLS
+        Path("out.jsonl").unlink()
+        Path("out.jsonl.unfinished.jsonl").write_text(json.dumps(kept) + "\n")
+        answer(server)
+        assert len(server.asked) == 4 + 2 * CALLS
+        Path("out.jsonl").write_text("")
+        Path("out.jsonl.unfinished.jsonl").write_text(json.dumps(kept) + "\n")
+        answer(server)
+        assert len(server.asked) <= 4 + 2 * CALLS + 2

@@ -47,6 +47,15 @@ class Played:
     chain: Chain
     ops: list[Op] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
+    progress: list[tuple[int, Chain]] = field(default_factory=list)
+    """What could be resumed, with the number of streams that were used until then."""
+
+    def take(self, event: Event, used: int) -> None:
+        if isinstance(event, Progress):
+            self.progress.append((used, event.chain))
+            return
+        self.events.append(event)
+        self.chain = event.chain if isinstance(event, Finished) else self.chain
 
     @property
     def asked(self) -> list[Continue | Ask]:
@@ -118,9 +127,8 @@ def play(
         except StopIteration:
             return played
         reply, error = None, None
-        if isinstance(said, Text | StepDone | Progress | Finished):
-            played.events.append(said)
-            played.chain = said.chain if isinstance(said, Finished) else played.chain
+        if isinstance(said, Event):
+            played.take(said, used)
             continue
         if not isinstance(said, More):
             played.ops.append(said)

@@ -52,7 +52,8 @@ def ask(
             write(error.chain.to_json() if json else error.chain.answer)
         raise
     if not watch:
-        write(chain.to_json() if json else chain.answer)
+        if json or chain.steps:
+            write(chain.to_json() if json else chain.answer)
         _say(chain, with_checks=bool(settings.check))
     raise typer.Exit(_status(chain, with_checks=bool(settings.check)))
 

@@ -54,16 +54,15 @@ class MeteredEngine:
         """Nothing: whoever opened the other engine closes it."""
 
     async def _count(self, deltas: AsyncGenerator[Delta, None]) -> AsyncGenerator[Delta, None]:
-        seen = 0
-        async with aclosing(deltas):
-            async for delta in deltas:
-                seen += len(delta.tokens) or bool(delta.text)
-                if delta.finish:
-                    self._usage += Usage(
-                        prompt_tokens=delta.prompt_tokens or 0,
-                        cached_tokens=delta.cached_tokens or 0,
-                        completion_tokens=seen
-                        if delta.completion_tokens is None
-                        else delta.completion_tokens,
-                    )
-                yield delta
+        seen, last = 0, Delta()
+        try:
+            async with aclosing(deltas):
+                async for last in deltas:
+                    seen += len(last.tokens) or bool(last.text)
+                    yield last
+        finally:  # also when the time is over in the middle of a reply
+            self._usage += Usage(
+                prompt_tokens=last.prompt_tokens or 0,
+                cached_tokens=last.cached_tokens or 0,
+                completion_tokens=seen if last.completion_tokens is None else last.completion_tokens,
+            )

@@ -21,6 +21,7 @@ import httpx
 from redraft.chain import Finish
 from redraft.config import Key
 from redraft.engines.base import Delta, EngineInfo, Message, PromptText, Sampling, Tokens
+from redraft.engines.held import Allowance
 from redraft.engines.listing import choose, has, models, root
 from redraft.engines.server import Patience, Refusal, Server
 from redraft.engines.wire import (
@@ -155,12 +156,15 @@ class RemoteEngine:
 
     async def _deltas(self, path: str, body: Body, sampling: Sampling) -> AsyncGenerator[Delta, None]:
         self._check(path, body)
-        reply = _Reply()
+        reply, allowance = _Reply(), Allowance(sampling.max_tokens)
         async with (
             self._opened(path, body) as (response, sent),
             aclosing(self._chunks(response, reply)) as chunks,
         ):
             async for chunk in chunks:
+                if not (chunk.finish or allowance.covers(chunk)):
+                    yield Delta(finish="max_tokens", completion_tokens=sampling.max_tokens)
+                    return
                 if chunk.text or chunk.tokens:
                     yield Delta(text=chunk.text, tokens=chunk.tokens)
         if reply.finish is None and not reply.done:

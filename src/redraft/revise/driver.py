@@ -105,12 +105,12 @@ class Driver:
         """Does an operation and gives the loop what came of it; gives what the loop says next."""
         try:
             if self._over:
-                return steps.send(_given_up(op))
+                return steps.send(self._given_up(op))
             async with self.cancel.until(deadline):
                 reply = await self._do(op, plan)
         except TimeoutError:
             self._over = True
-            reply = _given_up(op)
+            reply = self._given_up(op)
         except RedraftError as error:
             return steps.throw(error)
         return steps.send(reply)
@@ -121,7 +121,7 @@ class Driver:
         await self._close()
         if isinstance(op, RunChecks):
             results = await run_checks(self.checks, op.answer, plan.prompt)
-            return Checked(results, usage=self.judge.take() if self.judge else Usage())
+            return Checked(results, usage=self._judged())
         if isinstance(op, Encode):
             return await self.writer.encode(op.text, special=op.special)
         self._stream = self._open(op, plan.sampling)
@@ -147,9 +147,12 @@ class Driver:
         if stream is not None:
             await stream.aclose()
 
+    def _judged(self) -> Usage:
+        """Return what calls of the judge cost since the last time."""
+        return self.judge.take() if self.judge else Usage()
 
-def _given_up(op: Op) -> Reply:
-    """What the loop is told of an operation that was not waited for to the end."""
-    if isinstance(op, RunChecks):
-        return Checked(given_up=True)
-    return () if isinstance(op, Encode) else Delta(finish="cancelled")
+    def _given_up(self, op: Op) -> Reply:
+        """Return the reply to an operation that was not waited for to its end."""
+        if isinstance(op, RunChecks):
+            return Checked(given_up=True, usage=self._judged())
+        return () if isinstance(op, Encode) else Delta(finish="cancelled")

@@ -1,0 +1,84 @@
+"""A budget of seconds holds from the start, also while engines are opened."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+import redraft
+from redraft.chain import Chain, Feedback, Prompt, Step, Usage
+from redraft.cli import app
+from redraft.engines.base import Engine
+from redraft.engines.scripted import ScriptedEngine
+from redraft.revise.api import Role, make
+from redraft.revise.driver import CancelToken
+from redraft.revise.ops import Finished
+
+FAR_BELOW_THE_LIMIT_OF_A_SERVER = 30.0
+BUDGET = redraft.Budget(seconds=0.5)
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """A server that takes connections, as one that was stopped with SIGSTOP does, and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}/v1#gull"
+
+
+@pytest.mark.parametrize("role", ["model", "critic", "judge"])
+def test_a_budget_of_seconds_ends_the_opening(role: str, silent: str) -> None:
+    options: dict[str, Any] = {"model": ScriptedEngine(["Hi."]), "budget": BUDGET, role: silent}
+    options |= {"checks": ["judge:Is it good?"]} if role == "judge" else {}
+    begun = time.monotonic()
+    chains = [redraft.revise("Hi.", **options), asyncio.run(redraft.arevise("Hi.", **options))]
+    assert time.monotonic() - begun < FAR_BELOW_THE_LIMIT_OF_A_SERVER
+    assert [(chain.stop, chain.steps, chain.answer) for chain in chains] == [("budget", (), "")] * 2
+
+
+def test_ask_ends_with_its_budget_and_says_why(silent: str) -> None:
+    begun = time.monotonic()
+    words = ["ask", "Hi.", "--model", silent, "--budget-seconds", "0.5"]
+    result = CliRunner().invoke(app, words, prog_name="redraft")
+    assert time.monotonic() - begun < FAR_BELOW_THE_LIMIT_OF_A_SERVER
+    assert result.exit_code == 3
+    assert "the budget of seconds was over before the model was ready." in result.stderr
+
+
+def test_cancelling_ends_the_opening_too(silent: str) -> None:
+    async def run() -> Chain:
+        cancel = CancelToken()
+        asyncio.get_running_loop().call_later(0.2, cancel.cancel)
+        return await redraft.arevise("Hi.", model=silent, cancel=cancel)
+
+    assert asyncio.run(run()).stop == "cancelled"
+
+
+def test_the_time_of_the_opening_is_part_of_the_budget() -> None:
+    engine = ScriptedEngine(["One.", "No idea."], delay=0.4)
+
+    async def load(_role: Role, _reference: str) -> Engine:
+        await asyncio.sleep(0.6)
+        return engine
+
+    async def run() -> Chain:
+        budget = redraft.Budget(seconds=0.9)
+        events = make("Hi.", {"model": "x.gguf", "budget": budget, "mode": "prompted"}, load)
+        (chain,) = [event.chain async for event in events if isinstance(event, Finished)]
+        return chain
+
+    chain = asyncio.run(run())
+    assert chain.stop == "budget"
+    assert len(engine.calls) == 1
+
+
+def test_the_steps_of_an_earlier_attempt_stay(silent: str) -> None:
+    step = Step(answer="One.", feedback=Feedback(text="Revision is needed.", verdict="revise"))
+    before = Chain(prompt=Prompt(instruction="Hi."), steps=(step,), usage=Usage(completion_tokens=3))
+    chain = redraft.revise("Hi.", model=silent, budget=BUDGET, resume=before)
+    assert (chain.answer, chain.stop, chain.usage.completion_tokens) == ("One.", "budget", 3)

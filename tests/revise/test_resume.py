@@ -1,0 +1,174 @@
+"""A chain that was cut goes on from its last complete step, and ends as if it had not been cut."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import redraft
+from redraft.chain import Chain, Feedback, Prompt, Step, Usage
+from redraft.engines.base import EngineInfo
+from redraft.engines.scripted import Fault, ScriptedEngine
+from redraft.errors import ServerError, UsageError
+from redraft.revise.ops import Ask, Continue, Progress
+from redraft.revise.resume import complete_steps
+from tests.revise.play import Stream, plan, play
+
+BAD, GOOD = "Too dull a text. Revision is needed.", "It reads well. No revision is needed."
+TEXT_ONLY = EngineInfo(name="toy", engine="scripted", native=True)
+
+
+def long(answer: str) -> bool:
+    return len(answer) > 12
+
+
+@pytest.mark.parametrize(
+    ("streams", "check", "options"),
+    [
+        (["One gull.", BAD, "Two gulls.", BAD, "Three gulls.", GOOD], None, {"mode": "prompted"}),
+        (["One gull.", BAD, "Two gulls.", BAD, "Three."], None, {"mode": "prompted", "max_revisions": 2}),
+        (["One gull.", "Two gulls.", "Three grey gulls."], long, {"mode": "verified"}),
+        (["One gull.", BAD, "Three grey gulls.", GOOD], long, {"mode": "prompted", "min_revisions": 1}),
+        (["One gull.", Stream("Two gulls and", finish="max_tokens")], None, {"mode": "prompted"}),
+        (["One gull.", "Two gulls.", "Three grey gulls."], long, {"mode": "native"}),
+        (["One gull.", "Two gulls.", "Three grey gulls."], long, {"mode": "native", "info": TEXT_ONLY}),
+        (["One gull.", BAD, "Two gulls.", GOOD], None, {"mode": "native", "critic": True}),
+    ],
+)
+def test_each_moment_can_be_gone_on_from(
+    streams: list[Any], check: Callable[[str], bool] | None, options: dict[str, Any]
+) -> None:
+    if check:
+        options = {**options, "checks": ("toy",)}
+    whole = play(plan(**options), streams, check)
+    assert whole.progress
+    for used, chain in whole.progress:
+        again = plan(**options, made=complete_steps(chain), used=chain.usage)
+        resumed = play(again, streams[used:] or ["nothing is left"], check)
+        assert len(resumed.asked) == len(whole.asked) - used
+        assert list(map(prompt_of, resumed.asked)) == list(map(prompt_of, whole.asked[used:]))
+        assert texts(resumed.chain) == texts(whole.chain)
+        assert resumed.chain.usage == whole.chain.usage
+        assert resumed.chain.stop == whole.chain.stop
+
+
+def prompt_of(op: Continue | Ask) -> Any:
+    return op.prompt if isinstance(op, Continue) else (op.who, op.messages)
+
+
+def texts(chain: Chain) -> list[Any]:
+    return [(step.answer, step.feedback, step.finish, step.usage) for step in chain.steps]
+
+
+NATIVE = (
+    "One gull.\n\n### Feedback 1:\nToo dull a text. Revision is needed.\n\n"
+    "### Revision 1:\nTwo gulls.\n\n### Feedback 2:\nIt reads well. No revision is needed."
+)
+
+
+@pytest.mark.parametrize("info", [TEXT_ONLY, None])
+def test_one_long_stream_is_gone_on_with_where_a_part_was_complete(info: EngineInfo | None) -> None:
+    options: dict[str, Any] = {"mode": "native", **({"info": info} if info else {})}
+    whole = play(plan(**options), [NATIVE])
+    moments = [chain for _, chain in whole.progress]
+    assert [len(chain.steps) for chain in moments] == [1, 1, 2]
+    for chain in moments:
+        again = plan(**options, made=complete_steps(chain), used=chain.usage)
+        start = play(again, ["?"]).asked[0]
+        assert isinstance(start, Continue)
+        prompt = start.prompt if isinstance(start.prompt, str) else "".join(map(chr, start.prompt))
+        written = prompt.split("### Answer:\n")[1]
+        assert NATIVE.startswith(written)
+        assert written.endswith(":\n")
+        resumed = play(again, [NATIVE.removeprefix(written)])
+        assert [step.answer for step in resumed.chain.steps] == ["One gull.", "Two gulls."]
+        assert resumed.chain.stop == "accepted"
+        assert chain.usage.completion_tokens > 0
+
+
+@pytest.mark.parametrize("mode", ["prompted", "native"])
+@pytest.mark.parametrize(
+    ("limits", "stop"),
+    [({"budget": redraft.Budget(tokens=40)}, "budget"), ({"max_revisions": 0}, "max_revisions")],
+)
+def test_limits_that_are_reached_already_ask_for_nothing(
+    mode: str, limits: dict[str, Any], stop: str
+) -> None:
+    feedback = Feedback(text=BAD, verdict="revise")
+    made = (Step(answer="One gull.", feedback=feedback, usage=Usage(completion_tokens=45)),)
+    again = plan(mode=mode, made=made, used=Usage(completion_tokens=45), **limits)
+    resumed = play(again, ["nothing is left"])
+    assert (resumed.asked, resumed.chain.stop) == ([], stop)
+    assert [step.answer for step in resumed.chain.steps] == ["One gull."]
+
+
+def step(answer: str, feedback: Feedback | None = None, **more: Any) -> Step:
+    return Step(answer=answer, feedback=feedback, **more)
+
+
+REVISE, ACCEPT = Feedback(text=BAD, verdict="revise"), Feedback(text=GOOD, verdict="accept")
+
+
+@pytest.mark.parametrize(
+    ("steps", "stop", "kept"),
+    [
+        ([], "error", []),
+        ([step("One.", REVISE), step("Tw", finish="error")], "error", [step("One.", REVISE)]),
+        ([step("One.", REVISE, finish="cancelled")], "cancelled", [step("One.")]),
+        ([step("One.", ACCEPT)], None, [step("One.")]),
+        ([step("On", finish="max_tokens")], "budget", []),
+        ([step("On", finish="max_tokens")], None, [step("On", finish="max_tokens")]),
+    ],
+)
+def test_texts_that_were_cut_are_made_again(steps: list[Step], stop: Any, kept: list[Step]) -> None:
+    assert list(complete_steps(Chain(steps=tuple(steps), stop=stop))) == kept
+
+
+def test_from_python_the_chain_of_an_error_is_gone_on_with() -> None:
+    engine = ScriptedEngine(["One gull.", BAD, Fault("Two", error=ServerError("gone."))])
+    with pytest.raises(ServerError) as caught:
+        redraft.revise("Describe gulls.", model=engine, mode="prompted", seed=3)
+    engine.replies = ["Two gulls.", GOOD]
+    engine._count = 0
+    chain = redraft.revise(
+        "Describe gulls.", model=engine, mode="prompted", seed=3, resume=caught.value.chain
+    )
+    assert [each.answer for each in chain.steps] == ["One gull.", "Two gulls."]
+    assert (chain.stop, len(engine.calls)) == ("accepted", 5)
+    assert chain.usage.completion_tokens == sum(map(len, ["One gull.", BAD, "Two", "Two gulls.", GOOD]))
+
+
+def test_progress_is_an_event_that_goes_on_where_it_was() -> None:
+    engine = ScriptedEngine(["One gull.", BAD, "Two gulls.", GOOD])
+
+    async def moments() -> list[Chain]:
+        events = redraft.stream("Describe gulls.", model=engine, mode="prompted")
+        return [event.chain async for event in events if isinstance(event, Progress)]
+
+    for calls, chain in enumerate(asyncio.run(moments()), start=1):
+        engine._count = calls
+        chain = redraft.revise(chain.prompt, model=engine, mode="prompted", resume=chain)
+        assert [each.answer for each in chain.steps] == ["One gull.", "Two gulls."]
+
+
+@pytest.mark.parametrize(
+    ("chain", "said"),
+    [
+        (Chain(prompt=Prompt(instruction="Hi."), stop="accepted"), "its stop is 'accepted'"),
+        (Chain(prompt=Prompt(instruction="Ho.")), "answers another prompt: 'Ho.'"),
+    ],
+)
+def test_a_chain_that_cannot_be_gone_on_with_is_refused(chain: Chain, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        redraft.revise("Hi.", model=ScriptedEngine(["Ho."]), resume=chain)
+
+
+def test_seconds_of_before_count_too() -> None:
+    engine = ScriptedEngine([Fault("One", stall=60)])
+    before = Chain(prompt=Prompt(instruction="Hi."), usage=Usage(seconds=9.9))
+    chain = redraft.revise("Hi.", model=engine, resume=before, budget=redraft.Budget(seconds=10))
+    assert chain.stop == "budget"
+    assert 9.9 < chain.usage.seconds < 40
