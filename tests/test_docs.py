@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import json
 import os
 import re
@@ -16,15 +17,26 @@ import subprocess
 import sys
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from redraft import errors
+from redraft.chain import Chain
 from redraft.cli.options import Flags
 from redraft.collect.rules import NAMES
 from redraft.revise.options import Options
 from tests.doc_blocks import SHELL, Block, Command, blocks_of, matches
-from tests.engines.fake_server import FakeServer, chat_reply
+from tests.engines.fake_server import (
+    DONE,
+    FakeServer,
+    Reply,
+    chat_event,
+    chat_reply,
+    error_reply,
+    sse_reply,
+    usage_event,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -43,6 +55,7 @@ class PageRun:
         self.folder = folder
         self.server = server
         self.printed = ""
+        self.names: dict[str, Any] = {}
 
     def run(self, block: Block) -> None:
         """Does what a reader would do with the block: types it, saves it, or compares it with the output."""
@@ -62,8 +75,9 @@ class PageRun:
 
     def python(self, block: Block) -> None:
         code = compile(block.body.replace(SERVER, self.server.root), block.where, "exec")
+        self.names = {"__name__": "__main__"}
         with contextlib.redirect_stdout(io.StringIO()) as stdout:
-            exec(code, {"__name__": "__main__"})  # noqa: S102  (running the page is the test)
+            exec(code, self.names)  # noqa: S102  (running the page is the test)
         self.printed = stdout.getvalue()
 
     def shell(self, block: Block, command: Command) -> None:
@@ -100,6 +114,89 @@ def run_page(page: Path, folder: Path, *, with_model: bool, shared: Path | None 
         for block in blocks_of(page):
             if not lacking & block.directives.keys():
                 run.run(block)
+
+
+PYTHON = [block for page in PAGES for block in blocks_of(page) if block.language == "python"]
+REVISING = [block for block in PYTHON if SERVER in block.body or "script:replies.jsonl" in block.body]
+
+TYPED = f"""\
+[mypy]
+strict = True
+mypy_path = {ROOT / "src"}
+[mypy-redraft.*]
+follow_imports = silent
+[mypy-torch.*,transformers.*,peft.*]
+follow_imports = skip
+ignore_missing_imports = True
+"""
+
+
+def test_python_blocks_are_typed(tmp_path: Path) -> None:
+    (tmp_path / "mypy.ini").write_text(TYPED)
+    files = []
+    for block in PYTHON:
+        files.append(re.sub(r"\W", "_", block.where) + ".py")
+        (tmp_path / files[-1]).write_text(block.body)
+    command = [sys.executable, "-m", "mypy", "--config-file", "mypy.ini", "--no-error-summary"]
+    cache = ["--cache-dir", str(ROOT / ".mypy_cache" / "docs")]
+    done = subprocess.run([*command, *cache, *files], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.stdout + done.stderr, done.returncode) == ("", 0)
+
+
+DULL = {"text": "A dull answer that goes on and on, with many more words than anybody wants to read."}
+ENDINGS: dict[str, list[dict[str, Any]]] = {
+    "passed": [{"text": "It."}],
+    "unchanged": [DULL],
+    "max_revisions": [{"text": f"{DULL['text']} This is number {n}."} for n in range(20)],
+    "ended": [DULL, {"text": "I have nothing to say of that."}],
+    "accepted": [{"text": "It."}, {"text": "No revision is needed."}],
+    "echo": [DULL, {"text": "The answer has 17 words, and at most 10 are allowed: 7 too many."}],
+    "max_tokens": [{"text": "A dull answer that", "finish": "length", "tokens": 4096}],
+    "max_tokens later": [DULL, {"text": "A dull answer that", "finish": "length", "tokens": 4096}],
+    "context": [DULL, {"error": "the context length is 100, and the messages resulted in 200 tokens"}],
+    "filtered": [{"text": "A dull", "finish": "content_filter"}],
+    "budget": [{**DULL, "tokens": 1_000_000}],
+    "empty": [{"text": ""}],
+    "error": [{"error": "no such thing"}],
+    "broken off": [DULL, {"text": "A du", "finish": ""}],
+}
+
+
+def as_reply(ending: dict[str, Any]) -> Reply:
+    if "error" in ending:
+        return error_reply(400, ending["error"])
+    text, finish = chat_event(ending["text"]), ending.get("finish", "stop")
+    end = [chat_event("", finish), usage_event(10, ending.get("tokens", 5)), DONE] if finish else []
+    return sse_reply(text, *end, cut=not end)
+
+
+def as_line(ending: dict[str, Any]) -> str:
+    """The same for a script, whose engine knows no tokens, and a broken stream as an error."""
+    finishes = {"length": "max_tokens", "content_filter": "filtered", "": "stop"}
+    line = {**ending, "finish": finishes.get(ending.get("finish", "stop"), "stop")}
+    if ending.get("finish") == "":
+        line["error"] = "broken off"
+    line.pop("tokens", None)
+    return json.dumps(line) + "\n"
+
+
+def test_python_blocks_bear_every_end_of_a_chain(tmp_path: Path) -> None:
+    ends: set[str | None] = set()
+    with contextlib.chdir(tmp_path), FakeServer() as server:
+        run = PageRun(tmp_path, server)
+        for block, ending in itertools.product(REVISING, ENDINGS.values()):
+            server.on("POST /v1/chat/completions", *map(as_reply, ending))
+            (tmp_path / "replies.jsonl").write_text("".join(map(as_line, ending)))
+            try:
+                run.python(block)
+            except errors.RedraftError:
+                ends.add("error")
+            chain = run.names.get("chain")
+            if isinstance(chain, Chain):
+                ends |= {chain.stop, *(step.finish for step in chain.steps)}
+    # No page revises natively or cancels, and where the model criticises, the chain is not kept.
+    expected = "passed ended max_revisions unchanged max_tokens context budget filtered error"
+    assert set(expected.split()) - ends == set()
 
 
 def having(*comments: str) -> list[Path]:

@@ -116,17 +116,30 @@ class Step(_Record):
         return self.finish == "stop" or (self.feedback is not None and self.feedback.by == "model")
 
     @property
+    def criticism(self) -> str:
+        """The feedback's words; empty where there is no feedback, or where it has none."""
+        return self.feedback.text if self.feedback else ""
+
+    @property
+    def verdict(self) -> Verdict:
+        """What the feedback decides; `unknown` where there is none."""
+        return self.feedback.verdict if self.feedback else "unknown"
+
+    @property
+    def checks(self) -> tuple[CheckResult, ...]:
+        """What each check found; empty where nothing was checked."""
+        return self.feedback.checks if self.feedback else ()
+
+    @property
     def score(self) -> float | None:
         """Weighted mean of the checks' scores, 0 to 1; None where nothing was checked."""
-        checks = self.feedback.checks if self.feedback else ()
-        weight = sum(c.weight for c in checks)
-        return sum(c.score * c.weight for c in checks) / weight if weight else None
+        weight = sum(c.weight for c in self.checks)
+        return sum(c.score * c.weight for c in self.checks) / weight if weight else None
 
     @property
     def passed(self) -> bool | None:
         """Whether every check passed; None where nothing was checked."""
-        checks = self.feedback.checks if self.feedback else ()
-        return all(c.passed for c in checks) if checks else None
+        return all(c.passed for c in self.checks) if self.checks else None
 
 
 class Prompt(_Record):

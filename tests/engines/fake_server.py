@@ -216,5 +216,8 @@ async def _read(reader: asyncio.StreamReader) -> Request | None:
     first, *lines = head.rstrip().split("\r\n")
     method, path, _ = first.split(" ")
     headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
-    body = await reader.readexactly(int(headers.get("content-length", 0)))
+    try:
+        body = await reader.readexactly(int(headers.get("content-length", 0)))
+    except asyncio.IncompleteReadError:
+        return None
     return Request(method, path, headers, body)

@@ -63,8 +63,9 @@ def answer(
     """Answer a file of prompts; check and revise each answer.
 
     FILE gets a line for each prompt, in the order in which they are done; the ids tell which is which.
-    Whatever stops it, the same command goes on where it was: nothing is lost and nothing is done twice. What
-    failed is in FILE.errors.jsonl and is tried again. How FILE was made is in FILE.run.json.
+    Whatever stops it, the same command goes on: no finished answer is made twice, and a chain that was cut
+    goes on from its last complete step, kept in FILE.unfinished.jsonl. What failed is in FILE.errors.jsonl
+    and is tried again. How FILE was made is in FILE.run.json.
 
     The exit status is 1 where an answer in FILE does not pass its checks. Records of selfee and fastchat do
     not keep what passed: with those it tells of this run alone.
