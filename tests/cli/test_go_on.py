@@ -141,7 +141,9 @@ def whole_chains() -> list[Chain]:
         assert [step.answer for step in chain.steps] == [
             f"Version {n} of a fine gull over the sea for {asked}" for n in (0, 2, 4)
         ]
-        assert (chain.stop, chain.usage.completion_tokens) == ("max_revisions", 7 * CALLS)
+        assert chain.stop == "max_revisions"
+        # A reply that broke off after its first piece was paid for as well.
+        assert 7 * CALLS <= chain.usage.completion_tokens <= 7 * CALLS + 2
     return chains
 
 
