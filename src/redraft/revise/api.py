@@ -24,7 +24,6 @@ from redraft.revise.ops import Event, Finished
 from redraft.revise.options import Options, choose_mode, is_text, look, sampling_of
 from redraft.revise.resume import complete_steps, insist_on_cut
 from redraft.revise.state import Plan, best_step
-from redraft.verify.base import Check
 from redraft.verify.output import from_model, parse_output
 from redraft.verify.parse import parse_checks
 
