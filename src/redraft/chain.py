@@ -157,6 +157,14 @@ class Prompt(_Record):
             return said[-1] if said else ""
         return f"{self.instruction}\n\n{self.input}" if self.input else self.instruction
 
+    @property
+    def blank(self) -> bool:
+        """Whether nothing is asked: no text, and nothing else such as an image."""
+        contents = (m.get("content") for m in self.messages or () if m.get("role") == "user")
+        parts = (part for content in contents if isinstance(content, list) for part in content)
+        others = (part for part in parts if isinstance(part, Mapping) and part.get("type", "text") != "text")
+        return not self.text.strip() and next(others, None) is None
+
 
 def content_of(message: Mapping[str, Any]) -> str:
     """A message's text. OpenAI's clients may also send it as a list of parts."""

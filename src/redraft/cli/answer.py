@@ -250,7 +250,7 @@ class Job:
         from redraft.jobs.runner import derived_seed
 
         asked, seed = item.asked, self.settings.seed
-        if not asked.prompt.text.strip():
+        if asked.prompt.blank:
             raise RecordError(f"{asked.id}: the prompt is empty.", hint="Give a question or an instruction.")
         own = options.copy()
         own["id"] = asked.id

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import SequenceMatcher
+from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
@@ -18,7 +19,7 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from redraft.chain import Chain, CheckResult, Feedback, Step, Stop, Usage
+from redraft.chain import Chain, CheckResult, Feedback, Step, Stop, Usage, content_of
 from redraft.cli.shell import printable
 
 _WORDS = re.compile(r"\s*(?:\w+|[^\w\s])|\s+$")
@@ -200,10 +201,19 @@ def render_prompt(chain: Chain) -> RenderableType:
     if not chain.prompt.messages:
         return Text(shown(chain.prompt.text), "cyan")
     lines = [
-        Text.assemble((shown(f"{m.get('role')}: "), "dim"), (shown(str(m.get("content"))), "cyan"))
+        Text.assemble((shown(f"{m.get('role')}: "), "dim"), (shown(_content(m)), "cyan"))
         for m in chain.prompt.messages[:MANY]
     ]
     return Group(*lines, *_left_out(len(chain.prompt.messages), "messages"))
+
+
+def _content(message: Mapping[str, Any]) -> str:
+    """What a message says, and the types of its other parts: an image itself may have megabytes."""
+    content = message.get("content")
+    parts = content if isinstance(content, list) else []
+    kinds = [str(part.get("type", "text")) for part in parts if isinstance(part, Mapping)]
+    others = [f"[{kind}]" for kind in kinds if kind != "text"]
+    return " ".join(filter(None, [content_of(message), *others]))
 
 
 def render_chain(chain: Chain, console: Console) -> RenderableType:

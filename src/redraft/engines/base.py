@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypedDict
+from typing import Any, NotRequired, Protocol, TypedDict
 
 from redraft.chain import Finish
 
@@ -21,10 +21,23 @@ PromptText = str | Tokens
 
 
 class Message(TypedDict):
-    """One message of a chat, as in the OpenAI protocol."""
+    """One message of a chat, as in the OpenAI protocol.
 
-    role: Literal["system", "user", "assistant"]
-    content: str
+    Every engine takes text from `system`, `user` and `assistant`. The rest needs `EngineInfo.any_message`.
+
+    Attributes:
+        role: `system`, `developer`, `user`, `assistant` or `tool`.
+        content: A text, a list of parts such as images, or None beside `tool_calls`.
+        name: Who speaks.
+        tool_calls: The calls that the assistant makes.
+        tool_call_id: The call that a `tool` message answers.
+    """
+
+    role: str
+    content: str | list[dict[str, Any]] | None
+    name: NotRequired[str]
+    tool_calls: NotRequired[list[dict[str, Any]]]
+    tool_call_id: NotRequired[str]
 
 
 @dataclass(frozen=True)
@@ -57,6 +70,8 @@ class Delta:
         prompt_tokens: Length of the prompt in tokens, cached ones included; on the last delta.
         cached_tokens: How many of those the engine did not have to compute again.
         completion_tokens: How many tokens were generated.
+        aside: What else came beside the text, in words, such as "a call of the tool 'search'"; on the last
+            delta.
     """
 
     text: str = ""
@@ -66,6 +81,7 @@ class Delta:
     prompt_tokens: int | None = None
     cached_tokens: int | None = None
     completion_tokens: int | None = None
+    aside: str = ""
 
 
 @dataclass(frozen=True)
@@ -81,6 +97,8 @@ class EngineInfo:
         aligned: The tokens of a delta are those of its text. Not so where a server sends ids at once and
             holds text back; what is cut there is encoded again.
         chats: Can answer messages (`chat`).
+        any_message: Takes every `Message` of the OpenAI protocol. Others take plain text from `system`,
+            `user` and `assistant` (`engines.messages`).
         native: The model says that it was trained on chains (`redraft.format = selfee-1`).
     """
 
@@ -91,6 +109,7 @@ class EngineInfo:
     token_ids: bool = False
     aligned: bool = True
     chats: bool = True
+    any_message: bool = False
     native: bool = False
 
 

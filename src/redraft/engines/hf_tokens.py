@@ -11,6 +11,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
+from redraft.chain import content_of
 from redraft.engines.base import Message, Tokens
 from redraft.engines.local import Marked
 from redraft.errors import ModelError
@@ -75,7 +76,7 @@ class Words:
         Raises:
             ModelError: The template does not take these messages.
         """
-        contents = "\n".join(message["content"] for message in messages)
+        contents = "\n".join(map(content_of, messages))
         if self._ids(contents) == self._ids(contents, control=True):
             return self._begun(self._ids(self._render(messages), control=True))
         return self._begun(self._pieced(messages))

@@ -19,7 +19,7 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
-from redraft.chain import Finish
+from redraft.chain import Finish, content_of
 from redraft.engines.base import Delta, EngineInfo, Message, Sampling, Tokens
 from redraft.engines.fit import context_of, insist_on_memory, insist_on_settings, trained_context
 from redraft.engines.llamacpp_client import Child, Refusal
@@ -168,7 +168,7 @@ class LlamaCppEngine(LocalEngine):
 
     async def _chat_tokens(self, messages: Sequence[Message]) -> Tokens:
         """The prompt of messages: what the template writes may be control tokens, what they say may not."""
-        contents = "\n".join(message["content"] for message in messages)
+        contents = "\n".join(map(content_of, messages))
         as_text = await self._tokenize(contents, start=False, control=False)
         if await self._tokenize(contents, start=False, control=True) == as_text:
             return await self._tokenize(await self._render(messages), start=True, control=True)

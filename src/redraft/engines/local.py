@@ -12,8 +12,9 @@ from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
 from typing import NamedTuple
 
-from redraft.chain import Finish
+from redraft.chain import Finish, content_of
 from redraft.engines.base import Delta, EngineInfo, Message, PromptText, Sampling, Tokens
+from redraft.engines.messages import plain
 from redraft.errors import ContextError, UsageError
 
 DEFAULT_CONTEXT = 4096
@@ -50,7 +51,7 @@ class LocalEngine(ABC):
 
     @abstractmethod
     async def _chat_tokens(self, messages: Sequence[Message]) -> Tokens:
-        """The prompt of messages, as the model's template writes it."""
+        """The prompt of messages, which are plain text, as the model's template writes it."""
 
     @abstractmethod
     def _continue(
@@ -79,13 +80,14 @@ class LocalEngine(ABC):
         """Answers messages with the model's own template. Same deltas as `stream`.
 
         Raises:
-            UsageError: The model has no template.
+            UsageError: The model has no template, or a message is more than text.
             ModelError: The template does not take these messages.
             ContextError: They leave no room for an answer.
         """
         if not self._info.chats:
             raise no_template(self._info.name)
-        async with aclosing(self.stream(await self._chat_tokens(messages), sampling, stop)) as deltas:
+        tokens = await self._chat_tokens(plain(messages, self._info))
+        async with aclosing(self.stream(tokens, sampling, stop)) as deltas:
             async for delta in deltas:
                 yield delta
 
@@ -121,7 +123,7 @@ class Marked:
     """
 
     def __init__(self, messages: Sequence[Message]) -> None:
-        self._said = [message["content"] for message in messages]
+        self._said = [content_of(message) for message in messages]
         self._mark = secrets.token_hex(8)
         self.messages: list[Message] = [
             {"role": message["role"], "content": f"{self._mark}{number}."}

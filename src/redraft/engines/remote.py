@@ -70,7 +70,7 @@ class RemoteEngine:
     ) -> None:
         self._server = Server(url, key, patience)
         self._info = EngineInfo(
-            name=model, engine="remote", context=context, token_ids=token_ids, aligned=False
+            name=model, engine="remote", context=context, token_ids=token_ids, aligned=False, any_message=True
         )
         self._refused: frozenset[str] = frozenset()
 

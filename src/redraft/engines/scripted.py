@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
 
-from redraft.chain import Finish
+from redraft.chain import Finish, content_of
 from redraft.engines.base import Delta, EngineInfo, Message, PromptText, Sampling, Tokens
 from redraft.errors import ContextError, EngineError, RecordError, ServerError
 
@@ -79,6 +79,7 @@ class ScriptedEngine:
             continues=self.continues,
             token_ids=self.token_ids,
             native=self.native,
+            any_message=True,
         )
 
     async def encode(self, text: str, *, special: bool = False) -> Tokens:  # noqa: ARG002  (has no special tokens)
@@ -99,7 +100,7 @@ class ScriptedEngine:
         self, messages: Sequence[Message], sampling: Sampling, stop: Sequence[str] = ()
     ) -> AsyncGenerator[Delta, None]:
         """Streams the next canned reply, whatever the messages."""
-        length = sum(len(message["content"]) for message in messages)
+        length = sum(len(content_of(message)) for message in messages)
         return self._reply(tuple(messages), length, sampling, stop)
 
     async def aclose(self) -> None:

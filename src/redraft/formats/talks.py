@@ -75,14 +75,24 @@ def talk(fields: Fields, name: str, said: Sequence[dict[str, Any]]) -> Parts:
     if said[-1]["role"] != "assistant":
         return Parts(asked(said))
     parts = answered(asked(said[:-1]), content_of(said[-1]))
-    if any(value not in (None, "") for key, value in said[-1].items() if key not in ("role", "content")):
+    if not _is_text(said[-1]):
         parts.meta = {"message": said[-1]}
     return parts
 
 
+def _is_text(message: dict[str, Any]) -> bool:
+    """Whether a message is its role and its text, and nothing else that would be lost."""
+    more = {key: value for key, value in message.items() if key not in ("role", "content")}
+    content = message.get("content")
+    parts = content if isinstance(content, list) else []
+    kinds = {part.get("type", "text") if isinstance(part, dict) else "" for part in parts}
+    return kinds <= {"text"} and all(value in (None, "") for value in more.values())
+
+
 def asked(said: Sequence[dict[str, Any]]) -> Prompt:
-    """The prompt of some messages: of a single question, its text as the instruction."""
-    if len(said) == 1 and said[0]["role"] == "user" and isinstance(said[0].get("content"), str):
+    """The prompt of some messages: of a single question in plain text, that text as the instruction."""
+    single = len(said) == 1 and said[0]["role"] == "user" and not said[0].get("name")
+    if single and isinstance(said[0].get("content"), str):
         return Prompt(instruction=said[0]["content"])
     return Prompt(messages=tuple(said)) if said else Prompt()
 

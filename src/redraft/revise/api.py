@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack
 from redraft.chain import Chain, Prompt, Stop
 from redraft.engines.base import Engine
 from redraft.engines.load import load_engine
+from redraft.engines.messages import ROLES
 from redraft.engines.metered import MeteredEngine
 from redraft.errors import UsageError
 from redraft.revise.background import Background
 from redraft.revise.budget import Budget
 from redraft.revise.driver import CancelToken, Driver
 from redraft.revise.ops import Event, Finished
-from redraft.revise.options import Options, choose_mode, is_text, look, sampling_of
+from redraft.revise.options import Options, choose_mode, insist_on_plain, is_text, look, sampling_of
 from redraft.revise.resume import complete_steps, insist_on_cut
 from redraft.revise.state import Plan, best_step
 from redraft.verify.output import from_model, parse_output
@@ -117,6 +118,7 @@ async def make(prompt: Asked, options: Options, load: Load) -> AsyncGenerator[Ev
         yield Finished(_unopened(made, options, "cancelled" if cancel.cancelled else "budget"))
         return
     plan = _plan(asked, options, driver)
+    insist_on_plain(plan, *([driver.critic.info] if driver.critic else []))
     plan = replace(plan, made=complete_steps(made), used=made.usage, waited=clock() - begun)
     async with aclosing(driver.run(plan)) as events:
         async for event in events:
@@ -162,7 +164,7 @@ def _prompt(prompt: Asked) -> Prompt:
         prompt = Prompt(instruction=prompt)
     elif not isinstance(prompt, Prompt):
         prompt = Prompt(messages=_messages(prompt))
-    if not prompt.text.strip():
+    if prompt.blank:
         raise UsageError("the prompt is empty.", hint="Give a question or an instruction.")
     return prompt
 
@@ -177,13 +179,17 @@ def _is_whole(value: Any) -> bool:
 
 
 def _messages(prompt: Any) -> tuple[dict[str, Any], ...]:
-    listed = isinstance(prompt, Sequence) and all(isinstance(message, Mapping) for message in prompt)
-    if not listed or any(message.get("role") not in ("system", "user", "assistant") for message in prompt):
+    if not isinstance(prompt, Sequence) or not all(map(_is_message, prompt)):
         raise UsageError(
             f"the prompt is {prompt!r:.80}.",
             hint="It should be a text, a Prompt, or messages: [{'role': 'user', 'content': '…'}]",
         )
     return tuple(dict(message) for message in prompt)
+
+
+def _is_message(message: Any) -> bool:
+    known = isinstance(message, Mapping) and message.get("role") in ROLES
+    return known and isinstance(message.get("content"), str | list | None)
 
 
 def _plan(prompt: Prompt, options: Options, driver: Driver) -> Plan:

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from redraft.chain import Chain, whole
 from redraft.engines.base import Engine, EngineInfo, Sampling
-from redraft.errors import UsageError
+from redraft.engines.messages import beyond_text, plain
+from redraft.errors import RecordError, UsageError
 from redraft.revise.budget import Budget, Price
 from redraft.revise.driver import CancelToken
-from redraft.revise.state import ContextPolicy, Mode
+from redraft.revise.prompts import base_messages
+from redraft.revise.state import ContextPolicy, Mode, Plan
 from redraft.verify.base import Check
 
 if TYPE_CHECKING:
@@ -184,6 +186,28 @@ def choose_mode(mode: str, info: EngineInfo, *, has_checks: bool, has_critic: bo
     if mode == "verified" or (mode == "auto" and has_checks and not has_critic):
         return "verified"
     return "prompted"
+
+
+def insist_on_plain(plan: Plan, *others: EngineInfo) -> None:
+    """Refuses a prompt of which an engine would drop a part: an image, a name, a tool call.
+
+    Args:
+        plan: What is to be done, and by which engine.
+        others: The critic's engine, if there is one.
+
+    Raises:
+        RecordError: It names the engine and the part.
+    """
+    messages = base_messages(plan.asked, plan.system)
+    for info in (plan.info, *others):
+        if not info.any_message:
+            plain(messages, info)
+    more = next(filter(None, map(beyond_text, messages)), "")
+    if plan.mode == "native" and more:
+        raise RecordError(
+            f"native revision continues a text, and a message has {more}.",
+            hint="Use --mode prompted, with a server that takes it.",
+        )
 
 
 def sampling_of(options: Options) -> Sampling:

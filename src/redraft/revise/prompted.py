@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from redraft.chain import CheckResult, Feedback, Stop, Verdict
 from redraft.engines.base import Message
+from redraft.engines.messages import joined
 from redraft.formats.selfee import verdict_of
 from redraft.revise import prompts
 from redraft.revise.ops import Ask, Loop, StepDone, run_checks
@@ -151,7 +152,7 @@ def _conversation(state: State, request: str) -> tuple[Message, ...]:
             messages += _exchange(step.feedback, None if last else prompts.REVISE)
         if last:
             messages.append({"role": "user", "content": request})
-    return _merge_turns(messages)
+    return joined(messages)
 
 
 def _exchange(feedback: Feedback, request: str | None) -> list[Message]:
@@ -167,15 +168,3 @@ def _exchange(feedback: Feedback, request: str | None) -> list[Message]:
     if request:
         turns.append({"role": "user", "content": request})
     return turns
-
-
-def _merge_turns(messages: list[Message]) -> tuple[Message, ...]:
-    """Joins neighbours of one role: many chat templates take strictly alternating turns only."""
-    merged: list[Message] = []
-    for message in messages:
-        if merged and merged[-1]["role"] == message["role"]:
-            joined = f"{merged[-1]['content']}\n\n{message['content']}"
-            merged[-1] = {"role": message["role"], "content": joined}
-        else:
-            merged.append(message)
-    return tuple(merged)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from redraft.chain import CheckResult, Prompt, content_of
+from redraft.chain import CheckResult, Prompt
 from redraft.engines.base import Message
+from redraft.engines.messages import message_of
 
 CRITICISE = (
     "Now look at that answer as a strict reviewer would. In one to three sentences, name what is wrong, "
@@ -24,10 +25,9 @@ CUT = "The answer was cut off before its end because it is too long."
 
 def base_messages(prompt: Prompt, system: str | None) -> tuple[Message, ...]:
     """The messages that ask for the first answer. A prompt's own system message goes before `system`."""
-    messages: list[Message] = [
-        {"role": m["role"], "content": content_of(m)} for m in prompt.messages or ()
-    ] or [{"role": "user", "content": prompt.text}]
-    if system and messages[0]["role"] != "system":
+    asked: Message = {"role": "user", "content": prompt.text}
+    messages = [message_of(record) for record in prompt.messages or ()] or [asked]
+    if system and messages[0]["role"] not in ("system", "developer"):
         messages.insert(0, {"role": "system", "content": system})
     return tuple(messages)
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
-from redraft.chain import Chain, CheckResult, Feedback, Finish, Prompt, Step, Stop, Usage, content_of
+from redraft.chain import Chain, CheckResult, Feedback, Finish, Prompt, Step, Stop, Usage
 from redraft.engines.base import EngineInfo, Sampling
+from redraft.engines.messages import message_of, with_text
 from redraft.revise.budget import Budget, Price
 from redraft.verify.echo import echoes
 
@@ -78,8 +79,11 @@ class Plan:
         if not prompt.messages:
             return prompt.model_copy(update={"instruction": f"{prompt.instruction}\n\n{demand}"})
         *before, last = prompt.messages
-        last = {**last, "content": f"{content_of(last)}\n\n{demand}"}
-        return prompt.model_copy(update={"messages": (*before, last)})
+        if last.get("role") == "tool":
+            added: tuple[Any, ...] = (last, {"role": "user", "content": demand})
+        else:
+            added = (with_text(message_of(last), demand),)
+        return prompt.model_copy(update={"messages": (*before, *added)})
 
 
 @dataclass

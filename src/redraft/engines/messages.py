@@ -1,0 +1,90 @@
+"""Messages that are more than text: which engine takes them, and how they are joined.
+
+The OpenAI protocol has parts (images, sound, files), names, tool calls and two more roles. An engine that
+renders messages into a prompt by itself has no place for these, and must refuse them: dropped in silence,
+the model would answer a question that nobody asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, cast
+
+from redraft.chain import content_of
+from redraft.engines.base import EngineInfo, Message
+from redraft.errors import RecordError
+
+ROLES = ("system", "developer", "user", "assistant", "tool", "function")
+"""The roles of the OpenAI protocol; `function` is the older name of `tool`."""
+
+FIELDS = ("name", "tool_calls", "tool_call_id", "function_call", "refusal", "audio")
+"""What a message may have beside role and content. Other fields are notes of whoever made the record."""
+
+_PLAIN_ROLES = ("system", "user", "assistant")
+
+
+def message_of(record: Mapping[str, Any]) -> Message:
+    """A recorded message as it is sent: role, content, and what else the protocol has."""
+    more = {name: record[name] for name in FIELDS if record.get(name)}
+    content = record.get("content")
+    said = "" if content is None and not more else content
+    return cast(Message, {"role": str(record.get("role")), "content": said, **more})
+
+
+def plain(messages: Iterable[Message], info: EngineInfo) -> list[Message]:
+    """Messages for an engine that takes text alone. Parts that are text are joined.
+
+    Raises:
+        RecordError: A message has something that would be dropped. It names the engine and the part.
+    """
+    found = list(messages)
+    for number, message in enumerate(found, start=1):
+        if more := beyond_text(message):
+            raise RecordError(
+                f"the engine {info.engine} ({info.name}) takes text alone, and message {number} has {more}.",
+                hint="Use a server that takes it: --model http://host/v1#model. Or leave it out.",
+            )
+    return [{"role": message["role"], "content": content_of(message)} for message in found]
+
+
+def beyond_text(message: Mapping[str, Any]) -> str:
+    """What a message has that its text does not say, in words; empty if nothing."""
+    role = str(message.get("role"))
+    if role not in _PLAIN_ROLES:
+        return f"the role {role!r:.40}"
+    if kind := other_part(message):
+        return f"a part of the type {kind!r:.40}"
+    return next((f"{name!r}" for name in FIELDS if message.get(name)), "")
+
+
+def other_part(message: Mapping[str, Any]) -> str:
+    """The type of the first part that is not text, such as `image_url`; empty if all is text."""
+    content = message.get("content")
+    parts = content if isinstance(content, list) else []
+    kinds = (str(part.get("type", "text") if isinstance(part, Mapping) else part) for part in parts)
+    return next((kind for kind in kinds if kind != "text"), "")
+
+
+def with_text(message: Message, text: str) -> Message:
+    """A message with a paragraph of text at its end. Parts stay parts."""
+    content = message["content"]
+    if isinstance(content, list):
+        return {**message, "content": [*content, {"type": "text", "text": text}]}
+    return {**message, "content": f"{content}\n\n{text}" if content else text}
+
+
+def joined(messages: Sequence[Message]) -> tuple[Message, ...]:
+    """Join plain neighbours of one role: many chat templates want strictly alternating turns."""
+    merged: list[Message] = []
+    for message in messages:
+        content = message["content"]
+        before = merged[-1] if merged else None
+        if before and isinstance(content, str) and _same_speaker(before, message):
+            merged[-1] = with_text(before, content)
+        else:
+            merged.append(message)
+    return tuple(merged)
+
+
+def _same_speaker(one: Message, other: Message) -> bool:
+    return one["role"] == other["role"] and one.keys() == other.keys() == {"role", "content"}

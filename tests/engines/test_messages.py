@@ -1,0 +1,156 @@
+"""Messages that are more than text: passed on whole, or refused by name; never dropped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from redraft.chain import Chain
+from redraft.engines.base import EngineInfo, Message
+from redraft.engines.messages import joined, message_of, plain
+from redraft.engines.scripted import ScriptedEngine
+from redraft.errors import UsageError
+from redraft.revise.api import revise
+from tests.engines.fake_server import FakeServer, chat_reply
+
+CHAT = "POST /v1/chat/completions"
+PICTURE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}
+QUESTION = {"role": "user", "content": [{"type": "text", "text": "What is this?"}, PICTURE], "name": "ann"}
+CALL = {"id": "c1", "type": "function", "function": {"name": "search", "arguments": "{}"}}
+TALK = [
+    {"role": "developer", "content": "Be brief."},
+    QUESTION,
+    {"role": "assistant", "content": None, "tool_calls": [CALL]},
+    {"role": "tool", "tool_call_id": "c1", "content": "A gull."},
+    {"role": "tool", "tool_call_id": "c2", "content": "A grey one."},
+]
+LOCAL = EngineInfo(name="small", engine="llamacpp")
+
+
+@pytest.fixture
+def server() -> Iterator[FakeServer]:
+    with FakeServer() as server:
+        yield server
+
+
+class Local(ScriptedEngine):
+    """Canned replies of an engine that takes text alone."""
+
+    @property
+    def info(self) -> EngineInfo:
+        return EngineInfo(name="small", engine="llamacpp", token_ids=True)
+
+
+def asked_of(server: FakeServer, prompt: Any, **options: Any) -> tuple[Chain, list[list[dict[str, Any]]]]:
+    """The chain, and the messages of each request, of a reply, a criticism and a revision."""
+    said = ["A gull.", "Too short. Revision is needed.", "A grey gull.", "Revision is not needed."]
+    server.on(CHAT, *map(chat_reply, said))
+    chain = revise(prompt, model=f"{server.url}#m", **options)
+    return chain, [request.json["messages"] for request in server.asked(CHAT)]
+
+
+def test_a_server_gets_every_message_unchanged(server: FakeServer) -> None:
+    chain, (draft, criticism, revision, _) = asked_of(server, TALK)
+    assert draft == TALK
+    assert criticism[:5] == TALK
+    assert revision[:5] == TALK
+    assert chain.prompt.messages is not None
+    assert list(chain.prompt.messages) == TALK
+    assert chain.answer == "A grey gull."
+
+
+def test_a_prompt_may_be_an_image_alone(server: FakeServer) -> None:
+    picture = [{"role": "user", "content": [PICTURE]}]
+    assert asked_of(server, picture)[1][0] == picture
+
+
+class Bird(BaseModel):
+    name: str
+
+
+def test_the_form_of_the_output_is_asked_for_beside_the_parts(server: FakeServer) -> None:
+    server.on(CHAT, chat_reply('{"name": "gull"}'))
+    chain = revise([QUESTION], model=f"{server.url}#m", output=Bird)
+    content = server.asked(CHAT)[0].json["messages"][0]["content"]
+    assert content[:2] == QUESTION["content"]
+    assert "JSON schema" in content[2]["text"]
+    assert chain.value == Bird(name="gull")
+
+
+def test_the_form_of_the_output_does_not_become_the_word_of_a_tool(server: FakeServer) -> None:
+    server.on(CHAT, chat_reply('{"name": "gull"}'))
+    revise(TALK, model=f"{server.url}#m", output=Bird)
+    messages = server.asked(CHAT)[0].json["messages"]
+    assert messages[:5] == TALK
+    assert messages[5]["role"] == "user"
+
+
+@pytest.mark.parametrize(
+    ("message", "part"),
+    [
+        (QUESTION, "a part of the type 'image_url'"),
+        ({"role": "user", "content": "Hi", "name": "ann"}, "'name'"),
+        ({"role": "assistant", "content": None, "tool_calls": [CALL]}, "'tool_calls'"),
+        ({"role": "tool", "content": "A gull.", "tool_call_id": "c1"}, "the role 'tool'"),
+        ({"role": "developer", "content": "Be brief."}, "the role 'developer'"),
+        ({"role": "user", "content": [{"type": "input_audio", "input_audio": {}}]}, "'input_audio'"),
+    ],
+)
+def test_an_engine_that_takes_text_alone_refuses_the_rest(message: dict[str, Any], part: str) -> None:
+    engine = Local(["A gull."])
+    prompt = [message, {"role": "user", "content": "What is this?"}]
+    with pytest.raises(UsageError) as caught:
+        revise(prompt, model=engine)
+    assert "the engine llamacpp (small) takes text alone, and message 1 has " in caught.value.message
+    assert part in caught.value.message
+    assert "http://host/v1#model" in str(caught.value.hint)
+    assert engine.calls == []
+
+
+def test_native_revision_refuses_them_too() -> None:
+    engine = ScriptedEngine(["A gull."], native=True)
+    with pytest.raises(UsageError, match="native revision continues a text, and a message has a part of the"):
+        revise([QUESTION], model=engine)
+    assert engine.calls == []
+
+
+def test_a_critic_on_this_machine_refuses_them_before_anything_is_asked(server: FakeServer) -> None:
+    with pytest.raises(UsageError, match="the engine llamacpp"):
+        revise([QUESTION], model=f"{server.url}#m", critic=Local(["Good."]))
+    assert server.asked(CHAT) == []
+
+
+def test_parts_that_are_all_text_are_a_text_everywhere() -> None:
+    parts = [{"type": "text", "text": "What is "}, {"type": "text", "text": "rain?"}]
+    engine = Local(["Water.", "Revision is not needed."])
+    assert revise([{"role": "user", "content": parts}], model=engine).answer == "Water."
+    assert plain([{"role": "user", "content": parts}], LOCAL) == [
+        {"role": "user", "content": "What is rain?"}
+    ]
+
+
+def test_notes_of_a_record_are_not_sent() -> None:
+    assert message_of({"role": "user", "content": "Hi", "weight": 0, "id": 7, "name": None}) == {
+        "role": "user",
+        "content": "Hi",
+    }
+    assert message_of({"role": "user", "content": None})["content"] == ""
+
+
+def test_plain_neighbours_are_joined_and_others_stay_apart() -> None:
+    def user(content: Any, **more: Any) -> Message:
+        return {"role": "user", "content": content, **more}
+
+    assert joined([user("One."), user("Two.")]) == (user("One.\n\nTwo."),)
+    with_parts = joined([user([PICTURE]), user("Two.")])
+    assert with_parts == (user([PICTURE, {"type": "text", "text": "Two."}]),)
+    assert len(joined([user("One.", name="ann"), user("Two.")])) == 2
+
+
+@pytest.mark.parametrize("role", ["tol", 5, None])
+def test_an_unknown_role_is_refused(role: Any) -> None:
+    with pytest.raises(UsageError, match="the prompt is"):
+        revise([{"role": role, "content": "Hi"}], model=ScriptedEngine(["Hi"]))
