@@ -56,6 +56,11 @@ DEFAULTS: Mapping[str, type | tuple[type, ...]] = MappingProxyType(
         "ctx": int,
         "threads": int,
         "gpu_layers": int,
+        "timeout": (int, float),
+        "retries": int,
+        "patience": (int, float),
+        "rpm": int,
+        "tpm": int,
         "parallel": int,
         "quiet": bool,
     }

@@ -124,11 +124,15 @@ class ServerError(EngineError):
 
     Attributes:
         status: The HTTP status, or None where there was no reply.
+        passing: It broke off in the middle of a reply, and the same request may well succeed.
     """
 
-    def __init__(self, message: str, *, hint: str | None = None, status: int | None = None) -> None:
+    def __init__(
+        self, message: str, *, hint: str | None = None, status: int | None = None, passing: bool = False
+    ) -> None:
         super().__init__(message, hint=hint)
         self.status = status
+        self.passing = passing
 
 
 class EngineTimeout(EngineError):

@@ -22,8 +22,8 @@ from hypothesis import strategies as st
 
 from redraft.config import Key
 from redraft.engines.base import Delta, Message, Sampling
+from redraft.engines.patience import Patience
 from redraft.engines.remote import RemoteEngine
-from redraft.engines.server import Patience
 from redraft.errors import ContextError, EngineError, EngineTimeout, RedraftError, ServerError, UsageError
 from tests.engines.fake_server import (
     DONE,
@@ -385,7 +385,9 @@ class TestFaults:
         server.on(CHAT, error_reply(429, "Slow down."))
         error = refused(engine(server))
         assert error.message == f"{server.host} limits requests (429, 3 times): Slow down."
-        assert error.hint == "Wait, or ask for less at once: --parallel 1."
+        assert error.hint == (
+            "Wait for longer with --patience SECONDS, or ask for less: --rpm N, or --parallel 1."
+        )
         assert len(server.requests) == 3
 
     def test_too_many_requests_for_longer_than_we_wait(self, server: FakeServer) -> None:

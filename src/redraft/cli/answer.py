@@ -35,8 +35,11 @@ Shape = Literal["chain", "selfee", "fastchat"]
 PARALLEL = 4
 """Chains at once, where neither flag nor config file says. More is faster on a GPU or a server."""
 
-NOT_OF_THE_RESULT = {"recipe", "ctx", "threads", "gpu_layers"}
-"""Flags that may differ when a job is gone on with: they are for speed, or for the length of a prompt."""
+PATIENCE = 300.0
+"""Seconds to wait for a server that is down or busy, where neither flag nor config file says."""
+
+NOT_OF_THE_RESULT = {"recipe", "ctx", "threads", "gpu_layers", "timeout", "retries", "patience", "rpm", "tpm"}
+"""Flags that may differ when a job is gone on with: for speed, for waiting, or for the length of a prompt."""
 
 STDIN = "standard input"
 """What the copy of it is called, in messages and in the record of the run."""
@@ -193,6 +196,7 @@ class Job:
     def _look_at_settings(self) -> None:
         """What is wrong with them and can be told without a model is told before anything is opened."""
         self.settings.options()
+        self.settings.waiting()
         if self.parallel < 1:
             raise UsageError(f"parallel is {self.parallel}.", hint="At least one chain at once.")
 
@@ -234,7 +238,8 @@ class Job:
         from redraft.jobs.runner import run_jobs
 
         async with AsyncExitStack() as stack:
-            options = await self.settings.opened(stack, parallel=self.parallel)
+            patience = self.settings.waiting(usual=PATIENCE, tell=shown.wait)
+            options = await self.settings.opened(stack, parallel=self.parallel, patience=patience)
             work = partial(self._answer, options=options, unfinished=unfinished, shown=shown, summary=summary)
 
             def step(tally: Tally) -> None:
@@ -242,7 +247,14 @@ class Job:
                 shown.meter.note = _note(tally, summary)
                 shown.update()
 
-            return await run_jobs(self._items(), work, ledger, parallel=self.parallel, on_step=step)
+            return await run_jobs(
+                self._items(),
+                work,
+                ledger,
+                parallel=self.parallel,
+                retries=patience.tries - 1,
+                on_step=step,
+            )
 
     async def _answer(
         self, item: Item, *, options: Options, unfinished: Unfinished, shown: Shown, summary: Summary

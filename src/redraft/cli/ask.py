@@ -81,9 +81,10 @@ async def _make(settings: Settings, prompt: str, *, watch: bool) -> Chain:
 
     cancel = CancelToken()
     async with AsyncExitStack() as stack:
+        patience = settings.waiting()
 
         async def load(role: Role, reference: str) -> Engine:
-            engine = await settings.load(role, reference)
+            engine = await settings.load(role, reference, patience=patience)
             stack.push_async_callback(engine.aclose)
             return engine
 

@@ -24,10 +24,15 @@ if TYPE_CHECKING:
     from contextlib import AsyncExitStack
 
     from redraft.engines.base import Engine
+    from redraft.engines.patience import Patience
     from redraft.revise.api import Role
     from redraft.revise.options import Options
 
 _MODEL, _LOOP, _SAMPLING, _BUDGET = "Model", "Revising", "Sampling", "Budget of the whole chain"
+_SERVER = "Waiting for a server"
+
+RETRIES = 4
+"""How often something that a server failed is asked for again, where nothing says."""
 
 
 def _flag(group: str, *names: str, metavar: str | None = None, text: str) -> Any:
@@ -95,6 +100,20 @@ class Flags:
         _flag(_BUDGET, metavar="IN,OUT[,CACHED]", text="USD per million tokens, unless the config file says"),
     ] = None
 
+    timeout: Annotated[
+        float | None, _flag(_SERVER, metavar="S", text="longest silence [300 to the first token, then 60]")
+    ] = None
+    retries: Annotated[
+        int | None,
+        _flag(_SERVER, metavar="N", text=f"repeat a failed request or a broken reply so often [{RETRIES}]"),
+    ] = None
+    patience: Annotated[
+        float | None,
+        _flag(_SERVER, metavar="S", text="wait so long for one that is down or busy [ask: 0, answer: 300]"),
+    ] = None
+    rpm: Annotated[int | None, _flag(_SERVER, metavar="N", text="at most so many requests a minute")] = None
+    tpm: Annotated[int | None, _flag(_SERVER, metavar="N", text="at most so many tokens a minute")] = None
+
 
 @dataclass(frozen=True)
 class Settings(Flags):
@@ -132,6 +151,29 @@ class Settings(Flags):
         options: Options = given
         return options
 
+    def waiting(self, *, usual: float = 0.0, tell: Callable[[str], None] | None = None) -> Patience:
+        """How long servers are waited for, and how fast they are asked.
+
+        Args:
+            usual: Seconds to wait for a server that is down, where nothing says.
+            tell: Called with what is waited for, and with an empty text when that is over.
+
+        Raises:
+            UsageError: A value does not fit.
+        """
+        from redraft.engines.patience import Patience
+
+        for name, least in {"timeout": 0.001, "retries": 0, "patience": 0, "rpm": 1, "tpm": 1}.items():
+            value = getattr(self, name)
+            if value is not None and not least <= value < inf:
+                raise UsageError(f"{name} is {value}.", hint=f"It should be {least} or more.")
+        known: Any = {"rpm": self.rpm, "tpm": self.tpm, **({"tell": tell} if tell else {})}
+        if self.timeout is not None:
+            limits = {"first_token": self.timeout, "between_tokens": self.timeout}
+            known |= {**limits, "connect": min(self.timeout, Patience.connect)}
+        tries = 1 + (RETRIES if self.retries is None else self.retries)
+        return Patience(tries=tries, outage=usual if self.patience is None else self.patience, **known)
+
     def references(self) -> dict[Role, str]:
         """The models to open, by what they are for."""
         named: dict[Role, str | None] = {
@@ -141,13 +183,16 @@ class Settings(Flags):
         }
         return {role: reference for role, reference in named.items() if reference}
 
-    async def load(self, role: Role, reference: str, *, parallel: int = 1) -> Engine:
+    async def load(
+        self, role: Role, reference: str, *, parallel: int = 1, patience: Patience | None = None
+    ) -> Engine:
         """Open one model.
 
         Args:
             role: What it is for. The flags of the model are not for critic and judge.
             reference: Its name.
             parallel: Streams at once.
+            patience: How long servers are waited for.
 
         Raises:
             EngineError: It cannot be loaded, or its server does not answer.
@@ -156,14 +201,21 @@ class Settings(Flags):
         from redraft.engines.load import lacks_adapter, load_engine
 
         if role != "model":
-            return await load_engine(reference, parallel=parallel)
+            return await load_engine(reference, parallel=parallel, patience=patience)
         if said := lacks_adapter(reference):
             tell(said)
         return await load_engine(
-            reference, ctx=self.ctx, threads=self.threads, gpu_layers=self.gpu_layers, parallel=parallel
+            reference,
+            ctx=self.ctx,
+            threads=self.threads,
+            gpu_layers=self.gpu_layers,
+            parallel=parallel,
+            patience=patience,
         )
 
-    async def opened(self, stack: AsyncExitStack, *, parallel: int = 1) -> Options:
+    async def opened(
+        self, stack: AsyncExitStack, *, parallel: int = 1, patience: Patience | None = None
+    ) -> Options:
         """The options with model, critic and judge: opened with `parallel` slots, and closed with the stack.
 
         Raises:
@@ -172,7 +224,7 @@ class Settings(Flags):
         """
         options = self.options()
         for role, reference in self.references().items():
-            engine = await self.load(role, reference, parallel=parallel)
+            engine = await self.load(role, reference, parallel=parallel, patience=patience)
             stack.push_async_callback(engine.aclose)
             options[role] = engine
         return options

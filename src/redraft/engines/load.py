@@ -25,6 +25,7 @@ from typing import Literal
 from redraft.config import Config, load_config
 from redraft.engines import cache, hub
 from redraft.engines.base import Engine
+from redraft.engines.patience import Patience
 from redraft.engines.scripted import read_script
 from redraft.engines.threads import in_daemon_thread
 from redraft.errors import MissingExtra, ModelError, UsageError
@@ -153,6 +154,7 @@ async def load_engine(
     parallel: int = 1,
     speculate: bool | None = None,
     config: Config | None = None,
+    patience: Patience | None = None,
 ) -> Engine:
     """Opens the engine of a model reference.
 
@@ -164,6 +166,7 @@ async def load_engine(
         parallel: Streams at once, for models on this machine. Servers decide for themselves.
         speculate: Speculation from earlier drafts, for llama.cpp; None where it pays.
         config: Where keys of servers are looked up; None for the user's file.
+        patience: How long servers are waited for, and how fast they are asked; None for the usual.
 
     Raises:
         UsageError: A wrong reference, or a part that is not installed.
@@ -171,7 +174,7 @@ async def load_engine(
     """
     named = parse_reference(ref)
     if named.kind == "remote":
-        return await _remote(named, config or load_config())
+        return await _remote(named, config or load_config(), patience or Patience())
     if named.kind == "script":
         return _script(Path(named.target))
     if named.kind == "folder":
@@ -208,11 +211,11 @@ def local_file(named: ModelReference) -> Path:
     return found or cache.fetch_default(show=True)
 
 
-async def _remote(named: ModelReference, config: Config) -> Engine:
+async def _remote(named: ModelReference, config: Config, patience: Patience) -> Engine:
     from redraft.engines.remote import RemoteEngine
 
     key = config.key_for(named.target)
-    return await RemoteEngine.connect(named.target, named.selects, key=key)
+    return await RemoteEngine.connect(named.target, named.selects, key=key, patience=patience)
 
 
 def _script(path: Path) -> Engine:

@@ -23,7 +23,8 @@ from redraft.config import Key
 from redraft.engines.base import Delta, EngineInfo, Message, PromptText, Sampling, Tokens
 from redraft.engines.held import Allowance
 from redraft.engines.listing import choose, has, models, root
-from redraft.engines.server import Patience, Refusal, Server
+from redraft.engines.patience import Patience
+from redraft.engines.server import Refusal, Server
 from redraft.engines.wire import (
     Body,
     Chunk,
@@ -167,16 +168,17 @@ class RemoteEngine:
                     return
                 if chunk.text or chunk.tokens:
                     yield Delta(text=chunk.text, tokens=chunk.tokens)
-        if reply.finish is None and not reply.done:
-            raise ServerError(
-                f"{self._server.host} broke the stream off after {reply.characters} characters.",
-                hint=_SEE_LOG,
-            )
-        if reply.finish == "error":
-            raise ServerError(
-                f"{self._server.host} gave the answer up after {reply.characters} characters.", hint=_SEE_LOG
-            )
-        yield reply.last(sent, sampling)
+        if reply.finish == "error" or (reply.finish is None and not reply.done):
+            how = "gave the answer up" if reply.finish else "broke the stream off"
+            raise self._broken(f"{how} after {reply.characters} characters.")
+        last = reply.last(sent, sampling)
+        self._server.pace.spent((last.prompt_tokens or 0) + (last.completion_tokens or 0))
+        yield last
+
+    def _broken(self, how: str) -> ServerError:
+        """The error of a reply that broke off. The next request is held back for a moment."""
+        self._server.pace.broken()
+        return ServerError(f"{self._server.host} {how}", hint=_SEE_LOG, passing=True)
 
     def _check(self, path: str, body: Body) -> None:
         if path == _RAW and not self._info.continues:
@@ -236,7 +238,7 @@ class RemoteEngine:
         if complaint is None:
             raise self._not_the_protocol(str(record))
         said = self._server.clean(complaint.message)
-        raise ServerError(f"{self._server.host} failed while it answered: {said}")
+        raise self._broken(f"failed while it answered: {said}")
 
     async def _error(self, path: str, refusal: Refusal) -> EngineError:
         """What a refused request means."""

@@ -1,8 +1,9 @@
 """Talking to one server: its address and key, retries, time-outs, and errors that say what to do.
 
-What is asked and answered is known to `wire`; here it is JSON. Redirects are not followed: a key must not
-travel to another host, and a redirected POST loses its body with many clients. A request is made again only
-before anything of its reply was read, so nothing that was shown is ever generated twice.
+What is asked and answered is known to `wire`; here it is JSON. How long to wait is known to `patience`.
+Redirects are not followed: a key must not travel to another host, and a redirected POST loses its body with
+many clients. A request is made again only before anything of its reply was read, so nothing that was shown is
+ever generated twice.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import json
-import random
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Generator
 from contextlib import asynccontextmanager
@@ -18,12 +18,14 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
+from itertools import count
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 
 from redraft.config import Key, config_path, key_variable
+from redraft.engines.patience import Failure, Pace, Patience
 from redraft.engines.sse import EventParser
 from redraft.engines.wire import Body, Complaint, read_complaint
 from redraft.errors import EngineError, EngineTimeout, ServerError, UsageError
@@ -33,27 +35,6 @@ RETRIED = frozenset({429, 500, 502, 503, 504})
 
 _ADDRESS_HINT = "Is this the address of an OpenAI-compatible API? It usually ends in /v1."
 _DOWN_HINT = "Start the server, or correct host and port in --model."
-
-
-@dataclass(frozen=True)
-class Patience:
-    """How long to wait, in seconds, and how often to ask.
-
-    Attributes:
-        connect: Until the server takes the connection.
-        first_token: From the request to the first token. Long: a server may load the model first.
-        between_tokens: From one token to the next. Pings do not count as tokens.
-        tries: How often a request is made at most.
-        backoff: Before the second try, where the server names no time; doubled each time, and jittered.
-        longest_wait: A server that asks to wait longer is not waited for, because its user should know.
-    """
-
-    connect: float = 10.0
-    first_token: float = 300.0
-    between_tokens: float = 60.0
-    tries: int = 5
-    backoff: float = 0.5
-    longest_wait: float = 60.0
 
 
 @dataclass(frozen=True)
@@ -91,6 +72,7 @@ class Server:
         url: Its base address, such as `http://localhost:8000/v1`.
         host: Host and port, as messages name it.
         patience: How long to wait, and how often to ask.
+        pace: When the next request may be made.
     """
 
     def __init__(self, url: str, key: Key | None, patience: Patience) -> None:
@@ -106,6 +88,7 @@ class Server:
         self._loop: asyncio.AbstractEventLoop | None = None
         _check_address(self.url)
         self.host = urlsplit(self.url).netloc
+        self.pace = Pace(patience, self.host)
         if key:
             _check_key(self.url, key)
         self._client = httpx.AsyncClient(
@@ -230,7 +213,7 @@ class Server:
         tries = f", {refusal.tries} times" if refusal.tries > 1 else ""
         after = refusal.retry_after
         asks = f"{'' if said.endswith(_ENDS) else '.'} It asks to wait {after:g} s." if after else ""
-        hint = "Wait, or ask for less at once: --parallel 1." if verb == "limits requests" else _LOG_HINT
+        hint = _LIMIT_HINT if verb == "limits requests" else _LOG_HINT
         return ServerError(
             f"{self.host} {verb} ({refusal.status}{tries}): {said}{asks}", hint=hint, status=refusal.status
         )
@@ -239,18 +222,19 @@ class Server:
         self, method: str, address: str, body: Body | None, limit: float
     ) -> httpx.Response | Refusal:
         self._insist_on_loop()
-        attempt = 1
-        while True:
+        began = asyncio.get_running_loop().time()
+        for attempt in count(1):
+            await self.pace.turn()
             reply = await self._once(method, address, body, limit)
             if isinstance(reply, httpx.Response):
+                self.pace.served()
                 return reply
-            wait = self._wait(reply, attempt)
-            if wait is None:
+            failure = self._failure(reply, attempt, began)
+            if failure is None or not await self.pace.waited(failure):
                 if isinstance(reply, EngineError):
                     raise reply
                 return replace(reply, tries=attempt)
-            await asyncio.sleep(wait)
-            attempt += 1
+        raise AssertionError("the tries came to an end")
 
     def _insist_on_loop(self) -> None:
         """Connections live in the event loop that opened them."""
@@ -282,20 +266,13 @@ class Server:
         except TimeoutError:
             raise EngineTimeout(f"{self.host} sent nothing within {limit:g} s.", hint=_LOG_HINT) from None
 
-    def _wait(self, reply: Refusal | EngineError, attempt: int) -> float | None:
-        """Seconds until the next try, or None if there is no point. A server that never answered is down."""
-        patience = self.patience
-        jittered: float = patience.backoff * 2 ** (attempt - 1) * random.uniform(0.5, 1.0)  # noqa: S311
-        if attempt >= patience.tries:
-            return None
+    def _failure(self, reply: Refusal | EngineError, attempt: int, began: float) -> Failure | None:
+        """What may pass, or None. A server that never answered is not there: its address may be wrong."""
         if isinstance(reply, EngineError):
-            return jittered if self._reached else None
+            return Failure(None, None, attempt, began) if self._reached else None
         if reply.status not in RETRIED:
             return None
-        if reply.retry_after is None:
-            return min(jittered, patience.longest_wait)
-        # A little more than was asked for: all who were sent away come back at the same time.
-        return reply.retry_after + 0.1 * jittered if reply.retry_after <= patience.longest_wait else None
+        return Failure(reply.status, reply.retry_after, attempt, began)
 
     async def _refusal(self, response: httpx.Response) -> Refusal:
         try:
@@ -323,7 +300,8 @@ class Server:
         try:
             return await response.aread()
         except httpx.RequestError as error:
-            raise ServerError(f"{self.host} broke its reply off: {self.clean(str(error))}") from None
+            said = f"{self.host} broke its reply off: {self.clean(str(error))}"
+            raise ServerError(said, passing=True) from None
 
     def _decoded(self, data: str | bytes) -> Any:
         record = _from_json(data)
@@ -340,6 +318,7 @@ class Server:
 
 _ENDS = (".", "!", "?", "…")
 _LOG_HINT = "See the log of the server."
+_LIMIT_HINT = "Wait for longer with --patience SECONDS, or ask for less: --rpm N, or --parallel 1."
 
 
 def _check_address(url: str) -> None:

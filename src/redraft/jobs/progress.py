@@ -28,6 +28,7 @@ class Meter:
         done: How many of them are over, failed ones included.
         tokens: New tokens of this session.
         note: A few words on how the results look.
+        waiting: What is waited for, such as a server that is down; empty while nothing is.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class Meter:
         self.done = before
         self.tokens = 0
         self.note = ""
+        self.waiting = ""
         self._clock = clock
         self._started = clock()
 
@@ -63,7 +65,7 @@ class Meter:
         """All of it in one line, such as `120 of 500 done · 310 tokens/s · 4:10 left · 96 passed`."""
         of = "" if self.total is None else f" of {self.total}"
         left = "" if self.left is None else f"{clock_time(self.left)} left"
-        parts = [f"{self.done}{of} done", f"{self.pace:.0f} tokens/s", left, self.note]
+        parts = [f"{self.done}{of} done", f"{self.pace:.0f} tokens/s", left, self.note, self.waiting]
         return " · ".join(part for part in parts if part)
 
 
@@ -91,6 +93,13 @@ class Shown:
         elif not self.quiet and self.meter.seconds >= self._next_line:
             self._next_line = self.meter.seconds + LINE_SECONDS
             print(f"redraft: {self.meter.line()}", file=sys.stderr, flush=True)
+
+    def wait(self, reason: str) -> None:
+        """Show what is waited for, the first time without delay; an empty text ends that."""
+        if reason and not self.meter.waiting:
+            self._next_line = 0.0
+        self.meter.waiting = reason
+        self.update()
 
     def __enter__(self) -> Self:
         if self._bar:

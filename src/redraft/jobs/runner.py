@@ -2,7 +2,8 @@
 
 Items are taken only when there is room to work on them, so memory does not grow with their number. An
 error is a matter of its item (too long a prompt), a doubt (a server that fails: of the item, unless the next
-ones fail too), or the end of the job (a crashed engine, a full disk). Retries are the engine's affair.
+ones fail too), or the end of the job (a crashed engine, a full disk). An item whose reply broke off is tried
+again at once: waiting for a server is the engine's affair (`engines.patience`).
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from redraft.errors import (
 from redraft.jobs.ledger import Ledger
 
 PATIENCE = 3
-"""So many doubtful failures in a row, and at least as many as run at once, end the job."""
+"""So many doubtful failures in a row, and at least as many as run at once, end the job. So do as many refused
+requests where nothing was done yet."""
 
 _REFUSED = frozenset({400, 413, 422})
 """HTTP statuses by which a server refuses one request for what is in it."""
@@ -68,6 +70,7 @@ async def run_jobs(
     ledger: Ledger,
     *,
     parallel: int,
+    retries: int = 0,
     on_step: Callable[[Tally], None] = lambda _: None,
 ) -> Tally:
     """Works on every item that the ledger has not got.
@@ -77,6 +80,7 @@ async def run_jobs(
         work: Makes an item's result, one line of JSON.
         ledger: Where results and failures go.
         parallel: How many items to work on at once.
+        retries: How often an item is tried again whose reply broke off in the middle.
         on_step: Told after each item that was done or failed.
 
     Raises:
@@ -84,7 +88,7 @@ async def run_jobs(
         RecordError: Two items have one id.
         asyncio.CancelledError: The job was cancelled. Every result until then is in the ledger.
     """
-    job = _Job(items, work, ledger, max(parallel, PATIENCE), on_step)
+    job = _Job(items, work, ledger, max(parallel, PATIENCE), retries, on_step)
     try:
         async with asyncio.TaskGroup() as group:
             for _ in range(parallel):
@@ -103,16 +107,19 @@ class _Job(Generic[T]):
         work: Callable[[T], Awaitable[str]],
         ledger: Ledger,
         patience: int,
+        retries: int,
         on_step: Callable[[Tally], None],
     ) -> None:
         self.items = iter(items)
         self.work = work
         self.ledger = ledger
         self.patience = patience
+        self.retries = retries
         self.on_step = on_step
         self.tally = Tally()
         self.taken: set[str] = set()
         self.doubts = 0
+        self.refusals = 0
 
     async def worker(self) -> None:
         for item in self.items:
@@ -130,13 +137,22 @@ class _Job(Generic[T]):
 
     async def _do(self, item: T) -> None:
         try:
-            line = await self.work(item)
+            line = await self._try(item)
         except RedraftError as error:
             self._fail(item.id, error)
         else:
             self.ledger.append(item.id, line)
             self.tally.added += 1
             self.doubts = 0
+
+    async def _try(self, item: T) -> str:
+        for _ in range(self.retries):
+            try:
+                return await self.work(item)
+            except ServerError as error:
+                if not error.passing:
+                    raise
+        return await self.work(item)
 
     def _fail(self, item_id: str, error: RedraftError) -> None:
         doubtful = is_doubtful(error)
@@ -146,15 +162,22 @@ class _Job(Generic[T]):
         self.tally.failed += 1
         self.tally.exit_status = max(self.tally.exit_status, error.exit_status)
         self.doubts += doubtful
+        self.refusals += is_refusal(error)
         if self.doubts >= self.patience:
+            raise error
+        if self.refusals >= self.patience and not self.ledger.done:
+            error.hint = " ".join(filter(None, [error.hint, f"The first {self.refusals} prompts ended so."]))
             raise error
 
 
 def is_of_item(error: RedraftError) -> bool:
     """Whether an error says something of its item alone, so that the others may well be done."""
-    if isinstance(error, ServerError):
-        return error.status in _REFUSED
-    return isinstance(error, (ContextError, RecordError))
+    return is_refusal(error) or isinstance(error, (ContextError, RecordError))
+
+
+def is_refusal(error: RedraftError) -> bool:
+    """Whether a server refused a request for what is in it, which may be in all of them: a wrong model."""
+    return isinstance(error, ServerError) and error.status in _REFUSED
 
 
 def is_doubtful(error: RedraftError) -> bool:
