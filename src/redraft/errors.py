@@ -11,6 +11,7 @@ RedraftError
     ├── ModelError        a model file or adapter that is missing, damaged, or does not fit
     ├── ContextError      the prompt is longer than the context
     ├── ServerError       a server said no, or said something that is not the protocol
+    ├── EmptyReply        the model ended without a text
     ├── EngineTimeout     nothing came within the time limit
     └── EngineCrash       the process that runs the model died
 
@@ -133,6 +134,10 @@ class ServerError(EngineError):
         super().__init__(message, hint=hint)
         self.status = status
         self.passing = passing
+
+
+class EmptyReply(EngineError):
+    """A model ended without any text of an answer: it called a tool, only thought, or said nothing."""
 
 
 class EngineTimeout(EngineError):

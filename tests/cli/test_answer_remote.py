@@ -1,4 +1,4 @@
-"""`redraft answer` with servers that are restarted, limited, or wrong: it waits for what passes, and no longer."""
+"""`redraft answer` with servers that are restarted, limited or wrong: it waits for what passes."""
 
 from __future__ import annotations
 
@@ -7,13 +7,23 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
 
 from redraft.chain import Chain, read_jsonl
 from redraft.cli import app
-from tests.engines.fake_server import FakeServer, Reply, chat_reply, error_reply, models_reply
+from tests.engines.fake_server import (
+    DONE,
+    FakeServer,
+    Reply,
+    chat_reply,
+    error_reply,
+    event,
+    models_reply,
+    sse_reply,
+)
 from tests.engines.flaky_server import WORDS, FlakyServer
 
 CHAT, MODELS = "POST /v1/chat/completions", "GET /v1/models"
@@ -129,6 +139,36 @@ def test_some_prompts_that_are_refused_do_not_end_the_job() -> None:
     assert len(list(read_jsonl(Path("out.jsonl")))) == 15
     failures = [json.loads(line) for line in Path("out.jsonl.errors.jsonl").read_text().splitlines()]
     assert len(failures) == 5
+
+
+TOOL = {"tool_calls": [{"index": 0, "function": {"name": "search", "arguments": "{}"}}]}
+
+
+@pytest.mark.parametrize(
+    ("delta", "said"),
+    [
+        (TOOL, "'m' gave no answer. What came: a call of the tool 'search'."),
+        ({"content": None}, "'m' gave no answer. What came: nothing."),
+        ({"content": " \n"}, "'m' gave no answer. What came: nothing."),
+        ({"reasoning_content": "Hm."}, "'m' gave no answer. What came: thoughts alone."),
+    ],
+)
+def test_an_empty_reply_is_an_error_that_the_next_run_makes_good(delta: dict[str, Any], said: str) -> None:
+    empty = sse_reply(event({"choices": [{"delta": delta, "finish_reason": "stop"}]}), DONE)
+    with FakeServer() as server:
+        server.on(MODELS, models_reply("m")).on(CHAT, empty, chat_reply(WHOLE))
+        result = answer(f"{server.url}#m", "-j", "1")
+        assert result.exit_code == 3
+        failure = json.loads(Path("out.jsonl.errors.jsonl").read_text())
+        assert (failure["error"], failure["message"]) == ("EmptyReply", said)
+        assert len(list(read_jsonl(Path("out.jsonl")))) == 19
+        assert answer(f"{server.url}#m", "-j", "1").exit_code == 0
+        insist_on_all()
+        server.on(CHAT, empty)
+        asked = CliRunner().invoke(app, ["ask", "Hi", "-m", f"{server.url}#m"], prog_name="redraft")
+    assert asked.exit_code == 3
+    assert asked.stderr.startswith(f"redraft: {said}")
+    assert asked.stdout == ""
 
 
 @pytest.mark.parametrize(

@@ -321,3 +321,33 @@ def test_an_adapter_that_was_trained_upon_another_is_not_used_silently(tmp_path:
     lora(adapter, more={"redraft.base": f"{model}+first"})
     said = ask("Go.", "-m", f"{model}+{adapter}").stderr
     assert said.startswith(f"redraft: {adapter} was trained on {model}+")
+
+
+LOUD = """\
+import subprocess
+import sys
+
+print("on import")
+
+
+def quiet(answer):
+    print("a print")
+    sys.stdout.write("a write\\n")
+    subprocess.run(["echo", "a program"], check=True)
+    return True
+"""
+
+
+def test_what_a_check_prints_does_not_get_into_the_answer(tmp_path: Path) -> None:
+    (tmp_path / "loud_rules.py").write_text(LOUD)
+    (tmp_path / "prompts.txt").write_text("Hi\n")
+    (tmp_path / "replies.jsonl").write_text('"A gull."\n')
+    more = ["-m", "script:replies.jsonl", "-c", "python:loud_rules.quiet"]
+    for words in (["ask", "Hi"], ["answer", "prompts.txt", "-o", "out.jsonl"]):
+        command = [sys.executable, "-m", "redraft", *words, *more]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.startswith("A gull.\n" if words[0] == "ask" else "answers    1 in out.jsonl\n")
+        for said in ("on import", "a print", "a write", "a program"):
+            assert said not in done.stdout
+            assert said in done.stderr

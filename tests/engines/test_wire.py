@@ -51,8 +51,20 @@ def test_what_only_repeats_a_default_is_not_sent() -> None:
         ({"choices": [{"message": {"content": "a"}, "finish_reason": "stop"}]}, Chunk("a", (), True, "stop")),
         ({"choices": [{"text": "a", "finish_reason": None}]}, Chunk("a", generated=True)),
         ({"choices": [{"text": "a", "token_ids": [5]}]}, Chunk("a", (5,), generated=True)),
-        ({"choices": [{"delta": {"reasoning_content": "Hm."}}]}, Chunk(generated=True)),
-        ({"choices": [{"delta": {"reasoning": "Hm.", "content": None}}]}, Chunk(generated=True)),
+        ({"choices": [{"delta": {"reasoning_content": "Hm."}}]}, Chunk(generated=True, thought=True)),
+        (
+            {"choices": [{"delta": {"reasoning": "Hm.", "content": None}}]},
+            Chunk(generated=True, thought=True),
+        ),
+        (
+            {"choices": [{"delta": {"tool_calls": [{"function": {"name": "search", "arguments": ""}}]}}]},
+            Chunk(generated=True, tools=("search",)),
+        ),
+        (
+            {"choices": [{"delta": {"tool_calls": [{"function": {"arguments": "{}"}}]}}]},
+            Chunk(generated=True),
+        ),
+        ({"choices": [{"message": {"refusal": "No."}}]}, Chunk(generated=True, refusal="No.")),
         (
             {"choices": [{"delta": {"content": [{"type": "thinking"}, {"type": "text", "text": "a"}]}}]},
             Chunk("a", generated=True),
@@ -214,12 +226,3 @@ class TestAdapted:
         for _ in range(9):  # 2,048 halved until it is below 16
             body = body and adapted(body, found)
         assert body is None
-
-
-def test_half_a_character_is_replaced_and_a_whole_one_is_kept() -> None:
-    def text(content: str) -> str:
-        return read_chunk({"choices": [{"delta": {"content": content}}]}).text
-
-    assert text("a\ud83e") == "a\ufffd"
-    assert text("\ud83e\udd9c") == "🦜"
-    assert text("é🦜") == "é🦜"

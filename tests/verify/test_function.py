@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -149,7 +150,10 @@ def test_a_wrong_path_is_refused(folder: Path, path: str, problem: str) -> None:
 @pytest.mark.parametrize(
     ("path", "problem"),
     [
-        ("broken_rules.check", "importing broken_rules failed: ZeroDivisionError: division by zero"),
+        (
+            "broken_rules.check",
+            "importing broken_rules failed: broken_rules.py:1, in <module>: ZeroDivisionError: division",
+        ),
         ("needy_rules.check", "it needs the module 'no_such_thing', which is not installed"),
     ],
 )
@@ -162,3 +166,24 @@ def test_a_module_of_the_folder_does_not_hide_an_installed_one(folder: Path) -> 
     (folder / "wave.py").write_text("def open(answer): return 'hidden'")
     assert FunctionCheck.of("wave.open").function.__module__ == "wave"
     assert str(folder) not in str(sys.modules["wave"].__file__)
+
+
+def test_a_crash_names_its_file_and_line(folder: Path) -> None:
+    (folder / "crashing.py").write_text(
+        "import json\n\ndef divides(answer):\n    return 1 / 0\n\n\n"
+        "def reads(answer):\n    return json.loads(answer)\n\n\n"
+        "async def waits(answer):\n    raise KeyError('x')\n"
+    )
+    for name, said in {
+        "divides": "crashed: crashing.py:4, in divides: ZeroDivisionError: division by zero",
+        "reads": "crashed: crashing.py:8, in reads: JSONDecodeError: Expecting value",
+        "waits": "crashed: crashing.py:12, in waits: KeyError: 'x'",
+    }.items():
+        with pytest.raises(CheckError, match=re.escape(said)):
+            run(FunctionCheck.of(f"crashing.{name}"))
+
+
+def test_a_module_that_does_not_import_names_its_file_and_line(folder: Path) -> None:
+    (folder / "half_made.py").write_text("LIMIT = 3\nLIMIT / 0\n")
+    with pytest.raises(CheckError, match=re.escape("failed: half_made.py:2, in <module>: ZeroDivisionError")):
+        FunctionCheck.of("half_made.check")

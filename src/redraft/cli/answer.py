@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from redraft.cli.options import Flags, Settings, settle, takes
-from redraft.cli.shell import tell
+from redraft.cli.shell import only_ours, tell
 from redraft.errors import RecordError, RedraftError, UsageError
 
 if TYPE_CHECKING:
@@ -89,7 +89,11 @@ def answer(
             parallel=below.get("parallel", PARALLEL) if parallel is None else parallel,
             quiet=quiet or below.get("quiet", False),
         )
-        raise typer.Exit(job.run())
+        with only_ours():
+            said, status = job.run()
+        if said:
+            typer.echo(said)
+        raise typer.Exit(status)
 
 
 @contextmanager
@@ -163,8 +167,8 @@ class Job:
     parallel: int
     quiet: bool
 
-    def run(self) -> int:
-        """Does it, says what came of it, and returns the exit status."""
+    def run(self) -> tuple[str, int]:
+        """Do it, and return what to say of it and the exit status."""
         from redraft.jobs.ledger import Ledger
         from redraft.jobs.progress import Meter, Shown
         from redraft.jobs.signals import Interrupted, run_until_signal
@@ -184,14 +188,13 @@ class Job:
                     tally = run_until_signal(self._work(ledger, unfinished, shown, summary))
             except Interrupted as signal:
                 tell(f"{len(ledger.done)} of {total} done; {GO_ON}.")
-                return signal.exit_status
+                return "", signal.exit_status
             except RedraftError as error:
                 left = f"{len(ledger.done)} of {total} done; {GO_ON}."
                 error.hint = f"{error.hint}\n{left}" if error.hint else left
                 raise
-        if not self.quiet:
-            self._say(ledger, shown, summary)
-        return self._status(tally, summary)
+        said = "" if self.quiet else self._said(ledger, shown, summary)
+        return said, self._status(tally, summary)
 
     def _look_at_settings(self) -> None:
         """What is wrong with them and can be told without a model is told before anything is opened."""
@@ -279,7 +282,7 @@ class Job:
         if ledger.torn and not self.quiet:
             tell(f"{self.out}: the last line was torn ({ledger.torn} bytes) and is done again.")
 
-    def _say(self, ledger: Ledger, shown: Shown, summary: Summary) -> None:
+    def _said(self, ledger: Ledger, shown: Shown, summary: Summary) -> str:
         before = f", {ledger.found:,} of them from before" if ledger.found else ""
         rows = [("answers", f"{len(ledger.done):,} in {self.out}{before}")]
         if ledger.failed:
@@ -290,7 +293,7 @@ class Job:
         rows += summary.rows()
         if shown.meter.tokens:
             rows.append(("time", f"{shown.meter.seconds:.1f} s, {shown.meter.pace:.0f} new tokens/s"))
-        typer.echo("\n".join(f"{name:<10} {text}" for name, text in rows))
+        return "\n".join(f"{name:<10} {text}" for name, text in rows)
 
     def _status(self, tally: Tally, summary: Summary) -> int:
         if tally.failed:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from contextlib import aclosing
+from contextlib import aclosing, nullcontext
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from redraft.cli.options import Flags, insist_on_utf8, settle, takes
-from redraft.cli.shell import tell, write
+from redraft.cli.shell import only_ours, tell, write
 from redraft.errors import EngineError, RedraftError, UsageError
 
 if TYPE_CHECKING:
@@ -46,7 +46,8 @@ def ask(
     text = _prompt(prompt)
     watch = sys.stdout.isatty() and not (json or quiet)
     try:
-        chain = asyncio.run(_make(settings, text, watch=watch))
+        with nullcontext() if watch else only_ours():
+            chain = asyncio.run(_make(settings, text, watch=watch))
     except RedraftError as error:
         if error.chain is not None and not watch and (json or error.chain.answer):
             write(error.chain.to_json() if json else error.chain.answer)

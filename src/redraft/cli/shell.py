@@ -13,7 +13,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -96,6 +96,23 @@ def tell(message: str, hint: str | None = None) -> None:
     """Says on standard error what went wrong, and below it what to type next."""
     lines = [f"redraft: {message}", *(f"  {line}" for line in (hint or "").splitlines())]
     typer.echo(printable("\n".join(lines)), err=True)
+
+
+@contextmanager
+def only_ours() -> Iterator[None]:
+    """Send to standard error what others print, such as a user's check or a program that it starts.
+
+    Standard output is for the answer, which may go into a pipe. It is written after this ends.
+    """
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 @contextmanager

@@ -21,6 +21,7 @@ import httpx
 from redraft.chain import Finish
 from redraft.config import Key
 from redraft.engines.base import Delta, EngineInfo, Message, PromptText, Sampling, Tokens
+from redraft.engines.halves import Halves
 from redraft.engines.held import Allowance
 from redraft.engines.listing import choose, has, models, root
 from redraft.engines.patience import Patience
@@ -157,7 +158,7 @@ class RemoteEngine:
 
     async def _deltas(self, path: str, body: Body, sampling: Sampling) -> AsyncGenerator[Delta, None]:
         self._check(path, body)
-        reply, allowance = _Reply(), Allowance(sampling.max_tokens)
+        reply, halves, allowance = _Reply(), Halves(), Allowance(sampling.max_tokens)
         async with (
             self._opened(path, body) as (response, sent),
             aclosing(self._chunks(response, reply)) as chunks,
@@ -166,14 +167,15 @@ class RemoteEngine:
                 if not (chunk.finish or allowance.covers(chunk)):
                     yield Delta(finish="max_tokens", completion_tokens=sampling.max_tokens)
                     return
-                if chunk.text or chunk.tokens:
-                    yield Delta(text=chunk.text, tokens=chunk.tokens)
+                text = halves.add(chunk.text)
+                if text or chunk.tokens:
+                    yield Delta(text=text, tokens=chunk.tokens)
         if reply.finish == "error" or (reply.finish is None and not reply.done):
             how = "gave the answer up" if reply.finish else "broke the stream off"
             raise self._broken(f"{how} after {reply.characters} characters.")
         last = reply.last(sent, sampling)
         self._server.pace.spent((last.prompt_tokens or 0) + (last.completion_tokens or 0))
-        yield last
+        yield replace(last, text=halves.end(), aside=self._server.clean(reply.aside))
 
     def _broken(self, how: str) -> ServerError:
         """The error of a reply that broke off. The next request is held back for a moment."""
@@ -318,6 +320,9 @@ class _Reply:
 
     characters: int = 0
     begun: bool = False
+    thought: bool = False
+    tools: tuple[str, ...] = ()
+    refusal: str = ""
     done: bool = False
     finish: Finish | None = None
     stop_text: str | None = None
@@ -326,10 +331,20 @@ class _Reply:
     def add(self, chunk: Chunk, *, done: bool) -> None:
         self.characters += len(chunk.text)
         self.begun = self.begun or chunk.generated
+        self.thought = self.thought or chunk.thought
+        self.tools += chunk.tools
+        self.refusal += chunk.refusal
         self.done = self.done or done
         self.finish = chunk.finish or self.finish
         self.stop_text = chunk.stop_text or self.stop_text
         self.counts = chunk.counts or self.counts
+
+    @property
+    def aside(self) -> str:
+        """What came beside the text, in words."""
+        parts = [f"a call of the tool {name!r}" for name in self.tools]
+        parts += [f"a refusal: {self.refusal}"] if self.refusal else []
+        return ", ".join(parts or (["thoughts alone"] if self.thought else []))
 
     def last(self, sent: Body, sampling: Sampling) -> Delta:
         """The last delta. A reply cut off before it was as long as asked has met the end of the context."""

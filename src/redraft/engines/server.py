@@ -25,6 +25,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from redraft.config import Key, config_path, key_variable
+from redraft.engines.halves import whole
 from redraft.engines.patience import Failure, Pace, Patience
 from redraft.engines.sse import EventParser
 from redraft.engines.wire import Body, Complaint, read_complaint
@@ -170,7 +171,7 @@ class Server:
 
     def clean(self, text: str) -> str:
         """A text of the server's as it may be shown: on one line, short, without a key that it echoes."""
-        text = " ".join(self._redacted(text).split())
+        text = " ".join(whole(self._redacted(text)).split())
         return text if len(text) <= 300 else text[:299] + "…"
 
     def _redacted(self, text: str) -> str:

@@ -2,7 +2,9 @@
 
 Bytes go in as they arrive, cut anywhere; the data of whole events comes out. Lines end with LF, CRLF or CR,
 and with nothing else: a raw U+2028 inside of JSON is not a line break, which is why this does not use httpx's
-splitting into lines. Event names, ids and retry times are passed over: these streams give them no meaning.
+splitting into lines. Bytes that are not UTF-8 become surrogate escapes, because the rest of a character may
+be in the next event (`halves`). Event names, ids and retry times are passed over: these streams give them no
+meaning.
 """
 
 from __future__ import annotations
@@ -38,7 +40,7 @@ class EventParser:
         events = []
         for line in lines:
             if not line and self._data:
-                events.append(b"\n".join(self._data).decode("utf-8", errors="replace"))
+                events.append(b"\n".join(self._data).decode("utf-8", errors="surrogateescape"))
                 self._data.clear()
             name, _, value = line.removeprefix(b"\xef\xbb\xbf").partition(b":")
             if name == b"data":

@@ -2,8 +2,9 @@
 
 Servers agree on the core and differ at the edges, so reading is lenient: whole replies and pieces of a
 stream, of chats and of completions, are all read by `read_chunk`. What a thinking model thinks
-(`reasoning_content`) is progress, but it is not text of the answer. Tool calls and further choices are
-passed over.
+(`reasoning_content`) is progress, but it is not text of the answer. Of tool calls the names are read, to say
+what came instead of a text; further choices are passed over. A server may cut a character in two between
+chunks: `halves` joins them.
 """
 
 from __future__ import annotations
@@ -27,9 +28,6 @@ _FINISHES: Mapping[str, Finish] = {
 }
 
 
-_HALVES = re.compile("[\ud800-\udfff]")
-
-
 @dataclass(frozen=True)
 class Counts:
     """Tokens of one call: of the prompt, of it cached (None where the server does not say), and generated."""
@@ -46,6 +44,9 @@ class Chunk:
     Attributes:
         generated: Whether the model made anything, thoughts included; not so in a closing record.
         stop_text: The stop string that ended the text, where the server says it (vLLM, SGLang, llama.cpp).
+        thought: Whether it holds thoughts.
+        tools: Names of the tools that the model calls.
+        refusal: Why the model refuses, in a field of its own (OpenAI).
     """
 
     text: str = ""
@@ -54,6 +55,9 @@ class Chunk:
     finish: Finish | None = None
     stop_text: str | None = None
     counts: Counts | None = None
+    thought: bool = False
+    tools: tuple[str, ...] = ()
+    refusal: str = ""
 
 
 def sampling_fields(sampling: Sampling, stop: Sequence[str]) -> Body:
@@ -97,12 +101,18 @@ def read_chunk(record: Mapping[str, Any]) -> Chunk:
     said = _table(choice.get("delta") or choice.get("message") or choice)
     text = _text(said.get("content", said.get("text")))
     tokens = tuple(token for token in _list(choice.get("token_ids")) if isinstance(token, int))
-    thought = said.get("reasoning_content") or said.get("reasoning") or said.get("tool_calls")
+    thought = bool(said.get("reasoning_content") or said.get("reasoning"))
+    calls = [_table(call) for call in _list(said.get("tool_calls"))]
+    tools = tuple(str(name) for call in calls if (name := _table(call.get("function")).get("name")))
+    refusal = _text(said.get("refusal"))
     reason = choice.get("finish_reason")
     return Chunk(
         text=text,
         tokens=tokens,
-        generated=bool(text or tokens or thought),
+        generated=bool(text or tokens or thought or calls or refusal),
+        thought=thought,
+        tools=tools,
+        refusal=refusal,
         finish=_FINISHES.get(str(reason), "stop") if reason else None,
         stop_text=_stop_text(record, choice),
         counts=_counts(record.get("usage")),
@@ -122,14 +132,7 @@ def _text(content: Any) -> str:
     if isinstance(content, list):
         parts = [part for part in map(_table, content) if part.get("type") == "text"]
         return "".join(_text(part.get("text")) for part in parts)
-    return _whole_characters(content) if isinstance(content, str) else ""
-
-
-def _whole_characters(text: str) -> str:
-    """The text without halves of characters: a server may cut between the two escapes of an emoji."""
-    if text.isascii() or not _HALVES.search(text):
-        return text
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return content if isinstance(content, str) else ""
 
 
 def _stop_text(record: Mapping[str, Any], choice: Mapping[str, Any]) -> str | None:

@@ -17,6 +17,7 @@ from typing import Generic, Protocol, TypeVar
 from redraft.errors import (
     CheckError,
     ContextError,
+    EmptyReply,
     EngineTimeout,
     RecordError,
     RedraftError,
@@ -172,7 +173,7 @@ class _Job(Generic[T]):
 
 def is_of_item(error: RedraftError) -> bool:
     """Whether an error says something of its item alone, so that the others may well be done."""
-    return is_refusal(error) or isinstance(error, (ContextError, RecordError))
+    return is_refusal(error) or isinstance(error, (ContextError, EmptyReply, RecordError))
 
 
 def is_refusal(error: RedraftError) -> bool:

@@ -14,6 +14,7 @@ from redraft.chain import Chain
 from redraft.errors import RedraftError
 from redraft.revise import native, prompted
 from redraft.revise.ops import Finished, Loop
+from redraft.revise.say import insist_on_answer
 from redraft.revise.state import Plan, State
 
 
@@ -27,6 +28,7 @@ def loop(plan: Plan, clock: Callable[[], float] = time.monotonic) -> Loop[Chain]
     run = native.run if plan.mode == "native" else prompted.run
     try:
         stop = yield from run(state)
+        insist_on_answer(state, stop)
     except RedraftError as error:
         error.chain = state.chain("error")
         raise

@@ -13,7 +13,7 @@ from redraft.engines.messages import joined
 from redraft.formats.selfee import verdict_of
 from redraft.revise import prompts
 from redraft.revise.ops import Ask, Loop, StepDone, run_checks
-from redraft.revise.say import say, tell_progress
+from redraft.revise.say import insist_on_answer, say, tell_progress
 from redraft.revise.state import State, all_passed
 
 
@@ -52,6 +52,8 @@ def _base(state: State) -> tuple[Message, ...]:
 def _write(state: State, messages: tuple[Message, ...]) -> Loop[Stop | None]:
     """Writes the next answer. Gives a reason to stop, or None. Checks judge a text that was cut, too."""
     said = yield from say(state, Ask(messages, state.room()), "answer", len(state.steps))
+    if not state.steps and not said.text:
+        insist_on_answer(state, state.stop_of(said.finish), said.aside)
     state.begin(said.text, said.finish, said.usage, echo=state.echoes(said.text))
     if state.unchanged() and state.revisions > state.plan.min_revisions:
         return state.stop_of(said.finish) or "unchanged"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from redraft.chain import Finish, Usage
+from redraft.chain import Finish, Stop, Usage
 from redraft.engines.base import Delta
-from redraft.errors import ContextError
+from redraft.errors import ContextError, EmptyReply
 from redraft.revise.meter import Meter
 from redraft.revise.ops import Ask, Kind, Loop, More, Progress, Text, receive
 from redraft.revise.state import State
@@ -14,11 +14,12 @@ from redraft.revise.state import State
 
 @dataclass(frozen=True)
 class Said:
-    """A text that was generated, why it ended, and what it cost."""
+    """A text that was generated, why it ended, what it cost, and what came beside it (`Delta.aside`)."""
 
     text: str
     finish: Finish
     usage: Usage
+    aside: str = ""
 
 
 def say(state: State, ask: Ask, kind: Kind, index: int) -> Loop[Said]:
@@ -50,7 +51,28 @@ def say(state: State, ask: Ask, kind: Kind, index: int) -> Loop[Said]:
             state.begin("".join(pieces).strip(), "error", usage)
         raise
     usage = state.pay(meter.usages(delta)[index])
-    return Said("".join(pieces).strip(), delta.finish or "stop", usage)
+    return Said("".join(pieces).strip(), delta.finish or "stop", usage, delta.aside)
+
+
+def insist_on_answer(state: State, stop: Stop | None, aside: str = "") -> None:
+    """Refuse a chain in which nothing was said: it would count as done.
+
+    Args:
+        state: The chain.
+        stop: Why it ends. A budget that is over, or somebody who cancels, may end it without an answer.
+        aside: What came instead of a text (`Delta.aside`).
+
+    Raises:
+        EmptyReply: No answer has any text.
+    """
+    if stop in ("budget", "cancelled") or any(step.answer.strip() for step in state.steps):
+        return
+    cut = {"max_tokens": ", and then max_tokens was reached", "context": ", and then the context was full"}
+    came = f"{aside or 'nothing'}{cut.get(stop or '', '')}"
+    raise EmptyReply(
+        f"{state.plan.info.name!r} gave no answer. What came: {came}.",
+        hint="Give it more room: --max-tokens N" if stop == "max_tokens" else None,
+    )
 
 
 def tell_progress(state: State) -> Loop[None]:

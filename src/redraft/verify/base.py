@@ -10,8 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import sysconfig
+import traceback
 from collections.abc import Awaitable, Coroutine, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from redraft.chain import CheckResult, Prompt, whole
@@ -99,9 +102,31 @@ async def outcome_of(check: Check, answer: str, prompt: Prompt) -> Outcome:
         raise
     except Exception as error:
         raise CheckError(
-            f"the check {check.name!r} crashed: {type(error).__name__}: {error}",
+            f"the check {check.name!r} crashed: {crash_of(error)}",
             hint="This is a fault of the check, not of the answer. Mend the check and run again.",
         ) from error
+
+
+def crash_of(error: Exception) -> str:
+    """What an error is and where it was raised, as `rules.py:12, in polite: KeyError: 'x'`.
+
+    The place is the last one in code that is neither redraft's nor installed, if there is one: there the
+    user can mend it.
+    """
+    said = f"{type(error).__name__}: {error}"
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if not frame.filename.startswith(_NOT_THE_USERS)]
+    if not own:
+        return said
+    return f"{Path(own[-1].filename).name}:{own[-1].lineno}, in {own[-1].name}: {said}"
+
+
+_NOT_THE_USERS = (
+    str(Path(__file__).parents[1]),
+    "<frozen ",
+    *{sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")},
+)
+"""How the paths of code begin that a user did not write for a check."""
 
 
 def _ask(check: Check, answer: str, prompt: Prompt) -> Outcome | Awaitable[Outcome]:

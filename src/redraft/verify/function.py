@@ -26,7 +26,7 @@ from typing import Any, Self
 
 from redraft.chain import Prompt
 from redraft.errors import CheckError, CheckSyntaxError
-from redraft.verify.base import Outcome, failed, passed
+from redraft.verify.base import Outcome, crash_of, failed, passed
 
 _HINT = "Write python:module.function; the module is looked for in this folder and among what is installed."
 
@@ -115,7 +115,7 @@ def _import(name: str, path: str) -> ModuleType:
             raise CheckSyntaxError(f"python:{path}: there is no module {error.name!r}.", hint=_HINT) from None
         problem = f"it needs the module {error.name!r}, which is not installed"
     except Exception as error:  # noqa: BLE001  (a user's module may raise anything)
-        problem = f"{type(error).__name__}: {error}"
+        problem = crash_of(error)
     raise CheckError(
         f"python:{path}: importing {name} failed: {problem}.", hint=f"Try: python -c 'import {name}'"
     )

@@ -1,0 +1,57 @@
+r"""Characters that a server cut in two: a half is held back until the other one comes.
+
+A server that cuts its text by UTF-16 units sends 😀 as `\ud83d` in one delta and `\ude00` in the next. One
+that cuts by bytes sends incomplete UTF-8, which is read as Python's surrogate escapes, U+DC80 to U+DCFF.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+
+_HALF = re.compile("[\ud800-\udfff]")
+_PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
+_BYTES = re.compile("[\udc80-\udcff]+")
+_LAST = re.compile("(?:[\ud800-\udbff]|[\udc80-\udcff]+)\\Z")
+
+
+class Halves:
+    """Joins the halves of one stream."""
+
+    def __init__(self) -> None:
+        self._held = ""
+
+    def add(self, text: str) -> str:
+        """Return the text that is whole, with what was held back before it."""
+        text, self._held = self._held + text, ""
+        if text.isascii() or not _HALF.search(text):
+            return text
+        text = _PAIR.sub(_joined, text)
+        last = _LAST.search(text)
+        sure = len(text) - (_open(last[0]) if last else 0)
+        self._held = text[sure:]
+        return whole(text[:sure])
+
+    def end(self) -> str:
+        """Return what is still held back, as a replacement character."""
+        text, self._held = self._held, ""
+        return whole(text)
+
+
+def _joined(pair: re.Match[str]) -> str:
+    return pair[0].encode("utf-16", "surrogatepass").decode("utf-16")
+
+
+def _open(last: str) -> int:
+    """How much of the last halves of a text may be completed by what follows."""
+    if last < "\udc00":
+        return len(last)
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    decoder.decode(last.encode("utf-8", "surrogateescape"))
+    return len(decoder.getstate()[0])
+
+
+def whole(text: str) -> str:
+    """The text with its bytes decoded, and a replacement character for each half that is alone."""
+    text = _BYTES.sub(lambda run: run[0].encode("utf-8", "surrogateescape").decode("utf-8", "replace"), text)
+    return _HALF.sub("\ufffd", text)
