@@ -132,6 +132,14 @@ def test_what_every_prompt_is_refused_for_ends_the_job_after_a_few(
     assert "0 of 20 done; run the same command again to go on." in result.stderr
 
 
+def test_a_server_that_fails_from_the_first_request_on_is_not_waited_for() -> None:
+    with FakeServer() as server:
+        server.on(MODELS, models_reply("m")).on(CHAT, error_reply(500, "Internal Server Error"))
+        result = answer(f"{server.url}#m", "-j", "1", "--retries", "0")  # with the usual patience
+    assert result.exit_code == 3
+    assert "fails (500): Internal Server Error" in result.stderr
+
+
 def test_some_prompts_that_are_refused_do_not_end_the_job() -> None:
     refused = error_reply(400, "This prompt is not allowed.")
     result, _ = failing(refused, chat_reply(WHOLE), refused, refused, refused, refused, chat_reply(WHOLE))

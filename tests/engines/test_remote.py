@@ -130,33 +130,6 @@ class TestStreams:
         server.on(CHAT, sse_reply(thought, chat_event("Yes."), chat_event("", "stop"), DONE))
         assert text_of(chat(engine(server))) == "Yes."
 
-    def test_an_emoji_cut_in_two(self, server: FakeServer) -> None:
-        server.on(CHAT, chat_reply("a\ud83d", "\ude00b"))
-        assert [delta.text for delta in chat(engine(server))] == ["a", "😀b", ""]
-        by_byte = [b'data: {"choices": [{"delta": {"content": "%c"}}]}\n\n' % byte for byte in "é😀".encode()]
-        server.on(CHAT, sse_reply(*by_byte, chat_event("", "stop"), DONE))
-        assert text_of(chat(engine(server))) == "é😀"
-
-    def test_half_a_character_at_the_end_is_replaced(self, server: FakeServer) -> None:
-        server.on(CHAT, chat_reply("a\ud83d"))
-        assert text_of(chat(engine(server))) == "a\ufffd"
-
-    @pytest.mark.parametrize(
-        ("delta", "aside"),
-        [
-            (
-                {"tool_calls": [{"function": {"name": "search", "arguments": "{"}}]},
-                "a call of the tool 'search'",
-            ),
-            ({"reasoning_content": "Hm."}, "thoughts alone"),
-            ({"refusal": "I will not."}, "a refusal: I will not."),
-            ({"content": None}, ""),
-        ],
-    )
-    def test_what_comes_beside_the_text(self, server: FakeServer, delta: dict[str, Any], aside: str) -> None:
-        server.on(CHAT, sse_reply(event({"choices": [{"delta": delta}]}), chat_event("", "stop"), DONE))
-        assert chat(engine(server)) == [Delta(finish="stop", aside=aside)]
-
     def test_pings_and_crlf(self, server: FakeServer) -> None:
         stream = chat_event("a") + b": ping\n\n" + chat_event("", "stop") + DONE
         server.on(CHAT, sse_reply(stream.replace(b"\n", b"\r\n")))

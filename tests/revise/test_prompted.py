@@ -227,8 +227,9 @@ def test_a_change_of_white_space_is_a_change() -> None:
     assert (chain.stop, chain.answer) == ("passed", "A b.\n\nC d.")
 
 
-def test_parts_of_a_message_are_its_text() -> None:
+def test_parts_of_a_message_stay_parts() -> None:
     parts = ({"role": "user", "content": [{"type": "text", "text": "Hi"}]},)
     asked = play(plan(prompt=Prompt(messages=parts), demand="As JSON.", max_revisions=0), ["Hello."]).asked[0]
     assert isinstance(asked, Ask)
-    assert [m["content"] for m in asked.messages] == ["Hi\n\nAs JSON."]
+    text = [{"type": "text", "text": "Hi"}, {"type": "text", "text": "As JSON."}]
+    assert [m["content"] for m in asked.messages] == [text]

@@ -45,10 +45,13 @@ async def choose(server: Server, name: str | None) -> Listed:
 
 
 async def models(server: Server, *, needed: bool) -> list[Listed]:
-    """The list of a server, empty if it has none and it is not needed. Raises as `choose` does."""
-    reply = await server.fetch("GET", server.url + "/models")
+    """The list of a server, empty if it gives none and it is not needed. Raises as `choose` does.
+
+    One that is not needed is asked for once: `transformers serve` fails at it where it answers chats.
+    """
+    reply = await server.fetch("GET", server.url + "/models", patient=needed)
     if isinstance(reply, Refusal):
-        if needed or reply.status not in (404, 405, 501):
+        if needed or reply.status in (401, 403) or 300 <= reply.status < 400:
             raise server.error(reply, "/models")
         return []
     entries = reply.get("data") if isinstance(reply, dict) else None

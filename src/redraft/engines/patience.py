@@ -96,7 +96,7 @@ class Pace:
         self._next_slot = 0.0
         self._held_until = 0.0
         self._down_since: float | None = None
-        self._served_at = 0.0
+        self._served_at: float | None = None
 
     async def turn(self) -> None:
         """Wait until a request may be made."""
@@ -114,7 +114,7 @@ class Pace:
         return start - now
 
     def served(self) -> None:
-        """Note that the server took a request."""
+        """Note that the server took a request for tokens."""
         self._served_at = _now()
         if self._down_since is not None:
             self._down_since = None
@@ -147,8 +147,10 @@ class Pace:
         if (failure.retry_after or 0) > max(patience.longest_wait, patience.outage):
             return None
         limited = failure.status == HTTPStatus.TOO_MANY_REQUESTS
-        others_served = self._served_at > failure.began and not limited
-        if failure.attempt >= patience.tries and (others_served or lasted >= patience.outage):
+        of_request = not limited and (self._served_at or 0) > failure.began  # others were served meanwhile
+        never_worked = failure.status == HTTPStatus.INTERNAL_SERVER_ERROR and self._served_at is None
+        over = of_request or never_worked or lasted >= patience.outage
+        if over and failure.attempt >= patience.tries:
             return None
         # A little more than was asked for: all who were sent away come back at the same time.
         jittered = self._jittered(failure.attempt)

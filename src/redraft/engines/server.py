@@ -124,16 +124,20 @@ class Server:
             EngineTimeout: It takes no connection, or sends no headers before the limit of the first token.
         """
         reply = await self._settled("POST", self.url + path, body, self.patience.first_token)
+        if isinstance(reply, httpx.Response):
+            self.pace.served()
         try:
             yield reply
         finally:
             if isinstance(reply, httpx.Response):
                 await reply.aclose()
 
-    async def fetch(self, method: str, address: str, body: Body | None = None) -> Any:
-        """The decoded JSON of a small reply, or a `Refusal`. Raises as `asked` does."""
+    async def fetch(
+        self, method: str, address: str, body: Body | None = None, *, patient: bool = True
+    ) -> Any:
+        """The decoded JSON of a small reply, or a `Refusal`; `patient` asks again. Raises as `asked` does."""
         limit = self.patience.between_tokens
-        reply = await self._settled(method, address, body, limit)
+        reply = await self._settled(method, address, body, limit, patient=patient)
         if isinstance(reply, Refusal):
             return reply
         try:
@@ -220,7 +224,7 @@ class Server:
         )
 
     async def _settled(
-        self, method: str, address: str, body: Body | None, limit: float
+        self, method: str, address: str, body: Body | None, limit: float, *, patient: bool = True
     ) -> httpx.Response | Refusal:
         self._insist_on_loop()
         began = asyncio.get_running_loop().time()
@@ -228,10 +232,9 @@ class Server:
             await self.pace.turn()
             reply = await self._once(method, address, body, limit)
             if isinstance(reply, httpx.Response):
-                self.pace.served()
                 return reply
             failure = self._failure(reply, attempt, began)
-            if failure is None or not await self.pace.waited(failure):
+            if failure is None or not patient or not await self.pace.waited(failure):
                 if isinstance(reply, EngineError):
                     raise reply
                 return replace(reply, tries=attempt)
@@ -271,7 +274,8 @@ class Server:
         """What may pass, or None. A server that never answered is not there: its address may be wrong."""
         if isinstance(reply, EngineError):
             return Failure(None, None, attempt, began) if self._reached else None
-        if reply.status not in RETRIED:
+        of_request = reply.status == HTTPStatus.INTERNAL_SERVER_ERROR and reply.complaint.about_request
+        if reply.status not in RETRIED or of_request:
             return None
         return Failure(reply.status, reply.retry_after, attempt, began)
 

@@ -181,10 +181,18 @@ class Complaint:
         """Whether it says that there is no such model."""
         return "model_not_found" in self.code or bool(_NO_MODEL.search(self.message))
 
+    @property
+    def about_request(self) -> bool:
+        """Whether it says that the request itself is at fault: asked again, it would fail again."""
+        return bool(_OF_REQUEST.search(self.message))
+
 
 _NO_MODEL = re.compile(
     r"\bmodel\b.*\b(not exist|not found|no such|unknown)|\bno (such )?model\b", re.I | re.S
 )
+_OF_REQUEST = re.compile(r"\bnot supported\b|\bunsupported\b|\binvalid\b|\bmust be\b|\btemplate\b", re.I)
+"""Words of the faults that llama.cpp answers with status 500: an image for a model without eyes, a chat
+template that does not take the roles."""
 _CONTEXT = re.compile(r"(?:maximum )?context (?:length|size|window)\D{0,12}(\d+)", re.I)
 _PROMPT = re.compile(
     r"(at least )?(\d+) (?:input tokens|in (?:the|your) (?:messages|prompt))|resulted in (\d+) tokens", re.I

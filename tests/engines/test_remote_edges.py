@@ -1,0 +1,64 @@
+"""The remote engine at the edges of the protocol: split characters, replies without text, odd failures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from redraft.engines.base import Delta
+from redraft.errors import ServerError
+from tests.engines.fake_server import DONE, FakeServer, chat_event, chat_reply, error_reply, event, sse_reply
+from tests.engines.test_remote import CHAT, MODELS, chat, connected, engine, refused, text_of
+
+
+@pytest.fixture
+def server() -> Iterator[FakeServer]:
+    with FakeServer() as server:
+        yield server
+
+
+def test_an_emoji_cut_in_two(server: FakeServer) -> None:
+    server.on(CHAT, chat_reply("a\ud83d", "\ude00b"))
+    assert [delta.text for delta in chat(engine(server))] == ["a", "😀b", ""]
+    by_byte = [b'data: {"choices": [{"delta": {"content": "%c"}}]}\n\n' % byte for byte in "é😀".encode()]
+    server.on(CHAT, sse_reply(*by_byte, chat_event("", "stop"), DONE))
+    assert text_of(chat(engine(server))) == "é😀"
+
+
+def test_half_a_character_at_the_end_is_replaced(server: FakeServer) -> None:
+    server.on(CHAT, chat_reply("a\ud83d"))
+    assert text_of(chat(engine(server))) == "a\ufffd"
+
+
+@pytest.mark.parametrize(
+    ("delta", "aside"),
+    [
+        (
+            {"tool_calls": [{"function": {"name": "search", "arguments": "{"}}]},
+            "a call of the tool 'search'",
+        ),
+        ({"reasoning_content": "Hm."}, "thoughts alone"),
+        ({"refusal": "I will not."}, "a refusal: I will not."),
+        ({"content": None}, ""),
+    ],
+)
+def test_what_comes_beside_the_text(server: FakeServer, delta: dict[str, Any], aside: str) -> None:
+    server.on(CHAT, sse_reply(event({"choices": [{"delta": delta}]}), chat_event("", "stop"), DONE))
+    assert chat(engine(server)) == [Delta(finish="stop", aside=aside)]
+
+
+def test_a_server_that_fails_at_its_list(server: FakeServer) -> None:
+    server.on(MODELS, error_reply(500, "Internal Server Error"))
+    assert connected(server, "any").name == "any"
+    assert len(server.asked(MODELS)) == 1
+    with pytest.raises(ServerError, match="Internal Server Error"):
+        connected(server)
+
+
+def test_a_failure_that_is_of_the_request_is_not_repeated(server: FakeServer) -> None:
+    server.on(CHAT, error_reply(500, "image input is not supported - hint: provide the mmproj"))
+    error = refused(engine(server))
+    assert error.message.startswith(f"{server.host} fails (500): image input is not supported")
+    assert len(server.requests) == 1
