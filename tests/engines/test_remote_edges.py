@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from redraft.engines.base import Delta
+from redraft.engines.base import Delta, Message, Sampling
+from redraft.engines.remote import RemoteEngine
 from redraft.errors import ServerError
 from tests.engines.fake_server import DONE, FakeServer, chat_event, chat_reply, error_reply, event, sse_reply
-from tests.engines.test_remote import CHAT, MODELS, chat, connected, engine, refused, text_of
+from tests.engines.test_remote import (
+    CHAT,
+    MODELS,
+    chat,
+    closing,
+    collected,
+    connected,
+    engine,
+    llama_server,
+    refused,
+    text_of,
+)
 
 
 @pytest.fixture
@@ -62,3 +75,21 @@ def test_a_failure_that_is_of_the_request_is_not_repeated(server: FakeServer) ->
     error = refused(engine(server))
     assert error.message.startswith(f"{server.host} fails (500): image input is not supported")
     assert len(server.requests) == 1
+
+
+__all__ = ["llama_server"]  # a fixture
+
+
+@pytest.mark.slow
+@pytest.mark.model
+def test_llama_cpp_is_sent_the_image_and_says_that_it_takes_none(llama_server: str) -> None:
+    picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}
+    question: Message = {"role": "user", "content": [{"type": "text", "text": "What is this?"}, picture]}
+
+    async def ask() -> None:
+        engine = await RemoteEngine.connect(llama_server)
+        deltas = engine.chat([question], Sampling(max_tokens=8))
+        with pytest.raises(ServerError, match="image input is not supported"):
+            await closing(engine, collected(deltas))
+
+    asyncio.run(ask())

@@ -157,7 +157,7 @@ def test_leaving_early_closes_the_stream() -> None:
 
 def test_a_crashed_check_is_an_error_of_the_check() -> None:
     engine = ScriptedEngine(["one"])
-    with pytest.raises(CheckError, match="'broken' crashed: .*ZeroDivisionError: by zero") as caught:
+    with pytest.raises(CheckError, match=r"'broken' crashed: .*ZeroDivisionError: by zero") as caught:
         asyncio.run(
             finish(Driver(engine, checks=[Broken()]), plan(engine, mode="verified", checks=("broken",)))
         )
