@@ -11,7 +11,15 @@ from redraft.collect.export import to_alpaca
 from redraft.errors import RecordError, UsageError
 from redraft.formats.records import chain_of
 from redraft.formats.selfee import parse, render
-from redraft.formats.spans import ChatTemplate, Format, Objective, Span, spans_of
+from redraft.formats.spans import (
+    ChatTemplate,
+    Format,
+    Objective,
+    Span,
+    first_alone,
+    learns_later,
+    spans_of,
+)
 
 REVISE, ACCEPT = "Wrong. Revision is needed.", "Right. Revision is not needed."
 
@@ -62,7 +70,7 @@ PROMPT = (
     ("objective", "expected"),
     [
         ("full", f"[A0{{f1}}{REVISE}{{r1}}A1{{f2}}{ACCEPT}■]"),
-        ("answer", "[A0■]"),
+        ("answer", "[A1■]"),
         ("accepted", f"A0[{{f1}}{REVISE}{{r1}}A1{{f2}}{ACCEPT}■]"),
         ("revision", f"A0[{{f1}}{REVISE}{{r1}}A1{{f2}}{ACCEPT}■]"),
         ("critic", f"A0{{f1}}[{REVISE}{{r1}}]A1{{f2}}[{ACCEPT}■]"),
@@ -181,19 +189,100 @@ def test_checks_that_accept_without_a_word_write_no_feedback() -> None:
     assert written(chain(passed), "selfee", "full").endswith("### Answer:\n[A■]")
 
 
-@pytest.mark.parametrize("chosen", ["selfee", "alpaca"])
-def test_an_empty_answer_is_not_learnt_as_the_answer(chosen: Format) -> None:
-    made = chain(judged(" \n", REVISE), judged("A1", ACCEPT), best=0)
-    with pytest.raises(RecordError, match="no answer"):
-        spans_of(made, chosen, "answer")
+ANSWERING: list[Format] = ["selfee", "alpaca", "self-instruct", "vicuna", "stablevicuna", "chat"]
+
+
+def learnt(made: Chain, chosen: Format, objective: Objective = "answer") -> str:
+    """The words that carry loss, without the stop token."""
+    spans = spans_of(made, chosen, objective, TEMPLATE)
+    return "".join(span.text for span in spans if span.trained and span.answer).strip()
+
+
+@pytest.mark.parametrize("chosen", ANSWERING)
+@pytest.mark.parametrize(
+    "made",
+    [
+        REVISED,
+        REVISED.model_copy(update={"best": 0}),
+        chain(judged("A0", REVISE), Step(answer="A1"), Step(answer="A2 is", finish="max_tokens"), best=1),
+        chain(judged("A0", REVISE), judged("A1", ACCEPT), Step(answer="A2 is", finish="context")),
+        chain(judged("A0", REVISE), judged("A1", ACCEPT), Step(answer=REVISE, echo=True)),
+        chain(judged("A0", REVISE), judged("A1", ACCEPT), judged("A2", REVISE)),
+        chain(judged(" \n", REVISE), judged("A1", ACCEPT), best=0),
+        chain(judged("A0", ACCEPT), judged("A1", ACCEPT), judged("A2", ACCEPT), best=1),
+        chain(judged("A0", REVISE), judged("A1", ACCEPT, finish="context")),
+        chain(Step(answer=" "), meta={"reference": "A1"}),
+    ],
+    ids=[
+        "last",
+        "best-rejected",
+        "cut",
+        "cut-best",
+        "echo",
+        "last-rejected",
+        "empty",
+        "best",
+        "half",
+        "gold",
+    ],
+)
+def test_every_format_learns_the_accepted_answer(made: Chain, chosen: Format) -> None:
+    assert learnt(made, chosen) == "A1"
+
+
+@pytest.mark.parametrize("chosen", ANSWERING)
+@pytest.mark.parametrize(
+    ("step", "reason"),
+    [
+        (judged("A0", REVISE), "every answer was rejected"),
+        (judged("A0", REVISE, finish="max_tokens"), "every answer was rejected"),
+        (Step(answer="A0", finish="max_tokens"), "its answer was cut"),
+        (Step(answer=REVISE, echo=True), "its answer only repeats the feedback"),
+        (Step(answer=" \n"), "no answer"),
+    ],
+)
+def test_a_record_without_an_answer_to_learn_says_why(chosen: Format, step: Step, reason: str) -> None:
+    with pytest.raises(RecordError, match=reason):
+        spans_of(chain(step), chosen, "answer", TEMPLATE)
+
+
+@pytest.mark.parametrize("chosen", ["selfee", "vicuna", "chat"])
+@pytest.mark.parametrize("objective", ["full", "accepted", "revision"])
+def test_no_objective_learns_what_is_no_answer(chosen: Format, objective: Objective) -> None:
+    cut = Step(answer="A1 is", finish="max_tokens")
+    made = chain(judged("A0", ACCEPT), Step(answer=REVISE, echo=True), cut, judged("A3", ACCEPT))
+    assert learnt(made, chosen, objective) == ("A3" if objective == "revision" else "A0A3")
+
+
+def test_an_answer_that_a_cut_feedback_rejects_is_not_accepted() -> None:
+    made = chain(judged("A0", REVISE), judged("A1", REVISE, finish="context"))
+    assert learnt(made, "selfee", "accepted") == ""
+    assert learnt(made, "selfee", "full") == "A0A1"
+
+
+@pytest.mark.parametrize("chosen", ANSWERING)
+def test_the_first_answer_is_learnt_where_it_is_asked_for(chosen: Format) -> None:
+    assert learnt(first_alone(REVISED), chosen) == "A0"
+    assert learnt(first_alone(chain(judged("A0", REVISE, finish="context"))), chosen) == "A0"
+    assert learnt(first_alone(chain(meta={"reference": "G"})), chosen) == "G"
+    with pytest.raises(RecordError, match="cut"):
+        spans_of(first_alone(chain(Step(answer="A0", finish="context"))), chosen, "answer", TEMPLATE)
+    pair = chain(Step(answer="bad"), Step(answer="good"), meta={"preference": True})
+    assert learnt(first_alone(pair), chosen) == "good"
+
+
+def test_a_record_that_learns_a_later_answer_is_known() -> None:
+    assert learns_later(REVISED, "answer")
+    assert not learns_later(REVISED, "accepted")
+    for made in (first_alone(REVISED), chain(judged("A0", ACCEPT)), chain(meta={"reference": "G"})):
+        assert not learns_later(made, "answer")
 
 
 def test_alpaca_goes_on_behind_the_colon_with_the_best_answer() -> None:
     assert written(REVISED, "alpaca", "full") == f"{PROMPT}### Response:[A1■]"
-    first = REVISED.model_copy(update={"best": 0})
-    assert written(first, "alpaca", "answer") == f"{PROMPT}### Response:[A0■]"
     with pytest.raises(RecordError, match="rejected"):
-        spans_of(first, "alpaca", "accepted")
+        spans_of(chain(judged("A0", REVISE)), "alpaca", "accepted")
+    assert learnt(chain(judged("A0", REVISE)), "alpaca", "full") == "A0"  # all that the model wrote
 
 
 VICUNA = (

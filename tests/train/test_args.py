@@ -202,6 +202,11 @@ def test_a_flag_that_comes_again_adds_a_value_or_replaces_it() -> None:
         ("--max_steps -2", "--max_steps is -2", None),
         ("--price_per_hour inf", "--price_per_hour is 'inf'", None),
         ("--price_per_hour -1", "--price_per_hour is -1, and should be at least 0.", None),
+        (
+            "--answer first --training_objective full",
+            "--answer first changes nothing without",
+            "--training_objective answer --answer first",
+        ),
         ("--qlora True --lora False", "--qlora and --lora False do not go together.", "--lora True"),
         ("--lora_r 1.5", "--lora_r is '1.5', and should be a whole number.", None),
         ("--max_steps", "--max_steps has no value, and should be a whole number.", None),

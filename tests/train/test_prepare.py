@@ -111,7 +111,7 @@ class Breaking(Letters):
     def encode(self, chain: Chain) -> Any:
         made, asked = super().encode(chain), chain.prompt.instruction
         cut = Cut(7, lost=2 * (asked == "lose"), broken=int(asked == "break"))
-        return replace(made, cut=cut, leaves=asked == "end")
+        return replace(made, cut=cut, leaves=asked == "end", later=asked == "lose")
 
 
 def test_the_report_says_which_answers_were_cut(write: Write, cache: Path) -> None:
@@ -122,6 +122,7 @@ def test_the_report_says_which_answers_were_cut(write: Write, cache: Path) -> No
         "1 of these lost their last answers: data/0",
         "1 of these end within an answer: data/1",
         "1 with earlier answers, which carry no loss in this format (--format vicuna trains on all): data/2",
+        "1 learn a later answer than the first (--answer first: SelFee's own way): data/0",
     ]
     assert [Cut(*cut) for cut in prepared.cuts.tolist()] == [Cut(7, lost=2), Cut(7, broken=1), Cut(7)]
     assert prepare([path], Breaking(), cache).report == prepared.report

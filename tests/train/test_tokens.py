@@ -368,6 +368,20 @@ def test_earlier_answers_that_a_format_has_no_place_for_are_told(
         assert found.leaves is expected
 
 
+def test_the_answer_that_is_learnt_is_told_and_can_be_the_first() -> None:
+    rejected = Step(answer="bad", feedback=Feedback(text="Revision is needed.", verdict="revise"))
+    revised = Chain(prompt=Prompt(instruction="Q"), steps=(rejected, Step(answer="good")), best=1)
+    sums = set()
+    for first, learnt in ((False, "good"), (True, "bad")):
+        encoder = Encoder(tokenizer("bytes"), "selfee", "answer", first=first)
+        found = encoder.encode(revised)
+        assert isinstance(found, Example)
+        assert found.later is not first
+        assert words("bytes", found.ids).endswith(f"### Answer:\n{learnt}<|im_end|>")
+        sums.add(encoder.fingerprint)
+    assert len(sums) == 2
+
+
 @pytest.mark.parametrize("first", [False, True])
 def test_without_a_token_with_loss_there_is_no_example(first: bool) -> None:
     """Nothing predicts the first one."""

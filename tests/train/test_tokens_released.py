@@ -111,7 +111,7 @@ def encoded(encoder: Encoder, record: Record) -> Labelled:
 
 def compare(model: PreTrainedTokenizerBase, records: Iterator[Record], objective: Objective) -> int:
     """Compares records in SelFee's text, and says how many fault 1 touched."""
-    encoder = Encoder(model, "selfee", objective, LENGTH)
+    encoder = Encoder(model, "selfee", objective, LENGTH, first=objective == "answer")
     touched = compared = 0
     for record in islice(records, RECORDS):
         source, target = source_of(record, "### Answer:\n"), selfee_target(record, objective)

@@ -11,13 +11,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from redraft.chain import Chain, Prompt
-from redraft.formats.selfee import instruction_of, render_prompt
+from redraft.formats.selfee import escape, instruction_of, render_prompt
 from redraft.formats.written import (
     Objective,
     Span,
     asked,
     best_answer,
-    first_answer,
     framed,
     led_by_space,
     whole_chain,
@@ -32,8 +31,11 @@ _RESPONSE = "\n\n### Response:"
 
 
 def selfee(chain: Chain, objective: Objective) -> list[Span]:
-    """SelFee's text. `answer` trains on answer 0, as its released code does."""
-    written = first_answer(chain) if objective == "answer" else whole_chain(chain, objective)
+    """SelFee's text. Its answers are escaped, also where one stands alone: the text is read back."""
+    if objective == "answer":
+        written = [replace(span, text=escape(span.text)) for span in best_answer(chain, objective)]
+    else:
+        written = whole_chain(chain, objective)
     return _prompt(chain.prompt, _ALONE[-1]) + written
 
 

@@ -14,9 +14,19 @@ from redraft.errors import RecordError, UsageError
 from redraft.formats import conversations, instructions
 from redraft.formats.chat import ChatTemplate, chat
 from redraft.formats.talks import asks
-from redraft.formats.written import WHOLE, Objective, Span, checked
+from redraft.formats.written import WHOLE, Objective, Span, checked, first_alone, learns_later
 
-__all__ = ["ChatTemplate", "Format", "Objective", "Span", "check", "leaves_answers", "spans_of"]
+__all__ = [
+    "ChatTemplate",
+    "Format",
+    "Objective",
+    "Span",
+    "check",
+    "first_alone",
+    "learns_later",
+    "leaves_answers",
+    "spans_of",
+]
 
 Format = Literal["selfee", "alpaca", "vicuna", "stablevicuna", "chat", "self-instruct"]
 """`chat` is the model's own template."""

@@ -19,16 +19,20 @@ from redraft.formats.selfee import escape, feedback_heading, revision_heading
 Objective = Literal["full", "answer", "accepted", "revision", "critic"]
 """What carries loss.
 
-`full`: all that the model writes. `answer`: one answer, without its feedback. `accepted`: as `full`, but for
-answers that were rejected. `revision`: all but answer 0. `critic`: feedbacks, each with what ends it.
+`full`: all that the model writes. `answer`: the accepted answer, without its feedback. `accepted`: as `full`,
+but for answers that were rejected. `revision`: all but answer 0. `critic`: feedbacks, each with what ends it.
 """
 
 WHOLE: frozenset[Objective] = frozenset({"full", "answer", "accepted"})
 """The objectives that train on what an assistant said earlier in a talk."""
 
+_NONE = "no answer"
+_CUT = "its answer was cut"
+_REJECTED = "every answer was rejected"
+
 _MISSING: dict[Objective, str] = {
-    "full": "no answer",
-    "answer": "no answer",
+    "full": _NONE,
+    "answer": _NONE,
     "accepted": "every answer was rejected, and there is no feedback",
     "revision": "no feedback and no revision",
     "critic": "no feedback",
@@ -82,31 +86,59 @@ def checked(spans: list[Span], objective: Objective) -> list[Span]:
     return spans
 
 
-def first_answer(chain: Chain) -> list[Span]:
-    """Answer 0: what SelFee's answer-only objective trains on.
+def first_alone(chain: Chain) -> Chain:
+    """Return the chain as answer 0 without its feedback: what SelFee's answer-only trainer read.
 
-    Raises:
-        RecordError: There is none, or it is empty or cut.
+    A pair for preference training, and a task with a gold answer alone, stay as they are.
     """
-    steps, _ = _complete(chain)
-    if not steps[0].answer.strip():
-        raise RecordError("no answer")
-    return said(escape(steps[0].answer), trained=True)
+    if not chain.steps or _is_pair(chain):
+        return chain
+    step = chain.steps[0]
+    finish = "stop" if step.complete else step.finish  # else it is the feedback that was cut
+    alone = step.model_copy(update={"feedback": None, "finish": finish})
+    return chain.model_copy(update={"steps": (alone,), "best": 0})
 
 
 def best_answer(chain: Chain, objective: Objective) -> list[Span]:
-    """The best answer, else the gold one: all that a format for single answers holds.
+    """Return the one answer that is learnt: the best one, else the last that is accepted, else the gold one.
+
+    `full` learns the best answer even if all were rejected.
 
     Raises:
-        RecordError: There is none, it is empty or cut, or it was rejected and the objective is `accepted`.
+        RecordError: Every answer is empty, cut, an echo of the feedback, or rejected.
+    """
+    return said(_single(_steps(chain), chain.best, objective).answer, trained=True)
+
+
+def learns_later(chain: Chain, objective: Objective) -> bool:
+    """Return whether the objective is one answer, and that is not answer 0.
+
+    Raises:
+        RecordError: There is none.
     """
     steps = _steps(chain)
-    step = steps[chain.best] if chain.best is not None and chain.best < len(steps) else steps[-1]
-    if not step.complete:
-        raise RecordError(_CUT)
+    return objective == "answer" and _single(steps, chain.best, objective) is not steps[0]
+
+
+def _single(steps: Sequence[Step], number: int | None, objective: Objective) -> Step:
+    best = steps[number] if number is not None and number < len(steps) else steps[-1]
+    ordered = (best, *reversed(steps))
+    allowed = (None, _REJECTED) if objective == "full" else (None,)
+    for fault in allowed:
+        if found := next((step for step in ordered if _fault(step) == fault), None):
+            return found
+    raise RecordError(_fault(best) or _REJECTED)
+
+
+def _fault(step: Step) -> str | None:
+    """Why an answer is not to be learnt as the answer; None if nothing is wrong with it."""
     if not step.answer.strip():
-        raise RecordError("no answer")
-    return checked(said(step.answer, trained=objective != "accepted" or not _rejected(step)), objective)
+        return _NONE
+    if step.echo:
+        return "its answer only repeats the feedback"
+    if not step.complete:
+        return _CUT
+    return _REJECTED if _rejected(step) else None
 
 
 def whole_chain(chain: Chain, objective: Objective, *, plain: bool = False) -> list[Span]:
@@ -116,14 +148,15 @@ def whole_chain(chain: Chain, objective: Objective, *, plain: bool = False) -> l
         RecordError: There is no answer, or none that is whole.
     """
     steps, ended = _complete(chain)
+    learnt = [_trains(objective, k, step) for k, step in enumerate(_steps(chain))]
     if plain and len(steps) == 1 and not _feedback(steps[0]):
-        return _ended([Span(steps[0].answer, _trains(objective, 0, steps[0]), answer=True)], ended=ended)
+        return _ended([Span(steps[0].answer, learnt[0], answer=True)], ended=ended)
     spans: list[Span] = []
     for k, step in enumerate(steps):
         if k:
             # For a critic it is what ends a feedback, as the stop token ends the last one.
             spans.append(Span(revision_heading(k), objective != "critic" or spans[-1].trained))
-        spans.append(Span(escape(step.answer), _trains(objective, k, step), answer=True))
+        spans.append(Span(escape(step.answer), learnt[k], answer=True))
         if feedback := _feedback(step):
             spans.append(Span(feedback_heading(k + 1), objective != "critic"))
             spans.append(Span(escape(feedback.text), trained=True))
@@ -140,23 +173,22 @@ def _ended(spans: list[Span], *, ended: bool) -> list[Span]:
 
 
 def _trains(objective: Objective, k: int, step: Step) -> bool:
-    """Whether answer `k` carries loss."""
+    """Whether answer `k` carries loss. An echo and a cut answer never do."""
+    if step.echo or not step.complete:
+        return False
     if objective == "accepted":
         return not _rejected(step)
     return objective == "full" or (objective == "revision" and k > 0)
 
 
 def _rejected(step: Step) -> bool:
-    return step.echo or step.passed is False or bool(step.feedback and step.feedback.verdict == "revise")
+    return step.passed is False or bool(step.feedback and step.feedback.verdict == "revise")
 
 
 def _feedback(step: Step) -> Feedback | None:
     """The feedback that is written. Checks accept without a word, and that is not."""
     feedback = step.feedback
     return None if feedback and not feedback.text and feedback.verdict == "accept" else feedback
-
-
-_CUT = "its answer was cut"
 
 
 def _complete(chain: Chain) -> tuple[tuple[Step, ...], bool]:
@@ -173,15 +205,19 @@ def _complete(chain: Chain) -> tuple[tuple[Step, ...], bool]:
 
 
 def _steps(chain: Chain) -> tuple[Step, ...]:
-    """The steps; of a pair for preference training the chosen one; of a task its gold answer.
+    """Return the steps; of a pair for preference training the chosen one; without answers the gold one.
 
     That is the text which `data export` writes and `data split` counts.
+
+    Raises:
+        RecordError: There is none.
     """
-    steps = chain.steps
-    if not steps and (gold := gold_text(chain)):
-        steps = (Step(answer=gold),)
-    elif chain.meta.get("preference") is True and chain.best is not None:
-        steps = (steps[chain.best],)
-    if not any(step.answer.strip() for step in steps):
-        raise RecordError("no answer")
-    return steps
+    if any(step.answer.strip() for step in chain.steps):
+        return (chain.steps[chain.best],) if _is_pair(chain) and chain.best is not None else chain.steps
+    if gold := gold_text(chain):
+        return (Step(answer=gold),)
+    raise RecordError(_NONE)
+
+
+def _is_pair(chain: Chain) -> bool:
+    return chain.meta.get("preference") is True

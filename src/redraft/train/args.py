@@ -417,6 +417,11 @@ def _refuse_unsupported(values: Mapping[str, Any]) -> None:
             "--qlora and --lora False do not go together.",
             hint="--lora True, or --qlora False for all weights.",
         )
+    if values.get("answer") == "first" and values.get("training_objective") != "answer":
+        raise UsageError(
+            "--answer first changes nothing without --training_objective answer.",
+            hint="--training_objective answer --answer first",
+        )
     for name, (neutral, why) in names.UNSUPPORTED.items():
         if values.get(name) not in {None, *neutral}:
             raise UsageError(f"--{name} {values[name]} is not supported.", hint=f"{why}.")

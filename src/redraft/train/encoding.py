@@ -51,6 +51,7 @@ class Made:
         trained: How many of them carry loss.
         cuts: What each lost.
         leaves: Ids of the talks of which only the last answer is learnt, as the format has one turn.
+        later: Ids of the records of which one answer is learnt that is not the first.
         skipped: Ids of the records that became no example, and why.
     """
 
@@ -60,6 +61,7 @@ class Made:
     trained: int = 0
     cuts: list[Cut] = field(default_factory=list)
     leaves: list[str] = field(default_factory=list)
+    later: list[str] = field(default_factory=list)
     skipped: list[tuple[str, str]] = field(default_factory=list)
 
 
@@ -106,5 +108,6 @@ def _encoded(encoder: Encoder, batch: Sequence[Line]) -> Made:
         tokens.append(pair(example.ids, example.trained))
         made.cuts.append(example.cut)
         made.leaves += [name] * example.leaves
+        made.later += [name] * example.later
     made.tokens = np.concatenate(tokens) if tokens else made.tokens
     return made

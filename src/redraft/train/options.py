@@ -30,7 +30,12 @@ class Options:
     )
     training_objective: Literal["accepted", "full", "answer", "revision", "critic"] = _own(
         DATA,
-        "what is learnt (all but rejected answers, everything, answer 0, what follows it, feedback)",
+        "what is learnt (all but rejected answers, everything, one answer, what follows answer 0, feedback)",
+        "accepted",
+    )
+    answer: Literal["accepted", "first"] = _own(
+        DATA,
+        "which one --training_objective answer learns (first is SelFee's, whether it was accepted or not)",
         "accepted",
     )
     model_max_length: int = _own(DATA, "tokens of a record, and of a packed row, at most", 2048)

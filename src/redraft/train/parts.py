@@ -144,7 +144,9 @@ def prepare_all(
     paths: Sequence[str], own: Options, tokenizer: PreTrainedTokenizerBase, cache: Path, *, say: Say
 ) -> Prepared:
     """The data as tokens. Several processes may ask at once: one does it. `say` is told how far it is."""
-    encoder = Encoder(tokenizer, own.format, own.training_objective, own.model_max_length)
+    encoder = Encoder(
+        tokenizer, own.format, own.training_objective, own.model_max_length, first=own.answer == "first"
+    )
     return prepare(
         [Path(path) for path in paths],
         encoder,

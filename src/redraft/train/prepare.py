@@ -238,6 +238,8 @@ def _count(report: Report, made: Made) -> None:
             report.shorten(name, cut)
     for name in made.leaves:
         report.leaves.add(name)
+    for name in made.later:
+        report.later.add(name)
     for name, reason in made.skipped:
         report.skip(name, reason)
 

@@ -79,6 +79,7 @@ class Report:
         lost: Which of them lost whole answers: the last revisions, or the last turns of a talk.
         broken: Which of them end within an answer.
         leaves: Which are talks of which only the last answer is learnt, as the format has one turn.
+        later: Of which one answer is learnt that is not the first.
         skipped: Why records became no example, and which.
     """
 
@@ -93,6 +94,7 @@ class Report:
     lost: Some = field(default_factory=Some)
     broken: Some = field(default_factory=Some)
     leaves: Some = field(default_factory=Some)
+    later: Some = field(default_factory=Some)
     skipped: dict[str, Some] = field(default_factory=dict)
 
     def skip(self, name: str, reason: str) -> None:
@@ -130,6 +132,11 @@ class Report:
                 f"{self.leaves.count:,} with earlier answers, which carry no loss in this format "
                 f"(--format vicuna trains on all): {self.leaves}"
             )
+        if self.later.count:
+            lines.append(
+                f"{self.later.count:,} learn a later answer than the first "
+                f"(--answer first: SelFee's own way): {self.later}"
+            )
         ordered = sorted(self.skipped.items(), key=lambda item: -item[1].count)
         return lines + [f"{some.count:,} skipped, {reason}: {some}" for reason, some in ordered]
 
@@ -137,7 +144,7 @@ class Report:
     def of(cls, values: dict[str, Any]) -> Report:
         """The report that `dataclasses.asdict` made these values of."""
         skipped = {reason: Some(**some) for reason, some in values["skipped"].items()}
-        some = {name: Some(**values[name]) for name in ("cut", "lost", "broken", "leaves")}
+        some = {name: Some(**values[name]) for name in ("cut", "lost", "broken", "leaves", "later")}
         return cls(**values | some | {"skipped": skipped})
 
 

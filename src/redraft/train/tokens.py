@@ -25,7 +25,16 @@ from numpy.typing import NDArray
 
 from redraft.chain import Chain
 from redraft.errors import RecordError, UsageError
-from redraft.formats.spans import Format, Objective, Span, check, leaves_answers, spans_of
+from redraft.formats.spans import (
+    Format,
+    Objective,
+    Span,
+    check,
+    first_alone,
+    learns_later,
+    leaves_answers,
+    spans_of,
+)
 from redraft.train.vocabulary import OPEN, Tokens, Vocabulary
 
 if TYPE_CHECKING:
@@ -63,6 +72,7 @@ class Example:
         trained: Which carry loss, shape [n].
         cut: What is left out of it because the record was too long.
         leaves: Whether earlier answers of the talk carry no loss, as the format has one turn.
+        later: Whether the one answer that is learnt is not the first.
     """
 
     id: str
@@ -70,6 +80,7 @@ class Example:
     trained: NDArray[np.bool_]
     cut: Cut = field(default_factory=Cut)
     leaves: bool = False
+    later: bool = False
 
 
 @dataclass(frozen=True)
@@ -113,6 +124,8 @@ class Encoder:
         format: Format = "selfee",  # noqa: A002  (the option's name)
         objective: Objective = "accepted",
         max_length: int = 2048,
+        *,
+        first: bool = False,
     ) -> None:
         """Takes over the tokenizer.
 
@@ -121,6 +134,7 @@ class Encoder:
             format: How a chain is written.
             objective: What of it carries loss.
             max_length: Tokens that an example has at most.
+            first: Whether the objective `answer` learns answer 0, accepted or not.
 
         Raises:
             UsageError: The format does not have what the objective trains on, the length is too short, or the
@@ -134,13 +148,14 @@ class Encoder:
         self.format: Format = format
         self.objective: Objective = objective
         self.max_length = max_length
+        self.first = first
         if format == "chat":
             self._try_template()
 
     @property
     def fingerprint(self) -> str:
         """A hash of all that decides which example a chain becomes, but for the version of this code."""
-        parts = [self.vocabulary.fingerprint, self.format, self.objective, self.max_length]
+        parts = [self.vocabulary.fingerprint, self.format, self.objective, self.max_length, self.first]
         return hashlib.sha256(repr(parts).encode()).hexdigest()
 
     def encode(self, chain: Chain) -> Example | Skipped:
@@ -149,6 +164,7 @@ class Encoder:
         Raises:
             UsageError: The model's chat template cannot be trained on.
         """
+        chain = first_alone(chain) if self.first else chain
         try:
             spans = spans_of(chain, self.format, self.objective, self.vocabulary.template)
             draft = _draft(spans, self.vocabulary)
@@ -199,6 +215,7 @@ class Encoder:
             np.concatenate([first, tokens.ids]),
             np.concatenate([first < 0, trained]),
             leaves=leaves_answers(chain, self.format, self.objective),
+            later=learns_later(chain, self.objective),
         )
 
         def moved(places: Iterable[Place]) -> list[Place]:
