@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,10 @@ def save(output: Path, step: int, text: str = "weights") -> Path:
 
 def test_a_checkpoint_lists_its_files(tmp_path: Path) -> None:
     folder = save(tmp_path, 5)
-    assert json.loads((folder / MARKER).read_text()) == {"files": {"model.safetensors": 7, "sub/part": 1}}
+    assert json.loads((folder / MARKER).read_text()) == {
+        "files": {"model.safetensors": 7, "sub/part": 1},
+        "crc32": {"model.safetensors": zlib.crc32(b"weights"), "sub/part": zlib.crc32(b"x")},
+    }
     assert [each.complete for each in checkpoints.checkpoints(tmp_path)] == [True]
     assert sorted(each.name for each in tmp_path.iterdir()) == ["checkpoint-5"]
 
@@ -56,6 +60,10 @@ def shorten(folder: Path) -> None:
     (folder / "sub" / "part").write_text("")
 
 
+def flip(folder: Path) -> None:
+    (folder / "sub" / "part").write_text("y")
+
+
 def unmark(folder: Path) -> None:
     (folder / MARKER).unlink()
 
@@ -67,6 +75,7 @@ def garble(folder: Path) -> None:
 FAULTS: dict[Callable[[Path], None], str] = {
     lose: "model.safetensors is missing or not whole (there is: complete.json, sub)",
     shorten: "sub/part is missing or not whole",
+    flip: "sub/part is not as it was written (there is: complete.json, model.safetensors, sub)",
     unmark: "it has no complete.json, so it was not saved to its end (there is: model.safetensors, sub)",
     garble: "it has no complete.json",
 }
@@ -119,6 +128,21 @@ def test_one_that_is_named_must_be_whole(tmp_path: Path) -> None:
         with pytest.raises(ModelError, match="is no folder of a checkpoint") as error:
             named(folder, tmp_path)
         assert error.value.hint == leave
+
+
+def test_one_that_is_named_must_be_as_it_was_written(tmp_path: Path) -> None:
+    whole = save(tmp_path, 10)
+    flip(save(tmp_path, 20))
+    with pytest.raises(ModelError, match="sub/part is not as it was written") as error:
+        named(tmp_path / "checkpoint-20", tmp_path)
+    assert error.value.hint == f"Leave --resume_from_checkpoint out: it goes on from {whole}."
+
+
+def test_one_from_before_there_were_sums_can_be_gone_on_from(tmp_path: Path) -> None:
+    marker = save(tmp_path, 20) / MARKER
+    marker.write_text(json.dumps({"files": json.loads(marker.read_text())["files"]}))
+    found, said = newest(tmp_path)
+    assert (found and found.step, said) == (20, [])
 
 
 def test_a_save_that_fails_leaves_what_was_there(tmp_path: Path) -> None:

@@ -92,6 +92,21 @@ def test_a_token_that_was_added_is_saved_with_the_adapter(model: str, here: Path
         ready(model, *words, "--gguf", "x.gguf")
 
 
+def test_a_flipped_byte_in_a_checkpoint_is_found(model: str, here: Path) -> None:
+    """In the numbers of the optimizer, which any byte is good for."""
+    ready(model, "--lora", "False", "--save_steps", "1").train()
+    path = Path("out/checkpoint-3/optimizer.safetensors")
+    data = bytearray(path.read_bytes())
+    data[-5] ^= 1
+    path.write_bytes(data)
+    said: list[str] = []
+    again = ready(model, "--lora", "False", "--save_steps", "1", said=said)
+    assert again.checkpoint
+    assert again.checkpoint.step == 2
+    fault = "optimizer.safetensors is not as it was written"
+    assert any(f"out/checkpoint-3 is passed over: {fault}" in line for line in said)
+
+
 def test_a_model_of_answers_does_not_say_that_it_revises(model: str, here: Path) -> None:
     made = ready(model, "--lora", "False", "--training_objective", "answer")
     assert not hasattr(made.trainer.model.config, "redraft_format")

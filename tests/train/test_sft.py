@@ -345,12 +345,28 @@ def test_a_loss_that_is_no_number_stops_before_the_step(examples: Prepared, tmp_
             weight[0] = torch.nan
 
     before_step(made, 6, spoil)
-    with pytest.raises(ModelError, match="step 6: the loss is not a finite number") as error:
+    with pytest.raises(
+        ModelError, match="step 6: the loss is not a finite number, because an earlier"
+    ) as error:
         made.run()
     assert f"records: {made.records(6)[0]}, " in error.value.message
     assert f"newest checkpoint: {tmp_path / 'checkpoint-4'}" in error.value.message
     assert torch.isfinite(weight[1:]).all()  # the optimizer has not made them NaN as well
     assert [line["step"] for line in lines(tmp_path)] == [1, 2, 3, 4, 5]
+
+
+def test_a_model_that_is_damaged_is_not_blamed_on_the_records(examples: Prepared, tmp_path: Path) -> None:
+    model = llama()
+    with torch.no_grad():
+        model.model.layers[1].mlp.up_proj.weight[3, 5] = torch.nan
+    with pytest.raises(
+        ModelError, match="step 1: the loss is not a finite number, because the model"
+    ) as error:
+        trainer(tmp_path, data(examples), model).run()
+    assert (
+        "model.layers.1.mlp.up_proj.weight has 1 of 1,536 numbers that are not finite" in error.value.message
+    )
+    assert "The records are not the cause." in str(error.value.hint)
 
 
 def test_with_a_scale_only_gradients_may_be_no_numbers(examples: Prepared, tmp_path: Path) -> None:
@@ -393,6 +409,23 @@ def test_divergence_stops_a_run(examples: Prepared, tmp_path: Path) -> None:
     before_step(made, 30, spoil)
     with pytest.raises(ModelError, match=r"step 32: training diverges\. For 3 steps"):
         made.run()
+
+
+@pytest.mark.parametrize("steps", [16, 40])
+def test_a_run_that_blows_up_early_saves_no_result(examples: Prepared, tmp_path: Path, steps: int) -> None:
+    """Also where it ends before the loss was far off for as many steps as the guard waits."""
+    usual: dict[str, Any] = {"max_steps": 12, "lr_scheduler_type": "constant", "save_strategy": "no"}
+    sound = trainer(tmp_path / "sound", data(examples), **usual, divergence_steps=20)
+    assert sound.run() == 12
+    hot = {**usual, "max_steps": steps, "save_strategy": "steps", "save_steps": 4, "learning_rate": 30.0}
+    with pytest.raises(ModelError, match="training diverges") as error:
+        trainer(tmp_path / "hot", data(examples), sound.model, **hot, divergence_steps=20).run()
+    assert "--learning_rate 2e-05," in str(error.value.hint)
+    saved, _ = newest(tmp_path / "hot")
+    assert saved
+    assert saved.step < steps
+    with pytest.raises(ModelError, match="training diverges"):
+        trainer(tmp_path / "hot", data(examples), **hot, divergence_steps=20).run(saved)
 
 
 # Elsewhere.

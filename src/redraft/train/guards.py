@@ -1,8 +1,9 @@
 """Stops a run that has gone wrong, and says where, with which records, and what to try.
 
-A loss or gradient that is no number stops a run before the optimizer takes the step, so the weights stay
-good. A loss that stays far above the best stretch so far, for many steps in a row, stops it too. Running out
-of memory names the settings that need less, the cheapest first. What to change is for the user to decide.
+A loss or gradient that is not finite stops a run before the optimizer takes the step, and the weights are
+looked at for the cause. A loss that stays far above the best stretch so far, or above the first loss, stops
+it too, after many steps in a row or at the end. Running out of memory names the settings that need less, the
+cheapest first. What to change is for the user to decide.
 """
 
 from __future__ import annotations
@@ -10,15 +11,24 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from math import isfinite
+from math import isfinite, log
 from typing import Any
 
 from redraft.errors import ModelError
 from redraft.train.memory import Plan, size
+from redraft.train.options import LEARNING_RATE
 
 MARGIN = 2.0
 """Nats above the best stretch that count as far off. Untrained models have 9 to 12, trained ones under 2, and
 batches differ by tenths."""
+
+GUESS = 0.5
+"""The share of ln(vocabulary), the loss of a guess, that a loss must have to be far above the first one. The
+first is of one batch, and may be low by chance: batches of short answers differ by nats. A broken model only
+knows how often words come, and has 0.6 to 0.7 of it; a sound one has under 0.4 on text that it knows."""
+
+LATE = 5
+"""Steps at the end of a run that may not all be far off."""
 
 STRETCH = 20
 """Steps whose mean loss is a stretch's."""
@@ -43,6 +53,8 @@ class Moment:
         asked: The learning rate that the schedule is of.
         records: Ids of the records in this process's part of the batch.
         checkpoint: The newest checkpoint, or None.
+        usual: The learning rate that redraft takes by default for what is trained.
+        begins: Whether no step was taken in this session, so that the weights are those it began with.
     """
 
     step: int
@@ -52,6 +64,13 @@ class Moment:
     asked: float
     records: Sequence[str]
     checkpoint: str | None
+    usual: float = LEARNING_RATE["full"]
+    begins: bool = False
+
+    @property
+    def lower(self) -> float:
+        """A learning rate to try: a quarter of this one, and not more than the usual one."""
+        return min(self.asked / 4, self.usual)
 
     def __str__(self) -> str:
         more = ", …" if len(self.records) > _NAMED else ""
@@ -63,47 +82,135 @@ class Moment:
         )
 
 
-def no_number(moment: Moment) -> ModelError:
-    """The error to show when loss or gradient is NaN or infinite, and the optimizer has not used it."""
+@dataclass(frozen=True)
+class Unsound:
+    """A tensor of a model with numbers that are not finite.
+
+    Attributes:
+        name: The tensor's.
+        count: How many of its numbers.
+        of: How many it has.
+        trained: Whether the run changes it.
+    """
+
+    name: str
+    count: int
+    of: int
+    trained: bool
+
+    def __str__(self) -> str:
+        return f"{self.name} has {self.count:,} of {self.of:,} numbers that are not finite"
+
+
+def unsound(model: Any) -> Unsound | None:
+    """Return the first tensor of a model with numbers that are not finite; those that are trained come last.
+
+    Of tensors that processes share, this process's part is looked at.
+    """
+    named = [*model.named_buffers(), *model.named_parameters()]
+    for name, tensor in sorted(named, key=lambda each: each[1].requires_grad):
+        part = tensor.to_local() if hasattr(tensor, "to_local") else tensor
+        if part.is_floating_point() and (bad := int((~part.isfinite()).sum())):
+            return Unsound(name.removeprefix("base_model.model."), bad, part.numel(), tensor.requires_grad)
+    return None
+
+
+def no_number(moment: Moment, found: Unsound | None = None) -> ModelError:
+    """Return the error to show when loss or gradient is NaN or infinite, and the optimizer has not used it.
+
+    Args:
+        moment: The step.
+        found: Weights that are not finite, if there are any.
+    """
     what = "the gradient" if isfinite(moment.loss) else "the loss"
+    said = f"step {moment.step}: {what} is not a finite number"
+    if found and (moment.begins or not found.trained):
+        return _of_base(said, moment, found)
+    anew = f"Begin anew (--overwrite_output_dir) with --learning_rate {moment.lower:.2g}"
+    if found:
+        return ModelError(
+            f"{said}, because an earlier step broke the weights: {found} ({moment}).",
+            hint=f"{anew}, --max_grad_norm 0.5 or --warmup_steps 0.1. Checkpoints may hold them too.",
+        )
+    if moment.begins:
+        return ModelError(
+            f"{said} ({moment}).",
+            hint="No step was taken, and the weights are finite. Look at these records, and try --dtype "
+            "float32 --bf16 False, without --fp16.",
+        )
     return ModelError(
-        f"step {moment.step}: {what} is not a finite number ({moment}).",
-        hint="The weights before this step are good. Look at these records. Begin anew "
-        f"(--overwrite_output_dir) with --learning_rate {moment.asked / 4:.2g}, --max_grad_norm 0.5, "
+        f"{said} ({moment}).",
+        hint=f"The weights before this step are finite. Look at these records. {anew}, --max_grad_norm 0.5, "
         "--warmup_steps 0.1, or --dtype float32 without --fp16.",
+    )
+
+
+def _of_base(said: str, moment: Moment, found: Unsound) -> ModelError:
+    """The error where the run began with broken weights: neither records nor settings are at fault."""
+    return ModelError(
+        f"{said}, because the model that the run begins with is damaged: {found} ({moment}).",
+        hint="The records are not the cause. Begin from a sound model: --model_name_or_path FOLDER "
+        "(redraft weights info FOLDER shows what is in one).",
     )
 
 
 @dataclass
 class Divergence:
-    """Knows when the loss has been far off for too long.
+    """Knows when the loss has been far off for too long: above its best stretch, or above the first loss.
+
+    The first loss is that of the model before any step, so that a run that blows up early is found as well.
+    Only a loss that is near to a guess's is far above it (`GUESS`).
 
     Attributes:
         patience: Steps in a row; 0 for never.
+        vocabulary: Tokens that the model knows.
         best: The lowest mean of a stretch so far, in nats.
+        first: The first loss, in nats.
     """
 
     patience: int
+    vocabulary: int = 2
     best: float = float("inf")
+    first: float | None = None
     _stretch: deque[float] = field(default_factory=lambda: deque(maxlen=STRETCH))
     _off: int = 0
 
     def add(self, loss: float) -> bool:
-        """Takes the next step's loss. Returns whether it is the last of too many that are far off."""
-        near = loss <= self.best + MARGIN  # NaN is not
+        """Take the next step's loss. Return whether it is the last of too many that are far off."""
+        if self.first is None:
+            self.first = loss
+        near = loss <= self.level  # NaN is not
         self._off = 0 if near else self._off + 1
         self._stretch.append(loss)
         if len(self._stretch) == STRETCH:
             self.best = min(self.best, sum(self._stretch) / STRETCH)
         return 0 < self.patience <= self._off
 
+    @property
+    def level(self) -> float:
+        """The loss above which it is far off, in nats."""
+        first = float("inf") if self.first is None else self.first
+        return min(self.best + MARGIN, max(first + MARGIN, GUESS * log(self.vocabulary)))
+
+    @property
+    def ends_off(self) -> bool:
+        """Whether the last losses were far off: a run that ends with them has no good result."""
+        return self.patience > 0 and self._off >= min(LATE, self.patience)
+
+    def __str__(self) -> str:
+        """Say how it is far off."""
+        if self.best + MARGIN <= self.level:
+            above = f"more than {MARGIN:g} above {self.best:.4g}, its best over {STRETCH} steps"
+        else:
+            above = f"above {self.level:.4g}, and it began at {self.first:.4g}"
+        return f"For {self._off} steps the loss has been {above}"
+
 
 def diverged(moment: Moment, divergence: Divergence) -> ModelError:
-    """The error to show when the loss has been far off for too long."""
+    """Return the error to show when the loss has been far off for too long."""
     return ModelError(
-        f"step {moment.step}: training diverges. For {divergence.patience} steps the loss has been more than "
-        f"{MARGIN:g} above {divergence.best:.4g}, its best over {STRETCH} steps ({moment}).",
-        hint=f"Begin anew (--overwrite_output_dir) with --learning_rate {moment.asked / 4:.2g}, "
+        f"step {moment.step}: training diverges. {divergence} ({moment}).",
+        hint=f"Begin anew (--overwrite_output_dir) with --learning_rate {moment.lower:.2g}, "
         "--warmup_steps 0.1 or --max_grad_norm 0.5. --divergence_steps 0 turns this guard off.",
     )
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
 import torch
+from peft import PeftModel
 from safetensors import SafetensorError
 from torch import distributed, nn
 from torch.distributed.fsdp import MixedPrecisionPolicy
@@ -26,10 +27,11 @@ from redraft.errors import ModelError
 from redraft.train import checkpoints, states
 from redraft.train.batches import IGNORED, Batch, Loader, Order, RowsOf
 from redraft.train.checkpoints import Checkpoint
-from redraft.train.guards import SEARCH, Divergence, Moment, diverged, no_number
+from redraft.train.guards import SEARCH, Divergence, Moment, diverged, no_number, unsound
 from redraft.train.logs import Counts, Progress, open_log
 from redraft.train.lora import leave_inputs_to_autocast
 from redraft.train.model_folder import there
+from redraft.train.options import LEARNING_RATE
 from redraft.train.signals import Signals
 
 OPTIMIZER = "optimizer.safetensors"
@@ -83,7 +85,8 @@ class Sft(Trainer):
     ) -> None:
         self.data, self.eval_data = data, eval_data
         self.counts, self.signals = Counts(), Signals()
-        self._divergence = Divergence(divergence_steps)
+        self._divergence = Divergence(divergence_steps, model.config.get_text_config().vocab_size)
+        self._began = 0  # the step that this session goes on from
         self._losses: list[torch.Tensor] = []
         self._grad_norm: float | None = None
         self._endless = 0  # steps in a row whose gradients are no numbers
@@ -160,8 +163,20 @@ class Sft(Trainer):
         searches = getattr(self.accelerator, "scaler", None) is not None
         loss = self._last_loss()
         if not isfinite(loss) or self._endless > (SEARCH if searches else 0):
-            raise no_number(self._moment(self.state.global_step + 1, loss))
+            raise no_number(self._moment(self.state.global_step + 1, loss), unsound(self.model))
         return norm
+
+    def _insist_on_good_end(self) -> None:
+        """See that the last losses are not far off, before the last checkpoint is saved.
+
+        Raises:
+            ModelError: They are, and the result would not be the best checkpoint, which may be good.
+        """
+        (loss,) = self._over_processes([self._last_loss()], self.args.device)
+        loss /= self.args.world_size
+        far = self._divergence.add(loss) or self._divergence.ends_off
+        if far and not self.args.load_best_model_at_end:
+            raise diverged(self._moment(self.state.global_step, loss), self._divergence)
 
     def _last_loss(self) -> float:
         """The sum of the losses of the step's batches: nats a trained token, from this process's data."""
@@ -177,6 +192,8 @@ class Sft(Trainer):
             asked=self.args.learning_rate,
             records=self.records(step),
             checkpoint=str(saved[0].folder) if saved else None,
+            usual=LEARNING_RATE["lora" if isinstance(self.model, PeftModel) else "full"],
+            begins=step == self._began + 1,
         )
 
     def records(self, step: int) -> list[str]:
@@ -345,6 +362,8 @@ class Sft(Trainer):
         again, self._seen = step == self._seen, step
         if again != (step == last or self.state.epoch.is_integer()):
             return
+        if step == last:
+            self._insist_on_good_end()
         self.stopped = self._asked()
         if self.stopped is not None and step < last:
             self.control.should_save = self.control.should_training_stop = True
@@ -438,7 +457,7 @@ class Sft(Trainer):
             self._log = open_log(self.folder, checkpoint.step if checkpoint else 0)
         try:
             if checkpoint:
-                _state_of(checkpoint)  # Trainer would not say which file is damaged
+                self._remember(_state_of(checkpoint))  # Trainer would not say which file is damaged
                 self._insist_on_way(checkpoint.folder)
             with self.signals:
                 self.train(resume_from_checkpoint=str(checkpoint.folder) if checkpoint else None)
@@ -449,6 +468,13 @@ class Sft(Trainer):
                 self._log.close()
                 self._log = None
         return int(self.state.global_step)
+
+    def _remember(self, state: TrainerState) -> None:
+        """Show the losses before a checkpoint to the guard. The log is on the disk of one machine only."""
+        self._began = int(state.global_step)
+        for line in state.log_history:
+            if "loss" in line:
+                self._divergence.add(float(line["loss"]))
 
 
 def _unpadded(batch: Batch) -> int:
