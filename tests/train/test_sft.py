@@ -345,7 +345,7 @@ def test_a_loss_that_is_no_number_stops_before_the_step(examples: Prepared, tmp_
             weight[0] = torch.nan
 
     before_step(made, 6, spoil)
-    with pytest.raises(ModelError, match="step 6: the loss .* because an earlier step") as error:
+    with pytest.raises(ModelError, match=r"step 6: the loss .* because an earlier step") as error:
         made.run()
     assert f"records: {made.records(6)[0]}, " in error.value.message
     assert f"newest checkpoint: {tmp_path / 'checkpoint-4'}" in error.value.message
@@ -357,7 +357,7 @@ def test_a_model_that_is_damaged_is_not_blamed_on_the_records(examples: Prepared
     model = llama()
     with torch.no_grad():
         model.model.layers[1].mlp.up_proj.weight[3, 5] = torch.nan
-    with pytest.raises(ModelError, match="step 1: the loss .* because the model that") as error:
+    with pytest.raises(ModelError, match=r"step 1: the loss .* because the model that") as error:
         trainer(tmp_path, data(examples), model).run()
     assert (
         "model.layers.1.mlp.up_proj.weight has 1 of 1,536 numbers that are not finite" in error.value.message

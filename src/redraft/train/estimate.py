@@ -75,6 +75,7 @@ class Estimate:
         price: Of an hour, or None.
         weights: Bytes of the whole model, as it is loaded.
         processes: That load it on this machine.
+        busy: What was noticed of other processes on the cores, or None.
     """
 
     parameters: int
@@ -91,6 +92,7 @@ class Estimate:
     price: float | None = None
     weights: int = 0
     processes: int = 1
+    busy: str | None = None
 
     @property
     def fits(self) -> bool:
@@ -150,7 +152,7 @@ class Estimate:
         ]
         if self.price is not None:
             lines.append(f"cost        {self.hours * self.price:,.2f}, at {self.price:g} an hour")
-        return lines
+        return [*lines, f"busy        {self.busy}"] if self.busy else lines
 
 
 def thrown_away(settings: Settings, folder: Path) -> Settings:
@@ -185,7 +187,10 @@ def estimate(ready: Ready) -> Estimate:
         weights=weights,
         processes=int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
     )
-    return replace(found, pace=_pace(ready)) if found.fits else found
+    if not found.fits:
+        return found
+    pace = _pace(ready)
+    return replace(found, pace=pace, busy=ready.trainer.contention.said)
 
 
 def _tokens(ready: Ready) -> int:

@@ -335,6 +335,7 @@ def get_ready(settings: Settings, model: str, cache: Path, *, say: Say) -> Ready
         tokenizer=tokenizer,
         divergence_steps=own.divergence_steps,
         quiet=own.quiet,
+        say=tell,
     )
     return Ready(replace(settings, own=own), model, args, trainer, prepared, checkpoint)
 

@@ -27,11 +27,13 @@ from redraft.errors import ModelError
 from redraft.train import checkpoints, states
 from redraft.train.batches import IGNORED, Batch, Loader, Order, RowsOf
 from redraft.train.checkpoints import Checkpoint
+from redraft.train.contention import Contention
 from redraft.train.guards import SEARCH, Divergence, Moment, diverged, no_number, unsound
 from redraft.train.logs import Counts, Progress, open_log
 from redraft.train.lora import leave_inputs_to_autocast
 from redraft.train.model_folder import there
 from redraft.train.options import LEARNING_RATE
+from redraft.train.processes import Say
 from redraft.train.signals import Signals
 
 OPTIMIZER = "optimizer.safetensors"
@@ -63,6 +65,7 @@ class Sft(Trainer):
 
     Attributes:
         counts: What was read since the last line of the log.
+        contention: Whether other processes use the cores that the run computes on.
         signals: Whether somebody asked this process to stop.
         stopped: The signal for which all processes stop after the step that is done, or None. Where they got
             different ones, SIGTERM.
@@ -82,10 +85,13 @@ class Sft(Trainer):
         tokenizer: Any = None,
         divergence_steps: int = 0,
         quiet: bool = False,
+        say: Say = lambda _: None,
     ) -> None:
         self.data, self.eval_data = data, eval_data
         self.counts, self.signals = Counts(), Signals()
         self._divergence = Divergence(divergence_steps, model.config.get_text_config().vocab_size)
+        self.contention = Contention(torch.get_num_threads() if args.device.type == "cpu" else 1)
+        self._say = say
         self._began = 0  # the step that this session goes on from
         self._losses: list[torch.Tensor] = []
         self._grad_norm: float | None = None
@@ -362,6 +368,9 @@ class Sft(Trainer):
         again, self._seen = step == self._seen, step
         if again != (step == last or self.state.epoch.is_integer()):
             return
+        if said := self.contention.look():
+            self._progress.close()
+            self._say(said)
         if step == last:
             self._insist_on_good_end()
         self.stopped = self._asked()
