@@ -2,9 +2,9 @@
 
 Threads that compute together wait for the slowest of them. Where other processes take cores, each operation
 waits until all of its threads had their turn: with two threads on two busy cores, a run of the default model
-made an eighth of the tokens a second that it made with one. Linux counts for each thread how long it was ready
-and had no core (`schedstat`); elsewhere nothing is noticed. Nothing is changed here: another number of threads
-adds numbers up in another order, and a run would no longer be the same to the last bit.
+made an eighth of the tokens a second that it made with one. Linux counts for each thread how long it was
+ready and had no core (`schedstat`); elsewhere nothing is noticed. Nothing is changed here: another number of
+threads adds numbers up in another order, and a run would no longer be the same to the last bit.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def _said(share: float, threads: int) -> str:
     """Advise as many threads as cores were had."""
     fewer = max(1, int((1 - share) * threads))
     return (
-        f"other processes use the cores: the run waited for one {share:.0%} of the time, with {threads} threads. "
-        f"Fewer may be several times as fast. Stop it with Ctrl-C, which saves, and go on with: "
+        f"other processes use the cores: the run waited for one {share:.0%} of the time, with {threads} "
+        "threads. Fewer may be several times as fast. Stop it with Ctrl-C, which saves, and go on with: "
         f"OMP_NUM_THREADS={fewer} redraft train sft …"
     )

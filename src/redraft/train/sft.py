@@ -89,7 +89,8 @@ class Sft(Trainer):
     ) -> None:
         self.data, self.eval_data = data, eval_data
         self.counts, self.signals = Counts(), Signals()
-        self._divergence = Divergence(divergence_steps, model.config.get_text_config().vocab_size)
+        config: Any = model.config
+        self._divergence = Divergence(divergence_steps, config.get_text_config().vocab_size)
         self.contention = Contention(torch.get_num_threads() if args.device.type == "cpu" else 1)
         self._say = say
         self._began = 0  # the step that this session goes on from
