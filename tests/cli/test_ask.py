@@ -265,6 +265,7 @@ def test_config_recipe_and_flag_in_that_order(tmp_path: Path) -> None:
         ("seed: soon", "seed is 'soon', and should be a whole number."),
         ("- json", "holds a list, and a recipe is flags and values."),
         ("a: [", "is not YAML: "),
+        ("seed: 1\nseed: 2", "'seed' is there twice, in lines 1 and 2."),
     ],
 )
 def test_a_wrong_recipe_says_what_is_wrong(text: str, message: str, tmp_path: Path) -> None:

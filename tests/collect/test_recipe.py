@@ -59,6 +59,7 @@ def test_shares_are_within_one_of_the_exact_ratio_and_add_up(total: int, weights
     ("text", "message", "hint"),
     [
         ("a: [", "is not YAML", None),
+        ("seed: 1\nseed: 2", "'seed' is there twice, in lines 1 and 2.", "Keep one of them."),
         ("\x00", "is not YAML", None),
         ("[]", "a recipe should be keys and values", None),
         ("seeds: 1", "nothing is called 'seeds'", "Did you mean 'seed'?"),

@@ -369,6 +369,7 @@ def test_going_on_is_a_switch_too(line: str, meant: str) -> None:
         ("- a", "a recipe is names and values."),
         ("", "a recipe is names and values."),
         ("a: [", "is not YAML"),
+        ("seed: 1\nbf16: no\nseed: 2", "'seed' is there twice, in lines 1 and 3."),
         ("a: !!python/object/apply:os.system ['true']", "is not YAML"),
         ("[" * 5000, "is not YAML"),
         ("learning_rate: [1]", "--learning_rate is a list, and should be a finite number."),

@@ -273,12 +273,12 @@ def read_recipe(name: str) -> dict[str, Any]:
     """
     import difflib
 
-    import yaml
+    from redraft.formats.documents import yaml_of
 
     path = _recipe_path(name)
     try:
-        recipe = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        recipe = yaml_of(path.read_text(encoding="utf-8"), path) or {}
+    except UnicodeDecodeError as error:
         raise UsageError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(recipe, dict):
         raise UsageError(f"{path} holds a {type(recipe).__name__}, and a recipe is flags and values.")

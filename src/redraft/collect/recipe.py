@@ -27,11 +27,10 @@ from math import floor, isfinite
 from pathlib import Path
 from typing import Any, NoReturn
 
-import yaml
-
 from redraft.collect.identity import Identity
 from redraft.collect.origin import UNKNOWN
 from redraft.errors import UsageError
+from redraft.formats.documents import yaml_of
 
 IDENTITY = "identity"
 """What a part without a file is called."""
@@ -97,12 +96,9 @@ def read_recipe(path: Path) -> Recipe:
             text = file.read(_MOST + 1)
         if len(text) > _MOST:
             raise UsageError(f"{path} is larger than any recipe.")
-        document = yaml.safe_load(text)
     except OSError as error:
         raise UsageError(f"the recipe {path} cannot be read: {error.strerror}.") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UsageError(f"{path} is not YAML: {' '.join(str(error).split())}.") from None
-    return _Reader(path).recipe(document)
+    return _Reader(path).recipe(yaml_of(text, path))
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ What this machine cannot do is handled in `train.machine`.
 from __future__ import annotations
 
 import difflib
-import json
 import os
 import types
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,9 +21,8 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-import yaml
-
 from redraft.errors import UsageError
+from redraft.formats.documents import json_of, yaml_of
 from redraft.train import names
 from redraft.train.options import DEFAULTS, NAMES, Options
 
@@ -182,10 +180,7 @@ def read_recipe(ref: str) -> dict[str, Any]:
         raise UsageError(f"{ref} is data by its name, and no recipe.", hint=f"--data_path {ref}")
     else:
         text = _text_of(path)
-    try:
-        document = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UsageError(f"{ref} is not YAML: {error!s:.200}", hint="A line reads: name: value") from None
+    document = yaml_of(text, ref)
     if not isinstance(document, dict):
         raise UsageError(f"{ref}: a recipe is names and values.", hint="A line reads: name: value")
     document.pop("about", None)
@@ -324,7 +319,7 @@ def _as_number(kind: type, value: Any) -> tuple[bool, Any]:
 def _as_dict(value: Any) -> tuple[bool, Any]:
     if isinstance(value, str) and value.lstrip().startswith("{"):
         try:
-            value = json.loads(value)
+            value = json_of(value, "a setting")
         except (ValueError, RecursionError):
             return False, value
     return isinstance(value, dict) and _is_small(value), value

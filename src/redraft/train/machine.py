@@ -6,7 +6,6 @@ one process it splits batches in a way that packed rows do not survive. Nothing 
 
 from __future__ import annotations
 
-import json
 import os
 import warnings
 from collections.abc import Mapping
@@ -22,6 +21,7 @@ from transformers.integrations.integration_utils import (
 )
 
 from redraft.errors import MissingExtra, UsageError
+from redraft.formats.documents import json_of
 from redraft.train.args import Settings
 from redraft.train.options import LEARNING_RATE
 from redraft.train.processes import Say, ranks
@@ -106,8 +106,8 @@ def _stage(config: Any) -> Any:
     """Which stage settings of DeepSpeed ask for, or None. Files that are none are for it to tell."""
     if isinstance(config, str):
         try:
-            config = json.loads(Path(config).read_text("utf-8"))
-        except (OSError, ValueError):
+            config = json_of(Path(config).read_text("utf-8"), config)
+        except (OSError, ValueError, RecursionError):
             return None
     zero = config.get("zero_optimization") if isinstance(config, dict) else None
     return zero.get("stage") if isinstance(zero, dict) else None

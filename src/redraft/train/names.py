@@ -6,12 +6,12 @@ had are found by `args`.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, MutableMapping
 from types import MappingProxyType
 from typing import Any
 
 from redraft.errors import UsageError
+from redraft.formats.documents import json_of
 
 YES = frozenset({"true", "yes", "t", "y", "1", "on"})
 NO = frozenset({"false", "no", "f", "n", "0", "off"})
@@ -200,7 +200,7 @@ def _into_fsdp_config(
     config = new.get("fsdp_config") or values.get("fsdp_config") or {}
     if isinstance(config, str) and config.lstrip().startswith("{"):
         try:
-            config = json.loads(config)
+            config = json_of(config, "--fsdp_config")
         except ValueError as error:
             raise UsageError(f"--fsdp_config is no JSON: {error}.", hint=_AS_JSON) from None
     if not isinstance(config, dict):

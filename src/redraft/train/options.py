@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-MODEL, DATA, RUN = "Model", "Data", "Run"
+MODEL, DATA, STEPS, RUN = "Model", "Data", "Training", "Run"
 
 
 def _own(group: str, help: str, default: Any) -> Any:  # noqa: A002  (what it is, there and here)
@@ -93,6 +93,21 @@ DEFAULTS: dict[str, Any] = {
 }
 """Where redraft's defaults are not those of transformers. The learning rate's is in `LEARNING_RATE`."""
 
+FIRST: dict[str, str] = {
+    "output_dir": "the folder for the result, its checkpoints and log",
+    "max_steps": "steps of the optimizer; by default --num_train_epochs decides",
+    "num_train_epochs": "how often all of the data is read  [3]",
+    "per_device_train_batch_size": "rows that a process takes at a time; with --packing False, records  [4]",
+    "gradient_accumulation_steps": "how many times it takes them for a step  [1]",
+    "learning_rate": "by default 2e-5 for all weights and 2e-4 for an adapter",
+    "warmup_steps": "of the learning rate: a number of steps, or below 1 a share of all  [0.03]",
+    "save_steps": "steps between two checkpoints  [200]",
+    "seed": "of the order of records, and of all chance  [42]",
+}
+"""Settings of transformers that users type first: what `--help` says of them."""
+
+REST = "and every other field of transformers' TrainingArguments, by its name"
+
 LARGE = 4 << 20
 """Bytes of a block of memory that `redraft train` has go back to the system when it is freed. At 2 MB, just
 less than activations of the default model at 2,048 tokens in bf16, a step took twice as long: what does not
@@ -105,7 +120,8 @@ Without Regret", 2025)."""
 
 def help_records() -> dict[str, list[tuple[str, str]]]:
     """Group to the settings in it, for `--help`: how each is written, and what it is."""
-    groups: dict[str, list[tuple[str, str]]] = {MODEL: [], DATA: [], RUN: []}
+    groups: dict[str, list[tuple[str, str]]] = {MODEL: [], DATA: [], STEPS: [], RUN: []}
+    groups[STEPS] = [*((f"--{name}", told) for name, told in FIRST.items()), ("--…", REST)]
     kinds = get_type_hints(Options)
     for each in fields(Options):
         shown, kind = _shown(each.default), kinds[each.name]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from redraft.chain import Prompt
 from redraft.errors import CheckError, CheckSyntaxError
+from redraft.formats.documents import json_of
 from redraft.verify.base import Outcome, failed, passed
 from redraft.verify.schema import GivenUp, faults, validator_of
 
@@ -178,7 +179,7 @@ def _fault(error: Any) -> str:
 
 def _read_schema(file: str) -> Schema:
     try:
-        return json.loads(Path(file).read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+        return json_of(Path(file).read_text(encoding="utf-8"), file)  # type: ignore[no-any-return]
     except OSError as error:
         problem = f"the schema cannot be read: {error.strerror}."
     except RecursionError:

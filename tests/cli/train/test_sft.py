@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
+from dataclasses import fields
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,13 +12,15 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import TrainingArguments
 from typer.testing import CliRunner, Result
 
 from redraft.cli import app
 from redraft.cli.train import sft
 from redraft.train import run
-from redraft.train.args import parse
+from redraft.train.args import kinds, parse
 from redraft.train.memory import size
+from redraft.train.options import DEFAULTS, FIRST
 from redraft.train.output import alone
 from redraft.train.sft import Sft
 from redraft.train.signals import AGAIN
@@ -385,3 +389,11 @@ def test_help_lists_the_settings() -> None:
     shown = CliRunner(env={"COLUMNS": "100"}).invoke(app, ["train", "sft", "--help"]).stdout
     assert "--training_objective" in shown
     assert "[accepted]" in shown
+    assert "--max_steps" in shown
+    for name, told in FIRST.items():
+        assert f"--{name} " in shown
+        assert name in kinds()
+        if default := re.search(r"\[(.+)\]", told):
+            theirs = {each.name: each.default for each in fields(TrainingArguments)}
+            assert float(default[1]) == {**theirs, **DEFAULTS}[name]
+    assert "every other field of transformers' TrainingArguments" in " ".join(shown.split())

@@ -1,0 +1,85 @@
+"""Settings in YAML and JSON, as recipes and configuration files have them. A name may come only once.
+
+The libraries take the last value of a name that comes twice, and say nothing: a user who edits the first one
+wonders why nothing changes. Each reader knows which names there are, and what they mean. A YAML merge (`<<`)
+may be overridden, because that is what it is for.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from redraft.errors import UsageError
+
+if TYPE_CHECKING:
+    from yaml import SafeLoader
+
+_ONCE = "Keep one of them."
+
+
+def yaml_of(text: str | bytes, name: object) -> Any:
+    """Return the values in a YAML text.
+
+    Args:
+        text: The text.
+        name: What errors call it, such as a path.
+
+    Raises:
+        UsageError: It is not YAML, or a name comes twice in one mapping.
+    """
+    import yaml
+
+    try:
+        return yaml.load(text, _loader(name))  # noqa: S506  (a safe loader)
+    except RecursionError:
+        fault = "it is nested too deeply"
+    except (yaml.YAMLError, ValueError) as error:
+        fault = " ".join(str(error).split())
+    raise UsageError(f"{name} is not YAML: {fault:.300}.", hint="A line reads: name: value")
+
+
+def _loader(name: object) -> type[SafeLoader]:
+    """A loader of plain values that refuses names that come twice."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+            """Look at the names as they stand in the text: later, merges have added others."""
+            node = super().compose_mapping_node(anchor)
+            lines: dict[tuple[str, str], int] = {}
+            for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+                line = key.start_mark.line + 1
+                if before := lines.get((key.tag, key.value)):
+                    raise _twice(name, key.value, f", in lines {before} and {line}")
+                lines[key.tag, key.value] = line
+            return node
+
+    return Loader
+
+
+def json_of(text: str | bytes, name: object) -> Any:
+    """Return the value of a JSON text.
+
+    Args:
+        text: The text.
+        name: What errors call it.
+
+    Raises:
+        UsageError: A name comes twice in one object.
+        ValueError: It is not JSON.
+    """
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for key, value in pairs:
+            if key in found:
+                raise _twice(name, key, "")
+            found[key] = value
+        return found
+
+    return json.loads(text, object_pairs_hook=once)
+
+
+def _twice(name: object, key: str, where: str) -> UsageError:
+    return UsageError(f"{name}: {key!r:.60} is there twice{where}.", hint=_ONCE)
