@@ -6,14 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import AutoTokenizer
+from transformers import PreTrainedTokenizerBase
 
 from redraft.errors import UsageError
 from redraft.train.pack import one_a_row, pack
 from redraft.train.prepare import prepare
 from redraft.train.tokens import Encoder
-from redraft.weights.gguf.reader import read_header
-from redraft.weights.tokenizers.from_gguf import write_tokenizer
 
 lengths_of_examples = st.lists(st.integers(1, 50), max_size=80).map(lambda found: np.array(found, np.int64))
 
@@ -70,10 +68,10 @@ def test_an_example_that_is_longer_than_a_row_is_refused(put: object) -> None:
 
 
 @pytest.mark.model
-def test_the_released_chains_fill_their_rows(default_model: Path, shared_data: Path, tmp_path: Path) -> None:
-    (tmp_path / "model").mkdir()
-    write_tokenizer(read_header(default_model, whole=True).metadata, tmp_path / "model")
-    encoder = Encoder(AutoTokenizer.from_pretrained(tmp_path / "model"))
+def test_the_released_chains_fill_their_rows(
+    default_tokenizer: PreTrainedTokenizerBase, shared_data: Path, tmp_path: Path
+) -> None:
+    encoder = Encoder(default_tokenizer)
     prepared = prepare([shared_data / "selfee" / "chains" / "mbpp.jsonl"], encoder, tmp_path)
     assert prepared.report.records == 969
     assert prepared.report.longest <= encoder.max_length

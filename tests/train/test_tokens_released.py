@@ -23,13 +23,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from redraft.formats.records import chain_of
 from redraft.formats.spans import Format, Objective
 from redraft.train.tokens import Encoder, Example, Skipped
-from redraft.weights.gguf.reader import read_header
-from redraft.weights.tokenizers.from_gguf import write_tokenizer
 from tests.train.tokenizer_kinds import tokenizer
 
 RECORDS = 200
@@ -91,16 +89,6 @@ def sharegpt(data: Path) -> Iterator[Record]:
         said = [turn["value"] for turn in record["conversations"]]
         if len(said) > 1:
             yield {"instruction": said[0], "input": "", "outputs": [{"output": said[1]}]}
-
-
-@pytest.fixture(scope="session")
-def default_tokenizer(
-    default_model: Path, tmp_path_factory: pytest.TempPathFactory
-) -> PreTrainedTokenizerBase:
-    folder = tmp_path_factory.mktemp("tokenizer")
-    write_tokenizer(read_header(default_model, whole=True).metadata, folder)
-    loaded: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder)
-    return loaded
 
 
 def encoded(encoder: Encoder, record: Record) -> Labelled:

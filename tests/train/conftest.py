@@ -1,0 +1,22 @@
+"""What several tests of training share, made once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from redraft.weights.gguf.reader import read_header
+from redraft.weights.tokenizers.from_gguf import write_tokenizer
+
+
+@pytest.fixture(scope="session")
+def default_tokenizer(
+    default_model: Path, tmp_path_factory: pytest.TempPathFactory
+) -> PreTrainedTokenizerBase:
+    """The tokenizer of the default model, which takes seconds to make of its file."""
+    folder = tmp_path_factory.mktemp("tokenizer")
+    write_tokenizer(read_header(default_model, whole=True).metadata, folder)
+    loaded: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder)
+    return loaded
