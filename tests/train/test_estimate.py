@@ -43,6 +43,8 @@ def test_a_few_steps_say_what_all_of_them_take(model: str, tmp_path: Path) -> No
     assert "that a run can have (now 2; the data has no more rows)\n" in said
     assert f"for {steps} steps with {2 * whole:,} tokens" in said
     assert f"cost        {found.hours * 36:,.2f}, at 36 an hour" in said
+    busy = replace(found, busy="other processes use the cores").lines()
+    assert busy[-1] == "busy        other processes use the cores"
 
 
 def test_nothing_is_left_of_it(model: str, tmp_path: Path) -> None:
