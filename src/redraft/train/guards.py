@@ -103,12 +103,11 @@ class Unsound:
 
 
 def unsound(model: Any) -> Unsound | None:
-    """Return the first tensor of a model with numbers that are not finite; those that are trained come last.
+    """Return the first weights of a model that are not finite; those that are trained come last.
 
-    Of tensors that processes share, this process's part is looked at.
+    Of tensors that processes share, this process's part is looked at. Buffers are not: a mask may be infinite.
     """
-    named = [*model.named_buffers(), *model.named_parameters()]
-    for name, tensor in sorted(named, key=lambda each: each[1].requires_grad):
+    for name, tensor in sorted(model.named_parameters(), key=lambda each: each[1].requires_grad):
         part = tensor.to_local() if hasattr(tensor, "to_local") else tensor
         if part.is_floating_point() and (bad := int((~part.isfinite()).sum())):
             return Unsound(name.removeprefix("base_model.model."), bad, part.numel(), tensor.requires_grad)
@@ -149,8 +148,7 @@ def _of_base(said: str, moment: Moment, found: Unsound) -> ModelError:
     """The error where the run began with broken weights: neither records nor settings are at fault."""
     return ModelError(
         f"{said}, because the model that the run begins with is damaged: {found} ({moment}).",
-        hint="The records are not the cause. Begin from a sound model: --model_name_or_path FOLDER "
-        "(redraft weights info FOLDER shows what is in one).",
+        hint="The records are not the cause. Begin from a model that is whole: --model_name_or_path FOLDER",
     )
 
 
