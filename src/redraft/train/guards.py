@@ -105,7 +105,7 @@ class Unsound:
 def unsound(model: Any) -> Unsound | None:
     """Return the first weights of a model that are not finite; those that are trained come last.
 
-    Of tensors that processes share, this process's part is looked at. Buffers are not: a mask may be infinite.
+    Of tensors that processes share, this process's part is looked at. Buffers are not: masks may be infinite.
     """
     for name, tensor in sorted(model.named_parameters(), key=lambda each: each[1].requires_grad):
         part = tensor.to_local() if hasattr(tensor, "to_local") else tensor
