@@ -469,6 +469,7 @@ class Sft(Trainer):
             if checkpoint:
                 self._remember(_state_of(checkpoint))  # Trainer would not say which file is damaged
                 self._insist_on_way(checkpoint.folder)
+            self.contention.look()  # from here on: a step on busy cores may take minutes
             with self.signals:
                 self.train(resume_from_checkpoint=str(checkpoint.folder) if checkpoint else None)
         finally:
