@@ -122,5 +122,6 @@ CONFIG = {
     "num_attention_heads": 2,
     "num_key_value_heads": 2,
     "vocab_size": VOCABULARY,
+    "max_position_embeddings": 64,
     "torch_dtype": "bfloat16",
 }

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from redraft.errors import ModelError, UsageError
 from redraft.files import insist_on_own_files, open_inside
 from redraft.weights.dtypes import dtype_size, torch_dtype
-from redraft.weights.header import AGAIN, TensorInfo, read_safetensors_header
+from redraft.weights.header import AGAIN, TensorInfo, read_safetensors_header, refuse_pointer
 from redraft.weights.pickled import read_pickled, tensor_info
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ BIN: Final = ".bin"
 MAX_JSON = 64 << 20
 
 INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
-_SINGLES = ("model.safetensors", "adapter_model.safetensors", "pytorch_model.bin", "adapter_model.bin")
+SINGLES = ("model.safetensors", "adapter_model.safetensors", "pytorch_model.bin", "adapter_model.bin")
 
 
 @dataclass(frozen=True)
@@ -184,11 +184,13 @@ def read_small(path: Path) -> bytes:
         with open_inside(path) as file:
             if os.fstat(file.fileno()).st_size > MAX_JSON:
                 raise ModelError(f"{path} has more than {MAX_JSON >> 20} MB, which no such file has.")
-            return file.read()
+            raw = file.read()
     except FileNotFoundError:
         raise
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror}.") from None
+    refuse_pointer(path, raw)
+    return raw
 
 
 def _find(path: Path) -> dict[str, str]:
@@ -203,7 +205,7 @@ def _find(path: Path) -> dict[str, str]:
     for index in INDEXES:
         if (path / index).exists():
             return _read_index(path / index)
-    for single in _SINGLES:
+    for single in SINGLES:
         if (path / single).exists():
             return {"": single}
     raise _nothing(path)

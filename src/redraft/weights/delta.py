@@ -361,7 +361,7 @@ def _found_recipe(
     vocab: Convention | None,
     tell: Callable[[str], None],
 ) -> Recipe:
-    recipe = _recorded_recipe(delta)
+    recipe = recorded_recipe(delta)
     if recipe is not None and print_of_base != recipe.base:
         raise _wrong_base(base, delta)
     _insist_on_shapes(base, delta, "delta", whole=recipe.whole if recipe else ())
@@ -398,7 +398,12 @@ def _wrong_base(base: Checkpoint, delta: Checkpoint) -> ModelError:
     )
 
 
-def _recorded_recipe(delta: Checkpoint) -> Recipe | None:
+def recorded_recipe(delta: Checkpoint) -> Recipe | None:
+    """Return what the header of a delta says of it; None where redraft did not make it.
+
+    Raises:
+        ModelError: The header does not fit the tensors.
+    """
     text = delta.metadata.get(KEY)
     if text is None:
         return None

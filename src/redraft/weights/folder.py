@@ -10,7 +10,7 @@ from pathlib import Path
 from redraft.errors import ModelError
 from redraft.weights.checkpoint import SAFETENSORS, Checkpoint, read_json, read_small
 from redraft.weights.dtypes import FLOATS, torch_dtype
-from redraft.weights.header import DELTA, TensorInfo
+from redraft.weights.header import DELTA, NotHandled, TensorInfo
 from redraft.weights.output import Shard, shard_name
 from redraft.weights.replace import MANIFEST
 
@@ -56,7 +56,7 @@ def refuse_quantised(checkpoint: Checkpoint) -> None:
     )
     if kind or scaled:
         method = kind.get("quant_method") if isinstance(kind, dict) else None
-        raise ModelError(
+        raise NotHandled(
             f"{checkpoint.path} is quantised ({method or scaled!r:.80}): its numbers are codes, not weights.",
             hint="Start from the model that it was made from, or let transformers load and save it again.",
         )

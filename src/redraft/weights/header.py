@@ -29,6 +29,25 @@ DELTA = "redraft.delta"
 
 AGAIN = "The file is damaged or was not downloaded to its end: get it again."
 
+_POINTER = b"version https://git-lfs.github.com/spec/v1"
+
+
+class NotHandled(ModelError):
+    """A kind of model, tokenizer or adapter that redraft does not convert. It need not be damaged."""
+
+
+def refuse_pointer(path: Path, head: bytes) -> None:
+    """Raise where a file is what git-lfs leaves in place of a file that was not fetched.
+
+    Raises:
+        ModelError: Its first bytes are those of a pointer.
+    """
+    if head.startswith(_POINTER):
+        raise ModelError(
+            f"{path} is a git-lfs pointer: the file itself was not fetched.",
+            hint=f"git -C {path.parent} lfs pull",
+        )
+
 
 @dataclass(frozen=True)
 class TensorInfo:
@@ -86,6 +105,8 @@ def read_safetensors_header(path: Path) -> Header:
     try:
         size = size_of_file(path)
         with path.open("rb") as file:
+            refuse_pointer(path, file.read(len(_POINTER)))
+            file.seek(0)
             length = _length(path, file.read(8), size)
             return _parse(path, file.read(length), 8 + length, size)
     except FileNotFoundError:

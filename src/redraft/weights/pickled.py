@@ -17,7 +17,14 @@ from typing import IO, TYPE_CHECKING, Any
 from redraft.errors import ModelError
 from redraft.files import sync
 from redraft.weights.dtypes import dtype_name, torch_dtype
-from redraft.weights.header import AGAIN, TensorInfo, is_text, read_safetensors_header, size_of_file
+from redraft.weights.header import (
+    AGAIN,
+    TensorInfo,
+    is_text,
+    read_safetensors_header,
+    refuse_pointer,
+    size_of_file,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -41,7 +48,8 @@ def read_pickled(path: Path) -> dict[str, torch.Tensor]:
     import torch
 
     try:
-        size_of_file(path)
+        if size_of_file(path) < 1024:
+            refuse_pointer(path, path.read_bytes())
         zipped = zipfile.is_zipfile(path)
         if zipped:
             _check_records(path)

@@ -14,7 +14,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from redraft.errors import ModelError
 from redraft.weights.gguf.names import LLAMA, MISTRAL, OTHER_TOOL, family_in_gguf, family_of
 from redraft.weights.gguf.rope import (
     Rope,
@@ -25,6 +24,7 @@ from redraft.weights.gguf.rope import (
     shortest,
 )
 from redraft.weights.gguf.sizes import Numbers, Shape, Sizes, sizes_from_config, sizes_from_metadata
+from redraft.weights.header import NotHandled
 
 # The values that transformers takes where config.json is silent (configuration_*.py of each family).
 _EPS, _MISTRAL_WINDOW = 1e-6, 4096
@@ -56,9 +56,9 @@ def numbers_from_config(config: Mapping[str, Any]) -> ModelNumbers:
     sizes = sizes_from_config(config)
     family = sizes.family
     if (act := config.get("hidden_act", "silu")) not in ("silu", "swish"):
-        raise ModelError(f"config.json says hidden_act {act!r:.40}; GGUF has silu here.", hint=OTHER_TOOL)
+        raise NotHandled(f"config.json says hidden_act {act!r:.40}; GGUF has silu here.", hint=OTHER_TOOL)
     if family is not LLAMA and config.get("attention_bias") and not family.bias:
-        raise ModelError(
+        raise NotHandled(
             f"config.json says attention_bias, which llama.cpp's {family.gguf} lacks.", hint=OTHER_TOOL
         )
     read = Numbers(config, "config.json")
@@ -126,11 +126,11 @@ def numbers_from_metadata(
         "the GGUF file",
     )
     if read.values.get("expert_count"):
-        raise ModelError("the GGUF file is a mixture of experts, which has no way back to a folder here.")
+        raise NotHandled("the GGUF file is a mixture of experts, which has no way back to a folder here.")
     sizes = sizes_from_metadata(read, family, shapes)
     for key in ("attention.value_length", "rope.dimension_count"):
         if (other := read.whole(key, sizes.head)) != sizes.head:
-            raise ModelError(
+            raise NotHandled(
                 f"the GGUF file says {prefix}{key} {other}, and its heads have {sizes.head} elements."
             )
     return ModelNumbers(

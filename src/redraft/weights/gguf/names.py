@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from redraft.errors import ModelError
+from redraft.weights.header import NotHandled
 
 OTHER_TOOL = "llama.cpp's convert_hf_to_gguf.py knows many more kinds: python convert_hf_to_gguf.py FOLDER"
 
@@ -105,7 +106,7 @@ def family_in_gguf(architecture: object) -> Family:
     for family in FAMILIES:
         if family.gguf == architecture:
             return family
-    raise ModelError(
+    raise NotHandled(
         f"the GGUF architecture {architecture!r:.80} has no way back to a folder here; "
         "llama, qwen2 and qwen3 have.",
         hint="Look for the original folder of the model: its card names it.",
@@ -176,6 +177,6 @@ def _refuse_variants(config: Mapping[str, Any]) -> None:
 
 
 def _refused(what: str) -> ModelError:
-    return ModelError(
+    return NotHandled(
         f"{what} is not turned into GGUF here; Llama, Mistral, Qwen2 and Qwen3 are.", hint=OTHER_TOOL
     )

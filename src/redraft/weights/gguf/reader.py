@@ -12,15 +12,15 @@ from __future__ import annotations
 
 import mmap
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from math import prod
+from math import isfinite, prod
 from pathlib import Path
 from typing import Any, NoReturn
 
 from redraft.errors import ModelError
-from redraft.weights.header import AGAIN, size_of_file
+from redraft.weights.header import AGAIN, refuse_pointer, size_of_file
 
 MAX_STRING = 1 << 24
 MAX_ARRAY_KEPT = 256
@@ -189,21 +189,43 @@ def check_adapter(path: Path, header: GGUFHeader, model: Path, base: GGUFHeader)
     theirs, ours = header.text("general.architecture"), base.text("general.architecture")
     if theirs != ours:
         raise _other_model(path, model, f"it is for {theirs!r} and the model is {ours!r}")
+    for fault in adapter_faults(header):
+        raise ModelError(f"{path} is damaged: {fault}.", hint=AGAIN)
     for tensor in header.tensors.values():
         if tensor.name.endswith(".lora_a"):
             _check_pair(path, header, model, base, tensor)
 
 
+def adapter_faults(header: GGUFHeader) -> Iterator[str]:
+    """Yield what is wrong with a LoRA adapter by itself: its alpha, halves without a partner, their ranks."""
+    alpha = header.metadata.get("adapter.lora.alpha", 0.0)
+    if not isinstance(alpha, int | float) or not isfinite(alpha):
+        yield f"adapter.lora.alpha is {alpha!r:.40}, which is no number"
+    for name, tensor in header.tensors.items():
+        half = name[-7:]
+        if half not in (".lora_a", ".lora_b"):
+            continue
+        other = ".lora_b" if half == ".lora_a" else ".lora_a"
+        partner = header.tensors.get(name[:-7] + other)
+        if partner is None:
+            yield f"it has {name!r:.80} without its {other}"
+        elif len(tensor.shape) != 2:
+            yield f"{name!r:.80} is not a matrix"
+        elif half == ".lora_a" and len(partner.shape) == 2:
+            # An embedding is looked up, not multiplied, so its A is stored with a row for each token.
+            ranks = tensor.shape[0 if name.startswith("token_embd") else 1], partner.shape[0]
+            if ranks[0] != ranks[1]:
+                yield f"the halves of {name[:-7]!r:.80} have rank {ranks[0]} and rank {ranks[1]}"
+
+
 def _check_pair(path: Path, header: GGUFHeader, model: Path, base: GGUFHeader, a: Tensor) -> None:
     """Holds one `.lora_a` and its `.lora_b` against the model's tensor: shapes (in, rank) and (rank, out)."""
     name = a.name.removesuffix(".lora_a")
-    b, target = header.tensors.get(name + ".lora_b"), base.tensors.get(name)
-    if b is None:
-        raise ModelError(f"{path} is damaged: it has {a.name!r:.80} without its .lora_b.", hint=AGAIN)
+    b, target = header.tensors[name + ".lora_b"], base.tensors.get(name)
     if target is None:
         raise _other_model(path, model, f"it changes {name!r:.80}, which the model does not have")
-    if len(a.shape) < 2 or len(b.shape) < 2 or len(target.shape) < 2:
-        raise ModelError(f"{path} is damaged: {a.name!r:.80} is not a matrix.", hint=AGAIN)
+    if len(target.shape) < 2:
+        raise _other_model(path, model, f"it changes {name!r:.80}, which is not a matrix there")
     # An embedding is looked up, not multiplied, so its adapter has the two halves the other way round.
     changes = (b.shape[1], a.shape[1]) if name.startswith("token_embd") else (a.shape[0], b.shape[1])
     if changes != target.shape[:2]:
@@ -252,6 +274,7 @@ class _Reader:
                 hint="llama.cpp's convert_llama_ggml_to_gguf.py turns some of them into GGUF: "
                 f"python convert_llama_ggml_to_gguf.py --input {self.path} --output FILE.gguf",
             )
+        refuse_pointer(self.path, self.data[:64])
         if magic != _MAGIC:
             raise ModelError(
                 f"{self.path} is not a GGUF file: it begins with {magic!r}, not b'GGUF'.",

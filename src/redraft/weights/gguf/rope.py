@@ -19,6 +19,7 @@ import numpy as np
 
 from redraft.errors import ModelError
 from redraft.weights.gguf.names import LLAMA, MISTRAL, OTHER_TOOL, Family
+from redraft.weights.header import NotHandled
 
 THETA = 10000.0
 """The base where a file does not say it: `default_theta` of transformers, and llama.cpp's own."""
@@ -120,7 +121,7 @@ def rope_from_metadata(values: Mapping[str, Any], factors: tuple[float, ...], he
             return Rope(theta) if factor == 1 else Rope(theta, "linear", {"factor": factor})
         case "yarn":
             return Rope(theta, "yarn", _yarn_from(values))
-    raise ModelError(
+    raise NotHandled(
         f"the GGUF file has rotary scaling of the kind {kind!r:.40}: no way back to a folder here."
     )
 
@@ -156,7 +157,7 @@ def _llama3(theta: float, factors: tuple[float, ...], head: int) -> dict[str, fl
         made = rope_factors(Rope(theta, "llama3", numbers), head)
         if np.shape(made) == np.shape(factors) and np.allclose(made, factors, rtol=1e-5):
             return numbers
-    raise ModelError(
+    raise NotHandled(
         "the GGUF file has a rope_freqs.weight that is not Llama 3's: no way back to a folder here."
     )
 
@@ -228,4 +229,4 @@ def _number(values: Mapping[str, Any], key: str, most: float = MOST) -> float:
 
 
 def _refused(what: str) -> ModelError:
-    return ModelError(f"{what} is not turned into GGUF here.", hint=OTHER_TOOL)
+    return NotHandled(f"{what} is not turned into GGUF here.", hint=OTHER_TOOL)

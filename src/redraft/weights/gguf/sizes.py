@@ -112,7 +112,7 @@ def sizes_from_config(config: Mapping[str, Any]) -> Sizes:
         inner=read.whole("intermediate_size"),
         heads=heads,
         kv_heads=read.whole("num_key_value_heads", heads),
-        head=read.whole("head_dim", _QWEN3_HEAD if family is QWEN3 else width // heads),
+        head=_head(read, "head_dim", width, heads, _QWEN3_HEAD if family is QWEN3 else None),
         vocabulary=read.whole("vocab_size"),
         tied=config.get("tie_word_embeddings") is True,
         attention_bias=family in (LLAMA, QWEN3) and config.get("attention_bias") is True,
@@ -139,12 +139,25 @@ def sizes_from_metadata(read: Numbers, family: Family, shapes: Mapping[str, Shap
         inner=read.whole("feed_forward_length"),
         heads=heads,
         kv_heads=read.whole("attention.head_count_kv", heads),
-        head=read.whole("attention.key_length", width // heads),
+        head=_head(read, "attention.key_length", width, heads),
         vocabulary=next(iter(shapes.get("token_embd.weight", ())), 0),
         tied="output.weight" not in shapes,
         attention_bias=family is LLAMA and "blk.0.attn_q.bias" in shapes,
         mlp_bias=family is LLAMA and "blk.0.ffn_gate.bias" in shapes,
     )
+
+
+def _head(read: Numbers, key: str, width: int, heads: int, usual: int | None = None) -> int:
+    """Elements of a head: as the file says, or as many as there are for each head.
+
+    Raises:
+        ModelError: The file does not say, and the heads do not divide the width.
+    """
+    if usual is None and read.values.get(key) is None and width % heads:
+        raise ModelError(
+            f"{read.where} says hidden size {width}, which its {heads} attention heads do not divide."
+        )
+    return read.whole(key, usual or width // heads)
 
 
 def misfits(sizes: Sizes, found: Mapping[str, Shape], *, in_hf: bool) -> Iterator[str]:
@@ -189,13 +202,21 @@ def check_tensors(sizes: Sizes, found: Mapping[str, Shape], where: str, *, in_hf
     """
     for misfit in misfits(sizes, found, in_hf=in_hf):
         raise ModelError(f"{where} does not fit its configuration: {misfit}.")
-    unknown = found.keys() - {name for name, _ in sizes.tensors()}
-    if unknown:
-        raise ModelError(
-            f"{where} has tensors that no {sizes.family.architecture} has: "
-            f"{_some([_called(name, in_hf=in_hf) for name in unknown])}.",
-            hint=OTHER_TOOL if in_hf else None,
-        )
+    if more := surplus(sizes, found, in_hf=in_hf):
+        raise ModelError(f"{where} has {more}.", hint=OTHER_TOOL if in_hf else None)
+
+
+def surplus(sizes: Sizes, found: Mapping[str, Shape], *, in_hf: bool) -> str:
+    """The tensors that such a model does not have, in words; empty where there are none.
+
+    Args:
+        sizes: What the configuration says.
+        found: Shapes by name in GGUF.
+        in_hf: Whether the words should call the tensors as Hugging Face does.
+    """
+    unknown = found.keys() - {name for name, _ in sizes.tensors(sorted(layers_of(found)))}
+    called = [_called(name, in_hf=in_hf) for name in unknown]
+    return f"tensors that no {sizes.family.architecture} has: {_some(called)}" if called else ""
 
 
 def by(shape: Shape) -> str:

@@ -23,8 +23,8 @@ from redraft.weights.gguf.from_folder import ROPE_FACTORS
 from redraft.weights.gguf.names import hf_name, permuted_heads, unpermute
 from redraft.weights.gguf.quant import Kind, TensorReader, portions
 from redraft.weights.gguf.reader import GGUFHeader, Tensor, check_model, describe_file, read_header
-from redraft.weights.gguf.sizes import check_tensors
-from redraft.weights.header import TensorInfo
+from redraft.weights.gguf.sizes import Shape, check_tensors
+from redraft.weights.header import NotHandled, TensorInfo
 from redraft.weights.losses import Losses, Say
 from redraft.weights.output import OutputFolder, Progress, ignore, layout
 from redraft.weights.stream import ahead
@@ -86,7 +86,7 @@ def import_gguf(
     """
     header = read_header(file, whole=True)
     check_model(file, header)
-    _refuse_split(file, header)
+    refuse_split(file, header)
     reader = TensorReader(file, header)
     numbers = _numbers(reader)
     dtype = dtype or _own_dtype(reader)
@@ -129,10 +129,15 @@ def _portions(reader: TensorReader, sources: list[Source]) -> Iterator[tuple[Sou
             yield source, values
 
 
-def _refuse_split(file: Path, header: GGUFHeader) -> None:
+def refuse_split(file: Path, header: GGUFHeader) -> None:
+    """Raise where a file is a part of a model.
+
+    Raises:
+        NotHandled: It is.
+    """
     parts = header.number("split.count") or 1
     if parts > 1:
-        raise ModelError(
+        raise NotHandled(
             f"{file} is one of {parts} parts of a split model.",
             hint="Join them first: llama-gguf-split --merge FIRST-00001-of-….gguf WHOLE.gguf (llama.cpp)",
         )
@@ -140,11 +145,21 @@ def _refuse_split(file: Path, header: GGUFHeader) -> None:
 
 def _numbers(reader: TensorReader) -> ModelNumbers:
     """What the model is, and that it has the tensors for it."""
+    numbers, shapes = read_numbers(reader)
+    check_tensors(numbers.sizes, shapes, str(reader.path), in_hf=False)
+    return numbers
+
+
+def read_numbers(reader: TensorReader) -> tuple[ModelNumbers, dict[str, Shape]]:
+    """Return the numbers of a GGUF file, and the shapes (rows first) of the tensors that have to fit them.
+
+    Raises:
+        ModelError: Another architecture, or a number that is missing or cannot be.
+    """
     shapes = {tensor.name: tensor.shape[::-1] for tensor in reader.header.tensors.values()}
     numbers = numbers_from_metadata(reader.header.metadata, shapes, _rope_factors(reader))
     shapes.pop(ROPE_FACTORS, None)
-    check_tensors(numbers.sizes, shapes, str(reader.path), in_hf=False)
-    return numbers
+    return numbers, shapes
 
 
 def _rope_factors(reader: TensorReader) -> tuple[float, ...]:

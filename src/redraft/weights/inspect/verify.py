@@ -1,9 +1,10 @@
 """Looks over a checkpoint or a GGUF file, and lists all that is wrong with it.
 
 Where reading stops at the first fault, this goes on: every file is there, sound and as long as it says;
-index and headers agree; no value is NaN or infinite; the shapes are those of config.json; the checksums are
-those of the manifest, where redraft made it. Every byte is read, once, in pieces of 8 MiB. Whether the model
-is any good, and whether somebody has changed it together with its manifest, is not seen here.
+index and headers agree; no value is NaN or infinite; the checksums are those of the manifest, where redraft
+made it; configuration, tensors, tokenizer and adapter fit each other (see `fits`). Every byte is read, once,
+in pieces of 8 MiB. Whether the model is any good, and whether somebody has changed it together with its
+manifest, is not seen here.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -19,57 +19,23 @@ import torch
 
 from redraft.errors import ModelError
 from redraft.files import inside, model_files
-from redraft.weights.checkpoint import INDEXES, SAFETENSORS, Checkpoint, open_checkpoint, read_json
+from redraft.weights.checkpoint import INDEXES, SAFETENSORS, SINGLES, Checkpoint, open_checkpoint, read_json
 from redraft.weights.folder import ADAPTER
-from redraft.weights.gguf.names import family_of, gguf_name
 from redraft.weights.gguf.reader import is_gguf
-from redraft.weights.gguf.sizes import misfits, sizes_from_config
 from redraft.weights.identity import raw_bytes
-from redraft.weights.inspect.facts import many, one_line
+from redraft.weights.inspect.fits import (
+    adapter_faults,
+    delta_faults,
+    model_faults,
+    sentencepiece_faults,
+    tokenizer_faults,
+)
+from redraft.weights.inspect.report import Report
 from redraft.weights.inspect.verify_gguf import verify_gguf
 from redraft.weights.losses import not_finite
 from redraft.weights.output import Progress, ignore
 from redraft.weights.replace import MANIFEST
 from redraft.weights.stream import ahead
-
-SHOWN = 8
-"""How many faults of one kind are listed; further ones are counted."""
-
-
-@dataclass
-class Report:
-    """What was found.
-
-    Attributes:
-        path: What was looked at.
-        findings: What is wrong, a line each. None: it is sound, as far as this looks.
-        notes: What could not be looked at, a line each.
-        files: How many files were read.
-        tensors: How many tensors were found in them.
-        size: Bytes of those tensors.
-        checksums: How many files have the checksum that the manifest says.
-    """
-
-    path: Path
-    findings: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    files: int = 0
-    tensors: int = 0
-    size: int = 0
-    checksums: int = 0
-
-    @property
-    def sound(self) -> bool:
-        """Whether nothing is wrong. The command's exit status is 1 otherwise."""
-        return not self.findings
-
-    def lines(self) -> list[str]:
-        """The report as text."""
-        looked = f"{many(self.files, 'file')}, {many(self.tensors, 'tensor')}, {self.size / 1e6:,.2f} MB"
-        sums = f"{many(self.checksums, 'checksum')} as in the manifest" if self.checksums else "no checksums"
-        verdict = many(len(self.findings), "fault") if self.findings else "sound"
-        last = f"{self.path}: {verdict} ({looked}; {sums})"
-        return [one_line(line) for line in (*self.findings, *self.notes, last)]
 
 
 def verify(path: Path, *, allow_pickle: bool = False, progress: Progress = ignore) -> Report:
@@ -102,16 +68,29 @@ def _verify_checkpoint(path: Path, *, allow_pickle: bool, progress: Progress) ->
     sums = dict(_look(part, noted, report, progress) for part in parts)
     report.notes += [] if report.tensors else ["no tensors were found"]
     _check_names(report, weight_map, parts)
-    if any(file.startswith(ADAPTER) for file in files):
-        report.notes.append(f"{folder} is an adapter: whether it fits its base was not looked at")
-    elif path.is_dir() and len(parts) == len(files):
-        shapes = {name: each.shape for part in parts for name, each in part.tensors.items()}
-        _list(report, _unfit(shapes, read_json(folder / "config.json")), "do not fit config.json")
     if path.is_dir():
         unreadable = [fault for fault in _unreadable(folder) if fault not in report.findings]
-        _list(report, unreadable, "cannot be read")
+        report.add(unreadable, "cannot be read")
+        if len(parts) == len(files):
+            _check_fit(report, path, allow_pickle=allow_pickle)
     _compare(report, folder, noted, sums)
     return report
+
+
+def _check_fit(report: Report, path: Path, *, allow_pickle: bool) -> None:
+    """Run what the conversions check, on a folder whose files can all be read."""
+    try:
+        whole = open_checkpoint(path, allow_pickle=allow_pickle)
+    except ModelError as error:
+        report.findings += [] if report.findings else [error.message]
+        return
+    if whole.files[0].startswith(ADAPTER):
+        report.hold("the adapter", adapter_faults(path, allow_pickle=allow_pickle))
+        return
+    report.hold("whether the tensors fit config.json", model_faults(whole))
+    report.hold("the delta", delta_faults(whole))
+    report.hold("tokenizer.model", sentencepiece_faults(path))
+    report.hold("the tokenizer", tokenizer_faults(whole))
 
 
 def _unreadable(folder: Path) -> list[str]:
@@ -137,7 +116,7 @@ def _index(path: Path, report: Report) -> dict[str, str]:
         raise ModelError(f"{index} has no weight_map.", hint="Get the file again.")
     inside = {name: file for name, file in weight_map.items() if _is_name(file)}
     odd = [f"{index.name}: {n!r:.80} is in {f!r:.80}" for n, f in weight_map.items() if n not in inside]
-    _list(report, odd, "are in files that are not beside the index")
+    report.add(odd, "are in files that are not beside the index")
     return inside
 
 
@@ -156,6 +135,8 @@ def _only_file(path: Path, *, allow_pickle: bool) -> list[str]:
     except ModelError:
         if path.is_file() and path.suffix in (".safetensors", ".bin"):
             return [path.name]
+        if path.is_dir() and (single := next((name for name in SINGLES if (path / name).is_file()), None)):
+            return [single]
         raise
 
 
@@ -196,7 +177,7 @@ def _look(
         f"of {part.tensors[name].count:,} values"
         for name in dict.fromkeys(name for name, _ in odd)
     ]
-    _list(report, lines, "have NaN or infinite values")
+    report.add(lines, "have NaN or infinite values")
     report.files += 1
     report.tensors += len(part.tensors)
     report.size += part.size
@@ -217,21 +198,6 @@ def _head(part: Checkpoint) -> bytes:
         return opened.read(path.stat().st_size - part.size)
 
 
-def _unfit(shapes: Mapping[str, tuple[int, ...]], config: Mapping[str, Any]) -> list[str]:
-    """What does not fit a configuration. Of quantised models, and of other architectures, all does."""
-    try:
-        family_of(config)
-    except ModelError:
-        return []
-    if config.get("quantization_config"):
-        return []
-    try:
-        sizes = sizes_from_config(config)
-    except ModelError as error:
-        return [error.message]
-    return list(misfits(sizes, {gguf_name(name) or name: each for name, each in shapes.items()}, in_hf=True))
-
-
 def _check_names(report: Report, weight_map: Mapping[str, str], parts: list[Checkpoint]) -> None:
     """Every name once, and where the index says."""
     found: dict[str, str] = {}
@@ -242,7 +208,7 @@ def _check_names(report: Report, weight_map: Mapping[str, str], parts: list[Chec
             if name in found:
                 twice.append(f"{name!r:.80} is in {found[name]} and in {tensor.file}")
             found.setdefault(name, tensor.file)
-    _list(report, twice, "are there twice")
+    report.add(twice, "are there twice")
     if not weight_map:
         return
     moved = [
@@ -251,13 +217,13 @@ def _check_names(report: Report, weight_map: Mapping[str, str], parts: list[Chec
         for name, file in weight_map.items()
         if file in read and found.get(name) != file
     ]
-    _list(report, moved, "are not where the index says")
+    report.add(moved, "are not where the index says")
     unnamed = [
         f"{file} has {name!r:.80}, which the index does not name"
         for name, file in found.items()
         if name not in weight_map
     ]
-    _list(report, unnamed, "are not in the index")
+    report.add(unnamed, "are not in the index")
 
 
 def _noted(path: Path) -> dict[str, Any]:
@@ -309,9 +275,3 @@ def _leads_out(path: Path) -> bool:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _list(report: Report, lines: list[str], kind: str) -> None:
-    report.findings += lines[:SHOWN]
-    if len(lines) > SHOWN:
-        report.findings.append(f"… and {len(lines) - SHOWN:,} more {kind}")

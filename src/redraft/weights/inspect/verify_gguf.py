@@ -14,10 +14,11 @@ from redraft.errors import ModelError
 from redraft.weights.gguf.quant import dequantize
 from redraft.weights.gguf.reader import GGUFHeader, LongArray, Tensor, read_header
 from redraft.weights.header import AGAIN
+from redraft.weights.inspect.fits import gguf_adapter_faults, gguf_faults, gguf_tokenizer_faults
 from redraft.weights.output import Progress
 
 if TYPE_CHECKING:
-    from redraft.weights.inspect.verify import Report
+    from redraft.weights.inspect.report import Report
 
 PIECE = 2 << 20
 """Bytes that are dequantised at a time: up to eight times as many, and more while it is done."""
@@ -35,12 +36,17 @@ def verify_gguf(path: Path, report: Report, progress: Progress) -> None:
         ModelError: The file cannot be read at all.
     """
     try:
-        header = read_header(path)
+        header = read_header(path, whole=True)
     except ModelError as error:
         report.findings.append(error.message)
         return
     report.files, report.tensors = 1, len(header.tensors)
     report.findings += _misplaced(header)
+    if header.text("general.type") == "adapter":
+        report.hold("the adapter", gguf_adapter_faults(path, header))
+    else:
+        report.hold("whether the tensors fit the metadata", gguf_faults(path, header))
+        report.hold("the tokenizer", gguf_tokenizer_faults(header))
     known = {int(kind): kind for kind in GGMLQuantizationType}
     with path.open("rb") as file:
         for tensor in header.tensors.values():

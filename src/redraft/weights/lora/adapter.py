@@ -25,7 +25,7 @@ from redraft.errors import ModelError
 from redraft.weights.checkpoint import Checkpoint, open_checkpoint, read_json
 from redraft.weights.dtypes import FLOATS
 from redraft.weights.folder import ADAPTER
-from redraft.weights.header import TensorInfo
+from redraft.weights.header import NotHandled, TensorInfo
 from redraft.weights.losses import not_finite
 
 CONFIG = "adapter_config.json"
@@ -208,7 +208,7 @@ def is_frozen(info: TensorInfo) -> bool:
 
 def not_merged_here(folder: Path, what: str) -> ModelError:
     """An adapter of a kind that only peft can handle."""
-    return ModelError(
+    return NotHandled(
         f"{folder}: {what}, which redraft does not merge.",
         hint="peft does: PeftModel.from_pretrained(base, adapter).merge_and_unload().save_pretrained(DIR)",
     )

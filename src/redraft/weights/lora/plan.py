@@ -19,7 +19,7 @@ from redraft.errors import ModelError
 from redraft.weights.checkpoint import Checkpoint
 from redraft.weights.dtypes import FLOATS
 from redraft.weights.folder import refuse_delta, refuse_quantised
-from redraft.weights.header import TensorInfo
+from redraft.weights.header import NotHandled, TensorInfo
 from redraft.weights.lora.adapter import (
     Adapter,
     Change,
@@ -105,7 +105,7 @@ def _check_base(base: Checkpoint) -> None:
 
 def _insist_on_plain(base: Checkpoint, info: TensorInfo) -> None:
     if info.dtype not in _MERGED:
-        raise ModelError(
+        raise NotHandled(
             f"{base.path} stores {info.name!r:.120} as {info.dtype}, which is no plain number.",
             hint="Merge into the model that it was quantised from, then quantise the result.",
         )

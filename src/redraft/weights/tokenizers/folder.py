@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 from redraft.errors import ModelError
 from redraft.weights.checkpoint import read_json, read_small
-from redraft.weights.header import AGAIN
+from redraft.weights.header import AGAIN, NotHandled
 from redraft.weights.tokenizers.sentencepiece import (
     BYTE,
     CONTROL,
@@ -28,6 +28,8 @@ from redraft.weights.tokenizers.sentencepiece import (
 
 ROLES = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}
 """Special tokens: as transformers calls them, and as GGUF does."""
+
+ELSEWHERE = "llama.cpp's convert_hf_to_gguf.py knows more tokenizers."
 
 
 @dataclass
@@ -77,6 +79,10 @@ class TokenizerFolder:
     def bad(self, what: str, hint: str | None = AGAIN) -> NoReturn:
         """Refuses the folder."""
         raise ModelError(f"{self.folder}: {what}.", hint=hint)
+
+    def elsewhere(self, what: str) -> NoReturn:
+        """Refuses a tokenizer that may be sound, and that llama.cpp is not known here to have the like of."""
+        raise NotHandled(f"{self.folder}: {what}.", hint=ELSEWHERE)
 
     def put(self, number: object, text: object, kind: int) -> None:
         """Adds a token, or changes the type of one that is there.
@@ -133,7 +139,7 @@ class TokenizerFolder:
             return role == "bos"  # as SentencePiece models of the Llama family were trained
         end = self._template_ends()[0 if role == "bos" else -1]
         if end and self.ids.get(end) != self.special_id(role):
-            self.bad(f"tokenizer.json puts {end!r:.40} around a text, which is not its {role} token")
+            self.elsewhere(f"tokenizer.json puts {end!r:.40} around a text, which is not its {role} token")
         return bool(end)
 
     def template(self) -> str | None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from redraft.errors import ModelError
+from redraft.weights.header import NotHandled
 from redraft.weights.tokenizers.folder import ROLES
 from redraft.weights.tokenizers.pretokenizers import PreTokenizer, pre_tokenizer_json, pre_tokenizer_named
 from redraft.weights.tokenizers.sentencepiece import (
@@ -46,6 +47,15 @@ def write_tokenizer(metadata: Mapping[str, Any], folder: Path) -> None:
             and SentencePiece BPE (`llama`).
         OSError: The files cannot be written.
     """
+    for name, value in tokenizer_files(metadata).items():
+        _write_json(folder / name, value)
+    template = metadata.get("tokenizer.chat_template")
+    if isinstance(template, str):
+        (folder / "chat_template.jinja").write_text(template, "utf-8", newline="")
+
+
+def tokenizer_files(metadata: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return tokenizer.json and tokenizer_config.json by name: see `write_tokenizer`."""
     tokens = _tokens(metadata)
     byte_level = tokens.kind == "gpt2"
     rule = pre_tokenizer_named(metadata.get("tokenizer.ggml.pre")) if byte_level else None
@@ -61,12 +71,8 @@ def write_tokenizer(metadata: Mapping[str, Any], folder: Path) -> None:
         "post_processor": _post_processor(tokens, first, last),
         **(_byte_level(metadata, tokens, rule) if rule else _sentencepiece(metadata, tokens)),
     }
-    _write_json(folder / "tokenizer.json", fast)
     config = _config(metadata, special, begins=begins, ends=ends)
-    _write_json(folder / "tokenizer_config.json", config)
-    template = metadata.get("tokenizer.chat_template")
-    if isinstance(template, str):
-        (folder / "chat_template.jinja").write_text(template, "utf-8", newline="")
+    return {"tokenizer.json": fast, "tokenizer_config.json": config}
 
 
 @dataclass(frozen=True)
@@ -86,8 +92,10 @@ class _Tokens:
 
 def _tokens(metadata: Mapping[str, Any]) -> _Tokens:
     kind = metadata.get("tokenizer.ggml.model")
+    if kind is None:
+        raise _bad("no model")
     if kind not in ("gpt2", "llama"):
-        raise ModelError(
+        raise NotHandled(
             f"the GGUF file has a tokenizer of the kind {kind!r:.40}; gpt2 and llama can be written.",
             hint="Take the tokenizer from the folder that the GGUF file was made from.",
         )

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from redraft.errors import ModelError
+from redraft.weights.header import NotHandled
 from redraft.weights.tokenizers.folder import as_object
 
 GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
@@ -86,7 +86,7 @@ def pre_tokenizer_named(name: object) -> PreTokenizer:
     """
     known = _SAME_AS.get(name, name) if isinstance(name, str) else ""
     if known not in PRE_TOKENIZERS:
-        raise ModelError(
+        raise NotHandled(
             f"the GGUF file names the pre-tokenizer {name!r:.80}, which is not one of those known here: "
             f"{', '.join([*PRE_TOKENIZERS, *_SAME_AS])}.",
             hint="Take the tokenizer from the folder that the GGUF file was made from.",
@@ -108,7 +108,7 @@ def pre_tokenizer_of(tokenizer: Mapping[str, Any]) -> PreTokenizer:
     for each in PRE_TOKENIZERS.values():
         if (each.splits, each.ignore_merges) == (splits, whole):
             return each
-    raise ModelError(
+    raise NotHandled(
         "tokenizer.json cuts texts in a way that is not known here to be one of llama.cpp's: "
         f"{' , then '.join(splits)!r:.200}, ignore_merges {str(whole).lower()}.",
         hint="llama.cpp's convert_hf_to_gguf.py knows more tokenizers.",

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from redraft.errors import ModelError
 from redraft.weights.checkpoint import read_small
-from redraft.weights.header import AGAIN
+from redraft.weights.header import AGAIN, NotHandled
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
 
@@ -89,9 +89,11 @@ def _model(path: Path, data: bytes) -> SentencePiece:
             trainer |= _fields(_bytes(value))
         elif number == 3:
             normalizer |= _fields(_bytes(value))
+    if not pieces:
+        raise ValueError("it has no pieces")
     kind = trainer.get(3, 1)
     if kind != _BPE:
-        raise ModelError(
+        raise NotHandled(
             f"{path} is a SentencePiece model of the {_KINDS.get(_int(kind), 'unknown')} kind; the models "
             "of the architectures that are written here have the bpe kind.",
             hint="llama.cpp's convert_hf_to_gguf.py knows more tokenizers.",

@@ -34,8 +34,6 @@ from redraft.weights.tokenizers.sentencepiece import (
 MAX_ROWS = 1 << 22
 """Rows of an embedding: four million, fifteen times the largest vocabulary there is."""
 
-_ELSEWHERE = "llama.cpp's convert_hf_to_gguf.py knows more tokenizers."
-
 
 def tokenizer_metadata(folder: Path, rows: int) -> dict[str, Any]:
     """The GGUF keys of a folder's tokenizer, in the order that they are written in.
@@ -91,12 +89,12 @@ def _byte_level(source: TokenizerFolder) -> dict[str, Any]:
     vocabulary = _vocabulary(source)
     rule = pre_tokenizer_of(source.fast)
     if as_object(source.fast.get("normalizer")).get("type", "NFC") != "NFC":
-        source.bad("tokenizer.json changes texts first in a way that llama.cpp does not", _ELSEWHERE)
+        source.elsewhere("tokenizer.json changes texts first in a way that llama.cpp does not")
     for text, number in vocabulary.items():
         source.put(number, text, NORMAL)
     merges = _merges(source)
     if not merges:
-        source.bad("tokenizer.json has no merges, and llama.cpp needs some", _ELSEWHERE)
+        source.elsewhere("tokenizer.json has no merges, and llama.cpp needs some")
     source.put_added()
     texts, kinds = source.filled()
     joined = [f"{left} {right}" for left, right in merges]
@@ -107,10 +105,10 @@ def _vocabulary(source: TokenizerFolder) -> Mapping[str, Any]:
     """The vocabulary of tokenizer.json, if it is one of plain BPE."""
     model = source.model
     if model.get("type", "BPE") != "BPE" or not isinstance(model.get("vocab"), Mapping):
-        source.bad(f"tokenizer.json has a model of the type {model.get('type')!r:.40}, not BPE", _ELSEWHERE)
+        source.elsewhere(f"tokenizer.json has a model of the type {model.get('type')!r:.40}, not BPE")
     for key in ("dropout", "continuing_subword_prefix", "end_of_word_suffix"):
         if model.get(key):
-            source.bad(f"tokenizer.json has {key} {model[key]!r:.40}, which llama.cpp has not", _ELSEWHERE)
+            source.elsewhere(f"tokenizer.json has {key} {model[key]!r:.40}, which llama.cpp has not")
     return as_object(model["vocab"])
 
 
@@ -134,7 +132,7 @@ def _sentencepiece(source: TokenizerFolder) -> dict[str, Any]:
     """The keys, once the vocabulary is there."""
     missing = sum(f"<0x{byte:02X}>" not in source.ids for byte in range(256))
     if missing:
-        source.bad(f"{missing} of the 256 byte tokens are missing, and llama.cpp needs them", _ELSEWHERE)
+        source.elsewhere(f"{missing} of the 256 byte tokens are missing, and llama.cpp needs them")
     source.put_added()
     scores = _piece_scores(source) or _rank_scores(source)
     texts, kinds = source.filled()
@@ -150,7 +148,7 @@ def _sentencepiece(source: TokenizerFolder) -> dict[str, Any]:
 def _from_pieces(source: TokenizerFolder, model: SentencePiece) -> dict[str, Any]:
     """The keys from tokenizer.model alone."""
     if model.normalizes:
-        source.bad("tokenizer.model changes texts first in a way that llama.cpp does not", _ELSEWHERE)
+        source.elsewhere("tokenizer.model changes texts first in a way that llama.cpp does not")
     for number, piece in enumerate(model.pieces):
         # llama.cpp looks for these in the text as it came, SentencePiece where spaces are marks already.
         text = piece.text.replace(SPACE, " ") if piece.kind == USER_DEFINED else piece.text
@@ -166,7 +164,7 @@ def _from_fast(source: TokenizerFolder) -> dict[str, Any]:
         is_byte = re.fullmatch(r"<0x[0-9A-F]{2}>", text)
         source.put(number, text, BYTE if is_byte else UNKNOWN if text == unknown else NORMAL)
     if source.model.get("ignore_merges"):
-        source.bad("tokenizer.json has ignore_merges, which llama.cpp has not", _ELSEWHERE)
+        source.elsewhere("tokenizer.json has ignore_merges, which llama.cpp has not")
     return _sentencepiece(source) | {"add_space_prefix": _adds_space(source)}
 
 
@@ -185,7 +183,7 @@ def _adds_space(source: TokenizerFolder) -> bool:
             return False
         case ([], [{"type": "Metaspace", "replacement": "▁"}]) if _keeps_runs(source, cuts[0]):
             return bool(cuts[0].get("prepend_scheme", "always") != "never")
-    return source.bad("tokenizer.json treats spaces in a way that llama.cpp does not", _ELSEWHERE)
+    return source.elsewhere("tokenizer.json treats spaces in a way that llama.cpp does not")
 
 
 def _marks(step: Mapping[str, Any]) -> bool:
@@ -229,4 +227,4 @@ def _check_whole(source: TokenizerFolder, text: str) -> None:
         source.bad(f"a token has {len(text)} characters: {text!r:.60}")
     for at in range(1, len(text)):
         if text[:at] in source.ids and text[at:] in source.ids:
-            source.bad(f"tokenizer.json never makes the token {text!r:.60}, and llama.cpp would", _ELSEWHERE)
+            source.elsewhere(f"tokenizer.json never makes the token {text!r:.60}, and llama.cpp would")

@@ -1,0 +1,313 @@
+"""`verify` checks what the conversions check: numbers, tensors, tokenizer and adapter fit each other."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from gguf import GGUFReader, GGUFWriter
+from safetensors.torch import load_file, save_file
+
+from redraft.errors import ModelError
+from redraft.weights.delta import diff
+from redraft.weights.gguf.from_folder import export_gguf
+from redraft.weights.inspect.report import Report
+from redraft.weights.inspect.verify import verify
+from redraft.weights.lora.to_gguf import lora_gguf
+from tests.gguf_files import tiny_model
+from tests.weights.adapter_files import lora
+from tests.weights.tiny_folders import tiny_folder
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:%s\nsize 4096\n" % (b"0" * 64)
+EPS = "llama.attention.layer_norm_rms_epsilon"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model, and a LoRA adapter of it, both as folders and as GGUF files. All are sound."""
+    folder = tmp_path_factory.mktemp("made")
+    tiny_folder(folder / "model")
+    lora(folder / "model", folder / "adapter")
+    export_gguf(folder / "model", folder / "model.gguf")
+    lora_gguf(folder / "adapter", folder / "adapter.gguf", base=folder / "model")
+    return folder
+
+
+@pytest.fixture
+def model(made: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(made / "model", tmp_path / "model"))
+
+
+@pytest.fixture
+def adapter(made: Path, tmp_path: Path, model: Path) -> Path:
+    folder = Path(shutil.copytree(made / "adapter", tmp_path / "adapter"))
+    change(folder / "adapter_config.json", base_model_name_or_path=str(model))
+    return folder
+
+
+def change(path: Path, **values: Any) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+def without(file: Path, *endings: str) -> None:
+    """Takes tensors out of a safetensors file."""
+    kept = {name: each for name, each in load_file(file).items() if not name.endswith(endings)}
+    save_file(kept, file, {"format": "pt"})
+
+
+def finding(report: Report, words: str) -> str:
+    """The one finding with these words in it."""
+    (found,) = [each for each in report.findings if words in each]
+    return found
+
+
+class TestGGUFModel:
+    """A tiny model without a tensor, with another shape, with numbers that cannot be."""
+
+    @pytest.mark.parametrize("name", ["model.gguf", "adapter.gguf"])
+    def test_what_was_converted_is_sound(self, made: Path, name: str) -> None:
+        report = verify(made / name)
+        assert (report.findings, report.notes) == ([], [])
+
+    @pytest.mark.parametrize(
+        ("name", "take", "words"),
+        [
+            ("blk.0.ffn_up.weight", True, "blk.0.ffn_up.weight is missing"),
+            ("output_norm.weight", True, "output_norm.weight is missing"),
+            ("token_embd.weight", True, "token_embd.weight"),
+            ("blk.0.attn_q.weight", False, "blk.0.attn_q.weight is"),
+            ("blk.0.ffn_down.weight", False, "blk.0.ffn_down.weight is"),
+        ],
+    )
+    def test_tensors(self, tmp_path: Path, name: str, take: bool, words: str) -> None:
+        path = rewritten(tiny_model(tmp_path / "m.gguf"), {name: None if take else (4, 4)})
+        assert finding(verify(path), words)
+
+    def test_a_tensor_too_many(self, tmp_path: Path) -> None:
+        path = rewritten(tiny_model(tmp_path / "m.gguf"), {"blk.0.ghost.weight": (2, 2)})
+        assert finding(verify(path), "has tensors that no LlamaForCausalLM has: 'blk.0.ghost.weight'")
+
+    @pytest.mark.parametrize(
+        ("key", "value", "words"),
+        [
+            ("llama.attention.head_count", 0, "attention.head_count 0"),
+            ("llama.attention.head_count", 3, "3 attention heads"),
+            ("llama.attention.head_count_kv", 2, "key-value heads"),
+            ("llama.block_count", 0, "block_count 0"),
+            ("llama.block_count", 2, "says layers 0 to 1"),
+            ("llama.context_length", 0, "context_length 0"),
+            (EPS, float("nan"), "epsilon"),
+            (EPS, 0.0, "epsilon"),
+            (EPS, float("inf"), "epsilon"),
+            ("llama.rope.freq_base", float("nan"), "rope.freq_base"),
+            ("tokenizer.ggml.bos_token_id", 9999, "the bos token 9999"),
+            ("tokenizer.ggml.scores", [float("nan")] * 289, "scores that are not finite"),
+            ("tokenizer.ggml.token_type", [1, 1], "2 token types"),
+        ],
+    )
+    def test_numbers(self, tmp_path: Path, key: str, value: Any, words: str) -> None:
+        assert finding(verify(tiny_model(tmp_path / "m.gguf", {key: value})), words)
+
+    def test_another_architecture_is_a_note(self, tmp_path: Path) -> None:
+        path = tiny_model(tmp_path / "m.gguf", {"general.architecture": "mamba"})
+        report = verify(path)
+        assert report.findings == []
+        assert "'mamba'" in report.notes[0]
+
+    def test_a_mixture_of_experts_is_a_note(self, tmp_path: Path) -> None:
+        report = verify(tiny_model(tmp_path / "m.gguf", {"llama.expert_count": 8}))
+        assert report.findings == []
+        assert "mixture of experts" in report.notes[0]
+
+    def test_a_part_of_a_split_model_is_a_note(self, tmp_path: Path) -> None:
+        path = tiny_model(tmp_path / "m.gguf", {"split.count": 2})
+        report = verify(rewritten(path, {"blk.0.ffn_up.weight": None}))
+        assert report.findings == []
+        assert "one of 2 parts" in report.notes[0]
+
+
+class TestGGUFAdapter:
+    @pytest.mark.parametrize("ending", [".lora_a", ".lora_b"])
+    def test_half_of_a_pair(self, made: Path, tmp_path: Path, ending: str) -> None:
+        path = Path(shutil.copy(made / "adapter.gguf", tmp_path / "a.gguf"))
+        name = f"blk.0.attn_q.weight{ending}"
+        assert finding(verify(rewritten(path, {name: None})), "'blk.0.attn_q.weight.lora_")
+
+    def test_two_ranks_in_a_pair(self, made: Path, tmp_path: Path) -> None:
+        path = Path(shutil.copy(made / "adapter.gguf", tmp_path / "a.gguf"))
+        changed = rewritten(path, {"blk.0.attn_q.weight.lora_a": (3, 64)})
+        assert finding(verify(changed), "rank 3 and rank 4")
+
+    def test_an_alpha_that_is_no_number(self, made: Path, tmp_path: Path) -> None:
+        path = Path(shutil.copy(made / "adapter.gguf", tmp_path / "a.gguf"))
+        raw = path.read_bytes()
+        at = raw.index(b"adapter.lora.alpha") + len(b"adapter.lora.alpha") + 4
+        path.write_bytes(raw[:at] + struct.pack("<f", float("nan")) + raw[at + 4 :])
+        assert finding(verify(path), "adapter.lora.alpha")
+
+
+class TestFolder:
+    def test_a_sound_model(self, model: Path) -> None:
+        report = verify(model)
+        assert (report.findings, report.notes) == ([], [])
+
+    @pytest.mark.parametrize(
+        ("values", "words"),
+        [
+            ({"num_hidden_layers": 0}, "num_hidden_layers 0"),
+            ({"rms_norm_eps": float("nan")}, "rms_norm_eps"),
+            ({"rms_norm_eps": -1e-5}, "rms_norm_eps"),
+            ({"num_attention_heads": 0}, "num_attention_heads 0"),
+            ({"num_attention_heads": 3, "head_dim": None}, "3 attention heads"),
+            ({"rope_parameters": {"rope_type": "linear", "rope_theta": 1e4, "factor": 0}}, "factor"),
+            ({"max_position_embeddings": 0}, "max_position_embeddings"),
+        ],
+    )
+    def test_numbers_of_the_config(self, model: Path, values: dict[str, Any], words: str) -> None:
+        change(model / "config.json", **values)
+        assert finding(verify(model), words)
+
+    def test_a_model_without_config_or_of_another_kind_is_a_note(self, model: Path) -> None:
+        change(model / "config.json", architectures=["MambaForCausalLM"])
+        assert any("'MambaForCausalLM'" in note for note in verify(model).notes)
+        (model / "config.json").unlink()
+        assert any("no config.json" in note for note in verify(model).notes)
+
+    @pytest.mark.parametrize("content", [b"", b"\xff\x01" * 500, POINTER], ids=["empty", "random", "pointer"])
+    @pytest.mark.parametrize("beside", [True, False], ids=["beside tokenizer.json", "alone"])
+    def test_a_tokenizer_model_that_is_none(self, model: Path, content: bytes, beside: bool) -> None:
+        (model / "tokenizer.model").write_bytes(content)
+        if not beside:
+            (model / "tokenizer.json").unlink()
+        found = finding(verify(model), "tokenizer.model")
+        assert ("git-lfs pointer" in found) == (content == POINTER)
+
+    def test_a_vocabulary_of_tiktoken_is_a_note(self, model: Path) -> None:
+        (model / "tokenizer.model").write_bytes(b"IQ== 0\nIg== 1\n")
+        report = verify(model)
+        assert report.findings == []
+        assert "tiktoken" in report.notes[0]
+
+    def test_tokens_beyond_the_embedding(self, model: Path) -> None:
+        fast = json.loads((model / "tokenizer.json").read_text())
+        fast["model"]["vocab"]["beyond"] = 1000
+        (model / "tokenizer.json").write_text(json.dumps(fast))
+        assert finding(verify(model), "has the id 1000, and the embedding has 260 rows")
+
+    def test_merges_of_no_tokens(self, model: Path) -> None:
+        fast = json.loads((model / "tokenizer.json").read_text())
+        fast["model"]["merges"].append(["nothing", "there"])
+        (model / "tokenizer.json").write_text(json.dumps(fast))
+        assert finding(verify(model), "which are not all tokens")
+
+    @pytest.mark.parametrize("name", ["tokenizer.json", "config.json", "generation_config.json"])
+    def test_a_pointer_of_git_lfs_in_place_of_a_small_file(self, model: Path, name: str) -> None:
+        (model / name).write_bytes(POINTER)
+        assert "git-lfs pointer" in said_of(model)
+
+    @pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin", "adapter_model.safetensors"])
+    def test_a_pointer_of_git_lfs_in_place_of_weights(self, tmp_path: Path, name: str) -> None:
+        (tmp_path / name).write_bytes(POINTER)
+        report = verify(tmp_path, allow_pickle=True)
+        assert "git-lfs pointer" in report.findings[0]
+
+    def test_a_pointer_of_git_lfs_in_place_of_a_gguf_file(self, tmp_path: Path) -> None:
+        (tmp_path / "m.gguf").write_bytes(POINTER)
+        assert "git-lfs pointer" in verify(tmp_path / "m.gguf").findings[0]
+
+    def test_the_header_of_a_delta(self, model: Path, tmp_path: Path) -> None:
+        diff(model, model, tmp_path / "delta", exact=True)
+        file = tmp_path / "delta" / "model.safetensors"
+        assert verify(tmp_path / "delta").sound
+        file.write_bytes(file.read_bytes().replace(b'\\"F16\\"', b'\\"F64\\"', 1))
+        (tmp_path / "delta" / "redraft.json").unlink()
+        assert finding(verify(tmp_path / "delta"), "does not fit its tensors")
+
+
+class TestAdapter:
+    def test_a_sound_one(self, adapter: Path) -> None:
+        report = verify(adapter)
+        assert (report.findings, report.notes) == ([], [])
+
+    def test_a_base_that_is_elsewhere_is_a_note(self, adapter: Path) -> None:
+        change(adapter / "adapter_config.json", base_model_name_or_path="org/base")
+        report = verify(adapter)
+        assert report.findings == []
+        assert "its base 'org/base' is not a folder here" in report.notes[0]
+
+    @pytest.mark.parametrize(
+        ("endings", "words"),
+        [
+            ((".lora_B.weight",), "has no lora_B"),
+            (("0.self_attn.q_proj.lora_A.weight",), "has no lora_A"),
+            (("1.self_attn.v_proj.lora_A.weight", "1.self_attn.v_proj.lora_B.weight"),
+             "has no tensors for 'model.layers.1.self_attn.v_proj'"),
+        ],
+    )  # fmt: skip
+    def test_tensors_that_are_missing(self, adapter: Path, endings: tuple[str, ...], words: str) -> None:
+        without(adapter / "adapter_model.safetensors", *endings)
+        assert finding(verify(adapter), words)
+
+    @pytest.mark.parametrize(
+        ("values", "words"),
+        [
+            ({"r": 5}, "says rank 5"),
+            ({"r": 0}, "the rank 0"),
+            ({"lora_alpha": float("nan")}, "the alpha nan"),
+            ({"use_dora": True}, "contradict each other"),
+        ],
+    )
+    def test_settings(self, adapter: Path, values: dict[str, Any], words: str) -> None:
+        change(adapter / "adapter_config.json", **values)
+        assert finding(verify(adapter), words)
+
+    def test_a_module_that_the_base_lacks(self, adapter: Path) -> None:
+        file = adapter / "adapter_model.safetensors"
+        save_file({name.replace("q_proj", "x_proj"): each for name, each in load_file(file).items()}, file)
+        assert finding(verify(adapter), "which that model does not have")
+
+    def test_a_base_of_another_size(self, adapter: Path, tmp_path: Path) -> None:
+        wider = tiny_folder(tmp_path / "wider", hidden_size=96)
+        change(adapter / "adapter_config.json", base_model_name_or_path=str(wider))
+        assert finding(verify(adapter), "is for another model than")
+
+    def test_another_kind_is_a_note(self, adapter: Path) -> None:
+        change(adapter / "adapter_config.json", peft_type="IA3")
+        report = verify(adapter)
+        assert report.findings == []
+        assert "'IA3'" in report.notes[0]
+
+
+def said_of(path: Path) -> str:
+    try:
+        return "\n".join(verify(path).findings)
+    except ModelError as error:
+        return error.message
+
+
+def rewritten(path: Path, changed: dict[str, tuple[int, int] | None]) -> Path:
+    """The same GGUF file by the gguf package: without some tensors, or with others of random values."""
+    reader = GGUFReader(path)
+    writer = GGUFWriter(path.with_suffix(".new"), "llama")
+    for field in reader.fields.values():
+        if not field.name.startswith("GGUF.") and field.name != "general.architecture":
+            kind = field.types[0]
+            writer.add_key_value(field.name, field.contents(), kind, field.types[-1])
+    arrays: dict[str, Callable[[], Any]] = {each.name: lambda each=each: each.data for each in reader.tensors}
+    for name in [*arrays, *(name for name in changed if name not in arrays)]:
+        if name not in changed:
+            writer.add_tensor(name, np.array(arrays[name]()))
+        elif shape := changed[name]:
+            writer.add_tensor(name, torch.rand(shape).numpy())
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path.with_suffix(".new").rename(path)
