@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from redraft.errors import ModelError, UsageError
 from redraft.files import insist_on_own_files, open_inside
 from redraft.weights.dtypes import dtype_size, torch_dtype
-from redraft.weights.header import AGAIN, TensorInfo, read_safetensors_header, refuse_pointer
+from redraft.weights.header import AGAIN, TensorInfo, count_values, read_safetensors_header, refuse_pointer
 from redraft.weights.pickled import read_pickled, tensor_info
 
 if TYPE_CHECKING:
@@ -31,6 +31,9 @@ CHUNK = 8 << 20
 SAFETENSORS: Final = ".safetensors"
 BIN: Final = ".bin"
 MAX_JSON = 64 << 20
+_MOST_VALUES, _MOST_IN_TOKENIZER = 1 << 21, 3 << 21
+"""Values of a JSON file: the index of 140,000 tensors has 0.3 million, Gemma 3's tokenizer.json 2.2 million."""
+
 
 INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 SINGLES = ("model.safetensors", "adapter_model.safetensors", "pytorch_model.bin", "adapter_model.bin")
@@ -158,6 +161,8 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         raw = read_small(path)
+        if count_values(raw) > (_MOST_IN_TOKENIZER if path.name == "tokenizer.json" else _MOST_VALUES):
+            raise ModelError(f"{path} has more values than any such file.", hint=AGAIN)
         value = json.loads(raw.decode("utf-8-sig"))
         if b"\\ud" in raw.lower():
             json.dumps(value, ensure_ascii=False).encode()

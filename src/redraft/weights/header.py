@@ -1,10 +1,12 @@
 """Reads and writes the header of a safetensors file: which tensors it holds, and where. Never the tensors.
 
 A file comes from strangers, so every length and offset is held against the size of the file before it is
-used, and anything odd is a `ModelError`: a header that claims terabytes costs nothing but the error.
+used, and anything odd is a `ModelError`: a header that claims terabytes costs nothing but the error. JSON
+takes up to forty times its bytes once it is parsed, so its values are counted before.
 
 Format: eight bytes of length (little endian), a JSON object, then the tensors back to back without holes
-(safetensors, its README). The limit of a header's length is that of the reference implementation.
+(safetensors, its README). The reference implementation reads headers of up to 100 MB. The largest model,
+in a single file, would have one of 20 MB: Kimi K2 has 140,000 tensors.
 """
 
 from __future__ import annotations
@@ -21,7 +23,13 @@ from typing import Any, NoReturn
 from redraft.errors import ModelError
 from redraft.weights.dtypes import dtype_size, is_known
 
-MAX_HEADER = 100_000_000
+MAX_HEADER = 64 << 20
+MAX_TENSORS = 1 << 18
+"""Tensors of a file, as for GGUF."""
+
+MAX_VALUES = 1 << 22
+"""Values in a header: sixteen for each tensor."""
+
 MAX_DIMENSIONS = 64
 
 DELTA = "redraft.delta"
@@ -34,6 +42,11 @@ _POINTER = b"version https://git-lfs.github.com/spec/v1"
 
 class NotHandled(ModelError):
     """A kind of model, tokenizer or adapter that redraft does not convert. It need not be damaged."""
+
+
+def count_values(raw: bytes) -> int:
+    """Return the most values that a JSON text can have: each follows a bracket, a brace, a comma or a colon."""
+    return 1 + sum(raw.count(mark) for mark in (b"[", b"{", b",", b":"))
 
 
 def refuse_pointer(path: Path, head: bytes) -> None:
@@ -160,6 +173,8 @@ def _length(path: Path, raw: bytes, size: int) -> int:
 
 
 def _parse(path: Path, raw: bytes, start: int, size: int) -> Header:
+    if count_values(raw) > MAX_VALUES:
+        _odd(path, "it has more values than the header of any model")
     try:
         entries = json.loads(raw, object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
@@ -169,6 +184,8 @@ def _parse(path: Path, raw: bytes, start: int, size: int) -> Header:
     metadata = entries.pop("__metadata__", None) or {}
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         _odd(path, "its __metadata__ is not an object of texts")
+    if len(entries) > MAX_TENSORS:
+        _odd(path, f"it has {len(entries):,} tensors, more tensors than any model")
     tensors = [_tensor(path, name, entry, start) for name, entry in entries.items()]
     tensors.sort(key=lambda tensor: (tensor.offset, tensor.size))
     _check_extents(path, tensors, start, size)

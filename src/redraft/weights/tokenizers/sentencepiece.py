@@ -29,6 +29,9 @@ MAX_TOKEN = 1024
 MAX_PIECES = 1 << 20
 """Four times as many as any model has."""
 
+MAX_FIELDS = 1 << 16
+"""Fields of a message: a trainer's settings name some thousand symbols at most."""
+
 _BPE = 2
 _KINDS = {1: "unigram", 3: "word", 4: "char"}
 
@@ -86,9 +89,9 @@ def _model(path: Path, data: bytes) -> SentencePiece:
             if len(pieces) > MAX_PIECES:
                 raise ValueError(f"it has more than {MAX_PIECES} pieces")
         elif number == 2:
-            trainer |= _fields(_bytes(value))
+            trainer |= _message(_bytes(value))
         elif number == 3:
-            normalizer |= _fields(_bytes(value))
+            normalizer |= _message(_bytes(value))
     if not pieces:
         raise ValueError("it has no pieces")
     kind = trainer.get(3, 1)
@@ -109,9 +112,23 @@ def _model(path: Path, data: bytes) -> SentencePiece:
 
 
 def _piece(data: bytes) -> Piece:
-    fields = dict(_fields(data))
+    fields = _message(data)
     score = struct.unpack("<f", _bytes(fields[2]))[0] if 2 in fields else 0.0
     return Piece(_bytes(fields.get(1, b"")).decode("utf-8"), score, _int(fields.get(3, NORMAL)))
+
+
+def _message(data: bytes) -> dict[int, Field]:
+    """The last value of each field of a message.
+
+    Raises:
+        ValueError: It has more fields than any such message.
+    """
+    fields = {}
+    for count, (number, value) in enumerate(_fields(data)):
+        if count == MAX_FIELDS:
+            raise ValueError(f"a message has more than {MAX_FIELDS} fields")
+        fields[number] = value
+    return fields
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, Field]]:
