@@ -62,7 +62,7 @@ def test_quiet_says_nothing(here: Path) -> None:
 def test_losses_are_a_warning(here: Path) -> None:
     save(here / "wide", {"a.weight": torch.tensor([1e9, 1e9]), "b.weight": torch.tensor([1e9, 1e-9])})
     result = weights("convert", "wide", "-o", "half", "--dtype", "fp16")
-    assert result.exit_code == 0
+    assert result.exit_code == 1
     assert result.stderr == (
         "redraft: warning: 3 numbers in 2 tensors became infinite, most of them (2) in 'a.weight': "
         "--dtype bf16 holds larger ones.\n"

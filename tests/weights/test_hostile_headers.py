@@ -1,4 +1,4 @@
-"""Headers and small files that would take far more memory than any real one are refused before they are parsed."""
+"""Headers and small files that would take far more memory than real ones are refused before parsing."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_nesting_of_any_depth_never_shows_a_traceback(tmp_path: Path, depth: int
     nested = '{"a":' * depth + "0" + "}" * depth
     for name in ("config.json", "tokenizer_config.json", "generation_config.json"):
         (tmp_path / name).write_text(nested)
-    (tmp_path / "tokenizer.json").write_text('{"model": {}, "pre_tokenizer": %s}' % nested)
+    (tmp_path / "tokenizer.json").write_text('{"model": {}, "pre_tokenizer": ' + nested + "}")
     header = json.dumps({"__metadata__": {"redraft.delta": nested}}).encode()
     safetensors(tmp_path / "model.safetensors", header)
     for verb in ("info", "verify"):

@@ -6,6 +6,7 @@ Each command resolves what it is given (a path, or `org/name` on the hub), calls
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import sys
@@ -130,7 +131,8 @@ def convert(
 ) -> None:
     """Convert a model's number format, or its files.
 
-    Numbers that the new format cannot hold are counted: those that become infinite or zero.
+    Numbers that the new format cannot hold are counted: those that become infinite or zero. The exit status
+    is 1 where any number is NaN or infinite.
     """
     from redraft.weights.checkpoint import BIN, SAFETENSORS
     from redraft.weights.convert import convert as make
@@ -149,7 +151,9 @@ def convert(
             progress=progress,
             tell=_remark(quiet),
         )
-    losses.say(warn=_warn, tell=_remark(quiet), wider="--dtype bf16")
+    damage = _Damage()
+    losses.say(warn=damage, tell=_remark(quiet), wider="--dtype bf16")
+    damage.end()
 
 
 @app.command(cls=Verb)
@@ -166,11 +170,13 @@ def gguf(
 ) -> None:
     """Make a GGUF file of a model's folder, for llama.cpp.
 
-    Llama, Mistral, Qwen2 and Qwen3, with tokenizer and chat template.
+    Llama, Mistral, Qwen2 and Qwen3, with tokenizer and chat template. The exit status is 1 where any number
+    is NaN or infinite.
     """
     from redraft.weights.gguf.from_folder import export_gguf
 
     source = _model(src, allow_pickle)
+    damage = _Damage()
     with _job(source, quiet, goes_on=False) as progress:
         export_gguf(
             source,
@@ -180,9 +186,10 @@ def gguf(
             allow_pickle=allow_pickle,
             command=_command(),
             progress=progress,
-            warn=_warn,
+            warn=damage,
             tell=_remark(quiet),
         )
+    damage.end()
 
 
 @app.command("from-gguf", cls=Verb)
@@ -200,6 +207,7 @@ def from_gguf(
     from redraft.weights.gguf.to_folder import import_gguf
 
     source = _local(file)
+    damage = _Damage()
     with _job(source, quiet) as progress:
         import_gguf(
             source,
@@ -208,9 +216,10 @@ def from_gguf(
             force=force,
             command=_command(),
             progress=progress,
-            warn=_warn,
+            warn=damage,
             tell=_remark(quiet),
         )
+    damage.end()
 
 
 @app.command("merge-lora", cls=Verb)
@@ -227,6 +236,7 @@ def merge_lora(
     from redraft.weights.lora.merge import merge_lora as make
 
     model, change = _model(base, allow_pickle), _model(adapter, allow_pickle)
+    damage = _Damage()
     with _job(model, quiet) as progress:
         make(
             model,
@@ -237,9 +247,10 @@ def merge_lora(
             allow_pickle=allow_pickle,
             command=_command(),
             progress=progress,
-            warn=_warn,
+            warn=damage,
             tell=_remark(quiet),
         )
+    damage.end()
 
 
 @app.command("lora-gguf", cls=Verb)
@@ -289,8 +300,8 @@ def verify(
 ) -> None:
     """Look for faults in a model, delta or adapter.
 
-    Every file there, index and shapes consistent, no NaN, checksums as in the manifest. The exit status is 1
-    where something is wrong.
+    Every file there, index, shapes, configuration and tokenizer consistent, no NaN, checksums as in the
+    manifest. The exit status is 1 where something is wrong.
     """
     from redraft.weights.inspect.verify import verify as look
 
@@ -304,14 +315,15 @@ def verify(
 
 @app.command(cls=Verb)
 def info(
-    path: Annotated[str, typer.Argument(metavar="DIR|FILE", help="A folder, a file, or default.")],
+    path: Annotated[str, typer.Argument(metavar="DIR|FILE", help="A folder, a file, default, or org/name.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
     allow_pickle: Pickle = False,
 ) -> None:
-    """Say what a model, delta or adapter is: a readable table."""
+    """Say what a model, delta or adapter is: a readable table, or JSON."""
     from redraft.weights.inspect.info import describe
 
-    source = _local(path)
-    write("\n".join(describe(source, allow_pickle=allow_pickle).lines()))
+    found = describe(_model(path, allow_pickle), allow_pickle=allow_pickle)
+    write(json.dumps(found.json(), indent=2, ensure_ascii=False) if as_json else "\n".join(found.lines()))
 
 
 def _settle_down() -> None:
@@ -392,9 +404,21 @@ def _command() -> str:
     return shlex.join(["redraft", *sys.argv[1:]])
 
 
-def _warn(line: str) -> None:
-    """Says that something was damaged: with --quiet too."""
-    tell(f"warning: {line}")
+class _Damage:
+    """Says that numbers are NaN or infinite, with --quiet too. The result stays, and the status is 1."""
+
+    def __init__(self) -> None:
+        self.found = False
+
+    def __call__(self, line: str) -> None:
+        """Says a line."""
+        self.found = True
+        tell(f"warning: {line}")
+
+    def end(self) -> None:
+        """Ends the command with status 1 where anything was said."""
+        if self.found:
+            raise typer.Exit(1)
 
 
 def _remark(quiet: bool) -> Callable[[str], None]:

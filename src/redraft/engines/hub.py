@@ -22,7 +22,8 @@ PREFERRED = "Q4_K_M"
 
 SAFE = ("*.safetensors",)
 PICKLED = ("pytorch_model*.bin", "adapter_model.bin")
-_BESIDE = ("*.json", "*.jinja", "tokenizer.model", "merges.txt", "vocab.txt", "LICENSE*")
+_BESIDE = ("*.json", "*.jinja", "tokenizer.model", "merges.txt", "vocab.txt", "README.md")
+_TERMS = ("LICENSE*", "LICENCE*", "COPYING*", "NOTICE*", "USE_POLICY*")
 _NEVER = ("*/*", "consolidated*")  # Meta's own layout, which some repositories hold a second time
 
 _PART = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$", re.IGNORECASE)
@@ -126,7 +127,7 @@ def _snapshot(repo: str, weights: Sequence[str], *, here: bool = False) -> Path:
     return Path(
         snapshot_download(
             repo,
-            allow_patterns=[*_BESIDE, *weights],
+            allow_patterns=[*_BESIDE, *_TERMS, *weights],
             ignore_patterns=list(_NEVER),
             endpoint=os.environ.get("HF_ENDPOINT"),
             local_files_only=here,

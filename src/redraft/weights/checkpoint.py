@@ -32,7 +32,7 @@ SAFETENSORS: Final = ".safetensors"
 BIN: Final = ".bin"
 MAX_JSON = 64 << 20
 _MOST_VALUES, _MOST_IN_TOKENIZER = 1 << 21, 3 << 21
-"""Values of a JSON file: the index of 140,000 tensors has 0.3 million, Gemma 3's tokenizer.json 2.2 million."""
+"""Values of a JSON file: the index of 140,000 tensors has 0.3 million, Gemma 3's tokenizer 2.2 million."""
 
 
 INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")

@@ -14,7 +14,7 @@ from redraft.weights.header import DELTA, NotHandled, TensorInfo
 from redraft.weights.output import Shard, shard_name
 from redraft.weights.replace import MANIFEST
 
-_SETTINGS = ("*.json", "LICENSE*", "NOTICE*")
+_SETTINGS = ("*.json", "README.md", "LICENSE*", "LICENCE*", "COPYING*", "NOTICE*", "USE_POLICY*")
 _VOCABULARIES = ("tokenizer.json", "*.model", "vocab.json", "vocab.txt")
 _TOKENIZER = (
     *_VOCABULARIES,
@@ -68,7 +68,7 @@ def has_tokenizer(folder: Path) -> bool:
 
 
 def copy_side_files(checkpoint: Checkpoint, into: Path, *, tokenizer: bool = True) -> None:
-    """Copies configuration, licence and tokenizer. A single file brings none: its folder may be anyone's.
+    """Copies configuration, card, licence and tokenizer. A single file brings none: its folder may be any.
 
     Args:
         checkpoint: Whose folder it is.

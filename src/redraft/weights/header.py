@@ -45,7 +45,7 @@ class NotHandled(ModelError):
 
 
 def count_values(raw: bytes) -> int:
-    """Return the most values that a JSON text can have: each follows a bracket, a brace, a comma or a colon."""
+    """Return the most values that a JSON text can have: each follows a bracket, brace, comma or colon."""
     return 1 + sum(raw.count(mark) for mark in (b"[", b"{", b",", b":"))
 
 

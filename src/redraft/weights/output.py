@@ -38,6 +38,7 @@ from redraft.weights.replace import (
     output_errors,
     read_state,
     refuse_existing,
+    refuse_inputs,
     remove,
     replace_folder,
     write_json,
@@ -135,6 +136,7 @@ class OutputFolder:
         self._shards: Sequence[Shard] = ()
 
     def __enter__(self) -> OutputFolder:
+        refuse_inputs(self.path, self.making.get("inputs"), folder=True)
         refuse_existing(self.path, force=self.force)
         with output_errors(self.path, self.done):
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -339,6 +341,7 @@ def new_file(
     """
     if path.is_dir():
         raise OutputError(f"{path} is a folder, and the output is a file.", hint=f"-o {path}/NAME")
+    refuse_inputs(path, manifest.get("inputs"), folder=False)
     aside = path.with_name(named(path) + ".redraft-partial")
     beside = path.with_name(f"{path.name}.{MANIFEST}")
     with output_errors(path, {}):

@@ -82,6 +82,34 @@ def _of_others(path: Path) -> str:
     return f"it holds {', '.join(more[:3])}, which redraft did not make" if more else ""
 
 
+def refuse_inputs(output: Path, inputs: object, *, folder: bool) -> None:
+    """Raise where an output would replace what it is made from, by whatever names the two are called.
+
+    Args:
+        output: The file or folder to be made.
+        inputs: What a manifest says of each input: an object with its `path`.
+        folder: Whether the output is a folder. That may not lie in an input either.
+
+    Raises:
+        OutputError: The output is an input, holds one, or is a folder that lies in one.
+    """
+    for each in inputs.values() if isinstance(inputs, Mapping) else ():
+        source = Path(each["path"])
+        if _within(source, output) or (folder and _within(output, source)):
+            raise OutputError(
+                f"{output} is, holds or lies in {source}, which is an input of this command.",
+                hint="Write to another place with -o.",
+            )
+
+
+def _within(path: Path, folder: Path) -> bool:
+    """Whether a path is another or lies in it. Files are compared, not names: there are links, and cases."""
+    if not folder.exists():
+        return False
+    real = path.resolve()
+    return any(each.exists() and each.samefile(folder) for each in (real, *real.parents))
+
+
 def insist_on_room(path: Path, size: int) -> None:
     """Sees that so many bytes go on the disk of an output, whose folder is there.
 
@@ -90,8 +118,13 @@ def insist_on_room(path: Path, size: int) -> None:
     """
     free = shutil.disk_usage(path.parent).free
     if free < size:
+        need, has = next(
+            (one, other)
+            for digits in range(1, 10)
+            if (one := f"{size / 1e9:.{digits}f}") != (other := f"{free / 1e9:.{digits}f}")
+        )
         raise OutputError(
-            f"{path} needs {size / 1e9:.1f} GB, and the disk has {free / 1e9:.1f} GB free.",
+            f"{path} needs {need} GB, and the disk has {has} GB free.",
             hint="Free some room, or write to another disk with -o.",
         )
 

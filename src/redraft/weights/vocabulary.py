@@ -18,7 +18,6 @@ import torch
 
 from redraft.errors import ModelError
 from redraft.weights.checkpoint import Checkpoint
-from redraft.weights.dtypes import torch_dtype
 
 Convention = Literal["none", "zero", "mean"]
 CONVENTIONS: tuple[Convention, ...] = get_args(Convention)
@@ -54,12 +53,16 @@ def added_rows(base: Checkpoint, other: Checkpoint) -> dict[str, int]:
 
 
 def mean_row(base: Checkpoint, name: str) -> torch.Tensor:
-    """The mean of a table's rows, summed in 64 bits and rounded to the table's dtype. Shape: (row,)."""
+    """The mean of a table's rows, summed in 64 bits. Shape: (row,), in 32 bits, or the table's 64.
+
+    It is not rounded to the table's dtype, because Alpaca's weight_diff.py computes in 32 bits.
+    """
     tensor = base.tensors[name]
     total = torch.zeros(tensor.row, dtype=torch.float64)
     for start, stop in base.chunks(name):
         total += base.read(name, start, stop).view(-1, tensor.row).sum(0, dtype=torch.float64)
-    return (total / tensor.shape[0]).to(torch_dtype(tensor.dtype))
+    mean = total / tensor.shape[0]
+    return mean if tensor.dtype == "F64" else mean.float()
 
 
 def settle(base: Checkpoint, delta: Checkpoint, asked: Convention | None) -> tuple[Convention, str]:

@@ -18,7 +18,10 @@ from redraft.weights.gguf.reader import read_header
 from redraft.weights.gguf.write import header_bytes
 
 MADE = [Kind.F32, Kind.F16, *dict.fromkeys(quant.kind for quant in QUANTS.values() if quant.name != "f16")]
-READ = [Kind.Q2_K, Kind.Q3_K, Kind.Q4_K, Kind.Q5_K, Kind.Q6_K, Kind.IQ4_NL, Kind.IQ4_XS]
+NAMES = (
+    "Q2_K Q3_K Q4_K Q5_K Q6_K IQ1_S IQ1_M IQ2_XXS IQ2_XS IQ2_S IQ3_XXS IQ3_S IQ4_NL IQ4_XS TQ1_0 TQ2_0 MXFP4"
+)
+READ = [Kind[name] for name in NAMES.split()]
 
 
 def drawn(shape: tuple[int, ...], seed: int = 1) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:

@@ -20,6 +20,7 @@ import torch
 from gguf import GGML_QUANT_VERSION
 
 from redraft.errors import ModelError, UsageError
+from redraft.weights.card import card_metadata
 from redraft.weights.checkpoint import Checkpoint, open_checkpoint
 from redraft.weights.folder import refuse_delta, refuse_quantised
 from redraft.weights.gguf.config import ModelNumbers, metadata_of, numbers_from_config, window_of
@@ -45,7 +46,7 @@ from redraft.weights.lora.adapter import refuse_adapter
 from redraft.weights.losses import Losses, Say, not_finite
 from redraft.weights.output import Progress, ignore, new_file
 from redraft.weights.stream import ahead
-from redraft.weights.tokenizers.to_gguf import tokenizer_metadata
+from redraft.weights.tokenizers.to_gguf import lost_flags, tokenizer_metadata
 from redraft.weights.writer import FileWriter
 
 ROPE_FACTORS = "rope_freqs.weight"
@@ -119,6 +120,8 @@ def export_gguf(
     parts = _plan(checkpoint, numbers, chosen)
     metadata = _metadata(checkpoint, config, numbers, chosen)
     _tell_before(parts, numbers, config, tell)
+    if lost := lost_flags(checkpoint.folder):
+        tell(lost)
     losses = Losses()
     making = {"inputs": {"source": describe(checkpoint)}, "quant": chosen.name}
     head = header_bytes(numbers.sizes.family.gguf, metadata, _entries(numbers, parts))
@@ -188,6 +191,7 @@ def _metadata(
     said: dict[str, Any] = {
         "general.type": "model",
         "general.name": Path(called if isinstance(called, str) else "").name or folder,
+        **card_metadata(checkpoint.folder),
         "general.file_type": int(quant.file_type),
         "general.quantization_version": GGML_QUANT_VERSION,
         **metadata_of(numbers),

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from redraft.errors import ModelError
+from redraft.weights.card import CARD, card_of
 from redraft.weights.dtypes import torch_dtype
 from redraft.weights.gguf.config import ModelNumbers, config_of, numbers_from_metadata
 from redraft.weights.gguf.from_folder import ROPE_FACTORS
@@ -199,6 +200,8 @@ def _write_texts(out: OutputFolder, header: GGUFHeader, numbers: ModelNumbers, d
     out.json("config.json", config)
     out.json("generation_config.json", ids)
     write_tokenizer(header.metadata, out.aside)
+    if card := card_of(header.metadata):
+        (out.aside / CARD).write_text(card, "utf-8")
 
 
 def _token_ids(metadata: Mapping[str, Any]) -> dict[str, int]:

@@ -7,7 +7,7 @@ may be loaded. Whether the values are sound is for `verify`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -84,6 +84,21 @@ class Description:
         rows += [("note", note) for note in self.notes]
         width = max(len(label) for label, _ in rows)
         return [one_line(str(self.path)), *(f"  {label:{width}}  {one_line(text)}" for label, text in rows)]
+
+    def json(self) -> dict[str, Any]:
+        """The description as a JSON object; facts of the same label are lines of one text."""
+        facts: dict[str, str] = {}
+        for label, text in self.facts:
+            facts[label] = f"{facts[label]}\n{one_line(text)}" if label in facts else one_line(text)
+        return {
+            "path": one_line(str(self.path)),
+            "kind": one_line(self.kind),
+            "parameters": self.parameters,
+            "facts": facts,
+            "dtypes": [asdict(use) for use in self.dtypes],
+            "files": [{"name": one_line(name), "size": size} for name, size in self.files],
+            "notes": [one_line(note) for note in self.notes],
+        }
 
 
 def describe(path: Path, *, allow_pickle: bool = False) -> Description:

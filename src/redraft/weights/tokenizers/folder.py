@@ -29,6 +29,9 @@ from redraft.weights.tokenizers.sentencepiece import (
 ROLES = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}
 """Special tokens: as transformers calls them, and as GGUF does."""
 
+FLAGS = ("lstrip", "rstrip", "single_word")
+"""Whether an added token takes the spaces before or after it along, and is found as a whole word only."""
+
 ELSEWHERE = "llama.cpp's convert_hf_to_gguf.py knows more tokenizers."
 
 
@@ -158,11 +161,22 @@ class TokenizerFolder:
             template = read_json(self.folder / "chat_template.json").get("chat_template")
         return template if isinstance(template, str) else None
 
-    def _added(self) -> Iterator[tuple[int, str, bool]]:
-        """Id, text, and whether it is special, of each added token. The first file that has one counts."""
+    def flagged(self) -> dict[str, set[str]]:
+        """Return the texts of added tokens by each flag that a GGUF file has no place for."""
+        return {
+            flag: {str(each.get("content")) for each in self._entries() if each.get(flag) is True}
+            for flag in FLAGS
+        }
+
+    def _entries(self) -> list[Mapping[str, Any]]:
+        """The added tokens of tokenizer.json, then those of tokenizer_config.json."""
         decoder = as_object(self.config.get("added_tokens_decoder"))
         tokens = list(map(as_object, as_list(self.fast.get("added_tokens"))))
-        tokens += [{**as_object(token), "id": _number(number)} for number, token in decoder.items()]
+        return tokens + [{**as_object(token), "id": _number(number)} for number, token in decoder.items()]
+
+    def _added(self) -> Iterator[tuple[int, str, bool]]:
+        """Id, text, and whether it is special, of each added token. The first file that has one counts."""
+        tokens = self._entries()
         special = set(self._special_texts())
         tokens += [
             {"content": text, "id": number, "special": text in special}

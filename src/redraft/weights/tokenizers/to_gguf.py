@@ -4,10 +4,11 @@ Two kinds are written: byte-level BPE (Llama 3, Qwen, SmolLM, Mistral Nemo), and
 (Llama 2, Mistral, and so SelFee), from tokenizer.json, tokenizer.model, or both. llama.cpp is to make the ids
 that transformers makes; where it is not known here to do so, the tokenizer is refused.
 
-What a GGUF file cannot say is lost: that an added token swallows the spaces beside it (`lstrip`, `rstrip`),
-that texts are brought to NFC first, and any chat template but the default one. SentencePiece scores made from
-the order of merges, where there is no tokenizer.model, give the same ids if every pair of tokens that makes a
-token is a merge, as in files made from a SentencePiece model. In others a rare text may be cut differently.
+What a GGUF file cannot say is lost: that an added token swallows the spaces beside it or is a whole word only
+(`lost_flags` puts that into words), that texts are brought to NFC first, and any chat template but the default
+one. SentencePiece scores made from the order of merges, where there is no tokenizer.model, give the same ids if
+every pair of tokens that makes a token is a merge, as in files made from a SentencePiece model. In others a
+rare text may be cut differently.
 """
 
 from __future__ import annotations
@@ -72,6 +73,23 @@ def tokenizer_metadata(folder: Path, rows: int) -> dict[str, Any]:
     named = {f"tokenizer.ggml.{key}": value for key, value in (keys | _special(source)).items()}
     template = source.template()
     return named if template is None else named | {"tokenizer.chat_template": template}
+
+
+def lost_flags(folder: Path) -> str | None:
+    """Return what added tokens do that a GGUF file cannot say, as a sentence; None where there is nothing.
+
+    Raises:
+        ModelError: A file of the tokenizer cannot be read.
+    """
+    found = {flag: texts for flag, texts in TokenizerFolder(folder, 0).flagged().items() if texts}
+    if not found:
+        return None
+    tokens = sorted(set().union(*found.values()))
+    named = ", ".join(f"{text!r:.40}" for text in tokens[:3]) + (" …" if len(tokens) > 3 else "")
+    return (
+        f"{len(tokens)} added tokens have {', '.join(found)}, which a GGUF file cannot say: llama.cpp may "
+        f"cut what stands beside them differently ({named})."
+    )
 
 
 def _special(source: TokenizerFolder) -> dict[str, Any]:

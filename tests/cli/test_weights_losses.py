@@ -1,0 +1,242 @@
+"""`redraft weights`: nothing is lost in silence. Licences, inputs, numbers, and what a file cannot say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from gguf import GGUFReader
+from typer.testing import CliRunner, Result
+
+from redraft.cli import app
+from redraft.errors import OutputError
+from redraft.weights.replace import insist_on_room
+from redraft.weights.vocabulary import mean_row
+from tests.weights.model_files import CONFIG, WIDTH, llama, load, same_model, save, tuned
+from tests.weights.tiny_folders import tiny_folder
+
+CARD = """---
+license: other
+license_name: llama-own
+license_link: https://example.org/license
+base_model:
+- org/base
+language: en
+---
+# A model
+"""
+TEXTS = {"README.md": CARD, "LICENSE.txt": "Terms.", "USE_POLICY.md": "Do no harm.", "NOTICE": "Made by us."}
+
+
+def weights(*args: object) -> Result:
+    return CliRunner().invoke(app, ["weights", *map(str, args)], prog_name="redraft")
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    save(tmp_path / "base", llama(), files=2, config=CONFIG)
+    save(tmp_path / "target", tuned(llama()), files=2, config=CONFIG)
+    return tmp_path
+
+
+def write(folder: Path, texts: dict[str, str]) -> None:
+    for name, text in texts.items():
+        (folder / name).write_text(text)
+
+
+def texts_in(folder: Path) -> dict[str, str]:
+    return {name: (folder / name).read_text() for name in TEXTS if (folder / name).exists()}
+
+
+# Cards and licences
+
+
+def test_cards_and_licences_go_along(here: Path) -> None:
+    write(here / "target", TEXTS)
+    assert weights("convert", "target", "-o", "copy").exit_code == 0
+    assert weights("diff", "base", "target", "-o", "delta").exit_code == 0
+    assert weights("apply", "base", "delta", "-o", "again").exit_code == 0
+    for folder in ("copy", "delta", "again"):
+        assert texts_in(here / folder) == TEXTS
+
+
+def test_the_licence_of_a_base_goes_along(here: Path) -> None:
+    write(here / "base", TEXTS)
+    write(here / "target", {"README.md": "# The target"})
+    weights("diff", "base", "target", "-o", "delta")
+    assert weights("apply", "base", "delta", "-o", "again").exit_code == 0
+    assert texts_in(here / "again") == TEXTS | {"README.md": "# The target"}
+
+
+def test_a_gguf_file_names_licence_and_base_and_gives_them_back(here: Path) -> None:
+    tiny_folder(here / "model")
+    write(here / "model", TEXTS)
+    assert weights("gguf", "model", "-o", "m.gguf").exit_code == 0
+    fields = GGUFReader(here / "m.gguf").fields
+    said = {name: each.contents() for name, each in fields.items() if name.startswith("general.")}
+    assert said["general.license"] == "other"
+    assert said["general.license.name"] == "llama-own"
+    assert said["general.license.link"] == "https://example.org/license"
+    assert (said["general.base_model.count"], said["general.base_model.0.name"]) == (1, "Base")
+    assert said["general.base_model.0.repo_url"] == "https://huggingface.co/org/base"
+    assert weights("from-gguf", "m.gguf", "-o", "back").exit_code == 0
+    card = (here / "back" / "README.md").read_text()
+    front = CARD.partition("language")[0].removeprefix("---\n")
+    assert card.startswith("---\n")
+    assert set(front.splitlines()) <= set(card.splitlines())
+
+
+@pytest.mark.parametrize("card", ["", "no front", "---\nlicense:\n---\n", "---\nlicense: [\n" * 50])
+def test_a_card_that_says_nothing(here: Path, card: str) -> None:
+    tiny_folder(here / "model")
+    (here / "model" / "README.md").write_text(card)
+    assert weights("gguf", "model", "-o", "m.gguf").exit_code == 0
+    assert "general.license" not in GGUFReader(here / "m.gguf").fields
+
+
+# Inputs
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["apply", "base", "delta", "-o", "delta", "--force"],
+        ["apply", "base", "delta", "-o", "base", "--force"],
+        ["apply", "base", "delta", "-o", "./base/../delta", "--force"],
+        ["apply", "base", "delta", "-o", "link", "--force"],
+        ["apply", "base", "link", "-o", "delta", "--force"],
+        ["apply", "base", "delta", "-o", "delta/within"],
+        ["diff", "base", "target", "-o", "target", "--force"],
+        ["convert", "delta", "-o", "delta", "--force"],
+        ["convert", "delta/model-00001-of-00002.safetensors", "-o", "delta", "--force"],
+    ],
+)
+def test_an_input_is_not_an_output(here: Path, args: list[str]) -> None:
+    weights("diff", "base", "target", "-o", "delta")
+    (here / "link").symlink_to("delta")
+    before = {path: path.read_bytes() for path in sorted(here.glob("*/*")) if path.is_file()}
+    result = weights(*args)
+    assert result.exit_code == 2
+    assert "which is an input of this command" in result.stderr
+    assert {path: path.read_bytes() for path in sorted(here.glob("*/*")) if path.is_file()} == before
+
+
+def test_a_gguf_file_is_not_its_own_input(here: Path) -> None:
+    tiny_folder(here / "model")
+    assert weights("gguf", "model", "-o", "model/m.gguf").exit_code == 0, "beside the weights it may lie"
+    assert weights("from-gguf", "model/m.gguf", "-o", "model", "--force").exit_code == 2
+    assert (here / "model" / "model.safetensors").exists()
+
+
+# Numbers
+
+
+@pytest.mark.parametrize("value", [float("nan"), 1e9])
+def test_damaged_numbers_are_an_exit_status(here: Path, value: float) -> None:
+    changed = {name: each.float() for name, each in llama().items()}
+    changed["model.norm.weight"][0] = value
+    changed["lm_head.weight"][0, 0] = value
+    save(here / "wide", changed, config=CONFIG)
+    result = weights("convert", "wide", "-o", "half", "--dtype", "fp16", "--quiet")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("redraft: warning: 2 numbers in 2 tensors")
+    assert (here / "half" / "config.json").exists(), "the result is there all the same"
+
+
+@pytest.mark.parametrize("value", [float("inf"), 1e9])
+def test_damaged_numbers_of_a_gguf_file_are_an_exit_status(here: Path, value: float) -> None:
+    tiny_folder(here / "model", dtype=torch.float32)
+    changed = load(here / "model")
+    changed["lm_head.weight"][5, 5] = value
+    save(here / "model", changed)
+    result = weights("gguf", "model", "-o", "m.gguf", "--quant", "f16")
+    assert (result.exit_code, result.stderr[:17]) == (1, "redraft: warning:")
+    assert weights("from-gguf", "m.gguf", "-o", "back").exit_code == 1
+
+
+def test_the_mean_row_is_not_rounded_to_the_bases_dtype(here: Path) -> None:
+    """Alpaca's weight_diff.py loads both models in 32 bits, and takes the mean there."""
+    from redraft.weights.checkpoint import open_checkpoint
+
+    base = llama(dtype=torch.float16)
+    save(here / "half", base)
+    table = base["model.embed_tokens.weight"].float()
+    mean = mean_row(open_checkpoint(here / "half"), "model.embed_tokens.weight")
+    assert mean.dtype == torch.float32
+    torch.testing.assert_close(mean, table.mean(dim=0), rtol=1e-5, atol=1e-9)
+    assert not torch.equal(mean, mean.half().float())
+
+
+def test_a_delta_of_alpacas_gives_the_row_of_the_released_script(here: Path) -> None:
+    base = llama(dtype=torch.float16)
+    tables = ("model.embed_tokens.weight", "lm_head.weight")
+    change = {name: torch.zeros_like(each, dtype=torch.float32) for name, each in base.items()}
+    for name in tables:
+        change[name] = torch.cat((change[name], torch.full((1, WIDTH), 1e-4)))
+    save(here / "half", base)
+    save(here / "diff", change)
+    assert weights("apply", "half", "diff", "-o", "again", "--vocab", "mean").exit_code == 0
+    for name in tables:
+        expected = base[name].float().mean(dim=0) + 1e-4
+        torch.testing.assert_close(load(here / "again")[name][-1], expected, rtol=1e-6, atol=1e-9)
+
+
+# What a file cannot say
+
+
+def test_flags_of_added_tokens_that_a_gguf_file_cannot_say(here: Path) -> None:
+    tiny_folder(here / "model")
+    fast = json.loads((here / "model" / "tokenizer.json").read_text())
+    fast["added_tokens"][0]["lstrip"] = True
+    fast["added_tokens"][1] |= {"rstrip": True, "single_word": True}
+    (here / "model" / "tokenizer.json").write_text(json.dumps(fast))
+    result = weights("gguf", "model", "-o", "m.gguf")
+    assert result.exit_code == 0
+    assert "2 added tokens" in result.stderr
+    assert "lstrip, rstrip, single_word" in result.stderr
+    assert weights("gguf", "model", "-o", "quiet.gguf", "--quiet").stderr == ""
+
+
+def test_the_room_that_is_missing_is_in_digits_that_differ(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = 300_000_000
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": free}))
+    with pytest.raises(OutputError, match=r"needs 0\.302 GB, and the disk has 0\.300 GB free"):
+        insist_on_room(here / "out", free + 2_000_000)
+    with pytest.raises(OutputError, match=r"needs 0\.300000001 GB, and the disk has 0\.300000000 GB free"):
+        insist_on_room(here / "out", free + 1)
+
+
+# info
+
+
+def test_info_as_json(here: Path) -> None:
+    result = weights("info", "base", "--json")
+    said = json.loads(result.stdout)
+    assert (result.exit_code, said["kind"]) == (0, "model")
+    assert said["parameters"] == sum(each.numel() for each in llama().values())
+    assert said["facts"]["architecture"] == "LlamaForCausalLM"
+    count = said["parameters"]
+    assert said["dtypes"] == [
+        {"dtype": "BF16", "tensors": len(llama()), "elements": count, "size": 2 * count}
+    ]
+    assert [each["name"] for each in said["files"]] == [
+        "model-00001-of-00002.safetensors",
+        "model-00002-of-00002.safetensors",
+    ]
+
+
+def test_info_takes_names_of_the_hub(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("redraft.engines.hub.fetch_folder", lambda repo, *, pickle: here / repo.split("/")[1])
+    result = weights("info", "org/base")
+    assert (result.exit_code, result.stdout.splitlines()[0]) == (0, str(here / "base"))
+
+
+def test_the_delta_still_gives_the_target(here: Path) -> None:
+    weights("diff", "base", "target", "-o", "delta", "--exact")
+    assert weights("apply", "base", "delta", "-o", "again").exit_code == 0
+    assert same_model(load(here / "again"), tuned(llama()))
