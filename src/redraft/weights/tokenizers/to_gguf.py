@@ -4,9 +4,9 @@ Two kinds are written: byte-level BPE (Llama 3, Qwen, SmolLM, Mistral Nemo), and
 (Llama 2, Mistral, and so SelFee), from tokenizer.json, tokenizer.model, or both. llama.cpp is to make the ids
 that transformers makes; where it is not known here to do so, the tokenizer is refused.
 
-What a GGUF file cannot say is lost: that an added token swallows the spaces beside it or is a whole word only
-(`lost_flags` puts that into words), that texts are brought to NFC first, and any chat template but the default
-one. SentencePiece scores made from the order of merges, where there is no tokenizer.model, give the same ids if
+What a GGUF file cannot say is lost: that an added token swallows the spaces beside it or is a whole word
+only (`lost_flags` says it), that texts are brought to NFC first, and any chat template but the default one.
+SentencePiece scores made from the order of merges, where there is no tokenizer.model, give the same ids if
 every pair of tokens that makes a token is a merge, as in files made from a SentencePiece model. In others a
 rare text may be cut differently.
 """
