@@ -80,7 +80,7 @@ def test_the_smallest_model(tmp_path: Path) -> None:
         (BPE + b"\x0a\x03\x0a\x01\xff", "not a sound SentencePiece model"),
         (b"\x12\x03\x1a\x01a", "should be a number is a text"),
         (b"\x80", "not a sound SentencePiece model"),
-        (b"", "of the unigram kind"),
+        (b"", "it has no pieces"),
     ],
 )
 def test_damage_is_said(data: bytes, said: str, tmp_path: Path) -> None:

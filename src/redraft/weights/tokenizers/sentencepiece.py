@@ -92,12 +92,12 @@ def _model(path: Path, data: bytes) -> SentencePiece:
             trainer |= _message(_bytes(value))
         elif number == 3:
             normalizer |= _message(_bytes(value))
+    kind = _int(trainer.get(3, 1))
     if not pieces:
         raise ValueError("it has no pieces")
-    kind = trainer.get(3, 1)
     if kind != _BPE:
         raise NotHandled(
-            f"{path} is a SentencePiece model of the {_KINDS.get(_int(kind), 'unknown')} kind; the models "
+            f"{path} is a SentencePiece model of the {_KINDS.get(kind, 'unknown')} kind; the models "
             "of the architectures that are written here have the bpe kind.",
             hint="llama.cpp's convert_hf_to_gguf.py knows more tokenizers.",
         )
