@@ -319,7 +319,7 @@ def info(
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
     allow_pickle: Pickle = False,
 ) -> None:
-    """Say what a model, delta or adapter is: a readable table, or JSON."""
+    """Say what a model, delta or adapter is: a table, or JSON."""
     from redraft.weights.inspect.info import describe
 
     found = describe(_model(path, allow_pickle), allow_pickle=allow_pickle)
