@@ -1,0 +1,129 @@
+"""Paid replies on disk, each under a key made of everything that determines it.
+
+A journal is one SQLite file in WAL mode. A reply is committed and synced before the caller uses it, so that
+neither a killed process nor a power cut makes anybody pay for it twice. Several processes may use one file.
+
+The journal stores JSON and knows nothing of models: `redraft.engines.journaled` stores replies in it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from redraft.errors import OutputError
+
+VERSION = 1
+"""The layout of the file, in SQLite's `user_version`. A journal of another version is refused."""
+
+APPLICATION = 0x52656466
+"""SQLite's `application_id` of a journal: `Redf` in ASCII."""
+
+_BUSY_SECONDS = 30.0
+"""How long to wait for another process that is writing."""
+
+
+def key_of(asked: Any) -> str:
+    """Return the key of a request: the SHA-256 of its canonical JSON.
+
+    Args:
+        asked: JSON values. Whatever may change the reply belongs in it.
+    """
+    text = json.dumps(asked, ensure_ascii=True, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+class Journal:
+    """An open journal.
+
+    Attributes:
+        path: The file.
+        hits: How many replies were found in it since it was opened.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open the file, or create it.
+
+        Raises:
+            OutputError: It cannot be written, is not a journal, or has another version.
+        """
+        self.path = path
+        self.hits = 0
+        try:
+            self._db = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
+        except sqlite3.Error as error:
+            raise self._unusable(str(error)) from None
+        try:
+            self._prepare()
+        except sqlite3.Error as error:
+            self._db.close()
+            raise self._unusable(str(error)) from None
+        except OutputError:
+            self._db.close()
+            raise
+
+    def get(self, key: str) -> Any:
+        """Return the reply stored under a key, or None.
+
+        Raises:
+            OutputError: The file cannot be read.
+        """
+        try:
+            found = self._db.execute("SELECT reply FROM replies WHERE key = ?", (key,)).fetchone()
+        except sqlite3.Error as error:
+            raise self._unusable(str(error)) from None
+        if found is None:
+            return None
+        self.hits += 1
+        return json.loads(found[0])
+
+    def put(self, key: str, reply: Any) -> None:
+        """Store a reply. The first one under a key stays: it may have been used already.
+
+        Raises:
+            OutputError: The file cannot be written.
+        """
+        text = json.dumps(reply, ensure_ascii=True, separators=(",", ":"))
+        try:
+            self._db.execute("INSERT OR IGNORE INTO replies (key, reply) VALUES (?, ?)", (key, text))
+        except sqlite3.Error as error:
+            raise self._unusable(str(error)) from None
+
+    def close(self) -> None:
+        """Close the file. Closing twice does no harm."""
+        self._db.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _prepare(self) -> None:
+        application, version = (
+            self._db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
+        )
+        empty = not self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        if not empty and application != APPLICATION:
+            raise self._unusable("it is a database of another program")
+        if not empty and version != VERSION:
+            raise self._unusable(f"its version is {version}, and this redraft reads version {VERSION}")
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute("PRAGMA synchronous = FULL")
+        self._db.execute(
+            "CREATE TABLE IF NOT EXISTS replies (key TEXT PRIMARY KEY, reply TEXT NOT NULL) WITHOUT ROWID"
+        )
+        self._db.execute(f"PRAGMA application_id = {APPLICATION}")
+        self._db.execute(f"PRAGMA user_version = {VERSION}")
+
+    def _unusable(self, reason: str) -> OutputError:
+        return OutputError(
+            f"the journal {self.path} cannot be used: {reason}.",
+            hint="Name another file, or move this one away. What it holds is then asked and paid for again.",
+        )

@@ -1,0 +1,131 @@
+"""An engine with a journal: nothing is asked twice, and no reply serves another question."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from contextlib import aclosing
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from redraft.engines.base import Delta, Sampling
+from redraft.engines.journaled import JournaledEngine
+from redraft.engines.scripted import Fault, ScriptedEngine
+from redraft.errors import ServerError
+from redraft.jobs.journal import Journal
+
+
+PLAIN = Sampling()
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    with Journal(tmp_path / "journal.db") as journal:
+        yield journal
+
+
+def journaled(
+    engine: ScriptedEngine, journal: Journal, *, identity: str = "m", scope: str = "1"
+) -> JournaledEngine:
+    return JournaledEngine(engine, journal, identity=identity, scope=scope)
+
+
+def ask(
+    engine: JournaledEngine, text: str = "Hi", sampling: Sampling = PLAIN, stop: Sequence[str] = ()
+) -> list[Delta]:
+    async def deltas() -> list[Delta]:
+        return [delta async for delta in engine.chat([{"role": "user", "content": text}], sampling, stop)]
+
+    return asyncio.run(deltas())
+
+
+def text_of(deltas: list[Delta]) -> str:
+    return "".join(delta.text for delta in deltas)
+
+
+def test_a_later_run_gets_the_same_deltas_and_asks_nothing(journal: Journal) -> None:
+    first = ScriptedEngine(["A fine answer."], chunk=[1, 3])
+    paid = ask(journaled(first, journal))
+    second = ScriptedEngine(["Something else."])
+    assert ask(journaled(second, journal)) == paid
+    assert second.calls == []
+    assert text_of(paid) == "A fine answer."
+
+
+def test_a_second_sample_is_another_reply_and_both_are_replayed(journal: Journal) -> None:
+    engine = journaled(ScriptedEngine(["One.", "Two."]), journal)
+    assert [text_of(ask(engine)), text_of(ask(engine))] == ["One.", "Two."]
+    again = ScriptedEngine(["Three."])
+    engine = journaled(again, journal)
+    assert [text_of(ask(engine)) for _ in range(3)] == ["One.", "Two.", "Three."]
+    assert len(again.calls) == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"text": "Hi "},
+        {"sampling": Sampling(temperature=0.1)},
+        {"sampling": Sampling(seed=7)},
+        {"sampling": Sampling(max_tokens=9)},
+        {"sampling": Sampling(top_p=0.5)},
+        {"stop": ["x"]},
+    ],
+    ids=str,
+)
+def test_a_reply_never_serves_another_request(journal: Journal, change: dict[str, object]) -> None:
+    ask(journaled(ScriptedEngine(["One."]), journal))
+    assert text_of(ask(journaled(ScriptedEngine(["Two."]), journal), **change)) == "Two."  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("about", [{"identity": "other"}, {"scope": "2"}], ids=str)
+def test_a_reply_never_serves_another_model_or_item(journal: Journal, about: dict[str, str]) -> None:
+    ask(journaled(ScriptedEngine(["One."]), journal))
+    assert text_of(ask(journaled(ScriptedEngine(["Two."]), journal, **about))) == "Two."
+
+
+def test_raw_text_and_a_chat_of_it_are_two_things(journal: Journal) -> None:
+    async def raw(engine: JournaledEngine) -> str:
+        return "".join([delta.text async for delta in engine.stream("Hi", Sampling())])
+
+    assert asyncio.run(raw(journaled(ScriptedEngine(["One."]), journal))) == "One."
+    assert text_of(ask(journaled(ScriptedEngine(["Two."]), journal))) == "Two."
+    assert asyncio.run(raw(journaled(ScriptedEngine(["Three."]), journal))) == "One."
+
+
+def test_a_reply_that_failed_is_asked_again(journal: Journal) -> None:
+    with pytest.raises(ServerError):
+        ask(journaled(ScriptedEngine([Fault("Half an", ServerError("gone"))]), journal))
+    assert text_of(ask(journaled(ScriptedEngine(["Half an answer."]), journal))) == "Half an answer."
+
+
+def test_a_reply_that_was_closed_early_is_asked_again(journal: Journal) -> None:
+    async def begin(engine: JournaledEngine) -> str:
+        async with aclosing(engine.chat([{"role": "user", "content": "Hi"}], Sampling())) as deltas:
+            return (await anext(deltas)).text
+
+    assert asyncio.run(begin(journaled(ScriptedEngine(["Half an answer."]), journal))) == "Half"
+    assert text_of(ask(journaled(ScriptedEngine(["Whole."]), journal))) == "Whole."
+
+
+def test_it_is_stored_before_its_end_is_passed_on(journal: Journal) -> None:
+    async def until_the_end(engine: JournaledEngine) -> None:
+        async with aclosing(engine.chat([{"role": "user", "content": "Hi"}], Sampling())) as deltas:
+            async for delta in deltas:
+                if delta.finish:
+                    return
+
+    asyncio.run(until_the_end(journaled(ScriptedEngine(["Paid."]), journal)))
+    assert text_of(ask(journaled(ScriptedEngine(["Other."]), journal))) == "Paid."
+
+
+@given(st.text(min_size=1), st.integers(1, 5))
+def test_any_text_is_replayed_in_the_same_pieces(
+    tmp_path_factory: pytest.TempPathFactory, text: str, chunk: int
+) -> None:
+    with Journal(tmp_path_factory.mktemp("journal") / "j.db") as journal:
+        paid = ask(journaled(ScriptedEngine([text], chunk=chunk), journal))
+        assert ask(journaled(ScriptedEngine(["x"]), journal)) == paid

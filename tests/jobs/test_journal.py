@@ -1,0 +1,91 @@
+"""The journal: what is stored survives, and a file that is no journal is refused."""
+
+from __future__ import annotations
+
+import signal
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from redraft.errors import OutputError
+from redraft.jobs.journal import Journal, key_of
+
+
+def test_a_reply_is_read_back_by_its_key_and_only_by_it(tmp_path: Path) -> None:
+    with Journal(tmp_path / "j.db") as journal:
+        journal.put("a", {"text": "Ein Dachs \U0001f9a1", "tokens": [1, 2]})
+        assert journal.get("a") == {"text": "Ein Dachs \U0001f9a1", "tokens": [1, 2]}
+        assert journal.get("b") is None
+        assert journal.hits == 1
+
+
+def test_the_first_reply_under_a_key_stays(tmp_path: Path) -> None:
+    with Journal(tmp_path / "j.db") as journal:
+        journal.put("a", 1)
+        journal.put("a", 2)
+        assert journal.get("a") == 1
+
+
+def test_what_a_killed_process_stored_is_there(tmp_path: Path) -> None:
+    code = (
+        "import os, sys; from pathlib import Path; from redraft.jobs.journal import Journal\n"
+        "journal = Journal(Path(sys.argv[1])); journal.put('a', 'paid')\n"
+        "os.kill(os.getpid(), 9)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "j.db")], check=False)
+    assert done.returncode == -signal.SIGKILL
+    with Journal(tmp_path / "j.db") as journal:
+        assert journal.get("a") == "paid"
+
+
+def test_two_may_use_one_file_at_once(tmp_path: Path) -> None:
+    with Journal(tmp_path / "j.db") as one, Journal(tmp_path / "j.db") as other:
+        one.put("a", 1)
+        other.put("b", 2)
+        assert one.get("b") == 2
+        assert other.get("a") == 1
+
+
+def test_a_lone_surrogate_can_be_stored(tmp_path: Path) -> None:
+    with Journal(tmp_path / "j.db") as journal:
+        journal.put(key_of("\ud800"), "\ud800")
+        assert journal.get(key_of("\ud800")) == "\ud800"
+
+
+@pytest.mark.parametrize("order", [{"a": 1, "b": 2}, {"b": 2, "a": 1}])
+def test_the_order_of_fields_is_no_part_of_a_key(order: dict[str, int]) -> None:
+    assert key_of(order) == key_of({"a": 1, "b": 2})
+
+
+def test_text_is_refused_and_left_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text("my notes, and not a database at all" * 100)
+    with pytest.raises(OutputError, match=r"notes\.txt") as refused:
+        Journal(path)
+    assert refused.value.hint
+    assert path.read_text().startswith("my notes")
+
+
+def test_the_database_of_another_program_is_refused(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "other.db") as other:
+        other.execute("CREATE TABLE replies (key TEXT)")
+    other.close()
+    with pytest.raises(OutputError, match="another program"):
+        Journal(tmp_path / "other.db")
+
+
+def test_a_journal_of_another_version_is_refused(tmp_path: Path) -> None:
+    Journal(tmp_path / "j.db").close()
+    with sqlite3.connect(tmp_path / "j.db") as db:
+        db.execute("PRAGMA user_version = 99")
+    db.close()
+    with pytest.raises(OutputError, match="99"):
+        Journal(tmp_path / "j.db")
+
+
+def test_a_folder_that_is_not_there_is_said(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=r"j\.db"):
+        Journal(tmp_path / "no" / "j.db")
