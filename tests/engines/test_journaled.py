@@ -17,7 +17,6 @@ from redraft.engines.scripted import Fault, ScriptedEngine
 from redraft.errors import ServerError
 from redraft.jobs.journal import Journal
 
-
 PLAIN = Sampling()
 
 
