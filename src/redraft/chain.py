@@ -101,7 +101,8 @@ class Step(_Record):
 
     Attributes:
         finish: Why the step's text ended: the answer's, or that of the model's feedback if it was cut.
-        echo: The answer only repeats the feedback before it. It never becomes the best one.
+        echo: The answer repeats the feedback, or talks about the answer, instead of answering. It never
+            becomes the best one, and never passes.
     """
 
     answer: str
@@ -138,7 +139,9 @@ class Step(_Record):
 
     @property
     def passed(self) -> bool | None:
-        """Whether every check passed; None where nothing was checked."""
+        """Whether every check passed; None where nothing was checked. An echo never passes."""
+        if self.echo:
+            return False
         return all(c.passed for c in self.checks) if self.checks else None
 
 
@@ -164,6 +167,11 @@ class Prompt(_Record):
         parts = (part for content in contents if isinstance(content, list) for part in content)
         others = (part for part in parts if isinstance(part, Mapping) and part.get("type", "text") != "text")
         return not self.text.strip() and next(others, None) is None
+
+    @property
+    def said(self) -> str:
+        """Everything that the prompt says: all its messages, or its text."""
+        return "\n\n".join(map(content_of, self.messages)) if self.messages else self.text
 
 
 def content_of(message: Mapping[str, Any]) -> str:
@@ -233,7 +241,7 @@ class Chain(_Record):
 
     @property
     def echoes(self) -> int:
-        """How many answers only repeated the feedback."""
+        """How many answers are echoes."""
         return sum(step.echo for step in self.steps)
 
     @property

@@ -56,6 +56,15 @@ def test_each_prompt_becomes_a_chain() -> None:
     assert {(chain.answer, chain.stop) for chain in chains()} == {(REPLIES[0], "accepted")}
 
 
+def test_talk_about_the_answer_is_not_counted_as_passed() -> None:
+    script(["A gull over the grey sea.", "The answer has 3 words.", "The answer is not 14 too many."])
+    result = answer("--parallel", "1", "-c", "words<=3", "-c", "lacks:gull", "--max-revisions", "2")
+    assert result.exit_code == 1
+    assert {(chain.answer, chain.passed, chain.echoes) for chain in chains()} == {(REPLIES[0], False, 2)}
+    assert "20, 2.0 an answer; 0 answers have none; 20 only talk about the answer" in result.stdout
+    assert "passed by 0 first drafts (0 %), 0 final answers (0 %)" in result.stdout
+
+
 def test_the_summary_says_what_came_of_it() -> None:
     said = answer("--parallel", "1").stdout.splitlines()
     assert said[0] == "answers    10 in out.jsonl"

@@ -72,6 +72,16 @@ def test_checks_not_passed_are_status_1_and_said_on_stderr(tmp_path: Path) -> No
     )
 
 
+def test_talk_about_the_answer_is_not_printed_as_one(tmp_path: Path) -> None:
+    """The default model said this of rain, within ten words and with exit status 0."""
+    draft = "Rain is like a precious gift from nature, born from the cycles of water."
+    echoes = ["The answer is not 14 too many.", "The answer has 17 words, and at most 10 are allowed."]
+    done = ask(
+        "Describe rain in one sentence.", "-m", script(tmp_path, draft, *echoes, echoes[0]), "-c", "words<=10"
+    )
+    assert (done.stdout, done.returncode) == (f"{draft}\n", 1)
+
+
 def test_json_gives_the_chain(tmp_path: Path) -> None:
     done = ask("Go.", "-m", script(tmp_path, "one"), "--json", "--max-revisions", "0", "--seed", "3")
     chain = Chain.from_json(done.stdout)

@@ -242,7 +242,7 @@ def test_an_enforced_revision_is_checked_too() -> None:
 
 
 def test_an_echo_does_not_pass() -> None:
-    echo = "It is not good at all, no no"
+    echo = "The answer is not good, and it needs more words"
     a_plan = plan(mode="native", critic=True, checks=("toy",), min_revisions=1, max_revisions=2)
     streams = ["good", f"{echo}. Revision is needed.", echo, "not bad"]
     chain = play(a_plan, streams, lambda answer: "good" in answer).chain

@@ -10,6 +10,7 @@ from redraft.errors import ContextError, ServerError
 from redraft.revise import prompts
 from redraft.revise.budget import Budget, Price
 from redraft.revise.ops import Ask, RunChecks
+from redraft.revise.state import Mode
 from tests.revise.play import Clock, Stream, plan, play
 
 CHAT = EngineInfo(name="toy", engine="scripted", continues=False)
@@ -121,12 +122,34 @@ def test_an_echo_of_the_feedback_never_becomes_best() -> None:
     assert (only.answer, only.best) == ("One.", 0)
 
 
-def test_an_echo_is_not_checked() -> None:
-    echo = "It is not good it is bad so bad"
-    played = play(
-        plan(mode="verified", checks=("toy",), max_revisions=1), ["x", "It is not good"], lambda a: a == echo
-    )
-    assert [op.answer for op in played.ops if isinstance(op, RunChecks)] == ["x", "It is not good"]
+@pytest.mark.parametrize("mode", ["verified", "prompted"])
+@pytest.mark.parametrize(
+    "echo", ["The answer has 6 words.", "The answer is not 14 too many.", prompts.REVISE, prompts.CRITICISE]
+)
+def test_an_echo_is_not_checked_and_never_passes(mode: Mode, echo: str) -> None:
+    streams = ["One.", *(["Bad. Revision is needed."] if mode == "prompted" else []), echo]
+    played = play(plan(mode=mode, checks=("toy",), max_revisions=1), streams, lambda answer: answer == echo)
+    assert [op.answer for op in played.ops if isinstance(op, RunChecks)] == ["One."]
+    chain = played.chain
+    assert (chain.answer, chain.passed, chain.stop) == ("One.", False, "max_revisions")
+    assert [step.passed for step in chain.steps] == [False, False]
+
+
+def test_after_echoes_the_last_real_answer_is_to_be_revised() -> None:
+    """What failed in it is still what is told, and nothing of the echoes."""
+    streams = ["One.", "The answer is not 14 too many.", "The answer has 6 words.", "Two."]
+    a_plan = plan(mode="verified", checks=("toy",), context_policy="chain")
+    played = play(a_plan, streams, lambda answer: answer == "Two.")
+    asked = [ask.messages for ask in played.asked if isinstance(ask, Ask)]
+    assert asked[1] == asked[2] == asked[3]
+    assert "It is not good." in asked[3][-1]["content"]
+    assert (played.chain.answer, played.chain.stop, played.chain.echoes) == ("Two.", "passed", 2)
+
+
+def test_a_draft_is_no_echo() -> None:
+    """Nothing was said about an answer yet, so a draft in the words of checks answers the prompt."""
+    chain = play(plan(mode="verified", checks=("toy",)), ["The answer has 6 words."], lambda _: True).chain
+    assert (chain.echoes, chain.passed) == (0, True)
 
 
 def test_an_unchanged_revision_ends_the_chain() -> None:

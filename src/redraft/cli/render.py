@@ -129,7 +129,7 @@ def notes(step: Step) -> list[Text]:
     """What a reader has to know of a step besides its texts."""
     said = []
     if step.echo:
-        said.append("This only repeats the feedback, so it does not count.")
+        said.append("This talks about the answer instead of being one, so it does not count.")
     if step.finish == "cancelled":  # with the whole chain, and that says why
         said.append("Cut.")
     elif step.finish != "stop":
@@ -168,7 +168,7 @@ def usage_line(chain: Chain) -> str:
     used: Usage = chain.usage
     parts = [f"{len(chain.steps)} answer{'s' if len(chain.steps) != 1 else ''}"]
     if chain.echoes:
-        parts.append(f"{chain.echoes} of them an echo of the feedback")
+        parts.append(f"{chain.echoes} of them only talk about the answer")
     parts.append(f"{used.completion_tokens:,} new tokens")
     if used.prompt_tokens:
         parts.append(f"{used.prompt_tokens:,} prompt tokens ({used.cached_tokens:,} cached)")

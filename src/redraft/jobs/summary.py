@@ -19,7 +19,7 @@ class Summary:
         chains: How many there were.
         revisions: How many revisions they have together.
         unrevised: How many have none.
-        echoes: Revisions that only repeated the feedback.
+        echoes: Revisions that talk about the answer instead of being one.
         with_checks: Whether checks were asked for.
         checked: How many chains were checked, or should have been.
         unjudged: How many of those ended before the checks were done with the best answer.
@@ -70,7 +70,8 @@ class Summary:
         if not self.chains:
             return ""
         mean = self.revisions / self.chains
-        echoes = f"; {self.echoes:,} only repeated the feedback" if self.echoes else ""
+        talk = "talks" if self.echoes == 1 else "talk"
+        echoes = f"; {self.echoes:,} only {talk} about the answer" if self.echoes else ""
         none = "1 answer has none" if self.unrevised == 1 else f"{self.unrevised:,} answers have none"
         return f"{self.revisions:,}, {mean:.1f} an answer; {none}{echoes}"
 

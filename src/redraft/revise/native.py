@@ -47,7 +47,6 @@ from redraft.revise.ops import (
 from redraft.revise.say import say
 from redraft.revise.state import State, all_passed
 from redraft.revise.written import Written
-from redraft.verify.echo import echoes
 
 
 @dataclass
@@ -170,16 +169,20 @@ class Stream:
 
     def _dress(self, number: int, step: Step, steps: list[Step], finish: Finish) -> Step:
         """A parsed step with its cost, what checks found, and whether it is an echo."""
-        said = (before.feedback.text for before in steps[:number] if before.feedback is not None)
-        echo = any(echoes(step.answer, text) for text in said)
         return step.model_copy(
             update={
                 "feedback": self._feedback(number, step),
                 "usage": self.usage.get(number, Usage()),
                 "finish": finish,
-                "echo": echo,
+                "echo": self._echo(number, step, steps),
             }
         )
+
+    def _echo(self, number: int, step: Step, steps: list[Step]) -> bool:
+        """Whether the answer is an echo. What was announced is whole, and is not looked at again."""
+        if number < self.announced:
+            return self.state.steps[number].echo
+        return self.state.echoes(step.answer, steps[:number])
 
     def _feedback(self, number: int, step: Step) -> Feedback | None:
         results = self.results.get(number, ())
@@ -387,7 +390,7 @@ def _judge(stream: Stream) -> Loop[Stop | None]:
 
 
 def _check(stream: Stream) -> Loop[Checked]:
-    """Asks the checks about the last answer, unless it only echoes what they said before."""
+    """Asks the checks about the last answer, unless it is an echo."""
     stream.keep("stop")
     step = stream.state.steps[-1]
     if not stream.state.plan.checks or step.echo:

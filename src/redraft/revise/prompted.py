@@ -54,7 +54,7 @@ def _write(state: State, messages: tuple[Message, ...]) -> Loop[Stop | None]:
     said = yield from say(state, Ask(messages, state.room()), "answer", len(state.steps))
     if not state.steps and not said.text:
         insist_on_answer(state, state.stop_of(said.finish), said.aside)
-    state.begin(said.text, said.finish, said.usage, echo=state.echoes(said.text))
+    state.begin(said.text, said.finish, said.usage, echo=state.echoes(said.text, state.steps))
     if state.unchanged() and state.revisions > state.plan.min_revisions:
         return state.stop_of(said.finish) or "unchanged"
     if state.plan.checks and said.text:
@@ -141,7 +141,7 @@ def _ask_critic(state: State, results: tuple[CheckResult, ...]) -> Loop[Stop | N
 def _conversation(state: State, request: str) -> tuple[Message, ...]:
     """The prompt, the steps that the policy shows, and a request about the last of them.
 
-    A step whose answer only echoed its criticism is not shown: the one before it is.
+    A step whose answer is an echo is not shown: the last real answer is, with its feedback.
     """
     shown = [step for step in state.steps if not step.echo] or state.steps
     if state.plan.context_policy == "last":

@@ -20,7 +20,11 @@ CRITICISE = (
 REVISE = "Write it again, mended."
 """Short, because a small model repeats long instructions instead of following them."""
 ECHOED = "The reply repeats the criticism and does not answer. Revision is needed."
+FAULTS = "Not quite right yet:"
+FOUND = "A check of that answer found:"
 CUT = "The answer was cut off before its end because it is too long."
+REQUESTS = (CRITICISE, REVISE, ECHOED, FAULTS, FOUND, CUT)
+"""All that a writer may be told besides feedback, and may repeat."""
 
 
 def base_messages(prompt: Prompt, system: str | None) -> tuple[Message, ...]:
@@ -44,9 +48,9 @@ def criticise(faults: str) -> str:
     """Asks for a criticism; `faults` are those that checks found already, or empty."""
     if not faults:
         return CRITICISE
-    return f"A check of that answer found:\n{faults}\n\n{CRITICISE}"
+    return f"{FOUND}\n{faults}\n\n{CRITICISE}"
 
 
 def faults(found: str) -> str:
     """Tells the writer what checks found."""
-    return f"Not quite right yet:\n{found}"
+    return f"{FAULTS}\n{found}"

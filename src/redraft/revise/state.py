@@ -7,13 +7,14 @@ generated is ever dropped: a text that was cut is a step with its `finish`.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from redraft.chain import Chain, CheckResult, Feedback, Finish, Prompt, Step, Stop, Usage
 from redraft.engines.base import EngineInfo, Sampling
 from redraft.engines.messages import message_of, with_text
+from redraft.revise import prompts
 from redraft.revise.budget import Budget, Price
 from redraft.verify.echo import echoes
 
@@ -166,10 +167,16 @@ class State:
         before, after = (step.answer.strip() for step in self.steps[-2:])
         return before == after
 
-    def echoes(self, answer: str) -> bool:
-        """Whether a text only repeats feedback that was given before."""
-        said = (step.feedback.text for step in self.steps if step.feedback is not None)
-        return any(echoes(answer, text) for text in said)
+    def echoes(self, answer: str, before: Sequence[Step]) -> bool:
+        """Whether a text that follows these steps talks about the answer instead of being one.
+
+        A first draft never does: nothing was said about it yet.
+        """
+        if not before:
+            return False
+        heard = [step.feedback.text for step in before if step.feedback is not None]
+        topic = f"{self.plan.prompt.said}\n{before[0].answer}"
+        return echoes(answer, (*heard, *prompts.REQUESTS), topic)
 
     def chain(self, stop: Stop | None) -> Chain:
         """Return the chain as it stands; `stop` is None while it goes on."""
@@ -195,8 +202,7 @@ def best_step(steps: list[Step]) -> int | None:
     """Index of the best answer.
 
     With checks: one that passes before one that does not, then the higher score, then one that is complete,
-    then the earlier. Without: the last complete answer. An echo of the feedback is best only if there is
-    nothing else.
+    then the earlier. Without: the last complete answer. An echo is never the best: the first draft is none.
     """
     if not steps:
         return None
