@@ -1,8 +1,8 @@
 """Makes revisions of the default model to be labelled: tests/data/echoes.jsonl is chosen from them.
 
 The prompts are permissive (Apache-2.0): Vicuna's 80 questions, IFEval's instructions, Self-Instruct's seed
-tasks, from the shared data beside the checkout. Each gets some sets of checks in turn, most of them in verified
-mode and some in prompted mode. Every revision is written with what the model had been told before it. Labels
+tasks, from the shared data beside the checkout. Each gets some sets of checks in turn, most of them in
+verified mode and some in prompted mode. Every revision is written with what the model had been told before it. Labels
 are not made here: people read each text and decide (tests/data/README.md).
 A draft is made once and serves several sets of checks, because most of the time goes into drafts.
 

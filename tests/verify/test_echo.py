@@ -79,7 +79,7 @@ def test_no_echo(answer: str) -> None:
         ("How many words has this sentence?", "The sentence has five words."),
         ("Is the answer right or wrong? 2 + 2 = 5", "The answer is wrong."),
         ("What does a comma do in a sentence?", "A comma separates parts of a sentence."),
-        ("What should an editor correct in a text?", "An editor corrects the text, line by line."),
+        ("What should an editor correct in a text?", "An editor corrects errors of fact and of style."),
         ("Write an apology for the long delay.", "We apologize for the long delay, and are sorry."),
         ("Which character limit has a text message?", "A text message is limited to 160 characters."),
     ],

@@ -7,8 +7,8 @@ It is called an echo, and an echo never becomes the best answer.
 Each word counts for one of two sides. Words of talk are those that checks and critics speak in ("answer",
 "sentence", "too many"), and those that stand in a run of the feedback's words. Every other word that means
 something is of the topic. Neither side gets the words of talk that the prompt or the first draft uses too,
-words that the feedback quotes, and numbers among words of talk: so a changed number changes nothing. A text in
-which talk has 40 % of the counted words is an echo.
+words that the feedback quotes, and numbers among words of talk: so a changed number changes nothing. A text
+in which talk has 40 % of the counted words is an echo.
 
 The words of talk are English. In another language only runs of the feedback are found. Whether an answer
 copies the prompt, or is true, is not looked at here. The rates of error on labelled revisions are in
@@ -38,7 +38,7 @@ RUN = 3
 LONGEST = 20_000
 """Characters of a text that are looked at: a loop of the model is known by its beginning."""
 
-RESULT = 3
+RESULT = 4
 """For how many words of the topic a number stands that no talk surrounds: "The correct answer is 42."."""
 
 Run = tuple[str, ...]
@@ -72,13 +72,13 @@ _TALK = regex.compile(
     answer | repl(?:y|ie) | respon[sd] | feedback | critici | critique | review | judge | instruct | request
     | question | ask | prompt | statement | content | found$ | version | draft | text
     | revis | rewrit | rewrote | rephras | reword | reformat | edit | correct | fix | mend | amend | improv
-    | clarit | adjust | modif | chang | remov | delet | add(?:s|ed|ing)?$ | repeat | shorten | lengthen | trim | cut
-    | sentence | words?$ | wording | character | letters?$ | paragraph | lines?$ | column | phras | length
+    | clarit | grammar | adjust | modif | chang | remov | delet | add(?:s|ed|ing)?$ | repeat
+    | shorten | lengthen | trim | cut | sentence | words?$ | wording | character | letters?$ | paragraph | lines?$ | column | phras | length
     | begin | began | starts?$ | ends?$ | ended$ | contain | includ | miss | lack | match | fit(?:s|ted)?$
     | json | pattern | schema | block | valid | number | digit | language | probab | command | exit | status
     | limit | allow | need | want | requir | must$ | exceed | expect | satisf | comply | compli | complain
     | too$ | many$ | few(?:er)?$ | least$ | exact | count | extra | long(?:er)?$ | short(?:er)?$ | total
-    | mistake | error | wrong | right$ | fault | reject | accept | fail | pass(?:ed|es)?$ | apolog | sorry | grammar
+    | mistake | error | wrong | right$ | fault | reject | accept | fail | pass(?:ed|es)?$ | apolog | sorry
     | clear | clarif | concis | brief | format | quot | comma | punctuat | original | previous | final
     | complet | incomplet | unfinish | again$ | check
     """,
