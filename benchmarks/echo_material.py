@@ -2,8 +2,8 @@
 
 The prompts are permissive (Apache-2.0): Vicuna's 80 questions, IFEval's instructions, Self-Instruct's seed
 tasks, from the shared data beside the checkout. Each gets some sets of checks in turn, most of them in
-verified mode and some in prompted mode. Every revision is written with what the model had been told before it. Labels
-are not made here: people read each text and decide (tests/data/README.md).
+verified mode and some in prompted mode. Every revision is written with what the model had been told before
+it. Labels are not made here: people read each text and decide (tests/data/README.md).
 A draft is made once and serves several sets of checks, because most of the time goes into drafts.
 
     python benchmarks/echo_material.py revisions.jsonl --drafts 0 96

@@ -132,7 +132,7 @@ CHECKS = [
     *(f"{unit}{bound}" for unit in ("words", "sentences", "characters", "paragraphs") for bound in (
         "<=1", ">=900", "==3", "=2..3", ">=1")),
     *("contains:pharos", "contains:nowhere", "lacks:one", "lacks:nowhere", "starts:A", "starts:Well,"),
-    *("ends:100 m.", "ends:the end", "matches:[a-z]{3}", "matches:zzz", "json", "number=3", "number=7"),
+    *("ends:100 m.", "ends:the end", "matches:[aeiou]+", "matches:zzz", "json", "number=3", "number=7"),
     *("command:true", "command:false", "command:sh -c 'kill $$'", "command[0.1s]:sleep 5"),
     *("all(words<=1; contains:nowhere)", "any(words<=1; contains:nowhere)"),
 ]  # fmt: skip
@@ -157,7 +157,7 @@ def test_the_sentences_of_every_check_are_known_with_any_number(tmp_path: Path) 
 
 def test_a_sentence_of_a_check_is_known_though_it_was_not_said(tmp_path: Path) -> None:
     """Small models make such sentences up. What the user's own words are in them is left out here."""
-    users = ("[a-z]", "zzz", "Tower", "metres", "vague")
+    users = ("[aeiou]", "zzz", "Tower", "metres", "vague")
     said = {re.sub('"[^"]*"', '""', sentence) for sentence in _sentences_of_checks(tmp_path)}
     plain = [sentence for sentence in sorted(said) if not any(word in sentence for word in users)]
     assert [sentence for sentence in plain if not echoes(sentence, [], "Describe rain.")] == []

@@ -69,18 +69,18 @@ _COMMON = frozenset(
 
 _TALK = regex.compile(
     r"""
-    answer | repl(?:y|ie) | respon[sd] | feedback | critici | critique | review | judge | instruct | request
-    | question | ask | prompt | statement | content | found$ | version | draft | text
-    | revis | rewrit | rewrote | rephras | reword | reformat | edit | correct | fix | mend | amend | improv
-    | clarit | grammar | adjust | modif | chang | remov | delet | add(?:s|ed|ing)?$ | repeat
-    | shorten | lengthen | trim | cut | sentence | words?$ | wording | character | letters?$ | paragraph | lines?$ | column | phras | length
-    | begin | began | starts?$ | ends?$ | ended$ | contain | includ | miss | lack | match | fit(?:s|ted)?$
-    | json | pattern | schema | block | valid | number | digit | language | probab | command | exit | status
-    | limit | allow | need | want | requir | must$ | exceed | expect | satisf | comply | compli | complain
-    | too$ | many$ | few(?:er)?$ | least$ | exact | count | extra | long(?:er)?$ | short(?:er)?$ | total
-    | mistake | error | wrong | right$ | fault | reject | accept | fail | pass(?:ed|es)?$ | apolog | sorry
-    | clear | clarif | concis | brief | format | quot | comma | punctuat | original | previous | final
-    | complet | incomplet | unfinish | again$ | check
+    answer | repl(?:y|ie) | respon[sd] | feedback | critici | critique | review | judge | instruct
+    | request | question | ask | prompt | statement | content | found$ | version | draft | text | revis
+    | rewrit | rewrote | rephras | reword | reformat | edit | correct | fix | mend | amend | improv
+    | clarit | grammar | adjust | modif | chang | remov | delet | add(?:s|ed|ing)?$ | repeat | shorten
+    | lengthen | trim | cut | sentence | words?$ | wording | character | letters?$ | paragraph | lines?$
+    | column | phras | length | begin | began | starts?$ | ends?$ | ended$ | contain | includ | miss
+    | lack | match | fit(?:s|ted)?$ | json | pattern | schema | block | valid | number | digit | language
+    | probab | command | exit | status | limit | allow | need | want | requir | must$ | exceed | expect
+    | satisf | comply | compli | complain | too$ | many$ | few(?:er)?$ | least$ | exact | count | extra
+    | long(?:er)?$ | short(?:er)?$ | total | mistake | error | wrong | right$ | fault | reject | accept
+    | fail | pass(?:ed|es)?$ | apolog | sorry | clear | clarif | concis | brief | format | quot | comma
+    | punctuat | original | previous | final | complet | incomplet | unfinish | again$ | check
     """,
     regex.VERBOSE,
 )
