@@ -80,7 +80,7 @@ docs: .venv/.stamp
 # one script does not keep the next one from being run.
 bench: model
 	$(BIN)/$(PIP) datasketch trl
-	@status=0; for script in revise weights data train; do \
+	@status=0; for script in revise echo weights data train; do \
 	  $(BIN)/python benchmarks/$$script.py || status=$$?; done; exit $$status
 
 clean:
