@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from redraft import ScriptedEngine, arevise
 from redraft.engines.base import Sampling
 from redraft.formats.selfee import DONE_PHRASES
+from redraft.verify.parse import parse_check
 from redraft.weights.checkpoint import open_checkpoint
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -635,3 +636,32 @@ def test_a_row_of_weights_is_measured_and_leaves_nothing(bench: Any, row: str, t
     status = bench.weights.main(["--quick", "--only", row, "--work", str(tmp_path)])
     assert status in ((0, 1) if row in {"speed", "whole"} else (0,))  # tests are not timed
     assert list(tmp_path.iterdir()) == []
+
+
+# Echoes.
+
+
+def test_every_set_of_checks_can_be_asked_for(bench: Any) -> None:
+    material = bench.echo_material
+    for index in range(2 * len(material.CHECKS)):
+        for check in material.checks_for(index, "Describe a lighthouse of Portugal."):
+            assert parse_check(check).name
+
+
+def test_revisions_come_with_all_that_was_said_before(bench: Any) -> None:
+    model = ScriptedEngine(["One two three four.", "The answer has 4 words.", "One two."])
+    made = asyncio.run(arevise("Count.", model=model, checks=["words<=2"], max_revisions=2, id="0/a"))
+    found = list(bench.echo_material.revisions(made, ["words<=2"]))
+    assert [(each["id"], each["draft"], each["revision"]) for each in found] == [
+        ("0/a#1", "One two three four.", "The answer has 4 words."),
+        ("0/a#2", "The answer has 4 words.", "One two."),
+    ]
+    assert [len(each["feedback"]) for each in found] == [1, 2]
+
+
+def test_a_threshold_is_chosen_by_the_honest_revisions(bench: Any) -> None:
+    made = [{"label": "echo", "score": score} for score in (0.3, 0.5, 0.9)]
+    made += [{"label": "answer", "score": score} for score in (0.1, 0.4)]
+    score = dict.__getitem__
+    assert bench.echo.best_threshold(lambda each: score(each, "score"), made) == 0.5
+    assert bench.echo.rates(lambda each: score(each, "score"), made, 0.2) == (100, 50)

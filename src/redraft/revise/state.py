@@ -175,7 +175,7 @@ class State:
         if not before:
             return False
         heard = [step.feedback.text for step in before if step.feedback is not None]
-        topic = f"{self.plan.prompt.said}\n{before[0].answer}"
+        topic = f"{before[0].answer}\n{self.plan.prompt.said}"
         return echoes(answer, (*heard, *prompts.REQUESTS), topic)
 
     def chain(self, stop: Stop | None) -> Chain:
