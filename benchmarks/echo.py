@@ -23,7 +23,7 @@ from rapidfuzz.fuzz import partial_ratio
 
 from measure import Figure, Goal, Row
 from redraft.revise.prompts import REQUESTS
-from redraft.verify.echo import LEAST, SHARE, weigh
+from redraft.verify.echo import SHARE, talk_share
 from redraft.verify.segment import words
 from report import page, put, section
 
@@ -57,8 +57,7 @@ def heard(record: Record) -> list[str]:
 
 def by_redraft(record: Record) -> float:
     """The part of talk in a revision."""
-    sides = weigh(record["revision"], heard(record), f"{record['prompt']}\n{record['draft']}")
-    return sides.share if sides.talk >= LEAST else 0.0
+    return talk_share(record["revision"], heard(record), f"{record['draft']}\n{record['prompt']}")
 
 
 def as_before(record: Record) -> float:
@@ -85,6 +84,8 @@ def rates(scorer: Scorer, found: Iterable[Record], threshold: float) -> tuple[fl
     """Which part of the echoes is found, and of the honest revisions is called so, in percent."""
     scores: dict[str, list[bool]] = {"echo": [], "answer": []}
     for record in found:
+        if record["label"] == "unclear":
+            continue
         scores[record["label"]].append(scorer(record) >= threshold)
     found_part, wrong = (100 * sum(said) / len(said) for said in (scores["echo"], scores["answer"]))
     return found_part, wrong

@@ -8,7 +8,7 @@ Each word counts for one of two sides. Words of talk are those that checks and c
 "sentence", "too many"), and those that stand in a run of the feedback's words. Every other word that means
 something is of the topic. Neither side gets the words of talk that the prompt or the first draft uses too,
 words that the feedback quotes, and numbers among words of talk: so a changed number changes nothing. A text
-in which talk has 40 % of the counted words is an echo.
+in which talk has a third of the counted words is an echo.
 
 The words of talk are English. In another language only runs of the feedback are found. Whether an answer
 copies the prompt, or is true, is not looked at here. The rates of error on labelled revisions are in
@@ -18,14 +18,14 @@ benchmarks/RESULTS.md, and tests/verify/test_echo.py holds them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence, Set
-from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 import regex
 
 from redraft.verify.segment import sentences, words
 
-SHARE = 0.4
+SHARE = 0.33
 """The part of the counted words, 0 to 1, from which on a text is an echo. Chosen on the tuning half of
 tests/data/echoes.jsonl (benchmarks/echo.py)."""
 
@@ -38,7 +38,10 @@ RUN = 3
 LONGEST = 20_000
 """Characters of a text that are looked at: a loop of the model is known by its beginning."""
 
-RESULT = 4
+GATE = 0.5
+"""The part of talk from which on a sentence of the feedback is itself talk."""
+
+RESULT = 5
 """For how many words of the topic a number stands that no talk surrounds: "The correct answer is 42."."""
 
 Run = tuple[str, ...]
@@ -70,7 +73,7 @@ _COMMON = frozenset(
 _TALK = regex.compile(
     r"""
     answer | repl(?:y|ie) | respon[sd] | feedback | critici | critique | review | judge | instruct
-    | request | question | ask | prompt | statement | content | found$ | version | draft | text | revis
+    | request | question | prompt | statement | content | found$ | version | draft | text | revis
     | rewrit | rewrote | rephras | reword | reformat | edit | correct | fix | mend | amend | improv
     | clarit | grammar | adjust | modif | chang | remov | delet | add(?:s|ed|ing)?$ | repeat | shorten
     | lengthen | trim | cut | sentence | words?$ | wording | character | letters?$ | paragraph | lines?$
@@ -110,8 +113,7 @@ The judge gives the answer 3 of 10, and 7 is needed.
 """What checks say, with a number for every number and nothing that they quote."""
 
 
-@dataclass(frozen=True)
-class Sides:
+class Sides(NamedTuple):
     """How many words of a text are talk about an answer, and how many are of the topic."""
 
     talk: int
@@ -129,17 +131,16 @@ def echoes(answer: str, heard: Iterable[str], topic: str = "") -> bool:
     Args:
         answer: The text. Its first 20,000 characters are looked at, in time proportional to all lengths.
         heard: What the writer was told before: feedback, and requests to revise.
-        topic: The prompt and the first draft. What they speak of, an answer may speak of too.
+        topic: The first draft and the prompt. What they speak of, an answer may speak of too.
     """
-    sides = weigh(answer, heard, topic)
-    return sides.talk >= LEAST and sides.share >= SHARE
+    return talk_share(answer, heard, topic) >= SHARE
 
 
-def weigh(answer: str, heard: Iterable[str], topic: str = "") -> Sides:
-    """Counts the words of a text by side. Arguments as for `echoes`.
+def talk_share(answer: str, heard: Iterable[str], topic: str = "") -> float:
+    """The part of talk in a text, 0 to 1; 0 where there are fewer than two words of it.
 
-    Where the text goes on after a lead-in ("Here is the revised answer:"), the part with less talk counts:
-    the whole of it, or what follows.
+    Where the text goes on after a lead-in ("Here is the revised answer:"), what follows is looked at too, and
+    the smaller part counts. Arguments as for `echoes`.
     """
     own = frozenset([None, *map(_stem, _tokens(topic))])
     runs = set(_runs_of_checks())
@@ -150,7 +151,9 @@ def weigh(answer: str, heard: Iterable[str], topic: str = "") -> Sides:
     whole, rest = (
         _count(_tokens(part), runs, own, quoted) for part in (answer, _LEAD_IN.sub("", answer[:LONGEST]))
     )
-    return rest if rest.topic and rest.share < whole.share else whole
+    if whole.talk < LEAST:
+        return 0.0
+    return min(whole.share, rest.share) if rest.topic else whole.share
 
 
 def _count(said: Sequence[str], runs: Set[Run], own: Set[str | None], quoted: Set[str]) -> Sides:
@@ -173,8 +176,8 @@ def _count(said: Sequence[str], runs: Set[Run], own: Set[str | None], quoted: Se
             continue
         if word != _NUMBER:
             topic += 1
-        elif not any(stems[max(place - 1, 0) : place + 3]):
-            topic += RESULT
+        elif said[place - 1 : place] == ["is"] or not any(stems[max(place - 2, 0) : place]):
+            topic += 0 if any(stems[place + 1 : place + 3]) else RESULT
     return Sides(sum(talk), topic)
 
 
@@ -203,7 +206,7 @@ def _talk_runs(heard: str, own: Set[str | None]) -> Iterator[Run]:
     """
     for sentence in sentences(_QUOTED.sub(" ", heard)):
         said = _tokens(sentence)
-        if _count(said, frozenset(), own, frozenset()).share >= SHARE:
+        if _count(said, frozenset(), own, frozenset()).share >= GATE:
             yield from _runs(said)
 
 
