@@ -1,11 +1,11 @@
 """Measures how well talk about the answer is told from answers, on revisions that people labelled.
 
     python benchmarks/echo.py           writes its part of RESULTS.md
-    python benchmarks/echo.py --choose  the rates at several thresholds, on the tuning half alone
+    python benchmarks/echo.py --choose  the rates at several thresholds, on the tuning records alone
 
 The revisions are tests/data/echoes.jsonl (see the README there). Beside redraft stand two rules that could do
 the same: the one that redraft had before, and rapidfuzz's partial ratio, digits taken out, at the threshold
-that suits it best on the tuning half.
+that suits it best on the tuning records.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ MOST_WRONG = 0.01
 """The part of honest revisions that may be called echoes."""
 HOW = (
     "Real revisions of the default model, labelled by reading them (tests/data/README.md). The words of "
-    "talk and the threshold were chosen on the tuning half; the held-out half has other prompts. `As "
+    "talk and the threshold were chosen on the tuning records; the held-out records have other prompts. `As "
     "before` is the rule that 90 % of the words are one run of the feedback. `Partial ratio` is that of "
     "rapidfuzz, without digits, with the feedback and the requests to revise, at the threshold that "
-    "finds most of the tuning half's echoes and calls at most 1 % of its honest revisions so."
+    "finds most of the tuning records' echoes and calls at most 1 % of its honest revisions so."
 )
 
 Record = dict[str, Any]
@@ -115,7 +115,7 @@ def measure() -> Row:
                 (Goal("≥", 95), Goal("≤", 1)) if (split, name) == ("held-out", "redraft") else (None, None)
             )
             part, wrong = rates(scorer, found, threshold)
-            of = f"{name}, {split} half"
+            of = f"{name}, {split} records"
             figures += [
                 Figure(f"echoes found, {of}", (part,), "%", goals[0], f"of {counts['echo']}"),
                 Figure(
@@ -127,7 +127,7 @@ def measure() -> Row:
 
 
 def choose() -> None:
-    """Shows the rates of redraft's rule on the tuning half."""
+    """Shows the rates of redraft's rule on the tuning records."""
     tune = records("tune")
     for percent in range(20, 75, 5):
         part, wrong = rates(by_redraft, tune, percent / 100)

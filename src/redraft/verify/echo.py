@@ -26,7 +26,7 @@ import regex
 from redraft.verify.segment import sentences, words
 
 SHARE = 0.33
-"""The part of the counted words, 0 to 1, from which on a text is an echo. Chosen on the tuning half of
+"""The part of the counted words, 0 to 1, from which on a text is an echo. Chosen on the tuning records of
 tests/data/echoes.jsonl (benchmarks/echo.py)."""
 
 LEAST = 2
