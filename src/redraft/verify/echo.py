@@ -49,7 +49,7 @@ Run = tuple[str, ...]
 _NUMBER = "#"
 _DIGIT = regex.compile(r"\d")
 _QUOTED = regex.compile(r""""[^"\n]{0,80}"|“[^”\n]{0,80}”|(?<!\w)'[^'\n]{0,80}'(?!\w)""")
-_LEAD_IN = regex.compile(r"""\A[^:\n"“\d]{0,100}:""")
+_LEAD_IN = regex.compile(r"""\A[^:!\n"“\d]{0,100}[:!]""")
 
 _COMMON = frozenset(
     words(
@@ -139,8 +139,8 @@ def echoes(answer: str, heard: Iterable[str], topic: str = "") -> bool:
 def talk_share(answer: str, heard: Iterable[str], topic: str = "") -> float:
     """The part of talk in a text, 0 to 1; 0 where there are fewer than two words of it.
 
-    Where the text goes on after a lead-in ("Here is the revised answer:"), what follows is looked at too, and
-    the smaller part counts. Arguments as for `echoes`.
+    Where the text goes on after a lead-in ("Here is the revised answer:", "Sorry!"), what follows is looked at
+    too, and the smaller part counts. Arguments as for `echoes`.
     """
     own = frozenset([None, *map(_stem, _tokens(topic))])
     runs = set(_runs_of_checks())
