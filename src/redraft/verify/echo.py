@@ -139,8 +139,8 @@ def echoes(answer: str, heard: Iterable[str], topic: str = "") -> bool:
 def talk_share(answer: str, heard: Iterable[str], topic: str = "") -> float:
     """The part of talk in a text, 0 to 1; 0 where there are fewer than two words of it.
 
-    Where the text goes on after a lead-in ("Here is the revised answer:", "Sorry!"), what follows is looked at
-    too, and the smaller part counts. Arguments as for `echoes`.
+    Where the text goes on after a lead-in ("Here is the revised answer:", "Sorry!"), what follows is
+    looked at too, and the smaller part counts. Arguments as for `echoes`.
     """
     own = frozenset([None, *map(_stem, _tokens(topic))])
     runs = set(_runs_of_checks())
