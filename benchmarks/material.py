@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from measure import Size
-from redraft.engines.llamacpp import LlamaCppEngine
+from redraft.engines.llamacpp.engine import LlamaCppEngine
 from redraft.engines.load import local_file, parse_reference
 
 QUESTIONS = Path(__file__).with_name("questions.txt").read_text("utf-8").splitlines()

@@ -15,7 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from measure import Figure, Row
-from redraft.jobs.making import commit
+from redraft.jobs.provenance import commit
 
 PACKAGES = (
     *("redraft", "xllamacpp", "torch", "transformers", "peft", "gguf", "trl"),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from measure import Figure, Goal, Row, Size
 from redraft.chain import Chain
-from redraft.formats.records import read_records
+from redraft.formats.read.records import read_records
 from redraft.formats.selfee import parse, render
 
 MEASURE = "parse and re-render selfee/chains"

@@ -16,12 +16,12 @@ import json
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, TrainingArguments
 
-from redraft.train.attention import use_segments
-from redraft.train.batches import IGNORED
-from redraft.train.logs import peak_memory
-from redraft.train.lora import Adapter, add_adapter
-from redraft.train.loss import fuse
-from redraft.train.memory import plan_of
+from redraft.train.data.batches import IGNORED
+from redraft.train.model.attention import use_segments
+from redraft.train.model.lora import Adapter, add_adapter
+from redraft.train.model.loss import fuse
+from redraft.train.plan.memory import plan_of
+from redraft.train.run.logs import peak_memory
 
 SEED = 5
 STEPS = 4

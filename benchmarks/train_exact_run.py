@@ -17,13 +17,13 @@ import torch
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from redraft.train.attention import use_segments
-from redraft.train.batches import IGNORED, RowsOf, joined
-from redraft.train.loss import fuse
-from redraft.train.pack import pack
-from redraft.train.prepare import prepare
-from redraft.train.store import Stored
-from redraft.train.tokens import Encoder
+from redraft.train.data.batches import IGNORED, RowsOf, joined
+from redraft.train.data.packing import pack
+from redraft.train.data.prepare import prepare
+from redraft.train.data.store import Stored
+from redraft.train.data.tokens import Encoder
+from redraft.train.model.attention import use_segments
+from redraft.train.model.loss import fuse
 
 
 def main() -> None:

@@ -15,9 +15,9 @@ import argparse
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from redraft.train.attention import use_segments
-from redraft.train.lora import Adapter, add_adapter
-from redraft.train.loss import fuse
+from redraft.train.model.attention import use_segments
+from redraft.train.model.lora import Adapter, add_adapter
+from redraft.train.model.loss import fuse
 
 SEED = 5
 

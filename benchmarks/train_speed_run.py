@@ -20,12 +20,12 @@ from typing import Any
 import torch
 from transformers import Trainer, TrainerCallback, TrainingArguments, default_data_collator
 
-from redraft.train.args import Settings, parse
-from redraft.train.machine import training_arguments
-from redraft.train.model import load_tokenizer
-from redraft.train.parts import can_join, choose_method, load_trained, prepare_all, rows_of, settled
-from redraft.train.sft import Sft
-from redraft.train.store import Prepared
+from redraft.train.data.store import Prepared
+from redraft.train.model.load import load_tokenizer
+from redraft.train.run.components import can_join, choose_method, load_trained, prepare_all, rows_of, settled
+from redraft.train.run.sft import Sft
+from redraft.train.settings.args import Settings, parse
+from redraft.train.settings.machine import training_arguments
 
 SAME = (
     "output_dir",

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from material import QUESTIONS
-from redraft.engines.llamacpp_client import Child
+from redraft.engines.llamacpp.client import Child
 
 TOP = 20
 LISTED = 3 * TOP

@@ -76,8 +76,8 @@ def _default_model() -> Path | None:
     named = os.environ.get("REDRAFT_TEST_MODEL")
     if named:
         return Path(named) if Path(named).is_file() else None
-    if not importlib.util.find_spec("redraft.engines.cache"):
+    if not importlib.util.find_spec("redraft.engines.llamacpp.default_model"):
         return None
-    from redraft.engines.cache import cached_default
+    from redraft.engines.llamacpp.default_model import cached_default
 
     return cached_default()

@@ -24,7 +24,7 @@ import pytest
 from redraft import errors
 from redraft.chain import Chain
 from redraft.cli.options import Flags
-from redraft.collect.rules import NAMES
+from redraft.collect.clean.rules import NAMES
 from redraft.revise.options import Options
 from tests.doc_blocks import SHELL, Block, Command, blocks_of, matches
 from tests.engines.fake_server import (

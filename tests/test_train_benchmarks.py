@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from redraft.formats.records import read_records
+from redraft.formats.read.records import read_records
 
 FOLDER = Path(__file__).resolve().parent.parent / "benchmarks"
 MODULES = ("train", "train_material", "train_exact")

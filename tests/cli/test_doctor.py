@@ -13,7 +13,7 @@ from redraft import __version__
 from redraft.cli import app
 from redraft.cli.doctor import USED, Finding, extras, findings
 from redraft.config import config_path
-from redraft.engines import cache
+from redraft.engines.llamacpp import default_model
 
 
 @pytest.fixture(autouse=True)
@@ -65,8 +65,8 @@ def test_every_extra_is_told_with_what_installs_it() -> None:
 def test_a_model_that_is_missing_and_one_that_is_damaged() -> None:
     missing = found("default model")
     assert (missing.well, missing.type_next) == (None, "redraft model get default")
-    cache.DEFAULT.path.parent.mkdir()
-    cache.DEFAULT.path.write_bytes(b"GGUF")
+    default_model.DEFAULT.path.parent.mkdir()
+    default_model.DEFAULT.path.write_bytes(b"GGUF")
     damaged = found("default model")
     assert (damaged.well, damaged.type_next) == (False, "redraft model get default")
     assert "is damaged" in damaged.found
@@ -107,7 +107,7 @@ def test_a_library_of_the_system_that_is_missing(tmp_path: Path, monkeypatch: py
 
 
 def test_long_paths_stay_whole(home: Path) -> None:
-    assert f" {cache.models_folder()}\n" in CliRunner().invoke(app, ["doctor"]).stdout
+    assert f" {default_model.models_folder()}\n" in CliRunner().invoke(app, ["doctor"]).stdout
 
 
 def test_a_key_in_a_file_that_others_can_read() -> None:

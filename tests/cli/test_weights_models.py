@@ -118,7 +118,7 @@ def test_an_adapter_of_the_default_model(
     here: Path, monkeypatch: pytest.MonkeyPatch, trained_on: str
 ) -> None:
     succeeds("gguf", "model", "-o", "m.gguf")
-    monkeypatch.setattr("redraft.engines.cache.cached_default", lambda: here / "m.gguf")
+    monkeypatch.setattr("redraft.engines.llamacpp.default_model.cached_default", lambda: here / "m.gguf")
     change(here / "adapter" / "adapter_config.json", base_model_name_or_path=trained_on)
     succeeds("lora-gguf", "adapter", "-o", "a.gguf")
     named = json.loads((here / "a.gguf.redraft.json").read_text())["inputs"]["base"]["path"]

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from redraft.chain import Chain, Feedback, Prompt, Step, read_jsonl
-from redraft.collect.dropped import Drop
+from redraft.collect.clean.dropped import Drop
 from redraft.collect.export import (
     ARRAYS,
     MAKERS,
@@ -25,11 +25,11 @@ from redraft.collect.export import (
     with_unique_ids,
     write_records,
 )
-from redraft.collect.reading import lines_of
+from redraft.collect.read.records import lines_of
 from redraft.errors import RecordError
-from redraft.formats.files import read_rows, to_line
-from redraft.formats.records import chain_of, id_of, read_records
-from redraft.formats.shapes import known_shape, read_as
+from redraft.formats.read.files import read_rows, to_line
+from redraft.formats.read.records import chain_of, id_of, read_records
+from redraft.formats.read.shapes import known_shape, read_as
 
 FORMATS = get_args(Format)
 

@@ -10,7 +10,7 @@ import pytest
 
 from redraft.engines.base import Sampling
 from redraft.engines.fit import MAX_THREADS, cache_bytes, free_memory, insist_on_settings
-from redraft.engines.llamacpp import LlamaCppEngine
+from redraft.engines.llamacpp.engine import LlamaCppEngine
 from redraft.errors import ContextError, ModelError, UsageError
 from redraft.weights.gguf.reader import read_header
 from tests.gguf_files import tiny_model

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from redraft.engines.base import Delta, Message, Sampling
-from redraft.engines.remote import RemoteEngine
+from redraft.engines.remote.engine import RemoteEngine
 from redraft.errors import ServerError
 from tests.engines.fake_server import DONE, FakeServer, chat_event, chat_reply, error_reply, event, sse_reply
-from tests.engines.test_remote import (
+from tests.engines.remote.test_engine import (
     CHAT,
     MODELS,
     chat,

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from redraft.chain import Chain, Step
 from redraft.errors import ContextError, OutputError, RecordError
 from redraft.jobs.ledger import Ledger
-from redraft.jobs.making import Making
+from redraft.jobs.provenance import Making
 
 MAKING = Making("answer", {"model": "m", "seed": 1, "checks": ("words<=5",)})
 
@@ -158,7 +158,7 @@ def test_two_at_once_are_refused(tmp_path: Path) -> None:
     out = tmp_path / "out.jsonl"
     script = (
         "import sys\nfrom pathlib import Path\n"
-        "from redraft.jobs.ledger import Ledger\nfrom redraft.jobs.making import Making\n"
+        "from redraft.jobs.ledger import Ledger\nfrom redraft.jobs.provenance import Making\n"
         "with Ledger(Path(sys.argv[1]), Making('answer')):\n"
         "    print('open', flush=True)\n    sys.stdin.read()\n"
     )
@@ -315,7 +315,7 @@ def test_a_lock_dies_with_its_process(tmp_path: Path) -> None:
     out = tmp_path / "out.jsonl"
     script = (
         "import os, signal, sys\nfrom pathlib import Path\n"
-        "from redraft.jobs.ledger import Ledger\nfrom redraft.jobs.making import Making\n"
+        "from redraft.jobs.ledger import Ledger\nfrom redraft.jobs.provenance import Making\n"
         "ledger = Ledger(Path(sys.argv[1]), Making('answer'))\n"
         "ledger.append('a', '{\"id\": \"a\"}')\nos.kill(os.getpid(), signal.SIGKILL)\n"
     )

@@ -25,7 +25,7 @@ from redraft.errors import (
     UsageError,
 )
 from redraft.jobs.ledger import Ledger
-from redraft.jobs.making import Making
+from redraft.jobs.provenance import Making
 from redraft.jobs.runner import Tally, derived_seed, run_jobs
 
 MAKING = Making("answer")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from redraft.jobs import unfinished
-from redraft.jobs.making import Making
+from redraft.jobs.provenance import Making
 from redraft.jobs.unfinished import Unfinished
 
 

@@ -23,12 +23,12 @@ from torch.nn import functional
 from transformers import Trainer, TrainerCallback
 from transformers.utils import logging
 
-from redraft.train import loss
-from redraft.train.attention import use_segments
-from redraft.train.batches import IGNORED, Batch, Order, RowsOf, joined
-from redraft.train.checkpoints import named
-from redraft.train.loss import fuse
-from redraft.train.pack import pack
+from redraft.train.data.batches import IGNORED, Batch, Order, RowsOf, joined
+from redraft.train.data.packing import pack
+from redraft.train.model import loss
+from redraft.train.model.attention import use_segments
+from redraft.train.model.loss import fuse
+from redraft.train.run.checkpoints import named
 from tests.train.tiny import data, llama, prepared, trainer
 
 RANKS = 2

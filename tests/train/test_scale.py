@@ -23,9 +23,9 @@ from transformers import Trainer, TrainingArguments
 from transformers.integrations.deepspeed import HfTrainerDeepSpeedConfig
 
 from redraft.errors import UsageError
-from redraft.train import machine
-from redraft.train.args import Settings, parse
-from redraft.train.signals import AGAIN
+from redraft.train.run.signals import AGAIN
+from redraft.train.settings import machine
+from redraft.train.settings.args import Settings, parse
 from tests.train.tiny import data, llama, prepared, trainer
 
 SCALE = Path(str(resources.files("redraft"))) / "recipes" / "train" / "scale"

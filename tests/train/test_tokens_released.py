@@ -25,9 +25,9 @@ from typing import Any
 import pytest
 from transformers import PreTrainedTokenizerBase
 
-from redraft.formats.records import chain_of
-from redraft.formats.spans import Format, Objective
-from redraft.train.tokens import Encoder, Example, Skipped
+from redraft.formats.read.records import chain_of
+from redraft.formats.render.spans import Format, Objective
+from redraft.train.data.tokens import Encoder, Example, Skipped
 from tests.train.tokenizer_kinds import tokenizer
 
 RECORDS = 200

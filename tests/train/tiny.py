@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, TrainingArguments
 
-from redraft.train.attention import use_segments
-from redraft.train.batches import Loader, Order, RowsOf, joined
-from redraft.train.logs import LOG
-from redraft.train.loss import fuse
-from redraft.train.pack import pack
-from redraft.train.sft import Data, Sft
-from redraft.train.store import Prepared, Report, Writer, open_prepared, pair
+from redraft.train.data.batches import Loader, Order, RowsOf, joined
+from redraft.train.data.packing import pack
+from redraft.train.data.store import Prepared, Report, Writer, open_prepared, pair
+from redraft.train.model.attention import use_segments
+from redraft.train.model.loss import fuse
+from redraft.train.run.logs import LOG
+from redraft.train.run.sft import Data, Sft
 from tests.train.tokenizer_kinds import tokenizer
 
 VOCABULARY = 48

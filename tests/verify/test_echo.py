@@ -228,7 +228,7 @@ def test_the_rates_on_the_revisions_that_it_was_made_with() -> None:
 
 def test_revisions_of_a_trained_model_are_no_echoes(shared_data: Path) -> None:
     """The chains that SelFee released (gpt-3.5): critics there often write the better answer themselves."""
-    from redraft.formats.records import read_records
+    from redraft.formats.read.records import read_records
 
     called = total = 0
     for chain in read_records(shared_data / "selfee" / "chains" / "mbpp.jsonl"):

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from redraft.engines.hf import HfEngine
+from redraft.engines.hf.engine import HfEngine
 from redraft.errors import ModelError, OutputError, RedraftError
-from redraft.train.model import load_tokenizer
+from redraft.train.model.load import load_tokenizer
 from redraft.weights.convert import convert
 from redraft.weights.delta import apply, diff
 from redraft.weights.gguf.from_folder import export_gguf

@@ -23,7 +23,7 @@ from tokenizers import (
     trainers,
 )
 
-from redraft.engines.llamacpp import LlamaCppEngine
+from redraft.engines.llamacpp.engine import LlamaCppEngine
 from tests.gguf_files import HIDDEN, WIDTH, gguf, noise
 
 TEXTS = (

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from redraft.jobs.ledger import Ledger
     from redraft.jobs.progress import Shown
     from redraft.jobs.runner import Tally
-    from redraft.jobs.summary import Summary
     from redraft.jobs.unfinished import Unfinished
     from redraft.revise.options import Options
+    from redraft.revise.summary import Summary
 
 Shape = Literal["chain", "selfee", "fastchat"]
 
@@ -149,7 +149,7 @@ class Form:
         return chain.to_json() if self.shape == "chain" else json.dumps(self._record(chain))
 
     def _record(self, chain: Chain) -> dict[str, Any]:
-        from redraft.formats.records import to_fastchat_answer, to_selfee_answer
+        from redraft.formats.read.records import to_fastchat_answer, to_selfee_answer
 
         write = to_selfee_answer if self.shape == "selfee" else to_fastchat_answer
         return write(chain, self.model_id or str(chain.model.get("name", "")))
@@ -172,8 +172,8 @@ class Job:
         from redraft.jobs.ledger import Ledger
         from redraft.jobs.progress import Meter, Shown
         from redraft.jobs.signals import Interrupted, run_until_signal
-        from redraft.jobs.summary import Summary
         from redraft.jobs.unfinished import Unfinished
+        from redraft.revise.summary import Summary
 
         self._look_at_settings()
         total, summary = self._count(), Summary(with_checks=bool(self.settings.check))
@@ -204,7 +204,7 @@ class Job:
             raise UsageError(f"parallel is {self.parallel}.", hint="At least one chain at once.")
 
     def _items(self) -> Iterator[Item]:
-        from redraft.formats.records import read_records
+        from redraft.formats.read.records import read_records
 
         return map(self.form.item, read_records(self.source))
 
@@ -223,7 +223,7 @@ class Job:
         return len(seen)
 
     def _making(self) -> Any:
-        from redraft.jobs.making import Making
+        from redraft.jobs.provenance import Making
 
         config = {k: v for k, v in asdict(self.settings).items() if k not in NOT_OF_THE_RESULT}
         config |= {"format": self.form.shape, "model_id": self.form.model_id}

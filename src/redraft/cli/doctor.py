@@ -127,17 +127,19 @@ def _installed(package: str) -> bool:
 
 
 def _default_model() -> Finding:
-    from redraft.engines import cache
+    from redraft.engines.llamacpp import default_model
     from redraft.errors import ModelError
 
     try:
-        path = cache.cached_default()
+        path = default_model.cached_default()
     except ModelError as error:
         return Finding(
             "default model", well=False, found=error.message, type_next="redraft model get default"
         )
     if path is None:
-        return Finding("default model", None, f"not in {cache.models_folder()}", "redraft model get default")
+        return Finding(
+            "default model", None, f"not in {default_model.models_folder()}", "redraft model get default"
+        )
     return Finding("default model", well=True, found=str(path))
 
 

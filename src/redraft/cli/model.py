@@ -32,11 +32,12 @@ def get(ref: Ref = "default") -> None:
     """
     import sys
 
-    from redraft.engines import cache, hub
+    from redraft.engines import hub
+    from redraft.engines.llamacpp import default_model
 
     named = _fetchable(ref)
     if named.kind == "default":
-        path = cache.fetch_default(show=sys.stderr.isatty())
+        path = default_model.fetch_default(show=sys.stderr.isatty())
     else:
         path = hub.fetch(named.target, named.selects)
     typer.echo(path)
@@ -59,11 +60,14 @@ def list_models() -> None:
 @app.command(cls=Verb)
 def path(ref: Ref = "default") -> None:
     """Print the path of a model that is here. Nothing is fetched."""
-    from redraft.engines import cache, hub
+    from redraft.engines import hub
+    from redraft.engines.llamacpp import default_model
     from redraft.errors import ModelError
 
     named = _fetchable(ref)
-    found = cache.cached_default() if named.kind == "default" else hub.find(named.target, named.selects)
+    found = (
+        default_model.cached_default() if named.kind == "default" else hub.find(named.target, named.selects)
+    )
     if found is None:
         raise ModelError(f"the model {ref} is not here.", hint=f"redraft model get {ref}")
     typer.echo(found)
@@ -75,11 +79,14 @@ def remove(ref: Ref) -> None:
 
     Of org/name, all GGUF files go; org/name:Q4_K_M names one. Other programs share the cache of the hub.
     """
-    from redraft.engines import cache, hub
+    from redraft.engines import hub
+    from redraft.engines.llamacpp import default_model
     from redraft.errors import ModelError
 
     named = _fetchable(ref)
-    freed = cache.remove_default() if named.kind == "default" else hub.remove(named.target, named.selects)
+    freed = (
+        default_model.remove_default() if named.kind == "default" else hub.remove(named.target, named.selects)
+    )
     if not freed:
         raise ModelError(f"the model {ref} is not here.", hint="redraft model list")
     typer.echo(f"Removed {ref}: {in_words(freed)}.", err=True)
@@ -109,9 +116,10 @@ def _fetchable(ref: str) -> ModelReference:
 
 
 def _here() -> Iterator[tuple[str, int, Path]]:
-    from redraft.engines import cache, hub
+    from redraft.engines import hub
+    from redraft.engines.llamacpp import default_model
 
-    default = cache.DEFAULT.path
+    default = default_model.DEFAULT.path
     if default.exists():
         yield "default", default.stat().st_size, default
     latest = {f"{each.repo}/{each.name}": each for each in hub.cached()}

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from contextlib import AsyncExitStack
 
     from redraft.engines.base import Engine
-    from redraft.engines.patience import Patience
+    from redraft.engines.remote.patience import Patience
     from redraft.revise.api import Role
     from redraft.revise.options import Options
 
@@ -161,7 +161,7 @@ class Settings(Flags):
         Raises:
             UsageError: A value does not fit.
         """
-        from redraft.engines.patience import Patience
+        from redraft.engines.remote.patience import Patience
 
         for name, least in {"timeout": 0.001, "retries": 0, "patience": 0, "rpm": 1, "tpm": 1}.items():
             value = getattr(self, name)

@@ -52,7 +52,7 @@ def show(
 def _chosen(files: Sequence[Path], chain_id: str | None, limit: int | None) -> Iterator[Chain]:
     from itertools import islice
 
-    from redraft.formats.records import read_records
+    from redraft.formats.read.records import read_records
 
     chains = (chain for path in files for chain in read_records(path))
     if chain_id is None:

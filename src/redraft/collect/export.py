@@ -15,14 +15,14 @@ from dataclasses import dataclass
 from typing import IO, Any, Literal, NamedTuple
 
 from redraft.chain import Chain, content_of
-from redraft.collect.dropped import Drop
-from redraft.collect.reading import Line, chain_in
-from redraft.collect.said import answer_of
-from redraft.collect.turns import turns_of
-from redraft.formats.files import to_line
-from redraft.formats.records import Ids, to_selfee_chain
+from redraft.collect.clean.dropped import Drop
+from redraft.collect.read.records import Line, chain_in
+from redraft.collect.view.text import answer_of
+from redraft.collect.view.turns import turns_of
+from redraft.formats.read.conversations import asks
+from redraft.formats.read.files import to_line
+from redraft.formats.read.records import Ids, to_selfee_chain
 from redraft.formats.selfee import instruction_of
-from redraft.formats.talks import asks
 
 Format = Literal["selfee", "alpaca", "sharegpt", "messages", "preference"]
 

@@ -23,9 +23,10 @@ from pathlib import Path
 from typing import Literal
 
 from redraft.config import Config, load_config
-from redraft.engines import cache, hub
+from redraft.engines import hub
 from redraft.engines.base import Engine
-from redraft.engines.patience import Patience
+from redraft.engines.llamacpp import default_model
+from redraft.engines.remote.patience import Patience
 from redraft.engines.scripted import read_script
 from redraft.engines.threads import in_daemon_thread
 from redraft.errors import MissingExtra, ModelError, UsageError
@@ -181,7 +182,7 @@ async def load_engine(
         return await _folder(named, ctx=ctx, threads=threads, gpu_layers=gpu_layers, parallel=parallel)
     if not importlib.util.find_spec("xllamacpp"):
         raise MissingExtra("a model on this machine", "local")
-    from redraft.engines.llamacpp import LlamaCppEngine
+    from redraft.engines.llamacpp.engine import LlamaCppEngine
 
     path = await in_daemon_thread(lambda: local_file(named))
     return await LlamaCppEngine.start(
@@ -205,14 +206,14 @@ def local_file(named: ModelReference) -> Path:
         return hub.fetch(named.target, named.selects)
     if named.kind == "gguf":
         return Path(named.target)
-    found = cache.cached_default()
+    found = default_model.cached_default()
     if found is None and not sys.stderr.isatty():
         raise ModelError("the default model is not here yet.", hint="redraft model get default")
-    return found or cache.fetch_default(show=True)
+    return found or default_model.fetch_default(show=True)
 
 
 async def _remote(named: ModelReference, config: Config, patience: Patience) -> Engine:
-    from redraft.engines.remote import RemoteEngine
+    from redraft.engines.remote.engine import RemoteEngine
 
     key = config.key_for(named.target)
     return await RemoteEngine.connect(named.target, named.selects, key=key, patience=patience)
@@ -233,7 +234,7 @@ async def _folder(
         raise _no_model(path)
     if not all(map(importlib.util.find_spec, ("torch", "transformers"))):
         raise MissingExtra("a folder of transformers", "train")
-    from redraft.engines.hf import HfEngine
+    from redraft.engines.hf.engine import HfEngine
 
     return await HfEngine.start(
         path, named.adapters, ctx=ctx, parallel=parallel, threads=threads, gpu=gpu_layers != 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from redraft.chain import Chain
-from redraft.formats.tasks import boxed
+from redraft.formats.read.tasks import boxed
 
 
 def gold_answers(chain: Chain) -> list[str]:

@@ -23,7 +23,7 @@ from typing import Any, Self
 
 from redraft.errors import OutputError, RecordError, RedraftError
 from redraft.files import open_own, replace_file
-from redraft.jobs.making import Making, RunFile
+from redraft.jobs.provenance import Making, RunFile
 
 _HINTS = {
     errno.ENOENT: "Make the folder first: mkdir -p {folder}",

@@ -22,7 +22,7 @@ from typing import Any, Self
 
 from redraft.errors import OutputError
 from redraft.jobs.ledger import LineFile
-from redraft.jobs.making import Making
+from redraft.jobs.provenance import Making
 
 TIDIED_AT = 4 << 20
 """Bytes from which the file is written again without finished items, each time that it has doubled."""

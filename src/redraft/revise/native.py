@@ -46,7 +46,7 @@ from redraft.revise.ops import (
 )
 from redraft.revise.say import say
 from redraft.revise.state import State, all_passed
-from redraft.revise.written import Written
+from redraft.revise.transcript import Written
 
 
 @dataclass

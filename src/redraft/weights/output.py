@@ -50,7 +50,7 @@ INDEX, BIN_INDEX = "model.safetensors.index.json", "pytorch_model.bin.index.json
 SHARD_SIZE = 5_000_000_000
 """Bytes of a file at most, unless the layout of an input is kept: the hub's own limit for a shard."""
 
-_WORK = "redraft.work"
+_WORK = "redraft.parallel"
 """In a folder that is being made: the files that are not finished."""
 
 Progress = Callable[[int], None]

@@ -17,7 +17,7 @@ from typer.testing import CliRunner, Result
 import redraft
 from redraft.cli import app
 from redraft.cli.data.progress import Progress, size_of
-from redraft.collect.reading import Line
+from redraft.collect.read.records import Line
 from tests.cli.data.word_tokenizer import tokenizer_of_words
 
 RECORDS = [{"id": name, "instruction": f"Name a river, {name}.", "output": name} for name in "abcd"]

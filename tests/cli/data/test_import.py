@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from redraft.cli import app
-from redraft.formats.records import read_records
+from redraft.formats.read.records import read_records
 
 LINES = b"""{"question": "1+1?", "answer": "Two.\\n#### 2"}
 {"question":

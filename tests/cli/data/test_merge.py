@@ -12,9 +12,9 @@ from typer.testing import CliRunner, Result
 
 from redraft.cli import app
 from redraft.cli.data.merge import SHIPPED
-from redraft.collect.recipe import read_recipe
-from redraft.collect.sources import SOURCES
-from redraft.formats.files import to_line
+from redraft.collect.mix.recipe import read_recipe
+from redraft.collect.sources.published import SOURCES
+from redraft.formats.read.files import to_line
 
 RECIPE = """
 about: a mix

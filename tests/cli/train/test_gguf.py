@@ -9,8 +9,8 @@ import pytest
 from redraft.cli.train import gguf
 from redraft.cli.train.gguf import insist_on_gguf
 from redraft.errors import ModelError, OutputError, RedraftError, UsageError
-from redraft.train.args import Settings, parse
-from redraft.train.options import Options
+from redraft.train.settings.args import Settings, parse
+from redraft.train.settings.options import Options
 from redraft.weights.gguf.quant import QUANTS
 
 

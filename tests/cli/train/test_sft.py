@@ -17,13 +17,13 @@ from typer.testing import CliRunner, Result
 
 from redraft.cli import app
 from redraft.cli.train import sft
-from redraft.train import run
-from redraft.train.args import kinds, parse
-from redraft.train.memory import size
-from redraft.train.options import DEFAULTS, FIRST
-from redraft.train.output import alone
-from redraft.train.sft import Sft
-from redraft.train.signals import AGAIN
+from redraft.train.plan.memory import size
+from redraft.train.run import run
+from redraft.train.run.output import alone
+from redraft.train.run.sft import Sft
+from redraft.train.run.signals import AGAIN
+from redraft.train.settings.args import kinds, parse
+from redraft.train.settings.options import DEFAULTS, FIRST
 from tests.train.tiny import chains, model_folder
 
 USUAL = (

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
 from redraft.engines.base import Sampling
-from redraft.engines.llamacpp import LlamaCppEngine
+from redraft.engines.llamacpp.engine import LlamaCppEngine
 from redraft.errors import ModelError, OutputError, UsageError
 from redraft.weights.gguf import quant as gguf_quant
 from redraft.weights.gguf.from_folder import export_gguf

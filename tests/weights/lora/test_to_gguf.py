@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from redraft.engines.base import Sampling
-from redraft.engines.llamacpp import LlamaCppEngine
+from redraft.engines.llamacpp.engine import LlamaCppEngine
 from redraft.errors import ModelError, OutputError, UsageError
 from redraft.weights.gguf.from_folder import export_gguf
 from redraft.weights.gguf.reader import check_adapter, read_header

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, pre_tokenizers
 
-from redraft.engines.llamacpp import LlamaCppEngine
+from redraft.engines.llamacpp.engine import LlamaCppEngine
 from redraft.errors import ModelError
 from redraft.weights.tokenizers.from_gguf import write_tokenizer
 from redraft.weights.tokenizers.to_gguf import tokenizer_metadata

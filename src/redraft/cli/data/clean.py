@@ -21,20 +21,20 @@ from redraft.cli.data.common import (
     processes,
     say_counts,
 )
-from redraft.cli.data.making import Making, fingerprint
+from redraft.cli.data.provenance import Making, fingerprint
 from redraft.cli.shell import tell
 
 if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
-    from redraft.collect.clean import Cleaned
-    from redraft.collect.rules import Preset
+    from redraft.collect.clean.pipeline import Cleaned
+    from redraft.collect.clean.rules import Preset
 
 
 def _list_rules(wanted: bool) -> None:
     if wanted:
-        from redraft.collect.rules import PRESETS, RULES
+        from redraft.collect.clean.rules import PRESETS, RULES
 
         for rule in RULES:
             sets = ["usual"] * rule.usual + [n for n, preset in PRESETS.items() if rule.name in preset.rules]
@@ -86,10 +86,10 @@ def clean(
     from collections import Counter
     from functools import partial
 
-    from redraft.collect.blocked import LISTS
-    from redraft.collect.clean import clean_line
-    from redraft.collect.rules import NAMES
-    from redraft.work import spread
+    from redraft.collect.clean.blocklist import LISTS
+    from redraft.collect.clean.pipeline import clean_line
+    from redraft.collect.clean.rules import NAMES
+    from redraft.parallel import spread
 
     plan = _plan(like, rules, skip, languages, blocked or [])
     if explain is not None:
@@ -127,8 +127,8 @@ def _lines(results: Iterable[Cleaned], left: Counter[bool]) -> Iterator[bytes]:
 
 def _plan(like: str | None, rules: str | None, skip: str, languages: str, blocked: list[str]) -> Preset:
     """The rules that the flags ask for, with what these need to know."""
-    from redraft.collect.blocked import load
-    from redraft.collect.rules import NAMES, PRESETS, USUAL, Preset, Settings
+    from redraft.collect.clean.blocklist import load
+    from redraft.collect.clean.rules import NAMES, PRESETS, USUAL, Preset, Settings
     from redraft.errors import UsageError
     from redraft.verify.language import BY_NAME, LANGUAGES
 
@@ -178,8 +178,8 @@ def _explain(file: Path, name: str, plan: Preset) -> None:
     """Prints what each rule does to the record of that id."""
     from redraft.chain import Chain
     from redraft.cli.shell import write
-    from redraft.collect.clean import apply, explain
-    from redraft.collect.reading import chain_in
+    from redraft.collect.clean.pipeline import apply, explain
+    from redraft.collect.read.records import chain_in
     from redraft.errors import UsageError
 
     first = ""

@@ -10,13 +10,13 @@ from typing import IO, TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from redraft.cli.data.making import Making
 from redraft.cli.data.progress import Progress, shown, size_of
+from redraft.cli.data.provenance import Making
 from redraft.cli.shell import tell
 
 if TYPE_CHECKING:
-    from redraft.collect.dropped import Drop, Dropped
-    from redraft.collect.reading import Line
+    from redraft.collect.clean.dropped import Drop, Dropped
+    from redraft.collect.read.records import Line
 
 Source = Annotated[
     Path,
@@ -44,7 +44,7 @@ T = TypeVar("T")
 
 def processes(workers: int | None) -> int:
     """How many processes to use: as many as asked for, or as there are cores."""
-    from redraft.work import all_cores
+    from redraft.parallel import all_cores
 
     return all_cores() if workers is None else workers
 
@@ -101,8 +101,8 @@ def lines_in(*paths: Path) -> Iterator[Line]:
     Raises:
         UsageError: A path is one that only `import` reads.
     """
-    from redraft.collect.inputs import insist_on_records
-    from redraft.collect.reading import lines_of
+    from redraft.collect.read.inputs import insist_on_records
+    from redraft.collect.read.records import lines_of
 
     for path in paths:
         insist_on_records(path)
@@ -137,7 +137,7 @@ class Job:
 
 def without_drops(results: Iterable[T | Drop], gone: Dropped) -> Iterator[T]:
     """What is no drop. Drops are counted."""
-    from redraft.collect.dropped import Drop
+    from redraft.collect.clean.dropped import Drop
 
     for each in results:
         if isinstance(each, Drop):
@@ -170,8 +170,8 @@ def at_work(
         force: Replace files that are there.
         quiet: Show nothing.
     """
-    from redraft.collect.dropped import Dropped
-    from redraft.formats.files import open_output
+    from redraft.collect.clean.dropped import Dropped
+    from redraft.formats.read.files import open_output
 
     _insist_on_places(making, out, {"--dropped": side, "--report": report}, reads, beside)
     with ExitStack() as stack:
@@ -216,7 +216,7 @@ def _insist_on_one(job: Job) -> None:
     Raises:
         RecordError: It is one.
     """
-    from redraft.collect.dropped import UNREADABLE
+    from redraft.collect.clean.dropped import UNREADABLE
     from redraft.errors import RecordError
 
     if not job.kept and job.gone.counts.keys() == {UNREADABLE}:

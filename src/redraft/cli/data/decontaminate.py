@@ -22,15 +22,15 @@ from redraft.cli.data.common import (
     processes,
     say_counts,
 )
-from redraft.cli.data.making import Making, fingerprint
+from redraft.cli.data.provenance import Making, fingerprint
 from redraft.cli.shell import tell
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Set
     from typing import IO
 
-    from redraft.collect.decontaminate import Checked, Items
-    from redraft.collect.dropped import Drop
+    from redraft.collect.clean.dropped import Drop
+    from redraft.collect.dedupe.decontaminate import Checked, Items
 
 
 def decontaminate(
@@ -62,13 +62,13 @@ def decontaminate(
     from functools import partial
     from tempfile import TemporaryDirectory
 
-    from redraft.collect.inputs import insist_on_records
+    from redraft.collect.read.inputs import insist_on_records
     from redraft.errors import MissingExtra
-    from redraft.formats.files import open_output
-    from redraft.work import spread
+    from redraft.formats.read.files import open_output
+    from redraft.parallel import spread
 
     try:
-        from redraft.collect.decontaminate import Items, check
+        from redraft.collect.dedupe.decontaminate import Items, check
     except ModuleNotFoundError:
         raise MissingExtra("redraft data decontaminate", "data") from None
 
@@ -98,8 +98,8 @@ def _judged(
     checked: Iterable[Checked | Drop], items: Items, seen: set[int], found: IO[bytes] | None
 ) -> Iterator[bytes | Drop]:
     """Records without a match as lines, and the others as drops. Their items are noted, and listed."""
-    from redraft.collect.decontaminate import Checked, contaminated
-    from redraft.formats.files import to_line
+    from redraft.collect.dedupe.decontaminate import Checked, contaminated
+    from redraft.formats.read.files import to_line
 
     for each in checked:
         if not isinstance(each, Checked):

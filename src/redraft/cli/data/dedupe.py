@@ -23,13 +23,13 @@ from redraft.cli.data.common import (
     say_counts,
     without_drops,
 )
-from redraft.cli.data.making import Making, fingerprint
+from redraft.cli.data.provenance import Making, fingerprint
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from typing import IO
 
-    from redraft.collect.dedupe import Likeness
+    from redraft.collect.dedupe.dedupe import Likeness
 
 _By = Literal["exact", "query", "rouge", "minhash"]
 _Of = Literal["all", "query", "instruction"]
@@ -94,11 +94,11 @@ def dedupe(
     from functools import partial
 
     from redraft.errors import MissingExtra
-    from redraft.work import spread
+    from redraft.parallel import spread
 
     try:
-        from redraft.collect.dedupe import dedupe as deduped
-        from redraft.collect.dedupe import examine
+        from redraft.collect.dedupe.dedupe import dedupe as deduped
+        from redraft.collect.dedupe.dedupe import examine
     except ModuleNotFoundError:
         raise MissingExtra("redraft data dedupe", "data") from None
 
@@ -122,7 +122,7 @@ def dedupe(
 
 def _likeness(by: _By, of: _Of | None, threshold: float | None, letters: str) -> Likeness:
     """What the flags ask for. One that would do nothing is refused."""
-    from redraft.collect.dedupe import Likeness
+    from redraft.collect.dedupe.dedupe import Likeness
     from redraft.errors import UsageError
 
     usual_of, usual_threshold = _USUAL[by]

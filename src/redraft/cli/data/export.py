@@ -20,7 +20,7 @@ from redraft.cli.data.common import (
     processes,
     say_counts,
 )
-from redraft.cli.data.making import Making
+from redraft.cli.data.provenance import Making
 from redraft.cli.shell import tell
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def export(
     from functools import partial
 
     from redraft.collect.export import ARRAYS, export_line, with_unique_ids, write_records
-    from redraft.work import spread
+    from redraft.parallel import spread
 
     work, lines = partial(export_line, to=to, strict=strict), lines_in(file)
     making = Making("export", {"to": to, "strict": strict}, file)

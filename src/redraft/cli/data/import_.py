@@ -19,7 +19,7 @@ from redraft.cli.data.common import (
     processes,
     say_counts,
 )
-from redraft.cli.data.making import Making, fingerprint, fingerprint_of_all, length_of
+from redraft.cli.data.provenance import Making, fingerprint, fingerprint_of_all, length_of
 from redraft.cli.shell import tell
 
 if TYPE_CHECKING:
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from redraft.cli.data.common import Job
-    from redraft.collect.dropped import Drop
-    from redraft.collect.inputs import Input
-    from redraft.collect.sources import Imported, Item
+    from redraft.collect.clean.dropped import Drop
+    from redraft.collect.read.inputs import Input
+    from redraft.collect.sources.published import Imported, Item
 
 KINDS, FIELDS = 1000, 8  # sets of fields that are told apart, and fields that are named
 
@@ -97,9 +97,9 @@ def import_(
     """
     from collections import Counter
 
-    from redraft.collect.fieldmap import parse_map
-    from redraft.collect.inputs import inputs_of
-    from redraft.collect.sources import Reader, import_all, items_in, questions_in, source_named
+    from redraft.collect.read.fieldmap import parse_map
+    from redraft.collect.read.inputs import inputs_of
+    from redraft.collect.sources.published import Reader, import_all, items_in, questions_in, source_named
     from redraft.errors import UsageError
 
     if fields and which == "all":
@@ -158,7 +158,7 @@ def _numbered(items: Iterable[Item], read: dict[str, int], lengths: dict[Path, i
     """Give the items, and note how many each file has, and how long it is when it has been read."""
     from itertools import groupby
 
-    from redraft.formats.files import name_of
+    from redraft.formats.read.files import name_of
 
     for path, group in groupby(items, lambda item: item.file.path):
         name = name_of(path)
@@ -171,7 +171,7 @@ def _numbered(items: Iterable[Item], read: dict[str, int], lengths: dict[Path, i
 
 def _noted(results: Iterable[Imported | Drop], unread: Counter[str]) -> Iterator[Imported | Drop]:
     """The results as they are. How many of each file could not be read is noted."""
-    from redraft.collect.dropped import UNREADABLE, Drop
+    from redraft.collect.clean.dropped import UNREADABLE, Drop
 
     for each in results:
         if isinstance(each, Drop) and each.rule == UNREADABLE:
@@ -200,7 +200,7 @@ def _insist_on_one(job: Job, name: str | None, questions: Path | None) -> None:
         RecordError: All files are damaged from their first records on.
         UsageError: There were records, and none could be read.
     """
-    from redraft.collect.sources import NO_QUESTION
+    from redraft.collect.sources.published import NO_QUESTION
     from redraft.errors import RecordError, UsageError
 
     if job.kept or not job.gone.counts:
@@ -215,7 +215,7 @@ def _insist_on_one(job: Job, name: str | None, questions: Path | None) -> None:
 
 def _unasked(job: Job, questions: Path | None) -> tuple[str, str]:
     """Return what to say of answers without a question, and what to type."""
-    from redraft.collect.sources import NO_QUESTION
+    from redraft.collect.sources.published import NO_QUESTION
 
     many = job.gone.counts[NO_QUESTION]
     text = f"{many:,} answer{'' if many == 1 else 's'} without a question, left out"
@@ -225,7 +225,7 @@ def _unasked(job: Job, questions: Path | None) -> tuple[str, str]:
 
 
 def _say_unasked(job: Job, questions: Path | None, *, quiet: bool) -> None:
-    from redraft.collect.sources import NO_QUESTION
+    from redraft.collect.sources.published import NO_QUESTION
 
     if job.gone.counts[NO_QUESTION] and not quiet:
         tell(*_unasked(job, questions))
@@ -243,7 +243,7 @@ def _say_offline(files: Sequence[Input], *, quiet: bool) -> None:
 
 
 def _say_unknown(licences: Counter[str], *, quiet: bool) -> None:
-    from redraft.collect.origin import UNKNOWN
+    from redraft.collect.sources.licence import UNKNOWN
 
     if licences[UNKNOWN] and not quiet:
         tell(
@@ -291,7 +291,7 @@ def _fingerprints(
 
 def _insist_on_paths(paths: list[Path]) -> None:
     """Says what to type where a source is named as if it were a file."""
-    from redraft.collect.sources import SOURCES
+    from redraft.collect.sources.published import SOURCES
     from redraft.errors import UsageError
 
     for path in paths:

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from redraft.cli.data.common import STDIO, Force, Out, Quiet, Side, Strict, Workers, at_work, processes
-from redraft.cli.data.making import Making, fingerprint
+from redraft.cli.data.provenance import Making, fingerprint
 from redraft.cli.shell import tell
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from redraft.collect.merge import Taken
+    from redraft.collect.mix.merge import Taken
 
 SHIPPED = Path(__file__).parents[2] / "recipes" / "data"
 """The mixes of SelFee, Alpaca, Vicuna and StableVicuna."""
@@ -54,8 +54,8 @@ def merge(
     """
     from dataclasses import replace
 
-    from redraft.collect.merge import merge as mix
-    from redraft.collect.recipe import read_recipe
+    from redraft.collect.mix.merge import merge as mix
+    from redraft.collect.mix.recipe import read_recipe
 
     path = _path_of(recipe)
     plan = read_recipe(path)
@@ -115,7 +115,7 @@ def _say(taken: Sequence[Taken], dropped: Sequence[str]) -> None:
     """Counts of the parts, what fell short, what may be there twice, and licences not for commercial use."""
     from collections import Counter
 
-    from redraft.collect.merge import noncommercial
+    from redraft.collect.mix.merge import noncommercial
 
     width = max(len(each.part.name) for each in taken)
     lines = [f"{each.part.name:{width}}  {each.count:>9,}  {_remark(each)}" for each in taken]

@@ -20,7 +20,7 @@ from redraft.cli.data.common import (
     processes,
     say_counts,
 )
-from redraft.cli.data.making import Making
+from redraft.cli.data.provenance import Making
 from redraft.cli.data.tokens import Tokenizer, token_count, tokenizer_fingerprint
 from redraft.cli.shell import tell
 
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Iterable, Iterator
 
-    from redraft.collect.dropped import Drop
-    from redraft.collect.split import Done
+    from redraft.collect.clean.dropped import Drop
+    from redraft.collect.clean.split import Done
 
 
 def split(
@@ -55,8 +55,8 @@ def split(
     from collections import Counter
     from functools import partial
 
-    from redraft.collect.split import split_line
-    from redraft.work import spread
+    from redraft.collect.clean.split import split_line
+    from redraft.parallel import spread
 
     lines = lines_in(file)
     count = token_count(tokenizer)

@@ -17,8 +17,8 @@ from redraft.cli.shell import write
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from redraft.collect.findings import Finding
-    from redraft.collect.stats import Report
+    from redraft.collect.report.findings import Finding
+    from redraft.collect.report.stats import Report
 
 _BAR = 24  # characters of the longest bar
 _SHOWN = 8  # names of a kind that get a line each
@@ -52,10 +52,10 @@ def stats(
     import json
     from contextlib import nullcontext
 
-    from redraft.collect.inputs import insist_on_records
-    from redraft.collect.page import page
-    from redraft.collect.stats import describe
-    from redraft.formats.files import open_output
+    from redraft.collect.read.inputs import insist_on_records
+    from redraft.collect.report.page import page
+    from redraft.collect.report.stats import describe
+    from redraft.formats.read.files import open_output
     from redraft.verify.segment import count_words
 
     not_twice(files[0], files[1:])
@@ -84,7 +84,7 @@ def stats(
 
 
 def _lines(report: Report) -> Iterator[str]:
-    from redraft.collect.findings import findings
+    from redraft.collect.report.findings import findings
 
     yield " · ".join(
         f"{number:,} {what.removesuffix('s') if number == 1 else what}"
@@ -122,7 +122,7 @@ def _totals(report: Report) -> dict[str, int]:
 
 
 def _figures(report: Report) -> Iterator[str]:
-    from redraft.collect.histogram import figures
+    from redraft.collect.report.histogram import figures
 
     rows = [(title, said) for title, counts in report.numbers().items() if (said := figures(counts))]
     if not rows:
@@ -141,8 +141,8 @@ def _figures(report: Report) -> Iterator[str]:
 
 
 def _by_place(report: Report) -> Iterator[str]:
-    from redraft.collect.histogram import figures
-    from redraft.collect.summary import DEPTHS
+    from redraft.collect.report.histogram import figures
+    from redraft.collect.report.summary import DEPTHS
 
     verdicts, scores = report.verdicts(), report.scores()
     if verdicts:
@@ -173,8 +173,8 @@ def _json(report: Report) -> dict[str, Any]:
     """The report as JSON values, for other programs."""
     from dataclasses import asdict
 
-    from redraft.collect.findings import findings
-    from redraft.collect.histogram import bins, figures
+    from redraft.collect.report.findings import findings
+    from redraft.collect.report.histogram import bins, figures
 
     numbers = report.numbers()
     return {

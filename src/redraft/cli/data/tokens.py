@@ -62,7 +62,7 @@ def tokenizer_fingerprint(path: Path) -> dict[str, Any] | None:
     """Name, bytes and SHA-256 of a tokenizer.json; of a GGUF file, those of the one that is made of it."""
     from hashlib import sha256
 
-    from redraft.cli.data.making import fingerprint
+    from redraft.cli.data.provenance import fingerprint
 
     if path.name == "tokenizer.json":
         return fingerprint(path)

@@ -8,7 +8,7 @@ import typer
 
 from redraft.cli.shell import Verb
 from redraft.cli.train import sft
-from redraft.train.options import help_records
+from redraft.train.settings.options import help_records
 
 if TYPE_CHECKING:
     from typer._click import Context, HelpFormatter

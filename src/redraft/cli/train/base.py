@@ -22,7 +22,7 @@ def folder_for(ref: str) -> str:
         ModelError: A file is missing or damaged.
         UsageError: An adapter is none, or its base is not here.
     """
-    from redraft.engines.cache import cache_folder
+    from redraft.engines.llamacpp.default_model import cache_folder
 
     cache = cache_folder() / "train" / "models"
     with _one_at_a_time(cache):
@@ -42,7 +42,7 @@ def _one_at_a_time(folder: Path) -> Iterator[None]:
 
 def _folder_for(ref: str, cache: Path) -> str:
     from redraft.engines.load import local_file, parse_reference
-    from redraft.train.model_folder import folder_of
+    from redraft.train.model.folder import folder_of
 
     base, adapter = _parted(ref)
     if adapter is not None:

@@ -10,9 +10,9 @@ from redraft.cli.shell import tell
 from redraft.cli.train.base import command
 
 if TYPE_CHECKING:
-    from redraft.train.args import Settings
-    from redraft.train.options import Options
-    from redraft.train.run import Ready
+    from redraft.train.run.run import Ready
+    from redraft.train.settings.args import Settings
+    from redraft.train.settings.options import Options
 
 
 def insist_on_gguf(settings: Settings, model: str) -> None:

@@ -1,8 +1,8 @@
 """`redraft train sft`: supervised fine-tuning, by the flags of SelFee's, Alpaca's and Vicuna's trainers.
 
 Flags are not declared to typer: they are names of a recipe as well, and most belong to transformers
-(`redraft.train.args`). Here the run is wired: the record beside the output, a GGUF of what came out, and what
-to type next.
+(`redraft.train.settings.args`). Here the run is wired: the record beside the output, a GGUF file of the
+result, and what to type next.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ import typer
 from redraft.cli.allocator import give_back_large, keep_few_kernels, use_large_pages
 from redraft.cli.shell import tell, write
 from redraft.cli.train.base import folder_for
-from redraft.train.options import LARGE
-from redraft.train.processes import Say, leads, parting
+from redraft.train.run.distributed import Say, leads, parting
+from redraft.train.settings.options import LARGE
 
 if TYPE_CHECKING:
-    from redraft.jobs.making import Making, RunFile
-    from redraft.train.args import Settings
-    from redraft.train.run import Ready
+    from redraft.jobs.provenance import Making, RunFile
+    from redraft.train.run.run import Ready
+    from redraft.train.settings.args import Settings
 
 
 def sft(
@@ -41,7 +41,7 @@ def sft(
     use_large_pages()
     keep_few_kernels()
     give_back_large(LARGE)
-    from redraft.train.args import parse
+    from redraft.train.settings.args import parse
 
     settings = parse(words or [])
     say = _sayer(settings.own.quiet)
@@ -84,8 +84,8 @@ def _insist_on_data(settings: Settings) -> None:
 
 def _ready(settings: Settings) -> Ready:
     from redraft.cli.train.gguf import insist_on_gguf
-    from redraft.engines.cache import cache_folder
-    from redraft.train.run import get_ready
+    from redraft.engines.llamacpp.default_model import cache_folder
+    from redraft.train.run.run import get_ready
 
     model = folder_for(settings.own.model_name_or_path)
     insist_on_gguf(settings, model)
@@ -97,8 +97,8 @@ def _preview(settings: Settings, say: Say) -> None:
     """Shows the first examples of the run, and what became of the records."""
     from rich.console import Console
 
-    from redraft.engines.cache import cache_folder
-    from redraft.train.preview import preview
+    from redraft.engines.llamacpp.default_model import cache_folder
+    from redraft.train.data.preview import preview
 
     model = folder_for(settings.own.model_name_or_path)
     if leads():
@@ -109,8 +109,8 @@ def _estimate(settings: Settings, say: Say) -> None:
     """Says what the run takes, after a few steps of it that are thrown away."""
     from tempfile import TemporaryDirectory
 
-    from redraft.train.estimate import estimate, thrown_away
-    from redraft.train.signals import exit_status
+    from redraft.train.plan.estimate import estimate, thrown_away
+    from redraft.train.run.signals import exit_status
 
     with TemporaryDirectory(prefix="redraft-") as folder:
         ready = _ready(thrown_away(settings, Path(folder)))
@@ -126,7 +126,7 @@ def _estimate(settings: Settings, say: Say) -> None:
 
 def _train(ready: Ready, say: Say) -> int | None:
     """The steps, with a record of the run beside the output. Returns how many are done; None in a dry run."""
-    from redraft.jobs.making import RunFile
+    from redraft.jobs.provenance import RunFile
 
     output = ready.trainer.folder
     record = RunFile(
@@ -149,7 +149,7 @@ def _train(ready: Ready, say: Say) -> int | None:
 def _leave(ready: Ready, done: int | None, say: Say) -> None:
     """What is made of the result, and said of it. Nothing was done in a dry run."""
     from redraft.cli.train.gguf import export_result
-    from redraft.train.signals import exit_status
+    from redraft.train.run.signals import exit_status
 
     output = ready.trainer.folder
     if done is None:
@@ -166,7 +166,7 @@ def _leave(ready: Ready, done: int | None, say: Say) -> None:
 
 def _again(ready: Ready) -> str:
     """How a run that was stopped goes on."""
-    from redraft.train.run import NEWEST
+    from redraft.train.run.run import NEWEST
 
     begins = ["--overwrite_output_dir"] if ready.settings.own.overwrite_output_dir else []
     asked = ready.args.resume_from_checkpoint
@@ -179,8 +179,8 @@ def _again(ready: Ready) -> str:
 
 def _memory(ready: Ready, say: Say) -> dict[str, int]:
     """The most memory that the run took, and what was estimated, for its record. Also says both."""
-    from redraft.train.logs import peak_memory
-    from redraft.train.memory import size
+    from redraft.train.plan.memory import size
+    from redraft.train.run.logs import peak_memory
 
     if ready.checkpoint and ready.checkpoint.step >= ready.steps:
         return {}  # nothing was trained
@@ -193,7 +193,7 @@ def _memory(ready: Ready, say: Say) -> dict[str, int]:
 
 def _onwards(output: Path) -> str:
     """What to add to "another folder", for hints, where a result is there: how another run begins from it."""
-    from redraft.jobs.making import RunFile
+    from redraft.jobs.provenance import RunFile
 
     made = (RunFile(output).read() or {}).get("config") or {}
     if not (output / ("adapter_config.json" if made.get("lora") else "config.json")).is_file():
@@ -204,7 +204,7 @@ def _onwards(output: Path) -> str:
 
 def _announce(ready: Ready, record: RunFile, say: Say) -> Making:
     """Says what is about to be done, and returns how. What is there already must have been made so too."""
-    from redraft.jobs.making import Making
+    from redraft.jobs.provenance import Making
 
     making = Making("train sft", ready.config)
     if ready.checkpoint or ready.replaces:

@@ -1,0 +1,1 @@
+"""Clean conversations by rules, and split what is too long."""

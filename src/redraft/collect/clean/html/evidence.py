@@ -1,0 +1,196 @@
+"""Which texts of a conversation are HTML. The rest is left alone: markdown and code have tags in them too.
+
+A page that was shared says so by its classes. Without these, answers are HTML only if all of them are: every
+`<` begins a tag of prose, what opens is closed, no tag stands as a word in a sentence, nothing is of markdown
+or code, and nobody asked about HTML, for then it is code. A question is about HTML if it names it or asks for
+a page to be made. Words such as "page" and "tag" alone have other meanings: with them, answers that have a
+paragraph of prose are HTML, and others are code.
+Beside answers that are HTML, what people typed is HTML if it is in paragraphs, and if it is escaped
+throughout its entities are decoded.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from redraft.collect.clean.html.page import markdown_of
+from redraft.collect.clean.html.tags import ANY_TAG, decoded
+
+_TELLING = "p div br ul ol li b strong i em a h1 h2 h3 h4 h5 h6 blockquote table"
+_PROSE = f"{_TELLING} span hr u s del sub sup small img pre code thead tbody tr th td".split()
+_CLASSES = re.compile(
+    r'class="[^"<>]*\b(?:markdown|prose|hljs|katex|break-words|whitespace-pre)\b'
+    r'|<pre><div class="|<annotation encoding="application/x-tex"'
+)
+_PARTS = r"(?:web ?(?:site|page)s?|pages?|sites?|markup|tags?|hyperlinks?|anchors?|front.?end)\b"
+_MENTIONS = re.compile(rf"\b{_PARTS}", re.I)
+_ABOUT = re.compile(
+    r"\b(?:(?:html\d?|x?html|xml|jsx|css|divs?|href|web (?:design|development))\b"
+    r"|(?:which|what|anchor|body|closing|end|head(?:er|ing)?|image|link|list|meta|opening|paragraph|script"
+    r"|start|title) tags?\b"
+    # "Write a simple page", but not "write a summary of this page" …
+    r"|(?:build|code|create|design|develop|generate|implement|make|program|write)\s+"
+    rf"(?:(?!(?:about|at|by|for|from|in|of|on|to|with)\b)\w+\s+){{0,5}}{_PARTS}(?!\s+(?:lines?|names?)\b)"
+    # … and "add a title to my page".
+    rf"|(?:add|change|debug|edit|fix|insert|style|wrap)\s+(?:[\w'-]+\s+){{0,8}}{_PARTS})",
+    re.I,
+)
+_PARAGRAPH = re.compile(r"<p(?=[\s>])[^<>]*>([^<]*(?:<(?!/?p[\s>])[^<]*)*)", re.I)
+_SENTENCE = 6
+"""Words that a paragraph of prose has at least."""
+_NOT_HTML = re.compile(r"`|\n[ \t]+\S|(?:^|\n)(?:[-*+#>|]|\d+[.)]) ")
+_PRE = re.compile(r"<pre(?:[^<]++|<(?!/pre|pre))*+</pre")
+_CODE = re.compile(r"[{};=\\]|\w\(")
+_ESCAPED = re.compile(r"&(?:lt|gt|amp|quot|nbsp|#39|#x27);")
+_ALONE = frozenset(("br", "hr", "img", "pre"))
+"""Tags without an end; of `pre` it is taken away before."""
+_MAY_STAY_OPEN = frozenset(("p", "li", "thead", "tbody", "tr", "th", "td"))
+_IN_TEXT = frozenset(
+    ("b", "strong", "i", "em", "a", "span", "u", "s", "del", "sub", "sup", "small", "img", "code")
+)
+_MARKED = re.compile(r"(?:^|\n)[ \t]*(```|~~~)[\s\S]*?(?:\n[ \t]*\1|\Z)|`[^`\n]*`")
+_END = re.compile(rf"</(?:{_TELLING.replace(' ', '|')}|span)>")
+_BARE = re.compile(r"[<>]|&(?!\w{2,31};|#\w{1,7};)")
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known of a conversation.
+
+    Attributes:
+        shared: An answer has the classes of a page that was shared.
+        pages: Answers are HTML.
+        questions: What was asked.
+    """
+
+    shared: bool
+    pages: bool
+    questions: Sequence[str]
+
+    @classmethod
+    def of(cls, asked: Iterable[str], said: Iterable[str]) -> Evidence:
+        """Reads questions and answers."""
+        said = [text for text in said if text.strip()]
+        if not any("<" in text for text in said):
+            return cls(shared=False, pages=False, questions=())
+        questions = tuple(asked)
+        if any(map(_shared, said)):
+            return cls(shared=True, pages=True, questions=questions)
+        prose = list(map(_prose, said))
+        pages = any(prose) and all(html or _plain(text) for html, text in zip(prose, said, strict=True))
+        return cls(shared=False, pages=pages and not _is_code(questions, said), questions=questions)
+
+    def asked(self, text: str) -> str:
+        """A question as markdown."""
+        if not self.pages:
+            return text
+        if _shared(text) or _paragraphs(text):
+            return markdown_of(text)
+        plain = _unescaped(text)
+        return plain if plain != text and not self._about else text
+
+    @cached_property
+    def _about(self) -> bool:
+        return _about(self.questions)
+
+    def said(self, text: str) -> str:
+        """An answer as markdown."""
+        if not self.pages:
+            return text
+        if _wrapped(text) if self.shared else "<" in text:
+            return markdown_of(text)
+        return _unescaped(text)
+
+
+def _shared(text: str) -> bool:
+    return _wrapped(text) and bool(_CLASSES.search(text))
+
+
+def _wrapped(text: str) -> bool:
+    """Whether a text begins and ends with a tag."""
+    text = text.strip()
+    return text[:1] == "<" and text[-1:] == ">" and bool(ANY_TAG.match(text))
+
+
+def _prose(text: str) -> bool:
+    """Whether every `<` begins a tag of prose, one of them tells, and nothing is of markdown or code."""
+    text = _PRE.sub("<pre>", text)
+    if "<" not in text or _NOT_HTML.search(text):
+        return False
+    names = {found["name"].lower() for found in ANY_TAG.finditer(text)}
+    words = ANY_TAG.sub("", text)
+    known = names.issubset(_PROSE) and not names.isdisjoint(_TELLING.split()) and "<" not in words
+    wrapped = _wrapped(text)
+    return known and (wrapped or not _CODE.search(decoded(words))) and _matched(text, wrapped=wrapped)
+
+
+def _matched(text: str, *, wrapped: bool) -> bool:
+    """Whether tags are used, not spoken of: each that opens is closed, and none is a word of a sentence.
+
+    Of a text that begins and ends with a tag, those may stay open that HTML lets.
+    """
+    held: list[tuple[str, int]] = []
+    for tag in ANY_TAG.finditer(text):
+        name = tag["name"].lower()
+        if tag["end"]:
+            while wrapped and held and held[-1][0] != name and held[-1][0] in _MAY_STAY_OPEN:
+                held.pop()
+            if not held or held[-1][0] != name:
+                return False
+            begin = held.pop()[1]
+            if not wrapped and text[begin].isspace() and text[tag.start() - 1].isspace():
+                return False
+        elif not wrapped and name not in _IN_TEXT and _is_word(text, tag.start(), tag.end()):
+            return False
+        elif name not in _ALONE:
+            held.append((name, tag.end()))
+    return not held or (wrapped and all(name in _MAY_STAY_OPEN for name, _ in held))
+
+
+def _is_word(text: str, start: int, end: int) -> bool:
+    """Whether a tag stands between blanks behind a word and before another, as in `write <p> tags`."""
+    before, after = text[max(start - 2, 0) : start], text[end : end + 2]
+    return before[:1].isalnum() and before[1:] == " " and after[:1] == " " and after[1:].islower()
+
+
+def has_tags(text: str) -> bool:
+    """Whether a text has end tags of prose outside of its code: what is left of a page, mostly."""
+    return "</" in text and bool(_END.search(_MARKED.sub("", text)))
+
+
+def _paragraphs(text: str) -> bool:
+    return text.lstrip().startswith("<p>") and _prose(text)
+
+
+def _is_code(questions: Iterable[str], said: Iterable[str]) -> bool:
+    """Whether HTML in the answers is what was asked for, as far as the words of the questions tell."""
+    if _about(questions):
+        return True
+    mentioned = any(map(_MENTIONS.search, questions))
+    return mentioned and not all(_has_prose(text) for text in said if "<" in text)
+
+
+def _has_prose(text: str) -> bool:
+    """Whether a paragraph of HTML has as many words as a sentence."""
+    return any(len(ANY_TAG.sub("", found[1]).split()) >= _SENTENCE for found in _PARAGRAPH.finditer(text))
+
+
+def _about(questions: Iterable[str]) -> bool:
+    """Whether a question is about HTML, as far as its words tell."""
+    return any(map(_asks_about, questions))
+
+
+def _asks_about(text: str) -> bool:
+    return bool(_ABOUT.search(text) or (ANY_TAG.search(text) and not _paragraphs(text)))
+
+
+def _plain(text: str) -> bool:
+    return not ("<" in text or _NOT_HTML.search(text) or _CODE.search(decoded(text)))
+
+
+def _unescaped(text: str) -> str:
+    escaped = _ESCAPED.search(text) and not _BARE.search(text)
+    return decoded(text) if escaped else text

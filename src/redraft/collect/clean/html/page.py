@@ -1,0 +1,287 @@
+"""A page of HTML as markdown, in one pass over its tags.
+
+Kept are code blocks to the letter with their language, code in a line, headings, nested lists with their
+numbers, tables, quotes, links, emphasis, the TeX of formulas, and the words that stand for a picture. What
+steers a page (scripts, styles, buttons, drawings) is left out. Nothing is escaped: `2 * 3` stays as it is,
+since it is the text that is read and not its rendering.
+
+No tree is built: trees of hostile pages cost time that grows with the square of the nesting, and memory for
+each tag. Pages that are not valid are read much as browsers do, though not in all their rules.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from redraft.collect.clean.html.blocks import LISTS, Block, Frames, joined
+from redraft.collect.clean.html.code import code_block, fenced, language_of, plain, spanned, tex_of
+from redraft.collect.clean.html.line import Line, Mark
+from redraft.collect.clean.html.tags import BLOCKS, CODE, NAMES, SKIPPED, TOKEN, Elements, attribute, number
+
+_STRONG, _EMPHASIS, _STRUCK = Mark("b", "**", "**"), Mark("i", "*", "*"), Mark("s", "~~", "~~")
+_MARKS = {
+    "b": _STRONG,
+    "strong": _STRONG,
+    "i": _EMPHASIS,
+    "em": _EMPHASIS,
+    "s": _STRUCK,
+    "del": _STRUCK,
+    "strike": _STRUCK,
+    # Markdown has no marks for these, and with none x² would be x2.
+    "sup": Mark("sup", "<sup>", "</sup>"),
+    "sub": Mark("sub", "<sub>", "</sub>"),
+}
+_SHOWN_OF = re.compile(r"\d{1,4} / \d{1,4}")
+_SKIPPED = frozenset(SKIPPED.split())
+
+
+def markdown_of(html: str) -> str:
+    """An HTML text as markdown, without blanks at its ends."""
+    return _Page(html.replace("\r\n", "\n")).read()
+
+
+class _Page:
+    """Where the pass is, the paragraph that it gathers, and the frames that are open."""
+
+    def __init__(self, html: str) -> None:
+        self.html, self.at = html, 0
+        self.elements = Elements(html)
+        self.line = Line()
+        self.frames = Frames()
+        self.level = 0
+        self.display = False
+        self.drawn = 0  # up to where no formula has its TeX
+
+    def read(self) -> str:
+        html, add = self.html, self.line.text
+        begin = html.find("<")
+        while begin >= 0:
+            end = html.find(">", begin, begin + _WIDTH)
+            if tag := _BARE.get(html[begin + 1 : end]) if end > 0 else None:
+                (handle, name), attributes, end = tag, "", end + 1
+            elif found := TOKEN.match(html, begin):
+                slash, name, attributes = found.groups("")
+                name, end = name.lower(), found.end()
+                handle = _HANDLERS.get(slash + name) if name else _comment
+            else:
+                begin = html.find("<", begin + 1)
+                continue
+            if begin > self.at:
+                add(html[self.at : begin])
+            self.at = end
+            if handle:
+                handle(self, name, attributes)
+            begin = html.find("<", self.at)
+        if self.at < len(html):
+            add(html[self.at :])
+        self.paragraph()
+        blocks = self.frames.finish()
+        if blocks and _SHOWN_OF.fullmatch(blocks[0].text):  # "2 / 2": which of several answers was on show
+            del blocks[0]
+        return joined(blocks)
+
+    def paragraph(self) -> None:
+        """Ends the paragraph, which becomes a block."""
+        if text := self.line.take():
+            self.frames.add(Block("text", f"{'#' * self.level} {text}" if self.level else text))
+
+    def heading(self, level: int = 0) -> None:
+        """Ends the paragraph; what follows is a heading of that level, or none."""
+        self.paragraph()
+        self.level = level
+        self.line.flat = level > 0 or self.frames.top.kind == "cell"
+
+    def code(self, block: str) -> None:
+        """Takes a code block."""
+        self.heading()
+        if block:
+            self.frames.add(Block("code", block))
+
+    def formula(self, tex: str, *, display: bool) -> None:
+        """Takes a formula: in the line, or set apart from it."""
+        if not display:
+            self.line.write(f"${tex}$")
+        elif tex:
+            self.paragraph()
+            self.frames.add(Block("text", f"$$\n{tex}\n$$" if "\n" in tex else f"$${tex}$$"))
+
+
+def _comment(page: _Page, *_: str) -> None:
+    begins = page.html.startswith("<!--", page.at - 4)  # else it is a <!doctype>
+    if begins and (comment := page.elements.until("-->", page.at)):
+        page.at = comment[1]
+
+
+def _paragraph(page: _Page, *_: str) -> None:
+    if page.line.parts:  # most of these tags stand behind one another
+        page.paragraph()
+
+
+def _heading(page: _Page, name: str, _: str) -> None:
+    page.heading(int(name[1]))
+
+
+def _mark(page: _Page, name: str, _: str) -> None:
+    page.line.begin(_MARKS[name])
+
+
+def _link(page: _Page, _: str, attributes: str) -> None:
+    page.line.finish("a")
+    address = attribute(attributes, "href")
+    if address and not address.lower().startswith(("#", "javascript:")):
+        odd = any(char in address for char in " ()<>\n")
+        page.line.begin(Mark("a", "[", f"](<{address}>)" if odd else f"]({address})"))
+
+
+def _line_break(page: _Page, *_: str) -> None:
+    page.line.line_break()
+
+
+def _rule(page: _Page, *_: str) -> None:
+    page.heading()
+    page.frames.add(Block("text", "---"))
+
+
+def _picture(page: _Page, _: str, attributes: str) -> None:
+    if words := " ".join(attribute(attributes, "alt").split()):
+        page.line.write(words)
+
+
+def _list(page: _Page, name: str, attributes: str) -> None:
+    page.heading()
+    page.frames.push("ol" if name == "ol" else "ul", number(attributes, "start", 1))
+
+
+def _item(page: _Page, _: str, attributes: str) -> None:
+    page.heading()
+    own = number(attributes, "value", -1)
+    page.frames.item(own if own >= 0 else None)
+
+
+def _quote(page: _Page, *_: str) -> None:
+    page.heading()
+    page.frames.push("quote")
+
+
+def _table(page: _Page, *_: str) -> None:
+    page.heading()
+    page.frames.push("table")
+
+
+def _row(page: _Page, *_: str) -> None:
+    page.heading()
+    page.frames.row()
+
+
+def _cell(page: _Page, _: str, attributes: str) -> None:
+    page.paragraph()
+    page.frames.cell(number(attributes, "colspan", 1))
+    page.heading()
+
+
+def _preformatted(page: _Page, _: str, attributes: str) -> None:
+    inside, page.at = page.elements.until("</pre", page.at) or (page.html[page.at :], len(page.html))
+    page.code(code_block(inside, attributes))
+
+
+def _inline_code(page: _Page, name: str, attributes: str) -> None:
+    inside, page.at = page.elements.until(f"</{name}", page.at) or ("", page.at)
+    code = plain(inside)
+    if "\n" in code.strip():  # a block that somebody wrote without <pre>
+        page.code(fenced(code.strip("\n"), language_of(attributes)))
+    elif code := code.strip():
+        page.line.write(spanned(code))
+
+
+def _skip(page: _Page, name: str, attributes: str) -> None:
+    inside, page.at = page.elements.until(f"</{name}", page.at) or ("", page.at)
+    if name == "script" and "math/tex" in attributes and inside.strip():  # where MathJax keeps its source
+        page.formula(inside.strip(), display="mode=display" in attributes)
+
+
+def _math(page: _Page, _: str, attributes: str) -> None:
+    inside, over = "", page.at
+    if page.at >= page.drawn:  # else its end was found, and no TeX before it
+        inside, over = page.elements.until("</math", page.at) or (inside, over)
+    if tex := tex_of(inside):
+        page.formula(tex, display=page.display or 'display="block"' in attributes)
+        page.at = over
+    elif inside:
+        page.drawn = over
+    page.display = False
+
+
+def _span(page: _Page, name: str, attributes: str) -> None:
+    """What KaTeX and MathJax draw is the formula once more: it is left out where its source is there."""
+    if "katex-display" in attributes:
+        page.display = True
+    has = page.elements.has
+    drawn = "katex-html" in attributes and has("application/x-tex")
+    if drawn or ("MathJax" in attributes and has("math/tex")):
+        page.at = page.elements.behind(name, page.at)
+
+
+_Handle = Callable[[_Page, str, str], None]
+_HEADINGS = ("h1", "h2", "h3", "h4", "h5", "h6")
+
+
+def _ends_heading(page: _Page, *_: str) -> None:
+    page.heading()
+
+
+def _ends_mark(kind: str) -> _Handle:
+    return lambda page, *_: page.line.finish(kind)
+
+
+def _ends(close: Callable[[Frames], None]) -> _Handle:
+    def end(page: _Page, *_: str) -> None:
+        page.paragraph()
+        close(page.frames)
+        page.heading()
+
+    return end
+
+
+_STARTS: dict[str, _Handle] = {
+    **dict.fromkeys(BLOCKS.split(), _paragraph),
+    **dict.fromkeys(_SKIPPED, _skip),
+    **dict.fromkeys(CODE.split(), _inline_code),
+    **dict.fromkeys(_MARKS, _mark),
+    **dict.fromkeys(_HEADINGS, _heading),
+    **dict.fromkeys(("ul", "ol", "menu"), _list),
+    **dict.fromkeys(("td", "th"), _cell),
+    "a": _link,
+    "blockquote": _quote,
+    "br": _line_break,
+    "hr": _rule,
+    "img": _picture,
+    "li": _item,
+    "math": _math,
+    "pre": _preformatted,
+    "span": _span,
+    "table": _table,
+    "tr": _row,
+}
+_ENDS: dict[str, _Handle] = {
+    **dict.fromkeys(BLOCKS.split(), _paragraph),
+    **{name: _ends_mark(mark.kind) for name, mark in _MARKS.items()},
+    **dict.fromkeys(_HEADINGS, _ends_heading),
+    **dict.fromkeys(("ul", "ol", "menu"), _ends(lambda frames: frames.leave(LISTS, "cell"))),
+    **dict.fromkeys(("td", "th"), _ends(lambda frames: frames.end_part("cell"))),
+    "a": _ends_mark("a"),
+    "blockquote": _ends(lambda frames: frames.leave(("quote",), "cell")),
+    "li": _ends(lambda frames: frames.close(("li",), "ul", "ol", "quote", "cell")),
+    "table": _ends(lambda frames: frames.leave(("table",))),
+    "tr": _ends(lambda frames: frames.end_part("tr")),
+}
+
+_HANDLERS = _STARTS | {f"/{name}": handle for name, handle in _ENDS.items()}
+_BARE = {
+    written: (_HANDLERS.get(f"{end}{name}"), name)
+    for name in NAMES
+    for end in ("", "/")
+    for written in (f"{end}{name}", f"{end}{name.upper()}")
+} | dict.fromkeys(("br/", "br /"), (_line_break, "br"))
+"""Tags without attributes, which are most of them, as they stand between `<` and `>`."""
+_WIDTH = 2 + max(map(len, _BARE))

@@ -1,0 +1,358 @@
+"""The rules of cleaning, each by its name, in the order in which they are applied.
+
+A rule makes another chain of a chain, or says why it is dropped. Those that choose turns come first, then
+those that mend texts, then those that drop: a record is judged by what it would have become. What they know
+of questions in words is English; marks are those of other scripts too. Duplicates are not looked for here,
+nor whether an answer is right.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from redraft.chain import Chain
+from redraft.collect.clean.blocklist import FASTCHAT, Words
+from redraft.collect.clean.html.evidence import Evidence
+from redraft.collect.clean.language import READ, language_of
+from redraft.collect.view.rewrite import GOLD, texts_of, with_texts
+from redraft.collect.view.text import answer_of, talk_of
+from redraft.collect.view.turns import FOLLOWS, Turn, turns_of, with_turns
+from redraft.formats.gold import gold_answers
+
+SHORT = 16
+"""Characters that a conversation has at least (FastChat's `clean_sharegpt.py`)."""
+
+TURN = 100
+"""Characters of a turn that its language is told by, so that questions and answers count alike."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What some rules need to know.
+
+    Attributes:
+        languages: ISO 639 codes of those that are kept.
+        blocked: Lists of words that are not.
+    """
+
+    languages: frozenset[str] = frozenset()
+    blocked: tuple[Words, ...] = ()
+
+
+Outcome = Chain | str
+"""The chain, changed or not, or the reason why it is dropped."""
+
+
+class Rule(NamedTuple):
+    """A rule.
+
+    Attributes:
+        says: What it does, in a line.
+        usual: Whether it is applied when nothing is said.
+    """
+
+    name: str
+    says: str
+    apply: Callable[[Chain, Settings], Outcome]
+    usual: bool = False
+
+
+# Rules that mend.
+
+_ESCAPES = re.compile(r"\x1b\[[0-?]*+[ -/]*+[@-~]")
+_BREAKS = re.compile("\r\n|[\r\x0b\x0c\x85]")
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ufeff\ufffe\uffff]")
+
+
+def _characters(chain: Chain, _: Settings) -> Outcome:
+    return with_texts(chain, lambda _, text: without_controls(text))
+
+
+def without_controls(text: str) -> str:
+    """The text with line feeds alone as line breaks, and without control characters but tabs."""
+    if text.isprintable() or text.replace("\n", "").isprintable():
+        return text
+    return _CONTROL.sub("", _ESCAPES.sub("", _BREAKS.sub("\n", text)))
+
+
+def _html(chain: Chain, _: Settings) -> Outcome:
+    texts = texts_of(chain)
+    evidence = Evidence.of(
+        (text for speaker, text in texts if speaker == "user"),
+        [text for speaker, text in texts if speaker == "assistant"],
+    )
+    if not evidence.pages:
+        return chain
+    return with_texts(
+        chain,
+        lambda speaker, text: evidence.said(text) if speaker == "assistant" else evidence.asked(text),
+    )
+
+
+_COUNTED = re.compile(r"Copy\d+ chars / \d+ words")
+_HEADED = re.compile(r"^(`{3,}+)[ \t]*\n?([\w+#.-]{1,24}?)\n?(?:Copy code)+[ \t]*\n?", re.M)
+_BARE_HEADED = re.compile(r"^(`{3,}+)[ \t]*\n?(?:Copy code)+[ \t]*\n", re.M)
+
+
+def _residue(chain: Chain, _: Settings) -> Outcome:
+    return with_texts(chain, lambda _, text: without_residue(text))
+
+
+def without_residue(text: str) -> str:
+    """The text without what buttons of ChatGPT's page left in it: `pythonCopy code` above a code block."""
+    if "Copy" not in text:
+        return text
+    text = _HEADED.sub(r"\1\2\n", _COUNTED.sub("", text))
+    return _BARE_HEADED.sub(r"\1\n", text)
+
+
+def _roles(chain: Chain, _: Settings) -> Outcome:
+    """User and assistant take turns, the user first, the assistant last; a system may speak before them.
+
+    Tools may speak between two turns of the assistant. A gold answer is the assistant's last word where it
+    has none of its own; once the question is cut off that it answers, it is not kept.
+    """
+    if chain.prompt.messages is None:
+        return chain
+    turns = list(turns_of(chain))
+    head = [turn for turn in turns[:1] if turn.role == "system"]
+    talk = turns[len(head) :]
+    if [turn.role for turn in talk] == ["user"]:  # a question alone
+        return chain
+    while talk and talk[0].role in ("assistant", "tool"):
+        del talk[0]
+    ended = talk if gold_answers(chain) and not chain.steps else _up_to_answer(talk)
+    if not ended:
+        return "no question that is answered"
+    before = ""
+    for turn in ended:
+        if turn.role not in FOLLOWS[before]:
+            return f"the {turn.role} speaks where the {FOLLOWS[before][0]} should: {turn.text.strip()[:40]!r}"
+        before = turn.role
+    return with_turns(chain if ended is talk else _without_gold(chain), [*head, *ended])
+
+
+def _up_to_answer(talk: list[Turn]) -> list[Turn]:
+    """The talk up to the last turn of the assistant's that is not followed by a tool's."""
+    end = len(talk)
+    while end and talk[end - 1].role in ("user", "tool"):
+        if talk[end - 1].role == "tool":  # what was asked before it has no answer yet
+            while end and talk[end - 1].role != "user":
+                end -= 1
+        else:
+            end -= 1
+    return talk if end == len(talk) else talk[:end]
+
+
+def _without_gold(chain: Chain) -> Chain:
+    meta = {name: value for name, value in chain.meta.items() if name not in GOLD}
+    return chain.model_copy(update={"meta": meta})
+
+
+def _first_pair(chain: Chain, _: Settings) -> Outcome:
+    turns = turns_of(chain)
+    first = next((i for i, turn in enumerate(turns) if turn.role == "user"), None)
+    if first is None:
+        return "no question"
+    if first + 1 < len(turns) and turns[first + 1].role != "assistant":
+        return "the first question is not answered"
+    end = first + 2
+    while end < len(turns) and "tool" in (turns[end].role, turns[end - 1].role):
+        end += 1
+    pair = [turn for turn in turns[:first] if turn.role == "system"] + list(turns[first:end])
+    if len(pair) == len(turns):
+        return chain
+    if end < len(turns):  # the steps are those of the last answer, and what is gold is too
+        chain = _without_gold(chain).model_copy(update={"steps": (), "best": None, "stop": None})
+    return with_turns(chain, pair)
+
+
+# Rules that drop.
+
+
+def _answered(chain: Chain, _: Settings) -> Outcome:
+    return chain if chain.steps or gold_answers(chain) else "no answer"
+
+
+_BLANK = re.compile(r"[\s\u200b-\u200d\u2060\ufeff]*")
+
+
+def _empty(chain: Chain, _: Settings) -> Outcome:
+    turns = turns_of(chain)
+    if all(turn.role != "user" for turn in turns):
+        return "no question"
+    for number, turn in enumerate(turns, start=1):
+        if _BLANK.fullmatch(turn.text) and not _shows(turn):
+            return f"turn {number}, of the {turn.role}, is empty"
+    gold = chain.meta.get("reference")
+    blank = not chain.steps and isinstance(gold, str) and _BLANK.fullmatch(gold)
+    return "the gold answer is empty" if blank else chain
+
+
+def _shows(turn: Turn) -> bool:
+    """Whether a turn has something beside a text, as a picture, or the call of a tool."""
+    message = turn.message or {}
+    content = message.get("content")
+    parts = content if isinstance(content, list) else ()
+    shown = any(isinstance(part, Mapping) and "text" not in part for part in parts)
+    return shown or bool(message.get("tool_calls"))
+
+
+def _short(chain: Chain, _: Settings) -> Outcome:
+    """A question alone is no conversation, and may be short."""
+    turns = talk_of(chain)
+    if len(turns) == 1 and chain.prompt.messages is None:
+        return chain
+    length = sum(len(turn.text.strip()) for turn in turns)
+    return chain if length >= SHORT else f"{length} characters of text, at least {SHORT}"
+
+
+def _blocked(chain: Chain, settings: Settings) -> Outcome:
+    turns = talk_of(chain)
+    asked = [turn for turn in turns if turn.role == "user"][:1]
+    if asked and chain.prompt.messages is None:
+        asked = [Turn("user", chain.prompt.instruction)]
+    for words in settings.blocked:
+        for turn in asked if words.asked_only else turns:
+            if found := words.find(turn.text):
+                return f"{found!r} of the list {words.name}, in a turn of the {turn.role}"
+    return chain
+
+
+_FENCE = re.compile(r" {0,3}(`{3,}+|~{3,}+)(.*)")
+_FIRST = re.compile(r"^[ \t]*+0*1[.)][ \t]", re.M)
+_NUMBERED = re.compile(r"([ \t]*)(\d{1,9})[.)][ \t]")
+
+
+def _wrong_format(chain: Chain, _: Settings) -> Outcome:
+    for number, turn in enumerate(talk_of(chain), start=1):
+        if _broken_list(turn.text):
+            return f"a numbered list in turn {number} that goes from 1 to 1"
+    return chain
+
+
+def _broken_list(text: str) -> bool:
+    """Whether a list goes `1.`, `1.`, and nothing between them, such as a heading, begins another list."""
+    if text.count("1.") + text.count("1)") < 2 or len(_FIRST.findall(text)) < 2:
+        return False
+    last: dict[str, int] = {}
+    for line in _without_code(text).split("\n"):
+        if item := _NUMBERED.match(line):
+            depth, number = item[1], int(item[2])
+            if number == last.get(depth) == 1:
+                return True
+            last = {indent: n for indent, n in last.items() if len(indent) < len(depth)} | {depth: number}
+        elif line.startswith(("#", "**")) or line.rstrip().endswith(":"):
+            last = {}
+    return False
+
+
+def _question(chain: Chain, _: Settings) -> Outcome:
+    first = next((turn for turn in turns_of(chain) if turn.role == "user"), None)
+    return chain if first and is_question(first.text) else "the first turn is not in the form of a question"
+
+
+def _answer_question(chain: Chain, _: Settings) -> Outcome:
+    answer = answer_of(chain)
+    return f"the answer ends in a question: {answer.strip()[-60:]!r}" if ends_in_question(answer) else chain
+
+
+_MARKS = "?？؟;⸮՞፧"
+"""Marks of questions: Latin, full-width, Arabic, Greek, reversed, Armenian, Ethiopic."""
+_ASKS = re.compile(
+    r"\W*(?:(?:and|but|so|ok|okay|well|hi|hello|hey|please)\W+)*"
+    r"(?:who|whom|whose|what|when|where|why|which|how|what's|who's|where's|how's"
+    r"|(?:is|are|was|were|does|did|can|could|will|would|should|may|might|has|had|isn't|aren't|doesn't|can't)"
+    r"\s+(?:i|you|we|they|he|she|it|there|this|that|these|those|the|an?|my|your|our|his|her|its|their|any)"
+    r"|(?:do|have|don't)\s+(?:i|you|we|they|these|those|people))\b",
+    re.I,
+)
+
+
+def is_question(text: str) -> bool:
+    """Whether a text is in the form of a question: it ends in one, or begins as one does in English."""
+    return ends_in_question(text) or bool(_ASKS.match(text[:200].strip().replace("’", "'")))
+
+
+def ends_in_question(text: str) -> bool:
+    """Whether a text ends in the mark of a question. Quotes, brackets and emoji behind it do not count."""
+    for char in reversed(text):
+        if char in _MARKS:
+            return True
+        if not (char.isspace() or char in "\"'*_~`!" or unicodedata.category(char) in _BEHIND):
+            return False
+    return False
+
+
+_BEHIND = frozenset(("So", "Sk", "Mn", "Me", "Cf", "Pe", "Pf"))
+
+
+def _language(chain: Chain, settings: Settings) -> Outcome:
+    begins = ""
+    for turn in talk_of(chain):
+        begins += _without_code(turn.text[: 2 * TURN])[:TURN] + "\n"
+        if len(begins) > READ:
+            break
+    found = language_of(begins)
+    if found is None or found in settings.languages:
+        return chain
+    return f"in the language {found}, not in {', '.join(sorted(settings.languages))}"
+
+
+def _without_code(text: str) -> str:
+    """The text without its code blocks. One that is not closed goes to the end."""
+    if "```" not in text and "~~~" not in text:
+        return text
+    kept, open_fence = [], ""
+    for line in text.split("\n"):
+        fence = _FENCE.match(line)
+        if not open_fence and not fence:
+            kept.append(line)
+        elif fence and not open_fence:
+            open_fence = fence[1]
+        elif fence and fence[1].startswith(open_fence) and not fence[2].strip():
+            open_fence = ""
+    return "\n".join(kept)
+
+
+RULES = (
+    Rule("characters", "remove control characters, NULs and carriage returns", _characters, usual=True),
+    Rule("roles", "drop what does not alternate (tools may); open ends are cut", _roles, usual=True),
+    Rule("first-pair", "keep the first question and its answer only", _first_pair),
+    Rule("html", "make markdown of answers and questions that are HTML; code stays", _html, usual=True),
+    Rule("residue", "remove what ChatGPT's page leaves in markdown, as 'Copy code'", _residue, usual=True),
+    Rule("answered", "drop what has neither an answer nor a gold answer", _answered),
+    Rule("empty", "drop what has a turn without text, or no question", _empty, usual=True),
+    Rule("short", f"drop conversations under {SHORT} characters", _short, usual=True),
+    Rule("blocked", "drop what has a word of the lists of --blocked", _blocked),
+    Rule("wrong-format", "drop what has a numbered list that goes 1, 1", _wrong_format),
+    Rule("question", "drop what does not begin with a question", _question),
+    Rule("answer-question", "drop what has an answer that ends in a question", _answer_question),
+    Rule("language", "drop what is not in the --languages; unknown is kept", _language),
+)
+"""All rules in their order."""
+
+NAMES = tuple(rule.name for rule in RULES)
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Rules and settings that others cleaned with."""
+
+    rules: frozenset[str]
+    settings: Settings = field(default_factory=Settings)
+
+
+USUAL = Preset(frozenset(rule.name for rule in RULES if rule.usual))
+PRESETS = {
+    "fastchat": Preset(USUAL.rules | {"answered", "blocked", "wrong-format"}, Settings(blocked=(FASTCHAT,))),
+    "selfee": Preset(
+        USUAL.rules | {"answered", "first-pair", "question", "answer-question", "language"},
+        Settings(languages=frozenset(("en",))),
+    ),
+}
+"""As FastChat's scripts did for Vicuna, and as SelFee's README says of ShareGPT (reference: their facts)."""

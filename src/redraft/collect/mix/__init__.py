@@ -1,0 +1,1 @@
+"""Mix files of chains by a recipe."""

@@ -1,0 +1,379 @@
+"""Mixes files of chains by a recipe: so many records of each, in an order that a seed decides.
+
+Each record gets two numbers from a hash of seed, part and place in its file. By the first it is drawn: the
+records with the smallest ones are taken, without replacement. By the second it has its place in the output.
+So the result depends on the recipe and the files alone, and a part can change without the others' draw.
+
+Records pass once. Those that may be taken wait in files of a scratch folder, a 128th of the output in each,
+and are put in order a file at a time. Memory: one such file, about 80 bytes an id of the output, and 44 a
+record that is to be drawn from more (none where all are taken). Disk: the output once more, and what was
+displaced by a later draw.
+
+Files of one name have the same ids: in the output the later one of two is `train/0~2`, as in an import.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from heapq import heappush, heapreplace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import IO, Any, NamedTuple
+
+from redraft.chain import Chain
+from redraft.collect.clean.dropped import UNREADABLE, Drop, Dropped
+from redraft.collect.mix.recipe import Part, Recipe
+from redraft.collect.read.inputs import insist_on_records
+from redraft.collect.read.records import Line, chain_in, lines_of
+from redraft.collect.sources.identity import talks
+from redraft.collect.sources.licence import UNKNOWN, forbids_commerce, licence_in
+from redraft.errors import RecordError, UsageError
+from redraft.formats.read.files import to_line
+from redraft.formats.read.records import Ids
+from redraft.parallel import spread
+
+FILES = 128
+"""Files that records wait in. Fewer than a process may have open anywhere."""
+
+_HEAD = struct.Struct("<QQIIII")
+"""Before a waiting record: its place, number, lot and licence, and the bytes of its id and of its JSON."""
+
+_LICENCES = 256
+"""So many different licences are told apart: a hostile file must not fill the memory with them."""
+
+OTHERS = ("other licences", "other licences (non-commercial)")
+"""What the rest of them is counted as: those that allow commercial use or do not say, and others."""
+
+
+@dataclass
+class Taken:
+    """What was taken of one part.
+
+    Attributes:
+        part: The part of the recipe.
+        found: Records in its file, readable or not.
+        groups: Different values of the field `per`; 1 without one.
+        count: Records taken.
+        licences: Of those, by licence.
+        missing: Its file is not there.
+        fields: Of the first record that lacks the field `per`, the fields that it has.
+    """
+
+    part: Part
+    found: int = 0
+    groups: int = 1
+    count: int = 0
+    licences: Counter[str] = field(default_factory=Counter)
+    missing: bool = False
+    fields: tuple[str, ...] | None = None
+
+    @property
+    def short(self) -> int:
+        """How many records there are too few of."""
+        return 0 if self.part.count is None else self.part.count * self.groups - self.count
+
+
+def merge(
+    recipe: Recipe,
+    folder: Path,
+    sink: IO[bytes],
+    *,
+    dropped: Dropped,
+    scratch: Path | None = None,
+    skip_missing: bool = False,
+    workers: int = 1,
+    strict: bool = False,
+    read: Callable[[int], None] | None = None,
+) -> list[Taken]:
+    """Writes the mix, and says what was taken of each part.
+
+    Args:
+        recipe: The parts.
+        folder: Where their files are.
+        sink: Gets chains as JSON lines.
+        dropped: Gets records that would be taken by what was read so far, and cannot be read or lack the
+            field that their part is drawn by.
+        scratch: A folder with room for the output once more; None for that of the system.
+        skip_missing: Go on without files that are not there.
+        workers: Processes; the output is the same for any number.
+        strict: Raise at such a record that cannot be read, instead of dropping it.
+        read: Told of each record that was read, with its bytes.
+
+    Raises:
+        UsageError: Files are missing: the message names each, and the hint where to get it. Or no record of a
+            part has the field that it is drawn by.
+        RecordError: A file cannot be read; with `strict`, a record.
+    """
+    taken = [Taken(part, missing=_is_missing(part, folder)) for part in recipe.parts]
+    missing = [each.part for each in taken if each.missing]
+    if missing and not skip_missing:
+        raise _missing(recipe, missing, folder)
+    with TemporaryDirectory(prefix=".redraft-", dir=scratch) as waiting, ExitStack() as stack:
+        draw = _Draw(recipe, taken, strict=strict)
+        files = [stack.enter_context((Path(waiting) / str(i)).open("w+b")) for i in range(FILES)]
+        for found in spread(_read, draw.jobs(folder, read), workers):
+            draw.take(found, files, dropped)
+        _insist_on_groups(taken)
+        for file in files:
+            sink.writelines(draw.ordered(file))
+    return taken
+
+
+def _is_missing(part: Part, folder: Path) -> bool:
+    return part.identity is None and not (folder / part.file).is_file()
+
+
+def _insist_on_groups(taken: Sequence[Taken]) -> None:
+    """Refuses a field `per` that no record of its part has: by it, nothing would be drawn."""
+    for each in taken:
+        if each.fields is not None and not each.groups:
+            raise UsageError(
+                f"no record of {each.part.file} has the field {each.part.per!r}, by which it is to be drawn.",
+                hint=f"They have: {', '.join(each.fields[:12]) or 'none'}",
+            )
+
+
+def _lines_of(part: Part, folder: Path) -> Iterator[Line]:
+    if part.identity is None:
+        path = folder / part.file
+        insist_on_records(path)
+        return lines_of(path)
+    records = enumerate(talks(part.identity))
+    return (Line(f"{part.name}:{number}", part.name, number, to_line(record)) for number, record in records)
+
+
+def _missing(recipe: Recipe, parts: Sequence[Part], folder: Path) -> UsageError:
+    lines = []
+    for part in parts:
+        unsaid = "the recipe does not say where to get it"
+        if (folder / part.file).is_dir():
+            unsaid = "is a folder, and a part is a file: name one in it"
+        how = (part.get or unsaid).replace("\n", "\n  ")
+        lines.append(f"{part.file} ({part.licence}): {how}")
+    where = "here" if folder == Path() else f"in {folder if folder.name != '..' else folder.resolve()}"
+    return UsageError(
+        f"{len(parts)} of the recipe's {len(recipe.parts)} files "
+        f"{'is' if len(parts) == 1 else 'are'} not {where}.",
+        hint="\n".join([*lines, "Another folder: --from DIR. Go on without them: --skip-missing"]),
+    )
+
+
+def noncommercial(taken: Sequence[Taken]) -> list[str]:
+    """The licences among those of a mix that forbid commercial use."""
+    licences = {name for each in taken for name in each.licences}
+    return sorted(name for name in licences if forbids_commerce(name))
+
+
+class Job(NamedTuple):
+    """A record that may be taken, on its way to a process.
+
+    Attributes:
+        at: The place of its part in the recipe.
+        number: What it is drawn by.
+        place: What it is ordered by.
+    """
+
+    at: int
+    part: Part
+    line: Line
+    number: int
+    place: int
+
+
+class Found(NamedTuple):
+    """A record as it will be written.
+
+    Attributes:
+        group: The value of the field that its part is drawn by; empty without one.
+    """
+
+    at: int
+    number: int
+    place: int
+    group: str
+    licence: str
+    id: str
+    data: bytes
+
+
+class Unfit(NamedTuple):
+    """A record that cannot be taken. Whether it matters is known where records are drawn.
+
+    Attributes:
+        error: Why it cannot be read; None where it can.
+        fields: Where it lacks the field that its part is drawn by, those that it has.
+    """
+
+    at: int
+    number: int
+    drop: Drop
+    error: RecordError | None = None
+    fields: tuple[str, ...] | None = None
+
+
+def _read(job: Job) -> Found | Unfit:
+    """Decodes a record, and puts down where it is from if it does not say."""
+    try:
+        chain = chain_in(job.line, strict=True)
+    except RecordError as error:
+        drop = Drop(UNREADABLE, error.message, job.line.where, record=job.line.data)
+        return Unfit(job.at, job.number, drop, error)
+    if isinstance(chain, Drop):
+        return Unfit(job.at, job.number, chain)
+    origin = _origin(chain, job)
+    places = (chain.meta.get("source"), origin, chain.meta)
+    group = "" if job.part.per is None else _group(places, job.part.per)
+    if group is None:
+        reason = f"it has no {job.part.per}, by which {job.part.name} is drawn"
+        drop = Drop("no-group", reason, job.line.where, chain.id, chain.model_dump(mode="json"))
+        return Unfit(job.at, job.number, drop, fields=_groups_in(places))
+    data = chain.model_copy(update={"meta": {**chain.meta, "origin": origin}}).to_json().encode() + b"\n"
+    return Found(job.at, job.number, job.place, group, licence_in(origin), chain.id, data)
+
+
+def _group(places: Sequence[Any], per: str) -> str | None:
+    """The value of a field: that of the record's own fields, else of its origin, else of `meta`."""
+    values = (place[per] for place in places if isinstance(place, Mapping) and per in place)
+    return next((str(value)[:200] for value in values if isinstance(value, str | int)), None)
+
+
+def _groups_in(places: Sequence[Any]) -> tuple[str, ...]:
+    """The fields that a part could be drawn by."""
+    fields = {n: v for place in reversed(places) if isinstance(place, Mapping) for n, v in place.items()}
+    return tuple(f"{name:.60}" for name, value in fields.items() if isinstance(value, str | int))
+
+
+def _origin(chain: Chain, job: Job) -> dict[str, Any]:
+    file = Path(job.part.file).name
+    ours = {"dataset": job.part.name, "licence": job.part.licence, "file": file, "record": job.line.number}
+    theirs = chain.meta.get("origin")
+    if not isinstance(theirs, Mapping) or "dataset" not in theirs:
+        return ours
+    said = licence_in(theirs)
+    return {**theirs, "licence": job.part.licence if said == UNKNOWN else theirs["licence"]}
+
+
+class _Draw:
+    """Decides which records are taken."""
+
+    def __init__(self, recipe: Recipe, taken: Sequence[Taken], *, strict: bool) -> None:
+        self._seed, self._taken, self._strict = recipe.seed, taken, strict
+        self._ids = Ids()
+        self._lots: dict[tuple[int, str], int] = {}
+        self._sizes: list[_Lot] = []
+        self._licences: dict[str, int] = {}
+
+    def jobs(self, folder: Path, read: Callable[[int], None] | None) -> Iterator[Job]:
+        """The records of all parts but those that are certain not to be taken."""
+        for index, taken in enumerate(self._taken):
+            if taken.missing:
+                continue
+            taken.groups = 0 if taken.part.per else 1
+            for line in _lines_of(taken.part, folder):
+                taken.found += 1
+                if read:
+                    read(len(line.data) + 1)
+                number, place = _numbers(self._seed, taken.part.name, line.number)
+                if self._may_be_taken(index, number):
+                    yield Job(index, taken.part, line, number, place)
+
+    def _may_be_taken(self, index: int, number: int) -> bool:
+        """Whether there is room for a record of a part, by what was taken so far."""
+        lot = None if self._taken[index].part.per else self._lots.get((index, ""))
+        return lot is None or number <= self._sizes[lot].limit
+
+    def _drop(self, unfit: Unfit, dropped: Dropped) -> None:
+        """Counts a record that there would be room for.
+
+        Others may not have been read: with few processes, what is certain not to be taken is left unread.
+        """
+        if not self._may_be_taken(unfit.at, unfit.number):
+            return
+        if self._strict and unfit.error:
+            raise unfit.error
+        taken = self._taken[unfit.at]
+        taken.fields = unfit.fields if taken.fields is None else taken.fields
+        dropped.add(unfit.drop)
+
+    def take(self, found: Found | Unfit, files: Sequence[IO[bytes]], dropped: Dropped) -> None:
+        """Puts a record where it waits, unless there are enough with smaller numbers."""
+        if isinstance(found, Unfit):
+            self._drop(found, dropped)
+            return
+        taken = self._taken[found.at]
+        lot = self._lots.setdefault((found.at, found.group), len(self._lots))
+        if lot == len(self._sizes):
+            self._sizes.append(_Lot(taken.part.count))
+            taken.groups += taken.part.per is not None
+        if not self._sizes[lot].offer(found.number):
+            return
+        licence, name = self._licence(found.licence), found.id.encode()
+        head = _HEAD.pack(found.place, found.number, lot, licence, len(name), len(found.data))
+        files[found.place * FILES >> 64].write(head + name + found.data)
+
+    def ordered(self, file: IO[bytes]) -> Iterator[bytes]:
+        """The records of one file that were taken in the end, in the order of their places."""
+        file.seek(0)
+        data = memoryview(file.read())
+        parts = {lot: self._taken[index] for (index, _), lot in self._lots.items()}
+        names = list(self._licences)
+        at, kept = 0, []
+        while at < len(data):
+            place, number, lot, licence, named, length = _HEAD.unpack_from(data, at)
+            at += _HEAD.size
+            if number <= self._sizes[lot].limit:
+                kept.append((place, lot, number, licence, at, at + named, at + named + length))
+            at += named + length
+        for _, lot, _, licence, begin, middle, end in sorted(kept):
+            parts[lot].count += 1
+            parts[lot].licences[names[licence]] += 1
+            yield self._with_own_id(bytes(data[begin:middle]).decode(), bytes(data[middle:end]))
+
+    def _with_own_id(self, name: str, line: bytes) -> bytes:
+        """The record, with another id if there is one of its own id before it."""
+        new = self._ids.new(name)
+        if new == name:
+            return line
+        return Chain.from_json(line).model_copy(update={"id": new}).to_json().encode() + b"\n"
+
+    def _licence(self, name: str) -> int:
+        if name not in self._licences and len(self._licences) >= _LICENCES:
+            name = OTHERS[forbids_commerce(name)]
+        return self._licences.setdefault(name, len(self._licences))
+
+
+class _Lot:
+    """The smallest numbers of those that were offered, so many of them.
+
+    Attributes:
+        limit: The largest of them, or what is larger than any while there is room.
+    """
+
+    def __init__(self, size: int | None) -> None:
+        self._size, self.limit = size, -1 if size == 0 else 1 << 64
+        self._largest_first: list[int] = []
+
+    def offer(self, number: int) -> bool:
+        """Whether the number is one of them for now."""
+        if self._size is None:
+            return True
+        if len(self._largest_first) < self._size:
+            heappush(self._largest_first, -number)
+        elif number < self.limit:
+            heapreplace(self._largest_first, -number)
+        else:
+            return False
+        if len(self._largest_first) == self._size:
+            self.limit = -self._largest_first[0]
+        return True
+
+
+def _numbers(seed: int, part: str, record: int) -> tuple[int, int]:
+    """What a record is drawn by, and what it is ordered by: below 2 ** 64, as if by chance."""
+    digest = blake2b(f"{seed}/{part}/{record}".encode(), digest_size=16).digest()
+    return int.from_bytes(digest[:8]), int.from_bytes(digest[8:])

@@ -1,0 +1,1 @@
+"""Read any supported file, table, folder or hub dataset as records."""

@@ -1,0 +1,183 @@
+"""The files that a path stands for: a file, a folder, a dataset saved on disk, or one of the hub.
+
+Folders are read in the order of their names, so that the same folder gives the same records everywhere. Of
+other files than those of records nothing is said: a folder has its licences and descriptions too.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from redraft.collect.read import hub
+from redraft.collect.read.tables import Row, read_arrow, read_csv, read_parquet
+from redraft.errors import RecordError, UsageError
+from redraft.formats.read.files import STDIO, decode, name_of, plain_name, read_lines, reading
+
+_TABLES = {
+    ".csv": read_csv,
+    ".tsv": read_csv,
+    ".parquet": read_parquet,
+    ".arrow": read_arrow,
+    ".feather": read_arrow,
+}
+_ENDINGS = (".json", ".jsonl", ".ndjson", *_TABLES)
+_OF_FILES = (*_ENDINGS, ".txt", ".gz", ".zst", ".yaml", ".yml")
+"""Endings that no dataset of the hub has: what ends so is a file, and is not looked for elsewhere."""
+
+
+class Input(NamedTuple):
+    """A file of records.
+
+    Attributes:
+        name: What provenance calls it: its name, or its path in the folder that was given.
+        stem: What the ids of its records begin with.
+        dataset: What the data is called where nothing else says it: the file's or the folder's name, or that
+            of the hub.
+        licence: What the hub says of it.
+        revision: Its commit on the hub.
+        offline: It is of the hub, which was not reached, and comes out of the cache.
+    """
+
+    path: Path
+    name: str
+    stem: str
+    dataset: str
+    licence: str | None = None
+    revision: str | None = None
+    offline: bool = False
+
+    def rows(self) -> Iterator[Row]:
+        """Its records.
+
+        Raises:
+            RecordError: The file cannot be read, or ends too early.
+            MissingExtra: What reads it is not installed.
+        """
+        return _TABLES.get(_ending(self.path), read_lines)(self.path)
+
+
+def inputs_of(path: Path) -> list[Input]:
+    """The files of a path.
+
+    Raises:
+        UsageError: There is no such path or dataset, or a folder has no files of records.
+        RecordError: A dataset on disk is damaged.
+    """
+    if str(path) == STDIO:
+        return [Input(path, name_of(path), "stdin", "stdin")]
+    if not path.exists():
+        return _of_the_hub(path)
+    if not path.is_dir():
+        stem = _stem(Path(path.name))
+        return [Input(path, name_of(Path(path.name)), stem, stem)]
+    found = _saved(path) or [each for each in _below(path) if _ending(each) in _ENDINGS]
+    if not found:
+        raise UsageError(
+            f"{name_of(path)}: no files of records in this folder.",
+            hint=f"Those end in: {' '.join(_ENDINGS)}, and may be .gz or .zst.",
+        )
+    root = path.resolve().name
+    return [_within(path, each, root) for each in found]
+
+
+def insist_on_records(path: Path) -> None:
+    """Refuses what `import` alone reads, where records as JSON are wanted.
+
+    Raises:
+        UsageError: It is a table, a folder, or a dataset of the hub.
+    """
+    if str(path) == STDIO:
+        return
+    kind = "is a folder" if path.is_dir() else "is a table" if _ending(path) in _TABLES else ""
+    if not path.exists() and _named_on_hub(path):
+        kind = "is no file here, and a dataset of the hub"
+    if kind:
+        raise UsageError(
+            f"{name_of(path)} {kind}: only import reads that.",
+            hint=f"redraft data import {name_of(path)} -o {Path(plain_name(path)).stem}.jsonl",
+        )
+
+
+def _of_the_hub(path: Path) -> list[Input]:
+    named = _named_on_hub(path)
+    if named is None:
+        raise UsageError(f"{name_of(path)}: no such file or folder.", hint=_taken_for_a_folder(path))
+    name, inside = named
+    found = hub.fetch(
+        name, inside, [ending + packed for ending in _ENDINGS for packed in ("", ".gz", ".zst")]
+    )
+    inputs = [_within(found.folder, found.folder / file, name.partition("/")[2]) for file in found.files]
+    return [
+        each._replace(dataset=name, licence=found.licence, revision=found.revision, offline=found.offline)
+        for each in inputs
+    ]
+
+
+def _named_on_hub(path: Path) -> tuple[str, str] | None:
+    """The dataset's name, and the path in it; None for what is a path of this machine, be it mistyped.
+
+    That is what begins with a folder that is here, or what ends like a file where a name should.
+    """
+    name, inside = "/".join(path.parts[:2]), "/".join(path.parts[2:])
+    if not hub.is_name(name) or Path(path.parts[0]).exists() or ".." in path.parts:
+        return None
+    return None if not inside and path.suffix in _OF_FILES else (name, inside)
+
+
+def _taken_for_a_folder(path: Path) -> str | None:
+    if not hub.is_name(str(path)) or path.suffix in _OF_FILES:
+        return None
+    return f"There is a folder {path.parts[0]} here: a dataset of the hub is fetched where there is none."
+
+
+def _within(folder: Path, path: Path, root: str) -> Input:
+    place, root = path.relative_to(folder), name_of(Path(root))
+    return Input(path, name_of(place), f"{root}/{_stem(place)}", root)
+
+
+def _stem(path: Path) -> str:
+    return name_of(path.parent / Path(plain_name(path)).stem)
+
+
+def _ending(path: Path) -> str:
+    return Path(plain_name(path)).suffix.lower()
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    for parent, folders, files in os.walk(folder):
+        folders[:] = sorted(each for each in folders if not each.startswith("."))
+        yield from (Path(parent, each) for each in sorted(files) if not each.startswith("."))
+
+
+def _saved(folder: Path) -> list[Path]:
+    """The files of a dataset that the `datasets` library saved, split by split; none if it is not one."""
+    if (folder / "dataset_dict.json").is_file():
+        splits = [folder / name for name in _named(folder / "dataset_dict.json", "splits")]
+        return [file for split in splits for file in _shards(split)]
+    return _shards(folder)
+
+
+def _shards(folder: Path) -> list[Path]:
+    if not (folder / "dataset_info.json").is_file() or not (folder / "state.json").is_file():
+        return []
+    return [folder / name for name in _named(folder / "state.json", "_data_files")]
+
+
+def _named(path: Path, field: str) -> list[str]:
+    """The names of files or folders in a list of a JSON file. They must lie where the file does."""
+    with reading(path):
+        content = decode(path.read_bytes(), name_of(path))
+    listed = content.get(field) if isinstance(content, dict) else None
+    names = [_name(each) for each in listed] if isinstance(listed, list) else [None]
+    if not all(
+        isinstance(name, str) and name not in ("", "..") and Path(name).name == name for name in names
+    ):
+        raise RecordError(f"{name_of(path)}: {field} should be a list of names (found {listed!r:.60}).")
+    return [name for name in names if name]
+
+
+def _name(item: Any) -> Any:
+    return item.get("filename") if isinstance(item, dict) else item

@@ -1,0 +1,1 @@
+"""Describe a data set: counts, histograms, findings, and one HTML page."""

@@ -1,0 +1,100 @@
+"""Charts for a page: bars as SVG and as plain boxes, to be read in light and dark without any script.
+
+Colours are classes that the page's style sheet gives a meaning. Every text of others goes through `safe`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from html import escape
+
+from redraft.collect.report.histogram import Bin
+
+WIDTH, HEIGHT = 400, 150  # of a histogram, in units of the drawing
+_TOP, _FOOT = 18, 22  # room for the largest count above, and for the numbers below
+_LABEL = 40  # width of a number below the bars
+_SHOWN = 12  # names of a kind that get a bar each
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def safe(text: str) -> str:
+    """A text of others as HTML: nothing in it is markup, or steers how the page is read."""
+    return escape(_CONTROL.sub("\ufffd", text.replace("\r\n", "\n")))
+
+
+def histogram(bins: Sequence[Bin], title: str) -> str:
+    """Upright bars, one a bin. The largest count and where bins begin are written at the edges."""
+    most = max(each.count for each in bins)
+    step = min(WIDTH / len(bins), WIDTH / 6)  # a bar alone is not a wall
+    bars = "".join(_bar(each, number * step, step, most) for number, each in enumerate(bins))
+    every = -(-_LABEL // int(step)) if step >= 1 else len(bins)
+    marks = "".join(
+        f'<text x="{(number + 0.5) * step:.1f}" y="{HEIGHT - 5}" text-anchor="middle">{_short(each)}</text>'
+        for number, each in enumerate(bins)
+        if number % every == 0
+    )
+    return (
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{safe(title)}">'
+        f'<text x="0" y="12">{most:,}</text>'
+        f'<line x1="0" x2="{WIDTH}" y1="{_TOP}" y2="{_TOP}"/>{bars}'
+        f'<line x1="0" x2="{WIDTH}" y1="{HEIGHT - _FOOT}" y2="{HEIGHT - _FOOT}"/>{marks}</svg>'
+    )
+
+
+def _bar(each: Bin, left: float, step: float, most: int) -> str:
+    """A bar, at least a hair high if there is anything in the bin, with its figures to point at."""
+    height = max(each.count / most * (HEIGHT - _TOP - _FOOT), 1.5 if each.count else 0)
+    top = HEIGHT - _FOOT - height
+    return (
+        f'<g><title>{each.name}: {each.count:,}</title><rect x="{left + step * 0.08:.2f}" y="{top:.2f}" '
+        f'width="{step * 0.84:.2f}" height="{height:.2f}"/></g>'
+    )
+
+
+def _short(each: Bin) -> str:
+    """Where a bin begins, in few characters: `1.5k`."""
+    for unit, name in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
+        if each.low >= unit:
+            return f"{each.low / unit:.3g}{name}"
+    return str(each.low)
+
+
+def bars(counts: Sequence[tuple[str, int]]) -> str:
+    """Lying bars, one a name, with the count and its share. What is rare is put together."""
+    total = sum(times for _, times in counts)
+    shown, rest = list(counts[:_SHOWN]), counts[_SHOWN:]
+    if rest:
+        shown.append((f"{len(rest):,} others", sum(times for _, times in rest)))
+    most = max(times for _, times in shown)
+    rows = (
+        f'<dt title="{safe(name)}">{safe(name)}</dt>'
+        f'<dd><i style="width:{times / most * 100:.2f}%"></i></dd>'
+        f"<dd>{times:,} <small>{_share(times, total)}</small></dd>"
+        for name, times in shown
+    )
+    return f'<dl class="bars">{"".join(rows)}</dl>'
+
+
+def stacks(places: dict[str, Counter[str]], order: Sequence[str]) -> str:
+    """A bar a place, divided by kind in a given order, and as long as there are many."""
+    most = max(counts.total() for counts in places.values())
+    rows = []
+    for place, counts in places.items():
+        parts = "".join(
+            f'<i class="{kind}" style="width:{counts[kind] / most * 100:.2f}%" '
+            f'title="{kind}: {counts[kind]:,}"></i>'
+            for kind in order
+            if counts[kind]
+        )
+        said = " · ".join(f"{counts[kind]:,}" for kind in order)
+        rows.append(f"<dt>{safe(place)}</dt><dd>{parts}</dd><dd>{said}</dd>")
+    key = " ".join(f'<span><i class="{kind}"></i>{kind}</span>' for kind in order)
+    return f'<p class="key">{key}</p><dl class="bars stacks">{"".join(rows)}</dl>'
+
+
+def _share(times: int, total: int) -> str:
+    share = times / total * 100
+    return "&lt;0.1%" if share < 0.1 else f"{share:.1f}%"

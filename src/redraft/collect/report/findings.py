@@ -1,0 +1,221 @@
+"""What the numbers of a summary warn of, in words, with what to do about it.
+
+A fault spoils training or may not be used; a warning deserves a look; a note is for the reader to know. The
+rules are those by which the released data of SelFee can be judged; whether a record is true or useful is not
+judged here.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from redraft.collect.report.stats import Report, ranked
+from redraft.collect.report.summary import GOLD_LENGTH, GOOD_SCORE, LONG, Summary
+from redraft.collect.sources.licence import UNKNOWN
+
+MIXED = 0.01
+"""Share of records in other languages than the most frequent one from which the mixture is worth a word."""
+
+Level = Literal["fault", "warning", "note"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that the numbers say.
+
+    Attributes:
+        name: A short name, such as `leak`.
+        count: How many records, feedbacks or answers it is about.
+        text: What was found.
+        advice: What it means, or what to do.
+        examples: Where some of the records stand, or what was said of them.
+    """
+
+    name: str
+    level: Level
+    count: int
+    text: str
+    advice: str
+    examples: tuple[str, ...] = ()
+
+
+def findings(report: Report) -> tuple[Finding, ...]:
+    """All that is to be said of a report, faults first."""
+    found = [each for part in (_files, _talks, _feedback, _sets) for each in part(report) if each.count]
+    order: list[Level] = ["fault", "warning", "note"]
+    return tuple(sorted(found, key=lambda each: order.index(each.level)))
+
+
+def repeats(hashes: array[int]) -> int:
+    """How many of these stand for something that an earlier one stands for."""
+    import numpy as np
+
+    return len(hashes) - len(np.unique(np.frombuffer(hashes, dtype=np.uint64))) if hashes else 0
+
+
+def _files(report: Report) -> Iterator[Finding]:
+    summary = report.summary
+    records, silent = summary.totals["records"], summary.tables["licences"][UNKNOWN]
+    yield Finding(
+        "empty",
+        "warning",
+        int(not records),
+        "No records.",
+        "The files are empty, or nothing in them can be read.",
+    )
+    yield _counted(
+        summary,
+        "unreadable",
+        "fault",
+        "that cannot be read.",
+        "They are counted nowhere else. --strict stops at the first.",
+    )
+    yield _counted(
+        summary,
+        "noncommercial",
+        "warning",
+        f"not for commercial use, of {records:,}.",
+        "Nor is what is trained on them: keep them apart from the others.",
+    )
+    yield Finding(
+        "licence",
+        "note",
+        silent,
+        f"{_many(silent, 'record')} without a licence, of {records:,}.",
+        "`redraft data import` keeps it, with where a record came from.",
+    )
+
+
+def _talks(report: Report) -> Iterator[Finding]:
+    summary = report.summary
+    why = ", ".join(f"{name} ({times:,})" for name, times in ranked(summary.tables["role faults"])[:4])
+    yield _counted(
+        summary,
+        "roles",
+        "fault",
+        f"in which user and assistant do not take turns: {why}.",
+        "`redraft data clean` repairs or drops them.",
+    )
+    yield _counted(summary, "no prompt", "warning", "without a question.", "There is no text to answer.")
+    yield _counted(
+        summary,
+        "no answer",
+        "warning",
+        f"without an answer, of {summary.totals['records']:,}: nor have they a gold one.",
+        "They cannot be trained on. `redraft data import` names the fields that it did not use.",
+    )
+    yield _counted(
+        summary,
+        "empty answer",
+        "fault",
+        "with an empty answer.",
+        "A model would learn to say nothing: `redraft data clean` drops them.",
+    )
+    yield _counted(
+        summary,
+        "html",
+        "warning",
+        "with tags of HTML in an answer, outside of code.",
+        "`redraft data clean --rules html` makes markdown of what is HTML throughout, and leaves the rest.",
+    )
+    yield _counted(
+        summary,
+        "cut",
+        "warning",
+        "ending in a text that was cut.",
+        "A limit was reached, or something failed.",
+    )
+    yield _counted(
+        summary,
+        "long",
+        "warning",
+        f"of over {report.long:,} {report.unit}.",
+        f"Training cuts them, SelFee's and Vicuna's at {LONG:,} tokens: `redraft data split` divides talks "
+        f"between turns.{'' if report.unit == 'tokens' else ' --tokenizer counts tokens.'}",
+    )
+
+
+def _feedback(report: Report) -> Iterator[Finding]:
+    summary, totals = report.summary, report.summary.totals
+    yield _counted(
+        summary,
+        "leak",
+        "fault",
+        f"with {_many(totals['leaking feedbacks'], 'feedback')} quoting the gold answer, "
+        f"{totals['new leaks']:,} of them on an answer without it.",
+        f"The teacher saw it, the student never will. Gold answers under {GOLD_LENGTH} characters are not "
+        "looked for.",
+    )
+    yield _counted(
+        summary,
+        "no verdict",
+        "warning",
+        f"without a verdict, of {totals['written feedbacks']:,}: the phrase “revision is (not) needed”.",
+        f"By no other words do {totals['undecided']:,} of them decide either.",
+        noun="feedback",
+    )
+    yield _counted(
+        summary,
+        "low score",
+        "warning",
+        f"naming a score below {GOOD_SCORE:g}, of {totals['last scores']:,} naming one out of 10.",
+        "By SelFee's rule these chains should have gone on.",
+        noun="last feedback",
+    )
+    yield _counted(
+        summary,
+        "not accepted",
+        "note",
+        "ending with a feedback that asks for a revision.",
+        "It never came.",
+    )
+    yield _counted(
+        summary,
+        "unchanged",
+        "warning",
+        "with a revision that is equal to the answer before it.",
+        "A model would learn to repeat itself.",
+    )
+
+
+def _sets(report: Report) -> Iterator[Finding]:
+    """What cannot be seen in one record."""
+    summary = report.summary
+    again, same = repeats(summary.queries), repeats(summary.talks)
+    yield Finding(
+        "repeated",
+        "warning",
+        max(again, same),
+        f"{_many(again, 'record')} with the first question of an earlier one, {same:,} with all its texts.",
+        "Apart from case and white space. `redraft data dedupe` drops those that have all texts the same, "
+        "--by query those with the same first question, and --by minhash near-duplicates.",
+    )
+    known = Counter(summary.tables["languages"])
+    del known[UNKNOWN]
+    if (total := known.total()) and total - max(known.values()) >= MIXED * total:
+        (main, most), *others = ranked(known)
+        rest = ", ".join(f"{name} ({times:,})" for name, times in others[:6])
+        yield Finding(
+            "languages",
+            "note",
+            total - most,
+            f"{_many(total - most, 'record')} not in {main}, of {total:,} whose language is clear: {rest}.",
+            f"`redraft data clean --languages {main}` keeps those in {main}.",
+        )
+
+
+def _counted(
+    summary: Summary, name: str, level: Level, text: str, advice: str, *, noun: str = "record"
+) -> Finding:
+    """A finding on what a summary has counted by itself."""
+    count = summary.totals[name]
+    examples = tuple(summary.examples.get(name, ()))
+    return Finding(name, level, count, f"{_many(count, noun)} {text}", advice, examples)
+
+
+def _many(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -1,0 +1,184 @@
+"""A report as one HTML page that needs nothing else: no network, no script, light and dark.
+
+Its texts are others' and may be hostile: all of them are escaped and cut, and the page forbids itself to run
+or load anything.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from importlib.resources import files
+from pathlib import Path
+
+from redraft.chain import Chain, Step
+from redraft.collect.clean.language import language_of
+from redraft.collect.report.charts import bars, histogram, safe, stacks
+from redraft.collect.report.findings import Finding, findings
+from redraft.collect.report.histogram import Bin, bins, figures
+from redraft.collect.report.stats import Report, Sample
+from redraft.collect.report.summary import DEPTHS, score_of
+from redraft.collect.view.turns import turns_of
+from redraft.formats.gold import gold_answers, rationales
+
+_CODE = re.compile(r"`([^`]+)`")
+VERDICTS = ("accept", "revise", "unknown")
+_FILES, _PATHS = 3, 50  # that are named in the title, and below it
+_TEXT, _TURNS, _STEPS = 1500, 20, 10  # of a sample: characters of a text, turns, and steps that are shown
+
+_HEAD = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<meta name="color-scheme" content="light dark">
+"""
+
+
+def page(report: Report, made: str) -> str:
+    """The page.
+
+    Args:
+        report: What there is to show.
+        made: How it was made: version, settings, seed.
+    """
+    title, paths = _title(report.files), " · ".join(report.files[:_PATHS])
+    below = "" if paths == title else f"<p>{safe(paths)}</p>"
+    parts = [_tiles(report), _warnings(findings(report)), _charts(report), _samples(report)]
+    style = files("redraft.collect.report").joinpath("page.css").read_text("utf-8")
+    return (
+        f"{_HEAD}<title>{safe(title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n"
+        f"<header><h1>{safe(title)}</h1>{below}</header>\n<main>\n{''.join(parts)}</main>\n"
+        f"<footer>{safe(made)}</footer>\n</body>\n</html>\n"
+    )
+
+
+def _title(names: Sequence[str]) -> str:
+    shown = ", ".join(Path(name).name for name in names[:_FILES])
+    return shown if len(names) <= _FILES else f"{shown} and {len(names) - _FILES:,} more"
+
+
+def _tiles(report: Report) -> str:
+    totals = report.summary.totals
+    shown = [
+        (totals["records"], "records"),
+        (totals["answers"], "answers"),
+        (totals["feedbacks"], "feedbacks"),
+        (totals["gold answers"], "with a gold answer"),
+        (totals["length"], report.unit),
+    ]
+    tiles = "".join(f"<li><b>{number:,}</b> {safe(name)}</li>" for number, name in shown)
+    return f'<ul class="tiles">{tiles}</ul>\n'
+
+
+def _warnings(found: Sequence[Finding]) -> str:
+    rows = "".join(map(_warning, found)) or "<li>Nothing to warn of.</li>"
+    return f'<section><h2>Warnings</h2><ul class="warnings">{rows}</ul></section>\n'
+
+
+def _warning(each: Finding) -> str:
+    places = "".join(f"<li>{safe(place)}</li>" for place in each.examples)
+    examples = f"<details><summary>such as</summary><ul>{places}</ul></details>" if places else ""
+    advice = _CODE.sub(r"<code>\1</code>", safe(each.advice))
+    return (
+        f'<li class="{each.level}"><b>{each.level}</b><div><p>{safe(each.text)}</p>'
+        f"<p>{advice}</p>{examples}</div></li>"
+    )
+
+
+def _charts(report: Report) -> str:
+    cards = "".join(_cards(report))
+    return f'<section><h2>Distributions</h2><div class="cards">{cards}</div></section>\n' if cards else ""
+
+
+def _cards(report: Report) -> Iterator[str]:
+    for title, counts in report.numbers().items():
+        shown = bins(counts)
+        wider = len({each.high - each.low for each in shown}) > 1
+        note = f"{_in_words(Counter(counts))}{' · a bar has a wider range than those before it' * wider}"
+        yield _card(title, note, histogram(shown, title))
+    if verdicts := report.verdicts():
+        named = {f"Feedback {place}{'+' * (place == DEPTHS)}": counts for place, counts in verdicts.items()}
+        yield _card("verdicts", "accept · revise · unknown, by place", stacks(named, VERDICTS))
+    yield from _scores(report)
+    for name, kinds in report.kinds().items():
+        yield _card(name, f"{len(kinds):,} different", bars(kinds))
+
+
+def _scores(report: Report) -> Iterator[str]:
+    """All scores, and those of the last feedbacks, rounded down to whole numbers."""
+    every: Counter[float] = sum(report.scores().values(), Counter())
+    last = Counter(report.summary.tables.get("last scores", Counter()))
+    for title, counts in (("scores in feedbacks", every), ("scores in last feedbacks", last)):
+        if counts:
+            whole = Counter(dict.fromkeys(range(11), 0))
+            for score, times in counts.items():
+                whole[int(score)] += times
+            shown = [Bin(score, score, times) for score, times in sorted(whole.items())]
+            yield _card(title, _in_words(counts), histogram(shown, title))
+
+
+def _in_words(counts: Counter[float]) -> str:
+    said = figures(counts)
+    if said is None:
+        return ""
+    mean = f"{said.mean:,.{1 if said.mean >= 10 else 2}f}"
+    return f"median {said.median:,g} · mean {mean} · 95 % ≤ {said.p95:,g} · {said.min:,g} to {said.max:,g}"
+
+
+def _card(title: str, note: str, chart: str) -> str:
+    return f"<figure><figcaption><b>{safe(title)}</b><br>{note}</figcaption>{chart}</figure>\n"
+
+
+def _samples(report: Report) -> str:
+    if not report.samples:
+        return ""
+    shown = "".join(_sample(each, is_open=not number) for number, each in enumerate(report.samples))
+    return f"<section><h2>Samples</h2>{shown}</section>\n"
+
+
+def _sample(sample: Sample, *, is_open: bool) -> str:
+    chain = sample.chain
+    asked = turns_of(chain)[: -1 if chain.steps else None]
+    parts = [_said(turn.role, turn.text) for turn in asked[:_TURNS]]
+    parts += _more(len(asked) - _TURNS, "turns")
+    parts += [_said("rationale", way, "gold") for way in rationales(chain)[:1]]
+    parts += [_said("gold answer", gold, "gold") for gold in gold_answers(chain)[:1]]
+    for place, step in enumerate(chain.steps[:_STEPS]):
+        parts += _step(step, place, best=place == chain.best)
+    parts += _more(len(chain.steps) - _STEPS, "answers")
+    return (
+        f"<details{' open' if is_open else ''}><summary>{safe(sample.where)} "
+        f"<small>{_about(chain)}</small></summary>{''.join(parts)}</details>\n"
+    )
+
+
+def _about(chain: Chain) -> str:
+    said = [f"{len(chain.steps)} answer{'s' * (len(chain.steps) != 1)}"] if chain.steps else ["no answer"]
+    language = language_of(" ".join(turn.text for turn in turns_of(chain)))
+    return " · ".join([*said, *([language] if language else []), *([chain.stop] if chain.stop else [])])
+
+
+def _step(step: Step, place: int, *, best: bool) -> Iterator[str]:
+    name = f"revision {place}" if place else "answer"
+    yield _said(name + (" · best" if best else ""), step.answer, "answer")
+    if step.feedback:
+        score = score_of(step.feedback.text)
+        named = "" if score is None else f" · {score:g} of 10"
+        yield _said(
+            f"feedback {place + 1} · {step.feedback.verdict}{named}",
+            step.feedback.text,
+            step.feedback.verdict,
+        )
+
+
+def _said(who: str, text: str, kind: str = "") -> str:
+    more = f"\n… {len(text) - _TEXT:,} more characters" if len(text) > _TEXT else ""
+    shown = safe(text[:_TEXT] + more) if text.strip() else "<em>empty</em>"
+    return f'<div class="said {kind}"><b>{safe(who)}</b><pre dir="auto">{shown}</pre></div>'
+
+
+def _more(number: int, what: str) -> list[str]:
+    return [f"<p>… {number:,} more {what}</p>"] if number > 0 else []

@@ -1,0 +1,278 @@
+"""What is known of a set of records, and what one more record adds to it.
+
+Summaries of parts add up to that of the whole, in any number of processes. Their memory does not grow with
+the records but for 16 bytes each, by which repeats are found; lengths are counted exactly, one number for
+each length that occurs, and names that others chose are bounded.
+
+Nothing is changed or dropped here. Records are the same as `redraft data dedupe` finds them by its exact
+rules: near-duplicates are not looked for. What the numbers warn of is in `collect.findings`.
+"""
+
+from __future__ import annotations
+
+import re
+from array import array
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from itertools import pairwise
+from typing import Any
+
+from redraft.chain import Chain, Feedback
+from redraft.collect.clean.html.evidence import has_tags
+from redraft.collect.clean.language import language_of
+from redraft.collect.sources.licence import UNKNOWN, forbids_commerce, licence_in
+from redraft.collect.view.shingles import normalised
+from redraft.collect.view.text import answer_of, is_answered, text_of
+from redraft.collect.view.turns import FOLLOWS, Turn, turns_of
+from redraft.formats.gold import gold_answers
+
+VERDICT = re.compile(r"revisions? (?:is |are )?(?:not )?needed", re.IGNORECASE)
+"""The phrase by which a feedback of SelFee's chains decides; without it, a feedback has no verdict."""
+
+SCORE = re.compile(r"(?<![\d.])(\d{1,2}(?:\.\d{1,3})?)\s{0,3}(?:/|out of)\s{0,3}10(?![./]?\d)", re.IGNORECASE)
+"""How a feedback names a score: `8/10`, `8.5 out of 10`."""
+
+GOOD_SCORE = 9.0
+"""A score below it should be revised (SelFee's instruction to the teacher)."""
+
+GOLD_LENGTH = 8
+"""Characters of a gold answer from which finding it in a feedback is no chance."""
+
+LONG = 2048
+"""Tokens that SelFee and Vicuna train on: what is longer is cut in training."""
+
+DEPTHS = 9
+"""Feedbacks and answers are told apart by their place up to here; those further on are counted together."""
+
+EXAMPLES = 5
+"""Records that are named for each finding."""
+
+OTHERS = "(others)"
+_KINDS, _NAME, _MESSAGE = 1000, 60, 300  # names that are told apart, and characters of a name and a message
+_PIECE = 1 << 20  # characters that are counted at once
+_HEAD = 400  # characters of a question, and of an answer, that tell its language
+
+Count = Callable[[str], int]
+"""How long a text is. With several workers a function of a module, or a `partial` of one."""
+
+
+@dataclass
+class Summary:
+    """What is known of some records. Two of them add up to that of all.
+
+    Attributes:
+        totals: Plain counts, by name.
+        tables: For each thing that was counted, how often each of its values occurs.
+        examples: Where the first few records stand that a warning is about.
+        queries: A hash of each record's first question, those without one left out.
+        talks: A hash of all that is said in each record, likewise.
+    """
+
+    totals: Counter[str] = field(default_factory=Counter)
+    tables: defaultdict[str, Counter[Any]] = field(default_factory=lambda: defaultdict(Counter))
+    examples: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    queries: array[int] = field(default_factory=lambda: array("Q"))
+    talks: array[int] = field(default_factory=lambda: array("Q"))
+
+    def name(self, table: str, name: str, times: int = 1) -> None:
+        """Counts a name that others chose: cut if it is long, and under `OTHERS` after a thousand kinds."""
+        kinds, name = self.tables[table], name[:_NAME]
+        kinds[name if name in kinds or len(kinds) < _KINDS else OTHERS] += times
+
+    def warn(self, about: str, where: str) -> None:
+        """Counts a record that a warning is about."""
+        self.totals[about] += 1
+        places = self.examples[about]
+        if len(places) < EXAMPLES and where not in places:
+            places.append(where[:_MESSAGE])
+
+    def __iadd__(self, other: Summary) -> Summary:
+        self.totals.update(other.totals)
+        for table, counts in other.tables.items():
+            if isinstance(next(iter(counts), None), str):
+                for key, times in counts.items():
+                    self.name(table, key, times)
+            else:
+                self.tables[table].update(counts)
+        for about, places in other.examples.items():
+            self.examples[about] = (self.examples[about] + places)[:EXAMPLES]
+        self.queries += other.queries
+        self.talks += other.talks
+        return self
+
+
+def look(summary: Summary, chain: Chain, where: str, source: str, count: Count, long: int) -> None:
+    """Adds one record to a summary.
+
+    Args:
+        summary: What is known so far.
+        chain: The record.
+        where: Where it stands.
+        source: Where it is from, if it does not say that itself.
+        count: How long a text is.
+        long: The length from which a record counts as very long.
+    """
+    turns = turns_of(chain)
+    asked = turns[:-1] if chain.steps else turns
+    summary.totals["records"] += 1
+    summary.tables["turns"][len(turns)] += 1
+    _note_origin(summary, chain, where, source)
+    _note_lengths(summary, chain, asked, where, count, long)
+    _note_talk(summary, chain, turns, asked, where)
+    _note_steps(summary, chain, where)
+    _note_feedback(summary, chain, where)
+    _note_gold(summary, chain, where)
+
+
+def _note_origin(summary: Summary, chain: Chain, where: str, source: str) -> None:
+    origin, own = chain.meta.get("origin"), chain.meta.get("source")
+    licence = licence_in(origin)
+    summary.name("sources", _text_in(origin, "dataset") or _text_in(own, "dataset") or source)
+    summary.name("licences", licence)
+    if forbids_commerce(licence):
+        summary.warn("noncommercial", where)
+
+
+def _text_in(value: Any, name: str) -> str:
+    found = value.get(name) if isinstance(value, dict) else None
+    return found.strip() if isinstance(found, str) else ""
+
+
+def _note_lengths(
+    summary: Summary, chain: Chain, asked: Sequence[Turn], where: str, count: Count, long: int
+) -> None:
+    prompt = sum(_length(turn.text, count) for turn in asked)
+    said = [step.answer for step in chain.steps] or [text for text in [answer_of(chain)] if text]
+    answers = [_length(text, count) for text in said]
+    feedbacks = [_length(step.feedback.text, count) for step in chain.steps if step.feedback]
+    whole = prompt + sum(answers) + sum(feedbacks)
+    summary.tables["prompt length"][prompt] += 1
+    summary.tables["answer length"].update(answers)
+    summary.tables["feedback length"].update(feedbacks)
+    summary.tables["record length"][whole] += 1
+    summary.totals["length"] += whole
+    if whole > long:
+        summary.warn("long", where)
+
+
+def _length(text: str, count: Count) -> int:
+    """The length of a text. A huge one is counted in pieces: a count may need many times its memory."""
+    return sum(count(text[at : at + _PIECE]) for at in range(0, len(text), _PIECE))
+
+
+def _note_talk(
+    summary: Summary, chain: Chain, turns: Sequence[Turn], asked: Sequence[Turn], where: str
+) -> None:
+    query = next((turn.text for turn in asked if turn.role == "user"), "")
+    answer = turns[-1].text if len(turns) > len(asked) else ""
+    summary.name("languages", language_of(f"{query[:_HEAD]} {answer[:_HEAD]}") or UNKNOWN)
+    _remember(summary.queries, text_of(chain, "query"))
+    _remember(summary.talks, text_of(chain, "all"))
+    if not any(turn.text.strip() for turn in asked):
+        summary.warn("no prompt", where)
+    elif fault := role_fault(turns):
+        summary.warn("roles", where)
+        summary.name("role faults", fault)
+
+
+def _remember(hashes: array[int], text: str) -> None:
+    if same := normalised(text):
+        hashes.append(hashed(same))
+
+
+def _note_steps(summary: Summary, chain: Chain, where: str) -> None:
+    summary.totals["answers"] += len(chain.steps)
+    summary.tables["answers a record"][len(chain.steps)] += 1
+    if not chain.steps:
+        if not is_answered(chain):
+            summary.warn("no answer", where)
+        elif has_tags(answer_of(chain)):
+            summary.warn("html", where)
+        return
+    if chain.stop:
+        summary.name("stops", chain.stop)
+    if chain.best is not None:
+        summary.tables["best answer"][chain.best] += 1
+    said = [step.answer.strip() for step in chain.steps]
+    if not all(said):
+        summary.warn("empty answer", where)
+    if any(map(has_tags, said)):
+        summary.warn("html", where)
+    if any(text and text == after for text, after in pairwise(said)):
+        summary.warn("unchanged", where)
+    if chain.steps[-1].finish != "stop":
+        summary.warn("cut", where)
+
+
+def _note_feedback(summary: Summary, chain: Chain, where: str) -> None:
+    """Verdicts and scores by the place of the feedback, 1 for that on the first answer."""
+    for place, step in enumerate(chain.steps, start=1):
+        if step.feedback:
+            _note_one_feedback(summary, step.feedback, min(place, DEPTHS), where)
+    last = chain.steps[-1].feedback if chain.steps else None
+    score = score_of(last.text) if last else None
+    if score is not None:
+        summary.totals["last scores"] += 1
+        summary.tables["last scores"][score] += 1
+        if score < GOOD_SCORE:
+            summary.warn("low score", where)
+    if last and last.verdict == "revise":
+        summary.warn("not accepted", where)
+
+
+def _note_one_feedback(summary: Summary, feedback: Feedback, place: int, where: str) -> None:
+    summary.totals["feedbacks"] += 1
+    summary.tables["verdicts"][place, feedback.verdict] += 1
+    if feedback.by != "checks":
+        summary.totals["written feedbacks"] += 1
+        if not VERDICT.search(feedback.text):
+            summary.warn("no verdict", where)
+            summary.totals["undecided"] += feedback.verdict == "unknown"
+    score = score_of(feedback.text)
+    if score is not None:
+        summary.tables["scores"][place, score] += 1
+
+
+def _note_gold(summary: Summary, chain: Chain, where: str) -> None:
+    """Gold answers in feedback: the student reads what only the teacher should have seen."""
+    every = [gold.strip() for gold in gold_answers(chain)]
+    summary.totals["gold answers"] += bool(every)
+    golds = [gold for gold in every if len(gold) >= GOLD_LENGTH]
+    told = [
+        step for step in chain.steps if step.feedback and any(gold in step.feedback.text for gold in golds)
+    ]
+    summary.totals["leaking feedbacks"] += len(told)
+    summary.totals["new leaks"] += sum(not any(gold in step.answer for gold in golds) for step in told)
+    if told:
+        summary.warn("leak", where)
+
+
+def score_of(text: str) -> float | None:
+    """The last score out of 10 that a feedback names, or None."""
+    scores = [float(found) for found in SCORE.findall(text)] if "10" in text else []
+    return next((score for score in reversed(scores) if score <= 10), None)
+
+
+def role_fault(turns: Sequence[Turn]) -> str | None:
+    """What is wrong with who speaks when, or None.
+
+    Right is: a system message or none, then user and assistant in turn, beginning with the user; after an
+    assistant's turn there may be any number of tools' turns before the assistant goes on.
+    """
+    before = ""
+    for place, turn in enumerate(turns):
+        if turn.role == "system" and place == 0:
+            continue
+        if turn.role not in FOLLOWS:
+            return "a system message after the first turn" if turn.role == "system" else "an unknown role"
+        if turn.role not in FOLLOWS[before]:
+            return f"{turn.role} after {before}" if before else f"{turn.role} speaks first"
+        before = turn.role
+    return None
+
+
+def hashed(text: str) -> int:
+    """64 bits of a text: among ten million texts one clash is to be expected in 370,000 tries."""
+    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big")

@@ -1,0 +1,1 @@
+"""Published data sets as chains, with their provenance and licence."""

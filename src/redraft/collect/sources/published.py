@@ -1,0 +1,378 @@
+"""Data that others published, as chains that say where they come from and under which licence.
+
+How a record reads is told by its fields (`formats.shapes`), or by the user's field map. Where it comes from
+is told by the user (`--as`), or by fields that only one source has; a form that many data sets share, such
+as Alpaca's, tells nothing, and then the licence is `unknown`. Names, fields and licences are those of the
+sources' own pages; a licence is carried here, and not judged. Nothing is cleaned.
+
+Memory does not grow with the input, but for the ids: about 80 bytes a record (`formats.records.Ids`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from redraft.chain import Chain, Prompt
+from redraft.collect.clean.dropped import DAMAGED, UNREADABLE, Drop
+from redraft.collect.read.fieldmap import FieldMap, nearest
+from redraft.collect.read.inputs import Input, inputs_of
+from redraft.collect.read.records import Damage
+from redraft.collect.sources.licence import UNKNOWN, licence_in
+from redraft.collect.view.text import is_answered
+from redraft.errors import RecordError, UsageError
+from redraft.formats.read.conversations import asks
+from redraft.formats.read.files import decode, name_of, stem_of
+from redraft.formats.read.records import ID_FIELDS, Ids, chain_of, id_of, read_records
+from redraft.formats.read.shapes import SHAPES, Shape, is_chain, known_shape, names, read_as, read_tree
+from redraft.parallel import spread
+
+EMPTY = "empty"
+"""The rule that drops what asks nothing and answers nothing."""
+
+NO_QUESTION = "no-question"
+"""The rule that drops answers of which no question is known."""
+
+TREE = "OASST1 tree"
+"""The shape of which one record gives several chains."""
+
+Record = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A published data set, or a family of them.
+
+    Attributes:
+        licence: As its publisher names it.
+        shapes: Names of the shapes that its records have.
+        told_by: Whether a record can come from here alone.
+    """
+
+    name: str
+    licence: str
+    shapes: tuple[str, ...]
+    told_by: Callable[[Record], bool] = lambda _: False
+
+    def shape(self, record: Record, where: str) -> Shape:
+        """The shape in which a record is read as one of this source.
+
+        Raises:
+            RecordError: It has not the fields.
+        """
+        own = [shape for shape in SHAPES if shape.name in self.shapes]
+        fitting = next((shape for shape in own if record.keys() >= shape.needs), None)
+        if fitting is None:
+            needed = " or ".join(" and ".join(sorted(shape.needs)) for shape in own)
+            raise RecordError(
+                f"{where}: {self.name} has the fields {needed}; this record has: {names(record)}."
+            )
+        return fitting
+
+
+def _fields(*wanted: str) -> Callable[[Record], bool]:
+    return lambda record: record.keys() >= set(wanted)
+
+
+def _text(name: str, holds: Callable[[str], bool]) -> Callable[[Record], bool]:
+    return lambda record: isinstance(record.get(name), str) and holds(record[name])
+
+
+_SOURCES = (
+    Source("alpaca", "CC BY-NC 4.0", ("Alpaca",)),
+    Source("gsm8k", "MIT", ("GSM8K",), _text("answer", lambda text: "\n#### " in text[-80:])),
+    Source("aqua-rat", "Apache-2.0", ("AQuA",), _fields("question", "options", "rationale", "correct")),
+    Source("math", "MIT", ("MATH",), _fields("problem", "level", "solution")),
+    Source("mbpp", "CC BY 4.0", ("MBPP",), _fields("task_id", "code", "test_list")),
+    Source("conala", "CC BY-SA 4.0", ("CoNaLa",), _fields("intent", "rewritten_intent", "snippet")),
+    Source(
+        "code-contests",
+        "CC BY 4.0",
+        ("CodeContests",),
+        _fields("description", "public_tests", "private_tests", "solutions"),
+    ),
+    Source("drrepair", "MIT", ("DrRepair",), _fields("code_lines", "gold_code_lines", "err_line")),
+    Source("flan", "Apache-2.0", ("FLAN",), _fields("inputs", "targets", "task")),
+    Source("sharegpt", "terms of the sharing site", ("ShareGPT conversation",)),
+    Source("oasst1", "Apache-2.0", (TREE,), _fields("message_tree_id", "tree_state", "prompt")),
+    Source("gpt4all", "terms of the teacher", ("GPT4All",)),
+    Source(
+        "hh-rlhf",
+        "MIT",
+        ("chosen and rejected",),
+        _text("chosen", lambda text: text.startswith("\n\nHuman:")),
+    ),
+    Source("shp", "terms of the site", ("SHP",), _fields("history", "human_ref_A", "score_ratio")),
+    Source(
+        "selfee",
+        "CC BY-NC 4.0",
+        ("SelFee training chain", "SelFee answer"),
+        _fields("outputs", "iteration", "iteration_truncated"),
+    ),
+    Source("self-instruct", "Apache-2.0", ("Self-Instruct task",)),
+    Source("questions", "Apache-2.0", ("question", "MT-bench question")),
+)
+
+SOURCES = {source.name: source for source in _SOURCES}
+"""The sources by name, with what their pages say."""
+
+
+def source_named(name: str) -> Source:
+    """The source of a name.
+
+    Raises:
+        UsageError: There is none; the message names the nearest.
+    """
+    if name not in SOURCES:
+        raise UsageError(
+            f"no source is called {name!r}.{nearest(name, SOURCES)}",
+            hint=f"Sources: {' '.join(SOURCES)}; other data is read without --as, or with --map.",
+        )
+    return SOURCES[name]
+
+
+@dataclass(frozen=True)
+class Reader:
+    """How records become chains.
+
+    Attributes:
+        source: Name of the source; None to tell it from the fields.
+        licence: What to say of the licence, whatever the source's is.
+        fields: What the fields are, where the user says it.
+        paths: Of a tree, the best path or all of them.
+        questions: Prompts by their ids, for answers that come without them (`questions_in`).
+    """
+
+    source: str | None = None
+    licence: str | None = None
+    fields: FieldMap | None = None
+    paths: Literal["best", "all"] = "best"
+    questions: Mapping[str, Prompt] = field(default_factory=dict)
+
+    def chains(self, record: Any, item: Item) -> Iterator[Chain]:
+        """The chains of a record, with ids that may not be unique.
+
+        Raises:
+            RecordError: It is none that can be read.
+        """
+        for name, chain in self._read(record, item):
+            meta = {**chain.meta, "origin": self._origin(record, chain, item)}
+            asked = chain.prompt if asks(chain.prompt) else self._question(name, item)
+            yield chain.model_copy(update={"id": name, "prompt": asked or chain.prompt, "meta": meta})
+
+    def _question(self, name: str, item: Item) -> Prompt | None:
+        return self.questions.get(name.removeprefix(f"{item.file.stem}/"))
+
+    def _read(self, record: Any, item: Item) -> Iterator[tuple[str, Chain]]:
+        name = id_of(record, item.file.stem, item.number)
+        if self.fields:
+            own, chain = self.fields.read(record, item.where)
+            yield id_of({"id": own}, item.file.stem, item.number), chain
+        elif not isinstance(record, dict) or is_chain(record) or "chain" in record:
+            chain = chain_of(record, item.where)
+            yield chain.id or name, chain
+        else:
+            shape = self._shape(record, item.where)
+            if shape.name == TREE and self.paths == "all":
+                paths = read_tree(record, item.where)
+                yield from ((f"{name}/{leaf}" if leaf else name, chain) for leaf, chain in paths)
+            else:
+                yield name, read_as(shape, record, item.where)
+
+    def _shape(self, record: Record, where: str) -> Shape:
+        return SOURCES[self.source].shape(record, where) if self.source else known_shape(record, where)
+
+    def _origin(self, record: Any, chain: Chain, item: Item) -> dict[str, Any]:
+        """Where a chain comes from. What it says of that itself stays, unless it is overruled."""
+        before = chain.meta.get("origin")
+        named = SOURCES[self.source] if self.source else None
+        source = named or self._told(record)
+        licences = (self.licence, named and named.licence, item.file.licence, source and source.licence)
+        made = {
+            "dataset": source.name if source else item.file.dataset,
+            "licence": next(filter(None, licences), UNKNOWN),
+            "file": item.file.name,
+            "record": item.number,
+        }
+        if not isinstance(before, dict):
+            return made
+        overruled = {"dataset": self.source is not None, "licence": self.source or self.licence}
+        return {**made, **before, **{name: made[name] for name, wanted in overruled.items() if wanted}}
+
+    def _told(self, record: Any) -> Source | None:
+        """The source that the fields tell. A field map says that they mean something else."""
+        if self.fields or not isinstance(record, dict):
+            return None
+        return next((source for source in _SOURCES if source.told_by(record)), None)
+
+
+class Item(NamedTuple):
+    """A record of a file, undecoded.
+
+    Attributes:
+        where: What errors call it.
+        number: Its place in its file, from 0.
+        data: Its JSON, or what was found to be wrong with it, or with its file from there on.
+    """
+
+    where: str
+    file: Input
+    number: int
+    data: bytes | RecordError
+
+
+class Imported(NamedTuple):
+    """A chain as a line of JSON, without the line feed.
+
+    Attributes:
+        unanswered: It has neither an answer nor a gold one.
+        unused: Then, the fields that may hold one: those with texts in them that were not read.
+        nulled: It had NaN or an infinity, which JSON has not: there is null now.
+    """
+
+    id: str
+    licence: str
+    json: bytes
+    unanswered: bool = False
+    unused: tuple[str, ...] = ()
+    nulled: bool = False
+
+
+def questions_in(path: Path) -> dict[str, Prompt]:
+    """Read prompts by their ids in the file, as answers name them in `question_id`.
+
+    Raises:
+        RecordError: The file cannot be read, or a record is none.
+    """
+    stem = f"{stem_of(path)}/"
+    return {chain.id.removeprefix(stem): chain.prompt for chain in read_records(path) if asks(chain.prompt)}
+
+
+def items_of(paths: Iterable[Path]) -> Iterator[Item]:
+    """The records of files and folders. That all are there is seen before the first is read.
+
+    Raises:
+        UsageError: A path is not there, or is a folder without records.
+        RecordError: A file cannot be read, or ends too early.
+    """
+    return items_in([file for path in paths for file in inputs_of(path)])
+
+
+def items_in(files: Iterable[Input]) -> Iterator[Item]:
+    """The records of files. One that is damaged gives those before, and then what is wrong with it.
+
+    Raises:
+        RecordError: Nothing of one can be read.
+    """
+    for file in files:
+        number = -1
+        try:
+            for number, (where, data) in enumerate(file.rows()):
+                yield Item(where, file, number, data)
+        except RecordError as error:
+            if number < 0:
+                raise
+            yield Item(name_of(file.path), file, number + 1, Damage(error.message, hint=error.hint))
+
+
+def import_all(
+    items: Iterable[Item], reader: Reader, *, workers: int = 1, strict: bool = False
+) -> Iterator[Imported | Drop]:
+    """The records as chains with unique ids, in order, and what is no record.
+
+    Raises:
+        UsageError: The field map has a field that the first record has not.
+        RecordError: With `strict`, instead of a drop.
+    """
+    ids = Ids()
+    work = partial(_import, reader, strict=strict)
+    for results in spread(work, _insisted(items, reader), workers):
+        for result in results:
+            yield result if isinstance(result, Drop) else _with_id(result, ids.new(result.id))
+
+
+def _insisted(items: Iterable[Item], reader: Reader) -> Iterator[Item]:
+    """The items, of which the first that can be read has to have the fields of the map."""
+    unknown = reader.fields
+    for item in items:
+        if unknown and isinstance(item.data, bytes):
+            try:
+                record = decode(item.data, item.where)
+            except RecordError:
+                pass
+            else:
+                unknown.insist(record, item.where)
+                unknown = None
+        yield item
+
+
+def _with_id(line: Imported, name: str) -> Imported:
+    if name == line.id:
+        return line
+    chain = Chain.from_json(line.json).model_copy(update={"id": name})
+    return line._replace(id=name, json=chain.to_json().encode())
+
+
+def _import(reader: Reader, item: Item, *, strict: bool) -> list[Imported | Drop]:
+    try:
+        if isinstance(item.data, RecordError):
+            raise item.data
+        record = decode(item.data, item.where)
+        chains = list(reader.chains(record, item))
+        return [_line(chain, item) if asks(chain.prompt) else _unasked(chain, item) for chain in chains]
+    except RecordError as error:
+        if strict:
+            raise
+        reason = error.message.removeprefix(f"{item.where}: ")
+        rule = DAMAGED if isinstance(error, Damage) else UNREADABLE
+        return [Drop(rule, reason, item.where, record=_line_of(item))]
+
+
+def _unasked(chain: Chain, item: Item) -> Drop:
+    if is_answered(chain):
+        rule, reason = NO_QUESTION, "it answers a question that is not in the record."
+    else:
+        rule, reason = EMPTY, "it asks nothing, and has no answer."
+    return Drop(rule, reason, item.where, chain.id, _line_of(item))
+
+
+def _line_of(item: Item) -> bytes | None:
+    """A record as it stands in its file: decoded it may be nested too deep for the way between processes."""
+    return item.data if isinstance(item.data, bytes) else None
+
+
+_NAME = 60  # characters of a field's name that are told
+
+_DEEP = 150
+"""Brackets that a record must have to be nested deeper than chains can be read back: that is at 197."""
+
+
+def _line(chain: Chain, item: Item) -> Imported:
+    try:
+        line = chain.to_json().encode()
+        if line.count(b"[") + line.count(b"{") > _DEEP:
+            Chain.from_json(line, where=item.where)
+    except ValueError as error:
+        raise RecordError(f"{item.where}: is nested too deep: {error}.") from None
+    unanswered = not is_answered(chain)
+    unused = _unused(chain.meta.get("source")) if unanswered else ()
+    nulled = _has_constants(item.data) if isinstance(item.data, bytes) else False
+    return Imported(chain.id, licence_in(chain.meta["origin"]), line, unanswered, unused, nulled)
+
+
+def _has_constants(data: bytes) -> bool:
+    """Whether a text of JSON has NaN or an infinity. It was decoded before."""
+    found: list[str] = []
+    if b"NaN" in data or b"Infinity" in data:
+        json.loads(data, parse_constant=found.append)
+    return bool(found)
+
+
+def _unused(source: Any) -> tuple[str, ...]:
+    fields = source.items() if isinstance(source, dict) else ()
+    held = (name for name, value in fields if value and isinstance(value, str | list | dict))
+    return tuple(name[:_NAME] for name in held if name not in ID_FIELDS)

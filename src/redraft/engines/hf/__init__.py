@@ -1,0 +1,1 @@
+"""Models of transformers: folders of weights, with or without adapters."""

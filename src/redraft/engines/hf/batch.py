@@ -1,0 +1,303 @@
+"""One thread that continues many texts at once with a model of transformers.
+
+In each step all texts that are complete up to their newest token get one more, in one pass of the model.
+Texts join and leave between steps. A prompt is read in parts of `READ` tokens, one part a step, so that a
+long one does not stop the others; and what its slot holds already, from an earlier step of the same chain, is
+not read again.
+
+Tokens are drawn with a number of each text's own seed, so that who else is there changes nothing but the last
+bits of the model's arithmetic. Temperature and then top-p, as in the other engines, and nothing else.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from redraft.chain import Finish
+from redraft.engines.base import Delta, Sampling
+from redraft.engines.hf.cache import Pass, Slots, common_start, forward, layers_of
+from redraft.engines.hf.text import Piece, Spelling
+from redraft.errors import EngineError
+
+READ = 512
+"""Tokens of a prompt that are read at a time. Larger parts are not read faster, and hold up the others."""
+
+
+@dataclass
+class Slot:
+    """A place for one text.
+
+    Attributes:
+        tokens: What is computed of it; stays after its text has ended, for one that begins the same way.
+        used: When it was given away last, as a count.
+    """
+
+    number: int
+    tokens: list[int] = field(default_factory=list)
+    used: int = 0
+
+
+@dataclass(eq=False)
+class Work:
+    """A text to be continued.
+
+    Attributes:
+        tokens: The prompt, and what was generated after it.
+        room: Most tokens to generate; at least 1.
+        limit: How it ends when there is no more room.
+        deliver: Takes each delta, or the error that ended the work. Called in the thread.
+    """
+
+    tokens: list[int]
+    sampling: Sampling
+    room: int
+    limit: Finish
+    spelling: Spelling
+    deliver: Callable[[Delta | BaseException], None]
+    cancelled: bool = False
+    slot: Slot = field(default_factory=lambda: Slot(-1))
+    cached: int = 0
+
+    def __post_init__(self) -> None:
+        self.asked = len(self.tokens)
+        self.random = random.Random(self.sampling.seed)  # noqa: S311  (not for secrets)
+
+    @property
+    def left(self) -> int:
+        """Tokens that the model has not seen yet; 1 while it is generating."""
+        return len(self.tokens) - len(self.slot.tokens)
+
+    def take(self, token: int, *, ends: bool) -> bool:
+        """Adds a token, and delivers what it makes certain. Says whether the text is complete."""
+        self.tokens.append(token)
+        made = len(self.tokens) - self.asked
+        piece = self.spelling.end(token) if ends else self.spelling.add(token)
+        finish: Finish | None = "stop" if ends or piece.stop_text is not None else None
+        if finish is None and made >= self.room:
+            rest = self.spelling.end()
+            piece = Piece(piece.text + rest.text, piece.tokens + rest.tokens, rest.stop_text)
+            finish = self.limit if rest.stop_text is None else "stop"
+        if finish:
+            self.deliver(
+                Delta(piece.text, piece.tokens, finish, piece.stop_text, self.asked, self.cached, made)
+            )
+        elif piece.tokens:
+            self.deliver(Delta(piece.text, piece.tokens))
+        return finish is not None
+
+
+class Batch:
+    """The thread, and the texts that it continues.
+
+    Args:
+        model: A causal language model that `hf_load.check_model` let pass.
+        slots: Texts at once; more wait for their turn, in order.
+        context: Most tokens of a text.
+        ends: Tokens that end a text.
+        size: How many tokens the tokenizer has; the model may have more, which are never drawn.
+        windows: By kind of attention, how many tokens it sees; None for all.
+        threads: Threads that compute; None leaves it to torch.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        slots: int,
+        context: int,
+        ends: frozenset[int],
+        size: int,
+        windows: dict[str, int | None],
+        threads: int | None = None,
+    ) -> None:
+        self._model, self._ends, self._size, self._windows = model, ends, size, windows
+        self._context, self._threads = context, threads
+        self._slots = [Slot(number) for number in range(slots)]
+        self._cache = self._empty()
+        self._waiting: list[Work] = []
+        self._running: list[Work] = []
+        self._given = 0
+        self._closed = False
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._run, name="redraft-hf", daemon=True)
+        self._thread.start()
+
+    def add(self, work: Work) -> None:
+        """Lets a text join. Its `cancelled` may be set at any time."""
+        with self._changed:
+            if self._closed:
+                raise EngineError("the engine was closed.", hint="Load the model again.")
+            self._waiting.append(work)
+            self._changed.notify()
+
+    def close(self) -> None:
+        """Lets the thread end after its step, and with it all texts."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread has not ended yet."""
+        return self._thread.is_alive()
+
+    def _run(self) -> None:
+        if self._threads is not None:
+            torch.set_num_threads(self._threads)
+        while self._admit():
+            try:
+                with torch.inference_mode():
+                    self._step()
+            except Exception as error:  # noqa: BLE001  (whatever it is, those who wait must hear of it)
+                self._fail(error)
+        self._fail(EngineError("the engine was closed in the middle of an answer."))
+
+    def _admit(self) -> bool:
+        """Waits for work, and gives slots to it. False once the engine is closed."""
+        with self._changed:
+            while not self._closed:
+                self._waiting = [work for work in self._waiting if not work.cancelled]
+                self._running = [work for work in self._running if not work.cancelled]
+                while self._waiting and len(self._running) < len(self._slots):
+                    self._begin(self._waiting.pop(0))
+                if self._running:
+                    return True
+                self._changed.wait()
+        return False
+
+    def _begin(self, work: Work) -> None:
+        """Gives work the free slot that holds most of it; of equal ones, that unused for longest."""
+        taken = {each.slot.number for each in self._running}
+        free = [slot for slot in self._slots if slot.number not in taken]
+        slot = max(free, key=lambda slot: (common_start(slot.tokens, work.tokens), -slot.used))
+        self._given += 1
+        slot.used = self._given
+        # The last token of a prompt is always computed: what comes after it is what is asked for.
+        work.cached = min(common_start(slot.tokens, work.tokens), len(work.tokens) - 1)
+        del slot.tokens[work.cached :]
+        work.slot = slot
+        self._running.append(work)
+
+    def _step(self) -> None:
+        reading = next((work for work in self._running if work.left > 1), None)
+        if reading is not None:
+            self._compute([reading], min(reading.left, READ))
+        ready = [work for work in self._running if work.left == 1]
+        if ready:
+            self._compute(sorted(ready, key=lambda work: work.slot.number), 1)
+
+    def _compute(self, works: Sequence[Work], count: int) -> None:
+        """Computes the next tokens of some texts; where those were the last, draws one more."""
+        starts = [len(work.slot.tokens) for work in works]
+        ids = [work.tokens[at : at + count] for work, at in zip(works, starts, strict=True)]
+        step = Pass(tuple(work.slot.number for work in works), tuple(starts), count)
+        logits = forward(self._model, self._cache, self._windows, ids, step)[:, -1, : self._size].float()
+        for work, new in zip(works, ids, strict=True):
+            work.slot.tokens.extend(new)
+        if works[0].left:
+            return
+        drawn = draw(logits, [work.sampling for work in works], [work.random.random() for work in works])
+        for work, token in zip(works, drawn, strict=True):
+            if token is None:
+                self._drop(work, _diverged(work))
+            elif work.take(token, ends=token in self._ends):
+                self._running.remove(work)
+
+    def _empty(self) -> Slots:
+        return Slots(layers_of(self._model), len(self._slots), self._context)
+
+    def _drop(self, work: Work, error: BaseException) -> None:
+        self._running.remove(work)
+        work.slot.tokens.clear()
+        work.deliver(error)
+
+    def _fail(self, error: Exception) -> None:
+        """A step failed: all its texts end, and nothing that was computed is relied upon."""
+        told = error if isinstance(error, EngineError) else _failed(error)
+        self._cache = self._empty()
+        for slot in self._slots:
+            slot.tokens.clear()
+        with self._changed:
+            ended = [*self._running, *(self._waiting if self._closed else [])]
+            self._running = []
+        for work in ended:
+            work.deliver(told)
+
+
+def score(
+    model: Any, tokens: Sequence[int], asked: int, *, size: int, windows: dict[str, int | None]
+) -> list[float]:
+    """How likely a model finds a text.
+
+    Args:
+        model: As for `Batch`.
+        tokens: A prompt, and the text behind it.
+        asked: Length of the prompt, at least 1.
+        size: As for `Batch`.
+        windows: As for `Batch`.
+
+    Returns:
+        The natural logarithm of the probability of each token of the text.
+    """
+    cache, scores = Slots(layers_of(model), 1, len(tokens)), []
+    with torch.inference_mode():
+        for start in range(0, len(tokens) - 1, READ):
+            ids = tokens[start : min(start + READ, len(tokens) - 1)]
+            step = Pass((0,), (start,), len(ids))
+            logits = forward(model, cache, windows, [ids], step, keep=len(ids))[0, :, :size].float()
+            following = torch.tensor(tokens[start + 1 : start + 1 + len(ids)], device=logits.device)
+            scores += torch.log_softmax(logits, dim=-1).gather(1, following[:, None])[:, 0].tolist()
+    return scores[asked - 1 :]
+
+
+def draw(logits: torch.Tensor, samplings: Sequence[Sampling], numbers: Sequence[float]) -> list[int | None]:
+    """Draws one token for each text.
+
+    Args:
+        logits: Shape (texts, vocabulary).
+        samplings: Temperature and top-p of each.
+        numbers: For each, a number in [0, 1): where in the sum of the probabilities its token lies.
+
+    Returns:
+        Token ids; None where the model gave no numbers.
+    """
+    best = logits.argmax(dim=-1).tolist()
+    sound = logits.amax(dim=-1).isfinite().tolist()
+    return [
+        None if not sound[row] else best[row] if not how.temperature else _drawn(logits[row], how, number)
+        for row, (how, number) in enumerate(zip(samplings, numbers, strict=True))
+    ]
+
+
+def _drawn(logits: torch.Tensor, how: Sampling, number: float) -> int:
+    chances = torch.softmax(logits.double() / how.temperature, dim=-1)
+    ids = None
+    if how.top_p < 1:
+        chances, ids = chances.sort(descending=True)
+        # A token is in the nucleus if those before it do not fill it.
+        chances[chances.cumsum(0) - chances >= how.top_p] = 0
+    sums = chances.cumsum(0)
+    found = torch.searchsorted(sums, number * sums[-1], right=True).clamp_(max=len(sums) - 1)
+    return int(found if ids is None else ids[found])
+
+
+def _diverged(work: Work) -> EngineError:
+    return EngineError(
+        f"the model gave no numbers (NaN or infinity) after {len(work.tokens)} tokens.",
+        hint="Its training may have diverged: redraft weights verify FOLDER counts such weights.",
+    )
+
+
+def _failed(error: Exception) -> EngineError:
+    if isinstance(error, torch.OutOfMemoryError):
+        return EngineError(
+            "there is not enough memory on the GPU for so many texts of this length.",
+            hint="Try a smaller --ctx, fewer at once (--concurrency), or --gpu-layers 0.",
+        )
+    return EngineError(f"transformers failed: {type(error).__name__}: {str(error)[:300]}")

@@ -1,0 +1,1 @@
+"""llama.cpp models: GGUF files, run in a child process."""

@@ -1,0 +1,235 @@
+"""The parent's side of the llama.cpp process: start it, talk to it, notice its death, end it.
+
+The HTTP spoken here is the little that one known server on 127.0.0.1 needs: a connection a request, so that
+closing it is what cancels the work, and so that nothing is tied to one event loop. A general client spends
+more time on a token than this whole module. What the requests mean is `llamacpp`'s affair.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import secrets
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from redraft.engines.llamacpp.child import Settings
+from redraft.errors import EngineCrash, EngineError, MissingExtra, ModelError
+
+STDERR_KEPT = 4096
+_REASON = re.compile(r"(?:error loading model|\bE srv .*?init: init): (.+)")
+CLOSE_SECONDS = 5.0
+
+
+class Refusal(Exception):
+    """An HTTP status other than 200, with the error object of the reply."""
+
+    def __init__(self, status: int, error: dict[str, Any]) -> None:
+        super().__init__(str(error.get("message", error)))
+        self.status = status
+        self.error = error
+
+
+class Child:
+    """A running model process. Make one with `start`."""
+
+    def __init__(self, model: Path, process: subprocess.Popen[bytes], key: str) -> None:
+        self.model = model
+        self._process = process
+        self._key = key
+        self._host, self._port = "", 0
+        self._closed = False
+        self._stderr = bytearray()
+        self._drain = threading.Thread(target=self._keep_stderr, daemon=True)
+        self._drain.start()
+
+    @classmethod
+    async def start(cls, settings: Settings) -> Child:
+        """Starts the process and waits until the model is loaded.
+
+        Raises:
+            MissingExtra: xllamacpp is not installed.
+            ModelError: llama.cpp could not load the model; what it said is in the message.
+            EngineCrash: The process died while loading.
+        """
+        key = secrets.token_hex(16)
+        command = [sys.executable, "-P", "-m", "redraft.engines.llamacpp.child"]
+        pipe = subprocess.PIPE
+        process = subprocess.Popen(  # noqa: S603, ASYNC220  (our own module; a spawn takes a millisecond)
+            command, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True
+        )
+        child = cls(Path(settings["model"]), process, key)
+        try:
+            await asyncio.to_thread(child._hand_over, {**settings, "key": key})
+        except BaseException:
+            await child.aclose()
+            raise
+        return child
+
+    def _hand_over(self, settings: dict[str, Any]) -> None:
+        stdin, stdout = self._process.stdin, self._process.stdout
+        assert stdin is not None and stdout is not None  # noqa: S101, PT018  (both are pipes)
+        with suppress(BrokenPipeError):
+            stdin.write(json.dumps(settings).encode() + b"\n")
+            stdin.flush()
+        line = stdout.readline()
+        if not line:
+            raise self._crash()
+        reply = json.loads(line)
+        if "error" in reply:
+            raise self._not_loaded(reply["error"])
+        address = urlsplit(reply["address"])
+        self._host, self._port = str(address.hostname), int(address.port or 0)
+
+    def _not_loaded(self, error: str) -> EngineError | MissingExtra:
+        if error.startswith("ModuleNotFoundError"):
+            return MissingExtra("A llama.cpp model", "local")
+        reason = _REASON.search(self._last_words())
+        return ModelError(f"llama.cpp could not load {self.model}: {reason[1].strip() if reason else error}.")
+
+    def _keep_stderr(self) -> None:
+        assert self._process.stderr is not None  # noqa: S101  (it is a pipe)
+        while piece := self._process.stderr.read1(STDERR_KEPT):  # type: ignore[attr-defined]
+            self._stderr += piece
+            del self._stderr[:-STDERR_KEPT]
+
+    def _last_words(self) -> str:
+        self._drain.join(1.0)
+        return self._stderr.decode("utf-8", "replace").strip()
+
+    async def post(self, path: str, body: dict[str, Any]) -> Any:
+        """Sends JSON, returns the JSON that came back.
+
+        Raises:
+            Refusal: The server said no.
+            EngineCrash: The process died.
+        """
+        async with self._exchange(path, body) as reader:
+            return json.loads(await reader.read())
+
+    async def events(self, path: str, body: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
+        """Sends JSON, yields the objects of the event stream that came back. Closing it cancels the work.
+
+        Raises:
+            Refusal: The server said no.
+            EngineCrash: The process died.
+        """
+        async with self._exchange(path, body) as reader:
+            rest = b""
+            while piece := await _chunk(reader):
+                *events, rest = (rest + piece).split(b"\n\n")
+                for event in events:
+                    if event.startswith(b"data: {"):
+                        yield json.loads(event[6:])
+
+    @asynccontextmanager
+    async def _exchange(self, path: str, body: dict[str, Any]) -> AsyncIterator[asyncio.StreamReader]:
+        """Sends a request; what is left to read is the body of a reply with status 200."""
+        if self._closed:
+            raise EngineError(f"the engine of {self.model} was closed.", hint="Load the model again.")
+        try:
+            async with _connection(self._host, self._port) as (reader, writer):
+                writer.write(self._request(path, json.dumps(body).encode()))
+                status, chunked = await _head(reader)
+                if status != 200:
+                    raw = b"".join([c async for c in _chunks(reader)]) if chunked else await reader.read()
+                    raise Refusal(status, _error_of(raw))
+                yield reader
+        except (OSError, EOFError) as error:
+            raise await asyncio.to_thread(self._crash) from error
+
+    def _request(self, path: str, body: bytes) -> bytes:
+        head = (
+            f"POST {path} HTTP/1.1\r\nHost: {self._host}:{self._port}\r\nConnection: close\r\n"
+            f"Authorization: Bearer {self._key}\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        return head.encode() + body
+
+    def _crash(self) -> EngineError:
+        """The error for a broken connection: how the process ended, and what it said last."""
+        try:
+            status = self._process.wait(1.0)
+        except subprocess.TimeoutExpired:
+            return EngineError(f"the process that runs {self.model} broke off a reply.", hint="Try again.")
+        how = (
+            f"was killed by {signal.Signals(-status).name}" if status < 0 else f"exited with status {status}"
+        )
+        said = self._last_words().splitlines()[-3:]
+        return EngineCrash(
+            "\n    ".join([f"the process that runs {self.model} {how}.", *said]),
+            hint="Check the file with its sha256, try a smaller --ctx, or --gpu-layers 0.",
+        )
+
+    async def aclose(self) -> None:
+        """Ends the process and waits until it is gone. Closing twice does no harm.
+
+        No thread is used: while the interpreter ends, when engines that were kept are closed, none can start.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        assert self._process.stdin is not None  # noqa: S101  (it is a pipe)
+        with suppress(BrokenPipeError):
+            self._process.stdin.close()
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(CLOSE_SECONDS):
+                    while self._process.poll() is None:  # noqa: ASYNC110  (no event tells of its end)
+                        await asyncio.sleep(0.01)
+        finally:
+            self._end()
+
+    def _end(self) -> None:
+        self._process.kill()  # does nothing to one that is gone
+        self._process.wait()
+        self._drain.join()
+        for pipe in (self._process.stdout, self._process.stderr):
+            if pipe is not None:
+                pipe.close()
+
+
+@asynccontextmanager
+async def _connection(
+    host: str, port: int
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    reader, writer = await asyncio.open_connection(host, port)
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()
+
+
+async def _head(reader: asyncio.StreamReader) -> tuple[int, bool]:
+    """Status of a reply, and whether its body comes in chunks."""
+    head = (await reader.readuntil(b"\r\n\r\n")).lower()
+    return int(head.split(None, 2)[1]), b"\r\ntransfer-encoding: chunked" in head
+
+
+async def _chunk(reader: asyncio.StreamReader) -> bytes:
+    """The next piece of a chunked body; empty at its end."""
+    size = int(await reader.readuntil(b"\r\n"), 16)
+    return (await reader.readexactly(size + 2))[:-2]
+
+
+async def _chunks(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
+    while piece := await _chunk(reader):
+        yield piece
+
+
+def _error_of(raw: bytes) -> dict[str, Any]:
+    try:
+        error = json.loads(raw)["error"]
+    except (ValueError, KeyError, TypeError):
+        return {"message": raw.decode("utf-8", "replace")[:500]}
+    return error if isinstance(error, dict) else {"message": str(error)}

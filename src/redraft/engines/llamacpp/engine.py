@@ -1,0 +1,276 @@
+"""llama.cpp models: a GGUF file, with or without LoRA adapters, run in a process of its own.
+
+Prompts always go to llama.cpp as token ids, so a text can never smuggle in a control token: `<|im_end|>`
+typed by a user stays ten characters. Steps of a chain find what is already computed again by their common
+prefix. Sampling settings that a model file brings along are not used: temperature and then top_p are the
+caller's, in the order that other engines have, and nothing else is applied.
+
+The token that ends an answer is listed in a delta without text, as are tokens of a stop string. What may
+turn out to be a stop string is held back until it is decided, and shown at the end at the latest.
+
+How the process is run and spoken to is not known here (`llamacpp_client`, `llamacpp_child`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+from redraft.chain import Finish, content_of
+from redraft.engines.base import Delta, EngineInfo, Message, Sampling, Tokens
+from redraft.engines.fit import context_of, insist_on_memory, insist_on_settings, trained_context
+from redraft.engines.llamacpp.client import Child, Refusal
+from redraft.engines.local import LocalEngine, Marked, Room
+from redraft.errors import EngineError, ModelError
+from redraft.formats.selfee import NATIVE_FORMAT
+from redraft.weights.gguf.reader import GGUFHeader, check_adapter, check_model, read_header
+
+SPECULATES_UP_TO = 4
+"""Streams at once up to which drafts are tried unless told. They slow a batch of eight new texts, while
+copying revisions at eight gain little (benchmarks/RESULTS.md)."""
+
+
+class LlamaCppEngine(LocalEngine):
+    """A GGUF model behind the engine protocol. Make one with `start`."""
+
+    def __init__(
+        self, info: EngineInfo, context: int, child: Child, *, spaced: bool, trained: int | None = None
+    ) -> None:
+        super().__init__(info, context, trained)
+        self._child = child
+        self._spaced = spaced
+
+    @classmethod
+    async def start(
+        cls,
+        model: Path,
+        adapters: Sequence[Path] = (),
+        *,
+        ctx: int | None = None,
+        parallel: int = 1,
+        threads: int | None = None,
+        gpu_layers: int | None = None,
+        speculate: bool | None = None,
+    ) -> LlamaCppEngine:
+        """Loads a model in a new process.
+
+        Args:
+            model: The GGUF file.
+            adapters: GGUF files of LoRA adapters, all applied.
+            ctx: Tokens that one chain may fill; 4,096 or the model's own length, whichever is less.
+            parallel: How many streams run at once. More wait their turn.
+            threads: Threads that compute; None leaves it to llama.cpp.
+            gpu_layers: Layers to put on the GPU; None leaves it to llama.cpp.
+            speculate: Try n-grams of the text so far as drafts; None does so where it helps.
+
+        Raises:
+            UsageError: A number is out of range, or the model was trained for shorter contexts.
+            ModelError: A file is missing, damaged, or the adapter is for another model; or the context
+                needs more memory than is free.
+            MissingExtra: xllamacpp is not installed.
+            EngineCrash: The process died while loading.
+        """
+        insist_on_settings(ctx=ctx, threads=threads, parallel=parallel)
+        headers = await asyncio.to_thread(_checked_headers, model, adapters)
+        trained = trained_context(headers[0])
+        context = context_of(model, ctx, trained)
+        if not gpu_layers:
+            insist_on_memory(model, headers[0], context, parallel)
+        child = await Child.start(
+            {
+                "model": str(model),
+                "adapters": [str(path) for path in adapters],
+                "context": context,
+                "parallel": parallel,
+                "threads": threads,
+                "gpu_layers": gpu_layers,
+                "speculate": parallel <= SPECULATES_UP_TO if speculate is None else speculate,
+                "key": "",
+            }
+        )
+        return cls(
+            _info(model, headers, context), context, child, spaced=_adds_space(headers[0]), trained=trained
+        )
+
+    async def encode(self, text: str, *, special: bool = False) -> Tokens:
+        """Token ids of a text. Control tokens that are written out in it stay text."""
+        if special or not self._spaced:
+            return await self._tokenize(text, start=special, control=False)
+        return await self._encode_within(text)
+
+    async def decode(self, tokens: Sequence[int]) -> str:
+        """The text of token ids; control tokens are written out."""
+        reply = await self._post("/detokenize", {"tokens": list(tokens)})
+        return str(reply["content"])
+
+    async def aclose(self) -> None:
+        """Ends the process. Closing twice does no harm."""
+        await self._child.aclose()
+
+    async def _continue(
+        self, prompt: Tokens, sampling: Sampling, stop: Sequence[str], room: Room
+    ) -> AsyncGenerator[Delta, None]:
+        request = _request(prompt, sampling, stop, room.tokens)
+        try:
+            async with (
+                aclosing(self._child.events("/completion", request)) as events,
+                aclosing(self._deltas(events, room.limit)) as deltas,
+            ):
+                async for delta in deltas:
+                    yield delta
+        except Refusal as refusal:
+            raise self._refused(refusal) from None
+
+    async def _deltas(
+        self, events: AsyncGenerator[dict[str, Any], None], limit: Finish
+    ) -> AsyncGenerator[Delta, None]:
+        """What llama.cpp says, with what it leaves out: tokens of split characters, text it held back."""
+        counted, gap = 0, False
+        held: list[int] = []
+        async for event in events:
+            if "error" in event:
+                raise EngineError(
+                    f"{self._info.name}: llama.cpp broke the answer off: {_said(event['error'])}"
+                )
+            if event["stop"]:
+                yield _last(event, limit, await self._unsaid(event["stop_type"], held))
+                return
+            text, tokens = event["content"], event["tokens"]
+            gap = gap or event["tokens_predicted"] > counted + len(tokens)
+            counted = event["tokens_predicted"]
+            if gap:  # nothing is said of its tokens until their text is known
+                tokens = await self._tokens_of(text, held) if text else []
+            held, gap = ([], False) if text else (held + tokens, gap)
+            yield Delta(text=text, tokens=tuple(tokens))
+        raise EngineError(f"{self._info.name}: the stream ended without its last event.", hint="Try again.")
+
+    async def _unsaid(self, stop_type: str, held: list[int]) -> str:
+        """Text that was held back as the beginning of a stop string that then did not come.
+
+        llama.cpp forgets it when an answer ends there. With `eos` the last token is the one that ended it.
+        """
+        if stop_type == "word":
+            return ""
+        unsaid = held[:-1] if stop_type == "eos" else held
+        return await self.decode(unsaid) if unsaid else ""
+
+    async def _tokens_of(self, text: str, held: Sequence[int]) -> list[int]:
+        """Ids of a delta's text whose first tokens, `held`, came ahead of it.
+
+        llama.cpp does not list the tokens of a character before it is complete (a three-token
+        character has the last alone), though it counts them.
+        """
+        before = await self.decode(held) if held else ""
+        return list(await self.encode(text.removeprefix(before)))
+
+    async def _chat_tokens(self, messages: Sequence[Message]) -> Tokens:
+        """The prompt of messages: what the template writes may be control tokens, what they say may not."""
+        contents = "\n".join(map(content_of, messages))
+        as_text = await self._tokenize(contents, start=False, control=False)
+        if await self._tokenize(contents, start=False, control=True) == as_text:
+            return await self._tokenize(await self._render(messages), start=True, control=True)
+        return await self._pieced(messages)
+
+    async def _pieced(self, messages: Sequence[Message]) -> Tokens:
+        """As the template writes it around marks, with each message in its mark's place, as plain text."""
+        marked = Marked(messages)
+        tokens: list[int] = []
+        for number, (text, written) in enumerate(marked.pieces(await self._render(marked.messages))):
+            tokens += await (
+                self._tokenize(text, start=number == 0, control=True) if written else self.encode(text)
+            )
+        return tuple(tokens)
+
+    async def _encode_within(self, text: str) -> Tokens:
+        """Ids of a text that goes on after another, for a tokenizer that puts a space before every text.
+
+        The space goes before a line break, which is then taken off again.
+        """
+        mark = await self._tokenize("\n", start=False, control=False)
+        marked = await self._tokenize("\n" + text, start=False, control=False)
+        if marked[: len(mark)] == mark:
+            return marked[len(mark) :]
+        return await self._tokenize(text, start=False, control=False)
+
+    async def _render(self, messages: Sequence[Message]) -> str:
+        reply = await self._post("/apply-template", {"messages": list(messages)})
+        return str(reply["prompt"])
+
+    async def _tokenize(self, text: str, *, start: bool, control: bool) -> Tokens:
+        body = {"content": text, "add_special": start, "parse_special": control}
+        return tuple((await self._post("/tokenize", body))["tokens"])
+
+    async def _post(self, path: str, body: dict[str, Any]) -> Any:
+        try:
+            return await self._child.post(path, body)
+        except Refusal as refusal:
+            raise self._refused(refusal) from None
+
+    def _refused(self, refusal: Refusal) -> EngineError:
+        return ModelError(f"{self._info.name}: llama.cpp refused: {refusal} (status {refusal.status}).")
+
+
+def _checked_headers(model: Path, adapters: Sequence[Path]) -> list[GGUFHeader]:
+    """Headers of the model and its adapters, once they are known to fit each other."""
+    base = read_header(model)
+    check_model(model, base)
+    headers = [base]
+    for path in adapters:
+        headers.append(read_header(path))
+        check_adapter(path, headers[-1], model, base)
+    return headers
+
+
+def _info(model: Path, headers: Sequence[GGUFHeader], context: int) -> EngineInfo:
+    return EngineInfo(
+        name=headers[0].text("general.name") or model.stem,
+        engine="llamacpp",
+        context=context,
+        token_ids=True,
+        chats=headers[0].text("tokenizer.chat_template") is not None,
+        native=any(header.text("redraft.format") == NATIVE_FORMAT for header in headers),
+    )
+
+
+def _adds_space(header: GGUFHeader) -> bool:
+    """Whether the tokenizer puts a space before every text: SentencePiece does unless the file says no."""
+    usual = header.text("tokenizer.ggml.model") in {"llama", "t5"}
+    return bool(header.metadata.get("tokenizer.ggml.add_space_prefix", usual))
+
+
+def _request(prompt: Tokens, sampling: Sampling, stop: Sequence[str], limit: int) -> dict[str, Any]:
+    """What `/completion` is sent. Naming the samplers keeps all others, and the model's defaults, out."""
+    request: dict[str, Any] = {
+        "prompt": list(prompt),
+        "n_predict": limit,
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "samplers": ["temperature", "top_p"] if sampling.top_p < 1 else ["temperature"],
+        "stop": [text for text in stop if text],
+        "stream": True,
+        "return_tokens": True,
+        "cache_prompt": True,
+    }
+    if sampling.seed is not None:
+        request["seed"] = sampling.seed % 2**31
+    return request
+
+
+def _said(error: Any) -> str:
+    return str(error.get("message", error)) if isinstance(error, dict) else str(error)
+
+
+def _last(event: dict[str, Any], limit: Finish, unsaid: str) -> Delta:
+    """The last delta: why it ended, and the counts."""
+    stop_type = event["stop_type"]
+    return Delta(
+        text=event["content"] + unsaid,
+        finish=limit if stop_type == "limit" else "stop",
+        stop_text=event["stopping_word"] if stop_type == "word" else None,
+        prompt_tokens=event["tokens_evaluated"],
+        cached_tokens=event["timings"]["cache_n"],
+        completion_tokens=event["tokens_predicted"],
+    )

@@ -1,0 +1,362 @@
+"""The engine of a server that speaks the OpenAI protocol: vLLM, llama.cpp, Ollama, SGLang, OpenAI and others.
+
+    engine = await RemoteEngine.connect("http://localhost:8000/v1", "qwen")
+
+Chats go to `/chat/completions`, raw text to `/completions`. Whether a server has the latter shows when raw
+text is first asked for, and is remembered. Token ids are given where the server gives them (vLLM); elsewhere
+`info.token_ids` is false. Texts that a server marks as a model's thoughts are not part of the answer;
+thoughts that come inside of the answer, between tags of the model's own, are not told apart from it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import httpx
+
+from redraft.chain import Finish
+from redraft.config import Key
+from redraft.engines.base import Delta, EngineInfo, Message, PromptText, Sampling, Tokens
+from redraft.engines.remote.halves import Halves
+from redraft.engines.remote.held import Allowance
+from redraft.engines.remote.listing import choose, has, models, root
+from redraft.engines.remote.patience import Patience
+from redraft.engines.remote.server import Refusal, Server
+from redraft.engines.remote.wire import (
+    Body,
+    Chunk,
+    Counts,
+    adapted,
+    chat_body,
+    completion_body,
+    in_dialect,
+    read_chunk,
+    read_complaint,
+)
+from redraft.errors import ContextError, EngineError, EngineTimeout, ServerError
+
+_CHAT, _RAW = "/chat/completions", "/completions"
+_MISSING = (404, 405, 501)
+_GRACE_FOR_COUNTS, _GRACE_FOR_END = 5.0, 0.5
+"""Seconds to wait for the counts after the finish reason, and for the connection's end after `[DONE]`."""
+
+
+class RemoteEngine:
+    """A model on a server. `connect` asks the server what it has; a new engine of this class asks nothing.
+
+    Args:
+        url: The base address, such as `http://localhost:8000/v1`.
+        model: The name of the model there.
+        key: Sent as a bearer token, to this server only.
+        patience: Time-outs and retries.
+        context: Length of the context in tokens, if known.
+        token_ids: Whether the server gives and takes token ids as vLLM does (0.10.2 or later).
+
+    Raises:
+        UsageError: The address is none, or the key would travel unencrypted to another machine.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        model: str,
+        *,
+        key: Key | None = None,
+        patience: Patience = Patience(),  # noqa: B008  (frozen)
+        context: int | None = None,
+        token_ids: bool = False,
+    ) -> None:
+        self._server = Server(url, key, patience)
+        self._info = EngineInfo(
+            name=model, engine="remote", context=context, token_ids=token_ids, aligned=False, any_message=True
+        )
+        self._refused: frozenset[str] = frozenset()
+
+    @classmethod
+    async def connect(
+        cls,
+        url: str,
+        model: str | None = None,
+        *,
+        key: Key | None = None,
+        patience: Patience = Patience(),  # noqa: B008  (frozen)
+    ) -> Self:
+        """An engine for a model that the server was asked about.
+
+        Args:
+            url: As above.
+            model: Its name; None for the only one that the server has.
+            key: As above.
+            patience: As above.
+
+        Raises:
+            UsageError: No model is named, and the server has none or several.
+            ServerError: The server is down, refuses the key, or is none of this kind.
+        """
+        engine = cls(url, model or "", key=key, patience=patience)
+        try:
+            found = await choose(engine._server, model)
+        except BaseException:
+            await engine.aclose()
+            raise
+        engine._info = replace(
+            engine._info, name=found.name, context=found.context, token_ids=found.token_ids
+        )
+        return engine
+
+    def __repr__(self) -> str:
+        return f"RemoteEngine({self._server.url!r}, {self._info.name!r})"
+
+    @property
+    def info(self) -> EngineInfo:
+        """What this engine is and can do; `continues` is true until the server was found not to."""
+        return self._info
+
+    async def encode(self, text: str, *, special: bool = False) -> Tokens:
+        """Token ids of a text, from a server that has them.
+
+        Raises:
+            ServerError: It has none.
+        """
+        body = {"model": self._info.name, "prompt": text, "add_special_tokens": special}
+        return tuple(await self._tokenizer("/tokenize", body, "tokens"))
+
+    async def decode(self, tokens: Sequence[int]) -> str:
+        """The text of token ids, from a server that has them.
+
+        Raises:
+            ServerError: It has none.
+        """
+        body = {"model": self._info.name, "tokens": list(tokens)}
+        return str(await self._tokenizer("/detokenize", body, "prompt"))
+
+    def stream(
+        self, prompt: PromptText, sampling: Sampling, stop: Sequence[str] = ()
+    ) -> AsyncGenerator[Delta, None]:
+        """Continues a raw text, or token ids where `info.token_ids`. Raises as `chat` does."""
+        return self._deltas(_RAW, completion_body(self._info.name, prompt, sampling, stop), sampling)
+
+    def chat(
+        self, messages: Sequence[Message], sampling: Sampling, stop: Sequence[str] = ()
+    ) -> AsyncGenerator[Delta, None]:
+        """Answers messages.
+
+        Raises:
+            ServerError: The server refuses, fails, or breaks the reply off.
+            EngineTimeout: It is silent for longer than `patience` allows.
+            ContextError: The prompt is longer than its context.
+        """
+        return self._deltas(_CHAT, chat_body(self._info.name, messages, sampling, stop), sampling)
+
+    async def aclose(self) -> None:
+        """Closes the connections."""
+        await self._server.aclose()
+
+    async def _deltas(self, path: str, body: Body, sampling: Sampling) -> AsyncGenerator[Delta, None]:
+        self._check(path, body)
+        reply, halves, allowance = _Reply(), Halves(), Allowance(sampling.max_tokens)
+        async with (
+            self._opened(path, body) as (response, sent),
+            aclosing(self._chunks(response, reply)) as chunks,
+        ):
+            async for chunk in chunks:
+                if not (chunk.finish or allowance.covers(chunk)):
+                    yield Delta(finish="max_tokens", completion_tokens=sampling.max_tokens)
+                    return
+                text = halves.add(chunk.text)
+                if text or chunk.tokens:
+                    yield Delta(text=text, tokens=chunk.tokens)
+        if reply.finish == "error" or (reply.finish is None and not reply.done):
+            how = "gave the answer up" if reply.finish else "broke the stream off"
+            raise self._broken(f"{how} after {reply.characters} characters.")
+        last = reply.last(sent, sampling)
+        self._server.pace.spent((last.prompt_tokens or 0) + (last.completion_tokens or 0))
+        yield replace(last, text=halves.end(), aside=self._server.clean(reply.aside))
+
+    def _broken(self, how: str) -> ServerError:
+        """The error of a reply that broke off. The next request is held back for a moment."""
+        self._server.pace.broken()
+        return ServerError(f"{self._server.host} {how}", hint=_SEE_LOG, passing=True)
+
+    def _check(self, path: str, body: Body) -> None:
+        if path == _RAW and not self._info.continues:
+            raise self._no_raw_text()
+        if not isinstance(body.get("prompt", ""), str) and not self._info.token_ids:
+            raise self._no_token_ids()
+
+    @asynccontextmanager
+    async def _opened(self, path: str, body: Body) -> AsyncIterator[tuple[httpx.Response, Body]]:
+        """A reply to read, with the request as the server took it."""
+        if self._info.token_ids:
+            body = {**body, "return_token_ids": True}
+        body = in_dialect(body, self._refused)
+        while True:
+            async with self._server.asked(path, body) as reply:
+                if isinstance(reply, httpx.Response):
+                    yield reply, body
+                    return
+            changed = adapted(body, reply.complaint) if reply.status in (400, 422) else None
+            if changed is None:
+                raise await self._error(path, reply)
+            self._refused |= body.keys() - changed.keys()
+            body = changed
+
+    async def _chunks(self, response: httpx.Response, reply: _Reply) -> AsyncGenerator[Chunk, None]:
+        """The chunks of a reply, each within its time limit. `reply` is told of each of them."""
+        patience, clock = self._server.patience, asyncio.get_running_loop().time
+        deadline = response.extensions["asked_at"] + patience.first_token
+        async with aclosing(self._server.records(response)) as records:
+            while True:
+                try:
+                    async with asyncio.timeout_at(deadline):
+                        record = await anext(records, _END)
+                except TimeoutError:
+                    if not (reply.finish or reply.done):
+                        raise self._silence(reply) from None
+                    return
+                if record is _END:
+                    return
+                chunk = self._chunk(record)
+                reply.add(chunk, done=record is None)
+                yield chunk
+                if reply.finish or reply.done:
+                    deadline = clock() + (_GRACE_FOR_END if reply.done else _GRACE_FOR_COUNTS)
+                elif reply.begun and (chunk.generated or chunk.finish):
+                    deadline = clock() + patience.between_tokens
+
+    def _chunk(self, record: Any) -> Chunk:
+        if record is None:
+            return Chunk()
+        if isinstance(record, dict) and "choices" in record:
+            try:
+                return read_chunk(record)
+            except ValueError as error:
+                raise self._not_the_protocol(f"{record}: {error}") from None
+        complaint = read_complaint(record)
+        if complaint is None:
+            raise self._not_the_protocol(str(record))
+        said = self._server.clean(complaint.message)
+        raise self._broken(f"failed while it answered: {said}")
+
+    async def _error(self, path: str, refusal: Refusal) -> EngineError:
+        """What a refused request means."""
+        complaint = refusal.complaint
+        if refusal.status in (400, 413, 422) and complaint.prompt_tokens and complaint.context:
+            too_long = ContextError(complaint.prompt_tokens, complaint.context)
+            too_long.hint = "Shorten the prompt, or choose a model with a longer context."
+            return too_long
+        about_chat = "chat/completions" in complaint.message
+        if refusal.status == 404 and complaint.about_model and not about_chat:
+            return await self._no_model(refusal)
+        if path == _RAW and refusal.status in _MISSING:
+            self._info = replace(self._info, continues=False)
+            return self._no_raw_text()
+        return self._server.error(refusal, path)
+
+    async def _no_model(self, refusal: Refusal) -> ServerError:
+        """The error of a model that the server has not got; in its own words if it lists that model."""
+        try:
+            names = [each.name for each in await models(self._server, needed=False)]
+        except EngineError:
+            names = []
+        if self._info.name in names:
+            said = self._server.clean(refusal.complaint.message)
+            return ServerError(f"{self._server.host} refuses the request (404): {said}", status=404)
+        return ServerError(
+            f"{self._server.url} has no model {self._info.name!r}.{has(names)}",
+            hint=f"--model {self._server.url}#{names[0]}" if names else None,
+            status=refusal.status,
+        )
+
+    def _no_raw_text(self) -> ServerError:
+        return ServerError(
+            f"{self._server.url} has no {_RAW}: it answers chats and does not continue raw text.",
+            hint="Use --mode prompted, which needs chats only.",
+        )
+
+    def _no_token_ids(self) -> ServerError:
+        return ServerError(f"{self._server.url} neither takes nor gives token ids; send text.")
+
+    def _not_the_protocol(self, record: str) -> ServerError:
+        shown = self._server.clean(record)[:80]
+        return ServerError(
+            f"{self._server.host} answered with JSON that is not of the OpenAI protocol: {shown}"
+        )
+
+    def _silence(self, reply: _Reply) -> EngineTimeout:
+        patience, host = self._server.patience, self._server.host
+        if not reply.begun:
+            return EngineTimeout(
+                f"{host} sent no first token within {patience.first_token:g} s.",
+                hint="It may be loading the model, or busy: see its log, and try again.",
+            )
+        return EngineTimeout(
+            f"{host} sent no token for {patience.between_tokens:g} s, after {reply.characters} characters.",
+            hint="It may hang: see its log.",
+        )
+
+    async def _tokenizer(self, path: str, body: Body, field: str) -> Any:
+        if not self._info.token_ids:
+            raise self._no_token_ids()
+        found = await self._server.fetch("POST", root(self._server.url) + path, body)
+        if isinstance(found, Refusal):
+            raise self._server.error(found, path)
+        if not isinstance(found, dict) or field not in found:
+            raise self._not_the_protocol(str(found))
+        return found[field]
+
+
+_END = object()
+_SEE_LOG = "The server may have been stopped, or out of memory: see its log."
+
+
+@dataclass
+class _Reply:
+    """What is known of a reply so far."""
+
+    characters: int = 0
+    begun: bool = False
+    thought: bool = False
+    tools: tuple[str, ...] = ()
+    refusal: str = ""
+    done: bool = False
+    finish: Finish | None = None
+    stop_text: str | None = None
+    counts: Counts | None = None
+
+    def add(self, chunk: Chunk, *, done: bool) -> None:
+        self.characters += len(chunk.text)
+        self.begun = self.begun or chunk.generated
+        self.thought = self.thought or chunk.thought
+        self.tools += chunk.tools
+        self.refusal += chunk.refusal
+        self.done = self.done or done
+        self.finish = chunk.finish or self.finish
+        self.stop_text = chunk.stop_text or self.stop_text
+        self.counts = chunk.counts or self.counts
+
+    @property
+    def aside(self) -> str:
+        """What came beside the text, in words."""
+        parts = [f"a call of the tool {name!r}" for name in self.tools]
+        parts += [f"a refusal: {self.refusal}"] if self.refusal else []
+        return ", ".join(parts or (["thoughts alone"] if self.thought else []))
+
+    def last(self, sent: Body, sampling: Sampling) -> Delta:
+        """The last delta. A reply cut off before it was as long as asked has met the end of the context."""
+        counts = self.counts
+        finish = self.finish or "stop"
+        length = counts.completion if counts else sent.get("max_tokens", sent.get("max_completion_tokens"))
+        if finish == "max_tokens" and length is not None and length < sampling.max_tokens:
+            finish = "context"
+        return Delta(
+            finish=finish,
+            stop_text=self.stop_text,
+            prompt_tokens=counts.prompt if counts else None,
+            cached_tokens=counts.cached if counts else None,
+            completion_tokens=counts.completion if counts else None,
+        )

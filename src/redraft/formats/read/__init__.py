@@ -1,0 +1,1 @@
+"""Read published record shapes as chains."""

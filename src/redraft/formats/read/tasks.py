@@ -1,0 +1,250 @@
+"""Problems with their solutions: mathematics, code, and what else has a gold answer.
+
+The gold answer is the `reference`, how one comes to it is `rationale` in `meta`, and what proves it are
+`tests`. Nothing is computed or run here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from redraft.formats.read import conversations
+from redraft.formats.read.fields import Fields, Parts, task
+
+_CALCULATOR = re.compile(r"<<[^<>\n]*>>")
+"""GSM8K's marks of a calculator: `48/2 = <<48/2=24>>24`."""
+
+_FINAL_MARKS = {"answer": "####", "ground_truth": "A:"}
+"""How GSM8K's last line begins; `ground_truth` is the field in its file of sampled solutions."""
+
+
+def conala(fields: Fields) -> Parts:
+    """CoNaLa. The intent as it was rewritten, where it was."""
+    intent = fields.text("intent")
+    rewritten = fields.text_or("rewritten_intent")
+    if rewritten:
+        fields.rest["intent"] = intent
+    return task(rewritten or intent, fields.text("snippet"))
+
+
+def aqua(fields: Fields) -> Parts:
+    """AQuA-RAT: a question with its options, one a line. The reference is the letter."""
+    options = fields.items("options", str)
+    fields.rest["options"] = options
+    question = "\n".join([fields.text("question"), *options])
+    return task(question, fields.text("correct"), rationale=fields.text_or("rationale"))
+
+
+def question(fields: Fields) -> Parts:
+    """GSM8K: the reference is the number after `####`. Of other questions it is the whole answer.
+
+    Those may have a `context`, their input, and several `answers` as in SQuAD, of which the first is taken.
+    """
+    asked = fields.text("question")
+    name = next((n for n in _FINAL_MARKS if not isinstance(fields.rest.get(n, []), list | Mapping)), "answer")
+    several = isinstance(fields.rest.get(name), list | Mapping)
+    answer = "" if several else fields.text_or(name)
+    rationale, _, last = answer.rstrip().rpartition("\n")
+    final = last.removeprefix(_FINAL_MARKS[name]).strip()
+    if not final or final == last.strip():
+        gold = answer or one_of(fields, *_FINAL_MARKS, "answers", "response")
+        return task(asked, gold, _text_in(fields, "context"))
+    fields.rest[name] = answer
+    return task(asked, final.replace(",", ""), rationale=_CALCULATOR.sub("", rationale))
+
+
+def math(fields: Fields) -> Parts:
+    r"""MATH: the reference is in the last `\boxed{}`, or in `answer` where the record has it apart."""
+    problem, solution = fields.text("problem"), fields.text("solution")
+    answer = fields.text_or("answer") or boxed(solution)
+    return task(problem, answer, rationale=solution)
+
+
+_MARK = re.compile(r"\\(?:boxed|fbox)\s*(?:(?P<open>\{)|(?P<bare>[^\s{}$\\]+))|\\.|[{}]", re.DOTALL)
+
+
+def boxed(solution: str) -> str | None:
+    r"""What stands in the last whole `\boxed{…}` or `\fbox{…}`, or after `\boxed ` up to a blank or `$`.
+
+    Braces nest; those with a backslash are characters and do not. It is one pass, however many boxes are
+    never closed.
+    """
+    begun: list[int | None] = []
+    found = (-1, "")
+    for mark in _MARK.finditer(solution):
+        if mark["bare"]:
+            found = (mark.start(), mark["bare"].rstrip(".,"))
+        elif mark["open"] or mark[0] == "{":
+            begun.append(mark.end() if mark["open"] else None)
+        elif mark[0] == "}" and begun:
+            start = begun.pop()
+            if start is not None and start > found[0]:
+                found = (start, solution[start : mark.start()].strip())
+    return found[1] or None
+
+
+def mbpp(fields: Fields) -> Parts:
+    """MBPP: its tests are assertions, with code that goes before them, and harder ones."""
+    asked = fields.text("text" if "text" in fields.rest else "prompt")
+    tests = {
+        "setup": fields.text_or("test_setup_code"),
+        "asserts": fields.items_or("test_list", str),
+        "challenge": fields.items_or("challenge_test_list", str),
+    }
+    return task(asked, fields.text("code"), tests=tests if any(tests.values()) else None)
+
+
+_LANGUAGES = ("unknown", "python2", "cpp", "python3", "java")
+"""CodeContests' languages, by the numbers that its files have for them."""
+
+
+def code_contests(fields: Fields) -> Parts:
+    """CodeContests: tests are pairs of input and output; the reference is a correct solution, in Python 3
+    if there is one. All solutions stay in the source.
+    """
+    asked = fields.text("description")
+    kinds = ("public", "private", "generated")
+    tests = {kind: pairs for kind in kinds if (pairs := _cases(fields, f"{kind}_tests"))}
+    solutions = _solutions(fields)
+    first = [each for each in solutions if each[0] == "python3"] or solutions
+    language, code = first[0] if first else ("", None)
+    return task(asked, code, tests=tests, code_language=language)
+
+
+def _cases(fields: Fields, name: str) -> list[dict[str, str]]:
+    pairs = _columns(fields, name, ("input", "output"))
+    for given, _ in pairs:
+        if not isinstance(given, str):
+            fields.fail(name, "should have texts as input", given)
+    return [{"input": given, "output": wanted} for given, wanted in pairs]
+
+
+def _solutions(fields: Fields) -> list[tuple[str, str]]:
+    whole = fields.rest.get("solutions")
+    pairs = _columns(fields, "solutions", ("language", "solution"))
+    if pairs:
+        fields.rest["solutions"] = whole
+    return [(_language(language), code) for language, code in pairs]
+
+
+def _language(value: Any) -> str:
+    if isinstance(value, int):
+        return _LANGUAGES[value] if 0 <= value < len(_LANGUAGES) else _LANGUAGES[0]
+    return str(value).lower()
+
+
+def _columns(fields: Fields, name: str, columns: tuple[str, str]) -> list[tuple[Any, str]]:
+    """Takes a table that is stored as an object of columns, and may be missing, as its rows."""
+    if fields.rest.get(name) is None:
+        fields.rest.pop(name, None)
+        return []
+    inner = fields.inner(name)
+    first, second = inner.items_or(columns[0], object), inner.items_or(columns[1], str)
+    if len(first) != len(second):
+        inner.fail(columns[0], f"has {len(first)} items, and {columns[1]} has {len(second)}")
+    return list(zip(first, second, strict=True))
+
+
+_REPAIR = (
+    "This program does not compile. Find the mistake, and write the whole program again, repaired and "
+    "without line numbers."
+)
+_MOST_INDENT = 100
+
+
+def repair(fields: Fields) -> Parts:
+    """DrRepair: a program with one broken line and what the compiler says of it. Lines count from 1 here.
+
+    In the records they count from 0: so counted, the error's line is the broken one in 767 of the 1,000 of
+    the development set.
+    """
+    broken, gold = _program(fields, "code_lines"), _program(fields, "gold_code_lines")
+    width = len(str(len(broken)))
+    listing = "\n".join(f"{i:{width}} | {line}" for i, line in enumerate(broken, start=1))
+    return task(_REPAIR, "\n".join(gold), listing + _complaint(fields))
+
+
+def _program(fields: Fields, name: str) -> list[str]:
+    """Takes the lines of a program, indented by two blanks a level as in the published listings."""
+    lines = []
+    taken = fields.items(name)
+    for i, item in enumerate(taken):
+        line = fields.nested(f"{name}.{i}", item)
+        indent = line.number("indent")
+        if not 0 <= indent <= _MOST_INDENT:
+            line.fail("indent", f"should be 0 to {_MOST_INDENT}", indent)
+        lines.append("  " * indent + line.text("code"))
+    if any(item.get("text") for item in taken):
+        fields.rest[name] = taken
+    return lines
+
+
+def _complaint(fields: Fields) -> str:
+    if fields.rest.get("err_line") is None:
+        fields.rest.pop("err_line", None)
+        return ""
+    error = fields.inner("err_line")
+    return f"\n\nLine {error.number('lineno') + 1}: error: {error.text('msg')}"
+
+
+def instances(fields: Fields) -> Parts:
+    """Self-Instruct: the first instance. All of them stay in `source` where there are several."""
+    found = fields.items("instances")
+    if not found:
+        return task(fields.text("instruction"), None)
+    first = fields.nested("instances.0", found[0])
+    if len(found) > 1:
+        fields.rest["instances"] = found
+    return task(fields.text("instruction"), first.text("output"), first.text_or("input"))
+
+
+def alpaca(fields: Fields) -> Parts:
+    """Alpaca, and all that is published in its form. Dolly calls input and output `context`, `response`."""
+    asked, extra = fields.text("instruction"), fields.text_or("input") or _text_in(fields, "context")
+    return task(asked, fields.text_or("output") or one_of(fields, "response"), extra)
+
+
+def with_system(fields: Fields) -> Parts:
+    """OpenOrca: a question behind a message of the system, and the response as its gold answer."""
+    system, asked = fields.text_or("system_prompt"), fields.text("question")
+    said = [("system", system)] * bool(system.strip()) + [("user", asked)]
+    prompt = conversations.asked([{"role": role, "content": text} for role, text in said])
+    return Parts(prompt, reference=one_of(fields, "response"))
+
+
+def completion(fields: Fields) -> Parts:
+    """A prompt and its completion: two texts, or two lists of messages that make a talk."""
+    if isinstance(fields.rest["prompt"], list):
+        said = conversations.message_list(fields, "prompt") + conversations.message_list(fields, "completion")
+        return conversations.talk(fields, "completion", said)
+    return task(fields.text("prompt"), fields.text_or("completion") or None)
+
+
+def one_of(fields: Fields, *names: str) -> str | None:
+    """The gold answer in the first of some fields that has one: a text, or the first of several.
+
+    A field with more in it than that text stays in the source.
+    """
+    for name in names:
+        value = fields.rest.get(name)
+        if found := _first_text(value):
+            if isinstance(value, str):
+                fields.rest.pop(name)
+            return found
+    return None
+
+
+def _first_text(value: Any) -> str | None:
+    """A text, the first of a list, or that of an object: SQuAD's `text`, TriviaQA's `value`."""
+    if isinstance(value, Mapping):
+        value = value.get("text", value.get("value"))
+    if isinstance(value, list):
+        value = next(iter(value), None)
+    return value if isinstance(value, str) and value.strip() else None
+
+
+def _text_in(fields: Fields, name: str) -> str:
+    """Takes a field if it is a text."""
+    return fields.text(name) if isinstance(fields.rest.get(name), str) else ""

@@ -1,0 +1,1 @@
+"""Render chains as training texts, with the spans that carry loss."""

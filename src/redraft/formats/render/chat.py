@@ -1,0 +1,215 @@
+"""Training texts in a model's own chat template, with the loss on what the assistant says.
+
+Stock templates mark nothing as the assistant's, so the places are found here. The template is rendered with a
+mark in each message's place, message by message: what it writes after the prompt for an answer, and until
+the first control token behind the mark, is what the model writes. Messages are then put in their marks'
+places, so that control tokens which they spell out stay text. The result must be what the template makes of
+the messages themselves, or the record is left out.
+
+A chain's steps are SelFee's text inside the last message. Tools are not trained on here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from redraft.chain import Chain
+from redraft.errors import RecordError, UsageError
+from redraft.formats.render.conversations import Turn, answered, last_turn, turns_of
+from redraft.formats.render.targets import WHOLE, Objective, Span, asked, framed
+
+Messages = list[dict[str, str]]
+
+
+class Render(Protocol):
+    """A template: messages of `role` and `content` as text, and behind them what an answer begins with."""
+
+    def __call__(self, messages: Messages, *, answer_follows: bool = False) -> str:
+        """The text.
+
+        Raises:
+            RecordError: The template refuses such messages.
+        """
+
+
+_SPACE = "\u2003"
+"""White space that no template writes. Where it is gone from a mark, the template trims messages."""
+
+_MARK = re.compile(f"({_SPACE}?)\ufdd0([0-9]+)\ufdd1({_SPACE}?)")
+_OTHER = "Choose another --format: vicuna and selfee need no chat template."
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where message `number` stands, and at which of its ends the template keeps white space."""
+
+    number: int
+    keeps_start: bool
+    keeps_end: bool
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """What the template itself writes. `spoken`: it belongs to what the assistant says."""
+
+    text: str
+    spoken: bool = False
+
+
+_Layout = list[_Place | _Frame]
+
+
+@dataclass(frozen=True)
+class ChatTemplate:
+    """A model's template, with what was learnt about it.
+
+    Attributes:
+        render: The template.
+        controls: The control tokens as they are written out.
+    """
+
+    render: Render
+    controls: tuple[str, ...]
+    _layouts: dict[tuple[str, ...], _Layout] = field(default_factory=dict, repr=False, compare=False)
+
+    def layout(self, roles: tuple[str, ...]) -> _Layout:
+        """What is written around messages of these roles. It ends in one of the assistant's.
+
+        Raises:
+            UsageError: The template leaves out what the assistant says, does not end it with a control token,
+                or changes earlier text when a later message comes.
+            RecordError: The template refuses such a talk.
+        """
+        if roles not in self._layouts:
+            if len(self._layouts) >= _MANY:
+                self._layouts.clear()
+            self._layouts[roles] = list(self._learn(roles))
+        return self._layouts[roles]
+
+    def _learn(self, roles: tuple[str, ...]) -> Iterator[_Place | _Frame]:
+        marked = [
+            {"role": role, "content": f"{_SPACE}\ufdd0{i}\ufdd1{_SPACE}"} for i, role in enumerate(roles)
+        ]
+        done = after = ""
+        for i, role in enumerate(roles):
+            if role == "assistant":
+                before = self.render(marked[:i], answer_follows=True)
+                after = self.render(marked[: i + 1])
+                if not before.startswith(done) or not after.startswith(before):
+                    raise _rewrites()
+                found = _MARK.search(after, len(before))
+                if found is None:
+                    raise UsageError(_SILENT, hint=_OTHER)
+                end = self._stop_after(after, found.end())
+                yield from _split(before[len(done) :])
+                yield _Frame(after[len(before) : found.start()], spoken=True)
+                yield _place(found)
+                yield _Frame(after[found.end() : end], spoken=True)
+                done = after[:end]
+        yield _Frame(after[len(done) :])
+
+    def _stop_after(self, text: str, start: int) -> int:
+        """Where the first control token from there on ends."""
+        found = [(at, -len(token)) for token in self.controls if (at := text.find(token, start)) >= 0]
+        if not found:
+            raise UsageError(
+                "the model's chat template writes no control token after an answer, so that a model would "
+                "never learn to stop.",
+                hint=_OTHER,
+            )
+        at, length = min(found)
+        return at - length
+
+
+_SILENT = "the model's chat template leaves out what the assistant says."
+
+_MANY = 1024
+"""Layouts that are remembered: talks of as many lengths as a file may have."""
+
+
+def chat(chain: Chain, objective: Objective, template: ChatTemplate) -> list[Span]:
+    """The talk in the model's own template.
+
+    Raises:
+        UsageError: The template cannot be trained on; see `ChatTemplate.layout`.
+        RecordError: The talk has no answer, or the template refuses it or changes what it says.
+    """
+    last = last_turn(chain, objective)
+    turns = answered(turns_of(chain.prompt), last)
+    if last:
+        turns.append(Turn("assistant", "".join(span.text for span in last)))
+    spans: list[Span] = []
+    for part in template.layout(tuple(turn.role for turn in turns)):
+        if isinstance(part, _Frame):
+            spans += _framed(part, objective, spans)
+        else:
+            own = last if last and part.number == len(turns) - 1 else None
+            spans += _placed(part, turns[part.number], own, objective)
+    _same(spans, turns, template)
+    return _unended(spans) if last and not last[-1].stop else spans
+
+
+def _framed(frame: _Frame, objective: Objective, before: Sequence[Span]) -> list[Span]:
+    """What the template writes. The part of what the assistant says is trained with the words beside it."""
+    if not frame.text:
+        return []
+    if not frame.spoken:
+        return [framed(frame.text)]
+    trained = objective in WHOLE if not before or before[-1].given else before[-1].trained
+    return [Span(frame.text, trained, control=True)]
+
+
+def _placed(place: _Place, turn: Turn, own: Sequence[Span] | None, objective: Objective) -> list[Span]:
+    """A message. `own`: the spans of the last one."""
+    if turn.role != "assistant":
+        return [asked(_trimmed(turn.text, place))]
+    if own is None:
+        return [Span(_trimmed(turn.text, place), trained=objective in WHOLE, answer=True)]
+    spans = [span for span in own if not span.stop]
+    if not place.keeps_start:
+        spans[0] = replace(spans[0], text=spans[0].text.lstrip())
+    if not place.keeps_end:
+        spans[-1] = replace(spans[-1], text=spans[-1].text.rstrip())
+    return spans
+
+
+def _trimmed(text: str, place: _Place) -> str:
+    text = text if place.keeps_start else text.lstrip()
+    return text if place.keeps_end else text.rstrip()
+
+
+def _same(spans: Sequence[Span], turns: Sequence[Turn], template: ChatTemplate) -> None:
+    """Raises a RecordError if the template itself makes another text of the messages."""
+    rendered = template.render([{"role": turn.role, "content": turn.text} for turn in turns])
+    if rendered != "".join(span.text for span in spans):
+        raise RecordError("the model's chat template changes what is said")
+
+
+def _unended(spans: list[Span]) -> list[Span]:
+    """Without what follows an answer that is not at its end: its stop token, and the template's rest."""
+    last = max(i for i, span in enumerate(spans) if not span.given and not span.control)
+    return spans[: last + 1]
+
+
+def _split(text: str) -> Iterator[_Place | _Frame]:
+    done = 0
+    for found in _MARK.finditer(text):
+        yield _Frame(text[done : found.start()])
+        yield _place(found)
+        done = found.end()
+    yield _Frame(text[done:])
+
+
+def _place(mark: re.Match[str]) -> _Place:
+    return _Place(int(mark[2]), keeps_start=bool(mark[1]), keeps_end=bool(mark[3]))
+
+
+def _rewrites() -> UsageError:
+    return UsageError(
+        "the model's chat template changes earlier text when a later message comes, so that it cannot be "
+        "said which words a model would write.",
+        hint=f"Train on talks of one question and one answer, without a system message. {_OTHER}",
+    )

@@ -1,0 +1,87 @@
+"""Training texts of one instruction and one reply: SelFee's, Alpaca's, and Self-Instruct's varied templates.
+
+A talk of several messages becomes one instruction, as `formats.selfee` says. The strings of SelFee and Alpaca
+are wire format: SelFee's reply begins on a line of its own, Alpaca's right behind the colon.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+
+from redraft.chain import Chain, Prompt
+from redraft.formats.render.targets import (
+    Objective,
+    Span,
+    asked,
+    best_answer,
+    framed,
+    led_by_space,
+    whole_chain,
+)
+from redraft.formats.selfee import escape, instruction_of, render_prompt
+
+_GAP = "\0"
+_ALONE = render_prompt(Prompt(instruction=_GAP)).split(_GAP)
+_WITH_INPUT = render_prompt(Prompt(instruction=_GAP, input=_GAP)).split(_GAP)
+"""What stands around the instruction and the input of a prompt."""
+
+_RESPONSE = "\n\n### Response:"
+
+
+def selfee(chain: Chain, objective: Objective) -> list[Span]:
+    """SelFee's text. Its answers are escaped, also where one stands alone: the text is read back."""
+    if objective == "answer":
+        written = [replace(span, text=escape(span.text)) for span in best_answer(chain, objective)]
+    else:
+        written = whole_chain(chain, objective)
+    return _prompt(chain.prompt, _ALONE[-1]) + written
+
+
+def alpaca(chain: Chain, objective: Objective) -> list[Span]:
+    """Alpaca's text: the best answer, behind `### Response:`."""
+    return _prompt(chain.prompt, _RESPONSE) + best_answer(chain, objective)
+
+
+def self_instruct(chain: Chain, objective: Objective) -> list[Span]:
+    """One of the templates that Self-Instruct varies, chosen by a hash of the prompt.
+
+    With and without `Task:`, `Input:` and `Output:`, with one line break or two. Without `Output:` an empty
+    line tells where the answer begins. White space around texts is dropped.
+    """
+    instruction, extra = _texts(chain.prompt)
+    bits = hashlib.blake2b(f"{instruction}\0{extra}".encode(errors="replace"), digest_size=1).digest()[0]
+    task, label, output = bits & 1, bits & 2, bits & 4
+    gap = "\n\n" if bits & 8 else "\n"
+    spans = [framed("Task: ")] if task else []
+    spans.append(asked(instruction))
+    if extra:
+        spans += [framed(f"{gap}Input: " if label else gap), asked(extra)]
+    spans.append(framed(f"{gap}Output:" if output else "\n\n"))
+    answer = [_stripped(span) for span in best_answer(chain, objective)]
+    return spans + (led_by_space(answer) if output else answer)
+
+
+def _texts(prompt: Prompt) -> tuple[str, str]:
+    extra = "" if prompt.messages else prompt.input
+    return instruction_of(prompt).strip(), extra.strip()
+
+
+def _stripped(span: Span) -> Span:
+    return replace(span, text=span.text.strip())
+
+
+def _prompt(prompt: Prompt, last: str) -> list[Span]:
+    """The prompt with Alpaca's preamble, up to and with its last heading."""
+    instruction = asked(instruction_of(prompt))
+    if prompt.input and not prompt.messages:
+        return _woven([*_WITH_INPUT[:-1], last], [instruction, asked(prompt.input)])
+    return _woven([*_ALONE[:-1], last], [instruction])
+
+
+def _woven(frames: Sequence[str], texts: Sequence[Span]) -> list[Span]:
+    spans = [framed(frames[0])]
+    for text, frame in zip(texts, frames[1:], strict=True):
+        spans += [text, framed(frame)]
+    return spans

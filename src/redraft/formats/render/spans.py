@@ -1,0 +1,95 @@
+"""The text that a model is trained on for a chain, in pieces that say where the loss is.
+
+A format says how prompt and answer are written, an objective what of it carries loss. How pieces become
+tokens is not known here (`train.tokens`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, get_args
+
+from redraft.chain import Chain
+from redraft.errors import RecordError, UsageError
+from redraft.formats.read.conversations import asks
+from redraft.formats.render import conversations, instructions
+from redraft.formats.render.chat import ChatTemplate, chat
+from redraft.formats.render.targets import WHOLE, Objective, Span, checked, first_alone, learns_later
+
+__all__ = [
+    "ChatTemplate",
+    "Format",
+    "Objective",
+    "Span",
+    "check",
+    "first_alone",
+    "learns_later",
+    "leaves_answers",
+    "spans_of",
+]
+
+Format = Literal["selfee", "alpaca", "vicuna", "stablevicuna", "chat", "self-instruct"]
+"""`chat` is the model's own template."""
+
+_MAKERS: dict[Format, Callable[[Chain, Objective], list[Span]]] = {
+    "selfee": instructions.selfee,
+    "alpaca": instructions.alpaca,
+    "self-instruct": instructions.self_instruct,
+    "vicuna": conversations.vicuna,
+    "stablevicuna": conversations.stable_vicuna,
+}
+
+_SINGLE: frozenset[Format] = frozenset({"alpaca", "self-instruct"})
+"""Formats that hold one answer and no feedback."""
+
+_ONE_TURN: frozenset[Format] = _SINGLE | {"selfee"}
+"""Formats in which what was said before the last answer is part of the prompt."""
+
+
+def check(format: Format, objective: Objective) -> None:  # noqa: A002  (the option's name)
+    """Whether a format has what an objective trains on.
+
+    Raises:
+        UsageError: It has not, or one of the two names is unknown.
+    """
+    for name, value, known in (("format", format, Format), ("training_objective", objective, Objective)):
+        if value not in get_args(known):
+            raise UsageError(f"--{name} {value} is not known.", hint=f"One of: {', '.join(get_args(known))}")
+    if format in _SINGLE and objective in ("revision", "critic"):
+        raise UsageError(
+            f"--training_objective {objective} trains on feedback, which --format {format} does not have.",
+            hint="Use --format selfee, chat or vicuna, or --training_objective answer.",
+        )
+
+
+def leaves_answers(chain: Chain, format: Format, objective: Objective) -> bool:  # noqa: A002  (as above)
+    """Whether earlier answers of a talk carry no loss only because the format has one turn."""
+    said = any(message.get("role") == "assistant" for message in chain.prompt.messages or ())
+    return said and format in _ONE_TURN and objective in WHOLE
+
+
+def spans_of(
+    chain: Chain,
+    format: Format,  # noqa: A002  (the option's name)
+    objective: Objective,
+    template: ChatTemplate | None = None,
+) -> list[Span]:
+    """The training text of a chain. Its texts, joined, are what the model reads and writes.
+
+    The format `chat` needs the model's `template`.
+
+    Raises:
+        UsageError: The format does not have what the objective trains on, or the template cannot be used.
+        RecordError: There is nothing in this chain to train on; the message says why.
+    """
+    check(format, objective)
+    if not asks(chain.prompt):
+        raise RecordError("no question")
+    if format != "chat":
+        return checked(_MAKERS[format](chain, objective), objective)
+    if template is None:
+        raise UsageError(
+            "the model has no chat template.",
+            hint="Choose another --format: vicuna and selfee need none.",
+        )
+    return checked(chat(chain, objective, template), objective)

@@ -1,0 +1,1 @@
+"""Records to packed rows of tokens: render, tokenise, store, pack, batch."""

@@ -1,0 +1,255 @@
+"""What a run trains on, as the model will see it: tokens, which of them carry loss, and where examples meet.
+
+Shown is what is stored for training, token by token, and not the text that it was made of: a stop token that
+is missing, a prompt that carries loss, or a control token that is only text cannot hide. In colour, tokens
+that are neighbours differ in shade, and what carries loss is bright. Without colour it stands between ⟦ and
+⟧. Nothing is trained here, and no model is needed.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+from transformers import PreTrainedTokenizerBase
+
+from redraft.errors import UsageError
+from redraft.train.data.batches import Order, RowsOf
+from redraft.train.data.packing import Rows
+from redraft.train.data.store import Stored
+from redraft.train.data.tokens import Cut
+from redraft.train.model.load import load_tokenizer
+from redraft.train.run.components import in_rows, prepare_all
+from redraft.train.run.distributed import Say, ranks
+from redraft.train.settings.args import Settings
+
+OPEN, CLOSE = "⟦", "⟧"
+"""Around what carries loss, where there is no colour."""
+
+_PARTS = 8
+"""Tokens that may make up one character: byte-level tokenizers need four at most, joined emoji some more."""
+
+_SHADES = {True: ("bold green", "bold cyan"), False: ("dim", "dim italic")}
+"""Styles that tokens take in turn, by whether they carry loss."""
+
+_SPECIAL = {True: "bold black on green", False: "dim reverse"}
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A token, or several that are one character together.
+
+    Attributes:
+        text: What it says; of a control token its name between ⟨ and ⟩.
+        trained: Whether it carries loss.
+        special: Whether it is a control token.
+    """
+
+    text: str
+    trained: bool
+    special: bool = False
+
+
+class Decoder:
+    """Says what tokens are, one by one."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        self._tokenizer: Any = tokenizer
+        added = tokenizer.added_tokens_decoder.items()
+        self._special = {number: _named(token.content) for number, token in added if token.special}
+        # A token's text can depend on whether one is before it: SentencePiece's loses its space at the start.
+        self._before = tokenizer.encode("a", add_special_tokens=False)[-1:]
+        self._lead = len(self._decode(self._before))
+
+    def pieces(self, example: Stored) -> Iterator[Piece]:
+        """The tokens of an example in their order. The first carries no loss, as nothing predicts it."""
+        ids: list[int] = example.ids.tolist()
+        trained: list[bool] = [False, *example.trained.tolist()[1:]]
+        at = 0
+        while at < len(ids):
+            if ids[at] in self._special:
+                yield Piece(self._special[ids[at]], trained[at], special=True)
+                at += 1
+                continue
+            end = self._end(ids, trained, at)
+            yield Piece(visible(self._text(ids[at:end])), trained[at])
+            at = end
+
+    def _end(self, ids: Sequence[int], trained: Sequence[bool], at: int) -> int:
+        """The end of the tokens that are whole characters together; of a broken character, the next token."""
+        for end in range(at + 1, min(at + _PARTS, len(ids)) + 1):
+            if trained[end - 1] != trained[at] or ids[end - 1] in self._special:
+                break
+            if not self._text(ids[at:end]).endswith("\ufffd"):
+                return end
+        return at + 1
+
+    def _text(self, ids: Sequence[int]) -> str:
+        return self._decode([*self._before, *ids])[self._lead :]
+
+    def _decode(self, ids: Sequence[int]) -> str:
+        said: str = self._tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        return said
+
+
+def _named(content: str) -> str:
+    return f"⟨{visible(content).strip('<|>') or content}⟩"
+
+
+def visible(text: str) -> str:
+    """The text with line ends marked, and with what steers a terminal or cannot be seen written out."""
+    return "".join(map(_visible, text))
+
+
+def _visible(character: str) -> str:
+    if character == "\n":
+        return "↵\n"
+    if character.isprintable() or unicodedata.category(character) == "Zs":
+        return character
+    return character.encode("unicode_escape").decode("ascii")
+
+
+def shown(pieces: Sequence[Piece], *, colour: bool) -> Text:
+    """The pieces as a text: in shades, or with marks around what carries loss."""
+    text = Text()
+    inside = False
+    for number, piece in enumerate(pieces):
+        if piece.trained != inside and not colour:
+            text.append(OPEN if piece.trained else CLOSE)
+        inside = piece.trained
+        style = _SPECIAL[inside] if piece.special else _SHADES[inside][number % 2]
+        text.append(piece.text, style if colour else "")
+    if inside and not colour:
+        text.append(CLOSE)
+    return text
+
+
+def preview(settings: Settings, model: str, cache: Path, console: Console, *, say: Say) -> None:
+    """Shows the first examples that a run would read.
+
+    Args:
+        settings: What was asked.
+        model: The model as a folder, or org/name on the hub. Its tokenizer alone is loaded.
+        cache: Where prepared data is kept, unless the settings say.
+        console: Where to show it.
+        say: Told what people should know.
+
+    Raises:
+        RedraftError: Anything is missing or damaged, or there is nothing to show.
+    """
+    own = settings.own
+    count = own.preview or 0
+    if count < 1:
+        raise UsageError(f"--preview {count} shows nothing.", hint="--preview 3")
+    tokenizer = load_tokenizer(model, pad_token=own.pad_token, say=say)
+    prepared = prepare_all(own.data_path, own, tokenizer, cache, say=say)
+    for line in prepared.report.lines():
+        say(line)
+    seed = _seed(settings)
+    packed = in_rows(prepared, own, seed)
+    order = _order(settings, packed, seed).rows(0).tolist()
+    show(console, RowsOf(prepared, packed), order, tokenizer, count, packed=own.packing)
+
+
+def _seed(settings: Settings) -> int:
+    seed = settings.theirs.get("data_seed")
+    return int(settings.theirs.get("seed", 42) if seed is None else seed)
+
+
+def _order(settings: Settings, packed: Rows, seed: int) -> Order:
+    """The order of a run: where rows are grouped by length, it depends on how many are in a step."""
+    theirs = settings.theirs
+    return Order(
+        packed.lengths,
+        theirs["per_device_train_batch_size"],
+        seed=seed,
+        ranks=ranks(),
+        times=theirs.get("gradient_accumulation_steps", 1),
+        grouped=theirs.get("train_sampling_strategy") == "group_by_length",
+    )
+
+
+def show(
+    console: Console,
+    rows: RowsOf,
+    order: Sequence[int],
+    tokenizer: PreTrainedTokenizerBase,
+    count: int,
+    *,
+    packed: bool = True,
+) -> None:
+    """Shows the first examples of some rows.
+
+    Args:
+        console: Where to; whether it has colours decides how.
+        rows: The data.
+        order: Numbers of rows, in the order in which they are read.
+        tokenizer: What the tokens are of.
+        count: Examples.
+        packed: Whether rows have several examples, and are shown as such.
+    """
+    colour = console.is_terminal and not console.no_color and console.color_system is not None
+    decoder = Decoder(tokenizer)
+    console.print(_legend(colour=colour), soft_wrap=True)
+    for row, examples in _first(rows, order, count):
+        console.print()
+        if packed:
+            console.print(_row_line(rows, row, len(examples)), style="bold" if colour else "", soft_wrap=True)
+        for number in examples:
+            example, name = rows.prepared[number], rows.prepared.name(number)
+            cut = Cut(*rows.prepared.cuts[number].tolist())
+            heading = Text(_heading(name, example, cut), "yellow" if colour else "")
+            console.print(heading, soft_wrap=True)
+            console.print(shown(list(decoder.pieces(example)), colour=colour), soft_wrap=True)
+
+
+def _first(rows: RowsOf, order: Sequence[int], count: int) -> Iterator[tuple[int, list[int]]]:
+    """Rows, and as many of their examples as are still wanted."""
+    for row in order:
+        if count <= 0:
+            return
+        examples = rows.rows[int(row)].tolist()[:count]
+        count -= len(examples)
+        yield int(row), examples
+
+
+def _legend(*, colour: bool) -> Text:
+    if not colour:
+        return Text(f"{OPEN}with loss{CLOSE}, without loss, ⟨control token⟩, ↵ line end")
+    text = Text("Each shade is a token: ")
+    for says, trained in (("with loss", True), ("without loss", False)):
+        words = [Piece(f"{word} ", trained=trained) for word in says.split()]
+        text.append(shown([*words, Piece("⟨control token⟩", trained, special=True)], colour=True)).append(
+            "  "
+        )
+    return text
+
+
+def _row_line(rows: RowsOf, row: int, shown_here: int) -> Text:
+    members, length = len(rows.rows[row]), int(rows.rows.lengths[row])
+    more = f", {shown_here} of them shown" if shown_here < members else ""
+    examples = "1 example" if members == 1 else f"{members} examples, which do not see each other"
+    return Text(f"━━ row {row}: {length:,} of {rows.rows.capacity:,} tokens, {examples}{more}")
+
+
+def _heading(name: str, example: Stored, cut: Cut) -> str:
+    carrying = int(example.trained[1:].sum())
+    return f"── {visible(name)}: {len(example.ids):,} tokens, {carrying:,} with loss{_lost(cut)}"
+
+
+def _lost(cut: Cut) -> str:
+    if not cut.tokens:
+        return ""
+    parts = [
+        f"{cut.prompt:,} of the middle of the prompt" if cut.prompt else "",
+        f"{cut.tokens - cut.prompt:,} of the end" if cut.tokens > cut.prompt else "",
+    ]
+    answers = ("; its last answers are lost" if cut.lost else "") + (
+        "; it ends within an answer" if cut.broken else ""
+    )
+    return f"; too long: cut by {' and '.join(filter(None, parts))}{answers}"

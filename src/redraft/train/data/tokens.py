@@ -1,0 +1,332 @@
+"""Chains as training examples: token ids, and which of them carry loss.
+
+A text is tokenised as a whole, as the model will see it, with one exception: what a prompt becomes alone,
+before anything is generated, must not depend on the answer. Where it would (a token that reaches from one
+into the other, or another way to cut the prompt), the text is cut at the border. Inside what the model
+writes, a token carries loss if all of its characters do.
+
+A record that is too long loses its end, as in SelFee's, Alpaca's and FastChat's trainers, and the stop token
+with it, so that nothing is learnt from a stop that is not there. But an answer is not lost to a long prompt:
+where the first turn that is trained on would not fit, up to half of the length is kept free for it, from its
+first word with loss to its last, and the middle of the longest text that was asked is left out. Which answers
+were lost or broken all the same is said with the example. Packing is not done here, nor are labels shifted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import accumulate, pairwise
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from redraft.chain import Chain
+from redraft.errors import RecordError, UsageError
+from redraft.formats.render.spans import (
+    Format,
+    Objective,
+    Span,
+    check,
+    first_alone,
+    learns_later,
+    leaves_answers,
+    spans_of,
+)
+from redraft.train.data.vocabulary import OPEN, Tokens, Vocabulary
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+SHORTEST = 16
+"""Tokens that an example may be limited to at least, and that a shortened question keeps."""
+
+NO_ROOM = "the prompt leaves no room for an answer"
+
+
+class Cut(NamedTuple):
+    """What an example lost to the limit of length.
+
+    Attributes:
+        tokens: How many.
+        prompt: How many of these were the prompt's. The others are the end of the text.
+        lost: How many answers went with them as a whole.
+        broken: 1 if it ends within an answer.
+    """
+
+    tokens: int = 0
+    prompt: int = 0
+    lost: int = 0
+    broken: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """A chain as tokens.
+
+    Attributes:
+        id: The chain's.
+        ids: Token ids, shape [n].
+        trained: Which carry loss, shape [n].
+        cut: What is left out of it because the record was too long.
+        leaves: Whether earlier answers of the talk carry no loss, as the format has one turn.
+        later: Whether the one answer that is learnt is not the first.
+    """
+
+    id: str
+    ids: NDArray[np.uint32]
+    trained: NDArray[np.bool_]
+    cut: Cut = field(default_factory=Cut)
+    leaves: bool = False
+    later: bool = False
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A chain that becomes no example, and why."""
+
+    id: str
+    reason: str
+
+
+Place = tuple[int, int]
+"""Beginning and end."""
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """A text and places in it, in characters.
+
+    Attributes:
+        trained: Beginnings and ends of what carries loss.
+        borders: Where a prompt ends and the model begins to write.
+        asked: Beginnings and ends of what users and systems say, before the first border.
+        answers: Beginnings and ends of what the model answers.
+        turns: The ends of what it writes.
+    """
+
+    text: str
+    trained: list[Place]
+    borders: list[int]
+    asked: list[Place]
+    answers: list[Place]
+    turns: list[int]
+
+
+class Encoder:
+    """Makes examples of chains, always the same of the same chain. It can be sent to another process."""
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        format: Format = "selfee",  # noqa: A002  (the option's name)
+        objective: Objective = "accepted",
+        max_length: int = 2048,
+        *,
+        first: bool = False,
+    ) -> None:
+        """Takes over the tokenizer.
+
+        Args:
+            tokenizer: Of transformers, with a tokenizer.json.
+            format: How a chain is written.
+            objective: What of it carries loss.
+            max_length: Tokens that an example has at most.
+            first: Whether the objective `answer` learns answer 0, accepted or not.
+
+        Raises:
+            UsageError: The format does not have what the objective trains on, the length is too short, or the
+                model's chat template is missing or cannot be trained on.
+            ModelError: The tokenizer has no stop token, or none that can be used.
+        """
+        check(format, objective)
+        if max_length < SHORTEST:
+            raise UsageError(f"--model_max_length {max_length} is too short: at least {SHORTEST}.")
+        self.vocabulary = Vocabulary.of(tokenizer)
+        self.format: Format = format
+        self.objective: Objective = objective
+        self.max_length = max_length
+        self.first = first
+        if format == "chat":
+            self._try_template()
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of all that decides which example a chain becomes, but for the version of this code."""
+        parts = [self.vocabulary.fingerprint, self.format, self.objective, self.max_length, self.first]
+        return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+    def encode(self, chain: Chain) -> Example | Skipped:
+        """The example of a chain.
+
+        Raises:
+            UsageError: The model's chat template cannot be trained on.
+        """
+        chain = first_alone(chain) if self.first else chain
+        try:
+            spans = spans_of(chain, self.format, self.objective, self.vocabulary.template)
+            draft = _draft(spans, self.vocabulary)
+            return self._example(chain, draft, self._tokens(draft))
+        except RecordError as error:
+            return Skipped(chain.id, error.message)
+
+    def _try_template(self) -> None:
+        """Raises what is wrong with the template before the first record does."""
+        probe = Chain.model_validate({"prompt": {"instruction": "a"}, "steps": [{"answer": "b"}]})
+        spans_of(probe, "chat", "answer", self.vocabulary.template)
+
+    def _tokens(self, draft: _Draft) -> Tokens:
+        """The text as a whole, or in pieces where it must be cut."""
+        whole = self.vocabulary.encode(draft.text)
+        cuts = [border for border in draft.borders if not self._clean(draft.text, border, whole)]
+        if not cuts:
+            return whole
+        edges = [0, *cuts, len(draft.text)]
+        pieces = [
+            (start, self.vocabulary.encode(draft.text[start:end], within=start > 0))
+            for start, end in pairwise(edges)
+        ]
+        return Tokens(
+            np.concatenate([piece.ids for _, piece in pieces]),
+            np.concatenate([piece.starts + start for start, piece in pieces]),
+            np.concatenate([piece.ends + start for start, piece in pieces]),
+        )
+
+    def _clean(self, text: str, border: int, whole: Tokens) -> bool:
+        """Whether the prompt that ends there has the same tokens alone. A mark parts texts by itself."""
+        start = max(text.rfind(OPEN, 0, border), 0)
+        first, end = np.searchsorted(whole.starts, (start, border))
+        if end and whole.ends[end - 1] > border:
+            return False
+        alone = self.vocabulary.encode(text[start:border])
+        return np.array_equal(alone.ids, whole.ids[first:end])
+
+    def _example(self, chain: Chain, draft: _Draft, tokens: Tokens) -> Example | Skipped:
+        first = self.vocabulary.first
+        if np.array_equal(tokens.ids[: len(first)], first):  # a chat template has written it
+            first = first[:0]
+        trained = np.zeros(len(tokens.ids), np.bool_)
+        for start, end in draft.trained:
+            trained[slice(*_inside(tokens, start, end))] = True
+        whole = Example(
+            chain.id,
+            np.concatenate([first, tokens.ids]),
+            np.concatenate([first < 0, trained]),
+            leaves=leaves_answers(chain, self.format, self.objective),
+            later=learns_later(chain, self.objective),
+        )
+
+        def moved(places: Iterable[Place]) -> list[Place]:
+            return [(len(first) + a, len(first) + b) for a, b in (_inside(tokens, *each) for each in places)]
+
+        turns = [end for _, end in moved((0, end) for end in draft.turns)]
+        return _fitted(whole, moved(draft.asked), moved(draft.answers), turns, self.max_length)
+
+
+LONGEST = 1 << 20
+"""Characters that a text may have: a token weighs hundreds of bytes until it is an id."""
+
+
+def _draft(spans: Sequence[Span], vocabulary: Vocabulary) -> _Draft:
+    """The text of spans, with marks for the control tokens that are meant.
+
+    Raises:
+        RecordError: A text has a mark already, or all of them are far too long.
+    """
+    texts = [_text_of(span, vocabulary) for span in spans]
+    ends = list(accumulate(map(len, texts)))
+    if ends[-1] > LONGEST:
+        raise RecordError(f"over {LONGEST:,} characters")
+    places = [(span, end - len(text), end) for span, text, end in zip(spans, texts, ends, strict=True)]
+    borders = [start for (before, _, _), (span, start, _) in pairwise(places) if before.given > span.given]
+    before = borders[0] if borders else 0
+    turns = [start for (last, _, _), (span, start, _) in pairwise(places) if span.given > last.given]
+    return _Draft(
+        "".join(texts),
+        trained=_joined((start, end) for span, start, end in places if span.trained),
+        borders=borders,
+        asked=[
+            (start, end) for span, start, end in places if span.given and not span.control and end <= before
+        ],
+        answers=[(start, end) for span, start, end in places if span.answer],
+        turns=[*turns, ends[-1]],
+    )
+
+
+def _text_of(span: Span, vocabulary: Vocabulary) -> str:
+    if span.stop:
+        return vocabulary.stop
+    if span.control:
+        return vocabulary.mark_controls(span.text)
+    if OPEN in span.text:
+        raise RecordError(f"U+{ord(OPEN):04X}, which is no character")
+    return _characters(span.text)
+
+
+def _characters(text: str) -> str:
+    """The text with U+FFFD for halves of characters, which JSON can hold and tokenizers cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
+
+
+def _joined(places: Iterable[Place]) -> list[Place]:
+    """The places, with those as one that touch."""
+    joined: list[Place] = []
+    for start, end in places:
+        if joined and joined[-1][1] == start:
+            start = joined.pop()[0]
+        joined.append((start, end))
+    return joined
+
+
+def _inside(tokens: Tokens, start: int, end: int) -> Place:
+    """The tokens of which all characters are in a range of the text."""
+    first = int(np.searchsorted(tokens.starts, start))
+    return first, max(first, int(np.searchsorted(tokens.ends, end, "right")))
+
+
+def _fitted(
+    example: Example, asked: Sequence[Place], answers: Sequence[Place], turns: Sequence[int], limit: int
+) -> Example | Skipped:
+    """The example with at most `limit` tokens.
+
+    Args:
+        example: The whole one.
+        asked: The places of what was asked, in tokens.
+        answers: Those of the answers.
+        turns: Where the model ends to write.
+        limit: Tokens.
+    """
+    ids, trained = example.ids, example.trained
+    if not trained[1:].any():  # nothing predicts the first token
+        return Skipped(example.id, "no token carries loss")
+    if len(ids) <= limit:
+        return example
+    first = int(np.argmax(trained[1:])) + 1
+    turn = next(end for end in turns if end > first)
+    learnt = int(np.flatnonzero(trained[first:turn])[-1]) + 1  # from the first token with loss to the last
+    over = max(0, first + min(learnt, limit // 2) - limit)
+    if over:
+        start, end = max(asked, key=lambda place: place[1] - place[0], default=(0, 0))
+        if end - start - over < SHORTEST:
+            return Skipped(example.id, NO_ROOM)
+        middle = start + (end - start - over) // 2
+        kept = np.r_[0:middle, middle + over : len(ids)]
+        ids, trained = ids[kept], trained[kept]
+    last = limit + over  # where the text ends now, in tokens of the whole
+    return replace(
+        example,
+        ids=ids[:limit],
+        trained=trained[:limit],
+        cut=Cut(
+            tokens=len(example.ids) - limit,
+            prompt=over,
+            lost=sum(last <= start < end for start, end in answers),
+            broken=sum(start < last < end for start, end in answers),
+        ),
+    )

@@ -1,0 +1,263 @@
+"""A model's tokenizer as training uses it: texts to ids and places, and control tokens only where meant.
+
+Everything is taken over from a tokenizer of transformers when it is read, so that a process that only makes
+tokens loads neither that nor torch, unless a chat template has to be rendered.
+
+Users may write control tokens out. The library takes them for what they say, or, where it is told not to,
+leaves them text, and then also those that a format means. So each control token gets a second name, a mark of
+code points that no text may have (U+FDD0 and on), which is put in its place where it is meant.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from redraft.errors import ModelError, RecordError
+from redraft.formats.render.chat import ChatTemplate, Messages
+
+if TYPE_CHECKING:
+    from tokenizers import AddedToken, Tokenizer
+    from transformers import PreTrainedTokenizerBase
+
+OPEN, CLOSE = "\ufdd0", "\ufdd1"
+"""Code points that Unicode keeps free for a program's own use."""
+
+_MANY = 1024
+"""Texts of a format that are remembered with their marks. Few formats have more than ten."""
+
+
+class Tokens(NamedTuple):
+    """A text as tokens: ids, and the places in characters that each begins and ends at, all of shape [n]."""
+
+    ids: NDArray[np.uint32]
+    starts: NDArray[np.int64]
+    ends: NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Vocabulary:
+    """A tokenizer. It can be sent to another process.
+
+    Attributes:
+        first: Ids that the tokenizer puts before every text: beginning-of-text, where the model has one.
+        stop: The mark of the stop token.
+        marks: The mark of each control token, by how it is written out.
+        size: One more than the highest id.
+        template: The model's chat template, if it has one.
+        fingerprint: A hash of all that decides which ids a text gets.
+    """
+
+    first: NDArray[np.uint32]
+    stop: str
+    marks: dict[str, str]
+    size: int
+    template: ChatTemplate | None
+    fingerprint: str
+    _backend: Tokenizer
+    _meant: NDArray[np.uint32]
+    _control: NDArray[np.bool_]
+    _lead: str
+    _marked: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, tokenizer: PreTrainedTokenizerBase) -> Self:
+        """Takes over a tokenizer of transformers.
+
+        Raises:
+            ModelError: It has no stop token, or is none of the tokenizers library.
+        """
+        written = _written(tokenizer)
+        controls = {
+            token.content: (number, token)
+            for number, token in tokenizer.added_tokens_decoder.items()
+            if token.special
+        }
+        stop = str(tokenizer.eos_token)
+        marks = {text: f"{OPEN}{number}{CLOSE}" for text, (number, _) in controls.items()}
+        if stop not in marks:
+            raise ModelError(
+                "the tokenizer has no stop token, so that a model would never learn to stop: its eos_token "
+                f"is {tokenizer.eos_token!r:.60}, which is none of its control tokens.",
+                hint='Name it as "eos_token" in the folder\'s tokenizer_config.json, and again in '
+                "added_tokens of tokenizer.json.",
+            )
+        backend = _backend(written, {marks[text]: token for text, (_, token) in controls.items()})
+        meant = _meant(backend, {marks[text]: number for text, (number, _) in controls.items()})
+        control = np.zeros(len(meant), np.bool_)
+        unknown = tokenizer.unk_token_id  # which any text may have
+        control[[number for number, _ in controls.values() if number != unknown]] = True
+        first = _first(tokenizer)
+        template = _template(tokenizer)
+        named = {name: str(text) for name, text in tokenizer.special_tokens_map.items()}
+        return cls(
+            first=np.array(first, np.uint32),
+            stop=marks[stop],
+            marks=marks,
+            size=int(meant.max()) + 1,
+            template=None if template is None else ChatTemplate(_Jinja(template, named), tuple(marks)),
+            fingerprint=_hash([written, first, template, named]),
+            _backend=backend,
+            _meant=meant,
+            _control=control,
+            _lead=_lead(backend, marks[stop]),
+        )
+
+    def encode(self, text: str, *, within: bool = False) -> Tokens:
+        """Tokens of a text in which marks stand for control tokens. Beginning-of-text is not put before it.
+
+        With `within` the text goes on after another one, so that no space is put before it.
+
+        Raises:
+            RecordError: The text has a control token without a mark: one that the tokenizer sees whatever it
+                is told.
+        """
+        lead = self._lead if within else ""
+        ids, places = self._raw(lead + text)
+        if lead:
+            own = places[:, 1] > len(lead)
+            ids, places = ids[own], np.maximum(places[own] - len(lead), 0)
+        if self._control[ids].any():
+            raise RecordError("a text that is read as a control token")
+        meant = self._meant[ids]
+        starts, ends = _exact(places, meant != ids, text)
+        return Tokens(meant, starts, ends)
+
+    def _raw(self, text: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        self._backend.encode_special_tokens = True  # is forgotten when a tokenizer is sent to another process
+        encoding = self._backend.encode(text, add_special_tokens=False)
+        places = np.fromiter(chain.from_iterable(encoding.offsets), np.int64, 2 * len(encoding))
+        return np.array(encoding.ids, np.int64), places.reshape(-1, 2)
+
+    def mark_controls(self, text: str) -> str:
+        """The text with marks in place of control tokens that are written out: a format's own text."""
+        if text not in self._marked:
+            if len(self._marked) >= _MANY:
+                self._marked.clear()
+            longest = sorted(self.marks, key=len, reverse=True)  # as one may be part of another
+            found = re.compile("|".join(map(re.escape, longest)))
+            self._marked[text] = found.sub(lambda control: self.marks[control[0]], text)
+        return self._marked[text]
+
+
+@dataclass(frozen=True)
+class _Jinja:
+    """A chat template of transformers, rendered as transformers does: in a sandbox.
+
+    Attributes:
+        named: What templates call `bos_token`, `eos_token` and so on.
+    """
+
+    template: str
+    named: dict[str, str]
+
+    def __call__(self, messages: Messages, *, answer_follows: bool = False) -> str:
+        """Renders messages.
+
+        Raises:
+            RecordError: The template refuses them.
+        """
+        from jinja2 import TemplateError
+        from transformers.utils.chat_template_utils import render_jinja_template
+
+        named: dict[str, Any] = dict(self.named)
+        try:
+            rendered = render_jinja_template(
+                [messages], chat_template=self.template, add_generation_prompt=answer_follows, **named
+            )
+        except (TemplateError, TypeError, ValueError) as error:
+            raise RecordError(f"the model's chat template refuses it: {error!s:.80}") from None
+        return str(rendered[0][0])
+
+
+def _written(tokenizer: PreTrainedTokenizerBase) -> str:
+    """The tokenizer of the tokenizers library, as JSON."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        raise ModelError(
+            f"{tokenizer.name_or_path}: its tokenizer has no tokenizer.json, so that it cannot be said which "
+            "token comes from which words.",
+            hint="Save a fast tokenizer into the folder: AutoTokenizer.from_pretrained(…).save_pretrained(…)",
+        )
+    return str(backend.to_str())
+
+
+def _template(tokenizer: PreTrainedTokenizerBase) -> str | None:
+    """The chat template; of several, the one that is called `default`."""
+    template = tokenizer.chat_template
+    if isinstance(template, dict):
+        template = template.get("default")
+    return template if isinstance(template, str) else None
+
+
+def _backend(written: str, marks: Mapping[str, AddedToken]) -> Tokenizer:
+    """A tokenizer of our own: whole texts, true places, and marks that it takes for tokens."""
+    from tokenizers import AddedToken, Tokenizer
+
+    backend = Tokenizer.from_str(written)
+    backend.no_truncation()
+    backend.no_padding()
+    backend.post_processor = None  # would leave spaces out of the places
+    backend.add_tokens(
+        [
+            AddedToken(mark, lstrip=token.lstrip, rstrip=token.rstrip, normalized=False, special=False)
+            for mark, token in marks.items()
+        ]
+    )
+    return backend
+
+
+def _meant(backend: Tokenizer, marks: Mapping[str, int]) -> NDArray[np.uint32]:
+    """The id that each id means: of a mark, its control token; of all others, themselves."""
+    ids = {mark: backend.token_to_id(mark) for mark in marks}
+    meant = np.arange(1 + max(*backend.get_vocab(with_added_tokens=True).values(), *marks.values()))
+    for mark, number in marks.items():
+        meant[ids[mark]] = number
+    return meant.astype(np.uint32)
+
+
+def _first(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """What the tokenizer puts before a text."""
+    ids = list(tokenizer("a").input_ids)
+    alone = list(tokenizer("a", add_special_tokens=False).input_ids)
+    at = next((i for i in range(len(ids)) if ids[i : i + len(alone)] == alone), 0)
+    return ids[:at]
+
+
+def _lead(backend: Tokenizer, mark: str) -> str:
+    """What to put before a text so that it gets no space, as SentencePiece would give it at the beginning.
+
+    Behind a mark it gets none, or, with older files, one as well. A line break helps with these, which is a
+    byte there and merges with nothing.
+    """
+    alone = backend.encode("a")
+    if "".join(alone.tokens) == "a":
+        return ""
+    return "\n" if backend.encode(f"{mark}a").ids[1:] == alone.ids else mark
+
+
+_MARK = re.compile(f"{OPEN}[0-9]+{CLOSE}")
+
+
+def _exact(
+    places: NDArray[np.int64], marked: NDArray[np.bool_], text: str
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Starts and ends; those of marks without the spaces that some control tokens take in."""
+    starts, ends = places[:, 0], places[:, 1]
+    if marked.any():
+        found = [mark.span() for mark in _MARK.finditer(text)]
+        starts, ends = starts.copy(), ends.copy()
+        starts[marked], ends[marked] = np.array(found, np.int64).T
+    return starts, ends
+
+
+def _hash(parts: list[Any]) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,1 @@
+"""The model to train: loading, adapters, attention over packed rows, and the loss."""

@@ -1,0 +1,280 @@
+"""A model and its tokenizer, with what training would trip over later found now.
+
+transformers loads. It is lenient where a training run must not be: weights that a file lacks are made up, a
+tokenizer without an end-of-text token trains a model that never stops, and one of another model trains
+nonsense. These are errors here, with what was found and what to type. No code of a model's is run.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from redraft.errors import ModelError, RedraftError, UsageError
+from redraft.train.model.folder import insist_on_config, insist_on_files, insist_on_tokenizer, model_folder
+from redraft.train.run.distributed import Say
+from redraft.train.settings.machine import computes_bf16
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+_ENDS = ("</s>", "<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|endoftext|>", "<|end_of_text|>", "<eos>")
+"""End-of-text tokens that models have, to name one where the tokenizer does not."""
+_PADS = ("<pad>", "[PAD]", "<|pad|>", "<|padding|>", "<|finetune_right_pad_id|>", "<|endoftext|>")
+"""Tokens that models have for padding, or that nothing else uses."""
+
+_SPARE = 1024
+"""Rows of an embedding beyond the tokenizer's ids that are taken for padding of the matrix."""
+
+
+def load_tokenizer(ref: str, *, pad_token: str | None = None, say: Say) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model, with an end-of-text and a padding token.
+
+    Without a padding token it gets one that its vocabulary has, so that no row is added: batches are packed
+    or masked, and nothing is trained on it.
+
+    Args:
+        ref: A folder, or org/name on the hub.
+        pad_token: One to add to the vocabulary where there is no padding token, as SelFee and Alpaca do.
+        say: Told which padding token was chosen.
+
+    Raises:
+        ModelError: It is missing or damaged, or has no end-of-text token.
+        UsageError: `ref` is neither of the two forms.
+    """
+    folder = model_folder(ref)
+    if folder:
+        insist_on_tokenizer(folder)
+    with _library_errors(ref, "tokenizer"):
+        tokenizer = AutoTokenizer.from_pretrained(ref, **_closed(folder))
+    _insist_on_end(tokenizer, ref)
+    if tokenizer.pad_token is None:
+        chosen = pad_token or _spare_token(tokenizer)
+        added = tokenizer.add_special_tokens({"pad_token": chosen})
+        say(f"the tokenizer has no padding token: {chosen!r} is {'added' if added else 'taken'}")
+    return tokenizer
+
+
+def _insist_on_end(tokenizer: PreTrainedTokenizerBase, ref: str) -> None:
+    if tokenizer.eos_token_id is not None:
+        return
+    known = tokenizer.get_vocab()
+    end = next((token for token in _ENDS if token in known), None)
+    raise ModelError(
+        f"the tokenizer of {ref} has no end-of-text token, so a model trained with it would never stop.",
+        hint=f'Name it in tokenizer_config.json: "eos_token": "{end or "…"}"'
+        + (" (its vocabulary has that one)." if end else ", a token of its vocabulary."),
+    )
+
+
+def _spare_token(tokenizer: PreTrainedTokenizerBase) -> str:
+    """A token of the vocabulary to pad with: one made for it, the unknown one, or the end of text."""
+    known, end = tokenizer.get_vocab(), str(tokenizer.eos_token)
+    named = (token for token in _PADS if token in known and token != end)
+    return next(named, tokenizer.unk_token or end)
+
+
+def weights_dtype(name: str, *, lora: bool, gpu: bool = True) -> torch.dtype:
+    """The dtype of weights while they train.
+
+    By default, weights that are trained are in 32 bits: a step of 2e-5 is less than bf16 can tell apart
+    (`--bf16` computes in bf16 all the same). Weights below an adapter do not change, so they are in bf16
+    where the machine computes in it.
+
+    Args:
+        name: One of `DTYPES`, or `auto`.
+        lora: Whether an adapter is trained, not the weights.
+        gpu: Whether a GPU is used if one is here.
+
+    Raises:
+        UsageError: float16 weights cannot be trained themselves.
+    """
+    if name == "float16" and not lora:
+        raise UsageError(
+            "weights in float16 cannot be trained: most steps are too small for it.",
+            hint="--dtype float32 --fp16 true (computes in float16), or --dtype bfloat16",
+        )
+    if name != "auto":
+        return DTYPES[name]
+    return torch.bfloat16 if lora and computes_bf16(gpu=gpu) else torch.float32
+
+
+def load_model(ref: str, *, dtype: torch.dtype, four_bits: bool = False) -> PreTrainedModel:
+    """A model, of which `fit_vocabulary` sees that it belongs to its tokenizer.
+
+    Args:
+        ref: A folder, or org/name on the hub.
+        dtype: Of the weights; with `four_bits`, of what is not quantised, and of computing.
+        four_bits: Quantise the weights for QLoRA (NF4, Dettmers et al. 2023).
+
+    Raises:
+        ModelError: Files are missing or damaged, or weights are missing.
+        UsageError: Four bits without a GPU or bitsandbytes, or `ref` is neither of the two forms.
+    """
+    folder = model_folder(ref)
+    if folder:
+        insist_on_files(folder)
+    more: dict[str, Any] = _quantised(dtype) if four_bits else {}
+    loader: Any = AutoModelForCausalLM
+    with _library_errors(ref, "model"):
+        _insist_on_no_delta(folder)
+        model, info = loader.from_pretrained(
+            ref, dtype=dtype, use_safetensors=True, output_loading_info=True, **_closed(folder), **more
+        )
+    _insist_on_weights(info, ref)
+    if getattr(model, "is_quantized", False) and not four_bits:
+        raise ModelError(
+            f"{ref} is quantised, and its numbers cannot be trained.",
+            hint="Begin from the model that it was made of.",
+        )
+    return model  # type: ignore[no-any-return]
+
+
+def skeleton(ref: str) -> PreTrainedModel:
+    """A model's modules without weights, on torch's `meta` device, to count and plan with.
+
+    Raises:
+        ModelError: `config.json` is missing or damaged.
+        UsageError: `ref` is neither a folder nor org/name.
+    """
+    folder = model_folder(ref)
+    if folder:
+        insist_on_config(folder)
+    loader: Any = AutoModelForCausalLM
+    with _library_errors(ref, "model"), torch.device("meta"):
+        config = AutoConfig.from_pretrained(ref, **_closed(folder))
+        return loader.from_config(config)  # type: ignore[no-any-return]
+
+
+def _closed(folder: Path | None) -> dict[str, Any]:
+    """No code of the model's, and no network for what is here."""
+    return {"trust_remote_code": False, "local_files_only": folder is not None}
+
+
+def _quantised(dtype: torch.dtype) -> dict[str, Any]:
+    if not torch.cuda.is_available():
+        raise UsageError(
+            "weights of 4 bits (--qlora) need a GPU, and there is none here.",
+            hint="Train an adapter on plain weights: --lora true",
+        )
+    if not importlib.util.find_spec("bitsandbytes"):
+        raise UsageError("weights of 4 bits (--qlora) need bitsandbytes.", hint="pip install bitsandbytes")
+    config = BitsAndBytesConfig(  # type: ignore[no-untyped-call]
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+    )
+    return {"quantization_config": config, "device_map": {"": torch.cuda.current_device()}}
+
+
+def _insist_on_no_delta(folder: Path | None) -> None:
+    """Sees that a folder does not hold the difference of two models, which loads as if it were one.
+
+    Raises:
+        ModelError: It does, as the files of `redraft weights diff` say of themselves.
+    """
+    file = next(folder.glob("*.safetensors"), None) if folder else None
+    if file is None:
+        return
+    with safe_open(file, "pt") as opened:
+        if "redraft.delta" in (opened.metadata() or {}):
+            hint = f"Apply it first: redraft weights apply BASE {folder} -o FOLDER"
+            raise ModelError(f"{folder} is a delta, not a model.", hint=hint)
+
+
+def _insist_on_weights(info: dict[str, Any], ref: str) -> None:
+    """Sees that no weight was made up because its file lacks it.
+
+    Raises:
+        ModelError: One was.
+    """
+    missing = sorted(info["missing_keys"])
+    if missing:
+        raise ModelError(
+            f"{ref} lacks {len(missing)} of the weights that its config.json asks for, such as "
+            f"{', '.join(missing[:3])}.",
+            hint=f"Is config.json that of another model? Look with: redraft weights info {ref}",
+        )
+
+
+@contextmanager
+def _library_errors(ref: str, what: str) -> Iterator[None]:
+    """Whatever transformers makes of a stranger's files, as an error that says which."""
+    try:
+        yield
+    except RedraftError:
+        raise
+    except (MemoryError, torch.OutOfMemoryError):
+        hint = "Take a smaller model, --dtype bfloat16, or with a GPU --qlora true"
+        raise ModelError(f"the {what} of {ref} does not fit into memory.", hint=hint) from None
+    except Exception as error:
+        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        here = Path(ref).expanduser().is_dir()
+        hint = f"redraft weights verify {ref}" if here else "Is the name right, and the hub in reach?"
+        raise ModelError(f"the {what} of {ref} cannot be loaded: {first:.300}", hint=hint) from error
+
+
+def fit_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, ref: str, say: Say) -> bool:
+    """Sees that each id of the tokenizer has a row in the model; a padding token that was added gets one.
+
+    Args:
+        model: From `load_model`. It is changed in place.
+        tokenizer: From `load_tokenizer`.
+        ref: What both were loaded from.
+        say: Told what looks odd.
+
+    Returns:
+        Whether a row was added.
+
+    Raises:
+        ModelError: Other rows are missing.
+    """
+    rows = _table(model.get_input_embeddings()).shape[0]
+    ids = tokenizer.get_vocab().values()
+    needed = max(ids, default=-1) + 1
+    grows = needed > rows
+    if grows:
+        if sum(each >= rows for each in ids) > 1 or tokenizer.pad_token_id != rows:
+            raise ModelError(
+                f"the tokenizer of {ref} has ids up to {needed - 1:,}, and the model has {rows:,} rows: they "
+                "do not belong together.",
+                hint="Take the tokenizer's files from where the model came from.",
+            )
+        _grow(model, needed)
+    elif rows - needed > max(_SPARE, needed // 20):
+        say(f"the tokenizer knows {needed:,} of the model's {rows:,} tokens: is it the right one?")
+    for config in (model.config, model.generation_config):
+        if config is not None:
+            config.pad_token_id = tokenizer.pad_token_id
+    return grows
+
+
+def _grow(model: PreTrainedModel, rows: int) -> None:
+    """Adds rows to a model's vocabulary, each the mean of those that were there, as SelFee and Alpaca do."""
+    before = _table(model.get_input_embeddings()).shape[0]
+    model.resize_token_embeddings(rows, mean_resizing=False)
+    head: Any = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+    with torch.no_grad():
+        for table in {id(each): each for each in map(_table, (model.get_input_embeddings(), head))}.values():
+            table[before:] = table[:before].mean(0, dtype=torch.float32).to(table.dtype)
+
+
+def _table(module: nn.Module) -> torch.Tensor:
+    """A vocabulary's matrix, [tokens, width]."""
+    weight: torch.Tensor = module.weight  # type: ignore[assignment]
+    return weight

@@ -1,0 +1,1 @@
+"""Predict what a run takes: memory, pace, hours and money."""

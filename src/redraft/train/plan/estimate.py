@@ -1,0 +1,229 @@
+"""What a run will take: parameters, memory, the largest batch, pace, hours and money. Nothing is kept of it.
+
+Memory is planned (`train.memory`). Pace is measured: a few steps of the very run, on its model and data, in a
+folder that is thrown away. What evaluations and checkpoints take is not in the hours.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from transformers import TrainerCallback
+
+from redraft.train.plan.memory import Plan, room, size
+from redraft.train.run.guards import smaller
+from redraft.train.run.logs import LOG, clock_time, peak_memory
+from redraft.train.run.run import Ready
+from redraft.train.settings.args import Settings
+from redraft.train.words import counted
+
+STEPS = 4
+"""Steps that are tried. The first is left out: it allocates, and compiles what is compiled."""
+
+PATIENCE = 60.0
+"""Seconds after which no further step is tried, once there are two."""
+
+_THROWN_AWAY: dict[str, Any] = {
+    "report_to": ["none"],
+    "logging_strategy": "steps",
+    "save_strategy": "no",
+    "eval_strategy": "no",
+    "load_best_model_at_end": False,
+    "metric_for_best_model": None,
+    "resume_from_checkpoint": None,
+}
+
+
+@dataclass(frozen=True)
+class Pace:
+    """What a few steps took.
+
+    Attributes:
+        steps: How many of them count.
+        tokens_per_second: Of the middle one, over all processes.
+        memory: The most bytes so far, by this process, or on its GPU.
+    """
+
+    steps: int
+    tokens_per_second: float
+    memory: int
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a run will take.
+
+    Attributes:
+        parameters: Of the model with its adapter.
+        trained: Of these, those that are trained.
+        plan: Its memory; None where it is shared among processes.
+        room: Bytes that it may have.
+        rows: Of the data.
+        row: Tokens of the longest row.
+        batch: Rows that a process takes at a time.
+        steps: Of the optimizer.
+        tokens: That are read, in all steps and processes.
+        pace: None if it was not tried, because it does not fit.
+        used: Its settings by name.
+        price: Of an hour, or None.
+        weights: Bytes of the whole model, as it is loaded.
+        processes: That load it on this machine.
+        busy: What was noticed of other processes on the cores, or None.
+    """
+
+    parameters: int
+    trained: int
+    plan: Plan | None
+    room: int
+    rows: int
+    row: int
+    batch: int
+    steps: int
+    tokens: int
+    pace: Pace | None
+    used: Mapping[str, Any]
+    price: float | None = None
+    weights: int = 0
+    processes: int = 1
+    busy: str | None = None
+
+    @property
+    def fits(self) -> bool:
+        """Whether memory is enough."""
+        return self.plan is None or self.plan.peak <= self.room
+
+    @property
+    def hours(self) -> float | None:
+        """Of all steps."""
+        return None if self.pace is None else self.tokens / self.pace.tokens_per_second / 3600
+
+    def lines(self) -> list[str]:
+        """The estimate in words."""
+        share = self.trained / max(self.parameters, 1)
+        return [
+            f"parameters  {self.parameters:,}, {self.trained:,} of them trained ({share:.2%})",
+            *self._of_loading(),
+            *self._of_memory(),
+            *self._of_time(),
+        ]
+
+    def _of_loading(self) -> list[str]:
+        """What loading takes of the machine, not of its GPUs, before the model is shared or moved to them."""
+        if self.processes == 1:
+            return []
+        whole = size(self.processes * self.weights)
+        return [
+            f"loading     {whole} of the machine: each of {self.processes} processes loads the whole model"
+        ]
+
+    def _of_memory(self) -> list[str]:
+        if self.plan is None:
+            return ["memory      not estimated: it is shared among processes"]
+        parts = ", ".join(f"{name} {size(count)}" for name, count in self.plan.parts().items())
+        largest = self.plan.largest(self.room, self.row)
+        most = min(largest, self.rows)
+        fits = f"--per_device_train_batch_size {most}" if most else "no batch"
+        now = f"now {self.batch}" + ("; the data has no more rows" if most < largest else "")
+        lines = [
+            f"memory      {size(self.plan.peak)} at most, with batches of {self.plan.tokens:,} tokens",
+            f"            {parts} (not all at once)",
+            f"largest     {fits} fits into the {size(self.room)} that a run can have ({now})",
+        ]
+        return lines if self.fits else [*lines, "does not fit. Less is needed with:", *self._smaller()]
+
+    def _smaller(self) -> list[str]:
+        return [f"  {line}" for line in smaller(self.used, self.plan)]
+
+    def _of_time(self) -> list[str]:
+        if self.pace is None or self.hours is None:
+            return ["time        not tried, as it does not fit"]
+        pace = f"{self.pace.tokens_per_second:,.0f} tokens/s"
+        clock = clock_time(self.hours * 3600)
+        lines = [
+            f"measured    {pace} and {size(self.pace.memory)} at most, in {counted(self.pace.steps, 'step')}",
+            f"time        {clock} for {counted(self.steps, 'step')} with {self.tokens:,} tokens",
+        ]
+        if self.price is not None:
+            lines.append(f"cost        {self.hours * self.price:,.2f}, at {self.price:g} an hour")
+        return [*lines, f"busy        {self.busy}"] if self.busy else lines
+
+
+def thrown_away(settings: Settings, folder: Path) -> Settings:
+    """The settings of the run, but that it leaves nothing outside of a folder."""
+    own = replace(settings.own, quiet=True, gguf=None, divergence_steps=0, overwrite_output_dir=False)
+    return replace(settings, own=own, theirs={**settings.theirs, **_THROWN_AWAY, "output_dir": str(folder)})
+
+
+def estimate(ready: Ready) -> Estimate:
+    """Estimates a run, whose settings are `thrown_away`. Its model is not good for anything else after that.
+
+    Raises:
+        ModelError: Memory ran out all the same, or the loss is no number.
+    """
+    rows, model = ready.trainer.data.rows.rows, ready.trainer.model
+    sizes = [(each.numel(), each.requires_grad) for each in model.parameters()]
+    weights = sum(each.numel() * each.element_size() for each in model.parameters())
+    args = ready.args
+    found = Estimate(
+        parameters=sum(size for size, _ in sizes),
+        trained=sum(size for size, trained in sizes if trained),
+        plan=ready.plan,
+        room=room(args.device),
+        rows=len(rows),
+        row=int(rows.lengths.max()),
+        batch=int(args.train_batch_size),
+        steps=ready.steps,
+        tokens=_tokens(ready),
+        pace=None,
+        used=ready.used,
+        price=ready.settings.own.price_per_hour,
+        weights=weights,
+        processes=int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
+    )
+    if not found.fits:
+        return found
+    pace = _pace(ready)
+    return replace(found, pace=pace, busy=ready.trainer.contention.said)
+
+
+def _tokens(ready: Ready) -> int:
+    """Tokens of all steps: an epoch reads each once, in as many steps as that takes."""
+    whole = int(ready.trainer.data.rows.rows.lengths.sum())
+    a_step = -(-len(ready.trainer.data.order) // ready.args.gradient_accumulation_steps)
+    return round(whole * ready.steps / a_step)
+
+
+class _Patience(TrainerCallback):
+    """Ends the trial when it has taken long enough."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002 - transformers'
+        """After each step."""
+        if state.global_step >= 2 and time.monotonic() - self._began > PATIENCE:
+            control.should_training_stop = True
+
+
+def _pace(ready: Ready) -> Pace | None:
+    """A few steps. Where many batches make one step, two are enough: the second finds gradients there."""
+    args = ready.args
+    args.max_steps = min(STEPS, max(ready.steps, 2))
+    args.gradient_accumulation_steps = min(args.gradient_accumulation_steps, 2)
+    args.logging_steps = 1
+    ready.trainer.add_callback(_Patience())
+    ready.steps_alone()
+    if not ready.trainer.is_world_process_zero():
+        return None
+    lines = (ready.trainer.folder / LOG).read_text("utf-8").splitlines()
+    paces = [json.loads(line)["tokens_per_second"] for line in lines if '"loss"' in line]
+    if len(paces) < 2:
+        return None  # somebody asked it to stop
+    return Pace(len(paces) - 1, median(paces[1:]), peak_memory())

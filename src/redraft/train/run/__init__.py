@@ -1,0 +1,1 @@
+"""The run itself: steps, checkpoints, logs, guards, signals and the output folder."""

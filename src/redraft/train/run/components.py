@@ -1,0 +1,227 @@
+"""The parts of a run: what is trained, the data as tokens, and its rows in batches.
+
+Each is made from the settings alone, so that a look at the data or an estimate can be had without the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments, set_seed
+
+from redraft.errors import ModelError, UsageError
+from redraft.formats.selfee import NATIVE_FORMAT
+from redraft.parallel import all_cores
+from redraft.train.data.batches import Batch, Loader, Order, Row, RowsOf, joined, padded
+from redraft.train.data.packing import Rows, one_a_row, pack
+from redraft.train.data.prepare import prepare
+from redraft.train.data.store import Prepared
+from redraft.train.data.tokens import Encoder
+from redraft.train.model.attention import use_segments
+from redraft.train.model.load import DTYPES, fit_vocabulary, load_model, skeleton, weights_dtype
+from redraft.train.model.lora import Adapter, Method, add_adapter, default_method, mark_native
+from redraft.train.model.loss import fuse
+from redraft.train.run.distributed import Say, ranks
+from redraft.train.run.sft import Data
+from redraft.train.settings.args import Settings
+from redraft.train.settings.options import Options
+
+
+def choose_method(settings: Settings, model: str, *, say: Say) -> Method:
+    """What is trained: what was asked for, or what the machine has room for.
+
+    Raises:
+        UsageError: 4 bits without a GPU.
+        ModelError: The model's configuration is missing or damaged.
+    """
+    own = settings.own
+    if own.qlora and settings.theirs.get("use_cpu"):
+        raise UsageError("--qlora needs a GPU, and --use_cpu leaves it aside.", hint="--lora True")
+    if own.qlora:
+        return Method(lora=True, four_bits=True, why="--qlora")
+    if own.lora is not None:
+        return Method(lora=own.lora, four_bits=False, why=f"--lora {own.lora}")
+    parameters = sum(each.numel() for each in skeleton(model).parameters())
+    can_four_bits = own.dtype == "auto" and find_spec("bitsandbytes") is not None
+    method = default_method(parameters, _gpu_bytes(settings), can_four_bits=can_four_bits)
+    what = "an adapter" if method.lora else "the whole model"
+    say(f"{what} is trained: {method.why} (--lora True or False decides).")
+    return method
+
+
+def _gpu_bytes(settings: Settings) -> int | None:
+    """Memory of the GPU, or of all that share the model; None without one."""
+    if not torch.cuda.is_available() or settings.theirs.get("use_cpu"):
+        return None
+    shared = settings.theirs.get("fsdp") or settings.theirs.get("deepspeed")
+    return int(torch.cuda.get_device_properties(0).total_memory) * (ranks() if shared else 1)
+
+
+def settled(own: Options, method: Method, *, gpu: bool) -> Options:
+    """The settings with what was left to the machine as it chose: said so, another one goes on with the run.
+
+    Args:
+        own: What was asked.
+        method: What is trained.
+        gpu: Whether a GPU is used if one is here.
+
+    Raises:
+        UsageError: Weights of that dtype cannot be trained.
+    """
+    dtype: Any = str(weights_dtype(own.dtype, lora=method.lora, gpu=gpu)).removeprefix("torch.")
+    return replace(own, lora=method.lora, qlora=method.four_bits, dtype=dtype)
+
+
+def describe(own: Options) -> str:
+    """What is trained, in words, by settings that are `settled`."""
+    if not own.lora:
+        return f"all weights in {own.dtype}"
+    return f"an adapter of rank {own.lora_r} on weights in {'4 bits' if own.qlora else own.dtype}"
+
+
+def load_trained(
+    own: Options, model: str, tokenizer: PreTrainedTokenizerBase, *, seed: int, say: Say
+) -> PreTrainedModel | PeftModel:
+    """The model as it is trained, with an adapter or without.
+
+    Args:
+        own: The settings, `settled`.
+        model: A folder, or org/name on the hub.
+        tokenizer: The model's.
+        seed: Of the adapter's first values.
+        say: Told what looks odd.
+
+    Raises:
+        ModelError: The model is not whole, or does not fit its tokenizer.
+        UsageError: Settings that do not go together.
+    """
+    loaded = load_model(model, dtype=DTYPES[own.dtype], four_bits=own.qlora)
+    grown = fit_vocabulary(loaded, tokenizer, ref=model, say=say)
+    native = own.format == "selfee" and own.training_objective != "answer"
+    if not own.lora:
+        if native:
+            mark_native(loaded)
+        return loaded
+    adapter = Adapter(own.lora_r, own.lora_alpha, own.lora_dropout, own.lora_target_modules)
+    if grown and own.gguf:
+        raise UsageError(
+            f"--gguf: a GGUF adapter has no place for the token {own.pad_token!r} that --pad_token adds.",
+            hint="Leave --pad_token out: one of the vocabulary is taken, and nothing is trained on it.",
+        )
+    set_seed(seed)
+    return add_adapter(
+        loaded,
+        adapter,
+        base=own.model_name_or_path,
+        redraft_format=NATIVE_FORMAT if native else None,
+        whole_vocabulary=grown,
+    )
+
+
+def can_join(model: PreTrainedModel | PeftModel, own: Options, say: Say) -> bool:
+    """Gives the model attention that keeps joined examples apart, and its loss. False: rows are padded."""
+    bare: Any = model.get_base_model() if isinstance(model, PeftModel) else model
+    if getattr(bare.config, "output_router_logits", False):
+        say("output_router_logits: the loss that spreads tokens over experts is left out.")
+    fuse(bare)
+    try:
+        use_segments(bare)
+    except ModelError as error:
+        if own.packing:
+            raise
+        say(f"batches are padded: {error.message}")
+        return False
+    return True
+
+
+def prepare_all(
+    paths: Sequence[str], own: Options, tokenizer: PreTrainedTokenizerBase, cache: Path, *, say: Say
+) -> Prepared:
+    """The data as tokens. Several processes may ask at once: one does it. `say` is told how far it is."""
+    encoder = Encoder(
+        tokenizer, own.format, own.training_objective, own.model_max_length, first=own.answer == "first"
+    )
+    return prepare(
+        [Path(path) for path in paths],
+        encoder,
+        Path(own.cache_dir) if own.cache_dir else cache,
+        workers=own.workers or all_cores(),
+        say=say,
+    )
+
+
+def in_rows(prepared: Prepared, own: Options, seed: int) -> Rows:
+    """Which examples make a row: as many as fit, or one."""
+    if own.packing:
+        return pack(prepared.lengths, own.model_max_length, seed)
+    return one_a_row(prepared.lengths, own.model_max_length)
+
+
+def rows_of(
+    prepared: Prepared, own: Options, args: TrainingArguments, *, pad: int | None, size: int | None = None
+) -> Data:
+    """The rows of prepared data and what reads them: joined without padding, or padded with a token.
+
+    Args:
+        prepared: The data.
+        own: The settings.
+        args: Trainer's arguments.
+        pad: The token to pad with, or None.
+        size: Rows that a process takes at a time; by default those of training.
+    """
+    seed = args.seed if args.data_seed is None else args.data_seed
+    packed = in_rows(prepared, own, seed)
+    order = Order(
+        packed.lengths,
+        size or args.train_batch_size,
+        seed=seed,
+        rank=args.process_index,
+        ranks=args.world_size,
+        times=args.gradient_accumulation_steps,
+        grouped=args.train_sampling_strategy == "group_by_length",
+    )
+    rows = RowsOf(prepared, packed)
+    collate = joined if pad is None else _Padding(pad)
+    return Data(rows, order, Loader(rows, order, collate, args.dataloader_num_workers))
+
+
+@dataclass(frozen=True)
+class _Padding:
+    """`padded` with a token: a value, so that a process that loads data can be sent it."""
+
+    pad: int
+
+    def __call__(self, rows: Sequence[Row]) -> Batch:
+        return padded(rows, pad=self.pad)
+
+
+def eval_rows(
+    own: Options,
+    tokenizer: PreTrainedTokenizerBase,
+    args: TrainingArguments,
+    cache: Path,
+    *,
+    pad: int | None,
+    say: Say,
+) -> Data | None:
+    """The rows to measure the loss on, if that is asked for.
+
+    Raises:
+        UsageError: It is, and there is no data for it.
+    """
+    strategy = str(getattr(args.eval_strategy, "value", args.eval_strategy))
+    if strategy == "no":
+        return None
+    if not own.eval_data_path:
+        raise UsageError(
+            f"--eval_strategy {strategy} needs data to measure the loss on.",
+            hint="--eval_data_path FILE, or --eval_strategy no",
+        )
+    prepared = prepare_all(own.eval_data_path, own, tokenizer, cache, say=say)
+    return rows_of(prepared, own, args, pad=pad, size=args.eval_batch_size)

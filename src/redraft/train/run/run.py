@@ -1,0 +1,387 @@
+"""A whole run, from settings to a trained folder: everything but the steps first, so that it fails early.
+
+`get_ready` loads the tokenizer, prepares the data, loads the model and makes the trainer; `Ready.train` does
+the steps and saves. Where models and caches are on this machine the caller says, and it also keeps the record
+of the run beside the output.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from torch import distributed
+from transformers import TrainingArguments
+from transformers.utils import logging
+
+from redraft.errors import UsageError
+from redraft.train.data.batches import insist_on_a_step, joined
+from redraft.train.data.store import ABOUT, TOKENS, Prepared
+from redraft.train.model.load import load_tokenizer
+from redraft.train.plan.memory import Plan, plan_of
+from redraft.train.run import checkpoints
+from redraft.train.run.checkpoints import Checkpoint
+from redraft.train.run.components import (
+    can_join,
+    choose_method,
+    describe,
+    eval_rows,
+    load_trained,
+    prepare_all,
+    rows_of,
+    settled,
+)
+from redraft.train.run.distributed import Say, insist_on_the_same, leads
+from redraft.train.run.guards import is_out_of_memory, out_of_memory
+from redraft.train.run.logs import LOG
+from redraft.train.run.optimizer import insist_on_optimizer
+from redraft.train.run.output import (
+    alone,
+    holds_result,
+    insist_on_another,
+    make,
+    remove_result,
+    save,
+)
+from redraft.train.run.sft import Sft
+from redraft.train.settings.args import Settings
+from redraft.train.settings.machine import training_arguments
+from redraft.train.settings.options import OUTPUTS, Options
+from redraft.train.words import counted
+
+_DECIDING = (
+    "learning_rate",
+    "lr_scheduler_type",
+    "lr_scheduler_kwargs",
+    "warmup_steps",
+    "num_train_epochs",
+    "max_steps",
+    "optim",
+    "optim_args",
+    "weight_decay",
+    "adam_beta1",
+    "adam_beta2",
+    "adam_epsilon",
+    "max_grad_norm",
+    "bf16",
+    "fp16",
+    "seed",
+    "data_seed",
+    "train_sampling_strategy",
+)
+"""The settings of transformers that decide what weights come out. The batch is recorded as rows a step."""
+
+_ELSEWHERE = OUTPUTS | {
+    "data_path",
+    "eval_data_path",
+    "cache_dir",
+    "workers",
+    "overwrite_output_dir",
+    "divergence_steps",
+}
+"""Our settings that do not decide it, or are recorded as what they came to."""
+
+
+_OWN_BEGINNING = ("constant", "reduce_lr_on_plateau", "greedy", "cosine_warmup_with_min_lr")
+"""Schedules without a warm-up, or with one that does not begin at 0."""
+
+NEWEST = {"true", "auto"}
+"""Of `--resume_from_checkpoint`, what is the same as not saying it: on from the newest, if there is one."""
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A run of which everything is done but the steps.
+
+    Attributes:
+        settings: What was asked, and what the machine chose of what was left to it.
+        base: The model that it begins from: a folder, or org/name on the hub.
+        args: Trainer's arguments, as this machine follows them.
+        trainer: What does the steps.
+        prepared: The data.
+        checkpoint: What it goes on from, or None.
+    """
+
+    settings: Settings
+    base: str
+    args: TrainingArguments
+    trainer: Sft
+    prepared: Prepared
+    checkpoint: Checkpoint | None
+
+    @property
+    def lora(self) -> bool:
+        """Whether an adapter is trained."""
+        return bool(self.settings.own.lora)
+
+    @property
+    def method(self) -> str:
+        """What is trained, in words."""
+        return describe(self.settings.own)
+
+    @property
+    def steps(self) -> int:
+        """All steps of the run."""
+        if self.args.max_steps > 0:
+            return int(self.args.max_steps)
+        times = self.args.gradient_accumulation_steps
+        epochs = self.args.num_train_epochs * -(-len(self.trainer.data.order) // times)
+        return -int(-epochs // 1)
+
+    @property
+    def rows_a_step(self) -> int:
+        """Rows that a step of the optimizer takes, over all processes."""
+        return int(self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size)
+
+    @cached_property
+    def plan(self) -> Plan | None:
+        """What the run takes of memory; None where FSDP or DeepSpeed share the model among processes."""
+        if self.trainer.sharded:
+            return None
+        rows, report = self.trainer.data.rows.rows, self.prepared.report
+        batch = np.argsort(rows.lengths)[-self.args.train_batch_size :]
+        lengths = rows.lengths[batch]
+        tokens = int(lengths.sum() if self.joins else lengths.max() * len(batch))
+        share = report.trained / max(report.tokens, 1)
+        examples = self.prepared.lengths[np.concatenate([rows[row] for row in batch])].tolist()
+        with self._memory():
+            return plan_of(self.trainer.model, self.args, tokens=tokens, share=share, examples=examples)
+
+    @property
+    def joins(self) -> bool:
+        """Whether examples stand one behind the other. Else batches are padded to their longest."""
+        return self.trainer.data.loader.collate_fn is joined
+
+    @property
+    def used(self) -> dict[str, Any]:
+        """The settings that decide how much memory it takes, by name."""
+        length = self.settings.own.model_max_length
+        return {**as_dict(self.args), "lora": self.lora, "model_max_length": length}
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """All that decides what weights come out, as JSON values."""
+        own, theirs = self.settings.own, as_dict(self.args)
+        ours = {each.name: getattr(own, each.name) for each in fields(Options) if each.name not in _ELSEWHERE}
+        about = json.loads((self.prepared.folder / ABOUT).read_bytes())
+        return {
+            **ours,
+            **{name: theirs[name] for name in _DECIDING},
+            "method": self.method,
+            "rows_a_step": self.rows_a_step,
+            "steps": self.steps,
+            "tokens_sha256": about["files"][TOKENS],
+        }
+
+    @property
+    def replaces(self) -> bool:
+        """Whether a run that begins anew, and was not told so, would write over what is in the output."""
+        if self.checkpoint or self.settings.own.overwrite_output_dir:
+            return False
+        output = self.trainer.folder
+        log = output / LOG
+        begun = log.is_file() and log.stat().st_size > 0  # an empty one is of a run that came to nothing
+        return begun or holds_result(output) or bool(checkpoints.checkpoints(output))
+
+    def lines(self) -> list[str]:
+        """What is about to be done, in words."""
+        rows, data = self.trainer.data.rows.rows, self.prepared.report
+        kind = counted(len(rows), "row") + (
+            f", {rows.efficiency:.1%} full" if self.settings.own.packing else ""
+        )
+        plan = (
+            f"{counted(self.steps, 'step')} of {counted(self.rows_a_step, 'row')} (of {kind}), learning rate "
+            f"{self.args.learning_rate:g}, {self.method}"
+        )
+        return [*data.lines(), plan, *self._warm_up(), *self._begun()]
+
+    def _warm_up(self) -> list[str]:
+        warm_up = int(self.args.get_warmup_steps(self.steps))
+        if warm_up < self.steps or self.args.lr_scheduler_type in _OWN_BEGINNING:
+            return []
+        rate = f"0 in the first, and stays below {self.args.learning_rate:g}"
+        return [f"the warm-up takes all steps: the learning rate is {rate} (--warmup_steps 0: no warm-up)"]
+
+    def _begun(self) -> list[str]:
+        if self.checkpoint is None:
+            return []
+        done = self.checkpoint.step >= self.steps
+        return [f"goes on from {self.checkpoint.folder}" + (": all steps are done" if done else "")]
+
+    def train(self, begin: Callable[[], object] | None = None) -> int:
+        """Does the steps, and saves the result unless the processes agreed to stop before the last one.
+
+        Args:
+            begin: Called when the output is this run's alone and what it replaces is removed, before
+                anything is written there.
+
+        Returns:
+            The steps that are done.
+
+        Raises:
+            ModelError: A guard stopped it, or memory ran out.
+            OutputError: Something cannot be written, or another run writes there.
+            UsageError: The processes begin with different things.
+        """
+        with alone(self.trainer.folder) if self.args.should_save else nullcontext():
+            self._insist_on_the_same()
+            if self.settings.own.overwrite_output_dir and self.args.should_save:
+                checkpoints.remove_all(self.trainer.folder)
+                remove_result(self.trainer.folder)
+            if begin:
+                begin()
+            return self._train()
+
+    def _insist_on_the_same(self) -> None:
+        """Sees that all processes begin alike: else they would mix weights, or count steps differently."""
+        step = self.checkpoint.step if self.checkpoint else 0
+        mine = (step, self.config["tokens_sha256"][:12], len(self.trainer.data.rows.rows))
+        found: list[Any] = [mine] * self.args.world_size
+        if self.args.world_size > 1:
+            distributed.all_gather_object(found, mine)
+        insist_on_the_same(found)
+
+    def _train(self) -> int:
+        if self.checkpoint and self.checkpoint.step >= self.steps:
+            return self._finish(self.checkpoint)
+        done = self.steps_alone()
+        if not self.stopped_early(done):
+            with self.trainer.signals:  # schedulers repeat them, and this is soon done
+                save(self.trainer)
+        return done
+
+    def stopped_early(self, done: int) -> bool:
+        """Whether a signal ended the run after so many steps. After the last one it changes nothing."""
+        return self.trainer.stopped is not None and done < self.steps
+
+    def steps_alone(self) -> int:
+        """Does the steps, and saves no result. Returns how many are done.
+
+        Raises:
+            ModelError: A guard stopped it, or memory ran out.
+            OutputError: A checkpoint or the log cannot be written.
+        """
+        plan = self.plan  # while there is memory
+        try:
+            with self._memory(plan):
+                return self.trainer.run(self.checkpoint)
+        except (OSError, SafetensorError) as error:
+            raise checkpoints.unwritable(self.trainer.folder, error) from error
+
+    @contextmanager
+    def _memory(self, plan: Plan | None = None) -> Iterator[None]:
+        """What may run out of memory, and the plan of how much it takes."""
+        try:
+            yield
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise out_of_memory(error, self.used, self.trainer.counts.longest, plan) from error
+
+    def _finish(self, checkpoint: Checkpoint) -> int:
+        """Saves the result of a run that was stopped after its last step."""
+        if self.trainer.sharded:
+            save(self.trainer, self.trainer.chosen(checkpoint))
+        else:
+            self.trainer.restore(checkpoint)
+            save(self.trainer)
+        return checkpoint.step
+
+
+def get_ready(settings: Settings, model: str, cache: Path, *, say: Say) -> Ready:
+    """Does everything but the steps: what is quick to fail first.
+
+    Args:
+        settings: What was asked.
+        model: The model as a folder, or org/name on the hub.
+        cache: Where prepared data is kept, unless the settings say.
+        say: Told what people should know: by the first process, and how far it is by the one that knows.
+
+    Raises:
+        RedraftError: Anything is missing, damaged, or does not go together.
+    """
+    tell = say if leads() else (lambda _: None)
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    method = choose_method(settings, model, say=tell)
+    args = training_arguments(settings, lora=method.lora, say=tell)
+    insist_on_optimizer(args)
+    own = settled(settings.own, method, gpu=not args.use_cpu)
+    insist_on_another(Path(str(args.output_dir)), model, own.model_name_or_path)
+    checkpoint = _begin(args, own, tell)
+    tokenizer = load_tokenizer(model, pad_token=own.pad_token, say=tell)
+    prepared = prepare_all(own.data_path, own, tokenizer, cache, say=say)
+    trained = load_trained(own, model, tokenizer, seed=args.seed, say=tell)
+    pad = None if can_join(trained, own, tell) else int(tokenizer.pad_token_id)
+    data = rows_of(prepared, own, args, pad=pad)
+    insist_on_a_step(
+        data.rows.rows,
+        size=args.train_batch_size,
+        accumulation=args.gradient_accumulation_steps,
+        ranks=args.world_size,
+    )
+    make(Path(str(args.output_dir)))
+    trainer = Sft(
+        trained,
+        args,
+        data,
+        eval_rows(own, tokenizer, args, cache, pad=pad, say=say),
+        tokenizer=tokenizer,
+        divergence_steps=own.divergence_steps,
+        quiet=own.quiet,
+        say=tell,
+    )
+    return Ready(replace(settings, own=own), model, args, trainer, prepared, checkpoint)
+
+
+def as_dict(args: TrainingArguments) -> dict[str, Any]:
+    """Trainer's arguments as JSON values."""
+    values: dict[str, Any] = args.to_dict()  # type: ignore[no-untyped-call]
+    return values
+
+
+def _begin(args: TrainingArguments, own: Options, say: Say) -> Checkpoint | None:
+    """The checkpoint to go on from; None for a run from the beginning.
+
+    Raises:
+        ModelError: The checkpoint cannot be used.
+        UsageError: It is another run's, or the run is to begin anew as well.
+    """
+    asked = args.resume_from_checkpoint
+    output = Path(str(args.output_dir))
+    anew = (asked or "").lower() in {"false", "no", "none"}
+    if own.overwrite_output_dir:
+        if asked and not anew:
+            raise UsageError(
+                f"--overwrite_output_dir begins anew, and --resume_from_checkpoint {asked} goes on.",
+                hint="Leave one of them out. What is begun anew removes all checkpoints.",
+            )
+        return None
+    if anew:
+        _refuse_begun(output)
+        return None
+    if asked and asked.lower() not in NEWEST:
+        return checkpoints.named(Path(asked).expanduser(), output)
+    found, remarks = checkpoints.newest(output)
+    for line in remarks:
+        say(line)
+    return found
+
+
+def _refuse_begun(output: Path) -> None:
+    """Sees that a run that is to begin anew does not mix its checkpoints with those of another.
+
+    Raises:
+        UsageError: There are some.
+    """
+    if found := checkpoints.checkpoints(output):
+        raise UsageError(
+            f"--resume_from_checkpoint False: {found[0].folder} is there already.",
+            hint="Begin anew with --overwrite_output_dir, which removes it, or name another --output_dir.",
+        )

@@ -1,0 +1,1 @@
+"""The settings of a run: flags, recipes, and what this machine can do of them."""

@@ -1,0 +1,109 @@
+"""Recipes of mixes: what they say, and what is wrong with those that say it wrongly."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from redraft.collect.mix.recipe import Part, read_recipe
+from redraft.collect.mix.recipe import _shares as shares
+from redraft.errors import UsageError
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "recipe.yaml"
+    path.write_text(text, "utf-8")
+    return path
+
+
+def test_a_recipe_is_read(tmp_path: Path) -> None:
+    recipe = read_recipe(
+        written(
+            tmp_path,
+            """
+about: a mix
+seed: 7
+parts:
+  - file: data/a.jsonl.gz
+  - {file: b.jsonl, name: bee, count: 10, per: task, licence: MIT, get: somewhere}
+""",
+        )
+    )
+    assert (recipe.about, recipe.seed, recipe.total) == ("a mix", 7, None)
+    assert recipe.parts == (
+        Part("data/a.jsonl.gz", "a"),
+        Part("b.jsonl", "bee", count=10, per="task", licence="MIT", get="somewhere"),
+    )
+
+
+def test_weights_share_the_total(tmp_path: Path) -> None:
+    text = """
+total: 10
+parts: [{file: a, weight: 1}, {file: b, weight: 1}, {file: c, weight: 1}]
+"""
+    assert [part.count for part in read_recipe(written(tmp_path, text)).parts] == [4, 3, 3]
+
+
+@given(st.integers(1, 10**6), st.lists(st.floats(1e-6, 1e6), min_size=1, max_size=8))
+def test_shares_are_within_one_of_the_exact_ratio_and_add_up(total: int, weights: list[float]) -> None:
+    found = shares(total, weights)
+    assert sum(found) == total
+    for share, weight in zip(found, weights, strict=True):
+        assert abs(share - total * weight / sum(weights)) < 1 + 1e-6
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "hint"),
+    [
+        ("a: [", "is not YAML", None),
+        ("seed: 1\nseed: 2", "'seed' is there twice, in lines 1 and 2.", "Keep one of them."),
+        ("\x00", "is not YAML", None),
+        ("[]", "a recipe should be keys and values", None),
+        ("seeds: 1", "nothing is called 'seeds'", "Did you mean 'seed'?"),
+        ("42: 1", "nothing is called 42", "Known: parts, seed, total, about"),
+        ("seed: 1", "'parts' should be a list of files", "- file: a.jsonl"),
+        ("parts: [{fil: a}]", "nothing is called parts.0.'fil'", "Did you mean 'file'?"),
+        ("parts: [a]", "parts.0 should be keys and values", None),
+        ("parts: [{name: a}]", "parts.0.file is missing", None),
+        ("parts: [{identity: {nam: a}}]", "nothing is called parts.0.identity.'nam'", "Did you mean 'name'?"),
+        ("parts: [{identity: {name: a}}]", "parts.0.identity needs a name and a maker", "identity: {name:"),
+        ("parts: [{identity: a}]", "parts.0.identity should be keys and values", None),
+        ("parts: [{file: a, identity: {name: a, maker: b}}]", "file and identity are two parts", None),
+        ("parts: [{file: 3}]", "parts.0.file is 3, and should be a text", None),
+        ("parts: [{file: a, count: some}]", "parts.0.count is 'some'", None),
+        ("parts: [{file: a, count: 0}]", "a whole number from 1 on, or 'all'", None),
+        ("parts: [{file: a, count: true}]", "parts.0.count is True", None),
+        ("parts: [{file: a, per: task}]", "parts.0.per needs a count", None),
+        ("parts: [{file: a, weight: 2}]", "there is no total", "total: 10000"),
+        ("{total: 9, parts: [{file: a}]}", "with a total, a part has a weight and no count: see a", None),
+        ("{total: 9, parts: [{file: a, weight: .inf}]}", "weight is inf", None),
+        ("parts: [{file: x/a.jsonl}, {file: y/a.jsonl}]", "two parts are called 'a'", "another name"),
+        ("seed: -1\nparts: [{file: a}]", "seed is -1", None),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path: Path, text: str, message: str, hint: str | None) -> None:
+    with pytest.raises(UsageError) as caught:
+        read_recipe(written(tmp_path, text))
+    assert message in caught.value.message
+    assert "recipe.yaml" in caught.value.message
+    assert hint is None or hint in (caught.value.hint or "")
+
+
+def test_lists_that_hold_one_another_are_not_shown(tmp_path: Path) -> None:
+    """Thirty of them, each twice the one before, are a few lines of YAML and gigabytes of text."""
+    bomb = "\n".join(["parts: &l0 []", *(f"x{i}: &l{i} [*l{i - 1}, *l{i - 1}]" for i in range(1, 30))])
+    with pytest.raises(UsageError, match="nothing is called 'x1'"):
+        read_recipe(written(tmp_path, bomb))
+    with pytest.raises(UsageError, match="should be a text") as caught:
+        read_recipe(written(tmp_path, bomb.replace("parts:", "parts: [{file: a}]\nabout:").split("x1")[0]))
+    assert "about is a list" in caught.value.message
+
+
+def test_a_file_that_cannot_be_a_recipe(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cannot be read"):
+        read_recipe(tmp_path)
+    with pytest.raises(UsageError, match="larger than any recipe"):
+        read_recipe(written(tmp_path, "#" * (1 << 20) + "#"))

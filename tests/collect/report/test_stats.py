@@ -1,0 +1,138 @@
+"""Files described in one pass: what is known of SelFee's released chains, faults, and samples."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+
+from redraft.collect.report.findings import findings
+from redraft.collect.report.stats import Draw, Report, describe
+from redraft.errors import RecordError
+from redraft.verify.segment import count_words
+
+
+def selfee(shared_data: Path, name: str) -> Report:
+    return describe([shared_data / "selfee" / "chains" / f"{name}.jsonl"], count_words)
+
+
+def write(path: Path, *records: object) -> Path:
+    path.write_text("".join(json.dumps(record) + "\n" for record in records), "utf-8")
+    return path
+
+
+# What the reference says of the released files, counted there by hand-written rules.
+@pytest.mark.parametrize(
+    ("name", "answers", "leaks", "silent", "scores"),
+    [
+        ("conala", {1: 942, 2: 1672, 3: 118, 4: 16, 5: 29}, (162, 155, 125), (437, 4849), (1050, 140)),
+        ("mbpp", {1: 538, 2: 408, 3: 17, 4: 2, 5: 4}, (0, 0, 0), (100, 1433), (474, 142)),
+    ],
+)
+def test_what_is_known_of_the_released_chains_is_found(
+    shared_data: Path,
+    name: str,
+    answers: dict[int, int],
+    leaks: tuple[int, int, int],
+    silent: tuple[int, int],
+    scores: tuple[int, int],
+) -> None:
+    report = selfee(shared_data, name)
+    totals = report.summary.totals
+    assert report.summary.tables["answers a record"] == answers
+    assert (totals["leaking feedbacks"], totals["leak"], totals["new leaks"]) == leaks
+    assert (totals["no verdict"], totals["written feedbacks"]) == silent
+    assert (totals["last scores"], totals["low score"]) == scores
+    assert totals["records"] == sum(answers.values())
+
+
+def test_what_is_known_is_said_in_words(shared_data: Path) -> None:
+    said = {each.name: each.text for each in findings(selfee(shared_data, "conala"))}
+    assert said["leak"].startswith("155 records with 162 feedbacks quoting the gold answer, 125 of them ")
+    assert said["no verdict"].startswith("437 feedbacks without a verdict, of 4,849")
+    assert said["low score"].startswith("140 last feedbacks naming a score below 9, of 1,050 ")
+    assert "leak" not in {each.name for each in findings(selfee(shared_data, "mbpp"))}
+
+
+def test_any_number_of_workers_gives_the_same_report(shared_data: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.jsonl.gz"
+    broken.write_bytes(gzip.compress(b'{"prompt": "a"}\nno\n' * 5000)[:-20])
+    paths = [broken, shared_data / "selfee" / "chains" / "mbpp.jsonl"]
+    one, two = (describe(paths, count_words, workers=workers) for workers in (1, 2))
+    assert one == two
+    assert one.summary.totals["unreadable"] > 2
+
+
+def test_what_cannot_be_read_is_counted_and_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b'{"prompt": "a"}\n{no\n{"x": 1}\n"\xff"\n{"prompt": "b"}\n')
+    report = describe([path], count_words)
+    assert report.summary.totals["records"] == 2
+    assert report.summary.totals["unreadable"] == 3
+    assert [place.split(" ")[0] for place in report.summary.examples["unreadable"]] == [
+        f"{path}:2:",
+        f"{path}:3:",
+        f"{path}:4:",
+    ]
+    with pytest.raises(RecordError, match=r"a\.jsonl:2: not JSON"):
+        describe([path], count_words, strict=True)
+
+
+def test_a_file_that_ends_too_early_is_used_as_far_as_it_goes(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl.gz"
+    lines = "".join(f'{{"prompt": "question {number * 7919}"}}\n' for number in range(20_000)).encode()
+    path.write_bytes(gzip.compress(lines)[:-2000])
+    whole = write(tmp_path / "b.jsonl", {"prompt": "c"})
+    report = describe([path, whole], count_words)
+    assert 0 < report.summary.totals["records"] < 20_001
+    assert report.summary.tables["sources"]["b"] == 1
+    assert "cannot be read" in report.summary.examples["unreadable"][-1]
+    with pytest.raises(RecordError, match="cannot be read"):
+        describe([path], count_words, strict=True)
+
+
+def test_a_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(RecordError, match="No such file"):
+        describe([tmp_path / "none.jsonl"], count_words)
+
+
+def test_an_array_and_lines_are_described_alike(tmp_path: Path) -> None:
+    records = [{"instruction": f"Say {number}.", "output": "yes"} for number in range(300)]
+    lines = describe([write(tmp_path / "a.jsonl", *records)], count_words, samples=0)
+    array = tmp_path / "a.json"
+    array.write_text(json.dumps(records))
+    assert describe([array], count_words, samples=0).summary == lines.summary
+
+
+def drawn(path: Path, **settings: int) -> list[str]:
+    return [each.chain.prompt.text for each in describe([path], count_words, **settings).samples]  # type: ignore[arg-type]
+
+
+def test_samples_are_those_of_the_seed_in_the_order_of_the_file(tmp_path: Path) -> None:
+    records = [{"prompt": f"{number:03}"} for number in range(200)]
+    path = write(tmp_path / "a.jsonl", *records)
+    first = drawn(path, samples=10, seed=1)
+    assert len(set(first)) == 10
+    assert first == sorted(first)
+    assert first == drawn(write(tmp_path / "b.jsonl", *records), samples=10, seed=1)
+    assert first != drawn(path, samples=10, seed=2)
+    assert drawn(path, samples=0) == []
+    assert len(drawn(path, samples=500)) == 200
+
+
+def test_each_record_has_the_same_chance(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", *({"prompt": f"{number}"} for number in range(20)))
+    counts = dict.fromkeys(map(str, range(20)), 0)
+    for seed in range(100):
+        for name in drawn(path, samples=5, seed=seed):
+            counts[name] += 1
+    # Binomial with n = 100 and p = 1/4: mean 25, deviation 4.3; four of them either way.
+    assert all(7 < count < 43 for count in counts.values())
+
+
+def test_a_huge_record_and_one_that_cannot_be_read_are_no_samples(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps({"prompt": "x" * (Draw.LARGEST + 1)}) + '\n{no\n{"prompt": "good"}\n')
+    assert drawn(path, samples=8) == ["good"]

@@ -1,0 +1,298 @@
+"""Opening folders of transformers and their adapters: what runs, and what is refused with which words."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+
+from redraft.engines.base import Sampling, Tokens
+from redraft.engines.hf.engine import HfEngine
+from redraft.engines.load import load_engine
+from redraft.errors import ModelError, RedraftError, UsageError
+from redraft.weights.delta import diff
+from tests.engines.hf_folders import CONTEXT, config, folder, greedy, random_model, tokenizer
+from tests.weights.adapter_files import lora, with_adapter
+
+ASKED: Tokens = (40, 70, 12, 99, 100)
+
+
+def said(ref: str, **options: Any) -> list[int]:
+    """What the engine of a reference says to a fixed prompt."""
+
+    async def ask() -> list[int]:
+        engine = await load_engine(ref, threads=1, **options)
+        deltas = engine.stream(ASKED, Sampling(0.0, max_tokens=20))
+        found = [token async for delta in deltas for token in delta.tokens]
+        await engine.aclose()
+        return found
+
+    return asyncio.run(ask())
+
+
+def opened(ref: str, **options: Any) -> HfEngine:
+    async def open_and_close() -> HfEngine:
+        engine = await load_engine(ref, threads=1, **options)
+        await engine.aclose()
+        assert isinstance(engine, HfEngine)
+        return engine
+
+    return asyncio.run(open_and_close())
+
+
+def refused(ref: Path | str) -> RedraftError:
+    with pytest.raises(RedraftError) as caught:
+        opened(str(ref))
+    return caught.value
+
+
+def rewrite(path: Path, **changes: Any) -> None:
+    said = {**json.loads(path.read_text("utf-8")), **changes}
+    path.write_text(json.dumps({key: value for key, value in said.items() if value is not None}), "utf-8")
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return folder(tmp_path_factory.mktemp("hf") / "toy")
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """A folder to be damaged."""
+    return folder(tmp_path / "toy")
+
+
+# What runs
+
+
+def test_a_folder_says_what_transformers_says(base: Path) -> None:
+    model = transformers.AutoModelForCausalLM.from_pretrained(base).eval()
+    assert said(str(base)) == greedy(model, ASKED, 20)
+    info = opened(str(base)).info
+    assert (info.name, info.engine, info.context, info.native) == ("toy", "hf", CONTEXT, False)
+
+
+def test_half_precision_is_computed_in_full_on_a_cpu(tmp_path: Path) -> None:
+    random_model().to(torch.bfloat16).save_pretrained(tmp_path)
+    tokenizer().save_pretrained(tmp_path)
+    model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32).eval()
+    assert said(str(tmp_path)) == greedy(model, ASKED, 20)
+
+
+def test_settings_reach_the_engine(base: Path) -> None:
+    engine = opened(str(base), ctx=100, parallel=3)
+    assert engine.info.context == 100
+    assert len(engine._batch._slots) == 3
+
+
+def test_a_model_says_that_it_revises(tmp_path: Path) -> None:
+    plain = folder(tmp_path / "plain")
+    native = folder(tmp_path / "native", said={"redraft_format": "selfee-1"})
+    adapter = lora(plain, tmp_path / "lora")
+    rewrite(adapter / "adapter_config.json", redraft_format="selfee-1")
+    assert not opened(str(plain)).info.native
+    assert opened(str(native)).info.native
+    assert opened(f"{plain}+{adapter}").info.native
+
+
+def test_chat_models_end_at_each_of_their_end_tokens(copy: Path) -> None:
+    plain = said(str(copy))
+    rewrite(copy / "generation_config.json", eos_token_id=[2, plain[4]])
+    assert said(str(copy)) == plain[: plain.index(plain[4]) + 1]
+
+
+@pytest.mark.parametrize("settings", [{}, {"use_dora": True}, {"modules_to_save": ["lm_head"]}])
+def test_an_adapter_is_merged_as_peft_runs_it(base: Path, tmp_path: Path, settings: dict[str, Any]) -> None:
+    adapter = lora(base, tmp_path / "lora", **settings)
+    tuned = greedy(with_adapter(base, adapter), ASKED, 20)
+    assert said(f"{base}+{adapter}") == tuned != said(str(base))
+
+
+def test_an_adapter_may_bring_tokens_and_their_tokenizer(base: Path, tmp_path: Path) -> None:
+    words = tokenizer()
+    words.add_tokens(["<verdict>"])
+    wide = folder(tmp_path / "wide", vocab_size=len(words))
+    adapter = lora(
+        wide, tmp_path / "lora", target_modules=["q_proj"], modules_to_save=["embed_tokens", "lm_head"]
+    )
+    words.save_pretrained(adapter)
+    engine = opened(f"{base}+{adapter}")
+    assert asyncio.run(engine.encode("<verdict>")) == (len(words) - 1,)
+
+
+def test_a_model_in_memory_with_peft_around_it(base: Path, tmp_path: Path) -> None:
+    adapter = lora(base, tmp_path / "lora")
+    model = with_adapter(base, adapter)
+
+    async def ask() -> list[int]:
+        engine = HfEngine(model, tokenizer(), name="step 1", threads=1)
+        deltas = engine.stream(ASKED, Sampling(0.0, max_tokens=20))
+        found = [token async for delta in deltas for token in delta.tokens]
+        await engine.aclose()
+        return found
+
+    assert asyncio.run(ask()) == greedy(model, ASKED, 20) == said(f"{base}+{adapter}")
+
+
+# What does not
+
+
+def test_without_weights(copy: Path) -> None:
+    (copy / "model.safetensors").unlink()
+    error = refused(copy)
+    assert error.message.startswith(f"{copy} holds no weights: no model.safetensors")
+    assert "It holds: chat_template.jinja, config.json" in error.message
+
+
+def test_without_a_tokenizer(copy: Path) -> None:
+    (copy / "tokenizer.json").unlink()
+    error = refused(copy)
+    assert error.message.startswith(f"{copy} has no tokenizer: no tokenizer.json, no tokenizer.model.")
+    assert error.hint
+    assert "tokenizer_config.json" in error.hint
+
+
+def test_with_weights_that_are_a_pickle(copy: Path) -> None:
+    torch.save(load_file(copy / "model.safetensors"), copy / "pytorch_model.bin")
+    (copy / "model.safetensors").unlink()
+    error = refused(copy)
+    assert isinstance(error, UsageError)
+    assert "is a pickle, which can hold a program" in error.message
+
+
+def test_with_tensors_that_are_missing(copy: Path) -> None:
+    weights = load_file(copy / "model.safetensors")
+    del weights["model.layers.1.mlp.up_proj.weight"]
+    save_file(weights, copy / "model.safetensors", {"format": "pt"})
+    assert refused(copy).message == (
+        f"{copy} lacks 1 tensors that its config.json asks for: model.layers.1.mlp.up_proj.weight."
+    )
+
+
+def test_with_tensors_of_another_shape(copy: Path) -> None:
+    rewrite(copy / "config.json", intermediate_size=72)
+    error = refused(copy)
+    assert isinstance(error, ModelError)
+    assert error.message.startswith(f"{copy} cannot be loaded: ")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_hidden_layers": 10**9}, "asks for 1,000,000,000 layers, and there are 21 tensors."),
+        ({"intermediate_size": 10**11}, "asks for 19,200,000,023,648 numbers, and the weights are 35,936."),
+    ],
+)
+def test_with_a_config_that_asks_for_too_much(copy: Path, changes: dict[str, int], message: str) -> None:
+    rewrite(copy / "config.json", **changes, layer_types=None)
+    assert refused(copy).message == f"{copy / 'config.json'} {message}"
+
+
+def test_with_a_config_that_nobody_knows(copy: Path) -> None:
+    rewrite(copy / "config.json", model_type="martian", architectures=["MartianForCausalLM"])
+    error = refused(copy)
+    assert error.message.startswith(f"{copy / 'config.json'} is not understood: ")
+    assert "martian" in error.message
+
+
+def test_with_code_of_its_own(copy: Path) -> None:
+    (copy / "modeling.py").write_text("raise SystemExit('run')\n")
+    rewrite(
+        copy / "config.json",
+        model_type="martian",
+        auto_map={"AutoConfig": "modeling.Config", "AutoModelForCausalLM": "modeling.Model"},
+    )
+    assert isinstance(refused(copy), ModelError)
+
+
+def test_that_is_no_language_model(copy: Path) -> None:
+    rewrite(copy / "config.json", model_type="vit", architectures=["ViTModel"])
+    assert refused(copy).message == (f"{copy} is a model of the type 'vit', which does not continue text.")
+
+
+def test_that_remembers_otherwise(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    settings = transformers.MambaConfig(vocab_size=271, hidden_size=16, num_hidden_layers=1, state_size=4)
+    transformers.MambaForCausalLM(settings).save_pretrained(tmp_path)
+    tokenizer().save_pretrained(tmp_path)
+    error = refused(tmp_path)
+    assert error.message.startswith("MambaForCausalLM keeps its memory in a way that is not handled here: ")
+    assert error.hint == "Run it with llama.cpp: redraft weights gguf FOLDER -o FILE.gguf"
+
+
+def test_with_layers_of_another_kind(copy: Path) -> None:
+    rewrite(copy / "config.json", layer_types=["full_attention", "chunked_attention"])
+    assert "it has layers of chunked_attention" in refused(copy).message
+
+
+def test_whose_parts_do_not_make_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = random_model()
+    asked = model.forward
+
+    def without_positions(*args: Any, position_ids: Any = None, **named: Any) -> Any:
+        return asked(*args, position_ids=None if position_ids is None else position_ids * 0, **named)
+
+    without_positions.__signature__ = __import__("inspect").signature(asked)  # type: ignore[attr-defined]
+    monkeypatch.setattr(model, "forward", without_positions)
+    with pytest.raises(ModelError) as caught:
+        HfEngine(model, tokenizer(), name="toy")
+    assert caught.value.message.endswith("its text in two parts is not the text in one.")
+
+
+def test_with_the_tokenizer_of_another(tmp_path: Path) -> None:
+    random_model(vocab_size=100).save_pretrained(tmp_path)
+    tokenizer().save_pretrained(tmp_path)
+    assert refused(tmp_path).message == (
+        "the tokenizer has 271 tokens and the model 100: they are not of one model."
+    )
+
+
+def test_tokens_that_only_the_model_has_are_never_said(tmp_path: Path) -> None:
+    model = random_model(vocab_size=400, tie_word_embeddings=False)
+    model.lm_head.weight.data[300] *= 100
+    model.save_pretrained(tmp_path)
+    tokenizer().save_pretrained(tmp_path)
+    assert max(said(str(tmp_path))) < 271
+
+
+def test_with_a_damaged_tokenizer(copy: Path) -> None:
+    (copy / "tokenizer.json").write_text("{}")
+    assert refused(copy).message.startswith(f"the tokenizer of {copy} cannot be loaded: ")
+
+
+def test_a_delta_is_no_model(base: Path, tmp_path: Path) -> None:
+    other = folder(tmp_path / "other", seed=6)
+    diff(base, other, tmp_path / "delta")
+    assert refused(tmp_path / "delta").message == f"{tmp_path / 'delta'} is a delta, not a model."
+
+
+def test_an_adapter_for_another_base(base: Path, tmp_path: Path) -> None:
+    wide = folder(tmp_path / "wide", hidden_size=48)
+    error = refused(f"{base}+{lora(wide, tmp_path / 'lora')}")
+    assert error.message.startswith(
+        f"the adapter {tmp_path / 'lora'} is for another model than {base}: it changes "
+    )
+    assert error.hint == f"It was trained on '{wide}'."
+
+
+def test_a_folder_that_is_no_adapter(base: Path, tmp_path: Path) -> None:
+    assert refused(f"{base}+{tmp_path}").message == (
+        f"{tmp_path} is no adapter: it has no adapter_config.json."
+    )
+
+
+def test_one_adapter_at_a_time(base: Path, tmp_path: Path) -> None:
+    adapter = lora(base, tmp_path / "lora")
+    error = refused(f"{base}+{adapter}+{adapter}")
+    assert error.message == f"{base} can be opened with one adapter, and 2 are named."
+    assert error.hint == f"Merge the first: redraft weights merge-lora {base} {adapter} -o DIR"
+
+
+def test_config_of_the_helper_is_the_size_of_its_tokenizer() -> None:
+    assert config().vocab_size == len(tokenizer())

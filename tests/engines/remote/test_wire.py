@@ -1,0 +1,228 @@
+"""The OpenAI protocol as data: requests as they are sent, replies in every shape that servers give them."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from redraft.engines.base import Sampling
+from redraft.engines.remote.wire import (
+    Chunk,
+    Complaint,
+    Counts,
+    adapted,
+    chat_body,
+    completion_body,
+    read_chunk,
+    read_complaint,
+)
+
+
+def test_a_chat_request() -> None:
+    body = chat_body("m", [{"role": "user", "content": "Hi"}], Sampling(0.2, 0.9, 50, 7), ["END"])
+    assert body == {
+        "model": "m",
+        "messages": [{"role": "user", "content": "Hi"}],
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "temperature": 0.2,
+        "max_tokens": 50,
+        "top_p": 0.9,
+        "seed": 7,
+        "stop": ["END"],
+    }
+
+
+def test_what_only_repeats_a_default_is_not_sent() -> None:
+    body = completion_body("m", (1, 2), Sampling(), ())
+    assert body["prompt"] == [1, 2]
+    assert body.keys() == {"model", "prompt", "stream", "stream_options", "temperature", "max_tokens"}
+
+
+@pytest.mark.parametrize(
+    ("record", "chunk"),
+    [
+        ({"choices": [{"delta": {"role": "assistant", "content": ""}}]}, Chunk()),
+        ({"choices": [{"delta": {"content": "a"}}]}, Chunk("a", generated=True)),
+        ({"choices": [{"message": {"content": "a"}, "finish_reason": "stop"}]}, Chunk("a", (), True, "stop")),
+        ({"choices": [{"text": "a", "finish_reason": None}]}, Chunk("a", generated=True)),
+        ({"choices": [{"text": "a", "token_ids": [5]}]}, Chunk("a", (5,), generated=True)),
+        ({"choices": [{"delta": {"reasoning_content": "Hm."}}]}, Chunk(generated=True, thought=True)),
+        (
+            {"choices": [{"delta": {"reasoning": "Hm.", "content": None}}]},
+            Chunk(generated=True, thought=True),
+        ),
+        (
+            {"choices": [{"delta": {"tool_calls": [{"function": {"name": "search", "arguments": ""}}]}}]},
+            Chunk(generated=True, tools=("search",)),
+        ),
+        (
+            {"choices": [{"delta": {"tool_calls": [{"function": {"arguments": "{}"}}]}}]},
+            Chunk(generated=True),
+        ),
+        ({"choices": [{"message": {"refusal": "No."}}]}, Chunk(generated=True, refusal="No.")),
+        (
+            {"choices": [{"delta": {"content": [{"type": "thinking"}, {"type": "text", "text": "a"}]}}]},
+            Chunk("a", generated=True),
+        ),
+        ({"choices": [{"delta": {}, "finish_reason": "length"}]}, Chunk(finish="max_tokens")),
+        ({"choices": [{"delta": {}, "finish_reason": "content_filter"}]}, Chunk(finish="filtered")),
+        ({"choices": [{"delta": {}, "finish_reason": "eos"}]}, Chunk(finish="stop")),
+        (
+            {"choices": [{"text": "", "finish_reason": "stop", "stop_reason": "END"}]},
+            Chunk(finish="stop", stop_text="END"),
+        ),
+        ({"choices": [{"text": "", "finish_reason": "stop", "stop_reason": 2}]}, Chunk(finish="stop")),
+        (
+            {"choices": [{"text": "", "finish_reason": "stop", "matched_stop": "END"}]},
+            Chunk(finish="stop", stop_text="END"),
+        ),
+        (
+            {"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 3}},
+            Chunk(counts=Counts(5, None, 3)),
+        ),
+        (
+            {
+                "choices": [],
+                "usage": {
+                    "prompt_tokens": 5,
+                    "completion_tokens": 3,
+                    "prompt_tokens_details": {"cached_tokens": 4},
+                },
+            },
+            Chunk(counts=Counts(5, 4, 3)),
+        ),
+    ],
+)
+def test_read_chunk(record: dict[str, Any], chunk: Chunk) -> None:
+    assert read_chunk(record) == chunk
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                ["delta", "content", "text", "usage", "finish_reason", "token_ids", "error", "message"]
+            ),
+            inner,
+            max_size=3,
+        )
+    ),
+    max_leaves=8,
+)
+
+
+@given(json_values)
+def test_no_record_breaks_the_reader(value: Any) -> None:
+    with suppress(ValueError):
+        assert isinstance(read_chunk({"choices": [value]}).text, str)
+    assert isinstance(read_complaint({"error": value}), Complaint | None)
+
+
+def complaint(message: str) -> Complaint:
+    found = read_complaint({"error": {"message": message}})
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize(
+    ("record", "message", "code"),
+    [
+        ({"error": {"message": "m", "type": "t", "code": "c"}}, "m", "c t"),
+        ({"error": "m"}, "m", ""),
+        ({"object": "error", "message": "m", "type": "t"}, "m", "t"),
+        ({"detail": "Not Found"}, "Not Found", ""),
+    ],
+)
+def test_complaints_of_every_shape(record: dict[str, Any], message: str, code: str) -> None:
+    found = read_complaint(record)
+    assert found is not None
+    assert (found.message, found.code) == (message, code)
+
+
+def test_what_is_no_complaint() -> None:
+    assert read_complaint({"choices": []}) is None
+    assert read_complaint([]) is None
+
+
+@pytest.mark.parametrize(
+    ("message", "about_model"),
+    [
+        ("The model `x` does not exist", True),
+        ("The model 'x' does not exist or you do not have access to it.", True),
+        ('model "x" not found, try pulling it first', True),
+        ("No such model", True),
+        ("Not Found", False),
+        ("File Not Found", False),
+    ],
+)
+def test_about_model(message: str, about_model: bool) -> None:
+    assert complaint(message).about_model is about_model
+
+
+@pytest.mark.parametrize(
+    ("message", "prompt", "context"),
+    [
+        ("maximum context length is 90 tokens. However, your messages resulted in 99 tokens.", 99, 90),
+        ("maximum context length is 9 tokens. However, you requested 15 (8 in the messages, 7 in it)", 8, 9),
+        ("'max_tokens' or 'max_completion_tokens' is too large: 2048. This model's maximum context length is 2048 tokens and your request has 30 input tokens (2048 > 2048 - 30).", 30, 2048),  # noqa: E501
+        ("max_tokens must be positive", None, None),
+    ],
+)  # fmt: skip
+def test_lengths_in_the_words_of_servers(message: str, prompt: int | None, context: int | None) -> None:
+    found = complaint(message)
+    assert (found.prompt_tokens, found.context) == (prompt, context)
+
+
+def test_lengths_as_llama_cpp_gives_them() -> None:
+    record = {"code": 400, "type": "exceed_context_size_error", "n_prompt_tokens": 831, "n_ctx": 256}
+    found = read_complaint({"error": record})
+    assert found is not None
+    assert (found.prompt_tokens, found.context) == (831, 256)
+
+
+class TestAdapted:
+    BODY = chat_body("m", [], Sampling(max_tokens=2048), ())
+
+    def test_a_field_that_the_server_does_not_know(self) -> None:
+        body = adapted(self.BODY, complaint("Extra inputs are not permitted: stream_options"))
+        assert body == {name: value for name, value in self.BODY.items() if name != "stream_options"}
+
+    def test_the_newer_name_of_max_tokens(self) -> None:
+        said = "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead."
+        body = adapted(self.BODY, complaint(said))
+        assert body is not None
+        assert body["max_completion_tokens"] == 2048
+        assert "max_tokens" not in body
+
+    def test_max_tokens_that_fits_behind_the_prompt(self) -> None:
+        said = "maximum context length is 2048 tokens and your request has 30 input tokens"
+        body = adapted(self.BODY, complaint(said))
+        assert body == {**self.BODY, "max_tokens": 2018}
+
+    def test_half_where_the_prompt_was_not_counted_to_its_end(self) -> None:
+        said = "maximum context length is 2100 tokens. Your prompt contains at least 53 input tokens"
+        body = adapted(self.BODY, complaint(said))
+        assert body == {**self.BODY, "max_tokens": 1024}
+
+    @pytest.mark.parametrize("prompt", [2040, 2048, 5000])
+    def test_a_prompt_that_leaves_no_room(self, prompt: int) -> None:
+        said = f"maximum context length is 2048 tokens and your request has {prompt} input tokens"
+        assert adapted(self.BODY, complaint(said)) is None
+
+    def test_another_complaint(self) -> None:
+        assert adapted(self.BODY, complaint("temperature must be at most 2")) is None
+
+    @given(st.integers(1, 5000), st.integers(1, 5000), st.booleans())
+    def test_adapting_comes_to_an_end(self, prompt: int, context: int, at_least: bool) -> None:
+        found = Complaint("", prompt_tokens=prompt, at_least=at_least, context=context)
+        body: dict[str, Any] | None = self.BODY
+        for _ in range(9):  # 2,048 halved until it is below 16
+            body = body and adapted(body, found)
+        assert body is None

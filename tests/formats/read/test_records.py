@@ -1,0 +1,364 @@
+from __future__ import annotations
+
+import gzip
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from redraft.chain import Chain, Feedback, Prompt, Step, write_jsonl
+from redraft.errors import RecordError
+from redraft.formats.read.records import (
+    chain_of,
+    read_records,
+    to_fastchat_answer,
+    to_selfee_answer,
+    to_selfee_chain,
+)
+from redraft.formats.selfee import parse, verdict_of
+
+DATA = Path(__file__).parent.parent / "data"
+
+
+def read(path: Path, *records: Any) -> list[Chain]:
+    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+    return list(read_records(path))
+
+
+def judged(answer: str, feedback: str) -> Step:
+    return Step(answer=answer, feedback=Feedback(text=feedback, verdict=verdict_of(feedback)))
+
+
+class TestFiles:
+    def test_lines_an_array_and_gzip_are_told_apart(self, tmp_path: Path) -> None:
+        records = [{"prompt": "a"}, {"prompt": "b"}]
+        lines = "\n\n".join(map(json.dumps, records))
+        (tmp_path / "x.jsonl").write_text(lines)
+        (tmp_path / "x.json").write_text("\n " + json.dumps(records, indent=2))
+        (tmp_path / "x.data").write_bytes(b"\xef\xbb\xbf" + lines.encode())
+        (tmp_path / "x.jsonl.gz").write_bytes(gzip.compress(lines.encode()))
+        read_back = [list(read_records(path)) for path in tmp_path.iterdir()]
+        assert len(read_back) == 4
+        assert all(chains == read_back[0] for chains in read_back)
+        assert [(c.id, c.prompt.instruction) for c in read_back[0]] == [("x/0", "a"), ("x/1", "b")]
+
+    def test_one_object_over_many_lines_is_one_record(self, tmp_path: Path) -> None:
+        (tmp_path / "7.json").write_text(json.dumps({"problem": "1+1", "solution": r"\boxed{2}"}, indent=1))
+        assert [c.prompt.text for c in read_records(tmp_path / "7.json")] == ["1+1"]
+
+    def test_a_text_file_has_one_prompt_a_line(self, tmp_path: Path) -> None:
+        (tmp_path / "asks.txt").write_text('Describe rain.\n\n  {"not": "JSON"\n')
+        chains = list(read_records(tmp_path / "asks.txt"))
+        assert [c.prompt.instruction for c in chains] == ["Describe rain.", '{"not": "JSON"']
+
+    def test_lines_are_read_as_they_are_asked_for(self, tmp_path: Path) -> None:
+        (tmp_path / "x.jsonl").write_text('"a"\nbroken\n')
+        chains = read_records(tmp_path / "x.jsonl")
+        assert next(chains).prompt.instruction == "a"
+        with pytest.raises(RecordError):
+            next(chains)
+
+    def test_an_empty_file_has_no_records(self, tmp_path: Path) -> None:
+        (tmp_path / "x.jsonl").write_text("\n")
+        assert list(read_records(tmp_path / "x.jsonl")) == []
+
+    @pytest.mark.parametrize(
+        ("name", "content", "message"),
+        [
+            (
+                "x.jsonl",
+                b'"a"\n{"prompt": }\n',
+                "x.jsonl:2: not JSON: Expecting value at character 12.\n  Write one",
+            ),
+            ("x.json", b'[{"prompt": "a"},', "x.json: ends inside its array.\n"),
+            ("x.jsonl", b'"a"\n"\xff"\n', "x.jsonl:2: not UTF-8: invalid start byte at byte 2."),
+            ("x.txt", b"a\n\xff\n", "x.txt:2: not UTF-8: invalid start byte at byte 1."),
+            ("x.jsonl", b'"\\ud83d\\ude00"\n"\\ud83d"', "x.jsonl:2: holds half of a character"),
+            ("x.jsonl", b"3\n", "x.jsonl:1: should be an object or a text (found 3)."),
+            ("x.json", b"[[]]", "x.json: record 0: should be an object or a text (found [])."),
+            (
+                "x.jsonl",
+                b"[" * 100_000,
+                "x.jsonl: record 0: not JSON that can be read: maximum recursion depth",
+            ),
+            ("x.jsonl.gz", b"plain", "x.jsonl.gz: cannot be read: Not a gzipped file (b'pl')."),
+            ("x.jsonl.gz", gzip.compress(b'"a"' * 99)[:-9], "x.jsonl.gz: cannot be read: "),
+            ("x.jsonl.gz", gzip.compress(b"")[:10] + b"\xff" * 9, "x.jsonl.gz: cannot be read: Error -3"),
+        ],
+    )
+    def test_a_bad_file_is_named_with_its_line(
+        self, tmp_path: Path, name: str, content: bytes, message: str
+    ) -> None:
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(RecordError, match=re.escape(message)):
+            list(read_records(tmp_path / name))
+
+    def test_a_missing_file_and_a_folder_are_named(self, tmp_path: Path) -> None:
+        with pytest.raises(
+            RecordError, match=re.escape("no.jsonl: cannot be read: No such file or directory.")
+        ):
+            list(read_records(tmp_path / "no.jsonl"))
+        with pytest.raises(RecordError, match="cannot be read: Is a directory"):
+            list(read_records(tmp_path))
+
+
+class TestIds:
+    def test_an_id_is_the_records_own_or_its_place(self, tmp_path: Path) -> None:
+        chains = read(
+            tmp_path / "q.jsonl",
+            {"question_id": 12, "text": "a"},
+            "b",
+            {"id": "q/x", "prompt": "c"},
+            {"id": None, "key": 7, "prompt": "d"},
+        )
+        assert [c.id for c in chains] == ["q/12", "q/1", "q/x", "q/7"]
+
+    @given(st.lists(st.sampled_from([None, 0, 1, "1", "1~2", 2, ""])))
+    def test_ids_are_unique_in_a_file(self, tmp_path_factory: pytest.TempPathFactory, own: list[Any]) -> None:
+        path = tmp_path_factory.getbasetemp() / "ids.jsonl"
+        chains = read(path, *({"id": name, "prompt": "a"} for name in own))
+        assert len({c.id for c in chains}) == len(own)
+
+    def test_chains_keep_their_ids(self, tmp_path: Path) -> None:
+        chains = [Chain(id="vicuna_80/3"), Chain(id="3")]
+        write_jsonl(tmp_path / "out.jsonl", chains)
+        assert list(read_records(tmp_path / "out.jsonl")) == chains
+
+
+class TestWriters:
+    CHAIN = Chain(
+        id="vicuna_80/12",
+        prompt=Prompt(instruction="Describe rain.", input="short"),
+        steps=(
+            judged("Wet.", "Curt. Revision is needed."),
+            judged("Cold and wet.", "No revision is needed."),
+        ),
+        best=1,
+        stop="accepted",
+    )
+
+    def test_a_selfee_answer(self) -> None:
+        record = to_selfee_answer(self.CHAIN, "m-7b")
+        assert {k: v for k, v in record.items() if k not in {"whole_generation", "answer_id"}} == {
+            "question_id": 12,
+            "text": "Cold and wet.",
+            "model_id": "m-7b",
+            "metadata": {},
+        }
+        assert record["whole_generation"].endswith(
+            "### Answer:\nWet.\n\n### Feedback 1:\nCurt. Revision is needed.\n\n### Revision 1:\n"
+            "Cold and wet.\n\n### Feedback 2:\nNo revision is needed."
+        )
+
+    def test_a_selfee_answer_is_read_back(self) -> None:
+        back = chain_of(to_selfee_answer(self.CHAIN, "m-7b"))
+        assert (back.prompt, back.steps, back.best) == (self.CHAIN.prompt, self.CHAIN.steps, 1)
+        assert back.model == {"name": "m-7b"}
+
+    def test_an_earlier_best_is_read_back(self) -> None:
+        back = chain_of(to_selfee_answer(self.CHAIN.model_copy(update={"best": 0}), "m"))
+        assert (back.best, back.stop, back.steps[1].finish) == (0, "accepted", "stop")
+
+    def test_a_fastchat_answer(self) -> None:
+        record = to_fastchat_answer(self.CHAIN, "m-7b")
+        assert record["choices"] == [{"index": 0, "turns": ["Cold and wet."]}]
+        assert (record["question_id"], record["model_id"], record["tstamp"]) == (12, "m-7b", 0.0)
+        assert chain_of(record).answer == "Cold and wet."
+
+    def test_answer_ids_are_stable_and_differ(self) -> None:
+        chain = self.CHAIN
+        ids = [
+            to_selfee_answer(c, model)["answer_id"]
+            for c, model in [
+                (chain, "a"),
+                (chain, "b"),
+                (chain.model_copy(update={"id": "x"}), "a"),
+                (chain.model_copy(update={"best": 0}), "a"),
+            ]
+        ]
+        assert len(set(ids)) == 4
+        assert {len(name) for name in ids} == {22}
+        assert to_fastchat_answer(chain, "a")["answer_id"] == ids[0]
+
+    @pytest.mark.parametrize(
+        ("chain_id", "source", "question_id"),
+        [("a/7", {}, 7), ("a/b", {}, "b"), ("", {}, ""), ("a/9", {"question_id": "7"}, 7), ("²", {}, "²")],
+    )
+    def test_the_question_is_named(
+        self, chain_id: str, source: dict[str, Any], question_id: str | int
+    ) -> None:
+        chain = Chain(id=chain_id, meta={"source": source})
+        assert to_fastchat_answer(chain, "m")["question_id"] == question_id
+
+    def test_a_training_chain(self) -> None:
+        assert to_selfee_chain(self.CHAIN) == {
+            "instruction": "Describe rain.",
+            "input": "short",
+            "outputs": [
+                {"output": "Wet.", "feedback": "Curt. Revision is needed."},
+                {"output": "Cold and wet.", "feedback": "No revision is needed."},
+            ],
+            "iteration": 2,
+            "iteration_truncated": False,
+        }
+
+    def test_a_cut_training_chain(self) -> None:
+        chain = Chain(
+            steps=(Step(answer="a", finish="context"),), best=0, stop="context", meta={"reference": "r"}
+        )
+        record = to_selfee_chain(chain)
+        assert record["iteration_truncated"] is True
+        assert (record["outputs"], record["output"]) == ([{"output": "a"}], "r")
+        assert chain_of(record).steps == (Step(answer="a"),)
+
+
+@pytest.mark.parametrize(
+    ("name", "count", "chain_id", "asked"),
+    [
+        ("questions.jsonl", 5, "questions/1", "How can I improve my time management skills?"),
+        ("mt_bench.jsonl", 2, "mt_bench/81", "Compose an engaging travel blog post"),
+        ("gsm8k.jsonl", 3, "gsm8k/0", "Janet’s ducks lay 16 eggs per day."),
+        ("self_instruct.jsonl", 2, "self_instruct/seed_task_25", "Find the four smallest perfect numbers."),
+        ("conversations.json", 2, "conversations/identity_0", "Have a nice day!"),
+        ("oasst.jsonl", 1, "oasst/", "Who invented the honeycomb?"),
+    ],
+)
+def test_the_samples_are_read(name: str, count: int, chain_id: str, asked: str) -> None:
+    chains = list(read_records(DATA / name))
+    assert len(chains) == count
+    assert chains[0].id.startswith(chain_id)
+    assert chains[0].prompt.text.startswith(asked)
+
+
+READ = {
+    "selfee/chains/conala.jsonl": 2777,
+    "selfee/chains/mbpp.jsonl": 969,
+    "selfee/answers/chatgpt.jsonl": 80,
+    "selfee/answers/selfee_13b_enforce_0_revisions.jsonl": 80,
+    "selfee/answers/selfee_13b_enforce_3_revisions.jsonl": 80,
+    "questions/vicuna_80.jsonl": 80,
+    "questions/mt_bench_80.jsonl": 80,
+    "gsm8k/train.jsonl": 7473,
+    "gsm8k/test.jsonl": 1319,
+    "gsm8k/example_model_solutions.jsonl": 1319,
+    "self_instruct/seed_tasks.jsonl": 175,
+    "self_instruct/user_oriented_252.jsonl": 252,
+    "code/code_alpaca_2k.json": 2017,
+    "code/HumanEval.jsonl.gz": 164,
+    "math/aqua_dev.jsonl": 254,
+    "math/aqua_test.jsonl": 254,
+    "math/math_500_test.jsonl": 500,
+    "conversations/dummy_conversation.json": 500,
+    "conversations/oasst_en_100_trees.jsonl": 100,
+    "constraints/ifeval_541.jsonl": 541,
+}
+REFUSED = {
+    "code/drrepair_dev_1000.jsonl": "is a program to repair",
+    "preference/hh_harmless_test.jsonl.gz": "is a pair of answers for preference training",
+    "selfee/reviews/selfee_13b_enforce_3_revisions_vs_chatgpt.jsonl": "is a review",
+}
+WITHOUT_PROMPT = {"selfee/answers/chatgpt.jsonl"}
+"""Its records name a question and do not quote it."""
+
+
+class TestSharedData:
+    @pytest.mark.parametrize("name", READ)
+    def test_every_prompt_answer_chain_and_conversation_is_read(self, shared_data: Path, name: str) -> None:
+        chains = list(read_records(shared_data / name))
+        assert len(chains) == len({c.id for c in chains}) == READ[name]
+        assert all(bool(c.prompt.text) == (name not in WITHOUT_PROMPT) for c in chains)
+        assert all(c.steps == () or c.answer for c in chains)
+        assert [Chain.from_json(c.to_json()) for c in chains] == chains
+
+    @pytest.mark.parametrize("name", REFUSED)
+    def test_what_is_none_of_these_is_refused_by_name(self, shared_data: Path, name: str) -> None:
+        with pytest.raises(
+            RecordError, match=re.escape(f"{name}:1: {REFUSED[name]}, not a prompt, an answer or a ch")
+        ):
+            list(read_records(shared_data / name))
+
+    def test_no_file_is_left_out(self, shared_data: Path) -> None:
+        files = {str(path.relative_to(shared_data)) for path in shared_data.rglob("*.json*")}
+        reviews = {name for name in files if name.startswith("selfee/reviews/")}
+        assert files - reviews - READ.keys() - REFUSED.keys() == set()
+
+    @pytest.mark.parametrize("name", ["conala", "mbpp"])
+    def test_training_chains_are_written_as_they_were_read(self, shared_data: Path, name: str) -> None:
+        path = shared_data / f"selfee/chains/{name}.jsonl"
+        records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        assert [to_selfee_chain(chain) for chain in read_records(path)] == records
+
+
+RELEASED = {0: 14, 3: 48}
+"""Answers by number of enforced revisions, whose released text is not the last answer of the chain."""
+FINISHED = {(3, 77)}
+"""Cut inside the next heading, so the last revision is whole: the released text is one too early."""
+
+
+class TestReleasedAnswers:
+    """What the released code takes for the final answer: the last one that has feedback.
+
+    This is sound where the chain ends with a feedback. Where it ends with a revision, the released code falls
+    back to the answer before it. That too is right if the revision was cut by the limit of 2,048 new tokens,
+    and all chains of these files that end so were cut, one of them after its last revision was whole.
+    """
+
+    @pytest.mark.parametrize("enforced", RELEASED)
+    def test_the_parsed_answer_is_the_released_text(self, shared_data: Path, enforced: int) -> None:
+        exceptions = set()
+        for record in self.records(shared_data, enforced):
+            chain = parse(record["whole_generation"])
+            if chain.answer == record["text"].strip():
+                assert chain.steps[-1].feedback is not None
+            else:
+                exceptions.add(record["question_id"])
+                assert chain.steps[-1].feedback is None
+                assert chain.steps[-2].answer == record["text"].strip()
+                self.assert_cut(
+                    record["whole_generation"], finished=(enforced, record["question_id"]) in FINISHED
+                )
+        assert len(exceptions) == RELEASED[enforced]
+
+    @pytest.mark.parametrize("enforced", RELEASED)
+    def test_the_record_tells_which_answer_was_released(self, shared_data: Path, enforced: int) -> None:
+        path = shared_data / f"selfee/answers/selfee_13b_enforce_{enforced}_revisions.jsonl"
+        cut = 0
+        for chain, record in zip(read_records(path), self.records(shared_data, enforced), strict=True):
+            assert chain.answer == record["text"].strip()
+            assert chain.prompt.instruction
+            if chain.best != len(chain.steps) - 1:
+                assert (chain.stop, chain.steps[-1].finish, chain.steps[-1].complete) == (
+                    "max_tokens",
+                    "max_tokens",
+                    False,
+                )
+                cut += 1
+        assert cut == RELEASED[enforced]
+
+    def records(self, shared_data: Path, enforced: int) -> list[dict[str, Any]]:
+        path = shared_data / f"selfee/answers/selfee_13b_enforce_{enforced}_revisions.jsonl"
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+    def assert_cut(self, text: str, *, finished: bool) -> None:
+        """The chain is as long as the limit allows: it was cut, and most often within a sentence."""
+        assert len(text) > 6500
+        assert text.endswith("\n\n##") == finished
+
+
+def test_a_failure_is_a_chain_that_says_why(tmp_path: Path) -> None:
+    why = {"error": "ServerError", "message": "the server is down.", "hint": None}
+    begun = Chain(id="q/1", prompt=Prompt(instruction="Hi."), steps=(Step(answer="He"),), stop="error")
+    lines = [
+        {"id": "q/1", **why, "chain": begun.model_dump(mode="json")},
+        {"id": "q/2", **why, "chain": None},
+    ]
+    path = tmp_path / "out.jsonl.errors.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    assert list(read_records(path)) == [
+        begun.model_copy(update={"meta": {"failure": why}}),
+        Chain(id="q/2", stop="error", meta={"failure": why}),
+    ]

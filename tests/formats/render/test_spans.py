@@ -1,0 +1,506 @@
+from __future__ import annotations
+
+from typing import Any, get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from redraft.chain import Chain, CheckResult, Feedback, Prompt, Step
+from redraft.collect.export import to_alpaca
+from redraft.errors import RecordError, UsageError
+from redraft.formats.read.records import chain_of
+from redraft.formats.render.spans import (
+    ChatTemplate,
+    Format,
+    Objective,
+    Span,
+    first_alone,
+    learns_later,
+    spans_of,
+)
+from redraft.formats.selfee import parse, render
+
+REVISE, ACCEPT = "Wrong. Revision is needed.", "Right. Revision is not needed."
+
+
+def judged(answer: str, feedback: str, **fields: Any) -> Step:
+    verdict = "revise" if feedback == REVISE else "accept"
+    return Step(answer=answer, feedback=Feedback(text=feedback, verdict=verdict), **fields)
+
+
+def chain(*steps: Step, instruction: str = "Q", extra: str = "", **fields: Any) -> Chain:
+    best = len(steps) - 1 if steps else None
+    prompt = Prompt(instruction=instruction, input=extra)
+    return Chain(**{"prompt": prompt, "steps": steps, "best": best, **fields})
+
+
+def talk(*said: str, **fields: Any) -> Chain:
+    """A talk of users and assistant in turn; a first one in brackets is the system's."""
+    system = [{"role": "system", "content": said[0][1:-1]}] if said[0].startswith("[") else []
+    turns = [
+        {"role": "assistant" if i % 2 else "user", "content": text}
+        for i, text in enumerate(said[len(system) :])
+    ]
+    return Chain(prompt=Prompt(messages=(*system, *turns)), **fields)
+
+
+REVISED = chain(judged("A0", REVISE), judged("A1", ACCEPT))
+
+
+def shown(spans: list[Span]) -> str:
+    """The text with what is trained in brackets and the stop token as ■."""
+    text = "".join(
+        f"[{span.text or '■'}]" if span.trained else span.text or ("■" if span.stop else "") for span in spans
+    )
+    return text.replace("][", "")
+
+
+def written(made: Chain, chosen: Format, objective: Objective, template: ChatTemplate | None = None) -> str:
+    return shown(spans_of(made, chosen, objective, template))
+
+
+PROMPT = (
+    "Below is an instruction that describes a task. Write a response that appropriately completes the "
+    "request.\n\n### Instruction:\nQ\n\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("objective", "expected"),
+    [
+        ("full", f"[A0{{f1}}{REVISE}{{r1}}A1{{f2}}{ACCEPT}■]"),
+        ("answer", "[A1■]"),
+        ("accepted", f"A0[{{f1}}{REVISE}{{r1}}A1{{f2}}{ACCEPT}■]"),
+        ("revision", f"A0[{{f1}}{REVISE}{{r1}}A1{{f2}}{ACCEPT}■]"),
+        ("critic", f"A0{{f1}}[{REVISE}{{r1}}]A1{{f2}}[{ACCEPT}■]"),
+    ],
+)
+def test_selfee_by_objective(objective: Objective, expected: str) -> None:
+    headings = {
+        f"{kind[0].lower()}{k}": f"\n\n### {kind} {k}:\n" for kind in ("Feedback", "Revision") for k in (1, 2)
+    }
+    text = written(REVISED, "selfee", objective)
+    assert text == f"{PROMPT}### Answer:\n{expected.format(**headings)}"
+
+
+def test_a_critic_does_not_learn_what_follows_no_feedback() -> None:
+    text = written(chain(Step(answer="A0"), judged("A1", ACCEPT)), "selfee", "critic")
+    assert text.endswith(f"A0\n\n### Revision 1:\nA1\n\n### Feedback 2:\n[{ACCEPT}■]")
+
+
+def test_accepted_trains_a_draft_that_was_accepted_and_none_that_failed_a_check() -> None:
+    failed = CheckResult(name="words<=1", passed=False, score=0.5, message="2 words")
+    by_checks = Step(answer="A0", feedback=Feedback(text="Too long.", verdict="accept", checks=(failed,)))
+    assert "Answer:\nA0[" in written(chain(by_checks, judged("A1", ACCEPT)), "selfee", "accepted")
+    assert "Answer:\n[A0" in written(chain(judged("A0", ACCEPT)), "selfee", "accepted")
+    unknown = Step(answer="A0", feedback=Feedback(text="Hm.", verdict="unknown"))
+    assert "Answer:\n[A0" in written(chain(unknown), "selfee", "accepted")
+
+
+def test_a_rejected_answer_at_the_end_is_not_learnt_to_be_the_end() -> None:
+    echo = judged("A0", REVISE), Step(answer="Wrong.", echo=True)
+    text = written(chain(*echo), "selfee", "accepted")
+    assert text.endswith("### Revision 1:\n]Wrong.■")
+
+
+@pytest.mark.parametrize("chosen", [name for name in get_args(Format) if name != "chat"])
+def test_an_answer_without_a_question_is_not_trained_on(chosen: Format) -> None:
+    alone = chain(Step(answer="A"), instruction=" ")
+    talked = Chain(
+        prompt=Prompt(messages=({"role": "assistant", "content": "a"},)), steps=(Step(answer="A"),)
+    )
+    for made in (alone, talked):
+        with pytest.raises(RecordError, match=r"^no question$"):
+            spans_of(made, chosen, "answer")
+
+
+def test_input_has_its_preamble_and_place() -> None:
+    text = written(chain(Step(answer="A"), extra="I"), "selfee", "full")
+    assert "paired with an input" in text
+    assert text.endswith("### Instruction:\nQ\n\n### Input:\nI\n\n### Answer:\n[A■]")
+
+
+@given(
+    answers=st.lists(st.tuples(st.text(min_size=1), st.text()), min_size=1, max_size=4),
+    instruction=st.text(),
+    extra=st.text(),
+)
+def test_selfee_is_the_text_that_selfee_renders(
+    answers: list[tuple[str, str]], instruction: str, extra: str
+) -> None:
+    steps = [Step(answer=a, feedback=Feedback(text=f, verdict="unknown")) for a, f in answers]
+    made = chain(*steps, instruction=instruction, extra=extra)
+    if any(step.answer.strip() for step in steps) and (instruction + extra).strip():
+        spans = spans_of(made, "selfee", "full")
+        assert "".join(span.text for span in spans) == render(made)
+        asked = [span.text for span in spans if span.given and not span.control]
+        assert asked == ([instruction, extra] if extra else [instruction])
+
+
+def test_lines_that_look_like_headings_are_escaped_where_text_is_read_back() -> None:
+    quoting = Step(answer="See:\n### Feedback 1:\nx")
+    spans = spans_of(chain(quoting), "selfee", "full")
+    assert parse("".join(span.text for span in spans)).steps[0].answer == quoting.answer
+    assert written(chain(quoting), "vicuna", "full").endswith("ASSISTANT:[ See:\n### Feedback 1:\nx■]")
+
+
+@pytest.mark.parametrize("chosen", ["selfee", "vicuna", "stablevicuna"])
+def test_what_was_cut_when_it_was_made_is_not_learnt_and_neither_is_to_stop_there(chosen: Format) -> None:
+    half = Step(answer="A1 is", finish="max_tokens")
+    text = written(chain(judged("A0", REVISE), half), chosen, "full")
+    assert text.endswith(f"\n\n### Feedback 1:\n{REVISE}]")
+    half_feedback = judged("A1", ACCEPT, finish="context")
+    assert written(chain(judged("A0", REVISE), half_feedback), chosen, "full").endswith("Revision 1:\nA1]")
+    with pytest.raises(RecordError, match="cut"):
+        spans_of(chain(half), chosen, "full")
+
+
+@pytest.mark.parametrize("chosen", ["selfee", "alpaca", "vicuna", "self-instruct"])
+def test_a_gold_answer_is_the_answer_where_there_are_no_steps(chosen: Format) -> None:
+    assert "G" in written(chain(meta={"reference": "G"}), chosen, "accepted").partition("[")[2]
+
+
+GSM8K = {"question": "How many?", "answer": "6 * 7 = <<6*7=42>>42\n#### 42"}
+MATH = {"problem": "How many?", "solution": "It is $\\boxed{42}$."}
+INSTRUCTION = {"instruction": "How many?", "input": "", "output": "42"}
+
+
+@pytest.mark.parametrize("record", [GSM8K, MATH, INSTRUCTION])
+@pytest.mark.parametrize("objective", ["answer", "accepted", "full"])
+@pytest.mark.parametrize("chosen", ["selfee", "alpaca", "vicuna"])
+def test_a_problem_is_learnt_as_it_is_exported(
+    record: dict[str, str], objective: Objective, chosen: Format
+) -> None:
+    """With the way to the answer: mathematics is learnt by it."""
+    made = chain_of(record, "here")
+    exported = to_alpaca(made)
+    assert isinstance(exported, dict)
+    assert written(made, chosen, objective).partition("[")[2].strip() == f"{exported['output']}■]"
+
+
+def test_of_a_pair_only_the_chosen_answer_is_written() -> None:
+    pair = chain(Step(answer="bad"), Step(answer="good"), meta={"preference": True})
+    assert written(pair, "selfee", "full").endswith("### Answer:\n[good■]")
+
+
+def test_checks_that_accept_without_a_word_write_no_feedback() -> None:
+    passed = Step(answer="A", feedback=Feedback(text="", verdict="accept", by="checks"))
+    assert written(chain(passed), "selfee", "full").endswith("### Answer:\n[A■]")
+
+
+ANSWERING: list[Format] = ["selfee", "alpaca", "self-instruct", "vicuna", "stablevicuna", "chat"]
+
+
+def learnt(made: Chain, chosen: Format, objective: Objective = "answer") -> str:
+    """The words that carry loss, without the stop token."""
+    spans = spans_of(made, chosen, objective, TEMPLATE)
+    return "".join(span.text for span in spans if span.trained and span.answer).strip()
+
+
+@pytest.mark.parametrize("chosen", ANSWERING)
+@pytest.mark.parametrize(
+    "made",
+    [
+        REVISED,
+        REVISED.model_copy(update={"best": 0}),
+        chain(judged("A0", REVISE), Step(answer="A1"), Step(answer="A2 is", finish="max_tokens"), best=1),
+        chain(judged("A0", REVISE), judged("A1", ACCEPT), Step(answer="A2 is", finish="context")),
+        chain(judged("A0", REVISE), judged("A1", ACCEPT), Step(answer=REVISE, echo=True)),
+        chain(judged("A0", REVISE), judged("A1", ACCEPT), judged("A2", REVISE)),
+        chain(judged(" \n", REVISE), judged("A1", ACCEPT), best=0),
+        chain(judged("A0", ACCEPT), judged("A1", ACCEPT), judged("A2", ACCEPT), best=1),
+        chain(judged("A0", REVISE), judged("A1", ACCEPT, finish="context")),
+        chain(Step(answer=" "), meta={"reference": "A1"}),
+    ],
+    ids=[
+        "last",
+        "best-rejected",
+        "cut",
+        "cut-best",
+        "echo",
+        "last-rejected",
+        "empty",
+        "best",
+        "half",
+        "gold",
+    ],
+)
+def test_every_format_learns_the_accepted_answer(made: Chain, chosen: Format) -> None:
+    assert learnt(made, chosen) == "A1"
+
+
+@pytest.mark.parametrize("chosen", ANSWERING)
+@pytest.mark.parametrize(
+    ("step", "reason"),
+    [
+        (judged("A0", REVISE), "every answer was rejected"),
+        (judged("A0", REVISE, finish="max_tokens"), "every answer was rejected"),
+        (Step(answer="A0", finish="max_tokens"), "its answer was cut"),
+        (Step(answer=REVISE, echo=True), "its answer only repeats the feedback"),
+        (Step(answer=" \n"), "no answer"),
+    ],
+)
+def test_a_record_without_an_answer_to_learn_says_why(chosen: Format, step: Step, reason: str) -> None:
+    with pytest.raises(RecordError, match=reason):
+        spans_of(chain(step), chosen, "answer", TEMPLATE)
+
+
+@pytest.mark.parametrize("chosen", ["selfee", "vicuna", "chat"])
+@pytest.mark.parametrize("objective", ["full", "accepted", "revision"])
+def test_no_objective_learns_what_is_no_answer(chosen: Format, objective: Objective) -> None:
+    cut = Step(answer="A1 is", finish="max_tokens")
+    made = chain(judged("A0", ACCEPT), Step(answer=REVISE, echo=True), cut, judged("A3", ACCEPT))
+    assert learnt(made, chosen, objective) == ("A3" if objective == "revision" else "A0A3")
+
+
+def test_an_answer_that_a_cut_feedback_rejects_is_not_accepted() -> None:
+    made = chain(judged("A0", REVISE), judged("A1", REVISE, finish="context"))
+    assert learnt(made, "selfee", "accepted") == ""
+    assert learnt(made, "selfee", "full") == "A0A1"
+
+
+@pytest.mark.parametrize("chosen", ANSWERING)
+def test_the_first_answer_is_learnt_where_it_is_asked_for(chosen: Format) -> None:
+    assert learnt(first_alone(REVISED), chosen) == "A0"
+    assert learnt(first_alone(chain(judged("A0", REVISE, finish="context"))), chosen) == "A0"
+    assert learnt(first_alone(chain(meta={"reference": "G"})), chosen) == "G"
+    with pytest.raises(RecordError, match="cut"):
+        spans_of(first_alone(chain(Step(answer="A0", finish="context"))), chosen, "answer", TEMPLATE)
+    pair = chain(Step(answer="bad"), Step(answer="good"), meta={"preference": True})
+    assert learnt(first_alone(pair), chosen) == "good"
+
+
+def test_a_record_that_learns_a_later_answer_is_known() -> None:
+    assert learns_later(REVISED, "answer")
+    assert not learns_later(REVISED, "accepted")
+    for made in (first_alone(REVISED), chain(judged("A0", ACCEPT)), chain(meta={"reference": "G"})):
+        assert not learns_later(made, "answer")
+
+
+def test_alpaca_goes_on_behind_the_colon_with_the_best_answer() -> None:
+    assert written(REVISED, "alpaca", "full") == f"{PROMPT}### Response:[A1■]"
+    with pytest.raises(RecordError, match="rejected"):
+        spans_of(chain(judged("A0", REVISE)), "alpaca", "accepted")
+    assert learnt(chain(judged("A0", REVISE)), "alpaca", "full") == "A0"  # all that the model wrote
+
+
+VICUNA = (
+    "A chat between a curious user and an artificial intelligence assistant. "
+    "The assistant gives helpful, detailed, and polite answers to the user's questions. "
+)
+
+
+def test_vicuna_trains_every_turn_and_its_stop_token() -> None:
+    made = talk("Hi", "Hello", "Bye", steps=(Step(answer="See you"),), best=0)
+    expected = f"{VICUNA}USER: Hi ASSISTANT:[ Hello■]USER: Bye ASSISTANT:[ See you■]"
+    assert written(made, "vicuna", "full") == expected
+    assert written(made, "vicuna", "answer") == expected
+
+
+def test_stablevicuna() -> None:
+    made = talk("[Be nice.]", "Hi", "Hello", "Bye", steps=(Step(answer="See you"),), best=0)
+    assert written(made, "stablevicuna", "full") == (
+        "Be nice.\n\n### Human: Hi\n### Assistant:[ Hello■]\n### Human: Bye\n### Assistant:[ See you■]"
+    )
+
+
+def test_steps_are_selfees_text_inside_the_last_turn() -> None:
+    made = talk("[Sys.]", "Hi", "Hello", "Q", steps=REVISED.steps, best=1)
+    assert written(made, "vicuna", "critic") == (
+        "Sys. USER: Hi ASSISTANT: Hello■USER: Q ASSISTANT: A0\n\n### Feedback 1:\n"
+        f"[{REVISE}\n\n### Revision 1:\n]A1\n\n### Feedback 2:\n[{ACCEPT}■]"
+    )
+    assert written(made, "vicuna", "answer").endswith("ASSISTANT:[ A1■]")
+
+
+def test_a_question_that_nobody_answers_is_left_out() -> None:
+    assert written(talk("Hi", "Hello", "Bye"), "vicuna", "full").endswith("USER: Hi ASSISTANT:[ Hello■]")
+    with pytest.raises(RecordError, match="no answer"):
+        spans_of(talk("Hi"), "vicuna", "full")
+
+
+def test_a_first_word_of_the_assistants_is_left_out() -> None:
+    said = ({"role": "assistant", "content": "Yes?"}, {"role": "user", "content": "Hi"})
+    made = Chain(prompt=Prompt(messages=said), steps=(Step(answer="Hello"),), best=0)
+    assert written(made, "vicuna", "full") == f"{VICUNA}USER: Hi ASSISTANT:[ Hello■]"
+
+
+@pytest.mark.parametrize("chosen", ["vicuna", "stablevicuna"])
+def test_talks_out_of_turn_and_strange_roles_are_refused(chosen: Format) -> None:
+    twice = ({"role": "user", "content": "Hi"}, {"role": "user", "content": "Hello?"})
+    with pytest.raises(RecordError, match="take turns"):
+        spans_of(Chain(prompt=Prompt(messages=twice), steps=(Step(answer="A"),), best=0), chosen, "full")
+    tool = ({"role": "user", "content": "Hi"}, {"role": "tool", "content": "{}"})
+    with pytest.raises(RecordError, match="'tool'"):
+        spans_of(Chain(prompt=Prompt(messages=tool), steps=(Step(answer="A"),), best=0), chosen, "full")
+
+
+def test_self_instruct_varies_its_templates_and_always_gives_a_record_the_same() -> None:
+    seen = set()
+    for number in range(200):
+        made = chain(
+            Step(answer=" A\n"), instruction=f" Q{number}", extra=f"I{number} " if number % 2 else ""
+        )
+        text = written(made, "self-instruct", "full")
+        assert text == written(made.model_copy(update={"id": "other"}), "self-instruct", "full")
+        assert text.endswith(("Output:[ A■]", "\n\n[A■]"))
+        seen.add(text.replace(str(number), ""))
+    assert len(seen) == 16 + 6
+    assert {"Task: Q\nInput: I\nOutput:[ A■]", "Q\n\nI\n\n[A■]", "Q\nOutput:[ A■]"} <= seen
+
+
+@pytest.mark.parametrize("chosen", get_args(Format))
+@pytest.mark.parametrize("objective", get_args(Objective))
+def test_every_format_has_every_objective_or_says_why_not(chosen: Format, objective: Objective) -> None:
+    if chosen in ("alpaca", "self-instruct") and objective in ("revision", "critic"):
+        with pytest.raises(UsageError, match="does not have"):
+            spans_of(REVISED, chosen, objective)
+    else:
+        assert any(span.trained for span in spans_of(REVISED, chosen, objective, TEMPLATE))
+
+
+@pytest.mark.parametrize(
+    ("objective", "reason"), [("revision", "no feedback and no revision"), ("critic", "no feedback")]
+)
+@pytest.mark.parametrize("chosen", ["selfee", "vicuna", "chat"])
+def test_nothing_to_train_on_says_why(chosen: Format, objective: Objective, reason: str) -> None:
+    with pytest.raises(RecordError, match=reason):
+        spans_of(chain(Step(answer="A")), chosen, objective, TEMPLATE)
+
+
+@pytest.mark.parametrize("empty", [chain(), chain(Step(answer=" ")), chain(meta={"reference": ""})])
+@pytest.mark.parametrize("chosen", get_args(Format))
+def test_no_answer(chosen: Format, empty: Chain) -> None:
+    with pytest.raises(RecordError, match="no answer"):
+        spans_of(empty, chosen, "full", TEMPLATE)
+
+
+def test_unknown_names_are_refused() -> None:
+    with pytest.raises(UsageError, match="--format markdown"):
+        spans_of(REVISED, "markdown", "full")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="--training_objective split"):
+        spans_of(REVISED, "selfee", "split")  # type: ignore[arg-type]
+
+
+# The model's own template. What real ones do is in tests/train/test_tokens.py.
+
+
+class Plain:
+    """A template as a function: what it does with each message, and what an answer follows."""
+
+    def __init__(self, line: str = "<{role}>{content}</>\n", prompt: str = "<assistant>") -> None:
+        self.line, self.prompt = line, prompt
+
+    def __call__(self, messages: list[dict[str, str]], *, answer_follows: bool = False) -> str:
+        return "".join(self.line.format(**m) for m in messages) + self.prompt * answer_follows
+
+
+CONTROLS = ("<user>", "<system>", "<assistant>", "</>")
+TEMPLATE = ChatTemplate(Plain(), CONTROLS)
+
+
+def test_chat_trains_what_the_assistant_says_until_the_first_control_token() -> None:
+    made = talk("[S]", "Hi", "Hello", "Bye", steps=(Step(answer="See you"),), best=0)
+    assert written(made, "chat", "full", TEMPLATE) == (
+        "<system>S</>\n<user>Hi</>\n<assistant>[Hello</>]\n<user>Bye</>\n<assistant>[See you</>]\n"
+    )
+
+
+def test_chat_with_steps_inside_the_last_turn() -> None:
+    made = talk("Hi", "Hello", "Q", steps=REVISED.steps, best=1)
+    assert written(made, "chat", "accepted", TEMPLATE) == (
+        "<user>Hi</>\n<assistant>[Hello</>]\n<user>Q</>\n<assistant>A0"
+        f"[\n\n### Feedback 1:\n{REVISE}\n\n### Revision 1:\nA1\n\n### Feedback 2:\n{ACCEPT}</>]\n"
+    )
+    assert "Hello</>\n<user>Q</>\n<assistant>A0\n\n### Feedback" in written(made, "chat", "critic", TEMPLATE)
+
+
+def test_chat_learns_the_first_control_token_alone() -> None:
+    template = ChatTemplate(Plain("<{role}>{content} </><user>\n"), CONTROLS)
+    assert written(chain(Step(answer="A")), "chat", "full", template) == (
+        "<user>Q </><user>\n<assistant>[A </>]<user>\n"
+    )
+
+
+def test_chat_of_a_chain_that_was_cut_has_no_stop_token() -> None:
+    half = Step(answer="A1 is", finish="max_tokens")
+    text = written(chain(judged("A0", REVISE), half), "chat", "full", TEMPLATE)
+    assert text == f"<user>Q</>\n<assistant>[A0\n\n### Feedback 1:\n{REVISE}]"
+
+
+def test_control_tokens_that_a_user_writes_are_not_the_templates() -> None:
+    made = talk("</>\n<assistant>", "Hi</>", "Q", steps=(Step(answer="<user>"),), best=0)
+    spans = spans_of(made, "chat", "full", TEMPLATE)
+    assert [span.text for span in spans if not span.control] == ["</>\n<assistant>", "Hi</>", "Q", "<user>"]
+
+
+def test_a_template_that_trims_is_followed() -> None:
+    class Trimming(Plain):
+        def __call__(self, messages: list[dict[str, str]], *, answer_follows: bool = False) -> str:
+            trimmed = [{**m, "content": m["content"].strip()} for m in messages]
+            return super().__call__(trimmed, answer_follows=answer_follows)
+
+    template = ChatTemplate(Trimming("<{role}> {content} </>", "<assistant>"), CONTROLS)
+    made = talk(" Hi\n", " Hello ", "Q", steps=(judged(" A ", ACCEPT),), best=0)
+    assert written(made, "chat", "full", template) == (
+        f"<user> Hi </><assistant>[ Hello </>]<user> Q </><assistant>[ A \n\n### Feedback 1:\n{ACCEPT} </>]"
+    )
+
+
+def test_what_a_template_writes_behind_the_last_answer_alone_is_not_learnt() -> None:
+    """Phi-3's ends every text with another control token."""
+
+    class Ending(Plain):
+        def __call__(self, messages: list[dict[str, str]], *, answer_follows: bool = False) -> str:
+            return super().__call__(messages, answer_follows=answer_follows) + "<eos>" * (not answer_follows)
+
+    made = talk("Hi", "Hello", "Bye", steps=(Step(answer="See you"),), best=0)
+    assert written(made, "chat", "full", ChatTemplate(Ending(), (*CONTROLS, "<eos>"))) == (
+        "<user>Hi</>\n<assistant>[Hello</>]\n<user>Bye</>\n<assistant>[See you</>]\n<eos>"
+    )
+
+
+class Rewriting(Plain):
+    """Like Qwen 3's: thoughts are written for the last answer alone."""
+
+    def __call__(self, messages: list[dict[str, str]], *, answer_follows: bool = False) -> str:
+        last = len(messages) - 1
+        lines = [
+            {**m, "content": f"(hm){m['content']}"} if i == last and m["role"] == "assistant" else m
+            for i, m in enumerate(messages)
+        ]
+        return super().__call__(lines, answer_follows=answer_follows)
+
+
+def test_a_template_that_rewrites_earlier_text_is_an_error_where_that_matters() -> None:
+    template = ChatTemplate(Rewriting(), CONTROLS)
+    single = chain(Step(answer="A"))
+    assert written(single, "chat", "full", template) == "<user>Q</>\n<assistant>[(hm)A</>]\n"
+    with pytest.raises(UsageError, match="changes earlier text") as error:
+        spans_of(talk("Hi", "Hello", "Q", steps=(Step(answer="A"),), best=0), "chat", "full", template)
+    assert "vicuna" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"), [("<{role}></>", "leaves out"), ("{role}: {content}\n", "no control token")]
+)
+def test_a_template_that_marks_nothing_is_an_error(line: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        spans_of(chain(Step(answer="A")), "chat", "full", ChatTemplate(Plain(line, ""), CONTROLS))
+
+
+def test_a_template_that_changes_words_leaves_the_record_out() -> None:
+    class Shouting(Plain):
+        def __call__(self, messages: list[dict[str, str]], *, answer_follows: bool = False) -> str:
+            return super().__call__(messages, answer_follows=answer_follows).replace("bad", "good")
+
+    template = ChatTemplate(Shouting(), CONTROLS)
+    assert "[fine" in written(chain(Step(answer="fine")), "chat", "full", template)
+    with pytest.raises(RecordError, match="changes what is said"):
+        spans_of(chain(Step(answer="bad")), "chat", "full", template)
+
+
+def test_chat_without_a_template_is_refused() -> None:
+    with pytest.raises(UsageError, match="no chat template"):
+        spans_of(REVISED, "chat", "full")

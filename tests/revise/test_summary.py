@@ -1,0 +1,51 @@
+"""The summary's counts, in words."""
+
+from __future__ import annotations
+
+from redraft.chain import Chain, CheckResult, Feedback, Step, Stop, Usage
+from redraft.revise.summary import Summary
+
+
+def step(*, passed: bool, echo: bool = False) -> Step:
+    check = CheckResult(name="words<=3", passed=passed, score=float(passed), message="3 words")
+    return Step(answer="a", feedback=Feedback(text="", verdict="unknown", checks=(check,)), echo=echo)
+
+
+def chain(steps: list[Step], best: int | None, stop: Stop | None, usage: Usage | None = None) -> Chain:
+    return Chain(steps=tuple(steps), best=best, stop=stop, usage=usage or Usage())
+
+
+def test_nothing_was_done_so_nothing_is_told() -> None:
+    assert Summary().rows() == []
+
+
+def test_what_came_of_some_chains() -> None:
+    used = Usage(prompt_tokens=2000, cached_tokens=1500, completion_tokens=1234, cost_usd=0.25)
+    summary = Summary()
+    summary.add(chain([step(passed=True)], 0, "passed", used))
+    summary.add(chain([step(passed=False), step(passed=True)], 1, "passed", used))
+    summary.add(chain([step(passed=False), step(passed=False, echo=True)], 0, "max_revisions"))
+    summary.add(chain([Step(answer="a")], 0, None))
+    assert summary.not_passed == 1
+    assert summary.rows() == [
+        ("revisions", "2, 0.5 an answer; 2 answers have none; 1 only talks about the answer"),
+        ("checks", "passed by 1 first draft (33 %), 2 final answers (67 %)"),
+        ("stopped", "passed 2 · max_revisions 1 · unknown 1"),
+        ("tokens", "2,468 new, 4,000 in prompts (75 % cached)"),
+        ("cost", "0.5000 USD"),
+    ]
+
+
+def test_one_is_no_plural() -> None:
+    summary = Summary()
+    summary.add(chain([step(passed=True)], 0, "passed"))
+    assert summary.rows()[:2] == [
+        ("revisions", "0, 0.0 an answer; 1 answer has none"),
+        ("checks", "passed by 1 first draft (100 %), 1 final answer (100 %)"),
+    ]
+
+
+def test_a_chain_without_an_answer_is_counted() -> None:
+    summary = Summary()
+    summary.add(chain([], None, "cancelled"))
+    assert (summary.chains, summary.checked, summary.unrevised) == (1, 0, 1)

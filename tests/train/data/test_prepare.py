@@ -1,0 +1,505 @@
+from __future__ import annotations
+
+import fcntl
+import gzip
+import json
+import multiprocessing
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from redraft import parallel
+from redraft.chain import Chain
+from redraft.errors import OutputError, RecordError, RedraftError, UsageError
+from redraft.train.data import encoding
+from redraft.train.data import prepare as module
+from redraft.train.data.prepare import key_of, prepare
+from redraft.train.data.store import Prepared, Report, Some
+from redraft.train.data.tokens import NO_ROOM, SHORTEST, Cut, Encoder
+from tests.train.letters import END, Letters
+from tests.train.tokenizer_kinds import tokenizer
+
+Write = Callable[..., Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    """Writes records of SelFee's fields, each with one answer."""
+
+    def written(*pairs: tuple[str, str], name: str = "data.jsonl") -> Path:
+        path = tmp_path / name
+        lines = [json.dumps({"instruction": asked, "outputs": [{"output": said}]}) for asked, said in pairs]
+        path.write_text("\n".join([*lines, ""]), "utf-8")
+        return path
+
+    return written
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    return tmp_path / "cache"
+
+
+def texts(prepared: Prepared) -> list[tuple[str, str, str]]:
+    """Id, text without loss and text with loss of each example."""
+    found = []
+    for number in range(len(prepared)):
+        ids, trained = prepared[number]
+        letters = ["." if each == END else chr(each) for each in ids.tolist()]
+        begin = int(np.argmax(trained))
+        assert trained[begin:].all()
+        found.append((prepared.name(number), "".join(letters[:begin]), "".join(letters[begin:])))
+    return found
+
+
+def test_records_become_examples_in_their_order(write: Write, cache: Path) -> None:
+    one, other = write(("Add 1.", "2"), ("Ünï?", "→")), write(("Go", "on"), name="more.jsonl")
+    prepared = prepare([one, other], Letters(), cache)
+    assert texts(prepared) == [
+        ("data/0", "Add 1.", "2."),
+        ("data/1", "Ünï?", "→."),
+        ("more/0", "Go", "on."),
+    ]
+    assert prepared.lengths.tolist() == [8, 6, 5]
+
+
+def test_any_shape_of_file_is_read(tmp_path: Path, cache: Path) -> None:
+    path = tmp_path / "talks.json.gz"
+    talk = [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]
+    path.write_bytes(gzip.compress(json.dumps([{"id": "t1", "conversations": talk}]).encode()))
+    assert texts(prepare([path], Letters(), cache)) == [("talks/t1", "Hi", "Hello.")]
+
+
+def test_the_report_counts_what_became_of_the_records(write: Write, cache: Path) -> None:
+    path = write(("a", "b"), ("none", ""), ("c" * 30, "dd"), ("", "e"), ("none", ""))
+    report = prepare([path], Letters(longest=20), cache).report
+    assert report == Report(
+        records=5,
+        examples=3,
+        tokens=3 + 20 + 2,
+        trained=2 + 3 + 1,  # the first token of the fourth is predicted by nothing
+        longest=20,
+        cut=Some(1, ["data/2"]),
+        cut_tokens=13,
+        cut_prompt=13,
+        skipped={"no answer": Some(2, ["data/1", "data/4"])},
+    )
+    assert report.lines() == [
+        "5 records read, 3 to train on: 25 tokens, 6 of them with loss (24%); the longest has 20",
+        "1 cut, by 13 tokens in all (13 of prompts): data/2",
+        "2 skipped, no answer: data/1, data/4",
+    ]
+
+
+@dataclass(frozen=True)
+class Breaking(Letters):
+    """Cuts answers, as their instructions say."""
+
+    def encode(self, chain: Chain) -> Any:
+        made, asked = super().encode(chain), chain.prompt.instruction
+        cut = Cut(7, lost=2 * (asked == "lose"), broken=int(asked == "break"))
+        return replace(made, cut=cut, leaves=asked == "end", later=asked == "lose")
+
+
+def test_the_report_says_which_answers_were_cut(write: Write, cache: Path) -> None:
+    path = write(("lose", "a"), ("break", "a"), ("end", "a"))
+    prepared = prepare([path], Breaking(), cache)
+    assert prepared.report.lines()[1:] == [
+        "3 cut, by 21 tokens in all: data/0, data/1, data/2",
+        "1 of these lost their last answers: data/0",
+        "1 of these end within an answer: data/1",
+        "1 with earlier answers, which carry no loss in this format (--format vicuna trains on all): data/2",
+        "1 learn a later answer than the first (--answer first: SelFee's own way): data/0",
+    ]
+    assert [Cut(*cut) for cut in prepared.cuts.tolist()] == [Cut(7, lost=2), Cut(7, broken=1), Cut(7)]
+    assert prepare([path], Breaking(), cache).report == prepared.report
+
+
+def test_reasons_and_ids_in_a_report_are_bounded() -> None:
+    report = Report()
+    for number in range(1000):
+        report.skip(f"id{number}", f"reason {number % 500}")
+    assert len(report.skipped) <= 21
+    assert sum(some.count for some in report.skipped.values()) == 1000
+    assert all(len(some.first) <= 5 for some in report.skipped.values())
+
+
+@given(st.lists(st.tuples(st.text("ab c", max_size=9), st.text("xy z", max_size=9)), min_size=1, max_size=40))
+def test_any_number_of_processes_and_batches_makes_the_same(
+    tmp_path_factory: pytest.TempPathFactory, pairs: list[tuple[str, str]]
+) -> None:
+    folder = tmp_path_factory.mktemp("any")
+    path = folder / "data.jsonl"
+    lines = [
+        json.dumps({"instruction": asked, "outputs": [{"output": said}]})
+        for asked, said in [*pairs, ("a", "b")]
+    ]
+    path.write_text("\n".join(lines), "utf-8")
+    whole = list(encoding.made_of([path], Letters(), 1))
+    assert [len(made.names) + len(made.skipped) for made in whole] == [len(lines)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(encoding, "BATCH", 3)
+        parts = list(encoding.made_of([path], Letters(), 1))
+    assert len(parts) == -(-len(lines) // 3)
+    assert [name for made in parts for name in made.names] == whole[0].names
+    assert np.concatenate([made.tokens for made in parts]).tolist() == whole[0].tokens.tolist()
+    assert sum(made.trained for made in parts) == whole[0].trained
+
+
+def test_processes_make_the_bytes_that_one_makes(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(*[(f"question {n}", "answer" * (n % 7)) for n in range(500)])
+    one = prepare([path], Letters(), tmp_path / "one")
+    monkeypatch.setattr(encoding, "BATCH", 20)
+    monkeypatch.setattr(encoding, "WORTH_A_PROCESS", 1000)
+    monkeypatch.setattr(parallel, "BATCH", 2)
+    monkeypatch.setattr(module, "SECONDS", 0)
+    said: list[str] = []
+    many = prepare([path], Letters(), tmp_path / "many", workers=2, say=said.append)
+    names = sorted(file.name for file in one.folder.iterdir())
+    assert [(many.folder / name).read_bytes() for name in names] == [
+        (one.folder / name).read_bytes() for name in names
+    ]
+    assert said == [f"{records} records made into tokens so far." for records in range(20, 501, 20)]
+
+
+def test_what_is_soon_done_is_not_reported(write: Write, cache: Path) -> None:
+    said: list[str] = []
+    prepare([write(("a", "b"))], Letters(), cache, say=said.append)
+    assert said == []
+
+
+def test_who_waits_for_another_process_says_so(write: Write, cache: Path) -> None:
+    path = write(("a", "b"))
+    cache.mkdir()
+    lock = (cache / f"{key_of([path], Letters())[:32]}.lock").open("wb")
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    said: list[str] = []
+
+    def say(line: str) -> None:
+        said.append(line)
+        lock.close()
+
+    assert len(prepare([path], Letters(), cache, say=say)) == 1
+    assert said == ["another process makes tokens of this data: this one waits for it."]
+
+
+def test_of_a_run_only_the_first_process_says_that_it_waits(
+    write: Write, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def held(_: Any, how: int) -> None:
+        if how & fcntl.LOCK_NB:
+            raise BlockingIOError
+
+    monkeypatch.setattr(fcntl, "flock", held)
+    monkeypatch.setenv("RANK", "1")
+    said: list[str] = []
+    assert len(prepare([write(("a", "b"))], Letters(), cache, say=said.append)) == 1
+    assert said == []
+
+
+def test_another_process_is_sent_the_place_and_not_the_data(write: Write, cache: Path) -> None:
+    prepared = prepare([write(("a", "b" * 900))], Letters(), cache)
+    sent = pickle.dumps(prepared)
+    assert len(sent) < 900
+    assert texts(pickle.loads(sent)) == texts(prepared)  # noqa: S301
+
+
+# The cache.
+
+
+@dataclass(frozen=True)
+class Counting(Letters):
+    """Writes down each record that it encodes, and may take its time."""
+
+    log: Path = Path()
+    pause: float = 0.0
+
+    def encode(self, chain: Chain) -> Any:
+        time.sleep(self.pause)
+        with self.log.open("a") as log:
+            log.write(f"{chain.id}\n")
+        return super().encode(chain)
+
+
+@pytest.fixture
+def counting(tmp_path: Path) -> Counting:
+    (tmp_path / "log").touch()
+    return Counting(log=tmp_path / "log")
+
+
+def encoded(encoder: Counting) -> int:
+    return len(encoder.log.read_text().splitlines())
+
+
+def test_the_same_is_prepared_once(write: Write, cache: Path, counting: Counting) -> None:
+    path = write(("a", "b"), ("c", "d"))
+    first = prepare([path], counting, cache)
+    os.utime(path, (1, 1))  # touched, not changed
+    again = prepare([path], counting, cache)
+    assert encoded(counting) == 2
+    assert texts(again) == texts(first)
+    assert again.report == first.report
+
+
+def test_what_decides_the_tokens_decides_the_key(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, other = write(("a", "b")), write(("a", "c"), name="other.jsonl")
+    keys = [key_of([path], Letters()), key_of([other], Letters()), key_of([path, other], Letters())]
+    keys += [key_of([other, path], Letters()), key_of([path], Letters(longest=7))]
+    assert key_of([path], Letters()) == keys[0]
+    write(("a", "B"))
+    keys.append(key_of([path], Letters()))
+    monkeypatch.setattr(module, "_code", lambda: "changed")
+    keys.append(key_of([path], Letters()))
+    assert len(set(keys)) == len(keys)
+
+
+def test_all_code_that_makes_tokens_is_part_of_the_key() -> None:
+    listing = (
+        "import sys, redraft.train.data.encoding\n"
+        "print(*(n for n in sys.modules if n.startswith('redraft.')))"
+    )
+    done = subprocess.run([sys.executable, "-c", listing], capture_output=True, text=True, check=True)
+    root = Path(module.__file__).parent.parent
+    loaded = {root.joinpath(*name.split(".")[1:]).with_suffix(".py") for name in done.stdout.split()}
+    keyed = {path for pattern in module._SOURCES for path in root.glob(pattern)}
+    left = {str(path.relative_to(root)) for path in loaded - keyed if path.is_file()}
+    assert left == {
+        "errors.py",
+        "files.py",
+        "parallel.py",
+        "train/data/packing.py",
+        "train/words.py",
+    }  # they decide no token
+
+
+@pytest.mark.parametrize("name", ["tokens.bin", "offsets.bin", "cuts.bin", "names.bin", "prepared.json"])
+@pytest.mark.parametrize("harm", ["removed", "cut", "flipped", "emptied"])
+def test_what_is_damaged_is_made_anew(
+    write: Write, cache: Path, counting: Counting, name: str, harm: str
+) -> None:
+    path = write(("a", "b"), ("c", "d"))
+    first = prepare([path], counting, cache)
+    before = texts(first)
+    file = first.folder / name
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 0x55
+    new = {"cut": bytes(data[:-3]), "flipped": bytes(data), "emptied": b""}
+    file.unlink()
+    if harm != "removed":
+        file.write_bytes(new[harm])
+    assert texts(prepare([path], counting, cache)) == before
+    assert encoded(counting) == 4
+    prepare([path], counting, cache)
+    assert encoded(counting) == 4
+
+
+def test_what_a_killed_process_left_is_no_cache(write: Write, cache: Path) -> None:
+    path = write(*[("a", "b")] * 2 * encoding.BATCH, ("die", "d"))
+    work = ([path], Letters(deadly="die"), cache)
+    child = multiprocessing.get_context("forkserver").Process(target=prepare, args=work)
+    child.start()
+    child.join()
+    assert child.exitcode == -signal.SIGKILL
+    assert list(cache.glob("*.partial/tokens.bin"))
+    prepared = prepare([path], Letters(), cache)
+    assert len(prepared) == 2 * encoding.BATCH + 1
+    assert not list(cache.glob("*.partial"))
+
+
+def test_what_another_left_half_is_removed_unless_it_still_writes(write: Write, cache: Path) -> None:
+    for name in ("left", "held"):
+        (cache / f"{name}.partial").mkdir(parents=True)
+        (cache / f"{name}.partial" / "tokens.bin").write_bytes(b"half")
+    with (cache / "held.lock").open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        prepare([write(("a", "b"))], Letters(), cache)
+    assert [each.name for each in cache.glob("*.partial")] == ["held.partial"]
+
+
+def test_an_interrupt_leaves_nothing_half(write: Write, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(("a", "b"))
+
+    def interrupted(_: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "SECONDS", 0)
+    with pytest.raises(KeyboardInterrupt):
+        prepare([path], Letters(), cache, say=interrupted)
+    assert [each.suffix for each in cache.iterdir()] == [".lock"]
+
+
+def _prepared_there(path: Path, encoder: Letters, cache: Path) -> int:
+    return len(prepare([path], encoder, cache))
+
+
+def test_of_many_at_once_one_makes_it(write: Write, cache: Path, counting: Counting) -> None:
+    path = write(*[(f"q{n}", "a") for n in range(100)])
+    slow = replace(counting, pause=0.005)
+    with ProcessPoolExecutor(2, multiprocessing.get_context("forkserver")) as pool:
+        futures = [pool.submit(_prepared_there, path, slow, cache) for _ in range(2)]
+        assert [future.result() for future in futures] == [100] * 2
+    assert encoded(counting) == 100
+
+
+def test_a_cache_that_cannot_be_written_is_said(write: Write, tmp_path: Path) -> None:
+    path = write(("a", "b"))
+    with pytest.raises(OutputError, match=r"data cannot be written to .*: Not a directory") as caught:
+        prepare([path], Letters(), path / "cache")
+    assert "--cache_dir" in str(caught.value.hint)
+
+
+# Bad input.
+
+
+def test_a_record_that_is_none_is_named(write: Write, cache: Path) -> None:
+    path = write(("a", "b"))
+    with path.open("a") as file:
+        file.write('{"instruction": \n')
+    with pytest.raises(RecordError, match=r"data\.jsonl:2: not JSON") as caught:
+        prepare([path], Letters(), cache)
+    assert "redraft data import FILE -o OTHER.jsonl leaves out" in str(caught.value.hint)
+    assert [each.suffix for each in cache.iterdir()] == [".lock"]
+
+
+def test_a_record_that_is_none_is_named_by_any_process(
+    write: Write, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(*[("a", "b")] * 50)
+    with path.open("a") as file:
+        file.write("[1\n")
+    monkeypatch.setattr(encoding, "WORTH_A_PROCESS", 100)
+    with pytest.raises(RecordError, match=r"data\.jsonl:51: not JSON") as caught:
+        prepare([path], Letters(), cache, workers=2)
+    assert caught.value.hint
+
+
+def test_a_killed_process_is_said(write: Write, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(("a", "b"), ("die", "d"))
+    monkeypatch.setattr(encoding, "WORTH_A_PROCESS", 10)
+    with pytest.raises(RedraftError, match="was killed"):
+        prepare([path], Letters(deadly="die"), cache, workers=2)
+
+
+def test_no_record_at_all(write: Write, cache: Path) -> None:
+    for paths in ([write()], []):
+        with pytest.raises(UsageError, match="no record at all"):
+            prepare(paths, Letters(), cache)
+
+
+def test_nothing_to_train_on_in_any_record(write: Write, cache: Path) -> None:
+    path = write(("a", ""), ("b", ""))
+    with pytest.raises(UsageError) as caught:
+        prepare([path], Letters(), cache)
+    assert "none of the 2 records has anything to train on: 2 skipped, no answer: data/0" in str(caught.value)
+    assert "Name the --format" in str(caught.value.hint)
+
+
+def test_no_prompt_that_leaves_room_for_an_answer(write: Write, cache: Path) -> None:
+    short = Encoder(tokenizer("bytes"), max_length=SHORTEST)
+    with pytest.raises(UsageError, match=NO_ROOM) as caught:
+        prepare([write(("a", "b"))], short, cache)
+    assert caught.value.hint == "Raise --model_max_length: prompt and answer have to fit."
+
+
+def test_streams_folders_and_missing_files_are_refused(tmp_path: Path, cache: Path) -> None:
+    with pytest.raises(UsageError, match="standard input cannot be trained on"):
+        prepare([Path("-")], Letters(), cache)
+    with pytest.raises(UsageError, match="is a folder") as caught:
+        prepare([tmp_path], Letters(), cache)
+    assert "redraft data import" in str(caught.value.hint)
+    with pytest.raises(RecordError, match="No such file"):
+        prepare([tmp_path / "none.jsonl"], Letters(), cache)
+
+
+def test_data_that_changes_while_it_is_read_is_refused(
+    write: Write, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(("a", "b"))
+    monkeypatch.setattr(module, "SECONDS", 0)
+    with pytest.raises(UsageError, match="was changed while it was read"):
+        prepare([path], Letters(), cache, say=lambda _: path.write_text("{}\n") and None)
+    assert not list(cache.glob("*.partial"))
+
+
+# Processes.
+
+ORPHANS = """
+import sys
+from pathlib import Path
+from redraft import work
+from redraft.train import encoding
+from tests.train.letters import Letters
+encoding.BATCH, encoding.WORTH_A_PROCESS, parallel.BATCH = 1, 1, 1
+if __name__ == "__main__":
+    for made in encoding.made_of([Path(sys.argv[1])], Letters(), 2):
+        print("begun", flush=True)
+        sys.stdin.read()
+"""
+
+
+UNGUARDED = """
+import sys
+from pathlib import Path
+from redraft.train import encoding, prepare
+from tests.train.letters import Letters
+encoding.BATCH, encoding.WORTH_A_PROCESS = 1, 1
+prepare.prepare([Path(sys.argv[1])], Letters(), Path(sys.argv[2]), workers=2)
+"""
+
+
+def test_a_script_that_is_imported_again_does_not_wait_for_itself(
+    write: Write, cache: Path, tmp_path: Path
+) -> None:
+    script = tmp_path / "begin.py"
+    script.write_text(UNGUARDED)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path.cwd()), os.environ["PYTHONPATH"]])}
+    command = [sys.executable, str(script), str(write(*[("a", "b")] * 50)), str(cache)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "by a process that tokenises for it" in done.stderr
+    said = done.stderr.splitlines()[-2:]
+    assert "could not begin" in said[0]
+    assert '__name__ == "__main__":' in said[1]
+
+
+def children_of(pid: int) -> set[int]:
+    found = set()
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        found |= set(map(int, (task / "children").read_text().split()))
+    return found | {below for child in found for below in children_of(child)}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_processes_end_with_the_one_that_began_them(write: Write, tmp_path: Path) -> None:
+    path = write(*[("a", "b")] * 50)
+    script = tmp_path / "begin.py"
+    script.write_text(ORPHANS)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path.cwd()), os.environ["PYTHONPATH"]])}
+    command = [sys.executable, str(script), str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as parent:
+        assert parent.stdout
+        assert parent.stdout.readline() == b"begun\n"
+        workers = children_of(parent.pid)
+        assert len(workers) >= 2
+        parent.kill()
+    deadline = time.monotonic() + 20
+    while any(Path(f"/proc/{pid}").exists() for pid in workers):
+        assert time.monotonic() < deadline, "processes outlive the one that began them"
+        time.sleep(0.05)

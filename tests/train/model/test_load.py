@@ -1,0 +1,272 @@
+"""Models and tokenizers as training gets them, and what is refused before it begins."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from redraft.errors import ModelError, UsageError
+from redraft.train.model import load as module
+from redraft.train.model.folder import folder_of
+from redraft.train.model.load import fit_vocabulary, load_model, load_tokenizer, skeleton, weights_dtype
+from redraft.train.model.loss import fuse
+from redraft.train.run.distributed import Say
+from redraft.weights.delta import diff
+from redraft.weights.gguf.to_folder import import_gguf
+from tests.weights.tiny_folders import VOCABULARY, tiny_folder
+
+
+def silent(_text: str) -> None:
+    """For what is said where that is not the point."""
+
+
+def edit(path: Path, **changes: Any) -> None:
+    """Changes a JSON file; None removes a key."""
+    old = json.loads(path.read_text())
+    path.write_text(json.dumps({key: value for key, value in (old | changes).items() if value is not None}))
+
+
+PAD, ADDED, END = "<pad>", "[PAD]", "</s>"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tiny_folder(tmp_path / "model", dtype=torch.float32)
+
+
+def both(folder: Path, **options: Any) -> tuple[Any, Any]:
+    tokenizer = load_tokenizer(str(folder), say=silent, **options)
+    return fitted(folder, tokenizer)[0], tokenizer
+
+
+def fitted(folder: Path, tokenizer: Any, say: Say = silent) -> tuple[Any, bool]:
+    """The model, and whether it got a row for the tokenizer."""
+    model = load_model(str(folder), dtype=torch.float32)
+    return model, fit_vocabulary(model, tokenizer, ref=str(folder), say=say)
+
+
+def test_a_folder_is_loaded_as_it_is(folder: Path) -> None:
+    model, tokenizer = both(folder)
+    saved = load_file(folder / "model.safetensors")
+    for name, values in model.state_dict().items():
+        assert torch.equal(values, saved[name])
+    assert (tokenizer.eos_token, tokenizer.pad_token) == (END, PAD)
+    assert model.config.pad_token_id == tokenizer.pad_token_id == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_weights_have_the_dtype_that_was_asked_for(folder: Path, dtype: torch.dtype) -> None:
+    model = load_model(str(folder), dtype=dtype)
+    assert {each.dtype for each in model.parameters()} == {dtype}
+
+
+# The tokenizer.
+
+
+def test_no_end_of_text_is_an_error_that_names_one(folder: Path) -> None:
+    edit(folder / "tokenizer_config.json", eos_token=None)
+    with pytest.raises(ModelError, match="would never stop") as caught:
+        load_tokenizer(str(folder), say=silent)
+    assert '"eos_token": "</s>"' in str(caught.value.hint)
+
+
+def test_padding_is_found_in_the_vocabulary_so_no_row_is_added(folder: Path) -> None:
+    edit(folder / "tokenizer_config.json", pad_token=None)
+    said: list[str] = []
+    tokenizer = load_tokenizer(str(folder), say=said.append)
+    assert tokenizer.pad_token == PAD
+    assert said == ["the tokenizer has no padding token: '<pad>' is taken"]
+    model, grown = fitted(folder, tokenizer)
+    assert not grown
+    assert model.get_input_embeddings().weight.shape[0] == VOCABULARY
+
+
+@pytest.mark.parametrize(("unknown", "expected"), [("<unk>", "<unk>"), (None, "</s>")])
+def test_without_a_token_for_padding_another_stands_in(
+    folder: Path, unknown: str | None, expected: str
+) -> None:
+    text = (folder / "tokenizer.json").read_text()
+    (folder / "tokenizer.json").write_text(text.replace("<pad>", "<first>"))
+    edit(folder / "tokenizer_config.json", pad_token=None, unk_token=unknown)
+    assert load_tokenizer(str(folder), say=silent).pad_token == expected
+
+
+@pytest.mark.parametrize("tied", [False, True], ids=["own head", "tied head"])
+def test_an_added_padding_token_has_the_mean_of_all_rows_as_in_selfee(tmp_path: Path, tied: bool) -> None:
+    folder = tiny_folder(tmp_path / "model", dtype=torch.float32, tie_word_embeddings=tied)
+    edit(folder / "tokenizer_config.json", pad_token=None)
+    before = load_file(folder / "model.safetensors")
+    tokenizer = load_tokenizer(str(folder), say=silent, pad_token=ADDED)
+    model, grown = fitted(folder, tokenizer)
+    assert grown
+    assert tokenizer.pad_token_id == VOCABULARY == model.config.pad_token_id
+    assert model.config.vocab_size == VOCABULARY + 1
+    for name in ("model.embed_tokens.weight", "lm_head.weight"):
+        old = before[name if name in before else "model.embed_tokens.weight"]
+        new = model.state_dict()[name]
+        assert torch.equal(new[:-1], old)
+        torch.testing.assert_close(new[-1], old.mean(0))
+    assert (model.lm_head.weight is model.get_input_embeddings().weight) is tied
+    assert fuse(model)
+
+
+def test_a_padding_token_is_not_added_where_there_is_one(folder: Path) -> None:
+    tokenizer = load_tokenizer(str(folder), say=silent, pad_token=ADDED)
+    assert tokenizer.pad_token == PAD
+    assert not fitted(folder, tokenizer)[1]
+
+
+def test_a_tokenizer_that_is_damaged_is_an_error(folder: Path) -> None:
+    (folder / "tokenizer.json").write_text('{"model": {"type": "BPE"')
+    with pytest.raises(ModelError, match=f"the tokenizer of {folder} cannot be loaded") as caught:
+        load_tokenizer(str(folder), say=silent)
+    assert "redraft weights verify" in str(caught.value.hint)
+
+
+# The vocabulary.
+
+
+def test_a_tokenizer_with_more_ids_than_rows_is_an_error(folder: Path, tmp_path: Path) -> None:
+    small = tiny_folder(tmp_path / "small", dtype=torch.float32, vocab_size=200)
+    tokenizer = load_tokenizer(str(folder), say=silent)
+    with pytest.raises(ModelError, match=r"ids up to 259, and the model has 200 rows"):
+        fitted(small, tokenizer)
+
+
+def test_one_row_too_few_is_filled_for_a_new_padding_token_alone(folder: Path, tmp_path: Path) -> None:
+    short = tiny_folder(tmp_path / "short", dtype=torch.float32, vocab_size=VOCABULARY - 1)
+    tokenizer = load_tokenizer(str(folder), say=silent)
+    with pytest.raises(ModelError, match=r"ids up to 259, and the model has 259 rows"):
+        fitted(short, tokenizer)
+
+
+def test_a_model_with_many_more_tokens_is_remarked_on(folder: Path, tmp_path: Path) -> None:
+    tokenizer = load_tokenizer(str(folder), say=silent)
+    for rows, remarks in ((VOCABULARY + 1000, 0), (VOCABULARY + 2000, 1)):
+        large = tiny_folder(tmp_path / str(rows), dtype=torch.float32, vocab_size=rows)
+        said: list[str] = []
+        fitted(large, tokenizer, said.append)
+        assert len(said) == remarks
+    assert said == ["the tokenizer knows 260 of the model's 2,260 tokens: is it the right one?"]
+
+
+# The weights.
+
+
+def test_a_weight_that_the_file_lacks_is_not_made_up(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    del weights["model.layers.1.mlp.up_proj.weight"]
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ModelError, match=r"lacks 1 of the weights.*model\.layers\.1\.mlp\.up_proj"):
+        both(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("model.safetensors", lambda data: data[:1000]),
+        ("model.safetensors", lambda _data: b"\xff" * 64),
+        ("config.json", lambda _data: b"{"),
+        ("config.json", lambda data: data.replace(b'"hidden_size": 64', b'"hidden_size": 96')),
+        ("config.json", lambda data: data.replace(b'"hidden_size": 64', b'"hidden_size": "wide"')),
+        ("config.json", lambda data: data.replace(b'"model_type": "llama"', b'"model_type": "none"')),
+    ],
+)
+def test_a_damaged_model_is_an_error_that_names_it(folder: Path, name: str, damage: Any) -> None:
+    data = (folder / name).read_bytes()
+    assert damage(data) != data
+    (folder / name).write_bytes(damage(data))
+    with pytest.raises(ModelError, match=str(folder)):
+        load_model(str(folder), dtype=torch.float32)
+
+
+def test_a_delta_is_not_trained(folder: Path, tmp_path: Path) -> None:
+    target = tiny_folder(tmp_path / "target", dtype=torch.float32, initializer_range=0.1)
+    diff(folder, target, tmp_path / "delta")
+    with pytest.raises(ModelError, match="is a delta, not a model") as caught:
+        both(tmp_path / "delta")
+    assert "redraft weights apply" in str(caught.value.hint)
+
+
+def test_code_that_a_model_brings_is_not_run(folder: Path, tmp_path: Path) -> None:
+    trap = tmp_path / "ran"
+    (folder / "trap.py").write_text(f"open({str(trap)!r}, 'w')\nclass A: ...\n")
+    named = {"AutoConfig": "trap.A", "AutoModelForCausalLM": "trap.A", "AutoTokenizer": ["trap.A", "trap.A"]}
+    edit(folder / "config.json", auto_map=named, model_type="unheard-of")
+    edit(folder / "tokenizer_config.json", auto_map=named)
+    with pytest.raises(ModelError):
+        both(folder)
+    assert not trap.exists()
+
+
+def test_a_name_of_the_hub_that_is_not_reached_is_an_error() -> None:
+    with pytest.raises(ModelError, match="the tokenizer of org/name cannot be loaded") as caught:
+        load_tokenizer("org/name", say=silent)
+    assert "hub" in str(caught.value.hint)
+
+
+def test_what_does_not_fit_into_memory_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_args: Any, **_options: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(module.AutoModelForCausalLM, "from_pretrained", full)
+    with pytest.raises(ModelError, match="does not fit into memory") as caught:
+        load_model(str(folder), dtype=torch.float32)
+    assert "--dtype bfloat16" in str(caught.value.hint)
+
+
+# What is planned with.
+
+
+def test_a_skeleton_has_the_shapes_and_no_memory(folder: Path) -> None:
+    model, _ = both(folder)
+    bones = skeleton(str(folder))
+    assert {each.device.type for each in bones.parameters()} == {"meta"}
+    shapes = {name: each.shape for name, each in bones.named_parameters()}
+    assert shapes == {name: each.shape for name, each in model.named_parameters()}
+
+
+def test_dtypes(monkeypatch: pytest.MonkeyPatch) -> None:
+    for has_bf16, expected in ((True, torch.bfloat16), (False, torch.float32)):
+        monkeypatch.setattr(module, "computes_bf16", lambda has_bf16=has_bf16, **_: has_bf16)
+        assert weights_dtype("auto", lora=True) == expected
+        assert weights_dtype("auto", lora=False) == torch.float32
+        assert weights_dtype("bfloat16", lora=False) == torch.bfloat16
+    assert weights_dtype("float16", lora=True) == torch.float16
+    with pytest.raises(UsageError, match="too small") as caught:
+        weights_dtype("float16", lora=False)
+    assert "--fp16" in str(caught.value.hint)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="says what happens without a GPU")
+def test_four_bits_need_a_gpu(folder: Path) -> None:
+    with pytest.raises(UsageError, match="need a GPU"):
+        load_model(str(folder), dtype=torch.float32, four_bits=True)
+
+
+@pytest.mark.model
+def test_the_default_model_is_trained_from_its_gguf_file(default_model: Path, tmp_path: Path) -> None:
+    ref = folder_of(str(default_model), cache=tmp_path, convert=import_gguf)
+    tokenizer = load_tokenizer(ref, say=silent)
+    model = load_model(ref, dtype=torch.bfloat16)
+    text = "Below is an instruction that describes a task."
+    ids = torch.tensor([tokenizer(text).input_ids])
+    with torch.no_grad():
+        known = model(ids, labels=ids).loss
+    assert known < 4  # a model that was put together wrongly is near 10.8, the logarithm of its vocabulary
+    assert tokenizer.eos_token_id == model.config.eos_token_id
+    assert fuse(model)
+
+
+def test_a_gpu_that_is_left_aside_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for gpu in (True, False):
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda gpu=gpu, **_: gpu)
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda gpu=gpu: {"avx512_bf16": not gpu})
+        assert weights_dtype("auto", lora=True) == (torch.bfloat16 if gpu else torch.float32)
+        assert weights_dtype("auto", lora=True, gpu=False) == (torch.float32 if gpu else torch.bfloat16)

@@ -1,0 +1,134 @@
+"""Adapters: what is trained, what is saved, and when they are the default."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, PeftModel
+from safetensors.torch import load_file
+
+from redraft.errors import UsageError
+from redraft.formats.selfee import NATIVE_FORMAT
+from redraft.train.model.lora import Adapter, add_adapter, default_method, mark_native
+from tests.train.tiny_models import VOCABULARY, packed, tiny
+
+
+def added(model: Any, adapter: Adapter | None = None, redraft_format: str | None = None) -> PeftModel:
+    return add_adapter(model, adapter or Adapter(rank=4), base="some/base", redraft_format=redraft_format)
+
+
+def test_an_adapter_alone_is_trained_in_32_bits() -> None:
+    model = added(tiny().to(torch.bfloat16))
+    trained = {name: each for name, each in model.named_parameters() if each.requires_grad}
+    assert len(trained) == 2 * 2 * 7  # two matrices, two layers, seven linear parts each
+    assert all("lora_" in name and each.dtype == torch.float32 for name, each in trained.items())
+    assert not any("lm_head" in name for name in trained)
+
+
+def test_a_new_adapter_changes_nothing_yet() -> None:
+    row, model = packed((9,)), tiny()
+    before = model(row.input_ids).logits
+    assert torch.equal(added(model)(row.input_ids).logits, before)
+
+
+def test_its_scale_is_alpha_over_rank() -> None:
+    layer: Any = added(tiny(), Adapter(rank=4, alpha=10)).base_model.model.model.layers[0].self_attn.q_proj
+    assert layer.scaling == {"default": 2.5}
+
+
+@pytest.mark.parametrize("targets", [("q_proj",), ("q_proj", "mlp.up_proj")])
+def test_named_layers_alone_get_one(targets: tuple[str, ...]) -> None:
+    model = added(tiny(), Adapter(targets=targets))
+    names = {name.split(".lora_")[0] for name, _ in model.named_parameters() if ".lora_" in name}
+    assert len(names) == 2 * len(targets)
+    assert all(name.endswith(targets) for name in names)
+
+
+def test_a_matrix_of_input_and_output_gets_one_without_a_warning_of_peft(
+    recwarn: pytest.WarningsRecorder,
+) -> None:
+    model = added(tiny(tie_word_embeddings=True), Adapter(targets=("lm_head",)))
+    assert any("lm_head.lora_A" in name for name, _ in model.named_parameters())
+    assert [str(each.message) for each in recwarn] == []
+
+
+def test_a_name_that_no_layer_has_is_an_error_that_lists_them() -> None:
+    with pytest.raises(UsageError, match=r"no linear layer 'query'\.") as caught:
+        added(tiny(), Adapter(targets=("q_proj", "query")))
+    assert "down_proj gate_proj k_proj" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("wrong", [Adapter(rank=0), Adapter(alpha=0), Adapter(dropout=1.0)])
+def test_numbers_out_of_range_are_errors(wrong: Adapter) -> None:
+    with pytest.raises(UsageError, match="cannot be"):
+        added(tiny(), wrong)
+
+
+@pytest.mark.parametrize("redraft_format", [NATIVE_FORMAT, None])
+def test_a_saved_adapter_says_how_it_revises_and_what_it_is_for(
+    tmp_path: Path, redraft_format: str | None
+) -> None:
+    added(tiny(), redraft_format=redraft_format).save_pretrained(tmp_path)
+    saved = json.loads((tmp_path / "adapter_config.json").read_text())
+    assert saved["redraft_format"] == redraft_format
+    assert saved["base_model_name_or_path"] == "some/base"
+    assert (saved["peft_type"], saved["task_type"], saved["r"]) == ("LORA", "CAUSAL_LM", 4)
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
+def test_peft_loads_a_saved_adapter(tmp_path: Path) -> None:
+    row, model = packed((9,)), added(tiny())
+    for name, each in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(each)
+    expected = model(row.input_ids).logits
+    model.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "adapter_config.json").read_text())
+    del config["redraft_format"]  # peft warns of keys that are not its own
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+    assert isinstance(LoraConfig.from_pretrained(tmp_path), LoraConfig)
+    torch.testing.assert_close(PeftModel.from_pretrained(tiny(), tmp_path)(row.input_ids).logits, expected)
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_the_vocabulary_is_saved_where_rows_were_added(tmp_path: Path, whole: bool) -> None:
+    model = tiny()
+    model.resize_token_embeddings(VOCABULARY + 1, mean_resizing=False)
+    options: dict[str, Any] = {"base": "some/base", "redraft_format": None, "whole_vocabulary": whole}
+    add_adapter(model, Adapter(), **options).save_pretrained(tmp_path)
+    saved = load_file(tmp_path / "adapter_model.safetensors")
+    assert any("embed_tokens" in name for name in saved) is whole
+
+
+def test_a_whole_model_says_it_in_its_config(tmp_path: Path) -> None:
+    model = tiny()
+    mark_native(model)
+    model.save_pretrained(tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["redraft_format"] == NATIVE_FORMAT
+
+
+GB = 10**9
+
+
+@pytest.mark.parametrize(
+    ("parameters", "gpu_bytes", "can_four_bits", "lora", "four_bits"),
+    [
+        (135 * 10**6, None, True, True, False),
+        (135 * 10**6, 8 * GB, True, False, False),
+        (GB, 24 * GB, True, False, False),
+        (7 * GB, 24 * GB, True, True, False),
+        (13 * GB, 24 * GB, True, True, True),
+        (13 * GB, 24 * GB, False, True, False),
+        (7 * GB, 4 * 80 * GB, True, False, False),
+    ],
+)
+def test_what_is_trained_by_default(
+    parameters: int, gpu_bytes: int | None, can_four_bits: bool, lora: bool, four_bits: bool
+) -> None:
+    method = default_method(parameters, gpu_bytes, can_four_bits=can_four_bits)
+    assert (method.lora, method.four_bits) == (lora, four_bits)
+    assert method.why

@@ -1,0 +1,288 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from redraft.errors import ModelError, OutputError
+from redraft.train.run import checkpoints
+from redraft.train.run.checkpoints import MARKER, named, newest, prune, saving
+from tests.train.tiny import curve, data, prepared, trainer
+
+
+def nothing() -> None:
+    """Other processes, of which there are none."""
+
+
+def save(output: Path, step: int, text: str = "weights") -> Path:
+    with saving(output, step, leads=True, wait=nothing) as folder:
+        (folder / "model.safetensors").write_text(text)
+        (folder / "sub").mkdir()
+        (folder / "sub" / "part").write_text("x")
+    return output / f"checkpoint-{step}"
+
+
+def test_a_checkpoint_lists_its_files(tmp_path: Path) -> None:
+    folder = save(tmp_path, 5)
+    assert json.loads((folder / MARKER).read_text()) == {
+        "files": {"model.safetensors": 7, "sub/part": 1},
+        "crc32": {"model.safetensors": zlib.crc32(b"weights"), "sub/part": zlib.crc32(b"x")},
+    }
+    assert [each.complete for each in checkpoints.checkpoints(tmp_path)] == [True]
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["checkpoint-5"]
+
+
+def test_the_newest_is_found_by_its_step(tmp_path: Path) -> None:
+    for step in (9, 100, 20):
+        save(tmp_path, step)
+    (tmp_path / "checkpoint-last").mkdir()
+    (tmp_path / "checkpoint-7").write_text("a file")
+    found, said = newest(tmp_path)
+    assert (found and found.step, said) == (100, [])
+    assert newest(tmp_path / "nowhere") == (None, [])
+
+
+def lose(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+
+
+def shorten(folder: Path) -> None:
+    (folder / "sub" / "part").write_text("")
+
+
+def flip(folder: Path) -> None:
+    (folder / "sub" / "part").write_text("y")
+
+
+def unmark(folder: Path) -> None:
+    (folder / MARKER).unlink()
+
+
+def garble(folder: Path) -> None:
+    (folder / MARKER).write_text('{"files": 3}')
+
+
+FAULTS: dict[Callable[[Path], None], str] = {
+    lose: "model.safetensors is missing or not whole (there is: complete.json, sub)",
+    shorten: "sub/part is missing or not whole",
+    flip: "sub/part is not as it was written (there is: complete.json, model.safetensors, sub)",
+    unmark: "it has no complete.json, so it was not saved to its end (there is: model.safetensors, sub)",
+    garble: "it has no complete.json",
+}
+
+
+@pytest.mark.parametrize("damage", FAULTS)
+def test_one_that_is_not_whole_is_passed_over_and_named(
+    tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    save(tmp_path, 10)
+    damage(save(tmp_path, 20))
+    found, said = newest(tmp_path)
+    assert found
+    assert found.step == 10
+    assert said == [said[0]]
+    assert "checkpoint-20 is passed over: " + FAULTS[damage] in said[0]
+
+
+def test_where_none_was_ever_whole_a_run_begins_anew(tmp_path: Path) -> None:
+    """As where a machine was taken away while its first checkpoint was sent."""
+    unmark(save(tmp_path, 20))
+    found, said = newest(tmp_path)
+    assert found is None
+    assert "checkpoint-20 is passed over: it has no complete.json" in said[0]
+    assert said[1] == "there is no other one: the run begins anew."
+
+
+@pytest.mark.parametrize("damage", [each for each in FAULTS if each is not unmark])
+def test_where_none_is_whole_it_is_said_what_to_type(tmp_path: Path, damage: Callable[[Path], None]) -> None:
+    damage(save(tmp_path, 20))
+    with pytest.raises(ModelError) as error:
+        newest(tmp_path)
+    assert FAULTS[damage] in error.value.message
+    assert error.value.hint
+    assert "--overwrite_output_dir" in error.value.hint
+
+
+def test_one_that_is_named_must_be_whole(tmp_path: Path) -> None:
+    lose(save(tmp_path, 20))
+    with pytest.raises(ModelError, match=r"model\.safetensors is missing") as error:
+        named(tmp_path / "checkpoint-20", tmp_path)
+    assert error.value.hint == "Bring the file back, or begin anew with --overwrite_output_dir."
+    whole = save(tmp_path, 10)
+    assert named(whole, tmp_path).step == 10
+    leave = f"Leave --resume_from_checkpoint out: it goes on from {whole}."
+    with pytest.raises(ModelError, match="cannot be gone on from") as error:
+        named(tmp_path / "checkpoint-20", tmp_path)
+    assert error.value.hint == leave
+    for folder in (tmp_path, tmp_path / "nowhere" / "checkpoint-3"):
+        with pytest.raises(ModelError, match="is no folder of a checkpoint") as error:
+            named(folder, tmp_path)
+        assert error.value.hint == leave
+
+
+def test_one_that_is_named_must_be_as_it_was_written(tmp_path: Path) -> None:
+    whole = save(tmp_path, 10)
+    flip(save(tmp_path, 20))
+    with pytest.raises(ModelError, match="sub/part is not as it was written") as error:
+        named(tmp_path / "checkpoint-20", tmp_path)
+    assert error.value.hint == f"Leave --resume_from_checkpoint out: it goes on from {whole}."
+
+
+def test_one_from_before_there_were_sums_can_be_gone_on_from(tmp_path: Path) -> None:
+    marker = save(tmp_path, 20) / MARKER
+    marker.write_text(json.dumps({"files": json.loads(marker.read_text())["files"]}))
+    found, said = newest(tmp_path)
+    assert (found and found.step, said) == (20, [])
+
+
+def test_a_save_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
+    def fail() -> None:
+        with saving(tmp_path, 20, leads=True, wait=nothing) as folder:
+            (folder / "half").write_text("x")
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(OutputError, match=r"cannot be written: No space left on device\.\n") as error:
+        fail()
+    assert error.value.hint == "Make room, and type the same command again."
+    save(tmp_path, 10)
+    with pytest.raises(OutputError, match=r"No space .* The checkpoints before it are whole\.\n") as error:
+        fail()
+    assert "without --overwrite_output_dir: it goes on from the newest" in str(error.value.hint)
+    found, said = newest(tmp_path)
+    assert found
+    assert (found.step, said) == (10, [])
+    save(tmp_path, 20)
+    prune(tmp_path, None)
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["checkpoint-10", "checkpoint-20"]
+
+
+def test_saving_the_same_step_again_replaces_it(tmp_path: Path) -> None:
+    lose(save(tmp_path, 10))
+    folder = save(tmp_path, 10, "new")
+    assert (folder / "model.safetensors").read_text() == "new"
+    assert [each.name for each in tmp_path.iterdir()] == ["checkpoint-10"]
+
+
+def test_a_name_is_never_without_its_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save(tmp_path, 10)
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "rename", killed)
+    assert (save(tmp_path, 10, "new") / "model.safetensors").read_text() == "new"
+
+
+def test_as_many_are_kept_as_asked_for(tmp_path: Path) -> None:
+    for step in (1, 2, 3, 4):
+        save(tmp_path, step)
+    lose(tmp_path / "checkpoint-2")
+    (tmp_path / "checkpoint-0").mkdir()  # another trainer's, which has no list
+    lose(save(tmp_path, 9))  # newer than any whole one: it may be somebody's only trace
+    prune(tmp_path, 2, keep=tmp_path / "checkpoint-1")
+    assert [each.step for each in checkpoints.checkpoints(tmp_path)] == [9, 4, 3, 1, 0]
+    prune(tmp_path, 0)
+    assert len(checkpoints.checkpoints(tmp_path)) == 5
+    checkpoints.remove_all(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_that_is_half_removed_is_neither_whole_nor_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(tmp_path, 1)
+    save(tmp_path, 2)
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", lambda *_, **__: None)
+        prune(tmp_path, 1)
+    assert [(each.step, each.complete) for each in checkpoints.checkpoints(tmp_path)] == [
+        (2, True),
+        (1, False),
+    ]
+    prune(tmp_path, 1)
+    assert [each.step for each in checkpoints.checkpoints(tmp_path)] == [2]
+
+
+def test_one_that_cannot_be_removed_stops_nothing_but_a_new_beginning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise OSError(16, "Device or resource busy")
+
+    save(tmp_path, 1)
+    save(tmp_path, 2)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", fail)
+        prune(tmp_path, 1)
+        with pytest.raises(OutputError, match="checkpoint-2 cannot be removed"):
+            checkpoints.remove_all(tmp_path)
+    assert [each.complete for each in checkpoints.checkpoints(tmp_path)] == [True, True]
+    prune(tmp_path, 1)  # tries again
+    assert [each.step for each in checkpoints.checkpoints(tmp_path)] == [2]
+
+
+def test_none_is_lost_where_no_newer_one_is_whole(tmp_path: Path) -> None:
+    unmark(save(tmp_path, 1))
+    prune(tmp_path, 1)
+    assert [each.step for each in checkpoints.checkpoints(tmp_path)] == [1]
+
+
+# A real run that is killed while it saves.
+
+CHILD = """
+import sys, time
+from pathlib import Path
+from redraft.train import sft
+from tests.train.tiny import data, prepared, trainer
+
+folder = Path(sys.argv[1])
+write = sft.save_state
+
+def slow(path, state):
+    write(path, state)
+    if "4" in path.parent.name:
+        print("saving", path, flush=True)
+        time.sleep(600)
+
+sft.save_state = slow
+trainer(folder / "out", data(prepared(folder / "data")), max_steps=6, save_steps=2).run()
+"""
+
+
+def test_kill_9_while_saving_loses_nothing_but_that_save(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", CHILD, str(tmp_path)]
+    # As many threads as here, where other tests may have set them: sums depend on it in their last bit.
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([".", os.environ.get("PYTHONPATH", "")]),
+        "OMP_NUM_THREADS": str(torch.get_num_threads()),
+    }
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as child:
+        assert child.stdout
+        assert "saving" in child.stdout.readline()
+        child.send_signal(signal.SIGKILL)
+    out = tmp_path / "out"
+    found, said = newest(out)
+    assert found
+    assert (found.step, said) == (2, [])
+    assert any(each.name.startswith(".saving") for each in out.iterdir())
+
+    from redraft.train.data.store import open_prepared
+
+    read = data(open_prepared(tmp_path / "data", "tiny"))
+    six: dict[str, Any] = {"max_steps": 6, "save_steps": 2}
+    assert trainer(out, read, **six).run(found) == 6
+    assert not any(each.name.startswith(".saving") for each in out.iterdir())
+    unbroken = tmp_path / "unbroken"
+    trainer(unbroken, data(prepared(tmp_path / "again")), **six).run()
+    assert curve(out) == curve(unbroken)

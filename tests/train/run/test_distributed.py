@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import pytest
+from torch import distributed
+
+from redraft.errors import ModelError, UsageError
+from redraft.train.run.distributed import insist_on_the_same, parting
+
+
+@pytest.fixture
+def group(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A process among others, of which there are none. What it waits for is noted."""
+    waited: list[str] = []
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
+    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    monkeypatch.setattr(distributed, "barrier", lambda: waited.append("for all"))
+    return waited
+
+
+def test_processes_part_when_all_are_done(group: list[str]) -> None:
+    with parting():
+        assert group == []
+    assert group == ["for all"]
+    assert not distributed.is_initialized()
+
+
+def test_a_process_that_failed_waits_for_nobody(group: list[str]) -> None:
+    with pytest.raises(UsageError), parting():
+        raise UsageError("no")
+    assert group == []
+    assert not distributed.is_initialized()
+
+
+def test_a_process_does_not_fail_because_another_has(
+    group: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone() -> None:
+        raise RuntimeError("Connection closed by peer")
+
+    monkeypatch.setattr(distributed, "barrier", gone)
+    with parting():
+        pass
+    assert not distributed.is_initialized()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError(
+            "[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:544] Connection closed by peer\n…"
+        ),
+        distributed.DistBackendError("NCCL error: remote process exited\n…"),
+    ],
+)
+def test_that_another_process_is_gone_is_a_message(group: list[str], error: RuntimeError) -> None:
+    with pytest.raises(ModelError, match=r"do not reach each other \(.*(peer|exited)\)\."), parting():
+        raise error
+    with pytest.raises(RuntimeError, match="a fault"), parting():
+        raise RuntimeError("a fault")
+
+
+def test_one_process_has_none_to_part_from() -> None:
+    with parting():
+        assert not distributed.is_initialized()
+
+
+def test_processes_that_begin_with_different_things_are_refused() -> None:
+    insist_on_the_same([(4, "ab", 9), (4, "ab", 9)])
+    with pytest.raises(UsageError, match="process 1 at step 2, 1 row ab"):
+        insist_on_the_same([(4, "ab", 9), (2, "ab", 1)])

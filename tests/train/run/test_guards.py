@@ -1,0 +1,226 @@
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from redraft.train.plan.memory import Plan
+from redraft.train.run.guards import (
+    MARGIN,
+    STRETCH,
+    Divergence,
+    Moment,
+    Unsound,
+    diverged,
+    is_out_of_memory,
+    no_number,
+    out_of_memory,
+    smaller,
+    unsound,
+)
+
+MOMENT = Moment(7, 3.25, 0.5, 1e-3, 4e-3, [f"r/{n}" for n in range(20)], "out/checkpoint-5")
+USED = {
+    "per_device_train_batch_size": 4,
+    "gradient_accumulation_steps": 2,
+    "activation_checkpointing": False,
+    "lora": False,
+    "model_max_length": 2048,
+}
+
+
+def test_the_diagnosis_of_a_step() -> None:
+    said = no_number(MOMENT)
+    assert said.message.startswith(
+        "step 7: the gradient is not a finite number (loss 3.25, gradient norm 0.5,"
+    )
+    assert "learning rate 0.001; records: r/0, r/1" in said.message
+    assert "r/7, …; newest checkpoint: out/checkpoint-5" in said.message
+    assert said.hint
+    assert said.hint.startswith("The weights before this step are finite. Look at these records. Begin anew")
+    assert "(--overwrite_output_dir) with --learning_rate 2e-05," in said.hint
+
+
+def test_before_any_step_the_learning_rate_is_not_the_cause() -> None:
+    said = no_number(Moment(1, math.nan, None, 0.0, 4e-3, ["a"], None, begins=True))
+    assert "step 1: the loss" in said.message
+    assert "records: a; newest checkpoint: none yet" in said.message
+    assert said.hint
+    assert "No step was taken, and the weights are finite. Look at these records" in said.hint
+    assert "--learning_rate" not in said.hint
+
+
+@pytest.mark.parametrize("begins", [True, False])
+@pytest.mark.parametrize("trained", [True, False])
+def test_weights_that_are_not_finite_are_named(begins: bool, trained: bool) -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Linear(2, 2))
+    with torch.no_grad():
+        model[1].weight[0, 1] = torch.inf
+    model[1].weight.requires_grad = trained
+    found = unsound(model)
+    assert found == Unsound("1.weight", 1, 4, trained)
+    said = no_number(replace(MOMENT, loss=math.nan, begins=begins), found)
+    assert "1.weight has 1 of 4 numbers that are not finite" in said.message
+    assert said.hint
+    if begins or not trained:
+        assert "the model that the run begins with is damaged" in said.message
+        assert "The records are not the cause." in said.hint
+    else:
+        assert "an earlier step broke the weights" in said.message
+        assert "with --learning_rate 2e-05," in said.hint
+    assert "good" not in str(said)
+
+
+def test_finite_weights_are_sound() -> None:
+    assert unsound(torch.nn.Linear(3, 2)) is None
+
+
+@pytest.mark.parametrize(
+    ("asked", "usual", "lower"),
+    [(1e6, 2e-5, 2e-5), (0.02, 2e-4, 2e-4), (2e-5, 2e-5, 5e-6), (4e-4, 2e-4, 1e-4)],
+)
+def test_the_advice_is_a_learning_rate_that_trains(asked: float, usual: float, lower: float) -> None:
+    moment = replace(MOMENT, asked=asked, usual=usual)
+    assert moment.lower == pytest.approx(lower)
+    assert f"--learning_rate {lower:.2g}," in str(diverged(moment, Divergence(5, best=1.5)).hint)
+    assert f"--learning_rate {lower:.2g}," in str(no_number(moment).hint)
+
+
+VOCABULARY = 49_152
+"""Of the default model: a guess has 10.8 nats."""
+
+
+def steps_until_tripped(losses: list[float], patience: int) -> int | None:
+    guard = Divergence(patience, VOCABULARY)
+    return next((n for n, loss in enumerate(losses, 1) if guard.add(loss)), None)
+
+
+def test_a_loss_that_stays_far_above_its_best_is_divergence() -> None:
+    assert steps_until_tripped([1.0] * STRETCH + [1.1 + MARGIN] * 10, 5) == STRETCH + 5
+
+
+def test_jumps_plateaus_and_slow_learning_are_none() -> None:
+    jumps = [1.0] * STRETCH + [9.0, 9.0, 9.0, 9.0, 1.0] * 20
+    assert steps_until_tripped(jumps, 5) is None
+    assert steps_until_tripped([1.0 + MARGIN - 0.1] * 10 + [1.0] * STRETCH + [0.9 + MARGIN] * 99, 5) is None
+    assert steps_until_tripped([11 - n / 100 for n in range(1000)], 5) is None
+    assert steps_until_tripped([20.0] * 5, 5) is None  # nothing is known yet to be above
+
+
+EARLY = [1.8, 2.1, 57.9, 31.0, 12.0, *[7.3] * 30]
+"""The default model at a learning rate of 0.02."""
+
+
+def test_a_run_that_blows_up_in_its_first_steps_is_stopped() -> None:
+    assert steps_until_tripped(EARLY, 20) == 22
+    assert steps_until_tripped([1.8, 2.1, *[7.3] * 30], 20) == 22
+
+
+@pytest.mark.parametrize(("steps", "ends_off"), [(2, False), (6, False), (7, True), (12, True), (20, True)])
+def test_a_run_that_ends_before_that_is_known_by_its_last_losses(steps: int, ends_off: bool) -> None:
+    guard = Divergence(20, VOCABULARY)
+    assert not any(map(guard.add, EARLY[:steps]))
+    assert guard.ends_off is ends_off
+    never = Divergence(0, VOCABULARY)
+    assert not any(map(never.add, EARLY[:steps]))
+    assert not never.ends_off
+
+
+@pytest.mark.parametrize(
+    "losses",
+    [
+        [10.9, *[10.8 - n / 20 for n in range(150)]],  # from random weights
+        [30.0, *[30 - n / 10 for n in range(200)]],  # from weights that are larger than usual
+        [3.9, 6.0, 9.5, 8.0, 5.1, *[3.0] * 50],  # tokens that were added, and a jump
+        [0.2, *[3.0, 4.5] * 40],  # batches of one short answer, the first an easy one
+        [1.8, 57.9, *[1.9] * 50],  # one record of noise
+        [2.0] * 60,  # a warm-up that takes all steps
+    ],
+)
+def test_sound_runs_are_not_stopped(losses: list[float]) -> None:
+    guard = Divergence(20, VOCABULARY)
+    assert not any(guard.add(loss) for loss in losses)
+    assert not guard.ends_off
+
+
+def test_no_number_is_far_off() -> None:
+    assert steps_until_tripped([1.0] * STRETCH + [math.nan] * 10, 5) == STRETCH + 5
+
+
+def test_it_can_be_turned_off() -> None:
+    assert steps_until_tripped([1.0] * STRETCH + [99.0] * 1000, 0) is None
+
+
+def test_the_diagnosis_of_divergence() -> None:
+    guard = Divergence(5, VOCABULARY, best=1.5, first=6.0)
+    for _ in range(5):
+        guard.add(3.6)
+    said = diverged(MOMENT, guard)
+    assert "step 7: training diverges. For 5 steps the loss has been more than 2 above 1.5" in said.message
+    early = Divergence(5, VOCABULARY)
+    for loss in (1.8, 57.9, 7.3):
+        early.add(loss)
+    assert (
+        "For 2 steps the loss has been above 5.401, and it began at 1.8 (" in diverged(MOMENT, early).message
+    )
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried"),
+        MemoryError(),
+    ],
+)
+def test_memory_that_ran_out_names_the_settings_that_need_less(error: Exception) -> None:
+    assert is_out_of_memory(error)
+    said = out_of_memory(error, USED, 8192)
+    assert "batches of up to 8,192 tokens" in said.message
+    assert said.hint
+    about, first, *rest = [line.strip() for line in said.hint.splitlines()]
+    assert "With --lora or --model_max_length, begin anew (--overwrite_output_dir)" in about
+    assert first.startswith("--per_device_train_batch_size 2 --gradient_accumulation_steps 4 ")
+    assert [line.split()[0] for line in rest] == [
+        "--activation_checkpointing",
+        "--lora",
+        "--model_max_length",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("size", "times", "said"),
+    [(3, 1, (1, 3)), (5, 2, (2, 5)), (7, 3, (3, 7)), (2, 1, (1, 2))],
+)
+def test_smaller_batches_make_the_same_step(size: int, times: int, said: tuple[int, int]) -> None:
+    used = {**USED, "per_device_train_batch_size": size, "gradient_accumulation_steps": times}
+    flags = "--per_device_train_batch_size {} --gradient_accumulation_steps {} ".format(*said)
+    assert smaller(used)[0].startswith(flags)
+
+
+def test_only_settings_that_are_not_in_use_are_named() -> None:
+    used = {**USED, "per_device_train_batch_size": 1, "activation_checkpointing": True, "lora": True}
+    assert [line.split()[0] for line in smaller(used)] == ["--model_max_length"]
+
+
+def test_the_estimate_says_what_each_of_them_comes_to() -> None:
+    known = {"tokens": 1000, "libraries": 10**9, "weights": 10**9, "gradients": 10**9, "optimizer": 0}
+    known |= {"kept": 4_000_000, "copies": 0, "edge": 1000, "layers": 2, "head": 0, "table": 0}
+    plan = Plan(**known, checkpointed=False, accumulates=False, loss_slice=0, loss_token=0.0, on_cpu=False)
+    said = out_of_memory(MemoryError(), USED, 1000, plan)
+    assert said.message.endswith(" The run takes about 8.00 GB.")
+    assert str(said.hint).splitlines()[1].endswith("as many records a step, about 5.00 GB")
+    assert all(", about " in line for line in str(said.hint).splitlines()[1:])
+
+
+def test_other_errors_are_others() -> None:
+    assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+    assert not is_out_of_memory(ValueError("out of memory"))
+
+
+def test_a_real_failure_to_allocate_is_known() -> None:
+    with pytest.raises(RuntimeError) as error:
+        torch.empty(1 << 60, dtype=torch.uint8)
+    assert is_out_of_memory(error.value)

@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from redraft.train.run import logs
+from redraft.train.run.logs import LOG, Counts, Progress, clock_time, open_log, peak_memory
+
+NUMBERS = {"loss": 1.23456, "learning_rate": 2e-5, "tokens_per_second": 480.4, "memory_gb": 1.26}
+
+
+class Screen(io.StringIO):
+    """A terminal, or not."""
+
+    def __init__(self, terminal: bool) -> None:
+        super().__init__()
+        self._terminal = terminal
+
+    def isatty(self) -> bool:
+        return self._terminal
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    now = [100.0]
+    monkeypatch.setattr(logs.time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_a_run_that_goes_on_drops_the_steps_that_it_does_again(tmp_path: Path) -> None:
+    lines = [{"step": n, "loss": n} for n in (1, 2, 2, 3, 4)]
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (tmp_path / LOG).write_text(text + 'garbage\n{"step": "1"}\n{"step": 1, "lo')
+    with open_log(tmp_path, 2) as file:
+        file.write('{"step": 3}\n')
+        read = (tmp_path / LOG).read_text().splitlines()  # what was written is there at once
+    assert [json.loads(line)["step"] for line in read] == [1, 2, 2, 3]
+
+
+def test_a_run_from_the_beginning_has_an_empty_log(tmp_path: Path) -> None:
+    (tmp_path / LOG).write_text('{"step": 0}\n')
+    open_log(tmp_path, 0).close()
+    assert (tmp_path / LOG).read_text() == ""
+
+
+def test_counts_begin_anew_with_each_line(clock: list[float]) -> None:
+    counts = Counts()
+    counts.add(100, 60, 40)
+    counts.add(50, 20, 50)
+    clock[0] += 10
+    taken = counts.take()
+    assert (taken["tokens"], taken["trained_tokens"], taken["tokens_per_second"]) == (150, 80, 15.0)
+    assert 0.01 < taken["memory_gb"] < 1000
+    assert counts.take()["tokens"] == 0
+    assert counts.longest == 50
+
+
+def test_memory_is_that_of_a_gpu_where_one_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for used, least, most in ((0, 10**7, 10**12), (5, 5, 5)):
+        monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda used=used: used)
+        assert least <= peak_memory() <= most
+
+
+def test_counts_go_on(clock: list[float]) -> None:
+    before = Counts()
+    before.add(100, 60, 40)
+    clock[0] += 10
+    after = Counts()
+    after.add(20, 10, 30)
+    after.add_kept(json.loads(json.dumps(before.kept())))
+    clock[0] += 2
+    taken = after.take()
+    assert (taken["tokens"], taken["trained_tokens"], taken["tokens_per_second"]) == (120, 70, 10.0)
+    assert after.longest == 30
+
+
+def shown(terminal: bool, clock: list[float], steps: int = 20, seconds: float = 2.0) -> str:
+    screen = Screen(terminal)
+    progress = Progress(stream=screen)
+    for step in range(1, steps + 1):
+        progress.step(step, steps, NUMBERS)
+        clock[0] += seconds
+    progress.close()
+    return screen.getvalue()
+
+
+def test_a_file_gets_a_line_now_and_then_and_the_last(clock: list[float]) -> None:
+    lines = shown(False, clock).splitlines()
+    assert lines[0] == "step 1 of 20 · loss 1.2346 · lr 2.00e-05 · 480 tokens/s · 1.3 GB"
+    assert lines[1] == "step 9 of 20 · loss 1.2346 · lr 2.00e-05 · 480 tokens/s · 1.3 GB · 0:22 left"
+    assert [line.split()[1] for line in lines] == ["1", "9", "17", "20"]
+    assert "\r" not in "".join(lines)
+
+
+def test_a_terminal_gets_one_line_that_is_written_over(clock: list[float]) -> None:
+    text = shown(True, clock)
+    assert text.count("\n") == 1
+    assert text.endswith("\n")
+    assert text.count("\r\x1b[K") == 20
+
+
+def test_quiet_shows_nothing() -> None:
+    screen = Screen(False)
+    for logs_ in (NUMBERS, {"eval_loss": 1.0}):
+        Progress(quiet=True, stream=screen).step(1, 2, logs_)
+    assert screen.getvalue() == ""
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_an_evaluation_has_a_line_of_its_own(terminal: bool) -> None:
+    screen = Screen(terminal)
+    progress = Progress(stream=screen)
+    progress.step(1, 2, NUMBERS)
+    progress.step(1, 2, {"eval_loss": 0.98765})
+    progress.step(2, 2, NUMBERS)
+    lines = screen.getvalue().replace("\r\x1b[K", "").split("\n")
+    assert [line.split(" · ")[:2] for line in lines if line] == [
+        ["step 1 of 2", "loss 1.2346"],
+        ["step 1 of 2", "eval_loss 0.9877"],
+        ["step 2 of 2", "loss 1.2346"],
+    ]
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0.4, "0:00"), (250, "4:10"), (3850, "1:04:10")])
+def test_clock_time(seconds: float, text: Any) -> None:
+    assert clock_time(seconds) == text
