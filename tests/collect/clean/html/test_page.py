@@ -13,7 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from redraft.collect.clean.html.tags import Elements
-from redraft.collect.html import markdown_of
+from redraft.collect.clean.html import markdown_of
 
 MARKDOWN = [
     ("<p>one</p><p>two</p>", "one\n\ntwo"),
