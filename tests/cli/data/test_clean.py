@@ -127,7 +127,7 @@ def test_broken_lines_are_counted_and_the_rest_goes_on(tmp_path: Path) -> None:
 def test_of_a_damaged_file_what_came_before_is_kept_and_the_status_is_2(tmp_path: Path, verb: str) -> None:
     records = [talk(f"r{i}", "What is it?", f"It is the number {i * 7919 % 10007:x}.") for i in range(3000)]
     cut, array = tmp_path / "cut.jsonl.gz", tmp_path / "array.json"
-    packed = gzip.compress("".join(json.dumps(record) + "\n" for record in records).encode())
+    packed = gzip.compress("".join(json.dumps(record) + "\n" for record in records).encode(), mtime=0)
     cut.write_bytes(packed[: len(packed) // 2])
     array.write_text(json.dumps(records[:2])[:-1] + ", oops]", "utf-8")
     for path, reason in ((cut, "cannot be read"), (array, "record 2: not JSON")):

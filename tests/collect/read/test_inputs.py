@@ -30,7 +30,7 @@ def test_a_file_is_called_by_its_name(tmp_path: Path) -> None:
 
 def test_endings_are_of_any_case(tmp_path: Path) -> None:
     put(tmp_path / "data" / "A.CSV", "a,b\n1,2\n")
-    put(tmp_path / "data" / "B.JSONL.GZ").write_bytes(gzip.compress(b"{}\n"))
+    put(tmp_path / "data" / "B.JSONL.GZ").write_bytes(gzip.compress(b"{}\n", mtime=0))
     files = inputs_of(tmp_path / "data")
     assert [(file.stem, len(list(file.rows()))) for file in files] == [("data/A", 1), ("data/B", 1)]
 

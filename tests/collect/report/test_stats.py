@@ -58,7 +58,7 @@ def test_what_is_known_is_said_in_words(shared_data: Path) -> None:
 
 def test_any_number_of_workers_gives_the_same_report(shared_data: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken.jsonl.gz"
-    broken.write_bytes(gzip.compress(b'{"prompt": "a"}\nno\n' * 5000)[:-20])
+    broken.write_bytes(gzip.compress(b'{"prompt": "a"}\nno\n' * 5000, mtime=0)[:-20])
     paths = [broken, shared_data / "selfee" / "chains" / "mbpp.jsonl"]
     one, two = (describe(paths, count_words, workers=workers) for workers in (1, 2))
     assert one == two
@@ -83,7 +83,7 @@ def test_what_cannot_be_read_is_counted_and_named(tmp_path: Path) -> None:
 def test_a_file_that_ends_too_early_is_used_as_far_as_it_goes(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl.gz"
     lines = "".join(f'{{"prompt": "question {number * 7919}"}}\n' for number in range(20_000)).encode()
-    path.write_bytes(gzip.compress(lines)[:-2000])
+    path.write_bytes(gzip.compress(lines, mtime=0)[:-2000])
     whole = write(tmp_path / "b.jsonl", {"prompt": "c"})
     report = describe([path, whole], count_words)
     assert 0 < report.summary.totals["records"] < 20_001

@@ -40,7 +40,7 @@ class TestFiles:
         (tmp_path / "x.jsonl").write_text(lines)
         (tmp_path / "x.json").write_text("\n " + json.dumps(records, indent=2))
         (tmp_path / "x.data").write_bytes(b"\xef\xbb\xbf" + lines.encode())
-        (tmp_path / "x.jsonl.gz").write_bytes(gzip.compress(lines.encode()))
+        (tmp_path / "x.jsonl.gz").write_bytes(gzip.compress(lines.encode(), mtime=0))
         read_back = [list(read_records(path)) for path in tmp_path.iterdir()]
         assert len(read_back) == 4
         assert all(chains == read_back[0] for chains in read_back)
@@ -86,8 +86,12 @@ class TestFiles:
                 "x.jsonl: record 0: not JSON that can be read: maximum recursion depth",
             ),
             ("x.jsonl.gz", b"plain", "x.jsonl.gz: cannot be read: Not a gzipped file (b'pl')."),
-            ("x.jsonl.gz", gzip.compress(b'"a"' * 99)[:-9], "x.jsonl.gz: cannot be read: "),
-            ("x.jsonl.gz", gzip.compress(b"")[:10] + b"\xff" * 9, "x.jsonl.gz: cannot be read: Error -3"),
+            ("x.jsonl.gz", gzip.compress(b'"a"' * 99, mtime=0)[:-9], "x.jsonl.gz: cannot be read: "),
+            (
+                "x.jsonl.gz",
+                gzip.compress(b"", mtime=0)[:10] + b"\xff" * 9,
+                "x.jsonl.gz: cannot be read: Error -3",
+            ),
         ],
     )
     def test_a_bad_file_is_named_with_its_line(

@@ -79,7 +79,7 @@ def test_records_become_examples_in_their_order(write: Write, cache: Path) -> No
 def test_any_shape_of_file_is_read(tmp_path: Path, cache: Path) -> None:
     path = tmp_path / "talks.json.gz"
     talk = [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]
-    path.write_bytes(gzip.compress(json.dumps([{"id": "t1", "conversations": talk}]).encode()))
+    path.write_bytes(gzip.compress(json.dumps([{"id": "t1", "conversations": talk}]).encode(), mtime=0))
     assert texts(prepare([path], Letters(), cache)) == [("talks/t1", "Hi", "Hello.")]
 
 
