@@ -66,8 +66,9 @@ lint: .venv/.stamp
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
+# Each process of pytest computes on one thread: they share the cores.
 test: lint model
-	REDRAFT_REQUIRE_MODEL=1 $(BIN)/pytest -q -m 'not slow'
+	REDRAFT_REQUIRE_MODEL=1 OMP_NUM_THREADS=1 $(BIN)/pytest -q -m 'not slow' --numprocesses auto --dist worksteal
 
 test-slow: model
 	REDRAFT_REQUIRE_MODEL=1 $(BIN)/pytest -q -m slow
