@@ -23,7 +23,7 @@ from rapidfuzz.fuzz import partial_ratio
 
 from measure import Figure, Goal, Row
 from redraft.revise.prompts import REQUESTS
-from redraft.verify.echo import SHARE, talk_share
+from redraft.verify.echo import echoes
 from redraft.verify.segment import words
 from report import page, put, section
 
@@ -56,8 +56,8 @@ def heard(record: Record) -> list[str]:
 
 
 def by_redraft(record: Record) -> float:
-    """The part of talk in a revision."""
-    return talk_share(record["revision"], heard(record), f"{record['draft']}\n{record['prompt']}")
+    """Return 1 if the revision is an echo, else 0."""
+    return float(echoes(record["revision"], heard(record), f"{record['draft']}\n{record['prompt']}"))
 
 
 def as_before(record: Record) -> float:
@@ -103,7 +103,7 @@ def measure() -> Row:
     tune, held_out = records("tune"), records("held-out")
     ratio = best_threshold(by_partial_ratio, tune)
     rules = (
-        ("redraft", by_redraft, SHARE),
+        ("redraft", by_redraft, 1.0),
         ("as before", as_before, 1.0),
         ("partial ratio", by_partial_ratio, ratio),
     )

@@ -44,7 +44,6 @@ LABELLED = Path(__file__).parent.parent / "data" / "echoes.jsonl"
         prompts.REVISE,
         prompts.ECHOED,
         prompts.CRITICISE,
-        '{"answer": "The answer is not JSON: 5 words too many"}',
     ],
 )
 def test_an_echo(answer: str) -> None:
@@ -163,11 +162,57 @@ def test_a_sentence_of_a_check_is_known_though_it_was_not_said(tmp_path: Path) -
     assert [sentence for sentence in plain if not echoes(sentence, [], "Describe rain.")] == []
 
 
-def test_the_words_of_talk_are_english() -> None:
-    """A limit: what repeats feedback in Japanese is not found. Nothing else in Japanese is called an echo."""
-    assert not echoes(
-        "雨は夜の町に降る。", ["答えが長すぎます。短くしてください。"], "雨について書いてください。"
-    )
+@pytest.mark.parametrize(
+    ("message", "answer"),
+    [
+        ("答えが長すぎます。短くしてください。", "答えが長すぎます。短くしてください。"),
+        ("Die Antwort hat 64 Wörter, höchstens 50 sind erlaubt.", "Die Antwort hat 57 Wörter, höchstens 30 sind erlaubt."),
+        ("La réponse ne parle pas de la pluie.", "- La réponse ne parle pas de la pluie!"),
+        ("Use metric units throughout.", "Use metric units throughout."),
+        ("- Mention the monsoon of 1998.\n- Use metric units throughout.", "Mention the monsoon of 2004."),
+    ],
+)  # fmt: skip
+def test_repeated_feedback_is_an_echo_in_any_language(message: str, answer: str) -> None:
+    assert echoes(answer, [message, *prompts.REQUESTS], TOPIC)
+
+
+def test_other_answers_in_other_languages_are_no_echoes() -> None:
+    heard = [
+        "答えが長すぎます。短くしてください。",
+        "Die Antwort ist zu lang. Sag, dass Regen aus Wolken fällt.",
+    ]
+    assert not echoes("雨は夜の町に降る。", heard, "雨について書いてください。")
+    assert not echoes("Regen aus Wolken fällt, wenn sie kühl werden.", heard, "Beschreibe Regen.")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        '{"status": "error", "count": 3, "valid": true}',
+        '{"error": "The request was rejected: the limit is exceeded", "wrong": [1, 2]}',
+        '[{"text": "too long", "corrected": "shorter text"}]',
+        '```json\n{"status": "error", "message": "invalid number format"}\n```',
+        '{"status": "error",\n "message": "invalid number format in line',
+        "def count_words(text):\n    return len(text.split())  # words of the text, with no limit",
+        "Here is the corrected version:\n\n```\nerrors = [line for line in text if wrong]\nprint(errors)\n```",
+        "SELECT count(*) FROM requests WHERE status = 'error';",
+    ],
+)
+def test_json_and_code_are_no_echoes(answer: str) -> None:
+    heard = ['The JSON does not fit the schema: "status" is a required property.']
+    assert not echoes(answer, [*heard, *prompts.REQUESTS], "Report the state.")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "Rain is water that falls from heavy clouds over the hills.\n\nI removed 14 words to fit the limit.",
+        "Corrected, with fewer words:\n\nRain forms as warm vapour rises, cools and falls back to the earth.",
+        "Rain falls from clouds when drops grow heavy. (I shortened the answer, as you asked.)",
+    ],
+)
+def test_an_answer_with_a_remark_about_the_edit_is_no_echo(answer: str) -> None:
+    assert not echoes(answer, [FEEDBACK, *prompts.REQUESTS], TOPIC)
 
 
 @given(st.lists(st.integers(0, 10**6), min_size=3, max_size=3))

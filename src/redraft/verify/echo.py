@@ -1,22 +1,24 @@
-"""Telling an answer from talk about the answer.
+"""Tell an answer from talk about the answer.
 
-A weak model that is asked to revise often repeats the criticism, with other numbers or in other words, or
-says what it would change: "The answer is not 14 too many." Such a text can pass a check and answers nothing.
-It is called an echo, and an echo never becomes the best answer.
+A weak model that is asked to revise often repeats the feedback, with other numbers or in other words, or
+announces what it would change: "The answer is not 14 too many." Such a text can pass a check, yet it answers
+nothing. It is called an echo, and an echo never becomes the best answer.
 
-Each word counts for one of two sides. Words of talk are those that checks and critics speak in ("answer",
-"sentence", "too many"), and those that stand in a run of the feedback's words. Every other word that means
-something is of the topic. Neither side gets the words of talk that the prompt or the first draft uses too,
-words that the feedback quotes, and numbers among words of talk: so a changed number changes nothing. A text
-in which talk has a third of the counted words is an echo.
+A text that repeats a whole piece of feedback is an echo in any language. JSON, and text of which a quarter or
+more is code, is never one. Every other text is judged by its words. The words of checks, critics and
+apologies ("answer", "sentence", "too many") are talk; all others that carry meaning belong to the topic.
+These count for neither side: words of talk that the prompt or the first draft uses too, words that the
+feedback quotes, and numbers beside talk. A text is an echo if talk makes up at least 30 % of the counted
+words and at most half of them stand in sentences that are nearly free of talk.
 
-The words of talk are English. In another language only runs of the feedback are found. Whether an answer
-copies the prompt, or is true, is not looked at here. The rates of error on labelled revisions are in
-benchmarks/RESULTS.md, and tests/verify/test_echo.py holds them.
+The words of talk are English: in other languages only repeated feedback is found. This module does not look
+at whether an answer is true or copies the prompt. benchmarks/RESULTS.md has the error rates on labelled
+revisions, and tests/verify/test_echo.py holds them.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Sequence, Set
 from functools import cache
 from typing import NamedTuple
@@ -25,31 +27,46 @@ import regex
 
 from redraft.verify.segment import sentences, words
 
-SHARE = 0.33
-"""The part of the counted words, 0 to 1, from which on a text is an echo. Chosen on the tuning records of
-tests/data/echoes.jsonl (benchmarks/echo.py)."""
+SHARE = 0.3
+"""Share of talk among the counted words, 0 to 1, from which a text is an echo. All thresholds here were
+chosen on the tuning records of tests/data/echoes.jsonl."""
+
+ANSWERING = 0.25
+"""Share of talk below which a sentence counts as answering."""
 
 LEAST = 2
-"""Fewer words of talk than this make no echo: "The answer is yes." has one."""
+"""An echo has at least two words of talk: "The answer is yes." has one."""
+
+REPEATED = 0.8
+"""Share of a text that repeats feedback, and of that feedback that it repeats, from which it is an echo."""
+
+CODE = 0.25
+"""Share of code, in characters, from which a text is never an echo."""
 
 RUN = 3
-"""Words in a row that a text has to share with the feedback. Two are shared by chance too often."""
+"""Consecutive words that count as repeated. Two in a row are too often shared by chance."""
 
 LONGEST = 20_000
-"""Characters of a text that are looked at: a loop of the model is known by its beginning."""
-
-GATE = 0.5
-"""The part of talk from which on a sentence of the feedback is itself talk."""
+"""Characters of a text that are read: a looping model is recognised by how it begins."""
 
 RESULT = 5
-"""For how many words of the topic a number stands that no talk surrounds: "The correct answer is 42."."""
+"""Topic words that a number stands for if no talk surrounds it: "The correct answer is 42."."""
 
 Run = tuple[str, ...]
 
 _NUMBER = "#"
 _DIGIT = regex.compile(r"\d")
 _QUOTED = regex.compile(r""""[^"\n]{0,80}"|“[^”\n]{0,80}”|(?<!\w)'[^'\n]{0,80}'(?!\w)""")
-_LEAD_IN = regex.compile(r"""\A[^:!\n"“\d]{0,100}[:!]""")
+_FENCE = regex.compile(r"\s*(?:```|~~~)")
+_CODE_LINE = regex.compile(
+    r"""
+    \w\((?!s\))                                # a call, but not "word(s)"
+    | \w\s*[-+*/]?=\s                          # an assignment
+    | [;{}]\s*+\Z                               # the end of a statement or the start of a block
+    | \A\s*+(?:[{}\[\]] | "\w+"\s*: | </?\w)  # JSON, HTML
+    """,
+    regex.VERBOSE,
+)
 
 _COMMON = frozenset(
     words(
@@ -68,27 +85,26 @@ _COMMON = frozenset(
         """
     )
 )
-"""Words that mean nothing by themselves, and count for neither side."""
+"""Words without a meaning of their own. They count for neither side."""
 
 _TALK = regex.compile(
     r"""
     answer | repl(?:y|ie) | respon[sd] | feedback | critici | critique | review | judge | instruct
-    | request | question | prompt | statement | content | found$ | version | draft | text | revis
+    | request | question | prompt | statement | content | version | draft | text | revis
     | rewrit | rewrote | rephras | reword | reformat | edit | correct | fix | mend | amend | improv
     | clarit | grammar | adjust | modif | chang | remov | delet | add(?:s|ed|ing)?$ | repeat | shorten
     | lengthen | trim | cut | sentence | words?$ | wording | character | letters?$ | paragraph | lines?$
-    | column | phras | length | begin | began | starts?$ | ends?$ | ended$ | contain | includ | miss
+    | column | phras | length | begin | began | starts?$ | ends?$ | ended$ | contain | miss
     | lack | match | fit(?:s|ted)?$ | json | pattern | schema | block | valid | number | digit | language
-    | probab | command | exit | status | limit | allow | need | want | requir | must$ | exceed | expect
-    | satisf | comply | compli | complain | too$ | many$ | few(?:er)?$ | least$ | exact | count | extra
+    | probab | command | exit | status | limit | allow | need | want | requir | exceed | expect
+    | satisf | comply | compli | complain | too$ | many$ | few(?:er)?$ | least$ | exact | extra
     | long(?:er)?$ | short(?:er)?$ | total | mistake | error | wrong | right$ | fault | reject | accept
-    | fail | pass(?:ed|es)?$ | apolog | sorry | clear | clarif | concis | brief | format | quot | comma
+    | fail | pass(?:ed|es)?$ | apolog | sorry | clear | clarif | concis | format | quot | comma
     | punctuat | original | previous | final | complet | incomplet | unfinish | again$ | check
     """,
     regex.VERBOSE,
 )
-"""Beginnings of the words in which checks, critics and apologies speak; `$` ends a word."""
-
+"""Beginnings of the words that checks, critics and apologies use; `$` ends a word."""
 
 _CHECKS_SAY = """
 The answer has 2 words, and at most 1 are allowed: 1 too many. And at least 3 are needed: 1 too few.
@@ -110,116 +126,127 @@ The check command was stopped: it took longer than 1 s on this answer.
 It rejects the answer, and does not say why. It gives the answer 0.5 of 1. It has no complaint.
 The judge gives the answer 3 of 10, and 7 is needed.
 """
-"""What checks say, with a number for every number and nothing that they quote."""
+"""The sentences of all checks, with digits for numbers and without what they quote."""
 
 
 class Sides(NamedTuple):
-    """How many words of a text are talk about an answer, and how many are of the topic."""
+    """How many words of a text are talk about an answer, and how many belong to the topic."""
 
     talk: int
     topic: int
 
-    @property
-    def share(self) -> float:
-        """The part of talk, 0 to 1."""
-        return self.talk / (self.talk + self.topic) if self.talk else 0.0
-
 
 def echoes(answer: str, heard: Iterable[str], topic: str = "") -> bool:
-    """Whether a text talks about the answer instead of being one.
+    """Return whether a text talks about the answer, or repeats feedback, instead of answering.
 
     Args:
-        answer: The text. Its first 20,000 characters are looked at, in time proportional to all lengths.
-        heard: What the writer was told before: feedback, and requests to revise.
-        topic: The first draft and the prompt. What they speak of, an answer may speak of too.
+        answer: The text. Only its first 20,000 characters are judged. The time is linear in all lengths.
+        heard: The feedback and the requests to revise that came before the text.
+        topic: The prompt and the first draft. An answer may use their words freely.
     """
-    return talk_share(answer, heard, topic) >= SHARE
+    text, past = answer[:LONGEST], [message[:LONGEST] for message in heard]
+    if _is_json(answer) or _is_code(text):
+        return False
+    tokens = _tokens(text)
+    return any(_repeats(tokens, message) for message in past) or _is_talk(text, past, topic[:LONGEST])
 
 
-def talk_share(answer: str, heard: Iterable[str], topic: str = "") -> float:
-    """The part of talk in a text, 0 to 1; 0 where there are fewer than two words of it.
+def _is_json(text: str) -> bool:
+    """Return whether a text is one JSON object or array."""
+    try:
+        return isinstance(json.loads(text), dict | list)
+    except (ValueError, RecursionError):
+        return False
 
-    Where the text goes on after a lead-in ("Here is the revised answer:", "Sorry!"), what follows is
-    looked at too, and the smaller part counts. Arguments as for `echoes`.
-    """
+
+def _is_code(text: str) -> bool:
+    """Return whether enough of a text stands in fences or in lines that look like code."""
+    code = total = 0
+    fenced = False
+    for line in text.splitlines():
+        if _FENCE.match(line):
+            fenced = not fenced
+            continue
+        total += len(line.strip())
+        code += len(line.strip()) if fenced or _CODE_LINE.search(line) else 0
+    return code > 0 and code >= CODE * total
+
+
+def _repeats(tokens: Sequence[str], message: str) -> bool:
+    """Return whether tokens are nearly those of a message, or of one item of its list of faults."""
+    for part in (message, *(line for line in message.splitlines() if line.startswith("- "))):
+        told = _tokens(part)
+        repeated = sum(_within(tokens, set(_runs(told))))
+        if repeated and repeated >= REPEATED * max(len(tokens), len(told)):
+            return True
+    return False
+
+
+def _is_talk(text: str, heard: Iterable[str], topic: str) -> bool:
+    """Return whether a text has enough words of talk, and too few in sentences that answer."""
     own = frozenset([None, *map(_stem, _tokens(topic))])
-    runs = set(_runs_of_checks())
-    quoted: set[str] = set()
-    for text in heard:
-        runs.update(_talk_runs(text[:LONGEST], own))
-        quoted.update(_tokens(" ".join(_QUOTED.findall(text[:LONGEST]))))
-    whole, rest = (
-        _count(_tokens(part), runs, own, quoted) for part in (answer, _LEAD_IN.sub("", answer[:LONGEST]))
-    )
-    if whole.talk < LEAST:
-        return 0.0
-    return min(whole.share, rest.share) if rest.topic else whole.share
+    quoted = frozenset(_tokens(" ".join(quote for message in heard for quote in _QUOTED.findall(message))))
+    parts = sentences(text.replace(": ", ":\n\n"))  # "Here is a shorter version: Rain falls."
+    sides = [_count(_tokens(part), own, quoted) for part in parts]
+    talk, total = sum(side.talk for side in sides), sum(map(sum, sides))
+    answering = sum(sum(side) for side in sides if side.talk < ANSWERING * sum(side))
+    return talk >= max(LEAST, SHARE * total) and 2 * answering <= total
 
 
-def _count(said: Sequence[str], runs: Set[Run], own: Set[str | None], quoted: Set[str]) -> Sides:
-    """Counts words by side.
+def _count(tokens: Sequence[str], own: Set[str | None], quoted: Set[str]) -> Sides:
+    """Count the words of each side.
 
     Args:
-        said: The words of a text.
-        runs: Of the feedback's words.
-        own: Stems of words that are not talk here; None is the stem of all others.
+        tokens: The words of a sentence.
+        own: Stems that are not talk here; None is the stem of all other words.
         quoted: Words that the feedback quotes.
     """
-    spoken, stems = _within(said, runs), [_stem(word) for word in said]
+    spoken, stems = _within(tokens, _runs_of_checks()), [_stem(token) for token in tokens]
     talk = [
-        word not in _COMMON and (known or stem not in own)
-        for word, known, stem in zip(said, spoken, stems, strict=True)
+        token not in _COMMON and (known or stem not in own)
+        for token, known, stem in zip(tokens, spoken, stems, strict=True)
     ]
     topic = 0
-    for place, word in enumerate(said):
-        if stems[place] or spoken[place] or word in _COMMON or word in quoted:
+    for place, token in enumerate(tokens):
+        if stems[place] or spoken[place] or token in _COMMON or token in quoted:
             continue
-        if word != _NUMBER:
+        if token != _NUMBER:
             topic += 1
-        elif said[place - 1 : place] == ["is"] or not any(stems[max(place - 2, 0) : place]):
+        elif tokens[place - 1 : place] == ["is"] or not any(stems[max(place - 2, 0) : place]):
             topic += 0 if any(stems[place + 1 : place + 3]) else RESULT
     return Sides(sum(talk), topic)
 
 
 def _tokens(text: str) -> list[str]:
-    """The words of a text in small letters; one that has a digit is a number, whichever."""
-    plain = text[:LONGEST].casefold().replace("’", "'")
+    """Return the words of a text in lower case; a word with a digit becomes a placeholder."""
+    plain = text.casefold().replace("’", "'")
     return [_NUMBER if _DIGIT.search(word) else word for word in words(plain)]
 
 
-@cache
-def _runs_of_checks() -> frozenset[Run]:
-    """The runs of words in what checks say."""
-    return frozenset(_runs(_tokens(_CHECKS_SAY)))
-
-
 def _stem(word: str) -> str | None:
-    """The beginning by which a word is known to be talk; None for any other word."""
+    """Return the beginning that makes a word talk; None for any other word."""
     found = _TALK.match(word)
     return found[0] if found else None
 
 
-def _talk_runs(heard: str, own: Set[str | None]) -> Iterator[Run]:
-    """The runs of words in those sentences of the feedback that are talk themselves.
+@cache
+def _runs_of_checks() -> frozenset[Run]:
+    """Return the runs in the sentences of checks, but for those that end in a number.
 
-    Other sentences of a critic may say how to answer, and an answer may take that over.
+    "The answer is 42" is an answer.
     """
-    for sentence in sentences(_QUOTED.sub(" ", heard)):
-        said = _tokens(sentence)
-        if _count(said, frozenset(), own, frozenset()).share >= GATE:
-            yield from _runs(said)
+    return frozenset(run for run in _runs(_tokens(_CHECKS_SAY)) if run[-1] != _NUMBER)
 
 
 def _runs(tokens: Sequence[str]) -> Iterator[Run]:
-    """All runs in their order. One that ends in a number is left out: "the answer is 42" is an answer."""
-    runs = (tuple(tokens[i : i + RUN]) for i in range(len(tokens) - RUN + 1))
-    return (run for run in runs if run[-1] != _NUMBER)
+    """Yield all runs of consecutive tokens."""
+    return (tuple(tokens[i : i + RUN]) for i in range(len(tokens) - RUN + 1))
 
 
-def _within(said: Sequence[str], runs: Set[Run]) -> list[bool]:
-    """For each word, whether it stands in one of the runs."""
-    found = [False] * len(said)
-    for place in range(len(said) - RUN + 1):
-        if tuple(said[place : place + RUN]) in runs:
+def _within(tokens: Sequence[str], runs: Set[Run]) -> list[bool]:
+    """Return for each token whether it stands in one of the runs."""
+    found = [False] * len(tokens)
+    for place, run in enumerate(_runs(tokens)):
+        if run in runs:
             found[place : place + RUN] = [True] * RUN
     return found
