@@ -1,17 +1,18 @@
-"""Measures how well talk about the answer is told from answers, on revisions that people labelled.
+"""Measure how well redraft tells talk about the answer from answers, on labelled revisions.
 
-    python benchmarks/echo.py           writes its part of RESULTS.md
-    python benchmarks/echo.py --choose  the rates at several thresholds, on the tuning records alone
+    python benchmarks/echo.py         writes its part of RESULTS.md
+    python benchmarks/echo.py --tune  the rates on the tuning records alone, and the records that are wrong
 
-The revisions are tests/data/echoes.jsonl (see the README there). Beside redraft stand two rules that could do
-the same: the one that redraft had before, and rapidfuzz's partial ratio, digits taken out, at the threshold
-that suits it best on the tuning records.
+The revisions are tests/data/echoes.jsonl (see the README there). Two simpler rules are measured beside
+redraft's: the one that redraft had before, and rapidfuzz's partial ratio without digits, at the threshold
+that is best for it on the tuning records.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import re
 import sys
 import time
@@ -30,14 +31,16 @@ from report import page, put, section
 SCRIPT = "benchmarks/echo.py"
 RESULTS = Path(__file__).with_name("RESULTS.md")
 LABELLED = Path(__file__).parent.parent / "tests" / "data" / "echoes.jsonl"
+LABELS = ("echo", "answer")
 MOST_WRONG = 0.01
 """The part of honest revisions that may be called echoes."""
 HOW = (
-    "Real revisions of the default model, labelled by reading them (tests/data/README.md). The words of "
-    "talk and the threshold were chosen on the tuning records; the held-out records have other prompts. `As "
+    "Real revisions of the default model, labelled by reading them (tests/data/README.md). The words of talk "
+    "and the thresholds were chosen on the tuning records; the held-out records have other prompts. `As "
     "before` is the rule that 90 % of the words are one run of the feedback. `Partial ratio` is that of "
     "rapidfuzz, without digits, with the feedback and the requests to revise, at the threshold that "
-    "finds most of the tuning records' echoes and calls at most 1 % of its honest revisions so."
+    "finds most echoes of the tuning records and calls at most 1 % of their honest revisions echoes. "
+    "Intervals are Wilson's, at 95 %."
 )
 
 Record = dict[str, Any]
@@ -80,66 +83,75 @@ def _without_digits(text: str) -> str:
     return " ".join(re.sub(r"\d", "", text.casefold()).split())
 
 
-def rates(scorer: Scorer, found: Iterable[Record], threshold: float) -> tuple[float, float]:
-    """Which part of the echoes is found, and of the honest revisions is called so, in percent."""
-    scores: dict[str, list[bool]] = {"echo": [], "answer": []}
-    for record in found:
-        if record["label"] == "unclear":
-            continue
-        scores[record["label"]].append(scorer(record) >= threshold)
-    found_part, wrong = (100 * sum(said) / len(said) for said in (scores["echo"], scores["answer"]))
-    return found_part, wrong
+def hits(scorer: Scorer, found: Iterable[Record], threshold: float, label: str) -> tuple[int, int]:
+    """Return how many records of a label score at least the threshold, and how many there are."""
+    scores = [scorer(record) >= threshold for record in found if record["label"] == label]
+    return sum(scores), len(scores)
+
+
+def wilson(called: int, total: int, z: float = 1.96) -> tuple[float, ...]:
+    """Return Wilson's interval of a rate, 0 to 1 (Wilson 1927, J. Am. Stat. Assoc. 22); z is for 95 %."""
+    rate, squared = called / total, z * z / total
+    half = z * math.sqrt(rate * (1 - rate) / total + squared / total / 4)
+    return tuple((rate + squared / 2 + sign * half) / (1 + squared) for sign in (-1, 1))
 
 
 def best_threshold(scorer: Scorer, found: Sequence[Record]) -> float:
-    """The threshold that finds most echoes and calls at most 1 % of the honest revisions so."""
+    """Return the threshold that finds most echoes and calls at most 1 % of the honest revisions echoes."""
     tried = sorted({scorer(record) for record in found} | {1.01})
-    allowed = (each for each in tried if rates(scorer, found, each)[1] <= 100 * MOST_WRONG)
-    return max(allowed, key=lambda each: rates(scorer, found, each)[0])
+    wrong = {threshold: hits(scorer, found, threshold, "answer") for threshold in tried}
+    allowed = [threshold for threshold in tried if wrong[threshold][0] <= MOST_WRONG * wrong[threshold][1]]
+    return max(allowed, key=lambda threshold: hits(scorer, found, threshold, "echo"))
+
+
+def figure(what: str, counts: tuple[int, int], goal: Goal | None) -> Figure:
+    """Return a rate in percent, with its counts and its interval."""
+    low, high = (100 * bound for bound in wilson(*counts))
+    sides = f"{counts[0]} of {counts[1]}, interval {low:.1f} to {high:.1f} %"
+    return Figure(what, (100 * counts[0] / counts[1],), "%", goal, sides)
 
 
 def measure() -> Row:
-    """Measures all three rules on both halves."""
-    tune, held_out = records("tune"), records("held-out")
-    ratio = best_threshold(by_partial_ratio, tune)
+    """Measure the three rules on both halves."""
+    splits = {"held-out": records("held-out"), "tuning": records("tune")}
+    ratio = best_threshold(by_partial_ratio, splits["tuning"])
     rules = (
         ("redraft", by_redraft, 1.0),
         ("as before", as_before, 1.0),
         ("partial ratio", by_partial_ratio, ratio),
     )
     figures: list[Figure] = []
-    for split, found in (("held-out", held_out), ("tuning", tune)):
-        counts = {label: sum(record["label"] == label for record in found) for label in ("echo", "answer")}
+    for split, found in splits.items():
         for name, scorer, threshold in rules:
             goals = (
                 (Goal("≥", 95), Goal("≤", 1)) if (split, name) == ("held-out", "redraft") else (None, None)
             )
-            part, wrong = rates(scorer, found, threshold)
             of = f"{name}, {split} records"
-            figures += [
-                Figure(f"echoes found, {of}", (part,), "%", goals[0], f"of {counts['echo']}"),
-                Figure(
-                    f"honest revisions called echoes, {of}", (wrong,), "%", goals[1], f"of {counts['answer']}"
-                ),
-            ]
-    note = f"Thresholds: redraft {SHARE:g}, partial ratio {ratio:.2f}."
-    return Row("echoes told from answers", HOW, tuple(figures), (note,))
+            for what, label, goal in zip(
+                ("echoes found", "honest revisions called echoes"), LABELS, goals, strict=True
+            ):
+                figures.append(figure(f"{what}, {of}", hits(scorer, found, threshold, label), goal))
+    return Row(
+        "echoes told from answers", HOW, tuple(figures), (f"Threshold of the partial ratio: {ratio:.2f}.",)
+    )
 
 
-def choose() -> None:
-    """Shows the rates of redraft's rule on the tuning records."""
-    tune = records("tune")
-    for percent in range(20, 75, 5):
-        part, wrong = rates(by_redraft, tune, percent / 100)
-        print(f"{percent} %: {part:.1f} % of the echoes, {wrong:.1f} % of the honest revisions")
+def tune() -> None:
+    """Show the rates on the tuning records, and the records that are called wrongly."""
+    found = records("tune")
+    for label in LABELS:
+        print(label, hits(by_redraft, found, 1.0, label))
+    for record in found:
+        if record["label"] in LABELS and by_redraft(record) != (record["label"] == "echo"):
+            print(record["label"], json.dumps(record["revision"], ensure_ascii=False))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measures, and returns the exit status: 1 if a goal was not reached."""
+    """Measure, and return the exit status: 1 if a goal was not reached."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--choose", action="store_true", help="rates at several thresholds, nothing written")
-    if parser.parse_args(arguments).choose:
-        choose()
+    parser.add_argument("--tune", action="store_true", help="tuning records alone; writes nothing")
+    if parser.parse_args(arguments).tune:
+        tune()
         return 0
     start = time.perf_counter()
     row = measure()

@@ -166,7 +166,7 @@ def test_a_sentence_of_a_check_is_known_though_it_was_not_said(tmp_path: Path) -
     ("message", "answer"),
     [
         ("答えが長すぎます。短くしてください。", "答えが長すぎます。短くしてください。"),
-        ("Die Antwort hat 64 Wörter, höchstens 50 sind erlaubt.", "Die Antwort hat 57 Wörter, höchstens 30 sind erlaubt."),
+        ("Die Antwort hat 64 Wörter statt höchstens 50.", "Die Antwort hat 57 Wörter statt höchstens 30."),
         ("La réponse ne parle pas de la pluie.", "- La réponse ne parle pas de la pluie!"),
         ("Use metric units throughout.", "Use metric units throughout."),
         ("- Mention the monsoon of 1998.\n- Use metric units throughout.", "Mention the monsoon of 2004."),
@@ -194,7 +194,7 @@ def test_other_answers_in_other_languages_are_no_echoes() -> None:
         '```json\n{"status": "error", "message": "invalid number format"}\n```',
         '{"status": "error",\n "message": "invalid number format in line',
         "def count_words(text):\n    return len(text.split())  # words of the text, with no limit",
-        "Here is the corrected version:\n\n```\nerrors = [line for line in text if wrong]\nprint(errors)\n```",
+        "Here is the corrected version:\n\n```\nerrors = [line for line in text if bad]\nprint(errors)\n```",
         "SELECT count(*) FROM requests WHERE status = 'error';",
     ],
 )
@@ -271,7 +271,7 @@ def test_the_rates_on_the_revisions_that_it_was_made_with() -> None:
     assert rate(records, "answer") <= 0.01
 
 
-def test_revisions_of_a_trained_model_are_no_echoes(shared_data: Path) -> None:
+def test_revisions_of_a_strong_model_are_no_echoes(shared_data: Path) -> None:
     """The chains that SelFee released (gpt-3.5): critics there often write the better answer themselves."""
     from redraft.formats.read.records import read_records
 
@@ -283,4 +283,4 @@ def test_revisions_of_a_trained_model_are_no_echoes(shared_data: Path) -> None:
             called += echoes(step.answer, [*heard, *prompts.REQUESTS], topic)
             total += 1
     assert total > 400
-    assert called <= 0.005 * total
+    assert called == 0
