@@ -8,7 +8,7 @@ A text that repeats a whole piece of feedback is an echo in any language. JSON, 
 more is code, is never one. Every other text is judged by its words. The words of checks, critics and
 apologies ("answer", "sentence", "too many") are talk; all others that carry meaning belong to the topic.
 These count for neither side: words of talk that the prompt or the first draft uses too, words that the
-feedback quotes, and numbers beside talk. A text is an echo if talk makes up at least 30 % of the counted
+feedback quotes, and numbers beside talk. A text is an echo if talk makes up at least 35 % of the counted
 words and at most half of them stand in sentences that are nearly free of talk.
 
 The words of talk are English: in other languages only repeated feedback is found. This module does not look
@@ -27,7 +27,7 @@ import regex
 
 from redraft.verify.segment import sentences, words
 
-SHARE = 0.3
+SHARE = 0.35
 """Share of talk among the counted words, 0 to 1, from which a text is an echo. All thresholds here were
 chosen on the tuning records of tests/data/echoes.jsonl."""
 
@@ -52,6 +52,7 @@ LONGEST = 20_000
 RESULT = 5
 """Topic words that a number stands for if no talk surrounds it: "The correct answer is 42."."""
 
+_SUBJECTS = {("the", "answer"), ("your", "answer")}
 Run = tuple[str, ...]
 
 _NUMBER = "#"
@@ -125,6 +126,8 @@ The check command failed (exit status 1), and it printed nothing. Ended by. The 
 The check command was stopped: it took longer than 1 s on this answer.
 It rejects the answer, and does not say why. It gives the answer 0.5 of 1. It has no complaint.
 The judge gives the answer 3 of 10, and 7 is needed.
+The answer was cut off before its end because it is too long. A check of that answer found. Not quite right yet.
+The reply repeats the criticism and does not answer. Revision is needed. Revision is not needed.
 """
 """The sentences of all checks, with digits for numbers and without what they quote."""
 
@@ -201,20 +204,27 @@ def _count(tokens: Sequence[str], own: Set[str | None], quoted: Set[str]) -> Sid
         own: Stems that are not talk here; None is the stem of all other words.
         quoted: Words that the feedback quotes.
     """
+    about = _is_about_answer(tokens)
+    own = own & {None} if about else own
     spoken, stems = _within(tokens, _runs_of_checks()), [_stem(token) for token in tokens]
     talk = [
-        token not in _COMMON and (known or stem not in own)
+        token not in _COMMON and (known or stem not in own or (about and token == _NUMBER))
         for token, known, stem in zip(tokens, spoken, stems, strict=True)
     ]
     topic = 0
     for place, token in enumerate(tokens):
-        if stems[place] or spoken[place] or token in _COMMON or token in quoted:
+        if talk[place] or stems[place] or token in _COMMON or token in quoted:
             continue
         if token != _NUMBER:
             topic += 1
         elif tokens[place - 1 : place] == ["is"] or not any(stems[max(place - 2, 0) : place]):
             topic += 0 if any(stems[place + 1 : place + 3]) else RESULT
     return Sides(sum(talk), topic)
+
+
+def _is_about_answer(tokens: Sequence[str]) -> bool:
+    """Return whether a sentence begins as "The answer has" does: neither "the answer is" nor "the answer to"."""
+    return tuple(tokens[:2]) in _SUBJECTS and tokens[2:3] not in (["is"], ["to"], [])
 
 
 def _tokens(text: str) -> list[str]:
