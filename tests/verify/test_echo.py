@@ -251,24 +251,21 @@ def found(record: dict[str, Any]) -> bool:
 def rate(records: list[dict[str, Any]], label: str) -> float:
     """The part of the records of a label that are called echoes."""
     said = [found(record) for record in records if record["label"] == label]
-    assert len(said) >= 40
+    assert len(said) >= 100
     return sum(said) / len(said)
 
 
 def test_the_rates_on_held_out_revisions() -> None:
-    """The goal is 95 % of the echoes found, which is reached, and 1 % of the honest revisions called so.
-
-    The second is missed: 2 of 45 are called echoes. Both have talk in nearly half of their text.
-    """
+    """The goals are 95 % and 1 %. The second is missed: 2 of 136, both of them half talk, are called echoes."""
     records = labelled("held-out")
     assert rate(records, "echo") >= 0.95
-    assert rate(records, "answer") <= 0.05
+    assert rate(records, "answer") <= 0.015
 
 
 def test_the_rates_on_the_revisions_that_it_was_made_with() -> None:
     records = labelled("tune")
-    assert rate(records, "echo") >= 0.96
-    assert rate(records, "answer") <= 0.01
+    assert rate(records, "echo") >= 0.97
+    assert rate(records, "answer") <= 0.005
 
 
 def test_revisions_of_a_strong_model_are_no_echoes(shared_data: Path) -> None:

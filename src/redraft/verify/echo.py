@@ -8,7 +8,7 @@ A text that repeats a whole piece of feedback is an echo in any language. JSON, 
 more is code, is never one. Every other text is judged by its words. The words of checks, critics and
 apologies ("answer", "sentence", "too many") are talk; all others that carry meaning belong to the topic.
 These count for neither side: words of talk that the prompt or the first draft uses too, words that the
-feedback quotes, and numbers beside talk. A text is an echo if talk makes up at least 35 % of the counted
+feedback quotes, and numbers beside talk. A text is an echo if talk makes up at least 40 % of the counted
 words and at most half of them stand in sentences that are nearly free of talk.
 
 The words of talk are English: in other languages only repeated feedback is found. This module does not look
@@ -27,12 +27,15 @@ import regex
 
 from redraft.verify.segment import sentences, words
 
-SHARE = 0.35
+SHARE = 0.4
 """Share of talk among the counted words, 0 to 1, from which a text is an echo. All thresholds here were
 chosen on the tuning records of tests/data/echoes.jsonl."""
 
 ANSWERING = 0.25
 """Share of talk below which a sentence counts as answering."""
+
+ANSWERED = 0.5
+"""Share of the counted words in answering sentences up to which a text can be an echo."""
 
 LEAST = 2
 """An echo has at least two words of talk: "The answer is yes." has one."""
@@ -126,10 +129,11 @@ The check command failed (exit status 1), and it printed nothing. Ended by. The 
 The check command was stopped: it took longer than 1 s on this answer.
 It rejects the answer, and does not say why. It gives the answer 0.5 of 1. It has no complaint.
 The judge gives the answer 3 of 10, and 7 is needed.
-The answer was cut off before its end because it is too long. A check of that answer found. Not quite right yet.
-The reply repeats the criticism and does not answer. Revision is needed. Revision is not needed.
+The answer was cut off before its end because it is too long. A check of that answer found.
+Not quite right yet. The reply repeats the criticism and does not answer.
+Revision is needed. Revision is not needed.
 """
-"""The sentences of all checks, with digits for numbers and without what they quote."""
+"""The sentences of all checks, and the requests to revise: any digits for numbers, and nothing quoted."""
 
 
 class Sides(NamedTuple):
@@ -193,7 +197,7 @@ def _is_talk(text: str, heard: Iterable[str], topic: str) -> bool:
     sides = [_count(_tokens(part), own, quoted) for part in parts]
     talk, total = sum(side.talk for side in sides), sum(map(sum, sides))
     answering = sum(sum(side) for side in sides if side.talk < ANSWERING * sum(side))
-    return talk >= max(LEAST, SHARE * total) and 2 * answering <= total
+    return talk >= max(LEAST, SHARE * total) and answering <= ANSWERED * total
 
 
 def _count(tokens: Sequence[str], own: Set[str | None], quoted: Set[str]) -> Sides:
@@ -223,7 +227,7 @@ def _count(tokens: Sequence[str], own: Set[str | None], quoted: Set[str]) -> Sid
 
 
 def _is_about_answer(tokens: Sequence[str]) -> bool:
-    """Return whether a sentence begins as "The answer has" does: neither "the answer is" nor "the answer to"."""
+    """Return whether a sentence begins as "The answer has" does, but not with "The answer is" or "to"."""
     return tuple(tokens[:2]) in _SUBJECTS and tokens[2:3] not in (["is"], ["to"], [])
 
 
