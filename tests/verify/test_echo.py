@@ -256,7 +256,7 @@ def rate(records: list[dict[str, Any]], label: str) -> float:
 
 
 def test_the_rates_on_held_out_revisions() -> None:
-    """The goals are 95 % and 1 %. The second is missed: 2 of 136, both of them half talk, are called echoes."""
+    """The goals are 95 % and 1 %. The second is missed: 2 of 136 are called echoes. Both are half talk."""
     records = labelled("held-out")
     assert rate(records, "echo") >= 0.95
     assert rate(records, "answer") <= 0.015
