@@ -176,6 +176,11 @@ def test_repeated_feedback_is_an_echo_in_any_language(message: str, answer: str)
     assert echoes(answer, [message, *prompts.REQUESTS], TOPIC)
 
 
+def test_a_loop_of_words_that_the_feedback_quotes_repeats_no_feedback() -> None:
+    heard = ["The answer ends with \"palindrome. I'm not a palindrome. I'm\" and not with \"include\"."]
+    assert not echoes("I'm not a palindrome. " * 9, heard, "Write a parody.")
+
+
 def test_other_answers_in_other_languages_are_no_echoes() -> None:
     heard = [
         "答えが長すぎます。短くしてください。",

@@ -183,10 +183,15 @@ def _repeats(tokens: Sequence[str], message: str) -> bool:
     """Return whether tokens are nearly those of a message, or of one item of its list of faults."""
     for part in (message, *(line for line in message.splitlines() if line.startswith("- "))):
         told = _tokens(part)
-        repeated = sum(_within(tokens, set(_runs(told))))
-        if repeated and repeated >= REPEATED * max(len(tokens), len(told)):
+        if _covers(tokens, told) and _covers(told, tokens):
             return True
     return False
+
+
+def _covers(tokens: Sequence[str], others: Sequence[str]) -> bool:
+    """Return whether enough tokens stand in runs of others."""
+    found = _within(tokens, set(_runs(others)))
+    return any(found) and sum(found) >= REPEATED * len(tokens)
 
 
 def _is_talk(text: str, heard: Iterable[str], topic: str) -> bool:
