@@ -87,6 +87,15 @@ def test_a_prompt_about_texts_is_answered_in_the_words_of_texts(prompt: str, ans
     assert not echoes(answer, [FEEDBACK, *prompts.REQUESTS], prompt)
 
 
+def test_a_sentence_about_the_answer_is_talk_in_the_words_of_the_prompt_too() -> None:
+    prompt = "Compare two sentences. Do not contain commas."
+    assert echoes("The answer has 1 sentences and 2 sentences.", [FEEDBACK], prompt)
+    assert echoes(
+        'The answer actually contains "for example".', ['It does not contain "for example".'], prompt
+    )
+    assert not echoes("The answer has to do with how light scatters in the air.", [FEEDBACK], prompt)
+
+
 def test_a_word_that_the_feedback_quotes_tells_nothing() -> None:
     heard = ['The answer does not contain "long sentence".']
     assert echoes('The answer does not contain the phrase "long sentence".', heard, TOPIC)
@@ -177,7 +186,7 @@ def test_repeated_feedback_is_an_echo_in_any_language(message: str, answer: str)
 
 
 def test_a_loop_of_words_that_the_feedback_quotes_repeats_no_feedback() -> None:
-    heard = ["The answer ends with \"palindrome. I'm not a palindrome. I'm\" and not with \"include\"."]
+    heard = ['The answer ends with "palindrome. I\'m not a palindrome. I\'m" and not with "include".']
     assert not echoes("I'm not a palindrome. " * 9, heard, "Write a parody.")
 
 
