@@ -28,8 +28,8 @@ import regex
 from redraft.verify.segment import sentences, words
 
 SHARE = 0.4
-"""Share of talk among the counted words, 0 to 1, from which a text is an echo. All thresholds here were
-chosen on the tuning records of tests/data/echoes.jsonl."""
+"""Share of talk among the counted words, 0 to 1, from which a text is an echo. The thresholds were
+chosen on the tuning records of tests/data/echoes.jsonl; this one also after a look at the others."""
 
 ANSWERING = 0.25
 """Share of talk below which a sentence counts as answering."""
@@ -55,9 +55,9 @@ LONGEST = 20_000
 RESULT = 5
 """Topic words that a number stands for if no talk surrounds it: "The correct answer is 42."."""
 
-_SUBJECTS = {("the", "answer"), ("your", "answer")}
 Run = tuple[str, ...]
 
+_SUBJECTS = {("the", "answer"), ("your", "answer")}
 _NUMBER = "#"
 _DIGIT = regex.compile(r"\d")
 _QUOTED = regex.compile(r""""[^"\n]{0,80}"|“[^”\n]{0,80}”|(?<!\w)'[^'\n]{0,80}'(?!\w)""")
