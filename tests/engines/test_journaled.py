@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import aclosing
 from pathlib import Path
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from redraft.engines.base import Delta, Sampling
-from redraft.engines.journaled import JournaledEngine
+from redraft.engines.journaled import JournaledEngine, identity_of
 from redraft.engines.scripted import Fault, ScriptedEngine
 from redraft.errors import ServerError
 from redraft.jobs.journal import Journal
@@ -121,10 +122,37 @@ def test_it_is_stored_before_its_end_is_passed_on(journal: Journal) -> None:
     assert text_of(ask(journaled(ScriptedEngine(["Other."]), journal))) == "Paid."
 
 
-@given(st.text(min_size=1), st.integers(1, 5))
+@given(st.text(min_size=1).filter(str.strip), st.integers(1, 5))
 def test_any_text_is_replayed_in_the_same_pieces(
     tmp_path_factory: pytest.TempPathFactory, text: str, chunk: int
 ) -> None:
     with Journal(tmp_path_factory.mktemp("journal") / "j.db") as journal:
         paid = ask(journaled(ScriptedEngine([text], chunk=chunk), journal))
         assert ask(journaled(ScriptedEngine(["x"]), journal)) == paid
+
+
+@pytest.mark.parametrize("text", ["", " \n"])
+def test_a_reply_without_a_text_is_asked_again(journal: Journal, text: str) -> None:
+    ask(journaled(ScriptedEngine([text]), journal))
+    assert text_of(ask(journaled(ScriptedEngine(["Two."]), journal))) == "Two."
+
+
+def test_a_reply_that_filled_the_context_is_asked_again(journal: Journal) -> None:
+    assert ask(journaled(ScriptedEngine(["x" * 99], context=50), journal))[-1].finish == "context"
+    assert text_of(ask(journaled(ScriptedEngine(["Two."]), journal))) == "Two."
+
+
+def test_models_are_told_apart_by_their_files(tmp_path: Path) -> None:
+    folder, adapter, model = tmp_path / "m", tmp_path / "a", tmp_path / "m.gguf"
+    for path in (folder / "config.json", adapter / "adapter_model.safetensors", model):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("1")
+    references = [str(folder), f"{folder}+{adapter}", str(model), "http://h/v1#a", "http://h/v1#b"]
+    before = [identity_of(each) for each in references]
+    assert len({json.dumps(each) for each in before}) == len(references)
+    (adapter / "adapter_model.safetensors").write_text("22")
+    assert [old == identity_of(each) for old, each in zip(before, references, strict=True)] == [
+        True, False, True, True, True,
+    ]  # fmt: skip
+    model.write_text("22")
+    assert identity_of(str(model)) != before[2]

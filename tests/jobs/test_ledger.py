@@ -193,7 +193,7 @@ def test_a_missing_folder_a_folder_and_a_device(tmp_path: Path) -> None:
     with pytest.raises(OutputError) as caught:
         Ledger(Path("/dev/full"), MAKING)
     assert str(caught.value) == (
-        "/dev/full is not a plain file, and a job needs one to go on from.\n  Name one: -o out.jsonl"
+        "/dev/full is not a plain file, and a job needs one to resume from.\n  Name one: -o out.jsonl"
     )
 
 
@@ -290,7 +290,7 @@ def test_a_disk_too_full_to_begin(tiny_disk: Path) -> None:
 
 def test_failures_are_kept_until_they_are_made_good(tmp_path: Path) -> None:
     out, errors = tmp_path / "out.jsonl", tmp_path / "out.jsonl.errors.jsonl"
-    failure = ContextError(9000, 2048)
+    failure = ContextError(9000, 2048, trained=32768)
     failure.chain = Chain(id="a", steps=(Step(answer="as far as"),))
     with Ledger(out, MAKING) as ledger:
         ledger.append("ok", line("ok"))

@@ -48,7 +48,7 @@ class Worker:
         self.calls: list[str] = []
         self.now = self.most = 0
 
-    async def __call__(self, job: Job) -> str:
+    async def __call__(self, job: Job) -> list[str]:
         self.calls.append(job.id)
         self.now += 1
         self.most = max(self.most, self.now)
@@ -59,12 +59,14 @@ class Worker:
             self.now -= 1
         if job.error:
             raise job.error
-        return json.dumps({"id": job.id})
+        return [json.dumps({"id": job.id})]
 
 
 def run(out: Path, items: list[Job], worker: Worker, parallel: int = 4) -> Tally:
+    tally = Tally()
     with Ledger(out, MAKING) as ledger:
-        return asyncio.run(run_jobs(items, worker, ledger, parallel=parallel))
+        asyncio.run(run_jobs(items, worker, ledger, tally, parallel=parallel))
+    return tally
 
 
 def ids(out: Path) -> list[str]:
@@ -93,14 +95,14 @@ def test_items_are_taken_only_when_there_is_room(tmp_path: Path) -> None:
             most = max(most, taken - finished)
             yield job
 
-    async def work(job: Job) -> str:
+    async def work(job: Job) -> list[str]:
         nonlocal finished
         await asyncio.sleep(0)
         finished += 1
-        return json.dumps({"id": job.id})
+        return [json.dumps({"id": job.id})]
 
     with Ledger(tmp_path / "out.jsonl", MAKING) as ledger:
-        asyncio.run(run_jobs(items(), work, ledger, parallel=4))
+        asyncio.run(run_jobs(items(), work, ledger, Tally(), parallel=4))
     assert most == 4
 
 
@@ -145,11 +147,11 @@ def test_a_fatal_failure_ends_the_job_and_keeps_what_is_done(tmp_path: Path, err
 
 
 def test_a_fault_of_ours_is_not_hidden(tmp_path: Path) -> None:
-    async def work(job: Job) -> str:
+    async def work(job: Job) -> list[str]:
         raise KeyError(job.id)
 
     with Ledger(tmp_path / "out.jsonl", MAKING) as ledger, pytest.raises(KeyError):
-        asyncio.run(run_jobs(jobs(2), work, ledger, parallel=2))
+        asyncio.run(run_jobs(jobs(2), work, ledger, Tally(), parallel=2))
 
 
 def test_two_items_with_one_id_are_refused(tmp_path: Path) -> None:
@@ -160,7 +162,7 @@ def test_two_items_with_one_id_are_refused(tmp_path: Path) -> None:
 @given(st.integers(0, 60), st.integers(1, 5))
 def test_a_job_cancelled_at_any_moment_is_gone_on_with(moment: int, parallel: int) -> None:
     async def cancelled_after(ledger: Ledger, worker: Worker) -> None:
-        task = asyncio.create_task(run_jobs(jobs(12), worker, ledger, parallel=parallel))
+        task = asyncio.create_task(run_jobs(jobs(12), worker, ledger, Tally(), parallel=parallel))
         for _ in range(moment):
             await asyncio.sleep(0)
         task.cancel()

@@ -1,14 +1,14 @@
-"""`redraft answer`: a file of prompts to a file of chains: each once, many at a time, gone on with any time.
+"""`redraft answer`: a file of prompts becomes a file of chains, each made once, many at a time, resumable.
 
-The output is the ledger (`redraft.jobs`): what is in it is done. How a chain is made is `redraft.revise`.
+`jobs.harness` runs the job, and `revise` makes a chain. Here stands what one has to know of the other.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from math import inf
@@ -23,10 +23,12 @@ from redraft.errors import RecordError, RedraftError, UsageError
 
 if TYPE_CHECKING:
     from redraft.chain import Chain
-    from redraft.jobs.ledger import Ledger
-    from redraft.jobs.progress import Shown
-    from redraft.jobs.runner import Tally
-    from redraft.jobs.unfinished import Unfinished
+    from redraft.engines.base import Engine
+    from redraft.jobs.harness import Job, Outcome, Session
+    from redraft.jobs.journal import Journal
+    from redraft.jobs.limits import Limits
+    from redraft.jobs.runner import Tally, Work
+    from redraft.revise.api import Role
     from redraft.revise.options import Options
     from redraft.revise.summary import Summary
 
@@ -39,12 +41,16 @@ PATIENCE = 300.0
 """Seconds to wait for a server that is down or busy, where neither flag nor config file says."""
 
 NOT_OF_THE_RESULT = {"recipe", "ctx", "threads", "gpu_layers", "timeout", "retries", "patience", "rpm", "tpm"}
-"""Flags that may differ when a job is gone on with: for speed, for waiting, or for the length of a prompt."""
+"""Flags that may differ when a job is resumed: for speed, for waiting, or for the length of a prompt."""
 
 STDIN = "standard input"
-"""What the copy of it is called, in messages and in the record of the run."""
+"""The name of its copy, in messages and in the provenance record."""
 
-GO_ON = "run the same command again to go on"
+_LIMITS = "Limits of this run"
+
+
+def _limit(metavar: str, text: str) -> Any:
+    return typer.Option(metavar=metavar, help=text, rich_help_panel=_LIMITS, show_default=False)
 
 
 @takes(Flags)
@@ -61,7 +67,16 @@ def answer(
         int | None,
         typer.Option("--parallel", "-j", metavar="N", help=f"Chains at once.  [{PARALLEL}]"),
     ] = None,
+    journal: Annotated[
+        Path | None,
+        typer.Option(
+            "--journal", metavar="FILE", help="Store replies: none is paid for twice.", show_default=False
+        ),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary.")] = False,
+    limit_usd: Annotated[float | None, _limit("USD", "money; needs a price")] = None,
+    limit_tokens: Annotated[int | None, _limit("N", "generated tokens")] = None,
+    limit_seconds: Annotated[float | None, _limit("S", "wall-clock time")] = None,
 ) -> None:
     """Answer a file of prompts; check and revise each answer.
 
@@ -70,29 +85,39 @@ def answer(
     goes on from its last complete step, kept in FILE.unfinished.jsonl. What failed is in FILE.errors.jsonl
     and is tried again. How FILE was made is in FILE.run.json.
 
+    With --journal each reply of a model is stored on disk before it is used, and a chain that was cut is
+    replayed from there for free. The same prompts with the same settings get the same replies again, for
+    another output too.
+
+    A limit that is reached ends the run with exit status 4: no new prompt is begun, and those under way are
+    finished. The same command goes on, with the same limits once more.
+
     The exit status is 1 where an answer in FILE does not pass its checks. Records of selfee and fastchat do
     not keep what passed: with those it tells of this run alone.
     """
     from redraft.config import load_config
+    from redraft.jobs.limits import Limits
 
     below = load_config().defaults
     if str(out) == "-":
         hint = "A stopped job goes on from it. Write -o out.jsonl, then: redraft show out.jsonl --json"
         raise UsageError("the output has to be a file, and '-' is none.", hint=hint)
     with _plain_file(prompts) as source:
-        job = Job(
+        answering = Answering(
             settings=settle(flags),
             source=source,
             name=STDIN if str(prompts) == "-" else str(prompts),
             out=out,
             form=Form(shape, model_id),
             parallel=below.get("parallel", PARALLEL) if parallel is None else parallel,
+            limits=Limits(limit_usd, limit_tokens, limit_seconds),
+            journal=journal,
             quiet=quiet or below.get("quiet", False),
         )
         with only_ours():
-            said, status = job.run()
-        if said:
-            typer.echo(said)
+            summary, status = answering.run()
+        if summary:
+            typer.echo(summary)
         raise typer.Exit(status)
 
 
@@ -156,8 +181,8 @@ class Form:
 
 
 @dataclass(frozen=True)
-class Job:
-    """Everything that a run of the command is."""
+class Answering:
+    """A run of the command."""
 
     settings: Settings
     source: Path
@@ -165,62 +190,62 @@ class Job:
     out: Path
     form: Form
     parallel: int
+    limits: Limits
+    journal: Path | None
     quiet: bool
 
     def run(self) -> tuple[str, int]:
-        """Do it, and return what to say of it and the exit status."""
-        from redraft.jobs.ledger import Ledger
-        from redraft.jobs.progress import Meter, Shown
-        from redraft.jobs.signals import Interrupted, run_until_signal
-        from redraft.jobs.unfinished import Unfinished
+        """Run the job, and return its summary and the exit status."""
+        from redraft.jobs.journal import Journal
         from redraft.revise.summary import Summary
 
         self._look_at_settings()
-        total, summary = self._count(), Summary(with_checks=bool(self.settings.check))
-        making, fresh = self._making(), not self.out.exists()
-        with Ledger(self.out, making, key=self.form.key, on_found=self._reader(summary)) as ledger:
-            self._say_torn(ledger)
-            try:
-                with (
-                    Unfinished(self.out, making, ledger.done, forget=fresh) as unfinished,
-                    Shown(Meter(total, ledger.found), quiet=self.quiet) as shown,
-                ):
-                    tally = run_until_signal(self._work(ledger, unfinished, shown, summary))
-            except Interrupted as signal:
-                tell(f"{len(ledger.done)} of {total} done; {GO_ON}.")
-                return "", signal.exit_status
-            except RedraftError as error:
-                left = f"{len(ledger.done)} of {total} done; {GO_ON}."
-                error.hint = f"{error.hint}\n{left}" if error.hint else left
-                raise
-        said = "" if self.quiet else self._said(ledger, shown, summary)
-        return said, self._status(tally, summary)
+        summary = Summary(with_checks=bool(self.settings.check))
+        job = self._job(summary)
+        with ExitStack() as stack:
+            journal = stack.enter_context(Journal(self.journal)) if self.journal else None
+            outcome = job.run(partial(self._start, summary, journal))
+        status = outcome.exit_status or (1 if summary.not_passed else 0)
+        return "" if self.quiet or outcome.interrupted else self._summary(outcome, summary), status
 
     def _look_at_settings(self) -> None:
-        """What is wrong with them and can be told without a model is told before anything is opened."""
-        self.settings.options()
+        """Raise what can be found wrong before a file or a model is opened."""
+        options = self.settings.options()
         self.settings.waiting()
         if self.parallel < 1:
             raise UsageError(f"parallel is {self.parallel}.", hint="At least one chain at once.")
+        if self.limits.usd is not None and options["price"] is None:
+            raise UsageError(
+                f"a limit of {self.limits.usd} USD needs the price of the model.",
+                hint="Give USD per million tokens: --price PROMPT,COMPLETION",
+            )
+        if self.journal and self.journal.resolve() in (self.out.resolve(), self.source.resolve()):
+            raise UsageError(f"{self.journal} cannot be the journal too.", hint="Name a file of its own.")
+
+    def _job(self, summary: Summary) -> Job[Item]:
+        from redraft.jobs.harness import Job
+
+        return Job(
+            items=self._items,
+            source=str(self.source),
+            out=self.out,
+            making=self._making(),
+            key=self.form.key,
+            noun="prompt",
+            twice="Give each its own id, or write chains: --format chain",
+            parallel=self.parallel,
+            retries=self.settings.waiting().tries - 1,
+            limits=self.limits,
+            on_found=self._reader(summary),
+            note=partial(_note, summary),
+            quiet=self.quiet,
+            tell=tell,
+        )
 
     def _items(self) -> Iterator[Item]:
         from redraft.formats.read.records import read_records
 
         return map(self.form.item, read_records(self.source))
-
-    def _count(self) -> int:
-        """How many prompts there are. A bad line is found here, before anything is paid for."""
-        seen: set[str] = set()
-        for item in self._items():
-            if item.id in seen:
-                raise RecordError(
-                    f"{self.source}: two prompts have the id {item.id!r}.",
-                    hint="Give each its own id, or write chains: --format chain",
-                )
-            seen.add(item.id)
-        if not seen:
-            raise RecordError(f"{self.source}: there is no prompt in it.", hint="Write one a line.")
-        return len(seen)
 
     def _making(self) -> Any:
         from redraft.jobs.provenance import Making
@@ -230,100 +255,143 @@ class Job:
         return Making("answer", config, self.source, self.name)
 
     def _reader(self, summary: Summary) -> Callable[[bytes], None]:
-        """Counts what is in the output already, where that can be told from it."""
+        """Return what counts the chains that are in the output already; other records cannot be counted."""
         from redraft.chain import Chain
 
         if self.form.shape != "chain":
             return lambda _: None
         return lambda line: summary.add(Chain.from_json(line, where=str(self.out)))
 
-    async def _work(self, ledger: Ledger, unfinished: Unfinished, shown: Shown, summary: Summary) -> Tally:
-        from redraft.jobs.runner import run_jobs
+    @asynccontextmanager
+    async def _start(
+        self, summary: Summary, journal: Journal | None, session: Session
+    ) -> AsyncGenerator[Work[Item]]:
+        """Open the models, and yield the work on one prompt."""
+        from contextlib import AsyncExitStack
+
+        from redraft.engines.journaled import identity_of
 
         async with AsyncExitStack() as stack:
-            patience = self.settings.waiting(usual=PATIENCE, tell=shown.wait)
+            patience = self.settings.waiting(usual=PATIENCE, tell=session.shown.wait)
             options = await self.settings.opened(stack, parallel=self.parallel, patience=patience)
-            work = partial(self._answer, options=options, unfinished=unfinished, shown=shown, summary=summary)
-
-            def step(tally: Tally) -> None:
-                shown.meter.done = ledger.found + tally.added + tally.failed
-                shown.meter.note = _note(tally, summary)
-                shown.update()
-
-            return await run_jobs(
-                self._items(),
-                work,
-                ledger,
-                parallel=self.parallel,
-                retries=patience.tries - 1,
-                on_step=step,
+            journaled = (
+                None
+                if journal is None
+                else Journaled(
+                    journal,
+                    {role: identity_of(reference) for role, reference in self.settings.references().items()},
+                )
             )
 
-    async def _answer(
-        self, item: Item, *, options: Options, unfinished: Unfinished, shown: Shown, summary: Summary
-    ) -> str:
-        from redraft.jobs.runner import derived_seed
+            async def work(item: Item) -> list[str]:
+                chain = await Attempt(item, self.settings.seed, options, session, journaled).chain()
+                summary.add(chain)
+                return [self.form.line(chain)]
 
-        asked, seed = item.asked, self.settings.seed
-        if asked.prompt.blank:
-            raise RecordError(f"{asked.id}: the prompt is empty.", hint="Give a question or an instruction.")
-        own = options.copy()
-        own["id"] = asked.id
-        own["seed"] = None if seed is None else derived_seed(seed, asked.id)
-        own["resume"] = before = _begun(unfinished.get(item.id), asked)
-        chain = await _made(asked, own, partial(unfinished.keep, item.id))
-        paid_before = before.usage.completion_tokens if before else 0
-        chain = chain.model_copy(update={"meta": {**asked.meta, **chain.meta}})
-        summary.add(chain)
-        shown.meter.tokens += chain.usage.completion_tokens - paid_before
-        return self.form.line(chain)
+            yield work
 
-    def _say_torn(self, ledger: Ledger) -> None:
-        if ledger.torn and not self.quiet:
-            tell(f"{self.out}: the last line was torn ({ledger.torn} bytes) and is done again.")
-
-    def _said(self, ledger: Ledger, shown: Shown, summary: Summary) -> str:
-        before = f", {ledger.found:,} of them from before" if ledger.found else ""
-        rows = [("answers", f"{len(ledger.done):,} in {self.out}{before}")]
-        if ledger.failed:
-            rows.append(("failed", f"{len(ledger.failed):,}, see {self.out}.errors.jsonl; {GO_ON}"))
-        if ledger.found and self.form.shape != "chain":
-            now = len(ledger.done) - ledger.found
-            rows.append(("counted", f"the {now:,} of this run: {self.form.shape} records keep no checks"))
-        rows += summary.rows()
-        if shown.meter.tokens:
-            rows.append(("time", f"{shown.meter.seconds:.1f} s, {shown.meter.pace:.0f} new tokens/s"))
+    def _summary(self, outcome: Outcome, summary: Summary) -> str:
+        rows = outcome.counts("answers")
+        if outcome.found and self.form.shape != "chain":
+            added = f"the {outcome.tally.added:,} of this run"
+            rows.append(("counted", f"{added}: {self.form.shape} records keep no checks"))
+        rows += summary.rows() + outcome.pace()
         return "\n".join(f"{name:<10} {text}" for name, text in rows)
 
-    def _status(self, tally: Tally, summary: Summary) -> int:
-        if tally.failed:
-            return tally.exit_status
-        return 1 if summary.not_passed else 0
+
+@dataclass(frozen=True)
+class Journaled:
+    """A journal, and the identities of the models whose replies go into it."""
+
+    journal: Journal
+    identities: dict[Role, Any]
 
 
-async def _made(asked: Chain, options: Options, keep: Callable[[str], None]) -> Chain:
-    """Make a chain, and keep its complete steps while it is not finished."""
-    from contextlib import aclosing
+class Attempt:
+    """One attempt to make the chain of a prompt."""
 
-    from redraft.revise.api import stream
-    from redraft.revise.ops import Finished, Progress
+    def __init__(
+        self, item: Item, seed: int | None, options: Options, session: Session, journaled: Journaled | None
+    ) -> None:
+        from redraft.engines.metered import MeteredEngine
+        from redraft.jobs.runner import derived_seed
 
-    try:
-        async with aclosing(stream(asked.prompt, **options)) as events:
+        self._item, self._session, self._journaled = item, session, journaled
+        self._options = options.copy()
+        self._options["id"] = item.asked.id
+        self._options["seed"] = None if seed is None else derived_seed(seed, item.asked.id)
+        self._meters: list[MeteredEngine] = []
+        for role in _ROLES:
+            if role in options:
+                self._options[role] = self._engine(role, options[role])
+
+    def _engine(self, role: Role, engine: Any) -> Engine:
+        """Wrap an engine so that the calls that reach it are paid for, and no others."""
+        from redraft.engines.journaled import JournaledEngine
+        from redraft.engines.metered import MeteredEngine
+
+        metered = MeteredEngine(engine)
+        self._meters.append(metered)
+        if self._journaled is None:
+            return metered
+        identity = [role, self._journaled.identities[role]]
+        return JournaledEngine(metered, self._journaled.journal, identity=identity, scope=self._item.id)
+
+    async def chain(self) -> Chain:
+        """Make the chain.
+
+        Raises:
+            RecordError: The prompt is empty.
+            EngineError, CheckError: With the chain until then.
+        """
+        asked = self._item.asked
+        if asked.prompt.blank:
+            raise RecordError(f"{asked.id}: the prompt is empty.", hint="Give a question or an instruction.")
+        if self._journaled is None:
+            self._options["resume"] = _begun(self._session.unfinished.get(self._item.id), asked)
+        try:
+            chain = await self._to_the_end()
+        except RedraftError as error:
+            if error.chain is not None:
+                self._keep(error.chain)
+            raise
+        finally:
+            self._pay()
+        return chain.model_copy(update={"meta": {**asked.meta, **chain.meta}})
+
+    async def _to_the_end(self) -> Chain:
+        from contextlib import aclosing
+
+        from redraft.revise.api import stream
+        from redraft.revise.ops import Finished, Progress
+
+        async with aclosing(stream(self._item.asked.prompt, **self._options)) as events:
             async for event in events:
                 if isinstance(event, Progress):
-                    keep(event.chain.to_json())
+                    self._keep(event.chain)
+                    self._pay()
                 elif isinstance(event, Finished):
                     return event.chain
-    except RedraftError as error:
-        if error.chain is not None:
-            keep(error.chain.to_json())
-        raise
-    raise AssertionError("the loop ended without a chain")
+        raise AssertionError("the loop ended without a chain")
+
+    def _keep(self, chain: Chain) -> None:
+        """Keep the complete steps of a chain that is not finished. A journal has them already."""
+        if self._journaled is None:
+            self._session.unfinished.keep(self._item.id, chain.to_json())
+
+    def _pay(self) -> None:
+        """Book what was used since the last time."""
+        price = self._options["price"]
+        for meter in self._meters:
+            usage = meter.take()
+            self._session.pay(usage.completion_tokens, None if price is None else price.cost(usage))
+
+
+_ROLES: tuple[Role, ...] = ("model", "critic", "judge")
 
 
 def _begun(kept: Any, asked: Chain) -> Chain | None:
-    """Return the chain that was kept for a prompt, or None if it cannot be gone on with."""
+    """Return the chain that was kept for a prompt, or None if it cannot be resumed."""
     from redraft.chain import Chain
     from redraft.revise.resume import insist_on_cut
 
@@ -336,6 +404,7 @@ def _begun(kept: Any, asked: Chain) -> Chain | None:
     return chain if 0 <= chain.usage.seconds < inf and chain.usage.completion_tokens >= 0 else None
 
 
-def _note(tally: Tally, summary: Summary) -> str:
+def _note(summary: Summary, tally: Tally) -> str:
+    """Return a few words on the results so far, for the progress line."""
     parts = [f"{summary.passed} passed" if summary.checked else f"{summary.stops['accepted']} accepted"]
     return " · ".join([*parts, *([f"{tally.failed} failed"] if tally.failed else [])])

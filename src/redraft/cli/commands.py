@@ -15,7 +15,8 @@ app = typer.Typer(
     name="redraft",
     cls=Verbs,
     help="Models that check and rewrite their own answers.",
-    epilog="Exit status: 0 done, 1 checks not passed, 2 usage, 3 engine trouble, 130 interrupted.",
+    epilog="Exit status: 0 done, 1 checks not passed, 2 usage, 3 engine trouble, 4 limit of a run reached, "
+    "130 interrupted.",
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,

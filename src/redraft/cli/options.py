@@ -147,7 +147,6 @@ class Settings(Flags):
         given["budget"] = Budget(self.budget_tokens, self.budget_seconds, self.budget_usd)
         given["price"] = _price(self)
         look({**given, "critic": self.critic, "judge": self.judge})
-        look({**given, "critic": self.critic, "judge": self.judge})
         options: Options = given
         return options
 

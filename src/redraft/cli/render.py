@@ -31,7 +31,7 @@ half a second at worst. Two answers of 2,000 English words have some 80,000; loo
 LONGEST = 100_000
 """Most characters of one text that are shown; a page has 3,000. Laying out 200 MB took minutes."""
 MANY = 1_000
-"""Most messages, and most answers, of one record that are shown."""
+"""Most messages, answers, and checks of one answer, that are shown."""
 ISLAND = 2
 """Fewest words in a row that count as common within a diff."""
 _VERDICTS = {
@@ -151,7 +151,7 @@ def feedback(said: Feedback, index: int) -> RenderableType:
     parts: list[RenderableType] = [title]
     if said.text and said.by != "checks":
         parts.append(Text(shown(said.text), "italic"))
-    parts += [check_line(result) for result in said.checks]
+    parts += [*map(check_line, said.checks[:MANY]), *_left_out(len(said.checks), "checks")]
     if said.by == "checks" and not said.checks:
         parts.append(Text(shown(said.text), "italic"))
     return Padding(Group(*parts), (1, 0, 1, 2), expand=False)
@@ -191,7 +191,7 @@ def summary(chain: Chain) -> RenderableType:
         name = "the first answer" if chain.best == 0 else f"revision {chain.best}"
         said = chain.steps[chain.best].feedback
         results: Sequence[CheckResult] = said.checks if said else ()
-        table.add_row("best", Group(Text(name), *(check_line(result) for result in results)))
+        table.add_row("best", Group(Text(name), *map(check_line, results[:MANY])))
     table.add_row("used", usage_line(chain))
     return table
 

@@ -3,7 +3,8 @@
 Help and messages are plain text: they read the same on a terminal, in a pipe, and in docs/cli.md. What typer
 does itself is not repeated here: usage errors (2, with the nearest flag), Ctrl-C (130), a closed pipe.
 
-Exit statuses: 0 done, 1 checks not passed, 2 usage, 3 engine trouble, 130 interrupted.
+Exit statuses: 0 done, 1 checks not passed, 2 usage, 3 engine trouble, 4 limit of a run reached, 130
+interrupted.
 """
 
 from __future__ import annotations

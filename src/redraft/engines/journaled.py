@@ -2,8 +2,10 @@
 
 A reply is stored when it is complete, before its end is passed on. The key holds everything that determines
 it: the model and its settings, the wording, the sampling, the item, and how often that item has asked the
-very same thing before (a second sample is another reply). A reply that the caller closes early, as native
-revision does to force a revision, is not stored.
+very same thing before (a second sample is another reply).
+
+Three kinds of replies are not stored: those without a text and those that filled the context, so that the
+next run can do better, and those that the caller closes early, as native revision does to force a revision.
 """
 
 from __future__ import annotations
@@ -12,14 +14,16 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from redraft.engines.base import Delta, Engine, EngineInfo, Message, PromptText, Sampling, Tokens
+from redraft.engines.load import local_file, parse_reference
 from redraft.jobs.journal import Journal, key_of
 
 
 class JournaledEngine:
-    """Another engine, with its replies taken from a journal where they are there. Closing it closes neither.
+    """Another engine whose replies come from a journal if they are in it. Closing it closes neither.
 
     Args:
         engine: The engine that is asked for what the journal lacks.
@@ -36,33 +40,33 @@ class JournaledEngine:
 
     @property
     def info(self) -> EngineInfo:
-        """What the other engine is."""
+        """The other engine's."""
         return self._engine.info
 
     async def encode(self, text: str, *, special: bool = False) -> Tokens:
-        """As the other engine does."""
+        """Do as the other engine does."""
         return await self._engine.encode(text, special=special)
 
     async def decode(self, tokens: Sequence[int]) -> str:
-        """As the other engine does."""
+        """Do as the other engine does."""
         return await self._engine.decode(tokens)
 
     def stream(
         self, prompt: PromptText, sampling: Sampling, stop: Sequence[str] = ()
     ) -> AsyncGenerator[Delta, None]:
-        """As the other engine does, unless the reply is in the journal."""
+        """Do as the other engine does, unless the reply is in the journal."""
         key = self._key("stream", prompt, sampling, stop)
         return self._reply(key, lambda: self._engine.stream(prompt, sampling, stop))
 
     def chat(
         self, messages: Sequence[Message], sampling: Sampling, stop: Sequence[str] = ()
     ) -> AsyncGenerator[Delta, None]:
-        """As the other engine does, unless the reply is in the journal."""
+        """Do as the other engine does, unless the reply is in the journal."""
         key = self._key("chat", list(messages), sampling, stop)
         return self._reply(key, lambda: self._engine.chat(messages, sampling, stop))
 
     async def aclose(self) -> None:
-        """Nothing: whoever opened the engine and the journal closes them."""
+        """Do nothing: whoever opened the engine and the journal closes them."""
 
     def _key(self, way: str, asked: Any, sampling: Sampling, stop: Sequence[str]) -> str:
         request = {
@@ -89,11 +93,40 @@ class JournaledEngine:
         async with aclosing(ask()) as stream:
             async for delta in stream:
                 deltas.append(delta)
-                if delta.finish:
+                if delta.finish and _is_final(deltas):
                     self._journal.put(key, [_set_fields(each) for each in deltas])
                 yield delta
 
 
+def _is_final(deltas: Sequence[Delta]) -> bool:
+    """Whether asking again would not give more than this."""
+    return deltas[-1].finish != "context" and any(delta.text.strip() for delta in deltas)
+
+
 def _set_fields(delta: Delta) -> dict[str, Any]:
-    """The fields of a delta that are not at their default."""
+    """Return the fields of a delta that are not at their default."""
     return {name: value for name, value in asdict(delta).items() if value not in (None, "", ())}
+
+
+def identity_of(reference: str) -> Any:
+    """Return JSON values that tell the model of a reference from every other: server, files, adapters.
+
+    Files are told apart by path, size and time of change. Call it when the model is loaded: a model that was
+    fetched is a file then.
+
+    Raises:
+        UsageError: It is no model reference.
+        ModelError: The default model is damaged.
+    """
+    named = parse_reference(reference)
+    if named.kind == "remote":
+        return {"server": named.target, "model": named.selects}
+    path = Path(named.target) if named.kind in ("folder", "script") else local_file(named)
+    return {"kind": named.kind, "files": [_files_of(each) for each in (path, *named.adapters)]}
+
+
+def _files_of(path: Path) -> list[tuple[str, int, int]]:
+    """Return path, size in bytes and time of change in ns of a file, or of all files of a folder."""
+    resolved = path.resolve()
+    files = sorted(each for each in resolved.rglob("*") if each.is_file()) if path.is_dir() else [resolved]
+    return [(str(each), each.stat().st_size, each.stat().st_mtime_ns) for each in files]

@@ -47,6 +47,9 @@ class Item(Protocol):
 
 T = TypeVar("T", bound=Item)
 
+Work = Callable[[T], Awaitable[list[str]]]
+"""Do an item, and return the lines of its result."""
+
 
 @dataclass
 class Tally:
@@ -57,46 +60,51 @@ class Tally:
         added: Done now.
         failed: Failed now, and to be tried again the next time.
         exit_status: The highest that an item's failure asks for.
+        limit: Which limit was reached while there were items left, in words.
     """
 
     skipped: int = 0
     added: int = 0
     failed: int = 0
     exit_status: int = 0
+    limit: str = ""
 
 
 async def run_jobs(
     items: Iterable[T],
-    work: Callable[[T], Awaitable[str]],
+    work: Work[T],
     ledger: Ledger,
+    tally: Tally,
     *,
     parallel: int,
     retries: int = 0,
-    on_step: Callable[[Tally], None] = lambda _: None,
-) -> Tally:
-    """Works on every item that the ledger has not got.
+    limit: Callable[[], str] = str,
+    on_step: Callable[[], None] = lambda: None,
+) -> None:
+    """Do every item that is not in the ledger.
 
     Args:
-        items: What to do, taken one by one as there is room.
-        work: Makes an item's result, one line of JSON.
+        items: The items, taken one by one as there is room.
+        work: Makes the lines of an item's result.
         ledger: Where results and failures go.
-        parallel: How many items to work on at once.
+        tally: Is kept up to date.
+        parallel: How many items to do at once.
         retries: How often an item is tried again whose reply broke off in the middle.
-        on_step: Told after each item that was done or failed.
+        limit: Called before each new item. A text ends the job when the items under way are finished.
+        on_step: Called after each item that was done or failed.
 
     Raises:
-        RedraftError: What ended the job. Every result until then is in the ledger.
+        RedraftError: Whatever ended the job. Every result until then is in the ledger.
         RecordError: Two items have one id.
         asyncio.CancelledError: The job was cancelled. Every result until then is in the ledger.
     """
-    job = _Job(items, work, ledger, max(parallel, PATIENCE), retries, on_step)
+    job = _Job(items, work, ledger, tally, max(parallel, PATIENCE), retries, limit, on_step)
     try:
         async with asyncio.TaskGroup() as group:
             for _ in range(parallel):
                 group.create_task(job.worker())
     except BaseExceptionGroup as several:
         raise several.exceptions[0] from None
-    return job.tally
 
 
 class _Job(Generic[T]):
@@ -105,19 +113,22 @@ class _Job(Generic[T]):
     def __init__(
         self,
         items: Iterable[T],
-        work: Callable[[T], Awaitable[str]],
+        work: Work[T],
         ledger: Ledger,
+        tally: Tally,
         patience: int,
         retries: int,
-        on_step: Callable[[Tally], None],
+        limit: Callable[[], str],
+        on_step: Callable[[], None],
     ) -> None:
         self.items = iter(items)
         self.work = work
         self.ledger = ledger
+        self.tally = tally
         self.patience = patience
         self.retries = retries
+        self.limit = limit
         self.on_step = on_step
-        self.tally = Tally()
         self.taken: set[str] = set()
         self.doubts = 0
         self.refusals = 0
@@ -128,8 +139,11 @@ class _Job(Generic[T]):
             if item.id in self.ledger.done:
                 self.tally.skipped += 1
                 continue
+            self.tally.limit = self.tally.limit or self.limit()
+            if self.tally.limit:
+                return
             await self._do(item)
-            self.on_step(self.tally)
+            self.on_step()
 
     def _take(self, item_id: str) -> None:
         if item_id in self.taken:
@@ -138,15 +152,15 @@ class _Job(Generic[T]):
 
     async def _do(self, item: T) -> None:
         try:
-            line = await self._try(item)
+            lines = await self._try(item)
         except RedraftError as error:
             self._fail(item.id, error)
         else:
-            self.ledger.append(item.id, line)
+            self.ledger.append(item.id, *lines)
             self.tally.added += 1
             self.doubts = 0
 
-    async def _try(self, item: T) -> str:
+    async def _try(self, item: T) -> list[str]:
         for _ in range(self.retries):
             try:
                 return await self.work(item)

@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from redraft.errors import OutputError
-from redraft.jobs.ledger import LineFile
+from redraft.jobs.lines import LineFile
 from redraft.jobs.provenance import Making
 
 TIDIED_AT = 4 << 20

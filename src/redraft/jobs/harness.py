@@ -1,0 +1,199 @@
+"""One harness for every verb that does many items once each, into one output that is its own ledger.
+
+A verb gives the items, the work on one item, and its words. The harness owns the rest: how many at once, what
+was done before, failures and retries, the limits of the run, progress, signals, the lock, the provenance
+record, and the figures at the end.
+
+An item's result is one line or, with `many_lines`, any number of lines. What the work is, is not known here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from redraft.errors import RecordError, RedraftError
+from redraft.jobs.ledger import Ledger, record_id
+from redraft.jobs.limits import STOPPED, Limits, Spent
+from redraft.jobs.progress import Meter, Shown
+from redraft.jobs.provenance import Making
+from redraft.jobs.runner import Item, Tally, Work, run_jobs
+from redraft.jobs.signals import Interrupted, run_until_signal
+from redraft.jobs.unfinished import Unfinished
+
+GO_ON = "run the same command again to go on"
+
+T = TypeVar("T", bound=Item)
+
+
+@dataclass(frozen=True)
+class Session:
+    """One run of a job, as the work on an item sees it."""
+
+    unfinished: Unfinished
+    shown: Shown
+    spent: Spent
+
+    def pay(self, tokens: int, usd: float | None) -> None:
+        """Book generated tokens and money, for the limits and the progress line."""
+        self.spent.tokens += tokens
+        self.spent.usd += usd or 0.0
+        self.shown.meter.tokens += tokens
+
+
+Start = Callable[[Session], AbstractAsyncContextManager[Work[T]]]
+"""Open what the work needs, such as a model, and return the work on one item."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run came to.
+
+    Attributes:
+        tally: Items of this run.
+        spent: What they cost.
+        seconds: How long the run took.
+        found: Items that were done before.
+        out: The output.
+        interrupted: The exit status of the signal that ended the run; 0 if none did.
+    """
+
+    tally: Tally
+    spent: Spent
+    seconds: float
+    found: int
+    out: Path
+    interrupted: int = 0
+
+    @property
+    def exit_status(self) -> int:
+        """That of the signal, of a limit, or the highest of a failure; else 0."""
+        return self.interrupted or (STOPPED if self.tally.limit else self.tally.exit_status)
+
+    def counts(self, results: str) -> list[tuple[str, str]]:
+        """Return rows for the summary: how many results there are and how many items failed."""
+        before = f", {self.found:,} of them from before" if self.found else ""
+        rows = [(results, f"{self.found + self.tally.added:,} in {self.out}{before}")]
+        if self.tally.failed:
+            rows.append(("failed", f"{self.tally.failed:,}, see {self.out}.errors.jsonl; {GO_ON}"))
+        return rows
+
+    def pace(self) -> list[tuple[str, str]]:
+        """Return a row for the summary: time and new tokens a second, if there were any."""
+        tokens = self.spent.tokens
+        pace = tokens / self.seconds if self.seconds else 0.0
+        return [("time", f"{self.seconds:.1f} s, {pace:.0f} new tokens/s")] if tokens else []
+
+
+@dataclass(frozen=True)
+class Job(Generic[T]):
+    """What is to be done, where results go, and within which limits.
+
+    Attributes:
+        items: Returns all items, in the same order each time. Called twice: to count them, and to do them.
+        source: Where they come from, for messages.
+        out: The output file.
+        making: How the results are made.
+        key: Returns an item's id from the JSON object of its line. Not used with `many_lines`.
+        many_lines: An item may give no line, or several.
+        noun: An item, in one word.
+        twice: The hint where two items have one id.
+        parallel: Items at once.
+        retries: How often an item is tried again whose reply broke off.
+        limits: Limits of this run.
+        on_found: Called with each line that is in the output already.
+        note: Returns a few words on the results, for the progress line.
+        quiet: Show no progress.
+        tell: Called with each message for the user.
+    """
+
+    items: Callable[[], Iterable[T]]
+    source: str
+    out: Path
+    making: Making
+    key: Callable[[dict[str, Any]], str] = record_id
+    many_lines: bool = False
+    noun: str = "item"
+    twice: str = "Give each its own id."
+    parallel: int = 1
+    retries: int = 0
+    limits: Limits = field(default_factory=Limits)
+    on_found: Callable[[bytes], None] = lambda _: None
+    note: Callable[[Tally], str] = lambda _: ""
+    quiet: bool = False
+    tell: Callable[[str], None] = print
+
+    def run(self, start: Start[T]) -> Outcome:
+        """Do every item that is not done.
+
+        Raises:
+            RecordError: There are no items, or two have one id.
+            OutputError: The output cannot be written, is in use, or was made in another way.
+            RedraftError: Whatever ended the job. Every result until then is in the output.
+        """
+        total = self._count()
+        with Ledger(
+            self.out, self.making, key=self.key, many_lines=self.many_lines, on_found=self.on_found
+        ) as ledger:
+            if ledger.torn and not self.quiet:
+                self.tell(f"{self.out}: the last line was torn ({ledger.torn} bytes) and is done again.")
+            with (
+                Unfinished(self.out, self.making, ledger.done, forget=ledger.fresh) as unfinished,
+                Shown(Meter(total, ledger.found), quiet=self.quiet) as shown,
+            ):
+                session, tally = Session(unfinished, shown, Spent()), Tally()
+                signal = self._run_until_signal(self._work(start, session, ledger, tally), ledger, total)
+        if tally.limit:
+            self.tell(f"{tally.limit}: {_left(ledger, total)}")
+        return Outcome(tally, session.spent, shown.meter.seconds, ledger.found, self.out, signal)
+
+    def _count(self) -> int:
+        """Return the number of items. A bad one is found here, before anything is paid for."""
+        seen: set[str] = set()
+        for item in self.items():
+            if item.id in seen:
+                message = f"{self.source}: two {self.noun}s have the id {item.id!r}."
+                raise RecordError(message, hint=self.twice)
+            seen.add(item.id)
+        if not seen:
+            raise RecordError(f"{self.source}: there is no {self.noun} in it.", hint="Write one a line.")
+        return len(seen)
+
+    def _run_until_signal(self, work: Any, ledger: Ledger, total: int) -> int:
+        """Run the work, and return the exit status of the signal that ended it, or 0."""
+        try:
+            run_until_signal(work)
+        except Interrupted as signal:
+            self.tell(_left(ledger, total))
+            return signal.exit_status
+        except RedraftError as error:
+            error.hint = "\n".join(filter(None, [error.hint, _left(ledger, total)]))
+            raise
+        return 0
+
+    async def _work(self, start: Start[T], session: Session, ledger: Ledger, tally: Tally) -> None:
+        meter = session.shown.meter
+
+        def step() -> None:
+            meter.done = ledger.found + tally.added + tally.failed
+            meter.note = self.note(tally)
+            session.shown.update()
+
+        async with start(session) as work:
+            await run_jobs(
+                self.items(),
+                work,
+                ledger,
+                tally,
+                parallel=self.parallel,
+                retries=self.retries,
+                limit=lambda: self.limits.reached(session.spent, meter.seconds),
+                on_step=step,
+            )
+
+
+def _left(ledger: Ledger, total: int) -> str:
+    return f"{len(ledger.done)} of {total} done; {GO_ON}."

@@ -1,0 +1,58 @@
+"""Limits of one run of a job: money, tokens and time. A limit that is reached ends the run between two items.
+
+No new item is begun then, and those under way are finished, so a run goes over its limits by at most as many
+items as it does at once. A budget (`revise.budget`) is the limit of a single item.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import inf
+
+from redraft.errors import UsageError
+
+STOPPED = 4
+"""The exit status of a run that a limit ended."""
+
+
+@dataclass
+class Spent:
+    """What a run has paid for so far, failed items included.
+
+    Attributes:
+        tokens: Generated tokens.
+        usd: Money.
+    """
+
+    tokens: int = 0
+    usd: float = 0.0
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The most that one run may use. None means no limit.
+
+    Attributes:
+        usd: Money.
+        tokens: Generated tokens.
+        seconds: Wall-clock time since the run began.
+    """
+
+    usd: float | None = None
+    tokens: int | None = None
+    seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if value is not None and not 0 < value < inf:
+                raise UsageError(f"the limit of {name} is {value}.", hint="Give a number above zero.")
+
+    def reached(self, spent: Spent, seconds: float) -> str:
+        """Return which limit is reached, in words; an empty text if none is."""
+        if self.usd is not None and spent.usd >= self.usd:
+            return f"the limit of {self.usd:g} USD is reached ({spent.usd:.4f} spent)"
+        if self.tokens is not None and spent.tokens >= self.tokens:
+            return f"the limit of {self.tokens:,} tokens is reached ({spent.tokens:,} generated)"
+        if self.seconds is not None and seconds >= self.seconds:
+            return f"the limit of {self.seconds:g} seconds is reached"
+        return ""

@@ -1,0 +1,120 @@
+"""Files of whole lines: opened without surprises, appended to, and read back after a kill."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from redraft.errors import OutputError
+from redraft.files import open_own
+
+_HINTS = {
+    errno.ENOENT: "Make the folder first: mkdir -p {folder}",
+    errno.EISDIR: "Name a file, such as {path}/out.jsonl",
+}
+_GO_ON = "Everything finished before is safe in it. Make room, and run the same command again to go on."
+
+
+class LineFile:
+    """A file that grows by whole lines.
+
+    Attributes:
+        path: The file.
+        size: Its length in bytes.
+    """
+
+    def __init__(self, path: Path, *, made_up: bool = False) -> None:
+        """Open the file, or create it.
+
+        Args:
+            path: The file.
+            made_up: The name is redraft's, not the user's: a link of that name is not followed.
+
+        Raises:
+            OutputError: It cannot be written, or is not a plain file.
+        """
+        self.path = path
+        self._fd = _open(path, open_own if made_up else os.open)
+        self.size = os.fstat(self._fd).st_size
+
+    def append(self, *lines: str) -> None:
+        """Append lines: all of them or, if they cannot be written, none.
+
+        A process that is killed meanwhile may leave some of them, and part of a line.
+
+        Raises:
+            OutputError: They cannot be written; the file is unchanged.
+        """
+        data = "".join(f"{line}\n" for line in lines).encode()
+        left = memoryview(data)
+        try:
+            while left:
+                left = left[os.write(self._fd, left) :]
+        except OSError as error:
+            os.ftruncate(self._fd, self.size)
+            raise OutputError(f"cannot write {self.path}: {error.strerror}.", hint=_GO_ON) from None
+        self.size += len(data)
+
+    def lock(self) -> bool:
+        """Lock the file for this process. Return False if another process holds the lock."""
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        self.size = os.fstat(self._fd).st_size
+        return True
+
+    def cut(self, size: int) -> None:
+        """Cut the file to `size` bytes."""
+        os.ftruncate(self._fd, size)
+        self.size = size
+
+    def sync(self) -> None:
+        """Wait until the file is on the disk."""
+        os.fdatasync(self._fd) if hasattr(os, "fdatasync") else os.fsync(self._fd)
+
+    def close(self) -> None:
+        """Sync and close the file, and release the lock."""
+        with contextlib.suppress(OSError):  # nothing more can be done, and an error may be under way already
+            os.fsync(self._fd)
+        os.close(self._fd)
+
+
+def _open(path: Path, opener: Callable[[Path, int], int]) -> int:
+    try:
+        fd = opener(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC)
+    except OSError as error:
+        hint = _HINTS.get(error.errno or 0, "Write to another file with -o.")
+        raise OutputError(
+            f"cannot write {path}: {error.strerror}.", hint=hint.format(path=path, folder=path.parent)
+        ) from None
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OutputError(
+            f"{path} is not a plain file, and a job needs one to resume from.", hint="Name one: -o out.jsonl"
+        )
+    return fd
+
+
+def read_lines(path: Path) -> Iterator[bytes]:
+    """Yield the lines of a file; none if there is no file."""
+    with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+        yield from file
+
+
+def parse_line(line: bytes) -> dict[str, Any] | None:
+    """Return the JSON object of a whole line, or None for a torn or damaged line."""
+    if not line.endswith(b"\n"):
+        return None
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return record if isinstance(record, dict) else None

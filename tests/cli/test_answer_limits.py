@@ -1,0 +1,69 @@
+"""`redraft answer` with limits of a run: it ends between two prompts, and the same command goes on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from redraft.chain import read_jsonl
+from tests.cli.test_answer import REPLIES, answer, chains, folder, script
+
+__all__ = ["folder"]
+
+
+def test_runs_with_a_limit_of_tokens_do_everything_in_the_end() -> None:
+    first = answer("--limit-tokens", "100", "--parallel", "1")
+    assert first.exit_code == 4
+    assert first.stderr == (
+        "redraft: the limit of 100 tokens is reached (124 generated): "
+        "2 of 10 done; run the same command again to go on.\n"
+    )
+    assert "answers    2 in out.jsonl" in first.stdout
+    statuses = [answer("--limit-tokens", "300", "--parallel", "1").exit_code for _ in range(2)]
+    assert statuses == [4, 0]
+    assert [chain.id for chain in chains()] == [f"prompts/{n}" for n in range(10)]
+
+
+def test_a_limit_of_money_counts_what_tokens_cost() -> None:
+    result = answer("--limit-usd", "0.1", "--price", "0,1000", "--parallel", "1")
+    assert result.exit_code == 4
+    assert "the limit of 0.1 USD is reached (0.1240 spent): 2 of 10 done" in result.stderr
+
+
+def test_what_failed_chains_cost_counts() -> None:
+    script([REPLIES[0], {"text": "It reads ", "error": "the server is down."}])
+    result = answer("--limit-tokens", "20", "--parallel", "1", "--retries", "0")
+    assert result.exit_code == 4
+    assert "0 of 10 done" in result.stderr
+    assert "failed     1, see" in result.stdout
+
+
+def test_a_limit_of_seconds_lets_what_is_under_way_finish() -> None:
+    script(REPLIES, delay=0.02)
+    result = answer("--limit-seconds", "0.2", "--parallel", "2")
+    assert result.exit_code == 4
+    assert 2 <= len(list(read_jsonl(Path("out.jsonl")))) < 10
+    assert not Path("out.jsonl.unfinished.jsonl").exists()
+
+
+def test_limits_are_no_part_of_how_an_output_was_made() -> None:
+    answer("--limit-tokens", "100")
+    assert answer("--limit-seconds", "100").exit_code == 0
+    config = json.loads(Path("out.jsonl.run.json").read_text())["config"]
+    assert not [name for name in config if "limit" in name]
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["--limit-usd", "1"], "a limit of 1.0 USD needs the price"),
+        (["--limit-tokens", "0"], "the limit of tokens is 0"),
+        (["--limit-seconds", "nan"], "the limit of seconds is nan"),
+    ],
+)
+def test_limits_that_cannot_hold_are_refused(args: list[str], said: str) -> None:
+    result = answer(*args)
+    assert (result.exit_code, said in result.stderr) == (2, True)
+    assert not Path("out.jsonl").exists()

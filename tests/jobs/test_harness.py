@@ -1,0 +1,251 @@
+"""The harness: items with no line, one or many, killed anywhere, and runs that a limit ends."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import tempfile
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from redraft.errors import ContextError, OutputError, RecordError, UsageError
+from redraft.jobs.harness import Job, Outcome, Session
+from redraft.jobs.limits import Limits
+from redraft.jobs.provenance import Making
+from redraft.jobs.runner import Work
+
+
+@dataclass(frozen=True)
+class Item:
+    """An item whose result has so many lines, and which costs so many tokens."""
+
+    id: str
+    lines: int = 1
+    cost: int = 0
+    fails: bool = False
+
+
+class Factory:
+    """Does items, and remembers what the run had spent when each began."""
+
+    def __init__(self) -> None:
+        self.began: dict[str, int] = {}
+
+    @asynccontextmanager
+    async def __call__(self, session: Session) -> AsyncGenerator[Work[Item]]:
+        async def work(item: Item) -> list[str]:
+            self.began[item.id] = session.spent.tokens
+            await asyncio.sleep(0)
+            session.pay(item.cost, item.cost / 100)
+            if item.fails:
+                raise ContextError(9, 5)
+            return [json.dumps({"id": item.id, "part": part}) for part in range(item.lines)]
+
+        yield work
+
+
+def run(
+    out: Path,
+    items: list[Item],
+    factory: Factory | None = None,
+    *,
+    said: list[str] | None = None,
+    limits: Limits | None = None,
+    parallel: int = 1,
+    many_lines: bool = True,
+    seed: int = 1,
+) -> Outcome:
+    job = Job(
+        items=lambda: items,
+        source="items",
+        out=out,
+        making=Making("generate", {"seed": seed}),
+        many_lines=many_lines,
+        parallel=parallel,
+        limits=limits or Limits(),
+        quiet=True,
+        tell=([] if said is None else said).append,
+    )
+    return job.run(factory or Factory())
+
+
+def marks(out: Path) -> Path:
+    return out.with_name(out.name + ".done.jsonl")
+
+
+COUNTS = st.lists(st.integers(0, 3), min_size=1, max_size=5)
+
+
+@settings(max_examples=15)
+@given(COUNTS, st.integers(1, 3))
+def test_items_of_any_number_of_lines_are_done_once(counts: list[int], parallel: int) -> None:
+    items = [Item(str(number), count) for number, count in enumerate(counts)]
+    with tempfile.TemporaryDirectory() as folder:
+        out, again = Path(folder, "out.jsonl"), Factory()
+        assert run(out, items, parallel=parallel).tally.added == len(items)
+        before = out.read_bytes()
+        assert before.count(b"\n") == sum(counts)
+        assert run(out, items, again, parallel=parallel).found == len(items)
+        assert (again.began, out.read_bytes()) == ({}, before)
+
+
+def states(out: bytes, marked: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """What a kill may leave: the output, then the mark of each item, written byte by byte."""
+    at = done = 0
+    for mark in marked.splitlines(keepends=True):
+        end = json.loads(mark)["end"]
+        yield from ((out[:cut], marked[:done]) for cut in range(at, end + 1))
+        yield from ((out[:end], marked[: done + cut]) for cut in range(1, len(mark) + 1))
+        at, done = end, done + len(mark)
+
+
+@pytest.mark.parametrize("counts", [[2, 0, 3], [0, 1]])
+def test_half_an_item_never_counts_as_done(tmp_path: Path, counts: list[int]) -> None:
+    items, out = [Item(str(number), count) for number, count in enumerate(counts)], tmp_path / "out.jsonl"
+    run(out, items)
+    whole, marked = out.read_bytes(), marks(out).read_bytes()
+    for number, (lines, done) in enumerate(states(whole, marked)):
+        if number % 9:
+            continue
+        out.write_bytes(lines)
+        marks(out).write_bytes(done)
+        factory = Factory()
+        run(out, items, factory)
+        assert (out.read_bytes(), marks(out).read_bytes()) == (whole, marked)
+        assert len(factory.began) == len(items) - done.count(b"\n")
+
+
+def test_a_power_cut_that_lost_lines_and_kept_their_marks(tmp_path: Path) -> None:
+    items, out = [Item("a", 2), Item("b", 2)], tmp_path / "out.jsonl"
+    run(out, items)
+    whole = out.read_bytes()
+    out.write_bytes(whole[:-3])
+    factory = Factory()
+    run(out, items, factory)
+    assert out.read_bytes() == whole
+    assert list(factory.began) == ["b"]
+
+
+def test_marks_of_an_output_that_is_gone_do_not_count(tmp_path: Path) -> None:
+    items, out, factory = [Item("a", 0), Item("b", 2)], tmp_path / "out.jsonl", Factory()
+    run(out, items)
+    out.unlink()
+    run(out, items, factory)
+    assert list(factory.began) == ["a", "b"]
+
+
+def test_settings_count_where_no_item_gave_a_line(tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    run(out, [Item("a", 0)])
+    with pytest.raises(OutputError, match="seed was 1 and is 2"):
+        run(out, [Item("a", 0)], seed=2)
+
+
+@pytest.mark.parametrize("damage", ["missing", "middle", "other file"])
+def test_an_output_whose_marks_do_not_fit_is_left_alone(tmp_path: Path, damage: str) -> None:
+    items, out = [Item("a", 2), Item("b", 2)], tmp_path / "out.jsonl"
+    run(out, items)
+    if damage == "missing":
+        marks(out).unlink()
+    elif damage == "middle":
+        marks(out).write_bytes(b"oops\n" + marks(out).read_bytes())
+    else:
+        out.write_bytes(b"x" * out.stat().st_size)
+    before = out.read_bytes()
+    with pytest.raises(OutputError, match=r"out\.jsonl cannot be added to"):
+        run(out, items)
+    assert out.read_bytes() == before
+
+
+@pytest.mark.parametrize("notes", [b"notes of mine", b"notes\nof mine\n", b'{"a": 1}\n'])
+def test_notes_under_the_name_of_the_marks_are_kept(tmp_path: Path, notes: bytes) -> None:
+    out = tmp_path / "out.jsonl"
+    marks(out).write_bytes(notes)
+    with pytest.raises(OutputError):
+        run(out, [Item("a", 2)])
+    assert marks(out).read_bytes() == notes
+
+
+def test_marks_are_not_written_through_a_link(tmp_path: Path) -> None:
+    out, victim = tmp_path / "out.jsonl", tmp_path / "victim"
+    victim.write_bytes(b"")
+    marks(out).symlink_to(victim)
+    with pytest.raises(OutputError, match="a link is there"):
+        run(out, [Item("a", 2)])
+    assert victim.read_bytes() == b""
+
+
+def test_one_line_an_item_is_insisted_on(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="2 lines for a"):
+        run(tmp_path / "out.jsonl", [Item("a", 2)], many_lines=False)
+
+
+@settings(max_examples=20)
+@given(
+    st.lists(st.integers(0, 50), min_size=1, max_size=10),
+    st.integers(1, 120),
+    st.integers(1, 4),
+    st.sampled_from(["tokens", "usd"]),
+)
+def test_a_limit_holds_and_runs_with_it_do_everything_once(
+    costs: list[int], limit: int, parallel: int, kind: str
+) -> None:
+    items = [Item(str(number), cost=cost, fails=cost == 13) for number, cost in enumerate(costs)]
+    limits = Limits(tokens=limit) if kind == "tokens" else Limits(usd=limit / 100)
+    with tempfile.TemporaryDirectory() as folder:
+        out, began = Path(folder, "out.jsonl"), set[str]()
+        for _ in range(len(items) + 1):
+            factory, said = Factory(), list[str]()
+            outcome = run(out, items, factory, said=said, limits=limits, parallel=parallel)
+            assert all(spent < limit for spent in factory.began.values())
+            assert outcome.spent.tokens < limit + parallel * max(costs)
+            assert bool(said) == (outcome.exit_status == 4)
+            began |= factory.began.keys()
+            if outcome.exit_status != 4 or len(factory.began) == outcome.tally.failed:
+                break
+        done = [json.loads(line)["id"] for line in out.read_text().splitlines()]
+        assert len(done) == len(set(done))
+        if outcome.exit_status != 4:
+            assert set(done) == {item.id for item in items if not item.fails}
+            assert began == {item.id for item in items}
+
+
+def test_a_limit_that_is_reached_with_the_last_item_ends_nothing(tmp_path: Path) -> None:
+    items, said = [Item("a", cost=5), Item("b", cost=5)], list[str]()
+    assert run(tmp_path / "out.jsonl", items, said=said, limits=Limits(tokens=10)).exit_status == 0
+    assert said == []
+
+
+def test_a_run_that_a_limit_ended_says_how_to_go_on(tmp_path: Path) -> None:
+    items, said = [Item("a", cost=7), Item("b", cost=7)], list[str]()
+    assert run(tmp_path / "out.jsonl", items, said=said, limits=Limits(tokens=5)).exit_status == 4
+    assert said == [
+        "the limit of 5 tokens is reached (7 generated): 1 of 2 done; run the same command again to go on."
+    ]
+
+
+def test_a_limit_of_seconds(tmp_path: Path) -> None:
+    outcome = run(tmp_path / "out.jsonl", [Item("a")], limits=Limits(seconds=1e-9))
+    assert (outcome.exit_status, outcome.tally.added) == (4, 0)
+
+
+@pytest.mark.parametrize("name", ["usd", "tokens", "seconds"])
+@pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf")])
+def test_limits_that_are_none_are_refused(name: str, value: float) -> None:
+    with pytest.raises(UsageError, match=f"the limit of {name} is"):
+        Limits(**{name: value})  # type: ignore[arg-type]
+
+
+def test_no_items_and_two_of_one_id_are_refused_before_anything_is_done(tmp_path: Path) -> None:
+    factory = Factory()
+    for items in ([], [Item("a"), Item("a")]):
+        with pytest.raises(RecordError, match="items: "):
+            run(tmp_path / "out.jsonl", items, factory)
+    assert factory.began == {}
+    assert not (tmp_path / "out.jsonl").exists()
