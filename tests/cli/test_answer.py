@@ -206,9 +206,9 @@ def test_prompts_from_a_pipe_are_gone_on_with() -> None:
     assert [chain.id for chain in chains()] == ["stdin/0", "stdin/1"]
     result = answer(prompts="-", stdin=b'{"prompt": "1."}\n{"prompt": "Two."}\n')
     assert result.exit_code == 2
-    assert "out.jsonl was made in another way: the input (standard input) is not what it was" in result.stderr
+    assert "out.jsonl was made in another way: the input (standard input) has changed" in result.stderr
     result = answer(prompts="-", stdin=b"Plain lines?\n")
-    assert "the input (standard input) is not what it was" in result.stderr
+    assert "the input (standard input) has changed" in result.stderr
     assert answer("-o", "new.jsonl", prompts="-", stdin=b'{"prompt"\n').stderr.startswith(
         "redraft: standard input:1: not JSON: "
     )
@@ -362,7 +362,7 @@ def test_a_full_disk_ends_it_with_whole_lines() -> None:
     assert job.returncode == 2
     assert said == (
         "redraft: cannot write out.jsonl: File too large.\n"
-        "  Everything finished before is safe in it. Make room, and run the same command again to go on.\n"
+        "  Finished results are safe in it. Make room, and run the same command again to go on.\n"
         f"  {len(done)} of 10 done; run the same command again to go on.\n"
     )
     assert answer().exit_code == 0

@@ -82,7 +82,7 @@ def test_a_bad_line_in_the_middle_is_an_error_and_stays(tmp_path: Path) -> None:
         fill(out, ["b"])
     assert str(caught.value) == (
         f"{out}:1: not a JSON object.\n"
-        f"  Was it written by redraft? Mend or remove the line, or move {out} away."
+        f"  Was it written by redraft? Correct or remove the line, or move {out} away."
     )
     out.write_text('{"name": "a"}\n')
     with pytest.raises(RecordError, match=r":1: id is missing\."):
@@ -145,7 +145,7 @@ def test_input_may_grow_but_not_change(tmp_path: Path) -> None:
     with Ledger(out, making):
         pass
     source.write_text("one\n2\nthree\n")
-    with pytest.raises(OutputError, match="is not what it was"):
+    with pytest.raises(OutputError, match="has changed"):
         Ledger(out, making)
     with pytest.raises(OutputError, match=r"the input was .*in\.txt and is nothing"):
         Ledger(out, Making("answer", {}))
@@ -236,7 +236,7 @@ def test_a_limit_on_the_file_leaves_whole_lines(tmp_path: Path) -> None:
     assert out.read_text() == line("a", "x" * 1000) + "\n"
     assert str(caught.value) == (
         f"cannot write {out}: File too large.\n"
-        "  Everything finished before is safe in it. Make room, and run the same command again to go on."
+        "  Finished results are safe in it. Make room, and run the same command again to go on."
     )
 
 
@@ -265,7 +265,7 @@ def test_a_full_disk_leaves_whole_lines_and_can_be_gone_on_from(tiny_disk: Path)
         fill_with(out, 1500)
     assert str(caught.value) == (
         f"cannot write {out}: {os.strerror(errno.ENOSPC)}.\n"
-        "  Everything finished before is safe in it. Make room, and run the same command again to go on."
+        "  Finished results are safe in it. Make room, and run the same command again to go on."
     )
     before = out.read_bytes()
     assert before.endswith(b"}\n")
@@ -346,7 +346,7 @@ def test_failures_are_not_written_through_a_link(tmp_path: Path) -> None:
 def test_a_file_of_failures_that_is_somebody_elses_is_kept(tmp_path: Path, content: bytes) -> None:
     errors = tmp_path / "out.jsonl.errors.jsonl"
     errors.write_bytes(content)
-    with pytest.raises(OutputError, match="line 1 is no failure"):
+    with pytest.raises(OutputError, match="line 1 is not one"):
         Ledger(tmp_path / "out.jsonl", MAKING)
     assert errors.read_bytes() == content
 

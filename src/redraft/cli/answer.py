@@ -11,7 +11,6 @@ from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
-from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -19,26 +18,24 @@ import typer
 
 from redraft.cli.options import Flags, Settings, settle, takes
 from redraft.cli.shell import only_ours, tell
-from redraft.errors import RecordError, RedraftError, UsageError
+from redraft.errors import RedraftError, UsageError
 
 if TYPE_CHECKING:
     from redraft.chain import Chain
-    from redraft.engines.base import Engine
+    from redraft.cli.attempt import Item
     from redraft.jobs.harness import Job, Outcome, Session
     from redraft.jobs.journal import Journal
     from redraft.jobs.limits import Limits
     from redraft.jobs.runner import Tally, Work
-    from redraft.revise.api import Role
-    from redraft.revise.options import Options
     from redraft.revise.summary import Summary
 
 Shape = Literal["chain", "selfee", "fastchat"]
 
 PARALLEL = 4
-"""Chains at once, where neither flag nor config file says. More is faster on a GPU or a server."""
+"""Default number of chains at once. More is faster on a GPU or a server."""
 
 PATIENCE = 300.0
-"""Seconds to wait for a server that is down or busy, where neither flag nor config file says."""
+"""Default seconds to wait for a server that is down or busy."""
 
 NOT_OF_THE_RESULT = {"recipe", "ctx", "threads", "gpu_layers", "timeout", "retries", "patience", "rpm", "tpm"}
 """Flags that may differ when a job is resumed: for speed, for waiting, or for the length of a prompt."""
@@ -123,7 +120,7 @@ def answer(
 
 @contextmanager
 def _plain_file(prompts: Path) -> Iterator[Path]:
-    """The prompts as a file that can be read twice. Of standard input, a copy is made."""
+    """Give the prompts as a file that can be read twice: standard input is copied."""
     if str(prompts) != "-":
         yield prompts
         return
@@ -147,30 +144,24 @@ def _plain_file(prompts: Path) -> Iterator[Path]:
 
 
 @dataclass(frozen=True)
-class Item:
-    """A prompt to answer, under the id that its result will have in the output."""
-
-    id: str
-    asked: Chain
-
-
-@dataclass(frozen=True)
 class Form:
-    """What is written for a chain: the chain, or an answer record."""
+    """The shape of an output line: a chain, or an answer record."""
 
     shape: Shape
     model_id: str | None
 
     def key(self, record: dict[str, Any]) -> str:
-        """The id of a written record."""
+        """Return the id of an output line."""
         return str(record["id" if self.shape == "chain" else "question_id"])
 
     def item(self, asked: Chain) -> Item:
-        """A prompt under the id of its result."""
+        """Return a prompt under the id of its result."""
+        from redraft.cli.attempt import Item
+
         return Item(asked.id if self.shape == "chain" else self.key(self._record(asked)), asked)
 
     def line(self, chain: Chain) -> str:
-        """One line of JSON."""
+        """Return the output line of a chain."""
         return chain.to_json() if self.shape == "chain" else json.dumps(self._record(chain))
 
     def _record(self, chain: Chain) -> dict[str, Any]:
@@ -269,6 +260,7 @@ class Answering:
         """Open the models, and yield the work on one prompt."""
         from contextlib import AsyncExitStack
 
+        from redraft.cli.attempt import Attempt, Journaled
         from redraft.engines.journaled import identity_of
 
         async with AsyncExitStack() as stack:
@@ -297,111 +289,6 @@ class Answering:
             rows.append(("counted", f"{added}: {self.form.shape} records keep no checks"))
         rows += summary.rows() + outcome.pace()
         return "\n".join(f"{name:<10} {text}" for name, text in rows)
-
-
-@dataclass(frozen=True)
-class Journaled:
-    """A journal, and the identities of the models whose replies go into it."""
-
-    journal: Journal
-    identities: dict[Role, Any]
-
-
-class Attempt:
-    """One attempt to make the chain of a prompt."""
-
-    def __init__(
-        self, item: Item, seed: int | None, options: Options, session: Session, journaled: Journaled | None
-    ) -> None:
-        from redraft.engines.metered import MeteredEngine
-        from redraft.jobs.runner import derived_seed
-
-        self._item, self._session, self._journaled = item, session, journaled
-        self._options = options.copy()
-        self._options["id"] = item.asked.id
-        self._options["seed"] = None if seed is None else derived_seed(seed, item.asked.id)
-        self._meters: list[MeteredEngine] = []
-        for role in _ROLES:
-            if role in options:
-                self._options[role] = self._engine(role, options[role])
-
-    def _engine(self, role: Role, engine: Any) -> Engine:
-        """Wrap an engine so that the calls that reach it are paid for, and no others."""
-        from redraft.engines.journaled import JournaledEngine
-        from redraft.engines.metered import MeteredEngine
-
-        metered = MeteredEngine(engine)
-        self._meters.append(metered)
-        if self._journaled is None:
-            return metered
-        identity = [role, self._journaled.identities[role]]
-        return JournaledEngine(metered, self._journaled.journal, identity=identity, scope=self._item.id)
-
-    async def chain(self) -> Chain:
-        """Make the chain.
-
-        Raises:
-            RecordError: The prompt is empty.
-            EngineError, CheckError: With the chain until then.
-        """
-        asked = self._item.asked
-        if asked.prompt.blank:
-            raise RecordError(f"{asked.id}: the prompt is empty.", hint="Give a question or an instruction.")
-        if self._journaled is None:
-            self._options["resume"] = _begun(self._session.unfinished.get(self._item.id), asked)
-        try:
-            chain = await self._to_the_end()
-        except RedraftError as error:
-            if error.chain is not None:
-                self._keep(error.chain)
-            raise
-        finally:
-            self._pay()
-        return chain.model_copy(update={"meta": {**asked.meta, **chain.meta}})
-
-    async def _to_the_end(self) -> Chain:
-        from contextlib import aclosing
-
-        from redraft.revise.api import stream
-        from redraft.revise.ops import Finished, Progress
-
-        async with aclosing(stream(self._item.asked.prompt, **self._options)) as events:
-            async for event in events:
-                if isinstance(event, Progress):
-                    self._keep(event.chain)
-                    self._pay()
-                elif isinstance(event, Finished):
-                    return event.chain
-        raise AssertionError("the loop ended without a chain")
-
-    def _keep(self, chain: Chain) -> None:
-        """Keep the complete steps of a chain that is not finished. A journal has them already."""
-        if self._journaled is None:
-            self._session.unfinished.keep(self._item.id, chain.to_json())
-
-    def _pay(self) -> None:
-        """Book what was used since the last time."""
-        price = self._options["price"]
-        for meter in self._meters:
-            usage = meter.take()
-            self._session.pay(usage.completion_tokens, None if price is None else price.cost(usage))
-
-
-_ROLES: tuple[Role, ...] = ("model", "critic", "judge")
-
-
-def _begun(kept: Any, asked: Chain) -> Chain | None:
-    """Return the chain that was kept for a prompt, or None if it cannot be resumed."""
-    from redraft.chain import Chain
-    from redraft.revise.resume import insist_on_cut
-
-    try:
-        chain = Chain.model_validate(kept)
-        insist_on_cut(chain, asked.prompt)
-        chain.to_json()
-    except (ValueError, UsageError):  # damaged: a record that pydantic refuses to read or to write
-        return None
-    return chain if 0 <= chain.usage.seconds < inf and chain.usage.completion_tokens >= 0 else None
 
 
 def _note(summary: Summary, tally: Tally) -> str:

@@ -1,5 +1,7 @@
-"""Run many things once each: resumable, limited, measured. Shared by every verb that works on many chains.
+"""Do many items once each: resumable, limited, measured. For every verb that works on many items.
 
-`ledger` is the output file, `making` says beside it how it was made, `runner` does the work, `signals` lets
-Ctrl-C end it cleanly, `progress` shows it. What the work is, is not known here.
+`harness` is the way in and puts the rest together: `runner` does the items, `ledger` is the output (with
+`marks` where an item may give several lines), `provenance` records how it was made, `unfinished` keeps the
+work on items that were cut, `journal` keeps paid replies, `limits` ends a run, `signals` lets Ctrl-C end it
+cleanly, `progress` shows it. Nothing here knows what the work is.
 """

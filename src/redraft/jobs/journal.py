@@ -18,7 +18,7 @@ from typing import Any, Self
 from redraft.errors import OutputError
 
 VERSION = 1
-"""The layout of the file, in SQLite's `user_version`. A journal of another version is refused."""
+"""The layout, in SQLite's `user_version`. A journal of another version is refused."""
 
 APPLICATION = 0x52656466
 """SQLite's `application_id` of a journal: `Redf` in ASCII."""
@@ -42,7 +42,7 @@ class Journal:
 
     Attributes:
         path: The file.
-        hits: How many replies were found in it since it was opened.
+        hits: Number of replies found in it since it was opened.
     """
 
     def __init__(self, path: Path) -> None:
@@ -82,7 +82,7 @@ class Journal:
         return json.loads(found[0])
 
     def put(self, key: str, reply: Any) -> None:
-        """Store a reply. The first one under a key stays: it may have been used already.
+        """Store a reply. The first one under a key is kept, because it may have been used.
 
         Raises:
             OutputError: The file cannot be written.
@@ -125,5 +125,5 @@ class Journal:
     def _unusable(self, reason: str) -> OutputError:
         return OutputError(
             f"the journal {self.path} cannot be used: {reason}.",
-            hint="Name another file, or move this one away. What it holds is then asked and paid for again.",
+            hint="Name another file, or move this one away. Its replies are then paid for again.",
         )

@@ -27,7 +27,7 @@ from redraft.jobs.provenance import Making, RunFile
 
 
 def record_id(record: dict[str, Any]) -> str:
-    """The id of a record that has it in the field `id`."""
+    """Return the field `id` of a record."""
     return str(record["id"])
 
 
@@ -108,7 +108,7 @@ class Ledger:
         self.done.add(item_id)
 
     def fail(self, item_id: str, error: RedraftError) -> None:
-        """Writes down that an item failed, with all that was generated for it. It stays to be done.
+        """Record that an item failed, with the chain so far. The next run tries the item again.
 
         Raises:
             OutputError: It cannot be written.
@@ -122,10 +122,10 @@ class Ledger:
         self.failed.add(item_id)
 
     def close(self) -> None:
-        """Syncs the file, forgets failures that were made good, and gives the lock back."""
+        """Sync the output, remove the failures of items that are done, and release the lock."""
         if self._errors:
             self._errors.close()
-        # On a full disk these two fail, and the error that says so is under way already.
+        # On a full disk these two fail, and an error that says so is on its way already.
         with contextlib.suppress(OSError, OutputError):
             self._tidy_failures()
             self._run.end(done=len(self.done), added=len(self.done) - self.found, failed=len(self.failed))
@@ -176,7 +176,7 @@ class Ledger:
             whole += len(line)
 
     def _id_of(self, record: dict[str, Any] | None, number: int) -> str:
-        hint = f"Was it written by redraft? Mend or remove the line, or move {self.path} away."
+        hint = f"Was it written by redraft? Correct or remove the line, or move {self.path} away."
         if record is None:
             raise RecordError(f"{self.path}:{number}: not a JSON object.", hint=hint)
         try:
@@ -185,19 +185,19 @@ class Ledger:
             raise RecordError(f"{self.path}:{number}: {field.args[0]} is missing.", hint=hint) from None
 
     def _insist_on_own_failures(self) -> None:
-        """Sees that the file of failures is ours: it is written to, and rewritten at the end."""
+        """Check that an existing file of failures is one, because it is rewritten at the end."""
         if not os.path.lexists(self._errors_path):
             return
         LineFile(self._errors_path, made_up=True).close()
         for number, line in enumerate(read_lines(self._errors_path), start=1):
             if line.endswith(b"\n") and "id" not in (parse_line(line) or {}):
                 raise OutputError(
-                    f"{self._errors_path} is where failures are written, and line {number} is no failure.",
+                    f"{self._errors_path} is the file for failures, and line {number} is not one.",
                     hint="Move it away, or write to another file with -o.",
                 )
 
     def _tidy_failures(self) -> None:
-        """Keeps the last failure of each item that is still to be done; no failures, no file."""
+        """Keep the last failure of each item that is not done. Remove the file if there is none."""
         last: dict[str, bytes] = {}
         for line in read_lines(self._errors_path):
             record = parse_line(line)

@@ -19,7 +19,7 @@ _HINTS = {
     errno.ENOENT: "Make the folder first: mkdir -p {folder}",
     errno.EISDIR: "Name a file, such as {path}/out.jsonl",
 }
-_GO_ON = "Everything finished before is safe in it. Make room, and run the same command again to go on."
+_GO_ON = "Finished results are safe in it. Make room, and run the same command again to go on."
 
 
 class LineFile:

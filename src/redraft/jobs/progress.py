@@ -1,7 +1,7 @@
-"""How far a job is: a bar on a terminal, and elsewhere a plain line now and then.
+"""Progress of a job on standard error: a bar on a terminal, elsewhere a plain line every 15 seconds.
 
-Both go to standard error and say the same: items done, new tokens a second, the time left, and a note of the
-caller's. Rates are over this session alone, over finished items; the time left is at this session's pace.
+Both show the items done, new tokens a second, the time left and a note of the caller's. Rates and the time
+left are those of this run.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ LINE_SECONDS = 15.0
 
 
 class Meter:
-    """Counts what is done, and works out the pace.
+    """Count items and tokens, and compute the pace.
 
     Attributes:
-        total: How many items there are; None where that is not known.
-        before: How many of them were done before this session.
-        done: How many of them are over, failed ones included.
-        tokens: New tokens of this session.
-        note: A few words on how the results look.
-        waiting: What is waited for, such as a server that is down; empty while nothing is.
+        total: Number of items, or None if it is not known.
+        before: Items that were done before this run.
+        done: Items that are done or failed.
+        tokens: New tokens of this run.
+        note: A few words on the results.
+        waiting: What the job waits for, such as a server that is down, or an empty text.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Meter:
 
     @property
     def seconds(self) -> float:
-        """Seconds since the session began."""
+        """Seconds since the run began."""
         return self._clock() - self._started
 
     @property
@@ -55,14 +55,14 @@ class Meter:
 
     @property
     def left(self) -> float | None:
-        """Seconds until the end at this pace; None where it cannot be told yet."""
+        """Seconds until the end at this pace, or None if it is not known yet."""
         new = self.done - self.before
         if self.total is None or new <= 0:
             return None
         return self.seconds / new * max(self.total - self.done, 0)
 
     def line(self) -> str:
-        """All of it in one line, such as `120 of 500 done · 310 tokens/s · 4:10 left · 96 passed`."""
+        """Return one line, such as `120 of 500 done · 310 tokens/s · 4:10 left · 96 passed`."""
         of = "" if self.total is None else f" of {self.total}"
         left = "" if self.left is None else f"{clock_time(self.left)} left"
         parts = [f"{self.done}{of} done", f"{self.pace:.0f} tokens/s", left, self.note, self.waiting]
@@ -70,14 +70,14 @@ class Meter:
 
 
 def clock_time(seconds: float) -> str:
-    """Seconds as `4:10` or `1:04:10`."""
+    """Return seconds as `4:10` or `1:04:10`."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 class Shown:
-    """Shows a meter while it is open; `update` after each change."""
+    """Show a meter while it is open. Call `update` after each change."""
 
     def __init__(self, meter: Meter, *, quiet: bool = False, console: Console | None = None) -> None:
         self.meter = meter
@@ -87,7 +87,7 @@ class Shown:
         self._next_line = LINE_SECONDS
 
     def update(self) -> None:
-        """Shows what the meter says now: at once on a terminal, elsewhere when a line is due."""
+        """Show the meter: at once on a terminal, elsewhere when a line is due."""
         if self._bar:
             self._bar.update(self._task, completed=self.meter.done, says=self.meter.line())
         elif not self.quiet and self.meter.seconds >= self._next_line:
@@ -95,7 +95,7 @@ class Shown:
             print(f"redraft: {self.meter.line()}", file=sys.stderr, flush=True)
 
     def wait(self, reason: str) -> None:
-        """Show what is waited for, the first time without delay; an empty text ends that."""
+        """Show what the job waits for, at once. An empty text ends the wait."""
         if reason and not self.meter.waiting:
             self._next_line = 0.0
         self.meter.waiting = reason

@@ -1,8 +1,8 @@
-"""How an output was made, written beside it as `OUT.run.json`: settings, input, and every session that wrote.
+"""The provenance of an output, in `OUT.run.json` beside it: settings, input, and each session that wrote.
 
-A file is only ever gone on with by the same command with the same settings on the same input, so that all
-of it was made alike. Input may have grown at its end; what was there before must not have changed, because
-lines are often known by their number alone. Speed (`--parallel`, threads) is no part of the settings.
+Only the same command with the same settings and input may add to an output, so that all of it was made alike.
+The input may have grown at its end, but not changed, because ids are often line numbers. Options that only
+change the speed (`--parallel`, threads) are not recorded as settings.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from redraft.files import replace_file
 
 @dataclass(frozen=True)
 class Making:
-    """What makes an output what it is.
+    """How an output is made.
 
     Attributes:
         command: The verb, such as `answer`.
         config: Everything that decides the results, as JSON values: model, sampling, seed, mode, checks…
-        source: The file that the items come from; None where there is none.
-        name: What to call that file, if not by its path.
+        source: The file that the items come from, or None.
+        name: The name of that file, if not its path.
     """
 
     command: str
@@ -41,7 +41,7 @@ class Making:
     name: str | None = None
 
     def fingerprint(self, length: int | None = None) -> dict[str, Any] | None:
-        """Name, length in bytes and SHA-256 of the source, or of its first `length` bytes.
+        """Return name, size in bytes and SHA-256 of the source, or of its first `length` bytes.
 
         Raises:
             UsageError: It cannot be read.
@@ -52,13 +52,13 @@ class Making:
 
 
 class RunFile:
-    """The file `OUT.run.json`. One session at a time writes to it: the one that holds the ledger's lock.
+    """The file `OUT.run.json`. Only the session that holds the output's lock writes to it.
 
     Args:
-        output: What it is about.
-        elsewhere: How the command is told of another output, for hints.
+        output: The output.
+        elsewhere: How to name another output, for hints.
         as_before: What to add to "run it as before", for hints.
-        anew: How what is there is given up, for hints. By default by hand.
+        anew: How to start over, for hints. By default, by deleting the output.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class RunFile:
         self.record: dict[str, Any] = {}
 
     def read(self) -> dict[str, Any] | None:
-        """The record, or None where there is none that can be read."""
+        """Return the record, or None if there is none or it is damaged."""
         try:
             record = json.loads(self.path.read_bytes())
         except (OSError, ValueError, RecursionError):
@@ -83,16 +83,16 @@ class RunFile:
         return record if _is_record(record) else None
 
     def holder(self) -> int | None:
-        """The process of the last session, if that session did not end."""
+        """Return the process id of the last session if that session did not end, or else None."""
         sessions = (self.read() or {}).get("sessions") or [{}]
         last = sessions[-1]
         return None if "ended" in last else last.get("pid")
 
     def insist(self, making: Making) -> None:
-        """Sees to it that an output that has results was made in this way.
+        """Check that existing results were made in this way.
 
         Raises:
-            OutputError: It was made in another way, or nothing says how.
+            OutputError: They were made in another way, or no record says how.
             UsageError: The input cannot be read.
         """
         before = self.read()
@@ -111,12 +111,12 @@ class RunFile:
             )
 
     def begin(self, making: Making, *, resume: bool, **about: Any) -> None:
-        """Begins a session.
+        """Begin a session.
 
         Args:
-            making: What the session is about to do.
-            resume: The output has results of earlier sessions, which are to be remembered.
-            about: What else to remember of this session, as JSON values. It is never compared.
+            making: How results are made.
+            resume: Keep the earlier sessions, because the output has results of theirs.
+            about: More fields of this session, as JSON values. They are never compared.
 
         Raises:
             OutputError: It cannot be written.
@@ -132,7 +132,7 @@ class RunFile:
         self._write()
 
     def end(self, **figures: int) -> None:
-        """Ends the session, with figures of what it did."""
+        """End the session, with figures of its work."""
         self.record["sessions"][-1] |= {"ended": _now(), **figures}
         self._write()
 
@@ -148,7 +148,7 @@ class RunFile:
 
 
 def _is_record(record: Any) -> bool:
-    """Whether a JSON value has the form that `RunFile.begin` writes, as far as it is read again."""
+    """Whether a JSON value has the fields that are read again, with their types."""
     if not isinstance(record, dict) or not isinstance(record.get("config", {}), dict | None):
         return False
     sessions, source = record.get("sessions", []), record.get("source")
@@ -199,7 +199,7 @@ def _source_differences(old: dict[str, Any] | None, making: Making) -> Iterator[
         return
     new = making.fingerprint(old["bytes"])
     if new and new["sha256"] != old["sha256"]:
-        yield f"the input ({name}) is not what it was (lines may be added at its end, but not changed)"
+        yield f"the input ({name}) has changed (lines may only be added at its end)"
 
 
 def _brief(value: Any) -> str:
@@ -208,7 +208,7 @@ def _brief(value: Any) -> str:
 
 
 def _as_json(config: dict[str, Any]) -> dict[str, Any]:
-    """The values as they will be read back, so that a tuple equals the list that it becomes."""
+    """Return the values as JSON gives them back, with lists for tuples."""
     record: dict[str, Any] = json.loads(json.dumps(config))
     return record
 
@@ -229,14 +229,14 @@ def _now() -> str:
 
 @functools.cache
 def commit() -> str | None:
-    """The git commit of this redraft, `-dirty` where it is changed; None where it runs from no checkout."""
+    """Return the git commit of this redraft, with `-dirty` if it is changed; None outside of a checkout."""
     package = Path(__file__).resolve().parents[1]
     root = package.parents[1]
     if not (root / ".git").exists() or root / "src" / "redraft" != package:
         return None
     try:
         head = _git(root, "rev-parse", "HEAD")
-        # Not `describe --dirty`: it locks the index, and leaves the lock behind when it is killed.
+        # `describe --dirty` would lock the index, and leave the lock behind if it is killed.
         changed = _git(root, "--no-optional-locks", "status", "--porcelain", "--untracked-files=no")
     except (OSError, subprocess.SubprocessError):
         return None

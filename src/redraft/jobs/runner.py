@@ -1,9 +1,9 @@
-"""Does each item of a stream once: so many at a time, past what is done, and past what fails.
+"""Do each item of a stream once, several at a time, skipping those that are done.
 
-Items are taken only when there is room to work on them, so memory does not grow with their number. An
-error is a matter of its item (too long a prompt), a doubt (a server that fails: of the item, unless the next
-ones fail too), or the end of the job (a crashed engine, a full disk). An item whose reply broke off is tried
-again at once: waiting for a server is the engine's affair (`engines.patience`).
+Items are taken only when there is room for them, so memory does not grow with their number. An error concerns
+its item alone (a prompt that is too long), is doubtful (a server that fails: the job ends if the next items
+fail too), or ends the job (a crashed engine, a full disk). An item whose reply broke off is tried again at
+once. Waiting for a server is left to the engine (`engines.remote.patience`).
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ from redraft.errors import (
 from redraft.jobs.ledger import Ledger
 
 PATIENCE = 3
-"""So many doubtful failures in a row, and at least as many as run at once, end the job. So do as many refused
-requests where nothing was done yet."""
+"""Doubtful failures in a row that end the job, or `parallel` if that is more. As many refused requests end it
+while nothing is done yet."""
 
 _REFUSED = frozenset({400, 413, 422})
-"""HTTP statuses by which a server refuses one request for what is in it."""
+"""HTTP statuses by which a server refuses a request for its content."""
 
 _HOPELESS = frozenset({401, 402, 403, 404, 405})
-"""HTTP statuses that every other request would get as well."""
+"""HTTP statuses that every other request would get too."""
 
 
 class Item(Protocol):
-    """Something to do, known by its id."""
+    """Something to do, with an id."""
 
     @property
     def id(self) -> str:
-        """Names the item in the ledger; no two items of a job have the same."""
+        """The item's name in the ledger, unique within a job."""
         ...
 
 
@@ -53,13 +53,13 @@ Work = Callable[[T], Awaitable[list[str]]]
 
 @dataclass
 class Tally:
-    """What a job came to so far, in items.
+    """Counts of items.
 
     Attributes:
-        skipped: Done before.
-        added: Done now.
-        failed: Failed now, and to be tried again the next time.
-        exit_status: The highest that an item's failure asks for.
+        skipped: Done before this run.
+        added: Done in this run.
+        failed: Failed in this run. The next run tries them again.
+        exit_status: The highest exit status of a failure.
         limit: Which limit was reached while there were items left, in words.
     """
 
@@ -186,23 +186,23 @@ class _Job(Generic[T]):
 
 
 def is_of_item(error: RedraftError) -> bool:
-    """Whether an error says something of its item alone, so that the others may well be done."""
+    """Whether an error concerns its item alone."""
     return is_refusal(error) or isinstance(error, (ContextError, EmptyReply, RecordError))
 
 
 def is_refusal(error: RedraftError) -> bool:
-    """Whether a server refused a request for what is in it, which may be in all of them: a wrong model."""
+    """Whether a server refused a request for its content. All requests may share it: a wrong model name."""
     return isinstance(error, ServerError) and error.status in _REFUSED
 
 
 def is_doubtful(error: RedraftError) -> bool:
-    """Whether an error may be of its item or of everything: it depends on whether the next ones fail too."""
+    """Whether only the next items can show if an error concerns its item or the whole job."""
     if isinstance(error, ServerError):
         return error.status not in _REFUSED | _HOPELESS
     return isinstance(error, (EngineTimeout, CheckError))
 
 
 def derived_seed(seed: int, item_id: str) -> int:
-    """An item's own seed, 31 bits: it depends on the job's seed and the id, not on when the item is done."""
+    """Return an item's own seed, 31 bits, from the job's seed and the item's id."""
     digest = hashlib.blake2b(f"{seed}:{item_id}".encode(), digest_size=4).digest()
     return int.from_bytes(digest) >> 1

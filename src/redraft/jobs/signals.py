@@ -1,6 +1,6 @@
-"""Ctrl-C and SIGTERM as a cancellation of the work, so that it ends between two lines of its output.
+"""Let Ctrl-C and SIGTERM cancel the work, so that it ends between two lines of its output.
 
-A second signal cancels the cleaning up as well. SIGKILL cannot be caught: the ledger is made to bear it.
+A second signal cancels the cleaning up too. SIGKILL cannot be caught, and the ledger survives it.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ T = TypeVar("T")
 
 
 class Interrupted(KeyboardInterrupt):
-    """The work was ended by a signal.
+    """A signal ended the work.
 
     Attributes:
-        exit_status: As shells have it: 130 for Ctrl-C, 143 for SIGTERM.
+        exit_status: 128 plus the signal, as in shells: 130 for Ctrl-C, 143 for SIGTERM.
     """
 
     def __init__(self, signum: int) -> None:
@@ -26,10 +26,10 @@ class Interrupted(KeyboardInterrupt):
 
 
 def run_until_signal(work: Coroutine[Any, Any, T]) -> T:
-    """`asyncio.run`, and a signal cancels the work.
+    """Run a coroutine as `asyncio.run` does, and cancel it on a signal.
 
     Raises:
-        Interrupted: A signal came, and the work has ended.
+        Interrupted: A signal ended the work.
     """
     caught: list[int] = []
 

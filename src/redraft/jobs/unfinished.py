@@ -1,10 +1,10 @@
-"""Work that was cut, kept in `OUT.unfinished.jsonl`: the next run goes on with it instead of paying twice.
+"""Work that was cut, kept in `OUT.unfinished.jsonl`, so that the next run resumes it instead of paying twice.
 
-Each line is one item's work so far, and the last line of an item counts. Keeping it never breaks a run: lines
-that are torn, damaged or of other settings are passed over, and where the file cannot be written, nothing is
-kept. The output alone decides what is done (`ledger`), and its lock guards this file too.
+Each line is one item's work so far, and the last line of an item counts. This file never breaks a run: lines
+that are torn, damaged or of other settings are skipped, and if it cannot be written, nothing is kept. The
+ledger alone decides what is done, and its lock guards this file too.
 
-Lines reach the disk at once and are synced once a second, so a power cut costs the last second's work.
+Lines are written at once and synced once a second, so a power cut costs the last second's work.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from redraft.jobs.lines import LineFile
 from redraft.jobs.provenance import Making
 
 TIDIED_AT = 4 << 20
-"""Bytes from which the file is written again without finished items, each time that it has doubled."""
+"""Size in bytes at which finished items are removed; afterwards each time the file has doubled."""
 
 LONGEST = 64 << 20
-"""Longer lines than these bytes are none of ours."""
+"""Longest line in bytes that is read."""
 
 SYNCED_EVERY = 1.0
-"""Seconds between two syncs: each may take milliseconds, during which all streams wait."""
+"""Seconds between two syncs. All streams wait during a sync."""
 
 
 class Unfinished:
@@ -39,9 +39,9 @@ class Unfinished:
 
     Args:
         output: The output file, locked by this process.
-        making: How it is made. Work that was made in another way is not used.
+        making: How the output is made. Work that was made in another way is not used.
         done: Ids of finished items, kept up to date by the caller.
-        forget: Whether what is there belongs to an output that is gone.
+        forget: Remove the file's content, because its output is gone.
     """
 
     def __init__(self, output: Path, making: Making, done: Collection[str], *, forget: bool = False) -> None:
@@ -59,7 +59,7 @@ class Unfinished:
                 self.path.unlink()
 
     def get(self, item_id: str) -> Any:
-        """Return the JSON value that was kept last for an item, or None."""
+        """Return the JSON value kept last for an item, or None."""
         if item_id not in self._places:
             return None
         start, length = self._places[item_id]
@@ -69,7 +69,7 @@ class Unfinished:
         return None
 
     def keep(self, item_id: str, work: str) -> None:
-        """Keep the work on an item so far: one JSON value, in place of what was kept before."""
+        """Keep the work on an item: one JSON value, which replaces the one before."""
         if not self._usable:
             return
         head = json.dumps({"id": item_id, "making": self._making})[:-1]
@@ -86,7 +86,7 @@ class Unfinished:
             self._usable = False
 
     def close(self) -> None:
-        """Write the file again with the items that are left, or remove it if there are none."""
+        """Remove finished items from the file, or the file if none is left."""
         with contextlib.suppress(OSError, OutputError):
             if self._left():
                 self._tidy()
@@ -115,7 +115,7 @@ class Unfinished:
         return [item_id for item_id in self._places if item_id not in self._done]
 
     def _tidy(self) -> None:
-        """Write the file again, aside, without finished items; and open it."""
+        """Write a new file without finished items, and open it."""
         aside = self.path.with_name(self.path.name + ".part")
         aside.unlink(missing_ok=True)
         places: dict[str, tuple[int, int]] = {}
@@ -155,10 +155,10 @@ class Unfinished:
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[int]:
-    """Open a plain file for reading, and no link.
+    """Open a plain file for reading, and never a link.
 
     Raises:
-        OSError: It is not there, or something else.
+        OSError: It does not exist, or is not a plain file.
     """
     fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
@@ -170,7 +170,7 @@ def _opened(path: Path) -> Iterator[int]:
 
 
 def _record(line: bytes) -> dict[str, Any] | None:
-    """Return the object of a whole line of ours, or None."""
+    """Return the object of a whole line that this module wrote, or None."""
     try:
         record = json.loads(line) if line.endswith(b"\n") else None
     except (ValueError, RecursionError):
@@ -182,6 +182,6 @@ def _record(line: bytes) -> dict[str, Any] | None:
 
 
 def _digest(making: Making) -> str:
-    """Return a short name for the settings that decide results. The input is left out: it may grow."""
+    """Return a digest of the settings that decide results, without the input, which may grow."""
     settings = json.dumps([making.command, making.config], sort_keys=True)
     return hashlib.sha256(settings.encode()).hexdigest()[:16]

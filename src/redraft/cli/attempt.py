@@ -1,0 +1,119 @@
+"""One attempt at the chain of a prompt, within a job: resumed or replayed where it was cut, and paid for."""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+from dataclasses import dataclass
+from math import inf
+from typing import Any
+
+from redraft.chain import Chain
+from redraft.engines.base import Engine
+from redraft.engines.journaled import JournaledEngine
+from redraft.engines.metered import MeteredEngine
+from redraft.errors import RecordError, RedraftError, UsageError
+from redraft.jobs.harness import Session
+from redraft.jobs.journal import Journal
+from redraft.jobs.runner import derived_seed
+from redraft.revise.api import Role, stream
+from redraft.revise.ops import Finished, Progress
+from redraft.revise.options import Options
+from redraft.revise.resume import insist_on_cut
+
+_ROLES: tuple[Role, ...] = ("model", "critic", "judge")
+
+
+@dataclass(frozen=True)
+class Item:
+    """A prompt to answer, under the id that its result will have in the output."""
+
+    id: str
+    asked: Chain
+
+
+@dataclass(frozen=True)
+class Journaled:
+    """A journal, and the identities of the models whose replies go into it."""
+
+    journal: Journal
+    identities: dict[Role, Any]
+
+
+class Attempt:
+    """One attempt to make the chain of a prompt."""
+
+    def __init__(
+        self, item: Item, seed: int | None, options: Options, session: Session, journaled: Journaled | None
+    ) -> None:
+        self._item, self._session, self._journaled = item, session, journaled
+        self._options = options.copy()
+        self._options["id"] = item.asked.id
+        self._options["seed"] = None if seed is None else derived_seed(seed, item.asked.id)
+        self._meters: list[MeteredEngine] = []
+        for role in _ROLES:
+            if role in options:
+                self._options[role] = self._engine(role, options[role])
+
+    def _engine(self, role: Role, engine: Any) -> Engine:
+        """Wrap an engine so that the calls that reach it are paid for, and no others."""
+        metered = MeteredEngine(engine)
+        self._meters.append(metered)
+        if self._journaled is None:
+            return metered
+        identity = [role, self._journaled.identities[role]]
+        return JournaledEngine(metered, self._journaled.journal, identity=identity, scope=self._item.id)
+
+    async def chain(self) -> Chain:
+        """Make the chain.
+
+        Raises:
+            RecordError: The prompt is empty.
+            EngineError, CheckError: With the chain until then.
+        """
+        asked = self._item.asked
+        if asked.prompt.blank:
+            raise RecordError(f"{asked.id}: the prompt is empty.", hint="Give a question or an instruction.")
+        if self._journaled is None:
+            self._options["resume"] = _begun(self._session.unfinished.get(self._item.id), asked)
+        try:
+            chain = await self._to_the_end()
+        except RedraftError as error:
+            if error.chain is not None:
+                self._keep(error.chain)
+            raise
+        finally:
+            self._pay()
+        return chain.model_copy(update={"meta": {**asked.meta, **chain.meta}})
+
+    async def _to_the_end(self) -> Chain:
+        async with aclosing(stream(self._item.asked.prompt, **self._options)) as events:
+            async for event in events:
+                if isinstance(event, Progress):
+                    self._keep(event.chain)
+                    self._pay()
+                elif isinstance(event, Finished):
+                    return event.chain
+        raise AssertionError("the loop ended without a chain")
+
+    def _keep(self, chain: Chain) -> None:
+        """Keep the complete steps of a chain that is not finished. A journal has them already."""
+        if self._journaled is None:
+            self._session.unfinished.keep(self._item.id, chain.to_json())
+
+    def _pay(self) -> None:
+        """Book what was used since the last time."""
+        price = self._options["price"]
+        for meter in self._meters:
+            usage = meter.take()
+            self._session.pay(usage.completion_tokens, None if price is None else price.cost(usage))
+
+
+def _begun(kept: Any, asked: Chain) -> Chain | None:
+    """Return the chain that was kept for a prompt, or None if it cannot be resumed."""
+    try:
+        chain = Chain.model_validate(kept)
+        insist_on_cut(chain, asked.prompt)
+        chain.to_json()
+    except (ValueError, UsageError):  # damaged: a record that pydantic refuses to read or to write
+        return None
+    return chain if 0 <= chain.usage.seconds < inf and chain.usage.completion_tokens >= 0 else None
