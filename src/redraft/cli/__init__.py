@@ -1,7 +1,7 @@
-"""The command line: one small file a verb. Heavy imports happen inside the verbs.
+"""The command line: one small file for each verb. Heavy imports happen inside the verbs.
 
-`redraft --help` imports neither an engine nor pydantic: a test holds that. Nothing is imported here before
-Ctrl-C is handled, because a program that is interrupted while it starts should end without a traceback.
+`redraft --help` imports neither an engine nor pydantic; a test checks this. Ctrl-C is handled before anything
+is imported, so that it never shows a traceback while the program starts.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ INTERRUPTED = 130
 
 
 def main() -> None:
-    """Run the command line: what the `redraft` script calls."""
+    """Run the command line. The `redraft` script calls this."""
     try:
         _run()
     except KeyboardInterrupt:
@@ -27,7 +27,7 @@ def main() -> None:
 
 def _run() -> None:
     if handled := signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))  # nothing is begun that needs an end
+        signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))  # nothing needs cleaning up yet
         sys.unraisablehook = _interrupt_again
     from redraft.cli.commands import app
     from redraft.cli.shell import standard_output
@@ -39,7 +39,7 @@ def _run() -> None:
 
 
 def _interrupt_again(unraisable: Any) -> None:
-    """Repeat a Ctrl-C that came where Python can only print it, such as in a callback during an import."""
+    """Repeat a Ctrl-C that Python could only print, such as in a callback during an import."""
     if unraisable.exc_type is KeyboardInterrupt:
         signal.raise_signal(signal.SIGINT)
     else:

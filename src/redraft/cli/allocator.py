@@ -1,7 +1,6 @@
-"""Memory for large tensors: blocks of their own, which go back to the system when they are freed.
+"""Return the memory of large tensors to the system when they are freed.
 
-Left to itself glibc keeps what is freed, in a heap with holes of many sizes. Other allocators are left as
-they are.
+By default glibc keeps freed memory in a fragmented heap. Other allocators are not changed.
 """
 
 from __future__ import annotations
@@ -9,15 +8,15 @@ from __future__ import annotations
 import os
 
 KERNELS = "128"
-"""How many kernels oneDNN keeps. A step with an adapter needs about 30 for each number of tokens."""
+"""Kernels that oneDNN caches. A step with an adapter needs about 30 for each number of tokens."""
 
 _MMAP_THRESHOLD = -3
-"""glibc's `M_MMAP_THRESHOLD` (malloc.h): from how many bytes on a block is mapped by itself. Setting it also
-keeps glibc from raising it by what is freed."""
+"""glibc's `M_MMAP_THRESHOLD` (malloc.h): the size in bytes from which a block gets its own mapping. Once set,
+glibc no longer raises it by itself."""
 
 
 def give_back_large(least: int) -> None:
-    """Lets blocks of at least so many bytes go back to the system as soon as they are freed."""
+    """Return blocks of at least `least` bytes to the system as soon as they are freed."""
     import ctypes
 
     if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
@@ -25,18 +24,17 @@ def give_back_large(least: int) -> None:
 
 
 def keep_few_kernels() -> None:
-    """Lets oneDNN keep the kernels of a step or two. It makes one for each shape it meets and keeps 1,024 of
-    them; the rows of packed data have hundreds of lengths.
+    """Let oneDNN cache the kernels of a step or two instead of 1,024.
 
-    It looks once, so this comes before torch is imported. Who has set it otherwise is left alone.
+    It makes one for each shape, and rows of packed data have hundreds of lengths. Call this before torch is
+    imported. A value that the user has set is kept.
     """
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", KERNELS)
 
 
 def use_large_pages() -> None:
-    """Lets torch ask for large pages where a tensor fills them: mapping it anew is then cheap.
+    """Let torch ask for large pages for large tensors, which makes mapping them cheap.
 
-    Torch looks once, at its first tensor, so this comes before torch is imported. Who has set it otherwise is
-    left alone.
+    Call this before torch is imported. A value that the user has set is kept.
     """
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")

@@ -1,4 +1,4 @@
-"""`redraft ask`: one prompt, answered, checked and revised before your eyes."""
+"""`redraft ask`: answer one prompt, check and revise it, and show each step."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def _prompt(prompt: str | None) -> str:
     if prompt in (None, "-"):
         if sys.stdin.isatty():
             raise UsageError("there is no prompt.", hint='redraft ask "Describe a lighthouse."')
-        # Bytes that are not UTF-8 are kept as a shell passes them on in an argument, and refused below.
+        # Bytes that are not UTF-8 become surrogates, as in arguments, and are refused below.
         prompt = sys.stdin.buffer.read().decode("utf-8", "surrogateescape").replace("\r\n", "\n")
     if not prompt or not prompt.strip():
         raise UsageError("the prompt is empty.", hint='redraft ask "Describe a lighthouse."')
@@ -72,7 +72,7 @@ def _prompt(prompt: str | None) -> str:
 
 
 async def _make(settings: Settings, prompt: str, *, watch: bool) -> Chain:
-    """Make the chain. Ctrl-C ends it early and keeps what it has; a second one ends the program."""
+    """Make the chain. Ctrl-C ends it early and keeps its steps; a second one ends the program."""
     from contextlib import AsyncExitStack
 
     from redraft.cli.watch import Watch
@@ -104,7 +104,7 @@ async def _make(settings: Settings, prompt: str, *, watch: bool) -> Chain:
 
 
 def _on_interrupt(cancel: CancelToken) -> None:
-    """Ctrl-C ends the chain early; a second one is Python's own."""
+    """Let the first Ctrl-C end the chain, and leave a second one to Python."""
     loop = asyncio.get_running_loop()
 
     def stop() -> None:
@@ -123,7 +123,7 @@ def _status(chain: Chain, *, with_checks: bool) -> int:
 
 
 def _say(chain: Chain, *, with_checks: bool) -> None:
-    """Says on standard error what is not as it should be with the best answer, where it was not shown."""
+    """Write to standard error what is wrong with the best answer, if it was not shown."""
     from redraft.cli.render import why_cut
 
     if chain.stop == "cancelled":

@@ -1,4 +1,4 @@
-"""All commands of the command line, put together."""
+"""The command line: all commands in one app."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""`redraft doctor`: what is installed, what works, and what to type. Nothing is changed, no server asked.
+"""`redraft doctor`: show what is installed, what works, and what to type. It changes nothing.
 
-Plain lines and no table, so that a path or a command stays whole, however long it is.
+It prints plain lines instead of a table, so that long paths and commands stay whole.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was found.
+    """One line of the report.
 
     Attributes:
-        what: What was looked at.
-        well: Whether it is well; None for what is not there and need not be.
-        found: What was found.
-        type_next: A command that would make it better.
+        what: The thing examined, such as an extra.
+        well: Whether it works; None if it is missing and optional.
+        found: Its version, path or fault.
+        type_next: A command that improves it, or an empty text.
     """
 
     what: str
@@ -38,21 +38,21 @@ def doctor() -> None:
 
     Looks at this machine only: no server is asked, and no key is shown.
     """
-    for each in findings():
-        write(f"{_MARKS[each.well]:<3} {each.what:<14} {each.found}")
-        if each.type_next:
-            write(f"{'':<18} > {each.type_next}")
+    for finding in findings():
+        write(f"{_MARKS[finding.well]:<3} {finding.what:<14} {finding.found}")
+        if finding.type_next:
+            write(f"{'':<18} > {finding.type_next}")
     write("\nStart with: " + first_command())
 
 
 _MARKS = {True: "ok", None: "-", False: "no"}
 
 USED = ("data", "local")
-"""The extras that a command of today uses. The others are for commands still to come."""
+"""The extras that a command uses. The others are for commands still to come."""
 
 
 def findings() -> Iterator[Finding]:
-    """All that is looked at, in the order in which it is shown."""
+    """Yield all findings, in the order in which they are shown."""
     import platform
 
     from redraft import __version__
@@ -67,7 +67,7 @@ def findings() -> Iterator[Finding]:
 
 
 def first_command() -> str:
-    """What to type first on this machine."""
+    """Return the command to type first on this machine."""
     import importlib.util
 
     if importlib.util.find_spec("xllamacpp"):
@@ -76,7 +76,7 @@ def first_command() -> str:
 
 
 def extras() -> dict[str, list[str]]:
-    """The extras of redraft, each with the packages that it installs, read from its own metadata."""
+    """Return the extras of redraft with the packages that each installs, from redraft's metadata."""
     import re
     from importlib.metadata import requires
 
@@ -104,13 +104,13 @@ def _extras() -> Iterator[Finding]:
 
 
 def _load_fault() -> Finding | None:
-    """Why the library of llama.cpp does not load, if it does not: it is built for certain machines."""
+    """Return why the library of llama.cpp does not load, or None if it does."""
     try:
         import xllamacpp  # noqa: F401
-    except Exception as error:  # noqa: BLE001  (whatever it is, it is what the user should see)
+    except Exception as error:  # noqa: BLE001  (the user should see any error)
         found = f"xllamacpp is installed and does not load: {error}"
-        mend = "apt install libgomp1" if "libgomp" in str(error) else _REINSTALL
-        return Finding("[local]", well=False, found=found, type_next=mend)
+        repair = "apt install libgomp1" if "libgomp" in str(error) else _REINSTALL
+        return Finding("[local]", well=False, found=found, type_next=repair)
     return None
 
 
@@ -158,7 +158,7 @@ def _config() -> Iterator[Finding]:
 
 
 def _keys(config: Config) -> Iterator[Finding]:
-    """Whose keys are known: the names of hosts and variables, and no key."""
+    """Yield the hosts and variables with keys, but no key."""
     import os
 
     from redraft.config import PREFIX
@@ -179,7 +179,7 @@ def _keys(config: Config) -> Iterator[Finding]:
 
 
 def _gpu() -> Finding:
-    """A GPU that the driver lists. Whether a part of redraft was built for it is another question."""
+    """Return the GPU that the driver lists. An engine may still lack support for it."""
     import platform
     import shutil
     import subprocess
@@ -191,7 +191,7 @@ def _gpu() -> Finding:
         return Finding("GPU", None, "none seen; everything works without, slower")
     try:
         command = [tool, "--query-gpu=name,memory.total", "--format=csv,noheader"]
-        told = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)  # noqa: S603
+        listed = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)  # noqa: S603
     except (OSError, subprocess.SubprocessError):
         return Finding("GPU", well=False, found="nvidia-smi is here and fails", type_next="nvidia-smi")
-    return Finding("GPU", well=True, found="; ".join(told.stdout.split("\n")).strip("; "))
+    return Finding("GPU", well=True, found="; ".join(listed.stdout.split("\n")).strip("; "))

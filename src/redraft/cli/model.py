@@ -1,4 +1,4 @@
-"""`redraft model`: the models that redraft fetched, from the default one to those of the hub."""
+"""`redraft model`: fetch, list, find and remove models."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Ref = Annotated[str, typer.Argument(metavar="REF", help="default, org/name, org/
 def get(ref: Ref = "default") -> None:
     """Fetch a model, unless it is here, and print its path.
 
-    The default model is checked against its known checksum, and fetched again if it is damaged.
+    The default model is checked against its checksum, and fetched again if it is damaged.
     """
     import sys
 
@@ -47,7 +47,7 @@ def get(ref: Ref = "default") -> None:
 def list_models() -> None:
     """List the models that are here.
 
-    What to give to --model, the size, and the path.
+    Each line has the reference for --model, the size, and the path.
     """
     rows = list(_here())
     if not rows:
@@ -77,7 +77,7 @@ def path(ref: Ref = "default") -> None:
 def remove(ref: Ref) -> None:
     """Remove a model from this machine.
 
-    Of org/name, all GGUF files go; org/name:Q4_K_M names one. Other programs share the cache of the hub.
+    org/name removes all its GGUF files, org/name:Q4_K_M one. Other programs share the cache of the hub.
     """
     from redraft.engines import hub
     from redraft.engines.llamacpp import default_model
@@ -93,7 +93,7 @@ def remove(ref: Ref) -> None:
 
 
 def in_words(size: int) -> str:
-    """A size in bytes, as disks are sold: 98 MB."""
+    """Return a size in bytes with a decimal unit, such as 98 MB."""
     for unit, name in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
         if size >= unit:
             return f"{size / unit:.3g} {name}"
@@ -101,7 +101,7 @@ def in_words(size: int) -> str:
 
 
 def _fetchable(ref: str) -> ModelReference:
-    """A reference to something that can be fetched, and so be here or not."""
+    """Return the reference of a model that redraft fetches."""
     from redraft.engines.load import parse_reference
     from redraft.errors import UsageError
 

@@ -1,7 +1,7 @@
 """The flags that verbs share, and where their values come from.
 
-A flag goes before a recipe, a recipe before the config file, and that before redraft's own defaults. Verbs
-take the flags as one dataclass: `takes(Flags)` turns its fields into the command's options.
+A flag overrides a recipe, a recipe the config file, and the config file redraft's defaults. `takes(Flags)`
+turns the fields of the dataclass into a command's options.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _MODEL, _LOOP, _SAMPLING, _BUDGET = "Model", "Revising", "Sampling", "Budget of 
 _SERVER = "Waiting for a server"
 
 RETRIES = 4
-"""How often something that a server failed is asked for again, where nothing says."""
+"""Default number of retries of a request that a server failed."""
 
 
 def _flag(group: str, *names: str, metavar: str | None = None, text: str) -> Any:
@@ -41,7 +41,7 @@ def _flag(group: str, *names: str, metavar: str | None = None, text: str) -> Any
 
 @dataclass(frozen=True)
 class Flags:
-    """What `ask` and `answer` both take. None means not given."""
+    """The flags of both `ask` and `answer`. None means not given."""
 
     model: Annotated[
         str | None,
@@ -68,14 +68,10 @@ class Flags:
     ] = None
     check: Annotated[
         list[str] | None,
-        _flag(
-            _LOOP, "--check", "-c", metavar="CHECK", text="what the answer must meet; give it several times"
-        ),
+        _flag(_LOOP, "--check", "-c", metavar="CHECK", text="what the answer must meet; repeatable"),
     ] = None
-    min_revisions: Annotated[int | None, _flag(_LOOP, metavar="N", text="revise at least so often [0]")] = (
-        None
-    )
-    max_revisions: Annotated[int | None, _flag(_LOOP, metavar="N", text="revise at most so often [3]")] = None
+    min_revisions: Annotated[int | None, _flag(_LOOP, metavar="N", text="fewest revisions [0]")] = None
+    max_revisions: Annotated[int | None, _flag(_LOOP, metavar="N", text="most revisions [3]")] = None
     context: Annotated[
         str | None,
         _flag(_LOOP, metavar="WHAT", text="show critic and writer the last step, or the chain [last]"),
@@ -105,27 +101,27 @@ class Flags:
     ] = None
     retries: Annotated[
         int | None,
-        _flag(_SERVER, metavar="N", text=f"repeat a failed request or a broken reply so often [{RETRIES}]"),
+        _flag(_SERVER, metavar="N", text=f"repeat a failed request or a broken reply N times [{RETRIES}]"),
     ] = None
     patience: Annotated[
         float | None,
-        _flag(_SERVER, metavar="S", text="wait so long for one that is down or busy [ask: 0, answer: 300]"),
+        _flag(_SERVER, metavar="S", text="wait for one that is down or busy [ask: 0, answer: 300]"),
     ] = None
-    rpm: Annotated[int | None, _flag(_SERVER, metavar="N", text="at most so many requests a minute")] = None
-    tpm: Annotated[int | None, _flag(_SERVER, metavar="N", text="at most so many tokens a minute")] = None
+    rpm: Annotated[int | None, _flag(_SERVER, metavar="N", text="most requests a minute")] = None
+    tpm: Annotated[int | None, _flag(_SERVER, metavar="N", text="most tokens a minute")] = None
 
 
 @dataclass(frozen=True)
 class Settings(Flags):
-    """Flags with recipe, config file and defaults filled in. What has no default may still be None."""
+    """Flags with recipe and config file filled in. Those without a default may still be None."""
 
     def options(self) -> Options:
-        """The same as arguments of `arevise`, without model, critic and judge.
+        """Return the arguments of `arevise`, without model, critic and judge.
 
-        Checks are read here already, unless they may need the judge.
+        Checks are parsed here, unless they may need the judge.
 
         Raises:
-            UsageError: A value does not fit: everything is told here that can be told without the model.
+            UsageError: A value does not fit, as far as this can be told without the model.
         """
         from redraft.revise.budget import Budget
         from redraft.revise.options import look
@@ -151,11 +147,11 @@ class Settings(Flags):
         return options
 
     def waiting(self, *, usual: float = 0.0, tell: Callable[[str], None] | None = None) -> Patience:
-        """How long servers are waited for, and how fast they are asked.
+        """Return how long to wait for servers, and how fast to ask them.
 
         Args:
-            usual: Seconds to wait for a server that is down, where nothing says.
-            tell: Called with what is waited for, and with an empty text when that is over.
+            usual: Default seconds to wait for a server that is down.
+            tell: Called with a reason when a wait begins, and with an empty text when it ends.
 
         Raises:
             UsageError: A value does not fit.
@@ -174,7 +170,7 @@ class Settings(Flags):
         return Patience(tries=tries, outage=usual if self.patience is None else self.patience, **known)
 
     def references(self) -> dict[Role, str]:
-        """The models to open, by what they are for."""
+        """Return the references of the models to open, by role."""
         named: dict[Role, str | None] = {
             "model": self.model or "default",
             "critic": self.critic,
@@ -188,10 +184,10 @@ class Settings(Flags):
         """Open one model.
 
         Args:
-            role: What it is for. The flags of the model are not for critic and judge.
-            reference: Its name.
+            role: Its role. The flags of the model do not apply to critic and judge.
+            reference: A model reference.
             parallel: Streams at once.
-            patience: How long servers are waited for.
+            patience: How long to wait for servers.
 
         Raises:
             EngineError: It cannot be loaded, or its server does not answer.
@@ -201,8 +197,8 @@ class Settings(Flags):
 
         if role != "model":
             return await load_engine(reference, parallel=parallel, patience=patience)
-        if said := lacks_adapter(reference):
-            tell(said)
+        if warning := lacks_adapter(reference):
+            tell(warning)
         return await load_engine(
             reference,
             ctx=self.ctx,
@@ -215,10 +211,10 @@ class Settings(Flags):
     async def opened(
         self, stack: AsyncExitStack, *, parallel: int = 1, patience: Patience | None = None
     ) -> Options:
-        """The options with model, critic and judge: opened with `parallel` slots, and closed with the stack.
+        """Return the options with model, critic and judge opened. They are closed with the stack.
 
         Raises:
-            UsageError: As above, before anything is opened.
+            UsageError: A value does not fit. Raised before a model is opened.
             EngineError: A model cannot be loaded, or its server does not answer.
         """
         options = self.options()
@@ -230,10 +226,10 @@ class Settings(Flags):
 
 
 def settle(flags: Flags) -> Settings:
-    """Fills in what recipe and config file say.
+    """Fill in the values of recipe and config file.
 
     Raises:
-        UsageError: The recipe or the config file is not what it should be, or a flag is not UTF-8.
+        UsageError: The recipe or the config file has an error, or a flag is not UTF-8.
     """
     from redraft.config import load_config
 
@@ -249,10 +245,10 @@ def settle(flags: Flags) -> Settings:
 
 
 def insist_on_utf8(what: str, *values: Any) -> None:
-    """Refuses texts that a shell passed on as bytes of another encoding: no record could hold them.
+    """Refuse texts that are not UTF-8, because a record cannot hold them.
 
     Raises:
-        UsageError: One is not UTF-8.
+        UsageError: A text is not UTF-8.
     """
     for value in values:
         try:
@@ -265,10 +261,10 @@ def insist_on_utf8(what: str, *values: Any) -> None:
 
 
 def read_recipe(name: str) -> dict[str, Any]:
-    """The flags of a recipe: a YAML file, or one that redraft ships.
+    """Return the flags of a recipe: a YAML file, or one that redraft ships.
 
     Raises:
-        UsageError: No such recipe, or a key that is no flag.
+        UsageError: There is no such recipe, or a key is not a flag.
     """
     import difflib
 
@@ -293,7 +289,7 @@ def read_recipe(name: str) -> dict[str, Any]:
 
 
 def _typed(path: Path, key: str, value: Any) -> Any:
-    """A recipe's value as its flag has it."""
+    """Return a recipe's value with the type of its flag."""
     wanted = get_type_hints(Flags)[key].__args__[0]
     if key == "check" and isinstance(value, list) and all(isinstance(item, str) for item in value):
         return value
@@ -319,7 +315,7 @@ def _recipe_path(name: str) -> Path:
 
 
 def _price(settings: Settings) -> Any:
-    """The price that was given, or the config file's for this model, or None."""
+    """Return the price given, or the config file's for this model, or None."""
     from redraft.config import load_config
     from redraft.revise.budget import Price
 
@@ -338,7 +334,7 @@ def _price(settings: Settings) -> Any:
 
 
 def takes(flags: type[Flags]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Turns the fields of a dataclass into options of a command, which gets them as `flags`."""
+    """Turn the fields of a dataclass into options of a command, which receives them as `flags`."""
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         hints = get_type_hints(flags, include_extras=True)
@@ -368,7 +364,7 @@ def takes(flags: type[Flags]) -> Callable[[Callable[..., None]], Callable[..., N
 
 
 def check_help() -> str:
-    """The grammar of checks for `--help`, an entry a kind, as wide as a terminal of 80 columns lets it be."""
+    """Return the grammar of checks for `--help`, one entry for each kind, 80 columns wide."""
     width = max(len(form) for form, _ in CHECK_KINDS.values()) + 2
     entries = [
         fill(text, 78, initial_indent=f"  {form:<{width}}", subsequent_indent=" " * (width + 2))

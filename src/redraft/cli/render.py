@@ -1,8 +1,7 @@
-"""How chains look in a terminal: answers, feedback, and each revision as a word diff against the draft
-before it.
+"""Render chains for a terminal: answers, feedback, and each revision as a word diff against the draft before.
 
-Text of a model is never trusted: control characters that a terminal would obey are taken out, and markup is
-not interpreted. Without colours, a diff is written with `[-gone-]` and `{+new+}`.
+Text of a model is not trusted: control characters are replaced, and markup is not interpreted. Without
+colours, a diff is written with `[-gone-]` and `{+new+}`.
 """
 
 from __future__ import annotations
@@ -24,16 +23,16 @@ from redraft.cli.shell import printable
 
 _WORDS = re.compile(r"\s*(?:\w+|[^\w\s])|\s+$")
 READABLE = 0.4
-"""Least share of common words for which a diff is shown; below, a rewritten text reads better whole."""
+"""Smallest share of common words for a diff. Below it, the new text reads better whole."""
 COMPARABLE = 100_000
-"""Most pairs of equal words, one of each text, for which a diff is made: time goes by their number, and is
-half a second at worst. Two answers of 2,000 English words have some 80,000; loops of a model have more."""
+"""Most pairs of equal words, one of each text, for a diff. Its time grows with their number, to half
+a second. Two answers of 2,000 English words have some 80,000."""
 LONGEST = 100_000
-"""Most characters of one text that are shown; a page has 3,000. Laying out 200 MB took minutes."""
+"""Most characters of one text that are shown. Laying out 200 MB took minutes."""
 MANY = 1_000
 """Most messages, answers, and checks of one answer, that are shown."""
 ISLAND = 2
-"""Fewest words in a row that count as common within a diff."""
+"""Fewest words in a row that count as common."""
 _VERDICTS = {
     "accept": ("accepted", "green"),
     "revise": ("to be revised", "yellow"),
@@ -52,14 +51,14 @@ STOPS = {
     "cancelled": "cancelled",
     "error": "an error",
 }
-"""What each stop reason of a chain means, in words."""
+"""The stop reasons of a chain, in words."""
 
 
 def word_diff(before: str, after: str, *, colour: bool = True) -> Text:
-    """`after`, with what is new and what has gone from `before` marked word by word.
+    """Return `after` with added and removed words marked.
 
-    Where too little is common for that to be readable, or the texts are too long and repetitive to compare,
-    `after` is all new and `before` is not shown.
+    If the texts have little in common, or are too long and repetitive to compare, all of `after` is marked as
+    new and `before` is not shown.
     """
     if max(len(before), len(after)) > LONGEST:
         return Text(shown(after), "green" if colour else "")
@@ -86,9 +85,9 @@ def _equal_pairs(old: Sequence[str], new: Sequence[str]) -> int:
 
 
 def _common_runs(matcher: SequenceMatcher[str], old: int, new: int) -> Iterator[tuple[int, int, int]]:
-    """Runs of words that both texts have: where in each, and how many.
+    """Yield runs of common words: their places in both texts, and their length.
 
-    A word alone between two changes is left out, because islands read badly.
+    Single words between two changes are left out, because they read badly.
     """
     for i, k, size in matcher.get_matching_blocks():
         at_an_end = i == 0 or k == 0 or i + size == old or k + size == new
@@ -97,7 +96,7 @@ def _common_runs(matcher: SequenceMatcher[str], old: int, new: int) -> Iterator[
 
 
 def shown(text: str) -> str:
-    """Return the text made printable; of a very long one its beginning, and how much is left out."""
+    """Return the text made printable. A very long one is cut, and the rest counted."""
     if len(text) <= LONGEST:
         return printable(text)
     left = f"{len(text) - LONGEST:,}"
@@ -105,19 +104,19 @@ def shown(text: str) -> str:
 
 
 def _left_out(count: int, what: str) -> list[Text]:
-    """The line that says how many messages or answers are not shown, if any."""
+    """Return a line with the number of items that are not shown, if any."""
     more = count - MANY
     return [Text(f"… and {more:,} more {what}. To see them: redraft show --json", "dim")] if more > 0 else []
 
 
 def heading(index: int, *, best: bool = False) -> RenderableType:
-    """The line above an answer."""
+    """Return the line above an answer."""
     name = "Answer" if index == 0 else f"Revision {index}"
     return Rule(Text(name + (" · best" if best else ""), "bold"), align="left", style="dim")
 
 
 def answer(step: Step, before: Step | None, console: Console) -> Text:
-    """An answer; a revision as a diff against the one before it."""
+    """Render an answer; a revision as a diff against the answer before it."""
     if before is None or not console.is_terminal:
         text = Text(shown(step.answer))
     else:
@@ -126,7 +125,7 @@ def answer(step: Step, before: Step | None, console: Console) -> Text:
 
 
 def notes(step: Step) -> list[Text]:
-    """What a reader has to know of a step besides its texts."""
+    """Return notes on a step that is an echo or was cut."""
     said = []
     if step.echo:
         said.append("This talks about the answer instead of being one, so it does not count.")
@@ -138,14 +137,14 @@ def notes(step: Step) -> list[Text]:
 
 
 def why_cut(step: Step, stop: Stop | None = None) -> str:
-    """Why a step's text was cut, in words; `stop` is that of the chain, where the step is its last."""
+    """Return why a step was cut, in words. `stop` is the chain's, if the step is its last."""
     if stop in ("budget", "malformed"):
         return STOPS[stop]
     return "the server filtered it" if step.finish == "filtered" else STOPS.get(step.finish, step.finish)
 
 
 def feedback(said: Feedback, index: int) -> RenderableType:
-    """What was said of an answer, with the verdict."""
+    """Render the feedback on an answer, with the verdict."""
     verdict, style = _VERDICTS[said.verdict]
     title = Text.assemble((f"Feedback {index + 1}", "bold"), " · ", (verdict, style))
     parts: list[RenderableType] = [title]
@@ -158,13 +157,13 @@ def feedback(said: Feedback, index: int) -> RenderableType:
 
 
 def check_line(result: CheckResult) -> Text:
-    """One check on one line: whether it passed, its name, and what it found."""
+    """Render a check on one line: whether it passed, its name, and its message."""
     mark = ("✓ ", "green") if result.passed else ("✗ ", "red")
     return Text.assemble(mark, (shown(result.name), "bold"), "  ", shown(result.message))
 
 
 def usage_line(chain: Chain) -> str:
-    """What a chain cost, in words."""
+    """Return the cost of a chain, in words."""
     used: Usage = chain.usage
     parts = [f"{len(chain.steps)} answer{'s' if len(chain.steps) != 1 else ''}"]
     if chain.echoes:
@@ -181,7 +180,7 @@ def usage_line(chain: Chain) -> str:
 
 
 def summary(chain: Chain) -> RenderableType:
-    """How a chain ended: why, which answer is best and what it passed, and the cost."""
+    """Render the end of a chain: its stop, the best answer with its checks, and the cost."""
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim")
     table.add_column()
@@ -189,15 +188,14 @@ def summary(chain: Chain) -> RenderableType:
         table.add_row("stopped", f"{STOPS[chain.stop]} ({chain.stop})")
     if chain.best is not None:
         name = "the first answer" if chain.best == 0 else f"revision {chain.best}"
-        said = chain.steps[chain.best].feedback
-        results: Sequence[CheckResult] = said.checks if said else ()
+        results = chain.steps[chain.best].checks
         table.add_row("best", Group(Text(name), *map(check_line, results[:MANY])))
     table.add_row("used", usage_line(chain))
     return table
 
 
 def render_prompt(chain: Chain) -> RenderableType:
-    """What was asked."""
+    """Render the prompt."""
     if not chain.prompt.messages:
         return Text(shown(chain.prompt.text), "cyan")
     lines = [
@@ -208,7 +206,7 @@ def render_prompt(chain: Chain) -> RenderableType:
 
 
 def _content(message: Mapping[str, Any]) -> str:
-    """What a message says, and the types of its other parts: an image itself may have megabytes."""
+    """Return the text of a message, and the types of its other parts, such as images."""
     content = message.get("content")
     parts = content if isinstance(content, list) else []
     kinds = [str(part.get("type", "text")) for part in parts if isinstance(part, Mapping)]
@@ -217,7 +215,7 @@ def _content(message: Mapping[str, Any]) -> str:
 
 
 def render_chain(chain: Chain, console: Console) -> RenderableType:
-    """A whole chain: prompt, every step, and how it ended."""
+    """Render a whole chain: prompt, steps, and end."""
     title = Text(shown(chain.id) or "chain", "bold cyan")
     parts: list[RenderableType] = [Rule(title, align="left", style="cyan"), render_prompt(chain), Text()]
     before: Step | None = None

@@ -1,7 +1,7 @@
-"""How every verb behaves in a shell: plain help in groups, errors that teach, honest exit statuses.
+"""How every verb behaves in a shell: help in groups, messages with hints, exit statuses.
 
-Help and messages are plain text: they read the same on a terminal, in a pipe, and in docs/cli.md. What typer
-does itself is not repeated here: usage errors (2, with the nearest flag), Ctrl-C (130), a closed pipe.
+Help and messages are plain text: they read the same on a terminal, in a pipe, and in docs/cli.md. Typer
+itself handles usage errors (2, with the nearest flag), Ctrl-C (130), and a closed pipe.
 
 Exit statuses: 0 done, 1 checks not passed, 2 usage, 3 engine trouble, 4 limit of a run reached, 130
 interrupted.
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-"""Control characters but tab and line feed, and those that turn the direction of writing."""
+"""Control characters except tab and line feed, and those that change the direction of writing."""
 
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
@@ -38,14 +38,14 @@ _EXTRAS = {
     "weights": {"gguf", "numpy", "torch"},
     "train": {"accelerate", "numpy", "peft", "safetensors", "tokenizers", "torch", "transformers"},
 }
-"""The extras that have a verb's name, and the modules that come with each."""
+"""The extras named like a verb, with the modules that each installs."""
 
 
 class Verb(TyperCommand):
-    """A command whose help lists its options under their `rich_help_panel`, without the boxes."""
+    """A command whose help lists options under their `rich_help_panel`, without boxes."""
 
     def format_options(self, ctx: Context, formatter: HelpFormatter) -> None:
-        """Writes arguments, then options, then each further group in the order of its first option."""
+        """Write arguments, then options, then further groups in the order of their first option."""
         groups: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": []}
         for param in self.get_params(ctx):
             record = param.get_help_record(ctx)
@@ -59,10 +59,10 @@ class Verb(TyperCommand):
 
 
 class Verbs(TyperGroup):
-    """The commands. An error on purpose becomes a message, a hint and an exit status, and no traceback."""
+    """The commands. A `RedraftError` becomes a message, a hint and an exit status."""
 
     def invoke(self, ctx: Context) -> Any:
-        """Runs the verb; `RedraftError` and a file that cannot be read or written end it quietly."""
+        """Run the verb. Errors of redraft and of files become messages."""
         try:
             return super().invoke(ctx)
         except RedraftError as error:
@@ -76,7 +76,7 @@ class Verbs(TyperGroup):
             tell(missing.message, missing.hint)
             raise typer.Exit(missing.exit_status) from error
         except OSError as error:
-            # Those without a file name are of standard output, or faults of ours.
+            # Without a file name, it is about standard output, or a bug.
             if error.filename is None:
                 raise
             tell(f"{error.filename}: {error.strerror}.")
@@ -84,26 +84,26 @@ class Verbs(TyperGroup):
 
 
 def printable(text: str) -> str:
-    """The text without characters that would steer a terminal: a model or a server is not trusted."""
+    """Return the text without characters that control a terminal: models and servers are not trusted."""
     return _CONTROL.sub("\ufffd", text.replace("\r\n", "\n"))
 
 
 def write(text: str) -> None:
-    """Prints a line on standard output: made printable on a terminal, and as it is in a pipe or file."""
-    typer.echo(printable(text) if sys.stdout.isatty() else text, color=True)  # color: nothing is stripped
+    """Write a line to standard output: printable on a terminal, unchanged in a pipe or file."""
+    typer.echo(printable(text) if sys.stdout.isatty() else text, color=True)  # color: keep all characters
 
 
 def tell(message: str, hint: str | None = None) -> None:
-    """Says on standard error what went wrong, and below it what to type next."""
+    """Write a message to standard error, and a hint below it."""
     lines = [f"redraft: {message}", *(f"  {line}" for line in (hint or "").splitlines())]
     typer.echo(printable("\n".join(lines)), err=True)
 
 
 @contextmanager
 def only_ours() -> Iterator[None]:
-    """Send to standard error what others print, such as a user's check or a program that it starts.
+    """Send prints of others, such as a user's check or its programs, to standard error.
 
-    Standard output is for the answer, which may go into a pipe. It is written after this ends.
+    Standard output is for the answer, which may go into a pipe, and is written afterwards.
     """
     if sys.stdout is None or sys.stderr is None:  # closed by the shell: `>&-`
         yield
@@ -121,8 +121,9 @@ def only_ours() -> Iterator[None]:
 
 @contextmanager
 def standard_output() -> Iterator[None]:
-    """Says that standard output is on a full disk, and keeps Python quiet at exit where it cannot be flushed:
-    there, or where its reader has gone (`| head`), which is for typer to handle.
+    """Report a full disk under standard output, and keep Python quiet at exit if it cannot be flushed.
+
+    A reader that has gone (`| head`) is left to typer.
     """
     try:
         yield

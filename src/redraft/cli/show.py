@@ -1,4 +1,4 @@
-"""`redraft show`: chains of a file, to read. Any record that redraft reads will do; nothing is changed."""
+"""`redraft show`: print the chains of a file, in any shape that redraft reads."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def show(
 ) -> None:
     """Show the chains of a file.
 
-    Each answer, what was said of it, and what the next one changed; the best answer is marked.
-    Of FILE.errors.jsonl, what there was until it failed. Plain text when piped: redraft show out.jsonl | less
-    Of a text of more than 100,000 characters the beginning is shown; --json prints all of it.
+    Shows each answer, its feedback, and the changes of the next answer; the best one is marked. Of
+    FILE.errors.jsonl, the steps before the failure. Plain text when piped: redraft show out.jsonl | less
+    Texts of more than 100,000 characters are cut; --json prints all of them.
     """
     from rich.console import Console
     from rich.text import Text
@@ -62,7 +62,7 @@ def _chosen(files: Sequence[Path], chain_id: str | None, limit: int | None) -> I
 
 
 def _one(chains: Iterable[Chain], chain_id: str, where: str) -> Chain:
-    """The chain of an id, or the only one whose id ends in it."""
+    """Return the chain of an id, or the only chain whose id ends in it."""
     from redraft.errors import UsageError
 
     ids, ending = [], []

@@ -1,4 +1,4 @@
-"""A chain on the terminal while it is made: what is being written moves, what is complete stays."""
+"""Show a chain on the terminal while it is made: new text moves, complete answers stay."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from redraft.revise.ops import Event, Finished, StepDone, Text
 
 
 class Watch:
-    """Shows events of `redraft.stream` on standard output. A context: it cleans up after itself."""
+    """A context manager that shows events of `redraft.stream` on standard output."""
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(highlight=False)
@@ -37,7 +37,7 @@ class Watch:
             self._settle()
 
     def show(self, event: Event) -> None:
-        """Shows one event."""
+        """Show one event."""
         if isinstance(event, Text):
             self._write(event)
         elif isinstance(event, StepDone):
@@ -56,7 +56,7 @@ class Watch:
             self._live.update(self._moving())
 
     def _moving(self) -> Padding:
-        """The end of the text that is being written, as much as the screen holds."""
+        """Return the end of the new text, as much as the screen holds."""
         kind, index = self._place or ("answer", 0)
         name = (
             f"Feedback {index + 1}" if kind == "feedback" else "Answer" if index == 0 else f"Revision {index}"
@@ -70,7 +70,7 @@ class Watch:
         )
 
     def _settle(self) -> None:
-        """Takes the moving text away; an answer that is complete stays."""
+        """Remove the moving text, and print an answer that is complete."""
         if self._live is not None:
             self._live.stop()
         self._live, place, self._place = None, self._place, None
@@ -102,7 +102,7 @@ class Watch:
         self.console.print(render.summary(chain))
 
     def _best(self, chain: Chain) -> None:
-        """The best answer once more, where it is not the last that was shown."""
+        """Print the best answer again, if it is not the last one."""
         self.console.print(render.heading(chain.best or 0, best=True))
         self.console.print(RichText(printable(chain.answer)))
         self.console.print(RichText())

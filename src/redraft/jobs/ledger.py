@@ -78,6 +78,7 @@ class Ledger:
         self._marks: Marks | None = None
         try:
             self._lock()
+            self.fresh = self.fresh and not self._lines.size  # another process may have been faster
             self._marks = Marks(path, self._lines.size, fresh=self.fresh) if many_lines else None
             if self._lines.size or (self._marks and self._marks.done):
                 self._run.insist(making)

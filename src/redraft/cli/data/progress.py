@@ -1,9 +1,9 @@
-"""How far a verb is: one line on a terminal, that is gone at the end.
+"""Progress of a verb: one line on a terminal, removed at the end.
 
     12,345 records · 5,678 a second · 120 of 400 MB (30 %) · 11,000 kept, 1,345 dropped
 
-In a pipe of several verbs the last one alone shows it, and only if its output is no terminal: lines of
-several processes, or records between them, could not be read.
+In a pipe of several verbs only the last one shows it, and only if its output is not a terminal. Otherwise
+lines of several processes, or records, would mix.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ if TYPE_CHECKING:
 L = TypeVar("L")
 
 _PLAIN = (".json", ".jsonl", ".ndjson", ".txt")
-"""Endings of files that are as long as what is read of them: of others only bytes are told, and no share."""
+"""Endings of uncompressed files. For others the share of the bytes that are read is not known."""
 
 
 class Progress:
-    """Counts what is read, and says it together with what became of it.
+    """Count the records that are read, and their results.
 
     Attributes:
-        records: How many were read.
-        bytes: How long they were, without any compression.
-        done: What became of records, in words; empty while nothing is to be said.
+        records: Number of records read.
+        bytes: Their size, uncompressed.
+        done: Returns a few words on the results, or an empty text.
         ended: Called when the last record was read.
     """
 
@@ -48,7 +48,7 @@ class Progress:
 
     @contextmanager
     def on(self, terminal: Live) -> Iterator[None]:
-        """Shows itself there. What is told meanwhile stands above it."""
+        """Show the line on a terminal, with messages above it."""
 
         def above(message: str) -> None:
             terminal.console.print(f"redraft: {printable(message)}", markup=False, soft_wrap=True)
@@ -59,20 +59,20 @@ class Progress:
         self._above = tell
 
     def tell(self, message: str) -> None:
-        """Says something on standard error."""
+        """Write a message to standard error."""
         self._above(message)
 
     def advance(self, size: int) -> None:
-        """Takes a record of so many bytes."""
+        """Count a record of `size` bytes."""
         self.records += 1
         self.bytes += size
 
     def compare(self, done: int, total: int) -> None:
-        """All is read, and so many of the records are compared with the others."""
+        """Show how many of the records are compared with the others, once all are read."""
         self._compared = done, total
 
     def watch(self, lines: Iterable[L]) -> Iterator[L]:
-        """The records as they are read: tuples with their JSON as `data`."""
+        """Yield records, and count them by the length of their `data`."""
         for line in lines:
             data = getattr(line, "data", b"")
             self.advance(len(data) + 1 if isinstance(data, bytes) else 0)
@@ -80,7 +80,7 @@ class Progress:
         self.ended()
 
     def line(self) -> str:
-        """All of it in one line."""
+        """Return the progress in one line."""
         if self._compared:
             return "{:,} of {:,} records compared".format(*self._compared)
         seconds = self._clock() - self._start
@@ -97,17 +97,17 @@ class Progress:
 
 
 def size_of(paths: Sequence[Path]) -> int | None:
-    """Bytes of files, if these are what will be read of them; else None."""
+    """Return the size of files in bytes, or None if one is compressed or not a file."""
     if any(path.suffix not in _PLAIN or not path.is_file() for path in paths):
         return None
     return sum(path.stat().st_size for path in paths)
 
 
 def shown(progress: Progress, out: Path | None, *, quiet: bool) -> AbstractContextManager[Any]:
-    """Shows the line while it is open, if there is a terminal to show it on.
+    """Return a context that shows the line, if there is a terminal for it.
 
     Args:
-        progress: What it says.
+        progress: The counts.
         out: Where records go: a file, or `-`; None for a verb that writes none.
         quiet: Show nothing.
     """
@@ -129,7 +129,7 @@ def shown(progress: Progress, out: Path | None, *, quiet: bool) -> AbstractConte
 
 
 def _takes_the_terminal(out: Path | None) -> bool:
-    """Whether records go to a terminal, or to a process that may show something there itself."""
+    """Whether records go to a terminal, or to a process that may write to it."""
     if out is not None and str(out) != "-":
         return False
     mode = os.fstat(sys.stdout.fileno()).st_mode

@@ -1,4 +1,4 @@
-"""How an output of `redraft data` was made: `OUT.run.json` beside it, as other verbs write it."""
+"""The provenance of an output of `redraft data`, in `OUT.run.json` beside it, as for other verbs."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 @dataclass
 class Making:
-    """What makes an output what it is.
+    """How an output is made.
 
     Attributes:
         verb: Such as `clean`.
-        config: What decides the result, but for the input. Processes do not.
-        source: The file of records, if it is one; `-` is standard input.
-        name: What to call that file, if not by its path.
-        more: Gives what else is to be written, such as other inputs.
+        config: Everything that decides the result, except the input.
+        source: The file of records, if there is only one; `-` is standard input.
+        name: The name of that file, if not its path.
+        more: Returns further fields of the record, such as other inputs.
     """
 
     verb: str
@@ -35,14 +35,14 @@ class Making:
     _length: int | None = None
 
     def ended(self) -> None:
-        """Note how long the source is, now that all of it was read: it may grow from here on."""
+        """Note the length of the source, all of which was read. It may grow later."""
         self._length = length_of(self.source) if self.source else None
 
     def write(self, out: Path, *, kept: int, dropped: Mapping[str, int]) -> None:
-        """Writes it, when the output has its name.
+        """Write the record. The output must have its final name.
 
         Raises:
-            OutputError: It cannot be written.
+            OutputError: The record cannot be written.
             UsageError: An input cannot be read again.
         """
         from redraft.jobs.provenance import Making as Whole
@@ -57,44 +57,44 @@ class Making:
 
 
 def length_of(path: Path) -> int | None:
-    """Return the bytes of a file; None of a stream."""
+    """Return the size of a file in bytes, or None for a stream."""
     return path.stat().st_size if path.is_file() else None
 
 
 def fingerprint(path: Path, name: str | None = None, length: int | None = None) -> dict[str, Any] | None:
-    """Return name, bytes and SHA-256 of a file; of a stream, which cannot be read twice, the name.
+    """Return name, size and SHA-256 of a file, or the name of a stream, which cannot be read twice.
 
     Args:
         path: The file.
-        name: What to call it, if not by its path.
-        length: How many bytes were read, if the file may have grown since. It is said if it has.
+        name: Its name, if not its path.
+        length: The number of bytes that were read. A file that has grown since is reported.
     """
     from redraft.formats.read.files import name_of
     from redraft.jobs.provenance import Making as Whole
 
     if not path.is_file():
         return {"path": name_of(path)}
-    _say_growth(path, length)
+    _report_growth(path, length)
     return Whole("", source=path, name=name).fingerprint(length)
 
 
-def _say_growth(path: Path, length: int | None) -> None:
+def _report_growth(path: Path, length: int | None) -> None:
     from redraft.formats.read.files import name_of
 
     now = path.stat().st_size
     if length is not None and now > length:
-        tell(f"{name_of(path)} grew from {length:,} to {now:,} bytes after it was read; the rest is not in.")
+        tell(f"{name_of(path)} grew from {length:,} to {now:,} bytes after it was read: the rest is not in.")
 
 
 def fingerprint_of_all(name: str, files: Iterable[Input], lengths: Mapping[Path, int]) -> dict[str, Any]:
-    """Return the same of all files of a folder or dataset, one behind the other, by their names."""
+    """Return name, size and SHA-256 of all files of a folder or dataset, joined in order of their names."""
     from hashlib import sha256
 
     digest, size, count = sha256(), 0, 0
     for file in files:
         count += 1
         left = lengths.get(file.path, file.path.stat().st_size)
-        _say_growth(file.path, left)
+        _report_growth(file.path, left)
         with file.path.open("rb") as content:
             while block := content.read(min(1 << 20, left)):
                 digest.update(block)
