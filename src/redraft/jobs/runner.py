@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
 from redraft.errors import (
@@ -98,7 +98,7 @@ async def run_jobs(
         RecordError: Two items have one id.
         asyncio.CancelledError: The job was cancelled. Every result until then is in the ledger.
     """
-    job = _Job(items, work, ledger, tally, max(parallel, PATIENCE), retries, limit, on_step)
+    job = _Job(iter(items), work, ledger, tally, max(parallel, PATIENCE), retries, limit, on_step)
     try:
         async with asyncio.TaskGroup() as group:
             for _ in range(parallel):
@@ -107,31 +107,21 @@ async def run_jobs(
         raise several.exceptions[0] from None
 
 
+@dataclass
 class _Job(Generic[T]):
     """The state that the workers of one job share."""
 
-    def __init__(
-        self,
-        items: Iterable[T],
-        work: Work[T],
-        ledger: Ledger,
-        tally: Tally,
-        patience: int,
-        retries: int,
-        limit: Callable[[], str],
-        on_step: Callable[[], None],
-    ) -> None:
-        self.items = iter(items)
-        self.work = work
-        self.ledger = ledger
-        self.tally = tally
-        self.patience = patience
-        self.retries = retries
-        self.limit = limit
-        self.on_step = on_step
-        self.taken: set[str] = set()
-        self.doubts = 0
-        self.refusals = 0
+    items: Iterator[T]
+    work: Work[T]
+    ledger: Ledger
+    tally: Tally
+    patience: int
+    retries: int
+    limit: Callable[[], str]
+    on_step: Callable[[], None]
+    taken: set[str] = field(default_factory=set)
+    doubts: int = 0
+    refusals: int = 0
 
     async def worker(self) -> None:
         for item in self.items:
