@@ -10,7 +10,7 @@ from huggingface_hub import constants
 from typer.testing import CliRunner, Result
 
 from redraft.cli import app
-from redraft.engines.llamacpp import default_model
+from redraft.engines.llamacpp.default_model import DEFAULT
 from tests.engines.fake_server import FakeServer, Reply, json_reply
 
 
@@ -62,22 +62,22 @@ def test_a_model_of_the_hub_from_get_to_remove(hub: FakeServer) -> None:
 
 @pytest.mark.model
 def test_the_default_model(default_model: Path, home: Path) -> None:
-    default_model.DEFAULT.path.parent.mkdir(parents=True)
-    default_model.DEFAULT.path.symlink_to(default_model)
-    assert redraft("get").stdout.strip() == str(default_model.DEFAULT.path)
+    DEFAULT.path.parent.mkdir(parents=True)
+    DEFAULT.path.symlink_to(default_model)
+    assert redraft("get").stdout.strip() == str(DEFAULT.path)
     assert redraft("list").stdout.split()[:3] == ["default", "98.4", "MB"]
-    assert redraft("path").stdout.strip() == str(default_model.DEFAULT.path)
+    assert redraft("path").stdout.strip() == str(DEFAULT.path)
     assert redraft("remove", "default").stderr == "Removed default: 98.4 MB.\n"
     assert redraft("path").exit_code == 3
 
 
 def test_a_damaged_default_model(home: Path) -> None:
-    default_model.DEFAULT.path.parent.mkdir(parents=True)
-    default_model.DEFAULT.path.write_bytes(b"GGUF")
+    DEFAULT.path.parent.mkdir(parents=True)
+    DEFAULT.path.write_bytes(b"GGUF")
     result = redraft("path")
     assert result.exit_code == 3
     assert result.stderr == (
-        f"redraft: the model {default_model.DEFAULT.path} is damaged: "
+        f"redraft: the model {DEFAULT.path} is damaged: "
         "it has 4 bytes and should have 98,362,432.\n"
         "  Fetch it again: redraft model get default\n"
     )
