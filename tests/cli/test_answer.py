@@ -19,6 +19,7 @@ from typer.testing import CliRunner, Result
 
 from redraft.chain import Chain, read_jsonl
 from redraft.cli import app
+from redraft.errors import OutputError
 from redraft.jobs.runner import derived_seed
 
 REPLIES = ["A gull over the grey sea.", "It reads well. No revision is needed."]
@@ -81,6 +82,18 @@ def test_the_summary_says_what_came_of_it() -> None:
 
 def test_quiet_says_nothing() -> None:
     assert answer("--quiet").output == ""
+
+
+def test_quiet_names_the_file_of_what_failed() -> None:
+    script(["A reply."], context=3)
+    assert "out.jsonl.errors.jsonl" in answer("--quiet", "--max-revisions", "0").stderr
+
+
+def test_a_device_is_no_output() -> None:
+    from redraft.jobs.lines import LineFile
+
+    with pytest.raises(OutputError, match="/dev/stdout"):
+        LineFile(Path("/dev/stdout"))
 
 
 def test_answers_that_do_not_pass_are_the_exit_status_also_the_second_time() -> None:

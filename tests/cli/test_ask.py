@@ -362,3 +362,12 @@ def test_what_a_check_prints_does_not_get_into_the_answer(tmp_path: Path) -> Non
         for said in ("on import", "a print", "a write", "a program"):
             assert said not in done.stdout
             assert said in done.stderr
+
+
+def test_a_budget_that_ends_before_the_first_token_is_no_answer(tmp_path: Path) -> None:
+    replies = script(tmp_path, {"text": "", "stall": 30})
+    done = ask("Hi", "--model", replies, "--budget-seconds", "2")
+    assert done.returncode == 3
+    assert "there is no answer" in done.stderr
+    assert "was cut" not in done.stderr
+    assert done.stdout == ""

@@ -119,6 +119,13 @@ def test_what_failed_is_shown_with_the_reason(tmp_path: Path) -> None:
     assert result.stdout.count("failed   the server is down.") == 2
 
 
+def test_a_file_without_a_record_is_said(tmp_path: Path) -> None:
+    (tmp_path / "empty.jsonl").write_text("\n")
+    done = CliRunner().invoke(app, ["show", str(tmp_path / "empty.jsonl")])
+    assert done.exit_code == 2
+    assert "empty.jsonl" in done.stderr
+
+
 def test_a_bad_file_is_named(tmp_path: Path) -> None:
     path = tmp_path / "bad.jsonl"
     path.write_text('{"version": 1, "steps": 3}\n')

@@ -38,6 +38,12 @@ def fill(path: Path, names: list[str]) -> None:
                 ledger.append(name, line(name))
 
 
+def test_nobody_can_execute_results(tmp_path: Path) -> None:
+    with Ledger(tmp_path / "out.jsonl", Making("answer")) as ledger:
+        ledger.append("1", '{"id": "1"}')
+    assert not any(path.stat().st_mode & 0o111 for path in tmp_path.iterdir())
+
+
 def test_results_are_lines_and_are_known_again(tmp_path: Path) -> None:
     out = tmp_path / "out.jsonl"
     fill(out, ["a", "b"])

@@ -197,6 +197,8 @@ class Answering:
             journal = stack.enter_context(Journal(self.journal)) if self.journal else None
             outcome = job.run(partial(self._start, summary, journal))
         status = outcome.exit_status or (1 if summary.not_passed else 0)
+        if self.quiet and outcome.tally.failed:
+            tell(f"{outcome.tally.failed:,} prompts failed: see {self.out}.errors.jsonl.")
         return "" if self.quiet or outcome.interrupted else self._summary(outcome, summary), status
 
     def _look_at_settings(self) -> None:

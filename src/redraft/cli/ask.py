@@ -53,7 +53,7 @@ def ask(
             write(error.chain.to_json() if json else error.chain.answer)
         raise
     if not watch:
-        if json or chain.steps:
+        if json or chain.answer.strip():
             write(chain.to_json() if json else chain.answer)
         _say(chain, with_checks=bool(settings.check))
     raise typer.Exit(_status(chain, with_checks=bool(settings.check)))
@@ -117,7 +117,7 @@ def _on_interrupt(cancel: CancelToken) -> None:
 def _status(chain: Chain, *, with_checks: bool) -> int:
     if chain.stop == "cancelled":
         return 130
-    if not chain.steps:
+    if not chain.answer.strip():
         return EngineError.exit_status
     return 0 if chain.passed or not with_checks else 1
 
@@ -132,6 +132,9 @@ def _say(chain: Chain, *, with_checks: bool) -> None:
         tell(NOT_OPENED, "Is its server up? Give it longer: --budget-seconds")
         return
     best = chain.steps[chain.best]
+    if not best.answer.strip():
+        tell(f"there is no answer: {why_cut(best, chain.stop)}.")
+        return
     if best.finish != "stop":
         tell(f"the answer was cut: {why_cut(best, chain.stop)}.")
     if with_checks and best.passed is None:

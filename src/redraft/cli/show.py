@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from redraft.cli.shell import write
+from redraft.errors import RecordError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -38,6 +39,7 @@ def show(
     from redraft.cli.render import render_chain, shown
 
     console = Console(highlight=False)
+    number = -1
     for number, chain in enumerate(_chosen(files, chain_id, limit)):
         if as_json:
             write(chain.to_json())
@@ -47,6 +49,8 @@ def show(
         console.print(render_chain(chain, console))
         if chain.stop == "error" and (failure := chain.meta.get("failure")):
             console.print(Text(f"failed   {shown(str(failure['message']))}", "red"))
+    if number < 0 and limit != 0:
+        raise RecordError(f"{', '.join(map(str, files))}: there is no record in it.")
 
 
 def _chosen(files: Sequence[Path], chain_id: str | None, limit: int | None) -> Iterator[Chain]:

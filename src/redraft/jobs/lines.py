@@ -41,7 +41,7 @@ class LineFile:
             OutputError: It cannot be written, or is not a plain file.
         """
         self.path = path
-        self._fd = _open(path, open_own if made_up else os.open)
+        self._fd = _open(path, open_own if made_up else _open_named)
         self.size = os.fstat(self._fd).st_size
 
     def append(self, *lines: str) -> None:
@@ -85,6 +85,13 @@ class LineFile:
         with contextlib.suppress(OSError):  # nothing more can be done, and an error may be under way already
             os.fsync(self._fd)
         os.close(self._fd)
+
+
+def _open_named(path: Path, flags: int) -> int:
+    """Open a file that the user named. A redirected /dev/stdout would get files beside it in /dev."""
+    if path.is_relative_to("/dev"):
+        raise OutputError(f"{path} is not a plain file.", hint="Name one: -o out.jsonl")
+    return os.open(path, flags, 0o666)
 
 
 def _open(path: Path, opener: Callable[[Path, int], int]) -> int:
