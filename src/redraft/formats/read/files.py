@@ -205,7 +205,7 @@ def decode(data: bytes, where: str) -> Any:
         value = from_json(data)  # four times as fast; what it takes, json.loads takes for the same
     except ValueError:
         value = _decoded(data, where)
-    if _marks(data) > _fields(value) and (name := _twice(data)) is not None:
+    if data.count(b":") + data.count(b"\\u003") > _colons(value) and (name := _twice(data)) is not None:
         raise RecordError(
             f"{where}: has the field {name!r:.60} twice.", hint="jq -c . FILE keeps the last one of each."
         )
@@ -224,22 +224,20 @@ def _decoded(data: bytes, where: str) -> Any:
     return _whole_characters(value, where) if b"\\ud" in data or b"\\uD" in data else value
 
 
-def _marks(data: bytes) -> int:
-    """Count what looks like the end of a field's name: at least one for each name in the text."""
-    count = data.count(b'":')
-    count += data.count(b'" :') if b'" :' in data else 0
-    return count - (data.count(b'\\":') + data.count(b'\\" :') if b'\\"' in data else 0)
+def _colons(value: Any) -> int:
+    """Count the colons in the JSON of a value: one per field, and those in texts. Those in names are left out.
 
-
-def _fields(value: Any) -> int:
-    """Count the fields of a value, with those of the objects inside of it."""
+    A file has more of them if a field comes twice, or a name has a colon, or a colon is written as `\\u003a`.
+    """
     count, values = 0, [value]
-    for each in values:  # grows meanwhile
-        if isinstance(each, dict):
-            count += len(each)
-            values.extend(each.values())
-        elif isinstance(each, list):
-            values.extend(each)
+    for inner in values:  # grows meanwhile
+        if isinstance(inner, str):
+            count += inner.count(":")
+        elif isinstance(inner, dict):
+            count += len(inner)
+            values += inner.values()
+        elif isinstance(inner, list):
+            values += inner
     return count
 
 
