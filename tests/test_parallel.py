@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from redraft import parallel
-from redraft.collect.read.records import Line
 from redraft.errors import RedraftError
+from redraft.formats.read.records import RawRecord
 from redraft.parallel import BATCH, BATCH_BYTES, WAITING, spread
 
 
@@ -67,7 +67,7 @@ def test_no_more_is_read_ahead_than_waits() -> None:
 
 
 def test_a_batch_of_large_records_is_short() -> None:
-    line = Line("a:1", "a", 0, b"x" * (BATCH_BYTES // 4))
+    line = RawRecord("a:1", "a", 0, b"x" * (BATCH_BYTES // 4))
     for item in (line, (line, line)):
         sizes = [len(batch) for batch, _ in parallel._batches([item] * 8)]
         assert sum(sizes) == 8

@@ -14,24 +14,14 @@ from hypothesis import strategies as st
 
 from redraft.chain import Chain, Feedback, Prompt, Step, read_jsonl
 from redraft.collect.clean.dropped import Drop
-from redraft.collect.export import (
-    ARRAYS,
-    MAKERS,
-    Exported,
-    Format,
-    Unfit,
-    export_line,
-    to_selfee,
-    with_unique_ids,
-    write_records,
-)
-from redraft.collect.read.records import lines_of
+from redraft.collect.export import Exported, export_line, with_unique_ids, write_records
 from redraft.errors import RecordError
-from redraft.formats.read.files import read_rows, to_line
-from redraft.formats.read.records import chain_of, id_of, read_records
+from redraft.formats.read.files import decode, read_lines, to_line
+from redraft.formats.read.records import chain_of, id_of, raw_records, read_records
 from redraft.formats.read.shapes import known_shape, read_as
+from redraft.formats.write import ARRAYS, MAKERS, ExportFormat, Unfit, to_selfee
 
-FORMATS = get_args(Format)
+FORMATS = get_args(ExportFormat)
 
 
 def feedback(text: str) -> Feedback:
@@ -60,7 +50,7 @@ TALK = Chain(
 )
 
 
-def made(chain: Chain, to: Format) -> Any:
+def made(chain: Chain, to: ExportFormat) -> Any:
     return MAKERS[to](chain)
 
 
@@ -131,7 +121,7 @@ def test_a_talk_in_each_format_that_holds_one() -> None:
         ),
     ],
 )
-def test_what_a_format_cannot_hold_is_left_out(to: Format, chain: Chain, rule: str) -> None:
+def test_what_a_format_cannot_hold_is_left_out(to: ExportFormat, chain: Chain, rule: str) -> None:
     unfit = made(chain, to)
     assert isinstance(unfit, Unfit)
     assert unfit.rule == rule
@@ -179,9 +169,9 @@ def test_the_published_id_comes_back_and_that_of_a_piece_stays_its_own() -> None
     assert made(numbered, "sharegpt")["id"] == 7
 
 
-def exported(path: Path, to: Format) -> list[Any]:
+def exported(path: Path, to: ExportFormat) -> list[Any]:
     """A file's records in a format; those that are left out are not among them."""
-    lines = [export_line(line, to=to, strict=True) for line in lines_of(path)]
+    lines = [export_line(line, to=to, strict=True) for line in raw_records(path)]
     return [json.loads(line.data) for line in lines if isinstance(line, Exported)]
 
 
@@ -254,7 +244,7 @@ def chains(draw: st.DrawFn) -> Chain:
 
 @given(st.lists(chains(), max_size=4, unique_by=lambda chain: chain.id), st.sampled_from(FORMATS))
 def test_written_read_and_written_again_is_the_same(
-    tmp_path_factory: pytest.TempPathFactory, some: list[Chain], to: Format
+    tmp_path_factory: pytest.TempPathFactory, some: list[Chain], to: ExportFormat
 ) -> None:
     path = tmp_path_factory.mktemp("again") / "records.json"
     written = [record for chain in some if isinstance(record := made(chain, to), dict)]
@@ -266,16 +256,17 @@ def test_written_read_and_written_again_is_the_same(
 
 def imported(path: Path) -> Iterator[Chain]:
     """The chains of a file, pairs among them: those are read by `redraft data import` alone."""
-    for number, (where, record) in enumerate(read_rows(path)):
+    for number, (where, data) in enumerate(read_lines(path)):
+        record = decode(data, where)
         chain = read_as(known_shape(record, where), record, where)
         yield chain.model_copy(update={"id": id_of(record, "records", number)})
 
 
 @pytest.mark.parametrize("to", MAKERS)
-def test_an_answer_without_a_question_is_left_out(to: Format, tmp_path: Path) -> None:
+def test_an_answer_without_a_question_is_left_out(to: ExportFormat, tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_bytes(b'{"question_id": 1, "answer_id": "a", "text": "Paris."}\n')
-    [gone] = (export_line(line, to=to, strict=False) for line in lines_of(path))
+    [gone] = (export_line(line, to=to, strict=False) for line in raw_records(path))
     assert isinstance(gone, Drop)
     assert (gone.rule, gone.where) == ("no-question", f"{path}:1")
 
@@ -283,14 +274,14 @@ def test_an_answer_without_a_question_is_left_out(to: Format, tmp_path: Path) ->
 def test_what_is_left_out_says_where_and_why(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_bytes(b'{"question": "Why?"\n{"instruction": "Go on."}\n')
-    bad, unanswered = (export_line(line, to="alpaca", strict=False) for line in lines_of(path))
+    bad, unanswered = (export_line(line, to="alpaca", strict=False) for line in raw_records(path))
     assert isinstance(bad, Drop)
     assert (bad.rule, bad.where) == ("unreadable", f"{path}:1")
     assert isinstance(unanswered, Drop)
     assert (unanswered.rule, unanswered.where, unanswered.id) == ("no-answer", f"{path}:2", "a/1")
     assert unanswered.record["prompt"]["instruction"] == "Go on."
     with pytest.raises(RecordError, match=r"a\.jsonl:1"):
-        export_line(next(lines_of(path)), to="alpaca", strict=True)
+        export_line(next(raw_records(path)), to="alpaca", strict=True)
 
 
 def test_ids_of_two_files_stay_apart() -> None:
@@ -316,7 +307,7 @@ def test_tools_and_what_the_last_message_has_come_back() -> None:
         {"role": "assistant", "content": None, "tool_calls": [{"type": "function"}]},
     ],
 )
-def test_pictures_and_calls_are_not_passed_over(to: Format, message: dict[str, Any]) -> None:
+def test_pictures_and_calls_are_not_passed_over(to: ExportFormat, message: dict[str, Any]) -> None:
     unfit = made(TALK.model_copy(update={"prompt": Prompt(messages=(message,))}), to)
     assert isinstance(unfit, Unfit)
     assert unfit.rule == "not-text"

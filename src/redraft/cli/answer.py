@@ -165,7 +165,7 @@ class Form:
         return chain.to_json() if self.shape == "chain" else json.dumps(self._record(chain))
 
     def _record(self, chain: Chain) -> dict[str, Any]:
-        from redraft.formats.read.records import to_fastchat_answer, to_selfee_answer
+        from redraft.formats.write import to_fastchat_answer, to_selfee_answer
 
         write = to_selfee_answer if self.shape == "selfee" else to_fastchat_answer
         return write(chain, self.model_id or str(chain.model.get("name", "")))

@@ -34,6 +34,14 @@ def gold_text(chain: Chain) -> str:
     return way[0] if boxed(way[0]) == gold[0].strip() else f"{way[0].rstrip()}\n\n{gold[0]}"
 
 
+def answer_of(chain: Chain) -> str:
+    """What a model would be trained to answer: the best answer, else the gold one with the way to it.
+
+    Empty if there is neither.
+    """
+    return chain.answer if chain.answer.strip() else gold_text(chain)
+
+
 def _texts(value: Any) -> list[str]:
     several = value if isinstance(value, list) else [value]
     return [text for text in several if isinstance(text, str) and text.strip()]

@@ -17,7 +17,7 @@ from typer.testing import CliRunner, Result
 import redraft
 from redraft.cli import app
 from redraft.cli.data.progress import Progress, size_of
-from redraft.collect.read.records import Line
+from redraft.formats.read.records import RawRecord
 from tests.cli.data.word_tokenizer import tokenizer_of_words
 
 RECORDS = [{"id": name, "instruction": f"Name a river, {name}.", "output": name} for name in "abcd"]
@@ -143,7 +143,7 @@ def test_the_line_says_what_was_read_how_fast_and_what_became_of_it() -> None:
     now = iter([0.0, 2.0, 4.0])
     progress = Progress(4_000_000, clock=lambda: next(now))
     progress.done = lambda: "1 kept, 1 dropped"
-    lines = [Line("a:1", "a", 0, b"x" * 999_999), Line("a:2", "a", 1, b"x" * 999_999)]
+    lines = [RawRecord("a:1", "a", 0, b"x" * 999_999), RawRecord("a:2", "a", 1, b"x" * 999_999)]
     assert list(progress.watch(lines)) == lines
     assert progress.line() == "2 records · 1 a second · 2 of 4 MB (50 %) · 1 kept, 1 dropped"
     progress.compare(64, 1000)

@@ -11,14 +11,13 @@ from redraft.chain import Chain
 from redraft.collect.clean.dropped import Drop
 from redraft.collect.clean.pipeline import Cleaned, apply, clean_line, explain
 from redraft.collect.clean.rules import USUAL, Settings
-from redraft.collect.read.records import Line
 from redraft.errors import RecordError
-from redraft.formats.read.records import chain_of
+from redraft.formats.read.records import RawRecord, chain_of
 
 
 def clean(record: Any, *, strict: bool = False) -> Cleaned | Drop:
     data = record if isinstance(record, bytes) else json.dumps(record).encode()
-    return clean_line(Line("a:7", "a", 6, data), names=USUAL.rules, settings=Settings(), strict=strict)
+    return clean_line(RawRecord("a:7", "a", 6, data), names=USUAL.rules, settings=Settings(), strict=strict)
 
 
 def talk(*values: str) -> dict[str, Any]:

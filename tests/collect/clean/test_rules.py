@@ -13,8 +13,8 @@ from redraft.chain import Chain, Feedback, Prompt, Step
 from redraft.collect.clean.blocklist import ALPACA, FASTCHAT
 from redraft.collect.clean.pipeline import apply
 from redraft.collect.clean.rules import NAMES, PRESETS, RULES, USUAL, Settings, ends_in_question, is_question
-from redraft.collect.view.turns import turns_of
 from redraft.formats.read.records import chain_of
+from redraft.formats.turns import turns_of
 
 BY_NAME = {rule.name: rule for rule in RULES}
 

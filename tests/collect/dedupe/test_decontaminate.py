@@ -21,8 +21,8 @@ from redraft.collect.dedupe.decontaminate import (
     check,
     contaminated,
 )
-from redraft.collect.read.records import Line
 from redraft.errors import RecordError, UsageError
+from redraft.formats.read.records import RawRecord
 
 LONG = "Natalia sold clips to 48 of her friends in April, and then she sold half as many clips in May."
 MEDIUM = "What is the tallest mountain in all of Europe?"  # 9 words
@@ -160,7 +160,7 @@ def test_a_record_is_checked_and_its_drop_names_what_it_has(tmp_path: Path) -> N
     items = items_of(tmp_path, {"id": "q7", "prompt": LONG}, {"prompt": MEDIUM})
 
     def checked(data: bytes) -> Checked | Drop:
-        return check(Line("in.jsonl:1", "in", 0, data), tmp_path, strict=False)
+        return check(RawRecord("in.jsonl:1", "in", 0, data), tmp_path, strict=False)
 
     clean, bad = checked(b'{"prompt": "Hello there!"}'), checked(b'{"prompt": ')
     assert isinstance(clean, Checked)
@@ -192,7 +192,8 @@ def test_all_of_a_real_test_set_is_found_in_itself_and_little_in_its_training_se
     def found(name: str, count: int) -> int:
         with (shared_data / "gsm8k" / name).open("rb") as file:
             lines = [next(file) for _ in range(count)]
-        checks = [check(Line(f"x:{i}", "x", i, line), tmp_path, strict=True) for i, line in enumerate(lines)]
+        raw = [RawRecord(f"x:{i}", "x", i, line) for i, line in enumerate(lines)]
+        checks = [check(each, tmp_path, strict=True) for each in raw]
         return sum(bool(each.matches) for each in checks if isinstance(each, Checked))
 
     assert len(items.names) == 1319

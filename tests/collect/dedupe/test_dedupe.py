@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 
 from redraft.chain import Chain
 from redraft.collect.dedupe.dedupe import By, Duplicate, Entry, Likeness, dedupe, examine, rank_of
-from redraft.collect.read.records import Line
 from redraft.collect.view.text import Part
-from redraft.formats.read.records import chain_of
+from redraft.formats.read.records import RawRecord, chain_of
 
 USUAL: dict[By, Likeness] = {
     "exact": Likeness("exact", "all"),
@@ -28,7 +27,7 @@ WORDS = ["Write", "a", "poem", "about", "rain", "or", "snow"]
 
 
 def entry(record: dict[str, Any], like: Likeness, index: int = 0) -> Entry:
-    found = examine(Line(f"in:{index}", "in", index, json.dumps(record).encode()), like, strict=True)
+    found = examine(RawRecord(f"in:{index}", "in", index, json.dumps(record).encode()), like, strict=True)
     assert isinstance(found, Entry)
     return found
 

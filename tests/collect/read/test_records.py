@@ -10,10 +10,10 @@ import pytest
 
 from redraft.chain import Chain
 from redraft.collect.clean.dropped import Drop
-from redraft.collect.read.records import Line, chain_in
+from redraft.collect.read.records import chain_or_drop
 from redraft.errors import RecordError
 from redraft.formats.read.files import STDIO, decode, stem_of
-from redraft.formats.read.records import chain_of
+from redraft.formats.read.records import RawRecord, chain_of
 
 CHAIN: dict[str, Any] = {
     "version": 1,
@@ -24,8 +24,8 @@ CHAIN: dict[str, Any] = {
 }
 
 
-def line_of(record: object) -> Line:
-    return Line("a.jsonl:1", "a", 0, json.dumps(record, separators=(",", ":")).encode())
+def line_of(record: object) -> RawRecord:
+    return RawRecord("a.jsonl:1", "a", 0, json.dumps(record, separators=(",", ":")).encode())
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def line_of(record: object) -> Line:
 )
 def test_a_chain_is_read_as_chain_of_reads_it(more: dict[str, Any]) -> None:
     line = line_of(CHAIN | more)
-    found = chain_in(line, strict=True)
+    found = chain_or_drop(line, strict=True)
     assert isinstance(found, Chain)
     assert found.to_json() == chain_of(decode(line.data, line.where), line.where).to_json()
 
@@ -62,21 +62,21 @@ def test_a_faulty_chain_is_told_as_chain_of_tells_it(more: dict[str, Any]) -> No
     with pytest.raises(RecordError) as expected:
         chain_of(decode(line.data, line.where), line.where)
     with pytest.raises(RecordError) as found:
-        chain_in(line, strict=True)
+        chain_or_drop(line, strict=True)
     assert (found.value.message, found.value.hint) == (expected.value.message, expected.value.hint)
-    drop = chain_in(line, strict=False)
+    drop = chain_or_drop(line, strict=False)
     assert isinstance(drop, Drop)
     assert drop.reason == expected.value.message
 
 
 def test_a_chain_without_an_id_gets_that_of_its_place() -> None:
-    found = chain_in(line_of(CHAIN | {"id": ""}), strict=True)
+    found = chain_or_drop(line_of(CHAIN | {"id": ""}), strict=True)
     assert isinstance(found, Chain)
     assert found.id == "a/0"
 
 
 def test_what_has_a_version_and_no_steps_is_not_taken_for_a_chain() -> None:
-    found = chain_in(line_of({"version": 1, "id": "x", "prompt": "Why?"}), strict=True)
+    found = chain_or_drop(line_of({"version": 1, "id": "x", "prompt": "Why?"}), strict=True)
     assert isinstance(found, Chain)
     assert found.prompt.instruction == "Why?"
     assert found.meta["source"] == {"version": 1, "id": "x"}
@@ -91,21 +91,21 @@ def nested(depth: int) -> dict[str, Any]:
 
 @pytest.mark.parametrize("depth", [200, 220, 300])
 def test_what_is_nested_too_deep_to_be_written_is_a_drop(depth: int) -> None:
-    drop = chain_in(line_of(nested(depth)), strict=False)
+    drop = chain_or_drop(line_of(nested(depth)), strict=False)
     reason = "a.jsonl:1: is nested too deep to be written and read again."
     assert drop == Drop("unreadable", reason, "a.jsonl:1", record=line_of(nested(depth)).data)
     with pytest.raises(RecordError, match="too deep"):
-        chain_in(line_of(nested(depth)), strict=True)
+        chain_or_drop(line_of(nested(depth)), strict=True)
 
 
 def test_what_is_nested_deep_and_can_be_written_is_kept() -> None:
-    chain = chain_in(line_of(nested(180)), strict=True)
+    chain = chain_or_drop(line_of(nested(180)), strict=True)
     assert isinstance(chain, Chain)
     assert Chain.from_json(chain.to_json()) == chain
 
 
 def test_a_failure_whose_chain_is_none_is_told() -> None:
-    drop = chain_in(line_of({"id": "a", "error": "e", "message": "m", "chain": "text"}), strict=False)
+    drop = chain_or_drop(line_of({"id": "a", "error": "e", "message": "m", "chain": "text"}), strict=False)
     assert isinstance(drop, Drop)
     assert drop.reason == "a.jsonl:1: chain should be an object (found 'text')."
 

@@ -19,10 +19,10 @@ from pyarrow import feather, parquet
 
 from redraft.collect.read import tables
 from redraft.collect.read.inputs import inputs_of
-from redraft.collect.read.records import Damage
 from redraft.collect.read.tables import read_arrow, read_csv, read_parquet
 from redraft.errors import RecordError
 from redraft.formats.read.files import decode
+from redraft.formats.read.records import Damage
 
 
 def rows(read: Any, path: Path) -> tuple[list[Any], list[str]]:

@@ -19,8 +19,8 @@ from redraft.collect.report.summary import (
     score_of,
 )
 from redraft.collect.sources.licence import UNKNOWN
-from redraft.collect.view.turns import Turn
 from redraft.formats.selfee import verdict_of
+from redraft.formats.turns import Turn
 
 
 def by_spaces(text: str) -> int:

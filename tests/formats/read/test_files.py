@@ -10,7 +10,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from redraft.errors import OutputError, RecordError
 from redraft.formats.read import files
-from redraft.formats.read.files import STDIO, decode, name_of, open_output, read_rows, stem_of, to_line
+from redraft.formats.read.files import STDIO, decode, name_of, open_output, read_lines, stem_of, to_line
 
 PACKERS: dict[str, Callable[[bytes], bytes]] = {"": bytes, ".gz": gzip.compress, ".zst": zstd.compress}
 json_values = st.recursive(
@@ -32,11 +32,20 @@ json_values = st.recursive(
 
 
 def rows(path: Path, content: bytes) -> tuple[list[Any], list[str]]:
-    """The records of a file, and what is said of those that cannot be read."""
+    """The records of a file, and the errors of those that cannot be read."""
     path.write_bytes(content)
-    faults: list[str] = []
-    values = [value for _, value in read_rows(path, lambda error: faults.append(error.message))]
-    return values, [fault.removeprefix(str(path)) for fault in faults]
+    values, faults = [], []
+    for where, line in read_lines(path):
+        try:
+            values.append(decode(line, where))
+        except RecordError as error:
+            faults.append(error.message.removeprefix(str(path)))
+    return values, faults
+
+
+def values_of(path: Path) -> Iterator[Any]:
+    """The records of a file that has no faults."""
+    return (decode(line, where) for where, line in read_lines(path))
 
 
 @pytest.fixture
@@ -124,7 +133,7 @@ class TestDamagedFiles:
         (tmp_path / f"x.json{ending}").write_bytes(packed[: len(packed) // 2])
         read: list[Any] = []
         with pytest.raises(RecordError, match=r"cannot be read: .*end"):
-            read.extend(value for _, value in read_rows(tmp_path / f"x.json{ending}"))
+            read.extend(values_of(tmp_path / f"x.json{ending}"))
         assert len(read) < 5000
         assert [value["n"] for value in read] == list(range(len(read)))
 
@@ -172,8 +181,8 @@ class TestArrays:
         self, tmp_path: Path, content: bytes, message: str
     ) -> None:
         (tmp_path / "x.json").write_bytes(content)
-        read = read_rows(tmp_path / "x.json", lambda _: None)
-        assert next(read)[1] == "a"
+        read = values_of(tmp_path / "x.json")
+        assert next(read) == "a"
         with pytest.raises(RecordError, match=re.escape(message)):
             list(read)
 
@@ -220,15 +229,14 @@ STDIO_PATH = Path(STDIO)
 class TestStandardStreams:
     def test_records_come_from_standard_input(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(io.BytesIO(b'"a"\n{\n"b"\n'))))
-        faults: list[RecordError] = []
-        assert [value for _, value in read_rows(STDIO_PATH, faults.append)] == ["a", "b"]
-        assert faults[0].message.startswith("standard input:2: not JSON")
+        lines = dict(read_lines(STDIO_PATH))
+        assert lines == {"standard input:1": b'"a"', "standard input:2": b"{", "standard input:3": b'"b"'}
 
     @pytest.mark.parametrize("ending", PACKERS)
     def test_what_is_packed_is_unpacked(self, monkeypatch: pytest.MonkeyPatch, ending: str) -> None:
         packed = io.BufferedReader(io.BytesIO(PACKERS[ending](b'"a"\n"b"\n')))
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(packed))
-        assert [value for _, value in read_rows(STDIO_PATH)] == ["a", "b"]
+        assert [*values_of(STDIO_PATH)] == ["a", "b"]
 
 
 class TestEndings:
@@ -238,7 +246,7 @@ class TestEndings:
         with open_output(path) as file:
             file.write(b"a b\n")
         assert path.read_bytes() != b"a b\n"
-        assert [value for _, value in read_rows(path)] == ["a b"]
+        assert [*values_of(path)] == ["a b"]
         assert stem_of(path) == "x"
 
 
@@ -249,7 +257,7 @@ class TestOutput:
         for _ in range(2):
             with open_output(path, force=True) as file:
                 file.writelines(map(to_line, ["é", {"a": None}]))
-        assert [value for _, value in read_rows(path)] == ["é", {"a": None}]
+        assert [*values_of(path)] == ["é", {"a": None}]
         assert [each.name for each in path.parent.iterdir()] == [path.name]
 
     def test_the_same_records_give_the_same_bytes(self, tmp_path: Path) -> None:
@@ -371,7 +379,7 @@ def test_records_are_what_json_makes_of_them(text: str) -> None:
 def test_a_packed_file_without_records_is_whole(name: str, tmp_path: Path) -> None:
     with open_output(tmp_path / name):
         pass
-    assert list(read_rows(tmp_path / name)) == []
+    assert list(values_of(tmp_path / name)) == []
     assert bool((tmp_path / name).stat().st_size) == (name != "x.jsonl")
 
 
@@ -424,7 +432,7 @@ def test_a_packed_file_of_another_name_is_known_by_its_content(ending: str, tmp_
     with open_output(tmp_path / f"x.{ending}") as file:
         file.write(b'{"a":1}\n')
     path = (tmp_path / f"x.{ending}").rename(tmp_path / "x.jsonl")
-    assert [value for _, value in read_rows(path)] == [{"a": 1}]
+    assert [*values_of(path)] == [{"a": 1}]
 
 
 @pytest.mark.parametrize(
@@ -441,13 +449,13 @@ def test_a_packed_file_of_another_name_is_known_by_its_content(ending: str, tmp_
 def test_what_is_something_else_is_told_with_a_way_out(content: bytes, said: str, tmp_path: Path) -> None:
     (tmp_path / "x.jsonl").write_bytes(content)
     with pytest.raises(RecordError) as error:
-        list(read_rows(tmp_path / "x.jsonl"))
+        list(values_of(tmp_path / "x.jsonl"))
     assert said in error.value.message
 
 
 def test_one_record_over_many_lines_is_no_object_of_records(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text('{\n "messages": [\n  {"role": "user", "content": "Why?"}\n ]\n}\n')
-    [(_, value)] = read_rows(tmp_path / "x.json")
+    [value] = values_of(tmp_path / "x.json")
     assert list(value) == ["messages"]
 
 

@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from redraft.chain import Chain, CheckResult, Feedback, Prompt, Step
-from redraft.collect.export import to_alpaca
 from redraft.errors import RecordError, UsageError
 from redraft.formats.read.records import chain_of
 from redraft.formats.render.spans import (
@@ -20,6 +19,7 @@ from redraft.formats.render.spans import (
     spans_of,
 )
 from redraft.formats.selfee import parse, render
+from redraft.formats.write import to_alpaca
 
 REVISE, ACCEPT = "Wrong. Revision is needed.", "Right. Revision is not needed."
 

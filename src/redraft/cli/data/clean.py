@@ -179,12 +179,12 @@ def _explain(file: Path, name: str, plan: Preset) -> None:
     from redraft.chain import Chain
     from redraft.cli.shell import write
     from redraft.collect.clean.pipeline import apply, explain
-    from redraft.collect.read.records import chain_in
+    from redraft.collect.read.records import chain_or_drop
     from redraft.errors import UsageError
 
     first = ""
     for line in lines_in(file):
-        chain = chain_in(line, strict=False)
+        chain = chain_or_drop(line, strict=False)
         if isinstance(chain, Chain):
             first = first or chain.id
             if name in (chain.id, chain.id.removeprefix(f"{line.stem}/")):

@@ -16,7 +16,7 @@ from redraft.cli.shell import tell
 
 if TYPE_CHECKING:
     from redraft.collect.clean.dropped import Drop, Dropped
-    from redraft.collect.read.records import Line
+    from redraft.formats.read.records import RawRecord
 
 Source = Annotated[
     Path,
@@ -95,18 +95,18 @@ def not_an_input(outputs: Mapping[str, Path | None], inputs: Iterable[Path]) -> 
             )
 
 
-def lines_in(*paths: Path) -> Iterator[Line]:
+def lines_in(*paths: Path) -> Iterator[RawRecord]:
     """The records of files, one after the other. Of a damaged one it is those before the damage.
 
     Raises:
         UsageError: A path is one that only `import` reads.
     """
     from redraft.collect.read.inputs import insist_on_records
-    from redraft.collect.read.records import lines_of
+    from redraft.formats.read.records import raw_records
 
     for path in paths:
         insist_on_records(path)
-    return (line for path in paths for line in lines_of(path, damaged=True))
+    return (line for path in paths for line in raw_records(path, damaged=True))
 
 
 @dataclass

@@ -52,7 +52,8 @@ def export(
     from collections import Counter
     from functools import partial
 
-    from redraft.collect.export import ARRAYS, export_line, with_unique_ids, write_records
+    from redraft.collect.export import export_line, with_unique_ids, write_records
+    from redraft.formats.write import ARRAYS
     from redraft.parallel import spread
 
     work, lines = partial(export_line, to=to, strict=strict), lines_in(file)

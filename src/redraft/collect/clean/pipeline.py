@@ -10,8 +10,9 @@ from redraft.chain import Chain, content_of
 from redraft.collect.clean.dropped import Drop
 from redraft.collect.clean.html.evidence import has_tags
 from redraft.collect.clean.rules import RULES, Rule, Settings
-from redraft.collect.read.records import Line, chain_in
+from redraft.collect.read.records import chain_or_drop
 from redraft.collect.view.rewrite import GOLD, texts_of
+from redraft.formats.read.records import RawRecord
 
 CONTEXT = 1
 """Lines that stay the same which an explanation shows around a change."""
@@ -28,7 +29,7 @@ class Cleaned(NamedTuple):
     has_html: bool
 
 
-def clean_line(line: Line, *, names: frozenset[str], settings: Settings, strict: bool) -> Cleaned | Drop:
+def clean_line(line: RawRecord, *, names: frozenset[str], settings: Settings, strict: bool) -> Cleaned | Drop:
     """Apply rules to a record of a file.
 
     Args:
@@ -43,7 +44,7 @@ def clean_line(line: Line, *, names: frozenset[str], settings: Settings, strict:
     Raises:
         RecordError: With `strict`, it cannot be read.
     """
-    chain = chain_in(line, strict=strict)
+    chain = chain_or_drop(line, strict=strict)
     if isinstance(chain, Drop):
         return chain
     *_, last = apply(chain, names, settings)

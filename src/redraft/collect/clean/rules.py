@@ -19,9 +19,9 @@ from redraft.collect.clean.blocklist import FASTCHAT, Words
 from redraft.collect.clean.html.evidence import Evidence
 from redraft.collect.clean.language import READ, language_of
 from redraft.collect.view.rewrite import GOLD, texts_of, with_texts
-from redraft.collect.view.text import answer_of, talk_of
-from redraft.collect.view.turns import FOLLOWS, Turn, turns_of, with_turns
-from redraft.formats.gold import gold_answers
+from redraft.collect.view.text import talk_of
+from redraft.formats.gold import answer_of, gold_answers
+from redraft.formats.turns import FOLLOWS, Turn, turns_of, with_turns
 
 SHORT = 16
 """Characters that a conversation has at least (FastChat's `clean_sharegpt.py`)."""

@@ -19,8 +19,9 @@ from typing import Any
 
 from redraft.chain import Chain, Prompt, Step, Usage, content_of
 from redraft.collect.clean.dropped import Drop
-from redraft.collect.read.records import Line, chain_in
-from redraft.collect.view.text import answer_of
+from redraft.collect.read.records import chain_or_drop
+from redraft.formats.gold import answer_of
+from redraft.formats.read.records import RawRecord
 from redraft.formats.selfee import render_steps
 
 Count = Callable[[str], int]
@@ -186,7 +187,7 @@ class Done:
     counts: Counter[str]
 
 
-def split_line(line: Line, *, count: Count, limit: int, drop: bool, strict: bool) -> Done:
+def split_line(line: RawRecord, *, count: Count, limit: int, drop: bool, strict: bool) -> Done:
     """Splits a record of a file.
 
     Args:
@@ -199,7 +200,7 @@ def split_line(line: Line, *, count: Count, limit: int, drop: bool, strict: bool
     Raises:
         RecordError: With `strict`, it cannot be read.
     """
-    chain = chain_in(line, strict=strict)
+    chain = chain_or_drop(line, strict=strict)
     if isinstance(chain, Drop):
         return Done((), (chain,), Counter())
     pieces = split(chain, count, limit)

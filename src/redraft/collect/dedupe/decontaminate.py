@@ -24,12 +24,13 @@ import numpy as np
 
 from redraft.chain import Chain
 from redraft.collect.clean.dropped import Drop
-from redraft.collect.read.records import Line, chain_in, lines_of
+from redraft.collect.read.records import chain_or_drop
 from redraft.collect.view.shingles import Hashes, window_hashes, word_hashes, words
 from redraft.collect.view.text import asked_in, gold_of, said_in
-from redraft.collect.view.turns import turns_of
 from redraft.errors import UsageError
 from redraft.formats.read.files import decode, name_of
+from redraft.formats.read.records import RawRecord, raw_records
+from redraft.formats.turns import turns_of
 
 RUN = 13
 """Words of a run (GPT-3's most)."""
@@ -102,8 +103,8 @@ class Items:
             UsageError: Nothing of the file can be looked for.
         """
         before = len(self.names)
-        for line in lines_of(path):
-            chain = chain_in(line, strict=True)
+        for line in raw_records(path):
+            chain = chain_or_drop(line, strict=True)
             if isinstance(chain, Chain):
                 self._hashes.append(self._runs(chain))
                 self.names.append(chain.id)
@@ -195,13 +196,13 @@ class Runs:
         yield from zip(places[same].tolist(), self._owners[at[same]].tolist(), strict=True)
 
 
-def check(line: Line, folder: Path, *, strict: bool) -> Checked | Drop:
+def check(line: RawRecord, folder: Path, *, strict: bool) -> Checked | Drop:
     """One record against the items whose runs are in a folder; a drop where it cannot be read.
 
     Raises:
         RecordError: With `strict`, instead of a drop.
     """
-    chain = chain_in(line, strict=strict)
+    chain = chain_or_drop(line, strict=strict)
     if isinstance(chain, Drop):
         return chain
     return Checked(chain.id, line.where, chain.to_json().encode() + b"\n", _runs_in(folder).matches(chain))

@@ -29,11 +29,12 @@ from redraft.chain import Chain
 from redraft.collect.clean.dropped import Drop
 from redraft.collect.dedupe.minhash import clusters, jaccard, sets_of, shingles
 from redraft.collect.dedupe.rouge import Pool
-from redraft.collect.read.records import Line, chain_in
+from redraft.collect.read.records import chain_or_drop
 from redraft.collect.view.shingles import ascii_words, digest, normalised, words
 from redraft.collect.view.text import Part, said_in, text_of
 from redraft.formats.gold import gold_answers
 from redraft.formats.read.files import decode, to_line
+from redraft.formats.read.records import RawRecord
 
 _SOURCE = ("dataset", "licence")
 """What of an origin does not depend on where in a file a record stood."""
@@ -97,13 +98,13 @@ class Entry(NamedTuple):
     line: bytes
 
 
-def examine(line: Line, like: Likeness, *, strict: bool) -> Entry | Drop:
+def examine(line: RawRecord, like: Likeness, *, strict: bool) -> Entry | Drop:
     """One record as an entry, or as a drop where it cannot be read.
 
     Raises:
         RecordError: With `strict`, instead of a drop.
     """
-    chain = chain_in(line, strict=strict)
+    chain = chain_or_drop(line, strict=strict)
     if isinstance(chain, Drop):
         return chain
     return Entry(chain.id, rank_of(chain), key_of(chain, like), line.where, chain.to_json().encode() + b"\n")

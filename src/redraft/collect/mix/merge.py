@@ -29,12 +29,12 @@ from redraft.chain import Chain
 from redraft.collect.clean.dropped import UNREADABLE, Drop, Dropped
 from redraft.collect.mix.recipe import Part, Recipe
 from redraft.collect.read.inputs import insist_on_records
-from redraft.collect.read.records import Line, chain_in, lines_of
+from redraft.collect.read.records import chain_or_drop
 from redraft.collect.sources.identity import talks
 from redraft.collect.sources.licence import UNKNOWN, forbids_commerce, licence_in
 from redraft.errors import RecordError, UsageError
 from redraft.formats.read.files import to_line
-from redraft.formats.read.records import Ids
+from redraft.formats.read.records import Ids, RawRecord, raw_records
 from redraft.parallel import spread
 
 FILES = 128
@@ -138,13 +138,13 @@ def _insist_on_groups(taken: Sequence[Taken]) -> None:
             )
 
 
-def _lines_of(part: Part, folder: Path) -> Iterator[Line]:
+def _lines_of(part: Part, folder: Path) -> Iterator[RawRecord]:
     if part.identity is None:
         path = folder / part.file
         insist_on_records(path)
-        return lines_of(path)
+        return raw_records(path)
     records = enumerate(talks(part.identity))
-    return (Line(f"{part.name}:{number}", part.name, number, to_line(record)) for number, record in records)
+    return (RawRecord(f"{part.name}:{i}", part.name, i, to_line(record)) for i, record in records)
 
 
 def _missing(recipe: Recipe, parts: Sequence[Part], folder: Path) -> UsageError:
@@ -180,7 +180,7 @@ class Job(NamedTuple):
 
     at: int
     part: Part
-    line: Line
+    line: RawRecord
     number: int
     place: int
 
@@ -219,7 +219,7 @@ class Unfit(NamedTuple):
 def _read(job: Job) -> Found | Unfit:
     """Decodes a record, and puts down where it is from if it does not say."""
     try:
-        chain = chain_in(job.line, strict=True)
+        chain = chain_or_drop(job.line, strict=True)
     except RecordError as error:
         drop = Drop(UNREADABLE, error.message, job.line.where, record=job.line.data)
         return Unfit(job.at, job.number, drop, error)

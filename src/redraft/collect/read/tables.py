@@ -23,9 +23,9 @@ from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
-from redraft.collect.read.records import Damage
 from redraft.errors import MissingExtra, RecordError
 from redraft.formats.read.files import insist_utf8, name_of, open_input, plain_name, reading
+from redraft.formats.read.records import Damage
 
 Row = tuple[str, bytes | RecordError]
 """Where a record stands, and its JSON, or what is wrong with it."""

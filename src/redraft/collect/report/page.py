@@ -19,8 +19,8 @@ from redraft.collect.report.findings import Finding, findings
 from redraft.collect.report.histogram import Bin, bins, figures
 from redraft.collect.report.stats import Report, Sample
 from redraft.collect.report.summary import DEPTHS, score_of
-from redraft.collect.view.turns import turns_of
 from redraft.formats.gold import gold_answers, rationales
+from redraft.formats.turns import turns_of
 
 _CODE = re.compile(r"`([^`]+)`")
 VERDICTS = ("accept", "revise", "unknown")

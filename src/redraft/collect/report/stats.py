@@ -17,10 +17,11 @@ from typing import Any
 
 from redraft.chain import Chain
 from redraft.collect.clean.dropped import UNREADABLE, Drop
-from redraft.collect.read.records import Line, chain_in, lines_of
+from redraft.collect.read.records import chain_or_drop
 from redraft.collect.report.summary import LONG, Count, Summary, hashed, look
 from redraft.errors import RecordError
 from redraft.formats.read.files import name_of
+from redraft.formats.read.records import RawRecord, raw_records
 from redraft.parallel import spread
 
 _BLOCK = 1 << 16  # bytes of records that are summed up at once
@@ -139,9 +140,9 @@ class Draw:
 
     def __init__(self, size: int, seed: int) -> None:
         self._size, self._seed, self._seen = size, seed, 0
-        self._kept: list[tuple[int, int, Line]] = []
+        self._kept: list[tuple[int, int, RawRecord]] = []
 
-    def offer(self, line: Line) -> None:
+    def offer(self, line: RawRecord) -> None:
         """Shows a record, which may be taken, in place of another."""
         self._seen += 1
         if not self._size or len(line.data) > self.LARGEST:
@@ -155,12 +156,12 @@ class Draw:
     def samples(self) -> Iterator[Sample]:
         """The drawn records in the order of the input, but for those that cannot be read."""
         for _, _, line in sorted(self._kept, key=lambda item: -item[1]):
-            chain = chain_in(line, strict=False)
+            chain = chain_or_drop(line, strict=False)
             if isinstance(chain, Chain):
                 yield Sample(line.where, chain)
 
 
-def summarize(lines: Sequence[Line], *, count: Count, long: int = LONG, strict: bool = False) -> Summary:
+def summarize(lines: Sequence[RawRecord], *, count: Count, long: int = LONG, strict: bool = False) -> Summary:
     """The summary of some records.
 
     Raises:
@@ -168,7 +169,7 @@ def summarize(lines: Sequence[Line], *, count: Count, long: int = LONG, strict: 
     """
     summary = Summary()
     for line in lines:
-        chain = chain_in(line, strict=strict)
+        chain = chain_or_drop(line, strict=strict)
         if isinstance(chain, Drop):
             summary.warn(chain.rule, chain.reason)
         else:
@@ -179,12 +180,12 @@ def summarize(lines: Sequence[Line], *, count: Count, long: int = LONG, strict: 
 
 def _read(
     paths: Sequence[Path], drawn: Draw, faults: Summary | None, read: Callable[[int], None] | None
-) -> Iterator[Line]:
+) -> Iterator[RawRecord]:
     """The records of all files. A file that ends too early is noted if there was any record in it."""
     for path in paths:
         line = None
         try:
-            for line in lines_of(path):
+            for line in raw_records(path):
                 drawn.offer(line)
                 if read:
                     read(len(line.data) + 1)
@@ -195,9 +196,9 @@ def _read(
             faults.warn(UNREADABLE, error.message)
 
 
-def _blocks(lines: Iterable[Line]) -> Iterator[tuple[Line, ...]]:
+def _blocks(lines: Iterable[RawRecord]) -> Iterator[tuple[RawRecord, ...]]:
     """Neighbouring records, up to a size in bytes: sending them one by one would cost more than the work."""
-    held: list[Line] = []
+    held: list[RawRecord] = []
     size = 0
     for line in lines:
         if held and size + len(line.data) > _BLOCK:

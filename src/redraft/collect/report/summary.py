@@ -24,9 +24,9 @@ from redraft.collect.clean.html.evidence import has_tags
 from redraft.collect.clean.language import language_of
 from redraft.collect.sources.licence import UNKNOWN, forbids_commerce, licence_in
 from redraft.collect.view.shingles import normalised
-from redraft.collect.view.text import answer_of, is_answered, text_of
-from redraft.collect.view.turns import FOLLOWS, Turn, turns_of
-from redraft.formats.gold import gold_answers
+from redraft.collect.view.text import is_answered, text_of
+from redraft.formats.gold import answer_of, gold_answers
+from redraft.formats.turns import FOLLOWS, Turn, turns_of
 
 VERDICT = re.compile(r"revisions? (?:is |are )?(?:not )?needed", re.IGNORECASE)
 """The phrase by which a feedback of SelFee's chains decides; without it, a feedback has no verdict."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Literal
 
 from redraft.chain import Chain, content_of
-from redraft.collect.view.turns import Turn, turns_of
-from redraft.formats.gold import gold_answers, gold_text, rationales
+from redraft.formats.gold import answer_of, gold_answers, rationales
+from redraft.formats.turns import Turn, turns_of
 
 Part = Literal["all", "query", "instruction"]
 """Everything said, the first user turn, or that turn without its input."""
@@ -36,14 +36,6 @@ def asked_in(chain: Chain) -> list[str]:
 def gold_of(chain: Chain) -> list[str]:
     """The gold answers, and the rationale."""
     return gold_answers(chain) + rationales(chain)
-
-
-def answer_of(chain: Chain) -> str:
-    """What a model would be trained to answer: the best answer, else the gold one with the way to it.
-
-    Empty if there is neither.
-    """
-    return chain.answer if chain.answer.strip() else gold_text(chain)
 
 
 def is_answered(chain: Chain) -> bool:

@@ -33,9 +33,6 @@ from redraft.files import open_own, sync_folder
 STDIO = "-"
 """The path that stands for standard input, or for standard output."""
 
-Faulty = Callable[[RecordError], None]
-"""Told of a record that cannot be read."""
-
 Opener = Callable[[str, int], int]
 """Opens a file by its name and flags."""
 
@@ -52,28 +49,6 @@ _INSIDE = re.compile(rb'\{[ \t]*"(\w+)"\s*:\s*\[(?=\s*\n)')
 _TO_UTF8 = "iconv -f UTF-16 -t UTF-8"
 _NOT_JSON = "Write one JSON object or text a line, or one array; a file of plain prompts ends in .txt."
 _BROKEN = f"{_NOT_JSON}\nredraft data import FILE -o OTHER.jsonl leaves out the lines that are broken."
-
-
-def read_rows(path: Path, faulty: Faulty | None = None) -> Iterator[tuple[str, Any]]:
-    """Where each record of a file stands, such as `a.jsonl:12`, and its decoded value.
-
-    A `.txt` file (also `.txt.gz` and `.txt.zst`) has a text a line.
-
-    Raises:
-        RecordError: The file cannot be read, ends too early, or its array is damaged; and, without `faulty`,
-            a line is not what it should be.
-        MissingExtra: It is a `.zst`, and what reads those is not installed.
-    """
-    for where, line in read_lines(path):
-        try:
-            value = decode(line, where)
-        except RecordError as error:
-            if faulty is None:
-                raise
-            faulty(error)
-        else:
-            del line  # it may be large, and is not needed any more
-            yield where, value
 
 
 def read_lines(path: Path) -> Iterator[tuple[str, bytes]]:
@@ -205,7 +180,7 @@ def decode(data: bytes, where: str) -> Any:
         value = from_json(data)  # four times as fast; what it takes, json.loads takes for the same
     except ValueError:
         value = _decoded(data, where)
-    if data.count(b":") + data.count(b"\\u003") > _colons(value) and (name := _twice(data)) is not None:
+    if (name := twice(data, value)) is not None:
         raise RecordError(
             f"{where}: has the field {name!r:.60} twice.", hint="jq -c . FILE keeps the last one of each."
         )
@@ -224,10 +199,27 @@ def _decoded(data: bytes, where: str) -> Any:
     return _whole_characters(value, where) if b"\\ud" in data or b"\\uD" in data else value
 
 
-def _colons(value: Any) -> int:
-    """Count the colons in the JSON of a value: one per field, and those in texts. Those in names are left out.
+def twice(data: bytes, value: Any) -> str | None:
+    """Return a field name that an object in JSON text repeats, if there is one; `value` is the decoded text.
 
-    A file has more of them if a field comes twice, or a name has a colon, or a colon is written as `\\u003a`.
+    Counting colons is cheap, and tells of most texts that no name is repeated.
+    """
+    if data.count(b":") + data.count(b"\\u003") <= _colons(value):
+        return None
+    found: list[str] = []
+
+    def look(pairs: list[tuple[str, Any]]) -> None:
+        found.extend(name for name, many in Counter(name for name, _ in pairs).items() if many > 1)
+
+    with suppress(ValueError, RecursionError):
+        json.loads(data, object_pairs_hook=look)
+    return next(iter(found), None)
+
+
+def _colons(value: Any) -> int:
+    """Count the fields of a value and the colons in its texts.
+
+    Its JSON has more colons only if a field is repeated, a name has a colon, or one is escaped.
     """
     count, values = 0, [value]
     for inner in values:  # grows meanwhile
@@ -239,18 +231,6 @@ def _colons(value: Any) -> int:
         elif isinstance(inner, list):
             values += inner
     return count
-
-
-def _twice(data: bytes) -> str | None:
-    """Return a name that stands twice in one object, if there is one."""
-    found: list[str] = []
-
-    def look(pairs: list[tuple[str, Any]]) -> None:
-        found.extend(name for name, many in Counter(name for name, _ in pairs).items() if many > 1)
-
-    with suppress(ValueError, RecursionError):
-        json.loads(data, object_pairs_hook=look)
-    return next(iter(found), None)
 
 
 @contextmanager

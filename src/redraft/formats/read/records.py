@@ -11,33 +11,129 @@ here.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from pydantic_core import to_json
+from pydantic_core import from_json, to_json
 
 from redraft.chain import VERSION, Chain
 from redraft.errors import RecordError
-from redraft.formats.read.files import read_rows, stem_of
+from redraft.formats.read.files import decode, name_of, read_lines, stem_of, twice
 from redraft.formats.read.shapes import is_chain, read_shape
-from redraft.formats.selfee import instruction_of, render
+
+_DEEP = 150
+"""Levels of nesting beyond which a chain is tried: it may not be readable again."""
 
 ID_FIELDS = ("question_id", "id", "task_id", "key", "unique_id", "message_tree_id")
 
 
-def read_records(path: Path) -> Iterator[Chain]:
-    """Reads a file of any known shape, record by record.
+class Damage(RecordError):
+    """A file cannot be read any further. The records before the damage are good."""
+
+
+class RawRecord(NamedTuple):
+    """A record of a file before decoding, which other processes may do.
+
+    Attributes:
+        where: The record's place as errors name it, such as `a.jsonl:12`.
+        stem: The file's name without endings, which begins the ids.
+        number: The record's place in the file, from 0.
+        data: The record's JSON.
+        damage: Set on the last record of a damaged file, which has no data.
+    """
+
+    where: str
+    stem: str
+    number: int
+    data: bytes
+    damage: Damage | None = None
+
+    def chain(self) -> Chain:
+        """Decode the record as a chain with an id, which may not be unique in its file.
+
+        Raises:
+            RecordError: The record is damaged, not a chain, or nested too deep to be written again.
+        """
+        if self.damage:
+            raise self.damage
+        if chain := _own_chain(self.data):
+            return chain
+        record = decode(self.data, self.where)
+        chain = chain_of(record, self.where)
+        if _depth(record) > _DEEP:
+            _insist_on_writing(chain, self.where)
+        return chain if chain.id else with_id(chain, id_of(record, self.stem, self.number))
+
+
+def raw_records(path: Path, *, damaged: bool = False) -> Iterator[RawRecord]:
+    """Read a file's records without decoding them.
+
+    Args:
+        path: The file, or `-`.
+        damaged: End a damaged file with a record that has `damage`, if any record came before the damage.
 
     Raises:
-        RecordError: The file cannot be read, or a record is not one; the message names file, line and field.
+        RecordError: The file cannot be read, or is damaged and `damaged` is not set.
+        MissingExtra: Reading a `.zst` file needs a package that is not installed.
     """
-    stem, used = stem_of(path), Ids()
-    for index, (where, record) in enumerate(read_rows(path)):
-        chain = chain_of(record, where)
-        name = used.new(chain.id or id_of(record, stem, index))
-        yield chain if chain.id == name else chain.model_copy(update={"id": name})
+    stem, number = stem_of(path), -1
+    try:
+        for number, (where, data) in enumerate(read_lines(path)):
+            yield RawRecord(where, stem, number, data)
+    except RecordError as error:
+        if not damaged or number < 0:
+            raise
+        yield RawRecord(name_of(path), stem, number + 1, b"", Damage(error.message, hint=error.hint))
+
+
+def read_records(path: Path) -> Iterator[Chain]:
+    """Read a file of any known shape as chains with unique ids.
+
+    Raises:
+        RecordError: The file or a record cannot be read; the message names file, line and field.
+    """
+    ids = Ids()
+    for raw in raw_records(path):
+        chain = raw.chain()
+        yield with_id(chain, ids.new(chain.id))
+
+
+def with_id(chain: Chain, name: str) -> Chain:
+    """Return the chain with the given id."""
+    return chain if chain.id == name else chain.model_copy(update={"id": name})
+
+
+def _own_chain(data: bytes) -> Chain | None:
+    """Parse a chain that redraft wrote, which is faster than `chain_of`. Return None for anything else."""
+    if not data.startswith(b'{"version":'):
+        return None
+    try:
+        chain = Chain.model_validate_json(data)
+        if twice(data, from_json(data)) is not None:
+            return None
+    except ValueError:
+        return None
+    # `chain_of` judges a chain without steps, or with a field of its own called `error`.
+    known = "steps" in chain.model_fields_set and "error" not in (chain.model_extra or {})
+    return chain if known and chain.id else None
+
+
+def _depth(value: Any) -> int:
+    """Count the levels of nested lists and objects."""
+    depth, level = 0, [value]
+    while level := [inner for inner in level if isinstance(inner, dict | list)]:
+        depth += 1
+        level = [item for inner in level for item in (inner.values() if isinstance(inner, dict) else inner)]
+    return depth
+
+
+def _insist_on_writing(chain: Chain, where: str) -> None:
+    """Raise if the next command could not read the chain."""
+    try:
+        Chain.from_json(chain.to_json())
+    except (ValueError, RecordError):
+        raise RecordError(f"{where}: is nested too deep to be written and read again.") from None
 
 
 def chain_of(record: Any, where: str = "record") -> Chain:
@@ -57,8 +153,15 @@ def chain_of(record: Any, where: str = "record") -> Chain:
     if record.keys() >= {"id", "error", "message", "chain"}:
         return _failed(record, where)
     if is_chain(record):
-        return Chain.from_json(to_json(record), where=where)
+        return Chain.from_json(_json(record, where), where=where)
     return read_shape(record, where)
+
+
+def _json(record: dict[str, Any], where: str) -> bytes:
+    try:
+        return to_json(record)
+    except ValueError as error:
+        raise RecordError(f"{where}: cannot be read: {error}.") from None
 
 
 def _failed(record: dict[str, Any], where: str) -> Chain:
@@ -66,19 +169,20 @@ def _failed(record: dict[str, Any], where: str) -> Chain:
     begun = record["chain"] or {"version": VERSION, "stop": "error"}
     if not isinstance(begun, dict):
         raise RecordError(f"{where}: chain should be an object (found {begun!r:.60}).")
-    chain = Chain.from_json(json.dumps(begun | {"id": record["id"]}), where=where)
+    chain = Chain.from_json(_json(begun | {"id": record["id"]}, where), where=where)
     failure = {name: record.get(name) for name in ("error", "message", "hint")}
     return chain.model_copy(update={"meta": {**chain.meta, "failure": failure}})
 
 
 def id_of(record: Any, stem: str, index: int) -> str:
     """The id of a record that is no chain: its own, or its place in the file, behind the file's name."""
-    own = _own_id(record) if isinstance(record, dict) else None
+    own = own_id(record) if isinstance(record, dict) else None
     name = str(index if own is None else own)
     return name if name.startswith(f"{stem}/") else f"{stem}/{name}"
 
 
-def _own_id(record: dict[str, Any]) -> str | int | None:
+def own_id(record: dict[str, Any]) -> str | int | None:
+    """Return the id that a published record has, if any."""
     values = (record.get(name) for name in ID_FIELDS)
     return next((v for v in values if isinstance(v, str | int) and not isinstance(v, bool) and v != ""), None)
 
@@ -109,65 +213,3 @@ class Ids:
 
 def _hash(name: str) -> int:
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest())
-
-
-def to_selfee_answer(chain: Chain, model_id: str) -> dict[str, Any]:
-    """The chain as SelFee's inference writes it: `text` is the best answer, `whole_generation` all of it."""
-    return {
-        "question_id": _question_id(chain),
-        "text": chain.answer,
-        "whole_generation": render(chain),
-        "answer_id": _answer_id(chain, model_id),
-        "model_id": model_id,
-        "metadata": {},
-    }
-
-
-def to_fastchat_answer(chain: Chain, model_id: str) -> dict[str, Any]:
-    """The best answer as FastChat's judge reads it.
-
-    `tstamp`, in seconds since 1970, is `created` of the chain's `meta` where it has that, else 0.
-    """
-    return {
-        "question_id": _question_id(chain),
-        "answer_id": _answer_id(chain, model_id),
-        "model_id": model_id,
-        "choices": [{"index": 0, "turns": [chain.answer]}],
-        "tstamp": chain.meta.get("created", 0.0),
-    }
-
-
-def to_selfee_chain(chain: Chain) -> dict[str, Any]:
-    """The chain as a record of SelFee's training data. An answer without feedback has no `feedback`."""
-    outputs = [
-        {"output": step.answer, **({"feedback": step.feedback.text} if step.feedback else {})}
-        for step in chain.steps
-    ]
-    reference = chain.meta.get("reference")
-    return {
-        "iteration_truncated": chain.stop in {"max_revisions", "context", "max_tokens", "budget"},
-        "iteration": len(outputs),
-        **_source(chain),
-        **({"output": reference} if isinstance(reference, str) else {}),
-        "instruction": instruction_of(chain.prompt),
-        "input": "" if chain.prompt.messages else chain.prompt.input,
-        "outputs": outputs,
-    }
-
-
-def _source(chain: Chain) -> dict[str, Any]:
-    source = chain.meta.get("source")
-    return source if isinstance(source, dict) else {}
-
-
-def _question_id(chain: Chain) -> str | int:
-    """The question's own id, or the last part of the chain's; a number where it is one."""
-    own = _own_id(_source(chain))
-    name = chain.id.rpartition("/")[2] if own is None else own
-    return int(name) if isinstance(name, str) and name.isascii() and name.isdecimal() else name
-
-
-def _answer_id(chain: Chain, model_id: str) -> str:
-    """Made of what it names, so that writing twice gives the same. As long as FastChat's: 22 characters."""
-    content = json.dumps([chain.id, model_id, chain.answer])
-    return hashlib.sha256(content.encode()).hexdigest()[:22]
