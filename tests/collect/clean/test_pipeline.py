@@ -10,14 +10,16 @@ import pytest
 from redraft.chain import Chain
 from redraft.collect.clean.dropped import Drop
 from redraft.collect.clean.pipeline import Cleaned, apply, clean_line, explain
-from redraft.collect.clean.rules import USUAL, Settings
+from redraft.collect.clean.rules import USUAL, RuleSettings
 from redraft.errors import RecordError
 from redraft.formats.read.records import RawRecord, chain_of
 
 
 def clean(record: Any, *, strict: bool = False) -> Cleaned | Drop:
     data = record if isinstance(record, bytes) else json.dumps(record).encode()
-    return clean_line(RawRecord("a:7", "a", 6, data), names=USUAL.rules, settings=Settings(), strict=strict)
+    return clean_line(
+        RawRecord("a:7", "a", 6, data), names=USUAL.rules, settings=RuleSettings(), strict=strict
+    )
 
 
 def talk(*values: str) -> dict[str, Any]:
@@ -71,7 +73,7 @@ def test_a_record_of_50_megabytes_is_cleaned() -> None:
 
 
 def explained(*values: str) -> list[str]:
-    return list(explain(list(apply(chain_of(talk(*values)), USUAL.rules, Settings()))))
+    return list(explain(list(apply(chain_of(talk(*values)), USUAL.rules, RuleSettings()))))
 
 
 def test_an_explanation_shows_what_each_rule_changed() -> None:

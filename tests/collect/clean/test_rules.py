@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 from redraft.chain import Chain, Feedback, Prompt, Step
 from redraft.collect.clean.blocklist import ALPACA, FASTCHAT
 from redraft.collect.clean.pipeline import apply
-from redraft.collect.clean.rules import NAMES, PRESETS, RULES, USUAL, Settings, ends_in_question, is_question
+from redraft.collect.clean.rules import (
+    NAMES,
+    PRESETS,
+    RULES,
+    USUAL,
+    RuleSettings,
+    ends_in_question,
+    is_question,
+)
 from redraft.formats.read.records import chain_of
 from redraft.formats.turns import turns_of
 
@@ -29,11 +37,11 @@ def said(*turns: tuple[str, str]) -> Chain:
     return chain_of({"conversations": [{"from": role, "value": text} for role, text in turns]})
 
 
-def by(name: str, chain: Chain, settings: Settings | None = None) -> Chain | str:
-    return BY_NAME[name].apply(chain, settings or Settings())
+def by(name: str, chain: Chain, settings: RuleSettings | None = None) -> Chain | str:
+    return BY_NAME[name].apply(chain, settings or RuleSettings())
 
 
-def kept(name: str, chain: Chain, settings: Settings | None = None) -> bool:
+def kept(name: str, chain: Chain, settings: RuleSettings | None = None) -> bool:
     return not isinstance(by(name, chain, settings), str)
 
 
@@ -294,7 +302,7 @@ def test_short_counts_the_whole_conversation() -> None:
 
 
 def test_blocked_words_of_fastchat_are_parts_of_words_anywhere() -> None:
-    settings = Settings(blocked=(FASTCHAT,))
+    settings = RuleSettings(blocked=(FASTCHAT,))
     assert by("blocked", talk("q", "As ChatGPT, I"), settings) == (
         "'chatgpt' of the list fastchat, in a turn of the assistant"
     )
@@ -303,7 +311,7 @@ def test_blocked_words_of_fastchat_are_parts_of_words_anywhere() -> None:
 
 
 def test_blocked_words_of_alpaca_are_whole_and_in_the_instruction() -> None:
-    settings = Settings(blocked=(ALPACA,))
+    settings = RuleSettings(blocked=(ALPACA,))
     task = Chain(prompt=Prompt(instruction="Describe it.", input="a map"))
     assert kept("blocked", task, settings)
     assert kept("blocked", talk("Which photograph?", "This map."), settings)
@@ -381,14 +389,14 @@ GERMAN = "Der schnelle braune Fuchs springt über den faulen Hund und läuft in 
 
 
 def test_language() -> None:
-    english = Settings(languages=frozenset({"en"}))
+    english = RuleSettings(languages=frozenset({"en"}))
     assert kept("language", talk(ENGLISH, ENGLISH), english)
     assert by("language", talk(GERMAN, GERMAN), english) == "in the language de, not in en"
-    assert kept("language", talk(GERMAN, GERMAN), Settings(languages=frozenset({"en", "de"})))
+    assert kept("language", talk(GERMAN, GERMAN), RuleSettings(languages=frozenset({"en", "de"})))
 
 
 def test_language_that_is_not_known_is_kept() -> None:
-    english = Settings(languages=frozenset({"en"}))
+    english = RuleSettings(languages=frozenset({"en"}))
     assert kept("language", talk("Was ist das?", "12345"), english)
     assert kept("language", talk("1 + 1", "2 " * 100), english)
     assert kept("language", talk("q", f"```\n{GERMAN * 3}\n```"), english)
@@ -396,7 +404,7 @@ def test_language_that_is_not_known_is_kept() -> None:
 
 def test_the_rules_are_in_one_order_whatever_was_asked_for() -> None:
     names = frozenset(("short", "characters", "roles"))
-    ids = [applied.rule.name for applied in apply(talk("a" * 20, "b"), names, Settings())]
+    ids = [applied.rule.name for applied in apply(talk("a" * 20, "b"), names, RuleSettings())]
     assert ids == ["characters", "roles", "short"]
     assert len(set(NAMES)) == len(NAMES)
 
@@ -431,20 +439,20 @@ def alpaca(answer: str) -> Chain:
 @pytest.mark.parametrize(
     ("rule", "answer", "settings"),
     [
-        ("blocked", "OpenAI made me, I cannot say.", Settings(blocked=(FASTCHAT,))),
-        ("wrong-format", "1. Spring tide\n1. Neap tide", Settings()),
+        ("blocked", "OpenAI made me, I cannot say.", RuleSettings(blocked=(FASTCHAT,))),
+        ("wrong-format", "1. Spring tide\n1. Neap tide", RuleSettings()),
         (
             "language",
             "Das Meer steigt und fällt zweimal am Tag, und der Mond zieht es jedes Mal zu sich heran. " * 2,
-            Settings(languages=frozenset(("en",))),
+            RuleSettings(languages=frozenset(("en",))),
         ),
-        ("empty", " \u200b\n", Settings()),
-        ("answered", " ", Settings()),
-        ("answer-question", "What do you know already?", Settings()),
+        ("empty", " \u200b\n", RuleSettings()),
+        ("answered", " ", RuleSettings()),
+        ("answer-question", "What do you know already?", RuleSettings()),
     ],
 )
 def test_a_gold_answer_is_judged_as_the_same_text_in_a_talk(
-    rule: str, answer: str, settings: Settings
+    rule: str, answer: str, settings: RuleSettings
 ) -> None:
     same = talk("Tell me of the sea and its tides, please.", answer)
     assert rule == "answered" or not kept(rule, same, settings)
@@ -455,4 +463,4 @@ def test_a_gold_answer_is_judged_as_the_same_text_in_a_talk(
 def test_a_gold_answer_is_judged_with_its_rationale() -> None:
     meta = {"reference": "4", "rationale": "ChatGPT says: I add."}
     chain = Chain(prompt=Prompt(instruction="What is 2 + 2?"), meta=meta)
-    assert not kept("blocked", chain, Settings(blocked=(FASTCHAT,)))
+    assert not kept("blocked", chain, RuleSettings(blocked=(FASTCHAT,)))

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from redraft.chain import Chain, Feedback, Prompt, Step, Usage
-from redraft.collect.clean.split import TURN_TOKENS, Piece, split
+from redraft.collect.clean.split import TURN_TOKENS, SplitPart, split
 from redraft.formats.read.records import chain_of
 
 Message = dict[str, Any]
@@ -37,7 +37,7 @@ def messages_of(chain: Chain) -> list[Message]:
     return said
 
 
-def joined(pieces: Sequence[Piece], system: Sequence[Message] = ()) -> list[Message]:
+def joined(pieces: Sequence[SplitPart], system: Sequence[Message] = ()) -> list[Message]:
     """The conversation that pieces were made of."""
 
     def parts() -> Iterator[Message]:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from redraft.chain import Chain, Prompt, Step
 from redraft.collect.clean.dropped import Drop
 from redraft.collect.dedupe.decontaminate import (
-    Checked,
+    CheckedRecord,
     Contaminated,
     Items,
     Match,
@@ -159,16 +159,16 @@ def test_an_item_that_cannot_be_read_is_never_passed_over(tmp_path: Path) -> Non
 def test_a_record_is_checked_and_its_drop_names_what_it_has(tmp_path: Path) -> None:
     items = items_of(tmp_path, {"id": "q7", "prompt": LONG}, {"prompt": MEDIUM})
 
-    def checked(data: bytes) -> Checked | Drop:
+    def checked(data: bytes) -> CheckedRecord | Drop:
         return check(RawRecord("in.jsonl:1", "in", 0, data), tmp_path, strict=False)
 
     clean, bad = checked(b'{"prompt": "Hello there!"}'), checked(b'{"prompt": ')
-    assert isinstance(clean, Checked)
+    assert isinstance(clean, CheckedRecord)
     assert clean.matches == ()
     assert isinstance(bad, Drop)
     assert bad.rule == "unreadable"
     found = checked(json.dumps({"id": "r1", "prompt": f"{LONG} {MEDIUM}"}).encode())
-    assert isinstance(found, Checked)
+    assert isinstance(found, CheckedRecord)
     drop = contaminated(found, items)
     assert isinstance(drop, Contaminated)
     assert (drop.rule, drop.id, drop.where, drop.record["id"]) == (
@@ -194,7 +194,7 @@ def test_all_of_a_real_test_set_is_found_in_itself_and_little_in_its_training_se
             lines = [next(file) for _ in range(count)]
         raw = [RawRecord(f"x:{i}", "x", i, line) for i, line in enumerate(lines)]
         checks = [check(each, tmp_path, strict=True) for each in raw]
-        return sum(bool(each.matches) for each in checks if isinstance(each, Checked))
+        return sum(bool(each.matches) for each in checks if isinstance(each, CheckedRecord))
 
     assert len(items.names) == 1319
     assert found("test.jsonl", 300) == 300

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from redraft.collect.clean.dropped import Dropped
 from redraft.collect.mix.merge import OTHERS, Taken, merge, noncommercial
-from redraft.collect.mix.recipe import Part, Recipe, read_recipe
+from redraft.collect.mix.recipe import MixPart, MixRecipe, read_recipe
 from redraft.errors import RecordError, UsageError
 from redraft.formats.read.files import to_line
 
@@ -28,7 +28,9 @@ def questions(count: int, **more: Any) -> list[Any]:
     return [{"instruction": f"Question {i}?", "output": f"{i}", **more} for i in range(count)]
 
 
-def mixed(recipe: Recipe, folder: Path, **options: Any) -> tuple[list[dict[str, Any]], list[Taken], Dropped]:
+def mixed(
+    recipe: MixRecipe, folder: Path, **options: Any
+) -> tuple[list[dict[str, Any]], list[Taken], Dropped]:
     """Records, what was taken, and what was dropped."""
     sink, dropped = io.BytesIO(), Dropped()
     taken = merge(recipe, folder, sink, dropped=dropped, **options)
@@ -46,7 +48,7 @@ def parts(tmp_path: Path) -> Path:
     return tmp_path
 
 
-BOTH = Recipe((Part("a.jsonl", "a", count=100, licence="MIT"), Part("b.jsonl", "b")), seed=1)
+BOTH = MixRecipe((MixPart("a.jsonl", "a", count=100, licence="MIT"), MixPart("b.jsonl", "b")), seed=1)
 
 
 def test_so_many_of_each_part_none_twice_and_all_mixed(parts: Path) -> None:
@@ -59,7 +61,7 @@ def test_so_many_of_each_part_none_twice_and_all_mixed(parts: Path) -> None:
 
 
 def test_a_seed_decides_which_and_in_which_order(parts: Path) -> None:
-    ids = [[record["id"] for record in mixed(Recipe(BOTH.parts, seed), parts)[0]] for seed in (1, 1, 2)]
+    ids = [[record["id"] for record in mixed(MixRecipe(BOTH.parts, seed), parts)[0]] for seed in (1, 1, 2)]
     assert ids[0] == ids[1]
     assert set(ids[0]) != set(ids[2])
     of_b = [[name for name in some if name.startswith("b/")] for some in ids]
@@ -68,7 +70,7 @@ def test_a_seed_decides_which_and_in_which_order(parts: Path) -> None:
 
 
 def test_one_part_does_not_change_the_draw_of_another(parts: Path) -> None:
-    alone, _, _ = mixed(Recipe(BOTH.parts[:1], seed=1), parts)
+    alone, _, _ = mixed(MixRecipe(BOTH.parts[:1], seed=1), parts)
     both, _, _ = mixed(BOTH, parts)
     assert alone == [record for record in both if record["id"].startswith("a/")]
 
@@ -77,7 +79,8 @@ def test_the_draw_favours_no_place_in_the_file(parts: Path) -> None:
     drawn: Counter[int] = Counter()
     for seed in range(40):
         drawn.update(
-            int(record["id"].split("/")[1]) // 100 for record in mixed(Recipe(BOTH.parts[:1], seed), parts)[0]
+            int(record["id"].split("/")[1]) // 100
+            for record in mixed(MixRecipe(BOTH.parts[:1], seed), parts)[0]
         )
     assert all(1150 <= drawn[third] <= 1520 for third in range(3))  # 4,000 draws
 
@@ -89,7 +92,7 @@ def test_any_number_of_workers_writes_the_same(parts: Path) -> None:
 def test_so_many_of_each_task(tmp_path: Path) -> None:
     records = [{"inputs": f"{i}", "targets": "x", "task": f"task {i % 7}"} for i in range(100)]
     put(tmp_path, "flan.jsonl", [*records, {"inputs": "?", "targets": "x"}])
-    recipe = Recipe((Part("flan.jsonl", "flan", count=15, per="task"),))
+    recipe = MixRecipe((MixPart("flan.jsonl", "flan", count=15, per="task"),))
     mix, (taken,), dropped = mixed(recipe, tmp_path)
     tasks = Counter(record["meta"]["source"]["task"] for record in mix)
     assert sorted(tasks.values()) == [14] * 5 + [15] * 2
@@ -98,12 +101,14 @@ def test_so_many_of_each_task(tmp_path: Path) -> None:
 
 
 def test_too_few_records_are_all_taken_and_the_rest_is_said_to_be_short(parts: Path) -> None:
-    _, (taken,), _ = mixed(Recipe((Part("b.jsonl", "b", count=80),)), parts)
+    _, (taken,), _ = mixed(MixRecipe((MixPart("b.jsonl", "b", count=80),)), parts)
     assert (taken.count, taken.short) == (50, 30)
 
 
 def test_a_share_of_nothing_takes_nothing(parts: Path) -> None:
-    records, _, _ = mixed(Recipe((Part("a.jsonl", "a", count=0), Part("b.jsonl", "b", count=1))), parts)
+    records, _, _ = mixed(
+        MixRecipe((MixPart("a.jsonl", "a", count=0), MixPart("b.jsonl", "b", count=1))), parts
+    )
     assert counts(records) == {"b": 1}
 
 
@@ -111,7 +116,7 @@ def test_a_record_that_cannot_be_read_takes_nobodys_place(tmp_path: Path) -> Non
     put(tmp_path, "a.jsonl", questions(20))
     lines = (tmp_path / "a.jsonl").read_bytes().splitlines()
     (tmp_path / "a.jsonl").write_bytes(b"\n".join([*(line[:-3] for line in lines[:10]), *lines[10:]]))
-    recipe = Recipe((Part("a.jsonl", "a", count=10),))
+    recipe = MixRecipe((MixPart("a.jsonl", "a", count=10),))
     records, (taken,), dropped = mixed(recipe, tmp_path)
     assert len(records) == 10
     assert (taken.found, taken.count, dropped.counts) == (20, 10, {"unreadable": 10})
@@ -126,14 +131,14 @@ def test_what_is_dropped_does_not_depend_on_the_number_of_workers(tmp_path: Path
     (tmp_path / "a.jsonl").write_bytes(
         b"\n".join(line[:-3] if place % 10 == 9 else line for place, line in enumerate(lines))
     )
-    recipe = Recipe((Part("a.jsonl", "a", count=5),))
+    recipe = MixRecipe((MixPart("a.jsonl", "a", count=5),))
     records, (taken,), dropped = mixed(recipe, tmp_path, workers=workers)
     assert (len(records), taken.found, dropped.counts) == (5, 3000, {"unreadable": 2})
 
 
 @pytest.mark.parametrize("workers", [1, 3])
 def test_strict_stops_only_at_what_there_would_be_room_for(tmp_path: Path, workers: int) -> None:
-    recipe = Recipe((Part("a.jsonl", "a", count=1),))
+    recipe = MixRecipe((MixPart("a.jsonl", "a", count=1),))
     put(tmp_path, "a.jsonl", questions(100))
     lines = (tmp_path / "a.jsonl").read_bytes().splitlines()
     ((drawn,), _, _) = mixed(recipe, tmp_path)
@@ -149,8 +154,8 @@ def test_strict_stops_only_at_what_there_would_be_room_for(tmp_path: Path, worke
 def test_ids_are_unique_though_files_have_the_same_name(tmp_path: Path) -> None:
     for folder in "xy":
         put(tmp_path / folder, "train.jsonl", questions(20))
-    parts = tuple(Part(f"{folder}/train.jsonl", folder) for folder in "xy")
-    records, _, _ = mixed(Recipe(parts), tmp_path)
+    parts = tuple(MixPart(f"{folder}/train.jsonl", folder) for folder in "xy")
+    records, _, _ = mixed(MixRecipe(parts), tmp_path)
     ids = [record["id"] for record in records]
     assert sorted(ids) == sorted(f"train/{i}{again}" for i in range(20) for again in ("", "~2"))
     assert all(ids.index(name) < ids.index(f"{name}~2") for name in ids if "~" not in name)
@@ -181,7 +186,7 @@ def test_where_records_are_from_stays_and_is_put_down_where_nothing_says_so(tmp_
         for i, meta in enumerate([{"origin": theirs}, {"origin": unsure}, {"origin": "somewhere"}, {}])
     ]
     put(tmp_path, "a.jsonl", chains)
-    mix, (taken,), _ = mixed(Recipe((Part("a.jsonl", "a", licence="MIT"),)), tmp_path)
+    mix, (taken,), _ = mixed(MixRecipe((MixPart("a.jsonl", "a", licence="MIT"),)), tmp_path)
     ours = {"dataset": "a", "licence": "MIT", "file": "a.jsonl"}
     assert {record["id"]: record["meta"]["origin"] for record in mix} == {
         "0": theirs,
@@ -204,15 +209,15 @@ def test_where_records_are_from_stays_and_is_put_down_where_nothing_says_so(tmp_
     ],
 )
 def test_licences_that_forbid_commercial_use(licence: str, forbids: bool) -> None:
-    assert bool(noncommercial([Taken(Part("a", "a"), licences=Counter({licence: 1}))])) is forbids
+    assert bool(noncommercial([Taken(MixPart("a", "a"), licences=Counter({licence: 1}))])) is forbids
 
 
 def test_missing_files_are_all_named_with_where_to_get_them(parts: Path) -> None:
-    recipe = Recipe(
+    recipe = MixRecipe(
         (
-            Part("b.jsonl", "b"),
-            Part("c.jsonl", "c", licence="MIT", get="c of d/e"),
-            Part("f.jsonl", "f", count=9),
+            MixPart("b.jsonl", "b"),
+            MixPart("c.jsonl", "c", licence="MIT", get="c of d/e"),
+            MixPart("f.jsonl", "f", count=9),
         )
     )
     with pytest.raises(UsageError) as caught:
@@ -241,7 +246,7 @@ def test_a_file_of_a_thousand_licences_is_counted_in_bounded_memory(tmp_path: Pa
             for i in range(1000)
         ],
     )
-    _, (taken,), _ = mixed(Recipe((Part("a.jsonl", "a"),)), tmp_path)
+    _, (taken,), _ = mixed(MixRecipe((MixPart("a.jsonl", "a"),)), tmp_path)
     assert len(taken.licences) == 258
     assert [taken.licences[name] for name in OTHERS] == [743, 1]
     assert noncommercial([taken]) == [OTHERS[True]]
@@ -257,8 +262,8 @@ def test_each_part_gives_what_is_asked_or_all_that_it_has(
     folder = tmp_path_factory.mktemp("parts")
     for i, (there, _) in enumerate(sizes):
         put(folder, f"{i}.jsonl", questions(there))
-    recipe = Recipe(
-        tuple(Part(f"{i}.jsonl", f"{i}", count=asked) for i, (_, asked) in enumerate(sizes)), seed
+    recipe = MixRecipe(
+        tuple(MixPart(f"{i}.jsonl", f"{i}", count=asked) for i, (_, asked) in enumerate(sizes)), seed
     )
     records, taken, _ = mixed(recipe, folder)
     expected = {f"{i}": n if k is None else min(n, k) for i, (n, k) in enumerate(sizes)}
@@ -276,12 +281,12 @@ def test_a_part_is_drawn_by_fields_of_source_origin_and_meta(tmp_path: Path, per
         return {"version": 1, "id": str(number), "prompt": {"instruction": "q"}, "steps": [], "meta": meta}
 
     put(tmp_path, "x.jsonl", [chain(i) for i in range(10)])
-    records, [taken], _ = mixed(Recipe((Part("x.jsonl", "x", count=3, per=per),)), tmp_path)
+    records, [taken], _ = mixed(MixRecipe((MixPart("x.jsonl", "x", count=3, per=per),)), tmp_path)
     assert (len(records), taken.groups) == (6, 2)
 
 
 def test_a_field_that_no_record_has_is_an_error(tmp_path: Path) -> None:
     put(tmp_path, "x.jsonl", questions(3, task="a"))
     with pytest.raises(UsageError, match=r"no record of x\.jsonl has the field 'tsk'") as error:
-        mixed(Recipe((Part("x.jsonl", "x", count=3, per="tsk"),)), tmp_path)
+        mixed(MixRecipe((MixPart("x.jsonl", "x", count=3, per="tsk"),)), tmp_path)
     assert "task" in str(error.value.hint)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redraft.collect.mix.recipe import Part, read_recipe
+from redraft.collect.mix.recipe import MixPart, read_recipe
 from redraft.collect.mix.recipe import _shares as shares
 from redraft.errors import UsageError
 
@@ -34,8 +34,8 @@ parts:
     )
     assert (recipe.about, recipe.seed, recipe.total) == ("a mix", 7, None)
     assert recipe.parts == (
-        Part("data/a.jsonl.gz", "a"),
-        Part("b.jsonl", "bee", count=10, per="task", licence="MIT", get="somewhere"),
+        MixPart("data/a.jsonl.gz", "a"),
+        MixPart("b.jsonl", "bee", count=10, per="task", licence="MIT", get="somewhere"),
     )
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from redraft.collect.report.findings import Finding, findings
+from redraft.collect.report.findings import DataFinding, findings
 from redraft.collect.report.stats import describe
 
 
-def found(tmp_path: Path, *records: object, long: int = 2048) -> dict[str, Finding]:
+def found(tmp_path: Path, *records: object, long: int = 2048) -> dict[str, DataFinding]:
     path = tmp_path / "a.jsonl"
     path.write_text("".join(json.dumps(record) + "\n" for record in records), "utf-8")
     report = describe([path], lambda text: len(text.split()), long=long)

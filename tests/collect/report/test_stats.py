@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from redraft.collect.report.findings import findings
-from redraft.collect.report.stats import Draw, Report, describe
+from redraft.collect.report.stats import DataReport, Draw, describe
 from redraft.errors import RecordError
 from redraft.verify.segment import count_words
 
 
-def selfee(shared_data: Path, name: str) -> Report:
+def selfee(shared_data: Path, name: str) -> DataReport:
     return describe([shared_data / "selfee" / "chains" / f"{name}.jsonl"], count_words)
 
 

@@ -13,7 +13,7 @@ from redraft.chain import Chain, Feedback, Prompt, Step
 from redraft.collect.report.summary import (
     EXAMPLES,
     OTHERS,
-    Summary,
+    DataSummary,
     look,
     role_fault,
     score_of,
@@ -27,8 +27,8 @@ def by_spaces(text: str) -> int:
     return len(text.split())
 
 
-def summary_of(*chains: Chain, long: int = 100) -> Summary:
-    summary = Summary()
+def summary_of(*chains: Chain, long: int = 100) -> DataSummary:
+    summary = DataSummary()
     for number, chain in enumerate(chains):
         look(summary, chain, f"a.jsonl:{number}", "a", by_spaces, long)
     return summary
@@ -69,7 +69,7 @@ def test_a_text_of_megabytes_is_counted_in_pieces() -> None:
         longest.append(len(text))
         return len(text)
 
-    summary = Summary()
+    summary = DataSummary()
     look(summary, judged(("x" * 3_000_000, None)), "a:1", "a", count, 10)
     assert summary.tables["answer length"] == {3_000_000: 1}
     assert max(longest) <= 1 << 20
@@ -206,9 +206,9 @@ def test_languages_are_told_by_the_beginning_of_question_and_answer() -> None:
 
 
 def test_names_of_strangers_are_bounded() -> None:
-    summary = Summary()
+    summary = DataSummary()
     for number in range(3000):
-        part = Summary()
+        part = DataSummary()
         part.name("sources", f"{number:04}" + "x" * 500)
         summary += part
     kinds = summary.tables["sources"]
@@ -219,9 +219,9 @@ def test_names_of_strangers_are_bounded() -> None:
 
 
 def test_a_few_examples_are_kept_each_once() -> None:
-    total = Summary()
+    total = DataSummary()
     for number in range(100):
-        part = Summary()
+        part = DataSummary()
         part.warn("leak", f"a:{number}")
         part.warn("leak", f"a:{number}")
         total += part
@@ -245,7 +245,7 @@ CHAINS = st.builds(
 
 @given(st.lists(CHAINS, max_size=6), st.integers(0, 6))
 def test_parts_add_up_to_the_whole(chains: list[Chain], cut: int) -> None:
-    whole, first, second = Summary(), Summary(), Summary()
+    whole, first, second = DataSummary(), DataSummary(), DataSummary()
     for number, chain in enumerate(chains):
         for summary in (whole, first if number < cut else second):
             look(summary, chain, f"a:{number}", "a", by_spaces, 4)

@@ -128,7 +128,7 @@ def _lines(results: Iterable[Cleaned], left: Counter[bool]) -> Iterator[bytes]:
 def _plan(like: str | None, rules: str | None, skip: str, languages: str, blocked: list[str]) -> Preset:
     """The rules that the flags ask for, with what these need to know."""
     from redraft.collect.clean.blocklist import load
-    from redraft.collect.clean.rules import NAMES, PRESETS, USUAL, Preset, Settings
+    from redraft.collect.clean.rules import NAMES, PRESETS, USUAL, Preset, RuleSettings
     from redraft.errors import UsageError
     from redraft.verify.language import BY_NAME, LANGUAGES
 
@@ -150,7 +150,7 @@ def _plan(like: str | None, rules: str | None, skip: str, languages: str, blocke
     ):
         if name in names and not given:
             raise UsageError(f"the rule '{name}' needs to know which.", hint=f"Say it: {flag}")
-    return Preset(names, Settings(codes, words))
+    return Preset(names, RuleSettings(codes, words))
 
 
 def _known(

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from typing import IO
 
     from redraft.collect.clean.dropped import Drop
-    from redraft.collect.dedupe.decontaminate import Checked, Items
+    from redraft.collect.dedupe.decontaminate import CheckedRecord, Items
 
 
 def decontaminate(
@@ -95,14 +95,14 @@ def decontaminate(
 
 
 def _judged(
-    checked: Iterable[Checked | Drop], items: Items, seen: set[int], found: IO[bytes] | None
+    checked: Iterable[CheckedRecord | Drop], items: Items, seen: set[int], found: IO[bytes] | None
 ) -> Iterator[bytes | Drop]:
     """Records without a match as lines, and the others as drops. Their items are noted, and listed."""
-    from redraft.collect.dedupe.decontaminate import Checked, contaminated
+    from redraft.collect.dedupe.decontaminate import CheckedRecord, contaminated
     from redraft.formats.read.files import to_line
 
     for each in checked:
-        if not isinstance(each, Checked):
+        if not isinstance(each, CheckedRecord):
             yield each
         elif not each.matches:
             yield each.line

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from redraft.cli.data.common import Job
     from redraft.collect.clean.dropped import Drop
     from redraft.collect.read.inputs import Input
-    from redraft.collect.sources.published import Imported, Item
+    from redraft.collect.sources.published import Imported, ImportItem
 
 KINDS, FIELDS = 1000, 8  # sets of fields that are told apart, and fields that are named
 
@@ -154,7 +154,9 @@ def _lines(
         yield each.json + b"\n"
 
 
-def _numbered(items: Iterable[Item], read: dict[str, int], lengths: dict[Path, int]) -> Iterator[Item]:
+def _numbered(
+    items: Iterable[ImportItem], read: dict[str, int], lengths: dict[Path, int]
+) -> Iterator[ImportItem]:
     """Give the items, and note how many each file has, and how long it is when it has been read."""
     from itertools import groupby
 

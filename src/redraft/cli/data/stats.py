@@ -17,8 +17,8 @@ from redraft.cli.shell import write
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from redraft.collect.report.findings import Finding
-    from redraft.collect.report.stats import Report
+    from redraft.collect.report.findings import DataFinding
+    from redraft.collect.report.stats import DataReport
 
 _BAR = 24  # characters of the longest bar
 _SHOWN = 8  # names of a kind that get a line each
@@ -83,7 +83,7 @@ def stats(
     write(json.dumps(_json(report), ensure_ascii=False, indent=1) if as_json else "\n".join(_lines(report)))
 
 
-def _lines(report: Report) -> Iterator[str]:
+def _lines(report: DataReport) -> Iterator[str]:
     from redraft.collect.report.findings import findings
 
     yield " · ".join(
@@ -99,7 +99,7 @@ def _lines(report: Report) -> Iterator[str]:
         yield from _finding(each)
 
 
-def _finding(each: Finding) -> Iterator[str]:
+def _finding(each: DataFinding) -> Iterator[str]:
     from shutil import get_terminal_size
     from textwrap import wrap
 
@@ -109,7 +109,7 @@ def _finding(each: Finding) -> Iterator[str]:
         yield f"  {level:7}  {line}"
 
 
-def _totals(report: Report) -> dict[str, int]:
+def _totals(report: DataReport) -> dict[str, int]:
     """What there is in all, by its name."""
     totals = report.summary.totals
     return {
@@ -121,7 +121,7 @@ def _totals(report: Report) -> dict[str, int]:
     }
 
 
-def _figures(report: Report) -> Iterator[str]:
+def _figures(report: DataReport) -> Iterator[str]:
     from redraft.collect.report.histogram import figures
 
     rows = [(title, said) for title, counts in report.numbers().items() if (said := figures(counts))]
@@ -140,7 +140,7 @@ def _figures(report: Report) -> Iterator[str]:
         yield from ("", "answers a record", *_bars([(f"{number:,}", times) for number, times in counts]))
 
 
-def _by_place(report: Report) -> Iterator[str]:
+def _by_place(report: DataReport) -> Iterator[str]:
     from redraft.collect.report.histogram import figures
     from redraft.collect.report.summary import DEPTHS
 
@@ -169,7 +169,7 @@ def _bars(counts: Sequence[tuple[str, int]]) -> Iterator[str]:
         yield f"  {name:{width}}  {times:>9,}  {times / total:>6.1%}  {bar}"
 
 
-def _json(report: Report) -> dict[str, Any]:
+def _json(report: DataReport) -> dict[str, Any]:
     """The report as JSON values, for other programs."""
     from dataclasses import asdict
 

@@ -13,7 +13,7 @@ _WORD = re.compile(r"\w+")
 
 
 @dataclass(frozen=True)
-class Words:
+class WordList:
     """A list of words, of any case.
 
     Attributes:
@@ -39,14 +39,14 @@ class Words:
         return next(parts, next((phrase for phrase in self.phrases if _stands_in(phrase, text)), None))
 
 
-FASTCHAT = Words("fastchat", parts=("openai", "chatgpt"))
+FASTCHAT = WordList("fastchat", parts=("openai", "chatgpt"))
 """Of FastChat's `data/clean_sharegpt.py`, which searches every turn for these as parts of words."""
 
 _ALPACA = """
     image images graph graphs picture pictures file files map maps draw plot video audio music flowchart
     diagram
 """
-ALPACA = Words(
+ALPACA = WordList(
     "alpaca",
     frozenset(_ALPACA.split()),
     phrases=("go to",),
@@ -57,7 +57,7 @@ ALPACA = Words(
 LISTS = {words.name: words for words in (FASTCHAT, ALPACA)}
 
 
-def load(name: str) -> Words:
+def load(name: str) -> WordList:
     """A list by its name, or of a file: a word or phrase a line, `#` begins a remark.
 
     Raises:
@@ -83,10 +83,10 @@ def load(name: str) -> Words:
     return _of(name, entries)
 
 
-def _of(name: str, entries: Iterable[str]) -> Words:
+def _of(name: str, entries: Iterable[str]) -> WordList:
     known = list(dict.fromkeys(" ".join(entry.split()) for entry in entries))
     single = frozenset(entry for entry in known if _WORD.fullmatch(entry))
-    return Words(name, single, tuple(entry for entry in known if entry not in single))
+    return WordList(name, single, tuple(entry for entry in known if entry not in single))
 
 
 def _stands_in(phrase: str, text: str) -> bool:

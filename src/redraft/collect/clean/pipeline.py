@@ -9,7 +9,7 @@ from typing import NamedTuple
 from redraft.chain import Chain, content_of
 from redraft.collect.clean.dropped import Drop
 from redraft.collect.clean.html.evidence import has_tags
-from redraft.collect.clean.rules import RULES, Rule, Settings
+from redraft.collect.clean.rules import RULES, Rule, RuleSettings
 from redraft.collect.read.records import chain_or_drop
 from redraft.collect.view.rewrite import GOLD, texts_of
 from redraft.formats.read.records import RawRecord
@@ -29,7 +29,9 @@ class Cleaned(NamedTuple):
     has_html: bool
 
 
-def clean_line(line: RawRecord, *, names: frozenset[str], settings: Settings, strict: bool) -> Cleaned | Drop:
+def clean_line(
+    line: RawRecord, *, names: frozenset[str], settings: RuleSettings, strict: bool
+) -> Cleaned | Drop:
     """Apply rules to a record of a file.
 
     Args:
@@ -65,7 +67,7 @@ class Applied(NamedTuple):
     outcome: Chain | str
 
 
-def apply(chain: Chain, names: frozenset[str], settings: Settings) -> Iterator[Applied]:
+def apply(chain: Chain, names: frozenset[str], settings: RuleSettings) -> Iterator[Applied]:
     """Applies rules by their names, in their order, up to the one that drops the chain."""
     for rule in RULES:
         if rule.name in names:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from redraft.chain import Chain
-from redraft.collect.clean.blocklist import FASTCHAT, Words
+from redraft.collect.clean.blocklist import FASTCHAT, WordList
 from redraft.collect.clean.html.evidence import Evidence
 from redraft.collect.clean.language import READ, language_of
 from redraft.collect.view.rewrite import GOLD, texts_of, with_texts
@@ -31,7 +31,7 @@ TURN = 100
 
 
 @dataclass(frozen=True)
-class Settings:
+class RuleSettings:
     """What some rules need to know.
 
     Attributes:
@@ -40,7 +40,7 @@ class Settings:
     """
 
     languages: frozenset[str] = frozenset()
-    blocked: tuple[Words, ...] = ()
+    blocked: tuple[WordList, ...] = ()
 
 
 Outcome = Chain | str
@@ -57,7 +57,7 @@ class Rule(NamedTuple):
 
     name: str
     says: str
-    apply: Callable[[Chain, Settings], Outcome]
+    apply: Callable[[Chain, RuleSettings], Outcome]
     usual: bool = False
 
 
@@ -68,7 +68,7 @@ _BREAKS = re.compile("\r\n|[\r\x0b\x0c\x85]")
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ufeff\ufffe\uffff]")
 
 
-def _characters(chain: Chain, _: Settings) -> Outcome:
+def _characters(chain: Chain, _: RuleSettings) -> Outcome:
     return with_texts(chain, lambda _, text: without_controls(text))
 
 
@@ -79,7 +79,7 @@ def without_controls(text: str) -> str:
     return _CONTROL.sub("", _ESCAPES.sub("", _BREAKS.sub("\n", text)))
 
 
-def _html(chain: Chain, _: Settings) -> Outcome:
+def _html(chain: Chain, _: RuleSettings) -> Outcome:
     texts = texts_of(chain)
     evidence = Evidence.of(
         (text for speaker, text in texts if speaker == "user"),
@@ -98,7 +98,7 @@ _HEADED = re.compile(r"^(`{3,}+)[ \t]*\n?([\w+#.-]{1,24}?)\n?(?:Copy code)+[ \t]
 _BARE_HEADED = re.compile(r"^(`{3,}+)[ \t]*\n?(?:Copy code)+[ \t]*\n", re.M)
 
 
-def _residue(chain: Chain, _: Settings) -> Outcome:
+def _residue(chain: Chain, _: RuleSettings) -> Outcome:
     return with_texts(chain, lambda _, text: without_residue(text))
 
 
@@ -110,7 +110,7 @@ def without_residue(text: str) -> str:
     return _BARE_HEADED.sub(r"\1\n", text)
 
 
-def _roles(chain: Chain, _: Settings) -> Outcome:
+def _roles(chain: Chain, _: RuleSettings) -> Outcome:
     """User and assistant take turns, the user first, the assistant last; a system may speak before them.
 
     Tools may speak between two turns of the assistant. A gold answer is the assistant's last word where it
@@ -153,7 +153,7 @@ def _without_gold(chain: Chain) -> Chain:
     return chain.model_copy(update={"meta": meta})
 
 
-def _first_pair(chain: Chain, _: Settings) -> Outcome:
+def _first_pair(chain: Chain, _: RuleSettings) -> Outcome:
     turns = turns_of(chain)
     first = next((i for i, turn in enumerate(turns) if turn.role == "user"), None)
     if first is None:
@@ -174,14 +174,14 @@ def _first_pair(chain: Chain, _: Settings) -> Outcome:
 # Rules that drop.
 
 
-def _answered(chain: Chain, _: Settings) -> Outcome:
+def _answered(chain: Chain, _: RuleSettings) -> Outcome:
     return chain if chain.steps or gold_answers(chain) else "no answer"
 
 
 _BLANK = re.compile(r"[\s\u200b-\u200d\u2060\ufeff]*")
 
 
-def _empty(chain: Chain, _: Settings) -> Outcome:
+def _empty(chain: Chain, _: RuleSettings) -> Outcome:
     turns = turns_of(chain)
     if all(turn.role != "user" for turn in turns):
         return "no question"
@@ -202,7 +202,7 @@ def _shows(turn: Turn) -> bool:
     return shown or bool(message.get("tool_calls"))
 
 
-def _short(chain: Chain, _: Settings) -> Outcome:
+def _short(chain: Chain, _: RuleSettings) -> Outcome:
     """A question alone is no conversation, and may be short."""
     turns = talk_of(chain)
     if len(turns) == 1 and chain.prompt.messages is None:
@@ -211,7 +211,7 @@ def _short(chain: Chain, _: Settings) -> Outcome:
     return chain if length >= SHORT else f"{length} characters of text, at least {SHORT}"
 
 
-def _blocked(chain: Chain, settings: Settings) -> Outcome:
+def _blocked(chain: Chain, settings: RuleSettings) -> Outcome:
     turns = talk_of(chain)
     asked = [turn for turn in turns if turn.role == "user"][:1]
     if asked and chain.prompt.messages is None:
@@ -228,7 +228,7 @@ _FIRST = re.compile(r"^[ \t]*+0*1[.)][ \t]", re.M)
 _NUMBERED = re.compile(r"([ \t]*)(\d{1,9})[.)][ \t]")
 
 
-def _wrong_format(chain: Chain, _: Settings) -> Outcome:
+def _wrong_format(chain: Chain, _: RuleSettings) -> Outcome:
     for number, turn in enumerate(talk_of(chain), start=1):
         if _broken_list(turn.text):
             return f"a numbered list in turn {number} that goes from 1 to 1"
@@ -251,12 +251,12 @@ def _broken_list(text: str) -> bool:
     return False
 
 
-def _question(chain: Chain, _: Settings) -> Outcome:
+def _question(chain: Chain, _: RuleSettings) -> Outcome:
     first = next((turn for turn in turns_of(chain) if turn.role == "user"), None)
     return chain if first and is_question(first.text) else "the first turn is not in the form of a question"
 
 
-def _answer_question(chain: Chain, _: Settings) -> Outcome:
+def _answer_question(chain: Chain, _: RuleSettings) -> Outcome:
     answer = answer_of(chain)
     return f"the answer ends in a question: {answer.strip()[-60:]!r}" if ends_in_question(answer) else chain
 
@@ -291,7 +291,7 @@ def ends_in_question(text: str) -> bool:
 _BEHIND = frozenset(("So", "Sk", "Mn", "Me", "Cf", "Pe", "Pf"))
 
 
-def _language(chain: Chain, settings: Settings) -> Outcome:
+def _language(chain: Chain, settings: RuleSettings) -> Outcome:
     begins = ""
     for turn in talk_of(chain):
         begins += _without_code(turn.text[: 2 * TURN])[:TURN] + "\n"
@@ -344,15 +344,17 @@ class Preset:
     """Rules and settings that others cleaned with."""
 
     rules: frozenset[str]
-    settings: Settings = field(default_factory=Settings)
+    settings: RuleSettings = field(default_factory=RuleSettings)
 
 
 USUAL = Preset(frozenset(rule.name for rule in RULES if rule.usual))
 PRESETS = {
-    "fastchat": Preset(USUAL.rules | {"answered", "blocked", "wrong-format"}, Settings(blocked=(FASTCHAT,))),
+    "fastchat": Preset(
+        USUAL.rules | {"answered", "blocked", "wrong-format"}, RuleSettings(blocked=(FASTCHAT,))
+    ),
     "selfee": Preset(
         USUAL.rules | {"answered", "first-pair", "question", "answer-question", "language"},
-        Settings(languages=frozenset(("en",))),
+        RuleSettings(languages=frozenset(("en",))),
     ),
 }
 """As FastChat's scripts did for Vicuna, and as SelFee's README says of ShareGPT (reference: their facts)."""

@@ -40,7 +40,7 @@ Message = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Piece:
+class SplitPart:
     """A conversation, or a part of one.
 
     Attributes:
@@ -52,7 +52,7 @@ class Piece:
     tokens: int
 
 
-def split(chain: Chain, count: Count, limit: int = LIMIT) -> list[Piece]:
+def split(chain: Chain, count: Count, limit: int = LIMIT) -> list[SplitPart]:
     """The pieces of a chain, each with at most `limit` tokens or a single exchange.
 
     A chain that fits, or cannot be cut, is its own only piece, unchanged. Else a system message at the
@@ -65,15 +65,15 @@ def split(chain: Chain, count: Count, limit: int = LIMIT) -> list[Piece]:
     head, exchanges = _parts(chain.prompt)
     opening, sizes = _sizes(chain, head, exchanges, _most)
     if opening + sum(sizes) <= limit:
-        return [Piece(chain, opening + sum(sizes))]
+        return [SplitPart(chain, opening + sum(sizes))]
     opening, sizes = _sizes(chain, head, exchanges, count)
     ranges = _packed(sizes, limit - opening)
     if len(exchanges) < 2 or len(ranges) < 2:
-        return [Piece(chain, opening + sum(sizes))]
+        return [SplitPart(chain, opening + sum(sizes))]
     chains = [_part(chain, head, list(joined(*exchanges[each.start : each.stop]))) for each in ranges[:-1]]
     chains.append(_end(chain, [*head, *joined(*exchanges[ranges[-1].start :])]))
     return [
-        Piece(each.model_copy(update={"id": f"{chain.id}#{i}"}), opening + sum(sizes[r.start : r.stop]))
+        SplitPart(each.model_copy(update={"id": f"{chain.id}#{i}"}), opening + sum(sizes[r.start : r.stop]))
         for i, (each, r) in enumerate(zip(chains, ranges, strict=True), start=1)
     ]
 
@@ -211,6 +211,6 @@ def split_line(line: RawRecord, *, count: Count, limit: int, drop: bool, strict:
     return Done([piece.chain.to_json().encode() + b"\n" for piece in kept], drops, counts)
 
 
-def _too_long(piece: Piece, limit: int, where: str) -> Drop:
+def _too_long(piece: SplitPart, limit: int, where: str) -> Drop:
     reason = f"{piece.tokens:,} tokens, at most {limit:,}"
     return Drop("too-long", reason, where, piece.chain.id, piece.chain.model_dump(mode="json"))

@@ -57,7 +57,7 @@ class Match(NamedTuple):
     total: int
 
 
-class Checked(NamedTuple):
+class CheckedRecord(NamedTuple):
     """A record as JSON, and what it has of the evaluation."""
 
     id: str
@@ -196,7 +196,7 @@ class Runs:
         yield from zip(places[same].tolist(), self._owners[at[same]].tolist(), strict=True)
 
 
-def check(line: RawRecord, folder: Path, *, strict: bool) -> Checked | Drop:
+def check(line: RawRecord, folder: Path, *, strict: bool) -> CheckedRecord | Drop:
     """One record against the items whose runs are in a folder; a drop where it cannot be read.
 
     Raises:
@@ -205,10 +205,12 @@ def check(line: RawRecord, folder: Path, *, strict: bool) -> Checked | Drop:
     chain = chain_or_drop(line, strict=strict)
     if isinstance(chain, Drop):
         return chain
-    return Checked(chain.id, line.where, chain.to_json().encode() + b"\n", _runs_in(folder).matches(chain))
+    return CheckedRecord(
+        chain.id, line.where, chain.to_json().encode() + b"\n", _runs_in(folder).matches(chain)
+    )
 
 
-def contaminated(record: Checked, items: Items) -> Contaminated:
+def contaminated(record: CheckedRecord, items: Items) -> Contaminated:
     """Why a record with matches is dropped."""
     matches = items.match(record.matches)
     most = max(matches, key=lambda each: each["count"])

@@ -27,7 +27,7 @@ from typing import IO, Any, NamedTuple
 
 from redraft.chain import Chain
 from redraft.collect.clean.dropped import UNREADABLE, Drop, Dropped
-from redraft.collect.mix.recipe import Part, Recipe
+from redraft.collect.mix.recipe import MixPart, MixRecipe
 from redraft.collect.read.inputs import insist_on_records
 from redraft.collect.read.records import chain_or_drop
 from redraft.collect.sources.identity import talks
@@ -64,7 +64,7 @@ class Taken:
         fields: Of the first record that lacks the field `per`, the fields that it has.
     """
 
-    part: Part
+    part: MixPart
     found: int = 0
     groups: int = 1
     count: int = 0
@@ -79,7 +79,7 @@ class Taken:
 
 
 def merge(
-    recipe: Recipe,
+    recipe: MixRecipe,
     folder: Path,
     sink: IO[bytes],
     *,
@@ -124,7 +124,7 @@ def merge(
     return taken
 
 
-def _is_missing(part: Part, folder: Path) -> bool:
+def _is_missing(part: MixPart, folder: Path) -> bool:
     return part.identity is None and not (folder / part.file).is_file()
 
 
@@ -138,7 +138,7 @@ def _insist_on_groups(taken: Sequence[Taken]) -> None:
             )
 
 
-def _lines_of(part: Part, folder: Path) -> Iterator[RawRecord]:
+def _lines_of(part: MixPart, folder: Path) -> Iterator[RawRecord]:
     if part.identity is None:
         path = folder / part.file
         insist_on_records(path)
@@ -147,7 +147,7 @@ def _lines_of(part: Part, folder: Path) -> Iterator[RawRecord]:
     return (RawRecord(f"{part.name}:{i}", part.name, i, to_line(record)) for i, record in records)
 
 
-def _missing(recipe: Recipe, parts: Sequence[Part], folder: Path) -> UsageError:
+def _missing(recipe: MixRecipe, parts: Sequence[MixPart], folder: Path) -> UsageError:
     lines = []
     for part in parts:
         unsaid = "the recipe does not say where to get it"
@@ -169,7 +169,7 @@ def noncommercial(taken: Sequence[Taken]) -> list[str]:
     return sorted(name for name in licences if forbids_commerce(name))
 
 
-class Job(NamedTuple):
+class Candidate(NamedTuple):
     """A record that may be taken, on its way to a process.
 
     Attributes:
@@ -179,7 +179,7 @@ class Job(NamedTuple):
     """
 
     at: int
-    part: Part
+    part: MixPart
     line: RawRecord
     number: int
     place: int
@@ -201,7 +201,7 @@ class Found(NamedTuple):
     data: bytes
 
 
-class Unfit(NamedTuple):
+class Undrawable(NamedTuple):
     """A record that cannot be taken. Whether it matters is known where records are drawn.
 
     Attributes:
@@ -216,22 +216,22 @@ class Unfit(NamedTuple):
     fields: tuple[str, ...] | None = None
 
 
-def _read(job: Job) -> Found | Unfit:
+def _read(job: Candidate) -> Found | Undrawable:
     """Decodes a record, and puts down where it is from if it does not say."""
     try:
         chain = chain_or_drop(job.line, strict=True)
     except RecordError as error:
         drop = Drop(UNREADABLE, error.message, job.line.where, record=job.line.data)
-        return Unfit(job.at, job.number, drop, error)
+        return Undrawable(job.at, job.number, drop, error)
     if isinstance(chain, Drop):
-        return Unfit(job.at, job.number, chain)
+        return Undrawable(job.at, job.number, chain)
     origin = _origin(chain, job)
     places = (chain.meta.get("source"), origin, chain.meta)
     group = "" if job.part.per is None else _group(places, job.part.per)
     if group is None:
         reason = f"it has no {job.part.per}, by which {job.part.name} is drawn"
         drop = Drop("no-group", reason, job.line.where, chain.id, chain.model_dump(mode="json"))
-        return Unfit(job.at, job.number, drop, fields=_groups_in(places))
+        return Undrawable(job.at, job.number, drop, fields=_groups_in(places))
     data = chain.model_copy(update={"meta": {**chain.meta, "origin": origin}}).to_json().encode() + b"\n"
     return Found(job.at, job.number, job.place, group, licence_in(origin), chain.id, data)
 
@@ -248,7 +248,7 @@ def _groups_in(places: Sequence[Any]) -> tuple[str, ...]:
     return tuple(f"{name:.60}" for name, value in fields.items() if isinstance(value, str | int))
 
 
-def _origin(chain: Chain, job: Job) -> dict[str, Any]:
+def _origin(chain: Chain, job: Candidate) -> dict[str, Any]:
     file = Path(job.part.file).name
     ours = {"dataset": job.part.name, "licence": job.part.licence, "file": file, "record": job.line.number}
     theirs = chain.meta.get("origin")
@@ -261,14 +261,14 @@ def _origin(chain: Chain, job: Job) -> dict[str, Any]:
 class _Draw:
     """Decides which records are taken."""
 
-    def __init__(self, recipe: Recipe, taken: Sequence[Taken], *, strict: bool) -> None:
+    def __init__(self, recipe: MixRecipe, taken: Sequence[Taken], *, strict: bool) -> None:
         self._seed, self._taken, self._strict = recipe.seed, taken, strict
         self._ids = Ids()
         self._lots: dict[tuple[int, str], int] = {}
         self._sizes: list[_Lot] = []
         self._licences: dict[str, int] = {}
 
-    def jobs(self, folder: Path, read: Callable[[int], None] | None) -> Iterator[Job]:
+    def jobs(self, folder: Path, read: Callable[[int], None] | None) -> Iterator[Candidate]:
         """The records of all parts but those that are certain not to be taken."""
         for index, taken in enumerate(self._taken):
             if taken.missing:
@@ -280,14 +280,14 @@ class _Draw:
                     read(len(line.data) + 1)
                 number, place = _numbers(self._seed, taken.part.name, line.number)
                 if self._may_be_taken(index, number):
-                    yield Job(index, taken.part, line, number, place)
+                    yield Candidate(index, taken.part, line, number, place)
 
     def _may_be_taken(self, index: int, number: int) -> bool:
         """Whether there is room for a record of a part, by what was taken so far."""
         lot = None if self._taken[index].part.per else self._lots.get((index, ""))
         return lot is None or number <= self._sizes[lot].limit
 
-    def _drop(self, unfit: Unfit, dropped: Dropped) -> None:
+    def _drop(self, unfit: Undrawable, dropped: Dropped) -> None:
         """Counts a record that there would be room for.
 
         Others may not have been read: with few processes, what is certain not to be taken is left unread.
@@ -300,9 +300,9 @@ class _Draw:
         taken.fields = unfit.fields if taken.fields is None else taken.fields
         dropped.add(unfit.drop)
 
-    def take(self, found: Found | Unfit, files: Sequence[IO[bytes]], dropped: Dropped) -> None:
+    def take(self, found: Found | Undrawable, files: Sequence[IO[bytes]], dropped: Dropped) -> None:
         """Puts a record where it waits, unless there are enough with smaller numbers."""
-        if isinstance(found, Unfit):
+        if isinstance(found, Undrawable):
             self._drop(found, dropped)
             return
         taken = self._taken[found.at]

@@ -43,7 +43,7 @@ _MOST = 1 << 20
 
 
 @dataclass(frozen=True)
-class Part:
+class MixPart:
     """One file of a mix, or what is made instead of one.
 
     Attributes:
@@ -68,7 +68,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class MixRecipe:
     """A mix.
 
     Attributes:
@@ -78,13 +78,13 @@ class Recipe:
         parts: With a count each, those with weights too.
     """
 
-    parts: tuple[Part, ...]
+    parts: tuple[MixPart, ...]
     seed: int = 0
     total: int | None = None
     about: str = ""
 
 
-def read_recipe(path: Path) -> Recipe:
+def read_recipe(path: Path) -> MixRecipe:
     """Reads a recipe.
 
     Raises:
@@ -107,12 +107,12 @@ class _Reader:
 
     path: Path
 
-    def recipe(self, document: Any) -> Recipe:
-        values = self._known(document, "", Recipe)
+    def recipe(self, document: Any) -> MixRecipe:
+        values = self._known(document, "", MixRecipe)
         parts = values.get("parts")
         if not isinstance(parts, list) or not parts:
             self._fail("'parts' should be a list of files.", "parts:\n  - file: a.jsonl")
-        recipe = Recipe(
+        recipe = MixRecipe(
             parts=tuple(self._part(part, f"parts.{i}.") for i, part in enumerate(parts)),
             seed=self._whole(values.get("seed", 0), "seed", least=0),
             total=self._whole(values["total"], "total") if "total" in values else None,
@@ -121,8 +121,8 @@ class _Reader:
         self._names(recipe.parts)
         return replace(recipe, parts=tuple(self._shared(recipe)))
 
-    def _part(self, part: Any, at: str) -> Part:
-        values = self._known(part, at, Part)
+    def _part(self, part: Any, at: str) -> MixPart:
+        values = self._known(part, at, MixPart)
         identity = self._identity(values["identity"], at) if "identity" in values else None
         file = self._text(values, "file", at) or (IDENTITY if identity else "")
         if not file or (identity and "file" in values):
@@ -135,7 +135,7 @@ class _Reader:
         per = self._text(values, "per", at) or None
         if per and count == "all":
             self._fail(f"{at}per needs a count: so many records of each {per}.")
-        return Part(
+        return MixPart(
             file=file,
             name=self._text(values, "name", at) or Path(file).name.partition(".")[0],
             count=None if count == "all" else self._whole(count, f"{at}count"),
@@ -156,13 +156,13 @@ class _Reader:
             )
         return told
 
-    def _names(self, parts: Sequence[Part]) -> None:
+    def _names(self, parts: Sequence[MixPart]) -> None:
         names = [part.name for part in parts]
         for i, name in enumerate(names):
             if name in names[:i]:
                 self._fail(f"two parts are called {name!r}.", "Give one another name.")
 
-    def _shared(self, recipe: Recipe) -> Sequence[Part]:
+    def _shared(self, recipe: MixRecipe) -> Sequence[MixPart]:
         """The parts, with counts for weights."""
         if recipe.total is None:
             if weighted := next((part.name for part in recipe.parts if part.weight), None):

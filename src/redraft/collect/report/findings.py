@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from redraft.collect.report.stats import Report, ranked
-from redraft.collect.report.summary import GOLD_LENGTH, GOOD_SCORE, LONG, Summary
+from redraft.collect.report.stats import DataReport, ranked
+from redraft.collect.report.summary import GOLD_LENGTH, GOOD_SCORE, LONG, DataSummary
 from redraft.collect.sources.licence import UNKNOWN
 
 MIXED = 0.01
@@ -24,7 +24,7 @@ Level = Literal["fault", "warning", "note"]
 
 
 @dataclass(frozen=True)
-class Finding:
+class DataFinding:
     """One thing that the numbers say.
 
     Attributes:
@@ -43,7 +43,7 @@ class Finding:
     examples: tuple[str, ...] = ()
 
 
-def findings(report: Report) -> tuple[Finding, ...]:
+def findings(report: DataReport) -> tuple[DataFinding, ...]:
     """All that is to be said of a report, faults first."""
     found = [each for part in (_files, _talks, _feedback, _sets) for each in part(report) if each.count]
     order: list[Level] = ["fault", "warning", "note"]
@@ -57,10 +57,10 @@ def repeats(hashes: array[int]) -> int:
     return len(hashes) - len(np.unique(np.frombuffer(hashes, dtype=np.uint64))) if hashes else 0
 
 
-def _files(report: Report) -> Iterator[Finding]:
+def _files(report: DataReport) -> Iterator[DataFinding]:
     summary = report.summary
     records, silent = summary.totals["records"], summary.tables["licences"][UNKNOWN]
-    yield Finding(
+    yield DataFinding(
         "empty",
         "warning",
         int(not records),
@@ -81,7 +81,7 @@ def _files(report: Report) -> Iterator[Finding]:
         f"not for commercial use, of {records:,}.",
         "Nor is what is trained on them: keep them apart from the others.",
     )
-    yield Finding(
+    yield DataFinding(
         "licence",
         "note",
         silent,
@@ -90,7 +90,7 @@ def _files(report: Report) -> Iterator[Finding]:
     )
 
 
-def _talks(report: Report) -> Iterator[Finding]:
+def _talks(report: DataReport) -> Iterator[DataFinding]:
     summary = report.summary
     why = ", ".join(f"{name} ({times:,})" for name, times in ranked(summary.tables["role faults"])[:4])
     yield _counted(
@@ -139,7 +139,7 @@ def _talks(report: Report) -> Iterator[Finding]:
     )
 
 
-def _feedback(report: Report) -> Iterator[Finding]:
+def _feedback(report: DataReport) -> Iterator[DataFinding]:
     summary, totals = report.summary, report.summary.totals
     yield _counted(
         summary,
@@ -182,11 +182,11 @@ def _feedback(report: Report) -> Iterator[Finding]:
     )
 
 
-def _sets(report: Report) -> Iterator[Finding]:
+def _sets(report: DataReport) -> Iterator[DataFinding]:
     """What cannot be seen in one record."""
     summary = report.summary
     again, same = repeats(summary.queries), repeats(summary.talks)
-    yield Finding(
+    yield DataFinding(
         "repeated",
         "warning",
         max(again, same),
@@ -199,7 +199,7 @@ def _sets(report: Report) -> Iterator[Finding]:
     if (total := known.total()) and total - max(known.values()) >= MIXED * total:
         (main, most), *others = ranked(known)
         rest = ", ".join(f"{name} ({times:,})" for name, times in others[:6])
-        yield Finding(
+        yield DataFinding(
             "languages",
             "note",
             total - most,
@@ -209,12 +209,12 @@ def _sets(report: Report) -> Iterator[Finding]:
 
 
 def _counted(
-    summary: Summary, name: str, level: Level, text: str, advice: str, *, noun: str = "record"
-) -> Finding:
+    summary: DataSummary, name: str, level: Level, text: str, advice: str, *, noun: str = "record"
+) -> DataFinding:
     """A finding on what a summary has counted by itself."""
     count = summary.totals[name]
     examples = tuple(summary.examples.get(name, ()))
-    return Finding(name, level, count, f"{_many(count, noun)} {text}", advice, examples)
+    return DataFinding(name, level, count, f"{_many(count, noun)} {text}", advice, examples)
 
 
 def _many(count: int, noun: str) -> str:

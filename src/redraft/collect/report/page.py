@@ -15,9 +15,9 @@ from pathlib import Path
 from redraft.chain import Chain, Step
 from redraft.collect.clean.language import language_of
 from redraft.collect.report.charts import bars, histogram, safe, stacks
-from redraft.collect.report.findings import Finding, findings
+from redraft.collect.report.findings import DataFinding, findings
 from redraft.collect.report.histogram import Bin, bins, figures
-from redraft.collect.report.stats import Report, Sample
+from redraft.collect.report.stats import DataReport, Sample
 from redraft.collect.report.summary import DEPTHS, score_of
 from redraft.formats.gold import gold_answers, rationales
 from redraft.formats.turns import turns_of
@@ -37,7 +37,7 @@ _HEAD = """<!doctype html>
 """
 
 
-def page(report: Report, made: str) -> str:
+def page(report: DataReport, made: str) -> str:
     """The page.
 
     Args:
@@ -60,7 +60,7 @@ def _title(names: Sequence[str]) -> str:
     return shown if len(names) <= _FILES else f"{shown} and {len(names) - _FILES:,} more"
 
 
-def _tiles(report: Report) -> str:
+def _tiles(report: DataReport) -> str:
     totals = report.summary.totals
     shown = [
         (totals["records"], "records"),
@@ -73,12 +73,12 @@ def _tiles(report: Report) -> str:
     return f'<ul class="tiles">{tiles}</ul>\n'
 
 
-def _warnings(found: Sequence[Finding]) -> str:
+def _warnings(found: Sequence[DataFinding]) -> str:
     rows = "".join(map(_warning, found)) or "<li>Nothing to warn of.</li>"
     return f'<section><h2>Warnings</h2><ul class="warnings">{rows}</ul></section>\n'
 
 
-def _warning(each: Finding) -> str:
+def _warning(each: DataFinding) -> str:
     places = "".join(f"<li>{safe(place)}</li>" for place in each.examples)
     examples = f"<details><summary>such as</summary><ul>{places}</ul></details>" if places else ""
     advice = _CODE.sub(r"<code>\1</code>", safe(each.advice))
@@ -88,12 +88,12 @@ def _warning(each: Finding) -> str:
     )
 
 
-def _charts(report: Report) -> str:
+def _charts(report: DataReport) -> str:
     cards = "".join(_cards(report))
     return f'<section><h2>Distributions</h2><div class="cards">{cards}</div></section>\n' if cards else ""
 
 
-def _cards(report: Report) -> Iterator[str]:
+def _cards(report: DataReport) -> Iterator[str]:
     for title, counts in report.numbers().items():
         shown = bins(counts)
         wider = len({each.high - each.low for each in shown}) > 1
@@ -107,7 +107,7 @@ def _cards(report: Report) -> Iterator[str]:
         yield _card(name, f"{len(kinds):,} different", bars(kinds))
 
 
-def _scores(report: Report) -> Iterator[str]:
+def _scores(report: DataReport) -> Iterator[str]:
     """All scores, and those of the last feedbacks, rounded down to whole numbers."""
     every: Counter[float] = sum(report.scores().values(), Counter())
     last = Counter(report.summary.tables.get("last scores", Counter()))
@@ -132,7 +132,7 @@ def _card(title: str, note: str, chart: str) -> str:
     return f"<figure><figcaption><b>{safe(title)}</b><br>{note}</figcaption>{chart}</figure>\n"
 
 
-def _samples(report: Report) -> str:
+def _samples(report: DataReport) -> str:
     if not report.samples:
         return ""
     shown = "".join(_sample(each, is_open=not number) for number, each in enumerate(report.samples))

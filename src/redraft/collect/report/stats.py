@@ -18,7 +18,7 @@ from typing import Any
 from redraft.chain import Chain
 from redraft.collect.clean.dropped import UNREADABLE, Drop
 from redraft.collect.read.records import chain_or_drop
-from redraft.collect.report.summary import LONG, Count, Summary, hashed, look
+from redraft.collect.report.summary import LONG, Count, DataSummary, hashed, look
 from redraft.errors import RecordError
 from redraft.formats.read.files import name_of
 from redraft.formats.read.records import RawRecord, raw_records
@@ -45,7 +45,7 @@ _KINDS = ("sources", "languages", "licences", "stops")
 
 
 @dataclass(frozen=True)
-class Report:
+class DataReport:
     """All that is known of some files.
 
     Attributes:
@@ -56,7 +56,7 @@ class Report:
     files: tuple[str, ...]
     unit: str
     long: int
-    summary: Summary
+    summary: DataSummary
     samples: tuple[Sample, ...]
 
     def numbers(self) -> dict[str, Counter[int]]:
@@ -102,7 +102,7 @@ def describe(
     workers: int = 1,
     strict: bool = False,
     read: Callable[[int], None] | None = None,
-) -> Report:
+) -> DataReport:
     """Reads files of any known shape, once.
 
     Args:
@@ -120,13 +120,13 @@ def describe(
         RecordError: No record of a file can be reached; with `strict`, one cannot be read.
         MissingExtra: A file is a `.zst`, and what reads those is not installed.
     """
-    total, early, drawn = Summary(), Summary(), Draw(samples, seed)
+    total, early, drawn = DataSummary(), DataSummary(), Draw(samples, seed)
     lines = _read(paths, drawn, None if strict else early, read)
     for part in spread(partial(summarize, count=count, long=long, strict=strict), _blocks(lines), workers):
         total += part
     total += early
     names = tuple(name_of(path) for path in paths)
-    return Report(names, unit, long, total, tuple(drawn.samples()))
+    return DataReport(names, unit, long, total, tuple(drawn.samples()))
 
 
 class Draw:
@@ -161,13 +161,15 @@ class Draw:
                 yield Sample(line.where, chain)
 
 
-def summarize(lines: Sequence[RawRecord], *, count: Count, long: int = LONG, strict: bool = False) -> Summary:
+def summarize(
+    lines: Sequence[RawRecord], *, count: Count, long: int = LONG, strict: bool = False
+) -> DataSummary:
     """The summary of some records.
 
     Raises:
         RecordError: With `strict`, a record cannot be read.
     """
-    summary = Summary()
+    summary = DataSummary()
     for line in lines:
         chain = chain_or_drop(line, strict=strict)
         if isinstance(chain, Drop):
@@ -179,7 +181,7 @@ def summarize(lines: Sequence[RawRecord], *, count: Count, long: int = LONG, str
 
 
 def _read(
-    paths: Sequence[Path], drawn: Draw, faults: Summary | None, read: Callable[[int], None] | None
+    paths: Sequence[Path], drawn: Draw, faults: DataSummary | None, read: Callable[[int], None] | None
 ) -> Iterator[RawRecord]:
     """The records of all files. A file that ends too early is noted if there was any record in it."""
     for path in paths:

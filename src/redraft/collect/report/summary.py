@@ -59,7 +59,7 @@ Count = Callable[[str], int]
 
 
 @dataclass
-class Summary:
+class DataSummary:
     """What is known of some records. Two of them add up to that of all.
 
     Attributes:
@@ -88,7 +88,7 @@ class Summary:
         if len(places) < EXAMPLES and where not in places:
             places.append(where[:_MESSAGE])
 
-    def __iadd__(self, other: Summary) -> Summary:
+    def __iadd__(self, other: DataSummary) -> DataSummary:
         self.totals.update(other.totals)
         for table, counts in other.tables.items():
             if isinstance(next(iter(counts), None), str):
@@ -103,7 +103,7 @@ class Summary:
         return self
 
 
-def look(summary: Summary, chain: Chain, where: str, source: str, count: Count, long: int) -> None:
+def look(summary: DataSummary, chain: Chain, where: str, source: str, count: Count, long: int) -> None:
     """Adds one record to a summary.
 
     Args:
@@ -126,7 +126,7 @@ def look(summary: Summary, chain: Chain, where: str, source: str, count: Count, 
     _note_gold(summary, chain, where)
 
 
-def _note_origin(summary: Summary, chain: Chain, where: str, source: str) -> None:
+def _note_origin(summary: DataSummary, chain: Chain, where: str, source: str) -> None:
     origin, own = chain.meta.get("origin"), chain.meta.get("source")
     licence = licence_in(origin)
     summary.name("sources", _text_in(origin, "dataset") or _text_in(own, "dataset") or source)
@@ -141,7 +141,7 @@ def _text_in(value: Any, name: str) -> str:
 
 
 def _note_lengths(
-    summary: Summary, chain: Chain, asked: Sequence[Turn], where: str, count: Count, long: int
+    summary: DataSummary, chain: Chain, asked: Sequence[Turn], where: str, count: Count, long: int
 ) -> None:
     prompt = sum(_length(turn.text, count) for turn in asked)
     said = [step.answer for step in chain.steps] or [text for text in [answer_of(chain)] if text]
@@ -163,7 +163,7 @@ def _length(text: str, count: Count) -> int:
 
 
 def _note_talk(
-    summary: Summary, chain: Chain, turns: Sequence[Turn], asked: Sequence[Turn], where: str
+    summary: DataSummary, chain: Chain, turns: Sequence[Turn], asked: Sequence[Turn], where: str
 ) -> None:
     query = next((turn.text for turn in asked if turn.role == "user"), "")
     answer = turns[-1].text if len(turns) > len(asked) else ""
@@ -182,7 +182,7 @@ def _remember(hashes: array[int], text: str) -> None:
         hashes.append(hashed(same))
 
 
-def _note_steps(summary: Summary, chain: Chain, where: str) -> None:
+def _note_steps(summary: DataSummary, chain: Chain, where: str) -> None:
     summary.totals["answers"] += len(chain.steps)
     summary.tables["answers a record"][len(chain.steps)] += 1
     if not chain.steps:
@@ -206,7 +206,7 @@ def _note_steps(summary: Summary, chain: Chain, where: str) -> None:
         summary.warn("cut", where)
 
 
-def _note_feedback(summary: Summary, chain: Chain, where: str) -> None:
+def _note_feedback(summary: DataSummary, chain: Chain, where: str) -> None:
     """Verdicts and scores by the place of the feedback, 1 for that on the first answer."""
     for place, step in enumerate(chain.steps, start=1):
         if step.feedback:
@@ -222,7 +222,7 @@ def _note_feedback(summary: Summary, chain: Chain, where: str) -> None:
         summary.warn("not accepted", where)
 
 
-def _note_one_feedback(summary: Summary, feedback: Feedback, place: int, where: str) -> None:
+def _note_one_feedback(summary: DataSummary, feedback: Feedback, place: int, where: str) -> None:
     summary.totals["feedbacks"] += 1
     summary.tables["verdicts"][place, feedback.verdict] += 1
     if feedback.by != "checks":
@@ -235,7 +235,7 @@ def _note_one_feedback(summary: Summary, feedback: Feedback, place: int, where: 
         summary.tables["scores"][place, score] += 1
 
 
-def _note_gold(summary: Summary, chain: Chain, where: str) -> None:
+def _note_gold(summary: DataSummary, chain: Chain, where: str) -> None:
     """Gold answers in feedback: the student reads what only the teacher should have seen."""
     every = [gold.strip() for gold in gold_answers(chain)]
     summary.totals["gold answers"] += bool(every)

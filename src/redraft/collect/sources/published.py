@@ -152,7 +152,7 @@ class Reader:
     paths: Literal["best", "all"] = "best"
     questions: Mapping[str, Prompt] = field(default_factory=dict)
 
-    def chains(self, record: Any, item: Item) -> Iterator[Chain]:
+    def chains(self, record: Any, item: ImportItem) -> Iterator[Chain]:
         """The chains of a record, with ids that may not be unique.
 
         Raises:
@@ -163,10 +163,10 @@ class Reader:
             asked = chain.prompt if asks(chain.prompt) else self._question(name, item)
             yield chain.model_copy(update={"id": name, "prompt": asked or chain.prompt, "meta": meta})
 
-    def _question(self, name: str, item: Item) -> Prompt | None:
+    def _question(self, name: str, item: ImportItem) -> Prompt | None:
         return self.questions.get(name.removeprefix(f"{item.file.stem}/"))
 
-    def _read(self, record: Any, item: Item) -> Iterator[tuple[str, Chain]]:
+    def _read(self, record: Any, item: ImportItem) -> Iterator[tuple[str, Chain]]:
         name = id_of(record, item.file.stem, item.number)
         if self.fields:
             own, chain = self.fields.read(record, item.where)
@@ -185,7 +185,7 @@ class Reader:
     def _shape(self, record: Record, where: str) -> Shape:
         return SOURCES[self.source].shape(record, where) if self.source else known_shape(record, where)
 
-    def _origin(self, record: Any, chain: Chain, item: Item) -> dict[str, Any]:
+    def _origin(self, record: Any, chain: Chain, item: ImportItem) -> dict[str, Any]:
         """Where a chain comes from. What it says of that itself stays, unless it is overruled."""
         before = chain.meta.get("origin")
         named = SOURCES[self.source] if self.source else None
@@ -209,7 +209,7 @@ class Reader:
         return next((source for source in _SOURCES if source.told_by(record)), None)
 
 
-class Item(NamedTuple):
+class ImportItem(NamedTuple):
     """A record of a file, undecoded.
 
     Attributes:
@@ -251,7 +251,7 @@ def questions_in(path: Path) -> dict[str, Prompt]:
     return {chain.id.removeprefix(stem): chain.prompt for chain in read_records(path) if asks(chain.prompt)}
 
 
-def items_of(paths: Iterable[Path]) -> Iterator[Item]:
+def items_of(paths: Iterable[Path]) -> Iterator[ImportItem]:
     """The records of files and folders. That all are there is seen before the first is read.
 
     Raises:
@@ -261,7 +261,7 @@ def items_of(paths: Iterable[Path]) -> Iterator[Item]:
     return items_in([file for path in paths for file in inputs_of(path)])
 
 
-def items_in(files: Iterable[Input]) -> Iterator[Item]:
+def items_in(files: Iterable[Input]) -> Iterator[ImportItem]:
     """The records of files. One that is damaged gives those before, and then what is wrong with it.
 
     Raises:
@@ -271,15 +271,15 @@ def items_in(files: Iterable[Input]) -> Iterator[Item]:
         number = -1
         try:
             for number, (where, data) in enumerate(file.rows()):
-                yield Item(where, file, number, data)
+                yield ImportItem(where, file, number, data)
         except RecordError as error:
             if number < 0:
                 raise
-            yield Item(name_of(file.path), file, number + 1, Damage(error.message, hint=error.hint))
+            yield ImportItem(name_of(file.path), file, number + 1, Damage(error.message, hint=error.hint))
 
 
 def import_all(
-    items: Iterable[Item], reader: Reader, *, workers: int = 1, strict: bool = False
+    items: Iterable[ImportItem], reader: Reader, *, workers: int = 1, strict: bool = False
 ) -> Iterator[Imported | Drop]:
     """The records as chains with unique ids, in order, and what is no record.
 
@@ -294,7 +294,7 @@ def import_all(
             yield result if isinstance(result, Drop) else _with_id(result, ids.new(result.id))
 
 
-def _insisted(items: Iterable[Item], reader: Reader) -> Iterator[Item]:
+def _insisted(items: Iterable[ImportItem], reader: Reader) -> Iterator[ImportItem]:
     """The items, of which the first that can be read has to have the fields of the map."""
     unknown = reader.fields
     for item in items:
@@ -316,7 +316,7 @@ def _with_id(line: Imported, name: str) -> Imported:
     return line._replace(id=name, json=chain.to_json().encode())
 
 
-def _import(reader: Reader, item: Item, *, strict: bool) -> list[Imported | Drop]:
+def _import(reader: Reader, item: ImportItem, *, strict: bool) -> list[Imported | Drop]:
     try:
         if isinstance(item.data, RecordError):
             raise item.data
@@ -331,7 +331,7 @@ def _import(reader: Reader, item: Item, *, strict: bool) -> list[Imported | Drop
         return [Drop(rule, reason, item.where, record=_line_of(item))]
 
 
-def _unasked(chain: Chain, item: Item) -> Drop:
+def _unasked(chain: Chain, item: ImportItem) -> Drop:
     if is_answered(chain):
         rule, reason = NO_QUESTION, "it answers a question that is not in the record."
     else:
@@ -339,7 +339,7 @@ def _unasked(chain: Chain, item: Item) -> Drop:
     return Drop(rule, reason, item.where, chain.id, _line_of(item))
 
 
-def _line_of(item: Item) -> bytes | None:
+def _line_of(item: ImportItem) -> bytes | None:
     """A record as it stands in its file: decoded it may be nested too deep for the way between processes."""
     return item.data if isinstance(item.data, bytes) else None
 
@@ -350,7 +350,7 @@ _DEEP = 150
 """Brackets that a record must have to be nested deeper than chains can be read back: that is at 197."""
 
 
-def _line(chain: Chain, item: Item) -> Imported:
+def _line(chain: Chain, item: ImportItem) -> Imported:
     try:
         line = chain.to_json().encode()
         if line.count(b"[") + line.count(b"{") > _DEEP:

@@ -112,7 +112,7 @@ def _holds(content: Any) -> bool:
 
 
 @dataclass
-class Message:
+class TreeMessage:
     """A message of a tree. Its replies stand best first; those that were deleted are not among them.
 
     Attributes:
@@ -125,7 +125,7 @@ class Message:
     text: str
     lang: str
     rank: float
-    replies: list[Message] = field(default_factory=list)
+    replies: list[TreeMessage] = field(default_factory=list)
     goes_on: bool = False
 
 
@@ -144,9 +144,9 @@ def every_path(fields: Fields) -> Iterator[tuple[str, Parts]]:
         yield path[-1].id, _said_along(fields, path)
 
 
-def _paths(root: Message) -> Iterator[tuple[Message, ...]]:
+def _paths(root: TreeMessage) -> Iterator[tuple[TreeMessage, ...]]:
     """Better ones first. Without recursion, because trees of others may be deep."""
-    waiting: list[tuple[Message, ...]] = [(root,)]
+    waiting: list[tuple[TreeMessage, ...]] = [(root,)]
     while waiting:
         path = waiting.pop()
         if not path[-1].goes_on:
@@ -155,7 +155,7 @@ def _paths(root: Message) -> Iterator[tuple[Message, ...]]:
         waiting += [(*path, each) for each in reversed(leading)]
 
 
-def _grown(fields: Fields) -> Message:
+def _grown(fields: Fields) -> TreeMessage:
     """The tree of a record. What follows a deleted message goes with it."""
     root = fields.inner("prompt")
     if root.rest.get("deleted"):
@@ -175,9 +175,9 @@ def _grown(fields: Fields) -> Message:
     return grown[0]
 
 
-def _message(fields: Fields) -> Message:
+def _message(fields: Fields) -> TreeMessage:
     rank = fields.rest.get("rank")
-    return Message(
+    return TreeMessage(
         id=fields.text_or("message_id"),
         role=_role(fields, "role"),
         text=fields.text("text"),
@@ -186,7 +186,7 @@ def _message(fields: Fields) -> Message:
     )
 
 
-def _said_along(fields: Fields, path: Sequence[Message]) -> Parts:
+def _said_along(fields: Fields, path: Sequence[TreeMessage]) -> Parts:
     parts = talk(fields, "prompt", [{"role": each.role, "content": each.text} for each in path])
     parts.meta |= {"lang": path[-1].lang} if path[-1].lang else {}
     return parts
