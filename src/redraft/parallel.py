@@ -1,7 +1,6 @@
-"""Spreads work on many records over processes, in order and in bounded memory.
+"""Spread work on many records over processes, in order and in bounded memory.
 
-Results come in the order of the records whatever the number of processes, so that a run with one and a run
-with eight write the same bytes.
+Results keep the order of the records for any number of processes, so every run writes the same bytes.
 """
 
 from __future__ import annotations
@@ -26,32 +25,32 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 BATCH = 64
-"""Records that go to a process at a time: sending them one by one would cost more than most work on them."""
+"""Records per message to a process: sending one by one would cost more than most work."""
 
 BATCH_BYTES = 1 << 20
-"""Bytes of records at which a batch is closed, however few they are: some have megabytes of tests."""
+"""Bytes that close a batch early: some records have megabytes of tests."""
 
 WAITING = 4
-"""Batches a process that may be under way."""
+"""Batches in progress per process."""
 
 AT_ONCE = 2
-"""Batches that a process is given: one that it works on, and the next."""
+"""Batches that a process holds: the current one and the next."""
 
 WAITING_BYTES = 1 << 26
-"""Bytes of records that may be under way, 64 MiB: that bounds the memory. One record may have more."""
+"""Bytes of records in progress, 64 MiB, unless one record has more. Bounds the memory."""
 
 
 def spread(function: Callable[[T], R], items: Iterable[T], workers: int = 1) -> Iterator[R]:
-    """The function's result for each item, in the items' order.
+    """Give the function's result for each item, in order.
 
     Args:
-        function: What to do; with several workers a function of a module, or a `partial` of one.
+        function: With several workers, a function of a module or a `partial` of one.
         items: Read as they are needed.
-        workers: Processes. With one, the work is done in this process.
+        workers: Processes. One worker runs in this process.
 
     Raises:
         Exception: Whatever the function raises, at its item's place.
-        RedraftError: A process was killed, or could not begin.
+        RedraftError: A process was killed or could not start.
     """
     if workers <= 1:
         yield from map(function, items)
@@ -68,13 +67,13 @@ def spread(function: Callable[[T], R], items: Iterable[T], workers: int = 1) -> 
 
 
 class _Raised(NamedTuple):
-    """What a function raised, instead of its results."""
+    """An error that replaces a batch's results."""
 
     error: Exception
 
 
 class _Worker(NamedTuple):
-    """A process, what it is reached by, and the numbers of the batches that it has."""
+    """A process, its connection, and the numbers of its batches."""
 
     process: BaseProcess
     connection: Connection
@@ -82,14 +81,14 @@ class _Worker(NamedTuple):
 
 
 class _Pool(Generic[T, R]):
-    """Processes that work on batches, begun as they are needed.
+    """Processes that work on batches, started as needed.
 
-    There are no threads here, nor locks, as in the pools of the standard library: Ctrl-C comes at any moment,
-    and those may then wait for one another for ever.
+    Unlike the pools of the standard library, this uses no threads or locks: an interrupt at any moment may
+    leave those waiting for each other for ever.
 
     Attributes:
-        waiting: Numbers of the batches that are under way, in order, and their bytes.
-        held: Those bytes together.
+        waiting: Numbers and bytes of the batches in progress, in order.
+        held: Total bytes of those batches.
     """
 
     def __init__(self, function: Callable[[T], R], most: int) -> None:
@@ -102,7 +101,7 @@ class _Pool(Generic[T, R]):
         self._count = 0
 
     def add(self, batch: list[T], size: int) -> None:
-        """Takes a batch in."""
+        """Add a batch."""
         self.waiting.append((self._count, size))
         self._unsent.append((self._count, batch))
         self._count += 1
@@ -113,11 +112,11 @@ class _Pool(Generic[T, R]):
         self._send()
 
     def first(self) -> list[R]:
-        """The results of the batch that waits longest.
+        """Return the results of the oldest batch.
 
         Raises:
             Exception: Whatever the function raised.
-            RedraftError: A process was killed, or could not begin.
+            RedraftError: A process was killed or could not start.
         """
         number, size = self.waiting.popleft()
         self.held -= size
@@ -129,7 +128,7 @@ class _Pool(Generic[T, R]):
         return done
 
     def close(self) -> None:
-        """Ends the processes, whatever they are doing."""
+        """Kill the processes."""
         with _uninterrupted():
             for worker in self._workers:
                 worker.process.kill()
@@ -138,10 +137,10 @@ class _Pool(Generic[T, R]):
                 worker.connection.close()
 
     def _begin(self) -> None:
-        """Begins a process.
+        """Start a process.
 
         Raises:
-            RedraftError: It ended before it was told what to do.
+            RedraftError: It ended before it received the function.
         """
         with _uninterrupted():
             context = multiprocessing.get_context("forkserver")
@@ -156,28 +155,28 @@ class _Pool(Generic[T, R]):
             self._workers.append(_Worker(process, ours, deque()))
 
     def _send(self) -> None:
-        """Gives each process what it works on, and what is next, so that it need not wait for us."""
+        """Send each process its current and next batch, so that it need not wait."""
         for depth in range(AT_ONCE):
             for worker in self._workers:
                 if self._unsent and len(worker.has) <= depth:
                     number, batch = self._unsent.popleft()
                     worker.has.append(number)
-                    with _end_is_told(worker.process):
+                    with _explaining_end(worker.process):
                         worker.connection.send(batch)
 
     def _receive(self, timeout: float | None) -> None:
-        """Takes results in, of which there are some when the time is over, or at once without a time-out."""
+        """Collect finished batches, waiting at most `timeout` seconds."""
         busy = {worker.connection: worker for worker in self._workers if worker.has}
         for connection in wait(list(busy), timeout):
             worker = busy[cast(Connection, connection)]
-            with _end_is_told(worker.process):
+            with _explaining_end(worker.process):
                 self._done[worker.has.popleft()] = worker.connection.recv()
         self._send()
 
 
 @contextmanager
-def _end_is_told(process: BaseProcess) -> Iterator[None]:
-    """Says in our words that a process has gone: by itself, as none does that has begun, or killed."""
+def _explaining_end(process: BaseProcess) -> Iterator[None]:
+    """Raise a RedraftError if a process ended: only a kill or a failed start can end it."""
     try:
         yield
     except (EOFError, OSError):
@@ -185,28 +184,28 @@ def _end_is_told(process: BaseProcess) -> Iterator[None]:
         if (process.exitcode or 0) > 0:
             raise _unbegun() from None
         raise RedraftError(
-            "a process was killed while it worked on records; often the memory was full.",
-            hint="Use fewer of them: --workers 1",
+            "a process was killed while it worked on records, often because memory was full.",
+            hint="Use fewer processes: --workers 1",
         ) from None
 
 
 _TO_END = 5.0
-"""Seconds in which a process that closed what it is reached by has ended."""
+"""Seconds for a process to end after closing its connection."""
 
 
 def _unbegun() -> RedraftError:
     return RedraftError(
-        "a process that was to work on records could not begin: above is why.",
-        hint='They read the script that begins them. Put what it does under: if __name__ == "__main__":',
+        "a worker process could not start; its error is above.",
+        hint='Worker processes import your script. Put its code under: if __name__ == "__main__":',
     )
 
 
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Puts off what Ctrl-C and SIGTERM do until all of this is done: a process half begun is known to nobody.
+    """Delay SIGINT and SIGTERM, so that every process that starts is registered.
 
-    Processes that are begun meanwhile are never interrupted: what is blocked is inherited. Ctrl-C, which all
-    of them are sent, is left to the one that waits for the others.
+    Processes started meanwhile inherit the blocked SIGINT. Ctrl-C reaches all of them, and only the parent
+    handles it.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -229,17 +228,17 @@ def _uninterrupted() -> Iterator[None]:
 
 
 def _work(connection: Connection, function: Callable[[T], R]) -> None:
-    """What a process does: its function to every batch that it is sent."""
+    """Apply the function to every batch received."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     batches: SimpleQueue[list[T]] = SimpleQueue()
     threading.Thread(target=_take_in, args=(connection, batches), daemon=True).start()
-    with suppress(ConnectionError):  # nobody is there any more to take it
+    with suppress(ConnectionError):  # the parent has gone
         while True:
             _answer(connection, function, batches.get())
 
 
 def _take_in(connection: Connection, batches: SimpleQueue[list[T]]) -> None:
-    """Takes batches while others are worked on. Ends the process when the one that sends them has gone."""
+    """Receive batches while others are worked on. End the process when the parent has gone."""
     try:
         while True:
             batches.put(connection.recv())
@@ -250,18 +249,18 @@ def _take_in(connection: Connection, batches: SimpleQueue[list[T]]) -> None:
 def _answer(connection: Connection, function: Callable[[T], R], batch: list[T]) -> None:
     try:
         connection.send([function(item) for item in batch])
-    except Exception as error:  # noqa: BLE001  (it is raised where the results are waited for)
+    except Exception as error:  # noqa: BLE001  (raised again in the parent)
         error.add_note(f"In a process that worked on records:\n{traceback.format_exc()}")
         connection.send(_Raised(error))
 
 
 def all_cores() -> int:
-    """How many processors this process may use."""
+    """Return the number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _batches(items: Iterable[T]) -> Iterator[tuple[list[T], int]]:
-    """Neighbouring items, and how many bytes they have."""
+    """Group neighbouring items into batches with their size in bytes."""
     batch: list[T] = []
     size = 0
     for item in items:
@@ -275,7 +274,7 @@ def _batches(items: Iterable[T]) -> Iterator[tuple[list[T], int]]:
 
 
 def _bytes_in(item: object) -> int:
-    """Bytes of what is not decoded yet: a record, or several. Other values are taken to be small."""
+    """Count bytes of undecoded records. Other values are assumed to be small."""
     if isinstance(item, bytes):
         return len(item)
     return sum(map(_bytes_in, item)) if isinstance(item, tuple) else 0

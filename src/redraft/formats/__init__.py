@@ -1,1 +1,1 @@
-"""Texts and records on the outside, chains on the inside."""
+"""Published records and training texts, to and from chains."""

@@ -1,8 +1,7 @@
-"""Settings in YAML and JSON, as recipes and configuration files have them. A name may come only once.
+"""Parse YAML and JSON settings, and refuse a name that is repeated.
 
-The libraries take the last value of a name that comes twice, and say nothing: a user who edits the first one
-wonders why nothing changes. Each reader knows which names there are, and what they mean. A YAML merge (`<<`)
-may be overridden, because that is what it is for.
+The libraries silently keep the last value of a repeated name, so editing the first one changes nothing. A
+YAML merge (`<<`) may be overridden: that is its purpose. Readers check the names themselves.
 """
 
 from __future__ import annotations
@@ -23,10 +22,10 @@ def yaml_of(text: str | bytes, name: object) -> Any:
 
     Args:
         text: The text.
-        name: What errors call it, such as a path.
+        name: The document's name in errors, such as a path.
 
     Raises:
-        UsageError: It is not YAML, or a name comes twice in one mapping.
+        UsageError: The text is not YAML, or a mapping repeats a name.
     """
     import yaml
 
@@ -40,12 +39,12 @@ def yaml_of(text: str | bytes, name: object) -> Any:
 
 
 def _loader(name: object) -> type[SafeLoader]:
-    """A loader of plain values that refuses names that come twice."""
+    """Return a safe loader that refuses repeated names."""
     import yaml
 
     class Loader(yaml.SafeLoader):
         def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-            """Look at the names as they stand in the text: later, merges have added others."""
+            """Check names before merges add others."""
             node = super().compose_mapping_node(anchor)
             lines: dict[tuple[str, str], int] = {}
             for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
@@ -63,11 +62,11 @@ def json_of(text: str | bytes, name: object) -> Any:
 
     Args:
         text: The text.
-        name: What errors call it.
+        name: The document's name in errors.
 
     Raises:
-        UsageError: A name comes twice in one object.
-        ValueError: It is not JSON.
+        UsageError: An object repeats a name.
+        ValueError: The text is not JSON.
     """
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -1,8 +1,4 @@
-"""Gold answers of a chain: what is right, and how one comes to it.
-
-They are in `meta`: `reference`, and `rationale` where a record has one. What of them is compared or judged is
-not known here.
-"""
+"""A chain's gold answers (`reference` in `meta`) and their rationales (`rationale`)."""
 
 from __future__ import annotations
 
@@ -13,20 +9,20 @@ from redraft.formats.read.tasks import boxed
 
 
 def gold_answers(chain: Chain) -> list[str]:
-    """The gold answers as they are: one, or one a turn. None of them is blank."""
+    """Return the gold answers that are not blank: one, or one per turn."""
     return _texts(chain.meta.get("reference"))
 
 
 def rationales(chain: Chain) -> list[str]:
-    """How one comes to the gold answers, likewise."""
+    """Return the rationales that are not blank: one, or one per turn."""
     return _texts(chain.meta.get("rationale"))
 
 
 def gold_text(chain: Chain) -> str:
-    """The gold answer with the way to it, as a model would be trained to answer. Empty if there is none.
+    """Return the gold answer with its rationale, as a model would be trained to answer, or an empty text.
 
-    Mathematics is learnt by its steps: the rationale comes first, and the gold answer is a paragraph behind
-    it, so that all end alike; only a solution with the answer in a box is whole.
+    Mathematics is learned by its steps, so the rationale comes first and the gold answer is its own paragraph
+    at the end. A solution with the answer in a box stays as it is.
     """
     gold, way = gold_answers(chain)[:1], rationales(chain)[:1]
     if not gold or not way:
@@ -35,10 +31,7 @@ def gold_text(chain: Chain) -> str:
 
 
 def answer_of(chain: Chain) -> str:
-    """What a model would be trained to answer: the best answer, else the gold one with the way to it.
-
-    Empty if there is neither.
-    """
+    """Return the best answer, else the gold one with its rationale, else an empty text."""
     return chain.answer if chain.answer.strip() else gold_text(chain)
 
 

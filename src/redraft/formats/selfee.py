@@ -1,20 +1,18 @@
-r"""The text that a SelFee model reads and writes, and the chain in it: one parser, streaming or not.
+r"""Parse and render the text that a SelFee model reads and writes, streaming or not.
 
 A prompt has Alpaca's preamble and ends with `### Answer:`. The model then writes answer 0, `### Feedback 1:`,
-`### Revision 1:`, `### Feedback 2:` and so on; sections count as their headings do, so feedback *k* judges
+`### Revision 1:`, `### Feedback 2:` and so on. Sections count as their headings do: feedback *k* judges
 answer *k - 1*, and revision *k* is answer *k*. The strings are wire format (the SelFee repository): models
-were trained on them, so not a character may change.
+were trained on them, so no character may change.
 
-What counts as a heading, in generated text only, at the start of a line only:
+Headings count in generated text only, at the start of a line:
 
-- the heading that is due next, with its number or with none (`### Revision:`), opens the next section;
-- a heading that lies behind or has the wrong kind is a quotation, so it is text of the section;
-- a numbered heading that lies further on than the one due means that steps were left out. It too stays text,
-  so that nothing is lost, and `Parser.malformed` says what happened.
+- the heading that is due next, with its number or none (`### Revision:`), opens the next section;
+- an earlier heading, or one of the wrong kind, is a quotation and stays text;
+- a later heading means that steps are missing. It stays text, and `Parser.malformed` says so.
 
-A line of an answer or a feedback that looks like a heading is written with a backslash before it, and reading
-takes that away, so that any chain survives. Chat templates are not here, nor is the choice of the best answer
-by checks.
+Lines of an answer or feedback that look like headings are escaped with a backslash, so any chain survives.
+Chat templates and the choice of the best answer by checks are elsewhere.
 """
 
 from __future__ import annotations
@@ -29,8 +27,8 @@ from redraft.chain import Chain, Feedback, Prompt, Step, Stop, Verdict, content_
 Kind = Literal["answer", "feedback"]
 
 NATIVE_FORMAT = "selfee-1"
-"""What a model that was trained on this text says of itself: `redraft_format` in its or its adapter's config,
-`redraft.format` in a GGUF file."""
+"""The value of `redraft_format` in the config of a model or adapter trained on this text, and of
+`redraft.format` in its GGUF file."""
 
 DONE_PHRASES: tuple[str, ...] = (
     # The six that the released server looks for.
@@ -60,10 +58,10 @@ DONE_PHRASES: tuple[str, ...] = (
     "Revision Not Needed",
     "Revision is Not Needed",
 )
-"""What a model says when it wants to stop: stop strings for enforcing a revision. Each one is an `accept`."""
+"""Stop strings for enforcing a revision: a model writes one to stop. Each means `accept`."""
 
 REVISE_PHRASE = "Revision is needed"
-"""What is put in place of a done phrase. A trained model writes a revision after it."""
+"""Replaces a done phrase. A trained model writes a revision after it."""
 
 _PREAMBLE = (
     "Below is an instruction that describes a task. "
@@ -77,12 +75,12 @@ _INSTRUCTION, _INPUT, _ANSWER = "### Instruction:\n", "\n\n### Input:\n", "\n\n#
 
 
 def render(chain: Chain) -> str:
-    """The whole text of a chain: what the model read and what it wrote."""
+    """Render all text of a chain: what the model read and wrote."""
     return render_prompt(chain.prompt) + render_steps(chain.steps)
 
 
 def render_prompt(prompt: Prompt) -> str:
-    """The prompt as a SelFee model reads it, up to and with `### Answer:` and a line break."""
+    """Render a prompt for a SelFee model, up to `### Answer:` and its line break."""
     instruction = instruction_of(prompt)
     if prompt.input and not prompt.messages:
         return f"{_PREAMBLE_INPUT}{_INSTRUCTION}{instruction}{_INPUT}{prompt.input}{_ANSWER}"
@@ -90,34 +88,34 @@ def render_prompt(prompt: Prompt) -> str:
 
 
 def instruction_of(prompt: Prompt) -> str:
-    """The prompt's instruction. Messages become one, because the format has one turn.
+    """Return a prompt's instruction. Messages become one, because the format has one turn.
 
-    A single user message stays as it is, a longer talk becomes a transcript; a system message comes first.
+    A single user message stays as it is; several become a transcript. A system message comes first.
     """
     if not prompt.messages:
         return prompt.instruction
     system = [content_of(m) for m in prompt.messages if m.get("role") == "system"]
-    talk = [m for m in prompt.messages if m.get("role") != "system"]
-    if len(talk) == 1:
-        return "\n\n".join([*system, content_of(talk[0])])
-    said = [f"{str(m.get('role')).capitalize()}: {content_of(m)}" for m in talk]
-    return "\n\n".join([*system, *said])
+    turns = [m for m in prompt.messages if m.get("role") != "system"]
+    if len(turns) == 1:
+        return "\n\n".join([*system, content_of(turns[0])])
+    transcript = [f"{str(m.get('role')).capitalize()}: {content_of(m)}" for m in turns]
+    return "\n\n".join([*system, *transcript])
 
 
 def feedback_heading(k: int) -> str:
-    """What stands between answer `k - 1` and the feedback on it. The first has number 1."""
+    """Return the heading between answer `k - 1` and its feedback; `k` starts at 1."""
     return f"\n\n### Feedback {k}:\n"
 
 
 def revision_heading(k: int) -> str:
-    """What stands between feedback `k` and answer `k`. The first has number 1."""
+    """Return the heading between feedback `k` and answer `k`; `k` starts at 1."""
     return f"\n\n### Revision {k}:\n"
 
 
 def render_steps(steps: Sequence[Step]) -> str:
-    """The text that a model is trained to write after the prompt, without the end-of-text token.
+    """Render the text to write after the prompt, without the end-of-text token.
 
-    `Parser` reads it back; white space around a section is not kept.
+    `Parser` reads it back; white space around a section is lost.
     """
     parts: list[str] = []
     for k, step in enumerate(steps):
@@ -129,11 +127,11 @@ def render_steps(steps: Sequence[Step]) -> str:
 
 _DIGITS = 9
 _HEADING = re.compile(rf"^(\\*)### (?:Answer|(Feedback|Revision)(?: ([0-9]{{1,{_DIGITS}}}))?):", re.MULTILINE)
-"""A heading, plain or escaped: its backslashes, its kind unless it is `Answer`, its number if it has one."""
+"""A heading, plain or escaped: its backslashes, its kind (none for `Answer`), and its number if any."""
 
 
 def escape(text: str) -> str:
-    """The text with a backslash before each line that would be read as a heading."""
+    """Add a backslash to each line that looks like a heading."""
     return _HEADING.sub(r"\\\g<0>", text) if "### " in text else text
 
 
@@ -150,15 +148,14 @@ _AFTER = re.compile(
 )
 _REVISE = re.compile(r"revis(?:ions?|ed?)\b")
 _REACH = 120
-"""How many characters before "revision" are looked at for its negation."""
+"""Characters before "revision" that are searched for a negation."""
 
 
 def verdict_of(text: str) -> Verdict:
-    """What a feedback decides by its words; the last phrase about a revision counts.
+    """Return the verdict of a feedback's last phrase about a revision, or `unknown` without one.
 
-    Understands the six released phrases and the ways in which the released training chains say the same
-    ("There is no need for revision", "No further revisions are necessary", "Revision is recommended").
-    `unknown` where no such phrase is, as in a feedback that was cut.
+    Recognises the six released phrases and variants in the released training chains ("There is no need for
+    revision", "No further revisions are necessary", "Revision is recommended").
     """
     text = text.lower()
     at = text.rfind("revis")
@@ -171,7 +168,7 @@ def verdict_of(text: str) -> Verdict:
 
 
 def _verdict_at(text: str, at: int) -> Verdict | None:
-    """What the phrase around a "revis…" at this place decides, if it is one."""
+    """Return the verdict of the phrase around the "revis…" at this place, if it is one."""
     after = _AFTER.match(text, at)
     if after and after["no"]:
         return "accept"
@@ -183,9 +180,9 @@ def _verdict_at(text: str, at: int) -> Verdict | None:
 
 @dataclass(frozen=True)
 class Piece:
-    """Text of a section that is now certain.
+    """Text of a section that is certain.
 
-    The pieces of a section, joined, are its text without the white space around it.
+    The joined pieces of a section are its text without the white space around it.
 
     Attributes:
         index: As headings count: answer 0, feedback 1, answer 1 (`### Revision 1:`), feedback 2.
@@ -197,24 +194,24 @@ class Piece:
 
 
 class Parser:
-    """Reads generated text as it comes, at any boundaries, and never sees the prompt.
+    """Parse generated text, without its prompt, in chunks of any size.
 
-    Text is held back only while it may be the beginning of a heading, or white space at the end of a section.
-    Time is linear in the text.
+    Text is held back only while it may begin a heading, or is white space at the end of a section. Time is
+    linear in the text.
 
     Attributes:
-        kind: Of the section that the parser is in.
-        index: Of that section, as in `Piece`.
-        malformed: Why the text has left the format, or None.
+        kind: Kind of the current section.
+        index: Index of the current section, as in `Piece`.
+        malformed: Why the text left the format, or None.
     """
 
     def __init__(self, kind: Kind = "answer", index: int = 0, steps: Sequence[Step] = ()) -> None:
-        """Starts at the beginning of a section.
+        """Start at the beginning of a section.
 
         Args:
-            kind: Of the section that the text begins in.
-            index: Of that section, as in `Piece`.
-            steps: The chain until there. For a feedback, its last step is the answer that is judged.
+            kind: Kind of the section.
+            index: Index of the section, as in `Piece`.
+            steps: The chain so far. For a feedback, the last step is the answer it judges.
         """
         self.kind = kind
         self.index = index
@@ -227,7 +224,7 @@ class Parser:
         self._line_start = True
 
     def feed(self, text: str) -> list[Piece]:
-        """Takes more text and returns what has become certain."""
+        """Parse more text, and return the pieces that are now certain."""
         pieces: list[Piece] = []
         text = self._held + text
         done = 0
@@ -239,14 +236,14 @@ class Parser:
         return pieces
 
     def close(self) -> list[Piece]:
-        """Ends the text and returns what was held back. White space at its end is dropped."""
+        """End the text, and return the held-back pieces without trailing white space."""
         pieces: list[Piece] = []
         self._emit(self._held, pieces)
         self._held = ""
         return pieces
 
     def steps(self) -> tuple[Step, ...]:
-        """The steps so far, with what is certain of the section that is open. No text at all is no step."""
+        """Return the steps so far, including the open section. No text is no step."""
         text = "".join(self._text)
         if self.kind == "feedback":
             return (*self._steps, _judged(self._answer, text))
@@ -255,7 +252,7 @@ class Parser:
         return ()
 
     def _heading(self, found: re.Match[str]) -> int:
-        """Opens the section that is due. Returns where text goes on: after the heading, or with it."""
+        """Open the section that is due. Return where text continues: after the heading, or with it."""
         backslashes, kind, number = found.groups()
         if backslashes:
             return found.start() + 1
@@ -277,19 +274,19 @@ class Parser:
             self._steps.append(_judged(self._answer, text))
 
     def _hold(self, text: str, done: int, pieces: list[Piece]) -> None:
-        """Emits the text from `done` on, except for an end that may become a heading."""
+        """Emit the text from `done` on, except an end that may become a heading."""
         line = text.rfind("\n", done) + 1 or done
         fresh = line > done or (done == 0 and self._line_start)
         self._line_start = fresh and _may_be_heading(text[line:])
         if self._line_start:
-            # Of several backslashes one is enough to know an escaped heading by, however many there will be.
+            # One of several backslashes is enough to recognise an escaped heading.
             line = max(line, text.rfind("\\", line))
         keep = line if self._line_start else len(text)
         self._emit(text[done:keep], pieces)
         self._held = text[keep:]
 
     def _emit(self, text: str, pieces: list[Piece]) -> None:
-        """Adds text to the section, but for white space around it."""
+        """Add text to the section without the white space around it."""
         if not self._text:
             text = text.lstrip()
         body = text.rstrip()
@@ -307,7 +304,7 @@ _UNFINISHED = re.compile(rf"### (?:Feedback|Revision) [0-9]{{0,{_DIGITS}}}")
 
 
 def _may_be_heading(line: str) -> bool:
-    """Whether the beginning of a line may still become a heading, or one that was escaped."""
+    """Whether the beginning of a line may still become a heading, plain or escaped."""
     line = line.lstrip("\\")
     return any(head.startswith(line) for head in _HEADS) or _UNFINISHED.fullmatch(line) is not None
 
@@ -317,15 +314,15 @@ def _judged(answer: str, feedback: str) -> Step:
 
 
 def parse(text: str, prompt: Prompt | None = None) -> Chain:
-    """A whole text as a chain, with the same parser as a stream.
+    """Parse a complete text with the same parser as a stream.
 
     Args:
-        text: What a model read and wrote, or only what it wrote.
-        prompt: Where the prompt is known, it is taken off by its length and never searched. Without it, the
-            prompt is found by its preamble, and ends at the last `### Answer:` that a chain can follow.
+        text: All text that the model read and wrote, or only the text it wrote.
+        prompt: The known prompt, which is removed by length without a search. Without it, the prompt is found
+            by its preamble and ends at the last `### Answer:` that a chain can follow.
 
     Returns:
-        The chain. Its best answer is the last one that is not empty: a text does not say whether it was cut.
+        The chain. Its best answer is the last nonempty one: a text does not say whether it was cut.
     """
     if prompt is None:
         prompt, written = _split(text)
@@ -345,9 +342,9 @@ def parse(text: str, prompt: Prompt | None = None) -> Chain:
 
 
 def last_answer(steps: Sequence[Step]) -> int | None:
-    """Index of the last answer that is not empty; of the last one if all are; None where there is none."""
-    said = [i for i, step in enumerate(steps) if step.answer.strip()]
-    return said[-1] if said else len(steps) - 1 if steps else None
+    """Return the index of the last nonempty answer, or of the last answer; None without answers."""
+    written = [i for i, step in enumerate(steps) if step.answer.strip()]
+    return written[-1] if written else len(steps) - 1 if steps else None
 
 
 def _stop(steps: Sequence[Step], malformed: str | None) -> Stop | None:
@@ -364,7 +361,7 @@ _ANSWERS = re.compile(r"^### Answer:[ \t]*(?:\n|\Z)", re.MULTILINE)
 
 
 def _split(text: str) -> tuple[Prompt, str]:
-    """The prompt at the beginning of a text, and what was written after it."""
+    """Split a text into its prompt and what was written after it."""
     head = _PROMPT.match(text)
     if head is None:
         lone = _ANSWERS.match(text)
@@ -377,7 +374,7 @@ def _split(text: str) -> tuple[Prompt, str]:
 
 
 def _begins_chain(text: str, start: int) -> bool:
-    """Whether the first heading from `start` on, if there is one, is the one that is due after answer 0."""
+    """Whether the first heading from `start` on, if any, is the first feedback's."""
     found = next((m for m in _HEADING.finditer(text, start) if m[2] and not m[1]), None)
     return found is None or (found[2] == "Feedback" and int(found[3] or 1) == 1)
 

@@ -1,4 +1,4 @@
-"""A chain as the turns of a talk, and back: what cleaning, splitting and comparing look at.
+"""Convert a chain to the turns of a conversation and back.
 
 Only the best answer is a turn; drafts and feedback stay in the chain's steps.
 """
@@ -19,14 +19,14 @@ FOLLOWS = {
     "assistant": ("user", "tool"),
     "tool": ("assistant", "tool"),
 }
-"""Who may speak after whom, and who first. A system message may stand before them all."""
+"""Roles that may follow each role; the empty role is the start. A system message may come before."""
 
 
 class Turn(NamedTuple):
-    """Who says what.
+    """A turn of a conversation.
 
     Attributes:
-        message: The message that it is in the prompt, if it is one, with what that has beside a text.
+        message: The prompt's message, with its other fields, if the turn is one.
     """
 
     role: Role
@@ -35,28 +35,28 @@ class Turn(NamedTuple):
 
     @property
     def is_text(self) -> bool:
-        """Whether there is nothing but a text."""
-        said = self.message
-        return said is None or (said.keys() <= {"role", "content"} and isinstance(said.get("content"), str))
+        """Whether the turn is only a text."""
+        own = self.message
+        return own is None or (own.keys() <= {"role", "content"} and isinstance(own.get("content"), str))
 
 
 def turns_of(chain: Chain) -> tuple[Turn, ...]:
-    """The prompt's messages, or its instruction and input as one, then the best answer if there is one."""
+    """Return the prompt's messages, or its instruction and input as one turn, then the best answer if any."""
     if chain.prompt.messages is None:
-        said = [Turn("user", chain.prompt.text)] if chain.prompt.text else []
+        asked = [Turn("user", chain.prompt.text)] if chain.prompt.text else []
     else:
-        said = [
-            Turn(cast(Role, str(each.get("role", "user"))), content_of(each), each)
-            for each in chain.prompt.messages
+        asked = [
+            Turn(cast(Role, str(message.get("role", "user"))), content_of(message), message)
+            for message in chain.prompt.messages
         ]
-    return (*said, Turn("assistant", chain.answer)) if chain.steps else tuple(said)
+    return (*asked, Turn("assistant", chain.answer)) if chain.steps else tuple(asked)
 
 
 def with_turns(chain: Chain, turns: Sequence[Turn]) -> Chain:
-    """The chain with some of its turns. If they are all of them, it is returned as it is.
+    """Return the chain with some of its turns, or the chain itself if these are all.
 
-    An answer that ends the talk becomes the best one: in its place where the chain has steps, else as the
-    only one. Without such an answer the chain has no steps.
+    A final answer becomes the best one: in place of the best step, or as the only step. Without a final
+    answer the chain has no steps.
     """
     if tuple(turns) == turns_of(chain):
         return chain

@@ -199,7 +199,7 @@ def test_records_without_an_answer_are_told_with_the_fields_that_may_have_it(dat
     assert run("odd.jsonl", "--licence", "MIT").stderr.splitlines() == [
         "redraft: 3 kept, 0 dropped",
         "redraft: 2 records without an answer; fields not used: reply",
-        "  If the answer is in one of them, say it: --map instruction=FIELD,reference=FIELD",
+        "  If one of them is the answer: --map instruction=FIELD,reference=FIELD",
     ]
     assert "without" not in run("odd.jsonl", "--map", "instruction=question,reference=reply").stderr
     assert run("odd.jsonl", "--quiet").stderr == ""
@@ -241,7 +241,7 @@ def test_answers_are_joined_with_their_questions(data: Path) -> None:
     [chain] = read_records(data / "out.jsonl")
     assert (chain.prompt.instruction, chain.answer) == ("Which is the capital of Italy?", "Rome.")
     assert (
-        "1 answer without a question, left out\n  questions.jsonl has no question of the same id."
+        "1 answer without a question, left out\n  questions.jsonl has no question with the same id."
     ) in result.stderr
     made = json.loads((data / "out.jsonl.run.json").read_text())
     assert made["questions"]["bytes"] == len(QUESTIONS)
@@ -272,5 +272,5 @@ def test_numbers_that_json_has_not_are_counted(data: Path) -> None:
     records = [{"instruction": "a", "output": "b", "score": score} for score in (float("nan"), 1, "NaN")]
     (data / "scores.jsonl").write_text("\n".join(map(json.dumps, records)))
     result = run("scores.jsonl")
-    assert "redraft: 1 with NaN or infinity, which JSON has not: null is in its place\n" in result.stderr
+    assert "redraft: 1 with NaN or infinity, which JSON does not have: replaced by null\n" in result.stderr
     assert [each["meta"]["source"]["score"] for each in chains(result.stdout)] == [None, 1, "NaN"]

@@ -1,7 +1,7 @@
-"""`redraft data`: from what others publish to clean chains. One small file a verb.
+"""`redraft data`: turn published files into clean chains. Each command is one small file.
 
-Every verb reads records of any known shape, from a file or standard input, and writes chains, to a file or
-standard output: verbs can be put behind one another in a pipe.
+Every command reads records of any known shape from a file or standard input, and writes chains to a file or
+standard output, so commands can be piped.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Token counts of texts by their words, which were counted before: the same counts in a third of the time.
+"""Count tokens by caching the counts of words: exact counts in a third of the time.
 
-A text is cut at each single blank between characters that are none. Where no token reaches over such a blank
-the sum of the chunks' tokens is the text's, and a chunk has the same count in every text. That holds of the
-tokenizers that `counts_by_chunks` takes, by what they say of themselves; all others count whole texts.
+A text is cut at each single blank between other characters. If no token crosses such a blank, the counts of
+the chunks add up to the text's count, and a chunk has the same count in every text. `blank_of` recognises
+the tokenizers for which this holds. All others count whole texts.
 """
 
 from __future__ import annotations
@@ -15,32 +15,32 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 KEPT = 1 << 17
-"""Chunks whose counts are remembered, about 20 MB of them. When there are more, all are forgotten."""
+"""Most chunks in the cache, about 20 MB. A full cache is emptied."""
 
 LONGEST = 64
-"""Characters of a chunk that is remembered: longer ones seldom come again."""
+"""Most characters of a cached chunk: longer ones seldom come again."""
 
 _CUT = re.compile(r" (?<=\S )(?=\S)")
 _WORD = re.compile(rf"(?: |(?=\S))[^ ]{{0,{LONGEST - 1}}}(?<=\S)")
-"""A chunk without a blank in it or at its ends, save the one that marks the first of a text."""
+"""A chunk without blanks, except the leading one that marks a text's first chunk."""
 
 _BYTES, _META = "Ġ", "▁"
 _REPLACE = {"type": "Replace", "pattern": {"String": " "}, "content": _META}
 
 RULES = frozenset(("gpt-2", "smollm", "llama-bpe", "smaug-bpe", "qwen2", "seed-coder", "tekken"))
-"""Rules of `weights.tokenizers.pretokenizers` by which a blank behind another character begins a new piece.
+"""Pre-tokenizers by which a blank after another character begins a new piece.
 
-Their expressions match a blank as the first character, or among blanks alone, and look ahead of those only.
-By deepseek-coder's, `$ $` is one piece.
+Their expressions match a blank only as the first character or among other blanks. With deepseek-coder's,
+`$ $` is one piece.
 """
 
 
 class Blank(NamedTuple):
-    """What a tokenizer makes of the blank between two chunks.
+    """How a tokenizer treats the blank between two chunks.
 
     Attributes:
-        mark: What the first token of a chunk begins with.
-        before: What a chunk has to have before it to be counted by itself.
+        mark: Prefix of a chunk's first token.
+        before: Text to put before a chunk that is counted alone.
     """
 
     mark: str
@@ -48,11 +48,11 @@ class Blank(NamedTuple):
 
 
 class Chunks:
-    """Counts tokens by chunks, and remembers the chunks.
+    """Count tokens by cached chunks.
 
     Args:
-        tokenizer: Of the library `tokenizers`.
-        blank: As `blank_of` says of it.
+        tokenizer: A tokenizer of the `tokenizers` library.
+        blank: The result of `blank_of` for it.
     """
 
     def __init__(self, tokenizer: Any, blank: Blank) -> None:
@@ -67,7 +67,7 @@ class Chunks:
         self._marked = cache(lambda number: tokenizer.id_to_token(number).startswith(blank.mark))
 
     def count(self, text: str) -> int:
-        """The number of tokens that the text has."""
+        """Return the number of tokens in a text."""
         known = self._known
         chunks = text.split(" ")
         chunks[0] = " " + chunks[0]
@@ -104,7 +104,7 @@ class Chunks:
         yield from zip(others, self._counts(texts), strict=True)
 
     def _of_words(self, words: Sequence[str]) -> Sequence[int]:
-        """Counts chunks without blanks at once: each begins with the one token that is marked."""
+        """Count chunks without blanks in one call: each begins at a marked token."""
         (found,) = self._tokenizer.encode_batch_fast(
             [self._blank.before + " ".join(words)], add_special_tokens=False
         )
@@ -119,7 +119,7 @@ class Chunks:
 
 
 def blank_of(tokenizer: Any) -> Blank | None:
-    """How a tokenizer's texts can be cut at blanks; None if it is not certain that they can."""
+    """Return how to cut a tokenizer's texts at blanks, or None if that may change counts."""
     from tokenizers.models import BPE
 
     model = tokenizer.model
@@ -127,7 +127,7 @@ def blank_of(tokenizer: Any) -> Blank | None:
         return None
     if model.continuing_subword_prefix or model.end_of_word_suffix:
         return None
-    normalizer, cuts = _said(tokenizer.normalizer), _said(tokenizer.pre_tokenizer)
+    normalizer, cuts = _config(tokenizer.normalizer), _config(tokenizer.pre_tokenizer)
     if any(_reaches(token, normalizer) for token in tokenizer.get_added_tokens_decoder().values()):
         return None
     if normalizer in (None, {"type": "NFC"}) and _known_rule(cuts, ignore_merges=model.ignore_merges):
@@ -137,13 +137,13 @@ def blank_of(tokenizer: Any) -> Blank | None:
     return None
 
 
-def _said(part: Any) -> Any:
-    """A part of a tokenizer as tokenizer.json has it."""
+def _config(part: Any) -> Any:
+    """Return a part of a tokenizer as in tokenizer.json."""
     return None if part is None else json.loads(part.__getstate__())
 
 
 def _reaches(token: Any, normalizer: Any) -> bool:
-    """Whether an added token may be found by more than its own characters, or has blanks among them."""
+    """Whether an added token may match more than its own characters, or contains blanks."""
     if token.lstrip or token.rstrip or token.single_word or (token.normalized and normalizer is not None):
         return True
     return not token.content or any(map(str.isspace, token.content))
@@ -161,7 +161,7 @@ def _known_rule(cuts: Any, *, ignore_merges: bool) -> bool:
 
 
 def _is_metaspace(normalizer: Any, cuts: Any) -> bool:
-    """Whether blanks become marks, and a mark comes before each text."""
+    """Whether blanks become `▁`, and every text starts with one."""
     match normalizer, cuts:
         case {"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "▁"}, replace]}, None:
             return bool(replace == _REPLACE)
@@ -171,5 +171,5 @@ def _is_metaspace(normalizer: Any, cuts: Any) -> bool:
 
 
 def _over_blanks(tokenizer: Any) -> bool:
-    """Whether a token has a blank behind another character."""
+    """Whether a token has a blank after another character."""
     return any(_META in token.lstrip(_META) for token in tokenizer.get_vocab(with_added_tokens=False))

@@ -1,4 +1,4 @@
-"""`redraft data clean`: conversations as they were shared become data that a model can be trained on."""
+"""`redraft data clean`: turn shared conversations into training data."""
 
 from __future__ import annotations
 
@@ -47,12 +47,14 @@ def clean(
     out: Out = STDIO,
     like: Annotated[
         Literal["fastchat", "selfee"] | None,
-        typer.Option(help="The rules that Vicuna's or SelFee's data was cleaned by.", show_default=False),
+        typer.Option(help="Use the rules of Vicuna's or SelFee's data.", show_default=False),
     ] = None,
     rules: Annotated[
-        str | None, typer.Option(metavar="A,B…", help="These rules and no others.", show_default=False)
+        str | None, typer.Option(metavar="A,B…", help="Apply only these rules.", show_default=False)
     ] = None,
-    skip: Annotated[str, typer.Option(metavar="A,B…", help="Without these rules.", show_default=False)] = "",
+    skip: Annotated[
+        str, typer.Option(metavar="A,B…", help="Leave these rules out.", show_default=False)
+    ] = "",
     languages: Annotated[
         str,
         typer.Option(metavar="EN,DE…", help="Keep these languages: the rule 'language'.", show_default=False),
@@ -66,11 +68,11 @@ def clean(
     ] = None,
     explain: Annotated[
         str | None,
-        typer.Option(metavar="ID", help="Only say what the rules do to this record.", show_default=False),
+        typer.Option(metavar="ID", help="Only show what the rules do to this record.", show_default=False),
     ] = None,
     list_rules: Annotated[  # noqa: ARG001  (its callback does it)
         bool,
-        typer.Option("--list-rules", callback=_list_rules, is_eager=True, help="Say what the rules are."),
+        typer.Option("--list-rules", callback=_list_rules, is_eager=True, help="List the rules."),
     ] = False,
     dropped: Side = None,
     workers: Workers = None,
@@ -78,10 +80,10 @@ def clean(
     force: Force = False,
     quiet: Quiet = False,
 ) -> None:
-    """Clean conversations by rules that can be switched one by one.
+    """Clean conversations with rules that can be switched on and off.
 
-    HTML becomes markdown, with its code blocks to the letter. What the rules drop is counted by rule. They
-    are applied in the order of --list-rules, whatever the order they are given in.
+    HTML becomes markdown with its code blocks unchanged. Dropped records are counted by rule. Rules are
+    always applied in the order of --list-rules.
     """
     from collections import Counter
     from functools import partial
@@ -115,18 +117,18 @@ def clean(
         tell(f"{left[True]:,} with HTML left in answers", _LEFT)
 
 
-_LEFT = "It was asked for, or the answers are not HTML throughout: redraft data clean FILE --explain ID"
+_LEFT = "The user asked for HTML, or not all answers are HTML: redraft data clean FILE --explain ID"
 
 
 def _lines(results: Iterable[Cleaned], left: Counter[bool]) -> Iterator[bytes]:
-    """Give the records as lines, and count those with HTML left."""
-    for each in results:
-        left[each.has_html] += 1
-        yield each.line
+    """Give the records' lines, and count the records with HTML left."""
+    for cleaned in results:
+        left[cleaned.has_html] += 1
+        yield cleaned.line
 
 
 def _plan(like: str | None, rules: str | None, skip: str, languages: str, blocked: list[str]) -> Preset:
-    """The rules that the flags ask for, with what these need to know."""
+    """Return the rules and settings that the flags ask for."""
     from redraft.collect.clean.blocklist import load
     from redraft.collect.clean.rules import NAMES, PRESETS, USUAL, Preset, RuleSettings
     from redraft.errors import UsageError
@@ -134,7 +136,7 @@ def _plan(like: str | None, rules: str | None, skip: str, languages: str, blocke
 
     if like and rules is not None:
         raise UsageError(
-            "--like and --rules both say which rules.", hint="Take rules away from --like by --skip."
+            "--like and --rules both choose the rules.", hint="Use --skip to leave rules of --like out."
         )
     usual = PRESETS[like] if like else USUAL
     codes = _known(languages.lower(), LANGUAGES, "--languages", BY_NAME) or usual.settings.languages
@@ -143,20 +145,24 @@ def _plan(like: str | None, rules: str | None, skip: str, languages: str, blocke
     names |= {name for name, given in (("language", languages), ("blocked", blocked)) if given}
     names -= _known(skip, NAMES, "--skip")
     if not names:
-        raise UsageError("no rule is left to clean by.", hint="See: redraft data clean --list-rules")
+        raise UsageError("no rule is left.", hint="See: redraft data clean --list-rules")
     for name, flag, given in (
         ("language", "--languages en", codes),
         ("blocked", "--blocked fastchat", words),
     ):
         if name in names and not given:
-            raise UsageError(f"the rule '{name}' needs to know which.", hint=f"Say it: {flag}")
+            raise UsageError(f"the rule '{name}' needs a list.", hint=f"For example: {flag}")
     return Preset(names, RuleSettings(codes, words))
 
 
 def _known(
     written: str, known: Collection[str], flag: str, meant: Mapping[str, str] | None = None
 ) -> frozenset[str]:
-    """The names in a list with commas, each of which has to be known; `meant` is what others stand for."""
+    """Return the names in a comma-separated list; `meant` maps other words to the names they stand for.
+
+    Raises:
+        UsageError: A name is unknown.
+    """
     from difflib import get_close_matches
 
     from redraft.errors import UsageError
@@ -165,8 +171,8 @@ def _known(
     for name in names:
         if name not in known:
             near = [meant[name]] if meant and name in meant else get_close_matches(name, known, 1)
-            hint = f"Did you mean {near[0]}?" if near else f"Known are: {_first_of(sorted(known))}"
-            raise UsageError(f"{flag}: there is no {name!r}.", hint=hint)
+            hint = f"Did you mean {near[0]}?" if near else f"Known names: {_first_of(sorted(known))}"
+            raise UsageError(f"{flag}: unknown name {name!r}.", hint=hint)
     return frozenset(names)
 
 
@@ -175,7 +181,7 @@ def _first_of(names: Sequence[str], most: int = 20) -> str:
 
 
 def _explain(file: Path, name: str, plan: Preset) -> None:
-    """Prints what each rule does to the record of that id."""
+    """Print what each rule does to the record with the given id."""
     from redraft.chain import Chain
     from redraft.cli.shell import write
     from redraft.collect.clean.pipeline import apply, explain
@@ -189,8 +195,8 @@ def _explain(file: Path, name: str, plan: Preset) -> None:
             first = first or chain.id
             if name in (chain.id, chain.id.removeprefix(f"{line.stem}/")):
                 write(f"{chain.id}, {line.where}")
-                for said in explain(list(apply(chain, plan.rules, plan.settings))):
-                    write(said)
+                for text in explain(list(apply(chain, plan.rules, plan.settings))):
+                    write(text)
                 return
-    hint = f"Ids are those that the output has, such as {first}." if first else None
+    hint = f"Use an id of the output, such as {first}." if first else None
     raise UsageError(f"{file} has no record {name}.", hint=hint)

@@ -1,4 +1,4 @@
-"""What the verbs of `redraft data` share: their flags, their records, and what they say at the end."""
+"""Flags, records and closing messages that the commands of `redraft data` share."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Source = Annotated[
 Out = Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Where the chains go; '-' is stdout.")]
 Side = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="Keep what is dropped, with the reason.", show_default=False),
+    typer.Option(metavar="FILE", help="Keep dropped records, with the reason.", show_default=False),
 ]
 Workers = Annotated[
     int | None,
@@ -43,14 +43,14 @@ T = TypeVar("T")
 
 
 def processes(workers: int | None) -> int:
-    """How many processes to use: as many as asked for, or as there are cores."""
+    """Return the number of processes: as requested, or one per core."""
     from redraft.parallel import all_cores
 
     return all_cores() if workers is None else workers
 
 
 def not_twice(file: Path, against: Sequence[Path]) -> None:
-    """Refuses to read standard input for two things: the second would find nothing."""
+    """Raise if standard input would be read twice."""
     from redraft.errors import UsageError
 
     if [file, *against].count(STDIO) > 1:
@@ -58,11 +58,7 @@ def not_twice(file: Path, against: Sequence[Path]) -> None:
 
 
 def not_the_same(outputs: Mapping[str, Path | None]) -> None:
-    """Refuses to write two things to one file: of the first nothing would be left.
-
-    Args:
-        outputs: What is written where, by the flags.
-    """
+    """Raise if two outputs would go to one file; `outputs` maps flags to paths."""
     from redraft.errors import UsageError
 
     flags: dict[Path, str] = {}
@@ -79,27 +75,22 @@ def not_the_same(outputs: Mapping[str, Path | None]) -> None:
 
 
 def not_an_input(outputs: Mapping[str, Path | None], inputs: Iterable[Path]) -> None:
-    """Refuses to write to what is read: with --force it would be lost.
-
-    Args:
-        outputs: What is written where, by the flags.
-        inputs: Files that are read.
-    """
+    """Raise if an output would replace an input; `outputs` maps flags to paths."""
     from redraft.errors import UsageError
 
     read = {path.resolve() for path in inputs if path != STDIO}
     for flag, path in outputs.items():
         if path is not None and path.resolve() in read:
             raise UsageError(
-                f"{flag} would replace {path}, which is read.", hint=f"Name another file: {flag} FILE"
+                f"{flag} would replace the input {path}.", hint=f"Name another file: {flag} FILE"
             )
 
 
 def lines_in(*paths: Path) -> Iterator[RawRecord]:
-    """The records of files, one after the other. Of a damaged one it is those before the damage.
+    """Read the records of several files, up to the damage in a damaged one.
 
     Raises:
-        UsageError: A path is one that only `import` reads.
+        UsageError: Only `import` can read a path.
     """
     from redraft.collect.read.inputs import insist_on_records
     from redraft.formats.read.records import raw_records
@@ -111,12 +102,12 @@ def lines_in(*paths: Path) -> Iterator[RawRecord]:
 
 @dataclass
 class Job:
-    """Records on their way through a verb.
+    """The output and the counts of a running command.
 
     Attributes:
-        sink: Gets those that are kept.
-        gone: Counts those that are dropped, and keeps them aside if that was asked for.
-        kept: How many were kept.
+        sink: Receives kept records.
+        gone: Counts dropped records, and writes them to the side file.
+        kept: Number of kept records.
     """
 
     sink: IO[bytes]
@@ -125,18 +116,18 @@ class Job:
     kept: int = 0
 
     def passing(self, results: Iterable[T | Drop]) -> Iterator[T]:
-        """Those that are kept. They are counted, and so are the others."""
-        for each in without_drops(results, self.gone):
+        """Give kept records, and count kept and dropped ones."""
+        for record in without_drops(results, self.gone):
             self.kept += 1
-            yield each
+            yield record
 
     def counts(self) -> str:
-        """How many were kept and dropped so far."""
+        """Return the counts so far as text."""
         return f"{self.kept:,} kept, {self.gone.counts.total():,} dropped"
 
 
 def without_drops(results: Iterable[T | Drop], gone: Dropped) -> Iterator[T]:
-    """What is no drop. Drops are counted."""
+    """Give the results without the drops, which are counted."""
     from redraft.collect.clean.dropped import Drop
 
     for each in results:
@@ -158,16 +149,16 @@ def at_work(
     force: bool,
     quiet: bool,
 ) -> Iterator[Job]:
-    """Opens what a verb writes to, and shows how far it is. Beside a file, it writes how that was made.
+    """Open a command's outputs, show its progress, and write the output's provenance at the end.
 
     Args:
-        making: What is written about that.
-        out: Where records go.
-        side: Where drops go.
-        reads: Files that will be read, if not only the source.
-        beside: Files that are read too, and that the output must not replace.
-        report: Another file that the verb writes.
-        force: Replace files that are there.
+        making: The provenance.
+        out: Path of kept records.
+        side: Path of dropped records.
+        reads: All files that will be read; None for the provenance's source alone.
+        beside: Further files that the output must not replace.
+        report: Another output of the command.
+        force: Replace existing files.
         quiet: Show nothing.
     """
     from redraft.collect.clean.dropped import Dropped
@@ -196,11 +187,7 @@ def _insist_on_places(
     reads: Sequence[Path] | None,
     beside: Sequence[Path],
 ) -> None:
-    """Refuses outputs that replace one another, or an input. A file alone may be replaced by what it becomes.
-
-    Raises:
-        UsageError: There are such.
-    """
+    """Raise if an output would replace another or an input. A single input may be replaced by its output."""
     record = None if out == STDIO else Path(f"{out}.run.json")
     not_the_same({"--out": out, "the record of --out": record, **others})
     source = [making.source] if making.source else []
@@ -211,26 +198,22 @@ def _insist_on_places(
 
 
 def _insist_on_one(job: Job) -> None:
-    """Refuses an input of which nothing could be read: that is another kind of file, and no data.
-
-    Raises:
-        RecordError: It is one.
-    """
+    """Raise if no record could be read."""
     from redraft.collect.clean.dropped import UNREADABLE
     from redraft.errors import RecordError
 
     if not job.kept and job.gone.counts.keys() == {UNREADABLE}:
         raise RecordError(
             "no record could be read.",
-            hint="Records of another shape are read by a map of fields: redraft data import FILE --map …",
+            hint="Read records of another shape with a field map: redraft data import FILE --map …",
         )
 
 
 def say_counts(job: Job, *, quiet: bool) -> None:
-    """Says on standard error how many records were kept, and how many dropped by which rule.
+    """Print the counts of kept records and of dropped ones by rule.
 
     Raises:
-        RecordError: A file was damaged. What came before that is written, and the loss is not passed over.
+        RecordError: A file was damaged. The records before the damage are written.
     """
     from redraft.errors import RecordError
 
@@ -242,7 +225,7 @@ def say_counts(job: Job, *, quiet: bool) -> None:
 
 @contextmanager
 def ended_by_signal() -> Iterator[None]:
-    """Lets SIGTERM end a verb as Ctrl-C does: what it has begun is removed."""
+    """Let SIGTERM end a command as Ctrl-C does, removing partial outputs."""
     import signal
 
     def end(number: int, _: object) -> None:

@@ -1,4 +1,4 @@
-"""`redraft data decontaminate`: take out what models are evaluated on."""
+"""`redraft data decontaminate`: drop records that contain evaluation items."""
 
 from __future__ import annotations
 
@@ -39,11 +39,13 @@ def decontaminate(
         list[Path], typer.Option(metavar="FILE", help="Evaluation items of any known shape. Can be repeated.")
     ],
     out: Out = STDIO,
-    ngram: Annotated[int, typer.Option("--ngram", "-n", metavar="N", min=5, help="Words in a row.")] = 13,
+    ngram: Annotated[
+        int, typer.Option("--ngram", "-n", metavar="N", min=5, help="Consecutive words that make a match.")
+    ] = 13,
     report: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="List what matched: record, item, words in common.", show_default=False
+            metavar="FILE", help="List the matches: record, item, shared words.", show_default=False
         ),
     ] = None,
     dropped: Side = None,
@@ -54,9 +56,9 @@ def decontaminate(
 ) -> None:
     """Drop the records that contain evaluation items.
 
-    A record goes if it has 13 words in a row of an item's question, gold answer or rationale, whatever their
-    case and punctuation. A shorter question must be there as a whole, and one of fewer than 8 words must be
-    all of a turn.
+    A record is dropped if it shares 13 consecutive words with an item's question, gold answer or rationale,
+    ignoring case and punctuation. A shorter question must match completely; one of fewer than 8 words must
+    be a whole turn.
     """
     from contextlib import ExitStack
     from functools import partial
@@ -97,7 +99,7 @@ def decontaminate(
 def _judged(
     checked: Iterable[CheckedRecord | Drop], items: Items, seen: set[int], found: IO[bytes] | None
 ) -> Iterator[bytes | Drop]:
-    """Records without a match as lines, and the others as drops. Their items are noted, and listed."""
+    """Give clean records as lines and others as drops. Note the matched items, and list them in `found`."""
     from redraft.collect.dedupe.decontaminate import CheckedRecord, contaminated
     from redraft.formats.read.files import to_line
 
@@ -115,7 +117,7 @@ def _judged(
 
 
 def _by_file(items: Items, seen: Set[int]) -> str:
-    """How many items of each file were found."""
+    """Count the matched items of each file."""
     from collections import Counter
 
     total = Counter(items.files)

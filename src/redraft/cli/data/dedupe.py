@@ -1,4 +1,4 @@
-"""`redraft data dedupe`: of records that are alike one is kept."""
+"""`redraft data dedupe`: keep one of several duplicates."""
 
 from __future__ import annotations
 
@@ -39,17 +39,17 @@ _USUAL: dict[_By, tuple[_Of, float]] = {
     "rouge": ("instruction", 0.7),
     "minhash": ("all", 0.8),
 }
-"""What is compared, and the threshold, where nothing is said."""
+"""The defaults of --of and --threshold."""
 
 
 def dedupe(
     file: Source,
     out: Out = STDIO,
-    by: Annotated[_By, typer.Option(help="What makes two records alike.")] = "exact",
+    by: Annotated[_By, typer.Option(help="What makes two records duplicates.")] = "exact",
     of: Annotated[
         _Of | None,
         typer.Option(
-            help="What is compared: all that is said, the first user turn, or that without its input.  "
+            help="Compare all texts, the first user turn, or that turn without its input.  "
             "[all; rouge: instruction]",
             show_default=False,
         ),
@@ -60,35 +60,33 @@ def dedupe(
             metavar="X",
             min=0.1,
             max=1.0,
-            help="rouge: alike is what is over it. minhash: what reaches it.  [0.7; 0.8]",
+            help="Similarity of duplicates: above it for rouge, at least it for minhash.  [0.7; 0.8]",
             show_default=False,
         ),
     ] = None,
     letters: Annotated[
         Literal["all", "ascii"],
-        typer.Option(help="rouge: words of all scripts, or of a-z and 0-9 alone as in rouge_score."),
+        typer.Option(help="rouge: use words of all scripts, or only a-z and 0-9 as rouge_score does."),
     ] = "all",
     against: Annotated[
         list[Path] | None,
-        typer.Option(metavar="FILE", help="Drop what is like these records too. Can be repeated."),
+        typer.Option(metavar="FILE", help="Also drop duplicates of these records. Can be repeated."),
     ] = None,
-    keep: Annotated[
-        Literal["best", "first"], typer.Option(help="Which of those that are alike is kept.")
-    ] = "best",
+    keep: Annotated[Literal["best", "first"], typer.Option(help="Which duplicate to keep.")] = "best",
     dropped: Side = None,
     workers: Workers = None,
     strict: Strict = False,
     force: Force = False,
     quiet: Quiet = False,
 ) -> None:
-    """Keep one of the records that are alike.
+    """Keep one of several duplicates.
 
-    exact: all that is said, but for case, white space and Unicode forms. query: so the first user turn.
-    rouge: ROUGE-L over the instructions, as Alpaca filtered them. minhash: Jaccard similarity of word
-    3-shingles, for millions.
+    exact: the same texts, ignoring case, white space and Unicode forms. query: the same first user turn.
+    rouge: ROUGE-L of the instructions, as Alpaca filtered them. minhash: Jaccard similarity of word
+    3-shingles, for millions of records.
 
-    The best is the one with an answer, then the longest; ties are broken by content, so that the order of
-    the input does not matter. All of the input is spooled to disk beside the output.
+    The best record has an answer, then is the longest; content breaks ties, so the order of the input does
+    not matter. The input is spooled to disk beside the output.
     """
     from dataclasses import asdict
     from functools import partial
@@ -121,7 +119,7 @@ def dedupe(
 
 
 def _likeness(by: _By, of: _Of | None, threshold: float | None, letters: str) -> Likeness:
-    """What the flags ask for. One that would do nothing is refused."""
+    """Return the measure that the flags ask for. Refuse flags without effect."""
     from redraft.collect.dedupe.dedupe import Likeness
     from redraft.errors import UsageError
 
@@ -137,7 +135,7 @@ def _likeness(by: _By, of: _Of | None, threshold: float | None, letters: str) ->
 
 
 def _spool(out: Path) -> AbstractContextManager[IO[bytes]]:
-    """A file without a name for all records, on the disk that the output goes to."""
+    """Open a temporary file on the output's disk."""
     from tempfile import TemporaryFile
 
     return TemporaryFile(dir=None if out == STDIO else out.parent)

@@ -1,4 +1,4 @@
-"""`redraft data export`: chains as other programs read them."""
+"""`redraft data export`: write chains in the formats of other programs."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ def export(
     force: Force = False,
     quiet: Quiet = False,
 ) -> None:
-    """Write chains as other programs read them.
+    """Write chains in the formats of other programs.
 
-    SelFee's training records, messages and preference pairs are JSON lines; Alpaca's records and ShareGPT's
-    conversations are one array. Of a pair, the first answer is rejected and the best chosen. What a format
-    cannot hold is left out and counted.
+    selfee, messages and preference are JSON lines; alpaca and sharegpt are one JSON array. In a preference
+    pair, the first answer is rejected and the best is chosen. Everything that a format cannot hold is left
+    out and counted.
     """
     from collections import Counter
     from functools import partial
@@ -65,19 +65,19 @@ def export(
     say_counts(job, quiet=quiet)
     for part, many in sorted(lost.items()):
         if not quiet:
-            tell(f"{many:,} {_LOST[part]}", f"Other formats keep that: --to {_KEEPS[part]}")
+            tell(f"{many:,} {_LOST[part]}", f"To keep them: --to {_KEEPS[part]}")
 
 
 _LOST = {
-    "fields": "with other fields of messages, such as a weight, that are left out",
-    "tools": "with tools that are left out",
-    "turns": "with several turns that became one instruction",
+    "fields": "with other fields of messages, such as a weight, which are left out",
+    "tools": "with tools, which are left out",
+    "turns": "with several turns, which become one instruction",
 }
 _KEEPS = {"fields": "messages", "tools": "messages", "turns": "messages or sharegpt"}
 
 
 def _counted(records: Iterable[Exported], lost: Counter[str]) -> Iterator[Exported]:
-    """Give the records, and count what they are written without."""
-    for each in records:
-        lost.update(each.lost)
-        yield each
+    """Give the records, and count what each format lost."""
+    for record in records:
+        lost.update(record.lost)
+        yield record

@@ -1,4 +1,4 @@
-"""`redraft data import`: files of others as chains, each with where it comes from and under which licence."""
+"""`redraft data import`: read published files as chains with their origin and licence."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from redraft.collect.read.inputs import Input
     from redraft.collect.sources.published import Imported, ImportItem
 
-KINDS, FIELDS = 1000, 8  # sets of fields that are told apart, and fields that are named
+KINDS, FIELDS = 1000, 8  # sets of unused fields to count apart, and fields to name
 
 Paths = Annotated[
     list[Path],
@@ -46,7 +46,7 @@ Named = Annotated[
     typer.Option(
         "--as",
         metavar="NAME",
-        help="The source, where the fields do not tell it: alpaca, sharegpt, gpt4all, questions …",
+        help="The source, if the fields do not reveal it: alpaca, sharegpt, gpt4all, questions …",
         show_default=False,
     ),
 ]
@@ -55,22 +55,22 @@ Map = Annotated[
     typer.Option(
         "--map",
         metavar="TARGET=FIELD,…",
-        help="What the fields are: instruction=question,reference=answer.",
+        help="Read other fields: instruction=question,reference=answer.",
         show_default=False,
     ),
 ]
 Licence = Annotated[
     str | None,
-    typer.Option(metavar="TEXT", help="The licence, instead of the source's.", show_default=False),
+    typer.Option(metavar="TEXT", help="Override the source's licence.", show_default=False),
 ]
 Which = Annotated[
-    Literal["best", "all"], typer.Option("--paths", help="Of trees: the best path, or every one.")
+    Literal["best", "all"], typer.Option("--paths", help="Read the best path of a tree, or every path.")
 ]
 Questions = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        help="Questions of answers that come without them, joined by question_id or id.",
+        help="Questions for answer files, joined by question_id or id.",
         show_default=False,
     ),
 ]
@@ -90,10 +90,10 @@ def import_(
     force: Force = False,
     quiet: Quiet = False,
 ) -> None:
-    """Read what others published as chains.
+    """Read published data as chains.
 
-    What a record is, is told by its fields, or by --map. Gold answers, rationales and tests are kept for
-    training and checking, and where each record comes from, with its licence.
+    The fields of a record, or --map, decide how it is read. Gold answers, rationales and tests are kept for
+    training and checking, together with each record's origin and licence.
     """
     from collections import Counter
 
@@ -103,7 +103,7 @@ def import_(
     from redraft.errors import UsageError
 
     if fields and which == "all":
-        raise UsageError("--paths does nothing with --map.", hint="A map reads one chain of each record.")
+        raise UsageError("--paths does nothing with --map.", hint="A map reads one chain from each record.")
     reader = Reader(
         source=source_named(name).name if name else None,
         licence=licence,
@@ -134,7 +134,7 @@ def import_(
     _say_unknown(licences, quiet=quiet)
     _say_unanswered(unanswered, quiet=quiet)
     if nulled[True] and not quiet:
-        tell(f"{nulled[True]:,} with NaN or infinity, which JSON has not: null is in its place")
+        tell(f"{nulled[True]:,} with NaN or infinity, which JSON does not have: replaced by null")
     _insist_on_each(read, unread, name)
 
 
@@ -144,12 +144,12 @@ def _lines(
     unanswered: Counter[tuple[str, ...]],
     nulled: Counter[bool],
 ) -> Iterator[bytes]:
-    """Give the records as lines. Count their licences, and by unused fields those without an answer."""
+    """Give the records as lines. Count licences, and records without an answer by their unused fields."""
     for each in results:
         licences[each.licence] += 1
         nulled[each.nulled] += 1
         if each.unanswered:
-            # Names are others', and a hostile file may have a new one a record.
+            # A hostile file may have new names in every record.
             unanswered[each.unused if len(unanswered) < KINDS else ()] += 1
         yield each.json + b"\n"
 
@@ -157,7 +157,7 @@ def _lines(
 def _numbered(
     items: Iterable[ImportItem], read: dict[str, int], lengths: dict[Path, int]
 ) -> Iterator[ImportItem]:
-    """Give the items, and note how many each file has, and how long it is when it has been read."""
+    """Give the items. Note the number of records and the length of each file that was read."""
     from itertools import groupby
 
     from redraft.formats.read.files import name_of
@@ -172,7 +172,7 @@ def _numbered(
 
 
 def _noted(results: Iterable[Imported | Drop], unread: Counter[str]) -> Iterator[Imported | Drop]:
-    """The results as they are. How many of each file could not be read is noted."""
+    """Give the results, and count the unreadable records of each file."""
     from redraft.collect.clean.dropped import UNREADABLE, Drop
 
     for each in results:
@@ -182,25 +182,25 @@ def _noted(results: Iterable[Imported | Drop], unread: Counter[str]) -> Iterator
 
 
 def _insist_on_each(read: Mapping[str, int], unread: Mapping[str, int], name: str | None) -> None:
-    """Says of which files nothing could be read, though something could of others.
+    """Raise if no record of some file could be read, though other files were.
 
     Raises:
-        RecordError: There are such files.
+        RecordError: The message names these files.
     """
     from redraft.errors import RecordError
 
     wrong = [file for file, count in read.items() if count == unread.get(file)]
     if wrong:
-        said = [f"{file}: none of its records could be read ({read[file]:,})." for file in wrong]
-        raise RecordError("\n  ".join(said), hint=f"The others are in the output. {_another_way(name)}")
+        lines = [f"{file}: none of its records could be read ({read[file]:,})." for file in wrong]
+        raise RecordError("\n  ".join(lines), hint=f"The other files are in the output. {_another_way(name)}")
 
 
 def _insist_on_one(job: Job, name: str | None, questions: Path | None) -> None:
     """Raise if nothing could be imported.
 
     Raises:
-        RecordError: All files are damaged from their first records on.
-        UsageError: There were records, and none could be read.
+        RecordError: All files are damaged from the first record.
+        UsageError: No record could be read.
     """
     from redraft.collect.sources.published import NO_QUESTION
     from redraft.errors import RecordError, UsageError
@@ -216,13 +216,13 @@ def _insist_on_one(job: Job, name: str | None, questions: Path | None) -> None:
 
 
 def _unasked(job: Job, questions: Path | None) -> tuple[str, str]:
-    """Return what to say of answers without a question, and what to type."""
+    """Return the message about answers without a question, and its hint."""
     from redraft.collect.sources.published import NO_QUESTION
 
     many = job.gone.counts[NO_QUESTION]
     text = f"{many:,} answer{'' if many == 1 else 's'} without a question, left out"
     if questions:
-        return text, f"{questions} has no question of the same id."
+        return text, f"{questions} has no question with the same id."
     return text, "redraft data import ANSWERS --questions QUESTIONS joins them by question_id."
 
 
@@ -234,14 +234,14 @@ def _say_unasked(job: Job, questions: Path | None, *, quiet: bool) -> None:
 
 
 def _another_way(name: str | None) -> str:
-    """What to try where records are not those that were expected."""
-    way = "Say what the fields are: --map instruction=…"
-    return f"Without --as {name} they are known by their fields. {way}" if name else way
+    """Return a hint for records of an unexpected shape."""
+    way = "Name the fields: --map instruction=…"
+    return f"Without --as {name}, redraft recognises records by their fields. {way}" if name else way
 
 
 def _say_offline(files: Sequence[Input], *, quiet: bool) -> None:
     for dataset in dict.fromkeys(file.dataset for file in files if file.offline and not quiet):
-        tell(f"{dataset}: the hub cannot be reached, so this is the copy in its cache on this machine.")
+        tell(f"{dataset}: the hub cannot be reached; reading the copy in its cache on this machine.")
 
 
 def _say_unknown(licences: Counter[str], *, quiet: bool) -> None:
@@ -255,7 +255,7 @@ def _say_unknown(licences: Counter[str], *, quiet: bool) -> None:
 
 
 def _say_unanswered(unanswered: Counter[tuple[str, ...]], *, quiet: bool) -> None:
-    """Says what has no answer, and which fields it may be in, those of the most records first."""
+    """Count records without an answer, and name the fields that may hold it, the most frequent first."""
     if quiet or not unanswered:
         return
     fields: dict[str, None] = {}
@@ -266,7 +266,7 @@ def _say_unanswered(unanswered: Counter[tuple[str, ...]], *, quiet: bool) -> Non
     if not fields:
         tell(text)
         return
-    hint = "If the answer is in one of them, say it: --map instruction=FIELD,reference=FIELD"
+    hint = "If one of them is the answer: --map instruction=FIELD,reference=FIELD"
     tell(f"{text}; fields not used: {', '.join(list(fields)[:FIELDS])}", hint)
 
 
@@ -280,7 +280,7 @@ def _reads(
 def _fingerprints(
     inputs: Mapping[str, Sequence[Input]], lengths: Mapping[Path, int]
 ) -> list[dict[str, object] | None]:
-    """What was read, by the paths that were given."""
+    """Return the fingerprints of the paths that the user gave."""
     found = []
     for path, files in inputs.items():
         if [str(file.path) for file in files] == [path]:
@@ -292,13 +292,13 @@ def _fingerprints(
 
 
 def _insist_on_paths(paths: list[Path]) -> None:
-    """Says what to type where a source is named as if it were a file."""
+    """Raise if a source is named as if it were a file."""
     from redraft.collect.sources.published import SOURCES
     from redraft.errors import UsageError
 
     for path in paths:
         if str(path) in SOURCES and not path.exists():
             raise UsageError(
-                f"{path} is a source, and no file of that name is here.",
+                f"{path} is a source, and there is no file of that name.",
                 hint=f"redraft data import FILE --as {path}",
             )

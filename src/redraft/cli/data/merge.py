@@ -1,4 +1,4 @@
-"""`redraft data merge`: the mix that a recipe describes."""
+"""`redraft data merge`: mix files by a recipe."""
 
 from __future__ import annotations
 
@@ -31,16 +31,14 @@ def merge(
         typer.Option(
             "--from",
             metavar="DIR",
-            help="Where the files of the parts are.  [the recipe's folder; of a shipped one, this]",
+            help="Folder of the parts' files.  [the recipe's; this one for a shipped recipe]",
             show_default=False,
         ),
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(metavar="N", min=0, help="Instead of the recipe's.", show_default=False)
+        int | None, typer.Option(metavar="N", min=0, help="Override the recipe's seed.", show_default=False)
     ] = None,
-    skip_missing: Annotated[
-        bool, typer.Option("--skip-missing", help="Go on without files that are not there.")
-    ] = False,
+    skip_missing: Annotated[bool, typer.Option("--skip-missing", help="Leave missing files out.")] = False,
     dropped: Side = None,
     workers: Workers = None,
     strict: Strict = False,
@@ -49,8 +47,8 @@ def merge(
 ) -> None:
     """Mix files of chains by a recipe.
 
-    Of each part so many records are drawn by the seed, and all are shuffled. The same recipe, seed and files
-    give the same output. OUT.run.json says how it was made: recipe, seed, counts, licences, checksums.
+    Records of each part are drawn with the seed, then all are shuffled. The same recipe, seed and files give
+    the same output. OUT.run.json records recipe, seed, counts, licences and checksums.
     """
     from dataclasses import replace
 
@@ -112,7 +110,7 @@ def _part(taken: Taken, folder: Path) -> dict[str, object]:
 
 
 def _say(taken: Sequence[Taken], dropped: Sequence[str]) -> None:
-    """Counts of the parts, what fell short, what may be there twice, and licences not for commercial use."""
+    """Print counts, shortages, possible repeats and non-commercial licences."""
     from collections import Counter
 
     from redraft.collect.mix.merge import noncommercial
@@ -124,8 +122,8 @@ def _say(taken: Sequence[Taken], dropped: Sequence[str]) -> None:
     for file, parts in Counter(Path(each.part.file) for each in taken if each.count).items():
         if parts > 1:
             tell(
-                f"{file} is in {parts} parts, and each draws by itself: the mix may have a record twice.",
-                "redraft data dedupe drops the second.",
+                f"{file} is in {parts} parts that draw independently: the mix may repeat a record.",
+                "redraft data dedupe drops repeats.",
             )
     if names := noncommercial(taken):
         tell(f"the mix is not for commercial use: {', '.join(names)}")
@@ -138,5 +136,5 @@ def _remark(taken: Taken) -> str:
         each = f" of each {taken.part.per}" if taken.part.per else ""
         return f"missing: {wanted}{each} wanted of {taken.part.file} ({licences})"
     if not taken.found:
-        return f"there is no record in {taken.part.file}"
+        return f"no record in {taken.part.file}"
     return f"{licences}; {taken.short:,} short" if taken.short else licences

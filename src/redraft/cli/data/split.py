@@ -1,4 +1,4 @@
-"""`redraft data split`: long conversations in pieces that a model can be trained on."""
+"""`redraft data split`: cut long conversations to the length of a training sequence."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ if TYPE_CHECKING:
 def split(
     file: Source,
     out: Out = STDIO,
-    limit: Annotated[int, typer.Option(metavar="N", min=1, help="Tokens of a piece, at most.")] = 2048,
+    limit: Annotated[int, typer.Option(metavar="N", min=1, help="Most tokens of a piece.")] = 2048,
     tokenizer: Tokenizer = "default",
     too_long: Annotated[
         Literal["keep", "drop"],
-        typer.Option(help="What to do with one question and answer over the limit."),
+        typer.Option(help="What to do with a single exchange over the limit."),
     ] = "keep",
     dropped: Side = None,
     workers: Workers = None,
@@ -49,8 +49,8 @@ def split(
 ) -> None:
     """Split long conversations at their turns.
 
-    Each piece begins with a human's turn and repeats the system message. No turn is lost. The pieces of ID
-    are ID#1, ID#2 … For what a template puts around each turn 6 tokens are left.
+    Each piece begins with a user's turn and repeats the system message. No turn is lost. The pieces of ID
+    are ID#1, ID#2 … Each turn leaves 6 tokens for the chat template.
     """
     from collections import Counter
     from functools import partial
@@ -73,8 +73,8 @@ def split(
 
 
 def _pieces(done: Iterable[Done], total: Counter[str]) -> Iterator[bytes | Drop]:
-    """What became of all records, one piece after the other, and counted."""
-    for each in done:
-        total.update(each.counts)
-        yield from each.lines
-        yield from each.drops
+    """Give the pieces and drops of all records, and count them."""
+    for record in done:
+        total.update(record.counts)
+        yield from record.lines
+        yield from record.drops

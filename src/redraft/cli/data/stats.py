@@ -1,4 +1,4 @@
-"""`redraft data stats`: what is in files of data, as a table, as a page, or as JSON."""
+"""`redraft data stats`: describe data as a table, a page, or JSON."""
 
 from __future__ import annotations
 
@@ -35,19 +35,23 @@ def stats(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     tokenizer: Annotated[
         str | None,
-        typer.Option(metavar="REF", help="Count its tokens: a folder or model.  [words]", show_default=False),
+        typer.Option(
+            metavar="REF", help="Count tokens of this folder or model.  [words]", show_default=False
+        ),
     ] = None,
-    long: Annotated[int, typer.Option(metavar="N", min=1, help="A record over it is very long.")] = 2048,
+    long: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Length above which a record is very long.")
+    ] = 2048,
     samples: Annotated[int, typer.Option(metavar="N", min=0, help="Records on the page.")] = 8,
-    seed: Annotated[int, typer.Option(metavar="N", help="Which records those are.")] = 0,
+    seed: Annotated[int, typer.Option(metavar="N", help="Chooses the sample records.")] = 0,
     workers: Workers = None,
     strict: Strict = False,
     force: Force = False,
 ) -> None:
-    """Describe data, and warn of what is wrong with it.
+    """Describe data, and warn of its faults.
 
-    Turns, lengths, languages, sources, licences, answers, verdicts and scores; and gold answers that leaked,
-    missing verdicts, low last scores, repeats, empty answers and roles out of order. Nothing is changed.
+    Counts turns, lengths, languages, sources, licences, answers, verdicts and scores. Warns of leaked gold
+    answers, missing verdicts, low last scores, repeats, empty answers and roles out of order.
     """
     import json
     from contextlib import nullcontext
@@ -110,7 +114,7 @@ def _finding(each: DataFinding) -> Iterator[str]:
 
 
 def _totals(report: DataReport) -> dict[str, int]:
-    """What there is in all, by its name."""
+    """Return the totals by name."""
     totals = report.summary.totals
     return {
         "records": totals["records"],
@@ -170,7 +174,7 @@ def _bars(counts: Sequence[tuple[str, int]]) -> Iterator[str]:
 
 
 def _json(report: DataReport) -> dict[str, Any]:
-    """The report as JSON values, for other programs."""
+    """Return the report as JSON values."""
     from dataclasses import asdict
 
     from redraft.collect.report.findings import findings

@@ -1,7 +1,7 @@
-"""Token counts by the tokenizer that a model is trained with: what `--tokenizer` names.
+"""Count tokens with the tokenizer that `--tokenizer` names.
 
-A folder's or file's tokenizer.json is used as it is. That of a GGUF file, the default model's too, is made of
-the vocabulary that the file holds. Nothing but texts is counted: no template, no special tokens around them.
+A tokenizer.json is used directly. For a GGUF file, such as the default model, the tokenizer is rebuilt from
+its vocabulary. Only texts are counted, without chat template or special tokens.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ Tokenizer = Annotated[
     typer.Option(metavar="REF", help="A folder with tokenizer.json, or a model: 'default', a GGUF file …"),
 ]
 
-_PART = 1 << 16  # characters that are counted at once: a record of 50 MB would take gigabytes
+_PART = 1 << 16  # characters per call: a record of 50 MB would take gigabytes
 
 
 @dataclass(frozen=True)
 class TokenCount:
-    """How many tokens a text has. Each process loads the tokenizer when it first counts.
+    """Count tokens. Each process loads the tokenizer at its first count.
 
-    A text of over 65,536 characters is counted in parts, and may count a token more at each cut.
+    A text over 65,536 characters is counted in parts, which may add a token at each cut.
 
     Attributes:
         path: A tokenizer.json, or a GGUF file.
@@ -35,10 +35,10 @@ class TokenCount:
     path: Path
 
     def __call__(self, text: str) -> int:
-        """The number of tokens.
+        """Return the number of tokens in a text.
 
         Raises:
-            MissingExtra: The library for tokenizers is not installed.
+            MissingExtra: `tokenizers` is not installed.
             ModelError: The tokenizer is damaged.
         """
         count = _loaded(self.path)
@@ -46,11 +46,11 @@ class TokenCount:
 
 
 def token_count(ref: str) -> TokenCount:
-    """What counts the tokens of a tokenizer. It is loaded once, so that what is wrong with it is said now.
+    """Return a token counter, after loading its tokenizer once to find faults early.
 
     Raises:
         UsageError: The reference names no tokenizer.
-        MissingExtra: The library for tokenizers is not installed.
+        MissingExtra: `tokenizers` is not installed.
         ModelError: The tokenizer is missing or damaged.
     """
     count = TokenCount(_file_of(ref))
@@ -59,7 +59,7 @@ def token_count(ref: str) -> TokenCount:
 
 
 def tokenizer_fingerprint(path: Path) -> dict[str, Any] | None:
-    """Name, bytes and SHA-256 of a tokenizer.json; of a GGUF file, those of the one that is made of it."""
+    """Return name, bytes and SHA-256 of a tokenizer.json, rebuilt for a GGUF file."""
     from hashlib import sha256
 
     from redraft.cli.data.provenance import fingerprint
@@ -97,7 +97,7 @@ def _loaded(path: Path) -> Callable[[str], int]:
     blank = blank_of(tokenizer)
     if blank:
         return Chunks(tokenizer, blank).count
-    # The batch's way does not note where tokens stand, which is a sixth of the work.
+    # This batch call skips token offsets, a sixth of the work.
     return lambda text: len(tokenizer.encode_batch_fast([text], add_special_tokens=False)[0])
 
 
@@ -113,11 +113,11 @@ def _tokenizer(path: Path) -> Any:
         kind = tokenizers.Tokenizer
         return kind.from_str(written) if written else kind.from_file(str(path))
     except Exception as error:  # noqa: BLE001  (the library raises no other)
-        raise ModelError(f"{path}: no tokenizer can be made of it: {error}.") from None
+        raise ModelError(f"{path}: its tokenizer cannot be loaded: {error}.") from None
 
 
 def _written(path: Path) -> str:
-    """The tokenizer of a GGUF file as a tokenizer.json."""
+    """Return a GGUF file's tokenizer as tokenizer.json."""
     from tempfile import TemporaryDirectory
 
     from redraft.weights.gguf.reader import read_header

@@ -14,7 +14,7 @@ from typing import Any
 
 from redraft.chain import Chain, Prompt
 from redraft.errors import RecordError, UsageError
-from redraft.formats.read.conversations import message_list, talk
+from redraft.formats.read.conversations import from_messages, message_list
 from redraft.formats.read.fields import Fields, Parts, answered
 from redraft.formats.read.pairs import preferred
 from redraft.formats.read.shapes import chain_from
@@ -77,7 +77,7 @@ class FieldMap:
 
     def _parts(self, said: Fields) -> Parts:
         if "messages" in self.fields:
-            parts = talk(said, "messages", message_list(said, "messages"))
+            parts = from_messages(said, "messages", message_list(said, "messages"))
         else:
             parts = Parts(Prompt(instruction=said.text("instruction"), input=said.text_or("input")))
         if "chosen" in self.fields:

@@ -1,7 +1,6 @@
-"""Conversations: ShareGPT's, messages of the OpenAI protocol, and OASST1's trees.
+"""Read conversations: ShareGPT's, messages of the OpenAI protocol, and OASST1's trees.
 
-The last turn, if it is the assistant's, is the answer; all turns before it are the prompt. Whether roles take
-turns is not judged here.
+A last turn by the assistant is the answer; the turns before it are the prompt. Alternation is not checked.
 """
 
 from __future__ import annotations
@@ -24,19 +23,19 @@ _ROLES = {
     "assistant": "assistant",
     "system": "system",
 }
-"""Who speaks, as ShareGPT's records and OASST's name them, and as the OpenAI protocol does, in any case."""
+"""Speakers of ShareGPT, OASST and the OpenAI protocol, in lower case, by role."""
 
 
 def conversation(fields: Fields) -> Parts:
-    """ShareGPT: `conversations`, of `from` and `value`; of `role` and `content` they are messages."""
+    """Read ShareGPT's `conversations` of `from` and `value`, or of `role` and `content`."""
     first = next(iter(_list(fields.rest["conversations"])), None)
     if isinstance(first, dict) and "from" not in first and "role" in first:
-        return talk(fields, "conversations", message_list(fields, "conversations"))
+        return from_messages(fields, "conversations", message_list(fields, "conversations"))
     messages = []
     for i, item in enumerate(fields.items("conversations")):
         turn = fields.nested(f"conversations.{i}", item)
         messages.append({"role": _role(turn, "from"), "content": turn.text("value"), **turn.rest})
-    return talk(fields, "conversations", messages)
+    return from_messages(fields, "conversations", messages)
 
 
 def _list(value: Any) -> list[Any]:
@@ -44,44 +43,44 @@ def _list(value: Any) -> list[Any]:
 
 
 def messages(fields: Fields) -> Parts:
-    """The OpenAI protocol: `messages`, of `role` and `content`."""
-    return talk(fields, "messages", message_list(fields, "messages"))
+    """Read the OpenAI protocol's `messages` of `role` and `content`."""
+    return from_messages(fields, "messages", message_list(fields, "messages"))
 
 
 def message_list(fields: Fields, name: str) -> list[dict[str, Any]]:
-    """Takes a list of messages, kept as they are but for other names of their roles, such as `gpt`."""
-    said = fields.items(name)
-    for i, message in enumerate(said):
+    """Take a list of messages. Other names of roles, such as `gpt`, become the protocol's."""
+    found = fields.items(name)
+    for i, message in enumerate(found):
         inner = fields.nested(f"{name}.{i}", message)
         inner.text("role")
         if not isinstance(message.get("content"), str | list | None):
             inner.fail("content", "should be a text", message["content"])
-    return [_with_known_role(message) for message in said]
+    return [_with_known_role(message) for message in found]
 
 
 def _with_known_role(message: dict[str, Any]) -> dict[str, Any]:
-    said = message["role"]
-    role = _ROLES.get(said.strip().lower(), said)
-    return message if role == said else {**message, "role": role}
+    given = message["role"]
+    role = _ROLES.get(given.strip().lower(), given)
+    return message if role == given else {**message, "role": role}
 
 
-def talk(fields: Fields, name: str, said: Sequence[dict[str, Any]]) -> Parts:
-    """A talk is a prompt, and an answer if the assistant has the last word.
+def from_messages(fields: Fields, name: str, turns: Sequence[dict[str, Any]]) -> Parts:
+    """Return messages as a prompt, and as an answer if the assistant speaks last.
 
-    What the answer's message has beside its text, such as a weight, is kept in `meta.message`.
+    An answer with other fields than its text, such as a weight, is kept in `meta.message`.
     """
-    if not said:
+    if not turns:
         fields.fail(name, "is empty")
-    if said[-1]["role"] != "assistant":
-        return Parts(asked(said))
-    parts = answered(asked(said[:-1]), content_of(said[-1]))
-    if not _is_text(said[-1]):
-        parts.meta = {"message": said[-1]}
+    if turns[-1]["role"] != "assistant":
+        return Parts(asked(turns))
+    parts = answered(asked(turns[:-1]), content_of(turns[-1]))
+    if not _is_text(turns[-1]):
+        parts.meta = {"message": turns[-1]}
     return parts
 
 
 def _is_text(message: dict[str, Any]) -> bool:
-    """Whether a message is its role and its text, and nothing else that would be lost."""
+    """Whether a message is only a role and a text."""
     more = {key: value for key, value in message.items() if key not in ("role", "content")}
     content = message.get("content")
     parts = content if isinstance(content, list) else []
@@ -89,22 +88,22 @@ def _is_text(message: dict[str, Any]) -> bool:
     return kinds <= {"text"} and all(value in (None, "") for value in more.values())
 
 
-def asked(said: Sequence[dict[str, Any]]) -> Prompt:
-    """The prompt of some messages: of a single question in plain text, that text as the instruction."""
-    single = len(said) == 1 and said[0]["role"] == "user" and not said[0].get("name")
-    if single and isinstance(said[0].get("content"), str):
-        return Prompt(instruction=said[0]["content"])
-    return Prompt(messages=tuple(said)) if said else Prompt()
+def asked(turns: Sequence[dict[str, Any]]) -> Prompt:
+    """Return messages as a prompt. A single plain question becomes its instruction."""
+    single = len(turns) == 1 and turns[0]["role"] == "user" and not turns[0].get("name")
+    if single and isinstance(turns[0].get("content"), str):
+        return Prompt(instruction=turns[0]["content"])
+    return Prompt(messages=tuple(turns)) if turns else Prompt()
 
 
 def asks(prompt: Prompt) -> bool:
     """Whether a prompt has an instruction, an input, or a message that is not the assistant's.
 
-    Files of answers, such as FastChat's, have their questions in another file.
+    Answer files, such as FastChat's, have their questions in another file.
     """
     if prompt.messages is None:
         return bool(prompt.text.strip())
-    return any(each.get("role") != "assistant" and _holds(each.get("content")) for each in prompt.messages)
+    return any(turn.get("role") != "assistant" and _holds(turn.get("content")) for turn in prompt.messages)
 
 
 def _holds(content: Any) -> bool:
@@ -113,11 +112,11 @@ def _holds(content: Any) -> bool:
 
 @dataclass
 class TreeMessage:
-    """A message of a tree. Its replies stand best first; those that were deleted are not among them.
+    """A message of a tree with its undeleted replies, the best first.
 
     Attributes:
-        rank: 0 is the best of its siblings; infinite where it has none.
-        goes_on: Whether an answer follows it, at whatever depth.
+        rank: 0 is the best of its siblings; infinite if unranked.
+        goes_on: Whether an answer follows at any depth.
     """
 
     id: str
@@ -130,22 +129,21 @@ class TreeMessage:
 
 
 def best_path(fields: Fields) -> Parts:
-    """OASST1: from the root, the best reply to each message, down to the last answer."""
-    return _said_along(fields, next(_paths(_grown(fields))))
+    """Read the path of best replies in an OASST1 tree, down to the last answer."""
+    return _path_parts(fields, next(_paths(_grown(fields))))
 
 
 def every_path(fields: Fields) -> Iterator[tuple[str, Parts]]:
-    """OASST1: each path from the root to an answer that no other answer follows, with the last message's id.
+    """Read each path of an OASST1 tree to an answer without later answers, with the last message's id.
 
-    Questions that nobody answered end no path, so that no path is the beginning of another. A tree without
-    any answer is its question.
+    No path ends in an unanswered question, so no path begins another. A tree without answers is its question.
     """
     for path in _paths(_grown(fields)):
-        yield path[-1].id, _said_along(fields, path)
+        yield path[-1].id, _path_parts(fields, path)
 
 
 def _paths(root: TreeMessage) -> Iterator[tuple[TreeMessage, ...]]:
-    """Better ones first. Without recursion, because trees of others may be deep."""
+    """Give paths, the better first. A loop, because hostile trees may be deep."""
     waiting: list[tuple[TreeMessage, ...]] = [(root,)]
     while waiting:
         path = waiting.pop()
@@ -156,7 +154,7 @@ def _paths(root: TreeMessage) -> Iterator[tuple[TreeMessage, ...]]:
 
 
 def _grown(fields: Fields) -> TreeMessage:
-    """The tree of a record. What follows a deleted message goes with it."""
+    """Build a record's tree. Replies to a deleted message are left out with it."""
     root = fields.inner("prompt")
     if root.rest.get("deleted"):
         fields.fail("prompt", "was deleted")
@@ -186,14 +184,14 @@ def _message(fields: Fields) -> TreeMessage:
     )
 
 
-def _said_along(fields: Fields, path: Sequence[TreeMessage]) -> Parts:
-    parts = talk(fields, "prompt", [{"role": each.role, "content": each.text} for each in path])
+def _path_parts(fields: Fields, path: Sequence[TreeMessage]) -> Parts:
+    parts = from_messages(fields, "prompt", [{"role": each.role, "content": each.text} for each in path])
     parts.meta |= {"lang": path[-1].lang} if path[-1].lang else {}
     return parts
 
 
 def _role(fields: Fields, name: str) -> str:
-    said = fields.text(name)
-    if (known := said.strip().lower()) not in _ROLES:
-        fields.fail(name, f"should be one of {', '.join(_ROLES)}", said)
+    given = fields.text(name)
+    if (known := given.strip().lower()) not in _ROLES:
+        fields.fail(name, f"should be one of {', '.join(_ROLES)}", given)
     return _ROLES[known]

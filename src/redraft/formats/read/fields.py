@@ -1,7 +1,6 @@
-"""The fields of a record of others, taken one by one, and what they become in a chain.
+"""Take the fields of a published record one by one.
 
-A reader takes what it knows; what it leaves is kept with the chain. A field that is not what it should be
-is an error that names record, field and value.
+A reader takes the fields it knows; the rest is kept with the chain. An error names record, field and value.
 """
 
 from __future__ import annotations
@@ -18,11 +17,11 @@ _KINDS: dict[type, str] = {dict: "an object", str: "a text", int: "a whole numbe
 
 @dataclass
 class Fields:
-    """The fields of one record, taken one by one. What was not taken is left in `rest`.
+    """The fields of one record. Fields that were not taken stay in `rest`.
 
     Attributes:
-        where: What errors call the record.
-        called: What errors call a field, where that is not its name here.
+        where: The record's place, for errors.
+        called: Names of fields in errors, if they differ.
     """
 
     rest: dict[str, Any]
@@ -30,25 +29,25 @@ class Fields:
     called: Mapping[str, str] = field(default_factory=dict)
 
     def text(self, name: str) -> str:
-        """Takes a text that must be there."""
+        """Take a required text."""
         value = self._take(name)
         if not isinstance(value, str):
             self.fail(name, "should be a text", value)
         return value
 
     def text_or(self, name: str, default: str = "") -> str:
-        """Takes a text that may be missing or null."""
+        """Take a text that may be missing or null."""
         return default if self._absent(name) else self.text(name)
 
     def number(self, name: str) -> int:
-        """Takes a whole number that must be there."""
+        """Take a required whole number."""
         value = self._take(name)
         if not isinstance(value, int) or isinstance(value, bool):
             self.fail(name, "should be a whole number", value)
         return value
 
     def items(self, name: str, kind: type = dict) -> list[Any]:
-        """Takes a list of objects, or of another kind."""
+        """Take a required list of objects, or of another kind."""
         value = self._take(name)
         if not isinstance(value, list):
             self.fail(name, "should be a list", value)
@@ -58,21 +57,21 @@ class Fields:
         return value
 
     def items_or(self, name: str, kind: type = dict) -> list[Any]:
-        """Takes a list that may be missing or null, and is empty then."""
+        """Take a list; if it is missing or null, it is empty."""
         return [] if self._absent(name) else self.items(name, kind)
 
     def inner(self, name: str) -> Fields:
-        """Takes an object that must be there."""
+        """Take a required object."""
         return self.nested(name, self._take(name))
 
     def nested(self, name: str, value: Any) -> Fields:
-        """The fields of an object inside this record."""
+        """Return the fields of an object inside this record."""
         if not isinstance(value, dict):
             self.fail(name, "should be an object", value)
         return Fields(dict(value), f"{self.where}: {name}")
 
     def fail(self, name: str, problem: str, *found: Any) -> NoReturn:
-        """Raises the error for a field."""
+        """Raise the error for a field."""
         shown = f" (found {found[0]!r:.60})" if found else ""
         raise RecordError(f"{self.where}: {self.called.get(name, name)} {problem}{shown}.")
 
@@ -90,12 +89,12 @@ class Fields:
 
 @dataclass
 class Parts:
-    """What a record gives to a chain.
+    """The parts of a chain that a record gives.
 
     Attributes:
-        reference: A gold answer: a text, or a list of one text a turn.
+        reference: A gold answer: a text, or a list of one text per turn.
         model: Name of the model that answered.
-        meta: More of the chain's `meta`: `rationale`, `tests`, `preference`, `lang`…
+        meta: Other `meta`: `rationale`, `tests`, `preference`, `lang`…
     """
 
     prompt: Prompt = field(default_factory=Prompt)
@@ -108,11 +107,11 @@ class Parts:
 
 
 def answered(prompt: Prompt, answer: str, model: str | None = None) -> Parts:
-    """A prompt with one answer."""
+    """Return a prompt with one answer."""
     return Parts(prompt, (Step(answer=answer),), best=0, model=model)
 
 
 def task(instruction: str, reference: str | None, extra: str = "", **meta: Any) -> Parts:
-    """A prompt with a gold answer; `extra` is its input. Of `meta`, what is None or empty is left out."""
+    """Return a prompt with a gold answer; `extra` is its input. Empty values of `meta` are left out."""
     kept = {name: value for name, value in meta.items() if value}
     return Parts(Prompt(instruction=instruction, input=extra), reference=reference, meta=kept)

@@ -1,9 +1,8 @@
-"""Opens files of records: JSON lines or one JSON array, plain, `.gz` or `.zst`, a path or a standard stream.
+"""Read and write files of records: JSON lines or one JSON array, plain, `.gz` or `.zst`, a path or `-`.
 
-Records come one at a time, those of an array too, so that memory does not grow with a file. A line that is
-not JSON, or not UTF-8, is raised, or told to whoever counts such faults while reading goes on. After a fault
-in an array nothing says where its next record begins, so there reading ends. Output is written aside, and
-renamed when it is whole; only what is no regular file, as a pipe, is written to directly.
+Records come one at a time, so memory does not grow with a file. Damage to an array ends reading, because
+nothing marks the next record. Output is written to a temporary file and renamed when complete; only pipes and
+other special files are written directly.
 """
 
 from __future__ import annotations
@@ -31,34 +30,34 @@ from redraft.errors import MissingExtra, OutputError, RecordError
 from redraft.files import open_own, sync_folder
 
 STDIO = "-"
-"""The path that stands for standard input, or for standard output."""
+"""The path of standard input or output."""
 
 Opener = Callable[[str, int], int]
-"""Opens a file by its name and flags."""
+"""Opens a file by name and flags."""
 
 _BOM = b"\xef\xbb\xbf"
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _CHUNK = 1 << 20
 _BUFFER = 1 << 17
 _LONGEST = 1 << 28
-"""Bytes of the longest record, 256 MiB: a file without an end of line must not fill the memory."""
+"""Bytes of the longest record, 256 MiB: a file without line ends must not fill the memory."""
 _ENDINGS = {".gz": b"\x1f\x8b", ".zst": b"\x28\xb5\x2f\xfd"}
-"""How names of packed files end, and their content begins."""
+"""First bytes of compressed files by ending."""
 _INSIDE = re.compile(rb'\{[ \t]*"(\w+)"\s*:\s*\[(?=\s*\n)')
-"""How an object begins whose first field is a list that has its records on lines of their own."""
+"""The start of an object whose first field is a list with one record per line."""
 _TO_UTF8 = "iconv -f UTF-16 -t UTF-8"
 _NOT_JSON = "Write one JSON object or text a line, or one array; a file of plain prompts ends in .txt."
-_BROKEN = f"{_NOT_JSON}\nredraft data import FILE -o OTHER.jsonl leaves out the lines that are broken."
+_BROKEN = f"{_NOT_JSON}\nredraft data import FILE -o OTHER.jsonl leaves broken lines out."
 
 
 def read_lines(path: Path) -> Iterator[tuple[str, bytes]]:
-    """Where each record of a file stands, and its JSON, undecoded: decoding is work for many processes.
+    """Read the place and the undecoded JSON of each record; other processes may decode it.
 
     Records of an array, and texts of a `.txt` file, come as lines of JSON too.
 
     Raises:
         RecordError: The file cannot be read, ends too early, or its array is damaged.
-        MissingExtra: It is a `.zst`, and what reads those is not installed.
+        MissingExtra: Reading a `.zst` file needs a package that is not installed.
     """
     with reading(path), open_input(path) as file:
         yield from _lines(path, file)
@@ -66,10 +65,10 @@ def read_lines(path: Path) -> Iterator[tuple[str, bytes]]:
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Says in our words why a file cannot be read.
+    """Turn errors of the system and of decompression into a RecordError.
 
     Raises:
-        RecordError: Instead of the system's errors, and those of decompression.
+        RecordError: Instead of them.
     """
     try:
         yield
@@ -79,33 +78,33 @@ def reading(path: Path) -> Iterator[None]:
 
 
 def name_of(path: Path) -> str:
-    """What messages call a file."""
+    """Return a file's name for messages."""
     return "standard input" if str(path) == STDIO else os.fsencode(path).decode(errors="replace")
 
 
 def insist_utf8(path: Path, start: bytes) -> None:
-    """Refuses a file whose first bytes say that it is UTF-16, because none of its lines would be right.
+    """Raise if a file begins like UTF-16, instead of once for each line.
 
     Raises:
-        RecordError: It is.
+        RecordError: It does.
     """
     if start.startswith(_UTF16):
         raise RecordError(f"{name_of(path)}: is UTF-16, not UTF-8.", hint=f"{_TO_UTF8} {name_of(path)}")
 
 
 def plain_name(path: Path) -> str:
-    """The name of a file without the ending of a compression: `a.jsonl` of `data/a.jsonl.zst`."""
+    """Return a file's name without the ending of a compression: `a.jsonl` for `data/a.jsonl.zst`."""
     return path.name.removesuffix(path.suffix) if path.suffix.lower() in _ENDINGS else path.name
 
 
 def stem_of(path: Path) -> str:
-    """What the ids of a file's records begin with: `a` of `data/a.jsonl.zst`."""
+    """Return the prefix of a file's ids: `a` for `data/a.jsonl.zst`."""
     return "stdin" if str(path) == STDIO else name_of(Path(Path(plain_name(path)).stem))
 
 
 @contextmanager
 def open_input(path: Path) -> Iterator[IO[bytes]]:
-    """A file or standard input, without compression: told by the name, or else by how the content begins."""
+    """Open a file or standard input, decompressed according to its name or its first bytes."""
     if str(path) == STDIO:
         with _packed(sys.stdin.buffer, _ending(sys.stdin.buffer), "rb") as file:
             yield file
@@ -117,19 +116,19 @@ def open_input(path: Path) -> Iterator[IO[bytes]]:
 
 
 def _ending(raw: IO[bytes]) -> str:
-    """How the name of a file should end, by its content."""
+    """Return a file's ending according to its first bytes."""
     start = cast(io.BufferedReader, raw).peek(4)
-    return next((each for each, begin in _ENDINGS.items() if start.startswith(begin)), "")
+    return next((ending for ending, begin in _ENDINGS.items() if start.startswith(begin)), "")
 
 
 @contextmanager
 def open_output(path: Path, *, force: bool = False) -> Iterator[IO[bytes]]:
-    """A new file, or standard output. The file has its name only when all of it is on the disk.
+    """Open a new file, or standard output. The file gets its name when all of it is on the disk.
 
-    What is there and no regular file, such as /dev/null or a named pipe, is written to as it is.
+    Special files, such as /dev/null or a named pipe, are written directly.
 
     Raises:
-        OutputError: It exists and `force` is not given, or it cannot be written.
+        OutputError: The file exists and `force` is not set, or it cannot be written.
     """
     if str(path) == STDIO:
         yield sys.stdout.buffer
@@ -149,7 +148,7 @@ def open_output(path: Path, *, force: bool = False) -> Iterator[IO[bytes]]:
         path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(path.name + ".redraft-partial")
     with _opened(aside, path, partial(_claimed, path)) as raw:
-        # It is closed last: until then nobody else can claim it.
+        # Closed last, because closing releases the claim.
         try:
             with _packed(raw, path.suffix, "wb") as file:
                 yield file
@@ -165,19 +164,19 @@ def open_output(path: Path, *, force: bool = False) -> Iterator[IO[bytes]]:
 
 
 def to_line(record: Any) -> bytes:
-    """A record as a line of JSON, UTF-8, with its line feed."""
+    """Return a record as a line of JSON in UTF-8, with its line feed."""
     return json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
 
 
 def decode(data: bytes, where: str) -> Any:
-    """The value of a JSON text. NaN and infinity, which JSON has not, are read; chains are written with null.
+    """Decode a JSON text. NaN and infinity, which JSON does not have, are read; chains write null for them.
 
     Raises:
-        RecordError: It is not UTF-8, not JSON, nested too deep, names a field twice, or holds half of a
-            character.
+        RecordError: The text is not UTF-8 or not JSON, is nested too deep, repeats a field, or has half
+            of a character.
     """
     try:
-        value = from_json(data)  # four times as fast; what it takes, json.loads takes for the same
+        value = from_json(data)  # four times as fast as json.loads, and equal where it succeeds
     except ValueError:
         value = _decoded(data, where)
     if (name := twice(data, value)) is not None:
@@ -188,7 +187,7 @@ def decode(data: bytes, where: str) -> Any:
 
 
 def _decoded(data: bytes, where: str) -> Any:
-    """Decode with the standard library, which takes more and says what is wrong."""
+    """Decode with the standard library, which accepts more and explains errors."""
     text = _text(data, where)
     try:
         value = json.loads(text)
@@ -200,9 +199,9 @@ def _decoded(data: bytes, where: str) -> Any:
 
 
 def twice(data: bytes, value: Any) -> str | None:
-    """Return a field name that an object in JSON text repeats, if there is one; `value` is the decoded text.
+    """Return a field name that some object of a JSON text repeats; `value` is the decoded text.
 
-    Counting colons is cheap, and tells of most texts that no name is repeated.
+    Counting colons is a cheap test that passes most texts.
     """
     if data.count(b":") + data.count(b"\\u003") <= _colons(value):
         return None
@@ -235,7 +234,7 @@ def _colons(value: Any) -> int:
 
 @contextmanager
 def _writing(path: Path) -> Iterator[None]:
-    """Says in our words why a file cannot be written. A reader that went away is no fault of the file."""
+    """Turn an OSError into an OutputError. A reader that went away is not the file's fault."""
     try:
         yield
     except BrokenPipeError:
@@ -245,7 +244,7 @@ def _writing(path: Path) -> Iterator[None]:
 
 
 class _Output(io.FileIO):
-    """A file whose own faults are told from those of others that are written at the same time."""
+    """A file whose errors differ from those of other files that are written at the same time."""
 
     def __init__(self, place: Path, path: Path, opener: Opener | None) -> None:
         self._path = path
@@ -257,20 +256,20 @@ class _Output(io.FileIO):
 
 
 def _opened(place: Path, path: Path, opener: Opener | None = None) -> io.BufferedWriter:
-    """Opens a place for what is to be written to a path."""
+    """Open a place for writing what will become `path`."""
     with _writing(path):
         return io.BufferedWriter(_Output(place, path, opener), _BUFFER)
 
 
 def _claimed(path: Path, place: str, flags: int) -> int:  # noqa: ARG001 - the signature of an opener
-    """Opens a place that no other process has open in this way. What one left that was killed is replaced.
+    """Open a place that no other process is writing. A killed process's leftover is replaced.
 
     Raises:
-        OutputError: Another process has it, or what is there is a finished output or not redraft's.
+        OutputError: Another process is writing it, or it is a finished output or not redraft's.
     """
     if Path(f"{place}.run.json").exists():
         raise OutputError(
-            f"{path} is made as {place}, and that is a finished output.",
+            f"{path} would be written as {place}, which is a finished output.",
             hint="Move it away, or write to another file with -o.",
         )
     while True:
@@ -282,9 +281,9 @@ def _claimed(path: Path, place: str, flags: int) -> int:  # noqa: ARG001 - the s
             raise OutputError(
                 f"another process is writing {path}.", hint="Wait for it, or write to another file with -o."
             ) from None
-        except OSError:  # a disk without locks: there two processes are not told from one another
+        except OSError:  # this disk has no locks, so other processes cannot be seen
             pass
-        # The other one may have renamed it since it was opened.
+        # Another process may have renamed it since it was opened.
         with suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(found), Path(place).stat()):
                 os.ftruncate(found, 0)
@@ -294,19 +293,19 @@ def _claimed(path: Path, place: str, flags: int) -> int:  # noqa: ARG001 - the s
 
 @contextmanager
 def _packed(raw: IO[bytes], ending: str, mode: Literal["rb", "wb"]) -> Iterator[IO[bytes]]:
-    """What is packed in a file, or packs it, by the ending of its name."""
+    """Compress or decompress a file by the ending of its name."""
     match ending.lower():
         case ".zst":
             zstd = _zstd()
             try:
                 with zstd.open(raw, mode) as file:
                     if mode == "wb":
-                        file.write(b"")  # without it nothing would be written of no records, not even a frame
+                        file.write(b"")  # writes a frame even without records
                     yield file
             except zstd.ZstdError as error:
                 raise OSError(str(error)) from None
         case ".gz":
-            # Without a name and a time: the same records give the same bytes.
+            # Without name and time, the same records give the same bytes.
             with gzip.GzipFile("", mode, fileobj=raw, mtime=0) as packed:
                 yield cast(IO[bytes], packed)
         case _:
@@ -314,7 +313,7 @@ def _packed(raw: IO[bytes], ending: str, mode: Literal["rb", "wb"]) -> Iterator[
 
 
 def _zstd() -> Any:
-    """Zstandard: of the standard library from Python 3.14 on, before that of its official backport."""
+    """Import Zstandard: in the standard library from Python 3.14, before that from its backport."""
     try:
         return import_module("compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd")
     except ModuleNotFoundError:
@@ -336,10 +335,10 @@ def _lines(path: Path, file: Any) -> Iterator[tuple[str, bytes]]:
 
 
 def _insist_on_records(path: Path, start: bytes) -> None:
-    """Refuses what is known to be something else, of which every line would be told as a fault.
+    """Raise for known other formats, instead of once for each line.
 
     Raises:
-        RecordError: It is a table in binary form, or one object that has the records in a field.
+        RecordError: The file is a binary table, or one object with the records in a field.
     """
     if start.startswith((b"ARROW1", b"PAR1")):
         raise RecordError(
@@ -356,7 +355,7 @@ def _insist_on_records(path: Path, start: bytes) -> None:
 
 def _cut(path: Path, file: IO[bytes]) -> Iterator[tuple[str, bytes]]:
     name, lines = name_of(path), iter(lambda: file.readline(_LONGEST + 1), b"")
-    # A generator expression would keep the line as it was read, which may have 256 MiB.
+    # A generator expression would keep the raw line, which may have 256 MiB.
     stripped = map(lambda line: _bounded(path, line).removeprefix(_BOM).strip(), lines)  # noqa: C417
     for number, line in enumerate(stripped, start=1):
         if line:
@@ -371,9 +370,9 @@ def _bounded(path: Path, record: Sized) -> Any:
 
 def _fault(error: json.JSONDecodeError) -> str:
     line = f"line {error.lineno}, " if error.lineno > 1 else ""
-    said = f"{error.msg.removesuffix(' at')} at {line}character {error.colno}"
-    # Records over several lines behind one another, or lines that end in a carriage return alone.
-    return f"{said}; jq -c . FILE puts each record on a line" if error.msg == "Extra data" else said
+    fault = f"{error.msg.removesuffix(' at')} at {line}character {error.colno}"
+    # Several records that span lines, or lines that end in a carriage return.
+    return f"{fault}; jq -c . FILE puts each record on a line" if error.msg == "Extra data" else fault
 
 
 def _text(line: bytes, where: str) -> str:
@@ -387,7 +386,7 @@ def _text(line: bytes, where: str) -> str:
 
 
 def _array(path: Path, file: IO[bytes]) -> Iterator[tuple[str, bytes]]:
-    """The records of an array, of which no more than one and a chunk are held, as they are written."""
+    """Read the records of an array unchanged, holding no more than one and a chunk."""
     text = _Text(path, file)
     text.skip("[")
     index = 0
@@ -403,7 +402,7 @@ def _array(path: Path, file: IO[bytes]) -> Iterator[tuple[str, bytes]]:
 
 
 _AFTER = (",", "]", " ", "\t", "\r", "\n")
-"""What stands behind a whole value of an array."""
+"""Characters that follow a complete value of an array."""
 
 
 class _Text:
@@ -411,7 +410,7 @@ class _Text:
 
     def __init__(self, path: Path, file: IO[bytes]) -> None:
         self._path, self._file = path, file
-        # Bytes that are not UTF-8 come through, for `decode` to find them in their record.
+        # `decode` reports bytes that are not UTF-8 in their record.
         self._decoder = codecs.getincrementaldecoder("utf-8-sig")("surrogateescape")
         self._json = json.JSONDecoder()
         self._buffer, self._at, self._over = "", 0, False
@@ -427,7 +426,7 @@ class _Text:
                 return True
 
     def at(self, mark: str) -> bool:
-        """Whether that is the next character but for blanks."""
+        """Whether the next character, after blanks, is `mark`."""
         if self.ended():
             raise RecordError(f"{name_of(self._path)}: ends inside its array.", hint=_NOT_JSON)
         return self._buffer[self._at] == mark
@@ -442,7 +441,7 @@ class _Text:
         self._at += 1
 
     def value(self, where: str) -> str:
-        """The text of the next value. More is read until it is whole, twice as much each time."""
+        """Return the text of the next value. Read twice as much each time until it is complete."""
         self.at("")
         while True:
             try:
@@ -459,11 +458,11 @@ class _Text:
                     return self._buffer[self._at - length : self._at]
 
     def _is_whole(self, end: int) -> bool:
-        """Whether a value that seems to end there does. Of `0.5` cut off before its 5, a 0 is read."""
+        """Whether a value really ends there. Of a `0.5` that is cut before its 5, a 0 is read."""
         return self._buffer[end : end + 1] in _AFTER or end < len(self._buffer) - 16
 
     def _may_go_on(self, error: json.JSONDecodeError) -> bool:
-        """Whether the text may only be cut off: the fault is at its end, or in a string that has no end."""
+        """Whether the text may only be cut: the error is at its end, or in an unterminated string."""
         return error.msg.startswith("Unterminated string") or error.pos >= len(self._buffer) - 16
 
     def _more(self) -> bool:

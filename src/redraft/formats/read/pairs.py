@@ -1,7 +1,7 @@
-"""Pairs of answers of which people prefer one: HH-RLHF, SHP, and those of preference training.
+"""Read preference pairs: HH-RLHF, SHP, and those of preference training.
 
-A pair is a chain of two steps, the rejected answer and the chosen one, of which the second is the best;
-`preference` in `meta` tells it from a revision.
+A pair is a chain of two steps, the rejected and the chosen answer; the second is the best. `preference` in
+`meta` distinguishes it from a revision.
 """
 
 from __future__ import annotations
@@ -17,19 +17,17 @@ from redraft.formats.read.fields import Fields, Parts
 _SPEAKER = re.compile(r"(?:\A|\n\n)(Human|Assistant):")
 _ROLES = {"Human": "user", "Assistant": "assistant"}
 
-Said = list[dict[str, Any]]
-
 
 def preferred(prompt: Prompt, rejected: str, chosen: str) -> Parts:
-    """A pair as a chain."""
+    """Return a pair."""
     steps = (Step(answer=rejected), Step(answer=chosen))
     return Parts(prompt, steps, best=1, meta={"preference": True})
 
 
 def chosen_rejected(fields: Fields) -> Parts:
-    """`chosen` and `rejected`: two dialogues as in HH-RLHF, two talks, or two answers to `prompt`."""
+    """Read `chosen` and `rejected`: two HH-RLHF dialogues, two message lists, or two answers to `prompt`."""
     if isinstance(fields.rest["chosen"], list):
-        return _talks(fields)
+        return _message_lists(fields)
     chosen, rejected = fields.text("chosen"), fields.text("rejected")
     if "prompt" in fields.rest:
         return preferred(_prompt(fields), rejected, chosen)
@@ -37,7 +35,7 @@ def chosen_rejected(fields: Fields) -> Parts:
 
 
 def shp(fields: Fields) -> Parts:
-    """SHP: two comments on a post; of `labels`, 1 says that A is preferred."""
+    """Read SHP: two comments on a post. If `labels` is 1, A is preferred."""
     a, b, label = fields.text("human_ref_A"), fields.text("human_ref_B"), fields.number("labels")
     if label not in (0, 1):
         fields.fail("labels", "should be 0 or 1", label)
@@ -51,14 +49,14 @@ def _prompt(fields: Fields) -> Prompt:
     return Prompt(instruction=fields.text("prompt"))
 
 
-def _talks(fields: Fields) -> Parts:
+def _message_lists(fields: Fields) -> Parts:
     before = message_list(fields, "prompt") if isinstance(fields.rest.get("prompt"), list) else []
     chosen, rejected = message_list(fields, "chosen"), message_list(fields, "rejected")
     if "prompt" in fields.rest and chosen[:1] != [_question(fields.rest["prompt"])]:
         before = [_question(fields.text("prompt"))]
     same = _shared(chosen, rejected)
-    for name, talk in (("chosen", chosen), ("rejected", rejected)):
-        if len(talk) != same + 1 or talk[-1]["role"] != "assistant":
+    for name, turns in (("chosen", chosen), ("rejected", rejected)):
+        if len(turns) != same + 1 or turns[-1]["role"] != "assistant":
             fields.fail(name, f"should end in one answer of the assistant after {same} shared messages")
     return preferred(asked([*before, *chosen[:same]]), content_of(rejected[-1]), content_of(chosen[-1]))
 
@@ -68,10 +66,10 @@ def _question(text: Any) -> dict[str, Any]:
 
 
 def _dialogues(fields: Fields, chosen: str, rejected: str) -> Parts:
-    """The prompt is all that both dialogues begin with, and each answer all that follows.
+    """Split two dialogues into their common prompt and the two answers.
 
-    Mostly that is one turn. Sampled answers sometimes speak for both, so that the rest has several turns.
-    They stay one text, as they were judged.
+    An answer is mostly one turn. Sampled answers sometimes speak for both sides; they stay one text, as they
+    were judged.
     """
     ours, theirs = _turns(fields, "chosen", chosen), _turns(fields, "rejected", rejected)
     same = _shared([turn for turn, _ in ours], [turn for turn, _ in theirs])
@@ -83,7 +81,7 @@ def _dialogues(fields: Fields, chosen: str, rejected: str) -> Parts:
 
 
 def _turns(fields: Fields, name: str, text: str) -> list[tuple[dict[str, Any], int]]:
-    """The turns of a dialogue, each with the place where its text begins."""
+    """Return the turns of a dialogue with the places where their texts begin."""
     marks = list(_SPEAKER.finditer(text))
     if not marks or text[: marks[0].start()].strip():
         fields.fail(name, r"should be a dialogue of '\n\nHuman: ' and '\n\nAssistant: '", text)
@@ -95,6 +93,6 @@ def _turns(fields: Fields, name: str, text: str) -> list[tuple[dict[str, Any], i
 
 
 def _shared(ours: Sequence[Any], theirs: Sequence[Any]) -> int:
-    """How many turns both begin with, but for the last of the shorter one."""
+    """Count common first turns, without the last turn of the shorter dialogue."""
     most = min(len(ours), len(theirs)) - 1
     return next((i for i in range(max(most, 0)) if ours[i] != theirs[i]), max(most, 0))

@@ -1,11 +1,7 @@
-"""Files of records: any published shape in, chains out; and chains as SelFee and FastChat write them.
+"""Read files of records of any published shape as chains.
 
-How a file is opened and cut into records is in `formats.files`; the kind of a record is read from its fields
-(`formats.shapes`).
-
-Every chain gets an id that is unique in its file and the same from run to run: `vicuna_80/12` is record 12 of
-`vicuna_80.jsonl` by its own id, or by its place in the file (from 0) where it has none. Cleaning is not done
-here.
+Every chain gets an id that is the same in every run: `vicuna_80/12` is record 12 of `vicuna_80.jsonl` by its
+own id, or by its place in the file (from 0) if it has none. Cleaning is not done here.
 """
 
 from __future__ import annotations
@@ -137,14 +133,14 @@ def _insist_on_writing(chain: Chain, where: str) -> None:
 
 
 def chain_of(record: Any, where: str = "record") -> Chain:
-    """One decoded record as a chain. Its id is empty unless it is a chain already.
+    """Return a decoded record as a chain. Only redraft's own chains have an id.
 
     Args:
         record: A text, which is a prompt, or an object of a known shape.
-        where: What to call it in an error, such as `questions.jsonl:12`.
+        where: The record's place in errors, such as `questions.jsonl:12`.
 
     Raises:
-        RecordError: It is neither, or a field is wrong.
+        RecordError: The record is neither, or a field is wrong.
     """
     if isinstance(record, str):
         record = {"prompt": record}
@@ -165,7 +161,7 @@ def _json(record: dict[str, Any], where: str) -> bytes:
 
 
 def _failed(record: dict[str, Any], where: str) -> Chain:
-    """What was made of a prompt until it failed, from a line of OUT.errors.jsonl; why is in `meta`."""
+    """Read the partial chain of a line of OUT.errors.jsonl; the error goes to `meta`."""
     begun = record["chain"] or {"version": VERSION, "stop": "error"}
     if not isinstance(begun, dict):
         raise RecordError(f"{where}: chain should be an object (found {begun!r:.60}).")
@@ -175,7 +171,7 @@ def _failed(record: dict[str, Any], where: str) -> Chain:
 
 
 def id_of(record: Any, stem: str, index: int) -> str:
-    """The id of a record that is no chain: its own, or its place in the file, behind the file's name."""
+    """Return a record's own id, or its place in the file, after the file's name."""
     own = own_id(record) if isinstance(record, dict) else None
     name = str(index if own is None else own)
     return name if name.startswith(f"{stem}/") else f"{stem}/{name}"
@@ -188,9 +184,9 @@ def own_id(record: dict[str, Any]) -> str | int | None:
 
 
 class Ids:
-    """The ids given so far, as hashes of 8 bytes: about 80 bytes of memory an id.
+    """The ids in use, as hashes of 8 bytes: about 80 bytes of memory per id.
 
-    Two ids with one hash would only cost the second a needless `~2`.
+    A hash collision only adds a needless `~2`.
     """
 
     def __init__(self) -> None:
@@ -198,7 +194,7 @@ class Ids:
         self._repeats: dict[int, int] = {}
 
     def new(self, name: str) -> str:
-        """The name, or the first of `name~2`, `name~3`… that was not given before."""
+        """Return the name, or the first unused of `name~2`, `name~3`…"""
         key = tried = _hash(name)
         new, number = name, self._repeats.get(key, 1)
         while tried in self._used:

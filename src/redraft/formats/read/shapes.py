@@ -1,15 +1,13 @@
-"""The shapes of records that others publish, each as the parts of a chain.
+"""Recognise the shape of a published record by its fields, and read it as a chain.
 
-A shape is known by its fields, the first in `SHAPES` that fits. What a record gives goes to
+The first shape in `SHAPES` that fits is used. A record's fields go to
 
-- the prompt, and a gold answer to `reference`, where the record is a task with its solution;
-- the steps, where it is an answer, a pair of answers, a conversation's last reply, or a chain;
-- `rationale`, `tests` and `lang` of `meta`, where it has them;
-- `source`, all other fields unchanged, so that nothing of a record is lost.
+- the prompt, and `reference` for the gold answer of a task;
+- the steps, for an answer, a preference pair, a conversation's last reply, or a chain;
+- `rationale`, `tests` and `lang` of `meta`;
+- `source` for all other fields, so that nothing is lost.
 
-The readers are here for chains and answers, in `formats.tasks` for problems, in `formats.talks` for
-conversations, and in `formats.pairs` for preferences. Files, lines and ids are the business of
-`formats.records`.
+This module reads chains and answers; `tasks`, `conversations` and `pairs` read the rest.
 """
 
 from __future__ import annotations
@@ -45,11 +43,11 @@ def _judged(answer: str, feedback: str | None) -> Step:
 
 
 TEACHER_ANSWERS = 5
-"""At so many answers the teacher's loop ended (reference: SelFee's data augmentation)."""
+"""The teacher's loop ended after this many answers (SelFee's data augmentation)."""
 
 
 def _teacher_stop(steps: Sequence[Step], fields: Fields) -> Stop | None:
-    """Why the loop that made the training data ended."""
+    """Return why the teacher's loop ended."""
     last = steps[-1].feedback if steps else None
     if last and last.verdict == "accept":
         return "accepted"
@@ -59,10 +57,10 @@ def _teacher_stop(steps: Sequence[Step], fields: Fields) -> Stop | None:
 
 
 def _selfee_answer(fields: Fields) -> Parts:
-    """The released `text` says which answer is the best.
+    """Read a SelFee answer; its `text` is the best answer.
 
-    The released models end after a feedback, so a revision without feedback that is not the released answer
-    was cut by the limit of 2,048 tokens.
+    The released models end after a feedback. A final revision that has no feedback and is not the `text` was
+    cut by the limit of 2,048 tokens.
     """
     text, model = fields.text("text").strip(), fields.text_or("model_id") or None
     chain = parse(fields.text_or("whole_generation"))
@@ -117,10 +115,10 @@ def _prompt_record(value: dict[str, Any], fields: Fields) -> Prompt:
 
 @dataclass(frozen=True)
 class Shape:
-    """A shape: the fields that it is known by, and how it is read.
+    """A shape: the fields that identify it, and its reader.
 
     Attributes:
-        refused: What a record of it is, where only prompts, answers and chains are read.
+        refused: Names what a record is, if only prompts, answers and chains can be read.
     """
 
     name: str
@@ -163,24 +161,24 @@ SHAPES = (
     Shape("prompt and completion", {"prompt", "completion"}, tasks.completion),
     Shape("prompt", {"prompt"}, _prompt),
 )
-"""In the order in which they are tried: the first whose fields are all there."""
+"""All shapes, in the order in which they are tried."""
 
 
 def is_chain(record: Mapping[str, Any]) -> bool:
-    """Whether a record is a chain of redraft's own."""
+    """Whether a record is redraft's own chain."""
     return "version" in record and "steps" in record
 
 
 def shape_of(record: Mapping[str, Any]) -> Shape | None:
-    """The shape that a record has by its fields, if it is a known one."""
+    """Return a record's shape, if it is known."""
     return next((shape for shape in SHAPES if record.keys() >= shape.needs), None)
 
 
 def known_shape(record: Mapping[str, Any], where: str) -> Shape:
-    """The shape of a record.
+    """Return a record's shape.
 
     Raises:
-        RecordError: No shape fits, or it is a review.
+        RecordError: No shape fits, or the record is a review.
     """
     if "review_id" in record:
         raise _refused("a review", where)
@@ -194,18 +192,18 @@ def known_shape(record: Mapping[str, Any], where: str) -> Shape:
 
 
 def _inside(record: Mapping[str, Any]) -> str:
-    """Return how to get at records that a field holds, or nothing."""
+    """Return how to extract records that a field holds, or an empty text."""
     for name, value in record.items():
-        if isinstance(value, list) and value and all(isinstance(each, dict) for each in value):
+        if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
             return f"; {name!r:.60} holds {len(value):,} objects: jq -c '.[{json.dumps(name)}][]' FILE"
     return ""
 
 
 def read_shape(record: Mapping[str, Any], where: str) -> Chain:
-    """A prompt, an answer or a chain of a known shape as a chain without an id.
+    """Read a prompt, answer or chain of a known shape as a chain without an id.
 
     Raises:
-        RecordError: No shape fits, it is something else, or a field is wrong.
+        RecordError: No shape fits, the record is something else, or a field is wrong.
     """
     shape = known_shape(record, where)
     if shape.refused:
@@ -214,7 +212,7 @@ def read_shape(record: Mapping[str, Any], where: str) -> Chain:
 
 
 def read_as(shape: Shape, record: Mapping[str, Any], where: str) -> Chain:
-    """A record of a given shape, whatever that is, as a chain without an id.
+    """Read a record of any given shape as a chain without an id.
 
     Raises:
         RecordError: A field is wrong.
@@ -224,7 +222,7 @@ def read_as(shape: Shape, record: Mapping[str, Any], where: str) -> Chain:
 
 
 def read_tree(record: Mapping[str, Any], where: str) -> Iterator[tuple[str, Chain]]:
-    """Every path of an OASST1 tree as a chain without an id, each with the id of its last message.
+    """Read every path of an OASST1 tree as a chain without an id, with the last message's id.
 
     Raises:
         RecordError: A field is wrong.
@@ -235,12 +233,12 @@ def read_tree(record: Mapping[str, Any], where: str) -> Iterator[tuple[str, Chai
 
 
 def names(record: Mapping[str, Any]) -> str:
-    """The first fields of a record, as messages name them."""
+    """Return a record's first fields, for errors."""
     return ", ".join(f"{name!r:.60}" for name in list(record)[:8]) or "none"
 
 
 def chain_from(parts: Parts, rest: dict[str, Any]) -> Chain:
-    """The chain without an id that parts make; `rest` is its source."""
+    """Return parts as a chain without an id; `rest` is its source."""
     meta: dict[str, Any] = {} if parts.reference is None else {"reference": parts.reference}
     return Chain(
         prompt=parts.prompt,

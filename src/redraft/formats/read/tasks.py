@@ -1,7 +1,7 @@
-"""Problems with their solutions: mathematics, code, and what else has a gold answer.
+"""Read tasks with a gold answer, such as mathematics and code.
 
-The gold answer is the `reference`, how one comes to it is `rationale` in `meta`, and what proves it are
-`tests`. Nothing is computed or run here.
+The gold answer becomes `reference` in `meta`, its derivation `rationale`, and its tests `tests`. Nothing is
+computed or run here.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from redraft.formats.read import conversations
 from redraft.formats.read.fields import Fields, Parts, task
 
 _CALCULATOR = re.compile(r"<<[^<>\n]*>>")
-"""GSM8K's marks of a calculator: `48/2 = <<48/2=24>>24`."""
+"""GSM8K's calculator annotations: `48/2 = <<48/2=24>>24`."""
 
 _FINAL_MARKS = {"answer": "####", "ground_truth": "A:"}
-"""How GSM8K's last line begins; `ground_truth` is the field in its file of sampled solutions."""
+"""The prefix of GSM8K's last line by field; `ground_truth` is in its file of sampled solutions."""
 
 
 def conala(fields: Fields) -> Parts:
-    """CoNaLa. The intent as it was rewritten, where it was."""
+    """Read CoNaLa; the rewritten intent, if any, is the instruction."""
     intent = fields.text("intent")
     rewritten = fields.text_or("rewritten_intent")
     if rewritten:
@@ -30,7 +30,7 @@ def conala(fields: Fields) -> Parts:
 
 
 def aqua(fields: Fields) -> Parts:
-    """AQuA-RAT: a question with its options, one a line. The reference is the letter."""
+    """Read AQuA-RAT: a question with one option per line. The reference is the letter."""
     options = fields.items("options", str)
     fields.rest["options"] = options
     question = "\n".join([fields.text("question"), *options])
@@ -38,9 +38,9 @@ def aqua(fields: Fields) -> Parts:
 
 
 def question(fields: Fields) -> Parts:
-    """GSM8K: the reference is the number after `####`. Of other questions it is the whole answer.
+    """Read a question. GSM8K's reference is the number after `####`; otherwise it is the whole answer.
 
-    Those may have a `context`, their input, and several `answers` as in SQuAD, of which the first is taken.
+    Other questions may have a `context`, their input, and several `answers` as in SQuAD; the first is used.
     """
     asked = fields.text("question")
     name = next((n for n in _FINAL_MARKS if not isinstance(fields.rest.get(n, []), list | Mapping)), "answer")
@@ -56,7 +56,7 @@ def question(fields: Fields) -> Parts:
 
 
 def math(fields: Fields) -> Parts:
-    r"""MATH: the reference is in the last `\boxed{}`, or in `answer` where the record has it apart."""
+    r"""Read MATH: the reference is `answer`, or the content of the last `\boxed{}`."""
     problem, solution = fields.text("problem"), fields.text("solution")
     answer = fields.text_or("answer") or boxed(solution)
     return task(problem, answer, rationale=solution)
@@ -66,10 +66,9 @@ _MARK = re.compile(r"\\(?:boxed|fbox)\s*(?:(?P<open>\{)|(?P<bare>[^\s{}$\\]+))|\
 
 
 def boxed(solution: str) -> str | None:
-    r"""What stands in the last whole `\boxed{…}` or `\fbox{…}`, or after `\boxed ` up to a blank or `$`.
+    r"""Return the content of the last closed `\boxed{…}` or `\fbox{…}`, or after `\boxed ` to a blank or `$`.
 
-    Braces nest; those with a backslash are characters and do not. It is one pass, however many boxes are
-    never closed.
+    Braces nest; escaped braces are characters. One pass, however many boxes are never closed.
     """
     begun: list[int | None] = []
     found = (-1, "")
@@ -86,7 +85,7 @@ def boxed(solution: str) -> str | None:
 
 
 def mbpp(fields: Fields) -> Parts:
-    """MBPP: its tests are assertions, with code that goes before them, and harder ones."""
+    """Read MBPP. Its tests are assertions, setup code, and harder assertions."""
     asked = fields.text("text" if "text" in fields.rest else "prompt")
     tests = {
         "setup": fields.text_or("test_setup_code"),
@@ -97,18 +96,18 @@ def mbpp(fields: Fields) -> Parts:
 
 
 _LANGUAGES = ("unknown", "python2", "cpp", "python3", "java")
-"""CodeContests' languages, by the numbers that its files have for them."""
+"""CodeContests' languages by number."""
 
 
 def code_contests(fields: Fields) -> Parts:
-    """CodeContests: tests are pairs of input and output; the reference is a correct solution, in Python 3
-    if there is one. All solutions stay in the source.
+    """Read CodeContests: tests are pairs of input and output; the reference is a correct solution, preferably
+    in Python 3. All solutions stay in the source.
     """
     asked = fields.text("description")
     kinds = ("public", "private", "generated")
     tests = {kind: pairs for kind in kinds if (pairs := _cases(fields, f"{kind}_tests"))}
     solutions = _solutions(fields)
-    first = [each for each in solutions if each[0] == "python3"] or solutions
+    first = [pair for pair in solutions if pair[0] == "python3"] or solutions
     language, code = first[0] if first else ("", None)
     return task(asked, code, tests=tests, code_language=language)
 
@@ -136,7 +135,7 @@ def _language(value: Any) -> str:
 
 
 def _columns(fields: Fields, name: str, columns: tuple[str, str]) -> list[tuple[Any, str]]:
-    """Takes a table that is stored as an object of columns, and may be missing, as its rows."""
+    """Take a table stored as an object of columns, which may be missing, as rows."""
     if fields.rest.get(name) is None:
         fields.rest.pop(name, None)
         return []
@@ -155,10 +154,10 @@ _MOST_INDENT = 100
 
 
 def repair(fields: Fields) -> Parts:
-    """DrRepair: a program with one broken line and what the compiler says of it. Lines count from 1 here.
+    """Read DrRepair: a program with one broken line, and the compiler's message. Lines count from 1 here.
 
-    In the records they count from 0: so counted, the error's line is the broken one in 767 of the 1,000 of
-    the development set.
+    Records count them from 0: with that, the error is on the broken line in 767 of the development set's
+    1,000 records.
     """
     broken, gold = _program(fields, "code_lines"), _program(fields, "gold_code_lines")
     width = len(str(len(broken)))
@@ -167,7 +166,7 @@ def repair(fields: Fields) -> Parts:
 
 
 def _program(fields: Fields, name: str) -> list[str]:
-    """Takes the lines of a program, indented by two blanks a level as in the published listings."""
+    """Take the lines of a program, indented by two blanks per level as in the published listings."""
     lines = []
     taken = fields.items(name)
     for i, item in enumerate(taken):
@@ -190,7 +189,7 @@ def _complaint(fields: Fields) -> str:
 
 
 def instances(fields: Fields) -> Parts:
-    """Self-Instruct: the first instance. All of them stay in `source` where there are several."""
+    """Read Self-Instruct: the first instance. Several instances also stay in `source`."""
     found = fields.items("instances")
     if not found:
         return task(fields.text("instruction"), None)
@@ -201,31 +200,33 @@ def instances(fields: Fields) -> Parts:
 
 
 def alpaca(fields: Fields) -> Parts:
-    """Alpaca, and all that is published in its form. Dolly calls input and output `context`, `response`."""
+    """Read Alpaca's format. Dolly calls input and output `context` and `response`."""
     asked, extra = fields.text("instruction"), fields.text_or("input") or _text_in(fields, "context")
     return task(asked, fields.text_or("output") or one_of(fields, "response"), extra)
 
 
 def with_system(fields: Fields) -> Parts:
-    """OpenOrca: a question behind a message of the system, and the response as its gold answer."""
+    """Read OpenOrca: a system message, a question, and the response as its gold answer."""
     system, asked = fields.text_or("system_prompt"), fields.text("question")
-    said = [("system", system)] * bool(system.strip()) + [("user", asked)]
-    prompt = conversations.asked([{"role": role, "content": text} for role, text in said])
+    turns = [("system", system)] * bool(system.strip()) + [("user", asked)]
+    prompt = conversations.asked([{"role": role, "content": text} for role, text in turns])
     return Parts(prompt, reference=one_of(fields, "response"))
 
 
 def completion(fields: Fields) -> Parts:
-    """A prompt and its completion: two texts, or two lists of messages that make a talk."""
+    """Read a prompt and its completion: two texts, or two lists of messages."""
     if isinstance(fields.rest["prompt"], list):
-        said = conversations.message_list(fields, "prompt") + conversations.message_list(fields, "completion")
-        return conversations.talk(fields, "completion", said)
+        turns = conversations.message_list(fields, "prompt") + conversations.message_list(
+            fields, "completion"
+        )
+        return conversations.from_messages(fields, "completion", turns)
     return task(fields.text("prompt"), fields.text_or("completion") or None)
 
 
 def one_of(fields: Fields, *names: str) -> str | None:
-    """The gold answer in the first of some fields that has one: a text, or the first of several.
+    """Return the gold answer of the first field that has one: a text, or the first of several.
 
-    A field with more in it than that text stays in the source.
+    A field that holds more than that text stays in the source.
     """
     for name in names:
         value = fields.rest.get(name)
@@ -237,7 +238,7 @@ def one_of(fields: Fields, *names: str) -> str | None:
 
 
 def _first_text(value: Any) -> str | None:
-    """A text, the first of a list, or that of an object: SQuAD's `text`, TriviaQA's `value`."""
+    """Return a text, a list's first text, or an object's: SQuAD's `text`, TriviaQA's `value`."""
     if isinstance(value, Mapping):
         value = value.get("text", value.get("value"))
     if isinstance(value, list):
@@ -246,5 +247,5 @@ def _first_text(value: Any) -> str | None:
 
 
 def _text_in(fields: Fields, name: str) -> str:
-    """Takes a field if it is a text."""
+    """Take a field if it is a text."""
     return fields.text(name) if isinstance(fields.rest.get(name), str) else ""

@@ -1,12 +1,11 @@
-"""Training texts in a model's own chat template, with the loss on what the assistant says.
+"""Render training texts with a model's own chat template, and put loss on the assistant's texts.
 
-Stock templates mark nothing as the assistant's, so the places are found here. The template is rendered with a
-mark in each message's place, message by message: what it writes after the prompt for an answer, and until
-the first control token behind the mark, is what the model writes. Messages are then put in their marks'
-places, so that control tokens which they spell out stay text. The result must be what the template makes of
-the messages themselves, or the record is left out.
+Most templates do not mark the assistant's text, so its places are found here. The template is rendered with a
+marker in place of each message. The model writes everything from the end of an answer's prompt to the first
+control token after the marker. Messages then replace their markers, so control tokens that they spell out
+stay text. The result must equal the template's own rendering of the messages, or the record is left out.
 
-A chain's steps are SelFee's text inside the last message. Tools are not trained on here.
+A chain's steps are SelFee's text inside the last message. Tools are not trained on.
 """
 
 from __future__ import annotations
@@ -25,18 +24,18 @@ Messages = list[dict[str, str]]
 
 
 class Render(Protocol):
-    """A template: messages of `role` and `content` as text, and behind them what an answer begins with."""
+    """A template: renders messages of `role` and `content`, and optionally the prefix of an answer."""
 
     def __call__(self, messages: Messages, *, answer_follows: bool = False) -> str:
-        """The text.
+        """Return the text.
 
         Raises:
-            RecordError: The template refuses such messages.
+            RecordError: The template refuses the messages.
         """
 
 
 _SPACE = "\u2003"
-"""White space that no template writes. Where it is gone from a mark, the template trims messages."""
+"""White space that no template writes. If a marker lost it, the template trims messages."""
 
 _MARK = re.compile(f"({_SPACE}?)\ufdd0([0-9]+)\ufdd1({_SPACE}?)")
 _OTHER = "Choose another --format: vicuna and selfee need no chat template."
@@ -44,7 +43,7 @@ _OTHER = "Choose another --format: vicuna and selfee need no chat template."
 
 @dataclass(frozen=True)
 class _Place:
-    """Where message `number` stands, and at which of its ends the template keeps white space."""
+    """The place of message `number`, and the ends at which the template keeps white space."""
 
     number: int
     keeps_start: bool
@@ -53,7 +52,7 @@ class _Place:
 
 @dataclass(frozen=True)
 class _Frame:
-    """What the template itself writes. `spoken`: it belongs to what the assistant says."""
+    """Text that the template writes; `spoken` if it belongs to the assistant's text."""
 
     text: str
     spoken: bool = False
@@ -64,11 +63,11 @@ _Layout = list[_Place | _Frame]
 
 @dataclass(frozen=True)
 class ChatTemplate:
-    """A model's template, with what was learnt about it.
+    """A model's template with its cached layouts.
 
     Attributes:
         render: The template.
-        controls: The control tokens as they are written out.
+        controls: The texts of the control tokens.
     """
 
     render: Render
@@ -76,12 +75,12 @@ class ChatTemplate:
     _layouts: dict[tuple[str, ...], _Layout] = field(default_factory=dict, repr=False, compare=False)
 
     def layout(self, roles: tuple[str, ...]) -> _Layout:
-        """What is written around messages of these roles. It ends in one of the assistant's.
+        """Return the text around messages of these roles, which end with the assistant's.
 
         Raises:
-            UsageError: The template leaves out what the assistant says, does not end it with a control token,
-                or changes earlier text when a later message comes.
-            RecordError: The template refuses such a talk.
+            UsageError: The template leaves out the assistant's messages, does not end them with a control
+                token, or changes earlier text when a later message comes.
+            RecordError: The template refuses these roles.
         """
         if roles not in self._layouts:
             if len(self._layouts) >= _MANY:
@@ -112,11 +111,11 @@ class ChatTemplate:
         yield _Frame(after[len(done) :])
 
     def _stop_after(self, text: str, start: int) -> int:
-        """Where the first control token from there on ends."""
+        """Return the end of the first control token from `start` on."""
         found = [(at, -len(token)) for token in self.controls if (at := text.find(token, start)) >= 0]
         if not found:
             raise UsageError(
-                "the model's chat template writes no control token after an answer, so that a model would "
+                "the model's chat template writes no control token after an answer, so a model would "
                 "never learn to stop.",
                 hint=_OTHER,
             )
@@ -124,18 +123,18 @@ class ChatTemplate:
         return at - length
 
 
-_SILENT = "the model's chat template leaves out what the assistant says."
+_SILENT = "the model's chat template leaves out the assistant's messages."
 
 _MANY = 1024
-"""Layouts that are remembered: talks of as many lengths as a file may have."""
+"""Cached layouts: a file may have conversations of many lengths."""
 
 
 def chat(chain: Chain, objective: Objective, template: ChatTemplate) -> list[Span]:
-    """The talk in the model's own template.
+    """Render a conversation with the model's template.
 
     Raises:
         UsageError: The template cannot be trained on; see `ChatTemplate.layout`.
-        RecordError: The talk has no answer, or the template refuses it or changes what it says.
+        RecordError: The conversation has no answer, or the template refuses or changes it.
     """
     last = last_turn(chain, objective)
     turns = answered(turns_of(chain.prompt), last)
@@ -153,7 +152,7 @@ def chat(chain: Chain, objective: Objective, template: ChatTemplate) -> list[Spa
 
 
 def _framed(frame: _Frame, objective: Objective, before: Sequence[Span]) -> list[Span]:
-    """What the template writes. The part of what the assistant says is trained with the words beside it."""
+    """Return the template's own text. The assistant's part is trained like the text beside it."""
     if not frame.text:
         return []
     if not frame.spoken:
@@ -163,7 +162,7 @@ def _framed(frame: _Frame, objective: Objective, before: Sequence[Span]) -> list
 
 
 def _placed(place: _Place, turn: Turn, own: Sequence[Span] | None, objective: Objective) -> list[Span]:
-    """A message. `own`: the spans of the last one."""
+    """Return a message's spans; `own` are the spans of the last one."""
     if turn.role != "assistant":
         return [asked(_trimmed(turn.text, place))]
     if own is None:
@@ -182,14 +181,14 @@ def _trimmed(text: str, place: _Place) -> str:
 
 
 def _same(spans: Sequence[Span], turns: Sequence[Turn], template: ChatTemplate) -> None:
-    """Raises a RecordError if the template itself makes another text of the messages."""
+    """Raise a RecordError if the template renders the messages differently."""
     rendered = template.render([{"role": turn.role, "content": turn.text} for turn in turns])
     if rendered != "".join(span.text for span in spans):
-        raise RecordError("the model's chat template changes what is said")
+        raise RecordError("the model's chat template changes the messages")
 
 
 def _unended(spans: list[Span]) -> list[Span]:
-    """Without what follows an answer that is not at its end: its stop token, and the template's rest."""
+    """Cut the spans after an unfinished answer: the stop token and the rest of the template."""
     last = max(i for i, span in enumerate(spans) if not span.given and not span.control)
     return spans[: last + 1]
 
@@ -209,7 +208,7 @@ def _place(mark: re.Match[str]) -> _Place:
 
 def _rewrites() -> UsageError:
     return UsageError(
-        "the model's chat template changes earlier text when a later message comes, so that it cannot be "
-        "said which words a model would write.",
-        hint=f"Train on talks of one question and one answer, without a system message. {_OTHER}",
+        "the model's chat template changes earlier text when a later message comes, so it is "
+        "unknown which words a model would write.",
+        hint=f"Train on conversations of one question and one answer, without a system message. {_OTHER}",
     )

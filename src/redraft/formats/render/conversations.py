@@ -1,9 +1,9 @@
-r"""Training texts of a talk in plain words: Vicuna's, version 1.1, and StableVicuna's.
+r"""Render conversations in plain words: Vicuna's format, version 1.1, and StableVicuna's.
 
-The loss is on what the assistant says in every turn, each with the stop token. A chain's steps are SelFee's
-text inside the last turn. Vicuna: `{system} USER: {…} ASSISTANT: {…}</s>USER: …` (FastChat, `vicuna_v1.1`).
-StableVicuna: `### Human: {…}\n### Assistant: {…}` (its model card); the card has one turn and no system
-message, so the stop token and line break after a turn, and an empty line after a system message, are ours.
+The loss is on each of the assistant's turns with its stop token. A chain's steps are SelFee's text inside the
+last turn. Vicuna: `{system} USER: {…} ASSISTANT: {…}</s>USER: …` (FastChat, `vicuna_v1.1`). StableVicuna:
+`### Human: {…}\n### Assistant: {…}` (its model card). That card shows one turn without a system message; the
+stop token and line break after a turn, and the empty line after a system message, are ours.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _VICUNA_SYSTEM = (
 
 @dataclass(frozen=True)
 class Turn:
-    """Who says what. `role` is `system`, `user` or `assistant`."""
+    """A turn; `role` is `system`, `user` or `assistant`."""
 
     role: str
     text: str
@@ -42,14 +42,14 @@ class Turn:
 
 @dataclass(frozen=True)
 class _Style:
-    """How a talk is written.
+    """The texts around the turns of a conversation.
 
     Attributes:
-        system: What stands at the beginning if the talk has no system message.
-        after_system: What stands behind either.
-        user: Before what a user says.
-        again: Before what a user says after the first turn.
-        assistant: Before what the assistant says and the space that leads it.
+        system: Start of a conversation without a system message.
+        after_system: After either.
+        user: Before the user's first turn.
+        again: Before the user's later turns.
+        assistant: Before the assistant's turn and its leading space.
     """
 
     system: str
@@ -64,26 +64,26 @@ _STABLE_VICUNA = _Style("", "\n\n", "### Human: ", "\n### Human: ", "\n### Assis
 
 
 def vicuna(chain: Chain, objective: Objective) -> list[Span]:
-    """Vicuna's text, version 1.1."""
-    return _talk(chain, objective, _VICUNA)
+    """Render Vicuna's format, version 1.1."""
+    return _conversation(chain, objective, _VICUNA)
 
 
 def stable_vicuna(chain: Chain, objective: Objective) -> list[Span]:
-    """StableVicuna's text."""
-    return _talk(chain, objective, _STABLE_VICUNA)
+    """Render StableVicuna's format."""
+    return _conversation(chain, objective, _STABLE_VICUNA)
 
 
 def turns_of(prompt: Prompt) -> list[Turn]:
-    """What was said before the answer.
+    """Return the turns before the answer.
 
     Raises:
-        RecordError: A message is neither the system's, nor a user's, nor the assistant's.
+        RecordError: A message's role is not system, user or assistant.
     """
     if prompt.messages is None:
         return [Turn("user", prompt.text)]
     turns = [Turn(str(message.get("role")), content_of(message)) for message in prompt.messages]
     if strange := next((turn.role for turn in turns if turn.role not in _ROLES), None):
-        raise RecordError(f"a message of the role {strange!r:.40}, which training texts have no place for")
+        raise RecordError(f"a message of the role {strange!r:.40}, which training texts do not have")
     return turns
 
 
@@ -91,10 +91,10 @@ _ROLES = ("system", "user", "assistant")
 
 
 def last_turn(chain: Chain, objective: Objective) -> list[Span]:
-    """What the assistant says last, or nothing if the talk has no answer: a single answer, or all steps.
+    """Return the assistant's last turn, a single answer or all steps; empty if there is no answer.
 
     Raises:
-        RecordError: Its only answer was cut.
+        RecordError: The only answer was cut.
     """
     if not chain.steps and not gold_text(chain):
         return []
@@ -104,10 +104,10 @@ def last_turn(chain: Chain, objective: Objective) -> list[Span]:
 
 
 def answered(turns: Sequence[Turn], last: Sequence[Span]) -> list[Turn]:
-    """The turns that an answer follows: of a talk that ends in a question, those before it.
+    """Return the turns up to the last answer; all of them if `last` follows.
 
     Raises:
-        RecordError: No answer follows any.
+        RecordError: There is no answer.
     """
     if last:
         return list(turns)
@@ -117,13 +117,13 @@ def answered(turns: Sequence[Turn], last: Sequence[Span]) -> list[Turn]:
     return list(turns[: ends[-1] + 1])
 
 
-def _talk(chain: Chain, objective: Objective, style: _Style) -> list[Span]:
+def _conversation(chain: Chain, objective: Objective, style: _Style) -> list[Span]:
     last = last_turn(chain, objective)
     turns = answered(turns_of(chain.prompt), last)
     system = [turn.text for turn in turns if turn.role == "system"]
-    talk = _in_turn([turn for turn in turns if turn.role != "system"], answered=bool(last))
+    conversation = _in_turn([turn for turn in turns if turn.role != "system"], answered=bool(last))
     spans = _opening(style, "\n\n".join(system))
-    for number, turn in enumerate(talk):
+    for number, turn in enumerate(conversation):
         if turn.role == "assistant":
             spans += led_by_space(said(turn.text, trained=objective in WHOLE))
         else:
@@ -139,10 +139,10 @@ def _opening(style: _Style, system: str) -> list[Span]:
 
 
 def _in_turn(turns: list[Turn], *, answered: bool) -> list[Turn]:
-    """The turns from the first question on (FastChat's trainer drops a first word of the assistant's).
+    """Return the turns from the first question on (FastChat's trainer drops a leading answer).
 
     Raises:
-        RecordError: Users and assistant do not take turns.
+        RecordError: User and assistant do not alternate.
     """
     if turns and turns[0].role == "assistant":
         turns = turns[1:]

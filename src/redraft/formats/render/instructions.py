@@ -1,7 +1,7 @@
-"""Training texts of one instruction and one reply: SelFee's, Alpaca's, and Self-Instruct's varied templates.
+"""Render one instruction and one reply: SelFee's, Alpaca's, and Self-Instruct's varied templates.
 
-A talk of several messages becomes one instruction, as `formats.selfee` says. The strings of SelFee and Alpaca
-are wire format: SelFee's reply begins on a line of its own, Alpaca's right behind the colon.
+Several messages become one instruction (`formats.selfee.instruction_of`). The strings of SelFee and Alpaca
+are wire format: SelFee's reply begins on a new line, Alpaca's right after the colon.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from redraft.formats.selfee import escape, instruction_of, render_prompt
 _GAP = "\0"
 _ALONE = render_prompt(Prompt(instruction=_GAP)).split(_GAP)
 _WITH_INPUT = render_prompt(Prompt(instruction=_GAP, input=_GAP)).split(_GAP)
-"""What stands around the instruction and the input of a prompt."""
+"""The texts around a prompt's instruction and input."""
 
 _RESPONSE = "\n\n### Response:"
 
 
 def selfee(chain: Chain, objective: Objective) -> list[Span]:
-    """SelFee's text. Its answers are escaped, also where one stands alone: the text is read back."""
+    """Render SelFee's format. Answers are escaped even without feedback, because the text is parsed again."""
     if objective == "answer":
         written = [replace(span, text=escape(span.text)) for span in best_answer(chain, objective)]
     else:
@@ -40,15 +40,15 @@ def selfee(chain: Chain, objective: Objective) -> list[Span]:
 
 
 def alpaca(chain: Chain, objective: Objective) -> list[Span]:
-    """Alpaca's text: the best answer, behind `### Response:`."""
+    """Render Alpaca's format: the best answer after `### Response:`."""
     return _prompt(chain.prompt, _RESPONSE) + best_answer(chain, objective)
 
 
 def self_instruct(chain: Chain, objective: Objective) -> list[Span]:
-    """One of the templates that Self-Instruct varies, chosen by a hash of the prompt.
+    """Render one of Self-Instruct's templates, chosen by a hash of the prompt.
 
-    With and without `Task:`, `Input:` and `Output:`, with one line break or two. Without `Output:` an empty
-    line tells where the answer begins. White space around texts is dropped.
+    They vary in `Task:`, `Input:`, `Output:` and one or two line breaks. Without `Output:`, an empty line
+    comes before the answer. White space around texts is dropped.
     """
     instruction, extra = _texts(chain.prompt)
     bits = hashlib.blake2b(f"{instruction}\0{extra}".encode(errors="replace"), digest_size=1).digest()[0]
@@ -73,7 +73,7 @@ def _stripped(span: Span) -> Span:
 
 
 def _prompt(prompt: Prompt, last: str) -> list[Span]:
-    """The prompt with Alpaca's preamble, up to and with its last heading."""
+    """Render the prompt with Alpaca's preamble, up to its last heading."""
     instruction = asked(instruction_of(prompt))
     if prompt.input and not prompt.messages:
         return _woven([*_WITH_INPUT[:-1], last], [instruction, asked(prompt.input)])

@@ -1,7 +1,6 @@
-"""The text that a model is trained on for a chain, in pieces that say where the loss is.
+"""Render a chain as a training text, in spans that say where the loss is.
 
-A format says how prompt and answer are written, an objective what of it carries loss. How pieces become
-tokens is not known here (`train.tokens`).
+A format decides how prompt and answer are written; an objective decides which spans carry loss.
 """
 
 from __future__ import annotations
@@ -43,14 +42,14 @@ _SINGLE: frozenset[Format] = frozenset({"alpaca", "self-instruct"})
 """Formats that hold one answer and no feedback."""
 
 _ONE_TURN: frozenset[Format] = _SINGLE | {"selfee"}
-"""Formats in which what was said before the last answer is part of the prompt."""
+"""Formats in which all turns before the last answer are the prompt."""
 
 
 def check(format: Format, objective: Objective) -> None:  # noqa: A002  (the option's name)
-    """Whether a format has what an objective trains on.
+    """Check that a format has the parts that an objective trains on.
 
     Raises:
-        UsageError: It has not, or one of the two names is unknown.
+        UsageError: It does not, or a name is unknown.
     """
     for name, value, known in (("format", format, Format), ("training_objective", objective, Objective)):
         if value not in get_args(known):
@@ -63,9 +62,9 @@ def check(format: Format, objective: Objective) -> None:  # noqa: A002  (the opt
 
 
 def leaves_answers(chain: Chain, format: Format, objective: Objective) -> bool:  # noqa: A002  (as above)
-    """Whether earlier answers of a talk carry no loss only because the format has one turn."""
-    said = any(message.get("role") == "assistant" for message in chain.prompt.messages or ())
-    return said and format in _ONE_TURN and objective in WHOLE
+    """Whether earlier answers carry no loss only because the format has one turn."""
+    answered = any(message.get("role") == "assistant" for message in chain.prompt.messages or ())
+    return answered and format in _ONE_TURN and objective in WHOLE
 
 
 def spans_of(
@@ -74,13 +73,13 @@ def spans_of(
     objective: Objective,
     template: ChatTemplate | None = None,
 ) -> list[Span]:
-    """The training text of a chain. Its texts, joined, are what the model reads and writes.
+    """Render a chain. The joined texts are what the model reads and writes.
 
     The format `chat` needs the model's `template`.
 
     Raises:
-        UsageError: The format does not have what the objective trains on, or the template cannot be used.
-        RecordError: There is nothing in this chain to train on; the message says why.
+        UsageError: The format lacks what the objective trains on, or the template cannot be used.
+        RecordError: The chain has nothing to train on; the message says why.
     """
     check(format, objective)
     if not asks(chain.prompt):

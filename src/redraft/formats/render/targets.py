@@ -1,8 +1,8 @@
-"""What a model is to write for a chain, as spans: the answers and feedbacks that an objective trains on.
+"""Render a chain's answers and feedbacks as spans, and mark those that an objective trains on.
 
-A chain is written as SelFee's text (`formats.selfee`): answer 0, `### Feedback 1:`, `### Revision 1:` and so
-on, then the stop token. What was cut when it was generated is left out, and then so is the stop token,
-because the text does not end there. Prompts are not here: each format has its own.
+A chain is written as SelFee's text (`formats.selfee`), then the stop token. A section that was cut during
+generation is left out together with the stop token, because the text does not end there. Each format adds its
+own prompt.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from redraft.formats.selfee import escape, feedback_heading, revision_heading
 Objective = Literal["full", "answer", "accepted", "revision", "critic"]
 """What carries loss.
 
-`full`: all that the model writes. `answer`: the accepted answer, without its feedback. `accepted`: as `full`,
-but for answers that were rejected. `revision`: all but answer 0. `critic`: feedbacks, each with what ends it.
+`full`: everything that the model writes. `answer`: the accepted answer, without its feedback. `accepted`: as
+`full`, without rejected answers. `revision`: everything but answer 0. `critic`: feedbacks, each with its end.
 """
 
 WHOLE: frozenset[Objective] = frozenset({"full", "answer", "accepted"})
-"""The objectives that train on what an assistant said earlier in a talk."""
+"""The objectives that train on the assistant's earlier turns."""
 
 _NONE = "no answer"
 _CUT = "its answer was cut"
@@ -44,12 +44,11 @@ class Span:
     """A piece of a training text.
 
     Attributes:
-        trained: Whether the loss is on its tokens.
+        trained: Its tokens carry loss.
         stop: It is the model's stop token; `text` is empty.
-        given: The model reads it; else the model writes it.
-        control: Text of the format itself: control tokens that are written out in it count. In texts of users
-            and models they stay text.
-        answer: It is an answer, as opposed to feedback and headings.
+        given: The model reads it; otherwise the model writes it.
+        control: It is text of the format, so it may spell control tokens. Elsewhere they stay text.
+        answer: It is an answer, not a feedback or heading.
     """
 
     text: str
@@ -61,22 +60,22 @@ class Span:
 
 
 def framed(text: str) -> Span:
-    """What a format puts around texts."""
+    """Return text of the format."""
     return Span(text, trained=False, given=True, control=True)
 
 
 def asked(text: str) -> Span:
-    """What a user or a system says."""
+    """Return text of a user or system."""
     return Span(text, trained=False, given=True)
 
 
 def said(text: str, *, trained: bool) -> list[Span]:
-    """An answer, and the model's stop token."""
+    """Return an answer with the stop token."""
     return [Span(text, trained, answer=True), Span("", trained, stop=True)]
 
 
 def checked(spans: list[Span], objective: Objective) -> list[Span]:
-    """The same spans.
+    """Return the spans.
 
     Raises:
         RecordError: None of them is trained.
@@ -94,15 +93,15 @@ def first_alone(chain: Chain) -> Chain:
     if not chain.steps or _is_pair(chain):
         return chain
     step = chain.steps[0]
-    finish = "stop" if step.complete else step.finish  # else it is the feedback that was cut
+    finish = "stop" if step.complete else step.finish  # otherwise the feedback was cut
     alone = step.model_copy(update={"feedback": None, "finish": finish})
     return chain.model_copy(update={"steps": (alone,), "best": 0})
 
 
 def best_answer(chain: Chain, objective: Objective) -> list[Span]:
-    """Return the one answer that is learnt: the best one, else the last that is accepted, else the gold one.
+    """Return the answer to train on: the best one, else the last accepted one, else the gold one.
 
-    `full` learns the best answer even if all were rejected.
+    `full` trains on the best answer even if all were rejected.
 
     Raises:
         RecordError: Every answer is empty, cut, an echo of the feedback, or rejected.
@@ -111,7 +110,7 @@ def best_answer(chain: Chain, objective: Objective) -> list[Span]:
 
 
 def learns_later(chain: Chain, objective: Objective) -> bool:
-    """Return whether the objective is one answer, and that is not answer 0.
+    """Whether the objective is a single answer other than answer 0.
 
     Raises:
         RecordError: There is none.
@@ -131,7 +130,7 @@ def _single(steps: Sequence[Step], number: int | None, objective: Objective) -> 
 
 
 def _fault(step: Step) -> str | None:
-    """Why an answer is not to be learnt as the answer; None if nothing is wrong with it."""
+    """Return why an answer must not be trained on, or None."""
     if not step.answer.strip():
         return _NONE
     if step.echo:
@@ -142,10 +141,10 @@ def _fault(step: Step) -> str | None:
 
 
 def whole_chain(chain: Chain, objective: Objective, *, plain: bool = False) -> list[Span]:
-    """Every step as SelFee's text. With `plain`, an answer that stands alone is left as it is.
+    """Return every step as SelFee's text. With `plain`, a lone answer stays unchanged.
 
     Raises:
-        RecordError: There is no answer, or none that is whole.
+        RecordError: There is no answer, or no complete one.
     """
     steps, ended = _complete(chain)
     learnt = [_trains(objective, k, step) for k, step in enumerate(_steps(chain))]
@@ -154,7 +153,7 @@ def whole_chain(chain: Chain, objective: Objective, *, plain: bool = False) -> l
     spans: list[Span] = []
     for k, step in enumerate(steps):
         if k:
-            # For a critic it is what ends a feedback, as the stop token ends the last one.
+            # For a critic, it ends a feedback as the stop token ends the last one.
             spans.append(Span(revision_heading(k), objective != "critic" or spans[-1].trained))
         spans.append(Span(escape(step.answer), learnt[k], answer=True))
         if feedback := _feedback(step):
@@ -164,7 +163,7 @@ def whole_chain(chain: Chain, objective: Objective, *, plain: bool = False) -> l
 
 
 def led_by_space(spans: Sequence[Span]) -> list[Span]:
-    """The same with a space before the first, as formats have it that go on behind a colon."""
+    """Return the spans with a leading space, for formats that continue after a colon."""
     return [replace(spans[0], text=f" {spans[0].text}"), *spans[1:]]
 
 
@@ -173,7 +172,7 @@ def _ended(spans: list[Span], *, ended: bool) -> list[Span]:
 
 
 def _trains(objective: Objective, k: int, step: Step) -> bool:
-    """Whether answer `k` carries loss. An echo and a cut answer never do."""
+    """Whether answer `k` carries loss. Echoes and cut answers never do."""
     if step.echo or not step.complete:
         return False
     if objective == "accepted":
@@ -186,13 +185,13 @@ def _rejected(step: Step) -> bool:
 
 
 def _feedback(step: Step) -> Feedback | None:
-    """The feedback that is written. Checks accept without a word, and that is not."""
+    """Return the feedback to write. Checks accept without text, which is not written."""
     feedback = step.feedback
     return None if feedback and not feedback.text and feedback.verdict == "accept" else feedback
 
 
 def _complete(chain: Chain) -> tuple[tuple[Step, ...], bool]:
-    """The steps without what was cut, and whether the text ends with them."""
+    """Return the steps without cut sections, and whether the text ends with them."""
     steps = _steps(chain)
     last = steps[-1]
     if last.finish == "stop":
@@ -205,9 +204,9 @@ def _complete(chain: Chain) -> tuple[tuple[Step, ...], bool]:
 
 
 def _steps(chain: Chain) -> tuple[Step, ...]:
-    """Return the steps; of a pair for preference training the chosen one; without answers the gold one.
+    """Return the steps; for a preference pair, the chosen one; without answers, the gold one.
 
-    That is the text which `data export` writes and `data split` counts.
+    `data export` writes and `data split` counts the same text.
 
     Raises:
         RecordError: There is none.
