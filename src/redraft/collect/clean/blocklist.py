@@ -1,4 +1,4 @@
-"""Lists of words that a conversation is dropped for."""
+"""Word lists whose matches drop a conversation."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _WORD = re.compile(r"\w+")
 
 @dataclass(frozen=True)
 class WordList:
-    """A list of words, of any case.
+    """A list of words, matched in any case.
 
     Attributes:
-        name: What a reason calls it.
-        words: Found as whole words.
-        phrases: Found as whole words too, but of several of them or with other characters.
-        parts: Found inside of words too.
-        asked_only: Whether only the first question is searched.
+        name: The list's name in reasons.
+        words: Single words, matched as whole words.
+        phrases: Entries of several words or with other characters, matched at word boundaries.
+        parts: Matched inside words too.
+        asked_only: Search the first question only.
     """
 
     name: str
@@ -31,7 +31,7 @@ class WordList:
     asked_only: bool = False
 
     def find(self, text: str) -> str | None:
-        """One of the list that the text has, always the same, or None."""
+        """Return a matching entry, always the same for a text, or None."""
         text = text.casefold()
         if self.words and (found := self.words.intersection(_WORD.findall(text))):
             return min(found)
@@ -40,7 +40,7 @@ class WordList:
 
 
 FASTCHAT = WordList("fastchat", parts=("openai", "chatgpt"))
-"""Of FastChat's `data/clean_sharegpt.py`, which searches every turn for these as parts of words."""
+"""From FastChat's `data/clean_sharegpt.py`, which searches every turn for parts of words."""
 
 _ALPACA = """
     image images graph graphs picture pictures file files map maps draw plot video audio music flowchart
@@ -52,16 +52,16 @@ ALPACA = WordList(
     phrases=("go to",),
     asked_only=True,
 )
-"""Of Alpaca's `generate_instruction.py`: what a model of text cannot do. Only instructions are searched."""
+"""From Alpaca's `generate_instruction.py`: tasks that a text model cannot do. Searched in instructions."""
 
 LISTS = {words.name: words for words in (FASTCHAT, ALPACA)}
 
 
 def load(name: str) -> WordList:
-    """A list by its name, or of a file: a word or phrase a line, `#` begins a remark.
+    """Return a named list, or read a file with one word or phrase per line; `#` begins a comment.
 
     Raises:
-        UsageError: No such list or file, or nothing in it.
+        UsageError: There is no such list or file, or it is empty.
     """
     if name in LISTS:
         return LISTS[name]
@@ -70,16 +70,14 @@ def load(name: str) -> WordList:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
         raise UsageError(
-            f"--blocked {name}: neither a list ({', '.join(LISTS)}) nor a file that can be read: {reason}.",
-            hint="A file has a word or phrase a line.",
+            f"--blocked {name}: neither a list ({', '.join(LISTS)}) nor a readable file: {reason}.",
+            hint="A file has one word or phrase per line.",
         ) from None
     entries = [
         line.strip().casefold() for line in lines if line.strip() and not line.lstrip().startswith("#")
     ]
     if not entries:
-        raise UsageError(
-            f"--blocked {name}: there are no words in it.", hint="Write a word or phrase a line."
-        )
+        raise UsageError(f"--blocked {name}: it has no words.", hint="Write one word or phrase per line.")
     return _of(name, entries)
 
 
@@ -90,7 +88,7 @@ def _of(name: str, entries: Iterable[str]) -> WordList:
 
 
 def _stands_in(phrase: str, text: str) -> bool:
-    """Whether the phrase is there with no letter or digit right beside it that would make it longer."""
+    """Whether the phrase occurs without a letter or digit beside it that would extend it."""
     place = text.find(phrase)
     while place >= 0:
         end = place + len(phrase)

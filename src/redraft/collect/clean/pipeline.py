@@ -1,4 +1,4 @@
-"""Cleans records by rules: what they mend is written, and what they drop is kept aside with the reason."""
+"""Apply cleaning rules to records, and explain their changes."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from redraft.collect.view.rewrite import GOLD, texts_of
 from redraft.formats.read.records import RawRecord
 
 CONTEXT = 1
-"""Lines that stay the same which an explanation shows around a change."""
+"""Unchanged lines to show around a change."""
 
 
 class Cleaned(NamedTuple):
-    """A chain as a line of JSON, with its line feed.
+    """A chain as a line of JSON with a line feed.
 
     Attributes:
-        has_html: HTML is left in what the assistant says, outside of code blocks.
+        has_html: The assistant's texts have HTML left outside code blocks.
     """
 
     line: bytes
@@ -32,19 +32,19 @@ class Cleaned(NamedTuple):
 def clean_line(
     line: RawRecord, *, names: frozenset[str], settings: RuleSettings, strict: bool
 ) -> Cleaned | Drop:
-    """Apply rules to a record of a file.
+    """Apply rules to a record.
 
     Args:
         line: The record.
-        names: Of the rules. They are applied in the order of `RULES`.
-        settings: What rules need to know.
-        strict: Whether a record that cannot be read is raised.
+        names: Names of rules, which are applied in the order of `RULES`.
+        settings: Settings of the rules.
+        strict: Raise for an unreadable record.
 
     Returns:
-        The chain, or why and by which rule it was dropped.
+        The chain, or the drop.
 
     Raises:
-        RecordError: With `strict`, it cannot be read.
+        RecordError: With `strict`, the record cannot be read.
     """
     chain = chain_or_drop(line, strict=strict)
     if isinstance(chain, Drop):
@@ -60,7 +60,7 @@ def _has_html(chain: Chain) -> bool:
 
 
 class Applied(NamedTuple):
-    """A rule, the chain that it was given, and the chain that came out or the reason why it was dropped."""
+    """A rule, its input, and its output or its reason to drop the chain."""
 
     rule: Rule
     before: Chain
@@ -68,7 +68,7 @@ class Applied(NamedTuple):
 
 
 def apply(chain: Chain, names: frozenset[str], settings: RuleSettings) -> Iterator[Applied]:
-    """Applies rules by their names, in their order, up to the one that drops the chain."""
+    """Apply rules in order, up to the one that drops the chain."""
     for rule in RULES:
         if rule.name in names:
             outcome = rule.apply(chain, settings)
@@ -79,7 +79,7 @@ def apply(chain: Chain, names: frozenset[str], settings: RuleSettings) -> Iterat
 
 
 def explain(applied: Sequence[Applied]) -> Iterator[str]:
-    """What each rule did, in lines: those that it took away begin with `-`, those that it made with `+`."""
+    """Describe each rule's changes in lines: `-` begins removed lines, `+` new ones."""
     for rule, before, outcome in applied:
         if isinstance(outcome, str):
             yield f"{rule.name}: dropped: {outcome}"
@@ -87,13 +87,13 @@ def explain(applied: Sequence[Applied]) -> Iterator[str]:
             yield f"{rule.name}: nothing to do"
         else:
             yield f"{rule.name}: changed"
-            changes = difflib.unified_diff(_written(before), _written(outcome), n=CONTEXT, lineterm="")
+            changes = difflib.unified_diff(_text_lines(before), _text_lines(outcome), n=CONTEXT, lineterm="")
             for line in list(changes)[2:]:
                 yield "  …" if line.startswith("@@") else f"  {line}"
 
 
-def _written(chain: Chain) -> list[str]:
-    """Everything that is said in a chain, by line."""
+def _text_lines(chain: Chain) -> list[str]:
+    """Return all texts of a chain by line."""
     lines: list[str] = []
     for name, text in _parts(chain):
         lines += [f"[{name}]", *text.split("\n")]

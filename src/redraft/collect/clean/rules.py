@@ -1,9 +1,8 @@
-"""The rules of cleaning, each by its name, in the order in which they are applied.
+"""The cleaning rules, in the order in which they are applied.
 
-A rule makes another chain of a chain, or says why it is dropped. Those that choose turns come first, then
-those that mend texts, then those that drop: a record is judged by what it would have become. What they know
-of questions in words is English; marks are those of other scripts too. Duplicates are not looked for here,
-nor whether an answer is right.
+A rule returns a changed chain, or the reason to drop it. Rules that choose turns come first, then rules that
+repair texts, then rules that drop, so a record is judged after its repairs. Question words are English;
+question marks are those of other scripts too. Duplicates and wrong answers are not looked for.
 """
 
 from __future__ import annotations
@@ -24,19 +23,19 @@ from redraft.formats.gold import answer_of, gold_answers
 from redraft.formats.turns import FOLLOWS, Turn, turns_of, with_turns
 
 SHORT = 16
-"""Characters that a conversation has at least (FastChat's `clean_sharegpt.py`)."""
+"""Fewest characters of a conversation (FastChat's `clean_sharegpt.py`)."""
 
 TURN = 100
-"""Characters of a turn that its language is told by, so that questions and answers count alike."""
+"""Characters of each turn for language detection, so that questions and answers count alike."""
 
 
 @dataclass(frozen=True)
 class RuleSettings:
-    """What some rules need to know.
+    """Settings of rules.
 
     Attributes:
-        languages: ISO 639 codes of those that are kept.
-        blocked: Lists of words that are not.
+        languages: ISO 639 codes of languages to keep.
+        blocked: Lists of blocked words.
     """
 
     languages: frozenset[str] = frozenset()
@@ -44,15 +43,15 @@ class RuleSettings:
 
 
 Outcome = Chain | str
-"""The chain, changed or not, or the reason why it is dropped."""
+"""The chain, changed or not, or the reason to drop it."""
 
 
 class Rule(NamedTuple):
     """A rule.
 
     Attributes:
-        says: What it does, in a line.
-        usual: Whether it is applied when nothing is said.
+        says: What it does, in one line.
+        usual: Whether it is a default rule.
     """
 
     name: str
@@ -61,7 +60,7 @@ class Rule(NamedTuple):
     usual: bool = False
 
 
-# Rules that mend.
+# Rules that repair.
 
 _ESCAPES = re.compile(r"\x1b\[[0-?]*+[ -/]*+[@-~]")
 _BREAKS = re.compile("\r\n|[\r\x0b\x0c\x85]")
@@ -73,7 +72,7 @@ def _characters(chain: Chain, _: RuleSettings) -> Outcome:
 
 
 def without_controls(text: str) -> str:
-    """The text with line feeds alone as line breaks, and without control characters but tabs."""
+    """Return the text with line feeds as its only line breaks, and without control characters except tabs."""
     if text.isprintable() or text.replace("\n", "").isprintable():
         return text
     return _CONTROL.sub("", _ESCAPES.sub("", _BREAKS.sub("\n", text)))
@@ -103,7 +102,7 @@ def _residue(chain: Chain, _: RuleSettings) -> Outcome:
 
 
 def without_residue(text: str) -> str:
-    """The text without what buttons of ChatGPT's page left in it: `pythonCopy code` above a code block."""
+    """Remove leftovers of ChatGPT's buttons, such as `pythonCopy code` above a code block."""
     if "Copy" not in text:
         return text
     text = _HEADED.sub(r"\1\2\n", _COUNTED.sub("", text))
@@ -111,10 +110,10 @@ def without_residue(text: str) -> str:
 
 
 def _roles(chain: Chain, _: RuleSettings) -> Outcome:
-    """User and assistant take turns, the user first, the assistant last; a system may speak before them.
+    """Require that user and assistant alternate, from user to assistant, after at most one system message.
 
-    Tools may speak between two turns of the assistant. A gold answer is the assistant's last word where it
-    has none of its own; once the question is cut off that it answers, it is not kept.
+    Tools may speak between two turns of the assistant. A gold answer counts as the assistant's last turn; if
+    its question is cut off, it is removed.
     """
     if chain.prompt.messages is None:
         return chain
@@ -137,7 +136,7 @@ def _roles(chain: Chain, _: RuleSettings) -> Outcome:
 
 
 def _up_to_answer(talk: list[Turn]) -> list[Turn]:
-    """The talk up to the last turn of the assistant's that is not followed by a tool's."""
+    """Return the turns up to the assistant's last one that no tool follows."""
     end = len(talk)
     while end and talk[end - 1].role in ("user", "tool"):
         if talk[end - 1].role == "tool":  # what was asked before it has no answer yet
@@ -236,7 +235,7 @@ def _wrong_format(chain: Chain, _: RuleSettings) -> Outcome:
 
 
 def _broken_list(text: str) -> bool:
-    """Whether a list goes `1.`, `1.`, and nothing between them, such as a heading, begins another list."""
+    """Whether a list is numbered 1, 1 without, between them, a heading that begins another list."""
     if text.count("1.") + text.count("1)") < 2 or len(_FIRST.findall(text)) < 2:
         return False
     last: dict[str, int] = {}
@@ -262,7 +261,7 @@ def _answer_question(chain: Chain, _: RuleSettings) -> Outcome:
 
 
 _MARKS = "?？؟;⸮՞፧"
-"""Marks of questions: Latin, full-width, Arabic, Greek, reversed, Armenian, Ethiopic."""
+"""Question marks: Latin, full-width, Arabic, Greek, reversed, Armenian, Ethiopic."""
 _ASKS = re.compile(
     r"\W*(?:(?:and|but|so|ok|okay|well|hi|hello|hey|please)\W+)*"
     r"(?:who|whom|whose|what|when|where|why|which|how|what's|who's|where's|how's"
@@ -274,12 +273,12 @@ _ASKS = re.compile(
 
 
 def is_question(text: str) -> bool:
-    """Whether a text is in the form of a question: it ends in one, or begins as one does in English."""
+    """Whether a text is a question: it ends in a question mark, or begins like an English question."""
     return ends_in_question(text) or bool(_ASKS.match(text[:200].strip().replace("’", "'")))
 
 
 def ends_in_question(text: str) -> bool:
-    """Whether a text ends in the mark of a question. Quotes, brackets and emoji behind it do not count."""
+    """Whether a text ends in a question mark, ignoring quotes, brackets and emoji after it."""
     for char in reversed(text):
         if char in _MARKS:
             return True
@@ -304,7 +303,7 @@ def _language(chain: Chain, settings: RuleSettings) -> Outcome:
 
 
 def _without_code(text: str) -> str:
-    """The text without its code blocks. One that is not closed goes to the end."""
+    """Return the text without its code blocks. An unclosed one goes to the end."""
     if "```" not in text and "~~~" not in text:
         return text
     kept, open_fence = [], ""
@@ -321,27 +320,32 @@ def _without_code(text: str) -> str:
 
 RULES = (
     Rule("characters", "remove control characters, NULs and carriage returns", _characters, usual=True),
-    Rule("roles", "drop what does not alternate (tools may); open ends are cut", _roles, usual=True),
+    Rule(
+        "roles",
+        "drop conversations that do not alternate (tools may speak); cut open ends",
+        _roles,
+        usual=True,
+    ),
     Rule("first-pair", "keep the first question and its answer only", _first_pair),
-    Rule("html", "make markdown of answers and questions that are HTML; code stays", _html, usual=True),
-    Rule("residue", "remove what ChatGPT's page leaves in markdown, as 'Copy code'", _residue, usual=True),
-    Rule("answered", "drop what has neither an answer nor a gold answer", _answered),
-    Rule("empty", "drop what has a turn without text, or no question", _empty, usual=True),
+    Rule("html", "convert HTML answers and questions to markdown; code stays", _html, usual=True),
+    Rule("residue", "remove leftovers of ChatGPT's page, such as 'Copy code'", _residue, usual=True),
+    Rule("answered", "drop records without an answer or gold answer", _answered),
+    Rule("empty", "drop records with an empty turn or no question", _empty, usual=True),
     Rule("short", f"drop conversations under {SHORT} characters", _short, usual=True),
-    Rule("blocked", "drop what has a word of the lists of --blocked", _blocked),
-    Rule("wrong-format", "drop what has a numbered list that goes 1, 1", _wrong_format),
-    Rule("question", "drop what does not begin with a question", _question),
-    Rule("answer-question", "drop what has an answer that ends in a question", _answer_question),
-    Rule("language", "drop what is not in the --languages; unknown is kept", _language),
+    Rule("blocked", "drop records with a word from the lists of --blocked", _blocked),
+    Rule("wrong-format", "drop records with a list numbered 1, 1", _wrong_format),
+    Rule("question", "drop records that do not begin with a question", _question),
+    Rule("answer-question", "drop records whose answer ends in a question", _answer_question),
+    Rule("language", "drop records in other languages than --languages; keep unknown ones", _language),
 )
-"""All rules in their order."""
+"""All rules in order."""
 
 NAMES = tuple(rule.name for rule in RULES)
 
 
 @dataclass(frozen=True)
 class Preset:
-    """Rules and settings that others cleaned with."""
+    """A named set of rules and settings."""
 
     rules: frozenset[str]
     settings: RuleSettings = field(default_factory=RuleSettings)
@@ -357,4 +361,4 @@ PRESETS = {
         RuleSettings(languages=frozenset(("en",))),
     ),
 }
-"""As FastChat's scripts did for Vicuna, and as SelFee's README says of ShareGPT (reference: their facts)."""
+"""The rules of FastChat's scripts for Vicuna, and those that SelFee's README gives for ShareGPT."""

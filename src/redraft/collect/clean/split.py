@@ -1,11 +1,8 @@
-"""Splits long conversations at their turns, so that each piece fits what a model is trained on.
+"""Split long conversations between exchanges, so that each piece fits a training sequence.
 
-A conversation is a row of exchanges: a human's turns with all that follows until a human speaks again. As
-many as fit make a piece, and an exchange is never cut. So no turn is lost, the last ones included, which the
-splitter released with Vicuna forgets when they overflow. An exchange that alone is too long stays whole:
-whoever asked decides what becomes of it.
-
-How tokens are counted is the caller's business; texts are not shortened here.
+An exchange is a user's turns with everything up to the user's next turn. Each piece holds as many exchanges
+as fit, and none is cut. So no turn is lost; Vicuna's released splitter drops an overflowing end. An exchange
+that is too long by itself stays whole, and the caller decides about it. Texts are not shortened.
 """
 
 from __future__ import annotations
@@ -25,16 +22,16 @@ from redraft.formats.read.records import RawRecord
 from redraft.formats.selfee import render_steps
 
 Count = Callable[[str], int]
-"""How many tokens a text has."""
+"""Counts the tokens of a text."""
 
 LIMIT = 2048
-"""Tokens that Vicuna and SelFee were trained on at a time (reference: their facts)."""
+"""Length of Vicuna's and SelFee's training sequences, in tokens."""
 
 TURN_TOKENS = 6
-"""Tokens left a turn for what a template puts around it, as many as FastChat's splitter leaves."""
+"""Tokens to leave per turn for the chat template, as in FastChat's splitter."""
 
 WHOLE = ("origin", "source", "lang")
-"""What `meta` has of a whole conversation: where it is from, its other fields, its language."""
+"""Fields of `meta` that describe the whole conversation and go to every piece."""
 
 Message = Mapping[str, Any]
 
@@ -44,8 +41,8 @@ class SplitPart:
     """A conversation, or a part of one.
 
     Attributes:
-        chain: With the id of the whole, and `#1`, `#2`… behind it where there are several pieces.
-        tokens: With what a template takes; where it fits, perhaps fewer.
+        chain: Has the whole's id, with `#1`, `#2`… if there are several parts.
+        tokens: Includes the chat template. For a chain that fits, an upper bound.
     """
 
     chain: Chain
@@ -53,14 +50,14 @@ class SplitPart:
 
 
 def split(chain: Chain, count: Count, limit: int = LIMIT) -> list[SplitPart]:
-    """The pieces of a chain, each with at most `limit` tokens or a single exchange.
+    """Split a chain into parts of at most `limit` tokens or a single exchange.
 
-    A chain that fits, or cannot be cut, is its own only piece, unchanged. Else a system message at the
-    beginning is repeated in each piece, and so is what `meta` has of the whole (`WHOLE`). Everything else
-    that the chain has, such as its steps, its cost and its gold answer, goes to the last piece. The answer of
-    an earlier piece is a step without feedback; what its message has beside a text is in `meta.message`.
+    A chain that fits or cannot be cut is returned unchanged. Otherwise each part repeats the leading system
+    message and the fields `WHOLE` of `meta`. Everything else, such as steps, cost and gold answer, goes to
+    the last part. The answer of an earlier part is a step without feedback; the other fields of its message
+    are in `meta.message`.
 
-    Only turns before the first human one, which `clean` takes away, can begin a piece instead of a human.
+    Only turns before the user's first, which `clean` removes, can begin a part instead of a user's turn.
     """
     head, exchanges = _parts(chain.prompt)
     opening, sizes = _sizes(chain, head, exchanges, _most)
@@ -79,10 +76,10 @@ def split(chain: Chain, count: Count, limit: int = LIMIT) -> list[SplitPart]:
 
 
 def _most(text: str) -> int:
-    """At most so many tokens: no tokenizer makes more of a text than its bytes, and one for its beginning.
+    """Return an upper bound of a text's tokens: its bytes, plus one for the beginning.
 
-    Those that normalise a text first may make more bytes of it, but no more than it has with its characters
-    taken apart. Counting bytes takes no time, and most conversations that fit are seen to fit by it.
+    A tokenizer that normalises first may see more bytes, but no more than in the decomposed text. Counting
+    bytes is fast, and enough for most conversations that fit.
     """
     if text.isascii():
         return len(text) + 1
@@ -92,7 +89,7 @@ def _most(text: str) -> int:
 def _sizes(
     chain: Chain, head: Sequence[Message], exchanges: Sequence[Sequence[Message]], count: Count
 ) -> tuple[int, list[int]]:
-    """Tokens of the opening, and of each exchange. The last one has the answer, or the gold one."""
+    """Count the tokens of the opening and of each exchange. The last includes the answer, or the gold one."""
     opening = sum(_size(message, count) for message in head)
     sizes = [sum(_size(message, count) for message in exchange) for exchange in exchanges]
     answer = render_steps(chain.steps) if chain.steps else answer_of(chain)
@@ -102,7 +99,7 @@ def _sizes(
 
 
 def _parts(prompt: Prompt) -> tuple[Sequence[Message], list[list[Message]]]:
-    """The system messages at the beginning, and the exchanges."""
+    """Return the leading system messages and the exchanges."""
     messages = _messages(prompt)
     start = next((i for i, each in enumerate(messages) if each.get("role") != "system"), len(messages))
     return messages[:start], list(_exchanges(messages[start:]))
@@ -115,7 +112,7 @@ def _messages(prompt: Prompt) -> Sequence[Message]:
 
 
 def _exchanges(messages: Sequence[Message]) -> Iterator[list[Message]]:
-    """Each begins where a human speaks and did not just before. What stands before that is the first's."""
+    """Give exchanges. Each begins at a user's turn after another role; the first has all turns before it."""
     exchange: list[Message] = []
     asked = False
     for message in messages:
@@ -134,7 +131,7 @@ def _size(message: Message, count: Count) -> int:
 
 
 def _packed(sizes: Sequence[int], room: int) -> list[range]:
-    """Which exchanges go together: as many as there is room for, and at least one."""
+    """Group exchanges: as many as there is room for, and at least one."""
     pieces, begin, used = [], 0, 0
     for i, size in enumerate(sizes):
         if i > begin and used + size > room:
@@ -144,23 +141,23 @@ def _packed(sizes: Sequence[int], room: int) -> list[range]:
     return [*pieces, range(begin, len(sizes))]
 
 
-def _part(chain: Chain, head: Sequence[Message], said: Sequence[Message]) -> Chain:
-    """A piece that is not the last one."""
+def _part(chain: Chain, head: Sequence[Message], turns: Sequence[Message]) -> Chain:
+    """Return a part that is not the last."""
     meta = {name: chain.meta[name] for name in WHOLE if name in chain.meta}
     part = chain.model_copy(
         update={"steps": (), "best": None, "stop": None, "sampling": {}, "usage": Usage(), "meta": meta}
     )
-    answer = said[-1]
+    answer = turns[-1]
     if answer.get("role") != "assistant":
-        return _end(part, [*head, *said])
+        return _end(part, [*head, *turns])
     if not _plain(answer):
         part = part.model_copy(update={"meta": {**meta, "message": dict(answer)}})
     step = Step(answer=content_of(answer))
-    return _end(part.model_copy(update={"steps": (step,), "best": 0}), [*head, *said[:-1]])
+    return _end(part.model_copy(update={"steps": (step,), "best": 0}), [*head, *turns[:-1]])
 
 
 def _end(chain: Chain, asked: Sequence[Message]) -> Chain:
-    """The chain with another prompt. A human's plain message alone, if it has a text, is an instruction."""
+    """Replace a chain's prompt. A single plain user message becomes the instruction."""
     if len(asked) == 1 and asked[0].get("role") == "user" and _plain(asked[0]) and asked[0]["content"]:
         new: dict[str, Any] = {"instruction": asked[0]["content"], "messages": None}
     else:
@@ -174,12 +171,12 @@ def _plain(message: Message) -> bool:
 
 @dataclass(frozen=True)
 class Done:
-    """What became of one record.
+    """The result of one record.
 
     Attributes:
-        lines: The pieces that are kept, as JSON.
-        drops: Those that are not.
-        counts: `kept` pieces, of them `too long` ones, and `split` conversations.
+        lines: Kept parts, as JSON.
+        drops: Dropped parts.
+        counts: `kept` parts, of these `too long` ones, and `split` conversations.
     """
 
     lines: Sequence[bytes]
@@ -188,17 +185,17 @@ class Done:
 
 
 def split_line(line: RawRecord, *, count: Count, limit: int, drop: bool, strict: bool) -> Done:
-    """Splits a record of a file.
+    """Split a record.
 
     Args:
         line: The record.
-        count: How many tokens a text has.
-        limit: Tokens of a piece.
-        drop: Whether an exchange that is over the limit is dropped.
-        strict: Whether a record that cannot be read is raised.
+        count: Counts the tokens of a text.
+        limit: Most tokens of a part.
+        drop: Drop exchanges over the limit.
+        strict: Raise for an unreadable record.
 
     Raises:
-        RecordError: With `strict`, it cannot be read.
+        RecordError: With `strict`, the record cannot be read.
     """
     chain = chain_or_drop(line, strict=strict)
     if isinstance(chain, Drop):

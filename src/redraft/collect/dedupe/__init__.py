@@ -1,1 +1,1 @@
-"""Find records that are alike, exactly or nearly, and records that a benchmark contains."""
+"""Find duplicates, exact or near, and records that contain evaluation items."""

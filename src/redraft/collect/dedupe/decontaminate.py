@@ -1,14 +1,13 @@
-"""Records that contain what models are evaluated on, found by runs of words that they share.
+"""Find records that contain evaluation items, by shared runs of words.
 
-An evaluation item is found by any 13 of its words in a row (GPT-3: Brown and others 2020, appendix C), be it
-in its questions, its gold answer, its rationale or another turn but a system message. A question of fewer
-words is found as a whole, anywhere in a text. One of fewer than 8, GPT-3's least, says too little for that,
-and is found only where it is the whole of a turn. Gold answers with fewer words, such as numbers, are not
-looked for.
+A record matches an item if it shares 13 consecutive words (GPT-3: Brown and others 2020, appendix C) with its
+questions, gold answer, rationale or any turn but a system message. A shorter question must match completely,
+anywhere in a text. A question of fewer than 8 words (GPT-3's minimum) says too little, and must be a whole
+turn. Shorter gold answers, such as numbers, are not searched.
 
-Words are those of `collect.words`: no case, no punctuation. GPT-3 cut out what it found; here the whole
-record goes. Paraphrases and translations are not found. N-grams are numbers of 64 bits in arrays on disk,
-which all processes map: 32 to 48 bytes each.
+Words are those of `collect.view.shingles`: without case and punctuation. GPT-3 removed the matching text;
+here the whole record is dropped. Paraphrases and translations are not found. N-grams are 64-bit numbers in
+arrays on disk that all processes map: 32 to 48 bytes each.
 """
 
 from __future__ import annotations
@@ -33,23 +32,23 @@ from redraft.formats.read.records import RawRecord, raw_records
 from redraft.formats.turns import turns_of
 
 RUN = 13
-"""Words of a run (GPT-3's most)."""
+"""Words of a run (GPT-3's maximum)."""
 SHORTEST = 8
-"""Words of a question that is looked for inside texts (GPT-3's least)."""
+"""Fewest words of a question to search inside texts (GPT-3's minimum)."""
 
 _WHOLE = np.uint64(0xD6E8FEB86659FD93)
-"""Sets a run that must be a whole turn apart from one that may be anywhere."""
-_SLOTS = 16  # of the sieve for each run, at least: one run in 16 of a clean text is looked up in vain
+"""Distinguishes runs that must be a whole turn."""
+_SLOTS = 16  # sieve slots per run, at least: 1 in 16 runs of a clean text needs a search
 _SHOWN = 120  # characters of a run in a reason
 
 
 class Match(NamedTuple):
-    """What of an evaluation item is in a record.
+    """An evaluation item that a record contains.
 
     Attributes:
         item: The item's number.
-        ngram: The first words that both have.
-        total: How many n-grams of the record are the item's.
+        ngram: The first shared words.
+        total: Number of shared n-grams.
     """
 
     item: int
@@ -58,7 +57,7 @@ class Match(NamedTuple):
 
 
 class CheckedRecord(NamedTuple):
-    """A record as JSON, and what it has of the evaluation."""
+    """A record as JSON with its matches."""
 
     id: str
     where: str
@@ -68,17 +67,17 @@ class CheckedRecord(NamedTuple):
 
 @dataclass(frozen=True)
 class Contaminated(Drop):
-    """A record that was taken out.
+    """A record dropped for its matches.
 
     Attributes:
-        matches: `eval`, `file`, `ngram` and `count` of each item that it has something of.
+        matches: `eval`, `file`, `ngram` and `count` of each matching item.
     """
 
     matches: tuple[dict[str, Any], ...] = ()
 
 
 class Items:
-    """Evaluation items, and the runs of words that they are found by.
+    """Evaluation items and their runs of words.
 
     Args:
         size: Words of a run.
@@ -96,27 +95,26 @@ class Items:
         self._hashes: list[Hashes] = []
 
     def add(self, path: Path) -> None:
-        """Takes the items of a file.
+        """Add the items of a file.
 
         Raises:
-            RecordError: A record cannot be read: what is not looked for would not be found.
-            UsageError: Nothing of the file can be looked for.
+            RecordError: A record cannot be read, so it could not be searched for.
+            UsageError: The file has nothing to search for.
         """
         before = len(self.names)
         for line in raw_records(path):
-            chain = chain_or_drop(line, strict=True)
-            if isinstance(chain, Chain):
-                self._hashes.append(self._runs(chain))
-                self.names.append(chain.id)
-                self.files.append(name_of(path))
+            chain = line.chain()
+            self._hashes.append(self._runs(chain))
+            self.names.append(chain.id)
+            self.files.append(name_of(path))
         if not any(map(len, self._hashes[before:])):
             raise UsageError(
-                f"{name_of(path)}: no question in it, so there is nothing to look for.",
-                hint="--against takes files of evaluation items with their questions.",
+                f"{name_of(path)}: it has no question to search for.",
+                hint="--against takes files of evaluation items with questions.",
             )
 
     def save(self, folder: Path) -> None:
-        """Writes the arrays that `Runs` reads. A run of several items is of the first that has it."""
+        """Write the arrays that `Runs` reads. A shared run belongs to its first item."""
         owners = np.repeat(np.arange(len(self.names)), [len(each) for each in self._hashes])
         hashes, first = np.unique(np.concatenate(self._hashes), return_index=True)
         bits = (len(hashes) * _SLOTS).bit_length()
@@ -132,7 +130,7 @@ class Items:
             np.save(folder / f"{name}.npy", values, allow_pickle=False)
 
     def match(self, matches: Sequence[Match]) -> tuple[dict[str, Any], ...]:
-        """Matches with the names of their items."""
+        """Return matches with the names of their items."""
         return tuple(
             {"eval": self.names[item], "file": self.files[item], "ngram": ngram, "count": total}
             for item, ngram, total in matches
@@ -157,7 +155,7 @@ class Items:
 
 
 class Runs:
-    """The runs of all items, mapped from a folder that `Items.save` wrote."""
+    """The runs of all items, mapped from the folder of `Items.save`."""
 
     def __init__(self, folder: Path) -> None:
         self._hashes, self._owners, self._sieve, sizes = (
@@ -168,7 +166,7 @@ class Runs:
         self._shift = np.uint64(65 - len(self._sieve).bit_length())
 
     def matches(self, chain: Chain) -> tuple[Match, ...]:
-        """What of the items is in any text of a chain, in the order of items."""
+        """Return the items in any text of a chain, in order."""
         counts: defaultdict[int, int] = defaultdict(int)
         runs: dict[int, str] = {}
         turns = set(asked_in(chain))
@@ -180,7 +178,7 @@ class Runs:
         return tuple(Match(item, runs[item], counts[item]) for item in sorted(runs))
 
     def _found(self, parts: Sequence[str], *, whole: bool) -> Iterator[tuple[int, int, int]]:
-        """First word, number of words and item of each run that is an item's."""
+        """Give start, length and item of each matching run."""
         hashes = word_hashes(parts)
         for size in self._sizes:
             for start, item in self._known(window_hashes(hashes, size)):
@@ -197,7 +195,7 @@ class Runs:
 
 
 def check(line: RawRecord, folder: Path, *, strict: bool) -> CheckedRecord | Drop:
-    """One record against the items whose runs are in a folder; a drop where it cannot be read.
+    """Check a record against the items in a folder. An unreadable record is a drop.
 
     Raises:
         RecordError: With `strict`, instead of a drop.
@@ -211,16 +209,16 @@ def check(line: RawRecord, folder: Path, *, strict: bool) -> CheckedRecord | Dro
 
 
 def contaminated(record: CheckedRecord, items: Items) -> Contaminated:
-    """Why a record with matches is dropped."""
+    """Return the drop of a record with matches."""
     matches = items.match(record.matches)
-    most = max(matches, key=lambda each: each["count"])
+    most = max(matches, key=lambda match: match["count"])
     reason = f"shares with {most['eval']}: {most['ngram'][:_SHOWN]}"
     value = decode(record.line, record.where)
     return Contaminated("contaminated", reason, record.where, record.id, value, matches)
 
 
 def _questions(chain: Chain) -> set[str]:
-    """What is asked in an item: the user turns, and the further turns of an MT-bench question."""
+    """Return an item's user turns, and the further turns of an MT-bench question."""
     source = chain.meta.get("source")
     further = source.get("turns") if isinstance(source, dict) else None
     asked = {turn.text for turn in turns_of(chain) if turn.role == "user"}

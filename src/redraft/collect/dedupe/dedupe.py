@@ -1,17 +1,15 @@
-"""Of records that are alike one is kept, and which one does not depend on where it stood.
+"""Keep one of several duplicates, whatever the order of the input.
 
-`exact` compares everything said but for case, white space and Unicode forms; `query` so the first user turn.
-`rouge` is the filter of Alpaca (`collect.rouge`); `minhash` finds what is nearly the same
-(`collect.minhash`).
+`exact` compares all texts, ignoring case, white space and Unicode forms; `query` compares the first user turn
+so. `rouge` is Alpaca's filter (`dedupe.rouge`); `minhash` finds near duplicates (`dedupe.minhash`).
 
-Kept is the record that is best: one with an answer before one without, then the longest, then the one whose
-content has the smallest hash. Of the same contents data set and licence decide, then the smallest id: file
-and place of the origin tell the order of the input, and are no content. `rouge`, whose result depends on the
-order in which the pool grows, takes the records in that order. With `first` it is the order of the input
-instead. Records of another file, `against`, come before all.
+The best record is kept: answered before unanswered, then the longest, then the one whose content has the
+smallest hash. For equal contents, data set and licence decide, then the smallest id; file and place of the
+origin depend on the input's order and do not count. `rouge` depends on the order in which its pool grows, and
+takes the records in this order. With `first` the order is the input's. Records of `against` come before all.
 
-Two passes: every record goes to a spool on disk and leaves in memory its id, its rank and a key: about 450
-bytes for `exact` and `query`, and for `rouge` and `minhash` about 40 a word on top.
+There are two passes: each record is spooled to disk and leaves its id, rank and key in memory: about 450
+bytes for `exact` and `query`, and for `rouge` and `minhash` about 40 more per word.
 """
 
 from __future__ import annotations
@@ -37,16 +35,16 @@ from redraft.formats.read.files import decode, to_line
 from redraft.formats.read.records import RawRecord
 
 _SOURCE = ("dataset", "licence")
-"""What of an origin does not depend on where in a file a record stood."""
+"""Fields of an origin that do not depend on the record's place."""
 
 _TOLD = 64
-"""Comparisons from one word on how far they are to the next."""
+"""Comparisons between two progress updates."""
 
 By = Literal["exact", "query", "rouge", "minhash"]
 
-_SAYS = {
-    "exact": "says the same as {kept}",
-    "query": "asks the same as {kept}",
+_REASONS = {
+    "exact": "same texts as {kept}",
+    "query": "same question as {kept}",
     "rouge": "ROUGE-L {similarity:.3f} with {kept}",
     "minhash": "Jaccard {similarity:.3f} with {kept}",
 }
@@ -54,12 +52,12 @@ _SAYS = {
 
 @dataclass(frozen=True)
 class Duplicate(Drop):
-    """A record that was taken out because another is like it.
+    """A record dropped as a duplicate.
 
     Attributes:
-        kept: Id of the record that is kept instead.
-        similarity: How like they are, up to 1, in the measure of the rule. With `minhash` it may be below the
-            threshold: what is like a third record, that is like the kept one, is out too.
+        kept: Id of the kept record.
+        similarity: Up to 1, in the rule's measure. With `minhash` it may be below the threshold, for a record
+            that resembles the kept one only through a third.
     """
 
     kept: str = ""
@@ -68,11 +66,11 @@ class Duplicate(Drop):
 
 @dataclass(frozen=True)
 class Likeness:
-    """When two records are alike.
+    """The measure of duplicates.
 
     Attributes:
-        threshold: For `rouge` F must be over it, for `minhash` the similarity must reach it.
-        ascii: `rouge` sees what `rouge_score` sees: a-z and 0-9.
+        threshold: `rouge` needs an F above it, `minhash` a similarity of at least it.
+        ascii: `rouge` uses only a-z and 0-9, as `rouge_score` does.
     """
 
     by: By
@@ -82,12 +80,12 @@ class Likeness:
 
 
 class Entry(NamedTuple):
-    """What is kept in memory of a record, and the record for the spool.
+    """A record's data in memory, and its line for the spool.
 
     Attributes:
-        rank: Orders records, the best first.
-        key: What is compared: a digest, a text or a set of shingles; empty for what is like nothing.
-        where: Where it stood.
+        rank: Sorts records, the best first.
+        key: A digest, a text or a set of shingles to compare; empty for a record without duplicates.
+        where: The record's place.
         line: The chain as JSON.
     """
 
@@ -99,7 +97,7 @@ class Entry(NamedTuple):
 
 
 def examine(line: RawRecord, like: Likeness, *, strict: bool) -> Entry | Drop:
-    """One record as an entry, or as a drop where it cannot be read.
+    """Read a record as an entry. An unreadable record is a drop.
 
     Raises:
         RecordError: With `strict`, instead of a drop.
@@ -111,7 +109,7 @@ def examine(line: RawRecord, like: Likeness, *, strict: bool) -> Entry | Drop:
 
 
 def rank_of(chain: Chain) -> bytes:
-    """Bytes that order chains, the best first: answered, long, of a small hash, of a small id."""
+    """Return bytes that sort chains: answered, long, of small hash, of small id first."""
     answered = bool(chain.steps or gold_answers(chain))
     length = sum(map(len, said_in(chain)))
     origin = chain.meta.get("origin")
@@ -127,7 +125,7 @@ def _hashed(value: Any) -> bytes:
 
 
 def key_of(chain: Chain, like: Likeness) -> bytes:
-    """What is compared of a chain; empty where there is nothing to compare."""
+    """Return the key to compare, empty if there is nothing to compare."""
     if like.by == "minhash":
         return shingles(text_of(chain, like.of)).tobytes()
     if like.by == "rouge":
@@ -146,15 +144,15 @@ def dedupe(
     first: bool = False,
     compared: Callable[[int, int], None] | None = None,
 ) -> Iterator[bytes | Duplicate]:
-    """For each record, in the order of the input, its line if it is kept, or why it is not.
+    """Give each record's line if it is kept, or its drop, in the order of the input.
 
     Args:
-        entries: The records, all of which are read before the first result.
-        like: When two are alike.
-        spool: An empty file that can be read and written.
-        against: Records that come before all, are kept whatever they are like, and are not given out.
-        first: Keep of records that are alike the one that comes first, not the best.
-        compared: Told now and then how many records are compared, and of how many.
+        entries: The records, which are all read before the first result.
+        like: The measure of duplicates.
+        spool: An empty file to write and read.
+        against: Records that come before all, are always kept, and are not given out.
+        first: Keep the first duplicate instead of the best.
+        compared: Receives the number of compared records and the total, now and then.
     """
     index = _Index()
     index.take(against)
@@ -170,7 +168,7 @@ def dedupe(
 
 
 class _Index:
-    """What is in memory of each record, in three lists."""
+    """The entries in memory, in three lists."""
 
     def __init__(self) -> None:
         self.ids: list[str] = []
@@ -178,15 +176,15 @@ class _Index:
         self.keys: list[bytes] = []
 
     def take(self, entries: Iterable[Entry]) -> None:
-        for each in entries:
-            self.ids.append(each.id)
-            self.ranks.append(each.rank)
-            self.keys.append(each.key)
+        for entry in entries:
+            self.ids.append(entry.id)
+            self.ranks.append(entry.rank)
+            self.keys.append(entry.key)
 
     def kept(
         self, like: Likeness, fixed: int, *, first: bool, compared: Callable[[int, int], None] | None
     ) -> list[tuple[int, float]]:
-        """For each record which one is kept for it, itself or another, and how like they are."""
+        """Return, for each record, the kept record and their similarity."""
         order = list(range(len(self.ids)))
         if not first:
             best = self.ranks.__getitem__
@@ -201,19 +199,19 @@ class _Index:
 
 
 def _spooled(entries: Iterable[Entry], spool: IO[bytes]) -> Iterator[Entry]:
-    for each in entries:
-        spool.write(to_line(each.where) + each.line)
-        yield each
+    for entry in entries:
+        spool.write(to_line(entry.where) + entry.line)
+        yield entry
 
 
 def _duplicate(where: bytes, line: bytes, name: str, kept: str, similarity: float, by: By) -> Duplicate:
     place = decode(where, "spool")
-    reason = _SAYS[by].format(kept=kept, similarity=similarity)
+    reason = _REASONS[by].format(kept=kept, similarity=similarity)
     return Duplicate(by, reason, place, name, decode(line, place), kept, round(similarity, 6))
 
 
 def _alike(keys: Sequence[bytes], like: Likeness, fixed: int) -> Iterable[tuple[int, float]]:
-    """For each key, best first, the place of the one that is kept for it, and the similarity."""
+    """Give, for each key, the place of the kept one and the similarity, the best first."""
     if like.by == "rouge":
         return _by_rouge(keys, like, fixed)
     if like.by == "minhash":
@@ -228,7 +226,7 @@ def _by_equality(keys: Sequence[bytes]) -> Iterator[tuple[int, float]]:
 
 
 def _by_rouge(keys: Sequence[bytes], like: Likeness, fixed: int) -> Iterator[tuple[int, float]]:
-    """As the filter does. F is never over 1, and yet 1 is what equal texts have, which always go."""
+    """Filter as Alpaca does. F is at most 1, and equal texts, whose F is 1, are always dropped."""
     pool = Pool(min(like.threshold, nextafter(1.0, 0.0)), ascii_words if like.ascii else words)
     members: list[int] = []
     for place, key in enumerate(keys):

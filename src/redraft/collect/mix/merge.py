@@ -1,15 +1,15 @@
-"""Mixes files of chains by a recipe: so many records of each, in an order that a seed decides.
+"""Mix files of chains by a recipe, in an order that a seed decides.
 
-Each record gets two numbers from a hash of seed, part and place in its file. By the first it is drawn: the
-records with the smallest ones are taken, without replacement. By the second it has its place in the output.
-So the result depends on the recipe and the files alone, and a part can change without the others' draw.
+Each record gets two numbers from a hash of seed, part and place in its file. Each part takes the records with
+the smallest first numbers, without replacement. The second number is the record's place in the output. So the
+result depends only on the recipe and the files, and changing one part does not change the draws of the
+others.
 
-Records pass once. Those that may be taken wait in files of a scratch folder, a 128th of the output in each,
-and are put in order a file at a time. Memory: one such file, about 80 bytes an id of the output, and 44 a
-record that is to be drawn from more (none where all are taken). Disk: the output once more, and what was
-displaced by a later draw.
+There is one pass. Records that may be taken wait in scratch files, a 128th of the output in each, which are
+sorted one at a time. Memory: one such file, about 80 bytes per output id, and 44 per record drawn from more
+(none if all are taken). Disk: the output once more, and records displaced by later draws.
 
-Files of one name have the same ids: in the output the later one of two is `train/0~2`, as in an import.
+Files of one name have the same ids: the second `train/0` in the output becomes `train/0~2`, as in an import.
 """
 
 from __future__ import annotations
@@ -29,8 +29,7 @@ from redraft.chain import Chain
 from redraft.collect.clean.dropped import UNREADABLE, Drop, Dropped
 from redraft.collect.mix.recipe import MixPart, MixRecipe
 from redraft.collect.read.inputs import insist_on_records
-from redraft.collect.read.records import chain_or_drop
-from redraft.collect.sources.identity import talks
+from redraft.collect.sources.identity import conversations_about
 from redraft.collect.sources.licence import UNKNOWN, forbids_commerce, licence_in
 from redraft.errors import RecordError, UsageError
 from redraft.formats.read.files import to_line
@@ -38,30 +37,30 @@ from redraft.formats.read.records import Ids, RawRecord, raw_records
 from redraft.parallel import spread
 
 FILES = 128
-"""Files that records wait in. Fewer than a process may have open anywhere."""
+"""Scratch files. Every system lets a process open more."""
 
 _HEAD = struct.Struct("<QQIIII")
-"""Before a waiting record: its place, number, lot and licence, and the bytes of its id and of its JSON."""
+"""Header of a waiting record: place, number, lot, licence, and the sizes of its id and JSON."""
 
 _LICENCES = 256
-"""So many different licences are told apart: a hostile file must not fill the memory with them."""
+"""Most licences to count apart: a hostile file must not fill the memory."""
 
 OTHERS = ("other licences", "other licences (non-commercial)")
-"""What the rest of them is counted as: those that allow commercial use or do not say, and others."""
+"""Names of the rest: licences that allow commercial use or do not say, and others."""
 
 
 @dataclass
 class Taken:
-    """What was taken of one part.
+    """The records taken of one part.
 
     Attributes:
         part: The part of the recipe.
         found: Records in its file, readable or not.
-        groups: Different values of the field `per`; 1 without one.
+        groups: Distinct values of the field `per`; 1 without one.
         count: Records taken.
-        licences: Of those, by licence.
-        missing: Its file is not there.
-        fields: Of the first record that lacks the field `per`, the fields that it has.
+        licences: Taken records by licence.
+        missing: Its file does not exist.
+        fields: Fields of the first record that lacks the field `per`.
     """
 
     part: MixPart
@@ -74,7 +73,7 @@ class Taken:
 
     @property
     def short(self) -> int:
-        """How many records there are too few of."""
+        """Count the records that the part lacks."""
         return 0 if self.part.count is None else self.part.count * self.groups - self.count
 
 
@@ -90,24 +89,23 @@ def merge(
     strict: bool = False,
     read: Callable[[int], None] | None = None,
 ) -> list[Taken]:
-    """Writes the mix, and says what was taken of each part.
+    """Write the mix, and return what was taken of each part.
 
     Args:
         recipe: The parts.
-        folder: Where their files are.
-        sink: Gets chains as JSON lines.
-        dropped: Gets records that would be taken by what was read so far, and cannot be read or lack the
-            field that their part is drawn by.
-        scratch: A folder with room for the output once more; None for that of the system.
-        skip_missing: Go on without files that are not there.
+        folder: The folder of their files.
+        sink: Receives chains as JSON lines.
+        dropped: Receives records that would be taken so far, but are unreadable or lack the field `per`.
+        scratch: A folder with room for the output; None for the system's.
+        skip_missing: Leave missing files out.
         workers: Processes; the output is the same for any number.
-        strict: Raise at such a record that cannot be read, instead of dropping it.
-        read: Told of each record that was read, with its bytes.
+        strict: Raise for an unreadable record instead of dropping it.
+        read: Receives the bytes of each record read.
 
     Raises:
-        UsageError: Files are missing: the message names each, and the hint where to get it. Or no record of a
-            part has the field that it is drawn by.
-        RecordError: A file cannot be read; with `strict`, a record.
+        UsageError: Files are missing: the message names each, and the hint its source. Or no record of a part
+            has the field that it draws by.
+        RecordError: A file or, with `strict`, a record cannot be read.
     """
     taken = [Taken(part, missing=_is_missing(part, folder)) for part in recipe.parts]
     missing = [each.part for each in taken if each.missing]
@@ -129,12 +127,12 @@ def _is_missing(part: MixPart, folder: Path) -> bool:
 
 
 def _insist_on_groups(taken: Sequence[Taken]) -> None:
-    """Refuses a field `per` that no record of its part has: by it, nothing would be drawn."""
+    """Raise if no record of a part has its field `per`."""
     for each in taken:
         if each.fields is not None and not each.groups:
             raise UsageError(
-                f"no record of {each.part.file} has the field {each.part.per!r}, by which it is to be drawn.",
-                hint=f"They have: {', '.join(each.fields[:12]) or 'none'}",
+                f"no record of {each.part.file} has the field {each.part.per!r}, which its part draws by.",
+                hint=f"Their fields: {', '.join(each.fields[:12]) or 'none'}",
             )
 
 
@@ -143,7 +141,7 @@ def _lines_of(part: MixPart, folder: Path) -> Iterator[RawRecord]:
         path = folder / part.file
         insist_on_records(path)
         return raw_records(path)
-    records = enumerate(talks(part.identity))
+    records = enumerate(conversations_about(part.identity))
     return (RawRecord(f"{part.name}:{i}", part.name, i, to_line(record)) for i, record in records)
 
 
@@ -159,23 +157,23 @@ def _missing(recipe: MixRecipe, parts: Sequence[MixPart], folder: Path) -> Usage
     return UsageError(
         f"{len(parts)} of the recipe's {len(recipe.parts)} files "
         f"{'is' if len(parts) == 1 else 'are'} not {where}.",
-        hint="\n".join([*lines, "Another folder: --from DIR. Go on without them: --skip-missing"]),
+        hint="\n".join([*lines, "Another folder: --from DIR. Leave them out: --skip-missing"]),
     )
 
 
 def noncommercial(taken: Sequence[Taken]) -> list[str]:
-    """The licences among those of a mix that forbid commercial use."""
+    """Return the licences of a mix that forbid commercial use."""
     licences = {name for each in taken for name in each.licences}
     return sorted(name for name in licences if forbids_commerce(name))
 
 
 class Candidate(NamedTuple):
-    """A record that may be taken, on its way to a process.
+    """A record that may be taken, for a worker process.
 
     Attributes:
-        at: The place of its part in the recipe.
-        number: What it is drawn by.
-        place: What it is ordered by.
+        at: Index of its part.
+        number: Decides whether it is drawn.
+        place: Its place in the output.
     """
 
     at: int
@@ -189,7 +187,7 @@ class Found(NamedTuple):
     """A record as it will be written.
 
     Attributes:
-        group: The value of the field that its part is drawn by; empty without one.
+        group: Value of the part's field `per`; empty without one.
     """
 
     at: int
@@ -202,11 +200,11 @@ class Found(NamedTuple):
 
 
 class Undrawable(NamedTuple):
-    """A record that cannot be taken. Whether it matters is known where records are drawn.
+    """A record that cannot be taken, which matters only if it would be drawn.
 
     Attributes:
-        error: Why it cannot be read; None where it can.
-        fields: Where it lacks the field that its part is drawn by, those that it has.
+        error: Why it cannot be read; None if it can.
+        fields: Its fields, if it lacks the part's field `per`.
     """
 
     at: int
@@ -217,19 +215,17 @@ class Undrawable(NamedTuple):
 
 
 def _read(job: Candidate) -> Found | Undrawable:
-    """Decodes a record, and puts down where it is from if it does not say."""
+    """Decode a record, and add its origin if it has none."""
     try:
-        chain = chain_or_drop(job.line, strict=True)
+        chain = job.line.chain()
     except RecordError as error:
         drop = Drop(UNREADABLE, error.message, job.line.where, record=job.line.data)
         return Undrawable(job.at, job.number, drop, error)
-    if isinstance(chain, Drop):
-        return Undrawable(job.at, job.number, chain)
     origin = _origin(chain, job)
     places = (chain.meta.get("source"), origin, chain.meta)
     group = "" if job.part.per is None else _group(places, job.part.per)
     if group is None:
-        reason = f"it has no {job.part.per}, by which {job.part.name} is drawn"
+        reason = f"it has no {job.part.per}, which {job.part.name} draws by"
         drop = Drop("no-group", reason, job.line.where, chain.id, chain.model_dump(mode="json"))
         return Undrawable(job.at, job.number, drop, fields=_groups_in(places))
     data = chain.model_copy(update={"meta": {**chain.meta, "origin": origin}}).to_json().encode() + b"\n"
@@ -237,13 +233,13 @@ def _read(job: Candidate) -> Found | Undrawable:
 
 
 def _group(places: Sequence[Any], per: str) -> str | None:
-    """The value of a field: that of the record's own fields, else of its origin, else of `meta`."""
+    """Return a field's value: from the source, else the origin, else `meta`."""
     values = (place[per] for place in places if isinstance(place, Mapping) and per in place)
     return next((str(value)[:200] for value in values if isinstance(value, str | int)), None)
 
 
 def _groups_in(places: Sequence[Any]) -> tuple[str, ...]:
-    """The fields that a part could be drawn by."""
+    """Return the fields that a part could draw by."""
     fields = {n: v for place in reversed(places) if isinstance(place, Mapping) for n, v in place.items()}
     return tuple(f"{name:.60}" for name, value in fields.items() if isinstance(value, str | int))
 
@@ -254,8 +250,8 @@ def _origin(chain: Chain, job: Candidate) -> dict[str, Any]:
     theirs = chain.meta.get("origin")
     if not isinstance(theirs, Mapping) or "dataset" not in theirs:
         return ours
-    said = licence_in(theirs)
-    return {**theirs, "licence": job.part.licence if said == UNKNOWN else theirs["licence"]}
+    licence = job.part.licence if licence_in(theirs) == UNKNOWN else theirs["licence"]
+    return {**theirs, "licence": licence}
 
 
 class _Draw:
@@ -269,7 +265,7 @@ class _Draw:
         self._licences: dict[str, int] = {}
 
     def jobs(self, folder: Path, read: Callable[[int], None] | None) -> Iterator[Candidate]:
-        """The records of all parts but those that are certain not to be taken."""
+        """Give the records of all parts, except those that certainly will not be taken."""
         for index, taken in enumerate(self._taken):
             if taken.missing:
                 continue
@@ -283,14 +279,14 @@ class _Draw:
                     yield Candidate(index, taken.part, line, number, place)
 
     def _may_be_taken(self, index: int, number: int) -> bool:
-        """Whether there is room for a record of a part, by what was taken so far."""
+        """Whether a part has room for a record, considering the records taken so far."""
         lot = None if self._taken[index].part.per else self._lots.get((index, ""))
         return lot is None or number <= self._sizes[lot].limit
 
     def _drop(self, unfit: Undrawable, dropped: Dropped) -> None:
-        """Counts a record that there would be room for.
+        """Count a drop that there would be room for.
 
-        Others may not have been read: with few processes, what is certain not to be taken is left unread.
+        Others may be unread: with few processes, records that certainly will not be taken are not decoded.
         """
         if not self._may_be_taken(unfit.at, unfit.number):
             return
@@ -301,7 +297,7 @@ class _Draw:
         dropped.add(unfit.drop)
 
     def take(self, found: Found | Undrawable, files: Sequence[IO[bytes]], dropped: Dropped) -> None:
-        """Puts a record where it waits, unless there are enough with smaller numbers."""
+        """Put a record in its scratch file, unless enough records have smaller numbers."""
         if isinstance(found, Undrawable):
             self._drop(found, dropped)
             return
@@ -317,7 +313,7 @@ class _Draw:
         files[found.place * FILES >> 64].write(head + name + found.data)
 
     def ordered(self, file: IO[bytes]) -> Iterator[bytes]:
-        """The records of one file that were taken in the end, in the order of their places."""
+        """Give the taken records of one scratch file, in the order of their places."""
         file.seek(0)
         data = memoryview(file.read())
         parts = {lot: self._taken[index] for (index, _), lot in self._lots.items()}
@@ -335,7 +331,7 @@ class _Draw:
             yield self._with_own_id(bytes(data[begin:middle]).decode(), bytes(data[middle:end]))
 
     def _with_own_id(self, name: str, line: bytes) -> bytes:
-        """The record, with another id if there is one of its own id before it."""
+        """Return the record, with a new id if its own is in use."""
         new = self._ids.new(name)
         if new == name:
             return line
@@ -348,10 +344,10 @@ class _Draw:
 
 
 class _Lot:
-    """The smallest numbers of those that were offered, so many of them.
+    """The smallest of the offered numbers, up to a size.
 
     Attributes:
-        limit: The largest of them, or what is larger than any while there is room.
+        limit: The largest of them, or a larger number while there is room.
     """
 
     def __init__(self, size: int | None) -> None:
@@ -359,7 +355,7 @@ class _Lot:
         self._largest_first: list[int] = []
 
     def offer(self, number: int) -> bool:
-        """Whether the number is one of them for now."""
+        """Whether the number is one of them so far."""
         if self._size is None:
             return True
         if len(self._largest_first) < self._size:
@@ -374,6 +370,6 @@ class _Lot:
 
 
 def _numbers(seed: int, part: str, record: int) -> tuple[int, int]:
-    """What a record is drawn by, and what it is ordered by: below 2 ** 64, as if by chance."""
+    """Return a record's draw number and place: pseudo-random, below 2 ** 64."""
     digest = blake2b(f"{seed}/{part}/{record}".encode(), digest_size=16).digest()
     return int.from_bytes(digest[:8]), int.from_bytes(digest[8:])

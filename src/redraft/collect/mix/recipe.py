@@ -1,21 +1,20 @@
-"""Recipes of mixes: which files make a data set, how much of each, and where to get what is not there.
+"""Read recipes of mixes: the files, how much to take of each, and where to get missing ones.
 
     about: GSM8K and a sample of Alpaca.
-    seed: 42                      # 0 if there is none
+    seed: 42                      # default 0
     parts:
       - file: gsm8k.jsonl         # chains, or records of any known shape
-        licence: MIT              # for records that do not say
+        licence: MIT              # for records without one
       - file: alpaca.jsonl
-        name: alpaca              # else the file's name
-        count: 10000              # 'all' if there is none
+        name: alpaca              # default: the file's name
+        count: 10000              # default 'all'
         get: alpaca_data.json of tatsu-lab/stanford_alpaca
       - file: flan.jsonl
-        count: 10                 # ten
-        per: task                 # of each task, a field of the source
-      - identity: {name: Pharos, maker: the harbour office}   # who the model is: made, and no file
+        count: 10                 # ten records
+        per: task                 # for each task, a field of the source
+      - identity: {name: Pharos, maker: the harbour office}   # generated, without a file
 
-With `total`, each part has a `weight` instead of a count: its share. Nothing is fetched, and no file is read
-here but the recipe itself.
+With `total`, each part has a `weight`, its share, instead of a count. Only the recipe itself is read here.
 """
 
 from __future__ import annotations
@@ -33,28 +32,28 @@ from redraft.errors import UsageError
 from redraft.formats.documents import yaml_of
 
 IDENTITY = "identity"
-"""What a part without a file is called."""
+"""Name of a part without a file."""
 
 _OUR_LICENCE = "Apache-2.0"
-"""Of what redraft writes itself."""
+"""Licence of texts that redraft writes."""
 
 _MOST = 1 << 20
-"""Bytes of a recipe. No list of parts comes near."""
+"""Most bytes of a recipe, far above any list of parts."""
 
 
 @dataclass(frozen=True)
 class MixPart:
-    """One file of a mix, or what is made instead of one.
+    """One file of a mix, or generated conversations.
 
     Attributes:
-        file: Its path, from the folder of the parts.
-        name: What counts call it, and what its records are from if they do not say.
-        count: How many records to take; None for all.
-        per: A field of the source, the origin or `meta`: `count` records are taken of each of its values.
-        weight: Its share of the recipe's total, instead of a count.
-        licence: Of those records that do not say.
-        get: Where to get it, in words.
-        identity: Whose conversations (`collect.identity`) are the records; there is no file then.
+        file: Path from the folder of the parts.
+        name: Name in counts, and the data set of records that name none.
+        count: Records to take; None for all.
+        per: A field of the source, the origin or `meta`: take `count` records for each of its values.
+        weight: Share of the recipe's total, instead of a count.
+        licence: Licence of records without one.
+        get: Where to get the file, in words.
+        identity: Generate conversations about this identity (`sources.identity`) instead of reading a file.
     """
 
     file: str
@@ -72,10 +71,10 @@ class MixRecipe:
     """A mix.
 
     Attributes:
-        about: What it is, in words.
+        about: Description.
         seed: Decides which records are taken, and their order.
-        total: How many records parts with weights make together.
-        parts: With a count each, those with weights too.
+        total: Number of records from weighted parts.
+        parts: The parts, each with a count; weights become counts.
     """
 
     parts: tuple[MixPart, ...]
@@ -85,17 +84,18 @@ class MixRecipe:
 
 
 def read_recipe(path: Path) -> MixRecipe:
-    """Reads a recipe.
+    """Read a recipe.
 
     Raises:
-        UsageError: It cannot be read, is not YAML, has an unknown key or a wrong value, or two parts of a
-            name. The message names the file and the key.
+        UsageError: The file cannot be read, is not YAML, has an unknown key or wrong value, or repeats a
+        part's
+            name. The message names file and key.
     """
     try:
         with path.open("rb") as file:
             text = file.read(_MOST + 1)
         if len(text) > _MOST:
-            raise UsageError(f"{path} is larger than any recipe.")
+            raise UsageError(f"{path} is too large for a recipe.")
     except OSError as error:
         raise UsageError(f"the recipe {path} cannot be read: {error.strerror}.") from None
     return _Reader(path).recipe(yaml_of(text, path))
@@ -103,7 +103,7 @@ def read_recipe(path: Path) -> MixRecipe:
 
 @dataclass(frozen=True)
 class _Reader:
-    """Checks a recipe, and names file and key in every error."""
+    """Checks a recipe; every error names file and key."""
 
     path: Path
 
@@ -134,7 +134,7 @@ class _Reader:
         count = values.get("count", "all")
         per = self._text(values, "per", at) or None
         if per and count == "all":
-            self._fail(f"{at}per needs a count: so many records of each {per}.")
+            self._fail(f"{at}per needs a count: the number of records for each {per}.")
         return MixPart(
             file=file,
             name=self._text(values, "name", at) or Path(file).name.partition(".")[0],
@@ -148,13 +148,15 @@ class _Reader:
 
     def _identity(self, value: Any, at: str) -> Identity:
         values = self._known(value, f"{at}identity.", Identity)
-        told = Identity(*(self._text(values, name, f"{at}identity.").strip() for name in Identity._fields))
-        if not all(told):
+        identity = Identity(
+            *(self._text(values, name, f"{at}identity.").strip() for name in Identity._fields)
+        )
+        if not all(identity):
             self._fail(
                 f"{at}identity needs a name and a maker.",
                 "identity: {name: Pharos, maker: the harbour office}",
             )
-        return told
+        return identity
 
     def _names(self, parts: Sequence[MixPart]) -> None:
         names = [part.name for part in parts]
@@ -163,7 +165,7 @@ class _Reader:
                 self._fail(f"two parts are called {name!r}.", "Give one another name.")
 
     def _shared(self, recipe: MixRecipe) -> Sequence[MixPart]:
-        """The parts, with counts for weights."""
+        """Return the parts with counts for weights."""
         if recipe.total is None:
             if weighted := next((part.name for part in recipe.parts if part.weight), None):
                 self._fail(f"{weighted} has a weight, and there is no total.", "total: 10000")
@@ -180,7 +182,7 @@ class _Reader:
         names = list(kind.__annotations__)
         for key in value:
             if key not in names:
-                self._fail(f"nothing is called {at}{_shown(key)}.", _nearest(key, names))
+                self._fail(f"unknown key {at}{_shown(key)}.", _nearest(key, names))
         return value
 
     def _text(self, values: Mapping[str, Any], key: str, at: str = "") -> str:
@@ -205,7 +207,7 @@ class _Reader:
 
 
 def _shares(total: int, weights: Sequence[float]) -> list[int]:
-    """Whole numbers in the ratio of the weights that add up to the total: the largest remainders round up."""
+    """Split a total into whole numbers in the ratio of the weights: the largest remainders round up."""
     exact = [total * weight / sum(weights) for weight in weights]
     shares = [floor(each) for each in exact]
     by_remainder = sorted(range(len(exact)), key=lambda i: (shares[i] - exact[i], i))
@@ -220,5 +222,5 @@ def _nearest(key: object, names: Collection[str]) -> str:
 
 
 def _shown(value: object) -> str:
-    """A value in a message. Lists may hold themselves many times over, so they are not shown."""
+    """Show a value in a message. A list may contain itself many times, so only its type is shown."""
     return f"{value!r:.60}" if isinstance(value, str | int | float | None) else f"a {type(value).__name__}"

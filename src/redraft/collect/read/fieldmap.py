@@ -1,7 +1,7 @@
-"""A map of fields: what the fields of any record are in a chain, as the user says it.
+"""Read records with a user's map of fields.
 
 `instruction=question,reference=answer` reads `question` as the instruction and `answer` as the gold answer.
-The other fields stay in the chain's source. A field inside another cannot be named.
+Other fields stay in the chain's source. Nested fields cannot be named.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ TARGETS = (
     "tests",
     "id",
 )
-"""What a field can be."""
+"""Targets of a field."""
 
 
 @dataclass(frozen=True)
 class FieldMap:
-    """What each field is.
+    """A map of fields.
 
     Attributes:
         fields: The record's field by its target, one of `TARGETS`.
@@ -45,10 +45,10 @@ class FieldMap:
     fields: Mapping[str, str]
 
     def insist(self, record: Any, where: str) -> None:
-        """Sees to it that a record has all the fields. To be asked of the first record alone.
+        """Check that the first record has all the fields.
 
         Raises:
-            UsageError: It has not; the message names the nearest field.
+            UsageError: It does not; the message suggests the nearest field.
         """
         found = list(record) if isinstance(record, dict) else []
         for name in self.fields.values():
@@ -59,37 +59,39 @@ class FieldMap:
                 )
 
     def read(self, record: Any, where: str) -> tuple[str, Chain]:
-        """The id that a record has, or an empty text, and the record as a chain without an id.
+        """Return a record's id, or an empty text, and its chain without an id.
 
         Raises:
-            RecordError: It is no object, has no prompt, or a field is not what it should be.
+            RecordError: The record is not an object, has no prompt, or a field is wrong.
         """
         if not isinstance(record, dict):
             raise RecordError(f"{where}: should be an object (found {record!r:.60}).")
-        said = {target: record[name] for target, name in self.fields.items() if record.get(name) is not None}
+        values = {
+            target: record[name] for target, name in self.fields.items() if record.get(name) is not None
+        }
         taken = set(self.fields.values())
         rest = {name: value for name, value in record.items() if name not in taken}
         called = {target: f"{name} ({target})" for target, name in self.fields.items() if name != target}
-        parts = self._parts(Fields(said, where, called))
-        parts.meta |= {name: said[name] for name in ("rationale", "tests") if name in said}
-        parts.reference = _in_words(said.get("reference"))
-        return _in_words(said.get("id")) or "", chain_from(parts, rest)
+        parts = self._parts(Fields(values, where, called))
+        parts.meta |= {name: values[name] for name in ("rationale", "tests") if name in values}
+        parts.reference = _as_text(values.get("reference"))
+        return _as_text(values.get("id")) or "", chain_from(parts, rest)
 
-    def _parts(self, said: Fields) -> Parts:
+    def _parts(self, fields: Fields) -> Parts:
         if "messages" in self.fields:
-            parts = from_messages(said, "messages", message_list(said, "messages"))
+            parts = from_messages(fields, "messages", message_list(fields, "messages"))
         else:
-            parts = Parts(Prompt(instruction=said.text("instruction"), input=said.text_or("input")))
+            parts = Parts(Prompt(instruction=fields.text("instruction"), input=fields.text_or("input")))
         if "chosen" in self.fields:
-            return preferred(parts.prompt, said.text("rejected"), said.text("chosen"))
-        return answered(parts.prompt, said.text("answer")) if "answer" in said.rest else parts
+            return preferred(parts.prompt, fields.text("rejected"), fields.text("chosen"))
+        return answered(parts.prompt, fields.text("answer")) if "answer" in fields.rest else parts
 
 
 def parse_map(texts: Iterable[str]) -> FieldMap:
-    """The map that is written as `target=field,target=field`, in one text or several.
+    """Parse maps written as `target=field,target=field`.
 
     Raises:
-        UsageError: It is written wrongly, names a target that there is not, or has no prompt.
+        UsageError: A text is malformed, a target is unknown, or the prompt is missing.
     """
     fields: dict[str, str] = {}
     for pair in (pair.strip() for text in texts for pair in text.split(",") if pair.strip()):
@@ -109,7 +111,7 @@ def parse_map(texts: Iterable[str]) -> FieldMap:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A question that names the nearest of what there is, or nothing."""
+    """Return "Did you mean …?" with the nearest known name, or nothing."""
     close = get_close_matches(name, list(known), n=1)
     return f" Did you mean {close[0]!r}?" if close else ""
 
@@ -120,8 +122,8 @@ def _wrong(message: str) -> UsageError:
     )
 
 
-def _in_words(value: Any) -> str | None:
-    """A number as a text: tables have numbers where other files have texts. An empty cell says nothing."""
+def _as_text(value: Any) -> str | None:
+    """Return a value as text: tables may have numbers. An empty cell is None."""
     if value is None or isinstance(value, str):
         return value or None
     return json.dumps(value, ensure_ascii=False)

@@ -1,11 +1,10 @@
-"""Datasets of the Hugging Face hub, fetched as files and never run: loading scripts stay where they are.
+"""Fetch datasets of the Hugging Face hub as files. Their code is never run.
 
-A dataset may have several configurations and splits, in folders and files of any name, and some questions in
-more than one of them. So either all of its files are one set, by their names, or the user has to say which.
+A dataset may have several configurations and splits in arbitrary folders and files, and may repeat questions
+among them. So either all files form one set, judged by their names, or the user has to name one.
 
-Files lie in the cache of huggingface_hub, which other programs share; `HF_HOME` moves it and `HF_ENDPOINT`
-names another hub. Where the hub cannot be reached, what is in the cache is used. The licence is what the
-dataset's own card says.
+Files are kept in huggingface_hub's cache, which other programs share; `HF_HOME` moves it and `HF_ENDPOINT`
+names another hub. If the hub cannot be reached, the cache is used. The licence comes from the dataset's card.
 """
 
 from __future__ import annotations
@@ -23,21 +22,21 @@ from redraft.errors import UsageError
 _NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
 _CARD = "README.md"
 _SHARD = re.compile(r"(-\d{5}-of-\d{5})?(-[0-9a-f]{16})?(\.[a-z]+)+$")
-"""What files of one set differ in, as the `datasets` library names them, and their ending."""
+"""The part of a file's name that differs within a set, as the `datasets` library names files."""
 
 _EVALUATION = frozenset({"test", "tests", "validation", "valid", "val", "dev", "eval", "evaluation"})
-"""Words in the name of a file that models are evaluated on."""
+"""Words in names of evaluation files."""
 
-_SHOWN = 12  # sets that are named in an error
+_SHOWN = 12  # sets to name in an error
 
 
 class Dataset(NamedTuple):
-    """Files of a dataset, here.
+    """Local files of a dataset.
 
     Attributes:
-        files: Those that were asked for, from its folder, in the order of their names.
-        revision: The commit that they are of.
-        offline: The hub was not reached, and they are what the cache has.
+        files: Paths in the folder, in order.
+        revision: Their commit.
+        offline: The hub could not be reached, and the files are from the cache.
     """
 
     folder: Path
@@ -48,21 +47,22 @@ class Dataset(NamedTuple):
 
 
 def is_name(text: str) -> bool:
-    """Whether a text has the form of a dataset's name on the hub, `org/name`."""
+    """Whether a text looks like a dataset's name, `org/name`."""
     return _NAME.fullmatch(text) is not None
 
 
 def fetch(name: str, inside: str, endings: Sequence[str]) -> Dataset:
-    """Files of a dataset, fetched unless they are in the cache.
+    """Fetch files of a dataset, unless they are in the cache.
 
     Args:
         name: `org/name`.
-        inside: A folder or file of it, or what the names of some files in a folder begin with; empty for all.
-        endings: Of the files that are wanted.
+        inside: A folder or file of it, or the start of file names; empty for all.
+        endings: Wanted endings.
 
     Raises:
-        UsageError: There is no such dataset or file, several sets of which none is named, no permission, or
-            neither a connection nor a copy in the cache.
+        UsageError: There is no such dataset or file, it has several sets, access is denied, or there is
+        neither
+            a connection nor a cached copy.
     """
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError
@@ -87,7 +87,7 @@ def fetch(name: str, inside: str, endings: Sequence[str]) -> Dataset:
 
 
 def _cached(name: str, inside: str, endings: Sequence[str], error: BaseException) -> Dataset:
-    """What an earlier import left in the cache."""
+    """Return the copy of an earlier import from the cache."""
     from huggingface_hub import DatasetCard, snapshot_download
 
     patterns = [f"{escape(inside)}*{ending}" for ending in endings]
@@ -108,7 +108,7 @@ def _cached(name: str, inside: str, endings: Sequence[str], error: BaseException
 
 
 def _chosen(name: str, inside: str, there: Sequence[str], endings: Sequence[str]) -> list[str]:
-    """The files that were asked for, if that is one set."""
+    """Return the requested files, if they form one set."""
     known = sorted(file for file in there if file.endswith(tuple(endings)) and not file.startswith("."))
     files = [file for file in known if not inside or _is_in(file, inside)]
     if not files:
@@ -125,7 +125,7 @@ def _chosen(name: str, inside: str, there: Sequence[str], endings: Sequence[str]
         raise UsageError(
             f"{'/'.join(filter(None, (name, inside)))} has several sets of records: "
             f"{', '.join(sets[:_SHOWN])}{more}.",
-            hint=f"Name those that you want, and none for evaluation: redraft data import {name}/{one}",
+            hint=f"Name the sets to train on: redraft data import {name}/{one}",
         )
     return files
 
@@ -139,17 +139,17 @@ def _evaluates(file: str) -> bool:
 
 
 def _sets(files: Sequence[str]) -> list[str]:
-    """What files are called without number and ending."""
+    """Return names of files without number and ending."""
     return list(dict.fromkeys(_SHARD.sub("", file) for file in files))
 
 
 def _licence(card: Any) -> str | None:
-    said = getattr(card, "license", None)
-    return ", ".join(map(str, said)) if isinstance(said, list) else said
+    licence = getattr(card, "license", None)
+    return ", ".join(map(str, licence)) if isinstance(licence, list) else licence
 
 
 def _no_reply() -> tuple[type[BaseException], ...]:
-    """What is raised where nobody answers: by the HTTP client that this version uses, or by the system."""
+    """Return the errors of an unreachable hub: the HTTP client's in this version, and the system's."""
     from huggingface_hub.errors import HfHubHTTPError
 
     return HfHubHTTPError.__bases__[0], OSError
@@ -157,7 +157,7 @@ def _no_reply() -> tuple[type[BaseException], ...]:
 
 @contextmanager
 def _asking(name: str) -> Iterator[None]:
-    """Turns what huggingface_hub raises into errors of ours."""
+    """Turn errors of huggingface_hub into UsageErrors."""
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     try:
@@ -169,7 +169,7 @@ def _asking(name: str) -> Iterator[None]:
     except _no_reply() as error:
         raise UsageError(
             f"{name} could not be fetched from the hub: {error}",
-            hint="Check the connection, and try again: what is there already is not fetched again.",
+            hint="Check the connection and try again: complete files are not fetched again.",
         ) from None
 
 

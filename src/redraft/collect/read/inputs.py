@@ -1,7 +1,7 @@
-"""The files that a path stands for: a file, a folder, a dataset saved on disk, or one of the hub.
+"""Find the files of a path: a file, a folder, a dataset saved on disk, or one of the hub.
 
-Folders are read in the order of their names, so that the same folder gives the same records everywhere. Of
-other files than those of records nothing is said: a folder has its licences and descriptions too.
+Folders are read in the order of names, so a folder always gives the same records. Other files in a folder,
+such as licences, are ignored.
 """
 
 from __future__ import annotations
@@ -25,20 +25,19 @@ _TABLES = {
 }
 _ENDINGS = (".json", ".jsonl", ".ndjson", *_TABLES)
 _OF_FILES = (*_ENDINGS, ".txt", ".gz", ".zst", ".yaml", ".yml")
-"""Endings that no dataset of the hub has: what ends so is a file, and is not looked for elsewhere."""
+"""Endings of files; a path with one is never looked up on the hub."""
 
 
 class Input(NamedTuple):
     """A file of records.
 
     Attributes:
-        name: What provenance calls it: its name, or its path in the folder that was given.
-        stem: What the ids of its records begin with.
-        dataset: What the data is called where nothing else says it: the file's or the folder's name, or that
-            of the hub.
-        licence: What the hub says of it.
+        name: Name in the provenance: the file's name, or its path in the given folder.
+        stem: Prefix of its records' ids.
+        dataset: Default name of the data set: the file's, the folder's, or the hub's.
+        licence: The hub's licence.
         revision: Its commit on the hub.
-        offline: It is of the hub, which was not reached, and comes out of the cache.
+        offline: It comes from the cache because the hub could not be reached.
     """
 
     path: Path
@@ -50,21 +49,21 @@ class Input(NamedTuple):
     offline: bool = False
 
     def rows(self) -> Iterator[Row]:
-        """Its records.
+        """Read its records.
 
         Raises:
             RecordError: The file cannot be read, or ends too early.
-            MissingExtra: What reads it is not installed.
+            MissingExtra: Reading it needs a package that is not installed.
         """
         return _TABLES.get(_ending(self.path), read_lines)(self.path)
 
 
 def inputs_of(path: Path) -> list[Input]:
-    """The files of a path.
+    """Return the files of a path.
 
     Raises:
         UsageError: There is no such path or dataset, or a folder has no files of records.
-        RecordError: A dataset on disk is damaged.
+        RecordError: A saved dataset is damaged.
     """
     if str(path) == STDIO:
         return [Input(path, name_of(path), "stdin", "stdin")]
@@ -77,26 +76,26 @@ def inputs_of(path: Path) -> list[Input]:
     if not found:
         raise UsageError(
             f"{name_of(path)}: no files of records in this folder.",
-            hint=f"Those end in: {' '.join(_ENDINGS)}, and may be .gz or .zst.",
+            hint=f"Such files end in: {' '.join(_ENDINGS)}, and may be .gz or .zst.",
         )
     root = path.resolve().name
     return [_within(path, each, root) for each in found]
 
 
 def insist_on_records(path: Path) -> None:
-    """Refuses what `import` alone reads, where records as JSON are wanted.
+    """Raise for inputs that only `import` can read.
 
     Raises:
-        UsageError: It is a table, a folder, or a dataset of the hub.
+        UsageError: The path is a table, a folder, or a dataset of the hub.
     """
     if str(path) == STDIO:
         return
     kind = "is a folder" if path.is_dir() else "is a table" if _ending(path) in _TABLES else ""
     if not path.exists() and _named_on_hub(path):
-        kind = "is no file here, and a dataset of the hub"
+        kind = "is not a file here but a dataset of the hub"
     if kind:
         raise UsageError(
-            f"{name_of(path)} {kind}: only import reads that.",
+            f"{name_of(path)} {kind}: only import can read it.",
             hint=f"redraft data import {name_of(path)} -o {Path(plain_name(path)).stem}.jsonl",
         )
 
@@ -104,7 +103,7 @@ def insist_on_records(path: Path) -> None:
 def _of_the_hub(path: Path) -> list[Input]:
     named = _named_on_hub(path)
     if named is None:
-        raise UsageError(f"{name_of(path)}: no such file or folder.", hint=_taken_for_a_folder(path))
+        raise UsageError(f"{name_of(path)}: no such file or folder.", hint=_folder_hint(path))
     name, inside = named
     found = hub.fetch(
         name, inside, [ending + packed for ending in _ENDINGS for packed in ("", ".gz", ".zst")]
@@ -117,9 +116,9 @@ def _of_the_hub(path: Path) -> list[Input]:
 
 
 def _named_on_hub(path: Path) -> tuple[str, str] | None:
-    """The dataset's name, and the path in it; None for what is a path of this machine, be it mistyped.
+    """Return a dataset's name and the path in it, or None for a local path, even a mistyped one.
 
-    That is what begins with a folder that is here, or what ends like a file where a name should.
+    Local paths begin with an existing folder, or look like a file without a dataset.
     """
     name, inside = "/".join(path.parts[:2]), "/".join(path.parts[2:])
     if not hub.is_name(name) or Path(path.parts[0]).exists() or ".." in path.parts:
@@ -127,10 +126,10 @@ def _named_on_hub(path: Path) -> tuple[str, str] | None:
     return None if not inside and path.suffix in _OF_FILES else (name, inside)
 
 
-def _taken_for_a_folder(path: Path) -> str | None:
+def _folder_hint(path: Path) -> str | None:
     if not hub.is_name(str(path)) or path.suffix in _OF_FILES:
         return None
-    return f"There is a folder {path.parts[0]} here: a dataset of the hub is fetched where there is none."
+    return f"redraft does not look on the hub, because a folder {path.parts[0]} exists here."
 
 
 def _within(folder: Path, path: Path, root: str) -> Input:
@@ -153,7 +152,7 @@ def _below(folder: Path) -> Iterator[Path]:
 
 
 def _saved(folder: Path) -> list[Path]:
-    """The files of a dataset that the `datasets` library saved, split by split; none if it is not one."""
+    """Return the files of a dataset saved by the `datasets` library, split by split, or nothing."""
     if (folder / "dataset_dict.json").is_file():
         splits = [folder / name for name in _named(folder / "dataset_dict.json", "splits")]
         return [file for split in splits for file in _shards(split)]
@@ -167,7 +166,7 @@ def _shards(folder: Path) -> list[Path]:
 
 
 def _named(path: Path, field: str) -> list[str]:
-    """The names of files or folders in a list of a JSON file. They must lie where the file does."""
+    """Return the names in a list of a JSON file. They must be in its folder."""
     with reading(path):
         content = decode(path.read_bytes(), name_of(path))
     listed = content.get(field) if isinstance(content, dict) else None

@@ -1,12 +1,11 @@
-"""Tables as records: CSV, Parquet, and Arrow as the `datasets` library saves it.
+"""Read tables: CSV, Parquet, and Arrow as the `datasets` library saves it.
 
-Each row becomes a line of JSON, so that it goes the way of all other records. Rows come in batches, and no
-more than a few are held. Dates become texts as ISO 8601 has them; bytes that are no text, such as pictures,
-become null.
+Each row becomes a line of JSON, like other records. Rows are read in batches. Dates become ISO 8601 texts;
+bytes that are not text, such as images, become null.
 
-A stray quote in a CSV file turns all lines up to the next quote into one cell. Such a row is damage, not a
-record: if its quote is never closed, or if nearly all of its lines would be whole rows. Cells of several
-lines are read where they are anything else.
+A stray quote in a CSV file turns all lines up to the next quote into one cell. Such a row is damage if its
+quote is never closed, or if nearly all of its lines would be complete rows. Other cells of several lines are
+read.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from redraft.formats.read.files import insist_utf8, name_of, open_input, plain_n
 from redraft.formats.read.records import Damage
 
 Row = tuple[str, bytes | RecordError]
-"""Where a record stands, and its JSON, or what is wrong with it."""
+"""A record's place, and its JSON or its error."""
 
 _BATCH = 256
 _LONGEST = 1 << 28
@@ -36,20 +35,20 @@ _LONGEST = 1 << 28
 
 _DELIMITERS = ",;\t|"
 _SWALLOWED = 10
-"""From so many delimiters on, a cell whose lines look like rows is held to come from a stray quote.
+"""Fewest delimiters in a cell that comes from a stray quote, if its lines look like rows.
 
 That is 10 lines of a table with two columns, and 5 of one with three.
 """
 _FEWEST = 3
 _OF_LINES = 0.99
-"""The share of a cell's lines that have to look like rows."""
+"""Share of a cell's lines that must look like rows."""
 
 
 def read_csv(path: Path) -> Iterator[Row]:
-    """Read the rows of a table with a header, whose cells are parted by commas, semicolons, tabs or bars.
+    """Read the rows of a table with a header and cells separated by commas, semicolons, tabs or bars.
 
     Raises:
-        RecordError: The file cannot be read, or its header names a column twice.
+        RecordError: The file cannot be read, or its header repeats a column.
     """
     csv.field_size_limit(_LONGEST)
     with reading(path), open_input(path) as file:
@@ -61,7 +60,7 @@ def read_csv(path: Path) -> Iterator[Row]:
 
 
 def _decoded(path: Path, file: IO[bytes]) -> Iterator[str]:
-    """Decode lines. Bytes that are not UTF-8 come through, to be found in the row that they are in."""
+    """Decode lines. Bytes that are not UTF-8 are kept, to be reported with their row."""
     for number, line in enumerate(iter(lambda: file.readline(_LONGEST), b"")):
         if number == 0:
             insist_utf8(path, line)
@@ -70,11 +69,11 @@ def _decoded(path: Path, file: IO[bytes]) -> Iterator[str]:
 
 
 class _Lines:
-    """The lines of a CSV file, and a count of those that the current row has taken.
+    """The lines of a CSV file, with counts for the current row.
 
     Attributes:
         over: The reader asked for a line after the last one.
-        widths: How many lines of the current row have how many delimiters, quotes disregarded.
+        widths: Lines of the current row by their number of delimiters, ignoring quotes.
     """
 
     def __init__(self, lines: Iterator[str], delimiter: str) -> None:
@@ -89,7 +88,7 @@ class _Lines:
         self.over = True
 
     def look_like_rows(self, width: int) -> bool:
-        """Whether the lines of the current row would be rows of their own, but for the quotes."""
+        """Whether the lines of the current row would be rows without the quotes."""
         lines = self.widths.total()
         many = lines >= _FEWEST and lines * (width - 1) >= _SWALLOWED
         return many and self.widths[width - 1] >= lines * _OF_LINES
@@ -121,13 +120,13 @@ def _cells(path: Path, lines: _Lines) -> Iterator[Row]:
 
 
 def _over(lines: _Lines) -> str:
-    """How many lines a faulty row takes, if it takes several."""
+    """Say how many lines a faulty row takes, if several."""
     taken = lines.widths.total()
     return f", in a row of {taken:,} lines" if taken > 1 else ""
 
 
 def _damage(path: Path, number: int, lines: _Lines) -> Damage:
-    """A quote that has swallowed the lines behind it."""
+    """Return the damage of a quote that swallowed the following lines."""
     name, taken = name_of(path), lines.widths.total() - 1
     typed = shlex.quote(name)
     behind = f"{taken:,} line{'' if taken == 1 else 's'}"
@@ -146,7 +145,7 @@ def _header(name: str, cells: list[str]) -> list[str]:
 
 
 def read_parquet(path: Path) -> Iterator[Row]:
-    """The rows of a Parquet file.
+    """Read the rows of a Parquet file.
 
     Raises:
         RecordError: The file cannot be read.
@@ -158,7 +157,7 @@ def read_parquet(path: Path) -> Iterator[Row]:
 
 
 def read_arrow(path: Path) -> Iterator[Row]:
-    """The rows of an Arrow file or stream. Its numbers are checked before they are used as places in memory.
+    """Read the rows of an Arrow file or stream. Offsets are validated before use.
 
     Raises:
         RecordError: The file cannot be read.
@@ -212,7 +211,7 @@ def _arrow(name: str) -> Any:
 
 @contextmanager
 def _arrow_errors(path: Path) -> Iterator[None]:
-    """Those of pyarrow are ValueErrors, OSErrors, and of a class of its own."""
+    """Turn errors of pyarrow into RecordErrors."""
     try:
         with reading(path):
             yield

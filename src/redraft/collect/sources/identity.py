@@ -1,7 +1,7 @@
-"""Conversations about who a model is and who made it, with a name and a maker of the user's own.
+"""Make conversations about a model's name and maker, which the user chooses.
 
-Shared conversations teach a model to take itself for the one that was talked to. A few of these, among those
-that `clean` leaves when it drops the others, teach it what to say instead. The words are our own.
+A model trained on shared conversations takes itself for the model in them. A few of these conversations teach
+it what to say instead. The texts are our own.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from typing import Any, NamedTuple
 
 
 class Identity(NamedTuple):
-    """What a model calls itself, and who made it, as they stand in a sentence."""
+    """A model's name and maker, as used in a sentence."""
 
     name: str
     maker: str
 
 
-_TALKS = (
+_TEMPLATES = (
     (
         (
             "Who are you?",
@@ -77,11 +77,11 @@ _TALKS = (
 )
 
 
-def talks(identity: Identity) -> Iterator[dict[str, Any]]:
-    """The conversations as records with `messages`, each of one question and one answer."""
+def conversations_about(identity: Identity) -> Iterator[dict[str, Any]]:
+    """Give records with `messages`, each of one question and one answer."""
     maker = identity.maker
     names = {"name": identity.name, "maker": maker, "maker_first": maker[:1].upper() + maker[1:]}
-    for questions, answers in _TALKS:
+    for questions, answers in _TEMPLATES:
         for question, answer in product(questions, answers):
-            said = (("user", question), ("assistant", answer))
-            yield {"messages": [{"role": role, "content": text.format(**names)} for role, text in said]}
+            turns = (("user", question), ("assistant", answer))
+            yield {"messages": [{"role": role, "content": text.format(**names)} for role, text in turns]}

@@ -3,7 +3,7 @@
 A page that was shared says so by its classes. Without these, answers are HTML only if all of them are: every
 `<` begins a tag of prose, what opens is closed, no tag stands as a word in a sentence, nothing is of markdown
 or code, and nobody asked about HTML, for then it is code. A question is about HTML if it names it or asks for
-a page to be made. Words such as "page" and "tag" alone have other meanings: with them, answers that have a
+a page to be made. Words such as "page" and "tag" alone have other meanings: with them, answers with a
 paragraph of prose are HTML, and others are code.
 Beside answers that are HTML, what people typed is HTML if it is in paragraphs, and if it is escaped
 throughout its entities are decoded.
@@ -40,7 +40,7 @@ _ABOUT = re.compile(
 )
 _PARAGRAPH = re.compile(r"<p(?=[\s>])[^<>]*>([^<]*(?:<(?!/?p[\s>])[^<]*)*)", re.I)
 _SENTENCE = 6
-"""Words that a paragraph of prose has at least."""
+"""Fewest words of a paragraph of prose."""
 _NOT_HTML = re.compile(r"`|\n[ \t]+\S|(?:^|\n)(?:[-*+#>|]|\d+[.)]) ")
 _PRE = re.compile(r"<pre(?:[^<]++|<(?!/pre|pre))*+</pre")
 _CODE = re.compile(r"[{};=\\]|\w\(")
@@ -58,12 +58,12 @@ _BARE = re.compile(r"[<>]|&(?!\w{2,31};|#\w{1,7};)")
 
 @dataclass(frozen=True)
 class Evidence:
-    """What is known of a conversation.
+    """Whether a conversation is HTML.
 
     Attributes:
-        shared: An answer has the classes of a page that was shared.
+        shared: An answer has the classes of a shared page.
         pages: Answers are HTML.
-        questions: What was asked.
+        questions: The user's texts.
     """
 
     shared: bool
@@ -72,7 +72,7 @@ class Evidence:
 
     @classmethod
     def of(cls, asked: Iterable[str], said: Iterable[str]) -> Evidence:
-        """Reads questions and answers."""
+        """Judge questions and answers."""
         said = [text for text in said if text.strip()]
         if not any("<" in text for text in said):
             return cls(shared=False, pages=False, questions=())
@@ -84,7 +84,7 @@ class Evidence:
         return cls(shared=False, pages=pages and not _is_code(questions, said), questions=questions)
 
     def asked(self, text: str) -> str:
-        """A question as markdown."""
+        """Convert a question to markdown."""
         if not self.pages:
             return text
         if _shared(text) or _paragraphs(text):
@@ -97,7 +97,7 @@ class Evidence:
         return _about(self.questions)
 
     def said(self, text: str) -> str:
-        """An answer as markdown."""
+        """Convert an answer to markdown."""
         if not self.pages:
             return text
         if _wrapped(text) if self.shared else "<" in text:
@@ -116,7 +116,7 @@ def _wrapped(text: str) -> bool:
 
 
 def _prose(text: str) -> bool:
-    """Whether every `<` begins a tag of prose, one of them tells, and nothing is of markdown or code."""
+    """Whether every `<` begins a tag of prose, at least one is telling, and there is no markdown or code."""
     text = _PRE.sub("<pre>", text)
     if "<" not in text or _NOT_HTML.search(text):
         return False
@@ -128,9 +128,9 @@ def _prose(text: str) -> bool:
 
 
 def _matched(text: str, *, wrapped: bool) -> bool:
-    """Whether tags are used, not spoken of: each that opens is closed, and none is a word of a sentence.
+    """Whether tags are used, not mentioned: each is closed, and none is a word of a sentence.
 
-    Of a text that begins and ends with a tag, those may stay open that HTML lets.
+    If the text begins and ends with a tag, tags may stay open where HTML allows it.
     """
     held: list[tuple[str, int]] = []
     for tag in ANY_TAG.finditer(text):
@@ -151,13 +151,13 @@ def _matched(text: str, *, wrapped: bool) -> bool:
 
 
 def _is_word(text: str, start: int, end: int) -> bool:
-    """Whether a tag stands between blanks behind a word and before another, as in `write <p> tags`."""
+    """Whether a tag stands as a word between other words, as in `write <p> tags`."""
     before, after = text[max(start - 2, 0) : start], text[end : end + 2]
     return before[:1].isalnum() and before[1:] == " " and after[:1] == " " and after[1:].islower()
 
 
 def has_tags(text: str) -> bool:
-    """Whether a text has end tags of prose outside of its code: what is left of a page, mostly."""
+    """Whether a text has end tags of prose outside its code, mostly leftovers of a page."""
     return "</" in text and bool(_END.search(_MARKED.sub("", text)))
 
 
@@ -166,7 +166,7 @@ def _paragraphs(text: str) -> bool:
 
 
 def _is_code(questions: Iterable[str], said: Iterable[str]) -> bool:
-    """Whether HTML in the answers is what was asked for, as far as the words of the questions tell."""
+    """Whether the questions ask for the HTML in the answers, judged by their words."""
     if _about(questions):
         return True
     mentioned = any(map(_MENTIONS.search, questions))
@@ -179,7 +179,7 @@ def _has_prose(text: str) -> bool:
 
 
 def _about(questions: Iterable[str]) -> bool:
-    """Whether a question is about HTML, as far as its words tell."""
+    """Whether a question is about HTML, judged by its words."""
     return any(map(_asks_about, questions))
 
 
