@@ -178,8 +178,8 @@ def test_the_rules_are_listed_without_a_file() -> None:
         (["--languages", "english"], "--languages: there is no 'english'.\n  Did you mean en?"),
         (["--rules", "html", "--skip", "html"], "no rule is left to clean by."),
         (["--rules", ""], "no rule is left to clean by."),
-        (["--rules", "language"], "the rule 'language' needs to know which.\n  Say it: --languages en"),
-        (["--rules", "blocked"], "the rule 'blocked' needs to know which."),
+        (["--rules", "language"], "the rule 'language' needs a list.\n  For example: --languages en"),
+        (["--rules", "blocked"], "the rule 'blocked' needs a list."),
         (["--blocked", "none.txt"], "--blocked none.txt: neither a list (fastchat, alpaca) nor a file"),
         (["--like", "selfee", "--rules", "html"], "--like and --rules both say which rules."),
         (

@@ -271,7 +271,7 @@ class TestOtherVerbs:
             ("quiz.csv.gz", "is a table"),
             ("quiz.parquet", "is a table"),
             ("folder", "is a folder"),
-            ("org/questions", "is no file here, and a dataset of the hub"),
+            ("org/questions", "is not a file here but a dataset of the hub"),
         ],
     )
     def test_what_import_alone_reads_is_said_to_be_that(
@@ -280,7 +280,7 @@ class TestOtherVerbs:
         monkeypatch.chdir(tmp_path)
         put(tmp_path / "folder" / "a.jsonl")
         put(tmp_path / "quiz.csv.gz")
-        with pytest.raises(UsageError, match=f"{path} {kind}: only import reads that") as caught:
+        with pytest.raises(UsageError, match=f"{path} {kind}: only import can read it") as caught:
             insist_on_records(Path(path))
         assert f"redraft data import {path} -o " in (caught.value.hint or "")
 

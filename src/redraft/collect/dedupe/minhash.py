@@ -27,12 +27,12 @@ from numpy.typing import NDArray
 from redraft.collect.view.shingles import Hashes, digest, normalised, window_hashes, word_hashes, words
 
 SHINGLE = 3
-"""Words of a shingle."""
+"""Words per shingle."""
 THRESHOLD = 0.8
 MISSED = 0.005
-"""Share of the pairs exactly at the threshold that may be missed."""
+"""Largest share of missed pairs exactly at the threshold."""
 HASHES = 64
-"""Numbers a text that may be spent: more rows a band mean fewer pairs to compare in vain."""
+"""Most hashes per text: more rows per band mean fewer pairs to compare in vain."""
 WINDOW = 32
 """How many that follow it a set is compared with: all, where no more stand together."""
 CROWDED = 8
@@ -84,13 +84,13 @@ def shingles(text: str) -> Hashes:
 
 
 def sets_of(packed: Sequence[bytes]) -> Sets:
-    """Sets from the bytes of what `shingles` gave for each text."""
+    """Unpack sets from the bytes of `shingles` for each text."""
     sizes = np.fromiter((len(each) // 8 for each in packed), np.int64, len(packed))
     return Sets(np.frombuffer(b"".join(packed), np.uint64), np.concatenate([[0], np.cumsum(sizes)]))
 
 
 def plan(threshold: float) -> tuple[int, int]:
-    """Rows and bands: the most rows with which at most `MISSED` of the pairs at the threshold are missed."""
+    """Choose rows and bands: the most rows that miss at most `MISSED` of the pairs at the threshold."""
     possible = ((rows, _bands(threshold**rows)) for rows in range(1, HASHES + 1))
     return max(((rows, bands) for rows, bands in possible if rows * bands <= HASHES), default=(1, HASHES))
 
@@ -120,7 +120,7 @@ def clusters(sets: Sets, threshold: float = THRESHOLD) -> Ints:
 
 
 def jaccard(sets: Sets, left: Ints, right: Ints) -> NDArray[np.float64]:
-    """The exact similarity of pairs, given by the indices of their sets. Shape: (pairs,)."""
+    """Return the exact similarity of pairs of set indices. Shape: (pairs,)."""
     sizes = sets.sizes
     result = np.zeros(len(left))
     for part in _parts(sizes[left] + sizes[right], _PAIRS):
@@ -158,7 +158,7 @@ def _band_keys(sets: Sets, first: int, rows: int) -> Hashes:
 
 
 def _ordered(values: Hashes, row: int) -> Hashes:
-    """The values in one of the random orders, always the same for a number."""
+    """Permute values pseudo-randomly; a row number always gives the same order."""
     seed = int.from_bytes(blake2b(b"minhash %d" % row, digest_size=16).digest(), "little")
     mixed = (values ^ np.uint64(seed >> 64)) * np.uint64(seed & (2**64 - 1) | 1)
     mixed ^= mixed >> np.uint64(29)
@@ -170,7 +170,7 @@ def _combined(one: Hashes, other: Hashes) -> Hashes:
 
 
 def _meeting(sets: Sets, threshold: float) -> Iterator[tuple[Ints, Ints]]:
-    """Pairs of sets that meet, first those of each band, then those that the second sieve tells apart."""
+    """Give candidate pairs: those of each band, then those of the second sieve."""
     crowd = np.zeros(len(sets), np.bool_)
     rows, bands = plan(threshold)
     for band in range(bands):

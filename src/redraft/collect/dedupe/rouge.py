@@ -24,10 +24,10 @@ from rapidfuzz.process import cdist
 from redraft.collect.view.shingles import words
 
 ALPACA = 0.7
-"""F over which a text is too near (Self-Instruct and Alpaca, in their released code)."""
+"""Threshold of Self-Instruct and Alpaca, in their released code."""
 
 LONGEST = 100_000
-"""Words of a text that are compared. Two texts of a stranger's megabytes would take minutes a pair."""
+"""Most words to compare: two texts of megabytes would take minutes."""
 
 _ROUNDING = 1e-9
 
@@ -35,7 +35,7 @@ Floats = NDArray[np.float64]
 
 
 class Near(NamedTuple):
-    """A text of the pool that another is near to: its place there, and F."""
+    """A similar text of the pool: its place and F."""
 
     place: int
     score: float
@@ -61,7 +61,7 @@ class Pool:
         return len(self._texts)
 
     def add(self, text: str) -> None:
-        """Appends a text, whether it is near to another or not."""
+        """Add a text without comparing it."""
         coded = array("I", [self._ids.setdefault(word, len(self._ids)) for word in self._words(text)])
         for key in _counted(coded):
             self._having[key].append(len(self._texts))
@@ -69,18 +69,18 @@ class Pool:
         self._lengths.append(len(coded))
 
     def grow(self, text: str) -> Near | None:
-        """Appends a text unless it is near to one that is here, which is then returned."""
+        """Add a text, or return the similar one in the pool."""
         near = self.nearest(text)
         if near is None:
             self.add(text)
         return near
 
     def nearest(self, text: str) -> Near | None:
-        """Of the texts that it is near to the nearest, of equals the first."""
+        """Return the most similar text, the first among equals, or None."""
         return max(self.near(text), key=lambda near: (near.score, -near.place), default=None)
 
     def near(self, text: str) -> list[Near]:
-        """All texts of the pool that it is near to, in their order."""
+        """Return all similar texts of the pool, in order."""
         unknown = len(self._ids)  # no text of the pool has it
         coded = array("I", [self._ids.get(word, unknown) for word in self._words(text)])
         indices, lengths = self._possible(coded)
@@ -97,7 +97,7 @@ class Pool:
         return self._tokenize(text)[:LONGEST]
 
     def _possible(self, coded: Sequence[int]) -> tuple[NDArray[np.int64], Floats]:
-        """Places and lengths of the texts with enough words in common."""
+        """Return places and lengths of the texts with enough common words."""
         lists = [self._having[key] for key in _counted(coded) if key in self._having]
         if not lists:
             return np.empty(0, np.int64), np.empty(0)
@@ -122,7 +122,7 @@ def f_measure(common: Floats, length: int, lengths: Floats) -> Floats:
 
 
 def _counted(coded: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Each word with how often it came before, so that texts share a word as often as both have it."""
+    """Number the repeats of each word, so that texts share a word as often as both have it."""
     seen: defaultdict[int, int] = defaultdict(int)
     for word in coded:
         yield word, seen[word]

@@ -1,8 +1,7 @@
-"""What the numbers of a summary warn of, in words, with what to do about it.
+"""Turn the numbers of a summary into warnings with advice.
 
-A fault spoils training or may not be used; a warning deserves a look; a note is for the reader to know. The
-rules are those by which the released data of SelFee can be judged; whether a record is true or useful is not
-judged here.
+A fault spoils training or forbids use; a warning deserves a look; a note informs. The rules fit SelFee's
+released data. Whether a record is true or useful is not judged.
 """
 
 from __future__ import annotations
@@ -18,21 +17,21 @@ from redraft.collect.report.summary import GOLD_LENGTH, GOOD_SCORE, LONG, DataSu
 from redraft.collect.sources.licence import UNKNOWN
 
 MIXED = 0.01
-"""Share of records in other languages than the most frequent one from which the mixture is worth a word."""
+"""Least share of records in other languages than the main one to report."""
 
 Level = Literal["fault", "warning", "note"]
 
 
 @dataclass(frozen=True)
 class DataFinding:
-    """One thing that the numbers say.
+    """One finding.
 
     Attributes:
         name: A short name, such as `leak`.
-        count: How many records, feedbacks or answers it is about.
-        text: What was found.
-        advice: What it means, or what to do.
-        examples: Where some of the records stand, or what was said of them.
+        count: Number of records, feedbacks or answers concerned.
+        text: The finding.
+        advice: Its meaning, or the remedy.
+        examples: Places of some of the records, or messages about them.
     """
 
     name: str
@@ -44,14 +43,14 @@ class DataFinding:
 
 
 def findings(report: DataReport) -> tuple[DataFinding, ...]:
-    """All that is to be said of a report, faults first."""
+    """Return the findings of a report, faults first."""
     found = [each for part in (_files, _talks, _feedback, _sets) for each in part(report) if each.count]
     order: list[Level] = ["fault", "warning", "note"]
     return tuple(sorted(found, key=lambda each: order.index(each.level)))
 
 
 def repeats(hashes: array[int]) -> int:
-    """How many of these stand for something that an earlier one stands for."""
+    """Count the hashes that repeat an earlier one."""
     import numpy as np
 
     return len(hashes) - len(np.unique(np.frombuffer(hashes, dtype=np.uint64))) if hashes else 0
@@ -183,7 +182,7 @@ def _feedback(report: DataReport) -> Iterator[DataFinding]:
 
 
 def _sets(report: DataReport) -> Iterator[DataFinding]:
-    """What cannot be seen in one record."""
+    """Find faults that no single record shows."""
     summary = report.summary
     again, same = repeats(summary.queries), repeats(summary.talks)
     yield DataFinding(
@@ -211,7 +210,7 @@ def _sets(report: DataReport) -> Iterator[DataFinding]:
 def _counted(
     summary: DataSummary, name: str, level: Level, text: str, advice: str, *, noun: str = "record"
 ) -> DataFinding:
-    """A finding on what a summary has counted by itself."""
+    """Return a finding about a count of the summary."""
     count = summary.totals[name]
     examples = tuple(summary.examples.get(name, ()))
     return DataFinding(name, level, count, f"{_many(count, noun)} {text}", advice, examples)

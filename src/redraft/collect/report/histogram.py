@@ -15,10 +15,10 @@ from typing import Any, TypeVar
 Number = TypeVar("Number", int, float)
 
 MOST = 24
-"""Bins of equal width, at most."""
+"""Most bins of equal width."""
 
 TAIL = 6
-"""Times the median that the largest number may be in bins of equal width."""
+"""Largest ratio of maximum to median for bins of equal width."""
 
 _FEW = 10  # a median below it is of things that are counted one by one, such as turns
 _STEPS = (1, 2, 5)  # of each power of ten: widths of equal bins
@@ -27,7 +27,7 @@ _EDGES = (10, 15, 20, 30, 50, 70)  # of each power of ten: where growing bins be
 
 @dataclass(frozen=True)
 class Bin:
-    """How many numbers lie from `low` to `high`, both included."""
+    """A bin with the count of numbers from `low` to `high`, both included."""
 
     low: int
     high: int
@@ -35,13 +35,13 @@ class Bin:
 
     @property
     def name(self) -> str:
-        """The range in words, such as `20-29`."""
+        """Return the range as text, such as `20-29`."""
         return f"{self.low:,}" if self.low == self.high else f"{self.low:,}–{self.high:,}"
 
 
 @dataclass(frozen=True)
 class Figures:
-    """What is said of a distribution: over `count` numbers, 95 % of which are at most `p95`."""
+    """Figures of a distribution of `count` numbers; 95 % of them are at most `p95`."""
 
     count: int
     min: float
@@ -52,7 +52,7 @@ class Figures:
 
 
 def figures(counts: Counter[int] | Counter[float]) -> Figures | None:
-    """The figures of counted numbers; None where there are none. The median is one of the numbers."""
+    """Return the figures of counted numbers, or None without any. The median is one of the numbers."""
     if not (total := counts.total()):
         return None
     values = sorted(counts)

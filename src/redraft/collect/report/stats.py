@@ -1,8 +1,7 @@
-"""Describes files of chains in one pass: how many of what, how long, in which languages, judged how.
+"""Describe files of chains in one pass: counts, lengths, languages, verdicts.
 
-A block of records becomes a summary in some process, and summaries add up (`collect.summary`), so that the
-result is the same for any number of workers. Samples are drawn while reading. What the numbers warn of is in
-`collect.findings`, and the page in `collect.page`.
+Worker processes summarise blocks of records, and the summaries are added (`report.summary`), so the result is
+the same for any number of workers. Samples are drawn while reading.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ _BLOCK = 1 << 16  # bytes of records that are summed up at once
 
 @dataclass(frozen=True)
 class Sample:
-    """A record that was drawn: where it stands, and the chain that it is."""
+    """A sampled record and its place."""
 
     where: str
     chain: Chain
@@ -46,11 +45,11 @@ _KINDS = ("sources", "languages", "licences", "stops")
 
 @dataclass(frozen=True)
 class DataReport:
-    """All that is known of some files.
+    """The description of some files.
 
     Attributes:
-        unit: What lengths are counted in, such as `words`.
-        long: The length from which a record counts as very long.
+        unit: Unit of lengths, such as `words`.
+        long: Length above which a record is very long.
     """
 
     files: tuple[str, ...]
@@ -60,27 +59,27 @@ class DataReport:
     samples: tuple[Sample, ...]
 
     def numbers(self) -> dict[str, Counter[int]]:
-        """Counted whole numbers by what they are, such as `turns a record`; none that are 0 everywhere."""
+        """Return counts of whole numbers by title, such as `turns a record`; all-zero ones are left out."""
         names = _NUMBERS | {f"{what} length": f"{self.unit}, {what}" for what in _LENGTHS}
         found = {title: self.summary.tables.get(table, Counter()) for table, title in names.items()}
         return {title: counts for title, counts in found.items() if any(counts)}
 
     def kinds(self) -> dict[str, list[tuple[str, int]]]:
-        """Counted names by what they are, such as `languages`, the most frequent first."""
+        """Return counts of names by title, such as `languages`, the most frequent first."""
         tables = self.summary.tables
         return {name: ranked(tables[name]) for name in _KINDS if tables.get(name)}
 
     def verdicts(self) -> dict[int, Counter[str]]:
-        """Counted verdicts by the place of their feedback: 1 is that on the first answer."""
+        """Return counts of verdicts by place: 1 is the feedback on the first answer."""
         return _by_place(self.summary.tables.get("verdicts", Counter()))
 
     def scores(self) -> dict[int, Counter[float]]:
-        """Counted scores out of 10, likewise."""
+        """Return counts of scores out of 10 by place."""
         return _by_place(self.summary.tables.get("scores", Counter()))
 
 
 def ranked(counts: Counter[str]) -> list[tuple[str, int]]:
-    """The most frequent first, those of equal counts by name."""
+    """Sort by frequency, then by name."""
     return sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
 
 
@@ -130,20 +129,20 @@ def describe(
 
 
 class Draw:
-    """Draws records so that each has the same chance: those with the smallest hashes of seed and place.
+    """Draw records uniformly: those with the smallest hashes of seed and place.
 
-    Whatever a file is called, the same records are drawn from it.
+    The draw does not depend on the file's name.
     """
 
     LARGEST = 1 << 20
-    """Bytes of a record that may be drawn: what is kept is then bounded, and the page can be read."""
+    """Most bytes of a sample, to bound memory and keep the page readable."""
 
     def __init__(self, size: int, seed: int) -> None:
         self._size, self._seed, self._seen = size, seed, 0
         self._kept: list[tuple[int, int, RawRecord]] = []
 
     def offer(self, line: RawRecord) -> None:
-        """Shows a record, which may be taken, in place of another."""
+        """Offer a record, which may replace another."""
         self._seen += 1
         if not self._size or len(line.data) > self.LARGEST:
             return
@@ -154,7 +153,7 @@ class Draw:
             heapreplace(self._kept, item)
 
     def samples(self) -> Iterator[Sample]:
-        """The drawn records in the order of the input, but for those that cannot be read."""
+        """Give the readable samples in the order of the input."""
         for _, _, line in sorted(self._kept, key=lambda item: -item[1]):
             chain = chain_or_drop(line, strict=False)
             if isinstance(chain, Chain):
@@ -164,7 +163,7 @@ class Draw:
 def summarize(
     lines: Sequence[RawRecord], *, count: Count, long: int = LONG, strict: bool = False
 ) -> DataSummary:
-    """The summary of some records.
+    """Summarise some records.
 
     Raises:
         RecordError: With `strict`, a record cannot be read.
@@ -183,7 +182,7 @@ def summarize(
 def _read(
     paths: Sequence[Path], drawn: Draw, faults: DataSummary | None, read: Callable[[int], None] | None
 ) -> Iterator[RawRecord]:
-    """The records of all files. A file that ends too early is noted if there was any record in it."""
+    """Read the records of all files. A file's damage after its first record is counted."""
     for path in paths:
         line = None
         try:
@@ -199,7 +198,7 @@ def _read(
 
 
 def _blocks(lines: Iterable[RawRecord]) -> Iterator[tuple[RawRecord, ...]]:
-    """Neighbouring records, up to a size in bytes: sending them one by one would cost more than the work."""
+    """Group neighbouring records up to a size in bytes: sending each alone would cost more than the work."""
     held: list[RawRecord] = []
     size = 0
     for line in lines:

@@ -29,25 +29,25 @@ from redraft.formats.gold import answer_of, gold_answers
 from redraft.formats.turns import FOLLOWS, Turn, turns_of
 
 VERDICT = re.compile(r"revisions? (?:is |are )?(?:not )?needed", re.IGNORECASE)
-"""The phrase by which a feedback of SelFee's chains decides; without it, a feedback has no verdict."""
+"""The phrase that carries the verdict of a SelFee feedback."""
 
 SCORE = re.compile(r"(?<![\d.])(\d{1,2}(?:\.\d{1,3})?)\s{0,3}(?:/|out of)\s{0,3}10(?![./]?\d)", re.IGNORECASE)
-"""How a feedback names a score: `8/10`, `8.5 out of 10`."""
+"""A score in a feedback: `8/10`, `8.5 out of 10`."""
 
 GOOD_SCORE = 9.0
-"""A score below it should be revised (SelFee's instruction to the teacher)."""
+"""Answers with a lower score should be revised (SelFee's instruction to the teacher)."""
 
 GOLD_LENGTH = 8
-"""Characters of a gold answer from which finding it in a feedback is no chance."""
+"""Fewest characters of a gold answer to search in feedback: shorter ones match by chance."""
 
 LONG = 2048
-"""Tokens that SelFee and Vicuna train on: what is longer is cut in training."""
+"""Length of SelFee's and Vicuna's training sequences, in tokens."""
 
 DEPTHS = 9
-"""Feedbacks and answers are told apart by their place up to here; those further on are counted together."""
+"""Last place to count separately; later feedbacks and answers are counted together."""
 
 EXAMPLES = 5
-"""Records that are named for each finding."""
+"""Examples per finding."""
 
 OTHERS = "(others)"
 _KINDS, _NAME, _MESSAGE = 1000, 60, 300  # names that are told apart, and characters of a name and a message
@@ -55,7 +55,7 @@ _PIECE = 1 << 20  # characters that are counted at once
 _HEAD = 400  # characters of a question, and of an answer, that tell its language
 
 Count = Callable[[str], int]
-"""How long a text is. With several workers a function of a module, or a `partial` of one."""
+"""Measures a text. With several workers, a function of a module or a `partial` of one."""
 
 
 @dataclass
@@ -77,12 +77,12 @@ class DataSummary:
     talks: array[int] = field(default_factory=lambda: array("Q"))
 
     def name(self, table: str, name: str, times: int = 1) -> None:
-        """Counts a name that others chose: cut if it is long, and under `OTHERS` after a thousand kinds."""
+        """Count a name from the data: shortened, and under `OTHERS` after a thousand names."""
         kinds, name = self.tables[table], name[:_NAME]
         kinds[name if name in kinds or len(kinds) < _KINDS else OTHERS] += times
 
     def warn(self, about: str, where: str) -> None:
-        """Counts a record that a warning is about."""
+        """Count a record for a warning."""
         self.totals[about] += 1
         places = self.examples[about]
         if len(places) < EXAMPLES and where not in places:
@@ -158,7 +158,7 @@ def _note_lengths(
 
 
 def _length(text: str, count: Count) -> int:
-    """The length of a text. A huge one is counted in pieces: a count may need many times its memory."""
+    """Measure a text. A huge one is measured in pieces, because counting may need much memory."""
     return sum(count(text[at : at + _PIECE]) for at in range(0, len(text), _PIECE))
 
 
@@ -207,7 +207,7 @@ def _note_steps(summary: DataSummary, chain: Chain, where: str) -> None:
 
 
 def _note_feedback(summary: DataSummary, chain: Chain, where: str) -> None:
-    """Verdicts and scores by the place of the feedback, 1 for that on the first answer."""
+    """Count verdicts and scores by place; 1 is the feedback on the first answer."""
     for place, step in enumerate(chain.steps, start=1):
         if step.feedback:
             _note_one_feedback(summary, step.feedback, min(place, DEPTHS), where)
@@ -236,7 +236,7 @@ def _note_one_feedback(summary: DataSummary, feedback: Feedback, place: int, whe
 
 
 def _note_gold(summary: DataSummary, chain: Chain, where: str) -> None:
-    """Gold answers in feedback: the student reads what only the teacher should have seen."""
+    """Count gold answers in feedback, which only the teacher should have seen."""
     every = [gold.strip() for gold in gold_answers(chain)]
     summary.totals["gold answers"] += bool(every)
     golds = [gold for gold in every if len(gold) >= GOLD_LENGTH]
@@ -250,16 +250,16 @@ def _note_gold(summary: DataSummary, chain: Chain, where: str) -> None:
 
 
 def score_of(text: str) -> float | None:
-    """The last score out of 10 that a feedback names, or None."""
+    """Return the last score out of 10 in a feedback, or None."""
     scores = [float(found) for found in SCORE.findall(text)] if "10" in text else []
     return next((score for score in reversed(scores) if score <= 10), None)
 
 
 def role_fault(turns: Sequence[Turn]) -> str | None:
-    """What is wrong with who speaks when, or None.
+    """Return the fault in the order of roles, or None.
 
-    Right is: a system message or none, then user and assistant in turn, beginning with the user; after an
-    assistant's turn there may be any number of tools' turns before the assistant goes on.
+    Valid is at most one system message, then alternating user and assistant, beginning with the user. Tools
+    may speak between two turns of the assistant.
     """
     before = ""
     for place, turn in enumerate(turns):
@@ -274,5 +274,5 @@ def role_fault(turns: Sequence[Turn]) -> str | None:
 
 
 def hashed(text: str) -> int:
-    """64 bits of a text: among ten million texts one clash is to be expected in 370,000 tries."""
+    """Hash a text to 64 bits: among ten million texts, a collision has a chance of 1 in 370,000."""
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big")

@@ -1,11 +1,11 @@
-"""Data that others published, as chains that say where they come from and under which licence.
+"""Import published data as chains with their origin and licence.
 
-How a record reads is told by its fields (`formats.shapes`), or by the user's field map. Where it comes from
-is told by the user (`--as`), or by fields that only one source has; a form that many data sets share, such
-as Alpaca's, tells nothing, and then the licence is `unknown`. Names, fields and licences are those of the
-sources' own pages; a licence is carried here, and not judged. Nothing is cleaned.
+A record's fields (`formats.read.shapes`), or the user's field map, decide how it is read. The source is named
+by the user (`--as`) or recognised by fields that only one source has. A format that many data sets share,
+such as Alpaca's, reveals no source, and the licence is `unknown`. Names, fields and licences come from the
+sources' own pages; licences are recorded, not judged. Nothing is cleaned.
 
-Memory does not grow with the input, but for the ids: about 80 bytes a record (`formats.records.Ids`).
+Memory grows only with the ids: about 80 bytes per record (`formats.read.records.Ids`).
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from redraft.formats.read.shapes import SHAPES, Shape, is_chain, known_shape, na
 from redraft.parallel import spread
 
 EMPTY = "empty"
-"""The rule that drops what asks nothing and answers nothing."""
+"""The rule that drops records without question and answer."""
 
 NO_QUESTION = "no-question"
-"""The rule that drops answers of which no question is known."""
+"""The rule that drops answers without a known question."""
 
 TREE = "OASST1 tree"
-"""The shape of which one record gives several chains."""
+"""The shape whose records give several chains."""
 
 Record = Mapping[str, Any]
 
@@ -47,9 +47,9 @@ class Source:
     """A published data set, or a family of them.
 
     Attributes:
-        licence: As its publisher names it.
-        shapes: Names of the shapes that its records have.
-        told_by: Whether a record can come from here alone.
+        licence: The publisher's name for it.
+        shapes: Names of its records' shapes.
+        told_by: Whether a record can only come from here.
     """
 
     name: str
@@ -58,10 +58,10 @@ class Source:
     told_by: Callable[[Record], bool] = lambda _: False
 
     def shape(self, record: Record, where: str) -> Shape:
-        """The shape in which a record is read as one of this source.
+        """Return the shape for reading a record of this source.
 
         Raises:
-            RecordError: It has not the fields.
+            RecordError: The record lacks the fields.
         """
         own = [shape for shape in SHAPES if shape.name in self.shapes]
         fitting = next((shape for shape in own if record.keys() >= shape.needs), None)
@@ -117,14 +117,14 @@ _SOURCES = (
 )
 
 SOURCES = {source.name: source for source in _SOURCES}
-"""The sources by name, with what their pages say."""
+"""All sources by name."""
 
 
 def source_named(name: str) -> Source:
-    """The source of a name.
+    """Return the source of a name.
 
     Raises:
-        UsageError: There is none; the message names the nearest.
+        UsageError: There is none; the message suggests the nearest.
     """
     if name not in SOURCES:
         raise UsageError(
@@ -136,14 +136,14 @@ def source_named(name: str) -> Source:
 
 @dataclass(frozen=True)
 class Reader:
-    """How records become chains.
+    """How to read records as chains.
 
     Attributes:
-        source: Name of the source; None to tell it from the fields.
-        licence: What to say of the licence, whatever the source's is.
-        fields: What the fields are, where the user says it.
-        paths: Of a tree, the best path or all of them.
-        questions: Prompts by their ids, for answers that come without them (`questions_in`).
+        source: Name of the source; None to recognise it.
+        licence: Overrides the source's licence.
+        fields: The user's field map.
+        paths: Read the best path of a tree, or all of them.
+        questions: Prompts by id for answers without questions (`questions_in`).
     """
 
     source: str | None = None
@@ -153,10 +153,10 @@ class Reader:
     questions: Mapping[str, Prompt] = field(default_factory=dict)
 
     def chains(self, record: Any, item: ImportItem) -> Iterator[Chain]:
-        """The chains of a record, with ids that may not be unique.
+        """Read a record's chains, whose ids may not be unique.
 
         Raises:
-            RecordError: It is none that can be read.
+            RecordError: The record cannot be read.
         """
         for name, chain in self._read(record, item):
             meta = {**chain.meta, "origin": self._origin(record, chain, item)}
@@ -186,7 +186,7 @@ class Reader:
         return SOURCES[self.source].shape(record, where) if self.source else known_shape(record, where)
 
     def _origin(self, record: Any, chain: Chain, item: ImportItem) -> dict[str, Any]:
-        """Where a chain comes from. What it says of that itself stays, unless it is overruled."""
+        """Return a chain's origin. An existing origin stays unless the user overrides it."""
         before = chain.meta.get("origin")
         named = SOURCES[self.source] if self.source else None
         source = named or self._told(record)
@@ -203,19 +203,19 @@ class Reader:
         return {**made, **before, **{name: made[name] for name, wanted in overruled.items() if wanted}}
 
     def _told(self, record: Any) -> Source | None:
-        """The source that the fields tell. A field map says that they mean something else."""
+        """Return the source that the fields reveal. With a field map, they mean something else."""
         if self.fields or not isinstance(record, dict):
             return None
         return next((source for source in _SOURCES if source.told_by(record)), None)
 
 
 class ImportItem(NamedTuple):
-    """A record of a file, undecoded.
+    """A record before decoding.
 
     Attributes:
-        where: What errors call it.
-        number: Its place in its file, from 0.
-        data: Its JSON, or what was found to be wrong with it, or with its file from there on.
+        where: The record's place in errors.
+        number: Its place in the file, from 0.
+        data: Its JSON, or the error of the record or of the rest of its file.
     """
 
     where: str
@@ -229,8 +229,8 @@ class Imported(NamedTuple):
 
     Attributes:
         unanswered: It has neither an answer nor a gold one.
-        unused: Then, the fields that may hold one: those with texts in them that were not read.
-        nulled: It had NaN or an infinity, which JSON has not: there is null now.
+        unused: In this case, unread fields that may hold the answer.
+        nulled: NaN or an infinity, which JSON does not have, became null.
     """
 
     id: str
@@ -252,20 +252,20 @@ def questions_in(path: Path) -> dict[str, Prompt]:
 
 
 def items_of(paths: Iterable[Path]) -> Iterator[ImportItem]:
-    """The records of files and folders. That all are there is seen before the first is read.
+    """Read the records of files and folders. All paths are checked first.
 
     Raises:
-        UsageError: A path is not there, or is a folder without records.
+        UsageError: A path does not exist, or is a folder without records.
         RecordError: A file cannot be read, or ends too early.
     """
     return items_in([file for path in paths for file in inputs_of(path)])
 
 
 def items_in(files: Iterable[Input]) -> Iterator[ImportItem]:
-    """The records of files. One that is damaged gives those before, and then what is wrong with it.
+    """Read the records of files. A damaged file ends with its error.
 
     Raises:
-        RecordError: Nothing of one can be read.
+        RecordError: No record of a file can be read.
     """
     for file in files:
         number = -1
@@ -281,10 +281,10 @@ def items_in(files: Iterable[Input]) -> Iterator[ImportItem]:
 def import_all(
     items: Iterable[ImportItem], reader: Reader, *, workers: int = 1, strict: bool = False
 ) -> Iterator[Imported | Drop]:
-    """The records as chains with unique ids, in order, and what is no record.
+    """Import records in order, as chains with unique ids or as drops.
 
     Raises:
-        UsageError: The field map has a field that the first record has not.
+        UsageError: The first record lacks a field of the map.
         RecordError: With `strict`, instead of a drop.
     """
     ids = Ids()
@@ -295,7 +295,7 @@ def import_all(
 
 
 def _insisted(items: Iterable[ImportItem], reader: Reader) -> Iterator[ImportItem]:
-    """The items, of which the first that can be read has to have the fields of the map."""
+    """Give the items. The first readable one must have the fields of the map."""
     unknown = reader.fields
     for item in items:
         if unknown and isinstance(item.data, bytes):
@@ -340,14 +340,14 @@ def _unasked(chain: Chain, item: ImportItem) -> Drop:
 
 
 def _line_of(item: ImportItem) -> bytes | None:
-    """A record as it stands in its file: decoded it may be nested too deep for the way between processes."""
+    """Return a record's line. Decoded, it may be nested too deep to be sent between processes."""
     return item.data if isinstance(item.data, bytes) else None
 
 
-_NAME = 60  # characters of a field's name that are told
+_NAME = 60  # characters to show of a field's name
 
 _DEEP = 150
-"""Brackets that a record must have to be nested deeper than chains can be read back: that is at 197."""
+"""Fewest brackets of a record nested too deep to read back, which begins at 197 levels."""
 
 
 def _line(chain: Chain, item: ImportItem) -> Imported:
@@ -364,7 +364,7 @@ def _line(chain: Chain, item: ImportItem) -> Imported:
 
 
 def _has_constants(data: bytes) -> bool:
-    """Whether a text of JSON has NaN or an infinity. It was decoded before."""
+    """Whether a JSON text, already decoded once, has NaN or an infinity."""
     found: list[str] = []
     if b"NaN" in data or b"Infinity" in data:
         json.loads(data, parse_constant=found.append)

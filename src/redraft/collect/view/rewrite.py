@@ -1,4 +1,4 @@
-"""All texts of a chain that a model may read or write, to change them alike."""
+"""Change all texts of a chain that a model may read or write."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from redraft.chain import Chain, Prompt, Step
 
 Speaker = Literal["user", "assistant"]
 Change = Callable[[Speaker, str], str]
-"""Makes a text of a text. What a system says counts as the user's: both are what a model is given."""
+"""Returns a changed text. System messages count as the user's: the model reads both."""
 
 GOLD = ("reference", "rationale")
-"""What `meta` may have of the assistant's texts: each one text, or a list of one a turn."""
+"""Fields of `meta` with the assistant's texts: one, or a list of one per turn."""
 
 
 def with_texts(chain: Chain, change: Change) -> Chain:
-    """The chain with every text changed: the prompt's, all answers', feedbacks' and the gold answer's.
+    """Change every text: the prompt, answers, feedbacks and gold answers.
 
-    A chain that stays as it is, is returned itself.
+    An unchanged chain is returned itself.
     """
     prompt = _prompt(chain.prompt, change)
     steps = tuple(_step(step, change) for step in chain.steps)
@@ -30,7 +30,7 @@ def with_texts(chain: Chain, change: Change) -> Chain:
 
 
 def texts_of(chain: Chain) -> list[tuple[Speaker, str]]:
-    """The same texts, to look at."""
+    """Return the texts that `with_texts` would change."""
     found: list[tuple[Speaker, str]] = []
 
     def look(speaker: Speaker, text: str) -> str:

@@ -27,9 +27,9 @@ _WORD = regex.compile(
 _ASCII_WORD = re.compile(r"[a-z0-9]+")
 
 _CACHED = 1 << 16
-"""Words whose hash is kept: about 10 MB, and nearly all words of a text are among them."""
+"""Cached word hashes: about 10 MB, enough for nearly all words of a text."""
 _LONGEST = 64
-"""Characters of a word that may be kept. A stranger's text may be one word of megabytes."""
+"""Most characters of a cached word: a hostile text may be one word of megabytes."""
 
 _BASE = np.uint64(0x9E3779B97F4A7C15)
 _MIX = np.uint64(0xBF58476D1CE4E5B9)
@@ -37,36 +37,36 @@ _MIX = np.uint64(0xBF58476D1CE4E5B9)
 
 
 def words(text: str) -> list[str]:
-    """The words of a text in any script, in their order."""
+    """Return the words of a text in any script."""
     if text.isascii():
         return _ASCII_WORD.findall(text.lower())
     return _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
 
 
 def ascii_words(text: str) -> list[str]:
-    """The words as `rouge_score` 0.1.2 cuts them without stemming: other letters are as spaces."""
+    """Return words as `rouge_score` 0.1.2 does without stemming: other letters count as spaces."""
     return _ASCII_WORD.findall(text.lower())
 
 
 def normalised(text: str) -> str:
-    """A text without case, in NFKC, with one space where it has white space: what `exact` compares."""
+    """Return a text without case, in NFKC, with single spaces: the form that `exact` compares."""
     return " ".join(unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold()).split())
 
 
 def digest(text: str) -> bytes:
-    """16 bytes that stand for a text."""
+    """Return a 16-byte digest of a text."""
     return blake2b(text.encode(errors="surrogatepass"), digest_size=16).digest()
 
 
 def word_hashes(parts: Sequence[str]) -> Hashes:
-    """A number a word, the same in every process. Shape: (words,)."""
+    """Hash words to numbers that are the same in every process. Shape: (words,)."""
     return np.fromiter(
         (_kept_hash(part) if len(part) <= _LONGEST else _hash(part) for part in parts), np.uint64, len(parts)
     )
 
 
 def window_hashes(hashes: Hashes, size: int) -> Hashes:
-    """A number for each run of `size` words. Shape: (words - size + 1,), empty where there are fewer."""
+    """Hash each run of `size` words. Shape: (words - size + 1,), empty for fewer words."""
     count = max(len(hashes) - size + 1, 0)
     total = np.zeros(count, np.uint64)
     for start in range(size if count else 0):
@@ -76,7 +76,7 @@ def window_hashes(hashes: Hashes, size: int) -> Hashes:
 
 
 def _mixed(values: Hashes) -> Hashes:
-    """Spreads every bit over all: what follows takes the smallest numbers, or their first bits."""
+    """Spread every bit over all, because callers use the smallest numbers or the first bits."""
     values ^= values >> np.uint64(30)
     values *= _MIX
     values ^= values >> np.uint64(31)

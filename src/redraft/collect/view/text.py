@@ -1,4 +1,4 @@
-"""What of a chain is compared, counted and judged: all that is said in it, its first question, its answer."""
+"""Return the texts of a chain to compare, count and judge."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from redraft.formats.gold import answer_of, gold_answers, rationales
 from redraft.formats.turns import Turn, turns_of
 
 Part = Literal["all", "query", "instruction"]
-"""Everything said, the first user turn, or that turn without its input."""
+"""All texts, the first user turn, or that turn without its input."""
 
 
 def text_of(chain: Chain, part: Part) -> str:
-    """That part of a chain as one text, empty where the chain has none of it."""
+    """Return a part of a chain as one text, or an empty text."""
     if part == "all":
         return "\n".join(said_in(chain))
     if part == "instruction" and chain.prompt.messages is None:
@@ -22,32 +22,32 @@ def text_of(chain: Chain, part: Part) -> str:
 
 
 def said_in(chain: Chain) -> list[str]:
-    """Each text of a chain: the prompt's turns, every answer and feedback, the gold answer, its rationale."""
+    """Return all nonblank texts: the prompt's turns, answers, feedbacks, gold answers and rationales."""
     return [text for text in (*asked_in(chain), *_replies(chain), *gold_of(chain)) if text.strip()]
 
 
 def asked_in(chain: Chain) -> list[str]:
-    """The turns of the prompt, whoever's they are; an instruction and its input are one."""
+    """Return the texts of the prompt's turns; an instruction and its input are one."""
     if chain.prompt.messages is None:
         return [chain.prompt.text]
     return [content_of(message) for message in chain.prompt.messages]
 
 
 def gold_of(chain: Chain) -> list[str]:
-    """The gold answers, and the rationale."""
+    """Return the gold answers and rationales."""
     return gold_answers(chain) + rationales(chain)
 
 
 def is_answered(chain: Chain) -> bool:
-    """Whether an assistant says anything in it, or a gold answer would."""
-    said = any(message.get("role") == "assistant" for message in chain.prompt.messages or ())
-    return bool(chain.steps) or said or bool(gold_answers(chain))
+    """Whether a chain has an assistant's turn or a gold answer."""
+    spoke = any(message.get("role") == "assistant" for message in chain.prompt.messages or ())
+    return bool(chain.steps) or spoke or bool(gold_answers(chain))
 
 
 def talk_of(chain: Chain) -> tuple[Turn, ...]:
-    """The turns, and where the assistant has not answered, its gold answer as the last one.
+    """Return the turns; a gold answer is the last turn if the assistant has not answered.
 
-    So a record of Alpaca's is judged as the same texts are in a conversation.
+    So an Alpaca record is judged like the same texts in a conversation.
     """
     turns = turns_of(chain)
     gold = "" if chain.steps else answer_of(chain)
