@@ -133,7 +133,7 @@ def _talks(report: DataReport) -> Iterator[DataFinding]:
         "long",
         "warning",
         f"of over {report.long:,} {report.unit}.",
-        f"Training cuts them, SelFee's and Vicuna's at {LONG:,} tokens: `redraft data split` divides talks "
+        f"Training cuts them, SelFee's and Vicuna's at {LONG:,} tokens: `redraft data split` divides conversations "
         f"between turns.{'' if report.unit == 'tokens' else ' --tokenizer counts tokens.'}",
     )
 
@@ -184,7 +184,7 @@ def _feedback(report: DataReport) -> Iterator[DataFinding]:
 def _sets(report: DataReport) -> Iterator[DataFinding]:
     """Find faults that no single record shows."""
     summary = report.summary
-    again, same = repeats(summary.queries), repeats(summary.talks)
+    again, same = repeats(summary.queries), repeats(summary.texts)
     yield DataFinding(
         "repeated",
         "warning",

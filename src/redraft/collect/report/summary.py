@@ -67,14 +67,14 @@ class DataSummary:
         tables: For each thing that was counted, how often each of its values occurs.
         examples: Where the first few records stand that a warning is about.
         queries: A hash of each record's first question, those without one left out.
-        talks: A hash of all that is said in each record, likewise.
+        texts: A hash of all texts of each record.
     """
 
     totals: Counter[str] = field(default_factory=Counter)
     tables: defaultdict[str, Counter[Any]] = field(default_factory=lambda: defaultdict(Counter))
     examples: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     queries: array[int] = field(default_factory=lambda: array("Q"))
-    talks: array[int] = field(default_factory=lambda: array("Q"))
+    texts: array[int] = field(default_factory=lambda: array("Q"))
 
     def name(self, table: str, name: str, times: int = 1) -> None:
         """Count a name from the data: shortened, and under `OTHERS` after a thousand names."""
@@ -99,7 +99,7 @@ class DataSummary:
         for about, places in other.examples.items():
             self.examples[about] = (self.examples[about] + places)[:EXAMPLES]
         self.queries += other.queries
-        self.talks += other.talks
+        self.texts += other.texts
         return self
 
 
@@ -169,7 +169,7 @@ def _note_talk(
     answer = turns[-1].text if len(turns) > len(asked) else ""
     summary.name("languages", language_of(f"{query[:_HEAD]} {answer[:_HEAD]}") or UNKNOWN)
     _remember(summary.queries, text_of(chain, "query"))
-    _remember(summary.talks, text_of(chain, "all"))
+    _remember(summary.texts, text_of(chain, "all"))
     if not any(turn.text.strip() for turn in asked):
         summary.warn("no prompt", where)
     elif fault := role_fault(turns):
