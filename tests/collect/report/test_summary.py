@@ -170,7 +170,7 @@ def test_repeats_differ_by_no_more_than_case_and_space() -> None:
     other = Chain(prompt=Prompt(instruction="What is rain?"), steps=(Step(answer="Drops."),), best=0)
     summary = summary_of(first, same, other)
     assert len(set(summary.queries)) == 1
-    assert [summary.talks[0] == each for each in summary.talks] == [True, True, False]
+    assert [summary.texts[0] == each for each in summary.texts] == [True, True, False]
 
 
 @pytest.mark.parametrize(

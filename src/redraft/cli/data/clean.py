@@ -80,7 +80,7 @@ def clean(
     force: Force = False,
     quiet: Quiet = False,
 ) -> None:
-    """Clean conversations with rules that can be switched on and off.
+    """Clean conversations with named rules.
 
     HTML becomes markdown with its code blocks unchanged. Dropped records are counted by rule. Rules are
     always applied in the order of --list-rules.

@@ -133,8 +133,8 @@ def _talks(report: DataReport) -> Iterator[DataFinding]:
         "long",
         "warning",
         f"of over {report.long:,} {report.unit}.",
-        f"Training cuts them, SelFee's and Vicuna's at {LONG:,} tokens: `redraft data split` divides conversations "
-        f"between turns.{'' if report.unit == 'tokens' else ' --tokenizer counts tokens.'}",
+        f"Training cuts them, SelFee's and Vicuna's at {LONG:,} tokens: `redraft data split` divides "
+        f"conversations between turns.{'' if report.unit == 'tokens' else ' --tokenizer counts tokens.'}",
     )
 
 
