@@ -52,7 +52,7 @@ def test_the_usual_rules(shared: Path, tmp_path: Path) -> None:
     assert ids(result.stdout) == ["good", "page", "blocked", "german"]
     assert result.stderr == (
         "redraft: 4 kept, 1 dropped\n  short          1\nredraft: 1 with HTML left in answers\n"
-        "  It was asked for, or the answers are not HTML throughout: redraft data clean FILE --explain ID\n"
+        "  The user asked for HTML, or not all answers are HTML: redraft data clean FILE --explain ID\n"
     )
     page = Chain.from_json(result.stdout.splitlines()[1])
     assert (page.prompt.instruction, page.answer) == ("Is a < b?", "```\nif a < b:\n    x\n```")
@@ -173,18 +173,21 @@ def test_the_rules_are_listed_without_a_file() -> None:
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--rules", "rolls"], "--rules: there is no 'rolls'.\n  Did you mean roles?"),
-        (["--skip", "x!"], "--skip: there is no 'x!'.\n  Known are: answer-question, answered"),
-        (["--languages", "english"], "--languages: there is no 'english'.\n  Did you mean en?"),
-        (["--rules", "html", "--skip", "html"], "no rule is left to clean by."),
-        (["--rules", ""], "no rule is left to clean by."),
+        (["--rules", "rolls"], "--rules: unknown name 'rolls'.\n  Did you mean roles?"),
+        (["--skip", "x!"], "--skip: unknown name 'x!'.\n  Known names: answer-question, answered"),
+        (["--languages", "english"], "--languages: unknown name 'english'.\n  Did you mean en?"),
+        (["--rules", "html", "--skip", "html"], "no rule is left."),
+        (["--rules", ""], "no rule is left."),
         (["--rules", "language"], "the rule 'language' needs a list.\n  For example: --languages en"),
         (["--rules", "blocked"], "the rule 'blocked' needs a list."),
-        (["--blocked", "none.txt"], "--blocked none.txt: neither a list (fastchat, alpaca) nor a file"),
-        (["--like", "selfee", "--rules", "html"], "--like and --rules both say which rules."),
+        (
+            ["--blocked", "none.txt"],
+            "--blocked none.txt: neither a list (fastchat, alpaca) nor a readable file",
+        ),
+        (["--like", "selfee", "--rules", "html"], "--like and --rules both choose the rules."),
         (
             ["--explain", "nobody"],
-            "has no record nobody.\n  Ids are those that the output has, such as shared/good.",
+            "has no record nobody.\n  Use an id of the output, such as shared/good.",
         ),
     ],
 )

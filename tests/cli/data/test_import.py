@@ -144,7 +144,7 @@ def test_a_file_without_one_readable_record_is_an_error(data: Path) -> None:
     (data / "other.jsonl").write_text('{"a": 1}\n')
     result = run("other.jsonl")
     assert (result.exit_code, result.stdout) == (2, "")
-    assert "redraft: no record could be read.\n  Say what the fields are: --map" in result.stderr
+    assert "redraft: no record could be read.\n  Name the fields: --map" in result.stderr
     assert run("other.jsonl", "-o", "out.jsonl").exit_code == 2
     assert not (data / "out.jsonl").exists()
 
@@ -157,7 +157,7 @@ def test_a_file_of_which_nothing_could_be_read_is_told_beside_others(data: Path)
     assert (data / "out.jsonl").read_bytes().count(b"\n") == 2
     (data / "out.jsonl").unlink()
     result = run("mixed.jsonl", "other.jsonl", "-o", "out.jsonl", "--as", "gsm8k")
-    assert "Without --as gsm8k they are known by their fields." in result.stderr
+    assert "Without --as gsm8k, redraft recognises records by their" in result.stderr
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

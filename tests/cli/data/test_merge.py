@@ -131,7 +131,7 @@ def test_a_file_in_two_parts_and_an_empty_one_are_told(recipe: Path, tmp_path: P
     recipe.write_text(parts)
     said = merge(recipe, "-o", tmp_path / "out.jsonl").stderr
     assert "none          0  no record in none.jsonl" in said
-    assert "sums.jsonl is in 2 parts, and each draws by itself: the mix may have a record twice." in said
+    assert "sums.jsonl is in 2 parts that draw independently: the mix may repeat a record." in said
 
 
 def test_a_part_that_is_a_folder_is_told(recipe: Path, tmp_path: Path) -> None:
