@@ -276,7 +276,7 @@ def test_all_code_that_makes_tokens_is_part_of_the_key() -> None:
         "print(*(n for n in sys.modules if n.startswith('redraft.')))"
     )
     done = subprocess.run([sys.executable, "-c", listing], capture_output=True, text=True, check=True)
-    root = Path(module.__file__).parent.parent
+    root = Path(module.__file__).parents[2]
     loaded = {root.joinpath(*name.split(".")[1:]).with_suffix(".py") for name in done.stdout.split()}
     keyed = {path for pattern in module._SOURCES for path in root.glob(pattern)}
     left = {str(path.relative_to(root)) for path in loaded - keyed if path.is_file()}

@@ -39,8 +39,8 @@ SECONDS = 15.0
 
 _PACKAGES = ("redraft", "tokenizers", "transformers")
 _SOURCES = (
-    *("chain.py", "formats/*.py"),
-    *(f"train/{name}.py" for name in ("encoding", "store", "tokens", "vocabulary")),
+    *("chain.py", "formats/**/*.py"),
+    *(f"train/data/{name}.py" for name in ("encoding", "store", "tokens", "vocabulary")),
 )
 
 

@@ -218,7 +218,7 @@ def names_known() -> frozenset[str]:
 def nearest(name: str, prefix: str = "") -> str:
     """A hint at the name that was meant."""
     near = difflib.get_close_matches(name, names_known(), n=1)
-    return f"Did you mean {prefix}{near[0]}?" if near else "redraft train sft --help lists the renamed."
+    return f"Did you mean {prefix}{near[0]}?" if near else "redraft train sft --help lists the names."
 
 
 @cache
