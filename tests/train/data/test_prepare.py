@@ -27,7 +27,7 @@ from redraft.errors import OutputError, RecordError, RedraftError, UsageError
 from redraft.train.data import encoding
 from redraft.train.data import prepare as module
 from redraft.train.data.prepare import key_of, prepare
-from redraft.train.data.store import Prepared, Report, Some
+from redraft.train.data.store import Prepared, Report, Tally
 from redraft.train.data.tokens import NO_ROOM, SHORTEST, Cut, Encoder
 from tests.train.letters import END, Letters
 from tests.train.tokenizer_kinds import tokenizer
@@ -92,10 +92,10 @@ def test_the_report_counts_what_became_of_the_records(write: Write, cache: Path)
         tokens=3 + 20 + 2,
         trained=2 + 3 + 1,  # the first token of the fourth is predicted by nothing
         longest=20,
-        cut=Some(1, ["data/2"]),
+        cut=Tally(1, ["data/2"]),
         cut_tokens=13,
         cut_prompt=13,
-        skipped={"no answer": Some(2, ["data/1", "data/4"])},
+        skipped={"no answer": Tally(2, ["data/1", "data/4"])},
     )
     assert report.lines() == [
         "5 records read, 3 to train on: 25 tokens, 6 of them with loss (24%); the longest has 20",
@@ -122,7 +122,7 @@ def test_the_report_says_which_answers_were_cut(write: Write, cache: Path) -> No
         "1 of these lost their last answers: data/0",
         "1 of these end within an answer: data/1",
         "1 with earlier answers, which carry no loss in this format (--format vicuna trains on all): data/2",
-        "1 learn a later answer than the first (--answer first: SelFee's own way): data/0",
+        "1 learn an answer other than the first (--answer first learns the first, as SelFee did): data/0",
     ]
     assert [Cut(*cut) for cut in prepared.cuts.tolist()] == [Cut(7, lost=2), Cut(7, broken=1), Cut(7)]
     assert prepare([path], Breaking(), cache).report == prepared.report
@@ -148,11 +148,11 @@ def test_any_number_of_processes_and_batches_makes_the_same(
         for asked, said in [*pairs, ("a", "b")]
     ]
     path.write_text("\n".join(lines), "utf-8")
-    whole = list(encoding.made_of([path], Letters(), 1))
+    whole = list(encoding.encode_files([path], Letters(), 1))
     assert [len(made.names) + len(made.skipped) for made in whole] == [len(lines)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(encoding, "BATCH", 3)
-        parts = list(encoding.made_of([path], Letters(), 1))
+        parts = list(encoding.encode_files([path], Letters(), 1))
     assert len(parts) == -(-len(lines) // 3)
     assert [name for made in parts for name in made.names] == whole[0].names
     assert np.concatenate([made.tokens for made in parts]).tolist() == whole[0].tokens.tolist()
@@ -174,7 +174,7 @@ def test_processes_make_the_bytes_that_one_makes(
     assert [(many.folder / name).read_bytes() for name in names] == [
         (one.folder / name).read_bytes() for name in names
     ]
-    assert said == [f"{records} records made into tokens so far." for records in range(20, 501, 20)]
+    assert said == [f"{records} records tokenised so far." for records in range(20, 501, 20)]
 
 
 def test_what_is_soon_done_is_not_reported(write: Write, cache: Path) -> None:
@@ -195,7 +195,7 @@ def test_who_waits_for_another_process_says_so(write: Write, cache: Path) -> Non
         lock.close()
 
     assert len(prepare([path], Letters(), cache, say=say)) == 1
-    assert said == ["another process makes tokens of this data: this one waits for it."]
+    assert said == ["waiting for another process, which tokenises the same data."]
 
 
 def test_of_a_run_only_the_first_process_says_that_it_waits(
@@ -285,7 +285,7 @@ def test_all_code_that_makes_tokens_is_part_of_the_key() -> None:
         "files.py",
         "parallel.py",
         "train/data/packing.py",
-        "train/words.py",
+        "train/counting.py",
     }  # they decide no token
 
 
@@ -399,7 +399,7 @@ def test_a_killed_process_is_said(write: Write, cache: Path, monkeypatch: pytest
 
 def test_no_record_at_all(write: Write, cache: Path) -> None:
     for paths in ([write()], []):
-        with pytest.raises(UsageError, match="no record at all"):
+        with pytest.raises(UsageError, match="has no records"):
             prepare(paths, Letters(), cache)
 
 
@@ -408,14 +408,14 @@ def test_nothing_to_train_on_in_any_record(write: Write, cache: Path) -> None:
     with pytest.raises(UsageError) as caught:
         prepare([path], Letters(), cache)
     assert "none of the 2 records has anything to train on: 2 skipped, no answer: data/0" in str(caught.value)
-    assert "Name the --format" in str(caught.value.hint)
+    assert "--training_objective" in str(caught.value.hint)
 
 
 def test_no_prompt_that_leaves_room_for_an_answer(write: Write, cache: Path) -> None:
     short = Encoder(tokenizer("bytes"), max_length=SHORTEST)
     with pytest.raises(UsageError, match=NO_ROOM) as caught:
         prepare([write(("a", "b"))], short, cache)
-    assert caught.value.hint == "Raise --model_max_length: prompt and answer have to fit."
+    assert caught.value.hint == "Raise --model_max_length: prompt and answer must fit."
 
 
 def test_streams_folders_and_missing_files_are_refused(tmp_path: Path, cache: Path) -> None:
@@ -433,7 +433,7 @@ def test_data_that_changes_while_it_is_read_is_refused(
 ) -> None:
     path = write(("a", "b"))
     monkeypatch.setattr(module, "SECONDS", 0)
-    with pytest.raises(UsageError, match="was changed while it was read"):
+    with pytest.raises(UsageError, match="changed while it was read"):
         prepare([path], Letters(), cache, say=lambda _: path.write_text("{}\n") and None)
     assert not list(cache.glob("*.partial"))
 
@@ -443,12 +443,12 @@ def test_data_that_changes_while_it_is_read_is_refused(
 ORPHANS = """
 import sys
 from pathlib import Path
-from redraft import work
-from redraft.train import encoding
+from redraft import parallel
+from redraft.train.data import encoding
 from tests.train.letters import Letters
 encoding.BATCH, encoding.WORTH_A_PROCESS, parallel.BATCH = 1, 1, 1
 if __name__ == "__main__":
-    for made in encoding.made_of([Path(sys.argv[1])], Letters(), 2):
+    for made in encoding.encode_files([Path(sys.argv[1])], Letters(), 2):
         print("begun", flush=True)
         sys.stdin.read()
 """
@@ -457,7 +457,7 @@ if __name__ == "__main__":
 UNGUARDED = """
 import sys
 from pathlib import Path
-from redraft.train import encoding, prepare
+from redraft.train.data import encoding, prepare
 from tests.train.letters import Letters
 encoding.BATCH, encoding.WORTH_A_PROCESS = 1, 1
 prepare.prepare([Path(sys.argv[1])], Letters(), Path(sys.argv[2]), workers=2)
@@ -473,9 +473,9 @@ def test_a_script_that_is_imported_again_does_not_wait_for_itself(
     command = [sys.executable, str(script), str(write(*[("a", "b")] * 50)), str(cache)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1
-    assert "by a process that tokenises for it" in done.stderr
+    assert "a worker that tokenises imports it" in done.stderr
     said = done.stderr.splitlines()[-2:]
-    assert "could not begin" in said[0]
+    assert "RedraftError" in said[0]
     assert '__name__ == "__main__":' in said[1]
 
 

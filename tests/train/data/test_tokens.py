@@ -148,7 +148,9 @@ def test_a_text_that_goes_on_after_another_gets_no_space(kind: str) -> None:
 
 
 @given(
-    asked=st.text(max_size=30), answer=st.text(min_size=1, max_size=30), said=st.text(min_size=1, max_size=30)
+    asked=st.text(min_size=1, max_size=30).filter(str.strip),
+    answer=st.text(min_size=1, max_size=30),
+    said=st.text(min_size=1, max_size=30),
 )
 @pytest.mark.parametrize("kind", ["bytes", "merging"])
 def test_any_text_is_kept_and_its_answer_learnt(kind: str, asked: str, answer: str, said: str) -> None:

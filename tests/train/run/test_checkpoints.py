@@ -242,7 +242,7 @@ def test_none_is_lost_where_no_newer_one_is_whole(tmp_path: Path) -> None:
 CHILD = """
 import sys, time
 from pathlib import Path
-from redraft.train import sft
+from redraft.train.run import sft
 from tests.train.tiny import data, prepared, trainer
 
 folder = Path(sys.argv[1])

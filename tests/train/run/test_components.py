@@ -51,4 +51,4 @@ def test_how_far_tokens_are_is_said_of_all_data(tmp_path: Path, monkeypatch: pyt
         tmp_path / "cache",
         say=said.append,
     )
-    assert [line for line in said if "so far" in line] == ["24 records made into tokens so far."] * 2
+    assert [line for line in said if "so far" in line] == ["24 records tokenised so far."] * 2

@@ -498,4 +498,4 @@ def test_nothing_is_said_twice_by_other_processes(
     said: list[str] = []
     monkeypatch.setattr(prepare, "SECONDS", 0)
     ready(model, "--tf32", "True", said=said)
-    assert said == ["24 records made into tokens so far."]  # by the one that makes them
+    assert said == ["24 records tokenised so far."]  # by the one that makes them

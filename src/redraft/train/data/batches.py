@@ -1,14 +1,13 @@
-"""What a step trains on: rows of examples as tensors, in an order that only the seed and the epoch decide.
+"""The sampler and the collators: rows of examples as tensors, in an order set by seed and epoch alone.
 
-Trainer's own sampler draws its order from a generator whose state has to survive; here the batch with a
-number can be named without those before it, so a run that goes on reads what it would have read, and skipping
-costs nothing. Ranks share each batch: with so many rows to a step, a run on one processor and a run on eight
-take the same rows at the same step. The last step of an epoch takes what is left, spread evenly; a rank that
-gets nothing trains on nothing (`joined` of no rows), so no row is dropped or read twice, and no rank waits
-for another. Where losses are summed and divided by all trained tokens of a step, as `train.loss` does, such a
-step weighs each of its tokens as any other step does.
+Any batch can be computed from its number, so a resumed run reads the same rows and skips at no cost. Ranks
+share each batch: with equally many rows a step, one process and eight take the same rows at the same step.
+The last step of an epoch takes the rows that are left, spread evenly. A rank without rows gets one token
+without loss (`joined` of no rows), so no row is dropped or read twice, and no rank waits for another. Losses
+are summed and divided by the trained tokens of the step (`model.loss`), so the last step counts each token
+like any other step.
 
-Labels stand where the tokens do: whoever computes the loss shifts them.
+Labels are not shifted: whoever computes the loss does that.
 """
 
 from __future__ import annotations
@@ -21,15 +20,15 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from redraft.errors import UsageError
+from redraft.train.counting import counted
 from redraft.train.data.packing import Ints, Rows
 from redraft.train.data.store import Prepared, Stored
-from redraft.train.words import counted
 
 IGNORED = -100
-"""The label of a token without loss, as PyTorch and transformers have it."""
+"""The label of a token without loss, in PyTorch and transformers."""
 
 POOLS = 50
-"""Steps' worth of rows that are sorted by length at a time, as LengthGroupedSampler of transformers does."""
+"""Steps whose rows are sorted by length together, as in transformers' LengthGroupedSampler."""
 
 Batch = dict[str, torch.Tensor]
 Row = Sequence[Stored]
@@ -39,7 +38,7 @@ _NOTHING = Stored(np.zeros(1, np.int64), np.zeros(1, np.bool_))
 
 
 class RowsOf(Dataset[Row]):
-    """The rows of prepared data, read when they are asked for."""
+    """The rows of prepared data, read on demand."""
 
     def __init__(self, prepared: Prepared, rows: Rows) -> None:
         self.prepared, self.rows = prepared, rows
@@ -51,7 +50,7 @@ class RowsOf(Dataset[Row]):
         return [self.prepared[int(example)] for example in self.rows[row]]
 
     def names(self, rows: Sequence[int]) -> list[str]:
-        """The ids of the records in some rows."""
+        """Return the ids of the records in some rows."""
         return [self.prepared.name(int(example)) for row in rows for example in self.rows[row]]
 
 
@@ -60,13 +59,13 @@ class Order(Sampler[list[int]]):
 
     Args:
         lengths: int64 [rows]: tokens in each row.
-        size: Rows that a rank takes at a time.
-        seed: With the epoch it decides the order.
-        rank: Which rank this is, from 0.
-        ranks: How many there are.
-        times: Batches of all ranks that make a step.
-        grouped: Puts rows of about one length into a step, and so into its batches, for those that are
-            padded. Not by batches: a run may go on with a step that is shared in another way.
+        size: Rows of a rank's batch.
+        seed: Sets the order, with the epoch.
+        rank: This rank, from 0.
+        ranks: Number of ranks.
+        times: Batches accumulated in a step.
+        grouped: Put rows of similar lengths into a step, which saves padding. Batches are not grouped by
+            themselves, because a resumed run may split a step into other batches.
     """
 
     def __init__(
@@ -85,11 +84,11 @@ class Order(Sampler[list[int]]):
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Says which epoch is read next; transformers' Trainer does."""
+        """Set the epoch to read next. transformers' Trainer calls this."""
         self.epoch = epoch
 
     def __len__(self) -> int:
-        """Batches of an epoch, on every rank as many."""
+        """Return the batches of an epoch: the same number on every rank."""
         return -(-len(self._lengths) // self._size)
 
     def __iter__(self) -> Iterator[list[int]]:
@@ -98,11 +97,11 @@ class Order(Sampler[list[int]]):
             yield self._share(order, number)
 
     def batch(self, epoch: int, number: int) -> list[int]:
-        """The rows of this rank's batch of that number, from 0, in an epoch."""
+        """Return the rows of this rank's batch `number`, from 0."""
         return self._share(self.rows(epoch), number)
 
     def rows(self, epoch: int) -> Ints:
-        """All rows, in the order of an epoch."""
+        """Return all rows in the order of an epoch."""
         random = np.random.default_rng((self._seed, epoch))
         order = random.permutation(len(self._lengths))
         return self._in_groups(order, random) if self._grouped else order
@@ -113,9 +112,9 @@ class Order(Sampler[list[int]]):
         return share
 
     def _in_groups(self, order: Ints, random: np.random.Generator) -> Ints:
-        """Steps of rows of similar lengths; what fills no step stays the last.
+        """Group rows of similar lengths into steps. An incomplete step stays last.
 
-        The step with the longest row is the first, so that memory runs out at once if it does.
+        The step with the longest row comes first, so that a run which is too large fails at once.
         """
         pool, size = POOLS * self._step, self._step
         pools = [order[start : start + pool] for start in range(0, len(order), pool)]
@@ -129,31 +128,31 @@ class Order(Sampler[list[int]]):
 
 
 class Loader(DataLoader[Row]):
-    """Batches of one rank, for transformers' Trainer: it tells it the epoch, and skips by `accelerate`.
+    """Batches of one rank, for transformers' Trainer.
 
-    Not for `accelerator.prepare`, which would share the batches among the ranks once more.
+    Do not pass it to `accelerator.prepare`, which would split the batches among the ranks again.
     """
 
     def __init__(
         self, rows: RowsOf, order: Order, collate: Callable[[Sequence[Row]], Batch], workers: int = 0
     ) -> None:
-        # With a generator of its own, beginning an epoch draws nothing from the one that dropout uses.
+        # Its own generator: starting an epoch must not draw from the one that dropout uses.
         own = torch.Generator()
         super().__init__(rows, batch_sampler=order, collate_fn=collate, num_workers=workers, generator=own)
         self._order = order
 
     def set_epoch(self, epoch: int) -> None:
-        """Says which epoch is read next."""
+        """Set the epoch to read next."""
         self._order.set_epoch(epoch)
 
 
 def joined(rows: Sequence[Row]) -> Batch:
-    """One sequence without padding: all examples of all rows, one behind the other.
+    """Concatenate all examples of all rows into one sequence without padding.
 
     Returns:
-        `input_ids`, `labels` and `position_ids`, each int64 [1, tokens]. Positions begin anew with each
-        example. A label is that of its own token, or -100 where there is no loss: also at the first token of
-        each example, which the example before would have to predict. Of no rows, one token without loss.
+        `input_ids`, `labels` and `position_ids`, each int64 [1, tokens]. Positions restart at 0 with each
+        example. A label is the token's own id, or -100 without loss. The first token of each example has no
+        loss, because nothing predicts it. No rows give one token without loss.
     """
     examples = [example for row in rows for example in row] or [_NOTHING]
     ids, labels, positions = (np.concatenate(each) for each in zip(*map(_parts, examples), strict=True))
@@ -161,14 +160,14 @@ def joined(rows: Sequence[Row]) -> Batch:
 
 
 def padded(rows: Sequence[Row], *, pad: int) -> Batch:
-    """One example a row, padded on the right to the longest: what any model takes.
+    """Pad examples on the right to the longest, one a row, as any model takes them.
 
     Args:
-        rows: Each of one example.
+        rows: Rows of one example each.
         pad: The id to pad with.
 
     Returns:
-        As `joined`, and `attention_mask`; each int64 [rows, longest].
+        The tensors of `joined` and `attention_mask`, each int64 [rows, longest].
     """
     examples = [example for row in rows for example in row] or [_NOTHING]
     longest = max(len(example.ids) for example in examples)
@@ -198,11 +197,7 @@ def _tensors(**arrays: Ints) -> Batch:
 
 
 def insist_on_a_step(rows: Rows, *, size: int, accumulation: int, ranks: int) -> None:
-    """Sees that there are as many rows as one step of the optimizer takes.
-
-    Raises:
-        UsageError: There are fewer.
-    """
+    """Raise `UsageError` if there are fewer rows than one step of the optimizer takes."""
     step = size * accumulation * ranks
     if len(rows) >= step:
         return
@@ -216,7 +211,7 @@ def insist_on_a_step(rows: Rows, *, size: int, accumulation: int, ranks: int) ->
 
 
 def _smaller(rows: int, ranks: int) -> str:
-    """Flags with which a step takes at most so many rows."""
+    """Return flags with which a step takes at most `rows` rows."""
     if rows < ranks:
         return "Train with no more processes than rows, or on more data."
     return f"--per_device_train_batch_size {rows // ranks} --gradient_accumulation_steps 1"

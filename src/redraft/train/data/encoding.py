@@ -1,7 +1,7 @@
-"""Records on their way to tokens: cut by one process, decoded and tokenised by many.
+"""Decode and tokenise records in parallel.
 
-Records go to processes as they stand in their file and come back as arrays, in their order, so that memory
-does not grow with the data, and any number of processes makes the same (`redraft.parallel`).
+One process splits files into undecoded records; workers return arrays, in order (`redraft.parallel`). So
+memory does not grow with the data, and any number of workers gives the same result.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from redraft.train.data.store import pair
 from redraft.train.data.tokens import Cut, Encoder, Skipped
 
 BATCH = 256
-"""Records that become arrays at a time…"""
+"""The most records of a batch…"""
 
 BATCH_BYTES = 1 << 18
-"""…or fewer, once they have so many bytes."""
+"""…and the bytes after which it is full."""
 
 WORTH_A_PROCESS = 1 << 22
-"""Bytes of records that are worth another process: to start one takes as long as to tokenise these."""
+"""Bytes of records per worker: tokenising them takes as long as starting a process."""
 
 
 class Line(NamedTuple):
-    """A record, undecoded: what errors call it, its file's name without endings, its place, and its JSON."""
+    """An undecoded record: its name in errors, its file's stem, its number in the file, and its JSON."""
 
     where: str
     stem: str
@@ -41,18 +41,18 @@ class Line(NamedTuple):
 
 
 @dataclass
-class Made:
-    """What became of a batch of records.
+class EncodedBatch:
+    """The examples of a batch of records.
 
     Attributes:
         names: Ids of the examples.
-        lengths: Their tokens.
-        tokens: All of them, one example behind the other, as `train.store.pair` makes them.
-        trained: How many of them carry loss.
-        cuts: What each lost.
-        leaves: Ids of the talks of which only the last answer is learnt, as the format has one turn.
-        later: Ids of the records of which one answer is learnt that is not the first.
-        skipped: Ids of the records that became no example, and why.
+        lengths: Tokens of each example.
+        tokens: All tokens, example after example, packed by `store.pair`.
+        trained: Number of tokens with loss.
+        cuts: What each example lost to the length limit.
+        leaves: Ids of conversations that train on their last answer alone, because the format has one turn.
+        later: Ids of records that train on one answer other than the first.
+        skipped: Ids of records that gave no example, with the reason.
     """
 
     names: list[str] = field(default_factory=list)
@@ -65,8 +65,8 @@ class Made:
     skipped: list[tuple[str, str]] = field(default_factory=list)
 
 
-def made_of(paths: Sequence[Path], encoder: Encoder, workers: int) -> Iterator[Made]:
-    """What becomes of all records, batch by batch, in their order."""
+def encode_files(paths: Sequence[Path], encoder: Encoder, workers: int) -> Iterator[EncodedBatch]:
+    """Encode the records of some files, in order, with at most `workers` processes."""
     worth = 1 + sum(path.stat().st_size for path in paths) // WORTH_A_PROCESS
     return spread(partial(_encoded, encoder), _batches(_lines(paths)), min(workers, worth))
 
@@ -91,8 +91,8 @@ def _batches(lines: Iterable[Line]) -> Iterator[tuple[Line, ...]]:
         yield tuple(batch)
 
 
-def _encoded(encoder: Encoder, batch: Sequence[Line]) -> Made:
-    made = Made()
+def _encoded(encoder: Encoder, batch: Sequence[Line]) -> EncodedBatch:
+    made = EncodedBatch()
     tokens = []
     for line in batch:
         record = decode(line.data, line.where)

@@ -1,13 +1,12 @@
-"""Puts examples into rows of a fixed number of tokens, so that hardly a place stays empty.
+"""Pack examples into rows of a fixed number of tokens.
 
-Best fit, the longest first: an example goes into the row that has the least room which is enough, or begins a
-row. That wastes at most 2/9 more than the best packing can, and next to nothing on data of many lengths (D.
-S. Johnson et al., "Worst-case performance bounds for simple one-dimensional packing algorithms", SIAM J.
-Comput. 3(4), 1974). No example is split. Examples of one length are interchangeable, so a seed decides which
-of them meet, and any seed gives as many rows of the same lengths.
+Best-fit decreasing: the longest example first, each into the fullest row that has room for it. This needs at
+most 2/9 more rows than the optimum (D. S. Johnson et al., "Worst-case performance bounds for simple
+one-dimensional packing algorithms", SIAM J. Comput. 3(4), 1974). No example is split. The seed decides which
+examples of equal length share a row; the number of rows and their lengths do not depend on it.
 
-That examples of one row do not see each other is not done here, but by position ids that begin anew
-(`train.batches`) and by attention that heeds them (`train.attention`).
+Examples of a row must not see each other: position ids restart with each (`data.batches`), and attention
+follows them (`model.attention`).
 """
 
 from __future__ import annotations
@@ -24,13 +23,13 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """Which examples stand in which row.
+    """The examples of each row.
 
     Attributes:
-        members: int64 [examples]: the numbers of the examples, one row after the other.
-        starts: int64 [rows + 1]: where each row begins in `members`, and its end.
+        members: int64 [examples]: the numbers of the examples, row after row.
+        starts: int64 [rows + 1]: where each row starts in `members`, then the end.
         lengths: int64 [rows]: tokens in each row.
-        capacity: Tokens that a row has room for.
+        capacity: Tokens that fit into a row.
     """
 
     members: Ints
@@ -42,22 +41,22 @@ class Rows:
         return len(self.lengths)
 
     def __getitem__(self, row: int) -> Ints:
-        """The numbers of the examples in a row."""
+        """Return the numbers of the examples in a row."""
         return self.members[self.starts[row] : self.starts[row + 1]]
 
     @property
     def efficiency(self) -> float:
-        """The share of all places that hold a token, 0 to 1."""
+        """The share of the capacity that is filled, 0 to 1."""
         return float(self.lengths.sum()) / (len(self) * self.capacity) if len(self) else 1.0
 
 
 def pack(lengths: Ints, capacity: int, seed: int = 0) -> Rows:
-    """Rows of at most `capacity` tokens, each example in one of them.
+    """Pack examples into rows of at most `capacity` tokens.
 
     Args:
         lengths: int64 [examples]: tokens of each example.
-        capacity: Tokens that a row has room for.
-        seed: Decides which of the examples of one length meet.
+        capacity: Tokens that fit into a row.
+        seed: Decides which examples of equal length share a row.
 
     Raises:
         UsageError: An example is longer than a row.
@@ -66,8 +65,8 @@ def pack(lengths: Ints, capacity: int, seed: int = 0) -> Rows:
     ties = np.random.default_rng(seed).permutation(len(lengths))
     order = ties[np.argsort(-lengths[ties], kind="stable")]
     rows: list[list[int]] = []
-    having: list[list[int]] = [[] for _ in range(capacity + 1)]  # rows by the room they have
-    rooms = 0  # bit n is set where some row has room for n
+    having: list[list[int]] = [[] for _ in range(capacity + 1)]  # rows by the room left in them
+    rooms = 0  # bit n is set if some row has room for n
     for example, length in zip(order.tolist(), lengths[order].tolist(), strict=True):
         enough = rooms >> length
         if enough:
@@ -84,7 +83,7 @@ def pack(lengths: Ints, capacity: int, seed: int = 0) -> Rows:
 
 
 def one_a_row(lengths: Ints, capacity: int) -> Rows:
-    """Each example in a row of its own, in their order.
+    """Put each example into a row of its own, in order.
 
     Raises:
         UsageError: An example is longer than a row.

@@ -1,15 +1,13 @@
-"""Makes training data of files of records: read, rendered and tokenised once, then mapped into memory.
+"""Prepare training data: read, render and tokenise files of records once, then map the tokens into memory.
 
-What was made lies in a cache folder, under a name that is the sum of all that decides it: every byte of the
-data, the tokenizer with the format, objective and length, and the code that makes text and tokens of a
-record. Bytes and not times: a copied or touched file is the same data, an edited one is not, and summing
-takes a hundredth of the time of tokenising. The code and not a number that somebody has to remember to raise.
+Prepared data lies in a cache folder named by a hash of everything that decides it: the bytes of the data, the
+tokenizer, format, objective and length, and the source code that turns a record into tokens. The key uses
+bytes, not times: a copied or touched file is the same data, and hashing takes a hundredth of the time of
+tokenising. It uses the code itself, because nobody remembers to raise a version number.
 
-Several processes may want the same at once, as the ranks of a run do: one makes it, the others wait. It is
-written aside and gets its name when it is whole; what is half or damaged is made anew. Records go to
-processes undecoded and come back as arrays, in their order, so that memory does not grow with the data, and
-any number of processes makes the same bytes. How a record becomes tokens is in `train.tokens`, and rows are
-in `train.pack`.
+When several processes want the same data, as the ranks of a run do, one prepares it and the others wait. The
+folder gets its name when it is complete; incomplete or damaged folders are replaced. `data.tokens` turns a
+record into tokens, and `data.packing` makes rows of them.
 """
 
 from __future__ import annotations
@@ -29,13 +27,13 @@ from pathlib import Path
 from redraft.errors import OutputError, UsageError
 from redraft.files import open_own, sync_folder
 from redraft.formats.read.files import STDIO, name_of, reading
-from redraft.train.data.encoding import Made, made_of
+from redraft.train.data.encoding import EncodedBatch, encode_files
 from redraft.train.data.store import Damaged, Prepared, Report, Writer, open_prepared
 from redraft.train.data.tokens import NO_ROOM, Encoder
 from redraft.train.run.distributed import Say, leads
 
 SECONDS = 15.0
-"""Between two lines that say how far it is."""
+"""Seconds between two lines of progress."""
 
 _PACKAGES = ("redraft", "tokenizers", "transformers")
 _SOURCES = (
@@ -47,21 +45,20 @@ _SOURCES = (
 def prepare(
     paths: Sequence[Path], encoder: Encoder, cache: Path, *, workers: int = 1, say: Say = lambda _: None
 ) -> Prepared:
-    """The records of some files as tokens, from the cache if they are there.
+    """Return the records of some files as tokens, from the cache if possible.
 
     Args:
-        paths: Files of any shape that `formats.records` reads, in order.
-        encoder: Makes tokens of a chain.
-        cache: The folder for prepared data; made if it is not there.
-        workers: Processes at most; of little data, one.
-        say: Told how far it is, now and then, by the process that makes it; and by the first one of a run
-            that it waits.
+        paths: Files of any shape that `formats.read` knows, in order.
+        encoder: Turns a chain into tokens.
+        cache: The folder for prepared data. It is created if needed.
+        workers: The most processes to tokenise with. Little data takes one.
+        say: Called with lines of progress, and by the first rank when it waits for another process.
 
     Raises:
-        RecordError: A file cannot be read, or a record is none; the message names file and line.
-        UsageError: There is no record, or nothing to train on in any; or a path cannot be prepared.
+        RecordError: A file cannot be read, or a record is invalid. The message names file and line.
+        UsageError: There are no records, none has anything to train on, or a path is a stream or a folder.
         OutputError: The cache cannot be written.
-        RedraftError: A process that tokenised was killed, or could not begin.
+        RedraftError: A worker was killed or could not start.
     """
     _refuse_beginning()
     before = [_state(path) for path in paths]
@@ -73,35 +70,33 @@ def prepare(
         pass
     with _writing(cache), _alone(cache, folder.name, say):
         try:
-            return open_prepared(folder, key)  # another process has made it meanwhile
+            return open_prepared(folder, key)  # another process has just prepared it
         except Damaged:
             _remove_left(cache)
-            made = _unchanged(paths, before, made_of(paths, encoder, workers))
-            return _make(folder, key, made, say)
+            batches = _unchanged(paths, before, encode_files(paths, encoder, workers))
+            return _make(folder, key, batches, say)
 
 
 def _refuse_beginning() -> None:
-    """Sees that no process that tokenises runs the script that wants the data once more: both would wait.
+    """Raise `UsageError` in a worker that imports a script which prepares data itself: both would wait.
 
-    Raises:
-        UsageError: It does. multiprocessing asks in the same way before it starts a process.
+    multiprocessing makes the same test before it starts a process.
     """
     if getattr(multiprocessing.current_process(), "_inheriting", False):
         raise UsageError(
-            "this script prepares data where it is only imported, by a process that tokenises for it.",
-            hint='Put what it does under: if __name__ == "__main__":',
+            "this script prepares data at import, and a worker that tokenises imports it.",
+            hint='Put its code under: if __name__ == "__main__":',
         )
 
 
-# What decides the result.
+# The key.
 
 
 def key_of(paths: Sequence[Path], encoder: Encoder) -> str:
-    """The sum of all that decides what is prepared, in hexadecimal.
+    """Return the hash of all that decides the prepared data, in hexadecimal.
 
     Raises:
         RecordError: A file cannot be read.
-        UsageError: One of them is a stream or a folder.
     """
     parts = {
         "data": [(path.name, _sum(path)) for path in paths],
@@ -113,14 +108,18 @@ def key_of(paths: Sequence[Path], encoder: Encoder) -> str:
 
 
 def _state(path: Path) -> tuple[int, int]:
-    """Size and time of a file of records."""
+    """Return size and time of a file of records.
+
+    Raises:
+        UsageError: It is a stream or a folder.
+    """
     if str(path) == STDIO:
         raise UsageError(
             "standard input cannot be trained on: the data is read more than once.", hint="Save it to a file."
         )
     if path.is_dir():
         raise UsageError(
-            f"{name_of(path)} is a folder, and not a file of records.",
+            f"{name_of(path)} is a folder, not a file of records.",
             hint=f"redraft data import {name_of(path)} -o chains.jsonl",
         )
     with reading(path):
@@ -129,14 +128,14 @@ def _state(path: Path) -> tuple[int, int]:
 
 
 def _unchanged(
-    paths: Sequence[Path], before: Sequence[tuple[int, int]], all_made: Iterable[Made]
-) -> Iterator[Made]:
-    """What is made of the files, if they are in the end what they were when they were summed."""
-    yield from all_made
+    paths: Sequence[Path], before: Sequence[tuple[int, int]], batches: Iterable[EncodedBatch]
+) -> Iterator[EncodedBatch]:
+    """Yield the batches, then raise if a file has changed since its bytes were hashed."""
+    yield from batches
     for path, state in zip(paths, before, strict=True):
         if _state(path) != state:
             raise UsageError(
-                f"{name_of(path)} was changed while it was read.", hint="Run the same command again."
+                f"{name_of(path)} changed while it was read.", hint="Run the same command again."
             )
 
 
@@ -146,7 +145,7 @@ def _sum(path: Path) -> str:
 
 
 def _code() -> str:
-    """The sum of the source of all that makes text and tokens of a record."""
+    """Return the hash of all source code that turns a record into tokens."""
     root, digest = Path(__file__).resolve().parents[2], hashlib.sha256()
     for path in sorted(path for pattern in _SOURCES for path in root.glob(pattern)):
         digest.update(path.read_bytes())
@@ -177,28 +176,28 @@ def _writing(cache: Path) -> Iterator[None]:
 
 @contextmanager
 def _alone(cache: Path, name: str, say: Say) -> Iterator[None]:
-    """Waits until no other process makes this. The lock goes with the process that holds it."""
+    """Hold the lock on a folder, waiting for it if needed. It ends with its process."""
     with os.fdopen(open_own(cache / f"{name}.lock"), "rb") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if leads():
-                say("another process makes tokens of this data: this one waits for it.")
+                say("waiting for another process, which tokenises the same data.")
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
 def _remove_left(cache: Path) -> None:
-    """Removes what processes that were killed left half written: that which none holds the lock of."""
+    """Delete the partial folders of dead processes: those that nobody has locked."""
     for left in cache.glob("*.partial"):
         with suppress(BlockingIOError), os.fdopen(open_own(left.with_suffix(".lock")), "rb") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(left, ignore_errors=True)
 
 
-def _make(folder: Path, key: str, batches: Iterable[Made], say: Say) -> Prepared:
+def _make(folder: Path, key: str, batches: Iterable[EncodedBatch], say: Say) -> Prepared:
     aside = folder.with_name(f"{folder.name}.partial")
-    for left in (aside, folder):  # half written, by one that still has it open; damaged
+    for left in (aside, folder):  # incomplete, damaged
         shutil.rmtree(left, ignore_errors=True)
     aside.mkdir()
     writer = Writer(aside)
@@ -216,47 +215,47 @@ def _make(folder: Path, key: str, batches: Iterable[Made], say: Say) -> Prepared
     return Prepared(folder, report)
 
 
-def _written(writer: Writer, batches: Iterable[Made], say: Say) -> Report:
+def _written(writer: Writer, batches: Iterable[EncodedBatch], say: Say) -> Report:
     report, due = Report(), time.monotonic() + SECONDS
-    for made in batches:
-        writer.add(made.names, made.lengths, made.tokens, made.cuts)
-        _count(report, made)
+    for batch in batches:
+        writer.add(batch.names, batch.lengths, batch.tokens, batch.cuts)
+        _count(report, batch)
         if time.monotonic() >= due:
-            say(f"{report.records:,} records made into tokens so far.")
+            say(f"{report.records:,} records tokenised so far.")
             due = time.monotonic() + SECONDS
     return report
 
 
-def _count(report: Report, made: Made) -> None:
-    report.records += len(made.names) + len(made.skipped)
-    report.examples += len(made.names)
-    report.tokens += len(made.tokens)
-    report.trained += made.trained
-    report.longest = max(report.longest, *made.lengths, 0)
-    for name, cut in zip(made.names, made.cuts, strict=True):
+def _count(report: Report, batch: EncodedBatch) -> None:
+    report.records += len(batch.names) + len(batch.skipped)
+    report.examples += len(batch.names)
+    report.tokens += len(batch.tokens)
+    report.trained += batch.trained
+    report.longest = max(report.longest, *batch.lengths, 0)
+    for name, cut in zip(batch.names, batch.cuts, strict=True):
         if cut.tokens:
             report.shorten(name, cut)
-    for name in made.leaves:
+    for name in batch.leaves:
         report.leaves.add(name)
-    for name in made.later:
+    for name in batch.later:
         report.later.add(name)
-    for name, reason in made.skipped:
+    for name, reason in batch.skipped:
         report.skip(name, reason)
 
 
 def _insist_on_examples(report: Report) -> None:
     if not report.records:
-        raise UsageError("the data has no record at all.", hint="--data_path FILE, with a record a line")
+        raise UsageError("the data has no records.", hint="--data_path FILE, with a record a line")
     if not report.examples:
         reasons = "; ".join(report.lines()[1:])
         no_room = NO_ROOM in report.skipped
         raise UsageError(
             f"none of the {report.records:,} records has anything to train on: {reasons}.",
-            hint="Raise --model_max_length: prompt and answer have to fit." if no_room else _FOR_WHAT,
+            hint="Raise --model_max_length: prompt and answer must fit." if no_room else _FITTING,
         )
 
 
-_FOR_WHAT = (
-    "Name the --format and the --training_objective that the data is for. A record with an answer is "
+_FITTING = (
+    "Choose a --format and a --training_objective that fit the data. A record with an answer is "
     '{"instruction": "…", "output": "…"}.'
 )

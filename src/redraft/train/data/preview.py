@@ -1,9 +1,8 @@
-"""What a run trains on, as the model will see it: tokens, which of them carry loss, and where examples meet.
+"""Show training data as the model will see it: tokens, which of them carry loss, and where examples meet.
 
-Shown is what is stored for training, token by token, and not the text that it was made of: a stop token that
-is missing, a prompt that carries loss, or a control token that is only text cannot hide. In colour, tokens
-that are neighbours differ in shade, and what carries loss is bright. Without colour it stands between ⟦ and
-⟧. Nothing is trained here, and no model is needed.
+It decodes the stored tokens one by one, not the text they came from. So a missing stop token, a prompt with
+loss, or a control token that is only text cannot hide. In colour, neighbouring tokens alternate in shade, and
+tokens with loss are bright. Without colour, ⟦ and ⟧ enclose them. No model is loaded.
 """
 
 from __future__ import annotations
@@ -29,23 +28,23 @@ from redraft.train.run.distributed import Say, ranks
 from redraft.train.settings.args import Settings
 
 OPEN, CLOSE = "⟦", "⟧"
-"""Around what carries loss, where there is no colour."""
+"""Around text with loss, without colour."""
 
 _PARTS = 8
-"""Tokens that may make up one character: byte-level tokenizers need four at most, joined emoji some more."""
+"""The most tokens of one character: byte-level tokenizers need up to four, joined emoji some more."""
 
 _SHADES = {True: ("bold green", "bold cyan"), False: ("dim", "dim italic")}
-"""Styles that tokens take in turn, by whether they carry loss."""
+"""Alternating styles of tokens, by whether they carry loss."""
 
 _SPECIAL = {True: "bold black on green", False: "dim reverse"}
 
 
 @dataclass(frozen=True)
 class Piece:
-    """A token, or several that are one character together.
+    """A token, or several that form one character.
 
     Attributes:
-        text: What it says; of a control token its name between ⟨ and ⟩.
+        text: Its text; for a control token, its name between ⟨ and ⟩.
         trained: Whether it carries loss.
         special: Whether it is a control token.
     """
@@ -56,18 +55,18 @@ class Piece:
 
 
 class Decoder:
-    """Says what tokens are, one by one."""
+    """Decode tokens one by one."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self._tokenizer: Any = tokenizer
         added = tokenizer.added_tokens_decoder.items()
         self._special = {number: _named(token.content) for number, token in added if token.special}
-        # A token's text can depend on whether one is before it: SentencePiece's loses its space at the start.
+        # A token's text can depend on the one before it: SentencePiece drops the space of the first.
         self._before = tokenizer.encode("a", add_special_tokens=False)[-1:]
         self._lead = len(self._decode(self._before))
 
     def pieces(self, example: Stored) -> Iterator[Piece]:
-        """The tokens of an example in their order. The first carries no loss, as nothing predicts it."""
+        """Yield the tokens of an example. The first carries no loss, because nothing predicts it."""
         ids: list[int] = example.ids.tolist()
         trained: list[bool] = [False, *example.trained.tolist()[1:]]
         at = 0
@@ -81,7 +80,7 @@ class Decoder:
             at = end
 
     def _end(self, ids: Sequence[int], trained: Sequence[bool], at: int) -> int:
-        """The end of the tokens that are whole characters together; of a broken character, the next token."""
+        """Return the end of the shortest run of tokens that decodes to whole characters."""
         for end in range(at + 1, min(at + _PARTS, len(ids)) + 1):
             if trained[end - 1] != trained[at] or ids[end - 1] in self._special:
                 break
@@ -93,8 +92,8 @@ class Decoder:
         return self._decode([*self._before, *ids])[self._lead :]
 
     def _decode(self, ids: Sequence[int]) -> str:
-        said: str = self._tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
-        return said
+        text: str = self._tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        return text
 
 
 def _named(content: str) -> str:
@@ -102,7 +101,7 @@ def _named(content: str) -> str:
 
 
 def visible(text: str) -> str:
-    """The text with line ends marked, and with what steers a terminal or cannot be seen written out."""
+    """Mark line ends, and escape control and invisible characters."""
     return "".join(map(_visible, text))
 
 
@@ -115,7 +114,7 @@ def _visible(character: str) -> str:
 
 
 def shown(pieces: Sequence[Piece], *, colour: bool) -> Text:
-    """The pieces as a text: in shades, or with marks around what carries loss."""
+    """Return the pieces as text: in shades, or with ⟦ and ⟧ around tokens with loss."""
     text = Text()
     inside = False
     for number, piece in enumerate(pieces):
@@ -130,14 +129,14 @@ def shown(pieces: Sequence[Piece], *, colour: bool) -> Text:
 
 
 def preview(settings: Settings, model: str, cache: Path, console: Console, *, say: Say) -> None:
-    """Shows the first examples that a run would read.
+    """Show the first examples that a run would read.
 
     Args:
-        settings: What was asked.
-        model: The model as a folder, or org/name on the hub. Its tokenizer alone is loaded.
-        cache: Where prepared data is kept, unless the settings say.
-        console: Where to show it.
-        say: Told what people should know.
+        settings: The settings of the run.
+        model: A folder, or org/name on the hub. Only its tokenizer is loaded.
+        cache: The folder for prepared data, unless the settings name one.
+        console: The console to print to.
+        say: Called with remarks, a line each.
 
     Raises:
         RedraftError: Anything is missing or damaged, or there is nothing to show.
@@ -162,7 +161,7 @@ def _seed(settings: Settings) -> int:
 
 
 def _order(settings: Settings, packed: Rows, seed: int) -> Order:
-    """The order of a run: where rows are grouped by length, it depends on how many are in a step."""
+    """Return the order of a run. If rows are grouped by length, it depends on the rows a step takes."""
     theirs = settings.theirs
     return Order(
         packed.lengths,
@@ -183,15 +182,15 @@ def show(
     *,
     packed: bool = True,
 ) -> None:
-    """Shows the first examples of some rows.
+    """Show the first examples of some rows.
 
     Args:
-        console: Where to; whether it has colours decides how.
+        console: The console to print to, with or without colour.
         rows: The data.
-        order: Numbers of rows, in the order in which they are read.
-        tokenizer: What the tokens are of.
-        count: Examples.
-        packed: Whether rows have several examples, and are shown as such.
+        order: Numbers of rows, in reading order.
+        tokenizer: The tokenizer of the data.
+        count: The number of examples.
+        packed: Whether to show which examples share a row.
     """
     colour = console.is_terminal and not console.no_color and console.color_system is not None
     decoder = Decoder(tokenizer)
@@ -209,7 +208,7 @@ def show(
 
 
 def _first(rows: RowsOf, order: Sequence[int], count: int) -> Iterator[tuple[int, list[int]]]:
-    """Rows, and as many of their examples as are still wanted."""
+    """Yield rows with their examples, up to `count` examples in all."""
     for row in order:
         if count <= 0:
             return
@@ -249,7 +248,6 @@ def _lost(cut: Cut) -> str:
         f"{cut.prompt:,} of the middle of the prompt" if cut.prompt else "",
         f"{cut.tokens - cut.prompt:,} of the end" if cut.tokens > cut.prompt else "",
     ]
-    answers = ("; its last answers are lost" if cut.lost else "") + (
-        "; it ends within an answer" if cut.broken else ""
-    )
+    answers = "; its last answers are lost" if cut.lost else ""
+    answers += "; it ends within an answer" if cut.broken else ""
     return f"; too long: cut by {' and '.join(filter(None, parts))}{answers}"

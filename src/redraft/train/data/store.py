@@ -1,8 +1,8 @@
 """Tokenised examples on disk: written once, read by any number of processes through the page cache.
 
-A folder of four arrays and a description of them. Which tokens are trained on is the highest bit of each, so
-that one array holds both. The description has the sum of each file: a folder that is half written or damaged
-is none. Where a folder belongs and what its name means is in `train.prepare`.
+A folder holds four arrays and `prepared.json`, which has a hash of each, so that incomplete and damaged
+folders are recognised. The highest bit of a token says whether it carries loss. `data.prepare` names the
+folders.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from redraft.train.counting import counted
 from redraft.train.data.packing import Ints
 from redraft.train.data.tokens import Cut
-from redraft.train.words import counted
 
 TRAINED = np.uint32(1 << 31)
-"""The bit of a token that is trained on. No vocabulary comes near it."""
+"""The bit of a token with loss. No vocabulary is that large."""
 
 TOKENS, OFFSETS, CUTS, NAMES = "tokens.bin", "offsets.bin", "cuts.bin", "names.bin"
 ABOUT = "prepared.json"
 FIRST = 5
-"""Ids that are named of those that something happened to."""
+"""Ids that a line of the report names."""
 
 _REASONS = 20
 _CHUNK = 1 << 20
@@ -47,14 +47,14 @@ class Stored(NamedTuple):
 
 
 @dataclass
-class Some:
-    """How many records something happened to, and the ids of the first."""
+class Tally:
+    """A number of records, and the ids of the first."""
 
     count: int = 0
     first: list[str] = field(default_factory=list)
 
     def add(self, name: str) -> None:
-        """Counts one."""
+        """Count a record."""
         self.count += 1
         if len(self.first) < FIRST:
             self.first.append(name)
@@ -65,22 +65,22 @@ class Some:
 
 @dataclass
 class Report:
-    """What became of the records.
+    """Counts of prepared records.
 
     Attributes:
-        records: How many were read.
-        examples: How many of them are trained on.
-        tokens: In all examples.
-        trained: Of those, how many carry loss.
+        records: Records read.
+        examples: Examples to train on.
+        tokens: Tokens of all examples.
+        trained: Tokens with loss.
         longest: Tokens of the longest example.
-        cut: Which were longer than a row.
-        cut_tokens: How many tokens that cost in all.
-        cut_prompt: How many of these were words of a prompt; the others were the end of the text.
-        lost: Which of them lost whole answers: the last revisions, or the last turns of a talk.
-        broken: Which of them end within an answer.
-        leaves: Which are talks of which only the last answer is learnt, as the format has one turn.
-        later: Of which one answer is learnt that is not the first.
-        skipped: Why records became no example, and which.
+        cut: Records that were longer than `--model_max_length`.
+        cut_tokens: Tokens that they lost.
+        cut_prompt: Tokens that they lost from the middle of prompts, not from the end.
+        lost: Cut records that lost whole answers: the last revisions, or the last turns of a conversation.
+        broken: Cut records that end within an answer.
+        leaves: Conversations that train on their last answer alone, because the format has one turn.
+        later: Records that train on one answer other than the first.
+        skipped: Records that gave no example, by reason.
     """
 
     records: int = 0
@@ -88,22 +88,22 @@ class Report:
     tokens: int = 0
     trained: int = 0
     longest: int = 0
-    cut: Some = field(default_factory=Some)
+    cut: Tally = field(default_factory=Tally)
     cut_tokens: int = 0
     cut_prompt: int = 0
-    lost: Some = field(default_factory=Some)
-    broken: Some = field(default_factory=Some)
-    leaves: Some = field(default_factory=Some)
-    later: Some = field(default_factory=Some)
-    skipped: dict[str, Some] = field(default_factory=dict)
+    lost: Tally = field(default_factory=Tally)
+    broken: Tally = field(default_factory=Tally)
+    leaves: Tally = field(default_factory=Tally)
+    later: Tally = field(default_factory=Tally)
+    skipped: dict[str, Tally] = field(default_factory=dict)
 
     def skip(self, name: str, reason: str) -> None:
-        """Counts a record that became no example."""
+        """Count a record that gave no example."""
         known = reason in self.skipped or len(self.skipped) < _REASONS
-        self.skipped.setdefault(reason if known else "other reasons", Some()).add(name)
+        self.skipped.setdefault(reason if known else "other reasons", Tally()).add(name)
 
     def shorten(self, name: str, cut: Cut) -> None:
-        """Counts an example that was cut."""
+        """Count an example that was cut."""
         self.cut.add(name)
         self.cut_tokens += cut.tokens
         self.cut_prompt += cut.prompt
@@ -113,7 +113,7 @@ class Report:
             self.broken.add(name)
 
     def lines(self) -> list[str]:
-        """The report in words."""
+        """Return the report as lines of text."""
         share = self.trained / max(self.tokens, 1)
         read = f"{counted(self.records, 'record')} read, {self.examples:,} to train on"
         loss = f"{self.tokens:,} tokens, {self.trained:,} of them with loss ({share:.0%})"
@@ -134,28 +134,28 @@ class Report:
             )
         if self.later.count:
             lines.append(
-                f"{self.later.count:,} learn a later answer than the first "
-                f"(--answer first: SelFee's own way): {self.later}"
+                f"{self.later.count:,} learn an answer other than the first "
+                f"(--answer first learns the first, as SelFee did): {self.later}"
             )
         ordered = sorted(self.skipped.items(), key=lambda item: -item[1].count)
-        return lines + [f"{some.count:,} skipped, {reason}: {some}" for reason, some in ordered]
+        return lines + [f"{tally.count:,} skipped, {reason}: {tally}" for reason, tally in ordered]
 
     @classmethod
     def of(cls, values: dict[str, Any]) -> Report:
-        """The report that `dataclasses.asdict` made these values of."""
-        skipped = {reason: Some(**some) for reason, some in values["skipped"].items()}
-        some = {name: Some(**values[name]) for name in ("cut", "lost", "broken", "leaves", "later")}
-        return cls(**values | some | {"skipped": skipped})
+        """Return the report of a dictionary from `dataclasses.asdict`."""
+        skipped = {reason: Tally(**tally) for reason, tally in values["skipped"].items()}
+        tallies = {name: Tally(**values[name]) for name in ("cut", "lost", "broken", "leaves", "later")}
+        return cls(**values | tallies | {"skipped": skipped})
 
 
 class Prepared:
     """Examples in a folder, by number.
 
     Attributes:
-        folder: Where they are.
-        report: What became of the records.
-        lengths: int64 [examples]: the tokens of each.
-        cuts: int64 [examples, 4]: what each lost, as `Cut`.
+        folder: The folder.
+        report: Counts of the records.
+        lengths: int64 [examples]: tokens of each example.
+        cuts: int64 [examples, 4]: a `Cut` for each example.
     """
 
     def __init__(self, folder: Path, report: Report) -> None:
@@ -166,7 +166,7 @@ class Prepared:
         self.cuts: Ints = np.memmap(folder / CUTS, np.int64, "r").reshape(-1, len(Cut._fields))
 
     def __reduce__(self) -> tuple[type[Prepared], tuple[Path, Report]]:
-        """Another process maps the files itself, and is not sent what is in them."""
+        """Pickle the path alone: another process maps the files itself."""
         return Prepared, (self.folder, self.report)
 
     def __len__(self) -> int:
@@ -178,7 +178,7 @@ class Prepared:
         return Stored(raw & ~TRAINED, raw >= TRAINED)
 
     def name(self, number: int) -> str:
-        """The id of the record that an example was made of."""
+        """Return the id of an example's record."""
         start, end = map(int, self._offsets[number : number + 2, 1])
         with (self.folder / NAMES).open("rb") as names:
             names.seek(start)
@@ -186,22 +186,22 @@ class Prepared:
 
 
 class Damaged(Exception):
-    """A folder is not whole. It is made anew; no user sees this."""
+    """A folder is incomplete or damaged. It is prepared again; no user sees this."""
 
 
 def open_prepared(folder: Path, key: str) -> Prepared:
-    """Opens a folder, after a look at every byte of it.
+    """Open a folder after comparing the hash of every file.
 
     Raises:
-        Damaged: It is missing, half or damaged, or holds something else.
+        Damaged: It is missing, incomplete or damaged, or has another key.
     """
     try:
         about = json.loads((folder / ABOUT).read_bytes())
         if about["key"] != key:
-            raise Damaged(f"{folder} was made of something else")
+            raise Damaged(f"{folder} has another key")
         for name in (TOKENS, OFFSETS, CUTS, NAMES):
             if about["files"][name] != _sum(folder / name):
-                raise Damaged(f"{folder / name} is not as it was written")
+                raise Damaged(f"{folder / name} has changed")
         return Prepared(folder, Report.of(about["report"]))
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise Damaged(f"{folder}: {error}") from error
@@ -213,12 +213,12 @@ def _sum(path: Path) -> str:
 
 
 def pair(ids: NDArray[Any], trained: NDArray[np.bool_]) -> NDArray[np.uint32]:
-    """Ids and whether they are trained on, in one array."""
+    """Return ids with the bit `TRAINED` where they carry loss."""
     return ids.astype(np.uint32) | np.where(trained, TRAINED, np.uint32(0))
 
 
 class Writer:
-    """Writes a folder, example after example. It counts nothing if `finish` is not reached."""
+    """Write a folder example by example. It is valid only after `finish`."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -234,13 +234,13 @@ class Writer:
         tokens: NDArray[np.uint32],
         cuts: Sequence[Cut] = (),
     ) -> None:
-        """Adds some examples.
+        """Add examples.
 
         Args:
             names: Their ids.
-            lengths: Their tokens.
-            tokens: All of them (`pair`), one example behind the other.
-            cuts: What each lost; nothing, if there are none.
+            lengths: Tokens of each.
+            tokens: All tokens from `pair`, example after example.
+            cuts: What each lost. By default, nothing.
         """
         encoded = [name.encode() for name in names]
         sizes = np.array([lengths, [len(name) for name in encoded]], np.int64).T
@@ -252,7 +252,7 @@ class Writer:
         self._ends = offsets[-1:] if len(offsets) else self._ends
 
     def finish(self, key: str, report: Report) -> None:
-        """Sees that all is on the disk, and then says so."""
+        """Sync all files to disk, then write the description."""
         self.close(sync=True)
         sums = {name: digest.hexdigest() for name, digest in self._sums.items()}
         about = {"key": key, "files": sums, "report": asdict(report)}
@@ -262,7 +262,7 @@ class Writer:
             os.fsync(file.fileno())
 
     def close(self, *, sync: bool = False) -> None:
-        """Closes the files."""
+        """Close the files."""
         for file in self._files.values():
             if sync:
                 file.flush()

@@ -1,15 +1,14 @@
 """Chains as training examples: token ids, and which of them carry loss.
 
-A text is tokenised as a whole, as the model will see it, with one exception: what a prompt becomes alone,
-before anything is generated, must not depend on the answer. Where it would (a token that reaches from one
-into the other, or another way to cut the prompt), the text is cut at the border. Inside what the model
-writes, a token carries loss if all of its characters do.
+A text is tokenised as a whole, as the model will see it, with one exception. At inference the prompt is
+tokenised before any answer exists, so its tokens must not depend on the answer. Where they would (a token
+spans the border, or the prompt splits differently), the text is split at the border. A token carries loss if
+all of its characters do.
 
 A record that is too long loses its end, as in SelFee's, Alpaca's and FastChat's trainers, and the stop token
-with it, so that nothing is learnt from a stop that is not there. But an answer is not lost to a long prompt:
-where the first turn that is trained on would not fit, up to half of the length is kept free for it, from its
-first word with loss to its last, and the middle of the longest text that was asked is left out. Which answers
-were lost or broken all the same is said with the example. Packing is not done here, nor are labels shifted.
+with it: the model must not learn to stop there. A long prompt does not push out the answer: up to half of the
+length is reserved for the first turn with loss, and the middle of the longest text of the user or system is
+dropped instead. The example says which answers were lost or cut all the same.
 """
 
 from __future__ import annotations
@@ -41,19 +40,19 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 SHORTEST = 16
-"""Tokens that an example may be limited to at least, and that a shortened question keeps."""
+"""The smallest length limit, in tokens, and the tokens that a shortened question keeps."""
 
 NO_ROOM = "the prompt leaves no room for an answer"
 
 
 class Cut(NamedTuple):
-    """What an example lost to the limit of length.
+    """What an example lost to the length limit.
 
     Attributes:
-        tokens: How many.
-        prompt: How many of these were the prompt's. The others are the end of the text.
-        lost: How many answers went with them as a whole.
-        broken: 1 if it ends within an answer.
+        tokens: Tokens dropped.
+        prompt: Those dropped from the prompt. The others are the end of the text.
+        lost: Answers that were dropped as a whole.
+        broken: 1 if the example ends within an answer.
     """
 
     tokens: int = 0
@@ -67,12 +66,12 @@ class Example:
     """A chain as tokens.
 
     Attributes:
-        id: The chain's.
+        id: The chain's id.
         ids: Token ids, shape [n].
-        trained: Which carry loss, shape [n].
-        cut: What is left out of it because the record was too long.
-        leaves: Whether earlier answers of the talk carry no loss, as the format has one turn.
-        later: Whether the one answer that is learnt is not the first.
+        trained: Which tokens carry loss, shape [n].
+        cut: What the length limit removed.
+        leaves: Whether earlier answers of the conversation carry no loss, because the format has one turn.
+        later: Whether the example trains on one answer, and not the first.
     """
 
     id: str
@@ -85,26 +84,26 @@ class Example:
 
 @dataclass(frozen=True)
 class Skipped:
-    """A chain that becomes no example, and why."""
+    """A chain that gives no example, and why."""
 
     id: str
     reason: str
 
 
 Place = tuple[int, int]
-"""Beginning and end."""
+"""Start and end."""
 
 
 @dataclass(frozen=True)
 class _Draft:
-    """A text and places in it, in characters.
+    """A text with places in it, in characters.
 
     Attributes:
-        trained: Beginnings and ends of what carries loss.
-        borders: Where a prompt ends and the model begins to write.
-        asked: Beginnings and ends of what users and systems say, before the first border.
-        answers: Beginnings and ends of what the model answers.
-        turns: The ends of what it writes.
+        trained: Text with loss.
+        borders: Where a prompt ends and the model starts to write.
+        asked: Text of users and systems before the first border.
+        answers: Answers of the model.
+        turns: Where the model's turns end.
     """
 
     text: str
@@ -116,7 +115,7 @@ class _Draft:
 
 
 class Encoder:
-    """Makes examples of chains, always the same of the same chain. It can be sent to another process."""
+    """Turn chains into examples, deterministically. An encoder can be pickled."""
 
     def __init__(
         self,
@@ -127,19 +126,19 @@ class Encoder:
         *,
         first: bool = False,
     ) -> None:
-        """Takes over the tokenizer.
+        """Read the tokenizer.
 
         Args:
-            tokenizer: Of transformers, with a tokenizer.json.
-            format: How a chain is written.
-            objective: What of it carries loss.
-            max_length: Tokens that an example has at most.
-            first: Whether the objective `answer` learns answer 0, accepted or not.
+            tokenizer: A tokenizer of transformers, with a tokenizer.json.
+            format: The text that a chain becomes.
+            objective: The part of it that carries loss.
+            max_length: The most tokens of an example.
+            first: Whether the objective `answer` trains on answer 0, accepted or not.
 
         Raises:
-            UsageError: The format does not have what the objective trains on, the length is too short, or the
+            UsageError: The format lacks what the objective trains on, `max_length` is too short, or the
                 model's chat template is missing or cannot be trained on.
-            ModelError: The tokenizer has no stop token, or none that can be used.
+            ModelError: The tokenizer has no usable stop token.
         """
         check(format, objective)
         if max_length < SHORTEST:
@@ -154,12 +153,12 @@ class Encoder:
 
     @property
     def fingerprint(self) -> str:
-        """A hash of all that decides which example a chain becomes, but for the version of this code."""
+        """A hash of all that decides a chain's example, apart from the code."""
         parts = [self.vocabulary.fingerprint, self.format, self.objective, self.max_length, self.first]
         return hashlib.sha256(repr(parts).encode()).hexdigest()
 
     def encode(self, chain: Chain) -> Example | Skipped:
-        """The example of a chain.
+        """Return the example of a chain, or why there is none.
 
         Raises:
             UsageError: The model's chat template cannot be trained on.
@@ -173,12 +172,12 @@ class Encoder:
             return Skipped(chain.id, error.message)
 
     def _try_template(self) -> None:
-        """Raises what is wrong with the template before the first record does."""
+        """Raise if the chat template is unusable, before any record is read."""
         probe = Chain.model_validate({"prompt": {"instruction": "a"}, "steps": [{"answer": "b"}]})
         spans_of(probe, "chat", "answer", self.vocabulary.template)
 
     def _tokens(self, draft: _Draft) -> Tokens:
-        """The text as a whole, or in pieces where it must be cut."""
+        """Tokenise the text as a whole, or in pieces if a prompt's tokens depend on what follows."""
         whole = self.vocabulary.encode(draft.text)
         cuts = [border for border in draft.borders if not self._clean(draft.text, border, whole)]
         if not cuts:
@@ -195,7 +194,7 @@ class Encoder:
         )
 
     def _clean(self, text: str, border: int, whole: Tokens) -> bool:
-        """Whether the prompt that ends there has the same tokens alone. A mark parts texts by itself."""
+        """Return whether the prompt up to `border` has the same tokens alone. Marks always separate texts."""
         start = max(text.rfind(OPEN, 0, border), 0)
         first, end = np.searchsorted(whole.starts, (start, border))
         if end and whole.ends[end - 1] > border:
@@ -226,14 +225,14 @@ class Encoder:
 
 
 LONGEST = 1 << 20
-"""Characters that a text may have: a token weighs hundreds of bytes until it is an id."""
+"""The most characters of a text: while it is tokenised, a token takes hundreds of bytes."""
 
 
 def _draft(spans: Sequence[Span], vocabulary: Vocabulary) -> _Draft:
-    """The text of spans, with marks for the control tokens that are meant.
+    """Join spans, with marks in place of intended control tokens.
 
     Raises:
-        RecordError: A text has a mark already, or all of them are far too long.
+        RecordError: A text contains a mark, or all of them together are too long.
     """
     texts = [_text_of(span, vocabulary) for span in spans]
     ends = list(accumulate(map(len, texts)))
@@ -266,7 +265,7 @@ def _text_of(span: Span, vocabulary: Vocabulary) -> str:
 
 
 def _characters(text: str) -> str:
-    """The text with U+FFFD for halves of characters, which JSON can hold and tokenizers cannot."""
+    """Replace lone surrogates, which JSON allows and tokenizers refuse, by U+FFFD."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -275,7 +274,7 @@ def _characters(text: str) -> str:
 
 
 def _joined(places: Iterable[Place]) -> list[Place]:
-    """The places, with those as one that touch."""
+    """Merge places that touch."""
     joined: list[Place] = []
     for start, end in places:
         if joined and joined[-1][1] == start:
@@ -285,7 +284,7 @@ def _joined(places: Iterable[Place]) -> list[Place]:
 
 
 def _inside(tokens: Tokens, start: int, end: int) -> Place:
-    """The tokens of which all characters are in a range of the text."""
+    """Return the tokens that lie entirely in a range of the text."""
     first = int(np.searchsorted(tokens.starts, start))
     return first, max(first, int(np.searchsorted(tokens.ends, end, "right")))
 
@@ -293,14 +292,14 @@ def _inside(tokens: Tokens, start: int, end: int) -> Place:
 def _fitted(
     example: Example, asked: Sequence[Place], answers: Sequence[Place], turns: Sequence[int], limit: int
 ) -> Example | Skipped:
-    """The example with at most `limit` tokens.
+    """Cut an example to at most `limit` tokens.
 
     Args:
-        example: The whole one.
-        asked: The places of what was asked, in tokens.
-        answers: Those of the answers.
-        turns: Where the model ends to write.
-        limit: Tokens.
+        example: The uncut example.
+        asked: Places of the user's and system's texts, in tokens.
+        answers: Places of the answers, in tokens.
+        turns: Where the model's turns end.
+        limit: The most tokens.
     """
     ids, trained = example.ids, example.trained
     if not trained[1:].any():  # nothing predicts the first token
@@ -318,7 +317,7 @@ def _fitted(
         middle = start + (end - start - over) // 2
         kept = np.r_[0:middle, middle + over : len(ids)]
         ids, trained = ids[kept], trained[kept]
-    last = limit + over  # where the text ends now, in tokens of the whole
+    last = limit + over  # the new end, in tokens of the uncut text
     return replace(
         example,
         ids=ids[:limit],

@@ -1,11 +1,11 @@
-"""A model's tokenizer as training uses it: texts to ids and places, and control tokens only where meant.
+"""A model's tokenizer for training: texts to ids and places, with control tokens only where intended.
 
-Everything is taken over from a tokenizer of transformers when it is read, so that a process that only makes
-tokens loads neither that nor torch, unless a chat template has to be rendered.
+Everything is copied from a tokenizer of transformers once, so that workers load neither transformers nor
+torch, unless they render a chat template.
 
-Users may write control tokens out. The library takes them for what they say, or, where it is told not to,
-leaves them text, and then also those that a format means. So each control token gets a second name, a mark of
-code points that no text may have (U+FDD0 and on), which is put in its place where it is meant.
+Users may type control tokens. The tokenizers library reads either all of them as control tokens or none, and
+then not those of a format either. So each control token gets a second name, a mark of code points that no
+text may contain (U+FDD0 and U+FDD1), and the mark stands where the format means the token.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 OPEN, CLOSE = "\ufdd0", "\ufdd1"
-"""Code points that Unicode keeps free for a program's own use."""
+"""Noncharacters: Unicode reserves them for a program's own use."""
 
 _MANY = 1024
-"""Texts of a format that are remembered with their marks. Few formats have more than ten."""
+"""The most texts of a format to cache with their marks. Few formats have more than ten."""
 
 
 class Tokens(NamedTuple):
-    """A text as tokens: ids, and the places in characters that each begins and ends at, all of shape [n]."""
+    """A text as tokens: ids, and each token's start and end in characters, all of shape [n]."""
 
     ids: NDArray[np.uint32]
     starts: NDArray[np.int64]
@@ -45,15 +45,15 @@ class Tokens(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Vocabulary:
-    """A tokenizer. It can be sent to another process.
+    """A tokenizer that can be pickled.
 
     Attributes:
-        first: Ids that the tokenizer puts before every text: beginning-of-text, where the model has one.
+        first: Ids that the tokenizer puts before every text, such as beginning-of-text.
         stop: The mark of the stop token.
-        marks: The mark of each control token, by how it is written out.
-        size: One more than the highest id.
-        template: The model's chat template, if it has one.
-        fingerprint: A hash of all that decides which ids a text gets.
+        marks: The text of each control token to its mark.
+        size: The highest id plus 1.
+        template: The model's chat template, or None.
+        fingerprint: A hash of all that decides the ids of a text.
     """
 
     first: NDArray[np.uint32]
@@ -70,10 +70,10 @@ class Vocabulary:
 
     @classmethod
     def of(cls, tokenizer: PreTrainedTokenizerBase) -> Self:
-        """Takes over a tokenizer of transformers.
+        """Read a tokenizer of transformers.
 
         Raises:
-            ModelError: It has no stop token, or is none of the tokenizers library.
+            ModelError: It has no stop token, or is not backed by the tokenizers library.
         """
         written = _written(tokenizer)
         controls = {
@@ -85,15 +85,15 @@ class Vocabulary:
         marks = {text: f"{OPEN}{number}{CLOSE}" for text, (number, _) in controls.items()}
         if stop not in marks:
             raise ModelError(
-                "the tokenizer has no stop token, so that a model would never learn to stop: its eos_token "
-                f"is {tokenizer.eos_token!r:.60}, which is none of its control tokens.",
+                "the tokenizer has no stop token, so a model would never learn to stop: its eos_token "
+                f"is {tokenizer.eos_token!r:.60}, which is not one of its control tokens.",
                 hint='Name it as "eos_token" in the folder\'s tokenizer_config.json, and again in '
                 "added_tokens of tokenizer.json.",
             )
         backend = _backend(written, {marks[text]: token for text, (_, token) in controls.items()})
         meant = _meant(backend, {marks[text]: number for text, (number, _) in controls.items()})
         control = np.zeros(len(meant), np.bool_)
-        unknown = tokenizer.unk_token_id  # which any text may have
+        unknown = tokenizer.unk_token_id  # any text may contain it
         control[[number for number, _ in controls.values() if number != unknown]] = True
         first = _first(tokenizer)
         template = _template(tokenizer)
@@ -112,13 +112,12 @@ class Vocabulary:
         )
 
     def encode(self, text: str, *, within: bool = False) -> Tokens:
-        """Tokens of a text in which marks stand for control tokens. Beginning-of-text is not put before it.
+        """Tokenise a text in which marks stand for control tokens, without adding beginning-of-text.
 
-        With `within` the text goes on after another one, so that no space is put before it.
+        With `within` the text continues another one, so the tokenizer adds no space before it.
 
         Raises:
-            RecordError: The text has a control token without a mark: one that the tokenizer sees whatever it
-                is told.
+            RecordError: The text contains a control token that the tokenizer insists on reading as one.
         """
         lead = self._lead if within else ""
         ids, places = self._raw(lead + text)
@@ -132,17 +131,17 @@ class Vocabulary:
         return Tokens(meant, starts, ends)
 
     def _raw(self, text: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        self._backend.encode_special_tokens = True  # is forgotten when a tokenizer is sent to another process
+        self._backend.encode_special_tokens = True  # pickling drops it
         encoding = self._backend.encode(text, add_special_tokens=False)
         places = np.fromiter(chain.from_iterable(encoding.offsets), np.int64, 2 * len(encoding))
         return np.array(encoding.ids, np.int64), places.reshape(-1, 2)
 
     def mark_controls(self, text: str) -> str:
-        """The text with marks in place of control tokens that are written out: a format's own text."""
+        """Replace control tokens in a format's own text by their marks."""
         if text not in self._marked:
             if len(self._marked) >= _MANY:
                 self._marked.clear()
-            longest = sorted(self.marks, key=len, reverse=True)  # as one may be part of another
+            longest = sorted(self.marks, key=len, reverse=True)  # one may be part of another
             found = re.compile("|".join(map(re.escape, longest)))
             self._marked[text] = found.sub(lambda control: self.marks[control[0]], text)
         return self._marked[text]
@@ -150,17 +149,17 @@ class Vocabulary:
 
 @dataclass(frozen=True)
 class _Jinja:
-    """A chat template of transformers, rendered as transformers does: in a sandbox.
+    """A chat template, rendered by transformers in its sandbox.
 
     Attributes:
-        named: What templates call `bos_token`, `eos_token` and so on.
+        named: Values of `bos_token`, `eos_token` and so on.
     """
 
     template: str
     named: dict[str, str]
 
     def __call__(self, messages: Messages, *, answer_follows: bool = False) -> str:
-        """Renders messages.
+        """Render messages.
 
         Raises:
             RecordError: The template refuses them.
@@ -179,19 +178,19 @@ class _Jinja:
 
 
 def _written(tokenizer: PreTrainedTokenizerBase) -> str:
-    """The tokenizer of the tokenizers library, as JSON."""
+    """Return the backend tokenizer as JSON."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         raise ModelError(
-            f"{tokenizer.name_or_path}: its tokenizer has no tokenizer.json, so that it cannot be said which "
-            "token comes from which words.",
+            f"{tokenizer.name_or_path}: its tokenizer has no tokenizer.json, which training needs to match "
+            "tokens to text.",
             hint="Save a fast tokenizer into the folder: AutoTokenizer.from_pretrained(…).save_pretrained(…)",
         )
     return str(backend.to_str())
 
 
 def _template(tokenizer: PreTrainedTokenizerBase) -> str | None:
-    """The chat template; of several, the one that is called `default`."""
+    """Return the chat template. Of several, take `default`."""
     template = tokenizer.chat_template
     if isinstance(template, dict):
         template = template.get("default")
@@ -199,13 +198,13 @@ def _template(tokenizer: PreTrainedTokenizerBase) -> str | None:
 
 
 def _backend(written: str, marks: Mapping[str, AddedToken]) -> Tokenizer:
-    """A tokenizer of our own: whole texts, true places, and marks that it takes for tokens."""
+    """Return a tokenizer without truncation and post-processing, with the marks as tokens."""
     from tokenizers import AddedToken, Tokenizer
 
     backend = Tokenizer.from_str(written)
     backend.no_truncation()
     backend.no_padding()
-    backend.post_processor = None  # would leave spaces out of the places
+    backend.post_processor = None  # it would leave spaces out of the places
     backend.add_tokens(
         [
             AddedToken(mark, lstrip=token.lstrip, rstrip=token.rstrip, normalized=False, special=False)
@@ -216,7 +215,7 @@ def _backend(written: str, marks: Mapping[str, AddedToken]) -> Tokenizer:
 
 
 def _meant(backend: Tokenizer, marks: Mapping[str, int]) -> NDArray[np.uint32]:
-    """The id that each id means: of a mark, its control token; of all others, themselves."""
+    """Return the id that each id stands for: of a mark, its control token; of any other, itself."""
     ids = {mark: backend.token_to_id(mark) for mark in marks}
     meant = np.arange(1 + max(*backend.get_vocab(with_added_tokens=True).values(), *marks.values()))
     for mark, number in marks.items():
@@ -225,7 +224,7 @@ def _meant(backend: Tokenizer, marks: Mapping[str, int]) -> NDArray[np.uint32]:
 
 
 def _first(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """What the tokenizer puts before a text."""
+    """Return the ids that the tokenizer puts before a text."""
     ids = list(tokenizer("a").input_ids)
     alone = list(tokenizer("a", add_special_tokens=False).input_ids)
     at = next((i for i in range(len(ids)) if ids[i : i + len(alone)] == alone), 0)
@@ -233,10 +232,10 @@ def _first(tokenizer: PreTrainedTokenizerBase) -> list[int]:
 
 
 def _lead(backend: Tokenizer, mark: str) -> str:
-    """What to put before a text so that it gets no space, as SentencePiece would give it at the beginning.
+    """Return what to put before a text so that SentencePiece adds no space to it.
 
-    Behind a mark it gets none, or, with older files, one as well. A line break helps with these, which is a
-    byte there and merges with nothing.
+    After a mark it adds none, except with older files. For these, a line break helps: it is a byte token
+    there and merges with nothing.
     """
     alone = backend.encode("a")
     if "".join(alone.tokens) == "a":
@@ -250,7 +249,7 @@ _MARK = re.compile(f"{OPEN}[0-9]+{CLOSE}")
 def _exact(
     places: NDArray[np.int64], marked: NDArray[np.bool_], text: str
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Starts and ends; those of marks without the spaces that some control tokens take in."""
+    """Return starts and ends, without the spaces that some control tokens absorb."""
     starts, ends = places[:, 0], places[:, 1]
     if marked.any():
         found = [mark.span() for mark in _MARK.finditer(text)]

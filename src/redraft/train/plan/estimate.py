@@ -17,12 +17,12 @@ from typing import Any
 
 from transformers import TrainerCallback
 
+from redraft.train.counting import counted
 from redraft.train.plan.memory import Plan, room, size
 from redraft.train.run.guards import smaller
 from redraft.train.run.logs import LOG, clock_time, peak_memory
 from redraft.train.run.run import Ready
 from redraft.train.settings.args import Settings
-from redraft.train.words import counted
 
 STEPS = 4
 """Steps that are tried. The first is left out: it allocates, and compiles what is compiled."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from redraft.errors import ModelError, UsageError
-from redraft.train.words import counted
+from redraft.train.counting import counted
 
 Say = Callable[[str], None]
 """Tells people a line."""

@@ -22,6 +22,7 @@ from transformers import TrainingArguments
 from transformers.utils import logging
 
 from redraft.errors import UsageError
+from redraft.train.counting import counted
 from redraft.train.data.batches import insist_on_a_step, joined
 from redraft.train.data.store import ABOUT, TOKENS, Prepared
 from redraft.train.model.load import load_tokenizer
@@ -54,7 +55,6 @@ from redraft.train.run.sft import Sft
 from redraft.train.settings.args import Settings
 from redraft.train.settings.machine import training_arguments
 from redraft.train.settings.options import OUTPUTS, Options
-from redraft.train.words import counted
 
 _DECIDING = (
     "learning_rate",

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from redraft.train.words import counted
+from redraft.train.counting import counted
 
 
 def test_one_is_no_plural() -> None:
