@@ -104,7 +104,7 @@ def test_deepspeed_that_is_missing() -> None:
 
 def test_deepspeed_and_fsdp_together() -> None:
     settings = parse(["selfee_8gpu", "--deepspeed", "zero2", "--output_dir", "out"])
-    with pytest.raises(UsageError, match="both share the model") as error:
+    with pytest.raises(UsageError, match="both shard the model") as error:
         machine.training_arguments(settings, lora=False, say=lambda _: None)
     assert error.value.hint == "--fsdp False"
 

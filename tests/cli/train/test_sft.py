@@ -357,7 +357,7 @@ def test_selfees_command_runs_on_a_cpu_and_says_what_differs(here: Path) -> None
     chains(Path("chains.jsonl"), 32)
     done = train(*command.split(), "--fsdp", "shard_grad_op auto_wrap")
     assert done.exit_code == 0, done.output
-    assert "--tf32 is left out: it is of GPUs, and none is used." in done.stderr
+    assert "--tf32 is left out: it needs a GPU, and none is used." in done.stderr
     assert "--fsdp is left out: one process holds the whole model, with the same loss." in done.stderr
     assert "3 steps of 32 rows (of 32 rows), learning rate 2e-05, all weights in float32" in done.stderr
     assert steps() == [1, 2, 3]
@@ -368,14 +368,14 @@ def test_selfees_command_runs_on_a_cpu_and_says_what_differs(here: Path) -> None
     [
         ("--data_path chains.jsonl", "where should the result go?\n  --output_dir FOLDER"),
         ("--output_dir out", "there is no data to train on.\n  --data_path FILE"),
-        ("--learning_rat 1", "nothing is called --learning_rat.\n  Did you mean --learning_rate?"),
+        ("--learning_rat 1", "there is no setting --learning_rat.\n  Did you mean --learning_rate?"),
         ("selfy", "there is no recipe selfy."),
         (USUAL.replace("path model", "path nowhere"), "there is no model 'nowhere'"),
         (f"{USUAL} --report_to wand", "--report_to has no 'wand'.\n  none, all, azure_ml, "),
         (f"{USUAL} --report_to neptune", "--report_to neptune needs its library.\n  pip install neptune"),
         (f"{USUAL} --lr_scheduler_type cosin", "should be one of linear, cosine, "),
         (f"{USUAL} --lr_scheduler_type cosin", "Did you mean cosine?"),
-        (f"{USUAL} --logging_steps 1.5", "these settings do not go together: --logging_steps must be"),
+        (f"{USUAL} --logging_steps 1.5", "these settings do not work together: --logging_steps must be"),
     ],
 )
 def test_what_is_wrong_is_a_message(here: Path, words: str, said: str) -> None:

@@ -131,9 +131,9 @@ def test_the_selfee_command_word_for_word() -> None:
 
 
 def test_what_was_translated_is_said() -> None:
-    assert parsed(SELFEE).said == (
+    assert parsed(SELFEE).remarks == (
         "--evaluation_strategy is now --eval_strategy.",
-        "--warmup_ratio is now --warmup_steps, which takes a share of the steps as well.",
+        "--warmup_ratio is now --warmup_steps, which also takes a share of the steps.",
         (
             "--fsdp 'shard_grad_op auto_wrap' is now --fsdp True with {'reshard_after_forward': False} in "
             "--fsdp_config."
@@ -141,7 +141,7 @@ def test_what_was_translated_is_said() -> None:
         '--fsdp_transformer_layer_cls_to_wrap is now "transformer_layer_cls_to_wrap" in --fsdp_config.',
         "--gradient_checkpointing is now --activation_checkpointing.",
         (
-            "--lazy_preprocess is passed over: records are made into tokens once, and kept. As in FastChat, "
+            "--lazy_preprocess is ignored: records are tokenised once and cached. As in FastChat, "
             "a batch counts records (--packing False)."
         ),
     )
@@ -168,9 +168,9 @@ def test_the_command_of_the_readme_is_that_one(shared_data: Path) -> None:
 
 
 def test_a_price_without_an_estimate_is_said() -> None:
-    said = ("--price_per_hour changes nothing without --estimate.",)
-    assert parsed("--price_per_hour 2").said == said
-    assert parsed("--price_per_hour 2 --estimate").said == ()
+    said = ("--price_per_hour has no effect without --estimate.",)
+    assert parsed("--price_per_hour 2").remarks == said
+    assert parsed("--price_per_hour 2 --estimate").remarks == ()
 
 
 def test_flags_may_be_switches_have_dashes_and_take_several_words() -> None:
@@ -190,9 +190,9 @@ def test_a_flag_that_comes_again_adds_a_value_or_replaces_it() -> None:
 @pytest.mark.parametrize(
     ("line", "said", "hint"),
     [
-        ("--learning_rat 1", "nothing is called --learning_rat.", "Did you mean --learning_rate?"),
-        ("--trainig-objective full", "nothing is called --trainig_objective.", "--training_objective?"),
-        ("--xyzzy 1", "nothing is called --xyzzy.", "--help"),
+        ("--learning_rat 1", "there is no setting --learning_rat.", "Did you mean --learning_rate?"),
+        ("--trainig-objective full", "there is no setting --trainig_objective.", "--training_objective?"),
+        ("--xyzzy 1", "there is no setting --xyzzy.", "--help"),
         ("--learning_rate fast", "--learning_rate is 'fast', and should be a finite number.", None),
         ("--learning_rate nan", "--learning_rate is 'nan'", None),
         ("--num_train_epochs inf", "--num_train_epochs is 'inf', and should be a finite number.", None),
@@ -204,15 +204,19 @@ def test_a_flag_that_comes_again_adds_a_value_or_replaces_it() -> None:
         ("--price_per_hour -1", "--price_per_hour is -1, and should be at least 0.", None),
         (
             "--answer first --training_objective full",
-            "--answer first changes nothing without",
+            "--answer first has no effect without",
             "--training_objective answer --answer first",
         ),
-        ("--qlora True --lora False", "--qlora and --lora False do not go together.", "--lora True"),
+        ("--qlora True --lora False", "--qlora and --lora False contradict each other.", "--lora True"),
         ("--lora_r 1.5", "--lora_r is '1.5', and should be a whole number.", None),
         ("--max_steps", "--max_steps has no value, and should be a whole number.", None),
         ("--data_path --dry_run", "--data_path has no value, and should be one or more texts.", None),
         ("--max_seq_length", "--max_seq_length has no value, and should be a whole number.", None),
-        ("a/hours.jsonl", "a/hours.jsonl is data by its name, and no recipe.", "--data_path a/hours.jsonl"),
+        (
+            "a/hours.jsonl",
+            "a/hours.jsonl is a data file by its name, not a recipe.",
+            "--data_path a/hours.jsonl",
+        ),
         ("--logging_steps 0", "--logging_steps is 0, and should be over 0.", None),
         ("--eval_steps -1", "--eval_steps is -1, and should be at least 0.", None),
         ("--packing perhaps", "--packing is 'perhaps', and should be True or False.", None),
@@ -223,7 +227,7 @@ def test_a_flag_that_comes_again_adds_a_value_or_replaces_it() -> None:
         ("--learning_rate -1", "--learning_rate is -1, and should be at least 0.", None),
         ("--seed 5e9", "--seed is 5000000000, and should be at most 4294967295.", None),
         ("--fsdp_config {bad", "--fsdp_config is '{bad', and should be JSON in braces.", None),
-        ("--fsdp full_shard --fsdp_config {bad", "--fsdp_config is no JSON: ", "--fsdp_config '{"),
+        ("--fsdp full_shard --fsdp_config {bad", "--fsdp_config is not JSON: ", "--fsdp_config '{"),
         ("--lr_scheduler_kwargs bad", "should be JSON in braces.", None),
         ("--activation_checkpointing_kwargs {bad", "should be JSON in braces.", None),
         ("--warmup_ratio 3", "--warmup_ratio is '3', and should be from 0 to below 1.", "0.03"),
@@ -234,13 +238,13 @@ def test_a_flag_that_comes_again_adds_a_value_or_replaces_it() -> None:
         ("--fsdp_min_num_params 9 --fsdp_config a.json", "cannot be added to a.json", "Write it into"),
         ("--push_to_hub True", "--push_to_hub True is not supported.", "hf upload"),
         ("--label_smoothing_factor 0.1", "is not supported", "loss"),
-        ("--neftune_noise_alpha 5", "is not supported", "joined records"),
+        ("--neftune_noise_alpha 5", "is not supported", "packed row"),
         ("recipe-that-is-not", "there is no recipe recipe-that-is-not.", "alpaca, selfee"),
         ("--lora_r 8 stray", "--lora_r takes one value", None),
         ("--gradient_accumulation_steps 0", "is 0, and should be at least 1.", None),
         ("--num_train_epochs -1", "--num_train_epochs is -1, and should be over 0.", None),
         ("--average_tokens_across_devices False", "is not supported", "counts the same"),
-        ("--dataloader_drop_last True", "is not supported", "takes what is left"),
+        ("--dataloader_drop_last True", "is not supported", "takes the remaining rows"),
         ("--metric_for_best_model accuracy", "is not supported", "the loss is all"),
     ],
 )
@@ -295,7 +299,7 @@ def test_defaults_of_trainer_are_taken() -> None:
 def test_dropped_names_are_passed_over(name: str) -> None:
     settings = parsed(f"--{name} True")
     assert (settings.own, settings.theirs) == (Options(), DEFAULTS)
-    assert settings.said[0].startswith(f"--{name} is passed over: ")
+    assert settings.remarks[0].startswith(f"--{name} is ignored: ")
 
 
 def test_switches_that_became_values() -> None:
@@ -366,8 +370,8 @@ def test_going_on_is_a_switch_too(line: str, meant: str) -> None:
     ("text", "said"),
     [
         ("num_train_epochs: .inf", "--num_train_epochs is inf, and should be a finite number."),
-        ("learning_rat: 1", "nothing is called 'learning_rat'.\n  Did you mean learning_rate?"),
-        ("5: 1", "nothing is called 5."),
+        ("learning_rat: 1", "there is no setting 'learning_rat'.\n  Did you mean learning_rate?"),
+        ("5: 1", "there is no setting 5."),
         ("- a", "a recipe is names and values."),
         ("", "a recipe is names and values."),
         ("a: [", "is not YAML"),
@@ -394,7 +398,7 @@ def test_a_recipe_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot be read"):
         parse([str(tmp_path / "latin.yaml")])
     (tmp_path / "big.yaml").write_bytes(b"#" * (1 << 21))
-    with pytest.raises(UsageError, match="is no recipe"):
+    with pytest.raises(UsageError, match="is not a recipe"):
         parse([str(tmp_path / "big.yaml")])
 
 
@@ -402,7 +406,7 @@ def test_a_recipe_that_cannot_be_read(tmp_path: Path) -> None:
 def test_shipped_recipes(name: str) -> None:
     settings = parse([name, "--data_path", "x"])
     assert name in shipped()
-    assert settings.said == ()
+    assert settings.remarks == ()
     theirs = settings.theirs
     rows = theirs["per_device_train_batch_size"] * theirs["gradient_accumulation_steps"] * 4
     published = rows, theirs["learning_rate"], theirs["num_train_epochs"], theirs["weight_decay"]

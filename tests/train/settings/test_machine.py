@@ -35,8 +35,8 @@ def test_what_a_cpu_cannot_do_is_left_out_and_said() -> None:
     args, said = asked("--tf32", "True", "--fp16", "True", "--fsdp", "True")
     assert (args.tf32, args.fp16, args.fsdp) == (None, False, None)
     assert said == [
-        "--tf32 is left out: it is of GPUs, and none is used.",
-        "--fp16 is left out: it needs a GPU, and none is used. Weights train as --dtype says.",
+        "--tf32 is left out: it needs a GPU, and none is used.",
+        "--fp16 is left out: it needs a GPU, and none is used. --dtype sets the number format.",
         "--fsdp is left out: one process holds the whole model, with the same loss. FSDP needs GPUs.",
     ]
 
@@ -52,7 +52,7 @@ def test_bf16_is_done_by_the_cpu_and_it_is_said_where_that_is_slow() -> None:
 def test_a_cpu_with_bf16_computes_in_it_unless_told() -> None:
     args, said = asked()
     assert args.bf16
-    assert said == ["layers compute in bf16, at which this CPU is faster (--bf16 False: in 32 bits)."]
+    assert said == ["layers compute in bf16, which is faster on this CPU (--bf16 False: 32 bits)."]
     assert asked("--dtype", "bfloat16")[0].bf16
     for words in (("--bf16", "False"), ("--dtype", "float32")):
         args, said = asked(*words)
@@ -87,9 +87,9 @@ def test_the_learning_rate_is_that_of_an_adapter() -> None:
 
 
 def test_settings_that_do_not_go_together_are_named() -> None:
-    with pytest.raises(UsageError, match="do not go together: --save_steps must be an integer"):
+    with pytest.raises(UsageError, match="do not work together: --save_steps must be an integer"):
         asked("--save_steps", "2.5")
-    with pytest.raises(UsageError, match="do not go together: "):
+    with pytest.raises(UsageError, match="do not work together: "):
         asked("--debug", "everything")
     with pytest.raises(UsageError, match="--optim adamw_bnb_8bit needs bitsandbytes"):
         asked("--optim", "adamw_bnb_8bit")
@@ -98,7 +98,7 @@ def test_settings_that_do_not_go_together_are_named() -> None:
 def test_a_model_that_would_be_saved_in_parts_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "_on_cpu", lambda asked, _: {**asked, "use_cpu": True})
     monkeypatch.setenv("FSDP_CPU_RAM_EFFICIENT_LOADING", "")  # transformers sets it
-    with pytest.raises(UsageError, match="SHARDED_STATE_DICT saves the model in parts") as error:
+    with pytest.raises(UsageError, match="SHARDED_STATE_DICT saves the model in shards") as error:
         asked("--fsdp", "True", "--fsdp_config", '{"state_dict_type": "SHARDED_STATE_DICT"}')
     assert error.value.hint == "Leave state_dict_type out of --fsdp_config."
     assert asked("--fsdp", "True", "--fsdp_config", '{"state_dict_type": "FULL_STATE_DICT"}')[0].fsdp
@@ -109,7 +109,7 @@ def test_a_model_that_would_be_saved_in_parts_is_refused(monkeypatch: pytest.Mon
     ["--save_strategy best", "--load_best_model_at_end True", "--metric_for_best_model loss"],
 )
 def test_the_best_checkpoint_needs_a_loss_that_is_measured(words: str) -> None:
-    with pytest.raises(UsageError, match="needs the loss to be measured") as error:
+    with pytest.raises(UsageError, match="needs an evaluation") as error:
         asked(*words.split())
     assert error.value.hint == "--eval_strategy steps --eval_data_path FILE"
     args, _ = asked(*words.split(), "--eval_strategy", "steps", "--eval_steps", "200")

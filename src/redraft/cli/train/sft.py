@@ -45,7 +45,7 @@ def sft(
 
     settings = parse(words or [])
     say = _sayer(settings.own.quiet)
-    for line in settings.said:
+    for line in settings.remarks:
         say(line)
     _insist_on_data(settings)
     if settings.own.preview is not None:

@@ -1,10 +1,10 @@
-"""A run's settings from a recipe and flags: names of transformers' `TrainingArguments`, and redraft's own.
+"""Read a run's settings from a recipe and flags: redraft's own, and those of transformers' TrainingArguments.
 
     redraft train sft RECIPE --name value --switch --list a b
 
-The recipe is the name of a shipped one or the path of a YAML file with the same names; flags override it.
-Old names are translated (`train.names`), and a name that nobody knows is an error with the nearest right one.
-What this machine cannot do is handled in `train.machine`.
+The recipe is a shipped one, by name, or a YAML file with the same names as the flags. Flags override it. Old
+names are translated (`settings.renamed`). An unknown name is an error that suggests the nearest one.
+`settings.machine` fits the settings to the machine.
 """
 
 from __future__ import annotations
@@ -27,49 +27,49 @@ from redraft.train.settings import renamed
 from redraft.train.settings.options import DEFAULTS, NAMES, Options
 
 _MOST = 1 << 20
-"""Bytes of a recipe. No list of settings comes near."""
+"""The most bytes of a recipe."""
 
 _PARTS = 1000
-"""Parts of a setting that is itself keys and values."""
+"""The most parts of a setting that is a mapping."""
 
 _DATA = (".jsonl", ".json", ".txt", ".gz", ".zst", ".csv", ".parquet", ".arrow")
-"""How names of data end, which may stand where a recipe belongs."""
+"""Endings of data files, which users type in place of a recipe."""
 
 _PATHS = {
     *("model_name_or_path", "data_path", "eval_data_path", "output_dir", "cache_dir", "gguf"),
     *("resume_from_checkpoint", "logging_dir"),
 }
-"""Settings that are paths, or may be."""
+"""Settings that may be paths."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """All that a run is told.
+    """All settings of a run.
 
     Attributes:
         own: redraft's settings.
-        theirs: Arguments of `TrainingArguments`, converted; its defaults are left out.
-        said: What to print about names that were translated.
+        theirs: Arguments of `TrainingArguments`, converted, without its defaults.
+        remarks: What to print, such as names that were translated.
     """
 
     own: Options
     theirs: Mapping[str, Any]
-    said: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
 
 def parse(words: Sequence[str]) -> Settings:
-    """The settings that a command line asks for: what follows `redraft train sft`.
+    """Parse the words after `redraft train sft`.
 
     Raises:
-        UsageError: A name that is none, a value of the wrong kind, or a recipe that cannot be read.
+        UsageError: A name is unknown, a value has the wrong type, or the recipe cannot be read.
     """
     recipe, words = (words[0], words[1:]) if words and not words[0].startswith("--") else (None, words)
     layers = [read_recipe(recipe)] if recipe else []
     merged: dict[str, Any] = {}
-    said: list[str] = []
+    remarks: list[str] = []
     for values in [*layers, read_flags(words)]:
-        translated, remarks = renamed.translate(values)
-        said += remarks
+        translated, more = renamed.translate(values)
+        remarks += more
         for name, value in translated.items():
             converted = _at_home(name, convert(name, value))
             before = merged.get(name)
@@ -79,13 +79,13 @@ def parse(words: Sequence[str]) -> Settings:
     _insist_on_ranges(merged)
     own = Options(**{name: value for name, value in merged.items() if name in NAMES})
     if own.price_per_hour is not None and not own.estimate:
-        said.append("--price_per_hour changes nothing without --estimate.")
+        remarks.append("--price_per_hour has no effect without --estimate.")
     theirs = {name: value for name, value in merged.items() if name not in NAMES}
-    return Settings(own, {**DEFAULTS, **theirs}, tuple(said))
+    return Settings(own, {**DEFAULTS, **theirs}, tuple(remarks))
 
 
 def _at_home(name: str, value: Any) -> Any:
-    """A path with the home folder for `~`: in recipes no shell has put it there."""
+    """Expand `~` in a path: in a recipe, no shell does."""
     if name not in _PATHS or not value:
         return value
     if isinstance(value, str):
@@ -94,12 +94,12 @@ def _at_home(name: str, value: Any) -> Any:
 
 
 def read_flags(words: Sequence[str]) -> dict[str, Any]:
-    """Name to value of a command line. A flag takes the words that follow it; without any it is a switch.
+    """Return name to value. A flag takes the words that follow it; without any it is a switch.
 
-    A flag that comes again adds to its values if it has several, and replaces its value if it has one.
+    A repeated flag adds to a list, or replaces a single value.
 
     Raises:
-        UsageError: A word belongs to no flag, or a name is not known.
+        UsageError: A word belongs to no flag, or a name is unknown.
     """
     values: dict[str, Any] = {}
     flag = ""
@@ -138,46 +138,46 @@ def _takes_several(name: str) -> bool:
 
 
 def _is_switch(name: str) -> bool:
-    """Whether a name says something without a value."""
+    """Whether a flag may stand without a value."""
     wanted = _wanted(name)
     takes_true = any(_as(kind, value=True)[0] for kind in wanted)
     return takes_true or not wanted or name == "resume_from_checkpoint"
 
 
 def _wanted(name: str) -> list[Any]:
-    """The kinds of a setting, also by its old name; none where its value is translated, or passed over."""
+    """Return the types of a setting by any of its names; none if its value is translated or ignored."""
     now = renamed.RENAMED.get(name, name)
     return _members(kinds()[now]) if now in kinds() else []
 
 
 def _one_or_all(words: list[str]) -> Any:
-    """A switch, a value, or several values."""
+    """Return a single value, several, or True for a switch."""
     return words[0] if len(words) == 1 else words or True
 
 
 def _known(name: str) -> tuple[str, bool]:
-    """The name, if it is one, and whether it is turned off: `--no_NAME`."""
+    """Return a known name, and whether it is turned off (`--no_NAME`)."""
     if name in names_known():
         return name, False
     if name.removeprefix("no_") in names_known():
         return name.removeprefix("no_"), True
-    raise UsageError(f"nothing is called --{name:.60}.", hint=nearest(name, prefix="--"))
+    raise UsageError(f"there is no setting --{name:.60}.", hint=nearest(name, prefix="--"))
 
 
 def read_recipe(ref: str) -> dict[str, Any]:
-    """Name to value of a recipe, without its `about`.
+    """Return name to value of a recipe, without its `about`.
 
     Args:
         ref: The name of a shipped recipe, or the path of a YAML file.
 
     Raises:
-        UsageError: There is none, it is no YAML of names and values, or a name in it is not known.
+        UsageError: There is no such recipe, it is not a YAML mapping, or a name in it is unknown.
     """
     path = Path(ref).expanduser()
     if ref in shipped():
         text = (resources.files("redraft") / "recipes" / "train" / f"{ref}.yaml").read_text("utf-8")
     elif ref.lower().endswith(_DATA):
-        raise UsageError(f"{ref} is data by its name, and no recipe.", hint=f"--data_path {ref}")
+        raise UsageError(f"{ref} is a data file by its name, not a recipe.", hint=f"--data_path {ref}")
     else:
         text = _text_of(path)
     document = yaml_of(text, ref)
@@ -186,84 +186,84 @@ def read_recipe(ref: str) -> dict[str, Any]:
     document.pop("about", None)
     for name in document:
         if name not in names_known():
-            raise UsageError(f"{ref}: nothing is called {name!r:.60}.", hint=nearest(str(name)))
+            raise UsageError(f"{ref}: there is no setting {name!r:.60}.", hint=nearest(str(name)))
     return document
 
 
 def _text_of(path: Path) -> str:
     try:
         if path.stat().st_size > _MOST:
-            raise UsageError(f"{path} has {path.stat().st_size:,} bytes, and is no recipe.")
+            raise UsageError(f"{path} is not a recipe: it has {path.stat().st_size:,} bytes.")
         return path.read_text("utf-8")
     except FileNotFoundError:
         raise UsageError(
             f"there is no recipe {path}.",
-            hint=f"The path of a YAML file, or one that is shipped: {', '.join(shipped())}.",
+            hint=f"Name a YAML file or a shipped recipe: {', '.join(shipped())}.",
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} cannot be read: {error}.") from None
 
 
 def shipped() -> list[str]:
-    """Names of the recipes that come with redraft."""
+    """Return the names of shipped recipes."""
     folder = resources.files("redraft") / "recipes" / "train"
     return sorted(each.name.removesuffix(".yaml") for each in folder.iterdir() if each.name.endswith(".yaml"))
 
 
 def names_known() -> frozenset[str]:
-    """All names that a flag or a recipe may use: today's, and those that are translated."""
+    """Return all names that a flag or a recipe may use: current and old ones."""
     return frozenset({*kinds(), *renamed.RENAMED, *renamed.DROPPED, *renamed.SPECIAL})
 
 
 def nearest(name: str, prefix: str = "") -> str:
-    """A hint at the name that was meant."""
+    """Return a hint at the nearest known name."""
     near = difflib.get_close_matches(name, names_known(), n=1)
     return f"Did you mean {prefix}{near[0]}?" if near else "redraft train sft --help lists the names."
 
 
 @cache
 def kinds() -> Mapping[str, Any]:
-    """Name to type of every setting of today: redraft's own, and the fields of `TrainingArguments`."""
+    """Return name to type of every current setting: redraft's own, and the fields of `TrainingArguments`."""
     from transformers import TrainingArguments
 
     hints = get_type_hints(TrainingArguments)
     theirs = {each.name: hints[each.name] for each in fields(TrainingArguments) if each.init}
-    theirs.pop("parallelism_config")  # it can only be made in Python
+    theirs.pop("parallelism_config")  # only Python code can make one
     braces = dict.fromkeys(("lr_scheduler_kwargs", "activation_checkpointing_kwargs"), dict | None)
     return {**theirs, **braces, "fsdp": bool, "logging_dir": str, **get_type_hints(Options)}
 
 
 def convert(name: str, value: Any) -> Any:
-    """A setting's value as its type has it. Texts come from flags, and from recipes such as `1e-5`.
+    """Convert a setting's value to its type. Flags give texts, and so does `1e-5` in YAML.
 
     Raises:
-        UsageError: It is of another kind.
+        UsageError: It has another type.
     """
     if value is False and name.endswith("_strategy"):
-        value = "no"  # as YAML reads a plain no
+        value = "no"  # YAML reads a plain no as False
     if isinstance(value, bool) and name == "resume_from_checkpoint":
         value = str(value)  # a switch, or the path of a checkpoint
     wanted = _members(kinds()[name])
     if isinstance(value, str) and value.lstrip().startswith("{") and dict in map(_plain, wanted):
-        wanted = [dict]  # and not the name of a file
+        wanted = [dict]  # not a file name
     for kind in wanted:
         fits, converted = _as(kind, value)
         if fits:
             return converted
-    said = f"--{name} is {_shown(value)}, and should be {_in_words(wanted)}."
+    message = f"--{name} is {_shown(value)}, and should be {_in_words(wanted)}."
     clips = "--max_grad_norm 0 clips nothing." if name == "max_grad_norm" else None
-    raise UsageError(said, hint=clips or _meant(value, wanted))
+    raise UsageError(message, hint=clips or _meant(value, wanted))
 
 
 _ORDER = (type(None), bool, int, float, dict, Literal, str, tuple, list)
-"""In which order the kinds of a union are tried: `1` is a number before it is a text."""
+"""The order in which the members of a union are tried: `1` is a number before it is a text."""
 
 
 def _members(hint: Any) -> list[Any]:
-    """The kinds of a type, as they are to be tried."""
+    """Return the members of a type in the order to try them."""
     found = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
     if any(_choices(kind) for kind in found):
-        found = tuple(kind for kind in found if kind is not str)  # a text that is none of the choices
+        found = tuple(kind for kind in found if kind is not str)  # only the choices are valid
     return sorted(found, key=lambda kind: _ORDER.index(_plain(kind)))
 
 
@@ -273,14 +273,14 @@ def _plain(kind: Any) -> Any:
 
 
 def _choices(kind: Any) -> list[Any]:
-    """The values of a literal or an enumeration."""
+    """Return the values of a literal or an enumeration."""
     if isinstance(kind, type) and issubclass(kind, Enum):
         return [each.value for each in kind]
     return list(get_args(kind)) if get_origin(kind) is Literal else []
 
 
 def _as(kind: Any, value: Any) -> tuple[bool, Any]:
-    """Whether a value is of a kind or says such a one, and it."""
+    """Return whether a value fits a type, and the converted value."""
     plain = _plain(kind)
     if plain is type(None):
         return value is None, None
@@ -326,7 +326,7 @@ def _as_dict(value: Any) -> tuple[bool, Any]:
 
 
 def _is_small(value: Any) -> bool:
-    """Whether a value has few parts. In YAML, a few lines can hold themselves, or a billion others."""
+    """Whether a value has few parts. A few lines of YAML can expand to billions, or contain themselves."""
     waiting, seen = [value], 0
     while waiting and seen <= _PARTS:
         each, seen = waiting.pop(), seen + 1
@@ -344,26 +344,26 @@ def _in_words(kinds_: Iterable[Any]) -> str:
         list: "one or more texts",
         str: "a text",
     }
-    said = []
+    named = []
     for kind in kinds_:
         plain = _plain(kind)
         if plain is Literal:
             choices = [str(each) for each in _choices(kind)]
-            said.append("one of " + ", ".join(choices[:8]) + (", …" if len(choices) > 8 else ""))
+            named.append("one of " + ", ".join(choices[:8]) + (", …" if len(choices) > 8 else ""))
         elif plain is not type(None):
-            said.append(words[plain])
-    return " or ".join(dict.fromkeys(said))
+            named.append(words[plain])
+    return " or ".join(dict.fromkeys(named))
 
 
 def _meant(value: Any, kinds_: Iterable[Any]) -> str | None:
-    """A hint at the choice that was meant."""
+    """Return a hint at the nearest choice."""
     choices = [str(each) for kind in kinds_ for each in _choices(kind)]
     near = difflib.get_close_matches(str(value)[:60], choices, n=1) if isinstance(value, str) else []
     return f"Did you mean {near[0]}?" if near else None
 
 
 def _shown(value: object) -> str:
-    """A value in a message. Of lists and the like, which may be endless, only what they are."""
+    """Return a value for a message. Of a list or a mapping, which may be endless, only its type."""
     return f"{value!r:.60}" if isinstance(value, str | int | float | None) else f"a {type(value).__name__}"
 
 
@@ -384,13 +384,13 @@ _LEAST = {
     "price_per_hour": 0,
     "dataloader_num_workers": 0,
 }
-"""The least that settings may be, where a smaller number would fail late or do nothing."""
+"""Minimum values of settings that would otherwise fail late or have no effect."""
 
 _NO_STEPS = -1
-"""The default of `max_steps`: epochs decide."""
+"""The default of `max_steps`: `num_train_epochs` decides."""
 
 _MOST_OF_A_SEED = 2**32 - 1
-"""NumPy's generator, which is seeded as well, takes 32 bits."""
+"""NumPy's generator takes a seed of 32 bits."""
 
 
 def _insist_on_ranges(values: Mapping[str, Any]) -> None:
@@ -400,8 +400,10 @@ def _insist_on_ranges(values: Mapping[str, Any]) -> None:
             over = f"at least {least}" if isinstance(least, int) else "over 0"
             raise UsageError(f"--{name} is {value:g}, and should be {over}.")
     if (steps := values.get("max_steps", _NO_STEPS)) < 1 and steps != _NO_STEPS:
-        said = f"--max_steps is {steps}, and should be at least 1."
-        raise UsageError(said, hint="--max_steps 1, or leave it out: --num_train_epochs decides then.")
+        raise UsageError(
+            f"--max_steps is {steps}, and should be at least 1.",
+            hint="--max_steps 1, or leave it out: then --num_train_epochs decides.",
+        )
     if (seed := values.get("seed") or 0) > _MOST_OF_A_SEED:
         raise UsageError(f"--seed is {seed}, and should be at most {_MOST_OF_A_SEED}.")
 
@@ -409,12 +411,12 @@ def _insist_on_ranges(values: Mapping[str, Any]) -> None:
 def _refuse_unsupported(values: Mapping[str, Any]) -> None:
     if values.get("qlora") and values.get("lora") is False:
         raise UsageError(
-            "--qlora and --lora False do not go together.",
-            hint="--lora True, or --qlora False for all weights.",
+            "--qlora and --lora False contradict each other.",
+            hint="--lora True, or --qlora False to train all weights.",
         )
     if values.get("answer") == "first" and values.get("training_objective") != "answer":
         raise UsageError(
-            "--answer first changes nothing without --training_objective answer.",
+            "--answer first has no effect without --training_objective answer.",
             hint="--training_objective answer --answer first",
         )
     for name, (neutral, why) in renamed.UNSUPPORTED.items():

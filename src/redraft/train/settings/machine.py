@@ -1,7 +1,7 @@
-"""What this machine can do of what was asked: the rest is left out or done otherwise, and said.
+"""Fit the settings to this machine, with a remark for everything that is left out or done differently.
 
-Trainer itself is silent about some of it: with `fsdp` on a CPU it shards nothing, and with several GPUs and
-one process it splits batches in a way that packed rows do not survive. Nothing here looks at the model.
+Trainer is silent about some of it: with `fsdp` on a CPU it shards nothing, and with several GPUs and one
+process it splits batches, which breaks packed rows. The model is not needed here.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from redraft.train.settings.args import Settings
 from redraft.train.settings.options import LEARNING_RATE
 
 _WHOLE = "FULL_STATE_DICT"
-"""How FSDP saves a model that others load. It is transformers' default."""
+"""How FSDP saves a model that others can load: transformers' default."""
 
 
 def computes_bf16(*, gpu: bool = True) -> bool:
-    """Whether the GPU, or else the CPU, has instructions for bf16: without, it is slower than 32 bits.
+    """Return whether the GPU, or else the CPU, has bf16 instructions. Without, bf16 is slower than 32 bits.
 
     Args:
-        gpu: Whether a GPU is used if one is here.
+        gpu: Whether to use a GPU if there is one.
     """
     if gpu and torch.cuda.is_available():
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
@@ -43,15 +43,15 @@ def computes_bf16(*, gpu: bool = True) -> bool:
 
 
 def training_arguments(settings: Settings, *, lora: bool, say: Say) -> TrainingArguments:
-    """The arguments of Trainer, as far as this machine can follow them.
+    """Return Trainer's arguments, fitted to this machine.
 
     Args:
-        settings: What was asked.
-        lora: Whether an adapter is trained: it decides the learning rate, if none is given.
-        say: Told what is left out or done otherwise.
+        settings: The settings of the run.
+        lora: Whether an adapter is trained, which sets the default learning rate.
+        say: Called with a remark for each setting that is left out or changed.
 
     Raises:
-        UsageError: Values that do not go together, or a library that is missing.
+        UsageError: Values contradict each other, or a library is missing.
     """
     asked = dict(settings.theirs)
     asked.setdefault("learning_rate", LEARNING_RATE["lora" if lora else "full"])
@@ -71,31 +71,31 @@ def training_arguments(settings: Settings, *, lora: bool, say: Say) -> TrainingA
     _insist_on_libraries(fitted)
     try:
         with warnings.catch_warnings():
-            # Old names are translated before, so this is about what transformers says of itself.
+            # Old names are translated already, so these warnings are about transformers itself.
             warnings.simplefilter("ignore", FutureWarning)
             made = TrainingArguments(**fitted)
             device = made.device
     except Exception as error:
-        said = str(error) or type(error).__name__
-        raise UsageError(f"these settings do not go together: {said:.300}") from error
+        why = str(error) or type(error).__name__
+        raise UsageError(f"these settings do not work together: {why:.300}") from error
     _insist_on_a_whole(made)
     if device.type == "cuda" and made.n_gpu > 1:
-        say(f"{made.n_gpu} GPUs and one process: one is used. All of them: {_all_gpus(made.n_gpu)}")
-        made._n_gpu = 1  # noqa: SLF001  (as Trainer does where it must not split batches itself)
+        say(f"{made.n_gpu} GPUs and one process: one GPU is used. For all: {_all_gpus(made.n_gpu)}")
+        made._n_gpu = 1  # noqa: SLF001  (keeps Trainer from splitting batches)
     return made
 
 
 def deepspeed_config(named: Any) -> Any:
-    """What `--deepspeed` names: a shipped file for `zero2`, or else what it is.
+    """Return the value of `--deepspeed`, with the path of a shipped file for `zero2`.
 
     Raises:
-        UsageError: It asks for stage 3, which shares the weights while they are loaded: checks of what was
-            loaded, rows for new tokens, and what is saved at the end would find nothing in them.
+        UsageError: It asks for stage 3, which shards the weights while they load: checks of the loaded
+            model, rows for new tokens and saving the result would find empty tensors.
     """
     if named == "zero3" or _stage(named) == 3:
         raise UsageError(
-            "--deepspeed: stage 3, which shares the weights themselves, is not supported.",
-            hint="FSDP shares them as well: --fsdp True, without --deepspeed. Or --deepspeed zero2.",
+            "--deepspeed: stage 3, which shards the weights, is not supported.",
+            hint="FSDP shards them too: --fsdp True, without --deepspeed. Or --deepspeed zero2.",
         )
     if named != "zero2":
         return named
@@ -103,7 +103,7 @@ def deepspeed_config(named: Any) -> Any:
 
 
 def _stage(config: Any) -> Any:
-    """Which stage settings of DeepSpeed ask for, or None. Files that are none are for it to tell."""
+    """Return the stage in a DeepSpeed config, or None. DeepSpeed itself reports files it cannot read."""
     if isinstance(config, str):
         try:
             config = json_of(Path(config).read_text("utf-8"), config)
@@ -114,17 +114,17 @@ def _stage(config: Any) -> Any:
 
 
 def _insist_on_a_whole(args: TrainingArguments) -> None:
-    """Sees that the model is saved as one: of parts, which FSDP can save as well, no result is made."""
+    """Raise `UsageError` if FSDP would save the model in shards, which give no result."""
     kind = str((args.fsdp_plugin_args or {}).get("state_dict_type", _WHOLE))
     if kind.upper() != _WHOLE:
         raise UsageError(
-            f"--fsdp_config: {kind} saves the model in parts, one a process.",
+            f"--fsdp_config: {kind} saves the model in shards, one per process.",
             hint="Leave state_dict_type out of --fsdp_config.",
         )
 
 
 def _insist_on_evaluation(asked: dict[str, Any]) -> None:
-    """Sees that the loss is measured where the best checkpoint is asked for."""
+    """Raise `UsageError` if the best checkpoint is wanted without an evaluation."""
     best = asked.get("save_strategy") == "best"
     if best:
         asked.setdefault("metric_for_best_model", "loss")
@@ -134,36 +134,36 @@ def _insist_on_evaluation(asked: dict[str, Any]) -> None:
     named += [f"--{name}" for name in ("load_best_model_at_end", "metric_for_best_model") if asked.get(name)]
     if named:
         raise UsageError(
-            f"{named[0]} needs the loss to be measured, and --eval_strategy is no.",
+            f"{named[0]} needs an evaluation, and --eval_strategy is no.",
             hint="--eval_strategy steps --eval_data_path FILE",
         )
 
 
 def _insist_on_one_way(asked: Mapping[str, Any]) -> None:
     if asked.get("fsdp"):
-        raise UsageError("--deepspeed and --fsdp both share the model among GPUs.", hint="--fsdp False")
+        raise UsageError("--deepspeed and --fsdp both shard the model.", hint="--fsdp False")
 
 
 def _in_bf16(asked: Mapping[str, Any], dtype: str, say: Say) -> dict[str, Any]:
-    """What was asked, and computing in bf16 where that was left open and the CPU gains by it.
+    """Add `bf16` if nothing was set and the CPU is faster with it.
 
-    An adapter of the default model made 349 instead of 151 tokens a second on weights in 32 bits, and 341
+    For an adapter of the default model it gave 349 instead of 151 tokens/s on weights in 32 bits, and 341
     instead of 290 on weights in bf16 (2 cores with avx512_bf16).
     """
     left_open = {"bf16", "fp16"}.isdisjoint(asked) and dtype in ("auto", "bfloat16")
     if not left_open or not computes_bf16(gpu=False):
         return dict(asked)
-    say("layers compute in bf16, at which this CPU is faster (--bf16 False: in 32 bits).")
+    say("layers compute in bf16, which is faster on this CPU (--bf16 False: 32 bits).")
     return {**asked, "bf16": True}
 
 
 def _on_cpu(asked: Mapping[str, Any], say: Say) -> dict[str, Any]:
     fitted = {**asked, "use_cpu": True}
     if fitted.get("tf32"):
-        say("--tf32 is left out: it is of GPUs, and none is used.")
+        say("--tf32 is left out: it needs a GPU, and none is used.")
     fitted.pop("tf32", None)
     if fitted.get("fp16"):
-        say("--fp16 is left out: it needs a GPU, and none is used. Weights train as --dtype says.")
+        say("--fp16 is left out: it needs a GPU, and none is used. --dtype sets the number format.")
         fitted["fp16"] = False
     if fitted.get("bf16") and not computes_bf16(gpu=False):
         say("--bf16 is slower than 32 bits here: this CPU has no instructions for it (--bf16 False).")
@@ -176,12 +176,8 @@ def _with_gpus(asked: Mapping[str, Any], say: Say) -> dict[str, Any]:
 
 def _without_fsdp(fitted: dict[str, Any], say: Say, why: str) -> dict[str, Any]:
     if fitted.get("fsdp"):
-        processes = ranks()
-        whole = (
-            f"each of the {processes} processes holds the whole model"
-            if processes > 1
-            else ("one process holds the whole model")
-        )
+        each = f"each of the {ranks()} processes" if ranks() > 1 else "one process"
+        whole = f"{each} holds the whole model"
         say(f"--fsdp is left out: {whole}, with the same loss. {why}.")
     fitted["fsdp"] = None
     fitted.pop("fsdp_config", None)
@@ -200,13 +196,13 @@ def _insist_on_libraries(fitted: Mapping[str, Any]) -> None:
         if name not in ("none", "all"):
             _insist_on_report(name)
     if fitted.get("deepspeed") and not find_spec("deepspeed"):
-        raise UsageError("--deepspeed needs the library of that name.", hint="pip install deepspeed")
+        raise UsageError("--deepspeed needs DeepSpeed.", hint="pip install deepspeed")
     if "bnb" in str(fitted.get("optim")) and not find_spec("bitsandbytes"):
         raise UsageError(f"--optim {fitted['optim']} needs bitsandbytes.", hint="pip install bitsandbytes")
 
 
 def _insist_on_report(name: str) -> None:
-    """Sees that what steps are reported to is known to Trainer, and installed."""
+    """Raise `UsageError` if Trainer does not know where to report to, or its library is missing."""
     if name in get_available_reporting_integrations():  # type: ignore[no-untyped-call]
         return
     if name == "tensorboard":

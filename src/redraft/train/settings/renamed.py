@@ -1,7 +1,6 @@
-"""Names of settings that transformers has renamed or dropped since SelFee, Alpaca and Vicuna were trained.
+"""Settings that transformers has renamed or dropped since SelFee, Alpaca and Vicuna were trained.
 
-What is translated is said, never done quietly: each function returns remarks to print. Names that nobody ever
-had are found by `args`.
+Every translation gives a remark to print. `settings.args` rejects names that never existed.
 """
 
 from __future__ import annotations
@@ -30,33 +29,31 @@ RENAMED: Mapping[str, str] = MappingProxyType(
         "max_seq_length": "model_max_length",
     }
 )
-"""Old name, or that of another trainer, to the name of today. The value stays as it is."""
+"""Old name, or that of another trainer, to the current name. The value stays the same."""
 
-_READ = "rows are read where they lie, and --dataloader_num_workers says by how many processes"
-_MEASURED = "an evaluation measures one number, the loss, as training does"
-_COLUMNS = "records have no columns to choose from"
-_HUB = "nothing is uploaded: hf upload NAME FOLDER does it"
+_READ = "rows are memory-mapped; --dataloader_num_workers sets the number of loading processes"
+_MEASURED = "an evaluation measures only the loss"
+_COLUMNS = "records have no columns"
+_HUB = "nothing is uploaded; use hf upload NAME FOLDER"
 
 DROPPED: Mapping[str, str] = MappingProxyType(
     {
         "save_safetensors": "weights are always saved as safetensors",
         "enable_jit_checkpoint": "SIGTERM always saves a checkpoint",
         "include_tokens_per_second": "tokens a second are always logged",
-        "half_precision_backend": "torch's own is the only one",
-        "fp16_backend": "torch's own is the only one",
+        **dict.fromkeys(("half_precision_backend", "fp16_backend"), "torch has the only backend"),
         "fp16_opt_level": "it belonged to apex, which is no longer used",
         "sharded_ddp": "use --fsdp",
-        "use_ipex": "torch itself has what it gave",
-        "jit_mode_eval": "it is gone from transformers",
-        "past_index": "it is gone from transformers",
-        "ray_scope": "it is gone from transformers",
-        "mp_parameters": "it is gone from transformers",
-        "tpu_num_cores": "it is gone from transformers",
-        "use_mps_device": "a run uses GPUs through CUDA, or else the CPU",
-        "do_train": "this command trains",
-        "do_eval": "--eval_strategy says when the loss is measured",
-        "disable_tqdm": "steps are shown in a way of their own, and --quiet hides them",
-        "liger_kernel_config": "the loss here never holds all logits anyway",
+        "use_ipex": "torch now includes these optimisations",
+        **dict.fromkeys(
+            ("jit_mode_eval", "past_index", "ray_scope", "mp_parameters", "tpu_num_cores"),
+            "transformers has removed it",
+        ),
+        "use_mps_device": "a run uses CUDA GPUs or the CPU",
+        "do_train": "this command always trains",
+        "do_eval": "--eval_strategy sets when the loss is measured",
+        "disable_tqdm": "progress is shown without tqdm; --quiet hides it",
+        "liger_kernel_config": "the loss never holds all logits anyway",
         **dict.fromkeys(("remove_unused_columns", "label_names", "length_column_name"), _COLUMNS),
         **dict.fromkeys(
             (
@@ -82,66 +79,68 @@ DROPPED: Mapping[str, str] = MappingProxyType(
         ),
     }
 )
-"""Names that mean nothing any more, or nothing here, with the reason. Their values change nothing."""
+"""Names that have no effect, with the reason."""
 
 UNSUPPORTED: Mapping[str, tuple[frozenset[object], str]] = MappingProxyType(
     {
-        "label_smoothing_factor": (frozenset({0}), "the loss here is that of the words alone"),
+        "label_smoothing_factor": (frozenset({0}), "the loss has no label smoothing"),
         "neftune_noise_alpha": (
             frozenset({None, 0}),
-            "its noise would shrink with the length of all joined records together",
+            "its noise would shrink with the length of the whole packed row",
         ),
         "auto_find_batch_size": (
             frozenset({False}),
-            "a step would take other rows than a run that goes on expects",
+            "a resumed run would read other rows",
         ),
         "average_tokens_across_devices": (frozenset({True}), "each token of a step counts the same"),
-        "use_liger_kernel": (frozenset({False}), "the loss here never holds all logits anyway"),
+        "use_liger_kernel": (frozenset({False}), "the loss never holds all logits anyway"),
         "use_cache": (frozenset({False}), "a cache lets packed records see each other"),
-        "ignore_data_skip": (frozenset({False}), "a resumed run goes on in the data where it stopped"),
+        "ignore_data_skip": (frozenset({False}), "a resumed run continues in the data where it stopped"),
         "train_sampling_strategy": (
             frozenset({"random", "group_by_length"}),
-            "the order comes from --seed and the epoch",
+            "the seed and the epoch set the order",
         ),
         "push_to_hub": (frozenset({False}), "upload the folder when it is done: hf upload NAME FOLDER"),
         "do_predict": (frozenset({False}), "ask the trained model: redraft ask … --model FOLDER"),
         "save_on_each_node": (frozenset({False}), "a checkpoint is one folder that all nodes see"),
-        "dataloader_drop_last": (frozenset({False}), "the last step of an epoch takes what is left"),
+        "dataloader_drop_last": (frozenset({False}), "the last step of an epoch takes the remaining rows"),
         "metric_for_best_model": (
             frozenset({None, "loss", "eval_loss"}),
-            "the loss is all that is measured: leave it out",
+            "only the loss is measured: leave it out",
         ),
     }
 )
-"""Settings of transformers that this trainer does not follow: the values that ask for nothing, and why."""
+"""Settings of transformers that this trainer does not support: their neutral values, and why."""
 
 
 _Special = Callable[[MutableMapping[str, Any], Any, Mapping[str, Any]], str]
-"""Puts a setting's translation into the first, and says what it did. The last is all that was given."""
+"""Adds a translation of the value (second) to the new settings (first), given all old ones (third).
+
+Returns a remark."""
 
 
 def translate(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Settings by the names of today, and what to say about those that had others.
+    """Return the settings by their current names, and remarks on those that changed.
 
     Args:
         values: Name to value, all from one place: a recipe, or the command line.
 
     Raises:
-        UsageError: One setting has two names here, or an old one cannot be translated.
+        UsageError: A setting comes under two names, or an old one cannot be translated.
     """
     new: dict[str, Any] = {}
-    said: list[str] = []
+    remarks: list[str] = []
     for name, value in values.items():
         if name in DROPPED:
-            said.append(f"--{name} is passed over: {DROPPED[name]}.")
+            remarks.append(f"--{name} is ignored: {DROPPED[name]}.")
         elif name in SPECIAL:
-            said.append(SPECIAL[name](new, value, values))
+            remarks.append(SPECIAL[name](new, value, values))
         else:
             now = RENAMED.get(name, name)
             if now != name:
-                said.append(f"--{name} is now --{now}.")
+                remarks.append(f"--{name} is now --{now}.")
             _put(new, now, value, values, name)
-    return new, [line for line in said if line]
+    return new, [line for line in remarks if line]
 
 
 def _put(new: MutableMapping[str, Any], now: str, value: Any, values: Mapping[str, Any], name: str) -> None:
@@ -158,7 +157,7 @@ def _warmup(new: MutableMapping[str, Any], value: Any, values: Mapping[str, Any]
     if not 0 <= share < 1:
         raise UsageError(f"--warmup_ratio is {value!r}, and should be from 0 to below 1.", hint="0.03")
     _put(new, "warmup_steps", share, values, "warmup_ratio")
-    return "--warmup_ratio is now --warmup_steps, which takes a share of the steps as well."
+    return "--warmup_ratio is now --warmup_steps, which also takes a share of the steps."
 
 
 def _is_on(value: Any) -> bool:
@@ -166,16 +165,16 @@ def _is_on(value: Any) -> bool:
 
 
 def _lazy(new: MutableMapping[str, Any], value: Any, values: Mapping[str, Any]) -> str:
-    """FastChat's way, of which the batch is kept: so many records, however long each is."""
-    said = "--lazy_preprocess is passed over: records are made into tokens once, and kept."
+    """FastChat's switch. Its batches count records, however long each is, and so do ours then."""
+    ignored = "--lazy_preprocess is ignored: records are tokenised once and cached."
     if "packing" in values or not _is_on(value):
-        return said
+        return ignored
     new["packing"] = False
-    return f"{said} As in FastChat, a batch counts records (--packing False)."
+    return f"{ignored} As in FastChat, a batch counts records (--packing False)."
 
 
 def _fsdp(new: MutableMapping[str, Any], value: Any, values: Mapping[str, Any]) -> str:
-    """FSDP 1 had its strategy as words; FSDP 2 is on or off, with the rest in `fsdp_config`."""
+    """Translate FSDP 1's words: FSDP 2 is on or off, with the rest in `fsdp_config`."""
     words = str(value).replace(",", " ").split()
     if isinstance(value, bool) or [word.lower() for word in words] in (["true"], ["false"]):
         new["fsdp"] = str(value).lower() == "true"
@@ -201,8 +200,8 @@ def _into_fsdp_config(
     if isinstance(config, str) and config.lstrip().startswith("{"):
         try:
             config = json_of(config, "--fsdp_config")
-        except ValueError as error:
-            raise UsageError(f"--fsdp_config is no JSON: {error}.", hint=_AS_JSON) from None
+        except (ValueError, RecursionError) as error:
+            raise UsageError(f"--fsdp_config is not JSON: {error}.", hint=_AS_JSON) from None
     if not isinstance(config, dict):
         raise UsageError(
             f"{', '.join(more)} cannot be added to {config}, the file that --fsdp_config names.",
@@ -212,12 +211,12 @@ def _into_fsdp_config(
 
 
 def _fsdp_config(new: MutableMapping[str, Any], value: Any, values: Mapping[str, Any]) -> str:  # noqa: ARG001
-    new.setdefault("fsdp_config", value)  # flags before it may have added to it already
+    new.setdefault("fsdp_config", value)  # an earlier flag may have filled it
     return ""
 
 
 def _inside_fsdp(key: str) -> _Special:
-    """A flag that became a key of `fsdp_config`."""
+    """Translate a flag that became a key of `fsdp_config`."""
 
     def put(new: MutableMapping[str, Any], value: Any, values: Mapping[str, Any]) -> str:
         _into_fsdp_config(new, values, {key: value})
@@ -227,7 +226,7 @@ def _inside_fsdp(key: str) -> _Special:
 
 
 def _switch(name: str, now: str, wanted: str) -> _Special:
-    """An old switch that became one value of a newer setting."""
+    """Translate a switch that became one value of a newer setting."""
 
     def put(new: MutableMapping[str, Any], value: Any, values: Mapping[str, Any]) -> str:
         on = _is_on(value)
