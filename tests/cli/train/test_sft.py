@@ -276,7 +276,7 @@ def test_what_nobody_knows_is_not_replaced(here: Path, left: str) -> None:
     done = train(*USUAL.split())
     assert done.exit_code == 2, done.output
     assert "out is not empty, and no out.run.json says how it was made." in done.stderr
-    assert "or begin anew with --overwrite_output_dir" in done.stderr
+    assert "or start over with --overwrite_output_dir" in done.stderr
     assert path.read_text() == "somebody's"
 
 

@@ -143,7 +143,7 @@ def test_checkpointing_keeps_little() -> None:
     made = model(num_hidden_layers=16)
     again = planned(made, activation_checkpointing=True, tokens=100_000)
     assert again.activations < 0.5 * planned(made, tokens=100_000).activations
-    assert again.activations == planned(made, tokens=100_000).computed_anew().activations
+    assert again.activations == planned(made, tokens=100_000).recomputed().activations
 
 
 @pytest.mark.parametrize(

@@ -117,7 +117,7 @@ def test_one_that_is_named_must_be_whole(tmp_path: Path) -> None:
     lose(save(tmp_path, 20))
     with pytest.raises(ModelError, match=r"model\.safetensors is missing") as error:
         named(tmp_path / "checkpoint-20", tmp_path)
-    assert error.value.hint == "Bring the file back, or begin anew with --overwrite_output_dir."
+    assert error.value.hint == "Bring the file back, or start over with --overwrite_output_dir."
     whole = save(tmp_path, 10)
     assert named(whole, tmp_path).step == 10
     leave = f"Leave --resume_from_checkpoint out: it goes on from {whole}."

@@ -62,10 +62,10 @@ def test_a_core_that_is_shared_with_another_process_is_noticed(monkeypatch: pyte
     def compute() -> None:
         os.sched_setaffinity(0, core)  # of this thread alone
         made, end = Contention(2), time.monotonic() + 60
-        while made.said is None and time.monotonic() < end:
+        while made.notice is None and time.monotonic() < end:
             sum(range(10_000))
             made.look()
-        found.append(made.said)
+        found.append(made.notice)
 
     with subprocess.Popen([sys.executable, "-c", busy], stdout=subprocess.PIPE) as other:
         assert other.stdout

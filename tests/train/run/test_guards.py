@@ -39,7 +39,7 @@ def test_the_diagnosis_of_a_step() -> None:
     assert "learning rate 0.001; records: r/0, r/1" in said.message
     assert "r/7, …; newest checkpoint: out/checkpoint-5" in said.message
     assert said.hint
-    assert said.hint.startswith("The weights before this step are finite. Look at these records. Begin anew")
+    assert said.hint.startswith("The weights before this step are finite. Look at these records. Start over")
     assert "(--overwrite_output_dir) with --learning_rate 2e-05," in said.hint
 
 
@@ -65,7 +65,7 @@ def test_weights_that_are_not_finite_are_named(begins: bool, trained: bool) -> N
     assert "1.weight has 1 of 4 numbers that are not finite" in said.message
     assert said.hint
     if begins or not trained:
-        assert "the model that the run begins with is damaged" in said.message
+        assert "the model was damaged before training" in said.message
         assert "The records are not the cause." in said.hint
     else:
         assert "an earlier step broke the weights" in said.message
@@ -128,6 +128,18 @@ def test_a_run_that_ends_before_that_is_known_by_its_last_losses(steps: int, end
     assert not never.ends_off
 
 
+FALLING = [1.86, 1.76, 14.68, 28.5, 10.56, 13.96, 6.58, 6.08, 5.48, 5.02, 4.43, 4.22]
+"""All weights of the default model at a learning rate of 0.02, on sums: words alone have less loss there."""
+
+
+def test_a_run_that_blew_up_is_sound_only_near_its_first_loss() -> None:
+    guard = Divergence(20, VOCABULARY)
+    assert not any(map(guard.add, FALLING))
+    assert guard.ends_off
+    assert not any(map(guard.add, [3.9, 3.8]))
+    assert not guard.ends_off
+
+
 @pytest.mark.parametrize(
     "losses",
     [
@@ -181,7 +193,7 @@ def test_memory_that_ran_out_names_the_settings_that_need_less(error: Exception)
     assert "batches of up to 8,192 tokens" in said.message
     assert said.hint
     about, first, *rest = [line.strip() for line in said.hint.splitlines()]
-    assert "With --lora or --model_max_length, begin anew (--overwrite_output_dir)" in about
+    assert "With --lora or --model_max_length, start over (--overwrite_output_dir)" in about
     assert first.startswith("--per_device_train_batch_size 2 --gradient_accumulation_steps 4 ")
     assert [line.split()[0] for line in rest] == [
         "--activation_checkpointing",

@@ -359,7 +359,7 @@ def test_a_model_that_is_damaged_is_not_blamed_on_the_records(examples: Prepared
     model = llama()
     with torch.no_grad():
         model.model.layers[1].mlp.up_proj.weight[3, 5] = torch.nan
-    with pytest.raises(ModelError, match=r"step 1: the loss .* because the model that") as error:
+    with pytest.raises(ModelError, match=r"step 1: the loss .* because the model was") as error:
         trainer(tmp_path, data(examples), model).run()
     assert (
         "model.layers.1.mlp.up_proj.weight has 1 of 1,536 numbers that are not finite" in error.value.message

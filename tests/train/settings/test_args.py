@@ -245,7 +245,7 @@ def test_a_flag_that_comes_again_adds_a_value_or_replaces_it() -> None:
         ("--num_train_epochs -1", "--num_train_epochs is -1, and should be over 0.", None),
         ("--average_tokens_across_devices False", "is not supported", "counts the same"),
         ("--dataloader_drop_last True", "is not supported", "takes the remaining rows"),
-        ("--metric_for_best_model accuracy", "is not supported", "the loss is all"),
+        ("--metric_for_best_model accuracy", "is not supported", "only the loss is"),
     ],
 )
 def test_what_is_wrong_is_named_with_what_is_right(line: str, said: str, hint: str | None) -> None:

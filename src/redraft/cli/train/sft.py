@@ -133,7 +133,7 @@ def _train(ready: Ready, say: Say) -> int | None:
         output,
         elsewhere=f"to another folder with --output_dir{_onwards(output)}",
         as_before=" (what the machine chose is said with --bf16, --dtype and --lora)",
-        anew="begin anew with --overwrite_output_dir",
+        anew="start over with --overwrite_output_dir",
     )
     lead = ready.trainer.is_world_process_zero()
     if ready.settings.own.dry_run:

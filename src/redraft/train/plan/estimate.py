@@ -190,7 +190,7 @@ def estimate(ready: Ready) -> Estimate:
     if not found.fits:
         return found
     pace = _pace(ready)
-    return replace(found, pace=pace, busy=ready.trainer.contention.said)
+    return replace(found, pace=pace, busy=ready.trainer.contention.notice)
 
 
 def _tokens(ready: Ready) -> int:

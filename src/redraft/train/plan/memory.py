@@ -142,7 +142,7 @@ class Plan:
         """The plan for a part of each batch."""
         return self.at(max(int(self.tokens * share), 1))
 
-    def computed_anew(self) -> Plan:
+    def recomputed(self) -> Plan:
         """The plan with activation checkpointing."""
         return replace(self, checkpointed=True)
 

@@ -35,7 +35,7 @@ _PART = 1 << 22
 
 _NAME = re.compile(r"checkpoint-(\d{1,12})")
 _ASIDE = ".saving-"
-_LOST = "Bring the file back, or begin anew with --overwrite_output_dir."
+_LOST = "Bring the file back, or start over with --overwrite_output_dir."
 _MOST = 1 << 24
 """Bytes of a list of files. That of a model of a thousand shards has some hundred thousand."""
 

@@ -1,10 +1,9 @@
-"""Notices that other processes use the cores that a run computes on.
+"""Notice when other processes compete for the cores of a run.
 
-Threads that compute together wait for the slowest of them. Where other processes take cores, each operation
-waits until all of its threads had their turn: with two threads on two busy cores, a run of the default model
-made an eighth of the tokens a second that it made with one. Linux counts for each thread how long it was
-ready and had no core (`schedstat`); elsewhere nothing is noticed. Nothing is changed here: another number of
-threads adds numbers up in another order, and a run would no longer be the same to the last bit.
+Threads that compute together wait for the slowest. With two threads on two busy cores, a run of the default
+model made an eighth of the tokens/s that it made with one. Linux counts how long each thread waited for a
+core (`schedstat`); on other systems nothing is noticed. The run only advises: another number of threads
+changes the order of sums, and with it the last bits of the result.
 """
 
 from __future__ import annotations
@@ -13,38 +12,38 @@ from pathlib import Path
 from typing import NamedTuple
 
 SECONDS = 15.0
-"""How long is looked at a time: less would be about a moment, such as the start of another program."""
+"""The window to judge: a shorter one would notice every program that starts."""
 
 SHARE = 0.3
-"""Of this time without a core. One other process for two threads on two cores takes a third."""
+"""The share of the window spent waiting. One other process against two threads on two cores takes a third."""
 
 SCHEDSTAT = Path("/proc/thread-self/schedstat")
-"""Nanoseconds that this thread ran, and that it was ready and waited; Linux's Documentation/scheduler."""
+"""Nanoseconds that this thread ran and waited (Linux, Documentation/scheduler/sched-stats)."""
 
 
 class _Times(NamedTuple):
-    """Seconds that a thread ran, and that it waited for a core."""
+    """Seconds that a thread ran and waited for a core."""
 
     ran: float
     waited: float
 
 
 class Contention:
-    """Looks at the thread that it is used in.
+    """Watch the calling thread.
 
     Attributes:
-        said: What was noticed, or None.
+        notice: What was noticed, or None.
     """
 
     def __init__(self, threads: int, path: Path = SCHEDSTAT) -> None:
-        """Take how many threads compute together. Of one alone there is nothing to notice."""
-        self.said: str | None = None
+        """Set the number of threads that compute together. One alone has nothing to wait for."""
+        self.notice: str | None = None
         self._threads, self._path = threads, path
         self._since: _Times | None = None
 
     def look(self) -> str | None:
-        """Return what to say, once, at the end of the first time that many of its seconds went by waiting."""
-        if self.said or self._threads < 2 or not (now := _times(self._path)):
+        """Return a notice to print, once: after the first window with much waiting."""
+        if self.notice or self._threads < 2 or not (now := _times(self._path)):
             return None
         since = self._since or now
         ran, waited = now.ran - since.ran, now.waited - since.waited
@@ -53,8 +52,8 @@ class Contention:
         self._since = now
         if waited < SHARE * (ran + waited) or not waited:
             return None
-        self.said = _said(waited / (ran + waited), self._threads)
-        return self.said
+        self.notice = _notice(waited / (ran + waited), self._threads)
+        return self.notice
 
 
 def _times(path: Path) -> _Times | None:
@@ -65,11 +64,11 @@ def _times(path: Path) -> _Times | None:
         return None
 
 
-def _said(share: float, threads: int) -> str:
-    """Advise as many threads as cores were had."""
+def _notice(share: float, threads: int) -> str:
+    """Advise one thread for each core that the run got."""
     fewer = max(1, int((1 - share) * threads))
     return (
-        f"other processes use the cores: the run waited for one {share:.0%} of the time, with {threads} "
-        "threads. Fewer may be several times as fast. Stop it with Ctrl-C, which saves, and go on with: "
+        f"other processes use the cores: with {threads} threads, the run waited for one {share:.0%} of the "
+        "time. Fewer threads may be several times as fast. Stop with Ctrl-C, which saves, and resume with: "
         f"OMP_NUM_THREADS={fewer} redraft train sft …"
     )

@@ -1,9 +1,8 @@
-"""Stops a run that has gone wrong, and says where, with which records, and what to try.
+"""Stop a run that has gone wrong, and say at which step, with which records, and what to try.
 
-A loss or gradient that is not finite stops a run before the optimizer takes the step, and the weights are
-looked at for the cause. A loss that stays far above the best stretch so far, or above the first loss, stops
-it too, after many steps in a row or at the end. Running out of memory names the settings that need less, the
-cheapest first. What to change is for the user to decide.
+A loss or gradient that is not finite stops a run before the optimizer's step, and the weights are searched
+for the cause. A loss that stays far above its best or its first value stops the run after many steps in a
+row, or at the end. Out of memory, the error lists settings that need less, the cheapest first.
 """
 
 from __future__ import annotations
@@ -19,26 +18,26 @@ from redraft.train.plan.memory import Plan, size
 from redraft.train.settings.options import LEARNING_RATE
 
 MARGIN = 2.0
-"""Nats above the best stretch that count as far off. Untrained models have 9 to 12, trained ones under 2, and
-batches differ by tenths."""
+"""Nats above the best mean or the first loss that count as too high. Untrained models have 9 to 12, trained
+ones under 2, and batches differ by tenths."""
 
 GUESS = 0.5
-"""The share of ln(vocabulary), the loss of a guess, that a loss must have to be far above the first one. The
-first is of one batch, and may be low by chance: batches of short answers differ by nats. A broken model only
-knows how often words come, and has 0.6 to 0.7 of it; a sound one has under 0.4 on text that it knows."""
+"""A loss counts as too high against the first one only above this share of ln(vocabulary), the loss of a
+random guess. The first loss is of one batch and may be low by chance: batches of short answers differ by
+nats. A broken model, which knows only word frequencies, has 0.6 to 0.7 of it; a sound one under 0.4."""
 
 LATE = 5
-"""Steps at the end of a run that may not all be far off."""
+"""Steps in a row with too high a loss that make a run fail at its end."""
 
 STRETCH = 20
-"""Steps whose mean loss is a stretch's."""
+"""Steps that the best mean loss is taken over."""
 
 SEARCH = 25
-"""Steps in a row whose gradients may be no numbers while fp16 looks for a scale. It begins at 2^16, and each
-of them halves it: it is below 1 then, and not what is wrong."""
+"""Steps in a row with gradients that are not finite while fp16 searches for a scale. It starts at 2^16 and
+halves each time, so after 25 it is below 1 and not the cause."""
 
 _NAMED = 8
-"""Records that are named of those in a step."""
+"""The most records of a step to name."""
 
 
 @dataclass(frozen=True)
@@ -47,14 +46,14 @@ class Moment:
 
     Attributes:
         step: From 1.
-        loss: Nats a trained token, over all processes.
-        grad_norm: Of the gradient before it was clipped; None where it is not known.
-        learning_rate: Of this step: the schedule's.
-        asked: The learning rate that the schedule is of.
-        records: Ids of the records in this process's part of the batch.
+        loss: Mean loss of a trained token in nats, over all processes.
+        grad_norm: Norm of the gradient before clipping, or None if unknown.
+        learning_rate: The learning rate of this step.
+        asked: The peak learning rate of the schedule.
+        records: Ids of this process's records.
         checkpoint: The newest checkpoint, or None.
-        usual: The learning rate that redraft takes by default for what is trained.
-        begins: Whether no step was taken in this session, so that the weights are those it began with.
+        usual: redraft's default learning rate for a whole model or an adapter.
+        begins: Whether this is the first step of the session, so that the weights are still as loaded.
     """
 
     step: int
@@ -69,7 +68,7 @@ class Moment:
 
     @property
     def lower(self) -> float:
-        """A learning rate to try: a quarter of this one, and not more than the usual one."""
+        """A learning rate to try: a quarter of this one, and at most the usual one."""
         return min(self.asked / 4, self.usual)
 
     def __str__(self) -> str:
@@ -84,13 +83,13 @@ class Moment:
 
 @dataclass(frozen=True)
 class Unsound:
-    """A tensor of a model with numbers that are not finite.
+    """A tensor with values that are not finite.
 
     Attributes:
-        name: The tensor's.
-        count: How many of its numbers.
-        of: How many it has.
-        trained: Whether the run changes it.
+        name: Its name.
+        count: The values that are not finite.
+        of: All its values.
+        trained: Whether the run trains it.
     """
 
     name: str
@@ -103,9 +102,9 @@ class Unsound:
 
 
 def unsound(model: Any) -> Unsound | None:
-    """Return the first weights of a model that are not finite; those that are trained come last.
+    """Return a weight of a model that is not finite, or None. Frozen weights are searched first.
 
-    Of tensors that processes share, this process's part is looked at. Buffers are not: masks may be infinite.
+    Of a sharded tensor, only the local shard is searched. Buffers are not: masks may be infinite.
     """
     for name, tensor in sorted(model.named_parameters(), key=lambda each: each[1].requires_grad):
         part = tensor.to_local() if hasattr(tensor, "to_local") else tensor
@@ -115,54 +114,50 @@ def unsound(model: Any) -> Unsound | None:
 
 
 def no_number(moment: Moment, found: Unsound | None = None) -> ModelError:
-    """Return the error to show when loss or gradient is NaN or infinite, and the optimizer has not used it.
+    """Return the error for a loss or gradient that is NaN or infinite, before the optimizer's step.
 
     Args:
         moment: The step.
-        found: Weights that are not finite, if there are any.
+        found: A weight that is not finite, if there is one.
     """
     what = "the gradient" if isfinite(moment.loss) else "the loss"
-    said = f"step {moment.step}: {what} is not a finite number"
+    fault = f"step {moment.step}: {what} is not a finite number"
+    again = f"Start over (--overwrite_output_dir) with --learning_rate {moment.lower:.2g}"
     if found and (moment.begins or not found.trained):
-        return _of_base(said, moment, found)
-    anew = f"Begin anew (--overwrite_output_dir) with --learning_rate {moment.lower:.2g}"
+        return ModelError(
+            f"{fault}, because the model was damaged before training: {found} ({moment}).",
+            hint="The records are not the cause. Start from an intact model: --model_name_or_path FOLDER",
+        )
     if found:
         return ModelError(
-            f"{said}, because an earlier step broke the weights: {found} ({moment}).",
-            hint=f"{anew}, --max_grad_norm 0.5 or --warmup_steps 0.1. Checkpoints may hold them too.",
+            f"{fault}, because an earlier step broke the weights: {found} ({moment}).",
+            hint=f"{again}, --max_grad_norm 0.5 or --warmup_steps 0.1. Checkpoints may be broken too.",
         )
     if moment.begins:
         return ModelError(
-            f"{said} ({moment}).",
+            f"{fault} ({moment}).",
             hint="No step was taken, and the weights are finite. Look at these records, and try --dtype "
             "float32 --bf16 False, without --fp16.",
         )
     return ModelError(
-        f"{said} ({moment}).",
-        hint=f"The weights before this step are finite. Look at these records. {anew}, --max_grad_norm 0.5, "
-        "--warmup_steps 0.1, or --dtype float32 without --fp16.",
-    )
-
-
-def _of_base(said: str, moment: Moment, found: Unsound) -> ModelError:
-    """The error where the run began with broken weights: neither records nor settings are at fault."""
-    return ModelError(
-        f"{said}, because the model that the run begins with is damaged: {found} ({moment}).",
-        hint="The records are not the cause. Begin from a model that is whole: --model_name_or_path FOLDER",
+        f"{fault} ({moment}).",
+        hint=f"The weights before this step are finite. Look at these records. {again}, "
+        "--max_grad_norm 0.5, --warmup_steps 0.1, or --dtype float32 without --fp16.",
     )
 
 
 @dataclass
 class Divergence:
-    """Knows when the loss has been far off for too long: above its best stretch, or above the first loss.
+    """Detect a loss that has been too high for too long, against its best mean or its first value.
 
-    The first loss is that of the model before any step, so that a run that blows up early is found as well.
-    Only a loss that is near to a guess's is far above it (`GUESS`).
+    The first loss is that of the model before any step, so a run that blows up early is detected too. Against
+    it, only a loss near that of a random guess is too high (`GUESS`). After `LATE` such steps in a row, the
+    loss has to come back near the first one.
 
     Attributes:
         patience: Steps in a row; 0 for never.
-        vocabulary: Tokens that the model knows.
-        best: The lowest mean of a stretch so far, in nats.
+        vocabulary: Size of the vocabulary.
+        best: The lowest mean over `STRETCH` steps so far, in nats.
         first: The first loss, in nats.
     """
 
@@ -174,7 +169,7 @@ class Divergence:
     _off: int = 0
 
     def add(self, loss: float) -> bool:
-        """Take the next step's loss. Return whether it is the last of too many that are far off."""
+        """Add a step's loss. Return whether too many in a row were too high."""
         if self.first is None:
             self.first = loss
         near = loss <= self.level  # NaN is not
@@ -186,17 +181,18 @@ class Divergence:
 
     @property
     def level(self) -> float:
-        """The loss above which it is far off, in nats."""
+        """The loss above which it is too high, in nats."""
         first = float("inf") if self.first is None else self.first
-        return min(self.best + MARGIN, max(first + MARGIN, GUESS * log(self.vocabulary)))
+        guess = 0.0 if self._off >= LATE else GUESS * log(self.vocabulary)
+        return min(self.best + MARGIN, max(first + MARGIN, guess))
 
     @property
     def ends_off(self) -> bool:
-        """Whether the last losses were far off: a run that ends with them has no good result."""
+        """Whether the last losses were too high, so that a run which ends here has no good result."""
         return self.patience > 0 and self._off >= min(LATE, self.patience)
 
     def __str__(self) -> str:
-        """Say how it is far off."""
+        """Describe how the loss is too high."""
         if self.best + MARGIN <= self.level:
             above = f"more than {MARGIN:g} above {self.best:.4g}, its best over {STRETCH} steps"
         else:
@@ -205,48 +201,45 @@ class Divergence:
 
 
 def diverged(moment: Moment, divergence: Divergence) -> ModelError:
-    """Return the error to show when the loss has been far off for too long."""
+    """Return the error for a loss that has been too high for too long."""
     return ModelError(
         f"step {moment.step}: training diverges. {divergence} ({moment}).",
-        hint=f"Begin anew (--overwrite_output_dir) with --learning_rate {moment.lower:.2g}, "
+        hint=f"Start over (--overwrite_output_dir) with --learning_rate {moment.lower:.2g}, "
         "--warmup_steps 0.1 or --max_grad_norm 0.5. --divergence_steps 0 turns this guard off.",
     )
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory has run out, of a GPU or of the machine."""
+    """Return whether an error means that a GPU or the machine is out of memory."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
-    said = str(error)
-    return isinstance(error, RuntimeError) and ("can't allocate memory" in said or "out of memory" in said)
+    text = str(error)
+    return isinstance(error, RuntimeError) and ("can't allocate memory" in text or "out of memory" in text)
 
 
 def out_of_memory(
     error: BaseException, used: Mapping[str, Any], tokens: int, plan: Plan | None = None
 ) -> ModelError:
-    """The error to show when memory has run out.
+    """Return the error for running out of memory.
 
     Args:
-        error: What was raised.
+        error: The exception.
         used: The run's settings by name.
-        tokens: Of the longest batch so far; 0 before the first.
-        plan: What the run was estimated to take, if it was.
+        tokens: Tokens of the longest batch so far; 0 before the first.
+        plan: The run's memory estimate, if there is one.
     """
-    said = f" ({str(error).splitlines()[0]:.160})" if str(error) else ""
+    why = f" ({str(error).splitlines()[0]:.160})" if str(error) else ""
     when = f"with batches of up to {tokens:,} tokens" if tokens else "before the first batch"
     about = f" The run takes about {size(plan.peak)}." if plan else ""
     return ModelError(
-        f"out of memory {when}{said}.{about}",
-        hint="One of these needs less, the cheapest first. With --lora or --model_max_length, begin anew "
-        "(--overwrite_output_dir):\n" + "\n".join(f"  {line}" for line in smaller(used, plan)),
+        f"out of memory {when}{why}.{about}",
+        hint="Each of these needs less memory, the cheapest first. With --lora or --model_max_length, start "
+        "over (--overwrite_output_dir):\n" + "\n".join(f"  {line}" for line in smaller(used, plan)),
     )
 
 
 def smaller(used: Mapping[str, Any], plan: Plan | None = None) -> list[str]:
-    """Settings that need less memory than those in use, the one that costs the least first.
-
-    With a plan, how much each of them comes to is said as well.
-    """
+    """Return settings that need less memory, the cheapest first, with their estimates if there is a plan."""
     batch, times = used["per_device_train_batch_size"], used["gradient_accumulation_steps"]
     lines = []
     if batch > 1:
@@ -255,9 +248,7 @@ def smaller(used: Mapping[str, Any], plan: Plan | None = None) -> list[str]:
         flags = f"--per_device_train_batch_size {half} --gradient_accumulation_steps {rows // half}"
         lines.append(f"{flags}   as many records a step{_about(plan and plan.part(half / batch))}")
     if not used["activation_checkpointing"]:
-        lines.append(
-            f"--activation_checkpointing True   a fifth slower{_about(plan and plan.computed_anew())}"
-        )
+        lines.append(f"--activation_checkpointing True   a fifth slower{_about(plan and plan.recomputed())}")
     if not used["lora"]:
         lines.append(f"--lora True   an adapter instead of all weights{_about(plan and plan.adapter())}")
     shorter = f"--model_max_length {used['model_max_length'] // 2}   longer records are cut"

@@ -383,5 +383,5 @@ def _refuse_begun(output: Path) -> None:
     if found := checkpoints.checkpoints(output):
         raise UsageError(
             f"--resume_from_checkpoint False: {found[0].folder} is there already.",
-            hint="Begin anew with --overwrite_output_dir, which removes it, or name another --output_dir.",
+            hint="Start over with --overwrite_output_dir, which removes it, or name another --output_dir.",
         )

@@ -343,7 +343,7 @@ class Sft(Trainer):
             what = f"lacks {absent[0]}" if absent else f"has {load_result.unexpected_keys[0]}"
             raise ModelError(
                 f"the checkpoint is of another model: it {what}.",
-                hint="Begin anew with --overwrite_output_dir, or name another --output_dir.",
+                hint="Start over with --overwrite_output_dir, or name another --output_dir.",
             )
 
     # What is said.
