@@ -27,10 +27,10 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize(
     ("target", "kind", "said", "hint"),
     [
-        ("adapter", UsageError, "--gguf adapter has no name by which", "--gguf adapter.gguf"),
+        ("adapter", UsageError, "--gguf adapter does not end in .gguf", "--gguf adapter.gguf"),
         ("folder.gguf", OutputError, "--gguf folder.gguf is a folder.", "--gguf folder.gguf/NAME.gguf"),
         ("theirs.gguf", OutputError, "theirs.gguf is not replaced", "name another --gguf FILE"),
-        ("theirs.gguf/a.gguf", OutputError, "nothing can be written in ", "--gguf FILE"),
+        ("theirs.gguf/a.gguf", OutputError, " is not writable", "--gguf FILE"),
     ],
 )
 def test_a_place_that_cannot_be(target: str, kind: type[RedraftError], said: str, hint: str) -> None:
@@ -61,7 +61,7 @@ def test_a_file_of_another_output_is_not_replaced(inputs: dict[str, Any]) -> Non
     insist_on_gguf(asked(*gguf, "--output_dir", "./sums/"), "model")
     insist_on_gguf(asked(*gguf, "--overwrite_output_dir"), "model")
     if inputs:
-        with pytest.raises(OutputError, match=r"sums\.gguf was made of sums, not of out\.") as error:
+        with pytest.raises(OutputError, match=r"sums\.gguf was made from sums, not from out\.") as error:
             insist_on_gguf(asked(*gguf), "model")
         assert error.value.hint == "Move it away, or name another --gguf FILE."
 

@@ -73,7 +73,7 @@ def test_sigterm_stops_both_at_one_step_and_one_goes_on() -> None:
     assert 4 <= newest < 400
     assert len(curve(Path("two"))) == newest
     on = one("two", "--per_device_train_batch_size", "2", "--max_steps", "400", "--save_strategy", "no")
-    assert f"goes on from two/checkpoint-{newest}" in on.stderr
+    assert f"resumes from two/checkpoint-{newest}" in on.stderr
     assert on.returncode == 0, on.stderr
     assert len(curve(Path("two"))) == 400
 
@@ -89,7 +89,7 @@ def test_a_signal_to_one_process_stops_both_in_the_same_way() -> None:
             job.kill()
             job.communicate()
     assert [job.returncode for job in begun] == [AGAIN, AGAIN], "\n".join(said)
-    assert "The same command, typed again, goes on." in said[0]
+    assert "To resume, type the same command again." in said[0]
     assert not Path("apart/config.json").exists()
 
 

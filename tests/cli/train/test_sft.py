@@ -91,7 +91,7 @@ def test_from_records_to_an_adapter(here: Path) -> None:
     assert record["sessions"][0]["data_path"] == ["chains.jsonl"]
     took, estimated = (record["sessions"][0][name] for name in ("memory_bytes", "memory_estimate_bytes"))
     assert min(took, estimated) > 10**8
-    assert f"redraft: memory: {size(took)} at most, {size(estimated)} were estimated" in said
+    assert f"redraft: memory: {size(took)} at most (estimate: {size(estimated)})" in said
     assert {"seed", "learning_rate", "tokens_sha256"} <= record["config"].keys()
 
 
@@ -140,8 +140,8 @@ def merged_again(usual: str, merged: str) -> float:
     ("ref", "said"),
     [
         ("model+x.gguf", "x.gguf is for llama.cpp.\n  Name the folder that the adapter was trained into"),
-        ("model+nowhere", "nowhere is no folder of an adapter."),
-        ("model+", "what is added is no folder of an adapter."),
+        ("model+nowhere", "nowhere is not the folder of an adapter."),
+        ("model+", "the part after + is not the folder of an adapter."),
         ("org/name+adapter", "redraft weights merge-lora org/name adapter -o FOLDER"),
     ],
 )
@@ -166,12 +166,12 @@ def test_sigterm_saves_and_asks_to_be_started_again(here: Path, monkeypatch: pyt
         stopped = train(*USUAL.split())
     assert stopped.exit_code == AGAIN
     assert stopped.stderr.endswith(
-        "redraft: stopped after step 3 of 4. The same command, typed again, goes on.\n"
+        "redraft: stopped after step 3 of 4. To resume, type the same command again.\n"
     )
     assert not Path("out/adapter_config.json").exists()
     done = train(*USUAL.split())
     assert done.exit_code == 0
-    assert "redraft: goes on from out/checkpoint-3\n" in done.stderr
+    assert "redraft: resumes from out/checkpoint-3\n" in done.stderr
     assert steps() == [1, 2, 3, 4]
     sessions = json.loads(Path("out.run.json").read_text())["sessions"]
     assert [session["steps"] for session in sessions] == [3, 4]
@@ -203,17 +203,17 @@ def test_what_begins_anew_goes_on_without_that(here: Path, monkeypatch: pytest.M
         at_step(patched, 3, signal.SIGTERM)
         done = train(*USUAL.split(), "--overwrite_output_dir")
     assert done.exit_code == AGAIN
-    assert "It goes on when the command is typed again without --overwrite_output_dir." in done.stderr
-    assert "goes on from out/checkpoint-3" in train(*USUAL.split()).stderr
+    assert "To resume, type the command again without --overwrite_output_dir." in done.stderr
+    assert "resumes from out/checkpoint-3" in train(*USUAL.split()).stderr
     assert steps() == [1, 2, 3, 4]
 
 
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        ("True", "The same command, typed again, goes on."),
-        ("out/checkpoint-2", "It goes on when the command is typed again without --resume_from_checkpoint."),
-        ("False", "It goes on when the command is typed again without --resume_from_checkpoint."),
+        ("True", "To resume, type the same command again."),
+        ("out/checkpoint-2", "To resume, type the command again without --resume_from_checkpoint."),
+        ("False", "To resume, type the command again without --resume_from_checkpoint."),
     ],
 )
 def test_what_goes_on_from_a_given_one_goes_on_without_that(asked: str, said: str) -> None:
@@ -246,7 +246,7 @@ def test_a_run_that_is_done_stays_so(here: Path) -> None:
     before = Path("out/adapter_model.safetensors").read_bytes()
     again = train(*USUAL.split())
     assert again.exit_code == 0
-    assert "goes on from out/checkpoint-4: all steps are done\n" in again.stderr
+    assert "resumes from out/checkpoint-4: all steps are done\n" in again.stderr
     assert Path("out/adapter_model.safetensors").read_bytes() == before
     assert steps() == [1, 2, 3, 4]
 
@@ -256,13 +256,13 @@ def test_a_run_goes_on_as_it_was_begun_or_not_at_all(here: Path) -> None:
     other = train(*USUAL.split(), "--seed", "1")
     assert other.exit_code == 2
     assert "out was made in another way: seed was 42 and is 1" in other.stderr
-    assert "goes on from" not in other.stderr
+    assert "resumes from" not in other.stderr
     assert "to another folder with --output_dir (--model_name_or_path model+out trains this" in other.stderr
     assert "(what the machine chose is said with --bf16, --dtype and --lora) to go on" in other.stderr
     assert "-o," not in other.stderr
     anew = train(*USUAL.split(), "--seed", "1", "--overwrite_output_dir")
     assert anew.exit_code == 0
-    assert "goes on" not in anew.stderr
+    assert "resumes" not in anew.stderr
 
 
 LEFT = ("config.json", "log.jsonl", "checkpoint-1/model.safetensors")
@@ -309,7 +309,7 @@ def test_a_run_leaves_the_record_of_the_one_that_is_writing_there(here: Path) ->
     with alone(Path("out")):
         done = train(*USUAL.split())
     assert done.exit_code == 2
-    assert "another run is writing out at this moment." in done.stderr
+    assert "another run is writing to out." in done.stderr
     assert "4 steps" not in done.stderr
     assert Path("out.run.json").read_text() == "{}"
 
@@ -366,7 +366,7 @@ def test_selfees_command_runs_on_a_cpu_and_says_what_differs(here: Path) -> None
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("--data_path chains.jsonl", "where should the result go?\n  --output_dir FOLDER"),
+        ("--data_path chains.jsonl", "there is no folder for the result.\n  --output_dir FOLDER"),
         ("--output_dir out", "there is no data to train on.\n  --data_path FILE"),
         ("--learning_rat 1", "there is no setting --learning_rat.\n  Did you mean --learning_rate?"),
         ("selfy", "there is no recipe selfy."),

@@ -73,10 +73,10 @@ def garble(folder: Path) -> None:
 
 
 FAULTS: dict[Callable[[Path], None], str] = {
-    lose: "model.safetensors is missing or not whole (there is: complete.json, sub)",
-    shorten: "sub/part is missing or not whole",
-    flip: "sub/part is not as it was written (there is: complete.json, model.safetensors, sub)",
-    unmark: "it has no complete.json, so it was not saved to its end (there is: model.safetensors, sub)",
+    lose: "model.safetensors is missing or cut (there is: complete.json, sub)",
+    shorten: "sub/part is missing or cut",
+    flip: "sub/part has changed since it was saved (there is: complete.json, model.safetensors, sub)",
+    unmark: "it has no complete.json, so it is incomplete (there is: model.safetensors, sub)",
     garble: "it has no complete.json",
 }
 
@@ -91,7 +91,7 @@ def test_one_that_is_not_whole_is_passed_over_and_named(
     assert found
     assert found.step == 10
     assert said == [said[0]]
-    assert "checkpoint-20 is passed over: " + FAULTS[damage] in said[0]
+    assert "checkpoint-20 is skipped: " + FAULTS[damage] in said[0]
 
 
 def test_where_none_was_ever_whole_a_run_begins_anew(tmp_path: Path) -> None:
@@ -99,8 +99,8 @@ def test_where_none_was_ever_whole_a_run_begins_anew(tmp_path: Path) -> None:
     unmark(save(tmp_path, 20))
     found, said = newest(tmp_path)
     assert found is None
-    assert "checkpoint-20 is passed over: it has no complete.json" in said[0]
-    assert said[1] == "there is no other one: the run begins anew."
+    assert "checkpoint-20 is skipped: it has no complete.json" in said[0]
+    assert said[1] == "there is no other checkpoint: the run starts over."
 
 
 @pytest.mark.parametrize("damage", [each for each in FAULTS if each is not unmark])
@@ -120,12 +120,12 @@ def test_one_that_is_named_must_be_whole(tmp_path: Path) -> None:
     assert error.value.hint == "Bring the file back, or start over with --overwrite_output_dir."
     whole = save(tmp_path, 10)
     assert named(whole, tmp_path).step == 10
-    leave = f"Leave --resume_from_checkpoint out: it goes on from {whole}."
-    with pytest.raises(ModelError, match="cannot be gone on from") as error:
+    leave = f"Leave --resume_from_checkpoint out to resume from {whole}."
+    with pytest.raises(ModelError, match="cannot resume from") as error:
         named(tmp_path / "checkpoint-20", tmp_path)
     assert error.value.hint == leave
     for folder in (tmp_path, tmp_path / "nowhere" / "checkpoint-3"):
-        with pytest.raises(ModelError, match="is no folder of a checkpoint") as error:
+        with pytest.raises(ModelError, match="is not a checkpoint") as error:
             named(folder, tmp_path)
         assert error.value.hint == leave
 
@@ -133,9 +133,9 @@ def test_one_that_is_named_must_be_whole(tmp_path: Path) -> None:
 def test_one_that_is_named_must_be_as_it_was_written(tmp_path: Path) -> None:
     whole = save(tmp_path, 10)
     flip(save(tmp_path, 20))
-    with pytest.raises(ModelError, match="sub/part is not as it was written") as error:
+    with pytest.raises(ModelError, match="sub/part has changed since it was saved") as error:
         named(tmp_path / "checkpoint-20", tmp_path)
-    assert error.value.hint == f"Leave --resume_from_checkpoint out: it goes on from {whole}."
+    assert error.value.hint == f"Leave --resume_from_checkpoint out to resume from {whole}."
 
 
 def test_one_from_before_there_were_sums_can_be_gone_on_from(tmp_path: Path) -> None:
@@ -155,9 +155,9 @@ def test_a_save_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
         fail()
     assert error.value.hint == "Make room, and type the same command again."
     save(tmp_path, 10)
-    with pytest.raises(OutputError, match=r"No space .* The checkpoints before it are whole\.\n") as error:
+    with pytest.raises(OutputError, match=r"No space .* The earlier checkpoints are intact\.\n") as error:
         fail()
-    assert "without --overwrite_output_dir: it goes on from the newest" in str(error.value.hint)
+    assert "without --overwrite_output_dir: it resumes from the newest" in str(error.value.hint)
     found, said = newest(tmp_path)
     assert found
     assert (found.step, said) == (10, [])
@@ -224,7 +224,7 @@ def test_one_that_cannot_be_removed_stops_nothing_but_a_new_beginning(
     with monkeypatch.context() as patch:
         patch.setattr(Path, "unlink", fail)
         prune(tmp_path, 1)
-        with pytest.raises(OutputError, match="checkpoint-2 cannot be removed"):
+        with pytest.raises(OutputError, match="checkpoint-2 cannot be deleted"):
             checkpoints.remove_all(tmp_path)
     assert [each.complete for each in checkpoints.checkpoints(tmp_path)] == [True, True]
     prune(tmp_path, 1)  # tries again

@@ -26,7 +26,7 @@ def test_waiting_is_said_once_with_what_to_type(tmp_path: Path) -> None:
     first, second, third = after(tmp_path / "stat", ran=SECONDS / 2, waited=SECONDS / 2)
     assert (first, third) == (None, None)
     assert second
-    assert "the run waited for one 50% of the time, with 4 threads" in second
+    assert "with 4 threads, the run waited for one 50% of the time" in second
     assert "OMP_NUM_THREADS=2 redraft train sft" in second
 
 
@@ -42,7 +42,7 @@ def test_what_is_nothing_to_say(tmp_path: Path, ran: float, waited: float, threa
 def test_at_least_one_thread_is_advised(tmp_path: Path) -> None:
     said = after(tmp_path / "stat", ran=1, waited=50, threads=2)[1]
     assert said
-    assert "98% of the time, with 2 threads" in said
+    assert "with 2 threads, the run waited for one 98% of the time" in said
     assert "OMP_NUM_THREADS=1 " in said
 
 

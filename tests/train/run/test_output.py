@@ -20,14 +20,14 @@ def test_what_a_run_begins_from_is_not_where_its_output_is(part: str) -> None:
         Path(folder).mkdir(parents=True)
     insist_on_another(Path("out"), "model", "a+b+out.2/checkpoint-1")
     insist_on_another(Path("out"), "out/base", "org/name")
-    with pytest.raises(UsageError, match=r"training begins from .+, which"):
+    with pytest.raises(UsageError, match=r"training starts from .+, which"):
         insist_on_another(Path("out"), "model", part)
 
 
 def test_what_a_name_stands_for_does_not_depend_on_the_output_being_there() -> None:
     Path("default").mkdir()
     insist_on_another(Path("default"), "model", "default")  # the embedded model, whatever is here
-    with pytest.raises(UsageError, match="training begins from org/name, which it would replace"):
+    with pytest.raises(UsageError, match="training starts from org/name, which the output"):
         insist_on_another(Path("org/name"), "org/name")
 
 

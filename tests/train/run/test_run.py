@@ -104,8 +104,8 @@ def test_a_flipped_byte_in_a_checkpoint_is_found(model: str, here: Path) -> None
     again = ready(model, "--lora", "False", "--save_steps", "1", said=said)
     assert again.checkpoint
     assert again.checkpoint.step == 2
-    fault = "optimizer.safetensors is not as it was written"
-    assert any(f"out/checkpoint-3 is passed over: {fault}" in line for line in said)
+    fault = "optimizer.safetensors has changed since it was saved"
+    assert any(f"out/checkpoint-3 is skipped: {fault}" in line for line in said)
 
 
 def test_a_model_of_answers_does_not_say_that_it_revises(model: str, here: Path) -> None:
@@ -174,7 +174,7 @@ def test_data_that_is_too_little_for_a_step(model: str, here: Path) -> None:
 
 
 def test_four_bits_need_the_gpu(model: str, here: Path) -> None:
-    with pytest.raises(UsageError, match="--use_cpu leaves it aside"):
+    with pytest.raises(UsageError, match="--use_cpu disables it"):
         ready(model, "--qlora", "True", "--use_cpu", "True")
 
 
@@ -264,13 +264,13 @@ def test_a_file_that_may_not_grow_is_a_message(model: str, here: Path) -> None:
 
 
 def test_the_model_that_it_begins_from_is_not_replaced(model: str, here: Path) -> None:
-    with pytest.raises(UsageError, match=f"training begins from {model}, which it would replace"):
+    with pytest.raises(UsageError, match=f"training starts from {model}, which the output"):
         ready(model, "--lora", "True", usual=USUAL.replace("dir out", f"dir {model}"))
 
 
 def test_what_it_begins_from_is_not_removed(model: str, here: Path) -> None:
     Path("a+b").mkdir()
-    with pytest.raises(UsageError, match="training begins from"):
+    with pytest.raises(UsageError, match="training starts from"):
         ready(model, "--lora", "True", "--overwrite_output_dir", "--model_name_or_path", "a+b+./out+other")
 
 
@@ -327,7 +327,7 @@ def test_a_finished_checkpoint_is_gone_on_from(model: str, here: Path) -> None:
     usual = usual.replace("dir out", "dir two")
     ready(model, usual=usual.replace("--max_steps 3", "--max_steps 2")).train()
     made = ready(model, usual=usual)
-    assert made.lines()[-1] == "goes on from two/checkpoint-2"
+    assert made.lines()[-1] == "resumes from two/checkpoint-2"
     made.train()
     assert losses("two") == whole
 
@@ -341,9 +341,9 @@ def test_a_broken_checkpoint_is_named_and_the_one_before_taken(
     made = ready(model, "--lora", "False", said=said)
     assert made.checkpoint
     assert made.checkpoint.step == 2
-    assert said[0].startswith("out/checkpoint-3 is passed over: optimizer.safetensors is missing")
+    assert said[0].startswith("out/checkpoint-3 is skipped: optimizer.safetensors is missing")
     (made.checkpoint.folder / MARKER).unlink()
-    with pytest.raises(ModelError, match="cannot be gone on from"):
+    with pytest.raises(ModelError, match="cannot resume from"):
         ready(model, "--lora", "False")
     again = ready(model, "--lora", "False", "--overwrite_output_dir")
     assert again.checkpoint is None
@@ -361,7 +361,7 @@ def test_a_checkpoint_may_be_named(model: str, here: Path) -> None:
     made = ready(model, "--lora", "False", "--resume_from_checkpoint", "out/checkpoint-1")
     assert made.checkpoint
     assert made.checkpoint.step == 1
-    with pytest.raises(ModelError, match="is no folder of a checkpoint"):
+    with pytest.raises(ModelError, match="is not a checkpoint"):
         ready(model, "--lora", "False", "--resume_from_checkpoint", "out")
 
 
@@ -403,7 +403,7 @@ def test_a_run_goes_on_where_its_checkpoints_are(model: str, here: Path) -> None
     lost = Path("old/checkpoint-1")
     lost.mkdir(parents=True)
     (lost / MARKER).write_text('{"files": {"model.safetensors": 1}}')
-    with pytest.raises(UsageError, match="old/checkpoint-1 is of a run into old, and this one is into out"):
+    with pytest.raises(UsageError, match="old/checkpoint-1 belongs to the output old, not to out"):
         ready(model, "--lora", "False", "--resume_from_checkpoint", str(lost))
 
 
@@ -417,7 +417,7 @@ def test_a_checkpoint_may_be_a_link(here: Path) -> None:
 
 @pytest.mark.parametrize("asked", ["out/checkpoint-2", "True"])
 def test_nobody_goes_on_and_begins_anew(model: str, here: Path, asked: str) -> None:
-    with pytest.raises(UsageError, match="begins anew, and --resume_from_checkpoint"):
+    with pytest.raises(UsageError, match="starts over, and --resume_from_checkpoint"):
         ready(model, "--lora", "False", "--overwrite_output_dir", "--resume_from_checkpoint", asked)
 
 
@@ -432,7 +432,7 @@ def test_false_is_no_folder(model: str, here: Path) -> None:
 
 def test_an_output_that_is_a_file(model: str, here: Path) -> None:
     Path("out").write_text("")
-    with pytest.raises(OutputError, match="out cannot be made"):
+    with pytest.raises(OutputError, match="out cannot be created"):
         ready(model, "--lora", "False")
 
 

@@ -332,7 +332,7 @@ def test_a_damaged_part_of_a_checkpoint_is_named(
     (folder / MARKER).write_text(json.dumps({"files": files}))  # as before there were sums
     with pytest.raises(ModelError, match="cannot be read") as error:
         trainer(tmp_path, data(examples)).run(named(folder, tmp_path))
-    assert error.value.hint == "Go on from another checkpoint with --resume_from_checkpoint FOLDER."
+    assert error.value.hint == "Resume from another checkpoint with --resume_from_checkpoint FOLDER."
 
 
 # Guards.

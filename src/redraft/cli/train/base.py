@@ -1,6 +1,6 @@
-"""What training begins from: a model's folder, made first of a GGUF file, or of a model and an adapter.
+"""The model that training starts from: a folder, converted from GGUF or merged with an adapter if needed.
 
-What is made is kept in the cache, under a name of what it was made of.
+Converted and merged folders are cached under names made from their inputs.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from pathlib import Path
 
 
 def folder_for(ref: str) -> str:
-    """The folder, or org/name of the hub, that a `--model_name_or_path` stands for.
+    """Return the folder, or org/name on the hub, for a `--model_name_or_path`.
 
     Raises:
         ModelError: A file is missing or damaged.
-        UsageError: An adapter is none, or its base is not here.
+        UsageError: An adapter has no adapter_config.json, or its base is not on this machine.
     """
     from redraft.engines.llamacpp.default_model import cache_folder
 
@@ -31,7 +31,7 @@ def folder_for(ref: str) -> str:
 
 @contextmanager
 def _one_at_a_time(folder: Path) -> Iterator[None]:
-    """Processes of a run begin together, and want the same."""
+    """Hold a lock: processes of a run start together and want the same folder."""
     from redraft.files import open_own
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -52,7 +52,7 @@ def _folder_for(ref: str, cache: Path) -> str:
 
 
 def _parted(ref: str) -> tuple[str, Path | None]:
-    """A reference without its last adapter, and that one's folder. A plus in the name of a folder is none."""
+    """Split off the last adapter of a reference, unless the plus belongs to the name of a folder."""
     from redraft.errors import UsageError
 
     base, _, last = ref.rpartition("+")
@@ -61,22 +61,22 @@ def _parted(ref: str) -> tuple[str, Path | None]:
     adapter = Path(last).expanduser()
     if (adapter / "adapter_config.json").is_file():
         return base, adapter
-    found = "is for llama.cpp" if last.lower().endswith(".gguf") else "is no folder of an adapter"
+    found = "is for llama.cpp" if last.lower().endswith(".gguf") else "is not the folder of an adapter"
     raise UsageError(
-        f"training cannot begin from {ref}: {last or 'what is added'} {found}.",
+        f"training cannot start from {ref}: {last or 'the part after +'} {found}.",
         hint=f"Name the folder that the adapter was trained into: --model_name_or_path {base}+FOLDER",
     )
 
 
 def _merged(base: Path, adapter: Path, cache: Path) -> Path:
-    """The folder of a model with an adapter in it; another one when either changes."""
+    """Return the cached folder of a model merged with an adapter. It depends on the files of both."""
     from redraft.errors import UsageError
     from redraft.weights.lora.merge import merge_lora
 
     if not base.is_dir():
         raise UsageError(
             f"{base} is not here to put {adapter} into.",
-            hint=f"redraft weights merge-lora {base} {adapter} -o FOLDER   (and begin from that)",
+            hint=f"redraft weights merge-lora {base} {adapter} -o FOLDER   (and start from that)",
         )
     key = hashlib.sha256(repr([*_files(base), *_files(adapter)]).encode("utf-8", "replace")).hexdigest()
     target = cache / f"{adapter.resolve().name}-{key[:16]}"
@@ -86,7 +86,7 @@ def _merged(base: Path, adapter: Path, cache: Path) -> Path:
 
 
 def _files(folder: Path) -> list[tuple[str, int, int]]:
-    """What can be told of a folder's files without reading them."""
+    """Return path, size and time of a folder's files."""
     there = [(path, path.stat()) for path in sorted(folder.resolve().iterdir()) if path.is_file()]
     return [(str(path), found.st_size, found.st_mtime_ns) for path, found in there]
 
@@ -98,5 +98,5 @@ def _to_folder(file: Path, folder: Path) -> None:
 
 
 def command() -> str:
-    """What was typed, for the record of what is made."""
+    """Return the command line, for provenance."""
     return shlex.join(["redraft", *sys.argv[1:]])

@@ -1,4 +1,4 @@
-"""The GGUF file that `--gguf` asks for: looked at before anything is loaded, written when all is done."""
+"""The GGUF file of `--gguf`: checked before anything is loaded, written after training."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 
 def insist_on_gguf(settings: Settings, model: str) -> None:
-    """Sees that the file can be written where it is to be, and that GGUF has a place for what is trained.
+    """Raise if the file of `--gguf` cannot be written, or cannot hold the result.
 
     Raises:
-        UsageError: It has no name of a GGUF file, or the adapter would change what one cannot.
-        OutputError: It is a folder, or made of something else, or in no folder that can be written to.
+        UsageError: It does not end in .gguf, or the adapter trains a layer that a GGUF adapter cannot have.
+        OutputError: It is a folder, was made from another output, or cannot be written there.
         ModelError: llama.cpp does not know the architecture, or config.json is damaged.
     """
     from redraft.errors import UsageError
@@ -31,28 +31,28 @@ def insist_on_gguf(settings: Settings, model: str) -> None:
     if not own.gguf:
         return
     if not own.gguf.lower().endswith(".gguf"):
-        said = f"--gguf {own.gguf} has no name by which a GGUF file is known."
-        raise UsageError(said, hint=f"--gguf {own.gguf.rstrip('/')}.gguf")
+        hint = f"--gguf {own.gguf.rstrip('/')}.gguf"
+        raise UsageError(f"--gguf {own.gguf} does not end in .gguf.", hint=hint)
     output = Path(settings.theirs["output_dir"]).expanduser()
     _insist_on_place(Path(own.gguf), None if own.overwrite_output_dir else output)
-    if config := read_json(Path(model) / "config.json"):  # of a model on the hub it is not here yet
+    if config := read_json(Path(model) / "config.json"):  # a model on the hub has none here yet
         _insist_on_layers(own, tied=sizes_from_config(config).tied)
 
 
 def _insist_on_layers(own: Options, *, tied: bool) -> None:
-    """Sees that an adapter does not change the output matrix where that is the embedding as well."""
+    """Raise `UsageError` if an adapter trains an output matrix that is tied to the embedding."""
     from redraft.errors import UsageError
 
     if tied and own.lora is not False and "lm_head" in own.lora_target_modules:
         raise UsageError(
-            "--gguf: a GGUF adapter cannot change 'lm_head', as this model has one matrix for the embeddings "
-            "of input and output.",
+            "--gguf: a GGUF adapter cannot change 'lm_head', because this model uses one matrix for input "
+            "and output embeddings.",
             hint="Leave lm_head out of --lora_target_modules, or leave --gguf out.",
         )
 
 
 def _insist_on_place(target: Path, output: Path | None) -> None:
-    """Sees that the file can be written. With an output: that it replaces none but what was made of it."""
+    """Raise `OutputError` if the file cannot be written, or would replace one made from another output."""
     from redraft.errors import OutputError
     from redraft.weights.replace import refuse_existing
 
@@ -60,7 +60,7 @@ def _insist_on_place(target: Path, output: Path | None) -> None:
     if target.is_dir():
         raise OutputError(f"--gguf {target} is a folder.", hint=f"--gguf {target / 'NAME.gguf'}")
     if not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise OutputError(f"--gguf {target}: nothing can be written in {folder}.", hint="--gguf FILE")
+        raise OutputError(f"--gguf {target}: {folder} is not writable.", hint="--gguf FILE")
     hint = "Move it away, or name another --gguf FILE."
     try:
         refuse_existing(target, force=True)
@@ -68,11 +68,11 @@ def _insist_on_place(target: Path, output: Path | None) -> None:
         raise OutputError(f"--gguf: {error.message}", hint=hint) from None
     found = _made_of(target) if output and target.exists() else []
     if output and found and output.resolve() not in [Path(each).resolve() for each in found]:
-        raise OutputError(f"--gguf: {target} was made of {found[0]}, not of {output}.", hint=hint)
+        raise OutputError(f"--gguf: {target} was made from {found[0]}, not from {output}.", hint=hint)
 
 
 def _made_of(target: Path) -> list[str]:
-    """What a GGUF file was made of, as the manifest beside it says."""
+    """Return the inputs of a GGUF file, from the manifest beside it."""
     from redraft.weights.checkpoint import read_json
     from redraft.weights.replace import MANIFEST
 
@@ -82,10 +82,10 @@ def _made_of(target: Path) -> list[str]:
 
 
 def export_result(ready: Ready, output: Path) -> None:
-    """Writes the file: of an adapter, or of the whole model.
+    """Write the file, of an adapter or of the whole model.
 
     Raises:
-        RedraftError: It cannot be made or written.
+        RedraftError: It cannot be converted or written.
     """
     own = ready.settings.own
     target = Path(own.gguf or "")
@@ -100,7 +100,7 @@ def export_result(ready: Ready, output: Path) -> None:
 
 
 def _folder(base: str) -> Path:
-    """Where the base is: of one on the hub, where it was downloaded to."""
+    """Return the folder of the base; for one on the hub, where it was downloaded to."""
     if Path(base).exists():
         return Path(base)
     from huggingface_hub import try_to_load_from_cache

@@ -1,7 +1,7 @@
 """`redraft train sft`: supervised fine-tuning, by the flags of SelFee's, Alpaca's and Vicuna's trainers.
 
-Flags are not declared to typer: they are names of a recipe as well, and most belong to transformers
-(`redraft.train.settings.args`). Here the run is wired: the record beside the output, a GGUF file of the
+Flags are not declared to typer: recipes use the same names, and most belong to transformers
+(`redraft.train.settings.args`). This module wires the run: the record beside the output, a GGUF file of the
 result, and what to type next.
 """
 
@@ -34,9 +34,9 @@ def sft(
 ) -> None:
     """Train a model to answer, criticise itself, and revise.
 
-    A recipe is a YAML file of the same names as the flags, or the name of one that is shipped; flags override
-    it. All fields of transformers' TrainingArguments are names too, and those of older versions are
-    translated. A run that was stopped goes on when the same command is typed again.
+    A recipe is a YAML file with the same names as the flags, or the name of a shipped one. Flags override it.
+    All fields of transformers' TrainingArguments are flags too, and those of older versions are translated.
+    To resume a stopped run, type the same command again.
     """
     use_large_pages()
     keep_few_kernels()
@@ -63,7 +63,7 @@ def sft(
 
 
 def _sayer(quiet: bool) -> Say:
-    """Tells remarks, in the first process alone."""
+    """Return a printer of remarks, which is silent in all processes but the first."""
     silent = quiet or not leads()
     return (lambda _: None) if silent else (lambda line: tell(line))
 
@@ -72,7 +72,7 @@ def _insist_on_output(settings: Settings) -> None:
     from redraft.errors import UsageError
 
     if not settings.theirs.get("output_dir"):
-        raise UsageError("where should the result go?", hint="--output_dir FOLDER")
+        raise UsageError("there is no folder for the result.", hint="--output_dir FOLDER")
 
 
 def _insist_on_data(settings: Settings) -> None:
@@ -94,7 +94,7 @@ def _ready(settings: Settings) -> Ready:
 
 
 def _preview(settings: Settings, say: Say) -> None:
-    """Shows the first examples of the run, and what became of the records."""
+    """Show the first examples of the run, and the counts of its records."""
     from rich.console import Console
 
     from redraft.engines.llamacpp.default_model import cache_folder
@@ -106,7 +106,7 @@ def _preview(settings: Settings, say: Say) -> None:
 
 
 def _estimate(settings: Settings, say: Say) -> None:
-    """Says what the run takes, after a few steps of it that are thrown away."""
+    """Print an estimate of the run, from a few steps that are thrown away."""
     from tempfile import TemporaryDirectory
 
     from redraft.train.plan.estimate import estimate, thrown_away
@@ -125,7 +125,7 @@ def _estimate(settings: Settings, say: Say) -> None:
 
 
 def _train(ready: Ready, say: Say) -> int | None:
-    """The steps, with a record of the run beside the output. Returns how many are done; None in a dry run."""
+    """Train, with a record of the run beside the output. Return the steps done, or None in a dry run."""
     from redraft.jobs.provenance import RunFile
 
     output = ready.trainer.folder
@@ -147,7 +147,7 @@ def _train(ready: Ready, say: Say) -> int | None:
 
 
 def _leave(ready: Ready, done: int | None, say: Say) -> None:
-    """What is made of the result, and said of it. Nothing was done in a dry run."""
+    """Export the result, and print what to type next. After a dry run, remove the empty output folder."""
     from redraft.cli.train.gguf import export_result
     from redraft.train.run.signals import exit_status
 
@@ -165,7 +165,7 @@ def _leave(ready: Ready, done: int | None, say: Say) -> None:
 
 
 def _again(ready: Ready) -> str:
-    """How a run that was stopped goes on."""
+    """Return how to resume a stopped run."""
     from redraft.train.run.run import NEWEST
 
     begins = ["--overwrite_output_dir"] if ready.settings.own.overwrite_output_dir else []
@@ -173,12 +173,12 @@ def _again(ready: Ready) -> str:
     if asked and asked.lower() not in NEWEST:
         begins.append("--resume_from_checkpoint")
     if begins:
-        return f"It goes on when the command is typed again without {' and '.join(begins)}."
-    return "The same command, typed again, goes on."
+        return f"To resume, type the command again without {' and '.join(begins)}."
+    return "To resume, type the same command again."
 
 
 def _memory(ready: Ready, say: Say) -> dict[str, int]:
-    """The most memory that the run took, and what was estimated, for its record. Also says both."""
+    """Print the peak memory of the run and the estimate, and return both for its record."""
     from redraft.train.plan.memory import size
     from redraft.train.run.logs import peak_memory
 
@@ -187,12 +187,12 @@ def _memory(ready: Ready, say: Say) -> dict[str, int]:
     took, plan = peak_memory(), ready.plan
     if plan is None:
         return {"memory_bytes": took}
-    say(f"memory: {size(took)} at most, {size(plan.peak)} were estimated")
+    say(f"memory: {size(took)} at most (estimate: {size(plan.peak)})")
     return {"memory_bytes": took, "memory_estimate_bytes": plan.peak}
 
 
 def _onwards(output: Path) -> str:
-    """What to add to "another folder", for hints, where a result is there: how another run begins from it."""
+    """Return, for hints, how to train the result further if there is one."""
     from redraft.jobs.provenance import RunFile
 
     made = (RunFile(output).read() or {}).get("config") or {}
@@ -203,7 +203,10 @@ def _onwards(output: Path) -> str:
 
 
 def _announce(ready: Ready, record: RunFile, say: Say) -> Making:
-    """Says what is about to be done, and returns how. What is there already must have been made so too."""
+    """Print the plan of the run, and return its provenance.
+
+    Fail if the existing output was made with other settings.
+    """
     from redraft.jobs.provenance import Making
 
     making = Making("train sft", ready.config)
@@ -215,7 +218,7 @@ def _announce(ready: Ready, record: RunFile, say: Say) -> Making:
 
 
 def _begin(ready: Ready, record: RunFile, say: Say) -> None:
-    """Begins the record, if it may."""
+    """Start the record, unless the existing output was made with other settings."""
     making = _announce(ready, record, say)
     own = ready.settings.own
     paths = {"data_path": list(own.data_path), "eval_data_path": list(own.eval_data_path)}
@@ -223,7 +226,7 @@ def _begin(ready: Ready, record: RunFile, say: Say) -> None:
 
 
 def _next(ready: Ready, output: Path) -> str:
-    """What to type next."""
+    """Return what to type next."""
     own, result = ready.settings.own, str(output)
     if not ready.lora:
         return _try(own.gguf or result)
@@ -237,7 +240,7 @@ def _next(ready: Ready, output: Path) -> str:
 
 
 def _beside_folder(base: str, result: str, gguf: str | None) -> str:
-    """What to type where the base is a folder, which llama.cpp does not load, or on the hub."""
+    """Return what to type for a base in a folder, which llama.cpp does not load, or on the hub."""
     if not Path(base).expanduser().is_dir():
         return f"Put it into its base: redraft weights merge-lora {shlex.join([base, result])} -o FOLDER"
     tried = _try(f"{base}+{result}")

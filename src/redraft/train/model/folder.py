@@ -1,7 +1,7 @@
-"""What lies in a model's folder, looked at before anything is loaded: what is missing, and what to type.
+"""Check a model's folder before anything is loaded.
 
-A GGUF file becomes a folder first (`folder_of`), by the converter that is passed in: transformers' own reader
-drops the frequencies of long contexts and guesses pre-tokenizers. Pickled weights are not read.
+`folder_of` converts a GGUF file to a folder, with the converter passed in: transformers' own reader drops
+the RoPE frequencies of long contexts and guesses pre-tokenizers. Pickled weights are not read.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from redraft.errors import ModelError, UsageError
 from redraft.files import insist_on_own_files
 
 Convert = Callable[[Path, Path], None]
-"""Writes the folder (second) of a GGUF file (first), whole or not at all."""
+"""Converts a GGUF file (first) to a folder (second), completely or not at all."""
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")
 _MOST_JSON = 64 << 20
 _SHOWN = 12
-"""Names of files that a message lists at most."""
+"""The most files to name in a message."""
 
 
 def folder_of(ref: str, *, cache: Path, convert: Convert) -> str:
-    """A model reference that `load_tokenizer` and `load_model` take: itself, or the folder of a GGUF file.
+    """Return a reference that `load_tokenizer` and `load_model` take, converting a GGUF file to a folder.
 
-    The folder is made once in `cache`; it is another one when the file changes.
+    The folder is created once in `cache`. A changed file gets another one.
 
     Raises:
         ModelError: The file is missing, or cannot be converted.
@@ -49,7 +49,7 @@ def folder_of(ref: str, *, cache: Path, convert: Convert) -> str:
 
 
 def model_folder(ref: str) -> Path | None:
-    """The folder that a model reference names, or None if it can only be org/name on the hub.
+    """Return the folder that a model reference names, or None for org/name on the hub.
 
     Raises:
         UsageError: It is neither, or a file.
@@ -61,19 +61,19 @@ def model_folder(ref: str) -> Path | None:
         return path
     if path.is_file() or ref.lower().endswith(".gguf"):
         raise UsageError(
-            f"{ref} is a file: training begins from a folder, as transformers has it.",
+            f"{ref} is a file, and training starts from a folder in transformers' format.",
             hint=f"redraft weights from-gguf {ref} -o FOLDER",
         )
     if re.fullmatch(r"[\w.-]+/[\w.-]+", ref) and not path.parent.is_dir():
         return None
     raise UsageError(
-        f"there is no model {ref!r}: no folder has that name, and it is no org/name of the hub.",
+        f"there is no model {ref!r}: it is neither a folder nor org/name on the hub.",
         hint="--model_name_or_path default · FOLDER · FILE.gguf · org/name",
     )
 
 
 def there(folder: Path) -> str:
-    """What a folder has, to say beside what it has not."""
+    """Return what a folder contains, for messages about what is missing."""
     names = sorted(path.name for path in folder.iterdir())
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return f"there is: {', '.join(names[:_SHOWN])}{more}" if names else "it is empty"
@@ -93,11 +93,7 @@ def insist_on_tokenizer(folder: Path) -> None:
 
 
 def insist_on_files(folder: Path) -> None:
-    """Sees that a folder has the files of a whole model, all of them.
-
-    Raises:
-        ModelError: One is missing.
-    """
+    """Raise `ModelError` if a folder lacks a file of a complete model."""
     insist_on_config(folder)
     if (folder / INDEX).is_file():
         parts = _parts(folder)
@@ -106,18 +102,14 @@ def insist_on_files(folder: Path) -> None:
             raise ModelError(
                 f"{folder} lacks {len(missing)} of {len(parts)} files of weights: {', '.join(missing[:4])} "
                 f"({there(folder)}).",
-                hint="Copy or download them again: it is the files that model.safetensors.index.json names.",
+                hint="Copy or download them again: model.safetensors.index.json names them.",
             )
     elif not (folder / WEIGHTS).is_file():
         raise _no_weights(folder)
 
 
 def insist_on_config(folder: Path) -> None:
-    """Sees that a folder says what model it holds.
-
-    Raises:
-        ModelError: It does not, or holds an adapter.
-    """
+    """Raise `ModelError` if a folder has no config.json, or holds an adapter."""
     if (folder / "adapter_config.json").is_file():
         raise ModelError(
             f"{folder} holds an adapter, not a model.",
@@ -126,13 +118,13 @@ def insist_on_config(folder: Path) -> None:
     if not (folder / "config.json").is_file():
         files = sorted(folder.glob("*.gguf"))
         hint = f"--model_name_or_path {files[0]}" if files else "Name the folder that has config.json in it."
-        raise ModelError(f"{folder} is no model: it has no config.json ({there(folder)}).", hint=hint)
+        raise ModelError(f"{folder} is not a model: it has no config.json ({there(folder)}).", hint=hint)
 
 
 def _no_weights(folder: Path) -> ModelError:
     if any(folder.glob("*.bin")):
         return ModelError(
-            f"{folder} has its weights in pickles (.bin), which can hold programs and are not read here.",
+            f"{folder} has pickled weights (.bin), which can contain code and are not read here.",
             hint=f"Convert them first: redraft weights convert {folder} -o FOLDER --allow-pickle",
         )
     return ModelError(
@@ -142,7 +134,7 @@ def _no_weights(folder: Path) -> ModelError:
 
 
 def _parts(folder: Path) -> list[str]:
-    """The files that an index names, all in its folder."""
+    """Return the files that an index names, all in its folder."""
     path = folder / INDEX
     damaged = ModelError(f"{path} is damaged.", hint="Copy or download it again.")
     try:

@@ -1,8 +1,8 @@
-"""A model and its tokenizer, with what training would trip over later found now.
+"""Load a model and its tokenizer, and reject what training would trip over later.
 
-transformers loads. It is lenient where a training run must not be: weights that a file lacks are made up, a
-tokenizer without an end-of-text token trains a model that never stops, and one of another model trains
-nonsense. These are errors here, with what was found and what to type. No code of a model's is run.
+transformers is lenient where training must not be: it initialises missing weights at random, a tokenizer
+without an end-of-text token trains a model that never stops, and a tokenizer of another model trains
+nonsense. These are errors here. A model's own code is never run.
 """
 
 from __future__ import annotations
@@ -33,28 +33,28 @@ from redraft.train.settings.machine import computes_bf16
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 _ENDS = ("</s>", "<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|endoftext|>", "<|end_of_text|>", "<eos>")
-"""End-of-text tokens that models have, to name one where the tokenizer does not."""
+"""Common end-of-text tokens, to suggest one if the tokenizer names none."""
 _PADS = ("<pad>", "[PAD]", "<|pad|>", "<|padding|>", "<|finetune_right_pad_id|>", "<|endoftext|>")
-"""Tokens that models have for padding, or that nothing else uses."""
+"""Common padding tokens, and tokens that nothing else uses."""
 
 _SPARE = 1024
-"""Rows of an embedding beyond the tokenizer's ids that are taken for padding of the matrix."""
+"""Rows of an embedding beyond the tokenizer's ids that count as padding of the matrix."""
 
 
 def load_tokenizer(ref: str, *, pad_token: str | None = None, say: Say) -> PreTrainedTokenizerBase:
-    """The tokenizer of a model, with an end-of-text and a padding token.
+    """Load a tokenizer with an end-of-text and a padding token.
 
-    Without a padding token it gets one that its vocabulary has, so that no row is added: batches are packed
-    or masked, and nothing is trained on it.
+    If it has no padding token, it gets one of its vocabulary, so that no row is added. Padding never carries
+    loss.
 
     Args:
         ref: A folder, or org/name on the hub.
-        pad_token: One to add to the vocabulary where there is no padding token, as SelFee and Alpaca do.
-        say: Told which padding token was chosen.
+        pad_token: A token to add if there is no padding token, as SelFee and Alpaca do.
+        say: Called with the chosen padding token.
 
     Raises:
         ModelError: It is missing or damaged, or has no end-of-text token.
-        UsageError: `ref` is neither of the two forms.
+        UsageError: `ref` is neither a folder nor org/name.
     """
     folder = model_folder(ref)
     if folder:
@@ -82,23 +82,22 @@ def _insist_on_end(tokenizer: PreTrainedTokenizerBase, ref: str) -> None:
 
 
 def _spare_token(tokenizer: PreTrainedTokenizerBase) -> str:
-    """A token of the vocabulary to pad with: one made for it, the unknown one, or the end of text."""
+    """Return a token of the vocabulary to pad with: a padding token, the unknown one, or end-of-text."""
     known, end = tokenizer.get_vocab(), str(tokenizer.eos_token)
     named = (token for token in _PADS if token in known and token != end)
     return next(named, tokenizer.unk_token or end)
 
 
 def weights_dtype(name: str, *, lora: bool, gpu: bool = True) -> torch.dtype:
-    """The dtype of weights while they train.
+    """Return the dtype of the weights during training.
 
-    By default, weights that are trained are in 32 bits: a step of 2e-5 is less than bf16 can tell apart
-    (`--bf16` computes in bf16 all the same). Weights below an adapter do not change, so they are in bf16
-    where the machine computes in it.
+    By default, trained weights have 32 bits: a step of 2e-5 is too small for bf16 (`--bf16` still computes in
+    bf16). Weights below an adapter do not change, so they are in bf16 if the machine has instructions for it.
 
     Args:
         name: One of `DTYPES`, or `auto`.
         lora: Whether an adapter is trained, not the weights.
-        gpu: Whether a GPU is used if one is here.
+        gpu: Whether to use a GPU if there is one.
 
     Raises:
         UsageError: float16 weights cannot be trained themselves.
@@ -114,16 +113,16 @@ def weights_dtype(name: str, *, lora: bool, gpu: bool = True) -> torch.dtype:
 
 
 def load_model(ref: str, *, dtype: torch.dtype, four_bits: bool = False) -> PreTrainedModel:
-    """A model, of which `fit_vocabulary` sees that it belongs to its tokenizer.
+    """Load a model. Call `fit_vocabulary` next, which checks that the tokenizer belongs to it.
 
     Args:
         ref: A folder, or org/name on the hub.
-        dtype: Of the weights; with `four_bits`, of what is not quantised, and of computing.
+        dtype: Of the weights; with `four_bits`, of computation and of what is not quantised.
         four_bits: Quantise the weights for QLoRA (NF4, Dettmers et al. 2023).
 
     Raises:
         ModelError: Files are missing or damaged, or weights are missing.
-        UsageError: Four bits without a GPU or bitsandbytes, or `ref` is neither of the two forms.
+        UsageError: Four bits without a GPU or bitsandbytes, or `ref` is neither a folder nor org/name.
     """
     folder = model_folder(ref)
     if folder:
@@ -139,13 +138,13 @@ def load_model(ref: str, *, dtype: torch.dtype, four_bits: bool = False) -> PreT
     if getattr(model, "is_quantized", False) and not four_bits:
         raise ModelError(
             f"{ref} is quantised, and its numbers cannot be trained.",
-            hint="Begin from the model that it was made of.",
+            hint="Start from the model that it was quantised from.",
         )
     return model  # type: ignore[no-any-return]
 
 
 def skeleton(ref: str) -> PreTrainedModel:
-    """A model's modules without weights, on torch's `meta` device, to count and plan with.
+    """Return a model's modules without weights, on torch's `meta` device, to count parameters.
 
     Raises:
         ModelError: `config.json` is missing or damaged.
@@ -161,7 +160,7 @@ def skeleton(ref: str) -> PreTrainedModel:
 
 
 def _closed(folder: Path | None) -> dict[str, Any]:
-    """No code of the model's, and no network for what is here."""
+    """Return arguments that forbid the model's own code, and the network for a local folder."""
     return {"trust_remote_code": False, "local_files_only": folder is not None}
 
 
@@ -183,11 +182,7 @@ def _quantised(dtype: torch.dtype) -> dict[str, Any]:
 
 
 def _insist_on_no_delta(folder: Path | None) -> None:
-    """Sees that a folder does not hold the difference of two models, which loads as if it were one.
-
-    Raises:
-        ModelError: It does, as the files of `redraft weights diff` say of themselves.
-    """
+    """Raise `ModelError` if a folder holds a delta of `redraft weights diff`, which loads like a model."""
     file = next(folder.glob("*.safetensors"), None) if folder else None
     if file is None:
         return
@@ -198,15 +193,11 @@ def _insist_on_no_delta(folder: Path | None) -> None:
 
 
 def _insist_on_weights(info: dict[str, Any], ref: str) -> None:
-    """Sees that no weight was made up because its file lacks it.
-
-    Raises:
-        ModelError: One was.
-    """
+    """Raise `ModelError` if transformers initialised weights that the files lack."""
     missing = sorted(info["missing_keys"])
     if missing:
         raise ModelError(
-            f"{ref} lacks {len(missing)} of the weights that its config.json asks for, such as "
+            f"{ref} lacks {len(missing)} of the weights that its config.json describes, such as "
             f"{', '.join(missing[:3])}.",
             hint=f"Is config.json that of another model? Look with: redraft weights info {ref}",
         )
@@ -214,7 +205,7 @@ def _insist_on_weights(info: dict[str, Any], ref: str) -> None:
 
 @contextmanager
 def _library_errors(ref: str, what: str) -> Iterator[None]:
-    """Whatever transformers makes of a stranger's files, as an error that says which."""
+    """Turn any exception of transformers into an error that names the model."""
     try:
         yield
     except RedraftError:
@@ -230,13 +221,13 @@ def _library_errors(ref: str, what: str) -> Iterator[None]:
 
 
 def fit_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, ref: str, say: Say) -> bool:
-    """Sees that each id of the tokenizer has a row in the model; a padding token that was added gets one.
+    """Check that each id of the tokenizer has a row in the model, and add one for a new padding token.
 
     Args:
         model: From `load_model`. It is changed in place.
         tokenizer: From `load_tokenizer`.
-        ref: What both were loaded from.
-        say: Told what looks odd.
+        ref: The reference that both were loaded from.
+        say: Called with remarks.
 
     Returns:
         Whether a row was added.
@@ -265,7 +256,7 @@ def fit_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *
 
 
 def _grow(model: PreTrainedModel, rows: int) -> None:
-    """Adds rows to a model's vocabulary, each the mean of those that were there, as SelFee and Alpaca do."""
+    """Add rows to a model's vocabulary, each the mean of the existing ones, as SelFee and Alpaca do."""
     before = _table(model.get_input_embeddings()).shape[0]
     model.resize_token_embeddings(rows, mean_resizing=False)
     head: Any = model.get_output_embeddings()  # type: ignore[no-untyped-call]
@@ -275,6 +266,6 @@ def _grow(model: PreTrainedModel, rows: int) -> None:
 
 
 def _table(module: nn.Module) -> torch.Tensor:
-    """A vocabulary's matrix, [tokens, width]."""
+    """Return the matrix of a vocabulary, [tokens, width]."""
     weight: torch.Tensor = module.weight  # type: ignore[assignment]
     return weight

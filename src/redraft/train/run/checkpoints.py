@@ -1,10 +1,10 @@
-"""Checkpoints that are whole or not there, and finding the one to go on from.
+"""Save checkpoints atomically, and find the one to resume from.
 
-A checkpoint is written into a folder aside, gets a list of its files with their sizes and sums as the last
-one (`complete.json`), and then its name: a run that is killed while it saves loses nothing but that save.
-The sums are compared when a run goes on. They are CRC-32, which finds any changed byte and takes a second for
-3 GB, half of the time of SHA-256. They do not protect against somebody who changes files on purpose.
-`train.sft` decides which states are saved, and `train.states` writes them.
+A checkpoint is written into a temporary folder. Its last file lists the others with size and checksum
+(`complete.json`), and then the folder gets its name: a run that is killed while it saves loses only that
+save. A resumed run compares the checksums. They are CRC-32, which finds any changed byte and takes a second
+for 3 GB, half the time of SHA-256. They do not protect against deliberate changes. `run.sft` decides what is
+saved, and `run.state` writes it.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from redraft.files import sync, sync_folder
 from redraft.train.model.folder import there
 
 MARKER = "complete.json"
-"""The list of a checkpoint's files, written when all of them are."""
+"""The list of a checkpoint's files, written last."""
 
 _PART = 1 << 22
-"""Bytes of a file that are summed at a time."""
+"""Bytes of a file to read at a time."""
 
 _NAME = re.compile(r"checkpoint-(\d{1,12})")
 _ASIDE = ".saving-"
 _LOST = "Bring the file back, or start over with --overwrite_output_dir."
 _MOST = 1 << 24
-"""Bytes of a list of files. That of a model of a thousand shards has some hundred thousand."""
+"""The most bytes of `complete.json`. For a thousand shards it has about 100,000."""
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,9 @@ class Checkpoint:
     """A folder with a checkpoint's name.
 
     Attributes:
-        step: The steps that were done.
-        missing: Files that are not there, or not of the size that they were written with; None where the
-            list of files itself is missing.
-        changed: Files that have other bytes than were written, as far as they were read (`_verified`).
+        step: The steps done.
+        missing: Files that are missing or have another size; None if the list of files is missing.
+        changed: Files with other checksums. Empty until `_verified` reads them.
     """
 
     folder: Path
@@ -58,27 +57,27 @@ class Checkpoint:
 
     @property
     def complete(self) -> bool:
-        """Whether it can be gone on from."""
+        """Whether a run can resume from it."""
         return self.missing == () and not self.changed
 
     @property
     def fault(self) -> str:
-        """What is wrong with it, in words."""
+        """A description of what is wrong."""
         if self.missing is None:
-            return f"it has no {MARKER}, so it was not saved to its end ({there(self.folder)})"
+            return f"it has no {MARKER}, so it is incomplete ({there(self.folder)})"
         named = self.missing or self.changed
         files = ", ".join(named[:3]) + (", …" if len(named) > 3 else "")
-        fault = "is missing or not whole" if self.missing else "is not as it was written"
+        fault = "is missing or cut" if self.missing else "has changed since it was saved"
         return f"{files} {fault} ({there(self.folder)})"
 
 
 def is_name(name: str) -> bool:
-    """Whether a folder of that name is taken for a checkpoint."""
+    """Return whether `name` is that of a checkpoint."""
     return _NAME.fullmatch(name) is not None
 
 
 def checkpoints(output: Path) -> list[Checkpoint]:
-    """The checkpoints of a run, the newest first."""
+    """Return the checkpoints of a run, newest first."""
     if not output.is_dir():
         return []
     named = [(_NAME.fullmatch(each.name), each) for each in output.iterdir() if each.is_dir()]
@@ -95,13 +94,13 @@ def _look_at(folder: Path, step: int) -> Checkpoint:
 
 
 def _listed(folder: Path) -> Any:
-    """The list of a checkpoint's files."""
+    """Return the content of `complete.json`."""
     with (folder / MARKER).open("rb") as file:
         return json.loads(file.read(_MOST))
 
 
 def _verified(checkpoint: Checkpoint) -> Checkpoint:
-    """The same with what a look at every byte finds. Lists of older versions have no sums."""
+    """Compare the checksums of a checkpoint's files. Older versions saved none."""
     if not checkpoint.complete:
         return checkpoint
     folder = checkpoint.folder
@@ -114,7 +113,7 @@ def _verified(checkpoint: Checkpoint) -> Checkpoint:
 
 
 def _sum(path: Path) -> int:
-    """The CRC-32 of a file."""
+    """Return the CRC-32 of a file."""
     found = 0
     with path.open("rb") as file:
         while part := file.read(_PART):
@@ -127,10 +126,10 @@ def _size(path: Path) -> int | None:
 
 
 def newest(output: Path) -> tuple[Checkpoint | None, list[str]]:
-    """Return the newest checkpoint that is whole in every byte, and what to say about newer ones.
+    """Return the newest intact checkpoint, and remarks on newer ones.
 
     Raises:
-        ModelError: None is complete, and one was.
+        ModelError: All complete checkpoints are damaged.
     """
     found = checkpoints(output)
     whole = None
@@ -141,62 +140,62 @@ def newest(output: Path) -> tuple[Checkpoint | None, list[str]]:
             break
     damaged = next((each for each in found if (each.folder / MARKER).is_file()), None)
     if damaged and not whole:
-        raise ModelError(f"{damaged.folder} cannot be gone on from: {damaged.fault}.", hint=_LOST)
+        raise ModelError(f"cannot resume from {damaged.folder}: {damaged.fault}.", hint=_LOST)
     newer = [each for each in found if not whole or each.step > whole.step]
-    remarks = [f"{each.folder} is passed over: {each.fault}." for each in newer]
+    remarks = [f"{each.folder} is skipped: {each.fault}." for each in newer]
     if found and not whole:
-        remarks.append("there is no other one: the run begins anew.")
+        remarks.append("there is no other checkpoint: the run starts over.")
     return whole, remarks
 
 
 def named(folder: Path, output: Path) -> Checkpoint:
-    """The checkpoint that `--resume_from_checkpoint` names.
+    """Return the checkpoint that `--resume_from_checkpoint` names.
 
-    Its run goes on where it was begun: its log and record are there.
+    It must lie in the output of the run, where its log and record are.
 
     Raises:
-        ModelError: It is none, or not complete. The message says what is there.
-        UsageError: It is of another output.
+        ModelError: The folder is not a checkpoint, or not intact.
+        UsageError: It belongs to another output.
     """
     name = _NAME.fullmatch(folder.name)
     if not folder.is_dir() or not name:
-        raise ModelError(f"{folder} is no folder of a checkpoint.", hint=_without(_whole(output)))
+        raise ModelError(f"{folder} is not a checkpoint.", hint=_without(_whole(output)))
     if folder.parent.resolve() != output.resolve():  # a checkpoint may be a link to another disk
         raise UsageError(
-            f"{folder} is of a run into {folder.parent}, and this one is into {output}.",
-            hint=f"Go on there: --output_dir {folder.parent}   (or move the checkpoint into {output})",
+            f"{folder} belongs to the output {folder.parent}, not to {output}.",
+            hint=f"Resume there: --output_dir {folder.parent}   (or move the checkpoint into {output})",
         )
     found = _verified(_look_at(folder, int(name[1])))
     if not found.complete:
         whole = _whole(output)
         hint = _without(whole) if whole else _LOST
-        raise ModelError(f"{folder} cannot be gone on from: {found.fault}.", hint=hint)
+        raise ModelError(f"cannot resume from {folder}: {found.fault}.", hint=hint)
     return found
 
 
 def _whole(output: Path) -> Path | None:
-    """The newest checkpoint that is whole in every byte."""
+    """Return the newest intact checkpoint."""
     verified = (_verified(each) for each in checkpoints(output))
     return next((each.folder for each in verified if each.complete), None)
 
 
 def _without(whole: Path | None) -> str:
-    """A hint at what a run goes on from that is not told it."""
-    return "Leave --resume_from_checkpoint out" + (f": it goes on from {whole}." if whole else ".")
+    """Return a hint at what a run resumes from by default."""
+    return "Leave --resume_from_checkpoint out" + (f" to resume from {whole}." if whole else ".")
 
 
 @contextmanager
 def saving(output: Path, step: int, *, leads: bool, wait: Any) -> Iterator[Path]:
-    """A folder to write a checkpoint into; it gets its name when the block ends well.
+    """Yield a folder to write a checkpoint into. It gets its name if the block succeeds.
 
     Args:
-        output: Where the run's checkpoints are.
-        step: The steps that were done.
-        leads: Whether this process makes and names the folder.
+        output: The output folder of the run.
+        step: The steps done.
+        leads: Whether this process creates and names the folder.
         wait: Called to wait for all processes.
 
     Raises:
-        OutputError: It cannot be written. What was there before stays.
+        OutputError: It cannot be written. Earlier checkpoints stay.
     """
     aside = output / f"{_ASIDE}{step}"
     try:
@@ -215,19 +214,19 @@ def saving(output: Path, step: int, *, leads: bool, wait: Any) -> Iterator[Path]
 
 
 def unwritable(output: Path, error: OSError | SafetensorError, part: Path | None = None) -> OutputError:
-    """What is raised where the output of a run, or a part of it, cannot be written: what is left of it."""
+    """Return the error for an output that cannot be written, with what is left of it."""
     why = (isinstance(error, OSError) and error.strerror) or f"{error!s:.200}"  # safetensors has its own
     whole = any(each.complete for each in checkpoints(output))
-    left = " The checkpoints before it are whole." if whole else ""
-    goes_on = ", without --overwrite_output_dir: it goes on from the newest" if whole else ""
+    left = " The earlier checkpoints are intact." if whole else ""
+    resumes = ", without --overwrite_output_dir: it resumes from the newest" if whole else ""
     return OutputError(
         f"{part or output} cannot be written: {why}.{left}",
-        hint=f"Make room, and type the same command again{goes_on}.",
+        hint=f"Make room, and type the same command again{resumes}.",
     )
 
 
 def _mark(folder: Path) -> None:
-    """Write the list of a checkpoint's files, and see that all of them are on the disk."""
+    """Sync a checkpoint's files to disk, and write the list of them."""
     files = sorted(each for each in folder.rglob("*") if each.is_file())
     for each in files:
         sync(each)
@@ -244,7 +243,7 @@ def _mark(folder: Path) -> None:
 
 
 def _name(aside: Path, folder: Path) -> None:
-    """Gives a checkpoint its name. One that has it already is of the same step, and not complete or older."""
+    """Give a checkpoint its name, replacing an older or incomplete one of the same step."""
     if not folder.exists():
         aside.rename(folder)
     elif _exchange(aside, folder):
@@ -259,23 +258,23 @@ def _name(aside: Path, folder: Path) -> None:
 
 
 def _exchange(one: Path, other: Path) -> bool:
-    """Swaps two names in one step, where the system can (Linux: renameat2 with RENAME_EXCHANGE, 2)."""
+    """Swap two names atomically, if the system can (Linux: renameat2 with RENAME_EXCHANGE, 2)."""
     renameat2 = getattr(ctypes.CDLL(None), "renameat2", None)
     if renameat2 is None:
         return False
-    here = -100  # AT_FDCWD: paths are relative to the working folder
+    here = -100  # AT_FDCWD: relative to the working folder
     return bool(renameat2(here, os.fsencode(one), here, os.fsencode(other), 2) == 0)
 
 
 def prune(output: Path, limit: int | None, keep: Path | None = None) -> None:
-    """Removes what is left of broken saves, and all but the newest complete checkpoints.
+    """Delete the remains of broken saves, and all but the newest complete checkpoints.
 
-    A folder without a list of its files is left: another trainer may have made it.
+    A folder without a list of files stays: another trainer may have made it.
 
     Args:
-        output: Where the run's checkpoints are.
-        limit: How many to keep; None for all.
-        keep: One that stays in any case: the best so far.
+        output: The output folder of the run.
+        limit: The number to keep; None for all.
+        keep: A checkpoint that always stays: the best so far.
     """
     for broken in output.glob(f"{_ASIDE}*"):
         shutil.rmtree(broken, ignore_errors=True)
@@ -291,24 +290,24 @@ def prune(output: Path, limit: int | None, keep: Path | None = None) -> None:
 
 
 def remove_all(output: Path) -> None:
-    """Removes all checkpoints, for a run that begins anew.
+    """Delete all checkpoints.
 
     Raises:
-        OutputError: One is still there.
+        OutputError: One cannot be deleted.
     """
     for each in checkpoints(output):
         _remove(each.folder)
     prune(output, None)
     if left := checkpoints(output):
         raise OutputError(
-            f"{left[0].folder} cannot be removed.", hint="Remove it, or name another --output_dir."
+            f"{left[0].folder} cannot be deleted.", hint="Delete it, or name another --output_dir."
         )
 
 
 def _remove(folder: Path) -> None:
-    """Removes a checkpoint, or as much of it as can be: no run is to stop for what is left.
+    """Delete as much of a checkpoint as possible, without errors: a run must not stop for it.
 
-    Its list goes last: a checkpoint that is half removed lacks files of it, and is known as ours.
+    The list goes last, so that a half-deleted checkpoint is recognised as incomplete and as ours.
     """
     with suppress(OSError):
         for path in folder.iterdir():

@@ -1,6 +1,6 @@
-"""The parts of a run: what is trained, the data as tokens, and its rows in batches.
+"""The components of a run: the method, the model, the prepared data, and its rows in batches.
 
-Each is made from the settings alone, so that a look at the data or an estimate can be had without the rest.
+Each is made from the settings alone, so that a preview or an estimate needs no more than it uses.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ from redraft.train.settings.options import Options
 
 
 def choose_method(settings: Settings, model: str, *, say: Say) -> Method:
-    """What is trained: what was asked for, or what the machine has room for.
+    """Return what to train: as the settings say, or what fits the machine.
 
     Raises:
-        UsageError: 4 bits without a GPU.
+        UsageError: --qlora and --use_cpu contradict each other.
         ModelError: The model's configuration is missing or damaged.
     """
     own = settings.own
     if own.qlora and settings.theirs.get("use_cpu"):
-        raise UsageError("--qlora needs a GPU, and --use_cpu leaves it aside.", hint="--lora True")
+        raise UsageError("--qlora needs a GPU, and --use_cpu disables it.", hint="--lora True")
     if own.qlora:
         return Method(lora=True, four_bits=True, why="--qlora")
     if own.lora is not None:
@@ -56,7 +56,7 @@ def choose_method(settings: Settings, model: str, *, say: Say) -> Method:
 
 
 def _gpu_bytes(settings: Settings) -> int | None:
-    """Memory of the GPU, or of all that share the model; None without one."""
+    """Return the memory of the GPU, or of all GPUs that shard the model; None without a GPU."""
     if not torch.cuda.is_available() or settings.theirs.get("use_cpu"):
         return None
     shared = settings.theirs.get("fsdp") or settings.theirs.get("deepspeed")
@@ -64,12 +64,12 @@ def _gpu_bytes(settings: Settings) -> int | None:
 
 
 def settled(own: Options, method: Method, *, gpu: bool) -> Options:
-    """The settings with what was left to the machine as it chose: said so, another one goes on with the run.
+    """Resolve every `auto`, so that another machine can resume the run.
 
     Args:
-        own: What was asked.
+        own: The settings.
         method: What is trained.
-        gpu: Whether a GPU is used if one is here.
+        gpu: Whether to use a GPU if there is one.
 
     Raises:
         UsageError: Weights of that dtype cannot be trained.
@@ -79,7 +79,7 @@ def settled(own: Options, method: Method, *, gpu: bool) -> Options:
 
 
 def describe(own: Options) -> str:
-    """What is trained, in words, by settings that are `settled`."""
+    """Describe what is trained, from settings that are `settled`."""
     if not own.lora:
         return f"all weights in {own.dtype}"
     return f"an adapter of rank {own.lora_r} on weights in {'4 bits' if own.qlora else own.dtype}"
@@ -88,18 +88,18 @@ def describe(own: Options) -> str:
 def load_trained(
     own: Options, model: str, tokenizer: PreTrainedTokenizerBase, *, seed: int, say: Say
 ) -> PreTrainedModel | PeftModel:
-    """The model as it is trained, with an adapter or without.
+    """Load the model to train, with an adapter if the settings say so.
 
     Args:
         own: The settings, `settled`.
         model: A folder, or org/name on the hub.
-        tokenizer: The model's.
-        seed: Of the adapter's first values.
-        say: Told what looks odd.
+        tokenizer: Its tokenizer.
+        seed: Seed of the adapter's initial values.
+        say: Called with remarks.
 
     Raises:
-        ModelError: The model is not whole, or does not fit its tokenizer.
-        UsageError: Settings that do not go together.
+        ModelError: The model is incomplete, or does not fit its tokenizer.
+        UsageError: Settings contradict each other.
     """
     loaded = load_model(model, dtype=DTYPES[own.dtype], four_bits=own.qlora)
     grown = fit_vocabulary(loaded, tokenizer, ref=model, say=say)
@@ -111,8 +111,8 @@ def load_trained(
     adapter = Adapter(own.lora_r, own.lora_alpha, own.lora_dropout, own.lora_target_modules)
     if grown and own.gguf:
         raise UsageError(
-            f"--gguf: a GGUF adapter has no place for the token {own.pad_token!r} that --pad_token adds.",
-            hint="Leave --pad_token out: one of the vocabulary is taken, and nothing is trained on it.",
+            f"--gguf: a GGUF adapter cannot hold the token {own.pad_token!r} that --pad_token adds.",
+            hint="Leave --pad_token out: padding then uses a token of the vocabulary, without loss.",
         )
     set_seed(seed)
     return add_adapter(
@@ -125,7 +125,7 @@ def load_trained(
 
 
 def can_join(model: PreTrainedModel | PeftModel, own: Options, say: Say) -> bool:
-    """Gives the model attention that keeps joined examples apart, and its loss. False: rows are padded."""
+    """Set up the loss, and attention that keeps joined examples apart. Return False if rows need padding."""
     bare: Any = model.get_base_model() if isinstance(model, PeftModel) else model
     if getattr(bare.config, "output_router_logits", False):
         say("output_router_logits: the loss that spreads tokens over experts is left out.")
@@ -143,7 +143,7 @@ def can_join(model: PreTrainedModel | PeftModel, own: Options, say: Say) -> bool
 def prepare_all(
     paths: Sequence[str], own: Options, tokenizer: PreTrainedTokenizerBase, cache: Path, *, say: Say
 ) -> Prepared:
-    """The data as tokens. Several processes may ask at once: one does it. `say` is told how far it is."""
+    """Prepare the data, by the settings. `say` is called with progress."""
     encoder = Encoder(
         tokenizer, own.format, own.training_objective, own.model_max_length, first=own.answer == "first"
     )
@@ -157,7 +157,7 @@ def prepare_all(
 
 
 def in_rows(prepared: Prepared, own: Options, seed: int) -> Rows:
-    """Which examples make a row: as many as fit, or one."""
+    """Assign examples to rows: as many as fit, or one each."""
     if own.packing:
         return pack(prepared.lengths, own.model_max_length, seed)
     return one_a_row(prepared.lengths, own.model_max_length)
@@ -166,14 +166,14 @@ def in_rows(prepared: Prepared, own: Options, seed: int) -> Rows:
 def rows_of(
     prepared: Prepared, own: Options, args: TrainingArguments, *, pad: int | None, size: int | None = None
 ) -> Data:
-    """The rows of prepared data and what reads them: joined without padding, or padded with a token.
+    """Return the rows of prepared data with their sampler and loader.
 
     Args:
         prepared: The data.
         own: The settings.
         args: Trainer's arguments.
-        pad: The token to pad with, or None.
-        size: Rows that a process takes at a time; by default those of training.
+        pad: The token to pad with, or None to join examples without padding.
+        size: Rows of a process's batch; by default as in training.
     """
     seed = args.seed if args.data_seed is None else args.data_seed
     packed = in_rows(prepared, own, seed)
@@ -193,7 +193,7 @@ def rows_of(
 
 @dataclass(frozen=True)
 class _Padding:
-    """`padded` with a token: a value, so that a process that loads data can be sent it."""
+    """`padded` with its token, as a value that can be pickled."""
 
     pad: int
 
@@ -210,17 +210,17 @@ def eval_rows(
     pad: int | None,
     say: Say,
 ) -> Data | None:
-    """The rows to measure the loss on, if that is asked for.
+    """Return the rows to evaluate on, or None without an evaluation.
 
     Raises:
-        UsageError: It is, and there is no data for it.
+        UsageError: There is no data to evaluate on.
     """
     strategy = str(getattr(args.eval_strategy, "value", args.eval_strategy))
     if strategy == "no":
         return None
     if not own.eval_data_path:
         raise UsageError(
-            f"--eval_strategy {strategy} needs data to measure the loss on.",
+            f"--eval_strategy {strategy} needs data to evaluate on.",
             hint="--eval_data_path FILE, or --eval_strategy no",
         )
     prepared = prepare_all(own.eval_data_path, own, tokenizer, cache, say=say)

@@ -1,8 +1,8 @@
-"""What a run says while it goes: a JSON line a step in `log.jsonl`, and progress for people.
+"""Log a run: a JSON line per step in `log.jsonl`, and progress on standard error.
 
-The file is the record: a run that goes on drops the lines of steps that it will do again, so that it reads as
-one that never stopped. Progress is one line that is written over on a terminal, and a new line now
-and then elsewhere. TensorBoard and others are Trainer's own (`--report_to`), and get the same numbers.
+A resumed run drops the lines of steps that it repeats, so the log reads like that of an unbroken run. On a
+terminal, progress is one line that is overwritten; elsewhere, a new line now and then. TensorBoard and others
+get the same numbers from Trainer (`--report_to`).
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ LOG = "log.jsonl"
 """The file's name, in the output folder."""
 
 LINE_SECONDS = 15.0
-"""Seconds between two lines of progress where they are not written over."""
+"""Seconds between two lines of progress where they are not overwritten."""
 
 
 def open_log(folder: Path, step: int) -> TextIO:
-    """The log, with the lines of steps up to this one. A line that is written is on its way at once."""
+    """Open the log, keeping the lines up to `step`. It is flushed after each line."""
     path = folder / LOG
     kept = [line for line in _lines(path) if _step_of(line) <= step] if step else []
     replace_file(path, b"".join(kept))
@@ -42,7 +42,7 @@ def _lines(path: Path) -> list[bytes]:
 
 
 def _step_of(line: bytes) -> float:
-    """The step of a line; one that cannot be read is later than any."""
+    """Return the step of a line; infinity if it cannot be read."""
     try:
         step = json.loads(line)["step"]
     except (ValueError, KeyError, TypeError):
@@ -51,12 +51,12 @@ def _step_of(line: bytes) -> float:
 
 
 class Counts:
-    """What was read since the last line of the log.
+    """Counts since the last line of the log.
 
     Attributes:
-        tokens: Of records, over all processes: no padding.
-        trained: Those with loss.
-        longest: Tokens of the longest batch of this process, with its padding, over the whole session.
+        tokens: Tokens without padding, over all processes.
+        trained: Tokens with loss.
+        longest: Tokens of this process's longest batch, with padding, over the whole session.
     """
 
     def __init__(self) -> None:
@@ -64,22 +64,22 @@ class Counts:
         self._since = time.monotonic()
 
     def add(self, tokens: int, trained: int, longest: int) -> None:
-        """Counts a step's."""
+        """Add the counts of a step."""
         self.tokens += tokens
         self.trained += trained
         self.longest = max(self.longest, longest)
 
     def kept(self) -> dict[str, float]:
-        """What a run that goes on gives to `add_kept`."""
+        """Return the counts to save in a checkpoint."""
         return {"tokens": self.tokens, "trained": self.trained, "seconds": time.monotonic() - self._since}
 
     def add_kept(self, kept: Mapping[str, float]) -> None:
-        """Counts what was read before the run was stopped."""
+        """Add the counts saved in a checkpoint."""
         self.add(int(kept["tokens"]), int(kept["trained"]), 0)
         self._since -= kept["seconds"]
 
     def take(self) -> dict[str, float]:
-        """The numbers for a line, and begins anew."""
+        """Return the numbers for a line, and reset."""
         now = time.monotonic()
         pace = self.tokens / max(now - self._since, 1e-9)
         taken = {
@@ -94,14 +94,14 @@ class Counts:
 
 
 def peak_memory() -> int:
-    """The most bytes so far: of the GPU where one is used, else of this process."""
+    """Return the peak memory in bytes: of the GPU if one is used, else of this process."""
     unit = 1 if sys.platform == "darwin" else 1024
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     return torch.cuda.max_memory_allocated() or own
 
 
 class Progress:
-    """Shows steps on standard error."""
+    """Print progress to standard error."""
 
     def __init__(self, *, quiet: bool = False, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stderr
@@ -113,7 +113,7 @@ class Progress:
         self._open = False
 
     def step(self, step: int, total: int, logs: Mapping[str, Any]) -> None:
-        """Takes a line of the log: of a step, or of an evaluation, which is not written over."""
+        """Show a line of the log: a step, or an evaluation, which is not overwritten."""
         if self._quiet:
             return
         if "loss" not in logs:
@@ -134,7 +134,7 @@ class Progress:
             print(line, file=self._stream, flush=True)
 
     def close(self) -> None:
-        """Ends a line that was being written over."""
+        """End a line that was being overwritten."""
         if self._open:
             print(file=self._stream, flush=True)
         self._open = False
@@ -152,7 +152,7 @@ class Progress:
 
 
 def clock_time(seconds: float) -> str:
-    """Seconds as `4:10` or `1:04:10`."""
+    """Return seconds as `4:10` or `1:04:10`."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

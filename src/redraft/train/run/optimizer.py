@@ -1,7 +1,7 @@
-"""Optimizer and schedule, made of one weight before anything is loaded: what is wrong with them shows early.
+"""Try the optimizer and the schedule on one weight before anything is loaded, so that mistakes show early.
 
-They come from transformers, torch, and libraries that transformers knows by name; each has errors of its own,
-some of which say little. Names of layers (`optim_target_modules`) are the model's, and are not looked at.
+They come from transformers, torch and other libraries, whose errors often do not name the setting. Names of
+layers (`optim_target_modules`) depend on the model and are not checked.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from transformers import Trainer, TrainingArguments
 from redraft.errors import UsageError
 
 _STEPS = 1000
-"""Steps of the schedule that is tried."""
+"""Steps of the trial schedule."""
 
 
 class _Trial(Trainer):
-    """As much of Trainer as its optimizer and its schedule need."""
+    """The part of Trainer that makes the optimizer and the schedule."""
 
     def __init__(self, args: TrainingArguments) -> None:
         self.args, self.model = args, nn.Linear(1, 1)
@@ -31,13 +31,9 @@ class _Trial(Trainer):
 
 
 def insist_on_optimizer(args: TrainingArguments) -> None:
-    """Sees that the optimizer and the schedule that are asked for can be made.
-
-    Raises:
-        UsageError: A library is missing, or a setting of theirs is missing or wrong.
-    """
+    """Raise `UsageError` if the optimizer or the schedule cannot be created."""
     tried = copy(args)
-    tried.warmup_steps = 0  # so that the schedule is past it at once
+    tried.warmup_steps = 0  # skip the warm-up
     if tried.optim_target_modules:
         tried.optim_target_modules = "all-linear"
     trial = _Trial(tried)
@@ -50,7 +46,7 @@ def insist_on_optimizer(args: TrainingArguments) -> None:
 
 @contextmanager
 def _named(args: TrainingArguments, *names: str, hint: str) -> Iterator[None]:
-    """Whatever is raised, as an error that has the settings by name."""
+    """Turn any exception into an error that names the settings."""
     try:
         yield
     except Exception as error:

@@ -1,7 +1,7 @@
-"""The output folder of a run: whose it is, what may lie there, and the result in it.
+"""The output folder of a run: its lock, what may lie there, and the result.
 
-A result is written aside and moved into its place, `config.json` last. Checkpoints are in
-`train.checkpoints`.
+A result is written into a temporary folder and moved into place, `config.json` last. Checkpoints are in
+`run.checkpoints`.
 """
 
 from __future__ import annotations
@@ -26,29 +26,26 @@ _RESULT = re.compile(r"((adapter|generation)_)?config\.json|(adapter_)?model.*\.
 
 
 def insist_on_another(output: Path, *refs: str) -> None:
-    """Sees that nothing that a run begins from is where its result, or a checkpoint, will take its place.
+    """Raise `UsageError` if the output would replace a model or adapter that the run starts from.
 
     Args:
-        output: Where the run's output is.
+        output: The output folder.
         refs: Folders, or references to models with adapters.
-
-    Raises:
-        UsageError: Something is.
     """
     for part in (part for ref in refs for part in _parts(ref)):
         path, whole = part.expanduser().resolve(), output.resolve()
         inside = path.relative_to(whole).parts if path.is_relative_to(whole) else None
         if inside is not None and (not inside or checkpoints.is_name(inside[0])):
             raise UsageError(
-                f"training begins from {part}, which it would replace: the output is {output}.",
+                f"training starts from {part}, which the output {output} would replace.",
                 hint="Name another --output_dir.",
             )
 
 
 def _parts(ref: str) -> Iterator[Path]:
-    """The folders that a reference may name: the model's, and those of adapters. A name may have a plus.
+    """Yield the folders that a reference may name: of the model and of adapters. A name may have a plus.
 
-    `default` is the embedded model, whatever else has that name.
+    `default` is always the embedded model.
     """
     while "+" in ref and not Path(ref).expanduser().exists():
         ref, _, last = ref.rpartition("+")
@@ -58,23 +55,25 @@ def _parts(ref: str) -> Iterator[Path]:
 
 
 def make(output: Path) -> None:
-    """Makes the folder for the result.
+    """Create the output folder.
 
     Raises:
-        OutputError: It cannot be made.
+        OutputError: It cannot be created.
     """
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"{output} cannot be made: {error.strerror}.", hint="--output_dir FOLDER") from None
+        raise OutputError(
+            f"{output} cannot be created: {error.strerror}.", hint="--output_dir FOLDER"
+        ) from None
 
 
 def save(trainer: Sft, checkpoint: Path | None = None) -> None:
-    """Saves the trained model or adapter into the output folder, with `config.json` as the last file.
+    """Save the trained model or adapter into the output folder, `config.json` last.
 
     Args:
-        trainer: Of the run.
-        checkpoint: The folder to take it from. By default it is what the trainer holds.
+        trainer: The trainer.
+        checkpoint: The folder to copy it from. By default, the trainer's own model is saved.
 
     Raises:
         OutputError: It cannot be written.
@@ -83,8 +82,8 @@ def save(trainer: Sft, checkpoint: Path | None = None) -> None:
     aside = output / ".saving-result"
     try:
         if trainer.args.should_save:
-            shutil.rmtree(aside, ignore_errors=True)  # of a run that died while it saved
-            aside.mkdir()  # fails on a link that is in its place
+            shutil.rmtree(aside, ignore_errors=True)  # left by a run that died while saving
+            aside.mkdir()  # fails on a planted link
         if checkpoint is None:
             trainer.save_model(str(aside))
         if not trainer.args.should_save:
@@ -103,7 +102,7 @@ def save(trainer: Sft, checkpoint: Path | None = None) -> None:
 
 
 def _take(trainer: Sft, checkpoint: Path, folder: Path) -> None:
-    """Copies the model of a checkpoint, without what a run goes on with."""
+    """Copy the model of a checkpoint, without the optimizer and other states."""
     for path in checkpoint.iterdir():
         if _RESULT.fullmatch(path.name):
             shutil.copyfile(path, folder / path.name)
@@ -113,14 +112,14 @@ def _take(trainer: Sft, checkpoint: Path, folder: Path) -> None:
 
 @contextmanager
 def alone(output: Path) -> Iterator[None]:
-    """Holds the right to write an output. It goes with the process that has it.
+    """Lock an output. The lock ends with its process.
 
     Raises:
-        OutputError: Another run has it.
+        OutputError: Another run holds the lock.
     """
     handle = os.open(output, os.O_RDONLY)
     try:
-        with suppress(OSError):  # of a disk that knows no locks
+        with suppress(OSError):  # some file systems have no locks
             _lock(handle, output)
         yield
     finally:
@@ -132,26 +131,26 @@ def _lock(handle: int, output: Path) -> None:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise OutputError(
-            f"another run is writing {output} at this moment.",
+            f"another run is writing to {output}.",
             hint="Wait for it to end, or name another --output_dir.",
         ) from None
 
 
 def holds_result(output: Path) -> bool:
-    """Whether there is anything of a trained model or adapter."""
+    """Return whether a folder has any file of a trained model or adapter."""
     return any(_RESULT.fullmatch(each.name) for each in output.iterdir())
 
 
 def _decides(path: Path) -> bool:
-    """Whether it makes a folder a model or an adapter: it comes as the last, and goes as the first."""
+    """Return whether a file makes a folder a model or an adapter: it is moved last and deleted first."""
     return path.name in {"config.json", "adapter_config.json"}
 
 
 def remove_result(output: Path) -> None:
-    """Removes what an earlier run made of it: an adapter would be put onto other weights, or the reverse.
+    """Delete an earlier result, so that no adapter meets other weights.
 
     Raises:
-        OutputError: It cannot be removed.
+        OutputError: It cannot be deleted.
     """
     try:
         for path in sorted(output.iterdir(), key=_decides, reverse=True):

@@ -1,8 +1,8 @@
-"""A whole run, from settings to a trained folder: everything but the steps first, so that it fails early.
+"""A whole run, from settings to a trained folder.
 
-`get_ready` loads the tokenizer, prepares the data, loads the model and makes the trainer; `Ready.train` does
-the steps and saves. Where models and caches are on this machine the caller says, and it also keeps the record
-of the run beside the output.
+`get_ready` loads the tokenizer, prepares the data, loads the model and makes the trainer, so that mistakes
+show before the first step. `Ready.train` does the steps and saves. The caller locates models and caches, and
+keeps the record of the run beside the output.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ _DECIDING = (
     "data_seed",
     "train_sampling_strategy",
 )
-"""The settings of transformers that decide what weights come out. The batch is recorded as rows a step."""
+"""Settings of transformers that decide the trained weights. The batch is recorded as rows per step."""
 
 _ELSEWHERE = OUTPUTS | {
     "data_path",
@@ -86,27 +86,27 @@ _ELSEWHERE = OUTPUTS | {
     "overwrite_output_dir",
     "divergence_steps",
 }
-"""Our settings that do not decide it, or are recorded as what they came to."""
+"""redraft's settings that do not decide the weights, or are recorded in another form."""
 
 
 _OWN_BEGINNING = ("constant", "reduce_lr_on_plateau", "greedy", "cosine_warmup_with_min_lr")
-"""Schedules without a warm-up, or with one that does not begin at 0."""
+"""Schedules without a warm-up, or with one that does not start at 0."""
 
 NEWEST = {"true", "auto"}
-"""Of `--resume_from_checkpoint`, what is the same as not saying it: on from the newest, if there is one."""
+"""Values of `--resume_from_checkpoint` that mean the default: the newest checkpoint, if there is one."""
 
 
 @dataclass(frozen=True)
 class Ready:
-    """A run of which everything is done but the steps.
+    """A run with everything done except the steps.
 
     Attributes:
-        settings: What was asked, and what the machine chose of what was left to it.
-        base: The model that it begins from: a folder, or org/name on the hub.
-        args: Trainer's arguments, as this machine follows them.
-        trainer: What does the steps.
+        settings: The settings, with every `auto` resolved.
+        base: The base model: a folder, or org/name on the hub.
+        args: Trainer's arguments, fitted to this machine.
+        trainer: The trainer.
         prepared: The data.
-        checkpoint: What it goes on from, or None.
+        checkpoint: The checkpoint to resume from, or None.
     """
 
     settings: Settings
@@ -123,7 +123,7 @@ class Ready:
 
     @property
     def method(self) -> str:
-        """What is trained, in words."""
+        """A description of what is trained."""
         return describe(self.settings.own)
 
     @property
@@ -137,12 +137,12 @@ class Ready:
 
     @property
     def rows_a_step(self) -> int:
-        """Rows that a step of the optimizer takes, over all processes."""
+        """Rows per step of the optimizer, over all processes."""
         return int(self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size)
 
     @cached_property
     def plan(self) -> Plan | None:
-        """What the run takes of memory; None where FSDP or DeepSpeed share the model among processes."""
+        """The memory of the run, or None if FSDP or DeepSpeed shard the model."""
         if self.trainer.sharded:
             return None
         rows, report = self.trainer.data.rows.rows, self.prepared.report
@@ -156,18 +156,18 @@ class Ready:
 
     @property
     def joins(self) -> bool:
-        """Whether examples stand one behind the other. Else batches are padded to their longest."""
+        """Whether batches concatenate examples. Otherwise they are padded."""
         return self.trainer.data.loader.collate_fn is joined
 
     @property
     def used(self) -> dict[str, Any]:
-        """The settings that decide how much memory it takes, by name."""
+        """The settings that decide the memory, by name."""
         length = self.settings.own.model_max_length
         return {**as_dict(self.args), "lora": self.lora, "model_max_length": length}
 
     @property
     def config(self) -> dict[str, Any]:
-        """All that decides what weights come out, as JSON values."""
+        """All that decides the trained weights, as JSON values."""
         own, theirs = self.settings.own, as_dict(self.args)
         ours = {each.name: getattr(own, each.name) for each in fields(Options) if each.name not in _ELSEWHERE}
         about = json.loads((self.prepared.folder / ABOUT).read_bytes())
@@ -182,16 +182,16 @@ class Ready:
 
     @property
     def replaces(self) -> bool:
-        """Whether a run that begins anew, and was not told so, would write over what is in the output."""
+        """Whether a new run would overwrite an output without `--overwrite_output_dir`."""
         if self.checkpoint or self.settings.own.overwrite_output_dir:
             return False
         output = self.trainer.folder
         log = output / LOG
-        begun = log.is_file() and log.stat().st_size > 0  # an empty one is of a run that came to nothing
+        begun = log.is_file() and log.stat().st_size > 0  # a run without a step leaves an empty one
         return begun or holds_result(output) or bool(checkpoints.checkpoints(output))
 
     def lines(self) -> list[str]:
-        """What is about to be done, in words."""
+        """Return the plan of the run as lines of text."""
         rows, data = self.trainer.data.rows.rows, self.prepared.report
         kind = counted(len(rows), "row") + (
             f", {rows.efficiency:.1%} full" if self.settings.own.packing else ""
@@ -213,22 +213,21 @@ class Ready:
         if self.checkpoint is None:
             return []
         done = self.checkpoint.step >= self.steps
-        return [f"goes on from {self.checkpoint.folder}" + (": all steps are done" if done else "")]
+        return [f"resumes from {self.checkpoint.folder}" + (": all steps are done" if done else "")]
 
     def train(self, begin: Callable[[], object] | None = None) -> int:
-        """Does the steps, and saves the result unless the processes agreed to stop before the last one.
+        """Train, and save the result unless a signal stopped the run before the last step.
 
         Args:
-            begin: Called when the output is this run's alone and what it replaces is removed, before
-                anything is written there.
+            begin: Called with the output locked and cleared, before anything is written there.
 
         Returns:
-            The steps that are done.
+            The steps done.
 
         Raises:
-            ModelError: A guard stopped it, or memory ran out.
-            OutputError: Something cannot be written, or another run writes there.
-            UsageError: The processes begin with different things.
+            ModelError: A guard stopped the run, or it is out of memory.
+            OutputError: A file cannot be written, or another run writes to the output.
+            UsageError: The processes have different checkpoints or data.
         """
         with alone(self.trainer.folder) if self.args.should_save else nullcontext():
             self._insist_on_the_same()
@@ -240,7 +239,7 @@ class Ready:
             return self._train()
 
     def _insist_on_the_same(self) -> None:
-        """Sees that all processes begin alike: else they would mix weights, or count steps differently."""
+        """Raise if processes have different checkpoints or data, which would mix weights or steps."""
         step = self.checkpoint.step if self.checkpoint else 0
         mine = (step, self.config["tokens_sha256"][:12], len(self.trainer.data.rows.rows))
         found: list[Any] = [mine] * self.args.world_size
@@ -253,19 +252,19 @@ class Ready:
             return self._finish(self.checkpoint)
         done = self.steps_alone()
         if not self.stopped_early(done):
-            with self.trainer.signals:  # schedulers repeat them, and this is soon done
+            with self.trainer.signals:  # schedulers repeat them, and saving is quick
                 save(self.trainer)
         return done
 
     def stopped_early(self, done: int) -> bool:
-        """Whether a signal ended the run after so many steps. After the last one it changes nothing."""
+        """Return whether a signal stopped the run before its last step."""
         return self.trainer.stopped is not None and done < self.steps
 
     def steps_alone(self) -> int:
-        """Does the steps, and saves no result. Returns how many are done.
+        """Train without saving a result, and return the steps done.
 
         Raises:
-            ModelError: A guard stopped it, or memory ran out.
+            ModelError: A guard stopped the run, or it is out of memory.
             OutputError: A checkpoint or the log cannot be written.
         """
         plan = self.plan  # while there is memory
@@ -277,7 +276,7 @@ class Ready:
 
     @contextmanager
     def _memory(self, plan: Plan | None = None) -> Iterator[None]:
-        """What may run out of memory, and the plan of how much it takes."""
+        """Turn errors about memory into `ModelError`, with the plan in the message."""
         try:
             yield
         except (RuntimeError, MemoryError) as error:
@@ -286,7 +285,7 @@ class Ready:
             raise out_of_memory(error, self.used, self.trainer.counts.longest, plan) from error
 
     def _finish(self, checkpoint: Checkpoint) -> int:
-        """Saves the result of a run that was stopped after its last step."""
+        """Save the result of a run that was stopped after its last step."""
         if self.trainer.sharded:
             save(self.trainer, self.trainer.chosen(checkpoint))
         else:
@@ -296,16 +295,16 @@ class Ready:
 
 
 def get_ready(settings: Settings, model: str, cache: Path, *, say: Say) -> Ready:
-    """Does everything but the steps: what is quick to fail first.
+    """Do everything except the steps, quick checks first.
 
     Args:
-        settings: What was asked.
-        model: The model as a folder, or org/name on the hub.
-        cache: Where prepared data is kept, unless the settings say.
-        say: Told what people should know: by the first process, and how far it is by the one that knows.
+        settings: The settings.
+        model: A folder, or org/name on the hub.
+        cache: The folder for prepared data, unless the settings name one.
+        say: Called with remarks in the first process, and with progress in the one that prepares data.
 
     Raises:
-        RedraftError: Anything is missing, damaged, or does not go together.
+        RedraftError: Something is missing or damaged, or settings contradict each other.
     """
     tell = say if leads() else (lambda _: None)
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
@@ -341,17 +340,17 @@ def get_ready(settings: Settings, model: str, cache: Path, *, say: Say) -> Ready
 
 
 def as_dict(args: TrainingArguments) -> dict[str, Any]:
-    """Trainer's arguments as JSON values."""
+    """Return Trainer's arguments as JSON values."""
     values: dict[str, Any] = args.to_dict()  # type: ignore[no-untyped-call]
     return values
 
 
 def _begin(args: TrainingArguments, own: Options, say: Say) -> Checkpoint | None:
-    """The checkpoint to go on from; None for a run from the beginning.
+    """Return the checkpoint to resume from, or None for a new run.
 
     Raises:
         ModelError: The checkpoint cannot be used.
-        UsageError: It is another run's, or the run is to begin anew as well.
+        UsageError: It belongs to another run, or --overwrite_output_dir is given too.
     """
     asked = args.resume_from_checkpoint
     output = Path(str(args.output_dir))
@@ -359,8 +358,8 @@ def _begin(args: TrainingArguments, own: Options, say: Say) -> Checkpoint | None
     if own.overwrite_output_dir:
         if asked and not anew:
             raise UsageError(
-                f"--overwrite_output_dir begins anew, and --resume_from_checkpoint {asked} goes on.",
-                hint="Leave one of them out. What is begun anew removes all checkpoints.",
+                f"--overwrite_output_dir starts over, and --resume_from_checkpoint {asked} resumes.",
+                hint="Leave one of them out. Starting over deletes all checkpoints.",
             )
         return None
     if anew:
@@ -375,13 +374,9 @@ def _begin(args: TrainingArguments, own: Options, say: Say) -> Checkpoint | None
 
 
 def _refuse_begun(output: Path) -> None:
-    """Sees that a run that is to begin anew does not mix its checkpoints with those of another.
-
-    Raises:
-        UsageError: There are some.
-    """
+    """Raise `UsageError` if a new run would mix its checkpoints with existing ones."""
     if found := checkpoints.checkpoints(output):
         raise UsageError(
             f"--resume_from_checkpoint False: {found[0].folder} is there already.",
-            hint="Start over with --overwrite_output_dir, which removes it, or name another --output_dir.",
+            hint="Start over with --overwrite_output_dir, which deletes it, or name another --output_dir.",
         )

@@ -1,7 +1,7 @@
-"""Ctrl-C and SIGTERM as a request to save and stop after the step that is under way.
+"""Ctrl-C and SIGTERM: save and stop after the current step.
 
-SIGTERM is what machines that are taken away send first, so it ends with a status that asks to be started
-again. Schedulers repeat it, so a second one changes nothing; a second Ctrl-C stops at once, without saving.
+Machines that are taken away send SIGTERM first, so the run then exits with a status that asks for a restart.
+Schedulers repeat SIGTERM, so a second one is ignored. A second Ctrl-C stops at once, without saving.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ AGAIN = 75
 
 
 def exit_status(number: int) -> int:
-    """What a run that a signal stopped ends with."""
+    """Return the exit status of a run that a signal stopped."""
     return AGAIN if number == signal.SIGTERM else 128 + signal.SIGINT
 
 
 class Signals:
-    """Catches both signals while it is open.
+    """Catch both signals inside a `with` block.
 
     Attributes:
-        received: The first of them, or None.
+        received: The first signal, or None.
     """
 
     def __init__(self) -> None:
@@ -33,7 +33,7 @@ class Signals:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
-        # Only the main thread may: elsewhere (a notebook's worker) signals stay as they were.
+        # Only the main thread may set handlers. Elsewhere (a notebook's worker) nothing changes.
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._before[number] = signal.signal(number, self._take)
@@ -53,5 +53,5 @@ class Signals:
         self.received = number
         name = signal.Signals(number).name
         again = " again" if number == signal.SIGINT else ""
-        said = f"\nredraft: {name}: saving after this step. Ctrl-C{again} stops at once.\n"
-        os.write(2, said.encode())  # not print: the signal may have come in the midst of one
+        line = f"\nredraft: {name}: saving after this step. Ctrl-C{again} stops at once.\n"
+        os.write(2, line.encode())  # not print: the signal may interrupt one

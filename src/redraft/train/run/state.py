@@ -1,9 +1,8 @@
-"""States of an optimizer, a schedule and random generators as safetensors and JSON, bit for bit.
+"""Save the states of optimizer, schedule and random generators as safetensors and JSON, bit for bit.
 
 A state is a tree of dictionaries, lists, tensors and plain values. Its tensors go into a safetensors file,
-and the rest, with the places of the tensors, into the header of that file. Nothing is pickled, so the
-checkpoint of a stranger can do no more than hold wrong numbers. FSDP and DeepSpeed save states in ways
-of their own, which do pickle.
+and the rest of the tree into the header of that file. Nothing is pickled, so a stranger's checkpoint can at
+worst hold wrong numbers. FSDP and DeepSpeed have formats of their own, which do pickle.
 """
 
 from __future__ import annotations
@@ -24,10 +23,10 @@ _HEAD = "state"
 
 
 def save_state(path: Path, state: Any) -> None:
-    """Writes a state.
+    """Write a state.
 
     Raises:
-        TypeError: It holds something that is neither a tensor nor plain.
+        TypeError: A value is neither a tensor nor plain.
     """
     tensors: dict[str, torch.Tensor] = {}
     tree = _pack(state, tensors)
@@ -35,10 +34,10 @@ def save_state(path: Path, state: Any) -> None:
 
 
 def load_state(path: Path) -> Any:
-    """The state that `save_state` wrote.
+    """Read a state written by `save_state`.
 
     Raises:
-        ModelError: The file is none of these.
+        ModelError: The file is not one, or damaged.
     """
     try:
         with safe_open(path, "pt") as file:
@@ -49,18 +48,18 @@ def load_state(path: Path) -> Any:
 
 
 def unreadable(path: Path, error: Exception) -> ModelError:
-    """The error to show when a part of a checkpoint is damaged."""
+    """Return the error for a damaged file of a checkpoint."""
     return ModelError(
         f"{path} cannot be read: {error!s:.200}.",
-        hint="Go on from another checkpoint with --resume_from_checkpoint FOLDER.",
+        hint="Resume from another checkpoint with --resume_from_checkpoint FOLDER.",
     )
 
 
 def _pack(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
-    """A tree as JSON, in which a tensor is the name that it has in `tensors`."""
+    """Return a tree as JSON, with each tensor replaced by its name in `tensors`."""
     if isinstance(value, torch.Tensor):
         name = str(len(tensors))
-        # A copy: the file takes no two tensors of one memory, and no views.
+        # A copy: safetensors takes no views, and no two tensors of one memory.
         tensors[name] = value.detach().cpu().contiguous().clone()
         return {"tensor": name}
     if isinstance(value, dict):
@@ -70,7 +69,7 @@ def _pack(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
         return {kind: [_pack(each, tensors) for each in value]}
     if value is None or isinstance(value, bool | int | float | str):
         return value
-    raise TypeError(f"a {type(value).__name__} is no part of a state that can be saved")
+    raise TypeError(f"a {type(value).__name__} cannot be saved in a state")
 
 
 def _unpack(tree: Any, file: Any) -> Any:
@@ -86,7 +85,7 @@ def _unpack(tree: Any, file: Any) -> Any:
 
 
 def random_state() -> dict[str, Any]:
-    """The states of all generators that training draws from, on this process and its GPUs."""
+    """Return the states of all random generators of this process and its GPUs."""
     kind, keys, *rest = np.random.get_state()
     state = {
         "python": random.getstate(),
@@ -97,7 +96,7 @@ def random_state() -> dict[str, Any]:
 
 
 def set_random_state(state: dict[str, Any]) -> None:
-    """Puts all generators into a state that `random_state` gave."""
+    """Restore the generators to a state from `random_state`."""
     random.setstate(state["python"])
     kind, keys, *rest = state["numpy"]
     np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))
