@@ -1,7 +1,7 @@
-"""What a run will take: parameters, memory, the largest batch, pace, hours and money. Nothing is kept of it.
+"""Estimate a run: parameters, memory, the largest batch, tokens/s, hours and money.
 
-Memory is planned (`train.memory`). Pace is measured: a few steps of the very run, on its model and data, in a
-folder that is thrown away. What evaluations and checkpoints take is not in the hours.
+Memory is computed (`plan.memory`). Speed is measured in a few real steps, in a temporary folder. The
+hours do not include evaluations and checkpoints.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from redraft.train.run.run import Ready
 from redraft.train.settings.args import Settings
 
 STEPS = 4
-"""Steps that are tried. The first is left out: it allocates, and compiles what is compiled."""
+"""Trial steps. The first does not count: it allocates and compiles."""
 
 PATIENCE = 60.0
-"""Seconds after which no further step is tried, once there are two."""
+"""Seconds after which the trial ends, once it has two steps."""
 
 _THROWN_AWAY: dict[str, Any] = {
     "report_to": ["none"],
@@ -43,12 +43,12 @@ _THROWN_AWAY: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Pace:
-    """What a few steps took.
+    """The measured speed and memory.
 
     Attributes:
-        steps: How many of them count.
-        tokens_per_second: Of the middle one, over all processes.
-        memory: The most bytes so far, by this process, or on its GPU.
+        steps: The steps that count.
+        tokens_per_second: The median, over all processes.
+        memory: Peak bytes of this process, or of its GPU.
     """
 
     steps: int
@@ -58,24 +58,24 @@ class Pace:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a run will take.
+    """The estimate of a run.
 
     Attributes:
-        parameters: Of the model with its adapter.
-        trained: Of these, those that are trained.
-        plan: Its memory; None where it is shared among processes.
-        room: Bytes that it may have.
-        rows: Of the data.
+        parameters: Parameters of the model with its adapter.
+        trained: Trained parameters.
+        plan: The memory, or None if it is sharded.
+        room: Bytes that the run can have.
+        rows: Rows of the data.
         row: Tokens of the longest row.
-        batch: Rows that a process takes at a time.
-        steps: Of the optimizer.
-        tokens: That are read, in all steps and processes.
-        pace: None if it was not tried, because it does not fit.
-        used: Its settings by name.
-        price: Of an hour, or None.
-        weights: Bytes of the whole model, as it is loaded.
-        processes: That load it on this machine.
-        busy: What was noticed of other processes on the cores, or None.
+        batch: Rows of a process's batch.
+        steps: Steps of the optimizer.
+        tokens: Tokens read in all steps and processes.
+        pace: The measured speed, or None if the run does not fit.
+        used: The settings by name.
+        price: The price of an hour, or None.
+        weights: Bytes of the loaded model.
+        processes: Processes on this machine.
+        busy: A notice that other processes use the cores, or None.
     """
 
     parameters: int
@@ -96,16 +96,16 @@ class Estimate:
 
     @property
     def fits(self) -> bool:
-        """Whether memory is enough."""
+        """Whether the run fits into memory."""
         return self.plan is None or self.plan.peak <= self.room
 
     @property
     def hours(self) -> float | None:
-        """Of all steps."""
+        """The hours of all steps."""
         return None if self.pace is None else self.tokens / self.pace.tokens_per_second / 3600
 
     def lines(self) -> list[str]:
-        """The estimate in words."""
+        """Return the estimate as lines of text."""
         share = self.trained / max(self.parameters, 1)
         return [
             f"parameters  {self.parameters:,}, {self.trained:,} of them trained ({share:.2%})",
@@ -115,7 +115,7 @@ class Estimate:
         ]
 
     def _of_loading(self) -> list[str]:
-        """What loading takes of the machine, not of its GPUs, before the model is shared or moved to them."""
+        """Describe the machine's memory that loading takes, before the model moves to GPUs."""
         if self.processes == 1:
             return []
         whole = size(self.processes * self.weights)
@@ -156,16 +156,16 @@ class Estimate:
 
 
 def thrown_away(settings: Settings, folder: Path) -> Settings:
-    """The settings of the run, but that it leaves nothing outside of a folder."""
+    """Return the settings changed so that the run writes only to `folder`."""
     own = replace(settings.own, quiet=True, gguf=None, divergence_steps=0, overwrite_output_dir=False)
     return replace(settings, own=own, theirs={**settings.theirs, **_THROWN_AWAY, "output_dir": str(folder)})
 
 
 def estimate(ready: Ready) -> Estimate:
-    """Estimates a run, whose settings are `thrown_away`. Its model is not good for anything else after that.
+    """Estimate a run whose settings are `thrown_away`. Its model is trained a little and must not be used.
 
     Raises:
-        ModelError: Memory ran out all the same, or the loss is no number.
+        ModelError: The trial ran out of memory, or its loss is not finite.
     """
     rows, model = ready.trainer.data.rows.rows, ready.trainer.model
     sizes = [(each.numel(), each.requires_grad) for each in model.parameters()]
@@ -194,14 +194,14 @@ def estimate(ready: Ready) -> Estimate:
 
 
 def _tokens(ready: Ready) -> int:
-    """Tokens of all steps: an epoch reads each once, in as many steps as that takes."""
+    """Return the tokens of all steps."""
     whole = int(ready.trainer.data.rows.rows.lengths.sum())
     a_step = -(-len(ready.trainer.data.order) // ready.args.gradient_accumulation_steps)
     return round(whole * ready.steps / a_step)
 
 
 class _Patience(TrainerCallback):
-    """Ends the trial when it has taken long enough."""
+    """Stop the trial after `PATIENCE` seconds."""
 
     def __init__(self) -> None:
         self._began = time.monotonic()
@@ -213,7 +213,7 @@ class _Patience(TrainerCallback):
 
 
 def _pace(ready: Ready) -> Pace | None:
-    """A few steps. Where many batches make one step, two are enough: the second finds gradients there."""
+    """Measure a few steps, with at most two batches each: the second already finds gradients in memory."""
     args = ready.args
     args.max_steps = min(STEPS, max(ready.steps, 2))
     args.gradient_accumulation_steps = min(args.gradient_accumulation_steps, 2)
@@ -225,5 +225,5 @@ def _pace(ready: Ready) -> Pace | None:
     lines = (ready.trainer.folder / LOG).read_text("utf-8").splitlines()
     paces = [json.loads(line)["tokens_per_second"] for line in lines if '"loss"' in line]
     if len(paces) < 2:
-        return None  # somebody asked it to stop
+        return None  # stopped by a signal
     return Pace(len(paces) - 1, median(paces[1:]), peak_memory())

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from redraft.collect.html import markdown_of
 
 from redraft.collect.clean.html import markdown_of
 from redraft.collect.clean.html.tags import Elements
