@@ -48,7 +48,7 @@ def test_one_file_of_weights_is_enough_until_an_index_names_another(tmp_path: Pa
         (("model.safetensors",), "no config.json (there is: model.safetensors)", "config.json"),
         (("a.gguf",), "no config.json", "a.gguf"),
         (("config.json",), "neither model.safetensors nor model.safetensors.index.json", "again"),
-        (("config.json", "pytorch_model.bin"), "pickles", "redraft weights convert"),
+        (("config.json", "pytorch_model.bin"), "pickled", "redraft weights convert"),
         (("config.json", "adapter_config.json", "adapter_model.safetensors"), "adapter", "merge-lora"),
     ],
 )
@@ -85,7 +85,7 @@ def test_what_a_reference_may_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     folder(tmp_path / "mine")
     assert model_folder("mine") == Path("mine")
     assert model_folder("org/name") is None
-    for wrong, message in (("llama-7b", "no folder has that name"), ("mine/none", "no folder has that name")):
+    for wrong, message in (("llama-7b", "it is neither a folder nor org/name"), ("mine/none", "no folder has that name")):
         with pytest.raises(UsageError, match=message):
             model_folder(wrong)
     with pytest.raises(UsageError, match="is a file") as caught:

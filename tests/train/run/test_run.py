@@ -89,7 +89,7 @@ def test_a_token_that_was_added_is_saved_with_the_adapter(model: str, here: Path
     expected = losses()
     again.train()
     assert losses() == expected
-    with pytest.raises(UsageError, match=r"no place for the token '\[PAD\]'"):
+    with pytest.raises(UsageError, match=r"cannot hold the token '\[PAD\]'"):
         ready(model, *words, "--gguf", "x.gguf")
 
 
@@ -277,7 +277,7 @@ def test_what_it_begins_from_is_not_removed(model: str, here: Path) -> None:
 def test_two_runs_do_not_write_one_output(model: str, here: Path) -> None:
     made, other = ready(model, "--lora", "False"), ready(model, "--lora", "False")
     begun: list[int] = []
-    with alone(Path("out")), pytest.raises(OutputError, match="another run is writing out"):
+    with alone(Path("out")), pytest.raises(OutputError, match="another run is writing to out"):
         made.train(lambda: begun.append(1))
     assert begun == []
     assert other.train(lambda: begun.append(2)) == 3
