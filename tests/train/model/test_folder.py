@@ -85,8 +85,8 @@ def test_what_a_reference_may_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     folder(tmp_path / "mine")
     assert model_folder("mine") == Path("mine")
     assert model_folder("org/name") is None
-    for wrong, message in (("llama-7b", "it is neither a folder nor org/name"), ("mine/none", "no folder has that name")):
-        with pytest.raises(UsageError, match=message):
+    for wrong in ("llama-7b", "mine/none"):
+        with pytest.raises(UsageError, match="neither a folder nor org/name"):
             model_folder(wrong)
     with pytest.raises(UsageError, match="is a file") as caught:
         model_folder("model.gguf")
