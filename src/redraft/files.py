@@ -1,9 +1,9 @@
-"""Opens, locks and replaces files where others may have put something in the way.
+"""Opens, locks and replaces files safely in folders that other people can write to.
 
-A model's folder comes from a stranger, and its links may name any file of the reader's. An output may lie in
-a folder that others write to, and a name that redraft makes up (a lock, a part) may be taken. So files of a
-model are read only where they lie in its folder, made-up names are never followed if they are links, and a
-file gets its name when all of it is on the disk. A folder that changes while it is read is not covered.
+A model's folder is untrusted: its links may point at any file of the user's. A folder for outputs may be
+shared, so the name of a lock or a part may be taken. Therefore a model's files are read only if they lie in
+its folder, links under redraft's own names are never followed, and a file is renamed into place only when all
+of it is on the disk. Changes to a folder during a read are not covered.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from redraft.errors import ModelError, OutputError
 
 _MODEL_FILES = ("*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken", "*.safetensors", "*.bin", "LICENSE*")
 _TEMPLATES = "additional_chat_templates"
-"""A folder in which transformers looks for more chat templates."""
+"""The folder where transformers looks for more chat templates."""
 
 
 # Files of a model.
@@ -30,37 +30,37 @@ _TEMPLATES = "additional_chat_templates"
 def inside(path: Path) -> Path:
     """Return the real path of a file of a model's folder.
 
-    The cache of the hub has its files in `snapshots/REVISION` as links to `blobs`, beside `snapshots`: those
-    are the folder's own.
+    In the hub's cache, files in `snapshots/REVISION` are links to `blobs`, beside `snapshots`. These links
+    are allowed.
 
     Raises:
-        ModelError: The file is a link that leads out of its folder.
+        ModelError: The file is a link to somewhere outside its folder.
     """
     real, folder = Path(os.path.realpath(path)), Path(os.path.realpath(path.parent))
     if not real.is_relative_to(folder) and not _in_hub_cache(real, folder):
         raise ModelError(
             f"{path} is a link to {real}, outside of its folder.",
-            hint="Put a copy in its place if you mean it: a folder of a stranger may name any file of yours.",
+            hint="If you trust it, replace the link with a copy: a link could expose any of your files.",
         )
     return real
 
 
 def _in_hub_cache(real: Path, folder: Path) -> bool:
-    revisions = [each for each in (folder, *folder.parents) if each.parent.name == "snapshots"]
-    return any(real.is_relative_to(each.parent.parent / "blobs") for each in revisions)
+    snapshots = [parent for parent in folder.parents if parent.name == "snapshots"]
+    return any(real.is_relative_to(parent.with_name("blobs")) for parent in snapshots)
 
 
 def model_files(folder: Path) -> list[Path]:
-    """Return the files of a folder that a model may be read from, sorted; chat templates of a name too."""
+    """Return the files in a folder that belong to a model, sorted, named chat templates included."""
     patterns = (*_MODEL_FILES, _TEMPLATES, f"{_TEMPLATES}/*")
     return sorted({path for pattern in patterns for path in folder.glob(pattern)})
 
 
 def insist_on_own_files(folder: Path) -> None:
-    """Check a model's folder before another library reads it by names of its own.
+    """Check a model's folder before another library reads it.
 
     Raises:
-        ModelError: One of its files is a link that leads out of it.
+        ModelError: One of its files is a link to somewhere outside it.
     """
     for path in model_files(folder):
         inside(path)
@@ -70,32 +70,32 @@ def open_inside(path: Path) -> BinaryIO:
     """Open a file of a model's folder for reading.
 
     Raises:
-        ModelError: It is a link that leads out of its folder, or a device, a pipe or a folder.
-        OSError: It is not there, or cannot be read.
+        ModelError: It is a link to somewhere outside its folder, or a device, a pipe or a folder.
+        OSError: It does not exist or cannot be read.
     """
-    # Opening a pipe would wait for ever without O_NONBLOCK.
+    # Without O_NONBLOCK, opening a pipe waits for a writer.
     handle = os.open(inside(path), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
-        raise ModelError(f"{path} is no regular file.", hint="Get it again from a source you trust.")
+        raise ModelError(f"{path} is not a regular file.", hint="Get it again from a source you trust.")
     return os.fdopen(handle, "rb")
 
 
-# Files of ours.
+# Files that redraft writes.
 
 
 def open_own(path: Path, flags: int = 0) -> int:
-    """Open a file by a name that redraft made up, to read and write; make it if it is not there.
+    """Open one of redraft's own files, such as a lock, for reading and writing. Create it if it is missing.
 
     Args:
-        path: The file. Nothing in it is changed.
-        flags: Further flags of `os.open`.
+        path: The file. Its content stays as it is.
+        flags: More flags for `os.open`.
 
     Returns:
-        The file's descriptor.
+        The file descriptor.
 
     Raises:
-        OutputError: What is there is a link, no plain file, another user's, or has a second name.
+        OutputError: The existing file is a link, not a regular file, another user's, or has hard links.
         OSError: It cannot be opened.
     """
     flags |= os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
@@ -112,26 +112,27 @@ def open_own(path: Path, flags: int = 0) -> int:
 
 
 def _fault(found: os.stat_result, path: Path) -> str | None:
-    """Why a file cannot be redraft's, or None. What its folder's owner owns may be: some disks fix owners."""
+    """Return why a file cannot be redraft's, or None."""
     if not stat.S_ISREG(found.st_mode):
-        return "no plain file"
+        return "something that is not a regular file"
+    # Some file systems give every file the owner of the folder.
     if found.st_uid not in (os.geteuid(), path.parent.stat().st_uid):
         return "another user's file"
-    return "a file with a second name (a hard link)" if found.st_nlink > 1 else None
+    return "a file with another hard link" if found.st_nlink > 1 else None
 
 
 def _in_the_way(path: Path, what: str) -> OutputError:
     return OutputError(
-        f"{path} is where redraft writes, and {what} is there.",
-        hint="Remove it if it is yours, or write to another place.",
+        f"{path} cannot be written: {what} is there.",
+        hint="Remove it if it is yours, or choose another output path.",
     )
 
 
 def remove_own(path: Path) -> None:
-    """Remove what an earlier run left under a name that redraft made up, if anything.
+    """Remove one of redraft's own files that an earlier run left behind, if it exists.
 
     Raises:
-        OutputError: It is a link, no plain file, another user's, or has a second name.
+        OutputError: It is a link, not a regular file, another user's, or has hard links.
     """
     with suppress(FileNotFoundError):
         found = path.lstat()
@@ -141,11 +142,11 @@ def remove_own(path: Path) -> None:
 
 
 def create(path: Path) -> BinaryIO:
-    """Make a new file for writing.
+    """Create a file for writing.
 
     Raises:
-        FileExistsError: Something has that name, be it a link to nowhere.
-        OSError: It cannot be made.
+        FileExistsError: The name is taken, even by a broken link.
+        OSError: It cannot be created.
     """
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     return os.fdopen(os.open(path, flags, 0o666), "wb")
@@ -153,12 +154,12 @@ def create(path: Path) -> BinaryIO:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Write a file aside, under a name that nobody can foretell; it takes its place when it is on the disk.
+    """Write to a temporary file with a random name, and rename it into place once it is on the disk.
 
-    A link that has the name is replaced, and not what it names.
+    If `path` is a link, the link is replaced, not its target.
 
     Raises:
-        OSError: It cannot be written. What was there before stays.
+        OSError: It cannot be written. The old file stays.
     """
     aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
@@ -175,7 +176,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 
 def replace_file(path: Path, data: bytes) -> None:
-    """Write a small file, all of it or nothing: see `replacing`.
+    """Write a small file completely or not at all: see `replacing`.
 
     Raises:
         OSError: It cannot be written.
@@ -185,15 +186,15 @@ def replace_file(path: Path, data: bytes) -> None:
 
 
 def is_part_of(name: str, whole: str) -> bool:
-    """Whether a process that was killed may have left a file of this name while it replaced `whole`."""
+    """Return whether a file is a temporary one that a killed `replacing` of `whole` may have left."""
     return name.startswith(f".{whole}.") and name.endswith(".part")
 
 
 def sync(path: Path) -> None:
-    """See that a file's content is on the disk.
+    """Flush a file's content to the disk.
 
     Raises:
-        OSError: It cannot be put there.
+        OSError: It cannot be flushed.
     """
     handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -203,6 +204,6 @@ def sync(path: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """See that the names in a folder are on the disk, where its file system can do that."""
+    """Flush the names in a folder to the disk, if its file system can do that."""
     with suppress(OSError):
         sync(folder)

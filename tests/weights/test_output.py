@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -403,8 +404,13 @@ def test_a_damaged_note_of_what_is_done_begins_afresh(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "0").iterdir()] != []
 
 
-def dies_at(call: int, path: Path) -> int:
-    """Makes a folder in a child that is killed at one of the calls that make, rename or remove something."""
+def make_file(path: Path, *, force: bool = False, values: torch.Tensor = VALUES) -> None:
+    with new_file(path, manifest={"command": "test"}, force=force) as file:
+        file.write(values)
+
+
+def dies_at(call: int, path: Path, make: Callable[..., None] = make) -> int:
+    """Make an output in a child that is killed at one call that creates, renames or removes something."""
     if child := os.fork():
         return os.waitpid(child, 0)[1]
     left = [call]
@@ -433,3 +439,16 @@ def test_a_death_at_any_moment_is_gone_on_from(tmp_path: Path) -> None:
         if alive:
             break
     assert 10 < call < 99
+
+
+def test_a_death_at_any_moment_leaves_a_file_that_can_be_replaced(tmp_path: Path) -> None:
+    for call in range(100):
+        path = tmp_path / f"{call}" / "out"
+        make_file(path)
+        alive = dies_at(call, path, make_file) == 0
+        make_file(path, force=True, values=VALUES + 2)
+        assert path.read_bytes() == (VALUES + 2).numpy().tobytes()
+        assert sorted(each.name for each in path.parent.iterdir()) == ["out", "out.redraft.json"], call
+        if alive:
+            break
+    assert 2 < call < 99

@@ -1,4 +1,4 @@
-"""How far a job over bytes is: a bar on a terminal, and elsewhere a plain line now and then."""
+"""Shows the progress of a job in bytes: a bar on a terminal, or occasional plain lines."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LINE_SECONDS = 15.0
 
 @contextmanager
 def bytes_bar(total: int, *, quiet: bool) -> Iterator[Callable[[int], None]]:
-    """Shows bytes, speed and the time left on standard error; gives what to tell of bytes that are done."""
+    """Show bytes, speed and time left on standard error. Yield a function to report processed bytes."""
     if quiet:
         yield lambda _: None
     elif sys.stderr.isatty():
@@ -32,7 +32,7 @@ def _terminal(total: int) -> Iterator[Callable[[int], None]]:
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task("", total=total)
         yield lambda size: progress.advance(task, size)
-        progress.update(task, completed=total)  # headers and padding are nobody's part
+        progress.update(task, completed=total)  # headers and padding are not reported
 
 
 class _Lines:
@@ -44,7 +44,7 @@ class _Lines:
         self._next = LINE_SECONDS
 
     def advance(self, size: int) -> None:
-        """Takes more bytes, and prints a line where one is due."""
+        """Add processed bytes, and print a line if one is due."""
         self._done += size
         seconds = time.monotonic() - self._began
         if seconds >= self._next:

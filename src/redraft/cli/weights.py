@@ -1,7 +1,7 @@
-"""`redraft weights`: deltas, conversion, GGUF and adapters, on files and folders of any size.
+"""`redraft weights`: deltas, conversion, GGUF and adapters, for models of any size.
 
-Each command resolves what it is given (a path, or `org/name` on the hub), calls its module of
-`redraft.weights`, and says what came out. Torch is imported there, when a command runs.
+Each command resolves its arguments (paths, or `org/name` on the hub), calls its module in `redraft.weights`,
+and reports the result. Torch is imported only when a command runs.
 """
 
 from __future__ import annotations
@@ -28,36 +28,38 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Out = Annotated[Path, typer.Option("--out", "-o", metavar="PATH", help="Where the result goes.")]
-Force = Annotated[bool, typer.Option("--force", help="Replace what redraft made there before.")]
+Out = Annotated[Path, typer.Option("--out", "-o", metavar="PATH", help="The output.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace an output that redraft made.")]
 Pickle = Annotated[
-    bool, typer.Option("--allow-pickle", help="Read .bin files, by torch's restricted loader.")
+    bool, typer.Option("--allow-pickle", help="Read .bin files, with torch's restricted loader.")
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no remarks.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Hide progress and remarks.")]
 Dtype = Annotated[
     Literal["fp16", "bf16", "fp32"] | None,
-    typer.Option(help="The number format of the result.  [as it is]", show_default=False),
+    typer.Option(help="The dtype of the result.  [as it is]", show_default=False),
 ]
-Adapter = Annotated[
-    str, typer.Argument(metavar="ADAPTER", help="The adapter: a folder of peft, or org/name.")
-]
+Adapter = Annotated[str, typer.Argument(metavar="ADAPTER", help="The adapter: a peft folder, or org/name.")]
 Base = Annotated[str, typer.Argument(metavar="BASE", help="The base: a folder, a file, or org/name.")]
 
 
 @app.command(cls=Verb)
 def diff(
     base: Base,
-    target: Annotated[str, typer.Argument(metavar="TARGET", help="The tuned model: the same.")],
+    target: Annotated[
+        str, typer.Argument(metavar="TARGET", help="The tuned model: a folder, a file, or org/name.")
+    ],
     out: Out,
-    exact: Annotated[bool, typer.Option("--exact", help="Store what gives the target bit for bit.")] = False,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Make a delta that restores the target bit for bit.")
+    ] = False,
     force: Force = False,
     allow_pickle: Pickle = False,
     quiet: Quiet = False,
 ) -> None:
     """Make a delta: target minus base.
 
-    The delta has the target's configuration, tokenizer and files. A plain one holds numbers, as those of
-    SelFee and Vicuna do, and gives the target back but for rounding.
+    The delta has the target's configuration, tokenizer and files. A plain delta, like those of SelFee and
+    Vicuna, restores the target except for rounding.
     """
     from redraft.weights.delta import diff as make
 
@@ -79,11 +81,11 @@ def diff(
 @app.command(cls=Verb)
 def apply(
     base: Base,
-    delta: Annotated[str, typer.Argument(metavar="DELTA", help="The delta: the same.")],
+    delta: Annotated[str, typer.Argument(metavar="DELTA", help="The delta: a folder, a file, or org/name.")],
     out: Out,
     vocab: Annotated[
         Literal["none", "zero", "mean"] | None,
-        typer.Option(help="What rows that the base lacks count as.  [found out]", show_default=False),
+        typer.Option(help="What rows that the base lacks count as.  [detected]", show_default=False),
     ] = None,
     force: Force = False,
     allow_pickle: Pickle = False,
@@ -92,7 +94,7 @@ def apply(
     """Apply a delta: base plus delta.
 
     A wrong base is refused before anything is written. The result has the delta's configuration and
-    tokenizer; known faults of old ones are repaired, and named.
+    tokenizer. Known faults in old ones are repaired and listed.
     """
     from redraft.weights.delta import apply as make
 
@@ -119,20 +121,20 @@ def convert(
     shard_size: Annotated[
         str | None,
         typer.Option(
-            metavar="SIZE", help="Size of a file, such as 5GB, or single.  [as it is]", show_default=False
+            metavar="SIZE", help="The largest file, such as 5GB, or single.  [as it is]", show_default=False
         ),
     ] = None,
     form: Annotated[
-        Literal["safetensors", "bin"], typer.Option("--format", help="What to write.")
+        Literal["safetensors", "bin"], typer.Option("--format", help="The file format.")
     ] = "safetensors",
     force: Force = False,
     allow_pickle: Pickle = False,
     quiet: Quiet = False,
 ) -> None:
-    """Convert a model's number format, or its files.
+    """Convert a model's dtype or files.
 
-    Numbers that the new format cannot hold are counted: those that become infinite or zero. The exit status
-    is 1 where any number is NaN or infinite.
+    Values that become infinite or zero in the new dtype are counted. The exit status is 1 if any value is
+    NaN or infinite.
     """
     from redraft.weights.checkpoint import BIN, SAFETENSORS
     from redraft.weights.convert import convert as make
@@ -168,10 +170,10 @@ def gguf(
     allow_pickle: Pickle = False,
     quiet: Quiet = False,
 ) -> None:
-    """Make a GGUF file of a model's folder, for llama.cpp.
+    """Convert a model's folder to a GGUF file for llama.cpp.
 
-    Llama, Mistral, Qwen2 and Qwen3, with tokenizer and chat template. The exit status is 1 where any number
-    is NaN or infinite.
+    Supports Llama, Mistral, Qwen2 and Qwen3, with tokenizer and chat template. The exit status is 1 if any
+    value is NaN or infinite.
     """
     from redraft.weights.gguf.from_folder import export_gguf
 
@@ -200,9 +202,9 @@ def from_gguf(
     force: Force = False,
     quiet: Quiet = False,
 ) -> None:
-    """Make a model's folder of a GGUF file, for transformers.
+    """Convert a GGUF file to a model's folder for transformers.
 
-    Quantised weights become plain ones, so that the model can be trained.
+    Quantised weights are dequantised, so that the model can be trained.
     """
     from redraft.weights.gguf.to_folder import import_gguf
 
@@ -232,7 +234,7 @@ def merge_lora(
     allow_pickle: Pickle = False,
     quiet: Quiet = False,
 ) -> None:
-    """Merge a LoRA adapter of peft into its base."""
+    """Merge a peft LoRA adapter into its base."""
     from redraft.weights.lora.merge import merge_lora as make
 
     model, change = _model(base, allow_pickle), _model(adapter, allow_pickle)
@@ -261,7 +263,7 @@ def lora_gguf(
         str | None,
         typer.Option(
             metavar="BASE",
-            help="The base: a folder, a GGUF file, or default.  [what the adapter names]",
+            help="The base: a folder, a GGUF file, or default.  [as the adapter says]",
             show_default=False,
         ),
     ] = None,
@@ -269,16 +271,16 @@ def lora_gguf(
     allow_pickle: Pickle = False,
     quiet: Quiet = False,
 ) -> None:
-    """Make a GGUF adapter of a LoRA adapter, for llama.cpp.
+    """Convert a LoRA adapter to a GGUF adapter for llama.cpp.
 
-    It is used as MODEL.gguf+ADAPTER.gguf.
+    Use it as MODEL.gguf+ADAPTER.gguf.
     """
     from redraft.engines.load import trained_on
     from redraft.weights.lora.to_gguf import lora_gguf as make
 
     change = _model(adapter, allow_pickle)
     if base is None and trained_on(change).partition("+")[0] == "default":
-        base = "default"  # which has the shapes of one with an adapter in it, too
+        base = "default"  # its shapes are the same with other adapters added
     model = None if base is None else _local(base)
     with _job(change, quiet, goes_on=False) as progress:
         make(
@@ -300,8 +302,8 @@ def verify(
 ) -> None:
     """Look for faults in a model, delta or adapter.
 
-    Every file there, index, shapes, configuration and tokenizer consistent, no NaN, checksums as in the
-    manifest. The exit status is 1 where something is wrong.
+    Checks that all files are there, that index, shapes, configuration and tokenizer agree, that no value is
+    NaN or infinite, and that checksums match the manifest. The exit status is 1 if there is a fault.
     """
     from redraft.weights.inspect.verify import verify as look
 
@@ -319,7 +321,7 @@ def info(
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
     allow_pickle: Pickle = False,
 ) -> None:
-    """Say what a model, delta or adapter is: a table, or JSON."""
+    """Describe a model, delta or adapter, as a table or JSON."""
     from redraft.weights.inspect.info import describe
 
     found = describe(_model(path, allow_pickle), allow_pickle=allow_pickle)
@@ -327,9 +329,9 @@ def info(
 
 
 def _settle_down() -> None:
-    """Uses the machine as this work does best.
+    """Limit torch to one thread, and return large blocks of memory to the system.
 
-    One thread of torch's is enough: the work waits for the disk, and further ones would spin meanwhile.
+    The work waits for the disk, and more threads would only spin.
     """
     import torch
 
@@ -339,28 +341,28 @@ def _settle_down() -> None:
 
 @contextmanager
 def _job(source: Path, quiet: bool, *, goes_on: bool = True) -> Iterator[Callable[[int], None]]:
-    """Progress over the weights of a file or folder. Whoever interrupts is told how to go on."""
+    """Show progress over the weights of a file or folder. On an interrupt, say how to resume."""
     _settle_down()
     try:
         with bytes_bar(_weight_bytes(source), quiet=quiet) as advance:
             yield advance
     except KeyboardInterrupt:
-        after = "goes on after the files that are done" if goes_on else "begins anew"
+        after = "resumes after the finished files" if goes_on else "starts from the beginning"
         tell(f"interrupted. The same command, run again, {after}.")
         raise
 
 
 def _weight_bytes(path: Path) -> int:
-    """Bytes of the weights, to show how far a job is. What is wrong with the files, the job says itself."""
+    """Return the bytes of the weights for the progress bar. The job itself reports missing files."""
     kinds = ("model*.safetensors", "pytorch_model*.bin", "adapter_model.*")
     for files in ([path], *(list(path.glob(kind)) for kind in kinds)):
-        if size := sum(each.stat().st_size for each in files if each.is_file()):
+        if size := sum(file.stat().st_size for file in files if file.is_file()):
             return size
     return 0
 
 
 def _model(ref: str, allow_pickle: bool = False) -> Path:
-    """The folder or file that a reference names; a model of the hub is fetched."""
+    """Return the folder or file for a reference. Download a model on the hub."""
     path = _local(ref)
     if path.exists() or not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", ref):
         return path
@@ -370,7 +372,7 @@ def _model(ref: str, allow_pickle: bool = False) -> Path:
 
 
 def _local(ref: str) -> Path:
-    """A path on this machine, or that of the default model's file."""
+    """Return a local path; for `default`, the path of the default model's file."""
     if ref != "default" or Path(ref).exists():
         return Path(ref).expanduser()
     from redraft.engines.load import local_file, parse_reference
@@ -385,7 +387,7 @@ def _dtype(flag: str | None) -> str | None:
 
 
 def _size(text: str) -> int:
-    """Bytes: `5GB`, `500 MB`; `single` is more than there is."""
+    """Return a size in bytes: `5GB`, `500 MB`. `single` is larger than any file."""
     from redraft.errors import UsageError
 
     if text == "single":
@@ -394,29 +396,29 @@ def _size(text: str) -> int:
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Z]*)", text.strip().upper())
     if not found or found[2] not in units or not float(found[1]):
         raise UsageError(
-            f"--shard-size is {text!r}, which is no size.", hint="Such as 5GB, 500MB, or single."
+            f"--shard-size is {text!r}, which is not a size.", hint="Such as 5GB, 500MB, or single."
         )
     return int(float(found[1]) * units[found[2]])
 
 
 def _command() -> str:
-    """The command as it was typed."""
+    """Return the command line."""
     return shlex.join(["redraft", *sys.argv[1:]])
 
 
 class _Damage:
-    """Says that numbers are NaN or infinite, with --quiet too. The result stays, and the status is 1."""
+    """Collects warnings about NaN and infinite values, and prints them even with --quiet."""
 
     def __init__(self) -> None:
         self.found = False
 
     def __call__(self, line: str) -> None:
-        """Says a line."""
+        """Print a warning."""
         self.found = True
         tell(f"warning: {line}")
 
     def end(self) -> None:
-        """Ends the command with status 1 where anything was said."""
+        """Exit with status 1 if there was a warning."""
         if self.found:
             raise typer.Exit(1)
 

@@ -1,8 +1,8 @@
-"""Tensors on disk, of any size in little memory: deltas, conversion, GGUF, adapters.
+"""Deltas, conversion, GGUF and adapters, for checkpoints of any size in little memory.
 
-- `checkpoint` reads (headers in `header`), `output` writes aside and renames; `stream` keeps the disk busy
+- `checkpoint` reads (headers in `header`), `output` writes and renames, `stream` reads ahead
 - `delta`, with `vocabulary`, `plausible`, `identity` and `repair`; `convert`
-- `gguf`, `tokenizers` and `lora` are ways between forms; `inspect` says what there is and whether it is sound
+- `gguf`, `tokenizers` and `lora` convert between formats; `inspect` describes and verifies
 
-Only `redraft.errors` is known here. Torch is needed for the tensors, not to describe them.
+Only `redraft.errors` and `redraft.files` are imported. Torch is needed to read tensors, not to describe them.
 """

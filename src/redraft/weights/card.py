@@ -1,7 +1,7 @@
-"""What a model card says of licence and base: the front matter of README.md, as keys of a GGUF file and back.
+"""Converts the licence and base model of a model card (the front matter of README.md) to GGUF keys and back.
 
-The keys are those of llama.cpp's converter (gguf-py, metadata.py). A card is a stranger's text: only lines of
-the four fields are looked at, and YAML beyond plain values and lists is passed over.
+The keys are those of llama.cpp's converter (gguf-py, metadata.py). Cards are untrusted: only plain values and
+lists of four fields are read, and all other YAML is ignored.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _MOST_BASES = 16
 
 
 def card_metadata(folder: Path) -> dict[str, str | int]:
-    """Return the GGUF keys of the licence and the base models that the card of a folder names."""
+    """Return the GGUF keys for the licence and base models that a folder's card names."""
     try:
         text = read_small(folder / CARD).decode("utf-8", "replace")
     except FileNotFoundError:
@@ -46,7 +46,7 @@ def card_metadata(folder: Path) -> dict[str, str | int]:
 
 
 def card_of(metadata: Mapping[str, Any]) -> str | None:
-    """Return a card that says what the keys of a GGUF file say of licence and base, or None."""
+    """Return a card with the licence and base models of a GGUF file, or None if it has neither."""
     lines = [f"{name}: {value}" for name, key in _KEYS.items() if (value := _plain(metadata.get(key)))]
     bases = list(_bases(metadata))
     lines += ["base_model:", *(f"- {base}" for base in bases)] if bases else []
@@ -68,7 +68,7 @@ def _plain(value: Any) -> str | None:
 
 
 def _front_matter(text: str) -> dict[str, list[str]]:
-    """Return the values of each field between the first two lines of three dashes."""
+    """Return the values of each field in the front matter, which ends at the second line of dashes."""
     fields: dict[str, list[str]] = {}
     values: list[str] = []
     lines = text.splitlines()
@@ -90,7 +90,7 @@ def _values(texts: list[str]) -> Iterator[str]:
 
 
 def _title(name: str) -> str:
-    """Return a name of the hub in words, as llama.cpp writes it: `llama-7b` is `Llama 7b`."""
+    """Return a hub name as a title, as llama.cpp does: `llama-7b` becomes `Llama 7b`."""
     words = name.replace("-", " ").split()
     return " ".join(
         word.title() if word.islower() and not re.match(r"v?[0-9]", word) else word for word in words

@@ -1,9 +1,9 @@
-"""Reads a checkpoint: a folder of a Hugging Face model, or one file of it, as tensors that are read in parts.
+"""Reads a checkpoint in parts: a Hugging Face folder or one file of it.
 
-Opening reads headers alone, and checks them; `read` then reads as many elements as it is asked for, so that
-memory does not grow with the model. `.bin` files are pickles: they are read only where that is allowed
-(`weights.pickled`). No file of a folder may be a link that leads out of it, whatever reads the folder
-(`redraft.files`); a single file may be, as its user named it. GGUF files are not read here.
+Opening a checkpoint reads and checks the headers only. `read` returns a range of elements, so memory does not
+grow with the model. `.bin` files are pickles and need permission (`weights.pickled`). A file of a folder may
+not be a link out of it (`redraft.files`); a single file may, because the user named it. GGUF is not read
+here.
 """
 
 from __future__ import annotations
@@ -26,14 +26,13 @@ if TYPE_CHECKING:
     import torch
 
 CHUNK = 8 << 20
-"""Bytes that are read at a time: large enough for a disk, small enough to hold a dozen of them."""
+"""Bytes to read at a time: efficient for a disk, and small enough to hold a dozen chunks."""
 
 SAFETENSORS: Final = ".safetensors"
 BIN: Final = ".bin"
 MAX_JSON = 64 << 20
 _MOST_VALUES, _MOST_IN_TOKENIZER = 1 << 21, 3 << 21
-"""Values of a JSON file: the index of 140,000 tensors has 0.3 million, Gemma 3's tokenizer 2.2 million."""
-
+"""Values in a JSON file. An index of 140,000 tensors has 0.3 million, Gemma 3's tokenizer 2.2 million."""
 
 INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 SINGLES = ("model.safetensors", "adapter_model.safetensors", "pytorch_model.bin", "adapter_model.bin")
@@ -44,11 +43,11 @@ class Checkpoint:
     """The tensors of a model on disk.
 
     Attributes:
-        path: As it was named: a folder or a file.
-        folder: The folder, where the configuration and the tokenizer lie too.
+        path: The folder or file that was opened.
+        folder: Its folder, which also holds configuration and tokenizer.
         files: The names of the files with tensors.
-        tensors: By name, in the order of the files and of the bytes within each.
-        metadata: The texts that the headers of the files carry, all together.
+        tensors: The tensors by name, in the order of files and bytes.
+        metadata: The metadata of all file headers, merged.
     """
 
     path: Path
@@ -63,14 +62,14 @@ class Checkpoint:
         return sum(tensor.size for tensor in self.tensors.values())
 
     def of_file(self, file: str) -> list[TensorInfo]:
-        """The tensors of one file, in order."""
+        """Return the tensors of one file, in order."""
         return [tensor for tensor in self.tensors.values() if tensor.file == file]
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> torch.Tensor:
-        """Elements `start` to `stop` of a tensor.
+        """Read elements `start` to `stop` of a tensor.
 
         Returns:
-            A copy of its own, flat, of the tensor's dtype.
+            A flat copy in the tensor's dtype.
 
         Raises:
             ModelError: The file ends too early, or cannot be read.
@@ -82,9 +81,9 @@ class Checkpoint:
         return _read_raw(self.folder / tensor.file, tensor, start, stop)
 
     def chunks(self, name: str, size: int | None = None) -> Iterator[tuple[int, int]]:
-        """Where to cut a tensor: starts and stops, in elements, of whole rows in `size` bytes (`CHUNK`).
+        """Yield the start and stop, in elements, of chunks of whole rows of at most `size` bytes (`CHUNK`).
 
-        A row that is longer than that is cut too.
+        A longer row is cut too.
         """
         tensor = self.tensors[name]
         fit = max((size or CHUNK) // dtype_size(tensor.dtype), 1)
@@ -93,29 +92,28 @@ class Checkpoint:
             yield start, min(start + step, tensor.count)
 
     def json(self, name: str) -> dict[str, Any]:
-        """A JSON file of the folder, such as `config.json`; empty where there is none.
+        """Read a JSON file of the folder, such as `config.json`. Return an empty dict if it does not exist.
 
         Raises:
-            ModelError: It is not a JSON object, or larger than any such file is.
+            ModelError: It is not a JSON object, or too large.
         """
         return read_json(self.folder / name)
 
     @cached_property
     def _pickled(self) -> dict[str, torch.Tensor]:
-        return {name: each for file in self.files for name, each in read_pickled(self.folder / file).items()}
+        return {k: v for file in self.files for k, v in read_pickled(self.folder / file).items()}
 
 
 def open_checkpoint(path: Path, *, allow_pickle: bool = False) -> Checkpoint:
-    """Opens a folder, or a single `.safetensors` or `.bin` file.
+    """Open a folder, or a single `.safetensors` or `.bin` file.
 
     Args:
-        path: The folder or file. Where a folder has both forms, safetensors is taken.
+        path: The folder or file. If a folder has both formats, safetensors is read.
         allow_pickle: Read `.bin` files too.
 
     Raises:
         UsageError: There are only `.bin` files, and they are not allowed.
-        ModelError: There are no weights, a part is missing, a file is a link that leads out of the folder, or
-            something is not as it must be.
+        ModelError: There are no weights, or a file is missing, damaged or a link out of the folder.
     """
     folder = path if path.is_dir() else path.parent
     if folder == path:
@@ -125,8 +123,8 @@ def open_checkpoint(path: Path, *, allow_pickle: bool = False) -> Checkpoint:
     pickled = [file for file in files if file.endswith(BIN)]
     if pickled and not allow_pickle:
         raise UsageError(
-            f"{folder / pickled[0]} is a pickle, which can hold a program, and is read only when told to.",
-            hint="Add --allow-pickle if you trust its source: torch's restricted loader then reads it.",
+            f"{folder / pickled[0]} is a pickle, which can run code when loaded.",
+            hint="Add --allow-pickle if you trust its source. Torch's restricted loader then reads it.",
         )
     tensors: dict[str, TensorInfo] = {}
     metadata: dict[str, str] = {}
@@ -144,7 +142,7 @@ def open_checkpoint(path: Path, *, allow_pickle: bool = False) -> Checkpoint:
 
 
 def _insist_on_one(folder: Path, metadata: Mapping[str, str], more: Mapping[str, str]) -> None:
-    """Sees that redraft's own words about the tensors are the same in all files."""
+    """Check that redraft's own metadata is the same in all files."""
     for key in metadata.keys() & more.keys():
         if key.startswith("redraft.") and metadata[key] != more[key]:
             raise ModelError(
@@ -154,10 +152,10 @@ def _insist_on_one(folder: Path, metadata: Mapping[str, str], more: Mapping[str,
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object in a file; empty where there is no file.
+    """Read a JSON object. Return an empty dict if the file does not exist.
 
     Raises:
-        ModelError: It is not a JSON object, or larger than `MAX_JSON`.
+        ModelError: It is not a JSON object, larger than `MAX_JSON`, or has too many values.
     """
     try:
         raw = read_small(path)
@@ -169,7 +167,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except UnicodeEncodeError:
-        raise ModelError(f"{path} holds half of a character, which is no text.", hint=AGAIN) from None
+        raise ModelError(f"{path} holds half of a character (a lone surrogate).", hint=AGAIN) from None
     except (ValueError, RecursionError) as error:
         raise ModelError(f"{path} is not JSON: {str(error)[:80]}.", hint=AGAIN) from None
     if not isinstance(value, dict):
@@ -178,12 +176,11 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_small(path: Path) -> bytes:
-    """A small file, such as a configuration.
+    """Read a small file, such as a configuration.
 
     Raises:
-        FileNotFoundError: There is none.
-        ModelError: It is a link that leads out of its folder, no plain file, cannot be read, or has more than
-            `MAX_JSON` bytes.
+        FileNotFoundError: It does not exist.
+        ModelError: It is a link out of its folder, not a regular file, unreadable, or too large.
     """
     try:
         with open_inside(path) as file:
@@ -199,11 +196,11 @@ def read_small(path: Path) -> bytes:
 
 
 def _find(path: Path) -> dict[str, str]:
-    """Tensor names and the files that hold them. Without an index: the file under an empty name."""
+    """Return the file of each tensor by name; without an index, the only file under an empty name."""
     if path.is_file():
         if path.suffix not in (SAFETENSORS, BIN):
             raise ModelError(
-                f"{path} is no checkpoint: the file has to end in .safetensors or .bin.",
+                f"{path} is not a checkpoint: the file must end in .safetensors or .bin.",
                 hint=f"redraft weights from-gguf {path} -o DIR" if path.suffix.lower() == ".gguf" else None,
             )
         return {"": path.name}
@@ -218,7 +215,7 @@ def _find(path: Path) -> dict[str, str]:
 
 def _nothing(path: Path) -> ModelError:
     try:
-        found = sorted(each.name for each in path.iterdir())
+        found = sorted(file.name for file in path.iterdir())
     except FileNotFoundError:
         return ModelError(f"there is no {path}.", hint="Check the path.")
     except OSError as error:
@@ -244,15 +241,15 @@ def _read_index(path: Path) -> dict[str, str]:
     for name, file in weight_map.items():
         if not isinstance(file, str) or PurePath(file).name != file or not file.endswith(kind):
             raise ModelError(
-                f"{path} says that {name!r:.80} is in {file!r:.80}, which is no {kind} file of this folder.",
-                hint="An index names files beside it alone. Get the model again from a source you trust.",
+                f"{path} says that {name!r:.80} is in {file!r:.80}, which is not a {kind} file beside it.",
+                hint="An index may only name files beside it. Get the model again from a source you trust.",
             )
-    there = {each.name for each in path.parent.glob(f"*{kind}") if each.exists()}
+    there = {file.name for file in path.parent.glob(f"*{kind}") if file.exists()}
     missing = sorted(set(weight_map.values()) - there)
     if missing:
         raise ModelError(
             f"{path.parent} lacks {', '.join(missing[:4])}{' …' if len(missing) > 4 else ''}: "
-            f"its index names {len(set(weight_map.values()))} files, and {len(there)} are there.",
+            f"its index names {len(set(weight_map.values()))} files, but {len(there)} are there.",
             hint="Get the missing files again.",
         )
     return weight_map
@@ -262,19 +259,19 @@ def _contents(path: Path) -> tuple[list[TensorInfo], Mapping[str, str]]:
     if path.suffix == SAFETENSORS:
         header = read_safetensors_header(path)
         return list(header.tensors), header.metadata
-    return [tensor_info(path, name, each) for name, each in read_pickled(path).items()], {}
+    return [tensor_info(path, name, tensor) for name, tensor in read_pickled(path).items()], {}
 
 
 def _check_index(folder: Path, weight_map: dict[str, str], tensors: Mapping[str, TensorInfo]) -> None:
     for name, file in weight_map.items():
         if name and (name not in tensors or tensors[name].file != file):
             raise ModelError(
-                f"{folder}: the index says that {name!r:.80} is in {file}, and it is not there.", hint=AGAIN
+                f"{folder}: the index says that {name!r:.80} is in {file}, but it is not.", hint=AGAIN
             )
 
 
 def _cut(tensor: torch.Tensor, start: int, stop: int) -> torch.Tensor:
-    """Elements of a mapped tensor. Of one that does not lie in order, only whole rows are put in order."""
+    """Return elements of a mapped tensor. If it is not contiguous, copy only the rows needed."""
     import torch
 
     row = tensor[0].numel() if len(tensor.shape) > 1 and len(tensor) else 0

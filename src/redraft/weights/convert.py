@@ -1,7 +1,7 @@
-"""Converts a checkpoint: to another dtype, to other files, from `.bin` to safetensors and back.
+"""Converts a checkpoint to another dtype, other shards, or between `.bin` and safetensors.
 
-Numbers that the new dtype cannot hold are counted, not hidden: those that become infinite, and those that
-become zero. Integers and booleans stay as they are. GGUF is another module's matter.
+Values that become infinite or zero in the new dtype are counted and reported. Integers and booleans stay
+unchanged. For GGUF see `gguf`.
 """
 
 from __future__ import annotations
@@ -39,25 +39,27 @@ def convert(
     progress: Progress = ignore,
     tell: Say = lambda _: None,
 ) -> Losses:
-    """Writes a checkpoint anew as a folder, with its configuration and tokenizer.
+    """Write a converted checkpoint as a folder, with its configuration and tokenizer.
 
     Args:
         src: A folder or file.
-        dst: The folder to be made.
-        dtype: `F32`, `F16` or `BF16`; None keeps every tensor's own.
-        shard_size: Bytes of a file at most; None keeps the layout. 2**63 makes a single file.
-        form: The form of the files.
+        dst: The output folder.
+        dtype: `F32`, `F16` or `BF16`. None keeps the dtype of each tensor.
+        shard_size: The largest file in bytes. None keeps the layout; 2**63 makes a single file.
+        form: The format of the files.
         force: Replace a folder that redraft made.
         allow_pickle: Read `.bin` files.
-        command: What the manifest calls the command.
-        progress: Told of the source's bytes.
-        tell: Told in words what is begun afresh.
+        command: The command line, for the manifest.
+        progress: Called with the number of bytes processed.
+        tell: Called with each remark.
 
     Raises:
-        ModelError: The checkpoint is damaged, or its numbers are quantised and another dtype is asked for.
-        UsageError: There are only `.bin` files, and they are not allowed; or it is a delta, and would lose
-            what it says of itself.
+        ModelError: The checkpoint is damaged, or it is quantised and `dtype` is given.
+        UsageError: There are only `.bin` files, and they are not allowed; or a delta would be broken.
         OutputError: The output exists or cannot be written.
+
+    Returns:
+        The values that were damaged, or became infinite or zero.
     """
     source = open_checkpoint(src, allow_pickle=allow_pickle)
     delta = {DELTA: source.metadata[DELTA]} if DELTA in source.metadata else {}
@@ -65,12 +67,12 @@ def convert(
         refuse_quantised(source)
     if delta and (dtype or form == BIN):
         raise UsageError(
-            f"{source.path} is a delta: its numbers are kept as they are, in safetensors.",
-            hint="Apply it first, and convert what comes out. --shard-size can be changed here.",
+            f"{source.path} is a delta: its dtype and format cannot be changed.",
+            hint="Apply it first and convert the result. --shard-size works on deltas too.",
         )
-    tensors = [_as(each, dtype) for each in source.tensors.values()]
+    tensors = [_as(tensor, dtype) for tensor in source.tensors.values()]
     shards = _shards(source, tensors, shard_size, form)
-    sizes = {each.file: each.size for each in shards}
+    sizes = {shard.file: shard.size for shard in shards}
     making = {"inputs": {"source": describe(source)}, "dtype": dtype, "layout": sizes}
     with OutputFolder(dst, making=making, command=command, force=force, tell=tell) as out:
         copy_side_files(source, out.aside)

@@ -1,12 +1,11 @@
-"""Deltas: the difference of a tuned model from its base, and the sum of both.
+"""Deltas: makes the difference between a tuned model and its base, and adds it to a base.
 
-A plain delta holds `target - base` in the target's dtype, as the released ones of SelFee, Alpaca, Vicuna and
-StableVicuna do; adding it back is exact but for rounding. An exact delta holds the difference of the bit
-patterns, taken as integers that wrap around, and gives the target back bit for bit in any dtype. Rows that
-the base lacks, and numbers of another kind than the base's, are stored as they are. How a delta was made is
-in the header of each of its files.
+A plain delta holds `target - base` in the target's dtype, like the released deltas of SelFee, Alpaca, Vicuna
+and StableVicuna; adding it back is exact except for rounding. An exact delta holds the difference of the bit
+patterns as integers that wrap around, and restores the target bit for bit in any dtype. Tensors that the base
+lacks or has in another kind of dtype are stored whole. The recipe of a delta is in the header of each file.
 
-Rows of added tokens follow a convention: see `vocabulary`. Deltas over quantised files are not made here.
+For the rows of added tokens see `vocabulary`. Quantised files are not supported.
 """
 
 from __future__ import annotations
@@ -35,24 +34,24 @@ from redraft.weights.stream import ahead
 from redraft.weights.vocabulary import CONVENTIONS, Convention
 
 Sums = dict[str, tuple[str | None, str]]
-"""By tensor: SHA-256 of the base's bytes (None where it has none), and of the target's."""
+"""By tensor: the SHA-256 of the base's bytes (None if the base lacks it) and of the target's."""
 
 _BITS = {1: "U8", 2: "U16", 4: "U32", 8: "U64"}
 _SIGNED = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 _COMPUTED = "rotary_emb.inv_freq"
-"""A buffer in old checkpoints that every model computes for itself."""
+"""A buffer in old checkpoints. Models compute it themselves."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a delta was made, as far as its sum depends on it.
+    """How a delta was made, as far as applying it depends on that.
 
     Attributes:
-        exact: Differences of bit patterns.
+        exact: Whether it holds differences of bit patterns.
         vocabulary: What rows that the base lacks count as.
-        base: The fingerprint of the base; empty where the delta is not ours.
-        dtypes: The target's dtype of each tensor, where the delta is exact.
-        whole: Tensors that are stored as they are, because the base lacks them.
+        base: The fingerprint of the base; empty if redraft did not make the delta.
+        dtypes: The target's dtype of each tensor, if the delta is exact.
+        whole: Tensors that are stored whole.
     """
 
     exact: bool
@@ -74,24 +73,23 @@ def diff(
     progress: Progress = ignore,
     tell: Callable[[str], None] = lambda _: None,
 ) -> None:
-    """Writes `target - base` as a folder with the target's layout, configuration and tokenizer.
+    """Write `target - base` as a folder with the target's layout, configuration and tokenizer.
 
-    Memory does not grow with the model: tensors go through in pieces of 8 MiB.
+    Tensors are processed in pieces of 8 MiB, so memory does not grow with the model.
 
     Args:
         base: The folder or file of the base.
         target: The folder or file of the tuned model.
-        dst: The folder to be made.
+        dst: The output folder.
         exact: Store differences of bit patterns.
         force: Replace a folder that redraft made.
         allow_pickle: Read `.bin` files.
-        command: What the manifest calls the command.
-        progress: Told of the target's bytes.
-        tell: Told in words what is begun afresh.
+        command: The command line, for the manifest.
+        progress: Called with the number of bytes processed.
+        tell: Called with each remark.
 
     Raises:
-        ModelError: A checkpoint is damaged, the two are of different architectures, or a plain difference is
-            not finite.
+        ModelError: A checkpoint is damaged, the architectures differ, or a plain difference is not finite.
         UsageError: There are only `.bin` files, and they are not allowed.
         OutputError: The output exists or cannot be written.
     """
@@ -128,25 +126,25 @@ def apply(
     progress: Progress = ignore,
     tell: Callable[[str], None] = lambda _: None,
 ) -> None:
-    """Writes `base + delta` as a folder with the delta's layout, configuration and tokenizer.
+    """Write `base + delta` as a folder with the delta's layout, configuration and tokenizer.
 
-    A wrong base is refused before anything is written: by the fingerprint in our own deltas, by shapes,
-    configuration and `plausible` in others'. Where the delta's manifest has checksums, base and result are
-    held against them on the way, and nothing is finished if they differ.
+    A wrong base is refused before anything is written: by the fingerprint for redraft's deltas, otherwise by
+    shapes, configuration and `plausible`. If the delta's manifest has checksums, base and result are checked
+    against them on the way, and no output is finished if they differ.
 
     Args:
         base: The folder or file of the base.
         delta: The folder or file of the delta.
-        dst: The folder to be made.
-        vocab: The convention for rows that the base lacks; None to find out.
+        dst: The output folder.
+        vocab: The convention for rows that the base lacks. None detects it.
         force: Replace a folder that redraft made.
         allow_pickle: Read `.bin` files.
-        command: What the manifest calls the command.
-        progress: Told of the delta's bytes.
-        tell: Told in words which convention was found, and what was repaired.
+        command: The command line, for the manifest.
+        progress: Called with the number of bytes processed.
+        tell: Called with each remark: the convention found, and each repair.
 
     Raises:
-        ModelError: A checkpoint is damaged, the base is not the delta's, or no convention fits.
+        ModelError: A checkpoint is damaged, the base is not that of the delta, or no convention fits.
         UsageError: There are only `.bin` files, and they are not allowed.
         OutputError: The output exists or cannot be written.
     """
@@ -176,11 +174,11 @@ class _Piece:
 
     Attributes:
         name: The tensor.
-        start: Where they begin.
-        last: They are the tensor's last.
-        ours: Those of the base, as far as it has them; None where it lacks the tensor.
-        more: What counts for those that it lacks.
-        theirs: Those of the target or the delta.
+        start: The index of the first element.
+        last: Whether the piece ends the tensor.
+        ours: The base's elements, as far as it has them; None if it lacks the tensor.
+        more: Values for the elements that the base lacks.
+        theirs: The elements of the target or the delta.
     """
 
     name: str
@@ -192,12 +190,12 @@ class _Piece:
 
     @property
     def base(self) -> torch.Tensor | None:
-        """What `theirs` is a difference from, or is to be added to."""
+        """The values that `theirs` is a difference from, or is added to."""
         return self.ours if self.ours is None or self.more is None else torch.cat((self.ours, self.more))
 
     @property
     def size(self) -> int:
-        """Bytes of the second checkpoint."""
+        """Bytes of `theirs`."""
         return self.theirs.numel() * self.theirs.element_size()
 
 
@@ -215,7 +213,7 @@ def _pieces(base: Checkpoint, other: Checkpoint, shard: Shard, recipe: Recipe) -
 
 
 def _summed_up(pieces: Iterator[_Piece], sums: Sums) -> Iterator[_Piece]:
-    """The same pieces; checksums of both sides of each tensor are noted on the way."""
+    """Yield the same pieces, and record the checksums of both sides of each tensor."""
     ours, theirs = hashlib.sha256(), hashlib.sha256()
     for piece in pieces:
         theirs.update(raw_bytes(piece.theirs))
@@ -228,7 +226,7 @@ def _summed_up(pieces: Iterator[_Piece], sums: Sums) -> Iterator[_Piece]:
 
 
 def _row(base: Checkpoint, other: Checkpoint, name: str, recipe: Recipe) -> torch.Tensor | None:
-    """A row that stands for those which the base lacks; None where it lacks none."""
+    """Return the row that stands in for rows that the base lacks, or None if it lacks none."""
     tensor = base.tensors[name]
     if other.tensors[name].count == tensor.count:
         return None
@@ -263,14 +261,14 @@ def _total(piece: _Piece, recipe: Recipe) -> torch.Tensor:
 
 
 def _bits(values: torch.Tensor) -> torch.Tensor:
-    """The same memory as signed integers, whose sums wrap around."""
+    """View the same memory as signed integers, whose sums wrap around."""
     return values.view(_SIGNED[values.element_size()])
 
 
 def _wide(
     ours: torch.Tensor, theirs: torch.Tensor, change: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 ) -> torch.Tensor:
-    """`theirs` changed by `ours`: rounded once, to its own dtype. Eight bits have no sums of their own."""
+    """Change `theirs` by `ours`, rounded once to its dtype. Torch cannot add 8-bit floats."""
     if ours.dtype == theirs.dtype and theirs.element_size() > 1:
         return change(theirs, ours)
     wide = torch.float64 if torch.float64 in (ours.dtype, theirs.dtype) else torch.float32
@@ -278,18 +276,18 @@ def _wide(
 
 
 def _insist_on_finite(piece: _Piece, result: torch.Tensor) -> torch.Tensor:
-    # The extremes carry NaN along, and are found fifty times as fast as `isfinite` looks at every number.
+    # NaN propagates to the extremes, and finding these is fifty times as fast as `isfinite`.
     extremes = (result if result.element_size() > 1 else result.float()).aminmax()
     if not all(math.isfinite(value) for value in extremes):
         raise ModelError(
             f"{piece.name!r:.120}: the result has NaN or infinite values, near element {piece.start:,}.",
-            hint="redraft weights verify DIR tells which model has them. An --exact delta keeps them.",
+            hint="Find them with redraft weights verify DIR. An --exact delta keeps them.",
         )
     return result
 
 
 class _Check:
-    """Holds base and target against the checksums in a delta's manifest, where it has them."""
+    """Checks base and target against the checksums in a delta's manifest, if it has any."""
 
     def __init__(self, base: Checkpoint, delta: Checkpoint, known: Sums, *, exact: bool) -> None:
         self._base, self._delta = base, delta
@@ -297,10 +295,10 @@ class _Check:
         self._sum = hashlib.sha256()
 
     def base(self, pieces: Iterator[_Piece]) -> Iterator[_Piece]:
-        """The same pieces.
+        """Yield the same pieces.
 
         Raises:
-            ModelError: A tensor of the base is not what it was.
+            ModelError: A tensor of the base has changed.
         """
         own = hashlib.sha256()
         for piece in pieces:
@@ -309,19 +307,19 @@ class _Check:
                 own.update(raw_bytes(piece.ours))
                 if piece.last and own.hexdigest() != known:
                     raise ModelError(
-                        f"{self._base.path} is not as it was when {self._delta.path} was made: "
+                        f"{self._base.path} has changed since {self._delta.path} was made: "
                         f"{piece.name!r:.120} differs.",
-                        hint="The base is damaged or was changed: get it again. Nothing was finished.",
+                        hint="The base is damaged or was edited: get it again.",
                     )
             if piece.last:
                 own = hashlib.sha256()
             yield piece
 
     def target(self, piece: _Piece, total: torch.Tensor) -> None:
-        """Takes the next part of the target.
+        """Take the next part of the target.
 
         Raises:
-            ModelError: A tensor is over, and an exact delta did not give what it was made from.
+            ModelError: An exact delta did not restore a tensor of the target.
         """
         known = self._known.get(piece.name, (None, ""))[1]
         if not self._exact or not known:
@@ -329,7 +327,7 @@ class _Check:
         self._sum.update(raw_bytes(total))
         if piece.last:
             if self._sum.hexdigest() != known:
-                wrong = f"{piece.name!r:.120} does not give the target"
+                wrong = f"{piece.name!r:.120} does not restore the target"
                 raise ModelError(f"{self._delta.path} is damaged: {wrong}.", hint=AGAIN)
             self._sum = hashlib.sha256()
 
@@ -337,20 +335,20 @@ class _Check:
 def _new_recipe(base: Checkpoint, target: Checkpoint, print_of_base: str, *, exact: bool) -> Recipe:
     whole = tuple(
         name
-        for name, each in target.tensors.items()
-        if name not in base.tensors or each.dtype == "BOOL" or _unlike(base.tensors[name], each)
+        for name, tensor in target.tensors.items()
+        if name not in base.tensors or tensor.dtype == "BOOL" or _unlike(base.tensors[name], tensor)
     )
     return Recipe(
         exact=exact,
         vocabulary="zero" if vocabulary.added_rows(base, target) else "none",
         base=print_of_base,
-        dtypes={name: each.dtype for name, each in target.tensors.items()} if exact else {},
+        dtypes={name: tensor.dtype for name, tensor in target.tensors.items()} if exact else {},
         whole=whole,
     )
 
 
 def _unlike(ours: TensorInfo, theirs: TensorInfo) -> bool:
-    """Whether two tensors have no difference: numbers of different kinds."""
+    """Return whether two tensors cannot be subtracted: one holds floats and the other does not."""
     return ours.dtype != theirs.dtype and not {ours.dtype, theirs.dtype} <= FLOATS
 
 
@@ -381,10 +379,10 @@ def _with_vocab(recipe: Recipe, vocab: Convention | None) -> tuple[Recipe, str]:
         return recipe, "as the delta says"
     if recipe.exact:
         raise UsageError(
-            f"--vocab {vocab} does not fit: this delta is exact, and says {recipe.vocabulary}.",
+            f"--vocab {vocab} does not fit: this delta is exact and records {recipe.vocabulary}.",
             hint="Leave --vocab out.",
         )
-    return replace(recipe, vocabulary=vocab), f"as --vocab says, though the delta says {recipe.vocabulary}"
+    return replace(recipe, vocabulary=vocab), f"from --vocab, although the delta records {recipe.vocabulary}"
 
 
 def _wrong_base(base: Checkpoint, delta: Checkpoint) -> ModelError:
@@ -394,12 +392,12 @@ def _wrong_base(base: Checkpoint, delta: Checkpoint) -> ModelError:
     return ModelError(
         f"{base.path} is not the base that {delta.path} was made from{there}: the fingerprints differ.",
         hint=f"This one is in {dtypes_of(base)!r}. The same model in another dtype is another base: "
-        "see redraft weights convert.",
+        "try redraft weights convert --dtype.",
     )
 
 
 def recorded_recipe(delta: Checkpoint) -> Recipe | None:
-    """Return what the header of a delta says of it; None where redraft did not make it.
+    """Return the recipe in the header of a delta, or None if redraft did not make it.
 
     Raises:
         ModelError: The header does not fit the tensors.
@@ -408,20 +406,18 @@ def recorded_recipe(delta: Checkpoint) -> Recipe | None:
     if text is None:
         return None
     try:
-        said = json.loads(text)
-        recipe = Recipe(**said | {"whole": tuple(said["whole"])})
+        recorded = json.loads(text)
+        recipe = Recipe(**recorded | {"whole": tuple(recorded["whole"])})
         sound = recipe.vocabulary in CONVENTIONS and _fits(delta, recipe)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         sound = False
     if not sound:
-        raise ModelError(
-            f"{delta.path}: what its header says of the delta does not fit its tensors.", hint=AGAIN
-        )
+        raise ModelError(f"{delta.path}: the recipe in its header does not fit its tensors.", hint=AGAIN)
     return recipe
 
 
 def _fits(delta: Checkpoint, recipe: Recipe) -> bool:
-    """A header is a stranger's word: every dtype in it must be as wide as the tensor is stored."""
+    """Return whether every dtype of an untrusted recipe is as wide as the stored tensor."""
     if not {*recipe.whole} <= delta.tensors.keys():
         return False
     if not recipe.exact:
@@ -432,7 +428,7 @@ def _fits(delta: Checkpoint, recipe: Recipe) -> bool:
 
 
 def _recorded_sums(delta: Checkpoint) -> Sums:
-    """The checksums in the delta's manifest; none where it has no manifest, or one that is not ours."""
+    """Return the checksums in the delta's manifest, if it has any."""
     sums: Sums = {}
     files = delta.json(MANIFEST).get("files")
     for noted in files.values() if isinstance(files, dict) else ():
@@ -444,17 +440,17 @@ def _recorded_sums(delta: Checkpoint) -> Sums:
 
 
 def _stored(tensor: TensorInfo, recipe: Recipe) -> TensorInfo:
-    """A tensor of the target as the delta has it."""
+    """Return a tensor of the target as stored in the delta."""
     return replace(tensor, dtype=_BITS[dtype_size(tensor.dtype)]) if recipe.exact else tensor
 
 
 def _summed(tensor: TensorInfo, recipe: Recipe) -> TensorInfo:
-    """A tensor of the delta as the target has it."""
+    """Return a tensor of the delta as stored in the target."""
     return replace(tensor, dtype=recipe.dtypes[tensor.name]) if recipe.exact else tensor
 
 
 def _with_head(base: Checkpoint, other: Checkpoint) -> Checkpoint:
-    """The base with its output table, where that is its input table and the other has one of its own."""
+    """Give a base with tied embeddings an output table, if the other model has a separate one."""
     head, table = "lm_head.weight", base.tensors.get("model.embed_tokens.weight")
     if head in base.tensors or head not in other.tensors or table is None or table.file.endswith(BIN):
         return base
@@ -464,19 +460,22 @@ def _with_head(base: Checkpoint, other: Checkpoint) -> Checkpoint:
 
 
 def _without_buffers(base: Checkpoint, delta: Checkpoint) -> Checkpoint:
-    """Another's delta without buffers that the base lacks: zeros, where a model would compute them."""
+    """Drop buffers that the base lacks from a delta that redraft did not make."""
     if KEY in delta.metadata:
         return delta
-    computed = {name for name in delta.tensors if name.endswith(_COMPUTED) and name not in base.tensors}
-    kept = {name: each for name, each in delta.tensors.items() if name not in computed}
+    kept = {
+        name: tensor
+        for name, tensor in delta.tensors.items()
+        if name in base.tensors or not name.endswith(_COMPUTED)
+    }
     return replace(delta, tensors=kept)
 
 
 def _insist_on_shapes(base: Checkpoint, other: Checkpoint, role: str, whole: Collection[str] = ()) -> None:
-    """Sees that both have the same tensors, but for added rows, what is stored whole, and what is not missed.
+    """Check that both have the same tensors, except added rows, tensors stored whole, and buffers.
 
     Raises:
-        ModelError: They do not.
+        ModelError: They have not.
     """
     added = vocabulary.added_rows(base, other)
     for name, theirs in other.tensors.items():
@@ -500,13 +499,13 @@ def _by(tensor: TensorInfo) -> str:
 
 def _other_architecture(base: Checkpoint, other: Checkpoint, role: str, why: str) -> ModelError:
     return ModelError(
-        f"{base.path} is not a base of the {role} {other.path}: {why}.",
+        f"{base.path} is not the base of the {role} {other.path}: {why}.",
         hint=f"redraft weights info {base.path}   and the same for {other.path}",
     )
 
 
 def _insist_on_config(base: Checkpoint, delta: Checkpoint) -> None:
-    """Sees that both configurations, where there are two, describe models of one shape and kind."""
+    """Check that both configurations, if there are two, agree on the architecture."""
     ours, theirs = base.json("config.json"), delta.json("config.json")
     for key in ("model_type", "num_attention_heads", "num_key_value_heads", "rope_theta", "hidden_act"):
         one, two = ours.get(key), theirs.get(key)
@@ -521,8 +520,8 @@ def _take_side_files(
 ) -> None:
     copy_side_files(base, out.aside, tokenizer=not has_tokenizer(delta.folder))
     copy_side_files(delta, out.aside)
-    set_dtype(out.aside, [_summed(each, recipe) for each in delta.tensors.values()])
-    rows = next((each.shape[0] for each in delta.tensors.values() if vocabulary.is_table(each.name)), None)
+    set_dtype(out.aside, [_summed(info, recipe) for info in delta.tensors.values()])
+    rows = next((info.shape[0] for info in delta.tensors.values() if vocabulary.is_table(info.name)), None)
     repairs = repair_tokenizer(out.aside, rows=rows)
     out.manifest["repairs"] = repairs
     for line in repairs:

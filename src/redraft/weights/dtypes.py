@@ -1,6 +1,6 @@
-"""The number formats of tensors, by the names that safetensors files give them.
+"""The dtypes of tensors by their names in safetensors files.
 
-The names and sizes need no torch, so that a file can be described without it.
+Names and sizes do not need torch, so that a file can be described without it.
 """
 
 from __future__ import annotations
@@ -32,24 +32,24 @@ _DTYPES = {
 _NAMES = {torch_name: name for name, (torch_name, _) in _DTYPES.items()}
 
 FLOATS = frozenset({"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"})
-"""The formats that hold weights, and so take part in arithmetic."""
+"""The dtypes of weights, on which arithmetic is done."""
 
 FLAGS = {"fp32": "F32", "fp16": "F16", "bf16": "BF16"}
-"""What a user types after `--dtype`."""
+"""Values of `--dtype`."""
 
 
 def is_known(name: str) -> bool:
-    """Whether a header's format is one that can be read."""
+    """Return whether a dtype can be read."""
     return name in _DTYPES
 
 
 def dtype_size(name: str) -> int:
-    """Bytes of one element."""
+    """Return the bytes of one element."""
     return _DTYPES[name][1]
 
 
 def torch_dtype(name: str) -> torch.dtype:
-    """The torch format of a header's name."""
+    """Return the torch dtype of a name."""
     import torch
 
     dtype: torch.dtype = getattr(torch, _DTYPES[name][0])
@@ -57,5 +57,5 @@ def torch_dtype(name: str) -> torch.dtype:
 
 
 def dtype_name(dtype: torch.dtype) -> str | None:
-    """The header's name of a torch format; None where safetensors has none."""
+    """Return the name of a torch dtype, or None if safetensors has none."""
     return _NAMES.get(str(dtype).removeprefix("torch."))

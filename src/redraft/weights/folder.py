@@ -1,4 +1,4 @@
-"""What a model's folder holds beside its weights, and how its weights are cut into files."""
+"""The files of a model's folder beside its weights, and the layout of its shards."""
 
 from __future__ import annotations
 
@@ -29,26 +29,26 @@ _NEVER = ("*.index.json", MANIFEST, "trainer_state.json", "training_args.json")
 
 
 ADAPTER = "adapter_model"
-"""What the weights' file of a peft adapter is called, without its ending."""
+"""The file name of a peft adapter's weights, without its suffix."""
 
 
 def refuse_delta(
     checkpoint: Checkpoint, *, hint: str = "Apply it first: redraft weights apply BASE DELTA"
 ) -> None:
-    """Sees that a checkpoint is a model, and not the difference of two.
+    """Raise if a checkpoint is a delta.
 
     Raises:
-        ModelError: It is a delta that redraft made. Another's cannot be told from a model.
+        ModelError: It is a delta that redraft made. Other deltas look like models.
     """
     if DELTA in checkpoint.metadata:
         raise ModelError(f"{checkpoint.path} is a delta, not a model.", hint=hint)
 
 
 def refuse_quantised(checkpoint: Checkpoint) -> None:
-    """Sees that a model's numbers are the weights, and not codes that go with scales.
+    """Raise if a model is quantised.
 
     Raises:
-        ModelError: It is quantised.
+        NotHandled: Its tensors hold codes that go with scales, not weights.
     """
     kind = checkpoint.json("config.json").get("quantization_config")
     scaled = next(
@@ -57,26 +57,26 @@ def refuse_quantised(checkpoint: Checkpoint) -> None:
     if kind or scaled:
         method = kind.get("quant_method") if isinstance(kind, dict) else None
         raise NotHandled(
-            f"{checkpoint.path} is quantised ({method or scaled!r:.80}): its numbers are codes, not weights.",
-            hint="Start from the model that it was made from, or let transformers load and save it again.",
+            f"{checkpoint.path} is quantised ({method or scaled!r:.80}): it holds codes, not weights.",
+            hint="Start from the original model, or load and save it with transformers.",
         )
 
 
 def has_tokenizer(folder: Path) -> bool:
-    """Whether a folder holds a vocabulary of its own."""
-    return any(True for pattern in _VOCABULARIES for _ in folder.glob(pattern))
+    """Return whether a folder has a vocabulary."""
+    return any(any(folder.glob(pattern)) for pattern in _VOCABULARIES)
 
 
 def copy_side_files(checkpoint: Checkpoint, into: Path, *, tokenizer: bool = True) -> None:
-    """Copies configuration, card, licence and tokenizer. A single file brings none: its folder may be any.
+    """Copy a folder's configuration, card, licence and tokenizer. Do nothing if a single file was opened.
 
     Args:
-        checkpoint: Whose folder it is.
-        into: A folder of ours.
-        tokenizer: Whether the tokenizer's files are copied. Those of two models must not be mixed.
+        checkpoint: The checkpoint in the folder.
+        into: The output's work folder.
+        tokenizer: Whether to copy the tokenizer. The files of two tokenizers must not be mixed.
 
     Raises:
-        ModelError: A file cannot be read, is no plain file of that folder, or is too large.
+        ModelError: A file is unreadable, too large, not a regular file, or a link out of the folder.
         OSError: A copy cannot be written.
     """
     if checkpoint.path != checkpoint.folder:
@@ -84,14 +84,15 @@ def copy_side_files(checkpoint: Checkpoint, into: Path, *, tokenizer: bool = Tru
     wanted = (*_SETTINGS, *_TOKENIZER) if tokenizer else _SETTINGS
     unwanted = _NEVER if tokenizer else (*_NEVER, *_TOKENIZER)
     for path in sorted({path for pattern in wanted for path in checkpoint.folder.glob(pattern)}):
-        if not any(fnmatch(path.name, pattern) for pattern in unwanted):
+        # There are folders called LICENSES (REUSE specification 3.3).
+        if not path.is_dir() and not any(fnmatch(path.name, pattern) for pattern in unwanted):
             (into / path.name).write_bytes(read_small(path))
 
 
 def same_layout(
     checkpoint: Checkpoint, tensors: Iterable[TensorInfo], form: str = SAFETENSORS
 ) -> list[Shard]:
-    """Tensors in as many files as the checkpoint has, the same ones together, by the usual names."""
+    """Distribute tensors over files as in the checkpoint, under transformers' names."""
     groups: dict[str, list[TensorInfo]] = {}
     for tensor in tensors:
         groups.setdefault(checkpoint.tensors[tensor.name].file, []).append(tensor)
@@ -99,7 +100,7 @@ def same_layout(
 
 
 def set_dtype(folder: Path, tensors: Iterable[TensorInfo]) -> None:
-    """Lets `config.json` name the dtype that most of the weights have, under the key that it uses for it."""
+    """Set the dtype in `config.json` to that of most weights, under the key that it uses already."""
     path = folder / "config.json"
     config = read_json(path)
     counts: dict[str, int] = {}

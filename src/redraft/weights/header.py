@@ -1,12 +1,12 @@
-"""Reads and writes the header of a safetensors file: which tensors it holds, and where. Never the tensors.
+"""Reads and writes the header of a safetensors file: names, shapes and offsets of tensors, not their values.
 
-A file comes from strangers, so every length and offset is held against the size of the file before it is
-used, and anything odd is a `ModelError`: a header that claims terabytes costs nothing but the error. JSON
-takes up to forty times its bytes once it is parsed, so its values are counted before.
+Files are untrusted, so every length and offset is checked against the file's size before it is used. Anything
+inconsistent is a `ModelError`; a header that claims terabytes costs nothing. Parsed JSON can take forty times
+its bytes, so its values are counted first.
 
 Format: eight bytes of length (little endian), a JSON object, then the tensors back to back without holes
-(safetensors, its README). The reference implementation reads headers of up to 100 MB. The largest model,
-in a single file, would have one of 20 MB: Kimi K2 has 140,000 tensors.
+(the README of safetensors). The reference implementation reads headers of up to 100 MB. The largest model,
+Kimi K2 with 140,000 tensors, would have one of 20 MB in a single file.
 """
 
 from __future__ import annotations
@@ -25,35 +25,35 @@ from redraft.weights.dtypes import dtype_size, is_known
 
 MAX_HEADER = 64 << 20
 MAX_TENSORS = 1 << 18
-"""Tensors of a file, as for GGUF."""
+"""Tensors in a file, as for GGUF."""
 
 MAX_VALUES = 1 << 22
-"""Values in a header: sixteen for each tensor."""
+"""Values in a header: sixteen per tensor."""
 
 MAX_DIMENSIONS = 64
 
 DELTA = "redraft.delta"
-"""Where the header of a delta's file says how it was made."""
+"""The metadata key that holds the recipe of a delta."""
 
-AGAIN = "The file is damaged or was not downloaded to its end: get it again."
+AGAIN = "The file is damaged or incomplete: download it again."
 
 _POINTER = b"version https://git-lfs.github.com/spec/v1"
 
 
 class NotHandled(ModelError):
-    """A kind of model, tokenizer or adapter that redraft does not convert. It need not be damaged."""
+    """A kind of model, tokenizer or adapter that redraft does not convert, though it may be sound."""
 
 
 def count_values(raw: bytes) -> int:
-    """Return the most values that a JSON text can have: each follows a bracket, brace, comma or colon."""
+    """Return an upper bound of the values in a JSON text: each follows a bracket, brace, comma or colon."""
     return 1 + sum(raw.count(mark) for mark in (b"[", b"{", b",", b":"))
 
 
 def refuse_pointer(path: Path, head: bytes) -> None:
-    """Raise where a file is what git-lfs leaves in place of a file that was not fetched.
+    """Raise if a file is a git-lfs pointer, by its first bytes.
 
     Raises:
-        ModelError: Its first bytes are those of a pointer.
+        ModelError: It is.
     """
     if head.startswith(_POINTER):
         raise ModelError(
@@ -68,10 +68,10 @@ class TensorInfo:
 
     Attributes:
         name: Such as `model.layers.0.self_attn.q_proj.weight`.
-        dtype: As safetensors names it: `F32`, `BF16`…
-        shape: As torch orders it: the fastest-moving dimension last.
-        file: The name of the file that holds it.
-        offset: Bytes from the start of that file; 0 where the file is not safetensors.
+        dtype: The name that safetensors uses: `F32`, `BF16`…
+        shape: In torch's order: the fastest-moving dimension last.
+        file: The name of its file.
+        offset: Bytes from the start of that file; 0 if the file is not safetensors.
     """
 
     name: str
@@ -82,26 +82,26 @@ class TensorInfo:
 
     @property
     def count(self) -> int:
-        """Elements."""
+        """The number of elements."""
         return prod(self.shape)
 
     @property
     def size(self) -> int:
-        """Bytes."""
+        """The number of bytes."""
         return self.count * dtype_size(self.dtype)
 
     @property
     def row(self) -> int:
-        """Elements of a row: all but the first dimension. 1 for a vector or a single number."""
+        """Elements of a row, which is all but the first dimension. 1 for a vector or a scalar."""
         return prod(self.shape[1:])
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a safetensors file says of itself.
+    """The header of a safetensors file.
 
     Attributes:
-        tensors: In the order of their bytes.
+        tensors: In the order of their offsets.
         metadata: The texts under `__metadata__`.
     """
 
@@ -110,10 +110,10 @@ class Header:
 
 
 def read_safetensors_header(path: Path) -> Header:
-    """Reads and checks the header of a safetensors file.
+    """Read and check the header of a safetensors file.
 
     Raises:
-        ModelError: The file is missing, unreadable, truncated, not safetensors, or says what cannot be.
+        ModelError: The file is missing, unreadable, truncated, not safetensors, or inconsistent.
     """
     try:
         size = size_of_file(path)
@@ -129,29 +129,29 @@ def read_safetensors_header(path: Path) -> Header:
 
 
 def size_of_file(path: Path) -> int:
-    """Bytes of a file.
+    """Return the size of a regular file in bytes.
 
     Raises:
-        ModelError: It is a device or a pipe, of which there would be no end.
-        OSError: It is not there, or cannot be looked at.
+        ModelError: It is a device or a pipe.
+        OSError: It does not exist or cannot be accessed.
     """
     info = path.stat()
     if not stat.S_ISREG(info.st_mode):
-        raise ModelError(f"{path} is no regular file.", hint=AGAIN)
+        raise ModelError(f"{path} is not a regular file.", hint=AGAIN)
     return info.st_size
 
 
 def safetensors_header(tensors: Iterable[TensorInfo], metadata: Mapping[str, str]) -> bytes:
-    """The bytes before the tensors of a file that holds them in this order, padded to a multiple of eight."""
+    """Return the header of a file with these tensors in order, padded to a multiple of eight bytes."""
     entries: dict[str, Any] = {"__metadata__": {"format": "pt", **metadata}}
     at = 0
-    for each in tensors:
-        entries[each.name] = {
-            "dtype": each.dtype,
-            "shape": list(each.shape),
-            "data_offsets": [at, at + each.size],
+    for tensor in tensors:
+        entries[tensor.name] = {
+            "dtype": tensor.dtype,
+            "shape": list(tensor.shape),
+            "data_offsets": [at, at + tensor.size],
         }
-        at += each.size
+        at += tensor.size
     raw = json.dumps(entries, separators=(",", ":")).encode()
     raw += b" " * (-len(raw) % 8)
     return struct.pack("<Q", len(raw)) + raw
@@ -160,13 +160,13 @@ def safetensors_header(tensors: Iterable[TensorInfo], metadata: Mapping[str, str
 def _length(path: Path, raw: bytes, size: int) -> int:
     if len(raw) < 8:
         raise ModelError(
-            f"{path} is truncated: a safetensors file has 8 bytes at least, it has {size}.", hint=AGAIN
+            f"{path} is truncated: a safetensors file has at least 8 bytes, this one has {size}.", hint=AGAIN
         )
     length: int = struct.unpack("<Q", raw)[0]
     if length > min(MAX_HEADER, size - 8):
         raise ModelError(
-            f"{path} is no sound safetensors file: its header claims {length:,} bytes "
-            f"and the file has {size:,}.",
+            f"{path} is not a valid safetensors file: its header claims {length:,} bytes, "
+            f"but the file has {size:,}.",
             hint=AGAIN,
         )
     return length
@@ -195,7 +195,7 @@ def _parse(path: Path, raw: bytes, start: int, size: int) -> Header:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     entries = dict(pairs)
     if len(entries) < len(pairs):
-        raise ValueError("a name comes twice")
+        raise ValueError("a name appears twice")
     return entries
 
 
@@ -214,12 +214,12 @@ def _tensor(path: Path, name: str, entry: Any, start: int) -> TensorInfo:
         _odd(path, f"a tensor's name holds half of a character: {name!a:.80}")
     tensor = TensorInfo(name, dtype, tuple(shape), path.name, start + begin)
     if end - begin != tensor.size:
-        _odd(path, f"the tensor {name!r:.80} needs {tensor.size:,} bytes and is given {end - begin:,}")
+        _odd(path, f"the tensor {name!r:.80} needs {tensor.size:,} bytes, but has {end - begin:,}")
     return tensor
 
 
 def is_text(value: str) -> bool:
-    """Whether a text can be written: JSON may hold halves of characters."""
+    """Return whether a text can be encoded. JSON may hold lone surrogates."""
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -233,17 +233,17 @@ def _is_count(value: Any) -> bool:
 
 def _check_extents(path: Path, tensors: list[TensorInfo], start: int, size: int) -> None:
     at = start
-    for each in tensors:
-        if each.offset != at:
-            _odd(path, f"the tensor {each.name!r:.80} begins at byte {each.offset:,} and not at {at:,}")
-        at += each.size
+    for tensor in tensors:
+        if tensor.offset != at:
+            _odd(path, f"the tensor {tensor.name!r:.80} begins at byte {tensor.offset:,}, not at {at:,}")
+        at += tensor.size
     if at > size:
         raise ModelError(
-            f"{path} is truncated: its tensors end at byte {at:,} and the file has {size:,}.", hint=AGAIN
+            f"{path} is truncated: its tensors end at byte {at:,}, but the file has {size:,}.", hint=AGAIN
         )
     if at < size:
-        _odd(path, f"its tensors end at byte {at:,} and the file goes on to {size:,}")
+        _odd(path, f"its tensors end at byte {at:,}, but the file has {size:,}")
 
 
 def _odd(path: Path, what: str) -> NoReturn:
-    raise ModelError(f"{path} is no sound safetensors file: {what}.", hint=AGAIN)
+    raise ModelError(f"{path} is not a valid safetensors file: {what}.", hint=AGAIN)

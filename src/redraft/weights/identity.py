@@ -1,7 +1,6 @@
-"""Tells one checkpoint from another: by a fingerprint in a moment, by checksums of all its bytes on the way.
+"""Identifies a checkpoint by a fingerprint, which reads samples of its tensors only.
 
-Both are of the tensors alone, in whatever files they lie: sharding a model anew leaves them as they are, and
-another dtype does not.
+The fingerprint covers tensors, not files: another dtype changes it, other shards do not.
 """
 
 from __future__ import annotations
@@ -19,13 +18,13 @@ if TYPE_CHECKING:
     from redraft.weights.checkpoint import Checkpoint
 
 SAMPLES, SAMPLE = 4, 1024
-"""How many places of a tensor a fingerprint looks at, and how many elements it reads at each."""
+"""Places sampled in each tensor, and elements read at each place."""
 
 
 def fingerprint(checkpoint: Checkpoint) -> str:
-    """SHA-256 over the names, dtypes and shapes of all tensors, and over samples of each.
+    """Return the SHA-256 of names, dtypes and shapes of all tensors, and of samples of each.
 
-    Training changes it. What changes a few rows or bytes alone may not: that is what checksums are for.
+    Training changes it. A change of a few rows or bytes may go unnoticed; checksums detect that.
 
     Raises:
         ModelError: A file cannot be read.
@@ -40,36 +39,36 @@ def fingerprint(checkpoint: Checkpoint) -> str:
 
 
 def describe(checkpoint: Checkpoint) -> dict[str, Any]:
-    """What a manifest says of an input: path, contents, fingerprint, and its files as they are."""
+    """Return the manifest's entry for an input: path, contents, fingerprint and files."""
     return {
         "path": str(checkpoint.path),
         "tensors": len(checkpoint.tensors),
         "bytes": checkpoint.size,
         "dtypes": dtypes_of(checkpoint),
         "fingerprint": fingerprint(checkpoint),
-        "files": {name: _as_it_is(checkpoint.folder / name) for name in checkpoint.files},
+        "files": {name: _size_and_time(checkpoint.folder / name) for name in checkpoint.files},
     }
 
 
-def _as_it_is(path: Path) -> list[int]:
-    """Size and time of change in nanoseconds: a file that was got again since is not the same."""
+def _size_and_time(path: Path) -> list[int]:
+    """Return size and modification time in nanoseconds, so that a replaced file counts as another."""
     info = path.stat()
     return [info.st_size, info.st_mtime_ns]
 
 
 def dtypes_of(checkpoint: Checkpoint) -> str:
-    """The dtypes that its tensors have, in one line."""
+    """Return the dtypes of all tensors, separated by spaces."""
     return " ".join(sorted({tensor.dtype for tensor in checkpoint.tensors.values()}))
 
 
 def places(tensor: TensorInfo) -> Iterator[int]:
-    """Where samples of a tensor begin, in elements: spread evenly from its first to its last."""
+    """Yield the first element of each sample, spread evenly over a tensor."""
     last = max(tensor.count - SAMPLE, 0)
     yield from sorted({last * i // (SAMPLES - 1) for i in range(SAMPLES)})
 
 
 def raw_bytes(tensor: torch.Tensor) -> memoryview:
-    """The bytes of a tensor, in place where it is contiguous."""
+    """Return the bytes of a tensor, without a copy if it is contiguous."""
     import torch
 
     return memoryview(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)

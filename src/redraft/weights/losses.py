@@ -1,7 +1,6 @@
-"""What numbers lose when they are rounded to another format: counted by tensor, kept in notes, and said.
+"""Counts, per tensor, the values that become infinite or zero when they are rounded to another dtype.
 
-Rounding to the nearest number is no loss here. Counted are those that a format has no room for: what becomes
-infinite, and what becomes zero. What was damaged before is counted apart.
+Values that were NaN or infinite before are counted separately. Ordinary rounding errors are not counted.
 """
 
 from __future__ import annotations
@@ -15,10 +14,10 @@ import torch
 from redraft.weights.dtypes import dtype_name
 
 Say = Callable[[str], None]
-"""Told of something in words, a sentence or two at a time."""
+"""Called with a message for the user."""
 
-# The integer of the same width, and the least bits that are NaN; the number before is infinity (IEEE 754;
-# bfloat16 likewise; 8 bits: Micikevicius et al. 2022, table 1).
+# The integer dtype of the same width, and the smallest bit pattern that is NaN; the pattern before it is
+# infinity (IEEE 754; bfloat16 likewise; 8 bits: Micikevicius et al. 2022, table 1).
 _NAN = {
     "F64": ("int64", (0x7FF << 52) + 1),
     "F32": ("int32", (0xFF << 23) + 1),
@@ -31,14 +30,14 @@ _NAN = {
 
 @dataclass(frozen=True)
 class Losses:
-    """How many numbers of each tensor were lost; only tensors that lost some are named.
+    """How many values were lost, by tensor. Tensors without losses are left out.
 
-    `vars()` of it are notes of a file for the manifest, and `noted` reads them back.
+    `vars()` of it goes into the manifest as notes on a file, and `noted` reads them back.
 
     Attributes:
-        odd: NaN or infinite before they were rounded.
-        infinite: Finite before, and infinite or NaN after.
-        zero: Zero after, and not before.
+        odd: NaN or infinite before rounding.
+        infinite: Infinite or NaN only after rounding.
+        zero: Zero only after rounding.
     """
 
     odd: dict[str, int] = field(default_factory=dict)
@@ -47,7 +46,7 @@ class Losses:
 
     @classmethod
     def noted(cls, files: Iterable[Mapping[str, Any]]) -> Losses:
-        """Those of all files together, by what was noted of each: of files of an earlier run too."""
+        """Sum the notes on all files, those of an earlier run included."""
         losses = cls()
         for file in files:
             for kind, counts in vars(losses).items():
@@ -55,7 +54,7 @@ class Losses:
         return losses
 
     def count(self, name: str, before: torch.Tensor, after: torch.Tensor) -> None:
-        """Counts what became of some numbers of a tensor: the same ones, in two formats."""
+        """Compare values of a tensor before and after rounding."""
         odd = sum(not_finite(before))
         self.add(name, odd=odd)
         if before.dtype != after.dtype:
@@ -63,18 +62,18 @@ class Losses:
             self.add(name, infinite=sum(not_finite(after)) - odd, zero=zero)
 
     def add(self, name: str, *, odd: int = 0, infinite: int = 0, zero: int = 0) -> None:
-        """Adds to what is counted of a tensor."""
+        """Add to the counts of a tensor."""
         for counts, more in ((self.odd, odd), (self.infinite, infinite), (self.zero, zero)):
             if more > 0:
                 counts[name] = counts.get(name, 0) + more
 
     def say(self, *, warn: Say, tell: Say, wider: str) -> None:
-        """Says what was counted.
+        """Report the counts.
 
         Args:
-            warn: Told of damage: what is infinite or NaN.
-            tell: Told of what became zero.
-            wider: What holds larger numbers, such as `--dtype bf16`.
+            warn: Called with each warning about infinite or NaN values.
+            tell: Called with the number of values that became zero.
+            wider: The option that avoids infinite values, such as `--dtype bf16`.
         """
         if self.odd:
             warn(f"{_counted(self.odd, 'came infinite or NaN from the source')}: it is damaged.")
@@ -85,10 +84,10 @@ class Losses:
 
 
 def not_finite(values: torch.Tensor) -> tuple[int, int]:
-    """How many of some numbers are NaN, and how many are infinite.
+    """Return how many values are NaN, and how many are infinite.
 
-    Looks at bits: without its sign, what is not finite is above all numbers as an integer. That is far faster
-    than torch's own test for 16 bits, and there is none for 8.
+    Without the sign bit, values that are not finite are the largest integers. Comparing integers is far
+    faster than torch's own test for 16 bits, and torch has no test for 8 bits.
     """
     dtype = dtype_name(values.dtype)
     if dtype not in _NAN or not values.numel():
@@ -103,7 +102,7 @@ def not_finite(values: torch.Tensor) -> tuple[int, int]:
 
 
 def _counted(counts: Mapping[str, int], became: str) -> str:
-    """How many, in how many tensors, and where most of them are."""
+    """Return a phrase with the total and the tensor with the most."""
     worst = max(counts, key=lambda name: counts[name])
     total = sum(counts.values())
     numbers = f"{total:,} number{'s' if total > 1 else ''}"

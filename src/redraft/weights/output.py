@@ -1,13 +1,13 @@
-"""Writes checkpoints so that nothing half done looks finished: aside, part by part, then renamed.
+"""Writes checkpoints to a temporary place and renames them when they are complete.
 
-While it is made, a folder `OUT` is `OUT.partial`. Each finished file is noted there with its checksum
-(`redraft.partial.json`), so that the same command, run again, goes on after the last one. At the end come the
-index, the manifest `redraft.json` (what was made from what, by which command and version), and the rename. A
-single file is made as `FILE.redraft-partial`, and its manifest is `FILE.redraft.json`.
+A folder `OUT` is written as `OUT.partial`. Each finished file is recorded there with its checksum in
+`redraft.partial.json`, so that the same command resumes after the last one. At the end come the index, the
+manifest `redraft.json` (inputs, command, version, checksums) and the rename. A single file is written as
+`FILE.redraft-partial`, and its manifest is `FILE.redraft.json`.
 
-Only what is redraft's and not finished is taken up or removed: a folder with that note, and in it the files
-that the note names and a work folder for all others; a single file if the lock of the run that was killed is
-still there. What else is replaced, and what is not, is said in `replace`.
+Only redraft's own unfinished outputs are resumed or removed: a folder with that record, holding nothing but
+the recorded files and a work folder; a single file if the lock of the killed run is still there. For the
+rules of replacing finished outputs see `replace`.
 """
 
 from __future__ import annotations
@@ -48,36 +48,36 @@ from redraft.weights.writer import FileWriter
 
 INDEX, BIN_INDEX = "model.safetensors.index.json", "pytorch_model.bin.index.json"
 SHARD_SIZE = 5_000_000_000
-"""Bytes of a file at most, unless the layout of an input is kept: the hub's own limit for a shard."""
+"""The largest file in bytes, unless an input's layout is kept: the hub's own limit for a shard."""
 
-_WORK = "redraft.parallel"
-"""In a folder that is being made: the files that are not finished."""
+_WORK = "redraft.work"
+"""The folder for unfinished files inside `OUT.partial`."""
 
 Progress = Callable[[int], None]
-"""Told of bytes as they are dealt with."""
+"""Called with a number of bytes when they are processed."""
 
 
 def ignore(size: int) -> None:
-    """Progress that nobody looks at."""
+    """Ignore progress."""
 
 
 @dataclass(frozen=True)
 class Shard:
-    """One file to be made, and the tensors in it, in order (their file and offset say nothing)."""
+    """One output file and its tensors in order. Their `file` and `offset` are not used."""
 
     file: str
     tensors: Sequence[TensorInfo]
 
     @property
     def size(self) -> int:
-        """Bytes of its tensors."""
+        """Bytes of all tensors."""
         return sum(tensor.size for tensor in self.tensors)
 
 
 def layout(tensors: Iterable[TensorInfo], size: int = SHARD_SIZE, form: str = SAFETENSORS) -> list[Shard]:
-    """Tensors in files of at most `size` bytes, in order; one that is larger has a file of its own.
+    """Distribute tensors in order over files of at most `size` bytes. A larger tensor gets its own file.
 
-    The files have the names that transformers gives them; `form` is `.safetensors` or `.bin`.
+    Files are named as transformers names them; `form` is `.safetensors` or `.bin`.
     """
     groups: list[list[TensorInfo]] = [[]]
     filled = 0
@@ -91,18 +91,18 @@ def layout(tensors: Iterable[TensorInfo], size: int = SHARD_SIZE, form: str = SA
 
 
 def shard_name(number: int, of: int, form: str = SAFETENSORS) -> str:
-    """What transformers calls a file of a checkpoint, counted from 1."""
+    """Return the name that transformers gives to a shard; `number` counts from 1."""
     stem = "pytorch_model" if form == BIN else "model"
     return f"{stem}{form}" if of == 1 else f"{stem}-{number:05}-of-{of:05}{form}"
 
 
 class OutputFolder:
-    """A folder of safetensors files in the making. Use as a context; at its end the folder has its name.
+    """A context that writes a folder of weights and renames it into place at its end.
 
     Attributes:
-        aside: Where files are made, within `OUT.partial`. Small ones may be put there directly.
-        done: The finished files by name: size, sha256, and what the maker noted of each.
-        manifest: What else the manifest is to say at the end.
+        aside: The work folder within `OUT.partial`. Small files may be written there directly.
+        done: The finished files by name: size, sha256, and the caller's notes.
+        manifest: More entries for the manifest.
     """
 
     def __init__(
@@ -114,15 +114,15 @@ class OutputFolder:
         force: bool = False,
         tell: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """Makes nothing yet.
+        """Prepare the output. Nothing is written yet.
 
         Args:
-            path: The folder that is to be.
-            making: What decides the result, as JSON: inputs and options. What lies aside and was made in
-                another way, or by another version, is begun afresh.
-            command: What the manifest calls the command.
-            force: Replace a folder of that name, at the end and in one step, if redraft made it.
-            tell: Told why what lies aside is begun afresh.
+            path: The output folder.
+            making: Everything that determines the result, as JSON: inputs and options. A partial output
+                that was made with other values, or by another version, is discarded.
+            command: The command line, for the manifest.
+            force: Replace an existing folder at the end, in one step, if redraft made it.
+            tell: Called with the reason if a partial output is discarded.
         """
         self.path = path
         self._partial = path.with_name(named(path) + ".partial")
@@ -142,7 +142,7 @@ class OutputFolder:
             self.path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = locked(self.path)
         try:
-            refuse_existing(self.path, force=self.force)  # whoever held the lock may have made it
+            refuse_existing(self.path, force=self.force)  # the last holder of the lock may have made it
             with output_errors(self.path, self.done):
                 self._take_up()
         except BaseException:
@@ -154,17 +154,17 @@ class OutputFolder:
         try:
             with output_errors(self.path, self.done):
                 if isinstance(error, OSError):
-                    raise error  # of a small file
+                    raise error  # from writing a small file
                 if kind is None:
                     self._complete()
         finally:
             self._lock.release()
 
     def todo(self, shards: Sequence[Shard], progress: Progress = ignore) -> Iterator[Shard]:
-        """Those of all shards that are still to be made; `progress` is told of the others' bytes.
+        """Yield the unfinished shards, and report the finished ones to `progress`.
 
         Raises:
-            OutputError: There is no room on the disk for them.
+            OutputError: The disk has too little space.
         """
         self._shards = shards
         left = [shard for shard in shards if shard.file not in self.done]
@@ -181,16 +181,16 @@ class OutputFolder:
         *,
         notes: Mapping[str, Any] | None = None,
     ) -> Iterator[FileWriter]:
-        """A file to write the tensors of a shard to, in order. At the end it is noted as done.
+        """Open a writer for the tensors of a shard, in order. At the end the shard is recorded as done.
 
         Args:
-            shard: What it is to hold. The name says the form: a `.bin` is made from safetensors at the end.
-            metadata: Texts for the header of a safetensors file.
-            notes: What to remember of the file, for the manifest; it may be filled while the file is written.
+            shard: The shard. A `.bin` file is converted from safetensors at the end.
+            metadata: Metadata for the header of a safetensors file.
+            notes: What the manifest records about the file. It may be filled during the write.
 
         Raises:
-            OutputError: It cannot be written.
-            ValueError: The tensors written are not as long as they should be.
+            OutputError: The file cannot be written.
+            ValueError: More or fewer bytes were written than the shard has.
         """
         aside = self.aside / (shard.file + ".tmp")
         head = safetensors_header(shard.tensors, metadata or {})
@@ -205,16 +205,16 @@ class OutputFolder:
                 aside = pickled(aside)
                 checksum = _sha256(aside)
             self.done[shard.file] = {"size": aside.stat().st_size, "sha256": checksum, **(notes or {})}
-            self._note()  # before it is there: what is there and was not noted is not ours
+            self._note()  # before the rename: files that are not recorded count as foreign
             aside.rename(self._partial / shard.file)
             sync_folder(self._partial)
 
     def json(self, name: str, value: Any) -> None:
-        """Writes a small JSON file."""
+        """Write a small JSON file."""
         write_json(self.aside / name, value)
 
     def _take_up(self) -> None:
-        """Goes on where the same command stopped, or begins afresh. What is not ours is left alone."""
+        """Resume a partial output of the same command, or start again. Foreign files are never touched."""
         if os.path.lexists(self._partial):
             self._insist_on_folder()
             self._take_up_files()
@@ -225,19 +225,18 @@ class OutputFolder:
     def _insist_on_folder(self) -> None:
         found = self._partial.lstat()
         if not stat.S_ISDIR(found.st_mode):
-            raise self._not_ours("redraft did not make what is there")
+            raise self._not_ours("redraft did not make it")
         if found.st_uid not in (os.geteuid(), self._partial.parent.stat().st_uid):
             raise self._not_ours("it is another user's")
 
     def _take_up_files(self) -> None:
-        left = _Left(self._partial)
+        left = _Partial(self._partial)
         if left.finished:
-            raise self._not_ours("that is a finished output of another command")
+            raise self._not_ours("it is a finished output of another command")
         if left.others:
-            some = ", ".join(left.others[:3])
-            raise self._not_ours(f"it holds {some}: redraft did not make what is there")
+            raise self._not_ours(f"it holds {', '.join(left.others[:3])}, which redraft did not make")
         if left.unreadable:
-            self._tell(f"{self._partial / STATE} cannot be read: {self.path} is begun afresh.")
+            self._tell(f"{self._partial / STATE} cannot be read, so {self.path} is started again.")
         if left.making == self.making:
             self.done = left.done
         for path in left.files:
@@ -246,12 +245,12 @@ class OutputFolder:
 
     def _not_ours(self, why: str) -> OutputError:
         return OutputError(
-            f"{self._partial} is where {self.path} is made, and {why}.",
-            hint="Move it away, or write to another place with -o.",
+            f"{self._partial} is needed to write {self.path}, but {why}.",
+            hint="Move it away, or choose another output with -o.",
         )
 
     def _note(self, *more: str) -> None:
-        """Writes down what is done, and the names of small files that are about to be there."""
+        """Record the finished files, and the names of small files about to be renamed into place."""
         write_state(self._partial, {"making": self.making, "done": self.done, "small": more})
 
     def _complete(self) -> None:
@@ -272,20 +271,20 @@ class OutputFolder:
         self.aside.rmdir()
         sync_folder(self._partial)
         replace_folder(self._partial, self.path)
-        (self.path / STATE).unlink()  # last: without it a folder is finished
+        (self.path / STATE).unlink()  # last: it marks the folder as unfinished
         sync_folder(self.path)
 
 
-class _Left:
-    """What an earlier run left of a folder that it was making, and what of it is ours.
+class _Partial:
+    """A partial output of an earlier run.
 
     Attributes:
-        files: All that is there.
-        others: Names of what redraft did not make.
-        finished: Whether it is an output that has its name, and was never to be another.
-        unreadable: Whether the note of what is done is damaged.
-        making: What decided the result, by that note.
-        done: The finished files that are there, by that note.
+        files: All files in it.
+        others: Names of files that redraft did not make.
+        finished: Whether it is a finished output whose name happens to end in `.partial`.
+        unreadable: Whether its record is damaged.
+        making: What determined the result, from the record.
+        done: The finished files that are there, from the record.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -294,7 +293,7 @@ class _Left:
         found = read_state(folder)
         self.unreadable, state = found is None, found or {}
         noted, self.making = state.get("done", {}), state.get("making")
-        self.done = {name: each for name, each in noted.items() if _is_there(folder / name, each)}
+        self.done = {name: note for name, note in noted.items() if _is_there(folder / name, note)}
         ours = {STATE, _WORK, MANIFEST, *noted, *state.get("small", ()), *_named_by_manifest(folder)}
         if self.unreadable:
             ours |= {name for name in names if name.endswith((SAFETENSORS, BIN, ".index.json"))}
@@ -310,7 +309,7 @@ def _named_by_manifest(folder: Path) -> set[str]:
 
 
 def _is_there(path: Path, noted: Mapping[str, Any]) -> bool:
-    """Whether a file is as long as it was noted. A link is no file of ours."""
+    """Return whether a file is not a link and has the recorded size."""
     with suppress(OSError, ValueError):
         found = path.lstat()
         return stat.S_ISREG(found.st_mode) and found.st_size == noted.get("size")
@@ -318,7 +317,7 @@ def _is_there(path: Path, noted: Mapping[str, Any]) -> bool:
 
 
 def stamp(command: str) -> dict[str, Any]:
-    """What every manifest begins with."""
+    """Return the first entries of every manifest."""
     made = datetime.now(UTC).isoformat(timespec="seconds")
     return {"redraft": redraft.__version__, "made": made, "command": command}
 
@@ -327,20 +326,20 @@ def stamp(command: str) -> dict[str, Any]:
 def new_file(
     path: Path, *, manifest: Mapping[str, Any], command: str = "", force: bool = False, size: int = 0
 ) -> Iterator[FileWriter]:
-    """A single file, made aside and renamed at the end; its manifest is written beside it.
+    """Open a writer for a single file, which is renamed into place at the end. Its manifest lies beside it.
 
     Args:
-        path: The file that is to be.
-        manifest: What it was made from, as JSON.
-        command: What the manifest calls the command.
-        force: Replace a file of that name, if redraft made it.
-        size: The bytes that it will have, if they are known: to see before whether there is room.
+        path: The output file.
+        manifest: What it is made from, as JSON.
+        command: The command line, for the manifest.
+        force: Replace an existing file, if redraft made it.
+        size: Its bytes, if known, to check the free space first.
 
     Raises:
         OutputError: It exists and may not be replaced, or it cannot be written.
     """
     if path.is_dir():
-        raise OutputError(f"{path} is a folder, and the output is a file.", hint=f"-o {path}/NAME")
+        raise OutputError(f"{path} is a folder, but the output is a file.", hint=f"-o {path}/NAME")
     refuse_inputs(path, manifest.get("inputs"), folder=False)
     aside = path.with_name(named(path) + ".redraft-partial")
     beside = path.with_name(f"{path.name}.{MANIFEST}")
@@ -352,25 +351,24 @@ def new_file(
             insist_on_room(path, size)
             if lock.cut_off:
                 remove_own(aside)
-            with _made(aside, path), _written(aside) as writer:
+            with _temporary(aside, path), _written(aside) as writer:
                 yield writer
-                checksum = writer.finish()
-                beside.unlink(missing_ok=True)  # what it says is not true of the new file
+                files = {path.name: {"size": writer.size, "sha256": writer.finish()}}
+                # First the manifest: a file without one could not be replaced with --force.
+                write_json(beside, {**stamp(command), **manifest, "files": files})
                 aside.replace(path)
             sync_folder(path.parent)
-            files = {path.name: {"size": writer.size, "sha256": checksum}}
-            write_json(beside, {**stamp(command), **manifest, "files": files})
         finally:
             lock.release()
 
 
 @contextmanager
-def _made(aside: Path, path: Path) -> Iterator[None]:
-    """Removes a file that was made, unless it was renamed. What is there already is another's."""
+def _temporary(aside: Path, path: Path) -> Iterator[None]:
+    """Remove a temporary file at the end, unless it was renamed. Refuse one that exists already."""
     if os.path.lexists(aside):
         raise OutputError(
-            f"{aside} is where {path} is made, and redraft did not make what is there.",
-            hint="Move it away, or write to another place with -o.",
+            f"{aside} is needed to write {path}, but redraft did not make it.",
+            hint="Move it away, or choose another output with -o.",
         )
     try:
         yield

@@ -1,9 +1,9 @@
 """Reads and writes `.bin` files, the pickled form of a checkpoint.
 
-They are read by torch's restricted loader, and mapped rather than read. Mapping skips what torch checks of a
-file that it reads: that each record of the zip is as long as the tensors need. So that is checked here. The
-records' checksums (CRC-32) are not: it would take a second pass over the weights, and torch can be told to
-write none. The form of torch before 1.6 is no zip and is read whole.
+Torch's restricted loader maps them into memory. When it maps a file, torch does not check that each record of
+the zip is as long as its tensors need, so that is checked here. The records' checksums (CRC-32) are not: that
+would take a second pass over the weights, and torch can be configured to write none. Files from before torch
+1.6 are not zip files and are read whole.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ if TYPE_CHECKING:
     import torch
 
 # Bytes of an element by the kind of storage (torch.storage, `_dtype_to_storage_type_map`).
-# All others, such as UntypedStorage, are counted in bytes.
+# Every other storage, such as UntypedStorage, is counted in bytes.
 _WIDTHS = {"DoubleStorage": 8, "FloatStorage": 4, "HalfStorage": 2, "BFloat16Storage": 2, "LongStorage": 8}
 _WIDTHS |= {"IntStorage": 4, "ShortStorage": 2, "QInt32Storage": 4, "ComplexFloatStorage": 8}
 _WIDTHS |= {"ComplexDoubleStorage": 16}
 
 _ENCRYPTED = 1
-"""The bit of a zip record's flags that says so (PKWARE, APPNOTE 4.4.4)."""
+"""The flag of an encrypted zip record (PKWARE, APPNOTE 4.4.4)."""
 
 
 def read_pickled(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a `.bin` file by name, mapped where it is a zip file, as torch 1.6 and later write it.
+    """Return the tensors of a `.bin` file by name, mapped if it is a zip file (torch 1.6 and later).
 
     Raises:
-        ModelError: It is damaged, cannot be read, or holds more than tensors.
+        ModelError: It is damaged, unreadable, or holds more than tensors.
     """
     import torch
 
@@ -60,26 +60,26 @@ def read_pickled(path: Path) -> dict[str, torch.Tensor]:
         raise ModelError(f"{path} cannot be read: {error.strerror or error}.") from None
     except pickle.UnpicklingError as error:
         raise ModelError(
-            f"{path} holds more than tensors, and was not loaded: {_reason(error)}.",
-            hint="Nothing in it was run. Get the model as safetensors, or from a source you trust.",
+            f"{path} holds more than tensors and was not loaded: {_reason(error)}.",
+            hint="No code in it was run. Get the model as safetensors, or from a source you trust.",
         ) from None
-    except Exception as error:  # noqa: BLE001 - a damaged file leads torch into errors of any kind
-        said = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ModelError(f"{path} is damaged: {said[:120]}.", hint=AGAIN) from None
+    except Exception as error:  # noqa: BLE001 - torch raises errors of any kind for damaged files
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ModelError(f"{path} is damaged: {reason[:120]}.", hint=AGAIN) from None
     tensors = _tensors_in(loaded)
     if not isinstance(loaded, dict) or (loaded and not tensors):
         raise ModelError(
-            f"{path} holds a {type(loaded).__name__} without tensors by name.",
-            hint="Weights are saved with torch.save(model.state_dict(), FILE).",
+            f"{path} holds a {type(loaded).__name__} without named tensors.",
+            hint="Save weights with torch.save(model.state_dict(), FILE).",
         )
     return tensors
 
 
 def tensor_info(path: Path, name: str, tensor: torch.Tensor) -> TensorInfo:
-    """What a checkpoint says of a tensor of a `.bin` file.
+    """Return the description of a tensor in a `.bin` file.
 
     Raises:
-        ModelError: It is of a kind that is not handled, or has more elements than the file.
+        ModelError: Its kind is not supported, or it has more elements than the file.
     """
     import torch
 
@@ -88,10 +88,10 @@ def tensor_info(path: Path, name: str, tensor: torch.Tensor) -> TensorInfo:
         raise ModelError(f"{path}: a tensor's name holds half of a character: {name!a:.80}.", hint=AGAIN)
     if dtype is None:
         raise ModelError(
-            f"{path}: the tensor {name!r:.80} has the dtype {tensor.dtype}, which is not handled."
+            f"{path}: the tensor {name!r:.80} has the dtype {tensor.dtype}, which is not supported."
         )
     if tensor.layout != torch.strided or tensor.device.type != "cpu":
-        raise ModelError(f"{path}: the tensor {name!r:.80} is sparse, or has no values.")
+        raise ModelError(f"{path}: the tensor {name!r:.80} is sparse or has no values.")
     if tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size():
         raise ModelError(
             f"{path}: the tensor {name!r:.80} claims more elements than the file holds.", hint=AGAIN
@@ -100,16 +100,16 @@ def tensor_info(path: Path, name: str, tensor: torch.Tensor) -> TensorInfo:
 
 
 def _check_records(path: Path) -> None:
-    """Check that every record of a zip file lies in it as it is, under a name of its own, as torch writes it.
+    """Check that the records of a zip file are stored the way torch writes them.
 
     Raises:
-        ModelError: One is compressed, encrypted, there twice, beyond the end, or not as long as it should be.
+        ModelError: One is compressed, encrypted, duplicated, truncated, or not as long as its tensors need.
     """
     names = set()
     with zipfile.ZipFile(path) as file:
         for record in file.infolist():
             if record.compress_type != zipfile.ZIP_STORED or record.compress_size != record.file_size:
-                raise ModelError(f"{path} is compressed, and torch cannot map it.", hint=AGAIN)
+                raise ModelError(f"{path} is compressed, so torch cannot map it.", hint=AGAIN)
             if record.flag_bits & _ENCRYPTED:
                 raise ModelError(f"{path} is encrypted.", hint="Unpack it with its password first.")
             if record.filename in names:
@@ -121,10 +121,10 @@ def _check_records(path: Path) -> None:
 
 
 def _check_storages(path: Path, file: zipfile.ZipFile) -> None:
-    """Check that each record of numbers is as long as the pickle says.
+    """Check that each record of values is as long as the pickle says.
 
     Raises:
-        ModelError: One is not. Mapped, its numbers would go on with whatever comes behind it in the file.
+        ModelError: One is not. When mapped, its tensor would include whatever follows it in the file.
     """
     sizes = {record.filename: record.file_size for record in file.infolist()}
     top = next((name for name in sizes if name.endswith("/data.pkl")), "data.pkl").removesuffix("data.pkl")
@@ -134,16 +134,16 @@ def _check_storages(path: Path, file: zipfile.ZipFile) -> None:
         found = sizes.get(f"{top}data/{key}")
         if found != size:
             raise ModelError(
-                f"{path} is damaged: the record data/{key:.40} has {found or 0:,} bytes, and its tensors "
+                f"{path} is damaged: the record data/{key:.40} has {found or 0:,} bytes, but its tensors "
                 f"need {size:,}.",
                 hint=AGAIN,
             )
 
 
 def _storages(file: IO[bytes]) -> dict[str, int]:
-    """The name and the bytes of each storage that a pickle names. Nothing of the pickle is run.
+    """Return the bytes of each storage that a pickle names, without running any of its code.
 
-    Of a pickle that cannot be read so, those before the fault: torch's loader then says what is wrong.
+    If the pickle is damaged, only the storages before the fault are returned: torch's loader will report it.
     """
     scan = _Scan(file)
     with suppress(Exception):
@@ -152,7 +152,7 @@ def _storages(file: IO[bytes]) -> dict[str, int]:
 
 
 class _Inert:
-    """Stands for whatever a pickle makes, and does nothing."""
+    """Stands in for every object of a pickle, and does nothing."""
 
     def __init__(self, *args: object, **named: object) -> None:
         pass
@@ -164,16 +164,16 @@ class _Inert:
         pass
 
     def append(self, value: object) -> None:
-        """As of a list."""
+        """Ignore the value."""
 
 
 class _Scan(pickle._Unpickler):  # noqa: SLF001 - see below
-    """Reads a pickle for the storages that it names, with nothing of what it makes.
+    """Collects the storages that a pickle names, without building its objects.
 
-    The standard library's unpickler in Python: the one in C makes room for whatever number a stranger says.
+    This is the standard library's unpickler in Python: the one in C allocates whatever size a file claims.
 
     Attributes:
-        storages: Bytes by the name of the record.
+        storages: Bytes by record name.
     """
 
     def __init__(self, file: IO[bytes]) -> None:
@@ -181,11 +181,11 @@ class _Scan(pickle._Unpickler):  # noqa: SLF001 - see below
         self.storages: dict[str, int] = {}
 
     def find_class(self, module: str, name: str) -> Any:  # noqa: ARG002 - the standard library's signature
-        """A class that does nothing; it has the element's bytes where it is one of torch's storages."""
+        """Return an inert class. For torch's storages, `width` is the bytes of an element."""
         return type("_Inert", (_Inert,), {"width": _WIDTHS.get(name, 1)})
 
     def persistent_load(self, pid: Any) -> _Inert:
-        """Notes `("storage", kind, record, device, elements)`: torch.serialization, `_save`."""
+        """Record `("storage", kind, record, device, elements)` (torch.serialization, `_save`)."""
         _, kind, key, _, count = pid
         self.storages[str(key)] = count * kind.width
         return _Inert()
@@ -196,26 +196,26 @@ def _tensors_in(loaded: Any) -> dict[str, torch.Tensor]:
 
     if not isinstance(loaded, dict):
         return {}
-    return {str(name): each.detach() for name, each in loaded.items() if isinstance(each, torch.Tensor)}
+    return {str(name): value.detach() for name, value in loaded.items() if isinstance(value, torch.Tensor)}
 
 
 def _reason(error: Exception) -> str:
-    """What torch's loader refused, from its long message."""
+    """Extract what torch's loader refused from its long message."""
     lines = [line for line in str(error).splitlines() if "GLOBAL" in line or "Unsupported" in line]
-    return (lines or str(error).splitlines() or ["it is not a sound pickle"])[0].strip()[:160].rstrip(".")
+    return (lines or str(error).splitlines() or ["it is not a valid pickle"])[0].strip()[:160].rstrip(".")
 
 
 def pickled(path: Path) -> Path:
-    """Turns a safetensors file into a `.bin` beside it, and removes it.
+    """Convert a safetensors file to a `.bin` file beside it, and remove the original.
 
-    The tensors are mapped, not read: torch writes them from the file's own pages.
+    The tensors are mapped, so that torch writes them from the file's own pages.
 
     Returns:
-        The new file: the same name with `.bin` at its end.
+        The new file: the same name with `.bin` appended.
     """
     import torch
 
-    tensors = {each.name: _mapped(path, each) for each in read_safetensors_header(path).tensors}
+    tensors = {info.name: _mapped(path, info) for info in read_safetensors_header(path).tensors}
     new = path.with_name(path.name + ".bin")
     torch.save(tensors, new)
     sync(new)

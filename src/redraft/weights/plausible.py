@@ -1,13 +1,14 @@
-"""Whether a delta of unknown making belongs to a base, from the numbers alone.
+"""Decides from the values alone whether a delta that redraft did not make belongs to a base.
 
-Weights have few bits, so they lie on a grid: that of float16, say. The right base and its delta add up to a
-target on a grid; with another base the low bits do not fit, and sums fall between its points. How far off
-they fall by chance is seen by adding the delta to the same base, shifted by one element. On simulated weights
-(all 27 ways to keep base, target and delta in float32, float16 and bfloat16, changes of 0.5 % to 100 %) sums
-with the right base lie at least 30 % nearer to a grid than by chance, those with another model at most 2 %.
+Weights have few bits, so they lie on a grid, such as that of float16. The right base plus its delta gives
+values on the grid of the target's dtype; with another base the low bits do not match, and the sums fall
+between grid points. Adding the delta to the same base shifted by one element shows how far off they fall by
+chance. On simulated weights (all 27 combinations of float32, float16 and bfloat16 for base, target and delta,
+changes of 0.5 % to 100 %) sums with the right base lie at least 30 % nearer to a grid than by chance, those
+with another model at most 2 %.
 
-Where the delta itself was rounded, its low bits say nothing, and nothing is refused. Nor is a base told
-apart that is a near relative of the right one.
+If the delta itself was rounded, its low bits say nothing, and no base is refused. Close relatives of the
+right base cannot be distinguished from it.
 """
 
 from __future__ import annotations
@@ -22,16 +23,16 @@ from redraft.weights.checkpoint import Checkpoint
 from redraft.weights.dtypes import torch_dtype
 
 TENSORS, ELEMENTS = 24, 1 << 16
-"""How many matrices are looked at, spread over the model, and how many elements of each."""
+"""The number of matrices sampled over the model, and the elements read from each."""
 
 NEARER = 0.1
-"""How much nearer to a grid than by chance sums have to be."""
+"""How much nearer to a grid than by chance the sums must be."""
 
 ROUNDED = 0.4
-"""The share of odd last bits from which a delta counts as rounded: by chance it is one half."""
+"""The share of set last bits from which on a delta counts as rounded; by chance it is one half."""
 
 WHOLE = 0.8
-"""The size of a delta's numbers over that of the base's from which it is none: training changes far less."""
+"""The ratio of norms, delta over base, above which it is not a delta: training changes far less."""
 
 _GRIDS = {torch.float32: 24, torch.float16: 11, torch.bfloat16: 8}  # bits of a significand
 _INTEGERS = {4: torch.int32, 2: torch.int16}
@@ -40,10 +41,10 @@ _Sample = tuple[str, torch.Tensor, torch.Tensor, torch.Tensor]
 
 
 def insist(base: Checkpoint, delta: Checkpoint) -> None:
-    """Sees that base + delta looks like a model.
+    """Check that base + delta looks like a model.
 
     Raises:
-        ModelError: The sums are not finite, or fit no better than those with a base in disorder.
+        ModelError: The sums are not finite, or lie no nearer to a grid than with a shifted base.
     """
     off = {grid: [0.0, 0.0] for grid in _GRIDS}
     odd: list[float] = []
@@ -63,20 +64,20 @@ def insist(base: Checkpoint, delta: Checkpoint) -> None:
         sizes.append(float(change.double().norm() / ours.norm().clamp(min=1e-30)))
     if sizes and median(sizes) > WHOLE:
         raise ModelError(
-            f"{delta.path} is no delta over {base.path}: its numbers are as large as the weights themselves.",
-            hint="A whole model needs no base. Is this the folder of the delta, and that of its base?",
+            f"{delta.path} is not a delta over {base.path}: its values are as large as the weights.",
+            hint="The order is: redraft weights apply BASE DELTA. A complete model needs no base.",
         )
     nearer = max((1 - ours / chance for ours, chance in off.values() if chance), default=1.0)
     if odd and sum(odd) / len(odd) < ROUNDED and nearer < NEARER:
         raise ModelError(
             f"{base.path} is not the base of {delta.path}: their low bits do not fit each other "
-            f"({max(nearer, 0):.0%} better than by chance; at least {NEARER:.0%} are to be expected).",
-            hint="Name the base that the delta was made from: its page on the hub says which.",
+            f"({max(nearer, 0):.0%} better than by chance; at least {NEARER:.0%} expected).",
+            hint="Name the base that the delta was made from: its page on the hub names it.",
         )
 
 
 def _samples(base: Checkpoint, delta: Checkpoint) -> Iterator[_Sample]:
-    """Names, and elements that the delta changes: the base's, their neighbours, the delta's."""
+    """Yield names and the elements that the delta changes: of the base, their neighbours, of the delta."""
     matrices = (name for name, each in delta.tensors.items() if len(each.shape) == 2)
     names = [name for name in matrices if _on_grids(base, delta, name)]
     for name in names[:: max(len(names) // TENSORS, 1)]:
@@ -94,12 +95,12 @@ def _on_grids(base: Checkpoint, delta: Checkpoint, name: str) -> bool:
 
 
 def _off(values: torch.Tensor, grid: torch.dtype) -> float:
-    """How far values lie from the points of a grid, in steps of the grid, summed."""
+    """Return the summed distance of values from a grid, in steps of the grid."""
     near = values.to(grid).double()
     step = torch.ldexp(torch.ones_like(near), near.frexp().exponent - _GRIDS[grid])
     return float(((values - near).abs() / step).nan_to_num(posinf=0.5).clamp(max=0.5).sum())
 
 
 def _odd(values: torch.Tensor) -> float:
-    """The share of values whose last bit is set."""
+    """Return the share of values whose last bit is set."""
     return float((values.view(_INTEGERS[values.element_size()]) & 1).double().mean())

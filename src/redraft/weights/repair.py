@@ -1,15 +1,15 @@
-"""Repairs faults that early conversions of Llama left in configurations and tokenizers.
+"""Repairs faults of early Llama conversions in configurations and tokenizers.
 
-Deltas of 2023 carry them into every model that is made from them: today's transformers then finds no class,
-ends no answer, or reads beyond the embedding. Only what is surely wrong is changed, key by key, and each
-change is a line with file, key, before and after; all other keys stay. What may be meant is left alone, such
-as Alpaca's `</s>` for bos and unk, with which its models were trained.
+Deltas of 2023 pass these faults on to every model made from them: today's transformers then does not find a
+class, does not end answers, or reads beyond the embedding. Only keys that are certainly wrong are changed,
+and each change is reported with file, key, old and new value. Values that may be intended stay, such as
+Alpaca's `</s>` for bos and unk, with which its models were trained.
 
-Sources: the first conversions of Llama say `LLaMATokenizer` (lm-sys/FastChat issue 352), give the special
-tokens as empty texts (tatsu-lab/stanford_alpaca issue 247), and have the ids 0 and 1 for bos and eos and -1
-for padding, where the tokenizer has 1, 2 and none (meta-llama/llama issue 752, huggingface/transformers
-issue 22239); they call the context `max_sequence_length` (mlc-ai/mlc-llm pull request 1032). A padding token
-without a row: OpenNMT/CTranslate2 issue 1415.
+Sources: the first conversions of Llama use `LLaMATokenizer` (lm-sys/FastChat issue 352), empty texts as
+special tokens (tatsu-lab/stanford_alpaca issue 247), the ids 0 and 1 for bos and eos and -1 for padding where
+the tokenizer has 1, 2 and none (meta-llama/llama issue 752, huggingface/transformers issue 22239), and the
+key `max_sequence_length` for the context (mlc-ai/mlc-llm pull request 1032). A padding token without a row:
+OpenNMT/CTranslate2 issue 1415.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ _WRONG_IDS = {"bos_token_id": (0, 1), "eos_token_id": (1, 2)}
 
 @dataclass(frozen=True)
 class Repairs:
-    """What has to be changed in a folder.
+    """The changes that repair a folder.
 
     Attributes:
         files: The new content of each JSON file that changes.
-        lines: What changes, one line a key: file, key, before and after.
+        lines: One line per changed key: file, key, old and new value.
     """
 
     files: Mapping[str, dict[str, Any]]
@@ -53,14 +53,14 @@ class Repairs:
 
 
 def find_repairs(folder: Path, *, rows: int | None = None) -> Repairs:
-    """Looks for known faults.
+    """Find known faults.
 
     Args:
-        folder: With config.json and the files of the tokenizer; those that are not there are passed over.
-        rows: Rows of the embedding; None for the `vocab_size` of config.json.
+        folder: The folder with config.json and tokenizer files. Missing files are skipped.
+        rows: Rows of the embedding. None takes `vocab_size` from config.json.
 
     Raises:
-        ModelError: One of the files is no JSON object.
+        ModelError: A file is not a JSON object.
     """
     work = _Work({name: read_json(folder / name) for name in FILES if (folder / name).exists()})
     work.old_names()
@@ -78,13 +78,11 @@ def find_repairs(folder: Path, *, rows: int | None = None) -> Repairs:
 
 
 def repair_tokenizer(folder: Path, *, rows: int | None = None) -> list[str]:
-    """Repairs the files of a folder of ours in place, and says what changed: see `find_repairs`.
-
-    Where checksums are noted, write the `files` of `find_repairs` instead of the originals.
+    """Repair the files of an output folder in place, and return the changes: see `find_repairs`.
 
     Raises:
-        ModelError: One of the files is no JSON object.
-        OSError: One of the files cannot be written.
+        ModelError: A file is not a JSON object.
+        OSError: A file cannot be written.
     """
     found = find_repairs(folder, rows=rows)
     for name, value in found.files.items():
@@ -94,7 +92,7 @@ def repair_tokenizer(folder: Path, *, rows: int | None = None) -> list[str]:
 
 
 class _Work:
-    """The files while they are being changed."""
+    """The files during the repair."""
 
     def __init__(self, files: dict[str, dict[str, Any]]) -> None:
         self.files = copy.deepcopy(files)
@@ -102,7 +100,7 @@ class _Work:
         self.lines: list[str] = []
 
     def set(self, file: str, key: str, after: Any, why: str = "") -> None:
-        """Changes one key, and says so."""
+        """Change a key and report it."""
         before = self.files[file].get(key)
         self.files[file][key] = after
         self.say(file, f"{key} {before!r:.60} → {after!r:.60}" + (f" ({why})" if why else ""))
@@ -113,7 +111,7 @@ class _Work:
             self.changed.append(file)
 
     def old_names(self) -> None:
-        """Classes whose names were changed before the first release that had them."""
+        """Fix class names that were changed before transformers first released them."""
         for file in self._among(CONFIG, TOKENIZER_CONFIG):
             name = self.files[file].get("tokenizer_class")
             if isinstance(name, str) and name.startswith(_OLD):
@@ -130,7 +128,7 @@ class _Work:
             self.set(CONFIG, "max_position_embeddings", length, "from max_sequence_length")
 
     def empty_tokens(self) -> None:
-        """Special tokens that are empty texts, by themselves or as the content of an object."""
+        """Fix special tokens that are empty texts, or objects with an empty text."""
         for file in self._among(TOKENIZER_CONFIG, SPECIAL):
             for key, piece in _PIECES.items():
                 value = self.files[file].get(key)
@@ -140,13 +138,13 @@ class _Work:
                     self.set(file, key, {**value, "content": piece})
 
     def first_token(self) -> None:
-        """With tokenizer.model alone, transformers 4 put `<s>` before a text unasked, and 5 does not."""
+        """Keep `<s>` before texts: with tokenizer.model alone, transformers 5 no longer puts it there."""
         config = self.files.get(TOKENIZER_CONFIG, {})
         if config.get("tokenizer_class") == "LlamaTokenizer" and "add_bos_token" not in config:
             self.set(TOKENIZER_CONFIG, "add_bos_token", after=True, why="as it was before transformers 5")
 
     def shifted_ids(self) -> None:
-        """The ids 0 and 1 for bos and eos, in truth of `<unk>` and `<s>`. Both together are the old fault."""
+        """Fix the ids 0 and 1 for bos and eos, which belong to `<unk>` and `<s>`, if both occur."""
         for file in self._among(CONFIG, GENERATION):
             values = self.files[file]
             if all(
@@ -161,7 +159,7 @@ class _Work:
             self.set(CONFIG, "vocab_size", rows, "rows of the embedding")
 
     def beyond(self, rows: Any) -> None:
-        """Added tokens, and a padding token that is one of them, for which the embedding has no row."""
+        """Remove added tokens, the padding token included, for which the embedding has no row."""
         if not _is_id(rows) or not rows:
             return
         gone = set()
@@ -184,7 +182,7 @@ class _Work:
                 self.set(file, "pad_token_id", None, "there is no such token")
 
     def _added_beyond(self, rows: int) -> Iterator[tuple[str, Any, str]]:
-        """File, key or entry, and text of each added token with an id of `rows` or more."""
+        """Yield file, key or entry, and text of each added token with an id of `rows` or more."""
         for piece, at in self.files.get(ADDED, {}).items():
             if _is_id(at) and at >= rows:
                 yield ADDED, piece, piece
@@ -215,7 +213,7 @@ def _is_id(value: Any) -> bool:
 
 
 def _is_llama(files: Mapping[str, Mapping[str, Any]], folder: Path) -> bool:
-    """Whether the vocabulary has `<unk>`, `<s>` and `</s>` at 0, 1 and 2, as that of Llama 1 and 2 has."""
+    """Return whether `<unk>`, `<s>` and `</s>` have the ids 0, 1 and 2, as in Llama 1 and 2."""
     model = files.get(TOKENIZER, {}).get("model")
     vocabulary = model.get("vocab") if isinstance(model, dict) else None
     if isinstance(vocabulary, dict):

@@ -1,4 +1,4 @@
-"""Keeps a disk busy: makes the next items of a stream in a thread while the last ones are worked on."""
+"""Reads ahead: produces the next items of an iterator in a thread."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ T = TypeVar("T")
 
 
 def ahead(items: Iterator[T], depth: int = 2) -> Iterator[T]:
-    """The same items in the same order, of which up to `depth` are made before they are asked for.
+    """Yield the same items in the same order, while a thread produces up to `depth` items in advance.
 
-    What the stream raises is raised here. A consumer that stops early stops the thread.
+    Errors of the iterator are raised here. The thread stops when the consumer does.
     """
     made: queue.Queue[T | _End] = queue.Queue(maxsize=depth)
     stopped = threading.Event()
@@ -32,7 +32,7 @@ def ahead(items: Iterator[T], depth: int = 2) -> Iterator[T]:
 
 
 class _End:
-    """The last item, and why there are no more."""
+    """Marks the end of the items, with the error that ended them, if any."""
 
     def __init__(self, error: BaseException | None = None) -> None:
         self.error = error
@@ -45,7 +45,7 @@ def _make(items: Iterator[T], made: queue.Queue[T | _End], stopped: threading.Ev
             if stopped.is_set():
                 return
             made.put(item)
-    except BaseException as error:  # noqa: BLE001 - whatever it is, it is raised where the items are used
+    except BaseException as error:  # noqa: BLE001 - raised again in the consumer
         end = _End(error)
     made.put(end)
 

@@ -1,10 +1,10 @@
-"""Rows of a vocabulary that a base lacks: what a delta takes them to be.
+"""Conventions for the rows of added tokens in a delta, and how to detect them.
 
-A tuned model often has a few tokens more than its base, such as `[PAD]`. Its delta then has rows to which
-the base has no counterpart. Two conventions are in use (in the release scripts of the models named):
+A tuned model often has a few tokens more than its base, such as `[PAD]`. Its delta then has rows that the
+base lacks. Two conventions are in use (in the release scripts of the models named):
 
-- `zero`: the base's row counts as zero, so that the delta holds the new row itself (Vicuna 0, StableVicuna)
-- `mean`: it counts as the mean of all rows of the base (Alpaca, SelFee)
+- `zero`: the missing row counts as zero, so that the delta holds the new row itself (Vicuna 0, StableVicuna)
+- `mean`: the missing row counts as the mean of all rows of the base (Alpaca, SelFee)
 
 With `none` both have the same rows (Vicuna 1.1).
 """
@@ -35,12 +35,12 @@ _UPDATES = 3.0
 
 
 def is_table(name: str) -> bool:
-    """Whether a tensor has a row for each token of the vocabulary."""
+    """Return whether a tensor has a row for each token."""
     return name.endswith(_TABLES)
 
 
 def added_rows(base: Checkpoint, other: Checkpoint) -> dict[str, int]:
-    """The tables with more rows than the base's, and how many more. Other shapes are not looked at."""
+    """Return the number of added rows of each table that has more rows than the base's and the same width."""
     return {
         name: other.tensors[name].shape[0] - base.tensors[name].shape[0]
         for name in other.tensors
@@ -53,9 +53,9 @@ def added_rows(base: Checkpoint, other: Checkpoint) -> dict[str, int]:
 
 
 def mean_row(base: Checkpoint, name: str) -> torch.Tensor:
-    """The mean of a table's rows, summed in 64 bits. Shape: (row,), in 32 bits, or the table's 64.
+    """Return the mean of a table's rows. Shape: (row,); float32, or float64 if the table is.
 
-    It is not rounded to the table's dtype, because Alpaca's weight_diff.py computes in 32 bits.
+    It is summed in float64, and not rounded to the table's dtype: Alpaca's weight_diff.py uses float32.
     """
     tensor = base.tensors[name]
     total = torch.zeros(tensor.row, dtype=torch.float64)
@@ -66,15 +66,15 @@ def mean_row(base: Checkpoint, name: str) -> torch.Tensor:
 
 
 def settle(base: Checkpoint, delta: Checkpoint, asked: Convention | None) -> tuple[Convention, str]:
-    """The convention of a delta, and the reason in words.
+    """Return the convention of a delta, and the reason as a phrase.
 
     Args:
         base: The base.
         delta: The delta.
-        asked: What the user says it is; it then has to fit the shapes.
+        asked: The user's choice, which must fit the shapes. None detects the convention.
 
     Raises:
-        ModelError: The shapes fit no convention, or not the one that was asked for.
+        ModelError: The shapes fit no convention, or not `asked`.
     """
     added = added_rows(base, delta)
     rows = {name: (base.tensors[name].shape[0], delta.tensors[name].shape[0]) for name in added}
@@ -82,7 +82,7 @@ def settle(base: Checkpoint, delta: Checkpoint, asked: Convention | None) -> tup
         found = ", ".join(f"{name} {ours:,} → {theirs:,}" for name, (ours, theirs) in rows.items())
         raise ModelError(
             f"{delta.path} fits no convention for added tokens: its tables grow differently ({found}).",
-            hint="The base or the delta is not the one you mean.",
+            hint="Check that base and delta belong together.",
         )
     if not added:
         if asked not in (None, "none"):
@@ -91,17 +91,17 @@ def settle(base: Checkpoint, delta: Checkpoint, asked: Convention | None) -> tup
     ours, theirs = next(iter(rows.values()))
     if asked == "none":
         raise ModelError(
-            f"--vocab none does not fit: {delta.path} has {theirs:,} rows and the base {ours:,}.",
+            f"--vocab none does not fit: {delta.path} has {theirs:,} rows, and the base {ours:,}.",
             hint="--vocab zero or --vocab mean",
         )
     if asked:
-        return asked, f"{theirs - ours:,} rows more than the base; --vocab says {asked}"
+        return asked, f"{theirs - ours:,} rows more than the base; set by --vocab"
     return _detect(base, delta, list(added), theirs - ours)
 
 
 @dataclass(frozen=True)
 class _Look:
-    """Root mean squares: of a table's new rows, of those less the base's mean, of the change of others."""
+    """Root mean squares of a table's new rows, of these minus the base's mean, and of other changes."""
 
     new: float
     new_less_mean: float
@@ -109,7 +109,7 @@ class _Look:
 
     @property
     def says(self) -> Convention:
-        # Nearer to zero than to the mean, and of the size of what training changes.
+        # Nearer to zero than to the mean, and as small as the changes by training.
         near_mean = self.new < self.new_less_mean and self.new <= _UPDATES * max(self.change, 1e-12)
         return "mean" if near_mean or self.new == 0 else "zero"
 
@@ -118,14 +118,14 @@ def _detect(base: Checkpoint, delta: Checkpoint, names: list[str], count: int) -
     looks = [_look(base, delta, name) for name in names if len(base.tensors[name].shape) == 2]
     if not looks:
         raise ModelError(
-            f"{delta.path} adds rows, and nothing tells by which convention.", hint="--vocab zero or mean"
+            f"{delta.path} adds rows by an unknown convention.", hint="--vocab zero or --vocab mean"
         )
-    # The clearest table decides: input rows of tokens that never occurred say little.
+    # The clearest table decides: input rows of tokens that never occurred are not informative.
     clearest = max(looks, key=lambda look: abs(look.new - look.new_less_mean))
-    meant = "differences from the base's mean row" if clearest.says == "mean" else "whole rows, over zeros"
+    meant = "differences from the base's mean row" if clearest.says == "mean" else "whole rows"
     return clearest.says, (
         f"{count:,} rows more than the base, and they look like {meant} "
-        f"(size {clearest.new:.2g}; less the mean {clearest.new_less_mean:.2g}; "
+        f"(size {clearest.new:.2g}; minus the mean {clearest.new_less_mean:.2g}; "
         f"other rows change by {clearest.change:.2g})"
     )
 

@@ -1,4 +1,4 @@
-"""Writes and hashes one file in threads, so that disk and processor work while the next part is made."""
+"""Writes and hashes a file in threads, while the caller prepares the next part."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LIBC = ctypes.CDLL(None)
 
 
 class FileWriter:
-    """Takes the parts of a file, in order.
+    """Writes the parts of a file in order.
 
     Attributes:
         size: Bytes written so far.
@@ -35,7 +35,7 @@ class FileWriter:
         self.size = 0
 
     def write(self, part: bytes | memoryview | torch.Tensor) -> None:
-        """Takes bytes or a tensor. They must not change afterwards.
+        """Queue bytes or a tensor, which must not change afterwards.
 
         Raises:
             OSError: An earlier part could not be written.
@@ -46,7 +46,7 @@ class FileWriter:
             worker.take(view)
 
     def finish(self) -> str:
-        """Waits until all is on the disk. Returns the SHA-256 of the file.
+        """Wait until everything is on the disk, and return the SHA-256 of the file.
 
         Raises:
             OSError: A part could not be written.
@@ -59,7 +59,7 @@ class FileWriter:
         return self._hash.hexdigest()
 
     def stop(self) -> None:
-        """Ends the threads."""
+        """Stop the threads."""
         for worker in self._workers:
             worker.stop()
 
@@ -70,7 +70,7 @@ class FileWriter:
 
 
 class _Worker:
-    """Does one thing with each part, in a thread, in order. After an error it does nothing more."""
+    """Applies a function to each part, in order, in a thread. After an error it drops the parts."""
 
     def __init__(self, do: Callable[[memoryview], object]) -> None:
         self._do = do
@@ -91,7 +91,7 @@ class _Worker:
     def stop(self) -> None:
         self._stopped.set()
         with suppress(queue.Full):
-            self._parts.put_nowait(None)  # wakes it if it waits
+            self._parts.put_nowait(None)  # wakes the thread if it waits
         self._thread.join()
 
     def _work(self) -> None:
@@ -99,11 +99,11 @@ class _Worker:
             try:
                 if not self._error:
                     self._do(part)
-            except BaseException as error:  # noqa: BLE001 - whatever it is, it is raised where parts are given
+            except BaseException as error:  # noqa: BLE001 - raised again by `insist`
                 self._error = error
 
     def _next(self) -> memoryview | None:
-        """The next part; None when there are no more. An interrupt in another thread may cost the wake-up."""
+        """Return the next part, or None at the end. The timeout covers a wake-up lost to an interrupt."""
         while True:
             try:
                 return self._parts.get(timeout=_PATIENCE)
@@ -113,9 +113,9 @@ class _Worker:
 
 
 def _start_writing(file: int, size: int) -> None:
-    """Lets the disk begin with what is in memory, without waiting (Linux: SYNC_FILE_RANGE_WRITE, 2).
+    """Start writing cached pages to the disk, without waiting (Linux: SYNC_FILE_RANGE_WRITE, 2).
 
-    Left to itself the system begins late, and a file's end then waits for most of the file.
+    By default Linux starts late, and `fsync` then waits for most of the file.
     """
     if start := getattr(_LIBC, "sync_file_range", None):
         start(file, ctypes.c_int64(0), ctypes.c_int64(size), 2)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -87,19 +88,19 @@ def test_ways_to_begin_that_leave_the_base_alone_are_taken(tmp_path: Path) -> No
         (PLAIN, {"lora_alpha": 10**400}, "the alpha 1000"),
         (PLAIN, {"r": 10**400}, "the rank 1000"),
         (PLAIN | {"a.base_layer.b": torch.ones(1), "a.b": torch.ones(1)}, {}, "it holds 'a.b' twice"),
-        (PLAIN, {"rank_pattern": [1]}, "rank_pattern of adapter_config.json is no object"),
-        (PLAIN, {"rank_pattern": {"(": 2}}, "has the pattern '(', which cannot be used"),
+        (PLAIN, {"rank_pattern": [1]}, "rank_pattern of adapter_config.json is not an object"),
+        (PLAIN, {"rank_pattern": {"(": 2}}, "has the pattern '(', which is invalid"),
         (PLAIN, {"use_dora": True}, "use_dora and the tensors of"),
         (PLAIN | {f"{Q}.lora_magnitude_vector": torch.ones(6)}, {}, "use_dora and the tensors of"),
         (
             PLAIN | {f"{Q}.lora_magnitude_vector": torch.ones(5)},
             {"use_dora": True},
-            "the lora_magnitude_vector of 'model.layers.0.self_attn.q_proj' has 5 numbers",
+            "the lora_magnitude_vector of 'model.layers.0.self_attn.q_proj' has 5 values",
         ),
         (
             PLAIN | {f"{Q}.lora_A.weight": torch.ones(2, 8, dtype=torch.int8)},
             {},
-            "holds I8, not numbers with a fraction",
+            "holds I8, not floats",
         ),
         (
             {"e.token_adapter.trainable_tokens_delta": torch.ones(2, 8)},
@@ -120,7 +121,25 @@ def test_a_pattern_that_takes_for_ever_is_given_up(tmp_path: Path) -> None:
     long = "a" * 60 + "c"
     tensors = {f"{long}.lora_A.weight": torch.ones(2, 8), f"{long}.lora_B.weight": torch.ones(6, 2)}
     message = refusal(adapter(tmp_path, tensors, rank_pattern={"(a|aa)+$b": 2}))
-    assert "has the pattern '(a|aa)+$b', which cannot be used" in message
+    assert "has the pattern '(a|aa)+$b', which is invalid or takes too long" in message
+
+
+def test_a_pattern_for_each_module_is_read_in_seconds(tmp_path: Path) -> None:
+    """Some initialisations, such as peft's EVA, give every module a rank of its own."""
+    halves = {"lora_A.weight": torch.ones(1, 1), "lora_B.weight": torch.ones(1, 1)}
+    tensors = {f"m{i}.{half}": value for i in range(1000) for half, value in halves.items()}
+    started = time.monotonic()
+    found = read_adapter(adapter(tmp_path, tensors, r=2, rank_pattern={f"m{i}": 1 for i in range(1000)}))
+    assert len(found.changes) == 1000
+    assert time.monotonic() - started < 60
+
+
+def test_patterns_without_number_are_given_up(tmp_path: Path) -> None:
+    tensors = {f"m{i}.lora_{half}.weight": torch.ones(1, 1) for i in range(1000) for half in "AB"}
+    started = time.monotonic()
+    message = refusal(adapter(tmp_path, tensors, rank_pattern={f"x{i}": 1 for i in range(100_000)}))
+    assert "takes too long to match" in message
+    assert time.monotonic() - started < 120
 
 
 def test_tensors_of_unknown_kind_are_not_left_out_in_silence(tmp_path: Path) -> None:

@@ -290,6 +290,7 @@ def test_tokenizers_are_not_mixed(base: Path, plain: Path, tmp_path: Path) -> No
     assert {"tokenizer.json", "tokenizer_config.json", "added_tokens.json"} <= files
     files = {path.name for path in (tmp_path / "adapters").iterdir()}
     assert files == {
+        "README.md",
         "chat_template.jinja",
         "config.json",
         "generation_config.json",
@@ -298,6 +299,15 @@ def test_tokenizers_are_not_mixed(base: Path, plain: Path, tmp_path: Path) -> No
         "tokenizer.model",
     }
     assert (tmp_path / "adapters" / "generation_config.json").read_text() == '{"a": 1}'
+
+
+def test_cards_and_licences_of_both_go_along(base: Path, plain: Path, tmp_path: Path) -> None:
+    model = copied(base, tmp_path / "base", README__md="license: llama2")
+    adapter = copied(plain, tmp_path / "adapter", README__md="peft", LICENSE="terms")
+    (model / "LICENSES").mkdir()
+    merge_lora(model, adapter, tmp_path / "merged")
+    assert (tmp_path / "merged" / "README.md").read_text() == "license: llama2"
+    assert (tmp_path / "merged" / "LICENSE").read_text() == "terms"
 
 
 def test_a_run_that_goes_on_warns_of_what_the_first_one_did(

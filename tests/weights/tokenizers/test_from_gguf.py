@@ -235,7 +235,7 @@ def test_the_template_is_written_as_it_is(metadata: Metadata, tmp_path: Path) ->
     ("change", "said"),
     [
         ({"model": "t5"}, "of the kind 't5'"),
-        ({"model": None}, "of the kind None"),
+        ({"model": None}, "has no model"),
         ({"pre": "kimi-k2"}, "pre-tokenizer 'kimi-k2'"),
         ({"pre": None}, "pre-tokenizer None"),
         ({"tokens": None}, "has no tokens"),

@@ -100,7 +100,7 @@ def test_pipes_and_devices_are_not_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.model")
     (tmp_path / "zero.model").symlink_to("/dev/zero")
     for name in ("pipe.model", "zero.model"):
-        with pytest.raises(ModelError, match=f"{name} is no regular file"):
+        with pytest.raises(ModelError, match=f"{name} is (not a regular file|a link to /dev/zero)"):
             read_sentencepiece(tmp_path / name)
     with pytest.raises(ModelError, match=r"there is no file .*none\.model"):
         read_sentencepiece(tmp_path / "none.model")

@@ -1,1 +1,1 @@
-"""GGUF files: read without trust, made from a folder, and made into one."""
+"""GGUF files: reading untrusted ones, and converting them from and to folders."""

@@ -1,11 +1,11 @@
-"""What a model is, in numbers: config.json <-> the keys of a GGUF file.
+"""Converts between config.json and the keys of a GGUF file.
 
-One value stands between the two, so that each side is read once and checked once. Its sizes, and the tensors
-that follow from them, are in `sizes`; rotary scaling is in `rope`, tokenizers are elsewhere.
+Both sides are read into `ModelNumbers`, so that each is checked once. For sizes and tensors see `sizes`, for
+rotary scaling `rope`.
 
-Not carried over: sliding windows. llama.cpp attends to the whole context in these architectures, so a model
-that was trained with a window (Mistral 7B v0.1) sees more than it was trained to, after that many tokens.
-Facts: transformers' configuration files of the four; llama.cpp's conversion/base.py and src/models.
+Sliding windows are not converted. llama.cpp attends to the whole context in these architectures, so a model
+trained with a window (Mistral 7B v0.1) attends to more tokens than in training.
+Sources: transformers' configuration files of the four; llama.cpp's conversion/base.py and src/models.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from redraft.weights.gguf.rope import (
 from redraft.weights.gguf.sizes import Numbers, Shape, Sizes, sizes_from_config, sizes_from_metadata
 from redraft.weights.header import NotHandled
 
-# The values that transformers takes where config.json is silent (configuration_*.py of each family).
+# Transformers' defaults (configuration_*.py of each family).
 _EPS, _MISTRAL_WINDOW = 1e-6, 4096
 
 
 @dataclass(frozen=True)
 class ModelNumbers:
-    """The numbers of a model.
+    """The numbers that describe a model.
 
     Attributes:
-        sizes: Those that its tensors follow from.
+        sizes: The numbers that determine its tensors.
         context: `max_position_embeddings`, in tokens.
         eps: `rms_norm_eps`.
         rope: Base and scaling of the rotary embedding.
@@ -48,15 +48,17 @@ class ModelNumbers:
 
 
 def numbers_from_config(config: Mapping[str, Any]) -> ModelNumbers:
-    """Reads and checks a config.json.
+    """Read and check a config.json.
 
     Raises:
-        ModelError: Another architecture, a number that is missing or cannot be, or a feature that GGUF lacks.
+        ModelError: An unsupported architecture or feature, or a missing or invalid number.
     """
     sizes = sizes_from_config(config)
     family = sizes.family
     if (act := config.get("hidden_act", "silu")) not in ("silu", "swish"):
-        raise NotHandled(f"config.json says hidden_act {act!r:.40}; GGUF has silu here.", hint=OTHER_TOOL)
+        raise NotHandled(
+            f"config.json says hidden_act {act!r:.40}; only silu can be converted to GGUF.", hint=OTHER_TOOL
+        )
     if family is not LLAMA and config.get("attention_bias") and not family.bias:
         raise NotHandled(
             f"config.json says attention_bias, which llama.cpp's {family.gguf} lacks.", hint=OTHER_TOOL
@@ -72,7 +74,7 @@ def numbers_from_config(config: Mapping[str, Any]) -> ModelNumbers:
 
 
 def window_of(config: Mapping[str, Any]) -> int | None:
-    """The sliding window that a model was trained with, in tokens; None if it always saw everything."""
+    """Return the sliding window that a model was trained with, in tokens, or None."""
     family = family_of(config)
     if family is LLAMA or (family is not MISTRAL and config.get("use_sliding_window") is not True):
         return None
@@ -81,9 +83,9 @@ def window_of(config: Mapping[str, Any]) -> int | None:
 
 
 def metadata_of(numbers: ModelNumbers) -> dict[str, int | float | str]:
-    """The keys of a GGUF file that say these numbers: whole ones for u32, others for f32."""
+    """Return the keys of a GGUF file: int values become u32, floats f32."""
     sizes = numbers.sizes
-    said: dict[str, int | float | str] = {
+    keys: dict[str, int | float | str] = {
         "block_count": sizes.layers,
         "context_length": numbers.context,
         "embedding_length": sizes.width,
@@ -97,7 +99,7 @@ def metadata_of(numbers: ModelNumbers) -> dict[str, int | float | str]:
         "rope.dimension_count": sizes.head,
         **rope_metadata(numbers.rope),
     }
-    return {f"{sizes.family.gguf}.{key}": value for key, value in said.items()}
+    return {f"{sizes.family.gguf}.{key}": value for key, value in keys.items()}
 
 
 def numbers_from_metadata(
@@ -105,15 +107,15 @@ def numbers_from_metadata(
     shapes: Mapping[str, Shape],
     rope_factors: tuple[float, ...] = (),
 ) -> ModelNumbers:
-    """Reads and checks the keys of a GGUF file.
+    """Read and check the keys of a GGUF file.
 
     Args:
         metadata: Keys and values.
         shapes: The shapes of its tensors, rows first.
-        rope_factors: The values of `rope_freqs.weight`, where the file has that.
+        rope_factors: The values of `rope_freqs.weight`, if the file has it.
 
     Raises:
-        ModelError: Another architecture, a number that is missing or cannot be, or what no folder can say.
+        ModelError: An unsupported architecture or feature, or a missing or invalid number.
     """
     family = family_in_gguf(metadata.get("general.architecture"))
     prefix = family.gguf + "."
@@ -126,12 +128,12 @@ def numbers_from_metadata(
         "the GGUF file",
     )
     if read.values.get("expert_count"):
-        raise NotHandled("the GGUF file is a mixture of experts, which has no way back to a folder here.")
+        raise NotHandled("the GGUF file is a mixture of experts, which redraft cannot convert to a folder.")
     sizes = sizes_from_metadata(read, family, shapes)
     for key in ("attention.value_length", "rope.dimension_count"):
         if (other := read.whole(key, sizes.head)) != sizes.head:
             raise NotHandled(
-                f"the GGUF file says {prefix}{key} {other}, and its heads have {sizes.head} elements."
+                f"the GGUF file says {prefix}{key} {other}, but its heads have {sizes.head} elements."
             )
     return ModelNumbers(
         sizes,
@@ -142,11 +144,11 @@ def numbers_from_metadata(
 
 
 def config_of(numbers: ModelNumbers, dtype: str) -> dict[str, Any]:
-    """A config.json that says these numbers.
+    """Return a config.json for these numbers.
 
     Args:
-        numbers: What the model is.
-        dtype: As torch names it: float32, float16 or bfloat16.
+        numbers: The model's numbers.
+        dtype: Torch's name: float32, float16 or bfloat16.
     """
     sizes = numbers.sizes
     config: dict[str, Any] = {

@@ -1,11 +1,10 @@
-"""Hugging Face folder -> GGUF file, in bounded memory, for the architectures of `names`.
+"""Converts a Hugging Face folder to a GGUF file in bounded memory, for the architectures of `names`.
 
-All that the file says and how large it becomes is known from the headers, so it is written from front to
-back: tensors are read, reordered and quantised some rows at a time, while the rows before are on their way
-to the disk.
+The file's header and size follow from the checkpoint's headers, so the file is written from front to back:
+tensors are read, reordered and quantised some rows at a time while earlier rows are written.
 
-What stays unquantised is said in `quant.kind_for`. Not made here: K-quants, split files, other
-architectures.
+For the tensors that stay unquantised see `quant.kind_for`. K-quants, split files and other architectures are
+not supported.
 """
 
 from __future__ import annotations
@@ -56,14 +55,14 @@ _WEIGHTS = ("F64", "F32", "F16", "BF16")
 
 @dataclass(frozen=True)
 class Part:
-    """One tensor of the file to be.
+    """A tensor of the output file.
 
     Attributes:
-        name: In GGUF.
+        name: The name in GGUF.
         shape: Rows first.
-        kind: Its number format.
+        kind: The GGML type.
         source: The tensor of the checkpoint.
-        heads: In how many heads its rows are permuted; 0 if they are not.
+        heads: The number of heads in which the rows are permuted, or 0.
     """
 
     name: str
@@ -74,7 +73,7 @@ class Part:
 
     @property
     def row(self) -> int:
-        """Elements of a row; all of them in a vector that stays in order."""
+        """Elements of a row. A vector is one row, unless its elements are permuted."""
         return self.shape[-1] if len(self.shape) > 1 or not self.heads else 1
 
 
@@ -90,23 +89,23 @@ def export_gguf(
     tell: Say = lambda _: None,
     warn: Say = lambda _: None,
 ) -> None:
-    """Writes a model's folder as one GGUF file, with tokenizer and chat template.
+    """Write a model's folder as one GGUF file, with tokenizer and chat template.
 
     Args:
         src: The folder.
-        dst: The file to be made; its manifest lies beside it.
-        quant: f16, bf16, q8_0, q5_1, q5_0, q4_1 or q4_0. Vectors stay F32; matrices whose rows do not divide
-            by 32 become F16, and that is told.
+        dst: The output file; its manifest lies beside it.
+        quant: f16, bf16, q8_0, q5_1, q5_0, q4_1 or q4_0. Vectors stay F32; matrices whose rows are not a
+            multiple of 32 become F16, which is reported.
         force: Replace an existing file.
         allow_pickle: Read `.bin` files.
-        command: What the manifest calls the command.
-        progress: Told of the checkpoint's bytes.
-        tell: Told in words of what the file does not hold as the folder does.
-        warn: Told of damage: weights that are NaN or infinite, or became so.
+        command: The command line, for the manifest.
+        progress: Called with the number of bytes processed.
+        tell: Called with each remark: what the file cannot represent.
+        warn: Called with each warning: weights that are NaN or infinite, or became so.
 
     Raises:
-        UsageError: Another quantisation, or an input that is no folder of a model.
-        ModelError: Another architecture, an adapter, a quantised model, or something missing or damaged.
+        UsageError: An unknown quantisation, or an input that is not a model's folder.
+        ModelError: An unsupported architecture, an adapter, a quantised model, or a missing or damaged file.
         OutputError: The file exists or cannot be written.
     """
     chosen = quant_named(quant)
@@ -133,7 +132,7 @@ def export_gguf(
 
 
 def values_of(checkpoint: Checkpoint, part: Part) -> Iterator[torch.Tensor]:
-    """The values of a tensor in GGUF's order and in their own dtype, shape (rows, elements)."""
+    """Yield the values of a tensor in GGUF's order and their own dtype, shape (rows, elements)."""
     count = part.source.count // part.row
     for start, stop in portions(count, part.row, part.heads):
         rows = checkpoint.read(part.source.name, start * part.row, stop * part.row).reshape(-1, part.row)
@@ -141,7 +140,7 @@ def values_of(checkpoint: Checkpoint, part: Part) -> Iterator[torch.Tensor]:
 
 
 def _open(src: Path, *, allow_pickle: bool) -> Checkpoint:
-    """The folder's tensors. What is no folder is looked at, for the sake of the message."""
+    """Open the folder. For other inputs, raise an error that says what they are."""
     if src.name.startswith("consolidated."):
         src = src.parent
     if is_gguf(src):
@@ -156,15 +155,15 @@ def _open(src: Path, *, allow_pickle: bool) -> Checkpoint:
 
 
 def _plan(checkpoint: Checkpoint, numbers: ModelNumbers, quant: Quant) -> list[Part]:
-    """The tensors in the order of the file, held against the configuration."""
+    """Return the tensors in the order of the file, checked against the configuration."""
     found: dict[str, TensorInfo] = {}
     for name, tensor in checkpoint.tensors.items():
         if name.endswith(COMPUTED) or (numbers.sizes.tied and name == "lm_head.weight"):
             continue
         if tensor.dtype not in _WEIGHTS:
             raise ModelError(
-                f"{checkpoint.path}: {name!r:.80} has the dtype {tensor.dtype}: no plain weights.",
-                hint="Start from the unquantized checkpoint. " + OTHER_TOOL,
+                f"{checkpoint.path}: {name!r:.80} has the dtype {tensor.dtype}, which cannot be converted.",
+                hint="Start from the unquantised checkpoint. " + OTHER_TOOL,
             )
         found[gguf_name(name) or name] = tensor
     sizes = numbers.sizes
@@ -186,9 +185,9 @@ def _metadata(
     checkpoint: Checkpoint, config: Mapping[str, Any], numbers: ModelNumbers, quant: Quant
 ) -> dict[str, Any]:
     called = config.get("_name_or_path")
-    # A folder may be called what is no text.
+    # A folder's name need not be UTF-8.
     folder = checkpoint.folder.resolve().name.encode("utf-8", "replace").decode()
-    said: dict[str, Any] = {
+    keys: dict[str, Any] = {
         "general.type": "model",
         "general.name": Path(called if isinstance(called, str) else "").name or folder,
         **card_metadata(checkpoint.folder),
@@ -198,8 +197,8 @@ def _metadata(
         **tokenizer_metadata(checkpoint.folder, numbers.sizes.vocabulary),
     }
     if isinstance(native := config.get("redraft_format"), str):
-        said["redraft.format"] = native
-    return said
+        keys["redraft.format"] = native
+    return keys
 
 
 def _entries(numbers: ModelNumbers, parts: list[Part]) -> Iterator[tuple[str, tuple[int, ...], Kind]]:
@@ -217,7 +216,7 @@ def _write(
     losses: Losses,
     progress: Progress,
 ) -> None:
-    """Writes the tensors, each from an aligned place on."""
+    """Write the tensors, each at an aligned offset."""
     if numbers.rope.kind == "llama3":
         pad(file)
         file.write(np.array(rope_factors(numbers.rope, numbers.sizes.head), np.float32).tobytes())
@@ -242,12 +241,12 @@ def _tell_before(parts: list[Part], numbers: ModelNumbers, config: Mapping[str, 
     odd = [part for part in parts if len(part.shape) > 1 and part.kind is Kind.F16 and part.shape[-1] % BLOCK]
     if odd:
         tell(
-            f"{len(odd)} matrices have rows that do not divide by {BLOCK} and are F16, not quantised: "
+            f"{len(odd)} matrices become F16, because their rows are not a multiple of {BLOCK}: "
             f"{odd[0].name} ({odd[0].shape[-1]}) …"
         )
     window = window_of(config)
     if window and window < numbers.context:
         tell(
-            f"The model attends to its last {window} tokens, and llama.cpp will let it attend to all: "
-            f"answers may suffer in contexts beyond that (--ctx {window} keeps them within)."
+            f"The model was trained to attend to the last {window} tokens, but llama.cpp attends to all: "
+            f"longer contexts may give worse answers (--ctx {window} avoids them)."
         )

@@ -1,12 +1,12 @@
-"""Names of tensors in Hugging Face folders and in GGUF files, and the order of the rows of q and k.
+"""Maps tensor names between Hugging Face folders and GGUF files, and permutes the rows of q and k.
 
-Four architectures have the same blocks and differ in little: Llama, Mistral, Qwen2, Qwen3. GGUF knows Llama
-and Mistral as one, "llama", and turns the rotary halves of each of its heads into pairs: that is the
-permutation here. The heads of Qwen stay as they are. Facts: llama.cpp's conversion/llama.py and
-conversion/qwen.py, and the tables of the gguf package (tensor_mapping.py).
+Four architectures have nearly the same blocks: Llama, Mistral, Qwen2, Qwen3. GGUF treats Llama and Mistral as
+one, "llama", and interleaves the rotary halves of each head, which is the permutation here. The heads of Qwen
+are not permuted. Sources: llama.cpp's conversion/llama.py and conversion/qwen.py, and the tables of the gguf
+package (tensor_mapping.py).
 
-Other architectures, mixtures of experts and vision models are refused with the name of the tool that does
-them. What config.json says beyond its kind is read in `sizes` and `config`.
+Other architectures, mixtures of experts and vision models are refused, with the name of a tool that supports
+them. `sizes` and `config` read the rest of config.json.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import torch
 from redraft.errors import ModelError
 from redraft.weights.header import NotHandled
 
-OTHER_TOOL = "llama.cpp's convert_hf_to_gguf.py knows many more kinds: python convert_hf_to_gguf.py FOLDER"
+OTHER_TOOL = "llama.cpp's convert_hf_to_gguf.py supports many more: python convert_hf_to_gguf.py FOLDER"
 
 _TOP = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
 _BLOCK = {
@@ -50,15 +50,15 @@ Array = TypeVar("Array", "np.ndarray[Any, Any]", torch.Tensor)
 
 @dataclass(frozen=True)
 class Family:
-    """One of the architectures that go both ways.
+    """A supported architecture.
 
     Attributes:
-        architecture: As config.json says it in `architectures`.
-        model_type: As config.json says it in `model_type`.
-        gguf: As a GGUF file says it in `general.architecture`; also the prefix of its keys.
-        permuted: Whether GGUF has the rows of q and k in another order.
+        architecture: The name in `architectures` of config.json.
+        model_type: The name in `model_type` of config.json.
+        gguf: The name in `general.architecture` of a GGUF file; also the prefix of its keys.
+        permuted: Whether GGUF permutes the rows of q and k.
         bias: Whether q, k and v always have biases.
-        head_norm: Whether q and k are normalised, head by head.
+        head_norm: Whether q and k are normalised per head.
     """
 
     architecture: str
@@ -74,17 +74,17 @@ MISTRAL = Family("MistralForCausalLM", "mistral", "llama", permuted=True)
 QWEN2 = Family("Qwen2ForCausalLM", "qwen2", "qwen2", bias=True)
 QWEN3 = Family("Qwen3ForCausalLM", "qwen3", "qwen3", head_norm=True)
 FAMILIES = (LLAMA, MISTRAL, QWEN2, QWEN3)
-# As the first conversions of LLaMA to Hugging Face's format spelled it.
+# The spelling of the first conversions of LLaMA to Hugging Face's format.
 _OLD = {"LLaMAForCausalLM": LLAMA}
 _NESTED = ("text_config", "vision_config", "audio_config")
 _EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
 
 
 def family_of(config: Mapping[str, Any]) -> Family:
-    """Which of the four a config.json describes, by `architectures`, or else by `model_type`.
+    """Return the architecture of a config.json, by `architectures` or else `model_type`.
 
     Raises:
-        ModelError: None of them, or a kind of it that GGUF has under another name or not at all.
+        NotHandled: It is not supported.
     """
     named = config.get("architectures")
     first = named[0] if isinstance(named, list) and named else None
@@ -98,33 +98,33 @@ def family_of(config: Mapping[str, Any]) -> Family:
 
 
 def family_in_gguf(architecture: object) -> Family:
-    """Which architecture a GGUF file's `general.architecture` becomes; "llama" becomes Llama.
+    """Return the architecture for a GGUF file's `general.architecture`; "llama" becomes Llama.
 
     Raises:
-        ModelError: It is none of llama, qwen2, qwen3.
+        NotHandled: It is not llama, qwen2 or qwen3.
     """
     for family in FAMILIES:
         if family.gguf == architecture:
             return family
     raise NotHandled(
-        f"the GGUF architecture {architecture!r:.80} has no way back to a folder here; "
-        "llama, qwen2 and qwen3 have.",
-        hint="Look for the original folder of the model: its card names it.",
+        f"the GGUF architecture {architecture!r:.80} cannot be converted to a folder; "
+        "llama, qwen2 and qwen3 can.",
+        hint="Look for the model's original folder on the hub: its card names it.",
     )
 
 
 def gguf_name(hf_name: str) -> str | None:
-    """`model.layers.3.self_attn.q_proj.weight` -> `blk.3.attn_q.weight`; None for other names."""
+    """Convert `model.layers.3.self_attn.q_proj.weight` to `blk.3.attn_q.weight`; None for other names."""
     return _renamed(hf_name, _HF_BLOCK, _BLOCK, _TOP, "blk")
 
 
 def hf_name(gguf_name: str) -> str | None:
-    """`blk.3.attn_q.weight` -> `model.layers.3.self_attn.q_proj.weight`; None for other names."""
+    """Convert `blk.3.attn_q.weight` to `model.layers.3.self_attn.q_proj.weight`; None for other names."""
     return _renamed(gguf_name, _GGUF_BLOCK, _BLOCK_BACK, _TOP_BACK, "model.layers")
 
 
 def permuted_heads(family: Family, gguf_name: str, heads: int, kv_heads: int) -> int:
-    """In how many heads the rows of a tensor are permuted in GGUF; 0 if they are not.
+    """Return the number of heads in which GGUF permutes the rows of a tensor, or 0.
 
     Args:
         family: The architecture.
@@ -139,17 +139,17 @@ def permuted_heads(family: Family, gguf_name: str, heads: int, kv_heads: int) ->
 
 
 def permute(rows: Array, heads: int) -> Array:
-    """Hugging Face's order of rows -> GGUF's. In each head, row i and row d/2 + i become rows 2i and 2i + 1.
+    """Reorder rows for GGUF: in each head, rows i and d/2 + i become rows 2i and 2i + 1.
 
     Args:
-        rows: Shape (heads · d, …), d even: whole heads. A weight, a bias, or the B of a LoRA pair.
-        heads: How many heads `rows` holds.
+        rows: Shape (heads · d, …), d even. A weight, a bias, or the B of a LoRA pair.
+        heads: The number of heads in `rows`.
     """
     return rows.reshape(heads, 2, -1, *rows.shape[1:]).swapaxes(1, 2).reshape(rows.shape)
 
 
 def unpermute(rows: Array, heads: int) -> Array:
-    """GGUF's order of rows -> Hugging Face's: the inverse of `permute`."""
+    """Reorder rows for Hugging Face: the inverse of `permute`."""
     return rows.reshape(heads, -1, 2, *rows.shape[1:]).swapaxes(1, 2).reshape(rows.shape)
 
 
@@ -178,5 +178,5 @@ def _refuse_variants(config: Mapping[str, Any]) -> None:
 
 def _refused(what: str) -> ModelError:
     return NotHandled(
-        f"{what} is not turned into GGUF here; Llama, Mistral, Qwen2 and Qwen3 are.", hint=OTHER_TOOL
+        f"{what} cannot be converted to GGUF; Llama, Mistral, Qwen2 and Qwen3 can.", hint=OTHER_TOOL
     )

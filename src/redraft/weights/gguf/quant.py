@@ -1,7 +1,7 @@
-"""Number formats of GGUF: what each tensor becomes, and the arithmetic, some rows at a time.
+"""Chooses the GGML type of each tensor, and quantises and dequantises rows with the gguf package.
 
-The arithmetic is the gguf package's own. Blocks of 32 lie within a row, so rows can be dealt with in any
-portions. K-quants are read (gguf undoes them), and not made (it cannot): llama-quantize makes them.
+Blocks of 32 lie within a row, so rows can be processed in any portions. The gguf package can dequantise
+K-quants but not make them; llama-quantize can.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Rows = np.ndarray[Any, np.dtype[np.float32]]
 Raw = np.ndarray[Any, np.dtype[np.uint8]]
 
 BLOCK = 32
-# What a block begins with: one scale of 16 bits, or as here. A plain number is a block of one.
+# The scales at the start of a block: one of 16 bits unless listed. A plain number is a block of one.
 _SCALES = {
     Kind.F32: (torch.float32, 1),
     Kind.BF16: (torch.bfloat16, 1),
@@ -41,12 +41,12 @@ _SCALES = {
 
 @dataclass(frozen=True)
 class Quant:
-    """What a user asks for.
+    """A value of `--quant`.
 
     Attributes:
-        name: As it is typed: `q8_0`.
-        kind: The format of the matrices.
-        file_type: What the file calls itself in `general.file_type`.
+        name: Such as `q8_0`.
+        kind: The GGML type of matrices.
+        file_type: The value of `general.file_type`.
     """
 
     name: str
@@ -69,33 +69,33 @@ QUANTS = {
 
 
 def quant_named(name: str) -> Quant:
-    """What `--quant NAME` asks for.
+    """Return the quantisation with a name.
 
     Raises:
-        UsageError: It is a K- or IQ-quant, which llama.cpp's own tool makes, or nothing known.
+        UsageError: It is unknown, or a K- or IQ-quant, which only llama.cpp's own tool makes.
     """
     if found := QUANTS.get(name.lower()):
         return found
     if "_k" in name.lower() or name.lower().startswith(("iq", "tq", "mxfp")):
         raise UsageError(
-            f"--quant {name} is made by llama.cpp's llama-quantize, not here.",
+            f"--quant {name} is not supported; llama.cpp's llama-quantize makes it.",
             hint=f"Make a file with --quant f16, then: llama-quantize F16.gguf OUT.gguf {name.upper()}",
         )
-    raise UsageError(f"--quant {name} is not known.", hint="Those are: " + " ".join(QUANTS))
+    raise UsageError(f"--quant {name} is not known.", hint="Choose one of: " + " ".join(QUANTS))
 
 
 def kind_for(name: str, shape: tuple[int, ...], quant: Quant, *, tied: bool) -> Kind:
-    """The format of one tensor.
+    """Return the GGML type of a tensor.
 
-    Vectors (norms, biases) are F32, as llama.cpp needs them. A matrix whose rows do not divide into blocks of
-    32 is F16. The matrix that makes the output is Q8_0 at least: llama-quantize spends more bits on it too,
-    as its errors go straight into the probabilities.
+    Vectors (norms, biases) are F32, as llama.cpp requires. A matrix whose rows are not a multiple of 32 is
+    F16. The output matrix is at least Q8_0: llama-quantize gives it more bits too, because its errors
+    directly affect the probabilities.
 
     Args:
-        name: In GGUF.
+        name: The name in GGUF.
         shape: Rows first.
-        quant: What was asked for.
-        tied: Whether the embedding makes the output.
+        quant: The chosen quantisation.
+        tied: Whether the embedding is the output matrix.
     """
     if len(shape) < 2:
         return Kind.F32
@@ -108,12 +108,12 @@ def kind_for(name: str, shape: tuple[int, ...], quant: Quant, *, tied: bool) -> 
 
 
 def portions(rows: int, row: int, heads: int = 0) -> Iterator[tuple[int, int]]:
-    """Where to cut a tensor into about `CHUNK` bytes of 32-bit values: first and last row of each portion.
+    """Yield the start and stop row of portions of about `CHUNK` bytes in float32.
 
     Args:
-        rows: How many rows it has.
+        rows: The number of rows.
         row: Elements of a row.
-        heads: In how many heads the rows are permuted: cuts are between heads then. 0 if they are not.
+        heads: The number of heads in which rows are permuted, or 0. Portions hold whole heads.
     """
     unit = rows // heads if heads else 1
     step = max(CHUNK // (4 * row * unit), 1) * unit
@@ -121,25 +121,25 @@ def portions(rows: int, row: int, heads: int = 0) -> Iterator[tuple[int, int]]:
 
 
 def size_of(shape: tuple[int, ...], kind: Kind) -> int:
-    """Bytes of a tensor."""
+    """Return the bytes of a tensor."""
     elements, size = GGML_QUANT_SIZES[kind]
     return prod(shape) // elements * size
 
 
 def quantize(rows: Rows, kind: Kind) -> Raw:
-    """Values in a number format, as the bytes of a file.
+    """Quantise values to the bytes of a file.
 
     Args:
         rows: Shape (rows, elements).
-        kind: One that a `Quant` or `kind_for` names.
+        kind: A type of a `Quant` or from `kind_for`.
     """
-    # Values out of range and NaN are counted by the caller, and are no reason for numpy to print.
+    # The caller counts NaN and values out of range, so numpy need not warn.
     with np.errstate(all="ignore"):
         return np.ascontiguousarray(quants.quantize(rows, kind)).view(np.uint8)
 
 
 def lost(raw: Raw, kind: Kind) -> int:
-    """How many values in the bytes of whole blocks are no numbers: all of a block whose scale is none."""
+    """Return how many values in whole blocks are not finite: all of a block if its scale is not."""
     elements, size = GGML_QUANT_SIZES[kind]
     dtype, count = _SCALES.get(kind, (torch.float16, 1))
     scales = torch.from_numpy(raw.reshape(-1, size)[:, : count * dtype.itemsize]).contiguous().view(dtype)
@@ -149,47 +149,45 @@ def lost(raw: Raw, kind: Kind) -> int:
 
 
 def dequantize(raw: Raw, kind: Kind, row: int) -> Rows:
-    """The bytes of whole rows as values of 32 bits, shape (rows, `row`).
+    """Dequantise the bytes of whole rows to float32, shape (rows, `row`).
 
     Raises:
-        ModelError: gguf cannot undo the format.
+        ModelError: The gguf package does not support the type.
     """
     elements, size = GGML_QUANT_SIZES[kind]
     try:
         with np.errstate(all="ignore"):
             values = quants.dequantize(raw.reshape(-1, row // elements * size), kind)
     except NotImplementedError:
-        raise ModelError(
-            f"the number format {kind.name} cannot be turned back into plain numbers here."
-        ) from None
+        raise ModelError(f"the GGML type {kind.name} cannot be dequantised.") from None
     return values.reshape(-1, row)
 
 
 @dataclass(frozen=True)
 class TensorReader:
-    """Reads the tensors of a GGUF file, some rows at a time."""
+    """Read the tensors of a GGUF file, some rows at a time."""
 
     path: Path
     header: GGUFHeader
 
     def kind(self, tensor: Tensor) -> Kind:
-        """The number format of a tensor.
+        """Return the GGML type of a tensor.
 
         Raises:
-            ModelError: It is not known.
+            ModelError: It is unknown.
         """
         if tensor.size is None or tensor.kind not in list(Kind):
             raise ModelError(
-                f"{self.path}: {tensor.name!r:.80} is of the type {tensor.kind}, which is not known here.",
+                f"{self.path}: {tensor.name!r:.80} has the unknown type {tensor.kind}.",
                 hint="llama.cpp may know it: llama-quantize --allow-requantize FILE.gguf OUT.gguf F16",
             )
         return Kind(tensor.kind)
 
     def rows(self, tensor: Tensor, start: int = 0, stop: int | None = None) -> Rows:
-        """Rows `start` to `stop` as values of 32 bits, shape (rows, elements); a vector is one row.
+        """Read rows `start` to `stop` as float32, shape (rows, elements). A vector is one row.
 
         Raises:
-            ModelError: The file became shorter, or the number format is not known.
+            ModelError: The file became shorter, or the type is unknown.
         """
         kind, row = self.kind(tensor), tensor.shape[0] if tensor.shape else 1
         return dequantize(self._raw(tensor, kind, row, start, stop), kind, row)

@@ -1,11 +1,11 @@
-"""Reads the header of a GGUF file: what it says of itself, and which tensors it holds. Never the tensors.
+"""Reads the header of a GGUF file: its metadata, and the names, shapes and offsets of its tensors.
 
-A GGUF file comes from strangers and llama.cpp's own reader has crashed on crafted ones, so every count,
-length and offset is held against the size of the file before it is used, and anything odd is a `ModelError`.
-The file is mapped, not read: a header that claims a billion strings costs nothing but the error. Long arrays,
-such as a vocabulary, are passed over unless they are asked for.
+Files are untrusted, and llama.cpp's own reader has crashed on crafted ones. So every count, length and offset
+is checked against the file's size before it is used, and anything inconsistent is a `ModelError`. The file is
+mapped, so a header that claims a billion strings costs nothing. Long arrays, such as a vocabulary, are
+skipped unless requested.
 
-Format: the GGUF specification, versions 2 and 3, little endian (ggml, docs/gguf.md). Nothing is written here.
+Format: the GGUF specification, versions 2 and 3, little endian (ggml, docs/gguf.md).
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from redraft.weights.header import AGAIN, refuse_pointer, size_of_file
 MAX_STRING = 1 << 24
 MAX_ARRAY_KEPT = 256
 MAX_ENTRIES = 1 << 18
-"""Keys, and tensors: the largest mixtures of experts have a third as many."""
+"""Keys, and tensors. The largest mixtures of experts have a third as many."""
 
 MAX_ELEMENTS, MAX_TEXT = 1 << 22, 1 << 28
-"""Elements of all arrays that are kept, and bytes of all texts: Gemma 3 has 1.3 million elements."""
+"""Elements of all arrays that are read, and bytes of all texts. Gemma 3 has 1.3 million elements."""
 
 MAX_DIMENSIONS = 4
 DEFAULT_ALIGNMENT = 32
@@ -47,7 +47,7 @@ _SCALARS = {
     11: "<q",
     12: "<d",
 }
-# Bytes of a block, by ggml type and by elements of a block (ggml.h). A type not listed is not measured.
+# Bytes of a block by elements of a block and ggml type (ggml.h). The size of other types is unknown.
 _BLOCK_BYTES = {
     1: {0: 4, 1: 2, 24: 1, 25: 2, 26: 4, 27: 8, 28: 8, 30: 2},
     32: {2: 18, 3: 20, 6: 22, 7: 24, 8: 34, 9: 36, 20: 18, 39: 17},
@@ -62,14 +62,14 @@ _BLOCK_BYTES = {
     },
 }
 _MAGIC = b"GGUF"
-# What the files began with that came before GGUF, as the little-endian numbers lie on disk (ggml.h).
+# The first bytes of the formats before GGUF, little-endian (ggml.h).
 _OLD_MAGICS = {b"lmgg": "GGML", b"fmgg": "GGMF", b"tjgg": "GGJT", b"algg": "GGLA (adapter)"}
 _BLOCKS = {kind: (n, size) for n, sizes in _BLOCK_BYTES.items() for kind, size in sizes.items()}
 
 
 @dataclass(frozen=True)
 class LongArray:
-    """An array that was passed over because it is long, such as a vocabulary: its length alone."""
+    """The length of a long array that was skipped, such as a vocabulary."""
 
     length: int
 
@@ -79,13 +79,13 @@ Value = int | float | bool | str | tuple[int | float | bool | str, ...] | LongAr
 
 @dataclass(frozen=True)
 class Tensor:
-    """One tensor's entry.
+    """A tensor's entry in the header.
 
     Attributes:
-        shape: As GGUF orders it: the fastest-moving dimension first.
+        shape: In GGUF's order: the fastest-moving dimension first.
         kind: The ggml type number.
         offset: Bytes from the start of the tensor data.
-        size: Bytes; None where the type is not known here.
+        size: Bytes, or None if the type is unknown.
     """
 
     name: str
@@ -97,12 +97,12 @@ class Tensor:
 
 @dataclass(frozen=True)
 class GGUFHeader:
-    """What a GGUF file says of itself.
+    """The header of a GGUF file.
 
     Attributes:
-        metadata: Keys and values; long arrays by their length alone.
+        metadata: Keys and values. Skipped arrays are `LongArray`.
         tensors: By name.
-        start: Where the tensor data begins, in bytes from the start of the file.
+        start: The offset of the tensor data in bytes.
     """
 
     version: int
@@ -111,30 +111,30 @@ class GGUFHeader:
     start: int = 0
 
     def text(self, key: str) -> str | None:
-        """A value that is text, or None."""
+        """Return a value if it is a text, or None."""
         value = self.metadata.get(key)
         return value if isinstance(value, str) else None
 
     def number(self, key: str) -> int | None:
-        """A value that is a whole number, or None."""
+        """Return a value if it is an integer, or None."""
         value = self.metadata.get(key)
         return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def read_header(path: Path, *, whole: bool = False) -> GGUFHeader:
-    """Reads and checks the header of a GGUF file.
+    """Read and check the header of a GGUF file.
 
     Args:
         path: The file.
-        whole: Read long arrays too, and have no `LongArray` in the metadata.
+        whole: Read long arrays too, instead of `LongArray`.
 
     Raises:
-        ModelError: The file is missing, unreadable, not GGUF, truncated, or says something that cannot be.
+        ModelError: The file is missing, unreadable, not GGUF, truncated, or inconsistent.
     """
     try:
         if path.is_dir():
             raise ModelError(f"{path} is a folder, not a GGUF file.", hint="Name the .gguf file in it.")
-        size_of_file(path)  # opening a pipe would wait for ever
+        size_of_file(path)  # opening a pipe would wait forever
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             return _Reader(path, data, whole=whole).header()
     except FileNotFoundError:
@@ -146,7 +146,7 @@ def read_header(path: Path, *, whole: bool = False) -> GGUFHeader:
 
 
 def is_gguf(path: Path) -> bool:
-    """Whether a file is GGUF by its name, or is that or a form from before it by its first bytes."""
+    """Return whether a file is GGUF by its suffix, or GGUF or an older format by its first bytes."""
     if not path.is_file():
         return False
     with path.open("rb") as file:
@@ -154,13 +154,13 @@ def is_gguf(path: Path) -> bool:
 
 
 def describe_file(path: Path) -> dict[str, Any]:
-    """What a manifest says of a GGUF file that something was made from: path, bytes, and time of change."""
+    """Return the manifest's entry for a GGUF input: path, bytes, and time of modification."""
     info = path.stat()
     return {"path": str(path), "bytes": info.st_size, "modified": info.st_mtime_ns}
 
 
 def check_model(path: Path, header: GGUFHeader) -> None:
-    """Sees that a file is a model that can be run by itself.
+    """Check that a file is a complete model.
 
     Raises:
         ModelError: It is an adapter, or has no tensors.
@@ -168,14 +168,14 @@ def check_model(path: Path, header: GGUFHeader) -> None:
     if header.text("general.type") == "adapter":
         raise ModelError(
             f"{path} is an adapter, not a model.",
-            hint=f"Name the model that it was made for: MODEL.gguf+{path}",
+            hint=f"Name its model too: MODEL.gguf+{path}",
         )
     if not header.tensors or header.text("general.architecture") is None:
         raise ModelError(f"{path} holds no model: it has {len(header.tensors)} tensors.", hint=AGAIN)
 
 
 def check_adapter(path: Path, header: GGUFHeader, model: Path, base: GGUFHeader) -> None:
-    """Sees that a LoRA adapter fits a model: same architecture, and each change as large as what it changes.
+    """Check that a LoRA adapter fits a model: the same architecture, and matching shapes.
 
     Raises:
         ModelError: It is not a LoRA adapter, or it is for another model.
@@ -197,10 +197,10 @@ def check_adapter(path: Path, header: GGUFHeader, model: Path, base: GGUFHeader)
 
 
 def adapter_faults(header: GGUFHeader) -> Iterator[str]:
-    """Yield what is wrong with a LoRA adapter by itself: its alpha, halves without a partner, their ranks."""
+    """Yield the faults of a LoRA adapter by itself: in alpha, missing halves, or ranks."""
     alpha = header.metadata.get("adapter.lora.alpha", 0.0)
     if not isinstance(alpha, int | float) or not isfinite(alpha):
-        yield f"adapter.lora.alpha is {alpha!r:.40}, which is no number"
+        yield f"adapter.lora.alpha is {alpha!r:.40}, which is not a number"
     for name, tensor in header.tensors.items():
         half = name[-7:]
         if half not in (".lora_a", ".lora_b"):
@@ -212,21 +212,21 @@ def adapter_faults(header: GGUFHeader) -> Iterator[str]:
         elif len(tensor.shape) != 2:
             yield f"{name!r:.80} is not a matrix"
         elif half == ".lora_a" and len(partner.shape) == 2:
-            # An embedding is looked up, not multiplied, so its A is stored with a row for each token.
+            # The A of an embedding is stored with a row for each token.
             ranks = tensor.shape[0 if name.startswith("token_embd") else 1], partner.shape[0]
             if ranks[0] != ranks[1]:
                 yield f"the halves of {name[:-7]!r:.80} have rank {ranks[0]} and rank {ranks[1]}"
 
 
 def _check_pair(path: Path, header: GGUFHeader, model: Path, base: GGUFHeader, a: Tensor) -> None:
-    """Holds one `.lora_a` and its `.lora_b` against the model's tensor: shapes (in, rank) and (rank, out)."""
+    """Check a `.lora_a` (in, rank) and its `.lora_b` (rank, out) against the model's tensor."""
     name = a.name.removesuffix(".lora_a")
     b, target = header.tensors[name + ".lora_b"], base.tensors.get(name)
     if target is None:
         raise _other_model(path, model, f"it changes {name!r:.80}, which the model does not have")
     if len(target.shape) < 2:
         raise _other_model(path, model, f"it changes {name!r:.80}, which is not a matrix there")
-    # An embedding is looked up, not multiplied, so its adapter has the two halves the other way round.
+    # The A of an embedding is stored transposed.
     changes = (b.shape[1], a.shape[1]) if name.startswith("token_embd") else (a.shape[0], b.shape[1])
     if changes != target.shape[:2]:
         sizes = " × ".join(map(str, changes)), " × ".join(map(str, target.shape[:2]))
@@ -241,7 +241,7 @@ def _other_model(path: Path, model: Path, why: str) -> ModelError:
 
 
 class _Reader:
-    """A position in a mapped file. Every step is checked against the end."""
+    """A position in a mapped file. Every step is checked against the file's end."""
 
     def __init__(self, path: Path, data: mmap.mmap, *, whole: bool) -> None:
         self.path = path
@@ -271,21 +271,21 @@ class _Reader:
         if magic in _OLD_MAGICS:
             raise ModelError(
                 f"{self.path} is in the older {_OLD_MAGICS[magic]} format, from before GGUF.",
-                hint="llama.cpp's convert_llama_ggml_to_gguf.py turns some of them into GGUF: "
+                hint="llama.cpp's convert_llama_ggml_to_gguf.py converts some of them: "
                 f"python convert_llama_ggml_to_gguf.py --input {self.path} --output FILE.gguf",
             )
         refuse_pointer(self.path, self.data[:64])
         if magic != _MAGIC:
             raise ModelError(
                 f"{self.path} is not a GGUF file: it begins with {magic!r}, not b'GGUF'.",
-                hint="llama.cpp runs GGUF files. A folder of safetensors is named by the folder's path.",
+                hint="For a folder of safetensors, give the path of the folder.",
             )
         self.at = 4
         version = int(self._scalar("<I"))
         if version not in {2, 3}:
             swapped = version and version % 65536 == 0
             what = "is big-endian" if swapped else f"has GGUF version {version}"
-            raise ModelError(f"{self.path} {what}; versions 2 and 3, little endian, are read.")
+            raise ModelError(f"{self.path} {what}; only versions 2 and 3, little endian, are supported.")
         return version
 
     def _metadata(self, count: int) -> dict[str, Value]:
@@ -327,7 +327,7 @@ class _Reader:
         return self._kept(kind, length, begin) if self.whole else LongArray(length)
 
     def _kept(self, kind: int, length: int, begin: int) -> Value:
-        """A long array, whole, that was passed over and so is known to be in the file."""
+        """Return a long array, after `_skip_strings` or a size check has shown that it lies in the file."""
         if kind != _STRING:
             return struct.unpack_from(f"<{length}{_SCALARS[kind][1]}", self.data, begin)
         self.at = begin
@@ -360,7 +360,7 @@ class _Reader:
         return prod(shape) // elements * size
 
     def _check_extents(self, tensors: list[Tensor], alignment: Value) -> int:
-        """Holds the tensors against the file and one another. Returns where they begin."""
+        """Check the offsets of the tensors, and return where the tensor data begins."""
         if not isinstance(alignment, int) or alignment <= 0 or alignment % 8:
             self._odd(f"general.alignment is {alignment!r:.80}")
         start = -(-self.at // alignment) * alignment
@@ -370,7 +370,7 @@ class _Reader:
         end = max((start + t.offset + (t.size or 0) for t in tensors), default=0)
         if end > self.size:
             raise ModelError(
-                f"{self.path} is truncated: its tensors end at byte {end} and the file has {self.size}.",
+                f"{self.path} is truncated: its tensors end at byte {end}, but the file has {self.size}.",
                 hint=AGAIN,
             )
         placed = sorted((each for each in tensors if each.size), key=lambda each: each.offset)
@@ -380,7 +380,7 @@ class _Reader:
         return start
 
     def _scalar(self, layout: str) -> int:
-        """One number. (Typed int for the counts and lengths; a float or bool value passes through.)"""
+        """Read a number. It is typed int for counts and lengths, but may be a float or bool."""
         try:
             value: int = struct.unpack_from(layout, self.data, self.at)[0]
         except struct.error:
@@ -404,9 +404,9 @@ class _Reader:
 
     def _cut_off(self, where: str = "") -> NoReturn:
         raise ModelError(
-            f"{self.path} is truncated: its header goes on after the file's {self.size} bytes{where}.",
+            f"{self.path} is truncated: its header goes beyond the file's {self.size} bytes{where}.",
             hint=AGAIN,
         )
 
     def _odd(self, what: str) -> NoReturn:
-        raise ModelError(f"{self.path} is not a sound GGUF file: {what} (near byte {self.at}).", hint=AGAIN)
+        raise ModelError(f"{self.path} is not a valid GGUF file: {what} (near byte {self.at}).", hint=AGAIN)

@@ -1,11 +1,11 @@
-"""Rotary embeddings and their scaling: `rope_parameters` of config.json <-> GGUF's keys and a tensor.
+"""Converts rotary embeddings and their scaling between `rope_parameters` of config.json and GGUF.
 
-Three scalings go both ways. Linear and YaRN are keys. Llama 3's is a tensor of divisors, one a frequency;
-on the way back its four numbers are looked for among those that were ever used, and the tensor must come
-out the same. Others (dynamic, longrope) and embeddings of a part of the head are refused.
+Three scalings are supported. GGUF stores linear and YaRN scaling as keys, and Llama 3's as a tensor of
+divisors, one per frequency; to convert it back, known values of its four numbers are tried until they give
+the same tensor. Other scalings (dynamic, longrope) and partial rotary embeddings are refused.
 
-Facts: transformers' modeling_rope_utils.py; llama.cpp's conversion/base.py, conversion/llama.py and, for
-what the attention factor multiplies, src/llama-context.cpp.
+Sources: transformers' modeling_rope_utils.py; llama.cpp's conversion/base.py, conversion/llama.py and, for
+the attention factor, src/llama-context.cpp.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from redraft.weights.gguf.names import LLAMA, MISTRAL, OTHER_TOOL, Family
 from redraft.weights.header import NotHandled
 
 THETA = 10000.0
-"""The base where a file does not say it: `default_theta` of transformers, and llama.cpp's own."""
+"""The default base: `default_theta` of transformers, and llama.cpp's."""
 
 LEAST, MOST = 1e-37, 1e37
-"""Between these, a number of 32 bits is as exact as it can be."""
+"""The range in which float32 has its full precision."""
 
 MOST_TOKENS = 1 << 31
 
-# YaRN's own bounds, in rotations over the original context. llama.cpp reads no others in these architectures.
+# YaRN's default bounds, in rotations over the original context: llama.cpp supports no others here.
 _BOUNDS = {"beta_fast": 32, "beta_slow": 1}
 _LLAMA3_KEYS = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
 
@@ -50,19 +50,19 @@ class Rope:
 
 
 def rope_from_config(config: Mapping[str, Any], family: Family, head: int) -> Rope:
-    """Reads `rope_parameters`, or `rope_theta` and `rope_scaling` as older files have it.
+    """Read `rope_parameters`, or `rope_theta` and `rope_scaling` in older files.
 
     Raises:
-        ModelError: A kind that does not go to GGUF here, or numbers that are missing or cannot be.
+        ModelError: The kind is not supported, or numbers are missing or invalid.
     """
     given = config.get("rope_parameters") or config.get("rope_scaling") or {}
     if not isinstance(given, Mapping):
-        raise ModelError(f"config.json has rope_parameters {given!r:.60}, which is no object.")
+        raise ModelError(f"config.json has rope_parameters {given!r:.60}, which is not an object.")
     theta = _number({"rope_theta": config.get("rope_theta", THETA), **given}, "rope_theta")
     kind = given.get("rope_type", given.get("type", "default"))
     part = given.get("partial_rotary_factor", config.get("partial_rotary_factor", 1.0))
     if part not in (None, 1):
-        raise _refused(f"a rotary embedding of a part of the head ({part!r:.20})")
+        raise _refused(f"a partial rotary embedding ({part!r:.20})")
     match kind:
         case "default":
             return Rope(theta)
@@ -78,39 +78,39 @@ def rope_from_config(config: Mapping[str, Any], family: Family, head: int) -> Ro
 
 
 def rope_in_config(rope: Rope) -> dict[str, Any]:
-    """`rope_parameters` for config.json."""
+    """Return `rope_parameters` for config.json."""
     whole = {key: int(n) if key.startswith("original") else n for key, n in rope.numbers.items()}
     return {"rope_type": rope.kind, "rope_theta": rope.theta, **whole}
 
 
 def rope_metadata(rope: Rope) -> dict[str, int | float | str]:
-    """GGUF's keys, without the architecture before them. Llama 3's scaling is a tensor, and has no key."""
-    said: dict[str, int | float | str] = {"rope.freq_base": rope.theta}
+    """Return GGUF's keys, without the prefix of the architecture. Llama 3's scaling has no key."""
+    keys: dict[str, int | float | str] = {"rope.freq_base": rope.theta}
     if rope.kind in ("linear", "yarn"):
-        said |= {"rope.scaling.type": rope.kind, "rope.scaling.factor": rope.numbers["factor"]}
+        keys |= {"rope.scaling.type": rope.kind, "rope.scaling.factor": rope.numbers["factor"]}
     if rope.kind == "yarn":
-        said["rope.scaling.original_context_length"] = int(rope.numbers["original_max_position_embeddings"])
+        keys["rope.scaling.original_context_length"] = int(rope.numbers["original_max_position_embeddings"])
         if "attention_factor" in rope.numbers:
-            # llama.cpp multiplies what YaRN prescribes; transformers puts this in its place.
-            said["rope.scaling.attn_factor"] = rope.numbers["attention_factor"] / _prescribed(rope.numbers)
-    return said
+            # In llama.cpp the factor multiplies YaRN's own; in transformers it replaces that.
+            keys["rope.scaling.attn_factor"] = rope.numbers["attention_factor"] / _prescribed(rope.numbers)
+    return keys
 
 
 def rope_from_metadata(values: Mapping[str, Any], factors: tuple[float, ...], head: int) -> Rope:
-    """Reads GGUF's keys and the tensor of divisors.
+    """Read GGUF's keys and the tensor of divisors.
 
     Args:
-        values: Keys without the architecture before them.
-        factors: The values of `rope_freqs.weight`; none where there is no such tensor.
+        values: The keys, without the prefix of the architecture.
+        factors: The values of `rope_freqs.weight`; empty if there is no such tensor.
         head: Elements of a head.
 
     Raises:
-        ModelError: A scaling that transformers has no name for, or numbers that cannot be.
+        ModelError: The scaling is not supported, or numbers are invalid.
     """
     theta = _number({"rope.freq_base": THETA, **values}, "rope.freq_base")
     kind = values.get("rope.scaling.type", "none")
     if not all(0 < factor < math.inf for factor in factors):
-        raise ModelError("the GGUF file has a rope_freqs.weight with values that are no numbers above 0.")
+        raise ModelError("the GGUF file has a rope_freqs.weight with values that are not positive numbers.")
     if any(factor != 1 for factor in factors):
         return Rope(theta, "llama3", _llama3(theta, factors, head))
     match kind:
@@ -122,20 +122,20 @@ def rope_from_metadata(values: Mapping[str, Any], factors: tuple[float, ...], he
         case "yarn":
             return Rope(theta, "yarn", _yarn_from(values))
     raise NotHandled(
-        f"the GGUF file has rotary scaling of the kind {kind!r:.40}: no way back to a folder here."
+        f"the GGUF file has rotary scaling of the kind {kind!r:.40}, which cannot be converted to a folder."
     )
 
 
 def rope_factors(rope: Rope, head: int) -> list[float]:
-    """Llama 3's divisors of the frequencies, head / 2 of them: 1 for the fast, `factor` for the slow.
+    """Return Llama 3's head / 2 divisors of the frequencies: 1 for high ones, `factor` for low ones.
 
     Raises:
-        ModelError: The numbers leave nothing between fast and slow.
+        ModelError: `low_freq_factor` is not below `high_freq_factor`.
     """
     factor, low, high, original = (rope.numbers[key] for key in _LLAMA3_KEYS)
     if not low < high:
         raise ModelError(
-            f"config.json has low_freq_factor {low:g} and high_freq_factor {high:g}: not below it."
+            f"config.json has low_freq_factor {low:g}, which is not below high_freq_factor {high:g}."
         )
 
     def divisor(index: int) -> float:
@@ -151,14 +151,14 @@ def rope_factors(rope: Rope, head: int) -> list[float]:
 
 
 def _llama3(theta: float, factors: tuple[float, ...], head: int) -> dict[str, float]:
-    """The numbers behind the divisors: any factor, 1 and 4 as in every Llama 3, and an original context."""
+    """Find the numbers that give the divisors: any factor, 1 and 4 as in every Llama 3, and a context."""
     for original in (8192, *(1 << bits for bits in range(6, 21))):
         numbers = dict(zip(_LLAMA3_KEYS, (max(factors), 1.0, 4.0, original), strict=True))
         made = rope_factors(Rope(theta, "llama3", numbers), head)
         if np.shape(made) == np.shape(factors) and np.allclose(made, factors, rtol=1e-5):
             return numbers
     raise NotHandled(
-        "the GGUF file has a rope_freqs.weight that is not Llama 3's: no way back to a folder here."
+        "the GGUF file has a rope_freqs.weight that is not Llama 3's, which cannot be converted to a folder."
     )
 
 
@@ -198,29 +198,29 @@ def _yarn_from(values: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _prescribed(numbers: Mapping[str, float], scale: float = 1.0) -> float:
-    """What YaRN multiplies cosine and sine by (its paper, equation 22)."""
+    """Return YaRN's factor for cosine and sine (its paper, equation 22)."""
     return 1.0 + 0.1 * scale * math.log(max(numbers["factor"], 1.0))
 
 
 def shortest(value: float) -> float:
-    """A number of 32 bits as it was written: 1e-05, not 9.999999747378752e-06."""
-    with np.errstate(over="ignore"):  # one of 64 bits may become infinite, and is refused where it is used
+    """Return the shortest decimal that rounds to a float32: 1e-05, not 9.999999747378752e-06."""
+    with np.errstate(over="ignore"):  # a float64 may become infinite, and is refused later
         return float(str(np.float32(value)))
 
 
 def positive(value: Any, what: str, most: float = MOST) -> float:
-    """A number above 0 from somebody else's file, of a size that GGUF can hold.
+    """Return an untrusted value as a float, if it is a positive number that GGUF can hold.
 
     Args:
-        value: Anything.
-        what: What it is, for the message.
-        most: What it must be below.
+        value: The value.
+        what: Its name for the error.
+        most: The upper bound, exclusive.
 
     Raises:
-        ModelError: It is something else.
+        ModelError: It is anything else.
     """
     if not isinstance(value, int | float) or isinstance(value, bool) or not LEAST < value < most:
-        raise ModelError(f"{what} is {value!r:.40}, which is no number above 0 of a sensible size.")
+        raise ModelError(f"{what} is {value!r:.40}, which is not a positive number of a sensible size.")
     return float(value)
 
 
@@ -229,4 +229,4 @@ def _number(values: Mapping[str, Any], key: str, most: float = MOST) -> float:
 
 
 def _refused(what: str) -> ModelError:
-    return NotHandled(f"{what} is not turned into GGUF here.", hint=OTHER_TOOL)
+    return NotHandled(f"{what} cannot be converted to GGUF.", hint=OTHER_TOOL)

@@ -1,7 +1,7 @@
-"""How large a model is, and so which tensors it has and of which shapes; by either side's numbers.
+"""Reads the sizes of a model from config.json or GGUF, and derives its tensors and their shapes.
 
-One generator says what is amiss between numbers and tensors: `verify` lists all of it, a conversion stops at
-the first. What a model computes with beyond its sizes is in `config`.
+`misfits` yields all differences between sizes and tensors: `verify` lists them, a conversion stops at the
+first. For other settings of a model see `config`.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from redraft.weights.gguf.rope import MOST_TOKENS, positive
 Shape = tuple[int, ...]
 
 COMPUTED = ".rotary_emb.inv_freq"
-"""What checkpoints of old versions of transformers hold beside weights: it is computed from config.json."""
+"""A buffer in old checkpoints. Models compute it from config.json."""
 
-_QWEN3_HEAD = 128  # what transformers takes where config.json is silent (configuration_qwen3.py)
+_QWEN3_HEAD = 128  # transformers' default (configuration_qwen3.py)
 _LAYER = re.compile(r"blk\.([0-9]{1,6})\.")
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """The numbers of a model that its tensors follow from.
+    """The numbers that determine a model's tensors.
 
     Attributes:
         family: The architecture.
@@ -57,15 +57,15 @@ class Sizes:
     def __post_init__(self) -> None:
         if self.head % 2 or self.heads % self.kv_heads:
             raise ModelError(
-                f"{self.heads} heads of {self.head} elements with {self.kv_heads} key-value heads "
-                "cannot be: heads have an even size, and are a multiple of the key-value heads."
+                f"{self.heads} heads of {self.head} elements with {self.kv_heads} key-value heads are "
+                "impossible: the size must be even, and the heads a multiple of the key-value heads."
             )
 
     def tensors(self, layers: Iterable[int] | None = None) -> Iterator[tuple[str, Shape]]:
-        """Every tensor that such a model has, or those of some of its layers.
+        """Yield all tensors of the model, or only those of some layers.
 
         Yields:
-            Its name in GGUF and its shape, rows first as in torch.
+            The name in GGUF and the shape, rows first as in torch.
         """
         yield "token_embd.weight", (self.vocabulary, self.width)
         for layer in range(self.layers) if layers is None else layers:
@@ -97,10 +97,10 @@ class Sizes:
 
 
 def sizes_from_config(config: Mapping[str, Any]) -> Sizes:
-    """Reads and checks the sizes in a config.json.
+    """Read and check the sizes in a config.json.
 
     Raises:
-        ModelError: Another architecture, or a number that is missing or cannot be.
+        ModelError: The architecture is not supported, or a number is missing or invalid.
     """
     family = family_of(config)
     read = Numbers(config, "config.json")
@@ -121,15 +121,15 @@ def sizes_from_config(config: Mapping[str, Any]) -> Sizes:
 
 
 def sizes_from_metadata(read: Numbers, family: Family, shapes: Mapping[str, Shape]) -> Sizes:
-    """Reads and checks the sizes in a GGUF file.
+    """Read and check the sizes in a GGUF file.
 
     Args:
-        read: The keys of its architecture, without that name.
+        read: The keys of its architecture, without the prefix.
         family: The architecture.
         shapes: The shapes of its tensors, rows first.
 
     Raises:
-        ModelError: A number is missing or cannot be.
+        ModelError: A number is missing or invalid.
     """
     heads, width = read.whole("attention.head_count"), read.whole("embedding_length")
     return Sizes(
@@ -148,57 +148,57 @@ def sizes_from_metadata(read: Numbers, family: Family, shapes: Mapping[str, Shap
 
 
 def _head(read: Numbers, key: str, width: int, heads: int, usual: int | None = None) -> int:
-    """Elements of a head: as the file says, or as many as there are for each head.
+    """Return the elements of a head, by default the width over the number of heads.
 
     Raises:
-        ModelError: The file does not say, and the heads do not divide the width.
+        ModelError: The file does not say it, and the width is not a multiple of the heads.
     """
     if usual is None and read.values.get(key) is None and width % heads:
         raise ModelError(
-            f"{read.where} says hidden size {width}, which its {heads} attention heads do not divide."
+            f"{read.where} says hidden size {width}, which is not a multiple of its {heads} attention heads."
         )
     return read.whole(key, usual or width // heads)
 
 
 def misfits(sizes: Sizes, found: Mapping[str, Shape], *, in_hf: bool) -> Iterator[str]:
-    """What a model lacks, or has in another shape than its configuration says: each in words.
+    """Yield tensors that are missing or have another shape than the configuration says.
 
-    Of layers, those are looked at that there are: a configuration may claim a billion.
+    Only existing layers are checked, because a configuration may claim a billion.
 
     Args:
-        sizes: What the configuration says.
+        sizes: The sizes in the configuration.
         found: Shapes by name in GGUF, rows first.
-        in_hf: Whether the words should call the tensors as Hugging Face does.
+        in_hf: Whether to use Hugging Face's names in messages.
     """
     layers = layers_of(found)
     last = max(layers, default=-1)
     if len(layers) != sizes.layers or last >= sizes.layers:
         there = f"{len(layers)}, up to {last}" if layers else "none"
-        yield f"the configuration says layers 0 to {sizes.layers - 1}, and there are {there}"
+        yield f"the configuration says layers 0 to {sizes.layers - 1}, but there are {there}"
     for name, shape in sizes.tensors(sorted(layers)):
         if name not in found:
             yield f"{_called(name, in_hf=in_hf)} is missing"
         elif found[name] != shape:
-            is_so = f"{_called(name, in_hf=in_hf)} is {by(found[name])}"
-            yield f"{is_so}, and the configuration says {by(shape)}"
+            actual = f"{_called(name, in_hf=in_hf)} is {by(found[name])}"
+            yield f"{actual}, but the configuration says {by(shape)}"
 
 
 def layers_of(names: Iterable[str]) -> set[int]:
-    """The layers that tensors belong to, by their names in GGUF."""
+    """Return the numbers of the layers that tensors belong to, by their names in GGUF."""
     return {int(match[1]) for name in names if (match := _LAYER.match(name))}
 
 
 def check_tensors(sizes: Sizes, found: Mapping[str, Shape], where: str, *, in_hf: bool) -> None:
-    """Sees that all tensors of a model are there, and no others, each of its shape.
+    """Check that a model has exactly the tensors that its configuration describes.
 
     Args:
-        sizes: What its configuration says.
+        sizes: The sizes in the configuration.
         found: Shapes by name in GGUF, rows first.
         where: The file or folder, for the message.
-        in_hf: Whether the message should call the tensors as Hugging Face does.
+        in_hf: Whether to use Hugging Face's names in messages.
 
     Raises:
-        ModelError: They do not fit.
+        ModelError: It has not.
     """
     for misfit in misfits(sizes, found, in_hf=in_hf):
         raise ModelError(f"{where} does not fit its configuration: {misfit}.")
@@ -207,12 +207,12 @@ def check_tensors(sizes: Sizes, found: Mapping[str, Shape], where: str, *, in_hf
 
 
 def surplus(sizes: Sizes, found: Mapping[str, Shape], *, in_hf: bool) -> str:
-    """The tensors that such a model does not have, in words; empty where there are none.
+    """Return a phrase with the tensors that the architecture does not have, or an empty text.
 
     Args:
-        sizes: What the configuration says.
+        sizes: The sizes in the configuration.
         found: Shapes by name in GGUF.
-        in_hf: Whether the words should call the tensors as Hugging Face does.
+        in_hf: Whether to use Hugging Face's names in messages.
     """
     unknown = found.keys() - {name for name, _ in sizes.tensors(sorted(layers_of(found)))}
     called = [_called(name, in_hf=in_hf) for name in unknown]
@@ -220,33 +220,33 @@ def surplus(sizes: Sizes, found: Mapping[str, Shape], *, in_hf: bool) -> str:
 
 
 def by(shape: Shape) -> str:
-    """A shape in words."""
+    """Return a shape as text."""
     return " × ".join(map(str, shape)) or "a single number"
 
 
 @dataclass(frozen=True)
 class Numbers:
-    """Numbers by key, from somebody else's file. A null counts as missing, as transformers has it."""
+    """Untrusted numbers by key. A null counts as missing, as in transformers."""
 
     values: Mapping[str, Any]
     where: str
 
     def whole(self, key: str, default: int | None = None) -> int:
-        """A whole number above 0.
+        """Return a positive integer.
 
         Raises:
-            ModelError: It is missing, or something else.
+            ModelError: It is missing or anything else.
         """
         value = self._value(key, default)
         if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < MOST_TOKENS:
-            raise ModelError(f"{self.where} says {key} {value!r:.40}, which is no whole number above 0.")
+            raise ModelError(f"{self.where} says {key} {value!r:.40}, which is not a positive whole number.")
         return value
 
     def real(self, key: str, default: float | None = None) -> float:
-        """A number above 0.
+        """Return a positive number.
 
         Raises:
-            ModelError: It is missing, or something else.
+            ModelError: It is missing or anything else.
         """
         return positive(self._value(key, default), f"{key} of {self.where}")
 

@@ -1,10 +1,9 @@
-"""GGUF file -> Hugging Face folder, in bounded memory: the way back to something that can be trained.
+"""Converts a GGUF file to a Hugging Face folder that can be trained, in bounded memory.
 
-Values are what the gguf package makes of them, in 32 bits, then rounded once to the dtype of the folder. The
-rows of q and k get their order back. A quantised file stays as good as it is: nothing brings back what
-quantising took.
+The gguf package dequantises values to float32, which are rounded once to the dtype of the folder. The rows of
+q and k are restored to their original order. The precision that quantisation lost stays lost.
 
-Not read here: split files (llama-gguf-split joins them), other architectures, adapters.
+Split files (llama-gguf-split joins them), other architectures and adapters are not supported.
 """
 
 from __future__ import annotations
@@ -32,19 +31,19 @@ from redraft.weights.stream import ahead
 from redraft.weights.tokenizers.from_gguf import write_tokenizer
 
 MOST_FACTORS = 1 << 12
-"""Divisors of frequencies that are read: half a head, and no head is as large."""
+"""The most divisors of frequencies in a file: half the elements of a head, far more than any has."""
 
 _IDS = {"bos_token_id": "bos", "eos_token_id": "eos", "pad_token_id": "padding"}
 
 
 @dataclass(frozen=True)
 class Source:
-    """One tensor of the folder to be.
+    """A tensor of the output folder.
 
     Attributes:
-        info: Its name, dtype and shape there.
-        tensor: What it is in the file.
-        heads: In how many heads its rows are permuted in the file; 0 if they are not.
+        info: Its name, dtype and shape in the folder.
+        tensor: The tensor in the file.
+        heads: The number of heads in which the file permutes its rows, or 0.
     """
 
     info: TensorInfo
@@ -53,7 +52,7 @@ class Source:
 
     @property
     def size(self) -> int:
-        """Its bytes in the file."""
+        """Bytes in the file."""
         return self.tensor.size or 0
 
 
@@ -68,21 +67,21 @@ def import_gguf(
     tell: Say = lambda _: None,
     warn: Say = lambda _: None,
 ) -> None:
-    """Writes a GGUF file as a model's folder: weights, config.json, generation_config.json and tokenizer.
+    """Write a GGUF file as a model's folder: weights, config.json, generation_config.json and tokenizer.
 
     Args:
         file: The GGUF file.
-        dst: The folder to be made. Weights are safetensors files of 5 GB at most.
-        dtype: F32, F16 or BF16. By default that of the file's matrices where they are plain: nothing is lost.
-            For quantised files F16: its 11 bits are finer than the 4 to 8 of a block. F32 holds them exactly.
+        dst: The output folder. Weights are safetensors files of 5 GB at most.
+        dtype: F32, F16 or BF16. The default is that of the file's matrices, or F16 if they are quantised: its
+            11 bits are finer than the 4 to 8 of a block. F32 holds them exactly.
         force: Replace a folder that redraft made.
-        command: What the manifest calls the command.
-        progress: Told of the file's bytes.
-        tell: Told in words of what the folder does not hold as the file does.
-        warn: Told of damage: weights that are NaN or infinite, or became so.
+        command: The command line, for the manifest.
+        progress: Called with the number of bytes processed.
+        tell: Called with each remark: what the folder cannot represent.
+        warn: Called with each warning: weights that are NaN or infinite, or became so.
 
     Raises:
-        ModelError: Another architecture, a split file, or something missing or damaged.
+        ModelError: The architecture is not supported, or the file is split, incomplete or damaged.
         OutputError: The folder exists or cannot be written.
     """
     header = read_header(file, whole=True)
@@ -113,7 +112,7 @@ def import_gguf(
 
 
 def values_of(reader: TensorReader, source: Source) -> Iterator[torch.Tensor]:
-    """The values of a tensor in the order of the folder, in 32 bits: rows of a matrix, or a vector."""
+    """Yield the values of a tensor in the order of the folder, in float32: rows, or a vector."""
     if len(source.info.shape) == 1:
         vector = torch.from_numpy(reader.rows(source.tensor)[0])
         yield unpermute(vector, source.heads) if source.heads else vector
@@ -131,7 +130,7 @@ def _portions(reader: TensorReader, sources: list[Source]) -> Iterator[tuple[Sou
 
 
 def refuse_split(file: Path, header: GGUFHeader) -> None:
-    """Raise where a file is a part of a model.
+    """Raise if a file is one part of a split model.
 
     Raises:
         NotHandled: It is.
@@ -145,17 +144,17 @@ def refuse_split(file: Path, header: GGUFHeader) -> None:
 
 
 def _numbers(reader: TensorReader) -> ModelNumbers:
-    """What the model is, and that it has the tensors for it."""
+    """Return the model's numbers, and check its tensors against them."""
     numbers, shapes = read_numbers(reader)
     check_tensors(numbers.sizes, shapes, str(reader.path), in_hf=False)
     return numbers
 
 
 def read_numbers(reader: TensorReader) -> tuple[ModelNumbers, dict[str, Shape]]:
-    """Return the numbers of a GGUF file, and the shapes (rows first) of the tensors that have to fit them.
+    """Return the numbers of a GGUF file, and the shapes (rows first) of its tensors.
 
     Raises:
-        ModelError: Another architecture, or a number that is missing or cannot be.
+        ModelError: The architecture is not supported, or a number is missing or invalid.
     """
     shapes = {tensor.name: tensor.shape[::-1] for tensor in reader.header.tensors.values()}
     numbers = numbers_from_metadata(reader.header.metadata, shapes, _rope_factors(reader))
@@ -180,7 +179,7 @@ def _own_dtype(reader: TensorReader) -> str:
 
 
 def _sources(reader: TensorReader, numbers: ModelNumbers, dtype: str) -> dict[str, Source]:
-    """The tensors of the folder, by name, in the order of the model."""
+    """Return the tensors of the folder by name, in the model's order."""
     sources: dict[str, Source] = {}
     sizes = numbers.sizes
     for name, shape in sizes.tensors():

@@ -1,7 +1,7 @@
-"""Writes a GGUF file from front to back: all that comes before the tensors, and the gaps between them.
+"""Writes the header of a GGUF file, and the padding between its tensors.
 
-The gguf package makes the header. The stream of tensors is the caller's, as the package's own writer wants
-whole tensors.
+The gguf package makes the header. The caller writes the tensors in parts, because the package's writer needs
+whole tensors in memory.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from redraft.weights.writer import FileWriter
 def header_bytes(
     architecture: str, metadata: Mapping[str, Any], tensors: Iterable[tuple[str, tuple[int, ...], Kind]]
 ) -> bytes:
-    """All of a file that comes before the tensors: keys, then names, shapes and offsets.
+    """Return the bytes before the tensors: keys, then names, shapes and offsets.
 
     Args:
-        architecture: For `general.architecture`.
-        metadata: Other keys, with bool, int (for u32), float (for f32), str, or a list of one of the last
-            three (whole numbers for i32). Empty texts and lists are left out: an empty list has no type.
-        tensors: Names, shapes (rows first) and formats, in order; `pad` between them.
+        architecture: The value of `general.architecture`.
+        metadata: Other keys, with values of type bool, int (u32), float (f32), str, or a list of one of the
+            last three (i32 for ints). Empty texts and lists are left out: an empty list has no type.
+        tensors: Names, shapes (rows first) and types, in order. Call `pad` between them.
     """
     writer = GGUFWriter(None, architecture)
     for key, value in metadata.items():
@@ -37,7 +37,7 @@ def header_bytes(
     for name, shape, kind in tensors:
         writer.add_tensor_info(name, shape, np.dtype(np.float32), size_of(shape, kind), raw_dtype=kind)
     made = io.BytesIO()
-    # The writer opens files by name alone; it is given one that is open.
+    # The writer can only open files by name, so it gets an open one.
     writer.fout, writer.state = [made], WriterState.EMPTY  # type: ignore[list-item]
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -46,7 +46,7 @@ def header_bytes(
 
 
 def pad(file: FileWriter) -> None:
-    """Fills up to where the next tensor begins."""
+    """Write zeros up to the start of the next tensor."""
     file.write(bytes(-file.size % DEFAULT_ALIGNMENT))
 
 

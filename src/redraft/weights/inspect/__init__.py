@@ -1,1 +1,1 @@
-"""What a model, delta or adapter is, and whether it is sound."""
+"""Describes models, deltas and adapters, and verifies them."""

@@ -1,6 +1,6 @@
-"""What configurations, tokenizers, templates and manifests say of a model, as labelled lines for `info`.
+"""Extracts facts from configurations, tokenizers, templates and manifests, as labelled lines for `info`.
 
-All of it is of strangers: values of the wrong kind are left out, and long ones are cut.
+All input is untrusted: values of the wrong type are left out, and long ones are cut.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ Fact = tuple[str, str]
 
 _ROLE = re.compile(r"""['"](system|developer|user|human|assistant|gpt|tool|ipython)['"]""")
 _TEMPLATE = 64
-"""Characters of a template's first line that are shown."""
+"""Characters shown of a template's first line."""
 
 _LINE = 500
-"""Characters of anything that are shown."""
+"""Characters shown of any line."""
 
 
 def config_facts(config: Mapping[str, Any]) -> Iterator[Fact]:
-    """What config.json says."""
+    """Yield the facts in config.json."""
     names = config.get("architectures")
     first = names[0] if isinstance(names, list) and names else config.get("model_type")
     if isinstance(first, str):
@@ -47,7 +47,7 @@ def config_facts(config: Mapping[str, Any]) -> Iterator[Fact]:
 
 
 def header_facts(header: GGUFHeader) -> Iterator[Fact]:
-    """What the metadata of a GGUF file say."""
+    """Yield the facts in the metadata of a GGUF file."""
     architecture = header.text("general.architecture") or "?"
     yield "architecture", architecture
     if name := header.text("general.name"):
@@ -89,14 +89,14 @@ def _revises(value: Any) -> Iterator[Fact]:
 
 
 def tokenizer_facts(folder: Path) -> Iterator[Fact]:
-    """Which tokenizer a folder has, and how many tokens; and its template for chats.
+    """Yield the kind and size of a folder's tokenizer, and its chat template.
 
     Raises:
         ModelError: One of its files is not JSON.
     """
     config = read_json(folder / "tokenizer_config.json")
-    said = config.get("tokenizer_class")
-    called = f" ({said})" if isinstance(said, str) else ""
+    class_name = config.get("tokenizer_class")
+    called = f" ({class_name})" if isinstance(class_name, str) else ""
     kind = _fast(read_json(folder / "tokenizer.json")) or _sentencepiece(folder / "tokenizer.model")
     if kind or called:
         yield "tokenizer", f"{kind or 'without its vocabulary'}{called}"
@@ -104,7 +104,7 @@ def tokenizer_facts(folder: Path) -> Iterator[Fact]:
 
 
 def _fast(tokenizer: Mapping[str, Any]) -> str | None:
-    """The kind of a tokenizer.json, and its tokens: those of the model, and those that were added behind."""
+    """Return the kind of a tokenizer.json, and the number of its tokens and added tokens."""
     model = tokenizer.get("model")
     if not isinstance(model, dict):
         return None
@@ -126,11 +126,11 @@ def _sentencepiece(path: Path) -> str | None:
     try:
         return f"SentencePiece: {len(read_sentencepiece(path).pieces):,} tokens"
     except ModelError:
-        return "SentencePiece, of a kind that is not read here"
+        return "SentencePiece, of an unsupported kind"
 
 
 def _template(folder: Path, config: Mapping[str, Any]) -> str | None:
-    """The template for chats: a file of its own, or in the tokenizer's configuration, as one or by name."""
+    """Return the chat template, from its own file or from the tokenizer's configuration."""
     path = folder / "chat_template.jinja"
     if path.is_file():
         return read_small(path).decode("utf-8", "replace")
@@ -142,7 +142,7 @@ def _template(folder: Path, config: Mapping[str, Any]) -> str | None:
 
 
 def template_facts(template: str | None) -> Iterator[Fact]:
-    """The roles that a template names, and its first line."""
+    """Yield the roles that a template names, and its first line."""
     if template is None:
         yield "template", "none"
         return
@@ -153,7 +153,7 @@ def template_facts(template: str | None) -> Iterator[Fact]:
 
 
 def adapter_facts(config: Mapping[str, Any]) -> Iterator[Fact]:
-    """What adapter_config.json says."""
+    """Yield the facts in adapter_config.json."""
     yield "base", str(config.get("base_model_name_or_path"))
     variants = {"use_rslora": "rank-stabilised", "use_dora": "DoRA"}
     more = "".join(f", {name}" for key, name in variants.items() if config.get(key))
@@ -166,7 +166,7 @@ def adapter_facts(config: Mapping[str, Any]) -> Iterator[Fact]:
 
 
 def manifest_facts(manifest: Mapping[str, Any]) -> Iterator[Fact]:
-    """What made a file, and from what."""
+    """Yield the command that made a file, and its inputs."""
     if not manifest:
         return
     yield "made by", f"redraft {manifest.get('redraft')}, {manifest.get('made')}: {manifest.get('command')}"
@@ -177,28 +177,25 @@ def manifest_facts(manifest: Mapping[str, Any]) -> Iterator[Fact]:
 
 
 def delta_facts(recipe: str) -> Iterator[Fact]:
-    """What the header of one of our deltas says."""
+    """Yield the facts in the header of a delta that redraft made."""
     try:
-        said = json.loads(recipe)
+        recorded = json.loads(recipe)
     except (ValueError, RecursionError):
         return
-    if isinstance(said, dict):
-        kind = (
-            "exact: gives the target back bit for bit"
-            if said.get("exact") is True
-            else "plain: a difference of numbers"
-        )
-        yield "delta", f"{kind}; rows that the base lacks: {said.get('vocabulary')}"
+    if isinstance(recorded, dict):
+        exact = recorded.get("exact") is True
+        kind = "exact: restores the target bit for bit" if exact else "plain: a difference of numbers"
+        yield "delta", f"{kind}; rows that the base lacks: {recorded.get('vocabulary')}"
 
 
 def many(count: int, noun: str) -> str:
-    """A count with its noun: `1 file`, `2,000 files`."""
+    """Return a count with its noun: `1 file`, `2,000 files`."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def one_line(text: str) -> str:
-    """A text as a line that any terminal can take, without what would steer it, and not too long."""
-    text = "".join(each if each.isprintable() else " " for each in text).strip()
+    """Return a text as one line without control characters, cut if it is too long."""
+    text = "".join(char if char.isprintable() else " " for char in text).strip()
     return text if len(text) <= _LINE else text[: _LINE - 1] + "…"
 
 

@@ -1,7 +1,7 @@
-"""Whether the parts of a model, a delta or an adapter fit each other: what the conversions check, as faults.
+"""Checks for `verify` that the parts of a model, delta or adapter fit each other, as the conversions do.
 
-Each generator yields faults, one in each line, and may end with the error of the conversion that it shares
-its code with. `Report.hold` takes both. A kind that redraft does not convert is `NotHandled`, and no fault.
+Each generator yields faults, one per line, and may raise the error of the conversion whose code it uses.
+`Report.hold` collects both. `NotHandled`, for a kind that redraft does not convert, is not a fault.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _TIKTOKEN = re.compile(rb"[A-Za-z0-9+/]+=* [0-9]+\r?\n")
 
 
 def model_faults(checkpoint: Checkpoint) -> Iterator[str]:
-    """Hold config.json against itself and against the tensors."""
+    """Check config.json by itself and against the tensors."""
     config = checkpoint.json("config.json")
     if not config:
         raise NotHandled("there is no config.json")
@@ -44,23 +44,23 @@ def model_faults(checkpoint: Checkpoint) -> Iterator[str]:
 
 
 def delta_faults(checkpoint: Checkpoint) -> Iterator[str]:
-    """Hold the header of a delta against its tensors."""
+    """Check the header of a delta against its tensors."""
     recorded_recipe(checkpoint)
     yield from ()
 
 
 def sentencepiece_faults(folder: Path) -> Iterator[str]:
-    """Read tokenizer.model, where there is one: some tools take it even beside a tokenizer.json."""
+    """Check tokenizer.model, if there is one. Some tools prefer it to tokenizer.json."""
     path = folder / "tokenizer.model"
     if path.exists():
         if _TIKTOKEN.match(read_small(path)):
-            raise NotHandled("it is a vocabulary of tiktoken")
+            raise NotHandled("it is a tiktoken vocabulary")
         read_sentencepiece(path)
     yield from ()
 
 
 def tokenizer_faults(checkpoint: Checkpoint) -> Iterator[str]:
-    """Hold the vocabulary against itself and against the rows of the embedding."""
+    """Check the vocabulary by itself and against the rows of the embedding."""
     folder = checkpoint.folder
     rows = next((each.shape[0] for name, each in checkpoint.tensors.items() if is_table(name)), None)
     if rows and any((folder / name).exists() for name in ("tokenizer.json", "tokenizer.model")):
@@ -69,17 +69,17 @@ def tokenizer_faults(checkpoint: Checkpoint) -> Iterator[str]:
 
 
 def adapter_faults(folder: Path, *, allow_pickle: bool) -> Iterator[str]:
-    """Hold an adapter against its settings, and against its base where that is a folder of this machine."""
+    """Check an adapter against its settings, and against its base if that is a local folder."""
     adapter = read_adapter(folder, allow_pickle=allow_pickle)
     named = adapter.config.get("base_model_name_or_path")
     base = Path(named) if isinstance(named, str) and named else None
     if base is None or not base.is_dir():
-        raise NotHandled(f"its base {named!r:.120} is not a folder here, so whether it fits is not known")
+        raise NotHandled(f"its base {named!r:.120} is not a local folder, so whether it fits is unknown")
     yield from _left_out(open_checkpoint(base, allow_pickle=allow_pickle), adapter)
 
 
 def _left_out(base: Checkpoint, adapter: Adapter) -> Iterator[str]:
-    """Yield modules of the base that the settings name and that the adapter has no tensors for."""
+    """Yield modules of the base that the settings name, but for which the adapter has no tensors."""
     plan = plan_merge(base, adapter, None)
     named = adapter.config.get("target_modules")
     if not isinstance(named, list) or any(adapter.config.get(key) for key in _CHOOSES_LAYERS):
@@ -92,7 +92,7 @@ def _left_out(base: Checkpoint, adapter: Adapter) -> Iterator[str]:
 
 
 def gguf_faults(path: Path, header: GGUFHeader) -> Iterator[str]:
-    """Hold the numbers of a GGUF file against its tensors."""
+    """Check the numbers of a GGUF file against its tensors."""
     refuse_split(path, header)
     numbers, shapes = read_numbers(TensorReader(path, header))
     yield from misfits(numbers.sizes, shapes, in_hf=False)
@@ -101,14 +101,17 @@ def gguf_faults(path: Path, header: GGUFHeader) -> Iterator[str]:
 
 
 def gguf_tokenizer_faults(header: GGUFHeader) -> Iterator[str]:
-    """Hold the vocabulary of a GGUF file against itself. Files that are no language model may have none."""
+    """Check the vocabulary of a GGUF file by itself and against the rows of the embedding."""
     known = {family.gguf for family in FAMILIES}
+    tokens, table = header.metadata.get("tokenizer.ggml.tokens"), header.tensors.get("token_embd.weight")
+    if table and isinstance(tokens, tuple) and table.shape[-1] != len(tokens):
+        yield f"token_embd.weight has {table.shape[-1]:,} rows, but the vocabulary {len(tokens):,} tokens"
+    # Files that are not language models need no tokenizer.
     if header.text("general.architecture") in known or "tokenizer.ggml.model" in header.metadata:
         tokenizer_files(header.metadata)
-    yield from ()
 
 
 def gguf_adapter_faults(path: Path, header: GGUFHeader) -> Iterator[str]:
-    """Hold the halves of a GGUF adapter against each other."""
+    """Check the halves of a GGUF adapter against each other."""
     for fault in halves_faults(header):
         yield f"{path} is damaged: {fault}"

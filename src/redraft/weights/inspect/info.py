@@ -1,7 +1,7 @@
-"""Says what a checkpoint, an adapter, a delta or a GGUF file is, from its headers and configuration alone.
+"""Describes a checkpoint, adapter, delta or GGUF file from its headers and configuration.
 
-Needs no torch: of safetensors and GGUF the headers are read, of `.bin` files the sizes, unless their pickles
-may be loaded. Whether the values are sound is for `verify`.
+Torch is not needed: for safetensors and GGUF the headers are read, and for `.bin` files only the sizes,
+unless pickles are allowed. To check the values, see `verify`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 from redraft.errors import UsageError
 from redraft.weights.checkpoint import Checkpoint, open_checkpoint, read_json
 from redraft.weights.gguf.reader import Tensor, is_gguf, read_header
+from redraft.weights.header import DELTA
 from redraft.weights.inspect.facts import (
     Fact,
     adapter_facts,
@@ -27,10 +28,7 @@ from redraft.weights.inspect.facts import (
 )
 from redraft.weights.replace import MANIFEST
 
-DELTA = "redraft.delta"
-"""Where the header of a delta's file says how it was made; `delta.KEY`, without torch."""
-
-# Names of ggml's types (ggml.h), as llama.cpp prints them.
+# Names of ggml's types (ggml.h), as printed by llama.cpp.
 _KINDS = dict(enumerate(("F32", "F16", "Q4_0", "Q4_1")))
 _KINDS |= dict(enumerate(("Q5_0", "Q5_1", "Q8_0", "Q8_1", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "Q8_K"), 6))
 _KINDS |= dict(enumerate(("IQ2_XXS", "IQ2_XS", "IQ3_XXS", "IQ1_S", "IQ4_NL", "IQ3_S", "IQ2_S", "IQ4_XS"), 16))
@@ -38,12 +36,12 @@ _KINDS |= dict(enumerate(("I8", "I16", "I32", "I64", "F64", "IQ1_M", "BF16"), 24
 _KINDS |= {34: "TQ1_0", 35: "TQ2_0", 39: "MXFP4", 40: "NVFP4"}
 
 _NO_PARAMETERS = ("rotary_emb.inv_freq", "rope_freqs.weight", ".masked_bias", ".attn.bias")
-"""Buffers that checkpoints carry beside what was trained."""
+"""Buffers in checkpoints, which are not trained."""
 
 
 @dataclass(frozen=True)
 class Use:
-    """How much of a checkpoint is in one number format."""
+    """The part of a checkpoint in one dtype."""
 
     dtype: str
     tensors: int
@@ -53,15 +51,15 @@ class Use:
 
 @dataclass(frozen=True)
 class Description:
-    """What a file or folder is.
+    """The description of a file or folder.
 
     Attributes:
-        kind: In words: `model`, `LoRA adapter`, `delta`…
-        facts: Labels and what is known of it, in order. The texts are of strangers.
-        parameters: Trained numbers, tied ones counted once; None where only sizes are known.
-        dtypes: By number format, the largest first.
+        kind: Such as `model`, `LoRA adapter` or `delta`.
+        facts: Labels and texts, in order. The texts are untrusted.
+        parameters: The number of trained parameters, tied ones counted once; None if it is unknown.
+        dtypes: The parts by dtype, largest first.
         files: Names and bytes.
-        notes: What is odd or was not looked at.
+        notes: Remarks on parts that were not read or are unknown.
     """
 
     path: Path
@@ -73,7 +71,7 @@ class Description:
     notes: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
-        """The description as a table of plain text."""
+        """Return the description as a table of plain text."""
         rows = [("what", self.kind)]
         if self.parameters is not None:
             rows.append(("parameters", f"{self.parameters:,}"))
@@ -86,7 +84,7 @@ class Description:
         return [one_line(str(self.path)), *(f"  {label:{width}}  {one_line(text)}" for label, text in rows)]
 
     def json(self) -> dict[str, Any]:
-        """The description as a JSON object; facts of the same label are lines of one text."""
+        """Return the description as a JSON object. Facts with the same label become lines of one text."""
         facts: dict[str, str] = {}
         for label, text in self.facts:
             facts[label] = f"{facts[label]}\n{one_line(text)}" if label in facts else one_line(text)
@@ -102,14 +100,14 @@ class Description:
 
 
 def describe(path: Path, *, allow_pickle: bool = False) -> Description:
-    """Describes a folder of a model or an adapter, a file of weights, or a GGUF file.
+    """Describe a folder of a model or an adapter, a file of weights, or a GGUF file.
 
     Args:
         path: The folder or file.
-        allow_pickle: Look into `.bin` files; their sizes alone are told otherwise.
+        allow_pickle: Read `.bin` files too. Otherwise only their sizes are given.
 
     Raises:
-        ModelError: There is no such thing, it holds no weights, or it is damaged.
+        ModelError: It does not exist, holds no weights, or is damaged.
     """
     if is_gguf(path):
         return _describe_gguf(path)
@@ -152,7 +150,7 @@ def _folder_facts(folder: Path, config: Mapping[str, Any]) -> tuple[str, list[Fa
 
 
 def _describe_pickles(path: Path) -> Description:
-    """A folder or file of which only pickles are there, and may not be loaded."""
+    """Describe a folder or file of pickles that may not be loaded."""
     folder = path if path.is_dir() else path.parent
     config = read_json(folder / "config.json") if path.is_dir() else {}
     kind, facts = _folder_facts(folder, config) if path.is_dir() else ("file of weights", [])
@@ -164,7 +162,7 @@ def _describe_pickles(path: Path) -> Description:
         None,
         (),
         tuple((file.name, file.stat().st_size) for file in files),
-        ("The weights are pickles, and were not looked into: that takes --allow-pickle.",),
+        ("The weights are pickles and were not read: add --allow-pickle to read them.",),
     )
 
 
@@ -190,7 +188,7 @@ def _describe_gguf(path: Path) -> Description:
         _parameters({name: prod(each.shape) for name, each in tensors.items()}),
         _uses((_kind(each), prod(each.shape), each.size or 0) for each in tensors.values()),
         ((path.name, path.stat().st_size),),
-        (f"{len(unknown):,} tensors have a type that is not known here.",) if unknown else (),
+        (f"{len(unknown):,} tensors have an unknown type.",) if unknown else (),
     )
 
 
@@ -199,7 +197,7 @@ def _kind(tensor: Tensor) -> str:
 
 
 def _parameters(counts: Mapping[str, int], *, tied: bool = False) -> int:
-    """Trained numbers. A tied output that was stored all the same counts with its embedding."""
+    """Count the parameters. A tied output that is stored again is not counted twice."""
     total = sum(count for name, count in counts.items() if not name.endswith(_NO_PARAMETERS))
     table, output = (counts.get(name) for name in ("model.embed_tokens.weight", "lm_head.weight"))
     return total - (output or 0) if tied and table == output else total
@@ -218,7 +216,7 @@ def _manifest(path: Path) -> dict[str, Any]:
 
 
 def _column(label: str, rows: Sequence[tuple[str, int]], total: str) -> list[Fact]:
-    """Names and sizes below each other, and their sum under the name `total`."""
+    """Return rows of names and sizes, with their sum under the name `total`."""
     if len(rows) > 1:
         rows = [*rows, (total, sum(size for _, size in rows))]
     width = max((len(name) for name, _ in rows), default=0)

@@ -1,4 +1,4 @@
-"""What `verify` found: faults, and what it could not look at."""
+"""The report of `verify`: faults, and parts that could not be checked."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from redraft.weights.header import NotHandled
 from redraft.weights.inspect.facts import many, one_line
 
 SHOWN = 8
-"""How many faults of one kind are listed; further ones are counted."""
+"""Faults of one kind that are listed. The others are counted."""
 
 
 @dataclass
 class Report:
-    """What was found.
+    """The results of a verification.
 
     Attributes:
-        path: What was looked at.
-        findings: What is wrong, a line each. None: it is sound, as far as this looks.
-        notes: What could not be looked at, a line each.
-        files: How many files were read.
-        tensors: How many tensors were found in them.
-        size: Bytes of those tensors.
-        checksums: How many files have the checksum that the manifest says.
+        path: The file or folder.
+        findings: The faults, one per line.
+        notes: Parts that could not be checked, one per line.
+        files: The number of files read.
+        tensors: The number of tensors in them.
+        size: Bytes of these tensors.
+        checksums: The number of files that match the manifest's checksum.
     """
 
     path: Path
@@ -38,7 +38,7 @@ class Report:
 
     @property
     def sound(self) -> bool:
-        """Whether nothing is wrong. The command's exit status is 1 otherwise."""
+        """Whether there are no faults. Otherwise the exit status is 1."""
         return not self.findings
 
     def lines(self) -> list[str]:
@@ -50,7 +50,7 @@ class Report:
         return [one_line(line) for line in (*self.findings, *self.notes, last)]
 
     def add(self, faults: list[str], kind: str) -> None:
-        """Add findings of one kind, and count those that are too many to list."""
+        """Add faults of one kind, and count those beyond `SHOWN`."""
         self.findings += faults[:SHOWN]
         if len(faults) > SHOWN:
             self.findings.append(f"… and {len(faults) - SHOWN:,} more {kind}")
@@ -59,14 +59,14 @@ class Report:
         """Add the faults that a check finds, up to the error that ends it.
 
         Args:
-            what: What the check looks at. It becomes a note where redraft does not handle that kind.
-            faults: One in each line.
+            what: The subject of the check, for a note if redraft does not support that kind.
+            faults: The faults, one per line.
         """
         found: list[str] = []
         try:
             found.extend(faults)
         except NotHandled as error:
-            self.notes.append(f"{what} was not looked at: {error.message}")
+            self.notes.append(f"{what} was not checked: {error.message}")
         except ModelError as error:
             found.append(error.message)
-        self.add([each for each in found if each not in self.findings], "of that kind")
+        self.add([fault for fault in found if fault not in self.findings], "of that kind")

@@ -1,10 +1,9 @@
-"""Looks over a checkpoint or a GGUF file, and lists all that is wrong with it.
+"""Verifies a checkpoint or a GGUF file, and lists all its faults.
 
-Where reading stops at the first fault, this goes on: every file is there, sound and as long as it says;
-index and headers agree; no value is NaN or infinite; the checksums are those of the manifest, where redraft
-made it; configuration, tensors, tokenizer and adapter fit each other (see `fits`). Every byte is read, once,
-in pieces of 8 MiB. Whether the model is any good, and whether somebody has changed it together with its
-manifest, is not seen here.
+All files exist, are valid and complete; index and headers agree; no value is NaN or infinite; the checksums
+match the manifest, if redraft made it; configuration, tensors, tokenizer and adapter fit each other (see
+`fits`). Every byte is read once, in pieces of 8 MiB. The quality of the model is not checked, and a change to
+both a file and its manifest goes unnoticed.
 """
 
 from __future__ import annotations
@@ -39,15 +38,15 @@ from redraft.weights.stream import ahead
 
 
 def verify(path: Path, *, allow_pickle: bool = False, progress: Progress = ignore) -> Report:
-    """Looks over a folder, a single file of weights, or a GGUF file.
+    """Verify a folder, a single file of weights, or a GGUF file.
 
     Args:
         path: The folder or file.
         allow_pickle: Read `.bin` files too.
-        progress: Told of the bytes of tensors that were looked at.
+        progress: Called with the number of bytes processed.
 
     Raises:
-        ModelError: There is nothing of that name, or no weights in it: nothing that could be looked at.
+        ModelError: It does not exist, or holds no weights.
         UsageError: There are only `.bin` files, and they are not allowed.
     """
     if is_gguf(path):
@@ -78,7 +77,7 @@ def _verify_checkpoint(path: Path, *, allow_pickle: bool, progress: Progress) ->
 
 
 def _check_fit(report: Report, path: Path, *, allow_pickle: bool) -> None:
-    """Run what the conversions check, on a folder whose files can all be read."""
+    """Run the checks of the conversions on a folder whose files can all be read."""
     try:
         whole = open_checkpoint(path, allow_pickle=allow_pickle)
     except ModelError as error:
@@ -94,7 +93,7 @@ def _check_fit(report: Report, path: Path, *, allow_pickle: bool) -> None:
 
 
 def _unreadable(folder: Path) -> list[str]:
-    """Faults of the small files beside the weights: links that lead out, and what is no JSON."""
+    """Return the faults of the small files beside the weights: links out of the folder, and invalid JSON."""
     faults = []
     for path in model_files(folder):
         try:
@@ -107,17 +106,17 @@ def _unreadable(folder: Path) -> list[str]:
 
 
 def _index(path: Path, report: Report) -> dict[str, str]:
-    """The index of a folder: the file of each tensor. Entries that cannot be are findings, and left out."""
+    """Return the file of each tensor by the index. Invalid entries are reported and left out."""
     index = next((path / name for name in INDEXES if (path / name).exists()), None)
     if index is None:
         return {}
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
-        raise ModelError(f"{index} has no weight_map.", hint="Get the file again.")
-    inside = {name: file for name, file in weight_map.items() if _is_name(file)}
-    odd = [f"{index.name}: {n!r:.80} is in {f!r:.80}" for n, f in weight_map.items() if n not in inside]
+        raise ModelError(f"{index} has no weight_map.", hint="Download the file again.")
+    valid = {name: file for name, file in weight_map.items() if _is_name(file)}
+    odd = [f"{index.name}: {n!r:.80} is in {f!r:.80}" for n, f in weight_map.items() if n not in valid]
     report.add(odd, "are in files that are not beside the index")
-    return inside
+    return valid
 
 
 def _is_name(file: Any) -> bool:
@@ -129,7 +128,7 @@ def _is_name(file: Any) -> bool:
 
 
 def _only_file(path: Path, *, allow_pickle: bool) -> list[str]:
-    """The name of the one file of a checkpoint without an index, if it can be opened at all."""
+    """Return the name of the only file of a checkpoint without an index."""
     try:
         return list(open_checkpoint(path, allow_pickle=allow_pickle).files)
     except ModelError:
@@ -141,7 +140,7 @@ def _only_file(path: Path, *, allow_pickle: bool) -> list[str]:
 
 
 def _here(folder: Path) -> set[str]:
-    """The names of all files there. Names of strangers are looked up in it: not every text can be a name."""
+    """Return the names of all files in a folder. Not every untrusted text is a valid path to look up."""
     return {path.name for path in folder.iterdir() if path.is_file()}
 
 
@@ -159,7 +158,7 @@ def _parts(folder: Path, files: list[str], report: Report, *, allow_pickle: bool
 def _look(
     part: Checkpoint, noted: Mapping[str, Any], report: Report, progress: Progress
 ) -> tuple[str, str | None]:
-    """Reads all of one file. Returns its name and its SHA-256, if the manifest says what that should be."""
+    """Read a whole file. Return its name, and its SHA-256 if the manifest has one to compare."""
     (file,) = part.files
     wanted = file in noted and file.endswith(SAFETENSORS)
     digest = hashlib.sha256(_head(part)) if wanted else None
@@ -191,7 +190,7 @@ def _pieces(part: Checkpoint) -> Iterator[tuple[str, torch.Tensor]]:
 
 
 def _head(part: Checkpoint) -> bytes:
-    """All before the first tensor: they stand back to back up to the end of the file, which was checked."""
+    """Return the bytes before the first tensor. The tensors fill the rest of the file, as was checked."""
     (file,) = part.files
     path = part.folder / file
     with path.open("rb") as opened:
@@ -199,7 +198,7 @@ def _head(part: Checkpoint) -> bytes:
 
 
 def _check_names(report: Report, weight_map: Mapping[str, str], parts: list[Checkpoint]) -> None:
-    """Every name once, and where the index says."""
+    """Check that each name occurs once, in the file that the index says."""
     found: dict[str, str] = {}
     read = {file for part in parts for file in part.files}
     twice = []
@@ -208,11 +207,11 @@ def _check_names(report: Report, weight_map: Mapping[str, str], parts: list[Chec
             if name in found:
                 twice.append(f"{name!r:.80} is in {found[name]} and in {tensor.file}")
             found.setdefault(name, tensor.file)
-    report.add(twice, "are there twice")
+    report.add(twice, "occur twice")
     if not weight_map:
         return
     moved = [
-        f"the index says that {name!r:.80} is in {file}, and it is "
+        f"the index says that {name!r:.80} is in {file}, but it is "
         + (f"in {found[name]}" if name in found else "not there")
         for name, file in weight_map.items()
         if file in read and found.get(name) != file
@@ -227,7 +226,7 @@ def _check_names(report: Report, weight_map: Mapping[str, str], parts: list[Chec
 
 
 def _noted(path: Path) -> dict[str, Any]:
-    """What the manifest says of each file; of a single file, from beside it or from its folder."""
+    """Return the manifest's entries by file; for a single file, from beside it or from its folder."""
     if path.is_dir():
         return _files_of(path / MANIFEST)
     beside = _files_of(path.with_name(f"{path.name}.{MANIFEST}")) or _files_of(path.parent / MANIFEST)
@@ -244,21 +243,21 @@ def _files_of(manifest: Path) -> dict[str, Any]:
 
 
 def _compare(report: Report, folder: Path, noted: Mapping[str, Any], sums: Mapping[str, str | None]) -> None:
-    """Holds the files against the manifest; those that were not read yet are read now."""
+    """Check the files against the manifest, and read those that were not read yet."""
     here = _here(folder)
-    for name, each in noted.items():
+    for name, note in noted.items():
         path = folder / name
         if _leads_out(path):
-            continue  # it is among the findings
+            continue  # already reported
         if name not in here:
             report.findings.append(f"{name!r:.80} is missing: the manifest names it")
-        elif (size := path.stat().st_size) != each.get("size"):
+        elif (size := path.stat().st_size) != note.get("size"):
             report.findings.append(
-                f"{name!r:.80} has {size:,} bytes, and had {each.get('size')!r:.20} when it was made"
+                f"{name!r:.80} has {size:,} bytes, but had {note.get('size')!r:.20} when it was made"
             )
-        elif (sums.get(name) or _sha256(path)) != each.get("sha256"):
+        elif (sums.get(name) or _sha256(path)) != note.get("sha256"):
             report.findings.append(
-                f"{name!r:.80} was changed since it was made: its SHA-256 is not the manifest's"
+                f"{name!r:.80} was changed since it was made: its SHA-256 is not that of the manifest"
             )
         else:
             report.checksums += 1

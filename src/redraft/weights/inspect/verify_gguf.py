@@ -1,8 +1,7 @@
-"""Looks over a GGUF file: its header, where its tensors lie, and their values, dequantised piece by piece."""
+"""Verifies a GGUF file: its header, metadata and tokenizer, and all values, dequantised piece by piece."""
 
 from __future__ import annotations
 
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -12,7 +11,7 @@ from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
 from redraft.errors import ModelError
 from redraft.weights.gguf.quant import dequantize
-from redraft.weights.gguf.reader import GGUFHeader, LongArray, Tensor, read_header
+from redraft.weights.gguf.reader import Tensor, read_header
 from redraft.weights.header import AGAIN
 from redraft.weights.inspect.fits import gguf_adapter_faults, gguf_faults, gguf_tokenizer_faults
 from redraft.weights.output import Progress
@@ -21,16 +20,16 @@ if TYPE_CHECKING:
     from redraft.weights.inspect.report import Report
 
 PIECE = 2 << 20
-"""Bytes that are dequantised at a time: up to eight times as many, and more while it is done."""
+"""Bytes to dequantise at a time. The result is up to eight times as large."""
 
 Raw = npt.NDArray[np.uint8]
 _WHOLE = {"I8", "I16", "I32", "I64"}
 _WITHIN = {"Q8_1", "Q8_K"}
-"""Formats of llama.cpp's own arithmetic, which no file should have and gguf does not undo."""
+"""Types for llama.cpp's internal use, which no file should have and gguf does not dequantise."""
 
 
 def verify_gguf(path: Path, report: Report, progress: Progress) -> None:
-    """Adds to the report what is wrong with a GGUF file.
+    """Add the faults of a GGUF file to the report.
 
     Raises:
         ModelError: The file cannot be read at all.
@@ -41,7 +40,6 @@ def verify_gguf(path: Path, report: Report, progress: Progress) -> None:
         report.findings.append(error.message)
         return
     report.files, report.tensors = 1, len(header.tensors)
-    report.findings += _misplaced(header)
     if header.text("general.type") == "adapter":
         report.hold("the adapter", gguf_adapter_faults(path, header))
     else:
@@ -53,7 +51,7 @@ def verify_gguf(path: Path, report: Report, progress: Progress) -> None:
             report.size += tensor.size or 0
             kind = known.get(tensor.kind)
             if tensor.size is None or kind is None or kind.name in _WITHIN:
-                report.notes.append(f"{tensor.name!r:.80} has the type {tensor.kind}: it was not looked at")
+                report.notes.append(f"{tensor.name!r:.80} has the type {tensor.kind} and was not checked")
                 continue
             file.seek(header.start + tensor.offset)
             nans, infinite = _values(file, tensor, kind, progress)
@@ -63,27 +61,10 @@ def verify_gguf(path: Path, report: Report, progress: Progress) -> None:
                 )
 
 
-def _misplaced(header: GGUFHeader) -> list[str]:
-    """Tensors that share bytes, and a vocabulary that is not as long as its embedding."""
-    found = []
-    ordered = sorted(header.tensors.values(), key=lambda tensor: tensor.offset)
-    for one, two in pairwise(ordered):
-        if one.offset + (one.size or 0) > two.offset:
-            found.append(f"{one.name!r:.80} and {two.name!r:.80} share bytes")
-    table, tokens = header.tensors.get("token_embd.weight"), header.metadata.get("tokenizer.ggml.tokens")
-    if table and isinstance(tokens, tuple | LongArray):
-        count = tokens.length if isinstance(tokens, LongArray) else len(tokens)
-        if table.shape[-1] != count:
-            found.append(
-                f"token_embd.weight has {table.shape[-1]:,} rows, and the vocabulary {count:,} tokens"
-            )
-    return found
-
-
 def _values(
     file: BinaryIO, tensor: Tensor, kind: GGMLQuantizationType, progress: Progress
 ) -> tuple[int, int]:
-    """How many values are NaN, and how many are infinite. The file stands where the tensor begins."""
+    """Return how many values are NaN, and how many are infinite. The file is at the tensor's start."""
     _, width = GGML_QUANT_SIZES[kind]
     nans = infinite = 0
     left = tensor.size or 0
@@ -100,7 +81,7 @@ def _values(
 
 
 def _floats(raw: Raw, kind: GGMLQuantizationType) -> npt.NDArray[np.floating[Any]]:
-    """The values of whole blocks; of whole numbers, none."""
+    """Return the values of whole blocks; none for integers, which are always finite."""
     if kind.name == "F64":
         return raw.view(np.float64)
     if kind.name in _WHOLE:

@@ -1,9 +1,9 @@
-"""Reads a LoRA adapter as peft saves it: its settings, and what each of its tensors does to the base.
+"""Reads a LoRA adapter saved by peft: its settings, and the effect of each tensor on the base.
 
-Understood are plain, rank-stabilised and DoRA adapters of linear layers and embeddings, patterns of ranks and
-alphas, modules saved whole, biases, and trained tokens. Whatever else is in an adapter is an error that names
-what does it, because a merge that leaves a part out is a wrong model that looks right. `plan` and
-`to_gguf` say whether an adapter fits a base.
+Supported are plain, rank-stabilised and DoRA adapters of linear layers and embeddings, rank and alpha
+patterns, modules saved whole, biases, and trained tokens. Anything else is an error, because a merge that
+leaves something out makes a wrong model that looks right. `plan` and `to_gguf` check the adapter against its
+base.
 
 Format: peft 0.21, `LoraConfig` (tuners/lora/config.py), `get_peft_model_state_dict` (utils/save_and_load.py).
 """
@@ -12,9 +12,12 @@ from __future__ import annotations
 
 import math
 import re
+import time
 from collections import defaultdict
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +33,10 @@ from redraft.weights.losses import not_finite
 
 CONFIG = "adapter_config.json"
 _MOST = 1 << 31
+_PATTERN_SECONDS, _ALL_SECONDS = 1.0, 30.0
+"""Time limits for matching one pattern, and all `rank_pattern` or `alpha_pattern` of an adapter."""
 
-# What `W + scale·B·A` is not the whole of, each with what it does (peft, LoraConfig).
+# Settings that do more than `W + scale·B·A` (peft, LoraConfig).
 _VARIANTS = {
     "lora_bias": "a bias on lora_B",
     "target_parameters": "LoRA on bare parameters",
@@ -61,12 +66,12 @@ class Change:
     """What an adapter adds to the weight of one module: scale · B·A.
 
     Attributes:
-        module: Its name in the base, such as `model.layers.0.self_attn.q_proj`.
+        module: The module's name in the base, such as `model.layers.0.self_attn.q_proj`.
         a: Shape (rank, in); for an embedding (rank, vocabulary).
         b: Shape (out, rank); for an embedding (width, rank).
-        scale: alpha / rank, or alpha / √rank where it is rank-stabilised.
-        embedding: Whether the weight is looked up, and so is (vocabulary, width): the product transposed.
-        magnitude: DoRA's lengths, shape (out,), or None.
+        scale: alpha / rank, or alpha / √rank if it is rank-stabilised.
+        embedding: Whether the weight is an embedding (vocabulary, width), the transpose of the product.
+        magnitude: DoRA's magnitudes, shape (out,), or None.
     """
 
     module: str
@@ -78,7 +83,7 @@ class Change:
 
     @property
     def rank(self) -> int:
-        """How many rows A has, and columns B."""
+        """The rows of A and columns of B."""
         return self.a.shape[0]
 
     @property
@@ -89,10 +94,10 @@ class Change:
 
 @dataclass(frozen=True)
 class Tokens:
-    """Rows of an embedding that were trained by themselves, and replace those of the base.
+    """Rows of an embedding that were trained individually and replace those of the base.
 
     Attributes:
-        rows: The indices, in the order of the tensor's rows.
+        rows: The row indices, in the order of `values`.
         values: Shape (rows, width).
     """
 
@@ -109,7 +114,7 @@ class Adapter:
         config: `adapter_config.json`.
         weights: Its tensors, under the adapter's own names.
         changes: By module.
-        replaced: Names of the base's tensors, and the adapter's tensors that take their places.
+        replaced: The adapter's tensors that replace tensors of the base, by name in the base.
         tokens: By module.
     """
 
@@ -121,7 +126,7 @@ class Adapter:
     tokens: Mapping[str, Tokens]
 
     def rows(self, info: TensorInfo, start: int, stop: int, *, turned: bool = False) -> torch.Tensor:
-        """Rows `start` to `stop` of one of its matrices, or of the transpose, in the matrix's dtype."""
+        """Read rows `start` to `stop` of a matrix, or of its transpose, in the matrix's dtype."""
         count, width = info.shape
         if not turned:
             return self.weights.read(info.name, start * width, stop * width).reshape(-1, width)
@@ -130,41 +135,40 @@ class Adapter:
 
     @property
     def format(self) -> str | None:
-        """How the model revises (`redraft_format`), or None."""
+        """The format of revisions (`redraft_format`), or None."""
         value = self.config.get("redraft_format")
         return value if isinstance(value, str) else None
 
 
 def read_adapter(folder: Path, *, allow_pickle: bool = False) -> Adapter:
-    """Reads and checks an adapter's settings and headers.
+    """Read and check an adapter's settings and headers.
 
     Raises:
-        UsageError: Its weights are a pickle, and that is not allowed.
-        ModelError: It is missing or damaged, or of a kind that is not merged here.
+        UsageError: Its weights are a pickle, and `allow_pickle` is not given.
+        ModelError: It is missing, damaged, or of an unsupported kind.
     """
     config = read_json(folder / CONFIG)
     if not config:
         raise ModelError(
-            f"{folder} is no adapter: it has no {CONFIG}.",
+            f"{folder} is not an adapter: it has no {CONFIG}.",
             hint="Name the folder that peft's save_pretrained wrote.",
         )
     _check_kind(folder, config)
     weights = open_checkpoint(folder, allow_pickle=allow_pickle)
     parts, replaced = _sorted_out(folder, weights)
     tokens = {name: _tokens(folder, config, name, part) for name, part in parts.items() if _TOKENS in part}
-    changes = {
-        name: _change(folder, config, name, part) for name, part in parts.items() if name not in tokens
-    }
+    scales = _Scales(folder, config)
+    changes = {name: _change(scales, name, part) for name, part in parts.items() if name not in tokens}
     if not changes and not replaced and not tokens:
         raise ModelError(f"{folder} changes nothing: it holds no tensors.")
     return Adapter(folder, config, weights, changes, replaced, tokens)
 
 
 def check_finite(adapter: Adapter) -> None:
-    """Sees that no value of an adapter is infinite or NaN, as they are after training that went wrong.
+    """Check that all values of an adapter are finite. After failed training they are not.
 
     Raises:
-        ModelError: One is.
+        ModelError: A value is NaN or infinite.
     """
     weights = adapter.weights
     for name in weights.tensors:
@@ -174,20 +178,20 @@ def check_finite(adapter: Adapter) -> None:
 
 
 def refuse_adapter(checkpoint: Checkpoint) -> None:
-    """Sees that a checkpoint is a model.
+    """Raise if a checkpoint is an adapter.
 
     Raises:
-        ModelError: It is an adapter.
+        ModelError: It is.
     """
     if checkpoint.files[0].startswith(ADAPTER):
         raise ModelError(
-            f"{checkpoint.path} is an adapter, and a model is needed here.",
-            hint=f"redraft weights merge-lora BASE {checkpoint.path} -o DIR   makes a model of it",
+            f"{checkpoint.path} is an adapter, but a model is needed.",
+            hint=f"Merge it first: redraft weights merge-lora BASE {checkpoint.path} -o DIR",
         )
 
 
 def other_model(adapter: Adapter, base: Path, why: str) -> ModelError:
-    """The adapter does not fit the base."""
+    """Return the error for an adapter that does not fit the base."""
     trained = adapter.config.get("base_model_name_or_path")
     return ModelError(
         f"the adapter {adapter.folder} is for another model than {base}: {why}.",
@@ -196,26 +200,26 @@ def other_model(adapter: Adapter, base: Path, why: str) -> ModelError:
 
 
 def sizes(name: str, theirs: tuple[int, ...], ours: tuple[int, ...]) -> str:
-    """Why an adapter does not fit: it has one shape and the base another."""
-    said = " × ".join(map(str, theirs)), " × ".join(map(str, ours))
-    return f"it changes {name!r:.120} as {said[0]} and the model has {said[1]}"
+    """Return a phrase for a change of another shape than the base's tensor."""
+    change, model = " × ".join(map(str, theirs)), " × ".join(map(str, ours))
+    return f"it changes {name!r:.120} as {change} and the model has {model}"
 
 
 def is_frozen(info: TensorInfo) -> bool:
-    """Whether a tensor is the base's own weight, which peft saves along with the LoRA of an embedding."""
+    """Return whether a tensor is a weight of the base, which peft saves with the LoRA of an embedding."""
     return info.name.endswith(".base_layer.weight")
 
 
 def not_merged_here(folder: Path, what: str) -> ModelError:
-    """An adapter of a kind that only peft can handle."""
+    """Return the error for an adapter that only peft can merge."""
     return NotHandled(
         f"{folder}: {what}, which redraft does not merge.",
-        hint="peft does: PeftModel.from_pretrained(base, adapter).merge_and_unload().save_pretrained(DIR)",
+        hint="Use peft: PeftModel.from_pretrained(base, adapter).merge_and_unload().save_pretrained(DIR)",
     )
 
 
 def damaged(folder: Path, what: str) -> ModelError:
-    """An adapter that contradicts itself."""
+    """Return the error for an inconsistent adapter."""
     return ModelError(f"{folder} is damaged: {what}.", hint="Get it again, or save it again with peft.")
 
 
@@ -228,18 +232,18 @@ def _check_kind(folder: Path, config: Mapping[str, Any]) -> None:
             raise not_merged_here(folder, f"its {key} asks for {what}")
     start = config.get("init_lora_weights")
     if isinstance(start, str) and start.lower().startswith(_CHANGES_BASE):
-        raise not_merged_here(folder, f"it began from {start!r:.40}, which changed the base too")
+        raise not_merged_here(folder, f"it was initialised by {start!r:.40}, which changes the base too")
 
 
 def _sorted_out(
     folder: Path, weights: Checkpoint
 ) -> tuple[dict[str, dict[str, TensorInfo]], dict[str, TensorInfo]]:
-    """The parts of each changed module, and the tensors that replace the base's."""
+    """Return the parts of each changed module, and the tensors that replace those of the base."""
     parts: dict[str, dict[str, TensorInfo]] = defaultdict(dict)
     replaced: dict[str, TensorInfo] = {}
     for name, info in weights.tensors.items():
         if info.dtype not in FLOATS:
-            raise damaged(folder, f"{name!r:.120} holds {info.dtype}, not numbers with a fraction")
+            raise damaged(folder, f"{name!r:.120} holds {info.dtype}, not floats")
         plain = name.removeprefix("base_model.model.")
         if match := _PART.fullmatch(plain):
             parts[match["module"]][match["part"]] = info
@@ -253,52 +257,60 @@ def _sorted_out(
     return parts, replaced
 
 
-def _change(folder: Path, config: Mapping[str, Any], module: str, part: dict[str, TensorInfo]) -> Change:
+def _change(scales: _Scales, module: str, part: dict[str, TensorInfo]) -> Change:
+    folder = scales.folder
     embedding = "lora_embedding_A" in part
     names = ("lora_embedding_A", "lora_embedding_B") if embedding else ("lora_A", "lora_B")
     missing = [name for name in names if name not in part]
     if missing:
         raise damaged(folder, f"{module!r:.120} has no {' and no '.join(missing)}")
     a, b = (part[name] for name in names)
-    rank, scale = _scale(folder, config, module)
+    rank, scale = scales.of(module)
     if len(a.shape) != 2 or len(b.shape) != 2:
         raise not_merged_here(folder, f"{module!r:.120} has a lora_A of shape {list(a.shape)}")
     if a.shape[0] != rank or b.shape[1] != rank:
         sizes = f"lora_A {list(a.shape)} and lora_B {list(b.shape)}"
         raise damaged(folder, f"{module!r:.120} has {sizes}, and {CONFIG} says rank {rank}")
     magnitude = part.get("lora_magnitude_vector")
-    if (magnitude is None) == bool(config.get("use_dora")):
+    if (magnitude is None) == bool(scales.config.get("use_dora")):
         raise damaged(folder, f"use_dora and the tensors of {module!r:.120} contradict each other")
     if magnitude and magnitude.count != b.shape[0]:
-        raise damaged(folder, f"the lora_magnitude_vector of {module!r:.120} has {magnitude.count} numbers")
+        raise damaged(folder, f"the lora_magnitude_vector of {module!r:.120} has {magnitude.count} values")
     return Change(module, a, b, scale, embedding, magnitude)
 
 
-def _scale(folder: Path, config: Mapping[str, Any], module: str) -> tuple[int, float]:
-    """Rank and scale of a module, by the settings and their patterns."""
-    rank = _by_pattern(folder, config, "rank_pattern", module, config.get("r"))
-    alpha = _by_pattern(folder, config, "alpha_pattern", module, config.get("lora_alpha"))
-    if not isinstance(rank, int) or not 0 < rank < _MOST:
-        raise damaged(folder, f"{CONFIG} gives {module!r:.120} the rank {rank!r:.40}")
-    if not isinstance(alpha, int | float) or not abs(alpha) < _MOST:
-        raise damaged(folder, f"{CONFIG} gives {module!r:.120} the alpha {alpha!r:.40}")
-    return rank, alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
+class _Scales:
+    """The ranks and scales of modules, by the settings and their patterns."""
 
+    def __init__(self, folder: Path, config: Mapping[str, Any]) -> None:
+        self.folder, self.config = folder, config
+        self._deadline = time.monotonic() + _ALL_SECONDS
+        self._compiled = cache(lambda pattern: regex.compile(rf"(.*\.)?({pattern})"))
 
-def _by_pattern(folder: Path, config: Mapping[str, Any], key: str, module: str, default: Any) -> Any:
-    """The value of the first pattern that the end of a module's name matches (peft, `get_pattern_key`)."""
-    patterns = config.get(key) or {}
-    if not isinstance(patterns, dict):
-        raise damaged(folder, f"{key} of {CONFIG} is no object")
-    return next((value for pattern, value in patterns.items() if _matches(folder, pattern, module)), default)
+    def of(self, module: str) -> tuple[int, float]:
+        """Return rank and scale of a module."""
+        rank = self._by_pattern("rank_pattern", module, self.config.get("r"))
+        alpha = self._by_pattern("alpha_pattern", module, self.config.get("lora_alpha"))
+        if not isinstance(rank, int) or not 0 < rank < _MOST:
+            raise damaged(self.folder, f"{CONFIG} gives {module!r:.120} the rank {rank!r:.40}")
+        if not isinstance(alpha, int | float) or not abs(alpha) < _MOST:
+            raise damaged(self.folder, f"{CONFIG} gives {module!r:.120} the alpha {alpha!r:.40}")
+        return rank, alpha / (math.sqrt(rank) if self.config.get("use_rslora") else rank)
 
+    def _by_pattern(self, key: str, module: str, default: Any) -> Any:
+        """Return the value of the first pattern that matches the end of a name (peft, `get_pattern_key`)."""
+        patterns = self.config.get(key) or {}
+        if not isinstance(patterns, dict):
+            raise damaged(self.folder, f"{key} of {CONFIG} is not an object")
+        return next((value for pattern, value in patterns.items() if self._matches(pattern, module)), default)
 
-def _matches(folder: Path, pattern: str, module: str) -> bool:
-    # A stranger's pattern may take for ever: hence the time limit, which the standard library lacks.
-    try:
-        return regex.fullmatch(rf"(.*\.)?({pattern})", module, timeout=1) is not None
-    except (regex.error, TimeoutError):
-        raise damaged(folder, f"{CONFIG} has the pattern {pattern!r:.80}, which cannot be used") from None
+    def _matches(self, pattern: str, module: str) -> bool:
+        # Untrusted patterns may take forever. The standard library's `re` has no time limit.
+        with suppress(regex.error, TimeoutError):
+            if time.monotonic() < self._deadline:
+                return self._compiled(pattern).fullmatch(module, timeout=_PATTERN_SECONDS) is not None
+        what = f"{CONFIG} has the pattern {pattern!r:.80}, which is invalid or takes too long to match"
+        raise damaged(self.folder, what)
 
 
 def _tokens(folder: Path, config: Mapping[str, Any], module: str, part: dict[str, TensorInfo]) -> Tokens:

@@ -1,8 +1,8 @@
 """Merges a LoRA adapter into its base: W + scale·B·A, rounded once.
 
-The sum is made in 32 bits, some rows at a time, so that memory holds one thin factor and a few chunks,
-whatever the size of the model. `plan` says before what becomes of each tensor, and refuses what does
-not fit; adapters of another kind than LoRA are not merged here.
+Sums are computed in float32, some rows at a time, so memory holds one thin factor and a few chunks for models
+of any size. `plan` decides first how each tensor is made, and refuses adapters that do not fit. Adapters of
+other kinds are not supported.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from redraft.weights.output import OutputFolder, Progress, Shard, ignore, layout
 from redraft.weights.stream import ahead
 
 Rows = tuple[int, torch.Tensor]
-"""The number of the first row, and some rows."""
+"""The index of the first row, and some rows."""
 
 
 class LowRank:
-    """scale·B·A of one module, by rows of the weight. Holds one factor: rank × columns."""
+    """Adds scale·B·A of a module to rows of its weight. Holds one factor: rank × columns."""
 
     def __init__(self, adapter: Adapter, change: Change, dtype: torch.dtype, *, transposed: bool) -> None:
         self.adapter = adapter
@@ -41,16 +41,16 @@ class LowRank:
             self.held = self.held.T
 
     def added_to(self, rows: torch.Tensor, start: int) -> torch.Tensor:
-        """Rows of the weight from `start` on, shape (rows, columns), with the product added."""
+        """Return rows of the weight from `start` on, shape (rows, columns), plus the product."""
         factor = self.adapter.rows(self.cut, start, start + len(rows), turned=self.transposed)
         return torch.addmm(rows.to(self.dtype), factor.to(self.dtype), self.held, alpha=self.scale)
 
 
 def merged(target: Target, adapter: Adapter, size: int = CHUNK) -> Iterator[torch.Tensor]:
-    """One tensor of the merged model before it is rounded, in parts of about `size` bytes at 32 bits.
+    """Yield a tensor of the merged model before rounding, in parts of about `size` bytes in float32.
 
     Yields:
-        Flat parts in order: in 32 bits (64 where its source has them), or as they are where nothing changes.
+        Flat parts in order: float32 (float64 if the source is), or the source's dtype if nothing changes.
     """
     if not target.change and not target.tokens:
         for start, stop in target.source.chunks(target.origin, size):
@@ -64,7 +64,7 @@ def merged(target: Target, adapter: Adapter, size: int = CHUNK) -> Iterator[torc
 
 
 def _rows(target: Target, size: int) -> Iterator[Rows]:
-    """A matrix before the change."""
+    """Yield the rows of a matrix before the change."""
     count, width = target.info.shape
     step = max(size // (4 * max(width, 1)), 1)
     for start, stop in pairwise((*range(0, count, step), count)):
@@ -72,7 +72,7 @@ def _rows(target: Target, size: int) -> Iterator[Rows]:
 
 
 def _changed(target: Target, adapter: Adapter, size: int) -> Iterator[Rows]:
-    """A matrix with the change, in 32 bits (64 where its source has them)."""
+    """Yield the rows of a matrix with the change, in float32 (float64 if the source is)."""
     change = target.change
     if change is None:
         yield from _rows(target, size)
@@ -101,7 +101,7 @@ def _column_lengths(parts: Iterable[torch.Tensor]) -> torch.Tensor:
 
 
 def _put_tokens(tokens: Tokens, adapter: Adapter, rows: torch.Tensor, start: int) -> None:
-    """Writes the trained rows over those of a part."""
+    """Overwrite rows of a part with trained rows."""
     for number, row in enumerate(tokens.rows):
         if start <= row < start + len(rows):
             rows[row - start] = adapter.rows(tokens.values, number, number + 1)[0]
@@ -120,26 +120,26 @@ def merge_lora(
     tell: Say = lambda _: None,
     warn: Say = lambda _: None,
 ) -> None:
-    """Writes the base with the adapter merged in: a folder that runs by itself.
+    """Write the base with the adapter merged in: a folder that runs by itself.
 
-    Configuration and tokenizer are the base's. Where the adapter's folder has a tokenizer, that one is taken
-    and none of the base's, because training may have added tokens. `redraft_format` goes from the adapter's
-    settings to config.json.
+    Configuration and tokenizer are the base's. If the adapter's folder has a tokenizer, that one is used
+    instead, because training may have added tokens. `redraft_format` is copied from the adapter's settings to
+    config.json.
 
     Args:
         base: The folder or file of the model that the adapter was trained on.
         adapter: The folder that peft wrote.
-        dst: The folder to be made.
-        dtype: What all weights are rounded to, such as "BF16"; None for the base's own.
+        dst: The output folder.
+        dtype: The dtype of all weights, such as "BF16". None keeps the base's.
         force: Replace a folder that redraft made.
         allow_pickle: Read `.bin` files.
-        command: What the manifest calls the command.
-        progress: Told of the base's bytes.
-        tell: Told in words what else should be known.
-        warn: Told of damage: values that are NaN or infinite, or became so.
+        command: The command line, for the manifest.
+        progress: Called with the number of bytes processed.
+        tell: Called with each remark.
+        warn: Called with each warning: values that are NaN or infinite, or became so.
 
     Raises:
-        ModelError: Base or adapter are damaged, of a kind that is not merged, or not made for each other.
+        ModelError: Base or adapter are damaged or unsupported, or do not fit each other.
         UsageError: There are only `.bin` files, and they are not allowed.
         OutputError: The output exists or cannot be written.
     """
@@ -171,10 +171,9 @@ def _parts(shard: Shard, plan: Plan, adapter: Adapter) -> Iterator[tuple[Target,
 
 def _write_side_files(base: Checkpoint, adapter: Adapter, plan: Plan, out: OutputFolder) -> None:
     own = has_tokenizer(adapter.folder)
-    copy_side_files(base, out.aside, tokenizer=not own)
-    if own:
-        copy_side_files(adapter.weights, out.aside)
-    (out.aside / CONFIG).unlink(missing_ok=True)  # what says that a folder is an adapter
+    copy_side_files(adapter.weights, out.aside, tokenizer=own)
+    copy_side_files(base, out.aside, tokenizer=not own)  # after it: peft's card names no licence
+    (out.aside / CONFIG).unlink(missing_ok=True)  # this file would mark the folder as an adapter
     named = {"redraft_format": adapter.format} if adapter.format else {}
     if config := base.json("config.json"):
         out.json("config.json", {**config, **plan.config, **named})

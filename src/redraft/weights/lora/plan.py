@@ -1,10 +1,10 @@
-"""Says how each tensor of a merged model is made from a base and a LoRA adapter, before anything is written.
+"""Plans how each tensor of a merged model is made from a base and a LoRA adapter.
 
-Everything that could be wrong between the two is found here: a module that the base does not have, another
-shape, a quantised base. Only headers are read, but for two small embeddings that may be equal.
+All mismatches are found here, before anything is written: a module that the base lacks, another shape, a
+quantised base. Only headers are read, except to compare two embeddings.
 
-Where input and output embedding are one tensor in the base and the adapter changes one of them, the merged
-model has two, because two are what ran with the adapter. (peft's merge_and_unload changes both.)
+If the base ties its embeddings and the adapter changes one of them, the merged model has two, because the
+model ran with two while it was trained. (peft's merge_and_unload changes both.)
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ _MERGED = ("F64", "F32", "F16", "BF16")
 
 @dataclass(frozen=True)
 class Target:
-    """One tensor of the merged model, and how it is made.
+    """A tensor of the merged model, and how it is made.
 
     Attributes:
-        info: Its name, dtype and shape; the file is the one of the base that it belongs to.
-        source: Where its values come from, before the change: the base, or the adapter.
-        origin: Its name there.
-        change: What is added, or None.
-        transposed: Whether B·A is added transposed: for embeddings, and layers that store (in, out).
-        tokens: Rows that are replaced, or None.
+        info: Its name, dtype and shape, and its file in the base.
+        source: The base or the adapter, which holds its values before the change.
+        origin: Its name in `source`.
+        change: The change to add, or None.
+        transposed: Whether to add B·A transposed: for embeddings, and layers that store (in, out).
+        tokens: The rows to replace, or None.
     """
 
     info: TensorInfo
@@ -59,26 +59,26 @@ class Target:
 
 @dataclass(frozen=True)
 class Plan:
-    """All tensors of the merged model, in the base's order, and what changes in its config.json."""
+    """All tensors of the merged model in the base's order, and the changes to config.json."""
 
     targets: Mapping[str, Target]
     config: Mapping[str, Any]
 
 
 def plan_merge(base: Checkpoint, adapter: Adapter, dtype: str | None) -> Plan:
-    """Plans a merge.
+    """Plan a merge.
 
     Args:
         base: The model that the adapter was trained on.
         adapter: The adapter.
-        dtype: What the result is rounded to, such as "BF16"; None for each tensor's own.
+        dtype: The dtype of the result, such as "BF16". None keeps that of each tensor.
 
     Raises:
         ModelError: The adapter is for another model, or the base is quantised.
     """
     _check_base(base)
     targets = {name: Target(info, base, name) for name, info in base.tensors.items()}
-    # An embedding that came with its LoRA is the base's, perhaps with rows added: the output's too, if tied.
+    # An embedding saved with its LoRA is the base's, perhaps with more rows. If tied, it is the output too.
     shared = {name for name, info in adapter.replaced.items() if name.endswith(_INPUTS) and is_frozen(info)}
     for name in sorted(shared):
         _replace(adapter, base, targets, name, adapter.replaced[name])
@@ -106,8 +106,8 @@ def _check_base(base: Checkpoint) -> None:
 def _insist_on_plain(base: Checkpoint, info: TensorInfo) -> None:
     if info.dtype not in _MERGED:
         raise NotHandled(
-            f"{base.path} stores {info.name!r:.120} as {info.dtype}, which is no plain number.",
-            hint="Merge into the model that it was quantised from, then quantise the result.",
+            f"{base.path} stores {info.name!r:.120} as {info.dtype}, which cannot be merged.",
+            hint="Merge into the unquantised model, then quantise the result.",
         )
 
 
@@ -128,7 +128,7 @@ def _found(adapter: Adapter, base: Checkpoint, targets: Mapping[str, Target], na
 def _replace(
     adapter: Adapter, base: Checkpoint, targets: dict[str, Target], name: str, info: TensorInfo
 ) -> None:
-    """A tensor that the adapter holds whole takes the place of the base's, in the base's dtype."""
+    """Replace a tensor of the base by one that the adapter holds whole, in the base's dtype."""
     target = _found(adapter, base, targets, name)
     old = target.info
     resized = old.name == OUTPUT or old.name.endswith(_INPUTS)
@@ -162,24 +162,24 @@ def _set_tokens(adapter: Adapter, base: Checkpoint, targets: dict[str, Target], 
 
 
 def _part_embeddings(base: Checkpoint, adapter: Adapter, targets: dict[str, Target]) -> bool | None:
-    """Where the base has one tensor for both embeddings, gives the merged model as many as it needs.
+    """If the base ties its embeddings, give the merged model one or two, as it needs.
 
     Returns:
-        Whether it needs two; None where the base has two that differ.
+        Whether it needs two; None if the base has two different ones.
     """
     source = next((name for name in targets if name.endswith(_INPUTS)), None)
     tied = base.json("config.json").get("tie_word_embeddings", OUTPUT not in targets)
     if source is None or not tied:
         return None
     if not _parts(adapter):
-        targets.pop(OUTPUT, None)  # a copy that some bases keep, and that would not follow
+        targets.pop(OUTPUT, None)  # some bases keep a copy, which would not change
         return False
     targets.setdefault(OUTPUT, replace(targets[source], info=replace(targets[source].info, name=OUTPUT)))
     return True
 
 
 def _parts(adapter: Adapter) -> bool:
-    """Whether an adapter changes one of two tied embeddings, or both in different ways."""
+    """Return whether an adapter changes one of two tied embeddings, or both differently."""
     names = {*adapter.replaced, *(f"{module}.weight" for module in adapter.changes)}
     trained = {f"{module}.weight" for module in adapter.tokens}  # peft keeps these tied
     inputs = {name for name in names if name.endswith(_INPUTS)}
@@ -211,7 +211,7 @@ def _rounded(target: Target, dtype: str) -> Target:
 
 
 def _vocabulary(base: Checkpoint, targets: Mapping[str, Target]) -> dict[str, int]:
-    """The new size, where the adapter brings another one.
+    """Return the new vocabulary size for config.json, if the adapter changes it.
 
     Raises:
         ModelError: Input and output embedding would have different sizes.
@@ -222,7 +222,7 @@ def _vocabulary(base: Checkpoint, targets: Mapping[str, Target]) -> dict[str, in
     if len(new) > 1:
         sizes = ", ".join(f"{name}: {count}" for name, count in rows.items())
         raise ModelError(
-            f"the adapter brings embeddings of different sizes ({sizes}).",
+            f"the adapter has embeddings of different sizes ({sizes}).",
             hint="Train it again with both in modules_to_save.",
         )
     return {"vocab_size": new.pop()} if new and new != old else {}

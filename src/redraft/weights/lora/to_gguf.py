@@ -1,12 +1,10 @@
-"""Turns a peft LoRA adapter into a GGUF adapter, which llama.cpp runs on a GGUF model without merging.
+"""Converts a peft LoRA adapter to a GGUF adapter, which llama.cpp applies to a GGUF model without merging.
 
-The two halves of each change are written in 32 bits, which keeps every value of an adapter, and an adapter is
-small. llama.cpp has one alpha for all and divides it by the rank of each change; where a change has another
-scale (rank-stabilised, patterns), the rest of it is multiplied into B. The rows of B follow the order that
-GGUF gives to q and k.
+Both halves of each change are written in float32: adapters are small, and no value is rounded. llama.cpp has
+one alpha and divides it by the rank of each change; for changes with another scale (rank-stabilised,
+patterns), the remaining factor is multiplied into B. The rows of B are permuted like those of q and k.
 
-What has no place in such a file is an error that names `merge-lora`: DoRA, modules saved whole, biases,
-trained tokens.
+DoRA, modules saved whole, biases and trained tokens cannot be stored: the error recommends `merge-lora`.
 Format: llama.cpp, src/llama-adapter.cpp and the function build_inp_embd of src/llama-graph.cpp.
 """
 
@@ -46,11 +44,11 @@ _EMBEDDING, _OUTPUT = "token_embd.weight", "output.weight"
 
 @dataclass(frozen=True)
 class Base:
-    """What has to be known of the model that an adapter is for.
+    """The model that an adapter is for.
 
     Attributes:
-        facts: What the manifest says of it.
-        shapes: Of its tensors by their names in GGUF, rows first.
+        facts: Its entry for the manifest.
+        shapes: The shapes of its tensors by name in GGUF, rows first.
     """
 
     path: Path
@@ -63,14 +61,14 @@ class Base:
 
 @dataclass(frozen=True)
 class Half:
-    """One of the two tensors of a change, as the file has it.
+    """One of the two tensors of a change in the file.
 
     Attributes:
         name: Such as `blk.0.attn_q.weight.lora_b`.
         shape: Rows first.
         source: The adapter's tensor.
-        factor: What its values are multiplied by.
-        heads: In how many heads its rows are permuted, or 0.
+        factor: The factor for its values.
+        heads: The number of heads in which its rows are permuted, or 0.
         turned: Whether it is stored transposed.
     """
 
@@ -92,21 +90,21 @@ def lora_gguf(
     command: str = "",
     progress: Progress = ignore,
 ) -> None:
-    """Writes a GGUF adapter of a peft adapter.
+    """Convert a peft adapter to a GGUF adapter.
 
     Args:
         adapter: The folder that peft wrote.
-        dst: The file to be made.
-        base: The model that it was trained on: a folder with its config.json, or a GGUF file. None for the
-            folder that the adapter's settings name.
+        dst: The output file.
+        base: The model that it was trained on: a folder with config.json, or a GGUF file. None uses the
+            folder named in the adapter's settings.
         force: Replace a file of that name.
-        allow_pickle: Read an adapter that is a `.bin` file.
-        command: What the manifest calls the command.
-        progress: Told of the adapter's bytes.
+        allow_pickle: Read a `.bin` adapter.
+        command: The command line, for the manifest.
+        progress: Called with the number of bytes processed.
 
     Raises:
-        ModelError: The adapter is damaged, for another model, or has parts that a GGUF adapter cannot have.
-        UsageError: The base is not known, or the adapter is a pickle and that is not allowed.
+        ModelError: The adapter is damaged, for another model, or has parts that GGUF cannot store.
+        UsageError: The base is unknown, or the adapter is a pickle, which is not allowed.
         OutputError: The output exists or cannot be written.
     """
     lora = read_adapter(adapter, allow_pickle=allow_pickle)
@@ -137,7 +135,7 @@ def _check_plain(adapter: Adapter, base: Base) -> None:
     if found:
         more = f" and {len(found) - 1} more" if len(found) > 1 else ""
         raise ModelError(
-            f"{adapter.folder} has {found[0]}{more}, for which a GGUF adapter has no place.",
+            f"{adapter.folder} has {found[0]}{more}, which a GGUF adapter cannot store.",
             hint=f"Merge it first: redraft weights merge-lora BASE {adapter.folder} -o DIR",
         )
 
@@ -148,8 +146,8 @@ def _base(adapter: Adapter, given: Path | None) -> Base:
     if path is None or not path.exists():
         sought = given or named or "which its settings do not name"
         raise UsageError(
-            f"the base of {adapter.folder}, {sought!s:.120}, is not here, and its configuration is needed.",
-            hint="Name the base, a folder with its config.json or a GGUF file: --base PATH",
+            f"the base of {adapter.folder}, {sought!s:.120}, is not here, but its configuration is needed.",
+            hint="Name the base, a folder with config.json or a GGUF file: --base PATH",
         )
     if path.is_file():
         return _base_of_file(path)
@@ -157,7 +155,7 @@ def _base(adapter: Adapter, given: Path | None) -> Base:
     if not config:
         raise ModelError(f"{path} has no config.json.", hint="Name the folder of the base model: --base PATH")
     sizes = sizes_from_config(config)
-    # Of the layers that it changes alone: a configuration may claim a billion.
+    # Only the changed layers: a configuration may claim a billion.
     changed = (*(f"{module}.weight" for module in adapter.changes), *adapter.replaced)
     layers = layers_of(gguf_name(name) or "" for name in changed)
     shapes = dict(sizes.tensors(layer for layer in sorted(layers) if layer < sizes.layers))
@@ -171,24 +169,24 @@ def _base_of_file(path: Path) -> Base:
     heads = header.number(f"{family.gguf}.attention.head_count")
     kv_heads = header.number(f"{family.gguf}.attention.head_count_kv") or heads
     if not heads or not kv_heads or heads < 0 or kv_heads < 0:
-        raise ModelError(f"{path} does not say how many heads it has.")
+        raise ModelError(f"{path} does not say how many attention heads it has.")
     shapes = {name: tensor.shape[::-1] for name, tensor in header.tensors.items()}
     return Base(path, describe_file(path), family, heads, kv_heads, shapes)
 
 
 def _halves(adapter: Adapter, base: Base, change: Change, alpha: float) -> Iterator[Half]:
-    """Both halves of a change, as GGUF has them.
+    """Yield both halves of a change for GGUF.
 
     Raises:
-        ModelError: The base has no such tensor, or of another shape, or it is input and output at once.
+        ModelError: The base lacks the tensor, has it in another shape, or ties it.
     """
     name = gguf_name(f"{change.module}.weight") or ""
     shape = base.shapes.get(name)
     tied = _OUTPUT not in base.shapes
     if tied and name in (_EMBEDDING, _OUTPUT):
         raise ModelError(
-            f"{adapter.folder} changes {change.module!r:.80}, and {base.path} has one matrix for the "
-            "embeddings of input and output; llama.cpp cannot change it for one of them alone.",
+            f"{adapter.folder} changes {change.module!r:.80}, but {base.path} uses one matrix for the "
+            "input and output embeddings, and llama.cpp cannot change only one of them.",
             hint=f"Merge it: redraft weights merge-lora {base.path} {adapter.folder} -o DIR",
         )
     if shape is None:
@@ -201,10 +199,12 @@ def _halves(adapter: Adapter, base: Base, change: Change, alpha: float) -> Itera
     heads = permuted_heads(base.family, name, base.heads, base.kv_heads)
     if heads and shape[0] % (2 * heads):
         raise other_model(
-            adapter, base.path, f"{shape[0]} rows of {change.module!r:.80} are no {heads} heads"
+            adapter,
+            base.path,
+            f"{shape[0]} rows of {change.module!r:.80} are not a multiple of {heads} heads",
         )
     a, b, factor = change.a, change.b, change.scale * change.rank / alpha
-    # An embedding is looked up by rows, so its A is stored with a row for each token.
+    # The A of an embedding is stored with a row for each token.
     a_shape = a.shape[::-1] if change.embedding else a.shape
     yield Half(f"{name}.lora_a", a_shape, a, turned=change.embedding)
     yield Half(f"{name}.lora_b", b.shape, b, factor=factor, heads=heads)
@@ -223,7 +223,7 @@ def _header(family: Family, alpha: float, adapter: Adapter, halves: list[Half]) 
 
 
 def parts_of(adapter: Adapter, half: Half, size: int = CHUNK) -> Iterator[torch.Tensor]:
-    """The values of a half in order, in 32 bits, by whole rows; whole heads where they are permuted."""
+    """Yield the values of a half in float32, by whole rows, or by whole heads if they are permuted."""
     rows, width = half.shape
     block = rows // half.heads if half.heads else 1
     step = max(size // (4 * width * block), 1) * block

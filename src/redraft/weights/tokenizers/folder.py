@@ -1,8 +1,8 @@
-"""The tokenizer files of a Hugging Face folder, and the one vocabulary that they make together.
+"""Reads the tokenizer files of a Hugging Face folder into one vocabulary.
 
-A vocabulary is spread over tokenizer.json or tokenizer.model, and up to four files that add to it and say
-which tokens are special. This puts it together as transformers does, and refuses what contradicts itself or
-does not fit the embedding. Files come from strangers, so each value is looked at before it is used.
+A vocabulary is spread over tokenizer.json or tokenizer.model, and up to four files with added and special
+tokens. They are combined as transformers does it. Files that contradict each other or the embedding are
+refused. All of them are untrusted, so each value is checked before it is used.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ from redraft.weights.tokenizers.sentencepiece import (
 )
 
 ROLES = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}
-"""Special tokens: as transformers calls them, and as GGUF does."""
+"""The names of special tokens in transformers, and in GGUF."""
 
 FLAGS = ("lstrip", "rstrip", "single_word")
-"""Whether an added token takes the spaces before or after it along, and is found as a whole word only."""
+"""Flags of added tokens: they include spaces before or after them, or match whole words only."""
 
 ELSEWHERE = "llama.cpp's convert_hf_to_gguf.py knows more tokenizers."
 
 
 @dataclass
 class TokenizerFolder:
-    """A folder, and what has been taken from it so far.
+    """A folder, and the vocabulary collected from it so far.
 
     Attributes:
         folder: The folder.
         rows: Rows of the embedding.
         texts: Tokens by id.
-        kinds: Their types, as GGUF numbers them, by id.
+        kinds: GGUF's token types by id.
         ids: Ids by token.
     """
 
@@ -55,22 +55,22 @@ class TokenizerFolder:
 
     @cached_property
     def fast(self) -> Mapping[str, Any]:
-        """What tokenizer.json holds; empty where there is none."""
+        """The content of tokenizer.json; empty if there is none."""
         return read_json(self.folder / "tokenizer.json")
 
     @cached_property
     def config(self) -> Mapping[str, Any]:
-        """What tokenizer_config.json holds."""
+        """The content of tokenizer_config.json."""
         return read_json(self.folder / "tokenizer_config.json")
 
     @cached_property
     def special(self) -> Mapping[str, Any]:
-        """What special_tokens_map.json holds."""
+        """The content of special_tokens_map.json."""
         return read_json(self.folder / "special_tokens_map.json")
 
     @cached_property
     def pieces(self) -> SentencePiece | None:
-        """What tokenizer.model holds, where there is one."""
+        """The content of tokenizer.model, if there is one."""
         path = self.folder / "tokenizer.model"
         return read_sentencepiece(path) if path.exists() else None
 
@@ -80,26 +80,26 @@ class TokenizerFolder:
         return as_object(self.fast.get("model"))
 
     def bad(self, what: str, hint: str | None = AGAIN) -> NoReturn:
-        """Refuses the folder."""
+        """Refuse the folder."""
         raise ModelError(f"{self.folder}: {what}.", hint=hint)
 
     def elsewhere(self, what: str) -> NoReturn:
-        """Refuses a tokenizer that may be sound, and that llama.cpp is not known here to have the like of."""
+        """Refuse a tokenizer that may be sound, but has no known counterpart in llama.cpp."""
         raise NotHandled(f"{self.folder}: {what}.", hint=ELSEWHERE)
 
     def put(self, number: object, text: object, kind: int) -> None:
-        """Adds a token, or changes the type of one that is there.
+        """Add a token, or change the type of an existing one.
 
         Raises:
-            ModelError: It is no token, its id has no row, or either is taken.
+            ModelError: It is not a token, its id has no row, or its text or id is taken.
         """
         if not isinstance(number, int) or isinstance(number, bool) or not isinstance(text, str):
             self.bad(f"the vocabulary has {text!r:.60} with the id {number!r:.20}")
         if not 0 <= number < self.rows:
             self.bad(
-                f"the token {text!r:.60} has the id {number}, and the embedding has {self.rows} rows",
-                hint="Weights and tokenizer are of different models, or the embedding was not resized "
-                "when tokens were added.",
+                f"the token {text!r:.60} has the id {number}, but the embedding has {self.rows} rows",
+                hint="Weights and tokenizer belong to different models, or the embedding was not resized "
+                "for added tokens.",
             )
         if self.texts.get(number, text) != text:
             self.bad(f"the id {number} is both {self.texts[number]!r:.60} and {text!r:.60}")
@@ -108,7 +108,7 @@ class TokenizerFolder:
         self.texts[number], self.kinds[number], self.ids[text] = text, kind, number
 
     def put_added(self) -> None:
-        """Adds the tokens that were added to a vocabulary: control tokens, and texts that are never cut."""
+        """Add the added tokens: control tokens, and user-defined texts that are never split."""
         for number, text, special in self._added():
             if not self.fast:
                 self._make_room(number, text)
@@ -116,12 +116,12 @@ class TokenizerFolder:
                 self.put(number, text, CONTROL if special else USER_DEFINED)
 
     def filled(self) -> tuple[list[str], list[int]]:
-        """Texts and types of all rows, with a token that is never used where there is none."""
+        """Return texts and types of all rows. Rows without a token get an unused one."""
         texts = [self.texts[row] if row in self.texts else self._pad(row) for row in range(self.rows)]
         return texts, [self.kinds.get(row, UNUSED) for row in range(self.rows)]
 
     def special_id(self, role: str) -> int | None:
-        """The id of the `bos`, `eos`, `unk` or `pad` token, from the first file that names it."""
+        """Return the id of the `bos`, `eos`, `unk` or `pad` token, from the first file that names it."""
         for place in (self.config, self.special):
             text = _text_of(place.get(f"{role}_token"))
             if text in self.ids:
@@ -129,15 +129,15 @@ class TokenizerFolder:
         if not self.fast and self.pieces and role in self.pieces.ids:
             return self.pieces.ids[role]
         number = read_json(self.folder / "config.json").get(f"{role}_token_id")
-        # A chat model may name several tokens that end a text. The first is the main one.
+        # A chat model may have several end tokens. The first is the main one.
         number = number[0] if isinstance(number, list) and number else number
         return number if isinstance(number, int) and 0 <= number < self.rows else None
 
     def put_around(self, role: str) -> bool:
-        """Whether a text begins with the `bos` token, or ends with the `eos` token."""
-        told = self.config.get(f"add_{role}_token")
-        if isinstance(told, bool):
-            return told
+        """Return whether texts begin with the `bos` token, or end with the `eos` token."""
+        setting = self.config.get(f"add_{role}_token")
+        if isinstance(setting, bool):
+            return setting
         if not self.fast:
             return role == "bos"  # as SentencePiece models of the Llama family were trained
         end = self._template_ends()[0 if role == "bos" else -1]
@@ -146,7 +146,7 @@ class TokenizerFolder:
         return bool(end)
 
     def template(self) -> str | None:
-        """The chat template, from its own file or from tokenizer_config.json."""
+        """Return the chat template, from its own file or from tokenizer_config.json."""
         try:
             return read_small(self.folder / "chat_template.jinja").decode("utf-8")
         except FileNotFoundError:
@@ -162,20 +162,20 @@ class TokenizerFolder:
         return template if isinstance(template, str) else None
 
     def flagged(self) -> dict[str, set[str]]:
-        """Return the texts of added tokens by each flag that a GGUF file has no place for."""
+        """Return the texts of added tokens by flag. GGUF cannot store these flags."""
         return {
             flag: {str(each.get("content")) for each in self._entries() if each.get(flag) is True}
             for flag in FLAGS
         }
 
     def _entries(self) -> list[Mapping[str, Any]]:
-        """The added tokens of tokenizer.json, then those of tokenizer_config.json."""
+        """Return the added tokens of tokenizer.json, then those of tokenizer_config.json."""
         decoder = as_object(self.config.get("added_tokens_decoder"))
         tokens = list(map(as_object, as_list(self.fast.get("added_tokens"))))
         return tokens + [{**as_object(token), "id": _number(number)} for number, token in decoder.items()]
 
     def _added(self) -> Iterator[tuple[int, str, bool]]:
-        """Id, text, and whether it is special, of each added token. The first file that has one counts."""
+        """Yield id, text, and whether it is special, of each added token. The first file wins."""
         tokens = self._entries()
         special = set(self._special_texts())
         tokens += [
@@ -200,7 +200,7 @@ class TokenizerFolder:
                     yield text
 
     def _make_room(self, number: int, text: str) -> None:
-        """Takes away the piece of tokenizer.model that an added token stands in for, as transformers does."""
+        """Remove the piece of tokenizer.model that an added token replaces, as transformers does."""
         if text not in self.ids and number in self.texts:
             del self.ids[self.texts.pop(number)]
 
@@ -211,7 +211,7 @@ class TokenizerFolder:
         return text
 
     def _template_ends(self) -> tuple[str, str]:
-        """The special tokens that tokenizer.json puts before and after a text; "" for none."""
+        """Return the special tokens that tokenizer.json puts before and after a text, or ""."""
         processor = as_object(self.fast.get("post_processor"))
         for part in [processor, *map(as_object, as_list(processor.get("processors")))]:
             single = as_list(part.get("single"))
@@ -221,12 +221,12 @@ class TokenizerFolder:
 
 
 def as_object(value: object) -> Mapping[str, Any]:
-    """A JSON object; empty where it is something else."""
+    """Return a value if it is a JSON object, or an empty one."""
     return value if isinstance(value, Mapping) else {}
 
 
 def as_list(value: object) -> Sequence[Any]:
-    """A JSON array; empty where it is something else."""
+    """Return a value if it is a JSON array, or an empty one."""
     return value if isinstance(value, list) else []
 
 
@@ -240,6 +240,6 @@ def _special_of(part: object) -> str:
 
 
 def _text_of(token: object) -> str | None:
-    """A special token is written as its text, or as an object with it."""
+    """Return the text of a special token, which is a text or an object with a text."""
     text = token.get("content") if isinstance(token, Mapping) else token
     return text if isinstance(text, str) else None

@@ -1,10 +1,10 @@
-"""The tokenizer in a GGUF file's metadata, as the files that transformers loads.
+"""Converts the tokenizer in a GGUF file's metadata to the files that transformers loads.
 
-What is written makes the ids that llama.cpp makes, but for two things that transformers does in its own way:
-where the models of a rule bring texts to NFC it is done here too, and tokens of the same SentencePiece score,
-which llama.cpp merges from the left, are merged by id. Rows without a token (`[PAD…]`, never used) stay so.
+The result makes the same ids as llama.cpp with two exceptions: texts are normalised to NFC if the models with
+that pre-tokenizer do so, and SentencePiece tokens of equal score, which llama.cpp merges from the left, are
+merged by id. Rows without a token (`[PAD…]`, never used) stay without one.
 
-Metadata comes from strangers: types, lengths and ids are checked, and anything odd is a `ModelError`.
+Metadata is untrusted: types, lengths and ids are checked, and anything inconsistent is a `ModelError`.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ from redraft.weights.tokenizers.sentencepiece import (
     USER_DEFINED,
 )
 
-# Which special tokens llama.cpp assumes with SentencePiece where the file names none (src/llama-vocab.cpp).
+# llama.cpp's default special tokens for SentencePiece (src/llama-vocab.cpp).
 _USUAL_IDS = {"bos": 1, "eos": 2, "unk": 0}
-_AGAIN = "The file is damaged: get it again, or take the tokenizer from the model's own folder."
+_AGAIN = "The file is damaged: download it again, or use the tokenizer of the model's own folder."
 
 
 def write_tokenizer(metadata: Mapping[str, Any], folder: Path) -> None:
-    """Writes tokenizer.json, tokenizer_config.json and, where there is one, chat_template.jinja.
+    """Write tokenizer.json, tokenizer_config.json and, if there is a template, chat_template.jinja.
 
     Args:
         metadata: Keys and values of a GGUF file, with whole arrays.
-        folder: Where to write.
+        folder: The output folder.
 
     Raises:
-        ModelError: The metadata is damaged, or has a tokenizer of another kind than byte-level BPE (`gpt2`)
-            and SentencePiece BPE (`llama`).
+        ModelError: The metadata is damaged, or the tokenizer is neither byte-level BPE (`gpt2`) nor
+            SentencePiece BPE (`llama`).
         OSError: The files cannot be written.
     """
     for name, value in tokenizer_files(metadata).items():
@@ -81,7 +81,7 @@ class _Tokens:
 
     Attributes:
         kind: `gpt2` or `llama`.
-        ids: By text, without the tokens that only fill a row.
+        ids: Ids by text, without padding tokens.
         kinds: Token types by id.
     """
 
@@ -96,8 +96,8 @@ def _tokens(metadata: Mapping[str, Any]) -> _Tokens:
         raise _bad("no model")
     if kind not in ("gpt2", "llama"):
         raise NotHandled(
-            f"the GGUF file has a tokenizer of the kind {kind!r:.40}; gpt2 and llama can be written.",
-            hint="Take the tokenizer from the folder that the GGUF file was made from.",
+            f"the GGUF file has a tokenizer of the kind {kind!r:.40}; only gpt2 and llama can be converted.",
+            hint="Use the tokenizer of the folder that the GGUF file was made from.",
         )
     texts = _array(metadata, "tokens", str)
     kinds = _array(metadata, "token_type", int) if _has(metadata, "token_type") else [NORMAL] * len(texts)
@@ -128,7 +128,7 @@ def _byte_level(metadata: Mapping[str, Any], tokens: _Tokens, rule: PreTokenizer
 
 
 def _sentencepiece(metadata: Mapping[str, Any], tokens: _Tokens) -> dict[str, Any]:
-    """As transformers writes it for Llama 2: spaces become marks, and merges follow the scores."""
+    """Return the parts of tokenizer.json as for Llama 2: spaces become marks, and merges follow scores."""
     scores = _array(metadata, "scores", float)
     if len(scores) < len(tokens.kinds):
         raise _bad(f"{len(tokens.kinds)} tokens and {len(scores)} scores")
@@ -167,7 +167,7 @@ def _bpe(tokens: _Tokens, merges: Sequence[Sequence[str]]) -> dict[str, Any]:
 
 
 def _merges(tokens: _Tokens, scores: Sequence[float]) -> list[tuple[str, str]]:
-    """Every pair of tokens that makes a token, the best score first; of equal ones the longer left half."""
+    """Return all pairs of tokens that form a token, best score first, then longest left half first."""
     plain = {text: number for text, number in tokens.ids.items() if tokens.kinds[number] in (NORMAL, UNUSED)}
     merges = []
     for text in sorted(plain, key=lambda text: (-scores[plain[text]], plain[text])):
@@ -179,7 +179,7 @@ def _merges(tokens: _Tokens, scores: Sequence[float]) -> list[tuple[str, str]]:
 
 
 def _added(tokens: _Tokens) -> list[dict[str, Any]]:
-    """Tokens that are looked for in the text before it is cut."""
+    """Return the added tokens, which are found in a text before it is split."""
     found = [(number, text) for text, number in tokens.ids.items() if tokens.kinds[number] in _ADDED]
     return [
         {
@@ -199,7 +199,7 @@ _ADDED = (CONTROL, UNKNOWN, USER_DEFINED)
 
 
 def _special(metadata: Mapping[str, Any], tokens: _Tokens) -> dict[str, str]:
-    """The texts of the special tokens by role."""
+    """Return the texts of the special tokens by role."""
     texts = {number: text for text, number in tokens.ids.items()}
     usual = _USUAL_IDS if tokens.kind == "llama" else {}
     special = {}
@@ -214,7 +214,7 @@ def _special(metadata: Mapping[str, Any], tokens: _Tokens) -> dict[str, str]:
 
 
 def _post_processor(tokens: _Tokens, first: list[str], last: list[str]) -> dict[str, Any] | None:
-    """What is put around a text, and around two."""
+    """Return the template for one text and for a pair."""
     if not first and not last:
         return None
     single, second = _around("A", 0, first, last), _around("B", 1, first, last)
@@ -228,7 +228,7 @@ def _post_processor(tokens: _Tokens, first: list[str], last: list[str]) -> dict[
 
 
 def _around(name: str, kind: int, first: list[str], last: list[str]) -> list[dict[str, Any]]:
-    """A text between special tokens, as a template writes it."""
+    """Return a text between special tokens, in the template's form."""
     before, after = (
         [{"SpecialToken": {"id": text, "type_id": kind}} for text in texts] for texts in (first, last)
     )
@@ -238,7 +238,7 @@ def _around(name: str, kind: int, first: list[str], last: list[str]) -> list[dic
 def _config(
     metadata: Mapping[str, Any], special: Mapping[str, str], *, begins: bool, ends: bool
 ) -> dict[str, Any]:
-    """tokenizer_config.json. Of this class, transformers 4 and 5 take tokenizer.json as it is."""
+    """Return tokenizer_config.json. For this class, transformers 4 and 5 use tokenizer.json unchanged."""
     config: dict[str, Any] = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         **{f"{role}_token": text for role, text in special.items()},

@@ -1,12 +1,12 @@
-r"""How byte-level tokenizers cut a text before they merge: by tokenizer.json, and by llama.cpp's names.
+r"""Converts the pre-tokenizers of byte-level BPE between tokenizer.json and llama.cpp's names.
 
-llama.cpp has the rules built in and a GGUF file names one of them (`tokenizer.ggml.pre`), while
-tokenizer.json spells them out. The table holds those that models of the supported architectures use. A rule
-is recognised by what it does: `Digits`, `Split` and `ByteLevel` are all regular expressions in the end.
+llama.cpp has the rules built in, and a GGUF file names one of them (`tokenizer.ggml.pre`), while
+tokenizer.json spells them out. The table holds the rules of the supported architectures. A rule is recognised
+by its regular expressions: `Digits`, `Split` and `ByteLevel` can all be written as such.
 
-Where the two differ, and nothing in a file can help it: llama.cpp brings no text to NFC, it reads `tekken`
-without the marks (`\p{M}`) and the cases of letters outside ASCII, and libraries know different versions of
-Unicode, so that a letter of the last few years is one to the first and none to the second.
+Some differences cannot be avoided: llama.cpp does not normalise to NFC, its `tekken` ignores marks (`\p{M}`)
+and the case of letters outside ASCII, and the libraries know different versions of Unicode, so that recent
+letters may count as letters in only one of them.
 
 Sources: llama.cpp, src/llama-vocab.cpp (names and what comes with them); the models' own tokenizer.json.
 """
@@ -42,10 +42,10 @@ class PreTokenizer:
 
     Attributes:
         name: The value of `tokenizer.ggml.pre`.
-        splits: Regular expressions; each cuts the pieces that the one before left, and loses nothing.
-        ignore_merges: A piece that is a token is that token, whatever the merges would make of it.
-        nfc: Models with this rule bring texts to NFC first.
-        add_bos: llama.cpp begins a text with the first token unless the file says otherwise.
+        splits: Regular expressions. Each splits the pieces of the one before, and loses nothing.
+        ignore_merges: Whether a piece that is a token is used as such, without merging.
+        nfc: Whether models with this rule normalise texts to NFC.
+        add_bos: Whether llama.cpp prepends the first token by default.
     """
 
     name: str
@@ -79,7 +79,7 @@ PRE_TOKENIZERS = {each.name: each for each in _KNOWN}
 
 
 def pre_tokenizer_named(name: object) -> PreTokenizer:
-    """The rule that a GGUF file names.
+    """Return the rule that a GGUF file names.
 
     Raises:
         ModelError: The name is not in the table.
@@ -87,21 +87,21 @@ def pre_tokenizer_named(name: object) -> PreTokenizer:
     known = _SAME_AS.get(name, name) if isinstance(name, str) else ""
     if known not in PRE_TOKENIZERS:
         raise NotHandled(
-            f"the GGUF file names the pre-tokenizer {name!r:.80}, which is not one of those known here: "
+            f"the GGUF file names the pre-tokenizer {name!r:.80}, which is unknown. Known are: "
             f"{', '.join([*PRE_TOKENIZERS, *_SAME_AS])}.",
-            hint="Take the tokenizer from the folder that the GGUF file was made from.",
+            hint="Use the tokenizer of the folder that the GGUF file was made from.",
         )
     return PRE_TOKENIZERS[known]
 
 
 def pre_tokenizer_of(tokenizer: Mapping[str, Any]) -> PreTokenizer:
-    """The rule that a tokenizer.json spells out.
+    """Return the rule that a tokenizer.json spells out.
 
     Args:
-        tokenizer: The whole of tokenizer.json, with a byte-level BPE model.
+        tokenizer: The content of tokenizer.json, with a byte-level BPE model.
 
     Raises:
-        ModelError: llama.cpp is not known here to have that rule.
+        NotHandled: llama.cpp has no rule known to be the same.
     """
     splits = tuple(_splits(tokenizer.get("pre_tokenizer")))
     whole = bool(as_object(tokenizer.get("model")).get("ignore_merges"))
@@ -109,14 +109,14 @@ def pre_tokenizer_of(tokenizer: Mapping[str, Any]) -> PreTokenizer:
         if (each.splits, each.ignore_merges) == (splits, whole):
             return each
     raise NotHandled(
-        "tokenizer.json cuts texts in a way that is not known here to be one of llama.cpp's: "
+        "tokenizer.json splits texts by a rule that llama.cpp is not known to have: "
         f"{' , then '.join(splits)!r:.200}, ignore_merges {str(whole).lower()}.",
-        hint="llama.cpp's convert_hf_to_gguf.py knows more tokenizers.",
+        hint="llama.cpp's convert_hf_to_gguf.py supports more tokenizers.",
     )
 
 
 def pre_tokenizer_json(rule: PreTokenizer) -> dict[str, Any]:
-    """The rule as tokenizer.json writes it, in the form that models with it have."""
+    """Return the rule for tokenizer.json, in the form that models with it use."""
     splits = list(rule.splits)
     regex = splits[-1] == GPT2
     if regex:
@@ -133,7 +133,7 @@ def _step(split: str) -> dict[str, Any]:
 
 
 def _splits(step: object) -> Sequence[str]:
-    """The regular expressions of a step and its parts. What cannot be one of them becomes its own name."""
+    """Return the regular expressions of a step and its parts. An unknown step yields its type."""
     match step:
         case {"type": "Sequence", "pretokenizers": [*parts]}:
             return [split for part in parts for split in _flat(part)]
@@ -148,7 +148,7 @@ def _flat(step: object) -> Sequence[str]:
             return [GPT2]
         case {"type": "Digits", "individual_digits": True}:
             return [DIGIT]
-        # To keep all, or to drop what does not match, is one: nothing is left over by these expressions.
+        # Both forms are equivalent, because these expressions match everything.
         case {"type": "Split", "pattern": {"Regex": str(regex)}, "behavior": "Isolated", "invert": False} | {
             "type": "Split",
             "pattern": {"Regex": str(regex)},

@@ -1,7 +1,7 @@
 """Reads a SentencePiece model (`tokenizer.model`): its pieces, and how it treats spaces.
 
-The file is a protocol buffer of which a dozen fields are needed, so the lines here take the place of a
-dependency. It comes from strangers: every length is held against the end, and what is odd is a `ModelError`.
+The file is a protocol buffer. Only a dozen fields are needed, so it is parsed here without a dependency.
+Files are untrusted: every length is checked, and anything inconsistent is a `ModelError`.
 
 Format: sentencepiece_model.proto of SentencePiece (field numbers and defaults), and the wire format of
 protocol buffers. The numbers of the piece types are also those of GGUF's `tokenizer.ggml.token_type`.
@@ -21,16 +21,16 @@ from redraft.weights.header import AGAIN, NotHandled
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
 
 SPACE = "▁"
-"""How a space is written in a piece."""
+"""The mark for a space in a piece."""
 
 MAX_TOKEN = 1024
-"""Characters of a piece. SentencePiece makes none over 16 unless it is told to."""
+"""Characters of a piece. SentencePiece's default limit is 16."""
 
 MAX_PIECES = 1 << 20
 """Four times as many as any model has."""
 
 MAX_FIELDS = 1 << 16
-"""Fields of a message: a trainer's settings name some thousand symbols at most."""
+"""Fields of a message. The trainer's settings name some thousand symbols at most."""
 
 _BPE = 2
 _KINDS = {1: "unigram", 3: "word", 4: "char"}
@@ -50,13 +50,13 @@ class Piece:
 
 @dataclass(frozen=True)
 class SentencePiece:
-    """What is needed of a model.
+    """A SentencePiece model.
 
     Attributes:
         pieces: By id.
-        ids: Ids of the special tokens by role: bos, eos, unk, pad. A role that is not there has none.
-        adds_space: A text is read as if a space stood before it.
-        normalizes: Texts are changed first: characters replaced, or runs of spaces made one.
+        ids: Ids of the special tokens by role: bos, eos, unk, pad. Missing roles are left out.
+        adds_space: Whether a space is added before a text.
+        normalizes: Whether texts are normalised: characters replaced, or runs of spaces collapsed.
     """
 
     pieces: tuple[Piece, ...]
@@ -66,7 +66,7 @@ class SentencePiece:
 
 
 def read_sentencepiece(path: Path) -> SentencePiece:
-    """Reads a model of the BPE kind.
+    """Read a model of the BPE kind.
 
     Raises:
         ModelError: The file cannot be read, is damaged, or is of another kind.
@@ -97,9 +97,9 @@ def _model(path: Path, data: bytes) -> SentencePiece:
         raise ValueError("it has no pieces")
     if kind != _BPE:
         raise NotHandled(
-            f"{path} is a SentencePiece model of the {_KINDS.get(kind, 'unknown')} kind; the models "
-            "of the architectures that are written here have the bpe kind.",
-            hint="llama.cpp's convert_hf_to_gguf.py knows more tokenizers.",
+            f"{path} is a SentencePiece model of the {_KINDS.get(kind, 'unknown')} kind; only bpe "
+            "is supported.",
+            hint="llama.cpp's convert_hf_to_gguf.py supports more tokenizers.",
         )
     roles = {"unk": (40, 0), "bos": (41, 1), "eos": (42, 2), "pad": (43, -1)}
     ids = {role: _signed(trainer.get(number, usual)) for role, (number, usual) in roles.items()}
@@ -118,10 +118,10 @@ def _piece(data: bytes) -> Piece:
 
 
 def _message(data: bytes) -> dict[int, Field]:
-    """The last value of each field of a message.
+    """Return the last value of each field of a message.
 
     Raises:
-        ValueError: It has more fields than any such message.
+        ValueError: It has too many fields.
     """
     fields = {}
     for count, (number, value) in enumerate(_fields(data)):
@@ -132,7 +132,7 @@ def _message(data: bytes) -> dict[int, Field]:
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, Field]]:
-    """Number and value of each field of a message."""
+    """Yield number and value of each field of a message."""
     at = 0
     while at < len(data):
         key, at = _varint(data, at)
@@ -154,7 +154,7 @@ def _fields(data: bytes) -> Iterator[tuple[int, Field]]:
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """A number of seven bits a byte, low bits first, and where it ends."""
+    """Return a number of seven bits per byte, low bits first, and the offset after it."""
     value = 0
     for shift in range(0, 70, 7):
         byte = data[at]
@@ -166,7 +166,7 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
 
 
 def _signed(value: Field) -> int:
-    """An int32 field: negative numbers are written as 64 bits."""
+    """Return an int32 field. Negative numbers are stored in 64 bits."""
     number = _int(value)
     return number - (1 << 64) if number >> 63 else number
 

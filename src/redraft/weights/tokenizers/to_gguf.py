@@ -1,14 +1,14 @@
-"""The tokenizer of a Hugging Face folder, as the metadata of a GGUF file.
+"""Converts the tokenizer of a Hugging Face folder to the metadata of a GGUF file.
 
-Two kinds are written: byte-level BPE (Llama 3, Qwen, SmolLM, Mistral Nemo), and BPE as SentencePiece does it
-(Llama 2, Mistral, and so SelFee), from tokenizer.json, tokenizer.model, or both. llama.cpp is to make the ids
-that transformers makes; where it is not known here to do so, the tokenizer is refused.
+Two kinds are supported: byte-level BPE (Llama 3, Qwen, SmolLM, Mistral Nemo) and SentencePiece BPE (Llama 2,
+Mistral, and so SelFee), from tokenizer.json, tokenizer.model, or both. A tokenizer is refused unless
+llama.cpp is known to make the same ids as transformers.
 
-What a GGUF file cannot say is lost: that an added token swallows the spaces beside it or is a whole word
-only (`lost_flags` says it), that texts are brought to NFC first, and any chat template but the default one.
-SentencePiece scores made from the order of merges, where there is no tokenizer.model, give the same ids if
-every pair of tokens that makes a token is a merge, as in files made from a SentencePiece model. In others a
-rare text may be cut differently.
+A GGUF file cannot store some things: flags of added tokens for spaces and whole words (`lost_flags` reports
+them), normalisation to NFC, and chat templates other than the default. Without a tokenizer.model,
+SentencePiece scores are derived from the order of merges. They give the same ids if every pair of tokens that
+forms a token is a merge, as in files made from a SentencePiece model; otherwise rare texts may be split
+differently.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from redraft.weights.tokenizers.sentencepiece import (
 )
 
 MAX_ROWS = 1 << 22
-"""Rows of an embedding: four million, fifteen times the largest vocabulary there is."""
+"""Rows of an embedding: fifteen times the largest vocabulary."""
 
 
 def tokenizer_metadata(folder: Path, rows: int) -> dict[str, Any]:
-    """The GGUF keys of a folder's tokenizer, in the order that they are written in.
+    """Return the GGUF keys of a folder's tokenizer, in the order of the file.
 
-    `tokenizer.ggml.` goes before each, and each has one type of value:
+    The keys have the prefix `tokenizer.ggml.` and these types:
 
     * str: `model` (`llama` or `gpt2`), `pre`; and `tokenizer.chat_template`
     * list of str: `tokens`, and `merges` with `gpt2`
@@ -49,12 +49,12 @@ def tokenizer_metadata(folder: Path, rows: int) -> dict[str, Any]:
     * bool: `add_bos_token`, `add_eos_token`, `add_space_prefix`
 
     Args:
-        folder: The folder with tokenizer.json or tokenizer.model, and what lies beside it.
-        rows: Rows of the embedding. Rows without a token get one that is never used, `[PAD…]`.
+        folder: The folder with tokenizer.json or tokenizer.model.
+        rows: Rows of the embedding. Rows without a token get an unused one, `[PAD…]`.
 
     Raises:
         ModelError: There is no tokenizer, it is damaged, it does not fit the embedding, or llama.cpp is not
-            known here to have its like.
+            known to support it.
     """
     if rows > MAX_ROWS:
         raise ModelError(f"{folder}: an embedding of {rows} rows is larger than any vocabulary.")
@@ -67,7 +67,7 @@ def tokenizer_metadata(folder: Path, rows: int) -> dict[str, Any]:
     else:
         source.bad(
             "there is no tokenizer: neither tokenizer.json nor tokenizer.model",
-            hint="Copy it there from the model's base, or save it with transformers: "
+            hint="Copy it from the model's base, or save it with transformers: "
             "AutoTokenizer.from_pretrained(BASE).save_pretrained(FOLDER)",
         )
     named = {f"tokenizer.ggml.{key}": value for key, value in (keys | _special(source)).items()}
@@ -76,10 +76,10 @@ def tokenizer_metadata(folder: Path, rows: int) -> dict[str, Any]:
 
 
 def lost_flags(folder: Path) -> str | None:
-    """Return what added tokens do that a GGUF file cannot say, as a sentence; None where there is nothing.
+    """Return a sentence on flags of added tokens that a GGUF file cannot store, or None.
 
     Raises:
-        ModelError: A file of the tokenizer cannot be read.
+        ModelError: A tokenizer file cannot be read.
     """
     found = {flag: texts for flag, texts in TokenizerFolder(folder, 0).flagged().items() if texts}
     if not found:
@@ -87,13 +87,13 @@ def lost_flags(folder: Path) -> str | None:
     tokens = sorted(set().union(*found.values()))
     named = ", ".join(f"{text!r:.40}" for text in tokens[:3]) + (" …" if len(tokens) > 3 else "")
     return (
-        f"{len(tokens)} added tokens have {', '.join(found)}, which a GGUF file cannot say: llama.cpp may "
-        f"cut what stands beside them differently ({named})."
+        f"{len(tokens)} added tokens have {', '.join(found)}, which a GGUF file cannot store: llama.cpp may "
+        f"split the text beside them differently ({named})."
     )
 
 
 def _special(source: TokenizerFolder) -> dict[str, Any]:
-    """Ids of the special tokens, and whether a text begins and ends with them."""
+    """Return the ids of the special tokens, and whether texts begin and end with them."""
     ids = {role: source.special_id(role) for role in ROLES}
     keys: dict[str, Any] = {
         f"{name}_token_id": ids[role] for role, name in ROLES.items() if ids[role] is not None
@@ -107,12 +107,12 @@ def _byte_level(source: TokenizerFolder) -> dict[str, Any]:
     vocabulary = _vocabulary(source)
     rule = pre_tokenizer_of(source.fast)
     if as_object(source.fast.get("normalizer")).get("type", "NFC") != "NFC":
-        source.elsewhere("tokenizer.json changes texts first in a way that llama.cpp does not")
+        source.elsewhere("tokenizer.json normalises texts in a way that llama.cpp does not")
     for text, number in vocabulary.items():
         source.put(number, text, NORMAL)
     merges = _merges(source)
     if not merges:
-        source.elsewhere("tokenizer.json has no merges, and llama.cpp needs some")
+        source.elsewhere("tokenizer.json has no merges, but llama.cpp needs some")
     source.put_added()
     texts, kinds = source.filled()
     joined = [f"{left} {right}" for left, right in merges]
@@ -120,18 +120,18 @@ def _byte_level(source: TokenizerFolder) -> dict[str, Any]:
 
 
 def _vocabulary(source: TokenizerFolder) -> Mapping[str, Any]:
-    """The vocabulary of tokenizer.json, if it is one of plain BPE."""
+    """Return the vocabulary of tokenizer.json, if it is plain BPE."""
     model = source.model
     if model.get("type", "BPE") != "BPE" or not isinstance(model.get("vocab"), Mapping):
         source.elsewhere(f"tokenizer.json has a model of the type {model.get('type')!r:.40}, not BPE")
     for key in ("dropout", "continuing_subword_prefix", "end_of_word_suffix"):
         if model.get(key):
-            source.elsewhere(f"tokenizer.json has {key} {model[key]!r:.40}, which llama.cpp has not")
+            source.elsewhere(f"tokenizer.json has {key} {model[key]!r:.40}, which llama.cpp does not support")
     return as_object(model["vocab"])
 
 
 def _merges(source: TokenizerFolder) -> list[tuple[str, str]]:
-    """The merges of tokenizer.json in order, each a pair of tokens that make a third."""
+    """Return the merges of tokenizer.json in order: pairs of tokens that form a third."""
     merges = []
     for entry in as_list(source.model.get("merges")):
         pair = entry.split(" ") if isinstance(entry, str) else entry
@@ -147,10 +147,10 @@ def _merges(source: TokenizerFolder) -> list[tuple[str, str]]:
 
 
 def _sentencepiece(source: TokenizerFolder) -> dict[str, Any]:
-    """The keys, once the vocabulary is there."""
+    """Return the keys, once the vocabulary is complete."""
     missing = sum(f"<0x{byte:02X}>" not in source.ids for byte in range(256))
     if missing:
-        source.elsewhere(f"{missing} of the 256 byte tokens are missing, and llama.cpp needs them")
+        source.elsewhere(f"{missing} of the 256 byte tokens are missing, but llama.cpp needs them")
     source.put_added()
     scores = _piece_scores(source) or _rank_scores(source)
     texts, kinds = source.filled()
@@ -164,33 +164,33 @@ def _sentencepiece(source: TokenizerFolder) -> dict[str, Any]:
 
 
 def _from_pieces(source: TokenizerFolder, model: SentencePiece) -> dict[str, Any]:
-    """The keys from tokenizer.model alone."""
+    """Return the keys from tokenizer.model alone."""
     if model.normalizes:
-        source.elsewhere("tokenizer.model changes texts first in a way that llama.cpp does not")
+        source.elsewhere("tokenizer.model normalises texts in a way that llama.cpp does not")
     for number, piece in enumerate(model.pieces):
-        # llama.cpp looks for these in the text as it came, SentencePiece where spaces are marks already.
+        # llama.cpp finds these in the original text, SentencePiece after spaces have become marks.
         text = piece.text.replace(SPACE, " ") if piece.kind == USER_DEFINED else piece.text
         source.put(number, text, piece.kind)
     return _sentencepiece(source) | {"add_space_prefix": model.adds_space}
 
 
 def _from_fast(source: TokenizerFolder) -> dict[str, Any]:
-    """The keys from tokenizer.json, with the scores of tokenizer.model where it has the same vocabulary."""
-    # transformers 5 does not write down which it is, and all models of the kind call it so.
+    """Return the keys from tokenizer.json, with the scores of tokenizer.model if their tokens agree."""
+    # transformers 5 does not save it, and all models of this kind use this name.
     unknown = source.model.get("unk_token") or "<unk>"
     for text, number in _vocabulary(source).items():
         is_byte = re.fullmatch(r"<0x[0-9A-F]{2}>", text)
         source.put(number, text, BYTE if is_byte else UNKNOWN if text == unknown else NORMAL)
     if source.model.get("ignore_merges"):
-        source.elsewhere("tokenizer.json has ignore_merges, which llama.cpp has not")
+        source.elsewhere("tokenizer.json has ignore_merges, which llama.cpp does not support")
     return _sentencepiece(source) | {"add_space_prefix": _adds_space(source)}
 
 
 def _adds_space(source: TokenizerFolder) -> bool:
-    """How tokenizer.json writes spaces as marks, and whether it puts one before a text.
+    """Return whether tokenizer.json adds a space before a text, and refuse unknown ways to mark spaces.
 
-    Before every text between special tokens, as llama.cpp does, or before the first alone: a GGUF file does
-    not tell these apart.
+    A GGUF file cannot say whether a space is added only to the first text or, as in llama.cpp, after every
+    special token.
     """
     changes = list(_parts(source.fast.get("normalizer"), "normalizers"))
     cuts = list(_parts(source.fast.get("pre_tokenizer"), "pretokenizers"))
@@ -209,7 +209,7 @@ def _marks(step: Mapping[str, Any]) -> bool:
 
 
 def _keeps_runs(source: TokenizerFolder, mark: Mapping[str, Any]) -> bool:
-    """Whether cutting before every mark makes no difference: it is not done, or no token has one inside."""
+    """Return whether splitting at marks makes no difference: it is off, or no token has one inside."""
     return mark.get("split") is False or not any(SPACE in text[1:] for text in source.ids)
 
 
@@ -219,7 +219,7 @@ def _parts(step: object, key: str) -> Iterable[Any]:
 
 
 def _piece_scores(source: TokenizerFolder) -> dict[int, float]:
-    """Scores of tokenizer.model. None where it is missing, or is not of the vocabulary in tokenizer.json."""
+    """Return the scores of tokenizer.model; empty if it is missing or disagrees with tokenizer.json."""
     pieces = source.pieces.pieces if source.pieces else ()
     if source.fast and any(source.ids.get(piece.text) != number for number, piece in enumerate(pieces)):
         return {}
@@ -229,7 +229,7 @@ def _piece_scores(source: TokenizerFolder) -> dict[int, float]:
 
 
 def _rank_scores(source: TokenizerFolder) -> dict[int, float]:
-    """Scores that make llama.cpp merge in the order of tokenizer.json: a token's first merge counts."""
+    """Return scores that make llama.cpp merge in the order of tokenizer.json, by each token's first merge."""
     order: dict[str, int] = {}
     for left, right in _merges(source):
         order.setdefault(left + right, len(order))
@@ -240,7 +240,7 @@ def _rank_scores(source: TokenizerFolder) -> dict[int, float]:
 
 
 def _check_whole(source: TokenizerFolder, text: str) -> None:
-    """A token that no merge makes must have no two tokens that llama.cpp would put together."""
+    """Refuse a token that no merge forms, but that llama.cpp would form from two others."""
     if len(text) > MAX_TOKEN:
         source.bad(f"a token has {len(text)} characters: {text!r:.60}")
     for at in range(1, len(text)):
