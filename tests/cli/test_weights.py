@@ -87,7 +87,7 @@ def test_sizes_of_files(here: Path, size: str | None, files: int) -> None:
 def test_a_size_that_is_none(here: Path, size: str) -> None:
     result = weights("convert", "base", "-o", "again", f"--shard-size={size}")
     assert result.exit_code == 2
-    assert "which is no size.\n  Such as 5GB" in result.stderr
+    assert "which is not a size.\n  Such as 5GB" in result.stderr
 
 
 def test_a_wrong_base_is_a_message(here: Path) -> None:
@@ -228,7 +228,7 @@ def test_an_interrupted_run_says_how_to_go_on(here: Path) -> None:
     run.send_signal(signal.SIGINT)
     _, said = run.communicate()
     assert run.returncode == 130
-    assert "interrupted. The same command, run again, goes on after the files that are done." in said
+    assert "interrupted. The same command, run again, resumes after the finished files." in said
     assert "Traceback" not in said
 
 

@@ -130,7 +130,7 @@ def test_an_adapter_of_the_default_model(
 def test_an_adapter_is_called_one(here: Path) -> None:
     assert "  what        LoRA adapter of peft\n" in succeeds("info", "adapter").stdout
     lines = succeeds("verify", "adapter").stdout.splitlines()
-    assert lines[0] == "adapter is an adapter: whether it fits its base was not looked at"
+    assert lines[0] == "adapter is an adapter: whether it fits its base was not checked"
     assert lines[1].startswith("adapter: sound")
 
 
@@ -191,10 +191,10 @@ def test_quantisations_that_llama_cpp_makes(here: Path) -> None:
 def test_other_architectures_name_their_tool(here: Path) -> None:
     change(here / "model" / "config.json", architectures=["GemmaForCausalLM"])
     said = fails(3, "gguf", "model", "-o", "m.gguf")
-    assert said.startswith("the architecture 'GemmaForCausalLM' is not turned into GGUF here; ")
+    assert said.startswith("the architecture 'GemmaForCausalLM' cannot be converted to GGUF; ")
     assert "python convert_hf_to_gguf.py FOLDER" in said
     tiny_model(here / "m.gguf", {"general.architecture": "gemma3"})
-    assert "'gemma3' has no way back to a folder" in fails(3, "from-gguf", "m.gguf", "-o", "back")
+    assert "'gemma3' cannot be converted to a folder" in fails(3, "from-gguf", "m.gguf", "-o", "back")
 
 
 def test_metas_own_layout_names_its_script(here: Path) -> None:
@@ -253,7 +253,7 @@ def test_an_adapter_is_no_model(here: Path) -> None:
 def test_a_model_is_no_adapter(here: Path) -> None:
     for command in (("merge-lora", "model", "model"), ("lora-gguf", "model")):
         said = fails(3, *command, "-o", "out")
-        assert said.startswith("model is no adapter: it has no adapter_config.json.")
+        assert said.startswith("model is not an adapter: it has no adapter_config.json.")
 
 
 @pytest.mark.parametrize("method", ["gptq", "fp8", "bitsandbytes"])
@@ -298,21 +298,21 @@ def test_devices_are_not_read(here: Path, command: str, name: str) -> None:
     path.symlink_to("/dev/zero")
     if (command, name) == ("verify", "tokenizer_config.json"):
         result = weights("verify", "model")
-        assert (result.exit_code, result.stdout.splitlines()[0]) == (1, f"model/{name} is no regular file.")
+        assert (result.exit_code, result.stdout.splitlines()[0]) == (1, f"model/{name} is not a regular file.")
         return
     out = ("-o", "out") if command == "gguf" else ()
-    assert fails(3, command, "model", *out).startswith(f"model/{name} is no regular file.")
+    assert fails(3, command, "model", *out).startswith(f"model/{name} is not a regular file.")
 
 
 def test_a_pipe_is_not_waited_for(here: Path) -> None:
     os.mkfifo(here / "m.gguf")
-    assert fails(3, "from-gguf", "m.gguf", "-o", "back").startswith("m.gguf is no regular file.")
+    assert fails(3, "from-gguf", "m.gguf", "-o", "back").startswith("m.gguf is not a regular file.")
 
 
 def test_what_is_not_there(here: Path) -> None:
     assert "there is no model file none.gguf." in fails(3, "from-gguf", "none.gguf", "-o", "back")
     assert "there is no none." in fails(3, "gguf", "none", "-o", "m.gguf")
-    assert "none is no adapter" in fails(3, "merge-lora", "model", "none", "-o", "m")
+    assert "none is not an adapter" in fails(3, "merge-lora", "model", "none", "-o", "m")
     assert "none, is not here" in fails(2, "lora-gguf", "adapter", "-o", "m", "--base", "none")
     assert "there is no none." in fails(3, "info", "none")
 

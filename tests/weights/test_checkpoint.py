@@ -341,12 +341,12 @@ class TestFolder:
 
     def test_a_pipe_is_not_waited_for(self, tmp_path: Path) -> None:
         os.mkfifo(tmp_path / "model.safetensors")
-        assert "is no regular file" in refused(tmp_path)
+        assert "is not a regular file" in refused(tmp_path)
         os.mkfifo(tmp_path / "w.bin")
         self.index(tmp_path, {"t": "part.safetensors"})
         (tmp_path / "part.safetensors").unlink()
         os.mkfifo(tmp_path / "part.safetensors")
-        assert "is no regular file" in refused(tmp_path)
+        assert "is not a regular file" in refused(tmp_path)
 
 
 class TestJson:
@@ -375,7 +375,7 @@ class TestJson:
             read_json(tmp_path / "config.json")
 
     def test_a_folder_of_that_name(self, tmp_path: Path) -> None:
-        with pytest.raises(ModelError, match="is no regular file"):
+        with pytest.raises(ModelError, match="is not a regular file"):
             read_json(tmp_path)
 
 

@@ -141,7 +141,7 @@ def test_a_delta_stays_a_delta(tmp_path: Path) -> None:
 def test_a_side_file_without_an_end(tmp_path: Path) -> None:
     save(tmp_path / "a", llama(), config=CONFIG)
     os.mkfifo(tmp_path / "a" / "odd.json")
-    with pytest.raises(ModelError, match=r"odd.json is no regular file"):
+    with pytest.raises(ModelError, match=r"odd.json is not a regular file"):
         convert(tmp_path / "a", tmp_path / "b")
 
 

@@ -333,7 +333,7 @@ def test_a_damaged_exact_delta_is_caught(tmp_path: Path) -> None:
     raw = bytearray(file.read_bytes())
     raw[-1] ^= 1
     file.write_bytes(raw)
-    refused(folder, ModelError, "delta is damaged: .*does not give the target")
+    refused(folder, ModelError, "delta is damaged: .*does not restore the target")
     assert not (folder / "again").exists()
 
 

@@ -28,7 +28,7 @@ VALUES = torch.arange(4, dtype=torch.float32)
 
 
 def make(path: Path, *, force: bool = False, values: torch.Tensor = VALUES) -> None:
-    with OutputFolder(path, making={"command": "test"}, force=force) as out:
+    with OutputFolder(path, provenance={"command": "test"}, force=force) as out:
         for shard in out.todo([Shard("model.safetensors", [PART])]):
             with out.shard(shard, {"by": "a test"}, notes={"seen": 1}) as writer:
                 writer.write(values)
@@ -49,7 +49,7 @@ def test_a_folder_with_its_manifest(tmp_path: Path) -> None:
 
 
 def test_small_files_have_checksums_too(tmp_path: Path) -> None:
-    with OutputFolder(tmp_path / "out", making={}) as out:
+    with OutputFolder(tmp_path / "out", provenance={}) as out:
         out.json("config.json", {"a": "é"})
     manifest = json.loads((tmp_path / "out" / "redraft.json").read_text())
     raw = (tmp_path / "out" / "config.json").read_bytes()
@@ -76,7 +76,7 @@ def test_a_folder_of_somebody_elses_is_never_replaced(tmp_path: Path) -> None:
 
 def half(path: Path) -> None:
     with (
-        OutputFolder(path, making={}, force=True) as out,
+        OutputFolder(path, provenance={}, force=True) as out,
         out.shard(Shard("model.safetensors", [PART])) as writer,
     ):
         writer.write(VALUES + 1)
@@ -151,12 +151,12 @@ def test_another_version_begins_anew(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(RuntimeError, match="power cut"):
         after_a_shard(tmp_path / "out")
     monkeypatch.setattr("redraft.__version__", "99.0")
-    with OutputFolder(tmp_path / "out", making={}) as out:
+    with OutputFolder(tmp_path / "out", provenance={}) as out:
         assert out.done == {}
 
 
 def after_a_shard(path: Path) -> None:
-    with OutputFolder(path, making={}) as out:
+    with OutputFolder(path, provenance={}) as out:
         with out.shard(Shard("model.safetensors", [PART])) as writer:
             writer.write(VALUES)
         raise RuntimeError("power cut")
@@ -165,7 +165,7 @@ def after_a_shard(path: Path) -> None:
 def test_the_command_may_be_typed_in_another_way(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="power cut"):
         after_a_shard(tmp_path / "out")
-    with OutputFolder(tmp_path / "out", making={}, command="the same, and --quiet") as out:
+    with OutputFolder(tmp_path / "out", provenance={}, command="the same, and --quiet") as out:
         assert list(out.done) == ["model.safetensors"]
 
 
@@ -201,9 +201,9 @@ def test_a_link_of_that_name_is_replaced_and_not_what_it_names(tmp_path: Path) -
 
 def test_two_runs_at_once(tmp_path: Path) -> None:
     with (
-        OutputFolder(tmp_path / "out", making={}),
+        OutputFolder(tmp_path / "out", provenance={}),
         pytest.raises(OutputError, match="another run is writing"),
-        OutputFolder(tmp_path / "out", making={}),
+        OutputFolder(tmp_path / "out", provenance={}),
     ):
         pass
     with (
@@ -258,7 +258,7 @@ def test_no_room_for_it_all_is_told_before_anything_is_written(tmp_path: Path) -
     huge = TensorInfo("a.weight", "F32", (1 << 45,))
     with (
         pytest.raises(OutputError, match=r"needs 140737\.5 GB, and the disk has"),
-        OutputFolder(tmp_path / "out", making={}) as out,
+        OutputFolder(tmp_path / "out", provenance={}) as out,
     ):
         list(out.todo([Shard("model.safetensors", [huge])]))
 
@@ -286,7 +286,7 @@ def test_a_disk_that_is_full_in_the_middle(tmp_path: Path) -> None:
 
     full = run(100_000)
     assert "OutputError: delta: there is no room left on the disk." in full.stderr
-    assert "run the same command again: it goes on after the" in full.stderr
+    assert "run the same command again: it resumes after the" in full.stderr
     assert not (tmp_path / "delta").exists()
     done = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "delta.partial").glob("*.safetensors")}
     assert len(done) == len(base) - 1
@@ -394,7 +394,7 @@ def test_a_damaged_note_of_what_is_done_begins_afresh(tmp_path: Path) -> None:
     for at, each in enumerate(damaged(raw)):
         path, said = tmp_path / f"{at}", []
         interrupted(path).write_bytes(each)
-        with OutputFolder(path, making={}, force=bool(at % 2), tell=said.append) as out:
+        with OutputFolder(path, provenance={}, force=bool(at % 2), tell=said.append) as out:
             assert out.done == {}, each
             for shard in out.todo([Shard("model.safetensors", [PART])]):
                 with out.shard(shard) as writer:

@@ -73,8 +73,8 @@ def convert(
     tensors = [_as(tensor, dtype) for tensor in source.tensors.values()]
     shards = _shards(source, tensors, shard_size, form)
     sizes = {shard.file: shard.size for shard in shards}
-    making = {"inputs": {"source": describe(source)}, "dtype": dtype, "layout": sizes}
-    with OutputFolder(dst, making=making, command=command, force=force, tell=tell) as out:
+    provenance = {"inputs": {"source": describe(source)}, "dtype": dtype, "layout": sizes}
+    with OutputFolder(dst, provenance=provenance, command=command, force=force, tell=tell) as out:
         copy_side_files(source, out.aside)
         set_dtype(out.aside, tensors)
         for shard in out.todo(shards, progress):

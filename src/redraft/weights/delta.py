@@ -101,8 +101,8 @@ def diff(
     ours = _with_head(ours, theirs)
     _insist_on_shapes(ours, theirs, "target")
     recipe = _new_recipe(ours, theirs, inputs["base"]["fingerprint"], exact=exact)
-    making = {"inputs": inputs, "delta": asdict(recipe)}
-    with OutputFolder(dst, making=making, command=command, force=force, tell=tell) as out:
+    provenance = {"inputs": inputs, "delta": asdict(recipe)}
+    with OutputFolder(dst, provenance=provenance, command=command, force=force, tell=tell) as out:
         copy_side_files(theirs, out.aside)
         stored = [_stored(each, recipe) for each in theirs.tensors.values()]
         for shard in out.todo(same_layout(theirs, stored), progress):
@@ -155,8 +155,8 @@ def apply(
     ours, theirs = _with_head(ours, theirs), _without_buffers(ours, theirs)
     recipe = _found_recipe(ours, theirs, inputs["base"]["fingerprint"], vocab, tell)
     check = _Check(ours, theirs, _recorded_sums(theirs) if recipe.base else {}, exact=recipe.exact)
-    making = {"inputs": inputs, "vocabulary": recipe.vocabulary}
-    with OutputFolder(dst, making=making, command=command, force=force, tell=tell) as out:
+    provenance = {"inputs": inputs, "vocabulary": recipe.vocabulary}
+    with OutputFolder(dst, provenance=provenance, command=command, force=force, tell=tell) as out:
         _take_side_files(ours, theirs, recipe, out, tell)
         summed = [_summed(each, recipe) for each in theirs.tensors.values()]
         for shard in out.todo(same_layout(theirs, summed), progress):

@@ -109,7 +109,7 @@ class OutputFolder:
         self,
         path: Path,
         *,
-        making: Mapping[str, Any],
+        provenance: Mapping[str, Any],
         command: str = "",
         force: bool = False,
         tell: Callable[[str], None] = lambda _: None,
@@ -118,7 +118,7 @@ class OutputFolder:
 
         Args:
             path: The output folder.
-            making: Everything that determines the result, as JSON: inputs and options. A partial output
+            provenance: Everything that determines the result, as JSON: inputs and options. A partial output
                 that was made with other values, or by another version, is discarded.
             command: The command line, for the manifest.
             force: Replace an existing folder at the end, in one step, if redraft made it.
@@ -128,7 +128,7 @@ class OutputFolder:
         self._partial = path.with_name(named(path) + ".partial")
         self.aside = self._partial / _WORK
         self._tell = tell
-        self.making = json.loads(json.dumps({"redraft": redraft.__version__, **making}))
+        self.provenance = json.loads(json.dumps({"redraft": redraft.__version__, **provenance}))
         self.command = command
         self.force = force
         self.done: dict[str, dict[str, Any]] = {}
@@ -136,7 +136,7 @@ class OutputFolder:
         self._shards: Sequence[Shard] = ()
 
     def __enter__(self) -> OutputFolder:
-        refuse_inputs(self.path, self.making.get("inputs"), folder=True)
+        refuse_inputs(self.path, self.provenance.get("inputs"), folder=True)
         refuse_existing(self.path, force=self.force)
         with output_errors(self.path, self.done):
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -237,7 +237,7 @@ class OutputFolder:
             raise self._not_ours(f"it holds {', '.join(left.others[:3])}, which redraft did not make")
         if left.unreadable:
             self._tell(f"{self._partial / STATE} cannot be read, so {self.path} is started again.")
-        if left.making == self.making:
+        if left.provenance == self.provenance:
             self.done = left.done
         for path in left.files:
             if path.name not in self.done and path.name != STATE:
@@ -251,7 +251,7 @@ class OutputFolder:
 
     def _note(self, *more: str) -> None:
         """Record the finished files, and the names of small files about to be renamed into place."""
-        write_state(self._partial, {"making": self.making, "done": self.done, "small": more})
+        write_state(self._partial, {"provenance": self.provenance, "done": self.done, "small": more})
 
     def _complete(self) -> None:
         if len(self._shards) > 1:
@@ -263,7 +263,7 @@ class OutputFolder:
         for path in small:
             sync(path)
             self.done[path.name] = {"size": path.stat().st_size, "sha256": _sha256(path)}
-        facts = {**stamp(self.command), **self.making, **self.manifest}
+        facts = {**stamp(self.command), **self.provenance, **self.manifest}
         self.json(MANIFEST, {**facts, "files": self.done})
         self._note(MANIFEST)
         for path in [*small, self.aside / MANIFEST]:
@@ -283,7 +283,7 @@ class _Partial:
         others: Names of files that redraft did not make.
         finished: Whether it is a finished output whose name happens to end in `.partial`.
         unreadable: Whether its record is damaged.
-        making: What determined the result, from the record.
+        provenance: What determined the result, from the record.
         done: The finished files that are there, from the record.
     """
 
@@ -292,7 +292,7 @@ class _Partial:
         names = {path.name for path in self.files}
         found = read_state(folder)
         self.unreadable, state = found is None, found or {}
-        noted, self.making = state.get("done", {}), state.get("making")
+        noted, self.provenance = state.get("done", {}), state.get("provenance")
         self.done = {name: note for name, note in noted.items() if _is_there(folder / name, note)}
         ours = {STATE, _WORK, MANIFEST, *noted, *state.get("small", ()), *_named_by_manifest(folder)}
         if self.unreadable:

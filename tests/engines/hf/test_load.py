@@ -283,7 +283,7 @@ def test_an_adapter_for_another_base(base: Path, tmp_path: Path) -> None:
 
 def test_a_folder_that_is_no_adapter(base: Path, tmp_path: Path) -> None:
     assert refused(f"{base}+{tmp_path}").message == (
-        f"{tmp_path} is no adapter: it has no adapter_config.json."
+        f"{tmp_path} is not an adapter: it has no adapter_config.json."
     )
 
 

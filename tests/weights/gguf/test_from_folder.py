@@ -336,8 +336,8 @@ LAYER = "model.layers.1.self_attn.k_proj.weight"
         ),
         ({"num_hidden_layers": 2**31 - 1}, "says layers 0 to 2147483646, and there are 2, up to 1"),
         ({"num_hidden_layers": 1}, "says layers 0 to 0, and there are 2, up to 1"),
-        ({"num_hidden_layers": 2**31}, "num_hidden_layers 2147483648, which is no whole number"),
-        ({"num_hidden_layers": "2"}, "num_hidden_layers '2', which is no whole number above 0"),
+        ({"num_hidden_layers": 2**31}, "num_hidden_layers 2147483648, which is not a positive whole number"),
+        ({"num_hidden_layers": "2"}, "num_hidden_layers '2', which is not a positive whole number"),
         ({"num_attention_heads": True}, "num_attention_heads True"),
         ({"num_key_value_heads": 3}, "cannot be: heads have an even size"),
         (
@@ -347,7 +347,7 @@ LAYER = "model.layers.1.self_attn.k_proj.weight"
         ({"head_dim": 15}, "4 heads of 15 elements"),
         ({"vocab_size": 300}, "model.embed_tokens.weight is 260 × 64"),
         ({"rms_norm_eps": 10**400}, "rms_norm_eps of config.json is 1000"),
-        ({"rms_norm_eps": -1e-5}, "no number above 0"),
+        ({"rms_norm_eps": -1e-5}, "not a positive number"),
         ({"attention_bias": True}, "model.layers.0.self_attn.q_proj.bias is missing"),
         (
             {"rope_parameters": {"rope_type": "dynamic", "factor": 2.0}},
@@ -400,7 +400,7 @@ def test_biases_that_qwen3_lacks(tmp_path: Path) -> None:
 def test_weights_that_do_not_fit(tmp_path: Path) -> None:
     folder = tiny_folder(tmp_path / "hf")
     change_weight(folder, LAYER, torch.zeros(32, 64, dtype=torch.int8))
-    refused(folder, f"{LAYER!r} has the dtype I8: no plain weights.")
+    refused(folder, f"{LAYER!r} has the dtype I8, which cannot be converted.")
     change_weight(folder, LAYER, torch.zeros(32, 32, dtype=torch.float16))
     refused(folder, f"{LAYER} is 32 × 32, and the configuration says 32 × 64.")
     change_weight(folder, LAYER, None)
@@ -410,7 +410,7 @@ def test_weights_that_do_not_fit(tmp_path: Path) -> None:
 def test_numbers_of_8_bits_are_no_weights(tmp_path: Path) -> None:
     folder = tiny_folder(tmp_path / "hf")
     change_weight(folder, LAYER, torch.zeros(32, 64).to(torch.float8_e4m3fn))
-    refused(folder, f"{LAYER!r} has the dtype F8_E4M3: no plain weights.")
+    refused(folder, f"{LAYER!r} has the dtype F8_E4M3, which cannot be converted.")
 
 
 def test_an_adapter_is_no_model(tmp_path: Path) -> None:

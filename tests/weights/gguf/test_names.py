@@ -140,7 +140,7 @@ def test_which_family() -> None:
     [
         (
             {"architectures": ["GPT2LMHeadModel"]},
-            "the architecture 'GPT2LMHeadModel' is not turned into GGUF here",
+            "the architecture 'GPT2LMHeadModel' cannot be converted to GGUF",
         ),
         (
             {"architectures": ["LlamaForSequenceClassification"], "model_type": "llama"},
@@ -166,5 +166,5 @@ def test_others_are_refused_with_the_tool_that_does_them(config: dict[str, Any],
 
 
 def test_other_gguf_architectures_are_refused() -> None:
-    with pytest.raises(ModelError, match="the GGUF architecture 'gemma3' has no way back"):
+    with pytest.raises(ModelError, match="the GGUF architecture 'gemma3' cannot be converted"):
         family_in_gguf("gemma3")

@@ -142,7 +142,7 @@ COUNTS = struct.pack("<I", 3)
 def test_claims_beyond_the_file_cost_nothing(tmp_path: Path, body: bytes, said: str) -> None:
     path = written(tmp_path, b"GGUF" + COUNTS + body + bytes(64))
     message = refused(path)
-    assert "is truncated: its header goes on after the file's" in message
+    assert "is truncated: its header goes beyond the file's" in message
     assert said in message
 
 
@@ -296,7 +296,7 @@ def test_pipes_and_devices_are_not_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.gguf")
     (tmp_path / "zero.gguf").symlink_to("/dev/zero")
     for name in ("pipe.gguf", "zero.gguf"):
-        assert refused(tmp_path / name) == f"{tmp_path / name} is no regular file."
+        assert refused(tmp_path / name) == f"{tmp_path / name} is not a regular file."
 
 
 def test_where_the_tensors_begin(tmp_path: Path) -> None:

@@ -237,12 +237,12 @@ class TestFaults:
             ({}, {"num_hidden_layers": 10**9},
              "the configuration says layers 0 to 999999999, and there are 2, up to 1"),
             ({}, {"hidden_size": "8"},
-             "config.json says hidden_size '8', which is no whole number above 0."),
+             "config.json says hidden_size '8', which is not a positive whole number."),
             ({}, {"hidden_size": None}, "config.json does not say hidden_size."),
             ({}, {"num_key_value_heads": 2},
              "model.layers.0.self_attn.k_proj.weight is 4 × 8, and the configuration says 8 × 8"),
             ({}, {"num_key_value_heads": [1]},
-             "config.json says num_key_value_heads [1], which is no whole number above 0."),
+             "config.json says num_key_value_heads [1], which is not a positive whole number."),
             ({"model.norm.weight": None}, {}, "model.norm.weight is missing"),
             ({"lm_head.weight": None}, {}, "lm_head.weight is missing"),
             ({}, {"attention_bias": True}, "model.layers.1.self_attn.o_proj.bias is missing"),
@@ -275,7 +275,7 @@ class TestFaults:
             path.unlink(missing_ok=True)
         save_file({"a": torch.ones(2)}, tmp_path / "adapter_model.safetensors")
         report = verify(tmp_path)
-        assert report.findings == [f"{tmp_path} is no adapter: it has no adapter_config.json."]
+        assert report.findings == [f"{tmp_path} is not an adapter: it has no adapter_config.json."]
 
     def test_files_that_were_changed_since(self, tmp_path: Path) -> None:
         manifest(model(tmp_path))

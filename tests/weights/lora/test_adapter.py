@@ -151,7 +151,7 @@ def test_tensors_of_unknown_kind_are_not_left_out_in_silence(tmp_path: Path) -> 
 
 def test_a_folder_that_is_no_adapter(tmp_path: Path) -> None:
     assert refusal(tmp_path) == (
-        "ADAPTER is no adapter: it has no adapter_config.json.\n"
+        "ADAPTER is not an adapter: it has no adapter_config.json.\n"
         "  Name the folder that peft's save_pretrained wrote."
     )
     assert refusal(adapter(tmp_path, {})) == "ADAPTER changes nothing: it holds no tensors."

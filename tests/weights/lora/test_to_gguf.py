@@ -292,4 +292,4 @@ def test_a_base_that_scales_its_rotations_as_no_gguf_file_can(
 
 def test_another_architecture(plain: Path, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"architectures": ["MambaForCausalLM"], "model_type": "mamba"}')
-    assert "'MambaForCausalLM' is not turned into GGUF here" in refusal(plain, base=tmp_path)
+    assert "'MambaForCausalLM' cannot be converted to GGUF" in refusal(plain, base=tmp_path)

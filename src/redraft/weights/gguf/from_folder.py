@@ -122,10 +122,10 @@ def export_gguf(
     if lost := lost_flags(checkpoint.folder):
         tell(lost)
     losses = Losses()
-    making = {"inputs": {"source": describe(checkpoint)}, "quant": chosen.name}
+    provenance = {"inputs": {"source": describe(checkpoint)}, "quant": chosen.name}
     head = header_bytes(numbers.sizes.family.gguf, metadata, _entries(numbers, parts))
     size = len(head) + sum(size_of(part.shape, part.kind) for part in parts)
-    with new_file(dst, manifest=making, command=command, force=force, size=size) as file:
+    with new_file(dst, manifest=provenance, command=command, force=force, size=size) as file:
         file.write(head)
         _write(file, numbers, checkpoint, parts, losses, progress)
     losses.say(warn=warn, tell=tell, wider="--quant bf16")

@@ -92,8 +92,8 @@ def import_gguf(
     dtype = dtype or _own_dtype(reader)
     sources = _sources(reader, numbers, dtype)
     shards = layout(source.info for source in sources.values())
-    making = {"inputs": {"source": describe_file(file)}, "dtype": dtype}
-    with OutputFolder(dst, making=making, command=command, force=force, tell=tell) as out:
+    provenance = {"inputs": {"source": describe_file(file)}, "dtype": dtype}
+    with OutputFolder(dst, provenance=provenance, command=command, force=force, tell=tell) as out:
         _write_texts(out, header, numbers, dtype)
         left = list(out.todo(shards))
         progress(

@@ -148,8 +148,8 @@ def merge_lora(
     plan = plan_merge(model, lora, dtype)
     check_finite(lora)
     inputs = {"base": describe(model), "adapter": describe(lora.weights)}
-    making = {"inputs": inputs, "settings": dict(lora.config), "dtype": dtype}
-    with OutputFolder(dst, making=making, command=command, force=force, tell=tell) as out:
+    provenance = {"inputs": inputs, "settings": dict(lora.config), "dtype": dtype}
+    with OutputFolder(dst, provenance=provenance, command=command, force=force, tell=tell) as out:
         _write_side_files(model, lora, plan, out)
         for shard in out.todo(layout(target.info for target in plan.targets.values()), progress):
             losses = Losses()
