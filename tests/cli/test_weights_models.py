@@ -143,7 +143,7 @@ def test_faults_end_with_status_1(here: Path) -> None:
     assert (result.exit_code, result.stderr) == (1, "")
     assert result.stdout.splitlines()[:3] == [
         "model.safetensors: 'model.norm.weight' has 1 NaN and 0 infinite of 64 values",
-        "model.embed_tokens.weight is 260 × 64, and the configuration says 261 × 64",
+        "model.embed_tokens.weight is 260 × 64, but the configuration says 261 × 64",
         "model.layers.0.self_attn.q_proj.bias is missing",
     ]
 
@@ -175,14 +175,14 @@ def test_damage_is_said_whoever_wants_quiet(here: Path, quiet: list[str]) -> Non
 def test_remarks_are_left_out_for_who_wants_quiet(here: Path) -> None:
     odd = tiny_folder(here / "odd", intermediate_size=100)
     said = weights("gguf", odd, "-o", "m.gguf", "--quant", "q4_0").stderr
-    assert "2 matrices have rows that do not divide by 32" in said
+    assert "2 matrices become F16, because their rows are not a multiple of 32" in said
     assert weights("gguf", odd, "-o", "n.gguf", "--quant", "q4_0", "--quiet").stderr == ""
 
 
 def test_quantisations_that_llama_cpp_makes(here: Path) -> None:
     said = fails(2, "gguf", "model", "-o", "m.gguf", "--quant", "q4_k_m")
     assert said == (
-        "--quant q4_k_m is made by llama.cpp's llama-quantize, not here.\n"
+        "--quant q4_k_m is not supported; llama.cpp's llama-quantize makes it.\n"
         "  Make a file with --quant f16, then: llama-quantize F16.gguf OUT.gguf Q4_K_M\n"
     )
     assert "--quant q9 is not known" in fails(2, "gguf", "model", "-o", "m.gguf", "--quant", "q9")
@@ -232,7 +232,7 @@ def test_files_from_before_gguf_name_their_tool(here: Path, command: str, name: 
 def test_an_output_that_exists(here: Path, command: tuple[str, ...]) -> None:
     succeeds("gguf", "model", "-o", "m.gguf")
     (here / "out").write_text("mine")
-    hint = "  Write to another place with -o, or replace it with --force.\n"
+    hint = "  Choose another output with -o, or replace it with --force.\n"
     assert fails(2, *command) == f"out exists.\n{hint}"
     assert "redraft did not make it" in fails(2, *command, "--force")
     assert (here / "out").read_text() == "mine"
@@ -242,10 +242,10 @@ def test_an_output_that_exists(here: Path, command: tuple[str, ...]) -> None:
 
 
 def test_an_adapter_is_no_model(here: Path) -> None:
-    hint = "  redraft weights merge-lora BASE adapter -o DIR   makes a model of it\n"
+    hint = "  Merge it first: redraft weights merge-lora BASE adapter -o DIR\n"
     for command in (("gguf", "adapter"), ("merge-lora", "adapter", "adapter")):
         said = fails(3, *command, "-o", "out")
-        assert said == f"adapter is an adapter, and a model is needed here.\n{hint}"
+        assert said == f"adapter is an adapter, but a model is needed.\n{hint}"
     succeeds("lora-gguf", "adapter", "-o", "a.gguf")
     assert fails(3, "from-gguf", "a.gguf", "-o", "out").startswith("a.gguf is an adapter, not a model.")
 
@@ -298,7 +298,10 @@ def test_devices_are_not_read(here: Path, command: str, name: str) -> None:
     path.symlink_to("/dev/zero")
     if (command, name) == ("verify", "tokenizer_config.json"):
         result = weights("verify", "model")
-        assert (result.exit_code, result.stdout.splitlines()[0]) == (1, f"model/{name} is not a regular file.")
+        assert (result.exit_code, result.stdout.splitlines()[0]) == (
+            1,
+            f"model/{name} is not a regular file.",
+        )
         return
     out = ("-o", "out") if command == "gguf" else ()
     assert fails(3, command, "model", *out).startswith(f"model/{name} is not a regular file.")

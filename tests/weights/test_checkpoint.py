@@ -167,16 +167,16 @@ class TestHeader:
     @pytest.mark.parametrize(
         ("raw", "says"),
         [
-            (b"", "is truncated: a safetensors file has 8 bytes at least, it has 0."),
-            (b"1234567", "is truncated: a safetensors file has 8 bytes at least, it has 7."),
-            (struct.pack("<Q", 1 << 42), "its header claims 4,398,046,511,104 bytes and the file has 8."),
-            (struct.pack("<Q", (1 << 64) - 1) + b"{}", "bytes and the file has 10."),
-            (struct.pack("<Q", 3) + b"{}", "its header claims 3 bytes and the file has 10."),
+            (b"", "is truncated: a safetensors file has at least 8 bytes, this one has 0."),
+            (b"1234567", "is truncated: a safetensors file has at least 8 bytes, this one has 7."),
+            (struct.pack("<Q", 1 << 42), "its header claims 4,398,046,511,104 bytes, but the file has 8."),
+            (struct.pack("<Q", (1 << 64) - 1) + b"{}", "bytes, but the file has 10."),
+            (struct.pack("<Q", 3) + b"{}", "its header claims 3 bytes, but the file has 10."),
             (header(b"\xff\xfe"), "its header is not JSON"),
             (header(b"[" * 100_000), "its header is not JSON"),
             (header(b'{"t": ' + b"9" * 5000 + b"}"), "its header is not JSON"),
             (header([]), "its header is not a JSON object"),
-            (header(b'{"t": 1, "t": 2}'), "its header is not JSON (a name comes twice)"),
+            (header(b'{"t": 1, "t": 2}'), "its header is not JSON (a name appears twice)"),
             (header({"__metadata__": {"a": 1}}), "its __metadata__ is not an object of texts"),
             (header({"t": None}), "the tensor 't' lacks its dtype, shape or data_offsets"),
             (header({"t": entry(offsets=[0])}), "the tensor 't' lacks its dtype, shape or data_offsets"),
@@ -188,10 +188,10 @@ class TestHeader:
             (header({"t": entry(shape="12")}), "the tensor 't' has the shape '12'"),
             (header({"t": entry(shape=[1] * 65)}), "the tensor 't' has the shape [1, 1,"),
             (header({"t": entry(shape=[1 << 62, 1 << 62])}), "the tensor 't' needs"),
-            (header({"t": entry(offsets=[8, 0])}), "the tensor 't' needs 8 bytes and is given -8"),
+            (header({"t": entry(offsets=[8, 0])}), "the tensor 't' needs 8 bytes, but has -8"),
             (header({"t": entry(offsets=[-8, 0])}), "the tensor 't' has the data_offsets -8, 0"),
             (header({"t": entry()}, bytes(7)), "is truncated: its tensors end at byte"),
-            (header({"t": entry()}, bytes(9)), "and the file goes on to"),
+            (header({"t": entry()}, bytes(9)), "but the file has"),
             (header({"t": entry(offsets=[8, 16])}, bytes(16)), "the tensor 't' begins at byte"),
             (header({"t": entry(), "u": entry()}, bytes(8)), "the tensor 'u' begins at byte"),
         ],
@@ -256,18 +256,18 @@ class TestFolder:
 
     def test_a_file_of_another_kind(self, tmp_path: Path) -> None:
         (tmp_path / "m.pt").touch()
-        assert "has to end in .safetensors or .bin" in refused(tmp_path / "m.pt")
+        assert "must end in .safetensors or .bin" in refused(tmp_path / "m.pt")
 
     def test_a_missing_shard(self, tmp_path: Path) -> None:
         self.index(tmp_path, {"t": "part.safetensors", "u": "gone.safetensors"})
         assert refused(tmp_path) == (
-            f"{tmp_path} lacks gone.safetensors: its index names 2 files, and 1 are there."
+            f"{tmp_path} lacks gone.safetensors: its index names 2 files, but 1 are there."
         )
 
     def test_an_index_that_names_a_missing_tensor(self, tmp_path: Path) -> None:
         self.index(tmp_path, {"t": "part.safetensors", "u": "part.safetensors"})
         assert refused(tmp_path) == (
-            f"{tmp_path}: the index says that 'u' is in part.safetensors, and it is not there."
+            f"{tmp_path}: the index says that 'u' is in part.safetensors, but it is not there."
         )
 
     def test_a_tensor_in_two_files(self, tmp_path: Path) -> None:
@@ -295,7 +295,7 @@ class TestFolder:
     def test_an_index_that_climbs_out_of_the_folder(self, tmp_path: Path, file: Any) -> None:
         self.index(tmp_path, {"t": file})
         assert refused(tmp_path) == (
-            f"{tmp_path / INDEX} says that 't' is in {file!r}, which is no .safetensors file of this folder."
+            f"{tmp_path / INDEX} says that 't' is in {file!r}, which is not a .safetensors file beside it."
         )
 
     @pytest.mark.parametrize("file", ["a\0.safetensors", "x" * 300 + ".safetensors"])
@@ -462,9 +462,9 @@ class TestPickles:
             ({"t": torch.ones(2, device="meta")}, "the tensor 't' is sparse, or has no values"),
             ({"t": torch.ones(1).expand(10**12)}, "the tensor 't' claims more elements than the file holds"),
             ({"t": torch.ones(2, dtype=torch.complex128)}, "has the dtype torch.complex128"),
-            ({"state_dict": {"t": torch.ones(2)}}, "holds a dict without tensors by name"),
-            ([torch.ones(2)], "holds a list without tensors by name"),
-            (None, "holds a NoneType without tensors by name"),
+            ({"state_dict": {"t": torch.ones(2)}}, "holds a dict without named tensors"),
+            ([torch.ones(2)], "holds a list without named tensors"),
+            (None, "holds a NoneType without named tensors"),
         ],
     )
     def test_what_is_not_weights(self, tmp_path: Path, value: Any, says: str) -> None:

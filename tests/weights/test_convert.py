@@ -74,7 +74,7 @@ def test_quantised_numbers_are_no_weights(tmp_path: Path, how: str) -> None:
     if how == "scales":
         tensors["a.weight_scale_inv"] = torch.ones(1)
     save(tmp_path / "a", tensors, config=CONFIG | (quantised if how == "config" else {}))
-    with pytest.raises(ModelError, match=r"is quantised .*: its numbers are codes, not weights"):
+    with pytest.raises(ModelError, match=r"is quantised .*: it holds codes, not weights"):
         convert(tmp_path / "a", tmp_path / "b", dtype="BF16")
     convert(tmp_path / "a", tmp_path / "b", shard_size=1)
     assert same_model(load(tmp_path / "b"), tensors)
@@ -131,7 +131,7 @@ def test_a_delta_stays_a_delta(tmp_path: Path) -> None:
     save(tmp_path / "target", tuned(llama()))
     diff(tmp_path / "base", tmp_path / "target", tmp_path / "delta", exact=True)
     for how in ({"dtype": "F16"}, {"form": ".bin"}):
-        with pytest.raises(UsageError, match="is a delta: its numbers are kept as they are"):
+        with pytest.raises(UsageError, match="is a delta: its dtype and format cannot be changed"):
             convert(tmp_path / "delta", tmp_path / "no", **how)
     convert(tmp_path / "delta", tmp_path / "shards", shard_size=2000)
     apply(tmp_path / "base", tmp_path / "shards", tmp_path / "again")

@@ -172,7 +172,7 @@ def test_our_header_over_other_tensors(tmp_path: Path) -> None:
         {**load(folder / "delta"), "model.norm.weight": torch.zeros(3)},
     ):
         save_file(wrong, folder / "delta" / "model.safetensors", metadata=dict(said))
-        refused(folder, ModelError, "is not a base of the delta")
+        refused(folder, ModelError, "is not the base of the delta")
 
 
 def test_a_pickled_base_needs_leave(tmp_path: Path) -> None:
@@ -243,7 +243,7 @@ def test_vocab_overrides_what_is_found(tmp_path: Path) -> None:
     base = load(tmp_path / "base")["lm_head.weight"].float().mean(0)
     one, two = (load(tmp_path / name)["lm_head.weight"][-1].float() for name in "ab")
     torch.testing.assert_close(one - two, base, atol=0.0001, rtol=0.01)
-    assert lines[0] == "vocabulary: mean (1 rows more than the base; --vocab says mean)"
+    assert lines[0] == "vocabulary: mean (1 rows more than the base; set by --vocab)"
 
 
 @pytest.mark.parametrize("vocab", ["none", "zero", "mean"])
@@ -323,7 +323,7 @@ def test_a_base_with_one_changed_byte_is_caught_on_the_way(tmp_path: Path) -> No
     changed = {name: values.clone() for name, values in base.items()}
     changed["lm_head.weight"].view(torch.int16)[100, 3] ^= 1
     save(tmp_path / "base", changed)
-    refused(tmp_path, ModelError, "not as it was when .*'lm_head.weight' differs")
+    refused(tmp_path, ModelError, "has changed since .*'lm_head.weight' differs")
     assert not (tmp_path / "again").exists()
 
 
@@ -341,7 +341,7 @@ def test_a_delta_of_another_architecture(tmp_path: Path) -> None:
     release(tmp_path, "none")
     wide = {name: torch.cat((values, values), -1) for name, values in llama().items()}
     save(tmp_path / "base", wide)
-    refused(tmp_path, ModelError, r"is not a base of the delta .*lm_head.weight' is 48×32 there and 48×16")
+    refused(tmp_path, ModelError, r"is not the base of the delta .*lm_head.weight' is 48×32 there and 48×16")
     deep = llama() | {"model.layers.2.mlp.up_proj.weight": torch.zeros(2, 2)}
     save(tmp_path / "base", deep)
     refused(tmp_path, ModelError, r"delta lacks 1 tensors, such as 'model.layers.2")
@@ -384,7 +384,7 @@ def test_values_that_are_not_finite(tmp_path: Path, value: float) -> None:
 
 def test_an_exact_delta_has_its_own_vocabulary(tmp_path: Path) -> None:
     folder = _make(tmp_path, exact=True)
-    refused(folder, UsageError, "this delta is exact, and says none", vocab="mean")
+    refused(folder, UsageError, "this delta is exact and records none", vocab="mean")
 
 
 @pytest.mark.parametrize(
@@ -408,7 +408,7 @@ def test_a_header_that_lies_about_the_delta(tmp_path: Path, said: str) -> None:
     (tmp_path / "delta").mkdir()
     tensors = {"a.weight": torch.zeros(4, dtype=torch.uint16)}
     save_file(tensors, tmp_path / "delta" / "model.safetensors", metadata={KEY: said})
-    refused(tmp_path, ModelError, "what its header says of the delta does not fit")
+    refused(tmp_path, ModelError, "the recipe in its header does not fit")
 
 
 # ---------------------------------------------------------------- stopping and going on

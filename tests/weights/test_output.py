@@ -106,14 +106,14 @@ def test_a_file_of_somebody_elses_is_never_replaced(tmp_path: Path) -> None:
 def test_what_lies_aside_and_is_not_ours_is_left_alone(tmp_path: Path) -> None:
     for name in ("poetry.lock", "poetry.partial", "poetry.tmp"):
         (tmp_path / name).write_text("mine")
-    with pytest.raises(OutputError, match="redraft did not make what is there"):
+    with pytest.raises(OutputError, match="redraft did not make it"):
         make(tmp_path / "poetry")
     with new_file(tmp_path / "poetry", manifest={}) as file:
         file.write(b"x")
     assert {(tmp_path / f"poetry.{end}").read_text() for end in ("lock", "partial", "tmp")} == {"mine"}
     (tmp_path / "out.partial").mkdir()
     (tmp_path / "out.partial" / "thesis.txt").write_text("mine")
-    with pytest.raises(OutputError, match="redraft did not make what is there"):
+    with pytest.raises(OutputError, match="redraft did not make it"):
         make(tmp_path / "out")
     assert (tmp_path / "out.partial" / "thesis.txt").read_text() == "mine"
 
@@ -248,7 +248,7 @@ def test_a_file_that_fails_leaves_nothing(tmp_path: Path) -> None:
 
 def test_a_folder_where_a_file_should_be(tmp_path: Path) -> None:
     with (
-        pytest.raises(OutputError, match="is a folder, and the output is a file"),
+        pytest.raises(OutputError, match="is a folder, but the output is a file"),
         new_file(tmp_path, manifest={}, force=True),
     ):
         pass
@@ -285,7 +285,7 @@ def test_a_disk_that_is_full_in_the_middle(tmp_path: Path) -> None:
         return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
 
     full = run(100_000)
-    assert "OutputError: delta: there is no room left on the disk." in full.stderr
+    assert "OutputError: delta: no space left on the disk." in full.stderr
     assert "run the same command again: it resumes after the" in full.stderr
     assert not (tmp_path / "delta").exists()
     done = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "delta.partial").glob("*.safetensors")}
@@ -340,7 +340,7 @@ def test_notes_in_a_folder_in_the_making_are_kept(tmp_path: Path) -> None:
 def test_a_file_aside_that_no_killed_run_left_is_kept(tmp_path: Path) -> None:
     (tmp_path / "a.redraft-partial").write_bytes(b"mine")
     with (
-        pytest.raises(OutputError, match="did not make what is there"),
+        pytest.raises(OutputError, match="did not make it"),
         new_file(tmp_path / "a", manifest={}),
     ):
         pass

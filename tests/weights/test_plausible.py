@@ -59,7 +59,7 @@ def test_a_wrong_base_is_refused_unless_the_delta_was_rounded(
 
 def test_a_whole_model_is_no_delta(tmp_path: Path) -> None:
     for model in (matrix(1), matrix(1) + matrix(2, 0.001), matrix(5)):
-        with pytest.raises(ModelError, match=r"is no delta over .*as large as the weights themselves"):
+        with pytest.raises(ModelError, match=r"is not a delta over .*as large as the weights"):
             insist(tmp_path, matrix(1).half(), model.half())
 
 

@@ -126,7 +126,7 @@ def open_checkpoint(path: Path, *, allow_pickle: bool = False) -> Checkpoint:
     pickled = [file for file in files if file.endswith(BIN)]
     if pickled and not allow_pickle:
         raise UsageError(
-            f"{folder / pickled[0]} is a pickle, which can run code when loaded.",
+            f"{folder / pickled[0]} is a pickle, which can hold a program.",
             hint="Add --allow-pickle if you trust its source. Torch's restricted loader then reads it.",
         )
     tensors: dict[str, TensorInfo] = {}
@@ -269,7 +269,7 @@ def _check_index(folder: Path, weight_map: dict[str, str], tensors: Mapping[str,
     for name, file in weight_map.items():
         if name and (name not in tensors or tensors[name].file != file):
             raise ModelError(
-                f"{folder}: the index says that {name!r:.80} is in {file}, but it is not.", hint=AGAIN
+                f"{folder}: the index says that {name!r:.80} is in {file}, but it is not there.", hint=AGAIN
             )
 
 

@@ -389,7 +389,7 @@ def test_a_truncated_model_is_refused(default_model: Path, tmp_path: Path) -> No
     with default_model.open("rb") as file:
         path.write_bytes(file.read(4_000_000))
     end = default_model.stat().st_size
-    assert refused(path) == f"{path} is truncated: its tensors end at byte {end} and the file has 4000000."
+    assert refused(path) == f"{path} is truncated: its tensors end at byte {end}, but the file has 4000000."
 
 
 def test_files_that_are_no_models_are_refused_before_anything_starts(tmp_path: Path) -> None:

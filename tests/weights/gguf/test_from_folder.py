@@ -241,7 +241,7 @@ def told(folder: Path, file: Path, quant: str) -> str:
 def test_rows_that_are_no_blocks_stay_f16_and_that_is_told(tmp_path: Path) -> None:
     folder = tiny_folder(tmp_path / "hf", intermediate_size=100)
     said = told(folder, tmp_path / "m.gguf", "q4_0")
-    assert "2 matrices have rows that do not divide by 32 and are F16, not quantised" in said
+    assert "2 matrices become F16, because their rows are not a multiple of 32" in said
     assert said.endswith("blk.0.ffn_down.weight (100) …")
     header, found = header_and_bytes(tmp_path / "m.gguf")
     assert header.tensors["blk.0.ffn_down.weight"].kind == gguf.GGMLQuantizationType.F16
@@ -292,7 +292,7 @@ def test_a_block_without_a_scale_is_lost_whole(quant: str, room: int, tmp_path: 
 
 def test_a_sliding_window_is_told(tmp_path: Path) -> None:
     mistral = tiny_folder(tmp_path / "mistral", "Mistral", sliding_window=32)
-    assert "attends to its last 32 tokens" in told(mistral, tmp_path / "m.gguf", "f16")
+    assert "attend to the last 32 tokens" in told(mistral, tmp_path / "m.gguf", "f16")
     change(mistral, sliding_window=256)
     assert told(mistral, tmp_path / "n.gguf", "f16") == ""
     qwen = tiny_folder(tmp_path / "qwen", "Qwen2", sliding_window=32)
@@ -303,7 +303,7 @@ def test_a_sliding_window_is_told(tmp_path: Path) -> None:
 def test_other_quantisations_name_their_tool(quant: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
         export_gguf(tmp_path, tmp_path / "m.gguf", quant=quant)
-    assert caught.value.message == f"--quant {quant} is made by llama.cpp's llama-quantize, not here."
+    assert caught.value.message == f"--quant {quant} is not supported; llama.cpp's llama-quantize makes it."
     assert f"llama-quantize F16.gguf OUT.gguf {quant.upper()}" in str(caught.value.hint)
 
 
@@ -321,28 +321,28 @@ LAYER = "model.layers.1.self_attn.k_proj.weight"
     [
         (
             {"architectures": ["GPTNeoXForCausalLM"]},
-            "the architecture 'GPTNeoXForCausalLM' is not turned into",
+            "the architecture 'GPTNeoXForCausalLM' cannot be converted to",
         ),
         ({"num_local_experts": 8}, "a mixture of experts"),
         (
             {"quantization_config": {"quant_method": "awq"}},
-            "is quantised ('awq'): its numbers are codes, not weights.",
+            "is quantised ('awq'): it holds codes, not weights.",
         ),
         ({"hidden_act": "gelu"}, "hidden_act 'gelu'"),
         ({"num_hidden_layers": None}, "config.json does not say num_hidden_layers."),
         (
             {"num_hidden_layers": 3},
-            "fit its configuration: the configuration says layers 0 to 2, and there are 2, up to 1",
+            "fit its configuration: the configuration says layers 0 to 2, but there are 2, up to 1",
         ),
-        ({"num_hidden_layers": 2**31 - 1}, "says layers 0 to 2147483646, and there are 2, up to 1"),
-        ({"num_hidden_layers": 1}, "says layers 0 to 0, and there are 2, up to 1"),
+        ({"num_hidden_layers": 2**31 - 1}, "says layers 0 to 2147483646, but there are 2, up to 1"),
+        ({"num_hidden_layers": 1}, "says layers 0 to 0, but there are 2, up to 1"),
         ({"num_hidden_layers": 2**31}, "num_hidden_layers 2147483648, which is not a positive whole number"),
         ({"num_hidden_layers": "2"}, "num_hidden_layers '2', which is not a positive whole number"),
         ({"num_attention_heads": True}, "num_attention_heads True"),
-        ({"num_key_value_heads": 3}, "cannot be: heads have an even size"),
+        ({"num_key_value_heads": 3}, "are impossible: the size must be even"),
         (
             {"num_key_value_heads": 1},
-            "k_proj.weight is 32 × 64, and the configuration says 16 × 64",
+            "k_proj.weight is 32 × 64, but the configuration says 16 × 64",
         ),
         ({"head_dim": 15}, "4 heads of 15 elements"),
         ({"vocab_size": 300}, "model.embed_tokens.weight is 260 × 64"),
@@ -359,9 +359,9 @@ LAYER = "model.layers.1.self_attn.k_proj.weight"
         ({"rope_parameters": {**YARN, "truncate": False}}, "YaRN without truncation"),
         ({"rope_parameters": {**YARN, "original_max_position_embeddings": 1e30}}, "is 1e+30"),
         ({"rope_parameters": {**LLAMA3, "low_freq_factor": 4.0}}, "low_freq_factor 4 and high_freq_factor 4"),
-        ({"rope_parameters": {"partial_rotary_factor": 0.5}}, "a rotary embedding of a part of the head"),
+        ({"rope_parameters": {"partial_rotary_factor": 0.5}}, "a partial rotary embedding"),
         ({"rope_parameters": {"rope_theta": -1}}, "rope_theta of the rotary embedding is -1"),
-        ({"rope_parameters": 7}, "rope_parameters 7, which is no object"),
+        ({"rope_parameters": 7}, "rope_parameters 7, which is not an object"),
     ],
 )
 def test_configurations_that_are_refused(changes: dict[str, Any], said: str, tmp_path: Path) -> None:
@@ -402,7 +402,7 @@ def test_weights_that_do_not_fit(tmp_path: Path) -> None:
     change_weight(folder, LAYER, torch.zeros(32, 64, dtype=torch.int8))
     refused(folder, f"{LAYER!r} has the dtype I8, which cannot be converted.")
     change_weight(folder, LAYER, torch.zeros(32, 32, dtype=torch.float16))
-    refused(folder, f"{LAYER} is 32 × 32, and the configuration says 32 × 64.")
+    refused(folder, f"{LAYER} is 32 × 32, but the configuration says 32 × 64.")
     change_weight(folder, LAYER, None)
     refused(folder, f"{LAYER} is missing.")
 
@@ -416,7 +416,7 @@ def test_numbers_of_8_bits_are_no_weights(tmp_path: Path) -> None:
 def test_an_adapter_is_no_model(tmp_path: Path) -> None:
     folder = tiny_folder(tmp_path / "hf")
     (folder / "model.safetensors").rename(folder / "adapter_model.safetensors")
-    hint = refused(folder, f"{folder} is an adapter, and a model is needed here.")
+    hint = refused(folder, f"{folder} is an adapter, but a model is needed.")
     assert f"redraft weights merge-lora BASE {folder} -o DIR" in hint
 
 

@@ -90,7 +90,7 @@ def test_a_file_that_became_shorter(tmp_path: Path) -> None:
 def test_a_format_that_gguf_cannot_undo(tmp_path: Path) -> None:
     file = written(tmp_path, Kind.I32, (4, 8), bytes(128))
     reader = TensorReader(file, read_header(file))
-    with pytest.raises(ModelError, match="I32 cannot be turned back into plain numbers here"):
+    with pytest.raises(ModelError, match="I32 cannot be dequantised"):
         reader.rows(reader.header.tensors["t"])
 
 

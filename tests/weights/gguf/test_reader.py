@@ -87,16 +87,16 @@ def test_a_file_of_another_kind(tmp_path: Path) -> None:
 
 def test_other_versions(tmp_path: Path) -> None:
     path = written(tmp_path, gguf(META, version=1))
-    assert refused(path) == f"{path} has GGUF version 1; versions 2 and 3, little endian, are read."
+    assert refused(path) == f"{path} has GGUF version 1; only versions 2 and 3, little endian, are supported."
     path = written(tmp_path, b"GGUF\x00\x00\x00\x03" + bytes(16))
-    assert refused(path) == f"{path} is big-endian; versions 2 and 3, little endian, are read."
+    assert refused(path) == f"{path} is big-endian; only versions 2 and 3, little endian, are supported."
 
 
 def test_a_file_without_its_last_tensor(tmp_path: Path) -> None:
     raw = gguf(META, TENSORS)
     path = written(tmp_path, raw[:-1])
     end, size = len(raw), len(raw) - 1
-    assert refused(path) == f"{path} is truncated: its tensors end at byte {end} and the file has {size}."
+    assert refused(path) == f"{path} is truncated: its tensors end at byte {end}, but the file has {size}."
 
 
 def test_every_shorter_file_is_refused(tmp_path: Path) -> None:
@@ -168,7 +168,7 @@ def test_claims_beyond_the_file_cost_nothing(tmp_path: Path, body: bytes, said: 
 )
 def test_odd_headers_are_named(tmp_path: Path, raw: bytes, said: str) -> None:
     message = refused(written(tmp_path, raw))
-    assert "is not a sound GGUF file" in message
+    assert "is not a valid GGUF file" in message
     assert said in message
 
 

@@ -165,13 +165,13 @@ class TestFaults:
     def test_a_tensor_where_the_index_does_not_say(self, tmp_path: Path) -> None:
         edit_index(model(tmp_path), lm_head__weight=SECOND)
         assert verify(tmp_path).findings == [
-            f"the index says that 'lm_head.weight' is in {SECOND}, and it is in {FIRST}"
+            f"the index says that 'lm_head.weight' is in {SECOND}, but it is in {FIRST}"
         ]
 
     def test_a_tensor_that_is_nowhere(self, tmp_path: Path) -> None:
         edit_index(model(tmp_path), ghost=FIRST)
         assert verify(tmp_path).findings == [
-            f"the index says that 'ghost' is in {FIRST}, and it is not there"
+            f"the index says that 'ghost' is in {FIRST}, but it is not there"
         ]
 
     def test_a_tensor_that_the_index_does_not_name(self, tmp_path: Path) -> None:
@@ -231,16 +231,16 @@ class TestFaults:
     @pytest.mark.parametrize(
         ("changed", "config", "finding"),
         [
-            ({}, {"vocab_size": 17}, "lm_head.weight is 16 × 8, and the configuration says 17 × 8"),
+            ({}, {"vocab_size": 17}, "lm_head.weight is 16 × 8, but the configuration says 17 × 8"),
             ({}, {"num_hidden_layers": 3},
-             "the configuration says layers 0 to 2, and there are 2, up to 1"),
+             "the configuration says layers 0 to 2, but there are 2, up to 1"),
             ({}, {"num_hidden_layers": 10**9},
-             "the configuration says layers 0 to 999999999, and there are 2, up to 1"),
+             "the configuration says layers 0 to 999999999, but there are 2, up to 1"),
             ({}, {"hidden_size": "8"},
              "config.json says hidden_size '8', which is not a positive whole number."),
             ({}, {"hidden_size": None}, "config.json does not say hidden_size."),
             ({}, {"num_key_value_heads": 2},
-             "model.layers.0.self_attn.k_proj.weight is 4 × 8, and the configuration says 8 × 8"),
+             "model.layers.0.self_attn.k_proj.weight is 4 × 8, but the configuration says 8 × 8"),
             ({}, {"num_key_value_heads": [1]},
              "config.json says num_key_value_heads [1], which is not a positive whole number."),
             ({"model.norm.weight": None}, {}, "model.norm.weight is missing"),
@@ -286,8 +286,8 @@ class TestFaults:
         (tmp_path / SECOND).rename(tmp_path / "gone.safetensors")
         size = len(json.dumps(CONFIG))
         assert sorted(verify(tmp_path).findings) == [
-            f"'config.json' has {size + 1} bytes, and had {size} when it was made",
-            f"'{FIRST}' was changed since it was made: its SHA-256 is not the manifest's",
+            f"'config.json' has {size + 1} bytes, but had {size} when it was made",
+            f"'{FIRST}' was changed since it was made: its SHA-256 is not that of the manifest",
             f"'{SECOND}' is missing: the index names it",
             f"'{SECOND}' is missing: the manifest names it",
         ]

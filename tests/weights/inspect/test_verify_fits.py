@@ -199,7 +199,7 @@ class TestFolder:
         fast = json.loads((model / "tokenizer.json").read_text())
         fast["model"]["vocab"]["beyond"] = 1000
         (model / "tokenizer.json").write_text(json.dumps(fast))
-        assert finding(verify(model), "has the id 1000, and the embedding has 260 rows")
+        assert finding(verify(model), "has the id 1000, but the embedding has 260 rows")
 
     def test_merges_of_no_tokens(self, model: Path) -> None:
         fast = json.loads((model / "tokenizer.json").read_text())
@@ -240,7 +240,7 @@ class TestAdapter:
         change(adapter / "adapter_config.json", base_model_name_or_path="org/base")
         report = verify(adapter)
         assert report.findings == []
-        assert "its base 'org/base' is not a folder here" in report.notes[0]
+        assert "its base 'org/base' is not a local folder" in report.notes[0]
 
     @pytest.mark.parametrize(
         ("endings", "words"),

@@ -57,8 +57,11 @@ def test_the_scale_follows_the_settings(tmp_path: Path) -> None:
         ({"peft_type": None}, "its peft_type is None"),
         ({"lora_bias": True}, "its lora_bias asks for a bias on lora_B"),
         ({"alora_invocation_tokens": [1]}, "its alora_invocation_tokens asks for activated LoRA"),
-        ({"init_lora_weights": "pissa_niter_4"}, "it began from 'pissa_niter_4', which changed the base too"),
-        ({"init_lora_weights": "olora"}, "it began from 'olora', which changed the base too"),
+        (
+            {"init_lora_weights": "pissa_niter_4"},
+            "it was initialised by 'pissa_niter_4', which changes the base too",
+        ),
+        ({"init_lora_weights": "olora"}, "it was initialised by 'olora', which changes the base too"),
     ],
 )
 def test_other_kinds_are_refused_and_peft_is_named(

@@ -446,7 +446,7 @@ def test_a_quantised_base(base: Path, plain: Path, tmp_path: Path) -> None:
     (tmp_path / "named").mkdir()
     save_file(weights(base), tmp_path / "named" / "model.safetensors")
     (tmp_path / "named" / "config.json").write_text('{"quantization_config": {"quant_method": "gptq"}}')
-    assert refusal(tmp_path / "named", plain).startswith("BASE is quantised ('gptq'): its numbers are codes")
+    assert refusal(tmp_path / "named", plain).startswith("BASE is quantised ('gptq'): it holds codes")
     (tmp_path / "bytes").mkdir()
     raw = {name: each.to(torch.int8) for name, each in weights(base).items()}
     save_file(raw, tmp_path / "bytes" / "model.safetensors")
@@ -458,7 +458,7 @@ def test_a_quantised_base(base: Path, plain: Path, tmp_path: Path) -> None:
 
 
 def test_an_adapter_is_no_base(plain: Path) -> None:
-    assert refusal(plain, plain).startswith("BASE is an adapter, and a model is needed here.")
+    assert refusal(plain, plain).startswith("BASE is an adapter, but a model is needed.")
 
 
 @pytest.mark.parametrize("key", ["note", "base_model_name_or_path"])

@@ -223,7 +223,7 @@ def test_what_has_no_place_is_to_be_merged(
     base: Path, tmp_path: Path, named: dict[str, Any], said: str
 ) -> None:
     message = refusal(lora(base, tmp_path / "adapter", **named))
-    assert message.startswith(f"ADAPTER {said}for which a GGUF adapter has no place.")
+    assert message.startswith(f"ADAPTER {said}which a GGUF adapter cannot store.")
     assert "redraft weights merge-lora BASE ADAPTER -o DIR" in message
 
 
@@ -238,7 +238,7 @@ def test_an_embedding_that_is_the_output_too(module: str, tmp_path: Path) -> Non
     base = tiny_folder(tmp_path / "base", tie_word_embeddings=True)
     adapter = lora(base, tmp_path / "adapter", target_modules=["q_proj", module])
     message = refusal(adapter)
-    assert "has one matrix for the embeddings of input and output" in message
+    assert "uses one matrix for the input and output embeddings" in message
     assert f"redraft weights merge-lora {base} ADAPTER -o DIR" in message
 
 
@@ -251,7 +251,7 @@ def test_the_base_has_to_be_known(plain: Path, tmp_path: Path) -> None:
         (tmp_path / "lost" / "adapter_config.json").write_text(config)
         with pytest.raises(UsageError) as caught:
             lora_gguf(tmp_path / "lost", tmp_path / "a.gguf")
-        assert f"lost, {said}, is not here, and its configuration is needed." in caught.value.message
+        assert f"lost, {said}, is not here, but its configuration is needed." in caught.value.message
         assert caught.value.hint is not None
         assert "--base PATH" in caught.value.hint
     with pytest.raises(UsageError, match=r"none, is not here"):

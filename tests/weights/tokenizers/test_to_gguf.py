@@ -242,13 +242,13 @@ def test_a_folder_without_a_tokenizer(tmp_path: Path) -> None:
 
 def test_more_tokens_than_rows(plain: Path, selfee: Path) -> None:
     with pytest.raises(
-        ModelError, match=r"'<tool>' has the id 700, and the embedding has 700 rows(.|\n)*resized"
+        ModelError, match=r"'<tool>' has the id 700, but the embedding has 700 rows(.|\n)*resized"
     ):
         tokenizer_metadata(plain, 700)
 
 
 def test_more_pieces_than_rows(selfee: Path) -> None:
-    with pytest.raises(ModelError, match=r"'\[PAD\]' has the id 600, and the embedding has 600 rows"):
+    with pytest.raises(ModelError, match=r"'\[PAD\]' has the id 600, but the embedding has 600 rows"):
         tokenizer_metadata(selfee, 600)
 
 
@@ -295,7 +295,7 @@ def added(**token: Any) -> Callable[[Any], Any]:
         (added(id=715, content="!"), "'!' has two ids: 3 and 715"),
         (added(id=715, content=["<x>"]), "an added token"),
         (added(content="<x>"), "an added token"),
-        (lambda value: {**value, "normalizer": {"type": "Lowercase"}}, "changes texts first"),
+        (lambda value: {**value, "normalizer": {"type": "Lowercase"}}, "normalises texts"),
         (lambda value: {**value, "pre_tokenizer": {"type": "Whitespace"}}, "not known to have"),
     ],
 )
@@ -381,7 +381,7 @@ def test_missing_bytes_are_said(tmp_path: Path) -> None:
 
 def test_a_model_that_changes_texts_is_refused(tmp_path: Path) -> None:
     sentencepiece_model(tmp_path, normalization_rule_name="nmt_nfkc")
-    with pytest.raises(ModelError, match=r"tokenizer\.model changes texts first"):
+    with pytest.raises(ModelError, match=r"tokenizer\.model normalises texts"):
         tokenizer_metadata(tmp_path, 600)
 
 
