@@ -114,7 +114,7 @@ def test_a_program_in_a_pickle_does_not_run(here: Path) -> None:
     assert "--allow-pickle" in refused.stderr
     allowed = weights("convert", "odd", "-o", "again", "--allow-pickle")
     assert allowed.exit_code == 3
-    assert "holds more than tensors, and was not loaded" in allowed.stderr
+    assert "holds more than tensors and was not loaded" in allowed.stderr
     assert not (here / "ran").exists()
     assert not (here / "again").exists()
 
