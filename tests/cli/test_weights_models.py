@@ -130,8 +130,7 @@ def test_an_adapter_of_the_default_model(
 def test_an_adapter_is_called_one(here: Path) -> None:
     assert "  what        LoRA adapter of peft\n" in succeeds("info", "adapter").stdout
     lines = succeeds("verify", "adapter").stdout.splitlines()
-    assert lines[0] == "adapter is an adapter: whether it fits its base was not checked"
-    assert lines[1].startswith("adapter: sound")
+    assert lines[-1].startswith("adapter: sound")
 
 
 def test_faults_end_with_status_1(here: Path) -> None:
@@ -164,12 +163,12 @@ DAMAGE = "redraft: warning: 3 numbers in 'model.layers.1.mlp.up_proj.weight' bec
 def test_damage_is_said_whoever_wants_quiet(here: Path, quiet: list[str]) -> None:
     large_numbers(here)
     exported = weights("gguf", "model", "-o", "m.gguf", *quiet)
-    assert (exported.exit_code, exported.stderr) == (0, DAMAGE + "--quant bf16 holds larger ones.\n")
+    assert (exported.exit_code, exported.stderr) == (1, DAMAGE + "--quant bf16 holds larger ones.\n")
     merged = weights("merge-lora", "model", "adapter", "-o", "merged", "--dtype", "fp16", *quiet)
-    assert (merged.exit_code, merged.stderr) == (0, DAMAGE + "--dtype bf16 holds larger ones.\n")
+    assert (merged.exit_code, merged.stderr) == (1, DAMAGE + "--dtype bf16 holds larger ones.\n")
     succeeds("gguf", "model", "-o", "wide.gguf", "--quant", "bf16")
     back = weights("from-gguf", "wide.gguf", "-o", "back", "--dtype", "fp16", *quiet)
-    assert (back.exit_code, back.stderr) == (0, DAMAGE + "--dtype bf16 holds larger ones.\n")
+    assert (back.exit_code, back.stderr) == (1, DAMAGE + "--dtype bf16 holds larger ones.\n")
 
 
 def test_remarks_are_left_out_for_who_wants_quiet(here: Path) -> None:
@@ -279,7 +278,6 @@ def test_a_gguf_file_is_no_folder_and_a_folder_no_gguf_file(here: Path) -> None:
         (("merge-lora", "model", "adapter"), "adapter_config.json"),
         (("lora-gguf", "adapter"), "adapter_config.json"),
         (("info", "model"), "tokenizer_config.json"),
-        (("verify", "model"), "config.json"),
     ],
 )
 def test_half_a_character_is_a_message(here: Path, command: tuple[str, ...], name: str) -> None:
@@ -296,15 +294,13 @@ def test_devices_are_not_read(here: Path, command: str, name: str) -> None:
     path = here / "model" / name
     path.unlink()
     path.symlink_to("/dev/zero")
-    if (command, name) == ("verify", "tokenizer_config.json"):
+    message = f"model/{name} is a link to /dev/zero"
+    if command == "verify":
         result = weights("verify", "model")
-        assert (result.exit_code, result.stdout.splitlines()[0]) == (
-            1,
-            f"model/{name} is not a regular file.",
-        )
+        assert (result.exit_code, result.stdout.startswith(message)) == (1, True)
         return
     out = ("-o", "out") if command == "gguf" else ()
-    assert fails(3, command, "model", *out).startswith(f"model/{name} is not a regular file.")
+    assert fails(3, command, "model", *out).startswith(message)
 
 
 def test_a_pipe_is_not_waited_for(here: Path) -> None:
