@@ -380,7 +380,7 @@ class TestGGUF:
 
     def test_a_vocabulary_of_another_length(self, tmp_path: Path) -> None:
         path = tiny_model(tmp_path / "m.gguf", {"tokenizer.ggml.tokens": ["a", "b"]})
-        assert "token_embd.weight has 289 rows, and the vocabulary 2 tokens" in verify(path).findings
+        assert "token_embd.weight has 289 rows, but the vocabulary 2 tokens" in verify(path).findings
 
     def test_tensors_that_share_bytes(self, tmp_path: Path) -> None:
         raw = bytearray(
