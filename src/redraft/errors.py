@@ -141,7 +141,15 @@ class EmptyReply(EngineError):
 
 
 class EngineTimeout(EngineError):
-    """Nothing came from the engine within the time limit."""
+    """Nothing came from the engine within the time limit.
+
+    Attributes:
+        passing: The user waits longer than that for a server, so the same request is made again.
+    """
+
+    def __init__(self, message: str, *, hint: str | None = None, passing: bool = False) -> None:
+        super().__init__(message, hint=hint)
+        self.passing = passing
 
 
 class EngineCrash(EngineError):

@@ -11,6 +11,7 @@ It streams `Word 0. … Word 7.` and an end, waiting `delay` seconds before each
 from __future__ import annotations
 
 import json
+import signal
 import socket
 import subprocess
 import sys
@@ -44,6 +45,11 @@ class FlakyServer:
         )
         assert self._process.stdout
         assert self._process.stdout.readline() == "ready\n"
+
+    def send(self, number: signal.Signals) -> None:
+        """SIGSTOP lets it take connections and answer nothing; SIGCONT lets it go on."""
+        assert self._process
+        self._process.send_signal(number)
 
     def kill(self) -> None:
         assert self._process

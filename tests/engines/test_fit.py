@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from redraft.engines.base import Sampling
-from redraft.engines.fit import MAX_THREADS, cache_bytes, free_memory, insist_on_settings
+from redraft.engines.fit import CACHE_BYTES, MAX_THREADS, cache_bytes, free_memory, insist_on_settings
 from redraft.engines.llamacpp.engine import LlamaCppEngine
 from redraft.errors import ContextError, ModelError, UsageError
 from redraft.weights.gguf.reader import read_header
@@ -59,6 +59,44 @@ def test_a_cache_that_is_larger_than_the_memory(tmp_path: Path) -> None:
     ) as caught:
         start(model, ctx=min(wanted, 2**31 - 1), parallel=max(1, wanted // 2**31 + 1))
     assert "--ctx " in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("metadata", "numbers"),
+    [
+        ({}, 4 * 2 * (16 + 16)),
+        ({"llama.attention.head_count_kv": [2, 0, 1, 0]}, 3 * (16 + 16)),
+        ({"llama.attention.sliding_window": 128}, 0),
+    ],
+)
+def test_layers_without_a_cache_are_not_counted(
+    tmp_path: Path, metadata: dict[str, Any], numbers: int
+) -> None:
+    settings = {
+        "llama.block_count": 4,
+        "llama.embedding_length": 64,
+        "llama.attention.head_count": 4,
+        "llama.attention.head_count_kv": 2,
+    }
+    model = tiny_model(tmp_path / "tiny.gguf", {**settings, **metadata})
+    assert cache_bytes(read_header(model)) == numbers * CACHE_BYTES
+
+
+def test_a_folder_is_held_to_its_trained_length(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    from redraft.engines.hf.engine import HfEngine
+    from tests.engines.hf_folders import CONTEXT, folder
+
+    model = folder(tmp_path / "base")
+    for settings, message in [
+        (
+            {"ctx": CONTEXT + 1},
+            f"--ctx is {CONTEXT + 1}, and .* was trained for contexts of {CONTEXT} tokens",
+        ),
+        ({"threads": 0}, "--threads is 0"),
+    ]:
+        with pytest.raises(UsageError, match=message):
+            asyncio.run(HfEngine.start(model, **settings))
 
 
 @pytest.mark.model

@@ -183,6 +183,18 @@ def test_a_crash_names_its_file_and_line(folder: Path) -> None:
             run(FunctionCheck.of(f"crashing.{name}"))
 
 
+def test_a_check_that_ends_the_program_is_a_crash(folder: Path) -> None:
+    (folder / "quitting.py").write_text(
+        "import sys\n\ndef quits(answer):\n    sys.exit(3)\n\nasync def later(answer):\n    sys.exit(3)\n"
+    )
+    (folder / "script.py").write_text("raise SystemExit(0)\n")
+    for name, line in {"quits": 4, "later": 7}.items():
+        with pytest.raises(CheckError, match=rf"quitting.py:{line}, in {name}: SystemExit: 3"):
+            run(FunctionCheck.of(f"quitting.{name}"))
+    with pytest.raises(CheckError, match=r"importing script failed: script.py:1, in <module>: SystemExit"):
+        FunctionCheck.of("script.check")
+
+
 def test_a_module_that_does_not_import_names_its_file_and_line(folder: Path) -> None:
     (folder / "half_made.py").write_text("LIMIT = 3\nLIMIT / 0\n")
     with pytest.raises(CheckError, match=re.escape("failed: half_made.py:2, in <module>: ZeroDivisionError")):

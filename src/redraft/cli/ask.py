@@ -82,7 +82,7 @@ async def _make(settings: Settings, prompt: str, *, watch: bool) -> Chain:
 
     cancel = CancelToken()
     async with AsyncExitStack() as stack:
-        patience = settings.waiting()
+        patience = settings.waiting(tell=_say_wait if sys.stderr.isatty() else None)
 
         async def load(role: Role, reference: str) -> Engine:
             engine = await settings.load(role, reference, patience=patience)
@@ -101,6 +101,11 @@ async def _make(settings: Settings, prompt: str, *, watch: bool) -> Chain:
             if isinstance(event, Finished):
                 return event.chain
     raise AssertionError("the loop ended without a chain")
+
+
+def _say_wait(reason: str) -> None:
+    if reason:
+        tell(f"{reason}.")
 
 
 def _on_interrupt(cancel: CancelToken) -> None:

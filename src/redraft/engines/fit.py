@@ -82,21 +82,26 @@ def insist_on_memory(model: Path, header: GGUFHeader, context: int, parallel: in
 
 
 def cache_bytes(header: GGUFHeader) -> int:
-    """Estimate the bytes of the key-value cache for one token; 0 where the header does not say enough.
+    """Estimate the bytes of the key-value cache for one token: keys and values of every layer, in f16.
 
-    Keys and values of every layer, in f16. Layers without attention, and windows, make it less.
+    Return 0 where the header does not say enough, or where layers see a window of the context only.
     """
     architecture = header.text("general.architecture")
 
     def number(key: str) -> int:
         return header.number(f"{architecture}.{key}") or 0
 
+    if number("attention.sliding_window"):
+        return 0
     heads = number("attention.head_count")
     size = number("embedding_length") // heads if heads else 0
     keys, values = (number(f"attention.{part}_length") or size for part in ("key", "value"))
-    return (
-        number("block_count") * (number("attention.head_count_kv") or heads) * (keys + values) * CACHE_BYTES
-    )
+    of_layers = header.metadata.get(f"{architecture}.attention.head_count_kv")
+    if isinstance(of_layers, tuple):  # one number a layer; 0 for a layer without attention
+        cached = sum(count for count in of_layers if isinstance(count, int))
+    else:
+        cached = number("block_count") * (number("attention.head_count_kv") or heads)
+    return cached * (keys + values) * CACHE_BYTES
 
 
 def free_memory() -> int | None:

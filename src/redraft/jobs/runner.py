@@ -154,7 +154,7 @@ class _Job(Generic[T]):
         for _ in range(self.retries):
             try:
                 return await self.work(item)
-            except ServerError as error:
+            except (EngineTimeout, ServerError) as error:
                 if not error.passing:
                     raise
         return await self.work(item)

@@ -100,14 +100,14 @@ async def outcome_of(check: Check, answer: str, prompt: Prompt) -> Outcome:
         return said if isinstance(said, Outcome) else await said
     except RedraftError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a check may call sys.exit()
         raise CheckError(
             f"the check {check.name!r} crashed: {crash_of(error)}",
             hint="This is a fault of the check, not of the answer. Mend the check and run again.",
         ) from error
 
 
-def crash_of(error: Exception) -> str:
+def crash_of(error: BaseException) -> str:
     """What an error is and where it was raised, as `rules.py:12, in polite: KeyError: 'x'`.
 
     The place is the last one in code that is neither redraft's nor installed, if there is one: there the

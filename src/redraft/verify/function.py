@@ -114,7 +114,7 @@ def _import(name: str, path: str) -> ModuleType:
         if error.name and (name == error.name or name.startswith(error.name + ".")):
             raise CheckSyntaxError(f"python:{path}: there is no module {error.name!r}.", hint=_HINT) from None
         problem = f"it needs the module {error.name!r}, which is not installed"
-    except Exception as error:  # noqa: BLE001  (a user's module may raise anything)
+    except (Exception, SystemExit) as error:  # noqa: BLE001  (a user's module may raise anything)
         problem = crash_of(error)
     raise CheckError(
         f"python:{path}: importing {name} failed: {problem}.", hint=f"Try: python -c 'import {name}'"

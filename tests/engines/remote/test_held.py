@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 import redraft
+from redraft.engines.base import Delta, Sampling
+from redraft.engines.remote.engine import RemoteEngine
 from redraft.engines.remote.held import Allowance
 from redraft.engines.remote.wire import Chunk
 from redraft.errors import CheckError
@@ -93,6 +97,24 @@ def test_critics_and_judges_are_held_too() -> None:
             redraft.revise("Count.", model=writer, judge=other, checks=["judge:Is it good?"], budget=budget)
         assert caught.value.chain
         assert len(endless.asked("POST /v1/chat/completions")) == 2
+
+
+def test_letters_that_never_end_count_as_the_tokens_that_were_allowed() -> None:
+    async def last() -> Delta:
+        engine = RemoteEngine(server.url, "m")
+        try:
+            return [delta async for delta in engine.chat([], Sampling(max_tokens=20))][-1]
+        finally:
+            await engine.aclose()
+
+    with FakeServer() as server:
+        server.on("POST /v1/chat/completions", sse_reply(*[chat_event("a")] * 3000))
+        assert asyncio.run(last()) == Delta(finish="max_tokens", completion_tokens=20)
+
+
+def test_a_token_of_many_letters_is_one() -> None:
+    allowance = Allowance(3)
+    assert all(allowance.covers(chunk(text)) for text in (" telecommunications", " is", " responsabilidades"))
 
 
 def test_an_honest_reply_of_the_full_length_is_whole() -> None:

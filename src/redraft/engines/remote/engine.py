@@ -14,6 +14,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
+from math import ceil
 from typing import Any, Self
 
 import httpx
@@ -159,23 +160,27 @@ class RemoteEngine:
     async def _deltas(self, path: str, body: Body, sampling: Sampling) -> AsyncGenerator[Delta, None]:
         self._check(path, body)
         reply, halves, allowance = _Reply(), Halves(), Allowance(sampling.max_tokens)
-        async with (
-            self._opened(path, body) as (response, sent),
-            aclosing(self._chunks(response, reply)) as chunks,
-        ):
-            async for chunk in chunks:
-                if not (chunk.finish or allowance.covers(chunk)):
-                    yield Delta(finish="max_tokens", completion_tokens=sampling.max_tokens)
-                    return
-                text = halves.add(chunk.text)
-                if text or chunk.tokens:
-                    yield Delta(text=text, tokens=chunk.tokens)
-        if reply.finish == "error" or (reply.finish is None and not reply.done):
-            how = "gave the answer up" if reply.finish else "broke the stream off"
-            raise self._broken(f"{how} after {reply.characters} characters.")
-        last = reply.last(sent, sampling)
-        self._server.pace.spent((last.prompt_tokens or 0) + (last.completion_tokens or 0))
-        yield replace(last, text=halves.end(), aside=self._server.clean(reply.aside))
+        try:
+            async with (
+                self._opened(path, body) as (response, sent),
+                aclosing(self._chunks(response, reply)) as chunks,
+            ):
+                async for chunk in chunks:
+                    if not (chunk.finish or allowance.covers(chunk)):
+                        yield Delta(finish="max_tokens", completion_tokens=sampling.max_tokens)
+                        return
+                    text = halves.add(chunk.text)
+                    if text or chunk.tokens:
+                        yield Delta(text=text, tokens=chunk.tokens)
+            if reply.finish == "error" or (reply.finish is None and not reply.done):
+                how = "gave the answer up" if reply.finish else "broke the stream off"
+                raise self._broken(f"{how} after {reply.characters} characters.")
+            yield replace(
+                reply.last(sent, sampling), text=halves.end(), aside=self._server.clean(reply.aside)
+            )
+        finally:
+            counts = reply.counts
+            self._server.pace.spent(counts.prompt + counts.completion if counts else ceil(allowance.used))
 
     def _broken(self, how: str) -> ServerError:
         """The error of a reply that broke off. The next request is held back for a moment."""
@@ -293,10 +298,12 @@ class RemoteEngine:
             return EngineTimeout(
                 f"{host} sent no first token within {patience.first_token:g} s.",
                 hint="It may be loading the model, or busy: see its log, and try again.",
+                passing=patience.first_token < patience.outage,
             )
         return EngineTimeout(
             f"{host} sent no token for {patience.between_tokens:g} s, after {reply.characters} characters.",
             hint="It may hang: see its log.",
+            passing=patience.between_tokens < patience.outage,
         )
 
     async def _tokenizer(self, path: str, body: Body, field: str) -> Any:

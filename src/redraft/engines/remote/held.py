@@ -49,4 +49,4 @@ def tokens_in(chunk: Chunk) -> float:
         return len(chunk.tokens)
     if len(chunk.text) == 1 and chunk.text.isascii():
         return LETTER
-    return max(1.0, len(chunk.text) / LONGEST)
+    return max(1, len(chunk.text) // LONGEST)

@@ -61,12 +61,14 @@ class Failure:
         retry_after: Seconds that the server asks to wait, or None.
         attempt: How often the request was made, from 1.
         began: When it was first made, in seconds of the event loop.
+        silence: Seconds of waiting for a reply that did not come; 0 if something else failed.
     """
 
     status: int | None
     retry_after: float | None
     attempt: int
     began: float
+    silence: float = 0.0
 
     @property
     def of_everybody(self) -> bool:
@@ -77,7 +79,7 @@ class Failure:
     def words(self) -> str:
         """What the server does, for a progress line."""
         if self.status is None:
-            return "is down"
+            return "is silent" if self.silence else "is down"
         limits = self.status == HTTPStatus.TOO_MANY_REQUESTS
         return "limits requests" if limits else f"fails ({self.status})"
 
@@ -142,7 +144,7 @@ class Pace:
 
     def _delay(self, failure: Failure) -> float | None:
         patience, now = self._patience, _now()
-        self._down_since = now if self._down_since is None else self._down_since
+        self._down_since = now - failure.silence if self._down_since is None else self._down_since
         lasted = now - self._down_since
         if (failure.retry_after or 0) > max(patience.longest_wait, patience.outage):
             return None
@@ -150,15 +152,14 @@ class Pace:
         of_request = not limited and (self._served_at or 0) > failure.began  # others were served meanwhile
         never_worked = failure.status == HTTPStatus.INTERNAL_SERVER_ERROR and self._served_at is None
         over = of_request or never_worked or lasted >= patience.outage
-        if over and failure.attempt >= patience.tries:
+        if over and (failure.silence or failure.attempt >= patience.tries):
             return None
         # A little more than was asked for: all who were sent away come back at the same time.
         jittered = self._jittered(failure.attempt)
         asked = failure.retry_after
         seconds = jittered if asked is None else asked + 0.1 * jittered
-        if patience.outage:
-            waited = f"{lasted + seconds:.0f} s of {in_words(patience.outage)}"
-            patience.tell(f"{self._host} {failure.words}, waiting {waited}")
+        limit = f" of {in_words(patience.outage)}" if patience.outage else ""
+        patience.tell(f"{self._host} {failure.words}, waiting {lasted + seconds:.0f} s{limit}")
         return seconds
 
     def _jittered(self, attempt: int) -> float:

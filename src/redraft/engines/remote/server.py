@@ -230,10 +230,15 @@ class Server:
         began = asyncio.get_running_loop().time()
         for attempt in count(1):
             await self.pace.turn()
-            reply = await self._once(method, address, body, limit)
+            silence = 0.0
+            try:
+                reply = await self._once(method, address, body, limit)
+            except TimeoutError:
+                silence = limit
+                reply = EngineTimeout(f"{self.host} sent nothing within {limit:g} s.", hint=_LOG_HINT)
             if isinstance(reply, httpx.Response):
                 return reply
-            failure = self._failure(reply, attempt, began)
+            failure = self._failure(reply, attempt, began, silence)
             if failure is None or not patient or not await self.pace.waited(failure):
                 if isinstance(reply, EngineError):
                     raise reply
@@ -267,13 +272,13 @@ class Server:
         except httpx.RequestError as error:
             reason = self.clean(str(error)) or type(error).__name__
             return ServerError(f"no server answers at {self.url}: {reason}", hint=_DOWN_HINT)
-        except TimeoutError:
-            raise EngineTimeout(f"{self.host} sent nothing within {limit:g} s.", hint=_LOG_HINT) from None
 
-    def _failure(self, reply: Refusal | EngineError, attempt: int, began: float) -> Failure | None:
+    def _failure(
+        self, reply: Refusal | EngineError, attempt: int, began: float, silence: float
+    ) -> Failure | None:
         """What may pass, or None. A server that never answered is not there: its address may be wrong."""
         if isinstance(reply, EngineError):
-            return Failure(None, None, attempt, began) if self._reached else None
+            return Failure(None, None, attempt, began, silence) if self._reached else None
         of_request = reply.status == HTTPStatus.INTERNAL_SERVER_ERROR and reply.complaint.about_request
         if reply.status not in RETRIED or of_request:
             return None

@@ -1,0 +1,132 @@
+"""Waiting for a server: the pace that is asked for, a server that hangs for a while, and what is said."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from contextlib import aclosing
+from pathlib import Path
+
+import pytest
+
+from redraft.engines.base import Message, Sampling
+from redraft.engines.remote.engine import RemoteEngine
+from redraft.engines.remote.patience import Patience
+from tests.engines.fake_server import (
+    DONE,
+    FakeServer,
+    Reply,
+    chat_event,
+    chat_reply,
+    error_reply,
+    models_reply,
+    sse_reply,
+    usage_event,
+)
+from tests.engines.flaky_server import FlakyServer
+
+CHAT, MODELS = "POST /v1/chat/completions", "GET /v1/models"
+ASK: list[Message] = [{"role": "user", "content": "Hi"}]
+COUNTED = sse_reply(chat_event("a"), chat_event("", "stop"), usage_event(40, 10), DONE)
+UNCOUNTED = chat_reply(*[" word"] * 50)
+BROKEN = sse_reply(*[chat_event(" word")] * 50, cut=True)
+
+
+@pytest.mark.parametrize("reply", [COUNTED, UNCOUNTED, BROKEN])
+def test_tokens_a_minute_are_kept(reply: Reply) -> None:
+    """Each reply has 50 tokens, and 6,000 a minute are allowed: half a second for each reply."""
+
+    async def thrice() -> None:
+        async with aclosing(RemoteEngine(server.url, "m", patience=Patience(tpm=6000))) as engine:
+            for _ in range(3):
+                try:
+                    _ = [delta async for delta in engine.chat(ASK, Sampling())]
+                except Exception:
+                    assert reply.cut
+
+    with FakeServer() as server:
+        server.on(CHAT, reply)
+        started = time.monotonic()
+        asyncio.run(thrice())
+    assert time.monotonic() - started > 0.99
+
+
+def test_a_reply_that_is_left_early_counts_as_far_as_it_came() -> None:
+    async def leave_and_ask_again() -> None:
+        async with aclosing(RemoteEngine(server.url, "m", patience=Patience(tpm=600))) as engine:
+            for _ in range(2):
+                deltas = engine.chat(ASK, Sampling())
+                for _ in range(10):
+                    await anext(deltas)
+                await deltas.aclose()
+
+    with FakeServer() as server:
+        server.on(CHAT, UNCOUNTED)
+        started = time.monotonic()
+        asyncio.run(leave_and_ask_again())
+    assert time.monotonic() - started > 0.99
+
+
+def answering(model: str, *args: str) -> subprocess.Popen[str]:
+    Path("prompts.txt").write_text("".join(f"Describe thing {n}.\n" for n in range(8)))
+    command = [sys.executable, "-m", "redraft", "answer", "prompts.txt", "-o", "out.jsonl", "-m", model]
+    command += ["-c", "words>=1", "--max-revisions", "0", *args]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def lines() -> int:
+    out = Path("out.jsonl")
+    return out.read_bytes().count(b"\n") if out.exists() else 0
+
+
+def test_a_server_that_hangs_for_a_while_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    more = ["-j", "2", "--timeout", "1", "--patience", "60"]
+    with FlakyServer(delay=0.1) as server, answering(server.model, *more) as job:
+        deadline = time.monotonic() + 60
+        while not lines():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        time.sleep(0.3)  # the next two are in the middle of their replies
+        server.send(signal.SIGSTOP)
+        time.sleep(4)
+        server.send(signal.SIGCONT)
+        out, said = job.communicate(timeout=120)
+    assert job.returncode == 0, out + said
+    assert lines() == 8
+    assert f"127.0.0.1:{server.port} is silent, waiting " in said
+
+
+def test_a_server_that_hangs_for_good_ends_the_job_when_the_patience_is_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with FakeServer() as server:
+        server.on(MODELS, models_reply("m")).on(CHAT, sse_reply(chat_event("Hello"), 60.0))
+        more = ["-j", "1", "--timeout", "3", "--patience", "0"]
+        with answering(f"{server.url}#m", *more) as job:
+            _, said = job.communicate(timeout=120)
+        assert len(server.asked(CHAT)) == 3  # of three prompts, once each
+    assert job.returncode == 3
+    assert "sent no token for 3 s, after 5 characters" in said
+
+
+def test_ask_says_on_a_terminal_that_it_waits(tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    busy = error_reply(429, "Slow down.", headers={"Retry-After": "1"})
+    with FakeServer() as server:
+        server.on(MODELS, models_reply("m")).on(CHAT, busy, chat_reply("Rain falls."))
+        command = [sys.executable, "-m", "redraft", "ask", "Hi", "-m", f"{server.url}#m"]
+        command += ["--max-revisions", "0"]
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=theirs, cwd=tmp_path, timeout=60)
+    os.close(theirs)
+    assert (done.returncode, done.stdout) == (0, b"Rain falls.\n")
+    assert f"redraft: {server.host} limits requests, waiting 1 s." in os.read(ours, 4096).decode()
+    os.close(ours)
