@@ -27,7 +27,7 @@ def start(model: Path, **settings: Any) -> None:
 @pytest.mark.parametrize("threads", [0, -1, MAX_THREADS + 1, 10**9])
 def test_threads_that_no_machine_has(tmp_path: Path, threads: int) -> None:
     model = tiny_model(tmp_path / "tiny.gguf")
-    with pytest.raises(UsageError, match=f"--threads is {threads}, and it must be 1 to 512") as caught:
+    with pytest.raises(UsageError, match=f"--threads is {threads}; it must be 1 to 512") as caught:
         start(model, threads=threads)
     assert "This machine has" in (caught.value.hint or "")
 

@@ -67,9 +67,9 @@ class TestChoose:
         [
             (["a.safetensors"], None, "org/x has no GGUF file."),
             (["a-Q2_K.gguf", "b.gguf"], None, "org/x has several GGUF files. It has: a-Q2_K.gguf, b.gguf."),
-            (["a-Q2_K.gguf"], "Q8_0", "org/x has no file or several for 'Q8_0'. It has: a-Q2_K.gguf."),
+            (["a-Q2_K.gguf"], "Q8_0", "org/x has no single file for 'Q8_0'. It has: a-Q2_K.gguf."),
             (["a-Q4_0.gguf", "b-Q4_0.gguf"], "Q4_0",
-             "org/x has no file or several for 'Q4_0'. It has: a-Q4_0.gguf, b-Q4_0.gguf."),
+             "org/x has no single file for 'Q4_0'. It has: a-Q4_0.gguf, b-Q4_0.gguf."),
         ],
     )  # fmt: skip
     def test_none_or_several(self, files: list[str], selects: str | None, message: str) -> None:
@@ -114,8 +114,7 @@ class TestFetch:
         with pytest.raises(ModelError) as caught:
             hub.fetch("org/none", None)
         assert caught.value.message == (
-            "there is no model org/none on the hub, or you have no permission to it (404), "
-            "and no file of that name."
+            "there is no file org/none, and the hub has no such model or denies access (404)."
         )
 
     def test_an_empty_cache(self, server: FakeServer) -> None:
@@ -199,7 +198,7 @@ class TestFetchFolder:
         assert caught.value.message == message
 
     def test_no_such_repository(self, server: FakeServer) -> None:
-        with pytest.raises(ModelError, match=r"there is no model org/none on the hub"):
+        with pytest.raises(ModelError, match=r"there is no file org/none, and the hub has no such model"):
             hub.fetch_folder("org/none")
 
 

@@ -76,7 +76,7 @@ def test_a_file_with_a_plus_in_its_name(here: Path) -> None:
 def test_what_is_no_reference(here: Path, ref: str) -> None:
     with pytest.raises(UsageError) as caught:
         parse_reference(ref)
-    found = "is neither of a known form nor an existing file" if ref else "is empty"
+    found = "is not a known form or an existing file" if ref else "is empty"
     assert caught.value.message == f"the model reference {ref!r} {found}."
     assert caught.value.hint == f"The forms: {FORMS}"
 
@@ -105,7 +105,7 @@ def test_a_folder_of_an_adapter_for_llamacpp(here: Path) -> None:
 @pytest.mark.parametrize(
     ("ref", "trained", "said"),
     [
-        ("m+lora", "m+first", "lora was trained on m+first, and is put onto m alone."),
+        ("m+lora", "m+first", "lora was trained on m+first, but only m is loaded."),
         ("m+first+lora", "m+first", None),
         ("m+lora", "m", None),
         ("m+lora", "another", None),
@@ -212,7 +212,7 @@ class TestFolders:
         (here / "models").mkdir()
         adapter_of(here / "lora", base)
         error = refused("lora")
-        assert error.message == f"lora is an adapter, which runs on the model that it was trained on{named}."
+        assert error.message == f"lora is an adapter, and needs the model that it was trained on{named}."
         assert error.hint == hint
 
     def test_of_checkpoints(self, here: Path) -> None:
@@ -225,7 +225,7 @@ class TestFolders:
     def test_of_nothing(self, here: Path) -> None:
         (here / "models").mkdir()
         assert refused("models").message == (
-            "models is a folder without a model: it has no .gguf file and no config.json."
+            "the folder models has no model: no .gguf file and no config.json."
         )
 
 
@@ -307,7 +307,7 @@ class TestDefault:
         assert not sys.stderr.isatty()
         with pytest.raises(ModelError) as caught:
             local_file(ModelReference("default"))
-        assert caught.value.message == "the default model is not here yet."
+        assert caught.value.message == "the default model was not fetched yet."
         assert caught.value.hint == "redraft model get default"
 
     @pytest.mark.model

@@ -1,1 +1,1 @@
-"""What produces tokens: llama.cpp, an OpenAI-compatible server, or a script of canned replies."""
+"""Engines generate text: llama.cpp, transformers, an OpenAI-compatible server, or canned replies."""

@@ -1,10 +1,10 @@
-"""What an engine is: something that continues text, or answers messages, token by token.
+"""The engine protocol: continue text or answer messages, token by token.
 
-One small protocol, async only. Engines differ in what they can do, and say so in `EngineInfo`; the loop
-chooses accordingly. Closing a stream's iterator cancels the work in the engine. Batching is the engine's
-affair: callers just open many streams at once.
+The protocol is small and async only. `EngineInfo` says what an engine can do, and the loop chooses
+accordingly. Closing a stream cancels its work. Engines do their own batching: callers open many streams at
+once.
 
-Retries, prompts and formats are not decided here.
+Retries, prompts and formats belong elsewhere.
 """
 
 from __future__ import annotations
@@ -17,19 +17,20 @@ from redraft.chain import Finish
 
 Tokens = tuple[int, ...]
 PromptText = str | Tokens
-"""What `Engine.stream` continues: a text, or token ids where `EngineInfo.token_ids` says so."""
+"""A prompt for `Engine.stream`: a text, or token ids where `EngineInfo.token_ids`."""
 
 
 class Message(TypedDict):
-    """One message of a chat, as in the OpenAI protocol.
+    """One message of a conversation, as in the OpenAI protocol.
 
-    Every engine takes text from `system`, `user` and `assistant`. The rest needs `EngineInfo.any_message`.
+    Every engine takes text from `system`, `user` and `assistant`. Anything else needs
+    `EngineInfo.any_message`.
 
     Attributes:
         role: `system`, `developer`, `user`, `assistant` or `tool`.
         content: A text, a list of parts such as images, or None beside `tool_calls`.
-        name: Who speaks.
-        tool_calls: The calls that the assistant makes.
+        name: The speaker's name.
+        tool_calls: Calls by the assistant.
         tool_call_id: The call that a `tool` message answers.
     """
 
@@ -42,13 +43,13 @@ class Message(TypedDict):
 
 @dataclass(frozen=True)
 class Sampling:
-    """How tokens are drawn.
+    """Sampling parameters.
 
     Attributes:
         temperature: 0 is greedy. 0.7 is SelFee's released default (reference/selfee.md).
         top_p: Nucleus size, in (0, 1].
-        max_tokens: Most new tokens of one call of the engine. 2,048 is SelFee's released default.
-        seed: Makes a run repeatable on the same engine and batch; None draws one.
+        max_tokens: Most new tokens of one call. 2,048 is SelFee's released default.
+        seed: Makes a run repeatable on the same engine and batch; None for a random seed.
     """
 
     temperature: float = 0.7
@@ -59,19 +60,18 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Delta:
-    """A piece of a stream. The last one has `finish`, and the counts.
+    """A piece of a stream. The last one has `finish` and the token counts.
 
     Attributes:
         text: New text, possibly empty.
-        tokens: Ids of the tokens that `text` is made of, where the engine gives them. Tokens of a stop
-            string, or of a character that is not complete yet, may come ahead of their text.
-        finish: Why the stream ended; None before the end.
-        stop_text: The stop string that ended it. It is not part of `text`.
-        prompt_tokens: Length of the prompt in tokens, cached ones included; on the last delta.
-        cached_tokens: How many of those the engine did not have to compute again.
-        completion_tokens: How many tokens were generated.
-        aside: What else came beside the text, in words, such as "a call of the tool 'search'"; on the last
-            delta.
+        tokens: Ids of the tokens of `text`, where the engine has them. Tokens of a stop string or of an
+            incomplete character may come ahead of their text.
+        finish: The reason for the end; None before the end.
+        stop_text: The stop string that ended the stream. It is not part of `text`.
+        prompt_tokens: Length of the prompt in tokens, including cached ones; on the last delta.
+        cached_tokens: Prompt tokens that were not computed again.
+        completion_tokens: Number of generated tokens.
+        aside: Describes content other than text, such as "a call of the tool 'search'"; on the last delta.
     """
 
     text: str = ""
@@ -86,20 +86,20 @@ class Delta:
 
 @dataclass(frozen=True)
 class EngineInfo:
-    """What an engine is and can do.
+    """The model of an engine, and its capabilities.
 
     Attributes:
         name: The model's name, for records and messages.
         engine: The kind: llamacpp, remote, hf or scripted.
-        context: Length of the context in tokens; None where it is not known.
-        continues: Can continue raw text (`stream`); needed for native revision.
+        context: Length of the context in tokens; None if unknown.
+        continues: Continues raw text (`stream`), which native revision needs.
         token_ids: Takes token ids as a prompt and reports them in deltas; has `encode` and `decode`.
-        aligned: The tokens of a delta are those of its text. Not so where a server sends ids at once and
-            holds text back; what is cut there is encoded again.
-        chats: Can answer messages (`chat`).
-        any_message: Takes every `Message` of the OpenAI protocol. Others take plain text from `system`,
-            `user` and `assistant` (`engines.messages`).
-        native: The model says that it was trained on chains (`redraft.format = selfee-1`).
+        aligned: The tokens of each delta spell its text. False for servers that send ids early and hold text
+            back; cut text is encoded again there.
+        chats: Answers messages (`chat`).
+        any_message: Takes every `Message` of the OpenAI protocol. Other engines take plain text from
+            `system`, `user` and `assistant` (`engines.messages`).
+        native: The model was trained on chains, according to its metadata (`redraft.format = selfee-1`).
     """
 
     name: str
@@ -114,38 +114,38 @@ class EngineInfo:
 
 
 class Engine(Protocol):
-    """A model that can be asked. Methods raise `EngineError`."""
+    """A model that generates text. Methods raise `EngineError`."""
 
     @property
     def info(self) -> EngineInfo:
-        """What this engine is and can do."""
+        """The model and its capabilities."""
         ...
 
     async def encode(self, text: str, *, special: bool = False) -> Tokens:
-        """Token ids of a text.
+        """Return the token ids of a text.
 
         Args:
             text: Any text.
-            special: True for the start of a prompt: adds the beginning-of-text token where the model has one.
+            special: The text starts a prompt: prepend the beginning-of-text token if the model has one.
         """
         ...
 
     async def decode(self, tokens: Sequence[int]) -> str:
-        """The text of token ids."""
+        """Return the text of token ids."""
         ...
 
     def stream(
         self, prompt: PromptText, sampling: Sampling, stop: Sequence[str] = ()
     ) -> AsyncGenerator[Delta, None]:
-        """Continues a raw text. The last delta has `finish`; closing the generator cancels the work."""
+        """Continue raw text. The last delta has `finish`; closing the generator cancels the work."""
         ...
 
     def chat(
         self, messages: Sequence[Message], sampling: Sampling, stop: Sequence[str] = ()
     ) -> AsyncGenerator[Delta, None]:
-        """Answers messages with the model's own chat template. Same deltas as `stream`."""
+        """Answer messages with the model's chat template. Same deltas as `stream`."""
         ...
 
     async def aclose(self) -> None:
-        """Gives back what the engine holds. Closing twice does no harm."""
+        """Release the engine's resources. May be called twice."""
         ...

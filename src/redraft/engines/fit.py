@@ -1,7 +1,7 @@
-"""Whether the settings of a model on this machine fit the model and the machine.
+"""Check that settings fit the model and this machine, before anything is loaded.
 
-A context that is too long costs memory in silence, and answers beyond the length that a model was trained for
-are noise. Both are known before anything is loaded, from the file's header alone.
+A context that is too long takes memory without notice, and a model writes noise beyond the length that it was
+trained for. The header of the model file is enough to know both.
 """
 
 from __future__ import annotations
@@ -14,28 +14,28 @@ from redraft.errors import ModelError, UsageError
 from redraft.weights.gguf.reader import GGUFHeader
 
 MAX_THREADS = 512
-"""The most threads that llama.cpp takes (GGML_MAX_N_THREADS in ggml.h); it ends the process above."""
+"""Most threads of llama.cpp (GGML_MAX_N_THREADS in ggml.h); more end the process."""
 
 CACHE_BYTES = 2
-"""Bytes of a number in the key-value cache: llama.cpp keeps it in f16."""
+"""Bytes of a number in the key-value cache, which llama.cpp keeps in f16."""
 
 
 def insist_on_settings(*, ctx: int | None, threads: int | None, parallel: int) -> None:
     """Refuse numbers that no engine on this machine can use.
 
     Raises:
-        UsageError: One is out of range.
+        UsageError: A number is out of range.
     """
     cores = os.cpu_count() or 1
     if threads is not None and not 1 <= threads <= MAX_THREADS:
         raise UsageError(
-            f"--threads is {threads}, and it must be 1 to {MAX_THREADS}.",
+            f"--threads is {threads}; it must be 1 to {MAX_THREADS}.",
             hint=f"This machine has {cores} processors: --threads {cores}, or leave it out.",
         )
     if ctx is not None and ctx < 1:
-        raise UsageError(f"--ctx is {ctx}, and a context has 1 token or more.", hint="Leave it out: 4,096.")
+        raise UsageError(f"--ctx is {ctx}; it must be 1 or more.", hint="Leave it out for 4,096.")
     if parallel < 1:
-        raise UsageError(f"{parallel} streams at once are asked for.", hint="Ask for 1 or more.")
+        raise UsageError(f"--parallel is {parallel}; it must be 1 or more.", hint="--parallel 1")
 
 
 def context_of(model: Path, asked: int | None, trained: int | None) -> int:
@@ -43,11 +43,11 @@ def context_of(model: Path, asked: int | None, trained: int | None) -> int:
 
     Args:
         model: For the message.
-        asked: What the user asked for; None for 4,096 or the trained length, whichever is less.
-        trained: The length that the model was trained for; None where its files do not say.
+        asked: The user's choice; None for 4,096 or the trained length, whichever is less.
+        trained: The length that the model was trained for; None if its files do not say.
 
     Raises:
-        UsageError: More than the model was trained for is asked for.
+        UsageError: `asked` is more than the model was trained for.
     """
     if asked is not None and trained is not None and asked > trained:
         raise UsageError(
@@ -58,15 +58,15 @@ def context_of(model: Path, asked: int | None, trained: int | None) -> int:
 
 
 def trained_context(header: GGUFHeader) -> int | None:
-    """Return the length that a GGUF model was trained for, in tokens, or None where it does not say."""
+    """Return the length that a GGUF model was trained for, in tokens; None if its header does not say."""
     return header.number(f"{header.text('general.architecture')}.context_length") or None
 
 
 def insist_on_memory(model: Path, header: GGUFHeader, context: int, parallel: int) -> None:
-    """Refuse a key-value cache that is larger than the memory that is free.
+    """Refuse a key-value cache that is larger than the free memory.
 
     Raises:
-        ModelError: It is; with both numbers, and the context that fits.
+        ModelError: The cache is larger; the message has both sizes, the hint a context that fits.
     """
     token = cache_bytes(header) * parallel
     free = free_memory()
@@ -105,13 +105,13 @@ def cache_bytes(header: GGUFHeader) -> int:
 
 
 def free_memory() -> int | None:
-    """Return the bytes that a new process may use without swapping, or None where that is not known."""
+    """Return the bytes that a new process may use without swapping; None if unknown."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
         return next(int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:"))
     except (OSError, StopIteration):
         pass
-    try:  # elsewhere at least what there is in all
+    try:  # without /proc, all of the memory is the best bound
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (ValueError, OSError):
         return None

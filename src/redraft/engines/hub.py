@@ -1,7 +1,8 @@
-"""Models of the Hugging Face hub: which GGUF file is meant, fetching it, finding it again; and whole folders.
+"""Models of the Hugging Face hub: choose, fetch, find and remove GGUF files; fetch folders.
 
-Files lie in the cache of huggingface_hub, which other programs share; `HF_HOME` moves it and `HF_ENDPOINT`
-names another hub. Of a folder only weights, configuration and tokenizer are fetched: never code.
+Files lie in the cache of huggingface_hub, which other programs share. `HF_HOME` moves the cache,
+`HF_ENDPOINT` names another hub. Only weights, configuration and tokenizer of a folder are fetched, never
+code.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ from pathlib import Path
 from redraft.errors import ModelError
 
 PREFERRED = "Q4_K_M"
-"""The quantisation that is taken where none is named; llama.cpp's own download takes the same."""
+"""The default quantisation, as in llama.cpp's own download."""
 
 SAFE = ("*.safetensors",)
 PICKLED = ("pytorch_model*.bin", "adapter_model.bin")
 _BESIDE = ("*.json", "*.jinja", "tokenizer.model", "merges.txt", "vocab.txt", "README.md")
 _TERMS = ("LICENSE*", "LICENCE*", "COPYING*", "NOTICE*", "USE_POLICY*")
-_NEVER = ("*/*", "consolidated*")  # Meta's own layout, which some repositories hold a second time
+_NEVER = ("*/*", "consolidated*")  # Meta's layout, a second copy of the weights in some repositories
 
 _PART = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$", re.IGNORECASE)
 
@@ -40,15 +41,15 @@ class Cached:
 
 
 def choose(repo: str, files: Sequence[str], selects: str | None) -> list[str]:
-    """The file that is meant, or all parts of it in order.
+    """Return the chosen file, or all of its parts in order.
 
     Args:
         repo: The repository, for messages.
-        files: All that it has.
-        selects: A quantisation such as `Q4_K_M`, a file, or None for `PREFERRED` or the only file there is.
+        files: All files of the repository.
+        selects: A quantisation such as `Q4_K_M`, a file, or None for `PREFERRED` or the only file.
 
     Raises:
-        ModelError: None of them, or several; the message lists what there is.
+        ModelError: No file fits, or several; the message lists the files.
     """
     ggufs = sorted(name for name in files if _is_model(name))
     firsts = [name for name in ggufs if not (part := _PART.search(name)) or int(part[1]) == 1]
@@ -62,13 +63,13 @@ def choose(repo: str, files: Sequence[str], selects: str | None) -> list[str]:
 
 
 def fetch(repo: str, selects: str | None) -> Path:
-    """Fetches a GGUF file, unless it is in the cache already; huggingface_hub shows the progress.
+    """Fetch a GGUF file unless it is cached; huggingface_hub shows the progress.
 
     Returns:
         The file, or its first part.
 
     Raises:
-        ModelError: No such repository or file, no permission, or no connection and nothing in the cache.
+        ModelError: No such repository or file, no permission, or no connection and nothing cached.
     """
     from huggingface_hub import hf_hub_download
 
@@ -85,18 +86,18 @@ def fetch(repo: str, selects: str | None) -> Path:
 
 
 def fetch_folder(repo: str, *, pickle: bool = False) -> Path:
-    """Fetches weights, configuration and tokenizer of a model, a delta or an adapter, unless they are here.
+    """Fetch weights, configuration and tokenizer of a model, delta or adapter, unless they are cached.
 
     Args:
         repo: `org/name`.
-        pickle: Whether `.bin` files will do where there are no safetensors.
+        pickle: Accept `.bin` files where there are no safetensors.
 
     Returns:
         The folder in the cache.
 
     Raises:
-        ModelError: No such repository, no weights of these forms in it, no permission, or no connection and
-            nothing in the cache.
+        ModelError: No such repository, no usable weights in it, no permission, or no connection and nothing
+            cached.
     """
     kinds = (SAFE, PICKLED) if pickle else (SAFE,)
     try:
@@ -114,11 +115,11 @@ def fetch_folder(repo: str, *, pickle: bool = False) -> Path:
 
 
 def _listed(repo: str) -> list[str]:
-    """Names of all files that a repository has."""
+    """List the files of a repository."""
     from huggingface_hub import HfApi
 
     api = HfApi(endpoint=os.environ.get("HF_ENDPOINT"))
-    return [each.rfilename for each in api.model_info(repo, timeout=10).siblings or []]
+    return [file.rfilename for file in api.model_info(repo, timeout=10).siblings or []]
 
 
 def _snapshot(repo: str, weights: Sequence[str], *, here: bool = False) -> Path:
@@ -136,7 +137,7 @@ def _snapshot(repo: str, weights: Sequence[str], *, here: bool = False) -> Path:
 
 
 def _folder_here(repo: str, kinds: Sequence[Sequence[str]]) -> Path | None:
-    """The folder if all that is wanted of it is in the cache, without a look at the network."""
+    """Return the cached folder if it is complete, without using the network."""
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     for kind in kinds:
@@ -155,8 +156,8 @@ def _holds(names: Sequence[str], patterns: Sequence[str]) -> bool:
 
 
 def find(repo: str, selects: str | None) -> Path | None:
-    """The file if it is in the cache, without a look at the network."""
-    here = {each.name: each.path for each in cached() if each.repo == repo}
+    """Return the cached file, without using the network."""
+    here = {file.name: file.path for file in cached() if file.repo == repo}
     try:
         return here[choose(repo, list(here), selects)[0]]
     except ModelError:
@@ -164,21 +165,22 @@ def find(repo: str, selects: str | None) -> Path | None:
 
 
 def remove(repo: str, selects: str | None) -> int:
-    """Removes a GGUF file from the cache, or all those of a repository. Returns the bytes freed."""
-    here = [each for each in cached() if each.repo == repo]
-    names = choose(repo, [each.name for each in here], selects) if selects else [each.name for each in here]
+    """Remove a GGUF file, or all GGUF files of a repository, from the cache. Return the bytes freed."""
+    here = [file for file in cached() if file.repo == repo]
+    names = [file.name for file in here]
+    chosen = choose(repo, names, selects) if selects else names
     freed = 0
-    for each in here:
-        if each.name in names:
-            blob = each.path.resolve()  # the cache keeps the bytes apart, and links to them
-            freed += each.size if blob.exists() else 0
+    for file in here:
+        if file.name in chosen:
+            blob = file.path.resolve()  # the cache holds the bytes in blobs, and links to them
+            freed += file.size if blob.exists() else 0
             blob.unlink(missing_ok=True)
-            each.path.unlink(missing_ok=True)
+            file.path.unlink(missing_ok=True)
     return freed
 
 
 def cached() -> Iterator[Cached]:
-    """All GGUF files in the cache of huggingface_hub, older revisions first."""
+    """Yield all GGUF files in the cache of huggingface_hub, older revisions first."""
     from huggingface_hub import constants, scan_cache_dir
     from huggingface_hub.errors import CacheNotFound
 
@@ -195,12 +197,12 @@ def cached() -> Iterator[Cached]:
 
 
 class _OutOfReach(ModelError):
-    """The hub cannot be reached, and what is in the cache has to do."""
+    """The hub cannot be reached."""
 
 
 @contextmanager
 def _asking(repo: str) -> Iterator[None]:
-    """Turns what huggingface_hub raises into errors of ours."""
+    """Turn exceptions of huggingface_hub into ours."""
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     no_reply: type[BaseException] = HfHubHTTPError.__bases__[0]  # of the HTTP client that this version uses
@@ -209,16 +211,18 @@ def _asking(repo: str) -> Iterator[None]:
     except HfHubHTTPError as error:
         raise _refused(repo, error.response.status_code) from None
     except HFValidationError as error:
-        raise ModelError(f"{repo!r} is no name of a model on the hub: {error}", hint="org/name") from None
+        raise ModelError(
+            f"{repo!r} is not a valid name of a model on the hub: {error}", hint="org/name"
+        ) from None
     except (no_reply, OSError) as error:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             hint = "Free some room, or keep the cache on another disk with HF_HOME."
-            raise ModelError(f"there is no room on the disk for {repo}.", hint=hint) from None
+            raise ModelError(f"the disk is full: no room for {repo}.", hint=hint) from None
         raise _out_of_reach(repo, error) from None
 
 
 def _is_model(name: str) -> bool:
-    """Whether a file is a language model, and not the projector of a vision model."""
+    """Return whether a file is a language model, and not the projector of a vision model."""
     return name.lower().endswith(".gguf") and "mmproj" not in name.lower()
 
 
@@ -231,9 +235,9 @@ def _matches(name: str, selects: str) -> bool:
 def _not_one(repo: str, firsts: Sequence[str], selects: str | None) -> ModelError:
     if not firsts:
         return ModelError(
-            f"{repo} has no GGUF file.", hint="Many models have theirs in another repository, named …-GGUF."
+            f"{repo} has no GGUF file.", hint="Look for a repository of the same model named …-GGUF."
         )
-    wanted = f"no file or several for {selects!r}" if selects else "several GGUF files"
+    wanted = f"no single file for {selects!r}" if selects else "several GGUF files"
     return ModelError(
         f"{repo} has {wanted}. It has: {', '.join(firsts)}.", hint=f"--model {repo}/{firsts[0]}"
     )
@@ -259,8 +263,7 @@ def _no_weights(repo: str, names: Sequence[str]) -> ModelError:
 def _refused(repo: str, status: int) -> ModelError:
     if status in (401, 403, 404):
         return ModelError(
-            f"there is no model {repo} on the hub, or you have no permission to it ({status}), "
-            "and no file of that name.",
+            f"there is no file {repo}, and the hub has no such model or denies access ({status}).",
             hint="Check the name. For a gated model, accept its terms on its page, then: hf auth login",
         )
     return ModelError(f"the hub fails ({status}) for {repo}.", hint="Try again later.")

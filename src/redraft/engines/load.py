@@ -1,4 +1,4 @@
-"""Model references: one short text that names a model, the same everywhere.
+"""Model references: a short text that names a model.
 
     default                     the small model that redraft fetches by itself
     path/model.gguf             a file for llama.cpp
@@ -8,8 +8,8 @@
     http://host/v1#model        a server that speaks the OpenAI protocol
     script:replies.jsonl        canned replies, for tests
 
-`+path/adapter.gguf` behind a GGUF file, or `+path/adapter-folder` behind a folder, adds a LoRA adapter. A
-text that names an existing file or folder is that; only then can it be a model of the hub.
+`+path/adapter.gguf` behind a GGUF file, or `+path/adapter-folder` behind a folder, adds a LoRA adapter.
+Existing files and folders go before models of the hub.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ _HUB = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+?)(?::(?P<quantisation>[\w.-]+)|/(?P
 
 @dataclass(frozen=True)
 class ModelReference:
-    """A model reference, taken apart.
+    """A parsed model reference.
 
     Attributes:
-        kind: Which of the forms it is.
+        kind: The form of the reference.
         target: A path, a repository `org/name`, or the base address of a server; empty for the default model.
         selects: The model of the server, or the quantisation or file of the repository.
         adapters: Files of LoRA adapters, or folders behind a folder.
@@ -60,10 +60,10 @@ class ModelReference:
 
 
 def parse_reference(ref: str) -> ModelReference:
-    """Takes a model reference apart. Looks at the disk, but not at the network.
+    """Parse a model reference. Uses the disk, but not the network.
 
     Raises:
-        UsageError: It has none of the forms; the hint lists them.
+        UsageError: It has no known form; the hint lists the forms.
     """
     ref = ref.strip()
     if re.match(r"https?://", ref, re.IGNORECASE):
@@ -82,7 +82,7 @@ def parse_reference(ref: str) -> ModelReference:
 
 
 def _path(text: str) -> Path:
-    """A path, with the home for `~`. An unknown `~user` stays as it is, and names nothing."""
+    """Return a path, with `~` expanded. An unknown `~user` stays as it is."""
     try:
         return Path(text).expanduser()
     except RuntimeError:
@@ -90,16 +90,16 @@ def _path(text: str) -> Path:
 
 
 def _split_adapters(ref: str) -> tuple[str, tuple[Path, ...]]:
-    """Cuts off what is added. A plus sign inside of a path's name is none."""
+    """Split off the adapters. A plus sign inside a path does not count."""
     base, *rest = re.split(r"(?<=\.gguf)\+|(?<=^default)\+|\+(?=[^+]*\.gguf)", ref)
     for name in rest:
         if not name.endswith(".gguf"):
-            raise UsageError(f"the adapter {name!r} is no .gguf file.", hint=_as_gguf(name, base))
+            raise UsageError(f"the adapter {name!r} is not a .gguf file.", hint=_as_gguf(name, base))
     return base, tuple(map(_path, rest))
 
 
 def _folder_with_adapters(ref: str) -> ModelReference | None:
-    """A folder and what is added to it, or None if nothing before a plus sign is a folder."""
+    """Parse a folder with adapters; None if nothing before a plus sign is a folder."""
     for plus in reversed([match.start() for match in re.finditer(r"\+", ref)]):
         base, rest = ref[:plus], ref[plus + 1 :]
         if base and _path(base).is_dir():
@@ -111,26 +111,26 @@ def _folder_with_adapters(ref: str) -> ModelReference | None:
 
 
 def _insist_on_adapter(base: str, name: str) -> None:
-    """Sees that what is added to a folder is a folder too. What it holds is looked at when it is loaded."""
+    """Raise unless the adapter of a folder is a folder. Its content is checked when it is loaded."""
     if name.endswith(".gguf"):
         raise UsageError(
             f"{name} is an adapter for llama.cpp, and {base} is a folder of transformers.",
-            hint=f"Name the folder that it was made from, or use both as GGUF: redraft weights gguf {base}",
+            hint=f"Name the adapter's folder, or use both as GGUF: redraft weights gguf {base}",
         )
     if not name or not _path(name).is_dir():
         raise UsageError(f"there is no adapter folder {name!r}.", hint=f"--model {base}+path/adapter-folder")
 
 
 def _as_gguf(adapter: str, base: str) -> str:
-    """What to type to use the folder of an adapter with llama.cpp."""
+    """Return a hint for using an adapter folder with llama.cpp."""
     if not (_path(adapter) / _ADAPTER).is_file():
-        return "Make one of an adapter folder: redraft weights lora-gguf FOLDER -o FILE.gguf"
+        return "Convert an adapter folder: redraft weights lora-gguf FOLDER -o FILE.gguf"
     file = f"{adapter.rstrip('/')}.gguf"
     return f"redraft weights lora-gguf {adapter} -o {file}, and then: --model {base}+{file}"
 
 
 def _local(base: str, adapters: tuple[Path, ...]) -> ModelReference:
-    """A file, a folder, or what only looks like one: a repository of the hub."""
+    """Parse a file, a folder, or a repository of the hub, which looks like a path."""
     path = _path(base)
     if path.is_dir() and base:
         return ModelReference("folder", str(path), adapters=adapters)
@@ -140,7 +140,7 @@ def _local(base: str, adapters: tuple[Path, ...]) -> ModelReference:
         return ModelReference("hub", named["repo"], named["quantisation"] or named["file"], adapters)
     if base.lower().endswith(".gguf"):
         return ModelReference("gguf", str(path), adapters=adapters)
-    found = "is neither of a known form nor an existing file" if base else "is empty"
+    found = "is not a known form or an existing file" if base else "is empty"
     like_address = re.match(r"[\w.-]+:\d+(/|$)", base)
     hint = f"Did you mean http://{base}?" if like_address else f"The forms: {FORMS}"
     raise UsageError(f"the model reference {base!r} {found}.", hint=hint)
@@ -157,20 +157,20 @@ async def load_engine(
     config: Config | None = None,
     patience: Patience | None = None,
 ) -> Engine:
-    """Opens the engine of a model reference.
+    """Open the engine of a model reference.
 
     Args:
         ref: As at the top of this module.
-        ctx: Context length of a chain in tokens, for models on this machine; None leaves it to the engine.
-        threads: For models on this machine; None leaves it to the engine.
-        gpu_layers: For llama.cpp; None leaves it to the engine. 0 keeps a folder off the GPU too.
-        parallel: Streams at once, for models on this machine. Servers decide for themselves.
-        speculate: Speculation from earlier drafts, for llama.cpp; None where it pays.
-        config: Where keys of servers are looked up; None for the user's file.
-        patience: How long servers are waited for, and how fast they are asked; None for the usual.
+        ctx: Context of a chain in tokens, for models on this machine; None for the engine's default.
+        threads: For models on this machine; None for the engine's default.
+        gpu_layers: For llama.cpp; None for its default. 0 keeps a folder off the GPU too.
+        parallel: Streams at once, for models on this machine.
+        speculate: Speculative decoding from earlier drafts, for llama.cpp; None where it pays off.
+        config: Holds the keys of servers; None for the user's file.
+        patience: Time-outs, retries and rates for servers; None for the defaults.
 
     Raises:
-        UsageError: A wrong reference, or a part that is not installed.
+        UsageError: A wrong reference or setting, or a part that is not installed.
         EngineError: The model cannot be loaded, or its server does not answer.
     """
     named = parse_reference(ref)
@@ -197,10 +197,10 @@ async def load_engine(
 
 
 def local_file(named: ModelReference) -> Path:
-    """The file of a `default`, `gguf` or `hub` reference, fetched if it must be. Blocks while it does.
+    """Return the file of a `default`, `gguf` or `hub` reference, and fetch it if necessary. Blocks.
 
     Raises:
-        ModelError: It is not here and cannot be fetched, or is damaged.
+        ModelError: The file is missing and cannot be fetched, or is damaged.
     """
     if named.kind == "hub":
         return hub.fetch(named.target, named.selects)
@@ -208,7 +208,7 @@ def local_file(named: ModelReference) -> Path:
         return Path(named.target)
     found = default_model.cached_default()
     if found is None and not sys.stderr.isatty():
-        raise ModelError("the default model is not here yet.", hint="redraft model get default")
+        raise ModelError("the default model was not fetched yet.", hint="redraft model get default")
     return found or default_model.fetch_default(show=True)
 
 
@@ -252,7 +252,7 @@ def _no_model(path: Path) -> UsageError:
     if saved := sorted(_names(path.glob("checkpoint-*")), key=len):
         return UsageError(f"{path} is a folder of checkpoints.", hint=f"--model {path / saved[-1]}")
     return UsageError(
-        f"{path} is a folder without a model: it has no .gguf file and no config.json.",
+        f"the folder {path} has no model: no .gguf file and no config.json.",
         hint=f"The forms: {FORMS}",
     )
 
@@ -264,17 +264,17 @@ def _no_base(adapter: Path, base: str) -> UsageError:
         hint = f"--model {base if base and _path(base).is_dir() else 'path/folder'}+{adapter}"
     named = f": {base:.120}" if base else ""
     return UsageError(
-        f"{adapter} is an adapter, which runs on the model that it was trained on{named}.", hint=hint
+        f"{adapter} is an adapter, and needs the model that it was trained on{named}.", hint=hint
     )
 
 
 def lacks_adapter(ref: str) -> str | None:
-    """What to say where an adapter was trained on this model with another adapter, which is not named.
+    """Return a warning if the adapter was trained on this model plus another adapter, which `ref` lacks.
 
-    One model has many names, so that of other bases nothing is said.
+    Other bases are not compared, because one model may have many names.
 
     Raises:
-        UsageError: `ref` is no reference.
+        UsageError: `ref` is not a reference.
         ModelError: The adapter cannot be read.
     """
     named = parse_reference(ref)
@@ -284,14 +284,14 @@ def lacks_adapter(ref: str) -> str | None:
     trained = trained_on(named.adapters[0])
     if not trained.startswith(f"{base}+"):
         return None
-    return f"{adapter} was trained on {trained:.120}, and is put onto {base} alone."
+    return f"{adapter} was trained on {trained:.120}, but only {base} is loaded."
 
 
 def trained_on(adapter: Path) -> str:
-    """What a folder or GGUF file of an adapter says that it was trained on; empty where it does not.
+    """Return the base model that an adapter folder or GGUF file names; empty if it names none.
 
     Raises:
-        ModelError: It cannot be read.
+        ModelError: The adapter cannot be read.
     """
     from redraft.weights.checkpoint import read_json
     from redraft.weights.gguf.reader import read_header

@@ -1,8 +1,4 @@
-"""What engines have in common whose model is on this machine: prompts are token ids, within a context.
-
-A text, or messages in the model's own template, become ids; that they leave room for an answer is seen here.
-How ids are made and continued is the engine's own.
-"""
+"""The common part of engines on this machine: prompts become token ids, and must leave room for an answer."""
 
 from __future__ import annotations
 
@@ -18,23 +14,23 @@ from redraft.engines.messages import plain
 from redraft.errors import ContextError, UsageError
 
 DEFAULT_CONTEXT = 4096
-"""Tokens a chain may fill unless told: SelFee's chains were made with 4,096 (reference/selfee.md)."""
+"""Default tokens of a chain: SelFee's chains were made with 4,096 (reference/selfee.md)."""
 
 
 class Room(NamedTuple):
-    """How many tokens may come, and why the stream ends when so many have."""
+    """The number of tokens that may come, and the finish reason after that many."""
 
     tokens: int
     limit: Finish
 
 
 class LocalEngine(ABC):
-    """An engine that is given token ids.
+    """An engine that works on token ids.
 
     Args:
-        info: What it is and can do.
+        info: The model and its capabilities.
         context: Tokens that one chain may fill.
-        trained: Tokens that the model was trained for; None where it does not say.
+        trained: The context that the model was trained for, in tokens; None if unknown.
     """
 
     def __init__(self, info: EngineInfo, context: int, trained: int | None = None) -> None:
@@ -42,27 +38,27 @@ class LocalEngine(ABC):
 
     @property
     def info(self) -> EngineInfo:
-        """What this engine is and can do."""
+        """The model and its capabilities."""
         return self._info
 
     @abstractmethod
     async def encode(self, text: str, *, special: bool = False) -> Tokens:
-        """Token ids of a text. Control tokens that are written out in it stay text."""
+        """Return the token ids of a text. Control tokens that are written out in it stay text."""
 
     @abstractmethod
     async def _chat_tokens(self, messages: Sequence[Message]) -> Tokens:
-        """The prompt of messages, which are plain text, as the model's template writes it."""
+        """Render messages of plain text with the model's template, as token ids."""
 
     @abstractmethod
     def _continue(
         self, prompt: Tokens, sampling: Sampling, stop: Sequence[str], room: Room
     ) -> AsyncGenerator[Delta, None]:
-        """Continues token ids that leave room."""
+        """Continue token ids that leave room."""
 
     async def stream(
         self, prompt: PromptText, sampling: Sampling, stop: Sequence[str] = ()
     ) -> AsyncGenerator[Delta, None]:
-        """Continues a text or token ids. Closing the generator frees what it holds of the engine.
+        """Continue a text or token ids. Closing the generator frees its slot.
 
         Raises:
             UsageError: The prompt is empty.
@@ -77,11 +73,12 @@ class LocalEngine(ABC):
     async def chat(
         self, messages: Sequence[Message], sampling: Sampling, stop: Sequence[str] = ()
     ) -> AsyncGenerator[Delta, None]:
-        """Answers messages with the model's own template. Same deltas as `stream`.
+        """Answer messages with the model's template. Same deltas as `stream`.
 
         Raises:
-            UsageError: The model has no template, or a message is more than text.
-            ModelError: The template does not take these messages.
+            UsageError: The model has no template.
+            RecordError: A message has more than text.
+            ModelError: The template refuses the messages.
             ContextError: They leave no room for an answer.
         """
         if not self._info.chats:
@@ -103,27 +100,27 @@ class LocalEngine(ABC):
 
 
 def empty_prompt() -> UsageError:
-    """The error for a prompt without a token."""
+    """Return the error for a prompt without a token."""
     return UsageError("the prompt is empty.", hint="Give the model something to continue.")
 
 
 def no_template(name: str) -> UsageError:
-    """The error for messages to a model that only continues text."""
+    """Return the error for messages to a model without a chat template."""
     return UsageError(
         f"{name} has no chat template.",
-        hint="Let it continue text (--mode native), or use a model that was made for chat.",
+        hint="Continue text with --mode native, or use a chat model.",
     )
 
 
 class Marked:
-    """Messages with marks for their contents, so that what a template writes can be told from what they say.
+    """Messages with marks in place of their contents, to separate the template's text from theirs.
 
     Attributes:
-        messages: What to render.
+        messages: The messages to render.
     """
 
     def __init__(self, messages: Sequence[Message]) -> None:
-        self._said = [content_of(message) for message in messages]
+        self._contents = [content_of(message) for message in messages]
         self._mark = secrets.token_hex(8)
         self.messages: list[Message] = [
             {"role": message["role"], "content": f"{self._mark}{number}."}
@@ -131,10 +128,10 @@ class Marked:
         ]
 
     def pieces(self, rendered: str) -> Iterator[tuple[str, bool]]:
-        """The pieces of what was rendered: a text, and whether the template wrote it. It wrote the first."""
+        """Yield pieces of rendered messages: a text, and whether the template wrote it."""
         first, *rest = rendered.split(self._mark)
         yield first, True
         for piece in rest:
             number, _, after = piece.partition(".")
-            yield self._said[int(number)], False
+            yield self._contents[int(number)], False
             yield after, True

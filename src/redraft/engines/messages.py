@@ -1,8 +1,7 @@
-"""Messages that are more than text: which engine takes them, and how they are joined.
+"""Messages with more than text: images, sound, files, names, tool calls and further roles.
 
-The OpenAI protocol has parts (images, sound, files), names, tool calls and two more roles. An engine that
-renders messages into a prompt by itself has no place for these, and must refuse them: dropped in silence,
-the model would answer a question that nobody asked.
+An engine that renders messages into a prompt itself has no place for these. It must refuse them: if it
+dropped them, the model would answer another question than the user asked.
 """
 
 from __future__ import annotations
@@ -18,37 +17,37 @@ ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 """The roles of the OpenAI protocol; `function` is the older name of `tool`."""
 
 FIELDS = ("name", "tool_calls", "tool_call_id", "function_call", "refusal", "audio")
-"""What a message may have beside role and content. Other fields are notes of whoever made the record."""
+"""Fields of a message beside role and content. Other fields are not sent."""
 
 _PLAIN_ROLES = ("system", "user", "assistant")
 
 
 def message_of(record: Mapping[str, Any]) -> Message:
-    """A recorded message as it is sent: role, content, and what else the protocol has."""
+    """Return the message to send for a recorded one, without fields that the protocol does not have."""
     more = {name: record[name] for name in FIELDS if record.get(name)}
     content = record.get("content")
-    said = "" if content is None and not more else content
-    return cast(Message, {"role": str(record.get("role")), "content": said, **more})
+    content = "" if content is None and not more else content
+    return cast(Message, {"role": str(record.get("role")), "content": content, **more})
 
 
 def plain(messages: Iterable[Message], info: EngineInfo) -> list[Message]:
-    """Messages for an engine that takes text alone. Parts that are text are joined.
+    """Return messages for an engine that takes only text. Text parts are joined.
 
     Raises:
-        RecordError: A message has something that would be dropped. It names the engine and the part.
+        RecordError: A message has something else; the error names the engine and the part.
     """
     found = list(messages)
     for number, message in enumerate(found, start=1):
         if more := beyond_text(message):
             raise RecordError(
-                f"the engine {info.engine} ({info.name}) takes text alone, and message {number} has {more}.",
+                f"the engine {info.engine} ({info.name}) takes only text, and message {number} has {more}.",
                 hint="Use a server that takes it: --model http://host/v1#model. Or leave it out.",
             )
     return [{"role": message["role"], "content": content_of(message)} for message in found]
 
 
 def beyond_text(message: Mapping[str, Any]) -> str:
-    """What a message has that its text does not say, in words; empty if nothing."""
+    """Describe a part of a message other than text; empty if there is none."""
     role = str(message.get("role"))
     if role not in _PLAIN_ROLES:
         return f"the role {role!r:.40}"
@@ -66,7 +65,7 @@ def other_part(message: Mapping[str, Any]) -> str:
 
 
 def with_text(message: Message, text: str) -> Message:
-    """A message with a paragraph of text at its end. Parts stay parts."""
+    """Append a paragraph of text to a message. Parts stay parts."""
     content = message["content"]
     if isinstance(content, list):
         return {**message, "content": [*content, {"type": "text", "text": text}]}

@@ -1,8 +1,4 @@
-"""An engine that counts what its calls cost: for work whose tokens belong in somebody else's books.
-
-A judge's calls are made inside checks, where the loop does not see them, and yet the budget of a chain
-holds for them.
-"""
+"""An engine that counts its usage: a judge is called inside checks, but its tokens count for the budget."""
 
 from __future__ import annotations
 
@@ -14,44 +10,44 @@ from redraft.engines.base import Delta, Engine, EngineInfo, Message, PromptText,
 
 
 class MeteredEngine:
-    """Another engine, with the usage of its calls added up. Closing it does not close the other."""
+    """Wraps an engine and adds up the usage of its calls. Closing it does not close the engine."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._usage = Usage()
 
     def take(self) -> Usage:
-        """What was used since the last time that this was asked."""
+        """Return the usage since the last call of this method."""
         usage, self._usage = self._usage, Usage()
         return usage
 
     @property
     def info(self) -> EngineInfo:
-        """What the other engine is."""
+        """The wrapped engine's info."""
         return self._engine.info
 
     async def encode(self, text: str, *, special: bool = False) -> Tokens:
-        """As the other engine does."""
+        """Encode with the wrapped engine."""
         return await self._engine.encode(text, special=special)
 
     async def decode(self, tokens: Sequence[int]) -> str:
-        """As the other engine does."""
+        """Decode with the wrapped engine."""
         return await self._engine.decode(tokens)
 
     def stream(
         self, prompt: PromptText, sampling: Sampling, stop: Sequence[str] = ()
     ) -> AsyncGenerator[Delta, None]:
-        """As the other engine does, and counted."""
+        """Continue raw text, and count it."""
         return self._count(self._engine.stream(prompt, sampling, stop))
 
     def chat(
         self, messages: Sequence[Message], sampling: Sampling, stop: Sequence[str] = ()
     ) -> AsyncGenerator[Delta, None]:
-        """As the other engine does, and counted."""
+        """Answer messages, and count it."""
         return self._count(self._engine.chat(messages, sampling, stop))
 
     async def aclose(self) -> None:
-        """Nothing: whoever opened the other engine closes it."""
+        """Do nothing: the engine belongs to the caller."""
 
     async def _count(self, deltas: AsyncGenerator[Delta, None]) -> AsyncGenerator[Delta, None]:
         seen, last = 0, Delta()
@@ -60,7 +56,7 @@ class MeteredEngine:
                 async for last in deltas:
                     seen += len(last.tokens) or bool(last.text)
                     yield last
-        finally:  # also when the time is over in the middle of a reply
+        finally:  # a reply that is cancelled counts too
             self._usage += Usage(
                 prompt_tokens=last.prompt_tokens or 0,
                 cached_tokens=last.cached_tokens or 0,

@@ -1,10 +1,10 @@
-"""An engine of canned replies: for your tests and ours, with faults on demand. No model is needed.
+"""An engine of canned replies and faults, for tests without a model.
 
     engine = ScriptedEngine(["A first answer.", "Too short. Revision is needed.", "A longer answer."])
 
-Replies are used in order, whichever way the engine is asked, and a script that has run out starts again.
-Text is cut into pieces at any boundary you like; a token is a character, so ids are code points. A reply may
-be a `Fault`. The engine writes down every call in `calls`.
+Replies are used in order, for chats and raw text alike, and start again after the last. Text is cut into
+pieces of any size; a token is a character, so ids are code points. A reply may be a `Fault`. `calls` records
+every call.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from redraft.errors import ContextError, EngineError, RecordError, ServerError
 
 @dataclass(frozen=True)
 class Fault:
-    """A reply that goes wrong: what comes before, and then the error.
+    """A reply that goes wrong.
 
     Attributes:
-        text: What is streamed before the fault.
-        error: What is raised then; None for a reply that just ends with `finish`.
-        finish: How the reply ends where no error is raised.
-        stall: Seconds of silence after the text, before the error or the end.
+        text: The text before the fault.
+        error: The error to raise; None for a reply that ends with `finish`.
+        finish: The finish reason if there is no error.
+        stall: Seconds of silence after the text.
     """
 
     text: str = ""
@@ -47,14 +47,14 @@ class ScriptedEngine:
     """Canned replies behind the engine protocol.
 
     Attributes:
-        replies: Texts or faults in order, or a function from what was asked (a text or messages) to a reply.
-        chunk: Characters a delta, or a sequence of lengths that is gone through again and again.
+        replies: Texts or faults in order, or a function from a prompt (text or messages) to a reply.
+        chunk: Characters of a delta, or a sequence of lengths to cycle through.
         context: Length of the context in characters; None for no limit.
-        continues: Whether raw text can be continued.
-        native: Whether this engine says that it revises natively.
+        continues: Whether it continues raw text.
+        native: Whether it claims to revise natively.
         delay: Seconds before each delta.
-        keeps_calls: Whether `calls` is written; over a long file of prompts it would fill the memory.
-        calls: Everything that was asked so far.
+        keeps_calls: Whether to record `calls`, which fill the memory over a long file of prompts.
+        calls: All prompts so far.
     """
 
     replies: Sequence[Reply] | Callable[[Call], Reply]
@@ -71,7 +71,7 @@ class ScriptedEngine:
 
     @property
     def info(self) -> EngineInfo:
-        """What this engine is and can do."""
+        """The model and its capabilities."""
         return EngineInfo(
             name=self.name,
             engine="scripted",
@@ -83,28 +83,28 @@ class ScriptedEngine:
         )
 
     async def encode(self, text: str, *, special: bool = False) -> Tokens:  # noqa: ARG002  (has no special tokens)
-        """One token a character: its code point."""
+        """Return the code points of the characters."""
         return tuple(map(ord, text))
 
     async def decode(self, tokens: Sequence[int]) -> str:
-        """The characters of code points."""
+        """Return the characters of code points."""
         return "".join(map(chr, tokens))
 
     def stream(
         self, prompt: PromptText, sampling: Sampling, stop: Sequence[str] = ()
     ) -> AsyncGenerator[Delta, None]:
-        """Streams the next canned reply, whatever the prompt."""
+        """Stream the next canned reply, whatever the prompt."""
         return self._reply(prompt, len(prompt), sampling, stop)
 
     def chat(
         self, messages: Sequence[Message], sampling: Sampling, stop: Sequence[str] = ()
     ) -> AsyncGenerator[Delta, None]:
-        """Streams the next canned reply, whatever the messages."""
+        """Stream the next canned reply, whatever the messages."""
         length = sum(len(content_of(message)) for message in messages)
         return self._reply(tuple(messages), length, sampling, stop)
 
     async def aclose(self) -> None:
-        """Nothing is held."""
+        """Do nothing."""
 
     async def _reply(
         self, asked: Call, length: int, sampling: Sampling, stop: Sequence[str]
@@ -152,20 +152,19 @@ class ScriptedEngine:
 
 
 def _until_stop(text: str, stop: Sequence[str]) -> tuple[str, str | None]:
-    """The text before the first stop string, and that string."""
+    """Return the text before the first stop string, and that string."""
     found = min(((text.find(s), -len(s), s) for s in stop if s and s in text), default=None)
     return (text[: found[0]], found[2]) if found else (text, None)
 
 
 def read_script(path: Path) -> ScriptedEngine:
-    r"""Reads a script: one reply a line, a JSON string or `{"text": …, "error": …, "finish": …, "stall": …}`.
+    r"""Read a script: one reply a line, a JSON string or `{"text": …, "error": …, "finish": …, "stall": …}`.
 
-    Replies are used in order over all calls, and from the first again after the last. An object that has
-    `settings` is no reply: it sets the engine's own `native`, `chunk`, `context`, `delay`, `continues`,
-    `token_ids`.
+    An object with `settings` sets attributes of the engine: `native`, `chunk`, `context`, `delay`,
+    `continues`, `token_ids`.
 
     Raises:
-        RecordError: A line is neither; the message names file, line and what was found.
+        RecordError: A line is neither; the message has file, line and what was found.
     """
     settings: dict[str, object] = {}
     replies: list[Reply] = []
@@ -191,7 +190,7 @@ def _text_of(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise RecordError(
-            f"{path}: not UTF-8 at byte {error.start + 1}, so it is no script.", hint=_SCRIPT_HINT
+            f"{path}: not a script: byte {error.start + 1} is not UTF-8.", hint=_SCRIPT_HINT
         ) from None
 
 
@@ -220,7 +219,7 @@ def _settings(record: object, where: str) -> dict[str, object]:
 
 
 def _usable(key: str, value: object) -> bool:
-    """Whether a setting of the right type has a usable value: a number from 0 on, or several of them."""
+    """Return whether a setting of the right type is usable: a number from 0 on, or a list of integers."""
     if key == "chunk" and isinstance(value, list):
         return bool(value) and all(type(size) is int for size in value)
     return type(value) is bool or (isinstance(value, int | float) and 0 <= value < inf)

@@ -1,7 +1,7 @@
-"""Work that blocks, in a thread that does not hold up the end of the program.
+"""Run blocking work in a daemon thread.
 
-`asyncio.to_thread` uses threads that the interpreter waits for at its end: a download or a user's check that
-hangs would then keep the program from ending, also after Ctrl-C. A thread of this module is left behind.
+The interpreter waits for threads of `asyncio.to_thread` at exit, so a hanging download or check would keep
+the program from ending, even after Ctrl-C. It does not wait for daemon threads.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 def in_daemon_thread(work: Callable[[], T]) -> asyncio.Future[T]:
-    """Runs `work` in a thread of its own. Cancelling the future stops the waiting, and not the work."""
+    """Run `work` in a new thread. Cancelling the future does not stop the work."""
     result: concurrent.futures.Future[T] = concurrent.futures.Future()
     result.set_running_or_notify_cancel()
     context = contextvars.copy_context()

@@ -310,7 +310,7 @@ def test_a_model_that_diverged_is_named() -> None:
     model.model.layers[0].mlp.up_proj.weight.data[7, 3] = math.nan
     with pytest.raises(EngineError) as caught:
         run(continued(engine, ids))
-    assert caught.value.message == "the model gave no numbers (NaN or infinity) after 9 tokens."
+    assert caught.value.message == "the model's logits are not finite (NaN or infinity) after 9 tokens."
     assert "redraft weights verify" in (caught.value.hint or "")
     model.model.layers[0].mlp.up_proj.weight.data = sound
     assert tokens_of(run(continued(engine, ids))) == greedy(model, ids, 20)
@@ -323,7 +323,7 @@ def test_a_model_that_diverged_is_named() -> None:
         (RuntimeError("a kernel is ill"), "transformers failed: RuntimeError: a kernel is ill"),
         (
             torch.OutOfMemoryError("CUDA out of memory"),
-            "there is not enough memory on the GPU for so many texts of this length.",
+            "the GPU has not enough memory for so many sequences of this length.",
         ),
     ],
 )
@@ -431,7 +431,7 @@ def test_a_template_that_refuses_says_why() -> None:
     engine = HfEngine(random_model(), tokenizer(chat_template=strict), name="toy", threads=1)
     with pytest.raises(ModelError) as caught:
         run(collect(engine.chat(HI, GREEDY)))
-    assert caught.value.message == "the chat template of toy does not take these messages: not that country."
+    assert caught.value.message == "the chat template of toy refuses these messages: not that country."
     run(engine.aclose())
 
 

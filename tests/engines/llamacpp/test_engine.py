@@ -219,7 +219,7 @@ def test_an_empty_prompt_is_refused(tiny: LlamaCppEngine) -> None:
 def test_tokens_that_the_model_does_not_have_are_refused(tiny: LlamaCppEngine) -> None:
     with pytest.raises(ModelError) as caught:
         run(continued(tiny, (1, 99999)))
-    assert caught.value.message == "tiny: llama.cpp refused: Prompt contains invalid tokens (status 400)."
+    assert caught.value.message == "tiny: llama.cpp refuses: Prompt contains invalid tokens (status 400)."
 
 
 @pytest.mark.model
@@ -429,7 +429,7 @@ def test_without_xllamacpp_the_extra_is_named(tmp_path: Path, monkeypatch: pytes
 def test_a_crash_in_the_middle_of_a_stream_is_named(default_model: Path) -> None:
     async def check() -> None:
         engine = await LlamaCppEngine.start(default_model, ctx=512)
-        said_it = f"the process that runs {default_model} was killed by SIGSEGV."
+        said_it = f"the process of {default_model} was killed by SIGSEGV."
         deltas = engine.stream("Once upon a time", Sampling(1.0, max_tokens=400))
         await anext(deltas)
         process_of(engine).send_signal(signal.SIGSEGV)
@@ -494,7 +494,7 @@ def test_an_error_inside_of_a_stream(tiny: LlamaCppEngine, error: object) -> Non
         assert (await anext(deltas)).text == "a"
         with pytest.raises(EngineError) as caught:
             await anext(deltas)
-        assert caught.value.message == "tiny: llama.cpp broke the answer off: KV cache is full"
+        assert caught.value.message == "tiny: llama.cpp broke off the answer: KV cache is full"
 
     run(check())
 

@@ -1,1 +1,1 @@
-"""Models of transformers: folders of weights, with or without adapters."""
+"""Models of transformers: folders, with or without adapters."""

@@ -1,12 +1,12 @@
-"""One thread that continues many texts at once with a model of transformers.
+"""Continuous batching for a model of transformers, in one thread.
 
-In each step all texts that are complete up to their newest token get one more, in one pass of the model.
-Texts join and leave between steps. A prompt is read in parts of `READ` tokens, one part a step, so that a
-long one does not stop the others; and what its slot holds already, from an earlier step of the same chain, is
+Each step runs one pass of the model, which adds a token to every sequence whose prompt is read. Sequences
+join and leave between steps. A prompt is read in parts of `READ` tokens, one part a step, so that a long
+prompt does not stop the other sequences. Tokens that a slot holds from an earlier step of the same chain are
 not read again.
 
-Tokens are drawn with a number of each text's own seed, so that who else is there changes nothing but the last
-bits of the model's arithmetic. Temperature and then top-p, as in the other engines, and nothing else.
+Each sequence draws from its own seed, so other sequences change only the last bits of its arithmetic.
+Sampling is temperature and then top-p, as in the other engines.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from redraft.engines.hf.text import Piece, Spelling
 from redraft.errors import EngineError
 
 READ = 512
-"""Tokens of a prompt that are read at a time. Larger parts are not read faster, and hold up the others."""
+"""Tokens of a prompt that one step reads. Larger parts are no faster, and delay other sequences."""
 
 
 @dataclass
 class Slot:
-    """A place for one text.
+    """A slot of the cache, for one sequence.
 
     Attributes:
-        tokens: What is computed of it; stays after its text has ended, for one that begins the same way.
-        used: When it was given away last, as a count.
+        tokens: The computed tokens. They stay after the sequence ends, for another with the same prefix.
+        used: The number of its last use, for choosing the least recently used slot.
     """
 
     number: int
@@ -45,13 +45,13 @@ class Slot:
 
 @dataclass(eq=False)
 class Work:
-    """A text to be continued.
+    """A sequence to continue.
 
     Attributes:
-        tokens: The prompt, and what was generated after it.
+        tokens: The prompt and the generated tokens.
         room: Most tokens to generate; at least 1.
-        limit: How it ends when there is no more room.
-        deliver: Takes each delta, or the error that ended the work. Called in the thread.
+        limit: The finish reason after `room` tokens.
+        deliver: Takes each delta, or the error that ended the sequence. Called in the thread.
     """
 
     tokens: list[int]
@@ -70,11 +70,11 @@ class Work:
 
     @property
     def left(self) -> int:
-        """Tokens that the model has not seen yet; 1 while it is generating."""
+        """Tokens that the model has not read yet; 1 while it generates."""
         return len(self.tokens) - len(self.slot.tokens)
 
     def take(self, token: int, *, ends: bool) -> bool:
-        """Adds a token, and delivers what it makes certain. Says whether the text is complete."""
+        """Add a token, and deliver the text that is now final. Return whether the sequence is complete."""
         self.tokens.append(token)
         made = len(self.tokens) - self.asked
         piece = self.spelling.end(token) if ends else self.spelling.add(token)
@@ -93,16 +93,16 @@ class Work:
 
 
 class Batch:
-    """The thread, and the texts that it continues.
+    """The thread and its sequences.
 
     Args:
-        model: A causal language model that `hf_load.check_model` let pass.
-        slots: Texts at once; more wait for their turn, in order.
-        context: Most tokens of a text.
-        ends: Tokens that end a text.
-        size: How many tokens the tokenizer has; the model may have more, which are never drawn.
-        windows: By kind of attention, how many tokens it sees; None for all.
-        threads: Threads that compute; None leaves it to torch.
+        model: A causal language model that passed `load.check_model`.
+        slots: Sequences at once; more wait in order.
+        context: Most tokens of a sequence.
+        ends: Tokens that end a sequence.
+        size: Size of the tokenizer's vocabulary. Further tokens of the model are never drawn.
+        windows: Visible tokens by kind of attention; None for all.
+        threads: CPU threads; None for torch's default.
     """
 
     def __init__(
@@ -129,7 +129,7 @@ class Batch:
         self._thread.start()
 
     def add(self, work: Work) -> None:
-        """Lets a text join. Its `cancelled` may be set at any time."""
+        """Add a sequence. Its `cancelled` may be set at any time."""
         with self._changed:
             if self._closed:
                 raise EngineError("the engine was closed.", hint="Load the model again.")
@@ -137,14 +137,14 @@ class Batch:
             self._changed.notify()
 
     def close(self) -> None:
-        """Lets the thread end after its step, and with it all texts."""
+        """End the thread, and all sequences, after the current step."""
         with self._changed:
             self._closed = True
             self._changed.notify()
 
     @property
     def alive(self) -> bool:
-        """Whether the thread has not ended yet."""
+        """Whether the thread still runs."""
         return self._thread.is_alive()
 
     def _run(self) -> None:
@@ -154,12 +154,12 @@ class Batch:
             try:
                 with torch.inference_mode():
                     self._step()
-            except Exception as error:  # noqa: BLE001  (whatever it is, those who wait must hear of it)
+            except Exception as error:  # noqa: BLE001  (streams must not wait for ever)
                 self._fail(error)
         self._fail(EngineError("the engine was closed in the middle of an answer."))
 
     def _admit(self) -> bool:
-        """Waits for work, and gives slots to it. False once the engine is closed."""
+        """Wait for work and assign slots. Return False once the engine is closed."""
         with self._changed:
             while not self._closed:
                 self._waiting = [work for work in self._waiting if not work.cancelled]
@@ -172,13 +172,13 @@ class Batch:
         return False
 
     def _begin(self, work: Work) -> None:
-        """Gives work the free slot that holds most of it; of equal ones, that unused for longest."""
-        taken = {each.slot.number for each in self._running}
+        """Assign the free slot with the longest common prefix; of equal ones, the least recently used."""
+        taken = {running.slot.number for running in self._running}
         free = [slot for slot in self._slots if slot.number not in taken]
         slot = max(free, key=lambda slot: (common_start(slot.tokens, work.tokens), -slot.used))
         self._given += 1
         slot.used = self._given
-        # The last token of a prompt is always computed: what comes after it is what is asked for.
+        # The last token of a prompt is always computed, because its logits give the next token.
         work.cached = min(common_start(slot.tokens, work.tokens), len(work.tokens) - 1)
         del slot.tokens[work.cached :]
         work.slot = slot
@@ -193,7 +193,7 @@ class Batch:
             self._compute(sorted(ready, key=lambda work: work.slot.number), 1)
 
     def _compute(self, works: Sequence[Work], count: int) -> None:
-        """Computes the next tokens of some texts; where those were the last, draws one more."""
+        """Compute the next tokens of some sequences. After the last known token, draw one more."""
         starts = [len(work.slot.tokens) for work in works]
         ids = [work.tokens[at : at + count] for work, at in zip(works, starts, strict=True)]
         step = Pass(tuple(work.slot.number for work in works), tuple(starts), count)
@@ -218,8 +218,8 @@ class Batch:
         work.deliver(error)
 
     def _fail(self, error: Exception) -> None:
-        """A step failed: all its texts end, and nothing that was computed is relied upon."""
-        told = error if isinstance(error, EngineError) else _failed(error)
+        """End all sequences of a failed step, and discard the cache."""
+        reported = error if isinstance(error, EngineError) else _failed(error)
         self._cache = self._empty()
         for slot in self._slots:
             slot.tokens.clear()
@@ -227,17 +227,17 @@ class Batch:
             ended = [*self._running, *(self._waiting if self._closed else [])]
             self._running = []
         for work in ended:
-            work.deliver(told)
+            work.deliver(reported)
 
 
 def score(
     model: Any, tokens: Sequence[int], asked: int, *, size: int, windows: dict[str, int | None]
 ) -> list[float]:
-    """How likely a model finds a text.
+    """Score a text behind a prompt.
 
     Args:
         model: As for `Batch`.
-        tokens: A prompt, and the text behind it.
+        tokens: The prompt and the text.
         asked: Length of the prompt, at least 1.
         size: As for `Batch`.
         windows: As for `Batch`.
@@ -257,15 +257,15 @@ def score(
 
 
 def draw(logits: torch.Tensor, samplings: Sequence[Sampling], numbers: Sequence[float]) -> list[int | None]:
-    """Draws one token for each text.
+    """Draw one token for each sequence.
 
     Args:
-        logits: Shape (texts, vocabulary).
-        samplings: Temperature and top-p of each.
-        numbers: For each, a number in [0, 1): where in the sum of the probabilities its token lies.
+        logits: Shape (sequences, vocabulary).
+        samplings: Temperature and top-p of each sequence.
+        numbers: A number in [0, 1) for each: the position of its token in the cumulative probabilities.
 
     Returns:
-        Token ids; None where the model gave no numbers.
+        Token ids; None where the logits are not finite.
     """
     best = logits.argmax(dim=-1).tolist()
     sound = logits.amax(dim=-1).isfinite().tolist()
@@ -280,7 +280,7 @@ def _drawn(logits: torch.Tensor, how: Sampling, number: float) -> int:
     ids = None
     if how.top_p < 1:
         chances, ids = chances.sort(descending=True)
-        # A token is in the nucleus if those before it do not fill it.
+        # A token is in the nucleus if the likelier ones do not fill it.
         chances[chances.cumsum(0) - chances >= how.top_p] = 0
     sums = chances.cumsum(0)
     found = torch.searchsorted(sums, number * sums[-1], right=True).clamp_(max=len(sums) - 1)
@@ -289,7 +289,7 @@ def _drawn(logits: torch.Tensor, how: Sampling, number: float) -> int:
 
 def _diverged(work: Work) -> EngineError:
     return EngineError(
-        f"the model gave no numbers (NaN or infinity) after {len(work.tokens)} tokens.",
+        f"the model's logits are not finite (NaN or infinity) after {len(work.tokens)} tokens.",
         hint="Its training may have diverged: redraft weights verify FOLDER counts such weights.",
     )
 
@@ -297,7 +297,7 @@ def _diverged(work: Work) -> EngineError:
 def _failed(error: Exception) -> EngineError:
     if isinstance(error, torch.OutOfMemoryError):
         return EngineError(
-            "there is not enough memory on the GPU for so many texts of this length.",
+            "the GPU has not enough memory for so many sequences of this length.",
             hint="Try a smaller --ctx, fewer at once (--concurrency), or --gpu-layers 0.",
         )
     return EngineError(f"transformers failed: {type(error).__name__}: {str(error)[:300]}")

@@ -1,11 +1,10 @@
-"""Keys and values of several texts, each in a slot of its own: one pass of a model continues them all.
+"""A key-value cache with a slot for each sequence, so that one pass of a model continues many sequences.
 
-transformers' own caches grow by one batch that begins and ends together, with padding on the left. Here texts
-join and leave between passes, each begins at place 0 of its slot, and what a slot holds can be continued
-later: the mask says which places a text may look at, and nothing has to be moved. All layers keep all places;
-a sliding window is a matter of the mask too.
+The caches of transformers hold one batch that begins and ends together, padded on the left. Here sequences
+join and leave between passes, each begins at position 0 of its slot, and a slot can be continued later. The
+mask selects the visible positions, sliding windows included, so nothing has to be moved.
 
-Models that remember something else than keys and values, such as the state of a recurrence, do not fit here.
+Models with another state than keys and values, such as recurrent ones, do not fit here.
 """
 
 from __future__ import annotations
@@ -18,17 +17,17 @@ import torch
 from transformers.cache_utils import Cache, CacheLayerMixin
 
 FIRST_ROOM = 256
-"""Places that a slot has at first; doubled when they do not suffice."""
+"""Initial positions of a slot; doubled when needed."""
 
 
 @dataclass(frozen=True)
 class Pass:
-    """What one pass of the model computes: the next `count` tokens of some texts.
+    """One pass of the model: the next `count` tokens of some sequences.
 
     Attributes:
-        slots: The slots of the texts, in the batch's order.
-        starts: How many tokens each of them holds already.
-        count: New tokens, as many for each.
+        slots: The sequences' slots, in the batch's order.
+        starts: Number of tokens in each slot before the pass.
+        count: New tokens of each sequence.
     """
 
     slots: tuple[int, ...]
@@ -37,24 +36,24 @@ class Pass:
 
     @property
     def length(self) -> int:
-        """Places of a slot that have to be read: those of the longest text."""
+        """Positions to read: the length of the longest sequence."""
         return max(self.starts) + self.count
 
     def places(self, device: torch.device) -> torch.Tensor:
-        """Where the new tokens stand, and so their position ids. Shape (texts, count)."""
+        """Return the positions of the new tokens, shape (sequences, count)."""
         starts = torch.tensor(self.starts, device=device)
         return starts[:, None] + torch.arange(self.count, device=device)
 
     def mask(self, dtype: torch.dtype, device: torch.device, window: int | None = None) -> torch.Tensor:
-        """What a new token may look at: 0 for itself and what is before it, else the least of numbers.
+        """Return the attention mask: 0 for visible positions, the dtype's minimum for others.
 
         Args:
-            dtype: The model's.
-            device: The model's.
-            window: How many tokens it sees, itself included; None for all.
+            dtype: The model's dtype.
+            device: The model's device.
+            window: Number of visible tokens, the new one included; None for all.
 
         Returns:
-            Shape (texts, 1, count, length): added to the scores.
+            Shape (sequences, 1, count, length), to be added to the scores.
         """
         at = self.places(device)[:, None, :, None]
         seen = torch.arange(self.length, device=device)
@@ -88,7 +87,7 @@ class _Layer(CacheLayerMixin):  # type: ignore[no-untyped-call]
         *_args: Any,
         **_kwargs: Any,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Keeps the new tokens' states, each of shape (texts, heads, count, width); gives those of all."""
+        """Store states of shape (sequences, heads, count, width). Return the states of all positions."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         step = self.cache.step
@@ -101,7 +100,7 @@ class _Layer(CacheLayerMixin):  # type: ignore[no-untyped-call]
         return _read(self.keys, step), _read(self.values, step)
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
-        """Makes the tensors, without places yet: heads and widths are only known from a first pass."""
+        """Make empty tensors: heads and widths are known from the first pass."""
         self.keys, self.values = (
             states.new_zeros(self.slots, states.shape[1], 0, states.shape[3])
             for states in (key_states, value_states)
@@ -109,11 +108,11 @@ class _Layer(CacheLayerMixin):  # type: ignore[no-untyped-call]
         self.is_initialized = True
 
     def _with_room(self, held: torch.Tensor | None, length: int) -> torch.Tensor:
-        assert held is not None  # noqa: S101  (made before)
+        assert held is not None  # noqa: S101  (lazy_initialization made it)
         room = held.shape[2]
         if length <= room:
             return held
-        # Zeros, because a place that the mask hides is still multiplied by 0, and 0 · NaN is NaN.
+        # Zeros, because hidden positions are multiplied by 0, and 0 · NaN is NaN.
         wide = held.new_zeros(
             *held.shape[:2], min(max(2 * room, length, FIRST_ROOM), self.context), held.shape[3]
         )
@@ -121,15 +120,15 @@ class _Layer(CacheLayerMixin):  # type: ignore[no-untyped-call]
         return wide
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        """Length and offset of what is read."""
+        """Return length and offset of the positions to read."""
         return self.get_seq_length() + query_length, 0
 
     def get_seq_length(self) -> int:
-        """Tokens of the longest text before the pass."""
+        """Return the length of the longest sequence before the pass."""
         return max(self.cache.step.starts)
 
     def get_max_length(self) -> int:
-        """The most tokens of a text."""
+        """Return the most tokens of a sequence."""
         return self.context
 
 
@@ -142,19 +141,18 @@ def forward(
     *,
     keep: int = 1,
 ) -> torch.Tensor:
-    """One pass of a model.
+    """Run one pass of a model.
 
     Args:
         model: A causal language model of transformers.
-        cache: What the texts hold so far; holds the new tokens too afterwards.
-        windows: By kind of attention (`full_attention`, `sliding_attention`), how many tokens it sees; None
-            for all.
-        ids: The new tokens, `step.count` of each text.
-        step: Where they belong.
-        keep: How many of them need logits, from the last.
+        cache: The cache, which the pass extends by the new tokens.
+        windows: Visible tokens by kind of attention (`full_attention`, `sliding_attention`); None for all.
+        ids: The new tokens, `step.count` of each sequence.
+        step: Their slots and positions.
+        keep: Number of tokens that need logits, from the last.
 
     Returns:
-        Logits, shape (texts, keep, vocabulary).
+        Logits, shape (sequences, keep, vocabulary).
     """
     cache.step = step
     masks = {kind: step.mask(model.dtype, model.device, window) for kind, window in windows.items()}
@@ -170,7 +168,7 @@ def forward(
 
 
 def _read(held: torch.Tensor, step: Pass) -> torch.Tensor:
-    """The slots of a pass. Neighbours are a view; others are copied out."""
+    """Return the slots of a pass: a view if they are neighbours, else a copy."""
     first, last = step.slots[0], step.slots[-1]
     if step.slots == tuple(range(first, last + 1)):
         return held[first : last + 1, :, : step.length]
@@ -178,11 +176,11 @@ def _read(held: torch.Tensor, step: Pass) -> torch.Tensor:
 
 
 def layers_of(model: Any) -> int:
-    """How many layers have keys and values."""
+    """Return the number of layers with keys and values."""
     return int(model.config.get_text_config().num_hidden_layers)
 
 
 def common_start(one: Sequence[int], other: Sequence[int]) -> int:
-    """How many tokens two texts have in common at their beginning."""
+    """Return the length of the common prefix of two sequences."""
     pairs = enumerate(zip(one, other, strict=False))
     return next((number for number, (a, b) in pairs if a != b), min(len(one), len(other)))

@@ -1,12 +1,12 @@
-"""Models of transformers: a folder, with or without a LoRA adapter, or a model that is in memory already.
+"""Models of transformers: a folder, with or without a LoRA adapter, or a model in memory.
 
     engine = await HfEngine.start(Path("my-model"), parallel=8)
     engine = HfEngine(model, tokenizer, name="step 400", native=True)
 
-Made for looking at a model right after its training, and as what other engines are compared with. Streams run
-as one batch (`hf_batch`), a stream alone gives the same text for the same seed, and prompts are token ids, so
-that what a user writes never becomes a control token. Where speed matters, serve the model as a GGUF file or
-by vLLM: here nothing is quantised, compiled or spread over several GPUs.
+Use it to try a model right after training, and as the reference for other engines. Streams run as one batch
+(`batch`), and a single stream repeats its text for the same seed. Prompts are token ids, so a user's text
+never becomes a control token. For speed, use a GGUF file or vLLM: nothing is quantised, compiled or spread
+over several GPUs here.
 """
 
 from __future__ import annotations
@@ -31,26 +31,27 @@ from redraft.errors import ContextError, ModelError, UsageError
 from redraft.formats.selfee import NATIVE_FORMAT
 
 STREAMS = 8
-"""Streams at once unless told."""
+"""Default number of streams at once."""
 
 CLOSE_SECONDS = 5.0
 
 
 class HfEngine(LocalEngine):
-    """A model of transformers behind the engine protocol. It is set to evaluation, and stays the caller's.
+    """A model of transformers behind the engine protocol. The model is put into evaluation mode.
 
     Args:
-        model: A causal language model; peft's may be around it.
-        tokenizer: Its tokenizer, a fast one.
-        name: For records and messages.
-        ctx: Tokens that one chain may fill; 4,096 or the model's own length, whichever is less.
-        parallel: How many streams run at once. More wait their turn.
-        threads: Threads that compute; None leaves it to torch.
+        model: A causal language model, perhaps wrapped by peft.
+        tokenizer: Its fast tokenizer.
+        name: The name for records and messages.
+        ctx: Tokens that one chain may fill; None for 4,096 or the model's own length, whichever is less.
+        parallel: Streams at once. More wait.
+        threads: CPU threads; None for torch's default.
         native: Whether it was trained on chains.
-        ends: Tokens that end a text; None for those that model and tokenizer name.
+        ends: Tokens that end a text; None for those of model and tokenizer.
 
     Raises:
-        ModelError: The model is of a kind that cannot be run here, or does not fit the tokenizer.
+        UsageError: The model was trained for shorter contexts than `ctx`.
+        ModelError: The model is not supported, or does not fit the tokenizer.
     """
 
     def __init__(
@@ -101,10 +102,10 @@ class HfEngine(LocalEngine):
         threads: int | None = None,
         gpu: bool = True,
     ) -> HfEngine:
-        """Loads a folder.
+        """Load a folder.
 
         Args:
-            folder: Where config.json, the weights and the tokenizer are.
+            folder: Holds config.json, weights and tokenizer.
             adapters: At most one folder of a LoRA adapter.
             ctx: As above.
             parallel: As above.
@@ -112,13 +113,13 @@ class HfEngine(LocalEngine):
             gpu: Use a GPU if there is one.
 
         Raises:
-            ModelError: Something is missing, damaged, does not fit, or cannot be run here.
-            UsageError: The weights are a pickle, or there is more than one adapter.
+            ModelError: A file is missing or damaged, does not fit, or is not supported.
+            UsageError: A number is out of range, the weights are a pickle, or there is more than one adapter.
         """
         insist_on_settings(ctx=ctx, threads=threads, parallel=parallel)
         if len(adapters) > 1:
             raise UsageError(
-                f"{folder} can be opened with one adapter, and {len(adapters)} are named.",
+                f"{folder} takes one adapter, and {len(adapters)} are given.",
                 hint=f"Merge the first: redraft weights merge-lora {folder} {adapters[0]} -o DIR",
             )
         device = torch.device("cuda" if gpu and torch.cuda.is_available() else "cpu")
@@ -141,24 +142,24 @@ class HfEngine(LocalEngine):
         return await in_daemon_thread(opened)
 
     async def encode(self, text: str, *, special: bool = False) -> Tokens:
-        """Token ids of a text. Control tokens that are written out in it stay text."""
+        """Return the token ids of a text. Control tokens that are written out in it stay text."""
         return self._words.encode(text, special=special)
 
     async def decode(self, tokens: Sequence[int]) -> str:
-        """The text of token ids; control tokens are written out.
+        """Return the text of token ids. Control tokens are written out.
 
         Raises:
-            ModelError: The model has no such tokens.
+            ModelError: A token is not in the vocabulary.
         """
         self._check(tokens)
         return self._words.decode(tokens)
 
     async def score(self, prompt: PromptText, text: PromptText) -> tuple[float, ...]:
-        """How likely the model finds a text behind a prompt: the natural logarithm for each of its tokens.
+        """Return the natural logarithm of the probability of each token of a text behind a prompt.
 
         Raises:
             UsageError: The prompt is empty.
-            ContextError: Both together are longer than the context.
+            ContextError: Prompt and text are longer than the context.
         """
         before = self._words.encode(prompt, special=True) if isinstance(prompt, str) else prompt
         tokens = (*before, *(self._words.encode(text) if isinstance(text, str) else text))
@@ -174,19 +175,18 @@ class HfEngine(LocalEngine):
         return tuple(found)
 
     async def aclose(self) -> None:
-        """Ends the thread that computes, after its step. Closing twice does no harm.
+        """End the batch's thread after its step, and wait at most `CLOSE_SECONDS`. May be called twice.
 
-        A step may be long: it is left to itself after some seconds. No other thread is used, because while
-        the interpreter ends none can start.
+        It starts no thread, because none can start while the interpreter exits.
         """
         self._batch.close()
         with suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_SECONDS):
-                while self._batch.alive:  # noqa: ASYNC110  (no event tells of its end)
+                while self._batch.alive:  # noqa: ASYNC110  (a thread has no event for its end)
                     await asyncio.sleep(0.01)
 
     async def _chat_tokens(self, messages: Sequence[Message]) -> Tokens:
-        # A thread, because a stranger's template may take for ever.
+        # In a thread, because a template from the internet may run for ever.
         return await in_daemon_thread(lambda: self._words.chat(messages))
 
     async def _continue(
@@ -199,7 +199,7 @@ class HfEngine(LocalEngine):
         def deliver(delta: Delta | BaseException) -> None:
             try:
                 loop.call_soon_threadsafe(deltas.put_nowait, delta)
-            except RuntimeError:  # the loop is gone, and with it whoever asked
+            except RuntimeError:  # the loop is closed, and nobody reads the stream
                 work.cancelled = True
 
         spelling = Spelling.after(prompt, lambda ids: self._words.decode(ids, control=False), stop)
@@ -219,10 +219,12 @@ class HfEngine(LocalEngine):
     def _check(self, tokens: Sequence[int]) -> None:
         wrong = next((token for token in tokens if not 0 <= token < self._words.size), None)
         if wrong is not None:
-            raise ModelError(f"{self._info.name} has no token {wrong}: it has {self._words.size}.")
+            raise ModelError(
+                f"{self._info.name} has no token {wrong}: its vocabulary has {self._words.size}."
+            )
 
 
 def _trained_context(model: Any) -> int | None:
-    """The length that the model was trained on, or None where its configuration does not say."""
+    """Return the context that the model was trained for, or None if its configuration does not say."""
     length = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     return length if isinstance(length, int) and length > 0 else None

@@ -1,8 +1,8 @@
-"""Loads a transformers folder, with or without a LoRA adapter, as a model that can be run here.
+"""Load a transformers folder, with or without a LoRA adapter.
 
-Nothing of a folder is executed or unpickled: weights are read by redraft's own checked reader (`weights`),
-and an adapter is merged into them in memory, as `redraft weights merge-lora` would. Code that comes with a
-model (`trust_remote_code`) is not run. The hub is never asked.
+No code of a folder is run (`trust_remote_code`) and nothing is unpickled: redraft's checked reader
+(`weights`) reads the weights. An adapter is merged in memory, as by `redraft weights merge-lora`. The hub is
+never used.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from redraft.weights.lora.plan import Plan, plan_merge
 _KINDS = {"full_attention", "sliding_attention"}
 _FLOATS = (torch.float32, torch.bfloat16, torch.float16)
 _ROUNDING = 0.05
-"""Most that two ways to compute the same may differ by, of the largest logit: bf16 needs a hundredth."""
+"""Allowed difference of two equivalent computations, relative to the largest logit; bf16 needs 0.01."""
 
 _AS_GGUF = "Run it with llama.cpp: redraft weights gguf FOLDER -o FILE.gguf"
 
@@ -39,7 +39,7 @@ class Loaded:
     """A model that is ready to run.
 
     Attributes:
-        format: How it says that it revises (`redraft_format`), or None.
+        format: The `redraft_format` of its configuration, or None.
         ends: Tokens that end a text.
     """
 
@@ -50,12 +50,12 @@ class Loaded:
 
 
 def load(folder: Path, adapter: Path | None, device: torch.device) -> Loaded:
-    """Loads a folder.
+    """Load a folder.
 
-    On a CPU all weights are in 32 bits, which is exact for those of 16; elsewhere as they are.
+    On a CPU all weights become 32-bit floats, which is exact for 16 bits. On a GPU they keep their dtype.
 
     Raises:
-        ModelError: Something is missing, damaged, or of a kind that cannot be run here.
+        ModelError: A file is missing or damaged, or the model is not supported.
         UsageError: The weights are a pickle.
     """
     checkpoint = open_checkpoint(folder)
@@ -72,46 +72,46 @@ def load(folder: Path, adapter: Path | None, device: torch.device) -> Loaded:
         config = _config(folder, plan)
         model = _model(folder, config, _tensors(checkpoint, lora, plan), device)
     settings = checkpoint.json("config.json")
-    said = (lora.format if lora else None) or settings.get("redraft_format")
+    format_ = (lora.format if lora else None) or settings.get("redraft_format")
     ends = ends_of(tokenizer, settings, checkpoint.json("generation_config.json"))
-    return Loaded(model, tokenizer, said if isinstance(said, str) else None, ends)
+    return Loaded(model, tokenizer, format_ if isinstance(format_, str) else None, ends)
 
 
 def load_tokenizer(folder: Path) -> Any:
-    """The tokenizer of a folder.
+    """Return the tokenizer of a folder.
 
     Raises:
-        ModelError: There is none, or none that is fast.
+        ModelError: The folder has no tokenizer, or only a slow one.
     """
     if not has_tokenizer(folder):
         found = ", ".join(sorted(path.name for path in folder.iterdir())[:8])
         raise ModelError(
             f"{folder} has no tokenizer: no tokenizer.json, no tokenizer.model. It holds: {found}.",
-            hint="Copy tokenizer.json and tokenizer_config.json from the model that it was made from.",
+            hint="Copy tokenizer.json and tokenizer_config.json from its base model.",
         )
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False
         )
     except Exception as error:  # noqa: BLE001  (a damaged file leads transformers into errors of any kind)
-        raise ModelError(f"the tokenizer of {folder} cannot be loaded: {_said(error)}") from None
+        raise ModelError(f"the tokenizer of {folder} cannot be loaded: {_reason(error)}") from None
     if not getattr(tokenizer, "is_fast", False):
-        raise ModelError(f"{folder} has a tokenizer that only exists in Python, with no tokenizer.json.")
+        raise ModelError(f"{folder} has a slow tokenizer, without tokenizer.json.")
     return tokenizer
 
 
 def ends_of(tokenizer: Any, *settings: dict[str, Any]) -> frozenset[int]:
-    """The tokens that end a text, by a tokenizer and its model's settings: those for chat name more."""
-    named = [tokenizer.eos_token_id, *(said.get("eos_token_id") for said in settings)]
-    listed = [each if isinstance(each, list) else [each] for each in named]
+    """Return the tokens that end a text. Chat models name more in their settings than the tokenizer does."""
+    named = [tokenizer.eos_token_id, *(setting.get("eos_token_id") for setting in settings)]
+    listed = [ids if isinstance(ids, list) else [ids] for ids in named]
     return frozenset(token for tokens in listed for token in tokens if isinstance(token, int))
 
 
 def windows_of(model: Any, context: int) -> dict[str, int | None]:
-    """By kind of attention, how many tokens it sees within a context; None for all.
+    """Return the visible tokens by kind of attention; None for the whole context.
 
     Raises:
-        ModelError: A layer is of another kind.
+        ModelError: A layer has another kind of attention.
     """
     config = model.config.get_text_config()
     window = getattr(config, "sliding_window", None)
@@ -125,16 +125,16 @@ def windows_of(model: Any, context: int) -> dict[str, int | None]:
 
 
 def check_model(model: Any, words: Words, windows: dict[str, int | None]) -> None:
-    """Sees that a model fits its tokenizer, and says the same in two parts as in one.
+    """Check that a model fits its tokenizer, and gives equal logits for a text in two parts and in one.
 
     Raises:
-        ModelError: It does not. Better no answer than one from a cache that the model understands otherwise.
+        ModelError: It does not fit, or uses the cache in another way.
     """
     rows = model.get_input_embeddings().weight.shape[0]
     if words.size > rows:
         raise ModelError(
-            f"the tokenizer has {words.size} tokens and the model {rows}: they are not of one model.",
-            hint="Take the tokenizer's files from the folder that the weights came from.",
+            f"the tokenizer has {words.size} tokens and the model {rows}: they do not belong together.",
+            hint="Take the tokenizer from the folder of the weights.",
         )
     if not {"position_ids", "past_key_values", "logits_to_keep"} <= set(
         inspect.signature(model.forward).parameters
@@ -148,14 +148,14 @@ def check_model(model: Any, words: Words, windows: dict[str, int | None]) -> Non
             forward(model, cache, windows, [ids[:4]], Pass((0,), (0,), 4))
             parts = forward(model, cache, windows, [ids[4:]], Pass((0,), (4,), 2))[0, -1]
         except (TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
-            raise _other_kind(model, _said(error)) from None
+            raise _other_kind(model, _reason(error)) from None
     if whole.isfinite().all() and (whole - parts).abs().max() > _ROUNDING * whole.abs().max():
-        raise _other_kind(model, "its text in two parts is not the text in one")
+        raise _other_kind(model, "it computes a text in two parts otherwise than in one")
 
 
 def _other_kind(model: Any, why: str) -> ModelError:
     name = type(model).__name__
-    return ModelError(f"{name} keeps its memory in a way that is not handled here: {why}.", hint=_AS_GGUF)
+    return ModelError(f"{name} is not supported: {why}.", hint=_AS_GGUF)
 
 
 def _config(folder: Path, plan: Plan | None) -> Any:
@@ -164,14 +164,14 @@ def _config(folder: Path, plan: Plan | None) -> Any:
             folder, local_files_only=True, trust_remote_code=False
         )
     except Exception as error:  # noqa: BLE001  (a damaged file leads transformers into errors of any kind)
-        raise ModelError(f"{folder / 'config.json'} is not understood: {_said(error)}") from None
+        raise ModelError(f"{folder / 'config.json'} cannot be read: {_reason(error)}") from None
     for key, value in (plan.config if plan else {}).items():
         setattr(config.get_text_config(), key, value)
     return config
 
 
 def _tensors(checkpoint: Checkpoint, lora: Adapter | None, plan: Plan | None) -> dict[str, torch.Tensor]:
-    """The weights by name, with what the adapter adds."""
+    """Return the weights by name, with the adapter merged."""
     if lora is None or plan is None:
         return {name: checkpoint.read(name).reshape(info.shape) for name, info in checkpoint.tensors.items()}
     return {
@@ -183,51 +183,47 @@ def _tensors(checkpoint: Checkpoint, lora: Adapter | None, plan: Plan | None) ->
 def _model(folder: Path, config: Any, tensors: dict[str, torch.Tensor], device: torch.device) -> Any:
     known = transformers.MODEL_FOR_CAUSAL_LM_MAPPING
     if type(config) not in known:
-        raise ModelError(
-            f"{folder} is a model of the type {config.model_type!r}, which does not continue text."
-        )
+        raise ModelError(f"{folder} has the model type {config.model_type!r}, which does not generate text.")
     kind: Any = known[type(config)]
     dtype = torch.float32 if device.type == "cpu" or config.dtype not in _FLOATS else config.dtype
     try:
         _insist_on_size(folder, kind, config, tensors)
-        model, said = kind.from_pretrained(
+        model, report = kind.from_pretrained(
             None, config=config, state_dict=tensors, dtype=dtype, output_loading_info=True
         )
-        _insist_on_all(folder, said["missing_keys"])
+        _insist_on_all(folder, report["missing_keys"])
         return model.to(device)
     except torch.OutOfMemoryError:
-        raise ModelError(
-            f"{folder} does not fit into the memory of the GPU.", hint="--gpu-layers 0"
-        ) from None
+        raise ModelError(f"{folder} does not fit into the GPU's memory.", hint="--gpu-layers 0") from None
     except ModelError:
         raise
-    except Exception as error:  # noqa: BLE001  (files that do not fit each other lead to errors of any kind)
-        raise ModelError(f"{folder} cannot be loaded: {_said(error)}") from None
+    except Exception as error:  # noqa: BLE001  (inconsistent files lead to errors of any kind)
+        raise ModelError(f"{folder} cannot be loaded: {_reason(error)}") from None
 
 
 def _insist_on_size(folder: Path, kind: Any, config: Any, tensors: dict[str, torch.Tensor]) -> None:
-    """Sees that config.json does not ask for far more than the weights are, before memory is taken for it."""
-    there = sum(tensor.numel() for tensor in tensors.values())
+    """Raise if config.json describes a far larger model than the weights, before memory is allocated."""
+    stored = sum(tensor.numel() for tensor in tensors.values())
     with torch.device("meta"):
         asked = sum(parameter.numel() for parameter in kind(config).parameters())
-    if asked > 2 * there:  # twice, because of embeddings that are stored once and used twice
-        raise _other_size(folder, f"{asked:,} numbers, and the weights are {there:,}")
+    if asked > 2 * stored:  # twice, because tied embeddings are stored once
+        raise _other_size(folder, f"{asked:,} parameters, and the weights have {stored:,}")
 
 
 def _insist_on_layers(checkpoint: Checkpoint) -> None:
-    """Sees that there can be as many layers as config.json says: transformers makes lists of that length."""
+    """Raise if config.json has more layers than there are tensors: transformers makes a list of them."""
     settings = checkpoint.json("config.json")
-    for said in (settings, settings.get("text_config")):
-        layers = said.get("num_hidden_layers") if isinstance(said, dict) else None
+    for config in (settings, settings.get("text_config")):
+        layers = config.get("num_hidden_layers") if isinstance(config, dict) else None
         if isinstance(layers, int) and layers > len(checkpoint.tensors):
             tensors = len(checkpoint.tensors)
-            raise _other_size(checkpoint.folder, f"{layers:,} layers, and there are {tensors} tensors")
+            raise _other_size(checkpoint.folder, f"{layers:,} layers, and the weights have {tensors} tensors")
 
 
 def _other_size(folder: Path, why: str) -> ModelError:
     return ModelError(
         f"{folder / 'config.json'} asks for {why}.",
-        hint="Get the model again: weights and config.json are not of one model.",
+        hint="Get the model again: weights and config.json do not belong together.",
     )
 
 
@@ -237,13 +233,13 @@ def _insist_on_all(folder: Path, missing: Iterable[str]) -> None:
         raise ModelError(
             f"{folder} lacks {len(names)} tensors that its config.json asks for: "
             f"{', '.join(names[:3])}{' …' if len(names) > 3 else ''}.",
-            hint="Get the model again: weights and config.json are not of one model.",
+            hint="Get the model again: weights and config.json do not belong together.",
         )
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps transformers from drawing bars, and from reporting what is an error here or does not matter."""
+    """Silence progress bars and warnings of transformers; missing tensors are errors here."""
     logging: Any = transformers.utils.logging
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
@@ -256,7 +252,7 @@ def _quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _said(error: Exception) -> str:
-    """The first lines of what transformers said, which may be a page."""
+def _reason(error: Exception) -> str:
+    """Return the start of a message, which may be a page long."""
     text = str(error).strip() or type(error).__name__
     return " ".join(text.split())[:200].rstrip(".") + "."

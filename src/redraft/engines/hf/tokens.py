@@ -1,8 +1,8 @@
-"""Texts and messages as token ids, by the tokenizer of a transformers folder.
+"""Encode texts and messages with the tokenizer of a transformers folder.
 
-What a user wrote never becomes a control token: `<|im_end|>` in a prompt or message stays ten characters.
-Only what the model's own chat template writes around the messages does. A tokenizer that puts a space before
-every text puts none before a text that goes on after another.
+A user's text never becomes a control token: `<|im_end|>` in a prompt or message stays ten characters. Only
+the chat template writes control tokens. A tokenizer that puts a space before every text puts none before a
+text that continues another.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from redraft.engines.local import Marked
 from redraft.errors import ModelError
 
 _MARK = "\n"
-"""What goes before a text that continues another, to take the place of a tokenizer's own space."""
+"""Precedes a text that continues another, so that the tokenizer's space goes before the mark."""
 
 
 class Words:
-    """A tokenizer of transformers. It may be used from several threads.
+    """A tokenizer of transformers, safe for several threads.
 
     Args:
-        tokenizer: A fast one, which is to say one of the tokenizers library.
-        name: What the model is called in messages.
+        tokenizer: A fast tokenizer.
+        name: The model's name in messages.
     """
 
     def __init__(self, tokenizer: Any, name: str) -> None:
         self._tokenizer = tokenizer
         self._name = name
-        # A call changes how the tokenizer treats control tokens, and fails while another thread uses it.
+        # A call sets how the tokenizer treats control tokens, and fails while another thread uses it.
         self._lock = threading.Lock()
         self.size = max(tokenizer.get_vocab().values(), default=-1) + 1
         self._mark = self._ids(_MARK)
@@ -45,12 +45,12 @@ class Words:
 
     @property
     def end(self) -> int | None:
-        """The token that ends a text, or None."""
+        """The end-of-text token, or None."""
         end = self._tokenizer.eos_token_id
         return end if isinstance(end, int) else None
 
     def encode(self, text: str, *, special: bool = False) -> Tokens:
-        """Token ids of a text; `special` for the start of a prompt."""
+        """Return the token ids of a text; `special` for the start of a prompt."""
         if special:
             ids = self._ids(text, start=True)
             return ids[: len(ids) - self._behind]
@@ -62,7 +62,7 @@ class Words:
         return self._ids(text)
 
     def decode(self, tokens: Sequence[int], *, control: bool = True) -> str:
-        """The text of token ids. `control` writes control tokens out."""
+        """Return the text of token ids. `control` writes out control tokens."""
         before = self._mark if self._spaced else ()
         with self._lock:
             text: str = self._tokenizer.decode(
@@ -71,10 +71,10 @@ class Words:
         return text.removeprefix(_MARK) if self._spaced else text
 
     def chat(self, messages: Sequence[Message]) -> Tokens:
-        """The prompt of messages, as the model's chat template writes it.
+        """Render messages with the chat template, as token ids.
 
         Raises:
-            ModelError: The template does not take these messages.
+            ModelError: The template refuses the messages.
         """
         contents = "\n".join(map(content_of, messages))
         if self._ids(contents) == self._ids(contents, control=True):
@@ -82,11 +82,11 @@ class Words:
         return self._begun(self._pieced(messages))
 
     def _begun(self, tokens: Tokens) -> Tokens:
-        """With what the tokenizer puts before every text, once, as llama.cpp and training have it."""
+        """Prepend BOS unless it is there already, as llama.cpp and training do."""
         return tokens if tokens[: len(self._first)] == self._first else self._first + tokens
 
     def _pieced(self, messages: Sequence[Message]) -> Tokens:
-        """As the template writes it around marks, with each message in its mark's place, as plain text."""
+        """Render with marks in place of the contents, and encode the contents as plain text."""
         marked = Marked(messages)
         tokens: list[int] = []
         for text, written in marked.pieces(self._render(marked.messages)):
@@ -102,16 +102,16 @@ class Words:
             )
         except (TemplateError, ValueError, TypeError) as error:
             raise ModelError(
-                f"the chat template of {self._name} does not take these messages: {str(error)[:200]}."
+                f"the chat template of {self._name} refuses these messages: {str(error)[:200]}."
             ) from None
         return text
 
     def _put_around(self, text: str) -> tuple[Tokens, int]:
-        """What the tokenizer puts before a text, and how many tokens behind: a model is not to stop there."""
-        alone, dressed = self._ids(text), self._ids(text, start=True)
-        found = (at for at in range(len(dressed)) if dressed[at : at + len(alone)] == alone)
-        before = next(found, len(dressed) - len(alone))
-        return dressed[:before], len(dressed) - before - len(alone)
+        """Return the tokens that the tokenizer puts before a text, and the number that it puts behind."""
+        plain, special = self._ids(text), self._ids(text, start=True)
+        found = (at for at in range(len(special)) if special[at : at + len(plain)] == plain)
+        before = next(found, len(special) - len(plain))
+        return special[:before], len(special) - before - len(plain)
 
     def _ids(self, text: str, *, start: bool = False, control: bool = False) -> Tokens:
         with self._lock:

@@ -1,14 +1,14 @@
 """The process that a llama.cpp model runs in: `python -m redraft.engines.llamacpp.child`.
 
-It reads one JSON object from standard input (see `Settings`), starts xllamacpp's server on 127.0.0.1, and
-writes one line back: `{"address": …}` or `{"error": …}`. It ends when its standard input does, so it cannot
-outlive its parent, however that dies. While a model is loaded, native code holds the interpreter and no
-thread of ours runs, so a second, small process watches too and kills this one. (Linux can send a signal at a
-parent's death, but it does so when the thread ends that made the child.) Ctrl-C is the parent's affair and is
-ignored here.
+It reads a JSON object from standard input (see `Settings`), starts xllamacpp's server on 127.0.0.1, and
+writes one line: `{"address": …}` or `{"error": …}`. It ends when its standard input ends, so it cannot
+outlive its parent. While a model loads, native code holds the interpreter and no Python thread runs;
+therefore a second, small process watches standard input too, and kills this one. (Linux can signal a parent's
+death, but does so when the thread ends that started the child.) Ctrl-C is ignored here, because the parent
+handles it.
 
-A process of its own because a native crash must not take the program down. Nothing but the standard library
-and xllamacpp is imported, so that it starts quickly.
+A native crash in this process does not take the program down. Only the standard library and xllamacpp are
+imported, so that it starts quickly.
 """
 
 from __future__ import annotations
@@ -22,36 +22,36 @@ import time
 from contextlib import suppress
 from typing import IO, Any, TypedDict
 
-# A draft is what followed the last six tokens when they were last seen, eight tokens long. Chosen on 391 real
-# SelFee revisions and 60 first drafts: the sizes that gain on copied text without losing on fresh text.
-# Of llama.cpp's kinds this is the one without a memory: ngram-map-k finds nothing in a server's second text.
+# A draft is the eight tokens that followed the last occurrence of the last six tokens. Chosen on 391 real
+# SelFee revisions and 60 first drafts: these sizes speed up copied text without slowing down fresh text.
+# ngram-simple keeps no state; ngram-map-k finds nothing in a server's second text.
 NGRAM_SIZE = 6
 DRAFT_SIZE = 8
 
 SPIN_COUNT = "3000"
-"""How long a thread of OpenMP turns idly before it sleeps (GOMP_SPINCOUNT). libgomp's own choice is some
-milliseconds: on a machine that was busy with other things that made tokens two to ten times slower, and none
-faster where nothing else ran. A value in the environment stands."""
+"""How long an idle OpenMP thread spins before it sleeps (GOMP_SPINCOUNT). libgomp's default of some
+milliseconds made tokens two to ten times slower on a busy machine, and no faster on an idle one. A value in
+the environment goes before."""
 
 GRACE = 0.5
 """Seconds between the end of standard input and the kill."""
 
 CACHE_MIB = 512
-"""Memory for prompts whose slot was taken by another stream. llama.cpp's own default is 8 GiB."""
+"""Memory for prompts that lost their slot to another stream. llama.cpp's default is 8 GiB."""
 
 
 class Settings(TypedDict):
-    """What the parent sends.
+    """The settings that the parent sends.
 
     Attributes:
         model: Path of the GGUF file.
         adapters: Paths of LoRA adapters, each applied at scale 1.
-        context: Tokens a chain may fill; each of the `parallel` streams has as many.
-        parallel: How many streams run at once; more wait in llama.cpp's own queue.
-        threads: Threads that compute; None leaves it to llama.cpp.
-        gpu_layers: Layers to put on the GPU; None leaves it to llama.cpp.
-        speculate: Whether n-grams of the text so far are tried as drafts.
-        key: The secret that every request has to show.
+        context: Tokens of each of the `parallel` streams.
+        parallel: Streams at once; more wait in llama.cpp's queue.
+        threads: CPU threads; None for llama.cpp's default.
+        gpu_layers: Layers on the GPU; None for llama.cpp's default.
+        speculate: Try n-grams of the text so far as drafts.
+        key: The secret that every request must carry.
     """
 
     model: str
@@ -65,7 +65,7 @@ class Settings(TypedDict):
 
 
 def main() -> None:
-    """Starts the server, reports its address, and stays until standard input ends."""
+    """Start the server, report its address, and run until standard input ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     replies = _claim_stdout()
     settings: Settings = json.loads(sys.stdin.readline())
@@ -74,7 +74,7 @@ def main() -> None:
     try:
         server = _serve(settings)
         reply = {"address": server.listening_address}
-    except Exception as error:  # noqa: BLE001  (whatever it is, the parent must hear of it)
+    except Exception as error:  # noqa: BLE001  (reported to the parent)
         reply = {"error": f"{type(error).__name__}: {error}"}
     print(json.dumps(reply), file=replies, flush=True)
     if "address" in reply:
@@ -82,23 +82,23 @@ def main() -> None:
 
 
 def _claim_stdout() -> IO[str]:
-    """The real standard output; whatever native code prints goes to standard error instead."""
+    """Return the real standard output, and send the prints of native code to standard error."""
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     return replies
 
 
 def _watch() -> None:
-    """Start the process that kills this one after standard input has ended. It comes before any thread."""
+    """Fork a process that kills this one when standard input ends. Call it before any thread starts."""
     watched = os.getpid()
     if os.fork():
         return
     nowhere = os.open(os.devnull, os.O_RDWR)
-    for descriptor in range(1, 64):  # whoever reads what the watched one writes must see its end
+    for descriptor in range(1, 64):  # readers of this process's output must see its end
         with suppress(OSError):
             os.close(descriptor) if descriptor > 2 else os.dup2(nowhere, descriptor)
     sys.stdin.read()
-    for _ in range(10):  # it has half a second to end by itself
+    for _ in range(10):  # time to end by itself
         time.sleep(GRACE / 10)
         if os.getppid() != watched:
             os._exit(0)
@@ -140,7 +140,7 @@ def _set_machine(params: Any, settings: Settings) -> None:
 
 
 def _set_closed_door(params: Any, key: str) -> None:
-    """Local address, a random port, a secret key, and no page or route that we do not use."""
+    """Use a local address, a random port and a secret key, and close pages and routes that are not used."""
     params.hostnames = ["127.0.0.1"]
     params.port = 0
     params.api_keys = [key]

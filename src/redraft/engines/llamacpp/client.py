@@ -1,8 +1,8 @@
-"""The parent's side of the llama.cpp process: start it, talk to it, notice its death, end it.
+"""Start the llama.cpp process, send it requests, notice its death, and end it.
 
-The HTTP spoken here is the little that one known server on 127.0.0.1 needs: a connection a request, so that
-closing it is what cancels the work, and so that nothing is tied to one event loop. A general client spends
-more time on a token than this whole module. What the requests mean is `llamacpp`'s affair.
+The HTTP client is minimal, for one known server on 127.0.0.1: a general client takes more time for a token
+than this whole module. Each request has its own connection, so that closing it cancels the work, and so that
+nothing is tied to an event loop. `engine` knows what the requests mean.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ CLOSE_SECONDS = 5.0
 
 
 class Refusal(Exception):
-    """An HTTP status other than 200, with the error object of the reply."""
+    """A reply with another status than 200, with its error object."""
 
     def __init__(self, status: int, error: dict[str, Any]) -> None:
         super().__init__(str(error.get("message", error)))
@@ -53,11 +53,11 @@ class Child:
 
     @classmethod
     async def start(cls, settings: Settings) -> Child:
-        """Starts the process and waits until the model is loaded.
+        """Start the process and wait until the model is loaded.
 
         Raises:
             MissingExtra: xllamacpp is not installed.
-            ModelError: llama.cpp could not load the model; what it said is in the message.
+            ModelError: llama.cpp could not load the model; the message has its reason.
             EngineCrash: The process died while loading.
         """
         key = secrets.token_hex(16)
@@ -106,20 +106,20 @@ class Child:
         return self._stderr.decode("utf-8", "replace").strip()
 
     async def post(self, path: str, body: dict[str, Any]) -> Any:
-        """Sends JSON, returns the JSON that came back.
+        """Send JSON and return the JSON of the reply.
 
         Raises:
-            Refusal: The server said no.
+            Refusal: The server refuses.
             EngineCrash: The process died.
         """
         async with self._exchange(path, body) as reader:
             return json.loads(await reader.read())
 
     async def events(self, path: str, body: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
-        """Sends JSON, yields the objects of the event stream that came back. Closing it cancels the work.
+        """Send JSON and yield the objects of the event stream. Closing the stream cancels the work.
 
         Raises:
-            Refusal: The server said no.
+            Refusal: The server refuses.
             EngineCrash: The process died.
         """
         async with self._exchange(path, body) as reader:
@@ -132,7 +132,7 @@ class Child:
 
     @asynccontextmanager
     async def _exchange(self, path: str, body: dict[str, Any]) -> AsyncIterator[asyncio.StreamReader]:
-        """Sends a request; what is left to read is the body of a reply with status 200."""
+        """Send a request, and yield the body of a reply with status 200."""
         if self._closed:
             raise EngineError(f"the engine of {self.model} was closed.", hint="Load the model again.")
         try:
@@ -155,24 +155,24 @@ class Child:
         return head.encode() + body
 
     def _crash(self) -> EngineError:
-        """The error for a broken connection: how the process ended, and what it said last."""
+        """Return the error for a broken connection, with the process's status and last output."""
         try:
             status = self._process.wait(1.0)
         except subprocess.TimeoutExpired:
-            return EngineError(f"the process that runs {self.model} broke off a reply.", hint="Try again.")
+            return EngineError(f"the process of {self.model} broke off a reply.", hint="Try again.")
         how = (
             f"was killed by {signal.Signals(-status).name}" if status < 0 else f"exited with status {status}"
         )
-        said = self._last_words().splitlines()[-3:]
+        output = self._last_words().splitlines()[-3:]
         return EngineCrash(
-            "\n    ".join([f"the process that runs {self.model} {how}.", *said]),
+            "\n    ".join([f"the process of {self.model} {how}.", *output]),
             hint="Check the file with its sha256, try a smaller --ctx, or --gpu-layers 0.",
         )
 
     async def aclose(self) -> None:
-        """Ends the process and waits until it is gone. Closing twice does no harm.
+        """End the process and wait for its end. May be called twice.
 
-        No thread is used: while the interpreter ends, when engines that were kept are closed, none can start.
+        It starts no thread, because none can start while the interpreter exits.
         """
         if self._closed:
             return
@@ -183,13 +183,13 @@ class Child:
         try:
             with suppress(TimeoutError):
                 async with asyncio.timeout(CLOSE_SECONDS):
-                    while self._process.poll() is None:  # noqa: ASYNC110  (no event tells of its end)
+                    while self._process.poll() is None:  # noqa: ASYNC110  (a process has no event for its end)
                         await asyncio.sleep(0.01)
         finally:
             self._end()
 
     def _end(self) -> None:
-        self._process.kill()  # does nothing to one that is gone
+        self._process.kill()  # no-op if it has ended
         self._process.wait()
         self._drain.join()
         for pipe in (self._process.stdout, self._process.stderr):
@@ -211,13 +211,13 @@ async def _connection(
 
 
 async def _head(reader: asyncio.StreamReader) -> tuple[int, bool]:
-    """Status of a reply, and whether its body comes in chunks."""
+    """Return the status of a reply, and whether its body is chunked."""
     head = (await reader.readuntil(b"\r\n\r\n")).lower()
     return int(head.split(None, 2)[1]), b"\r\ntransfer-encoding: chunked" in head
 
 
 async def _chunk(reader: asyncio.StreamReader) -> bytes:
-    """The next piece of a chunked body; empty at its end."""
+    """Return the next chunk of a body; empty at its end."""
     size = int(await reader.readuntil(b"\r\n"), 16)
     return (await reader.readexactly(size + 2))[:-2]
 

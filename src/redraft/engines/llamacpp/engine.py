@@ -1,14 +1,11 @@
-"""llama.cpp models: a GGUF file, with or without LoRA adapters, run in a process of its own.
+"""llama.cpp models: a GGUF file, with or without LoRA adapters, in a child process (`client`, `child`).
 
-Prompts always go to llama.cpp as token ids, so a text can never smuggle in a control token: `<|im_end|>`
-typed by a user stays ten characters. Steps of a chain find what is already computed again by their common
-prefix. Sampling settings that a model file brings along are not used: temperature and then top_p are the
-caller's, in the order that other engines have, and nothing else is applied.
+Prompts go to llama.cpp as token ids, so a text never becomes a control token: a user's `<|im_end|>` stays ten
+characters. Steps of a chain reuse their common prefix. The sampling settings of a model file are ignored:
+only the caller's temperature and then top-p apply, as in other engines.
 
-The token that ends an answer is listed in a delta without text, as are tokens of a stop string. What may
-turn out to be a stop string is held back until it is decided, and shown at the end at the latest.
-
-How the process is run and spoken to is not known here (`llamacpp_client`, `llamacpp_child`).
+The token that ends an answer comes in a delta without text, as do tokens of a stop string. Text that may
+become a stop string is held back until that is decided, at the latest until the end.
 """
 
 from __future__ import annotations
@@ -29,12 +26,12 @@ from redraft.formats.selfee import NATIVE_FORMAT
 from redraft.weights.gguf.reader import GGUFHeader, check_adapter, check_model, read_header
 
 SPECULATES_UP_TO = 4
-"""Streams at once up to which drafts are tried unless told. They slow a batch of eight new texts, while
-copying revisions at eight gain little (benchmarks/RESULTS.md)."""
+"""Most streams at which drafts are tried by default. Drafts slow down a batch of eight fresh texts, and speed
+up eight copying revisions only a little (benchmarks/RESULTS.md)."""
 
 
 class LlamaCppEngine(LocalEngine):
-    """A GGUF model behind the engine protocol. Make one with `start`."""
+    """A GGUF model behind the engine protocol. Create it with `start`."""
 
     def __init__(
         self, info: EngineInfo, context: int, child: Child, *, spaced: bool, trained: int | None = None
@@ -55,21 +52,21 @@ class LlamaCppEngine(LocalEngine):
         gpu_layers: int | None = None,
         speculate: bool | None = None,
     ) -> LlamaCppEngine:
-        """Loads a model in a new process.
+        """Load a model in a new process.
 
         Args:
             model: The GGUF file.
             adapters: GGUF files of LoRA adapters, all applied.
-            ctx: Tokens that one chain may fill; 4,096 or the model's own length, whichever is less.
-            parallel: How many streams run at once. More wait their turn.
-            threads: Threads that compute; None leaves it to llama.cpp.
-            gpu_layers: Layers to put on the GPU; None leaves it to llama.cpp.
-            speculate: Try n-grams of the text so far as drafts; None does so where it helps.
+            ctx: Tokens that one chain may fill; None for 4,096 or the model's own length, whichever is less.
+            parallel: Streams at once. More wait.
+            threads: CPU threads; None for llama.cpp's default.
+            gpu_layers: Layers on the GPU; None for llama.cpp's default.
+            speculate: Try n-grams of the text so far as drafts; None where it pays off.
 
         Raises:
             UsageError: A number is out of range, or the model was trained for shorter contexts.
-            ModelError: A file is missing, damaged, or the adapter is for another model; or the context
-                needs more memory than is free.
+            ModelError: A file is missing or damaged, an adapter is for another model, or the context needs
+                more memory than is free. With layers on the GPU, memory is not checked.
             MissingExtra: xllamacpp is not installed.
             EngineCrash: The process died while loading.
         """
@@ -96,18 +93,18 @@ class LlamaCppEngine(LocalEngine):
         )
 
     async def encode(self, text: str, *, special: bool = False) -> Tokens:
-        """Token ids of a text. Control tokens that are written out in it stay text."""
+        """Return the token ids of a text. Control tokens that are written out in it stay text."""
         if special or not self._spaced:
             return await self._tokenize(text, start=special, control=False)
         return await self._encode_within(text)
 
     async def decode(self, tokens: Sequence[int]) -> str:
-        """The text of token ids; control tokens are written out."""
+        """Return the text of token ids. Control tokens are written out."""
         reply = await self._post("/detokenize", {"tokens": list(tokens)})
         return str(reply["content"])
 
     async def aclose(self) -> None:
-        """Ends the process. Closing twice does no harm."""
+        """End the process. May be called twice."""
         await self._child.aclose()
 
     async def _continue(
@@ -127,13 +124,13 @@ class LlamaCppEngine(LocalEngine):
     async def _deltas(
         self, events: AsyncGenerator[dict[str, Any], None], limit: Finish
     ) -> AsyncGenerator[Delta, None]:
-        """What llama.cpp says, with what it leaves out: tokens of split characters, text it held back."""
+        """Turn events into deltas. Add held text and tokens of split characters, which llama.cpp omits."""
         counted, gap = 0, False
         held: list[int] = []
         async for event in events:
             if "error" in event:
                 raise EngineError(
-                    f"{self._info.name}: llama.cpp broke the answer off: {_said(event['error'])}"
+                    f"{self._info.name}: llama.cpp broke off the answer: {_message(event['error'])}"
                 )
             if event["stop"]:
                 yield _last(event, limit, await self._unsaid(event["stop_type"], held))
@@ -141,16 +138,16 @@ class LlamaCppEngine(LocalEngine):
             text, tokens = event["content"], event["tokens"]
             gap = gap or event["tokens_predicted"] > counted + len(tokens)
             counted = event["tokens_predicted"]
-            if gap:  # nothing is said of its tokens until their text is known
+            if gap:  # the tokens are unknown until their text comes
                 tokens = await self._tokens_of(text, held) if text else []
             held, gap = ([], False) if text else (held + tokens, gap)
             yield Delta(text=text, tokens=tuple(tokens))
         raise EngineError(f"{self._info.name}: the stream ended without its last event.", hint="Try again.")
 
     async def _unsaid(self, stop_type: str, held: list[int]) -> str:
-        """Text that was held back as the beginning of a stop string that then did not come.
+        """Return text that was held back for a stop string that did not come.
 
-        llama.cpp forgets it when an answer ends there. With `eos` the last token is the one that ended it.
+        llama.cpp drops it when an answer ends there. With `eos`, the last token is the end token.
         """
         if stop_type == "word":
             return ""
@@ -158,16 +155,15 @@ class LlamaCppEngine(LocalEngine):
         return await self.decode(unsaid) if unsaid else ""
 
     async def _tokens_of(self, text: str, held: Sequence[int]) -> list[int]:
-        """Ids of a delta's text whose first tokens, `held`, came ahead of it.
+        """Return the ids of a delta's text, without its first tokens, `held`, which came before.
 
-        llama.cpp does not list the tokens of a character before it is complete (a three-token
-        character has the last alone), though it counts them.
+        llama.cpp counts the tokens of an incomplete character, but lists only its last one.
         """
         before = await self.decode(held) if held else ""
         return list(await self.encode(text.removeprefix(before)))
 
     async def _chat_tokens(self, messages: Sequence[Message]) -> Tokens:
-        """The prompt of messages: what the template writes may be control tokens, what they say may not."""
+        """Render messages. Only the template's text may become control tokens."""
         contents = "\n".join(map(content_of, messages))
         as_text = await self._tokenize(contents, start=False, control=False)
         if await self._tokenize(contents, start=False, control=True) == as_text:
@@ -175,7 +171,7 @@ class LlamaCppEngine(LocalEngine):
         return await self._pieced(messages)
 
     async def _pieced(self, messages: Sequence[Message]) -> Tokens:
-        """As the template writes it around marks, with each message in its mark's place, as plain text."""
+        """Render with marks in place of the contents, and encode the contents as plain text."""
         marked = Marked(messages)
         tokens: list[int] = []
         for number, (text, written) in enumerate(marked.pieces(await self._render(marked.messages))):
@@ -185,9 +181,9 @@ class LlamaCppEngine(LocalEngine):
         return tuple(tokens)
 
     async def _encode_within(self, text: str) -> Tokens:
-        """Ids of a text that goes on after another, for a tokenizer that puts a space before every text.
+        """Encode a text that continues another, for a tokenizer that puts a space before every text.
 
-        The space goes before a line break, which is then taken off again.
+        The space goes before a line break, which is removed afterwards.
         """
         mark = await self._tokenize("\n", start=False, control=False)
         marked = await self._tokenize("\n" + text, start=False, control=False)
@@ -210,11 +206,11 @@ class LlamaCppEngine(LocalEngine):
             raise self._refused(refusal) from None
 
     def _refused(self, refusal: Refusal) -> EngineError:
-        return ModelError(f"{self._info.name}: llama.cpp refused: {refusal} (status {refusal.status}).")
+        return ModelError(f"{self._info.name}: llama.cpp refuses: {refusal} (status {refusal.status}).")
 
 
 def _checked_headers(model: Path, adapters: Sequence[Path]) -> list[GGUFHeader]:
-    """Headers of the model and its adapters, once they are known to fit each other."""
+    """Read the headers of a model and its adapters, and check that they fit."""
     base = read_header(model)
     check_model(model, base)
     headers = [base]
@@ -236,13 +232,13 @@ def _info(model: Path, headers: Sequence[GGUFHeader], context: int) -> EngineInf
 
 
 def _adds_space(header: GGUFHeader) -> bool:
-    """Whether the tokenizer puts a space before every text: SentencePiece does unless the file says no."""
+    """Return whether the tokenizer puts a space before every text, as SentencePiece does by default."""
     usual = header.text("tokenizer.ggml.model") in {"llama", "t5"}
     return bool(header.metadata.get("tokenizer.ggml.add_space_prefix", usual))
 
 
 def _request(prompt: Tokens, sampling: Sampling, stop: Sequence[str], limit: int) -> dict[str, Any]:
-    """What `/completion` is sent. Naming the samplers keeps all others, and the model's defaults, out."""
+    """Return a request to `/completion`. `samplers` disables all others and the model's defaults."""
     request: dict[str, Any] = {
         "prompt": list(prompt),
         "n_predict": limit,
@@ -259,12 +255,12 @@ def _request(prompt: Tokens, sampling: Sampling, stop: Sequence[str], limit: int
     return request
 
 
-def _said(error: Any) -> str:
+def _message(error: Any) -> str:
     return str(error.get("message", error)) if isinstance(error, dict) else str(error)
 
 
 def _last(event: dict[str, Any], limit: Finish, unsaid: str) -> Delta:
-    """The last delta: why it ended, and the counts."""
+    """Return the last delta, with finish reason and counts."""
     stop_type = event["stop_type"]
     return Delta(
         text=event["content"] + unsaid,

@@ -2,10 +2,9 @@
 
     engine = await RemoteEngine.connect("http://localhost:8000/v1", "qwen")
 
-Chats go to `/chat/completions`, raw text to `/completions`. Whether a server has the latter shows when raw
-text is first asked for, and is remembered. Token ids are given where the server gives them (vLLM); elsewhere
-`info.token_ids` is false. Texts that a server marks as a model's thoughts are not part of the answer;
-thoughts that come inside of the answer, between tags of the model's own, are not told apart from it.
+Chats go to `/chat/completions`, raw text to `/completions`. A server without the latter is recognised at the
+first request for raw text. Token ids come from servers that send them (vLLM); elsewhere `info.token_ids` is
+false. Reasoning that the server marks is not part of the answer; reasoning in tags inside the answer is.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ _GRACE_FOR_COUNTS, _GRACE_FOR_END = 5.0, 0.5
 
 
 class RemoteEngine:
-    """A model on a server. `connect` asks the server what it has; a new engine of this class asks nothing.
+    """A model on a server. `connect` asks the server about the model; the constructor sends nothing.
 
     Args:
         url: The base address, such as `http://localhost:8000/v1`.
@@ -55,10 +54,10 @@ class RemoteEngine:
         key: Sent as a bearer token, to this server only.
         patience: Time-outs and retries.
         context: Length of the context in tokens, if known.
-        token_ids: Whether the server gives and takes token ids as vLLM does (0.10.2 or later).
+        token_ids: Whether the server sends and takes token ids as vLLM does (0.10.2 or later).
 
     Raises:
-        UsageError: The address is none, or the key would travel unencrypted to another machine.
+        UsageError: The address is invalid, or the key would travel unencrypted to another machine.
     """
 
     def __init__(
@@ -86,17 +85,17 @@ class RemoteEngine:
         key: Key | None = None,
         patience: Patience = Patience(),  # noqa: B008  (frozen)
     ) -> Self:
-        """An engine for a model that the server was asked about.
+        """Ask the server about a model, and return its engine.
 
         Args:
             url: As above.
-            model: Its name; None for the only one that the server has.
+            model: The model's name; None for the server's only model.
             key: As above.
             patience: As above.
 
         Raises:
             UsageError: No model is named, and the server has none or several.
-            ServerError: The server is down, refuses the key, or is none of this kind.
+            ServerError: The server is down, refuses the key, or does not speak the protocol.
         """
         engine = cls(url, model or "", key=key, patience=patience)
         try:
@@ -114,23 +113,23 @@ class RemoteEngine:
 
     @property
     def info(self) -> EngineInfo:
-        """What this engine is and can do; `continues` is true until the server was found not to."""
+        """The model and its capabilities; `continues` is true until the server refuses raw text."""
         return self._info
 
     async def encode(self, text: str, *, special: bool = False) -> Tokens:
-        """Token ids of a text, from a server that has them.
+        """Return the token ids of a text.
 
         Raises:
-            ServerError: It has none.
+            ServerError: The server has no token ids.
         """
         body = {"model": self._info.name, "prompt": text, "add_special_tokens": special}
         return tuple(await self._tokenizer("/tokenize", body, "tokens"))
 
     async def decode(self, tokens: Sequence[int]) -> str:
-        """The text of token ids, from a server that has them.
+        """Return the text of token ids.
 
         Raises:
-            ServerError: It has none.
+            ServerError: The server has no token ids.
         """
         body = {"model": self._info.name, "tokens": list(tokens)}
         return str(await self._tokenizer("/detokenize", body, "prompt"))
@@ -138,23 +137,23 @@ class RemoteEngine:
     def stream(
         self, prompt: PromptText, sampling: Sampling, stop: Sequence[str] = ()
     ) -> AsyncGenerator[Delta, None]:
-        """Continues a raw text, or token ids where `info.token_ids`. Raises as `chat` does."""
+        """Continue raw text, or token ids where `info.token_ids`. Raises what `chat` raises."""
         return self._deltas(_RAW, completion_body(self._info.name, prompt, sampling, stop), sampling)
 
     def chat(
         self, messages: Sequence[Message], sampling: Sampling, stop: Sequence[str] = ()
     ) -> AsyncGenerator[Delta, None]:
-        """Answers messages.
+        """Answer messages.
 
         Raises:
-            ServerError: The server refuses, fails, or breaks the reply off.
-            EngineTimeout: It is silent for longer than `patience` allows.
-            ContextError: The prompt is longer than its context.
+            ServerError: The server refuses, fails, or breaks off its reply.
+            EngineTimeout: The server is silent for longer than `patience` allows.
+            ContextError: The prompt is longer than the context.
         """
         return self._deltas(_CHAT, chat_body(self._info.name, messages, sampling, stop), sampling)
 
     async def aclose(self) -> None:
-        """Closes the connections."""
+        """Close the connections."""
         await self._server.aclose()
 
     async def _deltas(self, path: str, body: Body, sampling: Sampling) -> AsyncGenerator[Delta, None]:
@@ -183,7 +182,7 @@ class RemoteEngine:
             self._server.pace.spent(counts.prompt + counts.completion if counts else ceil(allowance.used))
 
     def _broken(self, how: str) -> ServerError:
-        """The error of a reply that broke off. The next request is held back for a moment."""
+        """Return the error of a reply that broke off, and hold back the next request for a moment."""
         self._server.pace.broken()
         return ServerError(f"{self._server.host} {how}", hint=_SEE_LOG, passing=True)
 
@@ -195,7 +194,7 @@ class RemoteEngine:
 
     @asynccontextmanager
     async def _opened(self, path: str, body: Body) -> AsyncIterator[tuple[httpx.Response, Body]]:
-        """A reply to read, with the request as the server took it."""
+        """Yield a reply to read, and the request in the form that the server accepted."""
         if self._info.token_ids:
             body = {**body, "return_token_ids": True}
         body = in_dialect(body, self._refused)
@@ -211,7 +210,7 @@ class RemoteEngine:
             body = changed
 
     async def _chunks(self, response: httpx.Response, reply: _Reply) -> AsyncGenerator[Chunk, None]:
-        """The chunks of a reply, each within its time limit. `reply` is told of each of them."""
+        """Yield the chunks of a reply, each within its time limit, and add each to `reply`."""
         patience, clock = self._server.patience, asyncio.get_running_loop().time
         deadline = response.extensions["asked_at"] + patience.first_token
         async with aclosing(self._server.records(response)) as records:
@@ -244,11 +243,10 @@ class RemoteEngine:
         complaint = read_complaint(record)
         if complaint is None:
             raise self._not_the_protocol(str(record))
-        said = self._server.clean(complaint.message)
-        raise self._broken(f"failed while it answered: {said}")
+        raise self._broken(f"failed while it answered: {self._server.clean(complaint.message)}")
 
     async def _error(self, path: str, refusal: Refusal) -> EngineError:
-        """What a refused request means."""
+        """Return the error for a refused request."""
         complaint = refusal.complaint
         if refusal.status in (400, 413, 422) and complaint.prompt_tokens and complaint.context:
             too_long = ContextError(complaint.prompt_tokens, complaint.context)
@@ -263,14 +261,14 @@ class RemoteEngine:
         return self._server.error(refusal, path)
 
     async def _no_model(self, refusal: Refusal) -> ServerError:
-        """The error of a model that the server has not got; in its own words if it lists that model."""
+        """Return the error for an unknown model: the server's own words if it lists that model."""
         try:
-            names = [each.name for each in await models(self._server, needed=False)]
+            names = [listed.name for listed in await models(self._server, needed=False)]
         except EngineError:
             names = []
         if self._info.name in names:
-            said = self._server.clean(refusal.complaint.message)
-            return ServerError(f"{self._server.host} refuses the request (404): {said}", status=404)
+            reason = self._server.clean(refusal.complaint.message)
+            return ServerError(f"{self._server.host} refuses the request (404): {reason}", status=404)
         return ServerError(
             f"{self._server.url} has no model {self._info.name!r}.{has(names)}",
             hint=f"--model {self._server.url}#{names[0]}" if names else None,
@@ -279,12 +277,12 @@ class RemoteEngine:
 
     def _no_raw_text(self) -> ServerError:
         return ServerError(
-            f"{self._server.url} has no {_RAW}: it answers chats and does not continue raw text.",
-            hint="Use --mode prompted, which needs chats only.",
+            f"{self._server.url} has no {_RAW}: it answers chats, but does not continue raw text.",
+            hint="Use --mode prompted, which needs only chats.",
         )
 
     def _no_token_ids(self) -> ServerError:
-        return ServerError(f"{self._server.url} neither takes nor gives token ids; send text.")
+        return ServerError(f"{self._server.url} does not support token ids; send text.")
 
     def _not_the_protocol(self, record: str) -> ServerError:
         shown = self._server.clean(record)[:80]
@@ -323,7 +321,7 @@ _SEE_LOG = "The server may have been stopped, or out of memory: see its log."
 
 @dataclass
 class _Reply:
-    """What is known of a reply so far."""
+    """A reply as far as it has come."""
 
     characters: int = 0
     begun: bool = False
@@ -348,13 +346,13 @@ class _Reply:
 
     @property
     def aside(self) -> str:
-        """What came beside the text, in words."""
+        """Describe content other than text."""
         parts = [f"a call of the tool {name!r}" for name in self.tools]
         parts += [f"a refusal: {self.refusal}"] if self.refusal else []
         return ", ".join(parts or (["thoughts alone"] if self.thought else []))
 
     def last(self, sent: Body, sampling: Sampling) -> Delta:
-        """The last delta. A reply cut off before it was as long as asked has met the end of the context."""
+        """Return the last delta. A reply that ended at a length below `max_tokens` filled the context."""
         counts = self.counts
         finish = self.finish or "stop"
         length = counts.completion if counts else sent.get("max_tokens", sent.get("max_completion_tokens"))

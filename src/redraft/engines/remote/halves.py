@@ -1,4 +1,4 @@
-r"""Characters that a server cut in two: a half is held back until the other one comes.
+r"""Join characters that a server split between two deltas.
 
 A server that cuts its text by UTF-16 units sends 😀 as `\ud83d` in one delta and `\ude00` in the next. One
 that cuts by bytes sends incomplete UTF-8, which is read as Python's surrogate escapes, U+DC80 to U+DCFF.
@@ -16,13 +16,13 @@ _LAST = re.compile("(?:[\ud800-\udbff]|[\udc80-\udcff]+)\\Z")
 
 
 class Halves:
-    """Joins the halves of one stream."""
+    """Joins the split characters of one stream."""
 
     def __init__(self) -> None:
         self._held = ""
 
     def add(self, text: str) -> str:
-        """Return the text that is whole, with what was held back before it."""
+        """Return the complete text so far; half a character at the end is held back."""
         text, self._held = self._held + text, ""
         if text.isascii() or not _HALF.search(text):
             return text
@@ -33,7 +33,7 @@ class Halves:
         return whole(text[:sure])
 
     def end(self) -> str:
-        """Return what is still held back, as a replacement character."""
+        """Return a replacement character if half a character is left."""
         text, self._held = self._held, ""
         return whole(text)
 
@@ -43,7 +43,7 @@ def _joined(pair: re.Match[str]) -> str:
 
 
 def _open(last: str) -> int:
-    """How much of the last halves of a text may be completed by what follows."""
+    """Return how many of the last halves later text may complete."""
     if last < "\udc00":
         return len(last)
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
@@ -52,6 +52,6 @@ def _open(last: str) -> int:
 
 
 def whole(text: str) -> str:
-    """The text with its bytes decoded, and a replacement character for each half that is alone."""
+    """Decode escaped bytes, and replace each lone half by U+FFFD."""
     text = _BYTES.sub(lambda run: run[0].encode("utf-8", "surrogateescape").decode("utf-8", "replace"), text)
     return _HALF.sub("\ufffd", text)

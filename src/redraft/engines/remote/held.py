@@ -1,12 +1,12 @@
-"""Holds a server to `max_tokens`: some ignore it, and a reply without an end would be paid for without end.
+"""Enforce `max_tokens` on servers that ignore it, because an endless reply costs endless money.
 
-Token ids are counted where the server gives them. Elsewhere the count is an estimate. It is never above the
-truth for a server that sends at most a token at a time, so that no honest reply is cut:
+Token ids are counted where the server sends them. Elsewhere the count is a low estimate, so that a server
+that keeps to the limit and sends at most one token at a time is never cut:
 
-- a piece is one token; a single ASCII character is a fifth, since some servers send letter by letter
-- a piece of more than 16 characters is a token for each 16 of them
+- a piece is one token; a single ASCII character is a fifth, because some servers send letter by letter
+- a piece of 32 characters or more is one token for each 16
 
-A server that ignores the limit and sends several words at a time is cut after about three times as much.
+A server that ignores the limit and sends several words at a time is cut at about three times the limit.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ from dataclasses import dataclass
 from redraft.engines.remote.wire import Chunk
 
 LETTER = 0.2
-"""Tokens that a single ASCII character stands for at least: English has four to five letters a token."""
+"""Tokens in a single ASCII character: English has four to five letters a token."""
 
 LONGEST = 16
-"""Characters that a token has at most, but for runs of white space and the like."""
+"""Characters of a long token. Few tokens are longer, apart from runs of white space."""
 
 
 @dataclass
 class Allowance:
-    """What a reply may still have.
+    """The tokens that a reply may have.
 
     Attributes:
-        tokens: Most tokens of the reply.
-        used: Tokens so far: counted, or estimated.
+        tokens: The limit.
+        used: Tokens so far, counted or estimated.
     """
 
     tokens: int
     used: float = 0.0
 
     def covers(self, chunk: Chunk) -> bool:
-        """Count a piece. Return whether it still fits; one that does not is not counted."""
+        """Count a piece if it fits. Return whether it does."""
         used = self.used + tokens_in(chunk)
         if used > self.tokens + 1e-6:
             return False
@@ -44,7 +44,7 @@ class Allowance:
 
 
 def tokens_in(chunk: Chunk) -> float:
-    """Return the least number of tokens that a piece can have."""
+    """Estimate the tokens of a piece, rather too few than too many."""
     if chunk.tokens or not chunk.generated:
         return len(chunk.tokens)
     if len(chunk.text) == 1 and chunk.text.isascii():

@@ -1,7 +1,7 @@
-"""What a server of the OpenAI protocol has: its list of models, and what its kind can do beyond the protocol.
+"""The models that a server lists, and features of vLLM beyond the protocol.
 
-A server need not have a list, and may know models that it does not list. So a list only helps: to fill in the
-only model, to know the length of its context, and to say in an error what there is.
+A server may have no list, and may serve models that it does not list. The list only helps: to choose the only
+model, to learn the length of its context, and to name the models in an error.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ class Listed:
 
     Attributes:
         name: Its id.
-        context: Length of its context in tokens, where the list says it.
-        owner: `vllm` or `llamacpp` for those servers, elsewhere whatever it says.
-        token_ids: Whether the server takes token ids, and gives them back.
+        context: Length of its context in tokens, where the list has it.
+        owner: `vllm`, `llamacpp`, or whatever another server says.
+        token_ids: Whether the server takes and sends token ids.
     """
 
     name: str
@@ -33,11 +33,11 @@ class Listed:
 
 
 async def choose(server: Server, name: str | None) -> Listed:
-    """The model of a name, or the only one if there is no name.
+    """Return the model with this name, or the only model if the name is None.
 
     Raises:
-        UsageError: No name, and the server has no model or several.
-        EngineError: The server does not answer, refuses the key, or is of another kind.
+        UsageError: The name is None, and the server has no model or several.
+        EngineError: The server does not answer, refuses the key, or does not speak the protocol.
     """
     listed = await models(server, needed=name is None)
     found = _pick(server, listed, name)
@@ -45,9 +45,10 @@ async def choose(server: Server, name: str | None) -> Listed:
 
 
 async def models(server: Server, *, needed: bool) -> list[Listed]:
-    """The list of a server, empty if it gives none and it is not needed. Raises as `choose` does.
+    """Return the server's models. Raises what `choose` raises.
 
-    One that is not needed is asked for once: `transformers serve` fails at it where it answers chats.
+    If the list is not needed, a failure gives an empty list and the request is not repeated: `transformers
+    serve` answers chats while its list fails.
     """
     reply = await server.fetch("GET", server.url + "/models", patient=needed)
     if isinstance(reply, Refusal):
@@ -59,18 +60,18 @@ async def models(server: Server, *, needed: bool) -> list[Listed]:
 
 
 def has(names: Sequence[str]) -> str:
-    """A sentence about what a server has, with a space before it; empty if nothing is known."""
+    """Return a sentence that names models, with a leading space; empty without names."""
     shown = [*names[:10], "…"] if len(names) > 10 else names
     return f" It has: {', '.join(shown)}." if shown else ""
 
 
 def root(url: str) -> str:
-    """The address of what vLLM has beside its `/v1`."""
+    """Return the address of vLLM's own endpoints, which lie beside `/v1`."""
     return url.removesuffix("/v1")
 
 
 def _listed(entry: dict[str, Any]) -> Listed:
-    """An entry. vLLM says `max_model_len`, llama.cpp `meta.n_ctx`, and hosts of many models the other two."""
+    """Read an entry. The context is `max_model_len` for vLLM and `meta.n_ctx` for llama.cpp."""
     meta = entry.get("meta")
     lengths = [entry.get(name) for name in ("max_model_len", "context_length", "context_window")]
     lengths.append(meta.get("n_ctx") if isinstance(meta, dict) else None)
@@ -80,18 +81,18 @@ def _listed(entry: dict[str, Any]) -> Listed:
 
 def _pick(server: Server, listed: Sequence[Listed], name: str | None) -> Listed:
     if name is not None:
-        return next((each for each in listed if each.name == name), Listed(name))
+        return next((model for model in listed if model.name == name), Listed(name))
     if len(listed) == 1:
         return listed[0]
-    names = [each.name for each in listed]
+    names = [model.name for model in listed]
     raise UsageError(
-        f"{server.url} has {len(names) or 'no'} models, and the reference names none.{has(names)}",
+        f"{server.url} has {len(names) or 'no'} models; name one of them.{has(names)}",
         hint=f"--model {server.url}#{names[0] if names else 'name'}",
     )
 
 
 async def _gives_token_ids(server: Server) -> bool:
-    """Whether a vLLM is new enough for `return_token_ids`, which came with version 0.10.2."""
+    """Return whether this vLLM has `return_token_ids`, which came with version 0.10.2."""
     try:
         reply = await server.fetch("GET", root(server.url) + "/version")
     except EngineError:

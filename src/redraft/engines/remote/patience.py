@@ -1,8 +1,7 @@
-"""How long a server is waited for, and how fast it is asked: the one place where redraft waits for a server.
+"""Time-outs, retries and request rates: all waiting for a server happens here.
 
-All streams to a server share one `Pace`. A server that is down, overloaded or limits requests holds all of
-them back, and one success ends that. How often a prompt is tried is known to `jobs.runner`, which does not
-wait.
+All streams to a server share one `Pace`. When the server is down, overloaded or limits requests, all of them
+wait; the first success ends that. `jobs.runner` decides how often a prompt is tried, and never waits itself.
 """
 
 from __future__ import annotations
@@ -14,30 +13,30 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 
 LONGEST_BACKOFF = 15.0
-"""Seconds between two tries at most, where the server names no time: a restarted one is found soon."""
+"""Most seconds between two tries where the server names no time, so that a restart is noticed soon."""
 
 
-def _nobody(said: str) -> None:
-    """Tell nobody."""
+def _ignore(reason: str) -> None:
+    pass
 
 
 @dataclass(frozen=True)
 class Patience:
-    """How long to wait, in seconds, and how often and fast to ask.
+    """Time limits in seconds, retries and rates.
 
     Attributes:
-        connect: Until the server takes the connection.
-        first_token: From the request to the first token. Long: a server may load the model first.
-        between_tokens: From one token to the next. Pings do not count as tokens. Small replies, such as the
-            list of models, have as long.
-        tries: How often a request is made at most, unless the server fails all requests and `outage` lasts.
-        backoff: Before the second try, where the server names no time; doubled each time, and jittered.
-        longest_wait: The longest `Retry-After` that is waited for, unless `outage` is longer.
-        outage: How long a server that answered before may be down or busy for everybody. 0 counts tries
-            alone.
+        connect: Limit for opening a connection.
+        first_token: Limit from the request to the first token. Long, because a server may load the model.
+        between_tokens: Limit from one token to the next, and for small replies such as the list of models.
+            Pings are no tokens.
+        tries: Most tries of a request. While `outage` lasts, a server that fails all requests gets more.
+        backoff: Pause before the second try where the server names no time; doubled each time, with jitter.
+        longest_wait: The longest `Retry-After` to obey, unless `outage` is longer.
+        outage: How long a server that has answered before may be down, busy or silent. With 0, only `tries`
+            counts, and a silent server is not asked again.
         rpm: Most requests a minute; None for no limit.
         tpm: Most tokens a minute, of prompts and replies; None for no limit.
-        tell: Called with what is waited for, and with an empty text when that is over.
+        tell: Called with the reason for waiting, and with an empty text when the wait is over.
     """
 
     connect: float = 10.0
@@ -49,19 +48,19 @@ class Patience:
     outage: float = 0.0
     rpm: int | None = None
     tpm: int | None = None
-    tell: Callable[[str], None] = field(default=_nobody, repr=False, compare=False)
+    tell: Callable[[str], None] = field(default=_ignore, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A try that a server may answer another time.
+    """A failed request that may succeed later.
 
     Attributes:
-        status: The HTTP status; None where there was no reply.
+        status: The HTTP status; None without a reply.
         retry_after: Seconds that the server asks to wait, or None.
-        attempt: How often the request was made, from 1.
-        began: When it was first made, in seconds of the event loop.
-        silence: Seconds of waiting for a reply that did not come; 0 if something else failed.
+        attempt: Number of tries so far.
+        began: Time of the first try, on the event loop's clock.
+        silence: Seconds without a reply; 0 for other failures.
     """
 
     status: int | None
@@ -72,12 +71,12 @@ class Failure:
 
     @property
     def of_everybody(self) -> bool:
-        """Whether other requests would fail as well. Other statuses may be of this request."""
+        """Whether other requests would fail as well."""
         return self.status in (None, HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
 
     @property
     def words(self) -> str:
-        """What the server does, for a progress line."""
+        """The failure as a predicate, for a progress line."""
         if self.status is None:
             return "is silent" if self.silence else "is down"
         limits = self.status == HTTPStatus.TOO_MANY_REQUESTS
@@ -85,11 +84,11 @@ class Failure:
 
 
 class Pace:
-    """When the next request to a server may be made. Shared by all streams to it.
+    """Schedules the requests of all streams to one server.
 
     Args:
-        patience: How long, how often, how fast.
-        host: What messages call the server.
+        patience: The limits.
+        host: The server's name in messages.
     """
 
     def __init__(self, patience: Patience, host: str) -> None:
@@ -105,34 +104,34 @@ class Pace:
         while True:
             await asyncio.sleep(self._held_until - _now())
             await asyncio.sleep(self._slot())
-            if self._held_until <= _now():  # else the server was found down meanwhile
+            if self._held_until <= _now():  # else the server went down meanwhile
                 return
 
     def _slot(self) -> float:
-        """Take the next free place of those that `rpm` and `tpm` leave, and give the seconds until then."""
+        """Reserve the next request that `rpm` and `tpm` allow. Return the seconds until then."""
         now, rpm = _now(), self._patience.rpm
         start = max(now, self._next_slot)
         self._next_slot = start + (60 / rpm if rpm else 0.0)
         return start - now
 
     def served(self) -> None:
-        """Note that the server took a request for tokens."""
+        """Record that the server accepted a request for tokens."""
         self._served_at = _now()
         if self._down_since is not None:
             self._down_since = None
             self._patience.tell("")
 
     def spent(self, tokens: int) -> None:
-        """Note what a reply used, of prompt and text."""
+        """Record the tokens of a prompt and its reply."""
         if self._patience.tpm:
             self._next_slot = max(_now(), self._next_slot) + 60 * tokens / self._patience.tpm
 
     def broken(self) -> None:
-        """Note that a reply broke off: the server may be about to end."""
+        """Record that a reply broke off: the server may be shutting down."""
         self._hold(self._jittered(1))
 
     async def waited(self, failure: Failure) -> bool:
-        """Wait until a failed request is to be made again, or return False if there is no point."""
+        """Wait before the next try of a failed request. Return False if it should not be tried again."""
         seconds = self._delay(failure)
         if seconds is None:
             return False
@@ -154,10 +153,10 @@ class Pace:
         over = of_request or never_worked or lasted >= patience.outage
         if over and (failure.silence or failure.attempt >= patience.tries):
             return None
-        # A little more than was asked for: all who were sent away come back at the same time.
+        # A little longer than the server asks for, so that waiting streams do not return all at once.
         jittered = self._jittered(failure.attempt)
-        asked = failure.retry_after
-        seconds = jittered if asked is None else asked + 0.1 * jittered
+        after = failure.retry_after
+        seconds = jittered if after is None else after + 0.1 * jittered
         limit = f" of {in_words(patience.outage)}" if patience.outage else ""
         patience.tell(f"{self._host} {failure.words}, waiting {lasted + seconds:.0f} s{limit}")
         return seconds
@@ -171,7 +170,7 @@ class Pace:
 
 
 def in_words(seconds: float) -> str:
-    """A length of time as `40 s` or `5 min`."""
+    """Format a length of time as `40 s` or `5 min`."""
     return f"{seconds / 60:g} min" if seconds >= 60 and seconds % 60 == 0 else f"{seconds:g} s"
 
 

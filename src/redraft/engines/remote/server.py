@@ -1,9 +1,8 @@
-"""Talking to one server: its address and key, retries, time-outs, and errors that say what to do.
+"""HTTP with one server: address and key, retries, time-outs, and errors that say what to do.
 
-What is asked and answered is known to `wire`; here it is JSON. How long to wait is known to `patience`.
-Redirects are not followed: a key must not travel to another host, and a redirected POST loses its body with
-many clients. A request is made again only before anything of its reply was read, so nothing that was shown is
-ever generated twice.
+`wire` knows what the JSON means, and `patience` how long to wait. Redirects are not followed, because a key
+must not travel to another host. A request is repeated only before any of its reply was read, so that text
+that was shown is never generated twice.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ from redraft.engines.remote.wire import Body, Complaint, read_complaint
 from redraft.errors import EngineError, EngineTimeout, ServerError, UsageError
 
 RETRIED = frozenset({429, 500, 502, 503, 504})
-"""Statuses that may be another the next time (reference/engines_serving.md)."""
+"""Statuses worth another try (reference/engines_serving.md)."""
 
 _ADDRESS_HINT = "Is this the address of an OpenAI-compatible API? It usually ends in /v1."
 _DOWN_HINT = "Start the server, or correct host and port in --model."
@@ -40,12 +39,12 @@ _DOWN_HINT = "Start the server, or correct host and port in --model."
 
 @dataclass(frozen=True)
 class Refusal:
-    """A reply other than 2xx.
+    """A reply with a status other than 2xx.
 
     Attributes:
         retry_after: Seconds that the server asks to wait, or None.
-        location: Where a redirect points to.
-        tries: How often it was asked.
+        location: The target of a redirect.
+        tries: Number of tries.
     """
 
     status: int
@@ -56,7 +55,7 @@ class Refusal:
 
 
 class _Bearer(httpx.Auth):
-    """Sends a key. It is put in at the last moment, so that nothing else holds it."""
+    """Adds the key at the last moment, so that no request object in our code holds it."""
 
     def __init__(self, key: Key) -> None:
         self._key = key
@@ -71,16 +70,16 @@ class Server:
 
     Attributes:
         url: Its base address, such as `http://localhost:8000/v1`.
-        host: Host and port, as messages name it.
-        patience: How long to wait, and how often to ask.
-        pace: When the next request may be made.
+        host: Host and port, for messages.
+        patience: Time-outs and retries.
+        pace: The schedule of requests.
     """
 
     def __init__(self, url: str, key: Key | None, patience: Patience) -> None:
-        """Checks the address; nothing is sent yet.
+        """Check the address; send nothing yet.
 
         Raises:
-            UsageError: The address cannot be used, or would show the key to the network.
+            UsageError: The address is invalid, or the key would travel unencrypted.
         """
         self.url = url.rstrip("/")
         self.patience = patience
@@ -96,7 +95,7 @@ class Server:
             auth=_Bearer(key) if key else None,
             timeout=httpx.Timeout(None, connect=patience.connect),
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=64),
-            # A proxy of the environment is meant for other machines, and would see the key of a local server.
+            # A proxy from the environment is for other machines, and would see the key of a local server.
             trust_env=not _is_local(self.url),
         )
 
@@ -104,24 +103,24 @@ class Server:
         return f"Server({self.url!r})"
 
     async def aclose(self) -> None:
-        """Closes the connections."""
+        """Close the connections."""
         await self._client.aclose()
 
     @asynccontextmanager
     async def asked(self, path: str, body: Body) -> AsyncIterator[httpx.Response | Refusal]:
-        """Posts a request, with retries. Leaving the context drops the connection, and with it the work.
+        """Post a request, with retries. Leaving the context drops the connection, which cancels the work.
 
         Args:
-            path: Behind the base address, with its slash.
+            path: Path below the base address, with its slash.
             body: The JSON to send.
 
         Yields:
-            A 2xx response that is not read yet, or what the server said instead. The time of the event loop
-            at which it was asked for is `response.extensions["asked_at"]`.
+            A 2xx response that is not read yet, or a `Refusal`. `response.extensions["asked_at"]` is the time
+            of the request, on the event loop's clock.
 
         Raises:
             ServerError: No server answers.
-            EngineTimeout: It takes no connection, or sends no headers before the limit of the first token.
+            EngineTimeout: The server takes no connection, or sends no headers within `first_token`.
         """
         reply = await self._settled("POST", self.url + path, body, self.patience.first_token)
         if isinstance(reply, httpx.Response):
@@ -135,7 +134,7 @@ class Server:
     async def fetch(
         self, method: str, address: str, body: Body | None = None, *, patient: bool = True
     ) -> Any:
-        """The decoded JSON of a small reply, or a `Refusal`; `patient` asks again. Raises as `asked` does."""
+        """Return the JSON of a small reply or a `Refusal`; retry if `patient`. Raises as `asked` does."""
         limit = self.patience.between_tokens
         reply = await self._settled(method, address, body, limit, patient=patient)
         if isinstance(reply, Refusal):
@@ -149,12 +148,12 @@ class Server:
             await reply.aclose()
 
     async def records(self, response: httpx.Response) -> AsyncGenerator[Any, None]:
-        """The records of a reply as they arrive, whether streamed or whole. None stands for `[DONE]`.
+        """Yield the records of a reply, streamed or not. None stands for `[DONE]`.
 
-        A connection that breaks just ends the records: whether they are complete shows in the records.
+        A broken connection ends the records without an error: a complete reply has a finish reason.
 
         Raises:
-            ServerError: What came is not JSON.
+            ServerError: The reply is not JSON.
         """
         if "json" in response.headers.get("content-type", ""):
             yield self._decoded(await self._read(response))
@@ -168,59 +167,59 @@ class Server:
         for data in parser.close():
             empty = False
             record = None if data.strip() == "[DONE]" else _from_json(data)
-            if record is not _BAD:  # a bad one was cut, and the one who reads will miss the end
+            if record is not _BAD:  # a bad one was cut off, and then the finish reason is missing too
                 yield record
         if empty and start.strip():
             raise self._not_json(start.decode(errors="replace"))
 
     def clean(self, text: str) -> str:
-        """A text of the server's as it may be shown: on one line, short, without a key that it echoes."""
+        """Prepare a text of the server for a message: one short line, without the key."""
         text = " ".join(whole(self._redacted(text)).split())
         return text if len(text) <= 300 else text[:299] + "…"
 
     def _redacted(self, text: str) -> str:
-        """A text without the key. What is shorter is no secret, but a word such as EMPTY."""
+        """Remove the key from a text. Keys below 8 characters are placeholders such as EMPTY, not secrets."""
         secret = self._key.value if self._key and len(self._key.value) >= 8 else None
         return text.replace(secret, "[key]") if secret else text
 
     def error(self, refusal: Refusal, path: str) -> EngineError:
-        """What a refusal of a path means to the user, and what to do."""
-        status, said = refusal.status, self.clean(refusal.complaint.message)
+        """Return the error for a refusal of this path."""
+        status, reason = refusal.status, self.clean(refusal.complaint.message)
         if status in (401, 403):
-            return self._key_error(status, said)
+            return self._key_error(status, reason)
         if status in RETRIED:
-            return self._busy_error(refusal, said)
+            return self._busy_error(refusal, reason)
         if 300 <= status < 400:
             return ServerError(
-                f"{self.url} redirects ({status}) to {refusal.location}, and redraft does not follow.",
-                hint="Name the address that it moved to in --model.",
+                f"{self.url} redirects ({status}) to {refusal.location}. redraft does not follow redirects.",
+                hint="Name the new address in --model.",
                 status=status,
             )
         if status in (404, 405, 501):
             return ServerError(
-                f"{self.url}{path} does not exist ({status}): {said}",
+                f"{self.url}{path} does not exist ({status}): {reason}",
                 hint=_ADDRESS_HINT,
                 status=status,
             )
-        return ServerError(f"{self.host} refuses the request ({status}): {said}", status=status)
+        return ServerError(f"{self.host} refuses the request ({status}): {reason}", status=status)
 
-    def _key_error(self, status: int, said: str) -> ServerError:
+    def _key_error(self, status: int, reason: str) -> ServerError:
         verb = f"refuses the key from {self._key.source}" if self._key else "asks for a key"
         variable = key_variable(self.host)
         return ServerError(
-            f"{self.host} {verb} ({status}): {said}",
+            f"{self.host} {verb} ({status}): {reason}",
             hint=f'export {variable}=…, or under [keys] of {config_path()}: "{self.host}" = "env:NAME"',
             status=status,
         )
 
-    def _busy_error(self, refusal: Refusal, said: str) -> ServerError:
+    def _busy_error(self, refusal: Refusal, reason: str) -> ServerError:
         verb = "limits requests" if refusal.status == HTTPStatus.TOO_MANY_REQUESTS else "fails"
         tries = f", {refusal.tries} times" if refusal.tries > 1 else ""
         after = refusal.retry_after
-        asks = f"{'' if said.endswith(_ENDS) else '.'} It asks to wait {after:g} s." if after else ""
+        asks = f"{'' if reason.endswith(_ENDS) else '.'} It asks to wait {after:g} s." if after else ""
         hint = _LIMIT_HINT if verb == "limits requests" else _LOG_HINT
         return ServerError(
-            f"{self.host} {verb} ({refusal.status}{tries}): {said}{asks}", hint=hint, status=refusal.status
+            f"{self.host} {verb} ({refusal.status}{tries}): {reason}{asks}", hint=hint, status=refusal.status
         )
 
     async def _settled(
@@ -246,7 +245,7 @@ class Server:
         raise AssertionError("the tries came to an end")
 
     def _insist_on_loop(self) -> None:
-        """Connections live in the event loop that opened them."""
+        """Raise if connections would be used in another event loop than the one that opened them."""
         self._loop = self._loop or asyncio.get_running_loop()
         if self._loop is not asyncio.get_running_loop():
             raise EngineError(
@@ -257,7 +256,7 @@ class Server:
     async def _once(
         self, method: str, address: str, body: Body | None, limit: float
     ) -> httpx.Response | Refusal | EngineError:
-        """One try: a response to read, a refusal, or the error of a server that could not be reached."""
+        """Try once. Return a response to read, a refusal, or the error of an unreachable server."""
         request = self._client.build_request(method, address, json=body)
         asked_at = asyncio.get_running_loop().time()
         try:
@@ -276,7 +275,7 @@ class Server:
     def _failure(
         self, reply: Refusal | EngineError, attempt: int, began: float, silence: float
     ) -> Failure | None:
-        """What may pass, or None. A server that never answered is not there: its address may be wrong."""
+        """Return a failure that may pass, or None. A server that never answered may have a wrong address."""
         if isinstance(reply, EngineError):
             return Failure(None, None, attempt, began, silence) if self._reached else None
         of_request = reply.status == HTTPStatus.INTERNAL_SERVER_ERROR and reply.complaint.about_request
@@ -310,8 +309,8 @@ class Server:
         try:
             return await response.aread()
         except httpx.RequestError as error:
-            said = f"{self.host} broke its reply off: {self.clean(str(error))}"
-            raise ServerError(said, passing=True) from None
+            message = f"{self.host} broke off its reply: {self.clean(str(error))}"
+            raise ServerError(message, passing=True) from None
 
     def _decoded(self, data: str | bytes) -> Any:
         record = _from_json(data)
@@ -321,14 +320,12 @@ class Server:
 
     def _not_json(self, text: str) -> ServerError:
         shown = self.clean(text)[:80]
-        return ServerError(
-            f"{self.host} answered with something that is not JSON: {shown!r}", hint=_ADDRESS_HINT
-        )
+        return ServerError(f"{self.host} did not answer with JSON: {shown!r}", hint=_ADDRESS_HINT)
 
 
 _ENDS = (".", "!", "?", "…")
 _LOG_HINT = "See the log of the server."
-_LIMIT_HINT = "Wait for longer with --patience SECONDS, or ask for less: --rpm N, or --parallel 1."
+_LIMIT_HINT = "Wait longer with --patience SECONDS, or send less: --rpm N, or --parallel 1."
 
 
 def _check_address(url: str) -> None:
@@ -341,25 +338,25 @@ def _check_address(url: str) -> None:
         raise UsageError(f"{url!r} is not the address of a server.", hint="http://host:port/v1#model")
     if parts.username or parts.password:
         raise UsageError(
-            f"the address of {parts.hostname} holds a name or password, which logs would show.",
+            f"the address of {parts.hostname} holds a name or password, which would show in logs.",
             hint=f"Leave it out, and: export {key_variable(parts.hostname or '')}=…",
         )
 
 
 def _check_key(url: str, key: Key) -> None:
     if not key.value.isascii() or not key.value.isprintable() or " " in key.value:
-        raise UsageError(f"the key from {key.source} has a space, line break or letter that no key has.")
+        raise UsageError(f"the key from {key.source} has a space, a line break or a non-ASCII character.")
     host = urlsplit(url).netloc
     if urlsplit(url).scheme == "http" and not _is_local(url) and not key.plain_http:
         raise UsageError(
-            f"the key from {key.source} would go to {host} unencrypted, for the network to read.",
+            f"the key from {key.source} would travel to {host} unencrypted.",
             hint=f"Use https://, or allow it under [keys] of {config_path()}: "
             f'"{host}" = {{ key = "env:NAME", plain_http = true }}',
         )
 
 
 def _is_local(url: str) -> bool:
-    """Whether an address is on this machine."""
+    """Return whether an address is on this machine."""
     host = urlsplit(url).hostname or ""
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
@@ -371,7 +368,7 @@ _BAD = object()
 
 
 def _from_json(data: str | bytes) -> Any:
-    """The value of a JSON text, or `_BAD`."""
+    """Return the value of a JSON text, or `_BAD`."""
     try:
         return json.loads(data)
     except (ValueError, RecursionError):
@@ -379,7 +376,7 @@ def _from_json(data: str | bytes) -> Any:
 
 
 def _seconds(header: str | None) -> float | None:
-    """`Retry-After` in seconds: a number, or a date. None where it is missing or unreadable."""
+    """Return `Retry-After`, a number or a date, in seconds; None where it is missing or unreadable."""
     if header is None:
         return None
     try:

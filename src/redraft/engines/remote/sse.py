@@ -1,10 +1,8 @@
 """Server-sent events, as the streams of OpenAI-compatible servers use them.
 
-Bytes go in as they arrive, cut anywhere; the data of whole events comes out. Lines end with LF, CRLF or CR,
-and with nothing else: a raw U+2028 inside of JSON is not a line break, which is why this does not use httpx's
-splitting into lines. Bytes that are not UTF-8 become surrogate escapes, because the rest of a character may
-be in the next event (`halves`). Event names, ids and retry times are passed over: these streams give them no
-meaning.
+Bytes go in, cut anywhere; the data of complete events comes out. Only LF, CRLF and CR end a line: httpx's
+line splitting would also split at a raw U+2028 inside JSON. Invalid UTF-8 becomes surrogate escapes, because
+the rest of a character may be in the next event (`halves`). Event names, ids and retry times are ignored.
 """
 
 from __future__ import annotations
@@ -15,23 +13,23 @@ _LINE_END = re.compile(rb"\r\n|\n|\r")
 
 
 class EventParser:
-    """Cuts a stream of bytes into the data of its events."""
+    """Splits a stream of bytes into the data of its events."""
 
     def __init__(self) -> None:
         self._rest = b""
         self._data: list[bytes] = []
 
     def feed(self, piece: bytes) -> list[str]:
-        """The data of the events that this piece completes."""
+        """Return the data of the events that this piece completes."""
         buffer = self._rest + piece
-        # A CR at the very end may be the first half of a CRLF, so its line waits for the next piece.
+        # A CR at the end may be half of a CRLF, so its line waits for the next piece.
         whole = buffer[:-1] if buffer.endswith(b"\r") else buffer
         *lines, last = _LINE_END.split(whole)
         self._rest = last + buffer[len(whole) :]
         return self._events(lines)
 
     def close(self) -> list[str]:
-        """The data of a last event whose empty line never came."""
+        """Return the data of a last event without its empty line."""
         lines = [*_LINE_END.split(self._rest), b""]
         self._rest = b""
         return self._events(lines)

@@ -1,10 +1,9 @@
-"""The OpenAI protocol as data: what is sent, and what comes back. No I/O here.
+"""The OpenAI protocol as data: requests and replies, without I/O.
 
-Servers agree on the core and differ at the edges, so reading is lenient: whole replies and pieces of a
-stream, of chats and of completions, are all read by `read_chunk`. What a thinking model thinks
-(`reasoning_content`) is progress, but it is not text of the answer. Of tool calls the names are read, to say
-what came instead of a text; further choices are passed over. A server may cut a character in two between
-chunks: `halves` joins them.
+Servers agree on the core and differ at the edges, so `read_chunk` is lenient: it reads whole replies and
+pieces of a stream, of chats and of completions. Reasoning (`reasoning_content`) is progress, but no text of
+the answer. The names of tool calls are read for error messages; only the first choice is read. A server may
+split a character between two chunks: `halves` joins them.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ _FINISHES: Mapping[str, Finish] = {
 
 @dataclass(frozen=True)
 class Counts:
-    """Tokens of one call: of the prompt, of it cached (None where the server does not say), and generated."""
+    """Tokens of one call: prompt, cached part of the prompt (None if unknown), completion."""
 
     prompt: int
     cached: int | None
@@ -39,14 +38,14 @@ class Counts:
 
 @dataclass(frozen=True)
 class Chunk:
-    """What one record of a reply says.
+    """One record of a reply.
 
     Attributes:
-        generated: Whether the model made anything, thoughts included; not so in a closing record.
-        stop_text: The stop string that ended the text, where the server says it (vLLM, SGLang, llama.cpp).
-        thought: Whether it holds thoughts.
+        generated: Whether the model generated anything, reasoning included.
+        stop_text: The stop string that ended the text, where the server sends it (vLLM, SGLang, llama.cpp).
+        thought: Whether it holds reasoning.
         tools: Names of the tools that the model calls.
-        refusal: Why the model refuses, in a field of its own (OpenAI).
+        refusal: The reason for a refusal, which OpenAI sends in its own field.
     """
 
     text: str = ""
@@ -61,7 +60,7 @@ class Chunk:
 
 
 def sampling_fields(sampling: Sampling, stop: Sequence[str]) -> Body:
-    """The fields of a request that say how to generate. Those that only repeat the default are left out."""
+    """Return the fields of a request that control generation, without those at their default."""
     fields: Body = {
         "stream": True,
         "stream_options": {"include_usage": True},
@@ -78,33 +77,33 @@ def sampling_fields(sampling: Sampling, stop: Sequence[str]) -> Body:
 
 
 def chat_body(model: str, messages: Sequence[Message], sampling: Sampling, stop: Sequence[str]) -> Body:
-    """A request to `/chat/completions`."""
+    """Return a request to `/chat/completions`."""
     return {"model": model, "messages": list(messages), **sampling_fields(sampling, stop)}
 
 
 def completion_body(model: str, prompt: PromptText, sampling: Sampling, stop: Sequence[str]) -> Body:
-    """A request to `/completions`, of a text or of token ids."""
+    """Return a request to `/completions`, for a text or token ids."""
     raw = prompt if isinstance(prompt, str) else list(prompt)
     return {"model": model, "prompt": raw, **sampling_fields(sampling, stop)}
 
 
 def read_chunk(record: Mapping[str, Any]) -> Chunk:
-    """Reads one record of a reply: a piece of a stream, or a whole reply.
+    """Read one record: a piece of a stream, or a whole reply.
 
     Raises:
-        ValueError: The record is not of this protocol.
+        ValueError: The record does not follow the protocol.
     """
     choices = record.get("choices")
     if not isinstance(choices, list):
         raise ValueError("it has no choices")  # noqa: TRY004  (a wrong shape of data, not of a call)
     choice = _table(choices[0]) if choices else {}
-    said = _table(choice.get("delta") or choice.get("message") or choice)
-    text = _text(said.get("content", said.get("text")))
+    message = _table(choice.get("delta") or choice.get("message") or choice)
+    text = _text(message.get("content", message.get("text")))
     tokens = tuple(token for token in _list(choice.get("token_ids")) if isinstance(token, int))
-    thought = bool(said.get("reasoning_content") or said.get("reasoning"))
-    calls = [_table(call) for call in _list(said.get("tool_calls"))]
+    thought = bool(message.get("reasoning_content") or message.get("reasoning"))
+    calls = [_table(call) for call in _list(message.get("tool_calls"))]
     tools = tuple(str(name) for call in calls if (name := _table(call.get("function")).get("name")))
-    refusal = _text(said.get("refusal"))
+    refusal = _text(message.get("refusal"))
     reason = choice.get("finish_reason")
     return Chunk(
         text=text,
@@ -128,7 +127,7 @@ def _list(value: Any) -> Sequence[Any]:
 
 
 def _text(content: Any) -> str:
-    """The text of a message's content, which may come in typed parts."""
+    """Return the text of a message's content, which may be a list of typed parts."""
     if isinstance(content, list):
         parts = [part for part in map(_table, content) if part.get("type") == "text"]
         return "".join(_text(part.get("text")) for part in parts)
@@ -136,7 +135,7 @@ def _text(content: Any) -> str:
 
 
 def _stop_text(record: Mapping[str, Any], choice: Mapping[str, Any]) -> str | None:
-    """The stop string that matched: vLLM's `stop_reason`, SGLang's `matched_stop`. Numbers are token ids."""
+    """Return the matched stop string: vLLM's `stop_reason`, SGLang's `matched_stop`; numbers are tokens."""
     verbose = _table(record.get("__verbose"))
     for found in (choice.get("stop_reason"), choice.get("matched_stop"), verbose.get("stopping_word")):
         if isinstance(found, str) and found:
@@ -145,7 +144,7 @@ def _stop_text(record: Mapping[str, Any], choice: Mapping[str, Any]) -> str | No
 
 
 def _counts(usage: Any) -> Counts | None:
-    """The figures of `usage`; DeepSeek has a name of its own for cached tokens."""
+    """Return the numbers of `usage`; DeepSeek has its own name for cached tokens."""
     prompt, completion = _whole(usage, "prompt_tokens"), _whole(usage, "completion_tokens")
     if prompt is None or completion is None:
         return None
@@ -160,14 +159,14 @@ def _whole(table: Any, name: str) -> int | None:
 
 @dataclass(frozen=True)
 class Complaint:
-    """What a server says is wrong, from whichever shape it uses.
+    """An error message of a server.
 
     Attributes:
-        message: In its own words.
-        code: Its code or type, such as `model_not_found`; empty where it has none.
-        prompt_tokens: Length of a prompt that was too long, where it says so.
-        at_least: Whether the prompt is perhaps longer than that.
-        context: Length of the context that the prompt was too long for, where it says so.
+        message: The server's words.
+        code: Its code or type, such as `model_not_found`; may be empty.
+        prompt_tokens: Length of a prompt that is too long, or None.
+        at_least: Whether the prompt may be longer than that.
+        context: Length of the context that is too short, or None.
     """
 
     message: str
@@ -178,12 +177,12 @@ class Complaint:
 
     @property
     def about_model(self) -> bool:
-        """Whether it says that there is no such model."""
+        """Whether the model does not exist."""
         return "model_not_found" in self.code or bool(_NO_MODEL.search(self.message))
 
     @property
     def about_request(self) -> bool:
-        """Whether it says that the request itself is at fault: asked again, it would fail again."""
+        """Whether the request itself is at fault, so that it would fail again."""
         return bool(_OF_REQUEST.search(self.message))
 
 
@@ -191,8 +190,8 @@ _NO_MODEL = re.compile(
     r"\bmodel\b.*\b(not exist|not found|no such|unknown)|\bno (such )?model\b", re.I | re.S
 )
 _OF_REQUEST = re.compile(r"\bnot supported\b|\bunsupported\b|\binvalid\b|\bmust be\b|\btemplate\b", re.I)
-"""Words of the faults that llama.cpp answers with status 500: an image for a model without eyes, a chat
-template that does not take the roles."""
+"""llama.cpp uses status 500 for faults of a request too: an image for a model without vision, or roles that
+the chat template does not support."""
 _CONTEXT = re.compile(r"(?:maximum )?context (?:length|size|window)\D{0,12}(\d+)", re.I)
 _PROMPT = re.compile(
     r"(at least )?(\d+) (?:input tokens|in (?:the|your) (?:messages|prompt))|resulted in (\d+) tokens", re.I
@@ -200,7 +199,7 @@ _PROMPT = re.compile(
 
 
 def read_complaint(record: Any) -> Complaint | None:
-    """Reads an error record of any of the usual shapes, or None if it is none.
+    """Read an error record of any usual shape; None if it is not one.
 
     `{"error": {"message", "type", "code"}}` (OpenAI, llama.cpp), `{"error": "…"}`, `{"object": "error",
     "message": …}` (older vLLM) and `{"detail": …}` (FastAPI).
@@ -228,7 +227,7 @@ def _complaint(error: Mapping[str, Any]) -> Complaint:
 
 
 def in_dialect(body: Body, refused: Collection[str]) -> Body:
-    """A request without the fields that a server refused before; `max_tokens` has another name."""
+    """Return a request without the fields that the server refused; `max_tokens` is renamed instead."""
     renamed = {
         ("max_completion_tokens" if n == "max_tokens" and n in refused else n): v for n, v in body.items()
     }
@@ -236,11 +235,12 @@ def in_dialect(body: Body, refused: Collection[str]) -> Body:
 
 
 def adapted(body: Body, complaint: Complaint) -> Body | None:
-    """The request as this server would take it, or None if the complaint is about something else.
+    """Return the request in the form that this server takes, or None if the complaint is about something
+    else.
 
-    Servers differ in three ways that can be met without changing what is asked: some refuse a field that only
-    asks for extra figures; newer OpenAI models want `max_completion_tokens`; and vLLM refuses a `max_tokens`
-    that does not fit behind the prompt, though it is only a limit.
+    Three differences do not change the result: some servers refuse a field that asks for extra numbers, newer
+    OpenAI models want `max_completion_tokens`, and vLLM refuses a `max_tokens` that does not fit behind the
+    prompt.
     """
     for extra in ("stream_options", "return_token_ids"):
         if extra in body and extra in complaint.message:
@@ -253,11 +253,11 @@ def adapted(body: Body, complaint: Complaint) -> Body | None:
 
 
 _LEAST_ROOM = 16
-"""Fewer tokens than this are no answer: the context counts as full."""
+"""With room for fewer tokens than this, the context counts as full."""
 
 
 def _room(complaint: Complaint, asked: int) -> int | None:
-    """How many new tokens to ask for instead, or None if that would not help."""
+    """Return the number of new tokens to ask for instead, or None if that would not help."""
     if complaint.context is None or complaint.prompt_tokens is None:
         return None
     room = asked // 2 if complaint.at_least else complaint.context - complaint.prompt_tokens
