@@ -202,7 +202,7 @@ def test_a_double_forked_process_does_not_outlive_the_check(tmp_path: Path, last
 
 @linux
 def test_a_supervisor_that_is_killed_is_a_fault_of_the_check() -> None:
-    with pytest.raises(CheckError, match="what should run it was killed"):
+    with pytest.raises(CheckError, match="its supervisor was killed"):
         run(python("import os; os.kill(os.getppid(), 9)"))
 
 

@@ -120,7 +120,7 @@ def test_a_schema_that_takes_too_long_gives_up(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr("redraft.verify.schema.SCHEMA_SECONDS", 0.2)
     twice = {f"d{n}": {"allOf": [{"$ref": f"#/$defs/d{n + 1}"}] * 2} for n in range(40)}
     schema = {"items": {"$ref": "#/$defs/d0"}, "$defs": {**twice, "d40": {"type": "integer"}}}
-    with pytest.raises(CheckError, match=r"it was not done after 0\.2 s"):
+    with pytest.raises(CheckError, match=r"it took longer than 0\.2 s"):
         say(made(tmp_path, schema), [1])
 
 

@@ -125,7 +125,7 @@ def test_a_long_rubric_is_no_file_name() -> None:
 
 
 def test_without_a_model_the_error_says_how_to_name_one() -> None:
-    with pytest.raises(CheckSyntaxError, match="no model was named to judge") as caught:
+    with pytest.raises(CheckSyntaxError, match="there is no judge model") as caught:
         Judge.of("Be kind.", None)
     assert "--judge MODEL" in str(caught.value.hint)
 

@@ -113,7 +113,7 @@ def test_what_is_not_a_number_is_refused(written: str) -> None:
 
 
 def test_a_tolerance_below_zero_is_refused() -> None:
-    with pytest.raises(CheckSyntaxError, match=r"number=1~-2: a tolerance cannot be below 0\."):
+    with pytest.raises(CheckSyntaxError, match=r"number=1~-2: a tolerance cannot be negative\."):
         Number.of("1~-2")
 
 

@@ -1,9 +1,8 @@
-"""What a check is: code that judges an answer, gives a score, and says in words what is wrong.
+"""Checks: code that judges an answer, scores it, and describes its faults.
 
-A check is a value with a name and one method. It may be sync or async. Its message must help to mend the
-answer without giving a reference answer away; a check's *name* may hold the reference (`number=42`), so only
-messages are ever shown to a model. A check that raises has crashed: `run_check` reports that as a fault of
-the check (`CheckError`), never as a failed answer.
+A check is a value with a name and one sync or async method. Its message must help to correct the answer
+without revealing a reference answer. A check's *name* may hold the reference (`number=42`), so a model sees
+messages only. A check that raises has crashed: `run_check` reports a `CheckError`, never a failed answer.
 """
 
 from __future__ import annotations
@@ -26,12 +25,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a check found.
+    """The result of a check.
 
     Attributes:
         passed: Whether the answer passes.
-        score: 0 to 1; it orders failed answers. A passed answer has 1 unless the check is graded.
-        message: What is wrong, where, and by how much; or what was found, if it passed.
+        score: 0 to 1; orders failed answers. A passed answer has 1 unless the check is graded.
+        message: What is wrong, where, and by how much; or what was found, if the answer passes.
     """
 
     passed: bool
@@ -40,12 +39,12 @@ class Outcome:
 
 
 def passed(message: str, *, score: float = 1.0) -> Outcome:
-    """An answer that passes."""
+    """Return the outcome of an answer that passes."""
     return Outcome(passed=True, score=min(max(score, 0.0), 1.0), message=message)
 
 
 def failed(message: str, *, score: float = 0.0) -> Outcome:
-    """An answer that fails, and how near it came."""
+    """Return the outcome of an answer that fails; `score` says how close it came."""
     return Outcome(passed=False, score=min(max(score, 0.0), 1.0), message=message)
 
 
@@ -55,17 +54,17 @@ class Check(Protocol):
 
     @property
     def name(self) -> str:
-        """The short form that `parse_check` reads."""
+        """The short form for `parse_check`."""
         ...
 
     def check(self, answer: str, prompt: Prompt) -> Outcome | Awaitable[Outcome]:
-        """Judges one answer to one prompt."""
+        """Judge an answer to a prompt."""
         ...
 
 
 @dataclass(frozen=True)
 class Weighted:
-    """`2*words<=50`: a check with another share in the score of an answer than 1."""
+    """`2*words<=50`: a check with a weight in the score of an answer."""
 
     part: Check
     weight: float
@@ -76,49 +75,47 @@ class Weighted:
         return f"{self.weight!r}".removesuffix(".0") + f"*{self.part.name}"
 
     def check(self, answer: str, prompt: Prompt) -> Outcome | Awaitable[Outcome]:
-        """What the check itself says."""
+        """Run the check itself."""
         return self.part.check(answer, prompt)
 
 
 def weight_of(check: Check) -> float:
-    """The share of a check in the score of an answer: 1 where none was given."""
+    """Return the weight of a check in the score of an answer; 1 by default."""
     return check.weight if isinstance(check, Weighted) else 1.0
 
 
 async def outcome_of(check: Check, answer: str, prompt: Prompt) -> Outcome:
-    """Asks one check, in a thread where it is not async: a slow one holds up neither other streams nor the
-    end of the program.
+    """Run a check. A sync check runs in a daemon thread, so a slow one delays neither streams nor the exit.
 
     Raises:
-        CheckError: The check itself crashed.
+        CheckError: The check crashed.
     """
     try:
         if inspect.iscoroutinefunction(check.check):
-            said: Outcome | Awaitable[Outcome] = check.check(answer, prompt)
+            found: Outcome | Awaitable[Outcome] = check.check(answer, prompt)
         else:
-            said = await in_daemon_thread(lambda: _ask(check, answer, prompt))
-        return said if isinstance(said, Outcome) else await said
+            found = await in_daemon_thread(lambda: _call(check, answer, prompt))
+        return found if isinstance(found, Outcome) else await found
     except RedraftError:
         raise
     except (Exception, SystemExit) as error:  # a check may call sys.exit()
         raise CheckError(
             f"the check {check.name!r} crashed: {crash_of(error)}",
-            hint="This is a fault of the check, not of the answer. Mend the check and run again.",
+            hint="This is a fault of the check, not of the answer. Fix the check and run again.",
         ) from error
 
 
 def crash_of(error: BaseException) -> str:
-    """What an error is and where it was raised, as `rules.py:12, in polite: KeyError: 'x'`.
+    """Describe an error and its place: `rules.py:12, in polite: KeyError: 'x'`.
 
-    The place is the last one in code that is neither redraft's nor installed, if there is one: there the
-    user can mend it.
+    The place is the last frame of the user's own code, which is neither redraft's nor installed.
     """
-    said = f"{type(error).__name__}: {error}"
+    text = f"{type(error).__name__}: {error}"
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if not frame.filename.startswith(_NOT_THE_USERS)]
     if not own:
-        return said
-    return f"{Path(own[-1].filename).name}:{own[-1].lineno}, in {own[-1].name}: {said}"
+        return text
+    return f"{Path(own[-1].filename).name}:{own[-1].lineno}, in {own[-1].name}: {text}"
 
 
 _NOT_THE_USERS = (
@@ -126,26 +123,26 @@ _NOT_THE_USERS = (
     "<frozen ",
     *{sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")},
 )
-"""How the paths of code begin that a user did not write for a check."""
+"""Prefixes of paths of code that is not the user's own."""
 
 
-def _ask(check: Check, answer: str, prompt: Prompt) -> Outcome | Awaitable[Outcome]:
+def _call(check: Check, answer: str, prompt: Prompt) -> Outcome | Awaitable[Outcome]:
     try:
         return check.check(answer, prompt)
-    except StopIteration as error:  # asyncio could not hand this one out of a thread, and would wait for ever
+    except StopIteration as error:  # a future cannot hold this one
         raise RuntimeError("StopIteration") from error
 
 
 async def run_check(check: Check, answer: str, prompt: Prompt) -> CheckResult:
-    """Runs one check and makes the record of it.
+    """Run a check and return its record.
 
     Raises:
-        CheckError: The check itself crashed, or gave a score that is none.
+        CheckError: The check crashed, or its score is not from 0 to 1.
     """
     outcome = await outcome_of(check, answer, prompt)
     if not 0 <= outcome.score <= 1:
         raise CheckError(
-            f"the check {check.name!r} gave the score {outcome.score}.", hint="A score lies between 0 and 1."
+            f"the check {check.name!r} gave the score {outcome.score}.", hint="A score is from 0 to 1."
         )
     return CheckResult(
         name=check.name,
@@ -157,12 +154,12 @@ async def run_check(check: Check, answer: str, prompt: Prompt) -> CheckResult:
 
 
 async def run_checks(checks: Iterable[Check], answer: str, prompt: Prompt) -> tuple[CheckResult, ...]:
-    """Runs checks side by side; the results come in the order of the checks.
+    """Run checks concurrently, and return their results in order.
 
-    An empty text is no answer: it fails every check, even one that only forbids something.
+    An empty answer fails every check, even one that only forbids something.
 
     Raises:
-        CheckError: A check crashed. The first to crash is named, and the others are cancelled.
+        CheckError: A check crashed. The others are cancelled.
     """
     if not answer.strip():
         return tuple(_fails_empty(check) for check in checks)
@@ -175,9 +172,9 @@ def _fails_empty(check: Check) -> CheckResult:
 
 
 async def together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """Does pieces of work side by side and gives their results in order.
+    """Run coroutines concurrently, and return their results in order.
 
-    What still runs when one fails, or when the caller is cancelled, is cancelled and has ended on return.
+    If one fails or the caller is cancelled, the others are cancelled and have ended on return.
     """
     tasks = [asyncio.ensure_future(piece) for piece in work]
     try:

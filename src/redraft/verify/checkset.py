@@ -1,7 +1,7 @@
-"""Several checks joined to one by `any` and `all`.
+"""Checks that combine others: `any` and `all`.
 
-`all(A; B)` scores the weighted mean of its parts. `any(A; B)` takes its parts one after the other until one
-passes, so put the cheap one first; if none does, the best score counts.
+`all(A; B)` scores the weighted mean of its parts. `any(A; B)` runs its parts in turn until one passes, so put
+the cheap one first; if none passes, the best score counts.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class AllOf:
         return f"all({_names(self.parts)})"
 
     async def check(self, answer: str, prompt: Prompt) -> Outcome:
-        """Asks all parts side by side. Says what each part that fails says."""
+        """Run all parts concurrently. The message joins those of the failed parts."""
         outcomes = await together([outcome_of(part, answer, prompt) for part in self.parts])
         weights = [weight_of(part) for part in self.parts]
         score = sum(o.score * w for o, w in zip(outcomes, weights, strict=True)) / sum(weights)
@@ -49,7 +49,7 @@ class AnyOf:
         return f"any({_names(self.parts)})"
 
     async def check(self, answer: str, prompt: Prompt) -> Outcome:
-        """Asks the parts in turn until one passes. Says what each of them says if none does."""
+        """Run the parts in turn until one passes. If none does, the message joins all of theirs."""
         outcomes: list[Outcome] = []
         for part in self.parts:
             outcomes.append(await outcome_of(part, answer, prompt))
@@ -64,7 +64,7 @@ def _names(parts: Iterable[Check]) -> str:
 
 
 def _nested_name(check: Check) -> str:
-    """The short form of a check as it stands inside parentheses. What is nested deeper is escaped already."""
+    """Return the short form of a check inside parentheses. Deeper parts are escaped already."""
     match check:
         case AllOf() | AnyOf():
             return check.name

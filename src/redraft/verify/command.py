@@ -1,9 +1,8 @@
 """Checks that are programs: `command:pytest -q tests`. Exit status 0 passes; else the output is the feedback.
 
-The answer is what the program reads on its standard input. No shell is involved, so nothing in an answer can
-be run by it, and nothing is run but what the user typed. The program has all the rights of the user who typed
-it: to run code that a model wrote, let it call a sandbox. It runs under a `supervisor`,
-which kills it with every process that it started when it is done, when the time is up, and when redraft dies.
+The program reads the answer on standard input. There is no shell, so no text of an answer is run. The program
+has all rights of the user: to run code that a model wrote, use a sandbox. A `supervisor` kills the program
+and every process that it started when it is done, when the time is up, and when redraft dies.
 """
 
 from __future__ import annotations
@@ -27,13 +26,13 @@ from redraft.verify import supervisor
 from redraft.verify.base import Outcome, failed, passed
 
 SECONDS = 30.0
-"""The time limit where `command[10s]:` sets none."""
+"""The default time limit."""
 
 KEPT = 2000
-"""Characters of output that become feedback: the end of it, where programs sum up."""
+"""Characters of output in the feedback, from the end, where programs sum up."""
 
 _HINT = "Write command:PROGRAM ARGS, with quotes as in a shell, and command[10s]: for a time limit."
-_NOT_RUN = {126, 127}  # what env, sh and others say for a program that cannot be run, or is not there
+_NOT_RUN = {126, 127}  # env, sh and others return these for a program that is missing or cannot run
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class Command:
     """`command:PROGRAM ARGS`: a program that reads the answer exits with 0.
 
     Attributes:
-        line: As it was written.
+        line: The command line.
         seconds: The time limit.
     """
 
@@ -50,10 +49,10 @@ class Command:
 
     @classmethod
     def of(cls, line: str, seconds: float = SECONDS) -> Self:
-        """Reads a command line.
+        """Parse a command line.
 
         Raises:
-            CheckSyntaxError: A quotation that is not closed, or no such program.
+            CheckSyntaxError: A quotation is not closed, or the program does not exist.
         """
         try:
             words = shlex.split(line)
@@ -61,7 +60,7 @@ class Command:
             raise CheckSyntaxError(f"command:{line}: {str(error).lower()}.", hint=_HINT) from None
         if not words or shutil.which(words[0]) is None:
             program = words[0] if words else ""
-            raise CheckSyntaxError(f"command:{line}: there is no program {program!r} to run.", hint=_HINT)
+            raise CheckSyntaxError(f"command:{line}: there is no program {program!r}.", hint=_HINT)
         return cls(line, seconds)
 
     @property
@@ -71,11 +70,10 @@ class Command:
         return f"command{limit}:{self.line}"
 
     async def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
-        """Runs the program. Says its exit status and the end of its output.
+        """Run the program. The message has its exit status and the end of its output.
 
         Raises:
-            CheckError: The program could not be started, or says that it could not start another; or its
-                supervisor died.
+            CheckError: The program could not be started or has status 126 or 127, or its supervisor died.
         """
         output = _Output()
         with tempfile.TemporaryFile() as given:
@@ -107,26 +105,26 @@ class Command:
         )
 
     def _status(self, result: list[str]) -> int:
-        """The exit status in what the supervisor reported."""
+        """Return the exit status from the supervisor's report."""
         if result[:1] == ["exit"]:
             return int(result[1])
-        reason = os.strerror(int(result[1])) if result else "what should run it was killed"
+        reason = os.strerror(int(result[1])) if result else "its supervisor was killed"
         raise CheckError(f"the check {self.name!r} could not be started: {reason}.", hint=_HINT)
 
     def _outcome(self, status: int, output: str) -> Outcome:
-        said = f":\n{output}" if output else ", and it printed nothing."
+        printed = f":\n{output}" if output else ", and it printed nothing."
         if status == 0:
-            return passed(f"The check command passed{said}" if output else "The check command passed.")
+            return passed(f"The check command passed{printed}" if output else "The check command passed.")
         if status in _NOT_RUN:
             raise CheckError(
-                f"the check {self.name!r} could not be run (exit status {status}){said}", hint=_HINT
+                f"the check {self.name!r} could not be run (exit status {status}){printed}", hint=_HINT
             )
         how = f"exit status {status}" if status > 0 else f"ended by {signal.Signals(-status).name}"
-        return failed(f"The check command failed ({how}){said}")
+        return failed(f"The check command failed ({how}){printed}")
 
 
 class _Output(asyncio.Protocol):
-    """The end of what a program prints. All of it is read, so that the program is never held up."""
+    """Keeps the end of a program's output. All of it is read, so that the program never blocks."""
 
     def __init__(self) -> None:
         self._kept = b""
@@ -143,7 +141,7 @@ class _Output(asyncio.Protocol):
         self._closed.set()
 
     async def end(self) -> None:
-        """Waits for the end of the pipe; not for long, as a process that left the group may hold it open."""
+        """Wait shortly for the end of the pipe, which an escaped process may hold open."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._closed.wait(), 0.5)
         if self._transport:
@@ -156,7 +154,7 @@ class _Output(asyncio.Protocol):
 
 @contextlib.asynccontextmanager
 async def _reading(output: _Output) -> AsyncIterator[int]:
-    """The end of a pipe to print into, while a program is started; the other end goes to `output`."""
+    """Yield the writing end of a pipe whose data goes to `output`."""
     out, into = os.pipe()
     try:
         await asyncio.get_running_loop().connect_read_pipe(lambda: output, os.fdopen(out, "rb", 0))
@@ -166,13 +164,13 @@ async def _reading(output: _Output) -> AsyncIterator[int]:
 
 
 async def _result(process: Process) -> list[str]:
-    """The words that the supervisor printed until it ended."""
+    """Return the words that the supervisor printed."""
     assert process.stdout is not None  # noqa: S101  (it is a pipe)
     return (await process.stdout.read()).decode().split()
 
 
 async def _end(process: Process) -> None:
-    """Tells the supervisor that it is over by closing its standard input, and waits until it is gone."""
+    """End the supervisor by closing its standard input, and wait for it."""
     assert process.stdin is not None  # noqa: S101  (it is a pipe)
     process.stdin.close()
     await process.wait()

@@ -1,6 +1,6 @@
-"""Checks that are Python functions of yours: `python:module.function`, or the function itself from Python.
+"""Checks that are Python functions: `python:module.function`, or the function itself from Python.
 
-A function takes the answer, or the answer and the `Prompt`, and says what it thinks in the way that suits it:
+A function takes the answer, or the answer and the `Prompt`, and returns one of these:
 
 | it returns | which means |
 |---|---|
@@ -10,7 +10,7 @@ A function takes the answer, or the answer and the `Prompt`, and says what it th
 | `None` | no complaint: passed |
 | an `Outcome` | all of it |
 
-It may be async. It runs in this process with all its rights: only what the user typed is ever imported.
+It may be async. It runs in this process with all its rights. Only modules that the user named are imported.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _HINT = "Write python:module.function; the module is looked for in this folder a
 
 @dataclass(frozen=True)
 class FunctionCheck:
-    """`python:module.function`: what a function says of an answer.
+    """`python:module.function`: a function judges the answer.
 
     Attributes:
         path: Module and name, with dots.
@@ -44,11 +44,11 @@ class FunctionCheck:
 
     @classmethod
     def of(cls, path: str) -> Self:
-        """Imports the function that a path names.
+        """Import a function.
 
         Raises:
-            CheckSyntaxError: No such module, or no such function in it.
-            CheckError: The module was found, and importing it failed.
+            CheckSyntaxError: The module does not exist, or has no such function.
+            CheckError: Importing the module failed.
         """
         module_name, _, name = path.rpartition(".")
         if not module_name or not all(part.isidentifier() for part in path.split(".")):
@@ -56,14 +56,14 @@ class FunctionCheck:
         module = _import(module_name, path)
         function = getattr(module, name, None)
         if not callable(function):
-            found = "has no function" if function is None else "has something else than a function"
+            found = "has no function" if function is None else "does not have a function"
             where = getattr(module, "__file__", None) or "built in"
             raise CheckSyntaxError(f"python:{path}: {module_name} ({where}) {found} {name!r}.", hint=_HINT)
         return cls(path, function)
 
     @classmethod
     def around(cls, function: Callable[..., Any]) -> Self:
-        """A check around a function that is at hand."""
+        """Make a check of a function."""
         name = getattr(function, "__qualname__", type(function).__qualname__)
         return cls(f"{getattr(function, '__module__', None) or 'here'}.{name}", function)
 
@@ -73,38 +73,38 @@ class FunctionCheck:
         return f"python:{self.path}"
 
     def check(self, answer: str, prompt: Prompt) -> Outcome | Awaitable[Outcome]:
-        """Calls the function and reads what it returns.
+        """Call the function and read its result.
 
         Raises:
-            CheckError: It returned something that says nothing about an answer.
+            CheckError: The result has another type or value than listed above.
         """
-        said = self.function(answer, prompt) if _takes_prompt(self.function) else self.function(answer)
-        return self._later(said) if inspect.isawaitable(said) else self._outcome(said)
+        result = self.function(answer, prompt) if _takes_prompt(self.function) else self.function(answer)
+        return self._later(result) if inspect.isawaitable(result) else self._outcome(result)
 
-    async def _later(self, said: Awaitable[Any]) -> Outcome:
-        return self._outcome(await said)
+    async def _later(self, result: Awaitable[Any]) -> Outcome:
+        return self._outcome(await result)
 
-    def _outcome(self, said: object) -> Outcome:
-        match said:
+    def _outcome(self, result: object) -> Outcome:
+        match result:
             case Outcome():
-                return said
+                return result
             case None | True:
                 return passed(f"{self.path} has no complaint.")
             case False:
                 return failed(f"{self.path} rejects the answer, and does not say why.")
             case str():
-                return failed(said)
-            case int() | float() if 0 <= said <= 1:
-                message = f"{self.path} gives the answer {said:.2g} of 1."
-                return passed(message) if said == 1 else failed(message, score=said)
+                return failed(result)
+            case int() | float() if 0 <= result <= 1:
+                message = f"{self.path} gives the answer {result:.2g} of 1."
+                return passed(message) if result == 1 else failed(message, score=result)
         raise CheckError(
-            f"the check {self.name!r} returned {said!r:.80}, which says nothing about an answer.",
+            f"the check {self.name!r} returned {result!r:.80}, which is no result of a check.",
             hint="Return True or False, a number from 0 to 1, a complaint as text, None, or an Outcome.",
         )
 
 
 def _import(name: str, path: str) -> ModuleType:
-    """Imports a module from the current folder, like `python -m`, but after what is installed."""
+    """Import a module. The current folder comes after installed packages, unlike with `python -m`."""
     folder = str(Path.cwd())
     if folder not in sys.path:
         sys.path.append(folder)
@@ -122,10 +122,10 @@ def _import(name: str, path: str) -> ModuleType:
 
 
 def _takes_prompt(function: Callable[..., Any]) -> bool:
-    """Whether a function wants the prompt: its second parameter is required, or is called `prompt`."""
+    """Return whether a function takes the prompt: its second parameter is required, or named `prompt`."""
     try:
         parameters = list(inspect.signature(function).parameters.values())
-    except ValueError:  # some functions written in C do not tell
+    except ValueError:  # some C functions have no signature
         return False
     places = [p for p in parameters if p.kind in {p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD}]
     return len(places) > 1 and (places[1].default is inspect.Parameter.empty or places[1].name == "prompt")

@@ -1,8 +1,8 @@
-r"""How checks are nested in text: where a part of `any(A; B)` ends, and what has to be escaped in it.
+r"""Nesting of checks: split and escape the parts of `any(A; B)`.
 
-Outside of parentheses a check's argument goes to the end of the text, just as it is. Inside, a `;` or a
-parenthesis without its partner is written with a backslash, and a backslash with another one. Arguments of
-`matches` keep their backslashes at any depth, since there they mean the same to the regular expression.
+Outside parentheses, an argument goes unchanged to the end of the text. Inside, a backslash escapes `;`, an
+unbalanced parenthesis, and a backslash. Arguments of `matches` keep their backslashes, which mean the same to
+the regular expression.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _CLASS_OR_MARK = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|;", re.DOTALL)
 
 
 def closing(text: str) -> int | None:
-    """Where the parenthesis that a text begins with is closed, or None."""
+    """Return the position that closes the parenthesis at the start of a text, or None."""
     depth, index = 0, 0
     while index < len(text):
         char = text[index]
@@ -27,7 +27,7 @@ def closing(text: str) -> int | None:
 
 
 def split_parts(inside: str) -> list[str]:
-    """The parts that `;` separates, outside of any parentheses within."""
+    """Split a text at each `;` outside parentheses."""
     parts, depth, begin, index = [], 0, 0, 0
     while index < len(inside):
         char = inside[index]
@@ -40,18 +40,18 @@ def split_parts(inside: str) -> list[str]:
 
 
 def unescape(text: str) -> str:
-    r"""A part as it would stand outside of parentheses: `\;`, `\(`, `\)` and `\\` without their backslash."""
+    r"""Remove the backslash of `\;`, `\(`, `\)` and `\\`."""
     return re.sub(r"\\([\\;()])", r"\1", text)
 
 
 def escape(text: str) -> str:
-    """The opposite of `unescape`. Parentheses that are in balance stay as they are."""
+    """Invert `unescape`. Balanced parentheses are not escaped."""
     text = re.sub(r"[\\;]", r"\\\g<0>", text)
     return text if _balanced(text) else re.sub(r"[()]", r"\\\g<0>", text)
 
 
 def escape_pattern(pattern: str) -> str:
-    """A regular expression of the same meaning that can stand inside parentheses."""
+    """Return an equivalent regular expression that can stand inside parentheses."""
     return _CLASS_OR_MARK.sub(_escape_class, pattern)
 
 
@@ -66,8 +66,8 @@ def _balanced(text: str) -> bool:
 
 
 def unbalanced(text: str) -> CheckSyntaxError:
-    """The error for a parenthesis that is never closed."""
+    """Return the error for a parenthesis that is not closed."""
     return CheckSyntaxError(
         f"{text}: the parenthesis at character {text.index('(') + 1} is not closed.",
-        hint=r"A parenthesis without its partner is written \( or \) inside any(…) and all(…).",
+        hint=r"Inside any(…) and all(…), write an unbalanced parenthesis as \( or \).",
     )

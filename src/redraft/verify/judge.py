@@ -1,9 +1,8 @@
-"""Checks by a judge: a model that reads the answer against your rubric and gives it a score.
+"""Checks by a judge: a model scores the answer by a rubric.
 
-The judge explains first and writes its score on the last line. What cannot be read as a score is an error of
-the check: a score is never made up. A judge can be talked round by the answer it reads, prefers long answers,
-and a small model is no judge at all: prefer a check that computes. Fairness between two answers is the
-business of `evaluate`, not of this check.
+The judge explains first and writes its score on the last line. A reply without a score is an error of the
+check. An answer can persuade its judge, judges prefer long answers, and small models cannot judge: prefer a
+check that computes. Comparing two answers fairly belongs to `evaluate`.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from redraft.errors import CheckError, CheckSyntaxError
 from redraft.verify.base import Outcome, failed, passed
 
 BAR = 7
-"""The score, of 10, that passes where `judge[8]:` sets none."""
+"""The default score, of 10, that passes."""
 
 MAX_SCORE = 10
 _SAMPLING = Sampling(temperature=0.0, max_tokens=1024)
@@ -57,8 +56,8 @@ class Judge:
     """`judge:RUBRIC`: a judge model gives the answer at least 7 of 10.
 
     Attributes:
-        source: The rubric or its file, as it was written.
-        engine: The model that judges. The caller closes it.
+        source: The rubric or its file, as the user wrote it.
+        engine: The judge's engine, which the caller closes.
         bar: The lowest score that passes, 1 to 10.
         rubric: The text of the rubric.
     """
@@ -70,13 +69,14 @@ class Judge:
 
     @classmethod
     def of(cls, source: str, engine: Engine | None, bar: int = BAR) -> Self:
-        """Reads a rubric: the content of the file of that name, or else the text itself.
+        """Read a rubric: the content of the file of that name, or else the text itself.
 
         Raises:
-            CheckSyntaxError: No judge model was given, or the bar is not from 1 to 10.
+            CheckSyntaxError: There is no judge model, the bar is not from 1 to 10, or the file cannot be
+                read.
         """
         if engine is None:
-            raise CheckSyntaxError(f"judge:{source:.60}: no model was named to judge.", hint=_HINT)
+            raise CheckSyntaxError(f"judge:{source:.60}: there is no judge model.", hint=_HINT)
         if not 1 <= bar <= MAX_SCORE:
             raise CheckSyntaxError(f"judge[{bar}]: scores go from 1 to {MAX_SCORE}.", hint=_HINT)
         return cls(source, engine, bar, _read_rubric(source))
@@ -88,11 +88,11 @@ class Judge:
         return f"judge{bar}:{self.source}"
 
     async def check(self, answer: str, prompt: Prompt) -> Outcome:
-        """Asks the judge. Its reasons become the message; the score is (score - 1) / 9.
+        """Ask the judge. Its reasons become the message, and (score - 1) / 9 the score.
 
         Raises:
             CheckError: The reply has no score on its last line.
-            EngineError: The judge could not be asked.
+            EngineError: The judge's engine failed.
         """
         reply = await self._ask(_task(answer, prompt, self.rubric))
         reasons, score = _read_score(reply, self.name)
@@ -108,13 +108,13 @@ class Judge:
 
 
 def _task(answer: str, prompt: Prompt, rubric: str) -> str:
-    """What the judge is asked. No answer can contain the mark that ends it, which is made from the answer."""
+    """Return the judge's task. The mark around an answer is its hash, so no answer can contain it."""
     mark = "=== " + hashlib.sha256(f"{prompt.text}\0{answer}".encode("utf-8", "replace")).hexdigest()[:12]
     return _TASK.format(mark=mark, request=prompt.text, answer=answer, rubric=rubric)
 
 
 def _read_score(reply: str, name: str) -> tuple[str, int]:
-    """The reasons and the score of a judge's reply."""
+    """Return the reasons and the score in a judge's reply."""
     reasons, _, last = reply.strip().rpartition("\n")
     match = _SCORE.fullmatch(last)
     if not match:

@@ -1,7 +1,7 @@
-"""Which checks there are, each with its form and one line on what it does.
+"""The kinds of checks, each with its form and a description, for `--help` and error messages.
 
-Nothing is imported here, so that `--help` and error messages can list the checks at no cost. What the forms
-mean is in `parse`, and for readers in docs/checks.md.
+This module imports nothing, so that `--help` stays fast. `parse` implements the forms, and docs/checks.md
+explains them.
 """
 
 from __future__ import annotations

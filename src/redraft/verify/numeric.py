@@ -1,8 +1,8 @@
-"""Checks on the number that an answer comes to: the last one in its text.
+"""A check of an answer's result: the last number in its text.
 
-The reference number is never told, nor whether the answer is above or below it, nor how near it came, because
-a model that is told would write that down. Units are not understood: 50% is 50, and $3 is 3. Neither are
-fractions, numbers in words, or a comma as the decimal sign.
+Messages never reveal the reference number, nor the direction or size of an error, because a model would copy
+it. Units are ignored: 50% is 50, and $3 is 3. Fractions, numbers in words and decimal commas are not
+supported.
 """
 
 from __future__ import annotations
@@ -18,9 +18,8 @@ from redraft.errors import CheckSyntaxError
 from redraft.verify.base import Outcome, failed, passed
 from redraft.verify.segment import line_of
 
-# A name that ends in digits (x2, GPT-4) is not a number. A minus sign counts where nothing that it could
-# subtract from stands right before it. An exponent has at most four digits, so that no number is costly to
-# compare.
+# A name that ends in digits (x2, GPT-4) is not a number. A minus sign counts unless a letter, digit or
+# closing bracket precedes it. An exponent has at most four digits, so that comparing numbers stays cheap.
 _NUMBER = r"""
     (?P<sign>(?<![\p{L}\p{N})\]}%])[-+−])?+ (?:[$€£¥]\s?+(?P<inner>[-−])?+)?+
     (?P<digits>
@@ -35,9 +34,9 @@ _HINT = "Write number=42, or number=3.14~0.01 with a tolerance."
 
 
 def last_number(text: str) -> tuple[Decimal, int] | None:
-    """The last number in a text, and the position where it begins; None if there is none.
+    """Return the last number in a text and its position, or None.
 
-    Understands 1,234.5, -3, .5, 1e5, and $, %, or a full stop around them.
+    Supports 1,234.5, -3, .5, 1e5, and $, %, or a full stop around them.
     """
     last = None
     for match in _SCAN.finditer(text):
@@ -60,24 +59,24 @@ class Number:
 
     @classmethod
     def of(cls, written: str) -> Self:
-        """Reads `42`, `3.14~0.01` or `3.14±0.01`.
+        """Parse `42`, `3.14~0.01` or `3.14±0.01`.
 
         Raises:
-            CheckSyntaxError: Not a number, or a tolerance below 0.
+            CheckSyntaxError: Not a number, or a negative tolerance.
         """
         reference, mark, tolerance = written.replace("±", "~").partition("~")
         check = cls(_read(reference, written), _read(tolerance, written) if mark else Decimal(0))
         if check.tolerance < 0:
-            raise CheckSyntaxError(f"number={written}: a tolerance cannot be below 0.", hint=_HINT)
+            raise CheckSyntaxError(f"number={written}: a tolerance cannot be negative.", hint=_HINT)
         return check
 
     @property
     def name(self) -> str:
-        """The short form. It holds the reference: not for a model's eyes."""
+        """The short form. It holds the reference, so no model may see it."""
         return f"number={self.reference}" + (f"~{self.tolerance}" if self.tolerance else "")
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
-        """Passes where the last number is within the tolerance. A miss scores 0, however near it came."""
+        """Pass if the last number is within the tolerance. A miss scores 0, however close."""
         found = last_number(answer)
         if found is None:
             return failed("The answer has no number. Write the result as a number, at the end.")

@@ -1,7 +1,7 @@
-"""`output=SomeModel`: an answer that is to become an object. What pydantic finds wrong becomes the feedback.
+"""`output=SomeModel`: the answer becomes a pydantic object, and pydantic's errors become the feedback.
 
-The check and the parser read the same JSON out of an answer in the same way (`structure.read_json`), so an
-answer that passes always gives an object.
+The check and `parse_output` read an answer's JSON the same way (`structure.read_json`), so an answer that
+passes always gives an object.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ class ModelCheck:
 
     @property
     def name(self) -> str:
-        """For the record only: this check has no short form."""
+        """The name in records; this check has no short form."""
         return f"output:{self.model.__name__}"
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
-        """Passes where an object can be made. Says which fields are wrong, and how."""
+        """Pass if the JSON makes an object. The message names the wrong fields."""
         try:
             self.model.model_validate_json(read_json(answer)[1])
         except NotJson as error:
@@ -47,22 +47,22 @@ class ModelCheck:
 
 
 def from_model(model: type[BaseModel]) -> Check:
-    """A check that an answer is JSON for this model.
+    """Return a check that an answer is JSON for this model.
 
     Raises:
-        UsageError: A pattern of the model is searched by Python's `re`, which cannot be stopped.
+        UsageError: The model has a pattern for Python's `re`, which cannot be interrupted.
     """
     if pattern := _endless_pattern(model.__pydantic_core_schema__):
         raise UsageError(
-            f"{model.__name__} has the pattern {pattern:.80}, which Python's re searches:"
-            " on some answers that takes for ever, and it cannot be stopped.",
-            hint="Give the pattern as a text, without regex_engine: pydantic's own, rust-regex, always ends.",
+            f"{model.__name__} has the pattern {pattern:.80} for Python's re,"
+            " which may run for ever on some answers and cannot be interrupted.",
+            hint="Give the pattern as a string, without regex_engine: pydantic's default always ends.",
         )
     return ModelCheck(model)
 
 
 def _endless_pattern(schema: object, engine: str = "rust-regex") -> str | None:
-    """Find a pattern of a core schema that Python's `re` searches: a compiled one, or by `regex_engine`."""
+    """Return a pattern in a core schema for Python's `re`, compiled or by `regex_engine`; else None."""
     if isinstance(schema, list | tuple):
         return next(filter(None, (_endless_pattern(part, engine) for part in schema)), None)
     if not isinstance(schema, Mapping):
@@ -81,7 +81,7 @@ def _engine_of(config: Any) -> str | None:
 
 
 def parse_output(model: type[Model], answer: str) -> Model | None:
-    """The object in an answer, or None where the answer does not pass the check of this model."""
+    """Return the object in an answer, or None if the answer fails the check of this model."""
     try:
         return model.model_validate_json(read_json(answer)[1])
     except (NotJson, ValidationError):

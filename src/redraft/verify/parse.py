@@ -1,11 +1,11 @@
-"""From the short form of a check to the check: the one grammar of the command line, Python and recipes.
+"""Parse the short form of checks, for the command line, Python and recipes.
 
     check     = [ weight "*" ] ( kind | kind op value | kind [ "[" option "]" ] ":" text | group )
     group     = ( "any" | "all" ) "(" check { ";" check } ")"
 
-The kinds are listed in `kinds`, what has to be escaped within a group is told in `grammar`, and
-docs/checks.md shows it all on one page. Reading a check does all that can go wrong before an answer is there:
-files are read, patterns compiled, modules imported. Nothing is run but what `python:` imports.
+`kinds` lists the kinds, `grammar` escapes the parts of a group, and docs/checks.md explains all of it.
+Parsing does everything that can fail without an answer: it reads files, compiles patterns and imports
+modules.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from redraft.verify.structure import Json, JsonSchema
 from redraft.verify.text import COUNTERS, Contains, Count, Ends, Lacks, Matches, Starts
 
 MAX_DEPTH = 20
-"""How deep `any` and `all` may be nested."""
+"""The deepest nesting of `any` and `all`."""
 
 _WEIGHT = re.compile(r"(?P<weight>\d+(?:\.\d+)?(?:e[-+]?\d+)?)\s*\*\s*")
 _HEAD = re.compile(r"(?P<kind>[^\W\d_][\w-]*)\s*(?:\[(?P<option>[^\]]*)\])?", re.ASCII)
@@ -43,7 +43,7 @@ _SEE = "All checks: docs/checks.md"
 
 @dataclass(frozen=True)
 class _Written:
-    """A check as it was written, taken apart: `command`, `10s`, `:`, `pytest -q`."""
+    """A check split into its parts: `command`, `10s`, `:pytest -q`."""
 
     kind: str
     option: str | None
@@ -52,51 +52,45 @@ class _Written:
 
     @property
     def found(self) -> str:
-        """What follows the kind, in words."""
-        return (
-            f"after {self.kind} comes {self.rest[:30]!r}" if self.rest else f"after {self.kind} comes nothing"
-        )
+        """Describes the text after the kind."""
+        return f"{self.kind} is followed by {self.rest[:30]!r}" if self.rest else f"{self.kind} stands alone"
 
     @property
     def text(self) -> str:
-        """What follows the colon."""
+        """The text after the colon."""
         argument = self.rest[1:].strip()
         if not self.rest.startswith(":"):
-            raise self.error(f"{self.found}, and a colon with a text is needed")
+            raise self.error(f"{self.found}, and needs a colon with a text")
         if not argument:
-            raise self.error(f"after {self.kind}: comes nothing, and a text is needed")
+            raise self.error(f"{self.kind}: has no text after the colon")
         return argument
 
     def error(self, problem: str) -> CheckSyntaxError:
-        """An error that shows how this kind of check is written."""
+        """Return an error with the form of this kind of check."""
         return CheckSyntaxError(f"{problem}.", hint=f"Write {CHECK_KINDS[self.kind][0]}. {_SEE}")
 
 
 def parse_check(text: str, *, judge: Engine | None = None) -> Check:
-    """Reads one check in its short form.
+    """Parse a check.
 
     Args:
-        text: Such as `words<=50` or `any(json; contains:no data)`.
+        text: The short form, such as `words<=50` or `any(json; contains:no data)`.
         judge: The model of `judge:` checks.
 
     Raises:
-        CheckSyntaxError: No such check, or not written as its kind is; the message says what was found.
-        MissingExtra: A check needs something that is not installed.
-        CheckError: A module of `python:` was found, and importing it failed.
+        CheckSyntaxError: An unknown kind, or a wrong form of a kind.
+        MissingExtra: A check needs a package that is not installed.
+        CheckError: Importing a module of `python:` failed.
     """
     if text != whole(text):
-        raise CheckSyntaxError(f"the check {text!a:.80} holds half of a character.", hint=_SEE)
+        raise CheckSyntaxError(f"the check {text!a:.80} has half of a surrogate pair.", hint=_SEE)
     return _parse(text.strip(), judge, depth=0)
 
 
 def parse_checks(
     checks: Iterable[str | Check | Callable[..., Any]], *, judge: Engine | None = None
 ) -> tuple[Check, ...]:
-    """Reads checks in any form that is at hand: short forms, checks, and functions (see `function`).
-
-    Raises:
-        CheckSyntaxError: As `parse_check`.
-    """
+    """Parse short forms, `Check` values and functions (see `function`). Raises as `parse_check` does."""
     return tuple(_as_check(check, judge) for check in checks)
 
 
@@ -120,7 +114,7 @@ def _read_weight(written: str, text: str) -> float:
     weight = float(written)
     if 0 < weight < float("inf"):
         return weight
-    raise CheckSyntaxError(f"{text}: a weight is more than 0.", hint=f"Write 2*words<=50. {_SEE}")
+    raise CheckSyntaxError(f"{text}: a weight must be more than 0.", hint=f"Write 2*words<=50. {_SEE}")
 
 
 def _parse_body(text: str, judge: Engine | None, depth: int) -> Check:
@@ -129,7 +123,7 @@ def _parse_body(text: str, judge: Engine | None, depth: int) -> Check:
         raise _unknown(head["kind"] if head else text[:30])
     kind, rest = head["kind"], text[head.end() :]
     if head["option"] is not None and kind not in {"command", "judge"}:
-        raise _Written(kind, None, rest, None).error(f"{kind} takes no option in brackets")
+        raise _Written(kind, None, rest, None).error(f"{kind} has no option in brackets")
     if kind in {"any", "all"}:
         return _parse_group(kind, rest.strip(), judge, depth)
     if depth and kind != "matches":
@@ -157,38 +151,33 @@ def _parse_group(kind: str, rest: str, judge: Engine | None, depth: int) -> Chec
     if end is None:
         raise unbalanced(kind + rest)
     if rest[end + 1 :].strip():
-        raise written.error(
-            f"after {kind}(…) comes {rest[end + 1 :].strip()[:30]!r}, which belongs to nothing"
-        )
+        raise written.error(f"unexpected {rest[end + 1 :].strip()[:30]!r} after {kind}(…)")
     parts = split_parts(rest[1:end])
     if "" in parts:
         raise written.error(f"part {parts.index('') + 1} of {kind}(…) is empty")
     checks = tuple(_parse(part, judge, depth + 1) for part in parts)
     if kind == "any" and any(isinstance(check, Weighted) for check in checks):
-        raise written.error("a weight means nothing inside any(…), where the best part counts")
+        raise written.error("any(…) takes no weights, because its best part counts")
     return AllOf(checks) if kind == "all" else AnyOf(checks)
 
 
 def _count(written: _Written) -> Check:
     found = _COUNT.match(written.rest)
     if not found:
-        raise written.error(f"{written.found}, and a comparison with a whole number is needed")
+        raise written.error(f"{written.found}, and needs a comparison with a whole number")
     if found.end() < len(written.rest):
-        said = written.kind + found[0]
-        raise written.error(
-            f"after {said} comes {written.rest[found.end() :][:30]!r}, which belongs to nothing"
-        )
+        raise written.error(f"unexpected {written.rest[found.end() :][:30]!r} after {written.kind}{found[0]}")
     low, high = _bounds(found["op"], int(found["low"]), found["high"], written)
     if high is not None and high < (low or 0):
-        raise written.error(f"{written.kind}{found[0]} can never be")
+        raise written.error(f"no answer can pass {written.kind}{found[0]}")
     return Count(written.kind, low, high)
 
 
 def _bounds(op: str, number: int, upper: str | None, written: _Written) -> tuple[int | None, int | None]:
-    """The fewest and the most that a comparison allows."""
+    """Return the lowest and the highest count that a comparison allows."""
     if upper is not None:
         if op not in {"=", "=="}:
-            raise written.error(f"a range is written with =, not with {op}")
+            raise written.error(f"a range needs =, not {op}")
         return number, int(upper)
     bounds = {"<=": (None, number), "<": (None, number - 1), ">=": (number, None), ">": (number + 1, None)}
     return bounds.get(op, (number, number))
@@ -197,14 +186,14 @@ def _bounds(op: str, number: int, upper: str | None, written: _Written) -> tuple
 def _number(written: _Written) -> Check:
     value = written.rest.removeprefix("=").removeprefix("=").strip()
     if not written.rest.startswith("=") or not value:
-        raise written.error(f"{written.found}, and = with a number is needed")
+        raise written.error(f"{written.found}, and needs = with a number")
     return Number.of(value)
 
 
 def _json(written: _Written) -> Check:
     if written.rest:
         guess = " (a schema is json-schema:FILE)" if written.rest.startswith(":") else ""
-        raise written.error(f"json stands alone, and after it comes {written.rest[:30]!r}{guess}")
+        raise written.error(f"json takes no argument, and is followed by {written.rest[:30]!r}{guess}")
     return Json()
 
 
@@ -213,7 +202,7 @@ def _command(written: _Written) -> Check:
         return Command.of(written.text)
     limit = _SECONDS.fullmatch(written.option.strip())
     if not limit or float(limit["seconds"]) <= 0:
-        raise written.error(f"command[{written.option}]: a time limit is written like command[10s]:")
+        raise written.error(f"command[{written.option}]: write a time limit like command[10s]:")
     return Command.of(written.text, float(limit["seconds"]))
 
 
@@ -221,7 +210,7 @@ def _judge(written: _Written) -> Check:
     if written.option is None:
         return Judge.of(written.text, written.judge)
     if not written.option.strip().isdecimal():
-        raise written.error(f"judge[{written.option}]: the score that passes is written like judge[8]:")
+        raise written.error(f"judge[{written.option}]: write the score that passes like judge[8]:")
     return Judge.of(written.text, written.judge, int(written.option))
 
 

@@ -1,8 +1,7 @@
-"""Regular expressions that users write and that meet a model's text: searched within a time limit.
+"""Search a model's text for a user's regular expression, within a time limit.
 
-A pattern such as `^(a+)+$` backtracks for ever on some texts. Python's `re` cannot be stopped while it does
-so: it holds the interpreter, so that neither Ctrl-C nor a budget gets through. The module `regex` takes a
-time limit and lets other threads run.
+A pattern such as `^(a+)+$` backtracks for ever on some texts. Python's `re` holds the interpreter meanwhile,
+so neither Ctrl-C nor a budget can stop it. The module `regex` has a time limit and lets other threads run.
 """
 
 from __future__ import annotations
@@ -12,10 +11,10 @@ from functools import lru_cache
 import regex
 
 REGEX_SECONDS = 2.0
-"""The longest that one search may take."""
+"""Time limit of a search."""
 
 MAX_EXPANDED = 100_000
-"""The longest pattern, with its counts written out: that takes about 100 MB to compile."""
+"""Most characters of a pattern with its counts expanded; compiling that many takes about 100 MB."""
 
 BACKTRACKS = "The pattern backtracks without end: look for a repeat within a repeat, such as (a+)+."
 """The hint for a search that took too long."""
@@ -24,7 +23,7 @@ _TOKEN = regex.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*+\]|\{(?P<count>\d{1,9})(?:
 
 
 class BadPattern(ValueError):
-    """A pattern that cannot be used. The message says why, as a clause without a full stop."""
+    """An unusable pattern. The message is a clause without a full stop."""
 
 
 @lru_cache(maxsize=1024)
@@ -32,13 +31,11 @@ def compiled(pattern: str) -> regex.Pattern[str]:
     """Compile a pattern.
 
     Raises:
-        BadPattern: It is no regular expression, is nested too deeply, or would need too much memory.
+        BadPattern: The pattern is invalid, nested too deeply, or would need too much memory.
     """
     try:
         if _expanded(pattern) > MAX_EXPANDED:
-            raise BadPattern(
-                f"it is too long with its counts written out ({MAX_EXPANDED} characters at most)"
-            )
+            raise BadPattern(f"it is too long with its counts expanded ({MAX_EXPANDED} characters at most)")
         return regex.compile(pattern)
     except RecursionError:
         raise BadPattern("it is nested too deeply") from None
@@ -58,7 +55,7 @@ def search(pattern: str, text: str) -> regex.Match[str] | None:
 
 
 def _expanded(pattern: str) -> int:
-    """Estimate the length of a pattern with its counts written out, as `regex` does: `(ab{3}){2}` is 8."""
+    """Estimate the length of a pattern with its counts expanded, as `regex` does: `(ab{3}){2}` is 8."""
     lengths, last = [0], 0
     for token in _TOKEN.finditer(pattern):
         if token[0] == "(":

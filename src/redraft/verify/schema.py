@@ -1,8 +1,7 @@
-"""Validators of JSON Schema that end on any answer.
+"""JSON Schema validation that ends on any answer.
 
-The answer is a model's, so it may be made to take for ever. Patterns are searched within a time limit, whole
-validations have one too, and repeated items are found in linear time. Nothing is fetched, and `format` is not
-checked, as the standard has it.
+A model's answer may be hostile. Searches for patterns and whole validations have time limits, and
+`uniqueItems` takes linear time. Nothing is fetched, and `format` is not checked, as in the standard.
 """
 
 from __future__ import annotations
@@ -25,10 +24,10 @@ if TYPE_CHECKING:
     from referencing.jsonschema import Schema, SchemaResource
 
 SCHEMA_SECONDS = 10.0
-"""The longest that one validation may take. It is given up between two keywords."""
+"""Time limit of a validation, checked before each keyword."""
 
 MAX_UNEVALUATED = 10_000
-"""The most entries that `unevaluatedItems` and `unevaluatedProperties` look at, in quadratic time."""
+"""Most entries for `unevaluatedItems` and `unevaluatedProperties`, which take quadratic time."""
 
 Keyword = Callable[[Any, Any, Any, Any], Iterable[Any] | None]
 
@@ -36,11 +35,11 @@ _deadline: ContextVar[float] = ContextVar("deadline", default=float("inf"))
 
 
 class GivenUp(Exception):
-    """A validation was given up.
+    """A validation was stopped.
 
     Attributes:
-        reason: A clause that says why.
-        hint: What to look for in the schema.
+        reason: The reason, as a clause.
+        hint: What to change in the schema.
     """
 
     def __init__(self, reason: str, hint: str) -> None:
@@ -49,14 +48,14 @@ class GivenUp(Exception):
 
 
 def validator_of(schema: Schema, name: str) -> Validator:
-    """Make the validator of a schema that is valid and complete in itself.
+    """Return a validator for a schema without references to other documents.
 
     Args:
         schema: The decoded JSON.
         name: The check's short form, for errors.
 
     Raises:
-        CheckSyntaxError: Not a schema, a pattern cannot be used, or it refers to another document.
+        CheckSyntaxError: The schema is invalid, has an unusable pattern, or refers to another document.
     """
     from jsonschema import SchemaError
     from jsonschema.validators import Draft202012Validator, validator_for
@@ -79,9 +78,9 @@ def validator_of(schema: Schema, name: str) -> Validator:
     except RecursionError:
         problem = "it refers to itself without end"
     except GivenUp as error:
-        problem = f"an empty answer is too much for it already: {error.reason}"
+        problem = f"even an empty answer takes too long: {error.reason}"
     except BadPattern as error:
-        problem, hint = str(error), "Patterns are written as the Python package 'regex' reads them."
+        problem, hint = str(error), "Patterns have the syntax of the Python package 'regex'."
     except _Unbounded as error:
         problem, hint = str(error), "Write additionalProperties instead, or list the names in properties."
     else:
@@ -90,10 +89,10 @@ def validator_of(schema: Schema, name: str) -> Validator:
 
 
 def faults(validator: Validator, value: Any, most: int) -> list[Any]:
-    """List at most so many `ValidationError`s of a value.
+    """Return at most `most` `ValidationError`s of a value.
 
     Raises:
-        GivenUp: It took longer than `SCHEMA_SECONDS`, or a pattern longer than `REGEX_SECONDS`.
+        GivenUp: The validation took longer than `SCHEMA_SECONDS`, or a search longer than `REGEX_SECONDS`.
         RecursionError: The value is nested too deeply.
     """
     with _within(SCHEMA_SECONDS):
@@ -110,7 +109,7 @@ def _within(seconds: float) -> Iterator[None]:
 
 
 class _Unbounded(Exception):
-    """A schema needs a search that could not be stopped."""
+    """A schema needs a search without a time limit."""
 
 
 def _insist_on_bounds(keywords: set[str]) -> None:
@@ -119,7 +118,7 @@ def _insist_on_bounds(keywords: set[str]) -> None:
 
 
 def _inspect(resource: SchemaResource, resolver: Resolver[Schema]) -> set[str]:
-    """Look up every reference and compile every pattern, each where it stands. Return the keywords."""
+    """Resolve every reference and compile every pattern. Return the keywords of the schema."""
     contents, keywords = resource.contents, set[str]()
     if isinstance(contents, Mapping):
         for key in ("$ref", "$dynamicRef"):
@@ -138,12 +137,12 @@ def _inspect_patterns(contents: Mapping[str, Any]) -> None:
         try:
             compiled(pattern)
         except BadPattern as problem:
-            message = f"the pattern {pattern:.80} is not a usable regular expression: {problem}"
+            message = f"the pattern {pattern:.80} is not usable: {problem}"
             raise BadPattern(message) from None
 
 
 def _limited(kind: Any) -> Any:
-    """The same kind of validator with keywords that end."""
+    """Return a validator class whose keywords end on any answer."""
     from jsonschema.validators import extend
 
     ours: dict[str, Keyword] = {
@@ -159,18 +158,18 @@ def _limited(kind: Any) -> Any:
 
 
 def _timed(name: str, keyword: Keyword) -> Keyword:
-    """A keyword that is not begun after the deadline."""
+    """Wrap a keyword to raise `GivenUp` after the deadline."""
     unevaluated = name.startswith("unevaluated")
 
     def within(validator: Any, value: Any, instance: Any, schema: Any) -> Iterable[Any] | None:
         if time.monotonic() > _deadline.get():
             raise GivenUp(
-                f"it was not done after {SCHEMA_SECONDS:g} s",
+                f"it took longer than {SCHEMA_SECONDS:g} s",
                 "Look for nested anyOf, allOf and $ref in the schema.",
             )
         if unevaluated and isinstance(instance, list | dict) and len(instance) > MAX_UNEVALUATED:
             raise GivenUp(
-                f"{name} looks at {MAX_UNEVALUATED} entries at most",
+                f"{name} takes {MAX_UNEVALUATED} entries at most",
                 "Limit them with maxItems or maxProperties.",
             )
         return keyword(validator, value, instance, schema)
@@ -182,7 +181,7 @@ def _found(pattern: str, text: str) -> bool:
     try:
         return search(pattern, text) is not None
     except TimeoutError:
-        reason = f"the pattern {pattern:.80} was searched for longer than {patterns.REGEX_SECONDS:g} s"
+        reason = f"the search for {pattern:.80} took longer than {patterns.REGEX_SECONDS:g} s"
         raise GivenUp(reason, BACKTRACKS) from None
 
 
@@ -244,7 +243,7 @@ def _unique_items(validator: Any, unique: Any, instance: Any, schema: Any) -> It
 
 
 def _identity(value: Any) -> Hashable:
-    """A hashable value that is equal for equal JSON: 1 is 1.0, and neither is true."""
+    """Return a hashable value that is equal for equal JSON: 1 equals 1.0, and neither equals true."""
     if isinstance(value, dict):
         return "object", frozenset((key, _identity(part)) for key, part in value.items())
     if isinstance(value, list):

@@ -1,11 +1,11 @@
-"""Counting what a text is made of: words, sentences, characters, paragraphs, lines.
+"""Split a text into words, sentences, characters and paragraphs.
 
-Words follow Unicode's rules for word boundaries (UAX 29), because splitting on spaces finds one word in a
-Japanese sentence: `can't` and `3.14` are one word, `well-known` is two, each Chinese character or kana is
-one, punctuation and emoji are none. Scripts that write no boundary at all, such as Thai, would need a
-dictionary, and count a word for every letter. Markdown is not stripped; its marks are punctuation.
+Words follow Unicode's word boundaries (UAX 29), because splitting on spaces finds one word in a Japanese
+sentence: `can't` and `3.14` are one word, `well-known` is two, each Chinese character or kana is one,
+punctuation and emoji are none. Scripts without boundaries, such as Thai, would need a dictionary; there each
+letter counts as a word. Markdown is not stripped; its marks are punctuation.
 
-Sentences are found by rules and not by a model, so that a count can be explained: see `sentences`.
+Rules find the sentences, not a model, so that a count can be explained: see `sentences`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _STOP = regex.compile(
     rf"(?P<wide>[{_WIDE_STOPS}]+{_CLOSERS}*+)|(?<![.!?…])(?P<stop>[.!?…]++)(?P<close>{_CLOSERS}*+)(?=\s+(?P<next>\S))"
 )
 _OPENERS = "\"'“‘«(["
-_LONGEST = 40  # Characters looked at on either side of a stop: no abbreviation or first word needs more.
+_LONGEST = 40  # Characters around a stop that matter: abbreviations and first words are shorter.
 
 
 def _listed(words: str) -> frozenset[str]:
@@ -38,7 +38,7 @@ def _listed(words: str) -> frozenset[str]:
 _TITLES = _listed("mr mrs ms dr prof gen col sgt capt lt rev hon gov sen vs cf approx ca")
 # After these it does not where a number follows: `No. 5`, but `The answer is no. Go on.`
 _NUMBERED = _listed("no nos fig figs vol eq eqs sec ch p pp jan feb mar apr jun jul aug sep sept oct nov dec")
-# After these, an initial (`J.`) or single letters with dots (`U.S.`) it does only where a starter follows.
+# After these, an initial (`J.`) or dotted letters (`U.S.`) it does only where a starter follows.
 _LOOSE = _listed("etc al st jr sr inc ltd co corp ph.d")
 _DOTTED = regex.compile(r"(?:\p{L}\.)*\p{L}")
 _STARTERS = _listed(
@@ -47,20 +47,17 @@ _STARTERS = _listed(
 
 
 def words(text: str) -> list[str]:
-    """The words of a text, as they stand in it."""
+    """Return the words of a text."""
     return _WORD.findall(text)
 
 
 def count_words(text: str) -> int:
-    """How many words a text has."""
+    """Count the words of a text."""
     return len(words(text))
 
 
 def count_characters(text: str) -> int:
-    """How many characters a reader sees: an emoji of several code points is one.
-
-    Space around the text is not counted.
-    """
+    """Count grapheme clusters, without space around the text: an emoji of several code points is one."""
     text = text.strip()
     if text.isascii() and "\r" not in text:
         return len(text)
@@ -68,24 +65,24 @@ def count_characters(text: str) -> int:
 
 
 def paragraphs(text: str) -> list[str]:
-    """The blocks of a text that blank lines separate."""
+    """Return the blocks of a text between blank lines."""
     return [part.strip() for part in _BLANK_LINE.split(_unix(text)) if part.strip()]
 
 
 def sentences(text: str) -> list[str]:
-    """The sentences of a text.
+    """Return the sentences of a text.
 
     A sentence ends at `.`, `!`, `?` or `…` before a space, at `。`, `！` or `？` anywhere, at a blank
     line, and at the end of a heading or of an item of a list. It does not end after a title, an initial or an
-    abbreviation (`Dr.`, `J.`, `e.g.`), or where a small letter follows a full stop. What has no word is no
-    sentence.
+    abbreviation (`Dr.`, `J.`, `e.g.`), or where a small letter follows a full stop. A piece without a word is
+    no sentence.
     """
     found = (piece for block in _blocks(_unix(text)) for piece in _split_block(block))
     return [piece for piece in found if _WORD.search(piece)]
 
 
 def line_of(text: str, position: int) -> int:
-    """The number of the line, from 1, that a position in a text is on."""
+    """Return the line number, from 1, of a position in a text."""
     return text.count("\n", 0, position) + 1
 
 
@@ -94,7 +91,7 @@ def _unix(text: str) -> str:
 
 
 def _blocks(text: str) -> list[str]:
-    """Runs of lines within which sentences may go on: a paragraph, an item of a list, a heading."""
+    """Return blocks that no sentence crosses: paragraphs, items of lists, headings."""
     blocks: list[list[str]] = [[]]
     for line in text.split("\n"):
         heading = _HEADING.match(line)
@@ -128,7 +125,7 @@ def _word_before(block: str, position: int) -> str:
 
 
 def _goes_on(word: str, follows: str) -> bool:
-    """Whether the full stop after this word belongs to an abbreviation, and the sentence goes on."""
+    """Return whether the full stop after this word belongs to an abbreviation inside a sentence."""
     lower = word.lower()
     if lower in _TITLES or lower in {"e.g", "i.e"}:
         return True

@@ -1,8 +1,7 @@
-"""Checks on the structure of an answer: JSON, and JSON that fits a schema.
+"""Checks of an answer's structure: JSON, and JSON that fits a schema.
 
-JSON may be the whole answer, or stand in one fenced block, ```json, with words around it. It is read
-strictly: no NaN, no comments, no trailing commas. Nothing is fetched: a schema that refers to another
-document is refused.
+JSON is the whole answer, or one fenced block, ```json, with other text around it. NaN, comments and trailing
+commas are errors. Nothing is fetched: a schema that refers to another document is refused.
 """
 
 from __future__ import annotations
@@ -23,17 +22,17 @@ if TYPE_CHECKING:
     from referencing.jsonschema import Schema
 
 MAX_ERRORS = 3
-"""How many faults against a schema one message lists: more than a model mends at once."""
+"""Most faults in a message: a model does not correct more at once."""
 
 MAX_COUNTED = 100
-"""How many faults are looked for: an answer of a megabyte may have hundreds of thousands."""
+"""Most faults to look for: an answer of a megabyte may have hundreds of thousands."""
 
 
 class NotJson(ValueError):
-    """An answer is not JSON. The message is a sentence for the answer's feedback.
+    """An answer is not JSON. The message is feedback for the model.
 
     Attributes:
-        read: The share of the text that could be read, 0 to 1.
+        read: The share of the text before the fault, 0 to 1.
     """
 
     def __init__(self, message: str, read: float = 0.0) -> None:
@@ -42,10 +41,10 @@ class NotJson(ValueError):
 
 
 def read_json(answer: str) -> tuple[Any, str]:
-    """The JSON value in an answer, and the text that it was read from.
+    """Return the JSON value in an answer, and its text.
 
     Raises:
-        NotJson: None, more than one, or a wrong one; with line and column in the answer.
+        NotJson: No JSON, several blocks, or invalid JSON, with line and column in the answer.
     """
     text, first_line = _json_text(answer)
     try:
@@ -70,7 +69,7 @@ def _near(error: json.JSONDecodeError) -> str:
 
 
 def _json_text(answer: str) -> tuple[str, int]:
-    """The text that should be JSON, and the line of the answer that it begins on."""
+    """Return the text that should be JSON, and its first line in the answer."""
     blocks = _json_blocks(answer)
     if len(blocks) > 1:
         raise NotJson(f"The answer has {len(blocks)} JSON blocks, and exactly one is wanted.")
@@ -82,7 +81,7 @@ def _json_text(answer: str) -> tuple[str, int]:
 
 
 def _json_blocks(answer: str) -> list[tuple[str, int]]:
-    """Every fenced block that is marked as json, or that is unmarked and the whole answer."""
+    """Return each fenced block that is marked as json, or is unmarked and the whole answer."""
     lines = answer.replace("\r\n", "\n").split("\n")
     whole = answer.strip().startswith("```")
     blocks: list[tuple[str, int]] = []
@@ -107,7 +106,7 @@ class Json:
     name: str = field(default="json", init=False)
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
-        """Passes where JSON is read. The score of a miss is the share of the text before the first fault."""
+        """Pass if the answer is JSON. A miss scores the share of the text before the fault."""
         try:
             read_json(answer)
         except NotJson as error:
@@ -120,8 +119,8 @@ class JsonSchema:
     """`json-schema:FILE`: the answer is JSON that fits a JSON Schema, Draft 2020-12 unless it names another.
 
     Attributes:
-        file: The path as it was written.
-        validator: Made from the file's content.
+        file: The path as the user wrote it.
+        validator: The validator of its schema.
     """
 
     file: str
@@ -129,10 +128,10 @@ class JsonSchema:
 
     @classmethod
     def of(cls, file: str) -> Self:
-        """Reads a schema.
+        """Read a schema.
 
         Raises:
-            CheckSyntaxError: No such file, not JSON, not a schema, or one that refers to another document.
+            CheckSyntaxError: The file is missing, is not JSON or not a schema, or refers to another document.
         """
         return cls(file, validator_of(_read_schema(file), f"json-schema:{file}"))
 
@@ -142,7 +141,7 @@ class JsonSchema:
         return f"json-schema:{self.file}"
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
-        """Passes where the JSON fits. Lists up to three faults, each with its JSON path.
+        """Pass if the JSON fits. The message lists up to three faults with their JSON paths.
 
         Raises:
             CheckError: The validation took too long.
@@ -163,13 +162,13 @@ class JsonSchema:
         if not found:
             return passed("The answer is JSON that fits the schema.")
         count = min(len(found), MAX_COUNTED)
-        said = "; ".join(sorted(map(_fault, found))[:MAX_ERRORS])
+        shown = "; ".join(sorted(map(_fault, found))[:MAX_ERRORS])
         more = f"; and {'more than ' * (len(found) > count)}{count - MAX_ERRORS} more" * (count > MAX_ERRORS)
-        return failed(f"The JSON does not fit the schema: {said}{more}.", score=0.5 + 0.5 / (1 + count))
+        return failed(f"The JSON does not fit the schema: {shown}{more}.", score=0.5 + 0.5 / (1 + count))
 
 
 def _fault(error: Any) -> str:
-    """One fault: path and message. Of a failed `anyOf`, the branch that came nearest speaks."""
+    """Return path and message of a fault. For a failed `anyOf`, take the branch that fits best."""
     from jsonschema.exceptions import best_match
 
     nearest = best_match([error]) or error

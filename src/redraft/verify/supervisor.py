@@ -1,15 +1,14 @@
-"""Runs the program of a `command:` check, and ends all that it started.
+"""Run the program of a `command:` check, and kill every process that it started.
 
-The parent holds the other end of standard input. When that closes, because the check is over or because the
-parent died in any way, every process that the program started is killed. On Linux that includes those that
-left its group or session: they become children of the supervisor (PR_SET_CHILD_SUBREAPER) and are found in
-/proc. Elsewhere the program's group is killed, and a process that left it is not found. Only the standard
-library is imported and the file is run by its path, so that it starts quickly.
+The parent holds the other end of standard input. When that closes, because the check is over or the parent
+died, all processes of the program are killed. On Linux, processes that left its group or session become
+children of the supervisor (PR_SET_CHILD_SUBREAPER) and are found in /proc. Elsewhere only the program's group
+is killed. The file imports only the standard library and is run by its path, so that it starts quickly.
 
-Arguments: the file descriptor that becomes the program's standard input, then the program and its
-arguments. The program prints to this process's standard error. Standard output gets the result: `exit N` with
-a status as in `subprocess`, `failed N` with an errno where the program could not be started, or nothing where
-it was ended.
+Arguments: the file descriptor for the program's standard input, the program, its arguments. The program's
+    output
+goes to standard error. Standard output gets the result: `exit N` with a status as in `subprocess`, `failed N`
+with an errno if the program could not be started, or nothing if it was killed.
 """
 
 from __future__ import annotations
@@ -28,13 +27,13 @@ PR_SET_CHILD_SUBREAPER = 36
 """From linux/prctl.h."""
 
 ROUNDS = 100
-"""How often processes are killed, 10 ms apart: one that is another user's, or new each time, stays."""
+"""Most rounds of killing, 10 ms apart, because processes of other users cannot be killed."""
 
 
 def main(given: int, command: list[str]) -> None:
-    """Start the program, and report how it ends. Nothing that it started is left then."""
+    """Run the program, kill what it leaves behind, and report its status."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: None)  # unlike SIG_IGN, the program does not inherit this
+        signal.signal(number, lambda *_: None)  # unlike SIG_IGN, a handler is not inherited
     _adopt_orphans()
     try:
         program = subprocess.Popen(command, stdin=given, stdout=2, stderr=2, start_new_session=True)  # noqa: S603
@@ -53,7 +52,7 @@ def _adopt_orphans() -> None:
 
 
 def _wait(program: subprocess.Popen[bytes]) -> int | None:
-    """Return the status of the program, or None when standard input ends before."""
+    """Return the status of the program, or None if standard input ends before it."""
     woken, wake = os.pipe()
     signal.set_wakeup_fd(_nonblocking(wake))
     signal.signal(signal.SIGCHLD, lambda *_: None)
@@ -72,7 +71,7 @@ def _nonblocking(descriptor: int) -> int:
 
 
 def _end(group: int) -> None:
-    """Kill the program's group and every process below this one, again while there are new ones."""
+    """Kill the program's group and every process below this one, repeatedly if there are new ones."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(group, signal.SIGKILL)
     for _ in range(ROUNDS):
@@ -85,7 +84,7 @@ def _end(group: int) -> None:
 
 
 def _descendants() -> list[int]:
-    """List the processes below this one that still run; empty where there is no /proc."""
+    """Return the running processes below this one; none without /proc."""
     parents: dict[int, int] = {}
     for folder in Path("/proc").glob("[0-9]*"):
         with suppress(OSError, IndexError, ValueError):

@@ -1,8 +1,7 @@
-"""Checks on the text of an answer: how long it is, and what it says, begins with and ends with.
+"""Checks of an answer's text: its length, phrases in it, its beginning and its end.
 
-What is counted, and how, is in `segment`. Phrases are compared as whole words and without regard to case, to
-the kind of apostrophe, and to how words are spaced, so that `lacks:light` finds "Light" and not "lighthouse".
-Spelling, grammar and meaning are not checked here.
+`segment` defines what is counted. Phrases match whole words, ignoring case, the kind of apostrophe and
+spacing, so that `lacks:light` finds "Light", but not "lighthouse".
 """
 
 from __future__ import annotations
@@ -32,12 +31,12 @@ COUNTERS: dict[str, Callable[[str], int]] = {
     "characters": count_characters,
     "paragraphs": lambda text: len(paragraphs(text)),
 }
-"""What each unit of a `Count` is counted by."""
+"""Unit of a `Count` -> function that counts it."""
 
 
 @dataclass(frozen=True)
 class Count:
-    """`words<=50`, `words=10..20`: so many words, sentences, characters or paragraphs.
+    """`words<=50`, `words=10..20`: limits on words, sentences, characters or paragraphs.
 
     Attributes:
         unit: A key of `COUNTERS`.
@@ -59,7 +58,7 @@ class Count:
         return f"{self.unit}>={self.low}" if self.high is None else f"{self.unit}={self.low}..{self.high}"
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
-        """Passes within the bounds. Says the count, the bounds, and by how much it is off."""
+        """Pass within the bounds. The message has the count, the bounds, and the difference."""
         count = COUNTERS[self.unit](answer)
         has = f"The answer has {_number_of(count, self.unit)}"
         if self.low is not None and count < self.low:
@@ -99,7 +98,7 @@ class Contains:
         return f"contains:{self.text}"
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
-        """Passes where the phrase is found."""
+        """Pass if the phrase is found."""
         found = _phrase(self.text).search(_plain(answer))
         if found:
             return passed(f'The answer contains "{self.text}" on line {line_of(answer, found.start())}.')
@@ -118,7 +117,7 @@ class Lacks:
         return f"lacks:{self.text}"
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
-        """Passes where the phrase is not found. A miss scores 1/2 for one place, 1/3 for two, and so on."""
+        """Pass if the phrase is not found. A miss scores 1/2 for one occurrence, 1/3 for two, and so on."""
         places = [match.start() for match in _phrase(self.text).finditer(_plain(answer))]
         if not places:
             return passed(f'The answer does not contain "{self.text}".')
@@ -142,7 +141,7 @@ class Starts:
         return f"starts:{self.text}"
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
-        """Passes where the answer, without the space around it, begins with the text."""
+        """Pass if the stripped answer begins with the text."""
         if _phrase(self.text).match(_plain(answer).lstrip()):
             return passed(f'The answer begins with "{self.text}".')
         begins = " ".join(answer.split()[:6])
@@ -161,7 +160,7 @@ class Ends:
         return f"ends:{self.text}"
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
-        """Passes where the answer, without the space around it, ends with the text."""
+        """Pass if the stripped answer ends with the text."""
         if _phrase(self.text, r"\Z").search(_plain(answer).rstrip()):
             return passed(f'The answer ends with "{self.text}".')
         ends = " ".join(answer.split()[-6:])
@@ -169,12 +168,12 @@ class Ends:
 
 
 def _plain(text: str) -> str:
-    """The text with one kind of apostrophe. Every position stays where it was."""
+    """Replace typographic apostrophes. Positions do not change."""
     return text.replace("’", "'")
 
 
 def _phrase(text: str, after: str = "") -> regex.Pattern[str]:
-    """A pattern for a phrase as whole words: an edge that is a letter or a digit must be a word boundary."""
+    """Compile a phrase as whole words: an edge that is a letter or digit must be a word boundary."""
     plain = _plain(text)
     inner = r"\s+".join(regex.escape(word, literal_spaces=True) for word in plain.split())
     left = r"\b" if plain[:1].isalnum() else ""
@@ -184,23 +183,23 @@ def _phrase(text: str, after: str = "") -> regex.Pattern[str]:
 
 @dataclass(frozen=True)
 class Matches:
-    """`matches:REGEX`: the regular expression, as the module `regex` reads it, is found in the answer."""
+    """`matches:REGEX`: the regular expression, in the syntax of `regex`, is found in the answer."""
 
     pattern: str
 
     @classmethod
     def of(cls, pattern: str) -> Self:
-        """Compiles the pattern once, so that a wrong one is known before anything is generated.
+        """Compile the pattern, so that a wrong one fails before anything is generated.
 
         Raises:
-            CheckSyntaxError: Not a regular expression; the message says where.
+            CheckSyntaxError: The pattern is invalid; the message has the position.
         """
         try:
             compiled(pattern)
         except BadPattern as problem:
             raise CheckSyntaxError(
-                f"matches:{pattern:.200} is not a usable regular expression: {problem}.",
-                hint=r"Write a backslash before a sign that is meant as itself: matches:\(done\)",
+                f"matches:{pattern:.200} is not usable: {problem}.",
+                hint=r"Escape special characters with a backslash: matches:\(done\)",
             ) from None
         return cls(pattern)
 
@@ -210,7 +209,7 @@ class Matches:
         return f"matches:{self.pattern}"
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
-        """Passes where the pattern is found.
+        """Pass if the pattern is found.
 
         Raises:
             CheckError: The search took longer than `REGEX_SECONDS`.
