@@ -89,13 +89,13 @@ def test_an_address_without_http(here: Path) -> None:
 
 @pytest.mark.parametrize("base", ["m.gguf", "default"])
 def test_an_adapter_of_another_kind(here: Path, base: str) -> None:
-    with pytest.raises(UsageError, match=r"the adapter 'x\.bin' is no \.gguf file"):
+    with pytest.raises(UsageError, match=r"the adapter 'x\.bin' is not a \.gguf file"):
         parse_reference(f"{base}+x.bin")
 
 
 def test_a_folder_of_an_adapter_for_llamacpp(here: Path) -> None:
     adapter_of(here / "lora", "default")
-    with pytest.raises(UsageError, match=r"the adapter 'lora/' is no \.gguf file") as caught:
+    with pytest.raises(UsageError, match=r"the adapter 'lora/' is not a \.gguf file") as caught:
         parse_reference("default+lora/")
     assert caught.value.hint == (
         "redraft weights lora-gguf lora/ -o lora.gguf, and then: --model default+lora.gguf"

@@ -465,6 +465,10 @@ PROMPTS = [
 ]
 
 
+EMOJI, EMOJI_NEXT = "Emoji: 🎉🎊🎈🎁 Emoji: 🎉🎊", "🎈"
+"""An emoji is several tokens of this model, which repeats the series."""
+
+
 @pytest.mark.model
 def test_it_agrees_with_llama_cpp(default_model: Path, tmp_path: Path) -> None:
     """The same weights by both. llama.cpp rounds what goes into a product to 8 bits, and here nothing is.
@@ -492,6 +496,9 @@ def test_it_agrees_with_llama_cpp(default_model: Path, tmp_path: Path) -> None:
                     (await ours.score(prompt, tuple(each[: at + 1])))[at] for each in (one, other)
                 ]
                 assert 0 <= best - second < 0.5
+        emoji = said(await collect(ours.stream(EMOJI, Sampling(0.0, max_tokens=16))))
+        assert EMOJI_NEXT in emoji
+        assert "\ufffd" not in emoji
         await ours.aclose()
         await theirs.aclose()
         return agree

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redraft.engines.remote.halves import Halves
+from redraft.engines.remote.sse import Halves
 
 
 def joined(pieces: Sequence[str]) -> str:

@@ -8,8 +8,7 @@ import pytest
 
 import redraft
 from redraft.engines.base import Delta, Sampling
-from redraft.engines.remote.engine import RemoteEngine
-from redraft.engines.remote.held import Allowance
+from redraft.engines.remote.engine import Allowance, RemoteEngine
 from redraft.engines.remote.wire import Chunk
 from redraft.errors import CheckError
 from tests.engines.fake_server import (

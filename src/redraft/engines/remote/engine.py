@@ -21,11 +21,10 @@ import httpx
 from redraft.chain import Finish
 from redraft.config import Key
 from redraft.engines.base import Delta, EngineInfo, Message, PromptText, Sampling, Tokens
-from redraft.engines.remote.halves import Halves
-from redraft.engines.remote.held import Allowance
 from redraft.engines.remote.listing import choose, has, models, root
 from redraft.engines.remote.patience import Patience
 from redraft.engines.remote.server import Refusal, Server
+from redraft.engines.remote.sse import Halves
 from redraft.engines.remote.wire import (
     Body,
     Chunk,
@@ -43,6 +42,12 @@ _CHAT, _RAW = "/chat/completions", "/completions"
 _MISSING = (404, 405, 501)
 _GRACE_FOR_COUNTS, _GRACE_FOR_END = 5.0, 0.5
 """Seconds to wait for the counts after the finish reason, and for the connection's end after `[DONE]`."""
+
+LETTER = 0.2
+"""Tokens in a single ASCII character: English has four to five letters a token."""
+
+LONGEST = 16
+"""Characters of a long token. Few tokens are longer, apart from runs of white space."""
 
 
 class RemoteEngine:
@@ -313,6 +318,43 @@ class RemoteEngine:
         if not isinstance(found, dict) or field not in found:
             raise self._not_the_protocol(str(found))
         return found[field]
+
+
+@dataclass
+class Allowance:
+    """The tokens that a reply may have, for servers that ignore `max_tokens`.
+
+    Token ids are counted where the server sends them. Elsewhere the count is a low estimate, so that a server
+    that keeps to the limit and sends at most one token at a time is never cut. A server that ignores it and
+    sends several words at a time is cut at about three times the limit.
+
+    Attributes:
+        tokens: The limit.
+        used: Tokens so far, counted or estimated.
+    """
+
+    tokens: int
+    used: float = 0.0
+
+    def covers(self, chunk: Chunk) -> bool:
+        """Count a piece if it fits. Return whether it does."""
+        used = self.used + tokens_in(chunk)
+        if used > self.tokens + 1e-6:
+            return False
+        self.used = used
+        return True
+
+
+def tokens_in(chunk: Chunk) -> float:
+    """Count token ids, or estimate the tokens of a piece, rather too few than too many.
+
+    Some servers send letter by letter; others send many tokens in a piece.
+    """
+    if chunk.tokens or not chunk.generated:
+        return len(chunk.tokens)
+    if len(chunk.text) == 1 and chunk.text.isascii():
+        return LETTER
+    return max(1, len(chunk.text) // LONGEST)
 
 
 _END = object()

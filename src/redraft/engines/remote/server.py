@@ -24,9 +24,8 @@ from urllib.parse import urlsplit
 import httpx
 
 from redraft.config import Key, config_path, key_variable
-from redraft.engines.remote.halves import whole
 from redraft.engines.remote.patience import Failure, Pace, Patience
-from redraft.engines.remote.sse import EventParser
+from redraft.engines.remote.sse import EventParser, whole
 from redraft.engines.remote.wire import Body, Complaint, read_complaint
 from redraft.errors import EngineError, EngineTimeout, ServerError, UsageError
 

@@ -3,7 +3,7 @@
 Servers agree on the core and differ at the edges, so `read_chunk` is lenient: it reads whole replies and
 pieces of a stream, of chats and of completions. Reasoning (`reasoning_content`) is progress, but no text of
 the answer. The names of tool calls are read for error messages; only the first choice is read. A server may
-split a character between two chunks: `halves` joins them.
+split a character between two chunks: `sse.Halves` joins them.
 """
 
 from __future__ import annotations
