@@ -83,7 +83,7 @@ def parse_check(text: str, *, judge: Engine | None = None) -> Check:
         CheckError: Importing a module of `python:` failed.
     """
     if text != whole(text):
-        raise CheckSyntaxError(f"the check {text!a:.80} has half of a surrogate pair.", hint=_SEE)
+        raise CheckSyntaxError(f"the check {text!a:.80} holds half of a character.", hint=_SEE)
     return _parse(text.strip(), judge, depth=0)
 
 

@@ -465,8 +465,8 @@ PROMPTS = [
 ]
 
 
-EMOJI, EMOJI_NEXT = "Emoji: 🎉🎊🎈🎁 Emoji: 🎉🎊", "🎈"
-"""An emoji is several tokens of this model, which repeats the series."""
+EMOJI, EMOJI_NEXT = "Emoji: 🎉🎊🎈🎁 Emoji: 🎉🎊", "🎁"
+"""An emoji is several tokens of this model, which goes on with gifts."""
 
 
 @pytest.mark.model

@@ -176,8 +176,8 @@ def test_tokens_spell_the_text_shown_so_far(
 @pytest.mark.model
 def test_an_emoji_of_several_tokens_comes_whole(engine: LlamaCppEngine) -> None:
     deltas = run(continued(engine, "Emoji: 🎉🎊🎈🎁 Emoji: 🎉🎊"))
-    assert "🎈" in said(deltas)
-    assert len(run(engine.encode("🎈"))) > 1
+    assert "🎁" in said(deltas)
+    assert len(run(engine.encode("🎁"))) > 1
     for delta in deltas:
         assert "\ufffd" not in delta.text
         delta.text.encode()
