@@ -70,7 +70,9 @@ def test_the_check_passes_just_where_an_object_comes_out(answer: str) -> None:
 
 
 def test_a_validator_that_crashes_is_a_fault_of_the_check() -> None:
-    with pytest.raises(CheckError, match=r"'output:Tower' crashed: test_output.py:\d+, in capital: KeyError: 'crash'"):
+    with pytest.raises(
+        CheckError, match=r"'output:Tower' crashed: test_output.py:\d+, in capital: KeyError: 'crash'"
+    ):
         asyncio.run(run_check(from_model(Tower), '{"name": "crash", "metres": 1}', Prompt()))
 
 
