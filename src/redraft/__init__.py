@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from redraft.chain import write_jsonl as write_jsonl
     from redraft.engines.base import Sampling as Sampling
     from redraft.engines.load import load_engine as load_engine
+    from redraft.engines.price import Price as Price
     from redraft.engines.scripted import ScriptedEngine as ScriptedEngine
     from redraft.errors import RedraftError as RedraftError
     from redraft.revise.api import arevise as arevise
     from redraft.revise.api import revise as revise
     from redraft.revise.api import stream as stream
     from redraft.revise.budget import Budget as Budget
-    from redraft.revise.budget import Price as Price
     from redraft.verify.base import Check as Check
     from redraft.verify.base import Outcome as Outcome
     from redraft.verify.base import failed as failed
@@ -47,10 +47,11 @@ _HOMES = {
     ],
     "redraft.engines.base": ["Sampling"],
     "redraft.engines.load": ["load_engine"],
+    "redraft.engines.price": ["Price"],
     "redraft.engines.scripted": ["ScriptedEngine"],
     "redraft.errors": ["RedraftError"],
     "redraft.revise.api": ["arevise", "revise", "stream"],
-    "redraft.revise.budget": ["Budget", "Price"],
+    "redraft.revise.budget": ["Budget"],
     "redraft.verify.base": ["Check", "Outcome", "failed", "passed"],
     "redraft.verify.parse": ["parse_check"],
 }

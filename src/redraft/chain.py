@@ -67,6 +67,12 @@ class Usage(_Record):
         )
 
 
+class RoleUsage(Usage):
+    """What the calls of one role cost, and the name of the model that took them."""
+
+    model: str = ""
+
+
 class CheckResult(_Record):
     """What one check said of one answer.
 
@@ -200,7 +206,8 @@ class Chain(_Record):
         stop: Why the chain ended; None for a record that does not say.
         model: `name`, `engine`, `revision_mode`.
         sampling: As it was asked for.
-        usage: Over everything that was generated, not the last step alone.
+        usage: Over everything that was generated, by all models.
+        usage_by_role: The same by `writer`, `critic` and `judge`; empty if only the writer was asked.
         value: The parsed object, where one was asked for with `output=`. Not part of the record.
     """
 
@@ -213,6 +220,7 @@ class Chain(_Record):
     model: dict[str, Any] = Field(default_factory=dict)
     sampling: dict[str, Any] = Field(default_factory=dict)
     usage: Usage = Usage()
+    usage_by_role: dict[str, RoleUsage] = Field(default_factory=dict)
     meta: dict[str, Any] = Field(default_factory=dict)
     _value: Any = PrivateAttr(default=None)
 
@@ -256,8 +264,8 @@ class Chain(_Record):
         return chain
 
     def to_json(self) -> str:
-        """One line of JSON, without the line break."""
-        return self.model_dump_json()
+        """Return one line of JSON, without the line break."""
+        return self.model_dump_json(exclude=None if self.usage_by_role else {"usage_by_role"})
 
     @classmethod
     def from_json(cls, line: str | bytes, *, where: str = "chain") -> Chain:

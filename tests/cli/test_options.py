@@ -9,8 +9,8 @@ import pytest
 
 from redraft.cli.options import Flags, settle
 from redraft.config import DEFAULTS
+from redraft.engines.price import Price
 from redraft.errors import UsageError
-from redraft.revise.budget import Price
 
 
 @pytest.fixture
@@ -25,13 +25,11 @@ def test_the_config_file_may_set_every_flag_and_no_other() -> None:
     assert set(DEFAULTS) == flags | {"parallel", "quiet"}
 
 
-def test_a_price_is_found_for_the_model_of_a_server(config: Path) -> None:
+def test_a_price_is_the_writers_own(config: Path) -> None:
     config.write_text('[prices."api.example.com#big"]\nprompt = 1.25\ncompletion = 10\n', encoding="utf-8")
-    known = settle(Flags(model="https://api.example.com/v1#big")).options()
-    assert known.get("price") == Price(1.25, 10)
-    assert settle(Flags(model="https://api.example.com/v1#small")).options().get("price") is None
-    given = settle(Flags(model="https://api.example.com/v1#big", price="1,2,0.5")).options()
-    assert given.get("price") == Price(1, 2, 0.5)
+    named = "https://api.example.com/v1#big"
+    assert settle(Flags(model=named)).options().get("price") is None, "the engine knows the config file's"
+    assert settle(Flags(model=named, price="1,2,0.5")).options().get("price") == Price(1, 2, 0.5)
 
 
 @pytest.mark.parametrize("price", ["nan,2", "-1,-2", "1,inf", "1", "1;2", ""])
@@ -42,17 +40,19 @@ def test_a_price_that_is_none_is_refused(price: str, config: Path) -> None:
     assert "--price 0.5,1.5" in str(caught.value.hint)
 
 
-def test_an_address_without_a_proper_port_is_refused_before_its_price_is_looked_up(config: Path) -> None:
-    config.write_text("", encoding="utf-8")
-    with pytest.raises(UsageError, match="'http://localhost:abc/v1' is not the address of a server"):
-        settle(Flags(model="http://localhost:abc/v1#m")).options()
-
-
 @pytest.mark.parametrize("usd", [float("nan"), -1.0, 0.0])
 def test_a_budget_that_is_none_is_refused(usd: float, config: Path) -> None:
     config.write_text("", encoding="utf-8")
     with pytest.raises(UsageError, match="the budget of usd is"):
         settle(Flags(budget_usd=usd, price="1,2")).options()
+
+
+def test_a_budget_of_money_without_a_price_is_refused_before_a_model_is_loaded(config: Path) -> None:
+    config.write_text("", encoding="utf-8")
+    with pytest.raises(UsageError, match="needs the price of the model 'default'"):
+        settle(Flags(budget_usd=1)).options()
+    with pytest.raises(UsageError, match="needs the price of the critic 'default'"):
+        settle(Flags(budget_usd=1, price="1,2", critic="default")).options()
 
 
 def test_a_flag_goes_before_the_config_file(config: Path) -> None:

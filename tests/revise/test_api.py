@@ -133,7 +133,7 @@ def test_the_mode_is_chosen_by_model_and_checks() -> None:
         ({"budget": 5}, "budget is 5."),
         ({"output": list[int]}, "output is list[int]."),
         ({"critic": 3}, "critic is 3."),
-        ({"budget": redraft.Budget(usd=1)}, "a budget of 1 USD needs the price of the model."),
+        ({"budget": redraft.Budget(usd=1)}, "a budget of 1 USD needs the price of the model 'scripted'."),
     ],
 )
 def test_what_does_not_fit_is_said(options: dict[str, object], message: str) -> None:

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from redraft.chain import Usage
+from redraft.engines.price import Price
 from redraft.errors import UsageError
-from redraft.revise.budget import Budget, Price
+from redraft.revise.budget import Budget
 
 
 def test_cached_tokens_have_their_own_price() -> None:
@@ -28,7 +29,7 @@ def test_a_budget_of_nothing_is_refused(name: str) -> None:
 @given(st.integers(1, 10**6), st.integers(0, 10**6), st.floats(0.01, 10))
 def test_what_is_left_is_never_more_than_the_budget(tokens: int, used: int, usd: float) -> None:
     budget, price = Budget(tokens=tokens, usd=usd), Price(1, 2)
-    usage = Usage(completion_tokens=used)
+    usage = Usage(completion_tokens=used, cost_usd=used * 2e-6)
     left = budget.tokens_left(usage, price)
     assert left is not None
     assert left == max(0, min(tokens - used, int((usd - used * 2e-6) * 5e5)))

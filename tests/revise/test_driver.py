@@ -86,7 +86,7 @@ def test_events_come_as_they_are_generated() -> None:
 def test_checks_and_another_critic_are_asked() -> None:
     writer, critic = ScriptedEngine(["one", "good"]), ScriptedEngine(["Weak. Revision is needed."])
     driver = Driver(writer, critic, [Has("good")])
-    chain = asyncio.run(finish(driver, plan(writer, mode="prompted", checks=("has",), critic=True)))
+    chain = asyncio.run(finish(driver, plan(writer, mode="prompted", checks=("has",), critic=critic.info)))
     assert (chain.stop, chain.answer) == ("passed", "good")
     assert (len(writer.calls), len(critic.calls)) == (2, 1)
 

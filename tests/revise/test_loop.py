@@ -12,7 +12,7 @@ from redraft.errors import EmptyReply
 from redraft.revise.budget import Budget
 from redraft.revise.ops import Finished, StepDone, Text
 from redraft.revise.state import Plan
-from tests.revise.play import Stream, plan, play
+from tests.revise.play import NATIVE, Stream, plan, play
 
 WORDS = [
     "Hello", " there.", "12", "It is not good.", "\n", " ", "é🦜", "###",
@@ -68,7 +68,7 @@ def test_any_reply_ends_in_a_consistent_chain(
     a_plan = plan(
         mode=mode,
         checks=("toy",) if checked or mode == "verified" else (),
-        critic=critic,
+        critic=NATIVE if critic else None,
         min_revisions=least,
         max_revisions=least + more,
         context_policy=policy,

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from redraft.chain import Prompt
 from redraft.engines.base import EngineInfo
+from redraft.engines.price import Price
 from redraft.errors import ContextError, ServerError
 from redraft.revise import prompts
-from redraft.revise.budget import Budget, Price
+from redraft.revise.budget import Budget
 from redraft.revise.ops import Ask, RunChecks
 from redraft.revise.state import Mode
-from tests.revise.play import Clock, Stream, plan, play
+from tests.revise.play import NATIVE, Clock, Stream, plan, play
 
 CHAT = EngineInfo(name="toy", engine="scripted", continues=False)
 
@@ -188,7 +191,8 @@ def test_a_token_budget_is_never_exceeded() -> None:
 
 def test_a_budget_of_money_and_of_time() -> None:
     price = Price(prompt=0, completion=1e6)
-    chain = play(plan(budget=Budget(usd=20), price=price), ["x" * 15, "Bad. Revision is needed."]).chain
+    paid = replace(NATIVE, price=price)
+    chain = play(plan(budget=Budget(usd=20), info=paid), ["x" * 15, "Bad. Revision is needed."]).chain
     assert chain.stop == "budget"
     assert chain.usage.cost_usd == pytest.approx(20)
     clock = Clock()

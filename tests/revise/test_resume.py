@@ -15,7 +15,7 @@ from redraft.engines.scripted import Fault, ScriptedEngine
 from redraft.errors import ServerError, UsageError
 from redraft.revise.ops import Ask, Continue, Progress
 from redraft.revise.resume import complete_steps
-from tests.revise.play import Stream, plan, play
+from tests.revise.play import NATIVE, Stream, plan, play
 
 BAD, GOOD = "Too dull a text. Revision is needed.", "It reads well. No revision is needed."
 TEXT_ONLY = EngineInfo(name="toy", engine="scripted", native=True)
@@ -35,7 +35,7 @@ def long(answer: str) -> bool:
         (["One gull.", Stream("Two gulls and", finish="max_tokens")], None, {"mode": "prompted"}),
         (["One gull.", "Two gulls.", "Three grey gulls."], long, {"mode": "native"}),
         (["One gull.", "Two gulls.", "Three grey gulls."], long, {"mode": "native", "info": TEXT_ONLY}),
-        (["One gull.", BAD, "Two gulls.", GOOD], None, {"mode": "native", "critic": True}),
+        (["One gull.", BAD, "Two gulls.", GOOD], None, {"mode": "native", "critic": NATIVE}),
     ],
 )
 def test_each_moment_can_be_gone_on_from(
@@ -46,7 +46,7 @@ def test_each_moment_can_be_gone_on_from(
     whole = play(plan(**options), streams, check)
     assert whole.progress
     for used, chain in whole.progress:
-        again = plan(**options, made=complete_steps(chain), used=chain.usage)
+        again = plan(**options, earlier=chain)
         resumed = play(again, streams[used:] or ["nothing is left"], check)
         assert len(resumed.asked) == len(whole.asked) - used
         assert list(map(prompt_of, resumed.asked)) == list(map(prompt_of, whole.asked[used:]))
@@ -63,7 +63,7 @@ def texts(chain: Chain) -> list[Any]:
     return [(step.answer, step.feedback, step.finish, step.usage) for step in chain.steps]
 
 
-NATIVE = (
+WRITTEN = (
     "One gull.\n\n### Feedback 1:\nToo dull a text. Revision is needed.\n\n"
     "### Revision 1:\nTwo gulls.\n\n### Feedback 2:\nIt reads well. No revision is needed."
 )
@@ -72,18 +72,18 @@ NATIVE = (
 @pytest.mark.parametrize("info", [TEXT_ONLY, None])
 def test_one_long_stream_is_gone_on_with_where_a_part_was_complete(info: EngineInfo | None) -> None:
     options: dict[str, Any] = {"mode": "native", **({"info": info} if info else {})}
-    whole = play(plan(**options), [NATIVE])
+    whole = play(plan(**options), [WRITTEN])
     moments = [chain for _, chain in whole.progress]
     assert [len(chain.steps) for chain in moments] == [1, 1, 2]
     for chain in moments:
-        again = plan(**options, made=complete_steps(chain), used=chain.usage)
+        again = plan(**options, earlier=chain)
         start = play(again, ["?"]).asked[0]
         assert isinstance(start, Continue)
         prompt = start.prompt if isinstance(start.prompt, str) else "".join(map(chr, start.prompt))
         written = prompt.split("### Answer:\n")[1]
-        assert NATIVE.startswith(written)
+        assert WRITTEN.startswith(written)
         assert written.endswith(":\n")
-        resumed = play(again, [NATIVE.removeprefix(written)])
+        resumed = play(again, [WRITTEN.removeprefix(written)])
         assert [step.answer for step in resumed.chain.steps] == ["One gull.", "Two gulls."]
         assert resumed.chain.stop == "accepted"
         assert chain.usage.completion_tokens > 0
@@ -99,7 +99,7 @@ def test_limits_that_are_reached_already_ask_for_nothing(
 ) -> None:
     feedback = Feedback(text=BAD, verdict="revise")
     made = (Step(answer="One gull.", feedback=feedback, usage=Usage(completion_tokens=45)),)
-    again = plan(mode=mode, made=made, used=Usage(completion_tokens=45), **limits)
+    again = plan(mode=mode, earlier=Chain(steps=made, usage=Usage(completion_tokens=45)), **limits)
     resumed = play(again, ["nothing is left"])
     assert (resumed.asked, resumed.chain.stop) == ([], stop)
     assert [step.answer for step in resumed.chain.steps] == ["One gull."]

@@ -142,7 +142,7 @@ class Settings(Flags):
         given["checks"] = self.check or [] if self.judge else parse_checks(self.check or ())
         given["budget"] = Budget(self.budget_tokens, self.budget_seconds, self.budget_usd)
         given["price"] = _price(self)
-        look({**given, "critic": self.critic, "judge": self.judge})
+        look({**given, "model": self.model or "default", "critic": self.critic, "judge": self.judge})
         options: Options = given
         return options
 
@@ -217,11 +217,14 @@ class Settings(Flags):
             UsageError: A value does not fit. Raised before a model is opened.
             EngineError: A model cannot be loaded, or its server does not answer.
         """
+        from redraft.revise.options import insist_on_prices
+
         options = self.options()
         for role, reference in self.references().items():
             engine = await self.load(role, reference, parallel=parallel, patience=patience)
             stack.push_async_callback(engine.aclose)
             options[role] = engine
+        insist_on_prices(options)
         return options
 
 
@@ -315,14 +318,11 @@ def _recipe_path(name: str) -> Path:
 
 
 def _price(settings: Settings) -> Any:
-    """Return the price given, or the config file's for this model, or None."""
-    from redraft.config import load_config
-    from redraft.revise.budget import Price
+    """Return the price that was given, or None: a server's engine knows the config file's."""
+    from redraft.engines.price import Price
 
     if settings.price is None:
-        url, _, model = (settings.model or "").partition("#")
-        known = load_config().price_for(url, model) if "://" in url else None
-        return Price(**known) if known else None
+        return None
     try:
         numbers = [float(part) for part in settings.price.split(",")]
     except ValueError:

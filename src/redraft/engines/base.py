@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, NotRequired, Protocol, TypedDict
 
 from redraft.chain import Finish
+from redraft.engines.price import Price
 
 Tokens = tuple[int, ...]
 PromptText = str | Tokens
@@ -100,6 +101,7 @@ class EngineInfo:
         any_message: Takes every `Message` of the OpenAI protocol. Other engines take plain text from
             `system`, `user` and `assistant` (`engines.messages`).
         native: The model was trained on chains, according to its metadata (`redraft.format = selfee-1`).
+        price: What its tokens cost; None if unknown.
     """
 
     name: str
@@ -111,6 +113,7 @@ class EngineInfo:
     chats: bool = True
     any_message: bool = False
     native: bool = False
+    price: Price | None = None
 
 
 class Engine(Protocol):

@@ -26,6 +26,7 @@ from redraft.config import Config, load_config
 from redraft.engines import hub
 from redraft.engines.base import Engine
 from redraft.engines.llamacpp import default_model
+from redraft.engines.price import Price
 from redraft.engines.remote.patience import Patience
 from redraft.engines.scripted import read_script
 from redraft.engines.threads import in_daemon_thread
@@ -166,7 +167,7 @@ async def load_engine(
         gpu_layers: For llama.cpp; None for its default. 0 keeps a folder off the GPU too.
         parallel: Streams at once, for models on this machine.
         speculate: Speculative decoding from earlier drafts, for llama.cpp; None where it pays off.
-        config: Holds the keys of servers; None for the user's file.
+        config: Holds the keys and prices of servers; None for the user's file.
         patience: Time-outs, retries and rates for servers; None for the defaults.
 
     Raises:
@@ -216,7 +217,14 @@ async def _remote(named: ModelReference, config: Config, patience: Patience) -> 
     from redraft.engines.remote.engine import RemoteEngine
 
     key = config.key_for(named.target)
-    return await RemoteEngine.connect(named.target, named.selects, key=key, patience=patience)
+
+    def price_of(model: str) -> Price | None:
+        known = config.price_for(named.target, model)
+        return Price(**known) if known else None
+
+    return await RemoteEngine.connect(
+        named.target, named.selects, key=key, patience=patience, price_of=price_of
+    )
 
 
 def _script(path: Path) -> Engine:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from redraft.chain import Finish, content_of
 from redraft.engines.base import Delta, EngineInfo, Message, PromptText, Sampling, Tokens
+from redraft.engines.price import Price
 from redraft.errors import ContextError, EngineError, RecordError, ServerError
 
 
@@ -53,6 +54,7 @@ class ScriptedEngine:
         continues: Whether it continues raw text.
         native: Whether it claims to revise natively.
         delay: Seconds before each delta.
+        price: What its tokens cost, for tests of budgets and bills.
         keeps_calls: Whether to record `calls`, which fill the memory over a long file of prompts.
         calls: All prompts so far.
     """
@@ -66,6 +68,7 @@ class ScriptedEngine:
     delay: float = 0.0
     name: str = "scripted"
     keeps_calls: bool = True
+    price: Price | None = None
     calls: list[Call] = field(default_factory=list)
     _count: int = field(default=0, init=False)
 
@@ -80,6 +83,7 @@ class ScriptedEngine:
             token_ids=self.token_ids,
             native=self.native,
             any_message=True,
+            price=self.price,
         )
 
     async def encode(self, text: str, *, special: bool = False) -> Tokens:  # noqa: ARG002  (has no special tokens)

@@ -22,7 +22,15 @@ from redraft.revise.background import Background
 from redraft.revise.budget import Budget
 from redraft.revise.driver import CancelToken, Driver
 from redraft.revise.ops import Event, Finished
-from redraft.revise.options import Options, choose_mode, insist_on_plain, is_text, look, sampling_of
+from redraft.revise.options import (
+    Options,
+    choose_mode,
+    insist_on_plain,
+    insist_on_prices,
+    is_text,
+    look,
+    sampling_of,
+)
 from redraft.revise.resume import complete_steps, insist_on_cut
 from redraft.revise.state import Plan, best_step
 from redraft.verify.output import from_model, parse_output
@@ -117,9 +125,9 @@ async def make(prompt: Asked, options: Options, load: Load) -> AsyncGenerator[Ev
     except TimeoutError:
         yield Finished(_unopened(made, options, "cancelled" if cancel.cancelled else "budget"))
         return
-    plan = _plan(asked, options, driver)
-    insist_on_plain(plan, *([driver.critic.info] if driver.critic else []))
-    plan = replace(plan, made=complete_steps(made), used=made.usage, waited=clock() - begun)
+    insist_on_prices({**options, "model": driver.writer, "critic": driver.critic, "judge": driver.judge})
+    plan = replace(_plan(asked, options, driver), earlier=made, waited=clock() - begun)
+    insist_on_plain(plan)
     async with aclosing(driver.run(plan)) as events:
         async for event in events:
             yield _with_value(event, output)
@@ -193,21 +201,23 @@ def _is_message(message: Any) -> bool:
 
 
 def _plan(prompt: Prompt, options: Options, driver: Driver) -> Plan:
-    output, critic, info = options.get("output"), driver.critic is not None, driver.writer.info
-    least = options.get("min_revisions", 0)
-    mode = choose_mode(options.get("mode", "auto"), info, has_checks=bool(driver.checks), has_critic=critic)
+    output, least, info = options.get("output"), options.get("min_revisions", 0), driver.writer.info
+    critic, judge = (engine.info if engine else None for engine in (driver.critic, driver.judge))
+    mode = choose_mode(
+        options.get("mode", "auto"), info, has_checks=bool(driver.checks), has_critic=critic is not None
+    )
     return Plan(
         prompt=prompt,
-        info=info,
+        info=replace(info, price=options.get("price") or info.price),
         mode=mode,
         sampling=sampling_of(options),
         min_revisions=least,
         max_revisions=options.get("max_revisions", max(3, least)),
         context_policy=options.get("context", "last"),
         budget=options.get("budget") or Budget(),
-        price=options.get("price"),
         checks=tuple(check.name for check in driver.checks),
         critic=critic,
+        judge=judge,
         system=options.get("system"),
         demand=_demand(output) if output is not None else None,
         id=options.get("id", ""),

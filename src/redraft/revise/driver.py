@@ -83,12 +83,13 @@ class Driver:
         Raises:
             RedraftError: The engine or a check failed. Its `chain` holds what was generated until then.
         """
-        left = plan.seconds_left
-        deadline = None if left is None else asyncio.get_running_loop().time() + left
         self._calls = calls_of(plan.made)
         steps = loop(plan)
         try:
             said = next(steps)
+            # Set after the loop has started its clock, so that the loop agrees that the time is over.
+            left = plan.seconds_left
+            deadline = None if left is None else asyncio.get_running_loop().time() + left
             while True:
                 if isinstance(said, Event):
                     yield said

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from redraft.chain import Chain
+from redraft.chain import Chain, Stop
 from redraft.errors import RedraftError
 from redraft.revise import native, prompted
 from redraft.revise.ops import Finished, Loop
@@ -27,7 +27,8 @@ def loop(plan: Plan, clock: Callable[[], float] = time.monotonic) -> Loop[Chain]
     state = State(plan, clock)
     run = native.run if plan.mode == "native" else prompted.run
     try:
-        stop = yield from run(state)
+        nothing_left = not state.steps and state.spent()
+        stop: Stop = "budget" if nothing_left else (yield from run(state))
         insist_on_answer(state, stop)
     except RedraftError as error:
         error.chain = state.chain("error")

@@ -45,7 +45,7 @@ from redraft.revise.ops import (
     run_checks,
 )
 from redraft.revise.say import say
-from redraft.revise.state import State, all_passed
+from redraft.revise.state import Role, State, all_passed
 from redraft.revise.transcript import Written
 
 
@@ -76,15 +76,15 @@ class Stream:
     @property
     def judged(self) -> bool:
         """Whether checks or another critic write the feedback."""
-        return bool(self.state.plan.checks) or self.state.plan.critic
+        return bool(self.state.plan.checks) or self.state.plan.critic is not None
 
     def steps(self) -> list[Step]:
         """What was read so far; an answer that is still empty is a step too."""
         return list(self.parser.steps()) or [Step(answer="")]
 
-    def pay(self, usage: Usage, index: int) -> None:
-        """Books a usage on the chain and on a step."""
-        self.usage[index] = self.usage.get(index, Usage()) + self.state.pay(usage)
+    def pay(self, usage: Usage, index: int, role: Role = "writer") -> None:
+        """Book a usage on a role and on a step."""
+        self.usage[index] = self.usage.get(index, Usage()) + self.state.pay(usage, role)
 
     def room(self) -> int:
         """Most tokens that the next request may generate."""
@@ -142,7 +142,9 @@ class Stream:
             self.parser = Parser("feedback", len(steps), steps)
         self.announced = len(steps) - (last.feedback is None)
         self.usage = {number: step.usage for number, step in enumerate(steps)}
-        self.generated = sum(step.usage.completion_tokens for step in steps)
+        # Steps hold the critic's and judge's tokens too; the writer's may hold those of a text that was cut.
+        written = sum(step.usage.completion_tokens for step in steps)
+        self.generated = min(written, self.state.by_role["writer"].completion_tokens)
         checks = {number: step.feedback.checks for number, step in enumerate(steps) if step.feedback}
         self.results = {number: results for number, results in checks.items() if results}
 
@@ -384,7 +386,7 @@ def _judge(stream: Stream) -> Loop[Stop | None]:
         yield from stream.force(_external(index, prompts.complaint(results, cut=False)))
         return None
     if state.plan.critic:
-        return (yield from _ask_critic(stream))
+        return "budget" if state.spent("critic") else (yield from _ask_critic(stream))
     yield from stream.force(feedback_heading(index + 1))
     return None
 
@@ -396,7 +398,7 @@ def _check(stream: Stream) -> Loop[Checked]:
     if not stream.state.plan.checks or step.echo:
         return Checked()
     checked = yield from run_checks(step.answer)
-    stream.pay(checked.usage, stream.index)
+    stream.pay(checked.usage, stream.index, "judge")
     stream.results[stream.index] = checked.results
     return checked
 
@@ -409,9 +411,9 @@ def _ask_critic(stream: Stream) -> Loop[Stop | None]:
         {"role": "assistant", "content": state.steps[-1].answer},
         {"role": "user", "content": prompts.criticise("")},
     )
-    said = yield from say(state, Ask(messages + talk, state.room(), "critic"), "feedback", index)
+    said = yield from say(state, Ask(messages + talk, state.room("critic"), "critic"), "feedback", index)
     stream.usage[index] = stream.usage.get(index, Usage()) + said.usage
-    verdict, cut = verdict_of(said.text), state.stop_of(said.finish)
+    verdict, cut = verdict_of(said.text), state.stop_of(said.finish, "critic")
     if cut in (None, "max_tokens") and (verdict == "revise" or state.forced(index)):
         yield from stream.force(_external(index, said.text), tell=False)
         return None

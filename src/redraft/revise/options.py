@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict
 from redraft.chain import Chain, whole
 from redraft.engines.base import Engine, EngineInfo, Sampling
 from redraft.engines.messages import beyond_text, plain
+from redraft.engines.price import Price
 from redraft.errors import RecordError, UsageError
-from redraft.revise.budget import Budget, Price
+from redraft.revise.budget import Budget
 from redraft.revise.driver import CancelToken
 from redraft.revise.prompts import base_messages
 from redraft.revise.state import ContextPolicy, Mode, Plan
@@ -44,7 +45,7 @@ class Options(TypedDict, total=False):
             left out.
         seed: Makes a run repeatable on the same engine and batch.
         budget: The most that the whole chain may use.
-        price: What tokens cost, for `cost_usd` and a budget of money.
+        price: The price of the writer's tokens; the engine's own (`EngineInfo.price`) if left out.
         context: What critic and writer see: the `last` step, or the whole `chain`.
         output: A pydantic model that the answer has to fit, as JSON; the object is `chain.value`.
         id: The chain's id.
@@ -145,14 +146,36 @@ def look(options: Mapping[str, Any]) -> None:
             f"min_revisions is {least} and max_revisions is {most}.",
             hint="Both count revisions after the first answer: 0 <= min <= max.",
         )
-    budget = options.get("budget")
-    if budget is not None and budget.usd is not None and options.get("price") is None:
-        raise UsageError(
-            f"a budget of {budget.usd} USD needs the price of the model.",
-            hint="Give USD per million tokens: --price PROMPT,COMPLETION or price=Price(prompt, completion).",
-        )
+    insist_on_prices(options)
     if options.get("mode") == "verified":
         _look_at_verified(options)
+
+
+def insist_on_prices(options: Mapping[str, Any]) -> None:
+    """Check that a budget of money has a price of every model.
+
+    A server's model given by reference passes: its price is known once its engine is open.
+
+    Raises:
+        UsageError: A model has no price.
+    """
+    usd = (options.get("budget") or Budget()).usd
+    if usd is None:
+        return
+    for role in ("model", "critic", "judge"):
+        model = options.get(role, "default" if role == "model" else None)
+        given = role == "model" and options.get("price") is not None
+        if model is None or given or (isinstance(model, str) and "://" in model):
+            continue
+        name, price = (model, None) if isinstance(model, str) else (model.info.name, model.info.price)
+        if price is None:
+            give = (
+                "--price PROMPT,COMPLETION, price=Price(prompt, completion), or " if role == "model" else ""
+            )
+            raise UsageError(
+                f"a budget of {usd} USD needs the price of the {role} {name!r}.",
+                hint=f'Give USD per million tokens: {give}[prices."host#model"] in the config file.',
+            )
 
 
 def _look_at_verified(options: Mapping[str, Any]) -> None:
@@ -188,18 +211,14 @@ def choose_mode(mode: str, info: EngineInfo, *, has_checks: bool, has_critic: bo
     return "prompted"
 
 
-def insist_on_plain(plan: Plan, *others: EngineInfo) -> None:
-    """Refuses a prompt of which an engine would drop a part: an image, a name, a tool call.
-
-    Args:
-        plan: What is to be done, and by which engine.
-        others: The critic's engine, if there is one.
+def insist_on_plain(plan: Plan) -> None:
+    """Check that no engine would drop a part of the prompt: an image, a name, a tool call.
 
     Raises:
         RecordError: It names the engine and the part.
     """
     messages = base_messages(plan.asked, plan.system)
-    for info in (plan.info, *others):
+    for info in filter(None, (plan.info, plan.critic)):
         if not info.any_message:
             plain(messages, info)
     more = next(filter(None, map(beyond_text, messages)), "")

@@ -7,6 +7,8 @@ What a criticism has to look like is in `prompts`; when to stop is here.
 
 from __future__ import annotations
 
+from typing import Literal
+
 from redraft.chain import CheckResult, Feedback, Stop, Verdict
 from redraft.engines.base import Message
 from redraft.engines.messages import joined
@@ -69,7 +71,7 @@ def _criticise(state: State) -> Loop[Stop | None]:
     if state.plan.checks and not step.echo:
         yield from tell_progress(state)
         checked = yield from run_checks(step.answer)
-        state.steps[-1] = step.model_copy(update={"usage": step.usage + state.pay(checked.usage)})
+        state.steps[-1] = step.model_copy(update={"usage": step.usage + state.pay(checked.usage, "judge")})
         if checked.given_up:
             return state.stop_of("cancelled")
         results = checked.results
@@ -95,7 +97,12 @@ def _reason_to_stop(state: State, results: tuple[CheckResult, ...]) -> Stop | No
         return "passed"
     if state.revisions >= state.plan.max_revisions:
         return cut or "max_revisions"
-    return "budget" if state.spent() else None
+    return "budget" if state.spent(_critic(state)) else None
+
+
+def _critic(state: State) -> Literal["writer", "critic"]:
+    """Return who criticises."""
+    return "critic" if state.plan.critic else "writer"
 
 
 def _note_checks(state: State, results: tuple[CheckResult, ...]) -> None:
@@ -116,9 +123,9 @@ def _ask_critic(state: State, results: tuple[CheckResult, ...]) -> Loop[Stop | N
     cut = state.steps[-1].finish == "max_tokens"
     faults = prompts.complaint(results, cut=cut) if failed or cut else ""
     messages = _conversation(state, prompts.criticise(faults))
-    ask = Ask(messages, state.room(), "critic" if state.plan.critic else "writer")
-    said = yield from say(state, ask, "feedback", state.revisions)
-    cut_stop = state.stop_of(said.finish)
+    role = _critic(state)
+    said = yield from say(state, Ask(messages, state.room(role), role), "feedback", state.revisions)
+    cut_stop = state.stop_of(said.finish, role)
     if cut_stop is not None and not said.text:
         return cut_stop
     verdict: Verdict = "revise" if failed or state.forced(state.revisions) else verdict_of(said.text)

@@ -46,11 +46,11 @@ def say(state: State, ask: Ask, kind: Kind, index: int) -> Loop[Said]:
             raise
         delta = Delta(finish="context")
     except Exception:
-        usage = state.pay(meter.usages(delta)[index])
+        usage = state.pay(meter.usages(delta)[index], ask.who)
         if kind == "answer" and pieces:
             state.begin("".join(pieces).strip(), "error", usage)
         raise
-    usage = state.pay(meter.usages(delta)[index])
+    usage = state.pay(meter.usages(delta)[index], ask.who)
     return Said("".join(pieces).strip(), delta.finish or "stop", usage, delta.aside)
 
 

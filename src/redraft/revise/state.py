@@ -7,19 +7,22 @@ generated is ever dropped: a text that was cut is a step with its `finish`.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from redraft.chain import Chain, CheckResult, Feedback, Finish, Prompt, Step, Stop, Usage
+from redraft.chain import Chain, CheckResult, Feedback, Finish, Prompt, RoleUsage, Step, Stop, Usage
 from redraft.engines.base import EngineInfo, Sampling
 from redraft.engines.messages import message_of, with_text
 from redraft.revise import prompts
-from redraft.revise.budget import Budget, Price
+from redraft.revise.budget import Budget
+from redraft.revise.resume import complete_steps
 from redraft.verify.echo import echoes
 
 Mode = Literal["native", "prompted", "verified"]
 ContextPolicy = Literal["last", "chain"]
+Role = Literal["writer", "critic", "judge"]
+ROLES: tuple[Role, ...] = get_args(Role)
 
 STOP_OF_FINISH: dict[Finish, Stop] = {
     "max_tokens": "max_tokens",
@@ -40,10 +43,11 @@ class Plan:
         max_revisions: More are not made.
         context_policy: Whether a critic or writer sees the last step alone, or the whole chain.
         checks: Names of the checks, in order; the driver holds the checks themselves.
-        critic: Whether another model criticises.
+        info: The writer's engine.
+        critic: The engine of another model that criticises.
+        judge: The engine that `judge:` checks ask.
         demand: A sentence added to the prompt, such as the form of the output.
-        made: Complete steps of an earlier attempt, to go on from. The last may lack feedback.
-        used: What the earlier attempt cost. It counts towards the budget.
+        earlier: The chain of an earlier attempt to resume. Its usage counts towards the budget.
         waited: Seconds of the budget that passed before the chain began, while engines were opened.
     """
 
@@ -55,21 +59,35 @@ class Plan:
     max_revisions: int = 3
     context_policy: ContextPolicy = "last"
     budget: Budget = field(default_factory=Budget)
-    price: Price | None = None
     checks: tuple[str, ...] = ()
-    critic: bool = False
+    critic: EngineInfo | None = None
+    judge: EngineInfo | None = None
     system: str | None = None
     demand: str | None = None
     id: str = ""
-    made: tuple[Step, ...] = ()
-    used: Usage = field(default_factory=Usage)
+    earlier: Chain = field(default_factory=Chain)
     waited: float = 0.0
+
+    @property
+    def made(self) -> tuple[Step, ...]:
+        """Complete steps of the earlier attempt. The last may lack feedback."""
+        return complete_steps(self.earlier)
+
+    @property
+    def models(self) -> dict[Role, EngineInfo]:
+        """Every model that may be asked."""
+        models: dict[Role, EngineInfo | None] = {
+            "writer": self.info,
+            "critic": self.critic,
+            "judge": self.judge,
+        }
+        return {role: info for role, info in models.items() if info}
 
     @property
     def seconds_left(self) -> float | None:
         """What is left of the budget of seconds when the chain begins; None for no limit."""
         limit = self.budget.seconds
-        return None if limit is None else limit - self.used.seconds - self.waited
+        return None if limit is None else limit - self.earlier.usage.seconds - self.waited
 
     @property
     def asked(self) -> Prompt:
@@ -93,19 +111,31 @@ class State:
 
     Attributes:
         steps: Steps that are begun; the last may lack feedback.
-        usage: Of everything so far, earlier attempts included.
+        by_role: The usage of each role's calls so far, earlier attempts included.
         clock: Seconds, from any start; a test may bring its own.
     """
 
     plan: Plan
     clock: Callable[[], float] = time.monotonic
     steps: list[Step] = field(init=False)
-    usage: Usage = field(init=False)
+    by_role: dict[Role, Usage] = field(init=False)
     started: float = field(init=False)
 
     def __post_init__(self) -> None:
-        self.steps, self.usage = list(self.plan.made), self.plan.used
-        self.started = self.clock() - self.plan.used.seconds
+        self.steps, self.by_role = list(self.plan.made), self._paid_earlier()
+        self.started = self.clock() - self.plan.earlier.usage.seconds
+
+    def _paid_earlier(self) -> dict[Role, Usage]:
+        """Return the usage of an earlier attempt by role. All of it is the writer's unless it says."""
+        earlier = self.plan.earlier
+        known: Mapping[str, Usage] = earlier.usage_by_role or {"writer": earlier.usage}
+        used: dict[Role, Usage] = {role: known.get(role, Usage()) for role in ROLES}
+        return {role: self.priced(u, role) if u.cost_usd is None else u for role, u in used.items()}
+
+    @property
+    def usage(self) -> Usage:
+        """The usage of all roles together."""
+        return sum(self.by_role.values(), Usage())
 
     @property
     def seconds(self) -> float:
@@ -121,30 +151,33 @@ class State:
         """Whether answer `index` has to be revised, whatever its feedback says."""
         return index < self.plan.min_revisions
 
-    def room(self, *, used: int = 0) -> int:
+    def room(self, role: Role = "writer", *, used: int = 0) -> int:
         """Most tokens that the next call may generate; `used` are those of the same text before it."""
         wanted = self.plan.sampling.max_tokens - used
-        left = self.plan.budget.tokens_left(self.usage, self.plan.price)
+        left = self.plan.budget.tokens_left(self.usage, self.plan.models[role].price)
         return wanted if left is None else min(wanted, left)
 
-    def spent(self) -> bool:
-        """Whether the budget is used up."""
-        return self.plan.budget.spent(self.usage, self.plan.price, self.seconds + self.plan.waited)
+    def spent(self, role: Role = "writer") -> bool:
+        """Return whether the budget is too small for another call of a role."""
+        price, seconds = self.plan.models[role].price, self.seconds + self.plan.waited
+        return self.plan.budget.spent(self.usage, price, seconds)
 
-    def priced(self, usage: Usage) -> Usage:
-        """Return a usage with its cost, where there is a price."""
-        price = self.plan.price
-        return usage if price is None else usage.model_copy(update={"cost_usd": price.cost(usage)})
+    def priced(self, usage: Usage, role: Role = "writer") -> Usage:
+        """Return a usage with its cost, if the role's model has a price."""
+        info = self.plan.models.get(role)
+        if info is None or info.price is None:
+            return usage
+        return usage.model_copy(update={"cost_usd": info.price.cost(usage)})
 
-    def pay(self, usage: Usage) -> Usage:
-        """Book a usage on the chain and return it with its cost."""
-        usage = self.priced(usage)
-        self.usage += usage
+    def pay(self, usage: Usage, role: Role = "writer") -> Usage:
+        """Book a usage on a role and return it with its cost."""
+        usage = self.priced(usage, role)
+        self.by_role[role] += usage
         return usage
 
-    def stop_of(self, finish: Finish) -> Stop | None:
-        """Why the chain ends when a text ends so; None if the text is complete."""
-        if finish in ("max_tokens", "cancelled") and self.spent():
+    def stop_of(self, finish: Finish, role: Role = "writer") -> Stop | None:
+        """Return why the chain ends when a role's text ends so; None if the text is complete."""
+        if finish in ("max_tokens", "cancelled") and self.spent(role):
             return "budget"
         return STOP_OF_FINISH.get(finish)
 
@@ -195,7 +228,17 @@ class State:
                 "max_tokens": sampling.max_tokens,
             },
             usage=self.usage.model_copy(update={"seconds": round(self.seconds, 4)}),
+            usage_by_role=self._usage_by_role(),
         )
+
+    def _usage_by_role(self) -> dict[str, RoleUsage]:
+        """Return the usage of each role that was asked; empty if only the writer was."""
+        used = {role: u for role, u in self.by_role.items() if u.prompt_tokens or u.completion_tokens}
+        if not used.keys() - {"writer"}:
+            return {}
+        names: dict[str, str] = {role: u.model for role, u in self.plan.earlier.usage_by_role.items()}
+        names |= {role: info.name for role, info in self.plan.models.items()}
+        return {role: RoleUsage(**{**dict(u), "model": names.get(role, "")}) for role, u in used.items()}
 
 
 def best_step(steps: list[Step]) -> int | None:

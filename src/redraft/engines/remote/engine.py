@@ -10,7 +10,7 @@ false. Reasoning that the server marks is not part of the answer; reasoning in t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 from math import ceil
@@ -21,6 +21,7 @@ import httpx
 from redraft.chain import Finish
 from redraft.config import Key
 from redraft.engines.base import Delta, EngineInfo, Message, PromptText, Sampling, Tokens
+from redraft.engines.price import Price
 from redraft.engines.remote.listing import choose, has, models, root
 from redraft.engines.remote.patience import Patience
 from redraft.engines.remote.server import Refusal, Server
@@ -89,6 +90,7 @@ class RemoteEngine:
         *,
         key: Key | None = None,
         patience: Patience = Patience(),  # noqa: B008  (frozen)
+        price_of: Callable[[str], Price | None] = lambda _: None,
     ) -> Self:
         """Ask the server about a model, and return its engine.
 
@@ -97,6 +99,7 @@ class RemoteEngine:
             model: The model's name; None for the server's only model.
             key: As above.
             patience: As above.
+            price_of: Gives the price of the model by its name.
 
         Raises:
             UsageError: No model is named, and the server has none or several.
@@ -109,7 +112,11 @@ class RemoteEngine:
             await engine.aclose()
             raise
         engine._info = replace(
-            engine._info, name=found.name, context=found.context, token_ids=found.token_ids
+            engine._info,
+            name=found.name,
+            context=found.context,
+            token_ids=found.token_ids,
+            price=price_of(found.name),
         )
         return engine
 
