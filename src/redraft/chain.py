@@ -40,6 +40,9 @@ Stop = Literal[
 ]
 """Why a chain ended."""
 
+Role = Literal["writer", "critic", "judge"]
+"""Which model of a chain was asked: the one that answers, a critic, or the judge of `judge:` checks."""
+
 
 class _Record(BaseModel):
     """A frozen part of the record that keeps what it does not know."""
@@ -220,7 +223,7 @@ class Chain(_Record):
     model: dict[str, Any] = Field(default_factory=dict)
     sampling: dict[str, Any] = Field(default_factory=dict)
     usage: Usage = Usage()
-    usage_by_role: dict[str, RoleUsage] = Field(default_factory=dict)
+    usage_by_role: dict[Role, RoleUsage] = Field(default_factory=dict)
     meta: dict[str, Any] = Field(default_factory=dict)
     _value: Any = PrivateAttr(default=None)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from redraft.chain import Chain, CheckResult, Feedback, Step, Stop, Usage
+from redraft.chain import Chain, CheckResult, Feedback, RoleUsage, Step, Stop, Usage
 from redraft.revise.summary import Summary
 
 
@@ -49,3 +49,15 @@ def test_a_chain_without_an_answer_is_counted() -> None:
     summary = Summary()
     summary.add(chain([], None, "cancelled"))
     assert (summary.chains, summary.checked, summary.unrevised) == (1, 0, 1)
+
+
+def test_the_cost_of_several_models_is_told_by_role() -> None:
+    priced = Chain(usage=Usage(cost_usd=0.5))
+    unpriced = RoleUsage(model="large", completion_tokens=9)
+    judge = RoleUsage(model="strict", cost_usd=0.25)
+    roles = {"writer": RoleUsage(model="small", cost_usd=0.5), "critic": unpriced, "judge": judge}
+    several = Chain.model_validate({"usage": Usage(cost_usd=0.75), "usage_by_role": roles})
+    summary = Summary()
+    for chain in (priced, several):
+        summary.add(chain)
+    assert ("cost", "1.2500 USD (writer 1.0000, critic unknown, judge 0.2500)") in summary.rows()

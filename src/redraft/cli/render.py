@@ -20,6 +20,7 @@ from rich.text import Text
 
 from redraft.chain import Chain, CheckResult, Feedback, Step, Stop, Usage, content_of
 from redraft.cli.shell import printable
+from redraft.revise.summary import cost_by_role, cost_text
 
 _WORDS = re.compile(r"\s*(?:\w+|[^\w\s])|\s+$")
 READABLE = 0.4
@@ -175,7 +176,7 @@ def usage_line(chain: Chain) -> str:
         parts.append(f"{used.seconds:.1f} s")
         parts.append(f"{used.completion_tokens / used.seconds:.0f} tokens/s")
     if used.cost_usd is not None:
-        parts.append(f"{used.cost_usd:.6f} USD")
+        parts.append(cost_text(used.cost_usd, cost_by_role(chain), digits=6))
     return " · ".join(parts)
 
 

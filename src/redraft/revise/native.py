@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from redraft.chain import CheckResult, Feedback, Finish, Prompt, Step, Stop, Usage
+from redraft.chain import CheckResult, Feedback, Finish, Prompt, Role, Step, Stop, Usage
 from redraft.engines.base import Delta, Message
 from redraft.errors import ContextError
 from redraft.formats.selfee import (
@@ -45,7 +45,7 @@ from redraft.revise.ops import (
     run_checks,
 )
 from redraft.revise.say import say
-from redraft.revise.state import Role, State, all_passed
+from redraft.revise.state import State, all_passed
 from redraft.revise.transcript import Written
 
 

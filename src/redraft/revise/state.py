@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-from redraft.chain import Chain, CheckResult, Feedback, Finish, Prompt, RoleUsage, Step, Stop, Usage
+from redraft.chain import Chain, CheckResult, Feedback, Finish, Prompt, Role, RoleUsage, Step, Stop, Usage
 from redraft.engines.base import EngineInfo, Sampling
 from redraft.engines.messages import message_of, with_text
 from redraft.revise import prompts
@@ -21,7 +21,6 @@ from redraft.verify.echo import echoes
 
 Mode = Literal["native", "prompted", "verified"]
 ContextPolicy = Literal["last", "chain"]
-Role = Literal["writer", "critic", "judge"]
 ROLES: tuple[Role, ...] = get_args(Role)
 
 STOP_OF_FINISH: dict[Finish, Stop] = {
@@ -128,7 +127,7 @@ class State:
     def _paid_earlier(self) -> dict[Role, Usage]:
         """Return the usage of an earlier attempt by role. All of it is the writer's unless it says."""
         earlier = self.plan.earlier
-        known: Mapping[str, Usage] = earlier.usage_by_role or {"writer": earlier.usage}
+        known: Mapping[Role, Usage] = earlier.usage_by_role or {"writer": earlier.usage}
         used: dict[Role, Usage] = {role: known.get(role, Usage()) for role in ROLES}
         return {role: self.priced(u, role) if u.cost_usd is None else u for role, u in used.items()}
 
@@ -231,12 +230,12 @@ class State:
             usage_by_role=self._usage_by_role(),
         )
 
-    def _usage_by_role(self) -> dict[str, RoleUsage]:
+    def _usage_by_role(self) -> dict[Role, RoleUsage]:
         """Return the usage of each role that was asked; empty if only the writer was."""
         used = {role: u for role, u in self.by_role.items() if u.prompt_tokens or u.completion_tokens}
         if not used.keys() - {"writer"}:
             return {}
-        names: dict[str, str] = {role: u.model for role, u in self.plan.earlier.usage_by_role.items()}
+        names: dict[Role, str] = {role: u.model for role, u in self.plan.earlier.usage_by_role.items()}
         names |= {role: info.name for role, info in self.plan.models.items()}
         return {role: RoleUsage(**{**dict(u), "model": names.get(role, "")}) for role, u in used.items()}
 

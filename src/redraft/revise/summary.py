@@ -6,6 +6,7 @@ Counts only, so that it is flat in memory. Whether revising helped is not told b
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from redraft.chain import Chain, Usage
@@ -27,6 +28,7 @@ class Summary:
         passed: How many best answers did.
         stops: Why they ended.
         usage: Over all of them.
+        costs: USD by role; None for a model without a price.
     """
 
     with_checks: bool = False
@@ -40,6 +42,7 @@ class Summary:
     passed: int = 0
     stops: Counter[str] = field(default_factory=Counter)
     usage: Usage = field(default_factory=Usage)
+    costs: dict[str, float | None] = field(default_factory=dict)
 
     def add(self, chain: Chain) -> None:
         """Counts one more chain."""
@@ -49,6 +52,9 @@ class Summary:
         self.echoes += chain.echoes
         self.stops[chain.stop or "unknown"] += 1
         self.usage = self.usage + chain.usage
+        for role, cost in cost_by_role(chain).items():
+            before = self.costs.get(role)
+            self.costs[role] = before if cost is None else cost + (before or 0)
         if chain.passed is not None or self.with_checks:
             self.checked += 1
             self.unjudged += chain.passed is None
@@ -94,7 +100,20 @@ class Summary:
         return f"{usage.completion_tokens:,} new, {usage.prompt_tokens:,} in prompts ({cached:.0f} % cached)"
 
     def _cost(self) -> str:
-        return "" if self.usage.cost_usd is None else f"{self.usage.cost_usd:.4f} USD"
+        return "" if self.usage.cost_usd is None else cost_text(self.usage.cost_usd, self.costs, digits=4)
+
+
+def cost_by_role(chain: Chain) -> dict[str, float | None]:
+    """Return the cost of each role that was asked, in USD; None for a model without a price."""
+    if not chain.usage_by_role:
+        return {"writer": chain.usage.cost_usd}
+    return {role: used.cost_usd for role, used in chain.usage_by_role.items()}
+
+
+def cost_text(total: float, costs: Mapping[str, float | None], *, digits: int) -> str:
+    """Return a cost in words, by role if there are several: `0.03 USD (writer 0.02, judge 0.01)`."""
+    parts = [f"{role} {'unknown' if cost is None else f'{cost:.{digits}f}'}" for role, cost in costs.items()]
+    return f"{total:.{digits}f} USD" + (f" ({', '.join(parts)})" if len(parts) > 1 else "")
 
 
 def counted(count: int, what: str) -> str:

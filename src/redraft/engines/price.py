@@ -1,0 +1,48 @@
+"""What the tokens of a model cost."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from redraft.chain import Usage
+from redraft.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Price:
+    """The price of a model's tokens, in USD per million.
+
+    Attributes:
+        prompt: Prompt tokens.
+        completion: Generated tokens.
+        cached: Prompt tokens that the server had cached; None if they cost as much as others.
+    """
+
+    prompt: float
+    completion: float
+    cached: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("prompt", "completion", "cached"):
+            value = getattr(self, name)
+            if not (is_number(value) and value >= 0) and (value is not None or name != "cached"):
+                raise UsageError(
+                    f"the price of {name} tokens is {value!r:.60}.",
+                    hint="Give USD per million tokens, 0 or more.",
+                )
+
+    def cost(self, usage: Usage) -> float:
+        """Return the cost of a usage in USD."""
+        cached = self.prompt if self.cached is None else self.cached
+        fresh = max(usage.prompt_tokens - usage.cached_tokens, 0)
+        million = (
+            fresh * self.prompt + usage.cached_tokens * cached + usage.completion_tokens * self.completion
+        )
+        return million / 1e6
+
+
+def is_number(value: object, *, whole: bool = False) -> bool:
+    """Return whether a value is a finite number. A bool is not."""
+    kinds = int if whole else (int, float)
+    return isinstance(value, kinds) and not isinstance(value, bool) and abs(value) < math.inf

@@ -1,0 +1,150 @@
+"""The account of a chain: writer, critic and judge are three models, each with its own price."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import redraft
+from redraft.chain import Chain, Usage
+from redraft.engines.scripted import Fault, ScriptedEngine
+from redraft.errors import ServerError, UsageError
+from redraft.revise.state import Plan
+from tests.engines.fake_server import FakeServer, models_reply
+from tests.revise.play import NATIVE, Stream, plan, play
+
+BAD, JUDGED = "Too dull a text. Revision is needed.", "It is dull.\nScore: 3"
+
+
+def priced(replies: list[Any], name: str, completion: float | None) -> ScriptedEngine:
+    price = None if completion is None else redraft.Price(0, completion * 1e6)
+    return ScriptedEngine(replies, name=name, price=price)
+
+
+def three(writer: float | None = 1, critic: float | None = 10, judge: float | None = 100) -> dict[str, Any]:
+    """Models that cost so many USD a character."""
+    return {
+        "model": priced(["One gull.", "Two grey gulls."], "small", writer),
+        "critic": priced([BAD], "large", critic),
+        "judge": priced([JUDGED], "strict", judge),
+        "checks": ["judge:lively"],
+        "max_revisions": 1,
+    }
+
+
+def test_each_call_has_the_price_of_its_own_model() -> None:
+    chain = redraft.revise("Describe gulls.", **three())
+    written, criticised, judged = len("One gull.Two grey gulls."), len(BAD), 2 * len(JUDGED)
+    roles = chain.usage_by_role
+    assert {role: (u.model, u.completion_tokens, u.cost_usd) for role, u in roles.items()} == {
+        "writer": ("small", written, pytest.approx(written)),
+        "critic": ("large", criticised, pytest.approx(10 * criticised)),
+        "judge": ("strict", judged, pytest.approx(100 * judged)),
+    }
+    assert chain.usage.cost_usd == pytest.approx(sum(u.cost_usd or 0 for u in roles.values()))
+    assert chain.usage.completion_tokens == sum(u.completion_tokens for u in roles.values())
+    assert sum(step.usage.cost_usd or 0 for step in chain.steps) == pytest.approx(chain.usage.cost_usd)
+    assert Chain.from_json(chain.to_json()) == chain
+
+
+def test_the_price_option_is_the_writers() -> None:
+    roles = redraft.revise("Describe gulls.", price=redraft.Price(0, 2e6), **three()).usage_by_role
+    assert roles["writer"].cost_usd == 2 * roles["writer"].completion_tokens
+    assert roles["critic"].cost_usd == 10 * roles["critic"].completion_tokens
+
+
+def test_a_writer_alone_needs_no_breakdown() -> None:
+    chain = redraft.revise("Describe gulls.", model=priced(["One gull.", BAD], "small", 1), max_revisions=0)
+    assert chain.usage.cost_usd == len("One gull.")
+    assert "usage_by_role" not in json.loads(chain.to_json())
+
+
+@pytest.mark.parametrize(
+    ("usd", "answers", "stop"),
+    [
+        (8, ["One gull"], "budget"),
+        (1000, ["One gull."], "budget"),
+        (9000, ["One gull.", "Two grey gulls."], "max_revisions"),
+    ],
+)
+def test_a_budget_of_money_holds_for_all_of_them(usd: float, answers: list[str], stop: str) -> None:
+    chain = redraft.revise("Describe gulls.", budget=redraft.Budget(usd=usd), **three())
+    assert [step.answer for step in chain.steps] == answers
+    assert chain.stop == stop
+
+
+def test_a_dear_critic_is_not_asked_when_a_cheap_writer_still_could_be() -> None:
+    options = {
+        "budget": redraft.Budget(usd=15),
+        "model": priced(["One gull."], "small", 1),
+        "max_revisions": 1,
+    }
+    for native in (False, True):
+        options["model"].native = native  # type: ignore[attr-defined]
+        critic = priced([BAD], "large", 10)
+        chain = redraft.revise("Describe gulls.", critic=critic, **options)  # type: ignore[arg-type]
+        assert (chain.stop, chain.answer, critic.calls) == ("budget", "One gull.", [])
+
+
+@pytest.mark.parametrize(("role", "named"), [("model", "small"), ("critic", "large"), ("judge", "strict")])
+def test_a_budget_of_money_needs_every_price(role: str, named: str) -> None:
+    options = three(**{"writer" if role == "model" else role: None})
+    with pytest.raises(UsageError, match=f"needs the price of the {role} '{named}'") as caught:
+        redraft.revise("Describe gulls.", budget=redraft.Budget(usd=1), **options)
+    assert '[prices."host#model"]' in str(caught.value.hint)
+    assert not options["model"].calls
+
+
+def test_a_resumed_chain_keeps_the_account() -> None:
+    whole = redraft.revise("Describe gulls.", **three())
+    options = three()
+    options["model"].replies = ["One gull.", Fault("", error=ServerError("gone."))]
+    with pytest.raises(ServerError) as caught:
+        redraft.revise("Describe gulls.", **options)
+    assert caught.value.chain
+    cut = Chain.from_json(caught.value.chain.to_json())
+    options["model"].replies = ["Two grey gulls."]
+    chain = redraft.revise("Describe gulls.", resume=cut, **options)
+    counts = [
+        {role: (u.model, u.completion_tokens, u.cost_usd) for role, u in each.usage_by_role.items()}
+        for each in (whole, chain)
+    ]
+    assert counts[0] == counts[1]
+
+
+def test_an_earlier_chain_without_roles_or_costs_is_the_writers() -> None:
+    earlier = Chain(prompt={"instruction": "Describe gulls."}, usage=Usage(completion_tokens=50))  # type: ignore[arg-type]
+    options = three() | {"resume": earlier}
+    chain = redraft.revise("Describe gulls.", budget=redraft.Budget(usd=40), **options)
+    assert (chain.stop, chain.usage.cost_usd, options["model"].calls) == ("budget", 50, [])
+
+
+def test_in_native_mode_a_resumed_critic_leaves_the_writer_its_tokens() -> None:
+    criticism = f"{'So dull. ' * 10}Revision is needed."
+    streams: list[Any] = ["One gull.", criticism, Stream("Two grey gulls.", finish="cancelled")]
+    options: dict[str, Any] = {"mode": "native", "critic": NATIVE}
+    cut = play(plan(**options), streams).chain
+    again: Plan = plan(**options, earlier=cut)
+    first = play(again, ["Two grey gulls.", "No revision is needed."]).asked[0]
+    used = cut.usage_by_role["writer"].completion_tokens
+    assert first.max_tokens == again.sampling.max_tokens - min(used, len("One gull." + criticism))
+
+
+def test_a_server_has_the_price_of_the_config_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with FakeServer() as server:
+        server.on("GET /v1/models", models_reply("big"))
+        config = tmp_path / "config.toml"
+        config.write_text(f'[prices."{server.host}#big"]\nprompt = 1.25\ncompletion = 10\n', encoding="utf-8")
+        monkeypatch.setenv("REDRAFT_CONFIG", str(config))
+
+        async def prices() -> list[redraft.Price | None]:
+            engines = [await redraft.load_engine(ref) for ref in (server.url, f"{server.url}#big")]
+            for engine in engines:
+                await engine.aclose()
+            return [engine.info.price for engine in engines]
+
+        assert asyncio.run(prices()) == [redraft.Price(1.25, 10)] * 2
