@@ -369,6 +369,8 @@ def _after_feedback(stream: Stream, stop_text: str | None) -> Loop[Stop | None]:
 def _judge(stream: Stream) -> Loop[Stop | None]:
     """An answer is complete: checks, or another critic, write its feedback."""
     state, index = stream.state, stream.index
+    if not stream.steps()[-1].answer.strip():
+        return "ended"
     checked = yield from _check(stream)
     if checked.given_up:
         return state.stop_of("cancelled")

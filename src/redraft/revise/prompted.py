@@ -59,9 +59,10 @@ def _write(state: State, messages: tuple[Message, ...]) -> Loop[Stop | None]:
     state.begin(said.text, said.finish, said.usage, echo=state.echoes(said.text, state.steps))
     if state.unchanged() and state.revisions > state.plan.min_revisions:
         return state.stop_of(said.finish) or "unchanged"
-    if state.plan.checks and said.text:
-        return None
-    return state.stop_of(said.finish)
+    cut = state.stop_of(said.finish)
+    if not said.text:
+        return cut or "ended"
+    return None if state.plan.checks else cut
 
 
 def _criticise(state: State) -> Loop[Stop | None]:

@@ -240,11 +240,11 @@ class State:
         return {role: RoleUsage(**{**dict(u), "model": names.get(role, "")}) for role, u in used.items()}
 
 
-def best_step(steps: list[Step]) -> int | None:
-    """Index of the best answer.
+def best_step(steps: Sequence[Step]) -> int | None:
+    """Return the index of the best answer.
 
-    With checks: one that passes before one that does not, then the higher score, then one that is complete,
-    then the earlier. Without: the last complete answer. An echo is never the best: the first draft is none.
+    With checks: one that passes, then the higher score, then a complete one, then the earlier. Without: the
+    last complete one. An echo or an empty answer is the best only if there is no other.
     """
     if not steps:
         return None
@@ -252,18 +252,14 @@ def best_step(steps: list[Step]) -> int | None:
 
     def rank(index: int) -> tuple[bool, bool, float, bool, int]:
         step = steps[index]
+        real = bool(step.answer.strip()) and not step.echo
         if not checked:
-            return (not step.echo, False, 0.0, whole(step), index)
-        return (not step.echo, bool(step.passed), step.score or 0.0, whole(step), -index)
+            return (real, False, 0.0, step.complete, index)
+        return (real, bool(step.passed), step.score or 0.0, step.complete, -index)
 
     return max(range(len(steps)), key=rank)
 
 
-def whole(step: Step) -> bool:
-    """Whether the answer itself was generated to its end."""
-    return step.complete and bool(step.answer.strip())
-
-
 def all_passed(results: tuple[CheckResult, ...]) -> bool:
-    """Whether there are checks and every one passed."""
+    """Return whether there are checks and every one passed."""
     return bool(results) and all(result.passed for result in results)
