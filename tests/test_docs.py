@@ -189,7 +189,7 @@ def test_python_blocks_bear_every_end_of_a_chain(tmp_path: Path) -> None:
             (tmp_path / "replies.jsonl").write_text("".join(map(as_line, ending)))
             try:
                 run.python(block)
-            except errors.RedraftError:
+            except* errors.RedraftError:
                 ends.add("error")
             chain = run.names.get("chain")
             if isinstance(chain, Chain):

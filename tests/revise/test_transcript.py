@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from redraft.engines.base import Delta
-from redraft.revise.transcript import Written
+from redraft.revise.transcript import Transcript
 
 EOS = 0
 
@@ -15,11 +15,11 @@ def ids(text: str) -> tuple[int, ...]:
     return tuple(map(ord, text))
 
 
-def text_of(written: Written) -> str:
+def text_of(written: Transcript) -> str:
     return "".join(map(chr, written.as_prompt()))  # type: ignore[arg-type]
 
 
-def force(written: Written, text: str, *, heading: bool = False) -> None:
+def force(written: Transcript, text: str, *, heading: bool = False) -> None:
     """Runs `force` with a tokenizer of one character a token."""
     steps = written.force(text, heading=heading)
     try:
@@ -31,7 +31,7 @@ def force(written: Written, text: str, *, heading: bool = False) -> None:
 
 
 def test_a_stop_string_that_begins_inside_a_token_is_cut_as_a_whole() -> None:
-    written = Written(prompt=())
+    written = Transcript(prompt=())
     written.add(Delta(text="Fine.", tokens=ids("Fine.")))
     written.add(Delta(tokens=(777,)))  # " not", held back
     written.add(Delta(text=" ", tokens=(778,)))  # " needed", of which only the space is text
@@ -41,7 +41,7 @@ def test_a_stop_string_that_begins_inside_a_token_is_cut_as_a_whole() -> None:
 
 
 def test_text_that_comes_with_the_end_is_encoded_again_and_the_end_is_not_kept() -> None:
-    written = Written(prompt=())
+    written = Transcript(prompt=())
     written.add(Delta(text="Is it?", tokens=ids("Is it?")))
     written.add(Delta(tokens=(*ids(" No"), EOS)))  # held back as the beginning of a stop string
     written.add(Delta(text=" No", finish="stop"))
@@ -50,7 +50,7 @@ def test_text_that_comes_with_the_end_is_encoded_again_and_the_end_is_not_kept()
 
 
 def test_an_engine_that_holds_text_back_is_encoded_again() -> None:
-    written = Written(prompt=(), aligned=False)
+    written = Transcript(prompt=(), aligned=False)
     force(written, "First.")
     said = " It is fine. Revision is not needed"
     for n in range(len(said)):
@@ -63,7 +63,7 @@ def test_an_engine_that_holds_text_back_is_encoded_again() -> None:
 
 @given(st.lists(st.tuples(st.text("ab \n", max_size=5), st.booleans()), max_size=8), st.booleans())
 def test_tokens_are_those_of_the_text(pieces: list[tuple[str, bool]], heading: bool) -> None:
-    written = Written(prompt=ids("Q:"))
+    written = Transcript(prompt=ids("Q:"))
     said = ""
     for piece, forced in pieces:
         if forced:

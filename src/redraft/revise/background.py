@@ -1,7 +1,7 @@
-"""An event loop in a thread of its own, so that sync callers can use what is async.
+"""An event loop in its own thread, so that sync callers can run async code.
 
-It keeps the engines that sync calls open by reference, because loading a model for each call would be slow.
-The interpreter's end closes them.
+It keeps the engines that sync calls open by reference, because loading a model for each call is slow. They
+are closed when the interpreter exits.
 """
 
 from __future__ import annotations
@@ -16,11 +16,10 @@ from redraft.engines.base import Engine
 from redraft.errors import UsageError
 
 T = TypeVar("T")
-Given = TypeVar("Given")
 
 
 class Background:
-    """One thread, one event loop, started at first use."""
+    """One thread with one event loop, started on first use."""
 
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -30,15 +29,15 @@ class Background:
         self._engines: dict[str, Engine] = {}
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Runs a coroutine and waits for it. Ctrl-C cancels it.
+        """Run a coroutine and wait for it. Ctrl-C cancels it.
 
         Raises:
-            UsageError: It is called in the thread itself, which would wait for itself for ever.
+            UsageError: Called in the thread itself, which would wait for itself forever.
         """
         if threading.current_thread() is self._thread:
             work.close()
             raise UsageError(
-                "redraft.revise was called inside of an async check of redraft.revise.",
+                "redraft.revise was called inside an async check of redraft.revise.",
                 hint="There, write: await redraft.arevise(…)",
             )
         future = asyncio.run_coroutine_threadsafe(work, self._started())
@@ -48,20 +47,17 @@ class Background:
             future.cancel()
             raise
 
-    async def keep(self, model: str | Given, load: Callable[[str], Awaitable[Engine]]) -> Engine | Given:
-        """The engine of a reference, loaded once; an engine or None comes back. For use inside `run`."""
-        if not isinstance(model, str):
-            return model
+    async def keep(self, reference: str, load: Callable[[str], Awaitable[Engine]]) -> Engine:
+        """Return the engine of a reference, loaded once. For use inside `run`."""
         async with self._opening:
-            if model not in self._engines:
-                self._engines[model] = await load(model)
-        return self._engines[model]
+            if reference not in self._engines:
+                self._engines[reference] = await load(reference)
+        return self._engines[reference]
 
     def close(self) -> None:
-        """Closes the engines and ends the thread.
+        """Close the engines and end the thread.
 
-        At the interpreter's end, so nothing here may need a new thread or an executor; nor may an engine's
-        `aclose`.
+        Runs at the interpreter's exit, so neither this nor an engine's `aclose` may start a thread.
         """
         loop, self._loop = self._loop, None
         thread, self._thread = self._thread, None

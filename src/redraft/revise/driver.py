@@ -1,7 +1,7 @@
-"""Runs the loop over an engine and checks: the one place where the loop meets the world.
+"""Run the loop over an engine and checks: the one place with I/O.
 
-Each operation becomes a call; what comes back, or what went wrong, is sent into the loop. The time budget and
-cancelling are kept here, because they must also end a call that gives no sign of life.
+Each operation becomes a call, and its reply or error is sent into the loop. The budget of seconds and
+cancelling are enforced here, because they must also end a call that hangs.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from redraft.verify.base import Check, run_checks
 
 
 class CancelToken:
-    """Lets somebody else end running chains. They end with `cancelled`, and keep what they have."""
+    """Ends running chains from outside. They stop with `cancelled` and keep their steps."""
 
     def __init__(self) -> None:
         self.cancelled = False
         self._waits: set[asyncio.Timeout] = set()
 
     def cancel(self) -> None:
-        """Ends the chains now. Call it in the event loop's own thread; calling it twice does no harm."""
+        """End the chains now. Call it in the event loop's own thread; calling it twice is harmless."""
         self.cancelled = True
         for wait in self._waits:
             if not wait.expired():
@@ -49,7 +49,7 @@ class CancelToken:
 
     @asynccontextmanager
     async def until(self, deadline: float | None) -> AsyncIterator[None]:
-        """Raises TimeoutError in its body at a deadline, and at once when cancelled."""
+        """Raise TimeoutError in the body at a deadline, or at once when cancelled."""
         async with asyncio.timeout_at(0 if self.cancelled else deadline) as wait:
             self._waits.add(wait)
             try:
@@ -60,11 +60,11 @@ class CancelToken:
 
 @dataclass
 class Driver:
-    """What chains run on, one at a time.
+    """Engines and checks that chains run on, one chain at a time.
 
     Attributes:
-        critic: Another engine for the critic's calls; None for the writer's own.
-        judge: The engine that checks ask, so that its calls are paid for.
+        critic: The critic's engine; None for the writer's own.
+        judge: The engine that checks ask, metered so that its calls are booked.
         cancel: Ends the chain early.
     """
 
@@ -78,32 +78,32 @@ class Driver:
     _over: bool = False
 
     async def run(self, plan: Plan) -> AsyncGenerator[Event, None]:
-        """Makes one chain; yields its events, the last of them `Finished`.
+        """Make one chain and yield its events; the last one is `Finished`.
 
         Raises:
-            RedraftError: The engine or a check failed. Its `chain` holds what was generated until then.
+            RedraftError: The engine or a check failed. Its `chain` holds everything generated so far.
         """
         self._calls = calls_of(plan.made)
         steps = loop(plan)
         try:
-            said = next(steps)
+            step = next(steps)
             # Set after the loop has started its clock, so that the loop agrees that the time is over.
             left = plan.seconds_left
             deadline = None if left is None else asyncio.get_running_loop().time() + left
             while True:
-                if isinstance(said, Event):
-                    yield said
-                    said = steps.send(None)
+                if isinstance(step, Event):
+                    yield step
+                    step = steps.send(None)
                 else:
-                    said = await self._answer(steps, said, plan, deadline)
+                    step = await self._perform(steps, step, plan, deadline)
         except StopIteration:
             return
         finally:
             steps.close()
             await self._close()
 
-    async def _answer(self, steps: Loop[Chain], op: Op, plan: Plan, deadline: float | None) -> Op | Event:
-        """Does an operation and gives the loop what came of it; gives what the loop says next."""
+    async def _perform(self, steps: Loop[Chain], op: Op, plan: Plan, deadline: float | None) -> Op | Event:
+        """Perform an operation, send its reply or error into the loop, and return what the loop yields next."""
         try:
             if self._over:
                 return steps.send(self._given_up(op))
@@ -149,11 +149,11 @@ class Driver:
             await stream.aclose()
 
     def _judged(self) -> Usage:
-        """Return what calls of the judge cost since the last time."""
+        """Return the usage of the judge's calls since the last time."""
         return self.judge.take() if self.judge else Usage()
 
     def _given_up(self, op: Op) -> Reply:
-        """Return the reply to an operation that was not waited for to its end."""
+        """Return the reply to an operation that was abandoned."""
         if isinstance(op, RunChecks):
             return Checked(given_up=True, usage=self._judged())
         return () if isinstance(op, Encode) else Delta(finish="cancelled")

@@ -1,8 +1,7 @@
 """The loop: draft, criticise, revise, until a reason to stop. A generator without I/O.
 
-It yields operations and events (`ops`) and is sent what came back. It never waits, reads no clock but the
-one it is given, and touches no network: a test drives it by hand. `driver` runs it over an engine and
-checks.
+It yields operations and events (`ops`) and is sent replies. It never waits, reads only the clock it is given
+and touches no network, so a test can drive it by hand. `driver` runs it over an engine and checks.
 """
 
 from __future__ import annotations
@@ -19,10 +18,10 @@ from redraft.revise.state import Plan, State
 
 
 def loop(plan: Plan, clock: Callable[[], float] = time.monotonic) -> Loop[Chain]:
-    """Makes one chain.
+    """Make one chain.
 
     Raises:
-        RedraftError: What an operation raised. Its `chain` holds everything that was generated until then.
+        RedraftError: An operation failed. Its `chain` holds everything generated so far.
     """
     state = State(plan, clock)
     run = native.run if plan.mode == "native" else prompted.run

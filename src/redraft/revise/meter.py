@@ -1,4 +1,4 @@
-"""Counts what one call of an engine cost, and in which step of the chain."""
+"""Count the tokens and seconds of one call, by step of the chain."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from redraft.engines.base import Delta
 
 
 class Meter:
-    """Tokens and seconds of one call, by index of the step that they went into."""
+    """Tokens and seconds of one call, by index of the step they belong to."""
 
     def __init__(self, clock: Callable[[], float], index: int) -> None:
         self._clock = clock
@@ -18,16 +18,16 @@ class Meter:
         self._seconds = {index: 0.0}
 
     def count(self, delta: Delta, index: int) -> None:
-        """Counts a delta for a step. A delta with text but no token ids counts as one token."""
+        """Count a delta for a step. A delta with text but no token ids counts as one token."""
         now = self._clock()
         self._seconds[index] = self._seconds.get(index, 0.0) + now - self._last
         self._tokens[index] = self._tokens.get(index, 0) + (len(delta.tokens) or bool(delta.text))
         self._last = now
 
     def usages(self, last: Delta) -> dict[int, Usage]:
-        """What each step used. Where the last delta has counts they are right: ours are filled up to them.
+        """Return each step's usage. The counts of the last delta, where it has any, override ours.
 
-        The prompt counts for the step that the call began in.
+        The prompt counts for the step in which the call began.
         """
         first, *_ = self._tokens
         *_, final = self._tokens

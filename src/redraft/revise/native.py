@@ -46,7 +46,7 @@ from redraft.revise.ops import (
 )
 from redraft.revise.say import say
 from redraft.revise.state import State, all_passed
-from redraft.revise.transcript import Written
+from redraft.revise.transcript import Transcript
 
 
 @dataclass
@@ -61,7 +61,7 @@ class Stream:
     """
 
     state: State
-    written: Written
+    written: Transcript
     parser: Parser = field(default_factory=Parser)
     usage: dict[int, Usage] = field(default_factory=dict)
     results: dict[int, tuple[CheckResult, ...]] = field(default_factory=dict)
@@ -213,7 +213,7 @@ def run(state: State) -> Loop[Stop]:
     """Lets the model write its chain. Gives the reason why it ended."""
     text = render_prompt(_with_system(state.plan.asked, state.plan.system))
     prompt = (yield from encode(text, special=True)) if state.plan.info.token_ids else text
-    stream = Stream(state, Written(prompt, state.plan.info.aligned))
+    stream = Stream(state, Transcript(prompt, state.plan.info.aligned))
     try:
         stop, finish = yield from _resume(stream)
         if stop is None:

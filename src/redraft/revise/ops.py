@@ -1,4 +1,4 @@
-"""What the loop says: operations that it wants done, and events for who watches.
+"""What the loop yields: operations to perform, and events to watch.
 
 The loop is a generator. It yields these values and is sent a `Reply`:
 
@@ -6,11 +6,11 @@ The loop is a generator. It yields these values and is sent a `Reply`:
 |---|---|
 | `Continue`, `Ask` | the first `Delta` of a new stream; a stream that was open is closed |
 | `More` | the next `Delta` of the open stream; the last one has `finish` |
-| `RunChecks` | what the checks found, and what asking a judge cost |
+| `RunChecks` | the checks' results, and the usage of a judge |
 | `Encode` | token ids |
 | an event | None |
 
-Anything else than `More` while a stream is open closes it, and closing cancels the work in the engine.
+Any operation but `More` closes an open stream, and closing cancels the work in the engine.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Continue:
 
 @dataclass(frozen=True)
 class Ask:
-    """Ask the writer, or the critic, to answer messages."""
+    """Ask the writer or the critic to answer messages."""
 
     messages: tuple[Message, ...]
     max_tokens: int
@@ -45,22 +45,22 @@ class Ask:
 
 @dataclass(frozen=True)
 class More:
-    """The next piece of the open stream."""
+    """Get the next piece of the open stream."""
 
 
 @dataclass(frozen=True)
 class RunChecks:
-    """Judge an answer by the user's checks."""
+    """Run the user's checks on an answer."""
 
     answer: str
 
 
 @dataclass(frozen=True)
 class Checked:
-    """What each check found, in order, and what the calls of a judge cost.
+    """The checks' results, in order, and the usage of the judge's calls.
 
     Attributes:
-        given_up: The time was over, or somebody cancelled, before the checks were done.
+        given_up: The chain ran out of time or was cancelled before the checks were done.
     """
 
     results: tuple[CheckResult, ...] = ()
@@ -70,7 +70,7 @@ class Checked:
 
 @dataclass(frozen=True)
 class Encode:
-    """Token ids of a text; `special` for the start of a prompt."""
+    """Encode a text as token ids; `special` for the start of a prompt."""
 
     text: str
     special: bool = False
@@ -87,7 +87,7 @@ class Text:
 
 @dataclass(frozen=True)
 class StepDone:
-    """Event: a step is complete: an answer, and the feedback that it got, if any."""
+    """Event: a step is complete: an answer with its feedback, if it gets any."""
 
     index: int
     step: Step
@@ -95,11 +95,10 @@ class StepDone:
 
 @dataclass(frozen=True)
 class Progress:
-    """Event: another part of the chain is complete. Comes before each call that builds on it.
+    """Event: another answer or feedback is complete. Comes before the next call.
 
     Attributes:
-        chain: The complete steps so far, the last perhaps without feedback; `stop` is None. The option
-            `resume` goes on from it.
+        chain: The complete steps so far, for the option `resume`. The last may lack feedback; `stop` is None.
     """
 
     chain: Chain
@@ -117,11 +116,11 @@ Op = Continue | Ask | More | RunChecks | Encode
 Reply = Delta | Checked | Tokens | None
 T = TypeVar("T")
 Loop = Generator[Op | Event, Reply, T]
-"""A part of the loop that comes to a T."""
+"""A part of the loop that returns a T."""
 
 
 def receive(op: Continue | Ask | More) -> Loop[Delta]:
-    """Yields an operation on a stream and is sent a delta."""
+    """Yield an operation on a stream and return its delta."""
     reply = yield op
     if not isinstance(reply, Delta):
         raise TypeError(f"{type(op).__name__} must be sent a Delta, not {type(reply).__name__}")
@@ -129,7 +128,7 @@ def receive(op: Continue | Ask | More) -> Loop[Delta]:
 
 
 def encode(text: str, *, special: bool = False) -> Loop[Tokens]:
-    """Yields `Encode` and is sent token ids."""
+    """Yield `Encode` and return the token ids."""
     reply = yield Encode(text, special)
     if not isinstance(reply, tuple):
         raise TypeError(f"Encode must be sent token ids, not {type(reply).__name__}")
@@ -137,7 +136,7 @@ def encode(text: str, *, special: bool = False) -> Loop[Tokens]:
 
 
 def run_checks(answer: str) -> Loop[Checked]:
-    """Yields `RunChecks` and is sent what the checks found."""
+    """Yield `RunChecks` and return the results."""
     reply = yield RunChecks(answer)
     if not isinstance(reply, Checked):
         raise TypeError(f"RunChecks must be sent Checked, not {type(reply).__name__}")

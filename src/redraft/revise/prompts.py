@@ -1,7 +1,6 @@
-"""The words in which a chat model is asked to criticise and to revise: ours, and all of them here.
+"""The wording with which a chat model is asked to criticise and to revise.
 
-The verdict is asked for in SelFee's own phrases, so that one reader of verdicts serves trained and prompted
-models.
+Verdicts are asked for in SelFee's phrases, so that one parser reads both trained and prompted models.
 """
 
 from __future__ import annotations
@@ -24,11 +23,11 @@ FAULTS = "Not quite right yet:"
 FOUND = "A check of that answer found:"
 CUT = "The answer was cut off before its end because it is too long."
 REQUESTS = (CRITICISE, REVISE, ECHOED, FAULTS, FOUND, CUT)
-"""All that a writer may be told besides feedback, and may repeat."""
+"""Everything a writer is shown besides feedback, and may repeat."""
 
 
 def base_messages(prompt: Prompt, system: str | None) -> tuple[Message, ...]:
-    """The messages that ask for the first answer. A prompt's own system message goes before `system`."""
+    """Return the messages that ask for the first answer. A prompt's own system message replaces `system`."""
     asked: Message = {"role": "user", "content": prompt.text}
     messages = [message_of(record) for record in prompt.messages or ()] or [asked]
     if system and messages[0]["role"] not in ("system", "developer"):
@@ -37,20 +36,18 @@ def base_messages(prompt: Prompt, system: str | None) -> tuple[Message, ...]:
 
 
 def complaint(results: Sequence[CheckResult], *, cut: bool) -> str:
-    """The failed checks' sentences as one text: the feedback that checks give."""
-    faults = [result.message for result in results if not result.passed]
+    """Return the feedback of checks: the messages of those that failed, as one text."""
+    messages = [result.message for result in results if not result.passed]
     if cut:
-        faults.append(CUT)
-    return faults[0] if len(faults) == 1 else "\n".join(f"- {fault}" for fault in faults)
+        messages.append(CUT)
+    return messages[0] if len(messages) == 1 else "\n".join(f"- {message}" for message in messages)
 
 
 def criticise(faults: str) -> str:
-    """Asks for a criticism; `faults` are those that checks found already, or empty."""
-    if not faults:
-        return CRITICISE
-    return f"{FOUND}\n{faults}\n\n{CRITICISE}"
+    """Return the request for a criticism; `faults` is what checks found, or empty."""
+    return f"{FOUND}\n{faults}\n\n{CRITICISE}" if faults else CRITICISE
 
 
 def faults(found: str) -> str:
-    """Tells the writer what checks found."""
+    """Return the message that shows the writer what checks found."""
     return f"{FAULTS}\n{found}"

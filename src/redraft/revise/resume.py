@@ -1,6 +1,6 @@
-"""Going on with a chain that was cut: which of its steps are kept, and what is refused.
+"""Resume a chain that was cut: which steps are kept, and which chains are refused.
 
-A text that was cut is generated again. Everything before it is kept, and so is what all of it cost.
+A text that was cut is generated again. Everything before it is kept, and so is the usage of all of it.
 """
 
 from __future__ import annotations
@@ -11,29 +11,29 @@ from redraft.chain import Chain, Prompt, Step
 from redraft.errors import UsageError
 
 CUT = (None, "budget", "cancelled", "error")
-"""Why a chain may have ended that can be gone on with. Any other stop is an end of its own."""
+"""The stops of chains that can be resumed. Any other stop is final."""
 
 
 def insist_on_cut(chain: Chain, prompt: Prompt) -> None:
-    """Check that a chain can be gone on with for a prompt.
+    """Check that a chain can be resumed for a prompt.
 
     Raises:
-        UsageError: It has come to its end, or answers another prompt.
+        UsageError: Its stop is final, or it answers another prompt.
     """
     if chain.stop not in CUT:
         raise UsageError(
-            f"the chain to resume ended by itself: its stop is {chain.stop!r}.",
+            f"the chain to resume is finished: its stop is {chain.stop!r}.",
             hint="Resume chains whose stop is None, budget, cancelled or error.",
         )
     if chain.prompt != prompt:
         raise UsageError(
             f"the chain to resume answers another prompt: {chain.prompt.text!r:.80}.",
-            hint="Give its own: revise(chain.prompt, resume=chain, …)",
+            hint="Give the same prompt: revise(chain.prompt, resume=chain, …)",
         )
 
 
 def complete_steps(chain: Chain) -> tuple[Step, ...]:
-    """Return the steps to go on from. The last one keeps feedback only if that asks for a revision."""
+    """Return the steps to resume from. The last one keeps its feedback only if that asks for a revision."""
     if not chain.steps:
         return ()
     *before, last = chain.steps
@@ -47,5 +47,5 @@ def complete_steps(chain: Chain) -> tuple[Step, ...]:
 
 
 def calls_of(steps: Sequence[Step]) -> int:
-    """Return how many calls made the steps, where each text is a call: seeds are counted on from there."""
+    """Return how many calls the steps took, one a text, so that seeds continue from there."""
     return sum(1 + (step.feedback is not None and step.feedback.by != "checks") for step in steps)

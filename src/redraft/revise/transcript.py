@@ -1,6 +1,6 @@
 """A native chain as the engine sees it: characters and tokens, cut and forced at token boundaries.
 
-What the text means is not known here (`native` reads it).
+`native` reads what the text means.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from redraft.revise.ops import Loop, encode
 
 
 @dataclass
-class Written:
-    """Everything after the prompt. Going on from here, the engine has all but the newest tokens in its cache.
+class Transcript:
+    """The text and tokens after the prompt. Kept so that the engine finds all but the newest in its cache.
 
     Attributes:
-        prompt: The prompt's text, or its tokens where the engine takes those.
-        text: What was generated or forced after it.
-        tokens: Its token ids; unused where the engine takes text.
+        prompt: The prompt's text, or its tokens if the engine takes them.
+        text: The text that was generated or forced after it.
+        tokens: The token ids of `text`; unused if the engine takes text.
         aligned: Whether the tokens of a delta are those of its text (`EngineInfo.aligned`).
-        marks: Places (tokens, characters) at which both are known to stand for each other, in order.
+        marks: Known token boundaries, in order, as (number of tokens, number of characters).
     """
 
     prompt: PromptText
@@ -30,21 +30,21 @@ class Written:
     marks: list[tuple[int, int]] = field(default_factory=lambda: [(0, 0)])
 
     def add(self, delta: Delta) -> None:
-        """Adds what was generated. Tokens may run ahead of their text, see `Delta.tokens`."""
+        """Append a generated delta. Tokens may run ahead of their text, see `Delta.tokens`."""
         self.text += delta.text
         self.tokens.extend(delta.tokens)
         if self.aligned and delta.text and delta.tokens and delta.finish is None:
             self.marks.append((len(self.tokens), len(self.text)))
         if self.aligned and delta.stop_text is not None and len(self.marks) > 1:
-            # A stop string may begin inside a token. The text before it then stands for part of that token.
+            # A stop string may begin inside a token, so the text before it may end inside that token.
             self.marks.pop()
 
     def force(self, text: str, *, heading: bool = False) -> Loop[None]:
-        """Adds a text that was not generated, in place of tokens that have no text, such as a stop string's.
+        """Append a text that was not generated. It replaces tokens without text, such as a stop string's.
 
         Args:
-            text: What to add.
-            heading: Whether it begins with a heading's line breaks, in place of white space at the end.
+            text: The text to append.
+            heading: Whether it starts with a heading's line breaks, which replace white space at the end.
         """
         kept = self.text.rstrip() if heading else self.text
         while self.marks[-1][1] > len(kept):
@@ -57,7 +57,7 @@ class Written:
         self.marks.append((len(self.tokens), len(self.text)))
 
     def as_prompt(self) -> PromptText:
-        """What the engine is to continue."""
+        """Return the prompt for the engine to continue."""
         if isinstance(self.prompt, str):
             return self.prompt + self.text
         return (*self.prompt, *self.tokens)
