@@ -111,7 +111,7 @@ def test_the_mode_is_chosen_by_model_and_checks() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"mode": "verified"}, "mode 'verified' revises what checks find, and there are no checks."),
+        ({"mode": "verified"}, "mode 'verified' needs checks, and there are none."),
         (
             {"mode": "verified", "checks": ["json"], "critic": "default"},
             "mode 'verified' asks no critic, and one was given.",
@@ -200,7 +200,7 @@ HALF = "a\ud800b"
     ],
 )
 def test_half_of_a_character_in_a_prompt(prompt: Any) -> None:
-    with pytest.raises(UsageError, match="the prompt holds half of a character"):
+    with pytest.raises(UsageError, match="the prompt has a lone surrogate"):
         redraft.revise(prompt, model=ScriptedEngine(["A."]))
 
 

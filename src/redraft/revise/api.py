@@ -1,7 +1,7 @@
 """`revise`, `arevise` and `stream`: from a prompt and a model to a chain.
 
-What is decided here is what the caller left open: which way of revising suits the model and the checks. The
-work is the loop's. Nothing here retries, and nothing here writes files.
+This module checks the options, opens the engines and chooses the mode. The loop does the rest. Nothing here
+retries or writes files.
 """
 
 from __future__ import annotations
@@ -44,19 +44,19 @@ Asked = str | Prompt | Sequence[Mapping[str, Any]]
 
 Role = Literal["model", "critic", "judge"]
 Load = Callable[[Role, str], Awaitable[Engine]]
-"""Opens the engine of a model reference for a role."""
+"""Open the engine of a model reference for a role."""
 
 
 async def stream(prompt: Asked, **options: Unpack[Options]) -> AsyncGenerator[Event, None]:
     """Make a chain and yield its events as they come: `Text`, `StepDone`, `Progress`, and at last `Finished`.
 
     Args:
-        prompt: What is asked.
+        prompt: A text, a `Prompt` or chat messages.
         **options: See `Options`.
 
     Raises:
-        UsageError: The options do not fit together, or the model cannot do what is asked.
-        EngineError, CheckError: With the chain until then in `chain`.
+        UsageError: The options do not fit together or do not suit the model.
+        EngineError, CheckError: The chain so far is in the error's `chain`.
     """
     async with AsyncExitStack() as stack:
 
@@ -77,9 +77,9 @@ async def arevise(prompt: Asked, **options: Unpack[Options]) -> Chain:
 
 
 def revise(prompt: Asked, **options: Unpack[Options]) -> Chain:
-    """Make a chain, without `await`. Arguments and errors as for `stream`.
+    """Make a chain without `await`. Arguments and errors as for `stream`.
 
-    Works in notebooks too. A model given by reference stays loaded for the next call, until the program ends.
+    Works in notebooks too. A model given by reference stays loaded until the program ends.
     """
     return _background.run(_revise_kept(prompt, options))
 
@@ -103,13 +103,12 @@ async def _last(events: AsyncGenerator[Event, None]) -> Chain:
 
 
 async def make(prompt: Asked, options: Options, load: Load) -> AsyncGenerator[Event, None]:
-    """Make a chain as `stream` does, with engines of the caller's loading, who closes them as well.
+    """Make a chain as `stream` does, with engines that the caller opens and closes.
 
-    The budget of seconds starts here: where a server does not answer while its engine is opened, the chain
-    ends without a step.
+    The budget of seconds starts here: if it ends before the engines are open, the chain has no steps.
 
     Args:
-        prompt: What is asked.
+        prompt: A text, a `Prompt` or chat messages.
         options: See `Options`.
         load: Opens the engine of a reference.
     """
@@ -151,22 +150,22 @@ async def _driver(options: Options, load: Load, cancel: CancelToken) -> Driver:
 
 
 def _unopened(made: Chain, options: Options, stop: Stop) -> Chain:
-    """Return a chain that ended before its engines were open. It may have the steps of an earlier attempt."""
+    """Return a chain that ended before its engines were open, with the steps of an earlier attempt if any."""
     steps = complete_steps(made)
-    best = best_step(list(steps))
-    return made.model_copy(update={"id": options.get("id", ""), "steps": steps, "best": best, "stop": stop})
+    changes = {"id": options.get("id", ""), "steps": steps, "best": best_step(steps), "stop": stop}
+    return made.model_copy(update=changes)
 
 
 def _prompt(prompt: Asked) -> Prompt:
-    """The prompt as the record has it.
+    """Return the prompt as a record.
 
     Raises:
-        UsageError: It is of no known type, or says nothing.
+        UsageError: It is empty, of another type, or not valid Unicode.
     """
     if not _is_whole(prompt.model_dump() if isinstance(prompt, Prompt) else prompt):
         raise UsageError(
-            f"the prompt holds half of a character: {prompt!a:.80}.",
-            hint="Decode it with the encoding that it is in: open(file, encoding='latin-1')",
+            f"the prompt has a lone surrogate, half of a character: {prompt!a:.80}.",
+            hint="Decode it with its own encoding: open(file, encoding='latin-1')",
         )
     if isinstance(prompt, str):
         prompt = Prompt(instruction=prompt)
@@ -178,7 +177,7 @@ def _prompt(prompt: Asked) -> Prompt:
 
 
 def _is_whole(value: Any) -> bool:
-    """Whether every text in a prompt is of whole characters."""
+    """Return whether no text in a prompt has a lone surrogate."""
     if isinstance(value, str):
         return is_text(value)
     if isinstance(value, Mapping):

@@ -103,7 +103,7 @@ class Driver:
             await self._close()
 
     async def _perform(self, steps: Loop[Chain], op: Op, plan: Plan, deadline: float | None) -> Op | Event:
-        """Perform an operation, send its reply or error into the loop, and return what the loop yields next."""
+        """Perform an operation and send the outcome into the loop. Return what the loop yields next."""
         try:
             if self._over:
                 return steps.send(self._given_up(op))

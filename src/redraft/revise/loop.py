@@ -12,8 +12,8 @@ from collections.abc import Callable
 from redraft.chain import Chain, Stop
 from redraft.errors import RedraftError
 from redraft.revise import native, prompted
+from redraft.revise.asking import insist_on_answer
 from redraft.revise.ops import Finished, Loop
-from redraft.revise.say import insist_on_answer
 from redraft.revise.state import Plan, State
 
 

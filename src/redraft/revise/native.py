@@ -1,12 +1,12 @@
-"""Revising with a model that was trained on chains: one stream continues the SelFee text.
+"""Revise with a model that was trained on chains: one stream continues the SelFee text.
 
-The loop reads the text as it comes. *Autonomous*: the model decides when to stop. *Enforced*: while fewer
-than `min_revisions` are made, a phrase that ends the chain is cut at its token boundary, `Revision is
-needed` stands in its place, and the model goes on; if it just stops, the next heading is written for it.
-Checks, or another critic, write the feedback where there are any.
+The loop reads the text as it comes. *Autonomous*: the model decides when to stop. *Enforced*: until there are
+`min_revisions`, a phrase that ends the chain is cut at its token boundary and replaced by `Revision is
+needed`, and the model continues. If it just stops, the loop writes the next heading. Checks or another critic
+write the feedback, if there are any.
 
-Only generated text is searched, never the prompt, and a stop string counts only in the section that it is
-meant for: an answer may quote it.
+Only generated text is searched, never the prompt. A stop string counts only in the section it is meant for:
+an answer may quote it.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from redraft.formats.selfee import (
     verdict_of,
 )
 from redraft.revise import prompts
+from redraft.revise.asking import ask_model
 from redraft.revise.meter import Meter
 from redraft.revise.ops import (
     Ask,
@@ -44,20 +45,19 @@ from redraft.revise.ops import (
     receive,
     run_checks,
 )
-from redraft.revise.say import say
 from redraft.revise.state import State, all_passed
 from redraft.revise.transcript import Transcript
 
 
 @dataclass
 class Stream:
-    """The text of one chain, read as it is written.
+    """The text of one chain, read while it is written.
 
     Attributes:
-        usage: What each step cost, by index.
-        results: What checks found in an answer, by index.
-        generated: Tokens of the text so far; `max_tokens` holds for all of it.
-        announced: How many steps were announced as complete.
+        usage: Usage of each step, by index.
+        results: Results of the checks of each answer, by index.
+        generated: Tokens of the whole text so far, which `max_tokens` limits.
+        announced: Number of steps announced as complete.
     """
 
     state: State
@@ -70,7 +70,7 @@ class Stream:
 
     @property
     def index(self) -> int:
-        """Number of the answer that is being written or judged."""
+        """Index of the answer that is being written or judged."""
         return self.parser.index - (self.parser.kind == "feedback")
 
     @property
@@ -79,7 +79,7 @@ class Stream:
         return bool(self.state.plan.checks) or self.state.plan.critic is not None
 
     def steps(self) -> list[Step]:
-        """What was read so far; an answer that is still empty is a step too."""
+        """Return the steps so far. An answer that is still empty is a step too."""
         return list(self.parser.steps()) or [Step(answer="")]
 
     def pay(self, usage: Usage, index: int, role: Role = "writer") -> None:
@@ -87,11 +87,11 @@ class Stream:
         self.usage[index] = self.usage.get(index, Usage()) + self.state.pay(usage, role)
 
     def room(self) -> int:
-        """Most tokens that the next request may generate."""
+        """Return the most tokens that the next request may generate."""
         return self.state.room(used=self.generated)
 
     def stops(self) -> tuple[str, ...]:
-        """The heading not to be passed, and while a revision is enforced the phrases that end a chain."""
+        """Return the heading to stop at and, while a revision is enforced, the phrases that end a chain."""
         last = self.state.plan.max_revisions
         if self.judged:
             last = self.index + (self.parser.kind == "feedback")
@@ -99,27 +99,27 @@ class Stream:
         return (heading, *DONE_PHRASES) if self.state.forced(self.index) else (heading,)
 
     def read(self, text: str) -> Loop[None]:
-        """Reads text that was generated or forced, and tells of what is certain."""
-        yield from self._tell(self.parser.feed(text))
+        """Parse generated or forced text, and yield events for its certain parts."""
+        yield from self._emit(self.parser.feed(text))
 
     def close(self, finish: Finish) -> Loop[None]:
-        """Reads what was held back, and tells of the last step. `finish` is how that one ended."""
-        yield from self._tell(self.parser.close())
+        """Parse the rest, and announce the last step, which ended with `finish`."""
+        yield from self._emit(self.parser.close())
         self.keep(finish)
         yield from self._announce(len(self.state.steps))
 
-    def force(self, text: str, *, tell: bool = True) -> Loop[None]:
-        """Writes what the model did not."""
+    def force(self, text: str, *, show: bool = True) -> Loop[None]:
+        """Append a text in place of the model, and yield its events unless they were shown already."""
         yield from self.written.force(text, heading=text.startswith("\n"))
-        if tell:
+        if show:
             yield from self.read(text)
         else:
             self.parser.feed(text)
 
     def keep(self, finish: Finish) -> None:
-        """Puts what was read so far into the state. `finish` is that of the last step.
+        """Put the steps so far into the state; the last one ended with `finish`.
 
-        A step of which nothing was written before the cut is left out: the one before it is whole.
+        If the text was cut before the last step has any of its own, that step is left out.
         """
         steps = self.steps()
         if len(steps) > 1 and not steps[-1].answer and steps[-1].feedback is None and finish != "stop":
@@ -131,7 +131,7 @@ class Stream:
         self.state.steps = steps
 
     def take_up(self, steps: tuple[Step, ...]) -> None:
-        """Start behind steps that are made already: in what follows the last of them."""
+        """Start after the steps of an earlier attempt."""
         last = steps[-1]
         if last.feedback is not None:
             self.parser = Parser("answer", len(steps), steps)
@@ -148,29 +148,29 @@ class Stream:
         checks = {number: step.feedback.checks for number, step in enumerate(steps) if step.feedback}
         self.results = {number: results for number, results in checks.items() if results}
 
-    def tell_progress(self, unpaid: Mapping[int, Usage]) -> Loop[None]:
-        """Announce what is complete: all but the section that is open.
+    def announce_progress(self, unpaid: Mapping[int, Usage]) -> Loop[None]:
+        """Announce all sections but the open one.
 
         Args:
-            unpaid: What the call under way cost so far, by index of the step.
+            unpaid: Usage of the running call so far, by index of the step.
         """
-        whole = self.index + (self.parser.kind == "feedback")
-        if not whole:
+        complete = self.index + (self.parser.kind == "feedback")
+        if not complete:
             return
         self.keep("stop")
-        steps, chain = self.state.steps[:whole], self.state.chain(None)
+        steps, chain = self.state.steps[:complete], self.state.chain(None)
         if self.parser.kind == "feedback":
             steps[-1] = steps[-1].model_copy(update={"feedback": None})
         usage = chain.usage
         for index, used in unpaid.items():
             used = self.state.priced(used)
             usage += used.model_copy(update={"seconds": 0.0})
-            if index < whole:
+            if index < complete:
                 steps[index] = steps[index].model_copy(update={"usage": steps[index].usage + used})
         yield Progress(chain.model_copy(update={"steps": tuple(steps), "best": None, "usage": usage}))
 
     def _dress(self, number: int, step: Step, steps: list[Step], finish: Finish) -> Step:
-        """A parsed step with its cost, what checks found, and whether it is an echo."""
+        """Return a parsed step with its usage, the results of checks, and whether it is an echo."""
         return step.model_copy(
             update={
                 "feedback": self._feedback(number, step),
@@ -181,7 +181,7 @@ class Stream:
         )
 
     def _echo(self, number: int, step: Step, steps: list[Step]) -> bool:
-        """Whether the answer is an echo. What was announced is whole, and is not looked at again."""
+        """Return whether the answer is an echo. Announced steps are final and not tested again."""
         if number < self.announced:
             return self.state.steps[number].echo
         return self.state.echoes(step.answer, steps[:number])
@@ -195,7 +195,7 @@ class Stream:
         verdict = step.feedback.verdict if step.feedback else "accept" if good else "revise"
         return Feedback(text=text, verdict=verdict, by="both" if good and text else "checks", checks=results)
 
-    def _tell(self, pieces: Iterable[Piece]) -> Loop[None]:
+    def _emit(self, pieces: Iterable[Piece]) -> Loop[None]:
         for piece in pieces:
             index = piece.index - (piece.kind == "feedback")
             if self.announced < index:
@@ -210,7 +210,7 @@ class Stream:
 
 
 def run(state: State) -> Loop[Stop]:
-    """Lets the model write its chain. Gives the reason why it ended."""
+    """Let the model write its chain. Return why it ended."""
     text = render_prompt(_with_system(state.plan.asked, state.plan.system))
     prompt = (yield from encode(text, special=True)) if state.plan.info.token_ids else text
     stream = Stream(state, Transcript(prompt, state.plan.info.aligned))
@@ -227,7 +227,7 @@ def run(state: State) -> Loop[Stop]:
 
 
 def _resume(stream: Stream) -> Loop[tuple[Stop | None, Finish]]:
-    """Write the steps of an earlier attempt. Return a reason to stop, or None, and how the text ended."""
+    """Start with the steps of an earlier attempt. Return a reason to stop or None, and how the text ended."""
     state, steps = stream.state, stream.state.plan.made
     if not steps:
         return None, "stop"
@@ -247,7 +247,7 @@ def _resume(stream: Stream) -> Loop[tuple[Stop | None, Finish]]:
 
 
 def _with_system(prompt: Prompt, system: str | None) -> Prompt:
-    """The prompt with a system message before the instruction: the format has no place of its own for it."""
+    """Return the prompt with the system message before the instruction: the format has no system role."""
     if not system:
         return prompt
     if not prompt.messages:
@@ -259,7 +259,7 @@ def _with_system(prompt: Prompt, system: str | None) -> Prompt:
 
 
 def _write(stream: Stream) -> Loop[tuple[Stop, Finish]]:
-    """Request after request, until there is a reason to stop; and how the last text ended."""
+    """Send requests until there is a reason to stop. Return it, and how the last text ended."""
     while True:
         last = yield from _request(stream)
         if not isinstance(last, Delta):
@@ -279,8 +279,8 @@ def _write(stream: Stream) -> Loop[tuple[Stop, Finish]]:
 
 
 def _request(stream: Stream) -> Loop[Delta | Stop]:
-    """Continues the text until the engine stops, or until what was read ends the chain."""
-    yield from stream.tell_progress({})
+    """Continue the text until the engine stops or the text ends the chain."""
+    yield from stream.announce_progress({})
     meter = Meter(stream.state.clock, stream.index)
     delta, place = Delta(), (stream.parser.kind, stream.index)
     try:
@@ -293,9 +293,9 @@ def _request(stream: Stream) -> Loop[Delta | Stop]:
                 return delta
             if (stream.parser.kind, stream.index) != place or stream.parser.malformed:
                 place = (stream.parser.kind, stream.index)
-                if stop := _seen(stream):
+                if stop := _stop_at(stream):
                     return stop
-                yield from stream.tell_progress(meter.usages(Delta()))
+                yield from stream.announce_progress(meter.usages(Delta()))
             delta = yield from receive(More())
     except ContextError:
         if not stream.written.text:
@@ -307,8 +307,8 @@ def _request(stream: Stream) -> Loop[Delta | Stop]:
             stream.generated += usage.completion_tokens
 
 
-def _seen(stream: Stream) -> Stop | None:
-    """Why the chain ends at this place of the text, although the model would go on."""
+def _stop_at(stream: Stream) -> Stop | None:
+    """Return why the chain ends at this point of the text although the model would continue, or None."""
     if stream.parser.malformed:
         return "malformed"
     steps = stream.steps()
@@ -322,7 +322,7 @@ def _seen(stream: Stream) -> Stop | None:
 
 
 def _go_on(stream: Stream, last: Delta) -> Loop[Stop | None]:
-    """The model has stopped, at a stop string or by itself: forces what comes next, or ends the chain."""
+    """Handle a model that stopped, at a stop string or by itself: force the next text or end the chain."""
     if stream.parser.kind == "answer":
         return (yield from _after_answer(stream, last.stop_text))
     return (yield from _after_feedback(stream, last.stop_text))
@@ -343,7 +343,7 @@ def _after_answer(stream: Stream, stop_text: str | None) -> Loop[Stop | None]:
 
 
 def _is_due(stream: Stream, stop_text: str) -> bool:
-    """Whether a stop string in an answer is the heading that ends it, and not a quotation."""
+    """Return whether a stop string in an answer is the heading that ends it, not a quotation."""
     text = stream.written.text
     return stop_text == feedback_heading(stream.index + 1).strip() and (not text or text.endswith("\n"))
 
@@ -353,21 +353,21 @@ def _after_feedback(stream: Stream, stop_text: str | None) -> Loop[Stop | None]:
     if stop_text is not None and not (forced and stop_text in DONE_PHRASES):
         yield from stream.force(stop_text)
         return None
-    said = _feedback_so_far(stream)
-    verdict = verdict_of(said)
+    feedback = stream.steps()[-1].criticism
+    verdict = verdict_of(feedback)
     if not forced:
         return "accepted" if verdict == "accept" else "ended"
     if stop_text is not None and verdict != "revise":
         yield from stream.force(REVISE_PHRASE)
         return None
     if verdict != "revise":
-        yield from stream.force(f" {REVISE_PHRASE}." if said else f"{REVISE_PHRASE}.")
+        yield from stream.force(f" {REVISE_PHRASE}." if feedback else f"{REVISE_PHRASE}.")
     yield from stream.force(revision_heading(stream.index + 1))
     return None
 
 
 def _judge(stream: Stream) -> Loop[Stop | None]:
-    """An answer is complete: checks, or another critic, write its feedback."""
+    """Let checks or another critic write the feedback of a complete answer."""
     state, index = stream.state, stream.index
     if not stream.steps()[-1].answer.strip():
         return "ended"
@@ -394,7 +394,7 @@ def _judge(stream: Stream) -> Loop[Stop | None]:
 
 
 def _check(stream: Stream) -> Loop[Checked]:
-    """Asks the checks about the last answer, unless it is an echo."""
+    """Run the checks on the last answer unless it is an echo."""
     stream.keep("stop")
     step = stream.state.steps[-1]
     if not stream.state.plan.checks or step.echo:
@@ -406,29 +406,25 @@ def _check(stream: Stream) -> Loop[Checked]:
 
 
 def _ask_critic(stream: Stream) -> Loop[Stop | None]:
-    """Another model criticises."""
+    """Ask another model for the feedback."""
     state, index = stream.state, stream.index
     messages = prompts.base_messages(state.plan.asked, state.plan.system)
-    talk: tuple[Message, ...] = (
+    request: tuple[Message, ...] = (
         {"role": "assistant", "content": state.steps[-1].answer},
         {"role": "user", "content": prompts.criticise("")},
     )
-    said = yield from say(state, Ask(messages + talk, state.room("critic"), "critic"), "feedback", index)
-    stream.usage[index] = stream.usage.get(index, Usage()) + said.usage
-    verdict, cut = verdict_of(said.text), state.stop_of(said.finish, "critic")
+    ask = Ask(messages + request, state.room("critic"), "critic")
+    reply = yield from ask_model(state, ask, "feedback", index)
+    stream.usage[index] = stream.usage.get(index, Usage()) + reply.usage
+    verdict, cut = verdict_of(reply.text), state.stop_of(reply.finish, "critic")
     if cut in (None, "max_tokens") and (verdict == "revise" or state.forced(index)):
-        yield from stream.force(_external(index, said.text), tell=False)
+        yield from stream.force(_external(index, reply.text), show=False)
         return None
-    yield from stream.force(feedback_heading(index + 1) + escape(said.text), tell=False)
+    yield from stream.force(feedback_heading(index + 1) + escape(reply.text), show=False)
     return cut or ("accepted" if verdict == "accept" else "ended")
 
 
 def _external(index: int, feedback: str) -> str:
-    """Feedback that the model did not write, with the heading of the revision that it asks for."""
+    """Return feedback from outside the model, with the heading of the revision it asks for."""
     phrase = "" if verdict_of(feedback) == "revise" else f" {REVISE_PHRASE}."
     return f"{feedback_heading(index + 1)}{escape(feedback)}{phrase}{revision_heading(index + 1)}"
-
-
-def _feedback_so_far(stream: Stream) -> str:
-    feedback = stream.steps()[-1].feedback
-    return feedback.text if feedback else ""

@@ -1,7 +1,6 @@
-"""What `revise` takes besides the prompt, and whether it fits together.
+"""The options of `revise`, and whether they fit together.
 
-Everything that can be told without a model is told by `look`, before one is loaded. What a model cannot do
-is told by `choose_mode`.
+`look` checks whatever needs no model, before one is loaded. `choose_mode` checks what the model can do.
 """
 
 from __future__ import annotations
@@ -27,17 +26,17 @@ if TYPE_CHECKING:
 
 
 class Options(TypedDict, total=False):
-    """What `revise`, `arevise` and `stream` take besides the prompt. All of it can be left out.
+    """Options of `revise`, `arevise` and `stream`. All can be left out.
 
     Attributes:
         model: A model reference (docs/engines.md) or an engine; `default` if left out. An engine stays open.
         mode: `native`, `prompted`, `verified`, or `auto`: native if the model says so, else verified if
             there are checks, else prompted.
-        checks: Checks in their short form, as values, or functions of yours (docs/checks.md).
-        min_revisions: Fewer are not accepted; 0 if left out.
-        max_revisions: More are not made; 3 if left out, as in SelFee's released server.
-        critic: Another model, or engine, that criticises.
-        judge: The model of `judge:` checks. What it costs counts.
+        checks: Checks in their short form, as values, or your own functions (docs/checks.md).
+        min_revisions: The fewest revisions; 0 if left out.
+        max_revisions: The most revisions; 3 if left out, as in SelFee's released server.
+        critic: Another model or engine that criticises.
+        judge: The model or engine of `judge:` checks.
         system: A system message.
         temperature: 0 is greedy; 0.7 if left out.
         top_p: Nucleus size, in (0, 1]; 1 if left out.
@@ -47,11 +46,11 @@ class Options(TypedDict, total=False):
         budget: The most that the whole chain may use.
         price: The price of the writer's tokens; the engine's own (`EngineInfo.price`) if left out.
         context: What critic and writer see: the `last` step, or the whole `chain`.
-        output: A pydantic model that the answer has to fit, as JSON; the object is `chain.value`.
+        output: A pydantic model that the answer must fit, as JSON; the object is `chain.value`.
         id: The chain's id.
-        cancel: Lets somebody else end the chain early.
-        resume: A chain of the same prompt that was cut. Its complete steps are not made again, and what it
-            cost counts towards the budget.
+        cancel: Ends the chain early from outside.
+        resume: A chain of the same prompt that was cut. Its complete steps are kept, and its usage counts
+            towards the budget.
     """
 
     model: str | Engine
@@ -79,12 +78,12 @@ Test = Callable[[Any], bool]
 
 
 def _is(kind: type | tuple[type, ...], holds: Test = lambda _: True) -> Test:
-    """A test of an option's type and value. True and False are no numbers."""
+    """Return a test of an option's type and value. A bool is not a number."""
     return lambda value: isinstance(value, kind) and not isinstance(value, bool) and holds(value)
 
 
 def is_text(value: Any) -> bool:
-    """Whether a value is a text that can be written: UTF-8 has no halves of characters (surrogates)."""
+    """Return whether a value is a text that UTF-8 can encode: one without lone surrogates."""
     return isinstance(value, str) and value == whole(value)
 
 
@@ -99,7 +98,7 @@ _ENGINE: tuple[Test, str] = (
     "a model reference (docs/engines.md) or an engine",
 )
 _OTHER_ENGINE = (lambda value: value is None or _ENGINE[0](value), _ENGINE[1])
-_TEXT = (lambda value: value is None or is_text(value), "a text of whole characters")
+_TEXT = (lambda value: value is None or is_text(value), "a text without lone surrogates")
 _COUNT = (_is(int, lambda n: n >= 0), "a whole number, 0 or more")
 _MODES = ("auto", "native", "prompted", "verified")
 _RULES: Mapping[str, tuple[Test, str]] = {
@@ -126,10 +125,10 @@ _RULES: Mapping[str, tuple[Test, str]] = {
 
 
 def look(options: Mapping[str, Any]) -> None:
-    """Whether options fit, as far as that can be told without the model.
+    """Check options as far as possible without loading a model.
 
     Raises:
-        UsageError: An option is unknown, has a value that it cannot have, or two do not go together.
+        UsageError: An option is unknown or has a wrong value, or two do not go together.
     """
     for name, value in options.items():
         if name not in _RULES:
@@ -181,7 +180,7 @@ def insist_on_prices(options: Mapping[str, Any]) -> None:
 def _look_at_verified(options: Mapping[str, Any]) -> None:
     if not options.get("checks") and options.get("output") is None:
         raise UsageError(
-            "mode 'verified' revises what checks find, and there are no checks.",
+            "mode 'verified' needs checks, and there are none.",
             hint="Add one: --check 'words<=50'. All of them: docs/checks.md",
         )
     if options.get("critic") is not None:
@@ -192,10 +191,10 @@ def _look_at_verified(options: Mapping[str, Any]) -> None:
 
 
 def choose_mode(mode: str, info: EngineInfo, *, has_checks: bool, has_critic: bool) -> Mode:
-    """The way of revising that a model and a call come to.
+    """Return the mode for a model and a call.
 
     Raises:
-        UsageError: The model cannot do the mode asked for; says what to use.
+        UsageError: The model cannot do the mode; the hint says what to use.
     """
     if mode == "native" and not info.continues:
         raise UsageError(
@@ -230,7 +229,7 @@ def insist_on_plain(plan: Plan) -> None:
 
 
 def sampling_of(options: Options) -> Sampling:
-    """How tokens are drawn."""
+    """Return the sampling that options ask for."""
     return Sampling(
         temperature=options.get("temperature", Sampling.temperature),
         top_p=options.get("top_p", Sampling.top_p),

@@ -1,8 +1,8 @@
-"""Revising with a chat model that was not trained for it: ask for an answer, a criticism, a revision.
+"""Revise with a chat model that was not trained for it: ask for an answer, a criticism, a revision.
 
-Checks, where there are any, judge first. An answer that passes is left alone; one that fails is revised by
-the checks' own sentences (`verified`), or by those and a criticism of the model's (`prompted` with checks).
-What a criticism has to look like is in `prompts`; when to stop is here.
+Checks judge first, if there are any. An answer that passes is left alone. One that fails is revised by the
+checks' messages (`verified`), or by these and a model's criticism (`prompted` with checks). The wording is in
+`prompts`; this module decides when to stop.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from redraft.engines.base import Message
 from redraft.engines.messages import joined
 from redraft.formats.selfee import verdict_of
 from redraft.revise import prompts
+from redraft.revise.asking import announce_progress, ask_model, insist_on_answer
 from redraft.revise.ops import Ask, Loop, StepDone, run_checks
-from redraft.revise.say import insist_on_answer, say, tell_progress
 from redraft.revise.state import State, all_passed
 
 
@@ -31,7 +31,7 @@ def run(state: State) -> Loop[Stop]:
 
 
 def _resume(state: State) -> Loop[Stop | None]:
-    """Go on from earlier steps: revise if the last has its feedback. Else the feedback comes next."""
+    """Continue after earlier steps: revise if the last one has feedback. Otherwise feedback comes next."""
     if state.steps[-1].feedback is None:
         return None
     if state.revisions >= state.plan.max_revisions:
@@ -52,25 +52,25 @@ def _base(state: State) -> tuple[Message, ...]:
 
 
 def _write(state: State, messages: tuple[Message, ...]) -> Loop[Stop | None]:
-    """Writes the next answer. Gives a reason to stop, or None. Checks judge a text that was cut, too."""
-    said = yield from say(state, Ask(messages, state.room()), "answer", len(state.steps))
-    if not state.steps and not said.text:
-        insist_on_answer(state, state.stop_of(said.finish), said.aside)
-    state.begin(said.text, said.finish, said.usage, echo=state.echoes(said.text, state.steps))
+    """Write the next answer. Return a reason to stop, or None. Checks judge a text that was cut, too."""
+    reply = yield from ask_model(state, Ask(messages, state.room()), "answer", len(state.steps))
+    cut = state.stop_of(reply.finish)
+    if not state.steps and not reply.text:
+        insist_on_answer(state, cut, reply.aside)
+    state.begin(reply.text, reply.finish, reply.usage, echo=state.echoes(reply.text, state.steps))
     if state.unchanged() and state.revisions > state.plan.min_revisions:
-        return state.stop_of(said.finish) or "unchanged"
-    cut = state.stop_of(said.finish)
-    if not said.text:
+        return cut or "unchanged"
+    if not reply.text:
         return cut or "ended"
     return None if state.plan.checks else cut
 
 
 def _criticise(state: State) -> Loop[Stop | None]:
-    """Gives the last answer its feedback. Gives a reason to stop, or None if it is to be revised."""
+    """Give the last answer its feedback. Return a reason to stop, or None to revise it."""
     step = state.steps[-1]
     results: tuple[CheckResult, ...] = ()
     if state.plan.checks and not step.echo:
-        yield from tell_progress(state)
+        yield from announce_progress(state)
         checked = yield from run_checks(step.answer)
         state.steps[-1] = step.model_copy(update={"usage": step.usage + state.pay(checked.usage, "judge")})
         if checked.given_up:
@@ -85,12 +85,12 @@ def _criticise(state: State) -> Loop[Stop | None]:
 
 
 def _good(state: State, results: tuple[CheckResult, ...]) -> bool:
-    """Whether the last answer is complete and passes."""
+    """Return whether the last answer is complete and passes."""
     return all_passed(results) and state.steps[-1].finish == "stop"
 
 
 def _reason_to_stop(state: State, results: tuple[CheckResult, ...]) -> Stop | None:
-    """What ends the chain before anybody is asked for a criticism."""
+    """Return a reason to stop before a model is asked for a criticism, or None."""
     cut = state.stop_of(state.steps[-1].finish)
     if cut not in (None, "max_tokens"):
         return cut
@@ -107,7 +107,7 @@ def _critic(state: State) -> Literal["writer", "critic"]:
 
 
 def _note_checks(state: State, results: tuple[CheckResult, ...]) -> None:
-    """Feedback by the checks alone, or by the rule that an echo is no answer."""
+    """Add the feedback of checks alone, or that of an echo."""
     step = state.steps[-1]
     if step.echo:
         state.criticised(Feedback(text=prompts.ECHOED, verdict="revise", by="checks"))
@@ -119,26 +119,26 @@ def _note_checks(state: State, results: tuple[CheckResult, ...]) -> None:
 
 
 def _ask_critic(state: State, results: tuple[CheckResult, ...]) -> Loop[Stop | None]:
-    """Asks for a criticism by a model; what checks found goes before it."""
+    """Ask a model for a criticism. The checks' findings come before it."""
     failed = bool(results) and not _good(state, results)
     cut = state.steps[-1].finish == "max_tokens"
     faults = prompts.complaint(results, cut=cut) if failed or cut else ""
     messages = _conversation(state, prompts.criticise(faults))
     role = _critic(state)
-    said = yield from say(state, Ask(messages, state.room(role), role), "feedback", state.revisions)
-    cut_stop = state.stop_of(said.finish, role)
-    if cut_stop is not None and not said.text:
+    reply = yield from ask_model(state, Ask(messages, state.room(role), role), "feedback", state.revisions)
+    cut_stop = state.stop_of(reply.finish, role)
+    if cut_stop is not None and not reply.text:
         return cut_stop
-    verdict: Verdict = "revise" if failed or state.forced(state.revisions) else verdict_of(said.text)
+    verdict: Verdict = "revise" if failed or state.forced(state.revisions) else verdict_of(reply.text)
     feedback = Feedback(
-        text=f"{faults}\n\n{said.text}" if faults else said.text,
+        text=f"{faults}\n\n{reply.text}" if faults else reply.text,
         verdict=verdict,
         by="both" if results else "model",
         checks=results,
     )
-    step = state.criticised(feedback, said.usage)
+    step = state.criticised(feedback, reply.usage)
     if cut_stop is not None and not results:
-        state.steps[-1] = step.model_copy(update={"finish": said.finish})
+        state.steps[-1] = step.model_copy(update={"finish": reply.finish})
     if cut_stop not in (None, "max_tokens"):
         return cut_stop
     if verdict == "revise":
@@ -147,9 +147,9 @@ def _ask_critic(state: State, results: tuple[CheckResult, ...]) -> Loop[Stop | N
 
 
 def _conversation(state: State, request: str) -> tuple[Message, ...]:
-    """The prompt, the steps that the policy shows, and a request about the last of them.
+    """Return the prompt, the steps that the context policy shows, and a request about the last of them.
 
-    A step whose answer is an echo is not shown: the last real answer is, with its feedback.
+    Echoes are not shown: the last real answer is, with its feedback.
     """
     shown = [step for step in state.steps if not step.echo] or state.steps
     if state.plan.context_policy == "last":
@@ -166,7 +166,7 @@ def _conversation(state: State, request: str) -> tuple[Message, ...]:
 
 
 def _exchange(feedback: Feedback, request: str | None) -> list[Message]:
-    """How feedback stands in a conversation: the checks' as the user's words, a model's as its own."""
+    """Return feedback as messages: that of checks from the user, that of a model from the assistant."""
     turns: list[Message]
     if feedback.by == "checks":
         turns = [{"role": "user", "content": prompts.faults(feedback.text)}]

@@ -1,7 +1,7 @@
-"""A chain under construction: what the loop knows, and the rules that need no model.
+"""A chain under construction, and the rules that need no model.
 
-Steps so far, what was used, which answer is best, and whether it is time to stop. Nothing that was
-generated is ever dropped: a text that was cut is a step with its `finish`.
+Steps so far, their usage, which answer is best, and whether it is time to stop. No generated text is ever
+dropped: a text that was cut is a step with its `finish`.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ STOP_OF_FINISH: dict[Finish, Stop] = {
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be done: everything about a chain that is decided before it begins.
+    """Everything about a chain that is decided before it begins.
 
     Attributes:
         mode: How to revise.
         min_revisions: Fewer are not accepted.
         max_revisions: More are not made.
-        context_policy: Whether a critic or writer sees the last step alone, or the whole chain.
+        context_policy: Whether critic and writer see the last step alone, or the whole chain.
         checks: Names of the checks, in order; the driver holds the checks themselves.
         info: The writer's engine.
         critic: The engine of another model that criticises.
@@ -84,13 +84,13 @@ class Plan:
 
     @property
     def seconds_left(self) -> float | None:
-        """What is left of the budget of seconds when the chain begins; None for no limit."""
+        """Seconds of the budget left when the chain begins; None for no limit."""
         limit = self.budget.seconds
         return None if limit is None else limit - self.earlier.usage.seconds - self.waited
 
     @property
     def asked(self) -> Prompt:
-        """The prompt with the demand at its end."""
+        """The prompt with the demand appended."""
         prompt, demand = self.prompt, self.demand
         if not demand:
             return prompt
@@ -106,12 +106,12 @@ class Plan:
 
 @dataclass
 class State:
-    """Where a chain stands.
+    """The state of a chain.
 
     Attributes:
-        steps: Steps that are begun; the last may lack feedback.
+        steps: Steps so far; the last may lack feedback.
         by_role: The usage of each role's calls so far, earlier attempts included.
-        clock: Seconds, from any start; a test may bring its own.
+        clock: Returns seconds, from any start.
     """
 
     plan: Plan
@@ -138,7 +138,7 @@ class State:
 
     @property
     def seconds(self) -> float:
-        """Seconds that the chain has taken, earlier attempts included."""
+        """Seconds so far, earlier attempts included."""
         return self.clock() - self.started
 
     @property
@@ -147,11 +147,11 @@ class State:
         return max(len(self.steps) - 1, 0)
 
     def forced(self, index: int) -> bool:
-        """Whether answer `index` has to be revised, whatever its feedback says."""
+        """Return whether answer `index` must be revised, whatever its feedback says."""
         return index < self.plan.min_revisions
 
     def room(self, role: Role = "writer", *, used: int = 0) -> int:
-        """Most tokens that the next call may generate; `used` are those of the same text before it."""
+        """Return the most tokens that the next call may generate, after `used` tokens of the same text."""
         wanted = self.plan.sampling.max_tokens - used
         left = self.plan.budget.tokens_left(self.usage, self.plan.models[role].price)
         return wanted if left is None else min(wanted, left)
@@ -181,34 +181,34 @@ class State:
         return STOP_OF_FINISH.get(finish)
 
     def begin(self, answer: str, finish: Finish, usage: Usage, *, echo: bool = False) -> Step:
-        """Adds a new answer."""
+        """Add an answer."""
         self.steps.append(Step(answer=answer, finish=finish, usage=usage, echo=echo))
         return self.steps[-1]
 
     def criticised(self, feedback: Feedback, usage: Usage | None = None) -> Step:
-        """Adds feedback to the last answer."""
+        """Add feedback to the last answer."""
         step = self.steps[-1]
         total = step.usage + usage if usage else step.usage
         self.steps[-1] = step.model_copy(update={"feedback": feedback, "usage": total})
         return self.steps[-1]
 
     def unchanged(self) -> bool:
-        """Whether the last answer equals the one before it."""
+        """Return whether the last answer equals the one before it."""
         if len(self.steps) < 2:
             return False
         before, after = (step.answer.strip() for step in self.steps[-2:])
         return before == after
 
     def echoes(self, answer: str, before: Sequence[Step]) -> bool:
-        """Whether a text that follows these steps talks about the answer instead of being one.
+        """Return whether a text that follows these steps repeats feedback or only discusses the answer.
 
-        A first draft never does: nothing was said about it yet.
+        A first draft never does: there is no feedback yet.
         """
         if not before:
             return False
-        heard = [step.feedback.text for step in before if step.feedback is not None]
+        feedback = [step.feedback.text for step in before if step.feedback is not None]
         topic = f"{before[0].answer}\n{self.plan.prompt.said}"
-        return echoes(answer, (*heard, *prompts.REQUESTS), topic)
+        return echoes(answer, (*feedback, *prompts.REQUESTS), topic)
 
     def chain(self, stop: Stop | None) -> Chain:
         """Return the chain as it stands; `stop` is None while it goes on."""

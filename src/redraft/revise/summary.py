@@ -1,6 +1,6 @@
-"""What many chains came to, in a few lines: answers, revisions, checks, why they stopped, and what they cost.
+"""Summarise many chains in a few lines: answers, revisions, checks, stops and cost.
 
-Counts only, so that it is flat in memory. Whether revising helped is not told by these: see `diagnose`.
+Counts only, so memory stays flat. They do not tell whether revising helped.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ class Summary:
     """Counts over chains.
 
     Attributes:
-        chains: How many there were.
-        revisions: How many revisions they have together.
-        unrevised: How many have none.
-        echoes: Revisions that talk about the answer instead of being one.
+        chains: Number of chains.
+        revisions: Number of their revisions.
+        unrevised: Chains without a revision.
+        echoes: Revisions that discuss the answer instead of being one.
         with_checks: Whether checks were asked for.
-        checked: How many chains were checked, or should have been.
-        unjudged: How many of those ended before the checks were done with the best answer.
-        passed_first: How many first answers passed every check.
-        passed: How many best answers did.
-        stops: Why they ended.
-        usage: Over all of them.
+        checked: Chains that were checked, or should have been.
+        unjudged: Checked chains that ended before the checks of the best answer were done.
+        passed_first: First answers that passed every check.
+        passed: Best answers that passed every check.
+        stops: Chains by stop.
+        usage: Over all chains.
         costs: USD by role; None for a model without a price.
     """
 
@@ -45,7 +45,7 @@ class Summary:
     costs: dict[str, float | None] = field(default_factory=dict)
 
     def add(self, chain: Chain) -> None:
-        """Counts one more chain."""
+        """Count a chain."""
         self.chains += 1
         self.revisions += chain.revisions
         self.unrevised += chain.revisions == 0
@@ -63,11 +63,11 @@ class Summary:
 
     @property
     def not_passed(self) -> int:
-        """How many checked chains have a best answer that does not pass."""
+        """Number of checked chains whose best answer does not pass."""
         return self.checked - self.passed
 
     def rows(self) -> list[tuple[str, str]]:
-        """A name and a text for each thing to tell; nothing is told of what there was none of."""
+        """Return the lines of the summary, each a name and a text. Empty ones are left out."""
         rows = [("revisions", self._revisions()), ("checks", self._checks()), ("stopped", self._stops())]
         rows += [("tokens", self._tokens()), ("cost", self._cost())]
         return [(name, text) for name, text in rows if text]
@@ -117,5 +117,5 @@ def cost_text(total: float, costs: Mapping[str, float | None], *, digits: int) -
 
 
 def counted(count: int, what: str) -> str:
-    """A number of things in words: `1 answer`, `2 answers`."""
+    """Return a count with its noun: `1 answer`, `2 answers`."""
     return f"{count:,} {what}{'' if count == 1 else 's'}"

@@ -1,4 +1,4 @@
-"""One text of the writer or the critic, streamed: events for who watches, and the whole for the loop."""
+"""Stream one text of the writer or the critic: as events to watch, and whole for the loop."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from redraft.revise.state import State
 
 
 @dataclass(frozen=True)
-class Said:
-    """A text that was generated, why it ended, what it cost, and what came beside it (`Delta.aside`)."""
+class Generated:
+    """A generated text, why it ended, its usage, and what came beside it (`Delta.aside`)."""
 
     text: str
     finish: Finish
@@ -22,13 +22,13 @@ class Said:
     aside: str = ""
 
 
-def say(state: State, ask: Ask, kind: Kind, index: int) -> Loop[Said]:
-    """Asks, passes on each piece as an event, and books the cost.
+def ask_model(state: State, ask: Ask, kind: Kind, index: int) -> Loop[Generated]:
+    """Ask, yield each piece as an event, and book the usage.
 
-    An error in the middle is raised, with the text until then kept as a step where it was an answer. A
-    context that is full once there is an answer is a way to finish, not an error.
+    If the stream of an answer fails, the text so far is kept as a step and the error raised. Once there is an
+    answer, a full context is a way to finish, not an error.
     """
-    yield from tell_progress(state)
+    yield from announce_progress(state)
     meter, delta = Meter(state.clock, index), Delta()
     pieces: list[str] = []
     try:
@@ -51,15 +51,15 @@ def say(state: State, ask: Ask, kind: Kind, index: int) -> Loop[Said]:
             state.begin("".join(pieces).strip(), "error", usage)
         raise
     usage = state.pay(meter.usages(delta)[index], ask.who)
-    return Said("".join(pieces).strip(), delta.finish or "stop", usage, delta.aside)
+    return Generated("".join(pieces).strip(), delta.finish or "stop", usage, delta.aside)
 
 
 def insist_on_answer(state: State, stop: Stop | None, aside: str = "") -> None:
-    """Refuse a chain in which nothing was said: it would count as done.
+    """Refuse a chain without any answer: it would count as done.
 
     Args:
         state: The chain.
-        stop: Why it ends. A budget that is over, or somebody who cancels, may end it without an answer.
+        stop: Why it ends. A budget or a cancel may end it without an answer.
         aside: What came instead of a text (`Delta.aside`).
 
     Raises:
@@ -68,14 +68,14 @@ def insist_on_answer(state: State, stop: Stop | None, aside: str = "") -> None:
     if stop in ("budget", "cancelled") or any(step.answer.strip() for step in state.steps):
         return
     cut = {"max_tokens": ", and then max_tokens was reached", "context": ", and then the context was full"}
-    came = f"{aside or 'nothing'}{cut.get(stop or '', '')}"
+    received = f"{aside or 'nothing'}{cut.get(stop or '', '')}"
     raise EmptyReply(
-        f"{state.plan.info.name!r} gave no answer. What came: {came}.",
+        f"{state.plan.info.name!r} gave no answer. What came: {received}.",
         hint="Give it more room: --max-tokens N" if stop == "max_tokens" else None,
     )
 
 
-def tell_progress(state: State) -> Loop[None]:
-    """Announce the steps so far, before a call that could be cut."""
+def announce_progress(state: State) -> Loop[None]:
+    """Yield the steps so far, before a call that could be cut."""
     if state.steps:
         yield Progress(state.chain(None))
