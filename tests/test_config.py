@@ -96,8 +96,8 @@ class TestTables:
         ("[keys]\n'a.b' = {key = 'x', plain_http = 1}\n", 'keys."a.b".plain_http should be true or false.'),
         ("[prices.'a.b']\nprompt = 1\ncompletion = 1\n", 'prices."a.b" names no model.'),
         ("[prices.'a.b#m']\nprompt = 1\n", 'prices."a.b#m" lacks completion.'),
-        ("[prices.'a.b#m']\nprompt = nan\ncompletion = 1\n", "should be USD a million tokens."),
-        ("[prices.'a.b#m']\nprompt = -1\ncompletion = 1\n", "should be USD a million tokens."),
+        ("[prices.'a.b#m']\nprompt = nan\ncompletion = 1\n", "should be USD per million tokens."),
+        ("[prices.'a.b#m']\nprompt = -1\ncompletion = 1\n", "should be USD per million tokens."),
     ],
 )  # fmt: skip
 def test_errors_name_file_and_field(tmp_path: Path, text: str, message: str) -> None:

@@ -1,6 +1,6 @@
 """redraft: models that check and rewrite their own answers.
 
-The public names, imported when they are first used, so that `import redraft` costs nothing.
+The public names are imported on first use, so that `import redraft` is fast.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ __all__ = ["__version__", *sorted(_HOME_OF)]
 def __getattr__(name: str) -> Any:
     if name not in _HOME_OF:
         raise AttributeError(f"module 'redraft' has no attribute {name!r}")
-    # The import itself may have set the name: `revise` is then the package, which can be called as well.
+    # The import itself may have set the name: `revise` is then the package, which is callable too.
     return globals().setdefault(name, getattr(import_module(_HOME_OF[name]), name))
 
 

@@ -1,8 +1,7 @@
-"""The chain record: a prompt and every step that was made of it. The spine that everything reads and writes.
+"""The chain record: a prompt and all its steps. Every part of redraft reads and writes it.
 
-One JSON object a line, UTF-8, version 1. Fields that this version does not know are kept on a round trip.
-Values here are frozen: a changed chain is a new chain. How a chain reads as a model's text is not known here
-(`formats.selfee`), nor how it is made (`revise`).
+One JSON object a line, UTF-8, version 1. Unknown fields survive a round trip. Records are frozen: a changed
+chain is a new chain. `formats.selfee` renders a chain as text for a model, and `revise` makes chains.
 """
 
 from __future__ import annotations
@@ -20,10 +19,10 @@ from redraft.files import replacing
 VERSION = 1
 
 Verdict = Literal["accept", "revise", "unknown"]
-"""What feedback decides; `unknown` where the text says neither."""
+"""The decision of feedback; `unknown` if the text has neither."""
 
 Finish = Literal["stop", "max_tokens", "context", "filtered", "cancelled", "error"]
-"""Why the text of one step ended."""
+"""Why the text of a step ended."""
 
 Stop = Literal[
     "accepted",
@@ -45,13 +44,13 @@ Role = Literal["writer", "critic", "judge"]
 
 
 class _Record(BaseModel):
-    """A frozen part of the record that keeps what it does not know."""
+    """A frozen part of the record that keeps unknown fields."""
 
     model_config = ConfigDict(frozen=True, extra="allow", protected_namespaces=())
 
 
 class Usage(_Record):
-    """What something cost, over all attempts. Cached tokens are those of the prompt not computed again."""
+    """Tokens, seconds and cost, over all attempts. Cached tokens are prompt tokens not computed again."""
 
     prompt_tokens: int = 0
     cached_tokens: int = 0
@@ -71,18 +70,18 @@ class Usage(_Record):
 
 
 class RoleUsage(Usage):
-    """What the calls of one role cost, and the name of the model that took them."""
+    """The usage of one role's calls, and the name of its model."""
 
     model: str = ""
 
 
 class CheckResult(_Record):
-    """What one check said of one answer.
+    """The result of one check of one answer.
 
     Attributes:
         score: 0 to 1.
         message: What is wrong and where, or what was found.
-        weight: The check's share in the score of the answer.
+        weight: The check's weight in the score of the answer.
     """
 
     name: str
@@ -93,10 +92,10 @@ class CheckResult(_Record):
 
 
 class Feedback(_Record):
-    """A criticism of an answer: a text, and the verdict that it comes to.
+    """A criticism of an answer: a text and its verdict.
 
     Attributes:
-        by: Who criticised: the model (or a critic model), the checks, or both.
+        by: Who criticised: a model (the writer or a critic), the checks, or both.
     """
 
     text: str
@@ -106,12 +105,12 @@ class Feedback(_Record):
 
 
 class Step(_Record):
-    """An answer, with the feedback that it got.
+    """An answer with its feedback.
 
     Attributes:
-        finish: Why the step's text ended: the answer's, or that of the model's feedback if it was cut.
-        echo: The answer repeats the feedback, or talks about the answer, instead of answering. It never
-            becomes the best one, and never passes.
+        finish: Why the answer ended, or the model's feedback if that was cut.
+        echo: The answer repeats the feedback or only discusses the answer. It never passes and is never the
+            best one.
     """
 
     answer: str
@@ -122,40 +121,40 @@ class Step(_Record):
 
     @property
     def complete(self) -> bool:
-        """Whether the answer was generated to its end. A model criticises complete answers only."""
+        """Whether the answer is complete. A model criticises complete answers only."""
         return self.finish == "stop" or (self.feedback is not None and self.feedback.by == "model")
 
     @property
     def criticism(self) -> str:
-        """The feedback's words; empty where there is no feedback, or where it has none."""
+        """The text of the feedback; empty if there is none."""
         return self.feedback.text if self.feedback else ""
 
     @property
     def verdict(self) -> Verdict:
-        """What the feedback decides; `unknown` where there is none."""
+        """The verdict of the feedback; `unknown` if there is none."""
         return self.feedback.verdict if self.feedback else "unknown"
 
     @property
     def checks(self) -> tuple[CheckResult, ...]:
-        """What each check found; empty where nothing was checked."""
+        """The result of each check; empty if nothing was checked."""
         return self.feedback.checks if self.feedback else ()
 
     @property
     def score(self) -> float | None:
-        """Weighted mean of the checks' scores, 0 to 1; None where nothing was checked."""
+        """Weighted mean of the checks' scores, 0 to 1; None if nothing was checked."""
         weight = sum(c.weight for c in self.checks)
         return sum(c.score * c.weight for c in self.checks) / weight if weight else None
 
     @property
     def passed(self) -> bool | None:
-        """Whether every check passed; None where nothing was checked. An echo never passes."""
+        """Whether every check passed; None if nothing was checked. An echo never passes."""
         if self.echo:
             return False
         return all(c.passed for c in self.checks) if self.checks else None
 
 
 class Prompt(_Record):
-    """What is asked: an instruction with an optional input, or a list of chat messages."""
+    """A prompt: an instruction with an optional input, or a list of chat messages."""
 
     instruction: str = ""
     input: str = ""
@@ -163,15 +162,15 @@ class Prompt(_Record):
 
     @property
     def text(self) -> str:
-        """The prompt in words: instruction and input, or the last user message."""
+        """The text of the prompt: instruction and input, or the last user message."""
         if self.messages:
-            said = [content_of(m) for m in self.messages if m.get("role") == "user"]
-            return said[-1] if said else ""
+            contents = [content_of(m) for m in self.messages if m.get("role") == "user"]
+            return contents[-1] if contents else ""
         return f"{self.instruction}\n\n{self.input}" if self.input else self.instruction
 
     @property
     def blank(self) -> bool:
-        """Whether nothing is asked: no text, and nothing else such as an image."""
+        """Whether the prompt is empty: without a text or other parts such as an image."""
         contents = (m.get("content") for m in self.messages or () if m.get("role") == "user")
         parts = (part for content in contents if isinstance(content, list) for part in content)
         others = (part for part in parts if isinstance(part, Mapping) and part.get("type", "text") != "text")
@@ -179,12 +178,12 @@ class Prompt(_Record):
 
     @property
     def said(self) -> str:
-        """Everything that the prompt says: all its messages, or its text."""
+        """The whole text of the prompt: all its messages, or instruction and input."""
         return "\n\n".join(map(content_of, self.messages)) if self.messages else self.text
 
 
 def content_of(message: Mapping[str, Any]) -> str:
-    """A message's text. OpenAI's clients may also send it as a list of parts."""
+    """Return a message's text. OpenAI's clients may send it as a list of parts."""
     content = message.get("content") or ""
     if not isinstance(content, list):
         return str(content)
@@ -192,9 +191,9 @@ def content_of(message: Mapping[str, Any]) -> str:
 
 
 def whole(text: str) -> str:
-    """Return the text with U+FFFD for each half of a character, which no file or request could hold.
+    """Return the text with U+FFFD for each lone surrogate, which UTF-8 cannot encode.
 
-    Two halves that belong together become their character.
+    Two surrogates that form a pair become their character.
     """
     if text.isascii():
         return text
@@ -202,16 +201,16 @@ def whole(text: str) -> str:
 
 
 class Chain(_Record):
-    """A prompt and all its steps, with why it stopped and which answer is best.
+    """A prompt and all its steps, why it stopped, and which answer is best.
 
     Attributes:
-        best: Index into `steps`, or None if there is no answer at all.
-        stop: Why the chain ended; None for a record that does not say.
-        model: `name`, `engine`, `revision_mode`.
-        sampling: As it was asked for.
+        best: Index into `steps`, or None if there is no answer.
+        stop: Why the chain ended; None if the record does not say.
+        model: `name`, `engine` and `revision_mode` of the writer.
+        sampling: The sampling options.
         usage: Over everything that was generated, by all models.
         usage_by_role: The same by `writer`, `critic` and `judge`; empty if only the writer was asked.
-        value: The parsed object, where one was asked for with `output=`. Not part of the record.
+        value: The parsed object, if `output=` was given. Not part of the record.
     """
 
     version: int = VERSION
@@ -237,31 +236,31 @@ class Chain(_Record):
 
     @property
     def answer(self) -> str:
-        """The best answer, or an empty text if there is none."""
+        """The best answer; empty if there is none."""
         return "" if self.best is None else self.steps[self.best].answer
 
     @property
     def passed(self) -> bool | None:
-        """Whether the best answer passed every check; None where nothing was checked."""
+        """Whether the best answer passed every check; None if it was not checked."""
         return None if self.best is None else self.steps[self.best].passed
 
     @property
     def revisions(self) -> int:
-        """How many answers came after the first."""
+        """Number of answers after the first."""
         return max(len(self.steps) - 1, 0)
 
     @property
     def echoes(self) -> int:
-        """How many answers are echoes."""
+        """Number of answers that are echoes."""
         return sum(step.echo for step in self.steps)
 
     @property
     def value(self) -> Any:
-        """The parsed object of the best answer, where `output=` asked for one and it could be parsed."""
+        """The parsed object of the best answer, if `output=` was given and the answer fits it."""
         return self._value
 
     def with_value(self, value: Any) -> Chain:
-        """The same chain with a parsed object."""
+        """Return the same chain with a parsed object."""
         chain = self.model_copy()
         chain._value = value  # noqa: SLF001  (its own private attribute, on a fresh copy)
         return chain
@@ -272,11 +271,11 @@ class Chain(_Record):
 
     @classmethod
     def from_json(cls, line: str | bytes, *, where: str = "chain") -> Chain:
-        """Reads one line of JSON.
+        """Parse one line of JSON.
 
         Args:
             line: The JSON text.
-            where: What to call the line in an error, such as `out.jsonl:12`.
+            where: The name of the line in errors, such as `out.jsonl:12`.
 
         Raises:
             RecordError: Not JSON, another version, or a wrong field; the message names it.
@@ -288,7 +287,7 @@ class Chain(_Record):
 
 
 def describe(error: ValidationError) -> str:
-    """A validation error as one line: field, what is wrong, what was found."""
+    """Return a validation error as one line: field, problem, value found."""
     parts = []
     for item in error.errors(include_url=False)[:3]:
         field = ".".join(str(part) for part in item["loc"])
@@ -314,13 +313,13 @@ def _version_hint(line: str | bytes) -> str | None:
 
 
 def write_jsonl(path: str | Path, chains: Iterable[Chain]) -> None:
-    """Writes chains, one a line. Writes aside, then renames, so that `path` is never half written."""
+    """Write chains, one a line. A temporary file is renamed at the end, so `path` is never half written."""
     with replacing(Path(path)) as file:
         file.writelines(chain.to_json().encode() + b"\n" for chain in chains)
 
 
 def read_jsonl(path: str | Path) -> Iterator[Chain]:
-    """Reads chains, one a line; empty lines are passed over.
+    """Read chains, one a line, skipping empty lines.
 
     Raises:
         RecordError: A line is not a chain of this version. The message names file and line.

@@ -1,8 +1,7 @@
-"""The user's small config file: defaults for flags, keys of servers, prices of models.
+"""The user's config file: defaults for flags, keys of servers, prices of models.
 
-It lies at `~/.config/redraft/config.toml` (`$XDG_CONFIG_HOME` moves it, `$REDRAFT_CONFIG` names another
-file), and need not exist. It is read and checked here, and no more: which flags take the defaults is known to
-`cli`, and how a key is sent to `engines.remote`.
+It is `~/.config/redraft/config.toml` (`$XDG_CONFIG_HOME` moves it, `$REDRAFT_CONFIG` names another file) and
+need not exist. This module reads and checks it. `cli` applies the defaults; `engines` uses the rest.
 
     [defaults]                       # the names of the flags of `ask` and `answer`
     model = "http://localhost:8000/v1#qwen"
@@ -12,7 +11,7 @@ file), and need not exist. It is read and checked here, and no more: which flags
     "api.example.com" = "env:EXAMPLE_KEY"
     "10.0.0.5:8000" = { key = "env:LAB_KEY", plain_http = true }
 
-    [prices."api.example.com#big"]   # USD a million tokens
+    [prices."api.example.com#big"]   # USD per million tokens
     prompt = 1.25
     completion = 10.0
     cached = 0.125
@@ -65,10 +64,10 @@ DEFAULTS: Mapping[str, type | tuple[type, ...]] = MappingProxyType(
         "quiet": bool,
     }
 )
-"""What `[defaults]` may set, and of which type: flags of `ask` and `answer`, with `_` for `-`."""
+"""The keys of `[defaults]` with their types: flags of `ask` and `answer`, with `_` for `-`."""
 
 PREFIX = "REDRAFT_KEY_"
-"""How the environment variables with keys begin."""
+"""Prefix of the environment variables with keys."""
 
 _OPENAI = "api.openai.com"
 _PRICES = ("prompt", "completion", "cached")
@@ -80,7 +79,7 @@ class Key:
 
     Attributes:
         value: The secret.
-        source: Where it was found, in words.
+        source: Where it was found.
         plain_http: Whether it may be sent unencrypted to another machine.
     """
 
@@ -91,7 +90,7 @@ class Key:
 
 @dataclass(frozen=True)
 class KeyEntry:
-    """One line of `[keys]`: `text` is `env:NAME` or the key itself, and in no `repr`."""
+    """A line of `[keys]`: `text` is `env:NAME` or the key itself, and in no `repr`."""
 
     text: str = field(repr=False)
     plain_http: bool = False
@@ -104,13 +103,13 @@ class KeyEntry:
 
 @dataclass(frozen=True)
 class Config:
-    """What the config file says.
+    """The contents of the config file.
 
     Attributes:
         path: The file, which may not exist.
         defaults: Flag name (with `_`) to value.
-        keys: Host, or `host:port`, to its entry.
-        prices: `host#model` to prices in USD a million tokens: `prompt`, `completion`, and perhaps `cached`.
+        keys: `host` or `host:port` to its entry.
+        prices: `host#model` to USD per million tokens: `prompt`, `completion` and optionally `cached`.
     """
 
     path: Path
@@ -119,10 +118,10 @@ class Config:
     prices: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     def key_for(self, url: str) -> Key | None:
-        """The key to send to the server of a URL, or None for a server that gets none.
+        """Return the key for the server of a URL, or None.
 
         The environment comes first (`key_variable`), then `[keys]`; in each, `host:port` before `host`.
-        `OPENAI_API_KEY` goes to api.openai.com over https only, unless `[keys]` names it for another host.
+        `OPENAI_API_KEY` is for api.openai.com over https only, unless `[keys]` names it for another host.
 
         Raises:
             UsageError: `[keys]` names an environment variable that is not set.
@@ -141,7 +140,7 @@ class Config:
         return None
 
     def price_for(self, url: str, model: str) -> Mapping[str, float] | None:
-        """The prices of a model on the server of a URL, or None where the file names none."""
+        """Return the prices of a model on the server of a URL, or None."""
         found = (self.prices.get(f"{name}#{model}") for name in _host_names(url))
         return next((price for price in found if price is not None), None)
 
@@ -158,15 +157,15 @@ class Config:
 
 
 def key_variable(host: str) -> str:
-    """The environment variable with the key of a host: `api.example.com` is `REDRAFT_KEY_API_EXAMPLE_COM`.
+    """Return the environment variable of a host's key: `REDRAFT_KEY_API_EXAMPLE_COM` for `api.example.com`.
 
-    A dash is written as two underscores, so that `a-b.com` and `a.b.com` have keys of their own.
+    A dash becomes two underscores, so that `a-b.com` and `a.b.com` differ.
     """
     return PREFIX + re.sub(r"[^A-Z0-9_]", "_", host.upper().replace("-", "__"))
 
 
 def config_path() -> Path:
-    """Where the config file is looked for."""
+    """Return the path of the config file."""
     if named := os.environ.get("REDRAFT_CONFIG"):
         return Path(named).expanduser()
     home = os.environ.get("XDG_CONFIG_HOME")
@@ -174,7 +173,7 @@ def config_path() -> Path:
 
 
 def load_config(path: Path | None = None) -> Config:
-    """Reads the config file; one that does not exist says nothing, unless `$REDRAFT_CONFIG` names it.
+    """Read the config file. It may be missing unless `$REDRAFT_CONFIG` or `path` names it.
 
     Args:
         path: Another file than `config_path()`.
@@ -201,7 +200,7 @@ def load_config(path: Path | None = None) -> Config:
 
 @dataclass(frozen=True)
 class _Reader:
-    """Checks a parsed file, and names file and field in every error."""
+    """Validate a parsed file, naming file and field in every error."""
 
     path: Path
 
@@ -221,8 +220,8 @@ class _Reader:
         for name, value in named.items():
             kind = DEFAULTS[name]
             fits = isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
-            if not fits or (kind is list and not all(isinstance(each, str) for each in value)):
-                self._fail(f"defaults.{name} is {value!r}, and should be {_in_words(kind)}.")
+            if not fits or (kind is list and not all(isinstance(item, str) for item in value)):
+                self._fail(f"defaults.{name} is {value!r}, and should be {_described(kind)}.")
         return named
 
     def _key(self, entry: Any, host: str) -> KeyEntry:
@@ -246,8 +245,8 @@ class _Reader:
             self._fail(f"{where} names no model.", f'[prices."{name}#model"]')
         for field_name, value in table.items():
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < inf:
-                self._fail(f"{where}.{field_name} is {value!r}, and should be USD a million tokens.")
-        if missing := [each for each in _PRICES[:2] if each not in table]:
+                self._fail(f"{where}.{field_name} is {value!r}, and should be USD per million tokens.")
+        if missing := [field_name for field_name in _PRICES[:2] if field_name not in table]:
             self._fail(f"{where} lacks {' and '.join(missing)}.")
         return {field_name: float(value) for field_name, value in table.items()}
 
@@ -269,7 +268,7 @@ class _Reader:
 
 
 def _host_names(url: str) -> list[str]:
-    """What the config may call a server, most exact first: `host:port` where it has a port, `host`."""
+    """Return the names of a server in the config, most exact first: `host:port` if it has a port, `host`."""
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -280,6 +279,6 @@ def _host_names(url: str) -> list[str]:
     return [f"{host}:{port}", host] if port else [host]
 
 
-def _in_words(kind: type | tuple[type, ...]) -> str:
-    words = {str: "a text", int: "a whole number", bool: "true or false", list: "a list of texts"}
-    return words[kind] if isinstance(kind, type) else "a number"
+def _described(kind: type | tuple[type, ...]) -> str:
+    names = {str: "a text", int: "a whole number", bool: "true or false", list: "a list of texts"}
+    return names[kind] if isinstance(kind, type) else "a number"

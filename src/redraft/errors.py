@@ -1,22 +1,22 @@
-"""Every error that redraft raises on purpose, in one tree, each with a hint at what to type next.
+"""Every error that redraft raises on purpose, each with a hint at what to type next.
 
 RedraftError
-├── UsageError            what was asked cannot be done as asked (exit status 2)
-│   ├── RecordError       a line of a file is not the record it should be: file, line, field
-│   ├── CheckSyntaxError  a check is written wrongly
+├── UsageError            wrong arguments, options or files (exit status 2)
+│   ├── RecordError       an invalid record; names file, line and field
+│   ├── CheckSyntaxError  an invalid check expression
 │   ├── MissingExtra      a part that is not installed
-│   └── OutputError       the output cannot be written, is locked, or is somebody else's
-├── CheckError            a check itself crashed; it says nothing about the answer (exit status 2)
-└── EngineError           the model or its server (exit status 3)
-    ├── ModelError        a model file or adapter that is missing, damaged, or does not fit
+│   └── OutputError       the output cannot be written, is locked, or belongs to another run
+├── CheckError            a check crashed; says nothing about the answer (exit status 2)
+└── EngineError           the model or its server failed (exit status 3)
+    ├── ModelError        a model file or adapter is missing, damaged, or does not fit
     ├── ContextError      the prompt is longer than the context
-    ├── ServerError       a server said no, or said something that is not the protocol
+    ├── ServerError       a server refused, failed, or broke the protocol
     ├── EmptyReply        the model ended without a text
-    ├── EngineTimeout     nothing came within the time limit
+    ├── EngineTimeout     no reply within the time limit
     └── EngineCrash       the process that runs the model died
 
-An error carries no traceback to a user of the command line: `cli` prints the message and the hint.
-Errors that a chain was cut by carry what was generated until then in `chain`.
+On the command line, `cli` prints message and hint without a traceback. An error that cuts a chain carries it
+in `chain`.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ class RedraftError(Exception):
     """Any error of redraft's own.
 
     Attributes:
-        message: What was wrong with which input, and what was found.
+        message: What is wrong with which input, and what was found.
         hint: What to do or type next, or None.
-        chain: The chain until the error, where one was begun.
+        chain: The chain so far, if the error cut one.
     """
 
     exit_status = 1
@@ -49,21 +49,21 @@ class RedraftError(Exception):
 
 
 class UsageError(RedraftError):
-    """What was asked cannot be done as asked."""
+    """Wrong arguments, options or files."""
 
     exit_status = 2
 
 
 class RecordError(UsageError):
-    """A record of a file is not what it should be. The message names file, line and field."""
+    """A record of a file is invalid. The message names file, line and field."""
 
 
 class CheckSyntaxError(UsageError):
-    """A check is written in a way that the grammar of docs/checks.md does not have."""
+    """A check does not follow the grammar of docs/checks.md."""
 
 
 class MissingExtra(UsageError):
-    """A part of redraft that was not installed is needed."""
+    """A part of redraft is needed that is not installed."""
 
     def __init__(self, what: str, extra: str) -> None:
         super().__init__(
@@ -73,17 +73,17 @@ class MissingExtra(UsageError):
 
 
 class OutputError(UsageError):
-    """An output file cannot be written, is in use, or was made by another run."""
+    """An output file cannot be written, is in use, or belongs to another run."""
 
 
 class CheckError(RedraftError):
-    """A check crashed. This is a fault of the check: it says nothing about the answer."""
+    """A check crashed, which says nothing about the answer."""
 
     exit_status = 2
 
 
 class EngineError(RedraftError):
-    """The model, or the server it runs on, could not do its work."""
+    """The model or its server failed."""
 
     exit_status = 3
 
@@ -106,7 +106,7 @@ class ContextError(EngineError):
         Args:
             prompt_tokens: See above.
             context: See above.
-            trained: The longest context that the model was trained for, where the user chooses the context.
+            trained: The longest context the model was trained for, if the user can choose the context.
         """
         hint = "Shorten the prompt"
         if trained is not None and prompt_tokens < trained:
@@ -121,11 +121,11 @@ class ContextError(EngineError):
 
 
 class ServerError(EngineError):
-    """A server refused, failed, or answered with something that is not the protocol.
+    """A server refused, failed, or broke the protocol.
 
     Attributes:
-        status: The HTTP status, or None where there was no reply.
-        passing: It broke off in the middle of a reply, and the same request may well succeed.
+        status: The HTTP status, or None if there was no reply.
+        passing: The reply broke off, and the same request may succeed.
     """
 
     def __init__(
@@ -137,11 +137,11 @@ class ServerError(EngineError):
 
 
 class EmptyReply(EngineError):
-    """A model ended without any text of an answer: it called a tool, only thought, or said nothing."""
+    """A model ended without an answer: it called a tool, only thought, or generated nothing."""
 
 
 class EngineTimeout(EngineError):
-    """Nothing came from the engine within the time limit.
+    """The engine did not reply within the time limit.
 
     Attributes:
         passing: The user waits longer than that for a server, so the same request is made again.

@@ -1,10 +1,12 @@
-"""A revision without a text ends the chain, passes nothing, and is never the best answer."""
+"""A draft without a text is an error. A revision without one ends the chain and is never the best answer."""
 
 from __future__ import annotations
 
 import pytest
 
 from redraft.chain import Step
+from redraft.errors import EmptyReply
+from redraft.revise.budget import Budget
 from redraft.revise.state import Mode, best_step
 from tests.revise.play import NATIVE, Stream, plan, play
 
@@ -26,3 +28,21 @@ def test_with_a_critic() -> None:
 
 def test_a_cut_answer_is_better_than_none() -> None:
     assert best_step([Step(answer="One gu", finish="max_tokens"), Step(answer="")]) == 0
+
+
+@pytest.mark.parametrize("mode", ["verified", "prompted", "native"])
+@pytest.mark.parametrize(("empty", "hint"), [("", None), (Stream(" ", finish="max_tokens"), "--max-tokens")])
+def test_no_answer_at_all_is_an_error(mode: Mode, empty: str | Stream, hint: str | None) -> None:
+    checks = ("toy",) if mode == "verified" else ()
+    with pytest.raises(EmptyReply, match="'toy' gave no answer") as caught:
+        play(plan(mode=mode, checks=checks), [empty], lambda _: True)
+    assert (hint or "") in (caught.value.hint or "")
+    assert caught.value.chain
+    assert caught.value.chain.stop == "error"
+
+
+@pytest.mark.parametrize("mode", ["prompted", "native"])
+def test_a_budget_or_a_cancel_may_leave_no_answer(mode: Mode) -> None:
+    assert play(plan(mode=mode), [Stream("", finish="cancelled")]).chain.stop == "cancelled"
+    spent = plan(mode=mode, budget=Budget(tokens=1))
+    assert play(spent, [Stream(" ", finish="max_tokens")]).chain.stop == "budget"

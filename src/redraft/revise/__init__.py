@@ -1,7 +1,7 @@
 """The loop: draft, criticise, revise, stop.
 
-The package has the name of the public function `redraft.revise`, and Python puts a package into its parent's
-attribute of that name once anything in it is imported. So the package can be called like the function.
+The package shares its name with the public function `redraft.revise`, and importing anything in it sets that
+attribute of `redraft` to the package. So the package is callable like the function.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 class _CallablePackage(ModuleType):
     def __call__(self, prompt: Asked, **options: Unpack[Options]) -> Chain:
-        """Makes a chain: `redraft.revise.api.revise`."""
+        """Make a chain: `redraft.revise.api.revise`."""
         from redraft.revise.api import revise
 
         return revise(prompt, **options)
