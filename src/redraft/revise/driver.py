@@ -16,18 +16,7 @@ from redraft.engines.base import Delta, Engine, Sampling
 from redraft.engines.metered import MeteredEngine
 from redraft.errors import EngineError, RedraftError
 from redraft.revise.loop import loop
-from redraft.revise.ops import (
-    Ask,
-    Checked,
-    Continue,
-    Encode,
-    Event,
-    Loop,
-    More,
-    Op,
-    Reply,
-    RunChecks,
-)
+from redraft.revise.ops import Ask, Checked, Continue, Encode, Event, Loop, More, Op, Reply, RunChecks
 from redraft.revise.resume import calls_of
 from redraft.revise.state import Plan
 from redraft.verify.base import Check, run_checks

@@ -121,23 +121,21 @@ Loop = Generator[Op | Event, Reply, T]
 
 def receive(op: Continue | Ask | More) -> Loop[Delta]:
     """Yield an operation on a stream and return its delta."""
-    reply = yield op
-    if not isinstance(reply, Delta):
-        raise TypeError(f"{type(op).__name__} must be sent a Delta, not {type(reply).__name__}")
-    return reply
+    return (yield from _reply(op, Delta))
 
 
 def encode(text: str, *, special: bool = False) -> Loop[Tokens]:
     """Yield `Encode` and return the token ids."""
-    reply = yield Encode(text, special)
-    if not isinstance(reply, tuple):
-        raise TypeError(f"Encode must be sent token ids, not {type(reply).__name__}")
-    return reply
+    return (yield from _reply(Encode(text, special), tuple))
 
 
 def run_checks(answer: str) -> Loop[Checked]:
     """Yield `RunChecks` and return the results."""
-    reply = yield RunChecks(answer)
-    if not isinstance(reply, Checked):
-        raise TypeError(f"RunChecks must be sent Checked, not {type(reply).__name__}")
+    return (yield from _reply(RunChecks(answer), Checked))
+
+
+def _reply(op: Op, kind: type[T]) -> Loop[T]:
+    reply = yield op
+    if not isinstance(reply, kind):
+        raise TypeError(f"{type(op).__name__} must be sent a {kind.__name__}, not {type(reply).__name__}")
     return reply

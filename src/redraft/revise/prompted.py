@@ -7,8 +7,6 @@ checks' messages (`verified`), or by these and a model's criticism (`prompted` w
 
 from __future__ import annotations
 
-from typing import Literal
-
 from redraft.chain import CheckResult, Feedback, Stop, Verdict
 from redraft.engines.base import Message
 from redraft.engines.messages import joined
@@ -98,12 +96,7 @@ def _reason_to_stop(state: State, results: tuple[CheckResult, ...]) -> Stop | No
         return "passed"
     if state.revisions >= state.plan.max_revisions:
         return cut or "max_revisions"
-    return "budget" if state.spent(_critic(state)) else None
-
-
-def _critic(state: State) -> Literal["writer", "critic"]:
-    """Return who criticises."""
-    return "critic" if state.plan.critic else "writer"
+    return "budget" if state.spent(state.plan.critic_role) else None
 
 
 def _note_checks(state: State, results: tuple[CheckResult, ...]) -> None:
@@ -124,7 +117,7 @@ def _ask_critic(state: State, results: tuple[CheckResult, ...]) -> Loop[Stop | N
     cut = state.steps[-1].finish == "max_tokens"
     faults = prompts.complaint(results, cut=cut) if failed or cut else ""
     messages = _conversation(state, prompts.criticise(faults))
-    role = _critic(state)
+    role = state.plan.critic_role
     reply = yield from ask_model(state, Ask(messages, state.room(role), role), "feedback", state.revisions)
     cut_stop = state.stop_of(reply.finish, role)
     if cut_stop is not None and not reply.text:

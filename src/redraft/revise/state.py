@@ -73,6 +73,11 @@ class Plan:
         return complete_steps(self.earlier)
 
     @property
+    def critic_role(self) -> Literal["writer", "critic"]:
+        """Who criticises."""
+        return "critic" if self.critic else "writer"
+
+    @property
     def models(self) -> dict[Role, EngineInfo]:
         """Every model that may be asked."""
         models: dict[Role, EngineInfo | None] = {

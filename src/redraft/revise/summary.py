@@ -17,8 +17,6 @@ class Summary:
     """Counts over chains.
 
     Attributes:
-        chains: Number of chains.
-        revisions: Number of their revisions.
         unrevised: Chains without a revision.
         echoes: Revisions that discuss the answer instead of being one.
         with_checks: Whether checks were asked for.
@@ -26,8 +24,6 @@ class Summary:
         unjudged: Checked chains that ended before the checks of the best answer were done.
         passed_first: First answers that passed every check.
         passed: Best answers that passed every check.
-        stops: Chains by stop.
-        usage: Over all chains.
         costs: USD by role; None for a model without a price.
     """
 
