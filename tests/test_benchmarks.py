@@ -664,4 +664,7 @@ def test_a_threshold_is_chosen_by_the_honest_revisions(bench: Any) -> None:
     made += [{"label": "answer", "score": score} for score in (0.1, 0.4)]
     score = dict.__getitem__
     assert bench.echo.best_threshold(lambda each: score(each, "score"), made) == 0.5
-    assert bench.echo.rates(lambda each: score(each, "score"), made, 0.2) == (100, 50)
+    found = [
+        bench.echo.hits(lambda each: score(each, "score"), made, 0.2, label) for label in ("echo", "answer")
+    ]
+    assert found == [(3, 3), (1, 2)]
