@@ -110,7 +110,7 @@ def leave(_: int) -> None:
 
 
 def test_a_process_that_ended_by_itself_is_told() -> None:
-    with pytest.raises(RedraftError, match=r"could not begin.*\n.*if __name__"):
+    with pytest.raises(RedraftError, match=r"could not start.*\n.*if __name__"):
         list(spread(leave, range(3), 2))
 
 
@@ -119,7 +119,7 @@ def test_a_process_that_is_gone_before_it_was_told_what_to_do(monkeypatch: pytes
         raise BrokenPipeError
 
     monkeypatch.setattr("multiprocessing.process.BaseProcess.start", start)
-    with pytest.raises(RedraftError, match="could not begin"):
+    with pytest.raises(RedraftError, match="could not start"):
         list(spread(square, range(3), 2))
 
 

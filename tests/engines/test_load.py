@@ -320,3 +320,10 @@ class TestDefault:
             return text
 
         assert asyncio.run(generate()).startswith(" four")
+
+
+def test_a_file_that_is_no_model_is_called_so(tmp_path: Path) -> None:
+    (tmp_path / "answers.jsonl").write_text("{}\n")
+    with pytest.raises(UsageError, match=r"answers\.jsonl is no model") as refused:
+        parse_reference(str(tmp_path / "answers.jsonl"))
+    assert "existing" not in refused.value.message

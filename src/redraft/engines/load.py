@@ -141,6 +141,8 @@ def _local(base: str, adapters: tuple[Path, ...]) -> ModelReference:
         return ModelReference("hub", named["repo"], named["quantisation"] or named["file"], adapters)
     if base.lower().endswith(".gguf"):
         return ModelReference("gguf", str(path), adapters=adapters)
+    if base and path.exists():
+        raise UsageError(f"{base} is no model: its name does not end in .gguf.", hint=f"The forms: {FORMS}")
     found = "is not a known form or an existing file" if base else "is empty"
     like_address = re.match(r"[\w.-]+:\d+(/|$)", base)
     hint = f"Did you mean http://{base}?" if like_address else f"The forms: {FORMS}"

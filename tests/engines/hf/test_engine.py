@@ -215,7 +215,7 @@ def test_prompts_that_cannot_be_continued(engine: HfEngine) -> None:
         run(continued(engine, ()))
     with pytest.raises(ModelError) as unknown:
         run(continued(engine, (5, 99999)))
-    assert unknown.value.message == "toy has no token 99999: it has 271."
+    assert unknown.value.message == "toy has no token 99999: its vocabulary has 271."
     with pytest.raises(ModelError):
         run(engine.decode((-1,)))
 

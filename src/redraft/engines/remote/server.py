@@ -215,7 +215,7 @@ class Server:
         verb = "limits requests" if refusal.status == HTTPStatus.TOO_MANY_REQUESTS else "fails"
         tries = f", {refusal.tries} times" if refusal.tries > 1 else ""
         after = refusal.retry_after
-        asks = f"{'' if reason.endswith(_ENDS) else '.'} It asks to wait {after:g} s." if after else ""
+        asks = f"{'' if reason.endswith(_ENDS) else '.'} It asks to wait {after:.10g} s." if after else ""
         hint = _LIMIT_HINT if verb == "limits requests" else _LOG_HINT
         return ServerError(
             f"{self.host} {verb} ({refusal.status}{tries}): {reason}{asks}", hint=hint, status=refusal.status
