@@ -97,7 +97,7 @@ def test_transformers_fills_what_deepspeed_is_not_told() -> None:
 
 def test_deepspeed_that_is_missing() -> None:
     settings = parse(["selfee_8gpu", "--fsdp", "False", "--deepspeed", "zero2", "--output_dir", "out"])
-    with pytest.raises(UsageError, match="--deepspeed needs the library") as error:
+    with pytest.raises(UsageError, match="--deepspeed needs DeepSpeed") as error:
         machine.training_arguments(settings, lora=False, say=lambda _: None)
     assert error.value.hint == "pip install deepspeed"
 

@@ -90,7 +90,7 @@ class LineFile:
 def _open_named(path: Path, flags: int) -> int:
     """Open a file that the user named. A redirected /dev/stdout would get files beside it in /dev."""
     if path.is_relative_to("/dev"):
-        raise OutputError(f"{path} is not a plain file.", hint="Name one: -o out.jsonl")
+        raise _not_plain(path)
     return os.open(path, flags, 0o666)
 
 
@@ -104,10 +104,13 @@ def _open(path: Path, opener: Callable[[Path, int], int]) -> int:
         ) from None
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
-        raise OutputError(
-            f"{path} is not a plain file, and a job needs one to resume from.", hint="Name one: -o out.jsonl"
-        )
+        raise _not_plain(path)
     return fd
+
+
+def _not_plain(path: Path) -> OutputError:
+    message = f"{path} is not a plain file, and a job needs one to resume from."
+    return OutputError(message, hint="Name one: -o out.jsonl")
 
 
 def read_lines(path: Path) -> Iterator[bytes]:

@@ -497,7 +497,7 @@ def test_a_template_that_changes_words_leaves_the_record_out() -> None:
 
     template = ChatTemplate(Shouting(), CONTROLS)
     assert "[fine" in written(chain(Step(answer="fine")), "chat", "full", template)
-    with pytest.raises(RecordError, match="changes what is said"):
+    with pytest.raises(RecordError, match="changes the messages"):
         spans_of(chain(Step(answer="bad")), "chat", "full", template)
 
 
