@@ -96,7 +96,7 @@ def test_patterns_of_a_schema_still_hold(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("schema", [{"pattern": "("}, {"patternProperties": {"((a{1000}){1000}){9}": True}}])
 def test_a_pattern_that_cannot_be_used_is_known_at_once(tmp_path: Path, schema: object) -> None:
-    with pytest.raises(CheckSyntaxError, match=r"not a usable regular expression|is not a 'regex'"):
+    with pytest.raises(CheckSyntaxError, match=r"is not usable|is not a 'regex'"):
         made(tmp_path, schema)
 
 
@@ -192,9 +192,9 @@ def test_models_whose_patterns_cannot_be_stopped_are_refused() -> None:
         code: Annotated[str, Field(pattern=re.compile(EVIL))]
 
     for model in (Lookahead, Outer, Compiled):
-        with pytest.raises(UsageError, match="cannot be stopped") as caught:
+        with pytest.raises(UsageError, match="cannot be interrupted") as caught:
             from_model(model)
-        assert "rust-regex" in (caught.value.hint or "")
+        assert "regex_engine" in (caught.value.hint or "")
 
 
 def test_models_with_patterns_of_the_usual_engine_are_fast() -> None:
