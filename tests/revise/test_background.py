@@ -61,3 +61,15 @@ def test_a_sync_check_may_call_revise() -> None:
         return redraft.revise("Go.", model=ScriptedEngine(["b"]), max_revisions=0).answer == "b"
 
     assert redraft.revise("Go.", model=ScriptedEngine(["a"]), checks=[answers]).passed
+
+
+def test_a_relative_path_is_another_model_in_another_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "replies.jsonl").write_text(f'"{name}"\n')
+        monkeypatch.chdir(tmp_path / name)
+        answers.append(redraft.revise("Hi", model="script:replies.jsonl", max_revisions=0).answer)
+    assert answers == ["one", "two"]

@@ -10,6 +10,7 @@ import asyncio
 import atexit
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
+from pathlib import Path
 from typing import Any, TypeVar
 
 from redraft.engines.base import Engine
@@ -49,10 +50,12 @@ class Background:
 
     async def keep(self, reference: str, load: Callable[[str], Awaitable[Engine]]) -> Engine:
         """Return the engine of a reference, loaded once. For use inside `run`."""
+        # A relative path names another file in another folder.
+        key = reference if reference == "default" or "://" in reference else f"{Path.cwd()}:{reference}"
         async with self._opening:
-            if reference not in self._engines:
-                self._engines[reference] = await load(reference)
-        return self._engines[reference]
+            if key not in self._engines:
+                self._engines[key] = await load(reference)
+        return self._engines[key]
 
     def close(self) -> None:
         """Close the engines and end the thread.

@@ -358,7 +358,10 @@ LAYER = "model.layers.1.self_attn.k_proj.weight"
         ({"rope_parameters": {**YARN, "beta_fast": 16}}, "YaRN with beta_fast 16"),
         ({"rope_parameters": {**YARN, "truncate": False}}, "YaRN without truncation"),
         ({"rope_parameters": {**YARN, "original_max_position_embeddings": 1e30}}, "is 1e+30"),
-        ({"rope_parameters": {**LLAMA3, "low_freq_factor": 4.0}}, "low_freq_factor 4 and high_freq_factor 4"),
+        (
+            {"rope_parameters": {**LLAMA3, "low_freq_factor": 4.0}},
+            "low_freq_factor 4, which is not below high_freq_factor 4",
+        ),
         ({"rope_parameters": {"partial_rotary_factor": 0.5}}, "a partial rotary embedding"),
         ({"rope_parameters": {"rope_theta": -1}}, "rope_theta of the rotary embedding is -1"),
         ({"rope_parameters": 7}, "rope_parameters 7, which is not an object"),
