@@ -19,6 +19,9 @@ from redraft.weights import checkpoint
 from redraft.weights.convert import convert
 from redraft.weights.delta import apply, diff
 from redraft.weights.dtypes import torch_dtype
+from redraft.weights.losses import Losses
+from redraft.weights.output import Run
+from redraft.weights.replace import MANIFEST
 from tests.weights.model_files import (
     CONFIG,
     EIGHT_BITS,
@@ -57,13 +60,20 @@ def test_every_value_is_as_torch_rounds_it(data: st.DataObject) -> None:
         torch.testing.assert_close(converted[name], rounded, rtol=0, atol=0, equal_nan=True)
 
 
+def noted(folder: Path) -> Losses:
+    """Return the losses in the manifest of a folder."""
+    return Losses.noted(json.loads((folder / MANIFEST).read_text())["files"].values())
+
+
 def test_what_a_format_cannot_hold_is_counted(tmp_path: Path) -> None:
     values = torch.tensor([1.0, 70000.0, -1e30, 1e-9, 0.0, float("inf"), 2**-24, float("nan")])
     save(tmp_path / "a", {"x": values, "y": torch.tensor([1e-30]), "z": torch.tensor([1.0])})
-    losses = convert(tmp_path / "a", tmp_path / "b", dtype="F16")
+    convert(tmp_path / "a", tmp_path / "b", dtype="F16")
+    losses = noted(tmp_path / "b")
     assert losses.infinite == {"x": 2}
     assert losses.zero == {"x": 1, "y": 1}
-    losses = convert(tmp_path / "a", tmp_path / "c", dtype="BF16")
+    convert(tmp_path / "a", tmp_path / "c", dtype="BF16")
+    losses = noted(tmp_path / "c")
     assert (losses.infinite, losses.zero) == ({}, {})
 
 
@@ -96,7 +106,7 @@ def test_a_large_transposed_tensor_of_a_bin(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(checkpoint, "CHUNK", 64)
     values = torch.arange(600.0).reshape(20, 30)
     save_bin(tmp_path / "a", {"x": values.T, "y": values.T[1:5, 3:7]})
-    convert(tmp_path / "a", tmp_path / "b", allow_pickle=True)
+    convert(tmp_path / "a", tmp_path / "b", Run(allow_pickle=True))
     assert same_model(
         load(tmp_path / "b"), {"x": values.T.contiguous(), "y": values.T[1:5, 3:7].contiguous()}
     )
@@ -156,7 +166,7 @@ def test_another_layout_is_not_gone_on_with(tmp_path: Path) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        convert(tmp_path / "a", tmp_path / "b", shard_size=300, progress=stop)
+        convert(tmp_path / "a", tmp_path / "b", Run(progress=stop), shard_size=300)
     convert(tmp_path / "a", tmp_path / "b", shard_size=400)
     assert same_model(load(tmp_path / "b"), tensors)
 
@@ -170,8 +180,9 @@ def test_losses_of_an_earlier_run_are_not_forgotten(tmp_path: Path) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        convert(tmp_path / "a", tmp_path / "b", dtype="F16", progress=stop)
-    losses = convert(tmp_path / "a", tmp_path / "b", dtype="F16")
+        convert(tmp_path / "a", tmp_path / "b", Run(progress=stop), dtype="F16")
+    convert(tmp_path / "a", tmp_path / "b", dtype="F16")
+    losses = noted(tmp_path / "b")
     assert (losses.infinite, losses.zero) == ({"x": 1}, {"y": 1})
 
 
@@ -181,12 +192,12 @@ def test_from_bin_to_safetensors_and_back(tmp_path: Path, shard_size: int | None
     save_bin(tmp_path / "a", model)
     with pytest.raises(UsageError, match="is a pickle"):
         convert(tmp_path / "a", tmp_path / "b")
-    convert(tmp_path / "a", tmp_path / "b", allow_pickle=True, shard_size=shard_size)
+    convert(tmp_path / "a", tmp_path / "b", Run(allow_pickle=True), shard_size=shard_size)
     assert same_model(load(tmp_path / "b"), model)
     convert(tmp_path / "b", tmp_path / "c", form=".bin")
     assert same_model(load_bin(tmp_path / "c"), model)
     assert not list((tmp_path / "c").glob("*.safetensors*"))
-    convert(tmp_path / "c", tmp_path / "d", allow_pickle=True)
+    convert(tmp_path / "c", tmp_path / "d", Run(allow_pickle=True))
     assert same_model(load(tmp_path / "d"), model)
 
 

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from redraft.errors import ModelError, OutputError, UsageError
 from redraft.weights import checkpoint, vocabulary
 from redraft.weights.delta import KEY, apply, diff
+from redraft.weights.output import Run
 from tests.weights.model_files import (
     CONFIG,
     EIGHT_BITS,
@@ -106,7 +107,7 @@ def test_rows_and_tensors_that_the_base_lacks(tmp_path: Path, exact: bool) -> No
     save(tmp_path / "base", base, config=CONFIG | {"tie_word_embeddings": True})
     diff(tmp_path / "base", tmp_path / "target", tmp_path / "delta", exact=exact)
     lines: list[str] = []
-    apply(tmp_path / "base", tmp_path / "delta", tmp_path / "again", tell=lines.append)
+    apply(tmp_path / "base", tmp_path / "delta", tmp_path / "again", Run(tell=lines.append))
     again = load(tmp_path / "again")
     torch.testing.assert_close(again["lm_head.weight"], target["lm_head.weight"], atol=0.001, rtol=0.01)
     table = "model.embed_tokens.weight"
@@ -181,8 +182,8 @@ def test_a_pickled_base_needs_leave(tmp_path: Path) -> None:
     save(tmp_path / "target", tuned(base))
     with pytest.raises(UsageError, match="is a pickle"):
         diff(tmp_path / "base", tmp_path / "target", tmp_path / "delta")
-    diff(tmp_path / "base", tmp_path / "target", tmp_path / "delta", exact=True, allow_pickle=True)
-    apply(tmp_path / "base", tmp_path / "delta", tmp_path / "again", allow_pickle=True)
+    diff(tmp_path / "base", tmp_path / "target", tmp_path / "delta", Run(allow_pickle=True), exact=True)
+    apply(tmp_path / "base", tmp_path / "delta", tmp_path / "again", Run(allow_pickle=True))
     assert same_model(load(tmp_path / "again"), tuned(base))
 
 
@@ -228,7 +229,7 @@ def release(folder: Path, convention: str, **how: Any) -> dict[str, torch.Tensor
 def test_the_convention_is_found(tmp_path: Path, convention: str, how: dict[str, Any]) -> None:
     target = release(tmp_path, convention, **how)
     lines: list[str] = []
-    apply(tmp_path / "base", tmp_path / "delta", tmp_path / "again", tell=lines.append)
+    apply(tmp_path / "base", tmp_path / "delta", tmp_path / "again", Run(tell=lines.append))
     assert lines[0].startswith(f"vocabulary: {convention} (")
     again = load(tmp_path / "again")
     for name, values in target.items():
@@ -238,7 +239,7 @@ def test_the_convention_is_found(tmp_path: Path, convention: str, how: dict[str,
 def test_vocab_overrides_what_is_found(tmp_path: Path) -> None:
     release(tmp_path, "zero", init="random")
     lines: list[str] = []
-    apply(tmp_path / "base", tmp_path / "delta", tmp_path / "a", vocab="mean", tell=lines.append)
+    apply(tmp_path / "base", tmp_path / "delta", tmp_path / "a", Run(tell=lines.append), vocab="mean")
     apply(tmp_path / "base", tmp_path / "delta", tmp_path / "b")
     base = load(tmp_path / "base")["lm_head.weight"].float().mean(0)
     one, two = (load(tmp_path / name)["lm_head.weight"][-1].float() for name in "ab")
@@ -258,7 +259,7 @@ def test_old_faults_are_repaired_and_named(tmp_path: Path) -> None:
     old = {"tokenizer_class": "LLaMATokenizer", "model_max_length": 512}
     (tmp_path / "delta" / "tokenizer_config.json").write_text(json.dumps(old))
     lines: list[str] = []
-    apply(tmp_path / "base", tmp_path / "delta", tmp_path / "again", tell=lines.append)
+    apply(tmp_path / "base", tmp_path / "delta", tmp_path / "again", Run(tell=lines.append))
     now = json.loads((tmp_path / "again" / "tokenizer_config.json").read_text())
     assert now == {"tokenizer_class": "LlamaTokenizer", "model_max_length": 512}
     assert [line for line in lines if "LLaMATokenizer" in line and line.startswith("repaired: ")]
@@ -432,7 +433,7 @@ def test_a_stopped_run_goes_on_after_the_finished_shards(tmp_path: Path) -> None
             raise Stopped
 
     def run(**how: Any) -> None:
-        diff(tmp_path / "base", tmp_path / "target", tmp_path / "delta", exact=True, command="x", **how)
+        diff(tmp_path / "base", tmp_path / "target", tmp_path / "delta", Run(command="x", **how), exact=True)
 
     with pytest.raises(Stopped):
         run(progress=stop_in_the_third)
@@ -462,7 +463,7 @@ def test_a_stopped_run_of_another_kind_is_begun_anew(tmp_path: Path) -> None:
             raise Stopped
 
     with pytest.raises(Stopped):
-        diff(tmp_path / "base", tmp_path / "target", tmp_path / "delta", exact=True, progress=stop)
+        diff(tmp_path / "base", tmp_path / "target", tmp_path / "delta", Run(progress=stop), exact=True)
     assert list((tmp_path / "delta.partial").glob("*.safetensors"))
     diff(tmp_path / "base", tmp_path / "target", tmp_path / "delta")
     for name, values in load(tmp_path / "delta").items():
@@ -473,6 +474,6 @@ def test_an_output_that_exists(tmp_path: Path) -> None:
     folder = _make(tmp_path)
     with pytest.raises(OutputError, match="exists"):
         diff(folder / "base", folder / "target", folder / "delta")
-    diff(folder / "base", folder / "target", folder / "delta", exact=True, force=True)
+    diff(folder / "base", folder / "target", folder / "delta", Run(force=True), exact=True)
     assert load(folder / "delta")["model.norm.weight"].dtype == torch.uint16
     assert not (folder / "delta.partial").exists()

@@ -20,6 +20,7 @@ from redraft.weights.inspect.info import describe
 from redraft.weights.inspect.verify import verify
 from redraft.weights.lora.merge import merge_lora
 from redraft.weights.lora.to_gguf import lora_gguf
+from redraft.weights.output import Run
 from tests.weights.adapter_files import lora
 from tests.weights.model_files import save_bin
 from tests.weights.tiny_folders import load, tiny_folder
@@ -65,7 +66,7 @@ def sound(path: Path, *, allow_pickle: bool = False) -> None:
 
 VERBS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "convert": ("model", lambda p: convert(p / "model", p / "out")),
-    "convert pickled": ("pickled", lambda p: convert(p / "pickled", p / "out", allow_pickle=True)),
+    "convert pickled": ("pickled", lambda p: convert(p / "pickled", p / "out", Run(allow_pickle=True))),
     "gguf": ("model", lambda p: export_gguf(p / "model", p / "out.gguf")),
     "diff": ("model", lambda p: diff(p / SAFE / "model", p / "model", p / "out")),
     "apply": ("delta", lambda p: apply(p / SAFE / "model", p / "delta", p / "out")),

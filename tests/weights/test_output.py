@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from redraft.errors import OutputError
 from redraft.files import is_part_of
 from redraft.weights.header import TensorInfo
-from redraft.weights.output import OutputFolder, Shard, layout, new_file
+from redraft.weights.output import OutputFolder, Run, Shard, layout, new_file
 from redraft.weights.replace import replace_folder
 from tests.weights.model_files import llama, save
 
@@ -29,7 +29,7 @@ VALUES = torch.arange(4, dtype=torch.float32)
 
 
 def make(path: Path, *, force: bool = False, values: torch.Tensor = VALUES) -> None:
-    with OutputFolder(path, provenance={"command": "test"}, force=force) as out:
+    with OutputFolder(path, Run(force=force), provenance={"command": "test"}) as out:
         for shard in out.todo([Shard("model.safetensors", [PART])]):
             with out.shard(shard, {"by": "a test"}, notes={"seen": 1}) as writer:
                 writer.write(values)
@@ -77,7 +77,7 @@ def test_a_folder_of_somebody_elses_is_never_replaced(tmp_path: Path) -> None:
 
 def half(path: Path) -> None:
     with (
-        OutputFolder(path, provenance={}, force=True) as out,
+        OutputFolder(path, Run(force=True), provenance={}) as out,
         out.shard(Shard("model.safetensors", [PART])) as writer,
     ):
         writer.write(VALUES + 1)
@@ -96,7 +96,7 @@ def test_a_file_of_somebody_elses_is_never_replaced(tmp_path: Path) -> None:
     (tmp_path / "a.gguf").write_bytes(b"mine")
     with (
         pytest.raises(OutputError, match=r"no a.gguf.redraft.json that names it"),
-        new_file(tmp_path / "a.gguf", manifest={}, force=True),
+        new_file(tmp_path / "a.gguf", Run(force=True), manifest={}),
     ):
         pass
     with pytest.raises(OutputError, match="did not make it"):
@@ -166,7 +166,7 @@ def after_a_shard(path: Path) -> None:
 def test_the_command_may_be_typed_in_another_way(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="power cut"):
         after_a_shard(tmp_path / "out")
-    with OutputFolder(tmp_path / "out", provenance={}, command="the same, and --quiet") as out:
+    with OutputFolder(tmp_path / "out", Run(command="the same, and --quiet"), provenance={}) as out:
         assert list(out.done) == ["model.safetensors"]
 
 
@@ -230,7 +230,7 @@ def test_a_file_and_its_manifest(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "deep").iterdir()) == ["a.gguf", "a.gguf.redraft.json"]
     with pytest.raises(OutputError, match="exists"), new_file(tmp_path / "deep" / "a.gguf", manifest={}):
         pass
-    with new_file(tmp_path / "deep" / "a.gguf", manifest={}, force=True) as file:
+    with new_file(tmp_path / "deep" / "a.gguf", Run(force=True), manifest={}) as file:
         file.write(b"more")
     assert (tmp_path / "deep" / "a.gguf").read_bytes() == b"more"
 
@@ -250,7 +250,7 @@ def test_a_file_that_fails_leaves_nothing(tmp_path: Path) -> None:
 def test_a_folder_where_a_file_should_be(tmp_path: Path) -> None:
     with (
         pytest.raises(OutputError, match="is a folder, but the output is a file"),
-        new_file(tmp_path, manifest={}, force=True),
+        new_file(tmp_path, Run(force=True), manifest={}),
     ):
         pass
 
@@ -268,10 +268,11 @@ FULL_DISK = """
 import resource, signal, sys
 from pathlib import Path
 from redraft.weights.delta import diff
+from redraft.weights.output import Run
 import torch  # before the limit
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2)
-diff(Path("base"), Path("target"), Path("delta"), command="x")
+diff(Path("base"), Path("target"), Path("delta"), Run(command="x"))
 """
 
 
@@ -395,7 +396,7 @@ def test_a_damaged_note_of_what_is_done_begins_afresh(tmp_path: Path) -> None:
     for at, each in enumerate(damaged(raw)):
         path, said = tmp_path / f"{at}", []
         interrupted(path).write_bytes(each)
-        with OutputFolder(path, provenance={}, force=bool(at % 2), tell=said.append) as out:
+        with OutputFolder(path, Run(force=bool(at % 2), tell=said.append), provenance={}) as out:
             assert out.done == {}, each
             for shard in out.todo([Shard("model.safetensors", [PART])]):
                 with out.shard(shard) as writer:
@@ -406,7 +407,7 @@ def test_a_damaged_note_of_what_is_done_begins_afresh(tmp_path: Path) -> None:
 
 
 def make_file(path: Path, *, force: bool = False, values: torch.Tensor = VALUES) -> None:
-    with new_file(path, manifest={"command": "test"}, force=force) as file:
+    with new_file(path, Run(force=force), manifest={"command": "test"}) as file:
         file.write(values)
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -91,6 +92,11 @@ def printable(text: str) -> str:
 def write(text: str) -> None:
     """Write a line to standard output: printable on a terminal, unchanged in a pipe or file."""
     typer.echo(printable(text) if sys.stdout.isatty() else text, color=True)  # color: keep all characters
+
+
+def command_line() -> str:
+    """Return the command line, for records of how an output was made."""
+    return shlex.join(["redraft", *sys.argv[1:]])
 
 
 def tell(message: str, hint: str | None = None) -> None:

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from redraft.cli.allocator import give_back_large
 from redraft.cli.bytes_bar import bytes_bar
-from redraft.cli.shell import Verb, tell, write
+from redraft.cli.shell import Verb, command_line, tell, write
+
+if TYPE_CHECKING:
+    from redraft.weights.output import Run
 
 app = typer.Typer(
     help="Deltas, conversion, GGUF and adapters, in bounded memory.",
@@ -64,18 +65,8 @@ def diff(
     from redraft.weights.delta import diff as make
 
     ours, theirs = _model(base, allow_pickle), _model(target, allow_pickle)
-    with _job(theirs, quiet) as progress:
-        make(
-            ours,
-            theirs,
-            out,
-            exact=exact,
-            force=force,
-            allow_pickle=allow_pickle,
-            command=_command(),
-            progress=progress,
-            tell=_remark(quiet),
-        )
+    with _run(theirs, force, allow_pickle, quiet) as run:
+        make(ours, theirs, out, run, exact=exact)
 
 
 @app.command(cls=Verb)
@@ -99,18 +90,8 @@ def apply(
     from redraft.weights.delta import apply as make
 
     ours, theirs = _model(base, allow_pickle), _model(delta, allow_pickle)
-    with _job(theirs, quiet) as progress:
-        make(
-            ours,
-            theirs,
-            out,
-            vocab=vocab,
-            force=force,
-            allow_pickle=allow_pickle,
-            command=_command(),
-            progress=progress,
-            tell=_remark(quiet),
-        )
+    with _run(theirs, force, allow_pickle, quiet) as run:
+        make(ours, theirs, out, run, vocab=vocab)
 
 
 @app.command(cls=Verb)
@@ -137,25 +118,14 @@ def convert(
     NaN or infinite.
     """
     from redraft.weights.checkpoint import BIN, SAFETENSORS
+    from redraft.weights.convert import Form
     from redraft.weights.convert import convert as make
 
     source = _model(src, allow_pickle)
-    with _job(source, quiet) as progress:
-        losses = make(
-            source,
-            out,
-            dtype=_dtype(dtype),
-            shard_size=_size(shard_size) if shard_size else None,
-            form=BIN if form == "bin" else SAFETENSORS,
-            force=force,
-            allow_pickle=allow_pickle,
-            command=_command(),
-            progress=progress,
-            tell=_remark(quiet),
-        )
-    damage = _Damage()
-    losses.say(warn=damage, tell=_remark(quiet), wider="--dtype bf16")
-    damage.end()
+    files: Form = BIN if form == "bin" else SAFETENSORS
+    with _run(source, force, allow_pickle, quiet) as run:
+        size = _size(shard_size) if shard_size else None
+        make(source, out, run, dtype=_dtype(dtype), shard_size=size, form=files)
 
 
 @app.command(cls=Verb)
@@ -178,20 +148,8 @@ def gguf(
     from redraft.weights.gguf.from_folder import export_gguf
 
     source = _model(src, allow_pickle)
-    damage = _Damage()
-    with _job(source, quiet, goes_on=False) as progress:
-        export_gguf(
-            source,
-            out,
-            quant=quant,
-            force=force,
-            allow_pickle=allow_pickle,
-            command=_command(),
-            progress=progress,
-            warn=damage,
-            tell=_remark(quiet),
-        )
-    damage.end()
+    with _run(source, force, allow_pickle, quiet, resumes=False) as run:
+        export_gguf(source, out, run, quant=quant)
 
 
 @app.command("from-gguf", cls=Verb)
@@ -209,19 +167,8 @@ def from_gguf(
     from redraft.weights.gguf.to_folder import import_gguf
 
     source = _local(file)
-    damage = _Damage()
-    with _job(source, quiet) as progress:
-        import_gguf(
-            source,
-            out,
-            dtype=_dtype(dtype),
-            force=force,
-            command=_command(),
-            progress=progress,
-            warn=damage,
-            tell=_remark(quiet),
-        )
-    damage.end()
+    with _run(source, force, False, quiet) as run:
+        import_gguf(source, out, run, dtype=_dtype(dtype))
 
 
 @app.command("merge-lora", cls=Verb)
@@ -238,21 +185,8 @@ def merge_lora(
     from redraft.weights.lora.merge import merge_lora as make
 
     model, change = _model(base, allow_pickle), _model(adapter, allow_pickle)
-    damage = _Damage()
-    with _job(model, quiet) as progress:
-        make(
-            model,
-            change,
-            out,
-            dtype=_dtype(dtype),
-            force=force,
-            allow_pickle=allow_pickle,
-            command=_command(),
-            progress=progress,
-            warn=damage,
-            tell=_remark(quiet),
-        )
-    damage.end()
+    with _run(model, force, allow_pickle, quiet) as run:
+        make(model, change, out, run, dtype=_dtype(dtype))
 
 
 @app.command("lora-gguf", cls=Verb)
@@ -282,16 +216,8 @@ def lora_gguf(
     if base is None and trained_on(change).partition("+")[0] == "default":
         base = "default"  # its shapes are the same with other adapters added
     model = None if base is None else _local(base)
-    with _job(change, quiet, goes_on=False) as progress:
-        make(
-            change,
-            out,
-            base=model,
-            force=force,
-            allow_pickle=allow_pickle,
-            command=_command(),
-            progress=progress,
-        )
+    with _run(change, force, allow_pickle, quiet, resumes=False) as run:
+        make(change, out, run, base=model)
 
 
 @app.command(cls=Verb)
@@ -308,7 +234,7 @@ def verify(
     from redraft.weights.inspect.verify import verify as look
 
     source = _model(path, allow_pickle)
-    with _job(source, quiet, goes_on=False) as progress:
+    with _progress(source, quiet, resumes=False) as progress:
         report = look(source, allow_pickle=allow_pickle, progress=progress)
     write("\n".join(report.lines()))
     if not report.sound:
@@ -340,14 +266,37 @@ def _settle_down() -> None:
 
 
 @contextmanager
-def _job(source: Path, quiet: bool, *, goes_on: bool = True) -> Iterator[Callable[[int], None]]:
-    """Show progress over the weights of a file or folder. On an interrupt, say how to resume."""
+def _run(
+    source: Path, force: bool, allow_pickle: bool, quiet: bool, *, resumes: bool = True
+) -> Iterator[Run]:
+    """Prepare a job: its progress over the weights of a file or folder, its remarks and its warnings.
+
+    On an interrupt, say how to resume. Warnings about NaN and infinite values are printed even with --quiet,
+    and make the exit status 1.
+    """
+    from redraft.weights.output import Run
+
+    warnings: list[str] = []
+
+    def warn(line: str) -> None:
+        warnings.append(line)
+        tell(f"warning: {line}")
+
+    remark: Callable[[str], None] = (lambda _: None) if quiet else tell
+    with _progress(source, quiet, resumes=resumes) as progress:
+        yield Run(force, allow_pickle, command_line(), progress, remark, warn)
+    if warnings:
+        raise typer.Exit(1)
+
+
+@contextmanager
+def _progress(source: Path, quiet: bool, *, resumes: bool) -> Iterator[Callable[[int], None]]:
     _settle_down()
     try:
         with bytes_bar(_weight_bytes(source), quiet=quiet) as advance:
             yield advance
     except KeyboardInterrupt:
-        after = "resumes after the finished files" if goes_on else "starts from the beginning"
+        after = "resumes after the finished files" if resumes else "starts from the beginning"
         tell(f"interrupted. The same command, run again, {after}.")
         raise
 
@@ -399,29 +348,3 @@ def _size(text: str) -> int:
             f"--shard-size is {text!r}, which is not a size.", hint="Such as 5GB, 500MB, or single."
         )
     return int(float(found[1]) * units[found[2]])
-
-
-def _command() -> str:
-    """Return the command line."""
-    return shlex.join(["redraft", *sys.argv[1:]])
-
-
-class _Damage:
-    """Collects warnings about NaN and infinite values, and prints them even with --quiet."""
-
-    def __init__(self) -> None:
-        self.found = False
-
-    def __call__(self, line: str) -> None:
-        """Print a warning."""
-        self.found = True
-        tell(f"warning: {line}")
-
-    def end(self) -> None:
-        """Exit with status 1 if there was a warning."""
-        if self.found:
-            raise typer.Exit(1)
-
-
-def _remark(quiet: bool) -> Callable[[str], None]:
-    return (lambda _: None) if quiet else (lambda line: tell(line))

@@ -19,8 +19,8 @@ from redraft.weights.dtypes import FLOATS, torch_dtype
 from redraft.weights.folder import ADAPTER, copy_side_files, refuse_quantised, same_layout, set_dtype
 from redraft.weights.header import DELTA, TensorInfo
 from redraft.weights.identity import describe
-from redraft.weights.losses import Losses, Say
-from redraft.weights.output import OutputFolder, Progress, Shard, ignore, layout
+from redraft.weights.losses import Losses
+from redraft.weights.output import BY_DEFAULT, OutputFolder, Run, Shard, layout
 from redraft.weights.stream import ahead
 
 Form = Literal[".safetensors", ".bin"]
@@ -29,39 +29,28 @@ Form = Literal[".safetensors", ".bin"]
 def convert(
     src: Path,
     dst: Path,
+    run: Run = BY_DEFAULT,
     *,
     dtype: str | None = None,
     shard_size: int | None = None,
     form: Form = SAFETENSORS,
-    force: bool = False,
-    allow_pickle: bool = False,
-    command: str = "",
-    progress: Progress = ignore,
-    tell: Say = lambda _: None,
-) -> Losses:
+) -> None:
     """Write a converted checkpoint as a folder, with its configuration and tokenizer.
 
     Args:
         src: A folder or file.
         dst: The output folder.
+        run: What all jobs share: see `Run`.
         dtype: `F32`, `F16` or `BF16`. None keeps the dtype of each tensor.
         shard_size: The largest file in bytes. None keeps the layout; 2**63 makes a single file.
         form: The format of the files.
-        force: Replace a folder that redraft made.
-        allow_pickle: Read `.bin` files.
-        command: The command line, for the manifest.
-        progress: Called with the number of bytes processed.
-        tell: Called with each remark.
 
     Raises:
         ModelError: The checkpoint is damaged, or it is quantised and `dtype` is given.
         UsageError: There are only `.bin` files, and they are not allowed; or a delta would be broken.
         OutputError: The output exists or cannot be written.
-
-    Returns:
-        The values that were damaged, or became infinite or zero.
     """
-    source = open_checkpoint(src, allow_pickle=allow_pickle)
+    source = open_checkpoint(src, allow_pickle=run.allow_pickle)
     delta = {DELTA: source.metadata[DELTA]} if DELTA in source.metadata else {}
     if dtype:
         refuse_quantised(source)
@@ -74,16 +63,16 @@ def convert(
     shards = _shards(source, tensors, shard_size, form)
     sizes = {shard.file: shard.size for shard in shards}
     provenance = {"inputs": {"source": describe(source)}, "dtype": dtype, "layout": sizes}
-    with OutputFolder(dst, provenance=provenance, command=command, force=force, tell=tell) as out:
+    with OutputFolder(dst, run, provenance=provenance) as out:
         copy_side_files(source, out.aside)
         set_dtype(out.aside, tensors)
-        for shard in out.todo(shards, progress):
+        for shard in out.todo(shards):
             losses = Losses()
             with out.shard(shard, delta, notes=vars(losses)) as writer:
                 for name, part in ahead(_parts(source, shard)):
-                    progress(part.numel() * part.element_size())
+                    run.progress(part.numel() * part.element_size())
                     writer.write(_cast(name, part, dtype, losses))
-        return Losses.noted(out.done.values())
+        Losses.noted(out.done.values()).say(warn=run.warn, tell=run.tell, wider="--dtype bf16")
 
 
 def _shards(source: Checkpoint, tensors: list[TensorInfo], size: int | None, form: Form) -> list[Shard]:

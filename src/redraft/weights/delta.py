@@ -27,7 +27,7 @@ from redraft.weights.folder import copy_side_files, has_tokenizer, refuse_delta,
 from redraft.weights.header import AGAIN, TensorInfo
 from redraft.weights.header import DELTA as KEY
 from redraft.weights.identity import describe, dtypes_of, raw_bytes
-from redraft.weights.output import OutputFolder, Progress, Shard, ignore
+from redraft.weights.output import BY_DEFAULT, OutputFolder, Run, Shard
 from redraft.weights.repair import repair_tokenizer
 from redraft.weights.replace import MANIFEST
 from redraft.weights.stream import ahead
@@ -65,13 +65,9 @@ def diff(
     base: Path,
     target: Path,
     dst: Path,
+    run: Run = BY_DEFAULT,
     *,
     exact: bool = False,
-    force: bool = False,
-    allow_pickle: bool = False,
-    command: str = "",
-    progress: Progress = ignore,
-    tell: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Write `target - base` as a folder with the target's layout, configuration and tokenizer.
 
@@ -81,20 +77,16 @@ def diff(
         base: The folder or file of the base.
         target: The folder or file of the tuned model.
         dst: The output folder.
+        run: What all jobs share: see `Run`.
         exact: Store differences of bit patterns.
-        force: Replace a folder that redraft made.
-        allow_pickle: Read `.bin` files.
-        command: The command line, for the manifest.
-        progress: Called with the number of bytes processed.
-        tell: Called with each remark.
 
     Raises:
         ModelError: A checkpoint is damaged, the architectures differ, or a plain difference is not finite.
         UsageError: There are only `.bin` files, and they are not allowed.
         OutputError: The output exists or cannot be written.
     """
-    ours = open_checkpoint(base, allow_pickle=allow_pickle)
-    theirs = open_checkpoint(target, allow_pickle=allow_pickle)
+    ours = open_checkpoint(base, allow_pickle=run.allow_pickle)
+    theirs = open_checkpoint(target, allow_pickle=run.allow_pickle)
     refuse_delta(ours)
     refuse_delta(theirs)
     inputs = {"base": describe(ours), "target": describe(theirs)}
@@ -102,29 +94,25 @@ def diff(
     _insist_on_shapes(ours, theirs, "target")
     recipe = _new_recipe(ours, theirs, inputs["base"]["fingerprint"], exact=exact)
     provenance = {"inputs": inputs, "delta": asdict(recipe)}
-    with OutputFolder(dst, provenance=provenance, command=command, force=force, tell=tell) as out:
+    with OutputFolder(dst, run, provenance=provenance) as out:
         copy_side_files(theirs, out.aside)
         stored = [_stored(each, recipe) for each in theirs.tensors.values()]
-        for shard in out.todo(same_layout(theirs, stored), progress):
+        for shard in out.todo(same_layout(theirs, stored)):
             sums: Sums = {}
             header = {KEY: json.dumps(asdict(recipe))}
             with out.shard(shard, header, notes={"sources": sums}) as writer:
                 for piece in ahead(_summed_up(_pieces(ours, theirs, shard, recipe), sums)):
                     writer.write(_difference(piece, recipe))
-                    progress(piece.size)
+                    run.progress(piece.size)
 
 
 def apply(
     base: Path,
     delta: Path,
     dst: Path,
+    run: Run = BY_DEFAULT,
     *,
     vocab: Convention | None = None,
-    force: bool = False,
-    allow_pickle: bool = False,
-    command: str = "",
-    progress: Progress = ignore,
-    tell: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Write `base + delta` as a folder with the delta's layout, configuration and tokenizer.
 
@@ -136,36 +124,32 @@ def apply(
         base: The folder or file of the base.
         delta: The folder or file of the delta.
         dst: The output folder.
+        run: What all jobs share: see `Run`.
         vocab: The convention for rows that the base lacks. None detects it.
-        force: Replace a folder that redraft made.
-        allow_pickle: Read `.bin` files.
-        command: The command line, for the manifest.
-        progress: Called with the number of bytes processed.
-        tell: Called with each remark: the convention found, and each repair.
 
     Raises:
         ModelError: A checkpoint is damaged, the base is not that of the delta, or no convention fits.
         UsageError: There are only `.bin` files, and they are not allowed.
         OutputError: The output exists or cannot be written.
     """
-    ours = open_checkpoint(base, allow_pickle=allow_pickle)
-    theirs = open_checkpoint(delta, allow_pickle=allow_pickle)
+    ours = open_checkpoint(base, allow_pickle=run.allow_pickle)
+    theirs = open_checkpoint(delta, allow_pickle=run.allow_pickle)
     refuse_delta(ours, hint="The order is: redraft weights apply BASE DELTA")
     inputs = {"base": describe(ours), "delta": describe(theirs)}
     ours, theirs = _with_head(ours, theirs), _without_buffers(ours, theirs)
-    recipe = _found_recipe(ours, theirs, inputs["base"]["fingerprint"], vocab, tell)
+    recipe = _found_recipe(ours, theirs, inputs["base"]["fingerprint"], vocab, run.tell)
     check = _Check(ours, theirs, _recorded_sums(theirs) if recipe.base else {}, exact=recipe.exact)
     provenance = {"inputs": inputs, "vocabulary": recipe.vocabulary}
-    with OutputFolder(dst, provenance=provenance, command=command, force=force, tell=tell) as out:
-        _take_side_files(ours, theirs, recipe, out, tell)
+    with OutputFolder(dst, run, provenance=provenance) as out:
+        _take_side_files(ours, theirs, recipe, out, run.tell)
         summed = [_summed(each, recipe) for each in theirs.tensors.values()]
-        for shard in out.todo(same_layout(theirs, summed), progress):
+        for shard in out.todo(same_layout(theirs, summed)):
             with out.shard(shard) as writer:
                 for piece in ahead(check.base(_pieces(ours, theirs, shard, recipe))):
                     total = _total(piece, recipe)
                     check.target(piece, total)
                     writer.write(total)
-                    progress(piece.size)
+                    run.progress(piece.size)
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from redraft.errors import ModelError, OutputError
 from redraft.files import create, is_part_of, remove_own, sync, sync_folder
 from redraft.weights.checkpoint import BIN, SAFETENSORS, read_json
 from redraft.weights.header import TensorInfo, safetensors_header
+from redraft.weights.losses import Say
 from redraft.weights.pickled import pickled
 from redraft.weights.replace import (
     MANIFEST,
@@ -57,8 +58,28 @@ Progress = Callable[[int], None]
 """Called with a number of bytes when they are processed."""
 
 
-def ignore(size: int) -> None:
-    """Ignore progress."""
+@dataclass(frozen=True)
+class Run:
+    """What all jobs on weights share.
+
+    Attributes:
+        force: Replace an output that redraft made.
+        allow_pickle: Read `.bin` files.
+        command: The command line, for the manifest.
+        progress: Called with the number of bytes processed.
+        tell: Called with each remark.
+        warn: Called with each warning: values that are NaN or infinite, or became so.
+    """
+
+    force: bool = False
+    allow_pickle: bool = False
+    command: str = ""
+    progress: Progress = lambda _: None
+    tell: Say = lambda _: None
+    warn: Say = lambda _: None
+
+
+BY_DEFAULT = Run()
 
 
 @dataclass(frozen=True)
@@ -105,44 +126,32 @@ class OutputFolder:
         manifest: More entries for the manifest.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        *,
-        provenance: Mapping[str, Any],
-        command: str = "",
-        force: bool = False,
-        tell: Callable[[str], None] = lambda _: None,
-    ) -> None:
+    def __init__(self, path: Path, run: Run = BY_DEFAULT, *, provenance: Mapping[str, Any]) -> None:
         """Prepare the output. Nothing is written yet.
 
         Args:
             path: The output folder.
+            run: What all jobs share. `run.tell` gets the reason if a partial output is discarded.
             provenance: Everything that determines the result, as JSON: inputs and options. A partial output
                 that was made with other values, or by another version, is discarded.
-            command: The command line, for the manifest.
-            force: Replace an existing folder at the end, in one step, if redraft made it.
-            tell: Called with the reason if a partial output is discarded.
         """
         self.path = path
         self._partial = path.with_name(named(path) + ".partial")
         self.aside = self._partial / _WORK
-        self._tell = tell
         self.provenance = json.loads(json.dumps({"redraft": redraft.__version__, **provenance}))
-        self.command = command
-        self.force = force
+        self._run = run
         self.done: dict[str, dict[str, Any]] = {}
         self.manifest: dict[str, Any] = {}
         self._shards: Sequence[Shard] = ()
 
     def __enter__(self) -> OutputFolder:
         refuse_inputs(self.path, self.provenance.get("inputs"), folder=True)
-        refuse_existing(self.path, force=self.force)
+        refuse_existing(self.path, force=self._run.force)
         with output_errors(self.path, self.done):
             self.path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = locked(self.path)
         try:
-            refuse_existing(self.path, force=self.force)  # the last holder of the lock may have made it
+            refuse_existing(self.path, force=self._run.force)  # the last holder of the lock may have made it
             with output_errors(self.path, self.done):
                 self._take_up()
         except BaseException:
@@ -160,17 +169,23 @@ class OutputFolder:
         finally:
             self._lock.release()
 
-    def todo(self, shards: Sequence[Shard], progress: Progress = ignore) -> Iterator[Shard]:
-        """Yield the unfinished shards, and report the finished ones to `progress`.
+    def todo(
+        self, shards: Sequence[Shard], size: Callable[[TensorInfo], int] = lambda tensor: tensor.size
+    ) -> Iterator[Shard]:
+        """Yield the unfinished shards, and report the finished ones as progress.
+
+        Args:
+            shards: All files of the output.
+            size: Returns how many bytes of progress a tensor counts as.
 
         Raises:
             OutputError: The disk has too little space.
         """
         self._shards = shards
         left = [shard for shard in shards if shard.file not in self.done]
-        need = sum(shard.size for shard in left)
-        insist_on_room(self.path, need)
-        progress(sum(shard.size for shard in shards) - need)
+        insist_on_room(self.path, sum(shard.size for shard in left))
+        finished = [shard for shard in shards if shard.file in self.done]
+        self._run.progress(sum(size(tensor) for shard in finished for tensor in shard.tensors))
         yield from left
 
     @contextmanager
@@ -236,7 +251,7 @@ class OutputFolder:
         if left.others:
             raise self._not_ours(f"it holds {', '.join(left.others[:3])}, which redraft did not make")
         if left.unreadable:
-            self._tell(f"{self._partial / STATE} cannot be read, so {self.path} is started again.")
+            self._run.tell(f"{self._partial / STATE} cannot be read, so {self.path} is started again.")
         if left.provenance == self.provenance:
             self.done = left.done
         for path in left.files:
@@ -263,7 +278,7 @@ class OutputFolder:
         for path in small:
             sync(path)
             self.done[path.name] = {"size": path.stat().st_size, "sha256": _sha256(path)}
-        facts = {**stamp(self.command), **self.provenance, **self.manifest}
+        facts = {**stamp(self._run.command), **self.provenance, **self.manifest}
         self.json(MANIFEST, {**facts, "files": self.done})
         self._note(MANIFEST)
         for path in [*small, self.aside / MANIFEST]:
@@ -324,15 +339,14 @@ def stamp(command: str) -> dict[str, Any]:
 
 @contextmanager
 def new_file(
-    path: Path, *, manifest: Mapping[str, Any], command: str = "", force: bool = False, size: int = 0
+    path: Path, run: Run = BY_DEFAULT, *, manifest: Mapping[str, Any], size: int = 0
 ) -> Iterator[FileWriter]:
     """Open a writer for a single file, which is renamed into place at the end. Its manifest lies beside it.
 
     Args:
         path: The output file.
+        run: What all jobs share.
         manifest: What it is made from, as JSON.
-        command: The command line, for the manifest.
-        force: Replace an existing file, if redraft made it.
         size: Its bytes, if known, to check the free space first.
 
     Raises:
@@ -347,7 +361,7 @@ def new_file(
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = locked(path)
         try:
-            refuse_existing(path, force=force)
+            refuse_existing(path, force=run.force)
             insist_on_room(path, size)
             if lock.cut_off:
                 remove_own(aside)
@@ -355,7 +369,7 @@ def new_file(
                 yield writer
                 files = {path.name: {"size": writer.size, "sha256": writer.finish()}}
                 # First the manifest: a file without one could not be replaced with --force.
-                write_json(beside, {**stamp(command), **manifest, "files": files})
+                write_json(beside, {**stamp(run.command), **manifest, "files": files})
                 aside.replace(path)
             sync_folder(path.parent)
         finally:

@@ -24,6 +24,7 @@ from redraft.weights.gguf.from_folder import export_gguf
 from redraft.weights.gguf.names import gguf_name, permute
 from redraft.weights.gguf.quant import QUANTS
 from redraft.weights.gguf.reader import GGUFHeader, read_header
+from redraft.weights.output import Run
 from tests.weights.tiny_folders import ARCHITECTURES, SPECIAL, VOCABULARY, load, tiny_folder
 
 LLAMA3 = {
@@ -181,7 +182,7 @@ def test_llamacpps_own_reader_finds_the_same(tmp_path: Path) -> None:
 def test_the_keys_of_a_model(tmp_path: Path) -> None:
     folder = tiny_folder(tmp_path / "some-model", "Qwen3")
     change(folder, redraft_format="selfee-1")
-    export_gguf(folder, tmp_path / "m.gguf", quant="q4_1", command="redraft weights gguf")
+    export_gguf(folder, tmp_path / "m.gguf", Run(command="redraft weights gguf"), quant="q4_1")
     metadata = read_header(tmp_path / "m.gguf").metadata
     said = {
         "general.architecture": "qwen3",
@@ -211,7 +212,7 @@ def test_the_keys_of_a_model(tmp_path: Path) -> None:
 
 def test_progress_is_told_of_every_byte(tmp_path: Path) -> None:
     folder, told = tiny_folder(tmp_path / "hf"), []
-    export_gguf(folder, tmp_path / "m.gguf", quant="q8_0", progress=told.append)
+    export_gguf(folder, tmp_path / "m.gguf", Run(progress=told.append), quant="q8_0")
     sizes = [each.numel() * each.element_size() for each in load_file(folder / "model.safetensors").values()]
     assert sum(told) == sum(sizes)
 
@@ -234,7 +235,7 @@ def change_weight(folder: Path, name: str, new: torch.Tensor | None) -> None:
 
 def told(folder: Path, file: Path, quant: str) -> str:
     lines: list[str] = []
-    export_gguf(folder, file, quant=quant, tell=lines.append)
+    export_gguf(folder, file, Run(tell=lines.append), quant=quant)
     return "\n".join(lines)
 
 
@@ -251,7 +252,7 @@ def test_rows_that_are_no_blocks_stay_f16_and_that_is_told(tmp_path: Path) -> No
 
 def warned(folder: Path, file: Path, quant: str) -> list[str]:
     lines: list[str] = []
-    export_gguf(folder, file, quant=quant, warn=lines.append)
+    export_gguf(folder, file, Run(warn=lines.append), quant=quant)
     return lines
 
 
@@ -473,11 +474,11 @@ def test_an_output_that_exists_is_replaced_if_redraft_made_it(tmp_path: Path) ->
     file.write_text("mine")
     for force in (False, True):
         with pytest.raises(OutputError):
-            export_gguf(folder, file, force=force)
+            export_gguf(folder, file, Run(force=force))
     assert file.read_text() == "mine"
     file.unlink()
     export_gguf(folder, file)
     with pytest.raises(OutputError, match="exists"):
         export_gguf(folder, file)
-    export_gguf(folder, file, quant="q4_0", force=True)
+    export_gguf(folder, file, Run(force=True), quant="q4_0")
     assert read_header(file).number("general.file_type") == gguf.LlamaFileType.MOSTLY_Q4_0

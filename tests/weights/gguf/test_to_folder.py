@@ -27,6 +27,7 @@ from redraft.weights.gguf.from_folder import export_gguf
 from redraft.weights.gguf.names import hf_name, unpermute
 from redraft.weights.gguf.reader import read_header
 from redraft.weights.gguf.to_folder import import_gguf
+from redraft.weights.output import Run
 from tests.gguf_files import tiny_model
 from tests.weights.gguf.test_from_folder import LLAMA3, MODELS
 from tests.weights.tiny_folders import load, tiny_folder
@@ -119,7 +120,7 @@ def test_what_the_folder_says(tmp_path: Path) -> None:
     config = json.loads((source / "config.json").read_bytes())
     (source / "config.json").write_text(json.dumps({**config, "redraft_format": "selfee-1"}))
     export_gguf(source, tmp_path / "m.gguf", quant="q8_0")
-    import_gguf(tmp_path / "m.gguf", tmp_path / "back", command="redraft weights from-gguf")
+    import_gguf(tmp_path / "m.gguf", tmp_path / "back", Run(command="redraft weights from-gguf"))
     said = json.loads((tmp_path / "back" / "config.json").read_bytes())
     assert said["architectures"] == ["LlamaForCausalLM"], "GGUF does not tell the two apart"
     assert said["redraft_format"] == "selfee-1"
@@ -136,7 +137,7 @@ def test_what_the_folder_says(tmp_path: Path) -> None:
 def test_progress_is_told_of_the_files_bytes(tmp_path: Path) -> None:
     export_gguf(tiny_folder(tmp_path / "hf"), tmp_path / "m.gguf", quant="q4_0")
     told: list[int] = []
-    import_gguf(tmp_path / "m.gguf", tmp_path / "back", progress=told.append)
+    import_gguf(tmp_path / "m.gguf", tmp_path / "back", Run(progress=told.append))
     header = read_header(tmp_path / "m.gguf")
     assert sum(told) == sum(tensor.size or 0 for tensor in header.tensors.values())
 
@@ -153,12 +154,12 @@ def test_an_interrupted_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     told: list[int] = []
     with pytest.raises(KeyboardInterrupt):
-        import_gguf(tmp_path / "m.gguf", tmp_path / "back", progress=stop_later)
+        import_gguf(tmp_path / "m.gguf", tmp_path / "back", Run(progress=stop_later))
     assert not (tmp_path / "back").exists()
     kept = {path.name: path.stat().st_ino for path in (tmp_path / "back.partial").glob("model-*.safetensors")}
     assert kept
     told.clear()
-    import_gguf(tmp_path / "m.gguf", tmp_path / "back", progress=told.append)
+    import_gguf(tmp_path / "m.gguf", tmp_path / "back", Run(progress=told.append))
     assert folder_bytes(tmp_path / "back") == folder_bytes(tmp_path / "whole")
     assert kept.items() <= {path.name: path.stat().st_ino for path in (tmp_path / "back").iterdir()}.items()
     header = read_header(tmp_path / "m.gguf")
@@ -309,10 +310,10 @@ def test_what_overflows_is_a_warning(tmp_path: Path) -> None:
     warned: list[str] = []
     told: list[str] = []
     file = with_large_numbers(tmp_path)
-    import_gguf(file, tmp_path / "back", dtype="F16", tell=told.append, warn=warned.append)
+    import_gguf(file, tmp_path / "back", Run(tell=told.append, warn=warned.append), dtype="F16")
     assert warned == [OVERFLOW]
     assert told == ["1 number in 'lm_head.weight' became zero."]
-    import_gguf(file, tmp_path / "same", tell=pytest.fail, warn=pytest.fail)
+    import_gguf(file, tmp_path / "same", Run(tell=pytest.fail, warn=pytest.fail))
 
 
 def test_a_run_that_goes_on_warns_of_what_the_first_one_did(
@@ -328,11 +329,11 @@ def test_a_run_that_goes_on_warns_of_what_the_first_one_did(
 
     told: list[int] = []
     with pytest.raises(KeyboardInterrupt):
-        import_gguf(file, tmp_path / "back", dtype="F16", progress=stop_late)
+        import_gguf(file, tmp_path / "back", Run(progress=stop_late), dtype="F16")
     notes = json.loads((tmp_path / "back.partial" / "redraft.partial.json").read_text())["done"].values()
     assert any(each["infinite"] for each in notes), "the first run met some of them"
     warned: list[str] = []
-    import_gguf(file, tmp_path / "back", dtype="F16", warn=warned.append)
+    import_gguf(file, tmp_path / "back", Run(warn=warned.append), dtype="F16")
     assert warned == [OVERFLOW]
 
 

@@ -17,6 +17,7 @@ from redraft.errors import ModelError
 from redraft.weights.delta import KEY, diff
 from redraft.weights.inspect import info
 from redraft.weights.inspect.info import Use, describe
+from redraft.weights.output import Run
 from tests.gguf_files import lora, tiny_model
 from tests.weights import adapter_files
 from tests.weights.tiny_folders import tiny_folder
@@ -114,7 +115,13 @@ def test_a_delta_of_ours(tmp_path: Path, exact: bool) -> None:
     base, target = (
         folder_with(tmp_path / name, {"w": torch.rand(4, 4)}, config=CONFIG) for name in ("base", "target")
     )
-    diff(base, target, tmp_path / "delta", exact=exact, command="redraft weights diff base target -o delta")
+    diff(
+        base,
+        target,
+        tmp_path / "delta",
+        Run(command="redraft weights diff base target -o delta"),
+        exact=exact,
+    )
     said = describe(tmp_path / "delta")
     facts = dict(said.facts)
     assert said.kind == "delta"

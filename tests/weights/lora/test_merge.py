@@ -19,7 +19,7 @@ from redraft.weights.lora import merge as module
 from redraft.weights.lora.adapter import read_adapter
 from redraft.weights.lora.merge import merge_lora, merged
 from redraft.weights.lora.plan import plan_merge
-from redraft.weights.output import layout
+from redraft.weights.output import Run, layout
 from tests.weights.adapter_files import LINEAR, logits, lora, with_adapter
 from tests.weights.tiny_folders import ARCHITECTURES, VOCABULARY, load, tiny_folder
 
@@ -101,7 +101,7 @@ def test_layers_that_store_in_by_out(tmp_path: Path) -> None:
     named = {"target_modules": ["c_attn", "c_proj", "c_fc"], "fan_in_fan_out": True}
     for kind in ({}, {"use_dora": True}):
         adapter = lora(base, tmp_path / "adapter", **named, **kind)
-        merge_lora(base, adapter, tmp_path / "merged", force=True)
+        merge_lora(base, adapter, tmp_path / "merged", Run(force=True))
         said = logits(load(tmp_path / "merged"))
         torch.testing.assert_close(said, logits(with_adapter(base, adapter)), rtol=1e-3, atol=1e-3)
 
@@ -144,8 +144,8 @@ def test_it_is_rounded_once(base: Path, plain: Path, dtype: str, tmp_path: Path)
 
 def test_another_dtype_and_what_does_not_fit_it(base: Path, plain: Path, tmp_path: Path) -> None:
     told: list[str] = []
-    say = {"warn": told.append, "tell": pytest.fail}
-    merge_lora(base, plain, tmp_path / "half", dtype="F16", **say)
+    say = Run(warn=told.append, tell=pytest.fail)
+    merge_lora(base, plain, tmp_path / "half", say, dtype="F16")
     assert {each.dtype for each in weights(tmp_path / "half").values()} == {torch.float16}
     assert json.loads((tmp_path / "half" / "config.json").read_text())["dtype"] == "float16"
     assert told == []
@@ -153,9 +153,9 @@ def test_another_dtype_and_what_does_not_fit_it(base: Path, plain: Path, tmp_pat
     large = tmp_path / "large.safetensors"
     norms = {name: torch.full_like(each, 9e4) for name, each in weights(base).items() if "norm" in name}
     save_file(weights(base) | norms, large)
-    merge_lora(large, plain, tmp_path / "held", dtype="BF16", **say)
+    merge_lora(large, plain, tmp_path / "held", say, dtype="BF16")
     assert told == []
-    merge_lora(large, plain, tmp_path / "lost", dtype="F16", **say)
+    merge_lora(large, plain, tmp_path / "lost", say, dtype="F16")
     worst = "most of them (64) in 'model.layers.0.input_layernorm.weight'"
     assert told == [f"320 numbers in 5 tensors became infinite, {worst}: --dtype bf16 holds larger ones."]
 
@@ -166,7 +166,7 @@ def test_damage_of_the_base_is_told_apart(base: Path, plain: Path, tmp_path: Pat
     tensors["model.norm.weight"][:2] = torch.inf
     save_file(tensors, tmp_path / "odd.safetensors")
     told: list[str] = []
-    merge_lora(tmp_path / "odd.safetensors", plain, tmp_path / "merged", warn=told.append)
+    merge_lora(tmp_path / "odd.safetensors", plain, tmp_path / "merged", Run(warn=told.append))
     worst = "most of them (2) in 'model.norm.weight'"
     assert told == [f"3 numbers in 2 tensors came infinite or NaN from the source, {worst}: it is damaged."]
 
@@ -263,7 +263,7 @@ def test_trained_tokens_are_rounded_once(tmp_path: Path) -> None:
 def test_what_lies_beside_the_weights(base: Path, plain: Path, tmp_path: Path) -> None:
     settings = json.loads((plain / "adapter_config.json").read_text())
     (plain / "adapter_config.json").write_text(json.dumps(settings | {"redraft_format": "selfee-1"}))
-    merge_lora(base, plain, tmp_path / "merged", command="redraft weights merge-lora")
+    merge_lora(base, plain, tmp_path / "merged", Run(command="redraft weights merge-lora"))
     config = json.loads((tmp_path / "merged" / "config.json").read_text())
     assert config["redraft_format"] == "selfee-1"
     assert config["hidden_size"] == 64
@@ -325,7 +325,8 @@ def test_a_run_that_goes_on_warns_of_what_the_first_one_did(
             raise KeyboardInterrupt
 
     def merge(**options: Any) -> None:
-        merge_lora(tmp_path / "large.safetensors", plain, tmp_path / "merged", dtype="F16", **options)
+        large = tmp_path / "large.safetensors"
+        merge_lora(large, plain, tmp_path / "merged", Run(**options), dtype="F16")
 
     with pytest.raises(KeyboardInterrupt):
         merge(progress=cut)
@@ -349,7 +350,7 @@ def test_a_sharded_base_and_a_run_that_is_cut(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        merge_lora(base, plain, tmp_path / "cut", progress=cut)
+        merge_lora(base, plain, tmp_path / "cut", Run(progress=cut))
     assert not (tmp_path / "cut").exists()
     again: list[int] = []
     read: list[str] = []
@@ -357,7 +358,7 @@ def test_a_sharded_base_and_a_run_that_is_cut(
     monkeypatch.setattr(
         Checkpoint, "read", lambda self, name, *at: read.append(name) or really(self, name, *at)
     )
-    merge_lora(base, plain, tmp_path / "cut", progress=again.append)
+    merge_lora(base, plain, tmp_path / "cut", Run(progress=again.append))
     assert sum(again) == sum(each.nbytes for each in weights(tmp_path / "whole").values())
     assert again[0] > 60_000
     assert len(list((tmp_path / "cut").glob("*.safetensors"))) > 3
@@ -375,7 +376,7 @@ def test_pickled_weights(base: Path, plain: Path, tmp_path: Path) -> None:
         for config in old.glob("*config.json"):
             (folder / config.name).write_bytes(config.read_bytes())
     merge_lora(base, plain, tmp_path / "one")
-    merge_lora(tmp_path / "pytorch", tmp_path / "adapter", tmp_path / "other", allow_pickle=True)
+    merge_lora(tmp_path / "pytorch", tmp_path / "adapter", tmp_path / "other", Run(allow_pickle=True))
     one, other = weights(tmp_path / "one"), weights(tmp_path / "other")
     assert all(torch.equal(one[name], other[name]) for name in (one | other))
 
@@ -384,7 +385,7 @@ def test_an_output_is_replaced_only_when_asked(base: Path, plain: Path, tmp_path
     merge_lora(base, plain, tmp_path / "merged")
     with pytest.raises(OutputError, match="exists"):
         merge_lora(base, plain, tmp_path / "merged")
-    merge_lora(base, plain, tmp_path / "merged", force=True)
+    merge_lora(base, plain, tmp_path / "merged", Run(force=True))
 
 
 # What does not fit

@@ -20,6 +20,7 @@ from redraft.weights.gguf.to_folder import import_gguf
 from redraft.weights.lora.adapter import read_adapter
 from redraft.weights.lora.merge import merge_lora
 from redraft.weights.lora.to_gguf import Half, lora_gguf, parts_of
+from redraft.weights.output import Run
 from tests.weights.adapter_files import LINEAR, lora, with_adapter
 from tests.weights.tiny_folders import ARCHITECTURES, load, tiny_folder
 
@@ -155,7 +156,7 @@ def test_the_file_says_what_it_is(base: Path, plain: Path, tmp_path: Path) -> No
     settings = json.loads((plain / "adapter_config.json").read_text())
     (plain / "adapter_config.json").write_text(json.dumps(settings | {"redraft_format": "selfee-1"}))
     told: list[int] = []
-    lora_gguf(plain, tmp_path / "a.gguf", command="redraft weights lora-gguf", progress=told.append)
+    lora_gguf(plain, tmp_path / "a.gguf", Run(command="redraft weights lora-gguf", progress=told.append))
     export_gguf(base, tmp_path / "base.gguf")
     header = read_header(tmp_path / "a.gguf")
     check_adapter(tmp_path / "a.gguf", header, tmp_path / "base.gguf", read_header(tmp_path / "base.gguf"))
@@ -205,7 +206,7 @@ def test_an_output_is_replaced_only_when_asked(plain: Path, tmp_path: Path) -> N
     lora_gguf(plain, tmp_path / "a.gguf")
     with pytest.raises(OutputError, match="exists"):
         lora_gguf(plain, tmp_path / "a.gguf")
-    lora_gguf(plain, tmp_path / "a.gguf", force=True)
+    lora_gguf(plain, tmp_path / "a.gguf", Run(force=True))
 
 
 # What has no place in it

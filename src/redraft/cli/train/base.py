@@ -8,11 +8,11 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-import shlex
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from redraft.cli.shell import command_line
 
 
 def folder_for(ref: str) -> str:
@@ -72,6 +72,7 @@ def _merged(base: Path, adapter: Path, cache: Path) -> Path:
     """Return the cached folder of a model merged with an adapter. It depends on the files of both."""
     from redraft.errors import UsageError
     from redraft.weights.lora.merge import merge_lora
+    from redraft.weights.output import Run
 
     if not base.is_dir():
         raise UsageError(
@@ -81,7 +82,7 @@ def _merged(base: Path, adapter: Path, cache: Path) -> Path:
     key = hashlib.sha256(repr([*_files(base), *_files(adapter)]).encode("utf-8", "replace")).hexdigest()
     target = cache / f"{adapter.resolve().name}-{key[:16]}"
     if not target.exists():
-        merge_lora(base, adapter, target, command=command())
+        merge_lora(base, adapter, target, Run(command=command_line()))
     return target
 
 
@@ -93,10 +94,6 @@ def _files(folder: Path) -> list[tuple[str, int, int]]:
 
 def _to_folder(file: Path, folder: Path) -> None:
     from redraft.weights.gguf.to_folder import import_gguf
+    from redraft.weights.output import Run
 
-    import_gguf(file, folder, command=command())
-
-
-def command() -> str:
-    """Return the command line, for provenance."""
-    return shlex.join(["redraft", *sys.argv[1:]])
+    import_gguf(file, folder, Run(command=command_line()))

@@ -6,8 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from redraft.cli.shell import tell
-from redraft.cli.train.base import command
+from redraft.cli.shell import command_line, tell
 
 if TYPE_CHECKING:
     from redraft.train.run.run import Ready
@@ -87,16 +86,19 @@ def export_result(ready: Ready, output: Path) -> None:
     Raises:
         RedraftError: It cannot be converted or written.
     """
+    from redraft.weights.output import Run
+
     own = ready.settings.own
     target = Path(own.gguf or "")
+    run = Run(force=True, command=command_line(), warn=tell)
     if ready.lora:
         from redraft.weights.lora.to_gguf import lora_gguf
 
-        lora_gguf(output, target, base=_folder(ready.base), force=True, command=command())
+        lora_gguf(output, target, run, base=_folder(ready.base))
     else:
         from redraft.weights.gguf.from_folder import export_gguf
 
-        export_gguf(output, target, quant=own.gguf_quant, force=True, command=command(), warn=tell)
+        export_gguf(output, target, run, quant=own.gguf_quant)
 
 
 def _folder(base: str) -> Path:

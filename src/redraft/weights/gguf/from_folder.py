@@ -43,7 +43,7 @@ from redraft.weights.header import TensorInfo
 from redraft.weights.identity import describe
 from redraft.weights.lora.adapter import refuse_adapter
 from redraft.weights.losses import Losses, Say, not_finite
-from redraft.weights.output import Progress, ignore, new_file
+from redraft.weights.output import BY_DEFAULT, Progress, Run, new_file
 from redraft.weights.stream import ahead
 from redraft.weights.tokenizers.to_gguf import lost_flags, tokenizer_metadata
 from redraft.weights.writer import FileWriter
@@ -80,28 +80,18 @@ class Part:
 def export_gguf(
     src: Path,
     dst: Path,
+    run: Run = BY_DEFAULT,
     *,
     quant: str = "f16",
-    force: bool = False,
-    allow_pickle: bool = False,
-    command: str = "",
-    progress: Progress = ignore,
-    tell: Say = lambda _: None,
-    warn: Say = lambda _: None,
 ) -> None:
     """Write a model's folder as one GGUF file, with tokenizer and chat template.
 
     Args:
         src: The folder.
         dst: The output file; its manifest lies beside it.
+        run: What all jobs share: see `Run`.
         quant: f16, bf16, q8_0, q5_1, q5_0, q4_1 or q4_0. Vectors stay F32; matrices whose rows are not a
             multiple of 32 become F16, which is reported.
-        force: Replace an existing file.
-        allow_pickle: Read `.bin` files.
-        command: The command line, for the manifest.
-        progress: Called with the number of bytes processed.
-        tell: Called with each remark: what the file cannot represent.
-        warn: Called with each warning: weights that are NaN or infinite, or became so.
 
     Raises:
         UsageError: An unknown quantisation, or an input that is not a model's folder.
@@ -109,7 +99,7 @@ def export_gguf(
         OutputError: The file exists or cannot be written.
     """
     chosen = quant_named(quant)
-    checkpoint = _open(src, allow_pickle=allow_pickle)
+    checkpoint = _open(src, allow_pickle=run.allow_pickle)
     config = checkpoint.json("config.json")
     if not config:
         raise ModelError(f"{checkpoint.folder} has no config.json.", hint="Name the folder that has it.")
@@ -118,17 +108,17 @@ def export_gguf(
     numbers = numbers_from_config(config)
     parts = _plan(checkpoint, numbers, chosen)
     metadata = _metadata(checkpoint, config, numbers, chosen)
-    _tell_before(parts, numbers, config, tell)
+    _tell_before(parts, numbers, config, run.tell)
     if lost := lost_flags(checkpoint.folder):
-        tell(lost)
+        run.tell(lost)
     losses = Losses()
     provenance = {"inputs": {"source": describe(checkpoint)}, "quant": chosen.name}
     head = header_bytes(numbers.sizes.family.gguf, metadata, _entries(numbers, parts))
     size = len(head) + sum(size_of(part.shape, part.kind) for part in parts)
-    with new_file(dst, manifest=provenance, command=command, force=force, size=size) as file:
+    with new_file(dst, run, manifest=provenance, size=size) as file:
         file.write(head)
-        _write(file, numbers, checkpoint, parts, losses, progress)
-    losses.say(warn=warn, tell=tell, wider="--quant bf16")
+        _write(file, numbers, checkpoint, parts, losses, run.progress)
+    losses.say(warn=run.warn, tell=run.tell, wider="--quant bf16")
 
 
 def values_of(checkpoint: Checkpoint, part: Part) -> Iterator[torch.Tensor]:

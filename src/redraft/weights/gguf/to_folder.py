@@ -25,8 +25,8 @@ from redraft.weights.gguf.quant import Kind, TensorReader, portions
 from redraft.weights.gguf.reader import GGUFHeader, Tensor, check_model, describe_file, read_header
 from redraft.weights.gguf.sizes import Shape, check_tensors
 from redraft.weights.header import NotHandled, TensorInfo
-from redraft.weights.losses import Losses, Say
-from redraft.weights.output import OutputFolder, Progress, ignore, layout
+from redraft.weights.losses import Losses
+from redraft.weights.output import BY_DEFAULT, OutputFolder, Run, layout
 from redraft.weights.stream import ahead
 from redraft.weights.tokenizers.from_gguf import write_tokenizer
 
@@ -59,26 +59,18 @@ class Source:
 def import_gguf(
     file: Path,
     dst: Path,
+    run: Run = BY_DEFAULT,
     *,
     dtype: str | None = None,
-    force: bool = False,
-    command: str = "",
-    progress: Progress = ignore,
-    tell: Say = lambda _: None,
-    warn: Say = lambda _: None,
 ) -> None:
     """Write a GGUF file as a model's folder: weights, config.json, generation_config.json and tokenizer.
 
     Args:
         file: The GGUF file.
         dst: The output folder. Weights are safetensors files of 5 GB at most.
+        run: What all jobs share: see `Run`.
         dtype: F32, F16 or BF16. The default is that of the file's matrices, or F16 if they are quantised: its
             11 bits are finer than the 4 to 8 of a block. F32 holds them exactly.
-        force: Replace a folder that redraft made.
-        command: The command line, for the manifest.
-        progress: Called with the number of bytes processed.
-        tell: Called with each remark: what the folder cannot represent.
-        warn: Called with each warning: weights that are NaN or infinite, or became so.
 
     Raises:
         ModelError: The architecture is not supported, or the file is split, incomplete or damaged.
@@ -93,13 +85,9 @@ def import_gguf(
     sources = _sources(reader, numbers, dtype)
     shards = layout(source.info for source in sources.values())
     provenance = {"inputs": {"source": describe_file(file)}, "dtype": dtype}
-    with OutputFolder(dst, provenance=provenance, command=command, force=force, tell=tell) as out:
+    with OutputFolder(dst, run, provenance=provenance) as out:
         _write_texts(out, header, numbers, dtype)
-        left = list(out.todo(shards))
-        progress(
-            sum(sources[info.name].size for shard in shards if shard not in left for info in shard.tensors)
-        )
-        for shard in left:
+        for shard in out.todo(shards, size=lambda tensor: sources[tensor.name].size):
             losses = Losses()
             with out.shard(shard, notes=vars(losses)) as writer:
                 wanted = [sources[info.name] for info in shard.tensors]
@@ -107,8 +95,8 @@ def import_gguf(
                     rounded = values.to(torch_dtype(dtype))
                     losses.count(source.info.name, values, rounded)
                     writer.write(rounded)
-                    progress(source.size * values.numel() // source.info.count)
-        Losses.noted(out.done.values()).say(warn=warn, tell=tell, wider="--dtype bf16")
+                    run.progress(source.size * values.numel() // source.info.count)
+        Losses.noted(out.done.values()).say(warn=run.warn, tell=run.tell, wider="--dtype bf16")
 
 
 def values_of(reader: TensorReader, source: Source) -> Iterator[torch.Tensor]:

@@ -32,12 +32,12 @@ from redraft.weights.inspect.fits import (
 from redraft.weights.inspect.report import Report
 from redraft.weights.inspect.verify_gguf import verify_gguf
 from redraft.weights.losses import not_finite
-from redraft.weights.output import Progress, ignore
+from redraft.weights.output import BY_DEFAULT, Progress
 from redraft.weights.replace import MANIFEST
 from redraft.weights.stream import ahead
 
 
-def verify(path: Path, *, allow_pickle: bool = False, progress: Progress = ignore) -> Report:
+def verify(path: Path, *, allow_pickle: bool = False, progress: Progress = BY_DEFAULT.progress) -> Report:
     """Verify a folder, a single file of weights, or a GGUF file.
 
     Args:

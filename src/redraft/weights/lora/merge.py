@@ -19,8 +19,8 @@ from redraft.weights.folder import copy_side_files, has_tokenizer, set_dtype
 from redraft.weights.identity import describe
 from redraft.weights.lora.adapter import CONFIG, Adapter, Change, Tokens, check_finite, read_adapter
 from redraft.weights.lora.plan import Plan, Target, plan_merge
-from redraft.weights.losses import Losses, Say
-from redraft.weights.output import OutputFolder, Progress, Shard, ignore, layout
+from redraft.weights.losses import Losses
+from redraft.weights.output import BY_DEFAULT, OutputFolder, Run, Shard, layout
 from redraft.weights.stream import ahead
 
 Rows = tuple[int, torch.Tensor]
@@ -111,14 +111,9 @@ def merge_lora(
     base: Path,
     adapter: Path,
     dst: Path,
+    run: Run = BY_DEFAULT,
     *,
     dtype: str | None = None,
-    force: bool = False,
-    allow_pickle: bool = False,
-    command: str = "",
-    progress: Progress = ignore,
-    tell: Say = lambda _: None,
-    warn: Say = lambda _: None,
 ) -> None:
     """Write the base with the adapter merged in: a folder that runs by itself.
 
@@ -130,36 +125,31 @@ def merge_lora(
         base: The folder or file of the model that the adapter was trained on.
         adapter: The folder that peft wrote.
         dst: The output folder.
+        run: What all jobs share: see `Run`.
         dtype: The dtype of all weights, such as "BF16". None keeps the base's.
-        force: Replace a folder that redraft made.
-        allow_pickle: Read `.bin` files.
-        command: The command line, for the manifest.
-        progress: Called with the number of bytes processed.
-        tell: Called with each remark.
-        warn: Called with each warning: values that are NaN or infinite, or became so.
 
     Raises:
         ModelError: Base or adapter are damaged or unsupported, or do not fit each other.
         UsageError: There are only `.bin` files, and they are not allowed.
         OutputError: The output exists or cannot be written.
     """
-    model = open_checkpoint(base, allow_pickle=allow_pickle)
-    lora = read_adapter(adapter, allow_pickle=allow_pickle)
+    model = open_checkpoint(base, allow_pickle=run.allow_pickle)
+    lora = read_adapter(adapter, allow_pickle=run.allow_pickle)
     plan = plan_merge(model, lora, dtype)
     check_finite(lora)
     inputs = {"base": describe(model), "adapter": describe(lora.weights)}
     provenance = {"inputs": inputs, "settings": dict(lora.config), "dtype": dtype}
-    with OutputFolder(dst, provenance=provenance, command=command, force=force, tell=tell) as out:
+    with OutputFolder(dst, run, provenance=provenance) as out:
         _write_side_files(model, lora, plan, out)
-        for shard in out.todo(layout(target.info for target in plan.targets.values()), progress):
+        for shard in out.todo(layout(target.info for target in plan.targets.values())):
             losses = Losses()
             with out.shard(shard, notes=vars(losses)) as writer:
                 for target, part in ahead(_parts(shard, plan, lora)):
                     rounded = part.to(torch_dtype(target.info.dtype))
                     losses.count(target.info.name, part, rounded)
                     writer.write(rounded)
-                    progress(part.numel() * dtype_size(target.source.tensors[target.origin].dtype))
-        Losses.noted(out.done.values()).say(warn=warn, tell=tell, wider="--dtype bf16")
+                    run.progress(part.numel() * dtype_size(target.source.tensors[target.origin].dtype))
+        Losses.noted(out.done.values()).say(warn=run.warn, tell=run.tell, wider="--dtype bf16")
 
 
 def _parts(shard: Shard, plan: Plan, adapter: Adapter) -> Iterator[tuple[Target, torch.Tensor]]:

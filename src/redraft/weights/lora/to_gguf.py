@@ -37,7 +37,7 @@ from redraft.weights.lora.adapter import (
     read_adapter,
     sizes,
 )
-from redraft.weights.output import Progress, ignore, new_file
+from redraft.weights.output import BY_DEFAULT, Run, new_file
 
 _EMBEDDING, _OUTPUT = "token_embd.weight", "output.weight"
 
@@ -83,31 +83,25 @@ class Half:
 def lora_gguf(
     adapter: Path,
     dst: Path,
+    run: Run = BY_DEFAULT,
     *,
     base: Path | None = None,
-    force: bool = False,
-    allow_pickle: bool = False,
-    command: str = "",
-    progress: Progress = ignore,
 ) -> None:
     """Convert a peft adapter to a GGUF adapter.
 
     Args:
         adapter: The folder that peft wrote.
         dst: The output file.
+        run: What all jobs share: see `Run`.
         base: The model that it was trained on: a folder with config.json, or a GGUF file. None uses the
             folder named in the adapter's settings.
-        force: Replace a file of that name.
-        allow_pickle: Read a `.bin` adapter.
-        command: The command line, for the manifest.
-        progress: Called with the number of bytes processed.
 
     Raises:
         ModelError: The adapter is damaged, for another model, or has parts that GGUF cannot store.
         UsageError: The base is unknown, or the adapter is a pickle, which is not allowed.
         OutputError: The output exists or cannot be written.
     """
-    lora = read_adapter(adapter, allow_pickle=allow_pickle)
+    lora = read_adapter(adapter, allow_pickle=run.allow_pickle)
     model = _base(lora, base)
     alpha = next((change.scale * change.rank for change in lora.changes.values() if change.scale), 1.0)
     halves = [half for change in lora.changes.values() for half in _halves(lora, model, change, alpha)]
@@ -116,13 +110,13 @@ def lora_gguf(
     inputs = {"adapter": describe(lora.weights), "base": model.facts}
     head = _header(model.family, alpha, lora, halves)
     size = len(head) + sum(4 * prod(half.shape) for half in halves)
-    with new_file(dst, manifest={"inputs": inputs}, command=command, force=force, size=size) as file:
+    with new_file(dst, run, manifest={"inputs": inputs}, size=size) as file:
         file.write(head)
         for half in halves:
             pad(file)
             for part in parts_of(lora, half):
                 file.write(part)
-                progress(part.numel() * dtype_size(half.source.dtype))
+                run.progress(part.numel() * dtype_size(half.source.dtype))
         pad(file)
 
 
