@@ -16,7 +16,7 @@ from redraft.formats.selfee import (
     DONE_PHRASES,
     REVISE_PHRASE,
     Parser,
-    Piece,
+    SectionText,
     feedback_heading,
     parse,
     render,
@@ -80,11 +80,11 @@ def in_pieces(text: str, cuts: list[int]) -> list[str]:
     return [text[a:b] for a, b in pairwise(ends)]
 
 
-def read(parser: Parser, pieces: list[str]) -> list[Piece]:
+def read(parser: Parser, pieces: list[str]) -> list[SectionText]:
     return [certain for piece in pieces for certain in parser.feed(piece)] + parser.close()
 
 
-def joined(pieces: list[Piece]) -> dict[tuple[str, int], str]:
+def joined(pieces: list[SectionText]) -> dict[tuple[str, int], str]:
     out: dict[tuple[str, int], str] = {}
     for piece in pieces:
         out[piece.kind, piece.index] = out.get((piece.kind, piece.index), "") + piece.text
@@ -363,10 +363,10 @@ class TestStream:
 
     def test_text_is_held_back_only_while_it_may_be_a_heading(self) -> None:
         parser = Parser()
-        assert parser.feed("A line.\n\n### Feed") == [Piece("answer", 0, "A line.")]
-        assert parser.feed("ing the cat") == [Piece("answer", 0, "\n\n### Feeding the cat")]
+        assert parser.feed("A line.\n\n### Feed") == [SectionText("answer", 0, "A line.")]
+        assert parser.feed("ing the cat") == [SectionText("answer", 0, "\n\n### Feeding the cat")]
         assert parser.feed("\n\n### Feedback 1") == []
-        assert parser.feed(":\nWhy?") == [Piece("feedback", 1, "Why?")]
+        assert parser.feed(":\nWhy?") == [SectionText("feedback", 1, "Why?")]
         assert (parser.kind, parser.index) == ("feedback", 1)
 
     def test_steps_are_there_before_the_end(self) -> None:

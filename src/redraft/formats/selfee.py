@@ -179,7 +179,7 @@ def _verdict_at(text: str, at: int) -> Verdict | None:
 
 
 @dataclass(frozen=True)
-class Piece:
+class SectionText:
     """Text of a section that is certain.
 
     The joined pieces of a section are its text without the white space around it.
@@ -201,7 +201,7 @@ class Parser:
 
     Attributes:
         kind: Kind of the current section.
-        index: Index of the current section, as in `Piece`.
+        index: Index of the current section, as in `SectionText`.
         malformed: Why the text left the format, or None.
     """
 
@@ -210,7 +210,7 @@ class Parser:
 
         Args:
             kind: Kind of the section.
-            index: Index of the section, as in `Piece`.
+            index: Index of the section, as in `SectionText`.
             steps: The chain so far. For a feedback, the last step is the answer it judges.
         """
         self.kind = kind
@@ -223,9 +223,9 @@ class Parser:
         self._held = ""
         self._line_start = True
 
-    def feed(self, text: str) -> list[Piece]:
+    def feed(self, text: str) -> list[SectionText]:
         """Parse more text, and return the pieces that are now certain."""
-        pieces: list[Piece] = []
+        pieces: list[SectionText] = []
         text = self._held + text
         done = 0
         for found in _HEADING.finditer(text) if "### " in text else ():
@@ -235,9 +235,9 @@ class Parser:
         self._hold(text, done, pieces)
         return pieces
 
-    def close(self) -> list[Piece]:
+    def close(self) -> list[SectionText]:
         """End the text, and return the held-back pieces without trailing white space."""
-        pieces: list[Piece] = []
+        pieces: list[SectionText] = []
         self._emit(self._held, pieces)
         self._held = ""
         return pieces
@@ -273,7 +273,7 @@ class Parser:
             self.kind = "answer"
             self._steps.append(_judged(self._answer, text))
 
-    def _hold(self, text: str, done: int, pieces: list[Piece]) -> None:
+    def _hold(self, text: str, done: int, pieces: list[SectionText]) -> None:
         """Emit the text from `done` on, except an end that may become a heading."""
         line = text.rfind("\n", done) + 1 or done
         fresh = line > done or (done == 0 and self._line_start)
@@ -285,7 +285,7 @@ class Parser:
         self._emit(text[done:keep], pieces)
         self._held = text[keep:]
 
-    def _emit(self, text: str, pieces: list[Piece]) -> None:
+    def _emit(self, text: str, pieces: list[SectionText]) -> None:
         """Add text to the section without the white space around it."""
         if not self._text:
             text = text.lstrip()
@@ -294,7 +294,7 @@ class Parser:
             certain = "".join([*self._space, body])
             self._space = []
             self._text.append(certain)
-            pieces.append(Piece(self.kind, self.index, certain))
+            pieces.append(SectionText(self.kind, self.index, certain))
         if self._text and len(body) < len(text):
             self._space.append(text[len(body) :])
 

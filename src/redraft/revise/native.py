@@ -21,7 +21,7 @@ from redraft.formats.selfee import (
     DONE_PHRASES,
     REVISE_PHRASE,
     Parser,
-    Piece,
+    SectionText,
     escape,
     feedback_heading,
     render_prompt,
@@ -195,7 +195,7 @@ class Stream:
         verdict = step.feedback.verdict if step.feedback else "accept" if good else "revise"
         return Feedback(text=text, verdict=verdict, by="both" if good and text else "checks", checks=results)
 
-    def _emit(self, pieces: Iterable[Piece]) -> Loop[None]:
+    def _emit(self, pieces: Iterable[SectionText]) -> Loop[None]:
         for piece in pieces:
             index = piece.index - (piece.kind == "feedback")
             if self.announced < index:

@@ -11,13 +11,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from tokenizers import decoders, processors
 
-from redraft.engines.hf.text import Piece, Spelling
-from redraft.engines.hf.tokens import Words
+from redraft.engines.hf.text import FinalText, Spelling
+from redraft.engines.hf.tokens import Tokenizer
 from redraft.engines.scripted import _until_stop
 from tests.engines.hf_folders import tokenizer
 from tests.weights.tokenizer_files import llama_like
 
-WORDS = Words(tokenizer(), "toy")
+WORDS = Tokenizer(tokenizer(), "toy")
 TEXT = st.text(st.sampled_from("ab \n#日é🎉\ufffd"), max_size=30)
 STOPS = st.lists(st.text(st.sampled_from("ab \n#日"), max_size=4), max_size=3)
 ANY_TOKENS = st.lists(st.integers(0, WORDS.size - 1), max_size=30)
@@ -27,10 +27,10 @@ def decode(tokens: Sequence[int]) -> str:
     return WORDS.decode(tokens, control=False)
 
 
-def pieces(tokens: Sequence[int], stop: Sequence[str] = (), prompt: Sequence[int] = (5,)) -> list[Piece]:
+def pieces(tokens: Sequence[int], stop: Sequence[str] = (), prompt: Sequence[int] = (5,)) -> list[FinalText]:
     """What is said of a stream, up to a stop string or its end."""
     spelling = Spelling.after(prompt, decode, stop)
-    said: list[Piece] = []
+    said: list[FinalText] = []
     for token in tokens:
         said.append(spelling.add(token))
         if said[-1].stop_text is not None:
@@ -38,7 +38,7 @@ def pieces(tokens: Sequence[int], stop: Sequence[str] = (), prompt: Sequence[int
     return [*said, spelling.end()]
 
 
-def text_of(said: Sequence[Piece]) -> str:
+def text_of(said: Sequence[FinalText]) -> str:
     return "".join(piece.text for piece in said)
 
 
@@ -143,10 +143,10 @@ def test_a_tokenizer_that_adds_a_space_adds_none_within_a_text(
     assert words.decode(tokens) == text
 
 
-_MADE: dict[Path, Words] = {}
+_MADE: dict[Path, Tokenizer] = {}
 
 
-def _llama_like(folder: Path, prepend: str) -> Words:
+def _llama_like(folder: Path, prepend: str) -> Tokenizer:
     if folder not in _MADE:
         fast = llama_like(folder, prepend=prepend)
         fast.decoder = decoders.Sequence(
@@ -157,7 +157,7 @@ def _llama_like(folder: Path, prepend: str) -> Words:
                 decoders.Strip(content=" ", left=1, right=0),
             ]
         )
-        _MADE[folder] = Words(transformers.PreTrainedTokenizerFast(tokenizer_object=fast), "toy")
+        _MADE[folder] = Tokenizer(transformers.PreTrainedTokenizerFast(tokenizer_object=fast), "toy")
     return _MADE[folder]
 
 
@@ -169,7 +169,7 @@ def test_what_a_tokenizer_puts_behind_a_text_does_not_end_a_prompt(behind: str, 
         None,
         [("<|im_start|>", 1), ("<|im_end|>", 2)],
     )
-    words = Words(fast, "toy")
+    words = Tokenizer(fast, "toy")
     start = (1,) if behind.startswith("<s>") else ()
     assert words.encode("ab", special=True) == (*start, *words.encode("ab"))
     assert words._behind == added

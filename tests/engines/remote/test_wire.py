@@ -13,7 +13,7 @@ from redraft.engines.base import Sampling
 from redraft.engines.remote.wire import (
     Chunk,
     Complaint,
-    Counts,
+    TokenCounts,
     adapted,
     chat_body,
     completion_body,
@@ -83,7 +83,7 @@ def test_what_only_repeats_a_default_is_not_sent() -> None:
         ),
         (
             {"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 3}},
-            Chunk(counts=Counts(5, None, 3)),
+            Chunk(counts=TokenCounts(5, None, 3)),
         ),
         (
             {
@@ -94,7 +94,7 @@ def test_what_only_repeats_a_default_is_not_sent() -> None:
                     "prompt_tokens_details": {"cached_tokens": 4},
                 },
             },
-            Chunk(counts=Counts(5, 4, 3)),
+            Chunk(counts=TokenCounts(5, 4, 3)),
         ),
     ],
 )

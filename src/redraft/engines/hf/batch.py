@@ -22,7 +22,7 @@ import torch
 from redraft.chain import Finish
 from redraft.engines.base import Delta, Sampling
 from redraft.engines.hf.cache import Pass, Slots, common_start, forward, layers_of
-from redraft.engines.hf.text import Piece, Spelling
+from redraft.engines.hf.text import FinalText, Spelling
 from redraft.errors import EngineError
 
 READ = 512
@@ -44,7 +44,7 @@ class Slot:
 
 
 @dataclass(eq=False)
-class Work:
+class Request:
     """A sequence to continue.
 
     Attributes:
@@ -81,7 +81,7 @@ class Work:
         finish: Finish | None = "stop" if ends or piece.stop_text is not None else None
         if finish is None and made >= self.room:
             rest = self.spelling.end()
-            piece = Piece(piece.text + rest.text, piece.tokens + rest.tokens, rest.stop_text)
+            piece = FinalText(piece.text + rest.text, piece.tokens + rest.tokens, rest.stop_text)
             finish = self.limit if rest.stop_text is None else "stop"
         if finish:
             self.deliver(
@@ -120,20 +120,20 @@ class Batch:
         self._context, self._threads = context, threads
         self._slots = [Slot(number) for number in range(slots)]
         self._cache = self._empty()
-        self._waiting: list[Work] = []
-        self._running: list[Work] = []
+        self._waiting: list[Request] = []
+        self._running: list[Request] = []
         self._given = 0
         self._closed = False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="redraft-hf", daemon=True)
         self._thread.start()
 
-    def add(self, work: Work) -> None:
+    def add(self, request: Request) -> None:
         """Add a sequence. Its `cancelled` may be set at any time."""
         with self._changed:
             if self._closed:
                 raise EngineError("the engine was closed.", hint="Load the model again.")
-            self._waiting.append(work)
+            self._waiting.append(request)
             self._changed.notify()
 
     def close(self) -> None:
@@ -159,11 +159,11 @@ class Batch:
         self._fail(EngineError("the engine was closed in the middle of an answer."))
 
     def _admit(self) -> bool:
-        """Wait for work and assign slots. Return False once the engine is closed."""
+        """Wait for requests and assign slots. Return False once the engine is closed."""
         with self._changed:
             while not self._closed:
-                self._waiting = [work for work in self._waiting if not work.cancelled]
-                self._running = [work for work in self._running if not work.cancelled]
+                self._waiting = [request for request in self._waiting if not request.cancelled]
+                self._running = [request for request in self._running if not request.cancelled]
                 while self._waiting and len(self._running) < len(self._slots):
                     self._begin(self._waiting.pop(0))
                 if self._running:
@@ -171,51 +171,55 @@ class Batch:
                 self._changed.wait()
         return False
 
-    def _begin(self, work: Work) -> None:
+    def _begin(self, request: Request) -> None:
         """Assign the free slot with the longest common prefix; of equal ones, the least recently used."""
         taken = {running.slot.number for running in self._running}
         free = [slot for slot in self._slots if slot.number not in taken]
-        slot = max(free, key=lambda slot: (common_start(slot.tokens, work.tokens), -slot.used))
+        slot = max(free, key=lambda slot: (common_start(slot.tokens, request.tokens), -slot.used))
         self._given += 1
         slot.used = self._given
         # The last token of a prompt is always computed, because its logits give the next token.
-        work.cached = min(common_start(slot.tokens, work.tokens), len(work.tokens) - 1)
-        del slot.tokens[work.cached :]
-        work.slot = slot
-        self._running.append(work)
+        request.cached = min(common_start(slot.tokens, request.tokens), len(request.tokens) - 1)
+        del slot.tokens[request.cached :]
+        request.slot = slot
+        self._running.append(request)
 
     def _step(self) -> None:
-        reading = next((work for work in self._running if work.left > 1), None)
+        reading = next((request for request in self._running if request.left > 1), None)
         if reading is not None:
             self._compute([reading], min(reading.left, READ))
-        ready = [work for work in self._running if work.left == 1]
+        ready = [request for request in self._running if request.left == 1]
         if ready:
-            self._compute(sorted(ready, key=lambda work: work.slot.number), 1)
+            self._compute(sorted(ready, key=lambda request: request.slot.number), 1)
 
-    def _compute(self, works: Sequence[Work], count: int) -> None:
+    def _compute(self, requests: Sequence[Request], count: int) -> None:
         """Compute the next tokens of some sequences. After the last known token, draw one more."""
-        starts = [len(work.slot.tokens) for work in works]
-        ids = [work.tokens[at : at + count] for work, at in zip(works, starts, strict=True)]
-        step = Pass(tuple(work.slot.number for work in works), tuple(starts), count)
+        starts = [len(request.slot.tokens) for request in requests]
+        ids = [request.tokens[at : at + count] for request, at in zip(requests, starts, strict=True)]
+        step = Pass(tuple(request.slot.number for request in requests), tuple(starts), count)
         logits = forward(self._model, self._cache, self._windows, ids, step)[:, -1, : self._size].float()
-        for work, new in zip(works, ids, strict=True):
-            work.slot.tokens.extend(new)
-        if works[0].left:
+        for request, new in zip(requests, ids, strict=True):
+            request.slot.tokens.extend(new)
+        if requests[0].left:
             return
-        drawn = draw(logits, [work.sampling for work in works], [work.random.random() for work in works])
-        for work, token in zip(works, drawn, strict=True):
+        drawn = draw(
+            logits,
+            [request.sampling for request in requests],
+            [request.random.random() for request in requests],
+        )
+        for request, token in zip(requests, drawn, strict=True):
             if token is None:
-                self._drop(work, _diverged(work))
-            elif work.take(token, ends=token in self._ends):
-                self._running.remove(work)
+                self._drop(request, _diverged(request))
+            elif request.take(token, ends=token in self._ends):
+                self._running.remove(request)
 
     def _empty(self) -> Slots:
         return Slots(layers_of(self._model), len(self._slots), self._context)
 
-    def _drop(self, work: Work, error: BaseException) -> None:
-        self._running.remove(work)
-        work.slot.tokens.clear()
-        work.deliver(error)
+    def _drop(self, request: Request, error: BaseException) -> None:
+        self._running.remove(request)
+        request.slot.tokens.clear()
+        request.deliver(error)
 
     def _fail(self, error: Exception) -> None:
         """End all sequences of a failed step, and discard the cache."""
@@ -226,8 +230,8 @@ class Batch:
         with self._changed:
             ended = [*self._running, *(self._waiting if self._closed else [])]
             self._running = []
-        for work in ended:
-            work.deliver(reported)
+        for request in ended:
+            request.deliver(reported)
 
 
 def score(
@@ -287,9 +291,9 @@ def _drawn(logits: torch.Tensor, how: Sampling, number: float) -> int:
     return int(found if ids is None else ids[found])
 
 
-def _diverged(work: Work) -> EngineError:
+def _diverged(request: Request) -> EngineError:
     return EngineError(
-        f"the model's logits are not finite (NaN or infinity) after {len(work.tokens)} tokens.",
+        f"the model's logits are not finite (NaN or infinity) after {len(request.tokens)} tokens.",
         hint="Its training may have diverged: redraft weights verify FOLDER counts such weights.",
     )
 

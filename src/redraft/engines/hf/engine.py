@@ -21,10 +21,10 @@ import torch
 
 from redraft.engines.base import Delta, EngineInfo, Message, PromptText, Sampling, Tokens
 from redraft.engines.fit import context_of, insist_on_settings
-from redraft.engines.hf.batch import Batch, Work, score
+from redraft.engines.hf.batch import Batch, Request, score
 from redraft.engines.hf.load import check_model, ends_of, load, windows_of
 from redraft.engines.hf.text import Spelling
-from redraft.engines.hf.tokens import Words
+from redraft.engines.hf.tokens import Tokenizer
 from redraft.engines.local import LocalEngine, Room, empty_prompt
 from redraft.engines.threads import in_daemon_thread
 from redraft.errors import ContextError, ModelError, UsageError
@@ -67,7 +67,7 @@ class HfEngine(LocalEngine):
         ends: frozenset[int] | None = None,
     ) -> None:
         model = model.get_base_model() if hasattr(model, "get_base_model") else model
-        self._model, self._words = model.eval(), Words(tokenizer, name)
+        self._model, self._tokenizer = model.eval(), Tokenizer(tokenizer, name)
         trained = _trained_context(model)
         context = context_of(Path(name), ctx, trained)
         info = EngineInfo(
@@ -75,18 +75,18 @@ class HfEngine(LocalEngine):
             engine="hf",
             context=context,
             token_ids=True,
-            chats=self._words.chats,
+            chats=self._tokenizer.chats,
             native=native,
         )
         super().__init__(info, context, trained)
         self._windows = windows_of(model, context)
-        check_model(model, self._words, self._windows)
+        check_model(model, self._tokenizer, self._windows)
         self._batch = Batch(
             model,
             slots=parallel,
             context=context,
             ends=ends_of(tokenizer, model.generation_config.to_dict()) if ends is None else ends,
-            size=self._words.size,
+            size=self._tokenizer.size,
             windows=self._windows,
             threads=threads,
         )
@@ -143,7 +143,7 @@ class HfEngine(LocalEngine):
 
     async def encode(self, text: str, *, special: bool = False) -> Tokens:
         """Return the token ids of a text. Control tokens that are written out in it stay text."""
-        return self._words.encode(text, special=special)
+        return self._tokenizer.encode(text, special=special)
 
     async def decode(self, tokens: Sequence[int]) -> str:
         """Return the text of token ids. Control tokens are written out.
@@ -152,7 +152,7 @@ class HfEngine(LocalEngine):
             ModelError: A token is not in the vocabulary.
         """
         self._check(tokens)
-        return self._words.decode(tokens)
+        return self._tokenizer.decode(tokens)
 
     async def score(self, prompt: PromptText, text: PromptText) -> tuple[float, ...]:
         """Return the natural logarithm of the probability of each token of a text behind a prompt.
@@ -161,14 +161,14 @@ class HfEngine(LocalEngine):
             UsageError: The prompt is empty.
             ContextError: Prompt and text are longer than the context.
         """
-        before = self._words.encode(prompt, special=True) if isinstance(prompt, str) else prompt
-        tokens = (*before, *(self._words.encode(text) if isinstance(text, str) else text))
+        before = self._tokenizer.encode(prompt, special=True) if isinstance(prompt, str) else prompt
+        tokens = (*before, *(self._tokenizer.encode(text) if isinstance(text, str) else text))
         self._check(tokens)
         if not before:
             raise empty_prompt()
         if len(tokens) > self._context:
             raise ContextError(len(tokens), self._context, trained=self._trained)
-        size, windows = self._words.size, self._windows
+        size, windows = self._tokenizer.size, self._windows
         found = await in_daemon_thread(
             lambda: score(self._model, tokens, len(before), size=size, windows=windows)
         )
@@ -187,7 +187,7 @@ class HfEngine(LocalEngine):
 
     async def _chat_tokens(self, messages: Sequence[Message]) -> Tokens:
         # In a thread, because a template from the internet may run for ever.
-        return await in_daemon_thread(lambda: self._words.chat(messages))
+        return await in_daemon_thread(lambda: self._tokenizer.chat(messages))
 
     async def _continue(
         self, prompt: Tokens, sampling: Sampling, stop: Sequence[str], room: Room
@@ -200,11 +200,11 @@ class HfEngine(LocalEngine):
             try:
                 loop.call_soon_threadsafe(deltas.put_nowait, delta)
             except RuntimeError:  # the loop is closed, and nobody reads the stream
-                work.cancelled = True
+                request.cancelled = True
 
-        spelling = Spelling.after(prompt, lambda ids: self._words.decode(ids, control=False), stop)
-        work = Work(list(prompt), sampling, room.tokens, room.limit, spelling, deliver)
-        self._batch.add(work)
+        spelling = Spelling.after(prompt, lambda ids: self._tokenizer.decode(ids, control=False), stop)
+        request = Request(list(prompt), sampling, room.tokens, room.limit, spelling, deliver)
+        self._batch.add(request)
         try:
             while True:
                 delta = await deltas.get()
@@ -214,13 +214,13 @@ class HfEngine(LocalEngine):
                 if delta.finish:
                     return
         finally:
-            work.cancelled = True
+            request.cancelled = True
 
     def _check(self, tokens: Sequence[int]) -> None:
-        wrong = next((token for token in tokens if not 0 <= token < self._words.size), None)
+        wrong = next((token for token in tokens if not 0 <= token < self._tokenizer.size), None)
         if wrong is not None:
             raise ModelError(
-                f"{self._info.name} has no token {wrong}: its vocabulary has {self._words.size}."
+                f"{self._info.name} has no token {wrong}: its vocabulary has {self._tokenizer.size}."
             )
 
 

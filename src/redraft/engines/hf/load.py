@@ -18,13 +18,13 @@ import torch
 import transformers
 
 from redraft.engines.hf.cache import Pass, Slots, forward, layers_of
-from redraft.engines.hf.tokens import Words
+from redraft.engines.hf.tokens import Tokenizer
 from redraft.errors import ModelError
 from redraft.weights.checkpoint import Checkpoint, open_checkpoint
 from redraft.weights.folder import has_tokenizer, refuse_delta, refuse_quantised
-from redraft.weights.lora.adapter import Adapter, check_finite, read_adapter, refuse_adapter
+from redraft.weights.lora.adapter import LoraAdapter, check_finite, read_adapter, refuse_adapter
 from redraft.weights.lora.merge import merged
-from redraft.weights.lora.plan import Plan, plan_merge
+from redraft.weights.lora.plan import MergePlan, plan_merge
 
 _KINDS = {"full_attention", "sliding_attention"}
 _FLOATS = (torch.float32, torch.bfloat16, torch.float16)
@@ -124,16 +124,16 @@ def windows_of(model: Any, context: int) -> dict[str, int | None]:
     return {kind: sees if kind == "sliding_attention" else None for kind in sorted(kinds)}
 
 
-def check_model(model: Any, words: Words, windows: dict[str, int | None]) -> None:
+def check_model(model: Any, tokenizer: Tokenizer, windows: dict[str, int | None]) -> None:
     """Check that a model fits its tokenizer, and gives equal logits for a text in two parts and in one.
 
     Raises:
         ModelError: It does not fit, or uses the cache in another way.
     """
     rows = model.get_input_embeddings().weight.shape[0]
-    if words.size > rows:
+    if tokenizer.size > rows:
         raise ModelError(
-            f"the tokenizer has {words.size} tokens and the model {rows}: they do not belong together.",
+            f"the tokenizer has {tokenizer.size} tokens and the model {rows}: they do not belong together.",
             hint="Take the tokenizer from the folder of the weights.",
         )
     if not {"position_ids", "past_key_values", "logits_to_keep"} <= set(
@@ -158,7 +158,7 @@ def _other_kind(model: Any, why: str) -> ModelError:
     return ModelError(f"{name} is not supported: {why}.", hint=_AS_GGUF)
 
 
-def _config(folder: Path, plan: Plan | None) -> Any:
+def _config(folder: Path, plan: MergePlan | None) -> Any:
     try:
         config = transformers.AutoConfig.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False
@@ -170,7 +170,9 @@ def _config(folder: Path, plan: Plan | None) -> Any:
     return config
 
 
-def _tensors(checkpoint: Checkpoint, lora: Adapter | None, plan: Plan | None) -> dict[str, torch.Tensor]:
+def _tensors(
+    checkpoint: Checkpoint, lora: LoraAdapter | None, plan: MergePlan | None
+) -> dict[str, torch.Tensor]:
     """Return the weights by name, with the adapter merged."""
     if lora is None or plan is None:
         return {name: checkpoint.read(name).reshape(info.shape) for name, info in checkpoint.tensors.items()}

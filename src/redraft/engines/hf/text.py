@@ -21,7 +21,7 @@ _CONTEXT = 4
 
 
 @dataclass(frozen=True)
-class Piece:
+class FinalText:
     """Final text with its tokens.
 
     Attributes:
@@ -47,7 +47,7 @@ class Spelling:
     before: list[int]
     stop: tuple[str, ...] = ()
     _unspelt: list[int] = field(default_factory=list)
-    _held: list[Piece] = field(default_factory=list)
+    _held: list[FinalText] = field(default_factory=list)
 
     @classmethod
     def after(
@@ -56,7 +56,7 @@ class Spelling:
         """Start behind a prompt."""
         return cls(decode, list(prompt[-_CONTEXT:]), tuple(filter(None, stop)))
 
-    def add(self, token: int) -> Piece:
+    def add(self, token: int) -> FinalText:
         """Add a token. Return the text that is now final, possibly none."""
         self._unspelt.append(token)
         start, after = self.decode(self.before), self.decode(self.before + self._unspelt)
@@ -67,9 +67,9 @@ class Spelling:
         known = self.decode(self.before + self._unspelt[:sure]) if sure > 0 else ""
         if sure > 0 and known.startswith(start) and after[:-1].startswith(known):
             return self._release(known.removeprefix(start), sure)
-        return Piece()
+        return FinalText()
 
-    def end(self, *unspoken: int) -> Piece:
+    def end(self, *unspoken: int) -> FinalText:
         """Return the held text at the end of a stream. `unspoken` tokens have no text."""
         if self._unspelt:
             start, after = self.decode(self.before), self.decode(self.before + self._unspelt)
@@ -78,27 +78,27 @@ class Spelling:
                 return cut
             self._held.insert(0, cut)
         last = _joined(self._held)
-        return Piece(last.text, last.tokens + unspoken)
+        return FinalText(last.text, last.tokens + unspoken)
 
-    def _release(self, text: str, count: int) -> Piece:
+    def _release(self, text: str, count: int) -> FinalText:
         """Return the text that can no longer become part of a stop string. `text` has `count` tokens."""
         tokens, self._unspelt = self._unspelt[:count], self._unspelt[count:]
         self.before = tokens if text else (self.before + tokens)[-2 * _CONTEXT :]
-        self._held.append(Piece(text, tuple(tokens)))
+        self._held.append(FinalText(text, tuple(tokens)))
         whole = _joined(self._held)
         if found := _first(whole.text, self.stop):
             self._held = []
-            return Piece(whole.text[: found[0]], whole.tokens, found[1])
+            return FinalText(whole.text[: found[0]], whole.tokens, found[1])
         certain = len(whole.text) - _beginning(whole.text, self.stop)
-        ready: list[Piece] = []
+        ready: list[FinalText] = []
         while self._held and certain >= len(self._held[0].text):
             ready.append(self._held.pop(0))
             certain -= len(ready[-1].text)
         return _joined(ready)
 
 
-def _joined(pieces: Sequence[Piece]) -> Piece:
-    return Piece("".join(p.text for p in pieces), tuple(token for p in pieces for token in p.tokens))
+def _joined(pieces: Sequence[FinalText]) -> FinalText:
+    return FinalText("".join(p.text for p in pieces), tuple(token for p in pieces for token in p.tokens))
 
 
 def _first(text: str, stop: Sequence[str]) -> tuple[int, str] | None:

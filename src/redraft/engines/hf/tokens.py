@@ -20,7 +20,7 @@ _MARK = "\n"
 """Precedes a text that continues another, so that the tokenizer's space goes before the mark."""
 
 
-class Words:
+class Tokenizer:
     """A tokenizer of transformers, safe for several threads.
 
     Args:

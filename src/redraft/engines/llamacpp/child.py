@@ -1,6 +1,6 @@
 """The process that a llama.cpp model runs in: `python -m redraft.engines.llamacpp.child`.
 
-It reads a JSON object from standard input (see `Settings`), starts xllamacpp's server on 127.0.0.1, and
+It reads a JSON object from standard input (see `ChildSettings`), starts xllamacpp's server on 127.0.0.1, and
 writes one line: `{"address": …}` or `{"error": …}`. It ends when its standard input ends, so it cannot
 outlive its parent. While a model loads, native code holds the interpreter and no Python thread runs;
 therefore a second, small process watches standard input too, and kills this one. (Linux can signal a parent's
@@ -40,7 +40,7 @@ CACHE_MIB = 512
 """Memory for prompts that lost their slot to another stream. llama.cpp's default is 8 GiB."""
 
 
-class Settings(TypedDict):
+class ChildSettings(TypedDict):
     """The settings that the parent sends.
 
     Attributes:
@@ -68,7 +68,7 @@ def main() -> None:
     """Start the server, report its address, and run until standard input ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     replies = _claim_stdout()
-    settings: Settings = json.loads(sys.stdin.readline())
+    settings: ChildSettings = json.loads(sys.stdin.readline())
     _watch()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
@@ -111,7 +111,7 @@ def _end_with_parent() -> None:
     os._exit(0)
 
 
-def _serve(settings: Settings) -> Any:
+def _serve(settings: ChildSettings) -> Any:
     os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
     import xllamacpp
 
@@ -131,7 +131,7 @@ def _serve(settings: Settings) -> Any:
     return xllamacpp.Server(params)
 
 
-def _set_machine(params: Any, settings: Settings) -> None:
+def _set_machine(params: Any, settings: ChildSettings) -> None:
     if settings["threads"] is not None:
         params.cpuparams.n_threads = settings["threads"]
         params.cpuparams_batch.n_threads = settings["threads"]

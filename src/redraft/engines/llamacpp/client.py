@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from redraft.engines.llamacpp.child import Settings
+from redraft.engines.llamacpp.child import ChildSettings
 from redraft.errors import EngineCrash, EngineError, MissingExtra, ModelError
 
 STDERR_KEPT = 4096
@@ -29,7 +29,7 @@ _REASON = re.compile(r"(?:error loading model|\bE srv .*?init: init): (.+)")
 CLOSE_SECONDS = 5.0
 
 
-class Refusal(Exception):
+class ChildRefusal(Exception):
     """A reply with another status than 200, with its error object."""
 
     def __init__(self, status: int, error: dict[str, Any]) -> None:
@@ -52,7 +52,7 @@ class Child:
         self._drain.start()
 
     @classmethod
-    async def start(cls, settings: Settings) -> Child:
+    async def start(cls, settings: ChildSettings) -> Child:
         """Start the process and wait until the model is loaded.
 
         Raises:
@@ -109,7 +109,7 @@ class Child:
         """Send JSON and return the JSON of the reply.
 
         Raises:
-            Refusal: The server refuses.
+            ChildRefusal: The server refuses.
             EngineCrash: The process died.
         """
         async with self._exchange(path, body) as reader:
@@ -119,7 +119,7 @@ class Child:
         """Send JSON and yield the objects of the event stream. Closing the stream cancels the work.
 
         Raises:
-            Refusal: The server refuses.
+            ChildRefusal: The server refuses.
             EngineCrash: The process died.
         """
         async with self._exchange(path, body) as reader:
@@ -141,7 +141,7 @@ class Child:
                 status, chunked = await _head(reader)
                 if status != 200:
                     raw = b"".join([c async for c in _chunks(reader)]) if chunked else await reader.read()
-                    raise Refusal(status, _error_of(raw))
+                    raise ChildRefusal(status, _error_of(raw))
                 yield reader
         except (OSError, EOFError) as error:
             raise await asyncio.to_thread(self._crash) from error

@@ -19,7 +19,7 @@ from typing import Any
 from redraft.chain import Finish, content_of
 from redraft.engines.base import Delta, EngineInfo, Message, Sampling, Tokens
 from redraft.engines.fit import context_of, insist_on_memory, insist_on_settings, trained_context
-from redraft.engines.llamacpp.client import Child, Refusal
+from redraft.engines.llamacpp.client import Child, ChildRefusal
 from redraft.engines.local import LocalEngine, Marked, Room
 from redraft.errors import EngineError, ModelError
 from redraft.formats.selfee import NATIVE_FORMAT
@@ -118,7 +118,7 @@ class LlamaCppEngine(LocalEngine):
             ):
                 async for delta in deltas:
                     yield delta
-        except Refusal as refusal:
+        except ChildRefusal as refusal:
             raise self._refused(refusal) from None
 
     async def _deltas(
@@ -202,10 +202,10 @@ class LlamaCppEngine(LocalEngine):
     async def _post(self, path: str, body: dict[str, Any]) -> Any:
         try:
             return await self._child.post(path, body)
-        except Refusal as refusal:
+        except ChildRefusal as refusal:
             raise self._refused(refusal) from None
 
-    def _refused(self, refusal: Refusal) -> EngineError:
+    def _refused(self, refusal: ChildRefusal) -> EngineError:
         return ModelError(f"{self._info.name}: llama.cpp refuses: {refusal} (status {refusal.status}).")
 
 

@@ -29,7 +29,7 @@ from redraft.engines.remote.sse import Halves
 from redraft.engines.remote.wire import (
     Body,
     Chunk,
-    Counts,
+    TokenCounts,
     adapted,
     chat_body,
     completion_body,
@@ -380,7 +380,7 @@ class _Reply:
     done: bool = False
     finish: Finish | None = None
     stop_text: str | None = None
-    counts: Counts | None = None
+    counts: TokenCounts | None = None
 
     def add(self, chunk: Chunk, *, done: bool) -> None:
         self.characters += len(chunk.text)

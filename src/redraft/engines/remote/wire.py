@@ -28,7 +28,7 @@ _FINISHES: Mapping[str, Finish] = {
 
 
 @dataclass(frozen=True)
-class Counts:
+class TokenCounts:
     """Tokens of one call: prompt, cached part of the prompt (None if unknown), completion."""
 
     prompt: int
@@ -53,7 +53,7 @@ class Chunk:
     generated: bool = False
     finish: Finish | None = None
     stop_text: str | None = None
-    counts: Counts | None = None
+    counts: TokenCounts | None = None
     thought: bool = False
     tools: tuple[str, ...] = ()
     refusal: str = ""
@@ -143,13 +143,15 @@ def _stop_text(record: Mapping[str, Any], choice: Mapping[str, Any]) -> str | No
     return None
 
 
-def _counts(usage: Any) -> Counts | None:
+def _counts(usage: Any) -> TokenCounts | None:
     """Return the numbers of `usage`; DeepSeek has its own name for cached tokens."""
     prompt, completion = _whole(usage, "prompt_tokens"), _whole(usage, "completion_tokens")
     if prompt is None or completion is None:
         return None
     cached = _whole(_table(usage).get("prompt_tokens_details"), "cached_tokens")
-    return Counts(prompt, _whole(usage, "prompt_cache_hit_tokens") if cached is None else cached, completion)
+    return TokenCounts(
+        prompt, _whole(usage, "prompt_cache_hit_tokens") if cached is None else cached, completion
+    )
 
 
 def _whole(table: Any, name: str) -> int | None:

@@ -33,7 +33,7 @@ _VICUNA_SYSTEM = (
 
 
 @dataclass(frozen=True)
-class Turn:
+class RenderedTurn:
     """A turn; `role` is `system`, `user` or `assistant`."""
 
     role: str
@@ -73,15 +73,15 @@ def stable_vicuna(chain: Chain, objective: Objective) -> list[Span]:
     return _conversation(chain, objective, _STABLE_VICUNA)
 
 
-def turns_of(prompt: Prompt) -> list[Turn]:
+def turns_of(prompt: Prompt) -> list[RenderedTurn]:
     """Return the turns before the answer.
 
     Raises:
         RecordError: A message's role is not system, user or assistant.
     """
     if prompt.messages is None:
-        return [Turn("user", prompt.text)]
-    turns = [Turn(str(message.get("role")), content_of(message)) for message in prompt.messages]
+        return [RenderedTurn("user", prompt.text)]
+    turns = [RenderedTurn(str(message.get("role")), content_of(message)) for message in prompt.messages]
     if strange := next((turn.role for turn in turns if turn.role not in _ROLES), None):
         raise RecordError(f"a message of the role {strange!r:.40}, which training texts do not have")
     return turns
@@ -103,7 +103,7 @@ def last_turn(chain: Chain, objective: Objective) -> list[Span]:
     return whole_chain(chain, objective, plain=True)
 
 
-def answered(turns: Sequence[Turn], last: Sequence[Span]) -> list[Turn]:
+def answered(turns: Sequence[RenderedTurn], last: Sequence[Span]) -> list[RenderedTurn]:
     """Return the turns up to the last answer; all of them if `last` follows.
 
     Raises:
@@ -138,7 +138,7 @@ def _opening(style: _Style, system: str) -> list[Span]:
     return [framed(style.system + style.after_system)] if style.system else []
 
 
-def _in_turn(turns: list[Turn], *, answered: bool) -> list[Turn]:
+def _in_turn(turns: list[RenderedTurn], *, answered: bool) -> list[RenderedTurn]:
     """Return the turns from the first question on (FastChat's trainer drops a leading answer).
 
     Raises:

@@ -37,7 +37,7 @@ _IDS = {"bos_token_id": "bos", "eos_token_id": "eos", "pad_token_id": "padding"}
 
 
 @dataclass(frozen=True)
-class Source:
+class SourceTensor:
     """A tensor of the output folder.
 
     Attributes:
@@ -99,7 +99,7 @@ def import_gguf(
         Losses.noted(out.done.values()).say(warn=run.warn, tell=run.tell, wider="--dtype bf16")
 
 
-def values_of(reader: TensorReader, source: Source) -> Iterator[torch.Tensor]:
+def values_of(reader: TensorReader, source: SourceTensor) -> Iterator[torch.Tensor]:
     """Yield the values of a tensor in the order of the folder, in float32: rows, or a vector."""
     if len(source.info.shape) == 1:
         vector = torch.from_numpy(reader.rows(source.tensor)[0])
@@ -111,7 +111,9 @@ def values_of(reader: TensorReader, source: Source) -> Iterator[torch.Tensor]:
         yield unpermute(rows, source.heads * (stop - start) // count) if source.heads else rows
 
 
-def _portions(reader: TensorReader, sources: list[Source]) -> Iterator[tuple[Source, torch.Tensor]]:
+def _portions(
+    reader: TensorReader, sources: list[SourceTensor]
+) -> Iterator[tuple[SourceTensor, torch.Tensor]]:
     for source in sources:
         for values in values_of(reader, source):
             yield source, values
@@ -166,16 +168,16 @@ def _own_dtype(reader: TensorReader) -> str:
     return "BF16" if kinds == {Kind.BF16} else "F16"
 
 
-def _sources(reader: TensorReader, numbers: ModelNumbers, dtype: str) -> dict[str, Source]:
+def _sources(reader: TensorReader, numbers: ModelNumbers, dtype: str) -> dict[str, SourceTensor]:
     """Return the tensors of the folder by name, in the model's order."""
-    sources: dict[str, Source] = {}
+    sources: dict[str, SourceTensor] = {}
     sizes = numbers.sizes
     for name, shape in sizes.tensors():
         tensor = reader.header.tensors[name]
         reader.kind(tensor)
         heads = permuted_heads(sizes.family, name, sizes.heads, sizes.kv_heads)
         info = TensorInfo(hf_name(name) or name, dtype, shape)
-        sources[info.name] = Source(info, tensor, heads)
+        sources[info.name] = SourceTensor(info, tensor, heads)
     return sources
 
 

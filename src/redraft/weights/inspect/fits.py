@@ -21,7 +21,7 @@ from redraft.weights.gguf.reader import adapter_faults as halves_faults
 from redraft.weights.gguf.sizes import misfits, surplus
 from redraft.weights.gguf.to_folder import read_numbers, refuse_split
 from redraft.weights.header import NotHandled
-from redraft.weights.lora.adapter import Adapter, read_adapter
+from redraft.weights.lora.adapter import LoraAdapter, read_adapter
 from redraft.weights.lora.plan import plan_merge
 from redraft.weights.tokenizers.from_gguf import tokenizer_files
 from redraft.weights.tokenizers.sentencepiece import read_sentencepiece
@@ -78,7 +78,7 @@ def adapter_faults(folder: Path, *, allow_pickle: bool) -> Iterator[str]:
     yield from _left_out(open_checkpoint(base, allow_pickle=allow_pickle), adapter)
 
 
-def _left_out(base: Checkpoint, adapter: Adapter) -> Iterator[str]:
+def _left_out(base: Checkpoint, adapter: LoraAdapter) -> Iterator[str]:
     """Yield modules of the base that the settings name, but for which the adapter has no tensors."""
     plan = plan_merge(base, adapter, None)
     named = adapter.config.get("target_modules")

@@ -93,7 +93,7 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Tokens:
+class TrainedTokens:
     """Rows of an embedding that were trained individually and replace those of the base.
 
     Attributes:
@@ -107,7 +107,7 @@ class Tokens:
 
 
 @dataclass(frozen=True)
-class Adapter:
+class LoraAdapter:
     """A LoRA adapter on disk.
 
     Attributes:
@@ -123,7 +123,7 @@ class Adapter:
     weights: Checkpoint
     changes: Mapping[str, Change]
     replaced: Mapping[str, TensorInfo]
-    tokens: Mapping[str, Tokens]
+    tokens: Mapping[str, TrainedTokens]
 
     def rows(self, info: TensorInfo, start: int, stop: int, *, turned: bool = False) -> torch.Tensor:
         """Read rows `start` to `stop` of a matrix, or of its transpose, in the matrix's dtype."""
@@ -140,7 +140,7 @@ class Adapter:
         return value if isinstance(value, str) else None
 
 
-def read_adapter(folder: Path, *, allow_pickle: bool = False) -> Adapter:
+def read_adapter(folder: Path, *, allow_pickle: bool = False) -> LoraAdapter:
     """Read and check an adapter's settings and headers.
 
     Raises:
@@ -161,10 +161,10 @@ def read_adapter(folder: Path, *, allow_pickle: bool = False) -> Adapter:
     changes = {name: _change(scales, name, part) for name, part in parts.items() if name not in tokens}
     if not changes and not replaced and not tokens:
         raise ModelError(f"{folder} changes nothing: it holds no tensors.")
-    return Adapter(folder, config, weights, changes, replaced, tokens)
+    return LoraAdapter(folder, config, weights, changes, replaced, tokens)
 
 
-def check_finite(adapter: Adapter) -> None:
+def check_finite(adapter: LoraAdapter) -> None:
     """Check that all values of an adapter are finite. After failed training they are not.
 
     Raises:
@@ -190,7 +190,7 @@ def refuse_adapter(checkpoint: Checkpoint) -> None:
         )
 
 
-def other_model(adapter: Adapter, base: Path, why: str) -> ModelError:
+def other_model(adapter: LoraAdapter, base: Path, why: str) -> ModelError:
     """Return the error for an adapter that does not fit the base."""
     trained = adapter.config.get("base_model_name_or_path")
     return ModelError(
@@ -313,7 +313,9 @@ class _Scales:
         raise damaged(self.folder, what)
 
 
-def _tokens(folder: Path, config: Mapping[str, Any], module: str, part: dict[str, TensorInfo]) -> Tokens:
+def _tokens(
+    folder: Path, config: Mapping[str, Any], module: str, part: dict[str, TensorInfo]
+) -> TrainedTokens:
     if len(part) > 1:
         raise not_merged_here(folder, f"{module!r:.120} has trained tokens and LoRA at once")
     values, rows = part[_TOKENS], _rows(config, module)
@@ -321,7 +323,7 @@ def _tokens(folder: Path, config: Mapping[str, Any], module: str, part: dict[str
         raise damaged(
             folder, f"trainable_token_indices names {len(rows)} rows of {module!r:.120}: {list(values.shape)}"
         )
-    return Tokens(module, rows, values)
+    return TrainedTokens(module, rows, values)
 
 
 def _rows(config: Mapping[str, Any], module: str) -> tuple[int, ...]:

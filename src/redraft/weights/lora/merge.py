@@ -17,8 +17,15 @@ from redraft.weights.checkpoint import CHUNK, Checkpoint, open_checkpoint
 from redraft.weights.dtypes import dtype_size, torch_dtype
 from redraft.weights.folder import copy_side_files, has_tokenizer, set_dtype
 from redraft.weights.identity import describe
-from redraft.weights.lora.adapter import CONFIG, Adapter, Change, Tokens, check_finite, read_adapter
-from redraft.weights.lora.plan import Plan, Target, plan_merge
+from redraft.weights.lora.adapter import (
+    CONFIG,
+    Change,
+    LoraAdapter,
+    TrainedTokens,
+    check_finite,
+    read_adapter,
+)
+from redraft.weights.lora.plan import MergePlan, Target, plan_merge
 from redraft.weights.losses import Losses
 from redraft.weights.output import BY_DEFAULT, OutputFolder, Run, Shard, layout
 from redraft.weights.stream import ahead
@@ -30,7 +37,7 @@ Rows = tuple[int, torch.Tensor]
 class LowRank:
     """Adds scale·B·A of a module to rows of its weight. Holds one factor: rank × columns."""
 
-    def __init__(self, adapter: Adapter, change: Change, dtype: torch.dtype, *, transposed: bool) -> None:
+    def __init__(self, adapter: LoraAdapter, change: Change, dtype: torch.dtype, *, transposed: bool) -> None:
         self.adapter = adapter
         self.scale = change.scale
         self.dtype = dtype
@@ -46,7 +53,7 @@ class LowRank:
         return torch.addmm(rows.to(self.dtype), factor.to(self.dtype), self.held, alpha=self.scale)
 
 
-def merged(target: Target, adapter: Adapter, size: int = CHUNK) -> Iterator[torch.Tensor]:
+def merged(target: Target, adapter: LoraAdapter, size: int = CHUNK) -> Iterator[torch.Tensor]:
     """Yield a tensor of the merged model before rounding, in parts of about `size` bytes in float32.
 
     Yields:
@@ -71,7 +78,7 @@ def _rows(target: Target, size: int) -> Iterator[Rows]:
         yield start, target.source.read(target.origin, start * width, stop * width).reshape(-1, width)
 
 
-def _changed(target: Target, adapter: Adapter, size: int) -> Iterator[Rows]:
+def _changed(target: Target, adapter: LoraAdapter, size: int) -> Iterator[Rows]:
     """Yield the rows of a matrix with the change, in float32 (float64 if the source is)."""
     change = target.change
     if change is None:
@@ -100,7 +107,7 @@ def _column_lengths(parts: Iterable[torch.Tensor]) -> torch.Tensor:
     return sum(squares, start=torch.zeros(())).sqrt().float()
 
 
-def _put_tokens(tokens: Tokens, adapter: Adapter, rows: torch.Tensor, start: int) -> None:
+def _put_tokens(tokens: TrainedTokens, adapter: LoraAdapter, rows: torch.Tensor, start: int) -> None:
     """Overwrite rows of a part with trained rows."""
     for number, row in enumerate(tokens.rows):
         if start <= row < start + len(rows):
@@ -152,14 +159,14 @@ def merge_lora(
         Losses.noted(out.done.values()).say(warn=run.warn, tell=run.tell, wider="--dtype bf16")
 
 
-def _parts(shard: Shard, plan: Plan, adapter: Adapter) -> Iterator[tuple[Target, torch.Tensor]]:
+def _parts(shard: Shard, plan: MergePlan, adapter: LoraAdapter) -> Iterator[tuple[Target, torch.Tensor]]:
     for info in shard.tensors:
         target = plan.targets[info.name]
         for part in merged(target, adapter):
             yield target, part
 
 
-def _write_side_files(base: Checkpoint, adapter: Adapter, plan: Plan, out: OutputFolder) -> None:
+def _write_side_files(base: Checkpoint, adapter: LoraAdapter, plan: MergePlan, out: OutputFolder) -> None:
     own = has_tokenizer(adapter.folder)
     copy_side_files(adapter.weights, out.aside, tokenizer=own)
     copy_side_files(base, out.aside, tokenizer=not own)  # after it: peft's card names no licence

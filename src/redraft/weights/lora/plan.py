@@ -21,9 +21,9 @@ from redraft.weights.dtypes import FLOATS
 from redraft.weights.folder import refuse_delta, refuse_quantised
 from redraft.weights.header import NotHandled, TensorInfo
 from redraft.weights.lora.adapter import (
-    Adapter,
     Change,
-    Tokens,
+    LoraAdapter,
+    TrainedTokens,
     damaged,
     is_frozen,
     other_model,
@@ -54,19 +54,19 @@ class Target:
     origin: str
     change: Change | None = None
     transposed: bool = False
-    tokens: Tokens | None = None
+    tokens: TrainedTokens | None = None
 
 
 @dataclass(frozen=True)
-class Plan:
+class MergePlan:
     """All tensors of the merged model in the base's order, and the changes to config.json."""
 
     targets: Mapping[str, Target]
     config: Mapping[str, Any]
 
 
-def plan_merge(base: Checkpoint, adapter: Adapter, dtype: str | None) -> Plan:
-    """Plan a merge.
+def plan_merge(base: Checkpoint, adapter: LoraAdapter, dtype: str | None) -> MergePlan:
+    """MergePlan a merge.
 
     Args:
         base: The model that the adapter was trained on.
@@ -91,7 +91,9 @@ def plan_merge(base: Checkpoint, adapter: Adapter, dtype: str | None) -> Plan:
         _set_tokens(adapter, base, targets, tokens)
     if dtype:
         targets = {name: _rounded(target, dtype) for name, target in targets.items()}
-    return Plan(targets, {**_vocabulary(base, targets), **({"tie_word_embeddings": False} if parted else {})})
+    return MergePlan(
+        targets, {**_vocabulary(base, targets), **({"tie_word_embeddings": False} if parted else {})}
+    )
 
 
 def _check_base(base: Checkpoint) -> None:
@@ -117,7 +119,7 @@ def _find(targets: Mapping[str, Target], name: str) -> str | None:
     return next((each for each in candidates if each in targets), None)
 
 
-def _found(adapter: Adapter, base: Checkpoint, targets: Mapping[str, Target], name: str) -> Target:
+def _found(adapter: LoraAdapter, base: Checkpoint, targets: Mapping[str, Target], name: str) -> Target:
     found = _find(targets, name)
     if found is None:
         raise other_model(adapter, base.path, f"it changes {name!r:.120}, which that model does not have")
@@ -126,7 +128,7 @@ def _found(adapter: Adapter, base: Checkpoint, targets: Mapping[str, Target], na
 
 
 def _replace(
-    adapter: Adapter, base: Checkpoint, targets: dict[str, Target], name: str, info: TensorInfo
+    adapter: LoraAdapter, base: Checkpoint, targets: dict[str, Target], name: str, info: TensorInfo
 ) -> None:
     """Replace a tensor of the base by one that the adapter holds whole, in the base's dtype."""
     target = _found(adapter, base, targets, name)
@@ -139,7 +141,7 @@ def _replace(
     )
 
 
-def _change(adapter: Adapter, base: Checkpoint, targets: dict[str, Target], change: Change) -> None:
+def _change(adapter: LoraAdapter, base: Checkpoint, targets: dict[str, Target], change: Change) -> None:
     target = _found(adapter, base, targets, f"{change.module}.weight")
     turned = change.product[::-1]
     transposed = change.embedding or (
@@ -153,7 +155,9 @@ def _change(adapter: Adapter, base: Checkpoint, targets: dict[str, Target], chan
     targets[target.info.name] = replace(target, change=change, transposed=transposed)
 
 
-def _set_tokens(adapter: Adapter, base: Checkpoint, targets: dict[str, Target], tokens: Tokens) -> None:
+def _set_tokens(
+    adapter: LoraAdapter, base: Checkpoint, targets: dict[str, Target], tokens: TrainedTokens
+) -> None:
     target = _found(adapter, base, targets, f"{tokens.module}.weight")
     shape = target.info.shape
     if tokens.values.shape[1:] != shape[1:] or max(tokens.rows, default=0) >= shape[0]:
@@ -161,7 +165,7 @@ def _set_tokens(adapter: Adapter, base: Checkpoint, targets: dict[str, Target], 
     targets[target.info.name] = replace(target, tokens=tokens)
 
 
-def _part_embeddings(base: Checkpoint, adapter: Adapter, targets: dict[str, Target]) -> bool | None:
+def _part_embeddings(base: Checkpoint, adapter: LoraAdapter, targets: dict[str, Target]) -> bool | None:
     """If the base ties its embeddings, give the merged model one or two, as it needs.
 
     Returns:
@@ -178,7 +182,7 @@ def _part_embeddings(base: Checkpoint, adapter: Adapter, targets: dict[str, Targ
     return True
 
 
-def _parts(adapter: Adapter) -> bool:
+def _parts(adapter: LoraAdapter) -> bool:
     """Return whether an adapter changes one of two tied embeddings, or both differently."""
     names = {*adapter.replaced, *(f"{module}.weight" for module in adapter.changes)}
     trained = {f"{module}.weight" for module in adapter.tokens}  # peft keeps these tied

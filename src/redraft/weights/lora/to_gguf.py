@@ -29,8 +29,8 @@ from redraft.weights.gguf.write import header_bytes, pad
 from redraft.weights.header import TensorInfo
 from redraft.weights.identity import describe
 from redraft.weights.lora.adapter import (
-    Adapter,
     Change,
+    LoraAdapter,
     check_finite,
     is_frozen,
     other_model,
@@ -120,7 +120,7 @@ def lora_gguf(
         pad(file)
 
 
-def _check_plain(adapter: Adapter, base: Base) -> None:
+def _check_plain(adapter: LoraAdapter, base: Base) -> None:
     found = ["DoRA"] if any(change.magnitude for change in adapter.changes.values()) else []
     found += ["trained tokens"] if adapter.tokens else []
     for name, info in adapter.replaced.items():
@@ -134,7 +134,7 @@ def _check_plain(adapter: Adapter, base: Base) -> None:
         )
 
 
-def _base(adapter: Adapter, given: Path | None) -> Base:
+def _base(adapter: LoraAdapter, given: Path | None) -> Base:
     named = adapter.config.get("base_model_name_or_path")
     path = given or (Path(named) if isinstance(named, str) and named else None)
     if path is None or not path.exists():
@@ -168,7 +168,7 @@ def _base_of_file(path: Path) -> Base:
     return Base(path, describe_file(path), family, heads, kv_heads, shapes)
 
 
-def _halves(adapter: Adapter, base: Base, change: Change, alpha: float) -> Iterator[Half]:
+def _halves(adapter: LoraAdapter, base: Base, change: Change, alpha: float) -> Iterator[Half]:
     """Yield both halves of a change for GGUF.
 
     Raises:
@@ -204,7 +204,7 @@ def _halves(adapter: Adapter, base: Base, change: Change, alpha: float) -> Itera
     yield Half(f"{name}.lora_b", b.shape, b, factor=factor, heads=heads)
 
 
-def _header(family: Family, alpha: float, adapter: Adapter, halves: list[Half]) -> bytes:
+def _header(family: Family, alpha: float, adapter: LoraAdapter, halves: list[Half]) -> bytes:
     keys: dict[str, str | float] = {
         "general.type": "adapter",
         "adapter.type": "lora",
@@ -216,7 +216,7 @@ def _header(family: Family, alpha: float, adapter: Adapter, halves: list[Half]) 
     return header_bytes(family.gguf, keys, tensors)
 
 
-def parts_of(adapter: Adapter, half: Half, size: int = CHUNK) -> Iterator[torch.Tensor]:
+def parts_of(adapter: LoraAdapter, half: Half, size: int = CHUNK) -> Iterator[torch.Tensor]:
     """Yield the values of a half in float32, by whole rows, or by whole heads if they are permuted."""
     rows, width = half.shape
     block = rows // half.heads if half.heads else 1
