@@ -43,8 +43,6 @@ LAYERS = {
     "jobs": (2, "jobs, parallel"),
     "parallel": (2, "jobs, parallel"),
 }
-# The root holds the version and the lazy names; errors.py names the chain for a type alone.
-EXEMPT = {("errors", "chain")}
 NARROWER = {
     "collect": {"chain", "formats", "errors", "config", "files", "jobs", "parallel"},
     "train": {"chain", "formats", "errors", "config", "files", "jobs", "parallel"},
@@ -88,7 +86,7 @@ def imports_of(path: Path) -> Iterator[tuple[int, str]]:
 
 def allowed(importer: str, imported: str) -> bool:
     """Whether the layer rule lets `importer` import `imported`."""
-    if importer == imported or (importer, imported) in EXEMPT:
+    if importer == imported:
         return True
     if importer in NARROWER:
         return imported in NARROWER[importer]

@@ -21,10 +21,7 @@ in `chain`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from redraft.chain import Chain
+from typing import Any
 
 
 class RedraftError(Exception):
@@ -33,7 +30,7 @@ class RedraftError(Exception):
     Attributes:
         message: What is wrong with which input, and what was found.
         hint: What to do or type next, or None.
-        chain: The chain so far, if the error cut one.
+        chain: The `redraft.Chain` so far, if the error cut one; else None.
     """
 
     exit_status = 1
@@ -42,7 +39,7 @@ class RedraftError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
-        self.chain: Chain | None = None
+        self.chain: Any = None
 
     def __str__(self) -> str:
         return f"{self.message}\n  {self.hint}" if self.hint else self.message
@@ -55,7 +52,10 @@ class UsageError(RedraftError):
 
 
 class RecordError(UsageError):
-    """A record of a file is invalid. The message names file, line and field."""
+    """A record is invalid, or has a part that an engine does not take.
+
+    The message names file, line and field, or the part of the message.
+    """
 
 
 class CheckSyntaxError(UsageError):

@@ -14,7 +14,7 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from redraft import __version__
+from redraft import __version__, chain
 from redraft.cli import app
 from redraft.cli.shell import Verb, Verbs
 from redraft.errors import CheckError, ContextError, MissingExtra, RedraftError
@@ -186,6 +186,19 @@ def test_an_interrupt_while_it_starts(tmp_path: Path, delay: float) -> None:
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=50)
     assert (process.returncode, said) == (130, "")
+
+
+SRC = str(Path(chain.__file__).parent.parent)
+
+
+def test_little_is_imported_before_interrupts_are_handled() -> None:
+    """Until then, a Ctrl-C shows Python's own traceback."""
+    code = "import sys; before = set(sys.modules); import redraft.cli; print(*set(sys.modules) - before)"
+    environment = os.environ | {"PYTHONPATH": SRC}
+    words = [sys.executable, "-S", "-c", code]
+    done = subprocess.run(words, capture_output=True, text=True, env=environment)
+    assert {"redraft.cli", "signal"} <= set(done.stdout.split())
+    assert not {"typing", "re", "importlib", "typer"} & set(done.stdout.split())
 
 
 def test_an_ignored_interrupt_stays_ignored(tmp_path: Path) -> None:

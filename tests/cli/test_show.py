@@ -119,6 +119,16 @@ def test_what_failed_is_shown_with_the_reason(tmp_path: Path) -> None:
     assert result.stdout.count("failed   the server is down.") == 2
 
 
+def test_unfinished_chains_are_shown_as_far_as_they_came(tmp_path: Path) -> None:
+    path = tmp_path / "out.jsonl.unfinished.jsonl"
+    line = {"id": "a/1", "making": "0" * 16, "work": chain("").model_dump(mode="json")}
+    path.write_text(json.dumps(line) + "\n")
+    result = show(path)
+    assert result.exit_code == 0, result.stderr
+    assert "a/1" in result.stdout
+    assert "Rain is water that falls." in result.stdout
+
+
 def test_a_file_without_a_record_is_said(tmp_path: Path) -> None:
     (tmp_path / "empty.jsonl").write_text("\n")
     done = CliRunner().invoke(app, ["show", str(tmp_path / "empty.jsonl")])

@@ -5,10 +5,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -18,15 +19,15 @@ import typer
 
 from redraft.cli.options import Flags, Settings, settle, takes
 from redraft.cli.shell import only_ours, tell
-from redraft.errors import RedraftError, UsageError
+from redraft.errors import EngineTimeout, RedraftError, UsageError
 
 if TYPE_CHECKING:
     from redraft.chain import Chain
-    from redraft.cli.attempt import Item
+    from redraft.cli.attempt import Item, Journaled
     from redraft.jobs.harness import Job, Outcome, Session
-    from redraft.jobs.journal import Journal
     from redraft.jobs.limits import Limits
     from redraft.jobs.runner import Tally, Work
+    from redraft.revise.options import Options
     from redraft.revise.summary import Summary
 
 Shape = Literal["chain", "selfee", "fastchat"]
@@ -187,15 +188,12 @@ class Answering:
 
     def run(self) -> tuple[str, int]:
         """Run the job, and return its summary and the exit status."""
-        from redraft.jobs.journal import Journal
         from redraft.revise.summary import Summary
 
         self._look_at_settings()
         summary = Summary(with_checks=bool(self.settings.check))
         job = self._job(summary)
-        with ExitStack() as stack:
-            journal = stack.enter_context(Journal(self.journal)) if self.journal else None
-            outcome = job.run(partial(self._start, summary, journal))
+        outcome = job.run(partial(self._start, summary))
         status = outcome.exit_status or (1 if summary.not_passed else 0)
         if self.quiet and outcome.tally.failed:
             tell(f"{outcome.tally.failed:,} prompts failed: see {self.out}.errors.jsonl.")
@@ -256,26 +254,13 @@ class Answering:
         return lambda line: summary.add(Chain.from_json(line, where=str(self.out)))
 
     @asynccontextmanager
-    async def _start(
-        self, summary: Summary, journal: Journal | None, session: Session
-    ) -> AsyncGenerator[Work[Item]]:
-        """Open the models, and yield the work on one prompt."""
-        from contextlib import AsyncExitStack
-
-        from redraft.cli.attempt import Attempt, Journaled
-        from redraft.engines.journaled import identity_of
+    async def _start(self, summary: Summary, session: Session) -> AsyncGenerator[Work[Item]]:
+        """Open the journal and the models, and yield the work on one prompt."""
+        from redraft.cli.attempt import Attempt
 
         async with AsyncExitStack() as stack:
-            patience = self.settings.waiting(usual=PATIENCE, tell=session.shown.wait)
-            options = await self.settings.opened(stack, parallel=self.parallel, patience=patience)
-            journaled = (
-                None
-                if journal is None
-                else Journaled(
-                    journal,
-                    {role: identity_of(reference) for role, reference in self.settings.references().items()},
-                )
-            )
+            journaled = self._journaled(stack)
+            options = await self._opened(stack, session)
 
             async def work(item: Item) -> list[str]:
                 chain = await Attempt(item, self.settings.seed, options, session, journaled).chain()
@@ -283,6 +268,39 @@ class Answering:
                 return [self.form.line(chain)]
 
             yield work
+
+    def _journaled(self, stack: AsyncExitStack) -> Journaled | None:
+        from redraft.cli.attempt import Journaled
+        from redraft.engines.journaled import identity_of
+        from redraft.jobs.journal import Journal
+
+        if self.journal is None:
+            return None
+        identities = {role: identity_of(name) for role, name in self.settings.references().items()}
+        return Journaled(stack.enter_context(Journal(self.journal)), identities)
+
+    async def _opened(self, stack: AsyncExitStack, session: Session) -> Options:
+        """Open the models, within the limit of seconds.
+
+        A silent server gets no longer than a chain's budget of seconds. Loading a model on this machine may
+        take longer, because it happens once for all chains.
+        """
+        from redraft.jobs.limits import STOPPED
+
+        patience = self.settings.waiting(usual=PATIENCE, tell=session.shown.wait)
+        patience = patience.within(self.settings.budget_seconds)
+        limit = self.limits.seconds
+        left = None if limit is None else max(limit - session.shown.meter.seconds, 0)
+        try:
+            async with asyncio.timeout(left) as opening:
+                return await self.settings.opened(stack, parallel=self.parallel, patience=patience)
+        except TimeoutError:
+            if not opening.expired():
+                raise
+            message = f"the limit of {limit:g} seconds was reached before the model was ready."
+            error = EngineTimeout(message, hint="Is its server up? Give it longer: --limit-seconds")
+            error.exit_status = STOPPED
+            raise error from None
 
     def _summary(self, outcome: Outcome, summary: Summary) -> str:
         rows = outcome.counts("answers")

@@ -30,7 +30,8 @@ def show(
     """Show the chains of a file.
 
     Shows each answer, its feedback, and the changes of the next answer; the best one is marked. Of
-    FILE.errors.jsonl, the steps before the failure. Plain text when piped: redraft show out.jsonl | less
+    FILE.errors.jsonl, the steps before the failure; of FILE.unfinished.jsonl, the steps so far, and the last
+    record of an id counts. Plain text when piped: redraft show out.jsonl | less
     Texts of more than 100,000 characters are cut; --json prints all of them.
     """
     from rich.console import Console

@@ -40,7 +40,7 @@ def plain(messages: Iterable[Message], info: EngineInfo) -> list[Message]:
     for number, message in enumerate(found, start=1):
         if more := beyond_text(message):
             raise RecordError(
-                f"the engine {info.engine} ({info.name}) takes only text, and message {number} has {more}.",
+                f"the engine {info.engine} takes only text, and message {number} has {more}.",
                 hint="Use a server that takes it: --model http://host/v1#model. Or leave it out.",
             )
     return [{"role": message["role"], "content": content_of(message)} for message in found]

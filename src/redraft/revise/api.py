@@ -165,7 +165,8 @@ def _prompt(prompt: Asked) -> Prompt:
     if not _is_whole(prompt.model_dump() if isinstance(prompt, Prompt) else prompt):
         raise UsageError(
             f"the prompt has a lone surrogate, half of a character: {prompt!a:.80}.",
-            hint="Decode it with its own encoding: open(file, encoding='latin-1')",
+            hint="Read its file with the right encoding: open(file, encoding='latin-1'). "
+            "Or replace it: text.encode(errors='replace').decode()",
         )
     if isinstance(prompt, str):
         prompt = Prompt(instruction=prompt)

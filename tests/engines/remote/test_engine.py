@@ -139,9 +139,24 @@ class TestStreams:
         server.on(CHAT, sse_reply(chat_event("a"), chat_event("", "stop")))
         assert chat(engine(server))[-1].finish == "stop"
 
-    def test_done_without_a_finish_is_an_end(self, server: FakeServer) -> None:
-        server.on(CHAT, sse_reply(chat_event("a"), DONE))
+    def test_done_without_a_finish_is_an_end_if_counts_came(self, server: FakeServer) -> None:
+        server.on(CHAT, sse_reply(chat_event("a"), usage_event(3, 1), DONE))
         assert chat(engine(server))[-1].finish == "stop"
+
+    @pytest.mark.parametrize(
+        "pieces",
+        [[DONE], [chat_event("a"), DONE], [b": ping - 12:00\r\n\r\n"] * 2, [b": ping\n\n: pi"]],
+        ids=["nothing", "a text", "pings", "half a ping"],
+    )
+    def test_a_stream_that_was_cut_may_be_asked_for_again(
+        self, server: FakeServer, pieces: list[bytes]
+    ) -> None:
+        """llama-cpp-python's server sends `[DONE]` to a stream that it drops for the next request."""
+        server.on(CHAT, sse_reply(*pieces))
+        error = refused(engine(server))
+        assert isinstance(error, ServerError)
+        assert error.passing
+        assert "broke the stream off" in error.message
 
     def test_a_server_that_does_not_stream(self, server: FakeServer) -> None:
         whole = {
@@ -349,6 +364,13 @@ class TestFaults:
         server.on(CHAT, error_reply(401, "Incorrect API key."))
         error = refused(engine(server, key=Key(SECRET, "MY_KEY")))
         assert error.message == f"{server.host} refuses the key from MY_KEY (401): Incorrect API key."
+
+    @pytest.mark.parametrize("key", [None, Key(SECRET, "MY_KEY")])
+    def test_a_key_without_access(self, server: FakeServer, key: Key | None) -> None:
+        server.on(CHAT, error_reply(403, "Your plan lacks this model."))
+        error = refused(engine(server, key=key))
+        whose = "the key from MY_KEY no access" if key else "no access"
+        assert error.message == f"{server.host} gives {whose} (403): Your plan lacks this model."
 
     def test_no_such_model(self, server: FakeServer) -> None:
         server.on(CHAT, error_reply(404, "The model `m` does not exist.", code="model_not_found"))

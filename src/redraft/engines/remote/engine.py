@@ -183,7 +183,7 @@ class RemoteEngine:
                     text = halves.add(chunk.text)
                     if text or chunk.tokens:
                         yield Delta(text=text, tokens=chunk.tokens)
-            if reply.finish == "error" or (reply.finish is None and not reply.done):
+            if reply.finish == "error" or not (reply.finish or (reply.done and reply.counts)):
                 how = "gave the answer up" if reply.finish else "broke the stream off"
                 raise self._broken(f"{how} after {reply.characters} characters.")
             yield replace(

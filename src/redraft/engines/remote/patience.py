@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
+from math import inf
 
 LONGEST_BACKOFF = 15.0
 """Most seconds between two tries where the server names no time, so that a restart is noticed soon."""
@@ -49,6 +50,11 @@ class Patience:
     rpm: int | None = None
     tpm: int | None = None
     tell: Callable[[str], None] = field(default=_ignore, repr=False, compare=False)
+
+    def within(self, seconds: float | None) -> Patience:
+        """Return the same, but with no longer wait for a connection or a small reply than these seconds."""
+        limit = inf if seconds is None else seconds
+        return replace(self, connect=min(self.connect, limit), between_tokens=min(self.between_tokens, limit))
 
 
 @dataclass(frozen=True)

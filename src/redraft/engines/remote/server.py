@@ -142,7 +142,8 @@ class Server:
             async with asyncio.timeout(limit):
                 return self._decoded(await self._read(reply))
         except TimeoutError:
-            raise EngineTimeout(f"{self.host} did not finish its reply within {limit:g} s.") from None
+            message = f"{self.host} did not finish its reply within {limit:g} s."
+            raise EngineTimeout(message, hint=_SILENT_HINT) from None
         finally:
             await reply.aclose()
 
@@ -168,7 +169,7 @@ class Server:
             record = None if data.strip() == "[DONE]" else _from_json(data)
             if record is not _BAD:  # a bad one was cut off, and then the finish reason is missing too
                 yield record
-        if empty and start.strip():
+        if empty and not _PINGS.fullmatch(start):
             raise self._not_json(start.decode(errors="replace"))
 
     def clean(self, text: str) -> str:
@@ -203,13 +204,14 @@ class Server:
         return ServerError(f"{self.host} refuses the request ({status}): {reason}", status=status)
 
     def _key_error(self, status: int, reason: str) -> ServerError:
-        verb = f"refuses the key from {self._key.source}" if self._key else "asks for a key"
         variable = key_variable(self.host)
-        return ServerError(
-            f"{self.host} {verb} ({status}): {reason}",
-            hint=f'export {variable}=…, or under [keys] of {config_path()}: "{self.host}" = "env:NAME"',
-            status=status,
-        )
+        hint = f'export {variable}=…, or under [keys] of {config_path()}: "{self.host}" = "env:NAME"'
+        if status == HTTPStatus.FORBIDDEN:
+            verb = f"gives the key from {self._key.source} no access" if self._key else "gives no access"
+            hint = f"Use a model or a key that has access: {hint}"
+        else:
+            verb = f"refuses the key from {self._key.source}" if self._key else "asks for a key"
+        return ServerError(f"{self.host} {verb} ({status}): {reason}", hint=hint, status=status)
 
     def _busy_error(self, refusal: Refusal, reason: str) -> ServerError:
         verb = "limits requests" if refusal.status == HTTPStatus.TOO_MANY_REQUESTS else "fails"
@@ -233,7 +235,7 @@ class Server:
                 reply = await self._once(method, address, body, limit)
             except TimeoutError:
                 silence = limit
-                reply = EngineTimeout(f"{self.host} sent nothing within {limit:g} s.", hint=_LOG_HINT)
+                reply = EngineTimeout(f"{self.host} sent nothing within {limit:g} s.", hint=_SILENT_HINT)
             if isinstance(reply, httpx.Response):
                 return reply
             failure = self._failure(reply, attempt, began, silence)
@@ -324,6 +326,7 @@ class Server:
 
 _ENDS = (".", "!", "?", "…")
 _LOG_HINT = "See the log of the server."
+_SILENT_HINT = f"{_LOG_HINT} If it is only slow, raise --timeout, and --budget-seconds if you gave it."
 _LIMIT_HINT = "Wait longer with --patience SECONDS, or send less: --rpm N, or --parallel 1."
 
 
@@ -362,6 +365,9 @@ def _is_local(url: str) -> bool:
     except ValueError:
         return False
 
+
+_PINGS = re.compile(rb"(:[^\r\n]*|\s)*+")
+"""Comments of server-sent events, by which a server that is busy keeps the connection open."""
 
 _BAD = object()
 
