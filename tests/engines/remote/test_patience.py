@@ -43,7 +43,7 @@ def test_tokens_a_minute_are_kept(reply: Reply) -> None:
     """Each reply has 50 tokens, and 6,000 a minute are allowed: half a second for each reply."""
 
     async def thrice() -> None:
-        async with aclosing(RemoteEngine(server.url, "m", patience=Patience(tpm=6000))) as engine:
+        async with aclosing(RemoteEngine(server.url, "m", patience=Patience(tpm=6000, backoff=0))) as engine:
             for _ in range(3):
                 with nullcontext() if not reply.cut else pytest.raises(ServerError):
                     _ = [delta async for delta in engine.chat(ASK, Sampling())]
