@@ -30,6 +30,7 @@ VALUES = torch.arange(4, dtype=torch.float32)
 
 def make(path: Path, *, force: bool = False, values: torch.Tensor = VALUES) -> None:
     with OutputFolder(path, Run(force=force), provenance={"command": "test"}) as out:
+        out.json("config.json", {"small": True})
         for shard in out.todo([Shard("model.safetensors", [PART])]):
             with out.shard(shard, {"by": "a test"}, notes={"seen": 1}) as writer:
                 writer.write(values)
@@ -437,7 +438,8 @@ def test_a_death_at_any_moment_is_gone_on_from(tmp_path: Path) -> None:
         make(path, force=True, values=VALUES + 1)
         assert torch.equal(load_file(path / "model.safetensors")["a.weight"], VALUES + 1)
         assert [each.name for each in path.parent.iterdir()] == ["out"], call
-        assert sorted(each.name for each in path.iterdir()) == ["model.safetensors", "redraft.json"], call
+        names = ["config.json", "model.safetensors", "redraft.json"]
+        assert sorted(each.name for each in path.iterdir()) == names, call
         if alive:
             break
     assert 10 < call < 99
