@@ -15,6 +15,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ from tests.engines.fake_server import (
     sse_reply,
     usage_event,
 )
+from tests.warm import Warm
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -44,16 +46,21 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 # What a page calls its server; in the test it is one that gives the page's canned replies.
 SERVER = "http://localhost:8000"
+# Where `redraft` and `python` are.
+REAL = Path(sys.executable).parent
 SHARED = "<!-- shared -->"
 MODEL = ("<!-- model -->", "<!-- model: exact -->")
+# Commands that import torch.
+TORCH = ("redraft train ", "redraft weights ")
 
 
 class PageRun:
     """One page in the course of being run."""
 
-    def __init__(self, folder: Path, server: FakeServer) -> None:
+    def __init__(self, folder: Path, server: FakeServer, commands: Path = REAL) -> None:
         self.folder = folder
         self.server = server
+        self.commands = commands
         self.printed = ""
         self.names: dict[str, Any] = {}
 
@@ -81,7 +88,7 @@ class PageRun:
         self.printed = stdout.getvalue()
 
     def shell(self, block: Block, command: Command) -> None:
-        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        path = os.pathsep.join([str(self.commands), str(REAL), os.environ["PATH"]])
         done = subprocess.run(
             ["bash", "-o", "pipefail", "-c", command.line.replace(SERVER, self.server.root)],
             cwd=self.folder,
@@ -104,13 +111,15 @@ class PageRun:
         )
 
 
-def run_page(page: Path, folder: Path, *, with_model: bool, shared: Path | None = None) -> None:
+def run_page(
+    page: Path, folder: Path, *, with_model: bool, shared: Path | None = None, commands: Path = REAL
+) -> None:
     """Runs a page's blocks in order, with or without those that need the default model or the shared data."""
     lacking = {name for name, there in (("model", with_model), ("shared", shared)) if not there}
     if shared:
         (folder / "data").symlink_to(shared)
     with contextlib.chdir(folder), FakeServer() as server:
-        run = PageRun(folder, server)
+        run = PageRun(folder, server, commands)
         for block in blocks_of(page):
             if not lacking & block.directives.keys():
                 run.run(block)
@@ -199,27 +208,45 @@ def test_python_blocks_bear_every_end_of_a_chain(tmp_path: Path) -> None:
     assert set(expected.split()) - ends == set()
 
 
-def having(*comments: str) -> list[Path]:
-    """The pages with one of the comments."""
-    return [page for page in PAGES if any(comment in page.read_text("utf-8") for comment in comments)]
+def having(*texts: str) -> list[Path]:
+    """The pages with one of the texts."""
+    return [page for page in PAGES if any(text in page.read_text("utf-8") for text in texts)]
 
 
 def name_of(page: Path) -> str:
     return str(page.relative_to(ROOT))
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_the_page_runs(page: Path, tmp_path: Path) -> None:
-    run_page(page, tmp_path, with_model=False)
+@pytest.fixture(scope="module")
+def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Commands that need not import torch."""
+    with Warm(tmp_path_factory.mktemp("warm")) as process:
+        yield process.folder
 
 
-@pytest.mark.model
-@pytest.mark.parametrize("page", having(SHARED, *MODEL), ids=name_of)
-def test_the_page_runs_with_all_that_it_needs(
-    page: Path, tmp_path: Path, default_model: Path, request: pytest.FixtureRequest
-) -> None:
-    shared = request.getfixturevalue("shared_data") if page in having(SHARED) else None
-    run_page(page, tmp_path, with_model=True, shared=shared)
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(page, marks=[pytest.mark.model] if page in having(*MODEL) else []) for page in PAGES],
+    ids=name_of,
+)
+def test_the_page_runs(page: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """With all that it needs. If something is missing, the blocks without it run before the test is skipped."""
+    missing = []
+
+    def needed(fixture: str, *comments: str) -> Path | None:
+        if page not in having(*comments):
+            return None
+        try:
+            return Path(request.getfixturevalue(fixture))
+        except pytest.skip.Exception as skipped:
+            missing.append(str(skipped))
+            return None
+
+    model, shared = needed("default_model", *MODEL), needed("shared_data", SHARED)
+    commands = request.getfixturevalue("warm") if model and page in having(*TORCH) else REAL
+    run_page(page, tmp_path, with_model=bool(model), shared=shared, commands=commands)
+    if missing:
+        pytest.skip("; ".join(missing))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)

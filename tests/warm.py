@@ -1,0 +1,123 @@
+"""One process that has imported what is heavy, and forks for each command that a page types.
+
+Importing torch and transformers takes longer than most commands of the pages take. `Warm` puts a `redraft` and a
+`python` on a folder for PATH. Both hand their arguments, environment, folder and standard streams to the process,
+whose fork does the command and exits as it exits. How long a real `redraft` takes to start, and what it imports,
+is tested elsewhere: by `tests/cli`, which starts real ones.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import json
+import os
+import runpy
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Self
+
+ROOT = Path(__file__).resolve().parent.parent
+HEAVY = (
+    "redraft.cli.commands",
+    "redraft.engines.hf.engine",
+    "redraft.engines.remote.engine",
+    "redraft.train.run.run",
+    "redraft.weights.convert",
+    "redraft.weights.lora.merge",
+    "gguf",
+    "peft",
+    "pyarrow.parquet",
+    "transformers.models.llama.modeling_llama",
+)
+COMMAND = """\
+#!{python} -ISs
+import json, os, socket, sys
+with socket.socket(socket.AF_UNIX) as warm:
+    warm.connect({address!r})
+    asked = {{"argv": ["{name}", *sys.argv[1:]], "cwd": os.getcwd(), "env": dict(os.environ)}}
+    socket.send_fds(warm, [json.dumps(asked).encode() + b"\\n"], [0, 1, 2])
+    sys.exit(int(warm.makefile().read()))
+"""
+
+
+class Warm:
+    """The process, from `with` to its end.
+
+    Attributes:
+        folder: The folder for PATH.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __enter__(self) -> Self:
+        address = str(self.folder / "socket")
+        for name in ("redraft", "python"):
+            command = self.folder / name
+            command.write_text(COMMAND.format(python=sys.executable, address=address, name=name))
+            command.chmod(0o755)
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.warm", address], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        assert self._process.stdout
+        assert self._process.stdout.readline() == b"warm\n"
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+
+def serve(address: str) -> None:
+    for name in HEAVY:
+        importlib.import_module(name)
+    gc.freeze()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(address)
+        listener.listen()
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those that wait for the commands
+        print("warm", flush=True)
+        while True:
+            asking, _ = listener.accept()
+            if os.fork() == 0:
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                listener.close()
+                answer(asking)
+                return
+            asking.close()
+
+
+def answer(asking: socket.socket) -> None:
+    """Does one command, in one process more, and tells how it ended."""
+    asked, streams, _, _ = socket.recv_fds(asking, 1 << 20, 3)
+    command = os.fork()
+    if command == 0:
+        asking.close()
+        for number, stream in enumerate(streams):
+            os.dup2(stream, number)
+            os.close(stream)
+        do(**json.loads(asked))
+    else:
+        _, status = os.waitpid(command, 0)
+        asking.sendall(str(os.waitstatus_to_exitcode(status)).encode())
+        os._exit(0)
+
+
+def do(argv: list[str], cwd: str, env: dict[str, str]) -> None:
+    os.chdir(cwd)
+    os.environ.clear()
+    os.environ.update(env)
+    name, *sys.argv = argv if argv[0] == "python" else ["", *argv]
+    if name == "python":
+        sys.path[0] = str(Path(sys.argv[0]).parent)
+        runpy.run_path(sys.argv[0], run_name="__main__")
+    else:
+        importlib.import_module("redraft.cli").main()
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1])
