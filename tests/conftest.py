@@ -1,7 +1,7 @@
 """What all tests share: where the data and the model are, and a wall around the test run.
 
-No test reaches another machine, reads the user's configuration, or sees the user's keys. What a machine lacks
-is skipped with the reason, unless it is required: `REDRAFT_REQUIRE_SHARED=1` (`.ci/run`) and
+No test reaches another machine, reads the user's configuration, or sees the user's keys. How the run was started,
+in the background or by `nohup`, makes no difference. What a machine lacks is skipped with the reason, unless it is required: `REDRAFT_REQUIRE_SHARED=1` (`.ci/run`) and
 `REDRAFT_REQUIRE_MODEL=1` (`make test`) turn those skips into failures.
 """
 
@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import signal
+import sys
 from pathlib import Path
 from typing import NoReturn
 
@@ -34,11 +36,38 @@ def _raise_the_wall() -> None:
 
 _raise_the_wall()
 
+
+def _take_signals() -> None:
+    """Let the processes that tests start end by signals, as they do when a user starts them.
+
+    A shell starts a job in the background with SIGINT ignored, and `nohup` with SIGHUP. Processes inherit that, but
+    no handler: a handler in this process makes them start with the usual one.
+    """
+    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: lambda *_: None}
+    for number, handler in usual.items():
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
+
+
+_take_signals()
+
+# Tests start redraft hundreds of times: without compiled files each start would compile the modules again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 # The same examples in every run, so that red is red for everybody; `make test-slow` looks for new ones.
 # A property is about what holds, not about how long an example takes on a busy machine: no deadlines.
-settings.register_profile("steady", derandomize=True, deadline=None)
+settings.register_profile("steady", derandomize=True, deadline=None, max_examples=50)
 settings.register_profile("searching", deadline=None, max_examples=500, print_blob=True)
 settings.load_profile("steady")
+
+
+# Tests of many seconds. They come first, so that at the end no process works on one alone.
+LONG = ("tests/test_docs.py", "tests/train/test_distributed.py", "tests/engines/hf/test_engine.py", "tests/test_package.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: not item.nodeid.startswith(LONG))
 
 
 def _lacking(reason: str, requirement: str) -> NoReturn:

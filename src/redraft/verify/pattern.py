@@ -36,7 +36,8 @@ def compiled(pattern: str) -> regex.Pattern[str]:
     try:
         if _expanded(pattern) > MAX_EXPANDED:
             raise BadPattern(f"it is too long with its counts expanded ({MAX_EXPANDED} characters at most)")
-        return regex.compile(pattern)
+        # regex's own cache draws from the user's `random` to make room.
+        return regex.compile(pattern, cache_pattern=False)
     except RecursionError:
         raise BadPattern("it is nested too deeply") from None
     except regex.error as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Self
 
 import regex
@@ -172,13 +173,14 @@ def _plain(text: str) -> str:
     return text.replace("’", "'")
 
 
+@lru_cache(maxsize=1024)
 def _phrase(text: str, after: str = "") -> regex.Pattern[str]:
     """Compile a phrase as whole words: an edge that is a letter or digit must be a word boundary."""
     plain = _plain(text)
     inner = r"\s+".join(regex.escape(word, literal_spaces=True) for word in plain.split())
     left = r"\b" if plain[:1].isalnum() else ""
     right = r"\b" if plain[-1:].isalnum() else ""
-    return regex.compile(f"(?wif){left}{inner}{right}{after}")
+    return regex.compile(f"(?wif){left}{inner}{right}{after}", cache_pattern=False)
 
 
 @dataclass(frozen=True)

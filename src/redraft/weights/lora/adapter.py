@@ -285,7 +285,7 @@ class _Scales:
     def __init__(self, folder: Path, config: Mapping[str, Any]) -> None:
         self.folder, self.config = folder, config
         self._deadline = time.monotonic() + _ALL_SECONDS
-        self._compiled = cache(lambda pattern: regex.compile(rf"(.*\.)?({pattern})"))
+        self._compiled = cache(lambda pattern: regex.compile(rf"(.*\.)?({pattern})", cache_pattern=False))
 
     def of(self, module: str) -> tuple[int, float]:
         """Return rank and scale of a module."""
