@@ -55,6 +55,7 @@ def bin_folder(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "--python",
         folder / "bin" / "python",
         "install",
+        "--no-compile",
         "--constraint",
         ROOT / "constraints.txt",
         wheel,

@@ -1,4 +1,4 @@
-"""`redraft ask` in a process of its own: what it prints, where, and how it ends."""
+"""`redraft ask`: what it prints, where, and how it ends. On terminals and for signals in a process of its own."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ import time
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from redraft.chain import Chain
+from redraft.cli import app
 from tests.engines.fake_server import FakeServer, Reply
 from tests.gguf_files import lora
 
@@ -26,15 +28,11 @@ def script(folder: Path, *replies: object) -> str:
     return f"script:{path}"
 
 
-def ask(*args: str, stdin: str | None = None, **env: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*REDRAFT, "ask", *args],
-        input=stdin if stdin is not None else "",
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env={**os.environ, **env},
-    )
+def ask(*args: str, stdin: str = "", **env: str) -> subprocess.CompletedProcess[str]:
+    done = CliRunner().invoke(app, ["ask", *args], input=stdin, env=env, prog_name="redraft")
+    if not isinstance(done.exception, SystemExit | None):
+        raise done.exception
+    return subprocess.CompletedProcess(args, done.exit_code, done.stdout, done.stderr)
 
 
 def on_a_terminal(*args: str) -> str:

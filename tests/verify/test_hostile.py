@@ -55,7 +55,10 @@ def say(check: Any, answer: object) -> Outcome:
         ({"$schema": "http://json-schema.org/draft-04/schema#", "patternProperties": {EVIL: {}}}, {LONG: 1}),
     ],
 )
-def test_a_pattern_of_a_schema_is_stopped(tmp_path: Path, schema: object, value: object) -> None:
+def test_a_pattern_of_a_schema_is_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, schema: object, value: object
+) -> None:
+    monkeypatch.setattr("redraft.verify.pattern.REGEX_SECONDS", 0.1)
     with pytest.raises(CheckError, match=r"schema\.json' was stopped on an answer of") as caught:
         say(made(tmp_path, schema), json.dumps(value))
     assert "(a+)+" in (caught.value.hint or "")

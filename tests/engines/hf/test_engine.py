@@ -480,7 +480,7 @@ def test_it_agrees_with_llama_cpp(default_model: Path, tmp_path: Path) -> None:
 
     async def check() -> list[bool]:
         ours = await HfEngine.start(tmp_path / "folder")
-        theirs = await LlamaCppEngine.start(default_model, ctx=512)
+        theirs = await LlamaCppEngine.start(default_model, ctx=512, threads=1)
         agree = []
         for text in PROMPTS:
             prompt = await theirs.encode(text, special=True)

@@ -56,7 +56,7 @@ async def continued(
 @pytest.fixture(scope="module")
 def engine(default_model: Path) -> Iterator[LlamaCppEngine]:
     """One engine for many event loops: nothing of it is tied to the loop that it was started in."""
-    started = run(LlamaCppEngine.start(default_model, ctx=1024))
+    started = run(LlamaCppEngine.start(default_model, ctx=1024, threads=1))
     yield started
     run(started.aclose())
 
@@ -235,7 +235,7 @@ def test_tokens_that_the_model_does_not_have_are_refused(tiny: LlamaCppEngine) -
 @pytest.mark.model
 def test_a_chain_finds_what_is_already_computed(default_model: Path) -> None:
     async def check() -> None:
-        engine = await LlamaCppEngine.start(default_model, ctx=512, parallel=2)
+        engine = await LlamaCppEngine.start(default_model, ctx=512, parallel=2, threads=1)
         start = "Below is an instruction that describes a task.\n\n### Instruction:\n"
         chains = [
             list(await engine.encode(start + task, special=True)) for task in ("Count.", "Sing a song.")
@@ -269,7 +269,7 @@ def test_more_streams_than_slots_wait_their_turn(tiny: LlamaCppEngine) -> None:
 @pytest.mark.model
 def test_drafts_do_not_change_the_accounts(default_model: Path) -> None:
     async def copied() -> tuple[str, list[Delta]]:
-        engine = await LlamaCppEngine.start(default_model, ctx=512, speculate=True)
+        engine = await LlamaCppEngine.start(default_model, ctx=512, speculate=True, threads=1)
         line = "The lighthouse keeper of Åland, Maja, lit the lamp at dusk and wrote two letters 日本.\n"
         deltas = await continued(engine, line * 3, Sampling(0.0, max_tokens=60), ("\n",))
         tokens = [token for delta in deltas for token in delta.tokens]
@@ -377,7 +377,7 @@ def test_a_template_that_refuses_says_why(tmp_path: Path) -> None:
 @pytest.mark.model
 def test_an_adapter_changes_what_is_said(default_model: Path, tmp_path: Path) -> None:
     async def text(*adapters: Path) -> str:
-        engine = await LlamaCppEngine.start(default_model, adapters, ctx=256)
+        engine = await LlamaCppEngine.start(default_model, adapters, ctx=256, threads=1)
         spoken = said(await continued(engine, COUNT))
         await engine.aclose()
         return spoken
@@ -438,7 +438,7 @@ def test_without_xllamacpp_the_extra_is_named(tmp_path: Path, monkeypatch: pytes
 @pytest.mark.model
 def test_a_crash_in_the_middle_of_a_stream_is_named(default_model: Path) -> None:
     async def check() -> None:
-        engine = await LlamaCppEngine.start(default_model, ctx=512)
+        engine = await LlamaCppEngine.start(default_model, ctx=512, threads=1)
         said_it = f"the process of {default_model} was killed by SIGSEGV."
         deltas = engine.stream("Once upon a time", Sampling(1.0, max_tokens=400))
         await anext(deltas)
