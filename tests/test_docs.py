@@ -224,6 +224,25 @@ def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield process.folder
 
 
+@pytest.fixture
+def one_core() -> Iterator[None]:
+    """Commands that start no processes of their own, and models that compute on one thread.
+
+    The result is the same for any number, as the tests of `parallel` and of the verbs show.
+    """
+    config = Path(os.environ["XDG_CONFIG_HOME"]) / "redraft" / "config.toml"
+    config.parent.mkdir()
+    config.write_text("[defaults]\nthreads = 1\n")
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(cores)})
+    yield
+    os.sched_setaffinity(0, cores)
+
+
+@pytest.mark.usefixtures("one_core")
 @pytest.mark.parametrize(
     "page",
     [pytest.param(page, marks=[pytest.mark.model] if page in having(*MODEL) else []) for page in PAGES],

@@ -70,7 +70,7 @@ def test_a_restart_with_streams_in_flight_loses_nothing() -> None:
 
 def test_a_server_that_stays_down_ends_the_job_when_the_patience_is_over() -> None:
     with FlakyServer(delay=0.1) as server:
-        more = ["--patience", "3", "--retries", "1"]
+        more = ["--patience", "1", "--retries", "1"]
         command = [sys.executable, "-m", "redraft", *words(server.model, *more)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as job:
             wait_for_lines(4)
@@ -85,8 +85,9 @@ def test_a_server_that_stays_down_ends_the_job_when_the_patience_is_over() -> No
 
 
 @pytest.mark.parametrize("says_when", [False, True])
-def test_a_limit_of_requests_only_slows_it_down(says_when: bool) -> None:
-    with FlakyServer(limit=6, window=1.5, says_when=says_when) as server:
+def test_a_limit_of_requests_only_slows_it_down(says_when: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("redraft.engines.remote.patience.LONGEST_BACKOFF", 0.5)
+    with FlakyServer(limit=6, window=0.5, says_when=says_when) as server:
         result = answer(server.model, "--retries", "1", "--patience", "60")
     assert result.exit_code == 0, result.output
     insist_on_all()

@@ -176,8 +176,13 @@ def done(folder: Path, rank: int) -> Path:
 
 
 def main() -> None:
-    """Does both, and by Trainer also in bf16. Nowhere are all logits held at once."""
-    folder, rank = Path(sys.argv[1]), int(os.environ["RANK"])
+    """Does both, and by Trainer also in bf16. Nowhere are all logits held at once.
+
+    Torch is imported once: the last process forks the others.
+    """
+    folder = Path(sys.argv[1])
+    rank = next((rank for rank in range(RANKS - 1) if os.fork() == 0), RANKS - 1)
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
     distributed.init_process_group(
         "gloo", init_method=f"file://{folder / 'meeting'}", rank=rank, world_size=RANKS
     )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -18,25 +20,25 @@ from tests.train.tiny import curve, prepared
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where both processes did all that `sharded` does. It fails if one of them does."""
     made = tmp_path_factory.mktemp("sharded")
-    jobs = [start(made, rank) for rank in range(sharded.RANKS)]
-    try:
-        said = [job.communicate(timeout=300)[0] for job in jobs]
-    finally:
-        for job in jobs:
-            job.kill()
-            job.communicate()
-    assert all(sharded.done(made, rank).exists() for rank in range(sharded.RANKS)), "\n".join(said)
+    ours = {"WORLD_SIZE": str(sharded.RANKS), "OMP_NUM_THREADS": "1"}
+    meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    command = [sys.executable, "-m", "tests.train.sharded", str(made)]
+    with subprocess.Popen(
+        command,
+        env={**os.environ, **ours, **meeting},
+        cwd=ROOT,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        process_group=0,
+    ) as job:
+        try:
+            said, _ = job.communicate(timeout=300)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(job.pid, signal.SIGKILL)
+    assert all(sharded.done(made, rank).exists() for rank in range(sharded.RANKS)), said
     return made
-
-
-def start(folder: Path, rank: int) -> subprocess.Popen[str]:
-    ours = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": sharded.RANKS, "OMP_NUM_THREADS": 1}
-    meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": 1, "GLOO_SOCKET_IFNAME": "lo"}
-    surroundings = {**os.environ, **{name: str(value) for name, value in (ours | meeting).items()}}
-    command = [sys.executable, "-m", "tests.train.sharded", str(folder)]
-    return subprocess.Popen(
-        command, env=surroundings, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
 
 
 @pytest.mark.parametrize("kind", sharded.KINDS)

@@ -95,12 +95,14 @@ def test_a_server_that_hangs_for_a_while_loses_nothing(
             time.sleep(0.01)
         time.sleep(0.3)  # the next two are in the middle of their replies
         server.send(signal.SIGSTOP)
-        time.sleep(4)
+        assert job.stderr
+        silent = f"127.0.0.1:{server.port} is silent, waiting "
+        while silent not in (said := job.stderr.readline()):
+            assert said, "the job ended"
         server.send(signal.SIGCONT)
         out, said = job.communicate(timeout=120)
     assert job.returncode == 0, out + said
     assert lines() == 8
-    assert f"127.0.0.1:{server.port} is silent, waiting " in said
 
 
 def test_a_server_that_hangs_for_good_ends_the_job_when_the_patience_is_over(
@@ -109,12 +111,12 @@ def test_a_server_that_hangs_for_good_ends_the_job_when_the_patience_is_over(
     monkeypatch.chdir(tmp_path)
     with FakeServer() as server:
         server.on(MODELS, models_reply("m")).on(CHAT, sse_reply(chat_event("Hello"), 60.0))
-        more = ["-j", "1", "--timeout", "3", "--patience", "0"]
+        more = ["-j", "1", "--timeout", "1", "--patience", "0"]
         with answering(f"{server.url}#m", *more) as job:
             _, said = job.communicate(timeout=120)
         assert len(server.asked(CHAT)) == 3  # of three prompts, once each
     assert job.returncode == 3
-    assert "sent no token for 3 s, after 5 characters" in said
+    assert "sent no token for 1 s, after 5 characters" in said
 
 
 def test_ask_says_on_a_terminal_that_it_waits(tmp_path: Path) -> None:

@@ -61,6 +61,7 @@ def cached(folder: Path) -> Tokenizer:
     return load(folder)
 
 
+@functools.cache
 def default_metadata(model: Path) -> Metadata:
     from gguf import GGUFReader
 
