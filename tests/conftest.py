@@ -1,8 +1,9 @@
 """What all tests share: where the data and the model are, and a wall around the test run.
 
-No test reaches another machine, reads the user's configuration, or sees the user's keys. How the run was started,
-in the background or by `nohup`, makes no difference. What a machine lacks is skipped with the reason, unless it is required: `REDRAFT_REQUIRE_SHARED=1` (`.ci/run`) and
-`REDRAFT_REQUIRE_MODEL=1` (`make test`) turn those skips into failures.
+No test reaches another machine, reads the user's configuration, or sees the user's keys. It makes no
+difference whether the run was started in the background or by `nohup`. What a machine lacks is skipped with
+the reason, unless it is required: `REDRAFT_REQUIRE_SHARED=1` (`.ci/run`) and `REDRAFT_REQUIRE_MODEL=1`
+(`make test`) turn those skips into failures.
 """
 
 from __future__ import annotations
@@ -40,8 +41,9 @@ _raise_the_wall()
 def _take_signals() -> None:
     """Let the processes that tests start end by signals, as they do when a user starts them.
 
-    A shell starts a job in the background with SIGINT ignored, and `nohup` with SIGHUP. Processes inherit that, but
-    no handler: a handler in this process makes them start with the usual one.
+    A shell starts a job in the background with SIGINT ignored, and `nohup` starts it with SIGHUP ignored.
+    Child processes inherit that. They do not inherit handlers: if this process has one, they start with the
+    default.
     """
     usual = {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: lambda *_: None}
     for number, handler in usual.items():
@@ -51,7 +53,7 @@ def _take_signals() -> None:
 
 _take_signals()
 
-# Tests start redraft hundreds of times: without compiled files each start would compile the modules again.
+# Tests start redraft hundreds of times. Without compiled files each start would compile all modules again.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
@@ -62,8 +64,8 @@ settings.register_profile("searching", deadline=None, max_examples=500, print_bl
 settings.load_profile("steady")
 
 
-# Tests of many seconds. They come first, so that at the end no process works on one alone.
-LONG = ("tests/test_docs.py", "tests/train/test_distributed.py", "tests/engines/hf/test_engine.py", "tests/test_package.py")
+# Tests that take many seconds come first, so that no process is left with one of them at the end.
+LONG = ("tests/test_docs.py", "tests/test_package.py", "tests/train/test_distributed.py", "tests/engines/hf")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

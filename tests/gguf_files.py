@@ -98,6 +98,18 @@ def lora(
 
 
 WIDTH, HIDDEN = 32, 64
+TINY = {
+    "general.architecture": "llama",
+    "general.name": "tiny",
+    "llama.block_count": 1,
+    "llama.context_length": 256,
+    "llama.embedding_length": WIDTH,
+    "llama.feed_forward_length": HIDDEN,
+    "llama.attention.head_count": 1,
+    "llama.attention.layer_norm_rms_epsilon": 1e-5,
+    "llama.rope.dimension_count": WIDTH,
+}
+"""What a llama of one layer says of itself."""
 
 
 def tiny_model(path: Path, more: Mapping[str, Any] | None = None) -> Path:
@@ -106,15 +118,7 @@ def tiny_model(path: Path, more: Mapping[str, Any] | None = None) -> Path:
     pieces += ["▁", *string.ascii_lowercase, "▁a", "▁b", "ab"]
     kinds = [2, 3, 3] + [6] * 256 + [1] * (len(pieces) - 259)
     metadata = {
-        "general.architecture": "llama",
-        "general.name": "tiny",
-        "llama.block_count": 1,
-        "llama.context_length": 256,
-        "llama.embedding_length": WIDTH,
-        "llama.feed_forward_length": HIDDEN,
-        "llama.attention.head_count": 1,
-        "llama.attention.layer_norm_rms_epsilon": 1e-5,
-        "llama.rope.dimension_count": WIDTH,
+        **TINY,
         "tokenizer.ggml.model": "llama",
         "tokenizer.ggml.tokens": pieces,
         "tokenizer.ggml.scores": [0.0] * 259 + [-float(i) for i in range(len(pieces) - 259)],

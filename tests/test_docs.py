@@ -249,7 +249,7 @@ def one_core() -> Iterator[None]:
     ids=name_of,
 )
 def test_the_page_runs(page: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    """With all that it needs. If something is missing, the blocks without it run before the test is skipped."""
+    """With all that it needs. If something is missing, the other blocks run before the test is skipped."""
     missing = []
 
     def needed(fixture: str, *comments: str) -> Path | None:

@@ -1,9 +1,9 @@
-"""One process that has imported what is heavy, and forks for each command that a page types.
+"""One process that has imported torch, and forks for each command that a page types.
 
-Importing torch and transformers takes longer than most commands of the pages take. `Warm` puts a `redraft` and a
-`python` on a folder for PATH. Both hand their arguments, environment, folder and standard streams to the process,
-whose fork does the command and exits as it exits. How long a real `redraft` takes to start, and what it imports,
-is tested elsewhere: by `tests/cli`, which starts real ones.
+Importing torch and transformers takes longer than most commands. `Warm` makes a folder for PATH with a
+`redraft` and a `python`. They pass their arguments, environment, working folder and standard streams to the
+process. Its fork runs the command, and they exit as the fork exits. How a real `redraft` starts, and what
+it imports, is tested in `tests/cli` and `tests/test_package.py`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import importlib
 import json
 import os
 import runpy
+import select
 import signal
 import socket
 import subprocess
@@ -61,27 +62,30 @@ class Warm:
             command.write_text(COMMAND.format(python=sys.executable, address=address, name=name))
             command.chmod(0o755)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.warm", address], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            [sys.executable, "-m", "tests.warm", address],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,  # when it closes, the process ends
+            stdout=subprocess.PIPE,
         )
         assert self._process.stdout
         assert self._process.stdout.readline() == b"warm\n"
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.kill()
         self._process.communicate()
 
 
 def serve(address: str) -> None:
+    """Fork for each request until standard input closes."""
     for name in HEAVY:
         importlib.import_module(name)
     gc.freeze()
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(address)
         listener.listen()
-        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those that wait for the commands
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the forks need no one to wait for them
         print("warm", flush=True)
-        while True:
+        while listener in select.select([listener, 0], [], [])[0]:
             asking, _ = listener.accept()
             if os.fork() == 0:
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -92,7 +96,7 @@ def serve(address: str) -> None:
 
 
 def answer(asking: socket.socket) -> None:
-    """Does one command, in one process more, and tells how it ended."""
+    """Run one command in another fork, and send its exit status."""
     asked, streams, _, _ = socket.recv_fds(asking, 1 << 20, 3)
     command = os.fork()
     if command == 0:

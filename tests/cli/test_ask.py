@@ -1,4 +1,7 @@
-"""`redraft ask`: what it prints, where, and how it ends. On terminals and for signals in a process of its own."""
+"""`redraft ask`: what it prints, where, and how it ends.
+
+It runs in a process of its own on a terminal and for signals, and elsewhere in this one.
+"""
 
 from __future__ import annotations
 

@@ -12,23 +12,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from typer.testing import CliRunner, Result
 
-from redraft.cli import app
 from redraft.cli.bytes_bar import bytes_bar
-from tests.weights.model_files import CONFIG, llama, load, same_model, save, save_bin, tuned
-
-
-def weights(*args: object) -> Result:
-    return CliRunner().invoke(app, ["weights", *map(str, args)], prog_name="redraft")
+from tests.cli.weights_verb import base_and_target, weights
+from tests.weights.model_files import llama, load, same_model, save, save_bin, tuned
 
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    save(tmp_path / "base", llama(), files=2, config=CONFIG)
-    save(tmp_path / "target", tuned(llama()), files=2, config=CONFIG)
-    return tmp_path
+    return base_and_target(tmp_path)
 
 
 def test_there_and_back(here: Path) -> None:
@@ -176,22 +169,18 @@ def test_without_torch_the_extra_is_named(here: Path) -> None:
     assert "pip install 'redraft[weights]'" in result.stderr
 
 
+CONVERT = [
+    sys.executable,
+    "-m",
+    "redraft",
+    *["weights", "convert", "large", "-o", "again", "--dtype", "fp16"],
+]
+
+
 def test_a_run_that_is_killed_goes_on(here: Path) -> None:
     model = {f"t{i}.weight": torch.randn(600, 1000) for i in range(20)}
     save(here / "large", model, files=20)
-    command = [
-        sys.executable,
-        "-m",
-        "redraft",
-        "weights",
-        "convert",
-        "large",
-        "-o",
-        "again",
-        "--dtype",
-        "fp16",
-    ]
-    run = subprocess.Popen(command, cwd=here, stderr=subprocess.PIPE)
+    run = subprocess.Popen(CONVERT, cwd=here, stderr=subprocess.PIPE)
     while len(list((here / "again.partial").glob("*.safetensors"))) < 3 and run.poll() is None:
         time.sleep(0.005)
     run.send_signal(signal.SIGKILL)
@@ -200,7 +189,7 @@ def test_a_run_that_is_killed_goes_on(here: Path) -> None:
         pytest.fail("the run ended before it was killed: make it longer")
     assert not (here / "again").exists()
     done = {path.name: path.stat().st_mtime_ns for path in (here / "again.partial").glob("*.safetensors")}
-    subprocess.run(command, cwd=here, check=True, capture_output=True)
+    subprocess.run(CONVERT, cwd=here, check=True, capture_output=True)
     assert {
         name: (here / "again" / name).stat().st_mtime_ns for name in sorted(done)[:2]
     }.items() <= done.items()
@@ -210,19 +199,7 @@ def test_a_run_that_is_killed_goes_on(here: Path) -> None:
 def test_an_interrupted_run_says_how_to_go_on(here: Path) -> None:
     model = {f"t{i}.weight": torch.randn(1000, 1000) for i in range(20)}
     save(here / "large", model, files=20)
-    command = [
-        sys.executable,
-        "-m",
-        "redraft",
-        "weights",
-        "convert",
-        "large",
-        "-o",
-        "again",
-        "--dtype",
-        "fp16",
-    ]
-    run = subprocess.Popen(command, cwd=here, stderr=subprocess.PIPE, text=True)
+    run = subprocess.Popen(CONVERT, cwd=here, stderr=subprocess.PIPE, text=True)
     while not list((here / "again.partial").glob("*.safetensors")) and run.poll() is None:
         time.sleep(0.005)
     run.send_signal(signal.SIGINT)

@@ -8,12 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 from gguf import GGUFReader
-from typer.testing import CliRunner, Result
 
-from redraft.cli import app
 from redraft.errors import OutputError
 from redraft.weights.replace import insist_on_room
 from redraft.weights.vocabulary import mean_row
+from tests.cli.weights_verb import base_and_target, weights
 from tests.weights.model_files import CONFIG, WIDTH, llama, load, same_model, save, tuned
 from tests.weights.tiny_folders import tiny_folder
 
@@ -30,16 +29,10 @@ language: en
 TEXTS = {"README.md": CARD, "LICENSE.txt": "Terms.", "USE_POLICY.md": "Do no harm.", "NOTICE": "Made by us."}
 
 
-def weights(*args: object) -> Result:
-    return CliRunner().invoke(app, ["weights", *map(str, args)], prog_name="redraft")
-
-
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    save(tmp_path / "base", llama(), files=2, config=CONFIG)
-    save(tmp_path / "target", tuned(llama()), files=2, config=CONFIG)
-    return tmp_path
+    return base_and_target(tmp_path)
 
 
 def write(folder: Path, texts: dict[str, str]) -> None:

@@ -10,18 +10,14 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from redraft.cli import app
 from redraft.weights.gguf.reader import check_adapter, read_header
+from tests.cli.weights_verb import weights
 from tests.gguf_files import gguf as gguf_bytes
 from tests.gguf_files import tiny_model
 from tests.weights.adapter_files import logits, lora, with_adapter
 from tests.weights.tiny_folders import load, tiny_folder
-
-
-def weights(*args: object) -> Result:
-    return CliRunner().invoke(app, ["weights", *map(str, args)], prog_name="redraft")
 
 
 @pytest.fixture(scope="module")

@@ -168,8 +168,8 @@ class TestMatches:
             say(Matches.of("(a+)+$"), "a" * 5000 + "b")
 
 
-def test_however_many_patterns_there_are_nothing_is_drawn_from_random() -> None:
-    """regex's own cache would, when it is full. Hypothesis warns of it, and a user's seeded numbers would change."""
+def test_no_number_of_patterns_draws_from_random() -> None:
+    """The cache of `regex` draws when it is full. That would change a user's seeded numbers."""
     before = random.getstate()
     for number in range(1001):
         assert say(Matches.of(f"a{number}"), f"a{number}").passed

@@ -24,7 +24,7 @@ from tokenizers import (
 )
 
 from redraft.engines.llamacpp.engine import LlamaCppEngine
-from tests.gguf_files import HIDDEN, WIDTH, gguf, noise
+from tests.gguf_files import HIDDEN, TINY, WIDTH, gguf, noise
 
 TEXTS = (
     "The quick brown fox jumps over the lazy dog.",
@@ -141,15 +141,7 @@ def model_file(path: Path, tokenizer: Mapping[str, Any]) -> Path:
     shapes |= {"ffn_gate": up, "ffn_up": up, "ffn_down": down}
     ones = (WIDTH,), [1.0] * WIDTH
     metadata = {
-        "general.architecture": "llama",
-        "general.name": "tiny",
-        "llama.block_count": 1,
-        "llama.context_length": 256,
-        "llama.embedding_length": WIDTH,
-        "llama.feed_forward_length": HIDDEN,
-        "llama.attention.head_count": 1,
-        "llama.attention.layer_norm_rms_epsilon": 1e-5,
-        "llama.rope.dimension_count": WIDTH,
+        **TINY,
         **tokenizer,
     }
     tensors = {
