@@ -65,7 +65,7 @@ settings.load_profile("steady")
 
 
 # Tests that take many seconds come first, so that no process is left with one of them at the end.
-LONG = ("tests/test_docs.py", "tests/test_package.py", "tests/train/test_distributed.py", "tests/engines/hf")
+LONG = ("tests/test_docs.py", "tests/test_package.py", "tests/train/test_distributed.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

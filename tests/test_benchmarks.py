@@ -217,6 +217,7 @@ def test_every_released_chain_survives_the_parse_that_is_measured(
     assert row.notes[0].startswith("3,746 of 3,746")
 
 
+@pytest.mark.slow
 @pytest.mark.model
 def test_the_command_that_is_compared_makes_its_chains(
     bench: Any, default_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -383,6 +384,7 @@ def test_a_command_that_fails_says_why(bench: Any) -> None:
         bench.weights_run.weights("convert", "no-such-file", "-o", "out")
 
 
+@pytest.mark.slow
 def test_imports_are_those_of_the_command(bench: Any, tmp_path: Path) -> None:
     pair = bench.weights_material.make_pair(tmp_path, bench.weights_material.GIB // 64)
     idle = bench.weights_run.imports_of("diff", pair.base, pair.target, "-o", tmp_path / "delta")

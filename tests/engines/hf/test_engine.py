@@ -469,6 +469,7 @@ EMOJI, EMOJI_NEXT = "Emoji: 🎉🎊🎈🎁 Emoji: 🎉🎊", "🎁"
 """An emoji is several tokens of this model, which goes on with gifts."""
 
 
+@pytest.mark.slow
 @pytest.mark.model
 def test_it_agrees_with_llama_cpp(default_model: Path, tmp_path: Path) -> None:
     """The same weights by both. llama.cpp rounds what goes into a product to 8 bits, and here nothing is.

@@ -249,6 +249,7 @@ def test_four_bits_need_a_gpu(folder: Path) -> None:
         load_model(str(folder), dtype=torch.float32, four_bits=True)
 
 
+@pytest.mark.slow
 @pytest.mark.model
 def test_the_default_model_is_trained_from_its_gguf_file(default_model: Path, tmp_path: Path) -> None:
     ref = folder_of(str(default_model), cache=tmp_path, convert=import_gguf)

@@ -371,6 +371,7 @@ def test_the_default_model_talks_sense_in_transformers(unpacked: Path) -> None:
     assert "Paris" in tokenizer.decode(said[0, asked["input_ids"].shape[1] :])
 
 
+@pytest.mark.slow
 @pytest.mark.model
 def test_the_default_model_goes_to_f16_and_says_the_same(
     default_model: Path, unpacked: Path, tmp_path: Path

@@ -395,6 +395,7 @@ class TestGGUF:
         (finding,) = verify(tmp_path / "m.gguf").findings
         assert "the tensors 'one' and 'two' overlap" in finding
 
+    @pytest.mark.slow
     @pytest.mark.model
     def test_the_default_model(self, default_model: Path) -> None:
         report = self.check(default_model)
