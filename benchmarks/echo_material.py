@@ -1,12 +1,14 @@
 """Makes revisions of the default model to be labelled: tests/data/echoes.jsonl is chosen from them.
 
-The prompts are permissive (Apache-2.0): Vicuna's 80 questions, IFEval's instructions, Self-Instruct's seed
-tasks, from the shared data beside the checkout. Each gets some sets of checks in turn, most of them in
+The prompts of the tuning records are permissive (Apache-2.0): Vicuna's 80 questions, IFEval's instructions,
+Self-Instruct's seed tasks, from the shared data beside the checkout. Those of the held-out records were
+written for it: `--questions` reads a file with one on each line. Each gets some sets of checks in turn, most of them in
 verified mode and some in prompted mode. Every revision is written with what the model had been told before
 it. Labels are not made here: people read each text and decide (tests/data/README.md).
 A draft is made once and serves several sets of checks, because most of the time goes into drafts.
 
     python benchmarks/echo_material.py revisions.jsonl --drafts 0 96
+    python benchmarks/echo_material.py new.jsonl --questions benchmarks/echo_questions.txt --drafts 0 110
 """
 
 from __future__ import annotations
@@ -31,12 +33,12 @@ ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("REDRAFT_SHARED", ROOT.parent / "shared"))
 SEED = 12
 PARALLEL = 4
-PER_DRAFT = 5
+PER_DRAFT = 4
 """Chains that revise one draft, each for other checks."""
 LONGEST_PROMPT = 240
 """Characters. Longer prompts leave the small model's context no room, and readers no patience."""
 DRAFT_TOKENS = 100
-REVISION_TOKENS = 60
+REVISION_TOKENS = 80
 """The most, so that people can read every text. What is longer is cut, and the writer is told so."""
 
 CHECKS: Sequence[tuple[str, ...]] = (
@@ -78,12 +80,17 @@ PROMPTED_TOO = 8
 """Every so many chains with checks, the model's own criticism joins them (prompted mode)."""
 
 
-def prompts() -> list[tuple[str, str]]:
+def prompts(questions: Path | None = None) -> list[tuple[str, str]]:
     """Id and text of each prompt, in an order that the seed decides."""
-    found = list(joined(_vicuna(), _ifeval(), _seed_tasks()))
+    found = list(_written(questions) if questions else joined(_vicuna(), _ifeval(), _seed_tasks()))
     short = [(name, text) for name, text in found if len(text) <= LONGEST_PROMPT]
     random.Random(SEED).shuffle(short)
     return short
+
+
+def _written(questions: Path) -> Iterator[tuple[str, str]]:
+    for number, line in enumerate(questions.read_text(encoding="utf-8").splitlines(), start=1):
+        yield f"written/{number}", line
 
 
 def _records(path: str) -> Iterator[dict[str, Any]]:
@@ -152,7 +159,7 @@ class Drafted(MeteredEngine):
                 yield delta
 
 
-async def make(out: Path, numbers: range, threads: int) -> None:
+async def make(out: Path, asked: Sequence[tuple[str, str]], numbers: range, threads: int) -> None:
     """Makes the chains and writes their revisions as they come."""
     engine = await redraft.load_engine("default", parallel=PARALLEL, ctx=4096, threads=threads)
     free = asyncio.Semaphore(PARALLEL)
@@ -173,7 +180,6 @@ async def make(out: Path, numbers: range, threads: int) -> None:
                         file.write(json.dumps(each, ensure_ascii=False) + "\n")
                     file.flush()
 
-        asked = prompts()
         await asyncio.gather(*(several(number, *asked[number]) for number in numbers))
     await engine.aclose()
 
@@ -182,10 +188,11 @@ def main() -> None:
     """Reads the arguments."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
+    parser.add_argument("--questions", type=Path, help="one prompt on each line")
     parser.add_argument("--drafts", type=int, nargs=2, default=(0, 96), metavar=("FROM", "TO"))
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()
-    asyncio.run(make(given.out, range(*given.drafts), given.threads))
+    asyncio.run(make(given.out, prompts(given.questions), range(*given.drafts), given.threads))
 
 
 if __name__ == "__main__":
