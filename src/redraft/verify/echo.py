@@ -1,15 +1,15 @@
 """Tell an answer from talk about the answer.
 
 A weak model that is asked to revise often repeats the feedback, with other numbers or in other words, or
-announces what it would change: "The answer is not 14 too many." Such a text can pass a check, yet it answers
-nothing. It is called an echo, and an echo never becomes the best answer.
+announces what it would change, or offers help: "The answer is not 14 too many." Such a text can pass a check,
+yet it answers nothing. It is called an echo, and an echo never becomes the best answer.
 
 A text that repeats a whole piece of feedback is an echo in any language. JSON, and text of which a quarter or
 more is code, is never one. Every other text is judged by its words. The words of checks, critics and
 apologies ("answer", "sentence", "too many") are talk; all others that carry meaning belong to the topic.
 These count for neither side: words of talk that the prompt or the first draft uses too, words that the
-feedback quotes, and numbers beside talk. A text is an echo if talk makes up at least 40 % of the counted
-words and at most half of them stand in sentences that are nearly free of talk.
+feedback quotes, its numbers, and numbers beside talk. A text is an echo if talk makes up at least 40 % of the
+counted words and at most half of them stand in sentences that are nearly free of talk.
 
 The words of talk are English: in other languages only repeated feedback is found. This module does not look
 at whether an answer is true or copies the prompt. benchmarks/RESULTS.md has the error rates on labelled
@@ -18,7 +18,6 @@ revisions, and tests/verify/test_echo.py holds them.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Sequence, Set
 from functools import cache
 from typing import NamedTuple
@@ -28,8 +27,8 @@ import regex
 from redraft.verify.segment import sentences, words
 
 SHARE = 0.4
-"""Share of talk among the counted words, 0 to 1, from which a text is an echo. The thresholds were
-chosen on the tuning records of tests/data/echoes.jsonl; this one also after a look at the others."""
+"""Share of talk among the counted words, 0 to 1, from which a text is an echo. All thresholds were
+chosen on the tuning records of tests/data/echoes.jsonl."""
 
 ANSWERING = 0.25
 """Share of talk below which a sentence counts as answering."""
@@ -60,7 +59,8 @@ Run = tuple[str, ...]
 _SUBJECTS = {("the", "answer"), ("your", "answer")}
 _NUMBER = "#"
 _DIGIT = regex.compile(r"\d")
-_QUOTED = regex.compile(r""""[^"\n]{0,80}"|“[^”\n]{0,80}”|(?<!\w)'[^'\n]{0,80}'(?!\w)""")
+_TOLD = regex.compile(r""""[^"\n]{0,80}"|“[^”\n]{0,80}”|(?<!\w)'[^'\n]{0,80}'(?!\w)|\d[\d.,]*""")
+_JSON = regex.compile(r'\s*+[\[{]\s*+["\[\]{}]')
 _FENCE = regex.compile(r"\s*(?:```|~~~)")
 _CODE_LINE = regex.compile(
     r"""
@@ -132,8 +132,15 @@ The judge gives the answer 3 of 10, and 7 is needed.
 The answer was cut off before its end because it is too long. A check of that answer found.
 Not quite right yet. The reply repeats the criticism and does not answer.
 Revision is needed. Revision is not needed.
+Here to help. Here to assist. Happy to help. Ready to help. Ready to assist.
 """
 """The sentences of all checks, and the requests to revise: any digits for numbers, and nothing quoted."""
+
+
+_OFFERS = (
+    "Sure, here is. Sure, here's. How can I help you today? I'm here to help you. I'm ready to help you."
+)
+"""Nothing but such words is no answer."""
 
 
 class Sides(NamedTuple):
@@ -152,18 +159,11 @@ def echoes(answer: str, heard: Iterable[str], topic: str = "") -> bool:
         topic: The prompt and the first draft. An answer may use their words freely.
     """
     text, past = answer[:LONGEST], [message[:LONGEST] for message in heard]
-    if _is_json(answer) or _is_code(text):
+    if _JSON.match(text) or _is_code(text):
         return False
     tokens = _tokens(text)
-    return any(_repeats(tokens, message) for message in past) or _is_talk(text, past, topic[:LONGEST])
-
-
-def _is_json(text: str) -> bool:
-    """Return whether a text is one JSON object or array."""
-    try:
-        return isinstance(json.loads(text), dict | list)
-    except (ValueError, RecursionError):
-        return False
+    repeats = _covers(tokens, _tokens(_OFFERS)) or any(_repeats(tokens, message) for message in past)
+    return repeats or _is_talk(text, past, topic[:LONGEST])
 
 
 def _is_code(text: str) -> bool:
@@ -197,22 +197,25 @@ def _covers(tokens: Sequence[str], others: Sequence[str]) -> bool:
 def _is_talk(text: str, heard: Iterable[str], topic: str) -> bool:
     """Return whether a text has enough words of talk, and too few in sentences that answer."""
     own = frozenset([None, *map(_stem, _tokens(topic))])
-    quoted = frozenset(_tokens(" ".join(quote for message in heard for quote in _QUOTED.findall(message))))
+    told = frozenset(
+        words(" ".join(piece for message in heard for piece in _TOLD.findall(message.casefold())))
+    )
     parts = sentences(text.replace(": ", ":\n\n"))  # "Here is a shorter version: Rain falls."
-    sides = [_count(_tokens(part), own, quoted) for part in parts]
+    sides = [_count(_plain(part), own, told) for part in parts]
     talk, total = sum(side.talk for side in sides), sum(map(sum, sides))
     answering = sum(sum(side) for side in sides if side.talk < ANSWERING * sum(side))
     return talk >= max(LEAST, SHARE * total) and answering <= ANSWERED * total
 
 
-def _count(tokens: Sequence[str], own: Set[str | None], quoted: Set[str]) -> Sides:
+def _count(said: Sequence[str], own: Set[str | None], told: Set[str]) -> Sides:
     """Count the words of each side.
 
     Args:
-        tokens: The words of a sentence.
+        said: The words of a sentence.
         own: Stems that are not talk here; None is the stem of all other words.
-        quoted: Words that the feedback quotes.
+        told: Numbers of the feedback, and words that it quotes.
     """
+    tokens = _numbered(said)
     about = _is_about_answer(tokens)
     own = own & {None} if about else own
     spoken, stems = _within(tokens, _runs_of_checks()), [_stem(token) for token in tokens]
@@ -222,7 +225,7 @@ def _count(tokens: Sequence[str], own: Set[str | None], quoted: Set[str]) -> Sid
     ]
     topic = 0
     for place, token in enumerate(tokens):
-        if talk[place] or stems[place] or token in _COMMON or token in quoted:
+        if talk[place] or stems[place] or token in _COMMON or said[place] in told:
             continue
         if token != _NUMBER:
             topic += 1
@@ -238,8 +241,17 @@ def _is_about_answer(tokens: Sequence[str]) -> bool:
 
 def _tokens(text: str) -> list[str]:
     """Return the words of a text in lower case; a word with a digit becomes a placeholder."""
-    plain = text.casefold().replace("’", "'")
-    return [_NUMBER if _DIGIT.search(word) else word for word in words(plain)]
+    return _numbered(_plain(text))
+
+
+def _plain(text: str) -> list[str]:
+    """Return the words of a text in lower case."""
+    return words(text.casefold().replace("’", "'"))
+
+
+def _numbered(said: Sequence[str]) -> list[str]:
+    """Put a placeholder for each word with a digit."""
+    return [_NUMBER if _DIGIT.search(word) else word for word in said]
 
 
 def _stem(word: str) -> str | None:
