@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence, Set
 from functools import cache
+from itertools import takewhile
 from typing import NamedTuple
 
 import regex
@@ -35,6 +36,9 @@ ANSWERING = 0.25
 
 ANSWERED = 0.5
 """Share of the counted words in answering sentences up to which a text can be an echo."""
+
+LEAD = 5
+"""Words of the topic before the first talk from which a text is an answer, whatever follows."""
 
 LEAST = 2
 """An echo has at least two words of talk: "The answer is yes." has one."""
@@ -105,6 +109,7 @@ _TALK = regex.compile(
     | long(?:er)?$ | short(?:er)?$ | total | mistake | error | wrong | right$ | fault | reject | accept
     | fail | pass(?:ed|es)?$ | apolog | sorry | clear | clarif | concis | format | quot | comma
     | punctuat | original | previous | final | complet | incomplet | unfinish | again$ | check
+    | typo | misspell | spell | capital | apostroph | hyphen | unnecess | tweak | refin | re-?w | reorgan | minor$
     """,
     regex.VERBOSE,
 )
@@ -200,11 +205,14 @@ def _is_talk(text: str, heard: Iterable[str], topic: str) -> bool:
     told = frozenset(
         words(" ".join(piece for message in heard for piece in _TOLD.findall(message.casefold())))
     )
-    parts = sentences(text.replace(": ", ":\n\n"))  # "Here is a shorter version: Rain falls."
+    parts = sentences(
+        text.replace("is: ", "is ").replace(": ", ":\n\n")
+    )  # "Here is a shorter version: Rain falls."
     sides = [_count(_plain(part), own, told) for part in parts]
     talk, total = sum(side.talk for side in sides), sum(map(sum, sides))
     answering = sum(sum(side) for side in sides if side.talk < ANSWERING * sum(side))
-    return talk >= max(LEAST, SHARE * total) and answering <= ANSWERED * total
+    lead = sum(side.topic for side in takewhile(lambda side: not side.talk, sides))
+    return talk >= max(LEAST, SHARE * total) and answering <= ANSWERED * total and lead < LEAD
 
 
 def _count(said: Sequence[str], own: Set[str | None], told: Set[str]) -> Sides:
@@ -223,15 +231,33 @@ def _count(said: Sequence[str], own: Set[str | None], told: Set[str]) -> Sides:
         token not in _COMMON and (known or stem not in own or (about and token == _NUMBER))
         for token, known, stem in zip(tokens, spoken, stems, strict=True)
     ]
-    topic = 0
-    for place, token in enumerate(tokens):
-        if talk[place] or stems[place] or token in _COMMON or said[place] in told:
-            continue
-        if token != _NUMBER:
-            topic += 1
-        elif tokens[place - 1 : place] == ["is"] or not any(stems[max(place - 2, 0) : place]):
-            topic += 0 if any(stems[place + 1 : place + 3]) else RESULT
+    rest = [
+        not (stem or token in _COMMON or said[place] in told)
+        for place, (token, stem) in enumerate(zip(tokens, stems, strict=True))
+    ]
+    rest = [free and not spoken for free, spoken in zip(rest, talk, strict=True)]
+    topic = sum(free and token != _NUMBER for free, token in zip(rest, tokens, strict=True))
+    topic += RESULT * (_gives_number(tokens, stems, rest) or _names_answer(tokens, talk, rest))
     return Sides(sum(talk), topic)
+
+
+def _gives_number(tokens: Sequence[str], stems: Sequence[str | None], rest: Sequence[bool]) -> bool:
+    """Return whether a sentence has a number that no talk surrounds."""
+    return any(
+        token == _NUMBER
+        and rest[place]
+        and (tokens[place - 1 : place] == ["is"] or not any(stems[max(place - 2, 0) : place]))
+        and not any(stems[place + 1 : place + 3])
+        for place, token in enumerate(tokens)
+    )
+
+
+def _names_answer(tokens: Sequence[str], talk: Sequence[bool], rest: Sequence[bool]) -> bool:
+    """Return whether a sentence is like "The answer to the question is rain"."""
+    place = tokens.index("is") if "is" in tokens else 0
+    named = any(free and token != _NUMBER for free, token in zip(rest[place:], tokens[place:], strict=True))
+    plain = all(token in ("answer", "question") for token, about in zip(tokens, talk, strict=True) if about)
+    return named and plain and "answer" in tokens[:place] and not any(rest[:place])
 
 
 def _is_about_answer(tokens: Sequence[str]) -> bool:
