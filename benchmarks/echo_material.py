@@ -90,7 +90,7 @@ def prompts(questions: Path | None = None) -> list[tuple[str, str]]:
 
 def _written(questions: Path) -> Iterator[tuple[str, str]]:
     for number, line in enumerate(questions.read_text(encoding="utf-8").splitlines(), start=1):
-        yield f"written/{number}", line
+        yield f"{questions.stem}/{number}", line
 
 
 def _records(path: str) -> Iterator[dict[str, Any]]:

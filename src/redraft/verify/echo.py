@@ -4,12 +4,13 @@ A weak model that is asked to revise often repeats the feedback, with other numb
 announces what it would change, or offers help: "The answer is not 14 too many." Such a text can pass a check,
 yet it answers nothing. It is called an echo, and an echo never becomes the best answer.
 
-A text that repeats a whole piece of feedback is an echo in any language. JSON, and text of which a quarter or
-more is code, is never one. Every other text is judged by its words. The words of checks, critics and
-apologies ("answer", "sentence", "too many") are talk; all others that carry meaning belong to the topic.
-These count for neither side: words of talk that the prompt or the first draft uses too, words that the
-feedback quotes, its numbers, and numbers beside talk. A text is an echo if talk makes up at least 40 % of the
-counted words and at most half of them stand in sentences that are nearly free of talk.
+A text that repeats a whole piece of feedback, or only offers help, is an echo. JSON, and text of which a
+quarter or more is code, is never one. Every other text is judged by its words. The words of checks, critics
+and apologies ("answer", "sentence", "too many") are talk; all others that carry meaning belong to the topic,
+and those of the prompt and the first draft count three times. These count for neither side: words of talk
+that the prompt or the first draft uses too, words that the feedback quotes, its numbers, and numbers beside
+talk. A text is an echo if talk makes up at least 30 % of the count, at most 60 % of the count stands in
+sentences that are nearly free of talk, and the text does not begin with words of the topic.
 
 The words of talk are English: in other languages only repeated feedback is found. This module does not look
 at whether an answer is true or copies the prompt. benchmarks/RESULTS.md has the error rates on labelled
@@ -27,21 +28,24 @@ import regex
 
 from redraft.verify.segment import sentences, words
 
-SHARE = 0.4
-"""Share of talk among the counted words, 0 to 1, from which a text is an echo. All thresholds were
-chosen on the tuning records of tests/data/echoes.jsonl."""
+SHARE = 0.3
+"""Share of talk in the count, 0 to 1, from which a text is an echo. All thresholds were chosen on the
+tuning records of tests/data/echoes.jsonl."""
 
-ANSWERING = 0.25
+ANSWERING = 0.3
 """Share of talk below which a sentence counts as answering."""
 
-ANSWERED = 0.5
-"""Share of the counted words in answering sentences up to which a text can be an echo."""
+ANSWERED = 0.6
+"""Share of the count in answering sentences up to which a text can be an echo."""
 
 LEAD = 5
-"""Words of the topic before the first talk from which a text is an answer, whatever follows."""
+"""Count of the topic before the first talk from which a text is an answer, whatever follows."""
 
 LEAST = 2
 """An echo has at least two words of talk: "The answer is yes." has one."""
+
+ASKED = 3
+"""Words that a word of the prompt or the first draft counts for."""
 
 REPEATED = 0.8
 """Share of a text that repeats feedback, and of that feedback that it repeats, from which it is an echo."""
@@ -56,7 +60,7 @@ LONGEST = 20_000
 """Characters of a text that are read: a looping model is recognised by how it begins."""
 
 RESULT = 5
-"""Topic words that a number stands for if no talk surrounds it: "The correct answer is 42."."""
+"""Words of the topic that a number stands for if no talk surrounds it: "The correct answer is 42."."""
 
 Run = tuple[str, ...]
 
@@ -109,7 +113,8 @@ _TALK = regex.compile(
     | long(?:er)?$ | short(?:er)?$ | total | mistake | error | wrong | right$ | fault | reject | accept
     | fail | pass(?:ed|es)?$ | apolog | sorry | clear | clarif | concis | format | quot | comma
     | punctuat | original | previous | final | complet | incomplet | unfinish | again$ | check
-    | typo | misspell | spell | capital | apostroph | hyphen | unnecess | tweak | refin | re-?w | reorgan | minor$
+    | typo | misspell | spell | capital | apostroph | hyphen | unnecess | tweak | refin
+    | re-?w | reorgan | minor$
     """,
     regex.VERBOSE,
 )
@@ -146,6 +151,14 @@ _OFFERS = (
     "Sure, here is. Sure, here's. How can I help you today? I'm here to help you. I'm ready to help you."
 )
 """Nothing but such words is no answer."""
+
+
+class Known(NamedTuple):
+    """The words of the prompt and the first draft, and what the feedback quotes, with its numbers."""
+
+    topic: Set[str]
+    told: Set[str]
+    stems: Set[str]
 
 
 class Sides(NamedTuple):
@@ -201,63 +214,38 @@ def _covers(tokens: Sequence[str], others: Sequence[str]) -> bool:
 
 def _is_talk(text: str, heard: Iterable[str], topic: str) -> bool:
     """Return whether a text has enough words of talk, and too few in sentences that answer."""
-    own = frozenset([None, *map(_stem, _tokens(topic))])
-    told = frozenset(
-        words(" ".join(piece for message in heard for piece in _TOLD.findall(message.casefold())))
-    )
-    parts = sentences(
-        text.replace("is: ", "is ").replace(": ", ":\n\n")
-    )  # "Here is a shorter version: Rain falls."
-    sides = [_count(_plain(part), own, told) for part in parts]
+    told = " ".join(piece for message in heard for piece in _TOLD.findall(message))
+    asked = frozenset(_plain(topic))
+    stems = frozenset(stem for word in asked if (stem := _stem(word)))
+    known = Known(asked, frozenset(_plain(told)), stems)
+    # A new line for each sentence of "Here is a shorter version: Rain falls.", not for "The answer is: rain."
+    parts = sentences(text.replace("is: ", "is ").replace(": ", ":\n\n"))
+    sides = [_count(_plain(part), known) for part in parts]
     talk, total = sum(side.talk for side in sides), sum(map(sum, sides))
     answering = sum(sum(side) for side in sides if side.talk < ANSWERING * sum(side))
     lead = sum(side.topic for side in takewhile(lambda side: not side.talk, sides))
     return talk >= max(LEAST, SHARE * total) and answering <= ANSWERED * total and lead < LEAD
 
 
-def _count(said: Sequence[str], own: Set[str | None], told: Set[str]) -> Sides:
-    """Count the words of each side.
-
-    Args:
-        said: The words of a sentence.
-        own: Stems that are not talk here; None is the stem of all other words.
-        told: Numbers of the feedback, and words that it quotes.
-    """
+def _count(said: Sequence[str], known: Known) -> Sides:
+    """Count the words of a sentence on each side."""
     tokens = _numbered(said)
     about = _is_about_answer(tokens)
-    own = own & {None} if about else own
     spoken, stems = _within(tokens, _runs_of_checks()), [_stem(token) for token in tokens]
-    talk = [
-        token not in _COMMON and (known or stem not in own or (about and token == _NUMBER))
-        for token, known, stem in zip(tokens, spoken, stems, strict=True)
-    ]
-    rest = [
-        not (stem or token in _COMMON or said[place] in told)
-        for place, (token, stem) in enumerate(zip(tokens, stems, strict=True))
-    ]
-    rest = [free and not spoken for free, spoken in zip(rest, talk, strict=True)]
-    topic = sum(free and token != _NUMBER for free, token in zip(rest, tokens, strict=True))
-    topic += RESULT * (_gives_number(tokens, stems, rest) or _names_answer(tokens, talk, rest))
-    return Sides(sum(talk), topic)
-
-
-def _gives_number(tokens: Sequence[str], stems: Sequence[str | None], rest: Sequence[bool]) -> bool:
-    """Return whether a sentence has a number that no talk surrounds."""
-    return any(
-        token == _NUMBER
-        and rest[place]
-        and (tokens[place - 1 : place] == ["is"] or not any(stems[max(place - 2, 0) : place]))
-        and not any(stems[place + 1 : place + 3])
-        for place, token in enumerate(tokens)
-    )
-
-
-def _names_answer(tokens: Sequence[str], talk: Sequence[bool], rest: Sequence[bool]) -> bool:
-    """Return whether a sentence is like "The answer to the question is rain"."""
-    place = tokens.index("is") if "is" in tokens else 0
-    named = any(free and token != _NUMBER for free, token in zip(rest[place:], tokens[place:], strict=True))
-    plain = all(token in ("answer", "question") for token, about in zip(tokens, talk, strict=True) if about)
-    return named and plain and "answer" in tokens[:place] and not any(rest[:place])
+    talk = topic = result = 0
+    for place, (token, stem) in enumerate(zip(tokens, stems, strict=True)):
+        number = token == _NUMBER
+        if token in _COMMON:
+            continue
+        if spoken[place] or (about and (stem or number)) or (stem and stem not in known.stems):
+            talk += 1
+        elif stem or said[place] in known.told:
+            continue
+        elif not number:
+            topic += ASKED if said[place] in known.topic else 1
+        elif tokens[place - 1 : place] == ["is"] or not any(stems[max(place - 2, 0) : place]):
+            result = result or (0 if any(stems[place + 1 : place + 3]) else RESULT)
+    return Sides(talk, topic + result)
 
 
 def _is_about_answer(tokens: Sequence[str]) -> bool:
