@@ -8,9 +8,9 @@ A text that repeats a whole piece of feedback, or only offers help, is an echo. 
 quarter or more is code, is never one. Every other text is judged by its words. The words of checks, critics
 and apologies ("answer", "sentence", "too many") are talk; all others that carry meaning belong to the topic,
 and those of the prompt and the first draft count three times. These count for neither side: words of talk
-that the prompt or the first draft uses too, words that the feedback quotes, its numbers, and numbers beside
-talk. A text is an echo if talk makes up at least 30 % of the count, at most 60 % of the count stands in
-sentences that are nearly free of talk, and the text does not begin with words of the topic.
+that the prompt or the first draft uses too, words that the feedback quotes, and numbers beside talk. A text
+is an echo if talk makes up at least 30 % of the count, at most 60 % of the count stands in sentences that
+are nearly free of talk, and the text does not begin with words of the topic.
 
 The words of talk are English: in other languages only repeated feedback is found. This module does not look
 at whether an answer is true or copies the prompt. benchmarks/RESULTS.md has the error rates on labelled
@@ -64,10 +64,10 @@ RESULT = 5
 
 Run = tuple[str, ...]
 
-_SUBJECTS = {("the", "answer"), ("your", "answer")}
+_SUBJECTS = (["the", "answer"], ["your", "answer"])
 _NUMBER = "#"
 _DIGIT = regex.compile(r"\d")
-_TOLD = regex.compile(r""""[^"\n]{0,80}"|“[^”\n]{0,80}”|(?<!\w)'[^'\n]{0,80}'(?!\w)|\d[\d.,]*""")
+_QUOTED = regex.compile(r""""[^"\n]{0,80}"|“[^”\n]{0,80}”|(?<!\w)'[^'\n]{0,80}'(?!\w)""")
 _JSON = regex.compile(r'\s*+[\[{]\s*+["\[\]{}]')
 _FENCE = regex.compile(r"\s*(?:```|~~~)")
 _CODE_LINE = regex.compile(
@@ -113,8 +113,6 @@ _TALK = regex.compile(
     | long(?:er)?$ | short(?:er)?$ | total | mistake | error | wrong | right$ | fault | reject | accept
     | fail | pass(?:ed|es)?$ | apolog | sorry | clear | clarif | concis | format | quot | comma
     | punctuat | original | previous | final | complet | incomplet | unfinish | again$ | check
-    | typo | misspell | spell | capital | apostroph | hyphen | unnecess | tweak | refin
-    | re-?w | reorgan | minor$
     """,
     regex.VERBOSE,
 )
@@ -140,25 +138,20 @@ The check command was stopped: it took longer than 1 s on this answer.
 It rejects the answer, and does not say why. It gives the answer 0.5 of 1. It has no complaint.
 The judge gives the answer 3 of 10, and 7 is needed.
 The answer was cut off before its end because it is too long. A check of that answer found.
-Not quite right yet. The reply repeats the criticism and does not answer.
-Revision is needed. Revision is not needed.
 Here to help. Here to assist. Happy to help. Ready to help. Ready to assist.
 """
-"""The sentences of all checks, and the requests to revise: any digits for numbers, and nothing quoted."""
+"""The sentences of all checks and the ends of offers: any digits for numbers, and nothing quoted."""
 
-
-_OFFERS = (
-    "Sure, here is. Sure, here's. How can I help you today? I'm here to help you. I'm ready to help you."
-)
+_OFFERS = "Sure, here is. Sure, here's. How can I help you? I'm here to help you. I'm ready to help you."
 """Nothing but such words is no answer."""
 
 
 class Known(NamedTuple):
-    """The words of the prompt and the first draft, and what the feedback quotes, with its numbers."""
+    """Words of the prompt and first draft, the beginnings of those that are talk, and words of quotations."""
 
     topic: Set[str]
-    told: Set[str]
     stems: Set[str]
+    told: Set[str]
 
 
 class Sides(NamedTuple):
@@ -199,11 +192,8 @@ def _is_code(text: str) -> bool:
 
 def _repeats(tokens: Sequence[str], message: str) -> bool:
     """Return whether tokens are nearly those of a message, or of one item of its list of faults."""
-    for part in (message, *(line for line in message.splitlines() if line.startswith("- "))):
-        told = _tokens(part)
-        if _covers(tokens, told) and _covers(told, tokens):
-            return True
-    return False
+    parts = (message, *(line for line in message.splitlines() if line.startswith("- ")))
+    return any(_covers(tokens, told) and _covers(told, tokens) for told in map(_tokens, parts))
 
 
 def _covers(tokens: Sequence[str], others: Sequence[str]) -> bool:
@@ -214,23 +204,21 @@ def _covers(tokens: Sequence[str], others: Sequence[str]) -> bool:
 
 def _is_talk(text: str, heard: Iterable[str], topic: str) -> bool:
     """Return whether a text has enough words of talk, and too few in sentences that answer."""
-    told = " ".join(piece for message in heard for piece in _TOLD.findall(message))
-    asked = frozenset(_plain(topic))
+    told = " ".join(piece for message in heard for piece in _QUOTED.findall(message))
+    asked = frozenset(_tokens(topic))
     stems = frozenset(stem for word in asked if (stem := _stem(word)))
-    known = Known(asked, frozenset(_plain(told)), stems)
-    # A new line for each sentence of "Here is a shorter version: Rain falls.", not for "The answer is: rain."
-    parts = sentences(text.replace("is: ", "is ").replace(": ", ":\n\n"))
-    sides = [_count(_plain(part), known) for part in parts]
+    known = Known(asked, stems, frozenset(_tokens(told)))
+    sides = [_count(_tokens(part), known) for part in sentences(text)]
     talk, total = sum(side.talk for side in sides), sum(map(sum, sides))
     answering = sum(sum(side) for side in sides if side.talk < ANSWERING * sum(side))
     lead = sum(side.topic for side in takewhile(lambda side: not side.talk, sides))
     return talk >= max(LEAST, SHARE * total) and answering <= ANSWERED * total and lead < LEAD
 
 
-def _count(said: Sequence[str], known: Known) -> Sides:
+def _count(tokens: Sequence[str], known: Known) -> Sides:
     """Count the words of a sentence on each side."""
-    tokens = _numbered(said)
-    about = _is_about_answer(tokens)
+    # "The answer has", but not "The answer is" or "The answer to".
+    about = tokens[:2] in _SUBJECTS and tokens[2:3] not in (["is"], ["to"], [])
     spoken, stems = _within(tokens, _runs_of_checks()), [_stem(token) for token in tokens]
     talk = topic = result = 0
     for place, (token, stem) in enumerate(zip(tokens, stems, strict=True)):
@@ -239,33 +227,19 @@ def _count(said: Sequence[str], known: Known) -> Sides:
             continue
         if spoken[place] or (about and (stem or number)) or (stem and stem not in known.stems):
             talk += 1
-        elif stem or said[place] in known.told:
+        elif stem or token in known.told:
             continue
         elif not number:
-            topic += ASKED if said[place] in known.topic else 1
+            topic += ASKED if token in known.topic else 1
         elif tokens[place - 1 : place] == ["is"] or not any(stems[max(place - 2, 0) : place]):
             result = result or (0 if any(stems[place + 1 : place + 3]) else RESULT)
     return Sides(talk, topic + result)
 
 
-def _is_about_answer(tokens: Sequence[str]) -> bool:
-    """Return whether a sentence begins as "The answer has" does, but not with "The answer is" or "to"."""
-    return tuple(tokens[:2]) in _SUBJECTS and tokens[2:3] not in (["is"], ["to"], [])
-
-
 def _tokens(text: str) -> list[str]:
     """Return the words of a text in lower case; a word with a digit becomes a placeholder."""
-    return _numbered(_plain(text))
-
-
-def _plain(text: str) -> list[str]:
-    """Return the words of a text in lower case."""
-    return words(text.casefold().replace("’", "'"))
-
-
-def _numbered(said: Sequence[str]) -> list[str]:
-    """Put a placeholder for each word with a digit."""
-    return [_NUMBER if _DIGIT.search(word) else word for word in said]
+    plain = text.casefold().replace("’", "'")
+    return [_NUMBER if _DIGIT.search(word) else word for word in words(plain)]
 
 
 def _stem(word: str) -> str | None:
