@@ -41,6 +41,11 @@ LABELLED = Path(__file__).parent.parent / "data" / "echoes.jsonl"
         "Here is the revised answer:\n\nThe answer is now shorter, as requested.",
         "I apologize for the mistake. Please provide the question again.",
         "Revision is not needed.",
+        "I'm ready to help!",
+        "I'm here to help you.",
+        "How can I help you?",
+        "Sure, here is",
+        "The answer is 6. I made an error. I will correct the mistake and check the answer again.",
         prompts.REVISE,
         prompts.ECHOED,
         prompts.CRITICISE,
@@ -66,6 +71,8 @@ def test_an_echo(answer: str) -> None:
         "Here is a shorter version: Rain falls, and it never asks whom it wets.",
         "Sorry for the long answer! Rain is water that falls from clouds, and never upward.",
         '{"answer": "Rain is water that falls."}',
+        "Rain is water that falls from the clouds.\n\nThe answer has 8 words: too many. The answer was too long.",
+        "Sure, here is a sentence: rain is water that falls from the clouds.",
     ],
 )
 def test_no_echo(answer: str) -> None:
