@@ -99,10 +99,15 @@ def wilson(called: int, total: int, z: float = 1.96) -> tuple[float, ...]:
 
 def best_threshold(scorer: Scorer, found: Sequence[Record]) -> float:
     """Return the threshold that finds most echoes and calls at most 1 % of the honest revisions echoes."""
-    tried = sorted({scorer(record) for record in found} | {1.01})
-    wrong = {threshold: hits(scorer, found, threshold, "answer") for threshold in tried}
+    scores = {id(record): scorer(record) for record in found}
+
+    def known(record: Record) -> float:
+        return scores[id(record)]
+
+    tried = sorted({*scores.values(), 1.01})
+    wrong = {threshold: hits(known, found, threshold, "answer") for threshold in tried}
     allowed = [threshold for threshold in tried if wrong[threshold][0] <= MOST_WRONG * wrong[threshold][1]]
-    return max(allowed, key=lambda threshold: hits(scorer, found, threshold, "echo"))
+    return max(allowed, key=lambda threshold: hits(known, found, threshold, "echo"))
 
 
 def figure(what: str, counts: tuple[int, int], goal: Goal | None) -> Figure:
