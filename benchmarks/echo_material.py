@@ -1,10 +1,11 @@
 """Makes revisions of the default model to be labelled: tests/data/echoes.jsonl is chosen from them.
 
 The prompts are permissive (Apache-2.0): Vicuna's 80 questions, IFEval's instructions, Self-Instruct's seed
-tasks, from the shared data beside the checkout; or, with `--questions`, a file with one on each line: those of
-echo_questions.txt and echo_questions_held_out.txt were written for this. Each gets some sets of checks in turn,
-most of them in verified mode and some in prompted mode. Every revision is written with what the model had been
-told before it. Labels are not made here: people read each text and decide (tests/data/README.md).
+tasks, from the shared data beside the checkout; or, with `--questions`, a file with one on each line: those
+of echo_questions.txt and echo_questions_held_out.txt were written for this. Each gets some sets of checks
+in turn, most of them in verified mode and some in prompted mode. Every revision is written with what the
+model had been told before it. Labels are not made here: people read each text and decide
+(tests/data/README.md).
 A draft is made once and serves several sets of checks, because most of the time goes into drafts.
 
     python benchmarks/echo_material.py revisions.jsonl --drafts 0 96
