@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 from pathlib import Path
 
 import pytest
 
 from redraft.errors import ModelError, OutputError
-from redraft.files import inside, insist_on_own_files, open_inside, open_own, replace_file, replacing
+from redraft.files import (
+    inside,
+    insist_on_own_files,
+    lock,
+    locked,
+    open_inside,
+    open_locked,
+    open_own,
+    replace_file,
+    replacing,
+)
 
 
 @pytest.fixture
@@ -112,6 +124,53 @@ class TestOwn:
         (tmp_path / "lock").write_text("said")
         os.close(open_own(tmp_path / "lock"))
         assert (tmp_path / "lock").read_text() == "said"
+
+
+class TestLocks:
+    def test_one_holder_at_a_time(self, tmp_path: Path) -> None:
+        first = open_locked(tmp_path / "lock")
+        assert first is not None
+        assert open_locked(tmp_path / "lock") is None
+        os.close(first)
+        with locked(tmp_path / "lock"):
+            assert open_locked(tmp_path / "lock") is None
+
+    def test_a_lock_that_its_holder_removes_is_taken_again(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        path, flock = tmp_path / "lock", fcntl.flock
+
+        def removed_meanwhile(handle: int, how: int) -> None:
+            monkeypatch.setattr(fcntl, "flock", flock)
+            path.unlink()
+            flock(handle, how)
+
+        monkeypatch.setattr(fcntl, "flock", removed_meanwhile)
+        handle = open_locked(path)
+        assert handle is not None
+        assert os.path.samestat(os.fstat(handle), path.stat())
+        os.close(handle)
+
+    def test_who_waits_is_told_and_gets_it(self, tmp_path: Path) -> None:
+        first = open_locked(tmp_path / "lock")
+        assert first is not None
+        with locked(tmp_path / "lock", lambda: os.close(first)):
+            assert open_locked(tmp_path / "lock") is None
+
+    def test_a_disk_without_locks_is_used_without(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def without(*_: int) -> None:
+            raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+        monkeypatch.setattr(fcntl, "flock", without)
+        with (tmp_path / "lock").open("w") as file:
+            assert lock(file.fileno())
+
+    def test_a_link_is_not_followed(self, tmp_path: Path, secret: Path) -> None:
+        (tmp_path / "lock").symlink_to(secret)
+        with pytest.raises(OutputError, match="a link is there"), locked(tmp_path / "lock"):
+            pass
 
 
 class TestReplacing:

@@ -9,10 +9,11 @@ of it is on the disk. Changes to a folder during a read are not covered.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -126,6 +127,80 @@ def _in_the_way(path: Path, what: str) -> OutputError:
         f"{path} cannot be written: {what} is there.",
         hint="Remove it if it is yours, or choose another output path.",
     )
+
+
+def lock(handle: int, *, wait: bool = False) -> bool:
+    """Lock an open file or folder. The lock ends when it is closed, or with the process.
+
+    A file system without locks locks nothing: other processes cannot be seen there.
+
+    Args:
+        handle: Its file descriptor.
+        wait: Wait for another process that holds the lock.
+
+    Returns:
+        False if another process holds the lock.
+    """
+    with suppress(OSError):  # file systems without locks have several errors for it
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            return False
+    return True
+
+
+def open_locked(path: Path, *, wait: bool = False) -> int | None:
+    """Open and lock one of redraft's own files. Its holder may rename or remove it.
+
+    Args:
+        path: The file; it is created if it is missing.
+        wait: Wait for another process that holds the lock.
+
+    Returns:
+        The file descriptor; None if another process holds the lock.
+
+    Raises:
+        OutputError: The existing file is a link, not a regular file, another user's, or has hard links.
+        OSError: It cannot be opened.
+    """
+    while True:
+        handle = open_own(path)
+        try:
+            if not lock(handle, wait=wait):
+                os.close(handle)
+                return None
+            # The last holder may have renamed or removed the file after it was opened here.
+            if os.path.samestat(os.fstat(handle), path.stat()):
+                return handle
+        except FileNotFoundError:
+            pass
+        except BaseException:
+            os.close(handle)
+            raise
+        os.close(handle)
+
+
+@contextmanager
+def locked(path: Path, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Hold the lock on one of redraft's own files, and wait for it if needed.
+
+    Args:
+        path: The file; it is created if it is missing.
+        on_wait: Called if another process holds the lock.
+
+    Raises:
+        OutputError: The existing file is a link, not a regular file, another user's, or has hard links.
+        OSError: It cannot be opened.
+    """
+    handle = open_locked(path)
+    if handle is None:
+        on_wait()
+        handle = open_locked(path, wait=True)
+    assert handle is not None  # noqa: S101  (it was waited for)
+    try:
+        yield
+    finally:
+        os.close(handle)
 
 
 def remove_own(path: Path) -> None:

@@ -11,19 +11,20 @@ next run can do better, and those that the caller closes early, as native revisi
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from redraft.engines.base import Delta, Engine, EngineInfo, Message, PromptText, Sampling, Tokens
+from redraft.engines.base import Delta, Engine
 from redraft.engines.load import local_file, parse_reference
+from redraft.engines.wrapped import Replies, WrappedEngine
 from redraft.jobs.journal import Journal, key_of
 
 
-class JournaledEngine:
-    """Another engine whose replies come from a journal if they are in it. Closing it closes neither.
+class JournaledEngine(WrappedEngine):
+    """Take replies from a journal if they are in it. Closing it closes neither the engine nor the journal.
 
     Args:
         engine: The engine that is asked for what the journal lacks.
@@ -33,57 +34,22 @@ class JournaledEngine:
     """
 
     def __init__(self, engine: Engine, journal: Journal, *, identity: Any, scope: str) -> None:
-        self._engine = engine
+        super().__init__(engine)
         self._journal = journal
         self._about = {"identity": identity, "model": engine.info.name, "scope": scope}
         self._asked: Counter[str] = Counter()
 
-    @property
-    def info(self) -> EngineInfo:
-        """The other engine's."""
-        return self._engine.info
+    def _reply(self, request: dict[str, Any], ask: Callable[[], Replies]) -> Replies:
+        # The key is made now, because it counts the calls in the order in which they are made.
+        return self._deltas(self._key(request), ask)
 
-    async def encode(self, text: str, *, special: bool = False) -> Tokens:
-        """Do as the other engine does."""
-        return await self._engine.encode(text, special=special)
-
-    async def decode(self, tokens: Sequence[int]) -> str:
-        """Do as the other engine does."""
-        return await self._engine.decode(tokens)
-
-    def stream(
-        self, prompt: PromptText, sampling: Sampling, stop: Sequence[str] = ()
-    ) -> AsyncGenerator[Delta, None]:
-        """Do as the other engine does, unless the reply is in the journal."""
-        key = self._key("stream", prompt, sampling, stop)
-        return self._reply(key, lambda: self._engine.stream(prompt, sampling, stop))
-
-    def chat(
-        self, messages: Sequence[Message], sampling: Sampling, stop: Sequence[str] = ()
-    ) -> AsyncGenerator[Delta, None]:
-        """Do as the other engine does, unless the reply is in the journal."""
-        key = self._key("chat", list(messages), sampling, stop)
-        return self._reply(key, lambda: self._engine.chat(messages, sampling, stop))
-
-    async def aclose(self) -> None:
-        """Do nothing: whoever opened the engine and the journal closes them."""
-
-    def _key(self, way: str, asked: Any, sampling: Sampling, stop: Sequence[str]) -> str:
-        request = {
-            **self._about,
-            "way": way,
-            "asked": asked,
-            "sampling": asdict(sampling),
-            "stop": list(stop),
-        }
-        key = key_of(request)
+    def _key(self, request: dict[str, Any]) -> str:
+        key = key_of({**self._about, **request, "sampling": asdict(request["sampling"])})
         number = self._asked[key]
         self._asked[key] += 1
         return key_of([key, number])
 
-    async def _reply(
-        self, key: str, ask: Callable[[], AsyncGenerator[Delta, None]]
-    ) -> AsyncGenerator[Delta, None]:
+    async def _deltas(self, key: str, ask: Callable[[], Replies]) -> Replies:
         stored = self._journal.get(key)
         if stored is not None:
             for fields in stored:

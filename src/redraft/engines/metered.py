@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Callable
 from contextlib import aclosing
+from typing import Any
 
 from redraft.chain import Usage
-from redraft.engines.base import Delta, Engine, EngineInfo, Message, PromptText, Sampling, Tokens
+from redraft.engines.base import Delta, Engine
+from redraft.engines.wrapped import Replies, WrappedEngine
 
 
-class MeteredEngine:
-    """Wraps an engine and adds up the usage of its calls. Closing it does not close the engine."""
+class MeteredEngine(WrappedEngine):
+    """Add up the usage of an engine's calls."""
 
     def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+        super().__init__(engine)
         self._usage = Usage()
 
     def take(self) -> Usage:
@@ -21,38 +23,10 @@ class MeteredEngine:
         usage, self._usage = self._usage, Usage()
         return usage
 
-    @property
-    def info(self) -> EngineInfo:
-        """The wrapped engine's info."""
-        return self._engine.info
-
-    async def encode(self, text: str, *, special: bool = False) -> Tokens:
-        """Encode with the wrapped engine."""
-        return await self._engine.encode(text, special=special)
-
-    async def decode(self, tokens: Sequence[int]) -> str:
-        """Decode with the wrapped engine."""
-        return await self._engine.decode(tokens)
-
-    def stream(
-        self, prompt: PromptText, sampling: Sampling, stop: Sequence[str] = ()
-    ) -> AsyncGenerator[Delta, None]:
-        """Continue raw text, and count it."""
-        return self._count(self._engine.stream(prompt, sampling, stop))
-
-    def chat(
-        self, messages: Sequence[Message], sampling: Sampling, stop: Sequence[str] = ()
-    ) -> AsyncGenerator[Delta, None]:
-        """Answer messages, and count it."""
-        return self._count(self._engine.chat(messages, sampling, stop))
-
-    async def aclose(self) -> None:
-        """Do nothing: the engine belongs to the caller."""
-
-    async def _count(self, deltas: AsyncGenerator[Delta, None]) -> AsyncGenerator[Delta, None]:
+    async def _reply(self, request: dict[str, Any], ask: Callable[[], Replies]) -> Replies:  # noqa: ARG002
         seen, last = 0, Delta()
         try:
-            async with aclosing(deltas):
+            async with aclosing(ask()) as deltas:
                 async for last in deltas:
                     seen += len(last.tokens) or bool(last.text)
                     yield last

@@ -12,7 +12,6 @@ import hashlib
 import json
 import sqlite3
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from redraft.errors import OutputError
@@ -100,9 +99,7 @@ class Journal:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _prepare(self) -> None:

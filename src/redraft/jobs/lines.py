@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import json
 import os
 import stat
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from redraft.errors import OutputError
-from redraft.files import open_own
+from redraft.files import lock, open_own
 
 _HINTS = {
     errno.ENOENT: "Make the folder first: mkdir -p {folder}",
@@ -64,9 +63,7 @@ class LineFile:
 
     def lock(self) -> bool:
         """Lock the file for this process. Return False if another process holds the lock."""
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not lock(self._fd):
             return False
         self.size = os.fstat(self._fd).st_size
         return True

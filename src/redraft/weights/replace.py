@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from redraft.errors import ModelError, OutputError
-from redraft.files import is_part_of, open_own, replace_file, sync_folder
+from redraft.files import is_part_of, open_locked, replace_file, sync_folder
 from redraft.weights.checkpoint import read_json
 
 MANIFEST = "redraft.json"
@@ -198,19 +197,14 @@ def locked(output: Path) -> Lock:
     """
     path = output.with_name(output.name + ".redraft-lock")
     with output_errors(output, {}):
-        handle = open_own(path)
+        handle = open_locked(path)
+        if handle is None:
+            raise OutputError(f"another run is writing {output}.", hint="Wait until it has finished.")
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # The last holder may have removed the file after it was opened here.
-            if os.fstat(handle).st_ino == path.stat().st_ino:
-                return _marked(path, handle)
-        except (BlockingIOError, FileNotFoundError):
-            pass
+            return _marked(path, handle)
         except BaseException:
             os.close(handle)
             raise
-        os.close(handle)
-    raise OutputError(f"another run is writing {output}.", hint="Wait until it has finished.")
 
 
 def _marked(path: Path, handle: int) -> Lock:

@@ -5,11 +5,7 @@ Converted and merged folders are cached under names made from their inputs.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from redraft.cli.shell import command_line
@@ -23,21 +19,12 @@ def folder_for(ref: str) -> str:
         UsageError: An adapter has no adapter_config.json, or its base is not on this machine.
     """
     from redraft.engines.llamacpp.default_model import cache_folder
+    from redraft.files import locked
 
     cache = cache_folder() / "train" / "models"
-    with _one_at_a_time(cache):
+    cache.mkdir(parents=True, exist_ok=True)
+    with locked(cache / "lock"):  # processes of a run start together and want the same folder
         return _folder_for(ref, cache)
-
-
-@contextmanager
-def _one_at_a_time(folder: Path) -> Iterator[None]:
-    """Hold a lock: processes of a run start together and want the same folder."""
-    from redraft.files import open_own
-
-    folder.mkdir(parents=True, exist_ok=True)
-    with os.fdopen(open_own(folder / "lock"), "rb") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _folder_for(ref: str, cache: Path) -> str:

@@ -10,7 +10,6 @@ The cache is `$REDRAFT_CACHE`, or `$XDG_CACHE_HOME/redraft`, by default `~/.cach
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import importlib.util
 import json
@@ -27,7 +26,7 @@ from io import BufferedReader
 from pathlib import Path
 
 from redraft.errors import ModelError, OutputError
-from redraft.files import open_own, replace_file, sync, sync_folder
+from redraft.files import locked, replace_file, sync, sync_folder
 
 
 @dataclass(frozen=True)
@@ -175,8 +174,7 @@ def _remembered(model: PackagedModel) -> int | None:
 @contextlib.contextmanager
 def _alone_in(folder: Path) -> Iterator[None]:
     """Lock the folder, and delete the leftovers of processes that were killed."""
-    with os.fdopen(open_own(folder / ".lock"), "rb") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(folder / ".lock"):
         for left in folder.glob(_WORK + "*"):
             shutil.rmtree(left, ignore_errors=True)
         yield

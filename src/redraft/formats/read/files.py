@@ -8,7 +8,6 @@ other special files are written directly.
 from __future__ import annotations
 
 import codecs
-import fcntl
 import gzip
 import io
 import json
@@ -27,7 +26,7 @@ from typing import IO, Any, Literal, cast
 from pydantic_core import from_json
 
 from redraft.errors import MissingExtra, OutputError, RecordError
-from redraft.files import open_own, sync_folder
+from redraft.files import open_locked, sync_folder
 
 STDIO = "-"
 """The path of standard input or output."""
@@ -272,23 +271,13 @@ def _claimed(path: Path, place: str, flags: int) -> int:  # noqa: ARG001 - the s
             f"{path} would be written as {place}, which is a finished output.",
             hint="Move it away, or write to another file with -o.",
         )
-    while True:
-        found = open_own(Path(place))
-        try:
-            fcntl.flock(found, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(found)
-            raise OutputError(
-                f"another process is writing {path}.", hint="Wait for it, or write to another file with -o."
-            ) from None
-        except OSError:  # this disk has no locks, so other processes cannot be seen
-            pass
-        # Another process may have renamed it since it was opened.
-        with suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(found), Path(place).stat()):
-                os.ftruncate(found, 0)
-                return found
-        os.close(found)
+    handle = open_locked(Path(place))
+    if handle is None:
+        raise OutputError(
+            f"another process is writing {path}.", hint="Wait for it, or write to another file with -o."
+        )
+    os.ftruncate(handle, 0)
+    return handle
 
 
 @contextmanager

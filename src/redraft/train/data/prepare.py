@@ -12,7 +12,6 @@ record into tokens, and `data.packing` makes rows of them.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import multiprocessing
@@ -20,12 +19,12 @@ import os
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from redraft.errors import OutputError, UsageError
-from redraft.files import open_own, sync_folder
+from redraft.files import locked, open_locked, sync_folder
 from redraft.formats.read.files import STDIO, name_of, reading
 from redraft.train.data.encoding import EncodedBatch, encode_files
 from redraft.train.data.store import Damaged, Prepared, Report, Writer, open_prepared
@@ -177,22 +176,18 @@ def _writing(cache: Path) -> Iterator[None]:
 @contextmanager
 def _alone(cache: Path, name: str, say: Say) -> Iterator[None]:
     """Hold the lock on a folder, waiting for it if needed. It ends with its process."""
-    with os.fdopen(open_own(cache / f"{name}.lock"), "rb") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if leads():
-                say("waiting for another process, which tokenises the same data.")
-            fcntl.flock(lock, fcntl.LOCK_EX)
+    waiting = "waiting for another process, which tokenises the same data."
+    with locked(cache / f"{name}.lock", lambda: say(waiting) if leads() else None):
         yield
 
 
 def _remove_left(cache: Path) -> None:
     """Delete the partial folders of dead processes: those that nobody has locked."""
     for left in cache.glob("*.partial"):
-        with suppress(BlockingIOError), os.fdopen(open_own(left.with_suffix(".lock")), "rb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        handle = open_locked(left.with_suffix(".lock"))
+        if handle is not None:
             shutil.rmtree(left, ignore_errors=True)
+            os.close(handle)
 
 
 def _make(folder: Path, key: str, batches: Iterable[EncodedBatch], say: Say) -> Prepared:

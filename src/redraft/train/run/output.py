@@ -6,18 +6,17 @@ A result is written into a temporary folder and moved into place, `config.json` 
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from safetensors import SafetensorError
 
 from redraft.errors import OutputError, UsageError
-from redraft.files import sync, sync_folder
+from redraft.files import lock, sync, sync_folder
 from redraft.train.run import checkpoints
 from redraft.train.run.sft import Sft
 
@@ -119,21 +118,14 @@ def alone(output: Path) -> Iterator[None]:
     """
     handle = os.open(output, os.O_RDONLY)
     try:
-        with suppress(OSError):  # some file systems have no locks
-            _lock(handle, output)
+        if not lock(handle):
+            raise OutputError(
+                f"another run is writing to {output}.",
+                hint="Wait for it to end, or name another --output_dir.",
+            )
         yield
     finally:
         os.close(handle)
-
-
-def _lock(handle: int, output: Path) -> None:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise OutputError(
-            f"another run is writing to {output}.",
-            hint="Wait for it to end, or name another --output_dir.",
-        ) from None
 
 
 def holds_result(output: Path) -> bool:
