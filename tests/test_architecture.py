@@ -40,12 +40,13 @@ LAYERS = {
     "errors": (1, "errors, config, files"),
     "config": (1, "errors, config, files"),
     "files": (1, "errors, config, files"),
+    "counting": (1, "errors, config, files"),
     "jobs": (2, "jobs, parallel"),
     "parallel": (2, "jobs, parallel"),
 }
 NARROWER = {
-    "collect": {"chain", "formats", "errors", "config", "files", "jobs", "parallel"},
-    "train": {"chain", "formats", "errors", "config", "files", "jobs", "parallel"},
+    "collect": {"chain", "formats", "errors", "config", "files", "counting", "jobs", "parallel"},
+    "train": {"chain", "formats", "errors", "config", "files", "counting", "jobs", "parallel"},
 }
 
 HEAVY = {

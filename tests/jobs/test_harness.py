@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from redraft.errors import ContextError, OutputError, RecordError, UsageError
 from redraft.jobs.harness import Job, Outcome, Session
 from redraft.jobs.limits import Limits
-from redraft.jobs.provenance import Making
+from redraft.jobs.provenance import Provenance
 from redraft.jobs.runner import Work
 
 
@@ -65,7 +65,7 @@ def run(
         items=lambda: items,
         source="items",
         out=out,
-        making=Making("generate", {"seed": seed}),
+        provenance=Provenance("generate", {"seed": seed}),
         many_lines=many_lines,
         parallel=parallel,
         limits=limits or Limits(),

@@ -1,4 +1,4 @@
-"""The ledger: whole lines only, one process at a time, one way of making, and nothing lost."""
+"""The ledger: whole lines only, one process at a time, one way of provenance, and nothing lost."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from hypothesis import strategies as st
 from redraft.chain import Chain, Step
 from redraft.errors import ContextError, OutputError, RecordError
 from redraft.jobs.ledger import Ledger
-from redraft.jobs.provenance import Making
+from redraft.jobs.provenance import Provenance
 
-MAKING = Making("answer", {"model": "m", "seed": 1, "checks": ("words<=5",)})
+PROVENANCE = Provenance("answer", {"model": "m", "seed": 1, "checks": ("words<=5",)})
 
 
 def line(name: str, text: str = "é\u2028") -> str:
@@ -32,14 +32,14 @@ def line(name: str, text: str = "é\u2028") -> str:
 
 def fill(path: Path, names: list[str]) -> None:
     """A session that does whatever of `names` is not done."""
-    with Ledger(path, MAKING) as ledger:
+    with Ledger(path, PROVENANCE) as ledger:
         for name in names:
             if name not in ledger.done:
                 ledger.append(name, line(name))
 
 
 def test_nobody_can_execute_results(tmp_path: Path) -> None:
-    with Ledger(tmp_path / "out.jsonl", Making("answer")) as ledger:
+    with Ledger(tmp_path / "out.jsonl", Provenance("answer")) as ledger:
         ledger.append("1", '{"id": "1"}')
     assert not any(path.stat().st_mode & 0o111 for path in tmp_path.iterdir())
 
@@ -49,7 +49,7 @@ def test_results_are_lines_and_are_known_again(tmp_path: Path) -> None:
     fill(out, ["a", "b"])
     assert out.read_bytes() == f"{line('a')}\n{line('b')}\n".encode()
     found: list[bytes] = []
-    with Ledger(out, MAKING, on_found=found.append) as ledger:
+    with Ledger(out, PROVENANCE, on_found=found.append) as ledger:
         assert (ledger.done, ledger.found, ledger.torn) == ({"a", "b"}, 2, 0)
     assert b"".join(found) == out.read_bytes()
 
@@ -76,7 +76,7 @@ def test_a_torn_line_is_counted_in_bytes(tmp_path: Path) -> None:
     fill(out, ["a"])
     with out.open("ab") as file:
         file.write(b'{"id": "b", "te')
-    with Ledger(out, MAKING) as ledger:
+    with Ledger(out, PROVENANCE) as ledger:
         assert (ledger.torn, ledger.done) == (15, {"a"})
 
 
@@ -112,7 +112,7 @@ def test_the_making_is_beside_the_output(tmp_path: Path) -> None:
     out, source = tmp_path / "out.jsonl", tmp_path / "in.txt"
     source.write_text("one\n")
     for _ in range(2):
-        with Ledger(out, Making("answer", {"seed": 1}, source)) as ledger:
+        with Ledger(out, Provenance("answer", {"seed": 1}, source)) as ledger:
             ledger.append(str(ledger.found), line(str(ledger.found)))
     record = json.loads((tmp_path / "out.jsonl.run.json").read_text())
     first, second = record["sessions"]
@@ -127,7 +127,7 @@ def test_the_making_is_beside_the_output(tmp_path: Path) -> None:
 def test_another_way_of_making_is_refused_with_the_differences(tmp_path: Path) -> None:
     out = tmp_path / "out.jsonl"
     fill(out, ["a"])
-    other = Making("answer", {"model": "m", "seed": 2, "checks": ["words<=5"], "mode": "native"})
+    other = Provenance("answer", {"model": "m", "seed": 2, "checks": ["words<=5"], "mode": "native"})
     with pytest.raises(OutputError) as caught:
         Ledger(out, other)
     assert str(caught.value) == (
@@ -135,7 +135,7 @@ def test_another_way_of_making_is_refused_with_the_differences(tmp_path: Path) -
         f"  Run it as before to go on, write to another file with -o, or delete {out} to start over."
     )
     with pytest.raises(OutputError, match="by answer, not by generate"):
-        Ledger(out, Making("generate", MAKING.config))
+        Ledger(out, Provenance("generate", PROVENANCE.config))
     out.unlink()
     with Ledger(out, other) as ledger:
         assert ledger.done == set()
@@ -143,29 +143,29 @@ def test_another_way_of_making_is_refused_with_the_differences(tmp_path: Path) -
 
 def test_input_may_grow_but_not_change(tmp_path: Path) -> None:
     out, source = tmp_path / "out.jsonl", tmp_path / "in.txt"
-    making = Making("answer", {}, source)
+    provenance = Provenance("answer", {}, source)
     source.write_text("one\ntwo\n")
-    with Ledger(out, making) as ledger:
+    with Ledger(out, provenance) as ledger:
         ledger.append("a", line("a"))
     source.write_text("one\ntwo\nthree\n")
-    with Ledger(out, making):
+    with Ledger(out, provenance):
         pass
     source.write_text("one\n2\nthree\n")
     with pytest.raises(OutputError, match="has changed"):
-        Ledger(out, making)
+        Ledger(out, provenance)
     with pytest.raises(OutputError, match=r"the input was .*in\.txt and is nothing"):
-        Ledger(out, Making("answer", {}))
+        Ledger(out, Provenance("answer", {}))
     source.rename(tmp_path / "other.txt")
     with pytest.raises(OutputError, match=r"the input was .*in\.txt and is .*other\.txt"):
-        Ledger(out, Making("answer", {}, tmp_path / "other.txt"))
+        Ledger(out, Provenance("answer", {}, tmp_path / "other.txt"))
 
 
 def test_two_at_once_are_refused(tmp_path: Path) -> None:
     out = tmp_path / "out.jsonl"
     script = (
         "import sys\nfrom pathlib import Path\n"
-        "from redraft.jobs.ledger import Ledger\nfrom redraft.jobs.provenance import Making\n"
-        "with Ledger(Path(sys.argv[1]), Making('answer')):\n"
+        "from redraft.jobs.ledger import Ledger\nfrom redraft.jobs.provenance import Provenance\n"
+        "with Ledger(Path(sys.argv[1]), Provenance('answer')):\n"
         "    print('open', flush=True)\n    sys.stdin.read()\n"
     )
     with subprocess.Popen(
@@ -174,30 +174,30 @@ def test_two_at_once_are_refused(tmp_path: Path) -> None:
         assert holder.stdout
         assert holder.stdout.readline() == "open\n"
         with pytest.raises(OutputError) as caught:
-            Ledger(out, Making("answer"))
+            Ledger(out, Provenance("answer"))
         holder.communicate("")
     assert str(caught.value) == (
         f"{out} is being written by another redraft (process {holder.pid}).\n"
         "  Wait until it is done, or write to another file with -o."
     )
-    with Ledger(out, Making("answer")):
+    with Ledger(out, Provenance("answer")):
         pass
 
 
 def test_a_missing_folder_a_folder_and_a_device(tmp_path: Path) -> None:
     with pytest.raises(OutputError) as caught:
-        Ledger(tmp_path / "no" / "out.jsonl", MAKING)
+        Ledger(tmp_path / "no" / "out.jsonl", PROVENANCE)
     assert str(caught.value) == (
         f"cannot write {tmp_path}/no/out.jsonl: No such file or directory.\n"
         f"  Make the folder first: mkdir -p {tmp_path}/no"
     )
     with pytest.raises(OutputError) as caught:
-        Ledger(tmp_path, MAKING)
+        Ledger(tmp_path, PROVENANCE)
     assert str(caught.value) == (
         f"cannot write {tmp_path}: Is a directory.\n  Name a file, such as {tmp_path}/out.jsonl"
     )
     with pytest.raises(OutputError) as caught:
-        Ledger(Path("/dev/full"), MAKING)
+        Ledger(Path("/dev/full"), PROVENANCE)
     assert str(caught.value) == (
         "/dev/full is not a plain file, and a job needs one to resume from.\n  Name one: -o out.jsonl"
     )
@@ -207,7 +207,7 @@ def test_a_folder_that_may_not_be_written(tmp_path: Path) -> None:
     folder = tmp_path / "locked"
     folder.mkdir(mode=0o555)
     with _nobody(), pytest.raises(OutputError) as caught:
-        Ledger(folder / "out.jsonl", MAKING)
+        Ledger(folder / "out.jsonl", PROVENANCE)
     assert str(caught.value) == (
         f"cannot write {folder}/out.jsonl: Permission denied.\n  Write to another file with -o."
     )
@@ -230,7 +230,7 @@ def test_a_limit_on_the_file_leaves_whole_lines(tmp_path: Path) -> None:
     """RLIMIT_FSIZE cuts a write short in the middle of a line, as a full disk or a quota does."""
     out = tmp_path / "out.jsonl"
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    with Ledger(out, MAKING) as ledger:
+    with Ledger(out, PROVENANCE) as ledger:
         ledger.append("a", line("a", "x" * 1000))
         try:
             resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
@@ -247,7 +247,7 @@ def test_a_limit_on_the_file_leaves_whole_lines(tmp_path: Path) -> None:
 
 
 def fill_with(out: Path, length: int) -> None:
-    with Ledger(out, MAKING) as ledger:
+    with Ledger(out, PROVENANCE) as ledger:
         for number in range(100):
             ledger.append(str(number), line(str(number), "x" * length))
 
@@ -277,7 +277,7 @@ def test_a_full_disk_leaves_whole_lines_and_can_be_gone_on_from(tiny_disk: Path)
     assert before.endswith(b"}\n")
     assert before.count(b"\n") > 10
     filler.unlink()
-    with Ledger(out, MAKING) as ledger:
+    with Ledger(out, PROVENANCE) as ledger:
         assert len(ledger.done) == before.count(b"\n")
         ledger.append("more", line("more"))
     assert out.read_bytes() == before + line("more").encode() + b"\n"
@@ -290,7 +290,7 @@ def test_a_disk_too_full_to_begin(tiny_disk: Path) -> None:
             file.flush()
     out = tiny_disk / "out.jsonl"
     with pytest.raises(OutputError, match=r"cannot write .*: No space left on device\."):
-        Ledger(out, MAKING)
+        Ledger(out, PROVENANCE)
     assert not list(tiny_disk.glob("*.part"))
 
 
@@ -298,7 +298,7 @@ def test_failures_are_kept_until_they_are_made_good(tmp_path: Path) -> None:
     out, errors = tmp_path / "out.jsonl", tmp_path / "out.jsonl.errors.jsonl"
     failure = ContextError(9000, 2048, trained=32768)
     failure.chain = Chain(id="a", steps=(Step(answer="as far as"),))
-    with Ledger(out, MAKING) as ledger:
+    with Ledger(out, PROVENANCE) as ledger:
         ledger.append("ok", line("ok"))
         for name in ("a", "b"):
             ledger.fail(name, failure)
@@ -307,12 +307,12 @@ def test_failures_are_kept_until_they_are_made_good(tmp_path: Path) -> None:
     assert first["message"] == "the prompt has 9000 tokens and the context holds 2048."
     assert "--ctx" in first["hint"]
     assert first["chain"]["steps"][0]["answer"] == "as far as"
-    with Ledger(out, MAKING) as ledger:
+    with Ledger(out, PROVENANCE) as ledger:
         assert ledger.done == {"ok"}
         ledger.append("a", line("a"))
         ledger.fail("b", failure)
     assert [json.loads(text)["id"] for text in errors.read_text().splitlines()] == ["b"]
-    with Ledger(out, MAKING) as ledger:
+    with Ledger(out, PROVENANCE) as ledger:
         ledger.append("b", line("b"))
     assert not errors.exists()
 
@@ -321,20 +321,20 @@ def test_a_lock_dies_with_its_process(tmp_path: Path) -> None:
     out = tmp_path / "out.jsonl"
     script = (
         "import os, signal, sys\nfrom pathlib import Path\n"
-        "from redraft.jobs.ledger import Ledger\nfrom redraft.jobs.provenance import Making\n"
-        "ledger = Ledger(Path(sys.argv[1]), Making('answer'))\n"
+        "from redraft.jobs.ledger import Ledger\nfrom redraft.jobs.provenance import Provenance\n"
+        "ledger = Ledger(Path(sys.argv[1]), Provenance('answer'))\n"
         "ledger.append('a', '{\"id\": \"a\"}')\nos.kill(os.getpid(), signal.SIGKILL)\n"
     )
     done = subprocess.run([sys.executable, "-c", script, str(out)], check=False)
     assert done.returncode == -signal.SIGKILL
-    with Ledger(out, Making("answer")) as ledger:
+    with Ledger(out, Provenance("answer")) as ledger:
         assert ledger.done == {"a"}
 
 
 def test_a_torn_failure_does_not_spoil_the_next(tmp_path: Path) -> None:
     out, errors = tmp_path / "out.jsonl", tmp_path / "out.jsonl.errors.jsonl"
     errors.write_bytes(b'{"id": "a", "message": "whole"}\n{"id": "b", "mess')
-    with Ledger(out, MAKING) as ledger:
+    with Ledger(out, PROVENANCE) as ledger:
         ledger.fail("c", ContextError(9, 5))
         assert [json.loads(line)["id"] for line in errors.read_bytes().splitlines()] == ["a", "c"]
     assert [json.loads(line)["id"] for line in errors.read_bytes().splitlines()] == ["a", "c"]
@@ -344,7 +344,7 @@ def test_failures_are_not_written_through_a_link(tmp_path: Path) -> None:
     (tmp_path / "victim").write_text("mine")
     (tmp_path / "out.jsonl.errors.jsonl").symlink_to("victim")
     with pytest.raises(OutputError, match="a link is there"):
-        Ledger(tmp_path / "out.jsonl", MAKING)
+        Ledger(tmp_path / "out.jsonl", PROVENANCE)
     assert (tmp_path / "victim").read_text() == "mine"
 
 
@@ -353,7 +353,7 @@ def test_a_file_of_failures_that_is_somebody_elses_is_kept(tmp_path: Path, conte
     errors = tmp_path / "out.jsonl.errors.jsonl"
     errors.write_bytes(content)
     with pytest.raises(OutputError, match="line 1 is not one"):
-        Ledger(tmp_path / "out.jsonl", MAKING)
+        Ledger(tmp_path / "out.jsonl", PROVENANCE)
     assert errors.read_bytes() == content
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+import sys
 from dataclasses import dataclass
 
 import pytest
 from rich.console import Console
 
-from redraft.jobs.progress import LINE_SECONDS, Meter, Shown, clock_time
+from redraft.jobs.progress import LINE_SECONDS, ByteProgress, ItemProgress, ProgressLine, clock_time
 
 
 @dataclass
@@ -19,21 +20,38 @@ class Clock:
         return self.now
 
 
+def plain(screen: io.StringIO) -> Console:
+    """A file or a pipe."""
+    return Console(file=screen, force_terminal=False, width=80)
+
+
+def terminal(screen: io.StringIO) -> Console:
+    return Console(file=screen, force_terminal=True, width=80)
+
+
 def test_pace_and_time_left_are_of_this_session() -> None:
     clock = Clock()
-    meter = Meter(500, 100, clock=clock)
-    assert meter.line() == "100 of 500 done · 0 tokens/s"
+    progress = ItemProgress(500, 100, clock=clock)
+    assert progress.line() == "100 of 500 done · 0 tokens/s"
     clock.now += 10
-    meter.done, meter.tokens, meter.note = 120, 3000, "15 passed"
-    assert (meter.pace, meter.left) == (300.0, 190.0)
-    assert meter.line() == "120 of 500 done · 300 tokens/s · 3:10 left · 15 passed"
+    progress.done, progress.tokens, progress.note = 120, 3000, "15 passed"
+    assert progress.left == 190.0
+    assert progress.line() == "120 of 500 done · 300 tokens/s · 3:10 left · 15 passed"
 
 
 def test_without_a_total_nothing_is_promised() -> None:
-    meter = Meter(None, clock=Clock())
-    meter.done = 3
-    assert meter.left is None
-    assert meter.line() == "3 done · 0 tokens/s"
+    progress = ItemProgress(None, clock=Clock())
+    progress.done = 3
+    assert progress.left is None
+    assert progress.line() == "3 done · 0 tokens/s"
+
+
+def test_bytes() -> None:
+    clock = Clock()
+    progress = ByteProgress(4_300_000_000, quiet=True, clock=clock)
+    clock.now += 4
+    progress.advance(1_200_000_000)
+    assert progress.line() == "1.2 of 4.3 GB · 300 MB/s · 0:10 left"
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (59.6, "1:00"), (250, "4:10"), (3850, "1:04:10")])
@@ -41,26 +59,52 @@ def test_clock_time(seconds: float, text: str) -> None:
     assert clock_time(seconds) == text
 
 
-def test_elsewhere_than_on_a_terminal_a_line_now_and_then(capsys: pytest.CaptureFixture[str]) -> None:
-    clock = Clock()
-    with Shown(Meter(4, clock=clock), console=Console(file=io.StringIO())) as shown:
+def test_elsewhere_than_on_a_terminal_a_line_now_and_then() -> None:
+    clock, screen = Clock(), io.StringIO()
+    with ItemProgress(4, clock=clock, console=plain(screen)) as progress:
         for _ in range(4):
             clock.now += LINE_SECONDS / 2
-            shown.meter.done += 1
-            shown.update()
-    assert capsys.readouterr().err.splitlines() == [
+            progress.done += 1
+            progress.update()
+    assert screen.getvalue().splitlines() == [
         "redraft: 2 of 4 done · 0 tokens/s · 0:15 left",
-        "redraft: 4 of 4 done · 0 tokens/s · 0:00 left",
+        "redraft: 4 of 4 done · 0 tokens/s",
     ]
 
 
-def test_a_terminal_has_a_bar_and_quiet_has_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_wait_is_shown_at_once() -> None:
     screen = io.StringIO()
-    with Shown(Meter(2), console=Console(file=screen, force_terminal=True, width=80)) as shown:
-        shown.meter.done = 2
-        shown.update()
+    with ItemProgress(4, clock=Clock(), console=plain(screen)) as progress:
+        for reason in ("the server is down", "the server is still down", ""):
+            progress.wait(reason)
+    assert screen.getvalue() == "redraft: 0 of 4 done · 0 tokens/s · the server is down\n"
+
+
+def test_a_terminal_has_a_bar_and_quiet_has_nothing() -> None:
+    screen, silent = io.StringIO(), io.StringIO()
+    with ItemProgress(2, console=terminal(screen)) as progress:
+        progress.done = 2
+        progress.update()
     assert "2 of 2 done" in screen.getvalue()
-    quiet = io.StringIO()
-    with Shown(Meter(2), quiet=True, console=Console(file=quiet, force_terminal=True)) as shown:
-        shown.update()
-    assert quiet.getvalue() == capsys.readouterr().err == ""
+    assert "━" in screen.getvalue()
+    with ItemProgress(2, quiet=True, console=terminal(silent)) as progress:
+        progress.update(now=True)
+        progress.print("a message")
+    assert silent.getvalue() == ""
+
+
+def test_messages_stand_above_the_line(capsys: pytest.CaptureFixture[str]) -> None:
+    screen = io.StringIO()
+    with ProgressLine(2, console=terminal(screen)) as progress:
+        progress.print("[a] message :smile:")
+        print("from a library", file=sys.stderr)
+    assert "redraft: [a] message :smile:\n" in screen.getvalue()
+    assert "from a library\n" in screen.getvalue()
+    assert capsys.readouterr().err == ""
+
+
+def test_a_line_that_is_not_to_stay_is_removed() -> None:
+    screen = io.StringIO()
+    with ProgressLine(2, transient=True, console=terminal(screen)):
+        pass
+    assert screen.getvalue().endswith("\x1b[2K")

@@ -25,10 +25,10 @@ from redraft.errors import (
     UsageError,
 )
 from redraft.jobs.ledger import Ledger
-from redraft.jobs.provenance import Making
+from redraft.jobs.provenance import Provenance
 from redraft.jobs.runner import Tally, derived_seed, run_jobs
 
-MAKING = Making("answer")
+PROVENANCE = Provenance("answer")
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Worker:
 
 def run(out: Path, items: list[Job], worker: Worker, parallel: int = 4) -> Tally:
     tally = Tally()
-    with Ledger(out, MAKING) as ledger:
+    with Ledger(out, PROVENANCE) as ledger:
         asyncio.run(run_jobs(items, worker, ledger, tally, parallel=parallel))
     return tally
 
@@ -101,7 +101,7 @@ def test_items_are_taken_only_when_there_is_room(tmp_path: Path) -> None:
         finished += 1
         return [json.dumps({"id": job.id})]
 
-    with Ledger(tmp_path / "out.jsonl", MAKING) as ledger:
+    with Ledger(tmp_path / "out.jsonl", PROVENANCE) as ledger:
         asyncio.run(run_jobs(items(), work, ledger, Tally(), parallel=4))
     assert most == 4
 
@@ -150,7 +150,7 @@ def test_a_fault_of_ours_is_not_hidden(tmp_path: Path) -> None:
     async def work(job: Job) -> list[str]:
         raise KeyError(job.id)
 
-    with Ledger(tmp_path / "out.jsonl", MAKING) as ledger, pytest.raises(KeyError):
+    with Ledger(tmp_path / "out.jsonl", PROVENANCE) as ledger, pytest.raises(KeyError):
         asyncio.run(run_jobs(jobs(2), work, ledger, Tally(), parallel=2))
 
 
@@ -170,7 +170,7 @@ def test_a_job_cancelled_at_any_moment_is_gone_on_with(moment: int, parallel: in
 
     with tempfile.TemporaryDirectory() as folder:
         out, first, second = Path(folder, "out.jsonl"), Worker(), Worker()
-        with Ledger(out, MAKING) as ledger:
+        with Ledger(out, PROVENANCE) as ledger:
             asyncio.run(cancelled_after(ledger, first))
         assert first.now == 0
         kept = out.read_bytes()

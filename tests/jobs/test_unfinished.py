@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from redraft.jobs import unfinished
-from redraft.jobs.provenance import Making
+from redraft.jobs.provenance import Provenance
 from redraft.jobs.unfinished import Unfinished
 
 
@@ -18,20 +18,20 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_file_is_written_again_before_it_grows_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    making = Making("answer")
+    provenance = Provenance("answer")
     monkeypatch.setattr(unfinished, "TIDIED_AT", 2000)
     done: set[str] = set()
-    with Unfinished(Path("out.jsonl"), making, done) as kept:
+    with Unfinished(Path("out.jsonl"), provenance, done) as kept:
         for number in range(100):
             kept.keep(str(number), json.dumps("x" * 100))
             done.add(str(number - 1))
             assert Path("out.jsonl.unfinished.jsonl").stat().st_size < 3000
         assert kept.get("99") == "x" * 100
-    assert Unfinished(Path("out.jsonl"), making, done).get("99") == "x" * 100
-    assert Unfinished(Path("out.jsonl"), Making("ask"), done).get("99") is None
+    assert Unfinished(Path("out.jsonl"), provenance, done).get("99") == "x" * 100
+    assert Unfinished(Path("out.jsonl"), Provenance("ask"), done).get("99") is None
 
 
 def test_a_disk_that_is_full_only_ends_the_keeping() -> None:
-    with Unfinished(Path("gone/out.jsonl"), Making("answer"), set()) as kept:
+    with Unfinished(Path("gone/out.jsonl"), Provenance("answer"), set()) as kept:
         kept.keep("1", "[]")
         assert kept.get("1") is None

@@ -23,7 +23,7 @@ from transformers import Trainer, TrainingArguments
 from transformers.integrations.deepspeed import HfTrainerDeepSpeedConfig
 
 from redraft.errors import UsageError
-from redraft.train.run.signals import AGAIN
+from redraft.jobs.signals import AGAIN
 from redraft.train.settings import machine
 from redraft.train.settings.args import Settings, parse
 from tests.train.tiny import data, llama, prepared, trainer

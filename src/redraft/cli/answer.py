@@ -220,7 +220,7 @@ class Answering:
             items=self._items,
             source=str(self.source),
             out=self.out,
-            making=self._making(),
+            provenance=self._provenance(),
             key=self.form.key,
             noun="prompt",
             twice="Give each its own id, or write chains: --format chain",
@@ -238,12 +238,12 @@ class Answering:
 
         return map(self.form.item, read_records(self.source))
 
-    def _making(self) -> Any:
-        from redraft.jobs.provenance import Making
+    def _provenance(self) -> Any:
+        from redraft.jobs.provenance import Provenance
 
         config = {k: v for k, v in asdict(self.settings).items() if k not in NOT_OF_THE_RESULT}
         config |= {"format": self.form.shape, "model_id": self.form.model_id}
-        return Making("answer", config, self.source, self.name)
+        return Provenance("answer", config, self.source, self.name)
 
     def _reader(self, summary: Summary) -> Callable[[bytes], None]:
         """Return what counts the chains that are in the output already; other records cannot be counted."""
@@ -287,10 +287,10 @@ class Answering:
         """
         from redraft.jobs.limits import STOPPED
 
-        patience = self.settings.waiting(usual=PATIENCE, tell=session.shown.wait)
+        patience = self.settings.waiting(usual=PATIENCE, tell=session.progress.wait)
         patience = patience.within(self.settings.budget_seconds)
         limit = self.limits.seconds
-        left = None if limit is None else max(limit - session.shown.meter.seconds, 0)
+        left = None if limit is None else max(limit - session.progress.seconds, 0)
         try:
             async with asyncio.timeout(left) as opening:
                 return await self.settings.opened(stack, parallel=self.parallel, patience=patience)

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from redraft.cli.allocator import give_back_large
-from redraft.cli.bytes_bar import bytes_bar
 from redraft.cli.shell import Verb, command_line, tell, write
 
 if TYPE_CHECKING:
@@ -291,10 +290,13 @@ def _run(
 
 @contextmanager
 def _progress(source: Path, quiet: bool, *, resumes: bool) -> Iterator[Callable[[int], None]]:
+    from redraft.jobs.progress import ByteProgress
+
     _settle_down()
     try:
-        with bytes_bar(_weight_bytes(source), quiet=quiet) as advance:
-            yield advance
+        with ByteProgress(_weight_bytes(source), quiet=quiet) as progress:
+            yield progress.advance
+            progress.done = progress.total or 0  # headers and padding are not reported
     except KeyboardInterrupt:
         after = "resumes after the finished files" if resumes else "starts from the beginning"
         tell(f"interrupted. The same command, run again, {after}.")

@@ -18,8 +18,8 @@ from typing import Any, Generic, TypeVar
 from redraft.errors import RecordError, RedraftError
 from redraft.jobs.ledger import Ledger, record_id
 from redraft.jobs.limits import STOPPED, Limits, Spent
-from redraft.jobs.progress import Meter, Shown
-from redraft.jobs.provenance import Making
+from redraft.jobs.progress import ItemProgress
+from redraft.jobs.provenance import Provenance
 from redraft.jobs.runner import Item, Tally, Work, run_jobs
 from redraft.jobs.signals import Interrupted, run_until_signal
 from redraft.jobs.unfinished import Unfinished
@@ -34,14 +34,14 @@ class Session:
     """One run of a job, as the work on an item sees it."""
 
     unfinished: Unfinished
-    shown: Shown
+    progress: ItemProgress
     spent: Spent
 
     def pay(self, tokens: int, usd: float | None) -> None:
         """Book generated tokens and money, for the limits and the progress line."""
         self.spent.tokens += tokens
         self.spent.usd += usd or 0.0
-        self.shown.meter.tokens += tokens
+        self.progress.tokens += tokens
 
 
 Start = Callable[[Session], AbstractAsyncContextManager[Work[T]]]
@@ -96,7 +96,7 @@ class Job(Generic[T]):
         items: Returns all items, in the same order each time. Called twice: to count them, and to do them.
         source: Where they come from, for messages.
         out: The output file.
-        making: How the results are made.
+        provenance: How the results are made.
         key: Returns an item's id from the JSON object of its line. Not used with `many_lines`.
         many_lines: An item may give no line, or several.
         noun: An item, in one word.
@@ -113,7 +113,7 @@ class Job(Generic[T]):
     items: Callable[[], Iterable[T]]
     source: str
     out: Path
-    making: Making
+    provenance: Provenance
     key: Callable[[dict[str, Any]], str] = record_id
     many_lines: bool = False
     noun: str = "item"
@@ -136,19 +136,19 @@ class Job(Generic[T]):
         """
         total = self._count()
         with Ledger(
-            self.out, self.making, key=self.key, many_lines=self.many_lines, on_found=self.on_found
+            self.out, self.provenance, key=self.key, many_lines=self.many_lines, on_found=self.on_found
         ) as ledger:
             if ledger.torn and not self.quiet:
                 self.tell(f"{self.out}: the last line was torn ({ledger.torn} bytes) and is done again.")
             with (
-                Unfinished(self.out, self.making, ledger.done, forget=ledger.fresh) as unfinished,
-                Shown(Meter(total, ledger.found), quiet=self.quiet) as shown,
+                Unfinished(self.out, self.provenance, ledger.done, forget=ledger.fresh) as unfinished,
+                ItemProgress(total, ledger.found, quiet=self.quiet) as progress,
             ):
-                session, tally = Session(unfinished, shown, Spent()), Tally()
+                session, tally = Session(unfinished, progress, Spent()), Tally()
                 signal = self._run_until_signal(self._work(start, session, ledger, tally), ledger, total)
         if tally.limit:
             self.tell(f"{tally.limit}: {_left(ledger, total)}")
-        return Outcome(tally, session.spent, shown.meter.seconds, ledger.found, self.out, signal)
+        return Outcome(tally, session.spent, progress.seconds, ledger.found, self.out, signal)
 
     def _count(self) -> int:
         """Return the number of items. A bad one is found here, before anything is paid for."""
@@ -175,12 +175,12 @@ class Job(Generic[T]):
         return 0
 
     async def _work(self, start: Start[T], session: Session, ledger: Ledger, tally: Tally) -> None:
-        meter = session.shown.meter
+        progress = session.progress
 
         def step() -> None:
-            meter.done = ledger.found + tally.added + tally.failed
-            meter.note = self.note(tally)
-            session.shown.update()
+            progress.done = ledger.found + tally.added + tally.failed
+            progress.note = self.note(tally)
+            progress.update()
 
         async with start(session) as work:
             await run_jobs(
@@ -190,7 +190,7 @@ class Job(Generic[T]):
                 tally,
                 parallel=self.parallel,
                 retries=self.retries,
-                limit=lambda: self.limits.reached(session.spent, meter.seconds),
+                limit=lambda: self.limits.reached(session.spent, progress.seconds),
                 on_step=step,
             )
 

@@ -22,7 +22,7 @@ from redraft.errors import OutputError, RecordError, RedraftError
 from redraft.files import replace_file
 from redraft.jobs.lines import LineFile, parse_line, read_lines
 from redraft.jobs.marks import Marks
-from redraft.jobs.provenance import Making, RunFile
+from redraft.jobs.provenance import Provenance, RunFile
 
 
 def record_id(record: dict[str, Any]) -> str:
@@ -45,7 +45,7 @@ class Ledger:
     def __init__(
         self,
         path: Path,
-        making: Making,
+        provenance: Provenance,
         *,
         key: Callable[[dict[str, Any]], str] = record_id,
         many_lines: bool = False,
@@ -55,7 +55,7 @@ class Ledger:
 
         Args:
             path: The output file; it is created if it is not there.
-            making: How the results are made. An existing file must have been made in the same way.
+            provenance: How the results are made. An existing file must have been made in the same way.
             key: Returns an item's id from the JSON object of its line. Not used with `many_lines`.
             many_lines: An item may give no line, or several.
             on_found: Called with each line that is in the file already.
@@ -80,10 +80,10 @@ class Ledger:
             self.fresh = self.fresh and not self._lines.size  # another process may have been faster
             self._marks = Marks(path, self._lines.size, fresh=self.fresh) if many_lines else None
             if self._lines.size or (self._marks and self._marks.done):
-                self._run.insist(making)
-            self._insist_on_own_failures()
+                self._run.check(provenance)
+            self._check_own_failures()
             self._recover(on_found)
-            self._run.begin(making, resume=bool(self.done))
+            self._run.begin(provenance, resume=bool(self.done))
         except BaseException:
             self._close_lines()
             raise
@@ -182,7 +182,7 @@ class Ledger:
         except KeyError as field:
             raise RecordError(f"{self.path}:{number}: {field.args[0]} is missing.", hint=hint) from None
 
-    def _insist_on_own_failures(self) -> None:
+    def _check_own_failures(self) -> None:
         """Check that an existing file of failures is one, because it is rewritten at the end."""
         if not os.path.lexists(self._errors_path):
             return

@@ -45,7 +45,7 @@ class Marks:
             if fresh:
                 self.done, self.end, whole = set(), 0, 0
             self._lines.cut(whole)
-            self._insist_on_line_break()
+            self._check_line_break()
         except BaseException:
             self._lines.close()
             raise
@@ -83,7 +83,7 @@ class Marks:
             length += len(line)
         return length
 
-    def _insist_on_line_break(self) -> None:
+    def _check_line_break(self) -> None:
         if self.end:
             with self._output.open("rb") as file:
                 file.seek(self.end - 1)

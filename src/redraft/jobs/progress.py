@@ -1,46 +1,71 @@
-"""Progress of a job on standard error: a bar on a terminal, elsewhere a plain line every 15 seconds.
+"""Progress on standard error: one line that is redrawn on a terminal, elsewhere a line every 15 seconds.
 
-Both show the items done, new tokens a second, the time left and a note of the caller's. Rates and the time
-left are those of this run.
+A kind of work counts in a `ProgressLine` of its own, which words the line. Rates and the time left are those
+of this run.
 """
 
 from __future__ import annotations
 
+import os
+import stat
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
 
 LINE_SECONDS = 15.0
 """Seconds between two plain lines."""
 
+DRAW_SECONDS = 0.25
+"""Seconds between two drawings on a terminal."""
 
-class Meter:
-    """Count items and tokens, and compute the pace.
+_PLAIN = (".json", ".jsonl", ".ndjson", ".txt")
+"""Endings of uncompressed files. For others the share of the bytes that are read is not known."""
+
+
+class ProgressLine:
+    """Count what is done and, within a `with` block, show it. Call `update` after each change.
 
     Attributes:
-        total: Number of items, or None if it is not known.
-        before: Items that were done before this run.
-        done: Items that are done or failed.
-        tokens: New tokens of this run.
-        note: A few words on the results.
-        waiting: What the job waits for, such as a server that is down, or an empty text.
+        total: What is to be done in all; None or 0 if it is not known.
+        before: What was done before this run.
+        done: What is done.
     """
 
     def __init__(
-        self, total: int | None, before: int = 0, *, clock: Callable[[], float] = time.monotonic
+        self,
+        total: int | None = None,
+        before: int = 0,
+        *,
+        quiet: bool = False,
+        transient: bool = False,
+        console: Console | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.total = total
-        self.before = before
-        self.done = before
-        self.tokens = 0
-        self.note = ""
-        self.waiting = ""
-        self._clock = clock
-        self._started = clock()
+        """Begin to count.
+
+        Args:
+            total: What is to be done in all, if it is known.
+            before: What was done before this run.
+            quiet: Show nothing.
+            transient: Remove the line from the terminal at the end.
+            console: Where it is shown; standard error by default.
+            clock: Returns seconds.
+        """
+        self.total, self.before, self.done = total, before, before
+        self._quiet, self._clock, self._started = quiet, clock, clock()
+        self._console = console or Console(stderr=True)
+        self._every = DRAW_SECONDS if self._console.is_terminal else LINE_SECONDS
+        self._next = self._every
+        self._transient = transient
+        self._live: Live | None = None
 
     @property
     def seconds(self) -> float:
@@ -48,24 +73,188 @@ class Meter:
         return self._clock() - self._started
 
     @property
-    def pace(self) -> float:
-        """New tokens a second."""
-        return self.tokens / self.seconds if self.seconds > 0 else 0.0
-
-    @property
     def left(self) -> float | None:
-        """Seconds until the end at this pace, or None if it is not known yet."""
+        """Seconds until the end at this pace; None if it is not known or nothing is left."""
         new = self.done - self.before
-        if self.total is None or new <= 0:
+        if not self.total or new <= 0 or self.done >= self.total:
             return None
-        return self.seconds / new * max(self.total - self.done, 0)
+        return self.seconds / new * (self.total - self.done)
+
+    def per_second(self, count: float) -> float:
+        """Return a count of this run as a rate."""
+        seconds = self.seconds
+        return count / seconds if seconds > 0 else 0.0
+
+    def parts(self) -> list[str]:
+        """Return the parts of the line. Empty ones are not shown."""
+        of = "" if self.total is None else f" of {self.total}"
+        return [f"{self.done}{of} done", self._time_left()]
 
     def line(self) -> str:
         """Return one line, such as `120 of 500 done · 310 tokens/s · 4:10 left · 96 passed`."""
-        of = "" if self.total is None else f" of {self.total}"
-        left = "" if self.left is None else f"{clock_time(self.left)} left"
-        parts = [f"{self.done}{of} done", f"{self.pace:.0f} tokens/s", left, self.note, self.waiting]
-        return " · ".join(part for part in parts if part)
+        return " · ".join(filter(None, self.parts()))
+
+    def update(self, *, now: bool = False) -> None:
+        """Show the line when it is due, or now."""
+        seconds = self.seconds
+        if self._quiet or (seconds < self._next and not now):
+            return
+        self._next = seconds + self._every
+        if self._live:
+            self._live.refresh()
+        elif not self._console.is_terminal:
+            self.print(self.line())
+
+    def print(self, text: str) -> None:
+        """Print a line of its own, above the one that is redrawn."""
+        if not self._quiet:
+            self._console.print(Text(f"redraft: {text}"), soft_wrap=True)
+
+    def open(self) -> None:
+        """Begin to show the line."""
+        if self._quiet or self._live or not self._console.is_terminal:
+            return
+        self._live = Live(
+            get_renderable=self._drawn,
+            console=self._console,
+            auto_refresh=False,
+            transient=self._transient,
+            redirect_stdout=sys.stdout is not None and sys.stdout.isatty(),
+        )
+        self._live.start(refresh=True)
+
+    def close(self) -> None:
+        """Draw the line for the last time."""
+        if self._live:
+            self._live.stop()
+            self._live = None
+
+    def __enter__(self) -> Self:
+        self.open()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _time_left(self) -> str:
+        return "" if self.left is None else f"{clock_time(self.left)} left"
+
+    def _drawn(self) -> Table | Text:
+        text = Text(self.line(), no_wrap=True, overflow="ellipsis")
+        if not self.total:
+            return text
+        row = Table.grid(padding=(0, 1))
+        row.add_row(ProgressBar(self.total, min(self.done, self.total), width=20), text)
+        return row
+
+
+class ItemProgress(ProgressLine):
+    """Items that models work on.
+
+    Attributes:
+        tokens: New tokens of this run.
+        note: A few words on the results.
+        waiting: What the job waits for, such as a server that is down, or an empty text.
+    """
+
+    tokens = 0
+    note = waiting = ""
+
+    def parts(self) -> list[str]:
+        """Return the items done, tokens a second, the time left, the note, and what is waited for."""
+        done, left = super().parts()
+        return [done, f"{self.per_second(self.tokens):.0f} tokens/s", left, self.note, self.waiting]
+
+    def wait(self, reason: str) -> None:
+        """Show what the job waits for. An empty text ends the wait."""
+        begins = bool(reason and not self.waiting)
+        self.waiting = reason
+        self.update(now=begins or self._live is not None)
+
+
+class ByteProgress(ProgressLine):
+    """Bytes of large files."""
+
+    def parts(self) -> list[str]:
+        """Return the bytes done, their rate, and the time left."""
+        done, pace = f"{self.done / 1e9:.1f}", self.per_second(self.done) / 1e6
+        return [f"{done} of {(self.total or 0) / 1e9:.1f} GB", f"{pace:.0f} MB/s", self._time_left()]
+
+    def advance(self, size: int) -> None:
+        """Add processed bytes."""
+        self.done += size
+        self.update()
+
+
+class RecordProgress(ProgressLine):
+    """Records of files, of which `done` counts the bytes. Shown on a terminal only, and removed at the end.
+
+    Attributes:
+        records: Number of records read.
+        results: Returns a few words on the results, or an empty text.
+    """
+
+    def __init__(
+        self,
+        total: int | None = None,
+        out: Path | None = None,
+        *,
+        quiet: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Begin to count.
+
+        Args:
+            total: Bytes of the files, if they are known.
+            out: Where records go: a file, or `-`; None for a verb that writes none.
+            quiet: Show nothing.
+            clock: Returns seconds.
+        """
+        quiet = quiet or not sys.stderr.isatty() or _takes_the_terminal(out)
+        super().__init__(total, quiet=quiet, transient=True, clock=clock)
+        self.records = 0
+        self.results: Callable[[], str] = str
+        self._compared: tuple[int, int] | None = None
+
+    def parts(self) -> list[str]:
+        """Return the records read, their rate, the share of the bytes, and the results."""
+        if self._compared:
+            return ["{:,} of {:,} records compared".format(*self._compared)]
+        pace = f"{self.per_second(self.records):,.0f} a second"
+        return [f"{self.records:,} records", pace, self._read(), self.results()]
+
+    def advance(self, size: int) -> None:
+        """Count a record of `size` bytes."""
+        self.records += 1
+        self.done += size
+        self.update()
+
+    def compare(self, done: int, total: int) -> None:
+        """Show how many of the records are compared with the others, once all are read."""
+        self._compared = done, total
+        self.update()
+
+    def _read(self) -> str:
+        megabytes = f"{self.done / 1e6:,.0f}"
+        if not self.total:
+            return f"{megabytes} MB"
+        share = min(self.done / self.total, 1.0)
+        return f"{megabytes} of {self.total / 1e6:,.0f} MB ({share:.0%})".replace("%", " %")
+
+
+def size_of(paths: Sequence[Path]) -> int | None:
+    """Return the size of files in bytes, or None if one is compressed or not a file."""
+    if any(path.suffix not in _PLAIN or not path.is_file() for path in paths):
+        return None
+    return sum(path.stat().st_size for path in paths)
+
+
+def _takes_the_terminal(out: Path | None) -> bool:
+    """Whether records go to a terminal, or to a process that may write to it: lines of both would mix."""
+    if out is not None and str(out) != "-":
+        return False
+    mode = os.fstat(sys.stdout.fileno()).st_mode
+    return stat.S_ISFIFO(mode) or (out is not None and sys.stdout.isatty())
 
 
 def clock_time(seconds: float) -> str:
@@ -73,46 +262,3 @@ def clock_time(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-class Shown:
-    """Show a meter while it is open. Call `update` after each change."""
-
-    def __init__(self, meter: Meter, *, quiet: bool = False, console: Console | None = None) -> None:
-        self.meter = meter
-        self.quiet = quiet
-        self._console = console or Console(stderr=True)
-        self._bar = self._new_bar() if self._console.is_terminal and not quiet else None
-        self._next_line = LINE_SECONDS
-
-    def update(self) -> None:
-        """Show the meter: at once on a terminal, elsewhere when a line is due."""
-        if self._bar:
-            self._bar.update(self._task, completed=self.meter.done, says=self.meter.line())
-        elif not self.quiet and self.meter.seconds >= self._next_line:
-            self._next_line = self.meter.seconds + LINE_SECONDS
-            print(f"redraft: {self.meter.line()}", file=sys.stderr, flush=True)
-
-    def wait(self, reason: str) -> None:
-        """Show what the job waits for, at once. An empty text ends the wait."""
-        if reason and not self.meter.waiting:
-            self._next_line = 0.0
-        self.meter.waiting = reason
-        self.update()
-
-    def __enter__(self) -> Self:
-        if self._bar:
-            self._bar.start()
-            self.update()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar:
-            self.update()
-            self._bar.stop()
-
-    def _new_bar(self) -> Progress:
-        text = TextColumn("{task.fields[says]}", markup=False)
-        bar = Progress(BarColumn(bar_width=20), text, console=self._console, refresh_per_second=4)
-        self._task = bar.add_task("", total=self.meter.total, completed=self.meter.done, says="")
-        return bar

@@ -13,7 +13,7 @@ import json
 import os
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,7 +25,7 @@ from redraft.files import replace_file
 
 
 @dataclass(frozen=True)
-class Making:
+class Provenance:
     """How an output is made.
 
     Attributes:
@@ -46,9 +46,7 @@ class Making:
         Raises:
             UsageError: It cannot be read.
         """
-        return (
-            None if self.source is None else _fingerprint(self.source, self.name or str(self.source), length)
-        )
+        return None if self.source is None else fingerprint([self.source], self.name, {self.source: length})
 
 
 class RunFile:
@@ -58,7 +56,7 @@ class RunFile:
         output: The output.
         elsewhere: How to name another output, for hints.
         as_before: What to add to "run it as before", for hints.
-        anew: How to start over, for hints. By default, by deleting the output.
+        start_over: How to start over, for hints. By default, by deleting the output.
     """
 
     def __init__(
@@ -67,9 +65,14 @@ class RunFile:
         *,
         elsewhere: str = "to another file with -o",
         as_before: str = "",
-        anew: str | None = None,
+        start_over: str | None = None,
     ) -> None:
-        self.output, self._elsewhere, self._as_before, self._anew = output, elsewhere, as_before, anew
+        self.output, self._elsewhere, self._as_before, self._start_over = (
+            output,
+            elsewhere,
+            as_before,
+            start_over,
+        )
         named = output.resolve() if output.name in {"", ".."} else output
         self.path = named.parent / f"{named.name}.run.json"
         self.record: dict[str, Any] = {}
@@ -88,7 +91,7 @@ class RunFile:
         last = sessions[-1]
         return None if "ended" in last else last.get("pid")
 
-    def insist(self, making: Making) -> None:
+    def check(self, provenance: Provenance) -> None:
         """Check that existing results were made in this way.
 
         Raises:
@@ -101,20 +104,20 @@ class RunFile:
             why = f"{name} cannot be read" if self.path.exists() else f"no {name} says how it was made"
             raise OutputError(
                 f"{self.output} is not empty, and {why}.",
-                hint=f"Write {self._elsewhere}, or {self._anew or 'move this one away'}.",
+                hint=f"Write {self._elsewhere}, or {self._start_over or 'move this one away'}.",
             )
-        if found := list(_differences(before, making)):
+        if found := list(_differences(before, provenance)):
             raise OutputError(
                 f"{self.output} was made in another way: {'; '.join(found)}.",
                 hint=f"Run it as before{self._as_before} to go on, write {self._elsewhere}, or "
-                f"{self._anew or f'delete {self.output} to start over'}.",
+                f"{self._start_over or f'delete {self.output} to start over'}.",
             )
 
-    def begin(self, making: Making, *, resume: bool, **about: Any) -> None:
+    def begin(self, provenance: Provenance, *, resume: bool, **about: Any) -> None:
         """Begin a session.
 
         Args:
-            making: How results are made.
+            provenance: How results are made.
             resume: Keep the earlier sessions, because the output has results of theirs.
             about: More fields of this session, as JSON values. They are never compared.
 
@@ -123,17 +126,35 @@ class RunFile:
             UsageError: The input cannot be read.
         """
         before = self.read() if resume else None
-        self.record = {
-            "command": making.command,
-            "config": _as_json(making.config),
-            "source": making.fingerprint(),
-            "sessions": [*(before or {}).get("sessions", ()), _session() | about],
-        }
+        sessions = [*(before or {}).get("sessions", ()), _session() | about]
+        self.record = _record(provenance, provenance.fingerprint(), sessions)
         self._write()
 
     def end(self, **figures: int) -> None:
         """End the session, with figures of its work."""
-        self.record["sessions"][-1] |= {"ended": _now(), **figures}
+        self.record["sessions"][-1] |= {"ended": now(), **figures}
+        self._write()
+
+    def put(
+        self,
+        provenance: Provenance,
+        *,
+        source: dict[str, Any] | None,
+        about: dict[str, Any],
+        **figures: Any,
+    ) -> None:
+        """Write the record of an output that was made in one session, and has its final name.
+
+        Args:
+            provenance: How it was made.
+            source: The fingerprint of the source.
+            about: More fields of the record, as JSON values.
+            figures: Fields of the session.
+
+        Raises:
+            OutputError: The record cannot be written.
+        """
+        self.record = _record(provenance, source, [_session() | {"ended": now()} | figures]) | about
         self._write()
 
     def _write(self) -> None:
@@ -160,16 +181,44 @@ def _is_source(source: dict[str, Any]) -> bool:
     return isinstance(source.get("path"), str) and isinstance(source.get("bytes", 0), int)
 
 
-def _fingerprint(source: Path, name: str, length: int | None) -> dict[str, Any]:
-    try:
-        with source.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size if length is None else length
-            digest = hashlib.sha256()
-            for block in _blocks(file, size):
-                digest.update(block)
-    except OSError as error:
-        raise UsageError(f"cannot read {name}: {error.strerror}.", hint="Name a file of prompts.") from None
-    return {"path": name, "bytes": size, "sha256": digest.hexdigest()}
+def fingerprint(
+    files: Sequence[Path], name: str | None = None, lengths: Mapping[Path, int | None] | None = None
+) -> dict[str, Any]:
+    """Return name, size in bytes and SHA-256 of a file, or of several in this order, joined.
+
+    A stream, which cannot be read twice, has its name only. So has a file that is gone.
+
+    Args:
+        files: The files.
+        name: Their common name, if not the path of the only one.
+        lengths: How many bytes of a file to take, if not all.
+
+    Raises:
+        UsageError: A file cannot be read.
+    """
+    name = name or ("standard input" if str(files[0]) == "-" else str(files[0]))
+    if len(files) == 1 and not files[0].is_file():
+        return {"path": name}
+    digest, total = hashlib.sha256(), 0
+    for path in files:
+        try:
+            with path.open("rb") as file:
+                length = (lengths or {}).get(path)
+                size = os.fstat(file.fileno()).st_size if length is None else length
+                for block in _blocks(file, size):
+                    digest.update(block)
+                total += size
+        except OSError as error:
+            message = f"cannot read {path if len(files) > 1 else name}: {error.strerror}."
+            raise UsageError(message, hint="Is it a file, and may you read it?") from None
+    return {"path": name, "bytes": total, "sha256": digest.hexdigest()}
+
+
+def _record(
+    provenance: Provenance, source: dict[str, Any] | None, sessions: list[dict[str, Any]]
+) -> dict[str, Any]:
+    config = _as_json(provenance.config)
+    return {"command": provenance.command, "config": config, "source": source, "sessions": sessions}
 
 
 def _blocks(file: Any, size: int, block: int = 1 << 20) -> Iterator[bytes]:
@@ -178,27 +227,27 @@ def _blocks(file: Any, size: int, block: int = 1 << 20) -> Iterator[bytes]:
         yield data
 
 
-def _differences(before: dict[str, Any], making: Making) -> Iterator[str]:
-    if before.get("command") != making.command:
-        yield f"by {before.get('command')}, not by {making.command}"
-    old, new = before.get("config") or {}, _as_json(making.config)
+def _differences(before: dict[str, Any], provenance: Provenance) -> Iterator[str]:
+    if before.get("command") != provenance.command:
+        yield f"by {before.get('command')}, not by {provenance.command}"
+    old, new = before.get("config") or {}, _as_json(provenance.config)
     for name in sorted(old.keys() | new.keys()):
         if old.get(name) != new.get(name):
             yield f"{name} was {_brief(old.get(name))} and is {_brief(new.get(name))}"
-    yield from _source_differences(before.get("source"), making)
+    yield from _source_differences(before.get("source"), provenance)
 
 
-def _source_differences(old: dict[str, Any] | None, making: Making) -> Iterator[str]:
-    name = making.name or str(making.source or "nothing")
-    if old is None or making.source is None:
-        if (old is None) != (making.source is None):
+def _source_differences(old: dict[str, Any] | None, provenance: Provenance) -> Iterator[str]:
+    name = provenance.name or str(provenance.source or "nothing")
+    if old is None or provenance.source is None:
+        if (old is None) != (provenance.source is None):
             yield f"the input was {old['path'] if old else 'nothing'} and is {name}"
         return
     if Path(old["path"]).name != Path(name).name:  # ids are made of it
         yield f"the input was {old['path']} and is {name}"
         return
-    new = making.fingerprint(old["bytes"])
-    if new and new["sha256"] != old["sha256"]:
+    new = provenance.fingerprint(old.get("bytes"))
+    if new and new.get("sha256") != old.get("sha256"):
         yield f"the input ({name}) has changed (lines may only be added at its end)"
 
 
@@ -219,11 +268,12 @@ def _session() -> dict[str, Any]:
         "commit": commit(),
         "host": socket.gethostname(),
         "pid": os.getpid(),
-        "started": _now(),
+        "started": now(),
     }
 
 
-def _now() -> str:
+def now() -> str:
+    """Return the time as records have it: UTC, in seconds."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 

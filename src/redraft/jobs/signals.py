@@ -1,14 +1,21 @@
-"""Let Ctrl-C and SIGTERM cancel the work, so that it ends between two lines of its output.
+"""What Ctrl-C and SIGTERM do: end the work between two lines of its output, or after the current step.
 
-A second signal cancels the cleaning up too. SIGKILL cannot be caught, and the ledger survives it.
+SIGKILL cannot be caught, and outputs survive it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import ExitStack, contextmanager
+from types import FrameType
+from typing import Any, Self, TypeVar
+
+AGAIN = 75
+"""The exit status of saved work after SIGTERM: EX_TEMPFAIL of sysexits.h, "try again later"."""
 
 T = TypeVar("T")
 
@@ -26,7 +33,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 def run_until_signal(work: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine as `asyncio.run` does, and cancel it on a signal.
+    """Run a coroutine as `asyncio.run` does, and cancel it on a signal. A second one cancels its cleaning up.
 
     Raises:
         Interrupted: A signal ended the work.
@@ -51,3 +58,66 @@ def run_until_signal(work: Coroutine[Any, Any, T]) -> T:
         if not caught:
             raise
         raise Interrupted(caught[0]) from None
+
+
+@contextmanager
+def ended_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM end work in this thread as Ctrl-C does, removing partial outputs."""
+
+    def end(signum: int, _: FrameType | None) -> None:
+        raise SystemExit(128 + signum)
+
+    with _handled(end, signal.SIGTERM):
+        yield
+
+
+class Signals:
+    """Note the first signal inside a `with` block, so that the work can save itself after its current step.
+
+    Machines that are taken away send SIGTERM first, and schedulers repeat it: a second one is ignored. A
+    second Ctrl-C stops at once, without saving.
+
+    Attributes:
+        received: The first signal, or None.
+    """
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self._handlers = ExitStack()
+
+    def __enter__(self) -> Self:
+        self._handlers.enter_context(_handled(self._take, signal.SIGINT, signal.SIGTERM))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._handlers.close()
+
+    def _take(self, signum: int, _: FrameType | None) -> None:
+        if self.received is not None:
+            if signum == signal.SIGINT:
+                raise KeyboardInterrupt
+            return
+        self.received = signum
+        name = signal.Signals(signum).name
+        again = " again" if signum == signal.SIGINT else ""
+        line = f"\nredraft: {name}: saving after this step. Ctrl-C{again} stops at once.\n"
+        os.write(2, line.encode())  # not print: the signal may interrupt one
+
+
+def exit_status(signum: int) -> int:
+    """Return the exit status of work that a signal stopped after saving it."""
+    return AGAIN if signum == signal.SIGTERM else 128 + signum
+
+
+@contextmanager
+def _handled(handler: Callable[[int, FrameType | None], None], *signums: int) -> Iterator[None]:
+    """Handle signals, in the main thread only: others, such as a notebook's worker, may not set handlers."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {signum: signal.signal(signum, handler) for signum in signums}
+    try:
+        yield
+    finally:
+        for signum, each in before.items():
+            signal.signal(signum, each)

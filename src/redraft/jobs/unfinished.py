@@ -21,7 +21,7 @@ from typing import Any, Self
 
 from redraft.errors import OutputError
 from redraft.jobs.lines import LineFile
-from redraft.jobs.provenance import Making
+from redraft.jobs.provenance import Provenance
 
 TIDIED_AT = 4 << 20
 """Size in bytes at which finished items are removed; afterwards each time the file has doubled."""
@@ -38,14 +38,16 @@ class Unfinished:
 
     Args:
         output: The output file, locked by this process.
-        making: How the output is made. Work that was made in another way is not used.
+        provenance: How the output is made. Work that was made in another way is not used.
         done: Ids of finished items, kept up to date by the caller.
         forget: Remove the file's content, because its output is gone.
     """
 
-    def __init__(self, output: Path, making: Making, done: Collection[str], *, forget: bool = False) -> None:
+    def __init__(
+        self, output: Path, provenance: Provenance, done: Collection[str], *, forget: bool = False
+    ) -> None:
         self.path = output.with_name(output.name + ".unfinished.jsonl")
-        self._making = _digest(making)
+        self._settings = _digest(provenance)
         self._done = done
         self._places: dict[str, tuple[int, int]] = {}
         self._lines: LineFile | None = None
@@ -71,7 +73,7 @@ class Unfinished:
         """Keep the work on an item: one JSON value, which replaces the one before."""
         if not self._usable:
             return
-        head = json.dumps({"id": item_id, "making": self._making})[:-1]
+        head = json.dumps({"id": item_id, "settings": self._settings})[:-1]
         line = f'{head}, "work": {work}}}'
         try:
             if self._lines is None or self._lines.size >= self._tidy_at:
@@ -104,7 +106,7 @@ class Unfinished:
             start = 0
             while line := file.readline(LONGEST):
                 record = _record(line)
-                if record is not None and record["making"] == self._making:
+                if record is not None and record["settings"] == self._settings:
                     self._places[record["id"]] = (start, len(line))
                 start += len(line)
 
@@ -172,13 +174,12 @@ def _record(line: bytes) -> dict[str, Any] | None:
         record = json.loads(line) if line.endswith(b"\n") else None
     except (ValueError, RecursionError):
         return None
-    ours = (
-        isinstance(record, dict) and isinstance(record.get("id"), str) and {"making", "work"} <= record.keys()
-    )
-    return record if ours else None
+    if not isinstance(record, dict) or not {"settings", "work"} <= record.keys():
+        return None
+    return record if isinstance(record.get("id"), str) else None
 
 
-def _digest(making: Making) -> str:
+def _digest(provenance: Provenance) -> str:
     """Return a digest of the settings that decide results, without the input, which may grow."""
-    settings = json.dumps([making.command, making.config], sort_keys=True)
+    settings = json.dumps([provenance.command, provenance.config], sort_keys=True)
     return hashlib.sha256(settings.encode()).hexdigest()[:16]

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from redraft.chain import Chain, Usage
+from redraft.counting import counted
 
 
 @dataclass
@@ -110,8 +111,3 @@ def cost_text(total: float, costs: Mapping[str, float | None], *, digits: int) -
     """Return a cost in words, by role if there are several: `0.03 USD (writer 0.02, judge 0.01)`."""
     parts = [f"{role} {'unknown' if cost is None else f'{cost:.{digits}f}'}" for role, cost in costs.items()]
     return f"{total:.{digits}f} USD" + (f" ({', '.join(parts)})" if len(parts) > 1 else "")
-
-
-def counted(count: int, what: str) -> str:
-    """Return a count with its noun: `1 answer`, `2 answers`."""
-    return f"{count:,} {what}{'' if count == 1 else 's'}"

@@ -16,8 +16,7 @@ from typer.testing import CliRunner, Result
 
 import redraft
 from redraft.cli import app
-from redraft.cli.data.progress import Progress, size_of
-from redraft.formats.read.records import RawRecord
+from redraft.jobs.progress import RecordProgress, size_of
 from tests.cli.data.word_tokenizer import tokenizer_of_words
 
 RECORDS = [{"id": name, "instruction": f"Name a river, {name}.", "output": name} for name in "abcd"]
@@ -59,27 +58,27 @@ def made(out: str) -> dict[str, Any]:
 @pytest.mark.parametrize("verb", VERBS)
 def test_an_output_says_how_it_was_made(verb: str) -> None:
     assert run(verb, *VERBS[verb], "-o", "out.jsonl", "-j", 1).exit_code == 0
-    making = made("out.jsonl")
-    assert making["command"] == f"data {verb}"
-    assert making["sessions"][0]["redraft"] == redraft.__version__
-    assert making["sessions"][0]["records"] == 4
-    assert making["dropped"] == {}
-    source = {"import": making.get("inputs"), "merge": [making.get("parts", [{}])[0].get("file")]}
-    [read] = source.get(verb) or [making["source"]]
+    record = made("out.jsonl")
+    assert record["command"] == f"data {verb}"
+    assert record["sessions"][0]["redraft"] == redraft.__version__
+    assert record["sessions"][0]["records"] == 4
+    assert record["dropped"] == {}
+    source = {"import": record.get("inputs"), "merge": [record.get("parts", [{}])[0].get("file")]}
+    [read] = source.get(verb) or [record["source"]]
     assert read["sha256"] == hashlib.sha256(Path("in.jsonl").read_bytes()).hexdigest()
     assert Path(read["path"]).name == "in.jsonl"
     if "--against" in VERBS[verb]:
-        assert [other["path"] for other in making["against"]] == ["other.jsonl"]
+        assert [other["path"] for other in record["against"]] == ["other.jsonl"]
 
 
 def test_flags_and_drops_are_told_and_standard_input_by_name() -> None:
     twice = {"messages": [{"role": role, "content": "Hm?"} for role in ("user", "user", "assistant")]}
     command = [sys.executable, "-m", "redraft", "data", "clean", "-", "-o", "out.jsonl", "-j", "1"]
     subprocess.run([*command, "--rules", "empty,roles"], input=json.dumps(twice).encode(), check=True)
-    making = made("out.jsonl")
-    assert making["config"]["rules"] == ["roles", "empty"]
-    assert making["dropped"] == {"roles": 1}
-    assert making["source"] == {"path": "standard input"}
+    record = made("out.jsonl")
+    assert record["config"]["rules"] == ["roles", "empty"]
+    assert record["dropped"] == {"roles": 1}
+    assert record["source"] == {"path": "standard input"}
 
 
 def test_a_folder_is_told_as_one() -> None:
@@ -140,11 +139,12 @@ def test_a_table_has_to_be_imported_first(verb: str) -> None:
 
 
 def test_the_line_says_what_was_read_how_fast_and_what_became_of_it() -> None:
-    now = iter([0.0, 2.0, 4.0])
-    progress = Progress(4_000_000, clock=lambda: next(now))
-    progress.done = lambda: "1 kept, 1 dropped"
-    lines = [RawRecord("a:1", "a", 0, b"x" * 999_999), RawRecord("a:2", "a", 1, b"x" * 999_999)]
-    assert list(progress.watch(lines)) == lines
+    now = [0.0]
+    progress = RecordProgress(4_000_000, quiet=True, clock=lambda: now[0])
+    progress.results = lambda: "1 kept, 1 dropped"
+    for _ in range(2):
+        progress.advance(1_000_000)
+        now[0] += 1
     assert progress.line() == "2 records · 1 a second · 2 of 4 MB (50 %) · 1 kept, 1 dropped"
     progress.compare(64, 1000)
     assert progress.line() == "64 of 1,000 records compared"

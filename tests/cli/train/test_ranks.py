@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from redraft.train.run.signals import AGAIN
+from redraft.jobs.signals import AGAIN
 from tests.train.tiny import chains, curve, model_folder
 
 pytestmark = pytest.mark.slow

@@ -17,11 +17,11 @@ from typer.testing import CliRunner, Result
 
 from redraft.cli import app
 from redraft.cli.train import sft
+from redraft.jobs.signals import AGAIN
 from redraft.train.plan.memory import size
 from redraft.train.run import run
 from redraft.train.run.output import alone
 from redraft.train.run.sft import Sft
-from redraft.train.run.signals import AGAIN
 from redraft.train.settings.args import kinds, parse
 from redraft.train.settings.options import DEFAULTS, FIRST
 from tests.train.tiny import chains, model_folder
@@ -77,7 +77,7 @@ def test_from_records_to_an_adapter(here: Path) -> None:
     ]
     assert said[2].startswith("redraft: 24 records read, 24 to train on: ")
     assert "redraft: 4 steps of 4 rows (of " in said[3]
-    assert said[4].startswith("step 1 of 4 · loss 6.")
+    assert said[4].startswith("redraft: step 1 of 4 · loss 6.")
     assert said[-1].startswith("redraft: out holds an adapter of rank 16 on weights in ")
     assert said[-1].endswith(
         "Try it: redraft ask … --model model+out (llama.cpp: redraft weights gguf model -o BASE.gguf, then "

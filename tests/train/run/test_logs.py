@@ -3,26 +3,21 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
+from rich.console import Console
 
 from redraft.train.run import logs
-from redraft.train.run.logs import LOG, Counts, Progress, clock_time, open_log, peak_memory
+from redraft.train.run.logs import LOG, Counts, StepProgress, open_log, peak_memory
 
 NUMBERS = {"loss": 1.23456, "learning_rate": 2e-5, "tokens_per_second": 480.4, "memory_gb": 1.26}
 
 
-class Screen(io.StringIO):
+def screen_of(terminal: bool) -> tuple[io.StringIO, Console]:
     """A terminal, or not."""
-
-    def __init__(self, terminal: bool) -> None:
-        super().__init__()
-        self._terminal = terminal
-
-    def isatty(self) -> bool:
-        return self._terminal
+    screen = io.StringIO()
+    return screen, Console(file=screen, force_terminal=terminal, width=100)
 
 
 @pytest.fixture
@@ -81,8 +76,8 @@ def test_counts_go_on(clock: list[float]) -> None:
 
 
 def shown(terminal: bool, clock: list[float], steps: int = 20, seconds: float = 2.0) -> str:
-    screen = Screen(terminal)
-    progress = Progress(stream=screen)
+    screen, console = screen_of(terminal)
+    progress = StepProgress(console=console, clock=lambda: clock[0])
     for step in range(1, steps + 1):
         progress.step(step, steps, NUMBERS)
         clock[0] += seconds
@@ -92,41 +87,32 @@ def shown(terminal: bool, clock: list[float], steps: int = 20, seconds: float = 
 
 def test_a_file_gets_a_line_now_and_then_and_the_last(clock: list[float]) -> None:
     lines = shown(False, clock).splitlines()
-    assert lines[0] == "step 1 of 20 · loss 1.2346 · lr 2.00e-05 · 480 tokens/s · 1.3 GB"
-    assert lines[1] == "step 9 of 20 · loss 1.2346 · lr 2.00e-05 · 480 tokens/s · 1.3 GB · 0:22 left"
-    assert [line.split()[1] for line in lines] == ["1", "9", "17", "20"]
+    assert lines[0] == "redraft: step 1 of 20 · loss 1.2346 · lr 2.00e-05 · 480 tokens/s · 1.3 GB"
+    assert lines[1] == "redraft: step 9 of 20 · loss 1.2346 · lr 2.00e-05 · 480 tokens/s · 1.3 GB · 0:22 left"
+    assert [line.split()[2] for line in lines] == ["1", "9", "17", "20"]
     assert "\r" not in "".join(lines)
 
 
 def test_a_terminal_gets_one_line_that_is_written_over(clock: list[float]) -> None:
     text = shown(True, clock)
+    assert [f"step {step} of 20" in text for step in range(1, 21)] == [True] * 20
     assert text.count("\n") == 1
-    assert text.endswith("\n")
-    assert text.count("\r\x1b[K") == 20
 
 
 def test_quiet_shows_nothing() -> None:
-    screen = Screen(False)
+    screen, console = screen_of(False)
     for logs_ in (NUMBERS, {"eval_loss": 1.0}):
-        Progress(quiet=True, stream=screen).step(1, 2, logs_)
+        StepProgress(quiet=True, console=console).step(1, 2, logs_)
     assert screen.getvalue() == ""
 
 
 @pytest.mark.parametrize("terminal", [True, False])
 def test_an_evaluation_has_a_line_of_its_own(terminal: bool) -> None:
-    screen = Screen(terminal)
-    progress = Progress(stream=screen)
+    screen, console = screen_of(terminal)
+    progress = StepProgress(console=console)
     progress.step(1, 2, NUMBERS)
     progress.step(1, 2, {"eval_loss": 0.98765})
     progress.step(2, 2, NUMBERS)
-    lines = screen.getvalue().replace("\r\x1b[K", "").split("\n")
-    assert [line.split(" · ")[:2] for line in lines if line] == [
-        ["step 1 of 2", "loss 1.2346"],
-        ["step 1 of 2", "eval_loss 0.9877"],
-        ["step 2 of 2", "loss 1.2346"],
-    ]
-
-
-@pytest.mark.parametrize(("seconds", "text"), [(0.4, "0:00"), (250, "4:10"), (3850, "1:04:10")])
-def test_clock_time(seconds: float, text: Any) -> None:
-    assert clock_time(seconds) == text
+    progress.close()
+    assert "redraft: step 1 of 2 · eval_loss 0.9877\n" in screen.getvalue()
+    assert screen.getvalue().index("eval_loss") < screen.getvalue().index("step 2 of 2 · loss 1.2346")

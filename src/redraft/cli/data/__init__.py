@@ -9,7 +9,6 @@ from __future__ import annotations
 import typer
 
 from redraft.cli.data import clean, decontaminate, dedupe, export, import_, merge, split, stats
-from redraft.cli.data.common import ended_by_signal
 from redraft.cli.shell import Verb
 
 app = typer.Typer(
@@ -22,7 +21,9 @@ app = typer.Typer(
 
 @app.callback()
 def _end_well(context: typer.Context) -> None:
-    context.with_resource(ended_by_signal())
+    from redraft.jobs.signals import ended_by_sigterm
+
+    context.with_resource(ended_by_sigterm())
 
 
 app.command("import", cls=Verb)(import_.import_)

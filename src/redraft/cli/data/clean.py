@@ -16,12 +16,11 @@ from redraft.cli.data.common import (
     Source,
     Strict,
     Workers,
-    at_work,
     lines_in,
     processes,
     say_counts,
+    writing,
 )
-from redraft.cli.data.provenance import Making, fingerprint
 from redraft.cli.shell import tell
 
 if TYPE_CHECKING:
@@ -91,6 +90,7 @@ def clean(
     from redraft.collect.clean.blocklist import LISTS
     from redraft.collect.clean.pipeline import clean_line
     from redraft.collect.clean.rules import NAMES
+    from redraft.jobs.provenance import Provenance
     from redraft.parallel import spread
 
     plan = _plan(like, rules, skip, languages, blocked or [])
@@ -107,12 +107,12 @@ def clean(
     work = partial(clean_line, names=plan.rules, settings=plan.settings, strict=strict)
     lines = lines_in(file)
     lists = [Path(name) for name in blocked or [] if name not in LISTS]
-    making = Making("clean", config, file, more=lambda: {"blocked": [fingerprint(path) for path in lists]})
-    with at_work(making, out, dropped, beside=lists, force=force, quiet=quiet) as job:
-        done = spread(work, job.progress.watch(lines), processes(workers))
+    provenance = Provenance("data clean", config, file)
+    with writing(provenance, out, dropped, inputs={"blocked": lists}, force=force, quiet=quiet) as output:
+        done = spread(work, output.watch(lines), processes(workers))
         left = Counter[bool]()
-        job.sink.writelines(_lines(job.passing(done), left))
-    say_counts(job, quiet=quiet)
+        output.sink.writelines(_lines(output.passing(done), left))
+    say_counts(output, quiet=quiet)
     if left[True] and "html" in plan.rules and not quiet:
         tell(f"{left[True]:,} with HTML left in answers", _LEFT)
 

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated, TypeVar
+from typing import IO, TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from redraft.cli.data.progress import Progress, shown, size_of
-from redraft.cli.data.provenance import Making
 from redraft.cli.shell import tell
 
 if TYPE_CHECKING:
     from redraft.collect.clean.dropped import Drop, Dropped
     from redraft.formats.read.records import RawRecord
+    from redraft.jobs.progress import RecordProgress
+    from redraft.jobs.provenance import Provenance
 
 Source = Annotated[
     Path,
@@ -39,6 +39,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, and no 
 
 STDIO = Path("-")
 
+L = TypeVar("L")
 T = TypeVar("T")
 
 
@@ -101,19 +102,37 @@ def lines_in(*paths: Path) -> Iterator[RawRecord]:
 
 
 @dataclass
-class Job:
+class DataOutput:
     """The output and the counts of a running command.
 
     Attributes:
         sink: Receives kept records.
         gone: Counts dropped records, and writes them to the side file.
+        progress: Shows how far the command is.
+        lengths: Bytes of each file that were read.
         kept: Number of kept records.
     """
 
     sink: IO[bytes]
     gone: Dropped
-    progress: Progress
+    progress: RecordProgress
+    source: Path | None
+    lengths: dict[Path, int | None] = field(default_factory=dict)
     kept: int = 0
+
+    def watch(self, lines: Iterable[L]) -> Iterator[L]:
+        """Yield records, and count them by the length of their `data`. At the end, note the source's."""
+        for line in lines:
+            data = getattr(line, "data", b"")
+            self.progress.advance(len(data) + 1 if isinstance(data, bytes) else 0)
+            yield line
+        if self.source:
+            self.note_length(self.source)
+
+    def note_length(self, path: Path) -> None:
+        """Note the length of a file, all of which was read. It may grow later."""
+        if path.is_file():
+            self.lengths[path] = path.stat().st_size
 
     def passing(self, results: Iterable[T | Drop]) -> Iterator[T]:
         """Give kept records, and count kept and dropped ones."""
@@ -124,6 +143,18 @@ class Job:
     def counts(self) -> str:
         """Return the counts so far as text."""
         return f"{self.kept:,} kept, {self.gone.counts.total():,} dropped"
+
+    def fingerprint(self, files: Sequence[Path], name: str | None = None) -> dict[str, Any]:
+        """Return the fingerprint of files as they were read, and tell which have grown since."""
+        from redraft.formats.read.files import name_of
+        from redraft.jobs.provenance import fingerprint
+
+        for path in files:
+            length = self.lengths.get(path)
+            if length is not None and (now := path.stat().st_size) > length:
+                grew = f"grew from {length:,} to {now:,} bytes after it was read"
+                tell(f"{name_of(path)} {grew}: the rest is not in.")
+        return fingerprint(files, name, self.lengths)
 
 
 def without_drops(results: Iterable[T | Drop], gone: Dropped) -> Iterator[T]:
@@ -138,50 +169,61 @@ def without_drops(results: Iterable[T | Drop], gone: Dropped) -> Iterator[T]:
 
 
 @contextmanager
-def at_work(
-    making: Making,
+def writing(
+    provenance: Provenance,
     out: Path,
     side: Path | None,
     *,
     reads: Sequence[Path] | None = None,
+    inputs: Mapping[str, Sequence[Path]] | None = None,
     beside: Sequence[Path] = (),
     report: Path | None = None,
+    about: Callable[[], dict[str, Any]] = dict,
     force: bool,
     quiet: bool,
-) -> Iterator[Job]:
+) -> Iterator[DataOutput]:
     """Open a command's outputs, show its progress, and write the output's provenance at the end.
 
     Args:
-        making: The provenance.
+        provenance: How the output is made. Its source is the file of records, if there is only one.
         out: Path of kept records.
         side: Path of dropped records.
         reads: All files that will be read; None for the provenance's source alone.
+        inputs: Further inputs, by their field of the record.
         beside: Further files that the output must not replace.
         report: Another output of the command.
+        about: Returns more fields of the record. Called at the end.
         force: Replace existing files.
         quiet: Show nothing.
     """
     from redraft.collect.clean.dropped import Dropped
     from redraft.formats.read.files import open_output
+    from redraft.jobs.progress import RecordProgress, size_of
+    from redraft.jobs.provenance import RunFile, now
 
-    _insist_on_places(making, out, {"--dropped": side, "--report": report}, reads, beside)
+    source, started, inputs = provenance.source, now(), inputs or {}
+    beside = [*beside, *(path for paths in inputs.values() for path in paths)]
+    _check_places(source, out, {"--dropped": side, "--report": report}, reads, beside)
     with ExitStack() as stack:
-        progress = Progress(size_of([making.source or STDIO] if reads is None else reads))
+        progress = RecordProgress(size_of([source or STDIO] if reads is None else reads), out, quiet=quiet)
         kept_aside = stack.enter_context(open_output(side, force=force)) if side else None
-        gone = Dropped(kept_aside, None if quiet else progress.tell)
-        job = Job(stack.enter_context(open_output(out, force=force)), gone, progress)
-        progress.done, progress.ended = job.counts, making.ended
-        stack.enter_context(shown(progress, out, quiet=quiet))
-        yield job
-        _insist_on_one(job)
+        gone = Dropped(kept_aside, None if quiet else tell)
+        output = DataOutput(stack.enter_context(open_output(out, force=force)), gone, progress, source)
+        progress.results = output.counts
+        stack.enter_context(progress)
+        yield output
+        _check_one(output)
     if out.is_file():
-        making.write(out, kept=job.kept, dropped=gone.counts)
+        read = output.fingerprint([source], provenance.name) if source else None
+        others = {name: [output.fingerprint([path]) for path in paths] for name, paths in inputs.items()}
+        more = {**others, **about(), "dropped": dict(sorted(gone.counts.items()))}
+        RunFile(out).put(provenance, source=read, about=more, started=started, records=output.kept)
     if gone.untold() and not quiet:
         tell(f"… and {gone.untold():,} more that cannot be read")
 
 
-def _insist_on_places(
-    making: Making,
+def _check_places(
+    source: Path | None,
     out: Path,
     others: Mapping[str, Path | None],
     reads: Sequence[Path] | None,
@@ -190,26 +232,26 @@ def _insist_on_places(
     """Raise if an output would replace another or an input. A single input may be replaced by its output."""
     record = None if out == STDIO else Path(f"{out}.run.json")
     not_the_same({"--out": out, "the record of --out": record, **others})
-    source = [making.source] if making.source else []
-    read = source if reads is None else [*reads]
-    not_an_input(others, [*source, *read, *beside])
-    [own] = source or read if len(source or read) == 1 else [STDIO]
+    sources = [source] if source else []
+    read = sources if reads is None else [*reads]
+    not_an_input(others, [*sources, *read, *beside])
+    [own] = sources or read if len(sources or read) == 1 else [STDIO]
     not_an_input({"--out": out}, [*beside, *(file for file in read if file.resolve() != own.resolve())])
 
 
-def _insist_on_one(job: Job) -> None:
+def _check_one(output: DataOutput) -> None:
     """Raise if no record could be read."""
     from redraft.collect.clean.dropped import UNREADABLE
     from redraft.errors import RecordError
 
-    if not job.kept and job.gone.counts.keys() == {UNREADABLE}:
+    if not output.kept and output.gone.counts.keys() == {UNREADABLE}:
         raise RecordError(
             "no record could be read.",
             hint="Read records of another shape with a field map: redraft data import FILE --map …",
         )
 
 
-def say_counts(job: Job, *, quiet: bool) -> None:
+def say_counts(output: DataOutput, *, quiet: bool) -> None:
     """Print the counts of kept records and of dropped ones by rule.
 
     Raises:
@@ -218,21 +260,6 @@ def say_counts(job: Job, *, quiet: bool) -> None:
     from redraft.errors import RecordError
 
     if not quiet:
-        tell(job.counts(), "\n".join(job.gone.lines()) or None)
-    if job.gone.damage:
-        raise RecordError("\n  ".join(job.gone.damage), hint="The other records are in the output.")
-
-
-@contextmanager
-def ended_by_signal() -> Iterator[None]:
-    """Let SIGTERM end a command as Ctrl-C does, removing partial outputs."""
-    import signal
-
-    def end(number: int, _: object) -> None:
-        raise SystemExit(128 + number)
-
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+        tell(output.counts(), "\n".join(output.gone.lines()) or None)
+    if output.gone.damage:
+        raise RecordError("\n  ".join(output.gone.damage), hint="The other records are in the output.")

@@ -16,13 +16,12 @@ from redraft.cli.data.common import (
     Source,
     Strict,
     Workers,
-    at_work,
     lines_in,
     not_twice,
     processes,
     say_counts,
+    writing,
 )
-from redraft.cli.data.provenance import Making, fingerprint
 from redraft.cli.shell import tell
 
 if TYPE_CHECKING:
@@ -67,6 +66,7 @@ def decontaminate(
     from redraft.collect.read.inputs import insist_on_records
     from redraft.errors import MissingExtra
     from redraft.formats.read.files import open_output
+    from redraft.jobs.provenance import Provenance
     from redraft.parallel import spread
 
     try:
@@ -79,19 +79,19 @@ def decontaminate(
     for path in against:
         insist_on_records(path)
         items.add(path)
-    making = Making("decontaminate", {"ngram": ngram, "strict": strict}, file)
-    making.more = lambda: {"against": [fingerprint(path) for path in against]}
+    inputs = {"against": against}
+    provenance = Provenance("data decontaminate", {"ngram": ngram, "strict": strict}, file)
+    writer = writing(provenance, out, dropped, inputs=inputs, report=report, force=force, quiet=quiet)
     lines = lines_in(file)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="redraft-")))
         items.save(folder)
-        working = at_work(making, out, dropped, beside=against, report=report, force=force, quiet=quiet)
-        job = stack.enter_context(working)
+        output = stack.enter_context(writer)
         found = stack.enter_context(open_output(report, force=force)) if report else None
         work = partial(check, folder=folder, strict=strict)
-        checked = spread(work, job.progress.watch(lines), processes(workers))
-        job.sink.writelines(job.passing(_judged(checked, items, seen, found)))
-    say_counts(job, quiet=quiet)
+        checked = spread(work, output.watch(lines), processes(workers))
+        output.sink.writelines(output.passing(_judged(checked, items, seen, found)))
+    say_counts(output, quiet=quiet)
     if not quiet:
         tell("items found", _by_file(items, seen))
 

@@ -16,14 +16,13 @@ from redraft.cli.data.common import (
     Source,
     Strict,
     Workers,
-    at_work,
     lines_in,
     not_twice,
     processes,
     say_counts,
     without_drops,
+    writing,
 )
-from redraft.cli.data.provenance import Making, fingerprint
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -92,6 +91,7 @@ def dedupe(
     from functools import partial
 
     from redraft.errors import MissingExtra
+    from redraft.jobs.provenance import Provenance
     from redraft.parallel import spread
 
     try:
@@ -103,19 +103,18 @@ def dedupe(
     not_twice(file, against or ())
     like, many = _likeness(by, of, threshold, letters), processes(workers)
     pool, lines, others = lines_in(*(against or ())), lines_in(file), against or ()
-    making = Making("dedupe", {**asdict(like), "keep": keep, "strict": strict}, file)
-    making.more = lambda: {"against": [fingerprint(path) for path in others]}
-    with (
-        at_work(making, out, dropped, reads=[*others, file], beside=others, force=force, quiet=quiet) as job,
-        _spool(out) as spool,
-    ):
-        watch, first = job.progress.watch, keep == "first"
+    provenance = Provenance("data dedupe", {**asdict(like), "keep": keep, "strict": strict}, file)
+    reads, inputs = [*others, file], {"against": others}
+    writer = writing(provenance, out, dropped, reads=reads, inputs=inputs, force=force, quiet=quiet)
+    with writer as output, _spool(out) as spool:
+        watch, first = output.watch, keep == "first"
         known = spread(partial(examine, like=like, strict=True), watch(pool), many)
         found = spread(partial(examine, like=like, strict=strict), watch(lines), many)
-        entries, fixed = without_drops(found, job.gone), without_drops(known, job.gone)
-        results = deduped(entries, like, spool, against=fixed, first=first, compared=job.progress.compare)
-        job.sink.writelines(job.passing(results))
-    say_counts(job, quiet=quiet)
+        entries, fixed = without_drops(found, output.gone), without_drops(known, output.gone)
+        compared = output.progress.compare
+        results = deduped(entries, like, spool, against=fixed, first=first, compared=compared)
+        output.sink.writelines(output.passing(results))
+    say_counts(output, quiet=quiet)
 
 
 def _likeness(by: _By, of: _Of | None, threshold: float | None, letters: str) -> Likeness:

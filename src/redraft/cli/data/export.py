@@ -15,12 +15,11 @@ from redraft.cli.data.common import (
     Source,
     Strict,
     Workers,
-    at_work,
     lines_in,
     processes,
     say_counts,
+    writing,
 )
-from redraft.cli.data.provenance import Making
 from redraft.cli.shell import tell
 
 if TYPE_CHECKING:
@@ -54,15 +53,16 @@ def export(
 
     from redraft.collect.export import export_line, with_unique_ids, write_records
     from redraft.formats.write import ARRAYS
+    from redraft.jobs.provenance import Provenance
     from redraft.parallel import spread
 
     work, lines = partial(export_line, to=to, strict=strict), lines_in(file)
-    making = Making("export", {"to": to, "strict": strict}, file)
-    with at_work(making, out, dropped, force=force, quiet=quiet) as job:
-        done = spread(work, job.progress.watch(lines), processes(workers))
+    provenance = Provenance("data export", {"to": to, "strict": strict}, file)
+    with writing(provenance, out, dropped, force=force, quiet=quiet) as output:
+        done = spread(work, output.watch(lines), processes(workers))
         lost = Counter[str]()
-        write_records(job.sink, with_unique_ids(_counted(job.passing(done), lost)), array=to in ARRAYS)
-    say_counts(job, quiet=quiet)
+        write_records(output.sink, with_unique_ids(_counted(output.passing(done), lost)), array=to in ARRAYS)
+    say_counts(output, quiet=quiet)
     for part, many in sorted(lost.items()):
         if not quiet:
             tell(f"{many:,} {_LOST[part]}", f"To keep them: --to {_KEEPS[part]}")

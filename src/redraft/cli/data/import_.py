@@ -15,18 +15,17 @@ from redraft.cli.data.common import (
     Side,
     Strict,
     Workers,
-    at_work,
     processes,
     say_counts,
+    writing,
 )
-from redraft.cli.data.provenance import Making, fingerprint, fingerprint_of_all, length_of
 from redraft.cli.shell import tell
 
 if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from redraft.cli.data.common import Job
+    from redraft.cli.data.common import DataOutput
     from redraft.collect.clean.dropped import Drop
     from redraft.collect.read.inputs import Input
     from redraft.collect.sources.published import Imported, ImportItem
@@ -101,6 +100,7 @@ def import_(
     from redraft.collect.read.inputs import inputs_of
     from redraft.collect.sources.published import Reader, import_all, items_in, questions_in, source_named
     from redraft.errors import UsageError
+    from redraft.jobs.provenance import Provenance
 
     if fields and which == "all":
         raise UsageError("--paths does nothing with --map.", hint="A map reads one chain from each record.")
@@ -111,31 +111,36 @@ def import_(
         paths=which,
         questions=questions_in(questions) if questions else {},
     )
-    _insist_on_paths(paths)
+    _check_paths(paths)
     inputs = {str(path): inputs_of(path) for path in paths}
     files = [file for path in paths for file in inputs[str(path)]]
     licences, unread, nulled = Counter[str](), Counter[str](), Counter[bool]()
     read: dict[str, int] = {}
-    lengths: dict[Path, int] = {}
     unanswered: Counter[tuple[str, ...]] = Counter()
     config = {"as": name, "licence": licence, "map": fields, "paths": which, "strict": strict}
-    making = Making("import", config, more=lambda: _reads(inputs, questions, lengths))
-    reads = [file.path for file in files]
-    beside = [questions] if questions else []
     _say_offline(files, quiet=quiet)
-    with at_work(making, out, dropped, reads=reads, beside=beside, force=force, quiet=quiet) as job:
-        items = job.progress.watch(_numbered(items_in(files), read, lengths))
+    with writing(
+        Provenance("data import", config),
+        out,
+        dropped,
+        reads=[file.path for file in files],
+        beside=[questions] if questions else [],
+        about=lambda: _reads(output, inputs, questions),
+        force=force,
+        quiet=quiet,
+    ) as output:
+        items = output.watch(_numbered(items_in(files), read, output))
         results = import_all(items, reader, workers=processes(workers), strict=strict)
-        kept = job.passing(_noted(results, unread))
-        job.sink.writelines(_lines(kept, licences, unanswered, nulled))
-        _insist_on_one(job, name, questions)
-    say_counts(job, quiet=quiet)
-    _say_unasked(job, questions, quiet=quiet)
+        kept = output.passing(_noted(results, unread))
+        output.sink.writelines(_lines(kept, licences, unanswered, nulled))
+        _check_one(output, name, questions)
+    say_counts(output, quiet=quiet)
+    _say_unasked(output, questions, quiet=quiet)
     _say_unknown(licences, quiet=quiet)
     _say_unanswered(unanswered, quiet=quiet)
     if nulled[True] and not quiet:
         tell(f"{nulled[True]:,} with NaN or infinity, which JSON does not have: replaced by null")
-    _insist_on_each(read, unread, name)
+    _check_each(read, unread, name)
 
 
 def _lines(
@@ -154,9 +159,7 @@ def _lines(
         yield each.json + b"\n"
 
 
-def _numbered(
-    items: Iterable[ImportItem], read: dict[str, int], lengths: dict[Path, int]
-) -> Iterator[ImportItem]:
+def _numbered(items: Iterable[ImportItem], read: dict[str, int], output: DataOutput) -> Iterator[ImportItem]:
     """Give the items. Note the number of records and the length of each file that was read."""
     from itertools import groupby
 
@@ -167,8 +170,7 @@ def _numbered(
         for item in group:
             read[name] = item.number + 1
             yield item
-        if (length := length_of(path)) is not None:
-            lengths[path] = length
+        output.note_length(path)
 
 
 def _noted(results: Iterable[Imported | Drop], unread: Counter[str]) -> Iterator[Imported | Drop]:
@@ -181,7 +183,7 @@ def _noted(results: Iterable[Imported | Drop], unread: Counter[str]) -> Iterator
         yield each
 
 
-def _insist_on_each(read: Mapping[str, int], unread: Mapping[str, int], name: str | None) -> None:
+def _check_each(read: Mapping[str, int], unread: Mapping[str, int], name: str | None) -> None:
     """Raise if no record of some file could be read, though other files were.
 
     Raises:
@@ -195,7 +197,7 @@ def _insist_on_each(read: Mapping[str, int], unread: Mapping[str, int], name: st
         raise RecordError("\n  ".join(lines), hint=f"The other files are in the output. {_another_way(name)}")
 
 
-def _insist_on_one(job: Job, name: str | None, questions: Path | None) -> None:
+def _check_one(output: DataOutput, name: str | None, questions: Path | None) -> None:
     """Raise if nothing could be imported.
 
     Raises:
@@ -205,32 +207,32 @@ def _insist_on_one(job: Job, name: str | None, questions: Path | None) -> None:
     from redraft.collect.sources.published import NO_QUESTION
     from redraft.errors import RecordError, UsageError
 
-    if job.kept or not job.gone.counts:
+    if output.kept or not output.gone.counts:
         return
-    if job.gone.damage:
-        raise RecordError("\n  ".join([*job.gone.damage, "no other record could be read."]))
-    if job.gone.counts[NO_QUESTION]:
-        text, hint = _unasked(job, questions)
+    if output.gone.damage:
+        raise RecordError("\n  ".join([*output.gone.damage, "no other record could be read."]))
+    if output.gone.counts[NO_QUESTION]:
+        text, hint = _unasked(output, questions)
         raise UsageError(f"{text}.", hint=hint)
     raise UsageError("no record could be read.", hint=_another_way(name))
 
 
-def _unasked(job: Job, questions: Path | None) -> tuple[str, str]:
+def _unasked(output: DataOutput, questions: Path | None) -> tuple[str, str]:
     """Return the message about answers without a question, and its hint."""
     from redraft.collect.sources.published import NO_QUESTION
 
-    many = job.gone.counts[NO_QUESTION]
+    many = output.gone.counts[NO_QUESTION]
     text = f"{many:,} answer{'' if many == 1 else 's'} without a question, left out"
     if questions:
         return text, f"{questions} has no question with the same id."
     return text, "redraft data import ANSWERS --questions QUESTIONS joins them by question_id."
 
 
-def _say_unasked(job: Job, questions: Path | None, *, quiet: bool) -> None:
+def _say_unasked(output: DataOutput, questions: Path | None, *, quiet: bool) -> None:
     from redraft.collect.sources.published import NO_QUESTION
 
-    if job.gone.counts[NO_QUESTION] and not quiet:
-        tell(*_unasked(job, questions))
+    if output.gone.counts[NO_QUESTION] and not quiet:
+        tell(*_unasked(output, questions))
 
 
 def _another_way(name: str | None) -> str:
@@ -271,27 +273,20 @@ def _say_unanswered(unanswered: Counter[tuple[str, ...]], *, quiet: bool) -> Non
 
 
 def _reads(
-    inputs: Mapping[str, Sequence[Input]], questions: Path | None, lengths: Mapping[Path, int]
+    output: DataOutput, inputs: Mapping[str, Sequence[Input]], questions: Path | None
 ) -> dict[str, object]:
-    asked = {"questions": fingerprint(questions)} if questions else {}
-    return {"inputs": _fingerprints(inputs, lengths), **asked}
-
-
-def _fingerprints(
-    inputs: Mapping[str, Sequence[Input]], lengths: Mapping[Path, int]
-) -> list[dict[str, object] | None]:
     """Return the fingerprints of the paths that the user gave."""
+    asked = {"questions": output.fingerprint([questions])} if questions else {}
     found = []
     for path, files in inputs.items():
-        if [str(file.path) for file in files] == [path]:
-            found.append(fingerprint(Path(path), length=lengths.get(Path(path))))
-        else:
-            revision = {"revision": files[0].revision} if files[0].revision else {}
-            found.append({**fingerprint_of_all(path, files, lengths), **revision})
-    return found
+        paths = [file.path for file in files]
+        several = {} if [*map(str, paths)] == [path] else {"files": len(files)}
+        revision = {"revision": files[0].revision} if several and files[0].revision else {}
+        found.append({**output.fingerprint(paths, path if several else None), **several, **revision})
+    return {"inputs": found, **asked}
 
 
-def _insist_on_paths(paths: list[Path]) -> None:
+def _check_paths(paths: list[Path]) -> None:
     """Raise if a source is named as if it were a file."""
     from redraft.collect.sources.published import SOURCES
     from redraft.errors import UsageError

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from redraft.cli.data.common import STDIO, Force, Out, Quiet, Side, Strict, Workers, at_work, processes
-from redraft.cli.data.provenance import Making, fingerprint
+from redraft.cli.data.common import STDIO, Force, Out, Quiet, Side, Strict, Workers, processes, writing
 from redraft.cli.shell import tell
 
 if TYPE_CHECKING:
@@ -54,6 +53,7 @@ def merge(
 
     from redraft.collect.mix.merge import merge as mix
     from redraft.collect.mix.recipe import read_recipe
+    from redraft.jobs.provenance import Provenance
 
     path = _path_of(recipe)
     plan = read_recipe(path)
@@ -61,24 +61,31 @@ def merge(
     parts = folder or (Path() if path.parent == SHIPPED else path.parent)
     files = [file for part in plan.parts if (file := parts / part.file).is_file()]
     name = path.name if path.parent == SHIPPED else None
-    making = Making("merge", {"seed": plan.seed, "about": plan.about, "strict": strict}, path, name)
-    beside = [path, *files]
-    with at_work(making, out, dropped, reads=files, beside=beside, force=force, quiet=quiet) as job:
+    taken: list[Taken] = []
+    with writing(
+        Provenance("data merge", {"seed": plan.seed, "about": plan.about, "strict": strict}, path, name),
+        out,
+        dropped,
+        reads=files,
+        beside=[path, *files],
+        about=lambda: {"parts": [_part(each, parts) for each in taken]},
+        force=force,
+        quiet=quiet,
+    ) as output:
         taken = mix(
             plan,
             parts,
-            job.sink,
-            dropped=job.gone,
+            output.sink,
+            dropped=output.gone,
             scratch=None if out == STDIO else out.parent,
             skip_missing=skip_missing,
             workers=processes(workers),
             strict=strict,
-            read=job.progress.advance,
+            read=output.progress.advance,
         )
-        job.kept = sum(each.count for each in taken)
-        making.more = lambda: {"parts": [_part(each, parts) for each in taken]}
+        output.kept = sum(each.count for each in taken)
     if not quiet:
-        _say(taken, job.gone.lines())
+        _say(taken, output.gone.lines())
 
 
 def _path_of(recipe: str) -> Path:
@@ -92,10 +99,12 @@ def _path_of(recipe: str) -> Path:
 
 
 def _part(taken: Taken, folder: Path) -> dict[str, object]:
+    from redraft.jobs.provenance import fingerprint
+
     part = taken.part
     return {
         "name": part.name,
-        "file": None if taken.missing or part.identity else fingerprint(folder / part.file),
+        "file": None if taken.missing or part.identity else fingerprint([folder / part.file]),
         "identity": part.identity and part.identity._asdict(),
         "asked": {
             "count": "all" if part.count is None else part.count,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -15,12 +15,11 @@ from redraft.cli.data.common import (
     Source,
     Strict,
     Workers,
-    at_work,
     lines_in,
     processes,
     say_counts,
+    writing,
 )
-from redraft.cli.data.provenance import Making
 from redraft.cli.data.tokens import Tokenizer, token_count, tokenizer_fingerprint
 from redraft.cli.shell import tell
 
@@ -56,6 +55,7 @@ def split(
     from functools import partial
 
     from redraft.collect.clean.split import split_line
+    from redraft.jobs.provenance import Provenance
     from redraft.parallel import spread
 
     lines = lines_in(file)
@@ -63,11 +63,15 @@ def split(
     work = partial(split_line, count=count, limit=limit, drop=too_long == "drop", strict=strict)
     total: Counter[str] = Counter()
     config = {"limit": limit, "tokenizer": tokenizer, "too_long": too_long, "strict": strict}
-    making = Making("split", config, file, more=lambda: {"tokenizer": tokenizer_fingerprint(count.path)})
-    with at_work(making, out, dropped, force=force, quiet=quiet) as job:
-        done = spread(work, job.progress.watch(lines), processes(workers))
-        job.sink.writelines(job.passing(_pieces(done, total)))
-    say_counts(job, quiet=quiet)
+    provenance = Provenance("data split", config, file)
+
+    def about() -> dict[str, Any]:
+        return {"tokenizer": tokenizer_fingerprint(count.path)}
+
+    with writing(provenance, out, dropped, about=about, force=force, quiet=quiet) as output:
+        done = spread(work, output.watch(lines), processes(workers))
+        output.sink.writelines(output.passing(_pieces(done, total)))
+    say_counts(output, quiet=quiet)
     if not quiet:
         tell(f"{total['split']:,} split, {total['too long']:,} kept that are over {limit:,} tokens")
 

@@ -10,7 +10,6 @@ import typer
 
 from redraft import __version__
 from redraft.cli.data.common import Force, Strict, Workers, not_an_input, not_twice, processes
-from redraft.cli.data.progress import Progress, shown, size_of
 from redraft.cli.data.tokens import token_count
 from redraft.cli.shell import write
 
@@ -60,16 +59,16 @@ def stats(
     from redraft.collect.report.page import page
     from redraft.collect.report.stats import describe
     from redraft.formats.read.files import open_output
+    from redraft.jobs.progress import RecordProgress, size_of
     from redraft.verify.segment import count_words
 
     not_twice(files[0], files[1:])
     not_an_input({"--html": html}, files)
     for path in files:
         insist_on_records(path)
-    progress = Progress(size_of(files))
     count = token_count(tokenizer) if tokenizer else count_words
     with open_output(html, force=force) if html else nullcontext() as file:
-        with shown(progress, None, quiet=False):
+        with RecordProgress(size_of(files)) as progress:
             report = describe(
                 files,
                 count,

@@ -62,10 +62,10 @@ def tokenizer_fingerprint(path: Path) -> dict[str, Any] | None:
     """Return name, bytes and SHA-256 of a tokenizer.json, rebuilt for a GGUF file."""
     from hashlib import sha256
 
-    from redraft.cli.data.provenance import fingerprint
+    from redraft.jobs.provenance import fingerprint
 
     if path.name == "tokenizer.json":
-        return fingerprint(path)
+        return fingerprint([path])
     written = _written(path).encode()
     return {"path": str(path), "bytes": len(written), "sha256": sha256(written).hexdigest()}
 

@@ -21,7 +21,7 @@ from redraft.train.run.distributed import Say, leads, parting
 from redraft.train.settings.options import LARGE
 
 if TYPE_CHECKING:
-    from redraft.jobs.provenance import Making, RunFile
+    from redraft.jobs.provenance import Provenance, RunFile
     from redraft.train.run.run import Ready
     from redraft.train.settings.args import Settings
 
@@ -109,8 +109,8 @@ def _estimate(settings: Settings, say: Say) -> None:
     """Print an estimate of the run, from a few steps that are thrown away."""
     from tempfile import TemporaryDirectory
 
+    from redraft.jobs.signals import exit_status
     from redraft.train.plan.estimate import estimate, thrown_away
-    from redraft.train.run.signals import exit_status
 
     with TemporaryDirectory(prefix="redraft-") as folder:
         ready = _ready(thrown_away(settings, Path(folder)))
@@ -133,7 +133,7 @@ def _train(ready: Ready, say: Say) -> int | None:
         output,
         elsewhere=f"to another folder with --output_dir{_onwards(output)}",
         as_before=" (what the machine chose is said with --bf16, --dtype and --lora)",
-        anew="start over with --overwrite_output_dir",
+        start_over="start over with --overwrite_output_dir",
     )
     lead = ready.trainer.is_world_process_zero()
     if ready.settings.own.dry_run:
@@ -149,7 +149,7 @@ def _train(ready: Ready, say: Say) -> int | None:
 def _leave(ready: Ready, done: int | None, say: Say) -> None:
     """Export the result, and print what to type next. After a dry run, remove the empty output folder."""
     from redraft.cli.train.gguf import export_result
-    from redraft.train.run.signals import exit_status
+    from redraft.jobs.signals import exit_status
 
     output = ready.trainer.folder
     if done is None:
@@ -202,27 +202,27 @@ def _onwards(output: Path) -> str:
     return f" (--model_name_or_path {shlex.quote(f'{base}{output}')} trains this one further)"
 
 
-def _announce(ready: Ready, record: RunFile, say: Say) -> Making:
+def _announce(ready: Ready, record: RunFile, say: Say) -> Provenance:
     """Print the plan of the run, and return its provenance.
 
     Fail if the existing output was made with other settings.
     """
-    from redraft.jobs.provenance import Making
+    from redraft.jobs.provenance import Provenance
 
-    making = Making("train sft", ready.config)
+    provenance = Provenance("train sft", ready.config)
     if ready.checkpoint or ready.replaces:
-        record.insist(making)
+        record.check(provenance)
     for line in ready.lines():
         say(line)
-    return making
+    return provenance
 
 
 def _begin(ready: Ready, record: RunFile, say: Say) -> None:
     """Start the record, unless the existing output was made with other settings."""
-    making = _announce(ready, record, say)
+    provenance = _announce(ready, record, say)
     own = ready.settings.own
     paths = {"data_path": list(own.data_path), "eval_data_path": list(own.eval_data_path)}
-    record.begin(making, resume=ready.checkpoint is not None, **paths)
+    record.begin(provenance, resume=ready.checkpoint is not None, **paths)
 
 
 def _next(ready: Ready, output: Path) -> str:

@@ -19,8 +19,8 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from redraft.counting import counted
 from redraft.errors import UsageError
-from redraft.train.counting import counted
 from redraft.train.data.packing import Ints, Rows
 from redraft.train.data.store import Prepared, Stored
 

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from redraft.train.counting import counted
+from redraft.counting import counted
 from redraft.train.data.packing import Ints
 from redraft.train.data.tokens import Cut
 

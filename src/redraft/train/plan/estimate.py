@@ -17,10 +17,11 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from redraft.train.counting import counted
+from redraft.counting import counted
+from redraft.jobs.progress import clock_time
 from redraft.train.plan.memory import Plan, room, size
 from redraft.train.run.guards import smaller
-from redraft.train.run.logs import LOG, clock_time, peak_memory
+from redraft.train.run.logs import LOG, peak_memory
 from redraft.train.run.run import Ready
 from redraft.train.settings.args import Settings
 

@@ -6,8 +6,8 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
+from redraft.counting import counted
 from redraft.errors import ModelError, UsageError
-from redraft.train.counting import counted
 
 Say = Callable[[str], None]
 """Prints a line for the user."""

@@ -11,19 +11,18 @@ import json
 import resource
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
 import torch
+from rich.console import Console
 
 from redraft.files import replace_file
+from redraft.jobs.progress import ProgressLine
 
 LOG = "log.jsonl"
 """The file's name, in the output folder."""
-
-LINE_SECONDS = 15.0
-"""Seconds between two lines of progress where they are not overwritten."""
 
 
 def open_log(folder: Path, step: int) -> TextIO:
@@ -100,59 +99,39 @@ def peak_memory() -> int:
     return torch.cuda.max_memory_allocated() or own
 
 
-class Progress:
-    """Print progress to standard error."""
+class StepProgress(ProgressLine):
+    """Steps of a run. Their pace counts from the first step that is shown."""
 
-    def __init__(self, *, quiet: bool = False, stream: TextIO | None = None) -> None:
-        self._stream = stream or sys.stderr
-        self._over = self._stream.isatty()
-        self._quiet = quiet
-        self._began = time.monotonic()
-        self._first: int | None = None
-        self._next = 0.0
-        self._open = False
+    def __init__(
+        self,
+        *,
+        quiet: bool = False,
+        console: Console | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__(quiet=quiet, console=console, clock=clock)
+        self._logs: Mapping[str, Any] = {}
 
     def step(self, step: int, total: int, logs: Mapping[str, Any]) -> None:
-        """Show a line of the log: a step, or an evaluation, which is not overwritten."""
-        if self._quiet:
-            return
+        """Show a line of the log: a step, or an evaluation, which stays."""
         if "loss" not in logs:
-            self.close()
-            line = f"step {step} of {total} · eval_loss {logs['eval_loss']:.4f}"
-            print(line, file=self._stream, flush=True)
+            self.print(f"step {step} of {total} · eval_loss {logs['eval_loss']:.4f}")
             return
-        if self._first is None:
-            self._first, self._began = step, time.monotonic()
-        now = time.monotonic()
-        line = self._line(step, total, logs, now)
-        if self._over:
-            self._stream.write(f"\r\x1b[K{line}")
-            self._stream.flush()
-            self._open = True
-        elif now >= self._next or step == total:
-            self._next = now + LINE_SECONDS
-            print(line, file=self._stream, flush=True)
+        first = self.total is None
+        if first:
+            self.total, self.before, self._started = total, step, self._clock()
+        self.done, self._logs = step, logs
+        self.open()
+        self.update(now=first or step == total)
 
-    def close(self) -> None:
-        """End a line that was being overwritten."""
-        if self._open:
-            print(file=self._stream, flush=True)
-        self._open = False
-
-    def _line(self, step: int, total: int, logs: Mapping[str, Any], now: float) -> str:
-        parts = [f"step {step} of {total}", f"loss {logs['loss']:.4f}"]
-        if "learning_rate" in logs:
-            parts.append(f"lr {logs['learning_rate']:.2e}")
-        parts.append(f"{logs['tokens_per_second']:.0f} tokens/s")
-        parts.append(f"{logs['memory_gb']:.1f} GB")
-        done = step - (self._first or 0)
-        if done and step < total:
-            parts.append(f"{clock_time((now - self._began) / done * (total - step))} left")
-        return " · ".join(parts)
-
-
-def clock_time(seconds: float) -> str:
-    """Return seconds as `4:10` or `1:04:10`."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+    def parts(self) -> list[str]:
+        """Return the step, the loss, the learning rate, tokens a second, the memory, and the time left."""
+        logs = self._logs
+        return [
+            f"step {self.done} of {self.total}",
+            f"loss {logs['loss']:.4f}",
+            f"lr {logs['learning_rate']:.2e}" if "learning_rate" in logs else "",
+            f"{logs['tokens_per_second']:.0f} tokens/s",
+            f"{logs['memory_gb']:.1f} GB",
+            self._time_left(),
+        ]

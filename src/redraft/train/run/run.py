@@ -21,8 +21,8 @@ from torch import distributed
 from transformers import TrainingArguments
 from transformers.utils import logging
 
+from redraft.counting import counted
 from redraft.errors import UsageError
-from redraft.train.counting import counted
 from redraft.train.data.batches import insist_on_a_step, joined
 from redraft.train.data.store import ABOUT, TOKENS, Prepared
 from redraft.train.model.load import load_tokenizer

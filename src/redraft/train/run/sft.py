@@ -24,6 +24,7 @@ from torch.distributed.fsdp import MixedPrecisionPolicy
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerState, TrainingArguments
 
 from redraft.errors import ModelError
+from redraft.jobs.signals import Signals
 from redraft.train.data.batches import IGNORED, Batch, Loader, Order, RowsOf
 from redraft.train.model.folder import there
 from redraft.train.model.lora import leave_inputs_to_autocast
@@ -32,8 +33,7 @@ from redraft.train.run.checkpoints import Checkpoint
 from redraft.train.run.contention import Contention
 from redraft.train.run.distributed import Say
 from redraft.train.run.guards import SEARCH, Divergence, Moment, diverged, no_number, unsound
-from redraft.train.run.logs import Counts, Progress, open_log
-from redraft.train.run.signals import Signals
+from redraft.train.run.logs import Counts, StepProgress, open_log
 from redraft.train.run.state import load_state, random_state, save_state, set_random_state, unreadable
 from redraft.train.settings.options import LEARNING_RATE
 
@@ -101,7 +101,7 @@ class Sft(Trainer):
         self.stopped: int | None = None
         self._seen = 0  # the step after which Trainer asked last what is due
         self._log: TextIO | None = None
-        self._progress = Progress(quiet=quiet)
+        self._progress = StepProgress(quiet=quiet)
         args.disable_tqdm = True
         # Trainer, at its end, would remove all checkpoints but the best: also the one that a signal saved.
         self._most_checkpoints, args.save_total_limit = args.save_total_limit, None

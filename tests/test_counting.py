@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from redraft.train.counting import counted
+from redraft.counting import counted
 
 
 def test_one_is_no_plural() -> None:

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from redraft.train.run.signals import AGAIN, Signals, exit_status
+from redraft.jobs.signals import AGAIN, Signals, exit_status
 
 
 def send(number: int) -> None:
