@@ -143,7 +143,7 @@ _LOSSES: dict[ExportFormat, frozenset[Loss]] = {
     "alpaca": frozenset({"turns", "tools", "fields"}),
     "sharegpt": frozenset({"tools", "fields"}),
     "messages": frozenset(),
-    "preference": frozenset(),
+    "preference": frozenset({"fields"}),
 }
 """The parts that each format cannot hold."""
 
@@ -153,9 +153,10 @@ def losses(chain: Chain, to: ExportFormat) -> frozenset[Loss]:
     if not _LOSSES[to]:
         return frozenset()
     asked = chain.prompt.messages or ()
+    texts_only = () if to == "preference" else asked  # a pair keeps the messages of its prompt whole
     has_fields = any(
         value not in (None, "")
-        for message in (*asked, _meta(chain, "message"))
+        for message in (*texts_only, _meta(chain, "message"))
         for name, value in message.items()
         if name not in ("role", "content")
     )

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from redraft.cli.data.tokens import TokenCount, token_count
+from redraft.cli.data.tokens import token_count
 from redraft.errors import ModelError, UsageError
+from redraft.weights.tokenizers.count import TokenCount
 from tests.cli.data.word_tokenizer import tokenizer_of_words
 from tests.gguf_files import gguf
 

@@ -145,7 +145,15 @@ def _part(chain: Chain, head: Sequence[Message], turns: Sequence[Message]) -> Ch
     """Return a part that is not the last."""
     meta = {name: chain.meta[name] for name in WHOLE if name in chain.meta}
     part = chain.model_copy(
-        update={"steps": (), "best": None, "stop": None, "sampling": {}, "usage": Usage(), "meta": meta}
+        update={
+            "steps": (),
+            "best": None,
+            "stop": None,
+            "sampling": {},
+            "usage": Usage(),
+            "usage_by_role": {},
+            "meta": meta,
+        }
     )
     answer = turns[-1]
     if answer.get("role") != "assistant":

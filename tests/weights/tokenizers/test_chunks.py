@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers, trainers
 
 import redraft.chain
-from redraft.cli.data import chunks as module
-from redraft.cli.data.chunks import RULES, Chunks, blank_of
-from redraft.cli.data.tokens import _tokenizer, token_count
+from redraft.cli.data.tokens import token_count
+from redraft.weights.tokenizers import chunks as module
+from redraft.weights.tokenizers.chunks import RULES, Chunks, blank_of
+from redraft.weights.tokenizers.count import _tokenizer
 from redraft.weights.tokenizers.pretokenizers import PRE_TOKENIZERS, pre_tokenizer_json
 
 END, UNKNOWN = "<|end|>", "<unk>"
