@@ -41,12 +41,13 @@ LAYERS = {
     "config": (1, "errors, config, files"),
     "files": (1, "errors, config, files"),
     "counting": (1, "errors, config, files"),
+    "hub": (1, "errors, config, files"),
     "jobs": (2, "jobs, parallel"),
     "parallel": (2, "jobs, parallel"),
 }
 NARROWER = {
-    "collect": {"chain", "formats", "errors", "config", "files", "counting", "jobs", "parallel"},
-    "train": {"chain", "formats", "errors", "config", "files", "counting", "jobs", "parallel"},
+    "collect": {"chain", "formats", "errors", "config", "files", "counting", "hub", "jobs", "parallel"},
+    "train": {"chain", "formats", "errors", "config", "files", "counting", "hub", "jobs", "parallel"},
 }
 
 HEAVY = {

@@ -1,22 +1,18 @@
 """Models of the Hugging Face hub: choose, fetch, find and remove GGUF files; fetch folders.
 
-Files lie in the cache of huggingface_hub, which other programs share. `HF_HOME` moves the cache,
-`HF_ENDPOINT` names another hub. Only weights, configuration and tokenizer of a folder are fetched, never
-code.
+Only weights, configuration and tokenizer of a folder are fetched, never code. `redraft.hub` asks the hub.
 """
 
 from __future__ import annotations
 
-import errno
-import os
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
 from redraft.errors import ModelError
+from redraft.hub import OutOfReach, asking, endpoint
 
 PREFERRED = "Q4_K_M"
 """The default quantisation, as in llama.cpp's own download."""
@@ -74,14 +70,14 @@ def fetch(repo: str, selects: str | None) -> Path:
     from huggingface_hub import hf_hub_download
 
     try:
-        with _asking(repo):
+        with asking(repo, "model"):
             names = choose(repo, _listed(repo), selects)
-            paths = [hf_hub_download(repo, name, endpoint=os.environ.get("HF_ENDPOINT")) for name in names]
+            paths = [hf_hub_download(repo, name, endpoint=endpoint()) for name in names]
             return Path(paths[0])
-    except _OutOfReach:
+    except OutOfReach as error:
         found = find(repo, selects)
         if found is None:
-            raise
+            raise _out_of_reach(repo, error) from None
         return found
 
 
@@ -101,16 +97,16 @@ def fetch_folder(repo: str, *, pickle: bool = False) -> Path:
     """
     kinds = (SAFE, PICKLED) if pickle else (SAFE,)
     try:
-        with _asking(repo):
+        with asking(repo, "model"):
             names = _listed(repo)
             kind = next((kind for kind in kinds if _holds(names, kind)), None)
             if kind is None:
                 raise _no_weights(repo, names)
             return _snapshot(repo, kind)
-    except _OutOfReach:
+    except OutOfReach as error:
         found = _folder_here(repo, kinds)
         if found is None:
-            raise
+            raise _out_of_reach(repo, error) from None
         return found
 
 
@@ -118,7 +114,7 @@ def _listed(repo: str) -> list[str]:
     """List the files of a repository."""
     from huggingface_hub import HfApi
 
-    api = HfApi(endpoint=os.environ.get("HF_ENDPOINT"))
+    api = HfApi(endpoint=endpoint())
     return [file.rfilename for file in api.model_info(repo, timeout=10).siblings or []]
 
 
@@ -130,7 +126,7 @@ def _snapshot(repo: str, weights: Sequence[str], *, here: bool = False) -> Path:
             repo,
             allow_patterns=[*_BESIDE, *_TERMS, *weights],
             ignore_patterns=list(_NEVER),
-            endpoint=os.environ.get("HF_ENDPOINT"),
+            endpoint=endpoint(),
             local_files_only=here,
         )
     )
@@ -196,31 +192,6 @@ def cached() -> Iterator[Cached]:
                     yield Cached(repo.repo_id, name, file.file_path, file.size_on_disk)
 
 
-class _OutOfReach(ModelError):
-    """The hub cannot be reached."""
-
-
-@contextmanager
-def _asking(repo: str) -> Iterator[None]:
-    """Turn exceptions of huggingface_hub into ours."""
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-
-    no_reply: type[BaseException] = HfHubHTTPError.__bases__[0]  # of the HTTP client that this version uses
-    try:
-        yield
-    except HfHubHTTPError as error:
-        raise _refused(repo, error.response.status_code) from None
-    except HFValidationError as error:
-        raise ModelError(
-            f"{repo!r} is not a valid name of a model on the hub: {error}", hint="org/name"
-        ) from None
-    except (no_reply, OSError) as error:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            hint = "Free some room, or keep the cache on another disk with HF_HOME."
-            raise ModelError(f"the disk is full: no room for {repo}.", hint=hint) from None
-        raise _out_of_reach(repo, error) from None
-
-
 def _is_model(name: str) -> bool:
     """Return whether a file is a language model, and not the projector of a vision model."""
     return name.lower().endswith(".gguf") and "mmproj" not in name.lower()
@@ -260,17 +231,8 @@ def _no_weights(repo: str, names: Sequence[str]) -> ModelError:
     )
 
 
-def _refused(repo: str, status: int) -> ModelError:
-    if status in (401, 403, 404):
-        return ModelError(
-            f"there is no file {repo}, and the hub has no such model or denies access ({status}).",
-            hint="Check the name. For a gated model, accept its terms on its page, then: hf auth login",
-        )
-    return ModelError(f"the hub fails ({status}) for {repo}.", hint="Try again later.")
-
-
-def _out_of_reach(repo: str, error: BaseException) -> _OutOfReach:
-    return _OutOfReach(
+def _out_of_reach(repo: str, error: OutOfReach) -> ModelError:
+    return ModelError(
         f"{repo} is not in the cache, and the hub cannot be reached: {error}",
         hint="Check the connection, or name a file or folder on this machine.",
     )

@@ -87,3 +87,15 @@ def test_a_format_has_to_be_named(chains: Path) -> None:
     result = export(chains, "--to", "alpacca")
     assert result.exit_code == 2
     assert "sharegpt" in result.stderr
+
+
+def test_a_pair_loses_the_fields_of_its_answers_and_says_so(tmp_path: Path) -> None:
+    chains = tmp_path / "chains.jsonl"
+    answer = {"role": "assistant", "content": "2", "weight": 0}
+    asked = Prompt(messages=({"role": "user", "content": "Hi", "name": "Ann"},))
+    steps = (Step(answer="1"), Step(answer="2"))
+    pair = Chain(id="a/1", prompt=asked, steps=steps, best=1)
+    write_jsonl(chains, [pair, pair.model_copy(update={"id": "a/2", "meta": {"message": answer}})])
+    result = export(chains, "--to", "preference", "-j", 1)
+    assert [json.loads(line)["prompt"][0]["name"] for line in result.stdout.splitlines()] == ["Ann", "Ann"]
+    assert FIELDS in result.stderr

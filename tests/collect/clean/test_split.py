@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redraft.chain import Chain, Feedback, Prompt, Step, Usage
+from redraft.chain import Chain, Feedback, Prompt, RoleUsage, Step, Usage
 from redraft.collect.clean.split import TURN_TOKENS, SplitPart, split
 from redraft.formats.read.records import chain_of
 
@@ -116,12 +116,14 @@ def test_steps_cost_and_gold_answer_go_with_the_answer_they_belong_to() -> None:
             "best": 1,
             "stop": "ended",
             "usage": Usage(completion_tokens=9),
+            "usage_by_role": {"writer": RoleUsage(completion_tokens=9)},
             "meta": {"reference": "gold", "origin": {"dataset": "x"}},
         }
     )
     first, last = (piece.chain for piece in split(chain, words, limit=40))
     assert (last.steps, last.best, last.stop, last.meta) == (steps, 1, "ended", chain.meta)
     assert (first.usage.completion_tokens, last.usage.completion_tokens) == (0, 9)
+    assert (first.usage_by_role, last.usage_by_role) == ({}, chain.usage_by_role)
     assert first.steps == (Step(answer="t1 " * 10),)
     assert first.meta == {"origin": {"dataset": "x"}}
     assert first.stop is None

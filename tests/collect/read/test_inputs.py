@@ -193,8 +193,8 @@ class TestHub:
     @pytest.mark.parametrize(
         ("status", "message"),
         [
-            (401, "no such dataset or you have no"),
-            (404, "no such dataset or you"),
+            (401, "no such dataset or denies access"),
+            (404, "no such dataset or denies"),
             (500, "the hub fails \\(500"),
         ],
     )

@@ -3,21 +3,20 @@
 A dataset may have several configurations and splits in arbitrary folders and files, and may repeat questions
 among them. So either all files form one set, judged by their names, or the user has to name one.
 
-Files are kept in huggingface_hub's cache, which other programs share; `HF_HOME` moves it and `HF_ENDPOINT`
-names another hub. If the hub cannot be reached, the cache is used. The licence comes from the dataset's card.
+If the hub cannot be reached, the cache is used. The licence comes from the dataset's card. `redraft.hub` asks
+the hub.
 """
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from glob import escape
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from redraft.errors import UsageError
+from redraft.hub import OutOfReach, asking, endpoint
 
 _NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
 _CARD = "README.md"
@@ -61,32 +60,32 @@ def fetch(name: str, inside: str, endings: Sequence[str]) -> Dataset:
 
     Raises:
         UsageError: There is no such dataset or file, it has several sets, access is denied, or there is
-        neither
-            a connection nor a cached copy.
+            neither a connection nor a cached copy.
     """
     from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError
 
-    endpoint = os.environ.get("HF_ENDPOINT")
-    with _asking(name):
-        try:
-            about = HfApi(endpoint=endpoint).dataset_info(name, timeout=10)
-        except HfHubHTTPError:
-            raise
-        except _no_reply() as error:
-            return _cached(name, inside, endings, error)
-        there = [each.rfilename for each in about.siblings or []]
-        files = _chosen(name, inside, there, endings)
-        folder = snapshot_download(
-            name,
-            repo_type="dataset",
-            allow_patterns=[_CARD, *map(escape, files)],
-            endpoint=endpoint,
-        )
+    try:
+        with asking(name, "dataset"):
+            about = HfApi(endpoint=endpoint()).dataset_info(name, timeout=10)
+    except OutOfReach as error:
+        return _cached(name, inside, endings, error)
+    there = [each.rfilename for each in about.siblings or []]
+    files = _chosen(name, inside, there, endings)
+    patterns = [_CARD, *map(escape, files)]
+    try:
+        with asking(name, "dataset"):
+            folder = snapshot_download(
+                name, repo_type="dataset", allow_patterns=patterns, endpoint=endpoint()
+            )
+    except OutOfReach as error:
+        raise UsageError(
+            f"{name} could not be fetched from the hub: {error}",
+            hint="Check the connection and try again: complete files are not fetched again.",
+        ) from None
     return Dataset(Path(folder), files, _licence(about.card_data), Path(folder).name, offline=False)
 
 
-def _cached(name: str, inside: str, endings: Sequence[str], error: BaseException) -> Dataset:
+def _cached(name: str, inside: str, endings: Sequence[str], error: OutOfReach) -> Dataset:
     """Return the copy of an earlier import from the cache."""
     from huggingface_hub import DatasetCard, snapshot_download
 
@@ -146,38 +145,3 @@ def _sets(files: Sequence[str]) -> list[str]:
 def _licence(card: Any) -> str | None:
     licence = getattr(card, "license", None)
     return ", ".join(map(str, licence)) if isinstance(licence, list) else licence
-
-
-def _no_reply() -> tuple[type[BaseException], ...]:
-    """Return the errors of an unreachable hub: the HTTP client's in this version, and the system's."""
-    from huggingface_hub.errors import HfHubHTTPError
-
-    return HfHubHTTPError.__bases__[0], OSError
-
-
-@contextmanager
-def _asking(name: str) -> Iterator[None]:
-    """Turn errors of huggingface_hub into UsageErrors."""
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-
-    try:
-        yield
-    except HfHubHTTPError as error:
-        raise _refused(name, error.response.status_code) from None
-    except HFValidationError:
-        raise UsageError(f"{name!r} is no file or folder, and no name of the hub.") from None
-    except _no_reply() as error:
-        raise UsageError(
-            f"{name} could not be fetched from the hub: {error}",
-            hint="Check the connection and try again: complete files are not fetched again.",
-        ) from None
-
-
-def _refused(name: str, status: int) -> UsageError:
-    if status in (401, 403, 404):
-        return UsageError(
-            f"{name} is no file or folder here, and on the hub there is no such dataset or you have no "
-            f"permission to it ({status}).",
-            hint="Check the path. For a gated dataset, accept its terms on its page, then: hf auth login",
-        )
-    return UsageError(f"the hub fails ({status}) for {name}.", hint="Try again later.")
