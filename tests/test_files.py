@@ -11,8 +11,8 @@ import pytest
 
 from redraft.errors import ModelError, OutputError
 from redraft.files import (
+    check_model_links,
     inside,
-    insist_on_own_files,
     lock,
     locked,
     open_inside,
@@ -45,7 +45,7 @@ class TestModels:
         with pytest.raises(ModelError, match=r"a\.jinja is a link to .*id_rsa, outside of its folder"):
             open_inside(model / "a.jinja")
         with pytest.raises(ModelError, match="outside of its folder"):
-            insist_on_own_files(model)
+            check_model_links(model)
 
     def test_a_chain_of_links_out(self, model: Path, secret: Path) -> None:
         (model / "b.jinja").symlink_to(secret)
@@ -56,7 +56,7 @@ class TestModels:
     def test_a_folder_of_templates_elsewhere(self, model: Path, secret: Path) -> None:
         (model / "additional_chat_templates").symlink_to(secret.parent)
         with pytest.raises(ModelError, match=r"additional_chat_templates is a link"):
-            insist_on_own_files(model)
+            check_model_links(model)
 
     def test_a_link_to_nowhere(self, model: Path) -> None:
         (model / "a.json").symlink_to("../not/there.json")
@@ -66,7 +66,7 @@ class TestModels:
     def test_links_within_the_folder_and_to_the_folder(self, model: Path, tmp_path: Path) -> None:
         (model / "a.json").symlink_to("config.json")
         (tmp_path / "named").symlink_to("model")
-        insist_on_own_files(tmp_path / "named")
+        check_model_links(tmp_path / "named")
         with open_inside(tmp_path / "named" / "a.json") as file:
             assert file.read() == b"{}"
 

@@ -57,7 +57,7 @@ def model_files(folder: Path) -> list[Path]:
     return sorted({path for pattern in patterns for path in folder.glob(pattern)})
 
 
-def insist_on_own_files(folder: Path) -> None:
+def check_model_links(folder: Path) -> None:
     """Check a model's folder before another library reads it.
 
     Raises:

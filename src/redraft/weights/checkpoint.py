@@ -17,7 +17,7 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, Final
 
 from redraft.errors import ModelError, UsageError
-from redraft.files import insist_on_own_files, open_inside
+from redraft.files import check_model_links, open_inside
 from redraft.weights.dtypes import dtype_size, torch_dtype
 from redraft.weights.header import AGAIN, TensorInfo, count_values, read_safetensors_header, refuse_pointer
 from redraft.weights.pickled import read_pickled, tensor_info
@@ -120,7 +120,7 @@ def open_checkpoint(path: Path, *, allow_pickle: bool = False) -> Checkpoint:
     """
     folder = path if path.is_dir() else path.parent
     if folder == path:
-        insist_on_own_files(folder)
+        check_model_links(folder)
     weight_map = _find(path)
     files = tuple(sorted(set(weight_map.values())))
     pickled = [file for file in files if file.endswith(BIN)]

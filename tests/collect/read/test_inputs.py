@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 from huggingface_hub import constants
 
-from redraft.collect.read.inputs import inputs_of, insist_on_records
+from redraft.collect.read.inputs import check_records, inputs_of
 from redraft.errors import RecordError, UsageError
 from tests.engines.fake_server import FakeServer, Reply, json_reply
 
@@ -281,12 +281,12 @@ class TestOtherVerbs:
         put(tmp_path / "folder" / "a.jsonl")
         put(tmp_path / "quiz.csv.gz")
         with pytest.raises(UsageError, match=f"{path} {kind}: only import can read it") as caught:
-            insist_on_records(Path(path))
+            check_records(Path(path))
         assert f"redraft data import {path} -o " in (caught.value.hint or "")
 
     @pytest.mark.parametrize("path", ["-", "a.jsonl", "a.jsonl.zst", "none.txt"])
     def test_others_are_left_to_be_read(self, path: str) -> None:
-        insist_on_records(Path(path))
+        check_records(Path(path))
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="its file systems allow no such names")

@@ -93,11 +93,11 @@ def lines_in(*paths: Path) -> Iterator[RawRecord]:
     Raises:
         UsageError: Only `import` can read a path.
     """
-    from redraft.collect.read.inputs import insist_on_records
+    from redraft.collect.read.inputs import check_records
     from redraft.formats.read.records import raw_records
 
     for path in paths:
-        insist_on_records(path)
+        check_records(path)
     return (line for path in paths for line in raw_records(path, damaged=True))
 
 

@@ -63,7 +63,7 @@ def decontaminate(
     from functools import partial
     from tempfile import TemporaryDirectory
 
-    from redraft.collect.read.inputs import insist_on_records
+    from redraft.collect.read.inputs import check_records
     from redraft.errors import MissingExtra
     from redraft.formats.read.files import open_output
     from redraft.jobs.provenance import Provenance
@@ -77,7 +77,7 @@ def decontaminate(
     not_twice(file, against)
     items, seen = Items(ngram), set[int]()
     for path in against:
-        insist_on_records(path)
+        check_records(path)
         items.add(path)
     inputs = {"against": against}
     provenance = Provenance("data decontaminate", {"ngram": ngram, "strict": strict}, file)

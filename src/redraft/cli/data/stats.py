@@ -55,7 +55,7 @@ def stats(
     import json
     from contextlib import nullcontext
 
-    from redraft.collect.read.inputs import insist_on_records
+    from redraft.collect.read.inputs import check_records
     from redraft.collect.report.page import page
     from redraft.collect.report.stats import describe
     from redraft.formats.read.files import open_output
@@ -65,7 +65,7 @@ def stats(
     not_twice(files[0], files[1:])
     not_an_input({"--html": html}, files)
     for path in files:
-        insist_on_records(path)
+        check_records(path)
     count = token_count(tokenizer) if tokenizer else count_words
     with open_output(html, force=force) if html else nullcontext() as file:
         with RecordProgress(size_of(files)) as progress:

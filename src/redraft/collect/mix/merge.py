@@ -28,7 +28,7 @@ from typing import IO, Any, NamedTuple
 from redraft.chain import Chain
 from redraft.collect.clean.dropped import UNREADABLE, Drop, Dropped
 from redraft.collect.mix.recipe import MixPart, MixRecipe
-from redraft.collect.read.inputs import insist_on_records
+from redraft.collect.read.inputs import check_records
 from redraft.collect.sources.identity import conversations_about
 from redraft.collect.sources.licence import UNKNOWN, forbids_commerce, licence_in
 from redraft.errors import RecordError, UsageError
@@ -116,7 +116,7 @@ def merge(
         files = [stack.enter_context((Path(waiting) / str(i)).open("w+b")) for i in range(FILES)]
         for found in spread(_read, draw.jobs(folder, read), workers):
             draw.take(found, files, dropped)
-        _insist_on_groups(taken)
+        _check_groups(taken)
         for file in files:
             sink.writelines(draw.ordered(file))
     return taken
@@ -126,7 +126,7 @@ def _is_missing(part: MixPart, folder: Path) -> bool:
     return part.identity is None and not (folder / part.file).is_file()
 
 
-def _insist_on_groups(taken: Sequence[Taken]) -> None:
+def _check_groups(taken: Sequence[Taken]) -> None:
     """Raise if no record of a part has its field `per`."""
     for each in taken:
         if each.fields is not None and not each.groups:
@@ -139,7 +139,7 @@ def _insist_on_groups(taken: Sequence[Taken]) -> None:
 def _lines_of(part: MixPart, folder: Path) -> Iterator[RawRecord]:
     if part.identity is None:
         path = folder / part.file
-        insist_on_records(path)
+        check_records(path)
         return raw_records(path)
     records = enumerate(conversations_about(part.identity))
     return (RawRecord(f"{part.name}:{i}", part.name, i, to_line(record)) for i, record in records)

@@ -82,7 +82,7 @@ def inputs_of(path: Path) -> list[Input]:
     return [_within(path, each, root) for each in found]
 
 
-def insist_on_records(path: Path) -> None:
+def check_records(path: Path) -> None:
     """Raise for inputs that only `import` can read.
 
     Raises:

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from redraft.errors import MissingExtra, RecordError
-from redraft.formats.read.files import insist_utf8, name_of, open_input, plain_name, reading
+from redraft.formats.read.files import check_utf8, name_of, open_input, plain_name, reading
 from redraft.formats.read.records import Damage
 
 Row = tuple[str, bytes | RecordError]
@@ -63,7 +63,7 @@ def _decoded(path: Path, file: IO[bytes]) -> Iterator[str]:
     """Decode lines. Bytes that are not UTF-8 are kept, to be reported with their row."""
     for number, line in enumerate(iter(lambda: file.readline(_LONGEST), b"")):
         if number == 0:
-            insist_utf8(path, line)
+            check_utf8(path, line)
         text = line.decode("utf-8", "surrogateescape")
         yield text.removeprefix("\ufeff") if number == 0 else text
 

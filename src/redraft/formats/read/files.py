@@ -81,7 +81,7 @@ def name_of(path: Path) -> str:
     return "standard input" if str(path) == STDIO else os.fsencode(path).decode(errors="replace")
 
 
-def insist_utf8(path: Path, start: bytes) -> None:
+def check_utf8(path: Path, start: bytes) -> None:
     """Raise if a file begins like UTF-16, instead of once for each line.
 
     Raises:
@@ -311,8 +311,8 @@ def _zstd() -> Any:
 
 def _lines(path: Path, file: Any) -> Iterator[tuple[str, bytes]]:
     start = file.peek(_CHUNK).removeprefix(_BOM).lstrip()
-    insist_utf8(path, start)
-    _insist_on_records(path, start)
+    check_utf8(path, start)
+    _check_records(path, start)
     if plain_name(path).lower().endswith(".txt"):
         yield from ((where, to_line(_text(line, where))) for where, line in _cut(path, file))
     elif start.startswith(b"["):
@@ -323,7 +323,7 @@ def _lines(path: Path, file: Any) -> Iterator[tuple[str, bytes]]:
         yield from _cut(path, file)
 
 
-def _insist_on_records(path: Path, start: bytes) -> None:
+def _check_records(path: Path, start: bytes) -> None:
     """Raise for known other formats, instead of once for each line.
 
     Raises:

@@ -58,7 +58,7 @@ class RawRecord(NamedTuple):
         record = decode(self.data, self.where)
         chain = chain_of(record, self.where)
         if _depth(record) > _DEEP:
-            _insist_on_writing(chain, self.where)
+            _check_writing(chain, self.where)
         return chain if chain.id else with_id(chain, id_of(record, self.stem, self.number))
 
 
@@ -124,7 +124,7 @@ def _depth(value: Any) -> int:
     return depth
 
 
-def _insist_on_writing(chain: Chain, where: str) -> None:
+def _check_writing(chain: Chain, where: str) -> None:
     """Raise if the next command could not read the chain."""
     try:
         Chain.from_json(chain.to_json())

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from redraft.errors import ModelError, UsageError
-from redraft.files import insist_on_own_files
+from redraft.files import check_model_links
 
 Convert = Callable[[Path, Path], None]
 """Converts a GGUF file (first) to a folder (second), completely or not at all."""
@@ -57,7 +57,7 @@ def model_folder(ref: str) -> Path | None:
     """
     path = Path(ref).expanduser()
     if path.is_dir():
-        insist_on_own_files(path)
+        check_model_links(path)
         return path
     if path.is_file() or ref.lower().endswith(".gguf"):
         raise UsageError(
