@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from redraft.cli.bytes_bar import bytes_bar
 from tests.cli.weights_verb import base_and_target, weights
 from tests.weights.model_files import llama, load, same_model, save, save_bin, tuned
 
@@ -207,12 +206,3 @@ def test_an_interrupted_run_says_how_to_go_on(here: Path) -> None:
     assert run.returncode == 130
     assert "interrupted. The same command, run again, resumes after the finished files." in said
     assert "Traceback" not in said
-
-
-def test_progress_in_lines(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    now = iter([0.0, 1.0, 20.0, 21.0])
-    monkeypatch.setattr("redraft.cli.bytes_bar.time.monotonic", lambda: next(now))
-    with bytes_bar(4_000_000_000, quiet=False) as advance:
-        for _ in range(3):
-            advance(1_000_000_000)
-    assert capsys.readouterr().err == "redraft: 2.0 of 4.0 GB · 100 MB/s · 20 s left\n"
