@@ -1,4 +1,4 @@
-"""Steps of training in a process of its own: redraft's trainer, or another one with the same settings.
+"""Steps of training in a process of its own: redraft's loop, or a trainer with the same settings.
 
     python benchmarks/train_speed_run.py ours|selfee|trl --model FOLDER --data FILE --work DIR --steps 4
 
@@ -23,7 +23,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments, default_da
 from redraft.train.data.store import Prepared
 from redraft.train.model.load import load_tokenizer
 from redraft.train.run.components import can_join, choose_method, load_trained, prepare_all, rows_of, settled
-from redraft.train.run.sft import Sft
+from redraft.train.run.loop import Loop
 from redraft.train.settings.args import Settings, parse
 from redraft.train.settings.machine import training_arguments
 
@@ -81,9 +81,13 @@ def main() -> None:
     model: Any = load_trained(own, asked.model, tokenizer, seed=args.seed, say=note)
     watch = Watch(model)
     make = {"ours": ours, "selfee": selfee, "trl": trl}[asked.side]
-    trainer = make(settings, args, model, tokenizer, prepared)
-    trainer.add_callback(watch)
-    trainer.train()
+    made = make(settings, args, model, tokenizer, prepared)
+    if isinstance(made, Loop):
+        made.callbacks.append(watch)
+        made.run()
+    else:
+        made.add_callback(watch)
+        made.train()
     print(json.dumps({"tokens": watch.tokens, "seconds": watch.end - watch.start}))
 
 
@@ -106,11 +110,11 @@ def settings_of(asked: argparse.Namespace) -> Settings:
     return parse([word for name, value in words.items() for word in (f"--{name}", str(value))])
 
 
-def ours(settings: Settings, args: TrainingArguments, model: Any, tokenizer: Any, data: Prepared) -> Trainer:
-    """Redraft's trainer."""
+def ours(settings: Settings, args: TrainingArguments, model: Any, tokenizer: Any, data: Prepared) -> Loop:
+    """Redraft's loop."""
     assert can_join(model, settings.own, note)
     rows = rows_of(data, settings.own, args, pad=None)
-    return Sft(model, args, rows, None, tokenizer=tokenizer, quiet=True)
+    return Loop(model, args, rows, None, tokenizer=tokenizer, quiet=True)
 
 
 def selfee(

@@ -47,7 +47,18 @@ LAYERS = {
 }
 NARROWER = {
     "collect": {"chain", "formats", "errors", "config", "files", "counting", "hub", "jobs", "parallel"},
-    "train": {"chain", "formats", "errors", "config", "files", "counting", "hub", "jobs", "parallel"},
+    "train": {
+        "chain",
+        "formats",
+        "errors",
+        "config",
+        "files",
+        "counting",
+        "hub",
+        "jobs",
+        "parallel",
+        "weights",
+    },
 }
 
 HEAVY = {

@@ -1,7 +1,7 @@
-"""What each of two processes does in `test_distributed`: FSDP2 by hand, and by Trainer, on a CPU.
+"""What each of two processes does in `test_distributed`: FSDP2 by hand, and by the loop, on a CPU.
 
-Trainer shards on GPUs only; here it is told that this CPU is one, which is all that it asks. A module of its
-own, so that processes can be started anew with it.
+accelerate shards on GPUs only. Here it is told that this CPU is one. A module of its own, so that processes
+can be started with it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch import Tensor, distributed
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 from torch.nn import functional
-from transformers import Trainer, TrainerCallback
+from transformers import TrainerCallback
 from transformers.utils import logging
 
 from redraft.train.data.batches import IGNORED, Batch, Order, RowsOf, joined
@@ -28,12 +28,13 @@ from redraft.train.data.packing import pack
 from redraft.train.model import loss
 from redraft.train.model.attention import use_segments
 from redraft.train.model.loss import fuse
+from redraft.train.run import trained
 from redraft.train.run.checkpoints import named
-from tests.train.tiny import data, llama, prepared, trainer
+from tests.train.tiny import data, llama, loop, prepared
 
 RANKS = 2
 KINDS = ("tied", "bf16")
-"""What Trainer trains: with its embedding for a head; and with a head of its own, computed in bf16."""
+"""What the loop trains: with its embedding for a head; and with a head of its own, computed in bf16."""
 
 SIZE = 1
 """Rows that a process takes at a time."""
@@ -57,14 +58,14 @@ def batch(examples: Any, rank: int, ranks: int) -> Batch:
     return joined([RowsOf(examples, packed)[row] for row in order.batch(0, 0)])
 
 
-def step(trained: Any, inputs: Batch, count: int, ranks: int) -> tuple[float, dict[str, Tensor]]:
+def step(model_: Any, inputs: Batch, count: int, ranks: int) -> tuple[float, dict[str, Tensor]]:
     """One step of AdamW: the summed loss of these rows over `count` tokens, and each weight afterwards."""
-    optimizer = torch.optim.AdamW(trained.parameters(), lr=1e-2)
-    summed = trained(**inputs, num_items_in_batch=count).loss
+    optimizer = torch.optim.AdamW(model_.parameters(), lr=1e-2)
+    summed = model_(**inputs, num_items_in_batch=count).loss
     (summed * ranks).backward()  # the mean over processes is taken of gradients
-    grads = {f"grad {name}": each.grad for name, each in trained.named_parameters()}
+    grads = {f"grad {name}": each.grad for name, each in model_.named_parameters()}
     optimizer.step()
-    state = {**grads, **dict(trained.named_parameters())}
+    state = {**grads, **dict(model_.named_parameters())}
     return float(summed.detach()), {name: _whole(each) for name, each in state.items()}
 
 
@@ -100,10 +101,10 @@ def by_hand(folder: Path, kind: str) -> None:
     )
 
 
-def by_trainer(folder: Path, kind: str) -> None:
+def by_loop(folder: Path, kind: str) -> None:
     """Six steps at once; and again, stopped between two lines of the log: one process gets a signal."""
     rank = distributed.get_rank()
-    examples = prepared(folder / f"by-trainer-{kind}-{rank}")
+    examples = prepared(folder / f"by-loop-{kind}-{rank}")
     run(folder / f"{kind}-whole", examples, kind)
     stopped = run(folder / f"{kind}-halves", examples, kind, callbacks=[Kill()] if rank else [])
     assert stopped == 2
@@ -131,7 +132,7 @@ def run(
     rank = distributed.get_rank() if ranks > 1 else 0
     size = SIZE * RANKS // ranks
     read = data(examples, size=size, rank=rank, ranks=ranks)
-    made = trainer(
+    made = loop(
         output,
         read,
         model(kind),
@@ -147,23 +148,23 @@ def run(
         fsdp_config={"reshard_after_forward": True} if ranks > 1 else None,
     )
     for each in callbacks:
-        made.add_callback(each)
-    assert made.sharded == (ranks > 1)
+        made.callbacks.append(each)
+    assert made.trained.sharded == (ranks > 1)
     done = made.run(named(output / begin, output) if begin else None)
     assert {each.dtype for each in made._losses} == {torch.float32}
-    assert any(isinstance(each, DTensor) for each in made.model.parameters()) == (ranks > 1)
+    assert any(isinstance(each, DTensor) for each in made.trained.model.parameters()) == (ranks > 1)
     return done
 
 
 def take_for_a_gpu() -> None:
-    """Lets Trainer shard on this CPU."""
-    create = Trainer.create_accelerator_and_postprocess
+    """Let accelerate shard on this CPU."""
+    accelerator = trained.Accelerator
 
-    def creates(self: Trainer) -> None:
+    def create(*args: Any, **more: Any) -> Any:
         PartialState._shared_state["distributed_type"] = DistributedType.MULTI_GPU
-        create(self)
+        return accelerator(*args, **more)
 
-    Trainer.create_accelerator_and_postprocess = creates
+    trained.Accelerator = create  # type: ignore[assignment,misc]
 
 
 def _never(*_: Any, **__: Any) -> Any:
@@ -176,7 +177,7 @@ def done(folder: Path, rank: int) -> Path:
 
 
 def main() -> None:
-    """Does both, and by Trainer also in bf16. Nowhere are all logits held at once.
+    """Does both, and by the loop also in bf16. Nowhere are all logits held at once.
 
     Torch is imported once: the last process forks the others.
     """
@@ -194,7 +195,7 @@ def main() -> None:
         for kind in ("tied", "untied"):
             by_hand(folder, kind)
         for kind in KINDS:
-            by_trainer(folder, kind)
+            by_loop(folder, kind)
         distributed.barrier()
         done(folder, rank).touch()
     finally:

@@ -19,14 +19,14 @@ import yaml
 from accelerate import FullyShardedDataParallelPlugin
 from accelerate.utils.deepspeed import HfDeepSpeedConfig
 from torch.distributed.run import get_args_parser
-from transformers import Trainer, TrainingArguments
+from transformers import TrainingArguments
 from transformers.integrations.deepspeed import HfTrainerDeepSpeedConfig
 
 from redraft.errors import UsageError
 from redraft.jobs.signals import AGAIN
 from redraft.train.settings import machine
 from redraft.train.settings.args import Settings, parse
-from tests.train.tiny import data, llama, prepared, trainer
+from tests.train.tiny import curve, data, llama, loop, prepared
 
 SCALE = Path(str(resources.files("redraft"))) / "recipes" / "train" / "scale"
 RANKS = {"selfee": 4, "selfee_1gpu": 1, "selfee_8gpu": 8, "selfee_2nodes": 16}
@@ -124,12 +124,18 @@ def test_a_stage_that_shares_weights_is_refused(tmp_path: Path) -> None:
         assert "--fsdp True" in str(error.value.hint)
 
 
-def test_deepspeed_has_no_norm_of_the_gradient_at_first(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Trainer, "_get_grad_norm", lambda *_, **__: None)
-    made = trainer(tmp_path / "out", data(prepared(tmp_path / "data")), max_steps=2)
+def test_an_optimizer_in_deepspeeds_settings_is_refused() -> None:
+    for key in ("optimizer", "scheduler"):
+        with pytest.raises(UsageError, match=f"--deepspeed: its '{key}'") as error:
+            machine.deepspeed_config({"zero_optimization": {"stage": 2}, key: {"type": "X"}})
+        assert "--optim" in str(error.value.hint)
+
+
+def test_deepspeed_has_no_norm_of_the_gradient_at_first(tmp_path: Path) -> None:
+    made = loop(tmp_path / "out", data(prepared(tmp_path / "data")), max_steps=2)
+    made.trained.accelerator.clip_grad_norm_ = lambda *_: None  # type: ignore[method-assign]
     assert made.run() == 2
+    assert [line.keys() & {"grad_norm"} for line in curve(tmp_path / "out")] == [set(), set()]
 
 
 # SkyPilot, which cannot share an environment with transformers.

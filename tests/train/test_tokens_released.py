@@ -26,7 +26,7 @@ import pytest
 from transformers import PreTrainedTokenizerBase
 
 from redraft.formats.read.records import chain_of
-from redraft.formats.render.spans import Format, Objective
+from redraft.formats.render.spans import Objective, TrainingFormat
 from redraft.train.data.tokens import Encoder, Example, Skipped
 from tests.train.tokenizer_kinds import tokenizer
 
@@ -185,7 +185,7 @@ def test_vicuna(kind: str, shared_data: Path) -> None:
 
 
 @pytest.mark.parametrize("chosen", ["selfee", "vicuna"])
-def test_a_control_token_that_a_user_writes_is_text(chosen: Format) -> None:
+def test_a_control_token_that_a_user_writes_is_text(chosen: TrainingFormat) -> None:
     model = tokenizer("llama")
     record = {"instruction": "What does </s> mean?", "output": "It is <s>, in the end."}
     ids, trained = encoded(Encoder(model, chosen, "full", LENGTH), record)

@@ -1,4 +1,4 @@
-"""A model of two small layers, data of a few tokens, and a trainer of both."""
+"""A model of two small layers, data of a few tokens, and a loop of both."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, TrainingArguments
 
-from redraft.train.data.batches import Loader, Order, RowsOf, joined
+from redraft.train.data.batches import Data, Loader, Order, RowsOf, joined
 from redraft.train.data.packing import pack
 from redraft.train.data.store import Prepared, Report, Writer, open_prepared, pair
 from redraft.train.model.attention import use_segments
 from redraft.train.model.loss import fuse
 from redraft.train.run.logs import LOG
-from redraft.train.run.sft import Data, Sft
+from redraft.train.run.loop import Loop
 from tests.train.tokenizer_kinds import tokenizer
 
 VOCABULARY = 48
@@ -64,7 +64,7 @@ def data(examples: Prepared, *, size: int = 2, capacity: int = 48, **order: Any)
     return Data(rows, order_, Loader(rows, order_, joined))
 
 
-def trainer(folder: Path, read: Data, model: Any = None, eval_data: Data | None = None, **more: Any) -> Sft:
+def loop(folder: Path, read: Data, model: Any = None, eval_data: Data | None = None, **more: Any) -> Loop:
     """A run of 12 steps of two batches, with a checkpoint every 4."""
     own = {name: more.pop(name) for name in ("divergence_steps",) if name in more}
     settings: dict[str, Any] = {
@@ -77,12 +77,11 @@ def trainer(folder: Path, read: Data, model: Any = None, eval_data: Data | None 
         "lr_scheduler_type": "cosine",
         "warmup_steps": 2,
         "logging_steps": 1,
-        "logging_nan_inf_filter": False,
         "report_to": "none",
     }
     model = llama() if model is None else model
     fuse(model)
-    return Sft(model, TrainingArguments(**(settings | more)), read, eval_data, quiet=True, **own)
+    return Loop(model, TrainingArguments(**(settings | more)), read, eval_data, quiet=True, **own)
 
 
 def curve(output: Path) -> list[dict[str, float]]:

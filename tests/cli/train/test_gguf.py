@@ -7,7 +7,7 @@ from typing import Any, get_args, get_type_hints
 import pytest
 
 from redraft.cli.train import gguf
-from redraft.cli.train.gguf import insist_on_gguf
+from redraft.cli.train.gguf import check_gguf
 from redraft.errors import ModelError, OutputError, RedraftError, UsageError
 from redraft.train.settings.args import Settings, parse
 from redraft.train.settings.options import Options
@@ -37,7 +37,7 @@ def test_a_place_that_cannot_be(target: str, kind: type[RedraftError], said: str
     Path("folder.gguf").mkdir()
     Path("theirs.gguf").write_text("notes of somebody")
     with pytest.raises(kind) as error:
-        insist_on_gguf(asked("--gguf", target), "model")
+        check_gguf(asked("--gguf", target), "model")
     assert said in error.value.message
     assert hint in str(error.value.hint)
     assert "-o" not in str(error.value.hint)
@@ -46,9 +46,9 @@ def test_a_place_that_cannot_be(target: str, kind: type[RedraftError], said: str
 def test_a_model_that_gguf_does_not_have() -> None:
     Path("model").mkdir()
     Path("model/config.json").write_text(json.dumps({"architectures": ["GPT2LMHeadModel"]}))
-    insist_on_gguf(asked(), "model")
+    check_gguf(asked(), "model")
     with pytest.raises(ModelError, match="GPT2LMHeadModel"):
-        insist_on_gguf(asked("--gguf", "new/a.gguf"), "model")
+        check_gguf(asked("--gguf", "new/a.gguf"), "model")
     assert not Path("new").exists()
 
 
@@ -58,11 +58,11 @@ def test_a_file_of_another_output_is_not_replaced(inputs: dict[str, Any]) -> Non
     Path("sums.gguf").touch()
     Path("sums.gguf.redraft.json").write_text(json.dumps({"files": {"sums.gguf": {}}, "inputs": inputs}))
     gguf = ["--gguf", "sums.gguf"]
-    insist_on_gguf(asked(*gguf, "--output_dir", "./sums/"), "model")
-    insist_on_gguf(asked(*gguf, "--overwrite_output_dir"), "model")
+    check_gguf(asked(*gguf, "--output_dir", "./sums/"), "model")
+    check_gguf(asked(*gguf, "--overwrite_output_dir"), "model")
     if inputs:
         with pytest.raises(OutputError, match=r"sums\.gguf was made from sums, not from out\.") as error:
-            insist_on_gguf(asked(*gguf), "model")
+            check_gguf(asked(*gguf), "model")
         assert error.value.hint == "Move it away, or name another --gguf FILE."
 
 
@@ -73,9 +73,9 @@ def test_an_adapter_on_the_matrix_of_input_and_output_has_no_place() -> None:
     Path("model").mkdir()
     for tied in (False, True):
         Path("model/config.json").write_text(json.dumps({**config, "tie_word_embeddings": tied}))
-        insist_on_gguf(asked(*words, "--lora", str(not tied)), "model")
+        check_gguf(asked(*words, "--lora", str(not tied)), "model")
     with pytest.raises(UsageError, match="cannot change 'lm_head'"):
-        insist_on_gguf(asked(*words), "model")
+        check_gguf(asked(*words), "model")
 
 
 def test_number_formats_are_those_that_are_written() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import TrainingArguments
+from transformers import DefaultFlowCallback, TrainingArguments
 from typer.testing import CliRunner, Result
 
 from redraft.cli import app
@@ -21,7 +21,6 @@ from redraft.jobs.signals import AGAIN
 from redraft.train.plan.memory import size
 from redraft.train.run import run
 from redraft.train.run.output import alone
-from redraft.train.run.sft import Sft
 from redraft.train.settings.args import kinds, parse
 from redraft.train.settings.options import DEFAULTS, FIRST
 from tests.train.tiny import chains, model_folder
@@ -52,14 +51,12 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def at_step(monkeypatch: pytest.MonkeyPatch, step: int, number: int) -> None:
     """Sends this process a signal while a step is made."""
-    get = Sft.get_batch_samples
 
-    def get_and_send(self: Sft, *args: Any) -> Any:
-        if self.state.global_step + 1 == step:
+    def send(_: Any, __: Any, state: Any, ___: Any, **____: Any) -> None:
+        if state.global_step + 1 == step:
             os.kill(os.getpid(), number)
-        return get(self, *args)
 
-    monkeypatch.setattr(Sft, "get_batch_samples", get_and_send)
+    monkeypatch.setattr(DefaultFlowCallback, "on_step_begin", send)
 
 
 def steps() -> list[int]:
@@ -179,14 +176,7 @@ def test_sigterm_saves_and_asks_to_be_started_again(here: Path, monkeypatch: pyt
 
 def test_a_signal_in_the_last_step_loses_nothing(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It comes after the last time that the processes ask each other."""
-    step = Sft.training_step
-
-    def step_and_send(self: Sft, *args: Any) -> Any:
-        if self.state.global_step == 3:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return step(self, *args)
-
-    monkeypatch.setattr(Sft, "training_step", step_and_send)
+    at_step(monkeypatch, 4, signal.SIGTERM)
     done = train(*USUAL.split(), "--save_strategy", "no")
     assert done.exit_code == 0, done.output
     assert Path("out/adapter_model.safetensors").is_file()

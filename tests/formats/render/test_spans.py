@@ -11,9 +11,9 @@ from redraft.errors import RecordError, UsageError
 from redraft.formats.read.records import chain_of
 from redraft.formats.render.spans import (
     ChatTemplate,
-    Format,
     Objective,
     Span,
+    TrainingFormat,
     first_alone,
     learns_later,
     spans_of,
@@ -56,7 +56,9 @@ def shown(spans: list[Span]) -> str:
     return text.replace("][", "")
 
 
-def written(made: Chain, chosen: Format, objective: Objective, template: ChatTemplate | None = None) -> str:
+def written(
+    made: Chain, chosen: TrainingFormat, objective: Objective, template: ChatTemplate | None = None
+) -> str:
     return shown(spans_of(made, chosen, objective, template))
 
 
@@ -104,8 +106,8 @@ def test_a_rejected_answer_at_the_end_is_not_learnt_to_be_the_end() -> None:
     assert text.endswith("### Revision 1:\n]Wrong.■")
 
 
-@pytest.mark.parametrize("chosen", [name for name in get_args(Format) if name != "chat"])
-def test_an_answer_without_a_question_is_not_trained_on(chosen: Format) -> None:
+@pytest.mark.parametrize("chosen", [name for name in get_args(TrainingFormat) if name != "chat"])
+def test_an_answer_without_a_question_is_not_trained_on(chosen: TrainingFormat) -> None:
     alone = chain(Step(answer="A"), instruction=" ")
     talked = Chain(
         prompt=Prompt(messages=({"role": "assistant", "content": "a"},)), steps=(Step(answer="A"),)
@@ -146,7 +148,9 @@ def test_lines_that_look_like_headings_are_escaped_where_text_is_read_back() -> 
 
 
 @pytest.mark.parametrize("chosen", ["selfee", "vicuna", "stablevicuna"])
-def test_what_was_cut_when_it_was_made_is_not_learnt_and_neither_is_to_stop_there(chosen: Format) -> None:
+def test_what_was_cut_when_it_was_made_is_not_learnt_nor_to_stop_there(
+    chosen: TrainingFormat,
+) -> None:
     half = Step(answer="A1 is", finish="max_tokens")
     text = written(chain(judged("A0", REVISE), half), chosen, "full")
     assert text.endswith(f"\n\n### Feedback 1:\n{REVISE}]")
@@ -157,7 +161,7 @@ def test_what_was_cut_when_it_was_made_is_not_learnt_and_neither_is_to_stop_ther
 
 
 @pytest.mark.parametrize("chosen", ["selfee", "alpaca", "vicuna", "self-instruct"])
-def test_a_gold_answer_is_the_answer_where_there_are_no_steps(chosen: Format) -> None:
+def test_a_gold_answer_is_the_answer_where_there_are_no_steps(chosen: TrainingFormat) -> None:
     assert "G" in written(chain(meta={"reference": "G"}), chosen, "accepted").partition("[")[2]
 
 
@@ -170,7 +174,7 @@ INSTRUCTION = {"instruction": "How many?", "input": "", "output": "42"}
 @pytest.mark.parametrize("objective", ["answer", "accepted", "full"])
 @pytest.mark.parametrize("chosen", ["selfee", "alpaca", "vicuna"])
 def test_a_problem_is_learnt_as_it_is_exported(
-    record: dict[str, str], objective: Objective, chosen: Format
+    record: dict[str, str], objective: Objective, chosen: TrainingFormat
 ) -> None:
     """With the way to the answer: mathematics is learnt by it."""
     made = chain_of(record, "here")
@@ -189,10 +193,10 @@ def test_checks_that_accept_without_a_word_write_no_feedback() -> None:
     assert written(chain(passed), "selfee", "full").endswith("### Answer:\n[A■]")
 
 
-ANSWERING: list[Format] = ["selfee", "alpaca", "self-instruct", "vicuna", "stablevicuna", "chat"]
+ANSWERING: list[TrainingFormat] = ["selfee", "alpaca", "self-instruct", "vicuna", "stablevicuna", "chat"]
 
 
-def learnt(made: Chain, chosen: Format, objective: Objective = "answer") -> str:
+def learnt(made: Chain, chosen: TrainingFormat, objective: Objective = "answer") -> str:
     """The words that carry loss, without the stop token."""
     spans = spans_of(made, chosen, objective, TEMPLATE)
     return "".join(span.text for span in spans if span.trained and span.answer).strip()
@@ -226,7 +230,7 @@ def learnt(made: Chain, chosen: Format, objective: Objective = "answer") -> str:
         "gold",
     ],
 )
-def test_every_format_learns_the_accepted_answer(made: Chain, chosen: Format) -> None:
+def test_every_format_learns_the_accepted_answer(made: Chain, chosen: TrainingFormat) -> None:
     assert learnt(made, chosen) == "A1"
 
 
@@ -241,14 +245,16 @@ def test_every_format_learns_the_accepted_answer(made: Chain, chosen: Format) ->
         (Step(answer=" \n"), "no answer"),
     ],
 )
-def test_a_record_without_an_answer_to_learn_says_why(chosen: Format, step: Step, reason: str) -> None:
+def test_a_record_without_an_answer_to_learn_says_why(
+    chosen: TrainingFormat, step: Step, reason: str
+) -> None:
     with pytest.raises(RecordError, match=reason):
         spans_of(chain(step), chosen, "answer", TEMPLATE)
 
 
 @pytest.mark.parametrize("chosen", ["selfee", "vicuna", "chat"])
 @pytest.mark.parametrize("objective", ["full", "accepted", "revision"])
-def test_no_objective_learns_what_is_no_answer(chosen: Format, objective: Objective) -> None:
+def test_no_objective_learns_what_is_no_answer(chosen: TrainingFormat, objective: Objective) -> None:
     cut = Step(answer="A1 is", finish="max_tokens")
     made = chain(judged("A0", ACCEPT), Step(answer=REVISE, echo=True), cut, judged("A3", ACCEPT))
     assert learnt(made, chosen, objective) == ("A3" if objective == "revision" else "A0A3")
@@ -261,7 +267,7 @@ def test_an_answer_that_a_cut_feedback_rejects_is_not_accepted() -> None:
 
 
 @pytest.mark.parametrize("chosen", ANSWERING)
-def test_the_first_answer_is_learnt_where_it_is_asked_for(chosen: Format) -> None:
+def test_the_first_answer_is_learnt_where_it_is_asked_for(chosen: TrainingFormat) -> None:
     assert learnt(first_alone(REVISED), chosen) == "A0"
     assert learnt(first_alone(chain(judged("A0", REVISE, finish="context"))), chosen) == "A0"
     assert learnt(first_alone(chain(meta={"reference": "G"})), chosen) == "G"
@@ -327,7 +333,7 @@ def test_a_first_word_of_the_assistants_is_left_out() -> None:
 
 
 @pytest.mark.parametrize("chosen", ["vicuna", "stablevicuna"])
-def test_talks_out_of_turn_and_strange_roles_are_refused(chosen: Format) -> None:
+def test_talks_out_of_turn_and_strange_roles_are_refused(chosen: TrainingFormat) -> None:
     twice = ({"role": "user", "content": "Hi"}, {"role": "user", "content": "Hello?"})
     with pytest.raises(RecordError, match="take turns"):
         spans_of(Chain(prompt=Prompt(messages=twice), steps=(Step(answer="A"),), best=0), chosen, "full")
@@ -350,9 +356,11 @@ def test_self_instruct_varies_its_templates_and_always_gives_a_record_the_same()
     assert {"Task: Q\nInput: I\nOutput:[ A■]", "Q\n\nI\n\n[A■]", "Q\nOutput:[ A■]"} <= seen
 
 
-@pytest.mark.parametrize("chosen", get_args(Format))
+@pytest.mark.parametrize("chosen", get_args(TrainingFormat))
 @pytest.mark.parametrize("objective", get_args(Objective))
-def test_every_format_has_every_objective_or_says_why_not(chosen: Format, objective: Objective) -> None:
+def test_every_format_has_every_objective_or_says_why_not(
+    chosen: TrainingFormat, objective: Objective
+) -> None:
     if chosen in ("alpaca", "self-instruct") and objective in ("revision", "critic"):
         with pytest.raises(UsageError, match="does not have"):
             spans_of(REVISED, chosen, objective)
@@ -364,14 +372,14 @@ def test_every_format_has_every_objective_or_says_why_not(chosen: Format, object
     ("objective", "reason"), [("revision", "no feedback and no revision"), ("critic", "no feedback")]
 )
 @pytest.mark.parametrize("chosen", ["selfee", "vicuna", "chat"])
-def test_nothing_to_train_on_says_why(chosen: Format, objective: Objective, reason: str) -> None:
+def test_nothing_to_train_on_says_why(chosen: TrainingFormat, objective: Objective, reason: str) -> None:
     with pytest.raises(RecordError, match=reason):
         spans_of(chain(Step(answer="A")), chosen, objective, TEMPLATE)
 
 
 @pytest.mark.parametrize("empty", [chain(), chain(Step(answer=" ")), chain(meta={"reference": ""})])
-@pytest.mark.parametrize("chosen", get_args(Format))
-def test_no_answer(chosen: Format, empty: Chain) -> None:
+@pytest.mark.parametrize("chosen", get_args(TrainingFormat))
+def test_no_answer(chosen: TrainingFormat, empty: Chain) -> None:
     with pytest.raises(RecordError, match="no answer"):
         spans_of(empty, chosen, "full", TEMPLATE)
 

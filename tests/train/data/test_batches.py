@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from accelerate import skip_first_batches
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from redraft.errors import UsageError
-from redraft.train.data.batches import Batch, Loader, Order, RowsOf, insist_on_a_step, joined, padded
+from redraft.train.data.batches import Batch, Loader, Order, RowsOf, check_enough_rows, joined, padded
 from redraft.train.data.packing import Rows, one_a_row, pack
 from tests.train.stored import stored
 
@@ -35,7 +34,7 @@ def test_every_row_is_read_once_an_epoch_by_one_rank(
 ) -> None:
     read = []
     for order in orders(lengths, size, ranks, seed=seed, grouped=grouped):
-        order.set_epoch(epoch)
+        order.begin(epoch)
         batches = list(order)
         assert len(batches) == len(order) == -(-len(lengths) // (size * ranks))
         assert all(len(batch) <= size for batch in batches)
@@ -58,7 +57,7 @@ def test_any_batch_is_known_without_those_before_it(
     lengths: np.ndarray, size: int, ranks: int, seed: int, epoch: int, grouped: bool
 ) -> None:
     for order in orders(lengths, size, ranks, seed=seed, grouped=grouped):
-        order.set_epoch(epoch)
+        order.begin(epoch)
         assert [order.batch(epoch, number) for number in range(len(order))] == list(order)
 
 
@@ -156,7 +155,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> RowsOf:
 
 
 def epoch_of(loader: Any, epoch: int) -> list[list[int]]:
-    loader.set_epoch(epoch)
+    loader.batch_sampler.begin(epoch)
     return [batch["input_ids"].tolist() for batch in loader]
 
 
@@ -168,8 +167,8 @@ def test_a_run_that_goes_on_at_any_batch_reads_what_it_would_have_read(data: Row
 
     whole = epoch_of(loader(), 2)
     for done in range(len(whole) + 1):
-        rest = skip_first_batches(loader(), done)
-        rest.batch_sampler.batch_sampler.set_epoch(2)  # as Trainer does after it
+        rest: Any = loader()
+        rest.batch_sampler.begin(2, first=done)
         assert [batch["input_ids"].tolist() for batch in rest] == whole[done:]
 
 
@@ -177,9 +176,9 @@ def test_skipping_reads_no_data(data: RowsOf, monkeypatch: pytest.MonkeyPatch) -
     read: list[int] = []
     get = RowsOf.__getitem__
     monkeypatch.setattr(RowsOf, "__getitem__", lambda self, row: read.append(row) or get(self, row))
-    loader = Loader(data, Order(data.rows.lengths, 2, seed=3), joined)
-    rest = skip_first_batches(loader, len(loader) - 1)
-    assert len(list(rest)) == 1
+    order = Order(data.rows.lengths, 2, seed=3)
+    order.begin(0, first=len(order) - 1)
+    assert len(list(Loader(data, order, joined))) == 1
     assert len(read) <= 2
 
 
@@ -208,15 +207,15 @@ def rows_of(count: int, examples: int) -> Rows:
 
 
 def test_data_smaller_than_a_step_is_refused_with_the_flags_that_fit() -> None:
-    insist_on_a_step(rows_of(8, 8), size=2, accumulation=2, ranks=2)
+    check_enough_rows(rows_of(8, 8), size=2, accumulation=2, ranks=2)
     with pytest.raises(UsageError) as caught:
-        insist_on_a_step(rows_of(7, 35), size=2, accumulation=2, ranks=2)
+        check_enough_rows(rows_of(7, 35), size=2, accumulation=2, ranks=2)
     assert "7 rows (packed from 35 examples), and one step takes 8: 2 a device × 2 acc" in str(caught.value)
     assert caught.value.hint == "--per_device_train_batch_size 3 --gradient_accumulation_steps 1"
     with pytest.raises(UsageError, match=r"the data has 1 row, .* 2: 2 a device × 1 accumulated\.\n"):
-        insist_on_a_step(rows_of(1, 1), size=2, accumulation=1, ranks=1)
+        check_enough_rows(rows_of(1, 1), size=2, accumulation=1, ranks=1)
 
 
 def test_data_smaller_than_the_ranks_is_refused() -> None:
     with pytest.raises(UsageError, match="no more processes than rows"):
-        insist_on_a_step(rows_of(3, 3), size=1, accumulation=1, ranks=4)
+        check_enough_rows(rows_of(3, 3), size=1, accumulation=1, ranks=4)

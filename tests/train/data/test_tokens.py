@@ -16,7 +16,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from redraft.chain import Chain, Feedback, Prompt, Step
 from redraft.errors import ModelError, UsageError
-from redraft.formats.render.spans import Format, Objective, spans_of
+from redraft.formats.render.spans import Objective, TrainingFormat, spans_of
 from redraft.train.data.tokens import LONGEST, SHORTEST, Cut, Encoder, Example, Skipped, _fitted
 from redraft.train.data.vocabulary import Vocabulary
 from tests.train.tokenizer_kinds import CHATML, KINDS, tokenizer
@@ -33,7 +33,7 @@ CHAIN = Chain(
     best=1,
 )
 
-FORMATS = get_args(Format)
+FORMATS = get_args(TrainingFormat)
 OBJECTIVES = get_args(Objective)
 
 
@@ -44,7 +44,7 @@ def single(instruction: str, answer: str, **fields: Any) -> Chain:
 def example(
     made: Chain,
     kind: str = "bytes",
-    chosen: Format = "selfee",
+    chosen: TrainingFormat = "selfee",
     objective: Objective = "full",
     length: int = 2048,
 ) -> Example:
@@ -73,7 +73,7 @@ COMBINED = [
 ]
 
 
-def texts(kind: str, chosen: Format, objective: Objective) -> list[tuple[str, bool]]:
+def texts(kind: str, chosen: TrainingFormat, objective: Objective) -> list[tuple[str, bool]]:
     """What the spans of the chain say, with the stop token written out, and whether they are trained."""
     encoder = Encoder(tokenizer(kind), chosen, objective)
     spans = spans_of(CHAIN, chosen, objective, encoder.vocabulary.template)
@@ -82,7 +82,7 @@ def texts(kind: str, chosen: Format, objective: Objective) -> list[tuple[str, bo
 
 @pytest.mark.parametrize("kind", ["llama", "legacy"])
 @pytest.mark.parametrize(("chosen", "objective"), COMBINED)
-def test_loss_is_on_the_words_meant(kind: str, chosen: Format, objective: Objective) -> None:
+def test_loss_is_on_the_words_meant(kind: str, chosen: TrainingFormat, objective: Objective) -> None:
     found = example(CHAIN, kind, chosen, objective)
     meant = "".join(text for text, trained in texts(kind, chosen, objective) if trained)
     # These tokenizers take a space at the beginning of a text for their own.
@@ -92,7 +92,7 @@ def test_loss_is_on_the_words_meant(kind: str, chosen: Format, objective: Object
 @pytest.mark.parametrize("kind", ["bytes", "merging"])
 @pytest.mark.parametrize(("chosen", "objective"), COMBINED)
 def test_a_token_has_loss_if_all_of_its_characters_do(
-    kind: str, chosen: Format, objective: Objective
+    kind: str, chosen: TrainingFormat, objective: Objective
 ) -> None:
     found = example(CHAIN, kind, chosen, objective)
     said = texts(kind, chosen, objective)
@@ -107,7 +107,7 @@ def test_a_token_has_loss_if_all_of_its_characters_do(
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("chosen", FORMATS)
-def test_the_prompt_has_the_tokens_that_it_has_alone(kind: str, chosen: Format) -> None:
+def test_the_prompt_has_the_tokens_that_it_has_alone(kind: str, chosen: TrainingFormat) -> None:
     encoder = Encoder(tokenizer(kind), chosen, "full")
     for answer in ("A.", "\nA", "  A", "\n\n  A", "\tA", "`A`", "́A"):
         made = single("Say A.\n", answer)
@@ -251,7 +251,7 @@ def test_a_text_that_is_too_long_loses_its_end_and_with_it_the_stop_token() -> N
 
 
 @pytest.mark.parametrize("chosen", FORMATS)
-def test_a_long_question_does_not_push_the_answer_out(chosen: Format) -> None:
+def test_a_long_question_does_not_push_the_answer_out(chosen: TrainingFormat) -> None:
     answer = "The answer is short."
     found = example(single(LONG, answer), "bytes", chosen, length=256)
     assert len(found.ids) == 256
@@ -358,7 +358,7 @@ def test_turns_that_are_lost_are_told() -> None:
     ],
 )
 def test_earlier_answers_that_a_format_has_no_place_for_are_told(
-    chosen: Format, objective: Objective, leaves: bool
+    chosen: TrainingFormat, objective: Objective, leaves: bool
 ) -> None:
     said = [("user", "Hi"), ("assistant", "Hello"), ("user", "Bye")]
     talk = Prompt(messages=tuple({"role": role, "content": text} for role, text in said))
@@ -483,7 +483,7 @@ def test_another_process_makes_the_same_and_loads_nothing_heavy() -> None:
 
 
 @pytest.mark.parametrize("chosen", FORMATS)
-def test_a_copy_by_pickle_makes_the_same(chosen: Format) -> None:
+def test_a_copy_by_pickle_makes_the_same(chosen: TrainingFormat) -> None:
     encoder = Encoder(tokenizer("legacy"), chosen, "full")
     copy = pickle.loads(pickle.dumps(encoder))  # noqa: S301  (our own)
     ours, theirs = encoder.encode(TALK), copy.encode(TALK)

@@ -17,7 +17,7 @@ import torch
 from redraft.errors import ModelError, OutputError
 from redraft.train.run import checkpoints
 from redraft.train.run.checkpoints import MARKER, named, newest, prune, saving
-from tests.train.tiny import curve, data, prepared, trainer
+from tests.train.tiny import curve, data, loop, prepared
 
 
 def nothing() -> None:
@@ -242,11 +242,11 @@ def test_none_is_lost_where_no_newer_one_is_whole(tmp_path: Path) -> None:
 CHILD = """
 import sys, time
 from pathlib import Path
-from redraft.train.run import sft
-from tests.train.tiny import data, prepared, trainer
+from redraft.train.run import loop as looped
+from tests.train.tiny import data, loop, prepared
 
 folder = Path(sys.argv[1])
-write = sft.save_state
+write = looped.save_state
 
 def slow(path, state):
     write(path, state)
@@ -254,8 +254,8 @@ def slow(path, state):
         print("saving", path, flush=True)
         time.sleep(600)
 
-sft.save_state = slow
-trainer(folder / "out", data(prepared(folder / "data")), max_steps=6, save_steps=2).run()
+looped.save_state = slow
+loop(folder / "out", data(prepared(folder / "data")), max_steps=6, save_steps=2).run()
 """
 
 
@@ -281,8 +281,8 @@ def test_kill_9_while_saving_loses_nothing_but_that_save(tmp_path: Path) -> None
 
     read = data(open_prepared(tmp_path / "data", "tiny"))
     six: dict[str, Any] = {"max_steps": 6, "save_steps": 2}
-    assert trainer(out, read, **six).run(found) == 6
+    assert loop(out, read, **six).run(found) == 6
     assert not any(each.name.startswith(".saving") for each in out.iterdir())
     unbroken = tmp_path / "unbroken"
-    trainer(unbroken, data(prepared(tmp_path / "again")), **six).run()
+    loop(unbroken, data(prepared(tmp_path / "again")), **six).run()
     assert curve(out) == curve(unbroken)

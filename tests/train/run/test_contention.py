@@ -18,7 +18,7 @@ def after(path: Path, ran: float, waited: float, threads: int = 4) -> list[str |
     made, said = Contention(threads, path), []
     for count in range(3):
         path.write_text(f"{int(ran * count * 1e9)} {int(waited * count * 1e9)} 7\n")
-        said.append(made.look())
+        said.append(made.check())
     return said
 
 
@@ -47,9 +47,9 @@ def test_at_least_one_thread_is_advised(tmp_path: Path) -> None:
 
 
 def test_where_the_system_does_not_count_nothing_is_said(tmp_path: Path) -> None:
-    assert Contention(4, tmp_path / "nowhere").look() is None
+    assert Contention(4, tmp_path / "nowhere").check() is None
     (tmp_path / "other").write_text("no numbers")
-    assert Contention(4, tmp_path / "other").look() is None
+    assert Contention(4, tmp_path / "other").check() is None
 
 
 @pytest.mark.skipif(not SCHEDSTAT.exists(), reason="Linux counts this")
@@ -64,7 +64,7 @@ def test_a_core_that_is_shared_with_another_process_is_noticed(monkeypatch: pyte
         made, end = Contention(2), time.monotonic() + 60
         while made.notice is None and time.monotonic() < end:
             sum(range(10_000))
-            made.look()
+            made.check()
         found.append(made.notice)
 
     with subprocess.Popen([sys.executable, "-c", busy], stdout=subprocess.PIPE) as other:

@@ -4,7 +4,7 @@ import pytest
 from torch import distributed
 
 from redraft.errors import ModelError, UsageError
-from redraft.train.run.distributed import insist_on_the_same, parting
+from redraft.train.run.distributed import check_same_start, parting
 
 
 @pytest.fixture
@@ -65,6 +65,6 @@ def test_one_process_has_none_to_part_from() -> None:
 
 
 def test_processes_that_begin_with_different_things_are_refused() -> None:
-    insist_on_the_same([(4, "ab", 9), (4, "ab", 9)])
+    check_same_start([(4, "ab", 9), (4, "ab", 9)])
     with pytest.raises(UsageError, match="process 1 at step 2, 1 row ab"):
-        insist_on_the_same([(4, "ab", 9), (2, "ab", 1)])
+        check_same_start([(4, "ab", 9), (2, "ab", 1)])

@@ -9,7 +9,7 @@ import torch
 from rich.console import Console
 
 from redraft.train.run import logs
-from redraft.train.run.logs import LOG, Counts, StepProgress, open_log, peak_memory
+from redraft.train.run.logs import LOG, Counts, Log, StepProgress, peak_memory
 
 NUMBERS = {"loss": 1.23456, "learning_rate": 2e-5, "tokens_per_second": 480.4, "memory_gb": 1.26}
 
@@ -31,15 +31,17 @@ def test_a_run_that_goes_on_drops_the_steps_that_it_does_again(tmp_path: Path) -
     lines = [{"step": n, "loss": n} for n in (1, 2, 2, 3, 4)]
     text = "".join(json.dumps(line) + "\n" for line in lines)
     (tmp_path / LOG).write_text(text + 'garbage\n{"step": "1"}\n{"step": 1, "lo')
-    with open_log(tmp_path, 2) as file:
-        file.write('{"step": 3}\n')
+    log = Log(tmp_path, quiet=True)
+    with log.opened(2):
+        log.write(3, 4, {"loss": 1.0})
         read = (tmp_path / LOG).read_text().splitlines()  # what was written is there at once
     assert [json.loads(line)["step"] for line in read] == [1, 2, 2, 3]
 
 
 def test_a_run_from_the_beginning_has_an_empty_log(tmp_path: Path) -> None:
     (tmp_path / LOG).write_text('{"step": 0}\n')
-    open_log(tmp_path, 0).close()
+    with Log(tmp_path).opened(0):
+        pass
     assert (tmp_path / LOG).read_text() == ""
 
 

@@ -5,14 +5,14 @@ from pathlib import Path
 import pytest
 
 from redraft.errors import UsageError
-from redraft.train.run.optimizer import insist_on_optimizer
+from redraft.train.run.optimizer import check_optimizer
 from redraft.train.settings.args import parse
 from redraft.train.settings.machine import training_arguments
 
 
 def insist(*words: str) -> None:
     settings = parse(["--output_dir", "out", "--bf16", "False", *words])
-    insist_on_optimizer(training_arguments(settings, lora=False, say=lambda _: None))
+    check_optimizer(training_arguments(settings, lora=False, say=lambda _: None))
 
 
 @pytest.mark.parametrize(
@@ -29,6 +29,17 @@ def test_what_can_be_made(words: list[str], tmp_path: Path, monkeypatch: pytest.
     monkeypatch.chdir(tmp_path)
     insist(*words)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "instead"),
+    [("lomo", "adafactor"), ("adalomo", "adafactor"), ("galore_adamw_layerwise", "galore_adamw")],
+)
+def test_updates_during_the_backward_pass_are_refused(name: str, instead: str) -> None:
+    """The guards check gradients before they become weights."""
+    with pytest.raises(UsageError, match=f"--optim {name} is not supported") as error:
+        insist("--optim", name)
+    assert error.value.hint == f"--optim {instead}"
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from redraft.errors import UsageError
-from redraft.train.run.output import insist_on_another, remove_result
+from redraft.train.run.output import check_output, remove_result
 
 
 @pytest.fixture(autouse=True)
@@ -18,17 +18,17 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_what_a_run_begins_from_is_not_where_its_output_is(part: str) -> None:
     for folder in ("out/checkpoint-7", "a+b", "other", "out.2/checkpoint-1", "out/base"):
         Path(folder).mkdir(parents=True)
-    insist_on_another(Path("out"), "model", "a+b+out.2/checkpoint-1")
-    insist_on_another(Path("out"), "out/base", "org/name")
+    check_output(Path("out"), "model", "a+b+out.2/checkpoint-1")
+    check_output(Path("out"), "out/base", "org/name")
     with pytest.raises(UsageError, match=r"training starts from .+, which"):
-        insist_on_another(Path("out"), "model", part)
+        check_output(Path("out"), "model", part)
 
 
 def test_what_a_name_stands_for_does_not_depend_on_the_output_being_there() -> None:
     Path("default").mkdir()
-    insist_on_another(Path("default"), "model", "default")  # the embedded model, whatever is here
+    check_output(Path("default"), "model", "default")  # the embedded model, whatever is here
     with pytest.raises(UsageError, match="training starts from org/name, which the output"):
-        insist_on_another(Path("org/name"), "org/name")
+        check_output(Path("org/name"), "org/name")
 
 
 def test_a_result_is_removed_whole_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:

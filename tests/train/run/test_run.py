@@ -15,10 +15,10 @@ from redraft.errors import ModelError, OutputError, UsageError
 from redraft.train.data import prepare
 from redraft.train.run import checkpoints, run
 from redraft.train.run.checkpoints import MARKER
-from redraft.train.run.logs import LOG
+from redraft.train.run.logs import LOG, Log
 from redraft.train.run.output import alone
 from redraft.train.run.run import Ready, get_ready
-from redraft.train.run.sft import Sft
+from redraft.train.run.trained import Trained
 from redraft.train.settings.args import parse
 from tests.train.tiny import chains, model_folder
 
@@ -110,7 +110,7 @@ def test_a_flipped_byte_in_a_checkpoint_is_found(model: str, here: Path) -> None
 
 def test_a_model_of_answers_does_not_say_that_it_revises(model: str, here: Path) -> None:
     made = ready(model, "--lora", "False", "--training_objective", "answer")
-    assert not hasattr(made.trainer.model.config, "redraft_format")
+    assert not hasattr(made.loop.trained.model.config, "redraft_format")
 
 
 # Before the steps.
@@ -186,11 +186,11 @@ def test_an_evaluation_needs_data(model: str, here: Path) -> None:
 
 def test_an_evaluation_takes_batches_of_its_own_size(model: str, here: Path) -> None:
     words = ["--eval_strategy", "steps", "--eval_data_path", "chains.jsonl", "--no-packing"]
-    made = ready(model, *words, "--per_device_eval_batch_size", "7").trainer
+    made = ready(model, *words, "--per_device_eval_batch_size", "7").loop
     assert made.eval_data is not None
     assert [len(rows) for rows in made.eval_data.order] == [7, 7, 7, 3]
-    assert made.evaluate()["eval_loss"] > 0
-    usual = ready(model, *words).trainer
+    assert made.evaluate() > 0
+    usual = ready(model, *words).loop
     assert usual.eval_data is not None
     assert len(usual.eval_data.order.batch(0, 0)) == usual.args.train_batch_size == 4
 
@@ -201,7 +201,7 @@ def test_the_best_model_is_kept_and_loaded_at_the_end(model: str, here: Path) ->
     more = "--load_best_model_at_end True --eval_data_path held-out.jsonl --learning_rate 1e-2"
     made = ready(model, *(words + more).split())
     made.train()
-    assert made.trainer.state.best_model_checkpoint == "out/checkpoint-3"
+    assert made.loop.state.best_model_checkpoint == "out/checkpoint-3"
     assert losses_of_evaluation() == sorted(losses_of_evaluation(), reverse=True)
 
 
@@ -218,7 +218,7 @@ def test_memory_that_runs_out_says_what_to_change(
     def fail(*_: Any, **__: Any) -> None:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
 
-    monkeypatch.setattr(made.trainer, "compute_loss", fail)
+    monkeypatch.setattr(made.loop.trained.accelerator, "backward", fail)
     with pytest.raises(ModelError, match="out of memory with batches of up to") as error:
         made.train()
     assert error.value.hint
@@ -233,7 +233,7 @@ def test_memory_that_runs_out_while_it_is_planned_says_so_too(
     def fail(*_: Any, **__: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(made.trainer.model, "forward", fail)
+    monkeypatch.setattr(made.loop.trained.model, "forward", fail)
     with pytest.raises(ModelError, match="out of memory before the first batch"):
         made.train()
 
@@ -244,7 +244,7 @@ def test_a_full_disk_is_a_message(model: str, here: Path, monkeypatch: pytest.Mo
     def fail(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(made.trainer, "log", fail)
+    monkeypatch.setattr(Log, "write", fail)
     with pytest.raises(OutputError, match="out cannot be written: No space left on device") as error:
         made.train()
     assert error.value.hint == "Make room, and type the same command again."
@@ -307,12 +307,12 @@ def test_a_log_without_a_line_is_no_earlier_run(model: str, here: Path) -> None:
 
 
 def test_nothing_is_left_of_an_earlier_result(model: str, here: Path) -> None:
-    run.save(ready(model, "--lora", "True").trainer)
+    run.save(ready(model, "--lora", "True").loop)
     assert Path("out/adapter_model.safetensors").is_file()
-    run.save(ready(model, "--lora", "False").trainer)
+    run.save(ready(model, "--lora", "False").loop)
     assert not list(Path("out").glob("adapter_*"))
     assert Path("out/config.json").is_file()
-    run.save(ready(model, "--lora", "True").trainer)
+    run.save(ready(model, "--lora", "True").loop)
     assert not list(Path("out").glob("model*"))
     assert not Path("out/config.json").exists()
 
@@ -348,7 +348,7 @@ def test_a_broken_checkpoint_is_named_and_the_one_before_taken(
     again = ready(model, "--lora", "False", "--overwrite_output_dir")
     assert again.checkpoint is None
     assert Path("out/checkpoint-3").exists()  # until the run begins
-    monkeypatch.setattr(again.trainer, "run", lambda _: 0)
+    monkeypatch.setattr(again.loop, "run", lambda _: 0)
     monkeypatch.setattr(run, "save", lambda _: None)
     again.train()
     assert not Path("out/checkpoint-3").exists()
@@ -369,7 +369,7 @@ def test_a_finished_run_that_was_moved_has_its_best_model(model: str, here: Path
     words = "--lora False --eval_strategy steps --eval_steps 1 --save_steps 1 --save_total_limit 1 "
     words += "--load_best_model_at_end True --eval_data_path chains.jsonl --learning_rate 1e-2"
     made = ready(model, *words.split())
-    made.trainer.evaluate = lambda *_, **__: {"eval_loss": float(made.trainer.state.global_step)}  # type: ignore[method-assign]
+    made.loop.evaluate = lambda: float(made.loop.state.global_step)  # type: ignore[method-assign]
     made.train()
     best = Path("out/model.safetensors").read_bytes()
     assert best == Path("out/checkpoint-1/model.safetensors").read_bytes()
@@ -379,7 +379,7 @@ def test_a_finished_run_that_was_moved_has_its_best_model(model: str, here: Path
     assert again.train() == 3
     assert (moved / "model.safetensors").read_bytes() == best
     shutil.rmtree(moved / "checkpoint-1")
-    with pytest.raises(ModelError, match="the best checkpoint, two/checkpoint-1, is not there") as error:
+    with pytest.raises(ModelError, match="the best checkpoint, two/checkpoint-1, is missing") as error:
         again.train()
     assert error.value.hint == "Bring it back, or take the last one: --load_best_model_at_end False"
 
@@ -393,7 +393,7 @@ def test_a_shared_run_killed_while_it_saves_its_result_gets_it_from_the_checkpoi
     for name in ("config.json", "model.safetensors", "tokenizer.json"):
         Path("out", name).unlink()
     again = ready(model, "--lora", "False")
-    monkeypatch.setattr(Sft, "sharded", property(lambda _: True))
+    monkeypatch.setattr(Trained, "sharded", property(lambda _: True))
     assert again.train() == 3
     assert {path.name: path.read_bytes() for path in Path("out").iterdir() if path.is_file()} == files
 

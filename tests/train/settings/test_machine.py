@@ -118,11 +118,11 @@ def test_the_best_checkpoint_needs_a_loss_that_is_measured(words: str) -> None:
 
 def test_where_steps_are_reported_must_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "get_available_reporting_integrations", lambda: ["wandb"])
-    machine._insist_on_libraries({"report_to": ["wandb", "none"]})
+    machine._check_libraries({"report_to": ["wandb", "none"]})
     with pytest.raises(MissingExtra, match="'train'"):
-        machine._insist_on_libraries({"report_to": "tensorboard"})
+        machine._check_libraries({"report_to": "tensorboard"})
     with pytest.raises(UsageError, match="mlflow needs its library"):
-        machine._insist_on_libraries({"report_to": ["mlflow"]})
+        machine._check_libraries({"report_to": ["mlflow"]})
 
 
 def test_logging_dir_is_where_tensorboard_writes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from redraft.train.settings.options import Options
 
 
-def insist_on_gguf(settings: Settings, model: str) -> None:
+def check_gguf(settings: Settings, model: str) -> None:
     """Raise if the file of `--gguf` cannot be written, or cannot hold the result.
 
     Raises:
@@ -33,12 +33,12 @@ def insist_on_gguf(settings: Settings, model: str) -> None:
         hint = f"--gguf {own.gguf.rstrip('/')}.gguf"
         raise UsageError(f"--gguf {own.gguf} does not end in .gguf.", hint=hint)
     output = Path(settings.theirs["output_dir"]).expanduser()
-    _insist_on_place(Path(own.gguf), None if own.overwrite_output_dir else output)
+    _check_place(Path(own.gguf), None if own.overwrite_output_dir else output)
     if config := read_json(Path(model) / "config.json"):  # a model on the hub has none here yet
-        _insist_on_layers(own, tied=sizes_from_config(config).tied)
+        _check_layers(own, tied=sizes_from_config(config).tied)
 
 
-def _insist_on_layers(own: Options, *, tied: bool) -> None:
+def _check_layers(own: Options, *, tied: bool) -> None:
     """Raise `UsageError` if an adapter trains an output matrix that is tied to the embedding."""
     from redraft.errors import UsageError
 
@@ -50,7 +50,7 @@ def _insist_on_layers(own: Options, *, tied: bool) -> None:
         )
 
 
-def _insist_on_place(target: Path, output: Path | None) -> None:
+def _check_place(target: Path, output: Path | None) -> None:
     """Raise `OutputError` if the file cannot be written, or would replace one made from another output."""
     from redraft.errors import OutputError
     from redraft.weights.replace import refuse_existing

@@ -47,7 +47,7 @@ def sft(
     say = _sayer(settings.own.quiet)
     for line in settings.remarks:
         say(line)
-    _insist_on_data(settings)
+    _check_data(settings)
     if settings.own.preview is not None:
         _preview(settings, say)
     if settings.own.estimate:
@@ -55,7 +55,7 @@ def sft(
             _estimate(settings, say)
     if settings.own.preview is not None or settings.own.estimate:
         return
-    _insist_on_output(settings)
+    _check_output(settings)
     with parting():
         ready = _ready(settings)
         done = _train(ready, say)
@@ -68,14 +68,14 @@ def _sayer(quiet: bool) -> Say:
     return (lambda _: None) if silent else (lambda line: tell(line))
 
 
-def _insist_on_output(settings: Settings) -> None:
+def _check_output(settings: Settings) -> None:
     from redraft.errors import UsageError
 
     if not settings.theirs.get("output_dir"):
         raise UsageError("there is no folder for the result.", hint="--output_dir FOLDER")
 
 
-def _insist_on_data(settings: Settings) -> None:
+def _check_data(settings: Settings) -> None:
     from redraft.errors import UsageError
 
     if not settings.own.data_path:
@@ -83,12 +83,12 @@ def _insist_on_data(settings: Settings) -> None:
 
 
 def _ready(settings: Settings) -> Ready:
-    from redraft.cli.train.gguf import insist_on_gguf
+    from redraft.cli.train.gguf import check_gguf
     from redraft.engines.llamacpp.default_model import cache_folder
     from redraft.train.run.run import get_ready
 
     model = folder_for(settings.own.model_name_or_path)
-    insist_on_gguf(settings, model)
+    check_gguf(settings, model)
     say = (lambda _: None) if settings.own.quiet else tell
     return get_ready(settings, model, cache_folder() / "train", say=say)
 
@@ -117,9 +117,9 @@ def _estimate(settings: Settings, say: Say) -> None:
         for line in ready.lines():
             say(line)
         found = estimate(ready)
-        if (stopped := ready.trainer.stopped) is not None:
+        if (stopped := ready.loop.stopped) is not None:
             raise typer.Exit(exit_status(stopped))
-        if ready.trainer.is_world_process_zero():
+        if ready.args.should_save:
             for line in found.lines():
                 write(line)
 
@@ -128,14 +128,14 @@ def _train(ready: Ready, say: Say) -> int | None:
     """Train, with a record of the run beside the output. Return the steps done, or None in a dry run."""
     from redraft.jobs.provenance import RunFile
 
-    output = ready.trainer.folder
+    output = ready.loop.folder
     record = RunFile(
         output,
         elsewhere=f"to another folder with --output_dir{_onwards(output)}",
         as_before=" (what the machine chose is said with --bf16, --dtype and --lora)",
         start_over="start over with --overwrite_output_dir",
     )
-    lead = ready.trainer.is_world_process_zero()
+    lead = ready.args.should_save
     if ready.settings.own.dry_run:
         if lead:
             _announce(ready, record, say)
@@ -151,15 +151,15 @@ def _leave(ready: Ready, done: int | None, say: Say) -> None:
     from redraft.cli.train.gguf import export_result
     from redraft.jobs.signals import exit_status
 
-    output = ready.trainer.folder
+    output = ready.loop.folder
     if done is None:
         with suppress(OSError):
             output.rmdir()  # if nothing is in it
         return
-    if (stopped := ready.trainer.stopped) is not None and ready.stopped_early(done):
+    if (stopped := ready.loop.stopped) is not None and ready.stopped_early(done):
         say(f"stopped after step {done:,} of {ready.steps:,}. {_again(ready)}")
         raise typer.Exit(exit_status(stopped))
-    if ready.trainer.is_world_process_zero() and ready.settings.own.gguf:
+    if ready.args.should_save and ready.settings.own.gguf:
         export_result(ready, output)
     say(f"{output} holds {ready.method}. {_next(ready, output)}")
 

@@ -17,9 +17,9 @@ from redraft.formats.render.targets import WHOLE, Objective, Span, checked, firs
 
 __all__ = [
     "ChatTemplate",
-    "Format",
     "Objective",
     "Span",
+    "TrainingFormat",
     "check",
     "first_alone",
     "learns_later",
@@ -27,10 +27,10 @@ __all__ = [
     "spans_of",
 ]
 
-Format = Literal["selfee", "alpaca", "vicuna", "stablevicuna", "chat", "self-instruct"]
+TrainingFormat = Literal["selfee", "alpaca", "vicuna", "stablevicuna", "chat", "self-instruct"]
 """`chat` is the model's own template."""
 
-_MAKERS: dict[Format, Callable[[Chain, Objective], list[Span]]] = {
+_MAKERS: dict[TrainingFormat, Callable[[Chain, Objective], list[Span]]] = {
     "selfee": instructions.selfee,
     "alpaca": instructions.alpaca,
     "self-instruct": instructions.self_instruct,
@@ -38,20 +38,23 @@ _MAKERS: dict[Format, Callable[[Chain, Objective], list[Span]]] = {
     "stablevicuna": conversations.stable_vicuna,
 }
 
-_SINGLE: frozenset[Format] = frozenset({"alpaca", "self-instruct"})
+_SINGLE: frozenset[TrainingFormat] = frozenset({"alpaca", "self-instruct"})
 """Formats that hold one answer and no feedback."""
 
-_ONE_TURN: frozenset[Format] = _SINGLE | {"selfee"}
+_ONE_TURN: frozenset[TrainingFormat] = _SINGLE | {"selfee"}
 """Formats in which all turns before the last answer are the prompt."""
 
 
-def check(format: Format, objective: Objective) -> None:  # noqa: A002  (the option's name)
+def check(format: TrainingFormat, objective: Objective) -> None:  # noqa: A002  (the option's name)
     """Check that a format has the parts that an objective trains on.
 
     Raises:
         UsageError: It does not, or a name is unknown.
     """
-    for name, value, known in (("format", format, Format), ("training_objective", objective, Objective)):
+    for name, value, known in (
+        ("format", format, TrainingFormat),
+        ("training_objective", objective, Objective),
+    ):
         if value not in get_args(known):
             raise UsageError(f"--{name} {value} is not known.", hint=f"One of: {', '.join(get_args(known))}")
     if format in _SINGLE and objective in ("revision", "critic"):
@@ -61,7 +64,7 @@ def check(format: Format, objective: Objective) -> None:  # noqa: A002  (the opt
         )
 
 
-def leaves_answers(chain: Chain, format: Format, objective: Objective) -> bool:  # noqa: A002  (as above)
+def leaves_answers(chain: Chain, format: TrainingFormat, objective: Objective) -> bool:  # noqa: A002  (as above)
     """Whether earlier answers carry no loss only because the format has one turn."""
     answered = any(message.get("role") == "assistant" for message in chain.prompt.messages or ())
     return answered and format in _ONE_TURN and objective in WHOLE
@@ -69,7 +72,7 @@ def leaves_answers(chain: Chain, format: Format, objective: Objective) -> bool: 
 
 def spans_of(
     chain: Chain,
-    format: Format,  # noqa: A002  (the option's name)
+    format: TrainingFormat,  # noqa: A002  (the option's name)
     objective: Objective,
     template: ChatTemplate | None = None,
 ) -> list[Span]:

@@ -13,6 +13,7 @@ Labels are not shifted: whoever computes the loss does that.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -81,19 +82,19 @@ class Order(Sampler[list[int]]):
     ) -> None:
         self._lengths, self._size, self._step = lengths, size * ranks, size * ranks * times
         self._seed, self._rank, self._ranks, self._grouped = seed, rank, ranks, grouped
-        self.epoch = 0
+        self._epoch = self._first = 0
 
-    def set_epoch(self, epoch: int) -> None:
-        """Set the epoch to read next. transformers' Trainer calls this."""
-        self.epoch = epoch
+    def begin(self, epoch: int, first: int = 0) -> None:
+        """Set the epoch to read next, and its first batch, from 0."""
+        self._epoch, self._first = epoch, first
 
     def __len__(self) -> int:
         """Return the batches of an epoch: the same number on every rank."""
         return -(-len(self._lengths) // self._size)
 
     def __iter__(self) -> Iterator[list[int]]:
-        order = self.rows(self.epoch)
-        for number in range(len(self)):
+        order = self.rows(self._epoch)
+        for number in range(self._first, len(self)):
             yield self._share(order, number)
 
     def batch(self, epoch: int, number: int) -> list[int]:
@@ -128,7 +129,7 @@ class Order(Sampler[list[int]]):
 
 
 class Loader(DataLoader[Row]):
-    """Batches of one rank, for transformers' Trainer.
+    """Batches of one rank.
 
     Do not pass it to `accelerator.prepare`, which would split the batches among the ranks again.
     """
@@ -139,11 +140,31 @@ class Loader(DataLoader[Row]):
         # Its own generator: starting an epoch must not draw from the one that dropout uses.
         own = torch.Generator()
         super().__init__(rows, batch_sampler=order, collate_fn=collate, num_workers=workers, generator=own)
-        self._order = order
 
-    def set_epoch(self, epoch: int) -> None:
-        """Set the epoch to read next."""
-        self._order.set_epoch(epoch)
+
+def tokens_in(batch: Batch) -> int:
+    """Return the tokens of a batch, without padding."""
+    return int(batch["attention_mask"].sum() if "attention_mask" in batch else batch["input_ids"].numel())
+
+
+def trained_in(batch: Batch) -> int:
+    """Return the tokens of a batch that carry loss."""
+    return int((batch["labels"][..., 1:] != IGNORED).sum())
+
+
+class Data(NamedTuple):
+    """What a process reads: rows of examples, their order, and a loader of batches.
+
+    Attributes:
+        tokens: Counts the tokens of a batch.
+        counted: Counts what the loss of a step is divided by.
+    """
+
+    rows: RowsOf
+    order: Order
+    loader: Loader
+    tokens: Callable[[Batch], int] = tokens_in
+    counted: Callable[[Batch], int] = trained_in
 
 
 def joined(rows: Sequence[Row]) -> Batch:
@@ -196,7 +217,7 @@ def _tensors(**arrays: Ints) -> Batch:
     return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
-def insist_on_a_step(rows: Rows, *, size: int, accumulation: int, ranks: int) -> None:
+def check_enough_rows(rows: Rows, *, size: int, accumulation: int, ranks: int) -> None:
     """Raise `UsageError` if there are fewer rows than one step of the optimizer takes."""
     step = size * accumulation * ranks
     if len(rows) >= step:

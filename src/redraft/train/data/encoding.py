@@ -10,13 +10,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from redraft.formats.read.files import decode, read_lines, stem_of
-from redraft.formats.read.records import chain_of, id_of
+from redraft.formats.read.records import RawRecord, raw_records
 from redraft.parallel import spread
 from redraft.train.data.store import pair
 from redraft.train.data.tokens import Cut, Encoder, Skipped
@@ -29,15 +27,6 @@ BATCH_BYTES = 1 << 18
 
 WORTH_A_PROCESS = 1 << 22
 """Bytes of records per worker: tokenising them takes as long as starting a process."""
-
-
-class Line(NamedTuple):
-    """An undecoded record: its name in errors, its file's stem, its number in the file, and its JSON."""
-
-    where: str
-    stem: str
-    number: int
-    data: bytes
 
 
 @dataclass
@@ -68,22 +57,16 @@ class EncodedBatch:
 def encode_files(paths: Sequence[Path], encoder: Encoder, workers: int) -> Iterator[EncodedBatch]:
     """Encode the records of some files, in order, with at most `workers` processes."""
     worth = 1 + sum(path.stat().st_size for path in paths) // WORTH_A_PROCESS
-    return spread(partial(_encoded, encoder), _batches(_lines(paths)), min(workers, worth))
+    records = (record for path in paths for record in raw_records(path))
+    return spread(partial(_encoded, encoder), _batches(records), min(workers, worth))
 
 
-def _lines(paths: Sequence[Path]) -> Iterator[Line]:
-    for path in paths:
-        stem = stem_of(path)
-        for number, (where, data) in enumerate(read_lines(path)):
-            yield Line(where, stem, number, data)
-
-
-def _batches(lines: Iterable[Line]) -> Iterator[tuple[Line, ...]]:
-    batch: list[Line] = []
+def _batches(records: Iterable[RawRecord]) -> Iterator[tuple[RawRecord, ...]]:
+    batch: list[RawRecord] = []
     size = 0
-    for line in lines:
-        batch.append(line)
-        size += len(line.data)
+    for record in records:
+        batch.append(record)
+        size += len(record.data)
         if len(batch) >= BATCH or size >= BATCH_BYTES:
             yield tuple(batch)
             batch, size = [], 0
@@ -91,14 +74,13 @@ def _batches(lines: Iterable[Line]) -> Iterator[tuple[Line, ...]]:
         yield tuple(batch)
 
 
-def _encoded(encoder: Encoder, batch: Sequence[Line]) -> EncodedBatch:
+def _encoded(encoder: Encoder, batch: Sequence[RawRecord]) -> EncodedBatch:
     made = EncodedBatch()
     tokens = []
-    for line in batch:
-        record = decode(line.data, line.where)
-        chain = chain_of(record, line.where)
-        name = chain.id or id_of(record, line.stem, line.number)
-        example = encoder.encode(chain.model_copy(update={"id": name}))
+    for record in batch:
+        chain = record.chain()
+        name = chain.id
+        example = encoder.encode(chain)
         if isinstance(example, Skipped):
             made.skipped.append((name, example.reason))
             continue

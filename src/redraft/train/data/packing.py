@@ -61,7 +61,7 @@ def pack(lengths: Ints, capacity: int, seed: int = 0) -> Rows:
     Raises:
         UsageError: An example is longer than a row.
     """
-    _insist_that_they_fit(lengths, capacity)
+    _check_lengths(lengths, capacity)
     ties = np.random.default_rng(seed).permutation(len(lengths))
     order = ties[np.argsort(-lengths[ties], kind="stable")]
     rows: list[list[int]] = []
@@ -88,12 +88,12 @@ def one_a_row(lengths: Ints, capacity: int) -> Rows:
     Raises:
         UsageError: An example is longer than a row.
     """
-    _insist_that_they_fit(lengths, capacity)
+    _check_lengths(lengths, capacity)
     count = len(lengths)
     return Rows(np.arange(count, dtype=np.int64), np.arange(count + 1, dtype=np.int64), lengths, capacity)
 
 
-def _insist_that_they_fit(lengths: Ints, capacity: int) -> None:
+def _check_lengths(lengths: Ints, capacity: int) -> None:
     longest = int(lengths.max(initial=0))
     if longest > capacity:
         raise UsageError(

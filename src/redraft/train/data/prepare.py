@@ -198,7 +198,7 @@ def _make(folder: Path, key: str, batches: Iterable[EncodedBatch], say: Say) -> 
     writer = Writer(aside)
     try:
         report = _written(writer, batches, say)
-        _insist_on_examples(report)
+        _check_examples(report)
         writer.finish(key, report)
     except BaseException:
         writer.close()
@@ -238,7 +238,7 @@ def _count(report: Report, batch: EncodedBatch) -> None:
         report.skip(name, reason)
 
 
-def _insist_on_examples(report: Report) -> None:
+def _check_examples(report: Report) -> None:
     if not report.records:
         raise UsageError("the data has no records.", hint="--data_path FILE, with a record a line")
     if not report.examples:

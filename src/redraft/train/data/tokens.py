@@ -25,9 +25,9 @@ from numpy.typing import NDArray
 from redraft.chain import Chain
 from redraft.errors import RecordError, UsageError
 from redraft.formats.render.spans import (
-    Format,
     Objective,
     Span,
+    TrainingFormat,
     check,
     first_alone,
     learns_later,
@@ -120,7 +120,7 @@ class Encoder:
     def __init__(
         self,
         tokenizer: PreTrainedTokenizerBase,
-        format: Format = "selfee",  # noqa: A002  (the option's name)
+        format: TrainingFormat = "selfee",  # noqa: A002  (the option's name)
         objective: Objective = "accepted",
         max_length: int = 2048,
         *,
@@ -144,7 +144,7 @@ class Encoder:
         if max_length < SHORTEST:
             raise UsageError(f"--model_max_length {max_length} is too short: at least {SHORTEST}.")
         self.vocabulary = Vocabulary.of(tokenizer)
-        self.format: Format = format
+        self.format: TrainingFormat = format
         self.objective: Objective = objective
         self.max_length = max_length
         self.first = first

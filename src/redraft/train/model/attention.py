@@ -1,15 +1,13 @@
-"""Attention per example: those that share a packed row never see each other.
+"""Keep the examples of a packed row apart: each attends to itself alone.
 
-A packed row holds examples one behind the other; where one begins, its positions begin again at 0. That
-alone keeps nothing apart: stock attention over such a row with a cache lets each example read the ones before
-it (a difference of 0.6 in logits was measured). Here each example is attended to by itself, which is also the
-cheapest way: no mask is built, and the work grows with the squares of the examples' lengths, not of the
-row's. On a CPU that is a loop over the examples; on a GPU in 16 bits, one call of torch's flash attention for
-varied lengths.
+A packed row holds examples one after the other, and positions restart at 0 with each. That alone separates
+nothing: in stock attention with a cache, an example reads those before it (logits differed by 0.6). Here each
+example is a call of its own. This is also the cheapest way: no mask is built, and the work grows with the
+squares of the examples' lengths, not of the row's. On a CPU this is a loop; on a GPU in 16 bits, one call of
+torch's flash attention for varied lengths.
 
-Rows that are not packed work too, with padding or a cache: they get the mask that `sdpa` would get, so that
-the model can also be evaluated and generate. Attention of other kinds (linear, chunked, with sinks) is
-refused, because it would leak.
+Rows that are not packed, with padding or a cache, get the mask of `sdpa`, so the model can also be evaluated
+and generate. Other kinds of attention (linear, chunked, with sinks) would leak, and are refused.
 """
 
 from __future__ import annotations
@@ -28,27 +26,27 @@ from transformers.masking_utils import sdpa_mask
 from redraft.errors import ModelError
 
 NAME = "redraft_segments"
-"""What transformers knows this attention by."""
+"""The name of this attention in transformers."""
 
 _KINDS = {"full_attention", "sliding_attention"}
 _HALVES = {torch.float16, torch.bfloat16}
 _WIDEST_HEAD = 256
-"""What torch's flash attention takes; a head's width must also be a multiple of 8."""
+"""The widest head of torch's flash attention. The width must also be a multiple of 8."""
 
 LONG = 512
-"""Tokens from which on a CPU attends faster in 16 bits. Below it 32 bits are faster, by half at 60 tokens;
-and in 16 bits oneDNN makes kernels for every length it meets, and keeps them: some 20 MB a step."""
+"""Tokens from which a CPU attends faster in 16 bits. At 60 tokens, 32 bits are faster by half. In 16 bits,
+oneDNN also makes and keeps kernels for every length: some 20 MB a step."""
 
 _long_from = LONG
 
 
 class Segments(TypedDict):
-    """Where the examples of a row are, by the names that transformers hands through to attention.
+    """The bounds of the examples of a row, by the names that transformers passes on to attention.
 
     Attributes:
-        cu_seq_lens_q: Where each begins, and where the last ends: int32 [examples + 1].
+        cu_seq_lens_q: The start of each example, and the end of the last: int32 [examples + 1].
         cu_seq_lens_k: The same.
-        max_length_q: Tokens of the longest.
+        max_length_q: Tokens of the longest example.
         max_length_k: The same.
     """
 
@@ -59,9 +57,9 @@ class Segments(TypedDict):
 
 
 def segments(position_ids: Tensor) -> Segments:
-    """Finds the examples of one row by where its positions, [1, tokens], begin again.
+    """Return the examples of a row: one starts where the positions, [1, tokens], restart.
 
-    Computed once a batch and passed to the model, it saves each layer from asking the GPU.
+    Computed once per batch, so that the layers do not wait for the GPU.
     """
     positions = position_ids.flatten()
     begins = torch.ones_like(positions, dtype=torch.bool)
@@ -72,28 +70,20 @@ def segments(position_ids: Tensor) -> Segments:
 
 
 def use_segments(model: PreTrainedModel) -> None:
-    """Gives a model this attention.
-
-    Raises:
-        ModelError: It has layers through which packed examples would leak.
-    """
-    insist_on_segments(model)
+    """Give a model this attention. Raise `ModelError` if packed examples would leak through a layer."""
+    check_segments(model)
     AttentionInterface.register(NAME, attend)
     AttentionMaskInterface.register(NAME, _mask)
     model.set_attn_implementation(NAME)
 
 
-def insist_on_segments(model: PreTrainedModel) -> None:
-    """Sees that all layers of a model can keep the examples of a packed row apart.
-
-    Raises:
-        ModelError: They cannot.
-    """
+def check_segments(model: PreTrainedModel) -> None:
+    """Raise `ModelError` if a layer of a model cannot keep the examples of a packed row apart."""
     config = model.config.get_text_config()
     others = sorted(set(getattr(config, "layer_types", None) or ()) - _KINDS)
     hookable = model._supports_attention_backend and model._supports_flash_attn  # noqa: SLF001 - their flags
     if others or not hookable:
-        why = f"has layers of {', '.join(others)}" if others else "brings an attention of its own"
+        why = f"has layers of {', '.join(others)}" if others else "has its own attention"
         raise ModelError(
             f"{type(model).__name__} {why}: examples packed into one row would see each other.",
             hint="Train it with one example a row: --packing false",
@@ -102,7 +92,7 @@ def insist_on_segments(model: PreTrainedModel) -> None:
 
 @contextmanager
 def as_long() -> Iterator[None]:
-    """Lets short examples attend as long ones do, to try with few tokens what many will take."""
+    """Let short examples attend as long ones do, to estimate the memory of many tokens with few."""
     global _long_from
     _long_from = 0
     try:
@@ -127,32 +117,32 @@ def attend(
     max_length_q: int | None = None,
     **others: Any,
 ) -> tuple[Tensor, None]:
-    """Causal attention inside each example, as transformers calls it.
+    """Attend causally inside each example, with the arguments that transformers passes.
 
     Args:
         module: The layer.
         query: [batch, heads, tokens, width].
-        key: [batch, key heads, tokens, width]; as many heads as the query, or a divisor of them.
+        key: [batch, key heads, tokens, width]. Its heads divide those of the query.
         value: As `key`.
-        attention_mask: What `_mask` made, None for packed rows; a caller's may be added to scores.
+        attention_mask: From `_mask`: None for packed rows. A caller's own may be added to scores.
         dropout: Probability.
-        scaling: Of the scores; one over the root of the width by default.
-        sliding_window: How many tokens, with its own, a token sees.
-        softcap: Bound that scores go towards (Gemma 2).
-        position_ids: [1, tokens], where `cu_seq_lens_q` was not computed before.
+        scaling: Factor of the scores, by default 1 / sqrt(width).
+        sliding_window: Number of tokens that a token sees, itself included.
+        softcap: Bound of the scores (Gemma 2).
+        position_ids: [1, tokens], if `cu_seq_lens_q` is not given.
         cu_seq_lens_q: As in `Segments`.
         max_length_q: As in `Segments`.
-        others: What other kinds of attention take.
+        others: Arguments of other kinds of attention.
 
     Returns:
         [batch, tokens, heads, width], and None for the weights.
 
     Raises:
-        ModelError: The layer's attention is of a kind that is not known here.
+        ModelError: The layer's kind of attention is not supported.
     """
     if attention_mask is not None or len(query) != 1 or query.shape[2] != key.shape[2]:
         return _masked(module, query, key, value, attention_mask, dropout, scaling, softcap)
-    _insist_on_plain(module, others)
+    _check_plain(module, others)
     if cu_seq_lens_q is None or max_length_q is None:
         found = _found(module, position_ids)
         cu_seq_lens_q, max_length_q = found["cu_seq_lens_q"], found["max_length_q"]
@@ -169,18 +159,18 @@ def attend(
 def _found(module: torch.nn.Module, position_ids: Tensor | None) -> Segments:
     if position_ids is None:
         raise ModelError(
-            f"{type(module).__name__} is not told the positions of its tokens, so the examples of a packed "
-            "row cannot be told apart.",
+            f"{type(module).__name__} gets no positions of its tokens, which separate the examples of a "
+            "packed row.",
             hint="Train it with one example a row: --packing false",
         )
     return segments(position_ids)
 
 
-def _insist_on_plain(module: torch.nn.Module, others: dict[str, Any]) -> None:
+def _check_plain(module: torch.nn.Module, others: dict[str, Any]) -> None:
     for name in ("s_aux", "position_bias"):
         if others.get(name) is not None:
             raise ModelError(
-                f"{type(module).__name__} attends with {name}, which packed rows do not have here.",
+                f"{type(module).__name__} attends with {name}, which packed rows do not support.",
                 hint="Train it with one example a row: --packing false",
             )
 
@@ -200,7 +190,7 @@ def _in_one_call(
     scaling: float | None,
     window: int | None,
 ) -> Tensor:
-    """All examples by torch's kernel for varied lengths. Its window counts the tokens before one's own."""
+    """Attend with torch's kernel for varied lengths. Its window does not count the token itself."""
     from torch.nn.attention import varlen
 
     q, k, v = (each[0].transpose(0, 1) for each in (query, key, value))
@@ -220,7 +210,7 @@ def _one(
     window: int | None,
     softcap: float | None,
 ) -> Tensor:
-    """One example: [1, heads, tokens, width]."""
+    """Attend in one example: [1, heads, tokens, width]."""
     length = query.shape[2]
     halves = query.dtype in _HALVES or torch.is_autocast_enabled("cpu")
     if query.device.type == "cpu" and halves and length < _long_from:
@@ -237,7 +227,7 @@ def _one(
 
 
 def _band(length: int, window: int, device: torch.device) -> Tensor:
-    """Whether the token of a row sees that of a column: its own and `window - 1` before. [length, length]."""
+    """Return whether a row's token sees a column's: itself and `window - 1` before. [length, length]."""
     sees = torch.ones(length, length, dtype=torch.bool, device=device)
     return sees.tril().triu(1 - window)
 
@@ -251,13 +241,13 @@ def _capped(
     scaling: float | None,
     softcap: float,
 ) -> Tensor:
-    """Attention whose scores are bent towards a bound, which no kernel of torch does (Gemma 2)."""
+    """Attend with scores bent towards a bound, which no kernel of torch does (Gemma 2)."""
     groups = query.shape[1] // key.shape[1]
     key, value = (each.repeat_interleave(groups, dim=1) for each in (key, value))
     scores = query @ key.transpose(2, 3) * (query.shape[-1] ** -0.5 if scaling is None else scaling)
     scores = softcap * torch.tanh(scores / softcap)
     if mask is not None and mask.dtype == torch.bool:
-        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)  # padding may see nothing at all
+        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)  # padding may see nothing
     elif mask is not None:
         scores = scores + mask
     weights = scores.softmax(-1, dtype=torch.float32).to(query.dtype)
@@ -274,7 +264,7 @@ def _masked(
     scaling: float | None,
     softcap: float | None,
 ) -> tuple[Tensor, None]:
-    """Rows that are not packed, as `sdpa` does them."""
+    """Attend in rows that are not packed, as `sdpa` does."""
     if softcap is None:
         return sdpa_attention_forward(module, query, key, value, mask, dropout=dropout, scaling=scaling)
     if mask is None and query.shape[2] > 1:
@@ -291,7 +281,7 @@ def _mask(
     use_vmap: bool = False,
     **others: Any,
 ) -> Tensor | None:
-    """The mask of a batch, [batch, 1, queries, keys]: none for a single row without padding or a cache."""
+    """Return the mask, [batch, 1, queries, keys]; None for one row without padding or a cache."""
     if batch_size == 1 and q_length == kv_length and attention_mask is None and not use_vmap:
         return None
     return sdpa_mask(

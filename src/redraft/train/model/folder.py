@@ -1,26 +1,25 @@
 """Check a model's folder before anything is loaded.
 
 `folder_of` converts a GGUF file to a folder, with the converter passed in: transformers' own reader drops
-the RoPE frequencies of long contexts and guesses pre-tokenizers. Pickled weights are not read.
+the RoPE frequencies of long contexts and guesses pre-tokenizers. Files are opened by `redraft.weights`, with
+its checks; pickled weights are not read.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path
 
 from redraft.errors import ModelError, UsageError
 from redraft.files import check_model_links
+from redraft.weights.checkpoint import open_checkpoint
+from redraft.weights.folder import has_tokenizer, refuse_delta
 
 Convert = Callable[[Path, Path], None]
 """Converts a GGUF file (first) to a folder (second), completely or not at all."""
 
-WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
-_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")
-_MOST_JSON = 64 << 20
 _SHOWN = 12
 """The most files to name in a message."""
 
@@ -79,36 +78,34 @@ def there(folder: Path) -> str:
     return f"there is: {', '.join(names[:_SHOWN])}{more}" if names else "it is empty"
 
 
-def insist_on_tokenizer(folder: Path) -> None:
-    """Sees that a folder has a tokenizer.
-
-    Raises:
-        ModelError: It has none.
-    """
-    if not any((folder / name).is_file() for name in _TOKENIZERS):
+def check_tokenizer(folder: Path) -> None:
+    """Raise `ModelError` if a folder has no vocabulary."""
+    if not has_tokenizer(folder):
         raise ModelError(
-            f"{folder} has no tokenizer: none of {', '.join(_TOKENIZERS[:3])}… ({there(folder)}).",
-            hint="Copy the tokenizer's files there from the model that it was made of.",
+            f"{folder} has no tokenizer ({there(folder)}).",
+            hint="Copy the tokenizer's files there from the model that it was made from.",
         )
 
 
-def insist_on_files(folder: Path) -> None:
-    """Raise `ModelError` if a folder lacks a file of a complete model."""
-    insist_on_config(folder)
-    if (folder / INDEX).is_file():
-        parts = _parts(folder)
-        missing = [name for name in parts if not (folder / name).is_file()]
-        if missing:
-            raise ModelError(
-                f"{folder} lacks {len(missing)} of {len(parts)} files of weights: {', '.join(missing[:4])} "
-                f"({there(folder)}).",
-                hint="Copy or download them again: model.safetensors.index.json names them.",
-            )
-    elif not (folder / WEIGHTS).is_file():
-        raise _no_weights(folder)
+def check_weights(folder: Path) -> None:
+    """Open a model's weights without reading them.
+
+    Raises:
+        ModelError: They are missing, damaged, pickled, or a delta.
+    """
+    check_config(folder)
+    try:
+        refuse_delta(
+            open_checkpoint(folder), hint=f"Apply it first: redraft weights apply BASE {folder} -o FOLDER"
+        )
+    except UsageError as error:
+        raise ModelError(
+            error.message,
+            hint=f"Convert it first: redraft weights convert {folder} -o FOLDER --allow-pickle",
+        ) from None
 
 
-def insist_on_config(folder: Path) -> None:
+def check_config(folder: Path) -> None:
     """Raise `ModelError` if a folder has no config.json, or holds an adapter."""
     if (folder / "adapter_config.json").is_file():
         raise ModelError(
@@ -119,30 +116,3 @@ def insist_on_config(folder: Path) -> None:
         files = sorted(folder.glob("*.gguf"))
         hint = f"--model_name_or_path {files[0]}" if files else "Name the folder that has config.json in it."
         raise ModelError(f"{folder} is not a model: it has no config.json ({there(folder)}).", hint=hint)
-
-
-def _no_weights(folder: Path) -> ModelError:
-    if any(folder.glob("*.bin")):
-        return ModelError(
-            f"{folder} has pickled weights (.bin), which can contain code and are not read here.",
-            hint=f"Convert them first: redraft weights convert {folder} -o FOLDER --allow-pickle",
-        )
-    return ModelError(
-        f"{folder} has no weights: neither {WEIGHTS} nor {INDEX} ({there(folder)}).",
-        hint="Copy or download the model again.",
-    )
-
-
-def _parts(folder: Path) -> list[str]:
-    """Return the files that an index names, all in its folder."""
-    path = folder / INDEX
-    damaged = ModelError(f"{path} is damaged.", hint="Copy or download it again.")
-    try:
-        if path.stat().st_size > _MOST_JSON:
-            raise damaged
-        names = {str(name) for name in json.loads(path.read_bytes())["weight_map"].values()}
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        raise damaged from None
-    if any(Path(name).name != name for name in names):
-        raise damaged
-    return sorted(names)

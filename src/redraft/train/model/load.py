@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -26,7 +25,7 @@ from transformers import (
 )
 
 from redraft.errors import ModelError, RedraftError, UsageError
-from redraft.train.model.folder import insist_on_config, insist_on_files, insist_on_tokenizer, model_folder
+from redraft.train.model.folder import check_config, check_tokenizer, check_weights, model_folder
 from redraft.train.run.distributed import Say
 from redraft.train.settings.machine import computes_bf16
 
@@ -58,10 +57,10 @@ def load_tokenizer(ref: str, *, pad_token: str | None = None, say: Say) -> PreTr
     """
     folder = model_folder(ref)
     if folder:
-        insist_on_tokenizer(folder)
+        check_tokenizer(folder)
     with _library_errors(ref, "tokenizer"):
         tokenizer = AutoTokenizer.from_pretrained(ref, **_closed(folder))
-    _insist_on_end(tokenizer, ref)
+    _check_end(tokenizer, ref)
     if tokenizer.pad_token is None:
         chosen = pad_token or _spare_token(tokenizer)
         added = tokenizer.add_special_tokens({"pad_token": chosen})
@@ -69,7 +68,7 @@ def load_tokenizer(ref: str, *, pad_token: str | None = None, say: Say) -> PreTr
     return tokenizer
 
 
-def _insist_on_end(tokenizer: PreTrainedTokenizerBase, ref: str) -> None:
+def _check_end(tokenizer: PreTrainedTokenizerBase, ref: str) -> None:
     if tokenizer.eos_token_id is not None:
         return
     known = tokenizer.get_vocab()
@@ -126,15 +125,14 @@ def load_model(ref: str, *, dtype: torch.dtype, four_bits: bool = False) -> PreT
     """
     folder = model_folder(ref)
     if folder:
-        insist_on_files(folder)
+        check_weights(folder)
     more: dict[str, Any] = _quantised(dtype) if four_bits else {}
     loader: Any = AutoModelForCausalLM
     with _library_errors(ref, "model"):
-        _insist_on_no_delta(folder)
         model, info = loader.from_pretrained(
             ref, dtype=dtype, use_safetensors=True, output_loading_info=True, **_closed(folder), **more
         )
-    _insist_on_weights(info, ref)
+    _check_loaded(info, ref)
     if getattr(model, "is_quantized", False) and not four_bits:
         raise ModelError(
             f"{ref} is quantised, and its numbers cannot be trained.",
@@ -152,7 +150,7 @@ def skeleton(ref: str) -> PreTrainedModel:
     """
     folder = model_folder(ref)
     if folder:
-        insist_on_config(folder)
+        check_config(folder)
     loader: Any = AutoModelForCausalLM
     with _library_errors(ref, "model"), torch.device("meta"):
         config = AutoConfig.from_pretrained(ref, **_closed(folder))
@@ -181,18 +179,7 @@ def _quantised(dtype: torch.dtype) -> dict[str, Any]:
     return {"quantization_config": config, "device_map": {"": torch.cuda.current_device()}}
 
 
-def _insist_on_no_delta(folder: Path | None) -> None:
-    """Raise `ModelError` if a folder holds a delta of `redraft weights diff`, which loads like a model."""
-    file = next(folder.glob("*.safetensors"), None) if folder else None
-    if file is None:
-        return
-    with safe_open(file, "pt") as opened:
-        if "redraft.delta" in (opened.metadata() or {}):
-            hint = f"Apply it first: redraft weights apply BASE {folder} -o FOLDER"
-            raise ModelError(f"{folder} is a delta, not a model.", hint=hint)
-
-
-def _insist_on_weights(info: dict[str, Any], ref: str) -> None:
+def _check_loaded(info: dict[str, Any], ref: str) -> None:
     """Raise `ModelError` if transformers initialised weights that the files lack."""
     missing = sorted(info["missing_keys"])
     if missing:

@@ -1,6 +1,6 @@
-"""Adapters: small matrices beside a model's own, which alone are trained (LoRA, Hu et al. 2021), by peft.
+"""Add adapters with peft: small trained matrices beside a model's own weights (LoRA, Hu et al. 2021).
 
-Also the rule for what is trained when nobody says: `default_method`.
+`default_method` chooses between an adapter and the whole model if the settings do not.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from redraft.errors import UsageError
 from redraft.formats.selfee import NATIVE_FORMAT
 
 ALL = "all-linear"
-"""Every linear layer but the head."""
+"""Every linear layer except the head."""
 
 _FULL, _BF16, _FOUR = 16.0, 2.0, 0.6
-"""Bytes a parameter: 32-bit weight, gradient and AdamW's two moments; a bf16 weight; an NF4 weight with its
-scales. Dettmers et al. 2023 give 0.52 for the last; the rest is what is not quantised."""
+"""Bytes per parameter: 32-bit weight, gradient and AdamW's two moments; a bf16 weight; an NF4 weight with its
+scales (0.52 in Dettmers et al. 2023, plus what is not quantised)."""
 
 _FOR_ACTIVATIONS = 0.75
-"""The share of a GPU's memory that the above may take. The rest is for activations."""
+"""The share of a GPU's memory for the above. The rest is for activations."""
 
 
 @dataclass(frozen=True)
 class Adapter:
-    """What an adapter is like.
+    """The settings of an adapter.
 
     Attributes:
         rank: Width of the small matrices.
-        alpha: Scale: what the adapter adds is multiplied by alpha / rank.
+        alpha: The adapter's output is multiplied by alpha / rank.
         dropout: Probability, before the adapter.
         targets: Names of layers, or `all-linear`.
     """
@@ -48,7 +48,7 @@ class Adapter:
 
 
 class Method(NamedTuple):
-    """What is trained, and why that was chosen."""
+    """What to train, and the reason."""
 
     lora: bool
     four_bits: bool
@@ -56,11 +56,11 @@ class Method(NamedTuple):
 
 
 def default_method(parameters: int, gpu_bytes: int | None, *, can_four_bits: bool) -> Method:
-    """What to train when nobody says: everything where it fits a GPU, else an adapter.
+    """Return what to train by default: the whole model if it fits a GPU, else an adapter.
 
     Args:
-        parameters: Of the model.
-        gpu_bytes: Memory of the GPU, of all together where they share the model; None where none is used.
+        parameters: Parameters of the model.
+        gpu_bytes: Memory of the GPU, or of all that share the model; None without a GPU.
         can_four_bits: Whether bitsandbytes is installed.
     """
     if gpu_bytes is None:
@@ -78,7 +78,7 @@ def default_method(parameters: int, gpu_bytes: int | None, *, can_four_bits: boo
 
 @dataclass
 class _Config(LoraConfig):
-    """peft's, which also says how the model revises. peft itself ignores that."""
+    """peft's config, with redraft's format of chains, which peft ignores."""
 
     redraft_format: str | None = field(default=None)
 
@@ -91,22 +91,22 @@ def add_adapter(
     redraft_format: str | None,
     whole_vocabulary: bool = False,
 ) -> PeftModel:
-    """Puts an adapter on a model, in 32 bits, and freezes everything else.
+    """Add an adapter to a model, in 32 bits, and freeze everything else.
 
-    Its first values are random: seed torch before.
+    Its initial values are random: seed torch before.
 
     Args:
         model: The model. It is changed in place.
-        adapter: What to add.
-        base: What the adapter's config calls its base model.
+        adapter: Its settings.
+        base: The name of the base model in the adapter's config.
         redraft_format: `NATIVE_FORMAT` if it learns chains in that format, else None.
-        whole_vocabulary: Save the vocabulary's matrices with it: where rows were added to them.
+        whole_vocabulary: Save the vocabulary's matrices too, because rows were added.
 
     Raises:
         UsageError: No layer has one of the names, or a number is out of its range.
     """
-    _insist_on_numbers(adapter)
-    _insist_on_layers(model, adapter.targets)
+    _check_numbers(adapter)
+    _check_layers(model, adapter.targets)
     if getattr(model, "is_quantized", False):
         model = prepare_model_for_kbit_training(  # type: ignore[no-untyped-call]
             model, use_gradient_checkpointing=False
@@ -122,20 +122,20 @@ def add_adapter(
     with warnings.catch_warnings():
         # peft 0.21 asks for a property that transformers 5.23 has renamed.
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
-        # Merging knows of it: `weights.lora.plan`. What a GGUF file cannot have is refused before.
+        # `weights.lora.plan` merges these, and what a GGUF file cannot have is refused earlier.
         warnings.filterwarnings("ignore", "Model has `tie_word_embeddings=True`", UserWarning)
         added = get_peft_model(model, config)
     added.peft_config["default"].base_model_name_or_path = base
-    # Left to itself, peft asks the hub at each save whether rows were added.
+    # By default, peft asks the hub at each save whether rows were added.
     save = partial(added.save_pretrained, save_embedding_layers=whole_vocabulary)
     added.save_pretrained = save  # type: ignore[method-assign]
     return added
 
 
 def leave_inputs_to_autocast(model: nn.Module, *, leave: bool = True) -> None:
-    """Keeps peft from widening what enters an adapter to 32 bits, which autocast would only round again.
+    """Keep peft from casting an adapter's input to 32 bits, which autocast would only round again.
 
-    For models that are called under autocast and in no other way; else `leave` it no longer.
+    Use it while the model is called under autocast only, and undo it with `leave=False`.
     """
     for module in model.modules():
         if isinstance(module, LoraLayer):
@@ -143,20 +143,20 @@ def leave_inputs_to_autocast(model: nn.Module, *, leave: bool = True) -> None:
 
 
 def mark_native(model: PreTrainedModel) -> None:
-    """Lets a model say that it was trained on chains, in the config.json that is saved with it."""
+    """Record in the model's config that it was trained on chains."""
     model.config.redraft_format = NATIVE_FORMAT
 
 
-def _insist_on_numbers(adapter: Adapter) -> None:
+def _check_numbers(adapter: Adapter) -> None:
     if adapter.rank < 1 or adapter.alpha <= 0 or not 0 <= adapter.dropout < 1:
         raise UsageError(
             f"an adapter of rank {adapter.rank}, alpha {adapter.alpha:g} and dropout {adapter.dropout:g} "
-            "cannot be: rank and alpha are above 0, dropout is from 0 to below 1.",
+            "is not possible: rank and alpha are above 0, and dropout is from 0 to below 1.",
             hint="--lora_r 16 --lora_alpha 32 --lora_dropout 0",
         )
 
 
-def _insist_on_layers(model: PreTrainedModel, targets: tuple[str, ...]) -> None:
+def _check_layers(model: PreTrainedModel, targets: tuple[str, ...]) -> None:
     if ALL in targets:
         return
     names = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]

@@ -1,16 +1,15 @@
-"""The loss on trained tokens, without the logits of a whole batch.
+"""Compute the loss of trained tokens, without the logits of a whole batch.
 
-At a vocabulary of 49,152 the logits, their softmax and its gradient are most of a training step's memory.
-Here only hidden states that predict a trained token reach the head, a slice at a time, and a slice's gradient
-is taken while its logits are there. The sum of the loss, in 32 bits, is divided by how many trained tokens
-there are over all accumulation steps and ranks, so that each counts the same wherever it stands.
+At a vocabulary of 49,152, the logits, their softmax and its gradient are most of a step's memory. Here only
+hidden states that predict a trained token reach the head, a slice at a time, and each slice's gradient is
+taken while its logits are there. The summed loss, in 32 bits, is divided by the trained tokens of the step,
+over all batches and ranks, so each token counts the same.
 
-torch has `linear_cross_entropy` for this. With torch 2.13, on a CPU, at 1,024 tokens and a head of 49,152 x
-576, it took 2 to 16 times as long as what is here, and in bf16 it adds the loss up in 16 bits, which was off
-by half a percent.
+torch has `linear_cross_entropy` for this. With torch 2.13 on a CPU (1,024 tokens, a head of 49,152 x 576) it
+took 2 to 16 times as long, and in bf16 its sum in 16 bits was off by half a percent.
 
-A head that is not a plain matrix, or whose logits the model goes on to change (a bound, a scale), is left to
-the model: then the logits of the trained tokens, and only of these, are held at once.
+If the head is not a plain matrix, or the model changes its logits (a bound, a scale), the model computes the
+logits itself, of trained tokens only.
 """
 
 from __future__ import annotations
@@ -34,14 +33,13 @@ from redraft.train.model import attention
 
 
 def fuse(model: PreTrainedModel | PeftModel) -> bool:
-    """Lets a model, when it is given labels, compute its loss as this module says.
+    """Make a model compute its loss as in this module, when it is called with labels.
 
-    Call it once, after adapters were added. The model then takes `num_items_in_batch` too, as transformers'
-    Trainer passes it: how many trained tokens to divide by; those of this batch if it is None. Without labels
-    it does what it did.
+    Call it once, after adapters are added. The model then also takes `num_items_in_batch`: the trained tokens
+    to divide by, by default those of the batch. Without labels nothing changes.
 
     Returns:
-        Whether the logits are computed a slice at a time; if not, those of the trained tokens are held.
+        Whether logits are computed a slice at a time. If not, those of all trained tokens are held.
     """
     inner = cast(PreTrainedModel, model.get_base_model()) if isinstance(model, PeftModel) else model
     plain = has_plain_head(inner)
@@ -72,7 +70,7 @@ def fuse(model: PreTrainedModel | PeftModel) -> bool:
 
 
 def _signature(whole: Callable[..., Any]) -> Signature:
-    """What a model takes, and what it takes besides: others look there whether positions can be given."""
+    """Return the signature of the new forward. Libraries look there for the argument of positions."""
     more = [
         Parameter("num_items_in_batch", Parameter.KEYWORD_ONLY, default=None),
         Parameter("inputs", Parameter.VAR_KEYWORD),
@@ -86,7 +84,7 @@ def _signature(whole: Callable[..., Any]) -> Signature:
 
 
 def _inputs(model: PreTrainedModel, input_ids: Tensor, inputs: dict[str, Any]) -> dict[str, Any]:
-    """What the model is called with: no cache, and where the examples of a packed row are."""
+    """Return the inputs of the model: no cache, and the bounds of a packed row's examples."""
     found: dict[str, Any] = {}
     positions = inputs.get("position_ids")
     packed = model.config._attn_implementation == attention.NAME  # noqa: SLF001 - the only way to ask
@@ -108,7 +106,7 @@ def _sliced(model: PreTrainedModel, head: Any, inputs: dict[str, Any], targets: 
 
 @contextmanager
 def _taking_loss(head: Any, targets: Tensor) -> Iterator[None]:
-    """Lets a head return the summed loss: FSDP brings its matrix together only for what runs in the head."""
+    """Let a head return the summed loss: FSDP gathers its matrix only while its forward runs."""
     whole, own = head.forward, vars(head).get("forward")
 
     def forward(self: Any, hidden: Tensor) -> Tensor:
@@ -126,7 +124,7 @@ def _taking_loss(head: Any, targets: Tensor) -> Iterator[None]:
 
 
 def _by_logits(whole: Callable[..., Any], inputs: dict[str, Any], targets: Tensor) -> Tensor:
-    """The sum of the loss from the model's own logits, of trained tokens alone where a batch is one row."""
+    """Return the summed loss from the model's own logits: only of trained tokens if the batch is one row."""
     trained = targets != IGNORED
     if len(targets) == 1:
         keep = trained[0].nonzero().flatten()
@@ -137,19 +135,19 @@ def _by_logits(whole: Callable[..., Any], inputs: dict[str, Any], targets: Tenso
 
 
 def summed_loss(hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor) -> Tensor:
-    """The sum of the cross entropy, in 32 bits or the 64 of its inputs, as a scalar.
+    """Return the summed cross entropy as a scalar, in 32 bits, or in 64 if its inputs have 64.
 
     Args:
         hidden: [tokens, width].
         weight: The head's matrix, [vocabulary, width].
         bias: [vocabulary], or None.
-        targets: The tokens to be predicted, [tokens].
+        targets: The tokens to predict, [tokens].
     """
     kind = hidden.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
     hidden, weight = hidden.to(dtype), weight.to(dtype)
     bias = None if bias is None else bias.to(dtype)
-    if not torch.is_grad_enabled():  # a Function takes gradients for wanted even then
+    if not torch.is_grad_enabled():  # a Function asks for gradients even then
         hidden, weight = hidden.detach(), weight.detach()
         bias = None if bias is None else bias.detach()
     total: Tensor = _Head.apply(hidden, weight, bias, targets)  # type: ignore[no-untyped-call]
@@ -157,7 +155,7 @@ def summed_loss(hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Te
 
 
 class _Head(torch.autograd.Function):
-    """A head's matrix and its cross entropy. Gradients are taken in the forward pass, slice by slice."""
+    """The head and its cross entropy. The forward pass already takes the gradients, slice by slice."""
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor) -> Tensor:
@@ -180,9 +178,9 @@ Grads = tuple[Tensor | None, Tensor | None, Tensor | None]
 def _loss_and_grads(
     hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, wanted: tuple[bool, ...]
 ) -> tuple[Tensor, Grads]:
-    """The summed loss, and its gradients for hidden states, weight and bias where they are wanted.
+    """Return the summed loss and the wanted gradients of hidden states, weight and bias.
 
-    Those of the weight are added up in 32 bits, as many slices would each round them.
+    That of the weight is summed in 32 bits, since each slice would round it.
     """
     wide = torch.promote_types(hidden.dtype, torch.float32)
     total = torch.zeros((), dtype=wide, device=hidden.device)
@@ -202,21 +200,21 @@ def _loss_and_grads(
             torch.mm(change, weight, out=of_hidden[part])
         if of_weight is not None:
             of_weight += change.T @ hidden[part]
-    # With fp16 they are scaled first: a small gradient is nothing in it before.
+    # fp16 scales them first: before that, small gradients would become 0.
     kept = wide if weight.dtype == torch.float16 else weight.dtype
     weights = None if of_weight is None else of_weight.to(kept)
     return total, (of_hidden, weights, None if of_bias is None else of_bias.to(kept))
 
 
 def _slices(count: int, width: int) -> Iterator[slice]:
-    """Slices of the tokens whose logits, in 32 bits, take half the memory of the head's matrix in 32 bits."""
+    """Yield slices of tokens whose logits take half the memory of the head's matrix, both in 32 bits."""
     step = max(width // 2, 16)
     for i in range(0, count, step):
         yield slice(i, i + step)
 
 
 def _cross_entropy(logits: Tensor, targets: Tensor, *, grad: bool) -> tuple[Tensor, Tensor]:
-    """The summed loss and, if wanted, its gradient. Both are computed in the logits, [tokens, vocabulary]."""
+    """Return the summed loss and its gradient, computed in place of the logits, [tokens, vocabulary]."""
     targets = targets[:, None]
     logits.sub_(logits.amax(-1, keepdim=True))
     picked = logits.gather(1, targets)
@@ -237,21 +235,21 @@ def _head_of(model: PreTrainedModel) -> Any:
 
 
 def _is_here(head: Any) -> bool:
-    """Whether all of the head's matrix is in this process's memory: FSDP and ZeRO may have it in parts."""
+    """Return whether this process holds the head's whole matrix. FSDP and ZeRO may shard it."""
     weight = head.weight
     return not hasattr(weight, "device_mesh") and weight.shape == (head.out_features, head.in_features)
 
 
 def _is_sharded(head: Any) -> bool:
-    """Whether FSDP has the matrix in parts. Of ZeRO, nothing is known here of what it does with gradients."""
+    """Return whether FSDP shards the matrix. ZeRO is not supported here: it handles gradients itself."""
     return hasattr(head.weight, "device_mesh")
 
 
 def has_plain_head(model: PreTrainedModel) -> bool:
-    """Whether a model's logits are its last hidden states times a matrix, and nothing else.
+    """Return whether a model's logits are its last hidden states times a matrix, and nothing else.
 
-    Found out by trying: one token is run, large numbers are put in place of what the head returned, and the
-    model must take the one and return the other unchanged.
+    This is tried on one token: large numbers replace the head's output, and the model must return them
+    unchanged.
     """
     head = _head_of(model)
     if type(head) is not torch.nn.Linear:
@@ -265,7 +263,7 @@ def has_plain_head(model: PreTrainedModel) -> bool:
 
 @contextmanager
 def _watched(base: torch.nn.Module, head: torch.nn.Module) -> Iterator[dict[str, Tensor]]:
-    """Notes what leaves the base and enters the head, which returns numbers from -1,000 to 1,000."""
+    """Record the base's output and the head's input, and replace the head's output by -1,000 to 1,000."""
     seen: dict[str, Tensor] = {}
 
     def leaves(_module: Any, _inputs: Any, outputs: Any) -> None:

@@ -168,7 +168,7 @@ def estimate(ready: Ready) -> Estimate:
     Raises:
         ModelError: The trial ran out of memory, or its loss is not finite.
     """
-    rows, model = ready.trainer.data.rows.rows, ready.trainer.model
+    rows, model = ready.loop.data.rows.rows, ready.loop.trained.model
     sizes = [(each.numel(), each.requires_grad) for each in model.parameters()]
     weights = sum(each.numel() * each.element_size() for each in model.parameters())
     args = ready.args
@@ -191,14 +191,13 @@ def estimate(ready: Ready) -> Estimate:
     if not found.fits:
         return found
     pace = _pace(ready)
-    return replace(found, pace=pace, busy=ready.trainer.contention.notice)
+    return replace(found, pace=pace, busy=ready.loop.contention.notice)
 
 
 def _tokens(ready: Ready) -> int:
     """Return the tokens of all steps."""
-    whole = int(ready.trainer.data.rows.rows.lengths.sum())
-    a_step = -(-len(ready.trainer.data.order) // ready.args.gradient_accumulation_steps)
-    return round(whole * ready.steps / a_step)
+    whole = int(ready.loop.data.rows.rows.lengths.sum())
+    return round(whole * ready.steps / ready.loop.steps_an_epoch)
 
 
 class _Patience(TrainerCallback):
@@ -219,11 +218,11 @@ def _pace(ready: Ready) -> Pace | None:
     args.max_steps = min(STEPS, max(ready.steps, 2))
     args.gradient_accumulation_steps = min(args.gradient_accumulation_steps, 2)
     args.logging_steps = 1
-    ready.trainer.add_callback(_Patience())
+    ready.loop.callbacks.append(_Patience())
     ready.steps_alone()
-    if not ready.trainer.is_world_process_zero():
+    if not ready.args.should_save:
         return None
-    lines = (ready.trainer.folder / LOG).read_text("utf-8").splitlines()
+    lines = (ready.loop.folder / LOG).read_text("utf-8").splitlines()
     paces = [json.loads(line)["tokens_per_second"] for line in lines if '"loss"' in line]
     if len(paces) < 2:
         return None  # stopped by a signal

@@ -1,19 +1,17 @@
-"""How much memory a run takes, before it takes it: by part, and for other settings than those in use.
+"""Estimate the memory of a run before it starts: by part, and for other settings.
 
-What is counted, in bytes. Weights, gradients and the optimizer's state are counted from the model itself: a
-gradient has its weight's dtype, and AdamW keeps two moments of that dtype (Rajbhandari et al., "ZeRO", 2020,
-section 3.1: 4 + 4 + 8 bytes a weight in 32 bits). Activations are what autograd keeps for the backward pass;
-for that, two short rows run through the model, and every tensor that is kept is counted once. They grow with
-the tokens, as attention here keeps no square (Korthikanti et al., "Reducing Activation Recomputation", 2022,
-equation 1, without the part that fused attention does not keep), but for copies of weights in 16 bits, which
-autocast makes once. With activation checkpointing each layer keeps what enters it, and one layer at a time is
-computed anew (Chen et al., "Training Deep Nets with Sublinear Memory Cost", 2016). The loss holds logits of a
-slice of tokens (`train.loss`). The rest is what the process has before: Python and its libraries.
+Weights, gradients and optimizer are counted from the model: a gradient has its weight's dtype, and AdamW
+keeps two moments of it (Rajbhandari et al., "ZeRO", 2020, section 3.1: 4 + 4 + 8 bytes a weight in 32 bits).
+Activations are what autograd keeps for the backward pass, counted in two short rows. They grow with the
+tokens, since attention here keeps no square (Korthikanti et al., "Reducing Activation Recomputation", 2022,
+equation 1, without the part that fused attention saves). Autocast's copies of weights in 16 bits do not grow.
+With activation checkpointing each layer keeps its input, and one layer at a time is recomputed (Chen et al.,
+"Training Deep Nets with Sublinear Memory Cost", 2016). The loss holds the logits of a slice of tokens
+(`model.loss`). The rest is Python and its libraries.
 
-Not all of it is there at once: activations go as gradients come. `Plan.peak` is the fullest of three moments.
-
-On a GPU this is what torch allocates, without what the driver takes for itself. Where FSDP or DeepSpeed share
-the model no plan is made: each GPU holds about its share of weights, gradients and optimizer.
+Not all of it is there at once: activations are freed as gradients appear. `Plan.peak` is the largest of three
+moments. On a GPU it is what torch allocates, without the driver. If FSDP or DeepSpeed shard the model, there
+is no plan: each GPU holds about its share of weights, gradients and optimizer.
 """
 
 from __future__ import annotations
@@ -37,19 +35,19 @@ from redraft.train.settings.options import LARGE
 
 MB, GB = 1e6, 1e9
 PROBES = (16, 48)
-"""Tokens of an example of the two rows that are tried: enough to tell what grows from what does not. They
-are few, because what is tried must not take more than the run."""
+"""Tokens of an example in the two trial rows: enough to separate what grows from what does not, and few,
+because the trial must not take more than the run."""
 
 SCATTER, IN_HEAP = 1.07, 1.85
-"""On a CPU, what activations take over what they are: in blocks that go back to the system, and where they
-are smaller than that (`LARGE`), in a heap with holes of many sizes. Measured with `redraft train`'s allocator
+"""The memory of activations on a CPU, over their size: in blocks that return to the system, and for smaller
+blocks (`LARGE`) in a heap with holes. Measured with `redraft train`'s allocator
 (`benchmarks/train_estimate.py`); from Python all are in the heap. A GPU's allocator fills its holes."""
 
-ANEW = 2.0
-"""Layers' worth of activations while one is computed anew: it and what its gradients take."""
+RECOMPUTED = 2.0
+"""The memory while a layer is recomputed, in activations of a layer: its own and its gradients'."""
 
 ROOM = 0.92
-"""The share of free memory that a plan may fill: allocators lose some between what they hand out."""
+"""The share of free memory that a plan may fill: allocators lose some."""
 
 _WIDE = 4
 """Bytes of a number in 32 bits."""
@@ -57,24 +55,24 @@ _WIDE = 4
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run keeps in memory. All sizes are in bytes.
+    """The memory of a run. All sizes are in bytes.
 
     Attributes:
-        tokens: Of the longest batch.
-        libraries: Of the process before anything is trained; 0 on a GPU.
-        weights: All, trained or not.
-        gradients: Of what is trained.
-        optimizer: Its state.
-        kept: Activations a token that wait for the backward pass.
-        copies: Of the weights in 16 bits.
-        edge: What enters a layer, a token.
-        layers: Of the model.
-        checkpointed: Whether activations are computed anew.
-        accumulates: Whether gradients are there already when a batch begins.
-        head: What the gradient of the vocabulary's matrix takes while the loss is computed.
-        table: The gradient of the embedding before it is added to that of the head.
-        loss_slice: Logits and their gradient, of one slice.
-        loss_token: What the loss keeps of a token.
+        tokens: Tokens of the longest batch.
+        libraries: The process before training; 0 on a GPU.
+        weights: All weights, trained or not.
+        gradients: Gradients of trained weights.
+        optimizer: State of the optimizer.
+        kept: Activations per token that wait for the backward pass.
+        copies: Copies of weights in 16 bits.
+        edge: Input of a layer, per token.
+        layers: Number of layers.
+        checkpointed: Whether activations are recomputed.
+        accumulates: Whether a batch may start with gradients in memory.
+        head: Gradient of the head's matrix while the loss is computed.
+        table: Gradient of the embedding before it is added to the head's.
+        loss_slice: Logits of a slice, and their gradient.
+        loss_token: Memory of the loss per token.
         on_cpu: Whether it is the machine's memory: see `SCATTER`.
     """
 
@@ -97,10 +95,10 @@ class Plan:
 
     @property
     def activations(self) -> int:
-        """Those of the longest batch, with those of the layer that is computed."""
+        """Activations of the longest batch, and of the layer that is computed."""
         layer = self.kept / self.layers
         if self.checkpointed:
-            exact = self.tokens * (self.layers * self.edge + ANEW * layer) + self.copies / self.layers
+            exact = self.tokens * (self.layers * self.edge + RECOMPUTED * layer) + self.copies / self.layers
         else:
             exact = self.tokens * (self.kept + layer) + self.copies
         return int(self._scatter * exact)
@@ -113,18 +111,18 @@ class Plan:
 
     @property
     def loss(self) -> int:
-        """What computing the loss takes."""
+        """Memory to compute the loss."""
         return int(self.tokens * self.loss_token) + self.loss_slice + self.head
 
     @property
     def peak(self) -> int:
-        """The most at once: when the loss is computed, when the last gradient comes, or in between."""
+        """The most memory at once: when the loss is computed, or at the last gradient."""
         always = self.libraries + self.weights + self.optimizer
         before = self.gradients if self.accumulates else 0
         return always + max(before + self.activations + self.loss, self.gradients + self.table)
 
     def parts(self) -> dict[str, int]:
-        """The parts by name, as they are shown."""
+        """Return the parts by name, to show them."""
         return {
             "weights": self.weights,
             "gradients": self.gradients,
@@ -135,23 +133,23 @@ class Plan:
         }
 
     def at(self, tokens: int) -> Plan:
-        """The plan for batches of so many tokens."""
+        """Return the plan for batches of so many tokens."""
         return replace(self, tokens=tokens)
 
     def part(self, share: float) -> Plan:
-        """The plan for a part of each batch."""
+        """Return the plan for a share of each batch."""
         return self.at(max(int(self.tokens * share), 1))
 
     def recomputed(self) -> Plan:
-        """The plan with activation checkpointing."""
+        """Return the plan with activation checkpointing."""
         return replace(self, checkpointed=True)
 
     def adapter(self) -> Plan:
-        """The plan with an adapter, which itself takes a hundredth of the weights and is left out."""
+        """Return the plan with an adapter. Its own hundredth of the weights is left out."""
         return replace(self, gradients=0, optimizer=0, head=0, table=0)
 
     def largest(self, room: int, row: int) -> int:
-        """How many rows of `row` tokens fit into so many bytes; 0 if none does."""
+        """Return how many rows of `row` tokens fit into `room` bytes."""
         low, high = 0, 1
         while high < 1 << 20 and self.at(high * row).peak <= room:
             low, high = high, high * 2
@@ -164,13 +162,13 @@ class Plan:
 def plan_of(
     model: nn.Module, args: TrainingArguments, *, tokens: int, share: float, examples: Sequence[int]
 ) -> Plan:
-    """The plan of a run, from the model as it will be trained and where it is.
+    """Return the plan of a run, from its model on its device.
 
     Args:
-        model: With its adapter, its attention and its loss. It is left as it was, and so is chance.
-        args: Of Trainer.
-        tokens: Of the longest batch.
-        share: How many of the tokens carry loss, 0 to 1.
+        model: The model with its adapter, attention and loss. It and the random generators stay unchanged.
+        args: transformers' arguments.
+        tokens: Tokens of the longest batch.
+        share: Share of tokens with loss, 0 to 1.
         examples: Tokens of each example of that batch.
     """
     bare: Any = model.get_base_model() if isinstance(model, PeftModel) else model
@@ -181,7 +179,7 @@ def plan_of(
     long = sum(each for each in examples if each >= attention.LONG)
     with attention.as_long() if 2 * long > sum(examples) else nullcontext():
         kept, copies = _activations(model, args, share)
-    # Only now: some libraries are not loaded before the first pass.
+    # After the trial: some libraries are loaded in the first pass.
     libraries = 0 if device.type == "cuda" else max(resident() - weights, 0)
     gradients = _bytes(trained)
     head = bare.get_output_embeddings().weight
@@ -213,7 +211,7 @@ def _bytes(tensors: Iterable[Tensor]) -> int:
 
 
 def moments(args: TrainingArguments) -> float:
-    """Bytes of the optimizer's state a byte of gradient: AdamW has two moments, Lion one, SGD none."""
+    """Return bytes of optimizer per byte of gradient: AdamW has two moments, Lion one, SGD none."""
     name = str(getattr(args.optim, "value", args.optim))
     if "adafactor" in name or name in ("sgd", "apollo_adamw", "galore_adafactor"):
         return 0.0
@@ -222,7 +220,7 @@ def moments(args: TrainingArguments) -> float:
 
 
 def _computed_bytes(args: TrainingArguments, weight: Tensor) -> int:
-    """Bytes of a number as layers compute it."""
+    """Return the bytes of a number that layers compute."""
     return 2 if args.bf16 or args.fp16 else weight.element_size()
 
 
@@ -233,14 +231,14 @@ def _autocast(args: TrainingArguments, device: torch.device) -> AbstractContextM
 
 
 def _activations(model: nn.Module, args: TrainingArguments, share: float) -> tuple[float, float]:
-    """Bytes that are kept for the backward pass: a token, and however many there are."""
+    """Return the bytes kept for the backward pass: per token, and independent of tokens."""
     small, large = (_kept(model, args, length, share) for length in PROBES)
     slope = (large - small) / (2 * (PROBES[1] - PROBES[0]))
     return slope, max(small - slope * 2 * PROBES[0], 0.0)
 
 
 def _kept(model: nn.Module, args: TrainingArguments, length: int, share: float) -> int:
-    """Bytes that are kept of a row of two examples of that length."""
+    """Return the bytes kept of a row of two examples of that length."""
     device = next(model.parameters()).device
     ids = torch.zeros(1, 2 * length, dtype=torch.long, device=device)
     positions = torch.arange(length, device=device).repeat(2)[None]
@@ -255,7 +253,7 @@ def _kept(model: nn.Module, args: TrainingArguments, length: int, share: float) 
 
 @contextmanager
 def _unchanged(model: nn.Module) -> Iterator[None]:
-    """The model as it trains, and then as it was. What is drawn by chance is not missed later."""
+    """Put the model into training mode, and restore it and the random generators afterwards."""
     was = model.training
     model.train()
     try:
@@ -267,7 +265,7 @@ def _unchanged(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _counting(model: nn.Module) -> Iterator[dict[int, int]]:
-    """Notes the memory of what autograd keeps, without the model's own tensors, by where it is."""
+    """Record the memory that autograd keeps, by address, without the model's own tensors."""
     own = {each.untyped_storage().data_ptr() for each in (*model.parameters(), *model.buffers())}
     seen: dict[int, int] = {}
 
@@ -282,12 +280,12 @@ def _counting(model: nn.Module) -> Iterator[dict[int, int]]:
 
 
 def size(count: float) -> str:
-    """Bytes in words."""
+    """Return a number of bytes as text."""
     return f"{count / GB:.2f} GB" if count >= GB / 10 else f"{count / MB:.1f} MB"
 
 
 def resident() -> int:
-    """Bytes of memory that this process has now; the most it had, where the system does not say."""
+    """Return the memory of this process now, or its peak if the system does not tell, in bytes."""
     try:
         pages = int(Path("/proc/self/statm").read_text("ascii").split()[1])
     except (OSError, ValueError, IndexError):
@@ -296,7 +294,7 @@ def resident() -> int:
 
 
 def room(device: torch.device) -> int:
-    """Bytes that a run may have in all: what is free, and what this process has already."""
+    """Return the bytes that a run may have: what is free and what this process has."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return int(ROOM * (free + torch.cuda.memory_reserved(device)))
@@ -304,7 +302,7 @@ def room(device: torch.device) -> int:
 
 
 def _free() -> int:
-    """Bytes that can be had on this machine, or in the container that this process is in."""
+    """Return the free bytes of this machine, or of the container of this process."""
     machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     try:
         lines = Path("/proc/meminfo").read_text("ascii").splitlines()
@@ -316,9 +314,9 @@ def _free() -> int:
 
 
 def left_in(group: Path) -> int | None:
-    """Bytes that can be had in a control group, whose files these are; None if nothing limits it.
+    """Return the free bytes of a control group, whose files these are; None without a limit.
 
-    What was read of files, and is given up when memory is short, counts as free: as in MemAvailable.
+    Cached files count as free, as in MemAvailable.
     """
     try:
         limit = (group / "memory.max").read_text("ascii").strip()

@@ -3,7 +3,7 @@
 A checkpoint is written into a temporary folder. Its last file lists the others with size and checksum
 (`complete.json`), and then the folder gets its name: a run that is killed while it saves loses only that
 save. A resumed run compares the checksums. They are CRC-32, which finds any changed byte and takes a second
-for 3 GB, half the time of SHA-256. They do not protect against deliberate changes. `run.sft` decides what is
+for 3 GB, half the time of SHA-256. They do not protect against deliberate changes. `run.loop` decides what is
 saved, and `run.state` writes it.
 """
 

@@ -18,7 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArgum
 from redraft.errors import ModelError, UsageError
 from redraft.formats.selfee import NATIVE_FORMAT
 from redraft.parallel import all_cores
-from redraft.train.data.batches import Batch, Loader, Order, Row, RowsOf, joined, padded
+from redraft.train.data.batches import Batch, Data, Loader, Order, Row, RowsOf, joined, padded
 from redraft.train.data.packing import Rows, one_a_row, pack
 from redraft.train.data.prepare import prepare
 from redraft.train.data.store import Prepared
@@ -28,7 +28,6 @@ from redraft.train.model.load import DTYPES, fit_vocabulary, load_model, skeleto
 from redraft.train.model.lora import Adapter, Method, add_adapter, default_method, mark_native
 from redraft.train.model.loss import fuse
 from redraft.train.run.distributed import Say, ranks
-from redraft.train.run.sft import Data
 from redraft.train.settings.args import Settings
 from redraft.train.settings.options import Options
 
@@ -171,7 +170,7 @@ def rows_of(
     Args:
         prepared: The data.
         own: The settings.
-        args: Trainer's arguments.
+        args: transformers' arguments.
         pad: The token to pad with, or None to join examples without padding.
         size: Rows of a process's batch; by default as in training.
     """

@@ -41,7 +41,7 @@ class Contention:
         self._threads, self._path = threads, path
         self._since: _Times | None = None
 
-    def look(self) -> str | None:
+    def check(self) -> str | None:
         """Return a notice to print, once: after the first window with much waiting."""
         if self.notice or self._threads < 2 or not (now := _times(self._path)):
             return None

@@ -60,7 +60,7 @@ def _unreached(error: RuntimeError) -> ModelError:
     )
 
 
-def insist_on_the_same(found: Sequence[tuple[int, str, int]]) -> None:
+def check_same_start(found: Sequence[tuple[int, str, int]]) -> None:
     """Raise `UsageError` if processes have different checkpoints or data.
 
     Args:

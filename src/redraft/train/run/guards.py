@@ -54,6 +54,7 @@ class Moment:
         checkpoint: The newest checkpoint, or None.
         usual: redraft's default learning rate for a whole model or an adapter.
         begins: Whether this is the first step of the session, so that the weights are still as loaded.
+        resumed: The checkpoint that the session resumed from, or None.
     """
 
     step: int
@@ -65,6 +66,7 @@ class Moment:
     checkpoint: str | None
     usual: float = LEARNING_RATE["full"]
     begins: bool = False
+    resumed: str | None = None
 
     @property
     def lower(self) -> float:
@@ -123,6 +125,12 @@ def no_number(moment: Moment, found: Unsound | None = None) -> ModelError:
     what = "the gradient" if isfinite(moment.loss) else "the loss"
     fault = f"step {moment.step}: {what} is not a finite number"
     again = f"Start over (--overwrite_output_dir) with --learning_rate {moment.lower:.2g}"
+    if found and found.trained and moment.begins and moment.resumed:
+        return ModelError(
+            f"{fault}, because the checkpoint {moment.resumed} holds broken weights: {found} ({moment}).",
+            hint="The records are not the cause. Resume from an earlier checkpoint with "
+            "--resume_from_checkpoint FOLDER, or start over (--overwrite_output_dir).",
+        )
     if found and (moment.begins or not found.trained):
         return ModelError(
             f"{fault}, because the model was damaged before training: {found} ({moment}).",

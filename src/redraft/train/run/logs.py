@@ -2,7 +2,7 @@
 
 A resumed run drops the lines of steps that it repeats, so the log reads like that of an unbroken run. On a
 terminal, progress is one line that is overwritten; elsewhere, a new line now and then. TensorBoard and others
-get the same numbers from Trainer (`--report_to`).
+get the same numbers (`--report_to`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ import json
 import resource
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from math import isfinite
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -25,12 +27,40 @@ LOG = "log.jsonl"
 """The file's name, in the output folder."""
 
 
-def open_log(folder: Path, step: int) -> TextIO:
-    """Open the log, keeping the lines up to `step`. It is flushed after each line."""
-    path = folder / LOG
-    kept = [line for line in _lines(path) if _step_of(line) <= step] if step else []
-    replace_file(path, b"".join(kept))
-    return path.open("a", encoding="utf-8", buffering=1)
+class Log:
+    """Write the lines of a run to `log.jsonl`, in the first process only, and show progress."""
+
+    def __init__(self, folder: Path, *, leads: bool = True, quiet: bool = False) -> None:
+        self._path = folder / LOG if leads else None
+        self._file: TextIO | None = None
+        self._progress = StepProgress(quiet=quiet)
+
+    @contextmanager
+    def opened(self, step: int) -> Iterator[None]:
+        """Open the log inside a `with` block, keeping the lines up to `step`."""
+        try:
+            if self._path:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                kept = [line for line in _lines(self._path) if _step_of(line) <= step] if step else []
+                replace_file(self._path, b"".join(kept))
+                self._file = self._path.open("a", encoding="utf-8", buffering=1)  # flushed after each line
+            yield
+        finally:
+            self.interrupt()
+            if self._file:
+                self._file.close()
+
+    def write(self, step: int, steps: int, numbers: Mapping[str, Any]) -> None:
+        """Write the numbers of a step or an evaluation. Others are not logged here."""
+        if self._file and {"loss", "eval_loss"} & numbers.keys():
+            # JSON has no infinity, which is the norm of the first gradients with fp16.
+            finite = {name: each if isfinite(each) else None for name, each in numbers.items()}
+            self._file.write(json.dumps({"step": step, **finite}, allow_nan=False) + "\n")
+            self._progress.step(step, steps, numbers)
+
+    def interrupt(self) -> None:
+        """End a line of progress that was being overwritten, so that others can print."""
+        self._progress.close()
 
 
 def _lines(path: Path) -> list[bytes]:

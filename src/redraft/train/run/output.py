@@ -18,13 +18,13 @@ from safetensors import SafetensorError
 from redraft.errors import OutputError, UsageError
 from redraft.files import lock, sync, sync_folder
 from redraft.train.run import checkpoints
-from redraft.train.run.sft import Sft
+from redraft.train.run.loop import Loop
 
 _RESULT = re.compile(r"((adapter|generation)_)?config\.json|(adapter_)?model.*\.safetensors(\.index\.json)?")
 """Files of a trained model or adapter."""
 
 
-def insist_on_another(output: Path, *refs: str) -> None:
+def check_output(output: Path, *refs: str) -> None:
     """Raise `UsageError` if the output would replace a model or adapter that the run starts from.
 
     Args:
@@ -67,28 +67,28 @@ def make(output: Path) -> None:
         ) from None
 
 
-def save(trainer: Sft, checkpoint: Path | None = None) -> None:
+def save(loop: Loop, checkpoint: Path | None = None) -> None:
     """Save the trained model or adapter into the output folder, `config.json` last.
 
     Args:
-        trainer: The trainer.
-        checkpoint: The folder to copy it from. By default, the trainer's own model is saved.
+        loop: The loop that trained it.
+        checkpoint: The folder to copy it from. By default, the loop's own model is saved.
 
     Raises:
         OutputError: It cannot be written.
     """
-    output = trainer.folder
+    output = loop.folder
     aside = output / ".saving-result"
     try:
-        if trainer.args.should_save:
+        if loop.args.should_save:
             shutil.rmtree(aside, ignore_errors=True)  # left by a run that died while saving
             aside.mkdir()  # fails on a planted link
         if checkpoint is None:
-            trainer.save_model(str(aside))
-        if not trainer.args.should_save:
+            loop.trained.save_model(aside)
+        if not loop.args.should_save:
             return
         if checkpoint is not None:
-            _take(trainer, checkpoint, aside)
+            _take(loop, checkpoint, aside)
         for path in aside.iterdir():
             sync(path)
         remove_result(output)
@@ -100,13 +100,13 @@ def save(trainer: Sft, checkpoint: Path | None = None) -> None:
         raise checkpoints.unwritable(output, error) from error
 
 
-def _take(trainer: Sft, checkpoint: Path, folder: Path) -> None:
+def _take(loop: Loop, checkpoint: Path, folder: Path) -> None:
     """Copy the model of a checkpoint, without the optimizer and other states."""
     for path in checkpoint.iterdir():
         if _RESULT.fullmatch(path.name):
             shutil.copyfile(path, folder / path.name)
-    if trainer.processing_class is not None:
-        trainer.processing_class.save_pretrained(folder)
+    if loop.trained.tokenizer is not None:
+        loop.trained.tokenizer.save_pretrained(folder)
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """A whole run, from settings to a trained folder.
 
-`get_ready` loads the tokenizer, prepares the data, loads the model and makes the trainer, so that mistakes
+`get_ready` loads the tokenizer, prepares the data, loads the model and makes the loop, so that mistakes
 show before the first step. `Ready.train` does the steps and saves. The caller locates models and caches, and
 keeps the record of the run beside the output.
 """
@@ -23,7 +23,7 @@ from transformers.utils import logging
 
 from redraft.counting import counted
 from redraft.errors import UsageError
-from redraft.train.data.batches import insist_on_a_step, joined
+from redraft.train.data.batches import check_enough_rows, joined
 from redraft.train.data.store import ABOUT, TOKENS, Prepared
 from redraft.train.model.load import load_tokenizer
 from redraft.train.plan.memory import Plan, plan_of
@@ -39,19 +39,19 @@ from redraft.train.run.components import (
     rows_of,
     settled,
 )
-from redraft.train.run.distributed import Say, insist_on_the_same, leads
+from redraft.train.run.distributed import Say, check_same_start, leads
 from redraft.train.run.guards import is_out_of_memory, out_of_memory
 from redraft.train.run.logs import LOG
-from redraft.train.run.optimizer import insist_on_optimizer
+from redraft.train.run.loop import Loop
+from redraft.train.run.optimizer import check_optimizer
 from redraft.train.run.output import (
     alone,
+    check_output,
     holds_result,
-    insist_on_another,
     make,
     remove_result,
     save,
 )
-from redraft.train.run.sft import Sft
 from redraft.train.settings.args import Settings
 from redraft.train.settings.machine import training_arguments
 from redraft.train.settings.options import OUTPUTS, Options
@@ -103,8 +103,8 @@ class Ready:
     Attributes:
         settings: The settings, with every `auto` resolved.
         base: The base model: a folder, or org/name on the hub.
-        args: Trainer's arguments, fitted to this machine.
-        trainer: The trainer.
+        args: transformers' arguments, fitted to this machine.
+        loop: The loop of its steps.
         prepared: The data.
         checkpoint: The checkpoint to resume from, or None.
     """
@@ -112,7 +112,7 @@ class Ready:
     settings: Settings
     base: str
     args: TrainingArguments
-    trainer: Sft
+    loop: Loop
     prepared: Prepared
     checkpoint: Checkpoint | None
 
@@ -129,11 +129,7 @@ class Ready:
     @property
     def steps(self) -> int:
         """All steps of the run."""
-        if self.args.max_steps > 0:
-            return int(self.args.max_steps)
-        times = self.args.gradient_accumulation_steps
-        epochs = self.args.num_train_epochs * -(-len(self.trainer.data.order) // times)
-        return -int(-epochs // 1)
+        return self.loop.steps
 
     @property
     def rows_a_step(self) -> int:
@@ -143,21 +139,21 @@ class Ready:
     @cached_property
     def plan(self) -> Plan | None:
         """The memory of the run, or None if FSDP or DeepSpeed shard the model."""
-        if self.trainer.sharded:
+        if self.loop.trained.sharded:
             return None
-        rows, report = self.trainer.data.rows.rows, self.prepared.report
+        rows, report = self.loop.data.rows.rows, self.prepared.report
         batch = np.argsort(rows.lengths)[-self.args.train_batch_size :]
         lengths = rows.lengths[batch]
         tokens = int(lengths.sum() if self.joins else lengths.max() * len(batch))
         share = report.trained / max(report.tokens, 1)
         examples = self.prepared.lengths[np.concatenate([rows[row] for row in batch])].tolist()
         with self._memory():
-            return plan_of(self.trainer.model, self.args, tokens=tokens, share=share, examples=examples)
+            return plan_of(self.loop.trained.model, self.args, tokens=tokens, share=share, examples=examples)
 
     @property
     def joins(self) -> bool:
         """Whether batches concatenate examples. Otherwise they are padded."""
-        return self.trainer.data.loader.collate_fn is joined
+        return self.loop.data.loader.collate_fn is joined
 
     @property
     def used(self) -> dict[str, Any]:
@@ -185,14 +181,14 @@ class Ready:
         """Whether a new run would overwrite an output without `--overwrite_output_dir`."""
         if self.checkpoint or self.settings.own.overwrite_output_dir:
             return False
-        output = self.trainer.folder
+        output = self.loop.folder
         log = output / LOG
         begun = log.is_file() and log.stat().st_size > 0  # a run without a step leaves an empty one
         return begun or holds_result(output) or bool(checkpoints.checkpoints(output))
 
     def lines(self) -> list[str]:
         """Return the plan of the run as lines of text."""
-        rows, data = self.trainer.data.rows.rows, self.prepared.report
+        rows, data = self.loop.data.rows.rows, self.prepared.report
         kind = counted(len(rows), "row") + (
             f", {rows.efficiency:.1%} full" if self.settings.own.packing else ""
         )
@@ -229,36 +225,36 @@ class Ready:
             OutputError: A file cannot be written, or another run writes to the output.
             UsageError: The processes have different checkpoints or data.
         """
-        with alone(self.trainer.folder) if self.args.should_save else nullcontext():
-            self._insist_on_the_same()
+        with alone(self.loop.folder) if self.args.should_save else nullcontext():
+            self._check_same_start()
             if self.settings.own.overwrite_output_dir and self.args.should_save:
-                checkpoints.remove_all(self.trainer.folder)
-                remove_result(self.trainer.folder)
+                checkpoints.remove_all(self.loop.folder)
+                remove_result(self.loop.folder)
             if begin:
                 begin()
             return self._train()
 
-    def _insist_on_the_same(self) -> None:
+    def _check_same_start(self) -> None:
         """Raise if processes have different checkpoints or data, which would mix weights or steps."""
         step = self.checkpoint.step if self.checkpoint else 0
-        mine = (step, self.config["tokens_sha256"][:12], len(self.trainer.data.rows.rows))
+        mine = (step, self.config["tokens_sha256"][:12], len(self.loop.data.rows.rows))
         found: list[Any] = [mine] * self.args.world_size
         if self.args.world_size > 1:
             distributed.all_gather_object(found, mine)
-        insist_on_the_same(found)
+        check_same_start(found)
 
     def _train(self) -> int:
         if self.checkpoint and self.checkpoint.step >= self.steps:
             return self._finish(self.checkpoint)
         done = self.steps_alone()
         if not self.stopped_early(done):
-            with self.trainer.signals:  # schedulers repeat them, and saving is quick
-                save(self.trainer)
+            with self.loop.signals:  # schedulers repeat them, and saving is quick
+                save(self.loop)
         return done
 
     def stopped_early(self, done: int) -> bool:
         """Return whether a signal stopped the run before its last step."""
-        return self.trainer.stopped is not None and done < self.steps
+        return self.loop.stopped is not None and done < self.steps
 
     def steps_alone(self) -> int:
         """Train without saving a result, and return the steps done.
@@ -270,9 +266,9 @@ class Ready:
         plan = self.plan  # while there is memory
         try:
             with self._memory(plan):
-                return self.trainer.run(self.checkpoint)
+                return self.loop.run(self.checkpoint)
         except (OSError, SafetensorError) as error:
-            raise checkpoints.unwritable(self.trainer.folder, error) from error
+            raise checkpoints.unwritable(self.loop.folder, error) from error
 
     @contextmanager
     def _memory(self, plan: Plan | None = None) -> Iterator[None]:
@@ -282,15 +278,15 @@ class Ready:
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            raise out_of_memory(error, self.used, self.trainer.counts.longest, plan) from error
+            raise out_of_memory(error, self.used, self.loop.counts.longest, plan) from error
 
     def _finish(self, checkpoint: Checkpoint) -> int:
         """Save the result of a run that was stopped after its last step."""
-        if self.trainer.sharded:
-            save(self.trainer, self.trainer.chosen(checkpoint))
+        if self.loop.trained.sharded:
+            save(self.loop, self.loop.chosen(checkpoint))
         else:
-            self.trainer.restore(checkpoint)
-            save(self.trainer)
+            self.loop.restore(checkpoint)
+            save(self.loop)
         return checkpoint.step
 
 
@@ -310,23 +306,23 @@ def get_ready(settings: Settings, model: str, cache: Path, *, say: Say) -> Ready
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     method = choose_method(settings, model, say=tell)
     args = training_arguments(settings, lora=method.lora, say=tell)
-    insist_on_optimizer(args)
+    check_optimizer(args)
     own = settled(settings.own, method, gpu=not args.use_cpu)
-    insist_on_another(Path(str(args.output_dir)), model, own.model_name_or_path)
+    check_output(Path(str(args.output_dir)), model, own.model_name_or_path)
     checkpoint = _begin(args, own, tell)
     tokenizer = load_tokenizer(model, pad_token=own.pad_token, say=tell)
     prepared = prepare_all(own.data_path, own, tokenizer, cache, say=say)
     trained = load_trained(own, model, tokenizer, seed=args.seed, say=tell)
     pad = None if can_join(trained, own, tell) else int(tokenizer.pad_token_id)
     data = rows_of(prepared, own, args, pad=pad)
-    insist_on_a_step(
+    check_enough_rows(
         data.rows.rows,
         size=args.train_batch_size,
         accumulation=args.gradient_accumulation_steps,
         ranks=args.world_size,
     )
     make(Path(str(args.output_dir)))
-    trainer = Sft(
+    loop = Loop(
         trained,
         args,
         data,
@@ -336,11 +332,11 @@ def get_ready(settings: Settings, model: str, cache: Path, *, say: Say) -> Ready
         quiet=own.quiet,
         say=tell,
     )
-    return Ready(replace(settings, own=own), model, args, trainer, prepared, checkpoint)
+    return Ready(replace(settings, own=own), model, args, loop, prepared, checkpoint)
 
 
 def as_dict(args: TrainingArguments) -> dict[str, Any]:
-    """Return Trainer's arguments as JSON values."""
+    """Return transformers' arguments as JSON values."""
     values: dict[str, Any] = args.to_dict()  # type: ignore[no-untyped-call]
     return values
 

@@ -76,7 +76,7 @@ def parse(words: Sequence[str]) -> Settings:
             both = isinstance(converted, dict) and isinstance(before, dict)
             merged[name] = {**before, **converted} if both else converted  # type: ignore[dict-item]
     _refuse_unsupported(merged)
-    _insist_on_ranges(merged)
+    _check_ranges(merged)
     own = Options(**{name: value for name, value in merged.items() if name in NAMES})
     if own.price_per_hour is not None and not own.estimate:
         remarks.append("--price_per_hour has no effect without --estimate.")
@@ -393,7 +393,7 @@ _MOST_OF_A_SEED = 2**32 - 1
 """NumPy's generator takes a seed of 32 bits."""
 
 
-def _insist_on_ranges(values: Mapping[str, Any]) -> None:
+def _check_ranges(values: Mapping[str, Any]) -> None:
     for name, least in _LEAST.items():
         value = values.get(name)
         if value is not None and value < least:

@@ -1,7 +1,7 @@
 """Fit the settings to this machine, with a remark for everything that is left out or done differently.
 
-Trainer is silent about some of it: with `fsdp` on a CPU it shards nothing, and with several GPUs and one
-process it splits batches, which breaks packed rows. The model is not needed here.
+accelerate is silent about some of it: with `fsdp` on a CPU it shards nothing. With several GPUs and one
+process, transformers' settings count batches for all GPUs. The model is not needed here.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def computes_bf16(*, gpu: bool = True) -> bool:
 
 
 def training_arguments(settings: Settings, *, lora: bool, say: Say) -> TrainingArguments:
-    """Return Trainer's arguments, fitted to this machine.
+    """Return transformers' arguments, fitted to this machine.
 
     Args:
         settings: The settings of the run.
@@ -56,9 +56,9 @@ def training_arguments(settings: Settings, *, lora: bool, say: Say) -> TrainingA
     asked = dict(settings.theirs)
     asked.setdefault("learning_rate", LEARNING_RATE["lora" if lora else "full"])
     asked.setdefault("per_device_eval_batch_size", asked["per_device_train_batch_size"])
-    _insist_on_evaluation(asked)
+    _check_evaluation(asked)
     if asked.get("deepspeed"):
-        _insist_on_one_way(asked)
+        _check_sharding(asked)
         asked["deepspeed"] = deepspeed_config(asked["deepspeed"])
     logging_dir = asked.pop("logging_dir", None)
     if logging_dir:
@@ -68,7 +68,7 @@ def training_arguments(settings: Settings, *, lora: bool, say: Say) -> TrainingA
         if torch.cuda.is_available() and not asked.get("use_cpu")
         else _on_cpu(_in_bf16(asked, settings.own.dtype, say), say)
     )
-    _insist_on_libraries(fitted)
+    _check_libraries(fitted)
     try:
         with warnings.catch_warnings():
             # Old names are translated already, so these warnings are about transformers itself.
@@ -78,10 +78,10 @@ def training_arguments(settings: Settings, *, lora: bool, say: Say) -> TrainingA
     except Exception as error:
         why = str(error) or type(error).__name__
         raise UsageError(f"these settings do not work together: {why:.300}") from error
-    _insist_on_a_whole(made)
+    _check_state_dict(made)
     if device.type == "cuda" and made.n_gpu > 1:
         say(f"{made.n_gpu} GPUs and one process: one GPU is used. For all: {_all_gpus(made.n_gpu)}")
-        made._n_gpu = 1  # noqa: SLF001  (keeps Trainer from splitting batches)
+        made._n_gpu = 1  # noqa: SLF001  (the size of a batch is for one GPU)
     return made
 
 
@@ -97,23 +97,33 @@ def deepspeed_config(named: Any) -> Any:
             "--deepspeed: stage 3, which shards the weights, is not supported.",
             hint="FSDP shards them too: --fsdp True, without --deepspeed. Or --deepspeed zero2.",
         )
+    content = _content(named)
+    if own := [each for each in ("optimizer", "scheduler") if isinstance(content, dict) and each in content]:
+        raise UsageError(
+            f"--deepspeed: its {own[0]!r} is not supported.",
+            hint="Leave it out of that file: --optim, --lr_scheduler_type and their settings decide.",
+        )
     if named != "zero2":
         return named
     return str(resources.files("redraft") / "recipes" / "train" / "scale" / "zero2.json")
 
 
+def _content(config: Any) -> Any:
+    """Return the content of a DeepSpeed config, or None. DeepSpeed itself reports files it cannot read."""
+    try:
+        return json_of(Path(config).read_text("utf-8"), config) if isinstance(config, str) else config
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
 def _stage(config: Any) -> Any:
-    """Return the stage in a DeepSpeed config, or None. DeepSpeed itself reports files it cannot read."""
-    if isinstance(config, str):
-        try:
-            config = json_of(Path(config).read_text("utf-8"), config)
-        except (OSError, ValueError, RecursionError):
-            return None
+    """Return the stage in a DeepSpeed config, or None."""
+    config = _content(config)
     zero = config.get("zero_optimization") if isinstance(config, dict) else None
     return zero.get("stage") if isinstance(zero, dict) else None
 
 
-def _insist_on_a_whole(args: TrainingArguments) -> None:
+def _check_state_dict(args: TrainingArguments) -> None:
     """Raise `UsageError` if FSDP would save the model in shards, which give no result."""
     kind = str((args.fsdp_plugin_args or {}).get("state_dict_type", _WHOLE))
     if kind.upper() != _WHOLE:
@@ -123,7 +133,7 @@ def _insist_on_a_whole(args: TrainingArguments) -> None:
         )
 
 
-def _insist_on_evaluation(asked: dict[str, Any]) -> None:
+def _check_evaluation(asked: dict[str, Any]) -> None:
     """Raise `UsageError` if the best checkpoint is wanted without an evaluation."""
     best = asked.get("save_strategy") == "best"
     if best:
@@ -139,7 +149,7 @@ def _insist_on_evaluation(asked: dict[str, Any]) -> None:
         )
 
 
-def _insist_on_one_way(asked: Mapping[str, Any]) -> None:
+def _check_sharding(asked: Mapping[str, Any]) -> None:
     if asked.get("fsdp"):
         raise UsageError("--deepspeed and --fsdp both shard the model.", hint="--fsdp False")
 
@@ -188,21 +198,21 @@ def _all_gpus(count: int | None) -> str:
     return f"torchrun --nproc_per_node={count or 'N'} -m redraft train sft …"
 
 
-def _insist_on_libraries(fitted: Mapping[str, Any]) -> None:
+def _check_libraries(fitted: Mapping[str, Any]) -> None:
     from importlib.util import find_spec
 
     asked = fitted["report_to"]
     for name in [asked] if isinstance(asked, str) else asked:
         if name not in ("none", "all"):
-            _insist_on_report(name)
+            _check_report(name)
     if fitted.get("deepspeed") and not find_spec("deepspeed"):
         raise UsageError("--deepspeed needs DeepSpeed.", hint="pip install deepspeed")
     if "bnb" in str(fitted.get("optim")) and not find_spec("bitsandbytes"):
         raise UsageError(f"--optim {fitted['optim']} needs bitsandbytes.", hint="pip install bitsandbytes")
 
 
-def _insist_on_report(name: str) -> None:
-    """Raise `UsageError` if Trainer does not know where to report to, or its library is missing."""
+def _check_report(name: str) -> None:
+    """Raise `UsageError` if transformers does not know where to report to, or its library is missing."""
     if name in get_available_reporting_integrations():  # type: ignore[no-untyped-call]
         return
     if name == "tensorboard":

@@ -85,7 +85,6 @@ DEFAULTS: dict[str, Any] = {
     "lr_scheduler_type": "cosine",
     "warmup_steps": 0.03,
     "logging_steps": 1,
-    "logging_nan_inf_filter": False,
     "save_steps": 200,
     "save_total_limit": 2,
     "report_to": ["none"],

@@ -40,6 +40,10 @@ DROPPED: Mapping[str, str] = MappingProxyType(
     {
         "save_safetensors": "weights are always saved as safetensors",
         "enable_jit_checkpoint": "SIGTERM always saves a checkpoint",
+        "logging_nan_inf_filter": "a loss that is not finite ends the run",
+        "include_num_input_tokens_seen": "tokens are always counted",
+        "skip_memory_metrics": "memory is always logged",
+        "restore_callback_states_from_checkpoint": "there are no callbacks with a state",
         "include_tokens_per_second": "tokens a second are always logged",
         **dict.fromkeys(("half_precision_backend", "fp16_backend"), "torch has the only backend"),
         "fp16_opt_level": "it belonged to apex, which is no longer used",

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -8,23 +9,24 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
 from torch.nn import functional
+from transformers import TrainerCallback
 
 from redraft.errors import ModelError
-from redraft.train.data.batches import IGNORED, Loader, Order, RowsOf, padded
+from redraft.train.data.batches import IGNORED, Data, Loader, Order, RowsOf, padded
 from redraft.train.data.packing import one_a_row
 from redraft.train.data.store import Prepared
 from redraft.train.model.loss import fuse
 from redraft.train.run.checkpoints import MARKER, checkpoints, named, newest
 from redraft.train.run.guards import SEARCH
 from redraft.train.run.logs import LOG
-from redraft.train.run.sft import UNLOGGED, Data, Sft
+from redraft.train.run.loop import UNLOGGED, Loop
 from redraft.train.run.state import save_state
-from tests.train.tiny import data, llama, prepared, trainer
+from tests.train.tiny import data, llama, loop, prepared
 from tests.train.tiny_models import adapted
 
 
@@ -37,7 +39,7 @@ def examples(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
 def unbroken(examples: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that nothing happened to."""
     out = tmp_path_factory.mktemp("sft") / "unbroken"
-    assert trainer(out, data(examples), save_total_limit=2).run() == 12
+    assert loop(out, data(examples), save_total_limit=2).run() == 12
     return out
 
 
@@ -51,16 +53,30 @@ def curve(output: Path) -> list[tuple[float, ...]]:
     ]
 
 
-def before_step(made: Sft, step: int, do: Callable[[], object]) -> Sft:
-    """A trainer to which something happens when it gets the batches of a step."""
-    get = made.get_batch_samples
+class BeforeStep(TrainerCallback):
+    """Something that happens before a step."""
 
-    def get_and_do(*args: Any) -> Any:
-        if made.state.global_step + 1 == step:
-            do()
-        return get(*args)
+    def __init__(self, step: int, do: Callable[[], object]) -> None:
+        self.step, self.do = step, do
 
-    made.get_batch_samples = get_and_do  # type: ignore[method-assign]
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.global_step + 1 == self.step:
+            self.do()
+
+
+class AfterStep(BeforeStep):
+    """Something that happens after a step, before its checkpoint."""
+
+    def on_step_begin(self, *_: Any, **__: Any) -> None: ...
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.global_step == self.step:
+            self.do()
+
+
+def before_step(made: Loop, step: int, do: Callable[[], object]) -> Loop:
+    """A loop to which something happens before a step."""
+    made.callbacks.append(BeforeStep(step, do))
     return made
 
 
@@ -85,7 +101,7 @@ def test_padding_counts_as_memory_and_not_as_tokens(examples: Prepared, tmp_path
     rows = RowsOf(examples, one_a_row(examples.lengths, 64))
     order = Order(rows.rows.lengths, 4, seed=1)
     read = Data(rows, order, Loader(rows, order, partial(padded, pad=0)))
-    made = trainer(tmp_path / "out", read, max_steps=5)
+    made = loop(tmp_path / "out", read, max_steps=5)
     made.run()
     assert sum(line["tokens"] for line in lines(tmp_path / "out")) == int(examples.lengths.sum())
     assert made.counts.longest == 4 * int(examples.lengths.max())
@@ -109,7 +125,7 @@ def test_a_step_is_the_same_however_it_is_divided(examples: Prepared, tmp_path: 
     """The loss is divided by the trained tokens of the whole step, not of each batch."""
     runs = []
     for each, count in ((4, 1), (1, 4)):
-        made = trainer(
+        made = loop(
             tmp_path / str(each),
             data(examples, size=each),
             llama(dropout=0),
@@ -138,7 +154,7 @@ def test_the_first_step_is_that_of_a_plain_loop(examples: Prepared, unbroken: Pa
                 count += int((targets != IGNORED).sum())
     (summed / count).backward()
     norm = torch.stack([each.grad.norm() for each in model.parameters() if each.grad is not None]).norm()
-    trainer(tmp_path / "out", data(examples), llama(dropout=0), max_steps=1).run()
+    loop(tmp_path / "out", data(examples), llama(dropout=0), max_steps=1).run()
     (line,) = lines(tmp_path / "out")
     assert line["loss"] == pytest.approx(float(summed.detach() / count), abs=1e-5)
     assert line["grad_norm"] == pytest.approx(float(norm), rel=1e-4)
@@ -146,13 +162,13 @@ def test_the_first_step_is_that_of_a_plain_loop(examples: Prepared, unbroken: Pa
 
 
 def test_an_evaluation_is_the_mean_over_trained_tokens(examples: Prepared, tmp_path: Path) -> None:
-    made = trainer(
+    made = loop(
         tmp_path, data(examples), eval_data=data(examples, seed=9), eval_strategy="steps", eval_steps=12
     )
     made.run()
     *_, line = lines(tmp_path)
     assert line["step"] == 12
-    model, summed, count = made.model.eval(), 0.0, 0
+    model, summed, count = made.trained.model.eval(), 0.0, 0
     whole = data(examples, size=99)
     with torch.no_grad():
         for batch in whole.loader:
@@ -169,27 +185,22 @@ def test_a_run_that_was_terminated_goes_on_as_if_it_had_not_been(
     examples: Prepared, unbroken: Path, tmp_path: Path, step: int
 ) -> None:
     """At the end of an epoch and in the middle of one; with dropout."""
-    made = before_step(trainer(tmp_path, data(examples), save_total_limit=2), step, terminate)
+    made = before_step(loop(tmp_path, data(examples), save_total_limit=2), step, terminate)
     assert made.run() == step
     assert made.stopped == signal.SIGTERM
     found, _ = newest(tmp_path)
     assert found
     assert found.step == step
-    assert trainer(tmp_path, data(examples), llama(seed=5), save_total_limit=2).run(found) == 12
+    assert loop(tmp_path, data(examples), llama(seed=5), save_total_limit=2).run(found) == 12
     assert curve(tmp_path) == curve(unbroken)
     assert weights(tmp_path) == weights(unbroken)
 
 
 def test_a_signal_in_a_step_stops_the_run_after_it(examples: Prepared, tmp_path: Path) -> None:
-    made = trainer(tmp_path, data(examples))
-    forward = made.compute_loss
-
-    def interrupted(*args: Any, **more: Any) -> Any:
-        if made.state.global_step + 1 == 4:
-            terminate()
-        return forward(*args, **more)
-
-    made.compute_loss = interrupted  # type: ignore[method-assign]
+    made = loop(tmp_path, data(examples))
+    made.trained.model.register_forward_hook(
+        lambda *_: terminate() if made.state.global_step + 1 == 4 and not made.signals.received else None
+    )
     assert made.run() == 4
     assert [each.step for each in checkpoints(tmp_path)] == [4]
 
@@ -202,7 +213,7 @@ def test_a_stop_is_not_the_end_of_an_epoch(examples: Prepared, tmp_path: Path, s
     def run(out: Path, stop: int = 99) -> list[list[float | None]]:
         each = {f"{name}_strategy": "epoch" for name in ("logging", "eval")}
         found, _ = newest(out)
-        made = trainer(out, data(examples), eval_data=data(examples), save_strategy=save, **each)
+        made = loop(out, data(examples), eval_data=data(examples), save_strategy=save, **each)
         before_step(made, stop, terminate).run(found)
         keys = ("step", "loss", "eval_loss", "grad_norm", "learning_rate", "tokens", "trained_tokens")
         return [[line.get(key) for key in keys] for line in lines(out)]
@@ -214,8 +225,8 @@ def test_a_stop_is_not_the_end_of_an_epoch(examples: Prepared, tmp_path: Path, s
 
 def test_a_stop_saves_also_where_only_the_best_is_saved(examples: Prepared, tmp_path: Path) -> None:
     best: dict[str, Any] = {"save_strategy": "best", "metric_for_best_model": "eval_loss", "eval_steps": 2}
-    made = trainer(tmp_path, data(examples), eval_data=data(examples), eval_strategy="steps", **best)
-    made.evaluate = lambda *_, **__: {"eval_loss": made.state.global_step}  # type: ignore[method-assign]
+    made = loop(tmp_path, data(examples), eval_data=data(examples), eval_strategy="steps", **best)
+    made.evaluate = lambda: made.state.global_step  # type: ignore[method-assign]
     before_step(made, 6, terminate).run()
     assert [each.step for each in checkpoints(tmp_path)] == [6, 2]
 
@@ -225,9 +236,9 @@ def test_a_line_of_several_steps_is_whole_after_a_stop(
 ) -> None:
     """The mean at the end is that of the steps that were left."""
     more: dict[str, Any] = {"logging_steps": 4, "save_steps": 3}
-    trainer(tmp_path, data(examples), **more).run()
+    loop(tmp_path, data(examples), **more).run()
     whole = lines(tmp_path)
-    made = trainer(tmp_path, data(examples), llama(seed=5), **more)
+    made = loop(tmp_path, data(examples), llama(seed=5), **more)
     made.run(named(tmp_path / "checkpoint-3", tmp_path))
     left = [line["loss"] for line in lines(unbroken)[3:]]
     assert made.state.log_history[-1]["train_loss"] == pytest.approx(fmean(left))
@@ -237,13 +248,19 @@ def test_a_line_of_several_steps_is_whole_after_a_stop(
     ]
 
 
-def test_a_line_has_the_mean_of_processes_that_are_fewer_now(examples: Prepared, tmp_path: Path) -> None:
-    made = trainer(tmp_path, data(examples))
-    made._tr_loss, made._total_loss_scalar, made._globalstep_last_logged = torch.tensor(0.0), 0.0, 5
+def test_a_line_has_the_mean_of_processes_that_are_fewer_now(
+    examples: Prepared, unbroken: Path, tmp_path: Path
+) -> None:
+    more: dict[str, Any] = {"logging_steps": 4, "save_steps": 3}
+    loop(tmp_path, data(examples), **more).run()
+    saved = tmp_path / "checkpoint-3"
     counts = {"tokens": 9, "trained": 4, "seconds": 1.5}
-    save_state(tmp_path / UNLOGGED, {"steps": 2, "losses": [1.0, 3.0], "counts": counts})
-    made._load_unlogged(tmp_path / UNLOGGED)
-    assert (float(made._tr_loss), made._globalstep_last_logged, made.counts.tokens) == (2.0, 3, 9)
+    save_state(saved / UNLOGGED, {"steps": 3, "losses": [1.0, 3.0], "counts": counts})
+    (saved / MARKER).write_text(json.dumps({"files": {}}))
+    loop(tmp_path, data(examples), llama(seed=5), **more).run(named(saved, tmp_path))
+    four, once = lines(tmp_path)[0], lines(unbroken)[3]
+    assert four["loss"] == pytest.approx((2.0 + once["loss"]) / 4)
+    assert four["tokens"] == 9 + once["tokens"]
 
 
 def weights(output: Path) -> bytes:
@@ -251,12 +268,12 @@ def weights(output: Path) -> bytes:
 
 
 def test_an_adapter_goes_on_as_well(examples: Prepared, tmp_path: Path) -> None:
-    def run(out: Path, stop: int = 99) -> Sft:
+    def run(out: Path, stop: int = 99) -> Loop:
         found, _ = newest(out)
         bare = llama()
         model = adapted(bare)
         fuse(bare)
-        made = before_step(trainer(out, data(examples), model), stop, terminate)
+        made = before_step(loop(out, data(examples), model), stop, terminate)
         made.run(found)
         return made
 
@@ -270,8 +287,8 @@ def test_an_adapter_goes_on_as_well(examples: Prepared, tmp_path: Path) -> None:
 def test_the_newest_checkpoint_stays_beside_an_earlier_best(examples: Prepared, tmp_path: Path) -> None:
     """Trainer would leave the best alone, also without what a signal saved."""
     kept: dict[str, Any] = {"save_steps": 1, "save_total_limit": 1, "load_best_model_at_end": True}
-    made = trainer(tmp_path, data(examples), eval_data=data(examples), eval_strategy="steps", **kept)
-    made.evaluate = lambda *_, **__: {"eval_loss": abs(made.state.global_step - 1.5)}  # type: ignore[method-assign]
+    made = loop(tmp_path, data(examples), eval_data=data(examples), eval_strategy="steps", **kept)
+    made.evaluate = lambda: abs(made.state.global_step - 1.5)  # type: ignore[method-assign]
     before_step(made, 4, terminate).run()
     assert [each.step for each in checkpoints(tmp_path)] == [4, 1]
 
@@ -279,15 +296,15 @@ def test_the_newest_checkpoint_stays_beside_an_earlier_best(examples: Prepared, 
 def test_an_adapter_can_be_asked_after_training_in_16_bits(examples: Prepared, tmp_path: Path) -> None:
     """Then nobody calls it under autocast."""
     bare = llama().bfloat16()
-    made = trainer(tmp_path, data(examples), adapted(bare), bf16=True, max_steps=1, save_strategy="no")
+    made = loop(tmp_path, data(examples), adapted(bare), bf16=True, max_steps=1, save_strategy="no")
     made.run()
     assert bare.eval()(torch.tensor([[1, 2, 3]])).logits.isfinite().all()
 
 
 def test_what_a_run_cannot_go_on_from(unbroken: Path, examples: Prepared, tmp_path: Path) -> None:
-    trainer(tmp_path, data(examples), save_only_model=True, max_steps=4).run()
+    loop(tmp_path, data(examples), save_only_model=True, max_steps=4).run()
     with pytest.raises(ModelError, match=r"has no optimizer\.safetensors") as error:
-        trainer(tmp_path, data(examples)).run(named(tmp_path / "checkpoint-4", tmp_path))
+        loop(tmp_path, data(examples)).run(named(tmp_path / "checkpoint-4", tmp_path))
     assert error.value.hint
     assert "--model_name_or_path" in error.value.hint
 
@@ -297,13 +314,13 @@ def test_a_run_neither_begins_nor_ends_to_be_shared_on_its_way(
 ) -> None:
     folder = tmp_path / "checkpoint-12"
     shutil.copytree(unbroken / "checkpoint-12", folder)
-    made = trainer(tmp_path, data(examples))
-    made.is_fsdp_enabled = True
+    made = loop(tmp_path, data(examples))
+    made.trained.accelerator.state.fsdp_plugin = True
     with pytest.raises(ModelError, match="was saved without FSDP or DeepSpeed, and this run is with FSDP"):
         made.run(named(folder, tmp_path))
     (folder / "pytorch_model_fsdp.bin").touch()
-    made._insist_on_way(folder)
-    made = trainer(tmp_path, data(examples))
+    made.trained.check_way(folder)
+    made = loop(tmp_path, data(examples))
     for goes_on in (made.run, made.restore):
         with pytest.raises(ModelError, match="was saved with FSDP, and this run is without FSDP") as error:
             goes_on(named(folder, tmp_path))
@@ -317,7 +334,7 @@ def test_the_checkpoint_of_another_model_is_refused(
     model = llama()
     model.model.layers[1].self_attn.q_proj.register_parameter("extra", torch.nn.Parameter(torch.ones(1)))
     with pytest.raises(ModelError, match=r"lacks model\.layers\.1\.self_attn\.q_proj\.extra"):
-        trainer(tmp_path, data(examples), model).run(named(unbroken / "checkpoint-12", unbroken))
+        loop(tmp_path, data(examples), model).run(named(unbroken / "checkpoint-12", unbroken))
 
 
 @pytest.mark.parametrize("name", ["trainer_state.json", "model.safetensors"])
@@ -331,7 +348,7 @@ def test_a_damaged_part_of_a_checkpoint_is_named(
     files = json.loads((folder / MARKER).read_text())["files"]
     (folder / MARKER).write_text(json.dumps({"files": files}))  # as before there were sums
     with pytest.raises(ModelError, match="cannot be read") as error:
-        trainer(tmp_path, data(examples)).run(named(folder, tmp_path))
+        loop(tmp_path, data(examples)).run(named(folder, tmp_path))
     assert error.value.hint == "Resume from another checkpoint with --resume_from_checkpoint FOLDER."
 
 
@@ -339,8 +356,8 @@ def test_a_damaged_part_of_a_checkpoint_is_named(
 
 
 def test_a_loss_that_is_no_number_stops_before_the_step(examples: Prepared, tmp_path: Path) -> None:
-    made = trainer(tmp_path, data(examples))
-    weight = made.model.model.norm.weight
+    made = loop(tmp_path, data(examples))
+    weight = made.trained.model.model.norm.weight
 
     def spoil() -> None:
         with torch.no_grad():
@@ -360,37 +377,61 @@ def test_a_model_that_is_damaged_is_not_blamed_on_the_records(examples: Prepared
     with torch.no_grad():
         model.model.layers[1].mlp.up_proj.weight[3, 5] = torch.nan
     with pytest.raises(ModelError, match=r"step 1: the loss .* because the model was") as error:
-        trainer(tmp_path, data(examples), model).run()
+        loop(tmp_path, data(examples), model).run()
     assert (
         "model.layers.1.mlp.up_proj.weight has 1 of 1,536 numbers that are not finite" in error.value.message
     )
     assert "The records are not the cause." in str(error.value.hint)
 
 
+def test_a_checkpoint_with_broken_weights_is_blamed_itself(examples: Prepared, tmp_path: Path) -> None:
+    """Not the model that training started from."""
+    made = loop(tmp_path, data(examples), max_steps=8)
+
+    def spoil() -> None:
+        with torch.no_grad():
+            made.trained.model.model.norm.weight[0] = torch.nan
+
+    made.callbacks.append(AfterStep(4, spoil))
+    with pytest.raises(ModelError, match="step 5"):
+        made.run()
+    found, _ = newest(tmp_path)
+    with pytest.raises(ModelError, match=r"step 5: .* because the checkpoint .*checkpoint-4 ") as error:
+        loop(tmp_path, data(examples)).run(found)
+    assert "before training" not in error.value.message
+    assert "model.norm.weight has 1 of 32 numbers that are not finite" in error.value.message
+    assert "--resume_from_checkpoint FOLDER" in str(error.value.hint)
+
+
+def gradients(made: Loop, *norms: float) -> None:
+    """Give a loop the norms of its next gradients. After those they are 1."""
+    waiting = iter(norms)
+    made.trained.accelerator.clip_grad_norm_ = lambda *_: torch.tensor(next(waiting, 1.0))  # type: ignore[method-assign]
+
+
 def test_with_a_scale_only_gradients_may_be_no_numbers(examples: Prepared, tmp_path: Path) -> None:
-    made = trainer(tmp_path, data(examples))
-    made.accelerator.scaler = object()
-    made._losses = [torch.tensor(1.0)]
-    made._get_learning_rate = lambda: 1e-3  # type: ignore[method-assign]
-    endless, good = torch.tensor(torch.inf), torch.tensor(1.0)
-    for norm in [*[endless] * SEARCH, good, *[endless] * SEARCH]:
-        made._get_grad_norm(made.model, grad_norm=norm)
-    with pytest.raises(ModelError, match="step 1: the gradient is not a finite number"):
-        made._get_grad_norm(made.model, grad_norm=endless)
-    made._losses = [torch.tensor(torch.nan)]
-    with pytest.raises(ModelError, match="step 1: the loss is not a finite number"):
-        made._get_grad_norm(made.model, grad_norm=good)
+    endless = [math.inf] * SEARCH
+
+    def run(name: str, *norms: float) -> int:
+        made = loop(tmp_path / name, data(examples), max_steps=2 * SEARCH + 2, save_strategy="no")
+        made.trained.accelerator.scaler = cast("Any", torch.amp.GradScaler("cpu", enabled=False))
+        gradients(made, *norms)
+        return made.run()
+
+    assert run("found", *endless, 1.0, *endless) == 2 * SEARCH + 2
+    with pytest.raises(ModelError, match=f"step {SEARCH + 1}: the gradient is not a finite number"):
+        run("lost", *endless, math.inf)
 
 
 def test_records_of_a_step_are_those_that_it_reads(examples: Prepared, tmp_path: Path) -> None:
-    made = trainer(tmp_path, data(examples))
+    made = loop(tmp_path, data(examples))
     epoch = [name for step in range(1, 5) for name in made.records(step)]
     assert sorted(epoch) == sorted(f"tiny/{n}" for n in range(40))
     assert set(made.records(5)) != set(made.records(1))
 
 
 def test_divergence_stops_a_run(examples: Prepared, tmp_path: Path) -> None:
-    made = trainer(
+    made = loop(
         tmp_path,
         data(examples),
         divergence_steps=3,
@@ -401,7 +442,7 @@ def test_divergence_stops_a_run(examples: Prepared, tmp_path: Path) -> None:
 
     def spoil() -> None:
         with torch.no_grad():
-            for each in made.model.parameters():
+            for each in made.trained.model.parameters():
                 each.mul_(-20)
 
     before_step(made, 30, spoil)
@@ -413,17 +454,17 @@ def test_divergence_stops_a_run(examples: Prepared, tmp_path: Path) -> None:
 def test_a_run_that_blows_up_early_saves_no_result(examples: Prepared, tmp_path: Path, steps: int) -> None:
     """Also where it ends before the loss was far off for as many steps as the guard waits."""
     usual: dict[str, Any] = {"max_steps": 12, "lr_scheduler_type": "constant", "save_strategy": "no"}
-    sound = trainer(tmp_path / "sound", data(examples), **usual, divergence_steps=20)
+    sound = loop(tmp_path / "sound", data(examples), **usual, divergence_steps=20)
     assert sound.run() == 12
     hot = {**usual, "max_steps": steps, "save_strategy": "steps", "save_steps": 4, "learning_rate": 30.0}
     with pytest.raises(ModelError, match="training diverges") as error:
-        trainer(tmp_path / "hot", data(examples), sound.model, **hot, divergence_steps=20).run()
+        loop(tmp_path / "hot", data(examples), sound.trained.model, **hot, divergence_steps=20).run()
     assert "--learning_rate 2e-05," in str(error.value.hint)
     saved, _ = newest(tmp_path / "hot")
     assert saved
     assert saved.step < steps
     with pytest.raises(ModelError, match="training diverges"):
-        trainer(tmp_path / "hot", data(examples), **hot, divergence_steps=20).run(saved)
+        loop(tmp_path / "hot", data(examples), **hot, divergence_steps=20).run(saved)
 
 
 # Elsewhere.
@@ -431,15 +472,16 @@ def test_a_run_that_blows_up_early_saves_no_result(examples: Prepared, tmp_path:
 
 def test_the_log_is_json_where_a_number_is_not_finite(examples: Prepared, tmp_path: Path) -> None:
     """fp16 has such gradients at first. Python would write and read words for them that JSON has not."""
-    made = trainer(tmp_path, data(examples), max_steps=1, save_strategy="no")
-    made._get_grad_norm = lambda *_, **__: torch.tensor(torch.inf)  # type: ignore[method-assign]
+    made = loop(tmp_path, data(examples), max_steps=1, save_strategy="no")
+    made.trained.accelerator.scaler = cast("Any", torch.amp.GradScaler("cpu", enabled=False))
+    gradients(made, math.inf)
     made.run()
     assert '"grad_norm": null' in (tmp_path / LOG).read_text()
 
 
 def test_tensorboard_gets_the_same_numbers(examples: Prepared, tmp_path: Path) -> None:
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    trainer(tmp_path, data(examples), report_to="tensorboard", max_steps=2, save_strategy="no").run()
+    loop(tmp_path, data(examples), report_to="tensorboard", max_steps=2, save_strategy="no").run()
     (path,) = tmp_path.rglob("events.out.tfevents.*")
     sent = accumulator.EventAccumulator(str(path)).Reload()
     for name in lines(tmp_path)[0].keys() - {"step"}:

@@ -1,0 +1,245 @@
+"""A model with its optimizer and schedule, on accelerate: how they are set up, saved and loaded.
+
+It knows neither data nor a loss, so any loop can use it. accelerate does DDP, FSDP, DeepSpeed and number
+formats. A model that one process holds whole is saved as safetensors, without pickling. FSDP and DeepSpeed
+have formats of their own for the weights and the optimizer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs, FullyShardedDataParallelPlugin
+from accelerate.utils import (
+    TorchDynamoPlugin,
+    load_fsdp_model,
+    load_fsdp_optimizer,
+    save_fsdp_model,
+    save_fsdp_optimizer,
+)
+from peft import PeftModel
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import distributed
+from torch.distributed.fsdp import MixedPrecisionPolicy
+from transformers import TrainingArguments
+from transformers.trainer_utils import align_special_tokens
+
+from redraft.errors import ModelError
+from redraft.train.model.folder import there
+from redraft.train.model.lora import leave_inputs_to_autocast
+from redraft.train.run.optimizer import make_optimizer, make_schedule
+from redraft.train.run.state import load_state, save_state, unreadable
+
+OPTIMIZER = "optimizer.safetensors"
+"""The states of optimizer, schedule and fp16's scale, in a checkpoint."""
+
+_WHOLE = "without FSDP or DeepSpeed"
+_SHARDS = {"with FSDP": "pytorch_model_fsdp*", "with DeepSpeed": "global_step*"}
+"""Other ways to save states, and the files that tell them apart."""
+
+
+class Trained:
+    """A model that is trained.
+
+    Attributes:
+        model: The model, to evaluate and to save.
+        wrapped: The model to call for gradients: DDP or DeepSpeed may be around it.
+        accelerator: accelerate's, for the backward pass and for clipping.
+        optimizer: From `prepare`.
+        schedule: From `prepare`.
+    """
+
+    optimizer: Any
+    schedule: Any
+
+    def __init__(self, model: Any, args: TrainingArguments, tokenizer: Any = None) -> None:
+        self.model, self.wrapped, self.args, self.tokenizer = model, model, args, tokenizer
+        self.accelerator = _accelerator(args)
+        model.config.use_cache = False
+        if args.bf16 or args.fp16:
+            leave_inputs_to_autocast(model)
+        if tokenizer is not None:
+            align_special_tokens(model, tokenizer)  # type: ignore[no-untyped-call]
+
+    @property
+    def fsdp(self) -> Any:
+        """Accelerate's settings of FSDP, or None without it."""
+        return getattr(self.accelerator.state, "fsdp_plugin", None)
+
+    @property
+    def deepspeed(self) -> Any:
+        """Accelerate's settings of DeepSpeed, or None without it."""
+        return getattr(self.accelerator.state, "deepspeed_plugin", None)
+
+    @property
+    def sharded(self) -> bool:
+        """Whether FSDP or DeepSpeed hold the states in shards, and save them in their own way."""
+        return bool(self.fsdp or self.deepspeed)
+
+    def prepare(self, steps: int) -> None:
+        """Make the optimizer and the schedule for so many steps, and wrap the model."""
+        if self.args.activation_checkpointing:
+            _recompute_activations(self.model, self.args.activation_checkpointing_kwargs)
+        if self.deepspeed:
+            self.deepspeed.hf_ds_config.trainer_config_finalize(self.args, self.model, steps)
+        optimizer = make_optimizer(self.model, self.args)
+        self.wrapped, self.optimizer = self.accelerator.prepare(self.model, optimizer)
+        self.schedule = make_schedule(self.optimizer, self.args, steps)
+        if self.fsdp:
+            self.model = self.wrapped
+
+    def learning_rate(self) -> float:
+        """Return the learning rate of the next step of the optimizer."""
+        return float(self.optimizer.param_groups[0]["lr"])
+
+    def sums(self, numbers: Sequence[float]) -> list[float]:
+        """Return the sum of each number over all processes."""
+        if self.args.world_size == 1:
+            return list(numbers)
+        shared = torch.tensor(numbers, dtype=torch.float64, device=self.args.device)
+        distributed.all_reduce(shared)
+        return shared.tolist()
+
+    def save_model(self, folder: Path) -> None:
+        """Save weights, configuration and tokenizer, as `from_pretrained` loads them."""
+        weights = self.accelerator.get_state_dict(self.wrapped) if self.sharded else None
+        if not self.args.should_save:
+            return
+        model: Any = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
+        model.save_pretrained(folder, state_dict=weights)
+        (folder / "README.md").unlink(missing_ok=True)  # peft's card has nothing in it
+        if self.tokenizer is not None:
+            self.tokenizer.save_pretrained(folder)
+
+    def save_states(self, folder: Path) -> None:
+        """Save the states of optimizer, schedule and scale; for FSDP and DeepSpeed with the weights."""
+        states = {}
+        if self.fsdp:
+            one = (self.fsdp, self.accelerator)
+            save_fsdp_model(*one, self.wrapped, str(folder), adapter_only=True)
+            save_fsdp_optimizer(*one, self.optimizer, self.wrapped, str(folder))
+        elif self.deepspeed:
+            frozen = {"exclude_frozen_parameters": True} if isinstance(self.model, PeftModel) else {}
+            self.wrapped.save_checkpoint(str(folder), **frozen)
+        else:
+            states["optimizer"] = self.optimizer.state_dict()
+        states["schedule"] = self.schedule.state_dict()
+        if self.accelerator.scaler is not None:
+            states["scaler"] = self.accelerator.scaler.state_dict()
+        if self.args.should_save:
+            save_state(folder / OPTIMIZER, states)
+
+    def load_states(self, folder: Path) -> None:
+        """Load what `save_states` saved, but for weights.
+
+        Raises:
+            ModelError: A file is missing or damaged.
+        """
+        states = load_state(part_of(folder, OPTIMIZER))
+        if self.fsdp:
+            load_fsdp_optimizer(
+                self.fsdp, self.accelerator, self.optimizer, self.wrapped, str(folder), adapter_only=True
+            )
+        elif not self.deepspeed:  # which loads the optimizer with the weights
+            self.optimizer.load_state_dict(states["optimizer"])
+        self.schedule.load_state_dict(states["schedule"])
+        if self.accelerator.scaler is not None and "scaler" in states:
+            self.accelerator.scaler.load_state_dict(states["scaler"])
+
+    def load_model(self, folder: Path) -> None:
+        """Load the weights of a checkpoint.
+
+        Raises:
+            ModelError: They are damaged, of another model, or saved in another way.
+        """
+        self.check_way(folder)
+        try:
+            if self.fsdp:
+                load_fsdp_model(self.fsdp, self.accelerator, self.wrapped, str(folder), adapter_only=True)
+            elif self.deepspeed:
+                self.wrapped.load_checkpoint(
+                    str(folder), load_module_strict=not isinstance(self.model, PeftModel)
+                )
+            elif isinstance(self.model, PeftModel):
+                self.model.load_adapter(str(folder), self.model.active_adapter, is_trainable=True)
+            else:
+                _load_whole(self.model, folder)
+        except SafetensorError as error:
+            raise unreadable(folder, error) from error
+
+    def check_way(self, folder: Path) -> None:
+        """Raise `ModelError` if a checkpoint was saved in another way than this run saves."""
+        ours = "with FSDP" if self.fsdp else "with DeepSpeed" if self.deepspeed else _WHOLE
+        theirs = next((way for way, files in _SHARDS.items() if any(folder.glob(files))), _WHOLE)
+        if ours != theirs:
+            raise ModelError(
+                f"{folder} was saved {theirs}, and this run is {ours}.",
+                hint=f"Resume {theirs}, or start a new run from it, with another --output_dir: "
+                f"--model_name_or_path {folder}",
+            )
+
+
+def part_of(folder: Path, name: str) -> Path:
+    """Return a file of a checkpoint. Raise `ModelError` if it is missing."""
+    path = folder / name
+    if not path.is_file():
+        raise ModelError(
+            f"{folder} has no {name}, so a run cannot resume from it ({there(folder)}).",
+            hint="Start a new run from a checkpoint of another trainer, or of --save_only_model, with: "
+            f"--model_name_or_path {folder}",
+        )
+    return path
+
+
+def _accelerator(args: TrainingArguments) -> Accelerator:
+    """Return accelerate's Accelerator by transformers' settings."""
+    names = ("find_unused_parameters", "bucket_cap_mb", "broadcast_buffers", "static_graph")
+    ddp = {name: getattr(args, f"ddp_{name}") for name in names}
+    shards = dict(args.fsdp_plugin_args or {})
+    if shards.get("fsdp_version") == 2 and (args.bf16 or args.fp16):
+        # Gradients are added up in 32 bits, and the loss stays in them. accelerate would do both in 16.
+        half = torch.bfloat16 if args.bf16 else torch.float16
+        shards["mixed_precision_policy"] = MixedPrecisionPolicy(half, torch.float32)
+    return Accelerator(
+        mixed_precision=args.mixed_precision,
+        fsdp_plugin=FullyShardedDataParallelPlugin(**shards) if shards else None,
+        deepspeed_plugin=args.deepspeed_plugin,
+        dynamo_plugin=TorchDynamoPlugin(backend=args.torch_compile_backend, mode=args.torch_compile_mode),
+        kwargs_handlers=[
+            DistributedDataParallelKwargs(**{name: value for name, value in ddp.items() if value is not None})
+        ],
+    )
+
+
+def _recompute_activations(model: Any, asked: Any) -> None:
+    """Save memory: compute activations again in the backward pass."""
+    settings = dict(asked or {})
+    model.activation_checkpointing_enable(
+        every_n_layers=settings.pop("every_n_layers", 1),
+        offload=settings.pop("offload", False),
+        activation_checkpointing_kwargs=settings or None,
+    )
+
+
+def _load_whole(model: torch.nn.Module, folder: Path) -> None:
+    """Load all weights. Those that share another's memory are saved once.
+
+    Raises:
+        ModelError: Some are missing, or belong to another model.
+    """
+    missing = dict(model.named_parameters()).keys() | dict(model.named_buffers()).keys()
+    unexpected: list[str] = []
+    for path in sorted(folder.glob("model*.safetensors")) or [part_of(folder, "model.safetensors")]:
+        result = model.load_state_dict(load_file(path), strict=False)
+        missing &= set(result.missing_keys)
+        unexpected += result.unexpected_keys
+    if missing or unexpected:
+        what = f"lacks {min(missing)}" if missing else f"has {unexpected[0]}"
+        raise ModelError(
+            f"{folder} is a checkpoint of another model: it {what}.",
+            hint="Start over with --overwrite_output_dir, or name another --output_dir.",
+        )
