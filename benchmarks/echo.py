@@ -23,7 +23,7 @@ from typing import Any
 from rapidfuzz.fuzz import partial_ratio
 
 from measure import Figure, Goal, Row
-from redraft.revise.prompts import REQUESTS
+from redraft.revise.prompts import SHIPPED, Wording
 from redraft.verify.echo import echoes
 from redraft.verify.segment import words
 from report import page, put, section
@@ -44,6 +44,9 @@ HOW = (
     "Intervals are Wilson's, at 95 %."
 )
 
+BEFORE = Wording("before", SHIPPED["brief"].criticise, "Not quite right yet:\n{found}\n\nWrite it again, mended.")
+"""The wording with which the labelled revisions were asked for. redraft had it first."""
+
 Record = dict[str, Any]
 Scorer = Callable[[Record], float]
 
@@ -56,7 +59,7 @@ def records(split: str) -> list[Record]:
 
 def heard(record: Record) -> list[str]:
     """What the writer had been told."""
-    return [*record["feedback"], *REQUESTS]
+    return [*record["feedback"], *BEFORE.requests]
 
 
 def by_redraft(record: Record) -> float:

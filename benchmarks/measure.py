@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
 T = TypeVar("T")
-Unit = Literal["×", "s", "ms", "MB", "%", "nats", "differ", "texts"]
+Unit = Literal["×", "s", "ms", "MB", "%", "nats", "differ", "texts", "tokens"]
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,7 @@ def test_messages_of_failed_parts_are_put_together_without_names() -> None:
     parts = (fixed(0), fixed(1), fixed(0.5))
     assert run(AllOf(parts)).message == "Scores 0. Scores 0.5."
     assert run(AnyOf((parts[0], parts[2]))).message == (
-        "One of these has to be mended. Scores 0. Or: Scores 0.5."
+        "One of these has to be fixed. Scores 0. Or: Scores 0.5."
     )
     assert run(AnyOf(parts)).message == "Scores 1."
 

@@ -310,7 +310,7 @@ def test_a_group_runs_what_it_says() -> None:
     assert asyncio.run(run_check(check, "yes", Prompt())).passed
     result = asyncio.run(run_check(check, "yes and so on", Prompt()))
     assert result.message == (
-        "One of these has to be mended. The answer is not JSON: Expecting value at line 1, column 1, "
+        "One of these has to be fixed. The answer is not JSON: Expecting value at line 1, column 1, "
         "before 'yes and so on'. Or: The answer has 4 words, and at most 3 are allowed: 1 too many."
     )
 

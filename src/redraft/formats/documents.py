@@ -7,6 +7,7 @@ YAML merge (`<<`) may be overridden: that is its purpose. Readers check the name
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from redraft.errors import UsageError
@@ -15,6 +16,28 @@ if TYPE_CHECKING:
     from yaml import SafeLoader
 
 _ONCE = "Keep one of them."
+
+
+_MOST = 1 << 20
+"""The most bytes of a settings file, far above any that a person writes."""
+
+
+def text_of_settings(path: Path) -> str:
+    """Return the text of a file of settings.
+
+    Raises:
+        UsageError: It cannot be read, is too large, or is not UTF-8.
+    """
+    try:
+        with path.open("rb") as file:
+            text = file.read(_MOST + 1)
+        if len(text) > _MOST:
+            raise UsageError(f"{path} is too large for a file of settings: it has over {_MOST:,} bytes.")
+        return text.decode("utf-8")
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}.") from None
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not UTF-8: {error}.") from None
 
 
 def yaml_of(text: str | bytes, name: object) -> Any:

@@ -31,6 +31,7 @@ from redraft.revise.options import (
     look,
     sampling_of,
 )
+from redraft.revise.prompts import DEFAULT, wording_of
 from redraft.revise.resume import complete_steps, insist_on_cut
 from redraft.revise.state import Plan, best_step
 from redraft.verify.output import from_model, parse_output
@@ -219,6 +220,7 @@ def _plan(prompt: Prompt, options: Options, driver: Driver) -> Plan:
         critic=critic,
         judge=judge,
         system=options.get("system"),
+        wording=wording_of(options.get("prompts") or DEFAULT),
         demand=_demand(output) if output is not None else None,
         id=options.get("id", ""),
     )

@@ -68,6 +68,7 @@ class Options(TypedDict, total=False):
     budget: Budget
     price: Price | None
     context: ContextPolicy
+    prompts: Any
     output: type[BaseModel] | None
     id: str
     cancel: CancelToken
@@ -117,6 +118,7 @@ _RULES: Mapping[str, tuple[Test, str]] = {
     "budget": (_is(Budget), "a budget: Budget(tokens=500)"),
     "price": (lambda v: v is None or isinstance(v, Price), "a price: Price(prompt=0.5, completion=1.5)"),
     "context": (_is(str, lambda c: c in ("last", "chain")), "last or chain"),
+    "prompts": (lambda v: True, ""),
     "output": (_is_output, "a pydantic model, which may have a list as a field"),
     "id": (is_text, _TEXT[1]),
     "cancel": (_is(CancelToken), "a CancelToken"),

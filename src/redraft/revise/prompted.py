@@ -1,8 +1,8 @@
 """Revise with a chat model that was not trained for it: ask for an answer, a criticism, a revision.
 
 Checks judge first, if there are any. An answer that passes is left alone. One that fails is revised by the
-checks' messages (`verified`), or by these and a model's criticism (`prompted` with checks). The wording is in
-`prompts`; this module decides when to stop.
+checks' messages (`verified`), or by these and a model's criticism (`prompted` with checks). The wording is
+in `prompts`; this module decides when to stop.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def _resume(state: State) -> Loop[Stop | None]:
 
 def _revise(state: State) -> Loop[Stop | None]:
     """Write the next answer by the feedback on the last. Return a reason to stop, or None."""
-    stop = yield from _write(state, _conversation(state, prompts.REVISE))
+    stop = yield from _write(state, _conversation(state))
     if stop is not None:
         yield StepDone(state.revisions, state.steps[-1])
     return stop
@@ -116,7 +116,7 @@ def _ask_critic(state: State, results: tuple[CheckResult, ...]) -> Loop[Stop | N
     failed = bool(results) and not _good(state, results)
     cut = state.steps[-1].finish == "max_tokens"
     faults = prompts.complaint(results, cut=cut) if failed or cut else ""
-    messages = _conversation(state, prompts.criticise(faults))
+    messages = _conversation(state, state.criticise(faults))
     role = state.plan.critic_role
     reply = yield from ask_model(state, Ask(messages, state.room(role), role), "feedback", state.revisions)
     cut_stop = state.stop_of(reply.finish, role)
@@ -139,8 +139,8 @@ def _ask_critic(state: State, results: tuple[CheckResult, ...]) -> Loop[Stop | N
     return "accepted" if verdict == "accept" else (cut_stop or "ended")
 
 
-def _conversation(state: State, request: str) -> tuple[Message, ...]:
-    """Return the prompt, the steps that the context policy shows, and a request about the last of them.
+def _conversation(state: State, request: str | None = None) -> tuple[Message, ...]:
+    """Return the prompt, the steps that the context policy shows with requests to revise, and a last request.
 
     Echoes are not shown: the last real answer is, with its feedback.
     """
@@ -148,26 +148,21 @@ def _conversation(state: State, request: str) -> tuple[Message, ...]:
     if state.plan.context_policy == "last":
         shown = shown[-1:]
     messages = list(_base(state))
-    for number, step in enumerate(shown, start=1):
+    for step in shown:
         messages.append({"role": "assistant", "content": step.answer})
-        last = number == len(shown)
         if step.feedback is not None:
-            messages += _exchange(step.feedback, None if last else prompts.REVISE)
-        if last:
-            messages.append({"role": "user", "content": request})
+            messages += _exchange(state, step.feedback)
+    if request is not None:
+        messages.append({"role": "user", "content": request})
     return joined(messages)
 
 
-def _exchange(feedback: Feedback, request: str | None) -> list[Message]:
-    """Return feedback as messages: that of checks from the user, that of a model from the assistant."""
-    turns: list[Message]
+def _exchange(state: State, feedback: Feedback) -> list[Message]:
+    """Return feedback and the request to revise. The user gives what checks found, the assistant a criticism."""
     if feedback.by == "checks":
-        turns = [{"role": "user", "content": prompts.faults(feedback.text)}]
-    else:
-        turns = [
-            {"role": "user", "content": prompts.criticise("")},
-            {"role": "assistant", "content": feedback.text},
-        ]
-    if request:
-        turns.append({"role": "user", "content": request})
-    return turns
+        return [{"role": "user", "content": state.revise(feedback.text)}]
+    return [
+        {"role": "user", "content": state.criticise("")},
+        {"role": "assistant", "content": feedback.text},
+        {"role": "user", "content": state.revise("")},
+    ]

@@ -1,29 +1,194 @@
 """The wording with which a chat model is asked to criticise and to revise.
 
-Verdicts are asked for in SelFee's phrases, so that one parser reads both trained and prompted models.
+A wording is two templates (`Wording`). Some are shipped (`SHIPPED`); a user can write others in a recipe, a
+file or Python. Verdicts are asked for in SelFee's phrases, so that one parser reads both trained and prompted
+models. Which wording is best is measured in benchmarks/wording.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import difflib
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from string import Formatter
+from typing import Any
 
 from redraft.chain import CheckResult, Prompt
 from redraft.engines.base import Message
 from redraft.engines.messages import message_of
+from redraft.errors import UsageError
 
-CRITICISE = (
-    "Now look at that answer as a strict reviewer would. In one to three sentences, name what is wrong, "
-    "missing or unclear in it, and where. Then decide: end with the words 'Revision is needed.' if it should "
-    "be rewritten, or with the words 'Revision is not needed.' if it is good as it stands."
-)
-REVISE = "Write it again, mended."
-"""Short, because a small model repeats long instructions instead of following them."""
 ECHOED = "The reply repeats the criticism and does not answer. Revision is needed."
-FAULTS = "Not quite right yet:"
-FOUND = "A check of that answer found:"
 CUT = "The answer was cut off before its end because it is too long."
-REQUESTS = (CRITICISE, REVISE, ECHOED, FAULTS, FOUND, CUT)
-"""Everything a writer is shown besides feedback, and may repeat."""
+
+PLACES = ("found", "prompt")
+"""The places of a template. `found` is what checks found; a paragraph with it is left out if that is nothing.
+`prompt` is the text of the prompt."""
+
+VERDICTS = ("Revision is needed", "Revision is not needed")
+"""The phrases in which a criticism has to give its verdict."""
+
+_EXAMPLE = "revise: |\n  Not right yet:\n  {found}\n\n  Write the whole answer again."
+
+
+@dataclass(frozen=True)
+class Wording:
+    """How a model is asked to criticise and to revise.
+
+    Attributes:
+        name: The name of a shipped wording, of a file, or `own`.
+        criticise: Asks for a criticism of the last answer, and for a verdict in the phrases of `VERDICTS`.
+        revise: Asks for the next answer.
+    """
+
+    name: str
+    criticise: str
+    revise: str
+
+    def __post_init__(self) -> None:
+        for name in ("criticise", "revise"):
+            _look_at_template(name, getattr(self, name))
+        for phrase in VERDICTS:
+            if phrase not in self.criticise:
+                raise UsageError(
+                    f"the template criticise does not ask for the words {phrase!r}.",
+                    hint=f"A model decides with the words {VERDICTS[0]!r} or {VERDICTS[1]!r}: ask it to.",
+                )
+
+    @cached_property
+    def record(self) -> dict[str, str]:
+        """The wording as a chain's `meta` names it: its name, and the SHA-256 of both templates."""
+        both = f"{self.criticise}\0{self.revise}".encode()
+        return {"name": self.name, "sha256": hashlib.sha256(both).hexdigest()}
+
+    @cached_property
+    def requests(self) -> tuple[str, ...]:
+        """Every text that a writer is shown besides feedback and prompt, and may repeat."""
+        pieces = [
+            piece.strip()
+            for template in (self.criticise, self.revise)
+            for literal, *_ in Formatter().parse(template)
+            for piece in literal.split("\n\n")
+        ]
+        return (*filter(None, pieces), ECHOED, CUT)
+
+
+def _look_at_template(name: str, template: Any) -> None:
+    """Refuse a template that cannot be filled in.
+
+    Raises:
+        UsageError: It is no text, has an unknown place, lacks `{found}`, or would be empty.
+    """
+    if not isinstance(template, str):
+        raise UsageError(f"the template {name} is {template!a:.60}, and should be a text.", hint=_EXAMPLE)
+    try:
+        places = [(place, *more) for _, place, *more in Formatter().parse(template) if place is not None]
+    except ValueError as error:
+        hint = "For a brace in the text write {{ or }}."
+        raise UsageError(f"the template {name} cannot be read: {error}.", hint=hint) from None
+    for place, specification, conversion in places:
+        if place not in PLACES or specification or conversion:
+            near = difflib.get_close_matches(place, PLACES, n=1)
+            guess = f"Did you mean {{{near[0]}}}? " if near else ""
+            hint = f"{guess}Places: {{found}}, {{prompt}}. For a brace in the text write {{{{ or }}}}."
+            raise UsageError(f"the template {name} has an unknown place {{{place:.40}}}.", hint=hint)
+    if "found" not in [place for place, *_ in places]:
+        hint = f"It is where the findings of checks go:\n{_EXAMPLE}"
+        raise UsageError(f"the template {name} lacks the place {{found}}.", hint=hint)
+    if not filled(template, found="", prompt="?").strip("? \n"):
+        raise UsageError(
+            f"the template {name} asks for nothing when there are no findings.",
+            hint=f"A paragraph with {{found}} is left out then. Add one without it:\n{_EXAMPLE}",
+        )
+
+
+def filled(template: str, *, found: str, prompt: str) -> str:
+    """Return a template with its places filled in. Without findings, paragraphs with `{found}` are left out."""
+    paragraphs = template.strip().split("\n\n")
+    kept = [paragraph for paragraph in paragraphs if found or "{found}" not in paragraph]
+    return "\n\n".join(kept).format(found=found, prompt=prompt)
+
+
+_VERDICT = (
+    "end with the words 'Revision is needed.' if it should be rewritten, or with the words 'Revision is not "
+    "needed.' if it is good as it stands."
+)
+_REVIEW = (
+    "A check of that answer found:\n{found}\n\n"
+    "Now look at that answer as a strict reviewer would. In one to three sentences, name what is wrong, "
+    f"missing or unclear in it, and where. Then decide: {_VERDICT}"
+)
+
+SHIPPED: Mapping[str, Wording] = {
+    wording.name: wording
+    for wording in (
+        Wording("brief", _REVIEW, "Not quite right yet:\n{found}\n\nWrite the corrected answer."),
+        Wording(
+            "task",
+            _REVIEW,
+            "That answer is not right yet:\n{found}\n\nHere is the task again:\n\n{prompt}\n\nWrite a new answer.",
+        ),
+        Wording(
+            "editor",
+            "A check of the text above found:\n{found}\n\n"
+            "Read the text above as its editor. Compare it with each thing that the task asks for, and say "
+            f"in one to three sentences what has to change. Then {_VERDICT}",
+            "These points have to change:\n{found}\n\n"
+            "Rewrite the text so that nothing is left to change, and keep what was good. Give the new text "
+            "alone, without a remark on it.",
+        ),
+    )
+}
+"""The shipped wordings by name."""
+
+DEFAULT = SHIPPED["brief"]
+"""Chosen by benchmarks/wording.py (benchmarks/RESULTS.md)."""
+
+
+def wording_of(value: Any, *, files: bool = True) -> Wording:
+    """Return the wording that an option names or holds.
+
+    Args:
+        value: A wording, its templates as a mapping, the name of a shipped one, or the path of a YAML file.
+        files: Whether a path is allowed. A request to a server must not open files.
+
+    Raises:
+        UsageError: There is no such wording, or a template cannot be filled in.
+    """
+    if isinstance(value, Wording):
+        return value
+    if isinstance(value, Mapping):
+        return _from_mapping("own", value)
+    if value in SHIPPED:
+        return SHIPPED[value]
+    if files and Path(value).is_file():
+        return _from_file(Path(value))
+    file = "a YAML file with the templates criticise and revise, or " if files else ""
+    raise UsageError(f"there is no wording {value!r:.80}.", hint=f"Give {file}one of: {', '.join(SHIPPED)}")
+
+
+def _from_file(path: Path) -> Wording:
+    from redraft.formats.documents import text_of_settings, yaml_of
+
+    document = yaml_of(text_of_settings(path), path)
+    try:
+        return _from_mapping(path.stem, document)
+    except UsageError as error:
+        raise UsageError(f"{path}: {error.message}", hint=error.hint) from None
+
+
+def _from_mapping(name: str, templates: Any) -> Wording:
+    """Return a wording from its templates. One that is missing is the default's."""
+    known = [key for key in asdict(DEFAULT) if key != "name"]
+    if not isinstance(templates, Mapping) or not templates:
+        raise UsageError("a wording is the two templates criticise and revise.", hint=_EXAMPLE)
+    for key in templates:
+        if key not in known:
+            raise UsageError(f"a wording has no template {key!r:.40}.", hint="Templates: criticise, revise")
+    return Wording(name, **{"criticise": DEFAULT.criticise, "revise": DEFAULT.revise, **templates})
 
 
 def base_messages(prompt: Prompt, system: str | None) -> tuple[Message, ...]:
@@ -41,13 +206,3 @@ def complaint(results: Sequence[CheckResult], *, cut: bool) -> str:
     if cut:
         messages.append(CUT)
     return messages[0] if len(messages) == 1 else "\n".join(f"- {message}" for message in messages)
-
-
-def criticise(faults: str) -> str:
-    """Return the request for a criticism; `faults` is what checks found, or empty."""
-    return f"{FOUND}\n{faults}\n\n{CRITICISE}" if faults else CRITICISE
-
-
-def faults(found: str) -> str:
-    """Return the message that shows the writer what checks found."""
-    return f"{FAULTS}\n{found}"

@@ -14,8 +14,8 @@ from typing import Any, Literal, get_args
 from redraft.chain import Chain, CheckResult, Feedback, Finish, Prompt, Role, RoleUsage, Step, Stop, Usage
 from redraft.engines.base import EngineInfo, Sampling
 from redraft.engines.messages import message_of, with_text
-from redraft.revise import prompts
 from redraft.revise.budget import Budget
+from redraft.revise.prompts import DEFAULT, Wording, filled
 from redraft.revise.resume import complete_steps
 from redraft.verify.echo import echoes
 
@@ -46,6 +46,7 @@ class Plan:
         critic: The engine of another model that criticises.
         judge: The engine that `judge:` checks ask.
         demand: A sentence added to the prompt, such as the form of the output.
+        wording: How a model is asked to criticise and to revise.
         earlier: The chain of an earlier attempt to resume. Its usage counts towards the budget.
         waited: Seconds of the budget that passed before the chain began, while engines were opened.
     """
@@ -63,6 +64,7 @@ class Plan:
     judge: EngineInfo | None = None
     system: str | None = None
     demand: str | None = None
+    wording: Wording = DEFAULT
     id: str = ""
     earlier: Chain = field(default_factory=Chain)
     waited: float = 0.0
@@ -76,6 +78,11 @@ class Plan:
     def critic_role(self) -> Literal["writer", "critic"]:
         """Who criticises."""
         return "critic" if self.critic else "writer"
+
+    @property
+    def asks(self) -> bool:
+        """Whether a model is asked to criticise or to revise. In native mode only another critic is."""
+        return self.mode != "native" or self.critic is not None
 
     @property
     def models(self) -> dict[Role, EngineInfo]:
@@ -213,7 +220,15 @@ class State:
             return False
         feedback = [step.feedback.text for step in before if step.feedback is not None]
         topic = f"{before[0].answer}\n{self.plan.prompt.said}"
-        return echoes(answer, (*feedback, *prompts.REQUESTS), topic)
+        return echoes(answer, (*feedback, *self.plan.wording.requests), topic)
+
+    def criticise(self, found: str) -> str:
+        """Return the request for a criticism; `found` is what checks found, or empty."""
+        return filled(self.plan.wording.criticise, found=found, prompt=self.plan.asked.text)
+
+    def revise(self, found: str) -> str:
+        """Return the request for the next answer; `found` is what checks found, or empty."""
+        return filled(self.plan.wording.revise, found=found, prompt=self.plan.asked.text)
 
     def chain(self, stop: Stop | None) -> Chain:
         """Return the chain as it stands; `stop` is None while it goes on."""
@@ -233,6 +248,7 @@ class State:
             },
             usage=self.usage.model_copy(update={"seconds": round(self.seconds, 4)}),
             usage_by_role=self._usage_by_role(),
+            meta={"prompts": plan.wording.record} if plan.asks else {},
         )
 
     def _usage_by_role(self) -> dict[Role, RoleUsage]:

@@ -56,7 +56,7 @@ class AnyOf:
             if outcomes[-1].passed:
                 return outcomes[-1]
         faults = " Or: ".join(outcome.message for outcome in outcomes)
-        return failed(f"One of these has to be mended. {faults}", score=max(o.score for o in outcomes))
+        return failed(f"One of these has to be fixed. {faults}", score=max(o.score for o in outcomes))
 
 
 def _names(parts: Iterable[Check]) -> str:

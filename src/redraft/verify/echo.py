@@ -123,7 +123,7 @@ The answer has 2 words, and at most 1 are allowed: 1 too many. And at least 3 ar
 And exactly 3 are wanted. And 3 to 4 are wanted. The answer contains it once, on line 1. It must not.
 The answer contains it 9 times, on lines 1, 2, and more after that. The answer does not contain it.
 The answer begins with it and not with it. The answer ends with it and not with it. The answer is empty.
-Nothing in the answer matches the pattern. The pattern is found on line 1. One of these has to be mended. Or:
+Nothing in the answer matches the pattern. The pattern is found on line 1. One of these has to be fixed. Or:
 The answer is not JSON: Expecting value at line 1, column 1, before it, where it ends. Extra data at line 1.
 The answer is not usable JSON: it is nested too deeply. The answer is empty, and JSON is wanted.
 The answer has 2 JSON blocks, and exactly one is wanted. The JSON block that begins on line 1 has no closing.
