@@ -44,7 +44,9 @@ HOW = (
     "Intervals are Wilson's, at 95 %."
 )
 
-BEFORE = Wording("before", SHIPPED["brief"].criticise, "Not quite right yet:\n{found}\n\nWrite it again, mended.")
+BEFORE = Wording(
+    "before", SHIPPED["brief"].criticise, "Not quite right yet:\n{found}\n\nWrite it again, mended."
+)
 """The wording with which the labelled revisions were asked for. redraft had it first."""
 
 Record = dict[str, Any]

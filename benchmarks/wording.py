@@ -63,10 +63,15 @@ def checks_of(name: str, values: Mapping[str, Any]) -> list[str] | None:
         case "punctuation:no_comma":
             return ["lacks:,"]
         case "length_constraints:number_words" | "length_constraints:number_sentences":
-            what, count = name.removeprefix("length_constraints:number_"), values[f"num_{name.split('_')[-1]}"]
+            what, count = (
+                name.removeprefix("length_constraints:number_"),
+                values[f"num_{name.split('_')[-1]}"],
+            )
             words = count if what == "words" else 12 * count
             at_least = values["relation"] == "at least"
-            return [f"{what}{'>=' if at_least else '<'}{count}"] if words <= MOST_WORDS or not at_least else None
+            return (
+                [f"{what}{'>=' if at_least else '<'}{count}"] if words <= MOST_WORDS or not at_least else None
+            )
         case "keywords:forbidden_words":
             return [f"lacks:{word}" for word in values["forbidden_words"]]
         case "keywords:existence":

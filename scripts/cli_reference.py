@@ -1,5 +1,7 @@
 """Writes docs/cli.md from what `redraft --help` and each verb's `--help` really say. `make docs` runs it.
 
+It also writes the table of options in docs/python.md, from the definitions of the options.
+
 The text is the one that a terminal of 80 columns shows. A test fails when the page is not current.
 """
 
@@ -13,8 +15,12 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from redraft.cli import app
+from redraft.options import abouts, allowed
+from redraft.revise.options import Options
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "cli.md"
+PYTHON_PAGE = PAGE.with_name("python.md")
+BEGIN, END = "<!-- options: made by scripts/cli_reference.py -->", "<!-- end of options -->"
 INTRODUCTION = """\
 # The command line
 
@@ -50,5 +56,23 @@ def page() -> str:
     return "\n".join([INTRODUCTION, *sections])
 
 
+def table_of_options() -> str:
+    """The table of docs/python.md: each option of `redraft.revise`, as it is defined."""
+    rows = ["| option | what it takes | meaning | if left out |", "|---|---|---|---|"]
+    for name, (hint, about) in abouts(Options).items():
+        default = "" if about.default is None else f"`{about.default!r}`"
+        cells = (f"`{name}`", allowed(hint, about), about.text, default)
+        rows.append(f"| {' | '.join(cells)} |".replace("  ", " "))
+    return "\n".join(rows)
+
+
+def python_page() -> str:
+    """docs/python.md with the table of options as it has to be."""
+    before, start, rest = PYTHON_PAGE.read_text(encoding="utf-8").partition(BEGIN)
+    _, end, after = rest.partition(END)
+    return f"{before}{start}\n{table_of_options()}\n{end}{after}"
+
+
 if __name__ == "__main__":
+    PYTHON_PAGE.write_text(python_page(), encoding="utf-8")
     PAGE.write_text(page(), encoding="utf-8")

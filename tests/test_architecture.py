@@ -42,24 +42,12 @@ LAYERS = {
     "files": (1, "errors, config, files"),
     "counting": (1, "errors, config, files"),
     "hub": (1, "errors, config, files"),
+    "options": (1, "errors, config, files"),
     "jobs": (2, "jobs, parallel"),
     "parallel": (2, "jobs, parallel"),
 }
-NARROWER = {
-    "collect": {"chain", "formats", "errors", "config", "files", "counting", "hub", "jobs", "parallel"},
-    "train": {
-        "chain",
-        "formats",
-        "errors",
-        "config",
-        "files",
-        "counting",
-        "hub",
-        "jobs",
-        "parallel",
-        "weights",
-    },
-}
+DENIED = {("collect", "weights")}
+"""Imports that point down and are not allowed: data is worked on without torch."""
 
 HEAVY = {
     "torch",
@@ -101,8 +89,8 @@ def allowed(importer: str, imported: str) -> bool:
     """Whether the layer rule lets `importer` import `imported`."""
     if importer == imported:
         return True
-    if importer in NARROWER:
-        return imported in NARROWER[importer]
+    if (importer, imported) in DENIED:
+        return False
     (line, side), (other_line, other_side) = LAYERS[importer], LAYERS[imported]
     return other_line < line or (other_line == line and bool(side) and side == other_side)
 

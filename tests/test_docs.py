@@ -16,7 +16,6 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +23,8 @@ import pytest
 
 from redraft import errors
 from redraft.chain import Chain
-from redraft.cli.options import Flags
 from redraft.collect.clean.rules import NAMES
+from redraft.options import Flags, abouts
 from redraft.revise.options import Options
 from tests.doc_blocks import SHELL, Block, Command, blocks_of, matches
 from tests.engines.fake_server import (
@@ -294,7 +293,7 @@ def test_every_error_is_told() -> None:
 
 def test_every_key_of_a_recipe_and_every_recipe_is_told() -> None:
     page = (ROOT / "docs" / "recipes.md").read_text("utf-8")
-    keys = {each.name.replace("_", "-") for each in fields(Flags)} - {"recipe"}
+    keys = {name.replace("_", "-") for name in abouts(Flags)}
     shipped = {path.stem for path in (ROOT / "src" / "redraft" / "recipes").glob("*.yaml")}
     assert {name for name in keys | shipped if f"`{name}`" not in page} == set()
 

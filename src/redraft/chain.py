@@ -177,6 +177,16 @@ class Prompt(_Record):
         return not self.text.strip() and next(others, None) is None
 
     @property
+    def lack(self) -> str:
+        """What keeps the prompt from being answered, in words; empty if nothing does."""
+        if not self.blank:
+            return ""
+        roles = sorted({str(message.get("role")) for message in self.messages or ()} - {"user"})
+        if not roles or any(message.get("role") == "user" for message in self.messages or ()):
+            return "the prompt is empty"
+        return f"the prompt has no message of the user: its messages are of {' and '.join(roles)}"
+
+    @property
     def said(self) -> str:
         """The whole text of the prompt: all its messages, or instruction and input."""
         return "\n\n".join(map(content_of, self.messages)) if self.messages else self.text

@@ -27,44 +27,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
-from redraft.errors import UsageError
-
-DEFAULTS: Mapping[str, type | tuple[type, ...]] = MappingProxyType(
-    {
-        "model": str,
-        "critic": str,
-        "judge": str,
-        "mode": str,
-        "context": str,
-        "system": str,
-        "check": list,
-        "temperature": (int, float),
-        "top_p": (int, float),
-        "max_tokens": int,
-        "seed": int,
-        "min_revisions": int,
-        "max_revisions": int,
-        "budget_tokens": int,
-        "budget_seconds": (int, float),
-        "budget_usd": (int, float),
-        "price": str,
-        "ctx": int,
-        "threads": int,
-        "gpu_layers": int,
-        "timeout": (int, float),
-        "retries": int,
-        "patience": (int, float),
-        "rpm": int,
-        "tpm": int,
-        "parallel": int,
-        "quiet": bool,
-    }
-)
-"""The keys of `[defaults]` with their types: flags of `ask` and `answer`, with `_` for `-`."""
+from redraft.errors import UsageError, fault_of
+from redraft.options import Defaults, checked
 
 PREFIX = "REDRAFT_KEY_"
 """Prefix of the environment variables with keys."""
@@ -109,7 +76,8 @@ class Config:
         path: The file, which may not exist.
         defaults: Flag name (with `_`) to value.
         keys: `host` or `host:port` to its entry.
-        prices: `host#model` to USD per million tokens: `prompt`, `completion` and optionally `cached`.
+        prices: `host#model`, or the reference of a local model, to USD per million tokens: `prompt`,
+            `completion` and optionally `cached`.
     """
 
     path: Path
@@ -189,12 +157,12 @@ def load_config(path: Path | None = None) -> Config:
         if named:
             raise UsageError(f"there is no config file at {path}.", hint="See docs/engines.md.") from None
         return Config(path)
-    except RecursionError:
-        raise UsageError(f"{path} is nested too deeply.", hint='A line reads: name = "text"') from None
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} cannot be read: {error}.") from None
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{path} is not TOML: {error}.", hint='A line reads: name = "text"') from None
+    except (ValueError, RecursionError) as error:
+        raise UsageError(
+            f"{path} is not TOML: {fault_of(error)}.", hint='A line reads: name = "text"'
+        ) from None
     return _Reader(path).config(document)
 
 
@@ -216,13 +184,7 @@ class _Reader:
 
     def _defaults(self, table: Mapping[str, Any]) -> dict[str, Any]:
         named = {name.replace("-", "_"): value for name, value in table.items()}
-        self._known(named, DEFAULTS, "defaults.")
-        for name, value in named.items():
-            kind = DEFAULTS[name]
-            fits = isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
-            if not fits or (kind is list and not all(isinstance(item, str) for item in value)):
-                self._fail(f"defaults.{name} is {value!r}, and should be {_described(kind)}.")
-        return named
+        return checked(named, Defaults, where=f"{self.path}: ", table="defaults.")
 
     def _key(self, entry: Any, host: str) -> KeyEntry:
         where = f'keys."{host}"'
@@ -241,7 +203,7 @@ class _Reader:
         where = f'prices."{name}"'
         table = self._table(price, where)
         self._known(table, _PRICES, where + ".")
-        if "#" not in name:
+        if not ("#" in name or "/" in name or name == "default" or name.endswith(".gguf")):
             self._fail(f"{where} names no model.", f'[prices."{name}#model"]')
         for field_name, value in table.items():
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < inf:
@@ -277,8 +239,3 @@ def _host_names(url: str) -> list[str]:
         raise UsageError(message, hint="http://host:port/v1#model") from None
     host = (parts.hostname or "").lower()
     return [f"{host}:{port}", host] if port else [host]
-
-
-def _described(kind: type | tuple[type, ...]) -> str:
-    names = {str: "a text", int: "a whole number", bool: "true or false", list: "a list of texts"}
-    return names[kind] if isinstance(kind, type) else "a number"

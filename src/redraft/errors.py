@@ -45,6 +45,14 @@ class RedraftError(Exception):
         return f"{self.message}\n  {self.hint}" if self.hint else self.message
 
 
+def fault_of(error: Exception) -> str:
+    """Return in words why a parser refused a text; Python's own explain neither depth nor long numbers."""
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    said = " ".join(str(error).split())
+    return "a number in it has too many digits" if said.startswith("Exceeds the limit") else said
+
+
 class UsageError(RedraftError):
     """Wrong arguments, options or files."""
 

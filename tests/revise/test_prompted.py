@@ -127,7 +127,7 @@ def test_an_echo_of_the_feedback_never_becomes_best() -> None:
 
 @pytest.mark.parametrize("mode", ["verified", "prompted"])
 @pytest.mark.parametrize(
-    "echo", ["The answer has 6 words.", "The answer is not 14 too many.", prompts.REVISE, prompts.CRITICISE]
+    "echo", ["The answer has 6 words.", "The answer is not 14 too many.", *prompts.DEFAULT.requests]
 )
 def test_an_echo_is_not_checked_and_never_passes(mode: Mode, echo: str) -> None:
     streams = ["One.", *(["Bad. Revision is needed."] if mode == "prompted" else []), echo]

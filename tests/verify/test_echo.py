@@ -16,12 +16,14 @@ from pydantic import BaseModel
 
 from redraft.chain import Prompt
 from redraft.engines.scripted import ScriptedEngine
-from redraft.revise import prompts
+from redraft.revise.prompts import DEFAULT, ECHOED, Wording
 from redraft.verify.base import run_check
 from redraft.verify.echo import echoes
 from redraft.verify.output import from_model
 from redraft.verify.parse import parse_check
 
+# The wording with which the labelled revisions were asked for.
+BEFORE = Wording("before", DEFAULT.criticise, "Not quite right yet:\n{found}\n\nWrite it again, mended.")
 FEEDBACK = (
     'The answer has 64 words, and at most 50 are allowed: 14 too many.\nThe answer does not contain "never".'
 )
@@ -46,13 +48,13 @@ LABELLED = Path(__file__).parent.parent / "data" / "echoes.jsonl"
         "How can I help you?",
         "Sure, here is",
         "The answer is 6. I made an error. I will correct the mistake and check the answer again.",
-        prompts.REVISE,
-        prompts.ECHOED,
-        prompts.CRITICISE,
+        "Write it again, mended.",
+        ECHOED,
+        DEFAULT.requests[1],
     ],
 )
 def test_an_echo(answer: str) -> None:
-    assert echoes(answer, [FEEDBACK, *prompts.REQUESTS], TOPIC)
+    assert echoes(answer, [FEEDBACK, *BEFORE.requests], TOPIC)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +78,7 @@ def test_an_echo(answer: str) -> None:
     ],
 )
 def test_no_echo(answer: str) -> None:
-    assert not echoes(answer, [FEEDBACK, *prompts.REQUESTS], TOPIC)
+    assert not echoes(answer, [FEEDBACK, *BEFORE.requests], TOPIC)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +93,7 @@ def test_no_echo(answer: str) -> None:
     ],
 )
 def test_a_prompt_about_texts_is_answered_in_the_words_of_texts(prompt: str, answer: str) -> None:
-    assert not echoes(answer, [FEEDBACK, *prompts.REQUESTS], prompt)
+    assert not echoes(answer, [FEEDBACK, *BEFORE.requests], prompt)
 
 
 def test_a_sentence_about_the_answer_is_talk_in_the_words_of_the_prompt_too() -> None:
@@ -112,7 +114,7 @@ def test_a_word_that_the_feedback_quotes_tells_nothing() -> None:
 @pytest.mark.parametrize("answer", ["The final answer is 42.", "The correct answer is 42."])
 def test_a_number_alone_is_an_answer(answer: str) -> None:
     heard = ["The last number in the answer is 45, on line 1, and it is not right. Work it out again."]
-    assert not echoes(answer, [*heard, *prompts.REQUESTS], "What is 40 + 2?")
+    assert not echoes(answer, [*heard, *BEFORE.requests], "What is 40 + 2?")
     assert echoes("The last number in the answer is 42, and it is not right.", heard, "What is 40 + 2?")
 
 
@@ -189,7 +191,7 @@ def test_a_sentence_of_a_check_is_known_though_it_was_not_said(tmp_path: Path) -
     ],
 )  # fmt: skip
 def test_repeated_feedback_is_an_echo_in_any_language(message: str, answer: str) -> None:
-    assert echoes(answer, [message, *prompts.REQUESTS], TOPIC)
+    assert echoes(answer, [message, *BEFORE.requests], TOPIC)
 
 
 def test_a_loop_of_words_that_the_feedback_quotes_repeats_no_feedback() -> None:
@@ -221,7 +223,7 @@ def test_other_answers_in_other_languages_are_no_echoes() -> None:
 )
 def test_json_and_code_are_no_echoes(answer: str) -> None:
     heard = ['The JSON does not fit the schema: "status" is a required property.']
-    assert not echoes(answer, [*heard, *prompts.REQUESTS], "Report the state.")
+    assert not echoes(answer, [*heard, *BEFORE.requests], "Report the state.")
 
 
 @pytest.mark.parametrize(
@@ -233,7 +235,7 @@ def test_json_and_code_are_no_echoes(answer: str) -> None:
     ],
 )
 def test_an_answer_with_a_remark_about_the_edit_is_no_echo(answer: str) -> None:
-    assert not echoes(answer, [FEEDBACK, *prompts.REQUESTS], TOPIC)
+    assert not echoes(answer, [FEEDBACK, *BEFORE.requests], TOPIC)
 
 
 @given(st.lists(st.integers(0, 10**6), min_size=3, max_size=3))
@@ -266,7 +268,7 @@ def labelled(split: str) -> list[dict[str, Any]]:
 
 def found(record: dict[str, Any]) -> bool:
     topic = f"{record['prompt']}\n{record['draft']}"
-    return echoes(record["revision"], [*record["feedback"], *prompts.REQUESTS], topic)
+    return echoes(record["revision"], [*record["feedback"], *BEFORE.requests], topic)
 
 
 def rate(records: list[dict[str, Any]], label: str) -> float:
@@ -298,7 +300,7 @@ def test_revisions_of_a_strong_model_are_no_echoes(shared_data: Path) -> None:
         for number, step in enumerate(chain.steps[1:], start=1):
             heard = [before.feedback.text for before in chain.steps[:number] if before.feedback]
             topic = f"{chain.prompt.text}\n{chain.steps[0].answer}"
-            called += echoes(step.answer, [*heard, *prompts.REQUESTS], topic)
+            called += echoes(step.answer, [*heard, *BEFORE.requests], topic)
             total += 1
     assert total > 400
     assert called == 0

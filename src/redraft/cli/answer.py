@@ -10,16 +10,17 @@ import json
 import sys
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from redraft.cli.options import Flags, Settings, settle, takes
+from redraft.cli.options import Settings, settle, takes
 from redraft.cli.shell import only_ours, tell
 from redraft.errors import EngineTimeout, RedraftError, UsageError
+from redraft.options import Flags, abouts
 
 if TYPE_CHECKING:
     from redraft.chain import Chain
@@ -38,7 +39,7 @@ PARALLEL = 4
 PATIENCE = 300.0
 """Default seconds to wait for a server that is down or busy."""
 
-NOT_OF_THE_RESULT = {"recipe", "ctx", "threads", "gpu_layers", "timeout", "retries", "patience", "rpm", "tpm"}
+NOT_OF_THE_RESULT = {"ctx", "threads", "gpu_layers", "timeout", "retries", "patience", "rpm", "tpm"}
 """Flags that may differ when a job is resumed: for speed, for waiting, or for the length of a prompt."""
 
 STDIN = "standard input"
@@ -51,10 +52,12 @@ def _limit(metavar: str, text: str) -> Any:
     return typer.Option(metavar=metavar, help=text, rich_help_panel=_LIMITS, show_default=False)
 
 
-@takes(Flags)
+@takes
 def answer(
     flags: Flags,
-    prompts: Annotated[Path, typer.Argument(help="A file of prompts, of any known shape; '-' is stdin.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="PROMPTS", help="A file of prompts, of any known shape; '-' is stdin.")
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Where the chains go.")],
     shape: Annotated[Shape, typer.Option("--format", help="What to write.")] = "chain",
     model_id: Annotated[
@@ -100,11 +103,11 @@ def answer(
     if str(out) == "-":
         hint = "A stopped job goes on from it. Write -o out.jsonl, then: redraft show out.jsonl --json"
         raise UsageError("the output has to be a file, and '-' is none.", hint=hint)
-    with _plain_file(prompts) as source:
+    with _plain_file(source) as file:
         answering = Answering(
             settings=settle(flags),
-            source=source,
-            name=STDIN if str(prompts) == "-" else str(prompts),
+            source=file,
+            name=STDIN if str(source) == "-" else str(source),
             out=out,
             form=Form(shape, model_id),
             parallel=below.get("parallel", PARALLEL) if parallel is None else parallel,
@@ -191,7 +194,7 @@ class Answering:
         from redraft.revise.summary import Summary
 
         self._look_at_settings()
-        summary = Summary(with_checks=bool(self.settings.check))
+        summary = Summary(with_checks=bool(self.settings.get("check")))
         job = self._job(summary)
         outcome = job.run(partial(self._start, summary))
         status = outcome.exit_status or (1 if summary.not_passed else 0)
@@ -240,8 +243,10 @@ class Answering:
 
     def _provenance(self) -> Any:
         from redraft.jobs.provenance import Provenance
+        from redraft.revise.prompts import DEFAULT, wording_of
 
-        config = {k: v for k, v in asdict(self.settings).items() if k not in NOT_OF_THE_RESULT}
+        config = {name: self.settings.get(name) for name in abouts(Flags) if name not in NOT_OF_THE_RESULT}
+        config["prompts"] = wording_of(config["prompts"] or DEFAULT).record
         config |= {"format": self.form.shape, "model_id": self.form.model_id}
         return Provenance("answer", config, self.source, self.name)
 
@@ -263,7 +268,7 @@ class Answering:
             options = await self._opened(stack, session)
 
             async def work(item: Item) -> list[str]:
-                chain = await Attempt(item, self.settings.seed, options, session, journaled).chain()
+                chain = await Attempt(item, self.settings.get("seed"), options, session, journaled).chain()
                 summary.add(chain)
                 return [self.form.line(chain)]
 

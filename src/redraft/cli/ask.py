@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from redraft.cli.options import Flags, insist_on_utf8, settle, takes
+from redraft.cli.options import insist_on_utf8, settle, takes
 from redraft.cli.shell import only_ours, tell, write
 from redraft.errors import EngineError, RedraftError, UsageError
+from redraft.options import Flags
 
 if TYPE_CHECKING:
     from redraft.chain import Chain
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 NOT_OPENED = "there is no answer: the budget of seconds was over before the model was ready."
 
 
-@takes(Flags)
+@takes
 def ask(
     flags: Flags,
     prompt: Annotated[
@@ -55,8 +56,8 @@ def ask(
     if not watch:
         if json or chain.answer.strip():
             write(chain.to_json() if json else chain.answer)
-        _say(chain, with_checks=bool(settings.check))
-    raise typer.Exit(_status(chain, with_checks=bool(settings.check)))
+        _say(chain, with_checks=bool(settings.get("check")))
+    raise typer.Exit(_status(chain, with_checks=bool(settings.get("check"))))
 
 
 def _prompt(prompt: str | None) -> str:

@@ -71,8 +71,8 @@ class Attempt:
             EngineError, CheckError: With the chain until then.
         """
         asked = self._item.asked
-        if asked.prompt.blank:
-            raise RecordError(f"{asked.id}: the prompt is empty.", hint="Give a question or an instruction.")
+        if lack := asked.prompt.lack:
+            raise RecordError(f"{asked.id}: {lack}.", hint="Give a question or an instruction.")
         if self._journaled is None:
             self._options["resume"] = _begun(self._session.unfinished.get(self._item.id), asked)
         try:

@@ -1,23 +1,35 @@
 """The flags that verbs share, and where their values come from.
 
-A flag overrides a recipe, a recipe the config file, and the config file redraft's defaults. `takes(Flags)`
-turns the fields of the dataclass into a command's options.
+A flag overrides a recipe, a recipe the config file, and the config file redraft's defaults. The options are
+defined in `redraft.options`; `takes` gives them to a command.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass
 from functools import wraps
-from math import inf
-from pathlib import Path
 from textwrap import fill
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_type_hints
 
 import typer
 
 from redraft.errors import UsageError
+from redraft.options import (
+    BUDGET,
+    LOOP,
+    MODEL,
+    RETRIES,
+    SAMPLING,
+    SERVER,
+    About,
+    Fields,
+    Flags,
+    Machine,
+    abouts,
+    checked,
+)
 from redraft.verify.kinds import CHECK_KINDS
 
 if TYPE_CHECKING:
@@ -28,92 +40,25 @@ if TYPE_CHECKING:
     from redraft.revise.api import Role
     from redraft.revise.options import Options
 
-_MODEL, _LOOP, _SAMPLING, _BUDGET = "Model", "Revising", "Sampling", "Budget of the whole chain"
-_SERVER = "Waiting for a server"
-
-RETRIES = 4
-"""Default number of retries of a request that a server failed."""
-
-
-def _flag(group: str, *names: str, metavar: str | None = None, text: str) -> Any:
-    return typer.Option(*names, metavar=metavar, help=text, rich_help_panel=group, show_default=False)
+_GROUPS = (MODEL, LOOP, SAMPLING, BUDGET, SERVER)
+"""The headings of flags, in the order of help texts."""
 
 
 @dataclass(frozen=True)
-class Flags:
-    """The flags of both `ask` and `answer`. None means not given."""
+class Settings:
+    """The values of flags, with recipe and config file filled in. Those without a default may be missing.
 
-    model: Annotated[
-        str | None,
-        _flag(
-            _MODEL,
-            "--model",
-            "-m",
-            metavar="REF",
-            text="default, a GGUF file, org/name, http://host/v1#name …",
-        ),
-    ] = None
-    critic: Annotated[str | None, _flag(_MODEL, metavar="REF", text="another model that criticises")] = None
-    judge: Annotated[str | None, _flag(_MODEL, metavar="REF", text="the model of judge: checks")] = None
-    ctx: Annotated[int | None, _flag(_MODEL, metavar="N", text="context of a chain, in tokens")] = None
-    threads: Annotated[int | None, _flag(_MODEL, metavar="N", text="processor threads")] = None
-    gpu_layers: Annotated[int | None, _flag(_MODEL, metavar="N", text="layers to put on a GPU")] = None
+    Attributes:
+        values: Name to value.
+        recipe: The recipe that was read, if any.
+    """
 
-    recipe: Annotated[
-        str | None,
-        _flag(_LOOP, metavar="NAME|FILE", text="take flags from a recipe: a YAML file, or a shipped one"),
-    ] = None
-    mode: Annotated[
-        str | None, _flag(_LOOP, metavar="MODE", text="auto, native, prompted or verified [auto]")
-    ] = None
-    check: Annotated[
-        list[str] | None,
-        _flag(_LOOP, "--check", "-c", metavar="CHECK", text="what the answer must meet; repeatable"),
-    ] = None
-    min_revisions: Annotated[int | None, _flag(_LOOP, metavar="N", text="fewest revisions [0]")] = None
-    max_revisions: Annotated[int | None, _flag(_LOOP, metavar="N", text="most revisions [3]")] = None
-    context: Annotated[
-        str | None,
-        _flag(_LOOP, metavar="WHAT", text="show critic and writer the last step, or the chain [last]"),
-    ] = None
-    system: Annotated[str | None, _flag(_LOOP, metavar="TEXT", text="a system message")] = None
+    values: Flags
+    recipe: str | None = None
 
-    temperature: Annotated[float | None, _flag(_SAMPLING, metavar="T", text="0 is greedy [0.7]")] = None
-    top_p: Annotated[float | None, _flag(_SAMPLING, metavar="P", text="nucleus size [1]")] = None
-    max_tokens: Annotated[
-        int | None,
-        _flag(
-            _SAMPLING, metavar="N", text="most new tokens of an answer or feedback; native: of a chain [2048]"
-        ),
-    ] = None
-    seed: Annotated[int | None, _flag(_SAMPLING, metavar="N", text="makes a run repeatable")] = None
-
-    budget_tokens: Annotated[int | None, _flag(_BUDGET, metavar="N", text="generated tokens")] = None
-    budget_seconds: Annotated[float | None, _flag(_BUDGET, metavar="S", text="wall-clock time")] = None
-    budget_usd: Annotated[float | None, _flag(_BUDGET, metavar="USD", text="money; needs a price")] = None
-    price: Annotated[
-        str | None,
-        _flag(_BUDGET, metavar="IN,OUT[,CACHED]", text="USD per million tokens, unless the config file says"),
-    ] = None
-
-    timeout: Annotated[
-        float | None, _flag(_SERVER, metavar="S", text="longest silence [300 to the first token, then 60]")
-    ] = None
-    retries: Annotated[
-        int | None,
-        _flag(_SERVER, metavar="N", text=f"repeat a failed request or a broken reply N times [{RETRIES}]"),
-    ] = None
-    patience: Annotated[
-        float | None,
-        _flag(_SERVER, metavar="S", text="wait for one that is down or busy [ask: 0, answer: 300]"),
-    ] = None
-    rpm: Annotated[int | None, _flag(_SERVER, metavar="N", text="most requests a minute")] = None
-    tpm: Annotated[int | None, _flag(_SERVER, metavar="N", text="most tokens a minute")] = None
-
-
-@dataclass(frozen=True)
-class Settings(Flags):
-    """Flags with recipe and config file filled in. Those without a default may still be None."""
+    def get(self, name: str) -> Any:
+        """Return a value; None if it was not given."""
+        return self.values.get(name)
 
     def options(self) -> Options:
         """Return the arguments of `arevise`, without model, critic and judge.
@@ -123,27 +68,18 @@ class Settings(Flags):
         Raises:
             UsageError: A value does not fit, as far as this can be told without the model.
         """
-        from redraft.revise.budget import Budget
         from redraft.revise.options import look
         from redraft.verify.parse import parse_checks
 
-        names = (
-            "min_revisions",
-            "max_revisions",
-            "system",
-            "temperature",
-            "top_p",
-            "max_tokens",
-            "seed",
-            "context",
-        )
-        given: Any = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
-        given["mode"] = self.mode or "auto"
-        given["checks"] = self.check or [] if self.judge else parse_checks(self.check or ())
-        given["budget"] = Budget(self.budget_tokens, self.budget_seconds, self.budget_usd)
-        given["price"] = _price(self)
-        look({**given, "model": self.model or "default", "critic": self.critic, "judge": self.judge})
-        options: Options = given
+        checks, limits = self.values.get("check", []), ("tokens", "seconds", "usd")
+        given: Any = {name: value for name, value in self.values.items() if name in abouts(Fields)}
+        given["checks"] = checks if self.values.get("judge") else parse_checks(checks)
+        given["budget"] = {name: self.get(f"budget_{name}") for name in limits}
+        given["price"] = self.values.get("price")
+        roles = self.references()
+        options = look({**given, **roles})
+        for role in roles:
+            options.pop(role)
         return options
 
     def waiting(self, *, usual: float = 0.0, tell: Callable[[str], None] | None = None) -> Patience:
@@ -158,23 +94,22 @@ class Settings(Flags):
         """
         from redraft.engines.remote.patience import Patience
 
-        for name, least in {"timeout": 0.001, "retries": 0, "patience": 0, "rpm": 1, "tpm": 1}.items():
-            value = getattr(self, name)
-            if value is not None and not least <= value < inf:
-                raise UsageError(f"{name} is {value}.", hint=f"It should be {least} or more.")
-        known: Any = {"rpm": self.rpm, "tpm": self.tpm, **({"tell": tell} if tell else {})}
-        if self.timeout is not None:
-            limits = {"first_token": self.timeout, "between_tokens": self.timeout}
-            known |= {**limits, "connect": min(self.timeout, Patience.connect)}
-        tries = 1 + (RETRIES if self.retries is None else self.retries)
-        return Patience(tries=tries, outage=usual if self.patience is None else self.patience, **known)
+        values = self.values
+        known: Any = {name: values[name] for name in ("rpm", "tpm") if name in values}
+        if tell:
+            known["tell"] = tell
+        if (limit := values.get("timeout")) is not None:
+            known |= {"first_token": limit, "between_tokens": limit, "connect": min(limit, Patience.connect)}
+        return Patience(
+            tries=1 + values.get("retries", RETRIES), outage=values.get("patience", usual), **known
+        )
 
     def references(self) -> dict[Role, str]:
         """Return the references of the models to open, by role."""
         named: dict[Role, str | None] = {
-            "model": self.model or "default",
-            "critic": self.critic,
-            "judge": self.judge,
+            "model": self.values.get("model") or "default",
+            "critic": self.values.get("critic"),
+            "judge": self.values.get("judge"),
         }
         return {role: reference for role, reference in named.items() if reference}
 
@@ -199,14 +134,8 @@ class Settings(Flags):
             return await load_engine(reference, parallel=parallel, patience=patience)
         if warning := lacks_adapter(reference):
             tell(warning)
-        return await load_engine(
-            reference,
-            ctx=self.ctx,
-            threads=self.threads,
-            gpu_layers=self.gpu_layers,
-            parallel=parallel,
-            patience=patience,
-        )
+        machine: Any = {name: self.get(name) for name in abouts(Machine)}
+        return await load_engine(reference, **machine, parallel=parallel, patience=patience)
 
     async def opened(
         self, stack: AsyncExitStack, *, parallel: int = 1, patience: Patience | None = None
@@ -236,15 +165,13 @@ def settle(flags: Flags) -> Settings:
     """
     from redraft.config import load_config
 
-    below = dict(load_config().defaults)
-    if flags.recipe is not None:
-        below |= read_recipe(flags.recipe)
-    known = {field.name for field in fields(Flags)}
-    given = {name: value for name, value in asdict(flags).items() if value is not None}
+    given: dict[str, Any] = {name: value for name, value in flags.items() if value is not None}
     for name, value in given.items():
         insist_on_utf8("--" + name.replace("_", "-"), *(value if isinstance(value, list) else [value]))
-    settings = Settings(**{name: value for name, value in below.items() if name in known})
-    return replace(settings, **given)
+    recipe = given.pop("recipe", None)
+    below = {name: value for name, value in load_config().defaults.items() if name in abouts(Flags)}
+    values: Any = {**below, **(read_recipe(recipe) if recipe else {}), **checked(given, Flags)}
+    return Settings(values, recipe)
 
 
 def insist_on_utf8(what: str, *values: Any) -> None:
@@ -269,98 +196,52 @@ def read_recipe(name: str) -> dict[str, Any]:
     Raises:
         UsageError: There is no such recipe, or a key is not a flag.
     """
-    import difflib
+    from redraft.formats.documents import recipe_of
 
-    from redraft.formats.documents import yaml_of
-
-    path = _recipe_path(name)
-    try:
-        recipe = yaml_of(path.read_text(encoding="utf-8"), path) or {}
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(recipe, dict):
-        raise UsageError(f"{path} holds a {type(recipe).__name__}, and a recipe is flags and values.")
-    recipe = {str(key).replace("-", "_"): value for key, value in recipe.items() if key != "about"}
-    known = {field.name for field in fields(Flags)} - {"recipe"}
-    for key, value in recipe.items():
-        if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            hint = f"Did you mean {near[0]!r}?" if near else "Keys: " + ", ".join(sorted(known))
-            raise UsageError(f"{path}: a recipe has no key {key!r}.", hint=hint)
-        recipe[key] = _typed(path, key, value)
-    return recipe
+    path, document = recipe_of(name)
+    values = {str(key).replace("-", "_"): value for key, value in document.items()}
+    return checked(values, Flags, where=f"{path}: ")
 
 
-def _typed(path: Path, key: str, value: Any) -> Any:
-    """Return a recipe's value with the type of its flag."""
-    wanted = get_type_hints(Flags)[key].__args__[0]
-    if key == "check" and isinstance(value, list) and all(isinstance(item, str) for item in value):
-        return value
-    if isinstance(value, wanted if key != "check" else ()) and not isinstance(value, bool):
-        return value
-    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    kind = (
-        "a list of checks"
-        if key == "check"
-        else {int: "a whole number", float: "a number", str: "a text"}[wanted]
+def takes(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the flags of `Flags`, and `--recipe`. It receives those that were given as `flags`."""
+    hints = get_type_hints(command, include_extras=True)
+    own = [
+        p.replace(annotation=hints[p.name], kind=inspect.Parameter.KEYWORD_ONLY)
+        for p in inspect.signature(command).parameters.values()
+        if p.name != "flags"
+    ]
+    shared = sorted(map(_parameter, ["recipe", *abouts(Flags)]), key=_group)
+
+    @wraps(command)
+    def wrapper(**values: Any) -> None:
+        flags = {p.name: values.pop(p.name) for p in shared}
+        command(flags={name: value for name, value in flags.items() if value is not None}, **values)
+
+    wrapper.__signature__ = inspect.Signature(own + shared)  # type: ignore[attr-defined]
+    wrapper.__annotations__ = {p.name: p.annotation for p in own + shared}
+    return wrapper
+
+
+_RECIPE = About("take flags from a recipe: a YAML file, or a shipped one", None, LOOP, "NAME|FILE")
+
+
+def _parameter(name: str) -> inspect.Parameter:
+    """Return an option as a parameter of a command. The type alone is typer's to check."""
+    hint, about = (str, _RECIPE) if name == "recipe" else abouts(Flags)[name]
+    kind = next((kind for kind in (int, float, list[str]) if kind in (hint, *get_args(hint))), str)
+    text = about.text if about.default is None else f"{about.text} [{about.default}]"
+    names = ("--" + name.replace("_", "-"), about.short) if about.short else ()
+    flag = typer.Option(
+        *names, metavar=about.metavar, help=text, rich_help_panel=about.group, show_default=False
     )
-    raise UsageError(f"{path}: {key} is {value!r}, and should be {kind}.")
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, flag]
+    )
 
 
-def _recipe_path(name: str) -> Path:
-    shipped = Path(__file__).parent.parent / "recipes"
-    for path in (Path(name), shipped / f"{name}.yaml"):
-        if path.is_file():
-            return path
-    names = ", ".join(sorted(path.stem for path in shipped.glob("*.yaml")))
-    raise UsageError(f"there is no recipe {name!r}.", hint=f"Give a YAML file, or one of: {names}")
-
-
-def _price(settings: Settings) -> Any:
-    """Return the price that was given, or None: a server's engine knows the config file's."""
-    from redraft.engines.price import Price
-
-    if settings.price is None:
-        return None
-    try:
-        numbers = [float(part) for part in settings.price.split(",")]
-    except ValueError:
-        numbers = []
-    if len(numbers) in (2, 3) and all(0 <= number < inf for number in numbers):
-        return Price(*numbers)
-    hint = "Write USD per million tokens as PROMPT,COMPLETION or PROMPT,COMPLETION,CACHED: --price 0.5,1.5"
-    raise UsageError(f"the price {settings.price!r} cannot be read.", hint=hint)
-
-
-def takes(flags: type[Flags]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Turn the fields of a dataclass into options of a command, which receives them as `flags`."""
-
-    def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        hints = get_type_hints(flags, include_extras=True)
-        shared = [
-            inspect.Parameter(
-                f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default, annotation=hints[f.name]
-            )
-            for f in fields(flags)
-        ]
-        own_hints = get_type_hints(command, include_extras=True)
-        own = [
-            p.replace(annotation=own_hints[p.name], kind=inspect.Parameter.KEYWORD_ONLY)
-            for p in inspect.signature(command).parameters.values()
-            if p.name != "flags"
-        ]
-
-        @wraps(command)
-        def wrapper(**values: Any) -> None:
-            mine = {p.name: values[p.name] for p in own}
-            command(flags=flags(**{p.name: values[p.name] for p in shared}), **mine)
-
-        wrapper.__signature__ = inspect.Signature(own + shared)  # type: ignore[attr-defined]
-        wrapper.__annotations__ = {p.name: p.annotation for p in own + shared}
-        return wrapper
-
-    return decorate
+def _group(parameter: inspect.Parameter) -> int:
+    return _GROUPS.index(parameter.annotation.__metadata__[0].rich_help_panel)
 
 
 def check_help() -> str:

@@ -26,11 +26,13 @@ from redraft.config import Config, load_config
 from redraft.engines import hub
 from redraft.engines.base import Engine
 from redraft.engines.llamacpp import default_model
+from redraft.engines.local import LocalEngine
 from redraft.engines.price import Price
 from redraft.engines.remote.patience import Patience
 from redraft.engines.scripted import read_script
 from redraft.engines.threads import in_daemon_thread
 from redraft.errors import MissingExtra, ModelError, UsageError
+from redraft.options import Machine, checked
 
 Kind = Literal["default", "gguf", "folder", "hub", "remote", "script"]
 
@@ -169,18 +171,38 @@ async def load_engine(
         gpu_layers: For llama.cpp; None for its default. 0 keeps a folder off the GPU too.
         parallel: Streams at once, for models on this machine.
         speculate: Speculative decoding from earlier drafts, for llama.cpp; None where it pays off.
-        config: Holds the keys and prices of servers; None for the user's file.
+        config: Holds keys and prices; None for the user's file.
         patience: Time-outs, retries and rates for servers; None for the defaults.
 
     Raises:
         UsageError: A wrong reference or setting, or a part that is not installed.
         EngineError: The model cannot be loaded, or its server does not answer.
     """
+    checked({"ctx": ctx, "threads": threads, "gpu_layers": gpu_layers}, Machine)
     named = parse_reference(ref)
     if named.kind == "remote":
         return await _remote(named, config or load_config(), patience or Patience())
     if named.kind == "script":
         return _script(Path(named.target))
+    config = config or load_config()
+    engine = await _local(
+        named, ctx=ctx, threads=threads, gpu_layers=gpu_layers, parallel=parallel, speculate=speculate
+    )
+    if known := config.prices.get(ref):
+        engine.charge(Price(**known))
+    return engine
+
+
+async def _local(
+    named: ModelReference,
+    *,
+    ctx: int | None,
+    threads: int | None,
+    gpu_layers: int | None,
+    parallel: int,
+    speculate: bool | None,
+) -> LocalEngine:
+    """Open a model on this machine."""
     if named.kind == "folder":
         return await _folder(named, ctx=ctx, threads=threads, gpu_layers=gpu_layers, parallel=parallel)
     if not importlib.util.find_spec("xllamacpp"):
@@ -238,7 +260,7 @@ def _script(path: Path) -> Engine:
 
 async def _folder(
     named: ModelReference, *, ctx: int | None, threads: int | None, gpu_layers: int | None, parallel: int
-) -> Engine:
+) -> LocalEngine:
     path = Path(named.target)
     if not (path / "config.json").exists():
         raise _no_model(path)

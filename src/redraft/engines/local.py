@@ -6,11 +6,13 @@ import secrets
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from typing import NamedTuple
 
 from redraft.chain import Finish, content_of
 from redraft.engines.base import Delta, EngineInfo, Message, PromptText, Sampling, Tokens
 from redraft.engines.messages import plain
+from redraft.engines.price import Price
 from redraft.errors import ContextError, UsageError
 
 DEFAULT_CONTEXT = 4096
@@ -40,6 +42,10 @@ class LocalEngine(ABC):
     def info(self) -> EngineInfo:
         """The model and its capabilities."""
         return self._info
+
+    def charge(self, price: Price) -> None:
+        """Set what the tokens of this model cost."""
+        self._info = replace(self._info, price=price)
 
     @abstractmethod
     async def encode(self, text: str, *, special: bool = False) -> Tokens:

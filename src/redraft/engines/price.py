@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from redraft.chain import Usage
 from redraft.errors import UsageError
@@ -40,6 +42,26 @@ class Price:
             fresh * self.prompt + usage.cached_tokens * cached + usage.completion_tokens * self.completion
         )
         return million / 1e6
+
+
+def price_of(value: Any) -> Price | None:
+    """Return the price that a value is, names by part, or has as a text: `PROMPT,COMPLETION[,CACHED]`.
+
+    Raises:
+        UsageError: It is none.
+    """
+    if value is None or isinstance(value, Price):
+        return value
+    try:
+        if isinstance(value, Mapping):
+            return Price(**value)
+        numbers = [float(part) for part in value.split(",")] if isinstance(value, str) else []
+        if len(numbers) in (2, 3) and all(0 <= number < math.inf for number in numbers):
+            return Price(*numbers)
+    except (TypeError, ValueError):
+        pass
+    hint = "Write USD per million tokens as PROMPT,COMPLETION or PROMPT,COMPLETION,CACHED: --price 0.5,1.5"
+    raise UsageError(f"the price {value!r:.60} cannot be read.", hint=hint)
 
 
 def is_number(value: object, *, whole: bool = False) -> bool:

@@ -19,7 +19,7 @@ from pathlib import Path
 from redraft.chain import Finish, content_of
 from redraft.engines.base import Delta, EngineInfo, Message, PromptText, Sampling, Tokens
 from redraft.engines.price import Price
-from redraft.errors import ContextError, EngineError, RecordError, ServerError
+from redraft.errors import ContextError, EngineError, RecordError, ServerError, fault_of
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,7 @@ def read_script(path: Path) -> ScriptedEngine:
         try:
             record = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise RecordError(f"{where}: not JSON: {error}", hint=_SCRIPT_HINT) from None
+            raise RecordError(f"{where}: not JSON: {fault_of(error)}.", hint=_SCRIPT_HINT) from None
         if isinstance(record, dict) and "settings" in record:
             settings = _settings(record["settings"], where)
         else:

@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from redraft.errors import UsageError
+from redraft.errors import UsageError, fault_of
 
 if TYPE_CHECKING:
     from yaml import SafeLoader
@@ -40,6 +40,34 @@ def text_of_settings(path: Path) -> str:
         raise UsageError(f"{path} is not UTF-8: {error}.") from None
 
 
+def recipe_of(name: str, folder: str = "") -> tuple[str, dict[str, Any]]:
+    """Return the path of a recipe, and its names and values without `about`.
+
+    Args:
+        name: The name of a recipe that redraft ships, or the path of a YAML file.
+        folder: Where the shipped ones are, in `redraft/recipes`.
+
+    Raises:
+        UsageError: There is no such recipe, or it is not names and values.
+    """
+    path, shipped = Path(name).expanduser(), shipped_recipes(folder)
+    if name in shipped:
+        path = shipped[name]
+    elif not path.is_file():
+        hint = f"Give a YAML file, or one of: {', '.join(shipped)}"
+        raise UsageError(f"there is no recipe {name!r:.200}.", hint=hint)
+    document = yaml_of(text_of_settings(path), path)
+    if not isinstance(document, dict | None):
+        raise UsageError(f"{path}: a recipe is names and values.", hint="A line reads: name: value")
+    return str(path), {key: value for key, value in (document or {}).items() if key != "about"}
+
+
+def shipped_recipes(folder: str = "") -> dict[str, Path]:
+    """Return the recipes that redraft ships in a folder of `redraft/recipes`, by name."""
+    found = Path(__file__).parent.parent.joinpath("recipes", folder).glob("*.yaml")
+    return {path.stem: path for path in sorted(found)}
+
+
 def yaml_of(text: str | bytes, name: object) -> Any:
     """Return the values in a YAML text.
 
@@ -54,11 +82,9 @@ def yaml_of(text: str | bytes, name: object) -> Any:
 
     try:
         return yaml.load(text, _loader(name))  # noqa: S506  (a safe loader)
-    except RecursionError:
-        fault = "it is nested too deeply"
-    except (yaml.YAMLError, ValueError) as error:
-        fault = " ".join(str(error).split())
-    raise UsageError(f"{name} is not YAML: {fault:.300}.", hint="A line reads: name: value")
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        message = f"{name} is not YAML: {fault_of(error):.300}."
+        raise UsageError(message, hint="A line reads: name: value") from None
 
 
 def _loader(name: object) -> type[SafeLoader]:

@@ -113,7 +113,7 @@ async def make(prompt: Asked, options: Options, load: Load) -> AsyncGenerator[Ev
         options: See `Options`.
         load: Opens the engine of a reference.
     """
-    look(options)
+    options = look(options)
     asked, output, clock = _prompt(prompt), options.get("output"), asyncio.get_running_loop().time
     made = options.get("resume") or Chain(prompt=asked)
     insist_on_cut(made, asked)
@@ -173,8 +173,8 @@ def _prompt(prompt: Asked) -> Prompt:
         prompt = Prompt(instruction=prompt)
     elif not isinstance(prompt, Prompt):
         prompt = Prompt(messages=_messages(prompt))
-    if prompt.blank:
-        raise UsageError("the prompt is empty.", hint="Give a question or an instruction.")
+    if lack := prompt.lack:
+        raise UsageError(f"{lack}.", hint="Give a question or an instruction.")
     return prompt
 
 

@@ -5,82 +5,26 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from typing import Annotated, Any, cast
+
+from pydantic import BaseModel
 
 from redraft.chain import Chain, whole
+from redraft.config import load_config
 from redraft.engines.base import Engine, EngineInfo, Sampling
 from redraft.engines.messages import beyond_text, plain
-from redraft.engines.price import Price
+from redraft.engines.price import Price, price_of
 from redraft.errors import RecordError, UsageError
+from redraft.options import About, Fields, checked, defaults_of
 from redraft.revise.budget import Budget
 from redraft.revise.driver import CancelToken
-from redraft.revise.prompts import base_messages
-from redraft.revise.state import ContextPolicy, Mode, Plan
+from redraft.revise.prompts import DEFAULT, base_messages, wording_of
+from redraft.revise.state import Mode, Plan
 from redraft.verify.base import Check
 
-if TYPE_CHECKING:
-    from pydantic import BaseModel
-
-
-class Options(TypedDict, total=False):
-    """Options of `revise`, `arevise` and `stream`. All can be left out.
-
-    Attributes:
-        model: A model reference (docs/engines.md) or an engine; `default` if left out. An engine stays open.
-        mode: `native`, `prompted`, `verified`, or `auto`: native if the model says so, else verified if
-            there are checks, else prompted.
-        checks: Checks in their short form, as values, or your own functions (docs/checks.md).
-        min_revisions: The fewest revisions; 0 if left out.
-        max_revisions: The most revisions; 3 if left out, as in SelFee's released server.
-        critic: Another model or engine that criticises.
-        judge: The model or engine of `judge:` checks.
-        system: A system message.
-        temperature: 0 is greedy; 0.7 if left out.
-        top_p: Nucleus size, in (0, 1]; 1 if left out.
-        max_tokens: Most new tokens of one answer or feedback; of the whole text in native mode. 2,048 if
-            left out.
-        seed: Makes a run repeatable on the same engine and batch.
-        budget: The most that the whole chain may use.
-        price: The price of the writer's tokens; the engine's own (`EngineInfo.price`) if left out.
-        context: What critic and writer see: the `last` step, or the whole `chain`.
-        output: A pydantic model that the answer must fit, as JSON; the object is `chain.value`.
-        id: The chain's id.
-        cancel: Ends the chain early from outside.
-        resume: A chain of the same prompt that was cut. Its complete steps are kept, and its usage counts
-            towards the budget.
-    """
-
-    model: str | Engine
-    mode: Literal["auto", "native", "prompted", "verified"]
-    checks: Sequence[str | Check | Callable[..., Any]]
-    min_revisions: int
-    max_revisions: int
-    critic: str | Engine | None
-    judge: str | Engine | None
-    system: str | None
-    temperature: float
-    top_p: float
-    max_tokens: int
-    seed: int | None
-    budget: Budget
-    price: Price | None
-    context: ContextPolicy
-    prompts: Any
-    output: type[BaseModel] | None
-    id: str
-    cancel: CancelToken
-    resume: Chain | None
-
-
-Test = Callable[[Any], bool]
-
-
-def _is(kind: type | tuple[type, ...], holds: Test = lambda _: True) -> Test:
-    """Return a test of an option's type and value. A bool is not a number."""
-    return lambda value: isinstance(value, kind) and not isinstance(value, bool) and holds(value)
+MAX_REVISIONS: int = defaults_of(Fields)["max_revisions"]
 
 
 def is_text(value: Any) -> bool:
@@ -88,68 +32,146 @@ def is_text(value: Any) -> bool:
     return isinstance(value, str) and value == whole(value)
 
 
-def _is_output(value: Any) -> bool:
-    from pydantic import BaseModel
+def _if(holds: Callable[[Any], bool]) -> Callable[[Any], Any]:
+    """Return a reader that takes values that pass a test, as they are."""
 
+    def read(value: Any) -> Any:
+        if not holds(value):
+            raise ValueError
+        return value
+
+    return read
+
+
+def _made(kind: type, named: str) -> Callable[[Any], Any]:
+    """Return a reader of an object of a class, or of its parts by name, as JSON has them."""
+
+    def read(value: Any) -> Any:
+        if value is None or isinstance(value, kind):
+            return value
+        try:
+            return kind(**_if(lambda v: isinstance(v, Mapping))(value))
+        except TypeError:
+            parts = ", ".join(inspect.signature(kind).parameters)
+            found = ", ".join(map(repr, value))
+            raise UsageError(f"{named} has {found:.80}.", hint=f"Its parts are {parts}.") from None
+
+    return read
+
+
+def _is_engine(value: Any) -> bool:
+    return is_text(value) or hasattr(value, "info")
+
+
+def _is_output(value: Any) -> bool:
     return value is None or (inspect.isclass(value) and issubclass(value, BaseModel))
 
 
-_ENGINE: tuple[Test, str] = (
-    lambda value: is_text(value) or hasattr(value, "info"),
-    "a model reference (docs/engines.md) or an engine",
-)
-_OTHER_ENGINE = (lambda value: value is None or _ENGINE[0](value), _ENGINE[1])
-_TEXT = (lambda value: value is None or is_text(value), "a text without lone surrogates")
-_COUNT = (_is(int, lambda n: n >= 0), "a whole number, 0 or more")
-_MODES = ("auto", "native", "prompted", "verified")
-_RULES: Mapping[str, tuple[Test, str]] = {
-    "model": _ENGINE,
-    "mode": (_is(str, lambda mode: mode in _MODES), "auto, native, prompted or verified"),
-    "checks": (lambda v: isinstance(v, Sequence) and not isinstance(v, str), "a list: ['words<=50']"),
-    "min_revisions": _COUNT,
-    "max_revisions": _COUNT,
-    "critic": _OTHER_ENGINE,
-    "judge": _OTHER_ENGINE,
-    "system": _TEXT,
-    "temperature": (_is((int, float), lambda t: 0 <= t < 100), "a number: 0 is greedy, 0.7 the default"),
-    "top_p": (_is((int, float), lambda p: 0 < p <= 1), "a number above 0 and at most 1"),
-    "max_tokens": (_is(int, lambda n: n > 0), "a whole number above 0"),
-    "seed": (lambda v: v is None or _is(int)(v), "a whole number"),
-    "budget": (_is(Budget), "a budget: Budget(tokens=500)"),
-    "price": (lambda v: v is None or isinstance(v, Price), "a price: Price(prompt=0.5, completion=1.5)"),
-    "context": (_is(str, lambda c: c in ("last", "chain")), "last or chain"),
-    "prompts": (lambda v: True, ""),
-    "output": (_is_output, "a pydantic model, which may have a list as a field"),
-    "id": (is_text, _TEXT[1]),
-    "cancel": (_is(CancelToken), "a CancelToken"),
-    "resume": (lambda v: v is None or isinstance(v, Chain), "a chain that was cut: resume=error.chain"),
-}
+_REFERENCE = "a model reference (docs/engines.md) or an engine"
+_A_PRICE = "a price: Price(prompt=0.5, completion=1.5), or '0.5,1.5'"
+_A_LIST = "a list: ['words<=50']"
 
 
-def look(options: Mapping[str, Any]) -> None:
-    """Check options as far as possible without loading a model.
+class Options(Fields, total=False):
+    """Options of `revise`, `arevise` and `stream`. All can be left out. Those of `Fields` come first."""
+
+    model: Annotated[
+        str | Engine,
+        About("a model reference (docs/engines.md), or an engine, which stays open", "default").of(
+            _if(_is_engine), _REFERENCE
+        ),
+    ]
+    checks: Annotated[
+        Sequence[str | Check | Callable[..., Any]],
+        About("checks in their short form, as values, or your own functions (docs/checks.md)").of(
+            _if(lambda v: isinstance(v, Sequence) and not isinstance(v, str)), _A_LIST
+        ),
+    ]
+    critic: Annotated[
+        str | Engine | None,
+        About("another model or engine that criticises").of(
+            _if(lambda v: v is None or _is_engine(v)), _REFERENCE
+        ),
+    ]
+    judge: Annotated[
+        str | Engine | None,
+        About("the model or engine of `judge:` checks").of(
+            _if(lambda v: v is None or _is_engine(v)), _REFERENCE
+        ),
+    ]
+    budget: Annotated[
+        Budget,
+        About("the most that the whole chain may use: tokens, seconds, usd").of(
+            _made(Budget, "the budget"), "a budget: Budget(tokens=500)"
+        ),
+    ]
+    price: Annotated[
+        Price | str | None,
+        About("the price of the writer's tokens; the engine's own if left out").of(price_of, _A_PRICE),
+    ]
+    output: Annotated[
+        type[BaseModel] | None,
+        About("a pydantic model that the answer must fit, as JSON; the object is `chain.value`").of(
+            _if(_is_output), "a pydantic model, which may have a list as a field"
+        ),
+    ]
+    id: Annotated[str, About("the chain's id", "")]
+    cancel: Annotated[
+        CancelToken,
+        About("ends the chain early from outside").of(
+            _if(lambda v: isinstance(v, CancelToken)), "a CancelToken"
+        ),
+    ]
+    resume: Annotated[
+        Chain | None,
+        About("a chain of the same prompt that was cut: its complete steps are kept").of(
+            _if(lambda v: v is None or isinstance(v, Chain)), "a chain that was cut: resume=error.chain"
+        ),
+    ]
+
+
+OF_PYTHON = ("output", "cancel", "resume")
+"""Options that JSON cannot hold."""
+
+
+def look(options: Mapping[str, Any]) -> Options:
+    """Return options with everything checked that needs no model.
 
     Raises:
         UsageError: An option is unknown or has a wrong value, or two do not go together.
     """
-    for name, value in options.items():
-        if name not in _RULES:
-            near = difflib.get_close_matches(name, _RULES, n=1, cutoff=0.5)
-            hint = f"Did you mean {near[0]!r}?" if near else "Options: " + ", ".join(_RULES)
-            raise UsageError(f"there is no option {name!r}.", hint=hint)
-        holds, what = _RULES[name]
-        if not holds(value):
-            raise UsageError(f"{name} is {value!a:.80}.", hint=f"It should be {what}.")
-    least = options.get("min_revisions", 0)
-    most = options.get("max_revisions", max(3, least))
+    found = checked(options, Options)
+    if "prompts" in found:
+        wording_of(found["prompts"])
+    least = found.get("min_revisions", 0)
+    most = found.get("max_revisions", max(MAX_REVISIONS, least))
     if least > most:
         raise UsageError(
             f"min_revisions is {least} and max_revisions is {most}.",
             hint="Both count revisions after the first answer: 0 <= min <= max.",
         )
-    insist_on_prices(options)
-    if options.get("mode") == "verified":
-        _look_at_verified(options)
+    insist_on_prices(found)
+    if found.get("mode") == "verified":
+        _look_at_verified(found)
+    return cast("Options", found)
+
+
+def from_json(body: Mapping[str, Any]) -> Options:
+    """Return the options that a JSON object holds, such as the body of a request.
+
+    A wording is the name of a shipped one or two templates: a request must not open files. Models and checks
+    are the caller's to allow: both may name files and programs.
+
+    Raises:
+        UsageError: As for `look`; an option that only Python has is unknown.
+    """
+    for name in OF_PYTHON:
+        if name in body:
+            raise UsageError(
+                f"there is no option {name!r} in JSON.", hint="It is for Python alone: leave it out."
+            )
+    wording_of(checked(body, Options).get("prompts", DEFAULT), files=False)
+    return look(body)
 
 
 def insist_on_prices(options: Mapping[str, Any]) -> None:
@@ -168,7 +190,10 @@ def insist_on_prices(options: Mapping[str, Any]) -> None:
         given = role == "model" and options.get("price") is not None
         if model is None or given or (isinstance(model, str) and "://" in model):
             continue
-        name, price = (model, None) if isinstance(model, str) else (model.info.name, model.info.price)
+        if isinstance(model, str):
+            name, price = model, load_config().prices.get(model)
+        else:
+            name, price = model.info.name, model.info.price
         if price is None:
             give = (
                 "--price PROMPT,COMPLETION, price=Price(prompt, completion), or " if role == "model" else ""
@@ -232,9 +257,5 @@ def insist_on_plain(plan: Plan) -> None:
 
 def sampling_of(options: Options) -> Sampling:
     """Return the sampling that options ask for."""
-    return Sampling(
-        temperature=options.get("temperature", Sampling.temperature),
-        top_p=options.get("top_p", Sampling.top_p),
-        max_tokens=options.get("max_tokens", Sampling.max_tokens),
-        seed=options.get("seed"),
-    )
+    names = ("temperature", "top_p", "max_tokens", "seed")
+    return Sampling(**{name: value for name, value in options.items() if name in names})  # type: ignore[arg-type]

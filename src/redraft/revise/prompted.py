@@ -158,7 +158,7 @@ def _conversation(state: State, request: str | None = None) -> tuple[Message, ..
 
 
 def _exchange(state: State, feedback: Feedback) -> list[Message]:
-    """Return feedback and the request to revise. The user gives what checks found, the assistant a criticism."""
+    """Return feedback and the request to revise. Checks speak as the user, a model as the assistant."""
     if feedback.by == "checks":
         return [{"role": "user", "content": state.revise(feedback.text)}]
     return [

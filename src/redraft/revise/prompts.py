@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from string import Formatter
@@ -57,6 +57,11 @@ class Wording:
                     f"the template criticise does not ask for the words {phrase!r}.",
                     hint=f"A model decides with the words {VERDICTS[0]!r} or {VERDICTS[1]!r}: ask it to.",
                 )
+
+    @property
+    def templates(self) -> dict[str, str]:
+        """The two templates by name."""
+        return {"criticise": self.criticise, "revise": self.revise}
 
     @cached_property
     def record(self) -> dict[str, str]:
@@ -106,7 +111,7 @@ def _look_at_template(name: str, template: Any) -> None:
 
 
 def filled(template: str, *, found: str, prompt: str) -> str:
-    """Return a template with its places filled in. Without findings, paragraphs with `{found}` are left out."""
+    """Return a template with its places filled in. Nothing found leaves out paragraphs with `{found}`."""
     paragraphs = template.strip().split("\n\n")
     kept = [paragraph for paragraph in paragraphs if found or "{found}" not in paragraph]
     return "\n\n".join(kept).format(found=found, prompt=prompt)
@@ -129,7 +134,8 @@ SHIPPED: Mapping[str, Wording] = {
         Wording(
             "task",
             _REVIEW,
-            "That answer is not right yet:\n{found}\n\nHere is the task again:\n\n{prompt}\n\nWrite a new answer.",
+            "That answer is not right yet:\n{found}\n\n"
+            "Here is the task again:\n\n{prompt}\n\nWrite a new answer.",
         ),
         Wording(
             "editor",
@@ -182,13 +188,12 @@ def _from_file(path: Path) -> Wording:
 
 def _from_mapping(name: str, templates: Any) -> Wording:
     """Return a wording from its templates. One that is missing is the default's."""
-    known = [key for key in asdict(DEFAULT) if key != "name"]
     if not isinstance(templates, Mapping) or not templates:
         raise UsageError("a wording is the two templates criticise and revise.", hint=_EXAMPLE)
     for key in templates:
-        if key not in known:
+        if key not in DEFAULT.templates:
             raise UsageError(f"a wording has no template {key!r:.40}.", hint="Templates: criticise, revise")
-    return Wording(name, **{"criticise": DEFAULT.criticise, "revise": DEFAULT.revise, **templates})
+    return Wording(name, **{**DEFAULT.templates, **templates})
 
 
 def base_messages(prompt: Prompt, system: str | None) -> tuple[Message, ...]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from redraft.chain import Prompt
-from redraft.errors import CheckError, CheckSyntaxError
+from redraft.errors import CheckError, CheckSyntaxError, fault_of
 from redraft.formats.documents import json_of
 from redraft.verify.base import Outcome, failed, passed
 from redraft.verify.schema import GivenUp, faults, validator_of
@@ -56,7 +56,7 @@ def read_json(answer: str) -> tuple[Any, str]:
     except RecursionError:
         raise NotJson("The answer is not usable JSON: it is nested too deeply.") from None
     except ValueError as error:
-        raise NotJson(f"The answer is not JSON: {error}.") from None
+        raise NotJson(f"The answer is not JSON: {fault_of(error)}.") from None
 
 
 def _refuse(constant: str) -> NoReturn:

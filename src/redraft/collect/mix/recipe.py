@@ -29,16 +29,13 @@ from typing import Any, NoReturn
 from redraft.collect.sources.identity import Identity
 from redraft.collect.sources.licence import UNKNOWN
 from redraft.errors import UsageError
-from redraft.formats.documents import yaml_of
+from redraft.formats.documents import text_of_settings, yaml_of
 
 IDENTITY = "identity"
 """Name of a part without a file."""
 
 _OUR_LICENCE = "Apache-2.0"
 """Licence of texts that redraft writes."""
-
-_MOST = 1 << 20
-"""Most bytes of a recipe, far above any list of parts."""
 
 
 @dataclass(frozen=True)
@@ -91,14 +88,7 @@ def read_recipe(path: Path) -> MixRecipe:
         part's
             name. The message names file and key.
     """
-    try:
-        with path.open("rb") as file:
-            text = file.read(_MOST + 1)
-        if len(text) > _MOST:
-            raise UsageError(f"{path} is too large for a recipe.")
-    except OSError as error:
-        raise UsageError(f"the recipe {path} cannot be read: {error.strerror}.") from None
-    return _Reader(path).recipe(yaml_of(text, path))
+    return _Reader(path).recipe(yaml_of(text_of_settings(path), path))
 
 
 @dataclass(frozen=True)

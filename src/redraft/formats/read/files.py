@@ -25,7 +25,7 @@ from typing import IO, Any, Literal, cast
 
 from pydantic_core import from_json
 
-from redraft.errors import MissingExtra, OutputError, RecordError
+from redraft.errors import MissingExtra, OutputError, RecordError, fault_of
 from redraft.files import open_locked, sync_folder
 
 STDIO = "-"
@@ -193,7 +193,7 @@ def _decoded(data: bytes, where: str) -> Any:
     except json.JSONDecodeError as error:
         raise RecordError(f"{where}: not JSON: {_fault(error)}.", hint=_BROKEN) from None
     except (ValueError, RecursionError) as error:
-        raise RecordError(f"{where}: not JSON that can be read: {error}.") from None
+        raise RecordError(f"{where}: not JSON that can be read: {fault_of(error)}.") from None
     return _whole_characters(value, where) if b"\\ud" in data or b"\\uD" in data else value
 
 
@@ -439,7 +439,7 @@ class _Text:
                 if not self._may_go_on(error) or not self._more():
                     raise RecordError(f"{where}: not JSON: {error.msg}.", hint=_NOT_JSON) from None
             except (ValueError, RecursionError) as error:
-                raise RecordError(f"{where}: not JSON that can be read: {error}.") from None
+                raise RecordError(f"{where}: not JSON that can be read: {fault_of(error)}.") from None
             else:
                 length = end - self._at
                 if self._is_whole(end) or not self._more():

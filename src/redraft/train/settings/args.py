@@ -16,18 +16,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from enum import Enum
 from functools import cache
-from importlib import resources
 from math import isfinite
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from redraft.errors import UsageError
-from redraft.formats.documents import json_of, yaml_of
+from redraft.formats.documents import json_of, recipe_of, shipped_recipes
 from redraft.train.settings import renamed
 from redraft.train.settings.options import DEFAULTS, NAMES, Options
-
-_MOST = 1 << 20
-"""The most bytes of a recipe."""
 
 _PARTS = 1000
 """The most parts of a setting that is a mapping."""
@@ -173,41 +169,18 @@ def read_recipe(ref: str) -> dict[str, Any]:
     Raises:
         UsageError: There is no such recipe, it is not a YAML mapping, or a name in it is unknown.
     """
-    path = Path(ref).expanduser()
-    if ref in shipped():
-        text = (resources.files("redraft") / "recipes" / "train" / f"{ref}.yaml").read_text("utf-8")
-    elif ref.lower().endswith(_DATA):
+    if ref.lower().endswith(_DATA):
         raise UsageError(f"{ref} is a data file by its name, not a recipe.", hint=f"--data_path {ref}")
-    else:
-        text = _text_of(path)
-    document = yaml_of(text, ref)
-    if not isinstance(document, dict):
-        raise UsageError(f"{ref}: a recipe is names and values.", hint="A line reads: name: value")
-    document.pop("about", None)
+    _, document = recipe_of(ref, "train")
     for name in document:
         if name not in names_known():
             raise UsageError(f"{ref}: there is no setting {name!r:.60}.", hint=nearest(str(name)))
     return document
 
 
-def _text_of(path: Path) -> str:
-    try:
-        if path.stat().st_size > _MOST:
-            raise UsageError(f"{path} is not a recipe: it has {path.stat().st_size:,} bytes.")
-        return path.read_text("utf-8")
-    except FileNotFoundError:
-        raise UsageError(
-            f"there is no recipe {path}.",
-            hint=f"Name a YAML file or a shipped recipe: {', '.join(shipped())}.",
-        ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} cannot be read: {error}.") from None
-
-
 def shipped() -> list[str]:
     """Return the names of shipped recipes."""
-    folder = resources.files("redraft") / "recipes" / "train"
-    return sorted(each.name.removesuffix(".yaml") for each in folder.iterdir() if each.name.endswith(".yaml"))
+    return list(shipped_recipes("train"))
 
 
 def names_known() -> frozenset[str]:

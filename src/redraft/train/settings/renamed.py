@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, MutableMapping
 from types import MappingProxyType
 from typing import Any
 
-from redraft.errors import UsageError
+from redraft.errors import UsageError, fault_of
 from redraft.formats.documents import json_of
 
 YES = frozenset({"true", "yes", "t", "y", "1", "on"})
@@ -205,7 +205,7 @@ def _into_fsdp_config(
         try:
             config = json_of(config, "--fsdp_config")
         except (ValueError, RecursionError) as error:
-            raise UsageError(f"--fsdp_config is not JSON: {error}.", hint=_AS_JSON) from None
+            raise UsageError(f"--fsdp_config is not JSON: {fault_of(error)}.", hint=_AS_JSON) from None
     if not isinstance(config, dict):
         raise UsageError(
             f"{', '.join(more)} cannot be added to {config}, the file that --fsdp_config names.",

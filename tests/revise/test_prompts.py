@@ -1,0 +1,102 @@
+"""Wordings: which templates are refused, and what a chain with another wording looks like."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import redraft
+from redraft.errors import UsageError
+from redraft.revise.prompts import DEFAULT, SHIPPED, Wording, filled, wording_of
+from redraft.verify.echo import echoes
+
+OWN = {"revise": "The harbour master found:\n{found}\n\nThis order came by post: {prompt}\n\nKindly compose a fresh telegram."}
+
+
+@pytest.mark.parametrize(
+    ("value", "message", "hint"),
+    [
+        ({"revise": "Again."}, "the template revise lacks the place {found}", "revise: |"),
+        ({"revise": "{found}\n\n{fond}"}, "an unknown place {fond}", "Did you mean {found}?"),
+        ({"revise": "{found!r} Write."}, "an unknown place {found}", "Places: {found}, {prompt}"),
+        ({"revise": "{found} Again."}, "asks for nothing when there are no findings", "{found}"),
+        ({"revise": "{found} {\n\nAgain."}, "the template revise cannot be read", "{{ or }}"),
+        ({"revise": 3}, "the template revise is 3", "revise: |"),
+        ({"criticise": "{found}\n\nJudge it."}, "the words 'Revision is needed'", "'Revision is not needed'"),
+        ({"rewrite": "{found}"}, "a wording has no template 'rewrite'", "criticise, revise"),
+        ({}, "a wording is the two templates", "revise: |"),
+        ("nowhere", "there is no wording 'nowhere'", "brief, task, editor"),
+    ],
+)
+def test_a_wording_that_cannot_be_used_is_refused(value: Any, message: str, hint: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        wording_of(value)
+    assert message in caught.value.message
+    assert hint in str(caught.value.hint)
+    with pytest.raises(UsageError):
+        redraft.revise("Hi", prompts=value, model=redraft.ScriptedEngine(["x"]))
+
+
+def test_a_file_names_itself(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("revise: Again.\n", encoding="utf-8")
+    with pytest.raises(UsageError, match=r"mine\.yaml: the template revise lacks"):
+        wording_of(str(path))
+    path.write_text("revise: |\n  {found}\n\n  Again.\n", encoding="utf-8")
+    assert wording_of(str(path)).name == "mine"
+    assert wording_of(str(path)).criticise == DEFAULT.criticise
+
+
+def test_braces_of_text_and_of_findings_stay() -> None:
+    text = filled("As {{json}}:\n{found}\n\nAgain.", found="{x}", prompt="{y}")
+    assert text == "As {json}:\n{x}\n\nAgain."
+    assert filled("As {{json}}:\n{found}\n\nAgain: {prompt}", found="", prompt="{y}") == "Again: {y}"
+
+
+@pytest.mark.parametrize("prompts", [*SHIPPED, OWN])
+@pytest.mark.parametrize("context", ["last", "chain"])
+def test_every_wording_is_what_the_model_sees_and_the_chain_names_it(prompts: Any, context: Any) -> None:
+    engine = redraft.ScriptedEngine(["One two three.", "Four five six.", "Seven."])
+    chain = redraft.revise("Say it.", model=engine, checks=["words<=2"], prompts=prompts, context=context)
+    wording = wording_of(prompts)
+    found = chain.steps[1].criticism
+    assert chain.passed
+    assert filled(wording.revise, found=found, prompt="Say it.") in str(engine.calls[2][-1]["content"])
+    digest = hashlib.sha256(f"{wording.criticise}\0{wording.revise}".encode()).hexdigest()
+    assert chain.meta["prompts"] == {"name": wording.name, "sha256": digest}
+
+
+@pytest.mark.parametrize("prompts", [*SHIPPED, OWN])
+def test_a_writer_that_repeats_its_request_echoes_with_every_wording(prompts: Any) -> None:
+    wording = wording_of(prompts)
+    for request in wording.requests:
+        assert echoes(request, wording.requests), request
+    engine = redraft.ScriptedEngine(["One two three.", wording.requests[-3]])
+    chain = redraft.revise(
+        "Say it.", model=engine, checks=["words<=30", "lacks:one"], prompts=prompts, max_revisions=1
+    )
+    assert chain.steps[1].echo
+    assert chain.best == 0
+
+
+def test_wordings_of_one_name_differ_by_their_hash() -> None:
+    one, other = wording_of(OWN), wording_of({"revise": OWN["revise"] + "!"})
+    assert one.name == other.name == "own"
+    assert one.record["sha256"] != other.record["sha256"]
+
+
+def test_native_chains_name_no_wording_because_none_is_used() -> None:
+    engine = redraft.ScriptedEngine(["One."], native=True)
+    assert "prompts" not in redraft.revise("Hi", model=engine, mode="native").meta
+
+
+def test_a_critic_is_asked_with_the_wording() -> None:
+    criticise = "{found}\n\nJudge {prompt} Revision is needed, or Revision is not needed?"
+    writer, critic = redraft.ScriptedEngine(["One."]), redraft.ScriptedEngine(["Revision is not needed."])
+    own = Wording("own", criticise, DEFAULT.revise).templates
+    chain = redraft.revise("Hi.", model=writer, critic=critic, prompts=own)
+    assert critic.calls[0][-1]["content"] == "Judge Hi. Revision is needed, or Revision is not needed?"
+    assert chain.stop == "accepted"

@@ -1,0 +1,132 @@
+"""The options that are defined once: their ranges, and what is said of a wrong one."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from redraft.cli.options import read_recipe, settle
+from redraft.config import load_config
+from redraft.engines.base import Sampling
+from redraft.engines.price import Price
+from redraft.errors import UsageError
+from redraft.options import MOST_OF_A_SEED, Defaults, Fields, Flags, abouts, checked, defaults_of
+from redraft.revise.budget import Budget
+from redraft.revise.options import OF_PYTHON, Options, from_json, look
+from redraft.revise.prompts import DEFAULT, SHIPPED
+from redraft.revise.state import Plan
+
+WRONG: list[tuple[str, Any, str]] = [
+    ("temperature", 100, "at least 0 and below 100"),
+    ("temperature", True, "a number"),
+    ("temperature", float("nan"), "a number"),
+    ("temperature", "hot", "a number"),
+    ("top_p", 0, "above 0 and at most 1"),
+    ("max_tokens", 1.5, "a whole number"),
+    ("max_revisions", -1, "at least 0"),
+    ("seed", -1, "at least 0"),
+    ("seed", MOST_OF_A_SEED + 1, "at most 2,147,483,647"),
+    ("mode", "fast", "auto, native, prompted or verified"),
+    ("context", "all", "last or chain"),
+    ("system", "a\ud800", "a text without lone surrogates"),
+    ("prompts", 3, "the name of a wording"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "allowed"), WRONG)
+def test_a_wrong_value_is_refused_everywhere_with_what_is_allowed(
+    name: str, value: Any, allowed: str, tmp_path: Path
+) -> None:
+    for refuse in (
+        lambda: look({name: value}),
+        lambda: from_json({name: value}),
+        lambda: checked({name: value}, Flags),
+    ):
+        with pytest.raises(UsageError, match=rf"^{name} is ") as caught:
+            refuse()
+        assert allowed in str(caught.value.hint)
+
+
+def test_a_recipe_and_the_config_file_name_themselves(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text("max-tokens: -5\n", encoding="utf-8")
+    with pytest.raises(UsageError, match=r"a\.yaml: max_tokens is -5") as caught:
+        read_recipe(str(path))
+    assert "above 0" in str(caught.value.hint)
+    path.write_text("[defaults]\nmax-tokens = -5\n", encoding="utf-8")
+    with pytest.raises(UsageError, match=r"a\.yaml: defaults\.max_tokens is -5"):
+        load_config(path)
+
+
+@pytest.mark.parametrize("kind", [Options, Flags])
+def test_an_unknown_name_is_refused_with_the_nearest(kind: Any) -> None:
+    with pytest.raises(UsageError, match="there is no option 'temprature'") as caught:
+        checked({"temprature": 1}, kind)
+    assert caught.value.hint == "Did you mean 'temperature'?"
+
+
+@pytest.mark.parametrize("flag", ["gpu_layers", "seed", "rpm", "retries", "patience", "timeout"])
+def test_a_flag_below_its_range_is_refused(
+    flag: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REDRAFT_CONFIG", str(tmp_path / "config.toml"))
+    (tmp_path / "config.toml").touch()
+    flags: Any = {flag: -5}
+    with pytest.raises(UsageError, match=rf"^{flag} is -5"):
+        settle(flags)
+
+
+def test_the_defaults_are_those_that_engines_and_chains_have() -> None:
+    defaults, plan = defaults_of(Fields), Plan.__dataclass_fields__
+    sampling = Sampling()
+    assert {name: getattr(sampling, name) for name in vars(sampling)} == {
+        name: defaults[name] for name in vars(sampling)
+    }
+    assert defaults["max_revisions"] == plan["max_revisions"].default
+    assert defaults["min_revisions"] == plan["min_revisions"].default
+    assert defaults["context"] == plan["context_policy"].default
+    assert SHIPPED[defaults["prompts"]] == DEFAULT == plan["wording"].default
+
+
+def test_a_default_is_a_value_that_is_allowed() -> None:
+    for kind in (Options, Flags):
+        given = {name: value for name, value in defaults_of(kind).items() if value is not None}
+        assert checked(given, kind) == given
+
+
+def test_json_holds_every_option_but_those_of_python() -> None:
+    body = {"model": "default", "budget": {"tokens": 5}, "price": {"prompt": 1, "completion": 2}, "seed": 3}
+    options = from_json({**body, "checks": ["words<=5"], "prompts": {"revise": "{found}\n\nAgain."}})
+    assert (options["budget"], options["price"]) == (Budget(tokens=5), Price(1, 2))
+    for name in OF_PYTHON:
+        with pytest.raises(UsageError, match=f"no option '{name}' in JSON"):
+            from_json({name: None})
+
+
+def test_json_opens_no_file_for_a_wording(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("revise: '{found} Write.'\n", encoding="utf-8")
+    with pytest.raises(UsageError, match="there is no wording"):
+        from_json({"prompts": str(path)})
+
+
+def test_parts_that_a_budget_does_not_have_are_refused() -> None:
+    with pytest.raises(UsageError, match="the budget has 'token'") as caught:
+        look({"budget": {"token": 5}})
+    assert caught.value.hint == "Its parts are tokens, seconds, usd."
+
+
+def test_every_option_has_one_sentence_of_help() -> None:
+    for kind in (Options, Defaults):
+        for name, (_, about) in abouts(kind).items():
+            assert about.text, name
+            assert not about.text.endswith("."), name
+
+
+def test_help_of_flags_imports_no_pydantic() -> None:
+    code = "import sys, redraft.cli.options; sys.exit('pydantic' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
