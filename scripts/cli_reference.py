@@ -20,7 +20,7 @@ from redraft.revise.options import Options
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "cli.md"
 PYTHON_PAGE = PAGE.with_name("python.md")
-BEGIN, END = "<!-- options: made by scripts/cli_reference.py -->", "<!-- end of options -->"
+HEADER = "| option | what it takes | meaning | if left out |"
 INTRODUCTION = """\
 # The command line
 
@@ -58,7 +58,7 @@ def page() -> str:
 
 def table_of_options() -> str:
     """The table of docs/python.md: each option of `redraft.revise`, as it is defined."""
-    rows = ["| option | what it takes | meaning | if left out |", "|---|---|---|---|"]
+    rows = [HEADER, "|---|---|---|---|"]
     for name, (hint, about) in abouts(Options).items():
         default = "" if about.default is None else f"`{about.default!r}`"
         cells = (f"`{name}`", allowed(hint, about), about.text, default)
@@ -68,9 +68,9 @@ def table_of_options() -> str:
 
 def python_page() -> str:
     """docs/python.md with the table of options as it has to be."""
-    before, start, rest = PYTHON_PAGE.read_text(encoding="utf-8").partition(BEGIN)
-    _, end, after = rest.partition(END)
-    return f"{before}{start}\n{table_of_options()}\n{end}{after}"
+    before, _, rest = PYTHON_PAGE.read_text(encoding="utf-8").partition(HEADER)
+    _, end, after = rest.partition("\n\n")
+    return f"{before}{table_of_options()}{end}{after}"
 
 
 if __name__ == "__main__":

@@ -271,10 +271,10 @@ def test_config_recipe_and_flag_in_that_order(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("checks: [json]", "a recipe has no key 'checks'.\n  Did you mean 'check'?"),
-        ("check: json", "check is 'json', and should be a list of checks."),
-        ("seed: soon", "seed is 'soon', and should be a whole number."),
-        ("- json", "holds a list, and a recipe is flags and values."),
+        ("checks: [json]", "there is no option 'checks'.\n  Did you mean 'check'?"),
+        ("check: json", "check is 'json'.\n  It should be a list of texts."),
+        ("seed: soon", "seed is 'soon'.\n  It should be a whole number"),
+        ("- json", "a recipe is names and values."),
         ("a: [", "is not YAML: "),
         ("seed: 1\nseed: 2", "'seed' is there twice, in lines 1 and 2."),
     ],

@@ -29,6 +29,11 @@ def test_the_page_is_current(reference: ModuleType) -> None:
     assert written == reference.page(), "docs/cli.md is not what --help says; run: make docs"
 
 
+def test_the_table_of_options_is_current(reference: ModuleType) -> None:
+    written = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
+    assert written == reference.python_page(), "the options of docs/python.md are others; run: make docs"
+
+
 def test_the_page_has_every_command(reference: ModuleType) -> None:
     headings = [line for line in reference.page().splitlines() if line.startswith("## ")]
     verbs = ["ask", "answer", "show", "doctor", "model", *(f"model {verb}" for verb in MODEL_VERBS)]

@@ -13,7 +13,9 @@ from redraft.errors import UsageError
 from redraft.revise.prompts import DEFAULT, SHIPPED, Wording, filled, wording_of
 from redraft.verify.echo import echoes
 
-OWN = {"revise": "The harbour master found:\n{found}\n\nThis order came by post: {prompt}\n\nKindly compose a fresh telegram."}
+OWN = {
+    "revise": "The harbour master found:\n{found}\n\nThis order came by post: {prompt}\n\nKindly compose a fresh telegram."
+}
 
 
 @pytest.mark.parametrize(

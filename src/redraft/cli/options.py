@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
 from textwrap import fill
-from typing import TYPE_CHECKING, Annotated, Any, get_args, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, cast, get_args, get_type_hints
 
 import typer
 
@@ -77,7 +77,7 @@ class Settings:
         given["budget"] = {name: self.get(f"budget_{name}") for name in limits}
         given["price"] = self.values.get("price")
         roles = self.references()
-        options = look({**given, **roles})
+        options = look({**given, **cast("dict[str, Any]", roles)})
         for role in roles:
             options.pop(role)
         return options

@@ -185,7 +185,7 @@ async def load_engine(
     if named.kind == "script":
         return _script(Path(named.target))
     config = config or load_config()
-    engine = await _local(
+    engine = await _on_this_machine(
         named, ctx=ctx, threads=threads, gpu_layers=gpu_layers, parallel=parallel, speculate=speculate
     )
     if known := config.prices.get(ref):
@@ -193,7 +193,7 @@ async def load_engine(
     return engine
 
 
-async def _local(
+async def _on_this_machine(
     named: ModelReference,
     *,
     ctx: int | None,

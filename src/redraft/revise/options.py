@@ -106,7 +106,7 @@ class Options(Fields, total=False):
         ),
     ]
     price: Annotated[
-        Price | str | None,
+        Price | None,
         About("the price of the writer's tokens; the engine's own if left out").of(price_of, _A_PRICE),
     ]
     output: Annotated[

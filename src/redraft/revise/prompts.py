@@ -96,7 +96,7 @@ def _look_at_template(name: str, template: Any) -> None:
         raise UsageError(f"the template {name} cannot be read: {error}.", hint=hint) from None
     for place, specification, conversion in places:
         if place not in PLACES or specification or conversion:
-            near = difflib.get_close_matches(place, PLACES, n=1)
+            near = difflib.get_close_matches(str(place), PLACES, n=1)
             guess = f"Did you mean {{{near[0]}}}? " if near else ""
             hint = f"{guess}Places: {{found}}, {{prompt}}. For a brace in the text write {{{{ or }}}}."
             raise UsageError(f"the template {name} has an unknown place {{{place:.40}}}.", hint=hint)
