@@ -94,7 +94,7 @@ class Fields(TypedDict, total=False):
         Prompts,
         About(
             "how to ask for criticism and revision: brief, task, editor or a file",
-            "brief",
+            "task",
             LOOP,
             "NAME|FILE",
             what="the name of a wording, a YAML file, or its templates",

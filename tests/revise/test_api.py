@@ -162,10 +162,23 @@ def test_a_critic_with_checks_is_asked() -> None:
     assert (chain.model["revision_mode"], chain.stop, len(critic.calls)) == ("prompted", "passed", 1)
 
 
-@pytest.mark.parametrize("prompt", ["", "  \n", [], [{"role": "system", "content": "Be brief."}]])
-def test_an_empty_prompt_is_refused_before_anything_is_asked(prompt: object) -> None:
+EMPTY, NO_USER = "the prompt is empty", "the prompt has no message of the user: .* of "
+
+
+@pytest.mark.parametrize(
+    ("prompt", "said"),
+    [
+        ("", EMPTY),
+        ("  \n", EMPTY),
+        ([], EMPTY),
+        ([{"role": "user", "content": ""}, {"role": "assistant", "content": "Yes?"}], EMPTY),
+        ([{"role": "system", "content": "Be brief."}], f"{NO_USER}system"),
+        ([{"role": "assistant", "content": "Yes?"}], f"{NO_USER}assistant"),
+    ],
+)
+def test_an_empty_prompt_is_refused_before_anything_is_asked(prompt: object, said: str) -> None:
     engine = ScriptedEngine(["x"])
-    with pytest.raises(UsageError, match="the prompt is empty"):
+    with pytest.raises(UsageError, match=said):
         redraft.revise(prompt, model=engine)  # type: ignore[arg-type]
     assert not engine.calls
 

@@ -14,7 +14,8 @@ from redraft.revise.prompts import DEFAULT, SHIPPED, Wording, filled, wording_of
 from redraft.verify.echo import echoes
 
 OWN = {
-    "revise": "The harbour master found:\n{found}\n\nThis order came by post: {prompt}\n\nKindly compose a fresh telegram."
+    "revise": "The harbour master found:\n{found}\n\n"
+    "An order came by post: {prompt}\n\nKindly compose a telegram."
 }
 
 

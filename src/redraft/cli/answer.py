@@ -293,7 +293,7 @@ class Answering:
         from redraft.jobs.limits import STOPPED
 
         patience = self.settings.waiting(usual=PATIENCE, tell=session.progress.wait)
-        patience = patience.within(self.settings.budget_seconds)
+        patience = patience.within(self.settings.get("budget_seconds"))
         limit = self.limits.seconds
         left = None if limit is None else max(limit - session.progress.seconds, 0)
         try:

@@ -20,19 +20,22 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from redraft.config import Config, load_config
 from redraft.engines import hub
 from redraft.engines.base import Engine
 from redraft.engines.llamacpp import default_model
-from redraft.engines.local import LocalEngine
 from redraft.engines.price import Price
 from redraft.engines.remote.patience import Patience
 from redraft.engines.scripted import read_script
 from redraft.engines.threads import in_daemon_thread
 from redraft.errors import MissingExtra, ModelError, UsageError
 from redraft.options import Machine, checked
+
+if TYPE_CHECKING:
+    from redraft.engines.hf.engine import HfEngine
+    from redraft.engines.llamacpp.engine import LlamaCppEngine
 
 Kind = Literal["default", "gguf", "folder", "hub", "remote", "script"]
 
@@ -201,7 +204,7 @@ async def _on_this_machine(
     gpu_layers: int | None,
     parallel: int,
     speculate: bool | None,
-) -> LocalEngine:
+) -> LlamaCppEngine | HfEngine:
     """Open a model on this machine."""
     if named.kind == "folder":
         return await _folder(named, ctx=ctx, threads=threads, gpu_layers=gpu_layers, parallel=parallel)
@@ -260,7 +263,7 @@ def _script(path: Path) -> Engine:
 
 async def _folder(
     named: ModelReference, *, ctx: int | None, threads: int | None, gpu_layers: int | None, parallel: int
-) -> LocalEngine:
+) -> HfEngine:
     path = Path(named.target)
     if not (path / "config.json").exists():
         raise _no_model(path)

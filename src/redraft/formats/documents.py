@@ -32,7 +32,7 @@ def text_of_settings(path: Path) -> str:
         with path.open("rb") as file:
             text = file.read(_MOST + 1)
         if len(text) > _MOST:
-            raise UsageError(f"{path} is too large for a file of settings: it has over {_MOST:,} bytes.")
+            raise UsageError(f"{path} is too large for a recipe: it has over {_MOST:,} bytes.")
         return text.decode("utf-8")
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}.") from None
@@ -53,13 +53,13 @@ def recipe_of(name: str, folder: str = "") -> tuple[str, dict[str, Any]]:
     path, shipped = Path(name).expanduser(), shipped_recipes(folder)
     if name in shipped:
         path = shipped[name]
-    elif not path.is_file():
+    elif not path.exists():
         hint = f"Give a YAML file, or one of: {', '.join(shipped)}"
         raise UsageError(f"there is no recipe {name!r:.200}.", hint=hint)
     document = yaml_of(text_of_settings(path), path)
-    if not isinstance(document, dict | None):
+    if not isinstance(document, dict):
         raise UsageError(f"{path}: a recipe is names and values.", hint="A line reads: name: value")
-    return str(path), {key: value for key, value in (document or {}).items() if key != "about"}
+    return str(path), {key: value for key, value in document.items() if key != "about"}
 
 
 def shipped_recipes(folder: str = "") -> dict[str, Path]:
