@@ -36,8 +36,8 @@ def text_of_settings(path: Path) -> str:
         return text.decode("utf-8")
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}.") from None
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is not UTF-8: {error}.") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"{path} cannot be read: it is not UTF-8.") from None
 
 
 def recipe_of(name: str, folder: str = "") -> tuple[str, dict[str, Any]]:
