@@ -398,7 +398,7 @@ def test_a_recipe_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot be read"):
         parse([str(tmp_path / "latin.yaml")])
     (tmp_path / "big.yaml").write_bytes(b"#" * (1 << 21))
-    with pytest.raises(UsageError, match="is not a recipe"):
+    with pytest.raises(UsageError, match="too large for a recipe"):
         parse([str(tmp_path / "big.yaml")])
 
 
