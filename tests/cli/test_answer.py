@@ -165,7 +165,8 @@ def test_answer_records(form: str, shared_data: Path) -> None:
 def test_the_record_that_a_prompt_came_from_goes_along() -> None:
     Path("prompts.jsonl").write_text('{"question": "What is 2 + 2?", "answer": "#### 4"}\n')
     answer(prompts="prompts.jsonl")
-    assert chains()[0].meta == {"reference": "4", "source": {"answer": "#### 4"}}
+    kept = {name: value for name, value in chains()[0].meta.items() if name != "prompts"}
+    assert kept == {"reference": "4", "source": {"answer": "#### 4"}}
 
 
 def test_a_prompt_that_fails_is_tried_again_the_next_time() -> None:
