@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from typer.testing import CliRunner
 
 from redraft.chain import Chain
 from redraft.cli import app
-from tests.engines.fake_server import FakeServer, Reply
+from tests.engines.fake_server import FakeServer, Reply, chat_event, chat_reply, models_reply, sse_reply
 from tests.gguf_files import lora
 
 REDRAFT = [sys.executable, "-m", "redraft"]
@@ -205,20 +206,36 @@ def test_quiet_is_plain_on_a_terminal_too(tmp_path: Path) -> None:
     assert shown == "one\r\n"
 
 
+CHAT = "POST /v1/chat/completions"
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    until = time.monotonic() + 30
+    while not holds() and time.monotonic() < until:
+        time.sleep(0.02)
+
+
 @pytest.mark.parametrize("phase", ["draft", "feedback", "check"])
 def test_ctrl_c_keeps_what_there_is_and_is_status_130(phase: str, tmp_path: Path) -> None:
-    slow = {"text": "Half", "stall": 60}
-    replies = [slow] if phase == "draft" else ["First.", slow]
-    args = ["--check", "command:sleep 60"] if phase == "check" else ["--mode", "prompted"]
-    child = subprocess.Popen(
-        [*REDRAFT, "ask", "Go.", "-m", script(tmp_path, *replies), "--json", *args],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
+    half = sse_reply(chat_event("Half"), 600.0)
+    replies = [half] if phase == "draft" else [chat_reply("First."), half]
+    begun = tmp_path / "begun"
+    args = (
+        ["--check", f"command:sh -c 'touch {begun}; sleep 60'"]
+        if phase == "check"
+        else ["--mode", "prompted"]
     )
-    time.sleep(2)
-    child.send_signal(signal.SIGINT)
-    out, err = child.communicate(timeout=30)
+    with FakeServer() as server:
+        server.on("GET /v1/models", models_reply("m")).on(CHAT, *replies)
+        command = [*REDRAFT, "ask", "Go.", "-m", server.url, "--json", *args]
+        child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        if phase == "check":
+            wait_until(begun.exists)
+        else:
+            wait_until(lambda: len(server.asked(CHAT)) == len(replies))
+            time.sleep(0.5)  # the piece of text is on its way
+        child.send_signal(signal.SIGINT)
+        out, err = child.communicate(timeout=30)
     assert (child.returncode, err) == (130, "")
     chain = Chain.from_json(out)
     assert chain.stop == "cancelled"
@@ -242,9 +259,7 @@ def test_ctrl_c_while_critic_or_judge_are_opened(role: str, tmp_path: Path) -> N
         server.on("GET /v1/models", Reply(pieces=[600.0]))
         command = [*REDRAFT, "ask", "Go.", "-m", script(tmp_path, "one"), role, server.url]
         child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        until = time.monotonic() + 30
-        while not server.requests and time.monotonic() < until:
-            time.sleep(0.05)
+        wait_until(lambda: bool(server.requests))
         child.send_signal(signal.SIGINT)
         assert server.dropped.wait(10), "the first Ctrl-C ends the waiting"
         out, err = child.communicate(timeout=30)
