@@ -103,3 +103,41 @@ def test_a_critic_is_asked_with_the_wording() -> None:
     chain = redraft.revise("Hi.", model=writer, critic=critic, prompts=own)
     assert critic.calls[0][-1]["content"] == "Judge Hi. Revision is needed, or Revision is not needed?"
     assert chain.stop == "accepted"
+
+
+VERDICTS = "End with 'Revision is needed' or 'Revision is not needed'."
+
+
+@pytest.mark.parametrize("blank", ["\n\n", "\n \n", "\n\t\n\n", "\r\n\r\n"])
+def test_a_line_of_white_space_separates_paragraphs(blank: str) -> None:
+    template = f"Wrong: {{found}}{blank}Again."
+    Wording("own", f"{VERDICTS}\n\n{{found}}", template)
+    assert filled(template, found="", prompt="P").strip() == "Again."
+    assert "Wrong: F" in filled(template, found="F", prompt="P")
+
+
+def test_plain_braces_are_no_place() -> None:
+    assert filled("Keep {{found}}.\n\n{found}", found="", prompt="") == "Keep {found}."
+
+
+@pytest.mark.parametrize(
+    ("value", "named"), [({"revise": "{found}\n\nAgain \ud83d."}, "revise"), ("a" * 5000, "no wording 'aaa")]
+)
+def test_a_text_that_no_file_or_record_can_hold_is_refused(value: Any, named: str) -> None:
+    with pytest.raises(UsageError, match=named):
+        redraft.revise("Hi.", model=redraft.ScriptedEngine(["One."]), checks=["words>=9"], prompts=value)
+
+
+@pytest.mark.parametrize("echo", ["Schreibe den Text bitte ganz neu auf.", "{sent}"])
+def test_a_request_is_recognised_in_any_language(echo: str) -> None:
+    """The words of talk are English, so only what was sent tells that this is an echo."""
+    found = "Viel zu lang geraten."
+    own = {
+        "criticise": f"{{found}}\n\n{VERDICTS}",
+        "revise": "Es gilt:\n{found}\n\nSchreibe den Text bitte ganz neu auf.",
+    }
+    said = echo.format(sent=filled(own["revise"], found=found, prompt=""))
+    engine = redraft.ScriptedEngine(["Eins.", said])
+    checks = [lambda answer: True if answer == said else found]
+    chain = redraft.revise("Nenne etwas.", model=engine, checks=checks, prompts=own, max_revisions=1)
+    assert (chain.echoes, chain.passed, chain.answer) == (1, False, "Eins.")

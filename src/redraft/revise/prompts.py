@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,7 +18,7 @@ from pathlib import Path
 from string import Formatter
 from typing import Any
 
-from redraft.chain import CheckResult, Prompt
+from redraft.chain import CheckResult, Prompt, whole
 from redraft.engines.base import Message
 from redraft.engines.messages import message_of
 from redraft.errors import UsageError
@@ -31,6 +33,7 @@ PLACES = ("found", "prompt")
 VERDICTS = ("Revision is needed", "Revision is not needed")
 """The phrases in which a criticism has to give its verdict."""
 
+_BLANK = re.compile(r"\n\s*\n")
 _EXAMPLE = "revise: |\n  Not right yet:\n  {found}\n\n  Write the whole answer again."
 
 
@@ -76,7 +79,7 @@ class Wording:
             piece.strip()
             for template in (self.criticise, self.revise)
             for literal, *_ in Formatter().parse(template)
-            for piece in literal.split("\n\n")
+            for piece in _BLANK.split(literal)
         ]
         return (*filter(None, pieces), ECHOED, CUT)
 
@@ -87,7 +90,7 @@ def _look_at_template(name: str, template: Any) -> None:
     Raises:
         UsageError: It is no text, has an unknown place, lacks `{found}`, or would be empty.
     """
-    if not isinstance(template, str):
+    if not isinstance(template, str) or template != whole(template):
         raise UsageError(f"the template {name} is {template!a:.60}, and should be a text.", hint=_EXAMPLE)
     try:
         places = [(place, *more) for _, place, *more in Formatter().parse(template) if place is not None]
@@ -100,7 +103,7 @@ def _look_at_template(name: str, template: Any) -> None:
             guess = f"Did you mean {{{near[0]}}}? " if near else ""
             hint = f"{guess}Places: {{found}}, {{prompt}}. For a brace in the text write {{{{ or }}}}."
             raise UsageError(f"the template {name} has an unknown place {{{place:.40}}}.", hint=hint)
-    if "found" not in [place for place, *_ in places]:
+    if not _has_found(template):
         hint = f"It is where the findings of checks go:\n{_EXAMPLE}"
         raise UsageError(f"the template {name} lacks the place {{found}}.", hint=hint)
     if not filled(template, found="", prompt="?").strip("? \n"):
@@ -112,9 +115,13 @@ def _look_at_template(name: str, template: Any) -> None:
 
 def filled(template: str, *, found: str, prompt: str) -> str:
     """Return a template with its places filled in. Nothing found leaves out paragraphs with `{found}`."""
-    paragraphs = template.strip().split("\n\n")
-    kept = [paragraph for paragraph in paragraphs if found or "{found}" not in paragraph]
+    paragraphs = _BLANK.split(template.strip())
+    kept = [paragraph for paragraph in paragraphs if found or not _has_found(paragraph)]
     return "\n\n".join(kept).format(found=found, prompt=prompt)
+
+
+def _has_found(template: str) -> bool:
+    return any(place == "found" for _, place, *_ in Formatter().parse(template))
 
 
 _VERDICT = (
@@ -170,7 +177,7 @@ def wording_of(value: Any, *, files: bool = True) -> Wording:
         return _from_mapping("own", value)
     if value in SHIPPED:
         return SHIPPED[value]
-    if files and Path(value).is_file():
+    if files and os.path.isfile(value):  # noqa: PTH113  (False for a name that no file can have)
         return _from_file(Path(value))
     file = "a YAML file with the templates criticise and revise, or " if files else ""
     raise UsageError(f"there is no wording {value!r:.80}.", hint=f"Give {file}one of: {', '.join(SHIPPED)}")

@@ -220,7 +220,8 @@ class State:
             return False
         feedback = [step.feedback.text for step in before if step.feedback is not None]
         topic = f"{before[0].answer}\n{self.plan.prompt.said}"
-        return echoes(answer, (*feedback, *self.plan.wording.requests), topic)
+        sent = [filled(self.plan.wording.revise, found=text, prompt="") for text in feedback]
+        return echoes(answer, (*feedback, *sent, *self.plan.wording.requests), topic)
 
     def criticise(self, found: str) -> str:
         """Return the request for a criticism; `found` is what checks found, or empty."""
