@@ -74,7 +74,7 @@ class TestFiles:
             (
                 "x.jsonl",
                 b"[" * 100_000,
-                "x.jsonl: record 0: not JSON that can be read: maximum recursion depth",
+                "x.jsonl: record 0: not JSON that can be read: it is nested too deeply",
             ),
             ("x.jsonl.gz", b"plain", "x.jsonl.gz: cannot be read: Not a gzipped file (b'pl')."),
             ("x.jsonl.gz", gzip.compress(b'"a"' * 99, mtime=0)[:-9], "x.jsonl.gz: cannot be read: "),
