@@ -24,7 +24,7 @@ help:
 	@echo 'make test       lint, types, and all tests but the slow ones'
 	@echo 'make test-slow  the long tests: real model, kill, soak, new examples'
 	@echo 'make lint       ruff and mypy alone'
-	@echo 'make docs       write the generated pages of docs/ anew'
+	@echo 'make docs       regenerate the generated pages of docs/'
 	@echo 'make bench      the benchmarks; writes benchmarks/RESULTS.md'
 	@echo 'make clean      remove environments, caches and builds; the model stays in the cache of its user'
 

@@ -194,7 +194,7 @@ class Conversation:
 
 
 class Conversations:
-    """Conversations by number: each is made anew, and the same, whenever it is asked for."""
+    """Conversations by number: each is made on demand, and is always the same."""
 
     def __init__(self, folder: Path) -> None:
         self._pieces = list(_pieces(folder))

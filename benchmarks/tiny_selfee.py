@@ -232,7 +232,7 @@ def go(run: Run, until: str | None) -> dict[str, float]:
     scale = list(asdict(run.scale).values())
     kept: dict[str, Any] = json.loads(book.read_bytes()) if book.exists() else {"scale": scale, "minutes": {}}
     if json.dumps(kept["scale"]) != json.dumps(scale):
-        sys.exit(f"{run.work} holds a run at another scale. Name another folder, or begin it anew.")
+        sys.exit(f"{run.work} holds a run at another scale. Name another folder, or start over.")
     for stage, work in STAGES.items():
         if not run.path(f"{stage}.done").exists():
             print(f"— {stage}", flush=True)

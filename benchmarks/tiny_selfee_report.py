@@ -132,14 +132,14 @@ def promises(tasks: Sequence[Task], minutes: Mapping[str, float]) -> str:
 def _first(task: Task) -> str:
     chains = task.chains
     pairs = list(zip(chains.first, chains.final, strict=True))
-    mended, broken = pairs.count((False, True)), pairs.count((True, False))
+    repaired, broken = pairs.count((False, True)), pairs.count((True, False))
     cells = (
         task.name,
         _shown(share(chains.first), "%"),
         _shown(share(chains.final), "%"),
         _shown(task.gain),
         number(mcnemar(chains.first, chains.final)),
-        f"{mended} of {chains.first.count(False)}, {broken} of {chains.first.count(True)}",
+        f"{repaired} of {chains.first.count(False)}, {broken} of {chains.first.count(True)}",
         _shown(share(chains.well_formed), "%"),
         _shown(balanced(chains.judged), "%"),
         _shown(balanced(chains.judged_all), "%"),

@@ -5,7 +5,7 @@
 Models of 1B and 8B parameters in Llama's shapes, with random weights; packed rows of examples of many
 lengths; redraft's attention, loss and batches; AdamW on weights in bf16. Each model is trained as it is,
 compiled layer by layer, and compiled with products in FP8 where torchao is installed and the GPU has them.
-Activations are kept if there is room, and computed anew if not. Without a GPU there is nothing to measure:
+Activations are kept if there is room, and recomputed if not. Without a GPU there is nothing to measure:
 it says so, and ends well.
 
 What counts as work (FLOPs) is what the mathematics needs, in the forward pass and twice that in the backward
@@ -119,13 +119,13 @@ class Result:
         tokens: A second.
         flops: A second.
         memory: Bytes of the GPU at most; 0 on a CPU.
-        anew: Whether activations were computed anew.
+        recompute: Whether activations were recomputed.
     """
 
     tokens: float
     flops: float
     memory: int
-    anew: bool
+    recompute: bool
 
 
 def lengths(tokens: int, random: np.random.Generator) -> list[int]:
@@ -160,7 +160,7 @@ def work(shape: Shape, examples: Sequence[int], trained: int) -> float:
     return matrices + 6 * shape.layers * shape.width * sum(each * (each + 1) for each in examples)
 
 
-def made(shape: Shape, way: Way, device: torch.device, *, anew: bool) -> Any:
+def made(shape: Shape, way: Way, device: torch.device, *, recompute: bool) -> Any:
     """A model of random weights, ready to train."""
     torch.manual_seed(SEED)
     with device:
@@ -168,7 +168,7 @@ def made(shape: Shape, way: Way, device: torch.device, *, anew: bool) -> Any:
     model.train()
     use_segments(model)
     fuse(model)
-    if anew:
+    if recompute:
         model.activation_checkpointing_enable({"use_reentrant": False})
     if way.fp8:
         from torchao.float8 import convert_to_float8_training
@@ -180,9 +180,9 @@ def made(shape: Shape, way: Way, device: torch.device, *, anew: bool) -> Any:
     return model
 
 
-def measure(shape: Shape, way: Way, device: torch.device, *, steps: int, anew: bool) -> Result:
+def measure(shape: Shape, way: Way, device: torch.device, *, steps: int, recompute: bool) -> Result:
     """Trains for some steps, after as many that are not counted."""
-    model = made(shape, way, device, anew=anew)
+    model = made(shape, way, device, recompute=recompute)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
     rows = batches(shape, 2 * steps)
     if device.type == "cuda":
@@ -190,7 +190,7 @@ def measure(shape: Shape, way: Way, device: torch.device, *, steps: int, anew: b
     seconds = [step(model, optimizer, batch, device) for batch, _ in rows][steps:]
     flops = [done / each for (_, done), each in zip(rows[steps:], seconds, strict=True)]
     memory = torch.cuda.max_memory_allocated() if device.type == "cuda" else 0
-    return Result(shape.tokens / statistics.median(seconds), statistics.median(flops), memory, anew)
+    return Result(shape.tokens / statistics.median(seconds), statistics.median(flops), memory, recompute)
 
 
 def step(model: Any, optimizer: torch.optim.Optimizer, batch: Batch, device: torch.device) -> float:
@@ -207,10 +207,10 @@ def step(model: Any, optimizer: torch.optim.Optimizer, batch: Batch, device: tor
 
 
 def tried(shape: Shape, way: Way, device: torch.device, steps: int) -> Result | None:
-    """With activations kept, or computed anew if they do not fit; None if the model does not fit either."""
-    for anew in (False, True):
+    """With activations kept, or recomputed if they do not fit; None if the model does not fit either."""
+    for recompute in (False, True):
         try:
-            return measure(shape, way, device, steps=steps, anew=anew)
+            return measure(shape, way, device, steps=steps, recompute=recompute)
         except torch.cuda.OutOfMemoryError:
             pass
         finally:
@@ -240,7 +240,7 @@ def line(shape: Shape, way: Way, result: Result | None, most: float | None) -> s
     if result is None:
         return f"| {shape.name} | {way.name} | does not fit | | | |"
     share = "unknown" if most is None else f"{result.flops / most:.1%}"
-    kept = "computed anew" if result.anew else "kept"
+    kept = "recomputed" if result.recompute else "kept"
     pace = f"{result.tokens:,.0f} | {share} | {result.memory / 1e9:.1f} GB"
     return f"| {shape.name} | {way.name} | {pace} | {kept} |"
 

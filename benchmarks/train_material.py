@@ -89,7 +89,7 @@ KINDS = (
 
 
 class Chains:
-    """Records by number: each is made anew, and the same, whenever it is asked for."""
+    """Records by number: each is made on demand, and is always the same."""
 
     def __init__(self, folder: Path) -> None:
         self._known = sentences(folder)

@@ -4,7 +4,7 @@
 
 A model of random weights in the shapes of CONFIG, a folder with config.json. `ours` trains as redraft does;
 `whole` lets transformers compute the loss from the logits of all tokens. All else is the same: the tokens, of
-which each carries loss, activations computed anew in the backward pass, and AdamW. A short step goes before,
+which each carries loss, activations recomputed in the backward pass, and AdamW. A short step goes before,
 so that gradients and the optimizer's state are there when the long one begins, as in any step but the first.
 """
 
@@ -45,7 +45,7 @@ def main() -> None:
     for rows, tokens in ((1, 16), (asked.rows, asked.tokens)):
         ids = torch.randint(config.vocab_size, (rows, tokens))
         positions = torch.arange(tokens).repeat(rows, 1)
-        if asked.side == "ours":  # as `train.batches.joined` makes them: one row, positions begin anew
+        if asked.side == "ours":  # as `train.batches.joined` makes them: one row, positions start at 0
             ids, positions = ids.view(1, -1), positions.view(1, -1)
         labels = ids.masked_fill(positions == 0, -100)
         loss = trained(input_ids=ids, position_ids=positions, labels=labels, use_cache=False).loss

@@ -3,7 +3,7 @@
     python scripts/picture.py
 
 Nothing in it is written by hand. The seed is chosen so that the run is short and shows a revision. What a
-model says differs between machines, so `make docs` does not draw it anew.
+model says differs between machines, so `make docs` does not redraw it.
 """
 
 from __future__ import annotations

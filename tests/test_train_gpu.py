@@ -43,15 +43,15 @@ def test_all_ways_of_a_tiny_model_run(bench: ModuleType) -> None:
     lines = [bench.line(shape, way, bench.tried(shape, way, cpu, 1), 1e12) for way in bench.ways(cpu)]
     assert [each.split(" | ")[1] for each in lines] == ["bf16", "bf16, compiled"]
     assert all("%" in each and each.endswith(" kept |") for each in lines)
-    result = bench.measure(shape, bench.Way("bf16"), cpu, steps=1, anew=True)
-    assert "computed anew" in bench.line(shape, bench.Way("bf16"), result, None)
+    result = bench.measure(shape, bench.Way("bf16"), cpu, steps=1, recompute=True)
+    assert "recomputed" in bench.line(shape, bench.Way("bf16"), result, None)
     assert "does not fit" in bench.line(shape, bench.Way("bf16"), None, None)
 
 
 def test_work_is_what_torch_counts_of_matrices_and_that_of_attention(bench: ModuleType) -> None:
     (shape,), cpu = bench.SMALL, torch.device("cpu")
     (batch, work), *_ = bench.batches(shape, 1)
-    model = bench.made(shape, bench.Way("bf16"), cpu, anew=False)
+    model = bench.made(shape, bench.Way("bf16"), cpu, recompute=False)
     with FlopCounterMode(display=False) as counter:
         model(**batch).loss.backward()
     counted = counter.get_flop_counts()["Global"]

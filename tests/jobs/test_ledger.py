@@ -61,9 +61,9 @@ def test_a_file_cut_at_any_byte_is_gone_on_with(cut: int, junk: bytes) -> None:
         names = ["a", "b", "c"]
         fill(out, names)
         whole = out.read_bytes()
-        mended = whole[:cut] + junk
-        kept = sum(text in mended.splitlines(keepends=True) for text in whole.splitlines(keepends=True))
-        out.write_bytes(mended)
+        repaired = whole[:cut] + junk
+        kept = sum(text in repaired.splitlines(keepends=True) for text in whole.splitlines(keepends=True))
+        out.write_bytes(repaired)
         fill(out, names)
         lines = out.read_text().split("\n")
         assert lines == [line(name) for name in names] + [""]

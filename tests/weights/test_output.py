@@ -133,7 +133,7 @@ def test_an_output_without_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_the_lock_is_held_until_the_folder_has_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A second run that starts while the first one is finishing must not begin anew in the same place."""
+    """A second run that starts while the first one is finishing must not start over in the same place."""
     seen = []
 
     def rename(new: Path, old: Path) -> None:

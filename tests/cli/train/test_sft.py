@@ -250,9 +250,9 @@ def test_a_run_goes_on_as_it_was_begun_or_not_at_all(here: Path) -> None:
     assert "to another folder with --output_dir (--model_name_or_path model+out trains this" in other.stderr
     assert "(what the machine chose is said with --bf16, --dtype and --lora) to go on" in other.stderr
     assert "-o," not in other.stderr
-    anew = train(*USUAL.split(), "--seed", "1", "--overwrite_output_dir")
-    assert anew.exit_code == 0
-    assert "resumes" not in anew.stderr
+    fresh = train(*USUAL.split(), "--seed", "1", "--overwrite_output_dir")
+    assert fresh.exit_code == 0
+    assert "resumes" not in fresh.stderr
 
 
 LEFT = ("config.json", "log.jsonl", "checkpoint-1/model.safetensors")

@@ -94,7 +94,7 @@ def test_rows_of_one_length_meet_where_they_are_grouped() -> None:
 
 
 def parts(batch: Batch) -> list[tuple[list[int], list[int]]]:
-    """The ids and labels of each example of a joined batch, found by where positions begin anew."""
+    """The ids and labels of each example of a joined batch, found by where positions start at 0."""
     ids, labels, positions = (batch[name][0] for name in ("input_ids", "labels", "position_ids"))
     starts = (positions == 0).nonzero().flatten().tolist()
     ends = [*starts[1:], len(ids)]
