@@ -4,7 +4,7 @@ The prompts are permissive (Apache-2.0): Vicuna's 80 questions, IFEval's instruc
 tasks, from the shared data beside the checkout; or, with `--questions`, a file with one on each line: those
 of echo_questions.txt and echo_questions_held_out.txt were written for this. Each gets some sets of checks
 in turn, most of them in verified mode and some in prompted mode. Every revision is written with what the
-model had been told before it. Labels are not made here: people read each text and decide
+model had been told before it. Labels are not made here: each text is read and decided on
 (tests/data/README.md).
 A draft is made once and serves several sets of checks, because most of the time goes into drafts.
 
@@ -40,7 +40,7 @@ LONGEST_PROMPT = 240
 """Characters. Longer prompts leave the small model's context no room, and readers no patience."""
 DRAFT_TOKENS = 100
 REVISION_TOKENS = 80
-"""The most, so that people can read every text. What is longer is cut, and the writer is told so."""
+"""The most, so that every text can be read. What is longer is cut, and the writer is told so."""
 
 CHECKS: Sequence[tuple[str, ...]] = (
     ("words<=30",),

@@ -1,4 +1,4 @@
-"""Telling an answer from talk about the answer, also on real revisions that people labelled."""
+"""Telling an answer from talk about the answer, also on labelled real revisions."""
 
 from __future__ import annotations
 
@@ -274,15 +274,15 @@ def found(record: dict[str, Any]) -> bool:
 def rate(records: list[dict[str, Any]], label: str) -> float:
     """The part of the records of a label that are called echoes."""
     said = [found(record) for record in records if record["label"] == label]
-    assert len(said) >= 49
+    assert len(said) >= 129
     return sum(said) / len(said)
 
 
 def test_the_rates_on_held_out_revisions() -> None:
-    """The goals are 95 % and 1 %. Both are missed: 41 of 50 are found, and 1 of 49 is called an echo."""
+    """The goals are 95 % and 1 %. The first is missed: 109 of 129 are found, and 1 of 157 is called an echo."""
     records = labelled("held-out")
-    assert rate(records, "echo") >= 0.82
-    assert rate(records, "answer") <= 0.0205
+    assert rate(records, "echo") >= 0.844
+    assert rate(records, "answer") <= 0.0065
 
 
 def test_the_rates_on_the_revisions_that_it_was_made_with() -> None:
