@@ -36,7 +36,7 @@ MOST_WRONG = 0.01
 """The part of honest revisions that may be called echoes."""
 HOW = (
     "Real revisions of the default model, labelled by reading them (tests/data/README.md). The words of talk "
-    "and the thresholds were chosen on the tuning records. The held-out records have other prompts, and nothing "
+    "and the thresholds were chosen on the tuning records. The held-out records have other prompts; nothing "
     "was tuned on them; four versions of the rule were compared on 109 of the 306. `As "
     "before` is the rule that 90 % of the words are one run of the feedback. `Partial ratio` is that of "
     "rapidfuzz, without digits, with the feedback and the requests to revise, at the threshold that "

@@ -279,7 +279,7 @@ def rate(records: list[dict[str, Any]], label: str) -> float:
 
 
 def test_the_rates_on_held_out_revisions() -> None:
-    """The goals are 95 % and 1 %. The first is missed: 109 of 129 are found, and 1 of 157 is called an echo."""
+    """The goals are 95 % and 1 %. One is missed: 109 of 129 are found, and 1 of 157 is called an echo."""
     records = labelled("held-out")
     assert rate(records, "echo") >= 0.844
     assert rate(records, "answer") <= 0.0065
