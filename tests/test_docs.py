@@ -24,7 +24,7 @@ import pytest
 from redraft import errors
 from redraft.chain import Chain
 from redraft.collect.clean.rules import NAMES
-from redraft.options import Flags, abouts
+from redraft.options import Flags, options_of
 from redraft.revise.options import Options
 from tests.doc_blocks import SHELL, Block, Command, blocks_of, matches
 from tests.engines.fake_server import (
@@ -295,7 +295,7 @@ def test_every_error_is_told() -> None:
 
 def test_every_key_of_a_recipe_and_every_recipe_is_told() -> None:
     page = (ROOT / "docs" / "recipes.md").read_text("utf-8")
-    keys = {name.replace("_", "-") for name in abouts(Flags)}
+    keys = {name.replace("_", "-") for name in options_of(Flags)}
     shipped = {path.stem for path in (ROOT / "src" / "redraft" / "recipes").glob("*.yaml")}
     assert {name for name in keys | shipped if f"`{name}`" not in page} == set()
 

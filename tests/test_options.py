@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from redraft.cli.options import read_recipe, settle
+from redraft.cli.options import fill_in, read_recipe
 from redraft.config import load_config
 from redraft.engines.base import Sampling
 from redraft.engines.price import Price
 from redraft.errors import UsageError
-from redraft.options import MOST_OF_A_SEED, Defaults, Fields, Flags, abouts, checked, defaults_of
+from redraft.options import MAX_SEED, Defaults, Flags, PlainOptions, check_values, options_of
 from redraft.revise.budget import Budget
-from redraft.revise.options import OF_PYTHON, Options, from_json, look
+from redraft.revise.options import OF_PYTHON, Options, check_options, from_json
 from redraft.revise.prompts import DEFAULT, SHIPPED
 from redraft.revise.state import Plan
 
@@ -29,7 +29,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ("max_tokens", 1.5, "a whole number"),
     ("max_revisions", -1, "at least 0"),
     ("seed", -1, "at least 0"),
-    ("seed", MOST_OF_A_SEED + 1, "at most 2,147,483,647"),
+    ("seed", MAX_SEED + 1, "at most 2,147,483,647"),
     ("mode", "fast", "auto, native, prompted or verified"),
     ("context", "all", "last or chain"),
     ("system", "a\ud800", "a text without lone surrogates"),
@@ -42,9 +42,9 @@ def test_a_wrong_value_is_refused_everywhere_with_what_is_allowed(
     name: str, value: Any, allowed: str, tmp_path: Path
 ) -> None:
     for refuse in (
-        lambda: look({name: value}),
+        lambda: check_options({name: value}),
         lambda: from_json({name: value}),
-        lambda: checked({name: value}, Flags),
+        lambda: check_values({name: value}, Flags),
     ):
         with pytest.raises(UsageError, match=rf"^{name} is ") as caught:
             refuse()
@@ -65,7 +65,7 @@ def test_a_recipe_and_the_config_file_name_themselves(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", [Options, Flags])
 def test_an_unknown_name_is_refused_with_the_nearest(kind: Any) -> None:
     with pytest.raises(UsageError, match="there is no option 'temprature'") as caught:
-        checked({"temprature": 1}, kind)
+        check_values({"temprature": 1}, kind)
     assert caught.value.hint == "Did you mean 'temperature'?"
 
 
@@ -77,11 +77,12 @@ def test_a_flag_below_its_range_is_refused(
     (tmp_path / "config.toml").touch()
     flags: Any = {flag: -5}
     with pytest.raises(UsageError, match=rf"^{flag} is -5"):
-        settle(flags)
+        fill_in(flags)
 
 
 def test_the_defaults_are_those_that_engines_and_chains_have() -> None:
-    defaults, plan = defaults_of(Fields), Plan.__dataclass_fields__
+    defaults = {name: option.default for name, option in options_of(PlainOptions).items()}
+    plan = Plan.__dataclass_fields__
     sampling = Sampling()
     assert {name: getattr(sampling, name) for name in vars(sampling)} == {
         name: defaults[name] for name in vars(sampling)
@@ -94,8 +95,9 @@ def test_the_defaults_are_those_that_engines_and_chains_have() -> None:
 
 def test_a_default_is_a_value_that_is_allowed() -> None:
     for kind in (Options, Flags):
-        given = {name: value for name, value in defaults_of(kind).items() if value is not None}
-        assert checked(given, kind) == given
+        defaults = {name: option.default for name, option in options_of(kind).items()}
+        given = {name: value for name, value in defaults.items() if value is not None}
+        assert check_values(given, kind) == given
 
 
 def test_json_holds_every_option_but_those_of_python() -> None:
@@ -116,15 +118,15 @@ def test_json_opens_no_file_for_a_wording(tmp_path: Path) -> None:
 
 def test_parts_that_a_budget_does_not_have_are_refused() -> None:
     with pytest.raises(UsageError, match="the budget has 'token'") as caught:
-        look({"budget": {"token": 5}})
+        check_options({"budget": {"token": 5}})
     assert caught.value.hint == "Its parts are tokens, seconds, usd."
 
 
 def test_every_option_has_one_sentence_of_help() -> None:
     for kind in (Options, Defaults):
-        for name, (_, about) in abouts(kind).items():
-            assert about.text, name
-            assert not about.text.endswith("."), name
+        for name, option in options_of(kind).items():
+            assert option.text, name
+            assert not option.text.endswith("."), name
 
 
 def test_help_of_flags_imports_no_pydantic() -> None:

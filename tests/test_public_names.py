@@ -60,7 +60,8 @@ def test_type_checkers_see_the_same_names() -> None:
 
 
 @pytest.mark.parametrize(
-    "before", ["", "redraft.Budget", "redraft.arevise", "import redraft.revise.loop as loop; loop.__name__"]
+    "before",
+    ["", "redraft.Budget", "redraft.arevise", "import redraft.revise.driver as driver; driver.__name__"],
 )
 def test_revise_is_callable_whatever_was_imported_before(before: str) -> None:
     # It is a package too, so this needs a fresh Python.
@@ -68,12 +69,12 @@ def test_revise_is_callable_whatever_was_imported_before(before: str) -> None:
 import redraft
 {before}
 print(redraft.revise("hi", model=redraft.ScriptedEngine(["hello"]), checks=["words<=1"]).answer)
-import redraft.revise.loop as after
-print(after.__name__, redraft.revise.loop is after)
+import redraft.revise.driver as after
+print(after.__name__, redraft.revise.driver is after)
 print(redraft.revise("hi", model=redraft.ScriptedEngine(["hello"]), checks=["words<=1"]).answer)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.stdout == "hello\nredraft.revise.loop True\nhello\n", done.stderr
+    assert done.stdout == "hello\nredraft.revise.driver True\nhello\n", done.stderr
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:

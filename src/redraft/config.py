@@ -23,20 +23,21 @@ import difflib
 import os
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 from urllib.parse import urlsplit
 
 from redraft.errors import UsageError, fault_of
-from redraft.options import Defaults, checked
+from redraft.options import Defaults, check_values
 
 PREFIX = "REDRAFT_KEY_"
 """Prefix of the environment variables with keys."""
 
 _OPENAI = "api.openai.com"
+_TABLES = ("defaults", "keys", "prices")
 _PRICES = ("prompt", "completion", "cached")
 
 
@@ -163,70 +164,65 @@ def load_config(path: Path | None = None) -> Config:
         raise UsageError(
             f"{path} is not TOML: {fault_of(error)}.", hint='A line reads: name = "text"'
         ) from None
-    return _Reader(path).config(document)
+    return _config(path, document)
 
 
-@dataclass(frozen=True)
-class _Reader:
-    """Validate a parsed file, naming file and field in every error."""
+def _config(path: Path, document: Mapping[str, Any]) -> Config:
+    """Check a parsed file. Every error names file and field."""
+    tables = {name: _table(path, document[name], name, None) for name in _known(path, document, _TABLES)}
+    defaults = {name.replace("-", "_"): value for name, value in tables.get("defaults", {}).items()}
+    return Config(
+        path=path,
+        defaults=check_values(defaults, Defaults, where=f"{path}: ", table="defaults."),
+        keys={host.lower(): _key(path, entry, host) for host, entry in tables.get("keys", {}).items()},
+        prices={name: _price(path, price, name) for name, price in tables.get("prices", {}).items()},
+    )
 
-    path: Path
 
-    def config(self, document: Mapping[str, Any]) -> Config:
-        self._known(document, ("defaults", "keys", "prices"), "")
-        tables = {name: self._table(document.get(name, {}), name) for name in ("defaults", "keys", "prices")}
-        return Config(
-            path=self.path,
-            defaults=self._defaults(tables["defaults"]),
-            keys={host.lower(): self._key(entry, host) for host, entry in tables["keys"].items()},
-            prices={name: self._price(price, name) for name, price in tables["prices"].items()},
-        )
+def _key(path: Path, entry: Any, host: str) -> KeyEntry:
+    where = f'keys."{host}"'
+    if "/" in host:
+        raise _fault(path, f"{where}: a key belongs to a host, without http:// and path.")
+    table = {"key": entry} if isinstance(entry, str) else _table(path, entry, where, ("key", "plain_http"))
+    text, plain_http = table.get("key"), table.get("plain_http", False)
+    if not isinstance(text, str) or not text.removeprefix("env:").strip():
+        raise _fault(path, f"{where} has no key.", 'Write "env:NAME", or the key itself.')
+    if not isinstance(plain_http, bool):
+        raise _fault(path, f"{where}.plain_http should be true or false.")
+    return KeyEntry(text, plain_http)
 
-    def _defaults(self, table: Mapping[str, Any]) -> dict[str, Any]:
-        named = {name.replace("-", "_"): value for name, value in table.items()}
-        return checked(named, Defaults, where=f"{self.path}: ", table="defaults.")
 
-    def _key(self, entry: Any, host: str) -> KeyEntry:
-        where = f'keys."{host}"'
-        if "/" in host:
-            self._fail(f"{where}: a key belongs to a host, without http:// and path.")
-        table = {"key": entry} if isinstance(entry, str) else self._table(entry, where)
-        self._known(table, ("key", "plain_http"), where + ".")
-        text, plain_http = table.get("key"), table.get("plain_http", False)
-        if not isinstance(text, str) or not text.removeprefix("env:").strip():
-            self._fail(f"{where} has no key.", 'Write "env:NAME", or the key itself.')
-        if not isinstance(plain_http, bool):
-            self._fail(f"{where}.plain_http should be true or false.")
-        return KeyEntry(text, plain_http)
+def _price(path: Path, price: Any, name: str) -> Mapping[str, float]:
+    where = f'prices."{name}"'
+    table = _table(path, price, where, _PRICES)
+    if not ("#" in name or "/" in name or name == "default" or name.endswith(".gguf")):
+        raise _fault(path, f"{where} names no model.", f'[prices."{name}#model"]')
+    for part, value in table.items():
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < inf:
+            raise _fault(path, f"{where}.{part} is {value!r}, and should be USD per million tokens.")
+    if missing := [part for part in _PRICES[:2] if part not in table]:
+        raise _fault(path, f"{where} lacks {' and '.join(missing)}.")
+    return {part: float(value) for part, value in table.items()}
 
-    def _price(self, price: Any, name: str) -> Mapping[str, float]:
-        where = f'prices."{name}"'
-        table = self._table(price, where)
-        self._known(table, _PRICES, where + ".")
-        if not ("#" in name or "/" in name or name == "default" or name.endswith(".gguf")):
-            self._fail(f"{where} names no model.", f'[prices."{name}#model"]')
-        for field_name, value in table.items():
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < inf:
-                self._fail(f"{where}.{field_name} is {value!r}, and should be USD per million tokens.")
-        if missing := [field_name for field_name in _PRICES[:2] if field_name not in table]:
-            self._fail(f"{where} lacks {' and '.join(missing)}.")
-        return {field_name: float(value) for field_name, value in table.items()}
 
-    def _table(self, value: Any, where: str) -> Mapping[str, Any]:
-        if not isinstance(value, dict):
-            self._fail(f"{where} should be a table.", f"[{where}]")
-        return value
+def _table(path: Path, value: Any, where: str, names: Sequence[str] | None) -> Mapping[str, Any]:
+    """Return a value that is a table, with these names or any."""
+    if not isinstance(value, dict):
+        raise _fault(path, f"{where} should be a table.", f"[{where}]")
+    return value if names is None else _known(path, value, names, f"{where}.")
 
-    def _known(self, names: Iterable[str], known: Iterable[str], prefix: str) -> None:
-        known = list(known)
-        for name in names:
-            if name not in known:
-                near = difflib.get_close_matches(name, known, n=1)
-                guess = f" Did you mean {prefix}{near[0]}?" if near else ""
-                self._fail(f"nothing is called {prefix}{name}.{guess}", "Known: " + ", ".join(known))
 
-    def _fail(self, message: str, hint: str | None = None) -> NoReturn:
-        raise UsageError(f"{self.path}: {message}", hint=hint)
+def _known(path: Path, table: Mapping[str, Any], names: Sequence[str], prefix: str = "") -> Mapping[str, Any]:
+    for name in table:
+        if name not in names:
+            near = difflib.get_close_matches(name, names, n=1)
+            guess = f" Did you mean {prefix}{near[0]}?" if near else ""
+            raise _fault(path, f"nothing is called {prefix}{name}.{guess}", "Known: " + ", ".join(names))
+    return table
+
+
+def _fault(path: Path, message: str, hint: str | None = None) -> UsageError:
+    return UsageError(f"{path}: {message}", hint=hint)
 
 
 def _host_names(url: str) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from redraft.engines.base import Sampling
-from redraft.engines.fit import CACHE_BYTES, MAX_THREADS, cache_bytes, free_memory, insist_on_settings
+from redraft.engines.fit import CACHE_BYTES, MAX_THREADS, cache_bytes, check_settings, free_memory
 from redraft.engines.llamacpp.engine import LlamaCppEngine
 from redraft.errors import ContextError, ModelError, UsageError
 from redraft.weights.gguf.reader import read_header
@@ -35,7 +35,7 @@ def test_threads_that_no_machine_has(tmp_path: Path, threads: int) -> None:
 @pytest.mark.parametrize("settings", [{"ctx": 0}, {"ctx": -5}, {"parallel": 0}])
 def test_other_numbers_below_one(settings: dict[str, int]) -> None:
     with pytest.raises(UsageError):
-        insist_on_settings(**{"ctx": None, "threads": None, "parallel": 1, **settings})  # type: ignore[arg-type]
+        check_settings(**{"ctx": None, "threads": None, "parallel": 1, **settings})  # type: ignore[arg-type]
 
 
 def test_a_context_beyond_the_trained_one(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from redraft.errors import ContextError, OutputError, RecordError, UsageError
-from redraft.jobs.harness import Job, Outcome, Session
+from redraft.jobs.harness import Job, JobResult, Session
 from redraft.jobs.limits import Limits
 from redraft.jobs.provenance import Provenance
 from redraft.jobs.runner import Work
@@ -60,7 +60,7 @@ def run(
     parallel: int = 1,
     many_lines: bool = True,
     seed: int = 1,
-) -> Outcome:
+) -> JobResult:
     job = Job(
         items=lambda: items,
         source="items",
@@ -88,7 +88,7 @@ def test_items_of_any_number_of_lines_are_done_once(counts: list[int], parallel:
     items = [Item(str(number), count) for number, count in enumerate(counts)]
     with tempfile.TemporaryDirectory() as folder:
         out, again = Path(folder, "out.jsonl"), Factory()
-        assert run(out, items, parallel=parallel).tally.added == len(items)
+        assert run(out, items, parallel=parallel).counts.added == len(items)
         before = out.read_bytes()
         assert before.count(b"\n") == sum(counts)
         assert run(out, items, again, parallel=parallel).found == len(items)
@@ -207,7 +207,7 @@ def test_a_limit_holds_and_runs_with_it_do_everything_once(
             assert outcome.spent.tokens < limit + parallel * max(costs)
             assert bool(said) == (outcome.exit_status == 4)
             began |= factory.began.keys()
-            if outcome.exit_status != 4 or len(factory.began) == outcome.tally.failed:
+            if outcome.exit_status != 4 or len(factory.began) == outcome.counts.failed:
                 break
         done = [json.loads(line)["id"] for line in out.read_text().splitlines()]
         assert len(done) == len(set(done))
@@ -232,7 +232,7 @@ def test_a_run_that_a_limit_ended_says_how_to_go_on(tmp_path: Path) -> None:
 
 def test_a_limit_of_seconds(tmp_path: Path) -> None:
     outcome = run(tmp_path / "out.jsonl", [Item("a")], limits=Limits(seconds=1e-9))
-    assert (outcome.exit_status, outcome.tally.added) == (4, 0)
+    assert (outcome.exit_status, outcome.counts.added) == (4, 0)
 
 
 @pytest.mark.parametrize("name", ["usd", "tokens", "seconds"])

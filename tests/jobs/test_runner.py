@@ -26,7 +26,7 @@ from redraft.errors import (
 )
 from redraft.jobs.ledger import Ledger
 from redraft.jobs.provenance import Provenance
-from redraft.jobs.runner import Tally, derived_seed, run_jobs
+from redraft.jobs.runner import ItemCounts, Runner, derived_seed
 
 PROVENANCE = Provenance("answer")
 
@@ -62,11 +62,11 @@ class Worker:
         return [json.dumps({"id": job.id})]
 
 
-def run(out: Path, items: list[Job], worker: Worker, parallel: int = 4) -> Tally:
-    tally = Tally()
+def run(out: Path, items: list[Job], worker: Worker, parallel: int = 4) -> ItemCounts:
+    counts = ItemCounts()
     with Ledger(out, PROVENANCE) as ledger:
-        asyncio.run(run_jobs(items, worker, ledger, tally, parallel=parallel))
-    return tally
+        asyncio.run(Runner(items, worker, ledger, counts, parallel=parallel).run())
+    return counts
 
 
 def ids(out: Path) -> list[str]:
@@ -76,12 +76,12 @@ def ids(out: Path) -> list[str]:
 @pytest.mark.parametrize("parallel", [1, 3, 50])
 def test_everything_is_done_once_and_so_many_at_once(tmp_path: Path, parallel: int) -> None:
     worker, out = Worker(), tmp_path / "out.jsonl"
-    tally = run(out, jobs(20), worker, parallel)
-    assert tally == Tally(added=20)
+    counts = run(out, jobs(20), worker, parallel)
+    assert counts == ItemCounts(added=20)
     assert sorted(ids(out), key=int) == [str(number) for number in range(20)]
     assert worker.most == min(parallel, 20)
     again = Worker()
-    assert run(out, jobs(25), again, parallel) == Tally(skipped=20, added=5)
+    assert run(out, jobs(25), again, parallel) == ItemCounts(skipped=20, added=5)
     assert sorted(again.calls, key=int) == ["20", "21", "22", "23", "24"]
 
 
@@ -102,7 +102,7 @@ def test_items_are_taken_only_when_there_is_room(tmp_path: Path) -> None:
         return [json.dumps({"id": job.id})]
 
     with Ledger(tmp_path / "out.jsonl", PROVENANCE) as ledger:
-        asyncio.run(run_jobs(items(), work, ledger, Tally(), parallel=4))
+        asyncio.run(Runner(items(), work, ledger, ItemCounts(), parallel=4).run())
     assert most == 4
 
 
@@ -112,11 +112,11 @@ def test_a_failure_of_one_item_does_not_stop_the_others(tmp_path: Path) -> None:
         5: RecordError("empty")
     }
     errors |= {7: ServerError("no", status=400)}
-    tally = run(out, jobs(10, errors), Worker(), 2)
-    assert tally == Tally(added=3, failed=7, exit_status=3)
+    counts = run(out, jobs(10, errors), Worker(), 2)
+    assert counts == ItemCounts(added=3, failed=7, exit_status=3)
     assert len((tmp_path / "out.jsonl.errors.jsonl").read_text().splitlines()) == 7
     worker = Worker()
-    assert run(out, jobs(10), worker, 2) == Tally(skipped=3, added=7)
+    assert run(out, jobs(10), worker, 2) == ItemCounts(skipped=3, added=7)
     assert "8" not in worker.calls
 
 
@@ -151,7 +151,7 @@ def test_a_fault_of_ours_is_not_hidden(tmp_path: Path) -> None:
         raise KeyError(job.id)
 
     with Ledger(tmp_path / "out.jsonl", PROVENANCE) as ledger, pytest.raises(KeyError):
-        asyncio.run(run_jobs(jobs(2), work, ledger, Tally(), parallel=2))
+        asyncio.run(Runner(jobs(2), work, ledger, ItemCounts(), parallel=2).run())
 
 
 def test_two_items_with_one_id_are_refused(tmp_path: Path) -> None:
@@ -162,7 +162,7 @@ def test_two_items_with_one_id_are_refused(tmp_path: Path) -> None:
 @given(st.integers(0, 60), st.integers(1, 5))
 def test_a_job_cancelled_at_any_moment_is_gone_on_with(moment: int, parallel: int) -> None:
     async def cancelled_after(ledger: Ledger, worker: Worker) -> None:
-        task = asyncio.create_task(run_jobs(jobs(12), worker, ledger, Tally(), parallel=parallel))
+        task = asyncio.create_task(Runner(jobs(12), worker, ledger, ItemCounts(), parallel=parallel).run())
         for _ in range(moment):
             await asyncio.sleep(0)
         task.cancel()

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from redraft.chain import Chain, CheckResult, Prompt
 from redraft.engines.base import Delta, EngineInfo
 from redraft.errors import RedraftError
-from redraft.revise.loop import loop
+from redraft.revise.driver import loop
 from redraft.revise.ops import (
     Ask,
     Checked,

@@ -14,7 +14,7 @@ from redraft.engines.base import EngineInfo
 from redraft.engines.scripted import Fault, ScriptedEngine
 from redraft.errors import ServerError, UsageError
 from redraft.revise.ops import Ask, Continue, Progress
-from redraft.revise.resume import complete_steps
+from redraft.revise.state import complete_steps
 from tests.revise.play import NATIVE, Stream, plan, play
 
 BAD, GOOD = "Too dull a text. Revision is needed.", "It reads well. No revision is needed."

@@ -17,17 +17,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from redraft.cli.options import Settings, settle, takes
+from redraft.cli.options import FlagValues, fill_in, takes
 from redraft.cli.shell import only_ours, tell
 from redraft.errors import EngineTimeout, RedraftError, UsageError
-from redraft.options import Flags, abouts
+from redraft.options import Flags, options_of
 
 if TYPE_CHECKING:
     from redraft.chain import Chain
-    from redraft.cli.attempt import Item, Journaled
-    from redraft.jobs.harness import Job, Outcome, Session
+    from redraft.cli.attempt import Journaled, PromptItem
+    from redraft.jobs.harness import Job, JobResult, Session
     from redraft.jobs.limits import Limits
-    from redraft.jobs.runner import Tally, Work
+    from redraft.jobs.runner import ItemCounts, Work
     from redraft.revise.options import Options
     from redraft.revise.summary import Summary
 
@@ -105,7 +105,7 @@ def answer(
         raise UsageError("the output has to be a file, and '-' is none.", hint=hint)
     with _plain_file(source) as file:
         answering = Answering(
-            settings=settle(flags),
+            settings=fill_in(flags),
             source=file,
             name=STDIN if str(source) == "-" else str(source),
             out=out,
@@ -158,11 +158,11 @@ class Form:
         """Return the id of an output line."""
         return str(record["id" if self.shape == "chain" else "question_id"])
 
-    def item(self, asked: Chain) -> Item:
+    def item(self, asked: Chain) -> PromptItem:
         """Return a prompt under the id of its result."""
-        from redraft.cli.attempt import Item
+        from redraft.cli.attempt import PromptItem
 
-        return Item(asked.id if self.shape == "chain" else self.key(self._record(asked)), asked)
+        return PromptItem(asked.id if self.shape == "chain" else self.key(self._record(asked)), asked)
 
     def line(self, chain: Chain) -> str:
         """Return the output line of a chain."""
@@ -179,7 +179,7 @@ class Form:
 class Answering:
     """A run of the command."""
 
-    settings: Settings
+    settings: FlagValues
     source: Path
     name: str
     out: Path
@@ -193,16 +193,16 @@ class Answering:
         """Run the job, and return its summary and the exit status."""
         from redraft.revise.summary import Summary
 
-        self._look_at_settings()
+        self._check_settings()
         summary = Summary(with_checks=bool(self.settings.get("check")))
         job = self._job(summary)
         outcome = job.run(partial(self._start, summary))
         status = outcome.exit_status or (1 if summary.not_passed else 0)
-        if self.quiet and outcome.tally.failed:
-            tell(f"{outcome.tally.failed:,} prompts failed: see {self.out}.errors.jsonl.")
+        if self.quiet and outcome.counts.failed:
+            tell(f"{outcome.counts.failed:,} prompts failed: see {self.out}.errors.jsonl.")
         return "" if self.quiet or outcome.interrupted else self._summary(outcome, summary), status
 
-    def _look_at_settings(self) -> None:
+    def _check_settings(self) -> None:
         """Raise what can be found wrong before a file or a model is opened."""
         options = self.settings.options()
         self.settings.waiting()
@@ -216,7 +216,7 @@ class Answering:
         if self.journal and self.journal.resolve() in (self.out.resolve(), self.source.resolve()):
             raise UsageError(f"{self.journal} cannot be the journal too.", hint="Name a file of its own.")
 
-    def _job(self, summary: Summary) -> Job[Item]:
+    def _job(self, summary: Summary) -> Job[PromptItem]:
         from redraft.jobs.harness import Job
 
         return Job(
@@ -236,7 +236,7 @@ class Answering:
             tell=tell,
         )
 
-    def _items(self) -> Iterator[Item]:
+    def _items(self) -> Iterator[PromptItem]:
         from redraft.formats.read.records import read_records
 
         return map(self.form.item, read_records(self.source))
@@ -245,7 +245,9 @@ class Answering:
         from redraft.jobs.provenance import Provenance
         from redraft.revise.prompts import DEFAULT, wording_of
 
-        config = {name: self.settings.get(name) for name in abouts(Flags) if name not in NOT_OF_THE_RESULT}
+        config = {
+            name: self.settings.get(name) for name in options_of(Flags) if name not in NOT_OF_THE_RESULT
+        }
         config["prompts"] = wording_of(config["prompts"] or DEFAULT).record
         config |= {"format": self.form.shape, "model_id": self.form.model_id}
         return Provenance("answer", config, self.source, self.name)
@@ -259,7 +261,7 @@ class Answering:
         return lambda line: summary.add(Chain.from_json(line, where=str(self.out)))
 
     @asynccontextmanager
-    async def _start(self, summary: Summary, session: Session) -> AsyncGenerator[Work[Item]]:
+    async def _start(self, summary: Summary, session: Session) -> AsyncGenerator[Work[PromptItem]]:
         """Open the journal and the models, and yield the work on one prompt."""
         from redraft.cli.attempt import Attempt
 
@@ -267,7 +269,7 @@ class Answering:
             journaled = self._journaled(stack)
             options = await self._opened(stack, session)
 
-            async def work(item: Item) -> list[str]:
+            async def work(item: PromptItem) -> list[str]:
                 chain = await Attempt(item, self.settings.get("seed"), options, session, journaled).chain()
                 summary.add(chain)
                 return [self.form.line(chain)]
@@ -307,16 +309,16 @@ class Answering:
             error.exit_status = STOPPED
             raise error from None
 
-    def _summary(self, outcome: Outcome, summary: Summary) -> str:
-        rows = outcome.counts("answers")
+    def _summary(self, outcome: JobResult, summary: Summary) -> str:
+        rows = outcome.rows("answers")
         if outcome.found and self.form.shape != "chain":
-            added = f"the {outcome.tally.added:,} of this run"
+            added = f"the {outcome.counts.added:,} of this run"
             rows.append(("counted", f"{added}: {self.form.shape} records keep no checks"))
         rows += summary.rows() + outcome.pace()
         return "\n".join(f"{name:<10} {text}" for name, text in rows)
 
 
-def _note(summary: Summary, tally: Tally) -> str:
+def _note(summary: Summary, counts: ItemCounts) -> str:
     """Return a few words on the results so far, for the progress line."""
     parts = [f"{summary.passed} passed" if summary.checked else f"{summary.stops['accepted']} accepted"]
-    return " · ".join([*parts, *([f"{tally.failed} failed"] if tally.failed else [])])
+    return " · ".join([*parts, *([f"{counts.failed} failed"] if counts.failed else [])])

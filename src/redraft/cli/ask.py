@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from redraft.cli.options import insist_on_utf8, settle, takes
+from redraft.cli.options import check_utf8, fill_in, takes
 from redraft.cli.shell import only_ours, tell, write
 from redraft.errors import EngineError, RedraftError, UsageError
 from redraft.options import Flags
 
 if TYPE_CHECKING:
     from redraft.chain import Chain
-    from redraft.cli.options import Settings
+    from redraft.cli.options import FlagValues
     from redraft.engines.base import Engine
     from redraft.revise.api import Role
     from redraft.revise.driver import CancelToken
@@ -42,7 +42,7 @@ def ask(
     """
     from redraft.config import load_config
 
-    settings = settle(flags)
+    settings = fill_in(flags)
     quiet = quiet or load_config().defaults.get("quiet", False)
     text = _prompt(prompt)
     watch = sys.stdout.isatty() and not (json or quiet)
@@ -68,18 +68,17 @@ def _prompt(prompt: str | None) -> str:
         prompt = sys.stdin.buffer.read().decode("utf-8", "surrogateescape").replace("\r\n", "\n")
     if not prompt or not prompt.strip():
         raise UsageError("the prompt is empty.", hint='redraft ask "Describe a lighthouse."')
-    insist_on_utf8("the prompt", prompt)
+    check_utf8("the prompt", prompt)
     return prompt.strip("\n")
 
 
-async def _make(settings: Settings, prompt: str, *, watch: bool) -> Chain:
+async def _make(settings: FlagValues, prompt: str, *, watch: bool) -> Chain:
     """Make the chain. Ctrl-C ends it early and keeps its steps; a second one ends the program."""
     from contextlib import AsyncExitStack
 
     from redraft.cli.watch import Watch
-    from redraft.revise.api import make
+    from redraft.revise.api import finished, make
     from redraft.revise.driver import CancelToken
-    from redraft.revise.ops import Finished
 
     cancel = CancelToken()
     async with AsyncExitStack() as stack:
@@ -91,17 +90,9 @@ async def _make(settings: Settings, prompt: str, *, watch: bool) -> Chain:
             return engine
 
         options: Options = {**settings.options(), "cancel": cancel}
-        for role, reference in settings.references().items():
-            options[role] = reference
         _on_interrupt(cancel)
         events = await stack.enter_async_context(aclosing(make(prompt, options, load)))
-        view = stack.enter_context(Watch()) if watch else None
-        async for event in events:
-            if view is not None:
-                view.show(event)
-            if isinstance(event, Finished):
-                return event.chain
-    raise AssertionError("the loop ended without a chain")
+        return await (finished(events, stack.enter_context(Watch()).show) if watch else finished(events))
 
 
 def _say_wait(reason: str) -> None:

@@ -15,16 +15,16 @@ from redraft.errors import RecordError, RedraftError, UsageError
 from redraft.jobs.harness import Session
 from redraft.jobs.journal import Journal
 from redraft.jobs.runner import derived_seed
-from redraft.revise.api import Role, stream
-from redraft.revise.ops import Finished, Progress
+from redraft.revise.api import Role, finished, stream
+from redraft.revise.ops import Event, Progress
 from redraft.revise.options import Options
-from redraft.revise.resume import insist_on_cut
+from redraft.revise.state import check_resumable
 
 _ROLES: tuple[Role, ...] = ("model", "critic", "judge")
 
 
 @dataclass(frozen=True)
-class Item:
+class PromptItem:
     """A prompt to answer, under the id that its result will have in the output."""
 
     id: str
@@ -43,7 +43,12 @@ class Attempt:
     """One attempt to make the chain of a prompt."""
 
     def __init__(
-        self, item: Item, seed: int | None, options: Options, session: Session, journaled: Journaled | None
+        self,
+        item: PromptItem,
+        seed: int | None,
+        options: Options,
+        session: Session,
+        journaled: Journaled | None,
     ) -> None:
         self._item, self._session, self._journaled = item, session, journaled
         self._options = options.copy()
@@ -87,13 +92,12 @@ class Attempt:
 
     async def _to_the_end(self) -> Chain:
         async with aclosing(stream(self._item.asked.prompt, **self._options)) as events:
-            async for event in events:
-                if isinstance(event, Progress):
-                    self._keep(event.chain)
-                    self._pay()
-                elif isinstance(event, Finished):
-                    return event.chain
-        raise AssertionError("the loop ended without a chain")
+            return await finished(events, self._note)
+
+    def _note(self, event: Event) -> None:
+        if isinstance(event, Progress):
+            self._keep(event.chain)
+            self._pay()
 
     def _keep(self, chain: Chain) -> None:
         """Keep the complete steps of a chain that is not finished. A journal has them already."""
@@ -112,7 +116,7 @@ def _begun(kept: Any, asked: Chain) -> Chain | None:
     """Return the chain that was kept for a prompt, or None if it cannot be resumed."""
     try:
         chain = Chain.model_validate(kept)
-        insist_on_cut(chain, asked.prompt)
+        check_resumable(chain, asked.prompt)
         chain.to_json()
     except (ValueError, UsageError):  # damaged: a record that pydantic refuses to read or to write
         return None

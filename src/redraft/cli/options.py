@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
 from textwrap import fill
-from typing import TYPE_CHECKING, Annotated, Any, cast, get_args, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_type_hints
 
 import typer
 
@@ -23,12 +23,12 @@ from redraft.options import (
     RETRIES,
     SAMPLING,
     SERVER,
-    About,
-    Fields,
     Flags,
-    Machine,
-    abouts,
-    checked,
+    MachineOptions,
+    Option,
+    PlainOptions,
+    check_values,
+    options_of,
 )
 from redraft.verify.kinds import CHECK_KINDS
 
@@ -45,7 +45,7 @@ _GROUPS = (MODEL, LOOP, SAMPLING, BUDGET, SERVER)
 
 
 @dataclass(frozen=True)
-class Settings:
+class FlagValues:
     """The values of flags, with recipe and config file filled in. Those without a default may be missing.
 
     Attributes:
@@ -61,26 +61,24 @@ class Settings:
         return self.values.get(name)
 
     def options(self) -> Options:
-        """Return the arguments of `arevise`, without model, critic and judge.
+        """Return the arguments of `arevise`. Models are references.
 
         Checks are parsed here, unless they may need the judge.
 
         Raises:
             UsageError: A value does not fit, as far as this can be told without the model.
         """
-        from redraft.revise.options import look
+        from redraft.revise.options import check_options
         from redraft.verify.parse import parse_checks
 
         checks, limits = self.values.get("check", []), ("tokens", "seconds", "usd")
-        given: Any = {name: value for name, value in self.values.items() if name in abouts(Fields)}
+        given: Any = {name: value for name, value in self.values.items() if name in options_of(PlainOptions)}
         given["checks"] = checks if self.values.get("judge") else parse_checks(checks)
         given["budget"] = {name: self.get(f"budget_{name}") for name in limits}
         given["price"] = self.values.get("price")
-        roles = self.references()
-        options = look({**given, **cast("dict[str, Any]", roles)})
-        for role in roles:
-            options.pop(role)
-        return options
+        for role, reference in self.references().items():
+            given[role] = reference
+        return check_options(given)
 
     def waiting(self, *, usual: float = 0.0, tell: Callable[[str], None] | None = None) -> Patience:
         """Return how long to wait for servers, and how fast to ask them.
@@ -134,7 +132,7 @@ class Settings:
             return await load_engine(reference, parallel=parallel, patience=patience)
         if warning := lacks_adapter(reference):
             tell(warning)
-        machine: Any = {name: self.get(name) for name in abouts(Machine)}
+        machine: Any = {name: self.get(name) for name in options_of(MachineOptions)}
         return await load_engine(reference, **machine, parallel=parallel, patience=patience)
 
     async def opened(
@@ -146,18 +144,18 @@ class Settings:
             UsageError: A value does not fit. Raised before a model is opened.
             EngineError: A model cannot be loaded, or its server does not answer.
         """
-        from redraft.revise.options import insist_on_prices
+        from redraft.revise.options import check_prices
 
         options = self.options()
         for role, reference in self.references().items():
             engine = await self.load(role, reference, parallel=parallel, patience=patience)
             stack.push_async_callback(engine.aclose)
             options[role] = engine
-        insist_on_prices(options)
+        check_prices(options)
         return options
 
 
-def settle(flags: Flags) -> Settings:
+def fill_in(flags: Flags) -> FlagValues:
     """Fill in the values of recipe and config file.
 
     Raises:
@@ -167,14 +165,14 @@ def settle(flags: Flags) -> Settings:
 
     given: dict[str, Any] = {name: value for name, value in flags.items() if value is not None}
     for name, value in given.items():
-        insist_on_utf8("--" + name.replace("_", "-"), *(value if isinstance(value, list) else [value]))
+        check_utf8("--" + name.replace("_", "-"), *(value if isinstance(value, list) else [value]))
     recipe = given.pop("recipe", None)
-    below = {name: value for name, value in load_config().defaults.items() if name in abouts(Flags)}
-    values: Any = {**below, **(read_recipe(recipe) if recipe else {}), **checked(given, Flags)}
-    return Settings(values, recipe)
+    below = {name: value for name, value in load_config().defaults.items() if name in options_of(Flags)}
+    values: Any = {**below, **(read_recipe(recipe) if recipe else {}), **check_values(given, Flags)}
+    return FlagValues(values, recipe)
 
 
-def insist_on_utf8(what: str, *values: Any) -> None:
+def check_utf8(what: str, *values: Any) -> None:
     """Refuse texts that are not UTF-8, because a record cannot hold them.
 
     Raises:
@@ -200,7 +198,7 @@ def read_recipe(name: str) -> dict[str, Any]:
 
     path, document = recipe_of(name)
     values = {str(key).replace("-", "_"): value for key, value in document.items()}
-    return checked(values, Flags, where=f"{path}: ")
+    return check_values(values, Flags, where=f"{path}: ")
 
 
 def takes(command: Callable[..., None]) -> Callable[..., None]:
@@ -211,7 +209,10 @@ def takes(command: Callable[..., None]) -> Callable[..., None]:
         for p in inspect.signature(command).parameters.values()
         if p.name != "flags"
     ]
-    shared = sorted(map(_parameter, ["recipe", *abouts(Flags)]), key=_group)
+    options = sorted(
+        {"recipe": _RECIPE, **options_of(Flags)}.items(), key=lambda o: _GROUPS.index(o[1].group)
+    )
+    shared = [_parameter(name, option) for name, option in options]
 
     @wraps(command)
     def wrapper(**values: Any) -> None:
@@ -223,25 +224,21 @@ def takes(command: Callable[..., None]) -> Callable[..., None]:
     return wrapper
 
 
-_RECIPE = About("take flags from a recipe: a YAML file, or a shipped one", None, LOOP, "NAME|FILE")
+_RECIPE = Option("take flags from a recipe: a YAML file, or a shipped one", None, LOOP, "NAME|FILE")
 
 
-def _parameter(name: str) -> inspect.Parameter:
+def _parameter(name: str, option: Option) -> inspect.Parameter:
     """Return an option as a parameter of a command. The type alone is typer's to check."""
-    hint, about = (str, _RECIPE) if name == "recipe" else abouts(Flags)[name]
-    kind = next((kind for kind in (int, float, list[str]) if kind in (hint, *get_args(hint))), str)
-    text = about.text if about.default is None else f"{about.text} [{about.default}]"
-    names = ("--" + name.replace("_", "-"), about.short) if about.short else ()
+    kinds = (option.type, *get_args(option.type))
+    kind = next((kind for kind in (int, float, list[str]) if kind in kinds), str)
+    text = option.text if option.default is None else f"{option.text} [{option.default}]"
+    names = ("--" + name.replace("_", "-"), option.short) if option.short else ()
     flag = typer.Option(
-        *names, metavar=about.metavar, help=text, rich_help_panel=about.group, show_default=False
+        *names, metavar=option.metavar, help=text, rich_help_panel=option.group, show_default=False
     )
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, flag]
     )
-
-
-def _group(parameter: inspect.Parameter) -> int:
-    return _GROUPS.index(parameter.annotation.__metadata__[0].rich_help_panel)
 
 
 def check_help() -> str:

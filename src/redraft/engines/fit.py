@@ -20,7 +20,7 @@ CACHE_BYTES = 2
 """Bytes of a number in the key-value cache, which llama.cpp keeps in f16."""
 
 
-def insist_on_settings(*, ctx: int | None, threads: int | None, parallel: int) -> None:
+def check_settings(*, ctx: int | None, threads: int | None, parallel: int) -> None:
     """Refuse numbers that no engine on this machine can use.
 
     Raises:
@@ -62,7 +62,7 @@ def trained_context(header: GGUFHeader) -> int | None:
     return header.number(f"{header.text('general.architecture')}.context_length") or None
 
 
-def insist_on_memory(model: Path, header: GGUFHeader, context: int, parallel: int) -> None:
+def check_memory(model: Path, header: GGUFHeader, context: int, parallel: int) -> None:
     """Refuse a key-value cache that is larger than the free memory.
 
     Raises:

@@ -20,7 +20,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from redraft.config import Config, load_config
 from redraft.engines import hub
@@ -31,7 +31,7 @@ from redraft.engines.remote.patience import Patience
 from redraft.engines.scripted import read_script
 from redraft.engines.threads import in_daemon_thread
 from redraft.errors import MissingExtra, ModelError, UsageError
-from redraft.options import Machine, checked
+from redraft.options import MachineOptions, check_values
 
 if TYPE_CHECKING:
     from redraft.engines.hf.engine import HfEngine
@@ -111,12 +111,12 @@ def _folder_with_adapters(ref: str) -> ModelReference | None:
         if base and _path(base).is_dir():
             names = [rest] if _path(rest).exists() else rest.split("+")
             for name in names:
-                _insist_on_adapter(base, name)
+                _check_adapter_folder(base, name)
             return ModelReference("folder", str(_path(base)), adapters=tuple(map(_path, names)))
     return None
 
 
-def _insist_on_adapter(base: str, name: str) -> None:
+def _check_adapter_folder(base: str, name: str) -> None:
     """Raise unless the adapter of a folder is a folder. Its content is checked when it is loaded."""
     if name.endswith(".gguf"):
         raise UsageError(
@@ -181,47 +181,30 @@ async def load_engine(
         UsageError: A wrong reference or setting, or a part that is not installed.
         EngineError: The model cannot be loaded, or its server does not answer.
     """
-    checked({"ctx": ctx, "threads": threads, "gpu_layers": gpu_layers}, Machine)
+    check_values({"ctx": ctx, "threads": threads, "gpu_layers": gpu_layers}, MachineOptions)
     named = parse_reference(ref)
     if named.kind == "remote":
         return await _remote(named, config or load_config(), patience or Patience())
     if named.kind == "script":
-        return _script(Path(named.target))
-    config = config or load_config()
-    engine = await _on_this_machine(
-        named, ctx=ctx, threads=threads, gpu_layers=gpu_layers, parallel=parallel, speculate=speculate
-    )
-    if known := config.prices.get(ref):
+        return read_script(Path(named.target))
+    settings: dict[str, Any] = {"ctx": ctx, "threads": threads, "parallel": parallel}
+    engine: LlamaCppEngine | HfEngine
+    if named.kind == "folder":
+        engine = await _folder(named, gpu=gpu_layers != 0, **settings)
+    else:
+        engine = await _llamacpp(named, gpu_layers=gpu_layers, speculate=speculate, **settings)
+    if known := (config or load_config()).prices.get(ref):
         engine.charge(Price(**known))
     return engine
 
 
-async def _on_this_machine(
-    named: ModelReference,
-    *,
-    ctx: int | None,
-    threads: int | None,
-    gpu_layers: int | None,
-    parallel: int,
-    speculate: bool | None,
-) -> LlamaCppEngine | HfEngine:
-    """Open a model on this machine."""
-    if named.kind == "folder":
-        return await _folder(named, ctx=ctx, threads=threads, gpu_layers=gpu_layers, parallel=parallel)
+async def _llamacpp(named: ModelReference, **settings: Any) -> LlamaCppEngine:
     if not importlib.util.find_spec("xllamacpp"):
         raise MissingExtra("a model on this machine", "local")
     from redraft.engines.llamacpp.engine import LlamaCppEngine
 
     path = await in_daemon_thread(lambda: local_file(named))
-    return await LlamaCppEngine.start(
-        path,
-        adapters=named.adapters,
-        ctx=ctx,
-        threads=threads,
-        gpu_layers=gpu_layers,
-        parallel=parallel,
-        speculate=speculate,
-    )
+    return await LlamaCppEngine.start(path, named.adapters, **settings)
 
 
 def local_file(named: ModelReference) -> Path:
@@ -254,16 +237,7 @@ async def _remote(named: ModelReference, config: Config, patience: Patience) -> 
     )
 
 
-def _script(path: Path) -> Engine:
-    try:
-        return read_script(path)
-    except OSError as error:
-        raise UsageError(f"the script {path} cannot be read: {error.strerror}.") from None
-
-
-async def _folder(
-    named: ModelReference, *, ctx: int | None, threads: int | None, gpu_layers: int | None, parallel: int
-) -> HfEngine:
+async def _folder(named: ModelReference, **settings: Any) -> HfEngine:
     path = Path(named.target)
     if not (path / "config.json").exists():
         raise _no_model(path)
@@ -271,9 +245,7 @@ async def _folder(
         raise MissingExtra("a folder of transformers", "train")
     from redraft.engines.hf.engine import HfEngine
 
-    return await HfEngine.start(
-        path, named.adapters, ctx=ctx, parallel=parallel, threads=threads, gpu=gpu_layers != 0
-    )
+    return await HfEngine.start(path, named.adapters, **settings)
 
 
 def _no_model(path: Path) -> UsageError:

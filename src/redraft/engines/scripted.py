@@ -19,7 +19,7 @@ from pathlib import Path
 from redraft.chain import Finish, content_of
 from redraft.engines.base import Delta, EngineInfo, Message, PromptText, Sampling, Tokens
 from redraft.engines.price import Price
-from redraft.errors import ContextError, EngineError, RecordError, ServerError, fault_of
+from redraft.errors import ContextError, EngineError, RecordError, ServerError, UsageError, fault_of
 
 
 @dataclass(frozen=True)
@@ -169,6 +169,7 @@ def read_script(path: Path) -> ScriptedEngine:
 
     Raises:
         RecordError: A line is neither; the message has file, line and what was found.
+        UsageError: The file cannot be read.
     """
     settings: dict[str, object] = {}
     replies: list[Reply] = []
@@ -196,6 +197,8 @@ def _text_of(path: Path) -> str:
         raise RecordError(
             f"{path}: not a script: byte {error.start + 1} is not UTF-8.", hint=_SCRIPT_HINT
         ) from None
+    except OSError as error:
+        raise UsageError(f"the script {path} cannot be read: {error.strerror}.") from None
 
 
 _SCRIPT_HINT = 'Write one reply a line, as a JSON string: "An answer."'

@@ -20,7 +20,7 @@ from redraft.jobs.ledger import Ledger, record_id
 from redraft.jobs.limits import STOPPED, Limits, Spent
 from redraft.jobs.progress import ItemProgress
 from redraft.jobs.provenance import Provenance
-from redraft.jobs.runner import Item, Tally, Work, run_jobs
+from redraft.jobs.runner import Item, ItemCounts, Runner, Work
 from redraft.jobs.signals import Interrupted, run_until_signal
 from redraft.jobs.unfinished import Unfinished
 
@@ -49,11 +49,11 @@ Start = Callable[[Session], AbstractAsyncContextManager[Work[T]]]
 
 
 @dataclass(frozen=True)
-class Outcome:
+class JobResult:
     """What a run came to.
 
     Attributes:
-        tally: Items of this run.
+        counts: Items of this run.
         spent: What they cost.
         seconds: How long the run took.
         found: Items that were done before.
@@ -61,7 +61,7 @@ class Outcome:
         interrupted: The exit status of the signal that ended the run; 0 if none did.
     """
 
-    tally: Tally
+    counts: ItemCounts
     spent: Spent
     seconds: float
     found: int
@@ -71,14 +71,14 @@ class Outcome:
     @property
     def exit_status(self) -> int:
         """That of the signal, of a limit, or the highest of a failure; else 0."""
-        return self.interrupted or (STOPPED if self.tally.limit else self.tally.exit_status)
+        return self.interrupted or (STOPPED if self.counts.limit else self.counts.exit_status)
 
-    def counts(self, results: str) -> list[tuple[str, str]]:
+    def rows(self, results: str) -> list[tuple[str, str]]:
         """Return rows for the summary: how many results there are and how many items failed."""
         before = f", {self.found:,} of them from before" if self.found else ""
-        rows = [(results, f"{self.found + self.tally.added:,} in {self.out}{before}")]
-        if self.tally.failed:
-            rows.append(("failed", f"{self.tally.failed:,}, see {self.out}.errors.jsonl; {GO_ON}"))
+        rows = [(results, f"{self.found + self.counts.added:,} in {self.out}{before}")]
+        if self.counts.failed:
+            rows.append(("failed", f"{self.counts.failed:,}, see {self.out}.errors.jsonl; {GO_ON}"))
         return rows
 
     def pace(self) -> list[tuple[str, str]]:
@@ -122,11 +122,11 @@ class Job(Generic[T]):
     retries: int = 0
     limits: Limits = field(default_factory=Limits)
     on_found: Callable[[bytes], None] = lambda _: None
-    note: Callable[[Tally], str] = lambda _: ""
+    note: Callable[[ItemCounts], str] = lambda _: ""
     quiet: bool = False
     tell: Callable[[str], None] = print
 
-    def run(self, start: Start[T]) -> Outcome:
+    def run(self, start: Start[T]) -> JobResult:
         """Do every item that is not done.
 
         Raises:
@@ -144,11 +144,11 @@ class Job(Generic[T]):
                 Unfinished(self.out, self.provenance, ledger.done, forget=ledger.fresh) as unfinished,
                 ItemProgress(total, ledger.found, quiet=self.quiet) as progress,
             ):
-                session, tally = Session(unfinished, progress, Spent()), Tally()
-                signal = self._run_until_signal(self._work(start, session, ledger, tally), ledger, total)
-        if tally.limit:
-            self.tell(f"{tally.limit}: {_left(ledger, total)}")
-        return Outcome(tally, session.spent, progress.seconds, ledger.found, self.out, signal)
+                session, counts = Session(unfinished, progress, Spent()), ItemCounts()
+                signal = self._run_until_signal(self._work(start, session, ledger, counts), ledger, total)
+        if counts.limit:
+            self.tell(f"{counts.limit}: {_left(ledger, total)}")
+        return JobResult(counts, session.spent, progress.seconds, ledger.found, self.out, signal)
 
     def _count(self) -> int:
         """Return the number of items. A bad one is found here, before anything is paid for."""
@@ -174,25 +174,25 @@ class Job(Generic[T]):
             raise
         return 0
 
-    async def _work(self, start: Start[T], session: Session, ledger: Ledger, tally: Tally) -> None:
+    async def _work(self, start: Start[T], session: Session, ledger: Ledger, counts: ItemCounts) -> None:
         progress = session.progress
 
         def step() -> None:
-            progress.done = ledger.found + tally.added + tally.failed
-            progress.note = self.note(tally)
+            progress.done = ledger.found + counts.added + counts.failed
+            progress.note = self.note(counts)
             progress.update()
 
         async with start(session) as work:
-            await run_jobs(
+            await Runner(
                 self.items(),
                 work,
                 ledger,
-                tally,
+                counts,
                 parallel=self.parallel,
                 retries=self.retries,
                 limit=lambda: self.limits.reached(session.spent, progress.seconds),
                 on_step=step,
-            )
+            ).run()
 
 
 def _left(ledger: Ledger, total: int) -> str:

@@ -52,7 +52,7 @@ Work = Callable[[T], Awaitable[list[str]]]
 
 
 @dataclass
-class Tally:
+class ItemCounts:
     """Counts of items.
 
     Attributes:
@@ -70,75 +70,65 @@ class Tally:
     limit: str = ""
 
 
-async def run_jobs(
-    items: Iterable[T],
-    work: Work[T],
-    ledger: Ledger,
-    tally: Tally,
-    *,
-    parallel: int,
-    retries: int = 0,
-    limit: Callable[[], str] = str,
-    on_step: Callable[[], None] = lambda: None,
-) -> None:
+@dataclass
+class Runner(Generic[T]):
     """Do every item that is not in the ledger.
 
-    Args:
+    Attributes:
         items: The items, taken one by one as there is room.
         work: Makes the lines of an item's result.
         ledger: Where results and failures go.
-        tally: Is kept up to date.
+        counts: Is kept up to date.
         parallel: How many items to do at once.
         retries: How often an item is tried again whose reply broke off in the middle.
         limit: Called before each new item. A text ends the job when the items under way are finished.
         on_step: Called after each item that was done or failed.
-
-    Raises:
-        RedraftError: Whatever ended the job. Every result until then is in the ledger.
-        RecordError: Two items have one id.
-        asyncio.CancelledError: The job was cancelled. Every result until then is in the ledger.
     """
-    job = _Job(iter(items), work, ledger, tally, max(parallel, PATIENCE), retries, limit, on_step)
-    try:
-        async with asyncio.TaskGroup() as group:
-            for _ in range(parallel):
-                group.create_task(job.worker())
-    except BaseExceptionGroup as several:
-        raise several.exceptions[0] from None
 
-
-@dataclass
-class _Job(Generic[T]):
-    """The state that the workers of one job share."""
-
-    items: Iterator[T]
+    items: Iterable[T]
     work: Work[T]
     ledger: Ledger
-    tally: Tally
-    patience: int
-    retries: int
-    limit: Callable[[], str]
-    on_step: Callable[[], None]
-    taken: set[str] = field(default_factory=set)
-    doubts: int = 0
-    refusals: int = 0
+    counts: ItemCounts
+    parallel: int
+    retries: int = 0
+    limit: Callable[[], str] = str
+    on_step: Callable[[], None] = lambda: None
+    _taken: set[str] = field(default_factory=set, init=False)
+    _doubts: int = field(default=0, init=False)
+    _refusals: int = field(default=0, init=False)
 
-    async def worker(self) -> None:
-        for item in self.items:
+    async def run(self) -> None:
+        """Do them. Every result is in the ledger, whatever ends the job.
+
+        Raises:
+            RedraftError: Whatever ended the job.
+            RecordError: Two items have one id.
+            asyncio.CancelledError: The job was cancelled.
+        """
+        items = iter(self.items)
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(self.parallel):
+                    group.create_task(self._worker(items))
+        except BaseExceptionGroup as several:
+            raise several.exceptions[0] from None
+
+    async def _worker(self, items: Iterator[T]) -> None:
+        for item in items:
             self._take(item.id)
             if item.id in self.ledger.done:
-                self.tally.skipped += 1
+                self.counts.skipped += 1
                 continue
-            self.tally.limit = self.tally.limit or self.limit()
-            if self.tally.limit:
+            self.counts.limit = self.counts.limit or self.limit()
+            if self.counts.limit:
                 return
             await self._do(item)
             self.on_step()
 
     def _take(self, item_id: str) -> None:
-        if item_id in self.taken:
+        if item_id in self._taken:
             raise RecordError(f"two items have the id {item_id!r}.", hint="Give each its own id, or none.")
-        self.taken.add(item_id)
+        self._taken.add(item_id)
 
     async def _do(self, item: T) -> None:
         try:
@@ -147,8 +137,8 @@ class _Job(Generic[T]):
             self._fail(item.id, error)
         else:
             self.ledger.append(item.id, *lines)
-            self.tally.added += 1
-            self.doubts = 0
+            self.counts.added += 1
+            self._doubts = 0
 
     async def _try(self, item: T) -> list[str]:
         for _ in range(self.retries):
@@ -164,14 +154,15 @@ class _Job(Generic[T]):
         if not doubtful and not is_of_item(error):
             raise error
         self.ledger.fail(item_id, error)
-        self.tally.failed += 1
-        self.tally.exit_status = max(self.tally.exit_status, error.exit_status)
-        self.doubts += doubtful
-        self.refusals += is_refusal(error)
-        if self.doubts >= self.patience:
+        self.counts.failed += 1
+        self.counts.exit_status = max(self.counts.exit_status, error.exit_status)
+        self._doubts += doubtful
+        self._refusals += is_refusal(error)
+        patience = max(self.parallel, PATIENCE)
+        if self._doubts >= patience:
             raise error
-        if self.refusals >= self.patience and not self.ledger.done:
-            error.hint = " ".join(filter(None, [error.hint, f"The first {self.refusals} prompts ended so."]))
+        if self._refusals >= patience and not self.ledger.done:
+            error.hint = " ".join(filter(None, [error.hint, f"The first {self._refusals} prompts ended so."]))
             raise error
 
 

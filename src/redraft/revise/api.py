@@ -24,16 +24,15 @@ from redraft.revise.driver import CancelToken, Driver
 from redraft.revise.ops import Event, Finished
 from redraft.revise.options import (
     Options,
+    check_options,
+    check_plain,
+    check_prices,
     choose_mode,
-    insist_on_plain,
-    insist_on_prices,
     is_text,
-    look,
     sampling_of,
 )
 from redraft.revise.prompts import DEFAULT, wording_of
-from redraft.revise.resume import complete_steps, insist_on_cut
-from redraft.revise.state import Plan, best_step
+from redraft.revise.state import Plan, best_step, check_resumable, complete_steps
 from redraft.verify.output import from_model, parse_output
 from redraft.verify.parse import parse_checks
 
@@ -74,7 +73,7 @@ async def stream(prompt: Asked, **options: Unpack[Options]) -> AsyncGenerator[Ev
 async def arevise(prompt: Asked, **options: Unpack[Options]) -> Chain:
     """Make a chain. Arguments and errors as for `stream`."""
     async with aclosing(stream(prompt, **options)) as events:
-        return await _last(events)
+        return await finished(events)
 
 
 def revise(prompt: Asked, **options: Unpack[Options]) -> Chain:
@@ -93,11 +92,15 @@ async def _revise_kept(prompt: Asked, options: Options) -> Chain:
         return await _background.keep(reference, load_engine)
 
     async with aclosing(make(prompt, options, load)) as events:
-        return await _last(events)
+        return await finished(events)
 
 
-async def _last(events: AsyncGenerator[Event, None]) -> Chain:
+async def finished(
+    events: AsyncGenerator[Event, None], show: Callable[[Event], None] = lambda _: None
+) -> Chain:
+    """Return the chain of its last event. `show` is called with every event."""
     async for event in events:
+        show(event)
         if isinstance(event, Finished):
             return event.chain
     raise AssertionError("the loop ended without a chain")
@@ -113,10 +116,10 @@ async def make(prompt: Asked, options: Options, load: Load) -> AsyncGenerator[Ev
         options: See `Options`.
         load: Opens the engine of a reference.
     """
-    options = look(options)
+    options = check_options(options)
     asked, output, clock = _prompt(prompt), options.get("output"), asyncio.get_running_loop().time
     made = options.get("resume") or Chain(prompt=asked)
-    insist_on_cut(made, asked)
+    check_resumable(made, asked)
     budget, cancel, begun = options.get("budget") or Budget(), options.get("cancel") or CancelToken(), clock()
     limit = None if budget.seconds is None else begun + budget.seconds - made.usage.seconds
     try:
@@ -125,9 +128,9 @@ async def make(prompt: Asked, options: Options, load: Load) -> AsyncGenerator[Ev
     except TimeoutError:
         yield Finished(_unopened(made, options, "cancelled" if cancel.cancelled else "budget"))
         return
-    insist_on_prices({**options, "model": driver.writer, "critic": driver.critic, "judge": driver.judge})
+    check_prices({**options, "model": driver.writer, "critic": driver.critic, "judge": driver.judge})
     plan = replace(_plan(asked, options, driver), earlier=made, waited=clock() - begun)
-    insist_on_plain(plan)
+    check_plain(plan)
     async with aclosing(driver.run(plan)) as events:
         async for event in events:
             yield _with_value(event, output)

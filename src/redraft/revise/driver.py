@@ -1,25 +1,61 @@
-"""Run the loop over an engine and checks: the one place with I/O.
+"""The loop, and the driver that runs it over an engine and checks.
 
-Each operation becomes a call, and its reply or error is sent into the loop. The budget of seconds and
-cancelling are enforced here, because they must also end a call that hangs.
+The loop drafts, criticises and revises until there is a reason to stop. It is a generator without I/O: it
+yields operations and events (`ops`), is sent replies, and reads only the clock it is given, so a test can
+drive it by hand.
+
+The driver is the one place with I/O. Each operation becomes a call, and its reply or error is sent into the
+loop. The budget of seconds and cancelling are enforced there, because they must also end a call that hangs.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
-from redraft.chain import Chain, Usage, whole
+from redraft.chain import Chain, Step, Stop, Usage, whole
 from redraft.engines.base import Delta, Engine, Sampling
 from redraft.engines.metered import MeteredEngine
 from redraft.errors import EngineError, RedraftError
-from redraft.revise.loop import loop
-from redraft.revise.ops import Ask, Checked, Continue, Encode, Event, Loop, More, Op, Reply, RunChecks
-from redraft.revise.resume import calls_of
-from redraft.revise.state import Plan
+from redraft.revise import native, prompted
+from redraft.revise.ops import (
+    Ask,
+    Checked,
+    Continue,
+    Encode,
+    Event,
+    Finished,
+    Loop,
+    More,
+    Op,
+    Reply,
+    RunChecks,
+)
+from redraft.revise.state import Plan, State
 from redraft.verify.base import Check, run_checks
+
+
+def loop(plan: Plan, clock: Callable[[], float] = time.monotonic) -> Loop[Chain]:
+    """Make one chain.
+
+    Raises:
+        RedraftError: An operation failed. Its `chain` holds everything generated so far.
+    """
+    state = State(plan, clock)
+    run = native.run if plan.mode == "native" else prompted.run
+    try:
+        nothing_left = not state.steps and state.spent()
+        stop: Stop = "budget" if nothing_left else (yield from run(state))
+        state.check_answered(stop)
+    except RedraftError as error:
+        error.chain = state.chain("error")
+        raise
+    chain = state.chain(stop)
+    yield Finished(chain)
+    return chain
 
 
 class CancelToken:
@@ -72,7 +108,7 @@ class Driver:
         Raises:
             RedraftError: The engine or a check failed. Its `chain` holds everything generated so far.
         """
-        self._calls = calls_of(plan.made)
+        self._calls = _calls_of(plan.made)
         steps = loop(plan)
         try:
             step = next(steps)
@@ -146,3 +182,8 @@ class Driver:
         if isinstance(op, RunChecks):
             return Checked(given_up=True, usage=self._judged())
         return () if isinstance(op, Encode) else Delta(finish="cancelled")
+
+
+def _calls_of(steps: Sequence[Step]) -> int:
+    """Return how many calls the steps took, one a text, so that seeds continue from there."""
+    return sum(1 + (step.feedback is not None and step.feedback.by != "checks") for step in steps)

@@ -30,10 +30,9 @@ from redraft.formats.selfee import (
     verdict_of,
 )
 from redraft.revise import prompts
-from redraft.revise.asking import ask_model
-from redraft.revise.meter import Meter
 from redraft.revise.ops import (
     Ask,
+    CallMeter,
     Checked,
     Continue,
     Loop,
@@ -41,6 +40,7 @@ from redraft.revise.ops import (
     Progress,
     StepDone,
     Text,
+    ask_model,
     encode,
     receive,
     run_checks,
@@ -281,7 +281,7 @@ def _write(stream: Stream) -> Loop[tuple[Stop, Finish]]:
 def _request(stream: Stream) -> Loop[Delta | Stop]:
     """Continue the text until the engine stops or the text ends the chain."""
     yield from stream.announce_progress({})
-    meter = Meter(stream.state.clock, stream.index)
+    meter = CallMeter(stream.state.clock, stream.index)
     delta, place = Delta(), (stream.parser.kind, stream.index)
     try:
         delta = yield from receive(Continue(stream.written.as_prompt(), stream.room(), stream.stops()))

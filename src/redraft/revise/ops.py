@@ -1,4 +1,4 @@
-"""What the loop yields: operations to perform, and events to watch.
+"""What the loop yields: operations to perform, and events to watch; and how it asks a model.
 
 The loop is a generator. It yields these values and is sent a `Reply`:
 
@@ -15,12 +15,14 @@ Any operation but `More` closes an open stream, and closing cancels the work in 
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
-from redraft.chain import Chain, CheckResult, Step, Usage
+from redraft.chain import Chain, CheckResult, Finish, Step, Usage
 from redraft.engines.base import Delta, Message, PromptText, Tokens
+from redraft.errors import ContextError
+from redraft.revise.state import State
 
 Kind = Literal["answer", "feedback"]
 
@@ -139,3 +141,85 @@ def _reply(op: Op, kind: type[T]) -> Loop[T]:
     if not isinstance(reply, kind):
         raise TypeError(f"{type(op).__name__} must be sent a {kind.__name__}, not {type(reply).__name__}")
     return reply
+
+
+class CallMeter:
+    """Tokens and seconds of one call, by index of the step they belong to."""
+
+    def __init__(self, clock: Callable[[], float], index: int) -> None:
+        self._clock = clock
+        self._last = clock()
+        self._tokens = {index: 0}
+        self._seconds = {index: 0.0}
+
+    def count(self, delta: Delta, index: int) -> None:
+        """Count a delta for a step. A delta with text but no token ids counts as one token."""
+        now = self._clock()
+        self._seconds[index] = self._seconds.get(index, 0.0) + now - self._last
+        self._tokens[index] = self._tokens.get(index, 0) + (len(delta.tokens) or bool(delta.text))
+        self._last = now
+
+    def usages(self, last: Delta) -> dict[int, Usage]:
+        """Return each step's usage. The counts of the last delta, where it has any, override ours.
+
+        The prompt counts for the step in which the call began.
+        """
+        first, *_ = self._tokens
+        *_, final = self._tokens
+        if last.completion_tokens is not None:
+            self._tokens[final] += last.completion_tokens - sum(self._tokens.values())
+        used = {
+            index: Usage(completion_tokens=max(tokens, 0), seconds=round(self._seconds[index], 4))
+            for index, tokens in self._tokens.items()
+        }
+        prompt = Usage(prompt_tokens=last.prompt_tokens or 0, cached_tokens=last.cached_tokens or 0)
+        used[first] += prompt
+        return used
+
+
+@dataclass(frozen=True)
+class Generated:
+    """A generated text, why it ended, its usage, and what came beside it (`Delta.aside`)."""
+
+    text: str
+    finish: Finish
+    usage: Usage
+    aside: str = ""
+
+
+def ask_model(state: State, ask: Ask, kind: Kind, index: int) -> Loop[Generated]:
+    """Ask, yield each piece as an event, and book the usage.
+
+    If the stream of an answer fails, the text so far is kept as a step and the error raised. Once there is an
+    answer, a full context is a way to finish, not an error.
+    """
+    yield from announce_progress(state)
+    meter, delta = CallMeter(state.clock, index), Delta()
+    pieces: list[str] = []
+    try:
+        delta = yield from receive(ask)
+        while True:
+            meter.count(delta, index)
+            if delta.text:
+                pieces.append(delta.text)
+                yield Text(kind, index, delta.text)
+            if delta.finish:
+                break
+            delta = yield from receive(More())
+    except ContextError:
+        if not state.steps:
+            raise
+        delta = Delta(finish="context")
+    except Exception:
+        usage = state.pay(meter.usages(delta)[index], ask.who)
+        if kind == "answer" and pieces:
+            state.begin("".join(pieces).strip(), "error", usage)
+        raise
+    usage = state.pay(meter.usages(delta)[index], ask.who)
+    return Generated("".join(pieces).strip(), delta.finish or "stop", usage, delta.aside)
+
+
+def announce_progress(state: State) -> Loop[None]:
+    """Yield the steps so far, before a call that could be cut."""
+    if state.steps:
+        yield Progress(state.chain(None))

@@ -1,6 +1,7 @@
 """The options of `revise`, and whether they fit together.
 
-`look` checks whatever needs no model, before one is loaded. `choose_mode` checks what the model can do.
+`check_options` checks whatever needs no model, before one is loaded. `choose_mode` checks what the model can
+do.
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ from redraft.engines.base import Engine, EngineInfo, Sampling
 from redraft.engines.messages import beyond_text, plain
 from redraft.engines.price import Price, price_of
 from redraft.errors import RecordError, UsageError
-from redraft.options import About, Fields, checked, defaults_of
+from redraft.options import Option, PlainOptions, check_values, options_of
 from redraft.revise.budget import Budget
 from redraft.revise.driver import CancelToken
 from redraft.revise.prompts import DEFAULT, base_messages, wording_of
 from redraft.revise.state import Mode, Plan
 from redraft.verify.base import Check
 
-MAX_REVISIONS: int = defaults_of(Fields)["max_revisions"]
+MAX_REVISIONS: int = options_of(PlainOptions)["max_revisions"].default
 
 
 def is_text(value: Any) -> bool:
@@ -43,89 +44,98 @@ def _if(holds: Callable[[Any], bool]) -> Callable[[Any], Any]:
     return read
 
 
-def _made(kind: type, named: str) -> Callable[[Any], Any]:
-    """Return a reader of an object of a class, or of its parts by name, as JSON has them."""
+def _or_none(holds: Callable[[Any], bool]) -> Callable[[Any], Any]:
+    return _if(lambda value: value is None or holds(value))
 
-    def read(value: Any) -> Any:
-        if value is None or isinstance(value, kind):
-            return value
-        try:
-            return kind(**_if(lambda v: isinstance(v, Mapping))(value))
-        except TypeError:
-            parts = ", ".join(inspect.signature(kind).parameters)
-            found = ", ".join(map(repr, value))
-            raise UsageError(f"{named} has {found:.80}.", hint=f"Its parts are {parts}.") from None
 
-    return read
+def _budget(value: Any) -> Budget | None:
+    """Return a budget, which JSON gives by its parts."""
+    if value is None or isinstance(value, Budget):
+        return value
+    if not isinstance(value, Mapping):
+        raise ValueError  # noqa: TRY004  (readers raise ValueError)
+    try:
+        return Budget(**value)
+    except TypeError:
+        parts = ", ".join(inspect.signature(Budget).parameters)
+        found = ", ".join(map(repr, value))
+        raise UsageError(f"the budget has {found:.80}.", hint=f"Its parts are {parts}.") from None
 
 
 def _is_engine(value: Any) -> bool:
     return is_text(value) or hasattr(value, "info")
 
 
-def _is_output(value: Any) -> bool:
-    return value is None or (inspect.isclass(value) and issubclass(value, BaseModel))
-
-
 _REFERENCE = "a model reference (docs/engines.md) or an engine"
-_A_PRICE = "a price: Price(prompt=0.5, completion=1.5), or '0.5,1.5'"
-_A_LIST = "a list: ['words<=50']"
 
 
-class Options(Fields, total=False):
-    """Options of `revise`, `arevise` and `stream`. All can be left out. Those of `Fields` come first."""
+class Options(PlainOptions, total=False):
+    """Options of `revise`, `arevise` and `stream`. All can be left out."""
 
     model: Annotated[
         str | Engine,
-        About("a model reference (docs/engines.md), or an engine, which stays open", "default").of(
-            _if(_is_engine), _REFERENCE
+        Option(
+            "a model reference (docs/engines.md), or an engine, which stays open",
+            "default",
+            read=_if(_is_engine),
+            what=_REFERENCE,
         ),
     ]
     checks: Annotated[
         Sequence[str | Check | Callable[..., Any]],
-        About("checks in their short form, as values, or your own functions (docs/checks.md)").of(
-            _if(lambda v: isinstance(v, Sequence) and not isinstance(v, str)), _A_LIST
+        Option(
+            "checks in their short form, as values, or your own functions (docs/checks.md)",
+            read=_if(lambda v: isinstance(v, Sequence) and not isinstance(v, str)),
+            what="a list: ['words<=50']",
         ),
     ]
     critic: Annotated[
         str | Engine | None,
-        About("another model or engine that criticises").of(
-            _if(lambda v: v is None or _is_engine(v)), _REFERENCE
-        ),
+        Option("another model or engine that criticises", read=_or_none(_is_engine), what=_REFERENCE),
     ]
     judge: Annotated[
         str | Engine | None,
-        About("the model or engine of `judge:` checks").of(
-            _if(lambda v: v is None or _is_engine(v)), _REFERENCE
-        ),
+        Option("the model or engine of `judge:` checks", read=_or_none(_is_engine), what=_REFERENCE),
     ]
     budget: Annotated[
         Budget,
-        About("the most that the whole chain may use: tokens, seconds, usd").of(
-            _made(Budget, "the budget"), "a budget: Budget(tokens=500)"
+        Option(
+            "the most that the whole chain may use: tokens, seconds, usd",
+            read=_budget,
+            what="a budget: Budget(tokens=500)",
         ),
     ]
     price: Annotated[
         Price | None,
-        About("the price of the writer's tokens; the engine's own if left out").of(price_of, _A_PRICE),
+        Option(
+            "the price of the writer's tokens; the engine's own if left out",
+            read=price_of,
+            what="a price: Price(prompt=0.5, completion=1.5), or '0.5,1.5'",
+        ),
     ]
     output: Annotated[
         type[BaseModel] | None,
-        About("a pydantic model that the answer must fit, as JSON; the object is `chain.value`").of(
-            _if(_is_output), "a pydantic model, which may have a list as a field"
+        Option(
+            "a pydantic model that the answer must fit, as JSON; the object is `chain.value`",
+            read=_or_none(lambda v: inspect.isclass(v) and issubclass(v, BaseModel)),
+            what="a pydantic model, which may have a list as a field",
         ),
     ]
-    id: Annotated[str, About("the chain's id", "")]
+    id: Annotated[str, Option("the chain's id", "")]
     cancel: Annotated[
         CancelToken,
-        About("ends the chain early from outside").of(
-            _if(lambda v: isinstance(v, CancelToken)), "a CancelToken"
+        Option(
+            "ends the chain early from outside",
+            read=_if(lambda v: isinstance(v, CancelToken)),
+            what="a CancelToken",
         ),
     ]
     resume: Annotated[
         Chain | None,
-        About("a chain of the same prompt that was cut: its complete steps are kept").of(
-            _if(lambda v: v is None or isinstance(v, Chain)), "a chain that was cut: resume=error.chain"
+        Option(
+            "a chain of the same prompt that was cut: its complete steps are kept",
+            read=_or_none(lambda v: isinstance(v, Chain)),
+            what="a chain that was cut: resume=error.chain",
         ),
     ]
 
@@ -134,13 +144,13 @@ OF_PYTHON = ("output", "cancel", "resume")
 """Options that JSON cannot hold."""
 
 
-def look(options: Mapping[str, Any]) -> Options:
+def check_options(options: Mapping[str, Any]) -> Options:
     """Return options with everything checked that needs no model.
 
     Raises:
         UsageError: An option is unknown or has a wrong value, or two do not go together.
     """
-    found = checked(options, Options)
+    found = check_values(options, Options)
     if "prompts" in found:
         wording_of(found["prompts"])
     least = found.get("min_revisions", 0)
@@ -150,9 +160,9 @@ def look(options: Mapping[str, Any]) -> Options:
             f"min_revisions is {least} and max_revisions is {most}.",
             hint="Both count revisions after the first answer: 0 <= min <= max.",
         )
-    insist_on_prices(found)
+    check_prices(found)
     if found.get("mode") == "verified":
-        _look_at_verified(found)
+        _check_verified(found)
     return cast("Options", found)
 
 
@@ -163,18 +173,18 @@ def from_json(body: Mapping[str, Any]) -> Options:
     are the caller's to allow: both may name files and programs.
 
     Raises:
-        UsageError: As for `look`; an option that only Python has is unknown.
+        UsageError: As for `check_options`; an option that only Python has is unknown.
     """
     for name in OF_PYTHON:
         if name in body:
             raise UsageError(
                 f"there is no option {name!r} in JSON.", hint="It is for Python alone: leave it out."
             )
-    wording_of(checked(body, Options).get("prompts", DEFAULT), files=False)
-    return look(body)
+    wording_of(check_values(body, Options).get("prompts", DEFAULT), files=False)
+    return check_options(body)
 
 
-def insist_on_prices(options: Mapping[str, Any]) -> None:
+def check_prices(options: Mapping[str, Any]) -> None:
     """Check that a budget of money has a price of every model.
 
     A server's model given by reference passes: its price is known once its engine is open.
@@ -204,7 +214,7 @@ def insist_on_prices(options: Mapping[str, Any]) -> None:
             )
 
 
-def _look_at_verified(options: Mapping[str, Any]) -> None:
+def _check_verified(options: Mapping[str, Any]) -> None:
     if not options.get("checks") and options.get("output") is None:
         raise UsageError(
             "mode 'verified' needs checks, and there are none.",
@@ -237,7 +247,7 @@ def choose_mode(mode: str, info: EngineInfo, *, has_checks: bool, has_critic: bo
     return "prompted"
 
 
-def insist_on_plain(plan: Plan) -> None:
+def check_plain(plan: Plan) -> None:
     """Check that no engine would drop a part of the prompt: an image, a name, a tool call.
 
     Raises:

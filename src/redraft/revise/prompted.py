@@ -12,8 +12,7 @@ from redraft.engines.base import Message
 from redraft.engines.messages import joined
 from redraft.formats.selfee import verdict_of
 from redraft.revise import prompts
-from redraft.revise.asking import announce_progress, ask_model, insist_on_answer
-from redraft.revise.ops import Ask, Loop, StepDone, run_checks
+from redraft.revise.ops import Ask, Loop, StepDone, announce_progress, ask_model, run_checks
 from redraft.revise.state import State, all_passed
 
 
@@ -54,7 +53,7 @@ def _write(state: State, messages: tuple[Message, ...]) -> Loop[Stop | None]:
     reply = yield from ask_model(state, Ask(messages, state.room()), "answer", len(state.steps))
     cut = state.stop_of(reply.finish)
     if not state.steps and not reply.text:
-        insist_on_answer(state, cut, reply.aside)
+        state.check_answered(cut, reply.aside)
     state.begin(reply.text, reply.finish, reply.usage, echo=state.echoes(reply.text, state.steps))
     if state.unchanged() and state.revisions > state.plan.min_revisions:
         return cut or "unchanged"

@@ -53,7 +53,7 @@ class Wording:
 
     def __post_init__(self) -> None:
         for name in ("criticise", "revise"):
-            _look_at_template(name, getattr(self, name))
+            _check_template(name, getattr(self, name))
         for phrase in VERDICTS:
             if phrase not in self.criticise:
                 raise UsageError(
@@ -84,7 +84,7 @@ class Wording:
         return (*filter(None, pieces), ECHOED, CUT)
 
 
-def _look_at_template(name: str, template: Any) -> None:
+def _check_template(name: str, template: Any) -> None:
     """Refuse a template that cannot be filled in.
 
     Raises:

@@ -1,7 +1,8 @@
 """A chain under construction, and the rules that need no model.
 
 Steps so far, their usage, which answer is best, and whether it is time to stop. No generated text is ever
-dropped: a text that was cut is a step with its `finish`.
+dropped: a text that was cut is a step with its `finish`. When a chain is resumed, the text that was cut is
+generated again. Everything before it is kept, and so is the usage of all of it.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ from typing import Any, Literal, get_args
 from redraft.chain import Chain, CheckResult, Feedback, Finish, Prompt, Role, RoleUsage, Step, Stop, Usage
 from redraft.engines.base import EngineInfo, Sampling
 from redraft.engines.messages import message_of, with_text
+from redraft.errors import EmptyReply, UsageError
 from redraft.revise.budget import Budget
 from redraft.revise.prompts import DEFAULT, Wording, filled
-from redraft.revise.resume import complete_steps
 from redraft.verify.echo import echoes
 
 Mode = Literal["native", "prompted", "verified"]
@@ -231,6 +232,28 @@ class State:
         """Return the request for the next answer; `found` is what checks found, or empty."""
         return filled(self.plan.wording.revise, found=found, prompt=self.plan.asked.text)
 
+    def check_answered(self, stop: Stop | None, aside: str = "") -> None:
+        """Refuse a chain without any answer: it would count as done.
+
+        Args:
+            stop: Why it ends. A budget or a cancel may end it without an answer.
+            aside: What came instead of a text (`Delta.aside`).
+
+        Raises:
+            EmptyReply: No answer has any text.
+        """
+        if stop in ("budget", "cancelled") or any(step.answer.strip() for step in self.steps):
+            return
+        cut = {
+            "max_tokens": ", and then max_tokens was reached",
+            "context": ", and then the context was full",
+        }
+        received = f"{aside or 'nothing'}{cut.get(stop or '', '')}"
+        raise EmptyReply(
+            f"{self.plan.info.name!r} gave no answer. What came: {received}.",
+            hint="Give it more room: --max-tokens N" if stop == "max_tokens" else None,
+        )
+
     def chain(self, stop: Stop | None) -> Chain:
         """Return the chain as it stands; `stop` is None while it goes on."""
         plan, sampling = self.plan, self.plan.sampling
@@ -285,3 +308,39 @@ def best_step(steps: Sequence[Step]) -> int | None:
 def all_passed(results: tuple[CheckResult, ...]) -> bool:
     """Return whether there are checks and every one passed."""
     return bool(results) and all(result.passed for result in results)
+
+
+CUT = (None, "budget", "cancelled", "error")
+"""The stops of chains that can be resumed. Any other stop is final."""
+
+
+def check_resumable(chain: Chain, prompt: Prompt) -> None:
+    """Check that a chain can be resumed for a prompt.
+
+    Raises:
+        UsageError: Its stop is final, or it answers another prompt.
+    """
+    if chain.stop not in CUT:
+        raise UsageError(
+            f"the chain to resume is finished: its stop is {chain.stop!r}.",
+            hint="Resume chains whose stop is None, budget, cancelled or error.",
+        )
+    if chain.prompt != prompt:
+        raise UsageError(
+            f"the chain to resume answers another prompt: {chain.prompt.text!r:.80}.",
+            hint="Give the same prompt: revise(chain.prompt, resume=chain, …)",
+        )
+
+
+def complete_steps(chain: Chain) -> tuple[Step, ...]:
+    """Return the steps to resume from. The last one keeps its feedback only if that asks for a revision."""
+    if not chain.steps:
+        return ()
+    *before, last = chain.steps
+    cut = last.finish in ("cancelled", "error") or (last.finish == "max_tokens" and chain.stop == "budget")
+    if cut and not last.complete:
+        return tuple(before)
+    if last.feedback is not None and last.feedback.verdict == "revise" and not cut:
+        return chain.steps
+    finish = "stop" if cut else last.finish
+    return (*before, last.model_copy(update={"feedback": None, "finish": finish}))

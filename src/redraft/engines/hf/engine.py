@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from redraft.engines.base import Delta, EngineInfo, Message, PromptText, Sampling, Tokens
-from redraft.engines.fit import context_of, insist_on_settings
+from redraft.engines.fit import check_settings, context_of
 from redraft.engines.hf.batch import Batch, Request, score
 from redraft.engines.hf.load import check_model, ends_of, load, windows_of
 from redraft.engines.hf.text import Spelling
@@ -116,7 +116,7 @@ class HfEngine(LocalEngine):
             ModelError: A file is missing or damaged, does not fit, or is not supported.
             UsageError: A number is out of range, the weights are a pickle, or there is more than one adapter.
         """
-        insist_on_settings(ctx=ctx, threads=threads, parallel=parallel)
+        check_settings(ctx=ctx, threads=threads, parallel=parallel)
         if len(adapters) > 1:
             raise UsageError(
                 f"{folder} takes one adapter, and {len(adapters)} are given.",

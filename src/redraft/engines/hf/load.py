@@ -68,7 +68,7 @@ def load(folder: Path, adapter: Path | None, device: torch.device) -> Loaded:
     with _quiet():
         own = adapter if adapter is not None and has_tokenizer(adapter) else folder
         tokenizer = load_tokenizer(own)
-        _insist_on_layers(checkpoint)
+        _check_layers(checkpoint)
         config = _config(folder, plan)
         model = _model(folder, config, _tensors(checkpoint, lora, plan), device)
     settings = checkpoint.json("config.json")
@@ -189,11 +189,11 @@ def _model(folder: Path, config: Any, tensors: dict[str, torch.Tensor], device: 
     kind: Any = known[type(config)]
     dtype = torch.float32 if device.type == "cpu" or config.dtype not in _FLOATS else config.dtype
     try:
-        _insist_on_size(folder, kind, config, tensors)
+        _check_size(folder, kind, config, tensors)
         model, report = kind.from_pretrained(
             None, config=config, state_dict=tensors, dtype=dtype, output_loading_info=True
         )
-        _insist_on_all(folder, report["missing_keys"])
+        _check_complete(folder, report["missing_keys"])
         return model.to(device)
     except torch.OutOfMemoryError:
         raise ModelError(f"{folder} does not fit into the GPU's memory.", hint="--gpu-layers 0") from None
@@ -203,7 +203,7 @@ def _model(folder: Path, config: Any, tensors: dict[str, torch.Tensor], device: 
         raise ModelError(f"{folder} cannot be loaded: {_reason(error)}") from None
 
 
-def _insist_on_size(folder: Path, kind: Any, config: Any, tensors: dict[str, torch.Tensor]) -> None:
+def _check_size(folder: Path, kind: Any, config: Any, tensors: dict[str, torch.Tensor]) -> None:
     """Raise if config.json describes a far larger model than the weights, before memory is allocated."""
     stored = sum(tensor.numel() for tensor in tensors.values())
     with torch.device("meta"):
@@ -212,7 +212,7 @@ def _insist_on_size(folder: Path, kind: Any, config: Any, tensors: dict[str, tor
         raise _other_size(folder, f"{asked:,} parameters, and the weights have {stored:,}")
 
 
-def _insist_on_layers(checkpoint: Checkpoint) -> None:
+def _check_layers(checkpoint: Checkpoint) -> None:
     """Raise if config.json has more layers than there are tensors: transformers makes a list of them."""
     settings = checkpoint.json("config.json")
     for config in (settings, settings.get("text_config")):
@@ -229,7 +229,7 @@ def _other_size(folder: Path, why: str) -> ModelError:
     )
 
 
-def _insist_on_all(folder: Path, missing: Iterable[str]) -> None:
+def _check_complete(folder: Path, missing: Iterable[str]) -> None:
     names = sorted(missing)
     if names:
         raise ModelError(

@@ -18,7 +18,7 @@ from typing import Any
 
 from redraft.chain import Finish, content_of
 from redraft.engines.base import Delta, EngineInfo, Message, Sampling, Tokens
-from redraft.engines.fit import context_of, insist_on_memory, insist_on_settings, trained_context
+from redraft.engines.fit import check_memory, check_settings, context_of, trained_context
 from redraft.engines.llamacpp.client import Child, ChildRefusal
 from redraft.engines.local import LocalEngine, Marked, Room
 from redraft.errors import EngineError, ModelError
@@ -70,12 +70,12 @@ class LlamaCppEngine(LocalEngine):
             MissingExtra: xllamacpp is not installed.
             EngineCrash: The process died while loading.
         """
-        insist_on_settings(ctx=ctx, threads=threads, parallel=parallel)
+        check_settings(ctx=ctx, threads=threads, parallel=parallel)
         headers = await asyncio.to_thread(_checked_headers, model, adapters)
         trained = trained_context(headers[0])
         context = context_of(model, ctx, trained)
         if not gpu_layers:
-            insist_on_memory(model, headers[0], context, parallel)
+            check_memory(model, headers[0], context, parallel)
         child = await Child.start(
             {
                 "model": str(model),

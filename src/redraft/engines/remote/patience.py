@@ -1,7 +1,8 @@
 """Time-outs, retries and request rates: all waiting for a server happens here.
 
-All streams to a server share one `Pace`. When the server is down, overloaded or limits requests, all of them
-wait; the first success ends that. `jobs.runner` decides how often a prompt is tried, and never waits itself.
+All streams to a server share one `RequestPace`. When the server is down, overloaded or limits requests, all
+of them wait; the first success ends that. `jobs.runner` decides how often a prompt is tried, and never waits
+itself.
 """
 
 from __future__ import annotations
@@ -89,7 +90,7 @@ class Failure:
         return "limits requests" if limits else f"fails ({self.status})"
 
 
-class Pace:
+class RequestPace:
     """Schedules the requests of all streams to one server.
 
     Args:

@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from redraft.config import Key, config_path, key_variable
-from redraft.engines.remote.patience import Failure, Pace, Patience
+from redraft.engines.remote.patience import Failure, Patience, RequestPace
 from redraft.engines.remote.sse import EventParser, whole
 from redraft.engines.remote.wire import Body, Complaint, read_complaint
 from redraft.errors import EngineError, EngineTimeout, ServerError, UsageError
@@ -87,7 +87,7 @@ class Server:
         self._loop: asyncio.AbstractEventLoop | None = None
         _check_address(self.url)
         self.host = urlsplit(self.url).netloc
-        self.pace = Pace(patience, self.host)
+        self.pace = RequestPace(patience, self.host)
         if key:
             _check_key(self.url, key)
         self._client = httpx.AsyncClient(
@@ -226,7 +226,7 @@ class Server:
     async def _settled(
         self, method: str, address: str, body: Body | None, limit: float, *, patient: bool = True
     ) -> httpx.Response | Refusal:
-        self._insist_on_loop()
+        self._check_loop()
         began = asyncio.get_running_loop().time()
         for attempt in count(1):
             await self.pace.turn()
@@ -245,7 +245,7 @@ class Server:
                 return replace(reply, tries=attempt)
         raise AssertionError("the tries came to an end")
 
-    def _insist_on_loop(self) -> None:
+    def _check_loop(self) -> None:
         """Raise if connections would be used in another event loop than the one that opened them."""
         self._loop = self._loop or asyncio.get_running_loop()
         if self._loop is not asyncio.get_running_loop():
