@@ -34,8 +34,8 @@ def test_replies_are_used_in_order_and_from_the_first_again(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ('{"a": 1}', "a reply has no 'a'; found {'a': 1}"),
-        ('{"text": "One.", "delay": 1}', "a reply has no 'delay'; found {'text': 'One.', 'delay': 1}"),
+        ('{"a": 1}', "there is no option 'a'"),
+        ('{"text": "One.", "delay": 1}', "there is no option 'delay'"),
         ("3", "a reply is a string or an object with text; found 3"),
         ('{"finish": "soon"}', "finish is 'soon'"),
     ],
@@ -43,5 +43,5 @@ def test_replies_are_used_in_order_and_from_the_first_again(tmp_path: Path) -> N
 def test_what_is_no_reply_is_refused(tmp_path: Path, line: str, message: str) -> None:
     with pytest.raises(RecordError) as caught:
         script(tmp_path, f'"One."\n{line}\n')
-    assert caught.value.message == f"{tmp_path}/script.jsonl:2: {message}"
+    assert caught.value.message.startswith(f"{tmp_path}/script.jsonl:2: {message}")
     assert caught.value.hint

@@ -110,10 +110,14 @@ def _left_out(count: int, what: str) -> list[Text]:
     return [Text(f"… and {more:,} more {what}. To see them: redraft show --json", "dim")] if more > 0 else []
 
 
+def name_of(index: int) -> str:
+    """Return the name of an answer."""
+    return "Answer" if index == 0 else f"Revision {index}"
+
+
 def heading(index: int, *, best: bool = False) -> RenderableType:
     """Return the line above an answer."""
-    name = "Answer" if index == 0 else f"Revision {index}"
-    return Rule(Text(name + (" · best" if best else ""), "bold"), align="left", style="dim")
+    return Rule(Text(name_of(index) + (" · best" if best else ""), "bold"), align="left", style="dim")
 
 
 def answer(step: Step, before: Step | None, console: Console) -> Text:

@@ -9,7 +9,7 @@ from rich.live import Live
 from rich.padding import Padding
 from rich.text import Text as RichText
 
-from redraft.chain import Chain, Step
+from redraft.chain import Step
 from redraft.cli import render
 from redraft.cli.shell import printable
 from redraft.revise.ops import Event, Finished, StepDone, Text
@@ -55,9 +55,7 @@ class Watch:
     def _moving(self) -> Padding:
         """Return the end of the new text, as much as the screen holds."""
         kind, index = self._place or ("answer", 0)
-        name = (
-            f"Feedback {index + 1}" if kind == "feedback" else "Answer" if index == 0 else f"Revision {index}"
-        )
+        name = f"Feedback {index + 1}" if kind == "feedback" else render.name_of(index)
         lines = printable("".join(self._pieces)).splitlines()
         room = max(self.console.height - 4, 3)
         tail = RichText("\n".join(lines[-room:]))
@@ -94,12 +92,8 @@ class Watch:
         self._settle()
         chain = event.chain
         self.console.print(RichText())
-        if chain.best is not None and chain.best < len(chain.steps) - 1:
-            self._best(chain)
+        if chain.best is not None and chain.best < len(chain.steps) - 1:  # not the last one: print it again
+            self.console.print(render.heading(chain.best, best=True))
+            self.console.print(RichText(printable(chain.answer)))
+            self.console.print(RichText())
         self.console.print(render.summary(chain))
-
-    def _best(self, chain: Chain) -> None:
-        """Print the best answer again, if it is not the last one."""
-        self.console.print(render.heading(chain.best or 0, best=True))
-        self.console.print(RichText(printable(chain.answer)))
-        self.console.print(RichText())

@@ -13,13 +13,14 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
-from math import inf
 from pathlib import Path
+from typing import Annotated, Any, Literal, TypedDict
 
 from redraft.chain import Finish, content_of
 from redraft.engines.base import Delta, EngineInfo, Message, PromptText, Sampling, Tokens
 from redraft.engines.price import Price
 from redraft.errors import ContextError, EngineError, RecordError, ServerError, UsageError, fault_of
+from redraft.options import Option, check_values
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,7 @@ class ScriptedEngine:
         return Fault(reply) if isinstance(reply, str) else reply
 
     def _pieces(self, text: str) -> Sequence[str]:
-        sizes = [self.chunk] if isinstance(self.chunk, int) else list(self.chunk)
+        sizes = [self.chunk] if isinstance(self.chunk, int) else list(self.chunk) or [1]
         pieces: list[str] = []
         start = 0
         while start < len(text):
@@ -171,7 +172,7 @@ def read_script(path: Path) -> ScriptedEngine:
         RecordError: A line is neither; the message has file, line and what was found.
         UsageError: The file cannot be read.
     """
-    settings: dict[str, object] = {}
+    settings: dict[str, Any] = {}
     replies: list[Reply] = []
     for number, line in enumerate(_text_of(path).splitlines(), start=1):
         if not line.strip():
@@ -182,12 +183,16 @@ def read_script(path: Path) -> ScriptedEngine:
         except (ValueError, RecursionError) as error:
             raise RecordError(f"{where}: not JSON: {fault_of(error)}.", hint=_SCRIPT_HINT) from None
         if isinstance(record, dict) and "settings" in record:
-            settings = _settings(record["settings"], where)
+            settings = _read(record["settings"], _ScriptSettings, where)
+        elif isinstance(record, str):
+            replies.append(record)
         else:
-            replies.append(_parse_reply(record, where))
+            fault = _read(record, _ScriptReply, where)
+            error = fault.pop("error", None)
+            replies.append(Fault(**fault, error=ServerError(error) if error else None))
     if not replies:
         raise RecordError(f"{path}: the script has no replies.", hint=_SCRIPT_HINT)
-    return ScriptedEngine(replies, name=path.stem, keeps_calls=False, **settings)  # type: ignore[arg-type]
+    return ScriptedEngine(replies, name=path.stem, keeps_calls=False, **settings)
 
 
 def _text_of(path: Path) -> str:
@@ -201,54 +206,36 @@ def _text_of(path: Path) -> str:
         raise UsageError(f"the script {path} cannot be read: {error.strerror}.") from None
 
 
-_SCRIPT_HINT = 'Write one reply a line, as a JSON string: "An answer."'
-_SETTINGS: dict[str, type | tuple[type, ...]] = {
-    "native": bool,
-    "continues": bool,
-    "token_ids": bool,
-    "context": int,
-    "delay": (int, float),
-    "chunk": (int, list),
-}
-_REPLY = ("text", "error", "finish", "stall")
-_FINISHES = ("stop", "max_tokens", "context", "filtered")
+_SCRIPT_HINT = 'Write one reply a line, as a JSON string: "An answer." A reply that is JSON is a string too.'
 
 
-def _settings(record: object, where: str) -> dict[str, object]:
+class _ScriptSettings(TypedDict, total=False):
+    """The settings of a script: see `ScriptedEngine`."""
+
+    native: Annotated[bool, Option("")]
+    continues: Annotated[bool, Option("")]
+    token_ids: Annotated[bool, Option("")]
+    context: Annotated[int, Option("", ge=0)]
+    delay: Annotated[float, Option("", ge=0)]
+    chunk: Annotated[int | list[int], Option("", what="a whole number, or a list of them")]
+
+
+class _ScriptReply(TypedDict, total=False):
+    """A reply of a script that is an object: see `Fault`."""
+
+    text: Annotated[str, Option("")]
+    error: Annotated[str | None, Option("")]
+    finish: Annotated[Literal["stop", "max_tokens", "context", "filtered"], Option("")]
+    stall: Annotated[float, Option("", ge=0)]
+
+
+def _read(record: object, group: type, where: str) -> dict[str, Any]:
+    """Return the fields of an object."""
     if not isinstance(record, dict):
-        raise RecordError(f"{where}: settings is not an object.", hint=_SCRIPT_HINT)
-    for key, value in record.items():
-        if key not in _SETTINGS or not isinstance(value, _SETTINGS[key]) or not _usable(key, value):
-            raise RecordError(
-                f"{where}: unknown setting {key!r}: {value!r}.", hint="Known: " + ", ".join(_SETTINGS)
-            )
-    return record
-
-
-def _usable(key: str, value: object) -> bool:
-    """Return whether a setting of the right type is usable: a number from 0 on, or a list of integers."""
-    if key == "chunk" and isinstance(value, list):
-        return bool(value) and all(type(size) is int for size in value)
-    return type(value) is bool or (isinstance(value, int | float) and 0 <= value < inf)
-
-
-def _parse_reply(record: object, where: str) -> Reply:
-    if isinstance(record, str):
-        return record
-    if not isinstance(record, dict) or not isinstance(record.get("text", ""), str):
         raise RecordError(
             f"{where}: a reply is a string or an object with text; found {record!r:.60}", hint=_SCRIPT_HINT
         )
-    for key in record.keys() - set(_REPLY):
-        raise RecordError(
-            f"{where}: a reply has no {key!r}; found {record!r:.60}",
-            hint=f"Known: {', '.join(_REPLY)}. A reply that is JSON itself is written as a string.",
-        )
-    finish = record.get("finish", "stop")
-    if finish not in _FINISHES:
-        raise RecordError(f"{where}: finish is {finish!r}", hint="Known: " + ", ".join(_FINISHES))
-    stall = record.get("stall", 0.0)
-    if type(stall) not in (int, float) or not 0 <= stall < inf:
-        raise RecordError(f"{where}: stall is {stall!r:.60}", hint="Give seconds, 0 or more.")
-    error = ServerError(str(record["error"])) if record.get("error") else None
-    return Fault(record.get("text", ""), error, finish, float(stall))
+    try:
+        return check_values(record, group, where=f"{where}: ")
+    except UsageError as error:
+        raise RecordError(error.message, hint=f"{error.hint} {_SCRIPT_HINT}") from None

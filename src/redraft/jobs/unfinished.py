@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from redraft.errors import OutputError
-from redraft.jobs.lines import LineFile
+from redraft.jobs.lines import LineFile, parse_line
 from redraft.jobs.provenance import Provenance
 
 TIDIED_AT = 4 << 20
@@ -170,11 +170,8 @@ def _opened(path: Path) -> Iterator[int]:
 
 def _record(line: bytes) -> dict[str, Any] | None:
     """Return the object of a whole line that this module wrote, or None."""
-    try:
-        record = json.loads(line) if line.endswith(b"\n") else None
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(record, dict) or not {"settings", "work"} <= record.keys():
+    record = parse_line(line)
+    if record is None or not {"settings", "work"} <= record.keys():
         return None
     return record if isinstance(record.get("id"), str) else None
 

@@ -411,7 +411,7 @@ def _ask_critic(stream: Stream) -> Loop[Stop | None]:
     messages = prompts.base_messages(state.plan.asked, state.plan.system)
     request: tuple[Message, ...] = (
         {"role": "assistant", "content": state.steps[-1].answer},
-        {"role": "user", "content": state.criticise("")},
+        state.request("criticise"),
     )
     ask = Ask(messages + request, state.room("critic"), "critic")
     reply = yield from ask_model(state, ask, "feedback", index)

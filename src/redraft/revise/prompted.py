@@ -115,7 +115,7 @@ def _ask_critic(state: State, results: tuple[CheckResult, ...]) -> Loop[Stop | N
     failed = bool(results) and not _good(state, results)
     cut = state.steps[-1].finish == "max_tokens"
     faults = prompts.complaint(results, cut=cut) if failed or cut else ""
-    messages = _conversation(state, state.criticise(faults))
+    messages = _conversation(state, state.request("criticise", faults))
     role = state.plan.critic_role
     reply = yield from ask_model(state, Ask(messages, state.room(role), role), "feedback", state.revisions)
     cut_stop = state.stop_of(reply.finish, role)
@@ -138,7 +138,7 @@ def _ask_critic(state: State, results: tuple[CheckResult, ...]) -> Loop[Stop | N
     return "accepted" if verdict == "accept" else (cut_stop or "ended")
 
 
-def _conversation(state: State, request: str | None = None) -> tuple[Message, ...]:
+def _conversation(state: State, *request: Message) -> tuple[Message, ...]:
     """Return the prompt, the steps that the context policy shows with requests to revise, and a last request.
 
     Echoes are not shown: the last real answer is, with its feedback.
@@ -151,17 +151,12 @@ def _conversation(state: State, request: str | None = None) -> tuple[Message, ..
         messages.append({"role": "assistant", "content": step.answer})
         if step.feedback is not None:
             messages += _exchange(state, step.feedback)
-    if request is not None:
-        messages.append({"role": "user", "content": request})
-    return joined(messages)
+    return joined([*messages, *request])
 
 
 def _exchange(state: State, feedback: Feedback) -> list[Message]:
     """Return feedback and the request to revise. Checks speak as the user, a model as the assistant."""
     if feedback.by == "checks":
-        return [{"role": "user", "content": state.revise(feedback.text)}]
-    return [
-        {"role": "user", "content": state.criticise("")},
-        {"role": "assistant", "content": feedback.text},
-        {"role": "user", "content": state.revise("")},
-    ]
+        return [state.request("revise", feedback.text)]
+    criticism: Message = {"role": "assistant", "content": feedback.text}
+    return [state.request("criticise"), criticism, state.request("revise")]

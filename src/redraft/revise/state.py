@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from redraft.chain import Chain, CheckResult, Feedback, Finish, Prompt, Role, RoleUsage, Step, Stop, Usage
-from redraft.engines.base import EngineInfo, Sampling
+from redraft.engines.base import EngineInfo, Message, Sampling
 from redraft.engines.messages import message_of, with_text
 from redraft.errors import EmptyReply, UsageError
 from redraft.revise.budget import Budget
@@ -224,13 +224,10 @@ class State:
         sent = [filled(self.plan.wording.revise, found=text, prompt="") for text in feedback]
         return echoes(answer, (*feedback, *sent, *self.plan.wording.requests), topic)
 
-    def criticise(self, found: str) -> str:
-        """Return the request for a criticism; `found` is what checks found, or empty."""
-        return filled(self.plan.wording.criticise, found=found, prompt=self.plan.asked.text)
-
-    def revise(self, found: str) -> str:
-        """Return the request for the next answer; `found` is what checks found, or empty."""
-        return filled(self.plan.wording.revise, found=found, prompt=self.plan.asked.text)
+    def request(self, what: Literal["criticise", "revise"], found: str = "") -> Message:
+        """Return the request for a criticism or the next answer; `found` is what checks found."""
+        template = self.plan.wording.templates[what]
+        return {"role": "user", "content": filled(template, found=found, prompt=self.plan.asked.text)}
 
     def check_answered(self, stop: Stop | None, aside: str = "") -> None:
         """Refuse a chain without any answer: it would count as done.

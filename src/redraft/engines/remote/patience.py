@@ -18,10 +18,6 @@ LONGEST_BACKOFF = 15.0
 """Most seconds between two tries where the server names no time, so that a restart is noticed soon."""
 
 
-def _ignore(reason: str) -> None:
-    pass
-
-
 @dataclass(frozen=True)
 class Patience:
     """Time limits in seconds, retries and rates.
@@ -50,7 +46,7 @@ class Patience:
     outage: float = 0.0
     rpm: int | None = None
     tpm: int | None = None
-    tell: Callable[[str], None] = field(default=_ignore, repr=False, compare=False)
+    tell: Callable[[str], None] = field(default=lambda _: None, repr=False, compare=False)
 
     def within(self, seconds: float | None) -> Patience:
         """Return the same, but with no longer wait for a connection or a small reply than these seconds."""
