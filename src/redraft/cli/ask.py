@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from redraft.revise.driver import CancelToken
     from redraft.revise.options import Options
 
-NOT_OPENED = "there is no answer: the budget of seconds was over before the model was ready."
-
 
 @takes
 def ask(
@@ -126,7 +124,10 @@ def _say(chain: Chain, *, with_checks: bool) -> None:
     if chain.stop == "cancelled":
         return
     if chain.best is None:
-        tell(NOT_OPENED, "Is its server up? Give it longer: --budget-seconds")
+        tell(
+            "there is no answer: the budget of seconds was over before the model was ready.",
+            "Is its server up? Give it longer: --budget-seconds",
+        )
         return
     best = chain.steps[chain.best]
     if not best.answer.strip():

@@ -188,8 +188,8 @@ def read_script(path: Path) -> ScriptedEngine:
             replies.append(record)
         else:
             fault = _read(record, _ScriptReply, where)
-            error = fault.pop("error", None)
-            replies.append(Fault(**fault, error=ServerError(error) if error else None))
+            broken = fault.pop("error", None)
+            replies.append(Fault(**fault, error=ServerError(broken) if broken else None))
     if not replies:
         raise RecordError(f"{path}: the script has no replies.", hint=_SCRIPT_HINT)
     return ScriptedEngine(replies, name=path.stem, keeps_calls=False, **settings)
