@@ -2,57 +2,28 @@
 
 from __future__ import annotations
 
-import queue
-import threading
+from collections import deque
 from collections.abc import Iterator
-from typing import TypeVar
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+AHEAD = 2
+"""Items that are produced in advance."""
 
-def ahead(items: Iterator[T], depth: int = 2) -> Iterator[T]:
-    """Yield the same items in the same order, while a thread produces up to `depth` items in advance.
+
+def ahead(items: Iterator[T]) -> Iterator[T]:
+    """Yield the same items in the same order, while a thread produces the next ones.
 
     Errors of the iterator are raised here. The thread stops when the consumer does.
     """
-    made: queue.Queue[T | _End] = queue.Queue(maxsize=depth)
-    stopped = threading.Event()
-    thread = threading.Thread(target=_make, args=(items, made, stopped), daemon=True)
-    thread.start()
+    end: Any = object()
+    thread = ThreadPoolExecutor(1)
     try:
-        while not isinstance(item := made.get(), _End):
+        coming = deque(thread.submit(next, items, end) for _ in range(AHEAD))
+        while (item := coming.popleft().result()) is not end:
+            coming.append(thread.submit(next, items, end))
             yield item
-        if item.error:
-            raise item.error
     finally:
-        stopped.set()
-        while thread.is_alive():
-            _drain(made)
-            thread.join(timeout=0.01)
-
-
-class _End:
-    """Marks the end of the items, with the error that ended them, if any."""
-
-    def __init__(self, error: BaseException | None = None) -> None:
-        self.error = error
-
-
-def _make(items: Iterator[T], made: queue.Queue[T | _End], stopped: threading.Event) -> None:
-    end = _End()
-    try:
-        for item in items:
-            if stopped.is_set():
-                return
-            made.put(item)
-    except BaseException as error:  # noqa: BLE001 - raised again in the consumer
-        end = _End(error)
-    made.put(end)
-
-
-def _drain(made: queue.Queue[T | _End]) -> None:
-    try:
-        while True:
-            made.get_nowait()
-    except queue.Empty:
-        pass
+        thread.shutdown(cancel_futures=True)

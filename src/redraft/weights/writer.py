@@ -5,10 +5,8 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
-import queue
-import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, BinaryIO
 
 from redraft.weights.identity import raw_bytes
@@ -17,7 +15,7 @@ if TYPE_CHECKING:
     import torch
 
 _WORTH_STARTING = 1 << 20
-_PATIENCE = 0.2  # seconds
+_QUEUED = 6  # three parts for each of the two threads
 _LIBC = ctypes.CDLL(None)
 
 
@@ -31,7 +29,8 @@ class FileWriter:
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self._hash = hashlib.sha256()
-        self._workers = _Worker(self._put), _Worker(self._hash.update)
+        self._threads = (self._put, ThreadPoolExecutor(1)), (self._hash.update, ThreadPoolExecutor(1))
+        self._queued: deque[Future[None]] = deque()
         self.size = 0
 
     def write(self, part: bytes | memoryview | torch.Tensor) -> None:
@@ -42,8 +41,8 @@ class FileWriter:
         """
         view = memoryview(part if isinstance(part, bytes | memoryview) else raw_bytes(part)).cast("B")
         self.size += len(view)
-        for worker in self._workers:
-            worker.take(view)
+        self._queued.extend(thread.submit(work, view) for work, thread in self._threads)
+        self._wait(_QUEUED)
 
     def finish(self) -> str:
         """Wait until everything is on the disk, and return the SHA-256 of the file.
@@ -51,65 +50,25 @@ class FileWriter:
         Raises:
             OSError: A part could not be written.
         """
-        self.stop()
-        for worker in self._workers:
-            worker.insist()
+        self._wait(0)
         self._file.flush()
         os.fsync(self._file.fileno())
         return self._hash.hexdigest()
 
     def stop(self) -> None:
-        """Stop the threads."""
-        for worker in self._workers:
-            worker.stop()
+        """Stop the threads, and drop the parts that are still queued."""
+        for _, thread in self._threads:
+            thread.shutdown(cancel_futures=True)
+
+    def _wait(self, most: int) -> None:
+        """Wait until at most so many parts are queued."""
+        while len(self._queued) > most:
+            self._queued.popleft().result()
 
     def _put(self, part: memoryview) -> None:
         self._file.write(part)
         if len(part) > _WORTH_STARTING:
             _start_writing(self._file.fileno(), self.size)
-
-
-class _Worker:
-    """Applies a function to each part, in order, in a thread. After an error it drops the parts."""
-
-    def __init__(self, do: Callable[[memoryview], object]) -> None:
-        self._do = do
-        self._parts: queue.Queue[memoryview | None] = queue.Queue(maxsize=2)
-        self._error: BaseException | None = None
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._work, daemon=True)
-        self._thread.start()
-
-    def take(self, part: memoryview) -> None:
-        self.insist()
-        self._parts.put(part)
-
-    def insist(self) -> None:
-        if self._error:
-            raise self._error
-
-    def stop(self) -> None:
-        self._stopped.set()
-        with suppress(queue.Full):
-            self._parts.put_nowait(None)  # wakes the thread if it waits
-        self._thread.join()
-
-    def _work(self) -> None:
-        while (part := self._next()) is not None:
-            try:
-                if not self._error:
-                    self._do(part)
-            except BaseException as error:  # noqa: BLE001 - raised again by `insist`
-                self._error = error
-
-    def _next(self) -> memoryview | None:
-        """Return the next part, or None at the end. The timeout covers a wake-up lost to an interrupt."""
-        while True:
-            try:
-                return self._parts.get(timeout=_PATIENCE)
-            except queue.Empty:
-                if self._stopped.is_set():
-                    return None
 
 
 def _start_writing(file: int, size: int) -> None:
