@@ -15,13 +15,11 @@ import torch
 
 from redraft.errors import UsageError
 from redraft.weights.checkpoint import BIN, SAFETENSORS, Checkpoint, open_checkpoint
-from redraft.weights.dtypes import FLOATS, torch_dtype
+from redraft.weights.dtypes import FLOATS
 from redraft.weights.folder import ADAPTER, copy_side_files, refuse_quantised, same_layout, set_dtype
 from redraft.weights.header import DELTA, TensorInfo
 from redraft.weights.identity import describe
-from redraft.weights.losses import Losses
 from redraft.weights.output import BY_DEFAULT, OutputFolder, Run, Shard, layout
-from redraft.weights.stream import ahead
 
 Form = Literal[".safetensors", ".bin"]
 
@@ -66,13 +64,13 @@ def convert(
     with OutputFolder(dst, run, provenance=provenance) as out:
         copy_side_files(source, out.aside)
         set_dtype(out.aside, tensors)
-        for shard in out.todo(shards):
-            losses = Losses()
-            with out.shard(shard, delta, notes=vars(losses)) as writer:
-                for name, part in ahead(_parts(source, shard)):
-                    run.progress(part.numel() * part.element_size())
-                    writer.write(_cast(name, part, dtype, losses))
-        Losses.noted(out.done.values()).say(warn=run.warn, tell=run.tell, wider="--dtype bf16")
+        out.write_rounded(
+            shards,
+            lambda tensor: _parts(source, tensor.name, widen=dtype is not None),
+            size=lambda tensor: source.tensors[tensor.name].size,
+            metadata=delta,
+            count=dtype is not None,
+        )
 
 
 def _shards(source: Checkpoint, tensors: list[TensorInfo], size: int | None, form: Form) -> list[Shard]:
@@ -85,16 +83,8 @@ def _as(tensor: TensorInfo, dtype: str | None) -> TensorInfo:
     return replace(tensor, dtype=dtype) if dtype and tensor.dtype in FLOATS else tensor
 
 
-def _parts(source: Checkpoint, shard: Shard) -> Iterator[tuple[str, torch.Tensor]]:
-    for tensor in shard.tensors:
-        for start, stop in source.chunks(tensor.name):
-            yield tensor.name, source.read(tensor.name, start, stop)
-
-
-def _cast(name: str, part: torch.Tensor, dtype: str | None, losses: Losses) -> torch.Tensor:
-    if dtype is None or not part.is_floating_point():
-        return part
-    wide = part if part.element_size() > 1 else part.float()
-    cast = wide.to(torch_dtype(dtype))
-    losses.count(name, wide, cast)
-    return cast
+def _parts(source: Checkpoint, name: str, *, widen: bool) -> Iterator[torch.Tensor]:
+    """Yield the values of a tensor. Torch cannot compare floats of 8 bits, so they may become float32."""
+    for start, stop in source.chunks(name):
+        part = source.read(name, start, stop)
+        yield part.float() if widen and part.is_floating_point() and part.element_size() == 1 else part

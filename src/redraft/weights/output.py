@@ -17,25 +17,28 @@ import json
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import torch
+
 import redraft
 from redraft.errors import ModelError, OutputError
 from redraft.files import create, is_part_of, remove_own, sync, sync_folder
 from redraft.weights.checkpoint import BIN, SAFETENSORS, read_json
+from redraft.weights.dtypes import torch_dtype
 from redraft.weights.header import TensorInfo, safetensors_header
-from redraft.weights.losses import Say
+from redraft.weights.losses import Losses, Say
 from redraft.weights.pickled import pickled
 from redraft.weights.replace import (
     MANIFEST,
     STATE,
-    insist_on_room,
+    check_room,
     locked,
-    named,
+    name_of,
     output_errors,
     read_state,
     refuse_existing,
@@ -45,6 +48,7 @@ from redraft.weights.replace import (
     write_json,
     write_state,
 )
+from redraft.weights.stream import ahead
 from redraft.weights.writer import FileWriter
 
 INDEX, BIN_INDEX = "model.safetensors.index.json", "pytorch_model.bin.index.json"
@@ -136,7 +140,7 @@ class OutputFolder:
                 that was made with other values, or by another version, is discarded.
         """
         self.path = path
-        self._partial = path.with_name(named(path) + ".partial")
+        self._partial = path.with_name(name_of(path) + ".partial")
         self.aside = self._partial / _WORK
         self.provenance = json.loads(json.dumps({"redraft": redraft.__version__, **provenance}))
         self._run = run
@@ -149,25 +153,20 @@ class OutputFolder:
         refuse_existing(self.path, force=self._run.force)
         with output_errors(self.path, self.done):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._lock = locked(self.path)
-        try:
+        with ExitStack() as held:
+            held.enter_context(locked(self.path))
             refuse_existing(self.path, force=self._run.force)  # the last holder of the lock may have made it
             with output_errors(self.path, self.done):
-                self._take_up()
-        except BaseException:
-            self._lock.release()
-            raise
+                self._resume()
+            self._held = held.pop_all()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        try:
-            with output_errors(self.path, self.done):
-                if isinstance(error, OSError):
-                    raise error  # from writing a small file
-                if kind is None:
-                    self._complete()
-        finally:
-            self._lock.release()
+        with self._held, output_errors(self.path, self.done):
+            if isinstance(error, OSError):
+                raise error  # from writing a small file
+            if kind is None:
+                self._complete()
 
     def todo(
         self, shards: Sequence[Shard], size: Callable[[TensorInfo], int] = lambda tensor: tensor.size
@@ -183,7 +182,7 @@ class OutputFolder:
         """
         self._shards = shards
         left = [shard for shard in shards if shard.file not in self.done]
-        insist_on_room(self.path, sum(shard.size for shard in left))
+        check_room(self.path, sum(shard.size for shard in left))
         finished = [shard for shard in shards if shard.file in self.done]
         self._run.progress(sum(size(tensor) for shard in finished for tensor in shard.tensors))
         yield from left
@@ -218,33 +217,65 @@ class OutputFolder:
                 checksum = writer.finish()
             if shard.file.endswith(BIN):
                 aside = pickled(aside)
-                checksum = _sha256(aside)
+                checksum = sha256_of(aside)
             self.done[shard.file] = {"size": aside.stat().st_size, "sha256": checksum, **(notes or {})}
             self._note()  # before the rename: files that are not recorded count as foreign
             aside.rename(self._partial / shard.file)
             sync_folder(self._partial)
 
+    def write_rounded(
+        self,
+        shards: Sequence[Shard],
+        parts: Callable[[TensorInfo], Iterator[torch.Tensor]],
+        *,
+        size: Callable[[TensorInfo], int],
+        metadata: Mapping[str, str] | None = None,
+        count: bool = True,
+    ) -> None:
+        """Write all shards, rounded to the dtypes of their tensors, and report the values that are lost.
+
+        Args:
+            shards: All files of the output.
+            parts: Yields the values of a tensor before rounding, in parts.
+            size: Returns the bytes of a tensor in its source, for the progress.
+            metadata: Metadata for the header of safetensors files.
+            count: Look for lost values.
+
+        Raises:
+            OutputError: The disk has too little space, or a file cannot be written.
+        """
+        for shard in self.todo(shards, size):
+            losses = Losses()
+            with self.shard(shard, metadata, notes=vars(losses)) as writer:
+                for info, values in ahead((each, part) for each in shard.tensors for part in parts(each)):
+                    rounded = values.to(torch_dtype(info.dtype))
+                    if count:
+                        losses.count(info.name, values, rounded)
+                    writer.write(rounded)
+                    self._run.progress(size(info) * values.numel() // max(info.count, 1))
+        Losses.noted(self.done.values()).say(warn=self._run.warn, tell=self._run.tell, wider="--dtype bf16")
+
     def json(self, name: str, value: Any) -> None:
         """Write a small JSON file."""
         write_json(self.aside / name, value)
 
-    def _take_up(self) -> None:
+    def _resume(self) -> None:
         """Resume a partial output of the same command, or start again. Foreign files are never touched."""
         if os.path.lexists(self._partial):
-            self._insist_on_folder()
-            self._take_up_files()
+            self._check_partial()
+            self._resume_files()
         self._partial.mkdir(exist_ok=True)
         self._note()
         self.aside.mkdir()
 
-    def _insist_on_folder(self) -> None:
+    def _check_partial(self) -> None:
         found = self._partial.lstat()
         if not stat.S_ISDIR(found.st_mode):
             raise self._not_ours("redraft did not make it")
         if found.st_uid not in (os.geteuid(), self._partial.parent.stat().st_uid):
             raise self._not_ours("it is another user's")
 
-    def _take_up_files(self) -> None:
+    def _resume_files(self) -> None:
         left = _Partial(self._partial)
         if left.finished:
             raise self._not_ours("it is a finished output of another command")
@@ -277,7 +308,7 @@ class OutputFolder:
         small = sorted(self.aside.iterdir())
         for path in small:
             sync(path)
-            self.done[path.name] = {"size": path.stat().st_size, "sha256": _sha256(path)}
+            self.done[path.name] = {"size": path.stat().st_size, "sha256": sha256_of(path)}
         facts = {**stamp(self._run.command), **self.provenance, **self.manifest}
         self.json(MANIFEST, {**facts, "files": self.done})
         self._note(MANIFEST)
@@ -355,15 +386,14 @@ def new_file(
     if path.is_dir():
         raise OutputError(f"{path} is a folder, but the output is a file.", hint=f"-o {path}/NAME")
     refuse_inputs(path, manifest.get("inputs"), folder=False)
-    aside = path.with_name(named(path) + ".redraft-partial")
+    aside = path.with_name(name_of(path) + ".redraft-partial")
     beside = path.with_name(f"{path.name}.{MANIFEST}")
     with output_errors(path, {}):
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = locked(path)
-        try:
+        with locked(path) as was_killed:
             refuse_existing(path, force=run.force)
-            insist_on_room(path, size)
-            if lock.cut_off:
+            check_room(path, size)
+            if was_killed:
                 remove_own(aside)
             with _temporary(aside, path), _written(aside) as writer:
                 yield writer
@@ -372,8 +402,6 @@ def new_file(
                 write_json(beside, {**stamp(run.command), **manifest, "files": files})
                 aside.replace(path)
             sync_folder(path.parent)
-        finally:
-            lock.release()
 
 
 @contextmanager
@@ -400,6 +428,7 @@ def _written(path: Path) -> Iterator[FileWriter]:
             writer.stop()
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -32,7 +32,7 @@ _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _LIBC = ctypes.CDLL(None)
 
 
-def named(path: Path) -> str:
+def name_of(path: Path) -> str:
     """Return the name of an output.
 
     Raises:
@@ -108,7 +108,7 @@ def _within(path: Path, folder: Path) -> bool:
     return any(parent.exists() and parent.samefile(folder) for parent in (real, *real.parents))
 
 
-def insist_on_room(path: Path, size: int) -> None:
+def check_room(path: Path, size: int) -> None:
     """Check that the disk has enough space for an output. Its parent folder must exist.
 
     Raises:
@@ -173,24 +173,12 @@ def _exchange(one: Path, other: Path) -> bool:
     return bool(renameat2(here, os.fsencode(one), here, os.fsencode(other), 2) == 0)
 
 
-class Lock:
-    """A lock on an output, held until it is released or the process ends.
+@contextmanager
+def locked(output: Path) -> Iterator[bool]:
+    """Hold the lock on an output.
 
-    Attributes:
-        cut_off: Whether an earlier holder was killed, so that its temporary files may still exist.
-    """
-
-    def __init__(self, path: Path, handle: int, *, cut_off: bool) -> None:
-        self._path, self._handle, self.cut_off = path, handle, cut_off
-
-    def release(self) -> None:
-        """Release the lock."""
-        self._path.unlink(missing_ok=True)
-        os.close(self._handle)
-
-
-def locked(output: Path) -> Lock:
-    """Lock an output.
+    Yields:
+        Whether an earlier holder was killed, so that its temporary files may still exist.
 
     Raises:
         OutputError: Another run holds the lock, a foreign file has its name, or it cannot be written.
@@ -198,23 +186,21 @@ def locked(output: Path) -> Lock:
     path = output.with_name(output.name + ".redraft-lock")
     with output_errors(output, {}):
         handle = open_locked(path)
-        if handle is None:
-            raise OutputError(f"another run is writing {output}.", hint="Wait until it has finished.")
+    if handle is None:
+        raise OutputError(f"another run is writing {output}.", hint="Wait until it has finished.")
+    try:
+        with output_errors(output, {}):
+            content = os.pread(handle, len(_HELD) + 1, 0)
+            if not _HELD.startswith(content):
+                hint = "Move it away, or choose another output with -o."
+                raise OutputError(f"{path} is not redraft's.", hint=hint)
+            os.pwrite(handle, _HELD, 0)
         try:
-            return _marked(path, handle)
-        except BaseException:
-            os.close(handle)
-            raise
-
-
-def _marked(path: Path, handle: int) -> Lock:
-    """Mark a lock file as redraft's, or refuse one with another content."""
-    content = os.pread(handle, len(_HELD) + 1, 0)
-    if not _HELD.startswith(content):
-        hint = "Move it away, or choose another output with -o."
-        raise OutputError(f"{path} is not redraft's.", hint=hint)
-    os.pwrite(handle, _HELD, 0)
-    return Lock(path, handle, cut_off=content == _HELD)
+            yield content == _HELD
+        finally:
+            path.unlink(missing_ok=True)
+    finally:
+        os.close(handle)
 
 
 @contextmanager

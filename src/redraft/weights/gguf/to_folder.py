@@ -25,9 +25,7 @@ from redraft.weights.gguf.quant import Kind, TensorReader, portions
 from redraft.weights.gguf.reader import GGUFHeader, Tensor, check_model, describe_file, read_header
 from redraft.weights.gguf.sizes import Shape, check_tensors
 from redraft.weights.header import NotHandled, TensorInfo
-from redraft.weights.losses import Losses
 from redraft.weights.output import BY_DEFAULT, OutputFolder, Run, layout
-from redraft.weights.stream import ahead
 from redraft.weights.tokenizers.from_gguf import write_tokenizer
 
 MOST_FACTORS = 1 << 12
@@ -49,11 +47,6 @@ class SourceTensor:
     info: TensorInfo
     tensor: Tensor
     heads: int
-
-    @property
-    def size(self) -> int:
-        """Bytes in the file."""
-        return self.tensor.size or 0
 
 
 def import_gguf(
@@ -87,16 +80,11 @@ def import_gguf(
     provenance = {"inputs": {"source": describe_file(file)}, "dtype": dtype}
     with OutputFolder(dst, run, provenance=provenance) as out:
         _write_texts(out, header, numbers, dtype)
-        for shard in out.todo(shards, size=lambda tensor: sources[tensor.name].size):
-            losses = Losses()
-            with out.shard(shard, notes=vars(losses)) as writer:
-                wanted = [sources[info.name] for info in shard.tensors]
-                for source, values in ahead(_portions(reader, wanted)):
-                    rounded = values.to(torch_dtype(dtype))
-                    losses.count(source.info.name, values, rounded)
-                    writer.write(rounded)
-                    run.progress(source.size * values.numel() // source.info.count)
-        Losses.noted(out.done.values()).say(warn=run.warn, tell=run.tell, wider="--dtype bf16")
+        out.write_rounded(
+            shards,
+            lambda info: values_of(reader, sources[info.name]),
+            size=lambda info: sources[info.name].tensor.size or 0,
+        )
 
 
 def values_of(reader: TensorReader, source: SourceTensor) -> Iterator[torch.Tensor]:
@@ -109,14 +97,6 @@ def values_of(reader: TensorReader, source: SourceTensor) -> Iterator[torch.Tens
     for start, stop in portions(count, row, source.heads):
         rows = torch.from_numpy(reader.rows(source.tensor, start, stop))
         yield unpermute(rows, source.heads * (stop - start) // count) if source.heads else rows
-
-
-def _portions(
-    reader: TensorReader, sources: list[SourceTensor]
-) -> Iterator[tuple[SourceTensor, torch.Tensor]]:
-    for source in sources:
-        for values in values_of(reader, source):
-            yield source, values
 
 
 def refuse_split(file: Path, header: GGUFHeader) -> None:

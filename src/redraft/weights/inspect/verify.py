@@ -32,7 +32,7 @@ from redraft.weights.inspect.fits import (
 from redraft.weights.inspect.report import Report
 from redraft.weights.inspect.verify_gguf import verify_gguf
 from redraft.weights.losses import not_finite
-from redraft.weights.output import BY_DEFAULT, Progress
+from redraft.weights.output import BY_DEFAULT, Progress, sha256_of
 from redraft.weights.replace import MANIFEST
 from redraft.weights.stream import ahead
 
@@ -255,7 +255,7 @@ def _compare(report: Report, folder: Path, noted: Mapping[str, Any], sums: Mappi
             report.findings.append(
                 f"{name!r:.80} has {size:,} bytes, but had {note.get('size')!r:.20} when it was made"
             )
-        elif (sums.get(name) or _sha256(path)) != note.get("sha256"):
+        elif (sums.get(name) or sha256_of(path)) != note.get("sha256"):
             report.findings.append(
                 f"{name!r:.80} was changed since it was made: its SHA-256 is not that of the manifest"
             )
@@ -269,8 +269,3 @@ def _leads_out(path: Path) -> bool:
     except ModelError:
         return True
     return False
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

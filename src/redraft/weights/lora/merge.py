@@ -14,7 +14,6 @@ from pathlib import Path
 import torch
 
 from redraft.weights.checkpoint import CHUNK, Checkpoint, open_checkpoint
-from redraft.weights.dtypes import dtype_size, torch_dtype
 from redraft.weights.folder import copy_side_files, has_tokenizer, set_dtype
 from redraft.weights.identity import describe
 from redraft.weights.lora.adapter import (
@@ -26,9 +25,7 @@ from redraft.weights.lora.adapter import (
     read_adapter,
 )
 from redraft.weights.lora.plan import MergePlan, Target, plan_merge
-from redraft.weights.losses import Losses
-from redraft.weights.output import BY_DEFAULT, OutputFolder, Run, Shard, layout
-from redraft.weights.stream import ahead
+from redraft.weights.output import BY_DEFAULT, OutputFolder, Run, layout
 
 Rows = tuple[int, torch.Tensor]
 """The index of the first row, and some rows."""
@@ -148,22 +145,11 @@ def merge_lora(
     provenance = {"inputs": inputs, "settings": dict(lora.config), "dtype": dtype}
     with OutputFolder(dst, run, provenance=provenance) as out:
         _write_side_files(model, lora, plan, out)
-        for shard in out.todo(layout(target.info for target in plan.targets.values())):
-            losses = Losses()
-            with out.shard(shard, notes=vars(losses)) as writer:
-                for target, part in ahead(_parts(shard, plan, lora)):
-                    rounded = part.to(torch_dtype(target.info.dtype))
-                    losses.count(target.info.name, part, rounded)
-                    writer.write(rounded)
-                    run.progress(part.numel() * dtype_size(target.source.tensors[target.origin].dtype))
-        Losses.noted(out.done.values()).say(warn=run.warn, tell=run.tell, wider="--dtype bf16")
-
-
-def _parts(shard: Shard, plan: MergePlan, adapter: LoraAdapter) -> Iterator[tuple[Target, torch.Tensor]]:
-    for info in shard.tensors:
-        target = plan.targets[info.name]
-        for part in merged(target, adapter):
-            yield target, part
+        out.write_rounded(
+            layout(target.info for target in plan.targets.values()),
+            lambda info: merged(plan.targets[info.name], lora),
+            size=lambda info: plan.targets[info.name].size,
+        )
 
 
 def _write_side_files(base: Checkpoint, adapter: LoraAdapter, plan: MergePlan, out: OutputFolder) -> None:

@@ -56,6 +56,11 @@ class Target:
     transposed: bool = False
     tokens: TrainedTokens | None = None
 
+    @property
+    def size(self) -> int:
+        """Bytes in the source."""
+        return self.source.tensors[self.origin].size
+
 
 @dataclass(frozen=True)
 class MergePlan:
