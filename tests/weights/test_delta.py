@@ -342,7 +342,9 @@ def test_a_delta_of_another_architecture(tmp_path: Path) -> None:
     release(tmp_path, "none")
     wide = {name: torch.cat((values, values), -1) for name, values in llama().items()}
     save(tmp_path / "base", wide)
-    refused(tmp_path, ModelError, r"is not the base of the delta .*lm_head.weight' is 48×32 there and 48×16")
+    refused(
+        tmp_path, ModelError, r"is not the base of the delta .*lm_head.weight' is 48 × 32 there and 48 × 16"
+    )
     deep = llama() | {"model.layers.2.mlp.up_proj.weight": torch.zeros(2, 2)}
     save(tmp_path / "base", deep)
     refused(tmp_path, ModelError, r"delta lacks 1 tensors, such as 'model.layers.2")
@@ -356,7 +358,7 @@ def test_a_target_of_another_architecture(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="target lacks 9 tensors"):
         diff(tmp_path / "base", tmp_path / "target", tmp_path / "delta")
     save(tmp_path / "target", llama(rows=VOCABULARY - 1))
-    with pytest.raises(ModelError, match=r"is 48×16 there and 47×16 here"):
+    with pytest.raises(ModelError, match=r"is 48 × 16 there and 47 × 16 here"):
         diff(tmp_path / "base", tmp_path / "target", tmp_path / "delta")
 
 

@@ -29,6 +29,9 @@ SCHEMA_SECONDS = 10.0
 MAX_UNEVALUATED = 10_000
 """Most entries for `unevaluatedItems` and `unevaluatedProperties`, which take quadratic time."""
 
+_WITHOUT_LIMIT = {"unevaluatedProperties", "patternProperties"}
+"""Keywords that together make jsonschema search for patterns without a time limit."""
+
 Keyword = Callable[[Any, Any, Any, Any], Iterable[Any] | None]
 
 _deadline: ContextVar[float] = ContextVar("deadline", default=float("inf"))
@@ -68,7 +71,11 @@ def validator_of(schema: Schema, name: str) -> Validator:
         kind = validator_for(schema, default=Draft202012Validator)
         kind.check_schema(schema)  # type: ignore[arg-type]  # a schema may be true or false
         resource = SchemaResource.from_contents(schema, default_specification=DRAFT202012)
-        _insist_on_bounds(_inspect(resource, REGISTRY.resolver_with_root(resource)))
+        if _inspect(resource, REGISTRY.resolver_with_root(resource)) >= _WITHOUT_LIMIT:
+            raise CheckSyntaxError(
+                f"{name}: unevaluatedProperties together with patternProperties is not supported.",
+                hint="Write additionalProperties instead, or list the names in properties.",
+            )
         validator: Validator = _limited(kind)(schema, registry=REGISTRY)
         _ = faults(validator, {}, 1), faults(validator, [], 1), faults(validator, "", 1)
     except SchemaError as error:
@@ -81,8 +88,6 @@ def validator_of(schema: Schema, name: str) -> Validator:
         problem = f"even an empty answer takes too long: {error.reason}"
     except BadPattern as error:
         problem, hint = str(error), "Patterns have the syntax of the Python package 'regex'."
-    except _Unbounded as error:
-        problem, hint = str(error), "Write additionalProperties instead, or list the names in properties."
     else:
         return validator
     raise CheckSyntaxError(f"{name}: {problem}.", hint=hint)
@@ -106,15 +111,6 @@ def _within(seconds: float) -> Iterator[None]:
         yield
     finally:
         _deadline.reset(before)
-
-
-class _Unbounded(Exception):
-    """A schema needs a search without a time limit."""
-
-
-def _insist_on_bounds(keywords: set[str]) -> None:
-    if keywords >= {"unevaluatedProperties", "patternProperties"}:
-        raise _Unbounded("unevaluatedProperties together with patternProperties is not supported")
 
 
 def _inspect(resource: SchemaResource, resolver: Resolver[Schema]) -> set[str]:

@@ -88,15 +88,19 @@ def _number_of(count: int, unit: str) -> str:
 
 
 @dataclass(frozen=True)
-class Contains:
-    """`contains:TEXT`: the answer has this word or phrase."""
+class _Phrase:
+    """Looks for a word or phrase. The kind of a check is the name of its class."""
 
     text: str
 
     @property
     def name(self) -> str:
         """The short form."""
-        return f"contains:{self.text}"
+        return f"{type(self).__name__.lower()}:{self.text}"
+
+
+class Contains(_Phrase):
+    """`contains:TEXT`: the answer has this word or phrase."""
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
         """Pass if the phrase is found."""
@@ -106,16 +110,8 @@ class Contains:
         return failed(f'The answer does not contain "{self.text}".')
 
 
-@dataclass(frozen=True)
-class Lacks:
+class Lacks(_Phrase):
     """`lacks:TEXT`: the answer does not have this word or phrase."""
-
-    text: str
-
-    @property
-    def name(self) -> str:
-        """The short form."""
-        return f"lacks:{self.text}"
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
         """Pass if the phrase is not found. A miss scores 1/2 for one occurrence, 1/3 for two, and so on."""
@@ -130,16 +126,8 @@ class Lacks:
         return failed(message, score=1 / (1 + len(places)))
 
 
-@dataclass(frozen=True)
-class Starts:
+class Starts(_Phrase):
     """`starts:TEXT`: the answer begins with this text."""
-
-    text: str
-
-    @property
-    def name(self) -> str:
-        """The short form."""
-        return f"starts:{self.text}"
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
         """Pass if the stripped answer begins with the text."""
@@ -149,16 +137,8 @@ class Starts:
         return failed(f'The answer begins with "{begins}" and not with "{self.text}".')
 
 
-@dataclass(frozen=True)
-class Ends:
+class Ends(_Phrase):
     """`ends:TEXT`: the answer ends with this text."""
-
-    text: str
-
-    @property
-    def name(self) -> str:
-        """The short form."""
-        return f"ends:{self.text}"
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
         """Pass if the stripped answer ends with the text."""

@@ -138,13 +138,13 @@ def open_checkpoint(path: Path, *, allow_pickle: bool = False) -> Checkpoint:
                 first = tensors[tensor.name].file
                 raise ModelError(f"{folder}: the tensor {tensor.name!r:.80} is in {first} and in {file}.")
             tensors[tensor.name] = tensor
-        _insist_on_one(folder, metadata, texts)
+        _check_origin(folder, metadata, texts)
         metadata |= texts
     _check_index(folder, weight_map, tensors)
     return Checkpoint(path, folder, files, tensors, metadata)
 
 
-def _insist_on_one(folder: Path, metadata: Mapping[str, str], more: Mapping[str, str]) -> None:
+def _check_origin(folder: Path, metadata: Mapping[str, str], more: Mapping[str, str]) -> None:
     """Check that redraft's own metadata is the same in all files."""
     for key in metadata.keys() & more.keys():
         if key.startswith("redraft.") and metadata[key] != more[key]:

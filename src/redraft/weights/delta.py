@@ -24,7 +24,7 @@ from redraft.weights import plausible, vocabulary
 from redraft.weights.checkpoint import BIN, Checkpoint, open_checkpoint
 from redraft.weights.dtypes import FLOATS, dtype_size, torch_dtype
 from redraft.weights.folder import copy_side_files, has_tokenizer, refuse_delta, same_layout, set_dtype
-from redraft.weights.header import AGAIN, TensorInfo
+from redraft.weights.header import AGAIN, TensorInfo, by
 from redraft.weights.header import DELTA as KEY
 from redraft.weights.identity import describe, dtypes_of, raw_bytes
 from redraft.weights.output import BY_DEFAULT, OutputFolder, Run, Shard
@@ -38,6 +38,9 @@ Sums = dict[str, tuple[str | None, str]]
 
 _BITS = {1: "U8", 2: "U16", 4: "U32", 8: "U64"}
 _SIGNED = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+_InPlace = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+"""Changes the first tensor by the second, and returns it."""
+
 _COMPUTED = "rotary_emb.inv_freq"
 """A buffer in old checkpoints. Models compute it themselves."""
 
@@ -91,7 +94,7 @@ def diff(
     refuse_delta(theirs)
     inputs = {"base": describe(ours), "target": describe(theirs)}
     ours = _with_head(ours, theirs)
-    _insist_on_shapes(ours, theirs, "target")
+    _check_shapes(ours, theirs, "target")
     recipe = _new_recipe(ours, theirs, inputs["base"]["fingerprint"], exact=exact)
     provenance = {"inputs": inputs, "delta": asdict(recipe)}
     with OutputFolder(dst, run, provenance=provenance) as out:
@@ -198,15 +201,27 @@ def _pieces(base: Checkpoint, other: Checkpoint, shard: Shard, recipe: Recipe) -
 
 def _summed_up(pieces: Iterator[_Piece], sums: Sums) -> Iterator[_Piece]:
     """Yield the same pieces, and record the checksums of both sides of each tensor."""
-    ours, theirs = hashlib.sha256(), hashlib.sha256()
+    base, target = _TensorSum(), _TensorSum()
     for piece in pieces:
-        theirs.update(raw_bytes(piece.theirs))
-        if piece.ours is not None:
-            ours.update(raw_bytes(piece.ours))
-        if piece.last:
-            sums[piece.name] = (None if piece.ours is None else ours.hexdigest(), theirs.hexdigest())
-            ours, theirs = hashlib.sha256(), hashlib.sha256()
+        of_base = None if piece.ours is None else base.add(piece.ours, last=piece.last)
+        if of_target := target.add(piece.theirs, last=piece.last):
+            sums[piece.name] = (of_base, of_target)
         yield piece
+
+
+class _TensorSum:
+    """The SHA-256 of one tensor after another."""
+
+    def __init__(self) -> None:
+        self._sum = hashlib.sha256()
+
+    def add(self, values: torch.Tensor, *, last: bool) -> str | None:
+        """Add values. If they are the tensor's last ones, return its checksum and start the next."""
+        self._sum.update(raw_bytes(values))
+        if not last:
+            return None
+        whole, self._sum = self._sum.hexdigest(), hashlib.sha256()
+        return whole
 
 
 def _row(base: Checkpoint, other: Checkpoint, name: str, recipe: Recipe) -> torch.Tensor | None:
@@ -220,28 +235,23 @@ def _row(base: Checkpoint, other: Checkpoint, name: str, recipe: Recipe) -> torc
 
 
 def _difference(piece: _Piece, recipe: Recipe) -> torch.Tensor:
-    ours, theirs = piece.base, piece.theirs
-    if ours is None:
-        return theirs
-    if recipe.exact or not theirs.is_floating_point():
-        _bits(theirs).sub_(_bits(ours.to(theirs.dtype)))
-        return theirs
-    return _insist_on_finite(piece, _wide(ours, theirs, torch.Tensor.sub_))
+    return _changed(piece, piece.theirs, torch.Tensor.sub_, exact=recipe.exact)
 
 
 def _total(piece: _Piece, recipe: Recipe) -> torch.Tensor:
-    ours, theirs = piece.base, piece.theirs
-    if recipe.exact:
-        target = theirs.view(torch_dtype(recipe.dtypes[piece.name]))
-        if ours is not None:
-            _bits(target).add_(_bits(ours.to(target.dtype)))
-        return target
-    if ours is None:
-        return theirs
-    if not theirs.is_floating_point():
-        _bits(theirs).add_(_bits(ours.to(theirs.dtype)))
-        return theirs
-    return _insist_on_finite(piece, _wide(ours, theirs, torch.Tensor.add_))
+    target = piece.theirs.view(torch_dtype(recipe.dtypes[piece.name])) if recipe.exact else piece.theirs
+    return _changed(piece, target, torch.Tensor.add_, exact=recipe.exact)
+
+
+def _changed(piece: _Piece, values: torch.Tensor, change: _InPlace, *, exact: bool) -> torch.Tensor:
+    """Change values by the base: their bit patterns if `exact` or integers, else as rounded floats."""
+    base = piece.base
+    if base is None:
+        return values
+    if not exact and values.is_floating_point():
+        return _checked_finite(piece, _wide(base, values, change))
+    change(_bits(values), _bits(base.to(values.dtype)))
+    return values
 
 
 def _bits(values: torch.Tensor) -> torch.Tensor:
@@ -249,9 +259,7 @@ def _bits(values: torch.Tensor) -> torch.Tensor:
     return values.view(_SIGNED[values.element_size()])
 
 
-def _wide(
-    ours: torch.Tensor, theirs: torch.Tensor, change: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-) -> torch.Tensor:
+def _wide(ours: torch.Tensor, theirs: torch.Tensor, change: _InPlace) -> torch.Tensor:
     """Change `theirs` by `ours`, rounded once to its dtype. Torch cannot add 8-bit floats."""
     if ours.dtype == theirs.dtype and theirs.element_size() > 1:
         return change(theirs, ours)
@@ -259,7 +267,7 @@ def _wide(
     return change(theirs.to(wide), ours.to(wide)).to(theirs.dtype)
 
 
-def _insist_on_finite(piece: _Piece, result: torch.Tensor) -> torch.Tensor:
+def _checked_finite(piece: _Piece, result: torch.Tensor) -> torch.Tensor:
     # NaN propagates to the extremes, and finding these is fifty times as fast as `isfinite`.
     extremes = (result if result.element_size() > 1 else result.float()).aminmax()
     if not all(math.isfinite(value) for value in extremes):
@@ -276,7 +284,7 @@ class _Check:
     def __init__(self, base: Checkpoint, delta: Checkpoint, known: Sums, *, exact: bool) -> None:
         self._base, self._delta = base, delta
         self._known, self._exact = known, exact
-        self._sum = hashlib.sha256()
+        self._of_base, self._of_target = _TensorSum(), _TensorSum()
 
     def base(self, pieces: Iterator[_Piece]) -> Iterator[_Piece]:
         """Yield the same pieces.
@@ -284,19 +292,17 @@ class _Check:
         Raises:
             ModelError: A tensor of the base has changed.
         """
-        own = hashlib.sha256()
         for piece in pieces:
             known = self._known.get(piece.name, (None, ""))[0]
-            if known and piece.ours is not None:
-                own.update(raw_bytes(piece.ours))
-                if piece.last and own.hexdigest() != known:
-                    raise ModelError(
-                        f"{self._base.path} has changed since {self._delta.path} was made: "
-                        f"{piece.name!r:.120} differs.",
-                        hint="The base is damaged or was edited: get it again.",
-                    )
-            if piece.last:
-                own = hashlib.sha256()
+            found = (
+                self._of_base.add(piece.ours, last=piece.last) if known and piece.ours is not None else None
+            )
+            if found and found != known:
+                raise ModelError(
+                    f"{self._base.path} has changed since {self._delta.path} was made: "
+                    f"{piece.name!r:.120} differs.",
+                    hint="The base is damaged or was edited: get it again.",
+                )
             yield piece
 
     def target(self, piece: _Piece, total: torch.Tensor) -> None:
@@ -306,14 +312,10 @@ class _Check:
             ModelError: An exact delta did not restore a tensor of the target.
         """
         known = self._known.get(piece.name, (None, ""))[1]
-        if not self._exact or not known:
-            return
-        self._sum.update(raw_bytes(total))
-        if piece.last:
-            if self._sum.hexdigest() != known:
-                wrong = f"{piece.name!r:.120} does not restore the target"
-                raise ModelError(f"{self._delta.path} is damaged: {wrong}.", hint=AGAIN)
-            self._sum = hashlib.sha256()
+        found = self._of_target.add(total, last=piece.last) if self._exact and known else None
+        if found and found != known:
+            wrong = f"{piece.name!r:.120} does not restore the target"
+            raise ModelError(f"{self._delta.path} is damaged: {wrong}.", hint=AGAIN)
 
 
 def _new_recipe(base: Checkpoint, target: Checkpoint, print_of_base: str, *, exact: bool) -> Recipe:
@@ -346,12 +348,12 @@ def _found_recipe(
     recipe = recorded_recipe(delta)
     if recipe is not None and print_of_base != recipe.base:
         raise _wrong_base(base, delta)
-    _insist_on_shapes(base, delta, "delta", whole=recipe.whole if recipe else ())
+    _check_shapes(base, delta, "delta", whole=recipe.whole if recipe else ())
     if recipe is None:
-        _insist_on_config(base, delta)
+        _check_config(base, delta)
         convention, why = vocabulary.settle(base, delta, vocab)
         recipe = Recipe(exact=False, vocabulary=convention)
-        plausible.insist(base, delta)
+        plausible.check_base(base, delta)
     else:
         recipe, why = _with_vocab(recipe, vocab)
     tell(f"vocabulary: {recipe.vocabulary} ({why})")
@@ -455,7 +457,7 @@ def _without_buffers(base: Checkpoint, delta: Checkpoint) -> Checkpoint:
     return replace(delta, tensors=kept)
 
 
-def _insist_on_shapes(base: Checkpoint, other: Checkpoint, role: str, whole: Collection[str] = ()) -> None:
+def _check_shapes(base: Checkpoint, other: Checkpoint, role: str, whole: Collection[str] = ()) -> None:
     """Check that both have the same tensors, except added rows, tensors stored whole, and buffers.
 
     Raises:
@@ -466,7 +468,7 @@ def _insist_on_shapes(base: Checkpoint, other: Checkpoint, role: str, whole: Col
         ours = base.tensors.get(name)
         if ours is not None and ours.shape != theirs.shape and name not in added and name not in whole:
             raise _other_architecture(
-                base, other, role, f"{name!r:.120} is {_by(ours)} there and {_by(theirs)} here"
+                base, other, role, f"{name!r:.120} is {by(ours.shape)} there and {by(theirs.shape)} here"
             )
     for one, two in ((base, other), (other, base)):
         lacking = [name for name in one.tensors if name not in two.tensors and name not in whole]
@@ -477,10 +479,6 @@ def _insist_on_shapes(base: Checkpoint, other: Checkpoint, role: str, whole: Col
             )
 
 
-def _by(tensor: TensorInfo) -> str:
-    return "×".join(map(str, tensor.shape)) or "a number"
-
-
 def _other_architecture(base: Checkpoint, other: Checkpoint, role: str, why: str) -> ModelError:
     return ModelError(
         f"{base.path} is not the base of the {role} {other.path}: {why}.",
@@ -488,7 +486,7 @@ def _other_architecture(base: Checkpoint, other: Checkpoint, role: str, why: str
     )
 
 
-def _insist_on_config(base: Checkpoint, delta: Checkpoint) -> None:
+def _check_config(base: Checkpoint, delta: Checkpoint) -> None:
     """Check that both configurations, if there are two, agree on the architecture."""
     ours, theirs = base.json("config.json"), delta.json("config.json")
     for key in ("model_type", "num_attention_heads", "num_key_value_heads", "rope_theta", "hidden_act"):

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import stat
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -42,6 +42,11 @@ _POINTER = b"version https://git-lfs.github.com/spec/v1"
 
 class NotHandled(ModelError):
     """A kind of model, tokenizer or adapter that redraft does not convert, though it may be sound."""
+
+
+def by(shape: Sequence[int]) -> str:
+    """Return a shape as text: `6 × 8`."""
+    return " × ".join(map(str, shape)) or "a single number"
 
 
 def count_values(raw: bytes) -> int:

@@ -40,7 +40,7 @@ _INTEGERS = {4: torch.int32, 2: torch.int16}
 _Sample = tuple[str, torch.Tensor, torch.Tensor, torch.Tensor]
 
 
-def insist(base: Checkpoint, delta: Checkpoint) -> None:
+def check_base(base: Checkpoint, delta: Checkpoint) -> None:
     """Check that base + delta looks like a model.
 
     Raises:

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 
 from redraft.errors import ModelError, UsageError
 from redraft.weights.gguf.reader import read_header
-from redraft.weights.inspect.report import SHOWN, Report
+from redraft.weights.inspect.report import SHOWN, Verdict
 from redraft.weights.inspect.verify import verify
 from tests.gguf_files import tiny_model
 
@@ -330,7 +330,7 @@ def written(path: Path, arrays: Mapping[str, tuple[np.ndarray[Any, Any], gguf.GG
 
 
 class TestGGUF:
-    def check(self, path: Path) -> Report:
+    def check(self, path: Path) -> Verdict:
         told: list[int] = []
         report = verify(path, progress=told.append)
         assert sum(told) == report.size

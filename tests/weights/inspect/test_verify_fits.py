@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from redraft.errors import ModelError
 from redraft.weights.delta import diff
 from redraft.weights.gguf.from_folder import export_gguf
-from redraft.weights.inspect.report import Report
+from redraft.weights.inspect.report import Verdict
 from redraft.weights.inspect.verify import verify
 from redraft.weights.lora.to_gguf import lora_gguf
 from tests.gguf_files import tiny_model
@@ -62,7 +62,7 @@ def without(file: Path, *endings: str) -> None:
     save_file(kept, file, {"format": "pt"})
 
 
-def finding(report: Report, words: str) -> str:
+def finding(report: Verdict, words: str) -> str:
     """The one finding with these words in it."""
     (found,) = [each for each in report.findings if words in each]
     return found

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from redraft.errors import ModelError
 from redraft.weights.tokenizers import sentencepiece
-from redraft.weights.tokenizers.sentencepiece import Piece, read_sentencepiece
+from redraft.weights.tokenizers.sentencepiece import ScoredPiece, read_sentencepiece
 from tests.weights.tokenizer_files import sentencepiece_model
 
 
@@ -64,7 +64,7 @@ BPE = b"\x12\x02\x18\x02"
 
 def test_the_smallest_model(tmp_path: Path) -> None:
     data = b"\x0a\x08\x0a\x01a\x15\x00\x00\x80\xbf" + BPE
-    assert read_sentencepiece(file_of(tmp_path, data)).pieces == (Piece("a", -1.0, 1),)
+    assert read_sentencepiece(file_of(tmp_path, data)).pieces == (ScoredPiece("a", -1.0, 1),)
 
 
 @pytest.mark.parametrize(

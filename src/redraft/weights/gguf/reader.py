@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from redraft.errors import ModelError
-from redraft.weights.header import AGAIN, refuse_pointer, size_of_file
+from redraft.weights.header import AGAIN, by, refuse_pointer, size_of_file
 
 MAX_STRING = 1 << 24
 MAX_ARRAY_KEPT = 256
@@ -229,8 +229,8 @@ def _check_pair(path: Path, header: GGUFHeader, model: Path, base: GGUFHeader, a
     # The A of an embedding is stored transposed.
     changes = (b.shape[1], a.shape[1]) if name.startswith("token_embd") else (a.shape[0], b.shape[1])
     if changes != target.shape[:2]:
-        sizes = " × ".join(map(str, changes)), " × ".join(map(str, target.shape[:2]))
-        raise _other_model(path, model, f"it changes {name!r:.80} as {sizes[0]} and the model has {sizes[1]}")
+        sizes = f"{by(changes)} and the model has {by(target.shape[:2])}"
+        raise _other_model(path, model, f"it changes {name!r:.80} as {sizes}")
 
 
 def _other_model(path: Path, model: Path, why: str) -> ModelError:

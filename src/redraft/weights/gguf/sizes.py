@@ -14,6 +14,7 @@ from typing import Any
 from redraft.errors import ModelError
 from redraft.weights.gguf.names import LLAMA, OTHER_TOOL, QWEN3, Family, family_of, hf_name
 from redraft.weights.gguf.rope import MOST_TOKENS, positive
+from redraft.weights.header import by
 
 Shape = tuple[int, ...]
 
@@ -217,11 +218,6 @@ def surplus(sizes: Sizes, found: Mapping[str, Shape], *, in_hf: bool) -> str:
     unknown = found.keys() - {name for name, _ in sizes.tensors(sorted(layers_of(found)))}
     called = [_called(name, in_hf=in_hf) for name in unknown]
     return f"tensors that no {sizes.family.architecture} has: {_some(called)}" if called else ""
-
-
-def by(shape: Shape) -> str:
-    """Return a shape as text."""
-    return " × ".join(map(str, shape)) or "a single number"
 
 
 @dataclass(frozen=True)

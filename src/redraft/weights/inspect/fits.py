@@ -1,7 +1,7 @@
 """Checks for `verify` that the parts of a model, delta or adapter fit each other, as the conversions do.
 
 Each generator yields faults, one per line, and may raise the error of the conversion whose code it uses.
-`Report.hold` collects both. `NotHandled`, for a kind that redraft does not convert, is not a fault.
+`Verdict.hold` collects both. `NotHandled`, for a kind that redraft does not convert, is not a fault.
 """
 
 from __future__ import annotations

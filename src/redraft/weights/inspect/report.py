@@ -15,7 +15,7 @@ SHOWN = 8
 
 
 @dataclass
-class Report:
+class Verdict:
     """The results of a verification.
 
     Attributes:

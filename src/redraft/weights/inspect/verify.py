@@ -29,7 +29,7 @@ from redraft.weights.inspect.fits import (
     sentencepiece_faults,
     tokenizer_faults,
 )
-from redraft.weights.inspect.report import Report
+from redraft.weights.inspect.report import Verdict
 from redraft.weights.inspect.verify_gguf import verify_gguf
 from redraft.weights.losses import not_finite
 from redraft.weights.output import BY_DEFAULT, Progress, sha256_of
@@ -37,7 +37,7 @@ from redraft.weights.replace import MANIFEST
 from redraft.weights.stream import ahead
 
 
-def verify(path: Path, *, allow_pickle: bool = False, progress: Progress = BY_DEFAULT.progress) -> Report:
+def verify(path: Path, *, allow_pickle: bool = False, progress: Progress = BY_DEFAULT.progress) -> Verdict:
     """Verify a folder, a single file of weights, or a GGUF file.
 
     Args:
@@ -50,15 +50,15 @@ def verify(path: Path, *, allow_pickle: bool = False, progress: Progress = BY_DE
         UsageError: There are only `.bin` files, and they are not allowed.
     """
     if is_gguf(path):
-        report = Report(path)
+        report = Verdict(path)
         verify_gguf(path, report, progress)
         _compare(report, path.parent, _noted(path), {})
         return report
     return _verify_checkpoint(path, allow_pickle=allow_pickle, progress=progress)
 
 
-def _verify_checkpoint(path: Path, *, allow_pickle: bool, progress: Progress) -> Report:
-    report = Report(path)
+def _verify_checkpoint(path: Path, *, allow_pickle: bool, progress: Progress) -> Verdict:
+    report = Verdict(path)
     folder = path if path.is_dir() else path.parent
     weight_map = _index(path, report)
     files = sorted(set(weight_map.values())) if weight_map else _only_file(path, allow_pickle=allow_pickle)
@@ -76,7 +76,7 @@ def _verify_checkpoint(path: Path, *, allow_pickle: bool, progress: Progress) ->
     return report
 
 
-def _check_fit(report: Report, path: Path, *, allow_pickle: bool) -> None:
+def _check_fit(report: Verdict, path: Path, *, allow_pickle: bool) -> None:
     """Run the checks of the conversions on a folder whose files can all be read."""
     try:
         whole = open_checkpoint(path, allow_pickle=allow_pickle)
@@ -105,7 +105,7 @@ def _unreadable(folder: Path) -> list[str]:
     return faults
 
 
-def _index(path: Path, report: Report) -> dict[str, str]:
+def _index(path: Path, report: Verdict) -> dict[str, str]:
     """Return the file of each tensor by the index. Invalid entries are reported and left out."""
     index = next((path / name for name in INDEXES if (path / name).exists()), None)
     if index is None:
@@ -144,7 +144,7 @@ def _here(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir() if path.is_file()}
 
 
-def _parts(folder: Path, files: list[str], report: Report, *, allow_pickle: bool) -> Iterator[Checkpoint]:
+def _parts(folder: Path, files: list[str], report: Verdict, *, allow_pickle: bool) -> Iterator[Checkpoint]:
     here = _here(folder)
     report.findings += [f"{file!r:.80} is missing: the index names it" for file in files if file not in here]
     for file in filter(here.__contains__, files):
@@ -156,7 +156,7 @@ def _parts(folder: Path, files: list[str], report: Report, *, allow_pickle: bool
 
 
 def _look(
-    part: Checkpoint, noted: Mapping[str, Any], report: Report, progress: Progress
+    part: Checkpoint, noted: Mapping[str, Any], report: Verdict, progress: Progress
 ) -> tuple[str, str | None]:
     """Read a whole file. Return its name, and its SHA-256 if the manifest has one to compare."""
     (file,) = part.files
@@ -197,7 +197,7 @@ def _head(part: Checkpoint) -> bytes:
         return opened.read(path.stat().st_size - part.size)
 
 
-def _check_names(report: Report, weight_map: Mapping[str, str], parts: list[Checkpoint]) -> None:
+def _check_names(report: Verdict, weight_map: Mapping[str, str], parts: list[Checkpoint]) -> None:
     """Check that each name occurs once, in the file that the index says."""
     found: dict[str, str] = {}
     read = {file for part in parts for file in part.files}
@@ -242,7 +242,7 @@ def _files_of(manifest: Path) -> dict[str, Any]:
     }
 
 
-def _compare(report: Report, folder: Path, noted: Mapping[str, Any], sums: Mapping[str, str | None]) -> None:
+def _compare(report: Verdict, folder: Path, noted: Mapping[str, Any], sums: Mapping[str, str | None]) -> None:
     """Check the files against the manifest, and read those that were not read yet."""
     here = _here(folder)
     for name, note in noted.items():

@@ -17,7 +17,7 @@ from redraft.weights.inspect.fits import gguf_adapter_faults, gguf_faults, gguf_
 from redraft.weights.output import Progress
 
 if TYPE_CHECKING:
-    from redraft.weights.inspect.report import Report
+    from redraft.weights.inspect.report import Verdict
 
 PIECE = 2 << 20
 """Bytes to dequantise at a time. The result is up to eight times as large."""
@@ -28,7 +28,7 @@ _WITHIN = {"Q8_1", "Q8_K"}
 """Types for llama.cpp's internal use, which no file should have and gguf does not dequantise."""
 
 
-def verify_gguf(path: Path, report: Report, progress: Progress) -> None:
+def verify_gguf(path: Path, report: Verdict, progress: Progress) -> None:
     """Add the faults of a GGUF file to the report.
 
     Raises:

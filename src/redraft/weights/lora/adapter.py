@@ -28,7 +28,7 @@ from redraft.errors import ModelError
 from redraft.weights.checkpoint import Checkpoint, open_checkpoint, read_json
 from redraft.weights.dtypes import FLOATS
 from redraft.weights.folder import ADAPTER
-from redraft.weights.header import NotHandled, TensorInfo
+from redraft.weights.header import NotHandled, TensorInfo, by
 from redraft.weights.losses import not_finite
 
 CONFIG = "adapter_config.json"
@@ -157,7 +157,7 @@ def read_adapter(folder: Path, *, allow_pickle: bool = False) -> LoraAdapter:
     weights = open_checkpoint(folder, allow_pickle=allow_pickle)
     parts, replaced = _sorted_out(folder, weights)
     tokens = {name: _tokens(folder, config, name, part) for name, part in parts.items() if _TOKENS in part}
-    scales = _Scales(folder, config)
+    scales = _Scales(folder, config, len(parts))
     changes = {name: _change(scales, name, part) for name, part in parts.items() if name not in tokens}
     if not changes and not replaced and not tokens:
         raise ModelError(f"{folder} changes nothing: it holds no tensors.")
@@ -201,8 +201,7 @@ def other_model(adapter: LoraAdapter, base: Path, why: str) -> ModelError:
 
 def sizes(name: str, theirs: tuple[int, ...], ours: tuple[int, ...]) -> str:
     """Return a phrase for a change of another shape than the base's tensor."""
-    change, model = " × ".join(map(str, theirs)), " × ".join(map(str, ours))
-    return f"it changes {name!r:.120} as {change} and the model has {model}"
+    return f"it changes {name!r:.120} as {by(theirs)} and the model has {by(ours)}"
 
 
 def is_frozen(info: TensorInfo) -> bool:
@@ -282,8 +281,8 @@ def _change(scales: _Scales, module: str, part: dict[str, TensorInfo]) -> Change
 class _Scales:
     """The ranks and scales of modules, by the settings and their patterns."""
 
-    def __init__(self, folder: Path, config: Mapping[str, Any]) -> None:
-        self.folder, self.config = folder, config
+    def __init__(self, folder: Path, config: Mapping[str, Any], modules: int) -> None:
+        self.folder, self.config, self.modules = folder, config, modules
         self._deadline = time.monotonic() + _ALL_SECONDS
         self._compiled = cache(lambda pattern: regex.compile(rf"(.*\.)?({pattern})", cache_pattern=False))
 
@@ -302,13 +301,19 @@ class _Scales:
         patterns = self.config.get(key) or {}
         if not isinstance(patterns, dict):
             raise damaged(self.folder, f"{key} of {CONFIG} is not an object")
-        return next((value for pattern, value in patterns.items() if self._matches(pattern, module)), default)
+        for pattern, value in patterns.items():
+            if time.monotonic() > self._deadline:
+                sizes = f"{len(patterns):,} patterns for {self.modules:,} modules"
+                many = f"its {key} has {sizes}, too many to match in {_ALL_SECONDS:g} s"
+                raise not_merged_here(self.folder, many)
+            if self._matches(pattern, module):
+                return value
+        return default
 
     def _matches(self, pattern: str, module: str) -> bool:
         # Untrusted patterns may take forever. The standard library's `re` has no time limit.
         with suppress(regex.error, TimeoutError):
-            if time.monotonic() < self._deadline:
-                return self._compiled(pattern).fullmatch(module, timeout=_PATTERN_SECONDS) is not None
+            return self._compiled(pattern).fullmatch(module, timeout=_PATTERN_SECONDS) is not None
         what = f"{CONFIG} has the pattern {pattern!r:.80}, which is invalid or takes too long to match"
         raise damaged(self.folder, what)
 

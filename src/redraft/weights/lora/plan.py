@@ -71,7 +71,7 @@ class MergePlan:
 
 
 def plan_merge(base: Checkpoint, adapter: LoraAdapter, dtype: str | None) -> MergePlan:
-    """MergePlan a merge.
+    """Plan a merge.
 
     Args:
         base: The model that the adapter was trained on.
@@ -107,10 +107,10 @@ def _check_base(base: Checkpoint) -> None:
     refuse_quantised(base)
     for info in base.tensors.values():
         if info.dtype in FLOATS:
-            _insist_on_plain(base, info)
+            _check_plain(base, info)
 
 
-def _insist_on_plain(base: Checkpoint, info: TensorInfo) -> None:
+def _check_plain(base: Checkpoint, info: TensorInfo) -> None:
     if info.dtype not in _MERGED:
         raise NotHandled(
             f"{base.path} stores {info.name!r:.120} as {info.dtype}, which cannot be merged.",
@@ -128,7 +128,7 @@ def _found(adapter: LoraAdapter, base: Checkpoint, targets: Mapping[str, Target]
     found = _find(targets, name)
     if found is None:
         raise other_model(adapter, base.path, f"it changes {name!r:.120}, which that model does not have")
-    _insist_on_plain(base, targets[found].info)
+    _check_plain(base, targets[found].info)
     return targets[found]
 
 

@@ -40,7 +40,7 @@ Field = int | bytes
 
 
 @dataclass(frozen=True)
-class Piece:
+class ScoredPiece:
     """A token, its score (the higher, the earlier it is merged), and its type."""
 
     text: str
@@ -59,7 +59,7 @@ class SentencePiece:
         normalizes: Whether texts are normalised: characters replaced, or runs of spaces collapsed.
     """
 
-    pieces: tuple[Piece, ...]
+    pieces: tuple[ScoredPiece, ...]
     ids: Mapping[str, int]
     adds_space: bool
     normalizes: bool
@@ -80,7 +80,7 @@ def read_sentencepiece(path: Path) -> SentencePiece:
 
 
 def _model(path: Path, data: bytes) -> SentencePiece:
-    pieces: list[Piece] = []
+    pieces: list[ScoredPiece] = []
     trainer: dict[int, Field] = {}
     normalizer: dict[int, Field] = {}
     for number, value in _fields(data):
@@ -111,10 +111,10 @@ def _model(path: Path, data: bytes) -> SentencePiece:
     )
 
 
-def _piece(data: bytes) -> Piece:
+def _piece(data: bytes) -> ScoredPiece:
     fields = _message(data)
     score = struct.unpack("<f", _bytes(fields[2]))[0] if 2 in fields else 0.0
-    return Piece(_bytes(fields.get(1, b"")).decode("utf-8"), score, _int(fields.get(3, NORMAL)))
+    return ScoredPiece(_bytes(fields.get(1, b"")).decode("utf-8"), score, _int(fields.get(3, NORMAL)))
 
 
 def _message(data: bytes) -> dict[int, Field]:
