@@ -162,13 +162,12 @@ async def run_checks(checks: Iterable[Check], answer: str, prompt: Prompt) -> tu
         CheckError: A check crashed. The others are cancelled.
     """
     if not answer.strip():
-        return tuple(_fails_empty(check) for check in checks)
+        message = "The answer is empty."
+        return tuple(
+            CheckResult(name=check.name, passed=False, score=0.0, message=message, weight=weight_of(check))
+            for check in checks
+        )
     return tuple(await together([run_check(check, answer, prompt) for check in checks]))
-
-
-def _fails_empty(check: Check) -> CheckResult:
-    message = "The answer is empty."
-    return CheckResult(name=check.name, passed=False, score=0.0, message=message, weight=weight_of(check))
 
 
 async def together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:

@@ -8,6 +8,8 @@ the regular expression.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from itertools import pairwise
 
 from redraft.errors import CheckSyntaxError
 
@@ -16,27 +18,23 @@ _CLASS_OR_MARK = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|;", re.DOTALL)
 
 def closing(text: str) -> int | None:
     """Return the position that closes the parenthesis at the start of a text, or None."""
-    depth, index = 0, 0
-    while index < len(text):
-        char = text[index]
-        depth += {"(": 1, ")": -1}.get(char, 0)
-        if depth == 0:
-            return index
-        index += 2 if char == "\\" else 1
-    return None
+    return next((index for index, _, depth in _nested(text) if depth == 0), None)
 
 
 def split_parts(inside: str) -> list[str]:
     """Split a text at each `;` outside parentheses."""
-    parts, depth, begin, index = [], 0, 0, 0
-    while index < len(inside):
-        char = inside[index]
+    cuts = [index for index, char, depth in _nested(inside) if char == ";" and depth == 0]
+    return [inside[cut + 1 : end].strip() for cut, end in pairwise([-1, *cuts, len(inside)])]
+
+
+def _nested(text: str) -> Iterator[tuple[int, str, int]]:
+    """Yield position and character, and the depth of parentheses after it; no escaped characters."""
+    depth = index = 0
+    while index < len(text):
+        char = text[index]
         depth += {"(": 1, ")": -1}.get(char, 0)
-        if char == ";" and depth == 0:
-            parts.append(inside[begin:index].strip())
-            begin = index + 1
+        yield index, char, depth
         index += 2 if char == "\\" else 1
-    return [*parts, inside[begin:].strip()]
 
 
 def unescape(text: str) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from contextvars import ContextVar
 from fractions import Fraction
 from itertools import islice
@@ -100,15 +99,9 @@ def faults(validator: Validator, value: Any, most: int) -> list[Any]:
         GivenUp: The validation took longer than `SCHEMA_SECONDS`, or a search longer than `REGEX_SECONDS`.
         RecursionError: The value is nested too deeply.
     """
-    with _within(SCHEMA_SECONDS):
-        return list(islice(validator.iter_errors(value), most))
-
-
-@contextmanager
-def _within(seconds: float) -> Iterator[None]:
-    before = _deadline.set(time.monotonic() + seconds)
+    before = _deadline.set(time.monotonic() + SCHEMA_SECONDS)
     try:
-        yield
+        return list(islice(validator.iter_errors(value), most))
     finally:
         _deadline.reset(before)
 

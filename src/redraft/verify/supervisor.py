@@ -6,9 +6,8 @@ children of the supervisor (PR_SET_CHILD_SUBREAPER) and are found in /proc. Else
 is killed. The file imports only the standard library and is run by its path, so that it starts quickly.
 
 Arguments: the file descriptor for the program's standard input, the program, its arguments. The program's
-    output
-goes to standard error. Standard output gets the result: `exit N` with a status as in `subprocess`, `failed N`
-with an errno if the program could not be started, or nothing if it was killed.
+    output goes to standard error. Standard output gets the result: `exit N` with a status as in `subprocess`,
+    `failed N` with an errno if the program could not be started, or nothing if it was killed.
 """
 
 from __future__ import annotations
@@ -54,7 +53,8 @@ def _adopt_orphans() -> None:
 def _wait(program: subprocess.Popen[bytes]) -> int | None:
     """Return the status of the program, or None if standard input ends before it."""
     woken, wake = os.pipe()
-    signal.set_wakeup_fd(_nonblocking(wake))
+    os.set_blocking(wake, False)
+    signal.set_wakeup_fd(wake)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     while (status := program.poll()) is None:
         ready, _, _ = select.select([0, woken], [], [])
@@ -63,11 +63,6 @@ def _wait(program: subprocess.Popen[bytes]) -> int | None:
         if woken in ready:
             os.read(woken, 4096)
     return status
-
-
-def _nonblocking(descriptor: int) -> int:
-    os.set_blocking(descriptor, False)
-    return descriptor
 
 
 def _end(group: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from fnmatch import fnmatch
 from pathlib import Path
@@ -12,7 +11,7 @@ from redraft.weights.checkpoint import SAFETENSORS, Checkpoint, read_json, read_
 from redraft.weights.dtypes import FLOATS, torch_dtype
 from redraft.weights.header import DELTA, NotHandled, TensorInfo
 from redraft.weights.output import Shard, shard_name
-from redraft.weights.replace import MANIFEST
+from redraft.weights.replace import MANIFEST, write_json
 
 _SETTINGS = ("*.json", "README.md", "LICENSE*", "LICENCE*", "COPYING*", "NOTICE*", "USE_POLICY*")
 _VOCABULARIES = ("tokenizer.json", "*.model", "vocab.json", "vocab.txt")
@@ -101,8 +100,7 @@ def same_layout(
 
 def set_dtype(folder: Path, tensors: Iterable[TensorInfo]) -> None:
     """Set the dtype in `config.json` to that of most weights, under the key that it uses already."""
-    path = folder / "config.json"
-    config = read_json(path)
+    config = read_json(folder / "config.json")
     counts: dict[str, int] = {}
     for tensor in tensors:
         if tensor.dtype in FLOATS:
@@ -111,4 +109,4 @@ def set_dtype(folder: Path, tensors: Iterable[TensorInfo]) -> None:
         return
     key = "torch_dtype" if "torch_dtype" in config else "dtype"
     config[key] = str(torch_dtype(max(counts, key=lambda name: counts[name]))).removeprefix("torch.")
-    path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(folder / "config.json", config)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from redraft.weights.header import TensorInfo
@@ -40,20 +39,16 @@ def fingerprint(checkpoint: Checkpoint) -> str:
 
 def describe(checkpoint: Checkpoint) -> dict[str, Any]:
     """Return the manifest's entry for an input: path, contents, fingerprint and files."""
+    files = {file: (checkpoint.folder / file).stat() for file in checkpoint.files}
     return {
         "path": str(checkpoint.path),
         "tensors": len(checkpoint.tensors),
         "bytes": checkpoint.size,
         "dtypes": dtypes_of(checkpoint),
         "fingerprint": fingerprint(checkpoint),
-        "files": {name: _size_and_time(checkpoint.folder / name) for name in checkpoint.files},
+        # With the time of modification, in nanoseconds, a replaced file counts as another.
+        "files": {file: [info.st_size, info.st_mtime_ns] for file, info in files.items()},
     }
-
-
-def _size_and_time(path: Path) -> list[int]:
-    """Return size and modification time in nanoseconds, so that a replaced file counts as another."""
-    info = path.stat()
-    return [info.st_size, info.st_mtime_ns]
 
 
 def dtypes_of(checkpoint: Checkpoint) -> str:

@@ -15,15 +15,14 @@ OpenNMT/CTranslate2 issue 1415.
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from redraft.errors import ModelError
-from redraft.files import replace_file
 from redraft.weights.checkpoint import read_json
+from redraft.weights.replace import write_json
 from redraft.weights.tokenizers.sentencepiece import read_sentencepiece
 
 CONFIG, GENERATION = "config.json", "generation_config.json"
@@ -86,8 +85,7 @@ def repair_tokenizer(folder: Path, *, rows: int | None = None) -> list[str]:
     """
     found = find_repairs(folder, rows=rows)
     for name, value in found.files.items():
-        text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
-        replace_file(folder / name, text.encode())
+        write_json(folder / name, value)
     return list(found.lines)
 
 

@@ -17,7 +17,7 @@ from redraft.weights.gguf.quant import QUANTS, TensorReader, dequantize, kind_fo
 from redraft.weights.gguf.reader import read_header
 from redraft.weights.gguf.write import header_bytes
 
-MADE = [Kind.F32, Kind.F16, *dict.fromkeys(quant.kind for quant in QUANTS.values() if quant.name != "f16")]
+MADE = [Kind.F32, Kind.F16, *(kind for kind in QUANTS.values() if kind != Kind.F16)]
 NAMES = (
     "Q2_K Q3_K Q4_K Q5_K Q6_K IQ1_S IQ1_M IQ2_XXS IQ2_XS IQ2_S IQ3_XXS IQ3_S IQ4_NL IQ4_XS TQ1_0 TQ2_0 MXFP4"
 )

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from gguf import GGML_QUANT_VERSION
+from gguf import GGML_QUANT_VERSION, LlamaFileType
 
 from redraft.errors import ModelError, UsageError
 from redraft.weights.card import card_metadata
@@ -27,7 +27,6 @@ from redraft.weights.gguf.names import OTHER_TOOL, gguf_name, permute, permuted_
 from redraft.weights.gguf.quant import (
     BLOCK,
     Kind,
-    Quant,
     kind_for,
     lost,
     portions,
@@ -112,7 +111,7 @@ def export_gguf(
     if lost := lost_flags(checkpoint.folder):
         run.tell(lost)
     losses = Losses()
-    provenance = {"inputs": {"source": describe(checkpoint)}, "quant": chosen.name}
+    provenance = {"inputs": {"source": describe(checkpoint)}, "quant": chosen.name.lower()}
     head = header_bytes(numbers.sizes.family.gguf, metadata, _entries(numbers, parts))
     size = len(head) + sum(size_of(part.shape, part.kind) for part in parts)
     with new_file(dst, run, manifest=provenance, size=size) as file:
@@ -144,7 +143,7 @@ def _open(src: Path, *, allow_pickle: bool) -> Checkpoint:
     return checkpoint
 
 
-def _plan(checkpoint: Checkpoint, numbers: ModelNumbers, quant: Quant) -> list[Part]:
+def _plan(checkpoint: Checkpoint, numbers: ModelNumbers, quant: Kind) -> list[Part]:
     """Return the tensors in the order of the file, checked against the configuration."""
     found: dict[str, TensorInfo] = {}
     for name, tensor in checkpoint.tensors.items():
@@ -172,7 +171,7 @@ def _plan(checkpoint: Checkpoint, numbers: ModelNumbers, quant: Quant) -> list[P
 
 
 def _metadata(
-    checkpoint: Checkpoint, config: Mapping[str, Any], numbers: ModelNumbers, quant: Quant
+    checkpoint: Checkpoint, config: Mapping[str, Any], numbers: ModelNumbers, quant: Kind
 ) -> dict[str, Any]:
     called = config.get("_name_or_path")
     # A folder's name need not be UTF-8.
@@ -181,7 +180,7 @@ def _metadata(
         "general.type": "model",
         "general.name": Path(called if isinstance(called, str) else "").name or folder,
         **card_metadata(checkpoint.folder),
-        "general.file_type": int(quant.file_type),
+        "general.file_type": int(LlamaFileType[f"MOSTLY_{quant.name}"]),
         "general.quantization_version": GGML_QUANT_VERSION,
         **metadata_of(numbers),
         **tokenizer_metadata(checkpoint.folder, numbers.sizes.vocabulary),

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, LlamaFileType, quants
+from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, quants
 
 from redraft.errors import ModelError, UsageError
 from redraft.weights.checkpoint import CHUNK
@@ -39,37 +39,15 @@ _SCALES = {
 }
 
 
-@dataclass(frozen=True)
-class Quant:
-    """A value of `--quant`.
-
-    Attributes:
-        name: Such as `q8_0`.
-        kind: The GGML type of matrices.
-        file_type: The value of `general.file_type`.
-    """
-
-    name: str
-    kind: Kind
-    file_type: LlamaFileType
-
-
 QUANTS = {
-    each.name: each
-    for each in (
-        Quant("f16", Kind.F16, LlamaFileType.MOSTLY_F16),
-        Quant("bf16", Kind.BF16, LlamaFileType.MOSTLY_BF16),
-        Quant("q8_0", Kind.Q8_0, LlamaFileType.MOSTLY_Q8_0),
-        Quant("q5_1", Kind.Q5_1, LlamaFileType.MOSTLY_Q5_1),
-        Quant("q5_0", Kind.Q5_0, LlamaFileType.MOSTLY_Q5_0),
-        Quant("q4_1", Kind.Q4_1, LlamaFileType.MOSTLY_Q4_1),
-        Quant("q4_0", Kind.Q4_0, LlamaFileType.MOSTLY_Q4_0),
-    )
+    kind.name.lower(): kind
+    for kind in (Kind.F16, Kind.BF16, Kind.Q8_0, Kind.Q5_1, Kind.Q5_0, Kind.Q4_1, Kind.Q4_0)
 }
+"""The GGML type of matrices by value of `--quant`."""
 
 
-def quant_named(name: str) -> Quant:
-    """Return the quantisation with a name.
+def quant_named(name: str) -> Kind:
+    """Return the GGML type for a value of `--quant`.
 
     Raises:
         UsageError: It is unknown, or a K- or IQ-quant, which only llama.cpp's own tool makes.
@@ -84,7 +62,7 @@ def quant_named(name: str) -> Quant:
     raise UsageError(f"--quant {name} is not known.", hint="Choose one of: " + " ".join(QUANTS))
 
 
-def kind_for(name: str, shape: tuple[int, ...], quant: Quant, *, tied: bool) -> Kind:
+def kind_for(name: str, shape: tuple[int, ...], quant: Kind, *, tied: bool) -> Kind:
     """Return the GGML type of a tensor.
 
     Vectors (norms, biases) are F32, as llama.cpp requires. A matrix whose rows are not a multiple of 32 is
@@ -94,17 +72,17 @@ def kind_for(name: str, shape: tuple[int, ...], quant: Quant, *, tied: bool) -> 
     Args:
         name: The name in GGUF.
         shape: Rows first.
-        quant: The chosen quantisation.
+        quant: The type chosen for matrices.
         tied: Whether the embedding is the output matrix.
     """
     if len(shape) < 2:
         return Kind.F32
-    if quant.kind in (Kind.F16, Kind.BF16):
-        return quant.kind
+    if quant in (Kind.F16, Kind.BF16):
+        return quant
     if shape[-1] % BLOCK:
         return Kind.F16
     makes_output = name == ("token_embd.weight" if tied else "output.weight")
-    return Kind.Q8_0 if makes_output else quant.kind
+    return Kind.Q8_0 if makes_output else quant
 
 
 def portions(rows: int, row: int, heads: int = 0) -> Iterator[tuple[int, int]]:
@@ -131,7 +109,7 @@ def quantize(rows: Rows, kind: Kind) -> Raw:
 
     Args:
         rows: Shape (rows, elements).
-        kind: A type of a `Quant` or from `kind_for`.
+        kind: A type from `QUANTS` or `kind_for`.
     """
     # The caller counts NaN and values out of range, so numpy need not warn.
     with np.errstate(all="ignore"):

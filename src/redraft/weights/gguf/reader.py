@@ -34,19 +34,8 @@ MAX_DIMENSIONS = 4
 DEFAULT_ALIGNMENT = 32
 
 _STRING, _ARRAY = 8, 9
-_SCALARS = {
-    0: "<B",
-    1: "<b",
-    2: "<H",
-    3: "<h",
-    4: "<I",
-    5: "<i",
-    6: "<f",
-    7: "<?",
-    10: "<Q",
-    11: "<q",
-    12: "<d",
-}
+# The layouts of the value types in `struct`, by number.
+_SCALARS = {kind: f"<{code}" for kind, code in enumerate("BbHhIif?")} | {10: "<Q", 11: "<q", 12: "<d"}
 # Bytes of a block by elements of a block and ggml type (ggml.h). The size of other types is unknown.
 _BLOCK_BYTES = {
     1: {0: 4, 1: 2, 24: 1, 25: 2, 26: 4, 27: 8, 28: 8, 30: 2},
@@ -294,11 +283,9 @@ class _Reader:
             key = self._string()
             if key in metadata:
                 self._odd(f"the key {key!r:.80} comes twice")
-            metadata[key] = self._value(self._scalar("<I"))
+            kind = self._scalar("<I")
+            metadata[key] = self._array() if kind == _ARRAY else self._simple(kind)
         return metadata
-
-    def _value(self, kind: int) -> Value:
-        return self._array() if kind == _ARRAY else self._simple(kind)
 
     def _simple(self, kind: int) -> int | float | bool | str:
         if kind == _STRING:

@@ -224,8 +224,8 @@ def positive(value: Any, what: str, most: float = MOST) -> float:
     return float(value)
 
 
-def _number(values: Mapping[str, Any], key: str, most: float = MOST) -> float:
-    return positive(values.get(key), f"{key} of the rotary embedding", most)
+def _number(values: Mapping[str, Any], key: str) -> float:
+    return positive(values.get(key), f"{key} of the rotary embedding")
 
 
 def _refused(what: str) -> ModelError:

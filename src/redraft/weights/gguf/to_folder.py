@@ -73,7 +73,8 @@ def import_gguf(
     check_model(file, header)
     refuse_split(file, header)
     reader = TensorReader(file, header)
-    numbers = _numbers(reader)
+    numbers, shapes = read_numbers(reader)
+    check_tensors(numbers.sizes, shapes, str(file), in_hf=False)
     dtype = dtype or _own_dtype(reader)
     sources = _sources(reader, numbers, dtype)
     shards = layout(source.info for source in sources.values())
@@ -111,13 +112,6 @@ def refuse_split(file: Path, header: GGUFHeader) -> None:
             f"{file} is one of {parts} parts of a split model.",
             hint="Join them first: llama-gguf-split --merge FIRST-00001-of-….gguf WHOLE.gguf (llama.cpp)",
         )
-
-
-def _numbers(reader: TensorReader) -> ModelNumbers:
-    """Return the model's numbers, and check its tensors against them."""
-    numbers, shapes = read_numbers(reader)
-    check_tensors(numbers.sizes, shapes, str(reader.path), in_hf=False)
-    return numbers
 
 
 def read_numbers(reader: TensorReader) -> tuple[ModelNumbers, dict[str, Shape]]:

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from redraft.errors import UsageError
-from redraft.weights.checkpoint import Checkpoint, open_checkpoint, read_json
-from redraft.weights.gguf.reader import Tensor, is_gguf, read_header
+from redraft.weights.checkpoint import open_checkpoint, read_json
+from redraft.weights.gguf.reader import is_gguf, read_header
 from redraft.weights.header import DELTA
 from redraft.weights.inspect.facts import (
     Fact,
@@ -111,31 +111,29 @@ def describe(path: Path, *, allow_pickle: bool = False) -> Description:
     """
     if is_gguf(path):
         return _describe_gguf(path)
+    folder, whole = (path, True) if path.is_dir() else (path.parent, False)
     try:
-        return _describe_checkpoint(open_checkpoint(path, allow_pickle=allow_pickle))
+        checkpoint = open_checkpoint(path, allow_pickle=allow_pickle)
     except UsageError:
-        return _describe_pickles(path)
-
-
-def _describe_checkpoint(checkpoint: Checkpoint) -> Description:
-    folder = checkpoint.folder
-    whole = checkpoint.path == folder
+        checkpoint = None  # pickles that may not be read
     config = read_json(folder / "config.json") if whole else {}
     kind, facts = _folder_facts(folder, config) if whole else ("file of weights", [])
-    if recipe := checkpoint.metadata.get(DELTA):
+    if checkpoint and (recipe := checkpoint.metadata.get(DELTA)):
         kind = "delta"
         facts += delta_facts(recipe)
-    facts += manifest_facts(_manifest(checkpoint.path))
-    tensors = checkpoint.tensors
-    counts = {name: each.count for name, each in tensors.items()}
-    return Description(
-        checkpoint.path,
-        kind,
-        tuple(facts),
-        _parameters(counts, tied=config.get("tie_word_embeddings") is True),
-        _uses((each.dtype, each.count, each.size) for each in tensors.values()),
-        tuple((file, (folder / file).stat().st_size) for file in checkpoint.files),
+    facts += manifest_facts(_manifest(path))
+    pickles = sorted(file.name for file in path.glob("*.bin")) if whole else [path.name]
+    files = tuple(
+        (file, (folder / file).stat().st_size) for file in (checkpoint.files if checkpoint else pickles)
     )
+    if checkpoint is None:
+        note = "The weights are pickles and were not read: add --allow-pickle to read them."
+        return Description(path, kind, tuple(facts), None, (), files, (note,))
+    tensors = checkpoint.tensors.values()
+    counts = {each.name: each.count for each in tensors}
+    parameters = _parameters(counts, tied=config.get("tie_word_embeddings") is True)
+    uses = _uses((each.dtype, each.count, each.size) for each in tensors)
+    return Description(path, kind, tuple(facts), parameters, uses, files)
 
 
 def _folder_facts(folder: Path, config: Mapping[str, Any]) -> tuple[str, list[Fact]]:
@@ -143,27 +141,8 @@ def _folder_facts(folder: Path, config: Mapping[str, Any]) -> tuple[str, list[Fa
     if adapter:
         kind = adapter.get("peft_type")
         return f"{'LoRA' if kind == 'LORA' else kind} adapter of peft", list(adapter_facts(adapter))
-    return "model" if config else "weights without a config.json", [
-        *config_facts(config),
-        *tokenizer_facts(folder),
-    ]
-
-
-def _describe_pickles(path: Path) -> Description:
-    """Describe a folder or file of pickles that may not be loaded."""
-    folder = path if path.is_dir() else path.parent
-    config = read_json(folder / "config.json") if path.is_dir() else {}
-    kind, facts = _folder_facts(folder, config) if path.is_dir() else ("file of weights", [])
-    files = sorted(path.glob("*.bin")) if path.is_dir() else [path]
-    return Description(
-        path,
-        kind,
-        (*facts, *manifest_facts(_manifest(path))),
-        None,
-        (),
-        tuple((file.name, file.stat().st_size) for file in files),
-        ("The weights are pickles and were not read: add --allow-pickle to read them.",),
-    )
+    facts = [*config_facts(config), *tokenizer_facts(folder)]
+    return "model" if config else "weights without a config.json", facts
 
 
 def _describe_gguf(path: Path) -> Description:
@@ -186,14 +165,13 @@ def _describe_gguf(path: Path) -> Description:
         kind,
         (*facts, *manifest_facts(_manifest(path))),
         _parameters({name: prod(each.shape) for name, each in tensors.items()}),
-        _uses((_kind(each), prod(each.shape), each.size or 0) for each in tensors.values()),
+        _uses(
+            (_KINDS.get(each.kind, f"type {each.kind}"), prod(each.shape), each.size or 0)
+            for each in tensors.values()
+        ),
         ((path.name, path.stat().st_size),),
         (f"{len(unknown):,} tensors have an unknown type.",) if unknown else (),
     )
-
-
-def _kind(tensor: Tensor) -> str:
-    return _KINDS.get(tensor.kind, f"type {tensor.kind}")
 
 
 def _parameters(counts: Mapping[str, int], *, tied: bool = False) -> int:

@@ -9,7 +9,7 @@ model ran with two while it was trained. (peft's merge_and_unload changes both.)
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -118,14 +118,10 @@ def _check_plain(base: Checkpoint, info: TensorInfo) -> None:
         )
 
 
-def _find(targets: Mapping[str, Target], name: str) -> str | None:
-    """A tensor by the adapter's name. The base may have been saved without the outer module, or with it."""
-    candidates = (name, f"model.{name}", name.partition(".")[2])
-    return next((each for each in candidates if each in targets), None)
-
-
 def _found(adapter: LoraAdapter, base: Checkpoint, targets: Mapping[str, Target], name: str) -> Target:
-    found = _find(targets, name)
+    """Return a target by the adapter's name. The base may lack the outer module, or have one more."""
+    candidates = (name, f"model.{name}", name.partition(".")[2])
+    found = next((each for each in candidates if each in targets), None)
     if found is None:
         raise other_model(adapter, base.path, f"it changes {name!r:.120}, which that model does not have")
     _check_plain(base, targets[found].info)
@@ -195,14 +191,11 @@ def _parts(adapter: LoraAdapter) -> bool:
     if OUTPUT not in names | trained:
         return bool(inputs) and not adapter.config.get("ensure_weight_tying")
     replaced = [adapter.replaced.get(name) for name in (*inputs, OUTPUT)]
-    if len(replaced) == 2 and all(replaced) and not adapter.changes.keys() & _modules((*inputs, OUTPUT)):
+    modules = {name.removesuffix(".weight") for name in (*inputs, OUTPUT)}
+    if len(replaced) == 2 and all(replaced) and not adapter.changes.keys() & modules:
         one, other = (info for info in replaced if info)
         return not _same(adapter.weights, one, other)
     return True
-
-
-def _modules(names: tuple[str, ...]) -> set[str]:
-    return {name.removesuffix(".weight") for name in names}
 
 
 def _same(weights: Checkpoint, one: TensorInfo, other: TensorInfo) -> bool:
@@ -225,7 +218,8 @@ def _vocabulary(base: Checkpoint, targets: Mapping[str, Target]) -> dict[str, in
     Raises:
         ModelError: Input and output embedding would have different sizes.
     """
-    rows = dict(_embedding_rows(targets))
+    tables = [name for name in targets if name == OUTPUT or name.endswith(_INPUTS)]
+    rows = {name: targets[name].info.shape[0] for name in tables}
     old = {base.tensors[name].shape[0] for name in rows if name in base.tensors}
     new = set(rows.values())
     if len(new) > 1:
@@ -235,9 +229,3 @@ def _vocabulary(base: Checkpoint, targets: Mapping[str, Target]) -> dict[str, in
             hint="Train it again with both in modules_to_save.",
         )
     return {"vocab_size": new.pop()} if new and new != old else {}
-
-
-def _embedding_rows(targets: Mapping[str, Target]) -> Iterator[tuple[str, int]]:
-    for name, target in targets.items():
-        if name == OUTPUT or name.endswith(_INPUTS):
-            yield name, target.info.shape[0]

@@ -5,17 +5,17 @@ Only texts are counted, without chat template or special tokens.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from redraft.errors import MissingExtra, ModelError
 from redraft.weights.gguf.reader import read_header
 from redraft.weights.tokenizers.chunks import Chunks, blank_of
-from redraft.weights.tokenizers.from_gguf import write_tokenizer
+from redraft.weights.tokenizers.from_gguf import tokenizer_files
 
 _PART = 1 << 16  # characters per call: a record of 50 MB would take gigabytes
 
@@ -70,6 +70,5 @@ def _tokenizer(path: Path) -> Any:
 
 def tokenizer_json(path: Path) -> str:
     """Return a GGUF file's tokenizer as tokenizer.json."""
-    with TemporaryDirectory(prefix="redraft-") as folder:
-        write_tokenizer(read_header(path, whole=True).metadata, Path(folder))
-        return (Path(folder) / "tokenizer.json").read_text("utf-8")
+    files = tokenizer_files(read_header(path, whole=True).metadata)
+    return json.dumps(files["tokenizer.json"], ensure_ascii=False, indent=2) + "\n"

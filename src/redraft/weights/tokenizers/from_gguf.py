@@ -9,7 +9,6 @@ Metadata is untrusted: types, lengths and ids are checked, and anything inconsis
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
@@ -18,6 +17,7 @@ from typing import Any
 
 from redraft.errors import ModelError
 from redraft.weights.header import NotHandled
+from redraft.weights.replace import write_json
 from redraft.weights.tokenizers.folder import ROLES
 from redraft.weights.tokenizers.pretokenizers import PreTokenizer, pre_tokenizer_json, pre_tokenizer_named
 from redraft.weights.tokenizers.sentencepiece import (
@@ -48,7 +48,7 @@ def write_tokenizer(metadata: Mapping[str, Any], folder: Path) -> None:
         OSError: The files cannot be written.
     """
     for name, value in tokenizer_files(metadata).items():
-        _write_json(folder / name, value)
+        write_json(folder / name, value)
     template = metadata.get("tokenizer.chat_template")
     if isinstance(template, str):
         (folder / "chat_template.jinja").write_text(template, "utf-8", newline="")
@@ -273,7 +273,3 @@ def _array(metadata: Mapping[str, Any], name: str, kind: type) -> Sequence[Any]:
 
 def _bad(what: str) -> ModelError:
     return ModelError(f"the tokenizer of the GGUF file has {what}.", hint=_AGAIN)
-
-
-def _write_json(path: Path, value: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(value, ensure_ascii=False, indent=2) + "\n", "utf-8", newline="")
