@@ -253,17 +253,6 @@ def info(
     write(json.dumps(found.json(), indent=2, ensure_ascii=False) if as_json else "\n".join(found.lines()))
 
 
-def _settle_down() -> None:
-    """Limit torch to one thread, and return large blocks of memory to the system.
-
-    The work waits for the disk, and more threads would only spin.
-    """
-    import torch
-
-    torch.set_num_threads(1)
-    give_back_large(1 << 20)
-
-
 @contextmanager
 def _run(
     source: Path, force: bool, allow_pickle: bool, quiet: bool, *, resumes: bool = True
@@ -290,9 +279,12 @@ def _run(
 
 @contextmanager
 def _progress(source: Path, quiet: bool, *, resumes: bool) -> Iterator[Callable[[int], None]]:
+    import torch
+
     from redraft.jobs.progress import ByteProgress
 
-    _settle_down()
+    torch.set_num_threads(1)  # the work waits for the disk, and more threads would only spin
+    give_back_large(1 << 20)
     try:
         with ByteProgress(_weight_bytes(source), quiet=quiet) as progress:
             yield progress.advance

@@ -106,15 +106,13 @@ def _as_check(check: str | Check | Callable[..., Any], judge: Engine | None) -> 
 
 def _parse(text: str, judge: Engine | None, depth: int) -> Check:
     if weight := _WEIGHT.match(text):
-        return Weighted(_parse_body(text[weight.end() :], judge, depth), _read_weight(weight["weight"], text))
+        check, number = _parse_body(text[weight.end() :], judge, depth), float(weight["weight"])
+        if not 0 < number < float("inf"):
+            raise CheckSyntaxError(
+                f"{text}: a weight must be more than 0.", hint=f"Write 2*words<=50. {_SEE}"
+            )
+        return Weighted(check, number)
     return _parse_body(text, judge, depth)
-
-
-def _read_weight(written: str, text: str) -> float:
-    weight = float(written)
-    if 0 < weight < float("inf"):
-        return weight
-    raise CheckSyntaxError(f"{text}: a weight must be more than 0.", hint=f"Write 2*words<=50. {_SEE}")
 
 
 def _parse_body(text: str, judge: Engine | None, depth: int) -> Check:

@@ -50,11 +50,7 @@ class GivenUp(Exception):
 
 
 def validator_of(schema: Schema, name: str) -> Validator:
-    """Return a validator for a schema without references to other documents.
-
-    Args:
-        schema: The decoded JSON.
-        name: The check's short form, for errors.
+    """Return a validator for a schema without references to other documents. Errors name the check.
 
     Raises:
         CheckSyntaxError: The schema is invalid, has an unusable pattern, or refers to another document.

@@ -4,5 +4,5 @@
 - `delta`, with `vocabulary`, `plausible`, `identity` and `repair`; `convert`
 - `gguf`, `tokenizers` and `lora` convert between formats; `inspect` describes and verifies
 
-Only `redraft.errors` and `redraft.files` are imported. Torch is needed to read tensors, not to describe them.
+Torch is needed to read tensors, not to describe them.
 """

@@ -13,6 +13,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, Final
 
@@ -63,10 +64,6 @@ class Checkpoint:
     def size(self) -> int:
         """Bytes of all tensors."""
         return sum(tensor.size for tensor in self.tensors.values())
-
-    def of_file(self, file: str) -> list[TensorInfo]:
-        """Return the tensors of one file, in order."""
-        return [tensor for tensor in self.tensors.values() if tensor.file == file]
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> torch.Tensor:
         """Read elements `start` to `stop` of a tensor.
@@ -152,6 +149,20 @@ def _check_origin(folder: Path, metadata: Mapping[str, str], more: Mapping[str, 
                 f"{folder} holds files of different origin: their headers disagree about {key}.",
                 hint="Two deltas or models were mixed: get all files from one.",
             )
+
+
+def portions(rows: int, row: int, heads: int = 0, size: int | None = None) -> Iterator[tuple[int, int]]:
+    """Yield the start and stop row of portions of about `size` bytes in float32 (`CHUNK`).
+
+    Args:
+        rows: The number of rows.
+        row: Elements of a row.
+        heads: The number of heads in which rows are permuted, or 0. Portions hold whole heads.
+        size: Bytes of a portion.
+    """
+    unit = rows // heads if heads else 1
+    step = max((size or CHUNK) // max(4 * row * unit, 1), 1) * unit
+    yield from pairwise([*range(0, rows, step), rows])
 
 
 def read_json(path: Path) -> dict[str, Any]:

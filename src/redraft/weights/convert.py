@@ -7,7 +7,6 @@ unchanged. For GGUF see `gguf`.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -15,7 +14,6 @@ import torch
 
 from redraft.errors import UsageError
 from redraft.weights.checkpoint import BIN, SAFETENSORS, Checkpoint, open_checkpoint
-from redraft.weights.dtypes import FLOATS
 from redraft.weights.folder import ADAPTER, copy_side_files, refuse_quantised, same_layout, set_dtype
 from redraft.weights.header import DELTA, TensorInfo
 from redraft.weights.identity import describe
@@ -57,7 +55,7 @@ def convert(
             f"{source.path} is a delta: its dtype and format cannot be changed.",
             hint="Apply it first and convert the result. --shard-size works on deltas too.",
         )
-    tensors = [_as(tensor, dtype) for tensor in source.tensors.values()]
+    tensors = [tensor.rounded(dtype) for tensor in source.tensors.values()]
     shards = _shards(source, tensors, shard_size, form)
     sizes = {shard.file: shard.size for shard in shards}
     provenance = {"inputs": {"source": describe(source)}, "dtype": dtype, "layout": sizes}
@@ -77,10 +75,6 @@ def _shards(source: Checkpoint, tensors: list[TensorInfo], size: int | None, for
     if source.files[0].startswith(ADAPTER):
         return [Shard(ADAPTER + form, tensors)]
     return same_layout(source, tensors, form) if size is None else layout(tensors, size, form)
-
-
-def _as(tensor: TensorInfo, dtype: str | None) -> TensorInfo:
-    return replace(tensor, dtype=dtype) if dtype and tensor.dtype in FLOATS else tensor
 
 
 def _parts(source: Checkpoint, name: str, *, widen: bool) -> Iterator[torch.Tensor]:

@@ -99,7 +99,10 @@ def diff(
     provenance = {"inputs": inputs, "delta": asdict(recipe)}
     with OutputFolder(dst, run, provenance=provenance) as out:
         copy_side_files(theirs, out.aside)
-        stored = [_stored(each, recipe) for each in theirs.tensors.values()]
+        stored = [
+            replace(each, dtype=_BITS[dtype_size(each.dtype)]) if exact else each
+            for each in theirs.tensors.values()
+        ]
         for shard in out.todo(same_layout(theirs, stored)):
             sums: Sums = {}
             header = {KEY: json.dumps(asdict(recipe))}
@@ -423,11 +426,6 @@ def _recorded_sums(delta: Checkpoint) -> Sums:
             if isinstance(pair, list) and len(pair) == 2:
                 sums[name] = (pair[0], pair[1])
     return sums
-
-
-def _stored(tensor: TensorInfo, recipe: Recipe) -> TensorInfo:
-    """Return a tensor of the target as stored in the delta."""
-    return replace(tensor, dtype=_BITS[dtype_size(tensor.dtype)]) if recipe.exact else tensor
 
 
 def _summed(tensor: TensorInfo, recipe: Recipe) -> TensorInfo:

@@ -69,10 +69,7 @@ def has_tokenizer(folder: Path) -> bool:
 def copy_side_files(checkpoint: Checkpoint, into: Path, *, tokenizer: bool = True) -> None:
     """Copy a folder's configuration, card, licence and tokenizer. Do nothing if a single file was opened.
 
-    Args:
-        checkpoint: The checkpoint in the folder.
-        into: The output's work folder.
-        tokenizer: Whether to copy the tokenizer. The files of two tokenizers must not be mixed.
+    The files of two tokenizers must not be mixed, so `tokenizer` may leave them out.
 
     Raises:
         ModelError: A file is unreadable, too large, not a regular file, or a link out of the folder.

@@ -15,13 +15,13 @@ import json
 import stat
 import struct
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import Any, NoReturn
 
 from redraft.errors import ModelError
-from redraft.weights.dtypes import dtype_size, is_known
+from redraft.weights.dtypes import FLOATS, dtype_size, is_known
 
 MAX_HEADER = 64 << 20
 MAX_TENSORS = 1 << 18
@@ -99,6 +99,10 @@ class TensorInfo:
     def row(self) -> int:
         """Elements of a row, which is all but the first dimension. 1 for a vector or a scalar."""
         return prod(self.shape[1:])
+
+    def rounded(self, dtype: str | None) -> TensorInfo:
+        """Return the tensor in another dtype. Integers and booleans keep theirs, and so do all with None."""
+        return replace(self, dtype=dtype) if dtype and self.dtype in FLOATS else self
 
 
 @dataclass(frozen=True)

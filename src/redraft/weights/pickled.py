@@ -66,7 +66,8 @@ def read_pickled(path: Path) -> dict[str, torch.Tensor]:
     except Exception as error:  # noqa: BLE001 - torch raises errors of any kind for damaged files
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ModelError(f"{path} is damaged: {reason[:120]}.", hint=AGAIN) from None
-    tensors = _tensors_in(loaded)
+    named = loaded.items() if isinstance(loaded, dict) else ()
+    tensors = {str(name): value.detach() for name, value in named if isinstance(value, torch.Tensor)}
     if not isinstance(loaded, dict) or (loaded and not tensors):
         raise ModelError(
             f"{path} holds a {type(loaded).__name__} without named tensors.",
@@ -189,14 +190,6 @@ class _Scan(pickle._Unpickler):  # noqa: SLF001 - see below
         _, kind, key, _, count = pid
         self.storages[str(key)] = count * kind.width
         return _Inert()
-
-
-def _tensors_in(loaded: Any) -> dict[str, torch.Tensor]:
-    import torch
-
-    if not isinstance(loaded, dict):
-        return {}
-    return {str(name): value.detach() for name, value in loaded.items() if isinstance(value, torch.Tensor)}
 
 
 def _reason(error: Exception) -> str:

@@ -41,14 +41,15 @@ def is_table(name: str) -> bool:
 
 def added_rows(base: Checkpoint, other: Checkpoint) -> dict[str, int]:
     """Return the number of added rows of each table that has more rows than the base's and the same width."""
-    return {
-        name: other.tensors[name].shape[0] - base.tensors[name].shape[0]
+    both = (
+        (name, base.tensors[name].shape, other.tensors[name].shape)
         for name in other.tensors
-        if is_table(name)
-        and name in base.tensors
-        and len(other.tensors[name].shape) == len(base.tensors[name].shape) > 0
-        and other.tensors[name].shape[1:] == base.tensors[name].shape[1:]
-        and other.tensors[name].shape[0] > base.tensors[name].shape[0]
+        if is_table(name) and name in base.tensors
+    )
+    return {
+        name: theirs[0] - ours[0]
+        for name, ours, theirs in both
+        if len(theirs) == len(ours) > 0 and theirs[1:] == ours[1:] and theirs[0] > ours[0]
     }
 
 
@@ -68,10 +69,7 @@ def mean_row(base: Checkpoint, name: str) -> torch.Tensor:
 def settle(base: Checkpoint, delta: Checkpoint, asked: Convention | None) -> tuple[Convention, str]:
     """Return the convention of a delta, and the reason as a phrase.
 
-    Args:
-        base: The base.
-        delta: The delta.
-        asked: The user's choice, which must fit the shapes. None detects the convention.
+    `asked` is the user's choice, which must fit the shapes. None detects the convention.
 
     Raises:
         ModelError: The shapes fit no convention, or not `asked`.

@@ -19,7 +19,7 @@ from transformers import AutoTokenizer
 from redraft.engines.base import Sampling
 from redraft.engines.llamacpp.engine import LlamaCppEngine
 from redraft.errors import ModelError, OutputError, UsageError
-from redraft.weights.gguf import quant as gguf_quant
+from redraft.weights import checkpoint
 from redraft.weights.gguf.from_folder import export_gguf
 from redraft.weights.gguf.names import gguf_name, permute
 from redraft.weights.gguf.quant import QUANTS
@@ -157,7 +157,7 @@ def test_the_size_of_portions_changes_nothing(
 ) -> None:
     folder = tiny_folder(tmp_path / "hf", attention_bias=True)
     export_gguf(folder, tmp_path / "whole.gguf", quant=quant)
-    monkeypatch.setattr(gguf_quant, "CHUNK", chunk)
+    monkeypatch.setattr(checkpoint, "CHUNK", chunk)
     export_gguf(folder, tmp_path / "portions.gguf", quant=quant)
     assert (tmp_path / "portions.gguf").read_bytes() == (tmp_path / "whole.gguf").read_bytes()
 

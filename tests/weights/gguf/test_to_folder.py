@@ -19,8 +19,7 @@ from transformers import AutoTokenizer
 from redraft.engines.base import Sampling
 from redraft.engines.llamacpp.engine import LlamaCppEngine
 from redraft.errors import ModelError, OutputError
-from redraft.weights import output
-from redraft.weights.gguf import quant as gguf_quant
+from redraft.weights import checkpoint, output
 from redraft.weights.gguf import to_folder as from_gguf
 from redraft.weights.gguf.config import metadata_of, numbers_from_config, numbers_from_metadata
 from redraft.weights.gguf.from_folder import export_gguf
@@ -74,7 +73,7 @@ def test_quantised_files_are_what_ggufs_own_functions_say(
 ) -> None:
     export_gguf(tiny_folder(tmp_path / "hf", attention_bias=True), tmp_path / "m.gguf", quant=name)
     if chunk:
-        monkeypatch.setattr(gguf_quant, "CHUNK", chunk)
+        monkeypatch.setattr(checkpoint, "CHUNK", chunk)
     import_gguf(tmp_path / "m.gguf", tmp_path / "back", dtype="F32")
     expected = dequantised(tmp_path / "m.gguf", heads=4, kv_heads=2)
     found = load_file(tmp_path / "back" / "model.safetensors")

@@ -109,10 +109,8 @@ def numbers_from_metadata(
 ) -> ModelNumbers:
     """Read and check the keys of a GGUF file.
 
-    Args:
-        metadata: Keys and values.
-        shapes: The shapes of its tensors, rows first.
-        rope_factors: The values of `rope_freqs.weight`, if the file has it.
+    `shapes` are those of its tensors, rows first. `rope_factors` are the values of `rope_freqs.weight`, if
+    the file has it.
 
     Raises:
         ModelError: An unsupported architecture or feature, or a missing or invalid number.
@@ -144,12 +142,7 @@ def numbers_from_metadata(
 
 
 def config_of(numbers: ModelNumbers, dtype: str) -> dict[str, Any]:
-    """Return a config.json for these numbers.
-
-    Args:
-        numbers: The model's numbers.
-        dtype: Torch's name: float32, float16 or bfloat16.
-    """
+    """Return a config.json for these numbers and a dtype of torch: float32, float16 or bfloat16."""
     sizes = numbers.sizes
     config: dict[str, Any] = {
         "architectures": [sizes.family.architecture],

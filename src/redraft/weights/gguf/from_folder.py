@@ -20,7 +20,7 @@ from gguf import GGML_QUANT_VERSION, LlamaFileType
 
 from redraft.errors import ModelError, UsageError
 from redraft.weights.card import card_metadata
-from redraft.weights.checkpoint import Checkpoint, open_checkpoint
+from redraft.weights.checkpoint import Checkpoint, open_checkpoint, portions
 from redraft.weights.folder import refuse_delta, refuse_quantised
 from redraft.weights.gguf.config import ModelNumbers, metadata_of, numbers_from_config, window_of
 from redraft.weights.gguf.names import OTHER_TOOL, gguf_name, permute, permuted_heads
@@ -29,7 +29,6 @@ from redraft.weights.gguf.quant import (
     Kind,
     kind_for,
     lost,
-    portions,
     quant_named,
     quantize,
     size_of,

@@ -124,14 +124,7 @@ def hf_name(gguf_name: str) -> str | None:
 
 
 def permuted_heads(family: Family, gguf_name: str, heads: int, kv_heads: int) -> int:
-    """Return the number of heads in which GGUF permutes the rows of a tensor, or 0.
-
-    Args:
-        family: The architecture.
-        gguf_name: The tensor's name in GGUF, weight or bias.
-        heads: `num_attention_heads`.
-        kv_heads: `num_key_value_heads`.
-    """
+    """Return the number of heads in which GGUF permutes the rows of a weight or bias, or 0."""
     found = _Q_OR_K.fullmatch(gguf_name)
     if not found or not family.permuted:
         return 0

@@ -6,9 +6,7 @@ K-quants but not make them; llama-quantize can.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +15,6 @@ import torch
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, quants
 
 from redraft.errors import ModelError, UsageError
-from redraft.weights.checkpoint import CHUNK
 from redraft.weights.losses import not_finite
 
 if TYPE_CHECKING:
@@ -85,19 +82,6 @@ def kind_for(name: str, shape: tuple[int, ...], quant: Kind, *, tied: bool) -> K
     return Kind.Q8_0 if makes_output else quant
 
 
-def portions(rows: int, row: int, heads: int = 0) -> Iterator[tuple[int, int]]:
-    """Yield the start and stop row of portions of about `CHUNK` bytes in float32.
-
-    Args:
-        rows: The number of rows.
-        row: Elements of a row.
-        heads: The number of heads in which rows are permuted, or 0. Portions hold whole heads.
-    """
-    unit = rows // heads if heads else 1
-    step = max(CHUNK // (4 * row * unit), 1) * unit
-    yield from pairwise([*range(0, rows, step), rows])
-
-
 def size_of(shape: tuple[int, ...], kind: Kind) -> int:
     """Return the bytes of a tensor."""
     elements, size = GGML_QUANT_SIZES[kind]
@@ -105,12 +89,7 @@ def size_of(shape: tuple[int, ...], kind: Kind) -> int:
 
 
 def quantize(rows: Rows, kind: Kind) -> Raw:
-    """Quantise values to the bytes of a file.
-
-    Args:
-        rows: Shape (rows, elements).
-        kind: A type from `QUANTS` or `kind_for`.
-    """
+    """Quantise rows, shape (rows, elements), to the bytes of a file, with a type from `kind_for`."""
     # The caller counts NaN and values out of range, so numpy need not warn.
     with np.errstate(all="ignore"):
         return np.ascontiguousarray(quants.quantize(rows, kind)).view(np.uint8)

@@ -111,11 +111,7 @@ class GGUFHeader:
 
 
 def read_header(path: Path, *, whole: bool = False) -> GGUFHeader:
-    """Read and check the header of a GGUF file.
-
-    Args:
-        path: The file.
-        whole: Read long arrays too, instead of `LongArray`.
+    """Read and check the header of a GGUF file. `whole` reads long arrays too, instead of `LongArray`.
 
     Raises:
         ModelError: The file is missing, unreadable, not GGUF, truncated, or inconsistent.

@@ -97,12 +97,7 @@ def rope_metadata(rope: Rope) -> dict[str, int | float | str]:
 
 
 def rope_from_metadata(values: Mapping[str, Any], factors: tuple[float, ...], head: int) -> Rope:
-    """Read GGUF's keys and the tensor of divisors.
-
-    Args:
-        values: The keys, without the prefix of the architecture.
-        factors: The values of `rope_freqs.weight`; empty if there is no such tensor.
-        head: Elements of a head.
+    """Read GGUF's keys, without the prefix of the architecture, and the divisors of `rope_freqs.weight`.
 
     Raises:
         ModelError: The scaling is not supported, or numbers are invalid.
@@ -209,12 +204,7 @@ def shortest(value: float) -> float:
 
 
 def positive(value: Any, what: str, most: float = MOST) -> float:
-    """Return an untrusted value as a float, if it is a positive number that GGUF can hold.
-
-    Args:
-        value: The value.
-        what: Its name for the error.
-        most: The upper bound, exclusive.
+    """Return an untrusted value as a float, if it is a positive number below `most`. Errors call it `what`.
 
     Raises:
         ModelError: It is anything else.

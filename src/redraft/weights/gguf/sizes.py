@@ -122,12 +122,7 @@ def sizes_from_config(config: Mapping[str, Any]) -> Sizes:
 
 
 def sizes_from_metadata(read: Numbers, family: Family, shapes: Mapping[str, Shape]) -> Sizes:
-    """Read and check the sizes in a GGUF file.
-
-    Args:
-        read: The keys of its architecture, without the prefix.
-        family: The architecture.
-        shapes: The shapes of its tensors, rows first.
+    """Read and check the sizes in the keys of a GGUF file, without their prefix, and in its tensors' shapes.
 
     Raises:
         ModelError: A number is missing or invalid.
@@ -190,13 +185,7 @@ def layers_of(names: Iterable[str]) -> set[int]:
 
 
 def check_tensors(sizes: Sizes, found: Mapping[str, Shape], where: str, *, in_hf: bool) -> None:
-    """Check that a model has exactly the tensors that its configuration describes.
-
-    Args:
-        sizes: The sizes in the configuration.
-        found: Shapes by name in GGUF, rows first.
-        where: The file or folder, for the message.
-        in_hf: Whether to use Hugging Face's names in messages.
+    """Check that the model in `where` has exactly the tensors of its configuration: see `misfits`.
 
     Raises:
         ModelError: It has not.
@@ -208,13 +197,7 @@ def check_tensors(sizes: Sizes, found: Mapping[str, Shape], where: str, *, in_hf
 
 
 def surplus(sizes: Sizes, found: Mapping[str, Shape], *, in_hf: bool) -> str:
-    """Return a phrase with the tensors that the architecture does not have, or an empty text.
-
-    Args:
-        sizes: The sizes in the configuration.
-        found: Shapes by name in GGUF.
-        in_hf: Whether to use Hugging Face's names in messages.
-    """
+    """Return a phrase with the tensors that no such model has, or an empty text: see `misfits`."""
     unknown = found.keys() - {name for name, _ in sizes.tensors(sorted(layers_of(found)))}
     called = [_called(name, in_hf=in_hf) for name in unknown]
     return f"tensors that no {sizes.family.architecture} has: {_some(called)}" if called else ""

@@ -17,11 +17,12 @@ import torch
 
 from redraft.errors import ModelError
 from redraft.weights.card import CARD, card_of
+from redraft.weights.checkpoint import portions
 from redraft.weights.dtypes import torch_dtype
 from redraft.weights.gguf.config import ModelNumbers, config_of, numbers_from_metadata
 from redraft.weights.gguf.from_folder import ROPE_FACTORS
 from redraft.weights.gguf.names import hf_name, permuted_heads, unpermute
-from redraft.weights.gguf.quant import Kind, TensorReader, portions
+from redraft.weights.gguf.quant import Kind, TensorReader
 from redraft.weights.gguf.reader import GGUFHeader, Tensor, check_model, describe_file, read_header
 from redraft.weights.gguf.sizes import Shape, check_tensors
 from redraft.weights.header import NotHandled, TensorInfo

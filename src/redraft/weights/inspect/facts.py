@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from redraft.counting import counted
 from redraft.errors import ModelError
 from redraft.files import inside
 from redraft.weights.checkpoint import read_json, read_small
@@ -36,10 +37,10 @@ def config_facts(config: Mapping[str, Any]) -> Iterator[Fact]:
     keys = ("num_hidden_layers", "num_attention_heads", "num_key_value_heads", "hidden_size")
     yield from _shape(*(_count(config.get(key)) for key in (*keys, "intermediate_size")))
     if length := _count(config.get("max_position_embeddings")):
-        yield "context", many(length, "token")
+        yield "context", counted(length, "token")
     if rows := _count(config.get("vocab_size")):
         tied = ", shared with the output" if config.get("tie_word_embeddings") is True else ""
-        yield "vocabulary", f"{many(rows, 'row')}{tied}"
+        yield "vocabulary", f"{counted(rows, 'row')}{tied}"
     quantised = config.get("quantization_config")
     if isinstance(quantised, dict):
         yield "quantised", str(quantised.get("quant_method"))
@@ -55,7 +56,7 @@ def header_facts(header: GGUFHeader) -> Iterator[Fact]:
     keys = ("block_count", "attention.head_count", "attention.head_count_kv", "embedding_length")
     yield from _shape(*(header.number(f"{architecture}.{key}") for key in (*keys, "feed_forward_length")))
     if length := header.number(f"{architecture}.context_length"):
-        yield "context", many(length, "token")
+        yield "context", counted(length, "token")
     table = header.tensors.get("token_embd.weight")
     if table and len(table.shape) == 2:
         tied = "" if "output.weight" in header.tensors else ", shared with the output"
@@ -72,10 +73,10 @@ def header_facts(header: GGUFHeader) -> Iterator[Fact]:
 def _shape(
     layers: int | None, heads: int | None, keys: int | None, width: int | None, inner: int | None
 ) -> Iterator[Fact]:
-    parts = [many(layers, "layer")] if layers else []
+    parts = [counted(layers, "layer")] if layers else []
     if heads:
         parts.append(
-            many(heads, "head") + (f" ({keys:,} for keys and values)" if keys and keys != heads else "")
+            counted(heads, "head") + (f" ({keys:,} for keys and values)" if keys and keys != heads else "")
         )
     if width:
         parts.append(f"{width:,} wide" + (f" ({inner:,} within)" if inner else ""))
@@ -186,11 +187,6 @@ def delta_facts(recipe: str) -> Iterator[Fact]:
         exact = recorded.get("exact") is True
         kind = "exact: restores the target bit for bit" if exact else "plain: a difference of numbers"
         yield "delta", f"{kind}; rows that the base lacks: {recorded.get('vocabulary')}"
-
-
-def many(count: int, noun: str) -> str:
-    """Return a count with its noun: `1 file`, `2,000 files`."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def one_line(text: str) -> str:

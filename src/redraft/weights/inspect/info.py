@@ -102,9 +102,7 @@ class Description:
 def describe(path: Path, *, allow_pickle: bool = False) -> Description:
     """Describe a folder of a model or an adapter, a file of weights, or a GGUF file.
 
-    Args:
-        path: The folder or file.
-        allow_pickle: Read `.bin` files too. Otherwise only their sizes are given.
+    Without `allow_pickle`, only the sizes of `.bin` files are given.
 
     Raises:
         ModelError: It does not exist, holds no weights, or is damaged.

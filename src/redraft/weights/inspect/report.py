@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from redraft.counting import counted
 from redraft.errors import ModelError
 from redraft.weights.header import NotHandled
-from redraft.weights.inspect.facts import many, one_line
+from redraft.weights.inspect.facts import one_line
 
 SHOWN = 8
 """Faults of one kind that are listed. The others are counted."""
@@ -43,9 +44,13 @@ class Verdict:
 
     def lines(self) -> list[str]:
         """The report as text."""
-        looked = f"{many(self.files, 'file')}, {many(self.tensors, 'tensor')}, {self.size / 1e6:,.2f} MB"
-        sums = f"{many(self.checksums, 'checksum')} as in the manifest" if self.checksums else "no checksums"
-        verdict = many(len(self.findings), "fault") if self.findings else "sound"
+        looked = (
+            f"{counted(self.files, 'file')}, {counted(self.tensors, 'tensor')}, {self.size / 1e6:,.2f} MB"
+        )
+        sums = (
+            f"{counted(self.checksums, 'checksum')} as in the manifest" if self.checksums else "no checksums"
+        )
+        verdict = counted(len(self.findings), "fault") if self.findings else "sound"
         last = f"{self.path}: {verdict} ({looked}; {sums})"
         return [one_line(line) for line in (*self.findings, *self.notes, last)]
 
@@ -56,12 +61,7 @@ class Verdict:
             self.findings.append(f"… and {len(faults) - SHOWN:,} more {kind}")
 
     def hold(self, what: str, faults: Iterator[str]) -> None:
-        """Add the faults that a check finds, up to the error that ends it.
-
-        Args:
-            what: The subject of the check, for a note if redraft does not support that kind.
-            faults: The faults, one per line.
-        """
+        """Add the faults that a check finds, up to the error that ends it. Notes call its subject `what`."""
         found: list[str] = []
         try:
             found.extend(faults)

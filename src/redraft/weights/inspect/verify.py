@@ -14,8 +14,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
-import torch
-
 from redraft.errors import ModelError
 from redraft.files import inside, model_files
 from redraft.weights.checkpoint import INDEXES, SAFETENSORS, SINGLES, Checkpoint, open_checkpoint, read_json
@@ -38,12 +36,7 @@ from redraft.weights.stream import ahead
 
 
 def verify(path: Path, *, allow_pickle: bool = False, progress: Progress = BY_DEFAULT.progress) -> Verdict:
-    """Verify a folder, a single file of weights, or a GGUF file.
-
-    Args:
-        path: The folder or file.
-        allow_pickle: Read `.bin` files too.
-        progress: Called with the number of bytes processed.
+    """Verify a folder, a single file of weights, or a GGUF file. `allow_pickle` reads `.bin` files too.
 
     Raises:
         ModelError: It does not exist, or holds no weights.
@@ -163,7 +156,9 @@ def _look(
     wanted = file in noted and file.endswith(SAFETENSORS)
     digest = hashlib.sha256(_head(part)) if wanted else None
     odd: Counter[tuple[str, str]] = Counter()
-    for name, values in ahead(_pieces(part)):
+    for name, values in ahead(
+        (each, part.read(each, *cut)) for each in part.tensors for cut in part.chunks(each)
+    ):
         if digest:
             digest.update(raw_bytes(values))
         nans, infinite = not_finite(values)
@@ -181,12 +176,6 @@ def _look(
     report.tensors += len(part.tensors)
     report.size += part.size
     return file, digest.hexdigest() if digest else None
-
-
-def _pieces(part: Checkpoint) -> Iterator[tuple[str, torch.Tensor]]:
-    for name in part.tensors:
-        for cut in part.chunks(name):
-            yield name, part.read(name, *cut)
 
 
 def _head(part: Checkpoint) -> bytes:

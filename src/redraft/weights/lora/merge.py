@@ -8,12 +8,11 @@ other kinds are not supported.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import pairwise
 from pathlib import Path
 
 import torch
 
-from redraft.weights.checkpoint import CHUNK, Checkpoint, open_checkpoint
+from redraft.weights.checkpoint import CHUNK, Checkpoint, open_checkpoint, portions
 from redraft.weights.folder import copy_side_files, has_tokenizer, set_dtype
 from redraft.weights.identity import describe
 from redraft.weights.lora.adapter import (
@@ -70,8 +69,7 @@ def merged(target: Target, adapter: LoraAdapter, size: int = CHUNK) -> Iterator[
 def _rows(target: Target, size: int) -> Iterator[Rows]:
     """Yield the rows of a matrix before the change."""
     count, width = target.info.shape
-    step = max(size // (4 * max(width, 1)), 1)
-    for start, stop in pairwise((*range(0, count, step), count)):
+    for start, stop in portions(count, width, size=size):
         yield start, target.source.read(target.origin, start * width, stop * width).reshape(-1, width)
 
 

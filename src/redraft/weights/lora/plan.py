@@ -71,12 +71,7 @@ class MergePlan:
 
 
 def plan_merge(base: Checkpoint, adapter: LoraAdapter, dtype: str | None) -> MergePlan:
-    """Plan a merge.
-
-    Args:
-        base: The model that the adapter was trained on.
-        adapter: The adapter.
-        dtype: The dtype of the result, such as "BF16". None keeps that of each tensor.
+    """Plan a merge into a result of one dtype, such as "BF16". None keeps the dtype of each tensor.
 
     Raises:
         ModelError: The adapter is for another model, or the base is quantised.
@@ -94,8 +89,7 @@ def plan_merge(base: Checkpoint, adapter: LoraAdapter, dtype: str | None) -> Mer
         _change(adapter, base, targets, change)
     for tokens in adapter.tokens.values():
         _set_tokens(adapter, base, targets, tokens)
-    if dtype:
-        targets = {name: _rounded(target, dtype) for name, target in targets.items()}
+    targets = {name: replace(each, info=each.info.rounded(dtype)) for name, each in targets.items()}
     return MergePlan(
         targets, {**_vocabulary(base, targets), **({"tie_word_embeddings": False} if parted else {})}
     )
@@ -205,11 +199,6 @@ def _same(weights: Checkpoint, one: TensorInfo, other: TensorInfo) -> bool:
         torch.equal(weights.read(one.name, start, stop), weights.read(other.name, start, stop))
         for start, stop in weights.chunks(one.name)
     )
-
-
-def _rounded(target: Target, dtype: str) -> Target:
-    info = target.info
-    return replace(target, info=replace(info, dtype=dtype)) if info.dtype in FLOATS else target
 
 
 def _vocabulary(base: Checkpoint, targets: Mapping[str, Target]) -> dict[str, int]:

@@ -20,7 +20,7 @@ import torch
 from gguf import GGMLQuantizationType
 
 from redraft.errors import ModelError, UsageError
-from redraft.weights.checkpoint import CHUNK, read_json
+from redraft.weights.checkpoint import CHUNK, portions, read_json
 from redraft.weights.dtypes import dtype_size
 from redraft.weights.gguf.names import Family, family_in_gguf, gguf_name, permute, permuted_heads
 from redraft.weights.gguf.reader import check_model, describe_file, read_header
@@ -219,9 +219,6 @@ def _header(family: Family, alpha: float, adapter: LoraAdapter, halves: list[Hal
 def parts_of(adapter: LoraAdapter, half: Half, size: int = CHUNK) -> Iterator[torch.Tensor]:
     """Yield the values of a half in float32, by whole rows, or by whole heads if they are permuted."""
     rows, width = half.shape
-    block = rows // half.heads if half.heads else 1
-    step = max(size // (4 * width * block), 1) * block
-    for start in range(0, rows, step):
-        stop = min(start + step, rows)
+    for start, stop in portions(rows, width, half.heads, size):
         part = adapter.rows(half.source, start, stop, turned=half.turned).float() * half.factor
-        yield permute(part, (stop - start) // block) if half.heads else part
+        yield permute(part, half.heads * (stop - start) // rows) if half.heads else part

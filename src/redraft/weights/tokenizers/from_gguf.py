@@ -38,9 +38,7 @@ _AGAIN = "The file is damaged: download it again, or use the tokenizer of the mo
 def write_tokenizer(metadata: Mapping[str, Any], folder: Path) -> None:
     """Write tokenizer.json, tokenizer_config.json and, if there is a template, chat_template.jinja.
 
-    Args:
-        metadata: Keys and values of a GGUF file, with whole arrays.
-        folder: The output folder.
+    The metadata of the GGUF file needs its long arrays: see `read_header`.
 
     Raises:
         ModelError: The metadata is damaged, or the tokenizer is neither byte-level BPE (`gpt2`) nor
@@ -100,7 +98,11 @@ def _tokens(metadata: Mapping[str, Any]) -> _Tokens:
             hint="Use the tokenizer of the folder that the GGUF file was made from.",
         )
     texts = _array(metadata, "tokens", str)
-    kinds = _array(metadata, "token_type", int) if _has(metadata, "token_type") else [NORMAL] * len(texts)
+    kinds = (
+        _array(metadata, "token_type", int)
+        if "tokenizer.ggml.token_type" in metadata
+        else [NORMAL] * len(texts)
+    )
     if len(kinds) != len(texts):
         raise _bad(f"{len(texts)} tokens and {len(kinds)} token types")
     ids: dict[str, int] = {}
@@ -255,10 +257,6 @@ def _flag(metadata: Mapping[str, Any], name: str, *, usual: bool) -> bool:
     if not isinstance(value, bool):
         raise _bad(f"{name} {value!r:.40}, which is not true or false")
     return value
-
-
-def _has(metadata: Mapping[str, Any], name: str) -> bool:
-    return f"tokenizer.ggml.{name}" in metadata
 
 
 def _array(metadata: Mapping[str, Any], name: str, kind: type) -> Sequence[Any]:

@@ -95,10 +95,7 @@ def pre_tokenizer_named(name: object) -> PreTokenizer:
 
 
 def pre_tokenizer_of(tokenizer: Mapping[str, Any]) -> PreTokenizer:
-    """Return the rule that a tokenizer.json spells out.
-
-    Args:
-        tokenizer: The content of tokenizer.json, with a byte-level BPE model.
+    """Return the rule that a tokenizer.json with a byte-level BPE model spells out.
 
     Raises:
         NotHandled: llama.cpp has no rule known to be the same.
