@@ -321,7 +321,7 @@ class _Check:
             raise ModelError(f"{self._delta.path} is damaged: {wrong}.", hint=AGAIN)
 
 
-def _new_recipe(base: Checkpoint, target: Checkpoint, print_of_base: str, *, exact: bool) -> Recipe:
+def _new_recipe(base: Checkpoint, target: Checkpoint, base_fingerprint: str, *, exact: bool) -> Recipe:
     whole = tuple(
         name
         for name, tensor in target.tensors.items()
@@ -330,7 +330,7 @@ def _new_recipe(base: Checkpoint, target: Checkpoint, print_of_base: str, *, exa
     return Recipe(
         exact=exact,
         vocabulary="zero" if vocabulary.added_rows(base, target) else "none",
-        base=print_of_base,
+        base=base_fingerprint,
         dtypes={name: tensor.dtype for name, tensor in target.tensors.items()} if exact else {},
         whole=whole,
     )
@@ -344,12 +344,12 @@ def _unlike(ours: TensorInfo, theirs: TensorInfo) -> bool:
 def _found_recipe(
     base: Checkpoint,
     delta: Checkpoint,
-    print_of_base: str,
+    base_fingerprint: str,
     vocab: Convention | None,
     tell: Callable[[str], None],
 ) -> Recipe:
     recipe = recorded_recipe(delta)
-    if recipe is not None and print_of_base != recipe.base:
+    if recipe is not None and base_fingerprint != recipe.base:
         raise _wrong_base(base, delta)
     _check_shapes(base, delta, "delta", whole=recipe.whole if recipe else ())
     if recipe is None:
