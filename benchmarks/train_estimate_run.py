@@ -20,8 +20,7 @@ from redraft.train.data.batches import IGNORED
 from redraft.train.model.attention import use_segments
 from redraft.train.model.lora import Adapter, add_adapter
 from redraft.train.model.loss import fuse
-from redraft.train.plan.memory import plan_of
-from redraft.train.run.logs import peak_memory
+from redraft.train.model.memory import peak_memory, plan_of
 
 SEED = 5
 STEPS = 4

@@ -24,7 +24,7 @@ from redraft.train.data.store import Prepared
 from redraft.train.model.load import load_tokenizer
 from redraft.train.run.components import can_join, choose_method, load_trained, prepare_all, rows_of, settled
 from redraft.train.run.loop import Loop
-from redraft.train.settings.args import Settings, parse
+from redraft.train.settings.args import TrainSettings, parse
 from redraft.train.settings.machine import training_arguments
 
 SAME = (
@@ -91,7 +91,7 @@ def main() -> None:
     print(json.dumps({"tokens": watch.tokens, "seconds": watch.end - watch.start}))
 
 
-def settings_of(asked: argparse.Namespace) -> Settings:
+def settings_of(asked: argparse.Namespace) -> TrainSettings:
     """What a user would type for such a run."""
     words = {
         "model_name_or_path": asked.model,
@@ -110,7 +110,9 @@ def settings_of(asked: argparse.Namespace) -> Settings:
     return parse([word for name, value in words.items() for word in (f"--{name}", str(value))])
 
 
-def ours(settings: Settings, args: TrainingArguments, model: Any, tokenizer: Any, data: Prepared) -> Loop:
+def ours(
+    settings: TrainSettings, args: TrainingArguments, model: Any, tokenizer: Any, data: Prepared
+) -> Loop:
     """Redraft's loop."""
     assert can_join(model, settings.own, note)
     rows = rows_of(data, settings.own, args, pad=None)
@@ -118,7 +120,7 @@ def ours(settings: Settings, args: TrainingArguments, model: Any, tokenizer: Any
 
 
 def selfee(
-    settings: Settings, args: TrainingArguments, model: Any, tokenizer: Any, data: Prepared
+    settings: TrainSettings, args: TrainingArguments, model: Any, tokenizer: Any, data: Prepared
 ) -> Trainer:
     """Transformers' trainer, each example padded to the maximum length."""
     length = settings.own.model_max_length
@@ -136,7 +138,9 @@ def padded(example: dict[str, list[int]], length: int, pad: int) -> dict[str, li
     }
 
 
-def trl(settings: Settings, args: TrainingArguments, model: Any, tokenizer: Any, data: Prepared) -> Trainer:
+def trl(
+    settings: TrainSettings, args: TrainingArguments, model: Any, tokenizer: Any, data: Prepared
+) -> Trainer:
     """TRL's trainer with packing."""
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer

@@ -70,19 +70,25 @@ def package_of(module: str) -> str | None:
     return parts[1] if parts[0] == "redraft" and len(parts) > 1 else None
 
 
-def imports_of(path: Path) -> Iterator[tuple[int, str]]:
-    """Line and package of every import of redraft's own in a file, wherever it stands."""
+def modules_imported(path: Path) -> Iterator[tuple[int, str]]:
+    """Line and module of every import in a file, wherever it stands."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         names: list[str] = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}:{node.lineno}: imports are absolute here"
-            below = [f"redraft.{alias.name}" for alias in node.names if alias.name in LAYERS]
-            names = below if node.module == "redraft" else [node.module or ""]
+            below = [f"{node.module}.{alias.name}" for alias in node.names if alias.name in {*LAYERS, *ROOMS}]
+            names = below if node.module in {"redraft", "redraft.train"} else [node.module or ""]
         for name in names:
-            if package := package_of(name):
-                yield node.lineno, package
+            yield node.lineno, name
+
+
+def imports_of(path: Path) -> Iterator[tuple[int, str]]:
+    """Line and package of every import of redraft's own in a file."""
+    for line, name in modules_imported(path):
+        if package := package_of(name):
+            yield line, package
 
 
 def allowed(importer: str, imported: str) -> bool:
@@ -116,6 +122,24 @@ def test_imports_only_point_down(path: Path) -> None:
         f"{path}:{line}: {importer} imports {name}"
         for line, name in imports_of(path)
         if not allowed(importer, name)
+    ]
+    assert wrong == []
+
+
+ROOMS = ("settings", "data", "model", "run", "plan")
+"""The rooms of `redraft.train`, in the order in which `train sft` goes through them."""
+
+
+def test_training_goes_through_its_rooms_in_one_direction() -> None:
+    train = SRC / "train"
+    assert {path.parent.name for path in train.glob("*/__init__.py")} == set(ROOMS)
+    wrong = [
+        f"{path.relative_to(SRC)}:{line}: {name}"
+        for path in train.rglob("*.py")
+        for line, name in modules_imported(path)
+        if name.startswith("redraft.train.")
+        and (room := name.split(".")[2]) in ROOMS
+        and (path.parent == train or ROOMS.index(room) > ROOMS.index(path.parent.name))
     ]
     assert wrong == []
 

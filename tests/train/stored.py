@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from redraft.train.data.store import Prepared, Report, Writer, open_prepared, pair
+from redraft.train.data.store import DataReport, Prepared, Writer, open_prepared, pair
 
 
 def stored(folder: Path, lengths: Sequence[int]) -> Prepared:
@@ -20,5 +20,5 @@ def stored(folder: Path, lengths: Sequence[int]) -> Prepared:
     for number, length in enumerate(lengths):
         ids = 1000 * number + np.arange(length)
         writer.add([f"data/{number}"], [length], pair(ids, np.arange(length) >= length // 2))
-    writer.finish("key", Report(records=len(lengths), examples=len(lengths)))
+    writer.finish("key", DataReport(records=len(lengths), examples=len(lengths)))
     return open_prepared(folder, "key")

@@ -25,7 +25,7 @@ from transformers.integrations.deepspeed import HfTrainerDeepSpeedConfig
 from redraft.errors import UsageError
 from redraft.jobs.signals import AGAIN
 from redraft.train.settings import machine
-from redraft.train.settings.args import Settings, parse
+from redraft.train.settings.args import TrainSettings, parse
 from tests.train.tiny import curve, data, llama, loop, prepared
 
 SCALE = Path(str(resources.files("redraft"))) / "recipes" / "train" / "scale"
@@ -34,7 +34,7 @@ BATCH = {"per_device_train_batch_size", "gradient_accumulation_steps", "save_tot
 ADAPTER = {"learning_rate", "fsdp"}
 
 
-def theirs(settings: Settings) -> TrainingArguments:
+def theirs(settings: TrainSettings) -> TrainingArguments:
     """What transformers makes of them. Of a GPU, it asks for nothing but that it be there."""
     asked = {name: value for name, value in settings.theirs.items() if name != "tf32"}
     return TrainingArguments(**asked, output_dir="out", use_cpu=True)

@@ -12,7 +12,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, TrainingArguments
 
 from redraft.train.data.batches import Data, Loader, Order, RowsOf, joined
 from redraft.train.data.packing import pack
-from redraft.train.data.store import Prepared, Report, Writer, open_prepared, pair
+from redraft.train.data.store import DataReport, Prepared, Writer, open_prepared, pair
 from redraft.train.model.attention import use_segments
 from redraft.train.model.loss import fuse
 from redraft.train.run.logs import LOG
@@ -53,7 +53,7 @@ def prepared(folder: Path, examples: int = 40, seed: int = 0) -> Prepared:
         length = int(random.integers(6, 25))
         ids = (int(random.integers(VOCABULARY)) + np.arange(length)) % VOCABULARY
         writer.add([f"tiny/{number}"], [length], pair(ids, np.arange(length) >= length // 3))
-    writer.finish("tiny", Report(records=examples, examples=examples))
+    writer.finish("tiny", DataReport(records=examples, examples=examples))
     return open_prepared(folder, "tiny")
 
 

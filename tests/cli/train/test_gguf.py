@@ -9,12 +9,12 @@ import pytest
 from redraft.cli.train import gguf
 from redraft.cli.train.gguf import check_gguf
 from redraft.errors import ModelError, OutputError, RedraftError, UsageError
-from redraft.train.settings.args import Settings, parse
-from redraft.train.settings.options import Options
+from redraft.train.settings.args import TrainSettings, parse
+from redraft.train.settings.options import TrainOptions
 from redraft.weights.gguf.quant import QUANTS
 
 
-def asked(*words: str) -> Settings:
+def asked(*words: str) -> TrainSettings:
     return parse(["--output_dir", "out", *words])
 
 
@@ -79,7 +79,7 @@ def test_an_adapter_on_the_matrix_of_input_and_output_has_no_place() -> None:
 
 
 def test_number_formats_are_those_that_are_written() -> None:
-    assert set(get_args(get_type_hints(Options)["gguf_quant"])) == set(QUANTS)
+    assert set(get_args(get_type_hints(TrainOptions)["gguf_quant"])) == set(QUANTS)
 
 
 def test_a_base_on_the_hub_is_where_it_was_downloaded_to(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

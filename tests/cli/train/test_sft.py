@@ -18,7 +18,7 @@ from typer.testing import CliRunner, Result
 from redraft.cli import app
 from redraft.cli.train import sft
 from redraft.jobs.signals import AGAIN
-from redraft.train.plan.memory import size
+from redraft.train.model.memory import size
 from redraft.train.run import run
 from redraft.train.run.output import alone
 from redraft.train.settings.args import kinds, parse

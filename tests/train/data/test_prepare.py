@@ -27,7 +27,7 @@ from redraft.errors import OutputError, RecordError, RedraftError, UsageError
 from redraft.train.data import encoding
 from redraft.train.data import prepare as module
 from redraft.train.data.prepare import key_of, prepare
-from redraft.train.data.store import Prepared, Report, Tally
+from redraft.train.data.store import DataReport, Prepared, RecordTally
 from redraft.train.data.tokens import NO_ROOM, SHORTEST, Cut, Encoder
 from tests.train.letters import END, Letters
 from tests.train.tokenizer_kinds import tokenizer
@@ -86,16 +86,16 @@ def test_any_shape_of_file_is_read(tmp_path: Path, cache: Path) -> None:
 def test_the_report_counts_what_became_of_the_records(write: Write, cache: Path) -> None:
     path = write(("a", "b"), ("none", ""), ("c" * 30, "dd"), ("", "e"), ("none", ""))
     report = prepare([path], Letters(longest=20), cache).report
-    assert report == Report(
+    assert report == DataReport(
         records=5,
         examples=3,
         tokens=3 + 20 + 2,
         trained=2 + 3 + 1,  # the first token of the fourth is predicted by nothing
         longest=20,
-        cut=Tally(1, ["data/2"]),
+        cut=RecordTally(1, ["data/2"]),
         cut_tokens=13,
         cut_prompt=13,
-        skipped={"no answer": Tally(2, ["data/1", "data/4"])},
+        skipped={"no answer": RecordTally(2, ["data/1", "data/4"])},
     )
     assert report.lines() == [
         "5 records read, 3 to train on: 25 tokens, 6 of them with loss (24%); the longest has 20",
@@ -129,7 +129,7 @@ def test_the_report_says_which_answers_were_cut(write: Write, cache: Path) -> No
 
 
 def test_reasons_and_ids_in_a_report_are_bounded() -> None:
-    report = Report()
+    report = DataReport()
     for number in range(1000):
         report.skip(f"id{number}", f"reason {number % 500}")
     assert len(report.skipped) <= 21

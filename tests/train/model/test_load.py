@@ -15,7 +15,7 @@ from redraft.train.model import load as module
 from redraft.train.model.folder import folder_of
 from redraft.train.model.load import fit_vocabulary, load_model, load_tokenizer, skeleton, weights_dtype
 from redraft.train.model.loss import fuse
-from redraft.train.run.distributed import Say
+from redraft.train.processes import Say
 from redraft.weights.delta import diff
 from redraft.weights.gguf.to_folder import import_gguf
 from tests.weights.tiny_folders import VOCABULARY, tiny_folder

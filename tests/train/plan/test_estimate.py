@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from redraft.train.data.batches import padded
-from redraft.train.plan.estimate import Estimate, Pace, estimate, thrown_away
+from redraft.train.plan.estimate import Estimate, TrialPace, estimate, thrown_away
 from redraft.train.run.run import Ready, get_ready
 from redraft.train.settings.args import parse
 from tests.train.tiny import chains, model_folder
@@ -77,7 +77,7 @@ def test_steps_that_are_given_count(model: str, tmp_path: Path) -> None:
 
 
 def test_memory_that_is_shared_is_not_estimated() -> None:
-    shared = Estimate(1, 1, None, 1, 1, 1, 1, 1, 10, Pace(1, 5.0, 1), {})
+    shared = Estimate(1, 1, None, 1, 1, 1, 1, 1, 10, TrialPace(1, 5.0, 1), {})
     assert shared.fits
     assert shared.lines()[1] == "memory      not estimated: it is shared among processes"
     assert shared.lines()[2].endswith("in 1 step")

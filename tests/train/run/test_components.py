@@ -10,7 +10,7 @@ from redraft.errors import ModelError
 from redraft.train.run import components
 from redraft.train.run.run import get_ready
 from redraft.train.settings.args import parse
-from redraft.train.settings.options import Options
+from redraft.train.settings.options import TrainOptions
 from tests.train.tiny import chains, model_folder
 from tests.train.tiny_models import EXPERTS, tiny
 
@@ -19,7 +19,7 @@ from tests.train.tiny_models import EXPERTS, tiny
 def test_a_loss_of_experts_that_is_left_out_is_said(asked: bool) -> None:
     said: list[str] = []
     assert components.can_join(
-        tiny("Qwen3Moe", output_router_logits=asked, **EXPERTS), Options(), said.append
+        tiny("Qwen3Moe", output_router_logits=asked, **EXPERTS), TrainOptions(), said.append
     )
     assert said == ["output_router_logits: the loss that spreads tokens over experts is left out."] * asked
 
@@ -30,7 +30,7 @@ def test_without_packing_a_model_that_cannot_join_has_padded_batches(packing: bo
     model._supports_flash_attn = False  # what transformers says of it
     said: list[str] = []
     with pytest.raises(ModelError, match="its own attention") if packing else nullcontext():
-        assert not components.can_join(model, Options(packing=packing), said.append)
+        assert not components.can_join(model, TrainOptions(packing=packing), said.append)
     assert len(said) == (not packing)
     assert all(line.startswith("batches are padded: ") for line in said)
     ids = torch.tensor([[1, 2, 3]])

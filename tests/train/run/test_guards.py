@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from redraft.train.plan.memory import Plan
+from redraft.train.model.memory import MemoryPlan
 from redraft.train.run.guards import (
     MARGIN,
     STRETCH,
@@ -220,7 +220,9 @@ def test_only_settings_that_are_not_in_use_are_named() -> None:
 def test_the_estimate_says_what_each_of_them_comes_to() -> None:
     known = {"tokens": 1000, "libraries": 10**9, "weights": 10**9, "gradients": 10**9, "optimizer": 0}
     known |= {"kept": 4_000_000, "copies": 0, "edge": 1000, "layers": 2, "head": 0, "table": 0}
-    plan = Plan(**known, checkpointed=False, accumulates=False, loss_slice=0, loss_token=0.0, on_cpu=False)
+    plan = MemoryPlan(
+        **known, checkpointed=False, accumulates=False, loss_slice=0, loss_token=0.0, on_cpu=False
+    )
     said = out_of_memory(MemoryError(), USED, 1000, plan)
     assert said.message.endswith(" The run takes about 8.00 GB.")
     assert str(said.hint).splitlines()[1].endswith("as many records a step, about 5.00 GB")

@@ -8,8 +8,9 @@ import pytest
 import torch
 from rich.console import Console
 
+from redraft.train.model.memory import peak_memory
 from redraft.train.run import logs
-from redraft.train.run.logs import LOG, Counts, Log, StepProgress, peak_memory
+from redraft.train.run.logs import LOG, Log, StepCounts, StepProgress
 
 NUMBERS = {"loss": 1.23456, "learning_rate": 2e-5, "tokens_per_second": 480.4, "memory_gb": 1.26}
 
@@ -46,7 +47,7 @@ def test_a_run_from_the_beginning_has_an_empty_log(tmp_path: Path) -> None:
 
 
 def test_counts_begin_anew_with_each_line(clock: list[float]) -> None:
-    counts = Counts()
+    counts = StepCounts()
     counts.add(100, 60, 40)
     counts.add(50, 20, 50)
     clock[0] += 10
@@ -65,10 +66,10 @@ def test_memory_is_that_of_a_gpu_where_one_is_used(monkeypatch: pytest.MonkeyPat
 
 
 def test_counts_go_on(clock: list[float]) -> None:
-    before = Counts()
+    before = StepCounts()
     before.add(100, 60, 40)
     clock[0] += 10
-    after = Counts()
+    after = StepCounts()
     after.add(20, 10, 30)
     after.add_kept(json.loads(json.dumps(before.kept())))
     clock[0] += 2

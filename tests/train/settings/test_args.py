@@ -12,8 +12,8 @@ from transformers import TrainingArguments
 
 from redraft.errors import UsageError
 from redraft.train.settings import machine, renamed
-from redraft.train.settings.args import Settings, convert, kinds, parse, shipped
-from redraft.train.settings.options import DEFAULTS, NAMES, Options
+from redraft.train.settings.args import TrainSettings, convert, kinds, parse, shipped
+from redraft.train.settings.options import DEFAULTS, NAMES, TrainOptions
 
 VICUNA = r"""
     --model_name_or_path ~/model_weights/llama-7b  \
@@ -90,7 +90,7 @@ SELFEE = r"""
 """
 
 
-def parsed(line: str) -> Settings:
+def parsed(line: str) -> TrainSettings:
     return parse(words(line))
 
 
@@ -298,7 +298,7 @@ def test_defaults_of_trainer_are_taken() -> None:
 @pytest.mark.parametrize("name", sorted(renamed.DROPPED))
 def test_dropped_names_are_passed_over(name: str) -> None:
     settings = parsed(f"--{name} True")
-    assert (settings.own, settings.theirs) == (Options(), DEFAULTS)
+    assert (settings.own, settings.theirs) == (TrainOptions(), DEFAULTS)
     assert settings.remarks[0].startswith(f"--{name} is ignored: ")
 
 
@@ -422,7 +422,7 @@ def test_the_selfee_recipe_is_the_selfee_command() -> None:
     elsewhere = {"output_dir", "per_device_eval_batch_size", "eval_strategy", "save_steps", "fsdp_config"}
     for name in (ours.theirs.keys() | theirs.theirs.keys()) - elsewhere - {"save_strategy"}:
         assert ours.theirs.get(name) == theirs.theirs.get(name), name
-    for each in fields(Options):
+    for each in fields(TrainOptions):
         if each.name not in {"model_name_or_path", "data_path", "pad_token", "lora"}:
             assert getattr(ours.own, each.name) == getattr(theirs.own, each.name), each.name
 

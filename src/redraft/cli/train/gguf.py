@@ -10,11 +10,11 @@ from redraft.cli.shell import command_line, tell
 
 if TYPE_CHECKING:
     from redraft.train.run.run import Ready
-    from redraft.train.settings.args import Settings
-    from redraft.train.settings.options import Options
+    from redraft.train.settings.args import TrainSettings
+    from redraft.train.settings.options import TrainOptions
 
 
-def check_gguf(settings: Settings, model: str) -> None:
+def check_gguf(settings: TrainSettings, model: str) -> None:
     """Raise if the file of `--gguf` cannot be written, or cannot hold the result.
 
     Raises:
@@ -38,7 +38,7 @@ def check_gguf(settings: Settings, model: str) -> None:
         _check_layers(own, tied=sizes_from_config(config).tied)
 
 
-def _check_layers(own: Options, *, tied: bool) -> None:
+def _check_layers(own: TrainOptions, *, tied: bool) -> None:
     """Raise `UsageError` if an adapter trains an output matrix that is tied to the embedding."""
     from redraft.errors import UsageError
 

@@ -17,13 +17,13 @@ import typer
 from redraft.cli.allocator import give_back_large, keep_few_kernels, use_large_pages
 from redraft.cli.shell import tell, write
 from redraft.cli.train.base import folder_for
-from redraft.train.run.distributed import Say, leads, parting
+from redraft.train.processes import Say, leads, parting
 from redraft.train.settings.options import LARGE
 
 if TYPE_CHECKING:
     from redraft.jobs.provenance import Provenance, RunFile
     from redraft.train.run.run import Ready
-    from redraft.train.settings.args import Settings
+    from redraft.train.settings.args import TrainSettings
 
 
 def sft(
@@ -68,21 +68,21 @@ def _sayer(quiet: bool) -> Say:
     return (lambda _: None) if silent else (lambda line: tell(line))
 
 
-def _check_output(settings: Settings) -> None:
+def _check_output(settings: TrainSettings) -> None:
     from redraft.errors import UsageError
 
     if not settings.theirs.get("output_dir"):
         raise UsageError("there is no folder for the result.", hint="--output_dir FOLDER")
 
 
-def _check_data(settings: Settings) -> None:
+def _check_data(settings: TrainSettings) -> None:
     from redraft.errors import UsageError
 
     if not settings.own.data_path:
         raise UsageError("there is no data to train on.", hint="--data_path FILE")
 
 
-def _ready(settings: Settings) -> Ready:
+def _ready(settings: TrainSettings) -> Ready:
     from redraft.cli.train.gguf import check_gguf
     from redraft.engines.llamacpp.default_model import cache_folder
     from redraft.train.run.run import get_ready
@@ -93,19 +93,19 @@ def _ready(settings: Settings) -> Ready:
     return get_ready(settings, model, cache_folder() / "train", say=say)
 
 
-def _preview(settings: Settings, say: Say) -> None:
+def _preview(settings: TrainSettings, say: Say) -> None:
     """Show the first examples of the run, and the counts of its records."""
     from rich.console import Console
 
     from redraft.engines.llamacpp.default_model import cache_folder
-    from redraft.train.data.preview import preview
+    from redraft.train.plan.preview import preview
 
     model = folder_for(settings.own.model_name_or_path)
     if leads():
         preview(settings, model, cache_folder() / "train", Console(highlight=False), say=say)
 
 
-def _estimate(settings: Settings, say: Say) -> None:
+def _estimate(settings: TrainSettings, say: Say) -> None:
     """Print an estimate of the run, from a few steps that are thrown away."""
     from tempfile import TemporaryDirectory
 
@@ -179,8 +179,7 @@ def _again(ready: Ready) -> str:
 
 def _memory(ready: Ready, say: Say) -> dict[str, int]:
     """Print the peak memory of the run and the estimate, and return both for its record."""
-    from redraft.train.plan.memory import size
-    from redraft.train.run.logs import peak_memory
+    from redraft.train.model.memory import peak_memory, size
 
     if ready.checkpoint and ready.checkpoint.step >= ready.steps:
         return {}  # nothing was trained

@@ -27,9 +27,9 @@ from redraft.errors import OutputError, UsageError
 from redraft.files import locked, open_locked, sync_folder
 from redraft.formats.read.files import STDIO, name_of, reading
 from redraft.train.data.encoding import EncodedBatch, encode_files
-from redraft.train.data.store import Damaged, Prepared, Report, Writer, open_prepared
+from redraft.train.data.store import DamagedData, DataReport, Prepared, Writer, open_prepared
 from redraft.train.data.tokens import NO_ROOM, Encoder
-from redraft.train.run.distributed import Say, leads
+from redraft.train.processes import Say, leads
 
 SECONDS = 15.0
 """Seconds between two lines of progress."""
@@ -65,12 +65,12 @@ def prepare(
     folder = cache / key[:32]
     try:
         return open_prepared(folder, key)
-    except Damaged:
+    except DamagedData:
         pass
     with _writing(cache), _alone(cache, folder.name, say):
         try:
             return open_prepared(folder, key)  # another process has just prepared it
-        except Damaged:
+        except DamagedData:
             _remove_left(cache)
             batches = _unchanged(paths, before, encode_files(paths, encoder, workers))
             return _make(folder, key, batches, say)
@@ -210,8 +210,8 @@ def _make(folder: Path, key: str, batches: Iterable[EncodedBatch], say: Say) -> 
     return Prepared(folder, report)
 
 
-def _written(writer: Writer, batches: Iterable[EncodedBatch], say: Say) -> Report:
-    report, due = Report(), time.monotonic() + SECONDS
+def _written(writer: Writer, batches: Iterable[EncodedBatch], say: Say) -> DataReport:
+    report, due = DataReport(), time.monotonic() + SECONDS
     for batch in batches:
         writer.add(batch.names, batch.lengths, batch.tokens, batch.cuts)
         _count(report, batch)
@@ -221,7 +221,7 @@ def _written(writer: Writer, batches: Iterable[EncodedBatch], say: Say) -> Repor
     return report
 
 
-def _count(report: Report, batch: EncodedBatch) -> None:
+def _count(report: DataReport, batch: EncodedBatch) -> None:
     report.records += len(batch.names) + len(batch.skipped)
     report.examples += len(batch.names)
     report.tokens += len(batch.tokens)
@@ -238,7 +238,7 @@ def _count(report: Report, batch: EncodedBatch) -> None:
         report.skip(name, reason)
 
 
-def _check_examples(report: Report) -> None:
+def _check_examples(report: DataReport) -> None:
     if not report.records:
         raise UsageError("the data has no records.", hint="--data_path FILE, with a record a line")
     if not report.examples:

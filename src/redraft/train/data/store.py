@@ -47,7 +47,7 @@ class Stored(NamedTuple):
 
 
 @dataclass
-class Tally:
+class RecordTally:
     """A number of records, and the ids of the first."""
 
     count: int = 0
@@ -64,7 +64,7 @@ class Tally:
 
 
 @dataclass
-class Report:
+class DataReport:
     """Counts of prepared records.
 
     Attributes:
@@ -88,19 +88,19 @@ class Report:
     tokens: int = 0
     trained: int = 0
     longest: int = 0
-    cut: Tally = field(default_factory=Tally)
+    cut: RecordTally = field(default_factory=RecordTally)
     cut_tokens: int = 0
     cut_prompt: int = 0
-    lost: Tally = field(default_factory=Tally)
-    broken: Tally = field(default_factory=Tally)
-    leaves: Tally = field(default_factory=Tally)
-    later: Tally = field(default_factory=Tally)
-    skipped: dict[str, Tally] = field(default_factory=dict)
+    lost: RecordTally = field(default_factory=RecordTally)
+    broken: RecordTally = field(default_factory=RecordTally)
+    leaves: RecordTally = field(default_factory=RecordTally)
+    later: RecordTally = field(default_factory=RecordTally)
+    skipped: dict[str, RecordTally] = field(default_factory=dict)
 
     def skip(self, name: str, reason: str) -> None:
         """Count a record that gave no example."""
         known = reason in self.skipped or len(self.skipped) < _REASONS
-        self.skipped.setdefault(reason if known else "other reasons", Tally()).add(name)
+        self.skipped.setdefault(reason if known else "other reasons", RecordTally()).add(name)
 
     def shorten(self, name: str, cut: Cut) -> None:
         """Count an example that was cut."""
@@ -141,10 +141,10 @@ class Report:
         return lines + [f"{tally.count:,} skipped, {reason}: {tally}" for reason, tally in ordered]
 
     @classmethod
-    def of(cls, values: dict[str, Any]) -> Report:
+    def of(cls, values: dict[str, Any]) -> DataReport:
         """Return the report of a dictionary from `dataclasses.asdict`."""
-        skipped = {reason: Tally(**tally) for reason, tally in values["skipped"].items()}
-        tallies = {name: Tally(**values[name]) for name in ("cut", "lost", "broken", "leaves", "later")}
+        skipped = {reason: RecordTally(**tally) for reason, tally in values["skipped"].items()}
+        tallies = {name: RecordTally(**values[name]) for name in ("cut", "lost", "broken", "leaves", "later")}
         return cls(**values | tallies | {"skipped": skipped})
 
 
@@ -158,14 +158,14 @@ class Prepared:
         cuts: int64 [examples, 4]: a `Cut` for each example.
     """
 
-    def __init__(self, folder: Path, report: Report) -> None:
+    def __init__(self, folder: Path, report: DataReport) -> None:
         self.folder, self.report = folder, report
         self._tokens = np.memmap(folder / TOKENS, np.uint32, "r")
         self._offsets = np.memmap(folder / OFFSETS, np.int64, "r").reshape(-1, 2)
         self.lengths: Ints = np.diff(self._offsets[:, 0])
         self.cuts: Ints = np.memmap(folder / CUTS, np.int64, "r").reshape(-1, len(Cut._fields))
 
-    def __reduce__(self) -> tuple[type[Prepared], tuple[Path, Report]]:
+    def __reduce__(self) -> tuple[type[Prepared], tuple[Path, DataReport]]:
         """Pickle the path alone: another process maps the files itself."""
         return Prepared, (self.folder, self.report)
 
@@ -185,7 +185,7 @@ class Prepared:
             return names.read(end - start).decode()
 
 
-class Damaged(Exception):
+class DamagedData(Exception):
     """A folder is incomplete or damaged. It is prepared again; no user sees this."""
 
 
@@ -193,18 +193,18 @@ def open_prepared(folder: Path, key: str) -> Prepared:
     """Open a folder after comparing the hash of every file.
 
     Raises:
-        Damaged: It is missing, incomplete or damaged, or has another key.
+        DamagedData: It is missing, incomplete or damaged, or has another key.
     """
     try:
         about = json.loads((folder / ABOUT).read_bytes())
         if about["key"] != key:
-            raise Damaged(f"{folder} has another key")
+            raise DamagedData(f"{folder} has another key")
         for name in (TOKENS, OFFSETS, CUTS, NAMES):
             if about["files"][name] != _sum(folder / name):
-                raise Damaged(f"{folder / name} has changed")
-        return Prepared(folder, Report.of(about["report"]))
+                raise DamagedData(f"{folder / name} has changed")
+        return Prepared(folder, DataReport.of(about["report"]))
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise Damaged(f"{folder}: {error}") from error
+        raise DamagedData(f"{folder}: {error}") from error
 
 
 def _sum(path: Path) -> str:
@@ -251,7 +251,7 @@ class Writer:
         self._put(NAMES, b"".join(encoded))
         self._ends = offsets[-1:] if len(offsets) else self._ends
 
-    def finish(self, key: str, report: Report) -> None:
+    def finish(self, key: str, report: DataReport) -> None:
         """Sync all files to disk, then write the description."""
         self.close(sync=True)
         sums = {name: digest.hexdigest() for name, digest in self._sums.items()}

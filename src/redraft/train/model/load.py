@@ -26,7 +26,7 @@ from transformers import (
 
 from redraft.errors import ModelError, RedraftError, UsageError
 from redraft.train.model.folder import check_config, check_tokenizer, check_weights, model_folder
-from redraft.train.run.distributed import Say
+from redraft.train.processes import Say
 from redraft.train.settings.machine import computes_bf16
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}

@@ -1,1 +1,1 @@
-"""Predict what a run takes: memory, pace, hours and money."""
+"""What is shown in place of a run: its first examples, or an estimate of memory, hours and money."""

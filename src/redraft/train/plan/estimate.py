@@ -1,6 +1,6 @@
 """Estimate a run: parameters, memory, the largest batch, tokens/s, hours and money.
 
-Memory is computed (`plan.memory`). Speed is measured in a few real steps, in a temporary folder. The
+Memory is computed (`model.memory`). Speed is measured in a few real steps, in a temporary folder. The
 hours do not include evaluations and checkpoints.
 """
 
@@ -19,11 +19,11 @@ from transformers import TrainerCallback
 
 from redraft.counting import counted
 from redraft.jobs.progress import clock_time
-from redraft.train.plan.memory import Plan, room, size
+from redraft.train.model.memory import MemoryPlan, peak_memory, room, size
 from redraft.train.run.guards import smaller
-from redraft.train.run.logs import LOG, peak_memory
+from redraft.train.run.logs import LOG
 from redraft.train.run.run import Ready
-from redraft.train.settings.args import Settings
+from redraft.train.settings.args import TrainSettings
 
 STEPS = 4
 """Trial steps. The first does not count: it allocates and compiles."""
@@ -43,7 +43,7 @@ _THROWN_AWAY: dict[str, Any] = {
 
 
 @dataclass(frozen=True)
-class Pace:
+class TrialPace:
     """The measured speed and memory.
 
     Attributes:
@@ -81,14 +81,14 @@ class Estimate:
 
     parameters: int
     trained: int
-    plan: Plan | None
+    plan: MemoryPlan | None
     room: int
     rows: int
     row: int
     batch: int
     steps: int
     tokens: int
-    pace: Pace | None
+    pace: TrialPace | None
     used: Mapping[str, Any]
     price: float | None = None
     weights: int = 0
@@ -156,7 +156,7 @@ class Estimate:
         return [*lines, f"busy        {self.busy}"] if self.busy else lines
 
 
-def thrown_away(settings: Settings, folder: Path) -> Settings:
+def thrown_away(settings: TrainSettings, folder: Path) -> TrainSettings:
     """Return the settings changed so that the run writes only to `folder`."""
     own = replace(settings.own, quiet=True, gguf=None, divergence_steps=0, overwrite_output_dir=False)
     return replace(settings, own=own, theirs={**settings.theirs, **_THROWN_AWAY, "output_dir": str(folder)})
@@ -212,7 +212,7 @@ class _Patience(TrainerCallback):
             control.should_training_stop = True
 
 
-def _pace(ready: Ready) -> Pace | None:
+def _pace(ready: Ready) -> TrialPace | None:
     """Measure a few steps, with at most two batches each: the second already finds gradients in memory."""
     args = ready.args
     args.max_steps = min(STEPS, max(ready.steps, 2))
@@ -226,4 +226,4 @@ def _pace(ready: Ready) -> Pace | None:
     paces = [json.loads(line)["tokens_per_second"] for line in lines if '"loss"' in line]
     if len(paces) < 2:
         return None  # stopped by a signal
-    return Pace(len(paces) - 1, median(paces[1:]), peak_memory())
+    return TrialPace(len(paces) - 1, median(paces[1:]), peak_memory())

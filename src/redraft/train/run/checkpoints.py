@@ -41,7 +41,7 @@ _MOST = 1 << 24
 
 
 @dataclass(frozen=True)
-class Checkpoint:
+class SavedCheckpoint:
     """A folder with a checkpoint's name.
 
     Attributes:
@@ -76,7 +76,7 @@ def is_name(name: str) -> bool:
     return _NAME.fullmatch(name) is not None
 
 
-def checkpoints(output: Path) -> list[Checkpoint]:
+def checkpoints(output: Path) -> list[SavedCheckpoint]:
     """Return the checkpoints of a run, newest first."""
     if not output.is_dir():
         return []
@@ -85,12 +85,12 @@ def checkpoints(output: Path) -> list[Checkpoint]:
     return sorted(found, key=lambda each: -each.step)
 
 
-def _look_at(folder: Path, step: int) -> Checkpoint:
+def _look_at(folder: Path, step: int) -> SavedCheckpoint:
     try:
         missing = [name for name, size in _listed(folder)["files"].items() if _size(folder / name) != size]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return Checkpoint(folder, step, None)
-    return Checkpoint(folder, step, tuple(missing))
+        return SavedCheckpoint(folder, step, None)
+    return SavedCheckpoint(folder, step, tuple(missing))
 
 
 def _listed(folder: Path) -> Any:
@@ -99,7 +99,7 @@ def _listed(folder: Path) -> Any:
         return json.loads(file.read(_MOST))
 
 
-def _verified(checkpoint: Checkpoint) -> Checkpoint:
+def _verified(checkpoint: SavedCheckpoint) -> SavedCheckpoint:
     """Compare the checksums of a checkpoint's files. Older versions saved none."""
     if not checkpoint.complete:
         return checkpoint
@@ -125,7 +125,7 @@ def _size(path: Path) -> int | None:
     return path.stat().st_size if path.is_file() else None
 
 
-def newest(output: Path) -> tuple[Checkpoint | None, list[str]]:
+def newest(output: Path) -> tuple[SavedCheckpoint | None, list[str]]:
     """Return the newest intact checkpoint, and remarks on newer ones.
 
     Raises:
@@ -148,7 +148,7 @@ def newest(output: Path) -> tuple[Checkpoint | None, list[str]]:
     return whole, remarks
 
 
-def named(folder: Path, output: Path) -> Checkpoint:
+def named(folder: Path, output: Path) -> SavedCheckpoint:
     """Return the checkpoint that `--resume_from_checkpoint` names.
 
     It must lie in the output of the run, where its log and record are.

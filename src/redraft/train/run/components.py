@@ -27,12 +27,12 @@ from redraft.train.model.attention import use_segments
 from redraft.train.model.load import DTYPES, fit_vocabulary, load_model, skeleton, weights_dtype
 from redraft.train.model.lora import Adapter, Method, add_adapter, default_method, mark_native
 from redraft.train.model.loss import fuse
-from redraft.train.run.distributed import Say, ranks
-from redraft.train.settings.args import Settings
-from redraft.train.settings.options import Options
+from redraft.train.processes import Say, ranks
+from redraft.train.settings.args import TrainSettings
+from redraft.train.settings.options import TrainOptions
 
 
-def choose_method(settings: Settings, model: str, *, say: Say) -> Method:
+def choose_method(settings: TrainSettings, model: str, *, say: Say) -> Method:
     """Return what to train: as the settings say, or what fits the machine.
 
     Raises:
@@ -54,7 +54,7 @@ def choose_method(settings: Settings, model: str, *, say: Say) -> Method:
     return method
 
 
-def _gpu_bytes(settings: Settings) -> int | None:
+def _gpu_bytes(settings: TrainSettings) -> int | None:
     """Return the memory of the GPU, or of all GPUs that shard the model; None without a GPU."""
     if not torch.cuda.is_available() or settings.theirs.get("use_cpu"):
         return None
@@ -62,7 +62,7 @@ def _gpu_bytes(settings: Settings) -> int | None:
     return int(torch.cuda.get_device_properties(0).total_memory) * (ranks() if shared else 1)
 
 
-def settled(own: Options, method: Method, *, gpu: bool) -> Options:
+def settled(own: TrainOptions, method: Method, *, gpu: bool) -> TrainOptions:
     """Resolve every `auto`, so that another machine can resume the run.
 
     Args:
@@ -77,7 +77,7 @@ def settled(own: Options, method: Method, *, gpu: bool) -> Options:
     return replace(own, lora=method.lora, qlora=method.four_bits, dtype=dtype)
 
 
-def describe(own: Options) -> str:
+def describe(own: TrainOptions) -> str:
     """Describe what is trained, from settings that are `settled`."""
     if not own.lora:
         return f"all weights in {own.dtype}"
@@ -85,7 +85,7 @@ def describe(own: Options) -> str:
 
 
 def load_trained(
-    own: Options, model: str, tokenizer: PreTrainedTokenizerBase, *, seed: int, say: Say
+    own: TrainOptions, model: str, tokenizer: PreTrainedTokenizerBase, *, seed: int, say: Say
 ) -> PreTrainedModel | PeftModel:
     """Load the model to train, with an adapter if the settings say so.
 
@@ -123,7 +123,7 @@ def load_trained(
     )
 
 
-def can_join(model: PreTrainedModel | PeftModel, own: Options, say: Say) -> bool:
+def can_join(model: PreTrainedModel | PeftModel, own: TrainOptions, say: Say) -> bool:
     """Set up the loss, and attention that keeps joined examples apart. Return False if rows need padding."""
     bare: Any = model.get_base_model() if isinstance(model, PeftModel) else model
     if getattr(bare.config, "output_router_logits", False):
@@ -140,7 +140,7 @@ def can_join(model: PreTrainedModel | PeftModel, own: Options, say: Say) -> bool
 
 
 def prepare_all(
-    paths: Sequence[str], own: Options, tokenizer: PreTrainedTokenizerBase, cache: Path, *, say: Say
+    paths: Sequence[str], own: TrainOptions, tokenizer: PreTrainedTokenizerBase, cache: Path, *, say: Say
 ) -> Prepared:
     """Prepare the data, by the settings. `say` is called with progress."""
     encoder = Encoder(
@@ -155,7 +155,7 @@ def prepare_all(
     )
 
 
-def in_rows(prepared: Prepared, own: Options, seed: int) -> Rows:
+def in_rows(prepared: Prepared, own: TrainOptions, seed: int) -> Rows:
     """Assign examples to rows: as many as fit, or one each."""
     if own.packing:
         return pack(prepared.lengths, own.model_max_length, seed)
@@ -163,7 +163,12 @@ def in_rows(prepared: Prepared, own: Options, seed: int) -> Rows:
 
 
 def rows_of(
-    prepared: Prepared, own: Options, args: TrainingArguments, *, pad: int | None, size: int | None = None
+    prepared: Prepared,
+    own: TrainOptions,
+    args: TrainingArguments,
+    *,
+    pad: int | None,
+    size: int | None = None,
 ) -> Data:
     """Return the rows of prepared data with their sampler and loader.
 
@@ -201,7 +206,7 @@ class _Padding:
 
 
 def eval_rows(
-    own: Options,
+    own: TrainOptions,
     tokenizer: PreTrainedTokenizerBase,
     args: TrainingArguments,
     cache: Path,

@@ -14,7 +14,7 @@ from math import isfinite, log
 from typing import Any
 
 from redraft.errors import ModelError
-from redraft.train.plan.memory import Plan, size
+from redraft.train.model.memory import MemoryPlan, size
 from redraft.train.settings.options import LEARNING_RATE
 
 MARGIN = 2.0
@@ -226,7 +226,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def out_of_memory(
-    error: BaseException, used: Mapping[str, Any], tokens: int, plan: Plan | None = None
+    error: BaseException, used: Mapping[str, Any], tokens: int, plan: MemoryPlan | None = None
 ) -> ModelError:
     """Return the error for running out of memory.
 
@@ -246,7 +246,7 @@ def out_of_memory(
     )
 
 
-def smaller(used: Mapping[str, Any], plan: Plan | None = None) -> list[str]:
+def smaller(used: Mapping[str, Any], plan: MemoryPlan | None = None) -> list[str]:
     """Return settings that need less memory, the cheapest first, with their estimates if there is a plan."""
     batch, times = used["per_device_train_batch_size"], used["gradient_accumulation_steps"]
     lines = []
@@ -263,5 +263,5 @@ def smaller(used: Mapping[str, Any], plan: Plan | None = None) -> list[str]:
     return [*lines, shorter + _about(plan and plan.part(0.5))]
 
 
-def _about(plan: Plan | None) -> str:
+def _about(plan: MemoryPlan | None) -> str:
     return f", about {size(plan.peak)}" if plan else ""

@@ -8,8 +8,6 @@ get the same numbers (`--report_to`).
 from __future__ import annotations
 
 import json
-import resource
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,11 +15,11 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, TextIO
 
-import torch
 from rich.console import Console
 
 from redraft.files import replace_file
 from redraft.jobs.progress import ProgressLine
+from redraft.train.model.memory import peak_memory
 
 LOG = "log.jsonl"
 """The file's name, in the output folder."""
@@ -79,7 +77,7 @@ def _step_of(line: bytes) -> float:
     return step if isinstance(step, int) else float("inf")
 
 
-class Counts:
+class StepCounts:
     """Counts since the last line of the log.
 
     Attributes:
@@ -120,13 +118,6 @@ class Counts:
         self.tokens = self.trained = 0
         self._since = now
         return taken
-
-
-def peak_memory() -> int:
-    """Return the peak memory in bytes: of the GPU if one is used, else of this process."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    return torch.cuda.max_memory_allocated() or own
 
 
 class StepProgress(ProgressLine):

@@ -35,12 +35,12 @@ from redraft.jobs.signals import Signals
 from redraft.train.data.batches import Batch, Data
 from redraft.train.model.folder import there
 from redraft.train.model.lora import leave_inputs_to_autocast
+from redraft.train.processes import Say
 from redraft.train.run import checkpoints
-from redraft.train.run.checkpoints import Checkpoint
+from redraft.train.run.checkpoints import SavedCheckpoint
 from redraft.train.run.contention import Contention
-from redraft.train.run.distributed import Say
 from redraft.train.run.guards import SEARCH, Divergence, Moment, diverged, no_number, unsound
-from redraft.train.run.logs import Counts, Log
+from redraft.train.run.logs import Log, StepCounts
 from redraft.train.run.optimizer import MEASURED
 from redraft.train.run.state import load_state, random_state, save_state, set_random_state, unreadable
 from redraft.train.run.trained import Trained, part_of
@@ -90,12 +90,12 @@ class Loop:
             DefaultFlowCallback(),
             *(kind() for kind in get_reporting_integration_callbacks(args.report_to)),  # type: ignore[no-untyped-call]
         ]
-        self.counts, self.signals = Counts(), Signals()
+        self.counts, self.signals = StepCounts(), Signals()
         self.contention = Contention(torch.get_num_threads() if args.device.type == "cpu" else 1)
         self.stopped: int | None = None
         self._say, self._log = say, Log(self.folder, leads=bool(args.should_save), quiet=quiet)
         self._divergence = Divergence(divergence_steps, model.config.get_text_config().vocab_size)
-        self._resumed: Checkpoint | None = None
+        self._resumed: SavedCheckpoint | None = None
         self._losses: list[torch.Tensor] = []  # of the batches of a step
         self._grad_norm: float | None = None
         self._not_finite = 0  # steps in a row with such gradients
@@ -115,7 +115,7 @@ class Loop:
             return int(self.args.max_steps)
         return math.ceil(self.args.num_train_epochs * self.steps_an_epoch)
 
-    def run(self, checkpoint: Checkpoint | None = None) -> int:
+    def run(self, checkpoint: SavedCheckpoint | None = None) -> int:
         """Train to the end, or until a signal, and return the steps done.
 
         Args:
@@ -140,7 +140,7 @@ class Loop:
 
     # Before the steps.
 
-    def _begin(self, checkpoint: Checkpoint | None) -> None:
+    def _begin(self, checkpoint: SavedCheckpoint | None) -> None:
         if checkpoint:
             self.state = state_of(checkpoint)
             self.trained.check_way(checkpoint.folder)
@@ -160,7 +160,7 @@ class Loop:
         if self.args.eval_on_start and not checkpoint:
             self.evaluate()
 
-    def _resume(self, checkpoint: Checkpoint) -> None:
+    def _resume(self, checkpoint: SavedCheckpoint) -> None:
         """Load a checkpoint. The random generators are last, since loading may draw from them."""
         self._resumed = checkpoint
         for line in self.state.log_history:  # the log itself is on the disk of one machine only
@@ -421,7 +421,7 @@ class Loop:
             self.trained.load_model(Path(self.state.best_model_checkpoint))
         self._tell("train_end")
 
-    def restore(self, checkpoint: Checkpoint) -> None:
+    def restore(self, checkpoint: SavedCheckpoint) -> None:
         """Load the resulting weights of a checkpoint that has all steps.
 
         Raises:
@@ -429,7 +429,7 @@ class Loop:
         """
         self.trained.load_model(self.chosen(checkpoint))
 
-    def chosen(self, checkpoint: Checkpoint) -> Path:
+    def chosen(self, checkpoint: SavedCheckpoint) -> Path:
         """Return the checkpoint whose weights are the result: the last, or the best if that was asked for.
 
         Raises:
@@ -454,7 +454,7 @@ class Loop:
             self.control = tell(self.args, self.state, self.control, **objects, **more) or self.control
 
 
-def state_of(checkpoint: Checkpoint) -> TrainerState:
+def state_of(checkpoint: SavedCheckpoint) -> TrainerState:
     """Return the state in a checkpoint. Raise `ModelError` if it is damaged."""
     path = checkpoint.folder / STATE
     try:

@@ -26,9 +26,10 @@ from redraft.errors import UsageError
 from redraft.train.data.batches import check_enough_rows, joined
 from redraft.train.data.store import ABOUT, TOKENS, Prepared
 from redraft.train.model.load import load_tokenizer
-from redraft.train.plan.memory import Plan, plan_of
+from redraft.train.model.memory import MemoryPlan, plan_of
+from redraft.train.processes import Say, check_same_start, leads
 from redraft.train.run import checkpoints
-from redraft.train.run.checkpoints import Checkpoint
+from redraft.train.run.checkpoints import SavedCheckpoint
 from redraft.train.run.components import (
     can_join,
     choose_method,
@@ -39,7 +40,6 @@ from redraft.train.run.components import (
     rows_of,
     settled,
 )
-from redraft.train.run.distributed import Say, check_same_start, leads
 from redraft.train.run.guards import is_out_of_memory, out_of_memory
 from redraft.train.run.logs import LOG
 from redraft.train.run.loop import Loop
@@ -52,9 +52,9 @@ from redraft.train.run.output import (
     remove_result,
     save,
 )
-from redraft.train.settings.args import Settings
+from redraft.train.settings.args import TrainSettings
 from redraft.train.settings.machine import training_arguments
-from redraft.train.settings.options import OUTPUTS, Options
+from redraft.train.settings.options import OUTPUTS, TrainOptions
 
 _DECIDING = (
     "learning_rate",
@@ -109,12 +109,12 @@ class Ready:
         checkpoint: The checkpoint to resume from, or None.
     """
 
-    settings: Settings
+    settings: TrainSettings
     base: str
     args: TrainingArguments
     loop: Loop
     prepared: Prepared
-    checkpoint: Checkpoint | None
+    checkpoint: SavedCheckpoint | None
 
     @property
     def lora(self) -> bool:
@@ -137,7 +137,7 @@ class Ready:
         return int(self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size)
 
     @cached_property
-    def plan(self) -> Plan | None:
+    def plan(self) -> MemoryPlan | None:
         """The memory of the run, or None if FSDP or DeepSpeed shard the model."""
         if self.loop.trained.sharded:
             return None
@@ -165,7 +165,9 @@ class Ready:
     def config(self) -> dict[str, Any]:
         """All that decides the trained weights, as JSON values."""
         own, theirs = self.settings.own, as_dict(self.args)
-        ours = {each.name: getattr(own, each.name) for each in fields(Options) if each.name not in _ELSEWHERE}
+        ours = {
+            each.name: getattr(own, each.name) for each in fields(TrainOptions) if each.name not in _ELSEWHERE
+        }
         about = json.loads((self.prepared.folder / ABOUT).read_bytes())
         return {
             **ours,
@@ -271,7 +273,7 @@ class Ready:
             raise checkpoints.unwritable(self.loop.folder, error) from error
 
     @contextmanager
-    def _memory(self, plan: Plan | None = None) -> Iterator[None]:
+    def _memory(self, plan: MemoryPlan | None = None) -> Iterator[None]:
         """Turn errors about memory into `ModelError`, with the plan in the message."""
         try:
             yield
@@ -280,7 +282,7 @@ class Ready:
                 raise
             raise out_of_memory(error, self.used, self.loop.counts.longest, plan) from error
 
-    def _finish(self, checkpoint: Checkpoint) -> int:
+    def _finish(self, checkpoint: SavedCheckpoint) -> int:
         """Save the result of a run that was stopped after its last step."""
         if self.loop.trained.sharded:
             save(self.loop, self.loop.chosen(checkpoint))
@@ -290,7 +292,7 @@ class Ready:
         return checkpoint.step
 
 
-def get_ready(settings: Settings, model: str, cache: Path, *, say: Say) -> Ready:
+def get_ready(settings: TrainSettings, model: str, cache: Path, *, say: Say) -> Ready:
     """Do everything except the steps, quick checks first.
 
     Args:
@@ -341,7 +343,7 @@ def as_dict(args: TrainingArguments) -> dict[str, Any]:
     return values
 
 
-def _begin(args: TrainingArguments, own: Options, say: Say) -> Checkpoint | None:
+def _begin(args: TrainingArguments, own: TrainOptions, say: Say) -> SavedCheckpoint | None:
     """Return the checkpoint to resume from, or None for a new run.
 
     Raises:

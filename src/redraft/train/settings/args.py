@@ -23,7 +23,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from redraft.errors import UsageError
 from redraft.formats.documents import json_of, recipe_of, shipped_recipes
 from redraft.train.settings import renamed
-from redraft.train.settings.options import DEFAULTS, NAMES, Options
+from redraft.train.settings.options import DEFAULTS, NAMES, TrainOptions
 
 _PARTS = 1000
 """The most parts of a setting that is a mapping."""
@@ -39,7 +39,7 @@ _PATHS = {
 
 
 @dataclass(frozen=True)
-class Settings:
+class TrainSettings:
     """All settings of a run.
 
     Attributes:
@@ -48,12 +48,12 @@ class Settings:
         remarks: What to print, such as names that were translated.
     """
 
-    own: Options
+    own: TrainOptions
     theirs: Mapping[str, Any]
     remarks: tuple[str, ...] = ()
 
 
-def parse(words: Sequence[str]) -> Settings:
+def parse(words: Sequence[str]) -> TrainSettings:
     """Parse the words after `redraft train sft`.
 
     Raises:
@@ -73,11 +73,11 @@ def parse(words: Sequence[str]) -> Settings:
             merged[name] = {**before, **converted} if both else converted  # type: ignore[dict-item]
     _refuse_unsupported(merged)
     _check_ranges(merged)
-    own = Options(**{name: value for name, value in merged.items() if name in NAMES})
+    own = TrainOptions(**{name: value for name, value in merged.items() if name in NAMES})
     if own.price_per_hour is not None and not own.estimate:
         remarks.append("--price_per_hour has no effect without --estimate.")
     theirs = {name: value for name, value in merged.items() if name not in NAMES}
-    return Settings(own, {**DEFAULTS, **theirs}, tuple(remarks))
+    return TrainSettings(own, {**DEFAULTS, **theirs}, tuple(remarks))
 
 
 def _at_home(name: str, value: Any) -> Any:
@@ -203,7 +203,7 @@ def kinds() -> Mapping[str, Any]:
     theirs = {each.name: hints[each.name] for each in fields(TrainingArguments) if each.init}
     theirs.pop("parallelism_config")  # only Python code can make one
     braces = dict.fromkeys(("lr_scheduler_kwargs", "activation_checkpointing_kwargs"), dict | None)
-    return {**theirs, **braces, "fsdp": bool, "logging_dir": str, **get_type_hints(Options)}
+    return {**theirs, **braces, "fsdp": bool, "logging_dir": str, **get_type_hints(TrainOptions)}
 
 
 def convert(name: str, value: Any) -> Any:

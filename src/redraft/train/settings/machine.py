@@ -22,8 +22,8 @@ from transformers.integrations.integration_utils import (
 
 from redraft.errors import MissingExtra, UsageError
 from redraft.formats.documents import json_of
-from redraft.train.run.distributed import Say, ranks
-from redraft.train.settings.args import Settings
+from redraft.train.processes import Say, ranks
+from redraft.train.settings.args import TrainSettings
 from redraft.train.settings.options import LEARNING_RATE
 
 _WHOLE = "FULL_STATE_DICT"
@@ -42,7 +42,7 @@ def computes_bf16(*, gpu: bool = True) -> bool:
     return bool(can.get("avx512_bf16") or can.get("amx_bf16") or can.get("bf16"))
 
 
-def training_arguments(settings: Settings, *, lora: bool, say: Say) -> TrainingArguments:
+def training_arguments(settings: TrainSettings, *, lora: bool, say: Say) -> TrainingArguments:
     """Return transformers' arguments, fitted to this machine.
 
     Args:

@@ -17,7 +17,7 @@ def _own(group: str, help: str, default: Any) -> Any:  # noqa: A002  (its name i
 
 
 @dataclass(frozen=True)
-class Options:
+class TrainOptions:
     """redraft's settings of a run. The help texts describe each."""
 
     model_name_or_path: str = _own(
@@ -75,7 +75,7 @@ class Options:
     quiet: bool = _own(RUN, "hide progress and remarks", default=False)
 
 
-NAMES: tuple[str, ...] = tuple(each.name for each in fields(Options))
+NAMES: tuple[str, ...] = tuple(each.name for each in fields(TrainOptions))
 
 OUTPUTS = frozenset({"gguf", "gguf_quant", "preview", "estimate", "price_per_hour", "dry_run", "quiet"})
 """Settings that do not affect the trained weights."""
@@ -121,8 +121,8 @@ def help_records() -> dict[str, list[tuple[str, str]]]:
     """Return the flags of each group with their help texts, for `--help`."""
     groups: dict[str, list[tuple[str, str]]] = {MODEL: [], DATA: [], STEPS: [], RUN: []}
     groups[STEPS] = [*((f"--{name}", text) for name, text in FIRST.items()), ("--…", REST)]
-    kinds = get_type_hints(Options)
-    for each in fields(Options):
+    kinds = get_type_hints(TrainOptions)
+    for each in fields(TrainOptions):
         shown, kind = _shown(each.default), kinds[each.name]
         choices = f": {', '.join(get_args(kind))}" if get_origin(kind) is Literal else ""
         text = f"{each.metadata['help']}{choices}{f'  [{shown}]' if shown else ''}"

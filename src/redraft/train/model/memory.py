@@ -9,14 +9,16 @@ With activation checkpointing each layer keeps its input, and one layer at a tim
 "Training Deep Nets with Sublinear Memory Cost", 2016). The loss holds the logits of a slice of tokens
 (`model.loss`). The rest is Python and its libraries.
 
-Not all of it is there at once: activations are freed as gradients appear. `Plan.peak` is the largest of three
-moments. On a GPU it is what torch allocates, without the driver. If FSDP or DeepSpeed shard the model, there
-is no plan: each GPU holds about its share of weights, gradients and optimizer.
+Not all of it is in use at once: activations are freed as gradients appear. `MemoryPlan.peak` is the largest
+of three moments. On a GPU it is what torch allocates, without the driver. If FSDP or DeepSpeed shard the
+model, there is no plan: each GPU holds about its share of weights, gradients and optimizer.
 """
 
 from __future__ import annotations
 
 import os
+import resource
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -30,7 +32,6 @@ from transformers import TrainingArguments
 
 from redraft.train.data.batches import IGNORED
 from redraft.train.model import attention
-from redraft.train.run.logs import peak_memory
 from redraft.train.settings.options import LARGE
 
 MB, GB = 1e6, 1e9
@@ -54,7 +55,7 @@ _WIDE = 4
 
 
 @dataclass(frozen=True)
-class Plan:
+class MemoryPlan:
     """The memory of a run. All sizes are in bytes.
 
     Attributes:
@@ -132,19 +133,19 @@ class Plan:
             "libraries": self.libraries,
         }
 
-    def at(self, tokens: int) -> Plan:
+    def at(self, tokens: int) -> MemoryPlan:
         """Return the plan for batches of so many tokens."""
         return replace(self, tokens=tokens)
 
-    def part(self, share: float) -> Plan:
+    def part(self, share: float) -> MemoryPlan:
         """Return the plan for a share of each batch."""
         return self.at(max(int(self.tokens * share), 1))
 
-    def recomputed(self) -> Plan:
+    def recomputed(self) -> MemoryPlan:
         """Return the plan with activation checkpointing."""
         return replace(self, checkpointed=True)
 
-    def adapter(self) -> Plan:
+    def adapter(self) -> MemoryPlan:
         """Return the plan with an adapter. Its own hundredth of the weights is left out."""
         return replace(self, gradients=0, optimizer=0, head=0, table=0)
 
@@ -161,7 +162,7 @@ class Plan:
 
 def plan_of(
     model: nn.Module, args: TrainingArguments, *, tokens: int, share: float, examples: Sequence[int]
-) -> Plan:
+) -> MemoryPlan:
     """Return the plan of a run, from its model on its device.
 
     Args:
@@ -186,7 +187,7 @@ def plan_of(
     computed = _computed_bytes(args, head)
     matrix = head.numel() * (_WIDE + computed) if head.requires_grad else 0
     count = min(max(config.hidden_size // 2, 16), max(int(tokens * share), 1))
-    return Plan(
+    return MemoryPlan(
         tokens=tokens,
         libraries=libraries,
         weights=weights,
@@ -282,6 +283,13 @@ def _counting(model: nn.Module) -> Iterator[dict[int, int]]:
 def size(count: float) -> str:
     """Return a number of bytes as text."""
     return f"{count / GB:.2f} GB" if count >= GB / 10 else f"{count / MB:.1f} MB"
+
+
+def peak_memory() -> int:
+    """Return the peak memory in bytes: of the GPU if one is used, else of this process."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return torch.cuda.max_memory_allocated() or own
 
 
 def resident() -> int:

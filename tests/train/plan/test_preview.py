@@ -13,9 +13,9 @@ from rich.console import Console
 
 from redraft.chain import Chain
 from redraft.errors import UsageError
-from redraft.train.data.preview import CLOSE, OPEN, Decoder, Piece, preview, shown, visible
 from redraft.train.data.store import Stored
 from redraft.train.data.tokens import Encoder, Example
+from redraft.train.plan.preview import CLOSE, OPEN, Decoder, ShownToken, preview, shown, visible
 from redraft.train.settings.args import parse
 from tests.train.tiny import chains, model_folder
 from tests.train.tokenizer_kinds import tokenizer
@@ -82,7 +82,7 @@ def test_what_cannot_be_seen_is_written_out() -> None:
 
 # Marks and colours.
 
-PIECES = [Piece("ask", trained=False), Piece(" me", trained=False), Piece("yes", trained=True)]
+PIECES = [ShownToken("ask", trained=False), ShownToken(" me", trained=False), ShownToken("yes", trained=True)]
 
 
 def test_marks_stand_around_what_carries_loss() -> None:
@@ -100,7 +100,7 @@ def test_in_colour_no_mark_is_needed_and_neighbours_differ() -> None:
 
 
 def test_words_in_brackets_are_no_markup(model: str, tmp_path: Path) -> None:
-    assert shown([Piece("[red]x[/red]", trained=False)], colour=True).plain == "[red]x[/red]"
+    assert shown([ShownToken("[red]x[/red]", trained=False)], colour=True).plain == "[red]x[/red]"
 
 
 # Whole previews.

@@ -14,7 +14,17 @@ from transformers import TrainingArguments
 from redraft.train.model import attention
 from redraft.train.model.attention import use_segments
 from redraft.train.model.loss import fuse
-from redraft.train.plan.memory import IN_HEAP, SCATTER, Plan, left_in, moments, plan_of, resident, room, size
+from redraft.train.model.memory import (
+    IN_HEAP,
+    SCATTER,
+    MemoryPlan,
+    left_in,
+    moments,
+    plan_of,
+    resident,
+    room,
+    size,
+)
 from redraft.train.run.guards import smaller
 from redraft.train.settings.options import LARGE
 from tests.train.tiny_models import adapted, tiny
@@ -39,18 +49,20 @@ def model(**changes: Any) -> Any:
     return made
 
 
-def planned(made: Any = None, tokens: int = 4096, examples: Sequence[int] = (40, 40), **more: Any) -> Plan:
+def planned(
+    made: Any = None, tokens: int = 4096, examples: Sequence[int] = (40, 40), **more: Any
+) -> MemoryPlan:
     made = model() if made is None else made
     return plan_of(made, arguments(**more), tokens=tokens, share=0.5, examples=examples)
 
 
-def plan(**changes: Any) -> Plan:
+def plan(**changes: Any) -> MemoryPlan:
     """A plan with round numbers."""
     known: dict[str, Any] = {"libraries": 100, "weights": 1000, "gradients": 1000, "optimizer": 2000}
     known |= {"tokens": 1000, "kept": 10.0, "copies": 0.0, "edge": 1.0, "layers": 5, "on_cpu": False}
     known |= {"checkpointed": False, "accumulates": False}
     known |= {"head": 0, "table": 0, "loss_slice": 0, "loss_token": 0.0}
-    return Plan(**(known | changes))
+    return MemoryPlan(**(known | changes))
 
 
 def test_small_activations_leave_holes_on_a_cpu() -> None:

@@ -23,9 +23,9 @@ from redraft.train.data.packing import Rows
 from redraft.train.data.store import Stored
 from redraft.train.data.tokens import Cut
 from redraft.train.model.load import load_tokenizer
+from redraft.train.processes import Say, ranks
 from redraft.train.run.components import in_rows, prepare_all
-from redraft.train.run.distributed import Say, ranks
-from redraft.train.settings.args import Settings
+from redraft.train.settings.args import TrainSettings
 
 OPEN, CLOSE = "⟦", "⟧"
 """Around text with loss, without colour."""
@@ -40,7 +40,7 @@ _SPECIAL = {True: "bold black on green", False: "dim reverse"}
 
 
 @dataclass(frozen=True)
-class Piece:
+class ShownToken:
     """A token, or several that form one character.
 
     Attributes:
@@ -65,18 +65,18 @@ class Decoder:
         self._before = tokenizer.encode("a", add_special_tokens=False)[-1:]
         self._lead = len(self._decode(self._before))
 
-    def pieces(self, example: Stored) -> Iterator[Piece]:
+    def pieces(self, example: Stored) -> Iterator[ShownToken]:
         """Yield the tokens of an example. The first carries no loss, because nothing predicts it."""
         ids: list[int] = example.ids.tolist()
         trained: list[bool] = [False, *example.trained.tolist()[1:]]
         at = 0
         while at < len(ids):
             if ids[at] in self._special:
-                yield Piece(self._special[ids[at]], trained[at], special=True)
+                yield ShownToken(self._special[ids[at]], trained[at], special=True)
                 at += 1
                 continue
             end = self._end(ids, trained, at)
-            yield Piece(visible(self._text(ids[at:end])), trained[at])
+            yield ShownToken(visible(self._text(ids[at:end])), trained[at])
             at = end
 
     def _end(self, ids: Sequence[int], trained: Sequence[bool], at: int) -> int:
@@ -113,7 +113,7 @@ def _visible(character: str) -> str:
     return character.encode("unicode_escape").decode("ascii")
 
 
-def shown(pieces: Sequence[Piece], *, colour: bool) -> Text:
+def shown(pieces: Sequence[ShownToken], *, colour: bool) -> Text:
     """Return the pieces as text: in shades, or with ⟦ and ⟧ around tokens with loss."""
     text = Text()
     inside = False
@@ -128,7 +128,7 @@ def shown(pieces: Sequence[Piece], *, colour: bool) -> Text:
     return text
 
 
-def preview(settings: Settings, model: str, cache: Path, console: Console, *, say: Say) -> None:
+def preview(settings: TrainSettings, model: str, cache: Path, console: Console, *, say: Say) -> None:
     """Show the first examples that a run would read.
 
     Args:
@@ -155,12 +155,12 @@ def preview(settings: Settings, model: str, cache: Path, console: Console, *, sa
     show(console, RowsOf(prepared, packed), order, tokenizer, count, packed=own.packing)
 
 
-def _seed(settings: Settings) -> int:
+def _seed(settings: TrainSettings) -> int:
     seed = settings.theirs.get("data_seed")
     return int(settings.theirs.get("seed", 42) if seed is None else seed)
 
 
-def _order(settings: Settings, packed: Rows, seed: int) -> Order:
+def _order(settings: TrainSettings, packed: Rows, seed: int) -> Order:
     """Return the order of a run. If rows are grouped by length, it depends on the rows a step takes."""
     theirs = settings.theirs
     return Order(
@@ -222,10 +222,10 @@ def _legend(*, colour: bool) -> Text:
         return Text(f"{OPEN}with loss{CLOSE}, without loss, ⟨control token⟩, ↵ line end")
     text = Text("Each shade is a token: ")
     for says, trained in (("with loss", True), ("without loss", False)):
-        words = [Piece(f"{word} ", trained=trained) for word in says.split()]
-        text.append(shown([*words, Piece("⟨control token⟩", trained, special=True)], colour=True)).append(
-            "  "
-        )
+        words = [ShownToken(f"{word} ", trained=trained) for word in says.split()]
+        text.append(
+            shown([*words, ShownToken("⟨control token⟩", trained, special=True)], colour=True)
+        ).append("  ")
     return text
 
 

@@ -4,7 +4,7 @@ import pytest
 from torch import distributed
 
 from redraft.errors import ModelError, UsageError
-from redraft.train.run.distributed import check_same_start, parting
+from redraft.train.processes import check_same_start, parting
 
 
 @pytest.fixture
