@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from redraft.errors import ModelError, UsageError
-from redraft.train.model.folder import check_tokenizer, check_weights, folder_of, model_folder
+from redraft.train.model.folder import check_tokenizer, check_weights, model_folder
 
 
 def folder(path: Path, *names: str) -> Path:
@@ -102,21 +102,3 @@ def test_what_a_reference_may_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(UsageError, match="is a file") as caught:
         model_folder("model.gguf")
     assert "redraft weights from-gguf model.gguf" in str(caught.value)
-
-
-def test_a_gguf_file_becomes_a_folder_once_until_it_changes(tmp_path: Path) -> None:
-    made: list[Path] = []
-
-    def convert(_file: Path, to: Path) -> None:
-        made.append(folder(to, "config.json"))
-
-    file, cache = tmp_path / "small.gguf", tmp_path / "cache" / "models"
-    file.write_bytes(b"GGUF")
-    first = folder_of(str(file), cache=cache, convert=convert)
-    assert folder_of(str(file), cache=cache, convert=convert) == first
-    assert made == [Path(first)]
-    file.write_bytes(b"GGUF and more")
-    assert folder_of(str(file), cache=cache, convert=convert) != first
-    assert folder_of("org/name", cache=cache, convert=convert) == "org/name"
-    with pytest.raises(ModelError, match="cannot be read"):
-        folder_of("missing.gguf", cache=cache, convert=convert)

@@ -12,7 +12,6 @@ from safetensors.torch import load_file, save_file
 
 from redraft.errors import ModelError, UsageError
 from redraft.train.model import load as module
-from redraft.train.model.folder import folder_of
 from redraft.train.model.load import fit_vocabulary, load_model, load_tokenizer, skeleton, weights_dtype
 from redraft.train.model.loss import fuse
 from redraft.train.processes import Say
@@ -252,7 +251,8 @@ def test_four_bits_need_a_gpu(folder: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.model
 def test_the_default_model_is_trained_from_its_gguf_file(default_model: Path, tmp_path: Path) -> None:
-    ref = folder_of(str(default_model), cache=tmp_path, convert=import_gguf)
+    import_gguf(default_model, tmp_path / "model")
+    ref = str(tmp_path / "model")
     tokenizer = load_tokenizer(ref, say=silent)
     model = load_model(ref, dtype=torch.bfloat16)
     text = "Below is an instruction that describes a task."

@@ -6,9 +6,11 @@ Converted and merged folders are cached under names made from their inputs.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 
 from redraft.cli.shell import command_line
+from redraft.errors import ModelError, UsageError
 
 
 def folder_for(ref: str) -> str:
@@ -29,19 +31,16 @@ def folder_for(ref: str) -> str:
 
 def _folder_for(ref: str, cache: Path) -> str:
     from redraft.engines.load import local_file, parse_reference
-    from redraft.train.model.folder import folder_of
 
-    base, adapter = _parted(ref)
+    base, adapter = _split(ref)
     if adapter is not None:
         return str(_merged(Path(_folder_for(base, cache)).expanduser(), adapter, cache))
     file = str(local_file(parse_reference(ref))) if ref == "default" else ref
-    return folder_of(file, cache=cache, convert=_to_folder)
+    return str(_converted(Path(file).expanduser(), cache)) if file.lower().endswith(".gguf") else file
 
 
-def _parted(ref: str) -> tuple[str, Path | None]:
+def _split(ref: str) -> tuple[str, Path | None]:
     """Split off the last adapter of a reference, unless the plus belongs to the name of a folder."""
-    from redraft.errors import UsageError
-
     base, _, last = ref.rpartition("+")
     if not base or Path(ref).expanduser().exists():
         return ref, None
@@ -66,21 +65,31 @@ def _merged(base: Path, adapter: Path, cache: Path) -> Path:
             f"{base} is not here to put {adapter} into.",
             hint=f"redraft weights merge-lora {base} {adapter} -o FOLDER   (and start from that)",
         )
-    key = hashlib.sha256(repr([*_files(base), *_files(adapter)]).encode("utf-8", "replace")).hexdigest()
-    target = cache / f"{adapter.resolve().name}-{key[:16]}"
+    files = [path for folder in (base, adapter) for path in sorted(folder.resolve().iterdir())]
+    target = _target(cache, adapter.resolve().name, [path for path in files if path.is_file()])
     if not target.exists():
         merge_lora(base, adapter, target, Run(command=command_line()))
     return target
 
 
-def _files(folder: Path) -> list[tuple[str, int, int]]:
-    """Return path, size and time of a folder's files."""
-    there = [(path, path.stat()) for path in sorted(folder.resolve().iterdir()) if path.is_file()]
-    return [(str(path), found.st_size, found.st_mtime_ns) for path, found in there]
+def _converted(file: Path, cache: Path) -> Path:
+    """Return the cached folder of a GGUF file.
 
-
-def _to_folder(file: Path, folder: Path) -> None:
+    transformers' own reader drops the RoPE frequencies of long contexts and guesses pre-tokenizers.
+    """
     from redraft.weights.gguf.to_folder import import_gguf
     from redraft.weights.output import Run
 
-    import_gguf(file, folder, Run(command=command_line()))
+    try:
+        target = _target(cache, file.resolve().stem, [file.resolve()])
+    except OSError as error:
+        raise ModelError(f"{file} cannot be read: {error.strerror}.") from None
+    if not target.exists():
+        import_gguf(file.resolve(), target, Run(command=command_line()))
+    return target
+
+
+def _target(cache: Path, name: str, files: Iterable[Path]) -> Path:
+    """Return the folder for what is made from some files: others once one of them has changed."""
+    states = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    return cache / f"{name}-{hashlib.sha256(repr(states).encode('utf-8', 'replace')).hexdigest()[:16]}"

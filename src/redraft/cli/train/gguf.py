@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from redraft.cli.shell import command_line, tell
+from redraft.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
     from redraft.train.run.run import Ready
     from redraft.train.settings.args import TrainSettings
-    from redraft.train.settings.options import TrainOptions
 
 
 def check_gguf(settings: TrainSettings, model: str) -> None:
@@ -22,7 +22,6 @@ def check_gguf(settings: TrainSettings, model: str) -> None:
         OutputError: It is a folder, was made from another output, or cannot be written there.
         ModelError: llama.cpp does not know the architecture, or config.json is damaged.
     """
-    from redraft.errors import UsageError
     from redraft.weights.checkpoint import read_json
     from redraft.weights.gguf.sizes import sizes_from_config
 
@@ -34,14 +33,8 @@ def check_gguf(settings: TrainSettings, model: str) -> None:
         raise UsageError(f"--gguf {own.gguf} does not end in .gguf.", hint=hint)
     output = Path(settings.theirs["output_dir"]).expanduser()
     _check_place(Path(own.gguf), None if own.overwrite_output_dir else output)
-    if config := read_json(Path(model) / "config.json"):  # a model on the hub has none here yet
-        _check_layers(own, tied=sizes_from_config(config).tied)
-
-
-def _check_layers(own: TrainOptions, *, tied: bool) -> None:
-    """Raise `UsageError` if an adapter trains an output matrix that is tied to the embedding."""
-    from redraft.errors import UsageError
-
+    config = read_json(Path(model) / "config.json")  # a model on the hub has none here yet
+    tied = config and sizes_from_config(config).tied
     if tied and own.lora is not False and "lm_head" in own.lora_target_modules:
         raise UsageError(
             "--gguf: a GGUF adapter cannot change 'lm_head', because this model uses one matrix for input "
@@ -52,7 +45,6 @@ def _check_layers(own: TrainOptions, *, tied: bool) -> None:
 
 def _check_place(target: Path, output: Path | None) -> None:
     """Raise `OutputError` if the file cannot be written, or would replace one made from another output."""
-    from redraft.errors import OutputError
     from redraft.weights.replace import refuse_existing
 
     folder = next(each for each in target.absolute().parents if each.exists())

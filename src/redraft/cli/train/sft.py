@@ -17,6 +17,7 @@ import typer
 from redraft.cli.allocator import give_back_large, keep_few_kernels, use_large_pages
 from redraft.cli.shell import tell, write
 from redraft.cli.train.base import folder_for
+from redraft.errors import UsageError
 from redraft.train.processes import Say, leads, parting
 from redraft.train.settings.options import LARGE
 
@@ -44,10 +45,12 @@ def sft(
     from redraft.train.settings.args import parse
 
     settings = parse(words or [])
-    say = _sayer(settings.own.quiet)
+    silent = settings.own.quiet or not leads()
+    say: Say = (lambda _: None) if silent else tell
     for line in settings.remarks:
         say(line)
-    _check_data(settings)
+    if not settings.own.data_path:
+        raise UsageError("there is no data to train on.", hint="--data_path FILE")
     if settings.own.preview is not None:
         _preview(settings, say)
     if settings.own.estimate:
@@ -55,31 +58,12 @@ def sft(
             _estimate(settings, say)
     if settings.own.preview is not None or settings.own.estimate:
         return
-    _check_output(settings)
+    if not settings.theirs.get("output_dir"):
+        raise UsageError("there is no folder for the result.", hint="--output_dir FOLDER")
     with parting():
         ready = _ready(settings)
         done = _train(ready, say)
     _leave(ready, done, say)
-
-
-def _sayer(quiet: bool) -> Say:
-    """Return a printer of remarks, which is silent in all processes but the first."""
-    silent = quiet or not leads()
-    return (lambda _: None) if silent else (lambda line: tell(line))
-
-
-def _check_output(settings: TrainSettings) -> None:
-    from redraft.errors import UsageError
-
-    if not settings.theirs.get("output_dir"):
-        raise UsageError("there is no folder for the result.", hint="--output_dir FOLDER")
-
-
-def _check_data(settings: TrainSettings) -> None:
-    from redraft.errors import UsageError
-
-    if not settings.own.data_path:
-        raise UsageError("there is no data to train on.", hint="--data_path FILE")
 
 
 def _ready(settings: TrainSettings) -> Ready:

@@ -84,10 +84,7 @@ def check_segments(model: PreTrainedModel) -> None:
     hookable = model._supports_attention_backend and model._supports_flash_attn  # noqa: SLF001 - their flags
     if others or not hookable:
         why = f"has layers of {', '.join(others)}" if others else "has its own attention"
-        raise ModelError(
-            f"{type(model).__name__} {why}: examples packed into one row would see each other.",
-            hint="Train it with one example a row: --packing false",
-        )
+        raise _unpacked(model, f"{why}: examples packed into one row would see each other.")
 
 
 @contextmanager
@@ -158,10 +155,8 @@ def attend(
 
 def _found(module: torch.nn.Module, position_ids: Tensor | None) -> Segments:
     if position_ids is None:
-        raise ModelError(
-            f"{type(module).__name__} gets no positions of its tokens, which separate the examples of a "
-            "packed row.",
-            hint="Train it with one example a row: --packing false",
+        raise _unpacked(
+            module, "gets no positions of its tokens, which separate the examples of a packed row."
         )
     return segments(position_ids)
 
@@ -169,10 +164,13 @@ def _found(module: torch.nn.Module, position_ids: Tensor | None) -> Segments:
 def _check_plain(module: torch.nn.Module, others: dict[str, Any]) -> None:
     for name in ("s_aux", "position_bias"):
         if others.get(name) is not None:
-            raise ModelError(
-                f"{type(module).__name__} attends with {name}, which packed rows do not support.",
-                hint="Train it with one example a row: --packing false",
-            )
+            raise _unpacked(module, f"attends with {name}, which packed rows do not support.")
+
+
+def _unpacked(module: torch.nn.Module, why: str) -> ModelError:
+    """Return the error for a model whose examples cannot share a row."""
+    hint = "Train it with one example a row: --packing false"
+    return ModelError(f"{type(module).__name__} {why}", hint=hint)
 
 
 def _has_kernel(query: Tensor, value: Tensor) -> bool:

@@ -1,15 +1,11 @@
 """Check a model's folder before anything is loaded.
 
-`folder_of` converts a GGUF file to a folder, with the converter passed in: transformers' own reader drops
-the RoPE frequencies of long contexts and guesses pre-tokenizers. Files are opened by `redraft.weights`, with
-its checks; pickled weights are not read.
+Files are opened by `redraft.weights`, with its checks; pickled weights are not read.
 """
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 from redraft.errors import ModelError, UsageError
@@ -17,34 +13,8 @@ from redraft.files import check_model_links
 from redraft.weights.checkpoint import open_checkpoint
 from redraft.weights.folder import has_tokenizer, refuse_delta
 
-Convert = Callable[[Path, Path], None]
-"""Converts a GGUF file (first) to a folder (second), completely or not at all."""
-
 _SHOWN = 12
 """The most files to name in a message."""
-
-
-def folder_of(ref: str, *, cache: Path, convert: Convert) -> str:
-    """Return a reference that `load_tokenizer` and `load_model` take, converting a GGUF file to a folder.
-
-    The folder is created once in `cache`. A changed file gets another one.
-
-    Raises:
-        ModelError: The file is missing, or cannot be converted.
-    """
-    if not ref.lower().endswith(".gguf"):
-        return ref
-    path = Path(ref).expanduser().resolve()
-    try:
-        found = path.stat()
-    except OSError as error:
-        raise ModelError(f"{ref} cannot be read: {error.strerror}.") from None
-    key = hashlib.sha256(f"{path}\0{found.st_size}\0{found.st_mtime_ns}".encode("utf-8", "replace"))
-    folder = cache / f"{path.stem}-{key.hexdigest()[:16]}"
-    if not (folder / "config.json").is_file():
-        cache.mkdir(parents=True, exist_ok=True)
-        convert(path, folder)
-    return str(folder)
 
 
 def model_folder(ref: str) -> Path | None:
@@ -71,7 +41,7 @@ def model_folder(ref: str) -> Path | None:
     )
 
 
-def there(folder: Path) -> str:
+def contents(folder: Path) -> str:
     """Return what a folder contains, for messages about what is missing."""
     names = sorted(path.name for path in folder.iterdir())
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
@@ -82,7 +52,7 @@ def check_tokenizer(folder: Path) -> None:
     """Raise `ModelError` if a folder has no vocabulary."""
     if not has_tokenizer(folder):
         raise ModelError(
-            f"{folder} has no tokenizer ({there(folder)}).",
+            f"{folder} has no tokenizer ({contents(folder)}).",
             hint="Copy the tokenizer's files there from the model that it was made from.",
         )
 
@@ -115,4 +85,4 @@ def check_config(folder: Path) -> None:
     if not (folder / "config.json").is_file():
         files = sorted(folder.glob("*.gguf"))
         hint = f"--model_name_or_path {files[0]}" if files else "Name the folder that has config.json in it."
-        raise ModelError(f"{folder} is not a model: it has no config.json ({there(folder)}).", hint=hint)
+        raise ModelError(f"{folder} is not a model: it has no config.json ({contents(folder)}).", hint=hint)

@@ -57,7 +57,8 @@ def fuse(model: PreTrainedModel | PeftModel) -> bool:
         inputs = _inputs(self, input_ids, inputs)
         targets = functional.pad(labels, (0, 1), value=IGNORED)[:, 1:]
         head = _head_of(self)
-        if plain and (_is_here(head) or _is_sharded(head)):
+        # FSDP shards the matrix as a DTensor. ZeRO is not supported here: it handles gradients itself.
+        if plain and (_is_here(head) or hasattr(head.weight, "device_mesh")):
             loss = _sliced(self, head, inputs, targets)
         else:
             loss = _by_logits(whole, inputs, targets)
@@ -238,11 +239,6 @@ def _is_here(head: Any) -> bool:
     """Return whether this process holds the head's whole matrix. FSDP and ZeRO may shard it."""
     weight = head.weight
     return not hasattr(weight, "device_mesh") and weight.shape == (head.out_features, head.in_features)
-
-
-def _is_sharded(head: Any) -> bool:
-    """Return whether FSDP shards the matrix. ZeRO is not supported here: it handles gradients itself."""
-    return hasattr(head.weight, "device_mesh")
 
 
 def has_plain_head(model: PreTrainedModel) -> bool:

@@ -25,7 +25,7 @@ from safetensors import SafetensorError
 
 from redraft.errors import ModelError, OutputError, UsageError
 from redraft.files import sync, sync_folder
-from redraft.train.model.folder import there
+from redraft.train.model.folder import contents
 
 MARKER = "complete.json"
 """The list of a checkpoint's files, written last."""
@@ -64,11 +64,11 @@ class SavedCheckpoint:
     def fault(self) -> str:
         """A description of what is wrong."""
         if self.missing is None:
-            return f"it has no {MARKER}, so it is incomplete ({there(self.folder)})"
+            return f"it has no {MARKER}, so it is incomplete ({contents(self.folder)})"
         named = self.missing or self.changed
         files = ", ".join(named[:3]) + (", …" if len(named) > 3 else "")
         fault = "is missing or cut" if self.missing else "has changed since it was saved"
-        return f"{files} {fault} ({there(self.folder)})"
+        return f"{files} {fault} ({contents(self.folder)})"
 
 
 def is_name(name: str) -> bool:

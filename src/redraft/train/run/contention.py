@@ -9,7 +9,6 @@ changes the order of sums, and with it the last bits of the result.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
 
 SECONDS = 15.0
 """The window to judge: a shorter one would notice every program that starts."""
@@ -19,13 +18,6 @@ SHARE = 0.3
 
 SCHEDSTAT = Path("/proc/thread-self/schedstat")
 """Nanoseconds that this thread ran and waited (Linux, Documentation/scheduler/sched-stats)."""
-
-
-class _Times(NamedTuple):
-    """Seconds that a thread ran and waited for a core."""
-
-    ran: float
-    waited: float
 
 
 class Contention:
@@ -39,14 +31,14 @@ class Contention:
         """Set the number of threads that compute together. One alone has nothing to wait for."""
         self.notice: str | None = None
         self._threads, self._path = threads, path
-        self._since: _Times | None = None
+        self._since: tuple[float, float] | None = None
 
     def check(self) -> str | None:
         """Return a notice to print, once: after the first window with much waiting."""
         if self.notice or self._threads < 2 or not (now := _times(self._path)):
             return None
         since = self._since or now
-        ran, waited = now.ran - since.ran, now.waited - since.waited
+        ran, waited = now[0] - since[0], now[1] - since[1]
         if self._since and ran + waited < SECONDS:
             return None
         self._since = now
@@ -56,10 +48,11 @@ class Contention:
         return self.notice
 
 
-def _times(path: Path) -> _Times | None:
+def _times(path: Path) -> tuple[float, float] | None:
+    """Return the seconds that this thread ran and waited for a core, or None if the system does not tell."""
     try:
         ran, waited, *_ = path.read_text().split()
-        return _Times(int(ran) / 1e9, int(waited) / 1e9)
+        return int(ran) / 1e9, int(waited) / 1e9
     except (OSError, ValueError):
         return None
 

@@ -33,7 +33,7 @@ from transformers.integrations.integration_utils import get_reporting_integratio
 from redraft.errors import ModelError
 from redraft.jobs.signals import Signals
 from redraft.train.data.batches import Batch, Data
-from redraft.train.model.folder import there
+from redraft.train.model.folder import contents
 from redraft.train.model.lora import leave_inputs_to_autocast
 from redraft.train.processes import Say
 from redraft.train.run import checkpoints
@@ -421,14 +421,6 @@ class Loop:
             self.trained.load_model(Path(self.state.best_model_checkpoint))
         self._tell("train_end")
 
-    def restore(self, checkpoint: SavedCheckpoint) -> None:
-        """Load the resulting weights of a checkpoint that has all steps.
-
-        Raises:
-            ModelError: It is damaged.
-        """
-        self.trained.load_model(self.chosen(checkpoint))
-
     def chosen(self, checkpoint: SavedCheckpoint) -> Path:
         """Return the checkpoint whose weights are the result: the last, or the best if that was asked for.
 
@@ -441,7 +433,7 @@ class Loop:
         folder = checkpoint.folder.parent / Path(best).name  # the output may have been moved
         if not folder.is_dir():
             raise ModelError(
-                f"the best checkpoint, {folder}, is missing ({there(folder.parent)}).",
+                f"the best checkpoint, {folder}, is missing ({contents(folder.parent)}).",
                 hint="Bring it back, or take the last one: --load_best_model_at_end False",
             )
         return folder

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -159,19 +159,17 @@ class Ready:
     def used(self) -> dict[str, Any]:
         """The settings that decide the memory, by name."""
         length = self.settings.own.model_max_length
-        return {**as_dict(self.args), "lora": self.lora, "model_max_length": length}
+        theirs: dict[str, Any] = self.args.to_dict()  # type: ignore[no-untyped-call]
+        return {**theirs, "lora": self.lora, "model_max_length": length}
 
     @property
     def config(self) -> dict[str, Any]:
         """All that decides the trained weights, as JSON values."""
-        own, theirs = self.settings.own, as_dict(self.args)
-        ours = {
-            each.name: getattr(own, each.name) for each in fields(TrainOptions) if each.name not in _ELSEWHERE
-        }
+        ours = {name: each for name, each in vars(self.settings.own).items() if name not in _ELSEWHERE}
         about = json.loads((self.prepared.folder / ABOUT).read_bytes())
         return {
             **ours,
-            **{name: theirs[name] for name in _DECIDING},
+            **{name: self.used[name] for name in _DECIDING},
             "method": self.method,
             "rows_a_step": self.rows_a_step,
             "steps": self.steps,
@@ -284,11 +282,10 @@ class Ready:
 
     def _finish(self, checkpoint: SavedCheckpoint) -> int:
         """Save the result of a run that was stopped after its last step."""
-        if self.loop.trained.sharded:
-            save(self.loop, self.loop.chosen(checkpoint))
-        else:
-            self.loop.restore(checkpoint)
-            save(self.loop)
+        chosen = self.loop.chosen(checkpoint)
+        if not self.loop.trained.sharded:
+            self.loop.trained.load_model(chosen)
+        save(self.loop, chosen if self.loop.trained.sharded else None)
         return checkpoint.step
 
 
@@ -337,12 +334,6 @@ def get_ready(settings: TrainSettings, model: str, cache: Path, *, say: Say) -> 
     return Ready(replace(settings, own=own), model, args, loop, prepared, checkpoint)
 
 
-def as_dict(args: TrainingArguments) -> dict[str, Any]:
-    """Return transformers' arguments as JSON values."""
-    values: dict[str, Any] = args.to_dict()  # type: ignore[no-untyped-call]
-    return values
-
-
 def _begin(args: TrainingArguments, own: TrainOptions, say: Say) -> SavedCheckpoint | None:
     """Return the checkpoint to resume from, or None for a new run.
 
@@ -352,29 +343,24 @@ def _begin(args: TrainingArguments, own: TrainOptions, say: Say) -> SavedCheckpo
     """
     asked = args.resume_from_checkpoint
     output = Path(str(args.output_dir))
-    anew = (asked or "").lower() in {"false", "no", "none"}
+    afresh = (asked or "").lower() in {"false", "no", "none"}
     if own.overwrite_output_dir:
-        if asked and not anew:
+        if asked and not afresh:
             raise UsageError(
                 f"--overwrite_output_dir starts over, and --resume_from_checkpoint {asked} resumes.",
                 hint="Leave one of them out. Starting over deletes all checkpoints.",
             )
         return None
-    if anew:
-        _refuse_begun(output)
+    if afresh:
+        if found := checkpoints.checkpoints(output):
+            hint = "Start over with --overwrite_output_dir, which deletes it, or name another --output_dir."
+            raise UsageError(
+                f"--resume_from_checkpoint False: {found[0].folder} is there already.", hint=hint
+            )
         return None
     if asked and asked.lower() not in NEWEST:
         return checkpoints.named(Path(asked).expanduser(), output)
-    found, remarks = checkpoints.newest(output)
+    newest, remarks = checkpoints.newest(output)
     for line in remarks:
         say(line)
-    return found
-
-
-def _refuse_begun(output: Path) -> None:
-    """Raise `UsageError` if a new run would mix its checkpoints with existing ones."""
-    if found := checkpoints.checkpoints(output):
-        raise UsageError(
-            f"--resume_from_checkpoint False: {found[0].folder} is there already.",
-            hint="Start over with --overwrite_output_dir, which deletes it, or name another --output_dir.",
-        )
+    return newest

@@ -29,7 +29,7 @@ from transformers import TrainingArguments
 from transformers.trainer_utils import align_special_tokens
 
 from redraft.errors import ModelError
-from redraft.train.model.folder import there
+from redraft.train.model.folder import contents
 from redraft.train.model.lora import leave_inputs_to_autocast
 from redraft.train.run.optimizer import make_optimizer, make_schedule
 from redraft.train.run.state import load_state, save_state, unreadable
@@ -188,7 +188,7 @@ def part_of(folder: Path, name: str) -> Path:
     path = folder / name
     if not path.is_file():
         raise ModelError(
-            f"{folder} has no {name}, so a run cannot resume from it ({there(folder)}).",
+            f"{folder} has no {name}, so a run cannot resume from it ({contents(folder)}).",
             hint="Start a new run from a checkpoint of another trainer, or of --save_only_model, with: "
             f"--model_name_or_path {folder}",
         )

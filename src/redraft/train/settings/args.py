@@ -393,5 +393,5 @@ def _refuse_unsupported(values: Mapping[str, Any]) -> None:
             hint="--training_objective answer --answer first",
         )
     for name, (neutral, why) in renamed.UNSUPPORTED.items():
-        if values.get(name) not in {None, *neutral}:
+        if values.get(name) not in (None, *neutral):
             raise UsageError(f"--{name} {values[name]} is not supported.", hint=f"{why}.")

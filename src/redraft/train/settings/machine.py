@@ -10,6 +10,7 @@ import os
 import warnings
 from collections.abc import Mapping
 from importlib import resources
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -58,13 +59,14 @@ def training_arguments(settings: TrainSettings, *, lora: bool, say: Say) -> Trai
     asked.setdefault("per_device_eval_batch_size", asked["per_device_train_batch_size"])
     _check_evaluation(asked)
     if asked.get("deepspeed"):
-        _check_sharding(asked)
+        if asked.get("fsdp"):
+            raise UsageError("--deepspeed and --fsdp both shard the model.", hint="--fsdp False")
         asked["deepspeed"] = deepspeed_config(asked["deepspeed"])
     logging_dir = asked.pop("logging_dir", None)
     if logging_dir:
         os.environ["TENSORBOARD_LOGGING_DIR"] = logging_dir
     fitted = (
-        _with_gpus(asked, say)
+        (dict(asked) if ranks() > 1 else _without_fsdp(dict(asked), say, f"--fsdp: {_all_gpus(None)}"))
         if torch.cuda.is_available() and not asked.get("use_cpu")
         else _on_cpu(_in_bf16(asked, settings.own.dtype, say), say)
     )
@@ -92,13 +94,14 @@ def deepspeed_config(named: Any) -> Any:
         UsageError: It asks for stage 3, which shards the weights while they load: checks of the loaded
             model, rows for new tokens and saving the result would find empty tensors.
     """
-    if named == "zero3" or _stage(named) == 3:
+    content = _content(named)
+    zero = content.get("zero_optimization")
+    if named == "zero3" or (isinstance(zero, dict) and zero.get("stage") == 3):
         raise UsageError(
             "--deepspeed: stage 3, which shards the weights, is not supported.",
             hint="FSDP shards them too: --fsdp True, without --deepspeed. Or --deepspeed zero2.",
         )
-    content = _content(named)
-    if own := [each for each in ("optimizer", "scheduler") if isinstance(content, dict) and each in content]:
+    if own := [each for each in ("optimizer", "scheduler") if each in content]:
         raise UsageError(
             f"--deepspeed: its {own[0]!r} is not supported.",
             hint="Leave it out of that file: --optim, --lr_scheduler_type and their settings decide.",
@@ -108,19 +111,13 @@ def deepspeed_config(named: Any) -> Any:
     return str(resources.files("redraft") / "recipes" / "train" / "scale" / "zero2.json")
 
 
-def _content(config: Any) -> Any:
-    """Return the content of a DeepSpeed config, or None. DeepSpeed itself reports files it cannot read."""
+def _content(config: Any) -> dict[str, Any]:
+    """Return the content of a DeepSpeed config. It is empty if DeepSpeed itself reports what is wrong."""
     try:
-        return json_of(Path(config).read_text("utf-8"), config) if isinstance(config, str) else config
+        content = json_of(Path(config).read_text("utf-8"), config) if isinstance(config, str) else config
     except (OSError, ValueError, RecursionError):
-        return None
-
-
-def _stage(config: Any) -> Any:
-    """Return the stage in a DeepSpeed config, or None."""
-    config = _content(config)
-    zero = config.get("zero_optimization") if isinstance(config, dict) else None
-    return zero.get("stage") if isinstance(zero, dict) else None
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def _check_state_dict(args: TrainingArguments) -> None:
@@ -149,11 +146,6 @@ def _check_evaluation(asked: dict[str, Any]) -> None:
         )
 
 
-def _check_sharding(asked: Mapping[str, Any]) -> None:
-    if asked.get("fsdp"):
-        raise UsageError("--deepspeed and --fsdp both shard the model.", hint="--fsdp False")
-
-
 def _in_bf16(asked: Mapping[str, Any], dtype: str, say: Say) -> dict[str, Any]:
     """Add `bf16` if nothing was set and the CPU is faster with it.
 
@@ -180,10 +172,6 @@ def _on_cpu(asked: Mapping[str, Any], say: Say) -> dict[str, Any]:
     return _without_fsdp(fitted, say, "FSDP needs GPUs")
 
 
-def _with_gpus(asked: Mapping[str, Any], say: Say) -> dict[str, Any]:
-    return dict(asked) if ranks() > 1 else _without_fsdp(dict(asked), say, f"--fsdp: {_all_gpus(None)}")
-
-
 def _without_fsdp(fitted: dict[str, Any], say: Say, why: str) -> dict[str, Any]:
     if fitted.get("fsdp"):
         each = f"each of the {ranks()} processes" if ranks() > 1 else "one process"
@@ -199,8 +187,6 @@ def _all_gpus(count: int | None) -> str:
 
 
 def _check_libraries(fitted: Mapping[str, Any]) -> None:
-    from importlib.util import find_spec
-
     asked = fitted["report_to"]
     for name in [asked] if isinstance(asked, str) else asked:
         if name not in ("none", "all"):

@@ -6,7 +6,6 @@ Every translation gives a remark to print. `settings.args` rejects names that ne
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, MutableMapping
-from types import MappingProxyType
 from typing import Any
 
 from redraft.errors import UsageError, fault_of
@@ -16,19 +15,17 @@ YES = frozenset({"true", "yes", "t", "y", "1", "on"})
 NO = frozenset({"false", "no", "f", "n", "0", "off"})
 """Words for True, and for False."""
 
-RENAMED: Mapping[str, str] = MappingProxyType(
-    {
-        "evaluation_strategy": "eval_strategy",
-        "gradient_checkpointing": "activation_checkpointing",
-        "gradient_checkpointing_kwargs": "activation_checkpointing_kwargs",
-        "no_cuda": "use_cpu",
-        "per_gpu_train_batch_size": "per_device_train_batch_size",
-        "per_gpu_eval_batch_size": "per_device_eval_batch_size",
-        "xpu_backend": "ddp_backend",
-        "torchdynamo": "torch_compile_backend",
-        "max_seq_length": "model_max_length",
-    }
-)
+RENAMED: Mapping[str, str] = {
+    "evaluation_strategy": "eval_strategy",
+    "gradient_checkpointing": "activation_checkpointing",
+    "gradient_checkpointing_kwargs": "activation_checkpointing_kwargs",
+    "no_cuda": "use_cpu",
+    "per_gpu_train_batch_size": "per_device_train_batch_size",
+    "per_gpu_eval_batch_size": "per_device_eval_batch_size",
+    "xpu_backend": "ddp_backend",
+    "torchdynamo": "torch_compile_backend",
+    "max_seq_length": "model_max_length",
+}
 """Old name, or that of another trainer, to the current name. The value stays the same."""
 
 _READ = "rows are memory-mapped; --dataloader_num_workers sets the number of loading processes"
@@ -36,84 +33,68 @@ _MEASURED = "an evaluation measures only the loss"
 _COLUMNS = "records have no columns"
 _HUB = "nothing is uploaded; use hf upload NAME FOLDER"
 
-DROPPED: Mapping[str, str] = MappingProxyType(
-    {
-        "save_safetensors": "weights are always saved as safetensors",
-        "enable_jit_checkpoint": "SIGTERM always saves a checkpoint",
-        "logging_nan_inf_filter": "a loss that is not finite ends the run",
-        "include_num_input_tokens_seen": "tokens are always counted",
-        "skip_memory_metrics": "memory is always logged",
-        "restore_callback_states_from_checkpoint": "there are no callbacks with a state",
-        "include_tokens_per_second": "tokens a second are always logged",
-        **dict.fromkeys(("half_precision_backend", "fp16_backend"), "torch has the only backend"),
-        "fp16_opt_level": "it belonged to apex, which is no longer used",
-        "sharded_ddp": "use --fsdp",
-        "use_ipex": "torch now includes these optimisations",
-        **dict.fromkeys(
-            ("jit_mode_eval", "past_index", "ray_scope", "mp_parameters", "tpu_num_cores"),
-            "transformers has removed it",
+DROPPED: Mapping[str, str] = {
+    "save_safetensors": "weights are always saved as safetensors",
+    "enable_jit_checkpoint": "SIGTERM always saves a checkpoint",
+    "logging_nan_inf_filter": "a loss that is not finite ends the run",
+    "include_num_input_tokens_seen": "tokens are always counted",
+    "skip_memory_metrics": "memory is always logged",
+    "restore_callback_states_from_checkpoint": "there are no callbacks with a state",
+    "include_tokens_per_second": "tokens a second are always logged",
+    **dict.fromkeys(("half_precision_backend", "fp16_backend"), "torch has the only backend"),
+    "fp16_opt_level": "it belonged to apex, which is no longer used",
+    "sharded_ddp": "use --fsdp",
+    "use_ipex": "torch now includes these optimisations",
+    **dict.fromkeys(
+        ("jit_mode_eval", "past_index", "ray_scope", "mp_parameters", "tpu_num_cores"),
+        "transformers has removed it",
+    ),
+    "use_mps_device": "a run uses CUDA GPUs or the CPU",
+    "do_train": "this command always trains",
+    "do_eval": "--eval_strategy sets when the loss is measured",
+    "disable_tqdm": "progress is shown without tqdm; --quiet hides it",
+    "liger_kernel_config": "the loss never holds all logits anyway",
+    **dict.fromkeys(("remove_unused_columns", "label_names", "length_column_name"), _COLUMNS),
+    **dict.fromkeys(
+        (
+            *("dataloader_pin_memory", "dataloader_persistent_workers", "dataloader_prefetch_factor"),
+            *("dataloader_multiprocessing_context", "dataloader_in_order", "accelerator_config"),
         ),
-        "use_mps_device": "a run uses CUDA GPUs or the CPU",
-        "do_train": "this command always trains",
-        "do_eval": "--eval_strategy sets when the loss is measured",
-        "disable_tqdm": "progress is shown without tqdm; --quiet hides it",
-        "liger_kernel_config": "the loss never holds all logits anyway",
-        **dict.fromkeys(("remove_unused_columns", "label_names", "length_column_name"), _COLUMNS),
-        **dict.fromkeys(
-            (
-                *("dataloader_pin_memory", "dataloader_persistent_workers", "dataloader_prefetch_factor"),
-                *("dataloader_multiprocessing_context", "dataloader_in_order", "accelerator_config"),
-            ),
-            _READ,
+        _READ,
+    ),
+    **dict.fromkeys(
+        (
+            *("eval_accumulation_steps", "include_for_metrics", "batch_eval_metrics"),
+            *("eval_do_concat_batches", "eval_use_gather_object", "prediction_loss_only"),
+            *("bf16_full_eval", "fp16_full_eval"),
         ),
-        **dict.fromkeys(
-            (
-                *("eval_accumulation_steps", "include_for_metrics", "batch_eval_metrics"),
-                *("eval_do_concat_batches", "eval_use_gather_object", "prediction_loss_only"),
-                *("bf16_full_eval", "fp16_full_eval"),
-            ),
-            _MEASURED,
+        _MEASURED,
+    ),
+    **dict.fromkeys(
+        (
+            *("hub_token", "hub_private_repo", "hub_model_id", "hub_strategy", "hub_always_push"),
+            *("hub_revision", "push_to_hub_token", "push_to_hub_model_id"),
         ),
-        **dict.fromkeys(
-            (
-                *("hub_token", "hub_private_repo", "hub_model_id", "hub_strategy", "hub_always_push"),
-                *("hub_revision", "push_to_hub_token", "push_to_hub_model_id"),
-            ),
-            _HUB,
-        ),
-    }
-)
+        _HUB,
+    ),
+}
 """Names that have no effect, with the reason."""
 
-UNSUPPORTED: Mapping[str, tuple[frozenset[object], str]] = MappingProxyType(
-    {
-        "label_smoothing_factor": (frozenset({0}), "the loss has no label smoothing"),
-        "neftune_noise_alpha": (
-            frozenset({None, 0}),
-            "its noise would shrink with the length of the whole packed row",
-        ),
-        "auto_find_batch_size": (
-            frozenset({False}),
-            "a resumed run would read other rows",
-        ),
-        "average_tokens_across_devices": (frozenset({True}), "each token of a step counts the same"),
-        "use_liger_kernel": (frozenset({False}), "the loss never holds all logits anyway"),
-        "use_cache": (frozenset({False}), "a cache lets packed records see each other"),
-        "ignore_data_skip": (frozenset({False}), "a resumed run continues in the data where it stopped"),
-        "train_sampling_strategy": (
-            frozenset({"random", "group_by_length"}),
-            "the seed and the epoch set the order",
-        ),
-        "push_to_hub": (frozenset({False}), "upload the folder when it is done: hf upload NAME FOLDER"),
-        "do_predict": (frozenset({False}), "ask the trained model: redraft ask … --model FOLDER"),
-        "save_on_each_node": (frozenset({False}), "a checkpoint is one folder that all nodes see"),
-        "dataloader_drop_last": (frozenset({False}), "the last step of an epoch takes the remaining rows"),
-        "metric_for_best_model": (
-            frozenset({None, "loss", "eval_loss"}),
-            "only the loss is measured: leave it out",
-        ),
-    }
-)
+UNSUPPORTED: Mapping[str, tuple[tuple[object, ...], str]] = {
+    "label_smoothing_factor": ((0,), "the loss has no label smoothing"),
+    "neftune_noise_alpha": ((None, 0), "its noise would shrink with the length of the whole packed row"),
+    "auto_find_batch_size": ((False,), "a resumed run would read other rows"),
+    "average_tokens_across_devices": ((True,), "each token of a step counts the same"),
+    "use_liger_kernel": ((False,), "the loss never holds all logits anyway"),
+    "use_cache": ((False,), "a cache lets packed records see each other"),
+    "ignore_data_skip": ((False,), "a resumed run continues in the data where it stopped"),
+    "train_sampling_strategy": (("random", "group_by_length"), "the seed and the epoch set the order"),
+    "push_to_hub": ((False,), "upload the folder when it is done: hf upload NAME FOLDER"),
+    "do_predict": ((False,), "ask the trained model: redraft ask … --model FOLDER"),
+    "save_on_each_node": ((False,), "a checkpoint is one folder that all nodes see"),
+    "dataloader_drop_last": ((False,), "the last step of an epoch takes the remaining rows"),
+    "metric_for_best_model": ((None, "loss", "eval_loss"), "only the loss is measured: leave it out"),
+}
 """Settings of transformers that this trainer does not support: their neutral values, and why."""
 
 
