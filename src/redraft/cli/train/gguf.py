@@ -83,7 +83,7 @@ def export_result(ready: Ready, output: Path) -> None:
     own = ready.settings.own
     target = Path(own.gguf or "")
     run = Run(force=True, command=command_line(), warn=tell)
-    if ready.lora:
+    if ready.settings.own.lora:
         from redraft.weights.lora.to_gguf import lora_gguf
 
         lora_gguf(output, target, run, base=_folder(ready.base))

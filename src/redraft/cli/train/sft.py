@@ -211,7 +211,7 @@ def _begin(ready: Ready, record: RunFile, say: Say) -> None:
 def _next(ready: Ready, output: Path) -> str:
     """Return what to type next."""
     own, result = ready.settings.own, str(output)
-    if not ready.lora:
+    if not ready.settings.own.lora:
         return _try(own.gguf or result)
     named = own.model_name_or_path
     if named != "default" and not named.lower().endswith(".gguf"):

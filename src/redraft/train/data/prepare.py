@@ -67,7 +67,9 @@ def prepare(
         return open_prepared(folder, key)
     except DamagedData:
         pass
-    with _writing(cache), _alone(cache, folder.name, say):
+    waiting = "waiting for another process, which tokenises the same data."
+    lock = locked(cache / f"{folder.name}.lock", lambda: say(waiting) if leads() else None)
+    with _writing(cache), lock:
         try:
             return open_prepared(folder, key)  # another process has just prepared it
         except DamagedData:
@@ -171,14 +173,6 @@ def _writing(cache: Path) -> Iterator[None]:
             f"prepared data cannot be written to {cache}: {error.strerror or error}.",
             hint="Make room there, or name another folder: --cache_dir DIR",
         ) from error
-
-
-@contextmanager
-def _alone(cache: Path, name: str, say: Say) -> Iterator[None]:
-    """Hold the lock on a folder, waiting for it if needed. It ends with its process."""
-    waiting = "waiting for another process, which tokenises the same data."
-    with locked(cache / f"{name}.lock", lambda: say(waiting) if leads() else None):
-        yield
 
 
 def _remove_left(cache: Path) -> None:

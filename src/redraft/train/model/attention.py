@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, TypedDict, cast
+from typing import Any, NamedTuple, TypedDict, cast
 
 import torch
 from torch import Tensor
@@ -38,6 +38,15 @@ LONG = 512
 oneDNN also makes and keeps kernels for every length: some 20 MB a step."""
 
 _long_from = LONG
+
+
+class _Scoring(NamedTuple):
+    """How scores are computed: the arguments of `attend` by these names."""
+
+    dropout: float
+    scaling: float | None
+    softcap: float | None
+    window: int | None = None
 
 
 class Segments(TypedDict):
@@ -138,18 +147,19 @@ def attend(
         ModelError: The layer's kind of attention is not supported.
     """
     if attention_mask is not None or len(query) != 1 or query.shape[2] != key.shape[2]:
-        return _masked(module, query, key, value, attention_mask, dropout, scaling, softcap)
+        return _masked(module, query, key, value, attention_mask, _Scoring(dropout, scaling, softcap))
     _check_plain(module, others)
     if cu_seq_lens_q is None or max_length_q is None:
         found = _found(module, position_ids)
         cu_seq_lens_q, max_length_q = found["cu_seq_lens_q"], found["max_length_q"]
     window = sliding_window if sliding_window and sliding_window < max_length_q else None
+    how = _Scoring(dropout, scaling, softcap, window)
     if softcap is None and not dropout and _has_kernel(query, value):
-        return _in_one_call(query, key, value, cu_seq_lens_q, max_length_q, scaling, window), None
+        return _in_one_call(query, key, value, cu_seq_lens_q, max_length_q, how), None
     # Not slices: the gradient of each is as large as the whole row.
     lengths = cu_seq_lens_q.diff().tolist()
     cut = [torch.split(each, lengths, dim=2) for each in (query, key, value)]
-    parts = [_one(q, k, v, dropout, scaling, window, softcap) for q, k, v in zip(*cut, strict=True)]
+    parts = [_one(q, k, v, how) for q, k, v in zip(*cut, strict=True)]
     return torch.cat(parts, dim=2).transpose(1, 2).contiguous(), None
 
 
@@ -180,47 +190,34 @@ def _has_kernel(query: Tensor, value: Tensor) -> bool:
 
 
 def _in_one_call(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    bounds: Tensor,
-    longest: int,
-    scaling: float | None,
-    window: int | None,
+    query: Tensor, key: Tensor, value: Tensor, bounds: Tensor, longest: int, how: _Scoring
 ) -> Tensor:
     """Attend with torch's kernel for varied lengths. Its window does not count the token itself."""
     from torch.nn.attention import varlen
 
     q, k, v = (each[0].transpose(0, 1) for each in (query, key, value))
-    sees = (window - 1 if window else -1, 0)
+    sees = (how.window - 1 if how.window else -1, 0)
     out = varlen.varlen_attn(
-        q, k, v, bounds, bounds, longest, longest, scale=scaling, window_size=sees, enable_gqa=True
+        q, k, v, bounds, bounds, longest, longest, scale=how.scaling, window_size=sees, enable_gqa=True
     )
     return cast(Tensor, out).unsqueeze(0)
 
 
-def _one(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    dropout: float,
-    scaling: float | None,
-    window: int | None,
-    softcap: float | None,
-) -> Tensor:
+def _one(query: Tensor, key: Tensor, value: Tensor, how: _Scoring) -> Tensor:
     """Attend in one example: [1, heads, tokens, width]."""
     length = query.shape[2]
     halves = query.dtype in _HALVES or torch.is_autocast_enabled("cpu")
     if query.device.type == "cpu" and halves and length < _long_from:
         with torch.autocast("cpu", enabled=False):
             q, k, v = query.float(), key.float(), value.float()
-            return _one(q, k, v, dropout, scaling, window, softcap).to(value.dtype)
+            return _one(q, k, v, how).to(value.dtype)
+    window = how.window
     band = _band(length, window, query.device) if window and length > window else None
-    if softcap is not None:
+    if how.softcap is not None:
         band = _band(length, length, query.device) if band is None else band
-        return _capped(query, key, value, band, dropout, scaling, softcap)
+        return _capped(query, key, value, band, how)
     return functional.scaled_dot_product_attention(
-        query, key, value, band, dropout, is_causal=band is None, scale=scaling, enable_gqa=True
+        query, key, value, band, how.dropout, is_causal=band is None, scale=how.scaling, enable_gqa=True
     )
 
 
@@ -230,26 +227,19 @@ def _band(length: int, window: int, device: torch.device) -> Tensor:
     return sees.tril().triu(1 - window)
 
 
-def _capped(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    mask: Tensor | None,
-    dropout: float,
-    scaling: float | None,
-    softcap: float,
-) -> Tensor:
+def _capped(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, how: _Scoring) -> Tensor:
     """Attend with scores bent towards a bound, which no kernel of torch does (Gemma 2)."""
     groups = query.shape[1] // key.shape[1]
     key, value = (each.repeat_interleave(groups, dim=1) for each in (key, value))
-    scores = query @ key.transpose(2, 3) * (query.shape[-1] ** -0.5 if scaling is None else scaling)
-    scores = softcap * torch.tanh(scores / softcap)
+    scores = query @ key.transpose(2, 3) * (query.shape[-1] ** -0.5 if how.scaling is None else how.scaling)
+    cap = cast(float, how.softcap)
+    scores = cap * torch.tanh(scores / cap)
     if mask is not None and mask.dtype == torch.bool:
         scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)  # padding may see nothing
     elif mask is not None:
         scores = scores + mask
     weights = scores.softmax(-1, dtype=torch.float32).to(query.dtype)
-    return functional.dropout(weights, dropout) @ value
+    return functional.dropout(weights, how.dropout) @ value
 
 
 def _masked(
@@ -258,16 +248,16 @@ def _masked(
     key: Tensor,
     value: Tensor,
     mask: Tensor | None,
-    dropout: float,
-    scaling: float | None,
-    softcap: float | None,
+    how: _Scoring,
 ) -> tuple[Tensor, None]:
     """Attend in rows that are not packed, as `sdpa` does."""
-    if softcap is None:
-        return sdpa_attention_forward(module, query, key, value, mask, dropout=dropout, scaling=scaling)
+    if how.softcap is None:
+        return sdpa_attention_forward(
+            module, query, key, value, mask, dropout=how.dropout, scaling=how.scaling
+        )
     if mask is None and query.shape[2] > 1:
         mask = _band(query.shape[2], query.shape[2], query.device)
-    return _capped(query, key, value, mask, dropout, scaling, softcap).transpose(1, 2).contiguous(), None
+    return _capped(query, key, value, mask, how).transpose(1, 2).contiguous(), None
 
 
 def _mask(

@@ -137,10 +137,8 @@ class Estimate:
             f"            {parts} (not all at once)",
             f"largest     {fits} fits into the {size(self.room)} that a run can have ({now})",
         ]
-        return lines if self.fits else [*lines, "does not fit. Less is needed with:", *self._smaller()]
-
-    def _smaller(self) -> list[str]:
-        return [f"  {line}" for line in smaller(self.used, self.plan)]
+        less = [f"  {line}" for line in smaller(self.used, self.plan)]
+        return lines if self.fits else [*lines, "does not fit. Less is needed with:", *less]
 
     def _of_time(self) -> list[str]:
         if self.pace is None or self.hours is None:
@@ -181,7 +179,7 @@ def estimate(ready: Ready) -> Estimate:
         row=int(rows.lengths.max()),
         batch=int(args.train_batch_size),
         steps=ready.steps,
-        tokens=_tokens(ready),
+        tokens=round(int(rows.lengths.sum()) * ready.steps / ready.loop.steps_an_epoch),
         pace=None,
         used=ready.used,
         price=ready.settings.own.price_per_hour,
@@ -192,12 +190,6 @@ def estimate(ready: Ready) -> Estimate:
         return found
     pace = _pace(ready)
     return replace(found, pace=pace, busy=ready.loop.contention.notice)
-
-
-def _tokens(ready: Ready) -> int:
-    """Return the tokens of all steps."""
-    whole = int(ready.loop.data.rows.rows.lengths.sum())
-    return round(whole * ready.steps / ready.loop.steps_an_epoch)
 
 
 class _Patience(TrainerCallback):

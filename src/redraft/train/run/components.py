@@ -6,7 +6,8 @@ Each is made from the settings alone, so that a preview or an estimate needs no 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArgum
 from redraft.errors import ModelError, UsageError
 from redraft.formats.selfee import NATIVE_FORMAT
 from redraft.parallel import all_cores
-from redraft.train.data.batches import Batch, Data, Loader, Order, Row, RowsOf, joined, padded
+from redraft.train.data.batches import Data, Loader, Order, RowsOf, joined, padded
 from redraft.train.data.packing import Rows, one_a_row, pack
 from redraft.train.data.prepare import prepare
 from redraft.train.data.store import Prepared
@@ -191,18 +192,8 @@ def rows_of(
         grouped=args.train_sampling_strategy == "group_by_length",
     )
     rows = RowsOf(prepared, packed)
-    collate = joined if pad is None else _Padding(pad)
+    collate = joined if pad is None else partial(padded, pad=pad)
     return Data(rows, order, Loader(rows, order, collate, args.dataloader_num_workers))
-
-
-@dataclass(frozen=True)
-class _Padding:
-    """`padded` with its token, as a value that can be pickled."""
-
-    pad: int
-
-    def __call__(self, rows: Sequence[Row]) -> Batch:
-        return padded(rows, pad=self.pad)
 
 
 def eval_rows(

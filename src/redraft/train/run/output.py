@@ -53,20 +53,6 @@ def _parts(ref: str) -> Iterator[Path]:
         yield Path(ref)
 
 
-def make(output: Path) -> None:
-    """Create the output folder.
-
-    Raises:
-        OutputError: It cannot be created.
-    """
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(
-            f"{output} cannot be created: {error.strerror}.", hint="--output_dir FOLDER"
-        ) from None
-
-
 def save(loop: Loop, checkpoint: Path | None = None) -> None:
     """Save the trained model or adapter into the output folder, `config.json` last.
 

@@ -22,7 +22,7 @@ from transformers import TrainingArguments
 from transformers.utils import logging
 
 from redraft.counting import counted
-from redraft.errors import UsageError
+from redraft.errors import OutputError, UsageError
 from redraft.train.data.batches import check_enough_rows, joined
 from redraft.train.data.store import ABOUT, TOKENS, Prepared
 from redraft.train.model.load import load_tokenizer
@@ -48,7 +48,6 @@ from redraft.train.run.output import (
     alone,
     check_output,
     holds_result,
-    make,
     remove_result,
     save,
 )
@@ -117,11 +116,6 @@ class Ready:
     checkpoint: SavedCheckpoint | None
 
     @property
-    def lora(self) -> bool:
-        """Whether an adapter is trained."""
-        return bool(self.settings.own.lora)
-
-    @property
     def method(self) -> str:
         """A description of what is trained."""
         return describe(self.settings.own)
@@ -158,9 +152,9 @@ class Ready:
     @property
     def used(self) -> dict[str, Any]:
         """The settings that decide the memory, by name."""
-        length = self.settings.own.model_max_length
+        own = self.settings.own
         theirs: dict[str, Any] = self.args.to_dict()  # type: ignore[no-untyped-call]
-        return {**theirs, "lora": self.lora, "model_max_length": length}
+        return {**theirs, "lora": own.lora, "model_max_length": own.model_max_length}
 
     @property
     def config(self) -> dict[str, Any]:
@@ -226,22 +220,18 @@ class Ready:
             UsageError: The processes have different checkpoints or data.
         """
         with alone(self.loop.folder) if self.args.should_save else nullcontext():
-            self._check_same_start()
+            step = self.checkpoint.step if self.checkpoint else 0
+            mine = (step, self.config["tokens_sha256"][:12], len(self.loop.data.rows.rows))
+            found: list[Any] = [mine] * self.args.world_size
+            if self.args.world_size > 1:
+                distributed.all_gather_object(found, mine)
+            check_same_start(found)
             if self.settings.own.overwrite_output_dir and self.args.should_save:
                 checkpoints.remove_all(self.loop.folder)
                 remove_result(self.loop.folder)
             if begin:
                 begin()
             return self._train()
-
-    def _check_same_start(self) -> None:
-        """Raise if processes have different checkpoints or data, which would mix weights or steps."""
-        step = self.checkpoint.step if self.checkpoint else 0
-        mine = (step, self.config["tokens_sha256"][:12], len(self.loop.data.rows.rows))
-        found: list[Any] = [mine] * self.args.world_size
-        if self.args.world_size > 1:
-            distributed.all_gather_object(found, mine)
-        check_same_start(found)
 
     def _train(self) -> int:
         if self.checkpoint and self.checkpoint.step >= self.steps:
@@ -307,7 +297,8 @@ def get_ready(settings: TrainSettings, model: str, cache: Path, *, say: Say) -> 
     args = training_arguments(settings, lora=method.lora, say=tell)
     check_optimizer(args)
     own = settled(settings.own, method, gpu=not args.use_cpu)
-    check_output(Path(str(args.output_dir)), model, own.model_name_or_path)
+    output = Path(str(args.output_dir))
+    check_output(output, model, own.model_name_or_path)
     checkpoint = _begin(args, own, tell)
     tokenizer = load_tokenizer(model, pad_token=own.pad_token, say=tell)
     prepared = prepare_all(own.data_path, own, tokenizer, cache, say=say)
@@ -320,7 +311,11 @@ def get_ready(settings: TrainSettings, model: str, cache: Path, *, say: Say) -> 
         accumulation=args.gradient_accumulation_steps,
         ranks=args.world_size,
     )
-    make(Path(str(args.output_dir)))
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        why = f"{output} cannot be created: {error.strerror}."
+        raise OutputError(why, hint="--output_dir FOLDER") from None
     loop = Loop(
         trained,
         args,

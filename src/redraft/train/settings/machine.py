@@ -66,7 +66,7 @@ def training_arguments(settings: TrainSettings, *, lora: bool, say: Say) -> Trai
     if logging_dir:
         os.environ["TENSORBOARD_LOGGING_DIR"] = logging_dir
     fitted = (
-        (dict(asked) if ranks() > 1 else _without_fsdp(dict(asked), say, f"--fsdp: {_all_gpus(None)}"))
+        _with_gpus(asked, say)
         if torch.cuda.is_available() and not asked.get("use_cpu")
         else _on_cpu(_in_bf16(asked, settings.own.dtype, say), say)
     )
@@ -170,6 +170,10 @@ def _on_cpu(asked: Mapping[str, Any], say: Say) -> dict[str, Any]:
     if fitted.get("bf16") and not computes_bf16(gpu=False):
         say("--bf16 is slower than 32 bits here: this CPU has no instructions for it (--bf16 False).")
     return _without_fsdp(fitted, say, "FSDP needs GPUs")
+
+
+def _with_gpus(asked: Mapping[str, Any], say: Say) -> dict[str, Any]:
+    return dict(asked) if ranks() > 1 else _without_fsdp(dict(asked), say, f"--fsdp: {_all_gpus(None)}")
 
 
 def _without_fsdp(fitted: dict[str, Any], say: Say, why: str) -> dict[str, Any]:
