@@ -45,19 +45,16 @@ def parting() -> Iterator[None]:
                 distributed.barrier()
     except RuntimeError as error:
         if isinstance(error, distributed.DistError) or _OF_OTHERS in str(error):
-            raise _unreached(error) from error
+            raise ModelError(
+                f"the processes of this run do not reach each other ({str(error).splitlines()[0]:.160}).",
+                hint="Another process may say why. To resume from the last checkpoint, type the same command "
+                "again.",
+            ) from error
         raise
     finally:
         if distributed.is_initialized():
             with suppress(RuntimeError):
                 distributed.destroy_process_group()
-
-
-def _unreached(error: RuntimeError) -> ModelError:
-    return ModelError(
-        f"the processes of this run do not reach each other ({str(error).splitlines()[0]:.160}).",
-        hint="Another process may say why. To resume from the last checkpoint, type the same command again.",
-    )
 
 
 def check_same_start(found: Sequence[tuple[int, str, int]]) -> None:

@@ -227,12 +227,7 @@ def check_enough_rows(rows: Rows, *, size: int, accumulation: int, ranks: int) -
     raise UsageError(
         f"the data has {counted(len(rows), 'row')}{made}, and one step takes {step:,}: "
         f"{size} a device × {accumulation} accumulated{processes}.",
-        hint=_smaller(len(rows), ranks),
+        hint=f"--per_device_train_batch_size {len(rows) // ranks} --gradient_accumulation_steps 1"
+        if len(rows) >= ranks
+        else "Train with no more processes than rows, or on more data.",
     )
-
-
-def _smaller(rows: int, ranks: int) -> str:
-    """Return flags with which a step takes at most `rows` rows."""
-    if rows < ranks:
-        return "Train with no more processes than rows, or on more data."
-    return f"--per_device_train_batch_size {rows // ranks} --gradient_accumulation_steps 1"

@@ -79,7 +79,11 @@ def pack(lengths: Ints, capacity: int, seed: int = 0) -> Rows:
             rows.append([example])
         having[room - length].append(row)
         rooms |= 1 << (room - length)
-    return _rows(rows, lengths, capacity)
+    members = np.fromiter((example for row in rows for example in row), np.int64, len(lengths))
+    starts = np.zeros(len(rows) + 1, np.int64)
+    np.cumsum(np.fromiter(map(len, rows), np.int64, len(rows)), out=starts[1:])
+    summed = np.add.reduceat(lengths[members], starts[:-1]) if rows else np.zeros(0, np.int64)
+    return Rows(members, starts, summed, capacity)
 
 
 def one_a_row(lengths: Ints, capacity: int) -> Rows:
@@ -100,11 +104,3 @@ def _check_lengths(lengths: Ints, capacity: int) -> None:
             f"an example has {longest:,} tokens, and a row has room for {capacity:,}.",
             hint=f"--model_max_length {longest} for longer rows, or a smaller one when the data is prepared.",
         )
-
-
-def _rows(rows: list[list[int]], lengths: Ints, capacity: int) -> Rows:
-    members = np.fromiter((example for row in rows for example in row), np.int64, len(lengths))
-    starts = np.zeros(len(rows) + 1, np.int64)
-    np.cumsum(np.fromiter(map(len, rows), np.int64, len(rows)), out=starts[1:])
-    summed = np.add.reduceat(lengths[members], starts[:-1]) if rows else np.zeros(0, np.int64)
-    return Rows(members, starts, summed, capacity)

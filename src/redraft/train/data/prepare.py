@@ -224,10 +224,8 @@ def _count(report: DataReport, batch: EncodedBatch) -> None:
     for name, cut in zip(batch.names, batch.cuts, strict=True):
         if cut.tokens:
             report.shorten(name, cut)
-    for name in batch.leaves:
-        report.leaves.add(name)
-    for name in batch.later:
-        report.later.add(name)
+    report.leaves.add(*batch.leaves)
+    report.later.add(*batch.later)
     for name, reason in batch.skipped:
         report.skip(name, reason)
 

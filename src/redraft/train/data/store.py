@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
 from redraft.counting import counted
 from redraft.train.data.packing import Ints
@@ -30,6 +31,8 @@ ABOUT = "prepared.json"
 FIRST = 5
 """Ids that a line of the report names."""
 
+_NO_LOSS = "which carry no loss in this format (--format vicuna trains on all)"
+_FIRST_ANSWER = "(--answer first learns the first, as SelFee did)"
 _REASONS = 20
 _CHUNK = 1 << 20
 
@@ -53,11 +56,10 @@ class RecordTally:
     count: int = 0
     first: list[str] = field(default_factory=list)
 
-    def add(self, name: str) -> None:
-        """Count a record."""
-        self.count += 1
-        if len(self.first) < FIRST:
-            self.first.append(name)
+    def add(self, *names: str) -> None:
+        """Count records."""
+        self.count += len(names)
+        self.first += names[: FIRST - len(self.first)]
 
     def __str__(self) -> str:
         return ", ".join(self.first) + (", …" if self.count > len(self.first) else "")
@@ -117,35 +119,18 @@ class DataReport:
         share = self.trained / max(self.tokens, 1)
         read = f"{counted(self.records, 'record')} read, {self.examples:,} to train on"
         loss = f"{self.tokens:,} tokens, {self.trained:,} of them with loss ({share:.0%})"
-        lines = [f"{read}: {loss}; the longest has {self.longest:,}"]
-        if self.cut.count:
-            of_prompts = f" ({self.cut_prompt:,} of prompts)" if self.cut_prompt else ""
-            lines.append(
-                f"{self.cut.count:,} cut, by {self.cut_tokens:,} tokens in all{of_prompts}: {self.cut}"
-            )
-        if self.lost.count:
-            lines.append(f"{self.lost.count:,} of these lost their last answers: {self.lost}")
-        if self.broken.count:
-            lines.append(f"{self.broken.count:,} of these end within an answer: {self.broken}")
-        if self.leaves.count:
-            lines.append(
-                f"{self.leaves.count:,} with earlier answers, which carry no loss in this format "
-                f"(--format vicuna trains on all): {self.leaves}"
-            )
-        if self.later.count:
-            lines.append(
-                f"{self.later.count:,} learn an answer other than the first "
-                f"(--answer first learns the first, as SelFee did): {self.later}"
-            )
-        ordered = sorted(self.skipped.items(), key=lambda item: -item[1].count)
-        return lines + [f"{tally.count:,} skipped, {reason}: {tally}" for reason, tally in ordered]
-
-    @classmethod
-    def of(cls, values: dict[str, Any]) -> DataReport:
-        """Return the report of a dictionary from `dataclasses.asdict`."""
-        skipped = {reason: RecordTally(**tally) for reason, tally in values["skipped"].items()}
-        tallies = {name: RecordTally(**values[name]) for name in ("cut", "lost", "broken", "leaves", "later")}
-        return cls(**values | tallies | {"skipped": skipped})
+        of_prompts = f" ({self.cut_prompt:,} of prompts)" if self.cut_prompt else ""
+        skipped = sorted(self.skipped.items(), key=lambda item: -item[1].count)
+        tallies = [
+            (f"cut, by {self.cut_tokens:,} tokens in all{of_prompts}", self.cut),
+            ("of these lost their last answers", self.lost),
+            ("of these end within an answer", self.broken),
+            (f"with earlier answers, {_NO_LOSS}", self.leaves),
+            (f"learn an answer other than the first {_FIRST_ANSWER}", self.later),
+            *((f"skipped, {reason}", tally) for reason, tally in skipped),
+        ]
+        counts = [f"{tally.count:,} {what}: {tally}" for what, tally in tallies if tally.count]
+        return [f"{read}: {loss}; the longest has {self.longest:,}", *counts]
 
 
 class Prepared:
@@ -202,7 +187,7 @@ def open_prepared(folder: Path, key: str) -> Prepared:
         for name in (TOKENS, OFFSETS, CUTS, NAMES):
             if about["files"][name] != _sum(folder / name):
                 raise DamagedData(f"{folder / name} has changed")
-        return Prepared(folder, DataReport.of(about["report"]))
+        return Prepared(folder, TypeAdapter(DataReport).validate_python(about["report"]))
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise DamagedData(f"{folder}: {error}") from error
 

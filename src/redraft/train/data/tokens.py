@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from redraft.chain import Chain
+from redraft.chain import whole as without_surrogates
 from redraft.errors import RecordError, UsageError
 from redraft.formats.render.spans import (
     Objective,
@@ -261,16 +262,7 @@ def _text_of(span: Span, vocabulary: Vocabulary) -> str:
         return vocabulary.mark_controls(span.text)
     if OPEN in span.text:
         raise RecordError(f"U+{ord(OPEN):04X}, which is no character")
-    return _characters(span.text)
-
-
-def _characters(text: str) -> str:
-    """Replace lone surrogates, which JSON allows and tokenizers refuse, by U+FFFD."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text
+    return without_surrogates(span.text)  # JSON allows them, and tokenizers refuse them
 
 
 def _joined(places: Iterable[Place]) -> list[Place]:

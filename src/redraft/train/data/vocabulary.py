@@ -98,13 +98,14 @@ class Vocabulary:
         first = _first(tokenizer)
         template = _template(tokenizer)
         named = {name: str(text) for name, text in tokenizer.special_tokens_map.items()}
+        decides = [written, first, template, named]
         return cls(
             first=np.array(first, np.uint32),
             stop=marks[stop],
             marks=marks,
             size=int(meant.max()) + 1,
             template=None if template is None else ChatTemplate(_Jinja(template, named), tuple(marks)),
-            fingerprint=_hash([written, first, template, named]),
+            fingerprint=hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest(),
             _backend=backend,
             _meant=meant,
             _control=control,
@@ -256,7 +257,3 @@ def _exact(
         starts, ends = starts.copy(), ends.copy()
         starts[marked], ends[marked] = np.array(found, np.int64).T
     return starts, ends
-
-
-def _hash(parts: list[Any]) -> str:
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

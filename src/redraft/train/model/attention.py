@@ -80,20 +80,15 @@ def segments(position_ids: Tensor) -> Segments:
 
 def use_segments(model: PreTrainedModel) -> None:
     """Give a model this attention. Raise `ModelError` if packed examples would leak through a layer."""
-    check_segments(model)
-    AttentionInterface.register(NAME, attend)
-    AttentionMaskInterface.register(NAME, _mask)
-    model.set_attn_implementation(NAME)
-
-
-def check_segments(model: PreTrainedModel) -> None:
-    """Raise `ModelError` if a layer of a model cannot keep the examples of a packed row apart."""
     config = model.config.get_text_config()
     others = sorted(set(getattr(config, "layer_types", None) or ()) - _KINDS)
     hookable = model._supports_attention_backend and model._supports_flash_attn  # noqa: SLF001 - their flags
     if others or not hookable:
         why = f"has layers of {', '.join(others)}" if others else "has its own attention"
         raise _unpacked(model, f"{why}: examples packed into one row would see each other.")
+    AttentionInterface.register(NAME, attend)
+    AttentionMaskInterface.register(NAME, _mask)
+    model.set_attn_implementation(NAME)
 
 
 @contextmanager
@@ -150,7 +145,10 @@ def attend(
         return _masked(module, query, key, value, attention_mask, _Scoring(dropout, scaling, softcap))
     _check_plain(module, others)
     if cu_seq_lens_q is None or max_length_q is None:
-        found = _found(module, position_ids)
+        if position_ids is None:
+            why = "gets no positions of its tokens, which separate the examples of a packed row."
+            raise _unpacked(module, why)
+        found = segments(position_ids)
         cu_seq_lens_q, max_length_q = found["cu_seq_lens_q"], found["max_length_q"]
     window = sliding_window if sliding_window and sliding_window < max_length_q else None
     how = _Scoring(dropout, scaling, softcap, window)
@@ -161,14 +159,6 @@ def attend(
     cut = [torch.split(each, lengths, dim=2) for each in (query, key, value)]
     parts = [_one(q, k, v, how) for q, k, v in zip(*cut, strict=True)]
     return torch.cat(parts, dim=2).transpose(1, 2).contiguous(), None
-
-
-def _found(module: torch.nn.Module, position_ids: Tensor | None) -> Segments:
-    if position_ids is None:
-        raise _unpacked(
-            module, "gets no positions of its tokens, which separate the examples of a packed row."
-        )
-    return segments(position_ids)
 
 
 def _check_plain(module: torch.nn.Module, others: dict[str, Any]) -> None:

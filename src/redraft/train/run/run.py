@@ -138,16 +138,12 @@ class Ready:
         rows, report = self.loop.data.rows.rows, self.prepared.report
         batch = np.argsort(rows.lengths)[-self.args.train_batch_size :]
         lengths = rows.lengths[batch]
-        tokens = int(lengths.sum() if self.joins else lengths.max() * len(batch))
+        padded = self.loop.data.loader.collate_fn is not joined
+        tokens = int(lengths.max() * len(batch) if padded else lengths.sum())
         share = report.trained / max(report.tokens, 1)
         examples = self.prepared.lengths[np.concatenate([rows[row] for row in batch])].tolist()
         with self._memory():
             return plan_of(self.loop.trained.model, self.args, tokens=tokens, share=share, examples=examples)
-
-    @property
-    def joins(self) -> bool:
-        """Whether batches concatenate examples. Otherwise they are padded."""
-        return self.loop.data.loader.collate_fn is joined
 
     @property
     def used(self) -> dict[str, Any]:

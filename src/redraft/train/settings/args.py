@@ -117,7 +117,8 @@ def read_flags(words: Sequence[str]) -> dict[str, Any]:
             raise _too_many(name, several)
         if not several and not _is_switch(name):
             raise UsageError(f"--{name} has no value, and should be {_in_words(_wanted(name))}.")
-    return {name: _one_or_all(words) for name, words in values.items()}
+    # A switch stands alone.
+    return {name: each[0] if len(each) == 1 else each or True for name, each in values.items()}
 
 
 def _too_many(name: str, words: Sequence[str]) -> UsageError:
@@ -144,11 +145,6 @@ def _wanted(name: str) -> list[Any]:
     """Return the types of a setting by any of its names; none if its value is translated or ignored."""
     now = renamed.RENAMED.get(name, name)
     return _members(kinds()[now]) if now in kinds() else []
-
-
-def _one_or_all(words: list[str]) -> Any:
-    """Return a single value, several, or True for a switch."""
-    return words[0] if len(words) == 1 else words or True
 
 
 def _known(name: str) -> tuple[str, bool]:
