@@ -1,16 +1,24 @@
-"""Ask the Hugging Face hub, and turn its errors into redraft's. The caller decides what to fetch.
+"""Fetch models and datasets of the Hugging Face hub, and turn its errors into redraft's.
 
-Files lie in the cache of huggingface_hub, which other programs share. `HF_HOME` moves it, and `HF_ENDPOINT`
-names another hub.
+Code of a repository is never fetched or run. Files lie in the cache of huggingface_hub, which other programs
+share; it is used if the hub cannot be reached. `HF_HOME` moves it, and `HF_ENDPOINT` names another hub.
+
+A dataset may have several configurations and splits in any folders and files, and may repeat questions among
+them. So all its files have to form one set, as far as their names show, or the user has to name one.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Literal
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from glob import escape
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal, NamedTuple
 
 from redraft.errors import ModelError, RedraftError, UsageError
 
@@ -18,24 +26,373 @@ Kind = Literal["model", "dataset"]
 
 _ERRORS: dict[Kind, type[RedraftError]] = {"model": ModelError, "dataset": UsageError}
 
+PREFERRED = "Q4_K_M"
+"""The default quantisation, as in llama.cpp's own download."""
 
-class OutOfReach(Exception):
-    """The hub does not reply. The caller looks into the cache, or says so."""
+SAFE = ("*.safetensors",)
+PICKLED = ("pytorch_model*.bin", "adapter_model.bin")
+_BESIDE = ("*.json", "*.jinja", "tokenizer.model", "merges.txt", "vocab.txt", "README.md")
+_TERMS = ("LICENSE*", "LICENCE*", "COPYING*", "NOTICE*", "USE_POLICY*")
+_NEVER = ("*/*", "consolidated*")  # Meta's layout, a second copy of the weights in some repositories
+
+_PART = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$", re.IGNORECASE)
+
+_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
+_CARD = "README.md"
+_SHARD = re.compile(r"(-\d{5}-of-\d{5})?(-[0-9a-f]{16})?(\.[a-z]+)+$")
+"""The part of a file's name that differs within a set, as the `datasets` library names files."""
+
+_EVALUATION = frozenset({"test", "tests", "validation", "valid", "val", "dev", "eval", "evaluation"})
+"""Words in names of evaluation files."""
+
+_SHOWN = 12  # sets to name in an error
 
 
-def endpoint() -> str | None:
+class _OutOfReach(Exception):
+    """The hub does not reply."""
+
+
+@dataclass(frozen=True)
+class Cached:
+    """A GGUF file in the cache: its repository, its name there, its path on this disk, and its bytes."""
+
+    repo: str
+    name: str
+    path: Path
+    size: int
+
+
+def choose(repo: str, files: Sequence[str], selects: str | None) -> list[str]:
+    """Return the chosen file, or all of its parts in order.
+
+    Args:
+        repo: The repository, for messages.
+        files: All files of the repository.
+        selects: A quantisation such as `Q4_K_M`, a file, or None for `PREFERRED` or the only file.
+
+    Raises:
+        ModelError: No file fits, or several; the message lists the files.
+    """
+    ggufs = sorted(name for name in files if _is_model(name))
+    firsts = [name for name in ggufs if not (part := _PART.search(name)) or int(part[1]) == 1]
+    found = [name for name in firsts if _matches(name, selects or PREFERRED)]
+    if selects is None and len(firsts) == 1:
+        found = firsts
+    if len(found) != 1:
+        raise _not_one(repo, firsts, selects)
+    stem = _PART.sub("", found[0])
+    return [name for name in ggufs if _PART.sub("", name) == stem] if stem != found[0] else found
+
+
+def fetch(repo: str, selects: str | None) -> Path:
+    """Fetch a GGUF file unless it is cached; huggingface_hub shows the progress.
+
+    Returns:
+        The file, or its first part.
+
+    Raises:
+        ModelError: No such repository or file, no permission, or no connection and nothing cached.
+    """
+    from huggingface_hub import hf_hub_download
+
+    try:
+        with _asking(repo, "model"):
+            names = choose(repo, _info(repo, "model")[0], selects)
+            paths = [hf_hub_download(repo, name, endpoint=_endpoint()) for name in names]
+            return Path(paths[0])
+    except _OutOfReach as error:
+        found = find(repo, selects)
+        if found is None:
+            raise _out_of_reach(repo, error) from None
+        return found
+
+
+def fetch_folder(repo: str, *, pickle: bool = False) -> Path:
+    """Fetch weights, configuration and tokenizer of a model, delta or adapter, unless they are cached.
+
+    Args:
+        repo: `org/name`.
+        pickle: Accept `.bin` files where there are no safetensors.
+
+    Returns:
+        The folder in the cache.
+
+    Raises:
+        ModelError: No such repository, no usable weights in it, no permission, or no connection and nothing
+            cached.
+    """
+    kinds = (SAFE, PICKLED) if pickle else (SAFE,)
+    try:
+        with _asking(repo, "model"):
+            names, _ = _info(repo, "model")
+            kind = next((kind for kind in kinds if _holds(names, kind)), None)
+            if kind is None:
+                raise _no_weights(repo, names)
+            return _snapshot(repo, kind)
+    except _OutOfReach as error:
+        found = _folder_here(repo, kinds)
+        if found is None:
+            raise _out_of_reach(repo, error) from None
+        return found
+
+
+def _info(name: str, kind: Kind) -> tuple[list[str], Any]:
+    """Return the files of a repository, and the data of its card."""
+    from huggingface_hub import HfApi
+
+    info = HfApi(endpoint=_endpoint()).repo_info(name, repo_type=kind, timeout=10)
+    return [file.rfilename for file in info.siblings or []], info.card_data
+
+
+def _snapshot(repo: str, weights: Sequence[str], *, here: bool = False) -> Path:
+    from huggingface_hub import snapshot_download
+
+    folder = snapshot_download(
+        repo,
+        allow_patterns=[*_BESIDE, *_TERMS, *weights],
+        ignore_patterns=list(_NEVER),
+        endpoint=_endpoint(),
+        local_files_only=here,
+    )
+    return Path(folder)
+
+
+def _folder_here(repo: str, kinds: Sequence[Sequence[str]]) -> Path | None:
+    """Return the cached folder if it is complete, without using the network."""
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    for kind in kinds:
+        try:
+            folder = _snapshot(repo, kind, here=True)
+        except LocalEntryNotFoundError:
+            continue
+        if _holds([path.name for path in folder.iterdir()], kind):
+            return folder
+    return None
+
+
+def _holds(names: Sequence[str], patterns: Sequence[str]) -> bool:
+    kept = [name for name in names if not any(fnmatch(name, never) for never in _NEVER)]
+    return any(fnmatch(name, pattern) for name in kept for pattern in patterns)
+
+
+def find(repo: str, selects: str | None) -> Path | None:
+    """Return the cached file, without using the network."""
+    here = {file.name: file.path for file in cached() if file.repo == repo}
+    try:
+        return here[choose(repo, list(here), selects)[0]]
+    except ModelError:
+        return None
+
+
+def remove(repo: str, selects: str | None) -> int:
+    """Remove a GGUF file, or all GGUF files of a repository, from the cache. Return the bytes freed."""
+    here = [file for file in cached() if file.repo == repo]
+    names = [file.name for file in here]
+    chosen = choose(repo, names, selects) if selects else names
+    freed = 0
+    for file in here:
+        if file.name in chosen:
+            blob = file.path.resolve()  # the cache holds the bytes in blobs, and links to them
+            freed += file.size if blob.exists() else 0
+            blob.unlink(missing_ok=True)
+            file.path.unlink(missing_ok=True)
+    return freed
+
+
+def cached() -> Iterator[Cached]:
+    """Yield all GGUF files in the cache of huggingface_hub, older revisions first."""
+    from huggingface_hub import constants, scan_cache_dir
+    from huggingface_hub.errors import CacheNotFound
+
+    try:
+        repos = scan_cache_dir(constants.HF_HUB_CACHE).repos
+    except CacheNotFound:
+        return
+    for repo in sorted(repos, key=lambda repo: repo.repo_id):
+        for revision in sorted(repo.revisions, key=lambda revision: revision.last_modified):
+            for file in sorted(revision.files, key=lambda file: file.file_path):
+                name = file.file_path.relative_to(revision.snapshot_path).as_posix()
+                if repo.repo_type == "model" and _is_model(name):
+                    yield Cached(repo.repo_id, name, file.file_path, file.size_on_disk)
+
+
+def _is_model(name: str) -> bool:
+    """Return whether a file is a language model, and not the projector of a vision model."""
+    return name.lower().endswith(".gguf") and "mmproj" not in name.lower()
+
+
+def _matches(name: str, selects: str) -> bool:
+    if selects.lower().endswith(".gguf"):
+        return name == selects
+    return re.search(rf"(?:^|[-._/]){re.escape(selects)}(?=[-._/])", name, re.IGNORECASE) is not None
+
+
+def _not_one(repo: str, firsts: Sequence[str], selects: str | None) -> ModelError:
+    if not firsts:
+        return ModelError(
+            f"{repo} has no GGUF file.", hint="Look for a repository of the same model named …-GGUF."
+        )
+    wanted = f"no single file for {selects!r}" if selects else "several GGUF files"
+    return ModelError(
+        f"{repo} has {wanted}. It has: {', '.join(firsts)}.", hint=f"--model {repo}/{firsts[0]}"
+    )
+
+
+def _no_weights(repo: str, names: Sequence[str]) -> ModelError:
+    if _holds(names, PICKLED):
+        return ModelError(
+            f"{repo} has no safetensors, only .bin files, which are pickles.",
+            hint="If you trust who made them: --allow-pickle (they are read by torch's restricted loader).",
+        )
+    if any(_is_model(name) for name in names):
+        return ModelError(
+            f"{repo} has no safetensors, only GGUF files.",
+            hint=f"redraft model get {repo}, and then: redraft weights from-gguf",
+        )
+    found = ", ".join(sorted(names)[:8]) or "nothing"
+    return ModelError(
+        f"{repo} has no weights in safetensors. It has: {found}.", hint="Name another repository."
+    )
+
+
+def _out_of_reach(repo: str, error: _OutOfReach) -> ModelError:
+    return ModelError(
+        f"{repo} is not in the cache, and the hub cannot be reached: {error}",
+        hint="Check the connection, or name a file or folder on this machine.",
+    )
+
+
+class Dataset(NamedTuple):
+    """Local files of a dataset.
+
+    Attributes:
+        files: Paths in the folder, in order.
+        revision: Their commit.
+        offline: The hub could not be reached, and the files are from the cache.
+    """
+
+    folder: Path
+    files: Sequence[str]
+    licence: str | None
+    revision: str
+    offline: bool
+
+
+def is_dataset_name(text: str) -> bool:
+    """Whether a text looks like the name of a dataset, `org/name`."""
+    return _NAME.fullmatch(text) is not None
+
+
+def fetch_dataset(name: str, inside: str, endings: Sequence[str]) -> Dataset:
+    """Fetch files of a dataset, unless they are in the cache.
+
+    Args:
+        name: `org/name`.
+        inside: A folder or file of it, or the start of file names; empty for all.
+        endings: Wanted endings.
+
+    Raises:
+        UsageError: There is no such dataset or file, it has several sets, access is denied, or there is
+            neither a connection nor a cached copy.
+    """
+    from huggingface_hub import snapshot_download
+
+    try:
+        with _asking(name, "dataset"):
+            there, card = _info(name, "dataset")
+    except _OutOfReach as error:
+        return _cached(name, inside, endings, error)
+    files = _chosen(name, inside, there, endings)
+    patterns = [_CARD, *map(escape, files)]
+    try:
+        with _asking(name, "dataset"):
+            folder = snapshot_download(
+                name, repo_type="dataset", allow_patterns=patterns, endpoint=_endpoint()
+            )
+    except _OutOfReach as error:
+        raise UsageError(
+            f"{name} could not be fetched from the hub: {error}",
+            hint="Check the connection and try again: complete files are not fetched again.",
+        ) from None
+    return Dataset(Path(folder), files, _licence(card), Path(folder).name, offline=False)
+
+
+def _cached(name: str, inside: str, endings: Sequence[str], error: _OutOfReach) -> Dataset:
+    """Return the copy of an earlier import from the cache."""
+    from huggingface_hub import DatasetCard, snapshot_download
+
+    patterns = [f"{escape(inside)}*{ending}" for ending in endings]
+    try:
+        place = snapshot_download(name, repo_type="dataset", allow_patterns=patterns, local_files_only=True)
+    except OSError:
+        raise UsageError(
+            f"{name} is no file or folder here, the hub cannot be reached, and its cache here does not have "
+            f"all of it: {error}",
+            hint="Check the path, or the connection. A copy from elsewhere is read as a folder: redraft data "
+            "import FOLDER",
+        ) from None
+    folder = Path(place)
+    there = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    card = folder / _CARD
+    licence = _licence(DatasetCard.load(card).data) if card.is_file() else None
+    return Dataset(folder, _chosen(name, inside, there, endings), licence, folder.name, offline=True)
+
+
+def _chosen(name: str, inside: str, there: Sequence[str], endings: Sequence[str]) -> list[str]:
+    """Return the requested files, if they form one set."""
+    known = sorted(file for file in there if file.endswith(tuple(endings)) and not file.startswith("."))
+    files = [file for file in known if not inside or _is_in(file, inside)]
+    if not files:
+        what = f"no {inside}" if known else "no files of records"
+        has = ", ".join((_sets(known) or list(there))[:_SHOWN]) or "nothing"
+        hint = f"Such files end in: {' '.join(endings)}"
+        raise UsageError(f"{name} has {what} on the hub. It has: {has}.", hint=None if known else hint)
+    for_evaluation = [file for file in files if _evaluates(file)]
+    folders = {PurePosixPath(file).parent for file in files}
+    if (for_evaluation and len(for_evaluation) < len(files)) or (not inside and len(folders) > 1):
+        sets = _sets(files)
+        one = next((each for each in sets if not _evaluates(each)), sets[0])
+        more = f" and {len(sets) - _SHOWN:,} more" if len(sets) > _SHOWN else ""
+        raise UsageError(
+            f"{'/'.join(filter(None, (name, inside)))} has several sets of records: "
+            f"{', '.join(sets[:_SHOWN])}{more}.",
+            hint=f"Name the sets to train on: redraft data import {name}/{one}",
+        )
+    return files
+
+
+def _is_in(file: str, inside: str) -> bool:
+    return file == inside or file.startswith(tuple(inside + mark for mark in "/-."))
+
+
+def _evaluates(file: str) -> bool:
+    return not _EVALUATION.isdisjoint(re.split(r"[^a-z]+", file.lower()))
+
+
+def _sets(files: Sequence[str]) -> list[str]:
+    """Return names of files without number and ending."""
+    return list(dict.fromkeys(_SHARD.sub("", file) for file in files))
+
+
+def _licence(card: Any) -> str | None:
+    licence = getattr(card, "license", None)
+    return ", ".join(map(str, licence)) if isinstance(licence, list) else licence
+
+
+def _endpoint() -> str | None:
     """Return the address of the hub, or None for the usual one."""
     return os.environ.get("HF_ENDPOINT")
 
 
 @contextmanager
-def asking(name: str, kind: Kind) -> Iterator[None]:
-    """Turn exceptions of huggingface_hub about `org/name` into ours.
+def _asking(name: str, kind: Kind) -> Iterator[None]:
+    """Turn exceptions of huggingface_hub about `org/name` into redraft's.
 
     Raises:
         ModelError: There is no such model, access is denied, or the disk is full.
         UsageError: The same for a dataset.
-        OutOfReach: The hub does not reply.
+        _OutOfReach: The hub does not reply.
     """
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
@@ -51,7 +408,7 @@ def asking(name: str, kind: Kind) -> Iterator[None]:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             hint = "Free some room, or keep the cache on another disk with HF_HOME."
             raise _ERRORS[kind](f"the disk is full: no room for {name}.", hint=hint) from None
-        raise OutOfReach(str(error)) from None
+        raise _OutOfReach(str(error)) from None
 
 
 def _refused(name: str, kind: Kind, status: int) -> RedraftError:

@@ -224,7 +224,7 @@ def test_info_as_json(here: Path) -> None:
 
 
 def test_info_takes_names_of_the_hub(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("redraft.engines.hub.fetch_folder", lambda repo, *, pickle: here / repo.split("/")[1])
+    monkeypatch.setattr("redraft.hub.fetch_folder", lambda repo, *, pickle: here / repo.split("/")[1])
     result = weights("info", "org/base")
     assert (result.exit_code, result.stdout.splitlines()[0]) == (0, str(here / "base"))
 

@@ -32,7 +32,7 @@ def get(ref: Ref = "default") -> None:
     """
     import sys
 
-    from redraft.engines import hub
+    from redraft import hub
     from redraft.engines.llamacpp import default_model
 
     named = _fetchable(ref)
@@ -60,7 +60,7 @@ def list_models() -> None:
 @app.command(cls=Verb)
 def path(ref: Ref = "default") -> None:
     """Print the path of a model that is here. Nothing is fetched."""
-    from redraft.engines import hub
+    from redraft import hub
     from redraft.engines.llamacpp import default_model
     from redraft.errors import ModelError
 
@@ -79,7 +79,7 @@ def remove(ref: Ref) -> None:
 
     org/name removes all its GGUF files, org/name:Q4_K_M one. Other programs share the cache of the hub.
     """
-    from redraft.engines import hub
+    from redraft import hub
     from redraft.engines.llamacpp import default_model
     from redraft.errors import ModelError
 
@@ -116,7 +116,7 @@ def _fetchable(ref: str) -> ModelReference:
 
 
 def _here() -> Iterator[tuple[str, int, Path]]:
-    from redraft.engines import hub
+    from redraft import hub
     from redraft.engines.llamacpp import default_model
 
     default = default_model.DEFAULT.path

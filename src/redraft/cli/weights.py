@@ -309,7 +309,7 @@ def _model(ref: str, allow_pickle: bool = False) -> Path:
     path = _local(ref)
     if path.exists() or not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", ref):
         return path
-    from redraft.engines.hub import fetch_folder
+    from redraft.hub import fetch_folder
 
     return fetch_folder(ref, pickle=allow_pickle)
 

@@ -22,8 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from redraft import hub
 from redraft.config import Config, load_config
-from redraft.engines import hub
 from redraft.engines.base import Engine
 from redraft.engines.llamacpp import default_model
 from redraft.engines.price import Price

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from redraft.collect.read import hub
+from redraft import hub
 from redraft.collect.read.tables import Row, read_arrow, read_csv, read_parquet
 from redraft.errors import RecordError, UsageError
 from redraft.formats.read.files import STDIO, decode, name_of, plain_name, read_lines, reading
@@ -105,7 +105,7 @@ def _of_the_hub(path: Path) -> list[Input]:
     if named is None:
         raise UsageError(f"{name_of(path)}: no such file or folder.", hint=_folder_hint(path))
     name, inside = named
-    found = hub.fetch(
+    found = hub.fetch_dataset(
         name, inside, [ending + packed for ending in _ENDINGS for packed in ("", ".gz", ".zst")]
     )
     inputs = [_within(found.folder, found.folder / file, name.partition("/")[2]) for file in found.files]
@@ -121,13 +121,13 @@ def _named_on_hub(path: Path) -> tuple[str, str] | None:
     Local paths begin with an existing folder, or look like a file without a dataset.
     """
     name, inside = "/".join(path.parts[:2]), "/".join(path.parts[2:])
-    if not hub.is_name(name) or Path(path.parts[0]).exists() or ".." in path.parts:
+    if not hub.is_dataset_name(name) or Path(path.parts[0]).exists() or ".." in path.parts:
         return None
     return None if not inside and path.suffix in _OF_FILES else (name, inside)
 
 
 def _folder_hint(path: Path) -> str | None:
-    if not hub.is_name(str(path)) or path.suffix in _OF_FILES:
+    if not hub.is_dataset_name(str(path)) or path.suffix in _OF_FILES:
         return None
     return f"redraft does not look on the hub, because a folder {path.parts[0]} exists here."
 

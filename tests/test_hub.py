@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
-from redraft.engines import hub
+from redraft import hub
 from redraft.errors import ModelError
 from tests.engines.fake_server import FakeServer, Reply, json_reply
 
