@@ -6,8 +6,7 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import IO, NamedTuple
 
-from redraft.collect.clean.dropped import Drop
-from redraft.collect.read.records import chain_or_drop
+from redraft.collect.clean.dropped import Drop, chain_or_drop
 from redraft.formats.read.conversations import asks
 from redraft.formats.read.files import to_line
 from redraft.formats.read.records import Ids, RawRecord

@@ -83,11 +83,11 @@ def test_a_field_that_is_not_there_is_named_with_the_nearest() -> None:
     with pytest.raises(
         UsageError, match=r"f:1: no field is called 'question'\. Did you mean 'questions'\?"
     ) as caught:
-        fields.insist({"questions": "q", "answer": "a"}, "f:1")
+        fields.check({"questions": "q", "answer": "a"}, "f:1")
     assert caught.value.hint == "Its fields: questions answer"
-    fields.insist({"question": None}, "f:1")
+    fields.check({"question": None}, "f:1")
     with pytest.raises(UsageError, match="no field is called 'question'"):
-        fields.insist("text", "f:1")
+        fields.check("text", "f:1")
 
 
 @pytest.mark.parametrize(

@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 from redraft.chain import Chain, Prompt
 from redraft.collect.clean.dropped import Drop
 from redraft.collect.read.fieldmap import parse_map
+from redraft.collect.read.inputs import inputs_of
 from redraft.collect.sources.licence import UNKNOWN
 from redraft.collect.sources.published import (
     SOURCES,
     Imported,
     Reader,
     import_all,
-    items_of,
+    items_in,
     questions_in,
     source_named,
 )
@@ -105,7 +106,7 @@ def write(path: Path, *records: Any) -> Path:
 
 
 def read(path: Path, reader: Reader | None = None, **how: Any) -> tuple[list[Chain], list[Drop]]:
-    results = list(import_all(items_of([path]), reader or Reader(), **how))
+    results = list(import_all(items_in(inputs_of(path)), reader or Reader(), **how))
     chains = [Chain.from_json(each.json) for each in results if not isinstance(each, Drop)]
     return chains, [each for each in results if isinstance(each, Drop)]
 
@@ -137,7 +138,7 @@ class TestOrigin:
         chain = Chain(id="a", prompt=Prompt(instruction="q"), meta={"origin": origin})
         path = tmp_path / "x.jsonl"
         path.write_text(chain.to_json())
-        [found] = import_all(items_of([path]), Reader())
+        [found] = import_all(items_in(inputs_of(path)), Reader())
         assert isinstance(found, Imported)
         assert found.licence == "MIT, CC0"
         assert Chain.from_json(found.json).meta["origin"]["licence"] == ["MIT", "CC0"]
@@ -305,14 +306,14 @@ class TestBadInput:
     def test_a_path_that_is_not_there_stops_before_anything_is_read(self, tmp_path: Path) -> None:
         good = write(tmp_path / "x.jsonl", PUBLISHED["gsm8k"])
         with pytest.raises(UsageError, match="no such file"):
-            next(items_of([good, tmp_path / "none.jsonl"]))
+            next(items_in([*inputs_of(good), *inputs_of(tmp_path / "none.jsonl")]))
 
 
 def test_any_number_of_workers_gives_the_same(tmp_path: Path) -> None:
     records = [PUBLISHED[name] for name in PUBLISHED] * 20 + [{"other": 1}, {"instruction": ""}]
     path = write(tmp_path / "x.jsonl", *records)
-    one = list(import_all(items_of([path]), Reader(), workers=1))
-    assert list(import_all(items_of([path]), Reader(), workers=3)) == one
+    one = list(import_all(items_in(inputs_of(path)), Reader(), workers=1))
+    assert list(import_all(items_in(inputs_of(path)), Reader(), workers=3)) == one
     assert len(one) == len(records)
 
 

@@ -7,21 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from redraft.cli.data.common import (
-    STDIO,
-    Force,
-    Out,
-    Quiet,
-    Side,
-    Source,
-    Strict,
-    Workers,
-    lines_in,
-    processes,
-    say_counts,
-    writing,
-)
-from redraft.cli.shell import tell
+from redraft.cli.data import common
+from redraft.cli.data.common import STDIO, Force, Out, Quiet, Side, Source, Strict, Workers
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -105,16 +92,16 @@ def clean(
         "strict": strict,
     }
     work = partial(clean_line, names=plan.rules, settings=plan.settings, strict=strict)
-    lines = lines_in(file)
+    lines = common.lines_in(file)
     lists = [Path(name) for name in blocked or [] if name not in LISTS]
-    provenance = Provenance("data clean", config, file)
-    with writing(provenance, out, dropped, inputs={"blocked": lists}, force=force, quiet=quiet) as output:
-        done = spread(work, output.watch(lines), processes(workers))
-        left = Counter[bool]()
+    provenance, left = Provenance("data clean", config, file), Counter[bool]()
+    inputs = {"blocked": lists}
+    with common.writing(provenance, out, dropped, inputs=inputs, force=force, quiet=quiet) as output:
+        done = spread(work, output.watch(lines), common.processes(workers))
         output.sink.writelines(_lines(output.passing(done), left))
-    say_counts(output, quiet=quiet)
-    if left[True] and "html" in plan.rules and not quiet:
-        tell(f"{left[True]:,} with HTML left in answers", _LEFT)
+    output.tell_counts()
+    if left[True] and "html" in plan.rules:
+        output.tell(f"{left[True]:,} with HTML left in answers", _LEFT)
 
 
 _LEFT = "The user asked for HTML, or not all answers are HTML: redraft data clean FILE --explain ID"
@@ -184,12 +171,12 @@ def _explain(file: Path, name: str, plan: Preset) -> None:
     """Print what each rule does to the record with the given id."""
     from redraft.chain import Chain
     from redraft.cli.shell import write
+    from redraft.collect.clean.dropped import chain_or_drop
     from redraft.collect.clean.pipeline import apply, explain
-    from redraft.collect.read.records import chain_or_drop
     from redraft.errors import UsageError
 
     first = ""
-    for line in lines_in(file):
+    for line in common.lines_in(file):
         chain = chain_or_drop(line, strict=False)
         if isinstance(chain, Chain):
             first = first or chain.id

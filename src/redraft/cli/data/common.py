@@ -109,6 +109,8 @@ class DataOutput:
         sink: Receives kept records.
         gone: Counts dropped records, and writes them to the side file.
         progress: Shows how far the command is.
+        source: The only file of records, if there is one.
+        quiet: Print no counts.
         lengths: Bytes of each file that were read.
         kept: Number of kept records.
     """
@@ -117,6 +119,7 @@ class DataOutput:
     gone: Dropped
     progress: RecordProgress
     source: Path | None
+    quiet: bool
     lengths: dict[Path, int | None] = field(default_factory=dict)
     kept: int = 0
 
@@ -139,6 +142,23 @@ class DataOutput:
         for record in without_drops(results, self.gone):
             self.kept += 1
             yield record
+
+    def tell(self, text: str, hint: str | None = None) -> None:
+        """Print a message, unless the command is quiet."""
+        if not self.quiet:
+            tell(text, hint)
+
+    def tell_counts(self) -> None:
+        """Print the counts of kept records and of dropped ones by rule.
+
+        Raises:
+            RecordError: A file was damaged. The records before the damage are written.
+        """
+        from redraft.errors import RecordError
+
+        self.tell(self.counts(), "\n".join(self.gone.lines()) or None)
+        if self.gone.damage:
+            raise RecordError("\n  ".join(self.gone.damage), hint="The other records are in the output.")
 
     def counts(self) -> str:
         """Return the counts so far as text."""
@@ -186,15 +206,15 @@ def writing(
 
     Args:
         provenance: How the output is made. Its source is the file of records, if there is only one.
-        out: Path of kept records.
-        side: Path of dropped records.
+        out: Receives kept records.
+        side: Receives dropped records.
         reads: All files that will be read; None for the provenance's source alone.
         inputs: Further inputs, by their field of the record.
         beside: Further files that the output must not replace.
         report: Another output of the command.
         about: Returns more fields of the record. Called at the end.
         force: Replace existing files.
-        quiet: Show nothing.
+        quiet: Show no progress and no counts.
     """
     from redraft.collect.clean.dropped import Dropped
     from redraft.formats.read.files import open_output
@@ -208,7 +228,7 @@ def writing(
         progress = RecordProgress(size_of([source or STDIO] if reads is None else reads), out, quiet=quiet)
         kept_aside = stack.enter_context(open_output(side, force=force)) if side else None
         gone = Dropped(kept_aside, None if quiet else tell)
-        output = DataOutput(stack.enter_context(open_output(out, force=force)), gone, progress, source)
+        output = DataOutput(stack.enter_context(open_output(out, force=force)), gone, progress, source, quiet)
         progress.results = output.counts
         stack.enter_context(progress)
         yield output
@@ -218,8 +238,8 @@ def writing(
         others = {name: [output.fingerprint([path]) for path in paths] for name, paths in inputs.items()}
         more = {**others, **about(), "dropped": dict(sorted(gone.counts.items()))}
         RunFile(out).put(provenance, source=read, about=more, started=started, records=output.kept)
-    if gone.untold() and not quiet:
-        tell(f"… and {gone.untold():,} more that cannot be read")
+    if gone.untold():
+        output.tell(f"… and {gone.untold():,} more that cannot be read")
 
 
 def _check_places(
@@ -249,17 +269,3 @@ def _check_one(output: DataOutput) -> None:
             "no record could be read.",
             hint="Read records of another shape with a field map: redraft data import FILE --map …",
         )
-
-
-def say_counts(output: DataOutput, *, quiet: bool) -> None:
-    """Print the counts of kept records and of dropped ones by rule.
-
-    Raises:
-        RecordError: A file was damaged. The records before the damage are written.
-    """
-    from redraft.errors import RecordError
-
-    if not quiet:
-        tell(output.counts(), "\n".join(output.gone.lines()) or None)
-    if output.gone.damage:
-        raise RecordError("\n  ".join(output.gone.damage), hint="The other records are in the output.")

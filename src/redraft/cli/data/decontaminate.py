@@ -7,22 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from redraft.cli.data.common import (
-    STDIO,
-    Force,
-    Out,
-    Quiet,
-    Side,
-    Source,
-    Strict,
-    Workers,
-    lines_in,
-    not_twice,
-    processes,
-    say_counts,
-    writing,
-)
-from redraft.cli.shell import tell
+from redraft.cli.data import common
+from redraft.cli.data.common import STDIO, Force, Out, Quiet, Side, Source, Strict, Workers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Set
@@ -74,26 +60,25 @@ def decontaminate(
     except ModuleNotFoundError:
         raise MissingExtra("redraft data decontaminate", "data") from None
 
-    not_twice(file, against)
+    common.not_twice(file, against)
     items, seen = Items(ngram), set[int]()
     for path in against:
         check_records(path)
         items.add(path)
     inputs = {"against": against}
     provenance = Provenance("data decontaminate", {"ngram": ngram, "strict": strict}, file)
-    writer = writing(provenance, out, dropped, inputs=inputs, report=report, force=force, quiet=quiet)
-    lines = lines_in(file)
+    writer = common.writing(provenance, out, dropped, inputs=inputs, report=report, force=force, quiet=quiet)
+    lines = common.lines_in(file)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="redraft-")))
         items.save(folder)
         output = stack.enter_context(writer)
         found = stack.enter_context(open_output(report, force=force)) if report else None
         work = partial(check, folder=folder, strict=strict)
-        checked = spread(work, output.watch(lines), processes(workers))
+        checked = spread(work, output.watch(lines), common.processes(workers))
         output.sink.writelines(output.passing(_judged(checked, items, seen, found)))
-    say_counts(output, quiet=quiet)
-    if not quiet:
-        tell("items found", _by_file(items, seen))
+    output.tell_counts()
+    output.tell("items found", _by_file(items, seen))
 
 
 def _judged(

@@ -7,22 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from redraft.cli.data.common import (
-    STDIO,
-    Force,
-    Out,
-    Quiet,
-    Side,
-    Source,
-    Strict,
-    Workers,
-    lines_in,
-    not_twice,
-    processes,
-    say_counts,
-    without_drops,
-    writing,
-)
+from redraft.cli.data import common
+from redraft.cli.data.common import STDIO, Force, Out, Quiet, Side, Source, Strict, Workers
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -100,21 +86,21 @@ def dedupe(
     except ModuleNotFoundError:
         raise MissingExtra("redraft data dedupe", "data") from None
 
-    not_twice(file, against or ())
-    like, many = _likeness(by, of, threshold, letters), processes(workers)
-    pool, lines, others = lines_in(*(against or ())), lines_in(file), against or ()
+    common.not_twice(file, against or ())
+    like, many = _likeness(by, of, threshold, letters), common.processes(workers)
+    pool, lines, others = common.lines_in(*(against or ())), common.lines_in(file), against or ()
     provenance = Provenance("data dedupe", {**asdict(like), "keep": keep, "strict": strict}, file)
     reads, inputs = [*others, file], {"against": others}
-    writer = writing(provenance, out, dropped, reads=reads, inputs=inputs, force=force, quiet=quiet)
+    writer = common.writing(provenance, out, dropped, reads=reads, inputs=inputs, force=force, quiet=quiet)
     with writer as output, _spool(out) as spool:
         watch, first = output.watch, keep == "first"
         known = spread(partial(examine, like=like, strict=True), watch(pool), many)
         found = spread(partial(examine, like=like, strict=strict), watch(lines), many)
-        entries, fixed = without_drops(found, output.gone), without_drops(known, output.gone)
+        entries, fixed = common.without_drops(found, output.gone), common.without_drops(known, output.gone)
         compared = output.progress.compare
         results = deduped(entries, like, spool, against=fixed, first=first, compared=compared)
         output.sink.writelines(output.passing(results))
-    say_counts(output, quiet=quiet)
+    output.tell_counts()
 
 
 def _likeness(by: _By, of: _Of | None, threshold: float | None, letters: str) -> Likeness:

@@ -6,21 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from redraft.cli.data.common import (
-    STDIO,
-    Force,
-    Out,
-    Quiet,
-    Side,
-    Source,
-    Strict,
-    Workers,
-    lines_in,
-    processes,
-    say_counts,
-    writing,
-)
-from redraft.cli.shell import tell
+from redraft.cli.data import common
+from redraft.cli.data.common import STDIO, Force, Out, Quiet, Side, Source, Strict, Workers
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -56,16 +43,15 @@ def export(
     from redraft.jobs.provenance import Provenance
     from redraft.parallel import spread
 
-    work, lines = partial(export_line, to=to, strict=strict), lines_in(file)
+    work, lines = partial(export_line, to=to, strict=strict), common.lines_in(file)
     provenance = Provenance("data export", {"to": to, "strict": strict}, file)
-    with writing(provenance, out, dropped, force=force, quiet=quiet) as output:
-        done = spread(work, output.watch(lines), processes(workers))
+    with common.writing(provenance, out, dropped, force=force, quiet=quiet) as output:
+        done = spread(work, output.watch(lines), common.processes(workers))
         lost = Counter[str]()
         write_records(output.sink, with_unique_ids(_counted(output.passing(done), lost)), array=to in ARRAYS)
-    say_counts(output, quiet=quiet)
+    output.tell_counts()
     for part, many in sorted(lost.items()):
-        if not quiet:
-            tell(f"{many:,} {_LOST[part]}", f"To keep them: --to {_KEEPS[part]}")
+        output.tell(f"{many:,} {_LOST[part]}", f"To keep them: --to {_KEEPS[part]}")
 
 
 _LOST = {

@@ -7,25 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from redraft.cli.data.common import (
-    STDIO,
-    Force,
-    Out,
-    Quiet,
-    Side,
-    Strict,
-    Workers,
-    processes,
-    say_counts,
-    writing,
-)
+from redraft.cli.data import common
+from redraft.cli.data.common import STDIO, Force, Out, Quiet, Side, Strict, Workers
 from redraft.cli.shell import tell
 
 if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from redraft.cli.data.common import DataOutput
     from redraft.collect.clean.dropped import Drop
     from redraft.collect.read.inputs import Input
     from redraft.collect.sources.published import Imported, ImportItem
@@ -98,18 +87,19 @@ def import_(
 
     from redraft.collect.read.fieldmap import parse_map
     from redraft.collect.read.inputs import inputs_of
-    from redraft.collect.sources.published import Reader, import_all, items_in, questions_in, source_named
+    from redraft.collect.sources import published
+    from redraft.collect.sources.licence import UNKNOWN
     from redraft.errors import UsageError
     from redraft.jobs.provenance import Provenance
 
     if fields and which == "all":
         raise UsageError("--paths does nothing with --map.", hint="A map reads one chain from each record.")
-    reader = Reader(
-        source=source_named(name).name if name else None,
+    reader = published.Reader(
+        source=published.source_named(name).name if name else None,
         licence=licence,
         fields=parse_map(fields) if fields else None,
         paths=which,
-        questions=questions_in(questions) if questions else {},
+        questions=published.questions_in(questions) if questions else {},
     )
     _check_paths(paths)
     inputs = {str(path): inputs_of(path) for path in paths}
@@ -118,8 +108,9 @@ def import_(
     read: dict[str, int] = {}
     unanswered: Counter[tuple[str, ...]] = Counter()
     config = {"as": name, "licence": licence, "map": fields, "paths": which, "strict": strict}
-    _say_offline(files, quiet=quiet)
-    with writing(
+    for dataset in dict.fromkeys(file.dataset for file in files if file.offline and not quiet):
+        tell(f"{dataset}: the hub cannot be reached; reading the copy in its cache on this machine.")
+    with common.writing(
         Provenance("data import", config),
         out,
         dropped,
@@ -129,17 +120,21 @@ def import_(
         force=force,
         quiet=quiet,
     ) as output:
-        items = output.watch(_numbered(items_in(files), read, output))
-        results = import_all(items, reader, workers=processes(workers), strict=strict)
+        items = output.watch(_numbered(published.items_in(files), read, output))
+        results = published.import_all(items, reader, workers=common.processes(workers), strict=strict)
         kept = output.passing(_noted(results, unread))
         output.sink.writelines(_lines(kept, licences, unanswered, nulled))
         _check_one(output, name, questions)
-    say_counts(output, quiet=quiet)
-    _say_unasked(output, questions, quiet=quiet)
-    _say_unknown(licences, quiet=quiet)
-    _say_unanswered(unanswered, quiet=quiet)
-    if nulled[True] and not quiet:
-        tell(f"{nulled[True]:,} with NaN or infinity, which JSON does not have: replaced by null")
+    output.tell_counts()
+    if output.gone.counts[published.NO_QUESTION]:
+        output.tell(*_unasked(output, questions))
+    if licences[UNKNOWN]:
+        hint = "Name the source with --as, or the licence with --licence."
+        output.tell(f"{licences[UNKNOWN]:,} of unknown licence", hint)
+    if unanswered:
+        output.tell(*_unanswered(unanswered))
+    if nulled[True]:
+        output.tell(f"{nulled[True]:,} with NaN or infinity, which JSON does not have: replaced by null")
     _check_each(read, unread, name)
 
 
@@ -159,7 +154,9 @@ def _lines(
         yield each.json + b"\n"
 
 
-def _numbered(items: Iterable[ImportItem], read: dict[str, int], output: DataOutput) -> Iterator[ImportItem]:
+def _numbered(
+    items: Iterable[ImportItem], read: dict[str, int], output: common.DataOutput
+) -> Iterator[ImportItem]:
     """Give the items. Note the number of records and the length of each file that was read."""
     from itertools import groupby
 
@@ -197,7 +194,7 @@ def _check_each(read: Mapping[str, int], unread: Mapping[str, int], name: str | 
         raise RecordError("\n  ".join(lines), hint=f"The other files are in the output. {_another_way(name)}")
 
 
-def _check_one(output: DataOutput, name: str | None, questions: Path | None) -> None:
+def _check_one(output: common.DataOutput, name: str | None, questions: Path | None) -> None:
     """Raise if nothing could be imported.
 
     Raises:
@@ -217,7 +214,7 @@ def _check_one(output: DataOutput, name: str | None, questions: Path | None) -> 
     raise UsageError("no record could be read.", hint=_another_way(name))
 
 
-def _unasked(output: DataOutput, questions: Path | None) -> tuple[str, str]:
+def _unasked(output: common.DataOutput, questions: Path | None) -> tuple[str, str]:
     """Return the message about answers without a question, and its hint."""
     from redraft.collect.sources.published import NO_QUESTION
 
@@ -228,52 +225,28 @@ def _unasked(output: DataOutput, questions: Path | None) -> tuple[str, str]:
     return text, "redraft data import ANSWERS --questions QUESTIONS joins them by question_id."
 
 
-def _say_unasked(output: DataOutput, questions: Path | None, *, quiet: bool) -> None:
-    from redraft.collect.sources.published import NO_QUESTION
-
-    if output.gone.counts[NO_QUESTION] and not quiet:
-        tell(*_unasked(output, questions))
-
-
 def _another_way(name: str | None) -> str:
     """Return a hint for records of an unexpected shape."""
     way = "Name the fields: --map instruction=…"
     return f"Without --as {name}, redraft recognises records by their fields. {way}" if name else way
 
 
-def _say_offline(files: Sequence[Input], *, quiet: bool) -> None:
-    for dataset in dict.fromkeys(file.dataset for file in files if file.offline and not quiet):
-        tell(f"{dataset}: the hub cannot be reached; reading the copy in its cache on this machine.")
+def _unanswered(unanswered: Counter[tuple[str, ...]]) -> tuple[str, str | None]:
+    """Return the message about records without an answer, and its hint.
 
-
-def _say_unknown(licences: Counter[str], *, quiet: bool) -> None:
-    from redraft.collect.sources.licence import UNKNOWN
-
-    if licences[UNKNOWN] and not quiet:
-        tell(
-            f"{licences[UNKNOWN]:,} of unknown licence",
-            "Name the source with --as, or the licence with --licence.",
-        )
-
-
-def _say_unanswered(unanswered: Counter[tuple[str, ...]], *, quiet: bool) -> None:
-    """Count records without an answer, and name the fields that may hold it, the most frequent first."""
-    if quiet or not unanswered:
-        return
-    fields: dict[str, None] = {}
-    for unused, _ in unanswered.most_common():
-        fields |= dict.fromkeys(unused)
+    It names the fields that may hold the answer, the most frequent first.
+    """
+    fields = list(dict.fromkeys(name for unused, _ in unanswered.most_common() for name in unused))
     many = unanswered.total()
     text = f"{many:,} record{'' if many == 1 else 's'} without an answer"
     if not fields:
-        tell(text)
-        return
+        return text, None
     hint = "If one of them is the answer: --map instruction=FIELD,reference=FIELD"
-    tell(f"{text}; fields not used: {', '.join(list(fields)[:FIELDS])}", hint)
+    return f"{text}; fields not used: {', '.join(fields[:FIELDS])}", hint
 
 
 def _reads(
-    output: DataOutput, inputs: Mapping[str, Sequence[Input]], questions: Path | None
+    output: common.DataOutput, inputs: Mapping[str, Sequence[Input]], questions: Path | None
 ) -> dict[str, object]:
     """Return the fingerprints of the paths that the user gave."""
     asked = {"questions": output.fingerprint([questions])} if questions else {}

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from redraft.cli.data.common import STDIO, Force, Out, Quiet, Side, Strict, Workers, processes, writing
+from redraft.cli.data import common
+from redraft.cli.data.common import STDIO, Force, Out, Quiet, Side, Strict, Workers
 from redraft.cli.shell import tell
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def merge(
     files = [file for part in plan.parts if (file := parts / part.file).is_file()]
     name = path.name if path.parent == SHIPPED else None
     taken: list[Taken] = []
-    with writing(
+    with common.writing(
         Provenance("data merge", {"seed": plan.seed, "about": plan.about, "strict": strict}, path, name),
         out,
         dropped,
@@ -79,7 +80,7 @@ def merge(
             dropped=output.gone,
             scratch=None if out == STDIO else out.parent,
             skip_missing=skip_missing,
-            workers=processes(workers),
+            workers=common.processes(workers),
             strict=strict,
             read=output.progress.advance,
         )

@@ -6,22 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from redraft.cli.data.common import (
-    STDIO,
-    Force,
-    Out,
-    Quiet,
-    Side,
-    Source,
-    Strict,
-    Workers,
-    lines_in,
-    processes,
-    say_counts,
-    writing,
-)
+from redraft.cli.data import common
+from redraft.cli.data.common import STDIO, Force, Out, Quiet, Side, Source, Strict, Workers
 from redraft.cli.data.tokens import Tokenizer, token_count, tokenizer_fingerprint
-from redraft.cli.shell import tell
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -58,7 +45,7 @@ def split(
     from redraft.jobs.provenance import Provenance
     from redraft.parallel import spread
 
-    lines = lines_in(file)
+    lines = common.lines_in(file)
     count = token_count(tokenizer)
     work = partial(split_line, count=count, limit=limit, drop=too_long == "drop", strict=strict)
     total: Counter[str] = Counter()
@@ -68,12 +55,11 @@ def split(
     def about() -> dict[str, Any]:
         return {"tokenizer": tokenizer_fingerprint(count.path)}
 
-    with writing(provenance, out, dropped, about=about, force=force, quiet=quiet) as output:
-        done = spread(work, output.watch(lines), processes(workers))
+    with common.writing(provenance, out, dropped, about=about, force=force, quiet=quiet) as output:
+        done = spread(work, output.watch(lines), common.processes(workers))
         output.sink.writelines(output.passing(_pieces(done, total)))
-    say_counts(output, quiet=quiet)
-    if not quiet:
-        tell(f"{total['split']:,} split, {total['too long']:,} kept that are over {limit:,} tokens")
+    output.tell_counts()
+    output.tell(f"{total['split']:,} split, {total['too long']:,} kept that are over {limit:,} tokens")
 
 
 def _pieces(done: Iterable[Done], total: Counter[str]) -> Iterator[bytes | Drop]:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from redraft import __version__
-from redraft.cli.data.common import Force, Strict, Workers, not_an_input, not_twice, processes
+from redraft.cli.data import common
+from redraft.cli.data.common import Force, Strict, Workers
 from redraft.cli.data.tokens import token_count
 from redraft.cli.shell import write
 
@@ -62,8 +63,8 @@ def stats(
     from redraft.jobs.progress import RecordProgress, size_of
     from redraft.verify.segment import count_words
 
-    not_twice(files[0], files[1:])
-    not_an_input({"--html": html}, files)
+    common.not_twice(files[0], files[1:])
+    common.not_an_input({"--html": html}, files)
     for path in files:
         check_records(path)
     count = token_count(tokenizer) if tokenizer else count_words
@@ -76,7 +77,7 @@ def stats(
                 long=long,
                 samples=samples if file else 0,
                 seed=seed,
-                workers=processes(workers),
+                workers=common.processes(workers),
                 strict=strict,
                 read=progress.advance,
             )

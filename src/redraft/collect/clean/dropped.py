@@ -1,4 +1,4 @@
-"""Count dropped records by rule, and keep them in a side file with the reason."""
+"""Read records, count the dropped ones by rule, and keep them in a side file with the reason."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import IO, Any
 
+from redraft.chain import Chain
 from redraft.errors import RecordError
 from redraft.formats.read.files import decode, to_line
+from redraft.formats.read.records import Damage, RawRecord
 
 UNREADABLE = "unreadable"
 """The rule that drops unreadable records."""
@@ -37,6 +39,22 @@ class Drop:
     where: str
     id: str = ""
     record: Any = None
+
+
+def chain_or_drop(raw: RawRecord, *, strict: bool) -> Chain | Drop:
+    """Return a record's chain, or the drop of a record that cannot be read.
+
+    Raises:
+        RecordError: With `strict`, instead of a drop.
+    """
+    try:
+        return raw.chain()
+    except RecordError as error:
+        if strict:
+            raise
+        if isinstance(error, Damage):
+            return Drop(DAMAGED, error.message, raw.where)
+        return Drop(UNREADABLE, error.message, raw.where, record=raw.data)
 
 
 class Dropped:

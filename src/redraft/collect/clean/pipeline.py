@@ -7,10 +7,9 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from redraft.chain import Chain, content_of
-from redraft.collect.clean.dropped import Drop
+from redraft.collect.clean.dropped import Drop, chain_or_drop
 from redraft.collect.clean.html.evidence import has_tags
 from redraft.collect.clean.rules import RULES, Rule, RuleSettings
-from redraft.collect.read.records import chain_or_drop
 from redraft.collect.view.rewrite import GOLD, texts_of
 from redraft.formats.read.records import RawRecord
 

@@ -15,8 +15,7 @@ from itertools import chain as joined
 from typing import Any
 
 from redraft.chain import Chain, Prompt, Step, Usage, content_of
-from redraft.collect.clean.dropped import Drop
-from redraft.collect.read.records import chain_or_drop
+from redraft.collect.clean.dropped import Drop, chain_or_drop
 from redraft.formats.gold import answer_of
 from redraft.formats.read.records import RawRecord
 from redraft.formats.selfee import render_steps

@@ -22,8 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from redraft.chain import Chain
-from redraft.collect.clean.dropped import Drop
-from redraft.collect.read.records import chain_or_drop
+from redraft.collect.clean.dropped import Drop, chain_or_drop
 from redraft.collect.view.shingles import Hashes, window_hashes, word_hashes, words
 from redraft.collect.view.text import asked_in, gold_of, said_in
 from redraft.errors import UsageError

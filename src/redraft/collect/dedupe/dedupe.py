@@ -24,10 +24,9 @@ from typing import IO, Any, Literal, NamedTuple
 import numpy as np
 
 from redraft.chain import Chain
-from redraft.collect.clean.dropped import Drop
+from redraft.collect.clean.dropped import Drop, chain_or_drop
 from redraft.collect.dedupe.minhash import clusters, jaccard, sets_of, shingles
 from redraft.collect.dedupe.rouge import Pool
-from redraft.collect.read.records import chain_or_drop
 from redraft.collect.view.shingles import ascii_words, digest, normalised, words
 from redraft.collect.view.text import Part, said_in, text_of
 from redraft.formats.gold import gold_answers

@@ -44,7 +44,7 @@ class FieldMap:
 
     fields: Mapping[str, str]
 
-    def insist(self, record: Any, where: str) -> None:
+    def check(self, record: Any, where: str) -> None:
         """Check that the first record has all the fields.
 
         Raises:

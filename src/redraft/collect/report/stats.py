@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from redraft.chain import Chain
-from redraft.collect.clean.dropped import UNREADABLE, Drop
-from redraft.collect.read.records import chain_or_drop
+from redraft.collect.clean.dropped import UNREADABLE, Drop, chain_or_drop
 from redraft.collect.report.summary import LONG, Count, DataSummary, hashed, look
 from redraft.errors import RecordError
 from redraft.formats.read.files import name_of

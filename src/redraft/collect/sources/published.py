@@ -20,7 +20,7 @@ from typing import Any, Literal, NamedTuple
 from redraft.chain import Chain, Prompt
 from redraft.collect.clean.dropped import DAMAGED, UNREADABLE, Drop
 from redraft.collect.read.fieldmap import FieldMap, nearest
-from redraft.collect.read.inputs import Input, inputs_of
+from redraft.collect.read.inputs import Input
 from redraft.collect.sources.licence import UNKNOWN, licence_in
 from redraft.collect.view.text import is_answered
 from redraft.errors import RecordError, UsageError
@@ -251,16 +251,6 @@ def questions_in(path: Path) -> dict[str, Prompt]:
     return {chain.id.removeprefix(stem): chain.prompt for chain in read_records(path) if asks(chain.prompt)}
 
 
-def items_of(paths: Iterable[Path]) -> Iterator[ImportItem]:
-    """Read the records of files and folders. All paths are checked first.
-
-    Raises:
-        UsageError: A path does not exist, or is a folder without records.
-        RecordError: A file cannot be read, or ends too early.
-    """
-    return items_in([file for path in paths for file in inputs_of(path)])
-
-
 def items_in(files: Iterable[Input]) -> Iterator[ImportItem]:
     """Read the records of files. A damaged file ends with its error.
 
@@ -289,12 +279,12 @@ def import_all(
     """
     ids = Ids()
     work = partial(_import, reader, strict=strict)
-    for results in spread(work, _insisted(items, reader), workers):
+    for results in spread(work, _checked(items, reader), workers):
         for result in results:
             yield result if isinstance(result, Drop) else _with_id(result, ids.new(result.id))
 
 
-def _insisted(items: Iterable[ImportItem], reader: Reader) -> Iterator[ImportItem]:
+def _checked(items: Iterable[ImportItem], reader: Reader) -> Iterator[ImportItem]:
     """Give the items. The first readable one must have the fields of the map."""
     unknown = reader.fields
     for item in items:
@@ -304,7 +294,7 @@ def _insisted(items: Iterable[ImportItem], reader: Reader) -> Iterator[ImportIte
             except RecordError:
                 pass
             else:
-                unknown.insist(record, item.where)
+                unknown.check(record, item.where)
                 unknown = None
         yield item
 
