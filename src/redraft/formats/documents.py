@@ -15,9 +15,6 @@ from redraft.errors import UsageError, fault_of
 if TYPE_CHECKING:
     from yaml import SafeLoader
 
-_ONCE = "Keep one of them."
-
-
 _MOST = 1 << 20
 """The most bytes of a settings file, far above any that a person writes."""
 
@@ -69,11 +66,7 @@ def shipped_recipes(folder: str = "") -> dict[str, Path]:
 
 
 def yaml_of(text: str | bytes, name: object) -> Any:
-    """Return the values in a YAML text.
-
-    Args:
-        text: The text.
-        name: The document's name in errors, such as a path.
+    """Return the values in a YAML text, which errors call `name`.
 
     Raises:
         UsageError: The text is not YAML, or a mapping repeats a name.
@@ -107,11 +100,7 @@ def _loader(name: object) -> type[SafeLoader]:
 
 
 def json_of(text: str | bytes, name: object) -> Any:
-    """Return the value of a JSON text.
-
-    Args:
-        text: The text.
-        name: The document's name in errors.
+    """Return the value of a JSON text, which errors call `name`.
 
     Raises:
         UsageError: An object repeats a name.
@@ -130,4 +119,4 @@ def json_of(text: str | bytes, name: object) -> Any:
 
 
 def _twice(name: object, key: str, where: str) -> UsageError:
-    return UsageError(f"{name}: {key!r:.60} is there twice{where}.", hint=_ONCE)
+    return UsageError(f"{name}: {key!r:.60} is there twice{where}.", hint="Keep one of them.")

@@ -15,15 +15,15 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from redraft.chain import Chain, content_of
-from redraft.formats.gold import answer_of
+from redraft.formats.gold import answer_of, gold_answers
 from redraft.formats.read.records import own_id
 from redraft.formats.selfee import instruction_of, render
 from redraft.formats.turns import turns_of
 
 ExportFormat = Literal["selfee", "alpaca", "sharegpt", "messages", "preference"]
 
-Loss = Literal["turns", "tools", "fields"]
-"""Part of a chain that a format loses: who said what, the tools, or other fields of messages."""
+Loss = Literal["turns", "tools", "fields", "answers"]
+"""Part of a chain that a format loses: roles, tools, other fields of messages, or later answers."""
 
 Record = dict[str, Any]
 
@@ -140,9 +140,9 @@ ARRAYS: frozenset[ExportFormat] = frozenset({"alpaca", "sharegpt"})
 
 _LOSSES: dict[ExportFormat, frozenset[Loss]] = {
     "selfee": frozenset({"turns", "tools", "fields"}),
-    "alpaca": frozenset({"turns", "tools", "fields"}),
-    "sharegpt": frozenset({"tools", "fields"}),
-    "messages": frozenset(),
+    "alpaca": frozenset({"turns", "tools", "fields", "answers"}),
+    "sharegpt": frozenset({"tools", "fields", "answers"}),
+    "messages": frozenset({"answers"}),
     "preference": frozenset({"fields"}),
 }
 """The parts that each format cannot hold."""
@@ -150,8 +150,6 @@ _LOSSES: dict[ExportFormat, frozenset[Loss]] = {
 
 def losses(chain: Chain, to: ExportFormat) -> frozenset[Loss]:
     """Return the parts of a chain that a format loses."""
-    if not _LOSSES[to]:
-        return frozenset()
     asked = chain.prompt.messages or ()
     texts_only = () if to == "preference" else asked  # a pair keeps the messages of its prompt whole
     has_fields = any(
@@ -160,7 +158,12 @@ def losses(chain: Chain, to: ExportFormat) -> frozenset[Loss]:
         for name, value in message.items()
         if name not in ("role", "content")
     )
-    found: dict[Loss, bool] = {"turns": len(asked) > 1, "tools": bool(_tools(chain)), "fields": has_fields}
+    found: dict[Loss, bool] = {
+        "turns": len(asked) > 1,
+        "tools": bool(_tools(chain)),
+        "fields": has_fields,
+        "answers": len(chain.steps) > (chain.best or 0) + 1 or len(gold_answers(chain)) > 1,
+    }
     return frozenset(part for part in _LOSSES[to] if found[part])
 
 

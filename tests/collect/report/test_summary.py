@@ -14,7 +14,7 @@ from redraft.collect.report.summary import (
     EXAMPLES,
     OTHERS,
     DataSummary,
-    look,
+    add_to,
     role_fault,
     score_of,
 )
@@ -30,7 +30,7 @@ def by_spaces(text: str) -> int:
 def summary_of(*chains: Chain, long: int = 100) -> DataSummary:
     summary = DataSummary()
     for number, chain in enumerate(chains):
-        look(summary, chain, f"a.jsonl:{number}", "a", by_spaces, long)
+        add_to(summary, chain, f"a.jsonl:{number}", "a", by_spaces, long)
     return summary
 
 
@@ -70,7 +70,7 @@ def test_a_text_of_megabytes_is_counted_in_pieces() -> None:
         return len(text)
 
     summary = DataSummary()
-    look(summary, judged(("x" * 3_000_000, None)), "a:1", "a", count, 10)
+    add_to(summary, judged(("x" * 3_000_000, None)), "a:1", "a", count, 10)
     assert summary.tables["answer length"] == {3_000_000: 1}
     assert max(longest) <= 1 << 20
     assert summary.examples["long"] == ["a:1"]
@@ -248,7 +248,7 @@ def test_parts_add_up_to_the_whole(chains: list[Chain], cut: int) -> None:
     whole, first, second = DataSummary(), DataSummary(), DataSummary()
     for number, chain in enumerate(chains):
         for summary in (whole, first if number < cut else second):
-            look(summary, chain, f"a:{number}", "a", by_spaces, 4)
+            add_to(summary, chain, f"a:{number}", "a", by_spaces, 4)
     first += pickle.loads(pickle.dumps(second))  # noqa: S301  (as between processes; it is our own)
     assert first == whole
 

@@ -55,11 +55,17 @@ def export(
 
 
 _LOST = {
+    "answers": "with later answers than the one written, which are left out",
     "fields": "with other fields of messages, such as a weight, which are left out",
     "tools": "with tools, which are left out",
     "turns": "with several turns, which become one instruction",
 }
-_KEEPS = {"fields": "messages", "tools": "messages", "turns": "messages or sharegpt"}
+_KEEPS = {
+    "answers": "selfee, for revisions",
+    "fields": "messages",
+    "tools": "messages",
+    "turns": "messages or sharegpt",
+}
 
 
 def _counted(records: Iterable[Exported], lost: Counter[str]) -> Iterator[Exported]:

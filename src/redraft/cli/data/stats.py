@@ -128,17 +128,14 @@ def _totals(report: DataReport) -> dict[str, int]:
 def _figures(report: DataReport) -> Iterator[str]:
     from redraft.collect.report.histogram import figures
 
-    rows = [(title, said) for title, counts in report.numbers().items() if (said := figures(counts))]
+    rows = [(title, found) for title, counts in report.numbers().items() if (found := figures(counts))]
     if not rows:
         return
     width = max(len(title) for title, _ in rows)
     yield ""
     yield f"{'':{width}}  {'min':>7} {'median':>7} {'mean':>7} {'95 %':>7} {'max':>9}"
-    for title, said in rows:
-        yield (
-            f"{title:{width}}  {said.min:>7,} {said.median:>7,} {said.mean:>7,.1f} {said.p95:>7,} "
-            f"{said.max:>9,}"
-        )
+    for title, row in rows:
+        yield f"{title:{width}}  {row.min:>7,} {row.median:>7,} {row.mean:>7,.1f} {row.p95:>7,} {row.max:>9,}"
     counts = sorted(report.summary.tables["answers a record"].items())
     if len(counts) > 1:
         yield from ("", "answers a record", *_bars([(f"{number:,}", times) for number, times in counts]))
@@ -155,10 +152,10 @@ def _by_place(report: DataReport) -> Iterator[str]:
             f"{'feedback':8} {'accept':>8} {'revise':>8} {'unknown':>8} {'scores':>8} {'mean':>5}",
         )
     for place, counts in verdicts.items():
-        said = figures(scores[place]) if place in scores else None
+        score = figures(scores[place]) if place in scores else None
         row = " ".join(f"{counts[kind]:>8,}" for kind in ("accept", "revise", "unknown"))
         yield f"{f'{place}+' if place == DEPTHS else place:>8} {row}" + (
-            f" {said.count:>8,} {said.mean:>5.2f}" if said else ""
+            f" {score.count:>8,} {score.mean:>5.2f}" if score else ""
         )
 
 
@@ -187,9 +184,9 @@ def _json(report: DataReport) -> dict[str, Any]:
         "totals": _totals(report),
         "answers_a_record": dict(sorted(report.summary.tables["answers a record"].items())),
         "numbers": {
-            title: {**asdict(said), "bins": [asdict(each) for each in bins(counts)]}
+            title: {**asdict(row), "bins": [asdict(each) for each in bins(counts)]}
             for title, counts in numbers.items()
-            if (said := figures(counts))
+            if (row := figures(counts))
         },
         "kinds": {name: dict(counts) for name, counts in report.kinds().items()},
         "verdicts": report.verdicts(),

@@ -31,16 +31,7 @@ class Cleaned(NamedTuple):
 def clean_line(
     line: RawRecord, *, names: frozenset[str], settings: RuleSettings, strict: bool
 ) -> Cleaned | Drop:
-    """Apply rules to a record.
-
-    Args:
-        line: The record.
-        names: Names of rules, which are applied in the order of `RULES`.
-        settings: Settings of the rules.
-        strict: Raise for an unreadable record.
-
-    Returns:
-        The chain, or the drop.
+    """Apply the named rules to a record, in the order of `RULES`.
 
     Raises:
         RecordError: With `strict`, the record cannot be read.

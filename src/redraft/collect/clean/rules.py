@@ -88,7 +88,7 @@ def _html(chain: Chain, _: RuleSettings) -> Outcome:
         return chain
     return with_texts(
         chain,
-        lambda speaker, text: evidence.said(text) if speaker == "assistant" else evidence.asked(text),
+        lambda speaker, text: evidence.answer(text) if speaker == "assistant" else evidence.question(text),
     )
 
 

@@ -192,14 +192,7 @@ class Done:
 
 
 def split_line(line: RawRecord, *, count: Count, limit: int, drop: bool, strict: bool) -> Done:
-    """Split a record.
-
-    Args:
-        line: The record.
-        count: Counts the tokens of a text.
-        limit: Most tokens of a part.
-        drop: Drop exchanges over the limit.
-        strict: Raise for an unreadable record.
+    """Split a record into parts of at most `limit` tokens. With `drop`, single exchanges over it are dropped.
 
     Raises:
         RecordError: With `strict`, the record cannot be read.

@@ -1,7 +1,4 @@
-"""Charts for a page: bars as SVG and as plain boxes, to be read in light and dark without any script.
-
-Colours are classes that the page's style sheet gives a meaning. Every text of others goes through `safe`.
-"""
+"""Draw charts as SVG and as boxes. The page's style sheet colours their classes; texts go through `safe`."""
 
 from __future__ import annotations
 
@@ -13,22 +10,22 @@ from html import escape
 from redraft.collect.report.histogram import Bin
 
 WIDTH, HEIGHT = 400, 150  # of a histogram, in units of the drawing
-_TOP, _FOOT = 18, 22  # room for the largest count above, and for the numbers below
+_TOP, _FOOT = 18, 22  # space for the largest count above, and for the numbers below
 _LABEL = 40  # width of a number below the bars
-_SHOWN = 12  # names of a kind that get a bar each
+_SHOWN = 12  # most bars of names
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 def safe(text: str) -> str:
-    """A text of others as HTML: nothing in it is markup, or steers how the page is read."""
+    """Escape a text as HTML, and replace its control and direction characters."""
     return escape(_CONTROL.sub("\ufffd", text.replace("\r\n", "\n")))
 
 
 def histogram(bins: Sequence[Bin], title: str) -> str:
-    """Upright bars, one a bin. The largest count and where bins begin are written at the edges."""
+    """Draw a vertical bar for each bin, with the largest count and the starts of bins."""
     most = max(each.count for each in bins)
-    step = min(WIDTH / len(bins), WIDTH / 6)  # a bar alone is not a wall
+    step = min(WIDTH / len(bins), WIDTH / 6)  # limits the width of a few bars
     bars = "".join(_bar(each, number * step, step, most) for number, each in enumerate(bins))
     every = -(-_LABEL // int(step)) if step >= 1 else len(bins)
     marks = "".join(
@@ -45,7 +42,7 @@ def histogram(bins: Sequence[Bin], title: str) -> str:
 
 
 def _bar(each: Bin, left: float, step: float, most: int) -> str:
-    """A bar, at least a hair high if there is anything in the bin, with its figures to point at."""
+    """Draw a bar with its count as a tooltip. A bin that is not empty is always visible."""
     height = max(each.count / most * (HEIGHT - _TOP - _FOOT), 1.5 if each.count else 0)
     top = HEIGHT - _FOOT - height
     return (
@@ -55,7 +52,7 @@ def _bar(each: Bin, left: float, step: float, most: int) -> str:
 
 
 def _short(each: Bin) -> str:
-    """Where a bin begins, in few characters: `1.5k`."""
+    """Return where a bin begins as a short text, such as `1.5k`."""
     for unit, name in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
         if each.low >= unit:
             return f"{each.low / unit:.3g}{name}"
@@ -63,7 +60,7 @@ def _short(each: Bin) -> str:
 
 
 def bars(counts: Sequence[tuple[str, int]]) -> str:
-    """Lying bars, one a name, with the count and its share. What is rare is put together."""
+    """Draw a horizontal bar for each name, with count and share. Rare names share one bar."""
     total = sum(times for _, times in counts)
     shown, rest = list(counts[:_SHOWN]), counts[_SHOWN:]
     if rest:
@@ -79,7 +76,7 @@ def bars(counts: Sequence[tuple[str, int]]) -> str:
 
 
 def stacks(places: dict[str, Counter[str]], order: Sequence[str]) -> str:
-    """A bar a place, divided by kind in a given order, and as long as there are many."""
+    """Draw a bar for each place, divided by kind in the given order."""
     most = max(counts.total() for counts in places.values())
     rows = []
     for place, counts in places.items():
@@ -89,8 +86,8 @@ def stacks(places: dict[str, Counter[str]], order: Sequence[str]) -> str:
             for kind in order
             if counts[kind]
         )
-        said = " · ".join(f"{counts[kind]:,}" for kind in order)
-        rows.append(f"<dt>{safe(place)}</dt><dd>{parts}</dd><dd>{said}</dd>")
+        numbers = " · ".join(f"{counts[kind]:,}" for kind in order)
+        rows.append(f"<dt>{safe(place)}</dt><dd>{parts}</dd><dd>{numbers}</dd>")
     key = " ".join(f'<span><i class="{kind}"></i>{kind}</span>' for kind in order)
     return f'<p class="key">{key}</p><dl class="bars stacks">{"".join(rows)}</dl>'
 

@@ -10,6 +10,7 @@ from array import array
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from redraft.collect.report.stats import DataReport, ranked
@@ -44,7 +45,9 @@ class DataFinding:
 
 def findings(report: DataReport) -> tuple[DataFinding, ...]:
     """Return the findings of a report, faults first."""
-    found = [each for part in (_files, _talks, _feedback, _sets) for each in part(report) if each.count]
+    found = [
+        each for part in (_files, _conversations, _feedback, _sets) for each in part(report) if each.count
+    ]
     order: list[Level] = ["fault", "warning", "note"]
     return tuple(sorted(found, key=lambda each: order.index(each.level)))
 
@@ -57,79 +60,71 @@ def repeats(hashes: array[int]) -> int:
 
 
 def _files(report: DataReport) -> Iterator[DataFinding]:
-    summary = report.summary
+    summary, counted = report.summary, partial(_counted, report.summary)
     records, silent = summary.totals["records"], summary.tables["licences"][UNKNOWN]
     yield DataFinding(
         "empty",
         "warning",
         int(not records),
         "No records.",
-        "The files are empty, or nothing in them can be read.",
+        "The files are empty, or no record can be read.",
     )
-    yield _counted(
-        summary,
+    yield counted(
         "unreadable",
         "fault",
         "that cannot be read.",
         "They are counted nowhere else. --strict stops at the first.",
     )
-    yield _counted(
-        summary,
+    yield counted(
         "noncommercial",
         "warning",
         f"not for commercial use, of {records:,}.",
-        "Nor is what is trained on them: keep them apart from the others.",
+        "Models trained on them may not be used commercially either: keep them apart from the others.",
     )
     yield DataFinding(
         "licence",
         "note",
         silent,
         f"{_many(silent, 'record')} without a licence, of {records:,}.",
-        "`redraft data import` keeps it, with where a record came from.",
+        "`redraft data import` records it with the origin.",
     )
 
 
-def _talks(report: DataReport) -> Iterator[DataFinding]:
-    summary = report.summary
+def _conversations(report: DataReport) -> Iterator[DataFinding]:
+    summary, counted = report.summary, partial(_counted, report.summary)
     why = ", ".join(f"{name} ({times:,})" for name, times in ranked(summary.tables["role faults"])[:4])
-    yield _counted(
-        summary,
+    yield counted(
         "roles",
         "fault",
         f"in which user and assistant do not take turns: {why}.",
         "`redraft data clean` repairs or drops them.",
     )
     yield _counted(summary, "no prompt", "warning", "without a question.", "There is no text to answer.")
-    yield _counted(
-        summary,
+    yield counted(
         "no answer",
         "warning",
-        f"without an answer, of {summary.totals['records']:,}: nor have they a gold one.",
+        f"without an answer or gold answer, of {summary.totals['records']:,}.",
         "They cannot be trained on. `redraft data import` names the fields that it did not use.",
     )
-    yield _counted(
-        summary,
+    yield counted(
         "empty answer",
         "fault",
         "with an empty answer.",
         "A model would learn to say nothing: `redraft data clean` drops them.",
     )
-    yield _counted(
-        summary,
+    yield counted(
         "html",
         "warning",
         "with tags of HTML in an answer, outside of code.",
-        "`redraft data clean --rules html` makes markdown of what is HTML throughout, and leaves the rest.",
+        "`redraft data clean --rules html` converts answers that are HTML throughout to markdown.",
     )
-    yield _counted(
-        summary,
+    yield counted(
         "cut",
         "warning",
         "ending in a text that was cut.",
-        "A limit was reached, or something failed.",
+        "A limit was reached, or a request failed.",
     )
-    yield _counted(
-        summary,
+    yield counted(
         "long",
         "warning",
         f"of over {report.long:,} {report.unit}.",
@@ -139,9 +134,8 @@ def _talks(report: DataReport) -> Iterator[DataFinding]:
 
 
 def _feedback(report: DataReport) -> Iterator[DataFinding]:
-    summary, totals = report.summary, report.summary.totals
-    yield _counted(
-        summary,
+    totals, counted = report.summary.totals, partial(_counted, report.summary)
+    yield counted(
         "leak",
         "fault",
         f"with {_many(totals['leaking feedbacks'], 'feedback')} quoting the gold answer, "
@@ -149,31 +143,27 @@ def _feedback(report: DataReport) -> Iterator[DataFinding]:
         f"The teacher saw it, the student never will. Gold answers under {GOLD_LENGTH} characters are not "
         "looked for.",
     )
-    yield _counted(
-        summary,
+    yield counted(
         "no verdict",
         "warning",
         f"without a verdict, of {totals['written feedbacks']:,}: the phrase “revision is (not) needed”.",
-        f"By no other words do {totals['undecided']:,} of them decide either.",
+        f"{totals['undecided']:,} of them have no verdict in other words either.",
         noun="feedback",
     )
-    yield _counted(
-        summary,
+    yield counted(
         "low score",
         "warning",
         f"naming a score below {GOOD_SCORE:g}, of {totals['last scores']:,} naming one out of 10.",
-        "By SelFee's rule these chains should have gone on.",
+        "By SelFee's rule these chains should have continued.",
         noun="last feedback",
     )
-    yield _counted(
-        summary,
+    yield counted(
         "not accepted",
         "note",
         "ending with a feedback that asks for a revision.",
         "It never came.",
     )
-    yield _counted(
-        summary,
+    yield counted(
         "unchanged",
         "warning",
         "with a revision that is equal to the answer before it.",
@@ -190,8 +180,8 @@ def _sets(report: DataReport) -> Iterator[DataFinding]:
         "warning",
         max(again, same),
         f"{_many(again, 'record')} with the first question of an earlier one, {same:,} with all its texts.",
-        "Apart from case and white space. `redraft data dedupe` drops those that have all texts the same, "
-        "--by query those with the same first question, and --by minhash near-duplicates.",
+        "Case and white space are ignored. `redraft data dedupe` drops records with all texts the same, --by "
+        "query those with the same first question, and --by minhash near-duplicates.",
     )
     known = Counter(summary.tables["languages"])
     del known[UNKNOWN]

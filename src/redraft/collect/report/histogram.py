@@ -1,7 +1,7 @@
-"""Counted numbers as a few figures, and as a histogram whose bins a reader can name.
+"""Describe counted numbers by a few figures, and by a histogram with round bins.
 
-Short ranges get a bin a number, longer ones equal bins of a round width, and those with a long tail bins that
-grow with the number: there most records and the few huge ones can both be seen.
+A short range has a bin per number, and a longer one bins of an equal, round width. With a long tail, bins
+grow with the numbers, so that most records and the few huge ones are both visible.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ MOST = 24
 TAIL = 6
 """Largest ratio of maximum to median for bins of equal width."""
 
-_FEW = 10  # a median below it is of things that are counted one by one, such as turns
-_STEPS = (1, 2, 5)  # of each power of ten: widths of equal bins
-_EDGES = (10, 15, 20, 30, 50, 70)  # of each power of ten: where growing bins begin, about √2 apart
+_FEW = 10  # medians below it get a bin for each small number, such as of turns
+_STEPS = (1, 2, 5)  # widths of equal bins, times a power of ten
+_EDGES = (10, 15, 20, 30, 50, 70)  # starts of growing bins, times a power of ten; about √2 apart
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def figures(counts: Counter[int] | Counter[float]) -> Figures | None:
 
 
 def bins(counts: Counter[int]) -> list[Bin]:
-    """The histogram of counted whole numbers from 0 on, from the bin of the least to that of the largest."""
+    """Return the histogram of counted whole numbers from 0 on, from the smallest to the largest."""
     if not counts:
         return []
     found: list[Bin] = []
@@ -88,7 +88,7 @@ def _quantile(counts: Counter[Any], values: Sequence[Number], rank: float) -> Nu
 
 
 def _edges(counts: Counter[int]) -> Iterator[int]:
-    """Where bins begin, without an end."""
+    """Return where bins begin, without an end."""
     low, high = min(counts), max(counts)
     if high - low < MOST:
         return count(low)

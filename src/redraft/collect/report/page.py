@@ -1,7 +1,7 @@
-"""A report as one HTML page that needs nothing else: no network, no script, light and dark.
+"""Render a report as one HTML page without scripts or other files, in light and dark.
 
-Its texts are others' and may be hostile: all of them are escaped and cut, and the page forbids itself to run
-or load anything.
+The texts of records may be hostile. All are escaped and shortened, and the page's policy forbids scripts and
+loading.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from redraft.formats.turns import turns_of
 
 _CODE = re.compile(r"`([^`]+)`")
 VERDICTS = ("accept", "revise", "unknown")
-_FILES, _PATHS = 3, 50  # that are named in the title, and below it
-_TEXT, _TURNS, _STEPS = 1500, 20, 10  # of a sample: characters of a text, turns, and steps that are shown
+_FILES, _PATHS = 3, 50  # files to name in the title, and below it
+_TEXT, _TURNS, _STEPS = 1500, 20, 10  # characters of a text, turns and steps to show of a sample
 
 _HEAD = """<!doctype html>
 <html lang="en">
@@ -38,12 +38,7 @@ _HEAD = """<!doctype html>
 
 
 def page(report: DataReport, made: str) -> str:
-    """The page.
-
-    Args:
-        report: What there is to show.
-        made: How it was made: version, settings, seed.
-    """
+    """Return the page. `made` says how the report was made: version, settings and seed."""
     title, paths = _title(report.files), " · ".join(report.files[:_PATHS])
     below = "" if paths == title else f"<p>{safe(paths)}</p>"
     parts = [_tiles(report), _warnings(findings(report)), _charts(report), _samples(report)]
@@ -108,7 +103,7 @@ def _cards(report: DataReport) -> Iterator[str]:
 
 
 def _scores(report: DataReport) -> Iterator[str]:
-    """All scores, and those of the last feedbacks, rounded down to whole numbers."""
+    """Give charts of all scores and of those in last feedbacks, rounded down."""
     every: Counter[float] = sum(report.scores().values(), Counter())
     last = Counter(report.summary.tables.get("last scores", Counter()))
     for title, counts in (("scores in feedbacks", every), ("scores in last feedbacks", last)):
@@ -121,11 +116,13 @@ def _scores(report: DataReport) -> Iterator[str]:
 
 
 def _in_words(counts: Counter[float]) -> str:
-    said = figures(counts)
-    if said is None:
+    found = figures(counts)
+    if found is None:
         return ""
-    mean = f"{said.mean:,.{1 if said.mean >= 10 else 2}f}"
-    return f"median {said.median:,g} · mean {mean} · 95 % ≤ {said.p95:,g} · {said.min:,g} to {said.max:,g}"
+    mean = f"{found.mean:,.{1 if found.mean >= 10 else 2}f}"
+    return (
+        f"median {found.median:,g} · mean {mean} · 95 % ≤ {found.p95:,g} · {found.min:,g} to {found.max:,g}"
+    )
 
 
 def _card(title: str, note: str, chart: str) -> str:
@@ -142,10 +139,10 @@ def _samples(report: DataReport) -> str:
 def _sample(sample: Sample, *, is_open: bool) -> str:
     chain = sample.chain
     asked = turns_of(chain)[: -1 if chain.steps else None]
-    parts = [_said(turn.role, turn.text) for turn in asked[:_TURNS]]
+    parts = [_text(turn.role, turn.text) for turn in asked[:_TURNS]]
     parts += _more(len(asked) - _TURNS, "turns")
-    parts += [_said("rationale", way, "gold") for way in rationales(chain)[:1]]
-    parts += [_said("gold answer", gold, "gold") for gold in gold_answers(chain)[:1]]
+    parts += [_text("rationale", way, "gold") for way in rationales(chain)[:1]]
+    parts += [_text("gold answer", gold, "gold") for gold in gold_answers(chain)[:1]]
     for place, step in enumerate(chain.steps[:_STEPS]):
         parts += _step(step, place, best=place == chain.best)
     parts += _more(len(chain.steps) - _STEPS, "answers")
@@ -156,25 +153,25 @@ def _sample(sample: Sample, *, is_open: bool) -> str:
 
 
 def _about(chain: Chain) -> str:
-    said = [f"{len(chain.steps)} answer{'s' * (len(chain.steps) != 1)}"] if chain.steps else ["no answer"]
+    answers = [f"{len(chain.steps)} answer{'s' * (len(chain.steps) != 1)}"] if chain.steps else ["no answer"]
     language = language_of(" ".join(turn.text for turn in turns_of(chain)))
-    return " · ".join([*said, *([language] if language else []), *([chain.stop] if chain.stop else [])])
+    return " · ".join([*answers, *([language] if language else []), *([chain.stop] if chain.stop else [])])
 
 
 def _step(step: Step, place: int, *, best: bool) -> Iterator[str]:
     name = f"revision {place}" if place else "answer"
-    yield _said(name + (" · best" if best else ""), step.answer, "answer")
+    yield _text(name + (" · best" if best else ""), step.answer, "answer")
     if step.feedback:
         score = score_of(step.feedback.text)
         named = "" if score is None else f" · {score:g} of 10"
-        yield _said(
+        yield _text(
             f"feedback {place + 1} · {step.feedback.verdict}{named}",
             step.feedback.text,
             step.feedback.verdict,
         )
 
 
-def _said(who: str, text: str, kind: str = "") -> str:
+def _text(who: str, text: str, kind: str = "") -> str:
     more = f"\n… {len(text) - _TEXT:,} more characters" if len(text) > _TEXT else ""
     shown = safe(text[:_TEXT] + more) if text.strip() else "<em>empty</em>"
     return f'<div class="said {kind}"><b>{safe(who)}</b><pre dir="auto">{shown}</pre></div>'

@@ -16,13 +16,13 @@ from typing import Any
 
 from redraft.chain import Chain
 from redraft.collect.clean.dropped import UNREADABLE, Drop, chain_or_drop
-from redraft.collect.report.summary import LONG, Count, DataSummary, hashed, look
+from redraft.collect.report.summary import LONG, Count, DataSummary, add_to, hashed
 from redraft.errors import RecordError
 from redraft.formats.read.files import name_of
 from redraft.formats.read.records import RawRecord, raw_records
 from redraft.parallel import spread
 
-_BLOCK = 1 << 16  # bytes of records that are summed up at once
+_BLOCK = 1 << 16  # bytes of records to summarise at once
 
 
 @dataclass(frozen=True)
@@ -101,22 +101,22 @@ def describe(
     strict: bool = False,
     read: Callable[[int], None] | None = None,
 ) -> DataReport:
-    """Reads files of any known shape, once.
+    """Read files of any known shape once.
 
     Args:
         paths: The files; `-` is standard input.
-        count: How long a text is.
-        unit: What it counts.
-        long: The length from which a record counts as very long.
-        samples: How many records to draw.
-        seed: Which ones.
+        count: Measures a text in `unit`.
+        unit: Its unit, for texts.
+        long: Length above which a record is very long.
+        samples: Number of records to draw.
+        seed: Decides which records are drawn.
         workers: Processes; the result is the same for any number.
-        strict: Raise at a record that cannot be read, instead of counting it.
-        read: Told of each record that was read, with its bytes.
+        strict: Raise for an unreadable record instead of counting it.
+        read: Receives the bytes of each record read.
 
     Raises:
-        RecordError: No record of a file can be reached; with `strict`, one cannot be read.
-        MissingExtra: A file is a `.zst`, and what reads those is not installed.
+        RecordError: A file has no record before its damage; with `strict`, a record cannot be read.
+        MissingExtra: Reading a `.zst` file needs a package that is not installed.
     """
     total, early, drawn = DataSummary(), DataSummary(), Draw(samples, seed)
     lines = _read(paths, drawn, None if strict else early, read)
@@ -173,8 +173,7 @@ def summarize(
         if isinstance(chain, Drop):
             summary.warn(chain.rule, chain.reason)
         else:
-            source = name_of(Path(line.stem))
-            look(summary, chain, line.where, source, count, long)
+            add_to(summary, chain, line.where, name_of(Path(line.stem)), count, long)
     return summary
 
 

@@ -1,11 +1,11 @@
-"""What is known of a set of records, and what one more record adds to it.
+"""Summarise records.
 
-Summaries of parts add up to that of the whole, in any number of processes. Their memory does not grow with
-the records but for 16 bytes each, by which repeats are found; lengths are counted exactly, one number for
-each length that occurs, and names that others chose are bounded.
+Summaries of parts, made in any number of processes, add up to that of the whole. A summary grows by 16 bytes
+per record, to find repeats, and by one number per distinct length. The number of names from the data is
+limited.
 
-Nothing is changed or dropped here. Records are the same as `redraft data dedupe` finds them by its exact
-rules: near-duplicates are not looked for. What the numbers warn of is in `collect.findings`.
+Repeats are those of the exact rules of `redraft data dedupe`, not near-duplicates. `report.findings` turns
+the numbers into warnings.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ EXAMPLES = 5
 """Examples per finding."""
 
 OTHERS = "(others)"
-_KINDS, _NAME, _MESSAGE = 1000, 60, 300  # names that are told apart, and characters of a name and a message
-_PIECE = 1 << 20  # characters that are counted at once
-_HEAD = 400  # characters of a question, and of an answer, that tell its language
+_KINDS, _NAME, _MESSAGE = 1000, 60, 300  # names to count apart, and characters of a name and a message
+_PIECE = 1 << 20  # characters to measure at once
+_HEAD = 400  # characters of a question and of an answer for language detection
 
 Count = Callable[[str], int]
 """Measures a text. With several workers, a function of a module or a `partial` of one."""
@@ -60,13 +60,13 @@ Count = Callable[[str], int]
 
 @dataclass
 class DataSummary:
-    """What is known of some records. Two of them add up to that of all.
+    """Counts of some records. Summaries can be added.
 
     Attributes:
-        totals: Plain counts, by name.
-        tables: For each thing that was counted, how often each of its values occurs.
-        examples: Where the first few records stand that a warning is about.
-        queries: A hash of each record's first question, those without one left out.
+        totals: Counts by name.
+        tables: How often each value occurs, by name of the table.
+        examples: Places of the first records of each warning.
+        queries: A hash of each record's first question, if it has one.
         texts: A hash of all texts of each record.
     """
 
@@ -103,24 +103,15 @@ class DataSummary:
         return self
 
 
-def look(summary: DataSummary, chain: Chain, where: str, source: str, count: Count, long: int) -> None:
-    """Adds one record to a summary.
-
-    Args:
-        summary: What is known so far.
-        chain: The record.
-        where: Where it stands.
-        source: Where it is from, if it does not say that itself.
-        count: How long a text is.
-        long: The length from which a record counts as very long.
-    """
+def add_to(summary: DataSummary, chain: Chain, where: str, source: str, count: Count, long: int) -> None:
+    """Add a record to a summary. `source` is its data set if it names none; over `long` is very long."""
     turns = turns_of(chain)
     asked = turns[:-1] if chain.steps else turns
     summary.totals["records"] += 1
     summary.tables["turns"][len(turns)] += 1
     _note_origin(summary, chain, where, source)
     _note_lengths(summary, chain, asked, where, count, long)
-    _note_talk(summary, chain, turns, asked, where)
+    _note_conversation(summary, chain, turns, asked, where)
     _note_steps(summary, chain, where)
     _note_feedback(summary, chain, where)
     _note_gold(summary, chain, where)
@@ -144,8 +135,8 @@ def _note_lengths(
     summary: DataSummary, chain: Chain, asked: Sequence[Turn], where: str, count: Count, long: int
 ) -> None:
     prompt = sum(_length(turn.text, count) for turn in asked)
-    said = [step.answer for step in chain.steps] or [text for text in [answer_of(chain)] if text]
-    answers = [_length(text, count) for text in said]
+    texts = [step.answer for step in chain.steps] or list(filter(None, [answer_of(chain)]))
+    answers = [_length(text, count) for text in texts]
     feedbacks = [_length(step.feedback.text, count) for step in chain.steps if step.feedback]
     whole = prompt + sum(answers) + sum(feedbacks)
     summary.tables["prompt length"][prompt] += 1
@@ -162,7 +153,7 @@ def _length(text: str, count: Count) -> int:
     return sum(count(text[at : at + _PIECE]) for at in range(0, len(text), _PIECE))
 
 
-def _note_talk(
+def _note_conversation(
     summary: DataSummary, chain: Chain, turns: Sequence[Turn], asked: Sequence[Turn], where: str
 ) -> None:
     query = next((turn.text for turn in asked if turn.role == "user"), "")
@@ -195,12 +186,12 @@ def _note_steps(summary: DataSummary, chain: Chain, where: str) -> None:
         summary.name("stops", chain.stop)
     if chain.best is not None:
         summary.tables["best answer"][chain.best] += 1
-    said = [step.answer.strip() for step in chain.steps]
-    if not all(said):
+    answers = [step.answer.strip() for step in chain.steps]
+    if not all(answers):
         summary.warn("empty answer", where)
-    if any(map(has_tags, said)):
+    if any(map(has_tags, answers)):
         summary.warn("html", where)
-    if any(text and text == after for text, after in pairwise(said)):
+    if any(text and text == after for text, after in pairwise(answers)):
         summary.warn("unchanged", where)
     if chain.steps[-1].finish != "stop":
         summary.warn("cut", where)

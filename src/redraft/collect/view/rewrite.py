@@ -33,11 +33,11 @@ def texts_of(chain: Chain) -> list[tuple[Speaker, str]]:
     """Return the texts that `with_texts` would change."""
     found: list[tuple[Speaker, str]] = []
 
-    def look(speaker: Speaker, text: str) -> str:
+    def collect(speaker: Speaker, text: str) -> str:
         found.append((speaker, text))
         return text
 
-    with_texts(chain, look)
+    with_texts(chain, collect)
     return found
 
 

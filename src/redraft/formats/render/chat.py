@@ -17,8 +17,9 @@ from typing import Protocol
 
 from redraft.chain import Chain
 from redraft.errors import RecordError, UsageError
-from redraft.formats.render.conversations import RenderedTurn, answered, last_turn, turns_of
+from redraft.formats.render.conversations import answered, last_turn, turns_of
 from redraft.formats.render.targets import WHOLE, Objective, Span, asked, framed
+from redraft.formats.turns import Turn
 
 Messages = list[dict[str, str]]
 
@@ -139,7 +140,7 @@ def chat(chain: Chain, objective: Objective, template: ChatTemplate) -> list[Spa
     last = last_turn(chain, objective)
     turns = answered(turns_of(chain.prompt), last)
     if last:
-        turns.append(RenderedTurn("assistant", "".join(span.text for span in last)))
+        turns.append(Turn("assistant", "".join(span.text for span in last)))
     spans: list[Span] = []
     for part in template.layout(tuple(turn.role for turn in turns)):
         if isinstance(part, _Frame):
@@ -161,9 +162,7 @@ def _framed(frame: _Frame, objective: Objective, before: Sequence[Span]) -> list
     return [Span(frame.text, trained, control=True)]
 
 
-def _placed(
-    place: _Place, turn: RenderedTurn, own: Sequence[Span] | None, objective: Objective
-) -> list[Span]:
+def _placed(place: _Place, turn: Turn, own: Sequence[Span] | None, objective: Objective) -> list[Span]:
     """Return a message's spans; `own` are the spans of the last one."""
     if turn.role != "assistant":
         return [asked(_trimmed(turn.text, place))]
@@ -182,7 +181,7 @@ def _trimmed(text: str, place: _Place) -> str:
     return text if place.keeps_end else text.rstrip()
 
 
-def _same(spans: Sequence[Span], turns: Sequence[RenderedTurn], template: ChatTemplate) -> None:
+def _same(spans: Sequence[Span], turns: Sequence[Turn], template: ChatTemplate) -> None:
     """Raise a RecordError if the template renders the messages differently."""
     rendered = template.render([{"role": turn.role, "content": turn.text} for turn in turns])
     if rendered != "".join(span.text for span in spans):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from redraft.chain import Chain, Prompt, content_of
 from redraft.errors import RecordError
@@ -18,26 +19,19 @@ from redraft.formats.render.targets import (
     WHOLE,
     Objective,
     Span,
+    answer_spans,
     asked,
     best_answer,
     framed,
     led_by_space,
-    said,
     whole_chain,
 )
+from redraft.formats.turns import Role, Turn
 
 _VICUNA_SYSTEM = (
     "A chat between a curious user and an artificial intelligence assistant. "
     "The assistant gives helpful, detailed, and polite answers to the user's questions."
 )
-
-
-@dataclass(frozen=True)
-class RenderedTurn:
-    """A turn; `role` is `system`, `user` or `assistant`."""
-
-    role: str
-    text: str
 
 
 @dataclass(frozen=True)
@@ -73,15 +67,15 @@ def stable_vicuna(chain: Chain, objective: Objective) -> list[Span]:
     return _conversation(chain, objective, _STABLE_VICUNA)
 
 
-def turns_of(prompt: Prompt) -> list[RenderedTurn]:
+def turns_of(prompt: Prompt) -> list[Turn]:
     """Return the turns before the answer.
 
     Raises:
         RecordError: A message's role is not system, user or assistant.
     """
     if prompt.messages is None:
-        return [RenderedTurn("user", prompt.text)]
-    turns = [RenderedTurn(str(message.get("role")), content_of(message)) for message in prompt.messages]
+        return [Turn("user", prompt.text)]
+    turns = [Turn(cast(Role, str(message.get("role"))), content_of(message)) for message in prompt.messages]
     if strange := next((turn.role for turn in turns if turn.role not in _ROLES), None):
         raise RecordError(f"a message of the role {strange!r:.40}, which training texts do not have")
     return turns
@@ -103,7 +97,7 @@ def last_turn(chain: Chain, objective: Objective) -> list[Span]:
     return whole_chain(chain, objective, plain=True)
 
 
-def answered(turns: Sequence[RenderedTurn], last: Sequence[Span]) -> list[RenderedTurn]:
+def answered(turns: Sequence[Turn], last: Sequence[Span]) -> list[Turn]:
     """Return the turns up to the last answer; all of them if `last` follows.
 
     Raises:
@@ -125,7 +119,7 @@ def _conversation(chain: Chain, objective: Objective, style: _Style) -> list[Spa
     spans = _opening(style, "\n\n".join(system))
     for number, turn in enumerate(conversation):
         if turn.role == "assistant":
-            spans += led_by_space(said(turn.text, trained=objective in WHOLE))
+            spans += led_by_space(answer_spans(turn.text, trained=objective in WHOLE))
         else:
             spans += [framed(style.again if number else style.user), asked(turn.text)]
             spans.append(framed(style.assistant))
@@ -138,7 +132,7 @@ def _opening(style: _Style, system: str) -> list[Span]:
     return [framed(style.system + style.after_system)] if style.system else []
 
 
-def _in_turn(turns: list[RenderedTurn], *, answered: bool) -> list[RenderedTurn]:
+def _in_turn(turns: list[Turn], *, answered: bool) -> list[Turn]:
     """Return the turns from the first question on (FastChat's trainer drops a leading answer).
 
     Raises:

@@ -69,7 +69,7 @@ def asked(text: str) -> Span:
     return Span(text, trained=False, given=True)
 
 
-def said(text: str, *, trained: bool) -> list[Span]:
+def answer_spans(text: str, *, trained: bool) -> list[Span]:
     """Return an answer with the stop token."""
     return [Span(text, trained, answer=True), Span("", trained, stop=True)]
 
@@ -106,7 +106,7 @@ def best_answer(chain: Chain, objective: Objective) -> list[Span]:
     Raises:
         RecordError: Every answer is empty, cut, an echo of the feedback, or rejected.
     """
-    return said(_single(_steps(chain), chain.best, objective).answer, trained=True)
+    return answer_spans(_single(_steps(chain), chain.best, objective).answer, trained=True)
 
 
 def learns_later(chain: Chain, objective: Objective) -> bool:

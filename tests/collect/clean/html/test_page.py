@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from redraft.collect.clean.html import markdown_of
+from redraft.collect.clean.html.page import markdown_of
 from redraft.collect.clean.html.tags import Elements
 
 MARKDOWN = [

@@ -1,7 +1,7 @@
-"""Paragraphs, lists, quotes and tables: the frames that are open, and their text once they are closed.
+"""Build paragraphs, lists, quotes and tables from nested frames.
 
-A frame that closes becomes a block of the one around it. At most `DEPTH` are open: what is nested deeper is
-flattened into the innermost, so that neither time nor text grows with the square of the nesting.
+A frame that closes becomes a block of the frame around it. At most `DEPTH` frames are open. Deeper ones are
+flattened into the innermost, so neither time nor text grows with the square of the nesting.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 DEPTH = 32
-"""Lists, items, quotes, tables, rows and cells within one another."""
+"""Most frames that are open at once."""
 
 COLUMNS = 50
-"""Columns of a row up to which a cell may span several: the others of those are empty cells."""
+"""Most columns of a row that has cells spanning several. A span's further columns are empty cells."""
 
 Kind = Literal["document", "quote", "ul", "ol", "li", "table", "tr", "cell"]
 LISTS: tuple[Kind, ...] = ("ul", "ol")
 
 
 class Block(NamedTuple):
-    """A finished part of a text."""
+    """A finished part of the text."""
 
     kind: Literal["text", "list", "code", "table"]
     text: str
@@ -33,13 +33,11 @@ Cell = list[Block]
 
 @dataclass
 class Frame:
-    """What is open.
+    """An open element.
 
     Attributes:
-        blocks: What is finished in it: a list's items are its blocks.
-        number: Of an item, or of a list's next one; the columns that a cell spans.
-        cells: Of a row.
-        rows: Of a table.
+        number: The number of an item or of a list's next item; the columns that a cell spans.
+        blocks: Its finished parts. The items of a list are its blocks.
     """
 
     kind: Kind
@@ -50,7 +48,7 @@ class Frame:
 
 
 class Frames:
-    """The frames that are open, the document outermost."""
+    """The open frames. The outermost is the document."""
 
     def __init__(self) -> None:
         self._frames = [Frame("document")]
@@ -58,11 +56,11 @@ class Frames:
 
     @property
     def top(self) -> Frame:
-        """The innermost frame."""
+        """Return the innermost frame."""
         return self._frames[-1]
 
     def add(self, block: Block) -> None:
-        """Takes a block. Outside of a list's items it is an item; between cells it comes before the table."""
+        """Add a block. Directly in a list it becomes an item; between cells it goes before the table."""
         top = self._frames[-1]
         if top.kind in LISTS and block.kind != "list":
             _close_item(Frame("li", top.number, [block]), top)
@@ -73,14 +71,14 @@ class Frames:
                 return
 
     def push(self, kind: Kind, number: int = 1) -> None:
-        """Opens a frame, if it is not too deep."""
+        """Open a frame unless it is too deep."""
         if len(self._frames) < DEPTH:
             self._frames.append(Frame(kind, number))
         else:
             self._beyond[kind] += 1
 
     def leave(self, kinds: Sequence[Kind], *fences: Kind) -> None:
-        """Closes the innermost frame of these kinds, of which some may be too deep to be there."""
+        """Close the innermost frame of these kinds, which may have been too deep to open."""
         deep = next((kind for kind in kinds if self._beyond[kind]), None)
         if deep:
             self._beyond[deep] -= 1
@@ -88,7 +86,7 @@ class Frames:
             self.close(kinds, *fences)
 
     def close(self, kinds: Sequence[Kind], *fences: Kind) -> None:
-        """Closes the innermost frame of these kinds and all in it, unless a fence stands between."""
+        """Close the innermost frame of these kinds and everything in it, unless a fence is in between."""
         for place in range(len(self._frames) - 1, 0, -1):
             if self._frames[place].kind in kinds:
                 while len(self._frames) > place:
@@ -98,7 +96,7 @@ class Frames:
                 return
 
     def item(self, number: int | None) -> None:
-        """Opens an item of the innermost list, which is a new one where there is none."""
+        """Open an item of the innermost list. Without a list, open one."""
         self.close(("li",), "ul", "ol", "quote", "cell")
         if self.top.kind not in LISTS:
             self.push("ul")
@@ -106,13 +104,13 @@ class Frames:
             self.push("li", self.top.number if number is None else number)
 
     def row(self) -> None:
-        """Opens a row of the innermost table, if that is one that is kept."""
+        """Open a row of the innermost table, unless that was too deep."""
         if self._in_table():
             self.close(("tr",), "table")
             self.push("tr")
 
     def cell(self, span: int) -> None:
-        """Opens a cell of the row, which is a new one where there is none."""
+        """Open a cell of the row. Without a row, open one."""
         if not self._in_table():
             return
         self.close(("cell",), "table")
@@ -122,12 +120,12 @@ class Frames:
             self.push("cell", max(1, min(span, COLUMNS - len(self.top.cells))))
 
     def end_part(self, kind: Literal["tr", "cell"]) -> None:
-        """Closes a row or a cell of the innermost table."""
+        """Close a row or a cell of the innermost table."""
         if self._in_table():
             self.close((kind,), "table")
 
     def finish(self) -> list[Block]:
-        """Closes all frames, and returns the blocks of the document."""
+        """Close all frames, and return the document's blocks."""
         while len(self._frames) > 1:
             self._pop()
         return self.top.blocks
@@ -160,7 +158,7 @@ class Frames:
 
 
 def joined(blocks: Iterable[Block], *, tight: bool = False) -> str:
-    """Blocks behind one another, with empty lines between; `tight` sets a list right under its text."""
+    """Join blocks with empty lines. With `tight`, a list follows its text without one."""
     text = ""
     for block in blocks:
         gap = "\n" if tight and block.kind == "list" else "\n\n"
@@ -169,7 +167,7 @@ def joined(blocks: Iterable[Block], *, tight: bool = False) -> str:
 
 
 def indented(text: str, width: int) -> str:
-    """The text with so many blanks before each line that is not empty."""
+    """Indent each line that is not empty."""
     return "\n".join(" " * width + line if line else line for line in text.split("\n"))
 
 
@@ -186,13 +184,13 @@ def _close_item(item: Frame, outer: Frame) -> None:
 
 
 def _items(items: Sequence[Block]) -> str:
-    """Items under one another, with empty lines between where one of them has such."""
+    """Join items, with empty lines if an item has one."""
     loose = any("\n\n" in item.text for item in items)
     return ("\n\n" if loose else "\n").join(item.text for item in items)
 
 
 def _table(rows: Sequence[Sequence[Cell]]) -> list[Block]:
-    """A table with its first row as the head. One that only places code or tables is what is in it."""
+    """Return a table with its first row as the head, or only the contents if it lays out code or tables."""
     cells = [cell for row in rows for cell in row]
     blocks = [block for cell in cells for block in cell]
     if len(cells) < 2 or any(block.kind in ("code", "table") for block in blocks):

@@ -1,4 +1,4 @@
-"""Code and formulas of a page: the one kept to the letter, the other as the TeX that it was made from."""
+"""Convert code, which is kept unchanged, and formulas, which become their TeX source."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ _NAME = re.compile(r"[\w+#./-]{1,24}(?: [\w+#./-]{1,12})?")
 _TICKS = re.compile(r"`+")
 
 _BAR = 10_000
-"""Characters of a page's source that a bar above code may take. ChatGPT's take about 700."""
+"""Most characters of the source of a bar above code. ChatGPT's have about 700."""
 
 
 def plain(source: str) -> str:
-    """The text of code: without tags, its line breaks and blanks as they are."""
+    """Return the text of code without tags. Line breaks and spaces stay."""
     if "<" in source:
         source = ANY_TAG.sub("", _BREAK.sub("\n", source))
     return decoded(source).replace("\xa0", " ")
 
 
 def fenced(code: str, language: str = "") -> str:
-    """A code block. Its fence is longer than any row of backticks in it; one line break at its end goes."""
+    """Return a code block, whose fence is longer than any run of backticks in it."""
     fence = "`" * max(3, 1 + _longest(code))
     end = "" if code.endswith("\n") else "\n"
     return f"{fence}{language}\n{code}{end}{fence}"
 
 
 def spanned(code: str) -> str:
-    """Code in a line, between more backticks than it has in a row."""
+    """Return inline code between more backticks than any run in it has."""
     ticks = "`" * (1 + _longest(code))
     room = " " if code.startswith("`") or code.endswith("`") else ""
     return f"{ticks}{room}{code}{room}{ticks}"
@@ -44,16 +44,16 @@ def _longest(code: str) -> int:
 
 
 def language_of(attributes: str) -> str:
-    """The language that a class names, as `language-python` or `hljs python` does."""
+    """Return the language that a class names, such as `language-python` or `hljs python`."""
     found = _CLASS.search(attribute(attributes, "class"))
     return (found[1] or found[2]) if found else ""
 
 
 def code_block(inside: str, attributes: str = "") -> str:
-    """What is in a `<pre>`, as a fenced block; empty if that is nothing.
+    """Return the contents of a `<pre>` as a fenced block, or an empty text if it has none.
 
-    A bar above the code, with the language and a button to copy, is not code: it gives the language where no
-    class does.
+    A bar above the code, with the language and a copy button, is left out. It gives the language if no class
+    does.
     """
     inside = inside.removeprefix("\n")  # HTML does not show a line break that begins a <pre>
     language, code = language_of(attributes), inside
@@ -67,19 +67,19 @@ def code_block(inside: str, attributes: str = "") -> str:
 
 
 def _bar(source: str) -> str | None:
-    """The language that a bar names, empty if it names none; None if this is no bar."""
+    """Return the language that a bar names, or an empty text; None if this is no bar."""
     if len(source) > _BAR:
         return None
-    said = plain(_undrawn(source)).strip()
-    name = _unbuttoned(said)
+    label = plain(_undrawn(source)).strip()
+    name = _unbuttoned(label)
     if not name:
         return ""
-    is_bar = name != said or "<button" in source or "<div" in source
+    is_bar = name != label or "<button" in source or "<div" in source
     return name.lower().replace(" ", "-") if is_bar and _NAME.fullmatch(name) else None
 
 
 def _undrawn(source: str) -> str:
-    """The source without buttons and drawings, and what is in them."""
+    """Return the source without buttons and drawings."""
     elements, kept, at = Elements(source), "", 0
     for found in _DRAWN.finditer(source):
         if found.start() >= at and (drawn := elements.until(f"</{found[1].lower()}", found.end())):
@@ -88,15 +88,15 @@ def _undrawn(source: str) -> str:
     return kept + source[at:]
 
 
-def _unbuttoned(said: str) -> str:
-    """The text without what is on the buttons at its end."""
-    while button := next((each for each in _BUTTONS if said.endswith(each)), None):
-        said = said.removesuffix(button).rstrip()
-    return said
+def _unbuttoned(label: str) -> str:
+    """Return the text without the labels of buttons at its end."""
+    while button := next((each for each in _BUTTONS if label.endswith(each)), None):
+        label = label.removesuffix(button).rstrip()
+    return label
 
 
 def tex_of(inside: str) -> str | None:
-    """The TeX that a `<math>` was made from, if it says so."""
+    """Return the TeX source of a `<math>`, if it has one."""
     place = inside.find("application/x-tex")
     begin = inside.find(">", place)
     if place < 0 or begin < 0:

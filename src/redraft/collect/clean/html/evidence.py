@@ -1,12 +1,11 @@
-"""Which texts of a conversation are HTML. The rest is left alone: markdown and code have tags in them too.
+"""Decide which texts of a conversation are HTML. Others stay: markdown and code may contain tags too.
 
-A page that was shared says so by its classes. Without these, answers are HTML only if all of them are: every
-`<` begins a tag of prose, what opens is closed, no tag stands as a word in a sentence, nothing is of markdown
-or code, and nobody asked about HTML, for then it is code. A question is about HTML if it names it or asks for
-a page to be made. Words such as "page" and "tag" alone have other meanings: with them, answers with a
-paragraph of prose are HTML, and others are code.
-Beside answers that are HTML, what people typed is HTML if it is in paragraphs, and if it is escaped
-throughout its entities are decoded.
+The classes of a shared page identify it. Without them, answers are HTML only if all of them are: every `<`
+begins a tag of prose, open tags are closed, no tag is used as a word, and there is no markdown or code. If a
+question names HTML or asks for a page, HTML in the answers is code. Words such as "page" and "tag" have other
+meanings: with them alone, answers with a paragraph of prose are HTML, and others are code.
+
+If the answers are HTML, a question in paragraphs is HTML too, and a fully escaped question is decoded.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ _PRE = re.compile(r"<pre(?:[^<]++|<(?!/pre|pre))*+</pre")
 _CODE = re.compile(r"[{};=\\]|\w\(")
 _ESCAPED = re.compile(r"&(?:lt|gt|amp|quot|nbsp|#39|#x27);")
 _ALONE = frozenset(("br", "hr", "img", "pre"))
-"""Tags without an end; of `pre` it is taken away before."""
+"""Tags without an end tag. That of `pre` was removed before."""
 _MAY_STAY_OPEN = frozenset(("p", "li", "thead", "tbody", "tr", "th", "td"))
 _IN_TEXT = frozenset(
     ("b", "strong", "i", "em", "a", "span", "u", "s", "del", "sub", "sup", "small", "img", "code")
@@ -71,19 +70,19 @@ class Evidence:
     questions: Sequence[str]
 
     @classmethod
-    def of(cls, asked: Iterable[str], said: Iterable[str]) -> Evidence:
+    def of(cls, asked: Iterable[str], answers: Iterable[str]) -> Evidence:
         """Judge questions and answers."""
-        said = [text for text in said if text.strip()]
-        if not any("<" in text for text in said):
+        answers = [text for text in answers if text.strip()]
+        if not any("<" in text for text in answers):
             return cls(shared=False, pages=False, questions=())
         questions = tuple(asked)
-        if any(map(_shared, said)):
+        if any(map(_shared, answers)):
             return cls(shared=True, pages=True, questions=questions)
-        prose = list(map(_prose, said))
-        pages = any(prose) and all(html or _plain(text) for html, text in zip(prose, said, strict=True))
-        return cls(shared=False, pages=pages and not _is_code(questions, said), questions=questions)
+        prose = list(map(_prose, answers))
+        pages = any(prose) and all(html or _plain(text) for html, text in zip(prose, answers, strict=True))
+        return cls(shared=False, pages=pages and not _is_code(questions, answers), questions=questions)
 
-    def asked(self, text: str) -> str:
+    def question(self, text: str) -> str:
         """Convert a question to markdown."""
         if not self.pages:
             return text
@@ -96,7 +95,7 @@ class Evidence:
     def _about(self) -> bool:
         return _about(self.questions)
 
-    def said(self, text: str) -> str:
+    def answer(self, text: str) -> str:
         """Convert an answer to markdown."""
         if not self.pages:
             return text
@@ -165,12 +164,12 @@ def _paragraphs(text: str) -> bool:
     return text.lstrip().startswith("<p>") and _prose(text)
 
 
-def _is_code(questions: Iterable[str], said: Iterable[str]) -> bool:
+def _is_code(questions: Iterable[str], answers: Iterable[str]) -> bool:
     """Whether the questions ask for the HTML in the answers, judged by their words."""
     if _about(questions):
         return True
     mentioned = any(map(_MENTIONS.search, questions))
-    return mentioned and not all(_has_prose(text) for text in said if "<" in text)
+    return mentioned and not all(_has_prose(text) for text in answers if "<" in text)
 
 
 def _has_prose(text: str) -> bool:

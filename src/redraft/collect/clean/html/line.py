@@ -1,7 +1,7 @@
-"""The text of a paragraph while it is gathered, with its blanks and marks in the places that markdown wants.
+"""Collect the text of a paragraph, with spaces and marks where markdown needs them.
 
-Blanks are held back until more text comes, and so are the beginnings of marks: no mark stands next to a blank
-or around nothing, and no paragraph begins or ends with a blank.
+Spaces and opening marks are held back until more text comes. So no mark is next to a space or around nothing,
+and no paragraph begins or ends with a space.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _GAPS = ("", " ", "\n", "\n\n")
 
 
 class Mark(NamedTuple):
-    """What is written before and after a run of text: `**`, or the two halves of a link."""
+    """The texts before and after marked text, such as `**` or the two halves of a link."""
 
     kind: str
     begin: str
@@ -28,8 +28,8 @@ class Line:
     """A paragraph.
 
     Attributes:
-        flat: Whether line breaks are blanks, as in headings and cells.
-        parts: What is gathered.
+        flat: Line breaks become spaces, as in headings and cells.
+        parts: The text so far.
     """
 
     def __init__(self) -> None:
@@ -41,8 +41,8 @@ class Line:
         self._waiting: list[Mark] = []
 
     def text(self, source: str) -> None:
-        """Adds text of the page's source: entities are decoded, and blanks made one."""
-        if source == "\n":  # most of what stands between tags
+        """Add text of the page's source: decode entities, and collapse white space."""
+        if source == "\n":  # the most frequent text between tags
             self._gap = max(self._gap, 2)
             return
         text = decoded(source)
@@ -62,7 +62,7 @@ class Line:
             self._widen(text[end:])
 
     def write(self, text: str) -> None:
-        """Adds text as it is, behind the blanks and marks that wait for it."""
+        """Add unchanged text after the held-back spaces and marks."""
         if self.parts and self._gap:
             self.parts.append(" " if self.flat else _GAPS[self._gap])
         self._gap, self._broken = 0, False
@@ -73,17 +73,17 @@ class Line:
         self.parts.append(text)
 
     def line_break(self) -> None:
-        """A `<br>`; two of them are an empty line."""
+        """Add a `<br>`. Two of them are an empty line."""
         self._gap = 3 if self._broken else max(self._gap, 2)
         self._broken = True
 
     def begin(self, mark: Mark) -> None:
-        """Begins a mark, unless one of its kind is open."""
+        """Begin a mark unless one of its kind is open."""
         if all(mark.kind != other.kind for other in (*self._open, *self._waiting)):
             self._waiting.append(mark)
 
     def finish(self, kind: str) -> None:
-        """Ends a mark. Those that began after it end too, and go on behind it."""
+        """End a mark. Marks that began after it end too, and begin again."""
         if all(mark.kind != kind for mark in self._open):
             self._waiting = [mark for mark in self._waiting if mark.kind != kind]
             return
@@ -95,7 +95,7 @@ class Line:
         self._waiting = again + self._waiting
 
     def take(self) -> str:
-        """Ends the paragraph. Marks that are open end with it, and go on in the next."""
+        """End the paragraph and return its text. Open marks end with it, and begin again in the next one."""
         self._gap, self._broken = 0, False
         if not self.parts:
             return ""

@@ -1,12 +1,12 @@
-"""A page of HTML as markdown, in one pass over its tags.
+"""Convert a page of HTML to markdown, in one pass over its tags.
 
-Kept are code blocks to the letter with their language, code in a line, headings, nested lists with their
-numbers, tables, quotes, links, emphasis, the TeX of formulas, and the words that stand for a picture. What
-steers a page (scripts, styles, buttons, drawings) is left out. Nothing is escaped: `2 * 3` stays as it is,
-since it is the text that is read and not its rendering.
+Code blocks keep their text and language. Inline code, headings, nested lists with their numbers, tables,
+quotes, links, emphasis, the TeX of formulas, and the alternative texts of pictures are kept. Scripts, styles,
+buttons and drawings are left out. Nothing is escaped: models read the text, not its rendering, so `2 * 3`
+stays.
 
-No tree is built: trees of hostile pages cost time that grows with the square of the nesting, and memory for
-each tag. Pages that are not valid are read much as browsers do, though not in all their rules.
+No tree is built: with hostile pages, its time would grow with the square of the nesting. Invalid pages are
+read much as browsers do, but not by all their rules.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ _SKIPPED = frozenset(SKIPPED.split())
 
 
 def markdown_of(html: str) -> str:
-    """An HTML text as markdown, without blanks at its ends."""
+    """Return an HTML text as markdown, without white space at its ends."""
     return _Page(html.replace("\r\n", "\n")).read()
 
 
 class _Page:
-    """Where the pass is, the paragraph that it gathers, and the frames that are open."""
+    """The state of the pass: its position, the current paragraph, and the open frames."""
 
     def __init__(self, html: str) -> None:
         self.html, self.at = html, 0
@@ -51,7 +51,7 @@ class _Page:
         self.frames = Frames()
         self.level = 0
         self.display = False
-        self.drawn = 0  # up to where no formula has its TeX
+        self.drawn = 0  # no formula before this place has its TeX
 
     def read(self) -> str:
         html, add = self.html, self.line.text
@@ -77,29 +77,29 @@ class _Page:
             add(html[self.at :])
         self.paragraph()
         blocks = self.frames.finish()
-        if blocks and _SHOWN_OF.fullmatch(blocks[0].text):  # "2 / 2": which of several answers was on show
+        if blocks and _SHOWN_OF.fullmatch(blocks[0].text):  # "2 / 2": the answer shown of several
             del blocks[0]
         return joined(blocks)
 
     def paragraph(self) -> None:
-        """Ends the paragraph, which becomes a block."""
+        """End the paragraph, which becomes a block."""
         if text := self.line.take():
             self.frames.add(Block("text", f"{'#' * self.level} {text}" if self.level else text))
 
     def heading(self, level: int = 0) -> None:
-        """Ends the paragraph; what follows is a heading of that level, or none."""
+        """End the paragraph. The next one is a heading of this level, or none."""
         self.paragraph()
         self.level = level
         self.line.flat = level > 0 or self.frames.top.kind == "cell"
 
     def code(self, block: str) -> None:
-        """Takes a code block."""
+        """Add a code block."""
         self.heading()
         if block:
             self.frames.add(Block("code", block))
 
     def formula(self, tex: str, *, display: bool) -> None:
-        """Takes a formula: in the line, or set apart from it."""
+        """Add a formula, inline or as a block."""
         if not display:
             self.line.write(f"${tex}$")
         elif tex:
@@ -114,7 +114,7 @@ def _comment(page: _Page, *_: str) -> None:
 
 
 def _paragraph(page: _Page, *_: str) -> None:
-    if page.line.parts:  # most of these tags stand behind one another
+    if page.line.parts:  # most of these tags follow one another
         page.paragraph()
 
 
@@ -132,10 +132,6 @@ def _link(page: _Page, _: str, attributes: str) -> None:
     if address and not address.lower().startswith(("#", "javascript:")):
         odd = any(char in address for char in " ()<>\n")
         page.line.begin(Mark("a", "[", f"](<{address}>)" if odd else f"]({address})"))
-
-
-def _line_break(page: _Page, *_: str) -> None:
-    page.line.line_break()
 
 
 def _rule(page: _Page, *_: str) -> None:
@@ -159,14 +155,9 @@ def _item(page: _Page, _: str, attributes: str) -> None:
     page.frames.item(own if own >= 0 else None)
 
 
-def _quote(page: _Page, *_: str) -> None:
+def _frame(page: _Page, name: str, _: str) -> None:
     page.heading()
-    page.frames.push("quote")
-
-
-def _table(page: _Page, *_: str) -> None:
-    page.heading()
-    page.frames.push("table")
+    page.frames.push("table" if name == "table" else "quote")
 
 
 def _row(page: _Page, *_: str) -> None:
@@ -188,7 +179,7 @@ def _preformatted(page: _Page, _: str, attributes: str) -> None:
 def _inline_code(page: _Page, name: str, attributes: str) -> None:
     inside, page.at = page.elements.until(f"</{name}", page.at) or ("", page.at)
     code = plain(inside)
-    if "\n" in code.strip():  # a block that somebody wrote without <pre>
+    if "\n" in code.strip():  # a block without <pre>
         page.code(fenced(code.strip("\n"), language_of(attributes)))
     elif code := code.strip():
         page.line.write(spanned(code))
@@ -213,7 +204,7 @@ def _math(page: _Page, _: str, attributes: str) -> None:
 
 
 def _span(page: _Page, name: str, attributes: str) -> None:
-    """What KaTeX and MathJax draw is the formula once more: it is left out where its source is there."""
+    """Skip the formulas that KaTeX and MathJax draw if the page has their source too."""
     if "katex-display" in attributes:
         page.display = True
     has = page.elements.has
@@ -224,10 +215,6 @@ def _span(page: _Page, name: str, attributes: str) -> None:
 
 _Handle = Callable[[_Page, str, str], None]
 _HEADINGS = ("h1", "h2", "h3", "h4", "h5", "h6")
-
-
-def _ends_heading(page: _Page, *_: str) -> None:
-    page.heading()
 
 
 def _ends_mark(kind: str) -> _Handle:
@@ -252,21 +239,21 @@ _STARTS: dict[str, _Handle] = {
     **dict.fromkeys(("ul", "ol", "menu"), _list),
     **dict.fromkeys(("td", "th"), _cell),
     "a": _link,
-    "blockquote": _quote,
-    "br": _line_break,
+    "blockquote": _frame,
+    "br": lambda page, *_: page.line.line_break(),
     "hr": _rule,
     "img": _picture,
     "li": _item,
     "math": _math,
     "pre": _preformatted,
     "span": _span,
-    "table": _table,
+    "table": _frame,
     "tr": _row,
 }
 _ENDS: dict[str, _Handle] = {
     **dict.fromkeys(BLOCKS.split(), _paragraph),
     **{name: _ends_mark(mark.kind) for name, mark in _MARKS.items()},
-    **dict.fromkeys(_HEADINGS, _ends_heading),
+    **dict.fromkeys(_HEADINGS, lambda page, *_: page.heading()),
     **dict.fromkeys(("ul", "ol", "menu"), _ends(lambda frames: frames.leave(LISTS, "cell"))),
     **dict.fromkeys(("td", "th"), _ends(lambda frames: frames.end_part("cell"))),
     "a": _ends_mark("a"),
@@ -282,6 +269,6 @@ _BARE = {
     for name in NAMES
     for end in ("", "/")
     for written in (f"{end}{name}", f"{end}{name.upper()}")
-} | dict.fromkeys(("br/", "br /"), (_line_break, "br"))
-"""Tags without attributes, which are most of them, as they stand between `<` and `>`."""
+} | dict.fromkeys(("br/", "br /"), (_STARTS["br"], "br"))
+"""Handlers of tags without attributes, which are the most frequent, by the text between `<` and `>`."""
 _WIDTH = 2 + max(map(len, _BARE))

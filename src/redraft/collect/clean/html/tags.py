@@ -1,7 +1,7 @@
-"""What is a tag, an entity and an attribute of HTML, found in time that grows with the text alone.
+"""Find tags, entities and attributes of HTML in linear time.
 
-Only the elements that HTML has are tags: `#include <stdio.h>` and `List<String>` are text, as they are for a
-reader of the page's source. No expression here looks beyond the next `<`, nor back at what it has passed.
+Only elements of HTML are tags: `#include <stdio.h>` and `List<String>` are text. No expression here looks
+beyond the next `<`, or back at text that it has passed.
 """
 
 from __future__ import annotations
@@ -12,39 +12,39 @@ from html import unescape
 MARKS = "b strong i em s del strike sup sub a"
 """Elements that mark text."""
 CODE = "code kbd samp tt"
-"""Elements of code in a line."""
+"""Elements of inline code."""
 PLAIN = (
     "u ins mark small big font var abbr cite q dfn time label bdi bdo data wbr nobr input ruby rt rp picture "
     "source area acronym meter output progress link meta base embed param track thead tbody tfoot colgroup "
     "col annotation semantics mrow mi mo mn mtext mspace msup msub mfrac msqrt"
 )
-"""Elements of which only the text is kept."""
+"""Elements whose text alone is kept."""
 BLOCKS = (
     "div p section article header footer main aside nav address figure figcaption fieldset form details "
     "summary dl dt dd center hgroup body html legend caption optgroup option dialog search textarea"
 )
 """Elements that are paragraphs of their own."""
 SKIPPED = "script style svg button head title template iframe object video audio canvas noscript select map"
-"""Elements that are left out with all that is in them."""
+"""Elements that are left out with their contents."""
 _OTHERS = "span br img pre ul ol menu li table tr td th blockquote h1 h2 h3 h4 h5 h6 hr math"
 
 NAMES = tuple(f"{_OTHERS} {MARKS} {CODE} {BLOCKS} {SKIPPED} {PLAIN}".split())
 """The elements of HTML."""
 
 WHITE = " \t\n\r\f\xa0"
-"""Blanks of HTML, and the one that does not break."""
+"""White space of HTML, and the no-break space."""
 
 _BARE = (
     r"\s+(?:async|checked|controls|defer|disabled|hidden|itemscope|nowrap|open|readonly|required|reversed"
     r"|selected)[\s/>]"
 )
-# Names in one case alone: React's <Button> is text, and to ignore case takes three times as long.
+# Names are in lower or upper case: React's <Button> is text, and ignoring case takes three times as long.
 TAG = (
     rf"<(?P<end>/?)(?P<name>{'|'.join(NAMES)}|{'|'.join(NAMES).upper()}|mjx-[a-z-]+)"
     rf"(?=[\s/]*>|\s[^<>=]*=|{_BARE})"
     r"""(?P<attributes>(?:[^<>"']++|"[^"<]*+"|'[^'<]*+')*+(?=>)|[^<>]*+)>"""
 )
-"""A tag, an end tag or an empty one; quotes that do not close end with it. `a <b and c> d` has none."""
+"""A start tag, an end tag or an empty one. Unclosed quotes end with it. `a <b and c> d` has none."""
 ANY_TAG = re.compile(TAG)
 TOKEN = re.compile(rf"{TAG}|<!--|<!(?:doctype|DOCTYPE)[^<>]*>")
 
@@ -56,27 +56,27 @@ _ATTRIBUTE = {
 
 
 def decoded(text: str) -> str:
-    """`&lt;` as `<`, and so on. Only whole entities with their semicolon: `?a=1&copy=2` stays."""
+    """Decode entities such as `&lt;`. They need their semicolon: `?a=1&copy=2` stays."""
     if "&" not in text:
         return text
-    text = text.replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", '"')  # most of them, and fast
+    text = text.replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", '"')  # fast
     return _ENTITY.sub(lambda found: unescape(found[0]), text) if "&" in text else text
 
 
 def attribute(attributes: str, name: str) -> str:
-    """The value of an attribute, empty if it is not there. Names are those that are of use to markdown."""
+    """Return the value of an attribute that markdown needs, or an empty text."""
     found = _ATTRIBUTE[name].search(attributes)
     return decoded(next(filter(None, found.groups()), "")).strip() if found else ""
 
 
 def number(attributes: str, name: str, default: int) -> int:
-    """The value of an attribute that is a number of at most nine digits."""
+    """Return the value of an attribute if it is a number of at most nine digits, else the default."""
     value = attribute(attributes, name)
     return int(value) if re.fullmatch(r"[0-9]{1,9}", value) else default
 
 
 class Elements:
-    """Where elements end that are read as a whole. What never comes is searched for once, not once a tag."""
+    """Finds where elements end. A missing end is searched for once, not for each tag."""
 
     def __init__(self, html: str) -> None:
         self._html = html
@@ -84,13 +84,13 @@ class Elements:
         self._has: dict[str, bool] = {}
 
     def has(self, text: str) -> bool:
-        """Whether the page has that text anywhere."""
+        """Whether the page has a text anywhere."""
         if text not in self._has:
             self._has[text] = text in self._html
         return self._has[text]
 
     def until(self, end: str, start: int) -> tuple[str, int] | None:
-        """What stands before an end such as `</pre`, and the place behind it; None if it never comes."""
+        """Return the text before an end such as `</pre` and the place after it, or None without an end."""
         if end in self._never:
             return None
         found = re.compile(re.escape(end), re.I).search(self._html, start)
@@ -101,7 +101,7 @@ class Elements:
         return self._html[start : found.start()], over + 1 if over >= 0 else len(self._html)
 
     def behind(self, name: str, start: int) -> int:
-        """The place behind an element that holds others of its name; its start if it never ends."""
+        """Return the place after an element that may contain others of its name; without an end, `start`."""
         if name in self._never:
             return start
         depth = 1
