@@ -40,6 +40,13 @@ class Turn(NamedTuple):
         return own is None or (own.keys() <= {"role", "content"} and isinstance(own.get("content"), str))
 
 
+def shows(message: Mapping[str, Any]) -> bool:
+    """Whether a message has more than text that a model should see: an image or a tool call."""
+    content = message.get("content")
+    parts = content if isinstance(content, list) else ()
+    return bool(message.get("tool_calls")) or any(isinstance(p, Mapping) and "text" not in p for p in parts)
+
+
 def turns_of(chain: Chain) -> tuple[Turn, ...]:
     """Return the prompt's messages, or its instruction and input as one turn, then the best answer if any."""
     if chain.prompt.messages is None:

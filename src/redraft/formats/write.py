@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,7 +18,7 @@ from redraft.chain import Chain, content_of
 from redraft.formats.gold import answer_of, gold_answers
 from redraft.formats.read.records import own_id
 from redraft.formats.selfee import instruction_of, render
-from redraft.formats.turns import turns_of
+from redraft.formats.turns import shows, turns_of
 
 ExportFormat = Literal["selfee", "alpaca", "sharegpt", "messages", "preference"]
 
@@ -181,17 +181,7 @@ def _asked(chain: Chain) -> list[Record]:
 
 def _shows(chain: Chain) -> bool:
     """Whether a message has an image or a tool call that a model should see."""
-    asked = chain.prompt.messages or ()
-    return any(
-        message.get("tool_calls")
-        or any(isinstance(part, Mapping) and "text" not in part for part in _parts_of(message))
-        for message in (*asked, _meta(chain, "message"))
-    )
-
-
-def _parts_of(message: Mapping[str, Any]) -> list[Any]:
-    content = message.get("content")
-    return content if isinstance(content, list) else []
+    return any(map(shows, (*(chain.prompt.messages or ()), _meta(chain, "message"))))
 
 
 def _meta(chain: Chain, name: Literal["source", "origin", "message"]) -> Record:

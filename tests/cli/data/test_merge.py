@@ -11,9 +11,9 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from redraft.cli import app
-from redraft.cli.data.merge import SHIPPED
 from redraft.collect.mix.recipe import read_recipe
 from redraft.collect.sources.published import SOURCES
+from redraft.formats.documents import shipped_recipes
 from redraft.formats.read.files import to_line
 
 RECIPE = """
@@ -24,6 +24,8 @@ parts:
   - {file: chat.jsonl, count: 9, licence: CC BY-NC 4.0}
   - {file: more.jsonl, licence: MIT, get: ask me}
 """
+
+SHIPPED = shipped_recipes("data")
 
 
 @pytest.fixture
@@ -95,18 +97,18 @@ def test_an_unknown_recipe() -> None:
 def test_the_shipped_mixes_are_as_large_as_published() -> None:
     """FLAN's part has ten of each of its 1,600 tasks or so."""
     sizes = {}
-    for path in SHIPPED.glob("*.yaml"):
+    for path in SHIPPED.values():
         parts = read_recipe(path).parts
         assert all(part.get and part.licence != "unknown" for part in parts)
         sizes[path.stem] = sum(part.count or 0 for part in parts if part.per is None)
     assert sizes == {"selfee": 163_168, "alpaca": 52_002, "vicuna": 70_000, "stablevicuna": 452_002}
-    (flan,) = (part for part in read_recipe(SHIPPED / "selfee.yaml").parts if part.per)
+    (flan,) = (part for part in read_recipe(SHIPPED["selfee"]).parts if part.per)
     assert (flan.name, flan.count, flan.per) == ("flan", 10, "task")
     assert 163_168 + 16_000 in range(178_000, 180_000)
 
 
 def test_the_shipped_recipes_say_how_to_import_each_part() -> None:
-    parts = [part for path in SHIPPED.glob("*.yaml") for part in read_recipe(path).parts]
+    parts = [part for path in SHIPPED.values() for part in read_recipe(path).parts]
     for part in parts:
         (source,) = re.findall(r"redraft data import .* --as ([\w-]+)", part.get)
         assert part.licence == SOURCES[source].licence

@@ -83,7 +83,8 @@ def test_records_not_for_commercial_use_are_a_warning(tmp_path: Path) -> None:
 
 def test_records_without_any_answer_are_told(tmp_path: Path) -> None:
     said = found(tmp_path, {"prompt": "Why?"}, {"question": "How?", "answer": "So."}, {"prompt": "Who?"})
-    assert said["no answer"].text == "2 records without an answer, of 3: nor have they a gold one."
+    assert said["no answer"].count == 2
+    assert "2 records" in said["no answer"].text
     assert said["no answer"].examples == (f"{tmp_path / 'a.jsonl'}:1", f"{tmp_path / 'a.jsonl'}:3")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from redraft.chain import Chain, Feedback, Prompt, Step
-from redraft.collect.view.text import Part, said_in, text_of
+from redraft.collect.view.text import Part, text_of, texts_in
 
 ALPACA = Chain(
     prompt=Prompt(instruction="Add.", input="1 and 2"), meta={"reference": "3", "rationale": "1 + 2"}
@@ -45,7 +45,7 @@ def test_parts(chain: Chain, part: Part, text: str) -> None:
 
 
 def test_all_that_is_said_has_drafts_feedback_and_gold_answers() -> None:
-    assert said_in(TALK) == [
+    assert texts_in(TALK) == [
         "Be brief.",
         "Hi.",
         "Hello.",

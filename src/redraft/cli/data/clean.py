@@ -12,7 +12,7 @@ from redraft.cli.data.common import STDIO, Force, Out, Quiet, Side, Source, Stri
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from redraft.collect.clean.pipeline import Cleaned
     from redraft.collect.clean.rules import Preset
@@ -158,13 +158,13 @@ def _known(
     for name in names:
         if name not in known:
             near = [meant[name]] if meant and name in meant else get_close_matches(name, known, 1)
-            hint = f"Did you mean {near[0]}?" if near else f"Known names: {_first_of(sorted(known))}"
+            hint = (
+                f"Did you mean {near[0]}?"
+                if near
+                else f"Known names: {', '.join(sorted(known)[:20])}{' …' * (len(known) > 20)}"
+            )
             raise UsageError(f"{flag}: unknown name {name!r}.", hint=hint)
     return frozenset(names)
-
-
-def _first_of(names: Sequence[str], most: int = 20) -> str:
-    return ", ".join(names[:most]) + " …" * (len(names) > most)
 
 
 def _explain(file: Path, name: str, plan: Preset) -> None:

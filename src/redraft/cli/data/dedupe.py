@@ -11,9 +11,6 @@ from redraft.cli.data import common
 from redraft.cli.data.common import STDIO, Force, Out, Quiet, Side, Source, Strict, Workers
 
 if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
-    from typing import IO
-
     from redraft.collect.dedupe.dedupe import Likeness
 
 _By = Literal["exact", "query", "rouge", "minhash"]
@@ -75,6 +72,7 @@ def dedupe(
     """
     from dataclasses import asdict
     from functools import partial
+    from tempfile import TemporaryFile
 
     from redraft.errors import MissingExtra
     from redraft.jobs.provenance import Provenance
@@ -92,7 +90,8 @@ def dedupe(
     provenance = Provenance("data dedupe", {**asdict(like), "keep": keep, "strict": strict}, file)
     reads, inputs = [*others, file], {"against": others}
     writer = common.writing(provenance, out, dropped, reads=reads, inputs=inputs, force=force, quiet=quiet)
-    with writer as output, _spool(out) as spool:
+    disk = None if out == STDIO else out.parent
+    with writer as output, TemporaryFile(dir=disk) as spool:
         watch, first = output.watch, keep == "first"
         known = spread(partial(examine, like=like, strict=True), watch(pool), many)
         found = spread(partial(examine, like=like, strict=strict), watch(lines), many)
@@ -117,10 +116,3 @@ def _likeness(by: _By, of: _Of | None, threshold: float | None, letters: str) ->
     for flag in (name for name, wrong in useless.items() if wrong):
         raise UsageError(f"{flag} does nothing with --by {by}.", hint="redraft data dedupe --help")
     return Likeness(by, of or usual_of, threshold or usual_threshold, letters == "ascii")
-
-
-def _spool(out: Path) -> AbstractContextManager[IO[bytes]]:
-    """Open a temporary file on the output's disk."""
-    from tempfile import TemporaryFile
-
-    return TemporaryFile(dir=None if out == STDIO else out.parent)

@@ -16,9 +16,6 @@ if TYPE_CHECKING:
 
     from redraft.collect.mix.merge import Taken
 
-SHIPPED = Path(__file__).parents[2] / "recipes" / "data"
-"""The mixes of SelFee, Alpaca, Vicuna and StableVicuna."""
-
 
 def merge(
     recipe: Annotated[
@@ -54,14 +51,21 @@ def merge(
 
     from redraft.collect.mix.merge import merge as mix
     from redraft.collect.mix.recipe import read_recipe
+    from redraft.errors import UsageError
+    from redraft.formats.documents import shipped_recipes
     from redraft.jobs.provenance import Provenance
 
-    path = _path_of(recipe)
+    shipped = shipped_recipes("data")
+    path = Path(recipe) if Path(recipe).is_file() else shipped.get(recipe)
+    if path is None:
+        hint = f"Give a YAML file, or one of: {', '.join(shipped)}"
+        raise UsageError(f"there is no recipe {recipe!r}.", hint=hint)
+    is_shipped = path in shipped.values()
     plan = read_recipe(path)
     plan = plan if seed is None else replace(plan, seed=seed)
-    parts = folder or (Path() if path.parent == SHIPPED else path.parent)
+    parts = folder or (Path() if is_shipped else path.parent)
     files = [file for part in plan.parts if (file := parts / part.file).is_file()]
-    name = path.name if path.parent == SHIPPED else None
+    name = path.name if is_shipped else None
     taken: list[Taken] = []
     with common.writing(
         Provenance("data merge", {"seed": plan.seed, "about": plan.about, "strict": strict}, path, name),
@@ -87,16 +91,6 @@ def merge(
         output.kept = sum(each.count for each in taken)
     if not quiet:
         _say(taken, output.gone.lines())
-
-
-def _path_of(recipe: str) -> Path:
-    from redraft.errors import UsageError
-
-    for path in (Path(recipe), SHIPPED / f"{recipe}.yaml"):
-        if path.is_file():
-            return path
-    names = ", ".join(sorted(path.stem for path in SHIPPED.glob("*.yaml")))
-    raise UsageError(f"there is no recipe {recipe!r}.", hint=f"Give a YAML file, or one of: {names}")
 
 
 def _part(taken: Taken, folder: Path) -> dict[str, object]:

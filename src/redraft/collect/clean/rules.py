@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -18,9 +18,9 @@ from redraft.collect.clean.blocklist import FASTCHAT, WordList
 from redraft.collect.clean.html.evidence import Evidence
 from redraft.collect.clean.language import READ, language_of
 from redraft.collect.view.rewrite import GOLD, texts_of, with_texts
-from redraft.collect.view.text import talk_of
+from redraft.collect.view.text import answered_turns
 from redraft.formats.gold import answer_of, gold_answers
-from redraft.formats.turns import FOLLOWS, Turn, turns_of, with_turns
+from redraft.formats.turns import FOLLOWS, Turn, shows, turns_of, with_turns
 
 SHORT = 16
 """Fewest characters of a conversation (FastChat's `clean_sharegpt.py`)."""
@@ -119,12 +119,12 @@ def _roles(chain: Chain, _: RuleSettings) -> Outcome:
         return chain
     turns = list(turns_of(chain))
     head = [turn for turn in turns[:1] if turn.role == "system"]
-    talk = turns[len(head) :]
-    if [turn.role for turn in talk] == ["user"]:  # a question alone
+    rest = turns[len(head) :]
+    if [turn.role for turn in rest] == ["user"]:  # a question alone
         return chain
-    while talk and talk[0].role in ("assistant", "tool"):
-        del talk[0]
-    ended = talk if gold_answers(chain) and not chain.steps else _up_to_answer(talk)
+    while rest and rest[0].role in ("assistant", "tool"):
+        del rest[0]
+    ended = rest if gold_answers(chain) and not chain.steps else _up_to_answer(rest)
     if not ended:
         return "no question that is answered"
     before = ""
@@ -132,19 +132,19 @@ def _roles(chain: Chain, _: RuleSettings) -> Outcome:
         if turn.role not in FOLLOWS[before]:
             return f"the {turn.role} speaks where the {FOLLOWS[before][0]} should: {turn.text.strip()[:40]!r}"
         before = turn.role
-    return with_turns(chain if ended is talk else _without_gold(chain), [*head, *ended])
+    return with_turns(chain if ended is rest else _without_gold(chain), [*head, *ended])
 
 
-def _up_to_answer(talk: list[Turn]) -> list[Turn]:
+def _up_to_answer(turns: list[Turn]) -> list[Turn]:
     """Return the turns up to the assistant's last one that no tool follows."""
-    end = len(talk)
-    while end and talk[end - 1].role in ("user", "tool"):
-        if talk[end - 1].role == "tool":  # what was asked before it has no answer yet
-            while end and talk[end - 1].role != "user":
+    end = len(turns)
+    while end and turns[end - 1].role in ("user", "tool"):
+        if turns[end - 1].role == "tool":  # what was asked before it has no answer yet
+            while end and turns[end - 1].role != "user":
                 end -= 1
         else:
             end -= 1
-    return talk if end == len(talk) else talk[:end]
+    return turns if end == len(turns) else turns[:end]
 
 
 def _without_gold(chain: Chain) -> Chain:
@@ -185,25 +185,16 @@ def _empty(chain: Chain, _: RuleSettings) -> Outcome:
     if all(turn.role != "user" for turn in turns):
         return "no question"
     for number, turn in enumerate(turns, start=1):
-        if _BLANK.fullmatch(turn.text) and not _shows(turn):
+        if _BLANK.fullmatch(turn.text) and not shows(turn.message or {}):
             return f"turn {number}, of the {turn.role}, is empty"
     gold = chain.meta.get("reference")
     blank = not chain.steps and isinstance(gold, str) and _BLANK.fullmatch(gold)
     return "the gold answer is empty" if blank else chain
 
 
-def _shows(turn: Turn) -> bool:
-    """Whether a turn has something beside a text, as a picture, or the call of a tool."""
-    message = turn.message or {}
-    content = message.get("content")
-    parts = content if isinstance(content, list) else ()
-    shown = any(isinstance(part, Mapping) and "text" not in part for part in parts)
-    return shown or bool(message.get("tool_calls"))
-
-
 def _short(chain: Chain, _: RuleSettings) -> Outcome:
     """A question alone is no conversation, and may be short."""
-    turns = talk_of(chain)
+    turns = answered_turns(chain)
     if len(turns) == 1 and chain.prompt.messages is None:
         return chain
     length = sum(len(turn.text.strip()) for turn in turns)
@@ -211,7 +202,7 @@ def _short(chain: Chain, _: RuleSettings) -> Outcome:
 
 
 def _blocked(chain: Chain, settings: RuleSettings) -> Outcome:
-    turns = talk_of(chain)
+    turns = answered_turns(chain)
     asked = [turn for turn in turns if turn.role == "user"][:1]
     if asked and chain.prompt.messages is None:
         asked = [Turn("user", chain.prompt.instruction)]
@@ -228,7 +219,7 @@ _NUMBERED = re.compile(r"([ \t]*)(\d{1,9})[.)][ \t]")
 
 
 def _wrong_format(chain: Chain, _: RuleSettings) -> Outcome:
-    for number, turn in enumerate(talk_of(chain), start=1):
+    for number, turn in enumerate(answered_turns(chain), start=1):
         if _broken_list(turn.text):
             return f"a numbered list in turn {number} that goes from 1 to 1"
     return chain
@@ -292,7 +283,7 @@ _BEHIND = frozenset(("So", "Sk", "Mn", "Me", "Cf", "Pe", "Pf"))
 
 def _language(chain: Chain, settings: RuleSettings) -> Outcome:
     begins = ""
-    for turn in talk_of(chain):
+    for turn in answered_turns(chain):
         begins += _without_code(turn.text[: 2 * TURN])[:TURN] + "\n"
         if len(begins) > READ:
             break

@@ -24,7 +24,7 @@ import numpy as np
 from redraft.chain import Chain
 from redraft.collect.clean.dropped import Drop, chain_or_drop
 from redraft.collect.view.shingles import Hashes, window_hashes, word_hashes, words
-from redraft.collect.view.text import asked_in, gold_of, said_in
+from redraft.collect.view.text import asked_in, gold_of, texts_in
 from redraft.errors import UsageError
 from redraft.formats.read.files import decode, name_of
 from redraft.formats.read.records import RawRecord, raw_records
@@ -76,10 +76,7 @@ class Contaminated(Drop):
 
 
 class Items:
-    """Evaluation items and their runs of words.
-
-    Args:
-        size: Words of a run.
+    """Evaluation items and their runs of `size` words.
 
     Attributes:
         names: Id of each item.
@@ -169,7 +166,7 @@ class Runs:
         counts: defaultdict[int, int] = defaultdict(int)
         runs: dict[int, str] = {}
         turns = set(asked_in(chain))
-        for text in said_in(chain):
+        for text in texts_in(chain):
             parts = words(text)
             for start, size, item in self._found(parts, whole=text in turns):
                 counts[item] += 1

@@ -28,7 +28,7 @@ from redraft.collect.clean.dropped import Drop, chain_or_drop
 from redraft.collect.dedupe.minhash import clusters, jaccard, sets_of, shingles
 from redraft.collect.dedupe.rouge import Pool
 from redraft.collect.view.shingles import ascii_words, digest, normalised, words
-from redraft.collect.view.text import Part, said_in, text_of
+from redraft.collect.view.text import Part, text_of, texts_in
 from redraft.formats.gold import gold_answers
 from redraft.formats.read.files import decode, to_line
 from redraft.formats.read.records import RawRecord
@@ -110,7 +110,7 @@ def examine(line: RawRecord, like: Likeness, *, strict: bool) -> Entry | Drop:
 def rank_of(chain: Chain) -> bytes:
     """Return bytes that sort chains: answered, long, of small hash, of small id first."""
     answered = bool(chain.steps or gold_answers(chain))
-    length = sum(map(len, said_in(chain)))
+    length = sum(map(len, texts_in(chain)))
     origin = chain.meta.get("origin")
     meta = {name: value for name, value in chain.meta.items() if name != "origin"}
     content = digest(chain.model_copy(update={"id": "", "meta": meta}).to_json())
@@ -129,7 +129,7 @@ def key_of(chain: Chain, like: Likeness) -> bytes:
         return shingles(text_of(chain, like.of)).tobytes()
     if like.by == "rouge":
         return text_of(chain, like.of).encode()
-    parts = said_in(chain) if like.of == "all" else [text_of(chain, like.of)]
+    parts = texts_in(chain) if like.of == "all" else [text_of(chain, like.of)]
     text = "\0".join(normalised(part) for part in parts)
     return digest(text) if text else b""
 

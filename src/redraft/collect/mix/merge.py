@@ -107,7 +107,10 @@ def merge(
             has the field that it draws by.
         RecordError: A file or, with `strict`, a record cannot be read.
     """
-    taken = [Taken(part, missing=_is_missing(part, folder)) for part in recipe.parts]
+    taken = [
+        Taken(part, missing=part.identity is None and not (folder / part.file).is_file())
+        for part in recipe.parts
+    ]
     missing = [each.part for each in taken if each.missing]
     if missing and not skip_missing:
         raise _missing(recipe, missing, folder)
@@ -120,10 +123,6 @@ def merge(
         for file in files:
             sink.writelines(draw.ordered(file))
     return taken
-
-
-def _is_missing(part: MixPart, folder: Path) -> bool:
-    return part.identity is None and not (folder / part.file).is_file()
 
 
 def _check_groups(taken: Sequence[Taken]) -> None:

@@ -160,11 +160,10 @@ class Reader:
         """
         for name, chain in self._read(record, item):
             meta = {**chain.meta, "origin": self._origin(record, chain, item)}
-            asked = chain.prompt if asks(chain.prompt) else self._question(name, item)
-            yield chain.model_copy(update={"id": name, "prompt": asked or chain.prompt, "meta": meta})
-
-    def _question(self, name: str, item: ImportItem) -> Prompt | None:
-        return self.questions.get(name.removeprefix(f"{item.file.stem}/"))
+            prompt = chain.prompt
+            if not asks(prompt):
+                prompt = self.questions.get(name.removeprefix(f"{item.file.stem}/"), prompt)
+            yield chain.model_copy(update={"id": name, "prompt": prompt, "meta": meta})
 
     def _read(self, record: Any, item: ImportItem) -> Iterator[tuple[str, Chain]]:
         name = id_of(record, item.file.stem, item.number)
@@ -175,15 +174,13 @@ class Reader:
             chain = chain_of(record, item.where)
             yield chain.id or name, chain
         else:
-            shape = self._shape(record, item.where)
+            shape_of = SOURCES[self.source].shape if self.source else known_shape
+            shape = shape_of(record, item.where)
             if shape.name == TREE and self.paths == "all":
                 paths = read_tree(record, item.where)
                 yield from ((f"{name}/{leaf}" if leaf else name, chain) for leaf, chain in paths)
             else:
                 yield name, read_as(shape, record, item.where)
-
-    def _shape(self, record: Record, where: str) -> Shape:
-        return SOURCES[self.source].shape(record, where) if self.source else known_shape(record, where)
 
     def _origin(self, record: Any, chain: Chain, item: ImportItem) -> dict[str, Any]:
         """Return a chain's origin. An existing origin stays unless the user overrides it."""

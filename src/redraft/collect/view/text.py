@@ -15,13 +15,13 @@ Part = Literal["all", "query", "instruction"]
 def text_of(chain: Chain, part: Part) -> str:
     """Return a part of a chain as one text, or an empty text."""
     if part == "all":
-        return "\n".join(said_in(chain))
+        return "\n".join(texts_in(chain))
     if part == "instruction" and chain.prompt.messages is None:
         return chain.prompt.instruction
     return next((turn.text for turn in turns_of(chain) if turn.role == "user"), "")
 
 
-def said_in(chain: Chain) -> list[str]:
+def texts_in(chain: Chain) -> list[str]:
     """Return all nonblank texts: the prompt's turns, answers, feedbacks, gold answers and rationales."""
     return [text for text in (*asked_in(chain), *_replies(chain), *gold_of(chain)) if text.strip()]
 
@@ -44,7 +44,7 @@ def is_answered(chain: Chain) -> bool:
     return bool(chain.steps) or spoke or bool(gold_answers(chain))
 
 
-def talk_of(chain: Chain) -> tuple[Turn, ...]:
+def answered_turns(chain: Chain) -> tuple[Turn, ...]:
     """Return the turns; a gold answer is the last turn if the assistant has not answered.
 
     So an Alpaca record is judged like the same texts in a conversation.

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 from redraft.chain import Chain, Prompt, content_of
@@ -55,16 +56,6 @@ class _Style:
 
 _VICUNA = _Style(_VICUNA_SYSTEM, " ", "USER: ", "USER: ", " ASSISTANT:")
 _STABLE_VICUNA = _Style("", "\n\n", "### Human: ", "\n### Human: ", "\n### Assistant:")
-
-
-def vicuna(chain: Chain, objective: Objective) -> list[Span]:
-    """Render Vicuna's format, version 1.1."""
-    return _conversation(chain, objective, _VICUNA)
-
-
-def stable_vicuna(chain: Chain, objective: Objective) -> list[Span]:
-    """Render StableVicuna's format."""
-    return _conversation(chain, objective, _STABLE_VICUNA)
 
 
 def turns_of(prompt: Prompt) -> list[Turn]:
@@ -144,3 +135,10 @@ def _in_turn(turns: list[Turn], *, answered: bool) -> list[Turn]:
     if not turns or [turn.role for turn in turns] != wanted or len(turns) % 2 != int(answered):
         raise RecordError("user and assistant do not take turns")
     return turns
+
+
+vicuna = partial(_conversation, style=_VICUNA)
+"""Render Vicuna's format, version 1.1."""
+
+stable_vicuna = partial(_conversation, style=_STABLE_VICUNA)
+"""Render StableVicuna's format."""

@@ -50,7 +50,8 @@ def self_instruct(chain: Chain, objective: Objective) -> list[Span]:
     They vary in `Task:`, `Input:`, `Output:` and one or two line breaks. Without `Output:`, an empty line
     comes before the answer. White space around texts is dropped.
     """
-    instruction, extra = _texts(chain.prompt)
+    prompt = chain.prompt
+    instruction, extra = instruction_of(prompt).strip(), "" if prompt.messages else prompt.input.strip()
     bits = hashlib.blake2b(f"{instruction}\0{extra}".encode(errors="replace"), digest_size=1).digest()[0]
     task, label, output = bits & 1, bits & 2, bits & 4
     gap = "\n\n" if bits & 8 else "\n"
@@ -59,17 +60,8 @@ def self_instruct(chain: Chain, objective: Objective) -> list[Span]:
     if extra:
         spans += [framed(f"{gap}Input: " if label else gap), asked(extra)]
     spans.append(framed(f"{gap}Output:" if output else "\n\n"))
-    answer = [_stripped(span) for span in best_answer(chain, objective)]
+    answer = [replace(span, text=span.text.strip()) for span in best_answer(chain, objective)]
     return spans + (led_by_space(answer) if output else answer)
-
-
-def _texts(prompt: Prompt) -> tuple[str, str]:
-    extra = "" if prompt.messages else prompt.input
-    return instruction_of(prompt).strip(), extra.strip()
-
-
-def _stripped(span: Span) -> Span:
-    return replace(span, text=span.text.strip())
 
 
 def _prompt(prompt: Prompt, last: str) -> list[Span]:
