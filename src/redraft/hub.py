@@ -140,7 +140,7 @@ def _info(name: str, kind: Kind) -> tuple[list[str], Any]:
     """Return the files of a repository, and the data of its card."""
     from huggingface_hub import HfApi
 
-    info = HfApi(endpoint=_endpoint()).repo_info(name, repo_type=kind, timeout=10)
+    info: Any = HfApi(endpoint=_endpoint()).repo_info(name, repo_type=kind, timeout=10)
     return [file.rfilename for file in info.siblings or []], info.card_data
 
 
