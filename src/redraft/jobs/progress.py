@@ -96,8 +96,10 @@ class ProgressLine:
 
     def update(self, *, now: bool = False) -> None:
         """Show the line when it is due, or now."""
+        if self._quiet:
+            return
         seconds = self.seconds
-        if self._quiet or (seconds < self._next and not now):
+        if seconds < self._next and not now:
             return
         self._next = seconds + self._every
         if self._live:
