@@ -10,7 +10,7 @@ import torch
 from gguf import GGUFReader
 
 from redraft.errors import OutputError
-from redraft.weights.replace import insist_on_room
+from redraft.weights.replace import check_room
 from redraft.weights.vocabulary import mean_row
 from tests.cli.weights_verb import base_and_target, weights
 from tests.weights.model_files import CONFIG, WIDTH, llama, load, same_model, save, tuned
@@ -199,9 +199,9 @@ def test_the_room_that_is_missing_is_in_digits_that_differ(
     free = 300_000_000
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": free}))
     with pytest.raises(OutputError, match=r"needs 0\.302 GB, and the disk has 0\.300 GB free"):
-        insist_on_room(here / "out", free + 2_000_000)
+        check_room(here / "out", free + 2_000_000)
     with pytest.raises(OutputError, match=r"needs 0\.300000001 GB, and the disk has 0\.300000000 GB free"):
-        insist_on_room(here / "out", free + 1)
+        check_room(here / "out", free + 1)
 
 
 # info
