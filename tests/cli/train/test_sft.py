@@ -102,8 +102,8 @@ def test_from_records_to_an_adapter(here: Path) -> None:
     ],
 )
 def test_what_to_type_next_works_with_that_base(here: Path, named: str, gguf: str | None, said: str) -> None:
-    options = SimpleNamespace(model_name_or_path=named, gguf=gguf)
-    made: Any = SimpleNamespace(settings=SimpleNamespace(own=options), lora=True, base=named)
+    options = SimpleNamespace(model_name_or_path=named, gguf=gguf, lora=True)
+    made: Any = SimpleNamespace(settings=SimpleNamespace(own=options), base=named)
     assert sft._next(made, Path("out")) == said
 
 
