@@ -132,3 +132,19 @@ def test_every_option_has_one_sentence_of_help() -> None:
 def test_help_of_flags_imports_no_pydantic() -> None:
     code = "import sys, redraft.cli.options; sys.exit('pydantic' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_number_that_python_does_not_print_is_refused_too() -> None:
+    with pytest.raises(UsageError, match=r"^seed is a number of thousands of digits") as caught:
+        check_options({"seed": 10**5000})
+    assert "at most 2,147,483,647" in str(caught.value.hint)
+
+
+def test_of_a_list_in_a_message_only_the_type_is_shown() -> None:
+    """Lists that hold one another twice are a few lines of YAML, and gigabytes of text from the 30th on."""
+    nested: list[object] = []
+    for _ in range(18):
+        nested = [nested, nested]
+    with pytest.raises(UsageError, match=r"^check is a list[.]") as caught:
+        check_values({"check": nested}, Flags)
+    assert "a list of texts" in str(caught.value.hint)

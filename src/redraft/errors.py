@@ -53,6 +53,16 @@ def fault_of(error: Exception) -> str:
     return "a number in it has too many digits" if said.startswith("Exceeds the limit") else said
 
 
+def shown(value: object) -> str:
+    """Return a value for a message. Lists and mappings may hold one another: only their type is shown."""
+    if isinstance(value, list | dict):
+        return f"a {type(value).__name__}"
+    try:
+        return f"{value!a:.80}"
+    except ValueError:  # Python prints no number of over 4,300 digits
+        return "a number of thousands of digits"
+
+
 class UsageError(RedraftError):
     """Wrong arguments, options or files."""
 

@@ -17,7 +17,7 @@ from functools import cache
 from types import UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict, get_args, get_origin, get_type_hints
 
-from redraft.errors import UsageError
+from redraft.errors import UsageError, shown
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -215,7 +215,7 @@ def check_values(
 
 
 def _wrong(name: str, value: Any, option: Option) -> UsageError:
-    return UsageError(f"{name} is {value!a:.80}.", hint=f"It should be {option.what or _allowed(option)}.")
+    return UsageError(f"{name} is {shown(value)}.", hint=f"It should be {option.what or _allowed(option)}.")
 
 
 _LIMITS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}

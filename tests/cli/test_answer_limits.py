@@ -9,6 +9,7 @@ import pytest
 
 from redraft.chain import read_jsonl
 from tests.cli.test_answer import REPLIES, answer, chains, folder, script
+from tests.engines.fake_server import FakeServer, chat_reply, models_reply
 
 __all__ = ["folder"]
 
@@ -30,6 +31,17 @@ def test_a_limit_of_money_counts_what_tokens_cost() -> None:
     result = answer("--limit-usd", "0.1", "--price", "0,1000", "--parallel", "1")
     assert result.exit_code == 4
     assert "the limit of 0.1 USD is reached (0.1240 spent): 2 of 10 done" in result.stderr
+
+
+def test_a_limit_of_money_knows_the_prices_of_the_config_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    with FakeServer() as server:
+        usage = chat_reply("A gull.")
+        server.on("GET /v1/models", models_reply("m")).on("POST /v1/chat/completions", usage)
+        Path("config.toml").write_text(f'[prices."{server.host}#m"]\nprompt = 0\ncompletion = 1e6\n')
+        monkeypatch.setenv("REDRAFT_CONFIG", "config.toml")
+        result = answer("-m", server.url, "--limit-usd", "1", "--parallel", "1")
+    assert "the limit of 1 USD is reached" in result.stderr
+    assert result.exit_code == 4
 
 
 def test_what_failed_chains_cost_counts() -> None:
@@ -58,7 +70,7 @@ def test_limits_are_no_part_of_how_an_output_was_made() -> None:
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (["--limit-usd", "1"], "a limit of 1.0 USD needs the price"),
+        (["--limit-usd", "1"], "a budget of 1.0 USD needs the price"),
         (["--limit-tokens", "0"], "the limit of tokens is 0"),
         (["--limit-seconds", "nan"], "the limit of seconds is nan"),
     ],

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -208,11 +208,7 @@ class Answering:
         self.settings.waiting()
         if self.parallel < 1:
             raise UsageError(f"parallel is {self.parallel}.", hint="At least one chain at once.")
-        if self.limits.usd is not None and options["price"] is None:
-            raise UsageError(
-                f"a limit of {self.limits.usd} USD needs the price of the model.",
-                hint="Give USD per million tokens: --price PROMPT,COMPLETION",
-            )
+        self._check_prices({**options, **self.settings.references()})
         if self.journal and self.journal.resolve() in (self.out.resolve(), self.source.resolve()):
             raise UsageError(f"{self.journal} cannot be the journal too.", hint="Name a file of its own.")
 
@@ -300,7 +296,7 @@ class Answering:
         left = None if limit is None else max(limit - session.progress.seconds, 0)
         try:
             async with asyncio.timeout(left) as opening:
-                return await self.settings.opened(stack, parallel=self.parallel, patience=patience)
+                options = await self.settings.opened(stack, parallel=self.parallel, patience=patience)
         except TimeoutError:
             if not opening.expired():
                 raise
@@ -308,6 +304,16 @@ class Answering:
             error = EngineTimeout(message, hint="Is its server up? Give it longer: --limit-seconds")
             error.exit_status = STOPPED
             raise error from None
+        self._check_prices(options)
+        return options
+
+    def _check_prices(self, options: Mapping[str, Any]) -> None:
+        """Raise `UsageError` if a limit of money lacks the price of a model."""
+        from redraft.revise.budget import Budget
+        from redraft.revise.options import check_prices
+
+        if self.limits.usd is not None:
+            check_prices({**options, "budget": Budget(usd=self.limits.usd)})
 
     def _summary(self, outcome: JobResult, summary: Summary) -> str:
         rows = outcome.rows("answers")
