@@ -9,7 +9,7 @@ import pytest
 
 from redraft.chain import read_jsonl
 from tests.cli.test_answer import REPLIES, answer, chains, folder, script
-from tests.engines.fake_server import FakeServer, chat_reply, models_reply
+from tests.engines.fake_server import DONE, FakeServer, chat_event, models_reply, sse_reply, usage_event
 
 __all__ = ["folder"]
 
@@ -35,12 +35,12 @@ def test_a_limit_of_money_counts_what_tokens_cost() -> None:
 
 def test_a_limit_of_money_knows_the_prices_of_the_config_file(monkeypatch: pytest.MonkeyPatch) -> None:
     with FakeServer() as server:
-        usage = chat_reply("A gull.")
-        server.on("GET /v1/models", models_reply("m")).on("POST /v1/chat/completions", usage)
+        reply = sse_reply(chat_event("A gull.", "stop"), usage_event(5, 7), DONE)
+        server.on("GET /v1/models", models_reply("m")).on("POST /v1/chat/completions", reply)
         Path("config.toml").write_text(f'[prices."{server.host}#m"]\nprompt = 0\ncompletion = 1e6\n')
         monkeypatch.setenv("REDRAFT_CONFIG", "config.toml")
         result = answer("-m", server.url, "--limit-usd", "1", "--parallel", "1")
-    assert "the limit of 1 USD is reached" in result.stderr
+    assert "the limit of 1 USD is reached" in result.stderr, Path("out.jsonl").read_text()[:1500]
     assert result.exit_code == 4
 
 

@@ -208,7 +208,7 @@ class Answering:
         self.settings.waiting()
         if self.parallel < 1:
             raise UsageError(f"parallel is {self.parallel}.", hint="At least one chain at once.")
-        self._check_prices({**options, **self.settings.references()})
+        self._check_prices(dict(options) | dict(self.settings.references()))
         if self.journal and self.journal.resolve() in (self.out.resolve(), self.source.resolve()):
             raise UsageError(f"{self.journal} cannot be the journal too.", hint="Name a file of its own.")
 
