@@ -11,6 +11,7 @@ from redraft.chain import Chain
 from redraft.engines.base import Engine
 from redraft.engines.journaled import JournaledEngine
 from redraft.engines.metered import MeteredEngine
+from redraft.engines.price import Price
 from redraft.errors import RecordError, RedraftError, UsageError
 from redraft.jobs.harness import Session
 from redraft.jobs.journal import Journal
@@ -54,7 +55,7 @@ class Attempt:
         self._options = options.copy()
         self._options["id"] = item.asked.id
         self._options["seed"] = None if seed is None else derived_seed(seed, item.asked.id)
-        self._meters: list[MeteredEngine] = []
+        self._meters: list[tuple[MeteredEngine, Price | None]] = []
         for role in _ROLES:
             if role in options:
                 self._options[role] = self._engine(role, options[role])
@@ -62,7 +63,8 @@ class Attempt:
     def _engine(self, role: Role, engine: Any) -> Engine:
         """Wrap an engine so that the calls that reach it are paid for, and no others."""
         metered = MeteredEngine(engine)
-        self._meters.append(metered)
+        given = self._options.get("price") if role == "model" else None
+        self._meters.append((metered, given or metered.info.price))
         if self._journaled is None:
             return metered
         identity = [role, self._journaled.identities[role]]
@@ -106,8 +108,7 @@ class Attempt:
 
     def _pay(self) -> None:
         """Book what was used since the last time."""
-        price = self._options["price"]
-        for meter in self._meters:
+        for meter, price in self._meters:
             usage = meter.take()
             self._session.pay(usage.completion_tokens, None if price is None else price.cost(usage))
 
