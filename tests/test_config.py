@@ -173,3 +173,7 @@ def test_the_config_files_of_the_docs_are_read(tmp_path: Path) -> None:
         "cached": 0.125,
     }
     assert config.defaults["max_tokens"] == 512
+
+
+def test_tables_nested_too_deeply(tmp_path: Path) -> None:
+    assert "nested too deeply" in refused(tmp_path, f"a = {'[' * 5000}{']' * 5000}").message

@@ -45,3 +45,10 @@ def test_what_is_no_reply_is_refused(tmp_path: Path, line: str, message: str) ->
         script(tmp_path, f'"One."\n{line}\n')
     assert caught.value.message.startswith(f"{tmp_path}/script.jsonl:2: {message}")
     assert caught.value.hint
+
+
+def test_a_binary_file_is_not_a_script(tmp_path: Path) -> None:
+    path = tmp_path / "random.bin"
+    path.write_bytes(b'"a"\n\xff\xfe\x00')
+    with pytest.raises(RecordError, match="byte 5 is not UTF-8"):
+        read_script(path)
