@@ -15,7 +15,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from redraft.cli import app
-from redraft.options import abouts, allowed
+from redraft.options import allowed, options_of
 from redraft.revise.options import Options
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "cli.md"
@@ -59,9 +59,9 @@ def page() -> str:
 def table_of_options() -> str:
     """The table of docs/python.md: each option of `redraft.revise`, as it is defined."""
     rows = [HEADER, "|---|---|---|---|"]
-    for name, (hint, about) in abouts(Options).items():
-        default = "" if about.default is None else f"`{about.default!r}`"
-        cells = (f"`{name}`", allowed(hint, about), about.text, default)
+    for name, option in options_of(Options).items():
+        default = "" if option.default is None else f"`{option.default!r}`"
+        cells = (f"`{name}`", allowed(option), option.text, default)
         rows.append(f"| {' | '.join(cells)} |".replace("  ", " "))
     return "\n".join(rows)
 

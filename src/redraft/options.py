@@ -215,7 +215,7 @@ def check_values(
 
 
 def _wrong(name: str, value: Any, option: Option) -> UsageError:
-    return UsageError(f"{name} is {shown(value)}.", hint=f"It should be {option.what or _allowed(option)}.")
+    return UsageError(f"{name} is {shown(value)}.", hint=f"It should be {allowed(option)}.")
 
 
 _LIMITS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
@@ -228,8 +228,10 @@ _KINDS = {
 }
 
 
-def _allowed(option: Option) -> str:
-    """Return in words what type and range allow."""
+def allowed(option: Option) -> str:
+    """Return in words which values an option may have."""
+    if option.what:
+        return option.what
     kind = option.type
     if get_origin(kind) is UnionType:  # with None
         kind = get_args(kind)[0]
