@@ -31,7 +31,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from redraft.errors import UsageError, fault_of
-from redraft.options import Defaults, check_values
+from redraft.options import Defaults, check_file
 
 PREFIX = "REDRAFT_KEY_"
 """Prefix of the environment variables with keys."""
@@ -170,10 +170,9 @@ def load_config(path: Path | None = None) -> Config:
 def _config(path: Path, document: Mapping[str, Any]) -> Config:
     """Check a parsed file. Every error names file and field."""
     tables = {name: _table(path, document[name], name, None) for name in _known(path, document, _TABLES)}
-    defaults = {name.replace("-", "_"): value for name, value in tables.get("defaults", {}).items()}
     return Config(
         path=path,
-        defaults=check_values(defaults, Defaults, where=f"{path}: ", table="defaults."),
+        defaults=check_file(tables.get("defaults", {}), Defaults, where=f"{path}: ", table="defaults."),
         keys={host.lower(): _key(path, entry, host) for host, entry in tables.get("keys", {}).items()},
         prices={name: _price(path, price, name) for name, price in tables.get("prices", {}).items()},
     )

@@ -214,6 +214,21 @@ def check_values(
     return {name: getattr(model, name) for name in values}
 
 
+def check_file(values: Mapping[Any, Any], group: type, *, where: str, table: str = "") -> dict[str, Any]:
+    """Check the values of a file, which may write names with hyphens. Arguments as for `check_values`.
+
+    Raises:
+        UsageError: As for `check_values`, or a name is there in both spellings.
+    """
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        name = str(key).replace("-", "_")
+        if name in found:
+            raise UsageError(f"{where}{f'{table}{name}'!r:.80} is there twice.", hint="Keep one of them.")
+        found[name] = value
+    return check_values(found, group, where=where, table=table)
+
+
 def _wrong(name: str, value: Any, option: Option) -> UsageError:
     return UsageError(f"{name} is {shown(value)}.", hint=f"It should be {allowed(option)}.")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import resource
@@ -231,6 +232,12 @@ def test_prompts_from_a_pipe_are_gone_on_with() -> None:
 
 def test_a_pipe_may_have_plain_lines() -> None:
     answer(prompts="-", stdin=b"One?\nTwo?\n")
+    assert sorted(chain.prompt.instruction for chain in chains()) == ["One?", "Two?"]
+
+
+@pytest.mark.parametrize("packed", [gzip.compress, b"\xef\xbb\xbf".__add__])
+def test_a_pipe_may_be_compressed_or_begin_with_a_byte_order_mark(packed: Callable[[bytes], bytes]) -> None:
+    answer(prompts="-", stdin=packed(b'{"prompt": "One?"}\n{"prompt": "Two?"}\n'))
     assert sorted(chain.prompt.instruction for chain in chains()) == ["One?", "Two?"]
 
 

@@ -10,6 +10,7 @@ from huggingface_hub import constants
 from typer.testing import CliRunner, Result
 
 from redraft.cli import app
+from redraft.cli.model import in_words
 from redraft.engines.llamacpp.default_model import DEFAULT
 from tests.engines.fake_server import FakeServer, Reply, json_reply
 
@@ -88,3 +89,11 @@ def test_what_is_not_fetched(ref: str) -> None:
     result = redraft("get", ref)
     assert result.exit_code == 2
     assert result.stderr.startswith(f"redraft: {ref} is not a model that redraft fetches.\n")
+
+
+@pytest.mark.parametrize(
+    ("size", "words"),
+    [(4, "4 B"), (98_300_000, "98.3 MB"), (999_900_000, "1 GB"), (4_380_000_000, "4.38 GB")],
+)
+def test_sizes_in_words(size: int, words: str) -> None:
+    assert in_words(size) == words

@@ -55,3 +55,14 @@ def test_a_flag_goes_before_the_config_file(config: Path) -> None:
     )
     settings = fill_in(Flags(max_revisions=0))
     assert settings.values == {"model": "default", "max_revisions": 0, "check": ["json"]}
+
+
+def test_a_name_in_both_spellings_is_refused(config: Path, tmp_path: Path) -> None:
+    config.write_text("[defaults]\nmax-tokens = 1\nmax_tokens = 2\n", encoding="utf-8")
+    with pytest.raises(UsageError, match=r"config\.toml: .*defaults\.max_tokens.* twice"):
+        fill_in(Flags())
+    config.write_text("", encoding="utf-8")
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("max-tokens: 1\nmax_tokens: 2\n", encoding="utf-8")
+    with pytest.raises(UsageError, match=r"recipe\.yaml: .*max_tokens.* twice"):
+        fill_in(Flags(recipe=str(recipe)))  # type: ignore[typeddict-unknown-key]

@@ -249,3 +249,23 @@ def test_no_file_makes_a_traceback(tmp_path: Path, name: str) -> None:
         assert isinstance(result.exception, SystemExit | None), verb
     result = CliRunner(env={"REDRAFT_CONFIG": str(file)}).invoke(app, ask, prog_name="redraft")
     assert isinstance(result.exception, SystemExit | None)
+
+
+@pytest.mark.parametrize(
+    ("command", "status"),
+    [
+        ("--version >&-", 0),
+        ("doctor >&-", 0),
+        ("ask hi -m script:good.jsonl --max-revisions 0 >&-", 0),
+        ("ask hi -m script:good.jsonl --max-revisions 0 >&- 2>&-", 0),
+        ("ask -m script:good.jsonl <&-", 2),
+        ("answer - -o out.jsonl -m script:good.jsonl <&-", 2),
+        ("show - <&-", 2),
+    ],
+)
+def test_a_stream_that_the_shell_closed_is_empty(tmp_path: Path, command: str, status: int) -> None:
+    (tmp_path / "good.jsonl").write_text('"One."\n')
+    words = f"{sys.executable} -m redraft {command}"
+    done = subprocess.run(["bash", "-c", words], capture_output=True, text=True, timeout=60, cwd=tmp_path)
+    assert done.returncode == status
+    assert "Traceback" not in done.stderr

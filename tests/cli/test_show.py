@@ -169,3 +169,13 @@ def test_a_huge_record_is_shown_from_its_beginning(tmp_path: Path) -> None:
     assert "… and 1,000 more messages." in result.output
     assert len(result.output) < 400_000
     assert len(CliRunner().invoke(app, ["show", "--json", str(file)]).output) > 36_000_000
+
+
+@pytest.mark.parametrize("failure", ["It broke.", {}, 3])
+def test_a_failure_of_another_kind_is_left_out(tmp_path: Path, failure: object) -> None:
+    path = tmp_path / "odd.jsonl"
+    record = {"version": 1, "id": "a/1", "steps": [], "stop": "error", "meta": {"failure": failure}}
+    path.write_text(json.dumps(record) + "\n")
+    result = show(path)
+    assert (result.exit_code, result.exception) == (0, None)
+    assert "a/1" in result.stdout

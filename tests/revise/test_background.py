@@ -73,3 +73,26 @@ def test_a_relative_path_is_another_model_in_another_folder(
         monkeypatch.chdir(tmp_path / name)
         answers.append(redraft.revise("Hi", model="script:replies.jsonl", max_revisions=0).answer)
     assert answers == ["one", "two"]
+
+
+FORKED = """
+import os, signal, redraft
+from redraft.engines.scripted import ScriptedEngine
+
+def answer():
+    return redraft.revise("Go.", model=ScriptedEngine(["Yes."]), max_revisions=0).answer
+
+answer()
+if child := os.fork():
+    os.waitpid(child, 0)
+    print("parent:", answer())
+else:
+    signal.alarm(30)
+    print("child:", answer(), flush=True)
+"""
+
+
+def test_a_forked_process_starts_its_own_loop() -> None:
+    command = [sys.executable, "-W", "ignore", "-c", FORKED]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.stderr, done.stdout.splitlines()) == ("", ["child: Yes.", "parent: Yes."])

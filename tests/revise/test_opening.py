@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 from typer.testing import CliRunner
 
 import redraft
@@ -82,3 +83,21 @@ def test_the_steps_of_an_earlier_attempt_stay(silent: str) -> None:
     before = Chain(prompt=Prompt(instruction="Hi."), steps=(step,), usage=Usage(completion_tokens=3))
     chain = redraft.revise("Hi.", model=silent, budget=BUDGET, resume=before)
     assert (chain.answer, chain.stop, chain.usage.completion_tokens) == ("One.", "budget", 3)
+
+
+def test_the_object_of_an_earlier_answer_is_there_too(silent: str) -> None:
+    class Weather(BaseModel):
+        rain: bool
+
+    step = Step(answer='{"rain": true}', feedback=Feedback(text="Revision is needed.", verdict="revise"))
+    before = Chain(prompt=Prompt(instruction="Hi."), steps=(step,))
+    chain = redraft.revise("Hi.", model=silent, budget=BUDGET, resume=before, output=Weather)
+    assert (chain.stop, chain.value) == ("budget", Weather(rain=True))
+
+
+def test_a_timeout_inside_a_loader_is_not_the_end_of_the_budget() -> None:
+    async def load(_role: Role, _reference: str) -> Engine:
+        raise TimeoutError("no reply for 30 s")
+
+    with pytest.raises(TimeoutError, match="no reply for 30 s"):
+        asyncio.run(anext(make("Hi.", {"model": "x.gguf"}, load)))

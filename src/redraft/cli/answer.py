@@ -130,17 +130,20 @@ def _plain_file(prompts: Path) -> Iterator[Path]:
         return
     import shutil
     import tempfile
+    from codecs import BOM_UTF8
+
+    from redraft.formats.read.files import open_input, reading
 
     if sys.stdin.isatty():
         raise UsageError("there are no prompts.", hint="redraft answer prompts.jsonl -o out.jsonl")
-    start = sys.stdin.buffer.read(1 << 16)
-    kind = "jsonl" if start.lstrip()[:1] in (b"{", b"[", b'"') else "txt"
     with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder, f"stdin.{kind}")
+        copy = Path(folder, "stdin")
         with copy.open("wb") as file:
-            file.write(start)
             shutil.copyfileobj(sys.stdin.buffer, file)
         try:
+            with reading(copy), open_input(copy) as given:
+                start = given.read(1 << 16).removeprefix(BOM_UTF8).lstrip()
+            copy = copy.rename(copy.with_suffix(".jsonl" if start[:1] in (b"{", b"[", b'"') else ".txt"))
             yield copy
         except RedraftError as error:
             error.message = error.message.replace(str(copy), STDIN)

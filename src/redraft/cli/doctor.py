@@ -47,7 +47,7 @@ def doctor() -> None:
 
 _MARKS = {True: "ok", None: "-", False: "no"}
 
-USED = ("data", "local")
+USED = ("local", "data", "weights", "train")
 """The extras that a command uses. The others are for commands still to come."""
 
 

@@ -94,8 +94,8 @@ def remove(ref: Ref) -> None:
 
 def in_words(size: int) -> str:
     """Return a size in bytes with a decimal unit, such as 98 MB."""
-    for unit, name in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
-        if size >= unit:
+    for unit, name in ((10**12, "TB"), (10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
+        if size >= 0.9995 * unit:  # which three digits round up to 1
             return f"{size / unit:.3g} {name}"
     return f"{size} B"
 

@@ -27,6 +27,7 @@ from redraft.options import (
     MachineOptions,
     Option,
     PlainOptions,
+    check_file,
     check_values,
     options_of,
 )
@@ -197,8 +198,7 @@ def read_recipe(name: str) -> dict[str, Any]:
     from redraft.formats.documents import recipe_of
 
     path, document = recipe_of(name)
-    values = {str(key).replace("-", "_"): value for key, value in document.items()}
-    return check_values(values, Flags, where=f"{path}: ")
+    return check_file(document, Flags, where=f"{path}: ")
 
 
 def takes(command: Callable[..., None]) -> Callable[..., None]:

@@ -111,9 +111,6 @@ def only_ours() -> Iterator[None]:
 
     Standard output is for the answer, which may go into a pipe, and is written afterwards.
     """
-    if sys.stdout is None or sys.stderr is None:  # closed by the shell: `>&-`
-        yield
-        return
     sys.stdout.flush()
     kept = os.dup(1)
     os.dup2(2, 1)

@@ -48,8 +48,9 @@ def show(
         if number:
             console.print()
         console.print(render_chain(chain, console))
-        if chain.stop == "error" and (failure := chain.meta.get("failure")):
-            console.print(Text(f"failed   {shown(str(failure['message']))}", "red"))
+        failure = chain.meta.get("failure")
+        if chain.stop == "error" and isinstance(failure, dict):
+            console.print(Text(f"failed   {shown(str(failure.get('message')))}", "red"))
     if number < 0 and limit != 0:
         raise RecordError(f"{', '.join(map(str, files))}: there is no record in it.")
 

@@ -75,7 +75,8 @@ def yaml_of(text: str | bytes, name: object) -> Any:
 
     try:
         return yaml.load(text, _loader(name))  # noqa: S506  (a safe loader)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError) as error:
+        # PyYAML looks up the value of a `!!bool` or `!!timestamp` without a check.
         message = f"{name} is not YAML: {fault_of(error):.300}."
         raise UsageError(message, hint="A line reads: name: value") from None
 

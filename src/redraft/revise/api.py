@@ -20,7 +20,7 @@ from redraft.engines.metered import MeteredEngine
 from redraft.errors import UsageError
 from redraft.revise.background import Background
 from redraft.revise.budget import Budget
-from redraft.revise.driver import CancelToken, Driver
+from redraft.revise.driver import CancelToken, Driver, OutOfTime
 from redraft.revise.ops import Event, Finished
 from redraft.revise.options import (
     Options,
@@ -125,8 +125,9 @@ async def make(prompt: Asked, options: Options, load: Load) -> AsyncGenerator[Ev
     try:
         async with cancel.until(limit):
             driver = await _driver(options, load, cancel)
-    except TimeoutError:
-        yield Finished(_unopened(made, options, "cancelled" if cancel.cancelled else "budget"))
+    except OutOfTime:
+        unopened = Finished(_unopened(made, options, "cancelled" if cancel.cancelled else "budget"))
+        yield _with_value(unopened, output)
         return
     check_prices({**options, "model": driver.writer, "critic": driver.critic, "judge": driver.judge})
     plan = replace(_plan(asked, options, driver), earlier=made, waited=clock() - begun)

@@ -28,6 +28,7 @@ class Background:
         self._starting = threading.Lock()
         self._opening = asyncio.Lock()
         self._engines: dict[str, Engine] = {}
+        self._of_parent: list[dict[str, Engine]] = []
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine and wait for it. Ctrl-C cancels it.
@@ -64,7 +65,7 @@ class Background:
         """
         loop, self._loop = self._loop, None
         thread, self._thread = self._thread, None
-        if loop is None or thread is None:
+        if loop is None or thread is None or not thread.is_alive():
             return
         asyncio.run_coroutine_threadsafe(self._close_engines(), loop).result(timeout=10)
         loop.call_soon_threadsafe(loop.stop)
@@ -75,8 +76,14 @@ class Background:
         await asyncio.gather(*(engine.aclose() for engine in engines))
 
     def _started(self) -> asyncio.AbstractEventLoop:
+        """Return the running loop. A forked process has no copy of the thread and starts its own.
+
+        It keeps the parent's engines unused: freeing them here would kill the processes of their models.
+        """
         with self._starting:
-            if self._loop is None:
+            if self._loop is None or self._thread is None or not self._thread.is_alive():
+                self._of_parent.append(self._engines)
+                self._engines, self._opening = {}, asyncio.Lock()
                 self._loop = asyncio.new_event_loop()
                 self._thread = threading.Thread(
                     target=_serve, args=(self._loop,), name="redraft", daemon=True

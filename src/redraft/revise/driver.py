@@ -58,6 +58,10 @@ def loop(plan: Plan, clock: Callable[[], float] = time.monotonic) -> Loop[Chain]
     return chain
 
 
+class OutOfTime(Exception):
+    """A deadline came, or the chain was cancelled. A TimeoutError would mix this up with an engine's own."""
+
+
 class CancelToken:
     """Ends running chains from outside. They stop with `cancelled` and keep their steps."""
 
@@ -74,13 +78,22 @@ class CancelToken:
 
     @asynccontextmanager
     async def until(self, deadline: float | None) -> AsyncIterator[None]:
-        """Raise TimeoutError in the body at a deadline, or at once when cancelled."""
-        async with asyncio.timeout_at(0 if self.cancelled else deadline) as wait:
-            self._waits.add(wait)
-            try:
+        """Cancel the body at a deadline, or at once when cancelled.
+
+        Raises:
+            OutOfTime: The body was cancelled.
+        """
+        wait = asyncio.timeout_at(0 if self.cancelled else deadline)
+        self._waits.add(wait)
+        try:
+            async with wait:
                 yield
-            finally:
-                self._waits.discard(wait)
+        except TimeoutError:
+            if not wait.expired():
+                raise
+            raise OutOfTime from None
+        finally:
+            self._waits.discard(wait)
 
 
 @dataclass
@@ -108,7 +121,7 @@ class Driver:
         Raises:
             RedraftError: The engine or a check failed. Its `chain` holds everything generated so far.
         """
-        self._calls = _calls_of(plan.made)
+        self._calls, self._over = _calls_of(plan.made), False
         steps = loop(plan)
         try:
             step = next(steps)
@@ -134,7 +147,7 @@ class Driver:
                 return steps.send(self._given_up(op))
             async with self.cancel.until(deadline):
                 reply = await self._do(op, plan)
-        except TimeoutError:
+        except OutOfTime:
             self._over = True
             reply = self._given_up(op)
         except RedraftError as error:
