@@ -169,21 +169,15 @@ class Prompt(_Record):
         return f"{self.instruction}\n\n{self.input}" if self.input else self.instruction
 
     @property
-    def blank(self) -> bool:
-        """Whether the prompt is empty: without a text or other parts such as an image."""
-        contents = (m.get("content") for m in self.messages or () if m.get("role") == "user")
-        parts = (part for content in contents if isinstance(content, list) for part in content)
-        others = (part for part in parts if isinstance(part, Mapping) and part.get("type", "text") != "text")
-        return not self.text.strip() and next(others, None) is None
-
-    @property
     def lack(self) -> str:
         """What keeps the prompt from being answered, in words; empty if nothing does."""
-        if not self.blank:
+        messages = self.messages or ()
+        users = [message for message in messages if message.get("role") == "user"]
+        if self.text.strip() or any(map(other_parts, users)):
             return ""
-        roles = sorted({str(message.get("role")) for message in self.messages or ()} - {"user"})
-        if not roles or any(message.get("role") == "user" for message in self.messages or ()):
+        if users or not messages:
             return "the prompt is empty"
+        roles = sorted({str(message.get("role")) for message in messages})
         return f"the prompt has no message of the user: its messages are of {' and '.join(roles)}"
 
     @property
@@ -198,6 +192,14 @@ def content_of(message: Mapping[str, Any]) -> str:
     if not isinstance(content, list):
         return str(content)
     return "".join(str(part.get("text", "")) for part in content if isinstance(part, Mapping))
+
+
+def other_parts(message: Mapping[str, Any]) -> list[str]:
+    """Return the types of a message's parts that are not text, such as `image_url`."""
+    content = message.get("content")
+    parts = content if isinstance(content, list) else []
+    kinds = [str(part.get("type", "text") if isinstance(part, Mapping) else part) for part in parts]
+    return [kind for kind in kinds if kind != "text"]
 
 
 def whole(text: str) -> str:

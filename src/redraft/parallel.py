@@ -20,6 +20,7 @@ from queue import SimpleQueue
 from typing import Generic, NamedTuple, TypeVar, cast
 
 from redraft.errors import RedraftError
+from redraft.jobs.signals import handled
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -207,24 +208,18 @@ def _uninterrupted() -> Iterator[None]:
     Processes started meanwhile inherit the blocked SIGINT. Ctrl-C reaches all of them, and only the parent
     handles it.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
     caught: list[int] = []
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, lambda number, _: caught.append(number)) for number in numbers}
     try:
-        resource_tracker.ensure_running()  # it unblocks them again, so it comes first
-        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
-            yield
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        with handled(lambda number, _: caught.append(number), signal.SIGINT, signal.SIGTERM):
+            resource_tracker.ensure_running()  # it unblocks them again, so it comes first
+            blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            try:
+                yield
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        for got in caught:
-            signal.raise_signal(got)
+        for number in caught:
+            signal.raise_signal(number)
 
 
 def _work(connection: Connection, function: Callable[[T], R]) -> None:

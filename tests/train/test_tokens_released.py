@@ -26,7 +26,8 @@ import pytest
 from transformers import PreTrainedTokenizerBase
 
 from redraft.formats.read.records import chain_of
-from redraft.formats.render.spans import Objective, TrainingFormat
+from redraft.formats.render.spans import TrainingFormat
+from redraft.formats.render.targets import Objective
 from redraft.train.data.tokens import Encoder, Example, Skipped
 from tests.train.tokenizer_kinds import tokenizer
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import aclosing
 from dataclasses import dataclass
 from math import inf
-from typing import Any
+from typing import Any, get_args
 
 from redraft.chain import Chain
 from redraft.engines.base import Engine
@@ -21,7 +21,7 @@ from redraft.revise.ops import Event, Progress
 from redraft.revise.options import Options
 from redraft.revise.state import check_resumable
 
-_ROLES: tuple[Role, ...] = ("model", "critic", "judge")
+_ROLES: tuple[Role, ...] = get_args(Role)
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,8 @@ class Attempt:
         if self._journaled is None:
             self._options["resume"] = _begun(self._session.unfinished.get(self._item.id), asked)
         try:
-            chain = await self._to_the_end()
+            async with aclosing(stream(asked.prompt, **self._options)) as events:
+                chain = await finished(events, self._note)
         except RedraftError as error:
             if error.chain is not None:
                 self._keep(error.chain)
@@ -91,10 +92,6 @@ class Attempt:
         finally:
             self._pay()
         return chain.model_copy(update={"meta": {**asked.meta, **chain.meta}})
-
-    async def _to_the_end(self) -> Chain:
-        async with aclosing(stream(self._item.asked.prompt, **self._options)) as events:
-            return await finished(events, self._note)
 
     def _note(self, event: Event) -> None:
         if isinstance(event, Progress):

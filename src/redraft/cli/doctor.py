@@ -130,17 +130,14 @@ def _default_model() -> Finding:
     from redraft.engines.llamacpp import default_model
     from redraft.errors import ModelError
 
+    what, get = "default model", "redraft model get default"
     try:
         path = default_model.cached_default()
     except ModelError as error:
-        return Finding(
-            "default model", well=False, found=error.message, type_next="redraft model get default"
-        )
+        return Finding(what, well=False, found=error.message, type_next=get)
     if path is None:
-        return Finding(
-            "default model", None, f"not in {default_model.models_folder()}", "redraft model get default"
-        )
-    return Finding("default model", well=True, found=str(path))
+        return Finding(what, None, f"not in {default_model.models_folder()}", get)
+    return Finding(what, well=True, found=str(path))
 
 
 def _config() -> Iterator[Finding]:

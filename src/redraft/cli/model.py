@@ -14,12 +14,7 @@ if TYPE_CHECKING:
 
     from redraft.engines.load import ModelReference
 
-app = typer.Typer(
-    help="Fetch, list, find and remove models.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-)
+app = typer.Typer(help="Fetch, list, find and remove models.", no_args_is_help=True)
 
 Ref = Annotated[str, typer.Argument(metavar="REF", help="default, org/name, org/name:Q4_K_M …")]
 

@@ -47,15 +47,9 @@ _GROUPS = (MODEL, LOOP, SAMPLING, BUDGET, SERVER)
 
 @dataclass(frozen=True)
 class FlagValues:
-    """The values of flags, with recipe and config file filled in. Those without a default may be missing.
-
-    Attributes:
-        values: Name to value.
-        recipe: The recipe that was read, if any.
-    """
+    """The values of flags, with recipe and config file filled in. Those without a default may be missing."""
 
     values: Flags
-    recipe: str | None = None
 
     def get(self, name: str) -> Any:
         """Return a value; None if it was not given."""
@@ -105,12 +99,9 @@ class FlagValues:
 
     def references(self) -> dict[Role, str]:
         """Return the references of the models to open, by role."""
-        named: dict[Role, str | None] = {
-            "model": self.values.get("model") or "default",
-            "critic": self.values.get("critic"),
-            "judge": self.values.get("judge"),
-        }
-        return {role: reference for role, reference in named.items() if reference}
+        roles: tuple[Role, ...] = ("critic", "judge")
+        others: dict[Role, str] = {role: self.get(role) for role in roles if self.get(role)}
+        return {"model": self.get("model") or "default", **others}
 
     async def load(
         self, role: Role, reference: str, *, parallel: int = 1, patience: Patience | None = None
@@ -170,7 +161,7 @@ def fill_in(flags: Flags) -> FlagValues:
     recipe = given.pop("recipe", None)
     below = {name: value for name, value in load_config().defaults.items() if name in options_of(Flags)}
     values: Any = {**below, **(read_recipe(recipe) if recipe else {}), **check_values(given, Flags)}
-    return FlagValues(values, recipe)
+    return FlagValues(values)
 
 
 def check_utf8(what: str, *values: Any) -> None:

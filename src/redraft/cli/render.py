@@ -18,8 +18,9 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from redraft.chain import Chain, CheckResult, Feedback, Step, Stop, Usage, content_of
+from redraft.chain import Chain, CheckResult, Feedback, Step, Stop, content_of, other_parts
 from redraft.cli.shell import printable
+from redraft.counting import counted
 from redraft.revise.summary import cost_by_role, cost_text
 
 _WORDS = re.compile(r"\s*(?:\w+|[^\w\s])|\s+$")
@@ -123,22 +124,20 @@ def heading(index: int, *, best: bool = False) -> RenderableType:
 def answer(step: Step, before: Step | None, console: Console) -> Text:
     """Render an answer; a revision as a diff against the answer before it."""
     if before is None or not console.is_terminal:
-        text = Text(shown(step.answer))
-    else:
-        text = word_diff(before.answer, step.answer, colour=console.color_system is not None)
-    return text
+        return Text(shown(step.answer))
+    return word_diff(before.answer, step.answer, colour=console.color_system is not None)
 
 
 def notes(step: Step) -> list[Text]:
     """Return notes on a step that is an echo or was cut."""
-    said = []
+    texts = []
     if step.echo:
-        said.append("This talks about the answer instead of being one, so it does not count.")
-    if step.finish == "cancelled":  # with the whole chain, and that says why
-        said.append("Cut.")
+        texts.append("This discusses the answer instead of being one, so it does not count.")
+    if step.finish == "cancelled":  # the whole chain was, and its end says why
+        texts.append("Cut.")
     elif step.finish != "stop":
-        said.append(f"Cut: {why_cut(step)}.")
-    return [Text(note, "yellow") for note in said]
+        texts.append(f"Cut: {why_cut(step)}.")
+    return [Text(text, "yellow") for text in texts]
 
 
 def why_cut(step: Step, stop: Stop | None = None) -> str:
@@ -148,16 +147,14 @@ def why_cut(step: Step, stop: Stop | None = None) -> str:
     return "the server filtered it" if step.finish == "filtered" else STOPS.get(step.finish, step.finish)
 
 
-def feedback(said: Feedback, index: int) -> RenderableType:
+def feedback(given: Feedback, index: int) -> RenderableType:
     """Render the feedback on an answer, with the verdict."""
-    verdict, style = _VERDICTS[said.verdict]
+    verdict, style = _VERDICTS[given.verdict]
     title = Text.assemble((f"Feedback {index + 1}", "bold"), " · ", (verdict, style))
     parts: list[RenderableType] = [title]
-    if said.text and said.by != "checks":
-        parts.append(Text(shown(said.text), "italic"))
-    parts += [*map(check_line, said.checks[:MANY]), *_left_out(len(said.checks), "checks")]
-    if said.by == "checks" and not said.checks:
-        parts.append(Text(shown(said.text), "italic"))
+    if given.text and (given.by != "checks" or not given.checks):  # else the lines of the checks say it
+        parts.append(Text(shown(given.text), "italic"))
+    parts += [*map(check_line, given.checks[:MANY]), *_left_out(len(given.checks), "checks")]
     return Padding(Group(*parts), (1, 0, 1, 2), expand=False)
 
 
@@ -169,8 +166,7 @@ def check_line(result: CheckResult) -> Text:
 
 def usage_line(chain: Chain) -> str:
     """Return the cost of a chain, in words."""
-    used: Usage = chain.usage
-    parts = [f"{len(chain.steps)} answer{'s' if len(chain.steps) != 1 else ''}"]
+    used, parts = chain.usage, [counted(len(chain.steps), "answer")]
     if chain.echoes:
         parts.append(f"{chain.echoes} of them only talk about the answer")
     parts.append(f"{used.completion_tokens:,} new tokens")
@@ -212,10 +208,7 @@ def render_prompt(chain: Chain) -> RenderableType:
 
 def _content(message: Mapping[str, Any]) -> str:
     """Return the text of a message, and the types of its other parts, such as images."""
-    content = message.get("content")
-    parts = content if isinstance(content, list) else []
-    kinds = [str(part.get("type", "text")) for part in parts if isinstance(part, Mapping)]
-    others = [f"[{kind}]" for kind in kinds if kind != "text"]
+    others = [f"[{kind}]" for kind in other_parts(message)]
     return " ".join(filter(None, [content_of(message), *others]))
 
 

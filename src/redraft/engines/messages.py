@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
-from redraft.chain import content_of
+from redraft.chain import content_of, other_parts
 from redraft.engines.base import EngineInfo, Message
 from redraft.errors import RecordError
 
@@ -51,17 +51,9 @@ def beyond_text(message: Mapping[str, Any]) -> str:
     role = str(message.get("role"))
     if role not in _PLAIN_ROLES:
         return f"the role {role!r:.40}"
-    if kind := other_part(message):
-        return f"a part of the type {kind!r:.40}"
+    if kinds := other_parts(message):
+        return f"a part of the type {kinds[0]!r:.40}"
     return next((f"{name!r}" for name in FIELDS if message.get(name)), "")
-
-
-def other_part(message: Mapping[str, Any]) -> str:
-    """The type of the first part that is not text, such as `image_url`; empty if all is text."""
-    content = message.get("content")
-    parts = content if isinstance(content, list) else []
-    kinds = (str(part.get("type", "text") if isinstance(part, Mapping) else part) for part in parts)
-    return next((kind for kind in kinds if kind != "text"), "")
 
 
 def with_text(message: Message, text: str) -> Message:

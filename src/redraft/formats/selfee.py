@@ -30,31 +30,23 @@ NATIVE_FORMAT = "selfee-1"
 """The value of `redraft_format` in the config of a model or adapter trained on this text, and of
 `redraft.format` in its GGUF file."""
 
-DONE_PHRASES: tuple[str, ...] = (
-    # The six that the released server looks for.
+_DONE = (
+    # Three that the released server looks for.
     "Revision is not needed",
-    "revision is not needed",
     "No revision is needed",
-    "no revision is needed",
     "No revisions needed",
-    "no revisions needed",
     # Others that the released training chains say, in the same sense.
     "No revisions are needed",
-    "no revisions are needed",
     "No revision needed",
-    "no revision needed",
     "No further revision is needed",
-    "no further revision is needed",
     "No further revisions are needed",
-    "no further revisions are needed",
     "No further revisions needed",
-    "no further revisions needed",
     "No revision is necessary",
-    "no revision is necessary",
     "Revision not needed",
-    "revision not needed",
     "Revision is NOT needed",
-    "revision is NOT needed",
+)
+DONE_PHRASES: tuple[str, ...] = (
+    *(form for phrase in _DONE for form in (phrase, phrase[0].lower() + phrase[1:])),
     "Revision Not Needed",
     "Revision is Not Needed",
 )
@@ -246,7 +238,7 @@ class Parser:
         """Return the steps so far, including the open section. No text is no step."""
         text = "".join(self._text)
         if self.kind == "feedback":
-            return (*self._steps, _judged(self._answer, text))
+            return (*self._steps, judged(self._answer, text))
         if text or self._steps:
             return (*self._steps, Step(answer=text))
         return ()
@@ -271,7 +263,7 @@ class Parser:
             self.kind, self.index, self._answer = "feedback", self.index + 1, text
         else:
             self.kind = "answer"
-            self._steps.append(_judged(self._answer, text))
+            self._steps.append(judged(self._answer, text))
 
     def _hold(self, text: str, done: int, pieces: list[SectionText]) -> None:
         """Emit the text from `done` on, except an end that may become a heading."""
@@ -309,7 +301,10 @@ def _may_be_heading(line: str) -> bool:
     return any(head.startswith(line) for head in _HEADS) or _UNFINISHED.fullmatch(line) is not None
 
 
-def _judged(answer: str, feedback: str) -> Step:
+def judged(answer: str, feedback: str | None) -> Step:
+    """Return an answer with its feedback, if there is any, and the verdict that it says."""
+    if feedback is None:
+        return Step(answer=answer)
     return Step(answer=answer, feedback=Feedback(text=feedback, verdict=verdict_of(feedback)))
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple, cast
 
-from redraft.chain import Chain, Prompt, Step, content_of
+from redraft.chain import Chain, Prompt, Step, content_of, other_parts
 
 Role = Literal["system", "user", "assistant", "tool"]
 
@@ -42,21 +42,23 @@ class Turn(NamedTuple):
 
 def shows(message: Mapping[str, Any]) -> bool:
     """Whether a message has more than text that a model should see: an image or a tool call."""
-    content = message.get("content")
-    parts = content if isinstance(content, list) else ()
-    return bool(message.get("tool_calls")) or any(isinstance(p, Mapping) and "text" not in p for p in parts)
+    return bool(message.get("tool_calls") or other_parts(message))
+
+
+def asked_turns(prompt: Prompt) -> tuple[Turn, ...]:
+    """Return the prompt's messages, or its instruction and input as one turn."""
+    if prompt.messages is None:
+        return (Turn("user", prompt.text),) if prompt.text else ()
+    return tuple(
+        Turn(cast(Role, str(message.get("role", "user"))), content_of(message), message)
+        for message in prompt.messages
+    )
 
 
 def turns_of(chain: Chain) -> tuple[Turn, ...]:
-    """Return the prompt's messages, or its instruction and input as one turn, then the best answer if any."""
-    if chain.prompt.messages is None:
-        asked = [Turn("user", chain.prompt.text)] if chain.prompt.text else []
-    else:
-        asked = [
-            Turn(cast(Role, str(message.get("role", "user"))), content_of(message), message)
-            for message in chain.prompt.messages
-        ]
-    return (*asked, Turn("assistant", chain.answer)) if chain.steps else tuple(asked)
+    """Return the turns of the prompt, and the best answer if there is any."""
+    asked = asked_turns(chain.prompt)
+    return (*asked, Turn("assistant", chain.answer)) if chain.steps else asked
 
 
 def with_turns(chain: Chain, turns: Sequence[Turn]) -> Chain:

@@ -18,7 +18,7 @@ from redraft.chain import Chain, content_of
 from redraft.formats.gold import answer_of, gold_answers
 from redraft.formats.read.records import own_id
 from redraft.formats.selfee import instruction_of, render
-from redraft.formats.turns import shows, turns_of
+from redraft.formats.turns import asked_turns, shows
 
 ExportFormat = Literal["selfee", "alpaca", "sharegpt", "messages", "preference"]
 
@@ -82,7 +82,7 @@ def to_sharegpt(chain: Chain) -> Record | Unfit:
     Lost: everything but the id and the texts: drafts, feedback, fields of turns, where an input began, and
     speakers' names such as bard. A conversation with a tool or an image is left out.
     """
-    turns = turns_of(chain.model_copy(update={"steps": ()}))
+    turns = asked_turns(chain.prompt)
     if strange := next((turn.role for turn in turns if turn.role not in _SPEAKERS), None):
         return Unfit("role", f"a turn of the role {strange!r:.40}, which ShareGPT does not have")
     answer = answer_of(chain)

@@ -67,7 +67,7 @@ def ended_by_sigterm() -> Iterator[None]:
     def end(signum: int, _: FrameType | None) -> None:
         raise SystemExit(128 + signum)
 
-    with _handled(end, signal.SIGTERM):
+    with handled(end, signal.SIGTERM):
         yield
 
 
@@ -86,7 +86,7 @@ class Signals:
         self._handlers = ExitStack()
 
     def __enter__(self) -> Self:
-        self._handlers.enter_context(_handled(self._take, signal.SIGINT, signal.SIGTERM))
+        self._handlers.enter_context(handled(self._take, signal.SIGINT, signal.SIGTERM))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -110,7 +110,7 @@ def exit_status(signum: int) -> int:
 
 
 @contextmanager
-def _handled(handler: Callable[[int, FrameType | None], None], *signums: int) -> Iterator[None]:
+def handled(handler: Callable[[int, FrameType | None], None], *signums: int) -> Iterator[None]:
     """Handle signals, in the main thread only: others, such as a notebook's worker, may not set handlers."""
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -16,7 +16,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
-from redraft.chain import Chain, Step, Stop, Usage, whole
+from redraft.chain import Chain, Stop, Usage, whole
 from redraft.engines.base import Delta, Engine, Sampling
 from redraft.engines.metered import MeteredEngine
 from redraft.errors import EngineError, RedraftError
@@ -121,7 +121,9 @@ class Driver:
         Raises:
             RedraftError: The engine or a check failed. Its `chain` holds everything generated so far.
         """
-        self._calls, self._over = _calls_of(plan.made), False
+        criticised = [step for step in plan.made if step.feedback and step.feedback.by != "checks"]
+        self._calls = len(plan.made) + len(criticised)  # one a text, so that seeds go on from there
+        self._over = False
         steps = loop(plan)
         try:
             step = next(steps)
@@ -195,8 +197,3 @@ class Driver:
         if isinstance(op, RunChecks):
             return Checked(given_up=True, usage=self._judged())
         return () if isinstance(op, Encode) else Delta(finish="cancelled")
-
-
-def _calls_of(steps: Sequence[Step]) -> int:
-    """Return how many calls the steps took, one a text, so that seeds continue from there."""
-    return sum(1 + (step.feedback is not None and step.feedback.by != "checks") for step in steps)

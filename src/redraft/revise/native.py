@@ -20,6 +20,7 @@ from redraft.errors import ContextError
 from redraft.formats.selfee import (
     DONE_PHRASES,
     REVISE_PHRASE,
+    Kind,
     Parser,
     SectionText,
     escape,
@@ -74,6 +75,11 @@ class Stream:
         return self.parser.index - (self.parser.kind == "feedback")
 
     @property
+    def place(self) -> tuple[Kind, int]:
+        """The section that is being written."""
+        return self.parser.kind, self.parser.index
+
+    @property
     def judged(self) -> bool:
         """Whether checks or another critic write the feedback."""
         return bool(self.state.plan.checks) or self.state.plan.critic is not None
@@ -92,9 +98,7 @@ class Stream:
 
     def stops(self) -> tuple[str, ...]:
         """Return the heading to stop at and, while a revision is enforced, the phrases that end a chain."""
-        last = self.state.plan.max_revisions
-        if self.judged:
-            last = self.index + (self.parser.kind == "feedback")
+        last = self.parser.index if self.judged else self.state.plan.max_revisions
         heading = feedback_heading(last + 1).strip()
         return (heading, *DONE_PHRASES) if self.state.forced(self.index) else (heading,)
 
@@ -154,7 +158,7 @@ class Stream:
         Args:
             unpaid: Usage of the running call so far, by index of the step.
         """
-        complete = self.index + (self.parser.kind == "feedback")
+        complete = self.parser.index
         if not complete:
             return
         self.keep("stop")
@@ -267,7 +271,9 @@ def _write(stream: Stream) -> Loop[tuple[Stop, Finish]]:
         finish = last.finish or "stop"
         stop = stream.state.stop_of(finish)
         if stop is None:
-            stop = yield from _go_on(stream, last)
+            # The model stopped, at a stop string or by itself: force the next text or end the chain.
+            after = _after_answer if stream.parser.kind == "answer" else _after_feedback
+            stop = yield from after(stream, last.stop_text)
         elif stream.state.plan.checks and stream.parser.kind == "answer":
             yield from _check(stream)
         if stop is not None:
@@ -282,7 +288,7 @@ def _request(stream: Stream) -> Loop[Delta | Stop]:
     """Continue the text until the engine stops or the text ends the chain."""
     yield from stream.announce_progress({})
     meter = CallMeter(stream.state.clock, stream.index)
-    delta, place = Delta(), (stream.parser.kind, stream.index)
+    delta, place = Delta(), stream.place
     try:
         delta = yield from receive(Continue(stream.written.as_prompt(), stream.room(), stream.stops()))
         while True:
@@ -291,8 +297,8 @@ def _request(stream: Stream) -> Loop[Delta | Stop]:
             meter.count(delta, stream.index)
             if delta.finish:
                 return delta
-            if (stream.parser.kind, stream.index) != place or stream.parser.malformed:
-                place = (stream.parser.kind, stream.index)
+            if stream.place != place or stream.parser.malformed:
+                place = stream.place
                 if stop := _stop_at(stream):
                     return stop
                 yield from stream.announce_progress(meter.usages(Delta()))
@@ -319,13 +325,6 @@ def _stop_at(stream: Stream) -> Stop | None:
         accepted = before.feedback is not None and before.feedback.verdict == "accept"
         return "accepted" if accepted and stream.index - 1 not in stream.results else None
     return "unchanged" if before.answer == steps[-1].answer else None
-
-
-def _go_on(stream: Stream, last: Delta) -> Loop[Stop | None]:
-    """Handle a model that stopped, at a stop string or by itself: force the next text or end the chain."""
-    if stream.parser.kind == "answer":
-        return (yield from _after_answer(stream, last.stop_text))
-    return (yield from _after_feedback(stream, last.stop_text))
 
 
 def _after_answer(stream: Stream, stop_text: str | None) -> Loop[Stop | None]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
 from redraft.chain import Chain, CheckResult, Feedback, Finish, Prompt, Role, RoleUsage, Step, Stop, Usage
@@ -88,12 +88,8 @@ class Plan:
     @property
     def models(self) -> dict[Role, EngineInfo]:
         """Every model that may be asked."""
-        models: dict[Role, EngineInfo | None] = {
-            "writer": self.info,
-            "critic": self.critic,
-            "judge": self.judge,
-        }
-        return {role: info for role, info in models.items() if info}
+        infos = (self.info, self.critic, self.judge)
+        return {role: info for role, info in zip(ROLES, infos, strict=True) if info}
 
     @property
     def seconds_left(self) -> float | None:
@@ -253,7 +249,7 @@ class State:
 
     def chain(self, stop: Stop | None) -> Chain:
         """Return the chain as it stands; `stop` is None while it goes on."""
-        plan, sampling = self.plan, self.plan.sampling
+        plan = self.plan
         return Chain(
             id=plan.id,
             prompt=plan.prompt,
@@ -261,12 +257,7 @@ class State:
             best=best_step(self.steps),
             stop=stop,
             model={"name": plan.info.name, "engine": plan.info.engine, "revision_mode": plan.mode},
-            sampling={
-                "temperature": sampling.temperature,
-                "top_p": sampling.top_p,
-                "seed": sampling.seed,
-                "max_tokens": sampling.max_tokens,
-            },
+            sampling=asdict(plan.sampling),
             usage=self.usage.model_copy(update={"seconds": round(self.seconds, 4)}),
             usage_by_role=self._usage_by_role(),
             meta={"prompts": plan.wording.record} if plan.asks else {},

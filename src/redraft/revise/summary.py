@@ -65,8 +65,11 @@ class Summary:
 
     def rows(self) -> list[tuple[str, str]]:
         """Return the lines of the summary, each a name and a text. Empty ones are left out."""
-        rows = [("revisions", self._revisions()), ("checks", self._checks()), ("stopped", self._stops())]
-        rows += [("tokens", self._tokens()), ("cost", self._cost())]
+        stops = " · ".join(f"{name} {count:,}" for name, count in self.stops.most_common())
+        usd = self.usage.cost_usd
+        cost = "" if usd is None else cost_text(usd, self.costs, digits=4)
+        rows = [("revisions", self._revisions()), ("checks", self._checks()), ("stopped", stops)]
+        rows += [("tokens", self._tokens()), ("cost", cost)]
         return [(name, text) for name, text in rows if text]
 
     def _revisions(self) -> str:
@@ -86,18 +89,12 @@ class Summary:
         unjudged = f"; {self.unjudged:,} ended before they were judged" if self.unjudged else ""
         return f"passed by {drafts}, {counted(self.passed, 'final answer')} ({last:.0f} %){unjudged}"
 
-    def _stops(self) -> str:
-        return " · ".join(f"{name} {count:,}" for name, count in self.stops.most_common())
-
     def _tokens(self) -> str:
         usage = self.usage
         if not usage.completion_tokens and not usage.prompt_tokens:
             return ""
         cached = 100 * usage.cached_tokens / usage.prompt_tokens if usage.prompt_tokens else 0.0
         return f"{usage.completion_tokens:,} new, {usage.prompt_tokens:,} in prompts ({cached:.0f} % cached)"
-
-    def _cost(self) -> str:
-        return "" if self.usage.cost_usd is None else cost_text(self.usage.cost_usd, self.costs, digits=4)
 
 
 def cost_by_role(chain: Chain) -> dict[str, float | None]:

@@ -9,15 +9,9 @@ from hypothesis import strategies as st
 from redraft.chain import Chain, CheckResult, Feedback, Prompt, Step
 from redraft.errors import RecordError, UsageError
 from redraft.formats.read.records import chain_of
-from redraft.formats.render.spans import (
-    ChatTemplate,
-    Objective,
-    Span,
-    TrainingFormat,
-    first_alone,
-    learns_later,
-    spans_of,
-)
+from redraft.formats.render.chat import ChatTemplate
+from redraft.formats.render.spans import TrainingFormat, spans_of
+from redraft.formats.render.targets import Objective, Span, first_alone, learns_later
 from redraft.formats.selfee import parse, render
 from redraft.formats.write import to_alpaca
 

@@ -13,12 +13,7 @@ from redraft.train.settings.options import help_records
 if TYPE_CHECKING:
     from typer._click import Context, HelpFormatter
 
-app = typer.Typer(
-    help="Train models on chains.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-)
+app = typer.Typer(help="Train models on chains.", no_args_is_help=True)
 
 
 class _Sft(Verb):

@@ -20,7 +20,7 @@ from redraft.collect.report.histogram import Bin, bins, figures
 from redraft.collect.report.stats import DataReport, Sample
 from redraft.collect.report.summary import DEPTHS, score_of
 from redraft.formats.gold import gold_answers, rationales
-from redraft.formats.turns import turns_of
+from redraft.formats.turns import asked_turns, turns_of
 
 _CODE = re.compile(r"`([^`]+)`")
 VERDICTS = ("accept", "revise", "unknown")
@@ -138,7 +138,7 @@ def _samples(report: DataReport) -> str:
 
 def _sample(sample: Sample, *, is_open: bool) -> str:
     chain = sample.chain
-    asked = turns_of(chain)[: -1 if chain.steps else None]
+    asked = asked_turns(chain.prompt)
     parts = [_text(turn.role, turn.text) for turn in asked[:_TURNS]]
     parts += _more(len(asked) - _TURNS, "turns")
     parts += [_text("rationale", way, "gold") for way in rationales(chain)[:1]]

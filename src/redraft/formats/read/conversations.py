@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from redraft.chain import Prompt, content_of
+from redraft.chain import Prompt, content_of, other_parts
 from redraft.formats.read.fields import Fields, Parts, answered
 
 _ROLES = {
@@ -28,18 +28,14 @@ _ROLES = {
 
 def conversation(fields: Fields) -> Parts:
     """Read ShareGPT's `conversations` of `from` and `value`, or of `role` and `content`."""
-    first = next(iter(_list(fields.rest["conversations"])), None)
-    if isinstance(first, dict) and "from" not in first and "role" in first:
-        return from_messages(fields, "conversations", message_list(fields, "conversations"))
+    match fields.rest["conversations"]:
+        case [{"role": _, **others}, *_] if "from" not in others:
+            return from_messages(fields, "conversations", message_list(fields, "conversations"))
     messages = []
     for i, item in enumerate(fields.items("conversations")):
         turn = fields.nested(f"conversations.{i}", item)
         messages.append({"role": _role(turn, "from"), "content": turn.text("value"), **turn.rest})
     return from_messages(fields, "conversations", messages)
-
-
-def _list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []
 
 
 def messages(fields: Fields) -> Parts:
@@ -82,10 +78,7 @@ def from_messages(fields: Fields, name: str, turns: Sequence[dict[str, Any]]) ->
 def _is_text(message: dict[str, Any]) -> bool:
     """Whether a message is only a role and a text."""
     more = {key: value for key, value in message.items() if key not in ("role", "content")}
-    content = message.get("content")
-    parts = content if isinstance(content, list) else []
-    kinds = {part.get("type", "text") if isinstance(part, dict) else "" for part in parts}
-    return kinds <= {"text"} and all(value in (None, "") for value in more.values())
+    return not other_parts(message) and all(value in (None, "") for value in more.values())
 
 
 def asked(turns: Sequence[dict[str, Any]]) -> Prompt:
@@ -103,11 +96,8 @@ def asks(prompt: Prompt) -> bool:
     """
     if prompt.messages is None:
         return bool(prompt.text.strip())
-    return any(turn.get("role") != "assistant" and _holds(turn.get("content")) for turn in prompt.messages)
-
-
-def _holds(content: Any) -> bool:
-    return bool(content.strip() if isinstance(content, str) else content)
+    others = [turn for turn in prompt.messages if turn.get("role") != "assistant"]
+    return any(content_of(turn).strip() or other_parts(turn) for turn in others)
 
 
 @dataclass

@@ -31,9 +31,6 @@ from redraft.files import open_locked, sync_folder
 STDIO = "-"
 """The path of standard input or output."""
 
-Opener = Callable[[str, int], int]
-"""Opens a file by name and flags."""
-
 _BOM = b"\xef\xbb\xbf"
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _CHUNK = 1 << 20
@@ -245,7 +242,7 @@ def _writing(path: Path) -> Iterator[None]:
 class _Output(io.FileIO):
     """A file whose errors differ from those of other files that are written at the same time."""
 
-    def __init__(self, place: Path, path: Path, opener: Opener | None) -> None:
+    def __init__(self, place: Path, path: Path, opener: Callable[[str, int], int] | None) -> None:
         self._path = path
         super().__init__(place, "wb", opener=opener)
 
@@ -254,8 +251,8 @@ class _Output(io.FileIO):
             return super().write(data)
 
 
-def _opened(place: Path, path: Path, opener: Opener | None = None) -> io.BufferedWriter:
-    """Open a place for writing what will become `path`."""
+def _opened(place: Path, path: Path, opener: Callable[[str, int], int] | None = None) -> io.BufferedWriter:
+    """Open a place for writing what will become `path`. The opener gets its name and flags."""
     with _writing(path):
         return io.BufferedWriter(_Output(place, path, opener), _BUFFER)
 

@@ -19,11 +19,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from redraft.chain import Chain, Feedback, Prompt, Step, Stop, describe
+from redraft.chain import Chain, Prompt, Step, Stop, describe
 from redraft.errors import RecordError
 from redraft.formats.read import conversations, pairs, tasks
 from redraft.formats.read.fields import Fields, Parts, answered, task
-from redraft.formats.selfee import last_answer, parse, verdict_of
+from redraft.formats.selfee import judged, last_answer, parse
 
 
 def _selfee_chain(fields: Fields) -> Parts:
@@ -32,14 +32,8 @@ def _selfee_chain(fields: Fields) -> Parts:
     steps = []
     for i, item in enumerate(fields.items("outputs")):
         inner = fields.nested(f"outputs.{i}", item)
-        steps.append(_judged(inner.text("output"), inner.text_or("feedback") if "feedback" in item else None))
+        steps.append(judged(inner.text("output"), inner.text_or("feedback") if "feedback" in item else None))
     return Parts(prompt, steps, last_answer(steps), _teacher_stop(steps, fields), reference)
-
-
-def _judged(answer: str, feedback: str | None) -> Step:
-    if feedback is None:
-        return Step(answer=answer)
-    return Step(answer=answer, feedback=Feedback(text=feedback, verdict=verdict_of(feedback)))
 
 
 TEACHER_ANSWERS = 5

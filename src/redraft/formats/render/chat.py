@@ -99,7 +99,7 @@ class ChatTemplate:
                 before = self.render(marked[:i], answer_follows=True)
                 after = self.render(marked[: i + 1])
                 if not before.startswith(done) or not after.startswith(before):
-                    raise _rewrites()
+                    raise UsageError(_REWRITES, hint=f"{_ONE_TURN} {_OTHER}")
                 found = _MARK.search(after, len(before))
                 if found is None:
                     raise UsageError(_SILENT, hint=_OTHER)
@@ -125,6 +125,11 @@ class ChatTemplate:
 
 
 _SILENT = "the model's chat template leaves out the assistant's messages."
+_REWRITES = (
+    "the model's chat template changes earlier text when a later message comes, so it is unknown which words "
+    "a model would write."
+)
+_ONE_TURN = "Train on conversations of one question and one answer, without a system message."
 
 _MANY = 1024
 """Cached layouts: a file may have conversations of many lengths."""
@@ -205,11 +210,3 @@ def _split(text: str) -> Iterator[_Place | _Frame]:
 
 def _place(mark: re.Match[str]) -> _Place:
     return _Place(int(mark[2]), keeps_start=bool(mark[1]), keeps_end=bool(mark[3]))
-
-
-def _rewrites() -> UsageError:
-    return UsageError(
-        "the model's chat template changes earlier text when a later message comes, so it is "
-        "unknown which words a model would write.",
-        hint=f"Train on conversations of one question and one answer, without a system message. {_OTHER}",
-    )

@@ -11,9 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import cast
 
-from redraft.chain import Chain, Prompt, content_of
+from redraft.chain import Chain, Prompt
 from redraft.errors import RecordError
 from redraft.formats.gold import gold_text
 from redraft.formats.render.targets import (
@@ -27,7 +26,7 @@ from redraft.formats.render.targets import (
     led_by_space,
     whole_chain,
 )
-from redraft.formats.turns import Role, Turn
+from redraft.formats.turns import Turn, asked_turns
 
 _VICUNA_SYSTEM = (
     "A chat between a curious user and an artificial intelligence assistant. "
@@ -64,9 +63,7 @@ def turns_of(prompt: Prompt) -> list[Turn]:
     Raises:
         RecordError: A message's role is not system, user or assistant.
     """
-    if prompt.messages is None:
-        return [Turn("user", prompt.text)]
-    turns = [Turn(cast(Role, str(message.get("role"))), content_of(message)) for message in prompt.messages]
+    turns = list(asked_turns(prompt))
     if strange := next((turn.role for turn in turns if turn.role not in _ROLES), None):
         raise RecordError(f"a message of the role {strange!r:.40}, which training texts do not have")
     return turns

@@ -7,7 +7,6 @@ are wire format: SelFee's reply begins on a new line, Alpaca's right after the c
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import replace
 
 from redraft.chain import Chain, Prompt
@@ -68,12 +67,6 @@ def _prompt(prompt: Prompt, last: str) -> list[Span]:
     """Render the prompt with Alpaca's preamble, up to its last heading."""
     instruction = asked(instruction_of(prompt))
     if prompt.input and not prompt.messages:
-        return _woven([*_WITH_INPUT[:-1], last], [instruction, asked(prompt.input)])
-    return _woven([*_ALONE[:-1], last], [instruction])
-
-
-def _woven(frames: Sequence[str], texts: Sequence[Span]) -> list[Span]:
-    spans = [framed(frames[0])]
-    for text, frame in zip(texts, frames[1:], strict=True):
-        spans += [text, framed(frame)]
-    return spans
+        before, between, _ = _WITH_INPUT
+        return [framed(before), instruction, framed(between), asked(prompt.input), framed(last)]
+    return [framed(_ALONE[0]), instruction, framed(last)]

@@ -13,19 +13,7 @@ from redraft.errors import RecordError, UsageError
 from redraft.formats.read.conversations import asks
 from redraft.formats.render import conversations, instructions
 from redraft.formats.render.chat import ChatTemplate, chat
-from redraft.formats.render.targets import WHOLE, Objective, Span, checked, first_alone, learns_later
-
-__all__ = [
-    "ChatTemplate",
-    "Objective",
-    "Span",
-    "TrainingFormat",
-    "check",
-    "first_alone",
-    "learns_later",
-    "leaves_answers",
-    "spans_of",
-]
+from redraft.formats.render.targets import WHOLE, Objective, Span, checked
 
 TrainingFormat = Literal["selfee", "alpaca", "vicuna", "stablevicuna", "chat", "self-instruct"]
 """`chat` is the model's own template."""
