@@ -1,4 +1,4 @@
-"""In processes of their own: an allocator is set for good."""
+"""Each test runs in its own process, because an allocator's settings cannot be undone."""
 
 from __future__ import annotations
 

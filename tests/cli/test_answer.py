@@ -1,4 +1,4 @@
-"""`redraft answer`: every prompt once, gone on with after anything, and an honest exit status."""
+"""`redraft answer`: every prompt once, resumable after anything, with an honest exit status."""
 
 from __future__ import annotations
 
@@ -290,7 +290,7 @@ def test_wrong_flags_are_usage_errors(args: list[str], said: str) -> None:
 def test_standard_output_is_no_output_to_go_on_from() -> None:
     result = answer("-o", "-")
     assert result.exit_code == 2
-    assert result.stderr.startswith("redraft: the output has to be a file, and '-' is none.\n  ")
+    assert result.stderr.startswith("redraft: the output has to be a file, not '-'.\n  ")
     assert not Path("-").exists()
 
 

@@ -1,4 +1,4 @@
-"""`redraft answer --journal`: no reply is paid for twice, and none serves another question."""
+"""`redraft answer --journal`: no reply is paid for twice or used for another question."""
 
 from __future__ import annotations
 

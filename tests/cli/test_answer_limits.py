@@ -1,4 +1,4 @@
-"""`redraft answer` with limits of a run: it ends between two prompts, and the same command goes on."""
+"""`redraft answer` with limits of a run: it stops between two prompts, and the same command resumes."""
 
 from __future__ import annotations
 

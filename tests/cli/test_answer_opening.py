@@ -1,4 +1,4 @@
-"""`redraft answer` while it opens its model: no longer than the budget or the limit of seconds."""
+"""`redraft answer` opens its model within the budget and the limit of seconds."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def prompts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def answer(model: str, *args: str) -> tuple[int, str]:
-    """Run the command in a process of its own. Return its exit status and its messages."""
+    """Run the command in its own process. Return its exit status and its messages."""
     command = [
         sys.executable,
         "-m",

@@ -1,4 +1,4 @@
-"""`redraft answer` with servers that are restarted, limited or wrong: it waits for what passes."""
+"""`redraft answer` with servers that restart, limit the rate or refuse: it waits where waiting helps."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def wait_for_lines(count: int) -> None:
 
 
 def failing(*replies: Reply, parallel: int = 1) -> tuple[Result, int]:
-    """A job whose requests get these replies, and how many there were."""
+    """Run a job whose requests get these replies, and count the requests."""
     with FakeServer() as server:
         server.on(MODELS, models_reply("m")).on(CHAT, *replies)
         result = answer(f"{server.url}#m", "-j", str(parallel), "--patience", "0", "--retries", "0")

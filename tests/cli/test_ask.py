@@ -1,6 +1,6 @@
 """`redraft ask`: what it prints, where, and how it ends.
 
-It runs in a process of its own on a terminal and for signals, and elsewhere in this one.
+Tests with a terminal or signals start a process. The others call the command here.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def test_checks_not_passed_are_status_1_and_said_on_stderr(tmp_path: Path) -> No
 
 
 def test_talk_about_the_answer_is_not_printed_as_one(tmp_path: Path) -> None:
-    """The default model said this of rain, within ten words and with exit status 0."""
+    """The default model once gave such an answer, and it passed: it has at most ten words."""
     draft = "Rain is like a precious gift from nature, born from the cycles of water."
     echoes = ["The answer is not 14 too many.", "The answer has 17 words, and at most 10 are allowed."]
     done = ask(

@@ -1,4 +1,4 @@
-"""`redraft doctor`: it says what is so, shows no key, and ends well whatever it finds."""
+"""`redraft doctor`: its report is true, shows no key, and never fails."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`redraft answer` that is cut in the middle of its chains: nothing that was complete is asked for again."""
+"""`redraft answer`, cut in the middle of its chains: no complete step is asked for again."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NEEDED = PROMPTS * CALLS
 
 
 class CountingServer:
-    """A server that can be killed and started again on its port. It counts what it is asked."""
+    """A server that can be killed and restarted on its port. It counts its requests."""
 
     def __init__(self, port: int = 0, seconds: float = 0.03) -> None:
         self.seconds = seconds
@@ -71,7 +71,7 @@ class CountingServer:
         return http
 
     def kill(self) -> None:
-        """Drop what is under way, and take no connection any more."""
+        """Drop the running requests, and accept no more connections."""
         self.alive = False
         self._http.shutdown()
         self._http.server_close()
@@ -94,7 +94,7 @@ class CountingServer:
 
 
 def said(messages: list[dict[str, str]]) -> str:
-    """A reply that only depends on what was asked: which call of its chain this is, and of which prompt."""
+    """Return a reply that depends only on the prompt and on the number of the call in its chain."""
     before = sum(message["role"] == "assistant" for message in messages)
     if before % 2:
         return f"Draft {before} is too dull for thing {messages[0]['content']}. Revision is needed."
@@ -187,7 +187,7 @@ def test_what_was_paid_before_counts_towards_the_budget() -> None:
 
 
 def cut_after(server: CountingServer, calls: int) -> dict[str, Any]:
-    """Kill a run of one prompt in this call, and return what it kept last."""
+    """Kill a run of one prompt during this call, and return the steps it kept."""
     Path("prompts.txt").write_text("Describe thing 0.\n")
     with start(server) as job:
         server.wait_for(calls)
@@ -198,7 +198,7 @@ def cut_after(server: CountingServer, calls: int) -> dict[str, Any]:
 
 
 def answer(server: CountingServer, *more: str) -> Chain:
-    """The same run in this process, to its end."""
+    """Finish the same run in this process."""
     result = CliRunner().invoke(app, words(server, *more), prog_name="redraft")
     assert result.exit_code == 0, result.output
     (chain,) = read_jsonl(Path("out.jsonl"))

@@ -1,4 +1,4 @@
-"""`kill -9` at any moment of `redraft answer`, then the same command: each prompt once, none done twice."""
+"""`kill -9` at any moment of `redraft answer`, then the same command: each is answered exactly once."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def seen(answer, prompt):
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """500 prompts, a script of one reply, and a check that writes down each answer that it sees."""
+    """500 prompts, a script of one reply, and a check that records each answer it sees."""
     monkeypatch.chdir(tmp_path)
     Path("prompts.txt").write_text("".join(f"Describe thing {n}.\n" for n in range(PROMPTS)))
     Path("script.jsonl").write_text(
@@ -41,7 +41,7 @@ def start() -> subprocess.Popen[bytes]:
 
 
 def killed_at(moment: int) -> bytes:
-    """Runs the job, kills it a random while after line `moment` is there, and gives the whole lines left."""
+    """Run the job, kill it a random time after line `moment`, and return the complete lines."""
     out = Path("out.jsonl")
     with start() as job:
         deadline = time.monotonic() + 60
@@ -55,7 +55,7 @@ def killed_at(moment: int) -> bytes:
 
 
 def kill_again_and_again(times: int) -> None:
-    """Kills at so many moments spread over the job, then lets it end, and looks at what is there."""
+    """Kill the job at several moments, let it finish, and check the output."""
     kept, middle = b"", 0
     for turn in range(times):
         moment = random.randrange(turn * PROMPTS // times, (turn + 1) * PROMPTS // times)
@@ -98,6 +98,6 @@ def test_a_killed_run_ends_with_the_same_chains_as_an_unbroken_one() -> None:
 
 
 def outcomes() -> dict[str, object]:
-    """What does not depend on the clock: answers and seeds by id."""
+    """Return answers and seeds by id, which do not depend on the clock."""
     records = map(json.loads, Path("out.jsonl").read_text().splitlines())
     return {r["id"]: ([step["answer"] for step in r["steps"]], r["stop"], r["sampling"]) for r in records}

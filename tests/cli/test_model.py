@@ -1,4 +1,4 @@
-"""`redraft model`: what it prints, and what it says when there is nothing to print."""
+"""`redraft model`: its output, and its messages when there is nothing to print."""
 
 from __future__ import annotations
 

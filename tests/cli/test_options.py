@@ -1,4 +1,4 @@
-"""Where the values of flags come from."""
+"""The sources of flags: command line, recipe and config file."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from redraft.errors import CheckError, ContextError, MissingExtra, RedraftError
 
 
 def run(verb: object, *args: str) -> Result:
-    """Runs one function as the verb `do` of an app like redraft's own."""
+    """Run a function as the verb `do` of an app like redraft's own."""
     own = typer.Typer(cls=Verbs, rich_markup_mode=None, pretty_exceptions_enable=False)
     own.callback()(lambda: None)
     own.command("do", cls=Verb)(verb)  # type: ignore[type-var]
@@ -174,7 +174,7 @@ main()
 
 @pytest.mark.parametrize("delay", [0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0])
 def test_an_interrupt_while_it_starts(tmp_path: Path, delay: float) -> None:
-    """From when our first line runs. What Python prints before that is beyond us."""
+    """Tested from our first line on. We cannot change what Python prints before that."""
     script = tmp_path / "replies.jsonl"
     script.write_text('{"text": "a", "stall": 60}\n')
     code = STARTING.format(script=script)

@@ -1,4 +1,4 @@
-"""`redraft show`: chains to read, of any file that redraft reads."""
+"""`redraft show`: the chains of any file that redraft reads."""
 
 from __future__ import annotations
 

@@ -189,7 +189,7 @@ class TestVerdict:
     def test_real_feedback(
         self, shared_data: Path, name: str, feedbacks: int, without: int, still_unknown: int
     ) -> None:
-        """By the reference's expression 437 and 100 say neither; other words tell in some of them."""
+        """The reference's expression finds no verdict in 437 and 100 of them; we find some of these."""
         records = (shared_data / f"selfee/chains/{name}.jsonl").read_text(encoding="utf-8").splitlines()
         said = [output["feedback"] for line in records for output in json.loads(line)["outputs"]]
         by_reference = [text for text in said if not REFERENCE_VERDICT.search(text)]
@@ -205,7 +205,7 @@ class TestParse:
 
     @given(texts, texts, chains())
     def test_a_prompt_fools_nobody(self, instruction: str, extra: str, steps: tuple[Step, ...]) -> None:
-        """Whatever a user writes, the steps after it are found, whether the prompt is known or not."""
+        """The steps are found after any prompt, whether the parser knows the prompt or not."""
         prompt = Prompt(instruction=instruction, input=extra)
         text = render(Chain(prompt=prompt, steps=steps))
         assert parse(text).steps == steps
@@ -249,7 +249,7 @@ class TestParse:
         assert parse(text).stop == stop
 
     def test_real_chains_survive(self, shared_data: Path) -> None:
-        """All 3,746 training chains: text and back is the same but for white space around sections."""
+        """All 3,746 training chains: all but white space around sections survives."""
         count = 0
         for path in sorted((shared_data / "selfee/chains").glob("*.jsonl")):
             for line in path.read_text(encoding="utf-8").splitlines():
@@ -398,7 +398,7 @@ class TestStream:
 
     @pytest.mark.parametrize("unit", ["\\", "\n", "#", "\n\\", "\n#", " ", "1"])
     def test_work_stays_in_proportion_to_the_text(self, unit: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        """What is looked at for each fed character does not grow, whatever the text."""
+        """The work for each fed character does not grow, whatever the text."""
         looked_at: Counter[bool] = Counter()
         look = selfee._may_be_heading
 

@@ -42,7 +42,7 @@ class Stream:
 
 @dataclass
 class Played:
-    """What came of a loop: its chain, what it asked for, and its events."""
+    """The result of a loop: its chain, its requests and its events."""
 
     chain: Chain
     ops: list[Op] = field(default_factory=list)
@@ -84,7 +84,7 @@ class Clock:
 
 
 def deltas(stream: Stream, op: Continue | Ask) -> Iterator[Delta]:
-    """The reply in pieces, as an engine gives it: a character is a token, and a stop string ends it."""
+    """Yield the reply as an engine does: one character a token, up to a stop string."""
     text, stop_text, finish = stream.text, None, stream.finish
     stops = op.stop if isinstance(op, Continue) else ()
     found = min(((text.find(s), -len(s), s) for s in stops if s in text), default=None)
@@ -113,7 +113,7 @@ def play(
     check: Callable[[str], bool] | None = None,
     clock: Clock | None = None,
 ) -> Played:
-    """Runs the loop to its end. The last stream is used again when they run out."""
+    """Run the loop to its end. If the streams run out, the last one is used again."""
     clock = clock or Clock()
     steps = loop(a_plan, clock)
     played = Played(chain=Chain())

@@ -1,4 +1,4 @@
-"""The event loop of sync calls: it ends with the interpreter, and does not wait for itself."""
+"""The event loop of sync calls: it ends with the interpreter, never waits for itself, and survives a fork."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ class Broken:
 
 @dataclass
 class Watched(ScriptedEngine):
-    """A scripted engine that writes down samplings, and how many streams were closed."""
+    """A scripted engine that records its samplings and counts closed streams."""
 
     samplings: list[Sampling] = field(default_factory=list)
     closed: int = 0

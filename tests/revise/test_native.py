@@ -60,7 +60,7 @@ def test_enforced_revision_replaces_every_done_phrase(phrase: str) -> None:
 
 
 def test_a_cut_goes_back_to_a_token_boundary_and_keeps_all_tokens_before_it() -> None:
-    """Regression for fault 2 of the released code: the position after the cut was one off."""
+    """Regression for fault 2 of the released code: the text was continued one token off after a cut."""
     streams = [Stream("First.\n\n### Feedback 1:\nFine. No revision is needed.", chunk=3), "."]
     played = play(plan(mode="native", min_revisions=1), streams)
     first, second = (prompt_of(asked) for asked in played.asked[:2])
@@ -91,7 +91,7 @@ def test_a_phrase_in_the_prompt_or_in_an_answer_is_not_a_verdict() -> None:
 
 
 def test_max_revisions_is_a_maximum() -> None:
-    """Regression for fault 4: the released flag of that name was a minimum, and at most 3 was fixed."""
+    """Regression for fault 4: the released flag of that name was a minimum, and the maximum was always 3."""
     endless = "".join(
         f"Answer {k}.\n\n### Feedback {k + 1}:\nNo. Revision is needed.\n\n### Revision {k + 1}:\n"
         for k in range(20)

@@ -1,4 +1,4 @@
-"""A budget of seconds holds from the start, also while engines are opened."""
+"""A budget of seconds counts from the start, opening the engines included."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ BUDGET = redraft.Budget(seconds=0.5)
 
 @pytest.fixture
 def silent() -> Iterator[str]:
-    """A server that takes connections, as one that was stopped with SIGSTOP does, and never answers."""
+    """A server that accepts connections and never answers, like one stopped with SIGSTOP."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         yield f"http://127.0.0.1:{listening.getsockname()[1]}/v1#gull"
 

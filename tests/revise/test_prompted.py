@@ -139,7 +139,7 @@ def test_an_echo_is_not_checked_and_never_passes(mode: Mode, echo: str) -> None:
 
 
 def test_after_echoes_the_last_real_answer_is_to_be_revised() -> None:
-    """What failed in it is still what is told, and nothing of the echoes."""
+    """The next request still names the faults of the last real answer, and shows no echo."""
     streams = ["One.", "The answer is not 14 too many.", "The answer has 6 words.", "Two."]
     a_plan = plan(mode="verified", checks=("toy",), context_policy="chain")
     played = play(a_plan, streams, lambda answer: answer == "Two.")
@@ -150,7 +150,7 @@ def test_after_echoes_the_last_real_answer_is_to_be_revised() -> None:
 
 
 def test_a_draft_is_no_echo() -> None:
-    """Nothing was said about an answer yet, so a draft in the words of checks answers the prompt."""
+    """There is no feedback yet, so a draft in the words of checks is an answer."""
     chain = play(plan(mode="verified", checks=("toy",)), ["The answer has 6 words."], lambda _: True).chain
     assert (chain.echoes, chain.passed) == (0, True)
 

@@ -1,4 +1,4 @@
-"""A chain that was cut goes on from its last complete step, and ends as if it had not been cut."""
+"""A chain that was cut resumes after its last complete step, and ends as if it had not been cut."""
 
 from __future__ import annotations
 

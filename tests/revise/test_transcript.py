@@ -1,4 +1,4 @@
-"""Tokens and text of a native chain stay in step, whatever an engine holds back."""
+"""The tokens and the text of a native chain agree, whatever an engine holds back."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def text_of(written: Transcript) -> str:
 
 
 def force(written: Transcript, text: str, *, heading: bool = False) -> None:
-    """Runs `force` with a tokenizer of one character a token."""
+    """Run `force` with a tokenizer of one character a token."""
     steps = written.force(text, heading=heading)
     try:
         asked = next(steps)

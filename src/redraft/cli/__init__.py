@@ -2,7 +2,7 @@
 
 `redraft --help` imports neither an engine nor pydantic; a test checks this. Ctrl-C is handled before anything
 is imported, so that it shows no traceback while the program starts. Before that, Python itself starts for
-some 40 ms, and an earlier Ctrl-C is told by Python.
+some 40 ms, and Python itself reports an earlier Ctrl-C.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """`redraft answer`: a file of prompts becomes a file of chains, each made once, many at a time, resumable.
 
-`jobs.harness` runs the job, and `revise` makes a chain. Here stands what one has to know of the other.
+`jobs.harness` runs the job and `revise` makes the chains. This module connects the two.
 """
 
 from __future__ import annotations
@@ -82,27 +82,27 @@ def answer(
     """Answer a file of prompts; check and revise each answer.
 
     FILE gets a line for each prompt, in the order in which they are done; the ids tell which is which.
-    Whatever stops it, the same command goes on: no finished answer is made twice, and a chain that was cut
-    goes on from its last complete step, kept in FILE.unfinished.jsonl. What failed is in FILE.errors.jsonl
-    and is tried again. How FILE was made is in FILE.run.json.
+    After any stop, the same command resumes: no finished answer is made twice, and a chain that was cut
+    resumes after its last complete step, kept in FILE.unfinished.jsonl. Failures are in FILE.errors.jsonl
+    and are tried again. FILE.run.json records how FILE was made.
 
     With --journal each reply of a model is stored on disk before it is used, and a chain that was cut is
     replayed from there for free. The same prompts with the same settings get the same replies again, for
     another output too.
 
-    A limit that is reached ends the run with exit status 4: no new prompt is begun, and those under way are
-    finished. The same command goes on, with the same limits once more.
+    A limit that is reached ends the run with exit status 4: prompts already begun are finished, and no other
+    is begun. The same command resumes, with the whole limits again.
 
-    The exit status is 1 where an answer in FILE does not pass its checks. Records of selfee and fastchat do
-    not keep what passed: with those it tells of this run alone.
+    The exit status is 1 if an answer in FILE does not pass its checks. Records of selfee and fastchat do not
+    keep checks, so with these formats only the answers of this run count.
     """
     from redraft.config import load_config
     from redraft.jobs.limits import Limits
 
     below = load_config().defaults
     if str(out) == "-":
-        hint = "A stopped job goes on from it. Write -o out.jsonl, then: redraft show out.jsonl --json"
-        raise UsageError("the output has to be a file, and '-' is none.", hint=hint)
+        hint = "A stopped job resumes from it. Write -o out.jsonl, then: redraft show out.jsonl --json"
+        raise UsageError("the output has to be a file, not '-'.", hint=hint)
     with _plain_file(source) as file:
         answering = Answering(
             settings=fill_in(flags),
@@ -216,10 +216,11 @@ class Answering:
             raise UsageError(f"{self.journal} cannot be the journal too.", hint="Name a file of its own.")
 
     def _job(self, summary: Summary) -> Job[PromptItem]:
+        from redraft.formats.read.records import read_records
         from redraft.jobs.harness import Job
 
         return Job(
-            items=self._items,
+            items=lambda: map(self.form.item, read_records(self.source)),
             source=str(self.source),
             out=self.out,
             provenance=self._provenance(),
@@ -234,11 +235,6 @@ class Answering:
             quiet=self.quiet,
             tell=tell,
         )
-
-    def _items(self) -> Iterator[PromptItem]:
-        from redraft.formats.read.records import read_records
-
-        return map(self.form.item, read_records(self.source))
 
     def _provenance(self) -> Any:
         from redraft.jobs.provenance import Provenance

@@ -6,6 +6,7 @@ import asyncio
 import signal
 import sys
 from contextlib import aclosing, nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -18,8 +19,6 @@ from redraft.options import Flags
 if TYPE_CHECKING:
     from redraft.chain import Chain
     from redraft.cli.options import FlagValues
-    from redraft.engines.base import Engine
-    from redraft.revise.api import Role
     from redraft.revise.driver import CancelToken
     from redraft.revise.options import Options
 
@@ -81,12 +80,7 @@ async def _make(settings: FlagValues, prompt: str, *, watch: bool) -> Chain:
     cancel = CancelToken()
     async with AsyncExitStack() as stack:
         patience = settings.waiting(tell=_say_wait if sys.stderr.isatty() else None)
-
-        async def load(role: Role, reference: str) -> Engine:
-            engine = await settings.load(role, reference, patience=patience)
-            stack.push_async_callback(engine.aclose)
-            return engine
-
+        load = partial(settings.load, stack, patience=patience)
         options: Options = {**settings.options(), "cancel": cancel}
         _on_interrupt(cancel)
         events = await stack.enter_async_context(aclosing(make(prompt, options, load)))

@@ -1,4 +1,4 @@
-"""One attempt at the chain of a prompt, within a job: resumed or replayed where it was cut, and paid for."""
+"""One attempt to make the chain of a job's prompt. It resumes a chain that was cut and books the cost."""
 
 from __future__ import annotations
 

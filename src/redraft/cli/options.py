@@ -104,11 +104,18 @@ class FlagValues:
         return {"model": self.get("model") or "default", **others}
 
     async def load(
-        self, role: Role, reference: str, *, parallel: int = 1, patience: Patience | None = None
+        self,
+        stack: AsyncExitStack,
+        role: Role,
+        reference: str,
+        *,
+        parallel: int = 1,
+        patience: Patience | None = None,
     ) -> Engine:
         """Open one model.
 
         Args:
+            stack: Closes it.
             role: Its role. The flags of the model do not apply to critic and judge.
             reference: A model reference.
             parallel: Streams at once.
@@ -120,12 +127,14 @@ class FlagValues:
         from redraft.cli.shell import tell
         from redraft.engines.load import lacks_adapter, load_engine
 
-        if role != "model":
-            return await load_engine(reference, parallel=parallel, patience=patience)
-        if warning := lacks_adapter(reference):
-            tell(warning)
-        machine: Any = {name: self.get(name) for name in options_of(MachineOptions)}
-        return await load_engine(reference, **machine, parallel=parallel, patience=patience)
+        machine: Any = {}
+        if role == "model":
+            machine = {name: self.get(name) for name in options_of(MachineOptions)}
+            if warning := lacks_adapter(reference):
+                tell(warning)
+        engine = await load_engine(reference, **machine, parallel=parallel, patience=patience)
+        stack.push_async_callback(engine.aclose)
+        return engine
 
     async def opened(
         self, stack: AsyncExitStack, *, parallel: int = 1, patience: Patience | None = None
@@ -140,9 +149,7 @@ class FlagValues:
 
         options = self.options()
         for role, reference in self.references().items():
-            engine = await self.load(role, reference, parallel=parallel, patience=patience)
-            stack.push_async_callback(engine.aclose)
-            options[role] = engine
+            options[role] = await self.load(stack, role, reference, parallel=parallel, patience=patience)
         check_prices(options)
         return options
 

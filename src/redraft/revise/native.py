@@ -175,20 +175,16 @@ class Stream:
 
     def _dress(self, number: int, step: Step, steps: list[Step], finish: Finish) -> Step:
         """Return a parsed step with its usage, the results of checks, and whether it is an echo."""
+        final = number < self.announced  # not tested again
+        echo = self.state.steps[number].echo if final else self.state.echoes(step.answer, steps[:number])
         return step.model_copy(
             update={
                 "feedback": self._feedback(number, step),
                 "usage": self.usage.get(number, Usage()),
                 "finish": finish,
-                "echo": self._echo(number, step, steps),
+                "echo": echo,
             }
         )
-
-    def _echo(self, number: int, step: Step, steps: list[Step]) -> bool:
-        """Return whether the answer is an echo. Announced steps are final and not tested again."""
-        if number < self.announced:
-            return self.state.steps[number].echo
-        return self.state.echoes(step.answer, steps[:number])
 
     def _feedback(self, number: int, step: Step) -> Feedback | None:
         results = self.results.get(number, ())

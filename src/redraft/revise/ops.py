@@ -179,7 +179,7 @@ class CallMeter:
 
 @dataclass(frozen=True)
 class Generated:
-    """A generated text, why it ended, its usage, and what came beside it (`Delta.aside`)."""
+    """A generated text, why it ended, its usage, and a description of other content (`Delta.aside`)."""
 
     text: str
     finish: Finish

@@ -189,10 +189,9 @@ class State:
             return "budget"
         return STOP_OF_FINISH.get(finish)
 
-    def begin(self, answer: str, finish: Finish, usage: Usage, *, echo: bool = False) -> Step:
+    def begin(self, answer: str, finish: Finish, usage: Usage, *, echo: bool = False) -> None:
         """Add an answer."""
         self.steps.append(Step(answer=answer, finish=finish, usage=usage, echo=echo))
-        return self.steps[-1]
 
     def criticised(self, feedback: Feedback, usage: Usage | None = None) -> Step:
         """Add feedback to the last answer."""

@@ -1,4 +1,4 @@
-"""Files of records, as others leave them: cut short, mixed up, very long, or damaged in one place."""
+"""Files of records from others: cut short, mixed up, very long, or damaged in one place."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def values_of(path: Path) -> Iterator[Any]:
 
 @pytest.fixture
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A few bytes at a time, so that every value is cut somewhere."""
+    """Read a few bytes at a time, so that every value is cut somewhere."""
     monkeypatch.setattr(files, "_CHUNK", 7)
 
 
@@ -406,7 +406,7 @@ def test_what_a_killed_process_left_is_replaced(tmp_path: Path) -> None:
 
 
 def test_what_is_not_ours_is_not_written_to(tmp_path: Path) -> None:
-    """An output of a name that is near, a link that somebody planted, and a finished output."""
+    """A file with a similar name, a planted link, and a finished output are kept."""
     path, aside = tmp_path / "x.jsonl", tmp_path / "x.jsonl.redraft-partial"
     victim = tmp_path / "victim"
     for mine in (tmp_path / "x.jsonl.partial", victim):

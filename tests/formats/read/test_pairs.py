@@ -1,4 +1,4 @@
-"""Pairs of answers of which one is preferred."""
+"""Preference pairs: a chosen and a rejected answer."""
 
 from __future__ import annotations
 

@@ -208,7 +208,7 @@ FINISHED = {(3, 77)}
 
 
 class TestReleasedAnswers:
-    """What the released code takes for the final answer: the last one that has feedback.
+    """The final answer according to the released code: the last one that has feedback.
 
     This is sound where the chain ends with a feedback. Where it ends with a revision, the released code falls
     back to the answer before it. That too is right if the revision was cut by the limit of 2,048 new tokens,
@@ -252,7 +252,7 @@ class TestReleasedAnswers:
         return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
     def assert_cut(self, text: str, *, finished: bool) -> None:
-        """The chain is as long as the limit allows: it was cut, and most often within a sentence."""
+        """The chain reaches the limit of tokens, so it was cut, usually within a sentence."""
         assert len(text) > 6500
         assert text.endswith("\n\n##") == finished
 

@@ -1,4 +1,4 @@
-"""Problems with their solutions, in the shapes in which they are published."""
+"""Problems with their solutions, in their published shapes."""
 
 from __future__ import annotations
 
@@ -240,7 +240,7 @@ class TestRepair:
 
 
 class TestOtherForms:
-    """Those of many data sets on the hub: the answer is a gold one, as Alpaca's is."""
+    """As in many data sets on the hub. The answer is a gold one, like Alpaca's."""
 
     @pytest.mark.parametrize(
         ("record", "instruction", "given", "gold"),

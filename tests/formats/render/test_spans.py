@@ -30,7 +30,7 @@ def chain(*steps: Step, instruction: str = "Q", extra: str = "", **fields: Any) 
 
 
 def talk(*said: str, **fields: Any) -> Chain:
-    """A talk of users and assistant in turn; a first one in brackets is the system's."""
+    """A conversation in which user and assistant alternate. A first text in brackets is the system's."""
     system = [{"role": "system", "content": said[0][1:-1]}] if said[0].startswith("[") else []
     turns = [
         {"role": "assistant" if i % 2 else "user", "content": text}
@@ -43,7 +43,7 @@ REVISED = chain(judged("A0", REVISE), judged("A1", ACCEPT))
 
 
 def shown(spans: list[Span]) -> str:
-    """The text with what is trained in brackets and the stop token as ■."""
+    """The text, with its trained parts in brackets and the stop token as ■."""
     text = "".join(
         f"[{span.text or '■'}]" if span.trained else span.text or ("■" if span.stop else "") for span in spans
     )
@@ -170,7 +170,7 @@ INSTRUCTION = {"instruction": "How many?", "input": "", "output": "42"}
 def test_a_problem_is_learnt_as_it_is_exported(
     record: dict[str, str], objective: Objective, chosen: TrainingFormat
 ) -> None:
-    """With the way to the answer: mathematics is learnt by it."""
+    """The rationale is trained too: mathematics is learned by its steps."""
     made = chain_of(record, "here")
     exported = to_alpaca(made)
     assert isinstance(exported, dict)
@@ -389,7 +389,7 @@ def test_unknown_names_are_refused() -> None:
 
 
 class Plain:
-    """A template as a function: what it does with each message, and what an answer follows."""
+    """A template as a function of each message, and the prefix of an answer."""
 
     def __init__(self, line: str = "<{role}>{content}</>\n", prompt: str = "<assistant>") -> None:
         self.line, self.prompt = line, prompt
@@ -451,7 +451,7 @@ def test_a_template_that_trims_is_followed() -> None:
 
 
 def test_what_a_template_writes_behind_the_last_answer_alone_is_not_learnt() -> None:
-    """Phi-3's ends every text with another control token."""
+    """Phi-3's template ends every text with another control token."""
 
     class Ending(Plain):
         def __call__(self, messages: list[dict[str, str]], *, answer_follows: bool = False) -> str:
@@ -464,7 +464,7 @@ def test_what_a_template_writes_behind_the_last_answer_alone_is_not_learnt() -> 
 
 
 class Rewriting(Plain):
-    """Like Qwen 3's: thoughts are written for the last answer alone."""
+    """Like Qwen 3's template, which writes thoughts for the last answer alone."""
 
     def __call__(self, messages: list[dict[str, str]], *, answer_follows: bool = False) -> str:
         last = len(messages) - 1

@@ -41,7 +41,6 @@ _ENDINGS = {".gz": b"\x1f\x8b", ".zst": b"\x28\xb5\x2f\xfd"}
 """First bytes of compressed files by ending."""
 _INSIDE = re.compile(rb'\{[ \t]*"(\w+)"\s*:\s*\[(?=\s*\n)')
 """The start of an object whose first field is a list with one record per line."""
-_TO_UTF8 = "iconv -f UTF-16 -t UTF-8"
 _NOT_JSON = "Write one JSON object or text a line, or one array; a file of plain prompts ends in .txt."
 _BROKEN = f"{_NOT_JSON}\nredraft data import FILE -o OTHER.jsonl leaves broken lines out."
 
@@ -85,7 +84,8 @@ def check_utf8(path: Path, start: bytes) -> None:
         RecordError: It does.
     """
     if start.startswith(_UTF16):
-        raise RecordError(f"{name_of(path)}: is UTF-16, not UTF-8.", hint=f"{_TO_UTF8} {name_of(path)}")
+        name = name_of(path)
+        raise RecordError(f"{name}: is UTF-16, not UTF-8.", hint=f"iconv -f UTF-16 -t UTF-8 {name}")
 
 
 def plain_name(path: Path) -> str:

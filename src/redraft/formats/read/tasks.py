@@ -216,10 +216,8 @@ def with_system(fields: Fields) -> Parts:
 def completion(fields: Fields) -> Parts:
     """Read a prompt and its completion: two texts, or two lists of messages."""
     if isinstance(fields.rest["prompt"], list):
-        turns = conversations.message_list(fields, "prompt") + conversations.message_list(
-            fields, "completion"
-        )
-        return conversations.from_messages(fields, "completion", turns)
+        before, after = (conversations.message_list(fields, name) for name in ("prompt", "completion"))
+        return conversations.from_messages(fields, "completion", [*before, *after])
     return task(fields.text("prompt"), fields.text_or("completion") or None)
 
 

@@ -102,9 +102,12 @@ def answered(turns: Sequence[Turn], last: Sequence[Span]) -> list[Turn]:
 def _conversation(chain: Chain, objective: Objective, style: _Style) -> list[Span]:
     last = last_turn(chain, objective)
     turns = answered(turns_of(chain.prompt), last)
-    system = [turn.text for turn in turns if turn.role == "system"]
+    system = "\n\n".join(turn.text for turn in turns if turn.role == "system")
     conversation = _in_turn([turn for turn in turns if turn.role != "system"], answered=bool(last))
-    spans = _opening(style, "\n\n".join(system))
+    if system:
+        spans = [asked(system), framed(style.after_system)]
+    else:
+        spans = [framed(style.system + style.after_system)] if style.system else []
     for number, turn in enumerate(conversation):
         if turn.role == "assistant":
             spans += led_by_space(answer_spans(turn.text, trained=objective in WHOLE))
@@ -112,12 +115,6 @@ def _conversation(chain: Chain, objective: Objective, style: _Style) -> list[Spa
             spans += [framed(style.again if number else style.user), asked(turn.text)]
             spans.append(framed(style.assistant))
     return spans + (led_by_space(last) if last else [])
-
-
-def _opening(style: _Style, system: str) -> list[Span]:
-    if system:
-        return [asked(system), framed(style.after_system)]
-    return [framed(style.system + style.after_system)] if style.system else []
 
 
 def _in_turn(turns: list[Turn], *, answered: bool) -> list[Turn]:
