@@ -16,12 +16,16 @@ class Echo(LocalEngine):
     """Says how much room it was left, and why it would end."""
 
     closed = False
+    template = ""
 
     async def encode(self, text: str, *, special: bool = False) -> Tokens:
         return (1,) * special + tuple(map(ord, text))
 
-    async def _chat_tokens(self, messages: Sequence[Message]) -> Tokens:
-        return await self.encode(messages[0]["content"])
+    async def _tokenize(self, text: str, *, start: bool = False, control: bool) -> Tokens:
+        return await self.encode(text.replace("<end>", "\0") if control else text)
+
+    async def _render(self, messages: Sequence[Message]) -> str:
+        return str(messages[0]["content"]) + self.template
 
     async def _continue(
         self,
@@ -80,6 +84,15 @@ def test_a_prompt_that_cannot_be_continued(prompt: Tokens, error: type[Exception
 def test_a_model_without_a_template() -> None:
     with pytest.raises(UsageError, match="echo has no chat template"):
         asyncio.run(anext(engine(chats=False).chat(SAID, Sampling())))  # type: ignore[arg-type]
+
+
+def test_only_the_template_writes_control_tokens() -> None:
+    async def ask() -> Delta:
+        echo = engine()
+        echo._context, echo.template = 20, "<end>"
+        return await anext(echo.chat(SAID, Sampling()))
+
+    assert asyncio.run(ask()).tokens == (*map(ord, "Hi. <end>"), 0)
 
 
 def test_what_a_template_writes_is_told_from_what_is_said() -> None:

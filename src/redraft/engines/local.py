@@ -52,8 +52,12 @@ class LocalEngine(ABC):
         """Return the token ids of a text. Control tokens that are written out in it stay text."""
 
     @abstractmethod
-    async def _chat_tokens(self, messages: Sequence[Message]) -> Tokens:
-        """Render messages of plain text with the model's template, as token ids."""
+    async def _tokenize(self, text: str, *, start: bool = False, control: bool) -> Tokens:
+        """Return the token ids of a text: `start` prepends BOS, `control` reads control tokens in it."""
+
+    @abstractmethod
+    async def _render(self, messages: Sequence[Message]) -> str:
+        """Render messages of plain text with the model's template."""
 
     @abstractmethod
     def _continue(
@@ -93,6 +97,25 @@ class LocalEngine(ABC):
         async with aclosing(self.stream(tokens, sampling, stop)) as deltas:
             async for delta in deltas:
                 yield delta
+
+    async def _chat_tokens(self, messages: Sequence[Message]) -> Tokens:
+        """Render messages as token ids. Only the template's text may become control tokens."""
+        contents = "\n".join(map(content_of, messages))
+        as_text = await self._tokenize(contents, control=False)
+        if await self._tokenize(contents, control=True) == as_text:
+            return await self._tokenize(await self._render(messages), start=True, control=True)
+        return await self._pieced(messages)
+
+    async def _pieced(self, messages: Sequence[Message]) -> Tokens:
+        """Render with marks in place of the contents, and encode the contents as plain text."""
+        marked = Marked(messages)
+        tokens: Tokens = ()
+        for text, written in marked.pieces(await self._render(marked.messages)):
+            if written:
+                tokens += await self._tokenize(text, start=not tokens, control=True)
+            else:
+                tokens += await self.encode(text)
+        return tokens
 
     def _room(self, prompt: Tokens, sampling: Sampling) -> Room:
         left = self._context - len(prompt)

@@ -23,7 +23,6 @@ from redraft.chain import Chain
 from redraft.engines.base import Delta, Message, PromptText, Sampling, Tokens
 from redraft.engines.hf.batch import READ, draw
 from redraft.engines.hf.engine import HfEngine
-from redraft.engines.hf.tokens import Tokenizer
 from redraft.engines.llamacpp.engine import LlamaCppEngine
 from redraft.errors import ContextError, EngineError, ModelError, UsageError
 from redraft.train.data.tokens import Encoder, Example
@@ -391,16 +390,21 @@ def test_a_message_cannot_bring_control_tokens(engine: HfEngine) -> None:
         {"role": "user", "content": "Why?"},
     ]
     harmless: list[Message] = [{"role": m["role"], "content": "Hi there."} for m in messages]
-    words = engine._tokenizer
-    assert [token for token in words.chat(messages) if token < 3] == [
-        token for token in words.chat(harmless) if token < 3
+    tokens = run(engine._chat_tokens(messages))
+    assert [token for token in tokens if token < 3] == [
+        token for token in run(engine._chat_tokens(harmless)) if token < 3
     ]
-    assert words.decode(words.chat(messages)) == words._render(messages)
+    assert run(engine.decode(tokens)) == run(engine._render(messages))
 
 
 def test_the_careful_way_to_encode_messages_agrees_with_the_usual_one(engine: HfEngine) -> None:
     messages: list[Message] = [{"role": "system", "content": "Be brief."}, *HI]
-    assert engine._tokenizer.chat(messages) == engine._tokenizer._pieced(messages)
+
+    async def both() -> tuple[tuple[int, ...], tuple[int, ...]]:
+        return await engine._chat_tokens(messages), await engine._pieced(messages)
+
+    usual, careful = run(both())
+    assert usual == careful
 
 
 def test_a_chat_begins_as_it_was_trained() -> None:
@@ -409,7 +413,9 @@ def test_a_chat_begins_as_it_was_trained() -> None:
     made.backend_tokenizer.post_processor = processors.TemplateProcessing(
         single="<|endoftext|> $A", special_tokens=[("<|endoftext|>", 0)]
     )
-    prompt = Tokenizer(made, "toy").chat([{"role": "user", "content": "Hi"}])
+    engine = HfEngine(random_model(), made, name="toy", threads=1)
+    prompt = run(engine._chat_tokens([{"role": "user", "content": "Hi"}]))
+    run(engine.aclose())
     chain = Chain.model_validate({"prompt": {"instruction": "Hi"}, "steps": [{"answer": "b"}]})
     trained = Encoder(made, "chat", "answer").encode(chain)
     assert isinstance(trained, Example)

@@ -185,9 +185,12 @@ class HfEngine(LocalEngine):
                 while self._batch.alive:  # noqa: ASYNC110  (a thread has no event for its end)
                     await asyncio.sleep(0.01)
 
-    async def _chat_tokens(self, messages: Sequence[Message]) -> Tokens:
+    async def _tokenize(self, text: str, *, start: bool = False, control: bool) -> Tokens:
+        return self._tokenizer.tokenize(text, start=start, control=control)
+
+    async def _render(self, messages: Sequence[Message]) -> str:
         # In a thread, because a template from the internet may run for ever.
-        return await in_daemon_thread(lambda: self._tokenizer.chat(messages))
+        return await in_daemon_thread(lambda: self._tokenizer.render(messages))
 
     async def _continue(
         self, prompt: Tokens, sampling: Sampling, stop: Sequence[str], room: Room

@@ -11,9 +11,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
-from redraft.chain import content_of
 from redraft.engines.base import Message, Tokens
-from redraft.engines.local import Marked
 from redraft.errors import ModelError
 
 _MARK = "\n"
@@ -70,30 +68,17 @@ class Tokenizer:
             )
         return text.removeprefix(_MARK) if self._spaced else text
 
-    def chat(self, messages: Sequence[Message]) -> Tokens:
-        """Render messages with the chat template, as token ids.
+    def tokenize(self, text: str, *, start: bool, control: bool) -> Tokens:
+        """Return token ids; `start` prepends BOS unless it is there already, as in llama.cpp and training."""
+        tokens = self._ids(text, control=control)
+        return self._first + tokens if start and tokens[: len(self._first)] != self._first else tokens
+
+    def render(self, messages: Sequence[Message]) -> str:
+        """Render messages with the chat template.
 
         Raises:
             ModelError: The template refuses the messages.
         """
-        contents = "\n".join(map(content_of, messages))
-        if self._ids(contents) == self._ids(contents, control=True):
-            return self._begun(self._ids(self._render(messages), control=True))
-        return self._begun(self._pieced(messages))
-
-    def _begun(self, tokens: Tokens) -> Tokens:
-        """Prepend BOS unless it is there already, as llama.cpp and training do."""
-        return tokens if tokens[: len(self._first)] == self._first else self._first + tokens
-
-    def _pieced(self, messages: Sequence[Message]) -> Tokens:
-        """Render with marks in place of the contents, and encode the contents as plain text."""
-        marked = Marked(messages)
-        tokens: list[int] = []
-        for text, written in marked.pieces(self._render(marked.messages)):
-            tokens += self._ids(text, control=True) if written else self.encode(text)
-        return tuple(tokens)
-
-    def _render(self, messages: Sequence[Message]) -> str:
         from jinja2 import TemplateError
 
         try:

@@ -16,11 +16,11 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
-from redraft.chain import Finish, content_of
+from redraft.chain import Finish
 from redraft.engines.base import Delta, EngineInfo, Message, Sampling, Tokens
 from redraft.engines.fit import check_memory, check_settings, context_of, trained_context
 from redraft.engines.llamacpp.client import Child, ChildRefusal
-from redraft.engines.local import LocalEngine, Marked, Room
+from redraft.engines.local import LocalEngine, Room
 from redraft.errors import EngineError, ModelError
 from redraft.formats.selfee import NATIVE_FORMAT
 from redraft.weights.gguf.reader import GGUFHeader, check_adapter, check_model, read_header
@@ -162,40 +162,22 @@ class LlamaCppEngine(LocalEngine):
         before = await self.decode(held) if held else ""
         return list(await self.encode(text.removeprefix(before)))
 
-    async def _chat_tokens(self, messages: Sequence[Message]) -> Tokens:
-        """Render messages. Only the template's text may become control tokens."""
-        contents = "\n".join(map(content_of, messages))
-        as_text = await self._tokenize(contents, start=False, control=False)
-        if await self._tokenize(contents, start=False, control=True) == as_text:
-            return await self._tokenize(await self._render(messages), start=True, control=True)
-        return await self._pieced(messages)
-
-    async def _pieced(self, messages: Sequence[Message]) -> Tokens:
-        """Render with marks in place of the contents, and encode the contents as plain text."""
-        marked = Marked(messages)
-        tokens: list[int] = []
-        for number, (text, written) in enumerate(marked.pieces(await self._render(marked.messages))):
-            tokens += await (
-                self._tokenize(text, start=number == 0, control=True) if written else self.encode(text)
-            )
-        return tuple(tokens)
-
     async def _encode_within(self, text: str) -> Tokens:
         """Encode a text that continues another, for a tokenizer that puts a space before every text.
 
         The space goes before a line break, which is removed afterwards.
         """
-        mark = await self._tokenize("\n", start=False, control=False)
-        marked = await self._tokenize("\n" + text, start=False, control=False)
+        mark = await self._tokenize("\n", control=False)
+        marked = await self._tokenize("\n" + text, control=False)
         if marked[: len(mark)] == mark:
             return marked[len(mark) :]
-        return await self._tokenize(text, start=False, control=False)
+        return await self._tokenize(text, control=False)
 
     async def _render(self, messages: Sequence[Message]) -> str:
         reply = await self._post("/apply-template", {"messages": list(messages)})
         return str(reply["prompt"])
 
-    async def _tokenize(self, text: str, *, start: bool, control: bool) -> Tokens:
+    async def _tokenize(self, text: str, *, start: bool = False, control: bool) -> Tokens:
         body = {"content": text, "add_special": start, "parse_special": control}
         return tuple((await self._post("/tokenize", body))["tokens"])
 
