@@ -63,7 +63,7 @@ class TestTables:
             [keys]
             "API.example.com" = "env:EXAMPLE_KEY"
             "10.0.0.5:8000" = { key = "abc", plain_http = true }
-            [prices."api.example.com#big"]
+            [prices."API.example.com#big"]
             prompt = 1
             completion = 10.0
             """,
@@ -96,6 +96,7 @@ class TestTables:
         ("[keys]\n'a.b' = {key = 'x', plain_http = 1}\n", 'keys."a.b".plain_http should be true or false.'),
         ("[prices.'a.b']\nprompt = 1\ncompletion = 1\n", 'prices."a.b" names no model.'),
         ("[prices.'a.b#m']\nprompt = 1\n", 'prices."a.b#m" lacks completion.'),
+        (f"[prices.'a.b#m']\nprompt = {10**400}\ncompletion = 1\n", "should be USD per million tokens."),
         ("[prices.'a.b#m']\nprompt = nan\ncompletion = 1\n", "should be USD per million tokens."),
         ("[prices.'a.b#m']\nprompt = -1\ncompletion = 1\n", "should be USD per million tokens."),
     ],

@@ -25,8 +25,8 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from math import inf
 from pathlib import Path
+from sys import float_info
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -174,7 +174,9 @@ def _config(path: Path, document: Mapping[str, Any]) -> Config:
         path=path,
         defaults=check_file(tables.get("defaults", {}), Defaults, where=f"{path}: ", table="defaults."),
         keys={host.lower(): _key(path, entry, host) for host, entry in tables.get("keys", {}).items()},
-        prices={name: _price(path, price, name) for name, price in tables.get("prices", {}).items()},
+        prices={
+            _known_as(name): _price(path, price, name) for name, price in tables.get("prices", {}).items()
+        },
     )
 
 
@@ -197,11 +199,17 @@ def _price(path: Path, price: Any, name: str) -> Mapping[str, float]:
     if not ("#" in name or "/" in name or name == "default" or name.endswith(".gguf")):
         raise _fault(path, f"{where} names no model.", f'[prices."{name}#model"]')
     for part, value in table.items():
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < inf:
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= float_info.max:
             raise _fault(path, f"{where}.{part} is {value!r}, and should be USD per million tokens.")
     if missing := [part for part in _PRICES[:2] if part not in table]:
         raise _fault(path, f"{where} lacks {' and '.join(missing)}.")
     return {part: float(value) for part, value in table.items()}
+
+
+def _known_as(name: str) -> str:
+    """Return the name of a model with its host in lower case. A path stays as it is."""
+    host, mark, model = name.partition("#")
+    return f"{host.lower()}#{model}" if mark and "/" not in host else name
 
 
 def _table(path: Path, value: Any, where: str, names: Sequence[str] | None) -> Mapping[str, Any]:

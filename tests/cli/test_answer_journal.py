@@ -131,3 +131,12 @@ def test_the_journal_is_a_file_of_its_own(name: str) -> None:
     assert (result.exit_code, f"{name} cannot be the journal too" in result.stderr) == (2, True)
     assert Path("prompts.txt").read_bytes() == before
     assert not Path("out.jsonl").exists()
+
+
+def test_a_model_that_is_missing_is_said_as_without_a_journal() -> None:
+    args = ["answer", "prompts.txt", "-o", "out.jsonl", "-m", "missing.gguf"]
+    plain, journaled = (
+        CliRunner().invoke(app, [*args, *more], prog_name="redraft").stderr for more in ((), JOURNAL)
+    )
+    assert "missing.gguf" in plain
+    assert journaled == plain

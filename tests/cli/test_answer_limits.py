@@ -44,6 +44,31 @@ def test_a_limit_of_money_knows_the_prices_of_the_config_file(monkeypatch: pytes
     assert result.exit_code == 4
 
 
+@pytest.mark.parametrize(
+    ("role", "reply"), [("critic", "No revision is needed."), ("judge", "It is.\nScore: 9")]
+)
+def test_a_limit_of_money_counts_each_model_at_its_own_price(
+    role: str, reply: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with FakeServer() as writer, FakeServer() as other:
+        for server, text in ((writer, "A gull."), (other, reply)):
+            said = sse_reply(chat_event(text, "stop"), usage_event(5, 7), DONE)
+            server.on("GET /v1/models", models_reply("m")).on("POST /v1/chat/completions", said)
+        flags = ["-m", writer.url, f"--{role}", other.url, "--limit-usd", "10", "--parallel", "1"]
+        flags += ["-c", "judge:Is it about gulls?"] if role == "judge" else []
+        monkeypatch.setenv("REDRAFT_CONFIG", "config.toml")
+        prices = f'[prices."{writer.host}#m"]\nprompt = 0\ncompletion = 1e5\n'
+        Path("config.toml").write_text(prices)
+        unpriced = answer(*flags)
+        Path("config.toml").write_text(f'{prices}[prices."{other.host}#m"]\nprompt = 0\ncompletion = 1e6\n')
+        result = answer(*flags)
+    assert f"a budget of 10.0 USD needs the price of the {role} 'm'" in unpriced.stderr
+    assert (unpriced.exit_code, result.exit_code) == (2, 4)
+    # Seven tokens of each: 0.70 USD for the answer, 7 USD for what is said of it.
+    assert "the limit of 10 USD is reached (15.4000 spent): 2 of 10 done" in result.stderr
+    assert [round(chain.usage.cost_usd or 0, 6) for chain in chains()] == [7.7, 7.7]
+
+
 def test_what_failed_chains_cost_counts() -> None:
     script([REPLIES[0], {"text": "It reads ", "error": "the server is down."}])
     result = answer("--limit-tokens", "20", "--parallel", "1", "--retries", "0")

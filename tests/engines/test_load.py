@@ -81,6 +81,11 @@ def test_what_is_no_reference(here: Path, ref: str) -> None:
     assert caught.value.hint == f"The forms: {FORMS}"
 
 
+def test_a_name_that_no_file_has(here: Path) -> None:
+    with pytest.raises(UsageError, match="cannot be looked up: File name too long"):
+        parse_reference("a" * 300)
+
+
 def test_an_address_without_http(here: Path) -> None:
     with pytest.raises(UsageError) as caught:
         parse_reference("localhost:8000/v1#qwen")
@@ -278,8 +283,10 @@ class TestServers:
 
 
 class TestHub:
-    def test_ctrl_c_ends_a_download(self, here: Path) -> None:
+    @pytest.mark.parametrize("verb", ["ask Hi", "answer prompts.txt -o out.jsonl --journal paid.db"])
+    def test_ctrl_c_ends_a_download(self, here: Path, verb: str) -> None:
         pytest.importorskip("xllamacpp")
+        Path("prompts.txt").write_text("Hi")
         listed = {"id": "org/tiny", "siblings": [{"rfilename": "a.gguf"}]}
         about = {"ETag": '"1"', "X-Repo-Commit": "0" * 40, "Content-Length": "4"}
         file = "/org/tiny/resolve/main/a.gguf"
@@ -289,7 +296,7 @@ class TestHub:
                 f"GET {file}", Reply(200, {}, [b"GG", 60.0, b"UF"])
             )
             process = subprocess.Popen(
-                [sys.executable, "-m", "redraft", "ask", "Hi", "--model", "org/tiny"],
+                [sys.executable, "-m", "redraft", *verb.split(), "--model", "org/tiny"],
                 env={**os.environ, "HF_ENDPOINT": server.root, "HF_HOME": str(here)},
                 stdin=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,

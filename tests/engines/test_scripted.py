@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 
 import pytest
@@ -52,3 +53,9 @@ def test_a_binary_file_is_not_a_script(tmp_path: Path) -> None:
     path.write_bytes(b'"a"\n\xff\xfe\x00')
     with pytest.raises(RecordError, match="byte 5 is not UTF-8"):
         read_script(path)
+
+
+@pytest.mark.parametrize("end", "\x85\u2028\u2029")
+def test_only_a_line_feed_ends_a_reply(tmp_path: Path, end: str) -> None:
+    reply = json.dumps(f"a{end}b", ensure_ascii=False)
+    assert script(tmp_path, f"{reply}\n{reply}\r\n").replies == [f"a{end}b"] * 2

@@ -89,3 +89,18 @@ def test_a_journal_of_another_version_is_refused(tmp_path: Path) -> None:
 def test_a_folder_that_is_not_there_is_said(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"j\.db"):
         Journal(tmp_path / "no" / "j.db")
+
+
+def test_many_processes_may_create_one_file_at_once(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from redraft.jobs.journal import Journal\n"
+        "sys.stdin.read(1)\n"
+        "for number in range(20): Journal(Path(sys.argv[1], f'{number}.db')).close()"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    several = [subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(4)]
+    for process in several:
+        assert process.stdin is not None
+        process.stdin.write(b".")
+        process.stdin.flush()
+    assert [process.communicate()[1] for process in several] == [b""] * 4

@@ -41,7 +41,7 @@ def test_no_limit_is_never_reached() -> None:
     assert not Budget().spent(Usage(completion_tokens=10**9), None, 1e9)
 
 
-@pytest.mark.parametrize("value", [-1, float("nan"), float("inf")])
+@pytest.mark.parametrize("value", [-1, float("nan"), float("inf"), 10**400])
 def test_a_price_that_is_none_is_refused(value: float) -> None:
     with pytest.raises(UsageError, match="the price of completion tokens is"):
         Price(1, value)

@@ -24,10 +24,11 @@ from redraft.options import Flags, options_of
 
 if TYPE_CHECKING:
     from redraft.chain import Chain
-    from redraft.cli.attempt import Journaled, PromptItem
+    from redraft.cli.attempt import PromptItem
     from redraft.jobs.harness import Job, JobResult, Session
     from redraft.jobs.limits import Limits
     from redraft.jobs.runner import ItemCounts, Work
+    from redraft.revise.api import Role
     from redraft.revise.options import Options
     from redraft.revise.summary import Summary
 
@@ -258,11 +259,13 @@ class Answering:
     @asynccontextmanager
     async def _start(self, summary: Summary, session: Session) -> AsyncGenerator[Work[PromptItem]]:
         """Open the journal and the models, and yield the work on one prompt."""
-        from redraft.cli.attempt import Attempt
+        from redraft.cli.attempt import Attempt, Journaled
+        from redraft.jobs.journal import Journal
 
         async with AsyncExitStack() as stack:
-            journaled = self._journaled(stack)
+            journal = stack.enter_context(Journal(self.journal)) if self.journal else None
             options = await self._opened(stack, session)
+            journaled = Journaled(journal, await self._identities()) if journal else None
 
             async def work(item: PromptItem) -> list[str]:
                 chain = await Attempt(item, self.settings.get("seed"), options, session, journaled).chain()
@@ -271,15 +274,13 @@ class Answering:
 
             yield work
 
-    def _journaled(self, stack: AsyncExitStack) -> Journaled | None:
-        from redraft.cli.attempt import Journaled
+    async def _identities(self) -> dict[Role, Any]:
+        """Return what tells the models apart, in a thread: for a model of the hub, it asks the hub."""
         from redraft.engines.journaled import identity_of
-        from redraft.jobs.journal import Journal
+        from redraft.engines.threads import in_daemon_thread
 
-        if self.journal is None:
-            return None
-        identities = {role: identity_of(name) for role, name in self.settings.references().items()}
-        return Journaled(stack.enter_context(Journal(self.journal)), identities)
+        named = self.settings.references().items()
+        return await in_daemon_thread(lambda: {role: identity_of(reference) for role, reference in named})
 
     async def _opened(self, stack: AsyncExitStack, session: Session) -> Options:
         """Open the models, within the limit of seconds.

@@ -71,7 +71,14 @@ def parse_reference(ref: str) -> ModelReference:
     Raises:
         UsageError: It has no known form; the hint lists the forms.
     """
-    ref = ref.strip()
+    try:
+        return _parsed(ref.strip())
+    except OSError as error:
+        message = f"the model reference {ref!r:.80} cannot be looked up: {error.strerror}."
+        raise UsageError(message, hint=f"The forms: {FORMS}") from None
+
+
+def _parsed(ref: str) -> ModelReference:
     if re.match(r"https?://", ref, re.IGNORECASE):
         address, _, model = ref.partition("#")
         return ModelReference("remote", address, model or None)

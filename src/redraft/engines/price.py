@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -45,7 +46,7 @@ class Price:
 
 
 def price_of(value: Any) -> Price | None:
-    """Return the price that a value is, names by part, or has as a text: `PROMPT,COMPLETION[,CACHED]`.
+    """Return the price in a `Price`, a mapping of its fields, or a text `PROMPT,COMPLETION[,CACHED]`.
 
     Raises:
         UsageError: It is none.
@@ -67,4 +68,4 @@ def price_of(value: Any) -> Price | None:
 def is_number(value: object, *, whole: bool = False) -> bool:
     """Return whether a value is a finite number. A bool is not."""
     kinds = int if whole else (int, float)
-    return isinstance(value, kinds) and not isinstance(value, bool) and abs(value) < math.inf
+    return isinstance(value, kinds) and not isinstance(value, bool) and abs(value) <= sys.float_info.max

@@ -174,7 +174,7 @@ def read_script(path: Path) -> ScriptedEngine:
     """
     settings: dict[str, Any] = {}
     replies: list[Reply] = []
-    for number, line in enumerate(_text_of(path).splitlines(), start=1):
+    for number, line in enumerate(_text_of(path).split("\n"), start=1):
         if not line.strip():
             continue
         where = f"{path}:{number}"

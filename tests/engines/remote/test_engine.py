@@ -319,6 +319,11 @@ class TestConnect:
         assert caught.value.hint == f"--model {server.url}#a"
         assert connected(server, "b").name == "b"
 
+    def test_a_list_that_is_none(self, server: FakeServer) -> None:
+        server.on(MODELS, json_reply({"data": 5}))
+        with pytest.raises(UsageError, match="has no models"):
+            asyncio.run(RemoteEngine.connect(server.url))
+
     def test_a_server_without_a_list(self, server: FakeServer) -> None:
         assert connected(server, "any").name == "any"
         with pytest.raises(ServerError) as caught:
@@ -550,8 +555,9 @@ class TestRetries:
         assert text_of(chat(engine(server))) == "a"
         assert time.monotonic() - started > 0.9
 
-    def test_an_unreadable_retry_after_is_none(self, server: FakeServer) -> None:
-        server.on(CHAT, error_reply(429, "", headers={"Retry-After": "soon"}), chat_reply("a"))
+    @pytest.mark.parametrize("value", ["soon", f"Mon, 01 Jan {10**20} 00:00:00 GMT"])
+    def test_an_unreadable_retry_after_is_none(self, server: FakeServer, value: str) -> None:
+        server.on(CHAT, error_reply(429, "", headers={"Retry-After": value}), chat_reply("a"))
         assert text_of(chat(engine(server))) == "a"
 
     def test_a_connection_that_is_closed_when_it_is_used_again(self, server: FakeServer) -> None:
@@ -639,7 +645,17 @@ class TestKeys:
         assert SECRET not in str(caught.value)
 
 
-@pytest.mark.parametrize("url", ["http://", "http://:80/v1", "http://a b/v1", "http://host:port/v1"])
+URLS = [
+    "http://",
+    "http://:80/v1",
+    "http://a b/v1",
+    "http://host:port/v1",
+    "http://xn--/v1",
+    "http://\u00e4..b/v1",
+]
+
+
+@pytest.mark.parametrize("url", URLS)
 def test_what_is_no_address(url: str) -> None:
     with pytest.raises(UsageError, match="is not the address of a server"):
         RemoteEngine(url, "m")

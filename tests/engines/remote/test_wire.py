@@ -226,3 +226,16 @@ class TestAdapted:
         for _ in range(9):  # 2,048 halved until it is below 16
             body = body and adapted(body, found)
         assert body is None
+
+
+@pytest.mark.parametrize("count", [-1, 10**400])
+def test_counts_that_cannot_be_are_unknown(count: int) -> None:
+    usage = {"prompt_tokens": 5, "completion_tokens": count}
+    assert read_chunk({"choices": [], "usage": usage}).counts is None
+
+
+def test_a_length_of_thousands_of_digits_is_none() -> None:
+    message = f"The maximum context length is {'9' * 5000}, and 7 in the prompt."
+    complaint = read_complaint({"error": message})
+    assert complaint is not None
+    assert complaint.context is None

@@ -56,7 +56,8 @@ async def models(server: Server, *, needed: bool) -> list[Listed]:
             raise server.error(reply, "/models")
         return []
     entries = reply.get("data") if isinstance(reply, dict) else None
-    return [_listed(entry) for entry in entries or () if isinstance(entry, dict) and entry.get("id")]
+    listed = entries if isinstance(entries, list) else []
+    return [_listed(entry) for entry in listed if isinstance(entry, dict) and entry.get("id")]
 
 
 def has(names: Sequence[str]) -> str:

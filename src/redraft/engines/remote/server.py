@@ -334,7 +334,8 @@ def _check_address(url: str) -> None:
     try:
         parts = urlsplit(url)
         valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
+        valid = valid and bool(httpx.URL(url).host)
+    except (ValueError, httpx.InvalidURL):  # a UnicodeError of idna is a ValueError
         valid = False
     if not valid or not url.isprintable() or " " in url:
         raise UsageError(f"{url!r} is not the address of a server.", hint="http://host:port/v1#model")
@@ -388,5 +389,5 @@ def _seconds(header: str | None) -> float | None:
         if re.fullmatch(r"\d+(\.\d+)?", header.strip()):
             return float(header)
         return max((parsedate_to_datetime(header) - datetime.now(UTC)).total_seconds(), 0.0)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return None

@@ -154,9 +154,13 @@ def _counts(usage: Any) -> TokenCounts | None:
     )
 
 
+_MOST = 2**53
+"""Counts from here on are errors of the server."""
+
+
 def _whole(table: Any, name: str) -> int | None:
     value = _table(table).get(name)
-    return value if isinstance(value, int) else None
+    return value if isinstance(value, int) and 0 <= value < _MOST else None
 
 
 @dataclass(frozen=True)
@@ -194,9 +198,11 @@ _NO_MODEL = re.compile(
 _OF_REQUEST = re.compile(r"\bnot supported\b|\bunsupported\b|\binvalid\b|\bmust be\b|\btemplate\b", re.I)
 """llama.cpp uses status 500 for faults of a request too: an image for a model without vision, or roles that
 the chat template does not support."""
-_CONTEXT = re.compile(r"(?:maximum )?context (?:length|size|window)\D{0,12}(\d+)", re.I)
+_CONTEXT = re.compile(r"(?:maximum )?context (?:length|size|window)\D{0,12}(\d{1,9})\b", re.I)
 _PROMPT = re.compile(
-    r"(at least )?(\d+) (?:input tokens|in (?:the|your) (?:messages|prompt))|resulted in (\d+) tokens", re.I
+    r"(at least )?\b(\d{1,9}) (?:input tokens|in (?:the|your) (?:messages|prompt))"
+    r"|resulted in (\d{1,9}) tokens",
+    re.I,
 )
 
 
