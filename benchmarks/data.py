@@ -24,7 +24,7 @@ import data_minhash
 import data_rouge
 from data_material import Scale
 from measure import Row
-from redraft.parallel import all_cores
+from redraft.machine import all_cores
 from report import page, put, section
 from revise import RESULTS, reached
 

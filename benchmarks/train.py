@@ -26,7 +26,7 @@ import train_memory
 import train_prepare
 import train_speed
 from measure import Row
-from redraft.parallel import all_cores
+from redraft.machine import all_cores
 from report import page, put, section
 from revise import RESULTS, reached
 from train_material import Scale

@@ -101,9 +101,17 @@ class CheckError(RedraftError):
 
 
 class EngineError(RedraftError):
-    """The model or its server failed."""
+    """The model or its server failed.
+
+    Attributes:
+        passing: The same request may succeed: its reply broke off, or the user waits longer for a server.
+    """
 
     exit_status = 3
+
+    def __init__(self, message: str, *, hint: str | None = None, passing: bool = False) -> None:
+        super().__init__(message, hint=hint)
+        self.passing = passing
 
 
 class ModelError(EngineError):
@@ -143,15 +151,13 @@ class ServerError(EngineError):
 
     Attributes:
         status: The HTTP status, or None if there was no reply.
-        passing: The reply broke off, and the same request may succeed.
     """
 
     def __init__(
         self, message: str, *, hint: str | None = None, status: int | None = None, passing: bool = False
     ) -> None:
-        super().__init__(message, hint=hint)
+        super().__init__(message, hint=hint, passing=passing)
         self.status = status
-        self.passing = passing
 
 
 class EmptyReply(EngineError):
@@ -159,15 +165,7 @@ class EmptyReply(EngineError):
 
 
 class EngineTimeout(EngineError):
-    """The engine did not reply within the time limit.
-
-    Attributes:
-        passing: The user waits longer than that for a server, so the same request is made again.
-    """
-
-    def __init__(self, message: str, *, hint: str | None = None, passing: bool = False) -> None:
-        super().__init__(message, hint=hint)
-        self.passing = passing
+    """The engine did not reply within the time limit."""
 
 
 class EngineCrash(EngineError):

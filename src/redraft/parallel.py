@@ -249,11 +249,6 @@ def _answer(connection: Connection, function: Callable[[T], R], batch: list[T]) 
         connection.send(_Raised(error))
 
 
-def all_cores() -> int:
-    """Return the number of processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _batches(items: Iterable[T]) -> Iterator[tuple[list[T], int]]:
     """Group neighbouring items into batches with their size in bytes."""
     batch: list[T] = []

@@ -10,8 +10,17 @@ import pytest
 
 from redraft.engines.base import Delta, Message, Sampling
 from redraft.engines.remote.engine import RemoteEngine
-from redraft.errors import ServerError
-from tests.engines.fake_server import DONE, FakeServer, chat_event, chat_reply, error_reply, event, sse_reply
+from redraft.errors import ServerError, UsageError
+from tests.engines.fake_server import (
+    DONE,
+    FakeServer,
+    chat_event,
+    chat_reply,
+    error_reply,
+    event,
+    json_reply,
+    sse_reply,
+)
 from tests.engines.remote.test_engine import (
     CHAT,
     MODELS,
@@ -93,3 +102,22 @@ def test_llama_cpp_is_sent_the_image_and_says_that_it_takes_none(llama_server: s
             await closing(engine, collected(deltas))
 
     asyncio.run(ask())
+
+
+@pytest.mark.parametrize("url", ["http://xn--/v1", "http://é..b/v1"])
+def test_what_no_host_is_called(url: str) -> None:
+    with pytest.raises(UsageError, match="is not the address of a server"):
+        RemoteEngine(url, "m")
+
+
+def test_a_list_of_models_that_is_none(server: FakeServer) -> None:
+    server.on(MODELS, json_reply({"data": 5}))
+    with pytest.raises(UsageError, match="has no models"):
+        asyncio.run(RemoteEngine.connect(server.url))
+
+
+def test_tokens_that_are_none(server: FakeServer) -> None:
+    server.on("POST /tokenize", json_reply({"tokens": 5}))
+    remote = RemoteEngine(server.url, "m", token_ids=True)
+    with pytest.raises(ServerError, match="not of the OpenAI protocol"):
+        asyncio.run(closing(remote, remote.encode("a")))

@@ -348,7 +348,7 @@ def test_failures_are_not_written_through_a_link(tmp_path: Path) -> None:
     assert (tmp_path / "victim").read_text() == "mine"
 
 
-@pytest.mark.parametrize("content", [b"notes of mine\n", b'{"a": 1}\n', b"[1]\nlast"])
+@pytest.mark.parametrize("content", [b"notes of mine\n", b'{"a": 1}\n', b'{"id": []}\n', b"[1]\nlast"])
 def test_a_file_of_failures_that_is_somebody_elses_is_kept(tmp_path: Path, content: bytes) -> None:
     errors = tmp_path / "out.jsonl.errors.jsonl"
     errors.write_bytes(content)

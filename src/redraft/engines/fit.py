@@ -11,6 +11,7 @@ from pathlib import Path
 
 from redraft.engines.local import DEFAULT_CONTEXT
 from redraft.errors import ModelError, UsageError
+from redraft.machine import free_memory
 from redraft.weights.gguf.reader import GGUFHeader
 
 MAX_THREADS = 512
@@ -70,7 +71,7 @@ def check_memory(model: Path, header: GGUFHeader, context: int, parallel: int) -
     """
     token = cache_bytes(header) * parallel
     free = free_memory()
-    if token == 0 or free is None or token * context <= free:
+    if token * context <= free:
         return
     fits = max(free // token // 2, 1)
     streams = f" for each of {parallel} streams" if parallel > 1 else ""
@@ -102,19 +103,6 @@ def cache_bytes(header: GGUFHeader) -> int:
     else:
         cached = number("block_count") * (number("attention.head_count_kv") or heads)
     return cached * (keys + values) * CACHE_BYTES
-
-
-def free_memory() -> int | None:
-    """Return the bytes that a new process may use without swapping; None if unknown."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        return next(int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration):
-        pass
-    try:  # without /proc, all of the memory is the best bound
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, OSError):
-        return None
 
 
 def _gigabytes(size: int) -> str:

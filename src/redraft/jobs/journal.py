@@ -11,8 +11,10 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from redraft.errors import OutputError
 
@@ -36,12 +38,11 @@ def key_of(asked: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-class Journal:
+class Journal(AbstractContextManager["Journal"]):
     """An open journal.
 
     Attributes:
         path: The file.
-        hits: Number of replies found in it since it was opened.
     """
 
     def __init__(self, path: Path) -> None:
@@ -51,19 +52,13 @@ class Journal:
             OutputError: It cannot be written, is not a journal, or has another version.
         """
         self.path = path
-        self.hits = 0
-        try:
+        with self._usable():
             self._db = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
-        except sqlite3.Error as error:
-            raise self._unusable(str(error)) from None
-        try:
-            self._prepare()
-        except sqlite3.Error as error:
-            self._db.close()
-            raise self._unusable(str(error)) from None
-        except OutputError:
-            self._db.close()
-            raise
+            try:
+                self._prepare()
+            except BaseException:
+                self._db.close()
+                raise
 
     def get(self, key: str) -> Any:
         """Return the reply stored under a key, or None.
@@ -71,14 +66,9 @@ class Journal:
         Raises:
             OutputError: The file cannot be read.
         """
-        try:
+        with self._usable():
             found = self._db.execute("SELECT reply FROM replies WHERE key = ?", (key,)).fetchone()
-        except sqlite3.Error as error:
-            raise self._unusable(str(error)) from None
-        if found is None:
-            return None
-        self.hits += 1
-        return json.loads(found[0])
+        return None if found is None else json.loads(found[0])
 
     def put(self, key: str, reply: Any) -> None:
         """Store a reply. The first one under a key is kept, because it may have been used.
@@ -87,17 +77,12 @@ class Journal:
             OutputError: The file cannot be written.
         """
         text = json.dumps(reply, ensure_ascii=True, separators=(",", ":"))
-        try:
+        with self._usable():
             self._db.execute("INSERT OR IGNORE INTO replies (key, reply) VALUES (?, ?)", (key, text))
-        except sqlite3.Error as error:
-            raise self._unusable(str(error)) from None
 
     def close(self) -> None:
         """Close the file. Closing twice does no harm."""
         self._db.close()
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
@@ -119,6 +104,13 @@ class Journal:
         self._db.execute(
             "CREATE TABLE IF NOT EXISTS replies (key TEXT PRIMARY KEY, reply TEXT NOT NULL) WITHOUT ROWID"
         )
+
+    @contextmanager
+    def _usable(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise self._unusable(str(error)) from None
 
     def _unusable(self, reason: str) -> OutputError:
         return OutputError(

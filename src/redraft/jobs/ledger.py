@@ -15,8 +15,9 @@ import contextlib
 import json
 import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from redraft.errors import OutputError, RecordError, RedraftError
 from redraft.files import replace_file
@@ -30,7 +31,7 @@ def record_id(record: dict[str, Any]) -> str:
     return str(record["id"])
 
 
-class Ledger:
+class Ledger(AbstractContextManager["Ledger"]):
     """An output file, open for one process to add results to.
 
     Attributes:
@@ -136,9 +137,6 @@ class Ledger:
         if self._marks is not None:
             self._marks.close()
 
-    def __enter__(self) -> Self:
-        return self
-
     def __exit__(self, *_: object) -> None:
         self.close()
 
@@ -188,7 +186,7 @@ class Ledger:
             return
         LineFile(self._errors_path, made_up=True).close()
         for number, line in enumerate(read_lines(self._errors_path), start=1):
-            if line.endswith(b"\n") and "id" not in (parse_line(line) or {}):
+            if line.endswith(b"\n") and not isinstance((parse_line(line) or {}).get("id"), str):
                 raise OutputError(
                     f"{self._errors_path} is the file for failures, and line {number} is not one.",
                     hint="Move it away, or write to another file with -o.",

@@ -67,12 +67,8 @@ class RunFile:
         as_before: str = "",
         start_over: str | None = None,
     ) -> None:
-        self.output, self._elsewhere, self._as_before, self._start_over = (
-            output,
-            elsewhere,
-            as_before,
-            start_over,
-        )
+        self.output, self._elsewhere = output, elsewhere
+        self._as_before, self._start_over = as_before, start_over
         named = output.resolve() if output.name in {"", ".."} else output
         self.path = named.parent / f"{named.name}.run.json"
         self.record: dict[str, Any] = {}

@@ -18,6 +18,7 @@ from redraft.errors import (
     CheckError,
     ContextError,
     EmptyReply,
+    EngineError,
     EngineTimeout,
     RecordError,
     RedraftError,
@@ -144,7 +145,7 @@ class Runner(Generic[T]):
         for _ in range(self.retries):
             try:
                 return await self.work(item)
-            except (EngineTimeout, ServerError) as error:
+            except EngineError as error:
                 if not error.passing:
                     raise
         return await self.work(item)

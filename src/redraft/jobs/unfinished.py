@@ -16,10 +16,12 @@ import os
 import stat
 import time
 from collections.abc import Collection, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from redraft.errors import OutputError
+from redraft.files import replacing
 from redraft.jobs.lines import LineFile, parse_line
 from redraft.jobs.provenance import Provenance
 
@@ -33,7 +35,7 @@ SYNCED_EVERY = 1.0
 """Seconds between two syncs. All streams wait during a sync."""
 
 
-class Unfinished:
+class Unfinished(AbstractContextManager["Unfinished"]):
     """The unfinished items of an output.
 
     Args:
@@ -95,9 +97,6 @@ class Unfinished:
                 self.path.unlink(missing_ok=True)
         self._close_lines()
 
-    def __enter__(self) -> Self:
-        return self
-
     def __exit__(self, *_: object) -> None:
         self.close()
 
@@ -115,19 +114,11 @@ class Unfinished:
 
     def _tidy(self) -> None:
         """Write a new file without finished items, and open it."""
-        aside = self.path.with_name(self.path.name + ".part")
-        aside.unlink(missing_ok=True)
         places: dict[str, tuple[int, int]] = {}
-        try:
-            with aside.open("xb") as file:  # a new file: a link of that name is not written through
-                for item_id, line in self._kept():
-                    places[item_id] = (file.tell(), len(line))
-                    file.write(line)
-                file.flush()
-                os.fsync(file.fileno())
-            aside.replace(self.path)
-        finally:
-            aside.unlink(missing_ok=True)
+        with replacing(self.path) as file:
+            for item_id, line in self._kept():
+                places[item_id] = (file.tell(), len(line))
+                file.write(line)
         self._close_lines()
         self._places, self._lines = places, LineFile(self.path)
         self._tidy_at = max(TIDIED_AT, 2 * self._lines.size)

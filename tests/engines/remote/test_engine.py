@@ -319,11 +319,6 @@ class TestConnect:
         assert caught.value.hint == f"--model {server.url}#a"
         assert connected(server, "b").name == "b"
 
-    def test_a_list_that_is_none(self, server: FakeServer) -> None:
-        server.on(MODELS, json_reply({"data": 5}))
-        with pytest.raises(UsageError, match="has no models"):
-            asyncio.run(RemoteEngine.connect(server.url))
-
     def test_a_server_without_a_list(self, server: FakeServer) -> None:
         assert connected(server, "any").name == "any"
         with pytest.raises(ServerError) as caught:
@@ -645,17 +640,7 @@ class TestKeys:
         assert SECRET not in str(caught.value)
 
 
-URLS = [
-    "http://",
-    "http://:80/v1",
-    "http://a b/v1",
-    "http://host:port/v1",
-    "http://xn--/v1",
-    "http://\u00e4..b/v1",
-]
-
-
-@pytest.mark.parametrize("url", URLS)
+@pytest.mark.parametrize("url", ["http://", "http://:80/v1", "http://a b/v1", "http://host:port/v1"])
 def test_what_is_no_address(url: str) -> None:
     with pytest.raises(UsageError, match="is not the address of a server"):
         RemoteEngine(url, "m")

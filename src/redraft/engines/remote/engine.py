@@ -135,7 +135,7 @@ class RemoteEngine:
             ServerError: The server has no token ids.
         """
         body = {"model": self._info.name, "prompt": text, "add_special_tokens": special}
-        return tuple(await self._tokenizer("/tokenize", body, "tokens"))
+        return tuple(await self._tokenizer("/tokenize", body, "tokens", list))
 
     async def decode(self, tokens: Sequence[int]) -> str:
         """Return the text of token ids.
@@ -144,7 +144,7 @@ class RemoteEngine:
             ServerError: The server has no token ids.
         """
         body = {"model": self._info.name, "tokens": list(tokens)}
-        return str(await self._tokenizer("/detokenize", body, "prompt"))
+        return str(await self._tokenizer("/detokenize", body, "prompt", str))
 
     def stream(
         self, prompt: PromptText, sampling: Sampling, stop: Sequence[str] = ()
@@ -303,26 +303,26 @@ class RemoteEngine:
         )
 
     def _silence(self, reply: _Reply) -> EngineTimeout:
-        patience, host = self._server.patience, self._server.host
-        if not reply.begun:
-            return EngineTimeout(
-                f"{host} sent no first token within {patience.first_token:g} s.",
-                hint="It may be loading the model, or busy: see its log, and try again.",
-                passing=patience.first_token < patience.outage,
+        patience = self._server.patience
+        if reply.begun:
+            limit, hint = patience.between_tokens, "It may hang: see its log."
+            sent = f"no token for {limit:g} s, after {reply.characters} characters"
+        else:
+            limit, hint = (
+                patience.first_token,
+                "It may be loading the model, or busy: see its log, and try again.",
             )
-        return EngineTimeout(
-            f"{host} sent no token for {patience.between_tokens:g} s, after {reply.characters} characters.",
-            hint="It may hang: see its log.",
-            passing=patience.between_tokens < patience.outage,
-        )
+            sent = f"no first token within {limit:g} s"
+        message = f"{self._server.host} sent {sent}."
+        return EngineTimeout(message, hint=hint, passing=limit < patience.outage)
 
-    async def _tokenizer(self, path: str, body: Body, field: str) -> Any:
+    async def _tokenizer(self, path: str, body: Body, field: str, kind: type) -> Any:
         if not self._info.token_ids:
             raise self._no_token_ids()
         found = await self._server.fetch("POST", root(self._server.url) + path, body)
         if isinstance(found, Refusal):
             raise self._server.error(found, path)
-        if not isinstance(found, dict) or field not in found:
+        if not isinstance(found, dict) or not isinstance(found.get(field), kind):
             raise self._not_the_protocol(str(found))
         return found[field]
 

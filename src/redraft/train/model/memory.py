@@ -30,6 +30,7 @@ from peft import PeftModel
 from torch import Tensor, nn
 from transformers import TrainingArguments
 
+from redraft.machine import free_memory
 from redraft.train.data.batches import IGNORED
 from redraft.train.model import attention
 from redraft.train.settings.options import LARGE
@@ -306,32 +307,4 @@ def room(device: torch.device) -> int:
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return int(ROOM * (free + torch.cuda.memory_reserved(device)))
-    return int(ROOM * (_free() + resident()))
-
-
-def _free() -> int:
-    """Return the free bytes of this machine, or of the container of this process."""
-    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    try:
-        lines = Path("/proc/meminfo").read_text("ascii").splitlines()
-        machine = next(int(each.split()[1]) * 1024 for each in lines if each.startswith("MemAvailable:"))
-    except (OSError, ValueError, StopIteration):
-        pass  # no Linux
-    left = left_in(Path("/sys/fs/cgroup"))
-    return max(machine if left is None else min(machine, left), 0)
-
-
-def left_in(group: Path) -> int | None:
-    """Return the free bytes of a control group, whose files these are; None without a limit.
-
-    Cached files count as free, as in MemAvailable.
-    """
-    try:
-        limit = (group / "memory.max").read_text("ascii").strip()
-        if limit == "max":
-            return None
-        used = int((group / "memory.current").read_text("ascii"))
-        stat = dict(each.split() for each in (group / "memory.stat").read_text("ascii").splitlines())
-        return int(limit) - used + int(stat["inactive_file"])
-    except (OSError, ValueError, KeyError):
-        return None  # no such group
+    return int(ROOM * (free_memory() + resident()))

@@ -18,7 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArgum
 
 from redraft.errors import ModelError, UsageError
 from redraft.formats.selfee import NATIVE_FORMAT
-from redraft.parallel import all_cores
+from redraft.machine import all_cores
 from redraft.train.data.batches import Data, Loader, Order, RowsOf, joined, padded
 from redraft.train.data.packing import Rows, one_a_row, pack
 from redraft.train.data.prepare import prepare

@@ -1,0 +1,33 @@
+"""What this machine has to give: processors and memory."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def all_cores() -> int:
+    """Return the number of processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def free_memory(group: Path = Path("/sys/fs/cgroup")) -> int:
+    """Return the bytes that new work may use without swapping.
+
+    A container has a limit of its own. Cached files count as free, as in MemAvailable. Without /proc, all
+    memory of the machine is the best bound.
+
+    Args:
+        group: The files of the control group of this process.
+    """
+    free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    try:
+        lines = Path("/proc/meminfo").read_text("ascii").splitlines()
+        free = next(int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:"))
+        limit, used = ((group / f"memory.{name}").read_text("ascii") for name in ("max", "current"))
+        if limit.strip() != "max":
+            stat = dict(line.split() for line in (group / "memory.stat").read_text("ascii").splitlines())
+            free = min(free, int(limit) - int(used) + int(stat["inactive_file"]))
+    except (OSError, ValueError, KeyError, StopIteration):
+        pass  # not Linux, or no such group
+    return max(free, 0)
