@@ -121,19 +121,13 @@ class ModelError(EngineError):
 class ContextError(EngineError):
     """A prompt is longer than the model's context.
 
-    Attributes:
-        prompt_tokens: Length of the prompt in tokens.
-        context: Length of the context in tokens.
+    Args:
+        prompt_tokens: Length of the prompt in tokens; an attribute too.
+        context: Length of the context in tokens; an attribute too.
+        trained: The longest context the model was trained for, if the user can choose the context.
     """
 
     def __init__(self, prompt_tokens: int, context: int, *, trained: int | None = None) -> None:
-        """Make the error.
-
-        Args:
-            prompt_tokens: See above.
-            context: See above.
-            trained: The longest context the model was trained for, if the user can choose the context.
-        """
         hint = "Shorten the prompt"
         if trained is not None and prompt_tokens < trained:
             hint += f", or ask for a longer context: --ctx {min(prompt_tokens + 1024, trained)}"

@@ -159,9 +159,7 @@ def open_locked(path: Path, *, wait: bool = False) -> int | None:
     Returns:
         The file descriptor; None if another process holds the lock.
 
-    Raises:
-        OutputError: The existing file is a link, not a regular file, another user's, or has hard links.
-        OSError: It cannot be opened.
+    Raises what `open_own` raises.
     """
     while True:
         handle = open_own(path)
@@ -188,9 +186,7 @@ def locked(path: Path, on_wait: Callable[[], None] = lambda: None) -> Iterator[N
         path: The file; it is created if it is missing.
         on_wait: Called if another process holds the lock.
 
-    Raises:
-        OutputError: The existing file is a link, not a regular file, another user's, or has hard links.
-        OSError: It cannot be opened.
+    Raises what `open_own` raises.
     """
     handle = open_locked(path)
     if handle is None:

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Sequence
 import pytest
 
 from redraft.engines.base import Delta, EngineInfo, Message, Sampling, Tokens
-from redraft.engines.local import LocalEngine, Marked, Room
+from redraft.engines.local import LocalEngine, Room
 from redraft.errors import ContextError, UsageError
 
 SAID: list[Message] = [{"role": "user", "content": "Hi. <end>"}, {"role": "user", "content": "1."}]
@@ -16,7 +16,7 @@ class Echo(LocalEngine):
     """Says how much room it was left, and why it would end."""
 
     closed = False
-    template = ""
+    template = "{0}"
 
     async def encode(self, text: str, *, special: bool = False) -> Tokens:
         return (1,) * special + tuple(map(ord, text))
@@ -25,7 +25,7 @@ class Echo(LocalEngine):
         return await self.encode(text.replace("<end>", "\0") if control else text)
 
     async def _render(self, messages: Sequence[Message]) -> str:
-        return str(messages[0]["content"]) + self.template
+        return self.template.format(*(message["content"] for message in messages))
 
     async def _continue(
         self,
@@ -89,22 +89,8 @@ def test_a_model_without_a_template() -> None:
 def test_only_the_template_writes_control_tokens() -> None:
     async def ask() -> Delta:
         echo = engine()
-        echo._context, echo.template = 20, "<end>"
+        echo._context, echo.template = 50, "<s>{1}<end>{0}<end>{0}"
         return await anext(echo.chat(SAID, Sampling()))
 
-    assert asyncio.run(ask()).tokens == (*map(ord, "Hi. <end>"), 0)
-
-
-def test_what_a_template_writes_is_told_from_what_is_said() -> None:
-    marked = Marked(SAID)
-    first, second = (message["content"] for message in marked.messages)
-    pieces = list(marked.pieces(f"<s>{second}<end>{first}<go>{first}"))
-    assert pieces == [
-        ("<s>", True),
-        ("1.", False),
-        ("<end>", True),
-        ("Hi. <end>", False),
-        ("<go>", True),
-        ("Hi. <end>", False),
-        ("", True),
-    ]
+    said = (*map(ord, "Hi. <end>"),)
+    assert asyncio.run(ask()).tokens == (*map(ord, "<s>1."), 0, *said, 0, *said)

@@ -81,7 +81,7 @@ def test_everything_is_done_once_and_so_many_at_once(tmp_path: Path, parallel: i
     assert sorted(ids(out), key=int) == [str(number) for number in range(20)]
     assert worker.most == min(parallel, 20)
     again = Worker()
-    assert run(out, jobs(25), again, parallel) == ItemCounts(skipped=20, added=5)
+    assert run(out, jobs(25), again, parallel) == ItemCounts(added=5)
     assert sorted(again.calls, key=int) == ["20", "21", "22", "23", "24"]
 
 
@@ -116,7 +116,7 @@ def test_a_failure_of_one_item_does_not_stop_the_others(tmp_path: Path) -> None:
     assert counts == ItemCounts(added=3, failed=7, exit_status=3)
     assert len((tmp_path / "out.jsonl.errors.jsonl").read_text().splitlines()) == 7
     worker = Worker()
-    assert run(out, jobs(10), worker, 2) == ItemCounts(skipped=3, added=7)
+    assert run(out, jobs(10), worker, 2) == ItemCounts(added=7)
     assert "8" not in worker.calls
 
 

@@ -117,7 +117,10 @@ class EngineInfo:
 
 
 class Engine(Protocol):
-    """A model that generates text. Methods raise `EngineError`."""
+    """A model that generates text.
+
+    Methods raise `EngineError` if the model or its server fails, and `UsageError` for what it cannot do.
+    """
 
     @property
     def info(self) -> EngineInfo:

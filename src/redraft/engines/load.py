@@ -26,7 +26,7 @@ from redraft import hub
 from redraft.config import Config, load_config
 from redraft.engines.base import Engine
 from redraft.engines.llamacpp import default_model
-from redraft.engines.price import Price
+from redraft.engines.price import price_of
 from redraft.engines.remote.patience import Patience
 from redraft.engines.scripted import read_script
 from redraft.engines.threads import in_daemon_thread
@@ -200,8 +200,8 @@ async def load_engine(
         engine = await _folder(named, gpu=gpu_layers != 0, **settings)
     else:
         engine = await _llamacpp(named, gpu_layers=gpu_layers, speculate=speculate, **settings)
-    if known := (config or load_config()).prices.get(ref):
-        engine.charge(Price(**known))
+    if price := price_of((config or load_config()).prices.get(ref)):
+        engine.charge(price)
     return engine
 
 
@@ -234,13 +234,12 @@ async def _remote(named: ModelReference, config: Config, patience: Patience) -> 
     from redraft.engines.remote.engine import RemoteEngine
 
     key = config.key_for(named.target)
-
-    def price_of(model: str) -> Price | None:
-        known = config.price_for(named.target, model)
-        return Price(**known) if known else None
-
     return await RemoteEngine.connect(
-        named.target, named.selects, key=key, patience=patience, price_of=price_of
+        named.target,
+        named.selects,
+        key=key,
+        patience=patience,
+        price_of=lambda model: price_of(config.price_for(named.target, model)),
     )
 
 

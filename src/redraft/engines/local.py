@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from typing import NamedTuple
@@ -108,13 +108,17 @@ class LocalEngine(ABC):
 
     async def _pieced(self, messages: Sequence[Message]) -> Tokens:
         """Render with marks in place of the contents, and encode the contents as plain text."""
-        marked = Marked(messages)
-        tokens: Tokens = ()
-        for text, written in marked.pieces(await self._render(marked.messages)):
-            if written:
-                tokens += await self._tokenize(text, start=not tokens, control=True)
-            else:
-                tokens += await self.encode(text)
+        mark = secrets.token_hex(8)
+        marked: list[Message] = [
+            {"role": message["role"], "content": f"{mark}{number}."}
+            for number, message in enumerate(messages)
+        ]
+        first, *rest = (await self._render(marked)).split(mark)
+        tokens = await self._tokenize(first, start=True, control=True)
+        for piece in rest:
+            number, _, after = piece.partition(".")
+            tokens += await self.encode(content_of(messages[int(number)]))
+            tokens += await self._tokenize(after, control=True)
         return tokens
 
     def _room(self, prompt: Tokens, sampling: Sampling) -> Room:
@@ -139,28 +143,3 @@ def no_template(name: str) -> UsageError:
         f"{name} has no chat template.",
         hint="Continue text with --mode native, or use a chat model.",
     )
-
-
-class Marked:
-    """Messages with marks in place of their contents, to separate the template's text from theirs.
-
-    Attributes:
-        messages: The messages to render.
-    """
-
-    def __init__(self, messages: Sequence[Message]) -> None:
-        self._contents = [content_of(message) for message in messages]
-        self._mark = secrets.token_hex(8)
-        self.messages: list[Message] = [
-            {"role": message["role"], "content": f"{self._mark}{number}."}
-            for number, message in enumerate(messages)
-        ]
-
-    def pieces(self, rendered: str) -> Iterator[tuple[str, bool]]:
-        """Yield pieces of rendered messages: a text, and whether the template wrote it."""
-        first, *rest = rendered.split(self._mark)
-        yield first, True
-        for piece in rest:
-            number, _, after = piece.partition(".")
-            yield self._contents[int(number)], False
-            yield after, True

@@ -31,12 +31,15 @@ _PLAIN = (".json", ".jsonl", ".ndjson", ".txt")
 
 
 class ProgressLine:
-    """Count what is done and, within a `with` block, show it. Call `update` after each change.
+    """Count what is `done` and, within a `with` block, show it. Call `update` after each change.
 
-    Attributes:
+    Args:
         total: What is to be done in all; None or 0 if it is not known.
         before: What was done before this run.
-        done: What is done.
+        quiet: Show nothing.
+        transient: Remove the line from the terminal at the end.
+        console: Where it is shown; standard error by default.
+        clock: Returns seconds.
     """
 
     def __init__(
@@ -49,16 +52,6 @@ class ProgressLine:
         console: Console | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Begin to count.
-
-        Args:
-            total: What is to be done in all, if it is known.
-            before: What was done before this run.
-            quiet: Show nothing.
-            transient: Remove the line from the terminal at the end.
-            console: Where it is shown; standard error by default.
-            clock: Returns seconds.
-        """
         self.total, self.before, self.done = total, before, before
         self._quiet, self._clock, self._started = quiet, clock, clock()
         self._console = console or Console(stderr=True)

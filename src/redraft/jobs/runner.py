@@ -57,14 +57,12 @@ class ItemCounts:
     """Counts of items.
 
     Attributes:
-        skipped: Done before this run.
         added: Done in this run.
         failed: Failed in this run. The next run tries them again.
         exit_status: The highest exit status of a failure.
         limit: Which limit was reached while there were items left, in words.
     """
 
-    skipped: int = 0
     added: int = 0
     failed: int = 0
     exit_status: int = 0
@@ -118,7 +116,6 @@ class Runner(Generic[T]):
         for item in items:
             self._take(item.id)
             if item.id in self.ledger.done:
-                self.counts.skipped += 1
                 continue
             self.counts.limit = self.counts.limit or self.limit()
             if self.counts.limit:

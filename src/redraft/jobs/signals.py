@@ -71,7 +71,7 @@ def ended_by_sigterm() -> Iterator[None]:
         yield
 
 
-class Signals:
+class Signals(ExitStack):
     """Note the first signal inside a `with` block, so that the work can save itself after its current step.
 
     Machines that are taken away send SIGTERM first, and schedulers repeat it: a second one is ignored. A
@@ -81,16 +81,11 @@ class Signals:
         received: The first signal, or None.
     """
 
-    def __init__(self) -> None:
-        self.received: int | None = None
-        self._handlers = ExitStack()
+    received: int | None = None
 
     def __enter__(self) -> Self:
-        self._handlers.enter_context(handled(self._take, signal.SIGINT, signal.SIGTERM))
+        self.enter_context(handled(self._take, signal.SIGINT, signal.SIGTERM))
         return self
-
-    def __exit__(self, *_: object) -> None:
-        self._handlers.close()
 
     def _take(self, signum: int, _: FrameType | None) -> None:
         if self.received is not None:

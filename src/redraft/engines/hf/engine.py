@@ -126,16 +126,14 @@ class HfEngine(LocalEngine):
 
         def opened() -> HfEngine:
             loaded = load(folder, adapters[0] if adapters else None, device)
-            name = folder.resolve().name
-            native = loaded.format == NATIVE_FORMAT
             return cls(
                 loaded.model,
                 loaded.tokenizer,
-                name=name,
+                name=folder.resolve().name,
                 ctx=ctx,
                 parallel=parallel,
                 threads=threads,
-                native=native,
+                native=loaded.format == NATIVE_FORMAT,
                 ends=loaded.ends,
             )
 

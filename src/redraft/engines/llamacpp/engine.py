@@ -94,9 +94,13 @@ class LlamaCppEngine(LocalEngine):
 
     async def encode(self, text: str, *, special: bool = False) -> Tokens:
         """Return the token ids of a text. Control tokens that are written out in it stay text."""
-        if special or not self._spaced:
-            return await self._tokenize(text, start=special, control=False)
-        return await self._encode_within(text)
+        if self._spaced and not special:
+            # The text continues another: the tokenizer's space goes before a line break, which is removed.
+            mark = await self._tokenize("\n", control=False)
+            marked = await self._tokenize("\n" + text, control=False)
+            if marked[: len(mark)] == mark:
+                return marked[len(mark) :]
+        return await self._tokenize(text, start=special, control=False)
 
     async def decode(self, tokens: Sequence[int]) -> str:
         """Return the text of token ids. Control tokens are written out."""
@@ -161,17 +165,6 @@ class LlamaCppEngine(LocalEngine):
         """
         before = await self.decode(held) if held else ""
         return list(await self.encode(text.removeprefix(before)))
-
-    async def _encode_within(self, text: str) -> Tokens:
-        """Encode a text that continues another, for a tokenizer that puts a space before every text.
-
-        The space goes before a line break, which is removed afterwards.
-        """
-        mark = await self._tokenize("\n", control=False)
-        marked = await self._tokenize("\n" + text, control=False)
-        if marked[: len(mark)] == mark:
-            return marked[len(mark) :]
-        return await self._tokenize(text, control=False)
 
     async def _render(self, messages: Sequence[Message]) -> str:
         reply = await self._post("/apply-template", {"messages": list(messages)})
