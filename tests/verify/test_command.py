@@ -67,6 +67,11 @@ def test_a_program_ended_by_a_signal() -> None:
     assert result.message == "The check command failed (ended by SIGSEGV), and it printed nothing."
 
 
+def test_a_program_ended_by_a_signal_without_a_name() -> None:
+    result = run(python("import os, signal; os.kill(os.getpid(), signal.SIGRTMIN + 6)"))
+    assert f"ended by signal {signal.SIGRTMIN + 6}" in result.message
+
+
 def test_no_shell_reads_the_line(tmp_path: Path) -> None:
     target = tmp_path / "made"
     result = run(Command.of(f"echo $HOME; touch {target} > x"))

@@ -32,6 +32,7 @@ KEPT = 2000
 """Characters of output in the feedback, from the end, where programs sum up."""
 
 _HINT = "Write command:PROGRAM ARGS, with quotes as in a shell, and command[10s]: for a time limit."
+_SIGNALS = {each.value: each.name for each in signal.Signals}  # without most real-time signals
 _NOT_RUN = {126, 127}  # env, sh and others return these for a program that is missing or cannot run
 
 
@@ -119,7 +120,8 @@ class Command:
             raise CheckError(
                 f"the check {self.name!r} could not be run (exit status {status}){printed}", hint=_HINT
             )
-        how = f"exit status {status}" if status > 0 else f"ended by {signal.Signals(-status).name}"
+        by = _SIGNALS.get(-status, f"signal {-status}")
+        how = f"exit status {status}" if status > 0 else f"ended by {by}"
         return failed(f"The check command failed ({how}){printed}")
 
 

@@ -18,13 +18,7 @@ from redraft.errors import CheckError, CheckSyntaxError
 from redraft.verify import pattern as patterns
 from redraft.verify.base import Outcome, failed, passed
 from redraft.verify.pattern import BadPattern, compiled, search
-from redraft.verify.segment import (
-    count_characters,
-    count_words,
-    line_of,
-    paragraphs,
-    sentences,
-)
+from redraft.verify.segment import count_characters, count_words, line_of, paragraphs, sentences
 
 COUNTERS: dict[str, Callable[[str], int]] = {
     "words": count_words,
