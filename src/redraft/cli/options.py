@@ -9,12 +9,12 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import wraps
 from textwrap import fill
-from typing import TYPE_CHECKING, Annotated, Any, get_args, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
+from redraft.cli.shell import with_options
 from redraft.errors import UsageError
 from redraft.options import (
     BUDGET,
@@ -201,25 +201,14 @@ def read_recipe(name: str) -> dict[str, Any]:
 
 def takes(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the flags of `Flags`, and `--recipe`. It receives those that were given as `flags`."""
-    hints = get_type_hints(command, include_extras=True)
-    own = [
-        p.replace(annotation=hints[p.name], kind=inspect.Parameter.KEYWORD_ONLY)
-        for p in inspect.signature(command).parameters.values()
-        if p.name != "flags"
-    ]
     options = sorted(
         {"recipe": _RECIPE, **options_of(Flags)}.items(), key=lambda o: _GROUPS.index(o[1].group)
     )
-    shared = [_parameter(name, option) for name, option in options]
-
-    @wraps(command)
-    def wrapper(**values: Any) -> None:
-        flags = {p.name: values.pop(p.name) for p in shared}
-        command(flags={name: value for name, value in flags.items() if value is not None}, **values)
-
-    wrapper.__signature__ = inspect.Signature(own + shared)  # type: ignore[attr-defined]
-    wrapper.__annotations__ = {p.name: p.annotation for p in own + shared}
-    return wrapper
+    return with_options(
+        command,
+        [_parameter(name, option) for name, option in options],
+        lambda given: {name: value for name, value in given.items() if value is not None},
+    )
 
 
 _RECIPE = Option("take flags from a recipe: a YAML file, or a shipped one", None, LOOP, "NAME|FILE")

@@ -10,13 +10,15 @@ interrupted.
 from __future__ import annotations
 
 import errno
+import inspect
 import os
 import re
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
-from typing import TYPE_CHECKING, Any
+from functools import wraps
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -100,6 +102,35 @@ def tell(message: str, hint: str | None = None) -> None:
     """Write a message to standard error, and a hint below it."""
     lines = [f"redraft: {message}", *(f"  {line}" for line in (hint or "").splitlines())]
     typer.echo(printable("\n".join(lines)), err=True)
+
+
+def with_options(
+    command: Callable[..., None],
+    options: Sequence[inspect.Parameter],
+    gather: Callable[[dict[str, Any]], Any],
+) -> Callable[..., None]:
+    """Give a command more options for typer to read.
+
+    Args:
+        command: Receives the options together, as `flags`.
+        options: The options as parameters, with their annotations and defaults.
+        gather: Makes the value of `flags` from the options by name.
+    """
+    hints = get_type_hints(command, include_extras=True)
+    own = inspect.signature(command).parameters.values()
+    parameters = [
+        *(p.replace(annotation=hints[p.name], kind=p.KEYWORD_ONLY) for p in own if p.name != "flags"),
+        *(p.replace(kind=p.KEYWORD_ONLY) for p in options),
+    ]
+
+    @wraps(command)
+    def wrapper(**values: Any) -> None:
+        flags = gather({p.name: values.pop(p.name) for p in options})
+        command(flags=flags, **values)
+
+    wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    wrapper.__annotations__ = {p.name: p.annotation for p in parameters}
+    return wrapper
 
 
 @contextmanager

@@ -240,8 +240,13 @@ def test_what_is_read_is_not_replaced(args: list[str], flag: str, data: Path) ->
     [["clean", "in.jsonl"], ["dedupe", "in.jsonl", "--against", "other.jsonl"], ["import", "in.jsonl"]],
 )
 def test_a_file_may_be_replaced_by_what_it_becomes(args: list[str]) -> None:
-    assert run(*args, "-o", "in.jsonl", "--force", "-j", 1).exit_code == 0
+    before = Path("in.jsonl").read_bytes()
+    result = run(*args, "-o", "in.jsonl", "--force", "-j", 1)
+    assert (result.exit_code, "grew" in result.stderr) == (0, False)
     assert Path("in.jsonl").read_bytes().count(b"\n") == 4
+    source = made("in.jsonl")["source"] or made("in.jsonl")["inputs"][0]
+    assert source["bytes"] == len(before)
+    assert source["sha256"] == hashlib.sha256(before).hexdigest()
 
 
 @pytest.mark.usefixtures("tokens")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import typer
 
 from redraft.cli.data import clean, decontaminate, dedupe, export, import_, merge, split, stats
+from redraft.cli.data.common import takes_flags
 from redraft.cli.shell import Verb
 
 app = typer.Typer(
@@ -26,11 +27,11 @@ def _end_well(context: typer.Context) -> None:
     context.with_resource(ended_by_sigterm())
 
 
-app.command("import", cls=Verb)(import_.import_)
-app.command("clean", cls=Verb)(clean.clean)
-app.command("split", cls=Verb)(split.split)
-app.command("dedupe", cls=Verb)(dedupe.dedupe)
-app.command("decontaminate", cls=Verb)(decontaminate.decontaminate)
-app.command("merge", cls=Verb)(merge.merge)
-app.command("export", cls=Verb)(export.export)
+app.command("import", cls=Verb)(takes_flags(import_.import_))
+app.command("clean", cls=Verb)(takes_flags(clean.clean))
+app.command("split", cls=Verb)(takes_flags(split.split))
+app.command("dedupe", cls=Verb)(takes_flags(dedupe.dedupe))
+app.command("decontaminate", cls=Verb)(takes_flags(decontaminate.decontaminate))
+app.command("merge", cls=Verb)(takes_flags(merge.merge))
+app.command("export", cls=Verb)(takes_flags(export.export))
 app.command("stats", cls=Verb)(stats.stats)

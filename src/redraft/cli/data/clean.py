@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from redraft.cli.data import common
-from redraft.cli.data.common import STDIO, Force, Out, Quiet, Side, Source, Strict, Workers
+from redraft.cli.data.common import Flags, Source
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -30,7 +30,6 @@ def _list_rules(wanted: bool) -> None:
 
 def clean(
     file: Source,
-    out: Out = STDIO,
     like: Annotated[
         Literal["fastchat", "selfee"] | None,
         typer.Option(help="Use the rules of Vicuna's or SelFee's data.", show_default=False),
@@ -60,11 +59,8 @@ def clean(
         bool,
         typer.Option("--list-rules", callback=_list_rules, is_eager=True, help="List the rules."),
     ] = False,
-    dropped: Side = None,
-    workers: Workers = None,
-    strict: Strict = False,
-    force: Force = False,
-    quiet: Quiet = False,
+    *,
+    flags: Flags,
 ) -> None:
     """Clean conversations with named rules.
 
@@ -78,7 +74,6 @@ def clean(
     from redraft.collect.clean.pipeline import clean_line
     from redraft.collect.clean.rules import NAMES
     from redraft.jobs.provenance import Provenance
-    from redraft.parallel import spread
 
     plan = _plan(like, rules, skip, languages, blocked or [])
     if explain is not None:
@@ -89,16 +84,14 @@ def clean(
         "languages": sorted(plan.settings.languages),
         "blocked": blocked or [],
         "like": like,
-        "strict": strict,
+        "strict": flags.strict,
     }
-    work = partial(clean_line, names=plan.rules, settings=plan.settings, strict=strict)
+    work = partial(clean_line, names=plan.rules, settings=plan.settings, strict=flags.strict)
     lines = common.lines_in(file)
     lists = [Path(name) for name in blocked or [] if name not in LISTS]
     provenance, left = Provenance("data clean", config, file), Counter[bool]()
-    inputs = {"blocked": lists}
-    with common.writing(provenance, out, dropped, inputs=inputs, force=force, quiet=quiet) as output:
-        done = spread(work, output.watch(lines), common.processes(workers))
-        output.sink.writelines(_lines(output.passing(done), left))
+    with common.writing(provenance, flags, inputs={"blocked": lists}) as output:
+        output.sink.writelines(_lines(output.passing(output.spread(work, lines)), left))
     output.tell_counts()
     if left[True] and "html" in plan.rules:
         output.tell(f"{left[True]:,} with HTML left in answers", _LEFT)

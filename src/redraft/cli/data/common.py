@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import IO, TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
-from redraft.cli.shell import tell
+from redraft.cli.shell import tell, with_options
 
 if TYPE_CHECKING:
     from redraft.collect.clean.dropped import Drop, Dropped
@@ -24,23 +25,44 @@ Source = Annotated[
         metavar="FILE", help="Records of any known shape, as JSON lines or a JSON array; '-' is stdin."
     ),
 ]
-Out = Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Where the chains go; '-' is stdout.")]
-Side = Annotated[
-    Path | None,
-    typer.Option(metavar="FILE", help="Keep dropped records, with the reason.", show_default=False),
-]
 Workers = Annotated[
     int | None,
     typer.Option("--workers", "-j", metavar="N", min=1, help="Processes.  [all cores]", show_default=False),
 ]
 Strict = Annotated[bool, typer.Option("--strict", help="Stop at a record that cannot be read.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace the output if it exists.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, and no counts at the end.")]
 
 STDIO = Path("-")
 
 L = TypeVar("L")
+R = TypeVar("R")
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Flags:
+    """The options of every command that writes chains."""
+
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="FILE", help="Where the chains go; '-' is stdout.")
+    ] = STDIO
+    dropped: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Keep dropped records, with the reason.", show_default=False),
+    ] = None
+    workers: Workers = None
+    strict: Strict = False
+    force: Force = False
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, and no counts at the end.")] = (
+        False
+    )
+
+
+def takes_flags(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of `Flags`, which it receives as `flags`."""
+    hints = get_type_hints(Flags, include_extras=True)
+    options = [p.replace(annotation=hints[p.name]) for p in inspect.signature(Flags).parameters.values()]
+    return with_options(command, options, lambda given: Flags(**given))
 
 
 def processes(workers: int | None) -> int:
@@ -110,7 +132,7 @@ class DataOutput:
         gone: Counts dropped records, and writes them to the side file.
         progress: Shows how far the command is.
         source: The only file of records, if there is one.
-        quiet: Print no counts.
+        flags: The command's options.
         lengths: Bytes of each file that were read.
         kept: Number of kept records.
     """
@@ -119,9 +141,15 @@ class DataOutput:
     gone: Dropped
     progress: RecordProgress
     source: Path | None
-    quiet: bool
+    flags: Flags
     lengths: dict[Path, int | None] = field(default_factory=dict)
     kept: int = 0
+
+    def spread(self, work: Callable[[L], R], lines: Iterable[L]) -> Iterator[R]:
+        """Give the results for watched records, in order, from as many processes as the flags ask for."""
+        from redraft.parallel import spread
+
+        return spread(work, self.watch(lines), processes(self.flags.workers))
 
     def watch(self, lines: Iterable[L]) -> Iterator[L]:
         """Yield records, and count them by the length of their `data`. At the end, note the source's."""
@@ -145,7 +173,7 @@ class DataOutput:
 
     def tell(self, text: str, hint: str | None = None) -> None:
         """Print a message, unless the command is quiet."""
-        if not self.quiet:
+        if not self.flags.quiet:
             tell(text, hint)
 
     def tell_counts(self) -> None:
@@ -191,52 +219,49 @@ def without_drops(results: Iterable[T | Drop], gone: Dropped) -> Iterator[T]:
 @contextmanager
 def writing(
     provenance: Provenance,
-    out: Path,
-    side: Path | None,
+    flags: Flags,
     *,
     reads: Sequence[Path] | None = None,
     inputs: Mapping[str, Sequence[Path]] | None = None,
     beside: Sequence[Path] = (),
     report: Path | None = None,
     about: Callable[[], dict[str, Any]] = dict,
-    force: bool,
-    quiet: bool,
 ) -> Iterator[DataOutput]:
     """Open a command's outputs, show its progress, and write the output's provenance at the end.
 
     Args:
         provenance: How the output is made. Its source is the file of records, if there is only one.
-        out: Receives kept records.
-        side: Receives dropped records.
+        flags: The outputs, and how to write them.
         reads: All files that will be read; None for the provenance's source alone.
         inputs: Further inputs, by their field of the record.
         beside: Further files that the output must not replace.
         report: Another output of the command.
-        about: Returns more fields of the record. Called at the end.
-        force: Replace existing files.
-        quiet: Show no progress and no counts.
+        about: Returns more fields of the record. Called at the end, before the output replaces its input.
     """
     from redraft.collect.clean.dropped import Dropped
     from redraft.formats.read.files import open_output
     from redraft.jobs.progress import RecordProgress, size_of
     from redraft.jobs.provenance import RunFile, now
 
-    source, started, inputs = provenance.source, now(), inputs or {}
+    out, source, started, inputs = flags.out, provenance.source, now(), inputs or {}
     beside = [*beside, *(path for paths in inputs.values() for path in paths)]
-    _check_places(source, out, {"--dropped": side, "--report": report}, reads, beside)
-    with ExitStack() as stack:
-        progress = RecordProgress(size_of([source or STDIO] if reads is None else reads), out, quiet=quiet)
-        kept_aside = stack.enter_context(open_output(side, force=force)) if side else None
-        gone = Dropped(kept_aside, None if quiet else tell)
-        output = DataOutput(stack.enter_context(open_output(out, force=force)), gone, progress, source, quiet)
-        progress.results = output.counts
-        stack.enter_context(progress)
-        yield output
-        _check_one(output)
-    if out.is_file():
-        read = output.fingerprint([source], provenance.name) if source else None
-        others = {name: [output.fingerprint([path]) for path in paths] for name, paths in inputs.items()}
-        more = {**others, **about(), "dropped": dict(sorted(gone.counts.items()))}
+    _check_places(source, out, {"--dropped": flags.dropped, "--report": report}, reads, beside)
+    is_file = out != STDIO and (out.is_file() or not out.exists())
+    size = size_of([source or STDIO] if reads is None else reads)
+    with open_output(out, force=flags.force) as sink:
+        with ExitStack() as stack:
+            aside = open_output(flags.dropped, force=flags.force) if flags.dropped else nullcontext()
+            gone = Dropped(stack.enter_context(aside), None if flags.quiet else tell)
+            progress = stack.enter_context(RecordProgress(size, out, quiet=flags.quiet))
+            output = DataOutput(sink, gone, progress, source, flags)
+            progress.results = output.counts
+            yield output
+            _check_one(output)
+        if is_file:
+            read = output.fingerprint([source], provenance.name) if source else None
+            others = {name: [output.fingerprint([path]) for path in paths] for name, paths in inputs.items()}
+            more = {**others, **about(), "dropped": dict(sorted(gone.counts.items()))}
+    if is_file:
         RunFile(out).put(provenance, source=read, about=more, started=started, records=output.kept)
     if gone.untold():
         output.tell(f"… and {gone.untold():,} more that cannot be read")

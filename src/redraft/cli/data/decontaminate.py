@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from redraft.cli.data import common
-from redraft.cli.data.common import STDIO, Force, Out, Quiet, Side, Source, Strict, Workers
+from redraft.cli.data.common import Flags, Source
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Set
@@ -23,7 +23,6 @@ def decontaminate(
     against: Annotated[
         list[Path], typer.Option(metavar="FILE", help="Evaluation items of any known shape. Can be repeated.")
     ],
-    out: Out = STDIO,
     ngram: Annotated[
         int, typer.Option("--ngram", "-n", metavar="N", min=5, help="Consecutive words that make a match.")
     ] = 13,
@@ -33,11 +32,8 @@ def decontaminate(
             metavar="FILE", help="List the matches: record, item, shared words.", show_default=False
         ),
     ] = None,
-    dropped: Side = None,
-    workers: Workers = None,
-    strict: Strict = False,
-    force: Force = False,
-    quiet: Quiet = False,
+    *,
+    flags: Flags,
 ) -> None:
     """Drop the records that contain evaluation items.
 
@@ -53,7 +49,6 @@ def decontaminate(
     from redraft.errors import MissingExtra
     from redraft.formats.read.files import open_output
     from redraft.jobs.provenance import Provenance
-    from redraft.parallel import spread
 
     try:
         from redraft.collect.dedupe.decontaminate import Items, check
@@ -65,17 +60,15 @@ def decontaminate(
     for path in against:
         check_records(path)
         items.add(path)
-    inputs = {"against": against}
-    provenance = Provenance("data decontaminate", {"ngram": ngram, "strict": strict}, file)
-    writer = common.writing(provenance, out, dropped, inputs=inputs, report=report, force=force, quiet=quiet)
+    provenance = Provenance("data decontaminate", {"ngram": ngram, "strict": flags.strict}, file)
+    writer = common.writing(provenance, flags, inputs={"against": against}, report=report)
     lines = common.lines_in(file)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="redraft-")))
         items.save(folder)
         output = stack.enter_context(writer)
-        found = stack.enter_context(open_output(report, force=force)) if report else None
-        work = partial(check, folder=folder, strict=strict)
-        checked = spread(work, output.watch(lines), common.processes(workers))
+        found = stack.enter_context(open_output(report, force=flags.force)) if report else None
+        checked = output.spread(partial(check, folder=folder, strict=flags.strict), lines)
         output.sink.writelines(output.passing(_judged(checked, items, seen, found)))
     output.tell_counts()
     output.tell("items found", _by_file(items, seen))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from redraft.cli.data import common
-from redraft.cli.data.common import STDIO, Force, Out, Quiet, Side, Source, Strict, Workers
+from redraft.cli.data.common import STDIO, Flags, Source
 
 if TYPE_CHECKING:
     from redraft.collect.dedupe.dedupe import Likeness
@@ -26,7 +26,6 @@ _USUAL: dict[_By, tuple[_Of, float]] = {
 
 def dedupe(
     file: Source,
-    out: Out = STDIO,
     by: Annotated[_By, typer.Option(help="What makes two records duplicates.")] = "exact",
     of: Annotated[
         _Of | None,
@@ -55,11 +54,8 @@ def dedupe(
         typer.Option(metavar="FILE", help="Also drop duplicates of these records. Can be repeated."),
     ] = None,
     keep: Annotated[Literal["best", "first"], typer.Option(help="Which duplicate to keep.")] = "best",
-    dropped: Side = None,
-    workers: Workers = None,
-    strict: Strict = False,
-    force: Force = False,
-    quiet: Quiet = False,
+    *,
+    flags: Flags,
 ) -> None:
     """Keep one of several duplicates.
 
@@ -76,7 +72,6 @@ def dedupe(
 
     from redraft.errors import MissingExtra
     from redraft.jobs.provenance import Provenance
-    from redraft.parallel import spread
 
     try:
         from redraft.collect.dedupe.dedupe import dedupe as deduped
@@ -85,19 +80,17 @@ def dedupe(
         raise MissingExtra("redraft data dedupe", "data") from None
 
     common.not_twice(file, against or ())
-    like, many = _likeness(by, of, threshold, letters), common.processes(workers)
-    pool, lines, others = common.lines_in(*(against or ())), common.lines_in(file), against or ()
-    provenance = Provenance("data dedupe", {**asdict(like), "keep": keep, "strict": strict}, file)
-    reads, inputs = [*others, file], {"against": others}
-    writer = common.writing(provenance, out, dropped, reads=reads, inputs=inputs, force=force, quiet=quiet)
-    disk = None if out == STDIO else out.parent
+    like, others = _likeness(by, of, threshold, letters), against or ()
+    pool, lines = common.lines_in(*others), common.lines_in(file)
+    provenance = Provenance("data dedupe", {**asdict(like), "keep": keep, "strict": flags.strict}, file)
+    writer = common.writing(provenance, flags, reads=[*others, file], inputs={"against": others})
+    disk = None if flags.out == STDIO else flags.out.parent
     with writer as output, TemporaryFile(dir=disk) as spool:
-        watch, first = output.watch, keep == "first"
-        known = spread(partial(examine, like=like, strict=True), watch(pool), many)
-        found = spread(partial(examine, like=like, strict=strict), watch(lines), many)
+        known = output.spread(partial(examine, like=like, strict=True), pool)
+        found = output.spread(partial(examine, like=like, strict=flags.strict), lines)
         entries, fixed = common.without_drops(found, output.gone), common.without_drops(known, output.gone)
         compared = output.progress.compare
-        results = deduped(entries, like, spool, against=fixed, first=first, compared=compared)
+        results = deduped(entries, like, spool, against=fixed, first=keep == "first", compared=compared)
         output.sink.writelines(output.passing(results))
     output.tell_counts()
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from redraft.cli.data import common
-from redraft.cli.data.common import STDIO, Force, Out, Quiet, Side, Source, Strict, Workers
+from redraft.cli.data.common import Flags, Source
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -22,12 +22,8 @@ def export(
         Literal["selfee", "alpaca", "sharegpt", "messages", "preference"],
         typer.Option(help="The format.", show_default=False),
     ],
-    out: Out = STDIO,
-    dropped: Side = None,
-    workers: Workers = None,
-    strict: Strict = False,
-    force: Force = False,
-    quiet: Quiet = False,
+    *,
+    flags: Flags,
 ) -> None:
     """Write chains in the formats of other programs.
 
@@ -41,12 +37,11 @@ def export(
     from redraft.collect.export import export_line, with_unique_ids, write_records
     from redraft.formats.write import ARRAYS
     from redraft.jobs.provenance import Provenance
-    from redraft.parallel import spread
 
-    work, lines = partial(export_line, to=to, strict=strict), common.lines_in(file)
-    provenance = Provenance("data export", {"to": to, "strict": strict}, file)
-    with common.writing(provenance, out, dropped, force=force, quiet=quiet) as output:
-        done = spread(work, output.watch(lines), common.processes(workers))
+    work, lines = partial(export_line, to=to, strict=flags.strict), common.lines_in(file)
+    provenance = Provenance("data export", {"to": to, "strict": flags.strict}, file)
+    with common.writing(provenance, flags) as output:
+        done = output.spread(work, lines)
         lost = Counter[str]()
         write_records(output.sink, with_unique_ids(_counted(output.passing(done), lost)), array=to in ARRAYS)
     output.tell_counts()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from redraft.cli.data import common
-from redraft.cli.data.common import STDIO, Force, Out, Quiet, Side, Strict, Workers
+from redraft.cli.data.common import Flags
 from redraft.cli.shell import tell
 
 if TYPE_CHECKING:
@@ -66,17 +66,13 @@ Questions = Annotated[
 
 def import_(
     paths: Paths,
-    out: Out = STDIO,
     name: Named = None,
     fields: Map = None,
     licence: Licence = None,
     which: Which = "best",
     questions: Questions = None,
-    dropped: Side = None,
-    workers: Workers = None,
-    strict: Strict = False,
-    force: Force = False,
-    quiet: Quiet = False,
+    *,
+    flags: Flags,
 ) -> None:
     """Read published data as chains.
 
@@ -107,21 +103,19 @@ def import_(
     licences, unread, nulled = Counter[str](), Counter[str](), Counter[bool]()
     read: dict[str, int] = {}
     unanswered: Counter[tuple[str, ...]] = Counter()
-    config = {"as": name, "licence": licence, "map": fields, "paths": which, "strict": strict}
-    for dataset in dict.fromkeys(file.dataset for file in files if file.offline and not quiet):
+    config = {"as": name, "licence": licence, "map": fields, "paths": which, "strict": flags.strict}
+    for dataset in dict.fromkeys(file.dataset for file in files if file.offline and not flags.quiet):
         tell(f"{dataset}: the hub cannot be reached; reading the copy in its cache on this machine.")
     with common.writing(
         Provenance("data import", config),
-        out,
-        dropped,
+        flags,
         reads=[file.path for file in files],
         beside=[questions] if questions else [],
         about=lambda: _reads(output, inputs, questions),
-        force=force,
-        quiet=quiet,
     ) as output:
         items = output.watch(_numbered(published.items_in(files), read, output))
-        results = published.import_all(items, reader, workers=common.processes(workers), strict=strict)
+        many = common.processes(flags.workers)
+        results = published.import_all(items, reader, workers=many, strict=flags.strict)
         kept = output.passing(_noted(results, unread))
         output.sink.writelines(_lines(kept, licences, unanswered, nulled))
         _check_one(output, name, questions)

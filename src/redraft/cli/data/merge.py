@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from redraft.cli.data import common
-from redraft.cli.data.common import STDIO, Force, Out, Quiet, Side, Strict, Workers
+from redraft.cli.data.common import STDIO, Flags
 from redraft.cli.shell import tell
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ def merge(
         str,
         typer.Argument(metavar="RECIPE", help="A YAML file, or selfee, alpaca, vicuna, stablevicuna."),
     ],
-    out: Out = STDIO,
     folder: Annotated[
         Path | None,
         typer.Option(
@@ -36,11 +35,8 @@ def merge(
         int | None, typer.Option(metavar="N", min=0, help="Override the recipe's seed.", show_default=False)
     ] = None,
     skip_missing: Annotated[bool, typer.Option("--skip-missing", help="Leave missing files out.")] = False,
-    dropped: Side = None,
-    workers: Workers = None,
-    strict: Strict = False,
-    force: Force = False,
-    quiet: Quiet = False,
+    *,
+    flags: Flags,
 ) -> None:
     """Mix files of chains by a recipe.
 
@@ -67,29 +63,27 @@ def merge(
     files = [file for part in plan.parts if (file := parts / part.file).is_file()]
     name = path.name if is_shipped else None
     taken: list[Taken] = []
+    config = {"seed": plan.seed, "about": plan.about, "strict": flags.strict}
     with common.writing(
-        Provenance("data merge", {"seed": plan.seed, "about": plan.about, "strict": strict}, path, name),
-        out,
-        dropped,
+        Provenance("data merge", config, path, name),
+        flags,
         reads=files,
         beside=[path, *files],
         about=lambda: {"parts": [_part(each, parts) for each in taken]},
-        force=force,
-        quiet=quiet,
     ) as output:
         taken = mix(
             plan,
             parts,
             output.sink,
             dropped=output.gone,
-            scratch=None if out == STDIO else out.parent,
+            scratch=None if flags.out == STDIO else flags.out.parent,
             skip_missing=skip_missing,
-            workers=common.processes(workers),
-            strict=strict,
+            workers=common.processes(flags.workers),
+            strict=flags.strict,
             read=output.progress.advance,
         )
         output.kept = sum(each.count for each in taken)
-    if not quiet:
+    if not flags.quiet:
         _say(taken, output.gone.lines())
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from redraft.cli.data import common
-from redraft.cli.data.common import STDIO, Force, Out, Quiet, Side, Source, Strict, Workers
+from redraft.cli.data.common import Flags, Source
 from redraft.cli.data.tokens import Tokenizer, token_count, tokenizer_fingerprint
 
 if TYPE_CHECKING:
@@ -20,18 +20,14 @@ if TYPE_CHECKING:
 
 def split(
     file: Source,
-    out: Out = STDIO,
     limit: Annotated[int, typer.Option(metavar="N", min=1, help="Most tokens of a piece.")] = 2048,
     tokenizer: Tokenizer = "default",
     too_long: Annotated[
         Literal["keep", "drop"],
         typer.Option(help="What to do with a single exchange over the limit."),
     ] = "keep",
-    dropped: Side = None,
-    workers: Workers = None,
-    strict: Strict = False,
-    force: Force = False,
-    quiet: Quiet = False,
+    *,
+    flags: Flags,
 ) -> None:
     """Split long conversations at their turns.
 
@@ -43,21 +39,19 @@ def split(
 
     from redraft.collect.clean.split import split_line
     from redraft.jobs.provenance import Provenance
-    from redraft.parallel import spread
 
     lines = common.lines_in(file)
     count = token_count(tokenizer)
-    work = partial(split_line, count=count, limit=limit, drop=too_long == "drop", strict=strict)
+    work = partial(split_line, count=count, limit=limit, drop=too_long == "drop", strict=flags.strict)
     total: Counter[str] = Counter()
-    config = {"limit": limit, "tokenizer": tokenizer, "too_long": too_long, "strict": strict}
+    config = {"limit": limit, "tokenizer": tokenizer, "too_long": too_long, "strict": flags.strict}
     provenance = Provenance("data split", config, file)
 
     def about() -> dict[str, Any]:
         return {"tokenizer": tokenizer_fingerprint(count.path)}
 
-    with common.writing(provenance, out, dropped, about=about, force=force, quiet=quiet) as output:
-        done = spread(work, output.watch(lines), common.processes(workers))
-        output.sink.writelines(output.passing(_pieces(done, total)))
+    with common.writing(provenance, flags, about=about) as output:
+        output.sink.writelines(output.passing(_pieces(output.spread(work, lines), total)))
     output.tell_counts()
     output.tell(f"{total['split']:,} split, {total['too long']:,} kept that are over {limit:,} tokens")
 
