@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from redraft.errors import ModelError, OutputError, UsageError
 from redraft.weights import checkpoint, vocabulary
+from redraft.weights.checkpoint import open_checkpoint
 from redraft.weights.delta import KEY, apply, diff
 from redraft.weights.output import Run
 from tests.weights.model_files import (
@@ -412,6 +413,22 @@ def test_a_header_that_lies_about_the_delta(tmp_path: Path, said: str) -> None:
     tensors = {"a.weight": torch.zeros(4, dtype=torch.uint16)}
     save_file(tensors, tmp_path / "delta" / "model.safetensors", metadata={KEY: said})
     refused(tmp_path, ModelError, "the recipe in its header does not fit")
+
+
+def test_a_header_that_leaves_out_a_buffer(tmp_path: Path) -> None:
+    """The base lacks `inv_freq`, and the recipe does not say that the delta holds all of it."""
+    from safetensors.torch import save_file
+
+    name, values = "model.layers.0.self_attn.rotary_emb.inv_freq", torch.tensor([1.0, 0.1])
+    save(tmp_path / "base", llama())
+    save(tmp_path / "target", llama() | {name: values})
+    diff(tmp_path / "base", tmp_path / "target", tmp_path / "delta")
+    file = tmp_path / "delta" / "model.safetensors"
+    said = json.loads(open_checkpoint(tmp_path / "delta").metadata[KEY])
+    assert said["whole"] == [name]
+    save_file(load(tmp_path / "delta"), file, metadata={KEY: json.dumps(said | {"whole": []})})
+    apply(tmp_path / "base", tmp_path / "delta", tmp_path / "again")
+    assert same_bits(load(tmp_path / "again")[name], values)
 
 
 # ---------------------------------------------------------------- stopping and going on

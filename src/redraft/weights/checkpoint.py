@@ -118,7 +118,7 @@ def open_checkpoint(path: Path, *, allow_pickle: bool = False) -> Checkpoint:
     folder = path if path.is_dir() else path.parent
     if folder == path:
         check_model_links(folder)
-    weight_map = _find(path)
+    weight_map = find_files(path)
     files = tuple(sorted(set(weight_map.values())))
     pickled = [file for file in files if file.endswith(BIN)]
     if pickled and not allow_pickle:
@@ -209,8 +209,12 @@ def read_small(path: Path) -> bytes:
     return raw
 
 
-def _find(path: Path) -> dict[str, str]:
-    """Return the file of each tensor by name; without an index, the only file under an empty name."""
+def find_files(path: Path) -> dict[str, str]:
+    """Return the file of each tensor by name; without an index, the only file under an empty name.
+
+    Raises:
+        ModelError: There are no weights, or the index names a file that is not beside it.
+    """
     if path.is_file():
         if path.suffix not in (SAFETENSORS, BIN):
             raise ModelError(
@@ -220,7 +224,7 @@ def _find(path: Path) -> dict[str, str]:
         return {"": path.name}
     for index in INDEXES:
         if (path / index).exists():
-            return _read_index(path / index)
+            return _indexed(path / index)
     for single in SINGLES:
         if (path / single).exists():
             return {"": single}
@@ -247,18 +251,34 @@ def _nothing(path: Path) -> ModelError:
     )
 
 
-def _read_index(path: Path) -> dict[str, str]:
+def read_index(path: Path) -> tuple[dict[str, str], list[str]]:
+    """Return the file of each tensor by an index, and the faults of entries that cannot be files beside it.
+
+    Raises:
+        ModelError: It is damaged, or names no files.
+    """
     weight_map = read_json(path).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise ModelError(f"{path} has no weight_map.", hint=AGAIN)
     kind = BIN if path.name.startswith("pytorch") else SAFETENSORS
-    for name, file in weight_map.items():
-        if not isinstance(file, str) or PurePath(file).name != file or not file.endswith(kind):
-            raise ModelError(
-                f"{path} says that {name!r:.80} is in {file!r:.80}, which is not a {kind} file beside it.",
-                hint="An index may only name files beside it. Get the model again from a source you trust.",
-            )
-    there = {file.name for file in path.parent.glob(f"*{kind}") if file.exists()}
+    valid = {
+        name: file
+        for name, file in weight_map.items()
+        if isinstance(file, str) and PurePath(file).name == file and file.endswith(kind)
+    }
+    return valid, [
+        f"{path} says that {name!r:.80} is in {file!r:.80}, which is not a {kind} file beside it"
+        for name, file in weight_map.items()
+        if name not in valid
+    ]
+
+
+def _indexed(path: Path) -> dict[str, str]:
+    weight_map, odd = read_index(path)
+    if odd:
+        hint = "An index may only name files beside it. Get the model again from a source you trust."
+        raise ModelError(f"{odd[0]}.", hint=hint)
+    there = {file.name for file in path.parent.iterdir() if file.exists()} & {*weight_map.values()}
     missing = sorted(set(weight_map.values()) - there)
     if missing:
         raise ModelError(

@@ -191,7 +191,7 @@ class _Piece:
 
 def _pieces(base: Checkpoint, other: Checkpoint, shard: Shard, recipe: Recipe) -> Iterator[_Piece]:
     for name in (tensor.name for tensor in shard.tensors):
-        lacks = name in recipe.whole
+        lacks = name in recipe.whole or name not in base.tensors
         count = 0 if lacks else base.tensors[name].count
         row = None if lacks else _row(base, other, name, recipe)
         for start, stop in other.chunks(name):

@@ -96,7 +96,7 @@ def test_all_parts_are_there_for_chains(shared_data: Path) -> None:
     for part in (
         "conala.jsonl",
         "2,777",
-        "with a gold answer",
+        "gold answers",
         "162 feedbacks quoting the gold answer",
         "answers a record",
         "characters, feedback",

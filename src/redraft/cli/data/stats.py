@@ -92,7 +92,7 @@ def _lines(report: DataReport) -> Iterator[str]:
 
     yield " · ".join(
         f"{number:,} {what.removesuffix('s') if number == 1 else what}"
-        for what, number in _totals(report).items()
+        for what, number in report.totals().items()
     )
     yield from _figures(report)
     yield from _by_place(report)
@@ -111,18 +111,6 @@ def _finding(each: DataFinding) -> Iterator[str]:
     text = [*wrap(each.text, width), *wrap(each.advice, width), *each.examples[:2]]
     for level, line in zip_longest([each.level], text, fillvalue=""):
         yield f"  {level:7}  {line}"
-
-
-def _totals(report: DataReport) -> dict[str, int]:
-    """Return the totals by name."""
-    totals = report.summary.totals
-    return {
-        "records": totals["records"],
-        "answers": totals["answers"],
-        "feedbacks": totals["feedbacks"],
-        "gold answers": totals["gold answers"],
-        report.unit: totals["length"],
-    }
 
 
 def _figures(report: DataReport) -> Iterator[str]:
@@ -181,7 +169,7 @@ def _json(report: DataReport) -> dict[str, Any]:
     return {
         "files": report.files,
         "unit": report.unit,
-        "totals": _totals(report),
+        "totals": report.totals(),
         "answers_a_record": dict(sorted(report.summary.tables["answers a record"].items())),
         "numbers": {
             title: {**asdict(row), "bins": [asdict(each) for each in bins(counts)]}

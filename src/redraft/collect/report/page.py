@@ -56,15 +56,7 @@ def _title(names: Sequence[str]) -> str:
 
 
 def _tiles(report: DataReport) -> str:
-    totals = report.summary.totals
-    shown = [
-        (totals["records"], "records"),
-        (totals["answers"], "answers"),
-        (totals["feedbacks"], "feedbacks"),
-        (totals["gold answers"], "with a gold answer"),
-        (totals["length"], report.unit),
-    ]
-    tiles = "".join(f"<li><b>{number:,}</b> {safe(name)}</li>" for number, name in shown)
+    tiles = "".join(f"<li><b>{number:,}</b> {safe(name)}</li>" for name, number in report.totals().items())
     return f'<ul class="tiles">{tiles}</ul>\n'
 
 

@@ -57,6 +57,12 @@ class DataReport:
     summary: DataSummary
     samples: tuple[Sample, ...]
 
+    def totals(self) -> dict[str, int]:
+        """Return the totals by name. A record with several gold answers counts once."""
+        totals = self.summary.totals
+        counted = {name: totals[name] for name in ("records", "answers", "feedbacks", "gold answers")}
+        return counted | {self.unit: totals["length"]}
+
     def numbers(self) -> dict[str, Counter[int]]:
         """Return counts of whole numbers by title, such as `turns a record`; all-zero ones are left out."""
         names = _NUMBERS | {f"{what} length": f"{self.unit}, {what}" for what in _LENGTHS}

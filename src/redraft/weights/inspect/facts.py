@@ -14,8 +14,9 @@ from typing import Any
 from redraft.counting import counted
 from redraft.errors import ModelError
 from redraft.files import inside
-from redraft.weights.checkpoint import read_json, read_small
+from redraft.weights.checkpoint import read_json
 from redraft.weights.gguf.reader import GGUFHeader, LongArray
+from redraft.weights.tokenizers.folder import TokenizerFolder
 from redraft.weights.tokenizers.sentencepiece import read_sentencepiece
 
 Fact = tuple[str, str]
@@ -101,7 +102,7 @@ def tokenizer_facts(folder: Path) -> Iterator[Fact]:
     kind = _fast(read_json(folder / "tokenizer.json")) or _sentencepiece(folder / "tokenizer.model")
     if kind or called:
         yield "tokenizer", f"{kind or 'without its vocabulary'}{called}"
-    yield from template_facts(_template(folder, config))
+    yield from template_facts(TokenizerFolder(folder, 0).template())
 
 
 def _fast(tokenizer: Mapping[str, Any]) -> str | None:
@@ -128,18 +129,6 @@ def _sentencepiece(path: Path) -> str | None:
         return f"SentencePiece: {len(read_sentencepiece(path).pieces):,} tokens"
     except ModelError:
         return "SentencePiece, of an unsupported kind"
-
-
-def _template(folder: Path, config: Mapping[str, Any]) -> str | None:
-    """Return the chat template, from its own file or from the tokenizer's configuration."""
-    path = folder / "chat_template.jinja"
-    if path.is_file():
-        return read_small(path).decode("utf-8", "replace")
-    value = config.get("chat_template")
-    if isinstance(value, list):
-        named = {each.get("name"): each.get("template") for each in value if isinstance(each, dict)}
-        value = named.get("default")
-    return value if isinstance(value, str) else None
 
 
 def template_facts(template: str | None) -> Iterator[Fact]:

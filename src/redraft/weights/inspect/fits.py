@@ -1,7 +1,8 @@
 """Checks for `verify` that the parts of a model, delta or adapter fit each other, as the conversions do.
 
-Each generator yields faults, one per line, and may raise the error of the conversion whose code it uses.
-`Verdict.hold` collects both. `NotHandled`, for a kind that redraft does not convert, is not a fault.
+A check raises the error of the conversion whose code it uses. One that can find several faults yields them,
+one per line. `Verdict.check` collects both. `NotHandled`, for a kind that redraft does not convert, is not a
+fault.
 """
 
 from __future__ import annotations
@@ -11,13 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from redraft.weights.checkpoint import Checkpoint, open_checkpoint, read_small
-from redraft.weights.delta import recorded_recipe
 from redraft.weights.folder import refuse_quantised
 from redraft.weights.gguf.config import numbers_from_config
 from redraft.weights.gguf.names import FAMILIES, gguf_name
 from redraft.weights.gguf.quant import TensorReader
 from redraft.weights.gguf.reader import GGUFHeader
-from redraft.weights.gguf.reader import adapter_faults as halves_faults
 from redraft.weights.gguf.sizes import misfits, surplus
 from redraft.weights.gguf.to_folder import read_numbers, refuse_split
 from redraft.weights.header import NotHandled
@@ -43,29 +42,21 @@ def model_faults(checkpoint: Checkpoint) -> Iterator[str]:
     yield from misfits(sizes, shapes, in_hf=True)
 
 
-def delta_faults(checkpoint: Checkpoint) -> Iterator[str]:
-    """Check the header of a delta against its tensors."""
-    recorded_recipe(checkpoint)
-    yield from ()
-
-
-def sentencepiece_faults(folder: Path) -> Iterator[str]:
+def check_sentencepiece(folder: Path) -> None:
     """Check tokenizer.model, if there is one. Some tools prefer it to tokenizer.json."""
     path = folder / "tokenizer.model"
     if path.exists():
         if _TIKTOKEN.match(read_small(path)):
             raise NotHandled("it is a tiktoken vocabulary")
         read_sentencepiece(path)
-    yield from ()
 
 
-def tokenizer_faults(checkpoint: Checkpoint) -> Iterator[str]:
+def check_tokenizer(checkpoint: Checkpoint) -> None:
     """Check the vocabulary by itself and against the rows of the embedding."""
     folder = checkpoint.folder
     rows = next((each.shape[0] for name, each in checkpoint.tensors.items() if is_table(name)), None)
     if rows and any((folder / name).exists() for name in ("tokenizer.json", "tokenizer.model")):
         tokenizer_metadata(folder, rows)
-    yield from ()
 
 
 def adapter_faults(folder: Path, *, allow_pickle: bool) -> Iterator[str]:
@@ -109,9 +100,3 @@ def gguf_tokenizer_faults(header: GGUFHeader) -> Iterator[str]:
     # Files that are not language models need no tokenizer.
     if header.text("general.architecture") in known or "tokenizer.ggml.model" in header.metadata:
         tokenizer_files(header.metadata)
-
-
-def gguf_adapter_faults(path: Path, header: GGUFHeader) -> Iterator[str]:
-    """Check the halves of a GGUF adapter against each other."""
-    for fault in halves_faults(header):
-        yield f"{path} is damaged: {fault}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -60,11 +61,12 @@ class Verdict:
         if len(faults) > SHOWN:
             self.findings.append(f"… and {len(faults) - SHOWN:,} more {kind}")
 
-    def hold(self, what: str, faults: Iterator[str]) -> None:
-        """Add the faults that a check finds, up to the error that ends it. Notes call its subject `what`."""
+    @contextmanager
+    def check(self, what: str) -> Iterator[list[str]]:
+        """Collect faults that a check finds, and the error that ends it. Notes call its subject `what`."""
         found: list[str] = []
         try:
-            found.extend(faults)
+            yield found
         except NotHandled as error:
             self.notes.append(f"{what} was not checked: {error.message}")
         except ModelError as error:

@@ -16,17 +16,20 @@ from typing import Any
 
 from redraft.errors import ModelError
 from redraft.files import inside, model_files
-from redraft.weights.checkpoint import INDEXES, SAFETENSORS, SINGLES, Checkpoint, open_checkpoint, read_json
+from redraft.weights.checkpoint import (
+    INDEXES,
+    SAFETENSORS,
+    Checkpoint,
+    find_files,
+    open_checkpoint,
+    read_index,
+    read_json,
+)
+from redraft.weights.delta import recorded_recipe
 from redraft.weights.folder import ADAPTER
 from redraft.weights.gguf.reader import is_gguf
 from redraft.weights.identity import raw_bytes
-from redraft.weights.inspect.fits import (
-    adapter_faults,
-    delta_faults,
-    model_faults,
-    sentencepiece_faults,
-    tokenizer_faults,
-)
+from redraft.weights.inspect.fits import adapter_faults, check_sentencepiece, check_tokenizer, model_faults
 from redraft.weights.inspect.report import Verdict
 from redraft.weights.inspect.verify_gguf import verify_gguf
 from redraft.weights.losses import not_finite
@@ -54,7 +57,7 @@ def _verify_checkpoint(path: Path, *, allow_pickle: bool, progress: Progress) ->
     report = Verdict(path)
     folder = path if path.is_dir() else path.parent
     weight_map = _index(path, report)
-    files = sorted(set(weight_map.values())) if weight_map else _only_file(path, allow_pickle=allow_pickle)
+    files = sorted(set(weight_map.values()) or find_files(path).values())
     parts = list(_parts(folder, files, report, allow_pickle=allow_pickle))
     noted = _noted(path)
     sums = dict(_look(part, noted, report, progress) for part in parts)
@@ -77,12 +80,17 @@ def _check_fit(report: Verdict, path: Path, *, allow_pickle: bool) -> None:
         report.findings += [] if report.findings else [error.message]
         return
     if whole.files[0].startswith(ADAPTER):
-        report.hold("the adapter", adapter_faults(path, allow_pickle=allow_pickle))
+        with report.check("the adapter") as found:
+            found.extend(adapter_faults(path, allow_pickle=allow_pickle))
         return
-    report.hold("whether the tensors fit config.json", model_faults(whole))
-    report.hold("the delta", delta_faults(whole))
-    report.hold("tokenizer.model", sentencepiece_faults(path))
-    report.hold("the tokenizer", tokenizer_faults(whole))
+    with report.check("whether the tensors fit config.json") as found:
+        found.extend(model_faults(whole))
+    with report.check("the delta"):
+        recorded_recipe(whole)
+    with report.check("tokenizer.model"):
+        check_sentencepiece(path)
+    with report.check("the tokenizer"):
+        check_tokenizer(whole)
 
 
 def _unreadable(folder: Path) -> list[str]:
@@ -103,33 +111,9 @@ def _index(path: Path, report: Verdict) -> dict[str, str]:
     index = next((path / name for name in INDEXES if (path / name).exists()), None)
     if index is None:
         return {}
-    weight_map = read_json(index).get("weight_map")
-    if not isinstance(weight_map, dict) or not weight_map:
-        raise ModelError(f"{index} has no weight_map.", hint="Download the file again.")
-    valid = {name: file for name, file in weight_map.items() if _is_name(file)}
-    odd = [f"{index.name}: {n!r:.80} is in {f!r:.80}" for n, f in weight_map.items() if n not in valid]
+    weight_map, odd = read_index(index)
     report.add(odd, "are in files that are not beside the index")
-    return valid
-
-
-def _is_name(file: Any) -> bool:
-    return (
-        isinstance(file, str)
-        and PurePath(file).name == file
-        and PurePath(file).suffix in (".safetensors", ".bin")
-    )
-
-
-def _only_file(path: Path, *, allow_pickle: bool) -> list[str]:
-    """Return the name of the only file of a checkpoint without an index."""
-    try:
-        return list(open_checkpoint(path, allow_pickle=allow_pickle).files)
-    except ModelError:
-        if path.is_file() and path.suffix in (".safetensors", ".bin"):
-            return [path.name]
-        if path.is_dir() and (single := next((name for name in SINGLES if (path / name).is_file()), None)):
-            return [single]
-        raise
+    return weight_map
 
 
 def _here(folder: Path) -> set[str]:

@@ -11,9 +11,9 @@ from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
 from redraft.errors import ModelError
 from redraft.weights.gguf.quant import dequantize
-from redraft.weights.gguf.reader import Tensor, read_header
+from redraft.weights.gguf.reader import Tensor, adapter_faults, read_header
 from redraft.weights.header import AGAIN
-from redraft.weights.inspect.fits import gguf_adapter_faults, gguf_faults, gguf_tokenizer_faults
+from redraft.weights.inspect.fits import gguf_faults, gguf_tokenizer_faults
 from redraft.weights.output import Progress
 
 if TYPE_CHECKING:
@@ -41,10 +41,12 @@ def verify_gguf(path: Path, report: Verdict, progress: Progress) -> None:
         return
     report.files, report.tensors = 1, len(header.tensors)
     if header.text("general.type") == "adapter":
-        report.hold("the adapter", gguf_adapter_faults(path, header))
+        report.add([f"{path} is damaged: {fault}" for fault in adapter_faults(header)], "of that kind")
     else:
-        report.hold("whether the tensors fit the metadata", gguf_faults(path, header))
-        report.hold("the tokenizer", gguf_tokenizer_faults(header))
+        with report.check("whether the tensors fit the metadata") as found:
+            found.extend(gguf_faults(path, header))
+        with report.check("the tokenizer") as found:
+            found.extend(gguf_tokenizer_faults(header))
     known = {int(kind): kind for kind in GGMLQuantizationType}
     with path.open("rb") as file:
         for tensor in header.tensors.values():
