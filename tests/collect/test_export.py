@@ -1,4 +1,4 @@
-"""Chains in the formats of others: what is written, what is left out, and that it can be read back."""
+"""Exports: what is written, what is left out, and that it can be read back."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ def test_the_published_id_comes_back_and_that_of_a_piece_stays_its_own() -> None
 
 
 def exported(path: Path, to: ExportFormat) -> list[Any]:
-    """A file's records in a format; those that are left out are not among them."""
+    """Return the records of a file in a format, without those that are left out."""
     lines = [export_line(line, to=to, strict=True) for line in raw_records(path)]
     return [json.loads(line.data) for line in lines if isinstance(line, Exported)]
 
@@ -255,7 +255,7 @@ def test_written_read_and_written_again_is_the_same(
 
 
 def imported(path: Path) -> Iterator[Chain]:
-    """The chains of a file, pairs among them: those are read by `redraft data import` alone."""
+    """Return the chains of a file, including pairs, which only `redraft data import` reads."""
     for number, (where, data) in enumerate(read_lines(path)):
         record = decode(data, where)
         chain = read_as(known_shape(record, where), record, where)

@@ -38,6 +38,6 @@ def with_adapter(base: Path, adapter: Path) -> Any:
 
 
 def logits(model: Any) -> torch.Tensor:
-    """What a model says to a fixed text that has every token. Shape (tokens, vocabulary)."""
+    """Return a model's logits for a fixed text with every token. Shape: (tokens, vocabulary)."""
     with torch.no_grad():
         return model(torch.arange(VOCABULARY).unsqueeze(0)).logits[0]

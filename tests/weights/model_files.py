@@ -1,4 +1,4 @@
-"""Writes and reads small checkpoints by the safetensors library and torch: not by what is tested."""
+"""Write and read small checkpoints with safetensors and torch, not with the tested code."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WIDTH, VOCABULARY, LAYERS = 16, 48, 2
 
 
 def save(folder: Path, tensors: Tensors, *, files: int = 1, config: Mapping[str, Any] | None = None) -> Path:
-    """A folder with the tensors dealt out to so many files."""
+    """Make a folder with the tensors distributed over a number of files."""
     folder.mkdir(parents=True, exist_ok=True)
     groups = deal(list(tensors), files)
     if len(groups) == 1:

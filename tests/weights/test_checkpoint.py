@@ -1,4 +1,4 @@
-"""Reading checkpoints: in parts, as safetensors and torch read them whole; and what strangers may hand in."""
+"""Read checkpoints in parts, equal to safetensors and torch; and hostile files."""
 
 from __future__ import annotations
 
@@ -382,7 +382,7 @@ class TestJson:
 
 
 class Evil:
-    """Makes a file where it is unpickled."""
+    """Creates a file when it is unpickled."""
 
     def __init__(self, mark: Path) -> None:
         self.mark = mark

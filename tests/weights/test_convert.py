@@ -123,7 +123,7 @@ def test_a_side_file_of_somewhere_else(tmp_path: Path) -> None:
 
 
 def test_a_folder_in_the_cache_of_the_hub(tmp_path: Path) -> None:
-    """Its files are links to where the cache keeps the bytes."""
+    """Its files are links to the blobs of the cache."""
     save(tmp_path / "a", llama(), config=CONFIG)
     snapshot, blobs = tmp_path / "hub" / "snapshots" / "abc", tmp_path / "hub" / "blobs"
     for folder in (snapshot, blobs):

@@ -192,7 +192,7 @@ def test_a_pickled_base_needs_leave(tmp_path: Path) -> None:
 
 
 def release(folder: Path, convention: str, **how: Any) -> dict[str, torch.Tensor]:
-    """A base, and a delta over it as release scripts of that convention make it. Returns the target."""
+    """Make a base, and a delta of it as the release scripts of that convention do. Return the target."""
     base = llama(3, how.get("dtype", torch.float16))
     added = 0 if convention == "none" else how.get("added", 1)
     rows = VOCABULARY + added

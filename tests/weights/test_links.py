@@ -1,4 +1,4 @@
-"""A model's folder comes from a stranger: no verb follows a link out of it, and none writes through one."""
+"""Model folders are untrusted: no verb follows a link out of one, or writes through a link."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def here(made: Path, tmp_path: Path) -> Path:
-    """Copies of them to put links into, copies that stay as they are, and a key elsewhere."""
+    """Copies to put links into, untouched copies, and a private key outside."""
     shutil.copytree(made, tmp_path / "work")
     shutil.copytree(made, tmp_path / "work" / SAFE)
     (tmp_path / "ssh").mkdir()

@@ -1,4 +1,4 @@
-"""What rounding loses: counted as torch would count it, kept in notes, and said."""
+"""Losses by rounding: counted as by torch, kept in notes, and reported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Outputs: nothing half done looks finished, nothing of anybody's is lost, and a full disk is told."""
+"""Outputs: unfinished ones never look finished, no user's file is lost, and a full disk is reported."""
 
 from __future__ import annotations
 
@@ -278,7 +278,7 @@ diff(Path("base"), Path("target"), Path("delta"), Run(command="x"))
 
 
 def test_a_disk_that_is_full_in_the_middle(tmp_path: Path) -> None:
-    """The limit of a file's size stands for the end of the disk: the second shard is too large for it."""
+    """A limit on file sizes stands in for a full disk: the second shard is too large."""
     base = llama() | {"z.weight": torch.zeros(400, 400)}
     save(tmp_path / "base", base)
     save(tmp_path / "target", base, files=len(base))
@@ -322,7 +322,7 @@ def test_layout_keeps_the_order_and_the_limit(sizes: list[int], limit: int) -> N
 
 
 def test_a_finished_output_of_such_a_name_is_kept(tmp_path: Path) -> None:
-    """`x.partial` is where `x` is made, and may be what somebody made before."""
+    """`x` is written as `x.partial`, which may already exist as a user's own output."""
     make(tmp_path / "x.partial")
     with pytest.raises(OutputError, match="finished output of another command"):
         make(tmp_path / "x")
@@ -374,14 +374,14 @@ def test_what_a_killed_run_left_of_a_file_is_replaced(tmp_path: Path) -> None:
 
 
 def interrupted(path: Path) -> Path:
-    """The note of what is done of a folder that was cut off."""
+    """Return the state file of an unfinished folder."""
     with pytest.raises(RuntimeError, match="power cut"):
         after_a_shard(path)
     return path.with_name(f"{path.name}.partial") / "redraft.partial.json"
 
 
 def damaged(raw: bytes) -> list[bytes]:
-    """A state file cut, with other types, and of other bytes."""
+    """Damaged state files: truncated, with other types, and with random bytes."""
     cuts = [raw[:at] for at in range(0, len(raw), max(len(raw) // 8, 1))]
     value = json.loads(raw)
     odd = [

@@ -31,7 +31,7 @@ def rewritten(raw: bytes, change: Any) -> bytes:
 
 
 def numbers(change: Any) -> Any:
-    """Changes the records of numbers alone."""
+    """Change only the records that hold numbers."""
 
     def each(new: zipfile.ZipFile, name: str, data: bytes) -> None:
         new.writestr(name, change(data) if "/data/" in name else data)
@@ -46,7 +46,7 @@ def twice(new: zipfile.ZipFile, name: str, data: bytes) -> None:
 
 
 class TestDamagedPickles:
-    """What torch finds when it reads a file, and passes over when it maps it."""
+    """Faults that torch finds when it reads a file, and misses when it maps it."""
 
     WEIGHTS: ClassVar[dict[str, torch.Tensor]] = {
         "a": torch.arange(1000, dtype=torch.float32),

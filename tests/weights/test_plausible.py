@@ -1,4 +1,4 @@
-"""The right base of a delta is told from a wrong one by its numbers alone, in every format that is in use."""
+"""Values alone distinguish a delta's base from others, in every dtype in use."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def insist(folder: Path, base: torch.Tensor, delta: torch.Tensor) -> None:
 
 F32, F16, BF16 = torch.float32, torch.float16, torch.bfloat16
 KEPT = list(product((F32, F16, BF16), repeat=3))
-"""In what base, target and delta are kept."""
+"""The dtypes of base, target and delta."""
 
 
 def made(base_in: torch.dtype, target_in: torch.dtype, delta_in: torch.dtype, change: float) -> Pair:

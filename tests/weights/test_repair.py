@@ -1,4 +1,4 @@
-"""Faults of early Llama conversions: what is repaired, what is said of it, and what is left alone."""
+"""Faults of early Llama conversions: repairs, their reports, and what stays unchanged."""
 
 from __future__ import annotations
 

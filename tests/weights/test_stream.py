@@ -1,4 +1,4 @@
-"""Making items ahead changes neither their order nor their errors, and stops when nobody wants them."""
+"""Reading ahead keeps the order and the errors of items, and stops with the consumer."""
 
 from __future__ import annotations
 

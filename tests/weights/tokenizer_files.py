@@ -52,7 +52,7 @@ SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 def byte_level(
     folder: Path, pre_tokenizer: Any, *, ignore_merges: bool = False, nfc: bool = False
 ) -> Tokenizer:
-    """A byte-level BPE tokenizer that cuts as told, with three control tokens and one that is plain text."""
+    """Return a byte-level BPE tokenizer with given splits, three control tokens and a user-defined one."""
     tokenizer = Tokenizer(models.BPE(ignore_merges=ignore_merges))
     tokenizer.pre_tokenizer = pre_tokenizer
     tokenizer.decoder = decoders.ByteLevel()
@@ -173,7 +173,7 @@ def llama_cpp_ids(
 def ids(
     tokenizer: Tokenizer, texts: Sequence[str], *, special: bool = False, start: bool = False
 ) -> list[list[int]]:
-    """The same by the tokenizers library."""
+    """The ids by the tokenizers library."""
     tokenizer.encode_special_tokens = not special
     return [tokenizer.encode(text, add_special_tokens=start).ids for text in texts]
 

@@ -1,4 +1,4 @@
-"""Records on their way: chains are read at once, to what they would be read in steps."""
+"""Chains read in one step are the same as those read in several."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was dropped: counted, and written with the reason, whatever the record is."""
+"""Drops are counted, and written with the reason, whatever the record is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cleaning a record, and saying what was done to it."""
+"""Clean a record, and explain the changes."""
 
 from __future__ import annotations
 

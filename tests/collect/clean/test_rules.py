@@ -1,4 +1,4 @@
-"""The rules of cleaning, one by one; and what the scripts that were released did wrong."""
+"""The cleaning rules one by one, and the faults of the released scripts."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_a_chain_that_a_rule_has_nothing_to_do_on_is_the_same(name: str) -> None
 
 
 def test_html_of_code_survives() -> None:
-    """SelFee's script took the text of the page, and with it every `<stdio.h>` and line of code."""
+    """SelFee's script kept only the page's text, and lost every `<stdio.h>` and line of code."""
     page = '<p>So:</p><pre><code class="language-c">#include &lt;stdio.h&gt;\n\n  int\tx;\n</code></pre>'
     assert texts(by("html", talk("Show me C.", page))) == [
         "Show me C.",
@@ -379,7 +379,7 @@ def test_questions(text: str, question: bool) -> None:
     ],
 )
 def test_answers_that_end_in_a_question(text: str, question: bool) -> None:
-    """SelFee's script wrote out those that it meant to reject (reference: SelFee, fault 6)."""
+    """SelFee's script wrote the records that it meant to reject (reference: SelFee, fault 6)."""
     assert ends_in_question(text) == question
     assert kept("answer-question", talk("q", text)) != question
 

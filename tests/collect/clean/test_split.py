@@ -21,14 +21,14 @@ def words(text: str) -> int:
 
 
 def talk(*sizes: int, system: str = "") -> Chain:
-    """A conversation whose turns, the human's first, have so many words."""
+    """Return a conversation with turns of these numbers of words, beginning with the human."""
     turns = [{"from": ("human", "gpt")[i % 2], "value": f"t{i} " * size} for i, size in enumerate(sizes)]
     head = [{"from": "system", "value": system}] if system else []
     return chain_of({"conversations": head + turns}).model_copy(update={"id": "talk"})
 
 
 def messages_of(chain: Chain) -> list[Message]:
-    """All that is said, the answer with what a splitter put aside of its message."""
+    """Return all messages. The answer includes the fields that the splitter keeps in `meta.message`."""
     said = [dict(each) for each in chain.prompt.messages or ()]
     if chain.prompt.messages is None and chain.prompt.instruction:
         said = [{"role": "user", "content": chain.prompt.instruction}]
@@ -80,7 +80,7 @@ def test_as_many_exchanges_as_fit_make_a_piece() -> None:
 
 
 def test_a_last_pair_that_overflows_is_not_lost() -> None:
-    """The splitter released with Vicuna begins a new piece with it, and forgets to write that."""
+    """Vicuna's released splitter begins a new piece with it, but never writes that piece."""
     chain = talk(10, 10, 10, 10)
     pieces = split(chain, words, limit=2 * (10 + TURN_TOKENS))
     assert len(pieces) == 2
@@ -188,7 +188,7 @@ def test_pieces_joined_are_the_conversation(said: list[Message], limit: int) -> 
 
 
 def gold(question: int, rationale: int, answer: int) -> Chain:
-    """A question with a gold answer and the way to it, of so many words."""
+    """Return a question with a gold answer and a rationale, each of a number of words."""
     meta = {"reference": "g " * answer, "rationale": "r " * rationale}
     return Chain(id="gold", prompt=Prompt(instruction="q " * question), meta=meta)
 

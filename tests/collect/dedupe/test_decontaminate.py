@@ -1,4 +1,4 @@
-"""What models are evaluated on is found in the data, and what is not there is not."""
+"""Evaluation items in the data are found, and no others."""
 
 from __future__ import annotations
 

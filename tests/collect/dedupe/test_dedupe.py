@@ -1,4 +1,4 @@
-"""Which of those that are alike is kept, whatever the order of the input."""
+"""Which duplicate is kept, whatever the order of the input."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_what_is_kept_does_not_depend_on_the_order(by: By, records: list[dict[st
 def test_behind_import_what_is_kept_does_not_depend_on_the_order_either(
     by: By, records: list[dict[str, Any]], seed: int
 ) -> None:
-    """There each record has its place in the file in its origin, and perhaps in its id."""
+    """There, a record's origin and perhaps its id contain its place in the file."""
 
     def kept(records: list[dict[str, Any]], *, named: bool) -> list[str]:
         chains = [

@@ -1,4 +1,4 @@
-"""Near duplicates: all pairs that are alike are found, and nothing else is called alike."""
+"""Near duplicates: all similar pairs are found, and no others."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def plain_jaccard(one: str, other: str) -> float:
 
 
 def components(texts: list[str], threshold: float) -> list[int]:
-    """For each text the first that it hangs together with, by comparing all pairs."""
+    """Return the first text of each text's cluster, by comparing all pairs."""
     labels = list(range(len(texts)))
     for i, j in combinations(range(len(texts)), 2):
         if plain_jaccard(texts[i], texts[j]) >= threshold:

@@ -1,4 +1,4 @@
-"""ROUGE-L against a pool: the decisions of `rouge_score`, and a pool that can be gone on with."""
+"""ROUGE-L against a pool: the decisions of `rouge_score`, and a pool that grows."""
 
 from __future__ import annotations
 

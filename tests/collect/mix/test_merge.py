@@ -1,4 +1,4 @@
-"""Mixes: how many of each part, which ones, in which order, and what is said of what is missing."""
+"""Mixes: how many records of each part, which, in what order, and messages about missing files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recipes of mixes: what they say, and what is wrong with those that say it wrongly."""
+"""Recipes of mixes: valid ones, and errors in others."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_what_is_wrong_is_named(tmp_path: Path, text: str, message: str, hint: s
 
 
 def test_lists_that_hold_one_another_are_not_shown(tmp_path: Path) -> None:
-    """Thirty of them, each twice the one before, are a few lines of YAML and gigabytes of text."""
+    """Thirty anchors, each twice as long as the one before, make gigabytes of text from a few lines."""
     bomb = "\n".join(["parts: &l0 []", *(f"x{i}: &l{i} [*l{i - 1}, *l{i - 1}]" for i in range(1, 30))])
     with pytest.raises(UsageError, match="unknown key 'x1'"):
         read_recipe(written(tmp_path, bomb))

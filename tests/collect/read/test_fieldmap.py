@@ -1,4 +1,4 @@
-"""What fields are, as the user says it."""
+"""The user's field map."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a path stands for: a file, a folder, a dataset on disk, a dataset of the hub."""
+"""The inputs of a path: a file, a folder, a dataset on disk, a dataset of the hub."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ from redraft.formats.read.records import Damage
 
 
 def rows(read: Any, path: Path) -> tuple[list[Any], list[str]]:
-    """The rows of a table, and what is said of those that are none."""
+    """Return the rows of a table, and the errors of invalid ones."""
     values, faults = [], []
     for where, data in read(path):
         try:
@@ -214,7 +214,7 @@ class TestArrow:
                 rows(read_arrow, path)
 
     def test_places_outside_of_the_memory_are_refused(self, tmp_path: Path) -> None:
-        """Offsets of texts that point far behind the buffer: reading them would be reading anything."""
+        """Offsets far beyond the buffer: reading there would expose other memory."""
         path = tmp_path / "x.arrow"
         table = pa.table({"q": ["ab", "cd"]})
         with pa.ipc.new_stream(str(path), table.schema) as writer:

@@ -1,4 +1,4 @@
-"""What numbers warn of."""
+"""Findings from the numbers of a summary."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ OURS = """
 
 
 class Reader(HTMLParser):
-    """Sees to it that tags are ours, closed in order, and have no attribute that runs or loads."""
+    """Checks that tags are ours and closed in order, and that no attribute runs or loads anything."""
 
     def __init__(self) -> None:
         super().__init__()

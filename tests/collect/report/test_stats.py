@@ -1,4 +1,4 @@
-"""Files described in one pass: what is known of SelFee's released chains, faults, and samples."""
+"""Describe files in one pass: the known figures of SelFee's released chains, faults, and samples."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Records of others as chains that say where they come from."""
+"""Published records as chains with their origin."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ PUBLISHED: dict[str, dict[str, Any]] = {
 """One record of each source, with the fields that it is published with."""
 
 SHARED_FORMS = {"alpaca", "sharegpt", "gpt4all", "self-instruct", "questions"}
-"""Forms in which others publish too, so that the fields tell no source."""
+"""Formats that several publishers use, so that the fields reveal no source."""
 
 
 def write(path: Path, *records: Any) -> Path:

@@ -1,4 +1,4 @@
-"""Texts as words: any script, and the same numbers in every process."""
+"""Texts as words: any script, and the same hashes in every process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What of a chain is compared."""
+"""The compared parts of a chain."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The numbers of a model: whatever a configuration or a GGUF file claims, it is read, or refused."""
+"""The numbers of a model: every claim of a configuration or GGUF file is read or refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Folders to GGUF: llama.cpp says what transformers says, and every byte is as gguf's functions make it."""
+"""Folders to GGUF: llama.cpp answers like transformers, and every byte equals the gguf package's."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def prompts() -> list[list[int]]:
 
 
 def greedy(model: Any, prompt: list[int], count: int) -> list[int]:
-    """What a model says in 32 bits, as far as it was in no doubt."""
+    """Return a model's answer in float32, up to the first token that was nearly a tie."""
     tokens = list(prompt)
     for _ in range(count):
         with torch.no_grad():
@@ -221,7 +221,7 @@ def test_progress_is_told_of_every_byte(tmp_path: Path) -> None:
 
 
 def change(folder: Path, **changes: Any) -> None:
-    """Changes config.json; None takes a key away."""
+    """Change config.json; None removes a key."""
     path = folder / "config.json"
     config = {**json.loads(path.read_bytes()), **changes}
     path.write_text(json.dumps({key: value for key, value in config.items() if value is not None}))
@@ -277,7 +277,7 @@ def test_what_overflows_and_what_was_broken_is_a_warning(tmp_path: Path) -> None
     ("quant", "room"), [("q8_0", 127), ("q5_1", 1), ("q5_0", 16), ("q4_1", 1), ("q4_0", 8)]
 )
 def test_a_block_without_a_scale_is_lost_whole(quant: str, room: int, tmp_path: Path) -> None:
-    """A scale has 16 bits, and stands for so many times itself."""
+    """A scale has 16 bits, and applies to a whole block."""
     folder = tiny_folder(tmp_path / "hf", dtype=torch.bfloat16)
     new = torch.zeros(128, 64, dtype=torch.bfloat16)
     new[0, 3], new[2, 40] = -60000 * room, -70000 * room

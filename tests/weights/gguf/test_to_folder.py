@@ -1,4 +1,4 @@
-"""GGUF to folders: there and back is bit-equal, and what was quantised is what gguf's own functions say."""
+"""GGUF to folders: a round trip keeps every bit, and dequantised values equal the gguf package's."""
 
 from __future__ import annotations
 

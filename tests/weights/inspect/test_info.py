@@ -1,4 +1,4 @@
-"""What is said of models, adapters, deltas and GGUF files: from headers alone, and without torch."""
+"""Descriptions of models, adapters, deltas and GGUF files, from headers alone and without torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Looking over checkpoints and GGUF files: sound ones, and every fault that is claimed to be found."""
+"""Verify checkpoints and GGUF files: sound ones, and every fault that `verify` promises to find."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def tensors() -> dict[str, torch.Tensor]:
 def model(
     folder: Path, changed: Mapping[str, Any] | None = None, *, config: Mapping[str, Any] | None = None
 ) -> Path:
-    """A sound folder of two shards. `changed` replaces tensors by name, and takes those out that are None."""
+    """Make a sound folder of two shards. `changed` replaces tensors by name; None removes one."""
     every = {name: each for name, each in (tensors() | dict(changed or {})).items() if each is not None}
     names = sorted(every)
     weight_map = {}
@@ -90,7 +90,7 @@ def manifest(folder: Path) -> None:
 
 
 def edit_index(folder: Path, **changes: str | None) -> None:
-    """Changes entries of the index; None takes one out. Dots of a name are written as double underscores."""
+    """Change entries of the index; None removes one. Double underscores stand for the dots of a name."""
     index = json.loads((folder / INDEX).read_text())
     for key, file in changes.items():
         name = key.replace("__", ".")

@@ -57,7 +57,7 @@ def change(path: Path, **values: Any) -> None:
 
 
 def without(file: Path, *endings: str) -> None:
-    """Takes tensors out of a safetensors file."""
+    """Remove tensors from a safetensors file."""
     kept = {name: each for name, each in load_file(file).items() if not name.endswith(endings)}
     save_file(kept, file, {"format": "pt"})
 
@@ -69,7 +69,7 @@ def finding(report: Verdict, words: str) -> str:
 
 
 class TestGGUFModel:
-    """A tiny model without a tensor, with another shape, with numbers that cannot be."""
+    """Tiny models without a tensor, with a wrong shape, or with impossible numbers."""
 
     @pytest.mark.parametrize("name", ["model.gguf", "adapter.gguf"])
     def test_what_was_converted_is_sound(self, made: Path, name: str) -> None:

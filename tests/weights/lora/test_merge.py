@@ -57,7 +57,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def refusal(base: Path, adapter: Path, **options: Any) -> str:
-    """The message, once it is seen that nothing was written."""
+    """Return the message, after checking that nothing was written."""
     dst = adapter.parent / "refused"
     with pytest.raises(ModelError) as caught:
         merge_lora(base, adapter, dst, **options)
@@ -126,7 +126,7 @@ def test_in_parts_it_is_as_in_one(base: Path, kind: str, size: int) -> None:
 
 @pytest.mark.parametrize("dtype", ["BF16", "F16"])
 def test_it_is_rounded_once(base: Path, plain: Path, dtype: str, tmp_path: Path) -> None:
-    """With sixteenths in all factors the sum is exact in 32 bits, so that one rounding is the only one."""
+    """With sixteenths in all factors the sum is exact in float32, so the result is rounded once."""
     coarse = tmp_path / "coarse"
     coarse.mkdir()
     halves = {name: (each * 16).round() / 16 for name, each in weights(plain).items()}
@@ -234,7 +234,7 @@ def test_equal_embeddings_stay_tied(tmp_path: Path) -> None:
 
 
 def test_an_embedding_that_grew_before_its_lora(tmp_path: Path) -> None:
-    """The grown one is saved with the LoRA; where it is tied, the output has grown with it."""
+    """The larger embedding is saved with the LoRA; if tied, the output grows with it."""
     base = tiny(tmp_path / "base", tie_word_embeddings=True)
     model = load(base)
     model.resize_token_embeddings(MORE)

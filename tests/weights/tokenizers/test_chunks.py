@@ -1,4 +1,4 @@
-"""Token counts by chunks: the same as of whole texts, by every tokenizer that is taken."""
+"""Token counts by chunks equal those of whole texts, for every accepted tokenizer."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ TEXTS = st.lists(st.sampled_from(_ODD) | st.text(max_size=5), max_size=30).map("
 
 
 def trained(pre_tokenizer: Any, normalizer: Any = None, **model: Any) -> Tokenizer:
-    """A tokenizer of these parts, trained on redraft's own source, with every other odd text."""
+    """Train a tokenizer of these parts on redraft's own source and some odd texts."""
     written = {
         "version": "1.0",
         "added_tokens": [],
@@ -100,7 +100,7 @@ def metaspace(scheme: str, *, split: bool) -> dict[str, Any]:
 
 @cache
 def tokenizer_named(name: str) -> Tokenizer:
-    """By a rule for byte-level ones, or by how one makes marks of blanks."""
+    """Recognised by the rule of byte-level tokenizers, or by how blanks are marked."""
     match name:
         case "prepend":  # trained without marks between words, as Llama 2 has none
             learned = trained(metaspace("always", split=True), unk_token=UNKNOWN, fuse_unk=True)
@@ -123,7 +123,7 @@ def _not_normalized(tokenizer: Tokenizer) -> Tokenizer:
 
 @cache
 def chunks_of(name: str) -> Chunks:
-    """One for all texts: what it remembers of one text must hold in the others."""
+    """One counter for all texts: what it caches from one text must be right in the others."""
     tokenizer = tokenizer_named(name)
     blank = blank_of(tokenizer)
     assert blank
@@ -151,7 +151,7 @@ def test_counts_are_right_when_some_are_forgotten(texts: list[str]) -> None:
 
 
 def reaching_over_blanks() -> Tokenizer:
-    """Merges across words: of a metaspace tokenizer that is not split between them."""
+    """Merges across words, for a metaspace tokenizer that does not split between them."""
     return trained(metaspace("first", split=False))
 
 

@@ -42,7 +42,7 @@ PIECES = st.lists(
 
 
 class Asked:
-    """A model of which ids are asked one text at a time."""
+    """A model that tokenizes one text at a time."""
 
     def __init__(self, model: Path) -> None:
         self._runner = asyncio.Runner()

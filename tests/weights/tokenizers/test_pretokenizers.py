@@ -1,4 +1,4 @@
-"""Rules of cutting: recognised in whatever form tokenizer.json has them, and the same ids by llama.cpp."""
+"""Pre-tokenizers: recognised in every form of tokenizer.json, and llama.cpp makes the same ids."""
 
 from __future__ import annotations
 

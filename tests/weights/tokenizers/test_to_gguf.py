@@ -1,4 +1,4 @@
-"""A folder's tokenizer as GGUF keys: the ids that llama.cpp then makes, and what is refused."""
+"""Tokenizer folders as GGUF keys: llama.cpp makes the same ids, and others are refused."""
 
 from __future__ import annotations
 

@@ -1,17 +1,17 @@
-"""Texts that are nearly the same among millions: MinHash with banding, then the exact Jaccard similarity.
+"""Find near duplicates among millions of texts: MinHash with banding, then the exact Jaccard similarity.
 
-A text is the set of its word 3-shingles, each a 48-bit number. MinHash (Broder 1997) gives two sets the same
-smallest number under a random order with a probability equal to their Jaccard similarity *s*. With `bands`
-keys of `rows` such numbers each, two sets meet in at least one with probability 1 - (1 - s^rows)^bands
-(Leskovec, Rajaraman, Ullman, ch. 3): for the usual threshold 0.8 that is 4 rows and 11 bands, hence a recall
-of 0.997 at 0.8 exactly and more above. Pairs that meet are compared exactly: no duplicate is a guess.
+A text is the set of its word 3-shingles, each a 48-bit number. Under a random order, two sets have the same
+smallest number with a probability equal to their Jaccard similarity *s* (MinHash, Broder 1997). A band's key
+is made of `rows` such numbers. The probability that two sets share the key of at least one of `bands` bands
+is 1 - (1 - s^rows)^bands (Leskovec, Rajaraman, Ullman, ch. 3). The usual threshold 0.8 gives 4 rows and 11
+bands: a recall of 0.997 at 0.8 exactly, and more above. Pairs with a common key are compared exactly.
 
-Where over 33 meet, as thousands that begin with one template do, they are told apart by a second sieve that
-loses nothing: two sets of similarity t share one of the rarest (1 - t)·n + 1 shingles of either (prefix
-filtering, Chaudhuri, Ganti, Kaushik 2006). If over 33 still stand together, each is compared with the 8 that
-follow, so that time stays linear: only there more may be lost, and what stands there is mostly all alike.
+If more than 33 texts share a key, as thousands that begin with one template do, a second sieve selects pairs
+without losing any: two sets of similarity t share one of the rarest (1 - t)·n + 1 shingles of either (prefix
+filtering, Chaudhuri, Ganti, Kaushik 2006). If more than 33 share such a shingle, each is compared with the
+next 8 only, so that time stays linear. Some pairs may be missed there, but most of these texts are alike.
 
-Memory: about 30 bytes a shingle and 100 a text while it works.
+Memory: about 30 bytes per shingle and 100 per text.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ THRESHOLD = 0.8
 MISSED = 0.005
 """Largest share of missed pairs exactly at the threshold."""
 HASHES = 64
-"""Most hashes per text: more rows per band mean fewer pairs to compare in vain."""
+"""Most hashes per text. More rows per band leave fewer dissimilar pairs to compare."""
 WINDOW = 32
-"""How many that follow it a set is compared with: all, where no more stand together."""
+"""Following sets to compare a set with, in a group of at most one more."""
 CROWDED = 8
-"""With how many where more stand together and nothing tells them apart."""
+"""Following sets to compare a set with, in larger groups that the second sieve leaves."""
 
 _VALUE_BITS = 48
 _VALUE = np.uint64((1 << _VALUE_BITS) - 1)
-_PAIRS = 1 << (64 - _VALUE_BITS)  # that are compared at once: the other bits hold a pair's number
-_ROWS = 1 << 22  # shingles that are worked on at once: 32 MB a temporary array
-_TABLE_BITS = 22  # of a number, by which its rarity is counted: a table of 32 MB
+_PAIRS = 1 << (64 - _VALUE_BITS)  # pairs to compare at once: the remaining bits hold a pair's number
+_ROWS = 1 << 22  # shingles to process at once, in temporary arrays of 32 MB
+_TABLE_BITS = 22  # first bits of a number, by which its frequency is counted in a table of 32 MB
 _GOLDEN, _MIX = np.uint64(0x9E3779B97F4A7C15), np.uint64(0x94D049BB133111EB)  # of SplitMix64
 
 Ints = NDArray[np.int64]
@@ -52,8 +52,8 @@ class Sets(NamedTuple):
     """Many sets of numbers in two arrays.
 
     Attributes:
-        values: All numbers, set after set, each set in rising order. Shape: (numbers,).
-        starts: Where each set begins, and the end of the last. Shape: (sets + 1,).
+        values: All numbers, set after set, ascending in each set. Shape: (numbers,).
+        starts: The start of each set, and the end of the last. Shape: (sets + 1,).
     """
 
     values: Hashes
@@ -61,7 +61,7 @@ class Sets(NamedTuple):
 
     @property
     def sizes(self) -> Ints:
-        """How many numbers each set has. Shape: (sets,)."""
+        """The number of values of each set. Shape: (sets,)."""
         return np.diff(self.starts)
 
     def __len__(self) -> int:
@@ -69,10 +69,10 @@ class Sets(NamedTuple):
 
 
 def shingles(text: str) -> Hashes:
-    """The set of a text's shingles, in rising order. Shape: (shingles,).
+    """Return the set of a text's shingles, ascending. Shape: (shingles,).
 
-    A text of fewer than three words is one shingle, and so is one without words, such as an emoji: they are
-    like their equals alone. A text of white space has none, and is like nothing.
+    A text of fewer than three words, or without words such as an emoji, is one shingle, so it is similar only
+    to equal texts. White space alone has no shingles, and is similar to nothing.
     """
     parts = words(text)
     if len(parts) >= SHINGLE:
@@ -100,14 +100,14 @@ def _bands(meet: float) -> int:
 
 
 def clusters(sets: Sets, threshold: float = THRESHOLD) -> Ints:
-    """For each set the first set that it hangs together with, over any number of similar pairs.
+    """Return the first set of each set's cluster. Similar pairs connect sets to clusters.
 
     Args:
-        sets: What to compare. An empty set is like nothing.
-        threshold: Jaccard similarity from which two are similar, over 0 and up to 1.
+        sets: The sets. An empty one is similar to nothing.
+        threshold: Least Jaccard similarity of a similar pair, above 0 and up to 1.
 
     Returns:
-        An index a set, its own if no earlier one hangs together with it. Shape: (sets,).
+        An index per set: its own if it is the first of its cluster. Shape: (sets,).
     """
     labels = _equals(sets)
     first = np.flatnonzero((labels == np.arange(len(sets))) & (sets.sizes > 0))
@@ -131,11 +131,11 @@ def jaccard(sets: Sets, left: Ints, right: Ints) -> NDArray[np.float64]:
 
 
 def _equals(sets: Sets) -> Ints:
-    """For each set the first one that is equal to it; an empty one's is itself."""
+    """Return the first equal set of each set; for an empty one, itself."""
     full = np.flatnonzero(sets.sizes)
     labels = np.arange(len(sets))
     if len(full):
-        # The sum of spread numbers stands for the set, whose numbers are hashes themselves.
+        # The sum of the mixed numbers identifies a set, because its numbers are hashes.
         sums = np.add.reduceat(_ordered(sets.values, 0), sets.starts[:-1][full])
         both = np.stack([sums, sets.sizes[full].astype(np.uint64)])
         order = np.lexsort(both)
@@ -147,7 +147,7 @@ def _equals(sets: Sets) -> Ints:
 
 
 def _band_keys(sets: Sets, first: int, rows: int) -> Hashes:
-    """A number for each set in one band, made of its smallest numbers in `rows` orders. Shape: (sets,)."""
+    """Return each set's key in a band, made of its smallest numbers in `rows` orders. Shape: (sets,)."""
     keys = np.zeros(len(sets), np.uint64)
     for part in _parts(sets.sizes, len(sets)):
         values = sets.values[sets.starts[part.start] : sets.starts[part.stop]]
@@ -189,7 +189,7 @@ def _meeting(sets: Sets, threshold: float) -> Iterator[tuple[Ints, Ints]]:
 
 
 def _windows(keys: Hashes, members: Ints, most: int) -> Iterator[tuple[Ints, Ints]]:
-    """Pairs of members whose keys are equal, up to `most` apart. Keys are in rising order."""
+    """Yield pairs of members with equal keys, up to `most` places apart. Keys are ascending."""
     for distance in range(1, most + 1):
         at = np.flatnonzero(keys[distance:] == keys[:-distance])
         if not len(at):
@@ -198,7 +198,7 @@ def _windows(keys: Hashes, members: Ints, most: int) -> Iterator[tuple[Ints, Int
 
 
 def _runs(keys: Hashes) -> Ints:
-    """For each place in an ordered array how often its value is there."""
+    """Return how often the value at each place of a sorted array occurs."""
     if not len(keys):
         return np.empty(0, np.int64)
     starts = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
@@ -207,9 +207,9 @@ def _runs(keys: Hashes) -> Ints:
 
 
 def _prefixes(sets: Sets, members: Ints, threshold: float) -> tuple[Ints, Hashes]:
-    """The rarest numbers of each member, one of which similar sets share: the member, and the number."""
+    """Return members and numbers: the rarest numbers of each, of which similar sets share at least one."""
     parts = [members[part] for part in _parts(sets.sizes[members], len(members))]
-    # Rarity may be rough, as long as it orders the numbers of all sets alike.
+    # Frequencies may be approximate, as long as they order the numbers of all sets alike.
     frequency = np.zeros(1 << _TABLE_BITS, np.int64)
     for part in parts:
         frequency += np.bincount(_slots(_chosen(sets, part).values), minlength=len(frequency))
@@ -231,7 +231,7 @@ def _slots(values: Hashes) -> Ints:
 
 
 def _linked(sets: Sets, labels: Ints, left: Ints, right: Ints, threshold: float) -> Ints:
-    """The labels after joining what is similar among pairs of sets."""
+    """Return the labels after joining the similar ones of some pairs."""
     sizes = sets.sizes
     small, large = np.minimum(sizes[left], sizes[right]), np.maximum(sizes[left], sizes[right])
     unsure = (labels[left] != labels[right]) & (small >= threshold * large - 1e-9)
@@ -241,7 +241,7 @@ def _linked(sets: Sets, labels: Ints, left: Ints, right: Ints, threshold: float)
 
 
 def _joined(labels: Ints, left: Ints, right: Ints) -> Ints:
-    """Labels after joining pairs: the smallest index of all that hang together."""
+    """Return the labels after joining pairs: the smallest index of each cluster."""
     while len(left):
         one, other = labels[left], labels[right]
         low, high = np.minimum(one, other), np.maximum(one, other)
@@ -254,7 +254,7 @@ def _joined(labels: Ints, left: Ints, right: Ints) -> Ints:
 
 
 def _shared(sets: Sets, left: Ints, right: Ints) -> Ints:
-    """How many numbers the sets of each pair have in common: those that are there twice under a pair."""
+    """Return how many numbers the two sets of each pair share: those that occur twice for a pair."""
     pairs = np.arange(len(left))
     rows = [_rows(sets, each, pairs) for each in (left, right)]
     ordered = np.sort(np.concatenate(rows))
@@ -263,13 +263,13 @@ def _shared(sets: Sets, left: Ints, right: Ints) -> Ints:
 
 
 def _rows(sets: Sets, chosen: Ints, pairs: Ints) -> Hashes:
-    """The numbers of the chosen sets, each below the number of its pair."""
+    """Return the numbers of the chosen sets, with the number of the pair in the first bits."""
     picked = _chosen(sets, chosen)
     return picked.values | (np.repeat(pairs, picked.sizes).astype(np.uint64) << np.uint64(_VALUE_BITS))
 
 
 def _chosen(sets: Sets, indices: Ints) -> Sets:
-    """Some of the sets, in the order of the indices."""
+    """Return some of the sets, in the order of the indices."""
     sizes = sets.sizes[indices]
     starts = np.concatenate([[0], np.cumsum(sizes)])
     at = np.arange(starts[-1]) + np.repeat(sets.starts[indices] - starts[:-1], sizes)
@@ -277,7 +277,7 @@ def _chosen(sets: Sets, indices: Ints) -> Sets:
 
 
 def _parts(weights: Ints, most: int) -> Iterator[slice]:
-    """Slices of at most so many items and about `_ROWS` in weight, an item at least."""
+    """Yield slices of 1 to `most` items, with a total weight of about `_ROWS`."""
     ends, start = np.cumsum(weights), 0
     while start < len(weights):
         before = ends[start - 1] if start else 0

@@ -1,12 +1,12 @@
-"""ROUGE-L between one text and a pool that grows: the filter of Self-Instruct and Alpaca, fast.
+"""Compare a text with a growing pool by ROUGE-L: the filter of Self-Instruct and Alpaca, but fast.
 
-F = 2·P·R / (P + R), where P and R are the longest common subsequence over the words of either text. The
-filter drops a text whose F is over 0.7 with any that was kept. Decisions are those of `rouge_score`, to the
-bit: F is worked out as it does it.
+F = 2·P·R / (P + R), where P and R are the length of the longest common subsequence divided by the words of
+either text. The filter drops a text if its F with a kept one is above 0.7. F is computed in the same steps as
+in `rouge_score`, so every decision is the same.
 
-A common subsequence cannot be longer than the number of words that both texts have, so an index from words to
+A common subsequence cannot be longer than the number of words that both texts have. So an index from words to
 texts first rules out nearly all of the pool, and only the rest is compared word by word. The pool takes about
-30 bytes a word. Stemming is not done: neither filter does it.
+30 bytes per word. Words are not stemmed, as in both filters.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ class Near(NamedTuple):
 
 
 class Pool:
-    """Texts, and which of them a new one is near to.
+    """Texts to compare new ones with.
 
     Args:
-        threshold: F must be over it.
-        tokenize: Cuts a text into words; `ascii_words` for what `rouge_score` sees.
+        threshold: Texts with a larger F are similar.
+        tokenize: Cuts a text into words; `ascii_words` does it as `rouge_score`.
     """
 
     def __init__(self, threshold: float = ALPACA, tokenize: Callable[[str], list[str]] = words) -> None:
@@ -109,7 +109,7 @@ class Pool:
 
 
 def f_measure(common: Floats, length: int, lengths: Floats) -> Floats:
-    """ROUGE-L's F, in the order of operations of `rouge_score`, so that ties round alike.
+    """Return ROUGE-L's F, in the order of operations of `rouge_score`, so that ties round alike.
 
     Args:
         common: Words of the longest common subsequences. Shape: (texts,).

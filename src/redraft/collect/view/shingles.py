@@ -1,9 +1,9 @@
-"""Texts as words, to compare them: how they are cut, and how runs of words become numbers.
+"""Cut texts into words to compare them, and hash runs of words.
 
 Words are runs of letters, digits and their marks, without case and after Unicode's NFKC, so that full-width
-and composed forms are alike. Scripts that put no space between words (Chinese, Japanese, Thai…) give a word
-a character. On ASCII text the words are those of `rouge_score`; `ascii_words` is its tokenizer on every text.
-Counting the words of an answer for a reader is another thing (`verify.segment`).
+and composed forms are equal. In scripts without spaces between words (Chinese, Japanese, Thai…) each
+character is a word. On ASCII text the words are those of `rouge_score`; `ascii_words` is its tokenizer on
+every text. For word counts that people read see `verify.segment`.
 """
 
 from __future__ import annotations

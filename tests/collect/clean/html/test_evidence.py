@@ -1,4 +1,4 @@
-"""Which texts are HTML: pages that were shared, and not markdown or code with tags in it."""
+"""Which texts are HTML: shared pages, but not markdown or code with tags."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""HTML as markdown: what has to survive, what has to go, and pages that are out to break it."""
+"""HTML as markdown: what must stay, what must go, and hostile pages."""
 
 from __future__ import annotations
 
@@ -224,13 +224,13 @@ def test_work_grows_with_the_text_alone(part: str) -> None:
 
 @pytest.mark.parametrize("part", BOMBS.values(), ids=BOMBS.keys())
 def test_no_part_of_a_page_is_searched_again_and_again(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One end behind thousands of beginnings must not be found from each of them."""
+    """One end after thousands of beginnings must not be searched for from each of them."""
     few, many = passed_for(part * 400, monkeypatch), passed_for(part * 4_000, monkeypatch)
     assert many <= max(few, 400) * 11
 
 
 def passed_for(page: str, monkeypatch: pytest.MonkeyPatch) -> int:
-    """How many characters are passed in search of ends and marks, where the page has one end of each kind."""
+    """Count the characters searched for ends and marks in a page with one end of each kind."""
     passed, until, has = 0, Elements.until, Elements.has
 
     def counted_until(self: Elements, end: str, start: int) -> tuple[str, int] | None:
@@ -252,7 +252,7 @@ def passed_for(page: str, monkeypatch: pytest.MonkeyPatch) -> int:
 
 
 def calls_for(page: str) -> int:
-    """How many calls, of Python's and C's functions, the conversion takes: the same on every machine."""
+    """Count the function calls, Python's and C's, of a conversion: the same on every machine."""
     calls = 0
 
     def count(_frame: FrameType, event: str, _argument: Any) -> None:
