@@ -108,7 +108,7 @@ def diff(
             header = {KEY: json.dumps(asdict(recipe))}
             with out.shard(shard, header, notes={"sources": sums}) as writer:
                 for piece in ahead(_summed_up(_pieces(ours, theirs, shard, recipe), sums)):
-                    writer.write(_difference(piece, recipe))
+                    writer.write(_changed(piece, piece.theirs, torch.Tensor.sub_, exact=exact))
                     run.progress(piece.size)
 
 
@@ -235,10 +235,6 @@ def _row(base: Checkpoint, other: Checkpoint, name: str, recipe: Recipe) -> torc
     if recipe.vocabulary == "mean":
         return vocabulary.mean_row(base, name)
     return torch.zeros(tensor.row, dtype=torch_dtype(tensor.dtype))
-
-
-def _difference(piece: _Piece, recipe: Recipe) -> torch.Tensor:
-    return _changed(piece, piece.theirs, torch.Tensor.sub_, exact=recipe.exact)
 
 
 def _total(piece: _Piece, recipe: Recipe) -> torch.Tensor:

@@ -290,3 +290,10 @@ def test_the_checksum_of_a_file_that_grows_is_of_what_was_read(
     assert source["bytes"] == len(first)
     assert source["sha256"] == hashlib.sha256(first).hexdigest()
     assert f"in.jsonl grew from {len(first):,} to {len(first + more):,} bytes after it was read" in said
+
+
+@pytest.mark.parametrize("more", [["-"], ["--questions", "-"]])
+def test_standard_input_is_imported_once(more: list[str]) -> None:
+    result = CliRunner().invoke(app, ["data", "import", "-", *more], input='{"prompt": "a"}\n')
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "'-' is given twice" in result.stderr

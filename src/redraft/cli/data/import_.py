@@ -90,6 +90,8 @@ def import_(
 
     if fields and which == "all":
         raise UsageError("--paths does nothing with --map.", hint="A map reads one chain from each record.")
+    asked = [questions] if questions else []
+    common.not_twice(paths[0], [*paths[1:], *asked])
     reader = published.Reader(
         source=published.source_named(name).name if name else None,
         licence=licence,
@@ -110,7 +112,7 @@ def import_(
         Provenance("data import", config),
         flags,
         reads=[file.path for file in files],
-        beside=[questions] if questions else [],
+        beside=asked,
         about=lambda: _reads(output, inputs, questions),
     ) as output:
         items = output.watch(_numbered(published.items_in(files), read, output))
