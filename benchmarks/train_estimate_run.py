@@ -18,9 +18,10 @@ from transformers import AutoConfig, AutoModelForCausalLM, TrainingArguments
 
 from redraft.train.data.batches import IGNORED
 from redraft.train.model.attention import use_segments
-from redraft.train.model.lora import Adapter, add_adapter
+from redraft.train.model.lora import add_adapter
 from redraft.train.model.loss import fuse
 from redraft.train.model.memory import peak_memory, plan_of
+from redraft.train.settings.options import TrainOptions
 
 SEED = 5
 STEPS = 4
@@ -33,7 +34,7 @@ def main() -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     config = AutoConfig.from_pretrained(asked.config)
     model = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, asked.dtype)).to(device)
-    trained = add_adapter(model, Adapter(), base=asked.config, redraft_format=None) if asked.lora else model
+    trained = add_adapter(model, TrainOptions(), redraft_format=None) if asked.lora else model
     use_segments(model)
     fuse(trained)
     trained.train()

@@ -16,8 +16,9 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from redraft.train.model.attention import use_segments
-from redraft.train.model.lora import Adapter, add_adapter
+from redraft.train.model.lora import add_adapter
 from redraft.train.model.loss import fuse
+from redraft.train.settings.options import TrainOptions
 
 SEED = 5
 
@@ -35,7 +36,7 @@ def main() -> None:
     torch.manual_seed(SEED)
     config = AutoConfig.from_pretrained(asked.config)
     model = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, asked.dtype))
-    trained = add_adapter(model, Adapter(), base=asked.config, redraft_format=None) if asked.lora else model
+    trained = add_adapter(model, TrainOptions(), redraft_format=None) if asked.lora else model
     if asked.side == "ours":
         use_segments(model)
         fuse(trained)

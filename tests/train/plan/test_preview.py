@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from redraft.chain import Chain
-from redraft.errors import UsageError
 from redraft.train.data.store import Stored
 from redraft.train.data.tokens import Encoder, Example
 from redraft.train.plan.preview import CLOSE, OPEN, Decoder, ShownToken, preview, shown, visible
@@ -161,8 +160,3 @@ def test_what_was_cut_of_a_prompt_is_told_apart(model: str, tmp_path: Path) -> N
     heading = next(line for line in seen(model, tmp_path, *words).splitlines() if line.startswith("── long"))
     assert re.search(r"too long: cut by [\d,]+ of the middle of the prompt and [\d,]+ of the end; ", heading)
     assert heading.endswith("; its last answers are lost; it ends within an answer")
-
-
-def test_a_preview_of_nothing(model: str, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="--preview 0 shows nothing"):
-        seen(model, tmp_path, "--preview", "0")

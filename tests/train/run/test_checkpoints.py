@@ -52,6 +52,14 @@ def test_the_newest_is_found_by_its_step(tmp_path: Path) -> None:
     assert newest(tmp_path / "nowhere") == (None, [])
 
 
+def test_only_files_of_a_checkpoint_are_read(tmp_path: Path) -> None:
+    """A list from a stranger may name what never ends, such as /dev/zero."""
+    (save(tmp_path, 5) / MARKER).write_text(json.dumps({"files": {"/dev/null": None}, "crc32": {}}))
+    assert checkpoints.checkpoints(tmp_path)[0].missing == ("/dev/null",)
+    (save(tmp_path, 6) / MARKER).write_text(json.dumps({"files": {}, "crc32": {"/dev/null": 1}}))
+    assert named(tmp_path / "checkpoint-6", tmp_path).complete
+
+
 def lose(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
 
@@ -195,6 +203,14 @@ def test_as_many_are_kept_as_asked_for(tmp_path: Path) -> None:
     assert len(checkpoints.checkpoints(tmp_path)) == 5
     checkpoints.remove_all(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_new_one_before_an_old_one_stays(tmp_path: Path) -> None:
+    """A run that resumed from 4, because 8 has broken weights, must not lose what it saved since."""
+    for step in (2, 4, 6, 8):
+        save(tmp_path, step)
+    prune(tmp_path, 1, step=6)
+    assert [each.step for each in checkpoints.checkpoints(tmp_path)] == [8, 6]
 
 
 def test_one_that_is_half_removed_is_neither_whole_nor_forgotten(

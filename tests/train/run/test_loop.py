@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch.nn import functional
 from transformers import TrainerCallback
 
@@ -229,6 +230,30 @@ def test_a_stop_saves_also_where_only_the_best_is_saved(examples: Prepared, tmp_
     made.evaluate = lambda: made.state.global_step  # type: ignore[method-assign]
     before_step(made, 6, terminate).run()
     assert [each.step for each in checkpoints(tmp_path)] == [6, 2]
+
+
+def test_what_is_saved_after_an_earlier_checkpoint_stays(examples: Prepared, tmp_path: Path) -> None:
+    """The later ones of before, which may have broken weights, do not count as newer."""
+    loop(tmp_path, data(examples)).run()
+    again = loop(tmp_path, data(examples), llama(), save_steps=2, save_total_limit=1)
+    before_step(again, 7, terminate).run(named(tmp_path / "checkpoint-4", tmp_path))
+    assert [each.step for each in checkpoints(tmp_path)] == [12, 8, 7]
+
+
+def test_a_run_that_was_moved_ends_with_its_best_model(examples: Prepared, tmp_path: Path) -> None:
+    def run(out: Path, stop: int = 99) -> Loop:
+        best: dict[str, Any] = {"save_strategy": "best", "load_best_model_at_end": True}
+        best |= {"metric_for_best_model": "eval_loss", "eval_strategy": "steps", "eval_steps": 2}
+        made = loop(out, data(examples), llama(), data(examples), **best)
+        made.evaluate = lambda: made.state.global_step  # type: ignore[method-assign]
+        before_step(made, stop, terminate).run(newest(out)[0])
+        return made
+
+    run(tmp_path / "one", 6)
+    moved = (tmp_path / "one").rename(tmp_path / "two")
+    ended = run(moved).trained.model.state_dict()
+    best = load_file(moved / "checkpoint-2" / "model.safetensors")
+    assert all(torch.equal(ended[name], each) for name, each in best.items())
 
 
 def test_a_line_of_several_steps_is_whole_after_a_stop(

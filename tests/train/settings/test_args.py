@@ -198,10 +198,10 @@ def test_a_flag_that_comes_again_adds_a_value_or_replaces_it() -> None:
         ("--num_train_epochs inf", "--num_train_epochs is 'inf', and should be a finite number.", None),
         ("--max_grad_norm inf", "should be a finite number.", "--max_grad_norm 0 clips nothing."),
         ("--lora_alpha 1e400", "--lora_alpha is '1e400'", None),
-        ("--max_steps 0", "--max_steps is 0, and should be at least 1.", "leave it out"),
-        ("--max_steps -2", "--max_steps is -2", None),
+        ("--max_steps 0", "--max_steps is 0.", "at least 1; without it, --num_train_epochs decides"),
+        ("--max_steps -2", "--max_steps is -2", "at least 1"),
         ("--price_per_hour inf", "--price_per_hour is 'inf'", None),
-        ("--price_per_hour -1", "--price_per_hour is -1, and should be at least 0.", None),
+        ("--price_per_hour -1", "--price_per_hour is -1.0.", "a number, at least 0"),
         (
             "--answer first --training_objective full",
             "--answer first has no effect without",
@@ -217,15 +217,15 @@ def test_a_flag_that_comes_again_adds_a_value_or_replaces_it() -> None:
             "a/hours.jsonl is a data file by its name, not a recipe.",
             "--data_path a/hours.jsonl",
         ),
-        ("--logging_steps 0", "--logging_steps is 0, and should be over 0.", None),
-        ("--eval_steps -1", "--eval_steps is -1, and should be at least 0.", None),
+        ("--logging_steps 0", "--logging_steps is 0.0.", "a number, above 0"),
+        ("--eval_steps -1", "--eval_steps is -1.0.", "a number, at least 0"),
         ("--packing perhaps", "--packing is 'perhaps', and should be True or False.", None),
         ("--format json", "one of selfee, alpaca, vicuna, stablevicuna, chat, self-instruct", None),
         ("--learning_rate 1 2", "--learning_rate takes one value, and has 2: 1 2.", None),
         ("--max_steps 2 mine.yaml", "has 2: 2 mine.yaml", "train sft mine.yaml --max_steps 2"),
         ("--max_steps 2 selfee", "has 2: 2 selfee", "The recipe comes first: redraft train sft selfee"),
-        ("--learning_rate -1", "--learning_rate is -1, and should be at least 0.", None),
-        ("--seed 5e9", "--seed is 5000000000, and should be at most 4294967295.", None),
+        ("--learning_rate -1", "--learning_rate is -1.0.", "a number, at least 0"),
+        ("--seed 5e9", "--seed is 5000000000.", "at least 0 and at most 4,294,967,295"),
         ("--fsdp_config {bad", "--fsdp_config is '{bad', and should be JSON in braces.", None),
         ("--fsdp full_shard --fsdp_config {bad", "--fsdp_config is not JSON: ", "--fsdp_config '{"),
         ("--lr_scheduler_kwargs bad", "should be JSON in braces.", None),
@@ -241,8 +241,16 @@ def test_a_flag_that_comes_again_adds_a_value_or_replaces_it() -> None:
         ("--neftune_noise_alpha 5", "is not supported", "packed row"),
         ("recipe-that-is-not", "there is no recipe 'recipe-that-is-not'.", "alpaca, selfee"),
         ("--lora_r 8 stray", "--lora_r takes one value", None),
-        ("--gradient_accumulation_steps 0", "is 0, and should be at least 1.", None),
-        ("--num_train_epochs -1", "--num_train_epochs is -1, and should be over 0.", None),
+        (
+            "--gradient_accumulation_steps 0",
+            "_accumulation_steps is 0.",
+            "a whole number, at least 1",
+        ),
+        ("--num_train_epochs -1", "--num_train_epochs is -1.0.", "a number, above 0"),
+        ("--lora_r 0", "--lora_r is 0.", "a whole number, at least 1"),
+        ("--lora_alpha 0", "--lora_alpha is 0.0.", "a number, above 0"),
+        ("--lora_dropout 1", "--lora_dropout is 1.0.", "a number, at least 0 and below 1"),
+        ("--preview 0", "--preview is 0.", "a whole number, at least 1"),
         ("--average_tokens_across_devices False", "is not supported", "counts the same"),
         ("--dataloader_drop_last True", "is not supported", "takes the remaining rows"),
         ("--metric_for_best_model accuracy", "is not supported", "only the loss is"),
@@ -447,7 +455,11 @@ def test_numbers_are_read_as_they_are_written(number: float) -> None:
 
 def test_a_recipes_paths_may_be_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/people/me")
-    path = recipe(tmp_path, "data_path: [~/a.jsonl, b.jsonl]\noutput_dir: ~/out")
+    text = (
+        "data_path: [~/a.jsonl, b.jsonl]\noutput_dir: ~/out\ndeepspeed: ~/zero.json\nfsdp_config: ~/fsdp.json"
+    )
+    path = recipe(tmp_path, text)
     settings = parse([path])
     assert settings.own.data_path == ("/people/me/a.jsonl", "b.jsonl")
-    assert settings.theirs["output_dir"] == "/people/me/out"
+    read = [settings.theirs[name] for name in ("output_dir", "deepspeed", "fsdp_config")]
+    assert read == ["/people/me/out", "/people/me/zero.json", "/people/me/fsdp.json"]

@@ -56,7 +56,6 @@ def _split(ref: str) -> tuple[str, Path | None]:
 
 def _merged(base: Path, adapter: Path, cache: Path) -> Path:
     """Return the cached folder of a model merged with an adapter. It depends on the files of both."""
-    from redraft.errors import UsageError
     from redraft.weights.lora.merge import merge_lora
     from redraft.weights.output import Run
 

@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 
 from redraft.errors import UsageError
 from redraft.formats.selfee import NATIVE_FORMAT
+from redraft.train.settings.options import TrainOptions
 
 ALL = "all-linear"
 """Every linear layer except the head."""
@@ -28,23 +29,6 @@ scales (0.52 in Dettmers et al. 2023, plus what is not quantised)."""
 
 _FOR_ACTIVATIONS = 0.75
 """The share of a GPU's memory for the above. The rest is for activations."""
-
-
-@dataclass(frozen=True)
-class Adapter:
-    """The settings of an adapter.
-
-    Attributes:
-        rank: Width of the small matrices.
-        alpha: The adapter's output is multiplied by alpha / rank.
-        dropout: Probability, before the adapter.
-        targets: Names of layers, or `all-linear`.
-    """
-
-    rank: int = 16
-    alpha: float = 32.0
-    dropout: float = 0.0
-    targets: tuple[str, ...] = (ALL,)
 
 
 class Method(NamedTuple):
@@ -85,9 +69,8 @@ class _Config(LoraConfig):
 
 def add_adapter(
     model: PreTrainedModel,
-    adapter: Adapter,
+    own: TrainOptions,
     *,
-    base: str,
     redraft_format: str | None,
     whole_vocabulary: bool = False,
 ) -> PeftModel:
@@ -97,25 +80,23 @@ def add_adapter(
 
     Args:
         model: The model. It is changed in place.
-        adapter: Its settings.
-        base: The name of the base model in the adapter's config.
+        own: The settings: `lora_*`, and the name of the base model for the adapter's config.
         redraft_format: `NATIVE_FORMAT` if it learns chains in that format, else None.
         whole_vocabulary: Save the vocabulary's matrices too, because rows were added.
 
     Raises:
-        UsageError: No layer has one of the names, or a number is out of its range.
+        UsageError: No layer has one of the names.
     """
-    _check_numbers(adapter)
-    _check_layers(model, adapter.targets)
+    _check_layers(model, own.lora_target_modules)
     if getattr(model, "is_quantized", False):
         model = prepare_model_for_kbit_training(  # type: ignore[no-untyped-call]
             model, use_gradient_checkpointing=False
         )
     config = _Config(
-        r=adapter.rank,
-        lora_alpha=adapter.alpha,  # type: ignore[arg-type]  # any number will do
-        lora_dropout=adapter.dropout,
-        target_modules=ALL if ALL in adapter.targets else list(adapter.targets),
+        r=own.lora_r,
+        lora_alpha=own.lora_alpha,  # type: ignore[arg-type]  # any number will do
+        lora_dropout=own.lora_dropout,
+        target_modules=ALL if ALL in own.lora_target_modules else list(own.lora_target_modules),
         task_type="CAUSAL_LM",
         redraft_format=redraft_format,
     )
@@ -125,7 +106,7 @@ def add_adapter(
         # `weights.lora.plan` merges these, and what a GGUF file cannot have is refused earlier.
         warnings.filterwarnings("ignore", "Model has `tie_word_embeddings=True`", UserWarning)
         added = get_peft_model(model, config)
-    added.peft_config["default"].base_model_name_or_path = base
+    added.peft_config["default"].base_model_name_or_path = own.model_name_or_path
     # By default, peft asks the hub at each save whether rows were added.
     save = partial(added.save_pretrained, save_embedding_layers=whole_vocabulary)
     added.save_pretrained = save  # type: ignore[method-assign]
@@ -145,15 +126,6 @@ def leave_inputs_to_autocast(model: nn.Module, *, leave: bool = True) -> None:
 def mark_native(model: PreTrainedModel) -> None:
     """Record in the model's config that it was trained on chains."""
     model.config.redraft_format = NATIVE_FORMAT
-
-
-def _check_numbers(adapter: Adapter) -> None:
-    if adapter.rank < 1 or adapter.alpha <= 0 or not 0 <= adapter.dropout < 1:
-        raise UsageError(
-            f"an adapter of rank {adapter.rank}, alpha {adapter.alpha:g} and dropout {adapter.dropout:g} "
-            "is not possible: rank and alpha are above 0, and dropout is from 0 to below 1.",
-            hint="--lora_r 16 --lora_alpha 32 --lora_dropout 0",
-        )
 
 
 def _check_layers(model: PreTrainedModel, targets: tuple[str, ...]) -> None:

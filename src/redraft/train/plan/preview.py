@@ -17,9 +17,7 @@ from rich.console import Console
 from rich.text import Text
 from transformers import PreTrainedTokenizerBase
 
-from redraft.errors import UsageError
 from redraft.train.data.batches import Order, RowsOf
-from redraft.train.data.packing import Rows
 from redraft.train.data.store import Stored
 from redraft.train.data.tokens import Cut
 from redraft.train.model.load import load_tokenizer
@@ -141,29 +139,14 @@ def preview(settings: TrainSettings, model: str, cache: Path, console: Console, 
     Raises:
         RedraftError: Anything is missing or damaged, or there is nothing to show.
     """
-    own = settings.own
-    count = own.preview or 0
-    if count < 1:
-        raise UsageError(f"--preview {count} shows nothing.", hint="--preview 3")
+    own, theirs = settings.own, settings.theirs
     tokenizer = load_tokenizer(model, pad_token=own.pad_token, say=say)
     prepared = prepare_all(own.data_path, own, tokenizer, cache, say=say)
     for line in prepared.report.lines():
         say(line)
-    seed = _seed(settings)
+    seed = theirs["data_seed"] if theirs.get("data_seed") is not None else theirs.get("seed", 42)
     packed = in_rows(prepared, own, seed)
-    order = _order(settings, packed, seed).rows(0).tolist()
-    show(console, RowsOf(prepared, packed), order, tokenizer, count, packed=own.packing)
-
-
-def _seed(settings: TrainSettings) -> int:
-    seed = settings.theirs.get("data_seed")
-    return int(settings.theirs.get("seed", 42) if seed is None else seed)
-
-
-def _order(settings: TrainSettings, packed: Rows, seed: int) -> Order:
-    """Return the order of a run. If rows are grouped by length, it depends on the rows a step takes."""
-    theirs = settings.theirs
-    return Order(
+    order = Order(
         packed.lengths,
         theirs["per_device_train_batch_size"],
         seed=seed,
@@ -171,6 +154,8 @@ def _order(settings: TrainSettings, packed: Rows, seed: int) -> Order:
         times=theirs.get("gradient_accumulation_steps", 1),
         grouped=theirs.get("train_sampling_strategy") == "group_by_length",
     )
+    first = order.rows(0).tolist()
+    show(console, RowsOf(prepared, packed), first, tokenizer, own.preview or 1, packed=own.packing)
 
 
 def show(

@@ -9,8 +9,8 @@ saved, and `run.state` writes it.
 
 from __future__ import annotations
 
-import ctypes
 import json
+import math
 import os
 import re
 import shutil
@@ -26,6 +26,7 @@ from safetensors import SafetensorError
 from redraft.errors import ModelError, OutputError, UsageError
 from redraft.files import sync, sync_folder
 from redraft.train.model.folder import contents
+from redraft.weights.replace import replace_folder
 
 MARKER = "complete.json"
 """The list of a checkpoint's files, written last."""
@@ -87,7 +88,8 @@ def checkpoints(output: Path) -> list[SavedCheckpoint]:
 
 def _look_at(folder: Path, step: int) -> SavedCheckpoint:
     try:
-        missing = [name for name, size in _listed(folder)["files"].items() if _size(folder / name) != size]
+        sizes = _listed(folder)["files"].items()
+        missing = [name for name, size in sizes if not _has_size(folder / name, size)]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return SavedCheckpoint(folder, step, None)
     return SavedCheckpoint(folder, step, tuple(missing))
@@ -105,8 +107,10 @@ def _verified(checkpoint: SavedCheckpoint) -> SavedCheckpoint:
         return checkpoint
     folder = checkpoint.folder
     try:
-        sums = _listed(folder).get("crc32", {})
-        changed = tuple(name for name, wanted in sums.items() if _sum(folder / name) != wanted)
+        listed = _listed(folder)
+        sums = listed.get("crc32", {})
+        known = sorted(listed["files"].keys() & sums.keys())
+        changed = tuple(name for name in known if _sum(folder / name) != sums[name])
     except (OSError, ValueError, TypeError, AttributeError, RecursionError):
         return replace(checkpoint, missing=None)
     return replace(checkpoint, changed=changed)
@@ -121,8 +125,8 @@ def _sum(path: Path) -> int:
     return found
 
 
-def _size(path: Path) -> int | None:
-    return path.stat().st_size if path.is_file() else None
+def _has_size(path: Path, size: object) -> bool:
+    return path.is_file() and path.stat().st_size == size
 
 
 def newest(output: Path) -> tuple[SavedCheckpoint | None, list[str]]:
@@ -207,7 +211,7 @@ def saving(output: Path, step: int, *, leads: bool, wait: Any) -> Iterator[Path]
         wait()
         if leads:
             _mark(aside)
-            _name(aside, output / f"checkpoint-{step}")
+            replace_folder(aside, output / f"checkpoint-{step}")
         wait()
     except (OSError, SafetensorError) as error:
         raise unwritable(output, error, aside) from error
@@ -242,31 +246,7 @@ def _mark(folder: Path) -> None:
     sync_folder(folder)
 
 
-def _name(aside: Path, folder: Path) -> None:
-    """Give a checkpoint its name, replacing an older or incomplete one of the same step."""
-    if not folder.exists():
-        aside.rename(folder)
-    elif _exchange(aside, folder):
-        shutil.rmtree(aside)
-    else:
-        old = folder.with_name(f"{_ASIDE}old-{folder.name}")
-        shutil.rmtree(old, ignore_errors=True)
-        folder.rename(old)
-        aside.rename(folder)
-        shutil.rmtree(old)
-    sync_folder(folder.parent)
-
-
-def _exchange(one: Path, other: Path) -> bool:
-    """Swap two names atomically, if the system can (Linux: renameat2 with RENAME_EXCHANGE, 2)."""
-    renameat2 = getattr(ctypes.CDLL(None), "renameat2", None)
-    if renameat2 is None:
-        return False
-    here = -100  # AT_FDCWD: relative to the working folder
-    return bool(renameat2(here, os.fsencode(one), here, os.fsencode(other), 2) == 0)
-
-
-def prune(output: Path, limit: int | None, keep: Path | None = None) -> None:
+def prune(output: Path, limit: int | None, keep: Path | None = None, *, step: float = math.inf) -> None:
     """Delete the remains of broken saves, and all but the newest complete checkpoints.
 
     A folder without a list of files stays: another trainer may have made it.
@@ -275,12 +255,13 @@ def prune(output: Path, limit: int | None, keep: Path | None = None) -> None:
         output: The output folder of the run.
         limit: The number to keep; None for all.
         keep: A checkpoint that always stays: the best so far.
+        step: The last step done. Later checkpoints stay: the run has resumed from before them.
     """
     for broken in output.glob(f"{_ASIDE}*"):
         shutil.rmtree(broken, ignore_errors=True)
     if not limit or limit < 1:
         return
-    found = checkpoints(output)
+    found = [each for each in checkpoints(output) if each.step <= step]
     whole = [each for each in found if each.complete]
     kept = {each.folder for each in whole[:limit]}
     for each in found if whole else []:

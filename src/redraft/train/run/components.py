@@ -26,7 +26,7 @@ from redraft.train.data.store import Prepared
 from redraft.train.data.tokens import Encoder
 from redraft.train.model.attention import use_segments
 from redraft.train.model.load import DTYPES, fit_vocabulary, load_model, skeleton, weights_dtype
-from redraft.train.model.lora import Adapter, Method, add_adapter, default_method, mark_native
+from redraft.train.model.lora import Method, add_adapter, default_method, mark_native
 from redraft.train.model.loss import fuse
 from redraft.train.processes import Say, ranks
 from redraft.train.settings.args import TrainSettings
@@ -108,7 +108,6 @@ def load_trained(
         if native:
             mark_native(loaded)
         return loaded
-    adapter = Adapter(own.lora_r, own.lora_alpha, own.lora_dropout, own.lora_target_modules)
     if grown and own.gguf:
         raise UsageError(
             f"--gguf: a GGUF adapter cannot hold the token {own.pad_token!r} that --pad_token adds.",
@@ -117,8 +116,7 @@ def load_trained(
     set_seed(seed)
     return add_adapter(
         loaded,
-        adapter,
-        base=own.model_name_or_path,
+        own,
         redraft_format=NATIVE_FORMAT if native else None,
         whole_vocabulary=grown,
     )

@@ -391,7 +391,8 @@ class Loop:
                 state.save_to_json(str(to / STATE))
         if args.should_save:
             keep = state.best_model_checkpoint
-            checkpoints.prune(self.folder, args.save_total_limit, Path(keep) if keep else None)
+            best = Path(keep) if keep else None
+            checkpoints.prune(self.folder, args.save_total_limit, best, step=state.global_step)
 
     def _save_unlogged(self, path: Path) -> None:
         if steps := self.state.global_step - self._logged:
@@ -417,8 +418,8 @@ class Loop:
         """Report the mean loss of this session, and take the best weights if that was asked for."""
         steps = self.state.global_step - (self._resumed.step if self._resumed else 0)
         self._report({"train_loss": (self._logged_loss + float(self._unlogged)) / max(steps, 1)})
-        if self.args.load_best_model_at_end and self.state.best_model_checkpoint:
-            self.trained.load_model(Path(self.state.best_model_checkpoint))
+        if best := self._best(self.state):
+            self.trained.load_model(best)
         self._tell("train_end")
 
     def chosen(self, checkpoint: SavedCheckpoint) -> Path:
@@ -427,10 +428,13 @@ class Loop:
         Raises:
             ModelError: It is damaged or missing.
         """
-        best = state_of(checkpoint).best_model_checkpoint if self.args.load_best_model_at_end else None
-        if not best:
-            return checkpoint.folder
-        folder = checkpoint.folder.parent / Path(best).name  # the output may have been moved
+        return self._best(state_of(checkpoint)) or checkpoint.folder
+
+    def _best(self, state: TrainerState) -> Path | None:
+        """Return the best checkpoint if its weights are to be the result."""
+        if not (state.best_model_checkpoint and self.args.load_best_model_at_end):
+            return None
+        folder = self.folder / Path(state.best_model_checkpoint).name  # the output may have been moved
         if not folder.is_dir():
             raise ModelError(
                 f"the best checkpoint, {folder}, is missing ({contents(folder.parent)}).",

@@ -13,15 +13,17 @@ import difflib
 import os
 import types
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from enum import Enum
 from functools import cache
-from math import isfinite
+from math import isfinite, nan
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypedDict, Union, get_args, get_origin, get_type_hints
 
-from redraft.errors import UsageError
+from redraft.errors import UsageError, shown
 from redraft.formats.documents import json_of, recipe_of, shipped_recipes
+from redraft.options import Option, check_values, options_of
 from redraft.train.settings import renamed
 from redraft.train.settings.options import DEFAULTS, NAMES, TrainOptions
 
@@ -33,7 +35,7 @@ _DATA = (".jsonl", ".json", ".txt", ".gz", ".zst", ".csv", ".parquet", ".arrow")
 
 _PATHS = {
     *("model_name_or_path", "data_path", "eval_data_path", "output_dir", "cache_dir", "gguf"),
-    *("resume_from_checkpoint", "logging_dir"),
+    *("resume_from_checkpoint", "logging_dir", "deepspeed", "fsdp_config"),
 }
 """Settings that may be paths."""
 
@@ -72,7 +74,8 @@ def parse(words: Sequence[str]) -> TrainSettings:
             both = isinstance(converted, dict) and isinstance(before, dict)
             merged[name] = {**before, **converted} if both else converted  # type: ignore[dict-item]
     _refuse_unsupported(merged)
-    _check_ranges(merged)
+    ranged = {name: merged[name] for name in options_of(_Ranges) if merged.get(name) is not None}
+    check_values(ranged, _Ranges, table="--")
     own = TrainOptions(**{name: value for name, value in merged.items() if name in NAMES})
     if own.price_per_hour is not None and not own.estimate:
         remarks.append("--price_per_hour has no effect without --estimate.")
@@ -86,7 +89,7 @@ def _at_home(name: str, value: Any) -> Any:
         return value
     if isinstance(value, str):
         return os.path.expanduser(value)  # noqa: PTH111 - a Path would change org/name+adapter
-    return type(value)(map(os.path.expanduser, value))
+    return tuple(map(os.path.expanduser, value)) if isinstance(value, tuple) else value
 
 
 def read_flags(words: Sequence[str]) -> dict[str, Any]:
@@ -137,8 +140,7 @@ def _takes_several(name: str) -> bool:
 def _is_switch(name: str) -> bool:
     """Whether a flag may stand without a value."""
     wanted = _wanted(name)
-    takes_true = any(_as(kind, value=True)[0] for kind in wanted)
-    return takes_true or not wanted or name == "resume_from_checkpoint"
+    return not wanted or bool in wanted or name == "resume_from_checkpoint"
 
 
 def _wanted(name: str) -> list[Any]:
@@ -216,10 +218,9 @@ def convert(name: str, value: Any) -> Any:
     if isinstance(value, str) and value.lstrip().startswith("{") and dict in map(_plain, wanted):
         wanted = [dict]  # not a file name
     for kind in wanted:
-        fits, converted = _as(kind, value)
-        if fits:
-            return converted
-    message = f"--{name} is {_shown(value)}, and should be {_in_words(wanted)}."
+        with suppress(ValueError, OverflowError, RecursionError):
+            return _read(kind, value)
+    message = f"--{name} is {shown(value)}, and should be {_in_words(wanted)}."
     clips = "--max_grad_norm 0 clips nothing." if name == "max_grad_norm" else None
     raise UsageError(message, hint=clips or _meant(value, wanted))
 
@@ -248,50 +249,33 @@ def _choices(kind: Any) -> list[Any]:
     return list(get_args(kind)) if get_origin(kind) is Literal else []
 
 
-def _as(kind: Any, value: Any) -> tuple[bool, Any]:
-    """Return whether a value fits a type, and the converted value."""
+def _read(kind: Any, value: Any) -> Any:
+    """Convert a value to a type, or raise ValueError."""
     plain = _plain(kind)
-    if plain is type(None):
-        return value is None, None
-    if plain is bool:
-        return _as_bool(value)
     if plain in (int, float):
-        return _as_number(plain, value)
-    if plain is dict:
-        return _as_dict(value)
+        return _number(plain, value)
+    if plain is bool and isinstance(value, str) and value.lower() in renamed.YES | renamed.NO:
+        return value.lower() in renamed.YES
+    if plain is dict and isinstance(value, str):
+        value = json_of(value, "a setting")
     if plain in (tuple, list):
-        items = value if isinstance(value, list | tuple) else [value]
-        return all(isinstance(each, str) for each in items), plain(items)
-    if plain is Literal:
-        return isinstance(value, str | bool) and value in _choices(kind), value
-    return isinstance(value, str), value
+        value = plain(value if isinstance(value, list | tuple) else [value])
+        fits = all(isinstance(each, str) for each in value)
+    elif plain is Literal:
+        fits = isinstance(value, str | bool) and value in _choices(kind)
+    else:
+        fits = isinstance(value, plain)
+    if not fits or (plain is dict and not _is_small(value)):
+        raise ValueError
+    return value
 
 
-def _as_bool(value: Any) -> tuple[bool, Any]:
-    if isinstance(value, str) and value.lower() in renamed.YES | renamed.NO:
-        return True, value.lower() in renamed.YES
-    return isinstance(value, bool), value
-
-
-def _as_number(kind: type, value: Any) -> tuple[bool, Any]:
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return False, value
-    try:
-        number = float(value)
-        if kind is float:
-            return isfinite(number), number
-        return number == int(number), int(number)
-    except (ValueError, OverflowError):
-        return False, value
-
-
-def _as_dict(value: Any) -> tuple[bool, Any]:
-    if isinstance(value, str) and value.lstrip().startswith("{"):
-        try:
-            value = json_of(value, "a setting")
-        except (ValueError, RecursionError):
-            return False, value
-    return isinstance(value, dict) and _is_small(value), value
+def _number(kind: type, value: Any) -> Any:
+    known = isinstance(value, int | float | str) and not isinstance(value, bool)
+    number = float(value) if known else nan
+    if not isfinite(number) or (kind is int and number % 1):
+        raise ValueError
+    return kind(number)
 
 
 def _is_small(value: Any) -> bool:
@@ -331,50 +315,41 @@ def _meant(value: Any, kinds_: Iterable[Any]) -> str | None:
     return f"Did you mean {near[0]}?" if near else None
 
 
-def _shown(value: object) -> str:
-    """Return a value for a message. Of a list or a mapping, which may be endless, only its type."""
-    return f"{value!r:.60}" if isinstance(value, str | int | float | None) else f"a {type(value).__name__}"
-
-
-_LEAST = {
-    "logging_steps": 0.000001,
-    "eval_steps": 0,
-    "per_device_train_batch_size": 1,
-    "per_device_eval_batch_size": 1,
-    "gradient_accumulation_steps": 1,
-    "num_train_epochs": 0.001,
-    "save_steps": 0.000001,
-    "workers": 1,
-    "divergence_steps": 0,
-    "learning_rate": 0,
-    "weight_decay": 0,
-    "seed": 0,
-    "data_seed": 0,
-    "price_per_hour": 0,
-    "dataloader_num_workers": 0,
-}
-"""Minimum values of settings that would otherwise fail late or have no effect."""
-
-_NO_STEPS = -1
-"""The default of `max_steps`: `num_train_epochs` decides."""
-
 _MOST_OF_A_SEED = 2**32 - 1
 """NumPy's generator takes a seed of 32 bits."""
 
 
-def _check_ranges(values: Mapping[str, Any]) -> None:
-    for name, least in _LEAST.items():
-        value = values.get(name)
-        if value is not None and value < least:
-            over = f"at least {least}" if isinstance(least, int) else "over 0"
-            raise UsageError(f"--{name} is {value:g}, and should be {over}.")
-    if (steps := values.get("max_steps", _NO_STEPS)) < 1 and steps != _NO_STEPS:
-        raise UsageError(
-            f"--max_steps is {steps}, and should be at least 1.",
-            hint="--max_steps 1, or leave it out: then --num_train_epochs decides.",
-        )
-    if (seed := values.get("seed") or 0) > _MOST_OF_A_SEED:
-        raise UsageError(f"--seed is {seed}, and should be at most {_MOST_OF_A_SEED}.")
+def _steps(value: int) -> int:
+    if value < 1 and value != -1:  # the default: `num_train_epochs` decides
+        raise ValueError
+    return value
+
+
+class _Ranges(TypedDict, total=False):
+    """The ranges of settings that would otherwise fail late or have no effect."""
+
+    logging_steps: Annotated[float, Option("", gt=0)]
+    eval_steps: Annotated[float, Option("", ge=0)]
+    per_device_train_batch_size: Annotated[int, Option("", ge=1)]
+    per_device_eval_batch_size: Annotated[int, Option("", ge=1)]
+    gradient_accumulation_steps: Annotated[int, Option("", ge=1)]
+    num_train_epochs: Annotated[float, Option("", gt=0)]
+    max_steps: Annotated[
+        int, Option("", read=_steps, what="at least 1; without it, --num_train_epochs decides")
+    ]
+    save_steps: Annotated[float, Option("", gt=0)]
+    workers: Annotated[int, Option("", ge=1)]
+    divergence_steps: Annotated[int, Option("", ge=0)]
+    learning_rate: Annotated[float, Option("", ge=0)]
+    weight_decay: Annotated[float, Option("", ge=0)]
+    seed: Annotated[int, Option("", ge=0, le=_MOST_OF_A_SEED)]
+    data_seed: Annotated[int, Option("", ge=0)]
+    dataloader_num_workers: Annotated[int, Option("", ge=0)]
+    lora_r: Annotated[int, Option("", ge=1)]
+    lora_alpha: Annotated[float, Option("", gt=0)]
+    lora_dropout: Annotated[float, Option("", ge=0, lt=1)]
+    preview: Annotated[int, Option("", ge=1)]
+    price_per_hour: Annotated[float, Option("", ge=0)]
 
 
 def _refuse_unsupported(values: Mapping[str, Any]) -> None:
