@@ -34,8 +34,8 @@ class Letters:
         if self.deadly and chain.prompt.instruction == self.deadly:
             os.kill(os.getpid(), signal.SIGKILL)
         if not chain.answer:
-            return Skipped(chain.id, "no answer")
+            return Skipped("no answer")
         ids = np.array([*map(ord, chain.prompt.text + chain.answer), END], np.uint32)
         trained = np.arange(len(ids)) >= len(chain.prompt.text)
         over = max(len(ids) - self.longest, 0)
-        return Example(chain.id, ids[over:], trained[over:], Cut(over, over))
+        return Example(ids[over:], trained[over:], Cut(over, over))

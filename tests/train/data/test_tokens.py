@@ -60,7 +60,6 @@ def words(kind: str, ids: np.ndarray[Any, Any]) -> str:
 
 def test_shapes_and_types() -> None:
     found = example(CHAIN)
-    assert found.id == "c/1"
     assert (found.ids.dtype, found.trained.dtype) == (np.uint32, np.bool_)
     assert found.ids.shape == found.trained.shape
     assert found.cut == Cut()
@@ -234,7 +233,7 @@ def test_a_talk_that_the_template_refuses_is_left_out() -> None:
     encoder = Encoder(tokenizer("bytes", refusing), "chat", "full")
     said = ({"role": "system", "content": "S"}, {"role": "user", "content": "Q"})
     refused = Chain(id="x", prompt=Prompt(messages=said), steps=(Step(answer="A"),), best=0)
-    assert encoder.encode(refused) == Skipped("x", "the model's chat template refuses it: No system.")
+    assert encoder.encode(refused) == Skipped("the model's chat template refuses it: No system.")
 
 
 # Too long.
@@ -280,7 +279,7 @@ def test_an_answer_that_is_judged_is_not_shortened_as_a_question_is() -> None:
         best=0,
     )
     skipped = Encoder(tokenizer("bytes"), "selfee", "critic", 256).encode(made)
-    assert skipped == Skipped("x", "the prompt leaves no room for an answer")
+    assert skipped == Skipped("the prompt leaves no room for an answer")
 
 
 @given(
@@ -388,18 +387,18 @@ def test_the_answer_that_is_learnt_is_told_and_can_be_the_first() -> None:
 @pytest.mark.parametrize("first", [False, True])
 def test_without_a_token_with_loss_there_is_no_example(first: bool) -> None:
     """Nothing predicts the first one."""
-    whole = Example("x", np.zeros(40, np.uint32), np.arange(40) < first)
-    assert _fitted(whole, [], [], [40], limit=16) == Skipped("x", "no token carries loss")
+    whole = Example(np.zeros(40, np.uint32), np.arange(40) < first)
+    assert _fitted(whole, [], [], [40], limit=16) == Skipped("no token carries loss")
 
 
 def test_a_prompt_that_cannot_be_shortened_enough() -> None:
     encoder = Encoder(tokenizer("bytes"), "selfee", "full", SHORTEST)
-    assert encoder.encode(single("Q", "A")) == Skipped("", "the prompt leaves no room for an answer")
+    assert encoder.encode(single("Q", "A")) == Skipped("the prompt leaves no room for an answer")
 
 
 def test_a_giant_is_not_even_tokenised() -> None:
     found = Encoder(tokenizer("bytes"), "selfee", "full").encode(single("Q", "a" * (LONGEST + 1)))
-    assert found == Skipped("", "over 1,048,576 characters")
+    assert found == Skipped("over 1,048,576 characters")
 
 
 # What records and tokenizers of others may hold.
@@ -415,7 +414,7 @@ def test_nobody_can_write_a_mark() -> None:
     encoder = Encoder(tokenizer("bytes"), "selfee", "full")
     stop = encoder.vocabulary.stop
     for made in (single(f"Q{stop}", "A"), single("Q", f"A{stop}B")):
-        assert encoder.encode(made) == Skipped("", "U+FDD0, which is no character")
+        assert encoder.encode(made) == Skipped("U+FDD0, which is no character")
 
 
 def test_a_tokenizer_that_sees_a_control_token_in_letters_is_not_let(tmp_path: Path) -> None:
@@ -426,13 +425,13 @@ def test_a_tokenizer_that_sees_a_control_token_in_letters_is_not_let(tmp_path: P
     save(tmp_path, made, {"eos_token": "</s>"})
     encoder = Encoder(AutoTokenizer.from_pretrained(tmp_path), "self-instruct", "full")
     assert encoder.encode(single("a", "a")).ids.tolist()[-1] == 6  # type: ignore[union-attr]
-    assert encoder.encode(single("a", "a</s>a")) == Skipped("", "a text that is read as a control token")
+    assert encoder.encode(single("a", "a</s>a")) == Skipped("a text that is read as a control token")
 
 
 @pytest.mark.parametrize(("finish", "reason"), [("stop", "no answer"), ("context", "its answer was cut")])
 def test_skipped_says_why(finish: str, reason: str) -> None:
     made = single("Q", "" if finish == "stop" else "A", finish=finish)
-    assert Encoder(tokenizer("bytes")).encode(made) == Skipped("", reason)
+    assert Encoder(tokenizer("bytes")).encode(made) == Skipped(reason)
 
 
 def test_a_tokenizer_without_a_stop_token(tmp_path: Path) -> None:

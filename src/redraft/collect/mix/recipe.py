@@ -47,10 +47,10 @@ def _count(value: Any) -> int | None:
 
 
 def _identity(value: Any) -> Identity:
-    texts = value if isinstance(value, dict) and value.keys() == set(Identity._fields) else {"": None}
-    if not all(isinstance(text, str) and text.strip() for text in texts.values()):
+    known = isinstance(value, dict) and value.keys() == set(Identity._fields)
+    if not known or not all(isinstance(text, str) and text.strip() for text in value.values()):
         raise ValueError
-    return Identity(texts["name"].strip(), texts["maker"].strip())
+    return Identity(value["name"].strip(), value["maker"].strip())
 
 
 def _parts(value: Any) -> list[Any]:

@@ -59,7 +59,6 @@ class Example:
     """A chain as tokens.
 
     Attributes:
-        id: The chain's id.
         ids: Token ids, shape [n].
         trained: Which tokens carry loss, shape [n].
         cut: What the length limit removed.
@@ -67,7 +66,6 @@ class Example:
         later: Whether the example trains on one answer, and not the first.
     """
 
-    id: str
     ids: NDArray[np.uint32]
     trained: NDArray[np.bool_]
     cut: Cut = field(default_factory=Cut)
@@ -79,7 +77,6 @@ class Example:
 class Skipped:
     """A chain that gives no example, and why."""
 
-    id: str
     reason: str
 
 
@@ -162,7 +159,7 @@ class Encoder:
             draft = _draft(spans, self.vocabulary)
             return self._example(chain, draft, self._tokens(draft))
         except RecordError as error:
-            return Skipped(chain.id, error.message)
+            return Skipped(error.message)
 
     def _try_template(self) -> None:
         """Raise if the chat template is unusable, before any record is read."""
@@ -203,7 +200,6 @@ class Encoder:
         for start, end in draft.trained:
             trained[slice(*_inside(tokens, start, end))] = True
         whole = Example(
-            chain.id,
             np.concatenate([first, tokens.ids]),
             np.concatenate([first < 0, trained]),
             leaves=leaves_answers(chain, self.format, self.objective),
@@ -287,7 +283,7 @@ def _fitted(
     """
     ids, trained = example.ids, example.trained
     if not trained[1:].any():  # nothing predicts the first token
-        return Skipped(example.id, "no token carries loss")
+        return Skipped("no token carries loss")
     if len(ids) <= limit:
         return example
     first = int(np.argmax(trained[1:])) + 1
@@ -297,7 +293,7 @@ def _fitted(
     if over:
         start, end = max(asked, key=lambda place: place[1] - place[0], default=(0, 0))
         if end - start - over < SHORTEST:
-            return Skipped(example.id, NO_ROOM)
+            return Skipped(NO_ROOM)
         middle = start + (end - start - over) // 2
         kept = np.r_[0:middle, middle + over : len(ids)]
         ids, trained = ids[kept], trained[kept]

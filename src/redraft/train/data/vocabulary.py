@@ -51,7 +51,6 @@ class Vocabulary:
         first: Ids that the tokenizer puts before every text, such as beginning-of-text.
         stop: The mark of the stop token.
         marks: The text of each control token to its mark.
-        size: The highest id plus 1.
         template: The model's chat template, or None.
         fingerprint: A hash of all that decides the ids of a text.
     """
@@ -59,7 +58,6 @@ class Vocabulary:
     first: NDArray[np.uint32]
     stop: str
     marks: dict[str, str]
-    size: int
     template: ChatTemplate | None
     fingerprint: str
     _backend: Tokenizer
@@ -103,7 +101,6 @@ class Vocabulary:
             first=np.array(first, np.uint32),
             stop=marks[stop],
             marks=marks,
-            size=int(meant.max()) + 1,
             template=None if template is None else ChatTemplate(_Jinja(template, named), tuple(marks)),
             fingerprint=hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest(),
             _backend=backend,

@@ -3,8 +3,8 @@
 A packed row holds examples one after the other, and positions restart at 0 with each. That alone separates
 nothing: in stock attention with a cache, an example reads those before it (logits differed by 0.6). Here each
 example is a call of its own. This is also the cheapest way: no mask is built, and the work grows with the
-squares of the examples' lengths, not of the row's. On a CPU this is a loop; on a GPU in 16 bits, one call of
-torch's flash attention for varied lengths.
+squares of the examples' lengths, not with the square of the row's. On a CPU this is a loop; on a GPU in 16
+bits, one call of torch's flash attention for varied lengths.
 
 Rows that are not packed, with padding or a cache, get the mask of `sdpa`, so the model can also be evaluated
 and generate. Other kinds of attention (linear, chunked, with sinks) would leak, and are refused.
@@ -79,7 +79,7 @@ def segments(position_ids: Tensor) -> Segments:
 
 
 def use_segments(model: PreTrainedModel) -> None:
-    """Give a model this attention. Raise `ModelError` if packed examples would leak through a layer."""
+    """Give a model this attention. Raise `ModelError` if packed examples would see each other in a layer."""
     config = model.config.get_text_config()
     others = sorted(set(getattr(config, "layer_types", None) or ()) - _KINDS)
     hookable = model._supports_attention_backend and model._supports_flash_attn  # noqa: SLF001 - their flags
@@ -218,7 +218,7 @@ def _band(length: int, window: int, device: torch.device) -> Tensor:
 
 
 def _capped(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, how: _Scoring) -> Tensor:
-    """Attend with scores bent towards a bound, which no kernel of torch does (Gemma 2)."""
+    """Attend with soft-capped scores (Gemma 2), for which torch has no kernel."""
     groups = query.shape[1] // key.shape[1]
     key, value = (each.repeat_interleave(groups, dim=1) for each in (key, value))
     scores = query @ key.transpose(2, 3) * (query.shape[-1] ** -0.5 if how.scaling is None else how.scaling)

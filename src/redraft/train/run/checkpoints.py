@@ -87,33 +87,36 @@ def checkpoints(output: Path) -> list[SavedCheckpoint]:
 
 
 def _look_at(folder: Path, step: int) -> SavedCheckpoint:
-    try:
-        sizes = _listed(folder)["files"].items()
-        missing = [name for name, size in sizes if not _has_size(folder / name, size)]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    listed = _listed(folder)
+    if listed is None:
         return SavedCheckpoint(folder, step, None)
+    missing = (name for name, (size, _) in listed.items() if not _has_size(folder / name, size))
     return SavedCheckpoint(folder, step, tuple(missing))
 
 
-def _listed(folder: Path) -> Any:
-    """Return the content of `complete.json`."""
-    with (folder / MARKER).open("rb") as file:
-        return json.loads(file.read(_MOST))
+def _listed(folder: Path) -> dict[str, tuple[object, object]] | None:
+    """Return size and checksum of each file by `complete.json`, or None if that is missing or damaged.
+
+    Older versions saved no checksums.
+    """
+    try:
+        with (folder / MARKER).open("rb") as file:
+            read = json.loads(file.read(_MOST))
+        sums = read.get("crc32", {})
+        return {name: (size, sums.get(name)) for name, size in read["files"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
 
 
 def _verified(checkpoint: SavedCheckpoint) -> SavedCheckpoint:
-    """Compare the checksums of a checkpoint's files. Older versions saved none."""
-    if not checkpoint.complete:
-        return checkpoint
-    folder = checkpoint.folder
-    try:
-        listed = _listed(folder)
-        sums = listed.get("crc32", {})
-        known = sorted(listed["files"].keys() & sums.keys())
-        changed = tuple(name for name in known if _sum(folder / name) != sums[name])
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
-        return replace(checkpoint, missing=None)
-    return replace(checkpoint, changed=changed)
+    """Compare the checksums of a checkpoint's files."""
+    folder, changed = checkpoint.folder, []
+    for name, (_, wanted) in (_listed(folder) or {}).items() if checkpoint.complete else ():
+        with suppress(OSError):
+            if wanted is None or wanted == _sum(folder / name):
+                continue
+        changed.append(name)
+    return replace(checkpoint, changed=tuple(changed))
 
 
 def _sum(path: Path) -> int:

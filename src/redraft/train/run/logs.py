@@ -18,6 +18,7 @@ from typing import Any, TextIO
 from rich.console import Console
 
 from redraft.files import replace_file
+from redraft.jobs.lines import parse_line, read_lines
 from redraft.jobs.progress import ProgressLine
 from redraft.train.model.memory import peak_memory
 
@@ -39,7 +40,7 @@ class Log:
         try:
             if self._path:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
-                kept = [line for line in _lines(self._path) if _step_of(line) <= step] if step else []
+                kept = [line for line in read_lines(self._path) if _is_of(line, step)] if step else []
                 replace_file(self._path, b"".join(kept))
                 self._file = self._path.open("a", encoding="utf-8", buffering=1)  # flushed after each line
             yield
@@ -61,20 +62,10 @@ class Log:
         self._progress.close()
 
 
-def _lines(path: Path) -> list[bytes]:
-    if not path.is_file():
-        return []
-    with path.open("rb") as file:
-        return [line for line in file if line.endswith(b"\n")]
-
-
-def _step_of(line: bytes) -> float:
-    """Return the step of a line; infinity if it cannot be read."""
-    try:
-        step = json.loads(line)["step"]
-    except (ValueError, KeyError, TypeError):
-        return float("inf")
-    return step if isinstance(step, int) else float("inf")
+def _is_of(line: bytes, step: int) -> bool:
+    """Return whether a line is whole and of a step up to this one."""
+    found = (parse_line(line) or {}).get("step")
+    return isinstance(found, int) and found <= step
 
 
 class StepCounts:

@@ -1,10 +1,10 @@
 """The loop of a run: steps, guards, evaluations, checkpoints, and what is logged.
 
-A step sums the loss of its batches and divides it by what carries loss in them, over all processes. So it is
-the same step however it is divided among batches and processes. `Data` says what is read and what counts, and
-the model computes its own loss. `trained` sets up accelerate, and `checkpoints` keeps folders whole.
-transformers' callbacks say what is due after a step (`DefaultFlowCallback`) and report to TensorBoard and
-others.
+A step sums the loss of its batches and divides it by the trained tokens in them, over all processes. So the
+result does not depend on how its rows are divided among batches and processes. `Data` holds the rows and
+counts their tokens, and the model computes its own loss. `trained` sets up accelerate, and `checkpoints`
+saves folders atomically. transformers' callbacks decide what is due after a step (`DefaultFlowCallback`) and
+report to TensorBoard and others.
 """
 
 from __future__ import annotations
@@ -209,7 +209,9 @@ class Loop:
         self.state.epoch = epoch + read / len(self.data.order)
 
     def _count(self, batches: list[Batch]) -> torch.Tensor:
-        """Return what carries loss in a step, over all processes, which also look at the last loss here."""
+        """Return the trained tokens of a step, over all processes. The last step's loss is checked here too,
+        because each exchange between processes takes time.
+        """
         tokens = sum(self.data.tokens(batch) for batch in batches)
         counted = sum(self.data.counted(batch) for batch in batches)
         sums = self.trained.sums([counted, tokens, self._last_loss()])
@@ -255,9 +257,9 @@ class Loop:
             raise no_number(moment, unsound(self.trained.model))
 
     def _check_end(self) -> None:
-        """Raise `ModelError` if the last losses are far off, before the last checkpoint is saved.
+        """Raise `ModelError` if the last losses are too high, before the last checkpoint is saved.
 
-        If the result is the best checkpoint instead, it may be good.
+        If the result is the best checkpoint instead, it may still be good.
         """
         (loss,) = self.trained.sums([self._last_loss()])
         loss /= self.args.world_size
@@ -282,7 +284,7 @@ class Loop:
         )
 
     def records(self, step: int) -> list[str]:
-        """Return the ids of the records that this process reads at a step, from 1."""
+        """Return the ids of the records that this process reads at a step. Steps count from 1."""
         order, times = self.data.order, self.args.gradient_accumulation_steps
         epoch, number = divmod(step - 1, self.steps_an_epoch)
         batches = range(number * times, min((number + 1) * times, len(order)))
@@ -291,7 +293,7 @@ class Loop:
     # After a step.
 
     def _after_step(self) -> None:
-        """Log, evaluate and save what is due, once. A signal stops the run with a checkpoint."""
+        """Log, evaluate and save if they are due. A signal stops the run with a checkpoint."""
         step, last = self.state.global_step, self.steps
         self._tell("step_end")
         if step == last or step % self.steps_an_epoch == 0:
@@ -338,7 +340,7 @@ class Loop:
         self._log.write(self.state.global_step, self.steps, logs)
 
     def evaluate(self) -> float:
-        """Return the mean loss of the evaluation data, over all processes and what carries loss there."""
+        """Return the mean loss of a trained token of the evaluation data, over all processes."""
         if self.eval_data is None:
             return math.inf
         model, total, count = self.trained.model, 0.0, 0
@@ -391,8 +393,8 @@ class Loop:
                 state.save_to_json(str(to / STATE))
         if args.should_save:
             keep = state.best_model_checkpoint
-            best = Path(keep) if keep else None
-            checkpoints.prune(self.folder, args.save_total_limit, best, step=state.global_step)
+            kept = Path(keep) if keep else None
+            checkpoints.prune(self.folder, args.save_total_limit, kept, step=state.global_step)
 
     def _save_unlogged(self, path: Path) -> None:
         if steps := self.state.global_step - self._logged:

@@ -134,7 +134,7 @@ class Trained:
             save_state(folder / OPTIMIZER, states)
 
     def load_states(self, folder: Path) -> None:
-        """Load what `save_states` saved, but for weights.
+        """Load what `save_states` saved, except weights.
 
         Raises:
             ModelError: A file is missing or damaged.

@@ -225,8 +225,18 @@ def convert(name: str, value: Any) -> Any:
     raise UsageError(message, hint=clips or _meant(value, wanted))
 
 
-_ORDER = (type(None), bool, int, float, dict, Literal, str, tuple, list)
-"""The order in which the members of a union are tried: `1` is a number before it is a text."""
+_KINDS = {
+    type(None): "",
+    bool: "True or False",
+    int: "a whole number",
+    float: "a finite number",
+    dict: "JSON in braces",
+    Literal: "one of ",
+    str: "a text",
+    tuple: "one or more texts",
+    list: "one or more texts",
+}
+"""The types of settings in words, in the order in which a union tries them: `1` is a number before a text."""
 
 
 def _members(hint: Any) -> list[Any]:
@@ -234,12 +244,12 @@ def _members(hint: Any) -> list[Any]:
     found = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
     if any(_choices(kind) for kind in found):
         found = tuple(kind for kind in found if kind is not str)  # only the choices are valid
-    return sorted(found, key=lambda kind: _ORDER.index(_plain(kind)))
+    return sorted(found, key=lambda kind: [*_KINDS].index(_plain(kind)))
 
 
 def _plain(kind: Any) -> Any:
     origin = get_origin(kind) or kind
-    return origin if origin in _ORDER else Literal
+    return origin if origin in _KINDS else Literal
 
 
 def _choices(kind: Any) -> list[Any]:
@@ -288,24 +298,11 @@ def _is_small(value: Any) -> bool:
 
 
 def _in_words(kinds_: Iterable[Any]) -> str:
-    words = {
-        bool: "True or False",
-        int: "a whole number",
-        float: "a finite number",
-        dict: "JSON in braces",
-        tuple: "one or more texts",
-        list: "one or more texts",
-        str: "a text",
-    }
-    named = []
+    words = []
     for kind in kinds_:
-        plain = _plain(kind)
-        if plain is Literal:
-            choices = [str(each) for each in _choices(kind)]
-            named.append("one of " + ", ".join(choices[:8]) + (", …" if len(choices) > 8 else ""))
-        elif plain is not type(None):
-            named.append(words[plain])
-    return " or ".join(dict.fromkeys(named))
+        choices = [str(each) for each in _choices(kind)]
+        words.append(_KINDS[_plain(kind)] + ", ".join([*choices[:8], "…"] if len(choices) > 8 else choices))
+    return " or ".join(dict.fromkeys(filter(None, words)))
 
 
 def _meant(value: Any, kinds_: Iterable[Any]) -> str | None:
