@@ -1,4 +1,4 @@
-"""An encoder for tests: a token a letter, and a sign at the end. Any process can load it."""
+"""An encoder for tests: each letter is a token, and a sign ends the text. Any process can load it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ END = 0
 
 @dataclass(frozen=True)
 class Letters:
-    """Prompt and best answer, letter by letter; the answer and the sign are trained on.
+    """Encode prompt and best answer by letters. The answer and the final sign carry loss.
 
     Attributes:
         longest: Tokens at most; of longer ones the prompt is cut.

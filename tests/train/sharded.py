@@ -1,4 +1,4 @@
-"""What each of two processes does in `test_distributed`: FSDP2 by hand, and by the loop, on a CPU.
+"""The two processes of `test_distributed`: FSDP2 by hand, and in the loop, on a CPU.
 
 accelerate shards on GPUs only. Here it is told that this CPU is one. A module of its own, so that processes
 can be started with it.
@@ -34,14 +34,14 @@ from tests.train.tiny import data, llama, loop, prepared
 
 RANKS = 2
 KINDS = ("tied", "bf16")
-"""What the loop trains: with its embedding for a head; and with a head of its own, computed in bf16."""
+"""The models that the loop trains: one with a tied head; one with its own head, computed in bf16."""
 
 SIZE = 1
-"""Rows that a process takes at a time."""
+"""Rows of a process's batch."""
 
 
 def model(kind: str) -> Any:
-    """A model of random weights. That of `tied` has its embedding for a head, as small ones have."""
+    """A model of random weights. With `tied`, its embedding is also its head."""
     made = llama(dropout=0.0)
     if kind != "tied":
         made.config.tie_word_embeddings = False
@@ -52,7 +52,7 @@ def model(kind: str) -> Any:
 
 
 def batch(examples: Any, rank: int, ranks: int) -> Batch:
-    """The first batch of a process, among so many; all of them are the same rows."""
+    """The first batch of one of so many processes. Together, they always have the same rows."""
     packed = pack(examples.lengths, 48)
     order = Order(packed.lengths, SIZE * RANKS // ranks, seed=1, rank=rank, ranks=ranks)
     return joined([RowsOf(examples, packed)[row] for row in order.batch(0, 0)])
@@ -80,7 +80,7 @@ def counted(inputs: Batch) -> int:
 
 
 def by_hand(folder: Path, kind: str) -> None:
-    """A step with each layer sharded, against the same step by one process, which the first one does."""
+    """Compare a step with sharded layers with the same step by the first process alone."""
     rank = distributed.get_rank()
     examples = prepared(folder / f"by-hand-{kind}-{rank}")
     sharded = model(kind)
@@ -102,7 +102,7 @@ def by_hand(folder: Path, kind: str) -> None:
 
 
 def by_loop(folder: Path, kind: str) -> None:
-    """Six steps at once; and again, stopped between two lines of the log: one process gets a signal."""
+    """Six steps; then again, with a signal to one process, which stops both between two lines of the log."""
     rank = distributed.get_rank()
     examples = prepared(folder / f"by-loop-{kind}-{rank}")
     run(folder / f"{kind}-whole", examples, kind)
@@ -128,7 +128,7 @@ def run(
     callbacks: Sequence[TrainerCallback] = (),
     ranks: int = RANKS,
 ) -> int:
-    """Trains with FSDP2, or by one process, and returns the steps that are done."""
+    """Train with FSDP2 or in one process, and return the steps done."""
     rank = distributed.get_rank() if ranks > 1 else 0
     size = SIZE * RANKS // ranks
     read = data(examples, size=size, rank=rank, ranks=ranks)
@@ -172,12 +172,12 @@ def _never(*_: Any, **__: Any) -> Any:
 
 
 def done(folder: Path, rank: int) -> Path:
-    """What is there when a process did all. Its exit status does not tell: a thread of gloo may abort it."""
+    """This file shows that a process finished. Its exit status does not: a thread of gloo may abort it."""
     return folder / f"done-{rank}"
 
 
 def main() -> None:
-    """Does both, and by the loop also in bf16. Nowhere are all logits held at once.
+    """Run both; the loop also in bf16. All logits are never held at once.
 
     Torch is imported once: the last process forks the others.
     """

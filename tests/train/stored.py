@@ -11,7 +11,7 @@ from redraft.train.data.store import DataReport, Prepared, Writer, open_prepared
 
 
 def stored(folder: Path, lengths: Sequence[int]) -> Prepared:
-    """Examples of such lengths. Their ids tell them apart: example n is 1000 n, 1000 n + 1…
+    """Examples of these lengths. Example n has the ids 1000 n, 1000 n + 1…
 
     The second half of each is trained on.
     """

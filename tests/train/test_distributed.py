@@ -1,4 +1,4 @@
-"""Two processes with FSDP2 on one processor against one: loss, gradients, and going on after a signal."""
+"""Two processes with FSDP2 equal one: in loss, gradients, and when they resume after a signal."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.train.tiny import curve, prepared
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where both processes did all that `sharded` does. It fails if one of them does."""
+    """The folder in which two processes ran `sharded`. It fails if one of them fails."""
     made = tmp_path_factory.mktemp("sharded")
     ours = {"WORLD_SIZE": str(sharded.RANKS), "OMP_NUM_THREADS": "1"}
     meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1", "GLOO_SOCKET_IFNAME": "lo"}

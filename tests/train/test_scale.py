@@ -1,4 +1,4 @@
-"""What is shipped for many GPUs, against what accelerate, transformers, torchrun and SkyPilot read of it."""
+"""The recipes for several GPUs, as accelerate, transformers, torchrun and SkyPilot read them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ ADAPTER = {"learning_rate", "fsdp"}
 
 
 def theirs(settings: TrainSettings) -> TrainingArguments:
-    """What transformers makes of them. Of a GPU, it asks for nothing but that it be there."""
+    """The arguments of transformers. It only asks whether there is a GPU."""
     asked = {name: value for name, value in settings.theirs.items() if name != "tf32"}
     return TrainingArguments(**asked, output_dir="out", use_cpu=True)
 
@@ -178,7 +178,7 @@ def test_the_command_is_one_of_torchrun_and_of_redraft(sky: Any) -> None:
 
 
 def torchrun(folder: Path, script: str) -> dict[str, str]:
-    """Surroundings with another program of that name."""
+    """An environment with another program of that name."""
     (folder / "torchrun").write_text(f"#!/bin/bash\n{script}\n")
     (folder / "torchrun").chmod(0o755)
     more = {"SKYPILOT_NUM_GPUS_PER_NODE": "8", "MODEL": "m", "DATA": "d", "RECIPE": "selfee_8gpu"}

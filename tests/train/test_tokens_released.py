@@ -62,7 +62,7 @@ def selfee_target(record: Record, objective: Objective) -> str:
 
 
 def released(tokenizer: PreTrainedTokenizerBase, source: str, target: str) -> Labelled | None:
-    """What the released code makes, or None where fault 1 touches it."""
+    """The result of the released code, or None if fault 1 affects it."""
     ids = tokenizer(source + target + tokenizer.eos_token).input_ids
     prompt = tokenizer(source).input_ids
     if ids[: len(prompt)] != prompt or tokenizer.decode(ids[: len(prompt)]) != tokenizer.decode(prompt):
@@ -99,7 +99,7 @@ def encoded(encoder: Encoder, record: Record) -> Labelled:
 
 
 def compare(model: PreTrainedTokenizerBase, records: Iterator[Record], objective: Objective) -> int:
-    """Compares records in SelFee's text, and says how many fault 1 touched."""
+    """Compare records in SelFee's text, and return how many fault 1 affects."""
     encoder = Encoder(model, "selfee", objective, LENGTH, first=objective == "answer")
     touched = compared = 0
     for record in islice(records, RECORDS):
@@ -156,7 +156,7 @@ _SYSTEM = (
 
 
 def fastchat(model: PreTrainedTokenizerBase, said: list[str]) -> Labelled:
-    """FastChat's text of a talk. The loss is on each turn from behind the colon to the stop token."""
+    """FastChat's text of a conversation. Each turn carries loss from after the colon to the stop token."""
     text, ids, trained = _SYSTEM, [], []
     for question, answer in zip(said[::2], said[1::2], strict=True):
         text += f"USER: {question} ASSISTANT:"

@@ -1,4 +1,4 @@
-"""A model of two small layers, data of a few tokens, and a loop of both."""
+"""A model of two small layers, data of a few tokens, and a loop that trains on it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SHAPE: dict[str, Any] = {
 
 
 def llama(*, dropout: float = 0.1, seed: int = 0) -> LlamaForCausalLM:
-    """A model of random weights, which attends as packed rows need it."""
+    """A model of random weights, with attention for packed rows."""
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=VOCABULARY,
@@ -45,7 +45,7 @@ def llama(*, dropout: float = 0.1, seed: int = 0) -> LlamaForCausalLM:
 
 
 def prepared(folder: Path, examples: int = 40, seed: int = 0) -> Prepared:
-    """Runs of numbers that go up by one: something that a model can learn. The first third has no loss."""
+    """Sequences of numbers that rise by one, which a model can learn. The first third has no loss."""
     random = np.random.default_rng(seed)
     folder.mkdir()
     writer = Writer(folder)
@@ -85,14 +85,14 @@ def loop(folder: Path, read: Data, model: Any = None, eval_data: Data | None = N
 
 
 def curve(output: Path) -> list[dict[str, float]]:
-    """What the log of a run says of its lines, without how fast it was."""
+    """The lines of a run's log, without its speed."""
     lines = [json.loads(line) for line in (output / LOG).read_text().splitlines()]
     keys = {"step", "loss", "grad_norm", "trained_tokens", "eval_loss"}
     return [{key: line[key] for key in keys & line.keys()} for line in lines]
 
 
 def model_folder(folder: Path, kind: str = "llama") -> Path:
-    """A folder with a model of random weights and the tokenizer of a kind, as transformers has it."""
+    """A folder with a model of random weights and a tokenizer of a kind, in transformers' format."""
     made = tokenizer(kind)
     torch.manual_seed(1)
     config = LlamaConfig(
@@ -108,7 +108,7 @@ def model_folder(folder: Path, kind: str = "llama") -> Path:
 
 
 def chains(path: Path, count: int = 24) -> Path:
-    """Sums with a wrong draft, feedback that sees it, and a revision; every third is right at once."""
+    """Sums with a wrong draft, feedback that finds the mistake, and a revision. Every third is right."""
     with path.open("w") as file:
         for n in range(count):
             drafts = [2 * n] if n % 3 == 0 else [2 * n + 1, 2 * n]
@@ -120,6 +120,6 @@ def chains(path: Path, count: int = 24) -> Path:
 
 
 def feedback(n: int, *, right: bool) -> dict[str, str]:
-    """What is said of the sum of a number with itself."""
+    """Feedback on the sum of a number with itself."""
     verdict, words = ("accept", "No revision") if right else ("revise", "Revision")
     return {"text": f"{n} + {n} is {2 * n}. {words} is needed.", "verdict": verdict}

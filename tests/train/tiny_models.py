@@ -14,7 +14,7 @@ from redraft.train.data.batches import IGNORED
 
 VOCABULARY = 64
 WINDOW = 5
-"""Of the kinds that have one: shorter than the longest example."""
+"""For kinds with a window: shorter than the longest example."""
 
 KINDS: dict[str, dict[str, Any]] = {
     "Llama": {},
@@ -31,13 +31,13 @@ EXPERTS: dict[str, Any] = {
     "moe_intermediate_size": 16,
     "router_aux_loss_coef": 1.0,
 }
-"""Of Qwen3Moe, whose loss that spreads tokens over them weighs as much as that of words, if it is added."""
+"""For Qwen3Moe: its loss for balancing experts would weigh as much as that of the tokens."""
 
 LENGTHS = (11, 1, 7, 30)
 
 
 class Row(NamedTuple):
-    """Examples one behind the other, and what `train.batches` makes of them."""
+    """Examples in one row, and their batch by `data.batches`."""
 
     examples: list[Tensor]
     input_ids: Tensor

@@ -1,4 +1,4 @@
-"""Small tokenizers of the kinds that models have, each trained here in a moment, as transformers loads them.
+"""Small tokenizers of the kinds that models have, trained here, as transformers loads them.
 
 - `llama`: BPE with byte fallback, spaces as marks, `<s>` before a text, and a space before its first word;
 - `legacy`: the same with a space before every text, also behind a control token, as Llama's first files had;
@@ -72,7 +72,7 @@ def _llama(kind: str) -> tuple[Tokenizer, dict[str, Any]]:
 
 
 def _only_special(made: Tokenizer, count: int) -> str:
-    """The JSON of a tokenizer of whose added tokens only the first are added ones: bytes are words."""
+    """The JSON of a tokenizer in which only the first tokens are added ones; its bytes are words."""
     written = json.loads(made.to_str())
     written["added_tokens"] = written["added_tokens"][:count]
     return json.dumps(written)

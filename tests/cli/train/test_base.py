@@ -1,4 +1,4 @@
-"""The folder that training starts from is made once, until its file changes."""
+"""The folder that training starts from is made once, and again if its file changes."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ def test_a_model_that_gguf_does_not_have() -> None:
 
 @pytest.mark.parametrize("inputs", [{"adapter": {"path": "sums"}, "base": {"path": "model"}}, {}])
 def test_a_file_of_another_output_is_not_replaced(inputs: dict[str, Any]) -> None:
-    """What a manifest says nothing of may be of an earlier version."""
+    """A file without a manifest may come from an earlier version."""
     Path("sums.gguf").touch()
     Path("sums.gguf.redraft.json").write_text(json.dumps({"files": {"sums.gguf": {}}, "inputs": inputs}))
     gguf = ["--gguf", "sums.gguf"]

@@ -1,4 +1,4 @@
-"""Two processes on one processor, by torchrun, against one: loss, gradients, and going on from each other."""
+"""Two processes by torchrun equal one: in loss and gradients, and each resumes the other's run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SETTINGS = (
     "--gradient_accumulation_steps 2 --output_dir"
 )
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_addr=127.0.0.1"]
-"""The address is named, so that nothing is looked up."""
+"""The address is given, so that nothing is looked up."""
 
 PATIENCE = 600
 """Seconds. Two processes that import torch on a busy machine take minutes."""
@@ -94,7 +94,7 @@ def test_a_signal_to_one_process_stops_both_in_the_same_way() -> None:
 
 
 def start(rank: int, *words: str) -> subprocess.Popen[str]:
-    """One of two processes, begun without torchrun, which ends all of them when one ends."""
+    """One of two processes, started without torchrun, which would end both if one ends."""
     port = 20000 + os.getpid() % 20000
     told = {
         "RANK": rank,

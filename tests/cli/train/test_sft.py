@@ -50,7 +50,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def at_step(monkeypatch: pytest.MonkeyPatch, step: int, number: int) -> None:
-    """Sends this process a signal while a step is made."""
+    """Sends this process a signal during a step."""
 
     def send(_: Any, __: Any, state: Any, ___: Any, **____: Any) -> None:
         if state.global_step + 1 == step:
@@ -128,7 +128,7 @@ def test_training_goes_on_from_a_model_with_an_adapter(here: Path) -> None:
 
 
 def merged_again(usual: str, merged: str) -> float:
-    """When the merged model was made, after another run from it."""
+    """The time when the merged model was made, after another run from it."""
     assert train(*usual.split(), "--overwrite_output_dir", "--dry_run").exit_code == 0
     return Path(merged, "config.json").stat().st_mtime
 
@@ -175,7 +175,7 @@ def test_sigterm_saves_and_asks_to_be_started_again(here: Path, monkeypatch: pyt
 
 
 def test_a_signal_in_the_last_step_loses_nothing(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It comes after the last time that the processes ask each other."""
+    """The signal comes after the processes' last exchange."""
     at_step(monkeypatch, 4, signal.SIGTERM)
     done = train(*USUAL.split(), "--save_strategy", "no")
     assert done.exit_code == 0, done.output

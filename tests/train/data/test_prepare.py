@@ -106,7 +106,7 @@ def test_the_report_counts_what_became_of_the_records(write: Write, cache: Path)
 
 @dataclass(frozen=True)
 class Breaking(Letters):
-    """Cuts answers, as their instructions say."""
+    """Cut answers as their instructions say."""
 
     def encode(self, chain: Chain) -> Any:
         made, asked = super().encode(chain), chain.prompt.instruction
@@ -224,7 +224,7 @@ def test_another_process_is_sent_the_place_and_not_the_data(write: Write, cache:
 
 @dataclass(frozen=True)
 class Counting(Letters):
-    """Writes down each record that it encodes, and may take its time."""
+    """Records each record that it encodes, and may be slow."""
 
     log: Path = Path()
     pause: float = 0.0

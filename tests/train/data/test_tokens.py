@@ -74,7 +74,7 @@ COMBINED = [
 
 
 def texts(kind: str, chosen: TrainingFormat, objective: Objective) -> list[tuple[str, bool]]:
-    """What the spans of the chain say, with the stop token written out, and whether they are trained."""
+    """The texts of the chain's spans, with the stop token written out, and whether they carry loss."""
     encoder = Encoder(tokenizer(kind), chosen, objective)
     spans = spans_of(CHAIN, chosen, objective, encoder.vocabulary.template)
     return [(str(tokenizer(kind).eos_token) if span.stop else span.text, span.trained) for span in spans]
@@ -125,7 +125,7 @@ def test_the_prompt_has_the_tokens_that_it_has_alone(kind: str, chosen: Training
 @pytest.mark.parametrize("kind", ["merging", "spaced"])
 @pytest.mark.parametrize("answer", ["    return x", "return x"])
 def test_a_token_over_the_border_is_cut_there(kind: str, answer: str) -> None:
-    """Otherwise the prompt that is read when generating would have other tokens than the one learnt."""
+    """Otherwise a prompt would have other tokens at inference than in training."""
     model = tokenizer(kind)
     source = "### Answer:\n"
     if answer.startswith(" "):
@@ -312,7 +312,7 @@ DRAFTS = Chain(
 
 @pytest.mark.parametrize("over", [0, 1, 60])
 def test_an_accepted_revision_is_not_lost_to_a_long_prompt(over: int) -> None:
-    """Also where a rejected one without loss stands before it."""
+    """Even if a rejected answer without loss comes before it."""
     whole = example(DRAFTS, objective="accepted")
     found = example(DRAFTS, objective="accepted", length=len(whole.ids) - over)
     assert found.cut == Cut(over, over)
@@ -418,7 +418,7 @@ def test_nobody_can_write_a_mark() -> None:
 
 
 def test_a_tokenizer_that_sees_a_control_token_in_letters_is_not_let(tmp_path: Path) -> None:
-    """Some have it among the words that letters merge into."""
+    """Some tokenizers have it among the results of their merges."""
     letters = ["<", "/", "s", ">", "</", "s>", "</s>", "a"]
     vocabulary = {text: number for number, text in enumerate(letters)}
     made = Tokenizer(models.BPE(vocabulary, [("<", "/"), ("s", ">"), ("</", "s>")]))
@@ -452,7 +452,7 @@ def test_names_and_lengths_are_checked_at_once() -> None:
 
 
 def test_control_tokens_that_take_in_spaces_keep_their_place(tmp_path: Path) -> None:
-    """Phi-3's take in the white space behind them."""
+    """Phi-3's control tokens absorb the white space after them."""
     from tokenizers import AddedToken
 
     model = AutoTokenizer.from_pretrained(tokenizer("bytes").name_or_path)

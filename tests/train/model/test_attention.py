@@ -1,4 +1,4 @@
-"""Packed examples and examples by themselves: the same logits, the same loss, in every kind of model."""
+"""Packed examples have the same logits and loss as single ones, in every kind of model."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Model = Any
 
 
 def alone(model: Model, examples: list[Tensor]) -> Tensor:
-    """The logits of each example by itself, one behind the other, by transformers' plainest attention."""
+    """The logits of each example alone, concatenated, by transformers' eager attention."""
     model.set_attn_implementation("eager")
     with torch.no_grad():
         logits = torch.cat([model(each, use_cache=False).logits for each in examples], 1)
@@ -137,7 +137,7 @@ def reference_varlen(
     window_size: tuple[int, int],
     enable_gqa: bool,
 ) -> Tensor:
-    """What torch's kernel is documented to do, computed with a mask an example: tokens come first here."""
+    """What torch documents for its kernel, computed with a mask for each example. Tokens come first here."""
     assert cu_seq_q.dtype == torch.int32
     assert max_q == max_k == int(cu_seq_q.diff().max())
     left, right = window_size
@@ -170,7 +170,7 @@ def test_the_kernel_is_for_16_bits_on_a_gpu() -> None:
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 @pytest.mark.parametrize(("length", "exact"), [(60, True), (attention.LONG, False)])
 def test_on_a_cpu_only_long_examples_attend_in_16_bits(length: int, exact: bool, dtype: torch.dtype) -> None:
-    """Also where weights have 32 bits: then positions are put into queries and keys in 32."""
+    """Even with 32-bit weights, for which positions are rotated into queries and keys in 32 bits."""
     with attention.as_long():
         pass  # and then as before
     torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""What is missing in a model's folder is said, with what is there and what to type."""
+"""Messages about a model's folder: what is missing, what is there, and what to type."""
 
 from __future__ import annotations
 

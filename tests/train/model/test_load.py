@@ -1,4 +1,4 @@
-"""Models and tokenizers as training gets them, and what is refused before it begins."""
+"""Loading models and tokenizers for training, and what is refused."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.weights.tiny_folders import VOCABULARY, tiny_folder
 
 
 def silent(_text: str) -> None:
-    """For what is said where that is not the point."""
+    """Takes remarks in tests that are not about them."""
 
 
 def edit(path: Path, **changes: Any) -> None:

@@ -1,4 +1,4 @@
-"""The loss and its gradients: those of full logits, whatever the head is, with a fraction of their memory."""
+"""Loss and gradients equal those of full logits, for every kind of head, with a fraction of the memory."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.train.tiny_models import EXPERTS, adapted, packed, tiny
 
 
 def plain_loss(model: Any, row: Any, count: int | None = None) -> Tensor:
-    """The mean over trained tokens, from all logits, in the model's own bits."""
+    """The mean over trained tokens, from all logits, in the model's own dtype."""
     logits = model(input_ids=row.input_ids, position_ids=row.position_ids, use_cache=False).logits
     total = functional.cross_entropy(logits[0, :-1], row.labels[0, 1:], reduction="sum")
     return total / (count or (row.labels != -100).sum())
@@ -282,7 +282,7 @@ def test_in_fp16_a_small_gradient_is_scaled_before_it_is_rounded() -> None:
 
 
 def test_in_bf16_many_small_losses_add_up() -> None:
-    """Added up in 16 bits, as torch's own does, the sum stands still long before the end."""
+    """In 16 bits, as in torch's own function, the sum would stop growing long before the end."""
     hidden = torch.zeros(4096, 2, dtype=torch.bfloat16)
     weight = torch.zeros(2, 2, dtype=torch.bfloat16)
     found = summed_loss(hidden, weight, None, torch.zeros(4096, dtype=torch.long))

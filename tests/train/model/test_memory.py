@@ -96,7 +96,7 @@ def test_of_an_adapter_only_what_is_trained_has_gradients() -> None:
 
 @pytest.mark.parametrize(("bf16", "examples"), [(False, 2), (True, 2), (True, 1)])
 def test_what_is_kept_is_what_a_longer_row_keeps(bf16: bool, examples: int) -> None:
-    """On a CPU in bf16, two examples attend in 32 bits, and one as long as both in 16."""
+    """On a CPU in bf16, two short examples attend in 32 bits, and one as long as both in 16 bits."""
     made = model()
     length = 1000 // examples
     assert (length < attention.LONG) == (examples == 2)
@@ -127,7 +127,7 @@ def test_most_of_a_batch_decides_how_its_attention_is_counted(examples: list[int
 
 
 def test_what_is_tried_is_short_also_where_a_batch_is_long() -> None:
-    """Else the trial could take more memory than the run, and be measured in its place."""
+    """Otherwise the trial could take more memory than the run, and would be measured instead."""
     made, tried = model(), list[int]()
     made.get_input_embeddings().register_forward_hook(lambda _, ids, __: tried.append(ids[0].numel()))
     planned(made, bf16=True, examples=[4 * attention.LONG])

@@ -21,7 +21,7 @@ from tests.train.tiny import curve, data, loop, prepared
 
 
 def nothing() -> None:
-    """Other processes, of which there are none."""
+    """Wait for other processes: there are none."""
 
 
 def save(output: Path, step: int, text: str = "weights") -> Path:
@@ -103,7 +103,7 @@ def test_one_that_is_not_whole_is_passed_over_and_named(
 
 
 def test_where_none_was_ever_whole_a_run_begins_anew(tmp_path: Path) -> None:
-    """As where a machine was taken away while its first checkpoint was sent."""
+    """As if a machine was taken away while its first checkpoint was uploaded."""
     unmark(save(tmp_path, 20))
     found, said = newest(tmp_path)
     assert found is None

@@ -14,7 +14,7 @@ from redraft.train.run.contention import SCHEDSTAT, SECONDS, Contention
 
 
 def after(path: Path, ran: float, waited: float, threads: int = 4) -> list[str | None]:
-    """What three looks say, between which a thread ran and waited so many seconds."""
+    """The results of three checks, between which a thread ran and waited for so many seconds."""
     made, said = Contention(threads, path), []
     for count in range(3):
         path.write_text(f"{int(ran * count * 1e9)} {int(waited * count * 1e9)} 7\n")

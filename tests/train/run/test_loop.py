@@ -38,7 +38,7 @@ def examples(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
 
 @pytest.fixture(scope="module")
 def unbroken(examples: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that nothing happened to."""
+    """A run without interruptions."""
     out = tmp_path_factory.mktemp("sft") / "unbroken"
     assert loop(out, data(examples), save_total_limit=2).run() == 12
     return out
@@ -185,7 +185,7 @@ def test_an_evaluation_is_the_mean_over_trained_tokens(examples: Prepared, tmp_p
 def test_a_run_that_was_terminated_goes_on_as_if_it_had_not_been(
     examples: Prepared, unbroken: Path, tmp_path: Path, step: int
 ) -> None:
-    """At the end of an epoch and in the middle of one; with dropout."""
+    """After an epoch and in the middle of one, with dropout."""
     made = before_step(loop(tmp_path, data(examples), save_total_limit=2), step, terminate)
     assert made.run() == step
     assert made.stopped == signal.SIGTERM
@@ -209,7 +209,7 @@ def test_a_signal_in_a_step_stops_the_run_after_it(examples: Prepared, tmp_path:
 @pytest.mark.parametrize("save", ["steps", "epoch"])
 @pytest.mark.parametrize("step", [4, 6])
 def test_a_stop_is_not_the_end_of_an_epoch(examples: Prepared, tmp_path: Path, step: int, save: str) -> None:
-    """Nothing is said or measured that a run without it would not have."""
+    """It changes neither the log nor the result."""
 
     def run(out: Path, stop: int = 99) -> list[list[float | None]]:
         each = {f"{name}_strategy": "epoch" for name in ("logging", "eval")}
@@ -233,7 +233,7 @@ def test_a_stop_saves_also_where_only_the_best_is_saved(examples: Prepared, tmp_
 
 
 def test_what_is_saved_after_an_earlier_checkpoint_stays(examples: Prepared, tmp_path: Path) -> None:
-    """The later ones of before, which may have broken weights, do not count as newer."""
+    """Later checkpoints of the earlier run, which may have broken weights, do not count as newer."""
     loop(tmp_path, data(examples)).run()
     again = loop(tmp_path, data(examples), llama(), save_steps=2, save_total_limit=1)
     before_step(again, 7, terminate).run(named(tmp_path / "checkpoint-4", tmp_path))
@@ -259,7 +259,7 @@ def test_a_run_that_was_moved_ends_with_its_best_model(examples: Prepared, tmp_p
 def test_a_line_of_several_steps_is_whole_after_a_stop(
     examples: Prepared, unbroken: Path, tmp_path: Path
 ) -> None:
-    """The mean at the end is that of the steps that were left."""
+    """The mean loss at the end is that of the remaining steps."""
     more: dict[str, Any] = {"logging_steps": 4, "save_steps": 3}
     loop(tmp_path, data(examples), **more).run()
     whole = lines(tmp_path)
@@ -310,7 +310,7 @@ def test_an_adapter_goes_on_as_well(examples: Prepared, tmp_path: Path) -> None:
 
 
 def test_the_newest_checkpoint_stays_beside_an_earlier_best(examples: Prepared, tmp_path: Path) -> None:
-    """Trainer would leave the best alone, also without what a signal saved."""
+    """The Trainer of transformers would keep only the best, and delete what a signal saved."""
     kept: dict[str, Any] = {"save_steps": 1, "save_total_limit": 1, "load_best_model_at_end": True}
     made = loop(tmp_path, data(examples), eval_data=data(examples), eval_strategy="steps", **kept)
     made.evaluate = lambda: abs(made.state.global_step - 1.5)  # type: ignore[method-assign]
@@ -319,7 +319,7 @@ def test_the_newest_checkpoint_stays_beside_an_earlier_best(examples: Prepared, 
 
 
 def test_an_adapter_can_be_asked_after_training_in_16_bits(examples: Prepared, tmp_path: Path) -> None:
-    """Then nobody calls it under autocast."""
+    """After training, it is called without autocast."""
     bare = llama().bfloat16()
     made = loop(tmp_path, data(examples), adapted(bare), bf16=True, max_steps=1, save_strategy="no")
     made.run()
@@ -477,7 +477,7 @@ def test_divergence_stops_a_run(examples: Prepared, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("steps", [16, 40])
 def test_a_run_that_blows_up_early_saves_no_result(examples: Prepared, tmp_path: Path, steps: int) -> None:
-    """Also where it ends before the loss was far off for as many steps as the guard waits."""
+    """Even if it ends before the loss was too high for as many steps as the guard waits."""
     usual: dict[str, Any] = {"max_steps": 12, "lr_scheduler_type": "constant", "save_strategy": "no"}
     sound = loop(tmp_path / "sound", data(examples), **usual, divergence_steps=20)
     assert sound.run() == 12

@@ -94,7 +94,7 @@ def test_a_token_that_was_added_is_saved_with_the_adapter(model: str, here: Path
 
 
 def test_a_flipped_byte_in_a_checkpoint_is_found(model: str, here: Path) -> None:
-    """In the numbers of the optimizer, which any byte is good for."""
+    """In the optimizer's numbers, where any byte is valid."""
     ready(model, "--lora", "False", "--save_steps", "1").train()
     path = Path("out/checkpoint-3/optimizer.safetensors")
     data = bytearray(path.read_bytes())
@@ -251,7 +251,7 @@ def test_a_full_disk_is_a_message(model: str, here: Path, monkeypatch: pytest.Mo
 
 
 def test_a_file_that_may_not_grow_is_a_message(model: str, here: Path) -> None:
-    """The library of the weights has an error of its own."""
+    """The library of the weights raises its own kind of error."""
     made = ready(model, "--lora", "False")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 15, before[1]))
@@ -285,7 +285,7 @@ def test_two_runs_do_not_write_one_output(model: str, here: Path) -> None:
 
 
 def test_what_is_begun_anew_is_removed_before_the_new_settings_are_recorded(model: str, here: Path) -> None:
-    """Killed in between, old weights must not lie beside them."""
+    """If it is killed in between, no old weights may lie beside the new ones."""
     made = ready(model, "--lora", "False", "--overwrite_output_dir")
     Path("out/checkpoint-1").mkdir()
     Path("out/config.json").touch()
@@ -387,7 +387,7 @@ def test_a_finished_run_that_was_moved_has_its_best_model(model: str, here: Path
 def test_a_shared_run_killed_while_it_saves_its_result_gets_it_from_the_checkpoint(
     model: str, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its model is whole there, though no process has it so."""
+    """The checkpoint has the whole model, and no process has."""
     ready(model, "--lora", "False").train()
     files = {path.name: path.read_bytes() for path in Path("out").iterdir() if path.is_file()}
     for name in ("config.json", "model.safetensors", "tokenizer.json"):
@@ -399,7 +399,7 @@ def test_a_shared_run_killed_while_it_saves_its_result_gets_it_from_the_checkpoi
 
 
 def test_a_run_goes_on_where_its_checkpoints_are(model: str, here: Path) -> None:
-    """For what is wrong with one of another, this output's are not to be given up."""
+    """If another output's checkpoint is damaged, the advice is not to delete this output's."""
     lost = Path("old/checkpoint-1")
     lost.mkdir(parents=True)
     (lost / MARKER).write_text('{"files": {"model.safetensors": 1}}')

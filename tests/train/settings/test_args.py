@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from transformers import TrainingArguments
 
 from redraft.errors import UsageError
+from redraft.formats.documents import shipped_recipes
 from redraft.train.settings import machine, renamed
-from redraft.train.settings.args import TrainSettings, convert, kinds, parse, shipped
+from redraft.train.settings.args import TrainSettings, convert, kinds, parse
 from redraft.train.settings.options import DEFAULTS, NAMES, TrainOptions
 
 VICUNA = r"""
@@ -95,7 +96,7 @@ def parsed(line: str) -> TrainSettings:
 
 
 def words(line: str) -> list[str]:
-    """A command as a shell takes it apart."""
+    """Split a command as a shell does."""
     return shlex.split(line.replace("\\\n", " "))
 
 
@@ -413,7 +414,7 @@ def test_a_recipe_that_cannot_be_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["selfee", "alpaca", "vicuna"])
 def test_shipped_recipes(name: str) -> None:
     settings = parse([name, "--data_path", "x"])
-    assert name in shipped()
+    assert name in shipped_recipes("train")
     assert settings.remarks == ()
     theirs = settings.theirs
     rows = theirs["per_device_train_batch_size"] * theirs["gradient_accumulation_steps"] * 4
@@ -425,7 +426,7 @@ def test_shipped_recipes(name: str) -> None:
 
 
 def test_the_selfee_recipe_is_the_selfee_command() -> None:
-    """But for where data and output are, what an evaluation takes, and when to save."""
+    """Except for paths, evaluation batches, and when to save."""
     ours, theirs = parse(["selfee"]), parsed(SELFEE)
     elsewhere = {"output_dir", "per_device_eval_batch_size", "eval_strategy", "save_steps", "fsdp_config"}
     for name in (ours.theirs.keys() | theirs.theirs.keys()) - elsewhere - {"save_strategy"}:

@@ -123,35 +123,27 @@ def no_number(moment: Moment, found: Unsound | None = None) -> ModelError:
         found: A weight that is not finite, if there is one.
     """
     what = "the gradient" if isfinite(moment.loss) else "the loss"
-    fault = f"step {moment.step}: {what} is not a finite number"
     again = f"Start over (--overwrite_output_dir) with --learning_rate {moment.lower:.2g}"
+    why = ""
     if found and found.trained and moment.begins and moment.resumed:
-        return ModelError(
-            f"{fault}, because the checkpoint {moment.resumed} holds broken weights: {found} ({moment}).",
-            hint="The records are not the cause. Resume from an earlier checkpoint with "
-            "--resume_from_checkpoint FOLDER, or start over (--overwrite_output_dir).",
+        why = f", because the checkpoint {moment.resumed} holds broken weights: {found}"
+        hint = (
+            "The records are not the cause. Resume from an earlier checkpoint with "
+            "--resume_from_checkpoint FOLDER, or start over (--overwrite_output_dir)."
         )
-    if found and (moment.begins or not found.trained):
-        return ModelError(
-            f"{fault}, because the model was damaged before training: {found} ({moment}).",
-            hint="The records are not the cause. Start from an intact model: --model_name_or_path FOLDER",
-        )
-    if found:
-        return ModelError(
-            f"{fault}, because an earlier step broke the weights: {found} ({moment}).",
-            hint=f"{again}, --max_grad_norm 0.5 or --warmup_steps 0.1. Checkpoints may be broken too.",
-        )
-    if moment.begins:
-        return ModelError(
-            f"{fault} ({moment}).",
-            hint="No step was taken, and the weights are finite. Look at these records, and try --dtype "
-            "float32 --bf16 False, without --fp16.",
-        )
-    return ModelError(
-        f"{fault} ({moment}).",
-        hint=f"The weights before this step are finite. Look at these records. {again}, "
-        "--max_grad_norm 0.5, --warmup_steps 0.1, or --dtype float32 without --fp16.",
-    )
+    elif found and (moment.begins or not found.trained):
+        why = f", because the model was damaged before training: {found}"
+        hint = "The records are not the cause. Start from an intact model: --model_name_or_path FOLDER"
+    elif found:
+        why = f", because an earlier step broke the weights: {found}"
+        hint = f"{again}, --max_grad_norm 0.5 or --warmup_steps 0.1. Checkpoints may be broken too."
+    elif moment.begins:
+        hint = "No step was taken, and the weights are finite. Look at these records, and try "
+        hint += "--dtype float32 --bf16 False, without --fp16."
+    else:
+        hint = f"The weights before this step are finite. Look at these records. {again}, "
+        hint += "--max_grad_norm 0.5, --warmup_steps 0.1, or --dtype float32 without --fp16."
+    return ModelError(f"step {moment.step}: {what} is not a finite number{why} ({moment}).", hint=hint)
 
 
 @dataclass

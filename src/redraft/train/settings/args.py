@@ -126,7 +126,7 @@ def read_flags(words: Sequence[str]) -> dict[str, Any]:
 
 def _too_many(name: str, words: Sequence[str]) -> UsageError:
     last = words[-1]
-    is_recipe = last in shipped() or Path(last).suffix in (".yaml", ".yml")
+    is_recipe = last in shipped_recipes("train") or Path(last).suffix in (".yaml", ".yml")
     return UsageError(
         f"--{name} takes one value, and has {len(words)}: {' '.join(words):.60}.",
         hint=f"The recipe comes first: redraft train sft {last} --{name} {words[0]}" if is_recipe else None,
@@ -174,11 +174,6 @@ def read_recipe(ref: str) -> dict[str, Any]:
         if name not in names_known():
             raise UsageError(f"{ref}: there is no setting {name!r:.60}.", hint=nearest(str(name)))
     return document
-
-
-def shipped() -> list[str]:
-    """Return the names of shipped recipes."""
-    return list(shipped_recipes("train"))
 
 
 def names_known() -> frozenset[str]:
