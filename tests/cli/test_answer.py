@@ -418,3 +418,15 @@ def test_answers_that_were_never_judged_do_not_count_as_passed() -> None:
     result = answer("--budget-seconds", "0.5", "-c", "command:sleep 30", "--parallel", "10")
     assert result.exit_code == 1
     assert "10 ended before they were judged" in result.stdout
+
+
+def test_a_budget_that_leaves_no_answer_fails_the_prompt_and_the_next_run_tries_it_again() -> None:
+    script([{"text": "", "stall": 30}])
+    result = answer("--budget-seconds", "0.2", "--parallel", "10")
+    assert result.exit_code == 3
+    assert chains() == []
+    assert "failed     10, see out.jsonl.errors.jsonl" in result.stdout
+    assert "no answer" in Path("out.jsonl.errors.jsonl").read_text()
+    script(REPLIES)
+    assert answer("--budget-seconds", "20").exit_code == 0
+    assert len(chains()) == 10

@@ -85,6 +85,18 @@ def test_a_journal_of_another_version_is_refused(tmp_path: Path) -> None:
         Journal(tmp_path / "j.db")
 
 
+def test_a_damaged_reply_is_said(tmp_path: Path) -> None:
+    with Journal(tmp_path / "j.db") as journal:
+        journal.put("a", "x" * 400)
+    with (tmp_path / "j.db").open("r+b") as file:
+        file.truncate((tmp_path / "j.db").stat().st_size - 50)
+    with (
+        pytest.raises(OutputError, match=r"j\.db cannot be used: .*damaged"),
+        Journal(tmp_path / "j.db") as journal,
+    ):
+        journal.get("a")
+
+
 def test_a_folder_that_is_not_there_is_said(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"j\.db"):
         Journal(tmp_path / "no" / "j.db")

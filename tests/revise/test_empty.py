@@ -43,6 +43,8 @@ def test_no_answer_at_all_is_an_error(mode: Mode, empty: str | Stream, hint: str
 
 @pytest.mark.parametrize("mode", ["prompted", "native"])
 def test_a_budget_or_a_cancel_may_leave_no_answer(mode: Mode) -> None:
-    assert play(plan(mode=mode), [Stream("", finish="cancelled")]).chain.stop == "cancelled"
+    cancelled = play(plan(mode=mode), [Stream("", finish="cancelled")]).chain
+    assert (cancelled.stop, cancelled.best) == ("cancelled", None)
     spent = plan(mode=mode, budget=Budget(tokens=1))
-    assert play(spent, [Stream(" ", finish="max_tokens")]).chain.stop == "budget"
+    chain = play(spent, [Stream(" ", finish="max_tokens")]).chain
+    assert (chain.stop, chain.best) == ("budget", None)

@@ -273,6 +273,7 @@ class Answering:
                 return [self.form.line(chain)]
 
             yield work
+            session.spent.replayed = journal.replayed if journal else 0
 
     async def _identities(self) -> dict[Role, Any]:
         """Return what tells the models apart, in a thread: for a model of the hub, it asks the hub."""
@@ -316,11 +317,18 @@ class Answering:
             check_prices({**options, "budget": Budget(usd=self.limits.usd)})
 
     def _summary(self, outcome: JobResult, summary: Summary) -> str:
-        rows = outcome.rows("answers")
+        from redraft.counting import counted
+
+        rows, spent = outcome.rows("answers"), outcome.spent
         if outcome.found and self.form.shape != "chain":
             added = f"the {outcome.counts.added:,} of this run"
             rows.append(("counted", f"{added}: {self.form.shape} records keep no checks"))
-        rows += summary.rows() + outcome.pace()
+        rows += summary.rows()
+        if spent.replayed:
+            price = f", {spent.usd:.4f} USD" if summary.usage.cost_usd is not None else ""
+            paid = f"this run paid for {spent.tokens:,} new tokens{price}"
+            rows.append(("journal", f"{counted(spent.replayed, 'stored text')} used; {paid}"))
+        rows += outcome.pace()
         return "\n".join(f"{name:<10} {text}" for name, text in rows)
 
 

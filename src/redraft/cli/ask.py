@@ -117,6 +117,9 @@ def _say(chain: Chain, *, with_checks: bool) -> None:
 
     if chain.stop == "cancelled":
         return
+    if chain.best is None and chain.steps:
+        tell(f"there is no answer: {why_cut(chain.steps[-1], chain.stop)}.")
+        return
     if chain.best is None:
         tell(
             "there is no answer: the budget of seconds was over before the model was ready.",
@@ -124,9 +127,6 @@ def _say(chain: Chain, *, with_checks: bool) -> None:
         )
         return
     best = chain.steps[chain.best]
-    if not best.answer.strip():
-        tell(f"there is no answer: {why_cut(best, chain.stop)}.")
-        return
     if best.finish != "stop":
         tell(f"the answer was cut: {why_cut(best, chain.stop)}.")
     if with_checks and best.passed is None:

@@ -12,7 +12,7 @@ from redraft.engines.base import Engine
 from redraft.engines.journaled import JournaledEngine
 from redraft.engines.metered import MeteredEngine
 from redraft.engines.price import Price
-from redraft.errors import RecordError, RedraftError, UsageError
+from redraft.errors import EmptyReply, RecordError, RedraftError, UsageError
 from redraft.jobs.harness import Session
 from redraft.jobs.journal import Journal
 from redraft.jobs.runner import derived_seed
@@ -75,7 +75,8 @@ class Attempt:
 
         Raises:
             RecordError: The prompt is empty.
-            EngineError, CheckError: With the chain until then.
+            EmptyReply: The budget left no answer.
+        EngineError, CheckError: With the chain until then.
         """
         asked = self._item.asked
         if lack := asked.prompt.lack:
@@ -91,6 +92,11 @@ class Attempt:
             raise
         finally:
             self._pay()
+        if chain.best is None:
+            raise EmptyReply(
+                "there is no answer: the budget was used up.",
+                hint="Raise --budget-seconds, --budget-tokens or --budget-usd.",
+            )
         return chain.model_copy(update={"meta": {**asked.meta, **chain.meta}})
 
     def _note(self, event: Event) -> None:

@@ -43,7 +43,10 @@ class Journal(AbstractContextManager["Journal"]):
 
     Attributes:
         path: The file.
+        replayed: How many replies it has given.
     """
+
+    replayed = 0
 
     def __init__(self, path: Path) -> None:
         """Open the file, or create it.
@@ -64,11 +67,17 @@ class Journal(AbstractContextManager["Journal"]):
         """Return the reply stored under a key, or None.
 
         Raises:
-            OutputError: The file cannot be read.
+            OutputError: The file cannot be read, or the reply is damaged.
         """
         with self._usable():
             found = self._db.execute("SELECT reply FROM replies WHERE key = ?", (key,)).fetchone()
-        return None if found is None else json.loads(found[0])
+        if found is None:
+            return None
+        self.replayed += 1
+        try:
+            return json.loads(found[0])
+        except (TypeError, ValueError):
+            raise self._unusable("a reply in it is damaged") from None
 
     def put(self, key: str, reply: Any) -> None:
         """Store a reply. The first one under a key is kept, because it may have been used.

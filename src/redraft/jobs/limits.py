@@ -22,10 +22,12 @@ class Spent:
     Attributes:
         tokens: Generated tokens.
         usd: Money.
+        replayed: Replies that came from a journal, for free.
     """
 
     tokens: int = 0
     usd: float = 0.0
+    replayed: int = 0
 
 
 @dataclass(frozen=True)

@@ -234,7 +234,7 @@ class State:
         Raises:
             EmptyReply: No answer has any text.
         """
-        if stop in ("budget", "cancelled") or any(step.answer.strip() for step in self.steps):
+        if stop in ("budget", "cancelled") or has_answer(self.steps):
             return
         cut = {
             "max_tokens": ", and then max_tokens was reached",
@@ -272,13 +272,18 @@ class State:
         return {role: RoleUsage(**{**dict(u), "model": names.get(role, "")}) for role, u in used.items()}
 
 
+def has_answer(steps: Sequence[Step]) -> bool:
+    """Return whether any answer has a text."""
+    return any(step.answer.strip() for step in steps)
+
+
 def best_step(steps: Sequence[Step]) -> int | None:
-    """Return the index of the best answer.
+    """Return the index of the best answer, or None if no answer has any text.
 
     With checks: one that passes, then the higher score, then a complete one, then the earlier. Without: the
-    last complete one. An echo or an empty answer is the best only if there is no other.
+    last complete one. An echo is the best only if there is no other.
     """
-    if not steps:
+    if not has_answer(steps):
         return None
     checked = any(step.score is not None for step in steps)
 
