@@ -22,7 +22,7 @@ from redraft.chain import (
     read_jsonl,
     write_jsonl,
 )
-from redraft.errors import RecordError
+from redraft.errors import OutputError, RecordError, UsageError
 
 numbers = st.floats(allow_nan=False, allow_infinity=False)
 counts = st.integers(0, 10**12)
@@ -237,3 +237,20 @@ class TestMeaning:
     def test_values_are_frozen(self) -> None:
         with pytest.raises(ValueError, match="frozen"):
             Chain().id = "a"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("name", ["no/out.jsonl", "."])
+def test_files_that_cannot_be_opened_are_errors_of_redraft(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(OutputError, match="cannot write"):
+        write_jsonl(name, [])
+    with pytest.raises(UsageError, match="cannot read"):
+        list(read_jsonl(name))
+
+
+def test_only_chains_are_written(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="5 is not a chain"):
+        write_jsonl(tmp_path / "out.jsonl", [5])  # type: ignore[list-item]
+    assert not list(tmp_path.iterdir())

@@ -13,7 +13,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
-from redraft.errors import RecordError
+from redraft.errors import OutputError, RecordError, UsageError, shown
 from redraft.files import replacing
 
 VERSION = 1
@@ -325,9 +325,20 @@ def _version_hint(line: str | bytes) -> str | None:
 
 
 def write_jsonl(path: str | Path, chains: Iterable[Chain]) -> None:
-    """Write chains, one a line. A temporary file is renamed at the end, so `path` is never half written."""
-    with replacing(Path(path)) as file:
-        file.writelines(chain.to_json().encode() + b"\n" for chain in chains)
+    """Write chains, one a line. A temporary file is renamed at the end, so `path` is never half written.
+
+    Raises:
+        OutputError: It cannot be written.
+        UsageError: There is something else among the chains.
+    """
+    try:
+        with replacing(Path(path)) as file:
+            for chain in chains:
+                if not isinstance(chain, Chain):
+                    raise UsageError(f"{shown(chain)} is not a chain.", hint="Write a list of chains.")
+                file.write(chain.to_json().encode() + b"\n")
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror}.", hint="Name another file.") from None
 
 
 def read_jsonl(path: str | Path) -> Iterator[Chain]:
@@ -335,8 +346,12 @@ def read_jsonl(path: str | Path) -> Iterator[Chain]:
 
     Raises:
         RecordError: A line is not a chain of this version. The message names file and line.
+        UsageError: The file cannot be read.
     """
-    with Path(path).open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            if line.strip():
-                yield Chain.from_json(line, where=f"{path}:{number}")
+    try:
+        with Path(path).open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    yield Chain.from_json(line, where=f"{path}:{number}")
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}.", hint="Name a file of chains.") from None

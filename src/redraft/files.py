@@ -232,7 +232,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     Raises:
         OSError: It cannot be written. The old file stays.
     """
-    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    aside = path.parent.joinpath(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
         with create(aside) as file:
             yield file

@@ -384,7 +384,7 @@ def test_a_full_disk_ends_it_with_whole_lines() -> None:
     assert said == (
         "redraft: cannot write out.jsonl: File too large.\n"
         "  Finished results are safe in it. Make room, and run the same command again to go on.\n"
-        f"  {len(done)} of 10 done; run the same command again to go on.\n"
+        f"  {len(done)} of 10 done.\n"
     )
     assert answer().exit_code == 0
     assert len(chains()) == 10

@@ -103,4 +103,10 @@ def test_limits_are_no_part_of_how_an_output_was_made() -> None:
 def test_limits_that_cannot_hold_are_refused(args: list[str], said: str) -> None:
     result = answer(*args)
     assert (result.exit_code, said in result.stderr) == (2, True)
+    assert "run the same command again" not in result.stderr
     assert not Path("out.jsonl").exists()
+
+
+def test_a_small_limit_is_written_in_decimals() -> None:
+    result = answer("--limit-usd", "1e-7", "--price", "1,1", "--parallel", "1")
+    assert "the limit of 0.0000001 USD is reached" in result.stderr

@@ -334,3 +334,8 @@ def test_a_file_that_is_no_model_is_called_so(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"answers\.jsonl is no model") as refused:
         parse_reference(str(tmp_path / "answers.jsonl"))
     assert "existing" not in refused.value.message
+
+
+def test_no_streams_at_once_are_refused() -> None:
+    with pytest.raises(UsageError, match="parallel is 0"):
+        asyncio.run(load_engine("script:none.jsonl", parallel=0))

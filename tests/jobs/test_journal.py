@@ -98,8 +98,9 @@ def test_a_damaged_reply_is_said(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_not_there_is_said(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match=r"j\.db"):
+    with pytest.raises(OutputError, match=r"j\.db") as refused:
         Journal(tmp_path / "no" / "j.db")
+    assert "folder must exist" in (refused.value.hint or "")
 
 
 def test_many_processes_may_create_one_file_at_once(tmp_path: Path) -> None:

@@ -14,8 +14,9 @@ import pytest
 
 from redraft.chain import CheckResult, Prompt
 from redraft.errors import CheckError, CheckSyntaxError
-from redraft.verify.base import Outcome, failed, run_check
+from redraft.verify.base import Outcome, failed, passed, run_check
 from redraft.verify.function import FunctionCheck
+from redraft.verify.parse import parse_checks
 
 MODULE = """
 from own_rules_helper import BAD
@@ -123,7 +124,7 @@ def two(answer: str, asked: Prompt, *, more: int = 0) -> str:
         (functools.partial(two, more=1), "fool rain"),
         (lambda *texts: " ".join(texts), "fool"),
         (str.upper, "FOOL"),
-        (str, "fool"),
+        (max, "o"),
     ],
 )
 def test_the_prompt_is_given_to_those_that_want_it(function: Callable[..., Any], message: str) -> None:
@@ -199,3 +200,16 @@ def test_a_module_that_does_not_import_names_its_file_and_line(folder: Path) -> 
     (folder / "half_made.py").write_text("LIMIT = 3\nLIMIT / 0\n")
     with pytest.raises(CheckError, match=re.escape("failed: half_made.py:2, in <module>: ZeroDivisionError")):
         FunctionCheck.of("half_made.check")
+
+
+class ClassWithTheParts:
+    name = "toy"
+
+    def check(self, answer: str, prompt: Prompt) -> Outcome:
+        return passed("")
+
+
+@pytest.mark.parametrize("wrong", [lambda: True, lambda a, b, c: True, ClassWithTheParts, dict])
+def test_what_cannot_be_called_with_an_answer_is_refused_before_there_is_one(wrong: Any) -> None:
+    with pytest.raises(CheckSyntaxError, match="python:"):
+        parse_checks([wrong])

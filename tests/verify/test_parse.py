@@ -320,3 +320,8 @@ def test_every_kind_is_on_the_page() -> None:
     table = page.split("## All checks")[1].split("\n\n")[1]
     rows = " ".join(line.split("|")[1] for line in table.splitlines())
     assert [form for form, _ in CHECK_KINDS.values() if f"`{form}`" not in rows] == []
+
+
+def test_a_check_that_is_no_text_is_refused() -> None:
+    with pytest.raises(CheckSyntaxError, match="not 5"):
+        parse_check(5)  # type: ignore[arg-type]

@@ -168,6 +168,7 @@ class TestSchema:
                 "it refers to 'http://127.0.0.1:9/x', which is not in the file",
             ),
             ({"items": {"$ref": "other.json"}}, "it refers to 'other.json', which is not in the file"),
+            ({"$dynamicRef": "#x"}, "it refers to '#x', which is not in the file"),
             ({"items": {"$ref": "#/$defs/none"}}, "which is not in the file, and nothing is fetched."),
             ({"$ref": "#"}, "it refers to itself without end."),
         ],

@@ -189,6 +189,8 @@ async def load_engine(
         EngineError: The model cannot be loaded, or its server does not answer.
     """
     check_values({"ctx": ctx, "threads": threads, "gpu_layers": gpu_layers}, MachineOptions)
+    if parallel < 1:
+        raise UsageError(f"parallel is {parallel}.", hint="At least one stream at once.")
     named = parse_reference(ref)
     if named.kind == "remote":
         return await _remote(named, config or load_config(), patience or Patience())

@@ -73,6 +73,10 @@ class ScriptedEngine:
     calls: list[Call] = field(default_factory=list)
     _count: int = field(default=0, init=False)
 
+    def __post_init__(self) -> None:
+        if not self.replies:
+            raise UsageError("the scripted engine has no replies.", hint='ScriptedEngine(["An answer."])')
+
     @property
     def info(self) -> EngineInfo:
         """The model and its capabilities."""

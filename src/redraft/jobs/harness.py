@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from redraft.errors import RecordError, RedraftError
+from redraft.errors import RecordError, RedraftError, UsageError
 from redraft.jobs.ledger import Ledger, record_id
 from redraft.jobs.limits import STOPPED, Limits, Spent
 from redraft.jobs.progress import ItemProgress
@@ -170,7 +170,10 @@ class Job(Generic[T]):
             self.tell(_left(ledger, total))
             return signal.exit_status
         except RedraftError as error:
-            error.hint = "\n".join(filter(None, [error.hint, _left(ledger, total)]))
+            left = _left(ledger, total)
+            if isinstance(error, UsageError):  # the same command would fail again
+                left = left.replace(f"; {GO_ON}", "")
+            error.hint = "\n".join(filter(None, [error.hint, left]))
             raise
         return 0
 

@@ -118,11 +118,14 @@ class Journal(AbstractContextManager["Journal"]):
     def _usable(self) -> Iterator[None]:
         try:
             yield
+        except sqlite3.OperationalError as error:  # the disk's fault, not the file's
+            raise self._unusable(str(error), "Its folder must exist, be writable and have room.") from None
         except sqlite3.Error as error:
             raise self._unusable(str(error)) from None
 
-    def _unusable(self, reason: str) -> OutputError:
-        return OutputError(
-            f"the journal {self.path} cannot be used: {reason}.",
-            hint="Name another file, or move this one away. Its replies are then paid for again.",
-        )
+    def _unusable(
+        self,
+        reason: str,
+        hint: str = "Name another file, or move this one away. Its replies are then paid for again.",
+    ) -> OutputError:
+        return OutputError(f"the journal {self.path} cannot be used: {reason}.", hint=hint)

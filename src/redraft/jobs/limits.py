@@ -7,6 +7,7 @@ items as it does at once. A budget (`revise.budget`) is the limit of a single it
 from __future__ import annotations
 
 from dataclasses import dataclass
+from decimal import Decimal
 from math import inf
 
 from redraft.errors import UsageError
@@ -52,7 +53,7 @@ class Limits:
     def reached(self, spent: Spent, seconds: float) -> str:
         """Return which limit is reached, in words; an empty text if none is."""
         if self.usd is not None and spent.usd >= self.usd:
-            return f"the limit of {self.usd:g} USD is reached ({spent.usd:.4f} spent)"
+            return f"the limit of {Decimal(f'{self.usd:g}'):f} USD is reached ({spent.usd:.4f} spent)"
         if self.tokens is not None and spent.tokens >= self.tokens:
             return f"the limit of {self.tokens:,} tokens is reached ({spent.tokens:,} generated)"
         if self.seconds is not None and seconds >= self.seconds:

@@ -19,6 +19,7 @@ import importlib
 import inspect
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -41,6 +42,17 @@ class FunctionCheck:
 
     path: str
     function: Callable[..., Any] = field(repr=False)
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be called with an answer, before one is paid for."""
+        hint = "Give a function of the answer, or of the answer and the prompt."
+        if isinstance(self.function, type):
+            raise CheckSyntaxError(f"{self.name}: this is a class.", hint=hint)
+        with suppress(ValueError):  # some C functions have no signature
+            try:
+                inspect.signature(self.function).bind(*["text"] * (1 + _takes_prompt(self.function)))
+            except TypeError as error:
+                raise CheckSyntaxError(f"{self.name}: called with an answer: {error}.", hint=hint) from None
 
     @classmethod
     def of(cls, path: str) -> Self:

@@ -18,7 +18,7 @@ from typing import Any
 
 from redraft.chain import whole
 from redraft.engines.base import Engine
-from redraft.errors import CheckSyntaxError
+from redraft.errors import CheckSyntaxError, shown
 from redraft.verify.base import Check, Weighted
 from redraft.verify.checkset import AllOf, AnyOf
 from redraft.verify.command import Command
@@ -82,6 +82,8 @@ def parse_check(text: str, *, judge: Engine | None = None) -> Check:
         MissingExtra: A check needs a package that is not installed.
         CheckError: Importing a module of `python:` failed.
     """
+    if not isinstance(text, str):
+        raise CheckSyntaxError(f"a check is a text, not {shown(text)}.", hint=_SEE)
     if text != whole(text):
         raise CheckSyntaxError(f"the check {text!a:.80} holds half of a character.", hint=_SEE)
     return _parse(text.strip(), judge, depth=0)
@@ -97,7 +99,7 @@ def parse_checks(
 def _as_check(check: str | Check | Callable[..., Any], judge: Engine | None) -> Check:
     if isinstance(check, str):
         return parse_check(check, judge=judge)
-    if isinstance(check, Check):
+    if isinstance(check, Check) and not isinstance(check, type):
         return check
     if callable(check):
         return FunctionCheck.around(check)

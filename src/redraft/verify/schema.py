@@ -58,7 +58,7 @@ def validator_of(schema: Schema, name: str) -> Validator:
     from jsonschema import SchemaError
     from jsonschema.validators import Draft202012Validator, validator_for
     from jsonschema_specifications import REGISTRY  # type: ignore[import-untyped]
-    from referencing.exceptions import Unresolvable
+    from referencing.exceptions import NoSuchAnchor, Unresolvable
     from referencing.jsonschema import DRAFT202012, SchemaResource
 
     hint = "Give a schema that is complete in one file."
@@ -76,7 +76,8 @@ def validator_of(schema: Schema, name: str) -> Validator:
     except SchemaError as error:
         problem = f"not a JSON Schema: {error.json_path}: {error.message}"
     except Unresolvable as error:
-        problem = f"it refers to {error.ref!r}, which is not in the file, and nothing is fetched"
+        ref = f"{error.ref}#{error.anchor}" if isinstance(error, NoSuchAnchor) else error.ref
+        problem = f"it refers to {ref!r}, which is not in the file, and nothing is fetched"
     except RecursionError:
         problem = "it refers to itself without end"
     except GivenUp as error:

@@ -67,6 +67,7 @@ class TestFiles:
             ),
             ("x.json", b'[{"prompt": "a"},', "x.json: ends inside its array.\n"),
             ("x.jsonl", b'"a"\n"\xff"\n', "x.jsonl:2: not UTF-8: invalid start byte at byte 2."),
+            ("x.jsonl", b"SQLite\0\xff\n", "x.jsonl:1: not text: it has NUL bytes"),
             ("x.txt", b"a\n\xff\n", "x.txt:2: not UTF-8: invalid start byte at byte 1."),
             ("x.jsonl", b'"\\ud83d\\ude00"\n"\\ud83d"', "x.jsonl:2: holds half of a character"),
             ("x.jsonl", b"3\n", "x.jsonl:1: should be an object or a text (found 3)."),

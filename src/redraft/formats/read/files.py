@@ -365,6 +365,8 @@ def _text(line: bytes, where: str) -> str:
     try:
         return line.decode()
     except UnicodeDecodeError as error:
+        if b"\0" in line:
+            raise RecordError(f"{where}: not text: it has NUL bytes, as binary files have.") from None
         raise RecordError(
             f"{where}: not UTF-8: {error.reason} at byte {error.start + 1}. "
             "If it is Latin-1: iconv -f LATIN1 -t UTF-8 FILE"
