@@ -281,6 +281,6 @@ def test_a_timeout_inside_an_engine_is_not_the_end_of_the_budget(budget: Budget)
             yield Delta("Half an")
             raise TimeoutError("no reply for 30 s")
 
-    engine = Impatient([])
+    engine = Impatient(["An answer."])
     with pytest.raises(TimeoutError, match="no reply for 30 s"):
         asyncio.run(finish(Driver(engine), plan(engine, budget=budget)))
