@@ -92,6 +92,9 @@ class PlainOptions(TypedDict, total=False):
         Literal["last", "chain"],
         Option("show critic and writer the last step, or the chain", "last", LOOP, "WHAT"),
     ]
+    tell_checks: Annotated[
+        bool, Option("tell the writer beforehand what the checks demand", True, LOOP)  # noqa: FBT003
+    ]
     system: Annotated[str | None, Option("a system message", None, LOOP, "TEXT")]
     temperature: Annotated[float, Option("0 is greedy", 0.7, SAMPLING, "T", ge=0, lt=100)]
     top_p: Annotated[float, Option("nucleus size", 1.0, SAMPLING, "P", gt=0, le=1)]

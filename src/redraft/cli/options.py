@@ -217,8 +217,8 @@ _RECIPE = Option("take flags from a recipe: a YAML file, or a shipped one", None
 def _parameter(name: str, option: Option) -> inspect.Parameter:
     """Return an option as a parameter of a command. The type alone is typer's to check."""
     kinds = (option.type, *get_args(option.type))
-    kind = next((kind for kind in (int, float, list[str]) if kind in kinds), str)
-    text = option.text if option.default is None else f"{option.text} [{option.default}]"
+    kind = next((kind for kind in (bool, int, float, list[str]) if kind in kinds), str)
+    text = option.text if option.default in (None, True) else f"{option.text} [{option.default}]"
     names = ("--" + name.replace("_", "-"), option.short) if option.short else ()
     flag = typer.Option(
         *names, metavar=option.metavar, help=text, rich_help_panel=option.group, show_default=False

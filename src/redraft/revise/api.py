@@ -33,6 +33,7 @@ from redraft.revise.options import (
 )
 from redraft.revise.prompts import DEFAULT, wording_of
 from redraft.revise.state import Plan, best_step, check_resumable, complete_steps
+from redraft.verify.base import Check, demand_of
 from redraft.verify.output import from_model, parse_output
 from redraft.verify.parse import parse_checks
 
@@ -225,16 +226,17 @@ def _plan(prompt: Prompt, options: Options, driver: Driver) -> Plan:
         judge=judge,
         system=options.get("system"),
         wording=wording_of(options.get("prompts") or DEFAULT),
-        demand=_demand(output) if output is not None else None,
+        demand=_demand(options, driver.checks),
         id=options.get("id", ""),
     )
 
 
-def _demand(output: type[BaseModel]) -> str:
-    import json
-
-    schema = json.dumps(output.model_json_schema(), ensure_ascii=False)
-    return f"Answer with JSON alone, as one object that fits this JSON schema:\n{schema}"
+def _demand(options: Options, checks: Sequence[Check]) -> str:
+    """Return what is added to the prompt: what the checks demand. The first one is that of `output`."""
+    if not options.get("tell_checks", True):
+        checks = checks[: options.get("output") is not None]
+    demands = list(dict.fromkeys(filter(None, map(demand_of, checks))))
+    return demands[0] if len(demands) == 1 else "\n".join(f"- {demand}" for demand in demands)
 
 
 def _with_value(event: Event, output: type[BaseModel] | None) -> Event:

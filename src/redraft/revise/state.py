@@ -46,7 +46,7 @@ class Plan:
         info: The writer's engine.
         critic: The engine of another model that criticises.
         judge: The engine that `judge:` checks ask.
-        demand: A sentence added to the prompt, such as the form of the output.
+        demand: What is added to the prompt: the demands of checks. Empty for nothing.
         wording: How a model is asked to criticise and to revise.
         earlier: The chain of an earlier attempt to resume. Its usage counts towards the budget.
         waited: Seconds of the budget that passed before the chain began, while engines were opened.
@@ -64,7 +64,7 @@ class Plan:
     critic: EngineInfo | None = None
     judge: EngineInfo | None = None
     system: str | None = None
-    demand: str | None = None
+    demand: str = ""
     wording: Wording = DEFAULT
     id: str = ""
     earlier: Chain = field(default_factory=Chain)

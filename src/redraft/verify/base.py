@@ -62,6 +62,15 @@ class Check(Protocol):
         ...
 
 
+def demand_of(check: Check) -> str:
+    """Return what a check demands, as a sentence to the writer; empty if it does not say.
+
+    A check says it in a property `demand`. It must not hold a reference answer.
+    """
+    demand = getattr(check, "demand", "")
+    return demand if isinstance(demand, str) else ""
+
+
 @dataclass(frozen=True)
 class Weighted:
     """`2*words<=50`: a check with a weight in the score of an answer."""
@@ -73,6 +82,11 @@ class Weighted:
     def name(self) -> str:
         """The short form, with the weight in front."""
         return f"{self.weight!r}".removesuffix(".0") + f"*{self.part.name}"
+
+    @property
+    def demand(self) -> str:
+        """The demand of the check itself."""
+        return demand_of(self.part)
 
     def check(self, answer: str, prompt: Prompt) -> Outcome | Awaitable[Outcome]:
         """Run the check itself."""

@@ -10,7 +10,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from redraft.chain import Prompt
-from redraft.verify.base import Check, Outcome, Weighted, failed, outcome_of, passed, together, weight_of
+from redraft.verify.base import (
+    Check,
+    Outcome,
+    Weighted,
+    demand_of,
+    failed,
+    outcome_of,
+    passed,
+    together,
+    weight_of,
+)
 from redraft.verify.grammar import escape, escape_pattern
 from redraft.verify.text import Matches
 
@@ -25,6 +35,11 @@ class AllOf:
     def name(self) -> str:
         """The short form."""
         return f"all({_names(self.parts)})"
+
+    @property
+    def demand(self) -> str:
+        """The demands of all parts that have one."""
+        return " ".join(filter(None, map(demand_of, self.parts)))
 
     async def check(self, answer: str, prompt: Prompt) -> Outcome:
         """Run all parts concurrently. The message joins those of the failed parts."""
@@ -47,6 +62,12 @@ class AnyOf:
     def name(self) -> str:
         """The short form."""
         return f"any({_names(self.parts)})"
+
+    @property
+    def demand(self) -> str:
+        """The demands of the parts; empty if one of them has none, because that one may suffice."""
+        demands = [demand_of(part) for part in self.parts]
+        return f"Do one of these: {' Or: '.join(demands)}" if all(demands) else ""
 
     async def check(self, answer: str, prompt: Prompt) -> Outcome:
         """Run the parts in turn until one passes. If none does, the message joins all of theirs."""

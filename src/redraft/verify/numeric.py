@@ -75,6 +75,11 @@ class Number:
         """The short form. It holds the reference, so no model may see it."""
         return f"number={self.reference}" + (f"~{self.tolerance}" if self.tolerance else "")
 
+    @property
+    def demand(self) -> str:
+        """Where the number is looked for. The reference stays secret."""
+        return "End the answer with its result, as a number in digits."
+
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
         """Pass if the last number is within the tolerance. A miss scores 0, however close."""
         found = last_number(answer)

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 from redraft.chain import Prompt, describe
 from redraft.errors import UsageError
 from redraft.verify.base import Check, Outcome, failed, passed
-from redraft.verify.structure import NotJson, read_json
+from redraft.verify.structure import NotJson, demand_of_schema, read_json
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -31,6 +31,11 @@ class ModelCheck:
     def name(self) -> str:
         """The name in records; this check has no short form."""
         return f"output:{self.model.__name__}"
+
+    @property
+    def demand(self) -> str:
+        """The model's JSON schema, as a demand."""
+        return demand_of_schema(self.model.model_json_schema())
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
         """Pass if the JSON makes an object. The message names the wrong fields."""

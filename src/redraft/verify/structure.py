@@ -104,6 +104,7 @@ class Json:
     """`json`: the answer is JSON."""
 
     name: str = field(default="json", init=False)
+    demand: str = field(default="Answer with JSON alone.", init=False, repr=False)
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
         """Pass if the answer is JSON. A miss scores the share of the text before the fault."""
@@ -140,6 +141,11 @@ class JsonSchema:
         """The short form."""
         return f"json-schema:{self.file}"
 
+    @property
+    def demand(self) -> str:
+        """The schema, as a demand."""
+        return demand_of_schema(self.validator.schema)
+
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
         """Pass if the JSON fits. The message lists up to three faults with their JSON paths.
 
@@ -165,6 +171,12 @@ class JsonSchema:
         shown = "; ".join(sorted(map(_fault, found))[:MAX_ERRORS])
         more = f"; and {'more than ' * (len(found) > count)}{count - MAX_ERRORS} more" * (count > MAX_ERRORS)
         return failed(f"The JSON does not fit the schema: {shown}{more}.", score=0.5 + 0.5 / (1 + count))
+
+
+def demand_of_schema(schema: Schema) -> str:
+    """Return the demand for JSON that fits a schema."""
+    text = json.dumps(schema, ensure_ascii=False)
+    return f"Answer with JSON alone that fits this JSON schema:\n{text}"
 
 
 def _fault(error: Any) -> str:

@@ -52,6 +52,18 @@ class Count:
             return f"{self.unit}<={self.high}"
         return f"{self.unit}>={self.low}" if self.high is None else f"{self.unit}={self.low}..{self.high}"
 
+    @property
+    def demand(self) -> str:
+        """The bounds, as a sentence."""
+        if self.low == self.high:
+            amount = f"exactly {self.low}"
+        elif self.low is None:
+            amount = f"at most {self.high}"
+        else:
+            amount = f"at least {self.low}" if self.high is None else f"{self.low} to {self.high}"
+        only = self.high if self.low in (None, self.high) else self.low
+        return f"Write {amount} {self.unit[:-1] if only == 1 else self.unit}."
+
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
         """Pass within the bounds. The message has the count, the bounds, and the difference."""
         count = COUNTERS[self.unit](answer)
@@ -96,6 +108,11 @@ class _Phrase:
 class Contains(_Phrase):
     """`contains:TEXT`: the answer has this word or phrase."""
 
+    @property
+    def demand(self) -> str:
+        """The phrase, in a sentence."""
+        return f'Use "{self.text}" in the answer.'
+
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
         """Pass if the phrase is found."""
         found = _phrase(self.text).search(_plain(answer))
@@ -106,6 +123,11 @@ class Contains(_Phrase):
 
 class Lacks(_Phrase):
     """`lacks:TEXT`: the answer does not have this word or phrase."""
+
+    @property
+    def demand(self) -> str:
+        """The phrase, in a sentence."""
+        return f'Do not use "{self.text}" in the answer.'
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
         """Pass if the phrase is not found. A miss scores 1/2 for one occurrence, 1/3 for two, and so on."""
@@ -123,6 +145,11 @@ class Lacks(_Phrase):
 class Starts(_Phrase):
     """`starts:TEXT`: the answer begins with this text."""
 
+    @property
+    def demand(self) -> str:
+        """The phrase, in a sentence."""
+        return f'Begin the answer with "{self.text}".'
+
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
         """Pass if the stripped answer begins with the text."""
         if _phrase(self.text).match(_plain(answer).lstrip()):
@@ -133,6 +160,11 @@ class Starts(_Phrase):
 
 class Ends(_Phrase):
     """`ends:TEXT`: the answer ends with this text."""
+
+    @property
+    def demand(self) -> str:
+        """The phrase, in a sentence."""
+        return f'End the answer with "{self.text}".'
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
         """Pass if the stripped answer ends with the text."""
@@ -183,6 +215,11 @@ class Matches:
     def name(self) -> str:
         """The short form."""
         return f"matches:{self.pattern}"
+
+    @property
+    def demand(self) -> str:
+        """The pattern, in a sentence."""
+        return f"Some part of the answer has to match the regular expression {self.pattern}"
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
         """Pass if the pattern is found.
