@@ -216,6 +216,8 @@ class Chain(_Record):
     """A prompt and all its steps, why it stopped, and which answer is best.
 
     Attributes:
+        steps: The answers, each revised from the one before it.
+        drafts: First answers that were not chosen, in the order of writing. The chosen one begins `steps`.
         best: Index into `steps`, or None if there is no answer.
         stop: Why the chain ended; None if the record does not say.
         model: `name`, `engine` and `revision_mode` of the writer.
@@ -229,6 +231,7 @@ class Chain(_Record):
     id: str = ""
     prompt: Prompt = Prompt()
     steps: tuple[Step, ...] = ()
+    drafts: tuple[Step, ...] = ()
     best: int | None = None
     stop: Stop | None = None
     model: dict[str, Any] = Field(default_factory=dict)
@@ -279,7 +282,8 @@ class Chain(_Record):
 
     def to_json(self) -> str:
         """Return one line of JSON, without the line break."""
-        return self.model_dump_json(exclude=None if self.usage_by_role else {"usage_by_role"})
+        empty = {name for name in ("drafts", "usage_by_role") if not getattr(self, name)}
+        return self.model_dump_json(exclude=empty)
 
     @classmethod
     def from_json(cls, line: str | bytes, *, where: str = "chain") -> Chain:

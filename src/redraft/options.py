@@ -73,8 +73,14 @@ class PlainOptions(TypedDict, total=False):
     """The options of `redraft.revise` that a text or number can hold."""
 
     mode: Annotated[
-        Literal["auto", "native", "prompted", "verified"],
-        Option("the way to revise: auto, native, prompted or verified", "auto", LOOP, "MODE"),
+        Literal["auto", "native", "prompted", "verified", "best-of"],
+        Option("the way to revise: auto, native, prompted, verified or best-of", "auto", LOOP, "MODE"),
+    ]
+    drafts: Annotated[
+        int,
+        Option(
+            "most first answers; the best one is revised [1, best-of: 4]", None, LOOP, "N", "--n", ge=1
+        ),
     ]
     prompts: Annotated[
         Prompts,

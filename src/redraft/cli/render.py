@@ -118,7 +118,19 @@ def name_of(index: int) -> str:
 
 def heading(index: int, *, best: bool = False) -> RenderableType:
     """Return the line above an answer."""
-    return Rule(Text(name_of(index) + (" · best" if best else ""), "bold"), align="left", style="dim")
+    return _rule(name_of(index) + (" · best" if best else ""))
+
+
+def _rule(title: str) -> Rule:
+    return Rule(Text(title, "bold"), align="left", style="dim")
+
+
+def draft(step: Step, index: int) -> Iterator[RenderableType]:
+    """Render one of several drafts with its checks."""
+    yield _rule(f"Draft {index + 1}")
+    yield Text(shown(step.answer))
+    yield from notes(step)
+    yield Padding(Group(*map(check_line, step.checks[:MANY])), (1, 0, 1, 2), expand=False)
 
 
 def answer(step: Step, before: Step | None, console: Console) -> Text:
@@ -166,7 +178,7 @@ def check_line(result: CheckResult) -> Text:
 
 def usage_line(chain: Chain) -> str:
     """Return the cost of a chain, in words."""
-    used, parts = chain.usage, [counted(len(chain.steps), "answer")]
+    used, parts = chain.usage, [counted(len(chain.steps) + len(chain.drafts), "answer")]
     if chain.echoes:
         parts.append(f"{chain.echoes} of them only talk about the answer")
     parts.append(f"{used.completion_tokens:,} new tokens")
@@ -216,6 +228,9 @@ def render_chain(chain: Chain, console: Console) -> RenderableType:
     """Render a whole chain: prompt, steps, and end."""
     title = Text(shown(chain.id) or "chain", "bold cyan")
     parts: list[RenderableType] = [Rule(title, align="left", style="cyan"), render_prompt(chain), Text()]
+    for index, step in enumerate(chain.drafts[:MANY]):
+        parts += draft(step, index)
+    parts += _left_out(len(chain.drafts), "drafts")
     before: Step | None = None
     for index, step in enumerate(chain.steps[:MANY]):
         parts += [heading(index, best=index == chain.best), answer(step, before, console), *notes(step)]

@@ -12,7 +12,7 @@ from rich.text import Text as RichText
 from redraft.chain import Step
 from redraft.cli import render
 from redraft.cli.shell import printable
-from redraft.revise.ops import Event, Finished, StepDone, Text
+from redraft.revise.ops import DraftDone, Event, Finished, StepDone, Text
 
 
 class Watch:
@@ -37,6 +37,8 @@ class Watch:
         """Show one event."""
         if isinstance(event, Text):
             self._write(event)
+        elif isinstance(event, DraftDone):
+            self._draft(event)
         elif isinstance(event, StepDone):
             self._step(event.index, event.step)
         elif isinstance(event, Finished):
@@ -79,6 +81,12 @@ class Watch:
         self.console.print(render.heading(index))
         self.console.print(render.answer(step, self._before, self.console))
         self._before, self._answers_shown = step, index + 1
+
+    def _draft(self, event: DraftDone) -> None:
+        self._place = None  # the moving text is printed here, under its own heading
+        self._settle()
+        for part in render.draft(event.step, event.index):
+            self.console.print(part)
 
     def _step(self, index: int, step: Step) -> None:
         self._settle()

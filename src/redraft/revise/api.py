@@ -23,17 +23,20 @@ from redraft.revise.budget import Budget
 from redraft.revise.driver import CancelToken, Driver, OutOfTime
 from redraft.revise.ops import Event, Finished
 from redraft.revise.options import (
+    MAX_REVISIONS,
     Options,
     check_options,
     check_plain,
     check_prices,
     choose_mode,
+    drafts_of,
     is_text,
     sampling_of,
 )
 from redraft.revise.prompts import DEFAULT, wording_of
 from redraft.revise.state import Plan, best_step, check_resumable, complete_steps
 from redraft.verify.base import Check, demand_of
+from redraft.verify.judge import MAX_SCORE, Judge
 from redraft.verify.output import from_model, parse_output
 from redraft.verify.parse import parse_checks
 
@@ -42,6 +45,9 @@ if TYPE_CHECKING:
 
 Asked = str | Prompt | Sequence[Mapping[str, Any]]
 """A prompt: a text, a `Prompt`, or chat messages."""
+
+CHOOSING = "The answer does what the request asks, completely and correctly, and is easy to read."
+"""The rubric by which a judge chooses among drafts if there are no checks."""
 
 Role = Literal["model", "critic", "judge"]
 Load = Callable[[Role, str], Awaitable[Engine]]
@@ -150,6 +156,8 @@ async def _driver(options: Options, load: Load, cancel: CancelToken) -> Driver:
     output = options.get("output")
     if output is not None:
         checks = (from_model(output), *checks)
+    if judge is not None and not checks and drafts_of(options) > 1:
+        checks = (Judge.of(CHOOSING, judge, MAX_SCORE),)
     writer = await opened("model", options.get("model", "default"))
     critic = await opened("critic", options.get("critic"))
     return Driver(writer, critic, checks, judge, cancel)
@@ -210,15 +218,20 @@ def _plan(prompt: Prompt, options: Options, driver: Driver) -> Plan:
     output, least, info = options.get("output"), options.get("min_revisions", 0), driver.writer.info
     critic, judge = (engine.info if engine else None for engine in (driver.critic, driver.judge))
     mode = choose_mode(
-        options.get("mode", "auto"), info, has_checks=bool(driver.checks), has_critic=critic is not None
+        options.get("mode", "auto"),
+        info,
+        has_checks=bool(driver.checks),
+        has_critic=critic is not None,
+        drafts=drafts_of(options),
     )
     return Plan(
         prompt=prompt,
         info=replace(info, price=options.get("price") or info.price),
         mode=mode,
+        drafts=drafts_of(options),
         sampling=sampling_of(options),
         min_revisions=least,
-        max_revisions=options.get("max_revisions", max(3, least)),
+        max_revisions=0 if mode == "best-of" else options.get("max_revisions", max(MAX_REVISIONS, least)),
         context_policy=options.get("context", "last"),
         budget=options.get("budget") or Budget(),
         checks=tuple(check.name for check in driver.checks),

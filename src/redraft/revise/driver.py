@@ -122,7 +122,7 @@ class Driver:
             RedraftError: The engine or a check failed. Its `chain` holds everything generated so far.
         """
         criticised = [step for step in plan.made if step.feedback and step.feedback.by != "checks"]
-        self._calls = len(plan.made) + len(criticised)  # one a text, so that seeds go on from there
+        self._calls = len(plan.earlier.drafts) + len(plan.made) + len(criticised)  # one a text, for the seeds
         self._over = False
         steps = loop(plan)
         try:

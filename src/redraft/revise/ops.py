@@ -80,7 +80,10 @@ class Encode:
 
 @dataclass(frozen=True)
 class Text:
-    """Event: a piece of an answer or of feedback. Feedback `index` judges answer `index`."""
+    """Event: a piece of an answer or of feedback. Feedback `index` judges answer `index`.
+
+    Drafts all have index 0.
+    """
 
     kind: Kind
     index: int
@@ -90,6 +93,14 @@ class Text:
 @dataclass(frozen=True)
 class StepDone:
     """Event: a step is complete: an answer with its feedback, if it gets any."""
+
+    index: int
+    step: Step
+
+
+@dataclass(frozen=True)
+class DraftDone:
+    """Event: one of several drafts is complete and checked. The chosen one becomes step 0."""
 
     index: int
     step: Step
@@ -113,7 +124,7 @@ class Finished:
     chain: Chain
 
 
-Event = Text | StepDone | Progress | Finished
+Event = Text | DraftDone | StepDone | Progress | Finished
 Op = Continue | Ask | More | RunChecks | Encode
 Reply = Delta | Checked | Tokens | None
 T = TypeVar("T")
@@ -207,7 +218,7 @@ def ask_model(state: State, ask: Ask, kind: Kind, index: int) -> Loop[Generated]
                 break
             delta = yield from receive(More())
     except ContextError:
-        if not state.steps:
+        if not (state.steps or state.drafts):
             raise
         delta = Delta(finish="context")
     except Exception:
@@ -221,5 +232,5 @@ def ask_model(state: State, ask: Ask, kind: Kind, index: int) -> Loop[Generated]
 
 def announce_progress(state: State) -> Loop[None]:
     """Yield the steps so far, before a call that could be cut."""
-    if state.steps:
+    if state.steps or state.drafts:
         yield Progress(state.chain(None))

@@ -161,6 +161,8 @@ def check_options(options: Mapping[str, Any]) -> Options:
             hint="Both count revisions after the first answer: 0 <= min <= max.",
         )
     check_prices(found)
+    if drafts_of(found) > 1:
+        _check_drafts(found)
     if found.get("mode") == "verified":
         _check_verified(found)
     return cast("Options", found)
@@ -214,6 +216,28 @@ def check_prices(options: Mapping[str, Any]) -> None:
             )
 
 
+DRAFTS = 4
+"""Default number of samples in mode `best-of`."""
+
+
+def drafts_of(options: Mapping[str, Any]) -> int:
+    """Return the most first drafts that options ask for."""
+    return options.get("drafts") or (DRAFTS if options.get("mode") == "best-of" else 1)
+
+
+def _check_drafts(options: Mapping[str, Any]) -> None:
+    """Check that drafts can be compared."""
+    if options.get("mode") == "native":
+        raise UsageError(
+            "mode 'native' writes one draft, and drafts were asked for.", hint="Use --mode verified or prompted."
+        )
+    if not (options.get("checks") or options.get("judge") or options.get("output") is not None):
+        raise UsageError(
+            f"nothing can choose among {drafts_of(options)} drafts.",
+            hint="Add a check, --check 'words<=50', or a judge, --judge MODEL.",
+        )
+
+
 def _check_verified(options: Mapping[str, Any]) -> None:
     if not options.get("checks") and options.get("output") is None:
         raise UsageError(
@@ -227,7 +251,9 @@ def _check_verified(options: Mapping[str, Any]) -> None:
         )
 
 
-def choose_mode(mode: str, info: EngineInfo, *, has_checks: bool, has_critic: bool) -> Mode:
+def choose_mode(
+    mode: str, info: EngineInfo, *, has_checks: bool, has_critic: bool, drafts: int = 1
+) -> Mode:
     """Return the mode for a model and a call.
 
     Raises:
@@ -238,9 +264,11 @@ def choose_mode(mode: str, info: EngineInfo, *, has_checks: bool, has_critic: bo
             f"{info.name!r} cannot continue raw text, which native revision needs.",
             hint="Use --mode prompted, or a GGUF file of the model.",
         )
-    if mode in ("prompted", "verified") and not info.chats:
+    if mode in ("prompted", "verified", "best-of") and not info.chats:
         raise UsageError(f"{info.name!r} does not answer chat messages.", hint="Use --mode native.")
-    if mode == "native" or (mode == "auto" and info.native):
+    if mode == "best-of":
+        return "best-of"
+    if mode == "native" or (mode == "auto" and info.native and drafts == 1):
         return "native"
     if mode == "verified" or (mode == "auto" and has_checks and not has_critic):
         return "verified"

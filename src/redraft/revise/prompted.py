@@ -12,19 +12,47 @@ from redraft.engines.base import Message
 from redraft.engines.messages import joined
 from redraft.formats.selfee import verdict_of
 from redraft.revise import prompts
-from redraft.revise.ops import Ask, Loop, StepDone, announce_progress, ask_model, run_checks
+from redraft.revise.ops import Ask, DraftDone, Loop, StepDone, announce_progress, ask_model, run_checks
 from redraft.revise.state import State, all_passed
 
 
 def run(state: State) -> Loop[Stop]:
     """Draft, then criticise and revise until there is a reason to stop."""
-    stop = yield from (_resume(state) if state.steps else _write(state, _base(state)))
+    stop = yield from (_draft(state) if state.drafting or not state.steps else _resume(state))
     while stop is None:
         stop = yield from _criticise(state)
         yield StepDone(state.revisions, state.steps[-1])
         if stop is None:
             stop = yield from _revise(state)
     return stop
+
+
+def _draft(state: State) -> Loop[Stop | None]:
+    """Write the first answer, or drafts to choose it from. Return a reason to stop, or None."""
+    if state.plan.drafts == 1:
+        return (yield from _write(state, _base(state)))
+    while True:
+        stop = yield from _try_draft(state)
+        yield DraftDone(len(state.drafts), state.steps[-1])
+        if stop is not None or len(state.drafts) + 1 >= state.plan.drafts:
+            break
+        state.drafts.append(state.steps.pop())
+    state.choose_draft()
+    return None if stop == "passed" else stop
+
+
+def _try_draft(state: State) -> Loop[Stop | None]:
+    """Write a draft and check it. Return a reason to write no other, or None. An empty draft is no reason."""
+    if not state.steps:
+        yield from _write(state, _base(state))
+    results = yield from _check(state)
+    if results is None:
+        return state.stop_of("cancelled")
+    _note_checks(state, results)
+    if _good(state, results):
+        return "passed"
+    cut = state.stop_of(state.steps[-1].finish)
+    return "budget" if state.spent() else None if cut in ("ended", "max_tokens") else cut
 
 
 def _resume(state: State) -> Loop[Stop | None]:
@@ -52,7 +80,7 @@ def _write(state: State, messages: tuple[Message, ...]) -> Loop[Stop | None]:
     """Write the next answer. Return a reason to stop, or None. Checks judge a text that was cut, too."""
     reply = yield from ask_model(state, Ask(messages, state.room()), "answer", len(state.steps))
     cut = state.stop_of(reply.finish)
-    if not state.steps and not reply.text:
+    if not (state.steps or state.drafts or reply.text):
         state.check_answered(cut, reply.aside)
     state.begin(reply.text, reply.finish, reply.usage, echo=state.echoes(reply.text, state.steps))
     if state.unchanged() and state.revisions > state.plan.min_revisions:
@@ -64,21 +92,28 @@ def _write(state: State, messages: tuple[Message, ...]) -> Loop[Stop | None]:
 
 def _criticise(state: State) -> Loop[Stop | None]:
     """Give the last answer its feedback. Return a reason to stop, or None to revise it."""
-    step = state.steps[-1]
-    results: tuple[CheckResult, ...] = ()
-    if state.plan.checks and not step.echo:
-        yield from announce_progress(state)
-        checked = yield from run_checks(step.answer)
-        state.steps[-1] = step.model_copy(update={"usage": step.usage + state.pay(checked.usage, "judge")})
-        if checked.given_up:
-            return state.stop_of("cancelled")
-        results = checked.results
+    step, results = state.steps[-1], (yield from _check(state))
+    if results is None:
+        return state.stop_of("cancelled")
     stop = _reason_to_stop(state, results)
-    verified = state.plan.mode == "verified" and not _good(state, results)
+    verified = state.plan.mode != "prompted" and not _good(state, results)
     if stop is not None or step.echo or (results and verified):
         _note_checks(state, results)
         return stop
     return (yield from _ask_critic(state, results))
+
+
+def _check(state: State) -> Loop[tuple[CheckResult, ...] | None]:
+    """Return the results of the last answer's checks; None if there was no time for them."""
+    step = state.steps[-1]
+    if step.feedback is not None:
+        return step.checks
+    if not state.plan.checks or step.echo:
+        return ()
+    yield from announce_progress(state)
+    checked = yield from run_checks(step.answer)
+    state.steps[-1] = step.model_copy(update={"usage": step.usage + state.pay(checked.usage, "judge")})
+    return None if checked.given_up else checked.results
 
 
 def _good(state: State, results: tuple[CheckResult, ...]) -> bool:

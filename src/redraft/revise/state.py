@@ -7,6 +7,7 @@ generated again. Everything before it is kept, and so is the usage of all of it.
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -18,9 +19,9 @@ from redraft.engines.messages import message_of, with_text
 from redraft.errors import EmptyReply, UsageError
 from redraft.revise.budget import Budget
 from redraft.revise.prompts import DEFAULT, Wording, filled
-from redraft.verify.echo import echoes
+from redraft.verify.echo import echoes, repeats
 
-Mode = Literal["native", "prompted", "verified"]
+Mode = Literal["native", "prompted", "verified", "best-of"]
 ContextPolicy = Literal["last", "chain"]
 ROLES: tuple[Role, ...] = get_args(Role)
 
@@ -39,6 +40,7 @@ class Plan:
 
     Attributes:
         mode: How to revise.
+        drafts: Most first answers, of which the best is kept.
         min_revisions: Fewer are not accepted.
         max_revisions: More are not made.
         context_policy: Whether critic and writer see the last step alone, or the whole chain.
@@ -55,6 +57,7 @@ class Plan:
     prompt: Prompt
     info: EngineInfo
     mode: Mode = "prompted"
+    drafts: int = 1
     sampling: Sampling = field(default_factory=Sampling)
     min_revisions: int = 0
     max_revisions: int = 3
@@ -83,7 +86,7 @@ class Plan:
     @property
     def asks(self) -> bool:
         """Whether a model is asked to criticise or to revise. In native mode only another critic is."""
-        return self.mode != "native" or self.critic is not None
+        return self.critic is not None if self.mode == "native" else self.mode != "best-of"
 
     @property
     def models(self) -> dict[Role, EngineInfo]:
@@ -118,7 +121,9 @@ class State:
     """The state of a chain.
 
     Attributes:
-        steps: Steps so far; the last may lack feedback.
+        steps: Steps so far; the last may lack feedback. While drafts are written, the last draft alone.
+        drafts: The other drafts so far.
+        drafting: Whether drafts are being written.
         by_role: The usage of each role's calls so far, earlier attempts included.
         clock: Returns seconds, from any start.
     """
@@ -126,11 +131,15 @@ class State:
     plan: Plan
     clock: Callable[[], float] = time.monotonic
     steps: list[Step] = field(init=False)
+    drafts: list[Step] = field(init=False)
+    drafting: bool = field(init=False)
     by_role: dict[Role, Usage] = field(init=False)
     started: float = field(init=False)
 
     def __post_init__(self) -> None:
         self.steps, self.by_role = list(self.plan.made), self._paid_earlier()
+        self.drafts = list(self.plan.earlier.drafts)
+        self.drafting = len(self.steps) < 2 and len(self.steps) + len(self.drafts) < self.plan.drafts
         self.started = self.clock() - self.plan.earlier.usage.seconds
 
     def _paid_earlier(self) -> dict[Role, Usage]:
@@ -200,6 +209,13 @@ class State:
         self.steps[-1] = step.model_copy(update={"feedback": feedback, "usage": total})
         return self.steps[-1]
 
+    def choose_draft(self) -> None:
+        """Make the best draft the first step."""
+        written = [*self.drafts, *self.steps]
+        chosen = best_step(written) or 0
+        self.steps, self.drafts = [written.pop(chosen)], written
+        self.drafting = False
+
     def unchanged(self) -> bool:
         """Return whether the last answer equals the one before it."""
         if len(self.steps) < 2:
@@ -210,14 +226,14 @@ class State:
     def echoes(self, answer: str, before: Sequence[Step]) -> bool:
         """Return whether a text that follows these steps repeats feedback or only discusses the answer.
 
-        A first draft never does: there is no feedback yet.
+        A first draft has had no feedback. It may only repeat what the checks demand.
         """
         if not before:
-            return False
+            return repeats(answer, self.plan.demand)
         feedback = [step.feedback.text for step in before if step.feedback is not None]
         topic = f"{before[0].answer}\n{self.plan.prompt.said}"
         sent = [filled(self.plan.wording.revise, found=text, prompt="") for text in feedback]
-        return echoes(answer, (*feedback, *sent, *self.plan.wording.requests), topic)
+        return echoes(answer, (*feedback, *sent, *self.plan.wording.requests, self.plan.demand), topic)
 
     def request(self, what: Literal["criticise", "revise"], found: str = "") -> Message:
         """Return the request for a criticism or the next answer; `found` is what checks found."""
@@ -234,7 +250,7 @@ class State:
         Raises:
             EmptyReply: No answer has any text.
         """
-        if stop in ("budget", "cancelled") or has_answer(self.steps):
+        if stop in ("budget", "cancelled") or has_answer((*self.drafts, *self.steps)):
             return
         cut = {
             "max_tokens": ", and then max_tokens was reached",
@@ -248,11 +264,16 @@ class State:
 
     def chain(self, stop: Stop | None) -> Chain:
         """Return the chain as it stands; `stop` is None while it goes on."""
+        if self.drafting and self.drafts:
+            state = copy.copy(self)
+            state.choose_draft()
+            return state.chain(stop)
         plan = self.plan
         return Chain(
             id=plan.id,
             prompt=plan.prompt,
             steps=tuple(self.steps),
+            drafts=tuple(self.drafts),
             best=best_step(self.steps),
             stop=stop,
             model={"name": plan.info.name, "engine": plan.info.engine, "revision_mode": plan.mode},

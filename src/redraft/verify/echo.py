@@ -173,8 +173,13 @@ def echoes(answer: str, heard: Iterable[str], topic: str = "") -> bool:
     if _JSON.match(text) or _is_code(text):
         return False
     tokens = _tokens(text)
-    repeats = _covers(tokens, _tokens(_OFFERS)) or any(_repeats(tokens, message) for message in past)
-    return repeats or _is_talk(text, past, topic[:LONGEST])
+    offer = _covers(tokens, _tokens(_OFFERS))
+    return offer or any(_repeats(tokens, message) for message in past) or _is_talk(text, past, topic[:LONGEST])
+
+
+def repeats(answer: str, message: str) -> bool:
+    """Return whether a text is nearly a message, or one item of its list."""
+    return _repeats(_tokens(answer[:LONGEST]), message[:LONGEST])
 
 
 def _is_code(text: str) -> bool:
