@@ -217,7 +217,7 @@ class Chain(_Record):
 
     Attributes:
         steps: The answers, each revised from the one before it.
-        drafts: First answers that were not chosen, in the order of writing. The chosen one begins `steps`.
+        drafts: First answers that were not chosen. The chosen one begins `steps`.
         best: Index into `steps`, or None if there is no answer.
         stop: Why the chain ended; None if the record does not say.
         model: `name`, `engine` and `revision_mode` of the writer.

@@ -78,9 +78,7 @@ class PlainOptions(TypedDict, total=False):
     ]
     drafts: Annotated[
         int,
-        Option(
-            "most first answers; the best one is revised [1, best-of: 4]", None, LOOP, "N", "--n", ge=1
-        ),
+        Option("most first answers; the best one is revised [1, best-of: 4]", None, LOOP, "N", "--n", ge=1),
     ]
     prompts: Annotated[
         Prompts,

@@ -67,7 +67,8 @@ def test_every_wording_is_what_the_model_sees_and_the_chain_names_it(prompts: An
     wording = wording_of(prompts)
     found = chain.steps[1].criticism
     assert chain.passed
-    assert filled(wording.revise, found=found, prompt="Say it.") in str(engine.calls[2][-1]["content"])
+    task = "Say it.\n\nWrite at most 2 words."
+    assert filled(wording.revise, found=found, prompt=task) in str(engine.calls[2][-1]["content"])
     digest = hashlib.sha256(f"{wording.criticise}\0{wording.revise}".encode()).hexdigest()
     assert chain.meta["prompts"] == {"name": wording.name, "sha256": digest}
 

@@ -215,7 +215,7 @@ def _is_message(message: Any) -> bool:
 
 
 def _plan(prompt: Prompt, options: Options, driver: Driver) -> Plan:
-    output, least, info = options.get("output"), options.get("min_revisions", 0), driver.writer.info
+    least, info = options.get("min_revisions", 0), driver.writer.info
     critic, judge = (engine.info if engine else None for engine in (driver.critic, driver.judge))
     mode = choose_mode(
         options.get("mode", "auto"),

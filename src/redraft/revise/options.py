@@ -229,7 +229,8 @@ def _check_drafts(options: Mapping[str, Any]) -> None:
     """Check that drafts can be compared."""
     if options.get("mode") == "native":
         raise UsageError(
-            "mode 'native' writes one draft, and drafts were asked for.", hint="Use --mode verified or prompted."
+            "mode 'native' writes one draft, and drafts were asked for.",
+            hint="Use --mode verified or prompted.",
         )
     if not (options.get("checks") or options.get("judge") or options.get("output") is not None):
         raise UsageError(
@@ -251,9 +252,7 @@ def _check_verified(options: Mapping[str, Any]) -> None:
         )
 
 
-def choose_mode(
-    mode: str, info: EngineInfo, *, has_checks: bool, has_critic: bool, drafts: int = 1
-) -> Mode:
+def choose_mode(mode: str, info: EngineInfo, *, has_checks: bool, has_critic: bool, drafts: int = 1) -> Mode:
     """Return the mode for a model and a call.
 
     Raises:

@@ -32,11 +32,13 @@ def _draft(state: State) -> Loop[Stop | None]:
     if state.plan.drafts == 1:
         return (yield from _write(state, _base(state)))
     while True:
+        resumed = bool(state.steps)
         stop = yield from _try_draft(state)
         yield DraftDone(len(state.drafts), state.steps[-1])
         if stop is not None or len(state.drafts) + 1 >= state.plan.drafts:
             break
-        state.drafts.append(state.steps.pop())
+        # A resumed chain begins with its best draft: first in the list, it still wins every tie.
+        state.drafts.insert(0 if resumed else len(state.drafts), state.steps.pop())
     state.choose_draft()
     return None if stop == "passed" else stop
 
@@ -80,7 +82,7 @@ def _write(state: State, messages: tuple[Message, ...]) -> Loop[Stop | None]:
     """Write the next answer. Return a reason to stop, or None. Checks judge a text that was cut, too."""
     reply = yield from ask_model(state, Ask(messages, state.room()), "answer", len(state.steps))
     cut = state.stop_of(reply.finish)
-    if not (state.steps or state.drafts or reply.text):
+    if not (state.steps or reply.text) and state.plan.drafts == 1:
         state.check_answered(cut, reply.aside)
     state.begin(reply.text, reply.finish, reply.usage, echo=state.echoes(reply.text, state.steps))
     if state.unchanged() and state.revisions > state.plan.min_revisions:

@@ -174,7 +174,9 @@ def echoes(answer: str, heard: Iterable[str], topic: str = "") -> bool:
         return False
     tokens = _tokens(text)
     offer = _covers(tokens, _tokens(_OFFERS))
-    return offer or any(_repeats(tokens, message) for message in past) or _is_talk(text, past, topic[:LONGEST])
+    return (
+        offer or any(_repeats(tokens, message) for message in past) or _is_talk(text, past, topic[:LONGEST])
+    )
 
 
 def repeats(answer: str, message: str) -> bool:

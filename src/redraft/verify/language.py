@@ -85,7 +85,9 @@ class Language:
     def demand(self) -> str:
         """The language, in a sentence."""
         name = next((name for name, code in BY_NAME.items() if code == self.code), "")
-        return f"Write the answer in {name.capitalize() or f'the language with the ISO 639 code {self.code}'}."
+        return (
+            f"Write the answer in {name.capitalize() or f'the language with the ISO 639 code {self.code}'}."
+        )
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
         """Pass if the language is the likeliest one. A miss scores the probability of the language."""
