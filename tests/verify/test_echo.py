@@ -19,7 +19,7 @@ from redraft.engines.scripted import ScriptedEngine
 from redraft.revise.prompts import DEFAULT, ECHOED, Wording
 from redraft.verify.base import run_check
 from redraft.verify.echo import echoes
-from redraft.verify.output import from_model
+from redraft.verify.output import from_type
 from redraft.verify.parse import parse_check
 
 # The wording with which the labelled revisions were asked for.
@@ -161,7 +161,7 @@ def _sentences_of_checks(folder: Path) -> Iterator[str]:
     schema.write_text('{"type": "object", "required": ["name", "metres"]}')
     judge = ScriptedEngine(["It is vague.\nScore: 3"] * len(ANSWERS))
     checks = [parse_check(text, judge=judge) for text in [*CHECKS, f"json-schema:{schema}", "judge:Good?"]]
-    for check in [*checks, from_model(Tower)]:
+    for check in [*checks, from_type(Tower)]:
         for answer in ANSWERS:
             yield asyncio.run(run_check(check, answer, Prompt(instruction="Go."))).message
 

@@ -19,7 +19,7 @@ from redraft.errors import CheckError, CheckSyntaxError, UsageError
 from redraft.revise.api import revise
 from redraft.verify.base import Outcome
 from redraft.verify.judge import _read_score
-from redraft.verify.output import from_model
+from redraft.verify.output import from_type
 from redraft.verify.parse import parse_check
 from redraft.verify.structure import JsonSchema
 
@@ -196,7 +196,7 @@ def test_models_whose_patterns_cannot_be_stopped_are_refused() -> None:
 
     for model in (Lookahead, Outer, Compiled):
         with pytest.raises(UsageError, match="cannot be interrupted") as caught:
-            from_model(model)
+            from_type(model)
         assert "regex_engine" in (caught.value.hint or "")
 
 
@@ -204,4 +204,4 @@ def test_models_with_patterns_of_the_usual_engine_are_fast() -> None:
     class Usual(BaseModel):
         code: Annotated[str, Field(pattern=EVIL)]
 
-    assert not say(from_model(Usual), {"code": "a" * 100_000 + "b"}).passed
+    assert not say(from_type(Usual), {"code": "a" * 100_000 + "b"}).passed

@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field, field_validator
 from redraft.chain import Prompt
 from redraft.errors import CheckError
 from redraft.verify.base import Check, run_check
-from redraft.verify.output import from_model, parse_output
+from redraft.verify.output import from_type, parse_output
 
 
 class Tower(BaseModel):
@@ -33,14 +33,14 @@ class Tower(BaseModel):
 
 
 def message(answer: str) -> str:
-    outcome = from_model(Tower).check(answer, Prompt())
+    outcome = from_type(Tower).check(answer, Prompt())
     return outcome.message  # type: ignore[union-attr]
 
 
 def test_an_object_comes_out() -> None:
     answer = 'Here it is:\n```json\n{"name": "Pharos", "metres": 100}\n```'
     assert message(answer) == "The answer is a valid Tower."
-    assert parse_output(Tower, answer) == Tower(name="Pharos", metres=100)
+    assert parse_output(from_type(Tower), answer) == Tower(name="Pharos", metres=100)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_an_object_comes_out() -> None:
 )
 def test_what_is_wrong_becomes_the_message(answer: str, said: str) -> None:
     assert message(answer).endswith(said)
-    assert parse_output(Tower, answer) is None
+    assert parse_output(from_type(Tower), answer) is None
 
 
 @given(
@@ -65,17 +65,17 @@ def test_what_is_wrong_becomes_the_message(answer: str, said: str) -> None:
     | st.builds(lambda n, m: json.dumps({"name": n, "metres": m}), st.sampled_from("aAé1"), st.floats())
 )
 def test_the_check_passes_just_where_an_object_comes_out(answer: str) -> None:
-    outcome = asyncio.run(run_check(from_model(Tower), answer, Prompt()))
-    assert outcome.passed == (parse_output(Tower, answer) is not None)
+    outcome = asyncio.run(run_check(from_type(Tower), answer, Prompt()))
+    assert outcome.passed == (parse_output(from_type(Tower), answer) is not None)
 
 
 def test_a_validator_that_crashes_is_a_fault_of_the_check() -> None:
     with pytest.raises(
         CheckError, match=r"'output:Tower' crashed: test_output.py:\d+, in capital: KeyError: 'crash'"
     ):
-        asyncio.run(run_check(from_model(Tower), '{"name": "crash", "metres": 1}', Prompt()))
+        asyncio.run(run_check(from_type(Tower), '{"name": "crash", "metres": 1}', Prompt()))
 
 
 def test_it_is_a_value() -> None:
-    assert from_model(Tower) == from_model(Tower)
-    assert isinstance(from_model(Tower), Check)
+    assert from_type(Tower) == from_type(Tower)
+    assert isinstance(from_type(Tower), Check)

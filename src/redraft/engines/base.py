@@ -9,7 +9,7 @@ Retries, prompts and formats belong elsewhere.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NotRequired, Protocol, TypedDict
 
@@ -51,12 +51,16 @@ class Sampling:
         top_p: Nucleus size, in (0, 1].
         max_tokens: Most new tokens of one call. 2,048 is SelFee's released default.
         seed: Makes a run repeatable on the same engine and batch; None for a random seed.
+        schema: A JSON Schema that an answer to messages should fit. Engines with `EngineInfo.schemas` keep
+            to it while they generate. One that cannot express it says so once in the log, and goes on
+            without: check the answer.
     """
 
     temperature: float = 0.7
     top_p: float = 1.0
     max_tokens: int = 2048
     seed: int | None = None
+    schema: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -100,6 +104,7 @@ class EngineInfo:
         chats: Answers messages (`chat`).
         any_message: Takes every `Message` of the OpenAI protocol. Other engines take plain text from
             `system`, `user` and `assistant` (`engines.messages`).
+        schemas: Generates JSON that fits `Sampling.schema`.
         native: The model was trained on chains, according to its metadata (`redraft.format = selfee-1`).
         price: What its tokens cost; None if unknown.
     """
@@ -112,6 +117,7 @@ class EngineInfo:
     aligned: bool = True
     chats: bool = True
     any_message: bool = False
+    schemas: bool = False
     native: bool = False
     price: Price | None = None
 

@@ -44,7 +44,10 @@ class JournaledEngine(WrappedEngine):
         return self._deltas(self._key(request), ask)
 
     def _key(self, request: dict[str, Any]) -> str:
-        key = key_of({**self._about, **request, "sampling": asdict(request["sampling"])})
+        sampling = asdict(request["sampling"])
+        if sampling["schema"] is None:
+            del sampling["schema"]  # so that journals of older versions still fit
+        key = key_of({**self._about, **request, "sampling": sampling})
         number = self._asked[key]
         self._asked[key] += 1
         return key_of([key, number])

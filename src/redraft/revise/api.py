@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal, Unpack
+from typing import Any, Literal, Unpack
 
 from redraft.chain import Chain, Prompt, Stop
 from redraft.engines.base import Engine
@@ -35,13 +35,10 @@ from redraft.revise.options import (
 )
 from redraft.revise.prompts import DEFAULT, wording_of
 from redraft.revise.state import Plan, best_step, check_resumable, complete_steps
-from redraft.verify.base import Check, demand_of
+from redraft.verify.base import Check, demand_of, schema_of
 from redraft.verify.judge import MAX_SCORE, Judge
-from redraft.verify.output import from_model, parse_output
+from redraft.verify.output import OutputCheck, parse_output
 from redraft.verify.parse import parse_checks
-
-if TYPE_CHECKING:
-    from pydantic import BaseModel
 
 Asked = str | Prompt | Sequence[Mapping[str, Any]]
 """A prompt: a text, a `Prompt`, or chat messages."""
@@ -124,7 +121,7 @@ async def make(prompt: Asked, options: Options, load: Load) -> AsyncGenerator[Ev
         load: Opens the engine of a reference.
     """
     options = check_options(options)
-    asked, output, clock = _prompt(prompt), options.get("output"), asyncio.get_running_loop().time
+    asked, clock = _prompt(prompt), asyncio.get_running_loop().time
     made = options.get("resume") or Chain(prompt=asked)
     check_resumable(made, asked)
     budget, cancel, begun = options.get("budget") or Budget(), options.get("cancel") or CancelToken(), clock()
@@ -141,7 +138,7 @@ async def make(prompt: Asked, options: Options, load: Load) -> AsyncGenerator[Ev
     check_plain(plan)
     async with aclosing(driver.run(plan)) as events:
         async for event in events:
-            yield _with_value(event, output)
+            yield _with_value(event, options.get("output"))
 
 
 async def _driver(options: Options, load: Load, cancel: CancelToken) -> Driver:
@@ -155,7 +152,7 @@ async def _driver(options: Options, load: Load, cancel: CancelToken) -> Driver:
     checks = parse_checks(options.get("checks", ()), judge=judge)
     output = options.get("output")
     if output is not None:
-        checks = (from_model(output), *checks)
+        checks = (output, *checks)
     if judge is not None and not checks and drafts_of(options) > 1:
         checks = (Judge.of(CHOOSING, judge, MAX_SCORE),)
     writer = await opened("model", options.get("model", "default"))
@@ -240,6 +237,7 @@ def _plan(prompt: Prompt, options: Options, driver: Driver) -> Plan:
         system=options.get("system"),
         wording=wording_of(options.get("prompts") or DEFAULT),
         demand=_demand(options, driver.checks),
+        schema=next(filter(None, map(schema_of, driver.checks)), None) if info.schemas else None,
         id=options.get("id", ""),
     )
 
@@ -252,7 +250,7 @@ def _demand(options: Options, checks: Sequence[Check]) -> str:
     return demands[0] if len(demands) == 1 else "\n".join(f"- {demand}" for demand in demands)
 
 
-def _with_value(event: Event, output: type[BaseModel] | None) -> Event:
+def _with_value(event: Event, output: OutputCheck | None) -> Event:
     if output is None or not isinstance(event, Finished):
         return event
     return Finished(event.chain.with_value(parse_output(output, event.chain.answer)))

@@ -175,7 +175,7 @@ class Driver:
         if isinstance(op, Continue):
             return self.writer.stream(op.prompt, sampling, op.stop)
         engine = self.critic if op.who == "critic" and self.critic is not None else self.writer
-        return engine.chat(op.messages, sampling)
+        return engine.chat(op.messages, replace(sampling, schema=op.schema))
 
     async def _more(self) -> Delta:
         delta = await anext(self._stream, None) if self._stream is not None else None

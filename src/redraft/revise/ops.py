@@ -15,9 +15,9 @@ Any operation but `More` closes an open stream, and closing cancels the work in 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from redraft.chain import Chain, CheckResult, Finish, Step, Usage
 from redraft.engines.base import Delta, Message, PromptText, Tokens
@@ -38,11 +38,12 @@ class Continue:
 
 @dataclass(frozen=True)
 class Ask:
-    """Ask the writer or the critic to answer messages."""
+    """Ask the writer or the critic to answer messages, with JSON that fits a schema if there is one."""
 
     messages: tuple[Message, ...]
     max_tokens: int
     who: Literal["writer", "critic"] = "writer"
+    schema: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)

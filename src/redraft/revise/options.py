@@ -10,8 +10,6 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, cast
 
-from pydantic import BaseModel
-
 from redraft.chain import Chain, whole
 from redraft.config import load_config
 from redraft.engines.base import Engine, EngineInfo, Sampling
@@ -24,6 +22,7 @@ from redraft.revise.driver import CancelToken
 from redraft.revise.prompts import DEFAULT, base_messages, wording_of
 from redraft.revise.state import Mode, Plan
 from redraft.verify.base import Check
+from redraft.verify.output import OutputCheck, from_type
 
 MAX_REVISIONS: int = options_of(PlainOptions)["max_revisions"].default
 
@@ -60,6 +59,10 @@ def _budget(value: Any) -> Budget | None:
         parts = ", ".join(inspect.signature(Budget).parameters)
         found = ", ".join(map(repr, value))
         raise UsageError(f"the budget has {found:.80}.", hint=f"Its parts are {parts}.") from None
+
+
+def _output(value: Any) -> OutputCheck | None:
+    return value if value is None or isinstance(value, OutputCheck) else from_type(value)
 
 
 def _is_engine(value: Any) -> bool:
@@ -114,11 +117,11 @@ class Options(PlainOptions, total=False):
         ),
     ]
     output: Annotated[
-        type[BaseModel] | None,
+        Any,
         Option(
-            "a pydantic model that the answer must fit, as JSON; the object is `chain.value`",
-            read=_or_none(lambda v: inspect.isclass(v) and issubclass(v, BaseModel)),
-            what="a pydantic model, which may have a list as a field",
+            "a type that the answer must make, as JSON: a pydantic model, `list[Model]`, a union or a "
+            "TypedDict; the value is `chain.value`",
+            read=_output,
         ),
     ]
     id: Annotated[str, Option("the chain's id", "")]

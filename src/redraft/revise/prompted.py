@@ -80,7 +80,9 @@ def _base(state: State) -> tuple[Message, ...]:
 
 def _write(state: State, messages: tuple[Message, ...]) -> Loop[Stop | None]:
     """Write the next answer. Return a reason to stop, or None. Checks judge a text that was cut, too."""
-    reply = yield from ask_model(state, Ask(messages, state.room()), "answer", len(state.steps))
+    reply = yield from ask_model(
+        state, Ask(messages, state.room(), schema=state.plan.schema), "answer", len(state.steps)
+    )
     cut = state.stop_of(reply.finish)
     if not (state.steps or reply.text) and state.plan.drafts == 1:
         state.check_answered(cut, reply.aside)

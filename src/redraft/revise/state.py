@@ -49,6 +49,7 @@ class Plan:
         critic: The engine of another model that criticises.
         judge: The engine that `judge:` checks ask.
         demand: What is added to the prompt: the demands of checks. Empty for nothing.
+        schema: The JSON Schema that answers must fit, for engines that can keep to it.
         wording: How a model is asked to criticise and to revise.
         earlier: The chain of an earlier attempt to resume. Its usage counts towards the budget.
         waited: Seconds of the budget that passed before the chain began, while engines were opened.
@@ -68,6 +69,7 @@ class Plan:
     judge: EngineInfo | None = None
     system: str | None = None
     demand: str = ""
+    schema: Mapping[str, Any] | None = None
     wording: Wording = DEFAULT
     id: str = ""
     earlier: Chain = field(default_factory=Chain)

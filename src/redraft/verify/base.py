@@ -11,7 +11,7 @@ import asyncio
 import inspect
 import sysconfig
 import traceback
-from collections.abc import Awaitable, Coroutine, Iterable
+from collections.abc import Awaitable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
@@ -71,6 +71,12 @@ def demand_of(check: Check) -> str:
     return demand if isinstance(demand, str) else ""
 
 
+def schema_of(check: Check) -> Mapping[str, Any] | None:
+    """Return the JSON Schema that a check holds answers to, its property `schema`; None if it has none."""
+    schema = getattr(check, "schema", None)
+    return schema if isinstance(schema, Mapping) else None
+
+
 @dataclass(frozen=True)
 class Weighted:
     """`2*words<=50`: a check with a weight in the score of an answer."""
@@ -87,6 +93,11 @@ class Weighted:
     def demand(self) -> str:
         """The demand of the check itself."""
         return demand_of(self.part)
+
+    @property
+    def schema(self) -> Mapping[str, Any] | None:
+        """The schema of the check itself."""
+        return schema_of(self.part)
 
     def check(self, answer: str, prompt: Prompt) -> Outcome | Awaitable[Outcome]:
         """Run the check itself."""

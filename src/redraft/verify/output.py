@@ -1,69 +1,94 @@
-"""`output=SomeModel`: the answer becomes a pydantic object, and pydantic's errors become the feedback.
+"""`output=Type`: the answer becomes a value of that type, and pydantic's errors become the feedback.
 
 The check and `parse_output` read an answer's JSON the same way (`structure.read_json`), so an answer that
-passes always gives an object.
+passes always gives a value.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, get_args
 
-from pydantic import BaseModel, ValidationError
+from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
 from redraft.chain import Prompt, describe
 from redraft.errors import UsageError
-from redraft.verify.base import Check, Outcome, failed, passed
+from redraft.verify.base import Outcome, failed, passed
 from redraft.verify.structure import NotJson, demand_of_schema, read_json
-
-Model = TypeVar("Model", bound=BaseModel)
 
 
 @dataclass(frozen=True)
-class ModelCheck:
-    """The answer is JSON that the pydantic model accepts."""
+class OutputCheck:
+    """The answer is JSON that makes a value of a type.
 
-    model: type[BaseModel]
+    Attributes:
+        type: What the user gave: a pydantic model, `list[Model]`, a union, a TypedDict.
+        adapter: pydantic's reader of that type.
+    """
+
+    type: Any
+    adapter: TypeAdapter[Any] = field(repr=False, compare=False)
 
     @property
     def name(self) -> str:
         """The name in records; this check has no short form."""
-        return f"output:{self.model.__name__}"
+        return f"output:{_name_of(self.type)}"
+
+    @property
+    def schema(self) -> Mapping[str, Any]:
+        """The JSON schema of the type."""
+        return self.adapter.json_schema()
 
     @property
     def demand(self) -> str:
-        """The model's JSON schema, as a demand."""
-        return demand_of_schema(self.model.model_json_schema())
+        """The schema, as a demand."""
+        return demand_of_schema(self.schema)
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
-        """Pass if the JSON makes an object. The message names the wrong fields."""
+        """Pass if the JSON makes a value. The message names the wrong fields."""
         try:
-            self.model.model_validate_json(read_json(answer)[1])
+            self.adapter.validate_json(read_json(answer)[1])
         except NotJson as error:
             return failed(str(error), score=error.read / 2)
         except ValidationError as error:
             count = error.error_count()
             more = f"; and {count - 3} more" if count > 3 else ""
-            message = f"The JSON is not a valid {self.model.__name__}: {describe(error)}{more}."
+            message = f"The JSON is not a valid {_name_of(self.type)}: {describe(error)}{more}."
             return failed(message, score=0.5 + 0.5 / (1 + count))
-        return passed(f"The answer is a valid {self.model.__name__}.")
+        return passed(f"The answer is a valid {_name_of(self.type)}.")
 
 
-def from_model(model: type[BaseModel]) -> Check:
-    """Return a check that an answer is JSON for this model.
+def from_type(output: Any) -> OutputCheck:
+    """Return a check that an answer is JSON for a type.
 
     Raises:
-        UsageError: The model has a pattern for Python's `re`, which cannot be interrupted.
+        UsageError: pydantic cannot read the type from JSON. Or it has a pattern for Python's `re`, which
+            cannot be interrupted.
     """
-    if pattern := _endless_pattern(model.__pydantic_core_schema__):
+    try:
+        adapter = TypeAdapter(output)
+        adapter.json_schema()
+    except PydanticUserError as error:
+        reason = str(error).splitlines()[0]
         raise UsageError(
-            f"{model.__name__} has the pattern {pattern:.80} for Python's re,"
+            f"output is {_name_of(output)!r:.80}, which cannot be read from JSON: {reason}",
+            hint="Give a pydantic model, list[Model], a union of models, or a TypedDict.",
+        ) from None
+    if pattern := _endless_pattern(adapter.core_schema):
+        raise UsageError(
+            f"{_name_of(output)} has the pattern {pattern:.80} for Python's re,"
             " which may run for ever on some answers and cannot be interrupted.",
             hint="Give the pattern as a string, without regex_engine: pydantic's default always ends.",
         )
-    return ModelCheck(model)
+    return OutputCheck(output, adapter)
+
+
+def _name_of(output: Any) -> str:
+    """Return `Person` for a class, and `list[Person]` for `list[my.Person]`."""
+    name = output.__name__ if isinstance(output, type) and not get_args(output) else str(output)
+    return re.sub(r"\b(?:\w+\.)+(?=\w)", "", name)
 
 
 def _endless_pattern(schema: object, engine: str = "rust-regex") -> str | None:
@@ -85,9 +110,9 @@ def _engine_of(config: Any) -> str | None:
     return config.get("regex_engine") if isinstance(config, Mapping) else None
 
 
-def parse_output(model: type[Model], answer: str) -> Model | None:
-    """Return the object in an answer, or None if the answer fails the check of this model."""
+def parse_output(check: OutputCheck, answer: str) -> Any:
+    """Return the value in an answer, or None if the answer fails the check."""
     try:
-        return model.model_validate_json(read_json(answer)[1])
+        return check.adapter.validate_json(read_json(answer)[1])
     except (NotJson, ValidationError):
         return None

@@ -142,9 +142,14 @@ class JsonSchema:
         return f"json-schema:{self.file}"
 
     @property
+    def schema(self) -> Schema:
+        """The schema."""
+        return self.validator.schema
+
+    @property
     def demand(self) -> str:
         """The schema, as a demand."""
-        return demand_of_schema(self.validator.schema)
+        return demand_of_schema(self.schema)
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
         """Pass if the JSON fits. The message lists up to three faults with their JSON paths.

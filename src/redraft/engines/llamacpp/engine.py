@@ -11,8 +11,11 @@ become a stop string is held back until that is decided, at the latest until the
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+import logging
+import re
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +33,10 @@ SPECULATES_UP_TO = 4
 up eight copying revisions only a little (benchmarks/RESULTS.md)."""
 
 
+_OF_SCHEMA = re.compile("schema|grammar", re.I)
+_log = logging.getLogger(__name__)
+
+
 class LlamaCppEngine(LocalEngine):
     """A GGUF model behind the engine protocol. Create it with `start`."""
 
@@ -39,6 +46,7 @@ class LlamaCppEngine(LocalEngine):
         super().__init__(info, context, trained)
         self._child = child
         self._spaced = spaced
+        self._unusable_schemas: list[Mapping[str, Any]] = []
 
     @classmethod
     async def start(
@@ -114,6 +122,8 @@ class LlamaCppEngine(LocalEngine):
     async def _continue(
         self, prompt: Tokens, sampling: Sampling, stop: Sequence[str], room: Room
     ) -> AsyncGenerator[Delta, None]:
+        if sampling.schema in self._unusable_schemas:
+            sampling = replace(sampling, schema=None)
         request = _request(prompt, sampling, stop, room.tokens)
         try:
             async with (
@@ -123,7 +133,18 @@ class LlamaCppEngine(LocalEngine):
                 async for delta in deltas:
                     yield delta
         except ChildRefusal as refusal:
-            raise self._refused(refusal) from None
+            if sampling.schema is None or not _OF_SCHEMA.search(str(refusal)):
+                raise self._refused(refusal) from None
+            self._give_up(sampling.schema, refusal)
+            async with aclosing(self._continue(prompt, sampling, stop, room)) as unbound:
+                async for delta in unbound:
+                    yield delta
+
+    def _give_up(self, schema: Mapping[str, Any], refusal: ChildRefusal) -> None:
+        """Ask without a schema that llama.cpp cannot express, from now on."""
+        self._unusable_schemas.append(schema)
+        name = self._info.name
+        _log.warning("%s: llama.cpp cannot keep to the schema, so it is only checked: %.200s", name, refusal)
 
     async def _deltas(
         self, events: AsyncGenerator[dict[str, Any], None], limit: Finish
@@ -202,6 +223,7 @@ def _info(model: Path, headers: Sequence[GGUFHeader], context: int) -> EngineInf
         context=context,
         token_ids=True,
         chats=headers[0].text("tokenizer.chat_template") is not None,
+        schemas=True,
         native=any(header.text("redraft.format") == NATIVE_FORMAT for header in headers),
     )
 
@@ -225,6 +247,8 @@ def _request(prompt: Tokens, sampling: Sampling, stop: Sequence[str], limit: int
         "return_tokens": True,
         "cache_prompt": True,
     }
+    if sampling.schema is not None:
+        request["json_schema"] = sampling.schema
     if sampling.seed is not None:
         request["seed"] = sampling.seed % 2**31
     return request

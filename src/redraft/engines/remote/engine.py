@@ -10,7 +10,8 @@ false. Reasoning that the server marks is not part of the answer; reasoning in t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence, Set
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 from math import ceil
@@ -31,6 +32,7 @@ from redraft.engines.remote.wire import (
     Chunk,
     TokenCounts,
     adapted,
+    answers_by_tool,
     chat_body,
     completion_body,
     in_dialect,
@@ -38,6 +40,8 @@ from redraft.engines.remote.wire import (
     read_complaint,
 )
 from redraft.errors import ContextError, EngineError, EngineTimeout, ServerError
+
+_log = logging.getLogger(__name__)
 
 _CHAT, _RAW = "/chat/completions", "/completions"
 _MISSING = (404, 405, 501)
@@ -78,7 +82,13 @@ class RemoteEngine:
     ) -> None:
         self._server = Server(url, key, patience)
         self._info = EngineInfo(
-            name=model, engine="remote", context=context, token_ids=token_ids, aligned=False, any_message=True
+            name=model,
+            engine="remote",
+            context=context,
+            token_ids=token_ids,
+            aligned=False,
+            any_message=True,
+            schemas=True,
         )
         self._refused: frozenset[str] = frozenset()
 
@@ -176,7 +186,10 @@ class RemoteEngine:
                 self._opened(path, body) as (response, sent),
                 aclosing(self._chunks(response, reply)) as chunks,
             ):
+                by_tool = answers_by_tool(sent)
                 async for chunk in chunks:
+                    if by_tool and chunk.arguments:
+                        chunk = replace(chunk, text=chunk.text + chunk.arguments)
                     if not (chunk.finish or allowance.covers(chunk)):
                         yield Delta(finish="max_tokens", completion_tokens=sampling.max_tokens)
                         return
@@ -215,11 +228,20 @@ class RemoteEngine:
                 if isinstance(reply, httpx.Response):
                     yield reply, body
                     return
-            changed = adapted(body, reply.complaint) if reply.status in (400, 422) else None
+            changed = adapted(body, reply.complaint) if reply.status in (400, 422, 500) else None
             if changed is None:
                 raise await self._error(path, reply)
-            self._refused |= body.keys() - changed.keys()
+            gone = body.keys() - changed.keys()
+            if gone & {"response_format", "tool_choice"}:
+                self._say_refused(gone, reply)
+            self._refused |= gone
             body = changed
+
+    def _say_refused(self, gone: Set[str], refusal: Refusal) -> None:
+        """Log that the server does not take a JSON schema in this form."""
+        then = "A tool is tried instead" if "response_format" in gone else "Answers are only checked"
+        words = self._server.clean(refusal.complaint.message)
+        _log.warning("%s refuses %s: %.200s %s.", self._server.host, " and ".join(sorted(gone)), words, then)
 
     async def _chunks(self, response: httpx.Response, reply: _Reply) -> AsyncGenerator[Chunk, None]:
         """Yield the chunks of a reply, each within its time limit, and add each to `reply`."""

@@ -45,6 +45,7 @@ class Chunk:
         stop_text: The stop string that ended the text, where the server sends it (vLLM, SGLang, llama.cpp).
         thought: Whether it holds reasoning.
         tools: Names of the tools that the model calls.
+        arguments: The next piece of a tool call's arguments.
         refusal: The reason for a refusal, which OpenAI sends in its own field.
     """
 
@@ -56,6 +57,7 @@ class Chunk:
     counts: TokenCounts | None = None
     thought: bool = False
     tools: tuple[str, ...] = ()
+    arguments: str = ""
     refusal: str = ""
 
 
@@ -78,7 +80,30 @@ def sampling_fields(sampling: Sampling, stop: Sequence[str]) -> Body:
 
 def chat_body(model: str, messages: Sequence[Message], sampling: Sampling, stop: Sequence[str]) -> Body:
     """Return a request to `/chat/completions`."""
-    return {"model": model, "messages": list(messages), **sampling_fields(sampling, stop)}
+    body = {"model": model, "messages": list(messages), **sampling_fields(sampling, stop)}
+    if sampling.schema is not None:
+        body["response_format"] = _response_format(sampling.schema)
+    return body
+
+
+_ANSWER = "answer"
+"""The name of the schema, and of the tool that takes an answer."""
+
+
+def _response_format(schema: Mapping[str, Any]) -> Body:
+    return {"type": "json_schema", "json_schema": {"name": _ANSWER, "schema": schema}}
+
+
+def _as_tool(response_format: Body) -> Body:
+    """Return the fields that have a model call a tool whose arguments fit the schema."""
+    function = {"name": _ANSWER, "parameters": response_format["json_schema"]["schema"]}
+    choice = {"type": "function", "function": {"name": _ANSWER}}
+    return {"tools": [{"type": "function", "function": function}], "tool_choice": choice}
+
+
+def answers_by_tool(body: Body) -> bool:
+    """Return whether a request has the model answer by calling a tool."""
+    return "tool_choice" in body and "response_format" not in body
 
 
 def completion_body(model: str, prompt: PromptText, sampling: Sampling, stop: Sequence[str]) -> Body:
@@ -102,7 +127,8 @@ def read_chunk(record: Mapping[str, Any]) -> Chunk:
     tokens = tuple(token for token in _list(choice.get("token_ids")) if isinstance(token, int))
     thought = bool(message.get("reasoning_content") or message.get("reasoning"))
     calls = [_table(call) for call in _list(message.get("tool_calls"))]
-    tools = tuple(str(name) for call in calls if (name := _table(call.get("function")).get("name")))
+    functions = [_table(call.get("function")) for call in calls]
+    tools = tuple(str(name) for function in functions if (name := function.get("name")))
     refusal = _text(message.get("refusal"))
     reason = choice.get("finish_reason")
     return Chunk(
@@ -111,6 +137,7 @@ def read_chunk(record: Mapping[str, Any]) -> Chunk:
         generated=bool(text or tokens or thought or calls or refusal),
         thought=thought,
         tools=tools,
+        arguments="".join(_text(function.get("arguments")) for function in functions),
         refusal=refusal,
         finish=_FINISHES.get(str(reason), "stop") if reason else None,
         stop_text=_stop_text(record, choice),
@@ -235,10 +262,15 @@ def _complaint(error: Mapping[str, Any]) -> Complaint:
 
 
 def in_dialect(body: Body, refused: Collection[str]) -> Body:
-    """Return a request without the fields that the server refused; `max_tokens` is renamed instead."""
+    """Return a request without the fields that the server refused.
+
+    `max_tokens` is renamed instead, and `response_format` becomes a tool unless tools are refused, too.
+    """
     renamed = {
         ("max_completion_tokens" if n == "max_tokens" and n in refused else n): v for n, v in body.items()
     }
+    if "response_format" in body and "response_format" in refused:
+        renamed |= _as_tool(body["response_format"])
     return {name: value for name, value in renamed.items() if name not in refused}
 
 
@@ -248,8 +280,12 @@ def adapted(body: Body, complaint: Complaint) -> Body | None:
 
     Three differences do not change the result: some servers refuse a field that asks for extra numbers, newer
     OpenAI models want `max_completion_tokens`, and vLLM refuses a `max_tokens` that does not fit behind the
-    prompt.
+    prompt. A server that has no JSON schemas is asked for the call of a tool, and then for a plain answer.
     """
+    if "response_format" in body and _OF_SCHEMA.search(complaint.message):
+        return in_dialect(body, {"response_format"})
+    if "tool_choice" in body and _OF_TOOLS.search(complaint.message):
+        return in_dialect(body, {"tools", "tool_choice"})
     for extra in ("stream_options", "return_token_ids"):
         if extra in body and extra in complaint.message:
             return in_dialect(body, {extra})
@@ -259,6 +295,9 @@ def adapted(body: Body, complaint: Complaint) -> Body | None:
     room = _room(complaint, body.get(name, 0))
     return {**body, name: room} if room else None
 
+
+_OF_SCHEMA = re.compile(r"response_format|json.?schema|\bschema\b|grammar|structured", re.I)
+_OF_TOOLS = re.compile(r"tool|function|json.?schema|\bschema\b|grammar|structured", re.I)
 
 _LEAST_ROOM = 16
 """With room for fewer tokens than this, the context counts as full."""
