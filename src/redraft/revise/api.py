@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import replace
-from typing import Any, Literal, Unpack
+from typing import Any, Literal, TypeVar, Unpack, cast, overload
 
 from redraft.chain import Chain, Prompt, Stop
 from redraft.engines.base import Engine
@@ -25,6 +25,7 @@ from redraft.revise.ops import Event, Finished
 from redraft.revise.options import (
     MAX_REVISIONS,
     Options,
+    OtherOptions,
     check_options,
     check_plain,
     check_prices,
@@ -47,6 +48,7 @@ CHOOSING = "The answer does what the request asks, completely and correctly, and
 """The rubric by which a judge chooses among drafts if there are no checks."""
 
 Role = Literal["model", "critic", "judge"]
+T = TypeVar("T")
 Load = Callable[[Role, str], Awaitable[Engine]]
 """Open the engine of a model reference for a role."""
 
@@ -74,18 +76,26 @@ async def stream(prompt: Asked, **options: Unpack[Options]) -> AsyncGenerator[Ev
             yield event
 
 
-async def arevise(prompt: Asked, **options: Unpack[Options]) -> Chain:
+@overload
+async def arevise(prompt: Asked, *, output: type[T], **options: Unpack[OtherOptions]) -> Chain[T]: ...
+@overload
+async def arevise(prompt: Asked, **options: Unpack[Options]) -> Chain[Any]: ...
+async def arevise(prompt: Asked, **options: Any) -> Chain[Any]:
     """Make a chain. Arguments and errors as for `stream`."""
     async with aclosing(stream(prompt, **options)) as events:
         return await finished(events)
 
 
-def revise(prompt: Asked, **options: Unpack[Options]) -> Chain:
+@overload
+def revise(prompt: Asked, *, output: type[T], **options: Unpack[OtherOptions]) -> Chain[T]: ...
+@overload
+def revise(prompt: Asked, **options: Unpack[Options]) -> Chain[Any]: ...
+def revise(prompt: Asked, **options: Any) -> Chain[Any]:
     """Make a chain without `await`. Arguments and errors as for `stream`.
 
     Works in notebooks too. A model given by reference stays loaded until the program ends.
     """
-    return _background.run(_revise_kept(prompt, options))
+    return _background.run(_revise_kept(prompt, cast("Options", options)))
 
 
 _background = Background()

@@ -72,8 +72,8 @@ def _is_engine(value: Any) -> bool:
 _REFERENCE = "a model reference (docs/engines.md) or an engine"
 
 
-class Options(PlainOptions, total=False):
-    """Options of `revise`, `arevise` and `stream`. All can be left out."""
+class OtherOptions(PlainOptions, total=False):
+    """Options of `revise`, `arevise` and `stream`, all but `output`."""
 
     model: Annotated[
         str | Engine,
@@ -116,14 +116,6 @@ class Options(PlainOptions, total=False):
             what="a price: Price(prompt=0.5, completion=1.5), or '0.5,1.5'",
         ),
     ]
-    output: Annotated[
-        Any,
-        Option(
-            "a type that the answer must make, as JSON: a pydantic model, `list[Model]`, a union or a "
-            "TypedDict; the value is `chain.value`",
-            read=_output,
-        ),
-    ]
     id: Annotated[str, Option("the chain's id", "")]
     cancel: Annotated[
         CancelToken,
@@ -139,6 +131,19 @@ class Options(PlainOptions, total=False):
             "a chain of the same prompt that was cut: its complete steps are kept",
             read=_or_none(lambda v: isinstance(v, Chain)),
             what="a chain that was cut: resume=error.chain",
+        ),
+    ]
+
+
+class Options(OtherOptions, total=False):
+    """Options of `revise`, `arevise` and `stream`. All can be left out."""
+
+    output: Annotated[
+        Any,
+        Option(
+            "a type that the answer must make, as JSON: a pydantic model, `list[Model]`, a union or a "
+            "TypedDict; the value is `chain.value`",
+            read=_output,
         ),
     ]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
@@ -38,8 +38,11 @@ class OutputCheck:
 
     @property
     def schema(self) -> Mapping[str, Any]:
-        """The JSON schema of the type."""
-        return self.adapter.json_schema()
+        """The JSON schema of the type, without room for fields that pydantic would ignore.
+
+        Weak models fill a text with invented fields where a schema allows them.
+        """
+        return cast("Mapping[str, Any]", _closed(self.adapter.json_schema()))
 
     @property
     def demand(self) -> str:
@@ -83,6 +86,18 @@ def from_type(output: Any) -> OutputCheck:
             hint="Give the pattern as a string, without regex_engine: pydantic's default always ends.",
         )
     return OutputCheck(output, adapter)
+
+
+def _closed(schema: Any) -> Any:
+    """Return a schema in which objects with listed properties have no others."""
+    if isinstance(schema, list):
+        return [_closed(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    closed = {name: _closed(part) for name, part in schema.items()}
+    if schema.get("type") == "object" and isinstance(schema.get("properties"), dict):
+        closed.setdefault("additionalProperties", False)
+    return closed
 
 
 def _name_of(output: Any) -> str:

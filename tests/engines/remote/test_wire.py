@@ -62,7 +62,7 @@ def test_what_only_repeats_a_default_is_not_sent() -> None:
         ),
         (
             {"choices": [{"delta": {"tool_calls": [{"function": {"arguments": "{}"}}]}}]},
-            Chunk(generated=True),
+            Chunk(generated=True, arguments="{}"),
         ),
         ({"choices": [{"message": {"refusal": "No."}}]}, Chunk(generated=True, refusal="No.")),
         (

@@ -1,0 +1,137 @@
+"""A JSON schema goes to the server in the strongest form that it takes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from contextlib import aclosing
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+import redraft
+from redraft.engines.base import Message, Sampling
+from redraft.engines.remote.engine import RemoteEngine
+from redraft.engines.remote.patience import Patience
+from redraft.errors import ServerError
+from tests.engines.fake_server import DONE, FakeServer, chat_event, chat_reply, error_reply, event, sse_reply
+
+CHAT = "POST /v1/chat/completions"
+ASK: list[Message] = [{"role": "user", "content": "Who?"}]
+SCHEMA = {"type": "object", "properties": {"born": {"type": "integer"}}, "required": ["born"]}
+GOOD = '{"born": 1815}'
+
+
+class Person(BaseModel):
+    born: int
+
+
+@pytest.fixture
+def server() -> Iterator[FakeServer]:
+    with FakeServer() as server:
+        yield server
+
+
+def engine(server: FakeServer) -> RemoteEngine:
+    return RemoteEngine(server.url, "m", patience=Patience(tries=1))
+
+
+def ask(server: FakeServer, times: int = 1) -> list[str]:
+    async def asked() -> list[str]:
+        texts, one = [], engine(server)
+        for _ in range(times):
+            deltas = one.chat(ASK, Sampling(schema=SCHEMA))
+            texts.append("".join([delta.text async for delta in deltas]))
+        await one.aclose()
+        return texts
+
+    return asyncio.run(asked())
+
+
+def revise(server: FakeServer, **options: Any) -> redraft.Chain:
+    async def revised() -> redraft.Chain:
+        async with aclosing(engine(server)) as one:
+            return await redraft.arevise("Who?", model=one, **options)
+
+    return asyncio.run(revised())
+
+
+def call(*pieces: str) -> Any:
+    """A reply that calls the tool, with its arguments in pieces."""
+    events = [
+        event({"choices": [{"delta": {"tool_calls": [{"index": 0, "function": {"arguments": piece}}]}}]})
+        for piece in pieces
+    ]
+    return sse_reply(*events, chat_event("", "tool_calls"), DONE)
+
+
+def bodies(server: FakeServer) -> list[Any]:
+    return [request.json for request in server.asked(CHAT)]
+
+
+def test_a_schema_is_a_response_format(server: FakeServer) -> None:
+    server.on(CHAT, chat_reply(GOOD))
+    assert ask(server) == [GOOD]
+    (body,) = bodies(server)
+    assert body["response_format"]["type"] == "json_schema"
+    assert body["response_format"]["json_schema"]["schema"] == SCHEMA
+    assert "tools" not in body
+
+
+def test_without_a_schema_nothing_is_sent(server: FakeServer) -> None:
+    server.on(CHAT, chat_reply("Ada."))
+    revise(server, max_revisions=0)
+    assert "response_format" not in bodies(server)[0]
+
+
+def test_a_server_with_tools_alone_is_asked_for_a_call(
+    server: FakeServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.on(CHAT, error_reply(400, "response_format is not supported"), call('{"born"', ": 1815}"))
+    with caplog.at_level(logging.WARNING):
+        assert ask(server, 2) == [GOOD, GOOD]
+    first, second, third = bodies(server)
+    assert "response_format" in first
+    for body in (second, third):
+        assert "response_format" not in body
+        assert body["tools"][0]["function"]["parameters"] == SCHEMA
+        assert body["tool_choice"]["function"]["name"] == body["tools"][0]["function"]["name"]
+    assert len(caplog.records) == 1
+    assert "response_format" in caplog.text
+
+
+def test_a_server_that_takes_neither_is_asked_plainly_and_it_is_said(
+    server: FakeServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    refusals = [error_reply(422, "Unexpected field response_format"), error_reply(400, "no tools here")]
+    server.on(CHAT, *refusals, chat_reply(GOOD))
+    with caplog.at_level(logging.WARNING):
+        assert ask(server, 2) == [GOOD, GOOD]
+    assert not {"tools", "tool_choice", "response_format"} & bodies(server)[-1].keys()
+    assert len(bodies(server)) == 4
+    assert "only checked" in caplog.text
+    assert len(caplog.records) == 2
+
+
+def test_other_refusals_stay_what_they_are(server: FakeServer) -> None:
+    server.on(CHAT, error_reply(400, "temperature must be at most 2"))
+    with pytest.raises(ServerError, match="temperature"):
+        ask(server)
+    assert len(bodies(server)) == 1
+
+
+def test_a_server_that_ignores_the_schema_is_revised(server: FakeServer) -> None:
+    server.on(CHAT, chat_reply("She was born in 1815."), chat_reply(GOOD))
+    chain = revise(server, output=Person)
+    assert chain.value == Person(born=1815)
+    assert chain.revisions == 1
+    assert all("response_format" in body for body in bodies(server))
+
+
+def test_criticism_is_free_text(server: FakeServer) -> None:
+    server.on(CHAT, chat_reply(GOOD), chat_reply("Fine. Revision is not needed."))
+    revise(server, output=Person, mode="prompted", min_revisions=1, max_revisions=1)
+    formats = ["response_format" in body for body in bodies(server)]
+    assert formats[:3] == [True, False, True]
