@@ -7,8 +7,6 @@ from __future__ import annotations
 
 TYPE_CHECKING = False  # typing's own is not needed for that, and importing it takes 5 ms
 if TYPE_CHECKING:
-    from typing import Any
-
     from redraft.chain import Chain as Chain
     from redraft.chain import CheckResult as CheckResult
     from redraft.chain import Feedback as Feedback
@@ -60,13 +58,15 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = ["__version__", *sorted(_HOME_OF)]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOME_OF:
-        raise AttributeError(f"module 'redraft' has no attribute {name!r}")
-    from importlib import import_module
+if not TYPE_CHECKING:  # it would hide wrong names from type checkers
 
-    # The import itself may have set the name: `revise` is then the package, which is callable too.
-    return globals().setdefault(name, getattr(import_module(_HOME_OF[name]), name))
+    def __getattr__(name: str) -> object:
+        if name not in _HOME_OF:
+            raise AttributeError(f"module 'redraft' has no attribute {name!r}")
+        from importlib import import_module
+
+        # The import itself may have set the name: `revise` is then the package, which is callable too.
+        return globals().setdefault(name, getattr(import_module(_HOME_OF[name]), name))
 
 
 def __dir__() -> list[str]:

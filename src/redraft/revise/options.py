@@ -144,6 +144,7 @@ class Options(OtherOptions, total=False):
             "a type that the answer must make, as JSON: a pydantic model, `list[Model]`, a union or a "
             "TypedDict; the value is `chain.value`",
             read=_output,
+            what="a type that pydantic reads: Person, list[Person]",
         ),
     ]
 

@@ -74,9 +74,9 @@ def from_type(output: Any) -> OutputCheck:
         adapter = TypeAdapter(output)
         adapter.json_schema()
     except PydanticUserError as error:
-        reason = str(error).splitlines()[0]
+        reason = str(error).split(". ")[0].splitlines()[0].rstrip(".")
         raise UsageError(
-            f"output is {_name_of(output)!r:.80}, which cannot be read from JSON: {reason}",
+            f"output is {_name_of(output)!s:.80}, which pydantic cannot read from JSON: {reason}.",
             hint="Give a pydantic model, list[Model], a union of models, or a TypedDict.",
         ) from None
     if pattern := _endless_pattern(adapter.core_schema):

@@ -40,12 +40,9 @@ def engine(server: FakeServer) -> RemoteEngine:
 
 def ask(server: FakeServer, times: int = 1) -> list[str]:
     async def asked() -> list[str]:
-        texts, one = [], engine(server)
-        for _ in range(times):
-            deltas = one.chat(ASK, Sampling(schema=SCHEMA))
-            texts.append("".join([delta.text async for delta in deltas]))
-        await one.aclose()
-        return texts
+        async with aclosing(engine(server)) as one:
+            chats = (one.chat(ASK, Sampling(schema=SCHEMA)) for _ in range(times))
+            return ["".join([delta.text async for delta in chat]) for chat in chats]
 
     return asyncio.run(asked())
 
