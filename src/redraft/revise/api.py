@@ -131,7 +131,7 @@ async def make(prompt: Asked, options: Options, load: Load) -> AsyncGenerator[Ev
         load: Opens the engine of a reference.
     """
     options = check_options(options)
-    asked, clock = _prompt(prompt), asyncio.get_running_loop().time
+    asked, output, clock = _prompt(prompt), options.get("output"), asyncio.get_running_loop().time
     made = options.get("resume") or Chain(prompt=asked)
     check_resumable(made, asked)
     budget, cancel, begun = options.get("budget") or Budget(), options.get("cancel") or CancelToken(), clock()
@@ -148,7 +148,7 @@ async def make(prompt: Asked, options: Options, load: Load) -> AsyncGenerator[Ev
     check_plain(plan)
     async with aclosing(driver.run(plan)) as events:
         async for event in events:
-            yield _with_value(event, options.get("output"))
+            yield _with_value(event, output)
 
 
 async def _driver(options: Options, load: Load, cancel: CancelToken) -> Driver:

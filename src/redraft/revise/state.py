@@ -279,7 +279,7 @@ class State:
             best=best_step(self.steps),
             stop=stop,
             model={"name": plan.info.name, "engine": plan.info.engine, "revision_mode": plan.mode},
-            sampling=asdict(plan.sampling),
+            sampling={name: value for name, value in asdict(plan.sampling).items() if name != "schema"},
             usage=self.usage.model_copy(update={"seconds": round(self.seconds, 4)}),
             usage_by_role=self._usage_by_role(),
             meta={"prompts": plan.wording.record} if plan.asks else {},
