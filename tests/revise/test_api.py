@@ -133,8 +133,10 @@ def test_the_mode_is_chosen_by_model_and_checks() -> None:
         ({"budget": 5}, "budget is 5."),
         (
             {"output": 3},
-            "output is 3, which pydantic cannot read from JSON:"
-            " Unable to generate pydantic-core schema for 3.",
+            (
+                "output is 3, which pydantic cannot read from JSON:"
+                " Unable to generate pydantic-core schema for 3."
+            ),
         ),
         ({"critic": 3}, "critic is 3."),
         ({"budget": redraft.Budget(usd=1)}, "a budget of 1 USD needs the price of the model 'scripted'."),
