@@ -1,0 +1,151 @@
+"""Which way of asking meets most constraints, at the same number of texts: redraft's, mellea's, plain answers."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from statistics import mean
+from typing import Any
+
+import redraft
+from apps_server import serving
+from echo import wilson
+from measure import Figure, Row
+from redraft.engines.remote.engine import RemoteEngine
+from redraft.verify.base import demand_of, outcome_of
+from redraft.verify.echo import echoes
+from wording import PROMPTS, prompts
+
+MEASURE = "constraints of held-out prompts that are met, at most four texts a prompt"
+TOKENS, TEXTS, PARALLEL = 128, 4, 4
+HOW = (
+    "{prompts} IFEval prompts whose constraints are checks of redraft, without the 30 that the wording of "
+    "redraft's requests was chosen on; the default model behind one llama.cpp server, temperature 0.7, at most "
+    "{tokens} new tokens a text and {texts} texts a prompt, the same seeds. An answer counts if it passes all "
+    "checks and is no echo (of what was demanded, or talk about the answer). The prompts state their "
+    "constraints already. `told` means that the demands of the checks are listed below the prompt. mellea: "
+    "instruct with the same sentences as requirements and the same checks as validation, RepairTemplateStrategy. "
+    "Intervals are Wilson's, at 95 %."
+)
+OPTIONS: dict[str, dict[str, Any]] = {
+    "one plain answer": {"max_revisions": 0, "tell_checks": False},
+    "one answer, told": {"max_revisions": 0},
+    "best of 4": {"mode": "best-of", "drafts": TEXTS, "tell_checks": False},
+    "best of 4, told": {"mode": "best-of", "drafts": TEXTS},
+    "revised, not told": {"max_revisions": TEXTS - 1, "tell_checks": False},
+    "revised, told": {"max_revisions": TEXTS - 1},
+    "best of 2 revised, told": {"drafts": 2, "max_revisions": TEXTS - 2},
+}
+Asked = tuple[str, list[str], int]
+
+
+@dataclass(frozen=True)
+class Made:
+    """An answer: whether it counts, whether the first text did, and the new tokens of all texts."""
+
+    passed: bool
+    first: bool
+    tokens: int
+
+
+def held_out(most: int) -> list[Asked]:
+    """Returns the prompts with their checks and seeds, those after the ones that the wording was chosen on."""
+    asked = prompts(PROMPTS + most)[PROMPTS:]
+    return [(prompt, checks, random.Random(f"apps/{i}").randrange(2**31)) for i, (prompt, checks) in enumerate(asked)]
+
+
+async def counts(answer: str, prompt: str, checks: Sequence[str]) -> bool:
+    """Returns whether an answer passes and is no echo."""
+    parsed = [redraft.parse_check(check) for check in checks]
+    if not answer.strip() or echoes(answer, [demand_of(check) for check in parsed], prompt):
+        return False
+    return all([(await outcome_of(check, answer, redraft.Prompt(instruction=prompt))).passed for check in parsed])
+
+
+async def ours(url: str, options: dict[str, Any], asked: Sequence[Asked]) -> list[Made]:
+    """Makes the chains of one way."""
+    engine, room = await RemoteEngine.connect(url), asyncio.Semaphore(PARALLEL)
+
+    async def make(prompt: str, checks: list[str], seed: int) -> Made:
+        async with room:
+            chain = await redraft.arevise(prompt, model=engine, checks=checks, max_tokens=TOKENS, seed=seed, **options)
+        first = (*chain.drafts, *chain.steps)[0].answer
+        return Made(
+            await counts(chain.answer, prompt, checks),
+            await counts(first, prompt, checks),
+            chain.usage.completion_tokens,
+        )
+
+    made = await asyncio.gather(*(make(*each) for each in asked))
+    await engine.aclose()
+    return made
+
+
+async def mellea(url: str, _: dict[str, Any], asked: Sequence[Asked]) -> list[Made]:
+    """Makes mellea's answers, in threads of their own."""
+    with ThreadPoolExecutor(PARALLEL) as pool:
+        loop = asyncio.get_running_loop()
+        texts = await asyncio.gather(*(loop.run_in_executor(pool, _instructed, url, *each) for each in asked))
+    return [
+        Made(await counts(answer, prompt, checks), await counts(first, prompt, checks), tokens)
+        for (answer, first, tokens), (prompt, checks, _seed) in zip(texts, asked, strict=True)
+    ]
+
+
+def _instructed(url: str, prompt: str, checks: Sequence[str], seed: int) -> tuple[str, str, int]:
+    from mellea import start_session
+    from mellea.backends import ModelOption
+    from mellea.stdlib.requirements import req, simple_validate
+    from mellea.stdlib.sampling import RepairTemplateStrategy
+
+    def validation(check: redraft.Check) -> Callable[[str], tuple[bool, str]]:
+        def validate(answer: str) -> tuple[bool, str]:
+            outcome = asyncio.run(outcome_of(check, answer, redraft.Prompt(instruction=prompt)))
+            return outcome.passed, outcome.message
+
+        return validate
+
+    options = {ModelOption.MAX_NEW_TOKENS: TOKENS, ModelOption.TEMPERATURE: 0.7, ModelOption.SEED: seed}
+    session = start_session("openai", "default", base_url=url, api_key="none", model_options=options)
+    result = session.instruct(
+        prompt,
+        requirements=[
+            req(demand_of(check), validation_fn=simple_validate(validation(check)))
+            for check in map(redraft.parse_check, checks)
+        ],
+        strategy=RepairTemplateStrategy(loop_budget=TEXTS),
+        return_sampling_results=True,
+    )
+    made = result.sample_generations
+    tokens = sum(each.generation.usage["completion_tokens"] for each in made)
+    return str(result.result), str(made[0].value), tokens
+
+
+async def measure(most: int) -> Row:
+    """Measures every way."""
+    asked = held_out(most)
+    ways: dict[str, tuple[Callable[..., Awaitable[list[Made]]], dict[str, Any]]] = {
+        **{name: (ours, options) for name, options in OPTIONS.items()},
+        "mellea": (mellea, {}),
+    }
+    figures = []
+    with serving(PARALLEL) as url:
+        for name, (make, options) in ways.items():
+            made = await make(url, options, asked)
+            figures.append(figure_of(name, made))
+            print(figures[-1], flush=True)
+    return Row(MEASURE, HOW.format(prompts=len(asked), tokens=TOKENS, texts=TEXTS), tuple(figures))
+
+
+def figure_of(name: str, made: Sequence[Made]) -> Figure:
+    """Returns the share of answers that count, with its interval and cost."""
+    passed = sum(each.passed for each in made)
+    low, high = (100 * bound for bound in wilson(passed, len(made)))
+    sides = (
+        f"{passed} of {len(made)}, interval {low:.0f} to {high:.0f} %; "
+        f"{sum(each.first for each in made)} at first; {mean(each.tokens for each in made):.0f} new tokens a prompt"
+    )
+    return Figure(name, (100 * passed / len(made),), "%", None, sides)
