@@ -1,4 +1,4 @@
-"""Which way of asking meets most constraints, at the same number of texts: redraft's, mellea's, plain answers."""
+"""Which way of asking meets most constraints with the same number of texts: redraft's or mellea's."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ MEASURE = "constraints of held-out prompts that are met, at most four texts a pr
 TOKENS, TEXTS, PARALLEL = 128, 4, 4
 HOW = (
     "{prompts} IFEval prompts whose constraints are checks of redraft, without the 30 that the wording of "
-    "redraft's requests was chosen on; the default model behind one llama.cpp server, temperature 0.7, at most "
-    "{tokens} new tokens a text and {texts} texts a prompt, the same seeds. An answer counts if it passes all "
-    "checks and is no echo (of what was demanded, or talk about the answer). The prompts state their "
+    "redraft's requests was chosen on; the default model behind one llama.cpp server, temperature 0.7, at "
+    "most {tokens} new tokens a text and {texts} texts a prompt, the same seeds. An answer counts if it passes "
+    "all checks and is no echo (of what was demanded, or talk about the answer). The prompts state their "
     "constraints already. `told` means that the demands of the checks are listed below the prompt. mellea: "
-    "instruct with the same sentences as requirements and the same checks as validation, RepairTemplateStrategy. "
-    "Intervals are Wilson's, at 95 %."
+    "instruct with the same sentences as requirements and the same checks as validation, "
+    "RepairTemplateStrategy. Intervals are Wilson's, at 95 %."
 )
 OPTIONS: dict[str, dict[str, Any]] = {
     "one plain answer": {"max_revisions": 0, "tell_checks": False},
@@ -52,9 +52,12 @@ class Made:
 
 
 def held_out(most: int) -> list[Asked]:
-    """Returns the prompts with their checks and seeds, those after the ones that the wording was chosen on."""
+    """Returns prompts that the wording was not chosen on, with their checks and seeds."""
     asked = prompts(PROMPTS + most)[PROMPTS:]
-    return [(prompt, checks, random.Random(f"apps/{i}").randrange(2**31)) for i, (prompt, checks) in enumerate(asked)]
+    return [
+        (prompt, checks, random.Random(f"apps/{i}").randrange(2**31))
+        for i, (prompt, checks) in enumerate(asked)
+    ]
 
 
 async def counts(answer: str, prompt: str, checks: Sequence[str]) -> bool:
@@ -62,7 +65,9 @@ async def counts(answer: str, prompt: str, checks: Sequence[str]) -> bool:
     parsed = [redraft.parse_check(check) for check in checks]
     if not answer.strip() or echoes(answer, [demand_of(check) for check in parsed], prompt):
         return False
-    return all([(await outcome_of(check, answer, redraft.Prompt(instruction=prompt))).passed for check in parsed])
+    return all(
+        [(await outcome_of(check, answer, redraft.Prompt(instruction=prompt))).passed for check in parsed]
+    )
 
 
 async def ours(url: str, options: dict[str, Any], asked: Sequence[Asked]) -> list[Made]:
@@ -71,7 +76,9 @@ async def ours(url: str, options: dict[str, Any], asked: Sequence[Asked]) -> lis
 
     async def make(prompt: str, checks: list[str], seed: int) -> Made:
         async with room:
-            chain = await redraft.arevise(prompt, model=engine, checks=checks, max_tokens=TOKENS, seed=seed, **options)
+            chain = await redraft.arevise(
+                prompt, model=engine, checks=checks, max_tokens=TOKENS, seed=seed, **options
+            )
         first = (*chain.drafts, *chain.steps)[0].answer
         return Made(
             await counts(chain.answer, prompt, checks),
@@ -146,6 +153,7 @@ def figure_of(name: str, made: Sequence[Made]) -> Figure:
     low, high = (100 * bound for bound in wilson(passed, len(made)))
     sides = (
         f"{passed} of {len(made)}, interval {low:.0f} to {high:.0f} %; "
-        f"{sum(each.first for each in made)} at first; {mean(each.tokens for each in made):.0f} new tokens a prompt"
+        f"{sum(each.first for each in made)} at first; "
+        f"{mean(each.tokens for each in made):.0f} new tokens a prompt"
     )
     return Figure(name, (100 * passed / len(made),), "%", None, sides)

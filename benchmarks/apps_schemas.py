@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
+from pydantic import BaseModel, Field, ValidationError
+
 import redraft
 from apps_server import serving
 from measure import Figure, Goal, Row
-from pydantic import BaseModel, Field, ValidationError
 from redraft.engines.remote.engine import RemoteEngine
 
 MEASURE = "five schemas: valid objects, calls and seconds against raw response_format and instructor"
 HOW = (
     "{prompts} prompts for each of five pydantic models, the default model behind one llama.cpp server, one "
-    "after the other, temperature 0.7, at most {tokens} new tokens a call, the same seeds, and up to two more "
-    "calls after a fault (redraft, instructor). raw: the openai SDK with `response_format` and the model's "
+    "after the other, temperature 0.7, at most {tokens} new tokens a call, the same seeds, and up to two "
+    "more calls after a fault (redraft, instructor). raw: the openai SDK with `response_format` and the model's "
     "JSON schema. instructor: `Mode.JSON_SCHEMA`, the best of its modes here."
 )
 TOKENS = 256
@@ -59,8 +59,30 @@ SCHEMAS: Sequence[tuple[type[BaseModel], str]] = (
     (Order, "Order something from {}."),
 )
 TOPICS = (
-    *("Ada Lovelace", "Paris", "the sea", "Iceland", "a baker", "Marie Curie", "Lagos", "chess", "Mount Fuji"),
-    *("a lighthouse", "Alan Turing", "Lima", "bees", "Norway", "a sailor", "Mozart", "Cairo", "rain", "the Alps", "tea"),
+    *(
+        "Ada Lovelace",
+        "Paris",
+        "the sea",
+        "Iceland",
+        "a baker",
+        "Marie Curie",
+        "Lagos",
+        "chess",
+        "Mount Fuji",
+    ),
+    *(
+        "a lighthouse",
+        "Alan Turing",
+        "Lima",
+        "bees",
+        "Norway",
+        "a sailor",
+        "Mozart",
+        "Cairo",
+        "rain",
+        "the Alps",
+        "tea",
+    ),
 )
 
 
@@ -106,7 +128,9 @@ def by_instructor(url: str) -> Make:
     import instructor
     from openai import AsyncOpenAI
 
-    client = instructor.from_openai(AsyncOpenAI(base_url=url, api_key="none"), mode=instructor.Mode.JSON_SCHEMA)
+    client = instructor.from_openai(
+        AsyncOpenAI(base_url=url, api_key="none"), mode=instructor.Mode.JSON_SCHEMA
+    )
     calls = [0]
     client.on("completion:kwargs", lambda *_, **__: calls.__setitem__(0, calls[0] + 1))
 
@@ -162,9 +186,17 @@ async def measure(prompts: int) -> Row:
 def figures_of(tallies: dict[str, Tally]) -> tuple[Figure, ...]:
     """Returns redraft's figures against those of the others."""
     ours, theirs = tallies["redraft"], tallies["raw response_format"]
-    sides = "; ".join(f"{name} {t.valid} valid, {t.calls} calls, {t.seconds:.1f} s" for name, t in tallies.items())
+    sides = "; ".join(
+        f"{name} {t.valid} valid, {t.calls} calls, {t.seconds:.1f} s" for name, t in tallies.items()
+    )
     return (
-        Figure("valid objects, redraft over raw", (ours.valid / max(theirs.valid, 1),), "×", Goal("≥", 1.0), sides),
+        Figure(
+            "valid objects, redraft over raw",
+            (ours.valid / max(theirs.valid, 1),),
+            "×",
+            Goal("≥", 1.0),
+            sides,
+        ),
         Figure("calls, redraft over raw", (ours.calls / theirs.calls,), "×", Goal("≤", 1.1)),
         Figure("seconds, redraft over raw", (ours.seconds / theirs.seconds,), "×", Goal("≤", 1.1)),
     )
