@@ -18,8 +18,8 @@ MEASURE = "five schemas: valid objects, calls and seconds against raw response_f
 HOW = (
     "{prompts} prompts for each of five pydantic models, the default model behind one llama.cpp server, one "
     "after the other, temperature 0.7, at most {tokens} new tokens a call, the same seeds, and up to two "
-    "more calls after a fault (redraft, instructor). raw: the openai SDK with `response_format` and the model's "
-    "JSON schema. instructor: `Mode.JSON_SCHEMA`, the best of its modes here."
+    "more calls after a fault (redraft, instructor). raw: the openai SDK with `response_format` and the "
+    "model's JSON schema. instructor: `Mode.JSON_SCHEMA`, the best of its modes here."
 )
 TOKENS = 256
 Short = Annotated[str, Field(max_length=40)]
