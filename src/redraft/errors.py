@@ -7,6 +7,7 @@ RedraftError
 │   ├── MissingExtra      a part that is not installed
 │   └── OutputError       the output cannot be written, is locked, or belongs to another run
 ├── CheckError            a check crashed; says nothing about the answer (exit status 2)
+├── HookError             the function of `on_event` crashed
 └── EngineError           the model or its server failed (exit status 3)
     ├── ModelError        a model file or adapter is missing, damaged, or does not fit
     ├── ContextError      the prompt is longer than the context
@@ -98,6 +99,10 @@ class CheckError(RedraftError):
     """A check crashed, which says nothing about the answer."""
 
     exit_status = 2
+
+
+class HookError(RedraftError):
+    """The function of `on_event` crashed, or is async."""
 
 
 class EngineError(RedraftError):

@@ -14,7 +14,8 @@ from redraft.engines.base import Delta, Message, Sampling
 from redraft.engines.scripted import Fault, ScriptedEngine
 from redraft.errors import CheckError, ServerError
 from redraft.revise.budget import Budget
-from redraft.revise.driver import CancelToken, Driver
+from redraft.revise.cancel import CancelToken
+from redraft.revise.driver import Driver
 from redraft.revise.ops import Finished, Text
 from redraft.revise.state import Plan
 from redraft.verify.base import Outcome, failed, passed

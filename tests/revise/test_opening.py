@@ -18,7 +18,7 @@ from redraft.cli import app
 from redraft.engines.base import Engine
 from redraft.engines.scripted import ScriptedEngine
 from redraft.revise.api import Role, make
-from redraft.revise.driver import CancelToken
+from redraft.revise.cancel import CancelToken
 from redraft.revise.ops import Finished
 
 FAR_BELOW_THE_LIMIT_OF_A_SERVER = 30.0

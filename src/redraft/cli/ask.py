@@ -19,7 +19,7 @@ from redraft.options import Flags
 if TYPE_CHECKING:
     from redraft.chain import Chain
     from redraft.cli.options import FlagValues
-    from redraft.revise.driver import CancelToken
+    from redraft.revise.cancel import CancelToken
     from redraft.revise.options import Options
 
 
@@ -75,7 +75,7 @@ async def _make(settings: FlagValues, prompt: str, *, watch: bool) -> Chain:
 
     from redraft.cli.watch import Watch
     from redraft.revise.api import finished, make
-    from redraft.revise.driver import CancelToken
+    from redraft.revise.cancel import CancelToken
 
     cancel = CancelToken()
     async with AsyncExitStack() as stack:

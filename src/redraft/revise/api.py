@@ -20,7 +20,9 @@ from redraft.engines.metered import MeteredEngine
 from redraft.errors import UsageError
 from redraft.revise.background import Background
 from redraft.revise.budget import Budget
-from redraft.revise.driver import CancelToken, Driver, OutOfTime
+from redraft.revise.cancel import CancelToken, OutOfTime
+from redraft.revise.driver import Driver, with_value
+from redraft.revise.hook import Hook
 from redraft.revise.ops import Event, Finished
 from redraft.revise.options import (
     MAX_REVISIONS,
@@ -38,7 +40,6 @@ from redraft.revise.prompts import DEFAULT, wording_of
 from redraft.revise.state import Plan, best_step, check_resumable, complete_steps
 from redraft.verify.base import Check, demand_of, schema_of
 from redraft.verify.judge import MAX_SCORE, Judge
-from redraft.verify.output import OutputCheck, parse_output
 from redraft.verify.parse import parse_checks
 
 Asked = str | Prompt | Sequence[Mapping[str, Any]]
@@ -62,7 +63,7 @@ async def stream(prompt: Asked, **options: Unpack[Options]) -> AsyncGenerator[Ev
 
     Raises:
         UsageError: The options do not fit together or do not suit the model.
-        EngineError, CheckError: The chain so far is in the error's `chain`.
+        EngineError, CheckError, HookError: The chain so far is in the error's `chain`.
     """
     async with AsyncExitStack() as stack:
 
@@ -131,27 +132,32 @@ async def make(prompt: Asked, options: Options, load: Load) -> AsyncGenerator[Ev
         load: Opens the engine of a reference.
     """
     options = check_options(options)
-    asked, output, clock = _prompt(prompt), options.get("output"), asyncio.get_running_loop().time
+    asked, clock = _prompt(prompt), asyncio.get_running_loop().time
     made = options.get("resume") or Chain(prompt=asked)
     check_resumable(made, asked)
     budget, cancel, begun = options.get("budget") or Budget(), options.get("cancel") or CancelToken(), clock()
+    on_event = options.get("on_event")
+    hook = None if on_event is None else Hook(on_event, cancel)
     limit = None if budget.seconds is None else begun + budget.seconds - made.usage.seconds
     try:
         async with cancel.until(limit):
-            driver = await _driver(options, load, cancel)
+            driver = replace(await _driver(options, load), cancel=cancel, hook=hook)
     except OutOfTime:
-        unopened = Finished(_unopened(made, options, "cancelled" if cancel.cancelled else "budget"))
-        yield _with_value(unopened, output)
+        unopened = _unopened(made, options, "cancelled" if cancel.cancelled else "budget")
+        event = with_value(Finished(unopened), options.get("output"))
+        if hook is not None:
+            await hook.call(event, limit)
+        yield event
         return
     check_prices({**options, "model": driver.writer, "critic": driver.critic, "judge": driver.judge})
     plan = replace(_plan(asked, options, driver), earlier=made, waited=clock() - begun)
     check_plain(plan)
     async with aclosing(driver.run(plan)) as events:
         async for event in events:
-            yield _with_value(event, output)
+            yield event
 
 
-async def _driver(options: Options, load: Load, cancel: CancelToken) -> Driver:
+async def _driver(options: Options, load: Load) -> Driver:
     """Open the engines and read the checks."""
 
     async def opened(role: Role, model: str | Engine | None) -> Any:
@@ -167,7 +173,7 @@ async def _driver(options: Options, load: Load, cancel: CancelToken) -> Driver:
         checks = (Judge.of(CHOOSING, judge, MAX_SCORE),)
     writer = await opened("model", options.get("model", "default"))
     critic = await opened("critic", options.get("critic"))
-    return Driver(writer, critic, checks, judge, cancel)
+    return Driver(writer, critic, checks, judge, output=output)
 
 
 def _unopened(made: Chain, options: Options, stop: Stop) -> Chain:
@@ -258,9 +264,3 @@ def _demand(options: Options, checks: Sequence[Check]) -> str:
         checks = checks[: options.get("output") is not None]
     demands = list(dict.fromkeys(filter(None, map(demand_of, checks))))
     return demands[0] if len(demands) == 1 else "\n".join(f"- {demand}" for demand in demands)
-
-
-def _with_value(event: Event, output: OutputCheck | None) -> Event:
-    if output is None or not isinstance(event, Finished):
-        return event
-    return Finished(event.chain.with_value(parse_output(output, event.chain.answer)))

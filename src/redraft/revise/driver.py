@@ -12,15 +12,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from redraft.chain import Chain, Stop, Usage, whole
 from redraft.engines.base import Delta, Engine, Sampling
 from redraft.engines.metered import MeteredEngine
-from redraft.errors import EngineError, RedraftError
+from redraft.errors import EngineError, HookError, RedraftError
 from redraft.revise import native, prompted
+from redraft.revise.cancel import CancelToken, OutOfTime
+from redraft.revise.hook import Hook
 from redraft.revise.ops import (
     Ask,
     Checked,
@@ -36,6 +37,7 @@ from redraft.revise.ops import (
 )
 from redraft.revise.state import Plan, State
 from redraft.verify.base import Check, run_checks
+from redraft.verify.output import OutputCheck, parse_output
 
 
 def loop(plan: Plan, clock: Callable[[], float] = time.monotonic) -> Loop[Chain]:
@@ -58,44 +60,6 @@ def loop(plan: Plan, clock: Callable[[], float] = time.monotonic) -> Loop[Chain]
     return chain
 
 
-class OutOfTime(Exception):
-    """A deadline came, or the chain was cancelled. A TimeoutError would mix this up with an engine's own."""
-
-
-class CancelToken:
-    """Ends running chains from outside. They stop with `cancelled` and keep their steps."""
-
-    def __init__(self) -> None:
-        self.cancelled = False
-        self._waits: set[asyncio.Timeout] = set()
-
-    def cancel(self) -> None:
-        """End the chains now. Call it in the event loop's own thread; calling it twice is harmless."""
-        self.cancelled = True
-        for wait in self._waits:
-            if not wait.expired():
-                wait.reschedule(0)
-
-    @asynccontextmanager
-    async def until(self, deadline: float | None) -> AsyncIterator[None]:
-        """Cancel the body at a deadline, or at once when cancelled.
-
-        Raises:
-            OutOfTime: The body was cancelled.
-        """
-        wait = asyncio.timeout_at(0 if self.cancelled else deadline)
-        self._waits.add(wait)
-        try:
-            async with wait:
-                yield
-        except TimeoutError:
-            if not wait.expired():
-                raise
-            raise OutOfTime from None
-        finally:
-            self._waits.discard(wait)
-
-
 @dataclass
 class Driver:
     """Engines and checks that chains run on, one chain at a time.
@@ -104,6 +68,8 @@ class Driver:
         critic: The critic's engine; None for the writer's own.
         judge: The engine that checks ask, metered so that its calls are booked.
         cancel: Ends the chain early.
+        hook: Called with every event before it is yielded.
+        output: Reads the value of the chain.
     """
 
     writer: Engine
@@ -111,6 +77,8 @@ class Driver:
     checks: Sequence[Check] = ()
     judge: MeteredEngine | None = None
     cancel: CancelToken = field(default_factory=CancelToken)
+    hook: Hook | None = None
+    output: OutputCheck | None = None
     _stream: AsyncGenerator[Delta, None] | None = None
     _calls: int = 0
     _over: bool = False
@@ -119,7 +87,7 @@ class Driver:
         """Make one chain and yield its events; the last one is `Finished`.
 
         Raises:
-            RedraftError: The engine or a check failed. Its `chain` holds everything generated so far.
+            RedraftError: The engine, a check or the hook failed. Its `chain` holds all that was generated.
         """
         criticised = [step for step in plan.made if step.feedback and step.feedback.by != "checks"]
         self._calls = len(plan.earlier.drafts) + len(plan.made) + len(criticised)  # one a text, for the seeds
@@ -132,7 +100,9 @@ class Driver:
             deadline = None if left is None else asyncio.get_running_loop().time() + left
             while True:
                 if isinstance(step, Event):
-                    yield step
+                    event = with_value(step, self.output)
+                    await self._call_hook(steps, event, deadline)
+                    yield event
                     step = steps.send(None)
                 else:
                     step = await self._perform(steps, step, plan, deadline)
@@ -141,6 +111,15 @@ class Driver:
         finally:
             steps.close()
             await self._close()
+
+    async def _call_hook(self, steps: Loop[Chain], event: Event, deadline: float | None) -> None:
+        """Call the hook. Its error goes into the loop, which raises it with the chain so far."""
+        if self.hook is None:
+            return
+        try:
+            await self.hook.call(event, deadline)
+        except HookError as error:
+            steps.throw(error)
 
     async def _perform(self, steps: Loop[Chain], op: Op, plan: Plan, deadline: float | None) -> Op | Event:
         """Perform an operation and send the outcome into the loop. Return what the loop yields next."""
@@ -197,3 +176,10 @@ class Driver:
         if isinstance(op, RunChecks):
             return Checked(given_up=True, usage=self._judged())
         return () if isinstance(op, Encode) else Delta(finish="cancelled")
+
+
+def with_value(event: Event, output: OutputCheck | None) -> Event:
+    """Return an event whose chain has its value, if it is finished."""
+    if output is None or not isinstance(event, Finished):
+        return event
+    return Finished(event.chain.with_value(parse_output(output, event.chain.answer)))

@@ -18,7 +18,8 @@ from redraft.engines.price import Price, price_of
 from redraft.errors import RecordError, UsageError
 from redraft.options import Option, PlainOptions, check_values, options_of
 from redraft.revise.budget import Budget
-from redraft.revise.driver import CancelToken
+from redraft.revise.cancel import CancelToken
+from redraft.revise.ops import Event
 from redraft.revise.prompts import DEFAULT, base_messages, wording_of
 from redraft.revise.state import Mode, Plan
 from redraft.verify.base import Check
@@ -67,6 +68,10 @@ def _output(value: Any) -> OutputCheck | None:
 
 def _is_engine(value: Any) -> bool:
     return is_text(value) or hasattr(value, "info")
+
+
+def _is_async(value: Any) -> bool:
+    return any(map(inspect.iscoroutinefunction, (value, getattr(value, "__call__", None))))  # noqa: B004
 
 
 _REFERENCE = "a model reference (docs/engines.md) or an engine"
@@ -125,6 +130,14 @@ class OtherOptions(PlainOptions, total=False):
             what="a CancelToken",
         ),
     ]
+    on_event: Annotated[
+        Callable[[Event], object] | None,
+        Option(
+            "called with every event of the chain; one that crashes ends the chain",
+            read=_or_none(lambda v: callable(v) and not _is_async(v)),
+            what="a plain function of one argument, not an async one: on_event=print",
+        ),
+    ]
     resume: Annotated[
         Chain | None,
         Option(
@@ -149,7 +162,7 @@ class Options(OtherOptions, total=False):
     ]
 
 
-OF_PYTHON = ("output", "cancel", "resume")
+OF_PYTHON = ("output", "cancel", "on_event", "resume")
 """Options that JSON cannot hold."""
 
 

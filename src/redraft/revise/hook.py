@@ -1,0 +1,87 @@
+"""The hook of a chain: the caller's own function, called with every event (`on_event`).
+
+Each call runs in a daemon thread, one after the other, so a slow hook holds up its own chain and no other. A
+hook that crashes ends its chain with an error that has the steps so far. A hook that hangs is abandoned when
+the chain is cancelled or its seconds are used up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from redraft.engines.threads import in_daemon_thread
+from redraft.errors import HookError
+from redraft.revise.cancel import CancelToken, OutOfTime
+from redraft.revise.ops import Event, Finished
+from redraft.verify.base import crash_of
+
+_log = logging.getLogger(__name__)
+
+GRACE = 1.0
+"""Seconds that a hook may still run when the time of its chain is over."""
+
+
+class Hook:
+    """Calls a function with events, and no more after it was abandoned.
+
+    Args:
+        function: Takes an event; its result is ignored.
+        cancel: Ends the wait for it.
+    """
+
+    def __init__(self, function: Callable[[Event], Any], cancel: CancelToken) -> None:
+        self._function, self._cancel = function, cancel
+        self._abandoned = False
+
+    @property
+    def name(self) -> str:
+        """The function's name, for messages."""
+        return getattr(self._function, "__qualname__", type(self._function).__qualname__)
+
+    async def call(self, event: Event, deadline: float | None) -> None:
+        """Call the function and wait for it.
+
+        Args:
+            event: What it is called with.
+            deadline: When the time of the chain is over, on the event loop's clock; None for never.
+
+        Raises:
+            HookError: It raised an error, or it is async. The error of the last event has the whole chain.
+        """
+        if self._abandoned:
+            return
+        work = in_daemon_thread(partial(self._call, event))
+        try:
+            async with self._cancel.until(deadline):
+                await asyncio.wait([work])
+        except OutOfTime:
+            await asyncio.wait([work], timeout=GRACE)
+        if work.done():
+            try:
+                work.result()
+            except HookError as error:
+                error.chain = event.chain if isinstance(event, Finished) else None
+                raise
+            return
+        self._abandoned = True
+        work.add_done_callback(asyncio.Future.exception)  # nobody is left to hear of it
+        _log.warning("the hook %r still ran when its chain was over. It is not called again.", self.name)
+
+    def _call(self, event: Event) -> None:
+        try:
+            result = self._function(event)
+        except BaseException as error:  # a hook may call sys.exit()
+            raise HookError(
+                f"the hook {self.name!r} crashed: {crash_of(error)}",
+                hint="This is a fault of on_event, not of the answer. The steps are in error.chain.",
+            ) from error
+        if inspect.iscoroutine(result):
+            result.close()
+            raise HookError(
+                f"the hook {self.name!r} is async.", hint="Give on_event a plain function, or use stream(…)."
+            )

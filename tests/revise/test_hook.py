@@ -1,0 +1,201 @@
+"""`on_event`: called with every event; one that crashes or hangs leaves a whole chain behind."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+import redraft
+from redraft.engines.scripted import ScriptedEngine
+from redraft.errors import HookError, UsageError
+from redraft.revise import hook
+from redraft.revise.cancel import CancelToken
+from redraft.revise.ops import Event, Finished, Progress, StepDone, Text
+
+
+def test_the_hook_sees_every_event_in_order() -> None:
+    seen: list[Event] = []
+    engine = ScriptedEngine(["one two", "one"])
+    chain = redraft.revise("Say a word.", model=engine, checks=["words<=1"], on_event=seen.append)
+    assert seen[-1] == Finished(chain)
+    said = [event.text for event in seen if isinstance(event, Text) and event.index == 1]
+    assert "".join(said) == "one"
+    assert [event.index for event in seen if isinstance(event, StepDone)] == [0, 1]
+
+
+def test_arevise_and_stream_call_it_too() -> None:
+    async def both() -> tuple[list[Event], list[Event], list[Event]]:
+        first: list[Event] = []
+        second: list[Event] = []
+        engine = ScriptedEngine(["a"])
+        await redraft.arevise("Go.", model=engine, max_revisions=0, on_event=first.append)
+        events = redraft.stream("Go.", model=engine, max_revisions=0, on_event=second.append)
+        return first, second, [event async for event in events]
+
+    first, second, yielded = asyncio.run(both())
+    assert [type(event) for event in first] == [type(event) for event in yielded]
+    assert second == yielded
+
+
+def test_the_last_event_has_the_value() -> None:
+    class Town(BaseModel):
+        name: str
+
+    seen: list[Event] = []
+    engine = ScriptedEngine(['{"name": "Ulm"}'])
+    redraft.revise("A town?", model=engine, output=Town, on_event=seen.append)
+    assert isinstance(seen[-1], Finished)
+    assert seen[-1].chain.value == Town(name="Ulm")
+
+
+def crash_at(kind: type, number: int = 1) -> Any:
+    left = [number]
+
+    def broken(event: Event) -> None:
+        if isinstance(event, kind):
+            left[0] -= 1
+            if not left[0]:
+                raise KeyError("lamp")
+
+    return broken
+
+
+@pytest.mark.parametrize(
+    ("kind", "steps", "stop"),
+    [
+        (Text, ["one"], "error"),
+        (Progress, ["one two"], "error"),
+        (StepDone, ["one two"], "error"),
+        (Finished, ["one two", "one"], "passed"),
+    ],
+)
+def test_a_hook_that_crashes_ends_the_chain_and_keeps_its_steps(
+    kind: type, steps: list[str], stop: str
+) -> None:
+    engine = ScriptedEngine(["one two", "one"])
+    with pytest.raises(HookError) as caught:
+        redraft.revise("Say a word.", model=engine, checks=["words<=1"], on_event=crash_at(kind))
+    assert "crash_at.<locals>.broken' crashed: test_hook.py:" in caught.value.message
+    assert caught.value.message.endswith("in broken: KeyError: 'lamp'")
+    assert [step.answer for step in caught.value.chain.steps] == steps
+    assert caught.value.chain.stop == stop
+    if stop == "error":
+        again = ScriptedEngine(["one"] if kind is not Text else ["one two", "one"])
+        made = redraft.revise(
+            "Say a word.", model=again, checks=["words<=1"], resume=caught.value.chain, on_event=print
+        )
+        assert [step.answer for step in made.steps] == ["one two", "one"]
+
+
+def test_a_crash_in_a_native_chain_keeps_what_was_written() -> None:
+    engine = ScriptedEngine(
+        ["A.\n\n### Feedback 1:\nRevision is needed.\n\n### Revision 1:\nB."], native=True
+    )
+    with pytest.raises(HookError) as caught:
+        redraft.revise("Go.", model=engine, mode="native", on_event=crash_at(StepDone))
+    assert caught.value.chain.steps[0].answer == "A."
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), StopIteration(), KeyboardInterrupt()])
+def test_a_hook_cannot_end_the_program(error: BaseException) -> None:
+    def leave(_event: Event) -> None:
+        raise error
+
+    with pytest.raises(HookError, match=type(error).__name__):
+        redraft.revise("Go.", model=ScriptedEngine(["a"]), on_event=leave)
+
+
+def test_an_async_hook_is_refused_before_anything_is_asked() -> None:
+    engine = ScriptedEngine(["a"])
+
+    async def later(_event: Event) -> None: ...
+
+    class Later:
+        async def __call__(self, _event: Event) -> None: ...
+
+    for wrong in (later, Later()):
+        with pytest.raises(UsageError, match="on_event is ") as caught:
+            redraft.revise("Go.", model=engine, on_event=wrong)
+        assert caught.value.hint is not None
+        assert "not an async one" in caught.value.hint
+    assert engine.calls == []
+
+
+def test_a_plain_hook_that_returns_a_coroutine_is_refused() -> None:
+    async def later(_event: Event) -> None: ...
+
+    with pytest.raises(HookError, match="is async"):
+        redraft.revise("Go.", model=ScriptedEngine(["a"]), on_event=lambda event: later(event))
+
+
+def test_a_hook_that_hangs_is_abandoned_when_the_time_is_over(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(hook, "GRACE", 0.01)
+    release, calls = threading.Event(), []
+
+    def hang(event: Event) -> None:
+        calls.append(event)
+        release.wait()
+
+    try:
+        chain = redraft.revise(
+            "Go.", model=ScriptedEngine(["a"]), budget=redraft.Budget(seconds=0.05), on_event=hang
+        )
+    finally:
+        release.set()
+    assert chain.stop == "budget"
+    assert len(calls) == 1
+    assert "hang' still ran when its chain was over" in caplog.text
+
+
+def test_a_hook_that_hangs_holds_up_only_its_own_chain_and_cancel_ends_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(hook, "GRACE", 0.01)
+    release, begun = threading.Event(), asyncio.Event()
+
+    async def two() -> tuple[redraft.Chain, redraft.Chain]:
+        loop, cancel, engine = asyncio.get_running_loop(), CancelToken(), ScriptedEngine(["a"])
+
+        def hang(_event: Event) -> None:
+            loop.call_soon_threadsafe(begun.set)
+            release.wait()
+
+        held = asyncio.create_task(redraft.arevise("Go.", model=engine, cancel=cancel, on_event=hang))
+        await begun.wait()
+        other = await redraft.arevise("Go.", model=engine, max_revisions=0)
+        cancel.cancel()
+        return await held, other
+
+    try:
+        held, other = asyncio.run(two())
+    finally:
+        release.set()
+    assert (held.stop, other.answer) == ("cancelled", "a")
+
+
+def test_a_hook_may_call_revise() -> None:
+    answers: list[str] = []
+
+    def ask(event: Event) -> None:
+        if isinstance(event, Finished):
+            answers.append(redraft.revise("Go.", model=ScriptedEngine(["b"]), max_revisions=0).answer)
+
+    redraft.revise("Go.", model=ScriptedEngine(["a"]), max_revisions=0, on_event=ask)
+    assert answers == ["b"]
+
+
+def test_a_budget_that_ends_before_the_model_is_open_still_finishes() -> None:
+    seen: list[Event] = []
+    cancel = CancelToken()
+    cancel.cancel()
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        server = f"http://127.0.0.1:{silent.getsockname()[1]}/v1#gull"
+        chain = redraft.revise("Go.", model=server, cancel=cancel, on_event=seen.append)
+    assert seen == [Finished(chain)]
