@@ -11,7 +11,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Generic, Literal, Self, cast
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 from typing_extensions import TypeVar
 
 from redraft.errors import OutputError, RecordError, UsageError, shown
@@ -32,6 +41,7 @@ Stop = Literal[
     "accepted",
     "passed",
     "ended",
+    "tool_calls",
     "max_revisions",
     "budget",
     "unchanged",
@@ -115,6 +125,7 @@ class Step(_Record):
         finish: Why the answer ended, or the model's feedback if that was cut.
         echo: The answer repeats the feedback or only discusses the answer. It never passes and is never the
             best one.
+        tool_calls: Calls of tools, as in a message of the assistant. They are in the record if there are any.
     """
 
     answer: str
@@ -122,6 +133,14 @@ class Step(_Record):
     finish: Finish = "stop"
     usage: Usage = Usage()
     echo: bool = False
+    tool_calls: tuple[dict[str, Any], ...] = ()
+
+    @model_serializer(mode="wrap")
+    def _fields(self, fields: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        found: dict[str, Any] = fields(self)
+        if not self.tool_calls:
+            found.pop("tool_calls", None)
+        return found
 
     @property
     def complete(self) -> bool:

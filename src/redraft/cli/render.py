@@ -44,6 +44,7 @@ STOPS = {
     "accepted": "the feedback accepted it",
     "passed": "every check passed",
     "ended": "the model ended without a verdict",
+    "tool_calls": "the model calls a tool",
     "max_revisions": "all allowed revisions made",
     "budget": "the budget is used up",
     "unchanged": "a revision changed nothing",

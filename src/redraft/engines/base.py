@@ -10,7 +10,7 @@ Retries, prompts and formats belong elsewhere.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NotRequired, Protocol, TypedDict
 
 from redraft.chain import Finish
@@ -54,6 +54,9 @@ class Sampling:
         schema: A JSON Schema that an answer to messages should fit. Engines with `EngineInfo.schemas` keep
             to it while they generate. One that cannot express it says so once in the log, and goes on
             without: check the answer.
+        tools: Tools that an answer may call, as in the OpenAI protocol. Needs `EngineInfo.any_request`.
+        extra_body: More fields of a request, over ours. Needs `any_request`. Never logged or recorded.
+        extra_headers: More headers of a request. As for `extra_body`.
     """
 
     temperature: float = 0.7
@@ -61,6 +64,9 @@ class Sampling:
     max_tokens: int = 2048
     seed: int | None = None
     schema: Mapping[str, Any] | None = None
+    tools: Sequence[Mapping[str, Any]] = ()
+    extra_body: Mapping[str, Any] | None = field(default=None, repr=False)
+    extra_headers: Mapping[str, str] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -77,6 +83,7 @@ class Delta:
         cached_tokens: Prompt tokens that were not computed again.
         completion_tokens: Number of generated tokens.
         aside: Describes content other than text, such as "a call of the tool 'search'"; on the last delta.
+        tool_calls: Calls of `Sampling.tools`, as in a message of the assistant; on the last delta.
     """
 
     text: str = ""
@@ -87,6 +94,7 @@ class Delta:
     cached_tokens: int | None = None
     completion_tokens: int | None = None
     aside: str = ""
+    tool_calls: tuple[dict[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -104,6 +112,7 @@ class EngineInfo:
         chats: Answers messages (`chat`).
         any_message: Takes every `Message` of the OpenAI protocol. Other engines take plain text from
             `system`, `user` and `assistant` (`engines.messages`).
+        any_request: Takes `Sampling.tools`, `extra_body` and `extra_headers`.
         schemas: Generates JSON that fits `Sampling.schema`.
         native: The model was trained on chains, according to its metadata (`redraft.format = selfee-1`).
         price: What its tokens cost; None if unknown.
@@ -117,6 +126,7 @@ class EngineInfo:
     aligned: bool = True
     chats: bool = True
     any_message: bool = False
+    any_request: bool = False
     schemas: bool = False
     native: bool = False
     price: Price | None = None

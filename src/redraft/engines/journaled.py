@@ -45,8 +45,10 @@ class JournaledEngine(WrappedEngine):
 
     def _key(self, request: dict[str, Any]) -> str:
         sampling = asdict(request["sampling"])
-        if sampling["schema"] is None:
-            del sampling["schema"]  # so that journals of older versions still fit
+        del sampling["extra_headers"]
+        for name in ("schema", "tools", "extra_body"):
+            if not sampling[name]:
+                del sampling[name]  # so that journals of older versions still fit
         key = key_of({**self._about, **request, "sampling": sampling})
         number = self._asked[key]
         self._asked[key] += 1
@@ -56,7 +58,8 @@ class JournaledEngine(WrappedEngine):
         stored = self._journal.get(key)
         if stored is not None:
             for fields in stored:
-                yield Delta(**{**fields, "tokens": tuple(fields.get("tokens", ()))})
+                listed = {name: tuple(fields.get(name, ())) for name in ("tokens", "tool_calls")}
+                yield Delta(**{**fields, **listed})
             return
         deltas: list[Delta] = []
         async with aclosing(ask()) as stream:
@@ -69,7 +72,7 @@ class JournaledEngine(WrappedEngine):
 
 def _is_final(deltas: Sequence[Delta]) -> bool:
     """Whether asking again would not give more than this."""
-    return deltas[-1].finish != "context" and any(delta.text.strip() for delta in deltas)
+    return deltas[-1].finish != "context" and any(delta.text.strip() or delta.tool_calls for delta in deltas)
 
 
 def _set_fields(delta: Delta) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from redraft.revise.options import (
     check_options,
     check_plain,
     check_prices,
+    check_request,
     choose_mode,
     drafts_of,
     is_text,
@@ -152,6 +153,7 @@ async def make(prompt: Asked, options: Options, load: Load) -> AsyncGenerator[Ev
     check_prices({**options, "model": driver.writer, "critic": driver.critic, "judge": driver.judge})
     plan = replace(_plan(asked, options, driver), earlier=made, waited=clock() - begun)
     check_plain(plan)
+    check_request(plan)
     async with aclosing(driver.run(plan)) as events:
         async for event in events:
             yield event
@@ -253,6 +255,8 @@ def _plan(prompt: Prompt, options: Options, driver: Driver) -> Plan:
         system=options.get("system"),
         wording=wording_of(options.get("prompts") or DEFAULT),
         demand=_demand(options, driver.checks),
+        stop=tuple(options.get("stop", ())),
+        tools=tuple(options.get("tools", ())),
         schema=next(filter(None, map(schema_of, driver.checks)), None) if info.schemas else None,
         id=options.get("id", ""),
     )

@@ -153,8 +153,11 @@ class Driver:
         self._calls += 1
         if isinstance(op, Continue):
             return self.writer.stream(op.prompt, sampling, op.stop)
-        engine = self.critic if op.who == "critic" and self.critic is not None else self.writer
-        return engine.chat(op.messages, replace(sampling, schema=op.schema))
+        sampling = replace(sampling, schema=op.schema, tools=op.tools)
+        if op.who == "critic" and self.critic is not None:
+            # It may be on another server, which must not see the headers.
+            return self.critic.chat(op.messages, replace(sampling, extra_body=None, extra_headers=None))
+        return self.writer.chat(op.messages, sampling, op.stop)
 
     async def _more(self) -> Delta:
         delta = await anext(self._stream, None) if self._stream is not None else None

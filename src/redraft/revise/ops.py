@@ -38,12 +38,20 @@ class Continue:
 
 @dataclass(frozen=True)
 class Ask:
-    """Ask the writer or the critic to answer messages, with JSON that fits a schema if there is one."""
+    """Ask the writer or the critic to answer messages.
+
+    Attributes:
+        schema: The JSON Schema that the answer must fit.
+        stop: Texts that end the answer.
+        tools: Tools that the answer may call.
+    """
 
     messages: tuple[Message, ...]
     max_tokens: int
     who: Literal["writer", "critic"] = "writer"
     schema: Mapping[str, Any] | None = None
+    stop: tuple[str, ...] = ()
+    tools: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -191,12 +199,13 @@ class CallMeter:
 
 @dataclass(frozen=True)
 class Generated:
-    """A generated text, why it ended, its usage, and a description of other content (`Delta.aside`)."""
+    """A generated text, why it ended, its usage, its tool calls, and what else came (`Delta.aside`)."""
 
     text: str
     finish: Finish
     usage: Usage
     aside: str = ""
+    tool_calls: tuple[dict[str, Any], ...] = ()
 
 
 def ask_model(state: State, ask: Ask, kind: Kind, index: int) -> Loop[Generated]:
@@ -228,7 +237,7 @@ def ask_model(state: State, ask: Ask, kind: Kind, index: int) -> Loop[Generated]
             state.begin("".join(pieces).strip(), "error", usage)
         raise
     usage = state.pay(meter.usages(delta)[index], ask.who)
-    return Generated("".join(pieces).strip(), delta.finish or "stop", usage, delta.aside)
+    return Generated("".join(pieces).strip(), delta.finish or "stop", usage, delta.aside, delta.tool_calls)
 
 
 def announce_progress(state: State) -> Loop[None]:

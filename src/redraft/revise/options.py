@@ -7,6 +7,8 @@ do.
 from __future__ import annotations
 
 import inspect
+import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, cast
 
@@ -21,7 +23,7 @@ from redraft.revise.budget import Budget
 from redraft.revise.cancel import CancelToken
 from redraft.revise.ops import Event
 from redraft.revise.prompts import DEFAULT, base_messages, wording_of
-from redraft.revise.state import Mode, Plan
+from redraft.revise.state import RECORDED, Mode, Plan
 from redraft.verify.base import Check
 from redraft.verify.output import OutputCheck, from_type
 
@@ -68,6 +70,27 @@ def _output(value: Any) -> OutputCheck | None:
 
 def _is_engine(value: Any) -> bool:
     return is_text(value) or hasattr(value, "info")
+
+
+def _is_json_object(value: Any) -> bool:
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        return False
+    try:
+        json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return True
+
+
+_HEADER = re.compile(r"(?!authorization$)[\w!#$%&'*+.^`|~-]+", re.ASCII | re.IGNORECASE)
+"""The name of a header. That of a key is not among them: keys have rules of their own (`config.Key`)."""
+
+
+def _is_headers(value: Any) -> bool:
+    if not isinstance(value, Mapping) or not all(isinstance(t, str) for pair in value.items() for t in pair):
+        return False
+    texts = value.values()
+    return all(map(_HEADER.fullmatch, value)) and all(t.isascii() and t.isprintable() for t in texts)
 
 
 def _is_async(value: Any) -> bool:
@@ -130,6 +153,39 @@ class OtherOptions(PlainOptions, total=False):
             what="a CancelToken",
         ),
     ]
+    stop: Annotated[
+        Sequence[str],
+        Option(
+            "texts that end an answer; they are not part of it",
+            read=_if(lambda v: isinstance(v, list | tuple) and all(is_text(t) and t for t in v)),
+            what="a list of texts: ['END']",
+        ),
+    ]
+    tools: Annotated[
+        Sequence[Mapping[str, Any]],
+        Option(
+            "tools that an answer may call, for servers; the calls are in `step.tool_calls`",
+            read=_if(lambda v: isinstance(v, list | tuple) and all(map(_is_json_object, v))),
+            what="a list of tools: [{'type': 'function', 'function': {'name': …}}]",
+        ),
+    ]
+    extra_body: Annotated[
+        Mapping[str, Any] | None,
+        Option(
+            "more fields of each request to the model's server",
+            read=_or_none(_is_json_object),
+            what="a dictionary that JSON can hold: {'top_k': 20}",
+        ),
+    ]
+    extra_headers: Annotated[
+        Mapping[str, str] | None,
+        Option(
+            "more headers of each request to the model's server",
+            read=_or_none(_is_headers),
+            what="a dictionary of ASCII texts: {'X-Team': 'birds'}; a key goes into the environment "
+            "(docs/engines.md)",
+        ),
+    ]
     on_event: Annotated[
         Callable[[Event], object] | None,
         Option(
@@ -162,8 +218,8 @@ class Options(OtherOptions, total=False):
     ]
 
 
-OF_PYTHON = ("output", "cancel", "on_event", "resume")
-"""Options that JSON cannot hold."""
+OF_PYTHON = ("output", "cancel", "on_event", "resume", "extra_body", "extra_headers")
+"""Options that JSON cannot hold, or that a request of somebody else must not set."""
 
 
 def check_options(options: Mapping[str, Any]) -> Options:
@@ -187,6 +243,11 @@ def check_options(options: Mapping[str, Any]) -> Options:
         _check_drafts(found)
     if found.get("mode") == "verified":
         _check_verified(found)
+    if found.get("tools") and drafts_of(found) > 1:
+        raise UsageError(
+            f"{drafts_of(found)} drafts were asked for, and tools.",
+            hint="Drafts are compared as texts. Leave out one of the two.",
+        )
     return cast("Options", found)
 
 
@@ -314,7 +375,28 @@ def check_plain(plan: Plan) -> None:
         )
 
 
+def check_request(plan: Plan) -> None:
+    """Check that the engine passes on every part of a request.
+
+    Raises:
+        UsageError: It names the engine and the option.
+    """
+    sampling, info = plan.sampling, plan.info
+    parts = {"tools": plan.tools, "extra_body": sampling.extra_body, "extra_headers": sampling.extra_headers}
+    given = [name for name, value in parts.items() if value]
+    if given and not info.any_request:
+        raise UsageError(
+            f"the engine {info.engine} takes no {given[0]}.",
+            hint="Use a server that takes them: model='http://host/v1#model'. Or leave them out.",
+        )
+    if plan.mode == "native" and (plan.stop or plan.tools):
+        raise UsageError(
+            f"native revision continues one text, and {'stop' if plan.stop else 'tools'} was given.",
+            hint="Use mode='prompted'.",
+        )
+
+
 def sampling_of(options: Options) -> Sampling:
     """Return the sampling that options ask for."""
-    names = ("temperature", "top_p", "max_tokens", "seed")
+    names = (*RECORDED, "extra_body", "extra_headers")
     return Sampling(**{name: value for name, value in options.items() if name in names})  # type: ignore[arg-type]

@@ -79,10 +79,16 @@ def _base(state: State) -> tuple[Message, ...]:
 
 
 def _write(state: State, messages: tuple[Message, ...]) -> Loop[Stop | None]:
-    """Write the next answer. Return a reason to stop, or None. Checks judge a text that was cut, too."""
-    reply = yield from ask_model(
-        state, Ask(messages, state.room(), schema=state.plan.schema), "answer", len(state.steps)
-    )
+    """Write the next answer. Return a reason to stop, or None. Checks judge a text that was cut, too.
+
+    A tool call ends the chain: the caller runs the tool.
+    """
+    plan = state.plan
+    ask = Ask(messages, state.room(), schema=plan.schema, stop=plan.stop, tools=plan.tools)
+    reply = yield from ask_model(state, ask, "answer", len(state.steps))
+    if reply.tool_calls:
+        state.begin(reply.text, reply.finish, reply.usage, tool_calls=reply.tool_calls)
+        return "tool_calls"
     cut = state.stop_of(reply.finish)
     if not (state.steps or reply.text) and state.plan.drafts == 1:
         state.check_answered(cut, reply.aside)

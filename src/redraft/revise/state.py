@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from redraft.chain import Chain, CheckResult, Feedback, Finish, Prompt, Role, RoleUsage, Step, Stop, Usage
@@ -34,6 +34,10 @@ STOP_OF_FINISH: dict[Finish, Stop] = {
 }
 
 
+RECORDED = ("temperature", "top_p", "max_tokens", "seed")
+"""The sampling parameters in the record of a chain. Others may hold secrets."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """Everything about a chain that is decided before it begins.
@@ -50,6 +54,8 @@ class Plan:
         judge: The engine that `judge:` checks ask.
         demand: What is added to the prompt: the demands of checks. Empty for nothing.
         schema: The JSON Schema that answers must fit, for engines that can keep to it.
+        stop: Texts that end an answer.
+        tools: Tools that an answer may call.
         wording: How a model is asked to criticise and to revise.
         earlier: The chain of an earlier attempt to resume. Its usage counts towards the budget.
         waited: Seconds of the budget that passed before the chain began, while engines were opened.
@@ -70,6 +76,8 @@ class Plan:
     system: str | None = None
     demand: str = ""
     schema: Mapping[str, Any] | None = None
+    stop: tuple[str, ...] = ()
+    tools: tuple[Mapping[str, Any], ...] = ()
     wording: Wording = DEFAULT
     id: str = ""
     earlier: Chain = field(default_factory=Chain)
@@ -200,9 +208,9 @@ class State:
             return "budget"
         return STOP_OF_FINISH.get(finish)
 
-    def begin(self, answer: str, finish: Finish, usage: Usage, *, echo: bool = False) -> None:
-        """Add an answer."""
-        self.steps.append(Step(answer=answer, finish=finish, usage=usage, echo=echo))
+    def begin(self, answer: str, finish: Finish, usage: Usage, **more: Any) -> None:
+        """Add an answer, with more fields of its `Step`."""
+        self.steps.append(Step(answer=answer, finish=finish, usage=usage, **more))
 
     def criticised(self, feedback: Feedback, usage: Usage | None = None) -> Step:
         """Add feedback to the last answer."""
@@ -246,13 +254,13 @@ class State:
         """Refuse a chain without any answer: it would count as done.
 
         Args:
-            stop: Why it ends. A budget or a cancel may end it without an answer.
+            stop: Why it ends. A budget, a cancel or a tool call may end it without an answer.
             aside: What came instead of a text (`Delta.aside`).
 
         Raises:
             EmptyReply: No answer has any text.
         """
-        if stop in ("budget", "cancelled") or has_answer((*self.drafts, *self.steps)):
+        if stop in ("budget", "cancelled", "tool_calls") or has_answer((*self.drafts, *self.steps)):
             return
         cut = {
             "max_tokens": ", and then max_tokens was reached",
@@ -279,7 +287,7 @@ class State:
             best=best_step(self.steps),
             stop=stop,
             model={"name": plan.info.name, "engine": plan.info.engine, "revision_mode": plan.mode},
-            sampling={name: value for name, value in asdict(plan.sampling).items() if name != "schema"},
+            sampling={name: getattr(plan.sampling, name) for name in RECORDED},
             usage=self.usage.model_copy(update={"seconds": round(self.seconds, 4)}),
             usage_by_role=self._usage_by_role(),
             meta={"prompts": plan.wording.record} if plan.asks else {},
@@ -312,7 +320,7 @@ def best_step(steps: Sequence[Step]) -> int | None:
 
     def rank(index: int) -> tuple[bool, bool, float, bool, int]:
         step = steps[index]
-        real = bool(step.answer.strip()) and not step.echo
+        real = bool(step.answer.strip() or step.tool_calls) and not step.echo
         if not checked:
             return (real, False, 0.0, step.complete, index)
         return (real, bool(step.passed), step.score or 0.0, step.complete, -index)

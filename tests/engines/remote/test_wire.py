@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from redraft.engines.base import Sampling
 from redraft.engines.remote.wire import (
+    CallPiece,
     Chunk,
     Complaint,
     TokenCounts,
@@ -58,11 +59,11 @@ def test_what_only_repeats_a_default_is_not_sent() -> None:
         ),
         (
             {"choices": [{"delta": {"tool_calls": [{"function": {"name": "search", "arguments": ""}}]}}]},
-            Chunk(generated=True, tools=("search",)),
+            Chunk(generated=True, calls=(CallPiece(0, "", "search", ""),)),
         ),
         (
             {"choices": [{"delta": {"tool_calls": [{"function": {"arguments": "{}"}}]}}]},
-            Chunk(generated=True, arguments="{}"),
+            Chunk(generated=True, calls=(CallPiece(0, "", "", "{}"),)),
         ),
         ({"choices": [{"message": {"refusal": "No."}}]}, Chunk(generated=True, refusal="No.")),
         (

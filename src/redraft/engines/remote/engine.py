@@ -29,6 +29,7 @@ from redraft.engines.remote.server import Refusal, Server
 from redraft.engines.remote.sse import Halves
 from redraft.engines.remote.wire import (
     Body,
+    CallPiece,
     Chunk,
     TokenCounts,
     adapted,
@@ -38,6 +39,7 @@ from redraft.engines.remote.wire import (
     in_dialect,
     read_chunk,
     read_complaint,
+    tool_calls,
 )
 from redraft.errors import ContextError, EngineError, EngineTimeout, ServerError
 
@@ -88,6 +90,7 @@ class RemoteEngine:
             token_ids=token_ids,
             aligned=False,
             any_message=True,
+            any_request=True,
             schemas=True,
         )
         self._refused: frozenset[str] = frozenset()
@@ -183,7 +186,7 @@ class RemoteEngine:
         reply, halves, allowance = _Reply(), Halves(), Allowance(sampling.max_tokens)
         try:
             async with (
-                self._opened(path, body) as (response, sent),
+                self._opened(path, body, sampling) as (response, sent),
                 aclosing(self._chunks(response, reply)) as chunks,
             ):
                 by_tool = answers_by_tool(sent)
@@ -200,7 +203,10 @@ class RemoteEngine:
                 how = "gave the answer up" if reply.finish else "broke the stream off"
                 raise self._broken(f"{how} after {reply.characters} characters.")
             yield replace(
-                reply.last(sent, sampling), text=halves.end(), aside=self._server.clean(reply.aside)
+                reply.last(sent, sampling),
+                text=halves.end(),
+                aside=self._server.clean(reply.aside),
+                tool_calls=tool_calls(reply.calls) if sampling.tools else (),
             )
         finally:
             counts = reply.counts
@@ -218,13 +224,17 @@ class RemoteEngine:
             raise self._no_token_ids()
 
     @asynccontextmanager
-    async def _opened(self, path: str, body: Body) -> AsyncIterator[tuple[httpx.Response, Body]]:
-        """Yield a reply to read, and the request in the form that the server accepted."""
+    async def _opened(
+        self, path: str, body: Body, sampling: Sampling
+    ) -> AsyncIterator[tuple[httpx.Response, Body]]:
+        """Yield a reply to read, and the request that the server accepted, without `extra_body`."""
+        extra, headers = sampling.extra_body or {}, sampling.extra_headers or {}
+        self._server.hide(extra, headers)
         if self._info.token_ids:
             body = {**body, "return_token_ids": True}
         body = in_dialect(body, self._refused)
         while True:
-            async with self._server.asked(path, body) as reply:
+            async with self._server.asked(path, {**body, **extra}, headers) as reply:
                 if isinstance(reply, httpx.Response):
                     yield reply, body
                     return
@@ -233,13 +243,13 @@ class RemoteEngine:
                 raise await self._error(path, reply)
             gone = body.keys() - changed.keys()
             if gone & {"response_format", "tool_choice"}:
-                self._say_refused(gone, reply)
+                self._say_refused(gone, reply, by_tool=answers_by_tool(changed))
             self._refused |= gone
             body = changed
 
-    def _say_refused(self, gone: Set[str], refusal: Refusal) -> None:
+    def _say_refused(self, gone: Set[str], refusal: Refusal, *, by_tool: bool) -> None:
         """Log that the server does not take a JSON schema in this form."""
-        then = "A tool is tried instead" if "response_format" in gone else "Answers are only checked"
+        then = "A tool is tried instead" if by_tool else "Answers are only checked"
         words = self._server.clean(refusal.complaint.message)
         _log.warning("%s refuses %s: %.200s %s.", self._server.host, " and ".join(sorted(gone)), words, then)
 
@@ -397,7 +407,7 @@ class _Reply:
     characters: int = 0
     begun: bool = False
     thought: bool = False
-    tools: tuple[str, ...] = ()
+    calls: tuple[CallPiece, ...] = ()
     refusal: str = ""
     done: bool = False
     finish: Finish | None = None
@@ -408,7 +418,7 @@ class _Reply:
         self.characters += len(chunk.text)
         self.begun = self.begun or chunk.generated
         self.thought = self.thought or chunk.thought
-        self.tools += chunk.tools
+        self.calls += chunk.calls
         self.refusal += chunk.refusal
         self.done = self.done or done
         self.finish = chunk.finish or self.finish
@@ -418,7 +428,7 @@ class _Reply:
     @property
     def aside(self) -> str:
         """Describe content other than text."""
-        parts = [f"a call of the tool {name!r}" for name in self.tools]
+        parts = [f"a call of the tool {name!r}" for name in (piece.name for piece in self.calls) if name]
         parts += [f"a refusal: {self.refusal}"] if self.refusal else []
         return ", ".join(parts or (["thoughts alone"] if self.thought else []))
 

@@ -11,7 +11,7 @@ import asyncio
 import ipaddress
 import json
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Generator
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -32,6 +32,10 @@ from redraft.errors import EngineError, EngineTimeout, ServerError, UsageError
 RETRIED = frozenset({429, 500, 502, 503, 504})
 """Statuses worth another try (reference/engines_serving.md)."""
 
+SECRET = 8
+"""Fewest characters of a secret. Shorter keys are placeholders, such as EMPTY."""
+
+_NONE: Mapping[str, str] = {}
 _ADDRESS_HINT = "Is this the address of an OpenAI-compatible API? It usually ends in /v1."
 _DOWN_HINT = "Start the server, or correct host and port in --model."
 
@@ -83,6 +87,7 @@ class Server:
         self.url = url.rstrip("/")
         self.patience = patience
         self._key = key
+        self._hidden: set[str] = set()
         self._reached = False
         self._loop: asyncio.AbstractEventLoop | None = None
         _check_address(self.url)
@@ -106,12 +111,15 @@ class Server:
         await self._client.aclose()
 
     @asynccontextmanager
-    async def asked(self, path: str, body: Body) -> AsyncIterator[httpx.Response | Refusal]:
+    async def asked(
+        self, path: str, body: Body, headers: Mapping[str, str] = _NONE
+    ) -> AsyncIterator[httpx.Response | Refusal]:
         """Post a request, with retries. Leaving the context drops the connection, which cancels the work.
 
         Args:
             path: Path below the base address, with its slash.
             body: The JSON to send.
+            headers: More headers.
 
         Yields:
             A 2xx response that is not read yet, or a `Refusal`. `response.extensions["asked_at"]` is the time
@@ -121,7 +129,7 @@ class Server:
             ServerError: No server answers.
             EngineTimeout: The server takes no connection, or sends no headers within `first_token`.
         """
-        reply = await self._settled("POST", self.url + path, body, self.patience.first_token)
+        reply = await self._settled("POST", self.url + path, body, self.patience.first_token, headers=headers)
         if isinstance(reply, httpx.Response):
             self.pace.served()
         try:
@@ -177,10 +185,23 @@ class Server:
         text = " ".join(whole(self._redacted(text)).split())
         return text if len(text) <= 300 else text[:299] + "…"
 
+    def hide(self, *values: Any) -> None:
+        """Remove the texts in these values from what the server says: an error may repeat the request."""
+        for value in values:
+            if isinstance(value, str):
+                self._hidden |= {value} if len(value) >= SECRET else set()
+            elif isinstance(value, Mapping):
+                self.hide(*value.values())
+            elif isinstance(value, list | tuple):
+                self.hide(*value)
+
     def _redacted(self, text: str) -> str:
-        """Remove the key from a text. Keys below 8 characters are placeholders such as EMPTY, not secrets."""
-        secret = self._key.value if self._key and len(self._key.value) >= 8 else None
-        return text.replace(secret, "[key]") if secret else text
+        """Remove the key and what is hidden from a text."""
+        secret = self._key.value if self._key and len(self._key.value) >= SECRET else None
+        text = text.replace(secret, "[key]") if secret else text
+        for hidden in sorted(self._hidden, key=len, reverse=True):
+            text = text.replace(hidden, "[hidden]")
+        return text
 
     def error(self, refusal: Refusal, path: str) -> EngineError:
         """Return the error for a refusal of this path."""
@@ -224,7 +245,14 @@ class Server:
         )
 
     async def _settled(
-        self, method: str, address: str, body: Body | None, limit: float, *, patient: bool = True
+        self,
+        method: str,
+        address: str,
+        body: Body | None,
+        limit: float,
+        *,
+        headers: Mapping[str, str] = _NONE,
+        patient: bool = True,
     ) -> httpx.Response | Refusal:
         self._check_loop()
         began = asyncio.get_running_loop().time()
@@ -232,7 +260,7 @@ class Server:
             await self.pace.turn()
             silence = 0.0
             try:
-                reply = await self._once(method, address, body, limit)
+                reply = await self._once(method, address, body, headers, limit)
             except TimeoutError:
                 silence = limit
                 reply = EngineTimeout(f"{self.host} sent nothing within {limit:g} s.", hint=_SILENT_HINT)
@@ -255,10 +283,10 @@ class Server:
             )
 
     async def _once(
-        self, method: str, address: str, body: Body | None, limit: float
+        self, method: str, address: str, body: Body | None, headers: Mapping[str, str], limit: float
     ) -> httpx.Response | Refusal | EngineError:
         """Try once. Return a response to read, a refusal, or the error of an unreachable server."""
-        request = self._client.build_request(method, address, json=body)
+        request = self._client.build_request(method, address, json=body, headers=headers)
         asked_at = asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout(limit):

@@ -2,18 +2,19 @@
 
 Servers agree on the core and differ at the edges, so `read_chunk` is lenient: it reads whole replies and
 pieces of a stream, of chats and of completions. Reasoning (`reasoning_content`) is progress, but no text of
-the answer. The names of tool calls are read for error messages; only the first choice is read. A server may
+the answer. Only the first choice is read. A server may
 split a character between two chunks: `sse.Halves` joins them.
 """
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from redraft.chain import Finish
+from redraft.chain import Finish, whole
 from redraft.engines.base import Message, PromptText, Sampling, Tokens
 
 Body = dict[str, Any]
@@ -37,6 +38,16 @@ class TokenCounts:
 
 
 @dataclass(frozen=True)
+class CallPiece:
+    """A piece of a tool call. Pieces of one call have one index; its id and name come once."""
+
+    index: int
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True)
 class Chunk:
     """One record of a reply.
 
@@ -44,8 +55,7 @@ class Chunk:
         generated: Whether the model generated anything, reasoning included.
         stop_text: The stop string that ended the text, where the server sends it (vLLM, SGLang, llama.cpp).
         thought: Whether it holds reasoning.
-        tools: Names of the tools that the model calls.
-        arguments: The next piece of a tool call's arguments.
+        calls: Pieces of tool calls.
         refusal: The reason for a refusal, which OpenAI sends in its own field.
     """
 
@@ -56,9 +66,13 @@ class Chunk:
     stop_text: str | None = None
     counts: TokenCounts | None = None
     thought: bool = False
-    tools: tuple[str, ...] = ()
-    arguments: str = ""
+    calls: tuple[CallPiece, ...] = ()
     refusal: str = ""
+
+    @property
+    def arguments(self) -> str:
+        """The next piece of the arguments of a tool call."""
+        return "".join(piece.arguments for piece in self.calls)
 
 
 def sampling_fields(sampling: Sampling, stop: Sequence[str]) -> Body:
@@ -83,6 +97,8 @@ def chat_body(model: str, messages: Sequence[Message], sampling: Sampling, stop:
     body = {"model": model, "messages": list(messages), **sampling_fields(sampling, stop)}
     if sampling.schema is not None:
         body["response_format"] = _response_format(sampling.schema)
+    if sampling.tools:
+        body["tools"] = list(sampling.tools)
     return body
 
 
@@ -126,9 +142,7 @@ def read_chunk(record: Mapping[str, Any]) -> Chunk:
     text = _text(message.get("content", message.get("text")))
     tokens = tuple(token for token in _list(choice.get("token_ids")) if isinstance(token, int))
     thought = bool(message.get("reasoning_content") or message.get("reasoning"))
-    calls = [_table(call) for call in _list(message.get("tool_calls"))]
-    functions = [_table(call.get("function")) for call in calls]
-    tools = tuple(str(name) for function in functions if (name := function.get("name")))
+    calls = tuple(_call_piece(n, _table(call)) for n, call in enumerate(_list(message.get("tool_calls"))))
     refusal = _text(message.get("refusal"))
     reason = choice.get("finish_reason")
     return Chunk(
@@ -136,13 +150,42 @@ def read_chunk(record: Mapping[str, Any]) -> Chunk:
         tokens=tokens,
         generated=bool(text or tokens or thought or calls or refusal),
         thought=thought,
-        tools=tools,
-        arguments="".join(_text(function.get("arguments")) for function in functions),
+        calls=calls,
         refusal=refusal,
         finish=_FINISHES.get(str(reason), "stop") if reason else None,
         stop_text=_stop_text(record, choice),
         counts=_counts(record.get("usage")),
     )
+
+
+def _call_piece(place: int, call: Mapping[str, Any]) -> CallPiece:
+    function, index = _table(call.get("function")), call.get("index")
+    arguments = function.get("arguments")
+    return CallPiece(
+        index=index if isinstance(index, int) else place,
+        id=_text(call.get("id")),
+        name=_text(function.get("name")),
+        arguments=json.dumps(arguments) if isinstance(arguments, dict) else _text(arguments),
+    )
+
+
+def tool_calls(pieces: Iterable[CallPiece]) -> tuple[Body, ...]:
+    """Join the pieces of tool calls. Some servers give every call the index 0, but each its own id."""
+    calls: list[list[CallPiece]] = []
+    at_index: dict[int, list[CallPiece]] = {}
+    for piece in pieces:
+        call = at_index.get(piece.index)
+        if call is None or (piece.id and piece.id != call[0].id):
+            call = at_index[piece.index] = []
+            calls.append(call)
+        call.append(piece)
+    return tuple(map(_tool_call, calls))
+
+
+def _tool_call(pieces: Sequence[CallPiece]) -> Body:
+    name, arguments = (whole("".join(getattr(p, part) for p in pieces)) for part in ("name", "arguments"))
+    function = {"name": name, "arguments": arguments}
+    return {"id": whole(pieces[0].id), "type": "function", "function": function}
 
 
 def _table(value: Any) -> Mapping[str, Any]:
@@ -264,12 +307,13 @@ def _complaint(error: Mapping[str, Any]) -> Complaint:
 def in_dialect(body: Body, refused: Collection[str]) -> Body:
     """Return a request without the fields that the server refused.
 
-    `max_tokens` is renamed instead, and `response_format` becomes a tool unless tools are refused, too.
+    `max_tokens` is renamed instead, and `response_format` becomes a tool unless tools are refused, too, or
+    the request has tools of its own.
     """
     renamed = {
         ("max_completion_tokens" if n == "max_tokens" and n in refused else n): v for n, v in body.items()
     }
-    if "response_format" in body and "response_format" in refused:
+    if "response_format" in body and "response_format" in refused and "tools" not in body:
         renamed |= _as_tool(body["response_format"])
     return {name: value for name, value in renamed.items() if name not in refused}
 

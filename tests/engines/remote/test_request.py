@@ -1,0 +1,229 @@
+"""What a caller adds to a request: tools, stop texts, and fields and headers, which may be secret."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from contextlib import aclosing
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+import redraft
+from redraft.engines.remote.engine import RemoteEngine
+from redraft.engines.remote.patience import Patience
+from redraft.engines.scripted import ScriptedEngine
+from redraft.errors import EmptyReply, ServerError, UsageError
+from redraft.revise.ops import Event, Text
+from tests.engines.fake_server import (
+    DONE,
+    FakeServer,
+    Reply,
+    chat_event,
+    chat_reply,
+    error_reply,
+    event,
+    json_reply,
+    sse_reply,
+)
+
+CHAT = "POST /v1/chat/completions"
+WEATHER = {
+    "type": "function",
+    "function": {"name": "weather", "parameters": {"type": "object", "properties": {"town": {}}}},
+}
+ULM = {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": '{"town": "Ulm"}'}}
+SECRET = "sesame-open-yourself"  # noqa: S105  (of a fairy tale)
+
+
+class Person(BaseModel):
+    born: int
+
+
+@pytest.fixture
+def server() -> Iterator[FakeServer]:
+    with FakeServer() as server:
+        yield server
+
+
+def revise(server: FakeServer, prompt: Any = "Weather in Ulm?", **options: Any) -> redraft.Chain:
+    async def revised() -> redraft.Chain:
+        async with aclosing(RemoteEngine(server.url, "m", patience=Patience(tries=1))) as one:
+            return await redraft.arevise(prompt, model=one, **options)
+
+    return asyncio.run(revised())
+
+
+def pieces(*calls: dict[str, Any]) -> Reply:
+    """A reply that calls tools, in pieces."""
+    events = [event({"choices": [{"index": 0, "delta": {"tool_calls": [call]}}]}) for call in calls]
+    return sse_reply(*events, chat_event("", "tool_calls"), DONE)
+
+
+def piece(index: int | None, **fields: str) -> dict[str, Any]:
+    function = {name: fields[name] for name in ("name", "arguments") if name in fields}
+    known = {"id": fields["id"], "type": "function"} if "id" in fields else {}
+    return {**({} if index is None else {"index": index}), **known, "function": function}
+
+
+def test_a_tool_call_is_an_answer_and_ends_the_chain(server: FakeServer) -> None:
+    server.on(
+        CHAT,
+        pieces(
+            piece(0, id="call_1", name="weather", arguments=""),
+            piece(0, arguments='{"town"'),
+            piece(0, arguments=': "Ulm"}'),
+        ),
+    )
+    chain = revise(server, tools=[WEATHER], checks=["words<=5"])
+    assert server.requests[0].json["tools"] == [WEATHER]
+    assert (chain.stop, chain.answer, chain.best) == ("tool_calls", "", 0)
+    assert chain.steps[-1].tool_calls == (ULM,)
+    assert redraft.Chain.from_json(chain.to_json()) == chain
+
+
+def test_the_result_of_a_tool_is_answered(server: FakeServer) -> None:
+    server.on(CHAT, pieces(piece(0, id="call_1", **ULM["function"])), chat_reply("It is sunny."))
+    asked = [{"role": "user", "content": "Weather in Ulm?"}]
+    call = revise(server, asked, tools=[WEATHER]).steps[-1]
+    asked += [
+        {"role": "assistant", "content": None, "tool_calls": list(call.tool_calls)},
+        {"role": "tool", "tool_call_id": "call_1", "content": "sunny"},
+    ]
+    assert revise(server, asked, tools=[WEATHER], max_revisions=0).answer == "It is sunny."
+    assert server.requests[1].json["messages"] == asked
+
+
+def test_calls_are_told_apart_by_index_or_id(server: FakeServer) -> None:
+    two = [piece(0, id="a", name="weather", arguments="{}"), piece(1, id="b", name="weather", arguments="{}")]
+    same_index = [{**call, "index": 0} for call in two]
+    server.on(CHAT, pieces(*two), pieces(*same_index), pieces(piece(None, id="a", name="weather")))
+    found = [revise(server, tools=[WEATHER]).steps[-1].tool_calls for _ in range(3)]
+    assert [[call["id"] for call in calls] for calls in found] == [["a", "b"], ["a", "b"], ["a"]]
+
+
+def test_a_reply_that_is_not_streamed(server: FakeServer) -> None:
+    arguments = {**ULM, "function": {"name": "weather", "arguments": {"town": "Ulm"}}}
+    message = {"role": "assistant", "content": None, "tool_calls": [arguments]}
+    server.on(CHAT, json_reply({"choices": [{"message": message, "finish_reason": "tool_calls"}]}))
+    assert revise(server, tools=[WEATHER]).steps[-1].tool_calls == (ULM,)
+
+
+def test_a_revision_may_call_a_tool_too(server: FakeServer) -> None:
+    server.on(CHAT, chat_reply("far too many words"), pieces(piece(0, id="call_1", **ULM["function"])))
+    chain = revise(server, tools=[WEATHER], checks=["words<=2"])
+    assert chain.stop == "tool_calls"
+    assert [len(step.tool_calls) for step in chain.steps] == [0, 1]
+
+
+def test_a_critic_is_given_no_tools_and_no_stop_texts(server: FakeServer) -> None:
+    server.on(CHAT, chat_reply("Sun."), chat_reply("Revision is not needed."))
+    revise(server, tools=[WEATHER], stop=["END"], mode="prompted")
+    first, second = (request.json for request in server.requests)
+    assert first["stop"] == ["END"]
+    assert not {"tools", "stop"} & second.keys()
+
+
+def test_a_tool_call_that_nobody_asked_for_is_no_answer(server: FakeServer) -> None:
+    server.on(CHAT, pieces(piece(0, id="call_1", **ULM["function"])))
+    with pytest.raises(EmptyReply, match="a call of the tool 'weather'"):
+        revise(server)
+
+
+def test_a_schema_that_is_refused_leaves_the_tools_alone(server: FakeServer) -> None:
+    server.on(CHAT, error_reply(400, "response_format is not supported"), chat_reply('{"born": 1}'))
+    assert revise(server, tools=[WEATHER], output=Person).value == Person(born=1)
+    assert [request.json.get("tools") for request in server.requests] == [[WEATHER]] * 2
+    assert "tool_choice" not in server.requests[1].json
+
+
+@pytest.mark.parametrize(
+    "options", [{"tools": [WEATHER]}, {"extra_body": {"top_k": 1}}, {"extra_headers": {"X-Team": "birds"}}]
+)
+def test_an_engine_that_takes_no_such_part_is_named(options: dict[str, Any]) -> None:
+    engine = ScriptedEngine(["a"])
+    with pytest.raises(UsageError, match=f"the engine scripted takes no {next(iter(options))}"):
+        redraft.revise("Go.", model=engine, **options)
+    assert engine.calls == []
+
+
+@pytest.mark.parametrize("options", [{"tools": [WEATHER]}, {"stop": ["END"]}])
+def test_native_revision_takes_neither(options: dict[str, Any], server: FakeServer) -> None:
+    with pytest.raises(UsageError, match="native revision continues one text"):
+        revise(server, mode="native", **options)
+
+
+def test_drafts_and_tools_exclude_each_other(server: FakeServer) -> None:
+    with pytest.raises(UsageError, match="2 drafts were asked for, and tools"):
+        revise(server, tools=[WEATHER], drafts=2, checks=["words<=2"])
+
+
+def test_a_stop_text_ends_an_answer_on_every_engine() -> None:
+    assert (
+        redraft.revise("Go.", model=ScriptedEngine(["a END b"]), stop=["END"], max_revisions=0).answer == "a"
+    )
+
+
+def test_fields_and_headers_reach_the_server_alone(
+    server: FakeServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.on(CHAT, chat_reply("Sun."))
+    events: list[Event] = []
+    with caplog.at_level(logging.DEBUG):
+        chain = revise(
+            server,
+            max_revisions=0,
+            extra_body={"top_k": 7, "token": SECRET, "temperature": 0.1},
+            extra_headers={"X-Token": SECRET},
+            on_event=events.append,
+        )
+    sent = server.requests[0]
+    assert (sent.json["top_k"], sent.json["token"], sent.json["temperature"]) == (7, SECRET, 0.1)
+    assert sent.headers["x-token"] == SECRET
+    assert any(isinstance(seen, Text) for seen in events)
+    assert SECRET not in chain.to_json() + repr(events) + caplog.text
+
+
+def test_a_critic_elsewhere_sees_neither(server: FakeServer) -> None:
+    server.on(CHAT, chat_reply("Sun."))
+    with FakeServer() as other:
+        other.on(CHAT, chat_reply("Revision is not needed."))
+        other.on("GET /v1/models", json_reply({"data": [{"id": "big"}]}))
+        revise(
+            server,
+            critic=f"{other.url}#big",
+            extra_body={"token": SECRET},
+            extra_headers={"X-Token": SECRET},
+        )
+        assert len(other.requests) >= 1
+        assert SECRET not in repr(other.requests)
+
+
+def test_a_server_that_repeats_them_in_an_error(server: FakeServer) -> None:
+    server.on(CHAT, error_reply(400, f"bad token {SECRET}"))
+    for options in ({"extra_body": {"auth": {"tokens": [SECRET]}}}, {"extra_headers": {"X-Token": SECRET}}):
+        with pytest.raises(ServerError, match=r"bad token \[hidden\]"):
+            revise(server, **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("extra_headers", {"Authorization": SECRET}),
+        ("extra_headers", {"X-Token": f"{SECRET}\nX-Other: 1"}),
+        ("extra_headers", {"X Token": SECRET}),
+        ("extra_headers", {"X-Token": 1}),
+        ("extra_body", [SECRET]),
+        ("extra_body", {"token": {SECRET}}),
+        ("tools", WEATHER),
+        ("tools", ["weather"]),
+        ("stop", "END"),
+        ("stop", [""]),
+    ],
+)
+def test_a_wrong_value_is_refused_and_not_shown(name: str, value: Any) -> None:
+    with pytest.raises(UsageError, match=f"^{name} is ") as caught:
+        redraft.revise("Go.", model=ScriptedEngine(["a"]), **{name: value})
+    assert SECRET not in str(caught.value)
