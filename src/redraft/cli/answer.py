@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from redraft.cli.options import FlagValues, fill_in, takes
+from redraft.cli.options import CacheFile, FlagValues, fill_in, takes
 from redraft.cli.shell import only_ours, tell
 from redraft.errors import EngineTimeout, RedraftError, UsageError
 from redraft.options import Flags, options_of
@@ -75,6 +75,7 @@ def answer(
             "--journal", metavar="FILE", help="Store replies: none is paid for twice.", show_default=False
         ),
     ] = None,
+    cache: CacheFile = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary.")] = False,
     limit_usd: Annotated[float | None, _limit("USD", "money; needs a price")] = None,
     limit_tokens: Annotated[int | None, _limit("N", "generated tokens")] = None,
@@ -89,7 +90,8 @@ def answer(
 
     With --journal each reply of a model is stored on disk before it is used, and a chain that was cut is
     replayed from there for free. The same prompts with the same settings get the same replies again, for
-    another output too.
+    another output too. With --cache that holds for equal prompts too: a request that is in the file is not
+    sent again, whatever the prompt's id.
 
     A limit that is reached ends the run with exit status 4: prompts already begun are finished, and no other
     is begun. The same command resumes, with the whole limits again.
@@ -114,6 +116,7 @@ def answer(
             parallel=below.get("parallel", PARALLEL) if parallel is None else parallel,
             limits=Limits(limit_usd, limit_tokens, limit_seconds),
             journal=journal,
+            cache=cache,
             quiet=quiet or below.get("quiet", False),
         )
         with only_ours():
@@ -191,6 +194,7 @@ class Answering:
     parallel: int
     limits: Limits
     journal: Path | None
+    cache: Path | None
     quiet: bool
 
     def run(self) -> tuple[str, int]:
@@ -213,8 +217,12 @@ class Answering:
         if self.parallel < 1:
             raise UsageError(f"parallel is {self.parallel}.", hint="At least one chain at once.")
         self._check_prices(dict(options) | dict(self.settings.references()))
-        if self.journal and self.journal.resolve() in (self.out.resolve(), self.source.resolve()):
-            raise UsageError(f"{self.journal} cannot be the journal too.", hint="Name a file of its own.")
+        if self.journal and self.cache:
+            hint = "With --journal each prompt has replies of its own; with --cache equal prompts share them."
+            raise UsageError("both --journal and --cache were given.", hint=f"Leave out one. {hint}")
+        for name, file in (("journal", self.journal), ("cache", self.cache)):
+            if file and file.resolve() in (self.out.resolve(), self.source.resolve()):
+                raise UsageError(f"{file} cannot be the {name} too.", hint="Name a file of its own.")
 
     def _job(self, summary: Summary) -> Job[PromptItem]:
         from redraft.formats.read.records import read_records
@@ -263,9 +271,11 @@ class Answering:
         from redraft.jobs.journal import Journal
 
         async with AsyncExitStack() as stack:
-            journal = stack.enter_context(Journal(self.journal)) if self.journal else None
+            file = self.journal or self.cache
+            journal = stack.enter_context(Journal(file)) if file else None
             options = await self._opened(stack, session)
-            journaled = Journaled(journal, await self._identities()) if journal else None
+            by_item = self.journal is not None
+            journaled = Journaled(journal, await self._identities(), by_item) if journal else None
 
             async def work(item: PromptItem) -> list[str]:
                 chain = await Attempt(item, self.settings.get("seed"), options, session, journaled).chain()
@@ -327,7 +337,12 @@ class Answering:
         if spent.replayed:
             price = f", {spent.usd:.4f} USD" if summary.usage.cost_usd is not None else ""
             paid = f"this run paid for {spent.tokens:,} new tokens{price}"
-            rows.append(("journal", f"{counted(spent.replayed, 'stored text')} used; {paid}"))
+            rows.append(
+                (
+                    "cache" if self.cache else "journal",
+                    f"{counted(spent.replayed, 'stored text')} used; {paid}",
+                )
+            )
         rows += outcome.pace()
         return "\n".join(f"{name:<10} {text}" for name, text in rows)
 

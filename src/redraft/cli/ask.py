@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from redraft.cli.options import check_utf8, fill_in, takes
+from redraft.cli.options import CacheFile, check_utf8, fill_in, takes
 from redraft.cli.shell import only_ours, tell, write
 from redraft.errors import EngineError, RedraftError, UsageError
 from redraft.options import Flags
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from redraft.chain import Chain
     from redraft.cli.options import FlagValues
     from redraft.revise.cancel import CancelToken
@@ -30,6 +32,7 @@ def ask(
         str | None, typer.Argument(help="What to ask; '-' or nothing reads standard input.")
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the chain as one line of JSON.")] = False,
+    cache: CacheFile = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the best answer alone.")] = False,
 ) -> None:
     """Ask a model; it drafts, criticises and revises.
@@ -45,7 +48,7 @@ def ask(
     watch = sys.stdout.isatty() and not (json or quiet)
     try:
         with nullcontext() if watch else only_ours():
-            chain = asyncio.run(_make(settings, text, watch=watch))
+            chain = asyncio.run(_make(settings, text, cache, watch=watch))
     except RedraftError as error:
         if error.chain is not None and not watch and (json or error.chain.answer):
             write(error.chain.to_json() if json else error.chain.answer)
@@ -69,7 +72,7 @@ def _prompt(prompt: str | None) -> str:
     return prompt.strip("\n")
 
 
-async def _make(settings: FlagValues, prompt: str, *, watch: bool) -> Chain:
+async def _make(settings: FlagValues, prompt: str, cache: Path | None, *, watch: bool) -> Chain:
     """Make the chain. Ctrl-C ends it early and keeps its steps; a second one ends the program."""
     from contextlib import AsyncExitStack
 
@@ -81,7 +84,7 @@ async def _make(settings: FlagValues, prompt: str, *, watch: bool) -> Chain:
     async with AsyncExitStack() as stack:
         patience = settings.waiting(tell=_say_wait if sys.stderr.isatty() else None)
         load = partial(settings.load, stack, patience=patience)
-        options: Options = {**settings.options(), "cancel": cancel}
+        options: Options = {**settings.options(), "cancel": cancel, "cache": cache}
         _on_interrupt(cancel)
         events = await stack.enter_async_context(aclosing(make(prompt, options, load)))
         return await (finished(events, stack.enter_context(Watch()).show) if watch else finished(events))

@@ -34,10 +34,15 @@ class PromptItem:
 
 @dataclass(frozen=True)
 class Journaled:
-    """A journal, and the identities of the models whose replies go into it."""
+    """A file of replies, and the identities of the models whose replies go into it.
+
+    Attributes:
+        by_item: Each item gets replies of its own: a journal. In a cache, equal requests get equal replies.
+    """
 
     journal: Journal
     identities: dict[Role, Any]
+    by_item: bool
 
 
 class Attempt:
@@ -68,7 +73,8 @@ class Attempt:
         if self._journaled is None:
             return metered
         identity = [role, self._journaled.identities[role]]
-        return JournaledEngine(metered, self._journaled.journal, identity=identity, scope=self._item.id)
+        scope = self._item.id if self._journaled.by_item else ""
+        return JournaledEngine(metered, self._journaled.journal, identity=identity, scope=scope)
 
     async def chain(self) -> Chain:
         """Make the chain.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
@@ -40,6 +41,11 @@ if TYPE_CHECKING:
     from redraft.engines.remote.patience import Patience
     from redraft.revise.api import Role
     from redraft.revise.options import Options
+
+CacheFile = Annotated[
+    Path | None,
+    typer.Option("--cache", metavar="FILE", help="Send no request whose reply is there.", show_default=False),
+]
 
 _GROUPS = (MODEL, LOOP, SAMPLING, BUDGET, SERVER)
 """The headings of flags, in the order of help texts."""

@@ -1,8 +1,11 @@
-"""An engine whose replies are stored in a journal: interrupted work is replayed without paying again.
+"""An engine whose replies are stored on disk: equal work is replayed without paying again.
 
 A reply is stored when it is complete, before its end is passed on. The key holds everything that determines
-it: the model and its settings, the wording, the sampling, the item, and how often that item has asked the
+it: the model and its settings, the wording, the sampling, the scope, and how often this engine was asked the
 very same thing before (a second sample is another reply).
+
+A job's journal has its item's id as the scope, so each item gets replies of its own. A cache has no scope:
+equal requests get equal replies, whoever asks. Both are the same kind of file.
 
 Three kinds of replies are not stored: those without a text and those that filled the context, so that the
 next run can do better, and those that the caller closes early, as native revision does to force a revision.
@@ -13,9 +16,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
+
+from pydantic import TypeAdapter
 
 from redraft.engines.base import Delta, Engine
 from redraft.engines.load import local_file, parse_reference
@@ -33,7 +38,7 @@ class JournaledEngine(WrappedEngine):
         scope: What the calls are for, such as an item's id. Equal calls in two scopes get separate replies.
     """
 
-    def __init__(self, engine: Engine, journal: Journal, *, identity: Any, scope: str) -> None:
+    def __init__(self, engine: Engine, journal: Journal, *, identity: Any, scope: str = "") -> None:
         super().__init__(engine)
         self._journal = journal
         self._about = {"identity": identity, "model": engine.info.name, "scope": scope}
@@ -54,12 +59,17 @@ class JournaledEngine(WrappedEngine):
         self._asked[key] += 1
         return key_of([key, number])
 
+    def _read(self, stored: Any) -> tuple[Delta, ...]:
+        try:
+            return _read_deltas(stored)
+        except ValueError:
+            raise self._journal.unusable("a reply in it is damaged, or of another redraft") from None
+
     async def _deltas(self, key: str, ask: Callable[[], Replies]) -> Replies:
         stored = self._journal.get(key)
         if stored is not None:
-            for fields in stored:
-                listed = {name: tuple(fields.get(name, ())) for name in ("tokens", "tool_calls")}
-                yield Delta(**{**fields, **listed})
+            for delta in self._read(stored):
+                yield delta
             return
         deltas: list[Delta] = []
         async with aclosing(ask()) as stream:
@@ -68,6 +78,22 @@ class JournaledEngine(WrappedEngine):
                 if delta.finish and _is_final(deltas):
                     self._journal.put(key, [_set_fields(each) for each in deltas])
                 yield delta
+
+
+def _read_deltas(stored: Any) -> tuple[Delta, ...]:
+    """Return stored deltas.
+
+    Raises:
+        ValueError: They are damaged, or have fields of another version.
+    """
+    found = _DELTAS.validate_python(stored)
+    if not found or not found[-1].finish or any(each.keys() - _FIELDS for each in stored):
+        raise ValueError("it has no end, or unknown fields")
+    return found
+
+
+_DELTAS = TypeAdapter(tuple[Delta, ...])
+_FIELDS = {field.name for field in fields(Delta)}
 
 
 def _is_final(deltas: Sequence[Delta]) -> bool:

@@ -76,8 +76,8 @@ class Journal(AbstractContextManager["Journal"]):
         self.replayed += 1
         try:
             return json.loads(found[0])
-        except (TypeError, ValueError):
-            raise self._unusable("a reply in it is damaged") from None
+        except (TypeError, ValueError, RecursionError):
+            raise self.unusable("a reply in it is damaged") from None
 
     def put(self, key: str, reply: Any) -> None:
         """Store a reply. The first one under a key is kept, because it may have been used.
@@ -102,9 +102,9 @@ class Journal(AbstractContextManager["Journal"]):
         )
         empty = not self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
         if not empty and application != APPLICATION:
-            raise self._unusable("it is a database of another program")
+            raise self.unusable("it is a database of another program")
         if not empty and version != VERSION:
-            raise self._unusable(f"its version is {version}, and this redraft reads version {VERSION}")
+            raise self.unusable(f"its version is {version}, and this redraft reads version {VERSION}")
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")
         self._db.execute(f"PRAGMA application_id = {APPLICATION}")
@@ -119,13 +119,14 @@ class Journal(AbstractContextManager["Journal"]):
         try:
             yield
         except sqlite3.OperationalError as error:  # the disk's fault, not the file's
-            raise self._unusable(str(error), "Its folder must exist, be writable and have room.") from None
+            raise self.unusable(str(error), "Its folder must exist, be writable and have room.") from None
         except sqlite3.Error as error:
-            raise self._unusable(str(error)) from None
+            raise self.unusable(str(error)) from None
 
-    def _unusable(
+    def unusable(
         self,
         reason: str,
         hint: str = "Name another file, or move this one away. Its replies are then paid for again.",
     ) -> OutputError:
-        return OutputError(f"the journal {self.path} cannot be used: {reason}.", hint=hint)
+        """Return the error for a file that cannot be used."""
+        return OutputError(f"the replies in {self.path} cannot be used: {reason}.", hint=hint)

@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, aclosing
+from contextlib import AsyncExitStack, ExitStack, aclosing
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Literal, TypeVar, Unpack, cast, overload
 
 from redraft.chain import Chain, Prompt, Stop
 from redraft.engines.base import Engine
+from redraft.engines.journaled import JournaledEngine, identity_of
 from redraft.engines.load import load_engine
 from redraft.engines.messages import ROLES
 from redraft.engines.metered import MeteredEngine
+from redraft.engines.threads import in_daemon_thread
 from redraft.errors import UsageError
+from redraft.jobs.journal import Journal
 from redraft.revise.background import Background
 from redraft.revise.budget import Budget
 from redraft.revise.cancel import CancelToken, OutOfTime
@@ -133,7 +137,28 @@ async def make(prompt: Asked, options: Options, load: Load) -> AsyncGenerator[Ev
         load: Opens the engine of a reference.
     """
     options = check_options(options)
-    asked, clock = _prompt(prompt), asyncio.get_running_loop().time
+    asked = _prompt(prompt)
+    with ExitStack() as stack:
+        if path := options.get("cache"):
+            load = _cached(load, stack.enter_context(Journal(Path(path))))
+        async with aclosing(_make(asked, options, load)) as events:
+            async for event in events:
+                yield event
+
+
+def _cached(load: Load, cache: Journal) -> Load:
+    """Return a `load` whose engines take replies from a cache."""
+
+    async def cached(role: Role, reference: str) -> Engine:
+        engine = await load(role, reference)
+        identity = await in_daemon_thread(lambda: identity_of(reference))
+        return JournaledEngine(engine, cache, identity=[role, identity])
+
+    return cached
+
+
+async def _make(asked: Prompt, options: Options, load: Load) -> AsyncGenerator[Event, None]:
+    clock = asyncio.get_running_loop().time
     made = options.get("resume") or Chain(prompt=asked)
     check_resumable(made, asked)
     budget, cancel, begun = options.get("budget") or Budget(), options.get("cancel") or CancelToken(), clock()

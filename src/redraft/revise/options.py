@@ -10,6 +10,7 @@ import inspect
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, cast
 
 from redraft.chain import Chain, whole
@@ -186,6 +187,14 @@ class OtherOptions(PlainOptions, total=False):
             "(docs/engines.md)",
         ),
     ]
+    cache: Annotated[
+        str | Path | None,
+        Option(
+            "a file of replies: a request that is in it is not sent again (docs/engines.md)",
+            read=_or_none(lambda v: v and (is_text(v) or isinstance(v, Path))),
+            what="a path: 'replies.db'",
+        ),
+    ]
     on_event: Annotated[
         Callable[[Event], object] | None,
         Option(
@@ -218,7 +227,7 @@ class Options(OtherOptions, total=False):
     ]
 
 
-OF_PYTHON = ("output", "cancel", "on_event", "resume", "extra_body", "extra_headers")
+OF_PYTHON = ("output", "cancel", "on_event", "resume", "cache", "extra_body", "extra_headers")
 """Options that JSON cannot hold, or that a request of somebody else must not set."""
 
 
@@ -243,6 +252,8 @@ def check_options(options: Mapping[str, Any]) -> Options:
         _check_drafts(found)
     if found.get("mode") == "verified":
         _check_verified(found)
+    if found.get("cache"):
+        _check_cached(found)
     if found.get("tools") and drafts_of(found) > 1:
         raise UsageError(
             f"{drafts_of(found)} drafts were asked for, and tools.",
@@ -320,6 +331,17 @@ def _check_drafts(options: Mapping[str, Any]) -> None:
             f"nothing can choose among {drafts_of(options)} drafts.",
             hint="Add a check, --check 'words<=50', or a judge, --judge MODEL.",
         )
+
+
+def _check_cached(options: Mapping[str, Any]) -> None:
+    """Check that every model has a reference, which says what computes its replies."""
+    for role in ("model", "critic", "judge"):
+        engine = options.get(role)
+        if engine is not None and not isinstance(engine, str):
+            raise UsageError(
+                f"the {role} is an open engine, and a cache cannot tell which weights it has.",
+                hint=f"Give its reference: {role}='http://host/v1#model'. Or leave out the cache.",
+            )
 
 
 def _check_verified(options: Mapping[str, Any]) -> None:

@@ -1,0 +1,175 @@
+"""`cache=` and `--cache`: a request that was answered is not sent again, and a bad file is refused."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+import redraft
+from redraft.cli import app
+from redraft.errors import OutputError, UsageError
+from redraft.jobs.journal import Journal
+from tests.engines.fake_server import FakeServer, chat_reply, models_reply
+
+CHAT = "POST /v1/chat/completions"
+
+
+@pytest.fixture
+def server() -> Iterator[FakeServer]:
+    with FakeServer() as server:
+        server.on("GET /v1/models", models_reply("m"))
+        server.on(CHAT, *(chat_reply(f"Reply {number}.") for number in range(1, 6)))
+        yield server
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    return tmp_path / "replies.db"
+
+
+def revise(server: FakeServer, cache: Path | None, prompt: str = "Go.", **options: Any) -> str:
+    options = {"max_revisions": 0, **options}
+    return redraft.revise(prompt, model=f"{server.url}#m", cache=cache, **options).answer
+
+
+def sent(server: FakeServer) -> int:
+    return sum(f"{request.method} {request.path}" == CHAT for request in server.requests)
+
+
+def test_an_equal_request_is_not_sent_again(server: FakeServer, cache: Path) -> None:
+    assert [revise(server, cache) for _ in range(2)] == ["Reply 1."] * 2
+    assert sent(server) == 1
+    assert revise(server, None) == "Reply 2."
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"prompt": "Come."},
+        {"temperature": 0},
+        {"seed": 3},
+        {"system": "Be short."},
+        {"stop": ["END"]},
+        {"tools": [{"type": "function", "function": {"name": "f"}}]},
+        {"extra_body": {"top_k": 2}},
+    ],
+)
+def test_whatever_changes_the_reply_is_asked_for(server: FakeServer, cache: Path, change: Any) -> None:
+    assert revise(server, cache) == "Reply 1."
+    assert revise(server, cache, **change) == "Reply 2."
+
+
+def test_headers_change_nothing_and_are_not_stored(server: FakeServer, cache: Path) -> None:
+    for word in ("sesame-one", "sesame-two"):
+        assert revise(server, cache, extra_headers={"X-Token": word}) == "Reply 1."
+    assert b"sesame" not in cache.read_bytes()
+
+
+def test_drafts_are_samples_of_their_own_and_replayed_in_order(server: FakeServer, cache: Path) -> None:
+    asked: dict[str, Any] = {"drafts": 3, "checks": ["contains:3"], "tell_checks": False}
+    assert [revise(server, cache, **asked) for _ in range(2)] == ["Reply 3."] * 2
+    assert sent(server) == 3
+    assert revise(server, cache) == "Reply 1.", "the first sample of the same request"
+
+
+def test_an_open_engine_is_refused(cache: Path) -> None:
+    with pytest.raises(UsageError, match="the judge is an open engine"):
+        redraft.revise("Go.", model="default", judge=redraft.ScriptedEngine(["a"]), cache=cache)
+    assert not cache.exists()
+
+
+def spoil(cache: Path, *statements: str) -> bytes:
+    with sqlite3.connect(cache) as db:
+        for statement in statements:
+            db.execute(statement)
+        db.commit()
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    db.close()
+    return cache.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("statement", "said"),
+    [
+        ("PRAGMA user_version = 99", "its version is 99"),
+        ("PRAGMA application_id = 1", "of another program"),
+        ("UPDATE replies SET reply = '[{'", "a reply in it is damaged"),
+        ("UPDATE replies SET reply = '5'", "a reply in it is damaged"),
+        ("UPDATE replies SET reply = '[5]'", "a reply in it is damaged"),
+        ("""UPDATE replies SET reply = '[{"text": ["a"], "finish": "stop"}]'""", "a reply in it is damaged"),
+        (
+            """UPDATE replies SET reply = '[{"text": "a", "novel": 1, "finish": "stop"}]'""",
+            "of another redraft",
+        ),
+        ("""UPDATE replies SET reply = '[{"text": "a", "finish": "later"}]'""", "another redraft"),
+        ("""UPDATE replies SET reply = '[{"text": "a"}]'""", "another redraft"),
+    ],
+)
+def test_a_file_of_another_version_or_damaged_is_refused(
+    server: FakeServer, cache: Path, statement: str, said: str
+) -> None:
+    revise(server, cache)
+    spoil(cache, statement)
+    with pytest.raises(OutputError, match=said) as caught:
+        revise(server, cache)
+    assert "replies.db" in caught.value.message
+    assert sent(server) == 1
+
+
+def test_bytes_that_are_no_database_are_refused_and_stay(server: FakeServer, cache: Path) -> None:
+    cache.write_bytes(b"my notes, and not a database at all" * 100)
+    with pytest.raises(OutputError):
+        revise(server, cache)
+    assert cache.read_bytes().startswith(b"my notes")
+    assert sent(server) == 0
+
+
+def run(*words: object) -> Result:
+    return CliRunner().invoke(app, [str(word) for word in words], prog_name="redraft")
+
+
+def test_ask_and_python_share_a_cache(server: FakeServer, cache: Path) -> None:
+    asked = ["ask", "Go.", "--model", f"{server.url}#m", "--max-revisions", 0, "--cache", cache]
+    assert [run(*asked).stdout for _ in range(2)] == ["Reply 1.\n"] * 2
+    assert revise(server, cache) == "Reply 1."
+
+
+def test_ask_refuses_a_bad_cache_with_a_message(server: FakeServer, cache: Path) -> None:
+    Journal(cache).close()
+    spoil(cache, "PRAGMA user_version = 99")
+    result = run("ask", "Go.", "--model", f"{server.url}#m", "--cache", cache)
+    assert (result.exit_code, sent(server)) == (2, 0)
+    assert "its version is 99" in result.stderr
+
+
+def answers(server: FakeServer, flag: str, file: Path, folder: Path) -> list[str]:
+    prompts, out = folder / "prompts.jsonl", folder / "out.jsonl"
+    prompts.write_text("".join(json.dumps({"id": name, "instruction": "Go."}) + "\n" for name in "ab"))
+    out.unlink(missing_ok=True)
+    done = run(
+        "answer", prompts, "-o", out, "--model", f"{server.url}#m", "--max-revisions", 0, "-j", 1, flag, file
+    )
+    assert done.exit_code == 0, done.stderr
+    return [chain.answer for chain in redraft.read_jsonl(out)]
+
+
+def test_answer_shares_replies_between_equal_prompts_and_a_journal_does_not(
+    server: FakeServer, cache: Path, tmp_path: Path
+) -> None:
+    assert answers(server, "--cache", cache, tmp_path) == ["Reply 1.", "Reply 1."]
+    assert answers(server, "--journal", cache, tmp_path) == ["Reply 2.", "Reply 3."]
+    assert answers(server, "--cache", cache, tmp_path) == ["Reply 1.", "Reply 1."]
+
+
+def test_answer_takes_one_of_the_two(cache: Path, tmp_path: Path) -> None:
+    (tmp_path / "prompts.txt").write_text("Go.\n")
+    words = ["answer", tmp_path / "prompts.txt", "-o", tmp_path / "out.jsonl"]
+    result = run(*words, "--journal", cache, "--cache", cache)
+    assert result.exit_code == 2
+    assert "both --journal and --cache" in result.stderr
