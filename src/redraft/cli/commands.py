@@ -9,7 +9,7 @@ import typer
 from redraft import __version__
 from redraft.cli import answer, ask, data, doctor, model, show, train, weights
 from redraft.cli.options import check_help
-from redraft.cli.shell import Verb, Verbs
+from redraft.cli.shell import Verb, Verbs, debug_log
 
 app = typer.Typer(
     name="redraft",
@@ -30,11 +30,24 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
+def _log_engines(context: typer.Context, wanted: bool) -> None:
+    if wanted:
+        context.with_resource(debug_log())
+
+
 @app.callback()
 def _options(
     version: Annotated[
         bool,
         typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit."),
+    ] = False,
+    debug: Annotated[
+        bool,
+        typer.Option(
+            "--debug",
+            callback=_log_engines,
+            help="Log requests and replies, without keys, to standard error.",
+        ),
     ] = False,
 ) -> None:
     pass

@@ -98,6 +98,23 @@ def command_line() -> str:
     return shlex.join(["redraft", *sys.argv[1:]])
 
 
+@contextmanager
+def debug_log() -> Iterator[None]:
+    """Write redraft's log to standard error, from debug level on."""
+    import logging
+
+    log, handler = logging.getLogger("redraft"), logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(name)s: %(message)s"))
+    before = log.level
+    log.addHandler(handler)
+    log.setLevel(logging.DEBUG)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
+        log.removeHandler(handler)
+
+
 def tell(message: str, hint: str | None = None) -> None:
     """Write a message to standard error, and a hint below it."""
     lines = [f"redraft: {message}", *(f"  {line}" for line in (hint or "").splitlines())]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Sequence
@@ -14,6 +15,8 @@ from redraft.engines.base import Delta, EngineInfo, Message, PromptText, Samplin
 from redraft.engines.messages import plain
 from redraft.engines.price import Price
 from redraft.errors import ContextError, UsageError
+
+_log = logging.getLogger(__name__)
 
 DEFAULT_CONTEXT = 4096
 """Default tokens of a chain: SelFee's chains were made with 4,096 (reference/selfee.md)."""
@@ -76,7 +79,7 @@ class LocalEngine(ABC):
             EngineError: The engine was closed, its process died, or the model failed.
         """
         tokens = await self.encode(prompt, special=True) if isinstance(prompt, str) else prompt
-        async with aclosing(self._continue(tokens, sampling, stop, self._room(tokens, sampling))) as deltas:
+        async with aclosing(self._reply(prompt, tokens, sampling, stop)) as deltas:
             async for delta in deltas:
                 yield delta
 
@@ -94,9 +97,24 @@ class LocalEngine(ABC):
         if not self._info.chats:
             raise no_template(self._info.name)
         tokens = await self._chat_tokens(plain(messages, self._info))
-        async with aclosing(self.stream(tokens, sampling, stop)) as deltas:
+        async with aclosing(self._reply(messages, tokens, sampling, stop)) as deltas:
             async for delta in deltas:
                 yield delta
+
+    async def _reply(
+        self, asked: object, prompt: Tokens, sampling: Sampling, stop: Sequence[str]
+    ) -> AsyncGenerator[Delta, None]:
+        """Continue token ids. What was asked and the reply are logged at debug level, a line each."""
+        _log.debug("%s is asked, with %r: %r", self._info.name, sampling, asked)
+        pieces: list[str] = []
+        try:
+            room = self._room(prompt, sampling)
+            async with aclosing(self._continue(prompt, sampling, stop, room)) as deltas:
+                async for delta in deltas:
+                    pieces.append(delta.text)
+                    yield delta
+        finally:
+            _log.debug("%s answers: %r", self._info.name, "".join(pieces))
 
     async def _chat_tokens(self, messages: Sequence[Message]) -> Tokens:
         """Render messages as token ids. Only the template's text may become control tokens."""

@@ -209,6 +209,8 @@ class RemoteEngine:
                 tool_calls=tool_calls(reply.calls) if sampling.tools else (),
             )
         finally:
+            if reply.begun or reply.finish:
+                self._debug("answers", {"text": reply.text, "tool_calls": tool_calls(reply.calls)})
             counts = reply.counts
             self._server.pace.spent(counts.prompt + counts.completion if counts else ceil(allowance.used))
 
@@ -234,6 +236,7 @@ class RemoteEngine:
             body = {**body, "return_token_ids": True}
         body = in_dialect(body, self._refused)
         while True:
+            self._debug(f"is sent to {path}", body)
             async with self._server.asked(path, {**body, **extra}, headers) as reply:
                 if isinstance(reply, httpx.Response):
                     yield reply, body
@@ -246,6 +249,12 @@ class RemoteEngine:
                 self._say_refused(gone, reply, by_tool=answers_by_tool(changed))
             self._refused |= gone
             body = changed
+
+    def _debug(self, what: str, record: Body) -> None:
+        """Log a request or reply on one line, without keys, `extra_body` and `extra_headers`."""
+        if _log.isEnabledFor(logging.DEBUG):
+            shown = self._server.without_secrets(repr(record))
+            _log.debug("%s %s: %s", self._server.host, what, shown)
 
     def _say_refused(self, gone: Set[str], refusal: Refusal, *, by_tool: bool) -> None:
         """Log that the server does not take a JSON schema in this form."""
@@ -404,7 +413,7 @@ _SEE_LOG = "The server may have been stopped, or out of memory: see its log."
 class _Reply:
     """A reply as far as it has come."""
 
-    characters: int = 0
+    text: str = ""
     begun: bool = False
     thought: bool = False
     calls: tuple[CallPiece, ...] = ()
@@ -415,7 +424,7 @@ class _Reply:
     counts: TokenCounts | None = None
 
     def add(self, chunk: Chunk, *, done: bool) -> None:
-        self.characters += len(chunk.text)
+        self.text += chunk.text
         self.begun = self.begun or chunk.generated
         self.thought = self.thought or chunk.thought
         self.calls += chunk.calls
@@ -424,6 +433,11 @@ class _Reply:
         self.finish = chunk.finish or self.finish
         self.stop_text = chunk.stop_text or self.stop_text
         self.counts = chunk.counts or self.counts
+
+    @property
+    def characters(self) -> int:
+        """Length of the text so far."""
+        return len(self.text)
 
     @property
     def aside(self) -> str:

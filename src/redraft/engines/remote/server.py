@@ -182,7 +182,7 @@ class Server:
 
     def clean(self, text: str) -> str:
         """Prepare a text of the server for a message: one short line, without the key."""
-        text = " ".join(whole(self._redacted(text)).split())
+        text = " ".join(whole(self.without_secrets(text)).split())
         return text if len(text) <= 300 else text[:299] + "…"
 
     def hide(self, *values: Any) -> None:
@@ -195,8 +195,8 @@ class Server:
             elif isinstance(value, list | tuple):
                 self.hide(*value)
 
-    def _redacted(self, text: str) -> str:
-        """Remove the key and what is hidden from a text."""
+    def without_secrets(self, text: str) -> str:
+        """Return a text without the key and what is hidden."""
         secret = self._key.value if self._key and len(self._key.value) >= SECRET else None
         text = text.replace(secret, "[key]") if secret else text
         for hidden in sorted(self._hidden, key=len, reverse=True):
@@ -314,7 +314,7 @@ class Server:
 
     async def _refusal(self, response: httpx.Response) -> Refusal:
         try:
-            text = self._redacted((await self._read(response)).decode(errors="replace"))
+            text = self.without_secrets((await self._read(response)).decode(errors="replace"))
         except ServerError:
             text = ""
         finally:

@@ -1,0 +1,125 @@
+"""The log of engines: each request and reply at debug level, never a key, and nothing unless asked for."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import aclosing
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+import redraft
+from redraft.cli import app
+from redraft.config import Key
+from redraft.engines.base import Sampling
+from redraft.engines.remote.engine import RemoteEngine
+from redraft.engines.remote.patience import Patience
+from redraft.errors import ServerError
+from tests.engines.fake_server import FakeServer, chat_reply, error_reply, models_reply
+from tests.gguf_files import tiny_model
+
+CHAT = "POST /v1/chat/completions"
+SECRET = "sk-sesame-open-yourself"  # noqa: S105  (of a fairy tale)
+BODY, HEADER = "body-sesame", "header-sesame"
+
+
+@pytest.fixture
+def server() -> Iterator[FakeServer]:
+    with FakeServer() as server:
+        server.on("GET /v1/models", models_reply("m"))
+        server.on(CHAT, chat_reply("It is", " wet."))
+        yield server
+
+
+def revise(server: FakeServer, prompt: str = "Describe rain.") -> redraft.Chain:
+    async def revised() -> redraft.Chain:
+        key = Key(SECRET, "test")
+        async with aclosing(RemoteEngine(server.url, "m", key=key, patience=Patience(tries=1))) as engine:
+            return await redraft.arevise(
+                prompt,
+                model=engine,
+                max_revisions=0,
+                extra_body={"token": BODY},
+                extra_headers={"X-Token": HEADER},
+            )
+
+    return asyncio.run(revised())
+
+
+def test_each_request_and_reply_is_a_line_without_secrets(
+    server: FakeServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.DEBUG):
+        revise(server)
+    ours = [record.getMessage() for record in caplog.records if record.name.startswith("redraft.")]
+    assert len(ours) == 2
+    assert "is sent to /chat/completions" in ours[0]
+    assert "'content': 'Describe rain.'" in ours[0]
+    assert "answers: {'text': 'It is wet.'" in ours[1]
+    assert server.requests[0].headers["authorization"] == f"Bearer {SECRET}"
+    for secret in (SECRET, BODY, HEADER, "Authorization", "Bearer"):
+        assert secret not in caplog.text
+
+
+def test_secrets_that_are_repeated_are_hidden(server: FakeServer, caplog: pytest.LogCaptureFixture) -> None:
+    server.on(CHAT, chat_reply(f"The key is {SECRET}, and {HEADER}."), error_reply(400, f"{SECRET} {BODY}"))
+    with caplog.at_level(logging.DEBUG):
+        revise(server, f"What is {SECRET}?")
+        with pytest.raises(ServerError) as caught:
+            revise(server)
+    assert "[key], and [hidden]" in caplog.text
+    for secret in (SECRET, BODY, HEADER):
+        assert secret not in caplog.text + str(caught.value)
+
+
+def test_a_line_cannot_write_to_the_terminal(server: FakeServer, caplog: pytest.LogCaptureFixture) -> None:
+    server.on(CHAT, chat_reply("a\x1b[2Jb\nc\u202ed"))
+    with caplog.at_level(logging.DEBUG, logger="redraft"):
+        revise(server)
+    reply = caplog.records[-1].getMessage()
+    assert reply.isprintable()
+
+
+def test_nothing_is_logged_unless_asked_for(server: FakeServer) -> None:
+    code = (
+        "import logging, redraft\n"
+        f"redraft.revise('Go.', model='{server.url}#m', max_revisions=0)\n"
+        "print(logging.getLogger('redraft').handlers, logging.getLogger().handlers)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("[] []\n", "")
+
+
+def test_an_engine_on_this_machine_logs_messages_and_reply(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pytest.importorskip("xllamacpp")
+
+    async def text() -> str:
+        engine = await redraft.load_engine(str(tiny_model(tmp_path / "t.gguf")))
+        async with aclosing(engine):
+            deltas = engine.stream("a b", Sampling(max_tokens=4, seed=1))
+            return "".join([delta.text async for delta in deltas])
+
+    with caplog.at_level(logging.DEBUG, logger="redraft"):
+        said = asyncio.run(text())
+    asked, answered = caplog.messages
+    assert "'a b'" in asked
+    assert "max_tokens=4" in asked
+    assert said
+    assert answered.endswith(f"answers: {said!r}")
+
+
+def test_the_flag_writes_it_to_standard_error_and_leaves_no_handler(server: FakeServer) -> None:
+    words = ["ask", "Describe rain.", "--model", f"{server.url}#m", "--max-revisions", "0"]
+    loud = CliRunner().invoke(app, ["--debug", *words], prog_name="redraft")
+    assert (loud.exit_code, loud.stdout) == (0, "It is wet.\n")
+    assert "answers: {'text': 'It is wet.'" in loud.stderr
+    quiet = CliRunner().invoke(app, words, prog_name="redraft")
+    assert quiet.stderr == ""
+    assert logging.getLogger("redraft").handlers == []
