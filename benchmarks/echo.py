@@ -23,7 +23,7 @@ from typing import Any
 from rapidfuzz.fuzz import partial_ratio
 
 from measure import Figure, Goal, Row
-from redraft.revise.prompts import SHIPPED, Wording
+from redraft.revision.prompts import SHIPPED, Wording
 from redraft.verify.echo import echoes
 from redraft.verify.segment import words
 from report import page, put, section

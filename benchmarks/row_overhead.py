@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from material import QUESTIONS, start_engine
 from measure import Figure, Goal, Rates, Row, Size, alternate
 from redraft.engines.base import Engine
-from redraft.revise.api import Options, arevise
+from redraft.revision.api import Options, arevise
 from taps import Request, Tap, replay
 
 MEASURE = "loop overhead, speculation off: tokens/s of chains vs raw completions of the same engine"

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from material import QUESTIONS, copied_share, start_engine
 from measure import Figure, Goal, Row, Size, alternate, blocks
 from redraft.engines.base import Engine
-from redraft.revise.api import arevise
+from redraft.revision.api import arevise
 from taps import Request, Tap, ask, replay_one
 
 MEASURE = "revisions that copy at least 70 % of the draft, speculation on vs off, tokens/s"

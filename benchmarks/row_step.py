@@ -17,7 +17,7 @@ from redraft.formats.selfee import (
     render_prompt,
     revision_heading,
 )
-from redraft.revise.api import arevise
+from redraft.revision.api import arevise
 from taps import Request, Tap
 
 MEASURE = "native enforced step at 1,700 tokens of context"

@@ -6,7 +6,7 @@
 The prompts are IFEval's, from the shared data beside the checkout, with those of their constraints that are
 checks of redraft. None of them was used to write the wordings. A draft is made once for each prompt and seed,
 and each wording revises the same drafts, so only the requests to revise differ. The default of
-`redraft.revise.prompts` is the wording with the largest share here.
+`redraft.revision.prompts` is the wording with the largest share here.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ import redraft
 from echo import BEFORE, wilson
 from measure import Figure, Row
 from redraft.engines.base import Engine
-from redraft.revise.prompts import SHIPPED
+from redraft.revision.prompts import SHIPPED
 from report import page, put, section
 
 SCRIPT = "benchmarks/wording.py"

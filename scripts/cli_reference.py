@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from redraft.cli import app
 from redraft.options import allowed, options_of
-from redraft.revise.options import Options
+from redraft.revision.options import Options
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "cli.md"
 PYTHON_PAGE = PAGE.with_name("python.md")

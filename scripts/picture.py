@@ -18,7 +18,7 @@ from rich.text import Text as RichText
 
 import redraft
 from redraft.cli.watch import Watch
-from redraft.revise.ops import Text
+from redraft.revision.ops import Text
 
 PROMPT = "Describe a lighthouse."
 CHECKS = ["words<=30", "lacks:light"]

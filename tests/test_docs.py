@@ -25,7 +25,7 @@ from redraft import errors
 from redraft.chain import Chain
 from redraft.collect.clean.rules import NAMES
 from redraft.options import Flags, options_of
-from redraft.revise.options import Options
+from redraft.revision.options import Options
 from tests.doc_blocks import SHELL, Block, Command, blocks_of, matches
 from tests.engines.fake_server import (
     DONE,

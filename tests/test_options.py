@@ -15,10 +15,10 @@ from redraft.engines.base import Sampling
 from redraft.engines.price import Price
 from redraft.errors import UsageError
 from redraft.options import MAX_SEED, Defaults, Flags, PlainOptions, check_values, options_of
-from redraft.revise.budget import Budget
-from redraft.revise.options import OF_PYTHON, Options, check_options, from_json
-from redraft.revise.prompts import DEFAULT, SHIPPED
-from redraft.revise.state import Plan
+from redraft.revision.budget import Budget
+from redraft.revision.options import OF_PYTHON, Options, check_options, from_json
+from redraft.revision.prompts import DEFAULT, SHIPPED
+from redraft.revision.state import Plan
 
 WRONG: list[tuple[str, Any, str]] = [
     ("temperature", 100, "at least 0 and below 100"),

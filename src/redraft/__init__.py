@@ -15,15 +15,26 @@ if TYPE_CHECKING:
     from redraft.chain import Usage as Usage
     from redraft.chain import read_jsonl as read_jsonl
     from redraft.chain import write_jsonl as write_jsonl
+    from redraft.engines.base import Engine as Engine
     from redraft.engines.base import Sampling as Sampling
+    from redraft.engines.hf.engine import HfEngine as HfEngine
+    from redraft.engines.llamacpp.engine import LlamaCppEngine as LlamaCppEngine
     from redraft.engines.load import load_engine as load_engine
     from redraft.engines.price import Price as Price
+    from redraft.engines.remote.engine import RemoteEngine as RemoteEngine
     from redraft.engines.scripted import ScriptedEngine as ScriptedEngine
     from redraft.errors import RedraftError as RedraftError
-    from redraft.revise.api import arevise as arevise
-    from redraft.revise.api import revise as revise
-    from redraft.revise.api import stream as stream
-    from redraft.revise.budget import Budget as Budget
+    from redraft.revision.api import arevise as arevise
+    from redraft.revision.api import revise as revise
+    from redraft.revision.api import stream as stream
+    from redraft.revision.budget import Budget as Budget
+    from redraft.revision.cancel import CancelToken as CancelToken
+    from redraft.revision.ops import DraftDone as DraftDone
+    from redraft.revision.ops import Event as Event
+    from redraft.revision.ops import Finished as Finished
+    from redraft.revision.ops import Progress as Progress
+    from redraft.revision.ops import StepDone as StepDone
+    from redraft.revision.ops import Text as Text
     from redraft.verify.base import Check as Check
     from redraft.verify.base import Outcome as Outcome
     from redraft.verify.base import failed as failed
@@ -43,19 +54,25 @@ _HOMES = {
         "read_jsonl",
         "write_jsonl",
     ],
-    "redraft.engines.base": ["Sampling"],
+    "redraft.engines.base": ["Engine", "Sampling"],
+    "redraft.engines.hf.engine": ["HfEngine"],
+    "redraft.engines.llamacpp.engine": ["LlamaCppEngine"],
     "redraft.engines.load": ["load_engine"],
     "redraft.engines.price": ["Price"],
+    "redraft.engines.remote.engine": ["RemoteEngine"],
     "redraft.engines.scripted": ["ScriptedEngine"],
     "redraft.errors": ["RedraftError"],
-    "redraft.revise.api": ["arevise", "revise", "stream"],
-    "redraft.revise.budget": ["Budget"],
+    "redraft.revision.api": ["arevise", "revise", "stream"],
+    "redraft.revision.budget": ["Budget"],
+    "redraft.revision.cancel": ["CancelToken"],
+    "redraft.revision.ops": ["DraftDone", "Event", "Finished", "Progress", "StepDone", "Text"],
     "redraft.verify.base": ["Check", "Outcome", "failed", "passed"],
     "redraft.verify.parse": ["parse_check"],
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
-__all__ = ["__version__", *sorted(_HOME_OF)]
+# `HfEngine` needs the extra 'train', and `from redraft import *` should not.
+__all__ = ["__version__", *sorted(_HOME_OF.keys() - {"HfEngine"})]
 
 
 if not TYPE_CHECKING:  # it would hide wrong names from type checkers
@@ -65,9 +82,8 @@ if not TYPE_CHECKING:  # it would hide wrong names from type checkers
             raise AttributeError(f"module 'redraft' has no attribute {name!r}")
         from importlib import import_module
 
-        # The import itself may have set the name: `revise` is then the package, which is callable too.
         return globals().setdefault(name, getattr(import_module(_HOME_OF[name]), name))
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted(["__version__", *_HOME_OF])

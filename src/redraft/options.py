@@ -2,7 +2,7 @@
 
 A class lists options: the type of each, and an `Option` with its range, default and help. The classes build
 on each other: `PlainOptions` (for all), `Flags` (`ask`, `answer` and recipes), `Defaults` (the config file),
-and `revise.options.Options` (Python and JSON). `check_values` checks values against one of them.
+and `revision.options.Options` (Python and JSON). `check_values` checks values against one of them.
 
 pydantic does the checking. It is imported on first use, because `redraft --help` reads this module.
 """

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.engines.fake_server import FakeServer, error_reply
-from tests.revise.test_opening import FAR_BELOW_THE_LIMIT_OF_A_SERVER, silent
+from tests.revision.test_opening import FAR_BELOW_THE_LIMIT_OF_A_SERVER, silent
 
 __all__ = ["silent"]
 

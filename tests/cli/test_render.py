@@ -15,7 +15,7 @@ from redraft.chain import Chain, CheckResult, Feedback, Prompt, Step, Usage
 from redraft.cli.render import MANY, STOPS, render_chain, word_diff
 from redraft.cli.shell import printable
 from redraft.cli.watch import Watch
-from redraft.revise.ops import Finished, StepDone, Text
+from redraft.revision.ops import Finished, StepDone, Text
 
 CHAIN = Chain(
     id="q/1",

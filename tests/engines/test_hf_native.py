@@ -14,7 +14,7 @@ from redraft.chain import Chain
 from redraft.cli import app
 from redraft.engines.hf.engine import HfEngine
 from redraft.formats.selfee import parse
-from redraft.revise.api import arevise
+from redraft.revision.api import arevise
 from tests.engines.hf_folders import ASKED, CHAIN, FORCED, folder, learnt, tokenizer
 
 

@@ -13,7 +13,7 @@ from redraft.engines.base import EngineInfo, Message
 from redraft.engines.messages import joined, message_of, plain
 from redraft.engines.scripted import ScriptedEngine
 from redraft.errors import UsageError
-from redraft.revise.api import revise
+from redraft.revision.api import revise
 from tests.engines.fake_server import FakeServer, chat_reply
 
 CHAT = "POST /v1/chat/completions"

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from redraft.chain import Prompt
 from redraft.engines.scripted import ScriptedEngine
-from redraft.revise.prompts import DEFAULT, ECHOED, Wording
+from redraft.revision.prompts import DEFAULT, ECHOED, Wording
 from redraft.verify.base import run_check
 from redraft.verify.echo import echoes
 from redraft.verify.output import from_type

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from redraft.chain import Prompt
 from redraft.errors import CheckError, CheckSyntaxError, UsageError
-from redraft.revise.api import revise
+from redraft.revision.api import revise
 from redraft.verify.base import Outcome
 from redraft.verify.judge import _read_score
 from redraft.verify.output import from_type
@@ -66,7 +66,7 @@ def test_a_pattern_of_a_schema_is_stopped(
 
 def test_a_budget_ends_a_chain_while_a_pattern_is_searched(tmp_path: Path) -> None:
     from redraft.engines.scripted import ScriptedEngine
-    from redraft.revise.budget import Budget
+    from redraft.revision.budget import Budget
 
     check = made(tmp_path, {"pattern": EVIL})
     engine = ScriptedEngine([json.dumps(LONG)])

@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from redraft.jobs.harness import Job, JobResult, Session
     from redraft.jobs.limits import Limits
     from redraft.jobs.runner import ItemCounts, Work
-    from redraft.revise.api import Role
-    from redraft.revise.options import Options
-    from redraft.revise.summary import Summary
+    from redraft.revision.api import Role
+    from redraft.revision.options import Options
+    from redraft.revision.summary import Summary
 
 Shape = Literal["chain", "selfee", "fastchat"]
 
@@ -199,7 +199,7 @@ class Answering:
 
     def run(self) -> tuple[str, int]:
         """Run the job, and return its summary and the exit status."""
-        from redraft.revise.summary import Summary
+        from redraft.revision.summary import Summary
 
         self._check_settings()
         summary = Summary(with_checks=bool(self.settings.get("check")))
@@ -247,7 +247,7 @@ class Answering:
 
     def _provenance(self) -> Any:
         from redraft.jobs.provenance import Provenance
-        from redraft.revise.prompts import DEFAULT, wording_of
+        from redraft.revision.prompts import DEFAULT, wording_of
 
         config = {
             name: self.settings.get(name) for name in options_of(Flags) if name not in NOT_OF_THE_RESULT
@@ -320,8 +320,8 @@ class Answering:
 
     def _check_prices(self, options: Mapping[str, Any]) -> None:
         """Raise `UsageError` if a limit of money lacks the price of a model."""
-        from redraft.revise.budget import Budget
-        from redraft.revise.options import check_prices
+        from redraft.revision.budget import Budget
+        from redraft.revision.options import check_prices
 
         if self.limits.usd is not None:
             check_prices({**options, "budget": Budget(usd=self.limits.usd)})

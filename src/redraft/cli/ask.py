@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from redraft.chain import Chain
     from redraft.cli.options import FlagValues
-    from redraft.revise.cancel import CancelToken
-    from redraft.revise.options import Options
+    from redraft.revision.cancel import CancelToken
+    from redraft.revision.options import Options
 
 
 @takes
@@ -77,8 +77,8 @@ async def _make(settings: FlagValues, prompt: str, cache: Path | None, *, watch:
     from contextlib import AsyncExitStack
 
     from redraft.cli.watch import Watch
-    from redraft.revise.api import finished, make
-    from redraft.revise.cancel import CancelToken
+    from redraft.revision.api import finished, make
+    from redraft.revision.cancel import CancelToken
 
     cancel = CancelToken()
     async with AsyncExitStack() as stack:

@@ -16,10 +16,10 @@ from redraft.errors import EmptyReply, RecordError, RedraftError, UsageError
 from redraft.jobs.harness import Session
 from redraft.jobs.journal import Journal
 from redraft.jobs.runner import derived_seed
-from redraft.revise.api import Role, finished, stream
-from redraft.revise.ops import Event, Progress
-from redraft.revise.options import Options
-from redraft.revise.state import check_resumable
+from redraft.revision.api import Role, finished, stream
+from redraft.revision.ops import Event, Progress
+from redraft.revision.options import Options
+from redraft.revision.state import check_resumable
 
 _ROLES: tuple[Role, ...] = get_args(Role)
 

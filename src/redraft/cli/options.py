@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 
     from redraft.engines.base import Engine
     from redraft.engines.remote.patience import Patience
-    from redraft.revise.api import Role
-    from redraft.revise.options import Options
+    from redraft.revision.api import Role
+    from redraft.revision.options import Options
 
 CacheFile = Annotated[
     Path | None,
@@ -69,7 +69,7 @@ class FlagValues:
         Raises:
             UsageError: A value does not fit, as far as this can be told without the model.
         """
-        from redraft.revise.options import check_options
+        from redraft.revision.options import check_options
         from redraft.verify.parse import parse_checks
 
         checks, limits = self.values.get("check", []), ("tokens", "seconds", "usd")
@@ -151,7 +151,7 @@ class FlagValues:
             UsageError: A value does not fit. Raised before a model is opened.
             EngineError: A model cannot be loaded, or its server does not answer.
         """
-        from redraft.revise.options import check_prices
+        from redraft.revision.options import check_prices
 
         options = self.options()
         for role, reference in self.references().items():

@@ -21,7 +21,7 @@ from rich.text import Text
 from redraft.chain import Chain, CheckResult, Feedback, Step, Stop, content_of, other_parts
 from redraft.cli.shell import printable
 from redraft.counting import counted
-from redraft.revise.summary import cost_by_role, cost_text
+from redraft.revision.summary import cost_by_role, cost_text
 
 _WORDS = re.compile(r"\s*(?:\w+|[^\w\s])|\s+$")
 READABLE = 0.4

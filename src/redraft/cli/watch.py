@@ -12,7 +12,7 @@ from rich.text import Text as RichText
 from redraft.chain import Step
 from redraft.cli import render
 from redraft.cli.shell import printable
-from redraft.revise.ops import DraftDone, Event, Finished, StepDone, Text
+from redraft.revision.ops import DraftDone, Event, Finished, StepDone, Text
 
 
 class Watch:

@@ -16,7 +16,7 @@ from redraft.engines.remote.engine import RemoteEngine
 from redraft.engines.remote.patience import Patience
 from redraft.engines.scripted import ScriptedEngine
 from redraft.errors import EmptyReply, ServerError, UsageError
-from redraft.revise.ops import Event, Text
+from redraft.revision.ops import Event, Text
 from tests.engines.fake_server import (
     DONE,
     FakeServer,

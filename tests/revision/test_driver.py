@@ -13,11 +13,11 @@ from redraft.chain import Chain, Prompt
 from redraft.engines.base import Delta, Message, Sampling
 from redraft.engines.scripted import Fault, ScriptedEngine
 from redraft.errors import CheckError, ServerError
-from redraft.revise.budget import Budget
-from redraft.revise.cancel import CancelToken
-from redraft.revise.driver import Driver
-from redraft.revise.ops import Finished, Text
-from redraft.revise.state import Plan
+from redraft.revision.budget import Budget
+from redraft.revision.cancel import CancelToken
+from redraft.revision.driver import Driver
+from redraft.revision.ops import Finished, Text
+from redraft.revision.state import Plan
 from redraft.verify.base import Outcome, failed, passed
 
 

@@ -20,11 +20,11 @@ from redraft.engines.messages import beyond_text, plain
 from redraft.engines.price import Price, price_of
 from redraft.errors import RecordError, UsageError
 from redraft.options import Option, PlainOptions, check_values, options_of
-from redraft.revise.budget import Budget
-from redraft.revise.cancel import CancelToken
-from redraft.revise.ops import Event
-from redraft.revise.prompts import DEFAULT, base_messages, wording_of
-from redraft.revise.state import RECORDED, Mode, Plan
+from redraft.revision.budget import Budget
+from redraft.revision.cancel import CancelToken
+from redraft.revision.ops import Event
+from redraft.revision.prompts import DEFAULT, base_messages, wording_of
+from redraft.revision.state import RECORDED, Mode, Plan
 from redraft.verify.base import Check
 from redraft.verify.output import OutputCheck, from_type
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from redraft.engines.base import Delta, PromptText
-from redraft.revise.ops import Loop, encode
+from redraft.revision.ops import Loop, encode
 
 
 @dataclass

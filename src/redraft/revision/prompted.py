@@ -11,9 +11,9 @@ from redraft.chain import CheckResult, Feedback, Stop, Verdict
 from redraft.engines.base import Message
 from redraft.engines.messages import joined
 from redraft.formats.selfee import verdict_of
-from redraft.revise import prompts
-from redraft.revise.ops import Ask, DraftDone, Loop, StepDone, announce_progress, ask_model, run_checks
-from redraft.revise.state import State, all_passed
+from redraft.revision import prompts
+from redraft.revision.ops import Ask, DraftDone, Loop, StepDone, announce_progress, ask_model, run_checks
+from redraft.revision.state import State, all_passed
 
 
 def run(state: State) -> Loop[Stop]:

@@ -10,7 +10,7 @@ import pytest
 
 import redraft
 from redraft.errors import UsageError
-from redraft.revise.prompts import DEFAULT, SHIPPED, Wording, filled, wording_of
+from redraft.revision.prompts import DEFAULT, SHIPPED, Wording, filled, wording_of
 from redraft.verify.echo import echoes
 
 OWN = {

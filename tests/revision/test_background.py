@@ -18,7 +18,7 @@ from tests.gguf_files import tiny_model
 
 PROGRAM = """
 import sys, redraft
-from redraft.revise.api import _background
+from redraft.revision.api import _background
 redraft.revise("a b", model=sys.argv[1], mode=sys.argv[2], max_tokens=4, max_revisions=0, seed=1)
 print(*(engine._child._process.pid for engine in _background._engines.values()))
 """

@@ -6,9 +6,9 @@ import pytest
 
 from redraft.chain import Step
 from redraft.errors import EmptyReply
-from redraft.revise.budget import Budget
-from redraft.revise.state import Mode, best_step
-from tests.revise.play import NATIVE, Stream, plan, play
+from redraft.revision.budget import Budget
+from redraft.revision.state import Mode, best_step
+from tests.revision.play import NATIVE, Stream, plan, play
 
 
 @pytest.mark.parametrize("empty", ["", " \n", Stream("", finish="max_tokens")])

@@ -22,7 +22,7 @@ from typing import Any, Literal, TypeVar
 from redraft.chain import Chain, CheckResult, Finish, Step, Usage
 from redraft.engines.base import Delta, Message, PromptText, Tokens
 from redraft.errors import ContextError
-from redraft.revise.state import State
+from redraft.revision.state import State
 
 Kind = Literal["answer", "feedback"]
 

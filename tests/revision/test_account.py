@@ -13,9 +13,9 @@ import redraft
 from redraft.chain import Chain, Usage
 from redraft.engines.scripted import Fault, ScriptedEngine
 from redraft.errors import ServerError, UsageError
-from redraft.revise.state import Plan
+from redraft.revision.state import Plan
 from tests.engines.fake_server import FakeServer, models_reply
-from tests.revise.play import NATIVE, Stream, plan, play
+from tests.revision.play import NATIVE, Stream, plan, play
 
 BAD, JUDGED = "Too dull a text. Revision is needed.", "It is dull.\nScore: 3"
 

@@ -11,9 +11,9 @@ import redraft
 from redraft.chain import Chain
 from redraft.engines.scripted import Fault, ScriptedEngine
 from redraft.errors import CheckError, EmptyReply, ServerError, UsageError
-from redraft.revise.ops import DraftDone
-from redraft.revise.state import best_step
-from tests.revise.play import plan, play
+from redraft.revision.ops import DraftDone
+from redraft.revision.state import best_step
+from tests.revision.play import plan, play
 
 LONG, SHORTER, SHORT = "One two three four five six.", "One two three four.", "One two."
 

@@ -8,9 +8,9 @@ from redraft.chain import Prompt
 from redraft.engines.base import EngineInfo, Sampling
 from redraft.errors import ContextError
 from redraft.formats.selfee import DONE_PHRASES, parse, render_prompt
-from redraft.revise.budget import Budget
-from redraft.revise.ops import Continue, RunChecks
-from tests.revise.play import NATIVE, Clock, Stream, plan, play
+from redraft.revision.budget import Budget
+from redraft.revision.ops import Continue, RunChecks
+from tests.revision.play import NATIVE, Clock, Stream, plan, play
 
 CHAIN = (
     "First.\n\n### Feedback 1:\nToo short. Revision is needed.\n\n"

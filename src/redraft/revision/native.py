@@ -30,8 +30,8 @@ from redraft.formats.selfee import (
     revision_heading,
     verdict_of,
 )
-from redraft.revise import prompts
-from redraft.revise.ops import (
+from redraft.revision import prompts
+from redraft.revision.ops import (
     Ask,
     CallMeter,
     Checked,
@@ -46,8 +46,8 @@ from redraft.revise.ops import (
     receive,
     run_checks,
 )
-from redraft.revise.state import State, all_passed
-from redraft.revise.transcript import Transcript
+from redraft.revision.state import State, all_passed
+from redraft.revision.transcript import Transcript
 
 
 @dataclass

@@ -19,10 +19,10 @@ from redraft.chain import Chain, Stop, Usage, whole
 from redraft.engines.base import Delta, Engine, Sampling
 from redraft.engines.metered import MeteredEngine
 from redraft.errors import EngineError, HookError, RedraftError
-from redraft.revise import native, prompted
-from redraft.revise.cancel import CancelToken, OutOfTime
-from redraft.revise.hook import Hook
-from redraft.revise.ops import (
+from redraft.revision import native, prompted
+from redraft.revision.cancel import CancelToken, OutOfTime
+from redraft.revision.hook import Hook
+from redraft.revision.ops import (
     Ask,
     Checked,
     Continue,
@@ -35,7 +35,7 @@ from redraft.revise.ops import (
     Reply,
     RunChecks,
 )
-from redraft.revise.state import Plan, State
+from redraft.revision.state import Plan, State
 from redraft.verify.base import Check, run_checks
 from redraft.verify.output import OutputCheck, parse_output
 

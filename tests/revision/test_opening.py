@@ -17,9 +17,9 @@ from redraft.chain import Chain, Feedback, Prompt, Step, Usage
 from redraft.cli import app
 from redraft.engines.base import Engine
 from redraft.engines.scripted import ScriptedEngine
-from redraft.revise.api import Role, make
-from redraft.revise.cancel import CancelToken
-from redraft.revise.ops import Finished
+from redraft.revision.api import Role, make
+from redraft.revision.cancel import CancelToken
+from redraft.revision.ops import Finished
 
 FAR_BELOW_THE_LIMIT_OF_A_SERVER = 30.0
 BUDGET = redraft.Budget(seconds=0.5)

@@ -13,8 +13,8 @@ import redraft
 from redraft.chain import Prompt
 from redraft.engines.scripted import ScriptedEngine
 from redraft.errors import UsageError
-from redraft.revise.ops import StepDone
-from redraft.revise.options import Options
+from redraft.revision.ops import StepDone
+from redraft.revision.options import Options
 
 
 class Person(BaseModel):

@@ -16,8 +16,8 @@ from typing import Any
 
 from redraft.engines.threads import in_daemon_thread
 from redraft.errors import HookError
-from redraft.revise.cancel import CancelToken, OutOfTime
-from redraft.revise.ops import Event, Finished
+from redraft.revision.cancel import CancelToken, OutOfTime
+from redraft.revision.ops import Event, Finished
 from redraft.verify.base import crash_of
 
 _log = logging.getLogger(__name__)

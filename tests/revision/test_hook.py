@@ -13,9 +13,9 @@ from pydantic import BaseModel
 import redraft
 from redraft.engines.scripted import ScriptedEngine
 from redraft.errors import HookError, UsageError
-from redraft.revise import hook
-from redraft.revise.cancel import CancelToken
-from redraft.revise.ops import Event, Finished, Progress, StepDone, Text
+from redraft.revision import hook
+from redraft.revision.cancel import CancelToken
+from redraft.revision.ops import Event, Finished, Progress, StepDone, Text
 
 
 def test_the_hook_sees_every_event_in_order() -> None:

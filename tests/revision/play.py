@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from redraft.chain import Chain, CheckResult, Prompt
 from redraft.engines.base import Delta, EngineInfo
 from redraft.errors import RedraftError
-from redraft.revise.driver import loop
-from redraft.revise.ops import (
+from redraft.revision.driver import loop
+from redraft.revision.ops import (
     Ask,
     Checked,
     Continue,
@@ -24,7 +24,7 @@ from redraft.revise.ops import (
     StepDone,
     Text,
 )
-from redraft.revise.state import Plan
+from redraft.revision.state import Plan
 
 NATIVE = EngineInfo(name="toy", engine="scripted", token_ids=True, native=True)
 

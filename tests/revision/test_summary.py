@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from redraft.chain import Chain, CheckResult, Feedback, RoleUsage, Step, Stop, Usage
-from redraft.revise.summary import Summary
+from redraft.revision.summary import Summary
 
 
 def step(*, passed: bool, echo: bool = False) -> Step:

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from redraft.chain import Chain
 from redraft.errors import EmptyReply
-from redraft.revise.budget import Budget
-from redraft.revise.ops import Finished, StepDone, Text
-from redraft.revise.state import Plan
-from tests.revise.play import NATIVE, Stream, plan, play
+from redraft.revision.budget import Budget
+from redraft.revision.ops import Finished, StepDone, Text
+from redraft.revision.state import Plan
+from tests.revision.play import NATIVE, Stream, plan, play
 
 WORDS = [
     "Hello", " there.", "12", "It is not good.", "\n", " ", "é🦜", "###",

@@ -10,11 +10,11 @@ from redraft.chain import Prompt
 from redraft.engines.base import EngineInfo
 from redraft.engines.price import Price
 from redraft.errors import ContextError, ServerError
-from redraft.revise import prompts
-from redraft.revise.budget import Budget
-from redraft.revise.ops import Ask, RunChecks
-from redraft.revise.state import Mode
-from tests.revise.play import NATIVE, Clock, Stream, plan, play
+from redraft.revision import prompts
+from redraft.revision.budget import Budget
+from redraft.revision.ops import Ask, RunChecks
+from redraft.revision.state import Mode
+from tests.revision.play import NATIVE, Clock, Stream, plan, play
 
 CHAT = EngineInfo(name="toy", engine="scripted", continues=False)
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from redraft.chain import Usage
 from redraft.engines.price import Price
 from redraft.errors import UsageError
-from redraft.revise.budget import Budget
+from redraft.revision.budget import Budget
 
 
 def test_cached_tokens_have_their_own_price() -> None:

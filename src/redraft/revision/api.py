@@ -22,13 +22,13 @@ from redraft.engines.metered import MeteredEngine
 from redraft.engines.threads import in_daemon_thread
 from redraft.errors import UsageError
 from redraft.jobs.journal import Journal
-from redraft.revise.background import Background
-from redraft.revise.budget import Budget
-from redraft.revise.cancel import CancelToken, OutOfTime
-from redraft.revise.driver import Driver, with_value
-from redraft.revise.hook import Hook
-from redraft.revise.ops import Event, Finished
-from redraft.revise.options import (
+from redraft.revision.background import Background
+from redraft.revision.budget import Budget
+from redraft.revision.cancel import CancelToken, OutOfTime
+from redraft.revision.driver import Driver, with_value
+from redraft.revision.hook import Hook
+from redraft.revision.ops import Event, Finished
+from redraft.revision.options import (
     MAX_REVISIONS,
     Options,
     OtherOptions,
@@ -41,8 +41,8 @@ from redraft.revise.options import (
     is_text,
     sampling_of,
 )
-from redraft.revise.prompts import DEFAULT, wording_of
-from redraft.revise.state import Plan, best_step, check_resumable, complete_steps
+from redraft.revision.prompts import DEFAULT, wording_of
+from redraft.revision.state import Plan, best_step, check_resumable, complete_steps
 from redraft.verify.base import Check, demand_of, schema_of
 from redraft.verify.judge import MAX_SCORE, Judge
 from redraft.verify.parse import parse_checks

@@ -13,9 +13,9 @@ from redraft.chain import Chain, Feedback, Prompt, Step, Usage
 from redraft.engines.base import EngineInfo
 from redraft.engines.scripted import Fault, ScriptedEngine
 from redraft.errors import ServerError, UsageError
-from redraft.revise.ops import Ask, Continue, Progress
-from redraft.revise.state import complete_steps
-from tests.revise.play import NATIVE, Stream, plan, play
+from redraft.revision.ops import Ask, Continue, Progress
+from redraft.revision.state import complete_steps
+from tests.revision.play import NATIVE, Stream, plan, play
 
 BAD, GOOD = "Too dull a text. Revision is needed.", "It reads well. No revision is needed."
 TEXT_ONLY = EngineInfo(name="toy", engine="scripted", native=True)

@@ -17,8 +17,8 @@ from redraft.chain import Chain, CheckResult, Feedback, Finish, Prompt, Role, Ro
 from redraft.engines.base import EngineInfo, Message, Sampling
 from redraft.engines.messages import message_of, with_text
 from redraft.errors import EmptyReply, UsageError
-from redraft.revise.budget import Budget
-from redraft.revise.prompts import DEFAULT, Wording, filled
+from redraft.revision.budget import Budget
+from redraft.revision.prompts import DEFAULT, Wording, filled
 from redraft.verify.echo import echoes, repeats
 
 Mode = Literal["native", "prompted", "verified", "best-of"]
