@@ -254,13 +254,13 @@ class State:
         """Refuse a chain without any answer: it would count as done.
 
         Args:
-            stop: Why it ends. A budget, a cancel or a tool call may end it without an answer.
+            stop: Why it ends. A budget or a cancel may end it without an answer.
             aside: What came instead of a text (`Delta.aside`).
 
         Raises:
-            EmptyReply: No answer has any text.
+            EmptyReply: There is none (`has_answer`).
         """
-        if stop in ("budget", "cancelled", "tool_calls") or has_answer((*self.drafts, *self.steps)):
+        if stop in ("budget", "cancelled") or has_answer((*self.drafts, *self.steps)):
             return
         cut = {
             "max_tokens": ", and then max_tokens was reached",
@@ -304,12 +304,12 @@ class State:
 
 
 def has_answer(steps: Sequence[Step]) -> bool:
-    """Return whether any answer has a text."""
-    return any(step.answer.strip() for step in steps)
+    """Return whether any answer has a text or calls a tool."""
+    return any(step.answer.strip() or step.tool_calls for step in steps)
 
 
 def best_step(steps: Sequence[Step]) -> int | None:
-    """Return the index of the best answer, or None if no answer has any text.
+    """Return the index of the best answer, or None if there is none (`has_answer`).
 
     With checks: one that passes, then the higher score, then a complete one, then the earlier. Without: the
     last complete one. An echo is the best only if there is no other.
