@@ -26,8 +26,8 @@ HOW = (
     "redraft's requests was chosen on; the default model behind one llama.cpp server, temperature 0.7, at "
     "most {tokens} new tokens a text and {texts} texts a prompt, the same seeds. An answer counts if it "
     "passes all checks and is no echo (of what was demanded, or talk about the answer). The prompts state "
-    "their constraints already. `told` means that the demands of the checks are listed below the prompt. mellea: "
-    "instruct with the same sentences as requirements and the same checks as validation, "
+    "their constraints already. `told` means that the demands of the checks are listed below the prompt. "
+    "mellea: instruct with the same sentences as requirements and the same checks as validation, "
     "RepairTemplateStrategy. Intervals are Wilson's, at 95 %."
 )
 OPTIONS: dict[str, dict[str, Any]] = {

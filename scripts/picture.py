@@ -39,4 +39,4 @@ async def draw(seed: int) -> str:
 
 
 if __name__ == "__main__":
-    TARGET.write_text(asyncio.run(draw(int(sys.argv[1]) if len(sys.argv) > 1 else 7)), encoding="utf-8")
+    TARGET.write_text(asyncio.run(draw(int(sys.argv[1]) if len(sys.argv) > 1 else 102)), encoding="utf-8")

@@ -142,7 +142,10 @@ Here to help. Here to assist. Happy to help. Ready to help. Ready to assist.
 """
 """The sentences of all checks and the ends of offers: any digits for numbers, and nothing quoted."""
 
-_OFFERS = "Sure, here is. Sure, here's. How can I help you? I'm here to help you. I'm ready to help you."
+_OFFERS = (
+    "Sure, here is. Sure, here's. How can I help you? I'm here to help you. I'm ready to help you. "
+    "Here is a new answer to the task. Here is another answer to the task. Here's a new answer to the task."
+)
 """Nothing but such words is no answer."""
 
 
