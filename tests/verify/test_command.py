@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import shlex
 import signal
@@ -242,3 +243,16 @@ def test_a_program_that_cannot_be_started_is_a_fault_of_the_check(tmp_path: Path
 def test_what_another_program_could_not_run_is_a_fault_of_the_check() -> None:
     with pytest.raises(CheckError, match=r"could not be run \(exit status 127\)"):
         run(Command.of("env no-such-program"))
+
+
+@pytest.mark.parametrize("milliseconds", range(0, 40, 2))
+def test_cancelling_at_any_moment_closes_every_pipe(milliseconds: int) -> None:
+    async def cancelled() -> None:
+        task = asyncio.ensure_future(run_check(Command.of("sleep 5"), "x", Prompt()))
+        await asyncio.sleep(milliseconds / 1000)
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+    asyncio.run(cancelled())
+    gc.collect()  # a pipe left open is a ResourceWarning, which is an error here

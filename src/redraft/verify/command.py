@@ -77,7 +77,7 @@ class Command:
             CheckError: The program could not be started or has status 126 or 127, or its supervisor died.
         """
         output = _Output()
-        with tempfile.TemporaryFile() as given:
+        with tempfile.TemporaryFile() as given, contextlib.closing(output):
             given.write(answer.encode("utf-8", "replace"))
             given.seek(0)
             async with _reading(output) as pipe:
@@ -146,6 +146,9 @@ class _Output(asyncio.Protocol):
         """Wait shortly for the end of the pipe, which an escaped process may hold open."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._closed.wait(), 0.5)
+
+    def close(self) -> None:
+        """Close the pipe. A check that is cancelled closes it too."""
         if self._transport:
             self._transport.close()
 
