@@ -25,6 +25,7 @@ from redraft.engines.base import Sampling
 from redraft.formats.selfee import DONE_PHRASES
 from redraft.verify.parse import parse_check
 from redraft.weights.checkpoint import open_checkpoint
+from tests.engines.hf_folders import random_model, tokenizer
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "benchmarks"
@@ -638,6 +639,27 @@ def test_a_row_of_weights_is_measured_and_leaves_nothing(bench: Any, row: str, t
     status = bench.weights.main(["--quick", "--only", row, "--work", str(tmp_path)])
     assert status in ((0, 1) if row in {"speed", "whole"} else (0,))  # tests are not timed
     assert list(tmp_path.iterdir()) == []
+
+
+# The hf engine.
+
+
+@pytest.mark.parametrize("streams", [1, 3])
+def test_both_sides_of_the_hf_engine_make_all_their_tokens(bench: Any, streams: int) -> None:
+    both = bench.apps_hf.Loaded(random_model(), tokenizer())
+    asked = ["Why?", "How does rain fall?", "When?"][:streams]
+    ours, _ = asyncio.run(bench.apps_hf.by_redraft(both, asked, 5))
+    theirs, _ = bench.apps_hf.by_transformers(both, asked, 5)
+    assert ours == theirs == 5 * streams
+
+
+@pytest.mark.slow
+@pytest.mark.model
+def test_the_hf_engine_is_measured_on_the_default_model(
+    bench: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert bench.apps_hf.main(["--quick"]) in (0, 1)  # tests are not timed
+    assert "8 streams, float32" in capsys.readouterr().out
 
 
 # Echoes.

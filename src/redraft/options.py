@@ -118,12 +118,26 @@ class ModelOptions(TypedDict, total=False):
     judge: Annotated[str, Option("the model of judge: checks", None, MODEL, "REF")]
 
 
+Dtype = Literal["float32", "bfloat16", "float16"]
+"""The number format that a transformers folder computes in, as torch names it."""
+
+
 class MachineOptions(TypedDict, total=False):
     """Where a model on this machine runs. Its engine knows the ranges of context and threads."""
 
     ctx: Annotated[int | None, Option("context of a chain, in tokens", None, MODEL, "N")]
     threads: Annotated[int | None, Option("processor threads", None, MODEL, "N")]
     gpu_layers: Annotated[int | None, Option("layers to put on a GPU", None, MODEL, "N", ge=0)]
+    dtype: Annotated[
+        Dtype | None,
+        Option(
+            "compute a folder in float32, bfloat16 or float16 [what suits weights and machine]",
+            None,
+            MODEL,
+            "DTYPE",
+            what="float32, bfloat16 or float16",
+        ),
+    ]
 
 
 class Flags(PlainOptions, ModelOptions, MachineOptions, total=False):

@@ -31,7 +31,7 @@ from redraft.engines.remote.patience import Patience
 from redraft.engines.scripted import read_script
 from redraft.engines.threads import in_daemon_thread
 from redraft.errors import MissingExtra, ModelError, UsageError
-from redraft.options import MachineOptions, check_values
+from redraft.options import Dtype, MachineOptions, check_values
 
 if TYPE_CHECKING:
     from redraft.engines.hf.engine import HfEngine
@@ -167,6 +167,7 @@ async def load_engine(
     ctx: int | None = None,
     threads: int | None = None,
     gpu_layers: int | None = None,
+    dtype: Dtype | None = None,
     parallel: int = 1,
     speculate: bool | None = None,
     config: Config | None = None,
@@ -179,6 +180,8 @@ async def load_engine(
         ctx: Context of a chain in tokens, for models on this machine; None for the engine's default.
         threads: For models on this machine; None for the engine's default.
         gpu_layers: For llama.cpp; None for its default. 0 keeps a folder off the GPU too.
+        dtype: What a folder of transformers computes in: float32, bfloat16 or float16; None for what suits
+            weights and machine.
         parallel: Streams at once, for models on this machine.
         speculate: Speculative decoding from earlier drafts, for llama.cpp; None where it pays off.
         config: Holds keys and prices; None for the user's file.
@@ -188,7 +191,7 @@ async def load_engine(
         UsageError: A wrong reference or setting, or a part that is not installed.
         EngineError: The model cannot be loaded, or its server does not answer.
     """
-    check_values({"ctx": ctx, "threads": threads, "gpu_layers": gpu_layers}, MachineOptions)
+    check_values({"ctx": ctx, "threads": threads, "gpu_layers": gpu_layers, "dtype": dtype}, MachineOptions)
     if parallel < 1:
         raise UsageError(f"parallel is {parallel}.", hint="At least one stream at once.")
     named = parse_reference(ref)
@@ -199,7 +202,7 @@ async def load_engine(
     settings: dict[str, Any] = {"ctx": ctx, "threads": threads, "parallel": parallel}
     engine: LlamaCppEngine | HfEngine
     if named.kind == "folder":
-        engine = await _folder(named, gpu=gpu_layers != 0, **settings)
+        engine = await _folder(named, gpu=gpu_layers != 0, dtype=dtype, **settings)
     else:
         engine = await _llamacpp(named, gpu_layers=gpu_layers, speculate=speculate, **settings)
     if price := price_of((config or load_config()).prices.get(ref)):

@@ -226,6 +226,48 @@ def test_more_streams_than_places_wait_their_turn(engine: HfEngine) -> None:
     assert [deltas[-1].completion_tokens for deltas in run(many())] == [20] * 9
 
 
+def test_prompts_of_several_lengths_are_read_together() -> None:
+    model, widths = random_model(), list[int]()
+    model.register_forward_pre_hook(
+        lambda _, __, given: widths.append(given["input_ids"].shape[1]), with_kwargs=True
+    )
+    # The longest ends at the end of the context, and the others may not be padded past it.
+    prompts = [prompt(seed, length) for seed, length in enumerate((3, 40, 1, 17, CONTEXT - 20, 90))]
+
+    async def check() -> None:
+        engine = made(model, parallel=6, ends=frozenset())
+        del widths[:]  # what checked the model
+        streams = [asyncio.create_task(continued(engine, each)) for each in prompts]
+        with engine._batch._changed:  # so that none begins before all are there
+            await asyncio.sleep(0)
+        found = await asyncio.gather(*streams)
+        await engine.aclose()
+        reads = [width for width in widths if width > 1]
+        assert reads == [39, CONTEXT - 21, 89]
+        model.generation_config.eos_token_id = None
+        for asked, deltas in zip(prompts, found, strict=True):
+            assert tokens_of(deltas) == greedy(model, asked, 20)
+
+    run(check())
+
+
+def test_a_prompt_is_not_padded_past_the_context() -> None:
+    model = random_model()
+
+    async def check() -> None:
+        engine = made(model, parallel=2, ends=frozenset())
+        long = prompt(1, CONTEXT - 30)
+        await continued(engine, long)
+        asked = [long + prompt(2, 8), prompt(3, 100)]
+        found = await asyncio.gather(*(continued(engine, each) for each in asked))
+        await engine.aclose()
+        model.generation_config.eos_token_id = None
+        for each, deltas in zip(asked, found, strict=True):
+            assert tokens_of(deltas) == greedy(model, each, 20)
+
+    run(check())
+
+
 def test_a_chain_finds_what_is_already_computed() -> None:
     model = random_model()
 

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from redraft.engines.base import Sampling, Tokens
 from redraft.engines.hf.engine import HfEngine
+from redraft.engines.hf.load import computes_in_bfloat16
 from redraft.engines.load import load_engine
 from redraft.errors import ModelError, RedraftError, UsageError
 from redraft.weights.delta import diff
@@ -78,11 +79,32 @@ def test_a_folder_says_what_transformers_says(base: Path) -> None:
     assert (info.name, info.engine, info.context, info.native) == ("toy", "hf", CONTEXT, False)
 
 
-def test_half_precision_is_computed_in_full_on_a_cpu(tmp_path: Path) -> None:
-    random_model().to(torch.bfloat16).save_pretrained(tmp_path)
-    tokenizer().save_pretrained(tmp_path)
-    model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32).eval()
-    assert said(str(tmp_path)) == greedy(model, ASKED, 20)
+def half(path: Path) -> Path:
+    """A folder whose weights have 16 bits."""
+    random_model().to(torch.bfloat16).save_pretrained(path)
+    tokenizer().save_pretrained(path)
+    return path
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_folder_computes_in_the_dtype_that_is_asked_for(tmp_path: Path, dtype: str) -> None:
+    kind = getattr(torch, dtype)
+    model = transformers.AutoModelForCausalLM.from_pretrained(half(tmp_path), dtype=kind).eval()
+    assert said(str(tmp_path), dtype=dtype)[:4] == greedy(model, ASKED, 4)
+    assert opened(str(tmp_path), dtype=dtype)._model.dtype == kind
+
+
+def test_sixteen_bits_are_computed_as_fast_as_the_cpu_can(base: Path, tmp_path: Path) -> None:
+    fast = torch.bfloat16 if computes_in_bfloat16() else torch.float32
+    assert opened(str(half(tmp_path)))._model.dtype == fast
+    assert opened(str(base))._model.dtype == torch.float32
+
+
+def test_a_dtype_that_nothing_computes_in(base: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        opened(str(base), dtype="int4")
+    assert caught.value.message == "dtype is 'int4'."
+    assert caught.value.hint == "It should be float32, bfloat16 or float16."
 
 
 def test_settings_reach_the_engine(base: Path) -> None:

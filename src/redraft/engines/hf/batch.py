@@ -1,9 +1,9 @@
 """Continuous batching for a model of transformers, in one thread.
 
 Each step runs one pass of the model, which adds a token to every sequence whose prompt is read. Sequences
-join and leave between steps. A prompt is read in parts of `READ` tokens, one part a step, so that a long
-prompt does not stop the other sequences. Tokens that a slot holds from an earlier step of the same chain are
-not read again.
+join and leave between steps. Prompts are read together, `READ` tokens a step, so that many short prompts take
+few passes and a long one does not stop the other sequences. Tokens that a slot holds from an earlier step of
+the same chain are not read again.
 
 Each sequence draws from its own seed, so other sequences change only the last bits of its arithmetic.
 Sampling is temperature and then top-p, as in the other engines.
@@ -26,7 +26,10 @@ from redraft.engines.hf.text import FinalText, Spelling
 from redraft.errors import EngineError
 
 READ = 512
-"""Tokens of a prompt that one step reads. Larger parts are no faster, and delay other sequences."""
+"""Tokens of prompts that one step reads. Larger parts are no faster, and delay other sequences."""
+
+_PADDING = 0
+"""The token behind shorter prompts of a pass. Nothing sees it, and the next pass writes over it."""
 
 
 @dataclass
@@ -185,25 +188,38 @@ class Batch:
         self._running.append(request)
 
     def _step(self) -> None:
-        reading = next((request for request in self._running if request.left > 1), None)
-        if reading is not None:
-            self._compute([reading], min(reading.left, READ))
-        ready = [request for request in self._running if request.left == 1]
-        if ready:
-            self._compute(sorted(ready, key=lambda request: request.slot.number), 1)
+        if prompts := self._next_prompts():
+            self._read(prompts)
+        if ready := [request for request in self._running if request.left == 1]:
+            self._continue(sorted(ready, key=lambda request: request.slot.number))
 
-    def _compute(self, requests: Sequence[Request], count: int) -> None:
-        """Compute the next tokens of some sequences. After the last known token, draw one more."""
-        starts = [len(request.slot.tokens) for request in requests]
-        ids = [request.tokens[at : at + count] for request, at in zip(requests, starts, strict=True)]
-        step = Pass(tuple(request.slot.number for request in requests), tuple(starts), count)
-        logits = forward(self._model, self._cache, self._windows, ids, step)[:, -1, : self._size].float()
-        for request, new in zip(requests, ids, strict=True):
-            request.slot.tokens.extend(new)
-        if requests[0].left:
-            return
+    def _next_prompts(self) -> list[Request]:
+        """Return the prompts that the next pass reads, one at least if there is any.
+
+        All are padded to the width of the longest, which must fit into `READ` and into the context.
+        """
+        chosen: list[Request] = []
+        width = start = 0
+        for request in self._running:
+            if request.left > 1:
+                wider = max(width, min(request.left - 1, READ))
+                later = max(start, len(request.slot.tokens))
+                if chosen and ((len(chosen) + 1) * wider > READ or later + wider > self._context):
+                    break
+                chosen.append(request)
+                width, start = wider, later
+        return sorted(chosen, key=lambda request: request.slot.number)
+
+    def _read(self, requests: Sequence[Request]) -> None:
+        """Read parts of prompts without their last tokens, whose logits are drawn from (`_continue`)."""
+        parts = [request.tokens[len(request.slot.tokens) : -1][:READ] for request in requests]
+        self._forward(requests, parts)
+
+    def _continue(self, requests: Sequence[Request]) -> None:
+        """Read the last token of some sequences, and draw one more for each."""
+        logits = self._forward(requests, [request.tokens[-1:] for request in requests])
         drawn = draw(
-            logits,
+            logits[:, -1, : self._size].float(),
             [request.sampling for request in requests],
             [request.random.random() for request in requests],
         )
@@ -212,6 +228,20 @@ class Batch:
                 self._drop(request, _diverged(request))
             elif request.take(token, ends=token in self._ends):
                 self._running.remove(request)
+
+    def _forward(self, requests: Sequence[Request], parts: Sequence[list[int]]) -> torch.Tensor:
+        """Compute the next tokens of some sequences. Return the logits of the last place."""
+        width = max(map(len, parts))
+        step = Pass(
+            tuple(request.slot.number for request in requests),
+            tuple(len(request.slot.tokens) for request in requests),
+            width,
+        )
+        ids = [part + [_PADDING] * (width - len(part)) for part in parts]
+        logits = forward(self._model, self._cache, self._windows, ids, step)
+        for request, part in zip(requests, parts, strict=True):
+            request.slot.tokens.extend(part)
+        return logits
 
     def _empty(self) -> Slots:
         return Slots(layers_of(self._model), len(self._slots), self._context)
@@ -271,24 +301,33 @@ def draw(logits: torch.Tensor, samplings: Sequence[Sampling], numbers: Sequence[
     Returns:
         Token ids; None where the logits are not finite.
     """
-    best = logits.argmax(dim=-1).tolist()
+    drawn = logits.argmax(dim=-1)
+    for nucleus in (False, True):
+        rows = [row for row, how in enumerate(samplings) if how.temperature and (how.top_p < 1) == nucleus]
+        if rows:
+            drawn[rows] = _drawn(
+                logits[rows], [samplings[row] for row in rows], [numbers[row] for row in rows]
+            )
     sound = logits.amax(dim=-1).isfinite().tolist()
-    return [
-        None if not sound[row] else best[row] if not how.temperature else _drawn(logits[row], how, number)
-        for row, (how, number) in enumerate(zip(samplings, numbers, strict=True))
-    ]
+    return [token if good else None for token, good in zip(drawn.tolist(), sound, strict=True)]
 
 
-def _drawn(logits: torch.Tensor, how: Sampling, number: float) -> int:
-    chances = torch.softmax(logits.double() / how.temperature, dim=-1)
+def _drawn(logits: torch.Tensor, samplings: Sequence[Sampling], numbers: Sequence[float]) -> torch.Tensor:
+    """Draw as `draw`, for rows above temperature 0 that all have a nucleus, or all have none."""
+
+    def column(values: Sequence[float]) -> torch.Tensor:
+        return torch.tensor(values, dtype=torch.double, device=logits.device)[:, None]
+
+    chances = torch.softmax(logits.double() / column([how.temperature for how in samplings]), dim=-1)
     ids = None
-    if how.top_p < 1:
+    if samplings[0].top_p < 1:
         chances, ids = chances.sort(descending=True)
         # A token is in the nucleus if the likelier ones do not fill it.
-        chances[chances.cumsum(0) - chances >= how.top_p] = 0
-    sums = chances.cumsum(0)
-    found = torch.searchsorted(sums, number * sums[-1], right=True).clamp_(max=len(sums) - 1)
-    return int(found if ids is None else ids[found])
+        filled = chances.cumsum(-1) - chances >= column([how.top_p for how in samplings])
+        chances = chances.masked_fill(filled, 0)
+    sums = chances.cumsum(-1)
+    at = torch.searchsorted(sums, column(numbers) * sums[:, -1:], right=True).clamp_(max=sums.shape[-1] - 1)
+    return (at if ids is None else ids.gather(-1, at))[:, 0]
 
 
 def _diverged(request: Request) -> EngineError:

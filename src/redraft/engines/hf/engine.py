@@ -29,6 +29,7 @@ from redraft.engines.local import LocalEngine, Room, empty_prompt
 from redraft.engines.threads import in_daemon_thread
 from redraft.errors import ContextError, ModelError, UsageError
 from redraft.formats.selfee import NATIVE_FORMAT
+from redraft.options import Dtype
 
 STREAMS = 8
 """Default number of streams at once."""
@@ -101,6 +102,7 @@ class HfEngine(LocalEngine):
         parallel: int = STREAMS,
         threads: int | None = None,
         gpu: bool = True,
+        dtype: Dtype | None = None,
     ) -> HfEngine:
         """Load a folder.
 
@@ -111,6 +113,7 @@ class HfEngine(LocalEngine):
             parallel: As above.
             threads: As above.
             gpu: Use a GPU if there is one.
+            dtype: Compute in this dtype; None for the one that suits weights and machine (`usual_dtype`).
 
         Raises:
             ModelError: A file is missing or damaged, does not fit, or is not supported.
@@ -124,8 +127,10 @@ class HfEngine(LocalEngine):
             )
         device = torch.device("cuda" if gpu and torch.cuda.is_available() else "cpu")
 
+        chosen = getattr(torch, dtype) if dtype else None
+
         def opened() -> HfEngine:
-            loaded = load(folder, adapters[0] if adapters else None, device)
+            loaded = load(folder, adapters[0] if adapters else None, device, chosen)
             return cls(
                 loaded.model,
                 loaded.tokenizer,

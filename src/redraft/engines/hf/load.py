@@ -49,10 +49,16 @@ class Loaded:
     ends: frozenset[int]
 
 
-def load(folder: Path, adapter: Path | None, device: torch.device) -> Loaded:
+def load(
+    folder: Path, adapter: Path | None, device: torch.device, dtype: torch.dtype | None = None
+) -> Loaded:
     """Load a folder.
 
-    On a CPU all weights become 32-bit floats, which is exact for 16 bits. On a GPU they keep their dtype.
+    Args:
+        folder: Holds config.json, weights and tokenizer.
+        adapter: A folder of a LoRA adapter.
+        device: Where the model computes.
+        dtype: The dtype that it computes in; None for `usual_dtype`.
 
     Raises:
         ModelError: A file is missing or damaged, or the model is not supported.
@@ -70,7 +76,7 @@ def load(folder: Path, adapter: Path | None, device: torch.device) -> Loaded:
         tokenizer = load_tokenizer(own)
         _check_layers(checkpoint)
         config = _config(folder, plan)
-        model = _model(folder, config, _tensors(checkpoint, lora, plan), device)
+        model = _model(folder, config, _tensors(checkpoint, lora, plan), device, dtype)
     settings = checkpoint.json("config.json")
     format_ = (lora.format if lora else None) or settings.get("redraft_format")
     ends = ends_of(tokenizer, settings, checkpoint.json("generation_config.json"))
@@ -182,12 +188,37 @@ def _tensors(
     }
 
 
-def _model(folder: Path, config: Any, tensors: dict[str, torch.Tensor], device: torch.device) -> Any:
+def usual_dtype(stored: torch.dtype | None, device: torch.device) -> torch.dtype:
+    """Return the dtype to compute in, unless the caller chooses.
+
+    On a GPU it is the dtype of the weights. On a CPU it is bfloat16 for weights of 16 bits if the CPU has
+    instructions for it, and else float32, which is exact for every weight.
+    """
+    if stored not in _FLOATS:
+        return torch.float32
+    if device.type != "cpu":
+        return stored
+    return torch.bfloat16 if stored != torch.float32 and computes_in_bfloat16() else torch.float32
+
+
+def computes_in_bfloat16() -> bool:
+    """Return whether the CPU has instructions for bfloat16: AMX, or AVX-512 BF16."""
+    cpu: Any = torch.cpu
+    return bool(cpu._is_amx_tile_supported() or cpu._is_avx512_bf16_supported())  # noqa: SLF001  (torch has no other)
+
+
+def _model(
+    folder: Path,
+    config: Any,
+    tensors: dict[str, torch.Tensor],
+    device: torch.device,
+    dtype: torch.dtype | None,
+) -> Any:
     known = transformers.MODEL_FOR_CAUSAL_LM_MAPPING
     if type(config) not in known:
         raise ModelError(f"{folder} has the model type {config.model_type!r}, which does not generate text.")
     kind: Any = known[type(config)]
-    dtype = torch.float32 if device.type == "cpu" or config.dtype not in _FLOATS else config.dtype
+    dtype = dtype or usual_dtype(config.dtype, device)
     try:
         _check_size(folder, kind, config, tensors)
         model, report = kind.from_pretrained(

@@ -1,0 +1,153 @@
+"""Measures the hf engine against plain batched `generate` of transformers, side by side in one run.
+
+    python benchmarks/apps_hf.py             everything; writes its part of RESULTS.md
+    python benchmarks/apps_hf.py --quick     tiny numbers, to see that it works; they mean nothing
+
+The model is the default one as a folder of transformers, with its real vocabulary. The machine should have
+nothing else to do. Exit status 1 if a ratio was not reached.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from material import QUESTIONS
+from measure import FULL, QUICK, Figure, Goal, Row, Size, alternate
+from redraft import arevise
+from redraft.engines.hf.engine import HfEngine
+from redraft.engines.hf.load import computes_in_bfloat16, load
+from redraft.engines.llamacpp.default_model import cached_default
+from report import page, put, section
+from weights_run import weights
+
+SCRIPT = "benchmarks/apps_hf.py"
+RESULTS = Path(__file__).with_name("RESULTS.md")
+MEASURE = "hf engine vs plain batched transformers, same dtype, tokens/s"
+HOW = (
+    "Every stream answers one question with {tokens} new tokens, at temperature 0.7. Ours is `arevise` "
+    "without revisions, once for each question and all at once, as `redraft answer --parallel N` runs it; theirs is "
+    "one `generate` of the same model object for all questions, padded on the left. Nothing ends a text "
+    "early on either side. Loading is not timed; reading the prompts is. Each of our rounds has a new "
+    "engine, so that its cache is empty. {threads} threads."
+)
+STREAMS = (8, 32, 64)
+GOAL = Goal("≥", 0.8)
+TEMPERATURE = 0.7
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model that both sides run."""
+
+    model: Any
+    tokenizer: Any
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measures, shows and writes the row, and returns the exit status."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="tiny numbers, and no results written")
+    quick = parser.parse_args(arguments).quick
+    start = time.perf_counter()
+    row = run(replace(QUICK, tokens=4), STREAMS[:1]) if quick else run(replace(FULL, tokens=64), STREAMS)
+    print(section(row))
+    if not quick:
+        put(RESULTS, SCRIPT, page([row], SCRIPT, (time.perf_counter() - start) / 60))
+    return 0 if row.figures and all(figure.reached for figure in row.figures) else 1
+
+
+def run(size: Size, streams: Sequence[int]) -> Row:
+    """Measures the default model, in float32 and where the CPU has it in bfloat16."""
+    found = cached_default()
+    if found is None:
+        return Row(MEASURE, HOW, (), ("The default model was not fetched: redraft model get default",))
+    dtypes = (torch.float32, torch.bfloat16) if computes_in_bfloat16() else (torch.float32,)
+    figures: list[Figure] = []
+    with tempfile.TemporaryDirectory() as work:
+        folder = Path(work) / "model"
+        weights("from-gguf", found, "-o", folder)
+        for dtype in dtypes:
+            loaded = load(folder, None, torch.device("cpu"), dtype)
+            both = Loaded(loaded.model, loaded.tokenizer)
+            figures += [asyncio.run(compare(both, count, size)) for count in streams]
+    return Row(MEASURE, HOW.format(tokens=size.tokens, threads=torch.get_num_threads()), tuple(figures))
+
+
+async def compare(both: Loaded, streams: int, size: Size) -> Figure:
+    """Measures both sides in turn, after one round of each that is not counted."""
+    asked = [QUESTIONS[number % len(QUESTIONS)] for number in range(streams)]
+
+    async def ours() -> tuple[int, float]:
+        return await by_redraft(both, asked, size.tokens)
+
+    async def theirs() -> tuple[int, float]:
+        return by_transformers(both, asked, size.tokens)
+
+    await alternate(1, ours, theirs)
+    rates = await alternate(size.rounds, ours, theirs)
+    dtype = str(both.model.dtype).removeprefix("torch.")
+    return rates.figure(f"{streams} streams, {dtype}", GOAL, "redraft", "transformers")
+
+
+async def by_redraft(both: Loaded, asked: Sequence[str], tokens: int) -> tuple[int, float]:
+    """Returns the generated tokens of all chains, and the seconds."""
+    engine = HfEngine(both.model, both.tokenizer, name="default", parallel=len(asked), ends=frozenset())
+    try:
+        start = time.perf_counter()
+        chains = await asyncio.gather(
+            *(
+                arevise(
+                    question,
+                    model=engine,
+                    max_revisions=0,
+                    max_tokens=tokens,
+                    temperature=TEMPERATURE,
+                    seed=seed,
+                )
+                for seed, question in enumerate(asked)
+            )
+        )
+        seconds = time.perf_counter() - start
+    finally:
+        await engine.aclose()
+    return sum(chain.usage.completion_tokens for chain in chains), seconds
+
+
+def by_transformers(both: Loaded, asked: Sequence[str], tokens: int) -> tuple[int, float]:
+    """Returns the generated tokens of one batch, and the seconds."""
+    tokenizer = both.tokenizer
+    tokenizer.padding_side = "left"
+    both.model.generation_config.eos_token_id = None
+    start = time.perf_counter()
+    texts = [
+        tokenizer.apply_chat_template(
+            [{"role": "user", "content": question}], tokenize=False, add_generation_prompt=True
+        )
+        for question in asked
+    ]
+    batch = tokenizer(texts, padding=True, return_tensors="pt")
+    with torch.inference_mode():
+        made = both.model.generate(
+            **batch,
+            do_sample=True,
+            temperature=TEMPERATURE,
+            top_k=0,
+            max_new_tokens=tokens,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    seconds = time.perf_counter() - start
+    return (made.shape[1] - batch.input_ids.shape[1]) * len(asked), seconds
+
+
+if __name__ == "__main__":
+    sys.exit(main())
