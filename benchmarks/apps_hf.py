@@ -35,9 +35,9 @@ RESULTS = Path(__file__).with_name("RESULTS.md")
 MEASURE = "hf engine vs plain batched transformers, same dtype, tokens/s"
 HOW = (
     "Every stream answers one question with {tokens} new tokens, at temperature 0.7. Ours is `arevise` "
-    "without revisions, once for each question and all at once, as `redraft answer --parallel N` runs it; theirs is "
-    "one `generate` of the same model object for all questions, padded on the left. Nothing ends a text "
-    "early on either side. Loading is not timed; reading the prompts is. Each of our rounds has a new "
+    "without revisions, once for each question and all at once, as `redraft answer --parallel N` runs it; "
+    "theirs is one `generate` of the same model object for all questions, padded on the left. Nothing ends "
+    "a text early on either side. Loading is not timed; reading the prompts is. Each of our rounds has a new "
     "engine, so that its cache is empty. {threads} threads."
 )
 STREAMS = (8, 32, 64)

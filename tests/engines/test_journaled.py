@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -53,6 +55,19 @@ def test_a_later_run_gets_the_same_deltas_and_asks_nothing(journal: Journal) -> 
     assert ask(journaled(second, journal)) == paid
     assert second.calls == []
     assert text_of(paid) == "A fine answer."
+
+
+def test_log_probabilities_are_replayed_and_are_another_question(journal: Journal) -> None:
+    class Sure(ScriptedEngine):
+        async def chat(self, *args: Any, **more: Any) -> AsyncGenerator[Delta, None]:
+            async for delta in super().chat(*args, **more):
+                yield replace(delta, logprobs=(-0.5, -1.25))
+
+    how = Sampling(logprobs=True)
+    paid = ask(journaled(Sure(["Yes."]), journal), sampling=how)
+    assert ask(journaled(ScriptedEngine([]), journal), sampling=how) == paid
+    assert paid[0].logprobs == (-0.5, -1.25)
+    assert text_of(ask(journaled(ScriptedEngine(["No."]), journal))) == "No."
 
 
 def test_a_second_sample_is_another_reply_and_both_are_replayed(journal: Journal) -> None:

@@ -57,6 +57,7 @@ class Sampling:
         tools: Tools that an answer may call, as in the OpenAI protocol. Needs `EngineInfo.any_request`.
         extra_body: More fields of a request, over ours. Needs `any_request`. Never logged or recorded.
         extra_headers: More headers of a request. As for `extra_body`.
+        logprobs: Report the log-probability of each token, from engines with `EngineInfo.logprobs`.
     """
 
     temperature: float = 0.7
@@ -67,6 +68,7 @@ class Sampling:
     tools: Sequence[Mapping[str, Any]] = ()
     extra_body: Mapping[str, Any] | None = field(default=None, repr=False)
     extra_headers: Mapping[str, str] | None = field(default=None, repr=False)
+    logprobs: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,9 @@ class Delta:
         text: New text, possibly empty.
         tokens: Ids of the tokens of `text`, where the engine has them. Tokens of a stop string or of an
             incomplete character may come ahead of their text.
+        logprobs: The natural logarithm of the probability of each token, before temperature and top-p, if
+            `Sampling.logprobs` asks for it and the engine has it. One for each of `tokens`, where there are
+            ids. A server may send them without ids. llama.cpp has none for a character of several tokens.
         finish: The reason for the end; None before the end.
         stop_text: The stop string that ended the stream. It is not part of `text`.
         prompt_tokens: Length of the prompt in tokens, including cached ones; on the last delta.
@@ -95,6 +100,7 @@ class Delta:
     completion_tokens: int | None = None
     aside: str = ""
     tool_calls: tuple[dict[str, Any], ...] = ()
+    logprobs: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -114,6 +120,7 @@ class EngineInfo:
             `system`, `user` and `assistant` (`engines.messages`).
         any_request: Takes `Sampling.tools`, `extra_body` and `extra_headers`.
         schemas: Generates JSON that fits `Sampling.schema`.
+        logprobs: Reports log-probabilities of tokens for `Sampling.logprobs`.
         native: The model was trained on chains, according to its metadata (`redraft.format = selfee-1`).
         price: What its tokens cost; None if unknown.
     """
@@ -128,6 +135,7 @@ class EngineInfo:
     any_message: bool = False
     any_request: bool = False
     schemas: bool = False
+    logprobs: bool = False
     native: bool = False
     price: Price | None = None
 

@@ -51,7 +51,7 @@ class JournaledEngine(WrappedEngine):
     def _key(self, request: dict[str, Any]) -> str:
         sampling = asdict(request["sampling"])
         del sampling["extra_headers"]
-        for name in ("schema", "tools", "extra_body"):
+        for name in ("schema", "tools", "extra_body", "logprobs"):
             if not sampling[name]:
                 del sampling[name]  # so that journals of older versions still fit
         key = key_of({**self._about, **request, "sampling": sampling})

@@ -486,6 +486,31 @@ def test_a_template_that_refuses_says_why() -> None:
 # Scores
 
 
+def test_tokens_come_with_the_logarithms_of_their_probabilities() -> None:
+    model = random_model()
+    how = Sampling(0.7, top_p=0.9, max_tokens=40, seed=3, logprobs=True)
+
+    async def check() -> None:
+        engine = made(model, parallel=3)
+        asked = [prompt(seed, 5 + seed) for seed in (1, 2)]
+        first, second, plain = await asyncio.gather(
+            *(continued(engine, each, how) for each in asked), continued(engine, (5,), GREEDY)
+        )
+        await engine.aclose()
+        assert engine.info.logprobs
+        assert not any(delta.logprobs for delta in plain)
+        for before, deltas in zip(asked, (first, second), strict=True):
+            assert all(len(delta.logprobs) == len(delta.tokens) for delta in deltas)
+            found = torch.tensor([number for delta in deltas for number in delta.logprobs])
+            ids = torch.tensor([[*before, *tokens_of(deltas)]])
+            with torch.inference_mode():
+                expected = torch.log_softmax(model(input_ids=ids).logits[0, :-1, :271].float(), dim=-1)
+            expected = expected.gather(-1, ids[0, 1:, None])[len(before) - 1 :, 0]
+            assert (found - expected).abs().max() <= 1e-4
+
+    run(check())
+
+
 def test_scores_are_the_logarithms_of_probabilities(engine: HfEngine) -> None:
     before, text = prompt(1, 5), prompt(2, 30)
     with torch.no_grad():

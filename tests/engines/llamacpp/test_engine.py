@@ -74,6 +74,37 @@ def process_of(engine: LlamaCppEngine) -> subprocess.Popen[bytes]:
     return engine._child._process
 
 
+# Probabilities
+
+
+@pytest.mark.model
+def test_log_probabilities_are_those_of_llama_cpp(engine: LlamaCppEngine) -> None:
+    # Words that repeat, so that drafts would be tried: a drafted token has no probability.
+    asked = "a b c d a b c d a b c d a b c"
+    how = Sampling(temperature=0.0, max_tokens=20, logprobs=True)
+
+    async def both() -> tuple[list[Delta], Any]:
+        tokens = await engine.encode(asked, special=True)
+        await continued(engine, tokens, how)  # from here on the prompt is in the cache
+        deltas = await continued(engine, tokens, how)
+        body = {"prompt": list(tokens), "n_predict": 20, "temperature": 0.0, "samplers": ["temperature"]}
+        plain = {**body, "n_probs": 1, "cache_prompt": True, "speculative.n_max": 0}
+        return deltas, await engine._child.post("/completion", plain)
+
+    deltas, reply = run(both())
+    expected = [(each["id"], each["logprob"]) for each in reply["completion_probabilities"]]
+    found = [pair for each in deltas for pair in zip(each.tokens, each.logprobs, strict=True)]
+    assert engine.info.logprobs
+    assert found == expected
+    assert len(found) == 20
+    assert all(number < 0 for _, number in found)
+
+
+@pytest.mark.model
+def test_without_being_asked_for_there_are_no_log_probabilities(engine: LlamaCppEngine) -> None:
+    assert not any(delta.logprobs for delta in run(continued(engine, COUNT)))
+
+
 # What it is and what it reads and writes
 
 

@@ -38,6 +38,34 @@ def test_a_chat_request() -> None:
     }
 
 
+def test_logarithms_of_probabilities_are_asked_for_in_the_words_of_each_route() -> None:
+    how = Sampling(logprobs=True)
+    assert chat_body("m", [{"role": "user", "content": "Hi"}], how, [])["logprobs"] is True
+    assert completion_body("m", "Hi", how, [])["logprobs"] == 1
+
+
+@pytest.mark.parametrize(
+    "logprobs",
+    [
+        {"content": [{"token": "a", "logprob": -0.5, "top_logprobs": []}, {"token": "b", "logprob": 0}]},
+        {"tokens": ["a", "b"], "token_logprobs": [-0.5, 0], "top_logprobs": None},
+    ],
+)
+def test_logarithms_of_probabilities_of_either_route(logprobs: Any) -> None:
+    assert read_chunk({"choices": [{"text": "ab", "logprobs": logprobs}]}).logprobs == (-0.5, 0.0)
+
+
+@pytest.mark.parametrize("wrong", [None, [1], {"content": [3]}, {"token_logprobs": ["x", 10**400, None]}])
+def test_logarithms_that_are_none(wrong: Any) -> None:
+    assert read_chunk({"choices": [{"text": "ab", "logprobs": wrong}]}).logprobs == ()
+
+
+def test_a_server_without_logarithms_of_probabilities() -> None:
+    body = chat_body("m", [{"role": "user", "content": "Hi"}], Sampling(logprobs=True), [])
+    changed = adapted(body, Complaint("logprobs are not supported with this model."))
+    assert changed == {name: value for name, value in body.items() if name != "logprobs"}
+
+
 def test_what_only_repeats_a_default_is_not_sent() -> None:
     body = completion_body("m", (1, 2), Sampling(), ())
     assert body["prompt"] == [1, 2]

@@ -14,7 +14,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -69,6 +69,7 @@ class Request:
 
     def __post_init__(self) -> None:
         self.asked = len(self.tokens)
+        self._logprobs: list[float] = []
         self.random = random.Random(self.sampling.seed)  # noqa: S311  (not for secrets)
 
     @property
@@ -76,9 +77,14 @@ class Request:
         """Tokens that the model has not read yet; 1 while it generates."""
         return len(self.tokens) - len(self.slot.tokens)
 
-    def take(self, token: int, *, ends: bool) -> bool:
-        """Add a token, and deliver the text that is now final. Return whether the sequence is complete."""
+    def take(self, token: int, logprob: float | None, *, ends: bool) -> bool:
+        """Add a token, and deliver the text that is now final. Return whether the sequence is complete.
+
+        `logprob` is delivered with the token if the caller asked for it.
+        """
         self.tokens.append(token)
+        if logprob is not None and self.sampling.logprobs:
+            self._logprobs.append(logprob)
         made = len(self.tokens) - self.asked
         piece = self.spelling.end(token) if ends else self.spelling.add(token)
         finish: Finish | None = "stop" if ends or piece.stop_text is not None else None
@@ -86,12 +92,23 @@ class Request:
             rest = self.spelling.end()
             piece = FinalText(piece.text + rest.text, piece.tokens + rest.tokens, rest.stop_text)
             finish = self.limit if rest.stop_text is None else "stop"
+        # Tokens are released in order, so theirs are the oldest that are left.
+        logprobs = tuple(self._logprobs[: len(piece.tokens)])
+        del self._logprobs[: len(piece.tokens)]
+        delta = Delta(piece.text, piece.tokens, logprobs=logprobs)
         if finish:
             self.deliver(
-                Delta(piece.text, piece.tokens, finish, piece.stop_text, self.asked, self.cached, made)
+                replace(
+                    delta,
+                    finish=finish,
+                    stop_text=piece.stop_text,
+                    prompt_tokens=self.asked,
+                    cached_tokens=self.cached,
+                    completion_tokens=made,
+                )
             )
         elif piece.tokens:
-            self.deliver(Delta(piece.text, piece.tokens))
+            self.deliver(delta)
         return finish is not None
 
 
@@ -217,16 +234,19 @@ class Batch:
 
     def _continue(self, requests: Sequence[Request]) -> None:
         """Read the last token of some sequences, and draw one more for each."""
-        logits = self._forward(requests, [request.tokens[-1:] for request in requests])
+        parts = [request.tokens[-1:] for request in requests]
+        logits = self._forward(requests, parts)[:, -1, : self._size].float()
         drawn = draw(
-            logits[:, -1, : self._size].float(),
+            logits,
             [request.sampling for request in requests],
             [request.random.random() for request in requests],
         )
-        for request, token in zip(requests, drawn, strict=True):
+        wanted = any(request.sampling.logprobs for request in requests)
+        logprobs = _logprobs(logits, drawn) if wanted else [None] * len(requests)
+        for request, token, logprob in zip(requests, drawn, logprobs, strict=True):
             if token is None:
                 self._drop(request, _diverged(request))
-            elif request.take(token, ends=token in self._ends):
+            elif request.take(token, logprob, ends=token in self._ends):
                 self._running.remove(request)
 
     def _forward(self, requests: Sequence[Request], parts: Sequence[list[int]]) -> torch.Tensor:
@@ -328,6 +348,13 @@ def _drawn(logits: torch.Tensor, samplings: Sequence[Sampling], numbers: Sequenc
     sums = chances.cumsum(-1)
     at = torch.searchsorted(sums, column(numbers) * sums[:, -1:], right=True).clamp_(max=sums.shape[-1] - 1)
     return (at if ids is None else ids.gather(-1, at))[:, 0]
+
+
+def _logprobs(logits: torch.Tensor, drawn: Sequence[int | None]) -> list[float]:
+    """Return the logarithm of the probability of each drawn token; of 0 where none could be drawn."""
+    ids = torch.tensor([token or 0 for token in drawn], device=logits.device)
+    chosen: list[float] = torch.log_softmax(logits, dim=-1).gather(-1, ids[:, None])[:, 0].tolist()
+    return chosen
 
 
 def _diverged(request: Request) -> EngineError:

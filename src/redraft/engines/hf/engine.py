@@ -78,6 +78,7 @@ class HfEngine(LocalEngine):
             token_ids=True,
             chats=self._tokenizer.chats,
             native=native,
+            logprobs=True,
         )
         super().__init__(info, context, trained)
         self._windows = windows_of(model, context)

@@ -163,10 +163,11 @@ class LlamaCppEngine(LocalEngine):
             text, tokens = event["content"], event["tokens"]
             gap = gap or event["tokens_predicted"] > counted + len(tokens)
             counted = event["tokens_predicted"]
-            if gap:  # the tokens are unknown until their text comes
-                tokens = await self._tokens_of(text, held) if text else []
+            logprobs = tuple(each["logprob"] for each in event.get("completion_probabilities", ()))
+            if gap:  # the tokens are unknown until their text comes, and their probabilities stay unknown
+                tokens, logprobs = await self._tokens_of(text, held) if text else [], ()
             held, gap = ([], False) if text else (held + tokens, gap)
-            yield Delta(text=text, tokens=tuple(tokens))
+            yield Delta(text=text, tokens=tuple(tokens), logprobs=logprobs)
         raise EngineError(f"{self._info.name}: the stream ended without its last event.", hint="Try again.")
 
     async def _unsaid(self, stop_type: str, held: list[int]) -> str:
@@ -224,6 +225,7 @@ def _info(model: Path, headers: Sequence[GGUFHeader], context: int) -> EngineInf
         token_ids=True,
         chats=headers[0].text("tokenizer.chat_template") is not None,
         schemas=True,
+        logprobs=True,
         native=any(header.text("redraft.format") == NATIVE_FORMAT for header in headers),
     )
 
@@ -249,6 +251,9 @@ def _request(prompt: Tokens, sampling: Sampling, stop: Sequence[str], limit: int
     }
     if sampling.schema is not None:
         request["json_schema"] = sampling.schema
+    if sampling.logprobs:
+        # A token that is drafted comes without its probability.
+        request |= {"n_probs": 1, "speculative.n_max": 0}
     if sampling.seed is not None:
         request["seed"] = sampling.seed % 2**31
     return request

@@ -92,6 +92,7 @@ class RemoteEngine:
             any_message=True,
             any_request=True,
             schemas=True,
+            logprobs=True,
         )
         self._refused: frozenset[str] = frozenset()
 
@@ -197,8 +198,8 @@ class RemoteEngine:
                         yield Delta(finish="max_tokens", completion_tokens=sampling.max_tokens)
                         return
                     text = halves.add(chunk.text)
-                    if text or chunk.tokens:
-                        yield Delta(text=text, tokens=chunk.tokens)
+                    if text or chunk.tokens or chunk.logprobs:
+                        yield Delta(text=text, tokens=chunk.tokens, logprobs=chunk.logprobs)
             if reply.finish == "error" or not (reply.finish or (reply.done and reply.counts)):
                 how = "gave the answer up" if reply.finish else "broke the stream off"
                 raise self._broken(f"{how} after {reply.characters} characters.")

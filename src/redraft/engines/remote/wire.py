@@ -57,6 +57,7 @@ class Chunk:
         thought: Whether it holds reasoning.
         calls: Pieces of tool calls.
         refusal: The reason for a refusal, which OpenAI sends in its own field.
+        logprobs: Log-probabilities of the tokens, where they were asked for.
     """
 
     text: str = ""
@@ -68,6 +69,7 @@ class Chunk:
     thought: bool = False
     calls: tuple[CallPiece, ...] = ()
     refusal: str = ""
+    logprobs: tuple[float, ...] = ()
 
     @property
     def arguments(self) -> str:
@@ -99,6 +101,8 @@ def chat_body(model: str, messages: Sequence[Message], sampling: Sampling, stop:
         body["response_format"] = _response_format(sampling.schema)
     if sampling.tools:
         body["tools"] = list(sampling.tools)
+    if sampling.logprobs:
+        body["logprobs"] = True
     return body
 
 
@@ -125,7 +129,9 @@ def answers_by_tool(body: Body) -> bool:
 def completion_body(model: str, prompt: PromptText, sampling: Sampling, stop: Sequence[str]) -> Body:
     """Return a request to `/completions`, for a text or token ids."""
     raw = prompt if isinstance(prompt, str) else list(prompt)
-    return {"model": model, "prompt": raw, **sampling_fields(sampling, stop)}
+    body = {"model": model, "prompt": raw, **sampling_fields(sampling, stop)}
+    # A number of alternatives here, in place of true and false; llama.cpp takes 0 for none at all.
+    return {**body, "logprobs": 1} if sampling.logprobs else body
 
 
 def read_chunk(record: Mapping[str, Any]) -> Chunk:
@@ -155,6 +161,7 @@ def read_chunk(record: Mapping[str, Any]) -> Chunk:
         finish=_FINISHES.get(str(reason), "stop") if reason else None,
         stop_text=_stop_text(record, choice),
         counts=_counts(record.get("usage")),
+        logprobs=_logprobs(_table(choice.get("logprobs"))),
     )
 
 
@@ -202,6 +209,16 @@ def _text(content: Any) -> str:
         parts = [part for part in map(_table, content) if part.get("type") == "text"]
         return "".join(_text(part.get("text")) for part in parts)
     return content if isinstance(content, str) else ""
+
+
+def _logprobs(found: Mapping[str, Any]) -> tuple[float, ...]:
+    """Return the numbers of `content` (chats, and all of llama.cpp) or `token_logprobs` (completions)."""
+    listed = [_table(each).get("logprob") for each in _list(found.get("content"))]
+    numbers = listed or _list(found.get("token_logprobs"))
+    # Infinity is no JSON, but Python reads it.
+    return tuple(
+        float(number) for number in numbers if isinstance(number, int | float) and abs(number) < _MOST
+    )
 
 
 def _stop_text(record: Mapping[str, Any], choice: Mapping[str, Any]) -> str | None:
@@ -330,7 +347,7 @@ def adapted(body: Body, complaint: Complaint) -> Body | None:
         return in_dialect(body, {"response_format"})
     if "tool_choice" in body and _OF_TOOLS.search(complaint.message):
         return in_dialect(body, {"tools", "tool_choice"})
-    for extra in ("stream_options", "return_token_ids"):
+    for extra in ("stream_options", "return_token_ids", "logprobs"):
         if extra in body and extra in complaint.message:
             return in_dialect(body, {extra})
     if "max_tokens" in body and "max_completion_tokens" in complaint.message and complaint.context is None:
