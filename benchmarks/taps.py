@@ -79,6 +79,9 @@ class Tap:
     def info(self) -> EngineInfo:
         return self.engine.info
 
+    async def score(self, texts: Sequence[PromptText]) -> list[tuple[float, ...]]:
+        return await self.engine.score(texts)
+
     async def encode(self, text: str, *, special: bool = False) -> Tokens:
         return await self.engine.encode(text, special=special)
 

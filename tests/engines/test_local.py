@@ -7,7 +7,9 @@ import pytest
 
 from redraft.engines.base import Delta, EngineInfo, Message, Sampling, Tokens
 from redraft.engines.local import LocalEngine, Room
-from redraft.errors import ContextError, UsageError
+from redraft.engines.metered import MeteredEngine
+from redraft.engines.scripted import ScriptedEngine
+from redraft.errors import ContextError, EngineError, UsageError
 
 SAID: list[Message] = [{"role": "user", "content": "Hi. <end>"}, {"role": "user", "content": "1."}]
 
@@ -94,3 +96,13 @@ def test_only_the_template_writes_control_tokens() -> None:
 
     said = (*map(ord, "Hi. <end>"),)
     assert asyncio.run(ask()).tokens == (*map(ord, "<s>1."), 0, *said, 0, *said)
+
+
+@pytest.mark.parametrize("scripted", [True, False])
+def test_an_engine_without_scores_says_what_has_them(scripted: bool) -> None:
+    asked = MeteredEngine(ScriptedEngine(["x"]) if scripted else engine())
+    assert not asked.info.scores
+    with pytest.raises(EngineError) as caught:
+        asyncio.run(asked.score(["Rain falls."]))
+    assert "cannot score texts" in caught.value.message
+    assert "folder of transformers" in str(caught.value.hint)

@@ -15,6 +15,7 @@ from typing import Any, NotRequired, Protocol, TypedDict
 
 from redraft.chain import Finish
 from redraft.engines.price import Price
+from redraft.errors import EngineError
 
 Tokens = tuple[int, ...]
 PromptText = str | Tokens
@@ -121,6 +122,7 @@ class EngineInfo:
         any_request: Takes `Sampling.tools`, `extra_body` and `extra_headers`.
         schemas: Generates JSON that fits `Sampling.schema`.
         logprobs: Reports log-probabilities of tokens for `Sampling.logprobs`.
+        scores: Scores given texts (`score`).
         native: The model was trained on chains, according to its metadata (`redraft.format = selfee-1`).
         price: What its tokens cost; None if unknown.
     """
@@ -136,6 +138,7 @@ class EngineInfo:
     any_request: bool = False
     schemas: bool = False
     logprobs: bool = False
+    scores: bool = False
     native: bool = False
     price: Price | None = None
 
@@ -176,6 +179,25 @@ class Engine(Protocol):
         """Answer messages with the model's chat template. Same deltas as `stream`."""
         ...
 
+    async def score(self, texts: Sequence[PromptText]) -> list[tuple[float, ...]]:
+        """Return the log-probability of each token after the first, for each text.
+
+        The numbers are natural logarithms, before temperature and top-p. A text that begins with the
+        beginning-of-text token, as `encode` with `special` does, has one for each token of its own.
+
+        Raises:
+            EngineError: The engine has no `EngineInfo.scores`.
+        """
+        ...
+
     async def aclose(self) -> None:
         """Release the engine's resources. May be called twice."""
         ...
+
+
+def no_scores(info: EngineInfo) -> EngineError:
+    """Return the error of an engine that cannot score texts."""
+    return EngineError(
+        f"{info.name} cannot score texts: its engine, {info.engine}, has no probabilities of given tokens.",
+        hint="Load the model as a folder of transformers: load_engine('path/folder').",
+    )

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from redraft.chain import Finish, content_of
-from redraft.engines.base import Delta, EngineInfo, Message, PromptText, Sampling, Tokens
+from redraft.engines.base import Delta, EngineInfo, Message, PromptText, Sampling, Tokens, no_scores
 from redraft.engines.messages import plain
 from redraft.engines.price import Price
 from redraft.errors import ContextError, UsageError
@@ -53,6 +53,10 @@ class LocalEngine(ABC):
     @abstractmethod
     async def encode(self, text: str, *, special: bool = False) -> Tokens:
         """Return the token ids of a text. Control tokens that are written out in it stay text."""
+
+    async def score(self, texts: Sequence[PromptText]) -> list[tuple[float, ...]]:  # noqa: ARG002
+        """Raise `EngineError`: not every engine has scores."""
+        raise no_scores(self._info)
 
     @abstractmethod
     async def _tokenize(self, text: str, *, start: bool = False, control: bool) -> Tokens:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypedDict
 
 from redraft.chain import Finish, content_of
-from redraft.engines.base import Delta, EngineInfo, Message, PromptText, Sampling, Tokens
+from redraft.engines.base import Delta, EngineInfo, Message, PromptText, Sampling, Tokens, no_scores
 from redraft.engines.price import Price
 from redraft.errors import ContextError, EngineError, RecordError, ServerError, UsageError, fault_of
 from redraft.options import Option, check_values
@@ -111,6 +111,10 @@ class ScriptedEngine:
         """Stream the next canned reply, whatever the messages."""
         length = sum(len(content_of(message)) for message in messages)
         return self._reply(tuple(messages), length, sampling, stop)
+
+    async def score(self, texts: Sequence[PromptText]) -> list[tuple[float, ...]]:  # noqa: ARG002
+        """Raise `EngineError`: a script has no probabilities."""
+        raise no_scores(self.info)
 
     async def aclose(self) -> None:
         """Do nothing."""

@@ -30,6 +30,10 @@ class WrappedEngine(ABC):
         """Decode with the wrapped engine."""
         return await self._engine.decode(tokens)
 
+    async def score(self, texts: Sequence[PromptText]) -> list[tuple[float, ...]]:
+        """Score with the wrapped engine."""
+        return await self._engine.score(texts)
+
     def stream(self, prompt: PromptText, sampling: Sampling, stop: Sequence[str] = ()) -> Replies:
         """Continue raw text."""
         request = {"way": "stream", "asked": prompt, "sampling": sampling, "stop": list(stop)}

@@ -512,18 +512,22 @@ def test_tokens_come_with_the_logarithms_of_their_probabilities() -> None:
 
 
 def test_scores_are_the_logarithms_of_probabilities(engine: HfEngine) -> None:
-    before, text = prompt(1, 5), prompt(2, 30)
-    with torch.no_grad():
-        logits = engine._model(torch.tensor([before + text])).logits[0]
-    expected = torch.log_softmax(logits, -1)[4:-1].gather(1, torch.tensor(text)[:, None])[:, 0]
-    found = run(engine.score(before, text))
-    assert torch.tensor(found) == pytest.approx(expected, abs=1e-4)
-    assert run(engine.score("Rain", "")) == ()
-    assert len(run(engine.score("Rain", " falls"))) == len(run(engine.encode(" falls")))
+    # Short ones are computed together, and the longest in parts.
+    texts = [prompt(seed, length) for seed, length in enumerate((30, 1, 500, 7, 31, 300))]
+    found = run(engine.score(texts))
+    assert [len(scores) for scores in found] == [len(text) - 1 for text in texts]
+    for text, scores in zip(texts, found, strict=True):
+        with torch.no_grad():
+            logits = engine._model(torch.tensor([text])).logits[0, :-1, :271]
+        expected = torch.log_softmax(logits, -1).gather(1, torch.tensor(text)[1:, None])[:, 0]
+        assert torch.tensor(scores) == pytest.approx(expected, abs=1e-4)
+    assert engine.info.scores
+    assert run(engine.score([])) == []
+    assert len(run(engine.score(["Rain falls"]))[0]) == len(run(engine.encode("Rain falls"))) - 1
     with pytest.raises(UsageError):
-        run(engine.score("", "Rain"))
+        run(engine.score(["Rain", ""]))
     with pytest.raises(ContextError):
-        run(engine.score(before, prompt(1, CONTEXT)))
+        run(engine.score([prompt(1, CONTEXT + 1)]))
 
 
 # Against llama.cpp
@@ -553,7 +557,7 @@ def test_it_agrees_with_llama_cpp(default_model: Path, tmp_path: Path) -> None:
     import_gguf(default_model, tmp_path / "folder")
 
     async def check() -> list[bool]:
-        ours = await HfEngine.start(tmp_path / "folder")
+        ours = await HfEngine.start(tmp_path / "folder", dtype="float32")
         theirs = await LlamaCppEngine.start(default_model, ctx=512, threads=1)
         agree = []
         for text in PROMPTS:
@@ -567,7 +571,8 @@ def test_it_agrees_with_llama_cpp(default_model: Path, tmp_path: Path) -> None:
             if one != other:
                 at = next(i for i, (a, b) in enumerate(zip(one, other, strict=True)) if a != b)
                 best, second = [
-                    (await ours.score(prompt, tuple(each[: at + 1])))[at] for each in (one, other)
+                    scores[-1]
+                    for scores in await ours.score([(*prompt, *each[: at + 1]) for each in (one, other)])
                 ]
                 assert 0 <= best - second < 0.5
         emoji = said(await collect(ours.stream(EMOJI, Sampling(0.0, max_tokens=16))))

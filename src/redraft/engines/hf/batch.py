@@ -285,29 +285,56 @@ class Batch:
 
 
 def score(
-    model: Any, tokens: Sequence[int], asked: int, *, size: int, windows: dict[str, int | None]
-) -> list[float]:
-    """Score a text behind a prompt.
+    model: Any, texts: Sequence[Sequence[int]], *, size: int, windows: dict[str, int | None]
+) -> list[tuple[float, ...]]:
+    """Score texts.
 
     Args:
         model: As for `Batch`.
-        tokens: The prompt and the text.
-        asked: Length of the prompt, at least 1.
+        texts: Token ids, at least one each.
         size: As for `Batch`.
         windows: As for `Batch`.
 
     Returns:
-        The natural logarithm of the probability of each token of the text.
+        For each text the natural logarithm of the probability of each token after the first.
     """
-    cache, scores = Slots(layers_of(model), 1, len(tokens)), []
+    found: list[tuple[float, ...]] = [()] * len(texts)
+    for group in _alike(texts):
+        scores = _scores(model, [texts[number] for number in group], size, windows)
+        for number, row in zip(group, scores, strict=True):
+            found[number] = tuple(row[: len(texts[number]) - 1])
+    return found
+
+
+def _alike(texts: Sequence[Sequence[int]]) -> list[list[int]]:
+    """Return groups of texts by number: of similar lengths, and `READ` tokens at most with their padding."""
+    groups: list[list[int]] = []
+    for number in sorted(range(len(texts)), key=lambda number: len(texts[number])):
+        if groups and (len(groups[-1]) + 1) * len(texts[number]) <= READ:
+            groups[-1].append(number)
+        else:
+            groups.append([number])
+    return groups
+
+
+def _scores(
+    model: Any, texts: Sequence[Sequence[int]], size: int, windows: dict[str, int | None]
+) -> list[list[float]]:
+    """Return the scores of one group, padded to the same length."""
+    rows, width = len(texts), max(map(len, texts))
+    padded = [[*text, *[_PADDING] * (width - len(text))] for text in texts]
+    cache, found = Slots(layers_of(model), rows, width), [torch.zeros(rows, 0)]
     with torch.inference_mode():
-        for start in range(0, len(tokens) - 1, READ):
-            ids = tokens[start : min(start + READ, len(tokens) - 1)]
-            step = Pass((0,), (start,), len(ids))
-            logits = forward(model, cache, windows, [ids], step, keep=len(ids))[0, :, :size].float()
-            following = torch.tensor(tokens[start + 1 : start + 1 + len(ids)], device=logits.device)
-            scores += torch.log_softmax(logits, dim=-1).gather(1, following[:, None])[:, 0].tolist()
-    return scores[asked - 1 :]
+        for start in range(0, width - 1, READ):
+            ids = [row[start : min(start + READ, width - 1)] for row in padded]
+            count = len(ids[0])
+            step = Pass(tuple(range(rows)), (start,) * rows, count)
+            logits = forward(model, cache, windows, ids, step, keep=count)[..., :size].float()
+            following = torch.tensor([row[start + 1 : start + 1 + count] for row in padded])
+            chosen = torch.log_softmax(logits, dim=-1).gather(-1, following[..., None].to(logits.device))
+            found.append(chosen[..., 0].cpu())
+    scores: list[list[float]] = torch.cat(found, dim=1).tolist()
+    return scores
 
 
 def draw(logits: torch.Tensor, samplings: Sequence[Sampling], numbers: Sequence[float]) -> list[int | None]:

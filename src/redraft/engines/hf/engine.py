@@ -79,6 +79,7 @@ class HfEngine(LocalEngine):
             chats=self._tokenizer.chats,
             native=native,
             logprobs=True,
+            scores=True,
         )
         super().__init__(info, context, trained)
         self._windows = windows_of(model, context)
@@ -158,25 +159,25 @@ class HfEngine(LocalEngine):
         self._check(tokens)
         return self._tokenizer.decode(tokens)
 
-    async def score(self, prompt: PromptText, text: PromptText) -> tuple[float, ...]:
-        """Return the natural logarithm of the probability of each token of a text behind a prompt.
+    async def score(self, texts: Sequence[PromptText]) -> list[tuple[float, ...]]:
+        """Return the natural logarithm of the probability of each token after the first, for each text.
+
+        Texts of a similar length are computed together.
 
         Raises:
-            UsageError: The prompt is empty.
-            ContextError: Prompt and text are longer than the context.
+            UsageError: A text is empty.
+            ContextError: A text is longer than the context.
+            ModelError: A token is not in the vocabulary.
         """
-        before = self._tokenizer.encode(prompt, special=True) if isinstance(prompt, str) else prompt
-        tokens = (*before, *(self._tokenizer.encode(text) if isinstance(text, str) else text))
-        self._check(tokens)
-        if not before:
-            raise empty_prompt()
-        if len(tokens) > self._context:
-            raise ContextError(len(tokens), self._context, trained=self._trained)
+        asked = [self._tokenizer.encode(t, special=True) if isinstance(t, str) else t for t in texts]
+        for tokens in asked:
+            self._check(tokens)
+            if not tokens:
+                raise empty_prompt()
+            if len(tokens) > self._context:
+                raise ContextError(len(tokens), self._context, trained=self._trained)
         size, windows = self._tokenizer.size, self._windows
-        found = await in_daemon_thread(
-            lambda: score(self._model, tokens, len(before), size=size, windows=windows)
-        )
-        return tuple(found)
+        return await in_daemon_thread(lambda: score(self._model, asked, size=size, windows=windows))
 
     async def aclose(self) -> None:
         """End the batch's thread after its step, and wait at most `CLOSE_SECONDS`. May be called twice.

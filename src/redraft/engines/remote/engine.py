@@ -21,7 +21,7 @@ import httpx
 
 from redraft.chain import Finish
 from redraft.config import Key
-from redraft.engines.base import Delta, EngineInfo, Message, PromptText, Sampling, Tokens
+from redraft.engines.base import Delta, EngineInfo, Message, PromptText, Sampling, Tokens, no_scores
 from redraft.engines.price import Price
 from redraft.engines.remote.listing import choose, has, models, root
 from redraft.engines.remote.patience import Patience
@@ -177,6 +177,10 @@ class RemoteEngine:
             ContextError: The prompt is longer than the context.
         """
         return self._deltas(_CHAT, chat_body(self._info.name, messages, sampling, stop), sampling)
+
+    async def score(self, texts: Sequence[PromptText]) -> list[tuple[float, ...]]:  # noqa: ARG002
+        """Raise `EngineError`: servers do not score texts."""
+        raise no_scores(self._info)
 
     async def aclose(self) -> None:
         """Close the connections."""
