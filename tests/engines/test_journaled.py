@@ -65,7 +65,7 @@ def test_log_probabilities_are_replayed_and_are_another_question(journal: Journa
 
     how = Sampling(logprobs=True)
     paid = ask(journaled(Sure(["Yes."]), journal), sampling=how)
-    assert ask(journaled(ScriptedEngine([]), journal), sampling=how) == paid
+    assert ask(journaled(ScriptedEngine(["Not asked."]), journal), sampling=how) == paid
     assert paid[0].logprobs == (-0.5, -1.25)
     assert text_of(ask(journaled(ScriptedEngine(["No."]), journal))) == "No."
 

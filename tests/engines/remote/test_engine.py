@@ -214,19 +214,6 @@ class TestStreams:
 
 
 class TestDialects:
-    def test_log_probabilities_come_with_their_text(self, server: FakeServer) -> None:
-        numbers = {"content": [{"token": "Hi", "logprob": -0.25}]}
-        server.on(CHAT, sse_reply(chat_event("Hi", logprobs=numbers), chat_event("", "stop"), DONE))
-        deltas = chat(engine(server), Sampling(logprobs=True))
-        assert [(delta.text, delta.logprobs) for delta in deltas] == [("Hi", (-0.25,)), ("", ())]
-
-    def test_a_server_that_refuses_log_probabilities_answers_without(self, server: FakeServer) -> None:
-        refusal = error_reply(400, "logprobs are not supported with this model.")
-        server.on(CHAT, refusal, chat_reply("a"))
-        deltas = chat(engine(server), Sampling(logprobs=True))
-        assert [(delta.text, delta.logprobs) for delta in deltas] == [("a", ()), ("", ())]
-        assert ["logprobs" in request.json for request in server.requests] == [True, False]
-
     def test_a_server_without_stream_options(self, server: FakeServer) -> None:
         server.on(CHAT, error_reply(400, "Unrecognized request argument: stream_options"), chat_reply("a"))
         twice = engine(server)

@@ -12,6 +12,7 @@ import pytest
 from pydantic import BaseModel
 
 import redraft
+from redraft.engines.base import Delta, Sampling
 from redraft.engines.remote.engine import RemoteEngine
 from redraft.engines.remote.patience import Patience
 from redraft.engines.scripted import ScriptedEngine
@@ -227,3 +228,27 @@ def test_a_wrong_value_is_refused_and_not_shown(name: str, value: Any) -> None:
     with pytest.raises(UsageError, match=f"^{name} is ") as caught:
         redraft.revise("Go.", model=ScriptedEngine(["a"]), **{name: value})
     assert SECRET not in str(caught.value)
+
+
+def logged(server: FakeServer) -> list[Delta]:
+    async def collected() -> list[Delta]:
+        async with aclosing(RemoteEngine(server.url, "m", patience=Patience(tries=1))) as one:
+            deltas = one.chat([{"role": "user", "content": "Hi"}], Sampling(logprobs=True))
+            return [delta async for delta in deltas]
+
+    return asyncio.run(collected())
+
+
+def test_log_probabilities_come_with_their_text(server: FakeServer) -> None:
+    numbers = {"content": [{"token": "Hi", "logprob": -0.25}]}
+    server.on(CHAT, sse_reply(chat_event("Hi", logprobs=numbers), chat_event("", "stop"), DONE))
+    deltas = logged(server)
+    assert [(delta.text, delta.logprobs) for delta in deltas] == [("Hi", (-0.25,)), ("", ())]
+
+
+def test_a_server_that_refuses_log_probabilities_answers_without(server: FakeServer) -> None:
+    refusal = error_reply(400, "logprobs are not supported with this model.")
+    server.on(CHAT, refusal, chat_reply("a"))
+    deltas = logged(server)
+    assert [(delta.text, delta.logprobs) for delta in deltas] == [("a", ()), ("", ())]
+    assert ["logprobs" in request.json for request in server.requests] == [True, False]
