@@ -16,14 +16,19 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import apps_calls
 import apps_constraints
 import apps_schemas
 from report import page, put, section
 
 SCRIPT = "benchmarks/apps.py"
 RESULTS = Path(__file__).with_name("RESULTS.md")
-ROWS = {"schemas": (apps_schemas.measure, 20, 1), "constraints": (apps_constraints.measure, 100, 3)}
-"""Name -> what measures it, and how many prompts: full, quick."""
+ROWS = {
+    "calls": (apps_calls.measure, 300, 20),
+    "schemas": (apps_schemas.measure, 20, 1),
+    "constraints": (apps_constraints.measure, 100, 3),
+}
+"""Name -> what measures it, and how many prompts or calls: full, quick."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
