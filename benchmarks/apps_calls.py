@@ -16,8 +16,8 @@ from redraft.engines.remote.engine import RemoteEngine
 
 MEASURE = "seconds of a call over the bare openai SDK, scripted server without delay"
 HOW = (
-    "A server in a process of its own sends the same twenty pieces at once. Each side makes {calls} calls, one "
-    "after the other on one client: the openai SDK with `stream=True`, and `arevise` without revisions. "
+    "A server in a process of its own sends the same twenty pieces at once. Each side makes {calls} calls, "
+    "one after the other on one client: the openai SDK with `stream=True`, and `arevise` without revisions. "
     "{rounds} pairs in turn."
 )
 ROUNDS, PIECES = 5, 20
