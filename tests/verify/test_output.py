@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given
@@ -79,3 +79,47 @@ def test_a_validator_that_crashes_is_a_fault_of_the_check() -> None:
 def test_it_is_a_value() -> None:
     assert from_type(Tower) == from_type(Tower)
     assert isinstance(from_type(Tower), Check)
+
+
+class Node(BaseModel):
+    value: int
+    below: Node | None = None
+
+
+@pytest.mark.parametrize(
+    ("output", "answer", "value"),
+    [
+        (list[Tower], '[{"name": "Pharos", "metres": 100}]', [Tower(name="Pharos", metres=100)]),
+        (Tower | Node, '{"value": 3}', Node(value=3)),
+        (Node, '{"value": 1, "below": {"value": 2}}', Node(value=1, below=Node(value=2))),
+        (dict[str, int], '{"a": 1}', {"a": 1}),
+    ],
+)
+def test_types_other_than_models(output: Any, answer: str, value: Any) -> None:
+    check = from_type(output)
+    assert check.check(answer, Prompt()).passed
+    assert parse_output(check, answer) == value
+    assert not check.check("[3.5]", Prompt()).passed
+
+
+def test_a_recursive_schema_is_closed_at_every_level() -> None:
+    check = from_type(Node)
+    assert check.schema["$defs"]["Node"]["additionalProperties"] is False
+    assert '"$ref"' in check.demand
+
+
+def test_the_name_of_a_type_has_no_modules() -> None:
+    assert from_type(list[Tower]).name == "output:list[Tower]"
+    assert from_type(Tower | Node).name == "output:Tower | Node"
+
+
+def test_a_field_may_be_called_like_a_word_of_json_schema() -> None:
+    class Odd(BaseModel):
+        type: str
+        properties: dict[str, int]
+
+    answer = '{"type": "object", "properties": {"a": 1}}'
+    assert from_type(Odd).check(answer, Prompt()).passed
+    assert from_type(Odd).schema["properties"]["properties"].get("additionalProperties") == {
+        "type": "integer"
+    }
