@@ -34,7 +34,7 @@ class Tower(BaseModel):
 
 def message(answer: str) -> str:
     outcome = from_type(Tower).check(answer, Prompt())
-    return outcome.message  # type: ignore[union-attr]
+    return outcome.message
 
 
 def test_an_object_comes_out() -> None:
