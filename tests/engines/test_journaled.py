@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from redraft.engines.base import Delta, Sampling
 from redraft.engines.journaled import JournaledEngine, identity_of
-from redraft.engines.scripted import Fault, ScriptedEngine
+from redraft.engines.scripted import Reply, ScriptedEngine
 from redraft.errors import ServerError
 from redraft.jobs.journal import Journal
 
@@ -113,7 +113,7 @@ def test_raw_text_and_a_chat_of_it_are_two_things(journal: Journal) -> None:
 
 def test_a_reply_that_failed_is_asked_again(journal: Journal) -> None:
     with pytest.raises(ServerError):
-        ask(journaled(ScriptedEngine([Fault("Half an", ServerError("gone"))]), journal))
+        ask(journaled(ScriptedEngine([Reply("Half an", ServerError("gone"))]), journal))
     assert text_of(ask(journaled(ScriptedEngine(["Half an answer."]), journal))) == "Half an answer."
 
 

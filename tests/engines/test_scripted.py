@@ -11,6 +11,7 @@ import pytest
 from redraft.engines.base import Sampling
 from redraft.engines.scripted import ScriptedEngine, read_script
 from redraft.errors import RecordError, UsageError
+from redraft.revision.api import revise
 
 
 def script(folder: Path, text: str) -> ScriptedEngine:
@@ -46,6 +47,14 @@ def test_what_is_no_reply_is_refused(tmp_path: Path, line: str, message: str) ->
         script(tmp_path, f'"One."\n{line}\n')
     assert caught.value.message.startswith(f"{tmp_path}/script.jsonl:2: {message}")
     assert caught.value.hint
+
+
+def test_a_reply_that_calls_a_tool_ends_the_chain(tmp_path: Path) -> None:
+    call = {"id": "1", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
+    engine = script(tmp_path, json.dumps({"text": "Let me see.", "tool_calls": [call]}) + '\n"Sunny."\n')
+    tool = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
+    chain = revise("What is the weather?", model=engine, tools=[tool], mode="prompted")
+    assert (chain.stop, chain.answer, chain.steps[-1].tool_calls) == ("tool_calls", "Let me see.", (call,))
 
 
 def test_a_binary_file_is_not_a_script(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from redraft.chain import Chain, Prompt
 from redraft.engines.base import Delta, Message, Sampling
-from redraft.engines.scripted import Fault, ScriptedEngine
+from redraft.engines.scripted import Reply, ScriptedEngine
 from redraft.errors import CheckError, ServerError
 from redraft.revision.budget import Budget
 from redraft.revision.cancel import CancelToken
@@ -104,7 +104,7 @@ def test_seeds_differ_from_call_to_call_and_repeat_from_run_to_run() -> None:
 
 
 def test_a_budget_of_seconds_ends_a_stalled_stream() -> None:
-    engine = Watched([Fault("Half an", stall=60)])
+    engine = Watched([Reply("Half an", stall=60)])
     begun = time.monotonic()
     chain = asyncio.run(finish(Driver(engine), plan(engine, budget=Budget(seconds=0.2))))
     assert time.monotonic() - begun < 30
@@ -130,7 +130,7 @@ def test_a_slow_check_ends_with_the_budget_too() -> None:
 
 
 def test_cancelling_keeps_what_there_is() -> None:
-    engine = Watched(["One.", Fault("Half a cri", stall=60)])
+    engine = Watched(["One.", Reply("Half a cri", stall=60)])
     cancel = CancelToken()
 
     async def run() -> Chain:
@@ -167,7 +167,7 @@ def test_a_crashed_check_is_an_error_of_the_check() -> None:
 
 
 def test_a_stream_cut_in_the_middle_keeps_the_partial_step() -> None:
-    engine = ScriptedEngine([Fault("Half an ans", error=ServerError("cut off"))])
+    engine = ScriptedEngine([Reply("Half an ans", error=ServerError("cut off"))])
     with pytest.raises(ServerError, match="cut off") as caught:
         asyncio.run(finish(Driver(engine), plan(engine)))
     chain = caught.value.chain
@@ -214,7 +214,7 @@ def test_cancelling_from_the_loop_over_the_events_twice() -> None:
 
 
 def test_one_token_cancels_all_its_chains_at_once() -> None:
-    engine = ScriptedEngine([Fault("Half", stall=60)])
+    engine = ScriptedEngine([Reply("Half", stall=60)])
     cancel = CancelToken()
 
     async def run() -> list[Chain]:
@@ -256,13 +256,13 @@ def test_time_that_ends_while_the_prompt_is_encoded_is_no_error() -> None:
             await asyncio.sleep(60)
             return ()
 
-    engine = Slow([Fault(error=ServerError("the prompt is empty"))], native=True)
+    engine = Slow([Reply(error=ServerError("the prompt is empty"))], native=True)
     chain = asyncio.run(finish(Driver(engine), plan(engine, mode="native", budget=Budget(seconds=0.1))))
     assert (chain.stop, chain.answer) == ("budget", "")
 
 
 def test_a_driver_that_was_cut_off_makes_the_next_chain() -> None:
-    engine = ScriptedEngine([Fault("Half", stall=60), "Whole."])
+    engine = ScriptedEngine([Reply("Half", stall=60), "Whole."])
     driver = Driver(engine)
 
     async def run() -> list[str]:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from redraft.chain import CheckResult, Prompt
-from redraft.engines.scripted import Fault, ScriptedEngine
+from redraft.engines.scripted import Reply, ScriptedEngine
 from redraft.errors import CheckError, CheckSyntaxError, ServerError
 from redraft.verify.base import run_check
 from redraft.verify.judge import Judge
@@ -19,7 +19,7 @@ PROMPT = Prompt(instruction="Describe rain.")
 
 
 def run(
-    reply: str | Fault, rubric: str = "Be kind.", bar: int = 7, answer: str = "Rain is wet."
+    reply: str | Reply, rubric: str = "Be kind.", bar: int = 7, answer: str = "Rain is wet."
 ) -> CheckResult:
     return asyncio.run(run_check(Judge.of(rubric, ScriptedEngine([reply]), bar), answer, PROMPT))
 
@@ -75,12 +75,12 @@ def test_what_is_no_score_is_never_made_into_one(reply: str) -> None:
 
 def test_a_reply_that_was_cut_has_no_score() -> None:
     with pytest.raises(CheckError, match="has no score"):
-        run(Fault("The answer scores 8", finish="max_tokens"))
+        run(Reply("The answer scores 8", finish="max_tokens"))
 
 
 def test_a_judge_that_cannot_be_asked_is_an_error_of_the_engine() -> None:
     with pytest.raises(ServerError, match="down"):
-        run(Fault("Well", ServerError("down")))
+        run(Reply("Well", ServerError("down")))
 
 
 def test_the_judge_reads_the_request_the_answer_and_the_rubric() -> None:

@@ -3,8 +3,8 @@
     engine = ScriptedEngine(["A first answer.", "Too short. Revision is needed.", "A longer answer."])
 
 Replies are used in order, for chats and raw text alike, and start again after the last. Text is cut into
-pieces of any size; a token is a character, so ids are code points. A reply may be a `Fault`. `calls` records
-every call.
+pieces of any size; a token is a character, so ids are code points. A `Reply` fails, or calls tools. `calls`
+records every call.
 """
 
 from __future__ import annotations
@@ -24,23 +24,24 @@ from redraft.options import Option, check_values
 
 
 @dataclass(frozen=True)
-class Fault:
-    """A reply that goes wrong.
+class Reply:
+    """A reply that is more than a text.
 
     Attributes:
-        text: The text before the fault.
+        text: The text, or what comes of it before the error.
         error: The error to raise; None for a reply that ends with `finish`.
         finish: The finish reason if there is no error.
         stall: Seconds of silence after the text.
+        tool_calls: Calls of `Sampling.tools`, as in a message of the assistant.
     """
 
     text: str = ""
     error: EngineError | None = None
     finish: Finish = "stop"
     stall: float = 0.0
+    tool_calls: Sequence[dict[str, Any]] = ()
 
 
-Reply = str | Fault
 Call = PromptText | tuple[Message, ...]
 
 
@@ -49,7 +50,8 @@ class ScriptedEngine:
     """Canned replies behind the engine protocol.
 
     Attributes:
-        replies: Texts or faults in order, or a function from a prompt (text or messages) to a reply.
+        replies: Replies in order, or a function from a prompt (text or messages) to a reply. A text is one
+            that ends well.
         chunk: Characters of a delta, or a sequence of lengths to cycle through.
         context: Length of the context in characters; None for no limit.
         continues: Whether it continues raw text.
@@ -60,7 +62,7 @@ class ScriptedEngine:
         calls: All prompts so far.
     """
 
-    replies: Sequence[Reply] | Callable[[Call], Reply]
+    replies: Sequence[str | Reply] | Callable[[Call], str | Reply]
     chunk: int | Sequence[int] = 4
     context: int | None = None
     continues: bool = True
@@ -88,6 +90,7 @@ class ScriptedEngine:
             token_ids=self.token_ids,
             native=self.native,
             any_message=True,
+            any_request=True,
             price=self.price,
         )
 
@@ -124,34 +127,39 @@ class ScriptedEngine:
     ) -> AsyncGenerator[Delta, None]:
         if self.context is not None and length >= self.context:
             raise ContextError(length, self.context)
-        fault = self._next(asked)
+        reply = self._next(asked)
         room = (
             sampling.max_tokens if self.context is None else min(sampling.max_tokens, self.context - length)
         )
-        text, stop_text = _until_stop(fault.text, stop)
-        finish: Finish = "stop" if stop_text else fault.finish
+        text, stop_text = _until_stop(reply.text, stop)
+        finish: Finish = "stop" if stop_text else reply.finish
         if len(text) > room:
             finish = "max_tokens" if room == sampling.max_tokens else "context"
             text, stop_text = text[:room], None
         for piece in self._pieces(text):
             await asyncio.sleep(self.delay)
             yield Delta(text=piece, tokens=tuple(map(ord, piece)) if self.token_ids else ())
-        if fault.stall and not stop_text:
-            await asyncio.sleep(fault.stall)
-        if fault.error and not stop_text:
-            raise fault.error
+        if reply.stall and not stop_text:
+            await asyncio.sleep(reply.stall)
+        if reply.error and not stop_text:
+            raise reply.error
         count = len(text) + len(stop_text or "")
         yield Delta(
-            finish=finish, stop_text=stop_text, prompt_tokens=length, cached_tokens=0, completion_tokens=count
+            finish=finish,
+            stop_text=stop_text,
+            prompt_tokens=length,
+            cached_tokens=0,
+            completion_tokens=count,
+            tool_calls=tuple(reply.tool_calls),
         )
 
-    def _next(self, asked: Call) -> Fault:
+    def _next(self, asked: Call) -> Reply:
         number = self._count
         self._count += 1
         if self.keeps_calls:
             self.calls.append(asked)
         reply = self.replies(asked) if callable(self.replies) else self.replies[number % len(self.replies)]
-        return Fault(reply) if isinstance(reply, str) else reply
+        return Reply(reply) if isinstance(reply, str) else reply
 
     def _pieces(self, text: str) -> Sequence[str]:
         sizes = [self.chunk] if isinstance(self.chunk, int) else list(self.chunk) or [1]
@@ -171,7 +179,7 @@ def _until_stop(text: str, stop: Sequence[str]) -> tuple[str, str | None]:
 
 
 def read_script(path: Path) -> ScriptedEngine:
-    r"""Read a script: one reply a line, a JSON string or `{"text": …, "error": …, "finish": …, "stall": …}`.
+    r"""Read a script: one reply a line, as a JSON string or as an object with the fields of `Reply`.
 
     An object with `settings` sets attributes of the engine: `native`, `chunk`, `context`, `delay`,
     `continues`, `token_ids`.
@@ -181,7 +189,7 @@ def read_script(path: Path) -> ScriptedEngine:
         UsageError: The file cannot be read.
     """
     settings: dict[str, Any] = {}
-    replies: list[Reply] = []
+    replies: list[str | Reply] = []
     for number, line in enumerate(_text_of(path).split("\n"), start=1):
         if not line.strip():
             continue
@@ -195,9 +203,9 @@ def read_script(path: Path) -> ScriptedEngine:
         elif isinstance(record, str):
             replies.append(record)
         else:
-            fault = _read(record, _ScriptReply, where)
-            broken = fault.pop("error", None)
-            replies.append(Fault(**fault, error=ServerError(broken) if broken else None))
+            reply = _read(record, _ScriptReply, where)
+            broken = reply.pop("error", None)
+            replies.append(Reply(**reply, error=ServerError(broken) if broken else None))
     if not replies:
         raise RecordError(f"{path}: the script has no replies.", hint=_SCRIPT_HINT)
     return ScriptedEngine(replies, name=path.stem, keeps_calls=False, **settings)
@@ -229,12 +237,13 @@ class _ScriptSettings(TypedDict, total=False):
 
 
 class _ScriptReply(TypedDict, total=False):
-    """A reply of a script that is an object: see `Fault`."""
+    """A reply of a script that is an object: see `Reply`."""
 
     text: Annotated[str, Option("")]
     error: Annotated[str | None, Option("")]
     finish: Annotated[Literal["stop", "max_tokens", "context", "filtered"], Option("")]
     stall: Annotated[float, Option("", ge=0)]
+    tool_calls: Annotated[list[dict[str, Any]], Option("")]
 
 
 def _read(record: object, group: type, where: str) -> dict[str, Any]:

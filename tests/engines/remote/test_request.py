@@ -6,13 +6,14 @@ import asyncio
 import logging
 from collections.abc import Iterator
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from pydantic import BaseModel
 
 import redraft
-from redraft.engines.base import Delta, Sampling
+from redraft.engines.base import Delta, EngineInfo, Sampling
 from redraft.engines.remote.engine import RemoteEngine
 from redraft.engines.remote.patience import Patience
 from redraft.engines.scripted import ScriptedEngine
@@ -140,11 +141,19 @@ def test_a_schema_that_is_refused_leaves_the_tools_alone(server: FakeServer) -> 
     assert "tool_choice" not in server.requests[1].json
 
 
+class Narrow(ScriptedEngine):
+    """An engine like the local ones, which pass no parts of a request on."""
+
+    @property
+    def info(self) -> EngineInfo:
+        return replace(super().info, any_request=False)
+
+
 @pytest.mark.parametrize(
     "options", [{"tools": [WEATHER]}, {"extra_body": {"top_k": 1}}, {"extra_headers": {"X-Team": "birds"}}]
 )
 def test_an_engine_that_takes_no_such_part_is_named(options: dict[str, Any]) -> None:
-    engine = ScriptedEngine(["a"])
+    engine = Narrow(["a"])
     with pytest.raises(UsageError, match=f"the engine scripted takes no {next(iter(options))}"):
         redraft.revise("Go.", model=engine, **options)
     assert engine.calls == []

@@ -139,10 +139,11 @@ class Batch:
         self._model, self._ends, self._size, self._windows = model, ends, size, windows
         self._context, self._threads = context, threads
         self._slots = [Slot(number) for number in range(slots)]
-        self._cache = self._empty()
+        self._forget()
         self._waiting: list[Request] = []
         self._running: list[Request] = []
         self._given = 0
+        self._scoring = self._held = 0
         self._closed = False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="redraft-hf", daemon=True)
@@ -154,13 +155,49 @@ class Batch:
             if self._closed:
                 raise EngineError("the engine was closed.", hint="Load the model again.")
             self._waiting.append(request)
-            self._changed.notify()
+            self._changed.notify_all()
+
+    def score(self, texts: Sequence[Sequence[int]]) -> list[tuple[float, ...]]:
+        """Score texts beside the sequences, in the caller's thread. Arguments and result as for `score`."""
+        with self._changed:
+            while self._held and not self._closed:
+                self._changed.wait()
+            self._scoring += 1
+        try:
+            return score(self._model, texts, size=self._size, windows=self._windows)
+        finally:
+            with self._changed:
+                self._scoring -= 1
+
+    def hold(self) -> None:
+        """Begin no sequence and no scoring until `release`. Those under way go on while `busy`."""
+        with self._changed:
+            self._held += 1
+
+    @property
+    def busy(self) -> bool:
+        """Whether the model computes, or will for a sequence that was begun."""
+        with self._changed:
+            return bool(self._running or self._scoring)
+
+    def swap(self, model: Any, ends: frozenset[int]) -> None:
+        """Replace the model while it is held and not busy. The new one has the same shape."""
+        self._model, self._ends = model, ends
+
+    def release(self) -> None:
+        """Go on after `hold`. If all had ended, the weights may be others: what was computed is forgotten."""
+        with self._changed:
+            if not self._running:
+                self._model.eval()
+                self._forget()
+            self._held -= 1
+            self._changed.notify_all()
 
     def close(self) -> None:
         """End the thread, and all sequences, after the current step."""
         with self._changed:
             self._closed = True
-            self._changed.notify()
+            self._changed.notify_all()
 
     @property
     def alive(self) -> bool:
@@ -184,7 +221,7 @@ class Batch:
             while not self._closed:
                 self._waiting = [request for request in self._waiting if not request.cancelled]
                 self._running = [request for request in self._running if not request.cancelled]
-                while self._waiting and len(self._running) < len(self._slots):
+                while self._waiting and not self._held and len(self._running) < len(self._slots):
                     self._begin(self._waiting.pop(0))
                 if self._running:
                     return True
@@ -263,8 +300,11 @@ class Batch:
             request.slot.tokens.extend(part)
         return logits
 
-    def _empty(self) -> Slots:
-        return Slots(layers_of(self._model), len(self._slots), self._context)
+    def _forget(self) -> None:
+        """Empty the cache."""
+        self._cache = Slots(layers_of(self._model), len(self._slots), self._context)
+        for slot in self._slots:
+            slot.tokens.clear()
 
     def _drop(self, request: Request, error: BaseException) -> None:
         self._running.remove(request)
@@ -274,10 +314,8 @@ class Batch:
     def _fail(self, error: Exception) -> None:
         """End all sequences of a failed step, and discard the cache."""
         reported = error if isinstance(error, EngineError) else _failed(error)
-        self._cache = self._empty()
-        for slot in self._slots:
-            slot.tokens.clear()
         with self._changed:
+            self._forget()
             ended = [*self._running, *(self._waiting if self._closed else [])]
             self._running = []
         for request in ended:

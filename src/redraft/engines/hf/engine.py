@@ -12,8 +12,9 @@ over several GPUs here.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ import torch
 
 from redraft.engines.base import Delta, EngineInfo, Message, PromptText, Sampling, Tokens
 from redraft.engines.fit import check_settings, context_of
-from redraft.engines.hf.batch import Batch, Request, score
+from redraft.engines.hf.batch import Batch, Request
 from redraft.engines.hf.load import check_model, ends_of, load, windows_of
 from redraft.engines.hf.text import Spelling
 from redraft.engines.hf.tokens import Tokenizer
@@ -82,15 +83,16 @@ class HfEngine(LocalEngine):
             scores=True,
         )
         super().__init__(info, context, trained)
-        self._windows = windows_of(model, context)
-        check_model(model, self._tokenizer, self._windows)
+        self._folder: Path | None = None
+        windows = windows_of(model, context)
+        check_model(model, self._tokenizer, windows)
         self._batch = Batch(
             model,
             slots=parallel,
             context=context,
             ends=ends_of(tokenizer, model.generation_config.to_dict()) if ends is None else ends,
             size=self._tokenizer.size,
-            windows=self._windows,
+            windows=windows,
             threads=threads,
         )
 
@@ -133,7 +135,7 @@ class HfEngine(LocalEngine):
 
         def opened() -> HfEngine:
             loaded = load(folder, adapters[0] if adapters else None, device, chosen)
-            return cls(
+            engine = cls(
                 loaded.model,
                 loaded.tokenizer,
                 name=folder.resolve().name,
@@ -143,8 +145,59 @@ class HfEngine(LocalEngine):
                 native=loaded.format == NATIVE_FORMAT,
                 ends=loaded.ends,
             )
+            engine._folder = folder
+            return engine
 
         return await in_daemon_thread(opened)
+
+    @asynccontextmanager
+    async def paused(self) -> AsyncIterator[None]:
+        """Hold the engine while the weights of its model change, such as during a step of training.
+
+        Streams and scores that were begun end first, with the old weights; others wait. At the end the cache
+        is emptied and the model is put into evaluation mode.
+
+            async with engine.paused():
+                optimizer.step()
+        """
+        self._batch.hold()
+        try:
+            while self._batch.busy:  # noqa: ASYNC110  (a thread has no event for its steps)
+                await asyncio.sleep(0.01)
+            yield
+        finally:
+            self._batch.release()
+
+    async def load_adapter(self, adapter: Path | None) -> None:
+        """Go on with another LoRA adapter of the same folder, or without one. Nothing changes on an error.
+
+        The weights are read again, so for a moment memory holds them twice. Streams that were begun end with
+        the old ones (`paused`).
+
+        Args:
+            adapter: A folder of peft's; None for the model without an adapter.
+
+        Raises:
+            ModelError: A file is missing or damaged, does not fit, or is not supported.
+            UsageError: The engine was made from a model in memory, or the adapter has tokens of its own.
+        """
+        folder, model = self._folder, self._model
+        if folder is None:
+            raise UsageError(
+                f"{self._info.name} was not loaded from a folder.",
+                hint="Change the weights of its model in memory: async with engine.paused(): …",
+            )
+        loaded = await in_daemon_thread(lambda: load(folder, adapter, model.device, model.dtype))
+        tokenizer = Tokenizer(loaded.tokenizer, self._info.name)
+        if tokenizer.vocabulary != self._tokenizer.vocabulary:
+            raise UsageError(
+                f"the adapter {adapter} has another vocabulary than the running model.",
+                hint=f"Load it as another engine: load_engine('{folder}+{adapter}')",
+            )
+        async with self.paused():
+            self._model, self._tokenizer = loaded.model, tokenizer
+            self._batch.swap(loaded.model, loaded.ends)
+            self._info = replace(self._info, native=loaded.format == NATIVE_FORMAT)
 
     async def encode(self, text: str, *, special: bool = False) -> Tokens:
         """Return the token ids of a text. Control tokens that are written out in it stay text."""
@@ -176,8 +229,7 @@ class HfEngine(LocalEngine):
                 raise empty_prompt()
             if len(tokens) > self._context:
                 raise ContextError(len(tokens), self._context, trained=self._trained)
-        size, windows = self._tokenizer.size, self._windows
-        return await in_daemon_thread(lambda: score(self._model, asked, size=size, windows=windows))
+        return await in_daemon_thread(lambda: self._batch.score(asked))
 
     async def aclose(self) -> None:
         """End the batch's thread after its step, and wait at most `CLOSE_SECONDS`. May be called twice.

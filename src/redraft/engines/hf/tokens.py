@@ -24,6 +24,10 @@ class Tokenizer:
     Args:
         tokenizer: A fast tokenizer.
         name: The model's name in messages.
+
+    Attributes:
+        vocabulary: The id of each token.
+        size: The largest id, plus one.
     """
 
     def __init__(self, tokenizer: Any, name: str) -> None:
@@ -31,7 +35,8 @@ class Tokenizer:
         self._name = name
         # A call sets how the tokenizer treats control tokens, and fails while another thread uses it.
         self._lock = threading.Lock()
-        self.size = max(tokenizer.get_vocab().values(), default=-1) + 1
+        self.vocabulary: dict[str, int] = tokenizer.get_vocab()
+        self.size = max(self.vocabulary.values(), default=-1) + 1
         self._mark = self._ids(_MARK)
         self._first, self._behind = self._put_around("a")
         self._spaced = self._ids(_MARK + "a")[len(self._mark) :] != self._ids("a")

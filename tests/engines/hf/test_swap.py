@@ -1,0 +1,210 @@
+"""Weights that change under a running engine: what was begun ends with the old ones, and nothing is kept."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+import torch
+
+from redraft.engines.base import Sampling, Tokens
+from redraft.engines.hf.engine import HfEngine
+from redraft.engines.load import load_engine
+from redraft.errors import ModelError, UsageError
+from tests.engines.hf.test_load import rewrite
+from tests.engines.hf_folders import folder, greedy, random_model, tokenizer
+from tests.weights.adapter_files import lora, with_adapter
+
+T = TypeVar("T")
+ASKED: Tokens = tuple(range(40, 70))
+
+
+def run(coroutine: Coroutine[Any, Any, T]) -> T:
+    return asyncio.run(coroutine)
+
+
+async def said(engine: HfEngine, count: int = 20) -> list[int]:
+    deltas = engine.stream(ASKED, Sampling(0.0, max_tokens=count))
+    return [token async for delta in deltas for token in delta.tokens]
+
+
+def in_memory(model: Any, **settings: Any) -> HfEngine:
+    return HfEngine(model, tokenizer(), name="toy", threads=1, **settings)
+
+
+async def of_folder(path: Path) -> HfEngine:
+    engine = await load_engine(str(path), threads=1)
+    assert isinstance(engine, HfEngine)
+    return engine
+
+
+def train(model: Any) -> None:
+    """Changes every weight, and leaves the model in training mode as a trainer does."""
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter), alpha=0.3)
+    model.train()
+
+
+# A model in memory
+
+
+def test_after_a_pause_nothing_of_the_old_weights_is_left() -> None:
+    model = random_model(attention_dropout=0.5)
+    before = greedy(model, ASKED, 20)
+
+    async def swap() -> tuple[list[int], list[int]]:
+        engine = in_memory(model)
+        first = await said(engine)
+        async with engine.paused():
+            train(model)
+        second = await said(engine)
+        await engine.aclose()
+        return first, second
+
+    first, second = run(swap())
+    assert first == before
+    assert second == greedy(model.eval(), ASKED, 20) != before
+
+
+def test_streams_under_way_end_first_and_others_wait() -> None:
+    model = random_model()
+    before = greedy(model, ASKED, 60)
+
+    async def swap() -> tuple[list[int], list[int], list[bool]]:
+        engine = in_memory(model, ends=frozenset())
+        running = asyncio.create_task(said(engine, 60))
+        await asyncio.sleep(0.02)
+        async with engine.paused():
+            ended = [running.done() or not engine._batch.busy]
+            waiting = asyncio.create_task(said(engine))
+            scoring = asyncio.create_task(engine.score([ASKED]))
+            await asyncio.sleep(0.1)
+            ended += [waiting.done(), scoring.done()]
+            train(model)
+        found = await running, await waiting, ended
+        assert math.isfinite(sum((await scoring)[0]))
+        await engine.aclose()
+        return found
+
+    old, new, (first, *others) = run(swap())
+    assert first
+    assert others == [False, False]
+    assert old[: len(before)] == before
+    assert new[:20] == greedy(model.eval(), ASKED, 20)
+
+
+def test_a_pause_that_is_given_up_disturbs_no_stream() -> None:
+    model, widths = random_model(), list[int]()
+    before = greedy(model, ASKED, 300)
+    model.model.embed_tokens.register_forward_hook(lambda _module, ids, _out: widths.append(ids[0].shape[1]))
+
+    async def give_up() -> list[int]:
+        engine = in_memory(model, ends=frozenset())
+        widths.clear()
+        running = asyncio.create_task(said(engine, 300))
+        await asyncio.sleep(0.02)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.02), engine.paused():
+                raise AssertionError("the stream is still running")
+        found = await running
+        await engine.aclose()
+        return found
+
+    assert run(give_up())[: len(before)] == before
+    assert [width for width in widths if width > 1] == [len(ASKED) - 1], "the prompt is read once"
+
+
+def test_a_score_has_the_new_weights() -> None:
+    model = random_model()
+
+    async def swap() -> list[list[tuple[float, ...]]]:
+        engine = in_memory(model)
+        found = [await engine.score([ASKED])]
+        async with engine.paused():
+            train(model)
+        found.append(await engine.score([ASKED]))
+        await engine.aclose()
+        fresh = in_memory(model)
+        found.append(await fresh.score([ASKED]))
+        await fresh.aclose()
+        return found
+
+    old, new, fresh = run(swap())
+    assert new == fresh != old
+
+
+def test_a_closed_engine_does_not_hang() -> None:
+    async def pause() -> None:
+        engine = in_memory(random_model())
+        await engine.aclose()
+        async with asyncio.timeout(5), engine.paused():
+            pass
+
+    run(pause())
+
+
+# The adapter of a folder
+
+
+def test_adapters_take_turns(tmp_path: Path) -> None:
+    base = folder(tmp_path / "base")
+    one = lora(base, tmp_path / "one")
+    two = lora(base, tmp_path / "two", target_modules=["q_proj"], std=0.5)
+    rewrite(two / "adapter_config.json", redraft_format="selfee-1")
+
+    async def swap() -> list[tuple[list[int], bool]]:
+        engine, found = await of_folder(base), []
+        for adapter in (None, one, two, None):
+            await engine.load_adapter(adapter)
+            found.append((await said(engine), engine.info.native))
+        await engine.aclose()
+        return found
+
+    plain = greedy(random_model(), ASKED, 20)
+    first, second = (greedy(with_adapter(base, adapter), ASKED, 20) for adapter in (one, two))
+    assert run(swap()) == [(plain, False), (first, False), (second, True), (plain, False)]
+    assert len({tuple(text) for text in (plain, first, second)}) == 3
+
+
+def test_an_adapter_that_does_not_fit_changes_nothing(tmp_path: Path) -> None:
+    base = folder(tmp_path / "base")
+    words = tokenizer()
+    words.add_tokens(["<verdict>"])
+    wide = folder(tmp_path / "wide", vocab_size=len(words))
+    other = lora(
+        wide, tmp_path / "other", target_modules=["q_proj"], modules_to_save=["embed_tokens", "lm_head"]
+    )
+    words.save_pretrained(other)
+
+    async def swap() -> list[list[int]]:
+        engine = await of_folder(base)
+        found = [await said(engine)]
+        with pytest.raises(ModelError, match=r"adapter_config\.json"):
+            await engine.load_adapter(tmp_path)
+        with pytest.raises(UsageError, match="another vocabulary"):
+            await engine.load_adapter(other)
+        found.append(await said(engine))
+        await engine.aclose()
+        return found
+
+    first, second = run(swap())
+    assert first == second
+
+
+def test_a_model_in_memory_has_no_folder() -> None:
+    async def swap() -> UsageError:
+        engine = in_memory(random_model())
+        with pytest.raises(UsageError) as caught:
+            await engine.load_adapter(None)
+        await engine.aclose()
+        return caught.value
+
+    error = run(swap())
+    assert error.message == "toy was not loaded from a folder."
+    assert "engine.paused()" in (error.hint or "")
