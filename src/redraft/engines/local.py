@@ -14,6 +14,7 @@ from redraft.chain import Finish, content_of
 from redraft.engines.base import Delta, EngineInfo, Message, PromptText, Sampling, Tokens, no_scores
 from redraft.engines.messages import plain
 from redraft.engines.price import Price
+from redraft.engines.schemas import SchemaWatch
 from redraft.errors import ContextError, UsageError
 
 _log = logging.getLogger(__name__)
@@ -40,6 +41,7 @@ class LocalEngine(ABC):
 
     def __init__(self, info: EngineInfo, context: int, trained: int | None = None) -> None:
         self._info, self._context, self._trained = info, context, trained
+        self._schemas = SchemaWatch()
 
     @property
     def info(self) -> EngineInfo:
@@ -116,6 +118,8 @@ class LocalEngine(ABC):
             async with aclosing(self._continue(prompt, sampling, stop, room)) as deltas:
                 async for delta in deltas:
                     pieces.append(delta.text)
+                    if delta.finish and sampling.schema and self._info.schemas:
+                        self._schemas.look(self._info.name, "".join(pieces), delta.finish)
                     yield delta
         finally:
             _log.debug("%s answers: %r", self._info.name, "".join(pieces))

@@ -119,12 +119,31 @@ def test_other_refusals_stay_what_they_are(server: FakeServer) -> None:
     assert len(bodies(server)) == 1
 
 
-def test_a_server_that_ignores_the_schema_is_revised(server: FakeServer) -> None:
-    server.on(CHAT, chat_reply("She was born in 1815."), chat_reply(GOOD))
-    chain = revise(server, output=Person)
+def test_a_server_that_ignores_the_schema_is_revised_and_it_is_said_once(
+    server: FakeServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.on(CHAT, *map(chat_reply, ("She was born in 1815.", "In 1815.", GOOD)))
+    with caplog.at_level(logging.WARNING):
+        chain = revise(server, output=Person)
     assert chain.value == Person(born=1815)
-    assert chain.revisions == 1
+    assert chain.revisions == 2
     assert all("response_format" in body for body in bodies(server))
+    (record,) = caplog.records
+    assert (
+        "does not keep to the JSON schema, so answers are only checked: 'She was born" in record.getMessage()
+    )
+
+
+@pytest.mark.parametrize(
+    ("reply", "finish"), [(GOOD, "stop"), (f" {GOOD}\n", "stop"), ('{"born": ', "length")]
+)
+def test_an_answer_in_the_form_is_no_reason_to_warn(
+    server: FakeServer, caplog: pytest.LogCaptureFixture, reply: str, finish: str
+) -> None:
+    server.on(CHAT, chat_reply(reply, finish=finish))
+    with caplog.at_level(logging.WARNING):
+        revise(server, output=Person, max_revisions=0)
+    assert not caplog.records
 
 
 def test_criticism_is_free_text(server: FakeServer) -> None:

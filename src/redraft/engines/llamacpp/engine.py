@@ -11,11 +11,8 @@ become a stop string is held back until that is decided, at the latest until the
 from __future__ import annotations
 
 import asyncio
-import logging
-import re
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +30,6 @@ SPECULATES_UP_TO = 4
 up eight copying revisions only a little (benchmarks/RESULTS.md)."""
 
 
-_OF_SCHEMA = re.compile("schema|grammar", re.I)
-_log = logging.getLogger(__name__)
-
-
 class LlamaCppEngine(LocalEngine):
     """A GGUF model behind the engine protocol. Create it with `start`."""
 
@@ -46,7 +39,6 @@ class LlamaCppEngine(LocalEngine):
         super().__init__(info, context, trained)
         self._child = child
         self._spaced = spaced
-        self._unusable_schemas: list[Mapping[str, Any]] = []
 
     @classmethod
     async def start(
@@ -122,8 +114,6 @@ class LlamaCppEngine(LocalEngine):
     async def _continue(
         self, prompt: Tokens, sampling: Sampling, stop: Sequence[str], room: Room
     ) -> AsyncGenerator[Delta, None]:
-        if sampling.schema in self._unusable_schemas:
-            sampling = replace(sampling, schema=None)
         request = _request(prompt, sampling, stop, room.tokens)
         try:
             async with (
@@ -133,18 +123,7 @@ class LlamaCppEngine(LocalEngine):
                 async for delta in deltas:
                     yield delta
         except ChildRefusal as refusal:
-            if sampling.schema is None or not _OF_SCHEMA.search(str(refusal)):
-                raise self._refused(refusal) from None
-            self._give_up(sampling.schema, refusal)
-            async with aclosing(self._continue(prompt, sampling, stop, room)) as unbound:
-                async for delta in unbound:
-                    yield delta
-
-    def _give_up(self, schema: Mapping[str, Any], refusal: ChildRefusal) -> None:
-        """Ask without a schema that llama.cpp cannot express, from now on."""
-        self._unusable_schemas.append(schema)
-        name = self._info.name
-        _log.warning("%s: llama.cpp cannot keep to the schema, so it is only checked: %.200s", name, refusal)
+            raise self._refused(refusal) from None
 
     async def _deltas(
         self, events: AsyncGenerator[dict[str, Any], None], limit: Finish

@@ -41,6 +41,7 @@ from redraft.engines.remote.wire import (
     read_complaint,
     tool_calls,
 )
+from redraft.engines.schemas import SchemaWatch
 from redraft.errors import ContextError, EngineError, EngineTimeout, ServerError
 
 _log = logging.getLogger(__name__)
@@ -95,6 +96,7 @@ class RemoteEngine:
             logprobs=True,
         )
         self._refused: frozenset[str] = frozenset()
+        self._schemas = SchemaWatch()
 
     @classmethod
     async def connect(
@@ -207,6 +209,10 @@ class RemoteEngine:
             if reply.finish == "error" or not (reply.finish or (reply.done and reply.counts)):
                 how = "gave the answer up" if reply.finish else "broke the stream off"
                 raise self._broken(f"{how} after {reply.characters} characters.")
+            if "response_format" in sent:
+                self._schemas.look(
+                    f"{self._server.host}#{self._info.name}", reply.text, reply.finish or "stop"
+                )
             yield replace(
                 reply.last(sent, sampling),
                 text=halves.end(),
