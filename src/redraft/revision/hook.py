@@ -56,6 +56,7 @@ class Hook:
         if self._abandoned:
             return
         work = in_daemon_thread(partial(self._call, event))
+        work.add_done_callback(asyncio.Future.exception)  # the chain may be gone when it crashes
         try:
             async with self._cancel.until(deadline):
                 await asyncio.wait([work])
@@ -69,7 +70,6 @@ class Hook:
                 raise
             return
         self._abandoned = True
-        work.add_done_callback(asyncio.Future.exception)  # nobody is left to hear of it
         _log.warning("the hook %r still ran when its chain was over. It is not called again.", self.name)
 
     def _call(self, event: Event) -> None:
