@@ -42,7 +42,7 @@ from redraft.revision.options import (
     sampling_of,
 )
 from redraft.revision.prompts import DEFAULT, wording_of
-from redraft.revision.state import Plan, best_step, check_resumable, complete_steps
+from redraft.revision.state import Plan, best_step, check_resumable, complete_drafts, complete_steps
 from redraft.verify.base import Check, demand_of, schema_of
 from redraft.verify.judge import MAX_SCORE, Judge
 from redraft.verify.parse import parse_checks
@@ -206,8 +206,8 @@ async def _driver(options: Options, load: Load) -> Driver:
 def _unopened(made: Chain, options: Options, stop: Stop) -> Chain:
     """Return a chain that ended before its engines were open, with the steps of an earlier attempt if any."""
     steps = complete_steps(made)
-    changes = {"id": options.get("id", ""), "steps": steps, "best": best_step(steps), "stop": stop}
-    return made.model_copy(update=changes)
+    changes = {"steps": steps, "drafts": complete_drafts(made), "best": best_step(steps), "stop": stop}
+    return made.model_copy(update={"id": options.get("id", ""), **changes})
 
 
 def _prompt(prompt: Asked) -> Prompt:

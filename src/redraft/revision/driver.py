@@ -90,7 +90,7 @@ class Driver:
             RedraftError: The engine, a check or the hook failed. Its `chain` holds all that was generated.
         """
         criticised = [step for step in plan.made if step.feedback and step.feedback.by != "checks"]
-        self._calls = len(plan.earlier.drafts) + len(plan.made) + len(criticised)  # one a text, for the seeds
+        self._calls = len(plan.drafted) + len(plan.made) + len(criticised)  # one a text, for the seeds
         self._over = False
         steps = loop(plan)
         try:

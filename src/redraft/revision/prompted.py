@@ -32,13 +32,11 @@ def _draft(state: State) -> Loop[Stop | None]:
     if state.plan.drafts == 1:
         return (yield from _write(state, _base(state)))
     while True:
-        resumed = bool(state.steps)
         stop = yield from _try_draft(state)
         yield DraftDone(len(state.drafts), state.steps[-1])
         if stop is not None or len(state.drafts) + 1 >= state.plan.drafts:
             break
-        # A resumed chain begins with its best draft: first in the list, it still wins every tie.
-        state.drafts.insert(0 if resumed else len(state.drafts), state.steps.pop())
+        state.drafts.append(state.steps.pop())
     state.choose_draft()
     return None if stop == "passed" else stop
 
