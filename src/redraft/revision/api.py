@@ -140,19 +140,21 @@ async def make(prompt: Asked, options: Options, load: Load) -> AsyncGenerator[Ev
     asked = _prompt(prompt)
     with ExitStack() as stack:
         if path := options.get("cache"):
-            load = _cached(load, stack.enter_context(Journal(Path(path))))
+            load = _cached(load, stack.enter_context(Journal(Path(path))), options.get("resume"))
         async with aclosing(_make(asked, options, load)) as events:
             async for event in events:
                 yield event
 
 
-def _cached(load: Load, cache: Journal) -> Load:
-    """Return a `load` whose engines take replies from a cache."""
+def _cached(load: Load, cache: Journal, made: Chain | None) -> Load:
+    """Return a `load` whose engines take replies from a cache. The writer takes none that `made` has."""
+    written = 0 if made is None else len(complete_steps(made)) + len(complete_drafts(made))
 
     async def cached(role: Role, reference: str) -> Engine:
         engine = await load(role, reference)
         identity = await in_daemon_thread(lambda: identity_of(reference))
-        return JournaledEngine(engine, cache, identity=[role, identity])
+        used = written if role == "model" else 0
+        return JournaledEngine(engine, cache, identity=[role, identity], used=used)
 
     return cached
 
