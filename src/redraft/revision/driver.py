@@ -140,7 +140,10 @@ class Driver:
             return await self._more()
         await self._close()
         if isinstance(op, RunChecks):
-            results = await run_checks(self.checks, op.answer, plan.prompt)
+            try:
+                results = await run_checks(self.checks, op.answer, plan.prompt)
+            except RedraftError as error:
+                return Checked(error=error, usage=self._judged())
             return Checked(results, usage=self._judged())
         if isinstance(op, Encode):
             return await self.writer.encode(op.text, special=op.special)

@@ -7,7 +7,7 @@ in `prompts`; this module decides when to stop.
 
 from __future__ import annotations
 
-from redraft.chain import CheckResult, Feedback, Stop, Verdict
+from redraft.chain import CheckResult, Feedback, Stop, Usage, Verdict
 from redraft.engines.base import Message
 from redraft.engines.messages import joined
 from redraft.formats.selfee import verdict_of
@@ -118,9 +118,12 @@ def _check(state: State) -> Loop[tuple[CheckResult, ...] | None]:
         return step.checks
     if not state.plan.checks or step.echo:
         return ()
+
+    def pay(usage: Usage) -> None:
+        state.steps[-1] = step.model_copy(update={"usage": step.usage + state.pay(usage, "judge")})
+
     yield from announce_progress(state)
-    checked = yield from run_checks(step.answer)
-    state.steps[-1] = step.model_copy(update={"usage": step.usage + state.pay(checked.usage, "judge")})
+    checked = yield from run_checks(step.answer, pay)
     return None if checked.given_up else checked.results
 
 
