@@ -180,6 +180,8 @@ def test_a_judge_that_cannot_choose_is_an_error_that_keeps_the_drafts() -> None:
         ({"drafts": 2, "checks": []}, "--check"),
         ({"mode": "best-of", "checks": []}, "--judge"),
         ({"drafts": 2, "mode": "native"}, "--mode"),
+        ({"mode": "best-of", "critic": ScriptedEngine(["Fine."])}, "--mode prompted --drafts 4"),
+        ({"mode": "best-of", "drafts": 2, "min_revisions": 1}, "--mode verified --drafts 2"),
     ],
 )
 def test_drafts_that_make_no_sense(options: dict[str, Any], word: str) -> None:
