@@ -23,14 +23,14 @@ def run(state: State) -> Loop[Stop]:
         stop = yield from _criticise(state)
         yield StepDone(state.revisions, state.steps[-1])
         if stop is None:
-            stop = yield from _revise(state)
+            stop = yield from _write_next(state, _conversation(state))
     return stop
 
 
 def _draft(state: State) -> Loop[Stop | None]:
     """Write the first answer, or drafts to choose it from. Return a reason to stop, or None."""
     if state.plan.drafts == 1:
-        return (yield from _write(state, _base(state)))
+        return (yield from _write_next(state, _base(state)))
     while True:
         stop = yield from _try_draft(state)
         yield DraftDone(len(state.drafts), state.steps[-1])
@@ -38,7 +38,10 @@ def _draft(state: State) -> Loop[Stop | None]:
             break
         state.drafts.append(state.steps.pop())
     state.choose_draft()
-    return None if stop == "passed" else stop
+    if stop in (None, "passed"):
+        return None
+    yield StepDone(0, state.steps[0])
+    return stop
 
 
 def _try_draft(state: State) -> Loop[Stop | None]:
@@ -61,12 +64,12 @@ def _resume(state: State) -> Loop[Stop | None]:
         return None
     if state.revisions >= state.plan.max_revisions:
         return "max_revisions"
-    return "budget" if state.spent() else (yield from _revise(state))
+    return "budget" if state.spent() else (yield from _write_next(state, _conversation(state)))
 
 
-def _revise(state: State) -> Loop[Stop | None]:
-    """Write the next answer by the feedback on the last. Return a reason to stop, or None."""
-    stop = yield from _write(state, _conversation(state))
+def _write_next(state: State, messages: tuple[Message, ...]) -> Loop[Stop | None]:
+    """Write the next answer, and announce it if it is the last. Return a reason to stop, or None."""
+    stop = yield from _write(state, messages)
     if stop is not None:
         yield StepDone(state.revisions, state.steps[-1])
     return stop
