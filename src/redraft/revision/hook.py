@@ -62,15 +62,15 @@ class Hook:
                 await asyncio.wait([work])
         except OutOfTime:
             await asyncio.wait([work], timeout=GRACE)
-        if work.done():
-            try:
-                work.result()
-            except HookError as error:
-                error.chain = event.chain if isinstance(event, Finished) else None
-                raise
+        if not work.done():
+            self._abandoned = True
+            _log.warning("the hook %r still ran when its chain was over. It is not called again.", self.name)
             return
-        self._abandoned = True
-        _log.warning("the hook %r still ran when its chain was over. It is not called again.", self.name)
+        try:
+            work.result()
+        except HookError as error:
+            error.chain = event.chain if isinstance(event, Finished) else None
+            raise
 
     def _call(self, event: Event) -> None:
         try:
