@@ -19,6 +19,7 @@ from redraft.config import Key
 from redraft.engines.base import Sampling
 from redraft.engines.remote.engine import RemoteEngine
 from redraft.engines.remote.patience import Patience
+from redraft.engines.remote.server import Server
 from redraft.errors import ServerError
 from tests.engines.fake_server import FakeServer, chat_reply, error_reply, models_reply
 from tests.gguf_files import tiny_model
@@ -123,3 +124,13 @@ def test_the_flag_writes_it_to_standard_error_and_leaves_no_handler(server: Fake
     quiet = CliRunner().invoke(app, words, prog_name="redraft")
     assert quiet.stderr == ""
     assert logging.getLogger("redraft").handlers == []
+
+
+def test_what_was_sent_long_ago_is_let_go() -> None:
+    server = Server("http://127.0.0.1:9/v1", None, Patience())
+    for number in range(3000):
+        server.hide({"documents": [f"document {number}"]})
+    assert server.without_secrets("document 0") == "document 0"
+    assert server.without_secrets("document 2999") == "[hidden]"
+    server.hide([f"a text of one request, {number}" for number in range(3000)])
+    assert server.without_secrets("a text of one request, 0") == "[hidden]"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 import redraft
 from redraft.chain import Chain, Usage
 from redraft.engines.scripted import Reply, ScriptedEngine
-from redraft.errors import ServerError, UsageError
+from redraft.errors import CheckError, ServerError, UsageError
 from redraft.revision.state import Plan
 from tests.engines.fake_server import FakeServer, models_reply
 from tests.revision.play import NATIVE, Stream, plan, play
@@ -49,6 +50,27 @@ def test_each_call_has_the_price_of_its_own_model() -> None:
     assert chain.usage.completion_tokens == sum(u.completion_tokens for u in roles.values())
     assert sum(step.usage.cost_usd or 0 for step in chain.steps) == pytest.approx(chain.usage.cost_usd)
     assert Chain.from_json(chain.to_json()) == chain
+
+
+@pytest.mark.parametrize("native", [False, True])
+def test_a_judge_is_paid_although_another_check_crashes(native: bool) -> None:
+    def crash(_answer: str) -> bool:
+        time.sleep(0.2)
+        raise KeyError("gull")
+
+    writer = ScriptedEngine(["One gull."], native=native)
+    with pytest.raises(CheckError) as failure:
+        redraft.revise(
+            "Describe gulls.",
+            model=writer,
+            mode="native" if native else "auto",
+            judge=priced([JUDGED], "strict", 100),
+            checks=["judge:lively", crash],
+        )
+    chain = failure.value.chain
+    assert chain is not None
+    assert chain.usage_by_role["judge"].cost_usd == pytest.approx(100 * len(JUDGED))
+    assert chain.usage.completion_tokens == chain.steps[0].usage.completion_tokens
 
 
 def test_the_price_option_is_the_writers() -> None:

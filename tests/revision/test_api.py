@@ -138,6 +138,13 @@ def test_the_mode_is_chosen_by_model_and_checks() -> None:
                 " Unable to generate pydantic-core schema for 3."
             ),
         ),
+        (
+            {"output": {"type": "object"}},
+            (
+                "output is {'type': 'object'}, which pydantic cannot read from JSON:"
+                ' Unknown schema type: "object".'
+            ),
+        ),
         ({"critic": 3}, "critic is 3."),
         ({"budget": redraft.Budget(usd=1)}, "a budget of 1 USD needs the price of the model 'scripted'."),
     ],

@@ -78,6 +78,22 @@ def test_drafts_are_samples_of_their_own_and_replayed_in_order(server: FakeServe
     assert revise(server, cache) == "Reply 1.", "the first sample of the same request"
 
 
+def test_a_resumed_chain_gets_no_reply_that_it_has_already(server: FakeServer, cache: Path) -> None:
+    asked: dict[str, Any] = {"cache": cache, "mode": "best-of", "drafts": 3, "checks": ["words<=1"]}
+    asked["model"] = f"{server.url}#m"
+    cancel = redraft.CancelToken()
+
+    def end(event: redraft.Event) -> None:
+        if isinstance(event, redraft.DraftDone) and event.index == 1:
+            cancel.cancel()
+
+    cut = redraft.revise("Go.", cancel=cancel, on_event=end, **asked)
+    assert cut.stop == "cancelled"
+    chain = redraft.revise("Go.", resume=cut, **asked)
+    answers = sorted(step.answer for step in (*chain.steps, *chain.drafts))
+    assert answers == ["Reply 1.", "Reply 2.", "Reply 3."]
+
+
 def test_an_open_engine_is_refused(cache: Path) -> None:
     with pytest.raises(UsageError, match="the judge is an open engine"):
         redraft.revise("Go.", model="default", judge=redraft.ScriptedEngine(["a"]), cache=cache)

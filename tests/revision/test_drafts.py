@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import Any
 
 import pytest
@@ -88,15 +89,48 @@ def test_a_failure_keeps_the_drafts_and_the_chain_goes_on_from_them() -> None:
     assert cut is not None
     assert cut.answer == SHORTER
     assert {step.answer for step in cut.drafts} == {LONG, "One two thr"}
-    chain, engine = revise([LONG, LONG], mode="best-of", drafts=5, resume=cut)
+    chain, engine = revise([LONG, LONG], mode="best-of", drafts=4, resume=cut)
     assert chain.answer == SHORTER
+    assert [step.answer for step in chain.drafts] == [LONG] * 3
     assert len(engine.calls) == 2
 
 
-@pytest.mark.parametrize("options", [{"mode": "best-of"}, {"mode": "verified"}])
-def test_every_moment_can_be_resumed(options: dict[str, Any]) -> None:
-    streams = ["Four gulls sleep.", "Two gulls.", "Six gulls.", "Nine gulls fly over.", "Gull."]
+def test_a_draft_that_the_budget_cut_is_written_again() -> None:
+    replies = [SHORTER, LONG, SHORT]
+    cut, _ = revise(replies, mode="best-of", drafts=3, budget=redraft.Budget(tokens=len(SHORTER) + 20))
+    assert [(step.answer, step.finish) for step in cut.drafts] == [(LONG[:20].strip(), "max_tokens")]
+    chain, engine = revise(replies[1:], mode="best-of", drafts=3, resume=cut)
+    assert (chain.answer, len(engine.calls)) == (SHORT, 2)
+    assert [step.answer for step in chain.drafts] == [SHORTER, LONG]
 
+
+def test_a_draft_that_there_was_no_time_to_check_is_checked() -> None:
+    hurry = threading.Event()
+
+    def short(answer: str) -> bool:
+        if answer == SHORT:
+            hurry.wait(20)
+        return answer == SHORT
+
+    options: dict[str, Any] = {"mode": "best-of", "drafts": 2, "checks": [short]}
+    cut, _ = revise([LONG, SHORT], budget=redraft.Budget(seconds=0.3), **options)
+    hurry.set()
+    assert (cut.answer, cut.stop, cut.drafts[0].passed) == (LONG, "budget", None)
+    chain, engine = revise(["Another."], resume=cut, **options)
+    assert (chain.answer, chain.stop, len(engine.calls)) == (SHORT, "passed", 0)
+    assert [step.answer for step in chain.drafts] == [LONG]
+
+
+@pytest.mark.parametrize("options", [{"mode": "best-of"}, {"mode": "verified"}])
+@pytest.mark.parametrize(
+    "streams",
+    [
+        ["Four gulls sleep.", "Two gulls.", "Six gulls.", "Nine gulls fly over.", "Gull."],
+        ["Four gulls sleep.", "Two gulls.", "Gull.", "Nine gulls fly over.", "Six gulls."],
+        ["Four gulls sleep.", "Two gulls.", "Six gulls.", "Gull."],
+    ],
+)
+def test_every_moment_can_be_resumed(options: dict[str, Any], streams: list[str]) -> None:
     def short(answer: str) -> bool:
         return len(answer) < 8
 
@@ -146,6 +180,8 @@ def test_a_judge_that_cannot_choose_is_an_error_that_keeps_the_drafts() -> None:
         ({"drafts": 2, "checks": []}, "--check"),
         ({"mode": "best-of", "checks": []}, "--judge"),
         ({"drafts": 2, "mode": "native"}, "--mode"),
+        ({"mode": "best-of", "critic": ScriptedEngine(["Fine."])}, "--mode prompted --drafts 4"),
+        ({"mode": "best-of", "drafts": 2, "min_revisions": 1}, "--mode verified --drafts 2"),
     ],
 )
 def test_drafts_that_make_no_sense(options: dict[str, Any], word: str) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 
 import pytest
 
+import redraft
 from redraft.chain import Chain, Prompt
 from redraft.engines.base import Delta, Message, Sampling
 from redraft.engines.scripted import Reply, ScriptedEngine
@@ -223,6 +225,15 @@ def test_one_token_cancels_all_its_chains_at_once() -> None:
         return await asyncio.gather(*(finish(driver, plan(engine)) for driver in drivers))
 
     assert [chain.stop for chain in asyncio.run(run())] == ["cancelled"] * 3
+
+
+def test_any_thread_may_cancel() -> None:
+    cancel, engine = CancelToken(), ScriptedEngine([Reply("Half", stall=60)])
+    timer = threading.Timer(0.2, cancel.cancel)
+    timer.start()
+    chain = redraft.revise("Go.", model=engine, cancel=cancel)
+    timer.join()
+    assert (chain.stop, chain.answer) == ("cancelled", "Half")
 
 
 @pytest.mark.parametrize(("seconds", "stop"), [(0.2, "budget"), (None, "cancelled")])

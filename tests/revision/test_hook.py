@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -178,6 +180,43 @@ def test_a_hook_that_hangs_holds_up_only_its_own_chain_and_cancel_ends_it(
     finally:
         release.set()
     assert (held.stop, other.answer) == ("cancelled", "a")
+
+
+def test_a_hook_may_cancel_its_chain() -> None:
+    cancel, engine = CancelToken(), ScriptedEngine(["a b", "a"])
+
+    def end(event: Event) -> None:
+        time.sleep(0.05)  # by now the chain waits for the hook
+        if isinstance(event, StepDone):
+            cancel.cancel()
+
+    chain = redraft.revise("Go.", model=engine, checks=["words<=1"], cancel=cancel, on_event=end)
+    assert (chain.stop, chain.answer) == ("cancelled", "a b")
+
+
+def test_a_hook_that_crashes_after_its_task_was_cancelled_is_no_unheard_error(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    begun, release = asyncio.Event(), threading.Event()
+
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+
+        def crash(_event: Event) -> None:
+            loop.call_soon_threadsafe(begun.set)
+            release.wait()
+            raise KeyError("town")
+
+        chain = asyncio.create_task(redraft.arevise("Go.", model=ScriptedEngine(["a"]), on_event=crash))
+        await begun.wait()
+        chain.cancel()
+        await asyncio.gather(chain, return_exceptions=True)
+        release.set()
+        await asyncio.sleep(0.1)
+
+    asyncio.run(run())
+    gc.collect()
+    assert not caplog.records
 
 
 def test_a_hook_may_call_revise() -> None:

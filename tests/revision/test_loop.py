@@ -45,7 +45,8 @@ def played_or_empty(a_plan: Plan, streams: list[Stream], check: Any = lambda _: 
 
 @given(
     streams=streams,
-    mode=st.sampled_from(["native", "prompted", "verified"]),
+    mode=st.sampled_from(["native", "prompted", "verified", "best-of"]),
+    drafts=st.integers(1, 3),
     checked=st.booleans(),
     critic=st.booleans(),
     least=st.integers(0, 3),
@@ -57,6 +58,7 @@ def played_or_empty(a_plan: Plan, streams: list[Stream], check: Any = lambda _: 
 def test_any_reply_ends_in_a_consistent_chain(
     streams: list[Stream],
     mode: str,
+    drafts: int,
     checked: bool,
     critic: bool,
     least: int,
@@ -65,9 +67,14 @@ def test_any_reply_ends_in_a_consistent_chain(
     tokens: int | None,
     good: int,
 ) -> None:
+    if mode == "best-of":
+        least = more = 0
+    checked = checked or mode in ("verified", "best-of")
+    drafts = drafts if checked and mode != "native" else 1
     a_plan = plan(
         mode=mode,
-        checks=("toy",) if checked or mode == "verified" else (),
+        drafts=drafts,
+        checks=("toy",) if checked else (),
         critic=NATIVE if critic else None,
         min_revisions=least,
         max_revisions=least + more,
@@ -82,7 +89,8 @@ def test_any_reply_ends_in_a_consistent_chain(
     assert len(chain.steps) <= least + more + 1
     assert Chain.from_json(chain.to_json()) == chain
     assert isinstance(played.events[-1], Finished)
-    assert played.steps_done == sorted(set(played.steps_done))
+    assert len(chain.drafts) < drafts
+    assert played.steps_done == list(range(len(chain.steps)))
     if tokens is not None:
         assert chain.usage.completion_tokens <= tokens
     used = sum(step.usage.completion_tokens for step in chain.steps)

@@ -36,11 +36,14 @@ class JournaledEngine(WrappedEngine):
         journal: Where replies are stored.
         identity: JSON values that tell this model from every other: reference, files, server, adapters.
         scope: What the calls are for, such as an item's id. Equal calls in two scopes get separate replies.
+        used: Number of replies that a resumed chain has already. It gets none of them again.
     """
 
-    def __init__(self, engine: Engine, journal: Journal, *, identity: Any, scope: str = "") -> None:
+    def __init__(
+        self, engine: Engine, journal: Journal, *, identity: Any, scope: str = "", used: int = 0
+    ) -> None:
         super().__init__(engine)
-        self._journal = journal
+        self._journal, self._used = journal, used
         self._about = {"identity": identity, "model": engine.info.name, "scope": scope}
         self._asked: Counter[str] = Counter()
 
@@ -55,7 +58,7 @@ class JournaledEngine(WrappedEngine):
             if not sampling[name]:
                 del sampling[name]  # so that journals of older versions still fit
         key = key_of({**self._about, **request, "sampling": sampling})
-        number = self._asked[key]
+        number = self._used + self._asked[key]
         self._asked[key] += 1
         return key_of([key, number])
 

@@ -42,7 +42,7 @@ from redraft.revision.options import (
     sampling_of,
 )
 from redraft.revision.prompts import DEFAULT, wording_of
-from redraft.revision.state import Plan, best_step, check_resumable, complete_steps
+from redraft.revision.state import Plan, best_step, check_resumable, complete_drafts, complete_steps
 from redraft.verify.base import Check, demand_of, schema_of
 from redraft.verify.judge import MAX_SCORE, Judge
 from redraft.verify.parse import parse_checks
@@ -140,19 +140,21 @@ async def make(prompt: Asked, options: Options, load: Load) -> AsyncGenerator[Ev
     asked = _prompt(prompt)
     with ExitStack() as stack:
         if path := options.get("cache"):
-            load = _cached(load, stack.enter_context(Journal(Path(path))))
+            load = _cached(load, stack.enter_context(Journal(Path(path))), options.get("resume"))
         async with aclosing(_make(asked, options, load)) as events:
             async for event in events:
                 yield event
 
 
-def _cached(load: Load, cache: Journal) -> Load:
-    """Return a `load` whose engines take replies from a cache."""
+def _cached(load: Load, cache: Journal, made: Chain | None) -> Load:
+    """Return a `load` whose engines take replies from a cache. The writer takes none that `made` has."""
+    written = 0 if made is None else len(complete_steps(made)) + len(complete_drafts(made))
 
     async def cached(role: Role, reference: str) -> Engine:
         engine = await load(role, reference)
         identity = await in_daemon_thread(lambda: identity_of(reference))
-        return JournaledEngine(engine, cache, identity=[role, identity])
+        used = written if role == "model" else 0
+        return JournaledEngine(engine, cache, identity=[role, identity], used=used)
 
     return cached
 
@@ -206,8 +208,8 @@ async def _driver(options: Options, load: Load) -> Driver:
 def _unopened(made: Chain, options: Options, stop: Stop) -> Chain:
     """Return a chain that ended before its engines were open, with the steps of an earlier attempt if any."""
     steps = complete_steps(made)
-    changes = {"id": options.get("id", ""), "steps": steps, "best": best_step(steps), "stop": stop}
-    return made.model_copy(update=changes)
+    changes = {"steps": steps, "drafts": complete_drafts(made), "best": best_step(steps), "stop": stop}
+    return made.model_copy(update={"id": options.get("id", ""), **changes})
 
 
 def _prompt(prompt: Asked) -> Prompt:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 
 class OutOfTime(Exception):
@@ -16,14 +16,18 @@ class CancelToken:
 
     def __init__(self) -> None:
         self.cancelled = False
-        self._waits: set[asyncio.Timeout] = set()
+        self._waits: dict[asyncio.Timeout, asyncio.AbstractEventLoop] = {}
 
     def cancel(self) -> None:
-        """End the chains now. Call it in the event loop's own thread; calling it twice is harmless."""
+        """End the chains now. Any thread may call it; calling it twice is harmless."""
         self.cancelled = True
-        for wait in self._waits:
-            if not wait.expired():
-                wait.reschedule(0)
+        for wait, loop in list(self._waits.items()):
+            with suppress(RuntimeError):  # the loop was closed in the meantime
+                loop.call_soon_threadsafe(self._end, wait)
+
+    def _end(self, wait: asyncio.Timeout) -> None:
+        if wait in self._waits and not wait.expired():
+            wait.reschedule(0)
 
     @asynccontextmanager
     async def until(self, deadline: float | None) -> AsyncIterator[None]:
@@ -32,14 +36,16 @@ class CancelToken:
         Raises:
             OutOfTime: The body was cancelled.
         """
-        wait = asyncio.timeout_at(0 if self.cancelled else deadline)
-        self._waits.add(wait)
+        wait = asyncio.timeout_at(deadline)
+        self._waits[wait] = asyncio.get_running_loop()
         try:
             async with wait:
+                if self.cancelled:  # tested after `cancel` can see this wait, so that none is missed
+                    wait.reschedule(0)
                 yield
         except TimeoutError:
             if not wait.expired():
                 raise
             raise OutOfTime from None
         finally:
-            self._waits.discard(wait)
+            del self._waits[wait]

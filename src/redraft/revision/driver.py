@@ -90,7 +90,7 @@ class Driver:
             RedraftError: The engine, a check or the hook failed. Its `chain` holds all that was generated.
         """
         criticised = [step for step in plan.made if step.feedback and step.feedback.by != "checks"]
-        self._calls = len(plan.earlier.drafts) + len(plan.made) + len(criticised)  # one a text, for the seeds
+        self._calls = len(plan.drafted) + len(plan.made) + len(criticised)  # one a text, for the seeds
         self._over = False
         steps = loop(plan)
         try:
@@ -140,7 +140,10 @@ class Driver:
             return await self._more()
         await self._close()
         if isinstance(op, RunChecks):
-            results = await run_checks(self.checks, op.answer, plan.prompt)
+            try:
+                results = await run_checks(self.checks, op.answer, plan.prompt)
+            except RedraftError as error:
+                return Checked(error=error, usage=self._judged())
             return Checked(results, usage=self._judged())
         if isinstance(op, Encode):
             return await self.writer.encode(op.text, special=op.special)

@@ -56,21 +56,21 @@ class Hook:
         if self._abandoned:
             return
         work = in_daemon_thread(partial(self._call, event))
+        work.add_done_callback(asyncio.Future.exception)  # the chain may be gone when it crashes
         try:
             async with self._cancel.until(deadline):
                 await asyncio.wait([work])
         except OutOfTime:
             await asyncio.wait([work], timeout=GRACE)
-        if work.done():
-            try:
-                work.result()
-            except HookError as error:
-                error.chain = event.chain if isinstance(event, Finished) else None
-                raise
+        if not work.done():
+            self._abandoned = True
+            _log.warning("the hook %r still ran when its chain was over. It is not called again.", self.name)
             return
-        self._abandoned = True
-        work.add_done_callback(asyncio.Future.exception)  # nobody is left to hear of it
-        _log.warning("the hook %r still ran when its chain was over. It is not called again.", self.name)
+        try:
+            work.result()
+        except HookError as error:
+            error.chain = event.chain if isinstance(event, Finished) else None
+            raise
 
     def _call(self, event: Event) -> None:
         try:

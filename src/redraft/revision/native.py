@@ -394,8 +394,7 @@ def _check(stream: Stream) -> Loop[Checked]:
     step = stream.state.steps[-1]
     if not stream.state.plan.checks or step.echo:
         return Checked()
-    checked = yield from run_checks(step.answer)
-    stream.pay(checked.usage, stream.index, "judge")
+    checked = yield from run_checks(step.answer, lambda usage: stream.pay(usage, stream.index, "judge"))
     stream.results[stream.index] = checked.results
     return checked
 

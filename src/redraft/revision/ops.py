@@ -21,7 +21,7 @@ from typing import Any, Literal, TypeVar
 
 from redraft.chain import Chain, CheckResult, Finish, Step, Usage
 from redraft.engines.base import Delta, Message, PromptText, Tokens
-from redraft.errors import ContextError
+from redraft.errors import ContextError, RedraftError
 from redraft.revision.state import State
 
 Kind = Literal["answer", "feedback"]
@@ -72,11 +72,13 @@ class Checked:
 
     Attributes:
         given_up: The chain ran out of time or was cancelled before the checks were done.
+        error: That of a check or judge that failed. The calls until then are paid for.
     """
 
     results: tuple[CheckResult, ...] = ()
     given_up: bool = False
     usage: Usage = field(default_factory=Usage)
+    error: RedraftError | None = None
 
 
 @dataclass(frozen=True)
@@ -151,9 +153,13 @@ def encode(text: str, *, special: bool = False) -> Loop[Tokens]:
     return (yield from _reply(Encode(text, special), tuple))
 
 
-def run_checks(answer: str) -> Loop[Checked]:
-    """Yield `RunChecks` and return the results."""
-    return (yield from _reply(RunChecks(answer), Checked))
+def run_checks(answer: str, pay: Callable[[Usage], None]) -> Loop[Checked]:
+    """Yield `RunChecks`, book the judge's usage, and return the results or raise the error."""
+    checked = yield from _reply(RunChecks(answer), Checked)
+    pay(checked.usage)
+    if checked.error is not None:
+        raise checked.error
+    return checked
 
 
 def _reply(op: Op, kind: type[T]) -> Loop[T]:

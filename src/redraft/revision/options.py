@@ -252,6 +252,8 @@ def check_options(options: Mapping[str, Any]) -> Options:
         _check_drafts(found)
     if found.get("mode") == "verified":
         _check_verified(found)
+    if found.get("mode") == "best-of":
+        _check_best_of(found)
     if found.get("cache"):
         _check_cached(found)
     if found.get("tools") and drafts_of(found) > 1:
@@ -330,6 +332,21 @@ def _check_drafts(options: Mapping[str, Any]) -> None:
         raise UsageError(
             f"nothing can choose among {drafts_of(options)} drafts.",
             hint="Add a check, --check 'words<=50', or a judge, --judge MODEL.",
+        )
+
+
+def _check_best_of(options: Mapping[str, Any]) -> None:
+    """Check that nothing is asked for but drafts."""
+    least, drafts = options.get("min_revisions", 0), drafts_of(options)
+    if least:
+        raise UsageError(
+            f"mode 'best-of' revises nothing, and min_revisions is {least}.",
+            hint=f"Use --mode verified --drafts {drafts}: the best draft is revised.",
+        )
+    if options.get("critic") is not None:
+        raise UsageError(
+            "mode 'best-of' asks no critic, and one was given.",
+            hint=f"Use --mode prompted --drafts {drafts}: the critic judges the best draft.",
         )
 
 

@@ -7,7 +7,7 @@ in `prompts`; this module decides when to stop.
 
 from __future__ import annotations
 
-from redraft.chain import CheckResult, Feedback, Stop, Verdict
+from redraft.chain import CheckResult, Feedback, Stop, Usage, Verdict
 from redraft.engines.base import Message
 from redraft.engines.messages import joined
 from redraft.formats.selfee import verdict_of
@@ -23,24 +23,25 @@ def run(state: State) -> Loop[Stop]:
         stop = yield from _criticise(state)
         yield StepDone(state.revisions, state.steps[-1])
         if stop is None:
-            stop = yield from _revise(state)
+            stop = yield from _write_next(state, _conversation(state))
     return stop
 
 
 def _draft(state: State) -> Loop[Stop | None]:
     """Write the first answer, or drafts to choose it from. Return a reason to stop, or None."""
     if state.plan.drafts == 1:
-        return (yield from _write(state, _base(state)))
+        return (yield from _write_next(state, _base(state)))
     while True:
-        resumed = bool(state.steps)
         stop = yield from _try_draft(state)
         yield DraftDone(len(state.drafts), state.steps[-1])
         if stop is not None or len(state.drafts) + 1 >= state.plan.drafts:
             break
-        # A resumed chain begins with its best draft: first in the list, it still wins every tie.
-        state.drafts.insert(0 if resumed else len(state.drafts), state.steps.pop())
+        state.drafts.append(state.steps.pop())
     state.choose_draft()
-    return None if stop == "passed" else stop
+    if stop in (None, "passed"):
+        return None
+    yield StepDone(0, state.steps[0])
+    return stop
 
 
 def _try_draft(state: State) -> Loop[Stop | None]:
@@ -63,12 +64,12 @@ def _resume(state: State) -> Loop[Stop | None]:
         return None
     if state.revisions >= state.plan.max_revisions:
         return "max_revisions"
-    return "budget" if state.spent() else (yield from _revise(state))
+    return "budget" if state.spent() else (yield from _write_next(state, _conversation(state)))
 
 
-def _revise(state: State) -> Loop[Stop | None]:
-    """Write the next answer by the feedback on the last. Return a reason to stop, or None."""
-    stop = yield from _write(state, _conversation(state))
+def _write_next(state: State, messages: tuple[Message, ...]) -> Loop[Stop | None]:
+    """Write the next answer, and announce it if it is the last. Return a reason to stop, or None."""
+    stop = yield from _write(state, messages)
     if stop is not None:
         yield StepDone(state.revisions, state.steps[-1])
     return stop
@@ -120,9 +121,12 @@ def _check(state: State) -> Loop[tuple[CheckResult, ...] | None]:
         return step.checks
     if not state.plan.checks or step.echo:
         return ()
+
+    def pay(usage: Usage) -> None:
+        state.steps[-1] = step.model_copy(update={"usage": step.usage + state.pay(usage, "judge")})
+
     yield from announce_progress(state)
-    checked = yield from run_checks(step.answer)
-    state.steps[-1] = step.model_copy(update={"usage": step.usage + state.pay(checked.usage, "judge")})
+    checked = yield from run_checks(step.answer, pay)
     return None if checked.given_up else checked.results
 
 

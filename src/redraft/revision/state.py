@@ -89,6 +89,11 @@ class Plan:
         return complete_steps(self.earlier)
 
     @property
+    def drafted(self) -> tuple[Step, ...]:
+        """Complete drafts of the earlier attempt that were not chosen. The last may lack feedback."""
+        return complete_drafts(self.earlier)
+
+    @property
     def critic_role(self) -> Literal["writer", "critic"]:
         """Who criticises."""
         return "critic" if self.critic else "writer"
@@ -148,9 +153,20 @@ class State:
 
     def __post_init__(self) -> None:
         self.steps, self.by_role = list(self.plan.made), self._paid_earlier()
-        self.drafts = list(self.plan.earlier.drafts)
-        self.drafting = len(self.steps) < 2 and len(self.steps) + len(self.drafts) < self.plan.drafts
+        self.drafts = list(self.plan.drafted)
+        self.drafting = self._take_up_drafts()
         self.started = self.clock() - self.plan.earlier.usage.seconds
+
+    def _take_up_drafts(self) -> bool:
+        """Return whether drafts are still to be written or checked. One that was not checked comes next."""
+        written = [*self.steps, *self.drafts]  # the chosen one first: it wins every tie
+        unchecked = [step for step in written if step.feedback is None][-1:]
+        passed = any(step.passed and step.finish == "stop" for step in written)
+        enough = len(written) >= self.plan.drafts and not unchecked
+        if self.plan.drafts == 1 or len(self.steps) > 1 or passed or enough:
+            return False
+        self.steps, self.drafts = unchecked, [step for step in written if step not in unchecked]
+        return True
 
     def _paid_earlier(self) -> dict[Role, Usage]:
         """Return the usage of an earlier attempt by role. All of it is the writer's unless it says."""
@@ -360,10 +376,21 @@ def complete_steps(chain: Chain) -> tuple[Step, ...]:
     if not chain.steps:
         return ()
     *before, last = chain.steps
-    cut = last.finish in ("cancelled", "error") or (last.finish == "max_tokens" and chain.stop == "budget")
+    cut = _is_cut(last, chain)
     if cut and not last.complete:
         return tuple(before)
     if last.feedback is not None and last.feedback.verdict == "revise" and not cut:
         return chain.steps
     finish = "stop" if cut else last.finish
     return (*before, last.model_copy(update={"feedback": None, "finish": finish}))
+
+
+def complete_drafts(chain: Chain) -> tuple[Step, ...]:
+    """Return the drafts to resume from, without the chosen one. Only the last of them may be cut."""
+    cut = chain.drafts and _is_cut(chain.drafts[-1], chain)
+    return chain.drafts[:-1] if cut else chain.drafts
+
+
+def _is_cut(step: Step, chain: Chain) -> bool:
+    """Return whether the last text of a chain was cut, and should be generated again."""
+    return step.finish in ("cancelled", "error") or (step.finish == "max_tokens" and chain.stop == "budget")

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast, get_args
 
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
+from pydantic_core import SchemaError
 
 from redraft.chain import Prompt, describe
 from redraft.errors import UsageError
@@ -73,7 +74,7 @@ def from_type(output: Any) -> OutputCheck:
     try:
         adapter = TypeAdapter(output)
         adapter.json_schema()
-    except PydanticUserError as error:
+    except (PydanticUserError, SchemaError) as error:
         reason = str(error).split(". ")[0].splitlines()[0].rstrip(".")
         raise UsageError(
             f"output is {_name_of(output)!s:.80}, which pydantic cannot read from JSON: {reason}.",

@@ -14,7 +14,7 @@ import torch
 from redraft.engines.base import Sampling, Tokens
 from redraft.engines.hf.engine import HfEngine
 from redraft.engines.load import load_engine
-from redraft.errors import ModelError, UsageError
+from redraft.errors import EngineError, ModelError, UsageError
 from tests.engines.hf.test_load import rewrite
 from tests.engines.hf_folders import folder, greedy, random_model, tokenizer
 from tests.weights.adapter_files import lora, with_adapter
@@ -137,6 +137,33 @@ def test_a_score_has_the_new_weights() -> None:
 
     old, new, fresh = run(swap())
     assert new == fresh != old
+
+
+def test_a_pause_within_a_pause_leaves_the_model_to_the_trainer() -> None:
+    model = random_model(attention_dropout=0.5)
+
+    async def swap() -> list[bool]:
+        engine, training = in_memory(model), []
+        async with engine.paused():
+            model.train()
+            async with engine.paused():
+                pass
+            training.append(model.training)
+        training.append(model.training)
+        await engine.aclose()
+        return training
+
+    assert run(swap()) == [True, False]
+
+
+def test_a_closed_engine_scores_nothing() -> None:
+    async def score() -> None:
+        engine = in_memory(random_model())
+        await engine.aclose()
+        await engine.score([ASKED])
+
+    with pytest.raises(EngineError, match="was closed"):
+        run(score())
 
 
 def test_a_closed_engine_does_not_hang() -> None:

@@ -112,6 +112,20 @@ def test_a_server_that_takes_neither_is_asked_plainly_and_it_is_said(
     assert len(caplog.records) == 2
 
 
+def test_a_schema_that_is_refused_leaves_the_next_one_its_chance(server: FakeServer) -> None:
+    not_an_object = error_reply(400, "Invalid schema for response_format: it must have type object")
+    no_tool = error_reply(400, "Invalid schema for function 'answer'")
+    server.on(CHAT, not_an_object, no_tool, chat_reply("[1]"), chat_reply(GOOD))
+
+    async def both() -> list[redraft.Chain]:
+        async with aclosing(engine(server)) as one:
+            return [await redraft.arevise("Who?", model=one, output=kind) for kind in (list[int], Person)]
+
+    assert [chain.value for chain in asyncio.run(both())] == [[1], Person(born=1815)]
+    assert "response_format" not in bodies(server)[2]
+    assert "response_format" in bodies(server)[3]
+
+
 def test_other_refusals_stay_what_they_are(server: FakeServer) -> None:
     server.on(CHAT, error_reply(400, "temperature must be at most 2"))
     with pytest.raises(ServerError, match="temperature"):

@@ -152,8 +152,7 @@ class Batch:
     def add(self, request: Request) -> None:
         """Add a sequence. Its `cancelled` may be set at any time."""
         with self._changed:
-            if self._closed:
-                raise EngineError("the engine was closed.", hint="Load the model again.")
+            self._check_open()
             self._waiting.append(request)
             self._changed.notify_all()
 
@@ -162,12 +161,17 @@ class Batch:
         with self._changed:
             while self._held and not self._closed:
                 self._changed.wait()
+            self._check_open()
             self._scoring += 1
         try:
             return score(self._model, texts, size=self._size, windows=self._windows)
         finally:
             with self._changed:
                 self._scoring -= 1
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise EngineError("the engine was closed.", hint="Load the model again.")
 
     def hold(self) -> None:
         """Begin no sequence and no scoring until `release`. Those under way go on while `busy`."""
@@ -187,10 +191,10 @@ class Batch:
     def release(self) -> None:
         """Go on after `hold`. If all had ended, the weights may be others: what was computed is forgotten."""
         with self._changed:
-            if not self._running:
+            self._held -= 1
+            if not (self._held or self._running):
                 self._model.eval()
                 self._forget()
-            self._held -= 1
             self._changed.notify_all()
 
     def close(self) -> None:

@@ -221,6 +221,7 @@ class HfEngine(LocalEngine):
             UsageError: A text is empty.
             ContextError: A text is longer than the context.
             ModelError: A token is not in the vocabulary.
+            EngineError: The engine was closed.
         """
         asked = [self._tokenizer.encode(t, special=True) if isinstance(t, str) else t for t in texts]
         for tokens in asked:

@@ -46,12 +46,6 @@ class Tokenizer:
         """Whether there is a chat template."""
         return bool(self._tokenizer.chat_template)
 
-    @property
-    def end(self) -> int | None:
-        """The end-of-text token, or None."""
-        end = self._tokenizer.eos_token_id
-        return end if isinstance(end, int) else None
-
     def encode(self, text: str, *, special: bool = False) -> Tokens:
         """Return the token ids of a text; `special` for the start of a prompt."""
         if special:

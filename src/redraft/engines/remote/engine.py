@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence, Set
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -95,7 +96,8 @@ class RemoteEngine:
             schemas=True,
             logprobs=True,
         )
-        self._refused: frozenset[str] = frozenset()
+        # Fields that the server refuses: with one schema, or, under the empty key, in every request.
+        self._refused: defaultdict[str, set[str]] = defaultdict(set)
         self._schemas = SchemaWatch()
 
     @classmethod
@@ -245,7 +247,8 @@ class RemoteEngine:
         self._server.hide(extra, headers)
         if self._info.token_ids:
             body = {**body, "return_token_ids": True}
-        body = in_dialect(body, self._refused)
+        schema = repr(sampling.schema)
+        body = in_dialect(body, self._refused[""] | self._refused.get(schema, set()))
         while True:
             self._debug(f"is sent to {path}", body)
             async with self._server.asked(path, {**body, **extra}, headers) as reply:
@@ -256,9 +259,10 @@ class RemoteEngine:
             if changed is None:
                 raise await self._error(path, reply)
             gone = body.keys() - changed.keys()
-            if gone & {"response_format", "tool_choice"}:
+            of_schema = bool(gone & {"response_format", "tool_choice"})
+            if of_schema:
                 self._say_refused(gone, reply, by_tool=answers_by_tool(changed))
-            self._refused |= gone
+            self._refused[schema if of_schema else ""] |= gone
             body = changed
 
     def _debug(self, what: str, record: Body) -> None:

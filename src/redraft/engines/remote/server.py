@@ -11,7 +11,7 @@ import asyncio
 import ipaddress
 import json
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Generator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -34,6 +34,9 @@ RETRIED = frozenset({429, 500, 502, 503, 504})
 
 SECRET = 8
 """Fewest characters of a secret. Shorter keys are placeholders, such as EMPTY."""
+
+HIDDEN = 1000
+"""Texts of earlier requests that are still hidden: those of requests under way, and more."""
 
 _NONE: Mapping[str, str] = {}
 _ADDRESS_HINT = "Is this the address of an OpenAI-compatible API? It usually ends in /v1."
@@ -87,7 +90,7 @@ class Server:
         self.url = url.rstrip("/")
         self.patience = patience
         self._key = key
-        self._hidden: set[str] = set()
+        self._hidden: dict[str, None] = {}  # the latest last
         self._reached = False
         self._loop: asyncio.AbstractEventLoop | None = None
         _check_address(self.url)
@@ -186,14 +189,16 @@ class Server:
         return text if len(text) <= 300 else text[:299] + "…"
 
     def hide(self, *values: Any) -> None:
-        """Remove the texts in these values from what the server says: an error may repeat the request."""
-        for value in values:
-            if isinstance(value, str):
-                self._hidden |= {value} if len(value) >= SECRET else set()
-            elif isinstance(value, Mapping):
-                self.hide(*value.values())
-            elif isinstance(value, list | tuple):
-                self.hide(*value)
+        """Remove the texts in these values from what the server says: an error may repeat the request.
+
+        Texts of old requests are let go, or a long run would keep all it has sent.
+        """
+        for old in list(self._hidden)[:-HIDDEN]:
+            del self._hidden[old]
+        for text in _texts(values):
+            if len(text) >= SECRET:
+                self._hidden.pop(text, None)
+                self._hidden[text] = None
 
     def without_secrets(self, text: str) -> str:
         """Return a text without the key and what is hidden."""
@@ -384,6 +389,17 @@ def _check_key(url: str, key: Key) -> None:
             hint=f"Use https://, or allow it under [keys] of {config_path()}: "
             f'"{host}" = {{ key = "env:NAME", plain_http = true }}',
         )
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Yield the texts in a JSON value, without the names of fields."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from _texts(tuple(value.values()))
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield from _texts(part)
 
 
 def _is_local(url: str) -> bool:
