@@ -75,8 +75,17 @@ def test_a_server_that_fails_at_its_list(server: FakeServer) -> None:
     server.on(MODELS, error_reply(500, "Internal Server Error"))
     assert connected(server, "any").name == "any"
     assert len(server.asked(MODELS)) == 1
-    with pytest.raises(ServerError, match="Internal Server Error"):
+    with pytest.raises(ServerError, match="Internal Server Error") as failed:
         connected(server)
+    assert failed.value.hint == f"See the log of the server. Or name the model: --model {server.url}#name"
+
+
+def test_a_list_that_fails_for_another_reason(server: FakeServer) -> None:
+    server.on(MODELS, error_reply(429, "Slowly"))
+    with pytest.raises(ServerError, match="Slowly") as failed:
+        connected(server)
+    assert failed.value.hint is not None
+    assert "name the model" not in failed.value.hint
 
 
 def test_a_failure_that_is_of_the_request_is_not_repeated(server: FakeServer) -> None:

@@ -6,6 +6,7 @@ Delete a folder to have its newest packages installed again. Where they cannot b
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -31,13 +32,15 @@ def environment(name: str, requirement: str, *, borrowing: bool = False) -> Path
     downloaded and stored twice.
     """
     lenders = [entry for entry in sys.path if entry.endswith("-packages")] if borrowing else []
-    lenders += [sysconfig.get_path("purelib")] if borrowing else []
-    contents = "\n".join([requirement, sys.version, *dict.fromkeys(lenders)])
+    contents = "\n".join([requirement, sys.version, *lenders])
     folder = cache_folder() / "servers" / f"{name}-{hashlib.sha256(contents.encode()).hexdigest()[:12]}"
-    if not (folder / MADE).exists():
-        shutil.rmtree(folder, ignore_errors=True)
-        _make(folder, requirement, list(dict.fromkeys(lenders)))
-        (folder / MADE).write_text(contents)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another test run may be making it
+        if not (folder / MADE).exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            _make(folder, requirement, lenders)
+            (folder / MADE).write_text(contents)
     return folder / "bin"
 
 
@@ -61,4 +64,6 @@ def _make(folder: Path, requirement: str, lenders: list[str]) -> None:
         said = f"it took longer than {LIMIT} s"
     if said is not None:
         shutil.rmtree(folder, ignore_errors=True)
-        pytest.skip(f"pip cannot install {requirement}: {said.splitlines()[-1] if said else 'it says nothing'}")
+        pytest.skip(
+            f"pip cannot install {requirement}: {said.splitlines()[-1] if said else 'it says nothing'}"
+        )

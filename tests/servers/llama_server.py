@@ -1,4 +1,7 @@
-"""llama.cpp's own server, from the package xllamacpp: `python llama_server.py MODEL KEY [TEMPLATE] --port N`."""
+"""llama.cpp's own server, from the package xllamacpp.
+
+python llama_server.py MODEL KEY [TEMPLATE] --port N
+"""
 
 from __future__ import annotations
 

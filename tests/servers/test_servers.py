@@ -80,15 +80,18 @@ def test_a_revision(server: ServerProcess) -> None:
     assert chain.usage.completion_tokens > 3
 
 
-@ALL
-def test_a_value(server: ServerProcess) -> None:
-    chain = revised("Name a mathematician.", server.model, output=Person, max_tokens=60, max_revisions=1)
-    if "transformers" in server.model:  # it leaves out `response_format`
-        assert chain.value is None or isinstance(chain.value, Person)
-        assert chain.passed == (chain.value is not None)
-    else:
-        assert isinstance(chain.value, Person)
-        assert len(chain.steps) == 1
+@LLAMA
+def test_a_value_is_valid_at_once(server: ServerProcess) -> None:
+    chain = revised("Name a mathematician.", server.model, output=Person)
+    assert isinstance(chain.value, Person)
+    assert len(chain.steps) == 1
+
+
+@TRANSFORMERS
+def test_a_value_where_the_server_leaves_out_the_schema(server: ServerProcess) -> None:
+    chain = revised("Name a mathematician.", server.model, output=Person, max_revisions=1)
+    assert isinstance(chain.value, Person) == bool(chain.passed)
+    assert chain.value is not None or len(chain.steps) == 2
 
 
 @ALL
@@ -100,10 +103,11 @@ def test_tools_that_the_model_does_not_know(server: ServerProcess) -> None:
 
 def called(town: str) -> list[dict[str, Any]]:
     """What a model that calls tools has said before, as an example for a small one."""
-    call = {"name": "weather", "arguments": f'{{"town": "{town}"}}'}
+    function = {"name": "weather", "arguments": f'{{"town": "{town}"}}'}
+    call = {"id": town, "type": "function", "function": function}
     return [
         {"role": "user", "content": f"What is the weather in {town}?"},
-        {"role": "assistant", "content": None, "tool_calls": [{"id": town, "type": "function", "function": call}]},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
         {"role": "tool", "tool_call_id": town, "content": "sunny"},
         {"role": "assistant", "content": f"It is sunny in {town}."},
     ]  # fmt: skip
@@ -149,7 +153,9 @@ def test_a_wrong_key(server: ServerProcess, debug: list[str], monkeypatch: pytes
 
 @LLAMA
 def test_the_right_key_is_in_no_output(server: ServerProcess) -> None:
-    asked = typed("--debug", "ask", "Hi", "--model", server.model, "--max-tokens", "5", "--max-revisions", "0")
+    asked = typed(
+        "--debug", "ask", "Hi", "--model", server.model, "--max-tokens", "5", "--max-revisions", "0"
+    )
     assert asked.exit_code == 0, asked.output
     assert "is sent to /chat/completions" in asked.stderr
     assert server.key not in asked.output
@@ -189,7 +195,7 @@ def test_a_restart_in_the_middle_of_a_job_loses_nothing(
 ) -> None:
     victim: ServerProcess = request.getfixturevalue(killed)
     prompts, out = tmp_path / "prompts.txt", tmp_path / "out.jsonl"
-    prompts.write_text("".join(f"Write a story about {n} birds.\n" for n in range(2, 14)))
+    prompts.write_text("".join(f"Write a story about {n} birds.\n" for n in range(2, 12)))
     few = ["--max-tokens", "40", "--max-revisions", "0", "--temperature", "0", "--check", "words>=1"]
     job = [sys.executable, "-m", "redraft", "answer", str(prompts), "-o", str(out), "-m", server.model]
     command = [*job, "-j", "2", "--patience", "100", *few]
@@ -201,10 +207,10 @@ def test_a_restart_in_the_middle_of_a_job_loses_nothing(
         printed, said = running.communicate(timeout=200)
     assert running.returncode == 0, printed + said
     chains: list[Chain] = list(read_jsonl(out))
-    assert sorted(int(chain.id.rpartition("/")[2]) for chain in chains) == list(range(12))
+    assert sorted(int(chain.id.rpartition("/")[2]) for chain in chains) == list(range(10))
     assert {chain.steps[-1].finish for chain in chains} <= {"stop", "max_tokens"}
     assert all(chain.passed for chain in chains)
-    assert ", waiting " in said
+    assert victim is not server or ", waiting " in said  # the proxy waits for the server behind it
     assert not out.with_name("out.jsonl.errors.jsonl").exists()
 
 
