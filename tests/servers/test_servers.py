@@ -24,7 +24,7 @@ from redraft.chain import Chain, read_jsonl
 from redraft.cli import app
 from redraft.engines.base import Message, Sampling
 from redraft.engines.load import load_engine
-from redraft.errors import ServerError
+from redraft.errors import ContextError, ServerError
 from tests.servers.processes import ServerProcess
 
 pytestmark = [pytest.mark.slow, pytest.mark.model]
@@ -137,6 +137,14 @@ def test_a_picture_for_a_model_without_eyes_is_refused(server: ServerProcess) ->
 @TRANSFORMERS
 def test_a_picture_that_the_server_leaves_out(server: ServerProcess) -> None:
     assert revised([{"role": "user", "content": PICTURE}], server.model).answer
+
+
+@LLAMA
+def test_a_prompt_that_is_too_long(server: ServerProcess) -> None:
+    with pytest.raises(ContextError) as refused:
+        revised("rain " * 3000, server.model)
+    assert refused.value.prompt_tokens > 3000
+    assert refused.value.context == 2048
 
 
 @LLAMA

@@ -298,7 +298,8 @@ the chat template does not support."""
 _CONTEXT = re.compile(r"(?:maximum )?context (?:length|size|window)\D{0,12}(\d{1,9})\b", re.I)
 _PROMPT = re.compile(
     r"(at least )?\b(\d{1,9}) (?:input tokens|in (?:the|your) (?:messages|prompt))"
-    r"|resulted in (\d{1,9}) tokens",
+    r"|resulted in (\d{1,9}) tokens"
+    r"|request \((\d{1,9}) tokens\)",
     re.I,
 )
 
@@ -322,10 +323,11 @@ def read_complaint(record: Any) -> Complaint | None:
 def _complaint(error: Mapping[str, Any]) -> Complaint:
     message = str(error.get("message") or error)
     prompt, context = _PROMPT.search(message), _CONTEXT.search(message)
+    length = int(prompt[prompt.lastindex or 0]) if prompt else None
     return Complaint(
         message=message,
         code=" ".join(str(error[name]) for name in ("code", "type") if error.get(name)),
-        prompt_tokens=_whole(error, "n_prompt_tokens") or (int(prompt[2] or prompt[3]) if prompt else None),
+        prompt_tokens=_whole(error, "n_prompt_tokens") or length,
         at_least=bool(prompt and prompt[1]),
         context=_whole(error, "n_ctx") or (int(context[1]) if context else None),
     )
