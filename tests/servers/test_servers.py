@@ -206,7 +206,7 @@ def test_a_restart_in_the_middle_of_a_job_loses_nothing(
     prompts.write_text("".join(f"Write a story about {n} birds.\n" for n in range(2, 12)))
     few = ["--max-tokens", "40", "--max-revisions", "0", "--temperature", "0", "--check", "words>=1"]
     job = [sys.executable, "-m", "redraft", "answer", str(prompts), "-o", str(out), "-m", server.model]
-    command = [*job, "-j", "2", "--patience", "100", *few]
+    command = [*job, "-j", "2", "--retries", "1", "--patience", "100", *few]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
         wait_for_lines(out, 3)
         victim.kill()
