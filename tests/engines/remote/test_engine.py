@@ -365,34 +365,6 @@ class TestFaults:
         error = refused(engine(server, key=Key(SECRET, "MY_KEY")))
         assert error.message == f"{server.host} refuses the key from MY_KEY (401): Incorrect API key."
 
-    @pytest.mark.parametrize(
-        ("said", "more"),
-        [
-            ("No connected db.", {"type": "no_db_connection", "code": "400"}),  # a proxy of litellm
-            ("API key not valid. Please pass a valid API key.", {"code": 400}),  # Google
-            ("Incorrect API key provided: sk-…", {}),
-        ],
-    )
-    def test_a_key_is_refused_by_400(self, server: FakeServer, said: str, more: dict[str, Any]) -> None:
-        server.on(CHAT, error_reply(400, said, **more)).on(MODELS, error_reply(400, said, **more))
-        key = Key(SECRET, "MY_KEY")
-        expected = f"{server.host} refuses the key from MY_KEY (400): {said}"
-        error = refused(engine(server, key=key))
-        assert error.message == expected
-        assert error.hint is not None
-        assert error.hint.startswith("export REDRAFT_KEY_127_0_0_1_")
-        with pytest.raises(ServerError) as caught:  # at once, though the list is not needed
-            connected(server, "m", key=key)
-        assert caught.value.message == expected
-
-    @pytest.mark.parametrize(
-        "said", ["No API key is needed, but temperature is 9.", "The key 'town' is invalid."]
-    )
-    def test_a_400_about_something_else(self, server: FakeServer, said: str) -> None:
-        server.on(CHAT, error_reply(400, said))
-        error = refused(engine(server, key=Key(SECRET, "MY_KEY")))
-        assert error.message == f"{server.host} refuses the request (400): {said}"
-
     @pytest.mark.parametrize("key", [None, Key(SECRET, "MY_KEY")])
     def test_a_key_without_access(self, server: FakeServer, key: Key | None) -> None:
         server.on(CHAT, error_reply(403, "Your plan lacks this model."))
