@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from redraft.config import Key
 from redraft.engines.base import Delta, Message, Sampling
 from redraft.engines.remote.engine import RemoteEngine
 from redraft.errors import ServerError, UsageError
@@ -24,6 +25,7 @@ from tests.engines.fake_server import (
 from tests.engines.remote.test_engine import (
     CHAT,
     MODELS,
+    SECRET,
     chat,
     closing,
     collected,
@@ -75,8 +77,47 @@ def test_a_server_that_fails_at_its_list(server: FakeServer) -> None:
     server.on(MODELS, error_reply(500, "Internal Server Error"))
     assert connected(server, "any").name == "any"
     assert len(server.asked(MODELS)) == 1
-    with pytest.raises(ServerError, match="Internal Server Error"):
+    with pytest.raises(ServerError, match="Internal Server Error") as failed:
         connected(server)
+    assert failed.value.hint == f"See the log of the server. Or name the model: --model {server.url}#name"
+
+
+def test_a_list_that_fails_for_another_reason(server: FakeServer) -> None:
+    server.on(MODELS, error_reply(429, "Slowly"))
+    with pytest.raises(ServerError, match="Slowly") as failed:
+        connected(server)
+    assert failed.value.hint is not None
+    assert "name the model" not in failed.value.hint
+
+
+@pytest.mark.parametrize(
+    ("said", "more"),
+    [
+        ("No connected db.", {"type": "no_db_connection", "code": "400"}),  # a proxy of litellm
+        ("API key not valid. Please pass a valid API key.", {"code": 400}),  # Google
+        ("Incorrect API key provided: sk-…", {}),
+    ],
+)
+def test_a_key_is_refused_by_400(server: FakeServer, said: str, more: dict[str, Any]) -> None:
+    server.on(CHAT, error_reply(400, said, **more)).on(MODELS, error_reply(400, said, **more))
+    key = Key(SECRET, "MY_KEY")
+    expected = f"{server.host} refuses the key from MY_KEY (400): {said}"
+    error = refused(engine(server, key=key))
+    assert error.message == expected
+    assert error.hint is not None
+    assert error.hint.startswith("export REDRAFT_KEY_127_0_0_1_")
+    with pytest.raises(ServerError) as caught:  # at once, though the list is not needed
+        connected(server, "m", key=key)
+    assert caught.value.message == expected
+
+
+@pytest.mark.parametrize(
+    "said", ["No API key is needed, but temperature is 9.", "The key 'town' is invalid."]
+)
+def test_a_400_about_something_else(server: FakeServer, said: str) -> None:
+    server.on(CHAT, error_reply(400, said))
+    error = refused(engine(server, key=Key(SECRET, "MY_KEY")))
+    assert error.message == f"{server.host} refuses the request (400): {said}"
 
 
 def test_a_failure_that_is_of_the_request_is_not_repeated(server: FakeServer) -> None:

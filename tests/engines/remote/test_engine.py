@@ -296,9 +296,9 @@ class TestDialects:
             raw(engine(server))
 
 
-def connected(server: FakeServer, model: str | None = None) -> Any:
+def connected(server: FakeServer, model: str | None = None, *, key: Key | None = None) -> Any:
     async def connect() -> Any:
-        engine = await RemoteEngine.connect(server.url, model, patience=QUICK)
+        engine = await RemoteEngine.connect(server.url, model, key=key, patience=QUICK)
         await engine.aclose()
         return engine.info
 

@@ -201,6 +201,7 @@ def test_about_model(message: str, about_model: bool) -> None:
         ("maximum context length is 90 tokens. However, your messages resulted in 99 tokens.", 99, 90),
         ("maximum context length is 9 tokens. However, you requested 15 (8 in the messages, 7 in it)", 8, 9),
         ("'max_tokens' or 'max_completion_tokens' is too large: 2048. This model's maximum context length is 2048 tokens and your request has 30 input tokens (2048 > 2048 - 30).", 30, 2048),  # noqa: E501
+        ("OpenAIException - request (4534 tokens) exceeds the available context size (2048 tokens), try increasing it", 4534, 2048),  # noqa: E501
         ("max_tokens must be positive", None, None),
     ],
 )  # fmt: skip

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from http import HTTPStatus
 from typing import Any
 
 from redraft.engines.remote.server import Refusal, Server
@@ -52,12 +53,20 @@ async def models(server: Server, *, needed: bool) -> list[Listed]:
     """
     reply = await server.fetch("GET", server.url + "/models", patient=needed)
     if isinstance(reply, Refusal):
-        if needed or reply.status in (401, 403) or 300 <= reply.status < 400:
-            raise server.error(reply, "/models")
+        if needed or reply.of_key or 300 <= reply.status < 400:
+            raise _error(server, reply)
         return []
     entries = reply.get("data") if isinstance(reply, dict) else None
     listed = entries if isinstance(entries, list) else []
     return [_listed(entry) for entry in listed if isinstance(entry, dict) and entry.get("id")]
+
+
+def _error(server: Server, refusal: Refusal) -> EngineError:
+    """Return the error for a refused list. While it fails, the server may answer for a model by name."""
+    error = server.error(refusal, "/models")
+    if refusal.status == HTTPStatus.INTERNAL_SERVER_ERROR:
+        error.hint = f"{error.hint} Or name the model: --model {server.url}#name"
+    return error
 
 
 def has(names: Sequence[str]) -> str:

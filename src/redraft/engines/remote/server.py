@@ -59,6 +59,11 @@ class Refusal:
     location: str = ""
     tries: int = 1
 
+    @property
+    def of_key(self) -> bool:
+        """Whether it is the key that the server refuses, or misses."""
+        return self.status in (401, 403) or (self.status == 400 and self.complaint.about_key)
+
 
 class _Bearer(httpx.Auth):
     """Adds the key at the last moment, so that no request object in our code holds it."""
@@ -211,7 +216,7 @@ class Server:
     def error(self, refusal: Refusal, path: str) -> EngineError:
         """Return the error for a refusal of this path."""
         status, reason = refusal.status, self.clean(refusal.complaint.message)
-        if status in (401, 403):
+        if refusal.of_key:
             return self._key_error(status, reason)
         if status in RETRIED:
             return self._busy_error(refusal, reason)

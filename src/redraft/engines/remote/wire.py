@@ -278,7 +278,17 @@ class Complaint:
         """Whether the request itself is at fault, so that it would fail again."""
         return bool(_OF_REQUEST.search(self.message))
 
+    @property
+    def about_key(self) -> bool:
+        """Whether the key is wrong."""
+        return "no_db_connection" in self.code or bool(_WRONG_KEY.search(self.message))
 
+
+_WRONG_KEY = re.compile(
+    r"\b(invalid|incorrect) api.?key\b|\bapi.?key\b.{0,20}\b(not valid|invalid|incorrect|expired)\b", re.I
+)
+"""Google says so with status 400. A proxy of litellm without a database cannot look a key up, and complains
+of that (`no_db_connection`): the only key that it takes is its own."""
 _NO_MODEL = re.compile(
     r"\bmodel\b.*\b(not exist|not found|no such|unknown)|\bno (such )?model\b", re.I | re.S
 )
@@ -288,7 +298,8 @@ the chat template does not support."""
 _CONTEXT = re.compile(r"(?:maximum )?context (?:length|size|window)\D{0,12}(\d{1,9})\b", re.I)
 _PROMPT = re.compile(
     r"(at least )?\b(\d{1,9}) (?:input tokens|in (?:the|your) (?:messages|prompt))"
-    r"|resulted in (\d{1,9}) tokens",
+    r"|resulted in (\d{1,9}) tokens"
+    r"|request \((\d{1,9}) tokens\)",
     re.I,
 )
 
@@ -312,10 +323,11 @@ def read_complaint(record: Any) -> Complaint | None:
 def _complaint(error: Mapping[str, Any]) -> Complaint:
     message = str(error.get("message") or error)
     prompt, context = _PROMPT.search(message), _CONTEXT.search(message)
+    length = int(prompt[prompt.lastindex or 0]) if prompt else None
     return Complaint(
         message=message,
         code=" ".join(str(error[name]) for name in ("code", "type") if error.get(name)),
-        prompt_tokens=_whole(error, "n_prompt_tokens") or (int(prompt[2] or prompt[3]) if prompt else None),
+        prompt_tokens=_whole(error, "n_prompt_tokens") or length,
         at_least=bool(prompt and prompt[1]),
         context=_whole(error, "n_ctx") or (int(context[1]) if context else None),
     )

@@ -1,0 +1,89 @@
+"""The servers, each started when the first test needs it, and ended with the last."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from redraft.weights.gguf.to_folder import import_gguf
+from tests.servers.environments import environment
+from tests.servers.processes import ServerProcess
+
+HERE = Path(__file__).parent
+LLAMA_KEY, PROXY_KEY = "sk-llama-0123456789", "sk-proxy-9876543210"
+
+
+def llama_process(model: Path, log: Path, *template: Path) -> ServerProcess:
+    script = HERE / "llama_server.py"
+    return ServerProcess([sys.executable, script, model, LLAMA_KEY, *template], log, key=LLAMA_KEY)
+
+
+@pytest.fixture(scope="session")
+def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("servers")
+
+
+@pytest.fixture(scope="session")
+def llama(default_model: Path, logs: Path) -> Iterator[ServerProcess]:
+    """llama.cpp's own server with the default model and its own chat template."""
+    with llama_process(default_model, logs / "llama.log") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def llama_tools(default_model: Path, logs: Path) -> Iterator[ServerProcess]:
+    """The same with a chat template that has tools, which that of the default model has not."""
+    with llama_process(default_model, logs / "llama_tools.log", HERE / "tools.jinja") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def transformers(default_model: Path, logs: Path) -> Iterator[ServerProcess]:
+    """`transformers serve` with the default model as a folder. It takes any key."""
+    python = environment("transformers", "transformers[serving]", borrowing=True) / "python"
+    import_gguf(default_model, logs / "model")
+    (logs / "hub").mkdir()
+    with ServerProcess(
+        [python, "-m", "transformers.cli.transformers", "serve", logs / "model", "--device", "cpu"],
+        logs / "transformers.log",
+        model=str(logs / "model"),
+        HF_HUB_CACHE=str(logs / "hub"),
+    ) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def litellm(llama: ServerProcess, llama_tools: ServerProcess, logs: Path) -> Iterator[ServerProcess]:
+    """A proxy of litellm, whose models `small` and `tools` are those two."""
+    command = environment("litellm", "litellm[proxy]") / "litellm"
+    models = [
+        {
+            "model_name": name,
+            "litellm_params": {"model": "openai/default", "api_base": behind.url, "api_key": behind.key},
+        }
+        for name, behind in (("small", llama), ("tools", llama_tools))
+    ]
+    config = {"model_list": models, "general_settings": {"master_key": PROXY_KEY}}
+    (logs / "litellm.yaml").write_text(json.dumps(config))  # YAML holds JSON
+    with ServerProcess(
+        [command, "--config", logs / "litellm.yaml", "--telemetry", "False", "--host", "127.0.0.1"],
+        logs / "litellm.log",
+        ready="/health/liveliness",
+        model="small",
+        key=PROXY_KEY,
+        LITELLM_LOCAL_MODEL_COST_MAP="True",
+    ) as server:
+        yield server
+
+
+@pytest.fixture
+def server(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> ServerProcess:
+    """The server that a test is parametrised with, its key where redraft looks for it."""
+    found: ServerProcess = request.getfixturevalue(request.param)
+    if found.key:
+        monkeypatch.setenv(found.key_variable, found.key)
+    return found
