@@ -141,7 +141,14 @@ async def measure_seed(engine: Engine, seed: int, most: int) -> Made:
     revised = {}
     for wording in WORDINGS:
         revised[wording.name] = await all_of(
-            make(draft.prompt, checks, max_revisions=REVISIONS, seed=own, prompts=wording.templates, resume=draft)
+            make(
+                draft.prompt,
+                checks,
+                max_revisions=REVISIONS,
+                seed=own,
+                prompts=wording.templates,
+                resume=draft,
+            )
             for draft, checks, own in failed
         )
         print(seed, wording.name, sum(bool(c.passed) for c in revised[wording.name]), len(failed), flush=True)
