@@ -138,11 +138,12 @@ def test_the_mode_is_chosen_by_model_and_checks() -> None:
                 " Unable to generate pydantic-core schema for 3."
             ),
         ),
+        ({"output": {"type": "object"}}, "output is a dict, which is no type."),
         (
-            {"output": {"type": "object"}},
+            {"output": print},
             (
-                "output is {'type': 'object'}, which pydantic cannot read from JSON:"
-                ' Unknown schema type: "object".'
+                "output is <built-in function print>, which pydantic cannot read from JSON:"
+                " Unable to generate pydantic-core schema for <built-in function print>."
             ),
         ),
         ({"critic": 3}, "critic is 3."),

@@ -198,6 +198,7 @@ def test_models_whose_patterns_cannot_be_stopped_are_refused() -> None:
         with pytest.raises(UsageError, match="cannot be interrupted") as caught:
             from_type(model)
         assert "regex_engine" in (caught.value.hint or "")
+        assert "json-schema:" in (caught.value.hint or "")
 
 
 def test_models_with_patterns_of_the_usual_engine_are_fast() -> None:

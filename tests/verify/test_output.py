@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
-from typing import Any, Literal
+import sys
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, TypedDict
 
 import pytest
+import typing_extensions
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field, field_validator
 
 from redraft.chain import Prompt
-from redraft.errors import CheckError
+from redraft.errors import CheckError, UsageError
 from redraft.verify.base import Check, run_check
 from redraft.verify.output import from_type, parse_output
 
@@ -123,3 +127,96 @@ def test_a_field_may_be_called_like_a_word_of_json_schema() -> None:
     assert from_type(Odd).schema["properties"]["properties"].get("additionalProperties") == {
         "type": "integer"
     }
+
+
+def of_a_call(name: str) -> str:
+    raise AssertionError(f"called with {name!r}")
+
+
+class Caller:
+    def method(self, name: str) -> str:
+        return of_a_call(name)
+
+    def __call__(self, name: str) -> str:
+        return of_a_call(name)
+
+
+class Called(BaseModel):
+    inner: of_a_call  # type: ignore[valid-type]
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        of_a_call,
+        lambda name: name,
+        Caller().method,
+        functools.partial(of_a_call),
+        list[of_a_call],  # type: ignore[valid-type]
+        Called,
+    ],
+)
+def test_a_function_is_refused_because_pydantic_would_call_it(output: Any) -> None:
+    with pytest.raises(UsageError, match=r"function.*the model's answer would call") as caught:
+        from_type(output)
+    assert "a pydantic model" in str(caught.value.hint)
+    assert "checks=" in str(caught.value.hint)
+
+
+@dataclass
+class Lamp:
+    height: int = 1
+
+
+@pytest.mark.parametrize(
+    "output",
+    [Caller(), Lamp(), Tower(name="A", metres=1), {}, {"a": int}, "", "Tower", "int", [Tower], (int, str)],
+)
+def test_what_is_no_type_is_refused(output: Any) -> None:
+    with pytest.raises(UsageError, match=r"^output is ") as caught:
+        from_type(output)
+    assert "a pydantic model" in str(caught.value.hint)
+
+
+def test_a_type_whose_hook_for_pydantic_crashes_is_refused() -> None:
+    class Broken:
+        @classmethod
+        def __get_pydantic_core_schema__(cls, source: object, handler: object) -> object:
+            raise KeyError("gone")
+
+    with pytest.raises(UsageError, match=r"output is Broken, .*KeyError: 'gone'"):
+        from_type(Broken)
+
+
+class Place(NamedTuple):
+    name: str
+    metres: float
+
+
+class Beam(typing_extensions.TypedDict):
+    colour: str
+
+
+@pytest.mark.parametrize(
+    ("output", "answer"),
+    [
+        (Lamp, '{"height": 3}'),
+        (Place, '["Pharos", 100]'),
+        (Beam, '{"colour": "red"}'),
+        (Literal["lit", "dark"], '"lit"'),
+    ],
+)
+def test_dataclasses_tuples_and_dictionaries_are_types(output: Any, answer: str) -> None:
+    assert from_type(output).check(answer, Prompt()).passed
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="pydantic takes typing's own from 3.12 on")
+def test_the_typed_dict_of_an_old_typing_names_the_one_to_use() -> None:
+    class Old(TypedDict):
+        colour: str
+
+    with pytest.raises(UsageError) as caught:
+        from_type(Old)
+    assert "typing_extensions.TypedDict" in caught.value.message
+    assert "a TypedDict" not in str(caught.value.hint)
+    assert "from typing_extensions import TypedDict" in str(caught.value.hint)

@@ -7,7 +7,7 @@ passes always gives a value.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast, get_args
 
@@ -15,7 +15,7 @@ from pydantic import PydanticUserError, TypeAdapter, ValidationError
 from pydantic_core import SchemaError
 
 from redraft.chain import Prompt, describe
-from redraft.errors import UsageError
+from redraft.errors import UsageError, shown
 from redraft.verify.base import Outcome, failed, passed
 from redraft.verify.structure import NotJson, demand_of_schema, read_json
 
@@ -64,29 +64,54 @@ class OutputCheck:
         return passed(f"The answer is a valid {_name_of(self.type)}.")
 
 
+_TYPES = "a pydantic model, list[Model], a union, a dataclass, or a TypedDict"
+
+
 def from_type(output: Any) -> OutputCheck:
     """Return a check that an answer is JSON for a type.
 
     Raises:
-        UsageError: pydantic cannot read the type from JSON. Or it has a pattern for Python's `re`, which
-            cannot be interrupted.
+        UsageError: It is no type, or pydantic cannot read it from JSON. Or it has a function, which pydantic
+            would call with the answer, or a pattern for Python's `re`, which cannot be interrupted.
     """
+    if isinstance(
+        output, str | Mapping | list
+    ):  # pydantic would evaluate them, or take them for its own schema
+        raise UsageError(f"output is {shown(output)}, which is no type.", hint=f"Give {_TYPES}.")
     try:
         adapter = TypeAdapter(output)
         adapter.json_schema()
-    except (PydanticUserError, SchemaError) as error:
-        reason = str(error).split(". ")[0].splitlines()[0].rstrip(".")
+    except Exception as error:  # noqa: BLE001  (instances and hooks of types make pydantic raise anything)
+        raise _unreadable(output, error) from None
+    if function := _first(adapter.core_schema, _function):
         raise UsageError(
-            f"output is {_name_of(output)!s:.80}, which pydantic cannot read from JSON: {reason}.",
-            hint="Give a pydantic model, list[Model], a union of models, or a TypedDict.",
-        ) from None
+            f"output has the function {_name_of(function):.80}, which the model's answer would call.",
+            hint=f"Give {_TYPES}. A function that judges the answer goes into checks=[…].",
+        )
     if pattern := _endless_pattern(adapter.core_schema):
         raise UsageError(
             f"{_name_of(output)} has the pattern {pattern:.80} for Python's re,"
             " which may run for ever on some answers and cannot be interrupted.",
-            hint="Give the pattern as a string, without regex_engine: pydantic's default always ends.",
+            hint="Give the pattern as a string, without regex_engine: pydantic's default always ends. It has "
+            "no lookaround: for that, use 'json-schema:FILE' in checks=[…], or a validator of the field.",
         )
     return OutputCheck(output, adapter)
+
+
+def _unreadable(output: Any, error: Exception) -> UsageError:
+    """Return the error of a type that pydantic cannot read."""
+    if getattr(error, "code", None) == "typed-dict-version":
+        return UsageError(
+            f"output is {_name_of(output):.80}, a typing.TypedDict, and before Python 3.12 pydantic reads"
+            " typing_extensions.TypedDict alone.",
+            hint="from typing_extensions import TypedDict",
+        )
+    reason = str(error).split(". ")[0].splitlines() or [""]
+    said = reason[0].rstrip(".")
+    if not isinstance(error, PydanticUserError | SchemaError):
+        said = f"{type(error).__name__}: {said}"
+    message = f"output is {_name_of(output)!s:.80}, which pydantic cannot read from JSON: {said}."
+    return UsageError(message, hint=f"Give {_TYPES}.")
 
 
 def _closed(schema: Any) -> Any:
@@ -105,6 +130,22 @@ def _name_of(output: Any) -> str:
     """Return `Person` for a class, and `list[Person]` for `list[my.Person]`."""
     name = output.__name__ if isinstance(output, type) and not get_args(output) else str(output)
     return re.sub(r"\b(?:\w+\.)+(?=\w)", "", name)
+
+
+def _function(schema: Mapping[str, Any]) -> Any:
+    """Return the function that a core schema calls with values, else None. A class is only made."""
+    function = schema.get("function") if schema.get("type") == "call" else None
+    return None if isinstance(function, type) else function
+
+
+def _first(schema: object, find: Callable[[Mapping[str, Any]], Any]) -> Any:
+    """Return the first thing that `find` finds in a core schema or its parts; else None."""
+    if isinstance(schema, Mapping):
+        parts: Iterable[object] = schema.values()
+        found = find(schema)
+    else:
+        parts, found = schema if isinstance(schema, list | tuple) else (), None
+    return found or next(filter(None, (_first(part, find) for part in parts)), None)
 
 
 def _endless_pattern(schema: object, engine: str = "rust-regex") -> str | None:
