@@ -18,7 +18,7 @@ from redraft.config import load_config
 from redraft.engines.base import Engine, EngineInfo, Sampling
 from redraft.engines.messages import beyond_text, plain
 from redraft.engines.price import Price, price_of
-from redraft.errors import RecordError, UsageError
+from redraft.errors import RecordError, UsageError, shown
 from redraft.options import Option, PlainOptions, check_values, options_of
 from redraft.revision.budget import Budget
 from redraft.revision.cancel import CancelToken
@@ -83,15 +83,53 @@ def _is_json_object(value: Any) -> bool:
     return True
 
 
-_HEADER = re.compile(r"(?!authorization$)[\w!#$%&'*+.^`|~-]+", re.ASCII | re.IGNORECASE)
-"""The name of a header. That of a key is not among them: keys have rules of their own (`config.Key`)."""
+_HEADER = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)
+"""The name of a header (RFC 9110, 5.6.2)."""
+
+_OF_CONNECTION = frozenset(
+    [
+        "connection",
+        "content-length",
+        "expect",
+        "host",
+        "keep-alive",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    ]
+)
+"""Headers that say how a request travels. A wrong one breaks it."""
 
 
-def _is_headers(value: Any) -> bool:
-    if not isinstance(value, Mapping) or not all(isinstance(t, str) for pair in value.items() for t in pair):
-        return False
-    texts = value.values()
-    return all(map(_HEADER.fullmatch, value)) and all(t.isascii() and t.isprintable() for t in texts)
+def _headers(value: Any) -> Mapping[str, str] | None:
+    """Return headers of a request. A message names the wrong one, and shows no value: it may be a secret.
+
+    Raises:
+        ValueError: It is no mapping.
+        UsageError: A header cannot be sent, or is redraft's own.
+    """
+    if value is not None and not isinstance(value, Mapping):
+        raise ValueError
+    for name, text in (value or {}).items():
+        if fault := _fault_of_header(name, text):
+            found, hint = fault
+            raise UsageError(f"extra_headers has {found}.", hint=hint)
+    return value
+
+
+def _fault_of_header(name: Any, text: Any) -> tuple[str, str] | None:
+    """Return what is wrong with a header, and a hint; None if nothing is."""
+    if not isinstance(name, str) or not _HEADER.fullmatch(name):
+        return f"{shown(name)}, which is no name of a header", "Names are letters, digits and -: 'X-Team'."
+    if name.lower() == "authorization":
+        return f"the header {name!r}", "Put the key into REDRAFT_KEY_HOST: docs/engines.md#keys."
+    if name.lower() in _OF_CONNECTION:
+        return f"the header {name!r}", "redraft sets it for each request: leave it out."
+    if not (isinstance(text, str) and text.isascii() and text.isprintable() and text == text.strip()):
+        hint = "A value is printable ASCII on one line, without space around it."
+        return f"a value of {name!r} that cannot be sent", hint
+    return None
 
 
 def _is_async(value: Any) -> bool:
@@ -182,7 +220,7 @@ class OtherOptions(PlainOptions, total=False):
         Mapping[str, str] | None,
         Option(
             "more headers of each request to the model's server",
-            read=_or_none(_is_headers),
+            read=_headers,
             what="a dictionary of ASCII texts: {'X-Team': 'birds'}; a key goes into the environment "
             "(docs/engines.md)",
         ),

@@ -530,6 +530,13 @@ def test_scores_are_the_logarithms_of_probabilities(engine: HfEngine) -> None:
         run(engine.score([prompt(1, CONTEXT + 1)]))
 
 
+@pytest.mark.parametrize("texts", ["Rain falls", [3], [None], [["Rain"]], 3, [(1, None)], [b"Rain"]])
+def test_what_is_no_list_of_texts_is_not_scored(engine: HfEngine, texts: Any) -> None:
+    with pytest.raises(UsageError, match="scored") as caught:
+        run(engine.score(texts))
+    assert "a list of texts" in str(caught.value.hint)
+
+
 # Against llama.cpp
 
 

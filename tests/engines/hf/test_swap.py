@@ -187,7 +187,7 @@ def test_adapters_take_turns(tmp_path: Path) -> None:
 
     async def swap() -> list[tuple[list[int], bool]]:
         engine, found = await of_folder(base), []
-        for adapter in (None, one, two, None):
+        for adapter in (None, one, str(two), None):
             await engine.load_adapter(adapter)
             found.append((await said(engine), engine.info.native))
         await engine.aclose()

@@ -17,7 +17,7 @@ from redraft.engines.base import Delta, EngineInfo, Sampling
 from redraft.engines.remote.engine import RemoteEngine
 from redraft.engines.remote.patience import Patience
 from redraft.engines.scripted import ScriptedEngine
-from redraft.errors import EmptyReply, ServerError, UsageError
+from redraft.errors import EmptyReply, EngineError, ServerError, UsageError
 from redraft.revision.ops import Event, Text
 from tests.engines.fake_server import (
     DONE,
@@ -234,9 +234,44 @@ def test_a_server_that_repeats_them_in_an_error(server: FakeServer) -> None:
     ],
 )
 def test_a_wrong_value_is_refused_and_not_shown(name: str, value: Any) -> None:
-    with pytest.raises(UsageError, match=f"^{name} is ") as caught:
+    with pytest.raises(UsageError, match=f"^{name} (is|has) ") as caught:
         redraft.revise("Go.", model=ScriptedEngine(["a"]), **{name: value})
     assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("headers", "named", "hint"),
+    [
+        ({"Content-Length": "3"}, "the header 'Content-Length'", "sets it"),
+        ({"X-Team": "a", "host": "b"}, "the header 'host'", "sets it"),
+        ({"Transfer-Encoding": "chunked"}, "the header 'Transfer-Encoding'", "sets it"),
+        ({"Connection": "close"}, "the header 'Connection'", "sets it"),
+        ({"authorization": "Bearer x"}, "the header 'authorization'", "REDRAFT_KEY_"),
+        ({"X Token": "a"}, "'X Token', which is no name of a header", "X-Team"),
+        ({"": "a"}, "'', which is no name of a header", "X-Team"),
+        ({3: "a"}, "3, which is no name of a header", "X-Team"),
+        ({"X-Token": "a\nb"}, "a value of 'X-Token' that", "ASCII"),
+        ({"X-Token": "ü"}, "a value of 'X-Token' that", "ASCII"),
+        ({"X-Token": " a"}, "a value of 'X-Token' that", "ASCII"),
+        ({"X-Token": 3}, "a value of 'X-Token' that", "ASCII"),
+    ],
+)
+def test_a_header_that_cannot_be_sent_is_named(headers: Any, named: str, hint: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        redraft.revise("Go.", model=ScriptedEngine(["a"]), extra_headers=headers)
+    assert caught.value.message.startswith(f"extra_headers has {named}")
+    assert hint in str(caught.value.hint)
+
+
+def test_a_closed_engine_says_so(server: FakeServer) -> None:
+    async def ask() -> None:
+        engine = RemoteEngine(server.url, "m")
+        await engine.aclose()
+        await redraft.arevise("Go.", model=engine)
+
+    with pytest.raises(EngineError, match="was closed") as caught:
+        asyncio.run(ask())
+    assert "load_engine" in str(caught.value.hint)
 
 
 def logged(server: FakeServer) -> list[Delta]:

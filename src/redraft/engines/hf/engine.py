@@ -15,6 +15,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from redraft.engines.hf.text import Spelling
 from redraft.engines.hf.tokens import Tokenizer
 from redraft.engines.local import LocalEngine, Room, empty_prompt
 from redraft.engines.threads import in_daemon_thread
-from redraft.errors import ContextError, ModelError, UsageError
+from redraft.errors import ContextError, ModelError, UsageError, shown
 from redraft.formats.selfee import NATIVE_FORMAT
 from redraft.options import Dtype
 
@@ -168,7 +169,7 @@ class HfEngine(LocalEngine):
         finally:
             self._batch.release()
 
-    async def load_adapter(self, adapter: Path | None) -> None:
+    async def load_adapter(self, adapter: str | Path | None) -> None:
         """Go on with another LoRA adapter of the same folder, or without one. Nothing changes on an error.
 
         The weights are read again, so for a moment memory holds them twice. Streams that were begun end with
@@ -187,7 +188,8 @@ class HfEngine(LocalEngine):
                 f"{self._info.name} was not loaded from a folder.",
                 hint="Change the weights of its model in memory: async with engine.paused(): …",
             )
-        loaded = await in_daemon_thread(lambda: load(folder, adapter, model.device, model.dtype))
+        path = None if adapter is None else Path(adapter)
+        loaded = await in_daemon_thread(lambda: load(folder, path, model.device, model.dtype))
         tokenizer = Tokenizer(loaded.tokenizer, self._info.name)
         if tokenizer.vocabulary != self._tokenizer.vocabulary:
             raise UsageError(
@@ -218,11 +220,12 @@ class HfEngine(LocalEngine):
         Texts of a similar length are computed together.
 
         Raises:
-            UsageError: A text is empty.
+            UsageError: A text is empty, or there is no list of texts.
             ContextError: A text is longer than the context.
             ModelError: A token is not in the vocabulary.
             EngineError: The engine was closed.
         """
+        _check_texts(texts)
         asked = [self._tokenizer.encode(t, special=True) if isinstance(t, str) else t for t in texts]
         for tokens in asked:
             self._check(tokens)
@@ -283,6 +286,25 @@ class HfEngine(LocalEngine):
             raise ModelError(
                 f"{self._info.name} has no token {wrong}: its vocabulary has {self._tokenizer.size}."
             )
+
+
+def _check_texts(texts: Any) -> None:
+    """Raise `UsageError` unless these are texts, or lists of token ids. One text alone is none."""
+    listed = _is_list(texts)
+    for text in texts if listed else [texts]:
+        if not listed or not (isinstance(text, str) or _are_tokens(text)):
+            raise UsageError(
+                f"{shown(text)} cannot be scored.",
+                hint="Give a list of texts, or of lists of token ids: engine.score(['Rain falls.'])",
+            )
+
+
+def _are_tokens(text: Any) -> bool:
+    return _is_list(text) and all(isinstance(token, Integral) for token in text)
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str | bytes)
 
 
 def _trained_context(model: Any) -> int | None:

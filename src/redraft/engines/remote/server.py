@@ -296,6 +296,11 @@ class Server:
         self, method: str, address: str, body: Body | None, headers: Mapping[str, str], limit: float
     ) -> httpx.Response | Refusal | EngineError:
         """Try once. Return a response to read, a refusal, or the error of an unreachable server."""
+        if self._client.is_closed:
+            raise EngineError(
+                f"the engine of {self.url} was closed.",
+                hint="Open it again: await redraft.load_engine('http://host/v1#model')",
+            )
         request = self._client.build_request(method, address, json=body, headers=headers)
         asked_at = asyncio.get_running_loop().time()
         try:
