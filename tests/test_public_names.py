@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 import redraft
+from redraft.options import options_of
+from redraft.revision.options import Options
 
 PUBLIC = [
     "Budget",
@@ -96,6 +98,13 @@ def test_help_shows_the_function() -> None:
     shown = pydoc.render_doc(redraft.revise, renderer=pydoc.plaintext)
     assert "revise(prompt: " in shown
     assert "Make a chain without `await`." in shown
+
+
+@pytest.mark.parametrize("name", ["arevise", "revise", "stream"])
+def test_help_lists_every_option(name: str) -> None:
+    shown = pydoc.render_doc(getattr(redraft, name), renderer=pydoc.plaintext)
+    for option, about in options_of(Options).items():
+        assert f"{option}: {about.text}\n" in shown + "\n"
 
 
 @pytest.mark.parametrize("name", ["arevise", "revise", "stream"])

@@ -159,6 +159,15 @@ def test_what_does_not_fit_is_said(options: dict[str, object], message: str) -> 
     assert not engine.calls
 
 
+def test_a_budget_and_a_price_by_their_parts() -> None:
+    """The types of these calls are part of it: `make lint` checks them."""
+    engine = ScriptedEngine(["one two three"])
+    chain = redraft.revise("Go.", model=engine, budget={"tokens": 5}, price={"prompt": 0, "completion": 1e6})
+    assert (chain.stop, chain.usage.cost_usd) == ("budget", 5)
+    chain = redraft.revise("Go.", model=engine, max_revisions=0, price="0,1000000")
+    assert chain.usage.cost_usd == len("one two three")
+
+
 def test_a_misspelt_option_names_the_right_one() -> None:
     with pytest.raises(UsageError, match="Did you mean 'checks'"):
         redraft.revise("Go.", model=ScriptedEngine(["x"]), check=["json"])  # type: ignore[call-arg]

@@ -11,7 +11,7 @@ from redraft.chain import Chain
 from redraft.engines.base import Engine
 from redraft.engines.journaled import JournaledEngine
 from redraft.engines.metered import MeteredEngine
-from redraft.engines.price import Price
+from redraft.engines.price import Price, price_of
 from redraft.errors import EmptyReply, RecordError, RedraftError, UsageError
 from redraft.jobs.harness import Session
 from redraft.jobs.journal import Journal
@@ -68,7 +68,7 @@ class Attempt:
     def _engine(self, role: Role, engine: Any) -> Engine:
         """Wrap an engine so that the calls that reach it are paid for, and no others."""
         metered = MeteredEngine(engine)
-        given = self._options.get("price") if role == "model" else None
+        given = price_of(self._options.get("price")) if role == "model" else None
         self._meters.append((metered, given or metered.info.price))
         if self._journaled is None:
             return metered

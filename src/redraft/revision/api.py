@@ -7,6 +7,7 @@ retries or writes files.
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack, aclosing
 from dataclasses import replace
@@ -19,9 +20,11 @@ from redraft.engines.journaled import JournaledEngine, identity_of
 from redraft.engines.load import load_engine
 from redraft.engines.messages import ROLES
 from redraft.engines.metered import MeteredEngine
+from redraft.engines.price import price_of
 from redraft.engines.threads import in_daemon_thread
 from redraft.errors import UsageError
 from redraft.jobs.journal import Journal
+from redraft.options import options_of
 from redraft.revision.background import Background
 from redraft.revision.budget import Budget
 from redraft.revision.cancel import CancelToken, OutOfTime
@@ -32,6 +35,7 @@ from redraft.revision.options import (
     MAX_REVISIONS,
     Options,
     OtherOptions,
+    budget_of,
     check_options,
     check_plain,
     check_prices,
@@ -64,11 +68,13 @@ async def stream(prompt: Asked, **options: Unpack[Options]) -> AsyncGenerator[Ev
 
     Args:
         prompt: A text, a `Prompt` or chat messages.
-        **options: See `Options`.
+        **options: As listed below; all can be left out.
 
     Raises:
         UsageError: The options do not fit together or do not suit the model.
         EngineError, CheckError, HookError: The chain so far is in the error's `chain`.
+
+    More in docs/python.md.
     """
     async with AsyncExitStack() as stack:
 
@@ -105,6 +111,16 @@ def revise(prompt: Asked, **options: Any) -> Chain[Any]:
 
 
 _background = Background()
+
+
+def _list_options(function: Callable[..., Any]) -> None:
+    """Add the options to the help of a function, a line each."""
+    lines = [f"    {name}: {option.text}" for name, option in options_of(Options).items()]
+    function.__doc__ = "\n".join([inspect.cleandoc(function.__doc__ or ""), "", "Options:", *lines])
+
+
+for _function in (stream, arevise, revise):
+    _list_options(_function)
 
 
 async def _revise_kept(prompt: Asked, options: Options) -> Chain:
@@ -163,7 +179,8 @@ async def _make(asked: Prompt, options: Options, load: Load) -> AsyncGenerator[E
     clock = asyncio.get_running_loop().time
     made = options.get("resume") or Chain(prompt=asked)
     check_resumable(made, asked)
-    budget, cancel, begun = options.get("budget") or Budget(), options.get("cancel") or CancelToken(), clock()
+    budget, begun = budget_of(options.get("budget")) or Budget(), clock()
+    cancel = options.get("cancel") or CancelToken()
     on_event = options.get("on_event")
     hook = None if on_event is None else Hook(on_event, cancel)
     limit = None if budget.seconds is None else begun + budget.seconds - made.usage.seconds
@@ -268,14 +285,14 @@ def _plan(prompt: Prompt, options: Options, driver: Driver) -> Plan:
     )
     return Plan(
         prompt=prompt,
-        info=replace(info, price=options.get("price") or info.price),
+        info=replace(info, price=price_of(options.get("price")) or info.price),
         mode=mode,
         drafts=drafts_of(options),
         sampling=sampling_of(options),
         min_revisions=least,
         max_revisions=0 if mode == "best-of" else options.get("max_revisions", max(MAX_REVISIONS, least)),
         context_policy=options.get("context", "last"),
-        budget=options.get("budget") or Budget(),
+        budget=budget_of(options.get("budget")) or Budget(),
         checks=tuple(check.name for check in driver.checks),
         critic=critic,
         judge=judge,

@@ -51,7 +51,7 @@ def _or_none(holds: Callable[[Any], bool]) -> Callable[[Any], Any]:
     return _if(lambda value: value is None or holds(value))
 
 
-def _budget(value: Any) -> Budget | None:
+def budget_of(value: Any) -> Budget | None:
     """Return a budget, which JSON gives by its parts."""
     if value is None or isinstance(value, Budget):
         return value
@@ -168,19 +168,19 @@ class OtherOptions(PlainOptions, total=False):
         Option("the model or engine of `judge:` checks", read=_or_none(_is_engine), what=_REFERENCE),
     ]
     budget: Annotated[
-        Budget,
+        Budget | Mapping[str, float | None] | None,
         Option(
             "the most that the whole chain may use: tokens, seconds, usd",
-            read=_budget,
-            what="a budget: Budget(tokens=500)",
+            read=budget_of,
+            what="a budget: Budget(tokens=500), or {'tokens': 500}",
         ),
     ]
     price: Annotated[
-        Price | None,
+        Price | Mapping[str, float | None] | str | None,
         Option(
             "the price of the writer's tokens; the engine's own if left out",
             read=price_of,
-            what="a price: Price(prompt=0.5, completion=1.5), or '0.5,1.5'",
+            what="a price: Price(prompt=0.5, completion=1.5), its parts in a dictionary, or '0.5,1.5'",
         ),
     ]
     id: Annotated[str, Option("the chain's id", "")]
@@ -328,7 +328,7 @@ def check_prices(options: Mapping[str, Any]) -> None:
     Raises:
         UsageError: A model has no price.
     """
-    usd = (options.get("budget") or Budget()).usd
+    usd = (budget_of(options.get("budget")) or Budget()).usd
     if usd is None:
         return
     for role in ("model", "critic", "judge"):
