@@ -42,6 +42,7 @@ PUBLIC = [
     "Usage",
     "__version__",
     "arevise",
+    "demands",
     "failed",
     "load_engine",
     "parse_check",

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from redraft.verify.base import Outcome as Outcome
     from redraft.verify.base import failed as failed
     from redraft.verify.base import passed as passed
+    from redraft.verify.function import demands as demands
     from redraft.verify.parse import parse_check as parse_check
 
 __version__ = "0.1.0"
@@ -67,6 +68,7 @@ _HOMES = {
     "redraft.revision.cancel": ["CancelToken"],
     "redraft.revision.ops": ["DraftDone", "Event", "Finished", "Progress", "StepDone", "Text"],
     "redraft.verify.base": ["Check", "Outcome", "failed", "passed"],
+    "redraft.verify.function": ["demands"],
     "redraft.verify.parse": ["parse_check"],
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 import redraft
 from redraft.chain import content_of
 from redraft.engines.scripted import ScriptedEngine
+from redraft.errors import UsageError
 from redraft.verify.base import demand_of
 from redraft.verify.parse import parse_check
 
@@ -92,6 +93,32 @@ def test_a_check_of_ones_own_can_demand_something() -> None:
             return redraft.passed(answer + prompt.text)
 
     assert first_request(checks=[Polite()]) == "Say it.\n\nSay please."
+
+
+@redraft.demands("Say please.")
+def polite(answer: str) -> bool:
+    return "please" in answer.lower()
+
+
+def test_a_function_can_demand_something() -> None:
+    assert first_request(checks=[polite]) == "Say it.\n\nSay please."
+    assert first_request(checks=["python:tests.verify.test_demand.polite"]) == "Say it.\n\nSay please."
+    assert first_request(checks=[lambda answer: bool(answer)]) == "Say it."
+    assert (polite("Please!"), polite("Now!")) == (True, False)
+    either = first_request(checks=["any(words<=3; python:tests.verify.test_demand.polite)"])
+    assert "Say please." in either
+
+
+@pytest.mark.parametrize("function", ["".upper, len])
+def test_what_cannot_keep_a_demand_says_so(function: Any) -> None:
+    with pytest.raises(UsageError, match="cannot keep a demand"):
+        redraft.demands("Say please.")(function)
+
+
+def test_a_demand_is_a_text() -> None:
+    with pytest.raises(UsageError, match="the demand is") as caught:
+        redraft.demands(polite)  # type: ignore[arg-type]
+    assert "@redraft.demands('" in str(caught.value.hint)
 
 
 def test_a_first_draft_that_repeats_a_demand_is_an_echo() -> None:

@@ -10,7 +10,8 @@ A function takes the answer, or the answer and the `Prompt`, and returns one of 
 | `None` | no complaint: passed |
 | an `Outcome` | all of it |
 
-It may be async. It runs in this process with all its rights. Only modules that the user named are imported.
+It may be async. Its attribute `demand`, which `demands` sets, is told to the writer beforehand. It runs in
+this process with all its rights. Only modules that the user named are imported.
 """
 
 from __future__ import annotations
@@ -23,11 +24,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from redraft.chain import Prompt
-from redraft.errors import CheckError, CheckSyntaxError
+from redraft.errors import CheckError, CheckSyntaxError, UsageError, shown
 from redraft.verify.base import Outcome, crash_of, failed, passed
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 _HINT = "Write python:module.function; the module is looked for in this folder and among what is installed."
 
@@ -84,6 +87,12 @@ class FunctionCheck:
         """The short form."""
         return f"python:{self.path}"
 
+    @property
+    def demand(self) -> str:
+        """What the function demands, if it says so."""
+        demand = getattr(self.function, "demand", "")
+        return demand if isinstance(demand, str) else ""
+
     def check(self, answer: str, prompt: Prompt) -> Outcome | Awaitable[Outcome]:
         """Call the function and read its result.
 
@@ -113,6 +122,33 @@ class FunctionCheck:
             f"the check {self.name!r} returned {result!r:.80}, which is no result of a check.",
             hint="Return True or False, a number from 0 to 1, a complaint as text, None, or an Outcome.",
         )
+
+
+def demands(text: str) -> Callable[[F], F]:
+    """Return a decorator that says what a function demands, as a sentence to the writer.
+
+        @redraft.demands("Say please.")
+        def polite(answer: str) -> bool:
+            return "please" in answer.lower()
+
+    Raises:
+        UsageError: The sentence is no text, or what is decorated cannot keep it.
+    """
+    if not isinstance(text, str):
+        raise UsageError(f"the demand is {shown(text)}.", hint=_SENTENCE)
+
+    def say(function: F) -> F:
+        try:
+            function.demand = text  # type: ignore[attr-defined]
+        except AttributeError:
+            found = f"{shown(function)} cannot keep a demand."
+            raise UsageError(found, hint="Write a function of your own that calls it.") from None
+        return function
+
+    return say
+
+
+_SENTENCE = "Give a sentence to the writer: @redraft.demands('Say please.')"
 
 
 def _import(name: str, path: str) -> ModuleType:
