@@ -81,13 +81,18 @@ class CheckSyntaxError(UsageError):
     """A check does not follow the grammar of docs/checks.md."""
 
 
+def install(extra: str) -> str:
+    """Return the command that installs an extra. There is no release yet: a checkout is what works."""
+    return f"pip install 'redraft[{extra}]', or in a checkout of redraft: pip install '.[{extra}]'"
+
+
 class MissingExtra(UsageError):
     """A part of redraft is needed that is not installed."""
 
     def __init__(self, what: str, extra: str) -> None:
         super().__init__(
             f"{what} needs the extra '{extra}', which is not installed.",
-            hint=f"pip install 'redraft[{extra}]'",
+            hint=install(extra),
         )
 
 

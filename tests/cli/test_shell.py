@@ -43,7 +43,7 @@ def redraft(*args: str, **kwargs: object) -> subprocess.CompletedProcess[str]:
 
 LANGUAGE = """\
 redraft: language needs the extra 'data', which is not installed.
-  pip install 'redraft[data]'
+  pip install 'redraft[data]', or in a checkout of redraft: pip install '.[data]'
 """
 TOO_LONG = """\
 redraft: the prompt has 5000 tokens and the context holds 4096.

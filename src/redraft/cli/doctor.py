@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from redraft.cli.shell import write
+from redraft.errors import install
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -93,10 +94,9 @@ def _extras() -> Iterator[Finding]:
     for extra in USED:
         packages = extras().get(extra, [])
         missing = [package for package in packages if not _installed(package)]
-        install = f"pip install 'redraft[{extra}]'"
         if missing:
             some = "in part; missing: " if len(missing) < len(packages) else "not installed: "
-            yield Finding(f"[{extra}]", None, some + ", ".join(missing), install)
+            yield Finding(f"[{extra}]", None, some + ", ".join(missing), install(extra))
         elif extra == "local" and (fault := _load_fault()):
             yield fault
         else:
@@ -114,7 +114,7 @@ def _load_fault() -> Finding | None:
     return None
 
 
-_REINSTALL = "pip install --force-reinstall 'redraft[local]'"
+_REINSTALL = install("local").replace("install ", "install --force-reinstall ")
 
 
 def _installed(package: str) -> bool:
