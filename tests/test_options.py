@@ -69,6 +69,12 @@ def test_an_unknown_name_is_refused_with_the_nearest(kind: Any) -> None:
     assert caught.value.hint == "Did you mean 'temperature'?"
 
 
+def test_a_name_like_no_option_gets_no_guess() -> None:
+    with pytest.raises(UsageError, match="there is no option 'nonsense'") as caught:
+        check_values({"nonsense": 1}, Options)
+    assert str(caught.value.hint).startswith("Options: mode, ")
+
+
 @pytest.mark.parametrize("flag", ["gpu_layers", "seed", "rpm", "retries", "patience", "timeout"])
 def test_a_flag_below_its_range_is_refused(
     flag: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -222,7 +222,7 @@ def check_values(
     known = options_of(group)
     for name, value in values.items():
         if name not in known:
-            near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
+            near = difflib.get_close_matches(str(name), known, n=1)
             hint = f"Did you mean {table + near[0]!r}?" if near else "Options: " + ", ".join(known)
             raise UsageError(f"{where}there is no option {f'{table}{name}'!r:.80}.", hint=hint)
         if isinstance(value, str) and not value.isascii() and _UNPAIRED.search(value):

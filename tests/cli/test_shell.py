@@ -269,3 +269,9 @@ def test_a_stream_that_the_shell_closed_is_empty(tmp_path: Path, command: str, s
     done = subprocess.run(["bash", "-c", words], capture_output=True, text=True, timeout=60, cwd=tmp_path)
     assert done.returncode == status
     assert "Traceback" not in done.stderr
+
+
+def test_debug_after_the_command_says_where_it_goes() -> None:
+    done = redraft("ask", "--debug", "x")
+    assert done.returncode == 2
+    assert done.stderr == "redraft: --debug goes before the command.\n  redraft --debug ask …\n"

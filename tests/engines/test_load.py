@@ -339,3 +339,10 @@ def test_a_file_that_is_no_model_is_called_so(tmp_path: Path) -> None:
 def test_no_streams_at_once_are_refused() -> None:
     with pytest.raises(UsageError, match="parallel is 0"):
         asyncio.run(load_engine("script:none.jsonl", parallel=0))
+
+
+@pytest.mark.parametrize("ref", ["defalt", "Default", "defaults"])
+def test_a_misspelt_default_is_named(ref: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_reference(ref)
+    assert caught.value.hint == "Did you mean 'default'?"

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from redraft.errors import MissingExtra, RedraftError
+from redraft.errors import MissingExtra, RedraftError, UsageError
 
 if TYPE_CHECKING:
     from typer._click import Context, HelpFormatter
@@ -43,6 +43,16 @@ _EXTRAS = {
 
 class Verb(TyperCommand):
     """A command whose help lists options under their `rich_help_panel`, without boxes."""
+
+    def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
+        """Parse the arguments. `--debug` is an option of `redraft` itself."""
+        try:
+            return super().parse_args(ctx, args)
+        except Exception as error:
+            if getattr(error, "option_name", None) != "--debug":  # that of click's NoSuchOption
+                raise
+            verb = ctx.command_path.removeprefix("redraft ")
+            raise UsageError("--debug goes before the command.", hint=f"redraft --debug {verb} …") from None
 
     def format_options(self, ctx: Context, formatter: HelpFormatter) -> None:
         """Write arguments, then options, then further groups in the order of their first option."""

@@ -19,6 +19,7 @@ import re
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -158,6 +159,8 @@ def _local(base: str, adapters: tuple[Path, ...]) -> ModelReference:
     found = "is not a known form or an existing file" if base else "is empty"
     like_address = re.match(r"[\w.-]+:\d+(/|$)", base)
     hint = f"Did you mean http://{base}?" if like_address else f"The forms: {FORMS}"
+    if get_close_matches(base.lower(), ["default"]):
+        hint = "Did you mean 'default'?"
     raise UsageError(f"the model reference {base!r} {found}.", hint=hint)
 
 

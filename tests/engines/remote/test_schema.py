@@ -109,6 +109,7 @@ def test_a_server_that_takes_neither_is_asked_plainly_and_it_is_said(
     assert not {"tools", "tool_choice", "response_format"} & bodies(server)[-1].keys()
     assert len(bodies(server)) == 4
     assert "only checked" in caplog.text
+    assert all(record.getMessage().count(". A") == 1 for record in caplog.records)
     assert len(caplog.records) == 2
 
 

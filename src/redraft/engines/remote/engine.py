@@ -274,8 +274,8 @@ class RemoteEngine:
     def _say_refused(self, gone: Set[str], refusal: Refusal, *, by_tool: bool) -> None:
         """Log that the server does not take a JSON schema in this form."""
         then = "A tool is tried instead" if by_tool else "Answers are only checked"
-        words = self._server.clean(refusal.complaint.message)
-        _log.warning("%s refuses %s: %.200s %s.", self._server.host, " and ".join(sorted(gone)), words, then)
+        words = self._server.clean(refusal.complaint.message)[:200].rstrip(" .")
+        _log.warning("%s refuses %s: %s. %s.", self._server.host, " and ".join(sorted(gone)), words, then)
 
     async def _chunks(self, response: httpx.Response, reply: _Reply) -> AsyncGenerator[Chunk, None]:
         """Yield the chunks of a reply, each within its time limit, and add each to `reply`."""
