@@ -15,7 +15,7 @@ from redraft.chain import Chain, CheckResult, Feedback, Prompt, Step, Usage
 from redraft.cli.render import MANY, STOPS, render_chain, word_diff
 from redraft.cli.shell import printable
 from redraft.cli.watch import Watch
-from redraft.revision.ops import Finished, StepDone, Text
+from redraft.revision.ops import DraftDone, Finished, StepDone, Text
 
 CHAIN = Chain(
     id="q/1",
@@ -141,3 +141,23 @@ def test_watching_shows_each_step_once_and_the_best_again() -> None:
     assert text.count("Rain is water that falls and is cold.") == 1
     assert text.count("Rain is water that falls.\n") == 2
     assert text.index("Revision 1 · best") > text.index("Revision 2")
+
+
+def test_the_draft_that_is_gone_on_with_is_printed_once_and_named() -> None:
+    drafts = [Step(answer="Rain is wet and cold."), Step(answer="Rain is wet.")]
+    chain = CHAIN.model_copy(
+        update={"steps": (drafts[1],), "drafts": (drafts[0],), "best": 0, "stop": "passed"}
+    )
+    console = Console(file=io.StringIO(), width=80, force_terminal=False)
+    with Watch(console) as watch:
+        for index, step in enumerate(drafts):
+            watch.show(Text("answer", 0, step.answer))
+            watch.show(DraftDone(index, step))
+        watch.show(StepDone(0, drafts[1]))
+        watch.show(Finished(chain))
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert text.count("Rain is wet.") == 1
+    assert "Draft 2 · best draft" in text
+    assert "the best draft" in text.splitlines()[-2]
+    assert "the first answer" not in text
+    assert "the best draft" in drawn(chain)

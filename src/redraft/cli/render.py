@@ -134,6 +134,11 @@ def draft(step: Step, index: int) -> Iterator[RenderableType]:
     yield Padding(Group(*map(check_line, step.checks[:MANY])), (1, 0, 1, 2), expand=False)
 
 
+def best_draft(index: int) -> RenderableType:
+    """Return the line that names the draft of several that is gone on with."""
+    return _rule(f"Draft {index + 1} · best draft")
+
+
 def answer(step: Step, before: Step | None, console: Console) -> Text:
     """Render an answer; a revision as a diff against the answer before it."""
     if before is None or not console.is_terminal:
@@ -201,7 +206,8 @@ def summary(chain: Chain) -> RenderableType:
     if chain.stop is not None:
         table.add_row("stopped", f"{STOPS[chain.stop]} ({chain.stop})")
     if chain.best is not None:
-        name = "the first answer" if chain.best == 0 else f"revision {chain.best}"
+        first = "the best draft" if chain.drafts else "the first answer"
+        name = first if chain.best == 0 else f"revision {chain.best}"
         results = chain.steps[chain.best].checks
         table.add_row("best", Group(Text(name), *map(check_line, results[:MANY])))
     table.add_row("used", usage_line(chain))

@@ -25,6 +25,7 @@ class Watch:
         self._pieces: list[str] = []
         self._before: Step | None = None
         self._answers_shown = 0
+        self._drafts: list[str] = []
 
     def __enter__(self) -> Self:
         return self
@@ -78,13 +79,17 @@ class Watch:
     def _answer(self, index: int, step: Step) -> None:
         if index < self._answers_shown:
             return
-        self.console.print(render.heading(index))
-        self.console.print(render.answer(step, self._before, self.console))
+        if index == 0 and step.answer in self._drafts:  # it stands there already
+            self.console.print(render.best_draft(self._drafts.index(step.answer)))
+        else:
+            self.console.print(render.heading(index))
+            self.console.print(render.answer(step, self._before, self.console))
         self._before, self._answers_shown = step, index + 1
 
     def _draft(self, event: DraftDone) -> None:
         self._place = None  # the moving text is printed here, under its own heading
         self._settle()
+        self._drafts.append(event.step.answer)
         for part in render.draft(event.step, event.index):
             self.console.print(part)
 
