@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from redraft.chain import Chain, Feedback, Prompt, Step
 from redraft.errors import RecordError
 from redraft.formats.read.records import chain_of
-from redraft.formats.read.shapes import shape_of
+from redraft.formats.read.shapes import read_shape, shape_of
 
 SHAPE_OF = [
     ("SelFee training chain", {"instruction": "i", "outputs": []}),
@@ -274,3 +274,10 @@ def test_any_record_is_read_or_refused(good: dict[str, Any], changed: dict[str, 
         except RecordError:
             continue
         assert Chain.from_json(chain.to_json()) == chain
+
+
+def test_a_text_without_an_id_is_told_what_lacks() -> None:
+    with pytest.raises(RecordError, match="no known kind of record") as caught:
+        read_shape({"text": "Describe rain."}, "a.jsonl:1")
+    assert "'question_id'" in str(caught.value.hint)
+    assert "{prompt: .text}" in str(caught.value.hint)

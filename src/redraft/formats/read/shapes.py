@@ -180,9 +180,15 @@ def known_shape(record: Mapping[str, Any], where: str) -> Shape:
     if shape is None:
         inside = _inside(record)
         raise RecordError(
-            f"{where}: no known kind of record; its fields: {names(record)}{inside}.", hint=_HINT
+            f"{where}: no known kind of record; its fields: {names(record)}{inside}.",
+            hint=f"{_HINT}\n{_OF_TEXT}" if "text" in record else _HINT,
         )
     return shape
+
+
+_OF_TEXT = (
+    "A field 'text' is a question if 'question_id' stands beside it. Else: jq -c '{prompt: .text}' FILE"
+)
 
 
 def _inside(record: Mapping[str, Any]) -> str:
