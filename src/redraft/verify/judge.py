@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
+from textwrap import shorten
 from typing import Self
 
 import regex
@@ -119,7 +120,7 @@ def _read_score(reply: str, name: str) -> tuple[str, int]:
     match = _SCORE.fullmatch(last)
     if not match:
         raise CheckError(
-            f"the check {name!r:.80} has no score: the judge's reply ends with {last[-80:]!r}.",
+            f"the check {shorten(name, 60, placeholder='…')!r} has no score: the judge's reply ends with {last[-80:]!r}.",
             hint="A larger judge model keeps to the form more often: --judge MODEL.",
         )
     return reasons.strip(), int(match["score"])
