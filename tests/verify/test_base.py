@@ -140,3 +140,24 @@ def test_an_empty_text_fails_even_what_only_forbids() -> None:
     results = asyncio.run(run_checks(parse_checks(["words<=5", "2*lacks:light"]), " \n", Prompt()))
     assert [(r.passed, r.score, r.weight) for r in results] == [(False, 0.0, 1.0), (False, 0.0, 2.0)]
     assert {r.message for r in results} == {"The answer is empty."}
+
+
+class WithBool:
+    name = "mine"
+
+    async def check(self, answer: str, prompt: Prompt) -> Outcome:
+        return True  # type: ignore[return-value]
+
+
+class WithText:
+    name = "mine"
+
+    def check(self, answer: str, prompt: Prompt) -> Outcome:
+        return "too long"  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize(("check", "value"), [(WithBool(), "True"), (WithText(), "'too long'")])
+def test_a_check_that_returns_no_outcome_is_told_what_to_return(check: Check, value: str) -> None:
+    with pytest.raises(CheckError, match=f"'mine' returned {value}, which is no result of a check") as caught:
+        asyncio.run(run_check(check, "yes", Prompt()))
+    assert "Outcome" in str(caught.value.hint)
