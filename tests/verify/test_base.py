@@ -74,11 +74,6 @@ def test_an_error_of_redraft_keeps_its_kind() -> None:
         asyncio.run(run_check(crash(ServerError("judge is down")), "", Prompt()))
 
 
-def test_what_a_check_returns_must_be_an_outcome() -> None:
-    with pytest.raises(CheckError, match="crashed: TypeError"):
-        asyncio.run(run_check(Sync(lambda answer, prompt: True), "", Prompt()))  # type: ignore[arg-type, return-value]
-
-
 def test_results_come_in_the_order_of_the_checks_though_they_end_in_another() -> None:
     async def run() -> list[str]:
         gate = asyncio.Event()
