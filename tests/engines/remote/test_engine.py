@@ -124,8 +124,7 @@ class TestStreams:
     @pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
     def test_a_length_that_extra_body_asks_for_is_its_limit(self, server: FakeServer, name: str) -> None:
         server.on(CHAT, sse_reply(chat_event("a"), chat_event("", "length"), usage_event(90, 3), DONE))
-        asked = Sampling(max_tokens=50, extra_body={name: 3})
-        assert chat(engine(server), asked)[-1].finish == "max_tokens"
+        assert chat(engine(server), Sampling(extra_body={name: 3}))[-1].finish == "max_tokens"
 
     def test_the_stop_text_where_the_server_says_it(self, server: FakeServer) -> None:
         server.on(RAW, sse_reply(raw_event("a"), raw_event("", "stop", stop_reason="END"), DONE))
