@@ -170,10 +170,10 @@ class Step(_Record):
 
     @property
     def passed(self) -> bool | None:
-        """Whether every check passed; None if nothing was checked. An echo never passes."""
+        """Whether every check passed; None if nothing was checked. An echo or a cut answer never does."""
         if self.echo:
             return False
-        return all(c.passed for c in self.checks) if self.checks else None
+        return self.complete and all(c.passed for c in self.checks) if self.checks else None
 
 
 class Prompt(_Record):
@@ -296,7 +296,7 @@ class Chain(_Record, Generic[T_co]):
 
     @property
     def value(self) -> T_co | None:
-        """The value in the best answer, if `output=` was given and the answer fits it."""
+        """The value in the best answer, if `output=` was given and the answer fits it and was not cut."""
         return cast("T_co | None", self._value)
 
     def with_value(self, value: Any) -> Chain:

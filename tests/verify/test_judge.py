@@ -134,3 +134,12 @@ def test_without_a_model_the_error_says_how_to_name_one() -> None:
 def test_a_bar_that_no_score_can_be(bar: int) -> None:
     with pytest.raises(CheckSyntaxError, match="scores go from 1 to 10"):
         Judge.of("Be kind.", ScriptedEngine(["Score: 3"]), bar)
+
+
+def test_the_name_of_the_check_is_shortened_with_a_mark() -> None:
+    with pytest.raises(CheckError) as caught:
+        run("Good.", "Is it kind?  Is it\nshort? " * 10)
+    said = str(caught.value).splitlines()[0]
+    assert said.startswith("the check 'judge:Is it kind? Is it short? Is it kind?")
+    assert "…' has no score" in said
+    assert "  " not in said

@@ -1,13 +1,15 @@
 """Say when a model does not keep to the JSON schema that its engine was asked to keep to.
 
-Some servers accept a schema and ignore it, and llama.cpp ignores one that its grammar cannot express. The
-answers are checked in any case: this is about telling the user why they are so often revised.
+Some servers accept a schema and ignore it, and llama.cpp's grammar cannot express every keyword
+(`llamacpp.grammar`). The answers are checked in any case: this is about telling the user why they are so
+often revised.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Set
 
 from redraft.chain import Finish
 
@@ -22,6 +24,14 @@ class SchemaWatch:
 
     def __init__(self) -> None:
         self._warned = False
+        self._left = set[str]()
+
+    def leave(self, name: str, keywords: Set[str]) -> None:
+        """Log the keywords that a grammar cannot express, each once."""
+        new, self._left = keywords - self._left, self._left | keywords
+        if new:
+            words = ", ".join(sorted(new))
+            _log.info("%s keeps to the JSON schema but for %s, which is only checked", name, words)
 
     def look(self, name: str, answer: str, finish: Finish) -> None:
         """Warn at the first answer that is no JSON. One that was cut off may be the beginning of some."""

@@ -185,7 +185,9 @@ class Driver:
 
 
 def with_value(event: Event, output: OutputCheck | None) -> Event:
-    """Return an event whose chain has its value, if it is finished."""
+    """Return an event whose chain has its value, if it is finished. A cut number is another number."""
     if output is None or not isinstance(event, Finished):
         return event
-    return Finished(event.chain.with_value(parse_output(output, event.chain.answer)))
+    chain = event.chain
+    whole_answer = chain.best is not None and chain.steps[chain.best].complete
+    return Finished(chain.with_value(parse_output(output, chain.answer) if whole_answer else None))

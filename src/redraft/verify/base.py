@@ -113,14 +113,14 @@ async def outcome_of(check: Check, answer: str, prompt: Prompt) -> Outcome:
     """Run a check. A sync check runs in a daemon thread, so a slow one delays neither streams nor the exit.
 
     Raises:
-        CheckError: The check crashed.
+        CheckError: The check crashed, or returned something else.
     """
     try:
         if inspect.iscoroutinefunction(check.check):
             found: Outcome | Awaitable[Outcome] = check.check(answer, prompt)
         else:
             found = await in_daemon_thread(lambda: _call(check, answer, prompt))
-        return found if isinstance(found, Outcome) else await found
+        outcome: object = await found if inspect.isawaitable(found) else found
     except RedraftError:
         raise
     except (Exception, SystemExit) as error:  # a check may call sys.exit()
@@ -128,6 +128,12 @@ async def outcome_of(check: Check, answer: str, prompt: Prompt) -> Outcome:
             f"the check {check.name!r} crashed: {crash_of(error)}",
             hint="This is a fault of the check, not of the answer. Fix the check and run again.",
         ) from error
+    if isinstance(outcome, Outcome):
+        return outcome
+    raise CheckError(
+        f"the check {check.name!r} returned {outcome!r:.80}, which is no result of a check.",
+        hint="Return an Outcome, or give the function itself: it may return True or False, or a complaint.",
+    )
 
 
 def crash_of(error: BaseException) -> str:

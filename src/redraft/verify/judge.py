@@ -23,6 +23,7 @@ BAR = 7
 """The default score, of 10, that passes."""
 
 MAX_SCORE = 10
+_SHOWN = 60
 _SAMPLING = Sampling(temperature=0.0, max_tokens=1024)
 _SCORE = regex.compile(
     r"[\W_]*+(?:(?i:final|overall)\s++)?+(?i:score)?+[\W_]*+(?P<score>10|[1-9])(?:\s*/\s*10)?[\W_]*+"
@@ -118,8 +119,10 @@ def _read_score(reply: str, name: str) -> tuple[str, int]:
     reasons, _, last = reply.strip().rpartition("\n")
     match = _SCORE.fullmatch(last)
     if not match:
+        short = " ".join(name.split())
+        short = short if len(short) <= _SHOWN else f"{short[: _SHOWN - 1]}…"
         raise CheckError(
-            f"the check {name!r:.80} has no score: the judge's reply ends with {last[-80:]!r}.",
+            f"the check {short!r} has no score: the judge's reply ends with {last[-80:]!r}.",
             hint="A larger judge model keeps to the form more often: --judge MODEL.",
         )
     return reasons.strip(), int(match["score"])

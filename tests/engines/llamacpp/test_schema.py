@@ -1,4 +1,4 @@
-"""llama.cpp keeps answers to a JSON schema, if its grammar can express it."""
+"""llama.cpp keeps answers to what its grammar can express of a JSON schema."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import asyncio
 import json
 import logging
 from contextlib import aclosing
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Literal
 
 import pytest
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, WithJsonSchema
 from typing_extensions import TypedDict
 
 import redraft
@@ -20,6 +21,14 @@ from redraft.engines.load import load_engine
 class Tower(BaseModel):
     kind: Literal["lighthouse", "castle"]
     metres: Annotated[int, Field(ge=1, le=400)]
+
+
+OF_PYDANTIC_2_12 = {"type": "string", "pattern": r"^(?!^[-+.]*$)[+-]?0*\d*\.?\d*$"}
+
+
+class Bill(BaseModel):
+    total: Annotated[Decimal, WithJsonSchema({"anyOf": [{"type": "number"}, OF_PYDANTIC_2_12]})]
+    pieces: Annotated[set[Literal["tea", "cake"]], Field(min_length=1, max_length=2)]
 
 
 class Colour(TypedDict):
@@ -39,11 +48,35 @@ def test_a_weak_model_answers_in_the_form_at_once(output: object) -> None:
     assert chain.value is not None
 
 
-def test_a_schema_beyond_its_grammar_is_only_checked_and_it_is_said_once(
+def test_what_the_grammar_cannot_express_does_not_undo_the_rest(caplog: pytest.LogCaptureFixture) -> None:
+    async def ask() -> redraft.Chain:
+        async with aclosing(await load_engine("default")) as engine:
+            return await redraft.arevise(
+                "A cup of tea was 3.50. Write the bill.",
+                model=engine,
+                output=Bill,
+                max_tokens=60,
+                temperature=0.0,
+                max_revisions=1,
+                min_revisions=1,
+            )
+
+    with caplog.at_level(logging.INFO, logger="redraft.engines.schemas"):
+        chain = asyncio.run(ask())
+    assert all(set(json.loads(step.answer)) == {"total", "pieces"} for step in chain.steps)
+    (said,) = (record.getMessage() for record in caplog.records if record.name == "redraft.engines.schemas")
+    assert "keeps to the JSON schema but for pattern, uniqueItems, which is only checked" in said
+
+
+def test_a_schema_that_undoes_the_grammar_is_only_checked_and_it_is_said_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    lookahead = {"type": "object", "properties": {"name": {"type": "string", "pattern": "^(?=A).*$"}}}
-    (tmp_path / "bird.json").write_text(json.dumps(lookahead))
+    impossible = {
+        "type": "object",
+        "required": ["name"],
+        "properties": {"name": {"type": "string", "enum": [1]}},
+    }
+    (tmp_path / "bird.json").write_text(json.dumps(impossible))
 
     async def ask() -> redraft.Chain:
         async with aclosing(await load_engine("default")) as engine:

@@ -121,6 +121,11 @@ class TestStreams:
         assert chat(engine(server), Sampling(max_tokens=50))[-1].finish == "context"
         assert chat(engine(server), Sampling(max_tokens=10))[-1].finish == "max_tokens"
 
+    @pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
+    def test_a_length_that_extra_body_asks_for_is_its_limit(self, server: FakeServer, name: str) -> None:
+        server.on(CHAT, sse_reply(chat_event("a"), chat_event("", "length"), usage_event(90, 3), DONE))
+        assert chat(engine(server), Sampling(extra_body={name: 3}))[-1].finish == "max_tokens"
+
     def test_the_stop_text_where_the_server_says_it(self, server: FakeServer) -> None:
         server.on(RAW, sse_reply(raw_event("a"), raw_event("", "stop", stop_reason="END"), DONE))
         assert raw(engine(server))[-1].stop_text == "END"

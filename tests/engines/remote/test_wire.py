@@ -269,3 +269,12 @@ def test_a_length_of_thousands_of_digits_is_none() -> None:
     complaint = read_complaint({"error": message})
     assert complaint is not None
     assert complaint.context is None
+
+
+def test_of_several_choices_only_the_first_is_read() -> None:
+    first, second = ({"index": n, "delta": {"content": text}} for n, text in enumerate(["One.", "Two."]))
+    assert read_chunk({"choices": [first]}).text == "One."
+    assert read_chunk({"choices": [second, first]}).text == "One."
+    alone = read_chunk({"choices": [{**second, "finish_reason": "stop"}]})
+    assert (alone.text, alone.finish, alone.generated) == ("", None, False)
+    assert read_chunk({"choices": [{"delta": {"content": "No index."}}]}).text == "No index."

@@ -20,6 +20,7 @@ from redraft.chain import Finish
 from redraft.engines.base import Delta, EngineInfo, Message, Sampling, Tokens
 from redraft.engines.fit import check_memory, check_settings, context_of, trained_context
 from redraft.engines.llamacpp.client import Child, ChildRefusal
+from redraft.engines.llamacpp.grammar import expressible
 from redraft.engines.local import LocalEngine, Room
 from redraft.errors import EngineError, ModelError
 from redraft.formats.selfee import NATIVE_FORMAT
@@ -115,6 +116,9 @@ class LlamaCppEngine(LocalEngine):
         self, prompt: Tokens, sampling: Sampling, stop: Sequence[str], room: Room
     ) -> AsyncGenerator[Delta, None]:
         request = _request(prompt, sampling, stop, room.tokens)
+        if sampling.schema is not None:
+            request["json_schema"], left = expressible(sampling.schema)
+            self._schemas.leave(self._info.name, left)
         try:
             async with (
                 aclosing(self._child.events("/completion", request)) as events,
@@ -228,8 +232,6 @@ def _request(prompt: Tokens, sampling: Sampling, stop: Sequence[str], limit: int
         "return_tokens": True,
         "cache_prompt": True,
     }
-    if sampling.schema is not None:
-        request["json_schema"] = sampling.schema
     if sampling.logprobs:
         # A token that is drafted comes without its probability.
         request |= {"n_probs": 1, "speculative.n_max": 0}

@@ -462,11 +462,11 @@ class _Reply:
         return ", ".join(parts or (["thoughts alone"] if self.thought else []))
 
     def last(self, sent: Body, sampling: Sampling) -> Delta:
-        """Return the last delta. A reply that ended at a length below `max_tokens` filled the context."""
+        """Return the last delta. A reply that ended at a length below the limit filled the context."""
         counts = self.counts
         finish = self.finish or "stop"
         length = counts.completion if counts else sent.get("max_tokens", sent.get("max_completion_tokens"))
-        if finish == "max_tokens" and length is not None and length < sampling.max_tokens:
+        if finish == "max_tokens" and length is not None and length < _limit(sampling):
             finish = "context"
         return Delta(
             finish=finish,
@@ -475,3 +475,10 @@ class _Reply:
             cached_tokens=counts.cached if counts else None,
             completion_tokens=counts.completion if counts else None,
         )
+
+
+def _limit(sampling: Sampling) -> int:
+    """Return the most tokens that a request asks for: `extra_body` may ask for fewer than `max_tokens`."""
+    extra = sampling.extra_body or {}
+    asked = [extra.get(name) for name in ("max_tokens", "max_completion_tokens")]
+    return min([sampling.max_tokens, *(n for n in asked if isinstance(n, int))])

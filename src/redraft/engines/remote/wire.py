@@ -143,7 +143,8 @@ def read_chunk(record: Mapping[str, Any]) -> Chunk:
     choices = record.get("choices")
     if not isinstance(choices, list):
         raise ValueError("it has no choices")  # noqa: TRY004  (a wrong shape of data, not of a call)
-    choice = _table(choices[0]) if choices else {}
+    # Several choices (`n` in `extra_body`) come mixed. A choice without an index is the only one.
+    choice = next((choice for choice in map(_table, choices) if choice.get("index") in (None, 0)), {})
     message = _table(choice.get("delta") or choice.get("message") or choice)
     text = _text(message.get("content", message.get("text")))
     tokens = tuple(token for token in _list(choice.get("token_ids")) if isinstance(token, int))
