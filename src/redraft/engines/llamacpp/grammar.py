@@ -110,7 +110,7 @@ def _exact(value: Any, schema: Mapping[str, Any]) -> bool:  # noqa: ARG001
 
 
 def _simple_step(value: Any, schema: Mapping[str, Any]) -> bool:  # noqa: ARG001
-    """Return whether a factor is from 0.001 to 1000. At 2^31, llguidance works without end."""
+    """Return whether a factor is from 0.001 to 1000. A large one kept llguidance busy for minutes."""
     return bool(0.001 <= value <= 1000 and round(value, 3) == value)
 
 
