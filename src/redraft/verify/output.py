@@ -74,9 +74,7 @@ def from_type(output: Any) -> OutputCheck:
         UsageError: It is no type, or pydantic cannot read it from JSON. Or it has a function, which pydantic
             would call with the answer, or a pattern for Python's `re`, which cannot be interrupted.
     """
-    if isinstance(
-        output, str | Mapping | list
-    ):  # pydantic would evaluate them, or take them for its own schema
+    if isinstance(output, str | Mapping | list):  # to pydantic these are source code, or its own schemas
         raise UsageError(f"output is {shown(output)}, which is no type.", hint=f"Give {_TYPES}.")
     try:
         adapter = TypeAdapter(output)
