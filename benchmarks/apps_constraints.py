@@ -113,8 +113,10 @@ def _instructed(url: str, prompt: str, checks: Sequence[str], seed: int) -> tupl
     from mellea.stdlib.sampling import RepairTemplateStrategy
 
     def validation(check: redraft.Check) -> Callable[[str], tuple[bool, str]]:
-        def validate(answer: str) -> tuple[bool, str]:
-            outcome = asyncio.run(outcome_of(check, answer, redraft.Prompt(instruction=prompt)))
+        def validate(answer: str) -> tuple[bool, str]:  # in mellea's event loop, so not in this thread
+            asked = outcome_of(check, answer, redraft.Prompt(instruction=prompt))
+            with ThreadPoolExecutor(1) as aside:
+                outcome = aside.submit(asyncio.run, asked).result()
             return outcome.passed, outcome.message
 
         return validate
