@@ -12,12 +12,11 @@ from typing import Any
 
 import redraft
 from apps_server import serving
-from echo import wilson
 from measure import Figure, Goal, Row
 from redraft.engines.remote.engine import RemoteEngine
 from redraft.verify.base import demand_of, outcome_of
 from redraft.verify.echo import echoes
-from tiny_selfee_stats import difference, mcnemar
+from tiny_selfee_stats import estimate
 from wording import PROMPTS, prompts
 
 MEASURE = "constraints of held-out prompts that are met, at most four texts a prompt"
@@ -29,11 +28,12 @@ HOW = (
     "passes all checks and is no echo (of what was demanded, or talk about the answer). The prompts state "
     "their constraints already. `told` means that the demands of the checks are listed below the prompt. "
     "mellea: instruct with the same sentences as requirements and the same checks as validation, "
-    "RepairTemplateStrategy. Intervals are Wilson's, at 95 %; those of a difference are a bootstrap's over "
-    "prompts, with McNemar's exact p."
+    "RepairTemplateStrategy. The ways that are compared have {seeds} seeds, the others one. Intervals are at "
+    "95 %, a bootstrap's over prompts."
 )
+SEEDS = 3
 OURS, THEIRS = "best of 4, told", ("one plain answer", "best of 4", "mellea")
-"""The way of redraft that is compared, and with what. It was the best of a first run on 40 of the prompts."""
+"""The way of redraft that is compared, and with what. It was the best of earlier runs on these prompts."""
 OPTIONS: dict[str, dict[str, Any]] = {
     "one plain answer": {"max_revisions": 0, "tell_checks": False},
     "one answer, told": {"max_revisions": 0},
@@ -55,11 +55,11 @@ class Made:
     tokens: int
 
 
-def held_out(most: int) -> list[Asked]:
-    """Returns prompts that the wording was not chosen on, with their checks and seeds."""
+def held_out(most: int, round_: int) -> list[Asked]:
+    """Returns prompts that the wording was not chosen on, with their checks and the seeds of a round."""
     asked = prompts(PROMPTS + most)[PROMPTS:]
     return [
-        (prompt, checks, random.Random(f"apps/{i}").randrange(2**31))
+        (prompt, checks, random.Random(f"apps/{round_}/{i}").randrange(2**31))
         for i, (prompt, checks) in enumerate(asked)
     ]
 
@@ -137,40 +137,47 @@ def _instructed(url: str, prompt: str, checks: Sequence[str], seed: int) -> tupl
     return str(result.result), str(made[0].value), tokens
 
 
+Rounds = list[list[Made]]
+
+
 async def measure(most: int) -> Row:
     """Measures every way."""
-    asked = held_out(most)
     ways: dict[str, tuple[Callable[..., Awaitable[list[Made]]], dict[str, Any]]] = {
         **{name: (ours, options) for name, options in OPTIONS.items()},
         "mellea": (mellea, {}),
     }
-    made: dict[str, list[Made]] = {}
+    made: dict[str, Rounds] = {}
     with serving(PARALLEL) as url:
         for name, (make, options) in ways.items():
-            made[name] = await make(url, options, asked)
+            rounds = SEEDS if name in (OURS, *THEIRS) else 1
+            made[name] = [await make(url, options, held_out(most, round_)) for round_ in range(rounds)]
             print(figure_of(name, made[name]), flush=True)
-    figures = [figure_of(name, answers) for name, answers in made.items()]
+    figures = [figure_of(name, rounds) for name, rounds in made.items()]
     figures += [against(name, made[OURS], made[name]) for name in THEIRS]
-    return Row(MEASURE, HOW.format(prompts=len(asked), tokens=TOKENS, texts=TEXTS), tuple(figures))
+    how = HOW.format(prompts=most, tokens=TOKENS, texts=TEXTS, seeds=SEEDS)
+    return Row(MEASURE, how, tuple(figures))
 
 
-def against(name: str, ours: Sequence[Made], theirs: Sequence[Made]) -> Figure:
+def shares(rounds: Rounds) -> list[float]:
+    """Returns the share of seeds, in per cent, for which each prompt's answer counts."""
+    return [100 * mean(each.passed for each in made) for made in zip(*rounds, strict=True)]
+
+
+def against(name: str, ours: Rounds, theirs: Rounds) -> Figure:
     """Returns the lower end of the difference's interval, which is above 0 if redraft's way is better."""
-    before, after = [each.passed for each in theirs], [each.passed for each in ours]
-    found = difference(before, after)
-    sides = (
-        f"{found.value:+.0f} points, {found.low:+.0f} to {found.high:+.0f}, p {mcnemar(before, after):.3f}"
-    )
+    rows = [[after - before] for before, after in zip(shares(theirs), shares(ours), strict=True)]
+    found = estimate(rows, lambda sums, n: sums[..., 0] / n)
+    sides = f"{found.value:+.1f} points, {found.low:+.1f} to {found.high:+.1f}"
     return Figure(f"{OURS} less {name}, lower end", (found.low,), "%", Goal("≥", 0.1), sides)
 
 
-def figure_of(name: str, made: Sequence[Made]) -> Figure:
+def figure_of(name: str, rounds: Rounds) -> Figure:
     """Returns the share of answers that count, with its interval and cost."""
-    passed = sum(each.passed for each in made)
-    low, high = (100 * bound for bound in wilson(passed, len(made)))
+    found = estimate([[share] for share in shares(rounds)], lambda sums, n: sums[..., 0] / n)
+    answers = [each for made in rounds for each in made]
     sides = (
-        f"{passed} of {len(made)}, interval {low:.0f} to {high:.0f} %; "
-        f"{sum(each.first for each in made)} at first; "
-        f"{mean(each.tokens for each in made):.0f} new tokens a prompt"
+        f"{sum(each.passed for each in answers)} of {len(answers)}, interval {found.low:.0f} to "
+        f"{found.high:.0f} %; {sum(each.first for each in answers)} at first; "
+        f"{mean(each.tokens for each in answers):.0f} new tokens a prompt"
     )
-    return Figure(name, (100 * passed / len(made),), "%", None, sides)
+    return Figure(name, (found.value,), "%", None, sides)

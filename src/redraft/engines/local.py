@@ -118,7 +118,7 @@ class LocalEngine(ABC):
             async with aclosing(self._continue(prompt, sampling, stop, room)) as deltas:
                 async for delta in deltas:
                     pieces.append(delta.text)
-                    if delta.finish and sampling.schema and self._info.schemas:
+                    if delta.finish and sampling.schema is not None and self._info.schemas:
                         self._schemas.look(self._info.name, "".join(pieces), delta.finish)
                     yield delta
         finally:

@@ -301,9 +301,15 @@ def _plan(prompt: Prompt, options: Options, driver: Driver) -> Plan:
         demand=_demand(options, driver.checks),
         stop=tuple(options.get("stop", ())),
         tools=tuple(options.get("tools", ())),
-        schema=next(filter(None, map(schema_of, driver.checks)), None) if info.schemas else None,
+        schema=_schema(driver.checks) if info.schemas else None,
         id=options.get("id", ""),
     )
+
+
+def _schema(checks: Sequence[Check]) -> Mapping[str, Any] | None:
+    """Return the first schema that says something about the JSON, else one that any JSON fits; or None."""
+    schemas = [schema for schema in map(schema_of, checks) if schema is not None]
+    return next(filter(None, schemas), schemas[0] if schemas else None)
 
 
 def _demand(options: Options, checks: Sequence[Check]) -> str:

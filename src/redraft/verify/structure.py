@@ -16,6 +16,7 @@ from redraft.errors import CheckError, CheckSyntaxError, fault_of
 from redraft.formats.documents import json_of
 from redraft.verify.base import Outcome, failed, passed
 from redraft.verify.schema import GivenUp, faults, validator_of
+from redraft.verify.sketch import sketch
 
 if TYPE_CHECKING:
     from jsonschema.protocols import Validator
@@ -106,6 +107,11 @@ class Json:
     name: str = field(default="json", init=False)
     demand: str = field(default="Answer with JSON alone.", init=False, repr=False)
 
+    @property
+    def schema(self) -> Schema:
+        """A schema that any JSON fits."""
+        return {}
+
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
         """Pass if the answer is JSON. A miss scores the share of the text before the fault."""
         try:
@@ -180,8 +186,10 @@ class JsonSchema:
 
 def demand_of_schema(schema: Schema) -> str:
     """Return the demand for JSON that fits a schema."""
-    text = json.dumps(schema, ensure_ascii=False)
-    return f"Answer with JSON alone that fits this JSON schema:\n{text}"
+    shape = sketch(schema)
+    if shape is not None:
+        return f"Answer with JSON alone, of this shape:\n{shape}"
+    return f"Answer with JSON alone that fits this JSON schema:\n{json.dumps(schema, ensure_ascii=False)}"
 
 
 def _fault(error: Any) -> str:

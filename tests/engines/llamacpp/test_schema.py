@@ -48,6 +48,12 @@ def test_a_weak_model_answers_in_the_form_at_once(output: object) -> None:
     assert chain.value is not None
 
 
+def test_a_weak_model_answers_with_json_of_any_form() -> None:
+    options = {"max_tokens": 100, "temperature": 0.0, "max_revisions": 0, "tell_checks": False}
+    chain = redraft.revise("Describe a lighthouse in a few words.", checks=["json"], **options)
+    assert chain.passed, chain.answer
+
+
 def test_what_the_grammar_cannot_express_does_not_undo_the_rest(caplog: pytest.LogCaptureFixture) -> None:
     async def ask() -> redraft.Chain:
         async with aclosing(await load_engine("default")) as engine:
@@ -84,6 +90,7 @@ def test_a_schema_that_undoes_the_grammar_is_only_checked_and_it_is_said_once(
                 "Name a bird.",
                 model=engine,
                 checks=[f"json-schema:{tmp_path}/bird.json"],
+                tell_checks=False,
                 max_tokens=12,
                 temperature=0.0,
                 max_revisions=1,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import Iterator
 from contextlib import aclosing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -75,6 +77,22 @@ def test_a_schema_is_a_response_format(server: FakeServer) -> None:
     assert body["response_format"]["type"] == "json_schema"
     assert body["response_format"]["json_schema"]["schema"] == SCHEMA
     assert "tools" not in body
+
+
+def test_json_of_any_form_is_asked_for_as_an_object(server: FakeServer) -> None:
+    server.on(CHAT, error_reply(400, "response_format is not supported"), call(GOOD))
+    assert revise(server, checks=["json"]).answer == GOOD
+    first, second = bodies(server)
+    assert first["response_format"] == {"type": "json_object"}
+    assert second["tools"][0]["function"]["parameters"] == {"type": "object"}
+
+
+@pytest.mark.parametrize("checks", [["json-schema:{}"], ["json", "json-schema:{}"]])
+def test_a_schema_goes_before_json_of_any_form(server: FakeServer, checks: list[str], tmp_path: Path) -> None:
+    (tmp_path / "born.json").write_text(json.dumps(SCHEMA))
+    server.on(CHAT, chat_reply(GOOD))
+    revise(server, checks=[check.format(tmp_path / "born.json") for check in checks])
+    assert bodies(server)[0]["response_format"]["json_schema"]["schema"] == SCHEMA
 
 
 def test_without_a_schema_nothing_is_sent(server: FakeServer) -> None:
