@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 MODEL, LOOP, SAMPLING, BUDGET = "Model", "Revising", "Sampling", "Budget of the whole chain"
 SERVER = "Waiting for a server"
+TEACHER = "Teacher"
 
 RETRIES = 4
 """Default number of retries of a request that a server failed."""
@@ -83,7 +84,7 @@ class PlainOptions(TypedDict, total=False):
     prompts: Annotated[
         Prompts,
         Option(
-            "how to ask for criticism and revision: brief, task, editor or a file",
+            "how to ask for criticism and revision: brief, task, editor, teacher or a file",
             "task",
             LOOP,
             "NAME|FILE",
@@ -92,6 +93,13 @@ class PlainOptions(TypedDict, total=False):
     ]
     min_revisions: Annotated[int, Option("fewest revisions", 0, LOOP, "N", ge=0)]
     max_revisions: Annotated[int, Option("most revisions", 3, LOOP, "N", ge=0)]
+    feedback_tokens: Annotated[
+        int | None, Option("most new tokens of a feedback [--max-tokens]", None, LOOP, "N", gt=0)
+    ]
+    accept_score: Annotated[
+        float | None,
+        Option("accept an answer whose criticism gives this score or more", None, LOOP, "0..10", ge=0, le=10),
+    ]
     context: Annotated[
         Literal["last", "chain"],
         Option("show critic and writer the last step, or the chain", "last", LOOP, "WHAT"),
@@ -169,6 +177,28 @@ class Flags(PlainOptions, ModelOptions, MachineOptions, total=False):
     ]
     rpm: Annotated[int, Option("most requests a minute", None, SERVER, "N", ge=1)]
     tpm: Annotated[int, Option("most tokens a minute", None, SERVER, "N", ge=1)]
+
+
+class ChainFlags(Flags, total=False):
+    """The options of `generate chains` and its recipes."""
+
+    gold: Annotated[
+        bool, Option("show the critic the record's gold answer, which the writer never sees", None, TEACHER)
+    ]
+    first: Annotated[bool, Option("take the first answer from the record", None, TEACHER)]
+    verify: Annotated[
+        Literal["number"],
+        Option(
+            "let the record's gold answer give the verdicts: number", None, TEACHER, "KIND", what="number"
+        ),
+    ]
+    keep: Annotated[
+        list[str],
+        Option("leave out a clean-up rule: apologies, remarks, verdicts; repeatable", None, TEACHER, "RULE"),
+    ]
+    drop_leaks: Annotated[
+        bool, Option("drop chains that quote the gold answer, into FILE.leaks.jsonl", None, TEACHER)
+    ]
 
 
 class Defaults(Flags, total=False):

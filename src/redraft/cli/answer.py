@@ -13,11 +13,11 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 
-from redraft.cli.options import CacheFile, FlagValues, fill_in, takes
+from redraft.cli.options import USUAL, CacheFile, FlagGroup, FlagValues, fill_in, takes
 from redraft.cli.shell import only_ours, tell
 from redraft.errors import EngineTimeout, RedraftError, UsageError
 from redraft.options import Flags, options_of
@@ -53,22 +53,29 @@ def _limit(metavar: str, text: str) -> Any:
     return typer.Option(metavar=metavar, help=text, rich_help_panel=_LIMITS, show_default=False)
 
 
+Out = Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Where the chains go.")]
+Parallel = Annotated[
+    int | None, typer.Option("--parallel", "-j", metavar="N", help=f"Chains at once.  [{PARALLEL}]")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary.")]
+LimitUsd = Annotated[float | None, _limit("USD", "money; needs a price")]
+LimitTokens = Annotated[int | None, _limit("N", "generated tokens")]
+LimitSeconds = Annotated[float | None, _limit("S", "wall-clock time")]
+
+
 @takes
 def answer(
     flags: Flags,
     source: Annotated[
         Path, typer.Argument(metavar="PROMPTS", help="A file of prompts, of any known shape; '-' is stdin.")
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Where the chains go.")],
+    out: Out,
     shape: Annotated[Shape, typer.Option("--format", help="What to write.")] = "chain",
     model_id: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="The model's name in answer records.", show_default=False),
     ] = None,
-    parallel: Annotated[
-        int | None,
-        typer.Option("--parallel", "-j", metavar="N", help=f"Chains at once.  [{PARALLEL}]"),
-    ] = None,
+    parallel: Parallel = None,
     journal: Annotated[
         Path | None,
         typer.Option(
@@ -76,10 +83,10 @@ def answer(
         ),
     ] = None,
     cache: CacheFile = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary.")] = False,
-    limit_usd: Annotated[float | None, _limit("USD", "money; needs a price")] = None,
-    limit_tokens: Annotated[int | None, _limit("N", "generated tokens")] = None,
-    limit_seconds: Annotated[float | None, _limit("S", "wall-clock time")] = None,
+    quiet: Quiet = False,
+    limit_usd: LimitUsd = None,
+    limit_tokens: LimitTokens = None,
+    limit_seconds: LimitSeconds = None,
 ) -> None:
     """Answer a file of prompts; check and revise each answer.
 
@@ -99,6 +106,33 @@ def answer(
     The exit status is 1 if an answer in FILE does not pass its checks. Records of selfee and fastchat do not
     keep checks, so with these formats only the answers of this run count.
     """
+    answer_file(
+        source,
+        out,
+        fill_in(flags),
+        form=Form(shape, model_id),
+        parallel=parallel,
+        limits=(limit_usd, limit_tokens, limit_seconds),
+        journal=journal,
+        cache=cache,
+        quiet=quiet,
+    )
+
+
+def answer_file(
+    source: Path,
+    out: Path,
+    settings: FlagValues,
+    *,
+    form: Form,
+    parallel: int | None,
+    limits: tuple[float | None, int | None, float | None],
+    journal: Path | None,
+    cache: Path | None = None,
+    quiet: bool,
+    making: Making | None = None,
+) -> NoReturn:
+    """Make a chain of each record of a file, print the summary, and exit."""
     from redraft.config import load_config
     from redraft.jobs.limits import Limits
 
@@ -108,16 +142,17 @@ def answer(
         raise UsageError("the output has to be a file, not '-'.", hint=hint)
     with _plain_file(source) as file:
         answering = Answering(
-            settings=fill_in(flags),
+            settings=settings,
             source=file,
             name=STDIN if str(source) == "-" else str(source),
             out=out,
-            form=Form(shape, model_id),
+            form=form,
             parallel=below.get("parallel", PARALLEL) if parallel is None else parallel,
-            limits=Limits(limit_usd, limit_tokens, limit_seconds),
+            limits=Limits(*limits),
             journal=journal,
             cache=cache,
             quiet=quiet or below.get("quiet", False),
+            making=making or Making(),
         )
         with only_ours():
             summary, status = answering.run()
@@ -183,8 +218,27 @@ class Form:
 
 
 @dataclass(frozen=True)
+class Making:
+    """What a verb does beyond answering prompts.
+
+    Attributes:
+        verb: Its name in the provenance record.
+        flags: Its flags.
+        options: Returns more options for the chain of a record.
+        finished: Returns what is written of a chain, given its record; None for nothing.
+        rows: Returns more rows of the summary.
+    """
+
+    verb: str = "answer"
+    flags: FlagGroup = USUAL
+    options: Callable[[Chain], Mapping[str, Any]] = lambda _: {}
+    finished: Callable[[Chain, Chain], Chain | None] = lambda chain, _: chain
+    rows: Callable[[], list[tuple[str, str]]] = list
+
+
+@dataclass(frozen=True)
 class Answering:
-    """A run of the command."""
+    """A run of a verb that makes a chain of each record."""
 
     settings: FlagValues
     source: Path
@@ -196,13 +250,15 @@ class Answering:
     journal: Path | None
     cache: Path | None
     quiet: bool
+    making: Making = Making()
 
     def run(self) -> tuple[str, int]:
         """Run the job, and return its summary and the exit status."""
         from redraft.revision.summary import Summary
 
         self._check_settings()
-        summary = Summary(with_checks=bool(self.settings.get("check")))
+        checked = self.settings.get("check") or self.settings.get("verify")
+        summary = Summary(with_checks=bool(checked))
         job = self._job(summary)
         outcome = job.run(partial(self._start, summary))
         status = outcome.exit_status or (1 if summary.not_passed else 0)
@@ -234,6 +290,7 @@ class Answering:
             out=self.out,
             provenance=self._provenance(),
             key=self.form.key,
+            many_lines=bool(self.settings.get("drop_leaks")),
             noun="prompt",
             twice="Give each its own id, or write chains: --format chain",
             parallel=self.parallel,
@@ -250,11 +307,13 @@ class Answering:
         from redraft.revision.prompts import DEFAULT, wording_of
 
         config = {
-            name: self.settings.get(name) for name in options_of(Flags) if name not in NOT_OF_THE_RESULT
+            name: self.settings.get(name)
+            for name in options_of(self.making.flags.options)
+            if name not in NOT_OF_THE_RESULT
         }
         config["prompts"] = wording_of(config["prompts"] or DEFAULT).record
         config |= {"format": self.form.shape, "model_id": self.form.model_id}
-        return Provenance("answer", config, self.source, self.name)
+        return Provenance(self.making.verb, config, self.source, self.name)
 
     def _reader(self, summary: Summary) -> Callable[[bytes], None]:
         """Return what counts the chains that are in the output already; other records cannot be counted."""
@@ -278,9 +337,11 @@ class Answering:
             journaled = Journaled(journal, await self._identities(), by_item) if journal else None
 
             async def work(item: PromptItem) -> list[str]:
-                chain = await Attempt(item, self.settings.get("seed"), options, session, journaled).chain()
-                summary.add(chain)
-                return [self.form.line(chain)]
+                own: Any = {**options, **self.making.options(item.asked)}
+                made = await Attempt(item, self.settings.get("seed"), own, session, journaled).chain()
+                chain = self.making.finished(made, item.asked)
+                summary.add(chain or made)
+                return [self.form.line(chain)] if chain else []
 
             yield work
             session.spent.replayed = journal.replayed if journal else 0
@@ -333,7 +394,7 @@ class Answering:
         if outcome.found and self.form.shape != "chain":
             added = f"the {outcome.counts.added:,} of this run"
             rows.append(("counted", f"{added}: {self.form.shape} records keep no checks"))
-        rows += summary.rows()
+        rows += [*summary.rows(), *self.making.rows()]
         if spent.replayed:
             price = f", {spent.usd:.4f} USD" if summary.usage.cost_usd is not None else ""
             paid = f"this run paid for {spent.tokens:,} new tokens{price}"

@@ -7,8 +7,8 @@ defined in `redraft.options`; `takes` gives them to a command.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Annotated, Any, get_args
@@ -24,6 +24,7 @@ from redraft.options import (
     RETRIES,
     SAMPLING,
     SERVER,
+    TEACHER,
     Flags,
     MachineOptions,
     Option,
@@ -47,7 +48,7 @@ CacheFile = Annotated[
     typer.Option("--cache", metavar="FILE", help="Send no request whose reply is there.", show_default=False),
 ]
 
-_GROUPS = (MODEL, LOOP, SAMPLING, BUDGET, SERVER)
+_GROUPS = (MODEL, TEACHER, LOOP, SAMPLING, BUDGET, SERVER)
 """The headings of flags, in the order of help texts."""
 
 
@@ -160,7 +161,26 @@ class FlagValues:
         return options
 
 
-def fill_in(flags: Flags) -> FlagValues:
+@dataclass(frozen=True)
+class FlagGroup:
+    """The flags of a command.
+
+    Attributes:
+        options: The class of options that they are.
+        usual: The command's own defaults, where they are not redraft's.
+        recipes: The folder of its shipped recipes, in `redraft/recipes`.
+    """
+
+    options: type = Flags
+    usual: Mapping[str, Any] = field(default_factory=dict)
+    recipes: str = ""
+
+
+USUAL = FlagGroup()
+"""The flags of `ask` and `answer`."""
+
+
+def fill_in(flags: Flags, group: FlagGroup = USUAL) -> FlagValues:
     """Fill in the values of recipe and config file.
 
     Raises:
@@ -173,7 +193,8 @@ def fill_in(flags: Flags) -> FlagValues:
         check_utf8("--" + name.replace("_", "-"), *(value if isinstance(value, list) else [value]))
     recipe = given.pop("recipe", None)
     below = {name: value for name, value in load_config().defaults.items() if name in options_of(Flags)}
-    values: Any = {**below, **(read_recipe(recipe) if recipe else {}), **check_values(given, Flags)}
+    recipes = read_recipe(recipe, group) if recipe else {}
+    values: Any = {**group.usual, **below, **recipes, **check_values(given, group.options)}
     return FlagValues(values)
 
 
@@ -193,7 +214,7 @@ def check_utf8(what: str, *values: Any) -> None:
             ) from None
 
 
-def read_recipe(name: str) -> dict[str, Any]:
+def read_recipe(name: str, group: FlagGroup = USUAL) -> dict[str, Any]:
     """Return the flags of a recipe: a YAML file, or one that redraft ships.
 
     Raises:
@@ -201,14 +222,14 @@ def read_recipe(name: str) -> dict[str, Any]:
     """
     from redraft.formats.documents import recipe_of
 
-    path, document = recipe_of(name)
-    return check_file(document, Flags, where=f"{path}: ")
+    path, document = recipe_of(name, group.recipes)
+    return check_file(document, group.options, where=f"{path}: ")
 
 
-def takes(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the flags of `Flags`, and `--recipe`. It receives those that were given as `flags`."""
+def takes(command: Callable[..., None], group: FlagGroup = USUAL) -> Callable[..., None]:
+    """Give a command the flags of a group, and `--recipe`. It receives those that were given as `flags`."""
     options = sorted(
-        {"recipe": _RECIPE, **options_of(Flags)}.items(), key=lambda o: _GROUPS.index(o[1].group)
+        {"recipe": _RECIPE, **options_of(group.options)}.items(), key=lambda o: _GROUPS.index(o[1].group)
     )
     return with_options(
         command,

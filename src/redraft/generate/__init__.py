@@ -1,0 +1,1 @@
+"""Make training data with a teacher: feedback chains, and new instructions."""
