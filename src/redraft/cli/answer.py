@@ -119,6 +119,14 @@ def answer(
     )
 
 
+def parallel_of(given: int | None) -> int:
+    """Return how many chains to make at once: as given, else as the config file says."""
+    from redraft.config import load_config
+
+    found: int = load_config().defaults.get("parallel", PARALLEL) if given is None else given
+    return found
+
+
 def answer_file(
     source: Path,
     out: Path,
@@ -147,7 +155,7 @@ def answer_file(
             name=STDIN if str(source) == "-" else str(source),
             out=out,
             form=form,
-            parallel=below.get("parallel", PARALLEL) if parallel is None else parallel,
+            parallel=parallel_of(parallel),
             limits=Limits(*limits),
             journal=journal,
             cache=cache,
@@ -217,6 +225,12 @@ class Form:
         return write(chain, self.model_id or str(chain.model.get("name", "")))
 
 
+def _records(file: Path) -> Iterator[Chain]:
+    from redraft.formats.read.records import read_records
+
+    return read_records(file)
+
+
 @dataclass(frozen=True)
 class Making:
     """What a verb does beyond answering prompts.
@@ -224,16 +238,20 @@ class Making:
     Attributes:
         verb: Its name in the provenance record.
         flags: Its flags.
+        records: Returns the records of a file.
         options: Returns more options for the chain of a record.
         finished: Returns what is written of a chain, given its record; None for nothing.
         rows: Returns more rows of the summary.
+        must_pass: Whether an answer that fails its checks makes the exit status 1.
     """
 
     verb: str = "answer"
     flags: FlagGroup = USUAL
+    records: Callable[[Path], Iterator[Chain]] = _records
     options: Callable[[Chain], Mapping[str, Any]] = lambda _: {}
     finished: Callable[[Chain, Chain], Chain | None] = lambda chain, _: chain
     rows: Callable[[], list[tuple[str, str]]] = list
+    must_pass: bool = True
 
 
 @dataclass(frozen=True)
@@ -261,7 +279,7 @@ class Answering:
         summary = Summary(with_checks=bool(checked))
         job = self._job(summary)
         outcome = job.run(partial(self._start, summary))
-        status = outcome.exit_status or (1 if summary.not_passed else 0)
+        status = outcome.exit_status or (1 if summary.not_passed and self.making.must_pass else 0)
         if self.quiet and outcome.counts.failed:
             tell(f"{outcome.counts.failed:,} prompts failed: see {self.out}.errors.jsonl.")
         return "" if self.quiet or outcome.interrupted else self._summary(outcome, summary), status
@@ -281,11 +299,10 @@ class Answering:
                 raise UsageError(f"{file} cannot be the {name} too.", hint="Name a file of its own.")
 
     def _job(self, summary: Summary) -> Job[PromptItem]:
-        from redraft.formats.read.records import read_records
         from redraft.jobs.harness import Job
 
         return Job(
-            items=lambda: map(self.form.item, read_records(self.source)),
+            items=lambda: map(self.form.item, self.making.records(self.source)),
             source=str(self.source),
             out=self.out,
             provenance=self._provenance(),
