@@ -74,7 +74,7 @@ class Account:
 
     Attributes:
         calls: Key -> calls with it, refused ones too.
-        statuses: HTTP status -> replies.
+        statuses: HTTP status -> calls that ended so.
         faults: Name -> how often.
         tokens: Tokens that were paid for: prompts, and replies as far as they were sent.
         whole: Digest of a request -> seconds at which a whole reply to it was sent, one for each time.
@@ -240,14 +240,14 @@ class _Served:
         self.account.calls[key] += 1
         reply = reply_to(body, self.ways)
         if (refusal := self._refusal(key, body, reply)) is not None:
-            self._send(writer, *refusal)
-            return ""
+            return self._refuse(writer, *refusal)
         fault = self._fault()
         if self.ways.delay:
             await asyncio.sleep(self.ways.delay)
         if fault in ("429", "500"):
-            self._send(writer, int(fault), _error("Too many requests." if fault == "429" else "Out of luck."))
-            return ""
+            return self._refuse(
+                writer, int(fault), _error("Too many requests." if fault == "429" else "Out of luck."), {}
+            )
         return await self._reply(body, reply, fault, writer)
 
     def _refusal(self, key: str, body: Any, reply: str) -> tuple[int, Any, dict[str, str]] | None:
@@ -306,10 +306,14 @@ class _Served:
         writer.write(_head(200, len(whole), streamed, self._limits()) + whole)
         return digest
 
+    def _refuse(self, writer: asyncio.StreamWriter, status: int, record: Any, headers: Any) -> str:
+        self.account.statuses[str(status)] += 1
+        self._send(writer, status, record, headers)
+        return ""
+
     def _send(
         self, writer: asyncio.StreamWriter, status: int, record: Any, headers: Mapping[str, str] | None = None
     ) -> None:
-        self.account.statuses[str(status)] += 1
         data = json.dumps(record).encode()
         writer.write(_head(status, len(data), False, {**self._limits(), **(headers or {})}) + data)
 
