@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from redraft.cli.batching import IN_BATCHES, Batching, BatchFlag, PauseOption, under_way
 from redraft.cli.options import CacheFile, FlagValues, fill_in, takes
 from redraft.cli.shell import only_ours, tell
 from redraft.errors import EngineTimeout, RedraftError, UsageError
@@ -25,6 +26,7 @@ from redraft.options import Flags, options_of
 if TYPE_CHECKING:
     from redraft.chain import Chain
     from redraft.cli.attempt import PromptItem
+    from redraft.engines.remote.batch import Batches
     from redraft.jobs.harness import Job, JobResult, Session
     from redraft.jobs.limits import Limits
     from redraft.jobs.runner import ItemCounts, Work
@@ -77,6 +79,8 @@ def answer(
     ] = None,
     cache: CacheFile = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary.")] = False,
+    batch: BatchFlag = False,
+    pause: PauseOption = None,
     limit_usd: Annotated[float | None, _limit("USD", "money; needs a price")] = None,
     limit_tokens: Annotated[int | None, _limit("N", "generated tokens")] = None,
     limit_seconds: Annotated[float | None, _limit("S", "wall-clock time")] = None,
@@ -87,6 +91,9 @@ def answer(
     After any stop, the same command resumes: no finished answer is made twice, and a chain that was cut
     resumes after its last complete step, kept in FILE.unfinished.jsonl. Failures are in FILE.errors.jsonl
     and are tried again. FILE.run.json records how FILE was made.
+
+    With --batch requests go through the server's batches, in waves: all answers, then all feedback, and so
+    on. The run may be stopped and continued days later. A journal is kept, FILE.journal.db if none is named.
 
     With --journal each reply of a model is stored on disk before it is used, and a chain that was cut is
     replayed from there for free. The same prompts with the same settings get the same replies again, for
@@ -106,6 +113,8 @@ def answer(
     if str(out) == "-":
         hint = "A stopped job resumes from it. Write -o out.jsonl, then: redraft show out.jsonl --json"
         raise UsageError("the output has to be a file, not '-'.", hint=hint)
+    batching = Batching(out, batch, pause)
+    at_once = IN_BATCHES if batch else below.get("parallel", PARALLEL)
     with _plain_file(source) as file:
         answering = Answering(
             settings=fill_in(flags),
@@ -113,10 +122,11 @@ def answer(
             name=STDIN if str(source) == "-" else str(source),
             out=out,
             form=Form(shape, model_id),
-            parallel=below.get("parallel", PARALLEL) if parallel is None else parallel,
+            parallel=at_once if parallel is None else parallel,
             limits=Limits(limit_usd, limit_tokens, limit_seconds),
-            journal=journal,
+            journal=batching.journal(journal, cache),
             cache=cache,
+            batching=batching,
             quiet=quiet or below.get("quiet", False),
         )
         with only_ours():
@@ -195,6 +205,7 @@ class Answering:
     limits: Limits
     journal: Path | None
     cache: Path | None
+    batching: Batching
     quiet: bool
 
     def run(self) -> tuple[str, int]:
@@ -214,6 +225,7 @@ class Answering:
         """Raise what can be found wrong before a file or a model is opened."""
         options = self.settings.options()
         self.settings.waiting()
+        self.batching.check(self.settings)
         if self.parallel < 1:
             raise UsageError(f"parallel is {self.parallel}.", hint="At least one chain at once.")
         self._check_prices(dict(options) | dict(self.settings.references()))
@@ -273,12 +285,15 @@ class Answering:
         async with AsyncExitStack() as stack:
             file = self.journal or self.cache
             journal = stack.enter_context(Journal(file)) if file else None
-            options = await self._opened(stack, session)
+            batches = self.batching.opened(stack, journal, self._left(session))
+            options = await self._opened(stack, session, batches)
             by_item = self.journal is not None
             journaled = Journaled(journal, await self._identities(), by_item) if journal else None
 
             async def work(item: PromptItem) -> list[str]:
-                chain = await Attempt(item, self.settings.get("seed"), options, session, journaled).chain()
+                with under_way(batches):
+                    attempt = Attempt(item, self.settings.get("seed"), options, session, journaled)
+                    chain = await attempt.chain()
                 summary.add(chain)
                 return [self.form.line(chain)]
 
@@ -293,7 +308,12 @@ class Answering:
         named = self.settings.references().items()
         return await in_daemon_thread(lambda: {role: identity_of(reference) for role, reference in named})
 
-    async def _opened(self, stack: AsyncExitStack, session: Session) -> Options:
+    def _left(self, session: Session) -> float | None:
+        """Return how many of the limit's seconds are left; None without a limit."""
+        limit = self.limits.seconds
+        return None if limit is None else max(limit - session.progress.seconds, 0)
+
+    async def _opened(self, stack: AsyncExitStack, session: Session, batches: Batches | None) -> Options:
         """Open the models, within the limit of seconds.
 
         A silent server gets no longer than a chain's budget of seconds. Loading a model on this machine may
@@ -304,10 +324,10 @@ class Answering:
         patience = self.settings.waiting(usual=PATIENCE, tell=session.progress.wait)
         patience = patience.within(self.settings.get("budget_seconds"))
         limit = self.limits.seconds
-        left = None if limit is None else max(limit - session.progress.seconds, 0)
+        how: Any = {"parallel": self.parallel, "patience": patience, "batches": batches}
         try:
-            async with asyncio.timeout(left) as opening:
-                options = await self.settings.opened(stack, parallel=self.parallel, patience=patience)
+            async with asyncio.timeout(self._left(session)) as opening:
+                options = await self.settings.opened(stack, **how)
         except TimeoutError:
             if not opening.expired():
                 raise
