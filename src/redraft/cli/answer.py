@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 
+from redraft.cli.batching import IN_BATCHES, BatchFlag, Batching, PauseOption, under_way
 from redraft.cli.options import USUAL, CacheFile, FlagGroup, FlagValues, fill_in, takes
 from redraft.cli.shell import only_ours, tell
 from redraft.errors import EngineTimeout, RedraftError, UsageError
@@ -25,6 +26,7 @@ from redraft.options import Flags, options_of
 if TYPE_CHECKING:
     from redraft.chain import Chain
     from redraft.cli.attempt import PromptItem
+    from redraft.engines.remote.batch import Batches
     from redraft.jobs.harness import Job, JobResult, Session
     from redraft.jobs.limits import Limits
     from redraft.jobs.runner import ItemCounts, Work
@@ -84,6 +86,8 @@ def answer(
     ] = None,
     cache: CacheFile = None,
     quiet: Quiet = False,
+    batch: BatchFlag = False,
+    pause: PauseOption = None,
     limit_usd: LimitUsd = None,
     limit_tokens: LimitTokens = None,
     limit_seconds: LimitSeconds = None,
@@ -94,6 +98,9 @@ def answer(
     After any stop, the same command resumes: no finished answer is made twice, and a chain that was cut
     resumes after its last complete step, kept in FILE.unfinished.jsonl. Failures are in FILE.errors.jsonl
     and are tried again. FILE.run.json records how FILE was made.
+
+    With --batch requests go through the server's batches, in waves: all answers, then all feedback, and so
+    on. The run may be stopped and continued days later. A journal is kept, FILE.journal.db if none is named.
 
     With --journal each reply of a model is stored on disk before it is used, and a chain that was cut is
     replayed from there for free. The same prompts with the same settings get the same replies again, for
@@ -111,19 +118,22 @@ def answer(
         out,
         fill_in(flags),
         form=Form(shape, model_id),
-        parallel=parallel,
+        parallel=parallel_of(parallel, batch=batch),
         limits=(limit_usd, limit_tokens, limit_seconds),
+        batching=Batching(out, batch, pause),
         journal=journal,
         cache=cache,
         quiet=quiet,
     )
 
 
-def parallel_of(given: int | None) -> int:
-    """Return how many chains to make at once: as given, else as the config file says."""
+def parallel_of(given: int | None, *, batch: bool) -> int:
+    """Return how many chains to make at once: as given, many in batches, or as the config file says."""
     from redraft.config import load_config
 
-    found: int = load_config().defaults.get("parallel", PARALLEL) if given is None else given
+    if given is not None:
+        return given
+    found: int = IN_BATCHES if batch else load_config().defaults.get("parallel", PARALLEL)
     return found
 
 
@@ -133,8 +143,9 @@ def answer_file(
     settings: FlagValues,
     *,
     form: Form,
-    parallel: int | None,
+    parallel: int,
     limits: tuple[float | None, int | None, float | None],
+    batching: Batching,
     journal: Path | None,
     cache: Path | None = None,
     quiet: bool,
@@ -155,10 +166,11 @@ def answer_file(
             name=STDIN if str(source) == "-" else str(source),
             out=out,
             form=form,
-            parallel=parallel_of(parallel),
+            parallel=parallel,
             limits=Limits(*limits),
-            journal=journal,
+            journal=batching.journal(journal, cache),
             cache=cache,
+            batching=batching,
             quiet=quiet or below.get("quiet", False),
             making=making or Making(),
         )
@@ -267,6 +279,7 @@ class Answering:
     limits: Limits
     journal: Path | None
     cache: Path | None
+    batching: Batching
     quiet: bool
     making: Making = Making()
 
@@ -288,6 +301,7 @@ class Answering:
         """Raise what can be found wrong before a file or a model is opened."""
         options = self.settings.options()
         self.settings.waiting()
+        self.batching.check(self.settings)
         if self.parallel < 1:
             raise UsageError(f"parallel is {self.parallel}.", hint="At least one chain at once.")
         self._check_prices(dict(options) | dict(self.settings.references()))
@@ -349,13 +363,15 @@ class Answering:
         async with AsyncExitStack() as stack:
             file = self.journal or self.cache
             journal = stack.enter_context(Journal(file)) if file else None
-            options = await self._opened(stack, session)
+            batches = self.batching.opened(stack, journal, self._left(session))
+            options = await self._opened(stack, session, batches)
             by_item = self.journal is not None
             journaled = Journaled(journal, await self._identities(), by_item) if journal else None
 
             async def work(item: PromptItem) -> list[str]:
                 own: Any = {**options, **self.making.options(item.asked)}
-                made = await Attempt(item, self.settings.get("seed"), own, session, journaled).chain()
+                with under_way(batches):
+                    made = await Attempt(item, self.settings.get("seed"), own, session, journaled).chain()
                 chain = self.making.finished(made, item.asked)
                 summary.add(chain or made)
                 return [self.form.line(chain)] if chain else []
@@ -371,7 +387,12 @@ class Answering:
         named = self.settings.references().items()
         return await in_daemon_thread(lambda: {role: identity_of(reference) for role, reference in named})
 
-    async def _opened(self, stack: AsyncExitStack, session: Session) -> Options:
+    def _left(self, session: Session) -> float | None:
+        """Return how many of the limit's seconds are left; None without a limit."""
+        limit = self.limits.seconds
+        return None if limit is None else max(limit - session.progress.seconds, 0)
+
+    async def _opened(self, stack: AsyncExitStack, session: Session, batches: Batches | None) -> Options:
         """Open the models, within the limit of seconds.
 
         A silent server gets no longer than a chain's budget of seconds. Loading a model on this machine may
@@ -382,10 +403,10 @@ class Answering:
         patience = self.settings.waiting(usual=PATIENCE, tell=session.progress.wait)
         patience = patience.within(self.settings.get("budget_seconds"))
         limit = self.limits.seconds
-        left = None if limit is None else max(limit - session.progress.seconds, 0)
+        how: Any = {"parallel": self.parallel, "patience": patience, "batches": batches}
         try:
-            async with asyncio.timeout(left) as opening:
-                options = await self.settings.opened(stack, parallel=self.parallel, patience=patience)
+            async with asyncio.timeout(self._left(session)) as opening:
+                options = await self.settings.opened(stack, **how)
         except TimeoutError:
             if not opening.expired():
                 raise

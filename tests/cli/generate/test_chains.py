@@ -85,7 +85,7 @@ def test_leaking_chains_can_be_dropped_and_are_not_made_again() -> None:
     generate(["A bird.", f"Say {GOLD}. 3/10. Revision is needed.", f"{GOLD}.", GOOD], *flags)
     assert chains() == []
     assert [chain.answer for chain in chains("out.jsonl.leaks.jsonl")] == [f"{GOLD}."]
-    Path("out.jsonl.replies").unlink()
+    Path("out.jsonl.journal.db").unlink()
     assert generate([], *flags).exit_code == 0
     assert len(chains("out.jsonl.leaks.jsonl")) == 1
     assert not Path("out.jsonl").read_text()

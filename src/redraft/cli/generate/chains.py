@@ -25,6 +25,7 @@ from redraft.cli.answer import (
     answer_file,
     parallel_of,
 )
+from redraft.cli.batching import BatchFlag, Batching, PauseOption
 from redraft.cli.options import FlagGroup, FlagValues, fill_in, takes
 from redraft.options import ChainFlags
 
@@ -54,10 +55,15 @@ def chains(
     journal: Annotated[
         Path | None,
         typer.Option(
-            "--journal", metavar="FILE", help="Where replies are stored.  [FILE.replies]", show_default=False
+            "--journal",
+            metavar="FILE",
+            help="Where replies are stored.  [FILE.journal.db]",
+            show_default=False,
         ),
     ] = None,
     quiet: Quiet = False,
+    batch: BatchFlag = False,
+    pause: PauseOption = None,
     limit_usd: LimitUsd = None,
     limit_tokens: LimitTokens = None,
     limit_seconds: LimitSeconds = None,
@@ -74,7 +80,7 @@ def chains(
     corrects it until the score is good enough. Where the model's server keeps to JSON schemas, score and
     verdict are fields; otherwise they are read from the text.
 
-    Every reply is stored before it is used, in FILE.replies: after any stop, the same command goes on, and
+    Every reply is stored before it is used, in FILE.journal.db: after any stop, the same command goes on, and
     nothing is paid for twice. Failures are in FILE.errors.jsonl and are tried again.
 
     With --gold the critic sees the record's gold answer, and the writer never does; feedback that quotes it
@@ -82,15 +88,17 @@ def chains(
     asked: a check with the gold answer gives the verdict.
     """
     settings = fill_in(flags, FLAGS)
-    sample = Sample(settings, out, parallel_of(parallel), estimate) if estimate else None
+    at_once = parallel_of(parallel, batch=batch)
+    sample = Sample(settings, out, at_once, estimate) if estimate else None
     answer_file(
         source,
         out,
         settings,
         form=Form("chain", None),
-        parallel=parallel,
+        parallel=at_once,
         limits=(limit_usd, limit_tokens, limit_seconds),
-        journal=journal or out.with_name(f"{out.name}.replies"),
+        batching=Batching(out, batch, pause),
+        journal=journal or out.with_name(f"{out.name}.journal.db"),
         quiet=quiet,
         making=_making(settings, out, sample),
     )

@@ -43,6 +43,9 @@ SECRET = 8
 HIDDEN = 1000
 """Texts of earlier requests that are still hidden: those of requests under way, and more."""
 
+SLOWEST = 1e6
+"""Bytes a second at which a large file is sent at least."""
+
 _NONE: Mapping[str, str] = {}
 _ADDRESS_HINT = "Is this the address of an OpenAI-compatible API? It usually ends in /v1."
 _DOWN_HINT = "Start the server, or correct host and port in --model."
@@ -75,6 +78,15 @@ class Refusal:
     def of_one_key(self) -> bool:
         """Whether another key may be taken: this one is refused, or its account is empty."""
         return self.of_key or self.status == 402 or "insufficient_quota" in self.complaint.code
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A file to post as `multipart/form-data`, with more fields of the form."""
+
+    name: str
+    content: bytes
+    fields: Mapping[str, str]
 
 
 class Server:
@@ -119,7 +131,7 @@ class Server:
 
     @asynccontextmanager
     async def asked(
-        self, path: str, body: Body, headers: Mapping[str, str] = _NONE
+        self, path: str, body: Body, headers: Mapping[str, str] = _NONE, call_id: str = ""
     ) -> AsyncIterator[httpx.Response | Refusal]:
         """Post a request, with retries. Leaving the context drops the connection, which cancels the work.
 
@@ -127,6 +139,7 @@ class Server:
             path: Path below the base address, with its slash.
             body: The JSON to send.
             headers: More headers.
+            call_id: Names the call for servers that are asked in batches. Not used here.
 
         Yields:
             A 2xx response that is not read yet, or a `Refusal`. `response.extensions["asked_at"]` is the time
@@ -136,6 +149,7 @@ class Server:
             ServerError: No server answers.
             EngineTimeout: The server takes no connection, or sends no headers within `first_token`.
         """
+        del call_id
         reply = await self._settled("POST", self.url + path, body, self.patience.first_token, headers=headers)
         if isinstance(reply, Refusal):
             yield reply
@@ -147,10 +161,12 @@ class Server:
             await self._close(reply)
 
     async def fetch(
-        self, method: str, address: str, body: Body | None = None, *, patient: bool = True
+        self, method: str, address: str, body: Body | Upload | None = None, *, patient: bool = True
     ) -> Any:
         """Return the JSON of a small reply or a `Refusal`; retry if `patient`. Raises as `asked` does."""
         limit = self.patience.between_tokens
+        if isinstance(body, Upload):
+            limit = max(self.patience.first_token, len(body.content) / SLOWEST)
         reply = await self._settled(method, address, body, limit, patient=patient)
         if isinstance(reply, Refusal):
             return reply
@@ -162,6 +178,49 @@ class Server:
             raise EngineTimeout(message, hint=_SILENT_HINT) from None
         finally:
             await self._close(reply)
+
+    async def lines(self, path: str) -> AsyncGenerator[Any, None]:
+        """Yield the JSON lines of a file. One that breaks off is asked for again.
+
+        Args:
+            path: Path below the base address, with its slash.
+
+        Raises:
+            ServerError: The server refuses it, breaks it off each time, or it is not JSON.
+        """
+        seen = 0
+        for _ in range(self.patience.tries):
+            reply = await self._settled("GET", self.url + path, None, self.patience.first_token)
+            if isinstance(reply, Refusal):
+                raise self.error(reply, path)
+            number = 0
+            try:
+                async for line in self._split(reply):
+                    number += 1
+                    if number > seen:
+                        seen = number
+                        yield self._decoded(line)
+            except (httpx.RequestError, TimeoutError) as error:
+                reason = self.clean(str(error)) or "it is silent"
+            else:
+                return
+            finally:
+                await self._close(reply)
+        raise ServerError(f"{self.host} broke off {path} after {seen:,} lines: {reason}", passing=True)
+
+    async def _split(self, response: httpx.Response) -> AsyncGenerator[bytes, None]:
+        """Yield whole lines. Only a line feed ends one: JSON may hold the others that `splitlines` knows."""
+        rest, pieces = b"", response.aiter_bytes()
+        while True:
+            async with asyncio.timeout(self.patience.between_tokens):
+                piece = await anext(pieces, None)
+            if piece is None:
+                break
+            *lines, rest = (rest + piece).split(b"\n")
+            for line in filter(bytes.strip, lines):
+                yield line
+        if rest.strip():
+            yield rest
 
     async def records(self, response: httpx.Response) -> AsyncGenerator[Any, None]:
         """Yield the records of a reply, streamed or not. None stands for `[DONE]`.
@@ -258,7 +317,7 @@ class Server:
         self,
         method: str,
         address: str,
-        body: Body | None,
+        body: Body | Upload | None,
         limit: float,
         *,
         headers: Mapping[str, str] = _NONE,
@@ -292,7 +351,7 @@ class Server:
             )
 
     async def _with_a_key(
-        self, method: str, address: str, body: Body | None, headers: Mapping[str, str], limit: float
+        self, method: str, address: str, body: Body | Upload | None, headers: Mapping[str, str], limit: float
     ) -> httpx.Response | Refusal | EngineError:
         """Try once, with the key whose turn it is; where that is refused, with the others too."""
         while True:
@@ -314,7 +373,7 @@ class Server:
         self,
         method: str,
         address: str,
-        body: Body | None,
+        body: Body | Upload | None,
         headers: Mapping[str, str],
         limit: float,
         key: str | None,
@@ -325,11 +384,15 @@ class Server:
                 f"the engine of {self.url} was closed.",
                 hint="Open it again: await redraft.load_engine('http://host/v1#model')",
             )
+        form: dict[str, Any] = {"json": body}
+        if isinstance(body, Upload):
+            file = (body.name, body.content, "application/jsonl")
+            form = {"data": body.fields, "files": {"file": file}}
         asked_at = asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout(limit):
                 response = await self._lanes.send(
-                    method=method, url=address, json=body, headers=headers, auth=Bearer(key) if key else None
+                    method=method, url=address, **form, headers=headers, auth=Bearer(key) if key else None
                 )
                 self._reached = True
                 response.extensions["asked_at"] = asked_at
@@ -478,9 +541,9 @@ def _from_json(data: str | bytes) -> Any:
         return _BAD
 
 
-def _most_tokens(body: Body | None) -> int:
+def _most_tokens(body: Body | Upload | None) -> int:
     """Return the most tokens that a request may come to, its prompt at four characters a token."""
-    if body is None:
+    if body is None or isinstance(body, Upload):
         return 0
     limit = body.get("max_tokens") or body.get("max_completion_tokens") or 0
     return int(limit) + sum(map(len, _texts((body.get("messages"), body.get("prompt"))))) // 4
