@@ -138,7 +138,12 @@ class BatchServer(FakeServer):
         name = f"file-{next(self._ids)}"
         self.files[name] = content
         self.uploads[name] = [json.loads(line) for line in content.split(b"\n") if line]
-        record = {"object": "file", "bytes": len(content), "created_at": int(time.time()), "status": "processed"}
+        record = {
+            "object": "file",
+            "bytes": len(content),
+            "created_at": int(time.time()),
+            "status": "processed",
+        }
         return json_reply({"id": name, "filename": "requests.jsonl", "purpose": "batch", **record})
 
     def _content(self, name: str) -> Reply:
@@ -151,13 +156,25 @@ class BatchServer(FakeServer):
             return _bad("Invalid value for 'completion_window': only '24h' is supported.")
         if body.get("endpoint") not in ENDPOINTS:
             return _bad(f"Invalid value for 'endpoint': {body.get('endpoint')}")
-        if body.keys() - {"completion_window", "endpoint", "input_file_id", "metadata", "output_expires_after"}:
+        if body.keys() - {
+            "completion_window",
+            "endpoint",
+            "input_file_id",
+            "metadata",
+            "output_expires_after",
+        }:
             return _bad(f"Unknown parameter: {sorted(body)}")
         if body.get("input_file_id") not in self.uploads:
             return _bad(f"Cannot find file {body.get('input_file_id')}")
         fault = self.faults.pop(0) if self.faults else Fault()
         name, lines = f"batch_{next(self._ids)}", self.uploads[body["input_file_id"]]
-        record = {"id": name, "object": "batch", "created_at": int(time.time()), "status": "validating", **body}
+        record = {
+            "id": name,
+            "object": "batch",
+            "created_at": int(time.time()),
+            "status": "validating",
+            **body,
+        }
         record |= {"request_counts": {"total": 0, "completed": 0, "failed": 0}}
         record |= {"errors": None, "output_file_id": None, "error_file_id": None}
         self.batches[name] = Batch(record, lines, fault)
@@ -199,7 +216,9 @@ class BatchServer(FakeServer):
         """What validation finds in the lines of a batch."""
         faults, seen = [], set()
         if len(batch.lines) > self.most:
-            faults.append({"code": "too_many_requests", "message": "Too many requests in the file.", "line": None})
+            faults.append(
+                {"code": "too_many_requests", "message": "Too many requests in the file.", "line": None}
+            )
         for number, line in enumerate(batch.lines, start=1):
             said = None
             if line.keys() != {"custom_id", "method", "url", "body"} or line["method"] != "POST":
@@ -230,11 +249,19 @@ class BatchServer(FakeServer):
                 bad.append({**head, "response": None, "error": error})
             elif refused := batch.fault.refused(line["body"]):
                 body = {"error": {"message": refused[1], "type": "invalid_request_error", "code": None}}
-                bad.append({**head, "response": {"status_code": refused[0], "request_id": "r", "body": body}, "error": None})
+                bad.append(
+                    {
+                        **head,
+                        "response": {"status_code": refused[0], "request_id": "r", "body": body},
+                        "error": None,
+                    }
+                )
             else:
                 self.paid[line["custom_id"]] += 1
                 body = self._completion(line["body"])
-                out.append({**head, "response": {"status_code": 200, "request_id": "r", "body": body}, "error": None})
+                out.append(
+                    {**head, "response": {"status_code": 200, "request_id": "r", "body": body}, "error": None}
+                )
         batch.record["request_counts"] |= {"completed": len(out), "failed": len(bad)}
         files = {"output_file_id": self._file(out), "error_file_id": self._file(bad)}
         self._end(batch, status, **files)
