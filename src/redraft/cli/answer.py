@@ -17,7 +17,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from redraft.cli.options import CacheFile, FlagValues, fill_in, takes
+from redraft.cli.options import (
+    CacheFile,
+    FlagValues,
+    LimitSeconds,
+    LimitTokens,
+    LimitUsd,
+    fill_in,
+    takes,
+)
 from redraft.cli.shell import only_ours, tell
 from redraft.errors import EngineTimeout, RedraftError, UsageError
 from redraft.options import Flags, options_of
@@ -46,12 +54,6 @@ NOT_OF_THE_RESULT = {"ctx", "threads", "gpu_layers", "timeout", "retries", "pati
 STDIN = "standard input"
 """The name of its copy, in messages and in the provenance record."""
 
-_LIMITS = "Limits of this run"
-
-
-def _limit(metavar: str, text: str) -> Any:
-    return typer.Option(metavar=metavar, help=text, rich_help_panel=_LIMITS, show_default=False)
-
 
 @takes
 def answer(
@@ -77,9 +79,9 @@ def answer(
     ] = None,
     cache: CacheFile = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary.")] = False,
-    limit_usd: Annotated[float | None, _limit("USD", "money; needs a price")] = None,
-    limit_tokens: Annotated[int | None, _limit("N", "generated tokens")] = None,
-    limit_seconds: Annotated[float | None, _limit("S", "wall-clock time")] = None,
+    limit_usd: LimitUsd = None,
+    limit_tokens: LimitTokens = None,
+    limit_seconds: LimitSeconds = None,
 ) -> None:
     """Answer a file of prompts; check and revise each answer.
 

@@ -42,6 +42,17 @@ if TYPE_CHECKING:
     from redraft.revision.api import Role
     from redraft.revision.options import Options
 
+_LIMITS = "Limits of this run"
+
+
+def _limit(metavar: str, text: str) -> Any:
+    return typer.Option(metavar=metavar, help=text, rich_help_panel=_LIMITS, show_default=False)
+
+
+LimitUsd = Annotated[float | None, _limit("USD", "money; needs a price")]
+LimitTokens = Annotated[int | None, _limit("N", "generated tokens")]
+LimitSeconds = Annotated[float | None, _limit("S", "wall-clock time")]
+
 CacheFile = Annotated[
     Path | None,
     typer.Option("--cache", metavar="FILE", help="Send no request whose reply is there.", show_default=False),
@@ -160,8 +171,13 @@ class FlagValues:
         return options
 
 
-def fill_in(flags: Flags) -> FlagValues:
+def fill_in(flags: Any, group: type = Flags, recipes: str = "") -> FlagValues:
     """Fill in the values of recipe and config file.
+
+    Args:
+        flags: The flags that were given.
+        group: The class of the command's options.
+        recipes: Where its shipped recipes are, in `redraft/recipes`.
 
     Raises:
         UsageError: The recipe or the config file has an error, or a flag is not UTF-8.
@@ -172,8 +188,9 @@ def fill_in(flags: Flags) -> FlagValues:
     for name, value in given.items():
         check_utf8("--" + name.replace("_", "-"), *(value if isinstance(value, list) else [value]))
     recipe = given.pop("recipe", None)
-    below = {name: value for name, value in load_config().defaults.items() if name in options_of(Flags)}
-    values: Any = {**below, **(read_recipe(recipe) if recipe else {}), **check_values(given, Flags)}
+    below = {name: value for name, value in load_config().defaults.items() if name in options_of(group)}
+    filled = read_recipe(recipe, group, recipes) if recipe else {}
+    values: Any = {**below, **filled, **check_values(given, group)}
     return FlagValues(values)
 
 
@@ -193,31 +210,42 @@ def check_utf8(what: str, *values: Any) -> None:
             ) from None
 
 
-def read_recipe(name: str) -> dict[str, Any]:
-    """Return the flags of a recipe: a YAML file, or one that redraft ships.
+def read_recipe(name: str, group: type = Flags, folder: str = "") -> dict[str, Any]:
+    """Return the flags of a recipe: a YAML file, or one that redraft ships in a folder of `recipes`.
 
     Raises:
         UsageError: There is no such recipe, or a key is not a flag.
     """
     from redraft.formats.documents import recipe_of
 
-    path, document = recipe_of(name)
-    return check_file(document, Flags, where=f"{path}: ")
+    path, document = recipe_of(name, folder)
+    return check_file(document, group, where=f"{path}: ")
 
 
 def takes(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the flags of `Flags`, and `--recipe`. It receives those that were given as `flags`."""
-    options = sorted(
-        {"recipe": _RECIPE, **options_of(Flags)}.items(), key=lambda o: _GROUPS.index(o[1].group)
-    )
-    return with_options(
+    return takes_options(Flags, LOOP)(command)
+
+
+def takes_options(group: type, heading: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the flags of a class of options, and `--recipe` under a heading of help.
+
+    It receives those that were given as `flags`.
+    """
+    recipe = Option("take flags from a recipe: a YAML file, or a shipped one", None, heading, "NAME|FILE")
+    found = {"recipe": recipe, **options_of(group)}
+    groups = sorted({option.group for option in found.values()}, key=_place)
+    options = sorted(found.items(), key=lambda o: groups.index(o[1].group))
+    return lambda command: with_options(
         command,
         [_parameter(name, option) for name, option in options],
         lambda given: {name: value for name, value in given.items() if value is not None},
     )
 
 
-_RECIPE = Option("take flags from a recipe: a YAML file, or a shipped one", None, LOOP, "NAME|FILE")
+def _place(group: str) -> int:
+    """Return the place of a heading. A command's own come first."""
+    return _GROUPS.index(group) if group in _GROUPS else -1
 
 
 def _parameter(name: str, option: Option) -> inspect.Parameter:

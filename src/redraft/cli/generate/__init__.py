@@ -1,0 +1,23 @@
+"""`redraft generate`: make training data with a teacher. Each command is one small file."""
+
+from __future__ import annotations
+
+import typer
+
+from redraft.cli.generate import instructions
+from redraft.cli.shell import Verb
+
+app = typer.Typer(
+    help="Generate training data with a teacher.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.callback()
+def _group() -> None:
+    pass
+
+
+app.command("instructions", cls=Verb)(instructions.instructions)
