@@ -18,7 +18,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 import typer
 
 from redraft.cli.batching import IN_BATCHES, BatchFlag, Batching, PauseOption, under_way
-from redraft.cli.options import USUAL, CacheFile, FlagGroup, FlagValues, fill_in, takes
+from redraft.cli.options import (
+    USUAL,
+    CacheFile,
+    FlagGroup,
+    FlagValues,
+    LimitSeconds,
+    LimitTokens,
+    LimitUsd,
+    fill_in,
+    takes,
+)
 from redraft.cli.shell import only_ours, tell
 from redraft.errors import EngineTimeout, RedraftError, UsageError
 from redraft.options import Flags, options_of
@@ -48,21 +58,12 @@ NOT_OF_THE_RESULT = {"ctx", "threads", "gpu_layers", "timeout", "retries", "pati
 STDIN = "standard input"
 """The name of its copy, in messages and in the provenance record."""
 
-_LIMITS = "Limits of this run"
-
-
-def _limit(metavar: str, text: str) -> Any:
-    return typer.Option(metavar=metavar, help=text, rich_help_panel=_LIMITS, show_default=False)
-
 
 Out = Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Where the chains go.")]
 Parallel = Annotated[
     int | None, typer.Option("--parallel", "-j", metavar="N", help=f"Chains at once.  [{PARALLEL}]")
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary.")]
-LimitUsd = Annotated[float | None, _limit("USD", "money; needs a price")]
-LimitTokens = Annotated[int | None, _limit("N", "generated tokens")]
-LimitSeconds = Annotated[float | None, _limit("S", "wall-clock time")]
 
 
 @takes

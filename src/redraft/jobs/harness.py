@@ -9,7 +9,7 @@ An item's result is one line or, with `many_lines`, any number of lines. What th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,11 +31,16 @@ T = TypeVar("T", bound=Item)
 
 @dataclass(frozen=True)
 class Session:
-    """One run of a job, as the work on an item sees it."""
+    """One run of a job, as the work on an item sees it.
+
+    Attributes:
+        done: Ids of finished items.
+    """
 
     unfinished: Unfinished
     progress: ItemProgress
     spent: Spent
+    done: Collection[str] = ()
 
     def pay(self, tokens: int, usd: float | None) -> None:
         """Book generated tokens and money, for the limits and the progress line."""
@@ -89,16 +94,31 @@ class JobResult:
 
 
 @dataclass(frozen=True)
+class Goal:
+    """What is wanted of a job whose number of items is not known before. Its items may have no end.
+
+    Attributes:
+        total: How much is wanted.
+        done: Returns how much there is.
+    """
+
+    total: int
+    done: Callable[[], int]
+
+
+@dataclass(frozen=True)
 class Job(Generic[T]):
     """What is to be done, where results go, and within which limits.
 
     Attributes:
         items: Returns all items, in the same order each time. Called twice: to count them, and to do them.
+            With a goal, it is called once.
         source: Where they come from, for messages.
         out: The output file.
         provenance: How the results are made.
         key: Returns an item's id from the JSON object of its line. Not used with `many_lines`.
         many_lines: An item may give no line, or several.
+        goal: What is wanted, if that is not all items.
         noun: An item, in one word.
         twice: The hint where two items have one id.
         parallel: Items at once.
@@ -116,6 +136,7 @@ class Job(Generic[T]):
     provenance: Provenance
     key: Callable[[dict[str, Any]], str] = record_id
     many_lines: bool = False
+    goal: Goal | None = None
     noun: str = "item"
     twice: str = "Give each its own id."
     parallel: int = 1
@@ -134,7 +155,7 @@ class Job(Generic[T]):
             OutputError: The output cannot be written, is in use, or was made in another way.
             RedraftError: Whatever ended the job. Every result until then is in the output.
         """
-        total = self._count()
+        total = self.goal.total if self.goal else self._count()
         with Ledger(
             self.out, self.provenance, key=self.key, many_lines=self.many_lines, on_found=self.on_found
         ) as ledger:
@@ -142,12 +163,13 @@ class Job(Generic[T]):
                 self.tell(f"{self.out}: the last line was torn ({ledger.torn} bytes) and is done again.")
             with (
                 Unfinished(self.out, self.provenance, ledger.done, forget=ledger.fresh) as unfinished,
-                ItemProgress(total, ledger.found, quiet=self.quiet) as progress,
+                ItemProgress(total, self._done(ledger), quiet=self.quiet) as progress,
             ):
-                session, counts = Session(unfinished, progress, Spent()), ItemCounts()
+                session = Session(unfinished, progress, Spent(), ledger.done)
+                counts = ItemCounts()
                 signal = self._run_until_signal(self._work(start, session, ledger, counts), ledger, total)
         if counts.limit:
-            self.tell(f"{counts.limit}: {_left(ledger, total)}")
+            self.tell(f"{counts.limit}: {self._left(ledger, total)}")
         return JobResult(counts, session.spent, progress.seconds, ledger.found, self.out, signal)
 
     def _count(self) -> int:
@@ -167,10 +189,10 @@ class Job(Generic[T]):
         try:
             run_until_signal(work)
         except Interrupted as signal:
-            self.tell(_left(ledger, total))
+            self.tell(self._left(ledger, total))
             return signal.exit_status
         except RedraftError as error:
-            left = _left(ledger, total)
+            left = self._left(ledger, total)
             if isinstance(error, UsageError):  # the same command would fail again
                 left = left.replace(f"; {GO_ON}", "")
             error.hint = "\n".join(filter(None, [error.hint, left]))
@@ -181,7 +203,7 @@ class Job(Generic[T]):
         progress = session.progress
 
         def step() -> None:
-            progress.done = ledger.found + counts.added + counts.failed
+            progress.done = self._done(ledger) + (0 if self.goal else counts.failed)
             progress.note = self.note(counts)
             progress.update()
 
@@ -197,6 +219,8 @@ class Job(Generic[T]):
                 on_step=step,
             ).run()
 
+    def _done(self, ledger: Ledger) -> int:
+        return self.goal.done() if self.goal else len(ledger.done)
 
-def _left(ledger: Ledger, total: int) -> str:
-    return f"{len(ledger.done)} of {total} done; {GO_ON}."
+    def _left(self, ledger: Ledger, total: int) -> str:
+        return f"{self._done(ledger)} of {total} done; {GO_ON}."

@@ -48,8 +48,8 @@ class Item(Protocol):
 
 T = TypeVar("T", bound=Item)
 
-Work = Callable[[T], Awaitable[list[str]]]
-"""Do an item, and return the lines of its result."""
+Work = Callable[[T], Awaitable[list[str] | None]]
+"""Do an item, and return the lines of its result, or None to leave it undone."""
 
 
 @dataclass
@@ -134,11 +134,12 @@ class Runner(Generic[T]):
         except RedraftError as error:
             self._fail(item.id, error)
         else:
-            self.ledger.append(item.id, *lines)
-            self.counts.added += 1
+            if lines is not None:
+                self.ledger.append(item.id, *lines)
+                self.counts.added += 1
             self._doubts = 0
 
-    async def _try(self, item: T) -> list[str]:
+    async def _try(self, item: T) -> list[str] | None:
         for _ in range(self.retries):
             try:
                 return await self.work(item)

@@ -15,9 +15,6 @@ import typer
 
 from redraft.cli.answer import (
     Form,
-    LimitSeconds,
-    LimitTokens,
-    LimitUsd,
     Making,
     Out,
     Parallel,
@@ -26,8 +23,16 @@ from redraft.cli.answer import (
     parallel_of,
 )
 from redraft.cli.batching import BatchFlag, Batching, PauseOption
-from redraft.cli.options import FlagGroup, FlagValues, fill_in, takes
-from redraft.options import ChainFlags
+from redraft.cli.options import (
+    FlagGroup,
+    FlagValues,
+    LimitSeconds,
+    LimitTokens,
+    LimitUsd,
+    fill_in,
+    takes,
+)
+from redraft.options import TEACHER, ChainFlags
 
 if TYPE_CHECKING:
     from redraft.chain import Chain
@@ -42,7 +47,7 @@ USUAL = {
 }
 """SelFee's settings (reference/selfee.md), but for feedback: its 128 tokens cut off one verdict in ten."""
 
-FLAGS = FlagGroup(ChainFlags, USUAL, "generate")
+FLAGS = FlagGroup(ChainFlags, USUAL, "generate", TEACHER)
 
 
 def chains(
