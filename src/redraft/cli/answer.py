@@ -76,6 +76,9 @@ def answer(
         ),
     ] = None,
     cache: CacheFile = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Only the prompts that failed before.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary.")] = False,
     limit_usd: Annotated[float | None, _limit("USD", "money; needs a price")] = None,
     limit_tokens: Annotated[int | None, _limit("N", "generated tokens")] = None,
@@ -86,7 +89,8 @@ def answer(
     FILE gets a line for each prompt, in the order in which they are done; the ids tell which is which.
     After any stop, the same command resumes: no finished answer is made twice, and a chain that was cut
     resumes after its last complete step, kept in FILE.unfinished.jsonl. Failures are in FILE.errors.jsonl
-    and are tried again. FILE.run.json records how FILE was made.
+    and are tried again; --retry-failed tries these alone, and begins no other prompt. FILE.run.json records
+    how FILE was made.
 
     With --journal each reply of a model is stored on disk before it is used, and a chain that was cut is
     replayed from there for free. The same prompts with the same settings get the same replies again, for
@@ -117,6 +121,7 @@ def answer(
             limits=Limits(limit_usd, limit_tokens, limit_seconds),
             journal=journal,
             cache=cache,
+            retry_failed=retry_failed,
             quiet=quiet or below.get("quiet", False),
         )
         with only_ours():
@@ -195,6 +200,7 @@ class Answering:
     limits: Limits
     journal: Path | None
     cache: Path | None
+    retry_failed: bool
     quiet: bool
 
     def run(self) -> tuple[str, int]:
@@ -239,6 +245,7 @@ class Answering:
             parallel=self.parallel,
             retries=self.settings.waiting().tries - 1,
             limits=self.limits,
+            only_failed=self.retry_failed,
             on_found=self._reader(summary),
             note=partial(_note, summary),
             quiet=self.quiet,

@@ -24,6 +24,7 @@ from redraft.errors import (
     RedraftError,
     ServerError,
 )
+from redraft.jobs.ids import Ids
 from redraft.jobs.ledger import Ledger
 
 PATIENCE = 3
@@ -92,7 +93,7 @@ class Runner(Generic[T]):
     retries: int = 0
     limit: Callable[[], str] = str
     on_step: Callable[[], None] = lambda: None
-    _taken: set[str] = field(default_factory=set, init=False)
+    _taken: Ids = field(default_factory=Ids, init=False)
     _doubts: int = field(default=0, init=False)
     _refusals: int = field(default=0, init=False)
 
