@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from redraft.errors import RecordError, RedraftError, UsageError
+from redraft.ids import IdSet
 from redraft.jobs.causes import in_words
-from redraft.jobs.ids import Ids
 from redraft.jobs.ledger import Ledger, record_id
 from redraft.jobs.limits import STOPPED, Limits, Spent
 from redraft.jobs.progress import ItemProgress
@@ -166,12 +166,11 @@ class Job(Generic[T]):
 
     def _count(self) -> int:
         """Return the number of items. A bad one is found here, before anything is paid for."""
-        seen = Ids()
+        seen = IdSet()
         for item in self.items():
-            if item.id in seen:
+            if not seen.add(item.id):
                 message = f"{self.source}: two {self.noun}s have the id {item.id!r}."
                 raise RecordError(message, hint=self.twice)
-            seen.add(item.id)
         if not len(seen):
             raise RecordError(f"{self.source}: there is no {self.noun} in it.", hint="Write one a line.")
         return len(seen)

@@ -22,8 +22,8 @@ from typing import Any
 
 from redraft.errors import OutputError, RecordError, RedraftError
 from redraft.files import replace_file
+from redraft.ids import IdSet
 from redraft.jobs.causes import cause_of
-from redraft.jobs.ids import Ids
 from redraft.jobs.lines import LineFile, parse_line, read_lines
 from redraft.jobs.marks import Marks
 from redraft.jobs.provenance import Provenance, RunFile
@@ -39,9 +39,9 @@ class Ledger(AbstractContextManager["Ledger"]):
 
     Attributes:
         path: The output file.
-        done: Ids of finished items.
+        done: IdSet of finished items.
         found: Number of items that were done when it was opened.
-        failed_before: Ids of the items that were listed as failed when it was opened.
+        failed_before: IdSet of the items that were listed as failed when it was opened.
         causes: Why items that are not done failed, counted. Complete when the ledger is closed.
         torn: Bytes of a torn result that were cut off when it was opened.
         fresh: Whether the file was created.
@@ -70,7 +70,7 @@ class Ledger(AbstractContextManager["Ledger"]):
             RecordError: A line in the middle is not a result.
         """
         self.path = path
-        self.done = Ids()
+        self.done = IdSet()
         self.failed_before: set[str] = set()
         self.causes: Counter[str] = Counter()
         self._failed = 0

@@ -5,8 +5,8 @@ Three things hold a request back, and each is counted by call, as the server cou
 - `rpm` and `tpm` are spread evenly over the minute. The tokens of a reply are not known beforehand, so a
   call takes the mean of the calls before it, and the difference is made up for when it ends.
 - A server that says that nothing is left (`x-ratelimit-remaining-*`) is not asked before some is.
-- How many requests may be under way follows the 429s: each round of them multiplies it by `CUT`, each round of
-  replies adds one. Before the first 429 only the caller limits it.
+- How many requests may be under way follows the 429s: each round of them multiplies it by `CUT`, each round
+  of replies adds one. Before the first 429 only the caller limits it.
 
 Limits are of the server, all keys together. What to do with a failure is decided in `patience`.
 """
