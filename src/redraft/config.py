@@ -210,7 +210,7 @@ def _key(path: Path, entry: Any, host: str) -> KeyEntry:
     plain = isinstance(entry, str | list)
     table = {"key": entry} if plain else _table(path, entry, where, ("key", "plain_http"))
     key, plain_http = table.get("key"), table.get("plain_http", False)
-    texts = key if isinstance(key, list) else [key]
+    texts: list[Any] = key if isinstance(key, list) else [key]
     if not texts or not all(isinstance(text, str) and text.removeprefix("env:").strip() for text in texts):
         raise _fault(path, f"{where} has no key.", 'Write "env:NAME", the key itself, or a list of them.')
     if not isinstance(plain_http, bool):

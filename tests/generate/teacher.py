@@ -30,11 +30,11 @@ from tests.engines.fake_server import DONE, Request, chat_event, event, read_req
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = "teacher"
 VERDICTS = ("Revision is needed.", "No revision is needed.")
-WORDS = "rain gull tower lamp coast storm ship night harbour salt wave rope light fog stone bell".split()
+WORDS = ("rain", "gull", "tower", "lamp", "coast", "storm", "ship", "night", "salt", "wave", "rope", "fog")
 
 FAULTS = ("429", "500", "stall", "cut", "json", "filter", "length", "empty")
-"""What may go wrong: a refusal, an error, silence or an end in the middle, a line that is no JSON, and replies
-that end early by `content_filter`, by `length`, or before they began."""
+"""What may go wrong: a refusal, an error, silence or an end in the middle, a line that is no JSON, and
+replies that end early by `content_filter`, by `length`, or before they began."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class Account:
         return [digest for digest, times in self.whole.items() if len(times) > 1]
 
     def paid_twice(self, grace: float = 0.0) -> list[str]:
-        """Those of `twice` whose first reply was not cut off by the client's end within `grace` seconds of it."""
+        """Those of `twice`, but for replies that the client's end followed within `grace` seconds."""
         return [digest for digest in self.twice if self.unread.get(digest, grace) >= grace]
 
 

@@ -63,6 +63,7 @@ Out = Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Where th
 Parallel = Annotated[
     int | None, typer.Option("--parallel", "-j", metavar="N", help=f"Chains at once.  [{PARALLEL}]")
 ]
+RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Only the prompts that failed before.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary.")]
 
 
@@ -86,6 +87,7 @@ def answer(
         ),
     ] = None,
     cache: CacheFile = None,
+    retry_failed: RetryFailed = False,
     quiet: Quiet = False,
     batch: BatchFlag = False,
     pause: PauseOption = None,
@@ -98,7 +100,8 @@ def answer(
     FILE gets a line for each prompt, in the order in which they are done; the ids tell which is which.
     After any stop, the same command resumes: no finished answer is made twice, and a chain that was cut
     resumes after its last complete step, kept in FILE.unfinished.jsonl. Failures are in FILE.errors.jsonl
-    and are tried again. FILE.run.json records how FILE was made.
+    and are tried again; --retry-failed tries these alone, and begins no other prompt. FILE.run.json records
+    how FILE was made.
 
     With --batch requests go through the server's batches, in waves: all answers, then all feedback, and so
     on. The run may be stopped and continued days later. A journal is kept, FILE.journal.db if none is named.
@@ -124,6 +127,7 @@ def answer(
         batching=Batching(out, batch, pause),
         journal=journal,
         cache=cache,
+        retry_failed=retry_failed,
         quiet=quiet,
     )
 
@@ -149,6 +153,7 @@ def answer_file(
     batching: Batching,
     journal: Path | None,
     cache: Path | None = None,
+    retry_failed: bool,
     quiet: bool,
     making: Making | None = None,
 ) -> NoReturn:
@@ -172,6 +177,7 @@ def answer_file(
             journal=batching.journal(journal, cache),
             cache=cache,
             batching=batching,
+            retry_failed=retry_failed,
             quiet=quiet or below.get("quiet", False),
             making=making or Making(),
         )
@@ -281,6 +287,7 @@ class Answering:
     journal: Path | None
     cache: Path | None
     batching: Batching
+    retry_failed: bool
     quiet: bool
     making: Making = Making()
 
@@ -328,6 +335,7 @@ class Answering:
             parallel=self.parallel,
             retries=self.settings.waiting().tries - 1,
             limits=self.limits,
+            only_failed=self.retry_failed,
             on_found=self._reader(summary),
             note=partial(_note, summary),
             quiet=self.quiet,

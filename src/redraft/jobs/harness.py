@@ -9,6 +9,7 @@ An item's result is one line or, with `many_lines`, any number of lines. What th
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
@@ -16,6 +17,8 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from redraft.errors import RecordError, RedraftError, UsageError
+from redraft.ids import IdSet
+from redraft.jobs.causes import in_words
 from redraft.jobs.ledger import Ledger, record_id
 from redraft.jobs.limits import STOPPED, Limits, Spent
 from redraft.jobs.progress import ItemProgress
@@ -64,6 +67,7 @@ class JobResult:
         found: Items that were done before.
         out: The output.
         interrupted: The exit status of the signal that ended the run; 0 if none did.
+        causes: Why the items in `OUT.errors.jsonl` failed, in this run or before, counted.
     """
 
     counts: ItemCounts
@@ -72,6 +76,7 @@ class JobResult:
     found: int
     out: Path
     interrupted: int = 0
+    causes: Counter[str] = field(default_factory=Counter)
 
     @property
     def exit_status(self) -> int:
@@ -79,11 +84,12 @@ class JobResult:
         return self.interrupted or (STOPPED if self.counts.limit else self.counts.exit_status)
 
     def rows(self, results: str) -> list[tuple[str, str]]:
-        """Return rows for the summary: how many results there are and how many items failed."""
+        """Return rows for the summary: how many results there are, and how many items failed, by cause."""
         before = f", {self.found:,} of them from before" if self.found else ""
         rows = [(results, f"{self.found + self.counts.added:,} in {self.out}{before}")]
-        if self.counts.failed:
-            rows.append(("failed", f"{self.counts.failed:,}, see {self.out}.errors.jsonl; {GO_ON}"))
+        if failed := self.causes.total():
+            rows.append(("failed", f"{failed:,}: {in_words(self.causes)}"))
+            rows.append(("", f"see {self.out}.errors.jsonl; {GO_ON}"))
         return rows
 
     def pace(self) -> list[tuple[str, str]]:
@@ -124,6 +130,7 @@ class Job(Generic[T]):
         parallel: Items at once.
         retries: How often an item is tried again whose reply broke off.
         limits: Limits of this run.
+        only_failed: Do the items that failed before, and no others.
         on_found: Called with each line that is in the output already.
         note: Returns a few words on the results, for the progress line.
         quiet: Show no progress.
@@ -142,6 +149,7 @@ class Job(Generic[T]):
     parallel: int = 1
     retries: int = 0
     limits: Limits = field(default_factory=Limits)
+    only_failed: bool = False
     on_found: Callable[[bytes], None] = lambda _: None
     note: Callable[[ItemCounts], str] = lambda _: ""
     quiet: bool = False
@@ -161,28 +169,39 @@ class Job(Generic[T]):
         ) as ledger:
             if ledger.torn and not self.quiet:
                 self.tell(f"{self.out}: the last line was torn ({ledger.torn} bytes) and is done again.")
+            ahead = ledger.failed_left if self.only_failed else total - ledger.found
+            if self.only_failed and not ahead:
+                self.tell(f"{self.out}.errors.jsonl lists no failed {self.noun}: there is nothing to retry.")
+                return JobResult(ItemCounts(), Spent(), 0.0, ledger.found, self.out)
             with (
                 Unfinished(self.out, self.provenance, ledger.done, forget=ledger.fresh) as unfinished,
-                ItemProgress(total, self._done(ledger), quiet=self.quiet) as progress,
+                ItemProgress(ledger.found + ahead, self._done(ledger), quiet=self.quiet) as progress,
             ):
                 session = Session(unfinished, progress, Spent(), ledger.done)
                 counts = ItemCounts()
                 signal = self._run_until_signal(self._work(start, session, ledger, counts), ledger, total)
         if counts.limit:
             self.tell(f"{counts.limit}: {self._left(ledger, total)}")
-        return JobResult(counts, session.spent, progress.seconds, ledger.found, self.out, signal)
+        return JobResult(
+            counts, session.spent, progress.seconds, ledger.found, self.out, signal, ledger.causes
+        )
 
     def _count(self) -> int:
         """Return the number of items. A bad one is found here, before anything is paid for."""
-        seen: set[str] = set()
+        seen = IdSet()
         for item in self.items():
-            if item.id in seen:
+            if not seen.add(item.id):
                 message = f"{self.source}: two {self.noun}s have the id {item.id!r}."
                 raise RecordError(message, hint=self.twice)
-            seen.add(item.id)
-        if not seen:
+        if not len(seen):
             raise RecordError(f"{self.source}: there is no {self.noun} in it.", hint="Write one a line.")
         return len(seen)
+
+    def _wanted(self, ledger: Ledger) -> Iterable[T]:
+        """Return the items of this run, done ones included."""
+        if not self.only_failed:
+            return self.items()
+        return (item for item in self.items() if item.id in ledger.failed_before)
 
     def _run_until_signal(self, work: Any, ledger: Ledger, total: int) -> int:
         """Run the work, and return the exit status of the signal that ended it, or 0."""
@@ -209,7 +228,7 @@ class Job(Generic[T]):
 
         async with start(session) as work:
             await Runner(
-                self.items(),
+                self._wanted(ledger),
                 work,
                 ledger,
                 counts,

@@ -19,6 +19,7 @@ from redraft.cli.answer import (
     Out,
     Parallel,
     Quiet,
+    RetryFailed,
     answer_file,
     parallel_of,
 )
@@ -66,6 +67,7 @@ def chains(
             show_default=False,
         ),
     ] = None,
+    retry_failed: RetryFailed = False,
     quiet: Quiet = False,
     batch: BatchFlag = False,
     pause: PauseOption = None,
@@ -104,6 +106,7 @@ def chains(
         limits=(limit_usd, limit_tokens, limit_seconds),
         batching=Batching(out, batch, pause),
         journal=journal or out.with_name(f"{out.name}.journal.db"),
+        retry_failed=retry_failed,
         quiet=quiet,
         making=_making(settings, out, sample),
     )

@@ -1,4 +1,4 @@
-"""Several keys of one server, used in turn. A key that the server refuses is dropped, and the others go on."""
+"""Several keys of one server, used in turn. A key that is refused is dropped, and the others go on."""
 
 from __future__ import annotations
 

@@ -2,11 +2,11 @@
 
 Three things hold a request back, and each is counted by call, as the server counts: a retry is a call.
 
-- `rpm` and `tpm` are spread evenly over the minute. The tokens of a reply are not known beforehand, so a call
-  takes the mean of the calls before it, and the difference is made up for when it ends.
+- `rpm` and `tpm` are spread evenly over the minute. The tokens of a reply are not known beforehand, so a
+  call takes the mean of the calls before it, and the difference is made up for when it ends.
 - A server that says that nothing is left (`x-ratelimit-remaining-*`) is not asked before some is.
-- How many requests may be under way follows the 429s: each round of them multiplies it by `CUT`, each round of
-  replies adds one. Before the first 429 only the caller limits it.
+- How many requests may be under way follows the 429s: each round of them multiplies it by `CUT`, each round
+  of replies adds one. Before the first 429 only the caller limits it.
 
 Limits are of the server, all keys together. What to do with a failure is decided in `patience`.
 """
@@ -24,8 +24,8 @@ SLACK = 1.02
 respect to others, before a server that counts the last 60 s counts too many."""
 
 CATCH_UP = 0.5
-"""Seconds of unused rate that may be made up for while calls wait, less than the 1.2 s of `SLACK`. A busy process
-wakes up a few ms late for each call; without this, 100 calls a second would lose a tenth of them."""
+"""Seconds of unused rate that may be made up for while calls wait, less than the 1.2 s of `SLACK`. A busy
+process wakes up a few ms late for each call; without this, 100 calls a second would lose a tenth of them."""
 
 CUT = 0.7
 """Factor for the requests under way after a 429, as CUBIC (RFC 9438) has it for a congested network."""
@@ -139,8 +139,8 @@ class Pace:
     def rest(self, headers: Mapping[str, str]) -> float:
         """Return the seconds until the server has enough left for a call, by its headers.
 
-        `reset` is the time until all of the limit is free again (OpenAI's and Groq's documentation). A part of
-        it frees in that part of the time.
+        `reset` is the time until all of the limit is free again (OpenAI's documentation). A part of it frees
+        in that part of the time.
         """
         needs = {"requests": 1.0, "tokens": self._mean}
         return min(max(_until(headers, name, needed) for name, needed in needs.items()), LONGEST_RESET)
