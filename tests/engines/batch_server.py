@@ -4,8 +4,8 @@
         ...
         assert server.paid == {…}
 
-Each look at a batch moves it on by one state. `held` keeps batches in progress. `faults` change what becomes of
-a batch, the first for the first, and so on. Live requests are answered too.
+Each look at a batch moves it on by one state. `held` keeps batches from this one on, counted from 1, in progress. `faults` change what becomes
+of a batch, the first for the first, and so on. Live requests are answered too.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from tests.engines.fake_server import FakeServer, Reply, Request, json_reply
 Body = dict[str, Any]
 MODEL = "gull"
 ENDPOINTS = ("/v1/chat/completions", "/v1/completions")
-STATES = ("validating", "in_progress", "finalizing", "completed")
 
 
 @dataclass
@@ -69,7 +68,7 @@ class BatchServer(FakeServer):
     ) -> None:
         super().__init__()
         self.says, self.faults, self.most = says, list(faults), most
-        self.held = False
+        self.held = 0
         self.batches: dict[str, Batch] = {}
         self.paid: Counter[str] = Counter()
         self.live: list[Body] = []
@@ -138,7 +137,12 @@ class BatchServer(FakeServer):
         name = f"file-{next(self._ids)}"
         self.files[name] = content
         self.uploads[name] = [json.loads(line) for line in content.split(b"\n") if line]
-        record = {"object": "file", "bytes": len(content), "created_at": int(time.time()), "status": "processed"}
+        record = {
+            "object": "file",
+            "bytes": len(content),
+            "created_at": int(time.time()),
+            "status": "processed",
+        }
         return json_reply({"id": name, "filename": "requests.jsonl", "purpose": "batch", **record})
 
     def _content(self, name: str) -> Reply:
@@ -151,13 +155,25 @@ class BatchServer(FakeServer):
             return _bad("Invalid value for 'completion_window': only '24h' is supported.")
         if body.get("endpoint") not in ENDPOINTS:
             return _bad(f"Invalid value for 'endpoint': {body.get('endpoint')}")
-        if body.keys() - {"completion_window", "endpoint", "input_file_id", "metadata", "output_expires_after"}:
+        if body.keys() - {
+            "completion_window",
+            "endpoint",
+            "input_file_id",
+            "metadata",
+            "output_expires_after",
+        }:
             return _bad(f"Unknown parameter: {sorted(body)}")
         if body.get("input_file_id") not in self.uploads:
             return _bad(f"Cannot find file {body.get('input_file_id')}")
         fault = self.faults.pop(0) if self.faults else Fault()
         name, lines = f"batch_{next(self._ids)}", self.uploads[body["input_file_id"]]
-        record = {"id": name, "object": "batch", "created_at": int(time.time()), "status": "validating", **body}
+        record = {
+            "id": name,
+            "object": "batch",
+            "created_at": int(time.time()),
+            "status": "validating",
+            **body,
+        }
         record |= {"request_counts": {"total": 0, "completed": 0, "failed": 0}}
         record |= {"errors": None, "output_file_id": None, "error_file_id": None}
         self.batches[name] = Batch(record, lines, fault)
@@ -185,7 +201,7 @@ class BatchServer(FakeServer):
             else:
                 batch.record["status"] = "in_progress"
                 batch.record["request_counts"]["total"] = len(batch.lines)
-        elif status in STATES[:-2] and not self.held:
+        elif status == "in_progress" and not 0 < self.held <= list(self.batches).index(name) + 1:
             batch.record["status"] = "finalizing"
         elif status in ("finalizing", "cancelling"):
             self._finish(batch, "cancelled" if status == "cancelling" else batch.fault.ends)
@@ -199,7 +215,9 @@ class BatchServer(FakeServer):
         """What validation finds in the lines of a batch."""
         faults, seen = [], set()
         if len(batch.lines) > self.most:
-            faults.append({"code": "too_many_requests", "message": "Too many requests in the file.", "line": None})
+            faults.append(
+                {"code": "too_many_requests", "message": "Too many requests in the file.", "line": None}
+            )
         for number, line in enumerate(batch.lines, start=1):
             said = None
             if line.keys() != {"custom_id", "method", "url", "body"} or line["method"] != "POST":
@@ -230,11 +248,19 @@ class BatchServer(FakeServer):
                 bad.append({**head, "response": None, "error": error})
             elif refused := batch.fault.refused(line["body"]):
                 body = {"error": {"message": refused[1], "type": "invalid_request_error", "code": None}}
-                bad.append({**head, "response": {"status_code": refused[0], "request_id": "r", "body": body}, "error": None})
+                bad.append(
+                    {
+                        **head,
+                        "response": {"status_code": refused[0], "request_id": "r", "body": body},
+                        "error": None,
+                    }
+                )
             else:
                 self.paid[line["custom_id"]] += 1
                 body = self._completion(line["body"])
-                out.append({**head, "response": {"status_code": 200, "request_id": "r", "body": body}, "error": None})
+                out.append(
+                    {**head, "response": {"status_code": 200, "request_id": "r", "body": body}, "error": None}
+                )
         batch.record["request_counts"] |= {"completed": len(out), "failed": len(bad)}
         files = {"output_file_id": self._file(out), "error_file_id": self._file(bad)}
         self._end(batch, status, **files)
