@@ -372,7 +372,7 @@ class Answering:
         async with AsyncExitStack() as stack:
             file = self.journal or self.cache
             journal = stack.enter_context(Journal(file)) if file else None
-            batches = self.batching.opened(stack, journal, self._left(session))
+            batches = self.batching.opened(stack, journal, partial(self._time_over, session))
             options = await self._opened(stack, session, batches)
             by_item = self.journal is not None
             journaled = Journaled(journal, await self._identities(), by_item) if journal else None
@@ -396,10 +396,11 @@ class Answering:
         named = self.settings.references().items()
         return await in_daemon_thread(lambda: {role: identity_of(reference) for role, reference in named})
 
-    def _left(self, session: Session) -> float | None:
-        """Return how many of the limit's seconds are left; None without a limit."""
-        limit = self.limits.seconds
-        return None if limit is None else max(limit - session.progress.seconds, 0)
+    def _time_over(self, session: Session) -> str:
+        """Return in words that the limit of seconds is reached; an empty text if it is not."""
+        from redraft.jobs.limits import Limits
+
+        return Limits(seconds=self.limits.seconds).reached(session.spent, session.progress.seconds)
 
     async def _opened(self, stack: AsyncExitStack, session: Session, batches: Batches | None) -> Options:
         """Open the models, within the limit of seconds.
@@ -412,9 +413,10 @@ class Answering:
         patience = self.settings.waiting(usual=PATIENCE, tell=session.progress.wait)
         patience = patience.within(self.settings.get("budget_seconds"))
         limit = self.limits.seconds
+        left = None if limit is None else max(limit - session.progress.seconds, 0)
         how: Any = {"parallel": self.parallel, "patience": patience, "batches": batches}
         try:
-            async with asyncio.timeout(self._left(session)) as opening:
+            async with asyncio.timeout(left) as opening:
                 options = await self.settings.opened(stack, **how)
         except TimeoutError:
             if not opening.expired():

@@ -10,7 +10,7 @@ An item's result is one line or, with `many_lines`, any number of lines. What th
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Container, Iterable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,7 +43,7 @@ class Session:
     unfinished: Unfinished
     progress: ItemProgress
     spent: Spent
-    done: Collection[str] = ()
+    done: Container[str] = ()
 
     def pay(self, tokens: int, usd: float | None) -> None:
         """Book generated tokens and money, for the limits and the progress line."""

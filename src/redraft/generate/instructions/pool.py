@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_left, insort
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Sequence
 from random import Random
 
 from redraft.collect.dedupe import rouge
@@ -78,11 +78,11 @@ class Turns:
     """Let numbered requests pass in the order of their numbers.
 
     Args:
-        over: Numbers that passed before.
+        before: Ids of requests that passed in earlier runs: their numbers as texts.
     """
 
-    def __init__(self, over: Iterable[int] = ()) -> None:
-        self._over, self._next = set(over), 0
+    def __init__(self, before: Container[str] = ()) -> None:
+        self._before, self._over, self._next = before, set[int](), 0
         self._waiting: dict[int, list[asyncio.Future[None]]] = {}
         self._advance()
 
@@ -99,8 +99,8 @@ class Turns:
         self._advance()
 
     def _advance(self) -> None:
-        while self._next in self._over:
-            self._over.remove(self._next)
+        while self._next in self._over or str(self._next) in self._before:
+            self._over.discard(self._next)
             self._next += 1
         for number in [number for number in self._waiting if number <= self._next]:
             for future in self._waiting.pop(number):
