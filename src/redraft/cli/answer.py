@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 
+from redraft.cli.batching import IN_BATCHES, BatchFlag, Batching, PauseOption, under_way
 from redraft.cli.options import USUAL, CacheFile, FlagGroup, FlagValues, fill_in, takes
 from redraft.cli.shell import only_ours, tell
 from redraft.errors import EngineTimeout, RedraftError, UsageError
@@ -25,6 +26,7 @@ from redraft.options import Flags, options_of
 if TYPE_CHECKING:
     from redraft.chain import Chain
     from redraft.cli.attempt import PromptItem
+    from redraft.engines.remote.batch import Batches
     from redraft.jobs.harness import Job, JobResult, Session
     from redraft.jobs.limits import Limits
     from redraft.jobs.runner import ItemCounts, Work
@@ -84,6 +86,8 @@ def answer(
     ] = None,
     cache: CacheFile = None,
     quiet: Quiet = False,
+    batch: BatchFlag = False,
+    pause: PauseOption = None,
     limit_usd: LimitUsd = None,
     limit_tokens: LimitTokens = None,
     limit_seconds: LimitSeconds = None,
@@ -94,6 +98,9 @@ def answer(
     After any stop, the same command resumes: no finished answer is made twice, and a chain that was cut
     resumes after its last complete step, kept in FILE.unfinished.jsonl. Failures are in FILE.errors.jsonl
     and are tried again. FILE.run.json records how FILE was made.
+
+    With --batch requests go through the server's batches, in waves: all answers, then all feedback, and so
+    on. The run may be stopped and continued days later. A journal is kept, FILE.journal.db if none is named.
 
     With --journal each reply of a model is stored on disk before it is used, and a chain that was cut is
     replayed from there for free. The same prompts with the same settings get the same replies again, for
@@ -111,12 +118,23 @@ def answer(
         out,
         fill_in(flags),
         form=Form(shape, model_id),
-        parallel=parallel,
+        parallel=parallel_of(parallel, batch=batch),
         limits=(limit_usd, limit_tokens, limit_seconds),
+        batching=Batching(out, batch, pause),
         journal=journal,
         cache=cache,
         quiet=quiet,
     )
+
+
+def parallel_of(given: int | None, *, batch: bool) -> int:
+    """Return how many chains to make at once: as given, many in batches, or as the config file says."""
+    from redraft.config import load_config
+
+    if given is not None:
+        return given
+    found: int = IN_BATCHES if batch else load_config().defaults.get("parallel", PARALLEL)
+    return found
 
 
 def answer_file(
@@ -125,8 +143,9 @@ def answer_file(
     settings: FlagValues,
     *,
     form: Form,
-    parallel: int | None,
+    parallel: int,
     limits: tuple[float | None, int | None, float | None],
+    batching: Batching,
     journal: Path | None,
     cache: Path | None = None,
     quiet: bool,
@@ -147,10 +166,11 @@ def answer_file(
             name=STDIN if str(source) == "-" else str(source),
             out=out,
             form=form,
-            parallel=below.get("parallel", PARALLEL) if parallel is None else parallel,
+            parallel=parallel,
             limits=Limits(*limits),
-            journal=journal,
+            journal=batching.journal(journal, cache),
             cache=cache,
+            batching=batching,
             quiet=quiet or below.get("quiet", False),
             making=making or Making(),
         )
@@ -217,6 +237,12 @@ class Form:
         return write(chain, self.model_id or str(chain.model.get("name", "")))
 
 
+def _records(file: Path) -> Iterator[Chain]:
+    from redraft.formats.read.records import read_records
+
+    return read_records(file)
+
+
 @dataclass(frozen=True)
 class Making:
     """What a verb does beyond answering prompts.
@@ -224,16 +250,20 @@ class Making:
     Attributes:
         verb: Its name in the provenance record.
         flags: Its flags.
+        records: Returns the records of a file.
         options: Returns more options for the chain of a record.
         finished: Returns what is written of a chain, given its record; None for nothing.
         rows: Returns more rows of the summary.
+        must_pass: Whether an answer that fails its checks makes the exit status 1.
     """
 
     verb: str = "answer"
     flags: FlagGroup = USUAL
+    records: Callable[[Path], Iterator[Chain]] = _records
     options: Callable[[Chain], Mapping[str, Any]] = lambda _: {}
     finished: Callable[[Chain, Chain], Chain | None] = lambda chain, _: chain
     rows: Callable[[], list[tuple[str, str]]] = list
+    must_pass: bool = True
 
 
 @dataclass(frozen=True)
@@ -249,6 +279,7 @@ class Answering:
     limits: Limits
     journal: Path | None
     cache: Path | None
+    batching: Batching
     quiet: bool
     making: Making = Making()
 
@@ -261,7 +292,7 @@ class Answering:
         summary = Summary(with_checks=bool(checked))
         job = self._job(summary)
         outcome = job.run(partial(self._start, summary))
-        status = outcome.exit_status or (1 if summary.not_passed else 0)
+        status = outcome.exit_status or (1 if summary.not_passed and self.making.must_pass else 0)
         if self.quiet and outcome.counts.failed:
             tell(f"{outcome.counts.failed:,} prompts failed: see {self.out}.errors.jsonl.")
         return "" if self.quiet or outcome.interrupted else self._summary(outcome, summary), status
@@ -270,6 +301,7 @@ class Answering:
         """Raise what can be found wrong before a file or a model is opened."""
         options = self.settings.options()
         self.settings.waiting()
+        self.batching.check(self.settings)
         if self.parallel < 1:
             raise UsageError(f"parallel is {self.parallel}.", hint="At least one chain at once.")
         self._check_prices(dict(options) | dict(self.settings.references()))
@@ -281,11 +313,10 @@ class Answering:
                 raise UsageError(f"{file} cannot be the {name} too.", hint="Name a file of its own.")
 
     def _job(self, summary: Summary) -> Job[PromptItem]:
-        from redraft.formats.read.records import read_records
         from redraft.jobs.harness import Job
 
         return Job(
-            items=lambda: map(self.form.item, read_records(self.source)),
+            items=lambda: map(self.form.item, self.making.records(self.source)),
             source=str(self.source),
             out=self.out,
             provenance=self._provenance(),
@@ -332,13 +363,15 @@ class Answering:
         async with AsyncExitStack() as stack:
             file = self.journal or self.cache
             journal = stack.enter_context(Journal(file)) if file else None
-            options = await self._opened(stack, session)
+            batches = self.batching.opened(stack, journal, self._left(session))
+            options = await self._opened(stack, session, batches)
             by_item = self.journal is not None
             journaled = Journaled(journal, await self._identities(), by_item) if journal else None
 
             async def work(item: PromptItem) -> list[str]:
                 own: Any = {**options, **self.making.options(item.asked)}
-                made = await Attempt(item, self.settings.get("seed"), own, session, journaled).chain()
+                with under_way(batches):
+                    made = await Attempt(item, self.settings.get("seed"), own, session, journaled).chain()
                 chain = self.making.finished(made, item.asked)
                 summary.add(chain or made)
                 return [self.form.line(chain)] if chain else []
@@ -354,7 +387,12 @@ class Answering:
         named = self.settings.references().items()
         return await in_daemon_thread(lambda: {role: identity_of(reference) for role, reference in named})
 
-    async def _opened(self, stack: AsyncExitStack, session: Session) -> Options:
+    def _left(self, session: Session) -> float | None:
+        """Return how many of the limit's seconds are left; None without a limit."""
+        limit = self.limits.seconds
+        return None if limit is None else max(limit - session.progress.seconds, 0)
+
+    async def _opened(self, stack: AsyncExitStack, session: Session, batches: Batches | None) -> Options:
         """Open the models, within the limit of seconds.
 
         A silent server gets no longer than a chain's budget of seconds. Loading a model on this machine may
@@ -365,10 +403,10 @@ class Answering:
         patience = self.settings.waiting(usual=PATIENCE, tell=session.progress.wait)
         patience = patience.within(self.settings.get("budget_seconds"))
         limit = self.limits.seconds
-        left = None if limit is None else max(limit - session.progress.seconds, 0)
+        how: Any = {"parallel": self.parallel, "patience": patience, "batches": batches}
         try:
-            async with asyncio.timeout(left) as opening:
-                options = await self.settings.opened(stack, parallel=self.parallel, patience=patience)
+            async with asyncio.timeout(self._left(session)) as opening:
+                options = await self.settings.opened(stack, **how)
         except TimeoutError:
             if not opening.expired():
                 raise

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from contextlib import AsyncExitStack
 
     from redraft.engines.base import Engine
+    from redraft.engines.remote.batch import Batches
     from redraft.engines.remote.patience import Patience
     from redraft.revision.api import Role
     from redraft.revision.options import Options
@@ -118,6 +119,7 @@ class FlagValues:
         *,
         parallel: int = 1,
         patience: Patience | None = None,
+        batches: Batches | None = None,
     ) -> Engine:
         """Open one model.
 
@@ -127,6 +129,7 @@ class FlagValues:
             reference: A model reference.
             parallel: Streams at once.
             patience: How long to wait for servers.
+            batches: Ask a server in these batches.
 
         Raises:
             EngineError: It cannot be loaded, or its server does not answer.
@@ -139,12 +142,19 @@ class FlagValues:
             machine = {name: self.get(name) for name in options_of(MachineOptions)}
             if warning := lacks_adapter(reference):
                 tell(warning)
-        engine = await load_engine(reference, **machine, parallel=parallel, patience=patience)
+        engine = await load_engine(
+            reference, **machine, parallel=parallel, patience=patience, batches=batches
+        )
         stack.push_async_callback(engine.aclose)
         return engine
 
     async def opened(
-        self, stack: AsyncExitStack, *, parallel: int = 1, patience: Patience | None = None
+        self,
+        stack: AsyncExitStack,
+        *,
+        parallel: int = 1,
+        patience: Patience | None = None,
+        batches: Batches | None = None,
     ) -> Options:
         """Return the options with model, critic and judge opened. They are closed with the stack.
 
@@ -155,8 +165,9 @@ class FlagValues:
         from redraft.revision.options import check_prices
 
         options = self.options()
+        how: Any = {"parallel": parallel, "patience": patience, "batches": batches}
         for role, reference in self.references().items():
-            options[role] = await self.load(stack, role, reference, parallel=parallel, patience=patience)
+            options[role] = await self.load(stack, role, reference, **how)
         check_prices(options)
         return options
 

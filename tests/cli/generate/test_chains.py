@@ -85,7 +85,7 @@ def test_leaking_chains_can_be_dropped_and_are_not_made_again() -> None:
     generate(["A bird.", f"Say {GOLD}. 3/10. Revision is needed.", f"{GOLD}.", GOOD], *flags)
     assert chains() == []
     assert [chain.answer for chain in chains("out.jsonl.leaks.jsonl")] == [f"{GOLD}."]
-    Path("out.jsonl.replies").unlink()
+    Path("out.jsonl.journal.db").unlink()
     assert generate([], *flags).exit_code == 0
     assert len(chains("out.jsonl.leaks.jsonl")) == 1
     assert not Path("out.jsonl").read_text()
@@ -146,3 +146,21 @@ def test_every_shipped_recipe_makes_a_chain(name: str) -> None:
     result = generate(["It is 42.", GOOD, GOOD], "--recipe", name)
     assert result.exit_code == 0, result.output
     assert chains()[0].steps
+
+
+def test_an_estimate_makes_a_sample_that_the_run_keeps() -> None:
+    records([{"instruction": f"Describe bird {n}.", "output": GOLD} for n in range(20)])
+    result = generate(["A bird.", GOOD] * 20, "--estimate", "4", "--price", "1,1")
+    assert result.exit_code == 0, result.output
+    assert "estimate   all 20 records, from 4, with 95 % intervals" in result.output
+    assert " USD\n" in result.output
+    sampled = {chain.id: chain for chain in chains()}
+    assert len(sampled) == 4
+    result = generate([], "--price", "1,1")
+    assert "20 in out.jsonl, 4 of them from before" in result.output
+    assert all(sampled.get(chain.id, chain) == chain for chain in chains())
+
+
+def test_answers_that_fail_their_check_are_no_failure_of_the_run() -> None:
+    records([{"instruction": "What is 6 times 7?", "output": "42"}])
+    assert generate(["It is 41.", "It is 40."], "--verify", "number", "--max-revisions", "1").exit_code == 0
