@@ -378,7 +378,9 @@ class Answering:
             journaled = Journaled(journal, await self._identities(), by_item) if journal else None
 
             async def work(item: PromptItem) -> list[str]:
-                own: Any = {**options, **self.making.options(item.asked)}
+                more = self.making.options(item.asked)
+                checks = (*options.get("checks", ()), *more.get("checks", ()))
+                own: Any = {**options, **more, "checks": checks}
                 with under_way(batches):
                     made = await Attempt(item, self.settings.get("seed"), own, session, journaled).chain()
                 chain = self.making.finished(made, item.asked)

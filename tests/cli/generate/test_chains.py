@@ -11,9 +11,11 @@ from typer.testing import CliRunner, Result
 
 from redraft.chain import Chain, read_jsonl
 from redraft.cli import app
-from redraft.formats.documents import shipped_recipes
+from redraft.errors import UsageError
 from redraft.formats.selfee import parse, render
+from redraft.verify.sandbox import find_sandbox
 
+OF_CHAINS = ("selfee_alpaca", "selfee_gold", "selfee_sharegpt", "checked_math")
 BAD, GOOD = "Too vague. 3/10. Revision is needed.", "Clear. 9/10. Revision is not needed."
 GOLD = "a grey gull at sea"
 
@@ -141,7 +143,59 @@ def test_flags_that_do_not_fit_are_refused(flags: list[str], said: str, hint: st
     assert not Path("out.jsonl").exists()
 
 
-@pytest.mark.parametrize("name", shipped_recipes("generate"))
+TASK = {
+    "task_id": 1,
+    "text": "Write a function double(x) that doubles a number.",
+    "code": "def double(x):\n    return 2 * x",
+    "test_list": ["assert double(2) == 4", "assert double(0) == 0"],
+    "test_setup_code": "",
+    "challenge_test_list": [],
+}
+
+
+@pytest.fixture
+def sandbox() -> None:
+    try:
+        find_sandbox()
+    except UsageError as error:
+        pytest.skip(f"no sandbox works here: {error.message}")
+
+
+@pytest.mark.usefixtures("sandbox")
+def test_unit_tests_give_the_verdicts() -> None:
+    records([TASK])
+    result = generate(
+        ["```python\ndef double(x):\n    return x\n```", "```python\ndef double(x):\n    return x + x\n```"],
+        *("--recipe", "checked_code", "--run-code"),
+    )
+    assert result.exit_code == 0, result.output
+    (chain,) = chains()
+    first, second = (step.feedback for step in chain.steps)
+    assert first is not None
+    assert second is not None
+    assert (first.verdict, second.verdict, chain.passed) == ("revise", "accept", True)
+    assert "passes 1 of 2 tests" in first.text
+
+
+@pytest.mark.usefixtures("sandbox")
+def test_a_record_without_tests_fails_alone() -> None:
+    records([{"instruction": "Write f.", "output": "def f(): pass"}, TASK])
+    generate(["```python\ndef double(x):\n    return x + x\n```"], "--verify", "code", "--run-code")
+    assert "has no tests, which --verify code needs" in Path("out.jsonl.errors.jsonl").read_text()
+    assert len(chains()) == 1
+
+
+def test_no_program_runs_unless_it_is_allowed_by_a_flag() -> None:
+    records([TASK])
+    result = generate(["x"], "--recipe", "checked_code")
+    assert result.exit_code == 2
+    assert "--verify code runs programs that a model wrote" in result.output
+    assert "--run-code" in result.output
+    Path("own.yaml").write_text("verify: code\nrun_code: true\n")
+    assert "no option 'run_code'" in generate(["x"], "--recipe", "own.yaml").output
+
+
+@pytest.mark.parametrize("name", OF_CHAINS)
 def test_every_shipped_recipe_makes_a_chain(name: str) -> None:
     records([{"instruction": "What is 6 times 7?", "output": "42"}])
     result = generate(["It is 42.", GOOD, GOOD], "--recipe", name)

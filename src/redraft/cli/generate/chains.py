@@ -74,6 +74,14 @@ def chains(
     limit_usd: LimitUsd = None,
     limit_tokens: LimitTokens = None,
     limit_seconds: LimitSeconds = None,
+    run_code: Annotated[
+        bool,
+        typer.Option(
+            "--run-code",
+            help="Let --verify code run the model's programs, in a sandbox.",
+            rich_help_panel=TEACHER,
+        ),
+    ] = False,
     estimate: Annotated[
         int | None,
         typer.Option(
@@ -108,7 +116,7 @@ def chains(
         journal=journal or out.with_name(f"{out.name}.journal.db"),
         retry_failed=retry_failed,
         quiet=quiet,
-        making=_making(settings, out, sample),
+        making=_making(settings, out, sample, run_code=run_code),
     )
 
 
@@ -160,13 +168,13 @@ def _leaks_of(out: Path) -> Path:
     return out.with_name(f"{out.name}.leaks.jsonl")
 
 
-def _making(settings: FlagValues, out: Path, sample: Sample | None) -> Making:
+def _making(settings: FlagValues, out: Path, sample: Sample | None, *, run_code: bool) -> Making:
     """Return what records give to their chains, and what is done with these."""
     from redraft.formats.read.records import read_records
     from redraft.generate.chains import ChainCounts, ChainMaking, leaked
     from redraft.jobs.lines import LineFile
 
-    making, counts = ChainMaking.of(settings.values), ChainCounts()
+    making, counts = ChainMaking.of(settings.values, run_code=run_code), ChainCounts()
 
     def finished(chain: Chain, record: Chain) -> Chain | None:
         chain = making.finished(chain, record)
