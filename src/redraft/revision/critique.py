@@ -40,6 +40,7 @@ AGAIN = f"Decide now. Say '{VERDICTS[0]}.' or '{VERDICTS[1]}.', and nothing else
 """Asks for a verdict that a criticism lacks."""
 
 AGAIN_TOKENS = 32
+"""Room for it."""
 
 _SCORE = re.compile(rf"(?<![\d.,/])(\d+(?:\.\d+)?)\s*(?:/|out of)\s*{MOST}(?![\d./]*\d)", re.IGNORECASE)
 _CUT = re.compile(
