@@ -74,7 +74,7 @@ def test_what_failed_chains_cost_counts() -> None:
     result = answer("--limit-tokens", "20", "--parallel", "1", "--retries", "0")
     assert result.exit_code == 4
     assert "0 of 10 done" in result.stderr
-    assert "failed     1, see" in result.stdout
+    assert "failed     1: no usable reply 1\n" in result.stdout
 
 
 def test_a_limit_of_seconds_lets_what_is_under_way_finish() -> None:

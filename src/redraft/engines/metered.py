@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import aclosing
 from typing import Any
 
 from redraft.chain import Usage
 from redraft.engines.base import Delta, Engine
-from redraft.engines.wrapped import Replies, WrappedEngine
+from redraft.engines.wrapped import Ask, Replies, WrappedEngine
 
 
 class MeteredEngine(WrappedEngine):
@@ -23,10 +22,10 @@ class MeteredEngine(WrappedEngine):
         usage, self._usage = self._usage, Usage()
         return usage
 
-    async def _reply(self, request: dict[str, Any], ask: Callable[[], Replies]) -> Replies:  # noqa: ARG002
+    async def _reply(self, request: dict[str, Any], ask: Ask) -> Replies:
         seen, last = 0, Delta()
         try:
-            async with aclosing(ask()) as deltas:
+            async with aclosing(ask(request["sampling"])) as deltas:
                 async for last in deltas:
                     seen += len(last.tokens) or bool(last.text)
                     yield last

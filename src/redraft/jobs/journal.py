@@ -8,10 +8,11 @@ The journal stores JSON and knows nothing of models: `redraft.engines.journaled`
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -85,9 +86,24 @@ class Journal(AbstractContextManager["Journal"]):
         Raises:
             OutputError: The file cannot be written.
         """
-        text = json.dumps(reply, ensure_ascii=True, separators=(",", ":"))
+        self.put_all([(key, reply)])
+
+    def put_all(self, replies: Iterable[tuple[str, Any]]) -> None:
+        """Store replies under their keys, with one sync for all of them. Either all are stored or none.
+
+        Raises:
+            OutputError: The file cannot be written.
+        """
+        rows = [(key, json.dumps(r, ensure_ascii=True, separators=(",", ":"))) for key, r in replies]
         with self._usable():
-            self._db.execute("INSERT OR IGNORE INTO replies (key, reply) VALUES (?, ?)", (key, text))
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                self._db.executemany("INSERT OR IGNORE INTO replies (key, reply) VALUES (?, ?)", rows)
+                self._db.execute("COMMIT")
+            except BaseException:
+                with contextlib.suppress(sqlite3.Error):  # SQLite rolls back by itself after some errors
+                    self._db.execute("ROLLBACK")
+                raise
 
     def close(self) -> None:
         """Close the file. Closing twice does no harm."""

@@ -1,0 +1,96 @@
+"""The criticism of a teacher: a text, a score and a verdict, as JSON where the engine keeps to schemas.
+
+Wordings with the place `{verdict}` ask for it (`Wording.scores`). A reply that is no such JSON is read as a
+text: the last score named as `8/10` or `8 out of 10`, and the verdict in the phrases of `VERDICTS`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from redraft.chain import Verdict
+from redraft.formats.selfee import verdict_of
+from redraft.revision.prompts import VERDICTS
+from redraft.verify.structure import NotJson, demand_of_schema, read_json
+
+MOST = 10
+"""The best score (reference/selfee.md)."""
+
+SCHEMA: Mapping[str, Any] = {
+    "type": "object",
+    "properties": {
+        "feedback": {"type": "string"},
+        "score": {"type": "integer", "minimum": 0, "maximum": MOST},
+        "revision_needed": {"type": "boolean"},
+    },
+    "required": ["feedback", "score", "revision_needed"],
+    "additionalProperties": False,
+}
+IN_JSON = demand_of_schema(SCHEMA)
+IN_WORDS = (
+    f"Then give the answer a score from 0 to {MOST}, written as 7/{MOST}. End with the words "
+    f"'{VERDICTS[0]}.' if it should be corrected, or with the words '{VERDICTS[1]}.' if it can stay as it is."
+)
+AGAIN = f"Decide now. Say '{VERDICTS[0]}.' or '{VERDICTS[1]}.', and nothing else."
+"""Asks for a verdict that a criticism lacks."""
+
+AGAIN_TOKENS = 32
+
+_SCORE = re.compile(rf"(?<![\d./])(\d+(?:\.\d+)?)\s*(?:/|out of)\s*{MOST}(?![\d./]*\d)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Critique:
+    """A criticism.
+
+    Attributes:
+        text: What it says, the verdict included.
+        score: 0 to 10; None if none was given.
+    """
+
+    text: str
+    verdict: Verdict
+    score: float | None = None
+
+
+def read_critique(reply: str, accept_score: float | None) -> Critique:
+    """Read a reply.
+
+    Args:
+        reply: JSON or text.
+        accept_score: A score decides, if there is one: this or more accepts. None if the verdict decides.
+    """
+    found = _of_json(reply) or Critique(reply, verdict_of(reply), _score_in(reply))
+    verdict = found.verdict
+    if accept_score is not None and found.score is not None:
+        verdict = "accept" if found.score >= accept_score else "revise"
+    return Critique(saying(found.text, verdict), verdict, found.score)
+
+
+def saying(text: str, verdict: Verdict) -> str:
+    """Return a criticism whose last phrase about a revision gives the verdict, as those who read it will."""
+    if verdict == "unknown" or verdict_of(text) == verdict:
+        return text
+    return f"{text} {VERDICTS[verdict == 'accept']}.".strip()
+
+
+def _of_json(reply: str) -> Critique | None:
+    try:
+        value, _ = read_json(reply)
+    except NotJson:
+        return None
+    if not isinstance(value, dict) or not isinstance(value.get("feedback"), str):
+        return None
+    needed, score = value.get("revision_needed"), value.get("score")
+    text = value["feedback"].strip()
+    known = isinstance(score, int | float) and not isinstance(score, bool) and 0 <= score <= MOST
+    verdict = verdict_of(text) if not isinstance(needed, bool) else "revise" if needed else "accept"
+    return Critique(text, verdict, score if known else None)
+
+
+def _score_in(text: str) -> float | None:
+    scores = [float(score) for score in _SCORE.findall(text)]
+    return next((score for score in reversed(scores) if score <= MOST), None)
