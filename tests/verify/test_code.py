@@ -45,15 +45,7 @@ def use(kind: str, monkeypatch: pytest.MonkeyPatch, mark: str = "") -> None:
     monkeypatch.setattr(sandbox, "find_sandbox", lambda: lambda *args: build(*args, mark))
 
 
-@pytest.fixture
-def _sandbox() -> None:
-    try:
-        sandbox.find_sandbox()
-    except UsageError as error:
-        pytest.skip(error.message)
-
-
-needs_sandbox = pytest.mark.usefixtures("_sandbox")
+needs_sandbox = pytest.mark.usefixtures("a_sandbox")
 
 
 def run(answer: str, *tests: str, setup: str = "", seconds: float = 5.0) -> Outcome:
