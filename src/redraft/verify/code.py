@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import sys
 import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -57,7 +58,7 @@ class CodeCheck:
         """
         if not self.tests:
             raise UsageError("a code check has no tests.", hint='Write CodeCheck(("assert f(1) == 2",)).')
-        _ = self._names
+        _ = self._prepared
         find_sandbox()
 
     @property
@@ -68,7 +69,7 @@ class CodeCheck:
     @property
     def demand(self) -> str:
         """What to write, with the names that the tests use."""
-        names = dict.fromkeys(name for names in self._names for name in names)
+        names = dict.fromkeys(name for _, names in self._prepared for name in names)
         defining = f" that defines {', '.join(names)}" if names else ""
         return (
             f"Answer with a Python program{defining}, in a ```python block; it may use the standard library."
@@ -80,11 +81,11 @@ class CodeCheck:
         return [node for node in body if isinstance(node, ast.Import | ast.ImportFrom)]
 
     @cached_property
-    def _names(self) -> list[list[str]]:
-        """For each test, the names that it takes from the program."""
+    def _prepared(self) -> list[tuple[str, list[str]]]:
+        """Each test, with imports that it lacks, and the names that it takes from the program."""
         known = {name for node in self._imports for name in _bound(node)}
         trees = [_parse(test, f"test {at} of a code check") for at, test in enumerate(self.tests, start=1)]
-        return [_needed(tree, known) for tree in trees]
+        return [_prepare(test, tree, known) for test, tree in zip(self.tests, trees, strict=True)]
 
     async def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
         """Run the tests. The score is the share that passes; the message says what the program did instead.
@@ -109,7 +110,7 @@ class CodeCheck:
             "program": program,
             "setup": self.setup,
             "imports": "\n".join(map(ast.unparse, self._imports)),
-            "tests": list(zip(self.tests, self._names, strict=True))[first:],
+            "tests": self._prepared[first:],
         }
 
     def _outcome(self, reports: list[Report]) -> Outcome:
@@ -124,11 +125,11 @@ class CodeCheck:
             return passed(f"The program passes {'the test' if total == 1 else f'all {total} tests'}.")
         wrong = [(at, report) for at, report in enumerate(reports, start=1) if not report["passed"]]
         told = [
-            f"Test {at}: {_test_message(report, self._names[at - 1], self.seconds)}"
+            f"Test {at}: {_test_message(report, self._prepared[at - 1][1], self.seconds)}"
             for at, report in wrong[:MAX_SHOWN]
         ]
         if left := total - right - len(told):
-            told.append(f"{_count(left)} more {'does' if left == 1 else 'do'} not pass.")
+            told.append(f"{left} more {'test does' if left == 1 else 'tests do'} not pass.")
         return failed(
             "\n".join([f"The program passes {right} of {_count(total)}.", *told]), score=right / total
         )
@@ -137,7 +138,7 @@ class CodeCheck:
 def code_check_of(meta: Mapping[str, Any]) -> CodeCheck | None:
     """Return the check for the `tests` in a record's `meta`, or None if none are Python assertions.
 
-    They are as `formats.read.tasks.mbpp` reads them: `{"setup": text, "asserts": [text], "challenge": [text]}`.
+    They are as `formats.read` has them of MBPP: `{"setup": text, "asserts": [text], "challenge": [text]}`.
 
     Raises:
         UsageError: As `CodeCheck` does.
@@ -160,7 +161,8 @@ def program_of(answer: str) -> tuple[str, bool]:
         if chosen := [(begin, end) for mark, begin, end in blocks if mark in marks]:
             kept = [""] * len(lines)
             for begin, end in chosen:
-                kept[begin:end] = textwrap.dedent("\n".join(lines[begin:end])).split("\n")
+                block = textwrap.dedent("\n".join(lines[begin:end]))
+                kept[begin:end] = block.split("\n")[: end - begin]
             return "\n".join(kept), True
     return "\n".join(lines), False
 
@@ -201,18 +203,23 @@ def _bound(tree: ast.AST) -> Iterator[str]:
             yield node.id
 
 
-def _needed(tree: ast.Module, known: set[str]) -> list[str]:
-    """Return the names that a test takes from the program.
+def _prepare(test: str, tree: ast.Module, known: set[str]) -> tuple[str, list[str]]:
+    """Return a test with the imports that it lacks, and the names that it takes from the program.
 
-    A name of Python's own, such as `abs`, is taken from the program only if the test takes no other: some
-    tasks ask for a function called `sum`. Elsewhere a program must not replace what a test judges with.
+    A program must not replace what a test judges with. So `math` in `math.isclose(…)` is the module, imported
+    or not; and a name of Python's own, such as `abs`, is taken from the program only if the test
+    takes no other, as some tasks ask for a function called `sum`.
     """
-    bound = {*_bound(tree), *known}
-    used = [node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and node.id not in bound]
-    own = [name for name in used if not hasattr(builtins, name)]
-    calls = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    nodes, bound = list(ast.walk(tree)), {*_bound(tree), *known}
+    used = [node.id for node in nodes if isinstance(node, ast.Name) and node.id not in bound]
+    parts = [node.value for node in nodes if isinstance(node, ast.Attribute)]
+    calls = [node.func for node in nodes if isinstance(node, ast.Call)]
     called = [function.id for function in calls if isinstance(function, ast.Name)]
-    return list(dict.fromkeys(own or [name for name in called if name in used]))
+    modules = {part.id for part in parts if isinstance(part, ast.Name)} & sys.stdlib_module_names & {*used}
+    modules -= {*called}
+    own = [name for name in used if not hasattr(builtins, name) and name not in modules]
+    names = dict.fromkeys(own or [name for name in called if name in used])
+    return "".join(f"import {module}\n" for module in sorted(modules)) + test, list(names)
 
 
 def _load_message(report: Report, seconds: float, *, fenced: bool) -> str:

@@ -198,9 +198,10 @@ def bubblewrap(name: str, *args: str) -> list[str]:
         *(program, "--unshare-user", "--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts"),
         *("--unshare-cgroup-try", "--disable-userns", "--die-with-parent", "--clearenv", "--cap-drop", "ALL"),
         *("--uid", "1000", "--gid", "1000", "--hostname", "sandbox"),
+        *("--size", str(lockdown.DISK), "--tmpfs", "/tmp", "--chdir", "/tmp"),  # noqa: S108
         *folders,
         *devices,
-        *("--size", str(lockdown.DISK), "--tmpfs", "/tmp", "--remount-ro", "/", "--chdir", "/tmp"),  # noqa: S108
+        *("--remount-ro", "/"),
         *(_python(), "-I", "-S", "-c", _START.format(name), *args),
     ]
 

@@ -63,20 +63,24 @@ def _unshare() -> None:
 
 def _build(folders: list[list[str]]) -> None:
     """Replace the root by one in memory that holds these folders, /dev with three files, and /tmp."""
+    sources = {path: os.open(path, os.O_PATH) for path in [*(source for source, _ in folders), *DEVICES]}
     _mount("none", "/", None, MS_REC | MS_PRIVATE)
-    root = Path(NEW)
     _mount("tmpfs", NEW, "tmpfs", MS_NOSUID | MS_NODEV, "size=1m,mode=755")
+    files = Path(f"{NEW}/tmp")  # noqa: S108
+    files.mkdir()
+    _mount("tmpfs", str(files), "tmpfs", MS_NOSUID | MS_NODEV, "size=64m,nr_inodes=10000,mode=777")
     for source, target in [*folders, *([file, file] for file in DEVICES)]:
-        place = Path(NEW + target)
+        opened, place = f"/proc/self/fd/{sources[source]}", Path(NEW + target)
         place.parent.mkdir(parents=True, exist_ok=True)
-        if Path(source).is_dir():
+        if Path(opened).is_dir():
             place.mkdir(exist_ok=True)
         else:
             place.touch()
-        _mount(source, str(place), None, MS_BIND | MS_REC)
-    (root / "tmp").mkdir()
-    _read_only(NEW)
-    _mount("tmpfs", str(root / "tmp"), "tmpfs", MS_NOSUID | MS_NODEV, "size=64m,nr_inodes=10000,mode=777")
+        _mount(opened, str(place), None, MS_BIND | MS_REC)
+    _change(NEW, AT_RECURSIVE, MS_RDONLY | MS_NOSUID, 0)
+    _change(str(files), 0, 0, MS_RDONLY)
+    for number in sources.values():
+        os.close(number)
     os.chdir(NEW)
     _do("pivot_root", _libc.pivot_root(b".", b"."))
     _do("umount", _libc.umount2(b".", MNT_DETACH))
@@ -89,12 +93,12 @@ def _mount(source: str, target: str, kind: str | None, flags: int, data: str | N
     _do(f"mount {target}", call)
 
 
-def _read_only(folder: str) -> None:
-    """Make a folder and all that is mounted below it read-only, and its set-user-ID bits void."""
-    change = (ctypes.c_uint64 * 4)(MS_RDONLY | MS_NOSUID, 0, 0, 0)  # struct mount_attr
+def _change(folder: str, how: int, put: int, clear: int) -> None:
+    """Change what may be done in a file system, or with `AT_RECURSIVE` in those mounted below it too."""
+    change = (ctypes.c_uint64 * 4)(put, clear, 0, 0)  # struct mount_attr
     path = ctypes.c_char_p(folder.encode())
     size = ctypes.c_size_t(ctypes.sizeof(change))
-    _do("mount_setattr", _libc.syscall(SYS_MOUNT_SETATTR, AT_FDCWD, path, AT_RECURSIVE, change, size))
+    _do("mount_setattr", _libc.syscall(SYS_MOUNT_SETATTR, AT_FDCWD, path, how, change, size))
 
 
 def _fork() -> None:

@@ -46,7 +46,13 @@ class Player:
     def serve(self) -> None:
         """Answer requests until the tests are over."""
         while True:
-            self._channel.send(self._reply(self._channel.receive()))
+            self._send(self._reply(self._channel.receive()))
+
+    def _send(self, reply: dict[str, Any]) -> None:
+        try:
+            self._channel.send(reply)
+        except ValueError as error:
+            self._channel.send({"fault": fault_of(error)})
 
     def _reply(self, request: dict[str, Any]) -> dict[str, Any]:
         try:
@@ -104,10 +110,10 @@ class Player:
     def _callback(self, number: int) -> Callable[..., Any]:
         """Return a function that calls a function of the tests, such as a lambda for `key=`."""
 
-        def call(*args: Any) -> Any:
-            self._channel.send({"callback": number, "args": [self._encode(arg) for arg in args]})
+        def call(*args: Any, **kwargs: Any) -> Any:
+            self._channel.send({"callback": number, "given": self._encode([args, kwargs])})
             while "result" not in (message := self._channel.receive()):
-                self._channel.send(self._reply(message))
+                self._send(self._reply(message))
             return decode(message["result"], self._find)
 
         return call

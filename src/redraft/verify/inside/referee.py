@@ -123,8 +123,8 @@ class Link:
     def _reply(self) -> dict[str, Any]:
         """Wait for the reply. Meanwhile the program may call functions that it was given."""
         while "callback" in (message := self._channel.receive()):
-            function = self._callbacks[message["callback"]]
-            result = function(*[self._decode(arg) for arg in message["args"]])
+            args, kwargs = self._decode(message["given"])
+            result = self._callbacks[message["callback"]](*args, **kwargs)
             self._channel.send({"result": encode(result, self._keep)})
         if not isinstance(message, dict):
             raise Closed
