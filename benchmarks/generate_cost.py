@@ -17,14 +17,14 @@ from row_process import peak_of
 PARALLEL = 50
 OVERHEAD = "CPU time of a call, beside a bare loop of httpx"
 OVERHEAD_HOW = (
-    "The stand-in teacher with 50 ms latency, {parallel} calls at once. Ours is `redraft answer --journal`, one "
-    "call a chain; theirs is one httpx client that streams the same requests and decodes each event. CPU time "
-    "of the whole process, for {many:,} calls less that for {few:,}, a call. {rounds} pairs in turn."
+    "The stand-in teacher with 50 ms latency, {parallel} calls at once. Ours is `redraft answer --journal`, "
+    "one call a chain; theirs is one httpx client that streams the same requests and decodes each event. CPU "
+    "time of the whole process, for {many:,} calls less that for {few:,}, a call. {rounds} pairs in turn."
 )
 MEMORY = "memory of redraft answer over many prompts"
 MEMORY_HOW = (
-    "The real command in a process of its own with a scripted engine, one call a chain, eight at a time. The peak "
-    "is the kernel's own (`VmHWM`). Flat means that a prompt more costs next to nothing."
+    "The real command in a process of its own with a scripted engine, one call a chain, eight at a time. The "
+    "peak is the kernel's own (`VmHWM`). Flat means that a prompt more costs next to nothing."
 )
 
 

@@ -1,7 +1,7 @@
 """`redraft answer` as a process of its own, against the stand-in teacher of the tests.
 
-    with working(1_000) as job, Teacher(delay=0.05) as teacher:
-        run = job.run(teacher, "--parallel", "50")
+with working(1_000) as job, Teacher(delay=0.05) as teacher:
+run = job.run(teacher, "--parallel", "50")
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ class Job:
 
     def start(self, teacher: Teacher, *more: str, out: str = "out.jsonl") -> subprocess.Popen[bytes]:
         """Start the command."""
-        words = ["answer", str(self.folder / "prompts.txt"), "-o", str(self.folder / out), "-m", teacher.model]
-        words += ["--quiet", "--mode", "prompted", "--seed", "1", *more]
+        words = ["answer", str(self.folder / "prompts.txt"), "-o", str(self.folder / out)]
+        words += ["-m", teacher.model, "--quiet", "--mode", "prompted", "--seed", "1", *more]
         environment = {**os.environ, "REDRAFT_CONFIG": os.devnull}
         return subprocess.Popen([sys.executable, "-m", "redraft", *words], env=environment)
 
