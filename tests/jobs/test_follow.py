@@ -23,7 +23,12 @@ def out(tmp_path: Path) -> Path:
 
 def says(out: Path, **session: object) -> None:
     """Write the record of a run whose last session is this one."""
-    record = {"command": "answer", "config": {}, "source": None, "sessions": [{"pid": os.getpid(), **session}]}
+    record = {
+        "command": "answer",
+        "config": {},
+        "source": None,
+        "sessions": [{"pid": os.getpid(), **session}],
+    }
     out.with_name("out.jsonl.run.json").write_text(json.dumps(record))
 
 
@@ -58,7 +63,9 @@ def test_lines_are_given_once_they_are_whole(monkeypatch: pytest.MonkeyPatch, ou
     assert told == ["the run has ended: 3 done, 1 failed."]
 
 
-@pytest.mark.parametrize(("last", "first"), [(0, []), (2, ["1:b\n", "2:c\n"]), (9, ["0:a\n", "1:b\n", "2:c\n"])])
+@pytest.mark.parametrize(
+    ("last", "first"), [(0, []), (2, ["1:b\n", "2:c\n"]), (9, ["0:a\n", "1:b\n", "2:c\n"])]
+)
 def test_the_last_lines_and_then_all_new_ones(
     monkeypatch: pytest.MonkeyPatch, out: Path, last: int, first: list[str]
 ) -> None:
@@ -107,9 +114,7 @@ def test_another_content_is_given_from_its_beginning(
     says(out)
     add(out, "a\nb\n")
     again = {"cut": "", "replaced": "", "removed": "x\n"}[how]
-    lines, told = followed(
-        monkeypatch, out, change, lambda: add(out, again), lambda: says(out, ended="now")
-    )
+    lines, told = followed(monkeypatch, out, change, lambda: add(out, again), lambda: says(out, ended="now"))
     rest = {"cut": ["0:x\n"], "replaced": ["0:x\n", "1:y\n", "2:z\n"], "removed": ["0:x\n"]}[how]
     assert lines == ["0:a\n", "1:b\n", *rest]
     assert len(told) == 2
