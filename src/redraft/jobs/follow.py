@@ -59,7 +59,7 @@ class Tail:
         self._waits = False
 
     def new(self) -> Iterator[Line]:
-        """Yield the whole lines that were not there before. A file that shrank, or another one, is all new."""
+        """Yield the whole lines that were not there before. A file that shrank or was replaced is all new."""
         try:
             file = self._path.open("rb")
         except FileNotFoundError:

@@ -61,11 +61,11 @@ class Wording:
         asked = filled(self.criticise, found="", prompt="", verdict=" ".join(VERDICTS))
         for phrase in VERDICTS:
             if phrase not in asked:
+                always = "always " * (phrase in self.criticise or self.scores)
                 raise UsageError(
-                    f"the template criticise does not {'always ' * (phrase in self.criticise or self.scores)}"
-                    f"ask for the words {phrase!r}.",
-                    hint=f"A model decides with the words {VERDICTS[0]!r} or {VERDICTS[1]!r}: ask it to, in a "
-                    "paragraph without {found} or {gold}.",
+                    f"the template criticise does not {always}ask for the words {phrase!r}.",
+                    hint=f"A model decides with the words {VERDICTS[0]!r} or {VERDICTS[1]!r}: ask it to, "
+                    "in a paragraph without {found} or {gold}.",
                 )
 
     @property
