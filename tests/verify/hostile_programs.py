@@ -325,6 +325,18 @@ player.Player._reply = lambda self, request: next(nonsense)
         tuple(f"assert add(1, 1) == {n}" for n in range(9)),
     ),
     Hostile(
+        "sends nonsense while it is loaded",
+        r"""
+import json, os
+for fd in range(64):
+    for fault in ({'bases': 3}, {'type': [], 'text': 'x' * 10**6, 'bases': [], 'line': 'x'}):
+        try:
+            os.write(fd, json.dumps({'fault': fault}).encode() + b'\n')
+        except OSError:
+            pass
+""",
+    ),
+    Hostile(
         "looks for the tests",
         r"""
 import gc, re, sys

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import gc
 import gzip
 import json
 import os
@@ -515,6 +516,23 @@ def test_cancelling_ends_the_program(kind: str, monkeypatch: pytest.MonkeyPatch)
 
     asyncio.run(asyncio.wait_for(cancelled(), 30))
     assert none_left(mark)
+
+
+@needs_sandbox
+@pytest.mark.parametrize("milliseconds", [0, 5, 20, 60, 100, 150])
+def test_cancelling_at_any_moment_closes_every_pipe(milliseconds: int) -> None:
+    async def cancelled() -> None:
+        check = CodeCheck(("assert f() == 1",))
+        task = asyncio.ensure_future(check.check("import time; time.sleep(60)", Prompt()))
+        await asyncio.sleep(milliseconds / 1000)
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+    before = len([*Path("/proc/self/fd").iterdir()])
+    asyncio.run(asyncio.wait_for(cancelled(), 30))
+    gc.collect()  # a pipe left open is a ResourceWarning, which is an error here
+    assert len([*Path("/proc/self/fd").iterdir()]) == before
 
 
 # Real programs

@@ -19,12 +19,10 @@ import json
 import os
 import platform
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
-from asyncio.subprocess import DEVNULL, PIPE, Process, create_subprocess_exec
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -63,32 +61,46 @@ async def run_job(job: Job, seconds: float) -> list[Report]:
         UsageError: There is none on this machine.
     """
     cpu = str(int(seconds * (len(job["tests"]) + 1)) + 5)
-    reports: list[Report] = []
-    async with contextlib.AsyncExitStack() as stack:
-        with _pipe() as (asked, ask), _pipe() as (told, tell):
-            await stack.enter_async_context(_jailed(["player", cpu], stdin=asked, stdout=tell))
+    with contextlib.ExitStack() as stack:
+        given = stack.enter_context(tempfile.TemporaryFile())
+        given.write(json.dumps(job).encode() + b"\n")
+        given.seek(0)
+        with _pipe() as (asked, ask), _pipe() as (told, tell), _pipe() as (out, report):
+            lines = await _reader(os.dup(out), stack)
+            stack.enter_context(_jailed(["player", cpu], asked, tell))
             command = ["referee", cpu, str(told), str(ask)]
-            referee = await stack.enter_async_context(_jailed(command, pass_fds=(told, ask)))
-        assert referee.stdin is not None  # noqa: S101  (it is a pipe)
-        referee.stdin.write(json.dumps(job).encode() + b"\n")
-        if await _report(referee, START_SECONDS) != {"ready": True}:
-            raise CheckError(
-                "the sandbox of a code check did not start.", hint="Is memory or a process limit used up?"
-            )
-        while len(reports) <= len(job["tests"]):
-            reports.append(await _report(referee, seconds))
-            if reports[-1].keys() & {"late", "ended"}:
-                break
-        referee.stdin.close()
+            stack.enter_context(_jailed(command, given.fileno(), report, (told, ask)))
+        return await _reports(lines, len(job["tests"]), seconds)
+
+
+async def _reader(pipe: int, stack: contextlib.ExitStack) -> asyncio.StreamReader:
+    """Return a reader of a pipe, which the stack closes."""
+    reader = asyncio.StreamReader()
+    protocol = asyncio.StreamReaderProtocol(reader)
+    file = os.fdopen(pipe, "rb", 0)
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, file)
+    stack.callback(transport.close)
+    return reader
+
+
+async def _reports(lines: asyncio.StreamReader, tests: int, seconds: float) -> list[Report]:
+    if await _report(lines, START_SECONDS) != {"ready": True}:
+        raise CheckError(
+            "the sandbox of a code check did not start.", hint="Is memory or a process limit used up?"
+        )
+    reports: list[Report] = []
+    while len(reports) <= tests:
+        reports.append(await _report(lines, seconds))
+        if reports[-1].keys() & {"late", "ended"}:
+            break
     return reports
 
 
-async def _report(referee: Process, seconds: float) -> Report:
+async def _report(lines: asyncio.StreamReader, seconds: float) -> Report:
     """Return the next line of the referee. What it was given to read may have used up its time or memory."""
-    assert referee.stdout is not None  # noqa: S101  (it is a pipe)
     try:
         async with asyncio.timeout(seconds):
-            line = await referee.stdout.readline()
+            line = await lines.readline()
     except TimeoutError:
         return {"passed": False, "late": True}
     except ValueError:  # longer than the reader takes
@@ -108,45 +120,26 @@ def _pipe() -> Iterator[tuple[int, int]]:
             os.close(end)
 
 
-@contextlib.asynccontextmanager
-async def _jailed(
-    command: list[str], *, stdin: int = PIPE, stdout: int = PIPE, pass_fds: tuple[int, ...] = ()
-) -> AsyncIterator[Process]:
-    """Run a program of `inside` in the sandbox, and kill it at the end."""
-    process = await create_subprocess_exec(
-        *find_sandbox()(*command),
+@contextlib.contextmanager
+def _jailed(command: list[str], stdin: int, stdout: int, pass_fds: tuple[int, ...] = ()) -> Iterator[None]:
+    """Run a program of `inside` in the sandbox, and kill it at the end.
+
+    It takes milliseconds. asyncio's own processes would wait for ever if they are cancelled while they start.
+    """
+    process = subprocess.Popen(  # noqa: S603
+        find_sandbox()(*command),
         stdin=stdin,
         stdout=stdout,
-        stderr=DEVNULL,
+        stderr=subprocess.DEVNULL,
         env={},
         pass_fds=pass_fds,
         start_new_session=True,
     )
-    with _handle(process.pid) as handle:
-        try:
-            yield process
-        finally:
-            if handle is not None:
-                with contextlib.suppress(ProcessLookupError):
-                    signal.pidfd_send_signal(handle, signal.SIGKILL)
-            await process.wait()
-
-
-@contextlib.contextmanager
-def _handle(pid: int) -> Iterator[int | None]:
-    """Yield a file descriptor of a process, None if it has ended.
-
-    `Process.kill` would race with asyncio for the exit status, and a number may soon be another process's.
-    """
     try:
-        handle = os.pidfd_open(pid)
-    except ProcessLookupError:
-        yield None
-        return
-    try:
-        yield handle
+        yield
     finally:
-        os.close(handle)
+        process.kill()
+        process.wait()
 
 
 @functools.cache

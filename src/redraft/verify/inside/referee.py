@@ -84,8 +84,8 @@ class Link:
     def load(self, program: str, setup: str) -> dict[str, Any] | None:
         """Load the program. Return its fault, or None."""
         self._channel.send({"program": program, "setup": setup})
-        reply = self._channel.receive()
-        return _part(reply, "fault") if "fault" in reply else None
+        reply = self._receive()
+        return _fault(reply) if "fault" in reply else None
 
     def name(self, name: str) -> Any:
         """Return what the program calls so. Raises AttributeError if it has no such name."""
@@ -115,17 +115,21 @@ class Link:
         )
         reply = self._reply()
         if "fault" in reply:
-            _raise(_part(reply, "fault"), operation)
-        for index, now in _part(reply, "changed").items():
+            _raise(_fault(reply), operation)
+        for index, now in reply["changed"].items():
             _change(args[int(index)], self._decode(now))
         return self._decode(reply["value"])
 
     def _reply(self) -> dict[str, Any]:
         """Wait for the reply. Meanwhile the program may call functions that it was given."""
-        while "callback" in (message := self._channel.receive()):
+        while "callback" in (message := self._receive()):
             args, kwargs = self._decode(message["given"])
             result = self._callbacks[message["callback"]](*args, **kwargs)
             self._channel.send({"result": encode(result, self._keep)})
+        return message
+
+    def _receive(self) -> dict[str, Any]:
+        message = self._channel.receive()
         if not isinstance(message, dict):
             raise Closed
         return message
@@ -154,11 +158,17 @@ class Link:
         raise Unsendable(type(value).__name__)
 
 
-def _part(reply: dict[str, Any], name: str) -> dict[str, Any]:
-    part = reply.get(name)
-    if not isinstance(part, dict):
-        raise Closed
-    return part
+def _fault(reply: dict[str, Any]) -> dict[str, Any]:
+    """Return the fault in a reply with parts of the right types, whatever a program has sent."""
+    try:
+        fault = reply["fault"]
+        return {
+            **{name: " ".join(str(fault[name])[:200].split()) for name in ("type", "text")},
+            "bases": [str(name)[:60] for name in fault["bases"][:20]],
+            "line": None if fault["line"] is None else int(fault["line"]),
+        }
+    except (KeyError, TypeError, ValueError, OverflowError):
+        raise Closed from None
 
 
 def _raise(fault: dict[str, Any], operation: str) -> NoReturn:
@@ -208,12 +218,12 @@ def judge(link: Link, test: str, names: list[str], imports: str) -> dict[str, An
     space: dict[str, Any] = {"__name__": "test"}
     exec(imports, space)  # noqa: S102  (tests are the user's, and this is a sandbox)
     link.last = {}
-    for name in names:
-        try:
-            space[name] = link.name(name)
-        except AttributeError:
-            return {"passed": False, "missing": name}
     try:
+        for name in names:
+            try:
+                space[name] = link.name(name)
+            except AttributeError:
+                return {"passed": False, "missing": name}
         exec(compile(test, "<test>", "exec"), space)  # noqa: S102
     except Closed:
         raise
