@@ -121,9 +121,10 @@ def test_an_error_in_the_middle_costs_nothing_twice(tmp_path: Path, way: Way) ->
     again = teacher()
     copy = made(tmp_path / "copy.jsonl", again, way=way, count=20, journal=f"{out}.journal", parallel=1)
     assert files(copy.out) == files(whole.out)
-    assert again.calls == []
-    assert copy.job.spent.tokens == 0
-    assert copy.job.spent.replayed > 0
+    assert copy.job.spent.replayed > len(again.calls)
+    if way == "alpaca":  # otherwise, calls of a request after the last one may be new
+        assert again.calls == []
+        assert copy.job.spent.tokens == 0
 
 
 def test_a_request_that_failed_is_made_by_the_next_run(tmp_path: Path) -> None:
