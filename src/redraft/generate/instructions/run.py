@@ -268,7 +268,7 @@ class _Run:
 
     def _requests(self) -> Iterator[Request]:
         for number in count():
-            if self.pool.full or (self._flow and self._flow.dry):
+            if self.pool.full or (self._flow and (self._flow.dry or self._flow.commits.is_ended)):
                 return
             yield Request(number)
 
