@@ -13,14 +13,16 @@ LIMIT = "use of a limit of 6,000 requests a minute, 50 ms latency"
 LIMIT_HOW = (
     "The stand-in teacher of the tests refuses a call if it let in 6,000 within the last 60 s. `redraft "
     "answer --rpm 6000 --parallel 50 --journal` makes {calls:,} calls; the share is of the calls let in "
-    "after the first {settling:.0f} s. {rounds} runs. Without `--rpm`, the requests under way follow the 429s."
+    "after the first {settling:.0f} s. {rounds} runs. Without `--rpm`, the requests under way follow the "
+    "429s."
 )
 FAULTS = {"500": 0.04, "429": 0.02, "cut": 0.02, "json": 0.01, "stall": 0.01}
 FAULTY = "200 calls at once, a tenth of which fail at random"
 FAULTY_HOW = (
     "{chains:,} chains of up to three calls with `--parallel 200 --journal`: 4 % of the calls get a 500, 2 % "
     "a 429, 2 % break off, 1 % hold a line that is no JSON, and 1 % fall silent. The command is repeated "
-    "until nothing failed. By the teacher's account, a call is paid twice if equal requests got two whole replies."
+    "until nothing failed. By the teacher's account, a call is paid twice if equal requests got two whole "
+    "replies."
 )
 KILLS, UNDER_WAY, PARALLEL = 25, 0.1, 16
 KILLED = "kill -9 at {kills} random moments"
