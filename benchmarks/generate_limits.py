@@ -30,8 +30,8 @@ KILLED_HOW = (
     "{chains:,} chains of up to three calls with `--parallel {parallel} --journal`, 50 ms latency, killed "
     "after a random number of replies, and finished in the end. An unbroken run gets the same replies. Lines "
     "are compared as a set, without the seconds that they took. A call is paid twice if its reply had "
-    "arrived, as a later request shows, and was asked for again. A reply that was sent just before a kill may "
-    "have arrived or not: it is asked for again unless it is in the journal."
+    "arrived, as a later request shows, and was asked for again. A reply that was sent just before a kill "
+    "may have arrived or not: it is asked for again unless it is in the journal."
 )
 
 
