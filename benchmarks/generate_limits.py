@@ -13,22 +13,25 @@ LIMIT = "use of a limit of 6,000 requests a minute, 50 ms latency"
 LIMIT_HOW = (
     "The stand-in teacher of the tests refuses a call if it let in 6,000 within the last 60 s. `redraft "
     "answer --rpm 6000 --parallel 50 --journal` makes {calls:,} calls; the share is of the calls let in "
-    "after the first {settling:.0f} s. {rounds} runs. Without `--rpm`, the requests under way follow the 429s."
+    "after the first {settling:.0f} s. {rounds} runs. Without `--rpm`, the requests under way follow the "
+    "429s."
 )
 FAULTS = {"500": 0.04, "429": 0.02, "cut": 0.02, "json": 0.01, "stall": 0.01}
 FAULTY = "200 calls at once, a tenth of which fail at random"
 FAULTY_HOW = (
     "{chains:,} chains of up to three calls with `--parallel 200 --journal`: 4 % of the calls get a 500, 2 % "
     "a 429, 2 % break off, 1 % hold a line that is no JSON, and 1 % fall silent. The command is repeated "
-    "until nothing failed. By the teacher's account, a call is paid twice if equal requests got two whole replies."
+    "until nothing failed. By the teacher's account, a call is paid twice if equal requests got two whole "
+    "replies."
 )
-KILLS, UNDER_WAY, PARALLEL = 25, 0.1, 16
+PARALLEL = 16
 KILLED = "kill -9 at {kills} random moments"
 KILLED_HOW = (
     "{chains:,} chains of up to three calls with `--parallel {parallel} --journal`, 50 ms latency, killed "
     "after a random number of replies, and finished in the end. An unbroken run gets the same replies. Lines "
-    "are compared as a set, without the seconds that they took. A reply that the teacher finished less than "
-    "{under_way:.0f} ms before the kill was under way: nobody can know whether it arrived."
+    "are compared as a set, without the seconds that they took. A call is paid twice if its reply had "
+    "arrived, as a later request shows, and was asked for again. A reply that was sent just before a kill "
+    "may have arrived or not: it is asked for again unless it is in the journal."
 )
 
 
@@ -97,11 +100,11 @@ def killed(chains: int, kills: int) -> Row:
     figures = (
         Figure("chains lost", (float(chains - len(set(ids))),), "chains", Goal("≤", 0.0)),
         Figure("chains made twice", (float(len(ids) - len(set(ids))),), "chains", Goal("≤", 0.0)),
-        Figure("calls paid twice", (float(len(account.paid_twice(UNDER_WAY))),), "calls", Goal("≤", 0.0)),
+        Figure("calls paid twice", (float(len(account.used_and_paid_again)),), "calls", Goal("≤", 0.0)),
         Figure("lines that differ from the unbroken run", (float(differ),), "chains", Goal("≤", 0.0)),
-        Figure("calls under way at a kill, made again", (len(account.twice) / kills,), "calls"),
+        Figure("calls made again a kill, of 16 under way", (len(account.twice) / kills,), "calls"),
     )
-    how = KILLED_HOW.format(chains=chains, parallel=PARALLEL, under_way=1000 * UNDER_WAY)
+    how = KILLED_HOW.format(chains=chains, parallel=PARALLEL)
     return Row(KILLED.format(kills=kills), how, figures)
 
 
