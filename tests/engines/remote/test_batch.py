@@ -25,10 +25,11 @@ from redraft.engines.remote import batch
 from redraft.engines.remote.batch import Batches
 from redraft.engines.remote.engine import RemoteEngine
 from redraft.engines.remote.patience import Patience
+from redraft.engines.remote.server import Server
 from redraft.errors import RedraftError, UsageError
 from redraft.jobs.journal import Journal
 from tests.engines.batch_server import Batch, BatchServer, Fault
-from tests.engines.fake_server import Reply, error_reply, json_reply
+from tests.engines.fake_server import FakeServer, Reply, error_reply, json_reply
 
 PROMPTS = 6
 CALLS = 3
@@ -424,7 +425,12 @@ def test_a_server_that_is_busy_for_a_moment_is_waited_for(
 ) -> None:
     monkeypatch.setattr("redraft.engines.remote.patience.LONGEST_BACKOFF", 0.05)
     with BatchServer(says) as server:
-        real, left = server._next, [error_reply(503, "Overloaded"), error_reply(429, "Slow down")]
+        real, left = (
+            server._next,
+            [error_reply(status, "Not now") for status in (500, 503, 429, 500, 503, 500)],
+        )
+        if "batches" not in route or "GET" not in route:
+            del left[2:]  # a server that never worked gets fewer tries
 
         def busy(request: Any) -> Reply:
             return left.pop() if left and f"{request.method} {request.path}" == route else real(request)
@@ -552,3 +558,71 @@ def test_headers_of_one_request_and_engines_without_a_journal_are_refused() -> N
         with pytest.raises(RedraftError, match="batches need a journal"):
             asyncio.run(plainly())
         assert server.waves == []
+
+
+def test_raw_text_and_messages_go_in_batches_of_their_own() -> None:
+    async def both() -> list[str]:
+        with Journal(Path("j.db")) as journal, Batches(Path("b.jsonl"), journal, pause=0.01) as batches:
+            async with aclosing(RemoteEngine(server.url, "gull", reach=batches.reach)) as engine:
+                keyed = JournaledEngine(engine, journal, identity="gull")
+                raw = keyed.stream("A gull", Sampling())
+                replies = await asyncio.gather(_all(raw), _deltas(keyed, Sampling(), ()))
+        return ["".join(delta.text for delta in deltas) for deltas in replies]
+
+    with BatchServer(lambda body: {"text": " flies."} if "prompt" in body else "A tern.") as server:
+        assert asyncio.run(both()) == [" flies.", "A tern."]
+        ends = [batch.record["endpoint"] for batch in server.batches.values()]
+        assert sorted(ends) == ["/v1/chat/completions", "/v1/completions"]
+
+
+async def _all(deltas: Any) -> list[Delta]:
+    return [delta async for delta in deltas]
+
+
+def test_a_wave_waits_for_a_chain_that_runs_its_checks() -> None:
+    async def asked() -> None:
+        with Journal(Path("j.db")) as journal, Batches(Path("b.jsonl"), journal, pause=0.01) as batches:
+            async with aclosing(RemoteEngine(server.url, "gull", reach=batches.reach)) as engine:
+
+                async def chain(seconds: float) -> None:
+                    with batches.chain():
+                        await asyncio.sleep(seconds)
+                        keyed = JournaledEngine(engine, journal, identity="gull", scope=str(seconds))
+                        await _deltas(keyed, Sampling(), ())
+
+                await asyncio.gather(chain(0), chain(0.4))
+
+    with BatchServer(says) as server:
+        asyncio.run(asked())
+        assert server.waves == [2]
+
+
+def test_each_chain_gets_an_error_of_its_own() -> None:
+    """A chain that is cut adds itself to the error."""
+
+    async def asked() -> list[Any]:
+        with Journal(Path("j.db")) as journal, Batches(Path("b.jsonl"), journal, pause=0.01) as batches:
+            async with aclosing(RemoteEngine(server.url, "gull", reach=batches.reach)) as engine:
+                keyed = JournaledEngine(engine, journal, identity="gull")
+                both = (_deltas(keyed, Sampling(), ()) for _ in range(2))
+                return list(await asyncio.gather(*both, return_exceptions=True))
+
+    with BatchServer(says, Fault(reason=[{"message": "No."}])) as server:
+        one, other = asyncio.run(asked())
+        assert one is not other
+        assert one.message == other.message
+        assert "No." in one.message
+
+
+def test_lines_of_a_file_that_breaks_off_come_once() -> None:
+    async def lines() -> list[Any]:
+        async with aclosing(Server(server.url, None, Patience(tries=2))) as asked:
+            return [line async for line in asked.lines("/f")]
+
+    data = [json.dumps({"n": n, "text": "a\u2028b"}, ensure_ascii=False).encode() + b"\n" for n in range(3)]
+    with FakeServer() as server:
+        server.on("GET /v1/f", Reply(200, {}, [*data[:2], data[2][:5]], cut=True), Reply(200, {}, data))
+        assert [line["n"] for line in asyncio.run(lines())] == [0, 1, 2]
+        server.on("GET /v1/f", Reply(200, {}, data[:1], cut=True))
+        with pytest.raises(RedraftError, match="broke off /f after 1 lines"):
+            asyncio.run(lines())

@@ -136,7 +136,6 @@ class _Request:
     """A request that somebody waits for."""
 
     path: str
-    model: str
     line: bytes
     reply: asyncio.Future[Any] = field(default_factory=asyncio.Future)
     listeners: int = 0
@@ -186,7 +185,7 @@ class BatchServer(Server):
         self._begin()
         request = self._requests.get(call_id)
         if request is None:
-            request = _Request(path, str(body.get("model")), _line(path, body, call_id))
+            request = _Request(path, _line(path, body, call_id))
             self._requests[call_id] = request
             if call_id not in self._sent:
                 self._queue[call_id] = request
@@ -225,7 +224,7 @@ class BatchServer(Server):
         waiting, self._requests, self._queue = self._requests, {}, {}
         self._sent.clear()
         for request in waiting.values():
-            request.reply.set_exception(copy.copy(error))  # each chain adds what it has so far to its own
+            request.reply.set_exception(_of_run(error))
 
     async def _filled(self) -> None:
         """Wait until there is a wave to send."""
@@ -239,11 +238,11 @@ class BatchServer(Server):
                 return
 
     def _wave(self) -> dict[str, _Request]:
-        """Take the next wave from the queue. A batch has one endpoint, and one model at most providers."""
+        """Take the next wave from the queue. A batch has one endpoint."""
         first, size = next(iter(self._queue.values())), 0
         wave: dict[str, _Request] = {}
         for call_id, request in self._queue.items():
-            if (request.path, request.model) == (first.path, first.model):
+            if request.path == first.path:
                 size += len(request.line)
                 if wave and (len(wave) == MOST_REQUESTS or size > MOST_BYTES):
                     break
@@ -323,7 +322,6 @@ class BatchServer(Server):
         said = ""
         while True:
             batch = await self._record("GET", f"/batches/{sent.batch}", needs="status")
-            self.pace.served()
             counts = batch.get("request_counts") or {}
             done = (counts.get("completed") or 0) + (counts.get("failed") or 0)
             text = f"{done:,} of {len(sent.requests):,} done, {sent.batch} {batch['status']}"
@@ -383,6 +381,7 @@ class BatchServer(Server):
         found = await self.fetch(method, self.url + path, body)
         if isinstance(found, Refusal):
             raise self._error_of(found, path)
+        self.pace.served()
         return self._checked(found, path, needs)
 
     def _checked(self, found: Any, path: str, needs: str = "id") -> Body:
@@ -430,6 +429,15 @@ class BatchServer(Server):
             f"{self.host} gave no reply in {tries} batches: {reason}",
             hint="Send fewer requests at once: --parallel N. Or leave out --batch.",
         )
+
+
+def _of_run(error: BaseException) -> BaseException:
+    """Return a new error of the whole run: the next prompts would fail as well. A chain adds itself to it."""
+    if not isinstance(error, EngineError):
+        return copy.copy(error)
+    found = EngineError(error.message, hint=error.hint)
+    found.exit_status = error.exit_status
+    return found
 
 
 def _place_of(call_id: str) -> str:
