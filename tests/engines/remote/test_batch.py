@@ -28,10 +28,11 @@ from redraft.engines.remote.patience import Patience
 from redraft.engines.remote.server import Server
 from redraft.errors import RedraftError, UsageError
 from redraft.jobs.journal import Journal
+from redraft.jobs.progress import ItemProgress
 from tests.engines.batch_server import Batch, BatchServer, Fault
 from tests.engines.fake_server import FakeServer, Reply, error_reply, json_reply
 
-PROMPTS = 6
+PROMPTS = 5
 CALLS = 3
 """A draft, feedback and a revision for each prompt."""
 TWO_STEPS = ["--mode", "prompted", "--max-revisions", "1", "--context", "chain"]
@@ -164,7 +165,7 @@ def test_a_wave_is_cut_at_the_limits_of_a_file(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(batch, "MOST_REQUESTS", 4)
     with BatchServer(says, most=4) as server:
         assert answer(server, *ONE_STEP).exit_code == 0
-        assert sorted(server.waves) == [2, 4]
+        assert sorted(server.waves) == [1, 4]
         monkeypatch.setattr(batch, "MOST_BYTES", 1000)
         assert answer(server, *ONE_STEP, out="other.jsonl").exit_code == 0
         assert max(server.waves[2:]) < 4
@@ -190,6 +191,14 @@ def killed(server: BatchServer, held: int, *more: str) -> None:
         job.kill()
         job.communicate()
     server.held = 0
+
+
+def leave_pending(server: BatchServer) -> None:
+    """Run until the first wave is sent. A server that fails then ends the run."""
+    server.down = True
+    assert answer(server, "--patience", "0", "--retries", "0").exit_code == 3
+    assert len(server.waves) == 1
+    server.down = False
 
 
 def test_a_run_that_is_killed_while_a_batch_is_pending_goes_on_and_pays_nothing_twice() -> None:
@@ -220,10 +229,10 @@ def test_a_run_that_is_killed_at_any_moment_loses_nothing_and_pays_nothing_twice
 def test_replies_that_nobody_waits_for_yet_are_kept_in_the_journal() -> None:
     """A run that goes on with fewer chains at once reads the whole batch, and uses it later."""
     with BatchServer(says) as server:
-        killed(server, 1)
+        leave_pending(server)
         assert answer(server, "-j", "2").exit_code == 0
         assert server.waves[0] == PROMPTS
-        assert set(server.waves[1:]) == {2}
+        assert set(server.waves[1:]) <= {1, 2}
         insist_on_all(server)
 
 
@@ -244,13 +253,15 @@ def test_ctrl_c_leaves_the_batch_and_says_how_to_go_on() -> None:
         insist_on_all(server)
 
 
-def test_a_limit_of_seconds_ends_the_waiting() -> None:
+def test_a_limit_of_seconds_ends_the_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     with BatchServer(says) as server:
         server.held = 1
-        done = answer(server, "--limit-seconds", "0.5")
+        with monkeypatch.context() as clock:
+            clock.setattr(ItemProgress, "seconds", property(lambda _: 99.0 if server.looks > 2 else 1.0))
+            done = answer(server, "--limit-seconds", "50")
         assert done.exit_code == 4
-        assert "the limit of 0.5 seconds is reached" in done.stderr
-        assert "run the same command again to go on" in done.stderr
+        assert "the limit of 50 seconds is reached, in the middle of a batch." in done.stderr
+        assert f"0 of {PROMPTS} done; run the same command again to go on" in done.stderr
         assert "under way at the server" in done.stderr
         server.held = 0
         assert answer(server).exit_code == 0
@@ -259,12 +270,10 @@ def test_a_limit_of_seconds_ends_the_waiting() -> None:
 
 def test_a_live_run_does_not_pay_for_what_a_batch_is_asked_for() -> None:
     with BatchServer(says) as server:
-        server.held = 1
-        answer(server, "--limit-seconds", "0.5")
+        leave_pending(server)
         live = CliRunner().invoke(app, words(server), prog_name="redraft")
         assert (live.exit_code, server.live) == (2, [])
         assert "is under way for out.jsonl, and --batch was not given" in live.stderr
-        server.held = 0
         assert answer(server).exit_code == 0
         Path("out.jsonl").unlink()
         assert CliRunner().invoke(app, words(server), prog_name="redraft").exit_code == 0
@@ -282,8 +291,7 @@ def test_a_batch_whose_creation_was_not_heard_of_is_found() -> None:
 @pytest.mark.parametrize("created", [True, False])
 def test_a_process_that_died_while_it_created_a_batch(created: bool) -> None:
     with BatchServer(says) as server:
-        server.held = 1
-        answer(server, "--limit-seconds", "0.5")
+        leave_pending(server)
         head, *_ = FILE.read_text().splitlines(keepends=True)
         FILE.write_text(head + '{"file": ')
         if not created:
@@ -291,7 +299,6 @@ def test_a_process_that_died_while_it_created_a_batch(created: bool) -> None:
         for number in range(3):  # so that it is not on the first page of the list
             record = {"id": f"other_{number}", "input_file_id": "other", "created_at": int(time.time())}
             server.batches[f"other_{number}"] = Batch({**record, "status": "completed"}, [], Fault())
-        server.held = 0
         assert answer(server).exit_code == 0
         insist_on_all(server)
 
@@ -303,7 +310,7 @@ def test_a_process_that_died_while_it_created_a_batch(created: bool) -> None:
 def test_a_batch_that_ends_early_is_used_as_far_as_it_goes(ends: str) -> None:
     with BatchServer(says, Fault(ends, answered=4)) as server:
         assert answer(server).exit_code == 0
-        assert server.waves == [PROMPTS, PROMPTS, PROMPTS, 2]
+        assert server.waves == [PROMPTS, PROMPTS, PROMPTS, 1]
         insist_on_all(server)
 
 
@@ -312,9 +319,9 @@ def test_a_batch_that_expires_each_time_fails_its_prompts() -> None:
     with BatchServer(says, *faults) as server:
         done = answer(server, *ONE_STEP, "--retries", "2")
         assert done.exit_code == 3
-        assert server.waves == [6, 2, 2]
+        assert server.waves == [PROMPTS, 1, 1]
         failures = [json.loads(line) for line in Path("out.jsonl.errors.jsonl").read_text().splitlines()]
-        assert len(failures) == 2
+        assert len(failures) == 1
         assert "gave no reply in 3 batches: This request could not be executed" in failures[0]["message"]
         assert "--parallel" in failures[0]["hint"]
         assert answer(server, *ONE_STEP).exit_code == 0
@@ -387,8 +394,7 @@ def test_a_server_without_batches_says_what_to_do(route: str) -> None:
 
 def test_a_batch_that_the_server_forgot_is_not_paid_again_unasked() -> None:
     with BatchServer(says) as server:
-        server.held = 1
-        answer(server, "--limit-seconds", "0.5")
+        leave_pending(server)
         (name,) = server.batches
         server.batches.clear()
         done = answer(server)
@@ -425,12 +431,8 @@ def test_a_server_that_is_busy_for_a_moment_is_waited_for(
 ) -> None:
     monkeypatch.setattr("redraft.engines.remote.patience.LONGEST_BACKOFF", 0.05)
     with BatchServer(says) as server:
-        real, left = (
-            server._next,
-            [error_reply(status, "Not now") for status in (500, 503, 429, 500, 503, 500)],
-        )
-        if "batches" not in route or "GET" not in route:
-            del left[2:]  # a server that never worked gets fewer tries
+        few = (500,) * 7 if route.startswith("GET") else (503, 429)
+        real, left = server._next, [error_reply(status, "Not now") for status in few]
 
         def busy(request: Any) -> Reply:
             return left.pop() if left and f"{request.method} {request.path}" == route else real(request)
@@ -439,6 +441,16 @@ def test_a_server_that_is_busy_for_a_moment_is_waited_for(
         done = answer(server)
         assert (done.exit_code, left) == (0, []), done.output
         insist_on_all(server)
+
+
+def test_a_server_that_stays_down_ends_the_run_and_no_prompt_fails() -> None:
+    with BatchServer(says) as server:
+        server.down = True
+        done = answer(server, "--patience", "0", "--retries", "0")
+        assert done.exit_code == 3
+        assert "fails (503): Overloaded" in done.stderr
+        assert f"0 of {PROMPTS} done; run the same command again to go on." in done.stderr
+        assert not Path("out.jsonl.errors.jsonl").exists()
 
 
 def test_an_empty_reply_is_asked_for_again_by_the_next_run() -> None:
