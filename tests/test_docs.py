@@ -48,6 +48,7 @@ SERVER = "http://localhost:8000"
 # Where `redraft` and `python` are.
 REAL = Path(sys.executable).parent
 SHARED = "<!-- shared -->"
+SANDBOX = "<!-- sandbox -->"
 MODEL = ("<!-- model -->", "<!-- model: exact -->")
 # Commands that import torch.
 TORCH = ("redraft train ", "redraft weights ")
@@ -113,10 +114,17 @@ class PageRun:
 
 
 def run_page(
-    page: Path, folder: Path, *, with_model: bool, shared: Path | None = None, commands: Path = REAL
+    page: Path,
+    folder: Path,
+    *,
+    with_model: bool,
+    shared: Path | None = None,
+    commands: Path = REAL,
+    sandbox: bool = True,
 ) -> None:
     """Runs a page's blocks in order, with or without those that need the default model or the shared data."""
-    lacking = {name for name, there in (("model", with_model), ("shared", shared)) if not there}
+    needs = (("model", with_model), ("shared", shared), ("sandbox", sandbox))
+    lacking = {name for name, there in needs if not there}
     if shared:
         (folder / "data").symlink_to(shared)
     with contextlib.chdir(folder), BatchServer(swift=True) as server:
@@ -264,7 +272,8 @@ def test_the_page_runs(page: Path, tmp_path: Path, request: pytest.FixtureReques
 
     model, shared = needed("default_model", *MODEL), needed("shared_data", SHARED)
     commands = request.getfixturevalue("warm") if model and page in having(*TORCH) else REAL
-    run_page(page, tmp_path, with_model=bool(model), shared=shared, commands=commands)
+    sandbox = bool(needed("a_sandbox", SANDBOX))
+    run_page(page, tmp_path, with_model=bool(model), shared=shared, commands=commands, sandbox=sandbox)
     if missing:
         pytest.skip("; ".join(missing))
 

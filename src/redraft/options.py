@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 MODEL, LOOP, SAMPLING, BUDGET = "Model", "Revising", "Sampling", "Budget of the whole chain"
 SERVER = "Waiting for a server"
+TEACHER = "Teacher"
 
 RETRIES = 4
 """Default number of retries of a request that a server failed."""
@@ -83,7 +84,7 @@ class PlainOptions(TypedDict, total=False):
     prompts: Annotated[
         Prompts,
         Option(
-            "how to ask for criticism and revision: brief, task, editor or a file",
+            "how to ask for criticism and revision: brief, task, editor, teacher or a file",
             "task",
             LOOP,
             "NAME|FILE",
@@ -92,6 +93,13 @@ class PlainOptions(TypedDict, total=False):
     ]
     min_revisions: Annotated[int, Option("fewest revisions", 0, LOOP, "N", ge=0)]
     max_revisions: Annotated[int, Option("most revisions", 3, LOOP, "N", ge=0)]
+    feedback_tokens: Annotated[
+        int | None, Option("most new tokens of a feedback [--max-tokens]", None, LOOP, "N", gt=0)
+    ]
+    accept_score: Annotated[
+        float | None,
+        Option("accept an answer whose criticism gives this score or more", None, LOOP, "0..10", ge=0, le=10),
+    ]
     context: Annotated[
         Literal["last", "chain"],
         Option("show critic and writer the last step, or the chain", "last", LOOP, "WHAT"),
@@ -108,12 +116,17 @@ class PlainOptions(TypedDict, total=False):
     seed: Annotated[int | None, Option("makes a run repeatable", None, SAMPLING, "N", ge=0, le=MAX_SEED)]
 
 
-class ModelOptions(TypedDict, total=False):
-    """Which models are asked."""
+class ModelOption(TypedDict, total=False):
+    """Which model is asked."""
 
     model: Annotated[
         str, Option("default, a GGUF file, org/name, http://host/v1#name …", None, MODEL, "REF", "-m")
     ]
+
+
+class ModelOptions(ModelOption, total=False):
+    """Which models are asked."""
+
     critic: Annotated[str, Option("another model that criticises", None, MODEL, "REF")]
     judge: Annotated[str, Option("the model of judge: checks", None, MODEL, "REF")]
 
@@ -140,13 +153,9 @@ class MachineOptions(TypedDict, total=False):
     ]
 
 
-class Flags(PlainOptions, ModelOptions, MachineOptions, total=False):
-    """The options of `ask` and `answer`, and of recipes."""
+class ServerOptions(TypedDict, total=False):
+    """What the tokens of a model cost, and how to wait for its server."""
 
-    check: Annotated[list[str], Option("what the answer must meet; repeatable", None, LOOP, "CHECK", "-c")]
-    budget_tokens: Annotated[int, Option("generated tokens", None, BUDGET, "N", gt=0)]
-    budget_seconds: Annotated[float, Option("wall-clock time", None, BUDGET, "S", gt=0)]
-    budget_usd: Annotated[float, Option("money; needs a price", None, BUDGET, "USD", gt=0)]
     price: Annotated[
         str,
         Option("USD per million tokens, unless the config file says", None, BUDGET, "IN,OUT[,CACHED]"),
@@ -160,7 +169,7 @@ class Flags(PlainOptions, ModelOptions, MachineOptions, total=False):
     patience: Annotated[
         float,
         Option(
-            "repeat while it is down or busy, besides --retries [ask: 0, answer: 300]",
+            "repeat while it is down or busy, besides --retries [ask: 0, else 300]",
             None,
             SERVER,
             "S",
@@ -169,6 +178,41 @@ class Flags(PlainOptions, ModelOptions, MachineOptions, total=False):
     ]
     rpm: Annotated[int, Option("most requests a minute", None, SERVER, "N", ge=1)]
     tpm: Annotated[int, Option("most tokens a minute", None, SERVER, "N", ge=1)]
+
+
+class Flags(PlainOptions, ModelOptions, MachineOptions, ServerOptions, total=False):
+    """The options of `ask` and `answer`, and of recipes."""
+
+    check: Annotated[list[str], Option("what the answer must meet; repeatable", None, LOOP, "CHECK", "-c")]
+    budget_tokens: Annotated[int, Option("generated tokens", None, BUDGET, "N", gt=0)]
+    budget_seconds: Annotated[float, Option("wall-clock time", None, BUDGET, "S", gt=0)]
+    budget_usd: Annotated[float, Option("money; needs a price", None, BUDGET, "USD", gt=0)]
+
+
+class ChainFlags(Flags, total=False):
+    """The options of `generate chains` and its recipes."""
+
+    gold: Annotated[
+        bool, Option("show the critic the record's gold answer, which the writer never sees", None, TEACHER)
+    ]
+    first: Annotated[bool, Option("take the first answer from the record", None, TEACHER)]
+    verify: Annotated[
+        Literal["number", "code"],
+        Option(
+            "let the record's gold number, or the tests of its code, give the verdicts",
+            None,
+            TEACHER,
+            "number|code",
+            what="number or code",
+        ),
+    ]
+    keep: Annotated[
+        list[str],
+        Option("leave out a clean-up rule: apologies, remarks, verdicts; repeatable", None, TEACHER, "RULE"),
+    ]
+    drop_leaks: Annotated[
+        bool, Option("drop chains that quote the gold answer, into FILE.leaks.jsonl", None, TEACHER)
+    ]
 
 
 class Defaults(Flags, total=False):

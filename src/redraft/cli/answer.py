@@ -13,12 +13,22 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 
 from redraft.cli.batching import IN_BATCHES, BatchFlag, Batching, PauseOption, under_way
-from redraft.cli.options import CacheFile, FlagValues, fill_in, takes
+from redraft.cli.options import (
+    USUAL,
+    CacheFile,
+    FlagGroup,
+    FlagValues,
+    LimitSeconds,
+    LimitTokens,
+    LimitUsd,
+    fill_in,
+    takes,
+)
 from redraft.cli.shell import only_ours, tell
 from redraft.errors import EngineTimeout, RedraftError, UsageError
 from redraft.options import Flags, options_of
@@ -48,11 +58,13 @@ NOT_OF_THE_RESULT = {"ctx", "threads", "gpu_layers", "timeout", "retries", "pati
 STDIN = "standard input"
 """The name of its copy, in messages and in the provenance record."""
 
-_LIMITS = "Limits of this run"
 
-
-def _limit(metavar: str, text: str) -> Any:
-    return typer.Option(metavar=metavar, help=text, rich_help_panel=_LIMITS, show_default=False)
+Out = Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Where the chains go.")]
+Parallel = Annotated[
+    int | None, typer.Option("--parallel", "-j", metavar="N", help=f"Chains at once.  [{PARALLEL}]")
+]
+RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Only the prompts that failed before.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary.")]
 
 
 @takes
@@ -61,16 +73,13 @@ def answer(
     source: Annotated[
         Path, typer.Argument(metavar="PROMPTS", help="A file of prompts, of any known shape; '-' is stdin.")
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Where the chains go.")],
+    out: Out,
     shape: Annotated[Shape, typer.Option("--format", help="What to write.")] = "chain",
     model_id: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="The model's name in answer records.", show_default=False),
     ] = None,
-    parallel: Annotated[
-        int | None,
-        typer.Option("--parallel", "-j", metavar="N", help=f"Chains at once.  [{PARALLEL}]"),
-    ] = None,
+    parallel: Parallel = None,
     journal: Annotated[
         Path | None,
         typer.Option(
@@ -78,19 +87,21 @@ def answer(
         ),
     ] = None,
     cache: CacheFile = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary.")] = False,
+    retry_failed: RetryFailed = False,
+    quiet: Quiet = False,
     batch: BatchFlag = False,
     pause: PauseOption = None,
-    limit_usd: Annotated[float | None, _limit("USD", "money; needs a price")] = None,
-    limit_tokens: Annotated[int | None, _limit("N", "generated tokens")] = None,
-    limit_seconds: Annotated[float | None, _limit("S", "wall-clock time")] = None,
+    limit_usd: LimitUsd = None,
+    limit_tokens: LimitTokens = None,
+    limit_seconds: LimitSeconds = None,
 ) -> None:
     """Answer a file of prompts; check and revise each answer.
 
     FILE gets a line for each prompt, in the order in which they are done; the ids tell which is which.
     After any stop, the same command resumes: no finished answer is made twice, and a chain that was cut
     resumes after its last complete step, kept in FILE.unfinished.jsonl. Failures are in FILE.errors.jsonl
-    and are tried again. FILE.run.json records how FILE was made.
+    and are tried again; --retry-failed tries these alone, and begins no other prompt. FILE.run.json records
+    how FILE was made.
 
     With --batch requests go through the server's batches, in waves: all answers, then all feedback, and so
     on. The run may be stopped and continued days later. A journal is kept, FILE.journal.db if none is named.
@@ -106,6 +117,47 @@ def answer(
     The exit status is 1 if an answer in FILE does not pass its checks. Records of selfee and fastchat do not
     keep checks, so with these formats only the answers of this run count.
     """
+    answer_file(
+        source,
+        out,
+        fill_in(flags),
+        form=Form(shape, model_id),
+        parallel=parallel_of(parallel, batch=batch),
+        limits=(limit_usd, limit_tokens, limit_seconds),
+        batching=Batching(out, batch, pause),
+        journal=journal,
+        cache=cache,
+        retry_failed=retry_failed,
+        quiet=quiet,
+    )
+
+
+def parallel_of(given: int | None, *, batch: bool) -> int:
+    """Return how many chains to make at once: as given, many in batches, or as the config file says."""
+    from redraft.config import load_config
+
+    if given is not None:
+        return given
+    found: int = IN_BATCHES if batch else load_config().defaults.get("parallel", PARALLEL)
+    return found
+
+
+def answer_file(
+    source: Path,
+    out: Path,
+    settings: FlagValues,
+    *,
+    form: Form,
+    parallel: int,
+    limits: tuple[float | None, int | None, float | None],
+    batching: Batching,
+    journal: Path | None,
+    cache: Path | None = None,
+    retry_failed: bool,
+    quiet: bool,
+    making: Making | None = None,
+) -> NoReturn:
+    """Make a chain of each record of a file, print the summary, and exit."""
     from redraft.config import load_config
     from redraft.jobs.limits import Limits
 
@@ -113,21 +165,21 @@ def answer(
     if str(out) == "-":
         hint = "A stopped job resumes from it. Write -o out.jsonl, then: redraft show out.jsonl --json"
         raise UsageError("the output has to be a file, not '-'.", hint=hint)
-    batching = Batching(out, batch, pause)
-    at_once = IN_BATCHES if batch else below.get("parallel", PARALLEL)
     with _plain_file(source) as file:
         answering = Answering(
-            settings=fill_in(flags),
+            settings=settings,
             source=file,
             name=STDIN if str(source) == "-" else str(source),
             out=out,
-            form=Form(shape, model_id),
-            parallel=at_once if parallel is None else parallel,
-            limits=Limits(limit_usd, limit_tokens, limit_seconds),
+            form=form,
+            parallel=parallel,
+            limits=Limits(*limits),
             journal=batching.journal(journal, cache),
             cache=cache,
             batching=batching,
+            retry_failed=retry_failed,
             quiet=quiet or below.get("quiet", False),
+            making=making or Making(),
         )
         with only_ours():
             summary, status = answering.run()
@@ -192,9 +244,38 @@ class Form:
         return write(chain, self.model_id or str(chain.model.get("name", "")))
 
 
+def _records(file: Path) -> Iterator[Chain]:
+    from redraft.formats.read.records import read_records
+
+    return read_records(file)
+
+
+@dataclass(frozen=True)
+class Making:
+    """What a verb does beyond answering prompts.
+
+    Attributes:
+        verb: Its name in the provenance record.
+        flags: Its flags.
+        records: Returns the records of a file.
+        options: Returns more options for the chain of a record.
+        finished: Returns what is written of a chain, given its record; None for nothing.
+        rows: Returns more rows of the summary.
+        must_pass: Whether an answer that fails its checks makes the exit status 1.
+    """
+
+    verb: str = "answer"
+    flags: FlagGroup = USUAL
+    records: Callable[[Path], Iterator[Chain]] = _records
+    options: Callable[[Chain], Mapping[str, Any]] = lambda _: {}
+    finished: Callable[[Chain, Chain], Chain | None] = lambda chain, _: chain
+    rows: Callable[[], list[tuple[str, str]]] = list
+    must_pass: bool = True
+
+
 @dataclass(frozen=True)
 class Answering:
-    """A run of the command."""
+    """A run of a verb that makes a chain of each record."""
 
     settings: FlagValues
     source: Path
@@ -206,17 +287,20 @@ class Answering:
     journal: Path | None
     cache: Path | None
     batching: Batching
+    retry_failed: bool
     quiet: bool
+    making: Making = Making()
 
     def run(self) -> tuple[str, int]:
         """Run the job, and return its summary and the exit status."""
         from redraft.revision.summary import Summary
 
         self._check_settings()
-        summary = Summary(with_checks=bool(self.settings.get("check")))
+        checked = self.settings.get("check") or self.settings.get("verify")
+        summary = Summary(with_checks=bool(checked))
         job = self._job(summary)
         outcome = job.run(partial(self._start, summary))
-        status = outcome.exit_status or (1 if summary.not_passed else 0)
+        status = outcome.exit_status or (1 if summary.not_passed and self.making.must_pass else 0)
         if self.quiet and outcome.counts.failed:
             tell(f"{outcome.counts.failed:,} prompts failed: see {self.out}.errors.jsonl.")
         return "" if self.quiet or outcome.interrupted else self._summary(outcome, summary), status
@@ -237,20 +321,21 @@ class Answering:
                 raise UsageError(f"{file} cannot be the {name} too.", hint="Name a file of its own.")
 
     def _job(self, summary: Summary) -> Job[PromptItem]:
-        from redraft.formats.read.records import read_records
         from redraft.jobs.harness import Job
 
         return Job(
-            items=lambda: map(self.form.item, read_records(self.source)),
+            items=lambda: map(self.form.item, self.making.records(self.source)),
             source=str(self.source),
             out=self.out,
             provenance=self._provenance(),
             key=self.form.key,
+            many_lines=bool(self.settings.get("drop_leaks")),
             noun="prompt",
             twice="Give each its own id, or write chains: --format chain",
             parallel=self.parallel,
             retries=self.settings.waiting().tries - 1,
             limits=self.limits,
+            only_failed=self.retry_failed,
             on_found=self._reader(summary),
             note=partial(_note, summary),
             quiet=self.quiet,
@@ -262,11 +347,13 @@ class Answering:
         from redraft.revision.prompts import DEFAULT, wording_of
 
         config = {
-            name: self.settings.get(name) for name in options_of(Flags) if name not in NOT_OF_THE_RESULT
+            name: self.settings.get(name)
+            for name in options_of(self.making.flags.options)
+            if name not in NOT_OF_THE_RESULT
         }
         config["prompts"] = wording_of(config["prompts"] or DEFAULT).record
         config |= {"format": self.form.shape, "model_id": self.form.model_id}
-        return Provenance("answer", config, self.source, self.name)
+        return Provenance(self.making.verb, config, self.source, self.name)
 
     def _reader(self, summary: Summary) -> Callable[[bytes], None]:
         """Return what counts the chains that are in the output already; other records cannot be counted."""
@@ -291,11 +378,14 @@ class Answering:
             journaled = Journaled(journal, await self._identities(), by_item) if journal else None
 
             async def work(item: PromptItem) -> list[str]:
+                more = self.making.options(item.asked)
+                checks = (*options.get("checks", ()), *more.get("checks", ()))
+                own: Any = {**options, **more, "checks": checks}
                 with under_way(batches):
-                    attempt = Attempt(item, self.settings.get("seed"), options, session, journaled)
-                    chain = await attempt.chain()
-                summary.add(chain)
-                return [self.form.line(chain)]
+                    made = await Attempt(item, self.settings.get("seed"), own, session, journaled).chain()
+                chain = self.making.finished(made, item.asked)
+                summary.add(chain or made)
+                return [self.form.line(chain)] if chain else []
 
             yield work
             session.spent.replayed = journal.replayed if journal else 0
@@ -355,7 +445,7 @@ class Answering:
         if outcome.found and self.form.shape != "chain":
             added = f"the {outcome.counts.added:,} of this run"
             rows.append(("counted", f"{added}: {self.form.shape} records keep no checks"))
-        rows += summary.rows()
+        rows += [*summary.rows(), *self.making.rows()]
         if spent.replayed:
             price = f", {spent.usd:.4f} USD" if summary.usage.cost_usd is not None else ""
             paid = f"this run paid for {spent.tokens:,} new tokens{price}"

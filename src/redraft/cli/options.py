@@ -7,8 +7,8 @@ defined in `redraft.options`; `takes` gives them to a command.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Annotated, Any, get_args
@@ -42,6 +42,17 @@ if TYPE_CHECKING:
     from redraft.engines.remote.patience import Patience
     from redraft.revision.api import Role
     from redraft.revision.options import Options
+
+_LIMITS = "Limits of this run"
+
+
+def _limit(metavar: str, text: str) -> Any:
+    return typer.Option(metavar=metavar, help=text, rich_help_panel=_LIMITS, show_default=False)
+
+
+LimitUsd = Annotated[float | None, _limit("USD", "money; needs a price")]
+LimitTokens = Annotated[int | None, _limit("N", "generated tokens")]
+LimitSeconds = Annotated[float | None, _limit("S", "wall-clock time")]
 
 CacheFile = Annotated[
     Path | None,
@@ -171,7 +182,28 @@ class FlagValues:
         return options
 
 
-def fill_in(flags: Flags) -> FlagValues:
+@dataclass(frozen=True)
+class FlagGroup:
+    """The flags of a command.
+
+    Attributes:
+        options: The class of options that they are.
+        usual: The command's own defaults, where they are not redraft's.
+        recipes: The folder of its shipped recipes, in `redraft/recipes`.
+        heading: The heading of `--recipe` in help.
+    """
+
+    options: type = Flags
+    usual: Mapping[str, Any] = field(default_factory=dict)
+    recipes: str = ""
+    heading: str = LOOP
+
+
+USUAL = FlagGroup()
+"""The flags of `ask` and `answer`."""
+
+
+def fill_in(flags: Any, group: FlagGroup = USUAL) -> FlagValues:
     """Fill in the values of recipe and config file.
 
     Raises:
@@ -183,8 +215,11 @@ def fill_in(flags: Flags) -> FlagValues:
     for name, value in given.items():
         check_utf8("--" + name.replace("_", "-"), *(value if isinstance(value, list) else [value]))
     recipe = given.pop("recipe", None)
-    below = {name: value for name, value in load_config().defaults.items() if name in options_of(Flags)}
-    values: Any = {**below, **(read_recipe(recipe) if recipe else {}), **check_values(given, Flags)}
+    below = {
+        name: value for name, value in load_config().defaults.items() if name in options_of(group.options)
+    }
+    recipes = read_recipe(recipe, group) if recipe else {}
+    values: Any = {**group.usual, **below, **recipes, **check_values(given, group.options)}
     return FlagValues(values)
 
 
@@ -204,7 +239,7 @@ def check_utf8(what: str, *values: Any) -> None:
             ) from None
 
 
-def read_recipe(name: str) -> dict[str, Any]:
+def read_recipe(name: str, group: FlagGroup = USUAL) -> dict[str, Any]:
     """Return the flags of a recipe: a YAML file, or one that redraft ships.
 
     Raises:
@@ -212,15 +247,16 @@ def read_recipe(name: str) -> dict[str, Any]:
     """
     from redraft.formats.documents import recipe_of
 
-    path, document = recipe_of(name)
-    return check_file(document, Flags, where=f"{path}: ")
+    path, document = recipe_of(name, group.recipes)
+    return check_file(document, group.options, where=f"{path}: ")
 
 
-def takes(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the flags of `Flags`, and `--recipe`. It receives those that were given as `flags`."""
-    options = sorted(
-        {"recipe": _RECIPE, **options_of(Flags)}.items(), key=lambda o: _GROUPS.index(o[1].group)
-    )
+def takes(command: Callable[..., None], group: FlagGroup = USUAL) -> Callable[..., None]:
+    """Give a command the flags of a group, and `--recipe`. It receives those that were given as `flags`."""
+    text = "take flags from a recipe: a YAML file, or a shipped one"
+    found = {"recipe": Option(text, None, group.heading, "NAME|FILE"), **options_of(group.options)}
+    groups = sorted({option.group for option in found.values()}, key=_place)
+    options = sorted(found.items(), key=lambda o: groups.index(o[1].group))
     return with_options(
         command,
         [_parameter(name, option) for name, option in options],
@@ -228,7 +264,9 @@ def takes(command: Callable[..., None]) -> Callable[..., None]:
     )
 
 
-_RECIPE = Option("take flags from a recipe: a YAML file, or a shipped one", None, LOOP, "NAME|FILE")
+def _place(group: str) -> int:
+    """Return the place of a heading. A command's own come first."""
+    return _GROUPS.index(group) if group in _GROUPS else -1
 
 
 def _parameter(name: str, option: Option) -> inspect.Parameter:

@@ -80,7 +80,7 @@ class JournaledEngine(WrappedEngine):
             async for delta in stream:
                 deltas.append(delta)
                 if delta.finish and _is_final(deltas):
-                    self._journal.put(key, [_set_fields(each) for each in deltas])
+                    await self._journal.store(key, [_set_fields(each) for each in deltas])
                 yield delta
 
 

@@ -280,8 +280,9 @@ def _plan(prompt: Prompt, options: Options, driver: Driver) -> Plan:
         options.get("mode", "auto"),
         info,
         has_checks=bool(driver.checks),
-        has_critic=critic is not None,
+        has_critic=critic is not None or bool(options.get("gold")),
         drafts=drafts_of(options),
+        by_chat=bool(options.get("given") or options.get("gold")),
     )
     return Plan(
         prompt=prompt,
@@ -299,6 +300,10 @@ def _plan(prompt: Prompt, options: Options, driver: Driver) -> Plan:
         system=options.get("system"),
         wording=wording_of(options.get("prompts") or DEFAULT),
         demand=_demand(options, driver.checks),
+        gold=options.get("gold", ""),
+        given=options.get("given", ""),
+        feedback_tokens=options.get("feedback_tokens"),
+        accept_score=options.get("accept_score"),
         stop=tuple(options.get("stop", ())),
         tools=tuple(options.get("tools", ())),
         schema=_schema(driver.checks) if info.schemas else None,

@@ -183,6 +183,11 @@ class OtherOptions(PlainOptions, total=False):
             what="a price: Price(prompt=0.5, completion=1.5), its parts in a dictionary, or '0.5,1.5'",
         ),
     ]
+    gold: Annotated[
+        str,
+        Option("a right answer for the critic, in a wording with `{gold}`; the writer never sees it", ""),
+    ]
+    given: Annotated[str, Option("the first answer, which is criticised and revised instead of written", "")]
     id: Annotated[str, Option("the chain's id", "")]
     cancel: Annotated[
         CancelToken,
@@ -288,6 +293,10 @@ def check_options(options: Mapping[str, Any]) -> Options:
     check_prices(found)
     if drafts_of(found) > 1:
         _check_drafts(found)
+    if found.get("gold"):
+        _check_gold(found)
+    if found.get("given"):
+        _check_given(found)
     if found.get("mode") == "verified":
         _check_verified(found)
     if found.get("mode") == "best-of":
@@ -373,6 +382,33 @@ def _check_drafts(options: Mapping[str, Any]) -> None:
         )
 
 
+def _check_gold(options: Mapping[str, Any]) -> None:
+    """Check that a critic is asked, and that the wording shows it the right answer."""
+    if (mode := options.get("mode", "auto")) not in ("auto", "prompted"):
+        raise UsageError(
+            f"gold was given, and mode {mode!r} shows it to no critic.", hint="Use mode='prompted'."
+        )
+    wording = wording_of(options.get("prompts") or DEFAULT)
+    if not wording.shows_gold:
+        raise UsageError(
+            f"gold was given, and the wording {wording.name!r} has no place for it.",
+            hint="Use prompts='teacher', or write {gold} in the template criticise (docs/recipes.md).",
+        )
+
+
+def _check_given(options: Mapping[str, Any]) -> None:
+    """Check that the first answer can be given."""
+    if drafts_of(options) > 1:
+        raise UsageError(
+            f"the first answer is given, and {drafts_of(options)} drafts were asked for.",
+            hint="Leave out one of the two.",
+        )
+    if options.get("mode") == "native":
+        raise UsageError(
+            "mode 'native' writes the first answer itself, and it was given.", hint="Use mode='prompted'."
+        )
+
+
 def _check_best_of(options: Mapping[str, Any]) -> None:
     """Check that nothing is asked for but drafts."""
     least, drafts = options.get("min_revisions", 0), drafts_of(options)
@@ -412,8 +448,24 @@ def _check_verified(options: Mapping[str, Any]) -> None:
         )
 
 
-def choose_mode(mode: str, info: EngineInfo, *, has_checks: bool, has_critic: bool, drafts: int = 1) -> Mode:
+def choose_mode(
+    mode: str,
+    info: EngineInfo,
+    *,
+    has_checks: bool,
+    has_critic: bool,
+    drafts: int = 1,
+    by_chat: bool = False,
+) -> Mode:
     """Return the mode for a model and a call.
+
+    Args:
+        mode: As asked for, or `auto`.
+        info: The writer's engine.
+        has_checks: Whether there are checks.
+        has_critic: Whether a model is to criticise.
+        drafts: Most first answers.
+        by_chat: Whether native revision has no place for something: a first or a gold answer.
 
     Raises:
         UsageError: The model cannot do the mode; the hint says what to use.
@@ -427,7 +479,7 @@ def choose_mode(mode: str, info: EngineInfo, *, has_checks: bool, has_critic: bo
         raise UsageError(f"{info.name!r} does not answer chat messages.", hint="Use --mode native.")
     if mode == "best-of":
         return "best-of"
-    if mode == "native" or (mode == "auto" and info.native and drafts == 1):
+    if mode == "native" or (mode == "auto" and info.native and drafts == 1 and not by_chat):
         return "native"
     if mode == "verified" or (mode == "auto" and has_checks and not has_critic):
         return "verified"

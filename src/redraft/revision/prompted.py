@@ -7,12 +7,24 @@ in `prompts`; this module decides when to stop.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from redraft.chain import CheckResult, Feedback, Stop, Usage, Verdict
 from redraft.engines.base import Message
 from redraft.engines.messages import joined
 from redraft.formats.selfee import verdict_of
-from redraft.revision import prompts
-from redraft.revision.ops import Ask, DraftDone, Loop, StepDone, announce_progress, ask_model, run_checks
+from redraft.revision import critique, prompts
+from redraft.revision.critique import Critique
+from redraft.revision.ops import (
+    Ask,
+    DraftDone,
+    Generated,
+    Loop,
+    StepDone,
+    announce_progress,
+    ask_model,
+    run_checks,
+)
 from redraft.revision.state import State, all_passed
 
 
@@ -29,6 +41,9 @@ def run(state: State) -> Loop[Stop]:
 
 def _draft(state: State) -> Loop[Stop | None]:
     """Write the first answer, or drafts to choose it from. Return a reason to stop, or None."""
+    if state.plan.given:
+        state.begin(state.plan.given, "stop", Usage())
+        return None
     if state.plan.drafts == 1:
         return (yield from _write_next(state, _base(state)))
     while True:
@@ -164,18 +179,18 @@ def _ask_critic(state: State, results: tuple[CheckResult, ...]) -> Loop[Stop | N
     failed = bool(results) and not _good(state, results)
     cut = state.steps[-1].finish == "max_tokens"
     faults = prompts.complaint(results, cut=cut) if failed or cut else ""
-    messages = _conversation(state, state.request("criticise", faults))
     role = state.plan.critic_role
-    reply = yield from ask_model(state, Ask(messages, state.room(role), role), "feedback", state.revisions)
+    reply, found = yield from _criticism(state, faults)
     cut_stop = state.stop_of(reply.finish, role)
     if cut_stop is not None and not reply.text:
         return cut_stop
-    verdict: Verdict = "revise" if failed or state.forced(state.revisions) else verdict_of(reply.text)
+    verdict: Verdict = "revise" if failed or state.forced(state.revisions) else found.verdict
     feedback = Feedback(
-        text=f"{faults}\n\n{reply.text}" if faults else reply.text,
+        text=f"{faults}\n\n{found.text}" if faults else found.text,
         verdict=verdict,
         by="both" if results else "model",
         checks=results,
+        **({} if found.score is None else {"score": found.score}),  # an extra field
     )
     step = state.criticised(feedback, reply.usage)
     if cut_stop is not None and not results:
@@ -185,6 +200,40 @@ def _ask_critic(state: State, results: tuple[CheckResult, ...]) -> Loop[Stop | N
     if verdict == "revise":
         return "budget" if state.spent() else None
     return "accepted" if verdict == "accept" else (cut_stop or "ended")
+
+
+def _criticism(state: State, faults: str) -> Loop[tuple[Generated, Critique]]:
+    """Ask for a criticism, and read it. If a teacher's lacks a verdict, ask for that once more."""
+    plan, role = state.plan, state.plan.critic_role
+    schema = critique.SCHEMA if plan.wording.scores and plan.models[role].schemas else None
+    demand = critique.IN_JSON if schema else critique.IN_WORDS
+    messages = _conversation(state, state.request("criticise", faults, gold=plan.gold, verdict=demand))
+    ask = Ask(messages, state.room(role, most=plan.feedback_tokens), role, schema=schema)
+    reply = yield from ask_model(state, ask, "feedback", state.revisions)
+    if not plan.wording.scores:
+        return reply, Critique(reply.text, verdict_of(reply.text))
+    found = critique.read_critique(reply.text, plan.accept_score)
+    if found.verdict == "unknown" and reply.text and reply.finish in ("stop", "max_tokens"):
+        return (yield from _decided(state, messages, reply, found))
+    return reply, found
+
+
+def _decided(
+    state: State, messages: tuple[Message, ...], reply: Generated, found: Critique
+) -> Loop[tuple[Generated, Critique]]:
+    """Ask for the verdict that a criticism lacks. It counts as cut if the budget or a cancel leaves none."""
+    role = state.plan.critic_role
+    if state.spent(role):
+        return replace(reply, finish="max_tokens"), found
+    said: Message = {"role": "assistant", "content": reply.text}
+    again = joined([*messages, said, {"role": "user", "content": critique.AGAIN}])
+    ask = Ask(again, state.room(role, most=critique.AGAIN_TOKENS), role)
+    second = yield from ask_model(state, ask, "feedback", state.revisions)
+    verdict = verdict_of(second.text)
+    cut = verdict == "unknown" and state.stop_of(second.finish, role) not in (None, "max_tokens")
+    usage, finish = reply.usage + second.usage, second.finish if cut else reply.finish
+    decided = Critique(critique.saying(found.text, verdict), verdict, found.score)
+    return replace(reply, usage=usage, finish=finish), decided
 
 
 def _conversation(state: State, *request: Message) -> tuple[Message, ...]:
@@ -204,8 +253,8 @@ def _conversation(state: State, *request: Message) -> tuple[Message, ...]:
 
 
 def _exchange(state: State, feedback: Feedback) -> list[Message]:
-    """Return feedback and the request to revise. Checks speak as the user, a model as the assistant."""
-    if feedback.by == "checks":
+    """Return feedback and the request to revise. Checks and teachers speak as the user, others do not."""
+    if feedback.by == "checks" or state.plan.wording.scores:
         return [state.request("revise", feedback.text)]
     criticism: Message = {"role": "assistant", "content": feedback.text}
     return [state.request("criticise"), criticism, state.request("revise")]

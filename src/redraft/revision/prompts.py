@@ -26,9 +26,12 @@ from redraft.errors import UsageError
 ECHOED = "The reply repeats the criticism and does not answer. Revision is needed."
 CUT = "The answer was cut off before its end because it is too long."
 
-PLACES = ("found", "prompt")
-"""The places of a template. `found` is what checks found; a paragraph with it is left out if that is nothing.
-`prompt` is the text of the prompt."""
+PLACES = {"criticise": ("found", "prompt", "gold", "verdict"), "revise": ("found", "prompt")}
+"""The places of each template. `found` is what was found: by checks, or by a criticism in a wording with
+`{verdict}`. `gold` is a right answer, for a critic. A paragraph with one of these is left out if that is
+nothing. `prompt` is the text of the prompt. `verdict` is how the criticism should give its verdict."""
+
+_MAY_BE_EMPTY = ("found", "gold")
 
 VERDICTS = ("Revision is needed", "Revision is not needed")
 """The phrases in which a criticism has to give its verdict."""
@@ -43,7 +46,8 @@ class Wording:
 
     Attributes:
         name: The name of a shipped wording, of a file, or `own`.
-        criticise: Asks for a criticism of the last answer, and for a verdict in the phrases of `VERDICTS`.
+        criticise: Asks for a criticism of the last answer, and for a verdict: at `{verdict}`, or in the
+            phrases of `VERDICTS`.
         revise: Asks for the next answer.
     """
 
@@ -54,12 +58,25 @@ class Wording:
     def __post_init__(self) -> None:
         for name in ("criticise", "revise"):
             _check_template(name, getattr(self, name))
+        asked = filled(self.criticise, found="", prompt="", verdict=" ".join(VERDICTS))
         for phrase in VERDICTS:
-            if phrase not in self.criticise:
+            if phrase not in asked:
                 raise UsageError(
-                    f"the template criticise does not ask for the words {phrase!r}.",
-                    hint=f"A model decides with the words {VERDICTS[0]!r} or {VERDICTS[1]!r}: ask it to.",
+                    f"the template criticise does not {'always ' * (phrase in self.criticise or self.scores)}"
+                    f"ask for the words {phrase!r}.",
+                    hint=f"A model decides with the words {VERDICTS[0]!r} or {VERDICTS[1]!r}: ask it to, in a "
+                    "paragraph without {found} or {gold}.",
                 )
+
+    @property
+    def scores(self) -> bool:
+        """Whether criticisms have a score too: those of a teacher. The writer gets them as a request."""
+        return "verdict" in _places(self.criticise)
+
+    @property
+    def shows_gold(self) -> bool:
+        """Whether a critic is shown a right answer, if there is one."""
+        return "gold" in _places(self.criticise)
 
     @property
     def templates(self) -> dict[str, str]:
@@ -98,12 +115,13 @@ def _check_template(name: str, template: Any) -> None:
         hint = "For a brace in the text write {{ or }}."
         raise UsageError(f"the template {name} cannot be read: {error}.", hint=hint) from None
     for place, specification, conversion in places:
-        if place not in PLACES or specification or conversion:
-            near = difflib.get_close_matches(str(place), PLACES, n=1)
+        if place not in PLACES[name] or specification or conversion:
+            near = difflib.get_close_matches(str(place), PLACES[name], n=1)
             guess = f"Did you mean {{{near[0]}}}? " if near else ""
-            hint = f"{guess}Places: {{found}}, {{prompt}}. For a brace in the text write {{{{ or }}}}."
+            known = ", ".join(f"{{{each}}}" for each in PLACES[name])
+            hint = f"{guess}Places: {known}. For a brace in the text write {{{{ or }}}}."
             raise UsageError(f"the template {name} has an unknown place {{{place:.40}}}.", hint=hint)
-    if not _has_found(template):
+    if "found" not in _places(template):
         hint = f"It is where the findings of checks go:\n{_EXAMPLE}"
         raise UsageError(f"the template {name} lacks the place {{found}}.", hint=hint)
     if not filled(template, found="", prompt="?").strip("? \n"):
@@ -113,15 +131,16 @@ def _check_template(name: str, template: Any) -> None:
         )
 
 
-def filled(template: str, *, found: str, prompt: str) -> str:
-    """Return a template with its places filled in. Nothing found leaves out paragraphs with `{found}`."""
-    paragraphs = _BLANK.split(template.strip())
-    kept = [paragraph for paragraph in paragraphs if found or not _has_found(paragraph)]
-    return "\n\n".join(kept).format(found=found, prompt=prompt)
+def filled(template: str, *, found: str, prompt: str, gold: str = "", verdict: str = "") -> str:
+    """Return a template with its places filled in. A paragraph with an empty `{found}` or `{gold}` goes."""
+    texts = {"found": found, "prompt": prompt, "gold": gold, "verdict": verdict}
+    empty = {name for name in _MAY_BE_EMPTY if not texts[name]}
+    kept = [paragraph for paragraph in _BLANK.split(template.strip()) if not empty & _places(paragraph)]
+    return "\n\n".join(kept).format(**texts)
 
 
-def _has_found(template: str) -> bool:
-    return any(place == "found" for _, place, *_ in Formatter().parse(template))
+def _places(template: str) -> set[str]:
+    return {place for _, place, *_ in Formatter().parse(template) if place is not None}
 
 
 _VERDICT = (
@@ -152,6 +171,17 @@ SHIPPED: Mapping[str, Wording] = {
             "These points have to change:\n{found}\n\n"
             "Rewrite the text so that nothing is left to change, and keep what was good. Give the new text "
             "alone, without a remark on it.",
+        ),
+        Wording(
+            "teacher",
+            "A check of the answer above found:\n{found}\n\n"
+            "Here is a right answer, for you alone:\n{gold}\nIts author does not know it. Never quote it and "
+            "never mention it: say what is wrong in a way that lets the author find out.\n\n"
+            "Judge the answer above as its teacher. Say in one to three sentences which faults it has, and "
+            "where: what is wrong, missing or unclear. {verdict}",
+            "Your answer was criticised:\n{found}\n\n"
+            "Correct what the criticism names, and leave every other word as it is. Write the whole "
+            "corrected answer alone, without a remark on the criticism or on what you changed.",
         ),
     )
 }

@@ -57,6 +57,10 @@ class Plan:
         stop: Texts that end an answer.
         tools: Tools that an answer may call.
         wording: How a model is asked to criticise and to revise.
+        gold: A right answer, which the critic is shown and the writer never is.
+        given: The first answer, if it is not to be written.
+        feedback_tokens: Most new tokens of a feedback; None for as many as an answer.
+        accept_score: The score of a criticism from which an answer is accepted; None if its verdict decides.
         earlier: The chain of an earlier attempt to resume. Its usage counts towards the budget.
         waited: Seconds of the budget that passed before the chain began, while engines were opened.
     """
@@ -79,6 +83,10 @@ class Plan:
     stop: tuple[str, ...] = ()
     tools: tuple[Mapping[str, Any], ...] = ()
     wording: Wording = DEFAULT
+    gold: str = ""
+    given: str = ""
+    feedback_tokens: int | None = None
+    accept_score: float | None = None
     id: str = ""
     earlier: Chain = field(default_factory=Chain)
     waited: float = 0.0
@@ -194,9 +202,12 @@ class State:
         """Return whether answer `index` must be revised, whatever its feedback says."""
         return index < self.plan.min_revisions
 
-    def room(self, role: Role = "writer", *, used: int = 0) -> int:
-        """Return the most tokens that the next call may generate, after `used` tokens of the same text."""
-        wanted = self.plan.sampling.max_tokens - used
+    def room(self, role: Role = "writer", *, used: int = 0, most: int | None = None) -> int:
+        """Return the most tokens that the next call may generate, after `used` tokens of the same text.
+
+        `most` stands in for `max_tokens`.
+        """
+        wanted = (most or self.plan.sampling.max_tokens) - used
         left = self.plan.budget.tokens_left(self.usage, self.plan.models[role].price)
         return wanted if left is None else min(wanted, left)
 
@@ -261,10 +272,14 @@ class State:
         sent = [filled(self.plan.wording.revise, found=text, prompt="") for text in feedback]
         return echoes(answer, (*feedback, *sent, *self.plan.wording.requests, self.plan.demand), topic)
 
-    def request(self, what: Literal["criticise", "revise"], found: str = "") -> Message:
-        """Return the request for a criticism or the next answer; `found` is what checks found."""
+    def request(self, what: Literal["criticise", "revise"], found: str = "", **more: str) -> Message:
+        """Return the request for a criticism or the next answer, with more places of the template.
+
+        `found` is what checks or a criticism found.
+        """
         template = self.plan.wording.templates[what]
-        return {"role": "user", "content": filled(template, found=found, prompt=self.plan.asked.text)}
+        content = filled(template, found=found, prompt=self.plan.asked.text, **more)
+        return {"role": "user", "content": content}
 
     def check_answered(self, stop: Stop | None, aside: str = "") -> None:
         """Refuse a chain without any answer: it would count as done.

@@ -465,6 +465,7 @@ class _Reply:
         """Describe content other than text."""
         parts = [f"a call of the tool {name!r}" for name in (piece.name for piece in self.calls) if name]
         parts += [f"a refusal: {self.refusal}"] if self.refusal else []
+        parts += ["nothing, because of the server's content filter"] if self.finish == "filtered" else []
         return ", ".join(parts or (["thoughts alone"] if self.thought else []))
 
     def last(self, sent: Body, sampling: Sampling) -> Delta:

@@ -1,0 +1,1 @@
+"""Generate training data with a teacher: instructions, and chains."""

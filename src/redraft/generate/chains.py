@@ -1,0 +1,182 @@
+"""Feedback chains from a teacher: what each record gives to its chain, and what becomes of the chain.
+
+The chain itself is made by `revise`. SelFee's three ways are combinations of two settings: `gold` shows the
+critic the record's gold answer, and `first` takes the first answer from the record. `verify` replaces the
+teacher's opinion by a check that knows the gold answer.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Self
+
+from redraft.chain import Chain
+from redraft.counting import counted
+from redraft.errors import CheckSyntaxError, RecordError, UsageError
+from redraft.formats.gold import answer_of, gold_answers, gold_text
+from redraft.generate.cleanup import RULES, cleaned
+from redraft.generate.leaks import Leak, leaks
+from redraft.revision.options import check_options
+from redraft.revision.prompts import DEFAULT
+from redraft.verify.base import Check
+from redraft.verify.code import code_check_of
+from redraft.verify.numeric import Number
+from redraft.verify.sandbox import find_sandbox
+
+Verify = Literal["number", "code"]
+"""What decides: the gold answer, as the last number of a right answer; or the record's unit tests."""
+
+KEY = "generated"
+"""The field of `meta` with what `generate chains` says about a chain."""
+
+
+def leaked(chain: Chain) -> bool:
+    """Return whether something in a chain quotes the gold answer."""
+    return bool(chain.meta.get(KEY, {}).get("leaks"))
+
+
+@dataclass
+class ChainCounts:
+    """What was found in the chains of a run.
+
+    Attributes:
+        verdicts: Verdicts of feedback.
+        cleaned: Texts that each clean-up rule changed.
+        leaking: Chains in which something quotes the gold answer.
+    """
+
+    verdicts: Counter[str] = field(default_factory=Counter)
+    cleaned: Counter[str] = field(default_factory=Counter)
+    leaking: int = 0
+
+    def add(self, chain: Chain) -> None:
+        """Count a finished chain."""
+        about = chain.meta.get(KEY, {})
+        self.verdicts.update(step.feedback.verdict for step in chain.steps if step.feedback)
+        self.cleaned.update(about.get("cleaned", {}))
+        self.leaking += leaked(chain)
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Return rows for the summary of a run."""
+        texts = {"verdicts": self.verdicts, "cleaned": self.cleaned}
+        rows = [
+            (name, ", ".join(f"{n:,} {what}" for what, n in c.most_common()))
+            for name, c in texts.items()
+            if c
+        ]
+        leaks = f"{counted(self.leaking, 'chain')} with a quote of the gold answer"
+        return [*rows, ("leaks", leaks)] if self.leaking else rows
+
+
+@dataclass(frozen=True)
+class ChainMaking:
+    """How records become chains.
+
+    Attributes:
+        gold: Show the critic the gold answer, with its rationale.
+        first: Take the first answer from the record: its answer, else its gold answer.
+        verify: Let a check with the gold answer give the verdicts.
+        kept: Clean-up rules to leave out (`cleanup.RULES`).
+    """
+
+    gold: bool = False
+    first: bool = False
+    verify: Verify | None = None
+    kept: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any], *, run_code: bool = False) -> Self:
+        """Return what options ask for.
+
+        Args:
+            values: `ChainFlags`.
+            run_code: Whether programs that the model wrote may run. No recipe can say so.
+
+        Raises:
+            UsageError: No such clean-up rule, two options that do not go together, or no sandbox.
+        """
+        kept = frozenset(values.get("keep") or ())
+        if unknown := kept - set(RULES):
+            raise UsageError(
+                f"there is no clean-up rule {min(unknown)!r:.40}.", hint=f"Rules: {', '.join(RULES)}"
+            )
+        if values.get("verify") and values.get("gold"):
+            raise UsageError(
+                "--verify was given, and --gold.",
+                hint="With --verify there is no critic to see the gold answer: leave out one of the two.",
+            )
+        if values.get("verify") == "code":
+            _check_sandbox(allowed=run_code)
+        if values.get("gold"):
+            check_options({"gold": "?", "prompts": values.get("prompts", DEFAULT)})  # it must have a place
+        return cls(bool(values.get("gold")), bool(values.get("first")), values.get("verify"), kept)
+
+    def options(self, record: Chain) -> dict[str, Any]:
+        """Return the options of `revise` for a record.
+
+        Raises:
+            RecordError: The record lacks what the settings need.
+        """
+        options: dict[str, Any] = {}
+        if self.gold:
+            options["gold"] = self._needed(gold_text(record), record, "gold answer", "--gold")
+        if self.first:
+            options["given"] = self._needed(answer_of(record), record, "answer", "--first")
+        if self.verify == "number":
+            gold = "".join(gold_answers(record)[:1])
+            options["checks"] = (_number(self._needed(gold, record, "gold answer", "--verify"), record),)
+        elif self.verify == "code":
+            options["checks"] = (_code(record),)
+        return options
+
+    def _needed(self, text: str, record: Chain, what: str, flag: str) -> str:
+        if text.strip():
+            return text
+        raise RecordError(f"{record.id} has no {what}, which {flag} needs.", hint=f"Leave out {flag} for it.")
+
+    def finished(self, chain: Chain, record: Chain) -> Chain:
+        """Return a chain after the clean-up, marked with what was changed and what leaked."""
+        chain, counts = cleaned(chain, self.kept)
+        found = [leak._asdict() for leak in self._leaks(chain, record)]
+        about = {"gold": self.gold, "first": self.first, "verify": self.verify, "cleaned": dict(counts)}
+        marks = {name: value for name, value in {**about, "leaks": found}.items() if value}
+        return chain.model_copy(update={"meta": {**chain.meta, KEY: marks}}) if marks else chain
+
+    def _leaks(self, chain: Chain, record: Chain) -> list[Leak]:
+        golds = gold_answers(record) if self.gold or self.verify else []
+        return [leak for gold in golds[:1] for leak in leaks(chain, gold)]
+
+
+def _check_sandbox(*, allowed: bool) -> None:
+    """Raise `UsageError` if programs may not run, or there is no sandbox for them."""
+    if not allowed:
+        raise UsageError(
+            "--verify code runs programs that a model wrote.",
+            hint="Allow it with --run-code. They run in a sandbox: docs/checks.md#code says what it covers.",
+        )
+    find_sandbox()
+
+
+def _code(record: Chain) -> Check:
+    try:
+        check = code_check_of(record.meta)
+    except UsageError as error:
+        raise RecordError(f"{record.id}: {error.message}", hint=error.hint) from None
+    if check is None:
+        raise RecordError(
+            f"{record.id} has no tests, which --verify code needs.",
+            hint="They are in `tests` of `meta`, as in MBPP's records: docs/data.md.",
+        )
+    return check
+
+
+def _number(gold: str, record: Chain) -> Check:
+    try:
+        return Number.of(gold)
+    except CheckSyntaxError:
+        raise RecordError(
+            f"{record.id}: the gold answer {gold:.40} is no number.",
+            hint="--verify number is for records whose gold answer is a number, such as GSM8K's.",
+        ) from None

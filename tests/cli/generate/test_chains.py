@@ -1,0 +1,251 @@
+"""`redraft generate chains`: a teacher's chains, each reply paid for once, leaks found, faults named."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from redraft.chain import Chain, read_jsonl
+from redraft.cli import app
+from redraft.errors import UsageError
+from redraft.formats.selfee import parse, render
+from redraft.verify.sandbox import find_sandbox
+
+OF_CHAINS = ("selfee_alpaca", "selfee_gold", "selfee_sharegpt", "checked_math")
+BAD, GOOD = "Too vague. 3/10. Revision is needed.", "Clear. 9/10. Revision is not needed."
+GOLD = "a grey gull at sea"
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    records([{"instruction": "Describe a bird.", "output": GOLD}])
+    return tmp_path
+
+
+def records(found: list[dict[str, Any]]) -> None:
+    Path("records.json").write_text(json.dumps(found))
+
+
+def generate(replies: list[str], *flags: str, out: str = "out.jsonl") -> Result:
+    if replies:
+        Path("script.jsonl").write_text("".join(f"{json.dumps(reply)}\n" for reply in replies))
+    command = ["generate", "chains", "records.json", "-o", out, "-m", "script:script.jsonl", "-j", "1"]
+    return CliRunner().invoke(app, [*command, *flags])
+
+
+def chains(out: str = "out.jsonl") -> list[Chain]:
+    return list(read_jsonl(Path(out)))
+
+
+def test_a_teacher_answers_criticises_and_corrects() -> None:
+    result = generate(["A bird.", BAD, "I apologize. A small bird.", GOOD])
+    assert result.exit_code == 0, result.output
+    (chain,) = chains()
+    assert [step.answer for step in chain.steps] == ["A bird.", "A small bird."]
+    assert chain.stop == "accepted"
+    assert chain.meta["generated"] == {"cleaned": {"apologies": 1}}
+    assert chain.meta["prompts"]["name"] == "teacher"
+    assert "verdicts   1 revise, 1 accept" in result.output
+    assert "cleaned    1 apologies" in result.output
+
+
+def test_a_clean_up_rule_can_be_left_out() -> None:
+    generate(["A bird.", BAD, "I apologize. A small bird.", GOOD], "--keep", "apologies")
+    assert chains()[0].steps[1].answer == "I apologize. A small bird."
+
+
+def test_the_score_decides_from_nine_on() -> None:
+    generate(["A bird.", "Fair. 8/10. Revision is not needed.", "A small bird.", GOOD])
+    assert len(chains()[0].steps) == 2
+    generate(["A bird.", "Fair. 8/10. Revision is not needed."], "--accept-score", "8", out="lax.jsonl")
+    assert len(chains("lax.jsonl")[0].steps) == 1
+
+
+def test_replies_are_paid_for_once() -> None:
+    assert generate(["A bird.", GOOD]).exit_code == 0
+    first = chains()
+    Path("out.jsonl").unlink()
+    result = generate([])
+    assert "2 stored texts used" in result.output
+    assert [chain.answer for chain in chains()] == [chain.answer for chain in first] == ["A bird."]
+
+
+def test_a_chain_that_quotes_the_gold_answer_is_marked() -> None:
+    result = generate(["A bird.", f"Say {GOLD}. 3/10. Revision is needed.", f"{GOLD}.", GOOD], "--gold")
+    (chain,) = chains()
+    leaks = [{"step": 0, "part": "feedback"}, {"step": 1, "part": "answer"}]
+    assert chain.meta["generated"] == {"gold": True, "leaks": leaks}
+    assert "leaks      1 chain with a quote of the gold answer" in result.output
+
+
+def test_leaking_chains_can_be_dropped_and_are_not_made_again() -> None:
+    flags = ("--gold", "--drop-leaks")
+    generate(["A bird.", f"Say {GOLD}. 3/10. Revision is needed.", f"{GOLD}.", GOOD], *flags)
+    assert chains() == []
+    assert [chain.answer for chain in chains("out.jsonl.leaks.jsonl")] == [f"{GOLD}."]
+    Path("out.jsonl.journal.db").unlink()
+    assert generate([], *flags).exit_code == 0
+    assert len(chains("out.jsonl.leaks.jsonl")) == 1
+    assert not Path("out.jsonl").read_text()
+
+
+def test_the_first_answer_is_that_of_the_record() -> None:
+    generate([BAD, "A small bird.", GOOD], "--first")
+    (chain,) = chains()
+    assert [step.answer for step in chain.steps] == [GOLD, "A small bird."]
+    assert chain.meta["generated"] == {"first": True}
+
+
+def test_a_gold_number_gives_the_verdicts() -> None:
+    records([{"instruction": "What is 6 times 7?", "output": "42"}])
+    result = generate(["It is 41.", "It is 42."], "--verify", "number")
+    assert result.exit_code == 0, result.output
+    (chain,) = chains()
+    assert [step.feedback.verdict for step in chain.steps if step.feedback] == ["revise", "accept"]
+    assert all("42" not in step.feedback.text for step in chain.steps if step.feedback)
+    assert chain.passed
+
+
+@pytest.mark.parametrize(
+    ("record", "flags", "said"),
+    [
+        ({"instruction": "Hi"}, ["--gold"], "has no gold answer, which --gold needs"),
+        ({"instruction": "Hi"}, ["--first"], "has no answer, which --first needs"),
+        ({"instruction": "Hi", "output": "six"}, ["--verify", "number"], "the gold answer six is no number"),
+    ],
+)
+def test_a_record_that_lacks_what_is_needed_fails_alone(record: Any, flags: list[str], said: str) -> None:
+    records([record, {"instruction": "What is 6 times 7?", "output": "42"}])
+    result = generate(["It is 42.", GOOD], *flags)
+    assert said in Path("out.jsonl.errors.jsonl").read_text()
+    assert len(chains()) == 1, result.output
+
+
+@pytest.mark.parametrize(
+    ("flags", "said", "hint"),
+    [
+        (["--keep", "apology"], "no clean-up rule 'apology'", "apologies, remarks, verdicts"),
+        (["--verify", "number", "--gold"], "--verify was given, and --gold", "leave out one"),
+        (["--gold", "--prompts", "task"], "the wording 'task' has no place for it", "teacher"),
+        (["--recipe", "selfee"], "there is no recipe 'selfee'", "selfee_gold"),
+    ],
+)
+def test_flags_that_do_not_fit_are_refused(flags: list[str], said: str, hint: str) -> None:
+    result = generate(["x"], *flags)
+    assert result.exit_code == 2
+    assert said in result.output
+    assert hint in result.output
+    assert not Path("out.jsonl").exists()
+
+
+TASK = {
+    "task_id": 1,
+    "text": "Write a function double(x) that doubles a number.",
+    "code": "def double(x):\n    return 2 * x",
+    "test_list": ["assert double(2) == 4", "assert double(0) == 0"],
+    "test_setup_code": "",
+    "challenge_test_list": [],
+}
+
+
+@pytest.fixture
+def sandbox() -> None:
+    try:
+        find_sandbox()
+    except UsageError as error:
+        pytest.skip(f"no sandbox works here: {error.message}")
+
+
+@pytest.mark.usefixtures("sandbox")
+def test_unit_tests_give_the_verdicts() -> None:
+    records([TASK])
+    result = generate(
+        ["```python\ndef double(x):\n    return x\n```", "```python\ndef double(x):\n    return x + x\n```"],
+        *("--recipe", "checked_code", "--run-code"),
+    )
+    assert result.exit_code == 0, result.output
+    (chain,) = chains()
+    first, second = (step.feedback for step in chain.steps)
+    assert first is not None
+    assert second is not None
+    assert (first.verdict, second.verdict, chain.passed) == ("revise", "accept", True)
+    assert "passes 1 of 2 tests" in first.text
+
+
+@pytest.mark.usefixtures("sandbox")
+def test_a_record_without_tests_fails_alone() -> None:
+    records([{"instruction": "Write f.", "output": "def f(): pass"}, TASK])
+    generate(["```python\ndef double(x):\n    return x + x\n```"], "--verify", "code", "--run-code")
+    assert "has no tests, which --verify code needs" in Path("out.jsonl.errors.jsonl").read_text()
+    assert len(chains()) == 1
+
+
+def test_no_program_runs_unless_it_is_allowed_by_a_flag() -> None:
+    records([TASK])
+    result = generate(["x"], "--recipe", "checked_code")
+    assert result.exit_code == 2
+    assert "--verify code runs programs that a model wrote" in result.output
+    assert "--run-code" in result.output
+    Path("own.yaml").write_text("verify: code\nrun_code: true\n")
+    assert "no option 'run_code'" in generate(["x"], "--recipe", "own.yaml").output
+
+
+@pytest.mark.parametrize("name", OF_CHAINS)
+def test_every_shipped_recipe_makes_a_chain(name: str) -> None:
+    records([{"instruction": "What is 6 times 7?", "output": "42"}])
+    result = generate(["It is 42.", GOOD, GOOD], "--recipe", name)
+    assert result.exit_code == 0, result.output
+    assert chains()[0].steps
+
+
+def test_an_estimate_makes_a_sample_that_the_run_keeps() -> None:
+    records([{"instruction": f"Describe bird {n}.", "output": GOLD} for n in range(20)])
+    result = generate(["A bird.", GOOD] * 20, "--estimate", "4", "--price", "1,1")
+    assert result.exit_code == 0, result.output
+    assert "estimate   all 20 records, from 4, with 95 % intervals" in result.output
+    assert " USD\n" in result.output
+    sampled = {chain.id: chain for chain in chains()}
+    assert len(sampled) == 4
+    result = generate([], "--price", "1,1")
+    assert "20 in out.jsonl, 4 of them from before" in result.output
+    assert all(sampled.get(chain.id, chain) == chain for chain in chains())
+
+
+def test_answers_that_fail_their_check_are_no_failure_of_the_run() -> None:
+    records([{"instruction": "What is 6 times 7?", "output": "42"}])
+    assert generate(["It is 41.", "It is 40."], "--verify", "number", "--max-revisions", "1").exit_code == 0
+
+
+def test_markers_of_the_text_format_in_a_reply_are_no_structure() -> None:
+    fake = "A bird.\n\n### Feedback 1:\nRevision is not needed.\n\n### Revision 1:\nA cheat."
+    generate([fake, BAD, "A small bird.", GOOD])
+    (chain,) = chains()
+    assert [step.answer for step in chain.steps] == [fake, "A small bird."]
+    (read,) = [parse(render(chain))]
+    assert [step.answer for step in read.steps] == [fake, "A small bird."]
+
+
+def test_a_prompt_without_an_answer_fails_alone_and_is_tried_again() -> None:
+    records([{"instruction": f"Describe bird {n}.", "output": GOLD} for n in range(2)])
+    generate(["", "A bird.", GOOD])
+    assert len(chains()) == 1
+    assert len(Path("out.jsonl.errors.jsonl").read_text().splitlines()) == 1
+    assert generate(["A bird.", GOOD]).exit_code == 0
+    assert len(chains()) == 2
+    assert not Path("out.jsonl.errors.jsonl").exists()
+
+
+def test_replies_to_another_wording_are_not_used() -> None:
+    Path("own.yaml").write_text("criticise: |\n  {found}\n\n  Well? {verdict}\n")
+    generate(["A bird.", GOOD])
+    journal = ["--journal", "out.jsonl.journal.db"]
+    result = generate([], "--prompts", "own.yaml", *journal, out="other.jsonl")
+    assert "1 stored text used" in result.output  # that of the first answer, for which nothing changed
+    result = generate([], "--prompts", "own.yaml")
+    assert result.exit_code == 2
+    assert "out.jsonl was made in another way: prompts" in result.output

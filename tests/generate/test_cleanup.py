@@ -1,0 +1,88 @@
+"""The clean-up of revisions and feedback."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from redraft.chain import Chain, Feedback, Prompt, Step
+from redraft.generate.cleanup import RULES, cleaned, with_verdict_apart, without_apologies, without_remarks
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("I apologize for the mistake. The sea is grey.", "The sea is grey."),
+        ("Sorry, you are right! It is 3.5 m. Yes.", "It is 3.5 m. Yes."),
+        ("I am sorry.", "I am sorry."),
+        ("The letter says: I am sorry. It ends so.", "The letter says: I am sorry. It ends so."),
+        ("The sea is grey. I apologize.", "The sea is grey. I apologize."),
+    ],
+)
+def test_apologies(text: str, left: str) -> None:
+    assert without_apologies(text) == left
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("The sea is grey. I have revised the answer to be shorter.", "The sea is grey."),
+        ("The sea is grey.\n\nThis revision is clearer and more concise.", "The sea is grey."),
+        ("Here is the revised answer:\nThe sea is grey.", "The sea is grey."),
+        ("I have revised it.", "I have revised it."),
+        ("The senate revised the law. It passed.", "The senate revised the law. It passed."),
+        ("x = 1\nprint(x)", "x = 1\nprint(x)"),
+    ],
+)
+def test_remarks(text: str, left: str) -> None:
+    assert without_remarks(text) == left
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("It is good, but revision is needed.", "It is good. Revision is needed."),
+        ("It is good, so revision is not needed.", "It is good. Revision is not needed."),
+        (
+            "It is good; and therefore a revision is needed.",
+            "It is good; and therefore a revision is needed.",
+        ),
+        ("Revision is needed.", "Revision is needed."),
+    ],
+)
+def test_verdicts(text: str, left: str) -> None:
+    assert with_verdict_apart(text) == left
+
+
+def chain() -> Chain:
+    first = Step(
+        answer="I apologize. A.", feedback=Feedback(text="Good, but revision is needed.", verdict="revise")
+    )
+    second = Step(
+        answer="I apologize. B. I have revised it.",
+        feedback=Feedback(text="A, but revision is needed.", verdict="revise", by="checks"),
+    )
+    return Chain(prompt=Prompt(instruction="?"), steps=(first, second))
+
+
+def test_a_chain_is_cleaned_but_for_its_first_answer_and_the_words_of_checks() -> None:
+    made, counts = cleaned(chain())
+    assert [step.answer for step in made.steps] == ["I apologize. A.", "B."]
+    assert [step.feedback.text for step in made.steps if step.feedback] == [
+        "Good. Revision is needed.",
+        "A, but revision is needed.",
+    ]
+    assert counts == {"apologies": 1, "remarks": 1, "verdicts": 1}
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_each_rule_can_be_left_out(rule: str) -> None:
+    assert rule not in cleaned(chain(), frozenset({rule}))[1]
+    assert cleaned(chain(), frozenset(RULES)) == (chain(), {})
+
+
+@given(st.text(alphabet="I amsory.!:\nrevised here is the "))
+def test_no_answer_is_ever_emptied(text: str) -> None:
+    for rule in (without_apologies, without_remarks):
+        assert bool(rule(text).strip()) == bool(text.strip())

@@ -1,0 +1,264 @@
+"""A teacher's criticisms: scores, verdicts, gold answers, and a first answer that was given."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import aclosing
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import redraft
+from redraft.engines.remote.engine import RemoteEngine
+from redraft.errors import UsageError
+from redraft.formats.selfee import verdict_of
+from redraft.revision import critique
+from redraft.revision.critique import read_critique
+from tests.engines.fake_server import FakeServer, chat_reply
+
+CHAT = "POST /v1/chat/completions"
+GOLD = "Seventy thousand dollars"
+
+
+def in_json(feedback: str, score: Any, needed: Any) -> str:
+    return json.dumps({"feedback": feedback, "score": score, "revision_needed": needed})
+
+
+def taught(*replies: str, **options: Any) -> tuple[redraft.Chain, list[str]]:
+    """Make a chain of canned replies. Return it with the text of each request."""
+    engine = redraft.ScriptedEngine(list(replies))
+    chain = redraft.revise("How much?", model=engine, prompts="teacher", **options)
+    return chain, [json.dumps(call) for call in engine.calls]
+
+
+def test_a_chain_of_a_teacher() -> None:
+    chain, calls = taught(
+        "Ten.", "Too little. 3/10. Revision is needed.", "Twenty.", "Good. 9/10. Revision is not needed."
+    )
+    assert [step.answer for step in chain.steps] == ["Ten.", "Twenty."]
+    assert [step.feedback.verdict for step in chain.steps if step.feedback] == ["revise", "accept"]
+    assert [getattr(step.feedback, "score", None) for step in chain.steps] == [3, 9]
+    assert "Too little." in calls[2]
+    assert chain.stop == "accepted"
+    assert redraft.Chain.from_json(chain.to_json()) == chain
+
+
+def test_the_critic_sees_the_gold_answer_and_the_writer_never_does() -> None:
+    chain, calls = taught(
+        "Ten.",
+        "Wrong. 1/10. Revision is needed.",
+        "Twenty.",
+        "Good. 10/10. Revision is not needed.",
+        gold=GOLD,
+    )
+    assert [GOLD in call for call in calls] == [False, True, False, True]
+    assert GOLD not in chain.to_json()
+
+
+def test_the_gold_answer_stays_out_of_whole_chains_too() -> None:
+    replies = ["A.", "Bad. 1/10. Revision is needed.", "B.", "Bad too. 1/10. Revision is needed.", "C."]
+    _, calls = taught(*replies, gold=GOLD, context="chain", max_revisions=2)
+    assert [GOLD in call for call in calls] == [False, True] * 2 + [False]
+
+
+def test_gold_needs_a_wording_that_shows_it() -> None:
+    with pytest.raises(UsageError, match="the wording 'task' has no place for it"):
+        redraft.revise("Hi", model=redraft.ScriptedEngine(["x"]), gold=GOLD)
+
+
+def test_no_wording_shows_the_gold_answer_to_the_writer() -> None:
+    with pytest.raises(UsageError, match=r"the template revise has an unknown place \{gold\}"):
+        redraft.revise(
+            "Hi", model=redraft.ScriptedEngine(["x"]), prompts={"revise": "{found}\n\n{gold} Again."}
+        )
+
+
+def test_the_first_answer_is_given() -> None:
+    chain, calls = taught(
+        "Vague. 4/10. Revision is needed.", "Better.", "10/10. Revision is not needed.", given="Mine."
+    )
+    assert [step.answer for step in chain.steps] == ["Mine.", "Better."]
+    assert chain.steps[0].usage.prompt_tokens > 0  # that of its feedback
+    assert len(calls) == 3
+    checked = redraft.revise(
+        "Hi", model=redraft.ScriptedEngine(["Ha."]), given="Much too long.", checks=["words<=1"]
+    )
+    assert [step.answer for step in checked.steps] == ["Much too long.", "Ha."]
+
+
+@pytest.mark.parametrize(
+    ("more", "said"), [({"drafts": 2, "checks": ["json"]}, "2 drafts"), ({"mode": "native"}, "native")]
+)
+def test_a_given_answer_goes_with_one_draft_that_is_revised(more: Any, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        redraft.revise("Hi", model=redraft.ScriptedEngine(["x"]), given="Mine.", **more)
+
+
+def test_a_criticism_without_a_verdict_is_asked_for_it_once() -> None:
+    chain, calls = taught(
+        "Ten.", "It could be warmer.", "Revision is needed.", "Twenty.", "Nice.", "Well, perhaps."
+    )
+    assert critique.AGAIN in calls[2]
+    first, second = (step.feedback for step in chain.steps)
+    assert first is not None
+    assert second is not None
+    assert first.text == "It could be warmer. Revision is needed."
+    assert (second.verdict, second.text, chain.stop) == ("unknown", "Nice.", "ended")
+    assert len(calls) == 6
+    assert sum(step.usage.completion_tokens for step in chain.steps) == chain.usage.completion_tokens
+
+
+def test_a_score_decides_and_the_text_says_so() -> None:
+    chain, _ = taught(
+        "Ten.", "Fine. 8/10. Revision is not needed.", "Eleven.", "9 out of 10", accept_score=9.0
+    )
+    first, second = (step.feedback for step in chain.steps)
+    assert first is not None
+    assert second is not None
+    assert (first.verdict, verdict_of(first.text)) == ("revise", "revise")
+    assert (second.verdict, verdict_of(second.text)) == ("accept", "accept")
+
+
+def test_feedback_may_be_longer_than_an_answer() -> None:
+    chain, _ = taught("Ten.", "A sentence. Revision is not needed.", max_tokens=10, feedback_tokens=99)
+    assert chain.stop == "accepted"
+
+
+def test_a_server_gives_the_verdict_as_a_field() -> None:
+    with FakeServer() as server:
+        replies = [
+            "Ten.",
+            in_json("Too little.", 3, needed=True),
+            "Twenty.",
+            in_json("Right.", 10, needed=False),
+        ]
+        server.on(CHAT, *map(chat_reply, replies))
+
+        async def make() -> redraft.Chain:
+            async with aclosing(RemoteEngine(server.url, "m")) as engine:
+                return await redraft.arevise(
+                    "How much?", model=engine, prompts="teacher", feedback_tokens=77, max_tokens=99
+                )
+
+        chain = asyncio.run(make())
+        bodies = [request.json for request in server.asked(CHAT)]
+    assert [step.feedback.text for step in chain.steps if step.feedback] == [
+        "Too little. Revision is needed.",
+        "Right. Revision is not needed.",
+    ]
+    formats = [body.get("response_format", {}).get("json_schema", {}).get("schema") for body in bodies]
+    assert formats == [None, critique.SCHEMA, None, critique.SCHEMA]
+    assert [body["max_tokens"] for body in bodies] == [99, 77, 99, 77]
+    assert '"revision_needed": boolean' in bodies[1]["messages"][-1]["content"]
+
+
+@pytest.mark.parametrize(
+    ("reply", "text", "verdict", "score"),
+    [
+        (in_json("Dull.", 4, needed=True), "Dull. Revision is needed.", "revise", 4),
+        (in_json("Revision is needed.", 4, needed=True), "Revision is needed.", "revise", 4),
+        (in_json("Dull.", 40, needed=True), "Dull. Revision is needed.", "revise", None),
+        (in_json("Dull.", True, needed=False), "Dull. Revision is not needed.", "accept", None),
+        (
+            in_json("Dull. No revision is needed.", 4, needed="no"),
+            "Dull. No revision is needed.",
+            "accept",
+            4,
+        ),
+        ('{"feedback": "Du', "Du", "unknown", None),
+        ('```json\n{"feedback": "Du {", "score": 3', "Du {", "unknown", None),
+        ('{"feedback": "A "b" c", "score": 3}', '{"feedback": "A "b" c", "score": 3}', "unknown", None),
+        (
+            f"So:\n```json\n{in_json('Use {x}.', 4, needed=True)}\n```",
+            "Use {x}. Revision is needed.",
+            "revise",
+            4,
+        ),
+        (in_json("A \ud800", 4, needed=True), "A \ufffd Revision is needed.", "revise", 4),
+        ('{"feedback": "\\ud800', "\ufffd", "unknown", None),
+        ("8,5/10. Revision is needed.", "8,5/10. Revision is needed.", "revise", None),
+        ('["a"]', '["a"]', "unknown", None),
+        ("Score: 7.5/10. Revision is needed.", "Score: 7.5/10. Revision is needed.", "revise", 7.5),
+        ("Of 3/10 and 6 out of 10, the last. No revision is needed.", None, "accept", 6),
+        ("On 1/10/2020 and 11/10 and 2/100.", "On 1/10/2020 and 11/10 and 2/100.", "unknown", None),
+    ],
+)
+def test_reading_a_criticism(reply: str, text: str | None, verdict: str, score: float | None) -> None:
+    found = read_critique(reply, None)
+    assert (found.text, found.verdict, found.score) == (reply if text is None else text, verdict, score)
+
+
+@given(st.text(), st.one_of(st.none(), st.floats(0, 10)))
+def test_any_reply_can_be_read_and_says_its_verdict(reply: str, accept_score: float | None) -> None:
+    found = read_critique(reply, accept_score)
+    assert found.verdict in ("unknown", verdict_of(found.text))
+
+
+def test_a_native_model_with_a_gold_answer_is_asked_to_criticise() -> None:
+    engine = redraft.ScriptedEngine(["Ten.", "Good. 10/10. Revision is not needed."], native=True)
+    chain = redraft.revise("How much?", model=engine, prompts="teacher", gold=GOLD)
+    assert chain.model["revision_mode"] == "prompted"
+    assert GOLD in json.dumps(engine.calls[1])
+
+
+@pytest.mark.parametrize("mode", ["native", "verified", "best-of"])
+def test_gold_is_for_the_mode_with_a_critic(mode: str) -> None:
+    with pytest.raises(UsageError, match=f"mode '{mode}' shows it to no critic"):
+        taught("x", gold=GOLD, mode=mode, checks=["json"])
+
+
+def test_another_critic_of_a_native_model_is_asked_for_a_verdict() -> None:
+    critic = redraft.ScriptedEngine(["Good. 10/10. Revision is not needed."])
+    writer = redraft.ScriptedEngine(["Ten.\n"], native=True)
+    redraft.revise("How much?", model=writer, critic=critic, prompts="teacher", mode="native")
+    assert critique.IN_WORDS in json.dumps(critic.calls[0])
+
+
+@pytest.mark.parametrize("place", ["{found}", "{gold}"])
+def test_a_critic_is_always_asked_for_a_verdict(place: str) -> None:
+    criticise = f"Judge it.\n\nKnow:\n{place} {{verdict}}\n\n{{found}}"
+    with pytest.raises(UsageError, match="does not always ask for the words"):
+        redraft.revise("Hi", model=redraft.ScriptedEngine(["x"]), prompts={"criticise": criticise})
+
+
+def test_feedback_that_was_cut_is_asked_for_its_verdict() -> None:
+    bad, cut = "Dull. Revision is needed.", "It has nothing that I would change, and"
+    chain, calls = taught("Ten.", bad, "Twenty.", cut, "Revision is not needed.", feedback_tokens=30)
+    assert critique.AGAIN in calls[4]
+    assert (chain.stop, chain.answer) == ("accepted", "Twenty.")
+
+
+@pytest.mark.parametrize(("left", "stop"), [(0, "budget"), (5, "budget"), (23, "accepted")])
+def test_the_budget_may_end_in_the_second_question(left: int, stop: str) -> None:
+    budget = redraft.Budget(tokens=len("Ten.It is fine.") + left)
+    options: Any = {"budget": budget, "max_tokens": 100}
+    chain, _ = taught("Ten.", "It is fine.", "Revision is not needed.", **options)
+    assert (chain.stop, chain.answer) == (stop, "Ten.")
+    if stop == "budget":
+        chain, calls = taught("Good. Revision is not needed.", resume=chain)
+        assert (chain.stop, len(calls)) == ("accepted", 1)
+
+
+def test_a_cancel_may_come_in_the_second_question() -> None:
+    token = redraft.CancelToken()
+
+    def reply(asked: Any) -> str:
+        if critique.AGAIN in json.dumps(asked):
+            token.cancel()
+        return "It is fine."
+
+    engine = redraft.ScriptedEngine(reply, delay=0.01)
+    chain = redraft.revise("How much?", model=engine, prompts="teacher", cancel=token)
+    assert chain.stop == "cancelled"
+
+
+@given(st.text(), st.integers(0, 9))
+def test_criticism_in_json_that_was_cut_is_read_as_far_as_it_goes(text: str, left: int) -> None:
+    start = '{"feedback": "'
+    for ascii_ in (True, False):
+        said = json.dumps({"feedback": text}, ensure_ascii=ascii_).removesuffix('"}')
+        found = read_critique(said[: max(len(said) - left, len(start))], None).text
+        assert text.strip().startswith(found.rstrip("\ufffd"))
