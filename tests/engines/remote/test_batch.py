@@ -180,6 +180,27 @@ def test_critic_and_writer_get_batches_of_their_own_models() -> None:
         assert models == ["gull", "tern", "gull"]
 
 
+def test_of_several_keys_only_the_first_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    with BatchServer(says) as server:
+        Path("config.toml").write_text(f'[keys]\n"{server.host}" = ["first-key-1", "second-key-2"]\n')
+        Path("config.toml").chmod(0o600)
+        monkeypatch.setenv("REDRAFT_CONFIG", "config.toml")
+        done = answer(server)
+        assert done.exit_code == 0, done.output
+        assert {each.headers["authorization"] for each in server.requests} == {"Bearer first-key-1"}
+
+
+def test_generated_chains_go_through_batches_too() -> None:
+    with BatchServer(says) as server:
+        args = ["generate", "chains", "prompts.txt", "-o", "out.jsonl", "-m", server.model, "--batch"]
+        more = ["--pause", "0.01", "--mode", "prompted", "--max-revisions", "1"]
+        done = CliRunner().invoke(app, [*args, *more], prog_name="redraft")
+        assert done.exit_code == 0, done.output
+        assert (server.waves[0], server.live) == (PROMPTS, [])
+        assert set(server.paid.values()) == {1}
+    assert len(chains()) == PROMPTS
+
+
 # A run that is stopped.
 
 
