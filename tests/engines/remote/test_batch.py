@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +159,14 @@ def test_the_same_prompt_twice_gets_two_replies() -> None:
         more = ["--pause", "0.01", "--cache", "cache.db"]
         assert CliRunner().invoke(app, [*args, *more], prog_name="redraft").exit_code == 0
         assert (len({chain.answer for chain in chains("cached.jsonl")}), server.waves) == (1, [2, 1])
+
+
+def test_models_of_one_server_share_what_an_earlier_run_sent() -> None:
+    with BatchServer(says) as server:
+        critic = ["--critic", f"{server.url}#tern", "-j", "2"]
+        killed(server, 2, *critic)
+        assert answer(server, *critic).exit_code == 0
+        insist_on_all(server)
 
 
 def test_a_wave_is_cut_at_the_limits_of_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -593,19 +601,28 @@ def test_headers_of_one_request_and_engines_without_a_journal_are_refused() -> N
         assert server.waves == []
 
 
-def test_raw_text_and_messages_go_in_batches_of_their_own() -> None:
-    async def both() -> list[str]:
+def test_raw_text_messages_and_models_go_in_batches_of_their_own() -> None:
+    async def asked() -> list[str]:
         with Journal(Path("j.db")) as journal, Batches(Path("b.jsonl"), journal, pause=0.01) as batches:
-            async with aclosing(RemoteEngine(server.url, "gull", reach=batches.reach)) as engine:
-                keyed = JournaledEngine(engine, journal, identity="gull")
-                raw = keyed.stream("A gull", Sampling())
-                replies = await asyncio.gather(_all(raw), _deltas(keyed, Sampling(), ()))
+            async with AsyncExitStack() as stack:
+                keyed = []
+                for model in ("gull", "tern"):
+                    engine = RemoteEngine(server.url, model, reach=batches.reach)
+                    stack.push_async_callback(engine.aclose)
+                    keyed.append(JournaledEngine(engine, journal, identity=model))
+                gull, tern = keyed
+                raw = gull.stream("A gull", Sampling())
+                both = (_deltas(each, Sampling(), ()) for each in (gull, tern))
+                replies = await asyncio.gather(_all(raw), *both)
         return ["".join(delta.text for delta in deltas) for deltas in replies]
 
-    with BatchServer(lambda body: {"text": " flies."} if "prompt" in body else "A tern.") as server:
-        assert asyncio.run(both()) == [" flies.", "A tern."]
+    def says(body: dict[str, Any]) -> Any:
+        return {"text": " flies."} if "prompt" in body else f"A {body['model']}."
+
+    with BatchServer(says) as server:
+        assert asyncio.run(asked()) == [" flies.", "A gull.", "A tern."]
         ends = [batch.record["endpoint"] for batch in server.batches.values()]
-        assert sorted(ends) == ["/v1/chat/completions", "/v1/completions"]
+        assert sorted(ends) == ["/v1/chat/completions"] * 2 + ["/v1/completions"]
 
 
 async def _all(deltas: Any) -> list[Delta]:

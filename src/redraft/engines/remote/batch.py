@@ -77,10 +77,13 @@ class Batches(AbstractContextManager["Batches"]):
         self._limit, self._tell = limit, tell
         self._chains = self._waiting = 0
         self._shown: dict[str, str] = {}
+        self._servers: dict[str, BatchServer] = {}
 
     def reach(self, url: str, key: Key | None, patience: Patience) -> BatchServer:
-        """Return a server that is asked in batches."""
-        return BatchServer(url, key, patience, self)
+        """Return a server that is asked in batches: one for all engines at an address."""
+        if url not in self._servers:
+            self._servers[url] = BatchServer(url, key, patience, self)
+        return self._servers[url]
 
     @contextmanager
     def chain(self) -> Iterator[None]:
@@ -136,6 +139,7 @@ class _Request:
     """A request that somebody waits for."""
 
     path: str
+    model: str
     line: bytes
     reply: asyncio.Future[Any] = field(default_factory=asyncio.Future)
     listeners: int = 0
@@ -190,7 +194,7 @@ class BatchServer(Server):
         self._begin()
         request = self._requests.get(call_id)
         if request is None:
-            request = _Request(path, _line(path, body, call_id))
+            request = _Request(path, str(body.get("model")), _line(path, body, call_id))
             self._requests[call_id] = request
             if call_id not in self._sent:
                 self._queue[call_id] = request
@@ -243,11 +247,11 @@ class BatchServer(Server):
                 return
 
     def _wave(self) -> dict[str, _Request]:
-        """Take the next wave from the queue. A batch has one endpoint."""
+        """Take the next wave from the queue. A batch has one endpoint, and one model at most providers."""
         first, size = next(iter(self._queue.values())), 0
         wave: dict[str, _Request] = {}
         for call_id, request in self._queue.items():
-            if request.path == first.path:
+            if (request.path, request.model) == (first.path, first.model):
                 size += len(request.line)
                 if wave and (len(wave) == MOST_REQUESTS or size > MOST_BYTES):
                     break
@@ -259,9 +263,9 @@ class BatchServer(Server):
     async def _send(self, wave: Mapping[str, _Request]) -> Sent:
         content = b"".join(request.line for request in wave.values())
         path = next(iter(wave.values())).path
+        self._sent.update(wave)
         upload = Upload("requests.jsonl", content, {"purpose": "batch"})
         uploaded = await self._record("POST", "/files", upload)
-        self._sent.update(wave)
         sent = self._batches.file.uploaded(str(uploaded["id"]), self.url, list(wave))
         return self._batches.file.created(sent, await self._created(sent, path))
 
