@@ -6,7 +6,7 @@
 
 Each look at a batch moves it on by one state. `held` keeps batches from this one on, counted from 1, in
 progress; a `swift` server finishes all at the first look. `faults` change what becomes of a batch, the
-first for the first, and so on. Live requests are answered too.
+first for the first, and so on. A server that is `down` fails each look. Live requests are answered too.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class BatchServer(FakeServer):
     ) -> None:
         super().__init__()
         self.says, self.faults, self.most = says, list(faults), most
-        self.held, self.swift = 0, swift
+        self.held, self.swift, self.down = 0, swift, False
         self.batches: dict[str, Batch] = {}
         self.paid: Counter[str] = Counter()
         self.live: list[Body] = []
@@ -195,6 +195,8 @@ class BatchServer(FakeServer):
 
     def _look(self, name: str) -> Reply:
         self.looks += 1
+        if self.down:
+            return json_reply({"error": {"message": "Overloaded"}}, 503)
         if name not in self.batches:
             return json_reply({"error": {"message": f"No batch found with id '{name}'."}}, 404)
         batch = self.batches[name]

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +25,14 @@ from redraft.engines.remote import batch
 from redraft.engines.remote.batch import Batches
 from redraft.engines.remote.engine import RemoteEngine
 from redraft.engines.remote.patience import Patience
+from redraft.engines.remote.server import Server
 from redraft.errors import RedraftError, UsageError
 from redraft.jobs.journal import Journal
+from redraft.jobs.progress import ItemProgress
 from tests.engines.batch_server import Batch, BatchServer, Fault
-from tests.engines.fake_server import Reply, error_reply, json_reply
+from tests.engines.fake_server import FakeServer, Reply, error_reply, json_reply
 
-PROMPTS = 6
+PROMPTS = 5
 CALLS = 3
 """A draft, feedback and a revision for each prompt."""
 TWO_STEPS = ["--mode", "prompted", "--max-revisions", "1", "--context", "chain"]
@@ -159,11 +161,19 @@ def test_the_same_prompt_twice_gets_two_replies() -> None:
         assert (len({chain.answer for chain in chains("cached.jsonl")}), server.waves) == (1, [2, 1])
 
 
+def test_models_of_one_server_share_what_an_earlier_run_sent() -> None:
+    with BatchServer(says) as server:
+        critic = ["--critic", f"{server.url}#tern", "-j", "2"]
+        killed(server, 2, *critic)
+        assert answer(server, *critic).exit_code == 0
+        insist_on_all(server)
+
+
 def test_a_wave_is_cut_at_the_limits_of_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batch, "MOST_REQUESTS", 4)
     with BatchServer(says, most=4) as server:
         assert answer(server, *ONE_STEP).exit_code == 0
-        assert sorted(server.waves) == [2, 4]
+        assert sorted(server.waves) == [1, 4]
         monkeypatch.setattr(batch, "MOST_BYTES", 1000)
         assert answer(server, *ONE_STEP, out="other.jsonl").exit_code == 0
         assert max(server.waves[2:]) < 4
@@ -178,6 +188,27 @@ def test_critic_and_writer_get_batches_of_their_own_models() -> None:
         assert models == ["gull", "tern", "gull"]
 
 
+def test_of_several_keys_only_the_first_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    with BatchServer(says) as server:
+        Path("config.toml").write_text(f'[keys]\n"{server.host}" = ["first-key-1", "second-key-2"]\n')
+        Path("config.toml").chmod(0o600)
+        monkeypatch.setenv("REDRAFT_CONFIG", "config.toml")
+        done = answer(server)
+        assert done.exit_code == 0, done.output
+        assert {each.headers["authorization"] for each in server.requests} == {"Bearer first-key-1"}
+
+
+def test_generated_chains_go_through_batches_too() -> None:
+    with BatchServer(says) as server:
+        args = ["generate", "chains", "prompts.txt", "-o", "out.jsonl", "-m", server.model, "--batch"]
+        more = ["--pause", "0.01", "--mode", "prompted", "--max-revisions", "1"]
+        done = CliRunner().invoke(app, [*args, *more], prog_name="redraft")
+        assert done.exit_code == 0, done.output
+        assert (server.waves[0], server.live) == (PROMPTS, [])
+        assert set(server.paid.values()) == {1}
+    assert len(chains()) == PROMPTS
+
+
 # A run that is stopped.
 
 
@@ -189,6 +220,14 @@ def killed(server: BatchServer, held: int, *more: str) -> None:
         job.kill()
         job.communicate()
     server.held = 0
+
+
+def leave_pending(server: BatchServer) -> None:
+    """Run until the first wave is sent. A server that fails then ends the run."""
+    server.down = True
+    assert answer(server, "--patience", "0", "--retries", "0").exit_code == 3
+    assert len(server.waves) == 1
+    server.down = False
 
 
 def test_a_run_that_is_killed_while_a_batch_is_pending_goes_on_and_pays_nothing_twice() -> None:
@@ -219,10 +258,10 @@ def test_a_run_that_is_killed_at_any_moment_loses_nothing_and_pays_nothing_twice
 def test_replies_that_nobody_waits_for_yet_are_kept_in_the_journal() -> None:
     """A run that goes on with fewer chains at once reads the whole batch, and uses it later."""
     with BatchServer(says) as server:
-        killed(server, 1)
+        leave_pending(server)
         assert answer(server, "-j", "2").exit_code == 0
         assert server.waves[0] == PROMPTS
-        assert set(server.waves[1:]) == {2}
+        assert set(server.waves[1:]) <= {1, 2}
         insist_on_all(server)
 
 
@@ -243,13 +282,15 @@ def test_ctrl_c_leaves_the_batch_and_says_how_to_go_on() -> None:
         insist_on_all(server)
 
 
-def test_a_limit_of_seconds_ends_the_waiting() -> None:
+def test_a_limit_of_seconds_ends_the_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     with BatchServer(says) as server:
         server.held = 1
-        done = answer(server, "--limit-seconds", "0.5")
+        with monkeypatch.context() as clock:
+            clock.setattr(ItemProgress, "seconds", property(lambda _: 99.0 if server.looks > 2 else 1.0))
+            done = answer(server, "--limit-seconds", "50")
         assert done.exit_code == 4
-        assert "the limit of 0.5 seconds is reached" in done.stderr
-        assert "run the same command again to go on" in done.stderr
+        assert "the limit of 50 seconds is reached, in the middle of a batch." in done.stderr
+        assert f"0 of {PROMPTS} done; run the same command again to go on" in done.stderr
         assert "under way at the server" in done.stderr
         server.held = 0
         assert answer(server).exit_code == 0
@@ -258,12 +299,10 @@ def test_a_limit_of_seconds_ends_the_waiting() -> None:
 
 def test_a_live_run_does_not_pay_for_what_a_batch_is_asked_for() -> None:
     with BatchServer(says) as server:
-        server.held = 1
-        answer(server, "--limit-seconds", "0.5")
+        leave_pending(server)
         live = CliRunner().invoke(app, words(server), prog_name="redraft")
         assert (live.exit_code, server.live) == (2, [])
         assert "is under way for out.jsonl, and --batch was not given" in live.stderr
-        server.held = 0
         assert answer(server).exit_code == 0
         Path("out.jsonl").unlink()
         assert CliRunner().invoke(app, words(server), prog_name="redraft").exit_code == 0
@@ -281,8 +320,7 @@ def test_a_batch_whose_creation_was_not_heard_of_is_found() -> None:
 @pytest.mark.parametrize("created", [True, False])
 def test_a_process_that_died_while_it_created_a_batch(created: bool) -> None:
     with BatchServer(says) as server:
-        server.held = 1
-        answer(server, "--limit-seconds", "0.5")
+        leave_pending(server)
         head, *_ = FILE.read_text().splitlines(keepends=True)
         FILE.write_text(head + '{"file": ')
         if not created:
@@ -290,7 +328,6 @@ def test_a_process_that_died_while_it_created_a_batch(created: bool) -> None:
         for number in range(3):  # so that it is not on the first page of the list
             record = {"id": f"other_{number}", "input_file_id": "other", "created_at": int(time.time())}
             server.batches[f"other_{number}"] = Batch({**record, "status": "completed"}, [], Fault())
-        server.held = 0
         assert answer(server).exit_code == 0
         insist_on_all(server)
 
@@ -302,7 +339,7 @@ def test_a_process_that_died_while_it_created_a_batch(created: bool) -> None:
 def test_a_batch_that_ends_early_is_used_as_far_as_it_goes(ends: str) -> None:
     with BatchServer(says, Fault(ends, answered=4)) as server:
         assert answer(server).exit_code == 0
-        assert server.waves == [PROMPTS, PROMPTS, PROMPTS, 2]
+        assert server.waves == [PROMPTS, PROMPTS, PROMPTS, 1]
         insist_on_all(server)
 
 
@@ -311,9 +348,9 @@ def test_a_batch_that_expires_each_time_fails_its_prompts() -> None:
     with BatchServer(says, *faults) as server:
         done = answer(server, *ONE_STEP, "--retries", "2")
         assert done.exit_code == 3
-        assert server.waves == [6, 2, 2]
+        assert server.waves == [PROMPTS, 1, 1]
         failures = [json.loads(line) for line in Path("out.jsonl.errors.jsonl").read_text().splitlines()]
-        assert len(failures) == 2
+        assert len(failures) == 1
         assert "gave no reply in 3 batches: This request could not be executed" in failures[0]["message"]
         assert "--parallel" in failures[0]["hint"]
         assert answer(server, *ONE_STEP).exit_code == 0
@@ -386,8 +423,7 @@ def test_a_server_without_batches_says_what_to_do(route: str) -> None:
 
 def test_a_batch_that_the_server_forgot_is_not_paid_again_unasked() -> None:
     with BatchServer(says) as server:
-        server.held = 1
-        answer(server, "--limit-seconds", "0.5")
+        leave_pending(server)
         (name,) = server.batches
         server.batches.clear()
         done = answer(server)
@@ -424,7 +460,8 @@ def test_a_server_that_is_busy_for_a_moment_is_waited_for(
 ) -> None:
     monkeypatch.setattr("redraft.engines.remote.patience.LONGEST_BACKOFF", 0.05)
     with BatchServer(says) as server:
-        real, left = server._next, [error_reply(503, "Overloaded"), error_reply(429, "Slow down")]
+        few = (500,) * 7 if route.startswith("GET") else (503, 429)
+        real, left = server._next, [error_reply(status, "Not now") for status in few]
 
         def busy(request: Any) -> Reply:
             return left.pop() if left and f"{request.method} {request.path}" == route else real(request)
@@ -433,6 +470,16 @@ def test_a_server_that_is_busy_for_a_moment_is_waited_for(
         done = answer(server)
         assert (done.exit_code, left) == (0, []), done.output
         insist_on_all(server)
+
+
+def test_a_server_that_stays_down_ends_the_run_and_no_prompt_fails() -> None:
+    with BatchServer(says) as server:
+        server.down = True
+        done = answer(server, "--patience", "0", "--retries", "0")
+        assert done.exit_code == 3
+        assert "fails (503): Overloaded" in done.stderr
+        assert f"0 of {PROMPTS} done; run the same command again to go on." in done.stderr
+        assert not Path("out.jsonl.errors.jsonl").exists()
 
 
 def test_an_empty_reply_is_asked_for_again_by_the_next_run() -> None:
@@ -552,3 +599,80 @@ def test_headers_of_one_request_and_engines_without_a_journal_are_refused() -> N
         with pytest.raises(RedraftError, match="batches need a journal"):
             asyncio.run(plainly())
         assert server.waves == []
+
+
+def test_raw_text_messages_and_models_go_in_batches_of_their_own() -> None:
+    async def asked() -> list[str]:
+        with Journal(Path("j.db")) as journal, Batches(Path("b.jsonl"), journal, pause=0.01) as batches:
+            async with AsyncExitStack() as stack:
+                keyed = []
+                for model in ("gull", "tern"):
+                    engine = RemoteEngine(server.url, model, reach=batches.reach)
+                    stack.push_async_callback(engine.aclose)
+                    keyed.append(JournaledEngine(engine, journal, identity=model))
+                gull, tern = keyed
+                raw = gull.stream("A gull", Sampling())
+                both = (_deltas(each, Sampling(), ()) for each in (gull, tern))
+                replies = await asyncio.gather(_all(raw), *both)
+        return ["".join(delta.text for delta in deltas) for deltas in replies]
+
+    def says(body: dict[str, Any]) -> Any:
+        return {"text": " flies."} if "prompt" in body else f"A {body['model']}."
+
+    with BatchServer(says) as server:
+        assert asyncio.run(asked()) == [" flies.", "A gull.", "A tern."]
+        ends = [batch.record["endpoint"] for batch in server.batches.values()]
+        assert sorted(ends) == ["/v1/chat/completions"] * 2 + ["/v1/completions"]
+
+
+async def _all(deltas: Any) -> list[Delta]:
+    return [delta async for delta in deltas]
+
+
+def test_a_wave_waits_for_a_chain_that_runs_its_checks() -> None:
+    async def asked() -> None:
+        with Journal(Path("j.db")) as journal, Batches(Path("b.jsonl"), journal, pause=0.01) as batches:
+            async with aclosing(RemoteEngine(server.url, "gull", reach=batches.reach)) as engine:
+
+                async def chain(seconds: float) -> None:
+                    with batches.chain():
+                        await asyncio.sleep(seconds)
+                        keyed = JournaledEngine(engine, journal, identity="gull", scope=str(seconds))
+                        await _deltas(keyed, Sampling(), ())
+
+                await asyncio.gather(chain(0), chain(0.4))
+
+    with BatchServer(says) as server:
+        asyncio.run(asked())
+        assert server.waves == [2]
+
+
+def test_each_chain_gets_an_error_of_its_own() -> None:
+    """A chain that is cut adds itself to the error."""
+
+    async def asked() -> list[Any]:
+        with Journal(Path("j.db")) as journal, Batches(Path("b.jsonl"), journal, pause=0.01) as batches:
+            async with aclosing(RemoteEngine(server.url, "gull", reach=batches.reach)) as engine:
+                keyed = JournaledEngine(engine, journal, identity="gull")
+                both = (_deltas(keyed, Sampling(), ()) for _ in range(2))
+                return list(await asyncio.gather(*both, return_exceptions=True))
+
+    with BatchServer(says, Fault(reason=[{"message": "No."}])) as server:
+        one, other = asyncio.run(asked())
+        assert one is not other
+        assert one.message == other.message
+        assert "No." in one.message
+
+
+def test_lines_of_a_file_that_breaks_off_come_once() -> None:
+    async def lines() -> list[Any]:
+        async with aclosing(Server(server.url, None, Patience(tries=2))) as asked:
+            return [line async for line in asked.lines("/f")]
+
+    data = [json.dumps({"n": n, "text": "a\u2028b"}, ensure_ascii=False).encode() + b"\n" for n in range(3)]
+    with FakeServer() as server:
+        server.on("GET /v1/f", Reply(200, {}, [*data[:2], data[2][:5]], cut=True), Reply(200, {}, data))
+        assert [line["n"] for line in asyncio.run(lines())] == [0, 1, 2]
+        server.on("GET /v1/f", Reply(200, {}, data[:1], cut=True))
+        with pytest.raises(RedraftError, match="broke off /f after 1 lines"):
+            asyncio.run(lines())

@@ -77,10 +77,13 @@ class Batches(AbstractContextManager["Batches"]):
         self._limit, self._tell = limit, tell
         self._chains = self._waiting = 0
         self._shown: dict[str, str] = {}
+        self._servers: dict[str, BatchServer] = {}
 
     def reach(self, url: str, key: Key | None, patience: Patience) -> BatchServer:
-        """Return a server that is asked in batches."""
-        return BatchServer(url, key, patience, self)
+        """Return a server that is asked in batches: one for all engines at an address."""
+        if url not in self._servers:
+            self._servers[url] = BatchServer(url, key, patience, self)
+        return self._servers[url]
 
     @contextmanager
     def chain(self) -> Iterator[None]:
@@ -144,10 +147,15 @@ class _Request:
 
 
 class BatchServer(Server):
-    """A server that is asked in batches. Rates a minute do not apply: batches have limits of their own."""
+    """A server that is asked in batches.
+
+    Rates a minute do not apply: batches have limits of their own. Of several keys only the first is used: a
+    batch may be hidden from the others.
+    """
 
     def __init__(self, url: str, key: Key | None, patience: Patience, batches: Batches) -> None:
-        super().__init__(url, key, replace(patience, rpm=None, tpm=None))
+        first = key and replace(key, others=())
+        super().__init__(url, first, replace(patience, rpm=None, tpm=None))
         self._batches = batches
         self._requests: dict[str, _Request] = {}
         self._queue: dict[str, _Request] = {}
@@ -225,7 +233,7 @@ class BatchServer(Server):
         waiting, self._requests, self._queue = self._requests, {}, {}
         self._sent.clear()
         for request in waiting.values():
-            request.reply.set_exception(copy.copy(error))  # each chain adds what it has so far to its own
+            request.reply.set_exception(_of_run(error))
 
     async def _filled(self) -> None:
         """Wait until there is a wave to send."""
@@ -255,9 +263,9 @@ class BatchServer(Server):
     async def _send(self, wave: Mapping[str, _Request]) -> Sent:
         content = b"".join(request.line for request in wave.values())
         path = next(iter(wave.values())).path
+        self._sent.update(wave)
         upload = Upload("requests.jsonl", content, {"purpose": "batch"})
         uploaded = await self._record("POST", "/files", upload)
-        self._sent.update(wave)
         sent = self._batches.file.uploaded(str(uploaded["id"]), self.url, list(wave))
         return self._batches.file.created(sent, await self._created(sent, path))
 
@@ -323,7 +331,6 @@ class BatchServer(Server):
         said = ""
         while True:
             batch = await self._record("GET", f"/batches/{sent.batch}", needs="status")
-            self.pace.served()
             counts = batch.get("request_counts") or {}
             done = (counts.get("completed") or 0) + (counts.get("failed") or 0)
             text = f"{done:,} of {len(sent.requests):,} done, {sent.batch} {batch['status']}"
@@ -383,6 +390,7 @@ class BatchServer(Server):
         found = await self.fetch(method, self.url + path, body)
         if isinstance(found, Refusal):
             raise self._error_of(found, path)
+        self.pace.served()
         return self._checked(found, path, needs)
 
     def _checked(self, found: Any, path: str, needs: str = "id") -> Body:
@@ -430,6 +438,15 @@ class BatchServer(Server):
             f"{self.host} gave no reply in {tries} batches: {reason}",
             hint="Send fewer requests at once: --parallel N. Or leave out --batch.",
         )
+
+
+def _of_run(error: BaseException) -> BaseException:
+    """Return a new error of the whole run: the next prompts would fail as well. A chain adds itself to it."""
+    if not isinstance(error, EngineError):
+        return copy.copy(error)
+    found = EngineError(error.message, hint=error.hint)
+    found.exit_status = error.exit_status
+    return found
 
 
 def _place_of(call_id: str) -> str:
