@@ -28,10 +28,11 @@ HOW = (
     "passes all checks and is no echo (of what was demanded, or talk about the answer). The prompts state "
     "their constraints already. `told` means that the demands of the checks are listed below the prompt. "
     "mellea: instruct with the same sentences as requirements and the same checks as validation, "
-    "RepairTemplateStrategy. The ways that are compared have {seeds} seeds, the others one. Intervals are at "
-    "95 %, a bootstrap's over prompts."
+    "RepairTemplateStrategy. Rounds with other seeds: {seeds}. Intervals are at 95 %, a bootstrap's over "
+    "prompts."
 )
-SEEDS = 3
+SEEDS = 1
+"""Rounds over the prompts."""
 OURS, THEIRS = "best of 4, told", ("one plain answer", "best of 4", "mellea")
 """The way of redraft that is compared, and with what. It was the best of earlier runs on these prompts."""
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -149,8 +150,7 @@ async def measure(most: int) -> Row:
     made: dict[str, Rounds] = {}
     with serving(PARALLEL) as url:
         for name, (make, options) in ways.items():
-            rounds = SEEDS if name in (OURS, *THEIRS) else 1
-            made[name] = [await make(url, options, held_out(most, round_)) for round_ in range(rounds)]
+            made[name] = [await make(url, options, held_out(most, round_)) for round_ in range(SEEDS)]
             print(figure_of(name, made[name]), flush=True)
     figures = [figure_of(name, rounds) for name, rounds in made.items()]
     figures += [against(name, made[OURS], made[name]) for name in THEIRS]

@@ -103,6 +103,19 @@ def default_model() -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def a_sandbox() -> Path:
+    """The sandbox for programs, which not every machine or container allows. The value is its module."""
+    from redraft.errors import UsageError
+    from redraft.verify import sandbox
+
+    try:
+        sandbox.find_sandbox()
+    except UsageError as error:
+        pytest.skip(error.message)
+    return Path(sandbox.__file__)
+
+
 def _default_model() -> Path | None:
     named = os.environ.get("REDRAFT_TEST_MODEL")
     if named:

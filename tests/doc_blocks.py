@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-DIRECTIVES = ("no test", "model", "shared", "replies", "file", "exit", "output")
+DIRECTIVES = ("no test", "model", "shared", "sandbox", "replies", "file", "exit", "output")
 SHELL = ("console", "sh", "bash")
 _BLOCK = re.compile(
     r"(?P<before>(?:^<!--.*?-->\n+)*)^```(?P<language>[\w-]*)\n(?P<body>.*?)^```$", re.M | re.S

@@ -41,6 +41,7 @@ LAYERS = {
     "config": (1, "errors, config, files"),
     "files": (1, "errors, config, files"),
     "counting": (1, "errors, config, files"),
+    "ids": (1, "errors, config, files"),
     "machine": (1, "errors, config, files"),
     "hub": (1, "errors, config, files"),
     "options": (1, "errors, config, files"),

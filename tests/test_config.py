@@ -75,8 +75,8 @@ class TestTables:
             "check": ["words<=50"],
         }
         assert config.keys == {
-            "api.example.com": KeyEntry("env:EXAMPLE_KEY"),
-            "10.0.0.5:8000": KeyEntry("abc", plain_http=True),
+            "api.example.com": KeyEntry(("env:EXAMPLE_KEY",)),
+            "10.0.0.5:8000": KeyEntry(("abc",), plain_http=True),
         }
         assert config.price_for("https://api.example.com/v1", "big") == {"prompt": 1.0, "completion": 10.0}
         assert config.price_for("https://api.example.com/v1", "small") is None
@@ -123,6 +123,21 @@ class TestKeys:
         key = config.key_for(self.URL)
         assert key is not None
         assert (key.value, key.source) == ("from-environment", "REDRAFT_KEY_API_EXAMPLE_COM")
+
+    @pytest.mark.parametrize(
+        "entry", ["['one', 'env:TWO']", "{ key = ['one', 'env:TWO'] }", "['env:BOTH']", "'env:BOTH'"]
+    )
+    def test_several(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, entry: str) -> None:
+        monkeypatch.setenv("TWO", "two")
+        monkeypatch.setenv("BOTH", "one, two,one")
+        key = written(tmp_path, f"[keys]\n'api.example.com' = {entry}\n").key_for(self.URL)
+        assert key is not None
+        assert key.values == ("one", "two")
+        assert "two" not in repr(key)
+        monkeypatch.setenv("REDRAFT_KEY_API_EXAMPLE_COM", "three,four")
+        key = Config(tmp_path / "none").key_for(self.URL)
+        assert key is not None
+        assert key.values == ("three", "four")
 
     def test_a_port_has_a_key_of_its_own(self, tmp_path: Path) -> None:
         config = written(tmp_path, "[keys]\nlocalhost = 'any'\n'localhost:8000' = 'one'\n")

@@ -27,9 +27,9 @@ from redraft.collect.clean.rules import NAMES
 from redraft.options import Flags, options_of
 from redraft.revision.options import Options
 from tests.doc_blocks import SHELL, Block, Command, blocks_of, matches
+from tests.engines.batch_server import BatchServer
 from tests.engines.fake_server import (
     DONE,
-    FakeServer,
     Reply,
     chat_event,
     chat_reply,
@@ -48,6 +48,7 @@ SERVER = "http://localhost:8000"
 # Where `redraft` and `python` are.
 REAL = Path(sys.executable).parent
 SHARED = "<!-- shared -->"
+SANDBOX = "<!-- sandbox -->"
 MODEL = ("<!-- model -->", "<!-- model: exact -->")
 # Commands that import torch.
 TORCH = ("redraft train ", "redraft weights ")
@@ -56,7 +57,7 @@ TORCH = ("redraft train ", "redraft weights ")
 class PageRun:
     """One page in the course of being run."""
 
-    def __init__(self, folder: Path, server: FakeServer, commands: Path = REAL) -> None:
+    def __init__(self, folder: Path, server: BatchServer, commands: Path = REAL) -> None:
         self.folder = folder
         self.server = server
         self.commands = commands
@@ -71,6 +72,8 @@ class PageRun:
             lines = "".join(json.dumps(reply) + "\n" for reply in block.replies)
             (self.folder / "replies.jsonl").write_text(lines, encoding="utf-8")
             self.server.on("POST /v1/chat/completions", *map(chat_reply, block.replies))
+            replies = itertools.chain(block.replies, itertools.repeat(block.replies[-1]))
+            self.server.says = lambda _: next(replies)
         if "output" in block.directives:
             self.compare(block, block.body)
         elif block.runs and block.language == "python":
@@ -111,13 +114,20 @@ class PageRun:
 
 
 def run_page(
-    page: Path, folder: Path, *, with_model: bool, shared: Path | None = None, commands: Path = REAL
+    page: Path,
+    folder: Path,
+    *,
+    with_model: bool,
+    shared: Path | None = None,
+    commands: Path = REAL,
+    sandbox: bool = True,
 ) -> None:
     """Runs a page's blocks in order, with or without those that need the default model or the shared data."""
-    lacking = {name for name, there in (("model", with_model), ("shared", shared)) if not there}
+    needs = (("model", with_model), ("shared", shared), ("sandbox", sandbox))
+    lacking = {name for name, there in needs if not there}
     if shared:
         (folder / "data").symlink_to(shared)
-    with contextlib.chdir(folder), FakeServer() as server:
+    with contextlib.chdir(folder), BatchServer(swift=True) as server:
         run = PageRun(folder, server, commands)
         for block in blocks_of(page):
             if not lacking & block.directives.keys():
@@ -190,7 +200,7 @@ def as_line(ending: dict[str, Any]) -> str:
 
 def test_python_blocks_bear_every_end_of_a_chain(tmp_path: Path) -> None:
     ends: set[str | None] = set()
-    with contextlib.chdir(tmp_path), FakeServer() as server:
+    with contextlib.chdir(tmp_path), BatchServer() as server:
         run = PageRun(tmp_path, server)
         for block, ending in itertools.product(REVISING, ENDINGS.values()):
             server.on("POST /v1/chat/completions", *map(as_reply, ending))
@@ -262,7 +272,8 @@ def test_the_page_runs(page: Path, tmp_path: Path, request: pytest.FixtureReques
 
     model, shared = needed("default_model", *MODEL), needed("shared_data", SHARED)
     commands = request.getfixturevalue("warm") if model and page in having(*TORCH) else REAL
-    run_page(page, tmp_path, with_model=bool(model), shared=shared, commands=commands)
+    sandbox = bool(needed("a_sandbox", SANDBOX))
+    run_page(page, tmp_path, with_model=bool(model), shared=shared, commands=commands, sandbox=sandbox)
     if missing:
         pytest.skip("; ".join(missing))
 

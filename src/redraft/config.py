@@ -7,8 +7,9 @@ need not exist. This module reads and checks it. `cli` applies the defaults; `en
     model = "http://localhost:8000/v1#qwen"
     temperature = 0.2
 
-    [keys]                           # one key a host; "env:NAME" takes it from the environment
+    [keys]                           # keys of a host; "env:NAME" takes them from the environment
     "api.example.com" = "env:EXAMPLE_KEY"
+    "api.example.org" = ["env:FIRST_KEY", "env:SECOND_KEY"]   # used in turn
     "10.0.0.5:8000" = { key = "env:LAB_KEY", plain_http = true }
 
     [prices."api.example.com#big"]   # USD per million tokens
@@ -43,30 +44,42 @@ _PRICES = ("prompt", "completion", "cached")
 
 @dataclass(frozen=True)
 class Key:
-    """The key of a server. Its value is in no `repr`.
+    """The key of a server, or several that are used in turn. Their values are in no `repr`.
 
     Attributes:
         value: The secret.
         source: Where it was found.
         plain_http: Whether it may be sent unencrypted to another machine.
+        others: More keys.
     """
 
     value: str = field(repr=False)
     source: str
     plain_http: bool = False
+    others: tuple[str, ...] = field(default=(), repr=False)
+
+    @property
+    def values(self) -> tuple[str, ...]:
+        """All keys, each once."""
+        return tuple(dict.fromkeys((self.value, *self.others)))
 
 
 @dataclass(frozen=True)
 class KeyEntry:
-    """A line of `[keys]`: `text` is `env:NAME` or the key itself, and in no `repr`."""
+    """A line of `[keys]`: each text is `env:NAME` or the key itself, and in no `repr`."""
 
-    text: str = field(repr=False)
+    texts: tuple[str, ...] = field(repr=False)
     plain_http: bool = False
 
     @property
-    def variable(self) -> str | None:
-        """The environment variable that holds the key, if the entry names one."""
-        return self.text.removeprefix("env:") if self.text.startswith("env:") else None
+    def variables(self) -> tuple[str, ...]:
+        """The environment variables that the entry names."""
+        return tuple(text.removeprefix("env:") for text in self.texts if text.startswith("env:"))
+
+    @property
+    def holds_a_key(self) -> bool:
+        """Whether a key itself is in the file."""
+        return len(self.variables) < len(self.texts)
 
 
 @dataclass(frozen=True)
@@ -90,6 +103,7 @@ class Config:
         """Return the key for the server of a URL, or None.
 
         The environment comes first (`key_variable`), then `[keys]`; in each, `host:port` before `host`.
+        A variable may hold several keys with commas between them.
         `OPENAI_API_KEY` is for api.openai.com over https only, unless `[keys]` names it for another host.
 
         Raises:
@@ -99,10 +113,11 @@ class Config:
         entry = next((self.keys[name] for name in names if name in self.keys), None)
         plain_http = entry is not None and entry.plain_http
         for variable in map(key_variable, names):
-            if value := os.environ.get(variable):
-                return Key(value, variable, plain_http)
+            if values := _listed(os.environ.get(variable, "")):
+                return Key(values[0], variable, plain_http, values[1:])
         if entry is not None:
-            return Key(self._value(entry, names[-1]), f"[keys] of {self.path}", plain_http)
+            values = self._values(entry, names[-1])
+            return Key(values[0], f"[keys] of {self.path}", plain_http, values[1:])
         value = os.environ.get("OPENAI_API_KEY")
         if value and urlsplit(url).scheme == "https" and names[-1] == _OPENAI:
             return Key(value, "OPENAI_API_KEY")
@@ -113,16 +128,24 @@ class Config:
         found = (self.prices.get(f"{name}#{model}") for name in _host_names(url))
         return next((price for price in found if price is not None), None)
 
-    def _value(self, entry: KeyEntry, host: str) -> str:
-        if entry.variable is None:
-            return entry.text
-        value = os.environ.get(entry.variable)
-        if not value:
-            raise UsageError(
-                f"{self.path}: keys.{host!r} takes the key from ${entry.variable}, which is not set.",
-                hint=f"export {entry.variable}=…",
-            )
-        return value
+    def _values(self, entry: KeyEntry, host: str) -> tuple[str, ...]:
+        """Return the keys of an entry. A variable may hold several, too."""
+        values: list[str] = []
+        for text in entry.texts:
+            variable = text.removeprefix("env:")
+            found = (text,) if variable == text else _listed(os.environ.get(variable, ""))
+            if not found:
+                raise UsageError(
+                    f"{self.path}: keys.{host!r} takes the key from ${variable}, which is not set.",
+                    hint=f"export {variable}=…",
+                )
+            values += found
+        return tuple(values)
+
+
+def _listed(value: str) -> tuple[str, ...]:
+    """Return the keys in a variable, which commas separate."""
+    return tuple(filter(None, (part.strip() if "," in value else part for part in value.split(","))))
 
 
 def key_variable(host: str) -> str:
@@ -184,13 +207,15 @@ def _key(path: Path, entry: Any, host: str) -> KeyEntry:
     where = f'keys."{host}"'
     if "/" in host:
         raise _fault(path, f"{where}: a key belongs to a host, without http:// and path.")
-    table = {"key": entry} if isinstance(entry, str) else _table(path, entry, where, ("key", "plain_http"))
-    text, plain_http = table.get("key"), table.get("plain_http", False)
-    if not isinstance(text, str) or not text.removeprefix("env:").strip():
-        raise _fault(path, f"{where} has no key.", 'Write "env:NAME", or the key itself.')
+    plain = isinstance(entry, str | list)
+    table = {"key": entry} if plain else _table(path, entry, where, ("key", "plain_http"))
+    key, plain_http = table.get("key"), table.get("plain_http", False)
+    texts: list[Any] = key if isinstance(key, list) else [key]
+    if not texts or not all(isinstance(text, str) and text.removeprefix("env:").strip() for text in texts):
+        raise _fault(path, f"{where} has no key.", 'Write "env:NAME", the key itself, or a list of them.')
     if not isinstance(plain_http, bool):
         raise _fault(path, f"{where}.plain_http should be true or false.")
-    return KeyEntry(text, plain_http)
+    return KeyEntry(tuple(texts), plain_http)
 
 
 def _price(path: Path, price: Any, name: str) -> Mapping[str, float]:

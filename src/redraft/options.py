@@ -116,12 +116,17 @@ class PlainOptions(TypedDict, total=False):
     seed: Annotated[int | None, Option("makes a run repeatable", None, SAMPLING, "N", ge=0, le=MAX_SEED)]
 
 
-class ModelOptions(TypedDict, total=False):
-    """Which models are asked."""
+class ModelOption(TypedDict, total=False):
+    """Which model is asked."""
 
     model: Annotated[
         str, Option("default, a GGUF file, org/name, http://host/v1#name …", None, MODEL, "REF", "-m")
     ]
+
+
+class ModelOptions(ModelOption, total=False):
+    """Which models are asked."""
+
     critic: Annotated[str, Option("another model that criticises", None, MODEL, "REF")]
     judge: Annotated[str, Option("the model of judge: checks", None, MODEL, "REF")]
 
@@ -148,13 +153,9 @@ class MachineOptions(TypedDict, total=False):
     ]
 
 
-class Flags(PlainOptions, ModelOptions, MachineOptions, total=False):
-    """The options of `ask` and `answer`, and of recipes."""
+class ServerOptions(TypedDict, total=False):
+    """What the tokens of a model cost, and how to wait for its server."""
 
-    check: Annotated[list[str], Option("what the answer must meet; repeatable", None, LOOP, "CHECK", "-c")]
-    budget_tokens: Annotated[int, Option("generated tokens", None, BUDGET, "N", gt=0)]
-    budget_seconds: Annotated[float, Option("wall-clock time", None, BUDGET, "S", gt=0)]
-    budget_usd: Annotated[float, Option("money; needs a price", None, BUDGET, "USD", gt=0)]
     price: Annotated[
         str,
         Option("USD per million tokens, unless the config file says", None, BUDGET, "IN,OUT[,CACHED]"),
@@ -168,7 +169,7 @@ class Flags(PlainOptions, ModelOptions, MachineOptions, total=False):
     patience: Annotated[
         float,
         Option(
-            "repeat while it is down or busy, besides --retries [ask: 0, answer: 300]",
+            "repeat while it is down or busy, besides --retries [ask: 0, else 300]",
             None,
             SERVER,
             "S",
@@ -179,6 +180,15 @@ class Flags(PlainOptions, ModelOptions, MachineOptions, total=False):
     tpm: Annotated[int, Option("most tokens a minute", None, SERVER, "N", ge=1)]
 
 
+class Flags(PlainOptions, ModelOptions, MachineOptions, ServerOptions, total=False):
+    """The options of `ask` and `answer`, and of recipes."""
+
+    check: Annotated[list[str], Option("what the answer must meet; repeatable", None, LOOP, "CHECK", "-c")]
+    budget_tokens: Annotated[int, Option("generated tokens", None, BUDGET, "N", gt=0)]
+    budget_seconds: Annotated[float, Option("wall-clock time", None, BUDGET, "S", gt=0)]
+    budget_usd: Annotated[float, Option("money; needs a price", None, BUDGET, "USD", gt=0)]
+
+
 class ChainFlags(Flags, total=False):
     """The options of `generate chains` and its recipes."""
 
@@ -187,9 +197,13 @@ class ChainFlags(Flags, total=False):
     ]
     first: Annotated[bool, Option("take the first answer from the record", None, TEACHER)]
     verify: Annotated[
-        Literal["number"],
+        Literal["number", "code"],
         Option(
-            "let the record's gold answer give the verdicts: number", None, TEACHER, "KIND", what="number"
+            "let the record's gold number, or the tests of its code, give the verdicts",
+            None,
+            TEACHER,
+            "number|code",
+            what="number or code",
         ),
     ]
     keep: Annotated[

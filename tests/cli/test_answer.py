@@ -175,7 +175,10 @@ def test_a_prompt_that_fails_is_tried_again_the_next_time() -> None:
     script(["A reply.", "No revision is needed."], context=250)
     result = answer("--parallel", "1", "--max-revisions", "0")
     assert result.exit_code == 3
-    assert "failed     1, see out.jsonl.errors.jsonl; run the same command again to go on" in result.stdout
+    assert (
+        "failed     1: prompt too long 1\n           see out.jsonl.errors.jsonl; run the same"
+        in result.stdout
+    )
     failure = json.loads(Path("out.jsonl.errors.jsonl").read_text())
     assert (failure["id"], failure["error"]) == ("prompts/1", "ContextError")
     assert [chain.id for chain in chains()] == ["prompts/0", "prompts/2"]
@@ -425,7 +428,7 @@ def test_a_budget_that_leaves_no_answer_fails_the_prompt_and_the_next_run_tries_
     result = answer("--budget-seconds", "0.2", "--parallel", "10")
     assert result.exit_code == 3
     assert chains() == []
-    assert "failed     10, see out.jsonl.errors.jsonl" in result.stdout
+    assert "failed     10: budget used up 10\n" in result.stdout
     assert "no answer" in Path("out.jsonl.errors.jsonl").read_text()
     script(REPLIES)
     assert answer("--budget-seconds", "20").exit_code == 0

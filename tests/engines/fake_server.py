@@ -158,7 +158,7 @@ class FakeServer:
         assert task
         self._connections.add(task)
         try:
-            while (request := await _read(reader)) is not None:
+            while (request := await read_request(reader)) is not None:
                 self.requests.append(request)
                 reply = self._next(request)
                 if request.method == "HEAD":
@@ -210,7 +210,8 @@ def _head(reply: Reply, more: Mapping[str, str]) -> bytes:
     return "\r\n".join([f"HTTP/1.1 {reply.status} Said", *lines, "", ""]).encode()
 
 
-async def _read(reader: asyncio.StreamReader) -> Request | None:
+async def read_request(reader: asyncio.StreamReader) -> Request | None:
+    """Read a request; None where the client has left."""
     try:
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
     except asyncio.IncompleteReadError:

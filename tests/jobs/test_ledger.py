@@ -38,6 +38,13 @@ def fill(path: Path, names: list[str]) -> None:
                 ledger.append(name, line(name))
 
 
+def names_in(ledger: Ledger) -> set[str]:
+    """The names of these tests that are done."""
+    names = {name for name in ("a", "b", "c", "ok", "bad") if name in ledger.done}
+    assert len(names) == len(ledger.done)
+    return names
+
+
 def test_nobody_can_execute_results(tmp_path: Path) -> None:
     with Ledger(tmp_path / "out.jsonl", Provenance("answer")) as ledger:
         ledger.append("1", '{"id": "1"}')
@@ -50,7 +57,7 @@ def test_results_are_lines_and_are_known_again(tmp_path: Path) -> None:
     assert out.read_bytes() == f"{line('a')}\n{line('b')}\n".encode()
     found: list[bytes] = []
     with Ledger(out, PROVENANCE, on_found=found.append) as ledger:
-        assert (ledger.done, ledger.found, ledger.torn) == ({"a", "b"}, 2, 0)
+        assert (names_in(ledger), ledger.found, ledger.torn) == ({"a", "b"}, 2, 0)
     assert b"".join(found) == out.read_bytes()
 
 
@@ -77,7 +84,7 @@ def test_a_torn_line_is_counted_in_bytes(tmp_path: Path) -> None:
     with out.open("ab") as file:
         file.write(b'{"id": "b", "te')
     with Ledger(out, PROVENANCE) as ledger:
-        assert (ledger.torn, ledger.done) == (15, {"a"})
+        assert (ledger.torn, names_in(ledger)) == (15, {"a"})
 
 
 def test_a_bad_line_in_the_middle_is_an_error_and_stays(tmp_path: Path) -> None:
@@ -138,7 +145,7 @@ def test_another_way_of_making_is_refused_with_the_differences(tmp_path: Path) -
         Ledger(out, Provenance("generate", PROVENANCE.config))
     out.unlink()
     with Ledger(out, other) as ledger:
-        assert ledger.done == set()
+        assert len(ledger.done) == 0
 
 
 def test_input_may_grow_but_not_change(tmp_path: Path) -> None:
@@ -238,7 +245,7 @@ def test_a_limit_on_the_file_leaves_whole_lines(tmp_path: Path) -> None:
                 ledger.append("b", line("b", "x" * 2000))
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-        assert ledger.done == {"a"}
+        assert names_in(ledger) == {"a"}
     assert out.read_text() == line("a", "x" * 1000) + "\n"
     assert str(caught.value) == (
         f"cannot write {out}: File too large.\n"
@@ -308,7 +315,7 @@ def test_failures_are_kept_until_they_are_made_good(tmp_path: Path) -> None:
     assert "--ctx" in first["hint"]
     assert first["chain"]["steps"][0]["answer"] == "as far as"
     with Ledger(out, PROVENANCE) as ledger:
-        assert ledger.done == {"ok"}
+        assert names_in(ledger) == {"ok"}
         ledger.append("a", line("a"))
         ledger.fail("b", failure)
     assert [json.loads(text)["id"] for text in errors.read_text().splitlines()] == ["b"]
@@ -328,7 +335,7 @@ def test_a_lock_dies_with_its_process(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", script, str(out)], check=False)
     assert done.returncode == -signal.SIGKILL
     with Ledger(out, Provenance("answer")) as ledger:
-        assert ledger.done == {"a"}
+        assert names_in(ledger) == {"a"}
 
 
 def test_a_torn_failure_does_not_spoil_the_next(tmp_path: Path) -> None:

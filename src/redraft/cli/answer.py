@@ -17,7 +17,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 
-from redraft.cli.options import USUAL, CacheFile, FlagGroup, FlagValues, fill_in, takes
+from redraft.cli.batching import IN_BATCHES, BatchFlag, Batching, PauseOption, under_way
+from redraft.cli.options import (
+    USUAL,
+    CacheFile,
+    FlagGroup,
+    FlagValues,
+    LimitSeconds,
+    LimitTokens,
+    LimitUsd,
+    fill_in,
+    takes,
+)
 from redraft.cli.shell import only_ours, tell
 from redraft.errors import EngineTimeout, RedraftError, UsageError
 from redraft.options import Flags, options_of
@@ -25,6 +36,7 @@ from redraft.options import Flags, options_of
 if TYPE_CHECKING:
     from redraft.chain import Chain
     from redraft.cli.attempt import PromptItem
+    from redraft.engines.remote.batch import Batches
     from redraft.jobs.harness import Job, JobResult, Session
     from redraft.jobs.limits import Limits
     from redraft.jobs.runner import ItemCounts, Work
@@ -46,21 +58,13 @@ NOT_OF_THE_RESULT = {"ctx", "threads", "gpu_layers", "timeout", "retries", "pati
 STDIN = "standard input"
 """The name of its copy, in messages and in the provenance record."""
 
-_LIMITS = "Limits of this run"
-
-
-def _limit(metavar: str, text: str) -> Any:
-    return typer.Option(metavar=metavar, help=text, rich_help_panel=_LIMITS, show_default=False)
-
 
 Out = Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Where the chains go.")]
 Parallel = Annotated[
     int | None, typer.Option("--parallel", "-j", metavar="N", help=f"Chains at once.  [{PARALLEL}]")
 ]
+RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Only the prompts that failed before.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary.")]
-LimitUsd = Annotated[float | None, _limit("USD", "money; needs a price")]
-LimitTokens = Annotated[int | None, _limit("N", "generated tokens")]
-LimitSeconds = Annotated[float | None, _limit("S", "wall-clock time")]
 
 
 @takes
@@ -83,7 +87,10 @@ def answer(
         ),
     ] = None,
     cache: CacheFile = None,
+    retry_failed: RetryFailed = False,
     quiet: Quiet = False,
+    batch: BatchFlag = False,
+    pause: PauseOption = None,
     limit_usd: LimitUsd = None,
     limit_tokens: LimitTokens = None,
     limit_seconds: LimitSeconds = None,
@@ -93,7 +100,11 @@ def answer(
     FILE gets a line for each prompt, in the order in which they are done; the ids tell which is which.
     After any stop, the same command resumes: no finished answer is made twice, and a chain that was cut
     resumes after its last complete step, kept in FILE.unfinished.jsonl. Failures are in FILE.errors.jsonl
-    and are tried again. FILE.run.json records how FILE was made.
+    and are tried again; --retry-failed tries these alone, and begins no other prompt. FILE.run.json records
+    how FILE was made.
+
+    With --batch requests go through the server's batches, in waves: all answers, then all feedback, and so
+    on. The run may be stopped and continued days later. A journal is kept, FILE.journal.db if none is named.
 
     With --journal each reply of a model is stored on disk before it is used, and a chain that was cut is
     replayed from there for free. The same prompts with the same settings get the same replies again, for
@@ -111,12 +122,24 @@ def answer(
         out,
         fill_in(flags),
         form=Form(shape, model_id),
-        parallel=parallel,
+        parallel=parallel_of(parallel, batch=batch),
         limits=(limit_usd, limit_tokens, limit_seconds),
+        batching=Batching(out, batch, pause),
         journal=journal,
         cache=cache,
+        retry_failed=retry_failed,
         quiet=quiet,
     )
+
+
+def parallel_of(given: int | None, *, batch: bool) -> int:
+    """Return how many chains to make at once: as given, many in batches, or as the config file says."""
+    from redraft.config import load_config
+
+    if given is not None:
+        return given
+    found: int = IN_BATCHES if batch else load_config().defaults.get("parallel", PARALLEL)
+    return found
 
 
 def answer_file(
@@ -125,10 +148,12 @@ def answer_file(
     settings: FlagValues,
     *,
     form: Form,
-    parallel: int | None,
+    parallel: int,
     limits: tuple[float | None, int | None, float | None],
+    batching: Batching,
     journal: Path | None,
     cache: Path | None = None,
+    retry_failed: bool,
     quiet: bool,
     making: Making | None = None,
 ) -> NoReturn:
@@ -147,10 +172,12 @@ def answer_file(
             name=STDIN if str(source) == "-" else str(source),
             out=out,
             form=form,
-            parallel=below.get("parallel", PARALLEL) if parallel is None else parallel,
+            parallel=parallel,
             limits=Limits(*limits),
-            journal=journal,
+            journal=batching.journal(journal, cache),
             cache=cache,
+            batching=batching,
+            retry_failed=retry_failed,
             quiet=quiet or below.get("quiet", False),
             making=making or Making(),
         )
@@ -217,6 +244,12 @@ class Form:
         return write(chain, self.model_id or str(chain.model.get("name", "")))
 
 
+def _records(file: Path) -> Iterator[Chain]:
+    from redraft.formats.read.records import read_records
+
+    return read_records(file)
+
+
 @dataclass(frozen=True)
 class Making:
     """What a verb does beyond answering prompts.
@@ -224,16 +257,20 @@ class Making:
     Attributes:
         verb: Its name in the provenance record.
         flags: Its flags.
+        records: Returns the records of a file.
         options: Returns more options for the chain of a record.
         finished: Returns what is written of a chain, given its record; None for nothing.
         rows: Returns more rows of the summary.
+        must_pass: Whether an answer that fails its checks makes the exit status 1.
     """
 
     verb: str = "answer"
     flags: FlagGroup = USUAL
+    records: Callable[[Path], Iterator[Chain]] = _records
     options: Callable[[Chain], Mapping[str, Any]] = lambda _: {}
     finished: Callable[[Chain, Chain], Chain | None] = lambda chain, _: chain
     rows: Callable[[], list[tuple[str, str]]] = list
+    must_pass: bool = True
 
 
 @dataclass(frozen=True)
@@ -249,6 +286,8 @@ class Answering:
     limits: Limits
     journal: Path | None
     cache: Path | None
+    batching: Batching
+    retry_failed: bool
     quiet: bool
     making: Making = Making()
 
@@ -261,7 +300,7 @@ class Answering:
         summary = Summary(with_checks=bool(checked))
         job = self._job(summary)
         outcome = job.run(partial(self._start, summary))
-        status = outcome.exit_status or (1 if summary.not_passed else 0)
+        status = outcome.exit_status or (1 if summary.not_passed and self.making.must_pass else 0)
         if self.quiet and outcome.counts.failed:
             tell(f"{outcome.counts.failed:,} prompts failed: see {self.out}.errors.jsonl.")
         return "" if self.quiet or outcome.interrupted else self._summary(outcome, summary), status
@@ -270,6 +309,7 @@ class Answering:
         """Raise what can be found wrong before a file or a model is opened."""
         options = self.settings.options()
         self.settings.waiting()
+        self.batching.check(self.settings)
         if self.parallel < 1:
             raise UsageError(f"parallel is {self.parallel}.", hint="At least one chain at once.")
         self._check_prices(dict(options) | dict(self.settings.references()))
@@ -281,11 +321,10 @@ class Answering:
                 raise UsageError(f"{file} cannot be the {name} too.", hint="Name a file of its own.")
 
     def _job(self, summary: Summary) -> Job[PromptItem]:
-        from redraft.formats.read.records import read_records
         from redraft.jobs.harness import Job
 
         return Job(
-            items=lambda: map(self.form.item, read_records(self.source)),
+            items=lambda: map(self.form.item, self.making.records(self.source)),
             source=str(self.source),
             out=self.out,
             provenance=self._provenance(),
@@ -296,6 +335,7 @@ class Answering:
             parallel=self.parallel,
             retries=self.settings.waiting().tries - 1,
             limits=self.limits,
+            only_failed=self.retry_failed,
             on_found=self._reader(summary),
             note=partial(_note, summary),
             quiet=self.quiet,
@@ -332,13 +372,17 @@ class Answering:
         async with AsyncExitStack() as stack:
             file = self.journal or self.cache
             journal = stack.enter_context(Journal(file)) if file else None
-            options = await self._opened(stack, session)
+            batches = self.batching.opened(stack, journal, partial(self._time_over, session))
+            options = await self._opened(stack, session, batches)
             by_item = self.journal is not None
             journaled = Journaled(journal, await self._identities(), by_item) if journal else None
 
             async def work(item: PromptItem) -> list[str]:
-                own: Any = {**options, **self.making.options(item.asked)}
-                made = await Attempt(item, self.settings.get("seed"), own, session, journaled).chain()
+                more = self.making.options(item.asked)
+                checks = (*options.get("checks", ()), *more.get("checks", ()))
+                own: Any = {**options, **more, "checks": checks}
+                with under_way(batches):
+                    made = await Attempt(item, self.settings.get("seed"), own, session, journaled).chain()
                 chain = self.making.finished(made, item.asked)
                 summary.add(chain or made)
                 return [self.form.line(chain)] if chain else []
@@ -354,7 +398,13 @@ class Answering:
         named = self.settings.references().items()
         return await in_daemon_thread(lambda: {role: identity_of(reference) for role, reference in named})
 
-    async def _opened(self, stack: AsyncExitStack, session: Session) -> Options:
+    def _time_over(self, session: Session) -> str:
+        """Return in words that the limit of seconds is reached; an empty text if it is not."""
+        from redraft.jobs.limits import Limits
+
+        return Limits(seconds=self.limits.seconds).reached(session.spent, session.progress.seconds)
+
+    async def _opened(self, stack: AsyncExitStack, session: Session, batches: Batches | None) -> Options:
         """Open the models, within the limit of seconds.
 
         A silent server gets no longer than a chain's budget of seconds. Loading a model on this machine may
@@ -366,9 +416,10 @@ class Answering:
         patience = patience.within(self.settings.get("budget_seconds"))
         limit = self.limits.seconds
         left = None if limit is None else max(limit - session.progress.seconds, 0)
+        how: Any = {"parallel": self.parallel, "patience": patience, "batches": batches}
         try:
             async with asyncio.timeout(left) as opening:
-                options = await self.settings.opened(stack, parallel=self.parallel, patience=patience)
+                options = await self.settings.opened(stack, **how)
         except TimeoutError:
             if not opening.expired():
                 raise

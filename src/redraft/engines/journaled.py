@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from pydantic import TypeAdapter
 
 from redraft.engines.base import Delta, Engine
 from redraft.engines.load import local_file, parse_reference
-from redraft.engines.wrapped import Replies, WrappedEngine
+from redraft.engines.wrapped import Ask, Replies, WrappedEngine
 from redraft.jobs.journal import Journal, key_of
 
 
@@ -47,13 +47,14 @@ class JournaledEngine(WrappedEngine):
         self._about = {"identity": identity, "model": engine.info.name, "scope": scope}
         self._asked: Counter[str] = Counter()
 
-    def _reply(self, request: dict[str, Any], ask: Callable[[], Replies]) -> Replies:
+    def _reply(self, request: dict[str, Any], ask: Ask) -> Replies:
         # The key is made now, because it counts the calls in the order in which they are made.
-        return self._deltas(self._key(request), ask)
+        key = self._key(request)
+        return self._deltas(key, lambda: ask(replace(request["sampling"], call_id=key)))
 
     def _key(self, request: dict[str, Any]) -> str:
         sampling = asdict(request["sampling"])
-        del sampling["extra_headers"]
+        del sampling["extra_headers"], sampling["call_id"]
         for name in ("schema", "tools", "extra_body", "logprobs"):
             if not sampling[name]:
                 del sampling[name]  # so that journals of older versions still fit
@@ -79,7 +80,7 @@ class JournaledEngine(WrappedEngine):
             async for delta in stream:
                 deltas.append(delta)
                 if delta.finish and _is_final(deltas):
-                    self._journal.put(key, [_set_fields(each) for each in deltas])
+                    await self._journal.store(key, [_set_fields(each) for each in deltas])
                 yield delta
 
 

@@ -37,6 +37,7 @@ from redraft.options import Dtype, MachineOptions, check_values
 if TYPE_CHECKING:
     from redraft.engines.hf.engine import HfEngine
     from redraft.engines.llamacpp.engine import LlamaCppEngine
+    from redraft.engines.remote.batch import Batches
 
 Kind = Literal["default", "gguf", "folder", "hub", "remote", "script"]
 
@@ -175,6 +176,7 @@ async def load_engine(
     speculate: bool | None = None,
     config: Config | None = None,
     patience: Patience | None = None,
+    batches: Batches | None = None,
 ) -> Engine:
     """Open the engine of a model reference.
 
@@ -189,6 +191,7 @@ async def load_engine(
         speculate: Speculative decoding from earlier drafts, for llama.cpp; None where it pays off.
         config: Holds keys and prices; None for the user's file.
         patience: Time-outs, retries and rates for servers; None for the defaults.
+        batches: Ask a server in these batches. `JournaledEngine` has to be around the engine then.
 
     Raises:
         UsageError: A wrong reference or setting, or a part that is not installed.
@@ -199,7 +202,7 @@ async def load_engine(
         raise UsageError(f"parallel is {parallel}.", hint="At least one stream at once.")
     named = parse_reference(ref)
     if named.kind == "remote":
-        return await _remote(named, config or load_config(), patience or Patience())
+        return await _remote(named, config or load_config(), patience or Patience(), batches)
     if named.kind == "script":
         return read_script(Path(named.target))
     settings: dict[str, Any] = {"ctx": ctx, "threads": threads, "parallel": parallel}
@@ -238,8 +241,11 @@ def local_file(named: ModelReference) -> Path:
     return found or default_model.fetch_default(show=True)
 
 
-async def _remote(named: ModelReference, config: Config, patience: Patience) -> Engine:
+async def _remote(
+    named: ModelReference, config: Config, patience: Patience, batches: Batches | None
+) -> Engine:
     from redraft.engines.remote.engine import RemoteEngine
+    from redraft.engines.remote.server import Server
 
     key = config.key_for(named.target)
     return await RemoteEngine.connect(
@@ -248,6 +254,7 @@ async def _remote(named: ModelReference, config: Config, patience: Patience) -> 
         key=key,
         patience=patience,
         price_of=lambda model: price_of(config.price_for(named.target, model)),
+        reach=batches.reach if batches else Server,
     )
 
 

@@ -2,31 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import aclosing
 from typing import Any
 
 from redraft.chain import Usage
 from redraft.engines.base import Delta, Engine
-from redraft.engines.wrapped import Replies, WrappedEngine
+from redraft.engines.wrapped import Ask, Replies, WrappedEngine
 
 
 class MeteredEngine(WrappedEngine):
-    """Add up the usage of an engine's calls."""
+    """Add up the usage of an engine's calls.
 
-    def __init__(self, engine: Engine) -> None:
+    Args:
+        engine: The engine.
+        ended: Called when a call ended, whose usage is added.
+    """
+
+    def __init__(self, engine: Engine, ended: Callable[[], None] = lambda: None) -> None:
         super().__init__(engine)
-        self._usage = Usage()
+        self._usage, self._ended = Usage(), ended
 
     def take(self) -> Usage:
         """Return the usage since the last call of this method."""
         usage, self._usage = self._usage, Usage()
         return usage
 
-    async def _reply(self, request: dict[str, Any], ask: Callable[[], Replies]) -> Replies:  # noqa: ARG002
+    async def _reply(self, request: dict[str, Any], ask: Ask) -> Replies:
         seen, last = 0, Delta()
         try:
-            async with aclosing(ask()) as deltas:
+            async with aclosing(ask(request["sampling"])) as deltas:
                 async for last in deltas:
                     seen += len(last.tokens) or bool(last.text)
                     yield last
@@ -36,3 +40,4 @@ class MeteredEngine(WrappedEngine):
                 cached_tokens=last.cached_tokens or 0,
                 completion_tokens=seen if last.completion_tokens is None else last.completion_tokens,
             )
+            self._ended()

@@ -9,6 +9,7 @@ from typing import Any
 from redraft.engines.base import Delta, Engine, EngineInfo, Message, PromptText, Sampling, Tokens
 
 Replies = AsyncGenerator[Delta, None]
+Ask = Callable[[Sampling], Replies]
 
 
 class WrappedEngine(ABC):
@@ -37,21 +38,21 @@ class WrappedEngine(ABC):
     def stream(self, prompt: PromptText, sampling: Sampling, stop: Sequence[str] = ()) -> Replies:
         """Continue raw text."""
         request = {"way": "stream", "asked": prompt, "sampling": sampling, "stop": list(stop)}
-        return self._reply(request, lambda: self._engine.stream(prompt, sampling, stop))
+        return self._reply(request, lambda changed: self._engine.stream(prompt, changed, stop))
 
     def chat(self, messages: Sequence[Message], sampling: Sampling, stop: Sequence[str] = ()) -> Replies:
         """Answer messages."""
         request = {"way": "chat", "asked": list(messages), "sampling": sampling, "stop": list(stop)}
-        return self._reply(request, lambda: self._engine.chat(messages, sampling, stop))
+        return self._reply(request, lambda changed: self._engine.chat(messages, changed, stop))
 
     async def aclose(self) -> None:  # noqa: B027
         """Do nothing: the wrapped engine belongs to the caller."""
 
     @abstractmethod
-    def _reply(self, request: dict[str, Any], ask: Callable[[], Replies]) -> Replies:
+    def _reply(self, request: dict[str, Any], ask: Ask) -> Replies:
         """Give a reply.
 
         Args:
             request: What determines it.
-            ask: Asks the wrapped engine.
+            ask: Asks the wrapped engine, with the request's sampling or a changed one.
         """

@@ -1,1 +1,1 @@
-"""Make training data with a teacher: feedback chains, and new instructions."""
+"""Generate training data with a teacher: instructions, and chains."""

@@ -21,10 +21,12 @@ from redraft.generate.leaks import Leak, leaks
 from redraft.revision.options import check_options
 from redraft.revision.prompts import DEFAULT
 from redraft.verify.base import Check
+from redraft.verify.code import code_check_of
 from redraft.verify.numeric import Number
+from redraft.verify.sandbox import find_sandbox
 
-Verify = Literal["number"]
-"""How a gold answer decides: it is the last number of a right answer."""
+Verify = Literal["number", "code"]
+"""What decides: the gold answer, as the last number of a right answer; or the record's unit tests."""
 
 KEY = "generated"
 """The field of `meta` with what `generate chains` says about a chain."""
@@ -85,11 +87,15 @@ class ChainMaking:
     kept: frozenset[str] = frozenset()
 
     @classmethod
-    def of(cls, values: Mapping[str, Any]) -> Self:
+    def of(cls, values: Mapping[str, Any], *, run_code: bool = False) -> Self:
         """Return what options ask for.
 
+        Args:
+            values: `ChainFlags`.
+            run_code: Whether programs that the model wrote may run. No recipe can say so.
+
         Raises:
-            UsageError: There is no such clean-up rule, or two options do not go together.
+            UsageError: No such clean-up rule, two options that do not go together, or no sandbox.
         """
         kept = frozenset(values.get("keep") or ())
         if unknown := kept - set(RULES):
@@ -101,6 +107,8 @@ class ChainMaking:
                 "--verify was given, and --gold.",
                 hint="With --verify there is no critic to see the gold answer: leave out one of the two.",
             )
+        if values.get("verify") == "code":
+            _check_sandbox(allowed=run_code)
         if values.get("gold"):
             check_options({"gold": "?", "prompts": values.get("prompts", DEFAULT)})  # it must have a place
         return cls(bool(values.get("gold")), bool(values.get("first")), values.get("verify"), kept)
@@ -116,9 +124,11 @@ class ChainMaking:
             options["gold"] = self._needed(gold_text(record), record, "gold answer", "--gold")
         if self.first:
             options["given"] = self._needed(answer_of(record), record, "answer", "--first")
-        if self.verify:
+        if self.verify == "number":
             gold = "".join(gold_answers(record)[:1])
             options["checks"] = (_number(self._needed(gold, record, "gold answer", "--verify"), record),)
+        elif self.verify == "code":
+            options["checks"] = (_code(record),)
         return options
 
     def _needed(self, text: str, record: Chain, what: str, flag: str) -> str:
@@ -137,6 +147,29 @@ class ChainMaking:
     def _leaks(self, chain: Chain, record: Chain) -> list[Leak]:
         golds = gold_answers(record) if self.gold or self.verify else []
         return [leak for gold in golds[:1] for leak in leaks(chain, gold)]
+
+
+def _check_sandbox(*, allowed: bool) -> None:
+    """Raise `UsageError` if programs may not run, or there is no sandbox for them."""
+    if not allowed:
+        raise UsageError(
+            "--verify code runs programs that a model wrote.",
+            hint="Allow it with --run-code. They run in a sandbox: docs/checks.md#code says what it covers.",
+        )
+    find_sandbox()
+
+
+def _code(record: Chain) -> Check:
+    try:
+        check = code_check_of(record.meta)
+    except UsageError as error:
+        raise RecordError(f"{record.id}: {error.message}", hint=error.hint) from None
+    if check is None:
+        raise RecordError(
+            f"{record.id} has no tests, which --verify code needs.",
+            hint="They are in `tests` of `meta`, as in MBPP's records: docs/data.md.",
+        )
+    return check
 
 
 def _number(gold: str, record: Chain) -> Check:

@@ -9,13 +9,16 @@ An item's result is one line or, with `many_lines`, any number of lines. What th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Container, Iterable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from redraft.errors import RecordError, RedraftError, UsageError
+from redraft.ids import IdSet
+from redraft.jobs.causes import in_words
 from redraft.jobs.ledger import Ledger, record_id
 from redraft.jobs.limits import STOPPED, Limits, Spent
 from redraft.jobs.progress import ItemProgress
@@ -31,11 +34,16 @@ T = TypeVar("T", bound=Item)
 
 @dataclass(frozen=True)
 class Session:
-    """One run of a job, as the work on an item sees it."""
+    """One run of a job, as the work on an item sees it.
+
+    Attributes:
+        done: Ids of finished items.
+    """
 
     unfinished: Unfinished
     progress: ItemProgress
     spent: Spent
+    done: Container[str] = ()
 
     def pay(self, tokens: int, usd: float | None) -> None:
         """Book generated tokens and money, for the limits and the progress line."""
@@ -59,6 +67,7 @@ class JobResult:
         found: Items that were done before.
         out: The output.
         interrupted: The exit status of the signal that ended the run; 0 if none did.
+        causes: Why the items in `OUT.errors.jsonl` failed, in this run or before, counted.
     """
 
     counts: ItemCounts
@@ -67,6 +76,7 @@ class JobResult:
     found: int
     out: Path
     interrupted: int = 0
+    causes: Counter[str] = field(default_factory=Counter)
 
     @property
     def exit_status(self) -> int:
@@ -74,11 +84,12 @@ class JobResult:
         return self.interrupted or (STOPPED if self.counts.limit else self.counts.exit_status)
 
     def rows(self, results: str) -> list[tuple[str, str]]:
-        """Return rows for the summary: how many results there are and how many items failed."""
+        """Return rows for the summary: how many results there are, and how many items failed, by cause."""
         before = f", {self.found:,} of them from before" if self.found else ""
         rows = [(results, f"{self.found + self.counts.added:,} in {self.out}{before}")]
-        if self.counts.failed:
-            rows.append(("failed", f"{self.counts.failed:,}, see {self.out}.errors.jsonl; {GO_ON}"))
+        if failed := self.causes.total():
+            rows.append(("failed", f"{failed:,}: {in_words(self.causes)}"))
+            rows.append(("", f"see {self.out}.errors.jsonl; {GO_ON}"))
         return rows
 
     def pace(self) -> list[tuple[str, str]]:
@@ -89,21 +100,37 @@ class JobResult:
 
 
 @dataclass(frozen=True)
+class Goal:
+    """What is wanted of a job whose number of items is not known before. Its items may have no end.
+
+    Attributes:
+        total: How much is wanted.
+        done: Returns how much there is.
+    """
+
+    total: int
+    done: Callable[[], int]
+
+
+@dataclass(frozen=True)
 class Job(Generic[T]):
     """What is to be done, where results go, and within which limits.
 
     Attributes:
         items: Returns all items, in the same order each time. Called twice: to count them, and to do them.
+            With a goal, it is called once.
         source: Where they come from, for messages.
         out: The output file.
         provenance: How the results are made.
         key: Returns an item's id from the JSON object of its line. Not used with `many_lines`.
         many_lines: An item may give no line, or several.
+        goal: What is wanted, if that is not all items.
         noun: An item, in one word.
         twice: The hint where two items have one id.
         parallel: Items at once.
         retries: How often an item is tried again whose reply broke off.
         limits: Limits of this run.
+        only_failed: Do the items that failed before, and no others.
         on_found: Called with each line that is in the output already.
         note: Returns a few words on the results, for the progress line.
         quiet: Show no progress.
@@ -116,11 +143,13 @@ class Job(Generic[T]):
     provenance: Provenance
     key: Callable[[dict[str, Any]], str] = record_id
     many_lines: bool = False
+    goal: Goal | None = None
     noun: str = "item"
     twice: str = "Give each its own id."
     parallel: int = 1
     retries: int = 0
     limits: Limits = field(default_factory=Limits)
+    only_failed: bool = False
     on_found: Callable[[bytes], None] = lambda _: None
     note: Callable[[ItemCounts], str] = lambda _: ""
     quiet: bool = False
@@ -134,43 +163,55 @@ class Job(Generic[T]):
             OutputError: The output cannot be written, is in use, or was made in another way.
             RedraftError: Whatever ended the job. Every result until then is in the output.
         """
-        total = self._count()
+        total = self.goal.total if self.goal else self._count()
         with Ledger(
             self.out, self.provenance, key=self.key, many_lines=self.many_lines, on_found=self.on_found
         ) as ledger:
             if ledger.torn and not self.quiet:
                 self.tell(f"{self.out}: the last line was torn ({ledger.torn} bytes) and is done again.")
+            ahead = ledger.failed_left if self.only_failed else total - ledger.found
+            if self.only_failed and not ahead:
+                self.tell(f"{self.out}.errors.jsonl lists no failed {self.noun}: there is nothing to retry.")
+                return JobResult(ItemCounts(), Spent(), 0.0, ledger.found, self.out)
             with (
                 Unfinished(self.out, self.provenance, ledger.done, forget=ledger.fresh) as unfinished,
-                ItemProgress(total, ledger.found, quiet=self.quiet) as progress,
+                ItemProgress(ledger.found + ahead, self._done(ledger), quiet=self.quiet) as progress,
             ):
-                session, counts = Session(unfinished, progress, Spent()), ItemCounts()
+                session = Session(unfinished, progress, Spent(), ledger.done)
+                counts = ItemCounts()
                 signal = self._run_until_signal(self._work(start, session, ledger, counts), ledger, total)
         if counts.limit:
-            self.tell(f"{counts.limit}: {_left(ledger, total)}")
-        return JobResult(counts, session.spent, progress.seconds, ledger.found, self.out, signal)
+            self.tell(f"{counts.limit}: {self._left(ledger, total)}")
+        return JobResult(
+            counts, session.spent, progress.seconds, ledger.found, self.out, signal, ledger.causes
+        )
 
     def _count(self) -> int:
         """Return the number of items. A bad one is found here, before anything is paid for."""
-        seen: set[str] = set()
+        seen = IdSet()
         for item in self.items():
-            if item.id in seen:
+            if not seen.add(item.id):
                 message = f"{self.source}: two {self.noun}s have the id {item.id!r}."
                 raise RecordError(message, hint=self.twice)
-            seen.add(item.id)
-        if not seen:
+        if not len(seen):
             raise RecordError(f"{self.source}: there is no {self.noun} in it.", hint="Write one a line.")
         return len(seen)
+
+    def _wanted(self, ledger: Ledger) -> Iterable[T]:
+        """Return the items of this run, done ones included."""
+        if not self.only_failed:
+            return self.items()
+        return (item for item in self.items() if item.id in ledger.failed_before)
 
     def _run_until_signal(self, work: Any, ledger: Ledger, total: int) -> int:
         """Run the work, and return the exit status of the signal that ended it, or 0."""
         try:
             run_until_signal(work)
         except Interrupted as signal:
-            self.tell(_left(ledger, total))
+            self.tell(self._left(ledger, total))
             return signal.exit_status
         except RedraftError as error:
-            left = _left(ledger, total)
+            left = self._left(ledger, total)
             if isinstance(error, UsageError):  # the same command would fail again
                 left = left.replace(f"; {GO_ON}", "")
             error.hint = "\n".join(filter(None, [error.hint, left]))
@@ -181,13 +222,13 @@ class Job(Generic[T]):
         progress = session.progress
 
         def step() -> None:
-            progress.done = ledger.found + counts.added + counts.failed
+            progress.done = self._done(ledger) + (0 if self.goal else counts.failed)
             progress.note = self.note(counts)
             progress.update()
 
         async with start(session) as work:
             await Runner(
-                self.items(),
+                self._wanted(ledger),
                 work,
                 ledger,
                 counts,
@@ -197,6 +238,8 @@ class Job(Generic[T]):
                 on_step=step,
             ).run()
 
+    def _done(self, ledger: Ledger) -> int:
+        return self.goal.done() if self.goal else len(ledger.done)
 
-def _left(ledger: Ledger, total: int) -> str:
-    return f"{len(ledger.done)} of {total} done; {GO_ON}."
+    def _left(self, ledger: Ledger, total: int) -> str:
+        return f"{self._done(ledger)} of {total} done; {GO_ON}."

@@ -2,16 +2,19 @@
 
 A journal is one SQLite file in WAL mode. A reply is committed and synced before the caller uses it, so that
 neither a killed process nor a power cut makes anybody pay for it twice. Several processes may use one file.
+A sync takes milliseconds, so replies that arrive meanwhile are committed together, in a thread.
 
 The journal stores JSON and knows nothing of models: `redraft.engines.journaled` stores replies in it.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -38,6 +41,10 @@ def key_of(asked: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def _text(reply: Any) -> str:
+    return json.dumps(reply, ensure_ascii=True, separators=(",", ":"))
+
+
 class Journal(AbstractContextManager["Journal"]):
     """An open journal.
 
@@ -55,10 +62,15 @@ class Journal(AbstractContextManager["Journal"]):
             OutputError: It cannot be written, is not a journal, or has another version.
         """
         self.path = path
+        self._waiting: dict[str, str] = {}
+        self._next: asyncio.Future[None] | None = None
+        self._one_by_one, self._writing = asyncio.Lock(), threading.Lock()
         with self._usable():
-            self._db = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
+            self._db = self._connected()
             try:
                 self._prepare()
+                self._writer = self._connected()  # so that reading does not wait for a sync
+                self._writer.execute("PRAGMA synchronous = FULL")
             except BaseException:
                 self._db.close()
                 raise
@@ -85,16 +97,52 @@ class Journal(AbstractContextManager["Journal"]):
         Raises:
             OutputError: The file cannot be written.
         """
-        text = json.dumps(reply, ensure_ascii=True, separators=(",", ":"))
-        with self._usable():
-            self._db.execute("INSERT OR IGNORE INTO replies (key, reply) VALUES (?, ?)", (key, text))
+        self.put_all([(key, reply)])
+
+    def put_all(self, replies: Iterable[tuple[str, Any]]) -> None:
+        """Store replies under their keys, with one sync for all of them. Either all are stored or none.
+
+        Raises:
+            OutputError: The file cannot be written.
+        """
+        self._commit({key: _text(reply) for key, reply in replies})
+
+    async def store(self, key: str, reply: Any) -> None:
+        """Store a reply as `put` does, together with those of other tasks. When it returns, it is on disk."""
+        self._waiting.setdefault(key, _text(reply))
+        if self._next is None:
+            self._next = asyncio.ensure_future(self._commit_waiting())
+        await asyncio.shield(self._next)  # a task that is cancelled has paid for its reply all the same
 
     def close(self) -> None:
         """Close the file. Closing twice does no harm."""
-        self._db.close()
+        with self._writing:
+            self._writer.close()
+            self._db.close()
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    async def _commit_waiting(self) -> None:
+        async with self._one_by_one:
+            replies, self._waiting, self._next = self._waiting, {}, None
+            await asyncio.to_thread(self._commit, replies)
+
+    def _commit(self, replies: Mapping[str, str]) -> None:
+        with self._writing, self._usable():
+            self._writer.execute("BEGIN IMMEDIATE")
+            try:
+                insert = "INSERT OR IGNORE INTO replies (key, reply) VALUES (?, ?)"
+                self._writer.executemany(insert, replies.items())
+                self._writer.execute("COMMIT")
+            finally:
+                if self._writer.in_transaction:
+                    self._writer.execute("ROLLBACK")
+
+    def _connected(self) -> sqlite3.Connection:
+        return sqlite3.connect(
+            self.path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+        )
 
     def _prepare(self) -> None:
         application, version = (
@@ -106,7 +154,6 @@ class Journal(AbstractContextManager["Journal"]):
         if not empty and version != VERSION:
             raise self.unusable(f"its version is {version}, and this redraft reads version {VERSION}")
         self._db.execute("PRAGMA journal_mode = WAL")
-        self._db.execute("PRAGMA synchronous = FULL")
         self._db.execute(f"PRAGMA application_id = {APPLICATION}")
         self._db.execute(f"PRAGMA user_version = {VERSION}")
         # The table comes last: a process that sees it sees what the file is.

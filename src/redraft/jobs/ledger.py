@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -21,6 +22,8 @@ from typing import Any
 
 from redraft.errors import OutputError, RecordError, RedraftError
 from redraft.files import replace_file
+from redraft.ids import IdSet
+from redraft.jobs.causes import cause_of
 from redraft.jobs.lines import LineFile, parse_line, read_lines
 from redraft.jobs.marks import Marks
 from redraft.jobs.provenance import Provenance, RunFile
@@ -36,9 +39,10 @@ class Ledger(AbstractContextManager["Ledger"]):
 
     Attributes:
         path: The output file.
-        done: Ids of finished items.
+        done: IdSet of finished items.
         found: Number of items that were done when it was opened.
-        failed: Ids of the items that failed since then.
+        failed_before: IdSet of the items that were listed as failed when it was opened.
+        causes: Why items that are not done failed, counted. Complete when the ledger is closed.
         torn: Bytes of a torn result that were cut off when it was opened.
         fresh: Whether the file was created.
     """
@@ -66,8 +70,10 @@ class Ledger(AbstractContextManager["Ledger"]):
             RecordError: A line in the middle is not a result.
         """
         self.path = path
-        self.done: set[str] = set()
-        self.failed: set[str] = set()
+        self.done = IdSet()
+        self.failed_before: set[str] = set()
+        self.causes: Counter[str] = Counter()
+        self._failed = 0
         self.torn = 0
         self._key = key
         self._run = RunFile(path)
@@ -84,11 +90,16 @@ class Ledger(AbstractContextManager["Ledger"]):
                 self._run.check(provenance)
             self._check_own_failures()
             self._recover(on_found)
-            self._run.begin(provenance, resume=bool(self.done))
+            self._run.begin(provenance, resume=len(self.done) > 0)
         except BaseException:
             self._close_lines()
             raise
         self.found = len(self.done)
+
+    @property
+    def failed_left(self) -> int:
+        """How many items that failed before are not done. A killed run may have listed others."""
+        return sum(item_id not in self.done for item_id in self.failed_before)
 
     def append(self, item_id: str, *lines: str) -> None:
         """Add the result of an item: lines of JSON, without line breaks. One line, but with `many_lines`.
@@ -118,9 +129,10 @@ class Ledger(AbstractContextManager["Ledger"]):
             self._errors = LineFile(self._errors_path, made_up=True)
             self._errors.cut(sum(len(line) for line in read_lines(self._errors_path) if line.endswith(b"\n")))
         chain = error.chain.model_dump(mode="json") if error.chain else None
-        record = {"id": item_id, "error": type(error).__name__, "message": error.message}
-        self._errors.append(json.dumps(record | {"hint": error.hint, "chain": chain}, ensure_ascii=False))
-        self.failed.add(item_id)
+        record: dict[str, Any] = {"id": item_id, "cause": cause_of(error), "error": type(error).__name__}
+        record |= {"message": error.message, "hint": error.hint, "chain": chain}
+        self._errors.append(json.dumps(record, ensure_ascii=False))
+        self._failed += 1
 
     def close(self) -> None:
         """Sync the output, remove the failures of items that are done, and release the lock."""
@@ -129,7 +141,7 @@ class Ledger(AbstractContextManager["Ledger"]):
         # On a full disk these two fail, and an error that says so is on its way already.
         with contextlib.suppress(OSError, OutputError):
             self._tidy_failures()
-            self._run.end(done=len(self.done), added=len(self.done) - self.found, failed=len(self.failed))
+            self._run.end(done=len(self.done), added=len(self.done) - self.found, failed=self._failed)
         self._close_lines()
 
     def _close_lines(self) -> None:
@@ -153,7 +165,7 @@ class Ledger(AbstractContextManager["Ledger"]):
         if self._marks is None:
             self._recover_lines(on_found)
             return
-        self.done.update(self._marks.done)
+        self.done = self._marks.done
         self.torn = self._lines.size - self._marks.end
         self._lines.cut(self._marks.end)
         for line in read_lines(self.path):
@@ -186,7 +198,10 @@ class Ledger(AbstractContextManager["Ledger"]):
             return
         LineFile(self._errors_path, made_up=True).close()
         for number, line in enumerate(read_lines(self._errors_path), start=1):
-            if line.endswith(b"\n") and not isinstance((parse_line(line) or {}).get("id"), str):
+            failed = (parse_line(line) or {}).get("id")
+            if isinstance(failed, str):
+                self.failed_before.add(failed)
+            elif line.endswith(b"\n"):
                 raise OutputError(
                     f"{self._errors_path} is the file for failures, and line {number} is not one.",
                     hint="Move it away, or write to another file with -o.",
@@ -195,10 +210,13 @@ class Ledger(AbstractContextManager["Ledger"]):
     def _tidy_failures(self) -> None:
         """Keep the last failure of each item that is not done. Remove the file if there is none."""
         last: dict[str, bytes] = {}
+        causes: dict[str, str] = {}
         for line in read_lines(self._errors_path):
             record = parse_line(line)
             if record is not None and record["id"] not in self.done:
                 last[record["id"]] = line
+                causes[record["id"]] = str(record.get("cause") or record.get("error"))  # before 0.2: no cause
+        self.causes.update(causes.values())
         if not last:
             self._errors_path.unlink(missing_ok=True)
             return

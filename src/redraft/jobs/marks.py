@@ -11,6 +11,7 @@ import json
 from pathlib import Path
 
 from redraft.errors import OutputError
+from redraft.ids import IdSet
 from redraft.jobs.lines import LineFile, parse_line, read_lines
 
 _BEGIN = b'{"id": '
@@ -25,7 +26,7 @@ class Marks:
         fresh: It was just created: marks of an output that is gone are removed.
 
     Attributes:
-        done: Ids of finished items.
+        done: IdSet of finished items.
         end: The length of the output after the last of them.
 
     Raises:
@@ -35,7 +36,7 @@ class Marks:
     def __init__(self, output: Path, size: int, *, fresh: bool) -> None:
         self.path = output.with_name(output.name + ".done.jsonl")
         self._output = output
-        self.done: set[str] = set()
+        self.done = IdSet()
         self.end = 0
         if size and not self.path.exists():
             raise self._unusable(f"no {self.path.name} says which items are done")
@@ -43,7 +44,7 @@ class Marks:
         try:
             whole = self._read(size)
             if fresh:
-                self.done, self.end, whole = set(), 0, 0
+                self.done, self.end, whole = IdSet(), 0, 0
             self._lines.cut(whole)
             self._check_line_break()
         except BaseException:

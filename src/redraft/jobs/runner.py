@@ -24,6 +24,7 @@ from redraft.errors import (
     RedraftError,
     ServerError,
 )
+from redraft.ids import IdSet
 from redraft.jobs.ledger import Ledger
 
 PATIENCE = 3
@@ -48,8 +49,8 @@ class Item(Protocol):
 
 T = TypeVar("T", bound=Item)
 
-Work = Callable[[T], Awaitable[list[str]]]
-"""Do an item, and return the lines of its result."""
+Work = Callable[[T], Awaitable[list[str] | None]]
+"""Do an item, and return the lines of its result, or None to leave it undone."""
 
 
 @dataclass
@@ -92,7 +93,7 @@ class Runner(Generic[T]):
     retries: int = 0
     limit: Callable[[], str] = str
     on_step: Callable[[], None] = lambda: None
-    _taken: set[str] = field(default_factory=set, init=False)
+    _taken: IdSet = field(default_factory=IdSet, init=False)
     _doubts: int = field(default=0, init=False)
     _refusals: int = field(default=0, init=False)
 
@@ -124,9 +125,8 @@ class Runner(Generic[T]):
             self.on_step()
 
     def _take(self, item_id: str) -> None:
-        if item_id in self._taken:
+        if not self._taken.add(item_id):
             raise RecordError(f"two items have the id {item_id!r}.", hint="Give each its own id, or none.")
-        self._taken.add(item_id)
 
     async def _do(self, item: T) -> None:
         try:
@@ -134,11 +134,12 @@ class Runner(Generic[T]):
         except RedraftError as error:
             self._fail(item.id, error)
         else:
-            self.ledger.append(item.id, *lines)
-            self.counts.added += 1
+            if lines is not None:
+                self.ledger.append(item.id, *lines)
+                self.counts.added += 1
             self._doubts = 0
 
-    async def _try(self, item: T) -> list[str]:
+    async def _try(self, item: T) -> list[str] | None:
         for _ in range(self.retries):
             try:
                 return await self.work(item)

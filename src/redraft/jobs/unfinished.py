@@ -15,7 +15,7 @@ import json
 import os
 import stat
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Container, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,7 @@ class Unfinished(AbstractContextManager["Unfinished"]):
     """
 
     def __init__(
-        self, output: Path, provenance: Provenance, done: Collection[str], *, forget: bool = False
+        self, output: Path, provenance: Provenance, done: Container[str], *, forget: bool = False
     ) -> None:
         self.path = output.with_name(output.name + ".unfinished.jsonl")
         self._settings = _digest(provenance)

@@ -282,7 +282,7 @@ def _plan(prompt: Prompt, options: Options, driver: Driver) -> Plan:
         has_checks=bool(driver.checks),
         has_critic=critic is not None or bool(options.get("gold")),
         drafts=drafts_of(options),
-        given=bool(options.get("given")),
+        by_chat=bool(options.get("given") or options.get("gold")),
     )
     return Plan(
         prompt=prompt,

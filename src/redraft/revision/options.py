@@ -383,7 +383,11 @@ def _check_drafts(options: Mapping[str, Any]) -> None:
 
 
 def _check_gold(options: Mapping[str, Any]) -> None:
-    """Check that the wording shows the right answer to the critic."""
+    """Check that a critic is asked, and that the wording shows it the right answer."""
+    if (mode := options.get("mode", "auto")) not in ("auto", "prompted"):
+        raise UsageError(
+            f"gold was given, and mode {mode!r} shows it to no critic.", hint="Use mode='prompted'."
+        )
     wording = wording_of(options.get("prompts") or DEFAULT)
     if not wording.shows_gold:
         raise UsageError(
@@ -451,9 +455,17 @@ def choose_mode(
     has_checks: bool,
     has_critic: bool,
     drafts: int = 1,
-    given: bool = False,
+    by_chat: bool = False,
 ) -> Mode:
-    """Return the mode for a model and a call. `given` is whether the first answer is.
+    """Return the mode for a model and a call.
+
+    Args:
+        mode: As asked for, or `auto`.
+        info: The writer's engine.
+        has_checks: Whether there are checks.
+        has_critic: Whether a model is to criticise.
+        drafts: Most first answers.
+        by_chat: Whether native revision has no place for something: a first or a gold answer.
 
     Raises:
         UsageError: The model cannot do the mode; the hint says what to use.
@@ -467,7 +479,7 @@ def choose_mode(
         raise UsageError(f"{info.name!r} does not answer chat messages.", hint="Use --mode native.")
     if mode == "best-of":
         return "best-of"
-    if mode == "native" or (mode == "auto" and info.native and drafts == 1 and not given):
+    if mode == "native" or (mode == "auto" and info.native and drafts == 1 and not by_chat):
         return "native"
     if mode == "verified" or (mode == "auto" and has_checks and not has_critic):
         return "verified"

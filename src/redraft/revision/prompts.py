@@ -58,11 +58,14 @@ class Wording:
     def __post_init__(self) -> None:
         for name in ("criticise", "revise"):
             _check_template(name, getattr(self, name))
+        asked = filled(self.criticise, found="", prompt="", verdict=" ".join(VERDICTS))
         for phrase in VERDICTS:
-            if not self.scores and phrase not in self.criticise:
+            if phrase not in asked:
                 raise UsageError(
-                    f"the template criticise does not ask for the words {phrase!r}.",
-                    hint=f"A model decides with the words {VERDICTS[0]!r} or {VERDICTS[1]!r}: ask it to.",
+                    f"the template criticise does not {'always ' * (phrase in self.criticise or self.scores)}"
+                    f"ask for the words {phrase!r}.",
+                    hint=f"A model decides with the words {VERDICTS[0]!r} or {VERDICTS[1]!r}: ask it to, in a "
+                    "paragraph without {found} or {gold}.",
                 )
 
     @property

@@ -11,8 +11,11 @@ from typer.testing import CliRunner, Result
 
 from redraft.chain import Chain, read_jsonl
 from redraft.cli import app
-from redraft.formats.documents import shipped_recipes
+from redraft.errors import UsageError
+from redraft.formats.selfee import parse, render
+from redraft.verify.sandbox import find_sandbox
 
+OF_CHAINS = ("selfee_alpaca", "selfee_gold", "selfee_sharegpt", "checked_math")
 BAD, GOOD = "Too vague. 3/10. Revision is needed.", "Clear. 9/10. Revision is not needed."
 GOLD = "a grey gull at sea"
 
@@ -85,7 +88,7 @@ def test_leaking_chains_can_be_dropped_and_are_not_made_again() -> None:
     generate(["A bird.", f"Say {GOLD}. 3/10. Revision is needed.", f"{GOLD}.", GOOD], *flags)
     assert chains() == []
     assert [chain.answer for chain in chains("out.jsonl.leaks.jsonl")] == [f"{GOLD}."]
-    Path("out.jsonl.replies").unlink()
+    Path("out.jsonl.journal.db").unlink()
     assert generate([], *flags).exit_code == 0
     assert len(chains("out.jsonl.leaks.jsonl")) == 1
     assert not Path("out.jsonl").read_text()
@@ -140,9 +143,109 @@ def test_flags_that_do_not_fit_are_refused(flags: list[str], said: str, hint: st
     assert not Path("out.jsonl").exists()
 
 
-@pytest.mark.parametrize("name", shipped_recipes("generate"))
+TASK = {
+    "task_id": 1,
+    "text": "Write a function double(x) that doubles a number.",
+    "code": "def double(x):\n    return 2 * x",
+    "test_list": ["assert double(2) == 4", "assert double(0) == 0"],
+    "test_setup_code": "",
+    "challenge_test_list": [],
+}
+
+
+@pytest.fixture
+def sandbox() -> None:
+    try:
+        find_sandbox()
+    except UsageError as error:
+        pytest.skip(f"no sandbox works here: {error.message}")
+
+
+@pytest.mark.usefixtures("sandbox")
+def test_unit_tests_give_the_verdicts() -> None:
+    records([TASK])
+    result = generate(
+        ["```python\ndef double(x):\n    return x\n```", "```python\ndef double(x):\n    return x + x\n```"],
+        *("--recipe", "checked_code", "--run-code"),
+    )
+    assert result.exit_code == 0, result.output
+    (chain,) = chains()
+    first, second = (step.feedback for step in chain.steps)
+    assert first is not None
+    assert second is not None
+    assert (first.verdict, second.verdict, chain.passed) == ("revise", "accept", True)
+    assert "passes 1 of 2 tests" in first.text
+
+
+@pytest.mark.usefixtures("sandbox")
+def test_a_record_without_tests_fails_alone() -> None:
+    records([{"instruction": "Write f.", "output": "def f(): pass"}, TASK])
+    generate(["```python\ndef double(x):\n    return x + x\n```"], "--verify", "code", "--run-code")
+    assert "has no tests, which --verify code needs" in Path("out.jsonl.errors.jsonl").read_text()
+    assert len(chains()) == 1
+
+
+def test_no_program_runs_unless_it_is_allowed_by_a_flag() -> None:
+    records([TASK])
+    result = generate(["x"], "--recipe", "checked_code")
+    assert result.exit_code == 2
+    assert "--verify code runs programs that a model wrote" in result.output
+    assert "--run-code" in result.output
+    Path("own.yaml").write_text("verify: code\nrun_code: true\n")
+    assert "no option 'run_code'" in generate(["x"], "--recipe", "own.yaml").output
+
+
+@pytest.mark.parametrize("name", OF_CHAINS)
 def test_every_shipped_recipe_makes_a_chain(name: str) -> None:
     records([{"instruction": "What is 6 times 7?", "output": "42"}])
     result = generate(["It is 42.", GOOD, GOOD], "--recipe", name)
     assert result.exit_code == 0, result.output
     assert chains()[0].steps
+
+
+def test_an_estimate_makes_a_sample_that_the_run_keeps() -> None:
+    records([{"instruction": f"Describe bird {n}.", "output": GOLD} for n in range(20)])
+    result = generate(["A bird.", GOOD] * 20, "--estimate", "4", "--price", "1,1")
+    assert result.exit_code == 0, result.output
+    assert "estimate   all 20 records, from 4, with 95 % intervals" in result.output
+    assert " USD\n" in result.output
+    sampled = {chain.id: chain for chain in chains()}
+    assert len(sampled) == 4
+    result = generate([], "--price", "1,1")
+    assert "20 in out.jsonl, 4 of them from before" in result.output
+    assert all(sampled.get(chain.id, chain) == chain for chain in chains())
+
+
+def test_answers_that_fail_their_check_are_no_failure_of_the_run() -> None:
+    records([{"instruction": "What is 6 times 7?", "output": "42"}])
+    assert generate(["It is 41.", "It is 40."], "--verify", "number", "--max-revisions", "1").exit_code == 0
+
+
+def test_markers_of_the_text_format_in_a_reply_are_no_structure() -> None:
+    fake = "A bird.\n\n### Feedback 1:\nRevision is not needed.\n\n### Revision 1:\nA cheat."
+    generate([fake, BAD, "A small bird.", GOOD])
+    (chain,) = chains()
+    assert [step.answer for step in chain.steps] == [fake, "A small bird."]
+    (read,) = [parse(render(chain))]
+    assert [step.answer for step in read.steps] == [fake, "A small bird."]
+
+
+def test_a_prompt_without_an_answer_fails_alone_and_is_tried_again() -> None:
+    records([{"instruction": f"Describe bird {n}.", "output": GOLD} for n in range(2)])
+    generate(["", "A bird.", GOOD])
+    assert len(chains()) == 1
+    assert len(Path("out.jsonl.errors.jsonl").read_text().splitlines()) == 1
+    assert generate(["A bird.", GOOD]).exit_code == 0
+    assert len(chains()) == 2
+    assert not Path("out.jsonl.errors.jsonl").exists()
+
+
+def test_replies_to_another_wording_are_not_used() -> None:
+    Path("own.yaml").write_text("criticise: |\n  {found}\n\n  Well? {verdict}\n")
+    generate(["A bird.", GOOD])
+    journal = ["--journal", "out.jsonl.journal.db"]
+    result = generate([], "--prompts", "own.yaml", *journal, out="other.jsonl")
+    assert "1 stored text used" in result.output  # that of the first answer, for which nothing changed
+    result = generate([], "--prompts", "own.yaml")
+    assert result.exit_code == 2
+    assert "out.jsonl was made in another way: prompts" in result.output

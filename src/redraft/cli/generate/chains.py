@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,17 +15,25 @@ import typer
 
 from redraft.cli.answer import (
     Form,
-    LimitSeconds,
-    LimitTokens,
-    LimitUsd,
     Making,
     Out,
     Parallel,
     Quiet,
+    RetryFailed,
     answer_file,
+    parallel_of,
 )
-from redraft.cli.options import FlagGroup, FlagValues, fill_in, takes
-from redraft.options import ChainFlags
+from redraft.cli.batching import BatchFlag, Batching, PauseOption
+from redraft.cli.options import (
+    FlagGroup,
+    FlagValues,
+    LimitSeconds,
+    LimitTokens,
+    LimitUsd,
+    fill_in,
+    takes,
+)
+from redraft.options import TEACHER, ChainFlags
 
 if TYPE_CHECKING:
     from redraft.chain import Chain
@@ -38,7 +48,7 @@ USUAL = {
 }
 """SelFee's settings (reference/selfee.md), but for feedback: its 128 tokens cut off one verdict in ten."""
 
-FLAGS = FlagGroup(ChainFlags, USUAL, "generate")
+FLAGS = FlagGroup(ChainFlags, USUAL, "generate", TEACHER)
 
 
 def chains(
@@ -51,13 +61,33 @@ def chains(
     journal: Annotated[
         Path | None,
         typer.Option(
-            "--journal", metavar="FILE", help="Where replies are stored.  [FILE.replies]", show_default=False
+            "--journal",
+            metavar="FILE",
+            help="Where replies are stored.  [FILE.journal.db]",
+            show_default=False,
         ),
     ] = None,
+    retry_failed: RetryFailed = False,
     quiet: Quiet = False,
+    batch: BatchFlag = False,
+    pause: PauseOption = None,
     limit_usd: LimitUsd = None,
     limit_tokens: LimitTokens = None,
     limit_seconds: LimitSeconds = None,
+    run_code: Annotated[
+        bool,
+        typer.Option(
+            "--run-code",
+            help="Let --verify code run the model's programs, in a sandbox.",
+            rich_help_panel=TEACHER,
+        ),
+    ] = False,
+    estimate: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", min=2, help="Make N chains alone, and estimate what all cost.", show_default=False
+        ),
+    ] = None,
 ) -> None:
     """Have a teacher answer, criticise and revise, and write the chains to learn from.
 
@@ -65,7 +95,7 @@ def chains(
     corrects it until the score is good enough. Where the model's server keeps to JSON schemas, score and
     verdict are fields; otherwise they are read from the text.
 
-    Every reply is stored before it is used, in FILE.replies: after any stop, the same command goes on, and
+    Every reply is stored before it is used, in FILE.journal.db: after any stop, the same command goes on, and
     nothing is paid for twice. Failures are in FILE.errors.jsonl and are tried again.
 
     With --gold the critic sees the record's gold answer, and the writer never does; feedback that quotes it
@@ -73,37 +103,94 @@ def chains(
     asked: a check with the gold answer gives the verdict.
     """
     settings = fill_in(flags, FLAGS)
+    at_once = parallel_of(parallel, batch=batch)
+    sample = Sample(settings, out, at_once, estimate) if estimate else None
     answer_file(
         source,
         out,
         settings,
         form=Form("chain", None),
-        parallel=parallel,
+        parallel=at_once,
         limits=(limit_usd, limit_tokens, limit_seconds),
-        journal=journal or out.with_name(f"{out.name}.replies"),
+        batching=Batching(out, batch, pause),
+        journal=journal or out.with_name(f"{out.name}.journal.db"),
+        retry_failed=retry_failed,
         quiet=quiet,
-        making=_making(settings, out),
+        making=_making(settings, out, sample, run_code=run_code),
     )
 
 
-def _making(settings: FlagValues, out: Path) -> Making:
+@dataclass
+class Sample:
+    """The records of an estimate.
+
+    Attributes:
+        size: How many there should be.
+    """
+
+    settings: FlagValues
+    out: Path
+    parallel: int
+    size: int
+    _lengths: dict[str, int] = field(default_factory=dict)
+    _count: int = 0
+
+    def records(self, file: Path) -> Iterator[Chain]:
+        """Yield the records of the sample."""
+        from redraft.formats.read.records import read_records
+        from redraft.generate.estimate import spread
+
+        def length(record: Chain) -> int:
+            self._count += 1
+            return len(record.prompt.text)
+
+        self._count = 0
+        places = spread(map(length, read_records(file)), self.size, self.settings.get("seed") or 0)
+        for place, record in enumerate(read_records(file)):
+            if place in places:
+                self._lengths[record.id] = len(record.prompt.text)
+                yield record
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Return the estimate as rows for the summary."""
+        from redraft.chain import read_jsonl
+        from redraft.generate.estimate import Estimate
+
+        files = (self.out, _leaks_of(self.out))
+        chains = [chain for file in files if file.exists() for chain in read_jsonl(file)]
+        made = {chain.id: chain for chain in chains if chain.id in self._lengths}
+        sample = sorted(made.values(), key=lambda chain: self._lengths[chain.id])
+        limits = {name: self.settings.get(name) for name in ("rpm", "tpm")}
+        return Estimate(self._count, sample, self.parallel, **limits).rows()
+
+
+def _leaks_of(out: Path) -> Path:
+    return out.with_name(f"{out.name}.leaks.jsonl")
+
+
+def _making(settings: FlagValues, out: Path, sample: Sample | None, *, run_code: bool) -> Making:
     """Return what records give to their chains, and what is done with these."""
+    from redraft.formats.read.records import read_records
     from redraft.generate.chains import ChainCounts, ChainMaking, leaked
     from redraft.jobs.lines import LineFile
 
-    making, counts = ChainMaking.of(settings.values), ChainCounts()
+    making, counts = ChainMaking.of(settings.values, run_code=run_code), ChainCounts()
 
     def finished(chain: Chain, record: Chain) -> Chain | None:
         chain = making.finished(chain, record)
         counts.add(chain)
         if not (settings.get("drop_leaks") and leaked(chain)):
             return chain
-        file = LineFile(out.with_name(f"{out.name}.leaks.jsonl"), made_up=True)
+        file = LineFile(_leaks_of(out), made_up=True)
         file.append(chain.to_json())
         file.close()
         return None
 
-    return Making("generate chains", FLAGS, making.options, finished, counts.rows)
+    def rows() -> list[tuple[str, str]]:
+        return counts.rows() + (sample.rows() if sample else [])
+
+    records = sample.records if sample else read_records
+    return Making("generate chains", FLAGS, records, making.options, finished, rows, must_pass=False)
 
 
 chains = takes(chains, FLAGS)

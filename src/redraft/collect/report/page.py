@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 
@@ -40,18 +40,30 @@ _HEAD = """<!doctype html>
 def page(report: DataReport, made: str) -> str:
     """Return the page. `made` says how the report was made: version, settings and seed."""
     title, paths = _title(report.files), " · ".join(report.files[:_PATHS])
-    below = "" if paths == title else f"<p>{safe(paths)}</p>"
     parts = [
-        _tiles(report),
+        tiles(report.totals()),
         _warnings(findings(report)),
         _charts(report),
         _examples(report),
         _samples(report),
     ]
+    return document(title, "" if paths == title else paths, parts, made)
+
+
+def document(title: str, below: str, parts: Sequence[str], made: str) -> str:
+    """Return a whole page.
+
+    Args:
+        title: Its title, as text.
+        below: A line below the title, as text; may be empty.
+        parts: Its content, as HTML.
+        made: How it was made, as text.
+    """
+    line = f"<p>{safe(below)}</p>" if below else ""
     style = files("redraft.collect.report").joinpath("page.css").read_text("utf-8")
     return (
         f"{_HEAD}<title>{safe(title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n"
-        f"<header><h1>{safe(title)}</h1>{below}</header>\n<main>\n{''.join(parts)}</main>\n"
+        f"<header><h1>{safe(title)}</h1>{line}</header>\n<main>\n{''.join(parts)}</main>\n"
         f"<footer>{safe(made)}</footer>\n</body>\n</html>\n"
     )
 
@@ -61,9 +73,10 @@ def _title(names: Sequence[str]) -> str:
     return shown if len(names) <= _FILES else f"{shown} and {len(names) - _FILES:,} more"
 
 
-def _tiles(report: DataReport) -> str:
-    tiles = "".join(f"<li><b>{number:,}</b> {safe(name)}</li>" for name, number in report.totals().items())
-    return f'<ul class="tiles">{tiles}</ul>\n'
+def tiles(totals: Mapping[str, int]) -> str:
+    """Return large figures with their names."""
+    shown = "".join(f"<li><b>{number:,}</b> {safe(name)}</li>" for name, number in totals.items())
+    return f'<ul class="tiles">{shown}</ul>\n'
 
 
 def _warnings(found: Sequence[DataFinding]) -> str:
@@ -88,17 +101,14 @@ def _charts(report: DataReport) -> str:
 
 def _cards(report: DataReport) -> Iterator[str]:
     for title, counts in report.numbers().items():
-        shown = bins(counts)
-        wider = len({each.high - each.low for each in shown}) > 1
-        note = f"{_in_words(Counter(counts))}{' · a bar has a wider range than those before it' * wider}"
-        yield _card(title, note, histogram(shown, title))
+        yield distribution(title, counts)
     if verdicts := report.verdicts():
         named = {f"Feedback {place}{'+' * (place == DEPTHS)}": counts for place, counts in verdicts.items()}
-        yield _card("verdicts", "accept · revise · unknown, by place", stacks(named, VERDICTS))
+        yield card("verdicts", "accept · revise · unknown, by place", stacks(named, VERDICTS))
     yield from _scores(report)
     yield from _steps(report)
     for name, kinds in report.kinds().items():
-        yield _card(name, f"{len(kinds):,} different", bars(kinds))
+        yield card(name, f"{len(kinds):,} different", bars(kinds))
 
 
 def _scores(report: DataReport) -> Iterator[str]:
@@ -111,7 +121,15 @@ def _scores(report: DataReport) -> Iterator[str]:
             for score, times in counts.items():
                 whole[int(score)] += times
             shown = [Bin(score, score, times) for score, times in sorted(whole.items())]
-            yield _card(title, _in_words(counts), histogram(shown, title))
+            yield card(title, _in_words(counts), histogram(shown, title))
+
+
+def distribution(title: str, counts: Counter[int]) -> str:
+    """Return the card of counted numbers: figures and a histogram."""
+    shown = bins(counts)
+    wider = len({each.high - each.low for each in shown}) > 1
+    note = f"{_in_words(Counter(counts))}{' · a bar has a wider range than those before it' * wider}"
+    return card(title, note, histogram(shown, title))
 
 
 def _steps(report: DataReport) -> Iterator[str]:
@@ -125,7 +143,7 @@ def _steps(report: DataReport) -> Iterator[str]:
         named = ((_name(place - 1) + more, answers), (f"feedback {place}{more}", feedbacks))
         found = ((name, figures(lengths.get(place, Counter()))) for name, lengths in named)
         rows += [(name, row.median) for name, row in found if row]
-    yield _card(f"{report.unit} by step", "median", levels(rows))
+    yield card(f"{report.unit} by step", "median", levels(rows))
 
 
 def _in_words(counts: Counter[float]) -> str:
@@ -138,7 +156,8 @@ def _in_words(counts: Counter[float]) -> str:
     )
 
 
-def _card(title: str, note: str, chart: str) -> str:
+def card(title: str, note: str, chart: str) -> str:
+    """Return a chart with its title, both as text, and a note."""
     return f"<figure><figcaption><b>{safe(title)}</b><br>{note}</figcaption>{chart}</figure>\n"
 
 

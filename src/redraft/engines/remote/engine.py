@@ -52,6 +52,8 @@ _MISSING = (404, 405, 501)
 _GRACE_FOR_COUNTS, _GRACE_FOR_END = 5.0, 0.5
 """Seconds to wait for the counts after the finish reason, and for the connection's end after `[DONE]`."""
 
+Reach = Callable[[str, Key | None, Patience], Server]
+
 LETTER = 0.2
 """Tokens in a single ASCII character: English has four to five letters a token."""
 
@@ -69,6 +71,7 @@ class RemoteEngine:
         patience: Time-outs and retries.
         context: Length of the context in tokens, if known.
         token_ids: Whether the server sends and takes token ids as vLLM does (0.10.2 or later).
+        reach: Makes what sends the requests: `Server` at once, a `batch.BatchServer` in batches.
 
     Raises:
         UsageError: The address is invalid, or the key would travel unencrypted to another machine.
@@ -83,8 +86,9 @@ class RemoteEngine:
         patience: Patience = Patience(),  # noqa: B008  (frozen)
         context: int | None = None,
         token_ids: bool = False,
+        reach: Reach = Server,
     ) -> None:
-        self._server = Server(url, key, patience)
+        self._server = reach(url, key, patience)
         self._info = EngineInfo(
             name=model,
             engine="remote",
@@ -109,6 +113,7 @@ class RemoteEngine:
         key: Key | None = None,
         patience: Patience = Patience(),  # noqa: B008  (frozen)
         price_of: Callable[[str], Price | None] = lambda _: None,
+        reach: Reach = Server,
     ) -> Self:
         """Ask the server about a model, and return its engine.
 
@@ -118,12 +123,13 @@ class RemoteEngine:
             key: As above.
             patience: As above.
             price_of: Gives the price of the model by its name.
+            reach: As above.
 
         Raises:
             UsageError: No model is named, and the server has none or several.
             ServerError: The server is down, refuses the key, or does not speak the protocol.
         """
-        engine = cls(url, model or "", key=key, patience=patience)
+        engine = cls(url, model or "", key=key, patience=patience, reach=reach)
         try:
             found = await choose(engine._server, model)
         except BaseException:
@@ -251,7 +257,7 @@ class RemoteEngine:
         body = in_dialect(body, self._refused[""] | self._refused.get(schema, set()))
         while True:
             self._debug(f"is sent to {path}", body)
-            async with self._server.asked(path, {**body, **extra}, headers) as reply:
+            async with self._server.asked(path, {**body, **extra}, headers, sampling.call_id) as reply:
                 if isinstance(reply, httpx.Response):
                     yield reply, body
                     return
@@ -459,6 +465,7 @@ class _Reply:
         """Describe content other than text."""
         parts = [f"a call of the tool {name!r}" for name in (piece.name for piece in self.calls) if name]
         parts += [f"a refusal: {self.refusal}"] if self.refusal else []
+        parts += ["nothing, because of the server's content filter"] if self.finish == "filtered" else []
         return ", ".join(parts or (["thoughts alone"] if self.thought else []))
 
     def last(self, sent: Body, sampling: Sampling) -> Delta:

@@ -1,4 +1,4 @@
-"""Time-outs, retries and request rates: all waiting for a server happens here.
+"""Time-outs and retries: all waiting for a server happens here. `pace` schedules the requests.
 
 All streams to a server share one `RequestPace`. When the server is down, overloaded or limits requests, all
 of them wait; the first success ends that. `jobs.runner` decides how often a prompt is tried, and never waits
@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from math import inf
+
+from redraft.engines.remote.pace import Pace, Turn
 
 LONGEST_BACKOFF = 15.0
 """Most seconds between two tries where the server names no time, so that a restart is noticed soon."""
@@ -63,6 +65,7 @@ class Failure:
         retry_after: Seconds that the server asks to wait, or None.
         attempt: Number of tries so far.
         began: Time of the first try, on the event loop's clock.
+        asked: Time of the last try.
         silence: Seconds without a reply; 0 for other failures.
     """
 
@@ -70,6 +73,7 @@ class Failure:
     retry_after: float | None
     attempt: int
     began: float
+    asked: float = 0.0
     silence: float = 0.0
 
     @property
@@ -97,37 +101,35 @@ class RequestPace:
     def __init__(self, patience: Patience, host: str) -> None:
         self._patience = patience
         self._host = host
-        self._next_slot = 0.0
+        self._pace = Pace(patience.rpm, patience.tpm, lambda: self._held_until)
         self._held_until = 0.0
         self._down_since: float | None = None
         self._served_at: float | None = None
 
-    async def turn(self) -> None:
-        """Wait until a request may be made."""
-        while True:
-            await asyncio.sleep(self._held_until - _now())
-            await asyncio.sleep(self._slot())
-            if self._held_until <= _now():  # else the server went down meanwhile
-                return
+    async def turn(self, most: int) -> Turn:
+        """Wait until a request may be made that comes to at most so many tokens. It ends with `over`."""
+        return await self._pace.turn(most)
 
-    def _slot(self) -> float:
-        """Reserve the next request that `rpm` and `tpm` allow. Return the seconds until then."""
-        now, rpm = _now(), self._patience.rpm
-        start = max(now, self._next_slot)
-        self._next_slot = start + (60 / rpm if rpm else 0.0)
-        return start - now
+    def over(self, turn: Turn) -> None:
+        """Record that a request ended, whatever came of it."""
+        self._pace.over(turn)
+
+    def heard(self, headers: Mapping[str, str]) -> None:
+        """Hold all requests if the headers of a reply say that nothing is left of the server's limit."""
+        if seconds := self._pace.rest(headers):
+            self._hold(seconds)
 
     def served(self) -> None:
         """Record that the server accepted a request for tokens."""
         self._served_at = _now()
+        self._pace.grow()
         if self._down_since is not None:
             self._down_since = None
             self._patience.tell("")
 
     def spent(self, tokens: int) -> None:
         """Record the tokens of a prompt and its reply."""
-        if self._patience.tpm:
-            self._next_slot = max(_now(), self._next_slot) + 60 * tokens / self._patience.tpm
+        self._pace.used(tokens)
 
     def broken(self) -> None:
         """Record that a reply broke off: the server may be shutting down."""
@@ -151,6 +153,8 @@ class RequestPace:
         if (failure.retry_after or 0) > max(patience.longest_wait, patience.outage):
             return None
         limited = failure.status == HTTPStatus.TOO_MANY_REQUESTS
+        if limited:
+            self._pace.shrink(failure.asked)
         of_request = not limited and (self._served_at or 0) > failure.began  # others were served meanwhile
         never_worked = failure.status == HTTPStatus.INTERNAL_SERVER_ERROR and self._served_at is None
         over = of_request or never_worked or lasted >= patience.outage

@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import json
+import logging
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -24,10 +25,14 @@ from urllib.parse import urlsplit
 import httpx
 
 from redraft.config import Key, config_path, key_variable
+from redraft.engines.remote.keys import Bearer, KeyRing
+from redraft.engines.remote.lanes import Lanes
 from redraft.engines.remote.patience import Failure, Patience, RequestPace
 from redraft.engines.remote.sse import EventParser, whole
 from redraft.engines.remote.wire import Body, Complaint, read_complaint
 from redraft.errors import EngineError, EngineTimeout, ServerError, UsageError
+
+_log = logging.getLogger(__name__)
 
 RETRIED = frozenset({429, 500, 502, 503, 504})
 """Statuses worth another try (reference/engines_serving.md)."""
@@ -37,6 +42,9 @@ SECRET = 8
 
 HIDDEN = 1000
 """Texts of earlier requests that are still hidden: those of requests under way, and more."""
+
+SLOWEST = 1e6
+"""Bytes a second at which a large file is sent at least."""
 
 _NONE: Mapping[str, str] = {}
 _ADDRESS_HINT = "Is this the address of an OpenAI-compatible API? It usually ends in /v1."
@@ -51,6 +59,7 @@ class Refusal:
         retry_after: Seconds that the server asks to wait, or None.
         location: The target of a redirect.
         tries: Number of tries.
+        asked: Time of the request, on the event loop's clock.
     """
 
     status: int
@@ -58,22 +67,26 @@ class Refusal:
     retry_after: float | None = None
     location: str = ""
     tries: int = 1
+    asked: float = 0.0
 
     @property
     def of_key(self) -> bool:
         """Whether it is the key that the server refuses, or misses."""
         return self.status in (401, 403) or (self.status == 400 and self.complaint.about_key)
 
+    @property
+    def of_one_key(self) -> bool:
+        """Whether another key may be taken: this one is refused, or its account is empty."""
+        return self.of_key or self.status == 402 or "insufficient_quota" in self.complaint.code
 
-class _Bearer(httpx.Auth):
-    """Adds the key at the last moment, so that no request object in our code holds it."""
 
-    def __init__(self, key: Key) -> None:
-        self._key = key
+@dataclass(frozen=True)
+class Upload:
+    """A file to post as `multipart/form-data`, with more fields of the form."""
 
-    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        request.headers["Authorization"] = f"Bearer {self._key.value}"
-        yield request
+    name: str
+    content: bytes
+    fields: Mapping[str, str]
 
 
 class Server:
@@ -94,7 +107,7 @@ class Server:
         """
         self.url = url.rstrip("/")
         self.patience = patience
-        self._key = key
+        self._key, self._keys = key, KeyRing(key)
         self._hidden: dict[str, None] = {}  # the latest last
         self._reached = False
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -103,10 +116,8 @@ class Server:
         self.pace = RequestPace(patience, self.host)
         if key:
             _check_key(self.url, key)
-        self._client = httpx.AsyncClient(
-            auth=_Bearer(key) if key else None,
+        self._lanes = Lanes(
             timeout=httpx.Timeout(None, connect=patience.connect),
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=64),
             # A proxy from the environment is for other machines, and would see the key of a local server.
             trust_env=not _is_local(self.url),
         )
@@ -116,11 +127,11 @@ class Server:
 
     async def aclose(self) -> None:
         """Close the connections."""
-        await self._client.aclose()
+        await self._lanes.aclose()
 
     @asynccontextmanager
     async def asked(
-        self, path: str, body: Body, headers: Mapping[str, str] = _NONE
+        self, path: str, body: Body, headers: Mapping[str, str] = _NONE, call_id: str = ""
     ) -> AsyncIterator[httpx.Response | Refusal]:
         """Post a request, with retries. Leaving the context drops the connection, which cancels the work.
 
@@ -128,6 +139,7 @@ class Server:
             path: Path below the base address, with its slash.
             body: The JSON to send.
             headers: More headers.
+            call_id: Names the call for servers that are asked in batches. Not used here.
 
         Yields:
             A 2xx response that is not read yet, or a `Refusal`. `response.extensions["asked_at"]` is the time
@@ -137,20 +149,24 @@ class Server:
             ServerError: No server answers.
             EngineTimeout: The server takes no connection, or sends no headers within `first_token`.
         """
+        del call_id
         reply = await self._settled("POST", self.url + path, body, self.patience.first_token, headers=headers)
-        if isinstance(reply, httpx.Response):
-            self.pace.served()
+        if isinstance(reply, Refusal):
+            yield reply
+            return
+        self.pace.served()
         try:
             yield reply
         finally:
-            if isinstance(reply, httpx.Response):
-                await reply.aclose()
+            await self._close(reply)
 
     async def fetch(
-        self, method: str, address: str, body: Body | None = None, *, patient: bool = True
+        self, method: str, address: str, body: Body | Upload | None = None, *, patient: bool = True
     ) -> Any:
         """Return the JSON of a small reply or a `Refusal`; retry if `patient`. Raises as `asked` does."""
         limit = self.patience.between_tokens
+        if isinstance(body, Upload):
+            limit = max(self.patience.first_token, len(body.content) / SLOWEST)
         reply = await self._settled(method, address, body, limit, patient=patient)
         if isinstance(reply, Refusal):
             return reply
@@ -161,7 +177,50 @@ class Server:
             message = f"{self.host} did not finish its reply within {limit:g} s."
             raise EngineTimeout(message, hint=_SILENT_HINT) from None
         finally:
-            await reply.aclose()
+            await self._close(reply)
+
+    async def lines(self, path: str) -> AsyncGenerator[Any, None]:
+        """Yield the JSON lines of a file. One that breaks off is asked for again.
+
+        Args:
+            path: Path below the base address, with its slash.
+
+        Raises:
+            ServerError: The server refuses it, breaks it off each time, or it is not JSON.
+        """
+        seen = 0
+        for _ in range(self.patience.tries):
+            reply = await self._settled("GET", self.url + path, None, self.patience.first_token)
+            if isinstance(reply, Refusal):
+                raise self.error(reply, path)
+            number = 0
+            try:
+                async for line in self._split(reply):
+                    number += 1
+                    if number > seen:
+                        seen = number
+                        yield self._decoded(line)
+            except (httpx.RequestError, TimeoutError) as error:
+                reason = self.clean(str(error)) or "it is silent"
+            else:
+                return
+            finally:
+                await self._close(reply)
+        raise ServerError(f"{self.host} broke off {path} after {seen:,} lines: {reason}", passing=True)
+
+    async def _split(self, response: httpx.Response) -> AsyncGenerator[bytes, None]:
+        """Yield whole lines. Only a line feed ends one: JSON may hold the others that `splitlines` knows."""
+        rest, pieces = b"", response.aiter_bytes()
+        while True:
+            async with asyncio.timeout(self.patience.between_tokens):
+                piece = await anext(pieces, None)
+            if piece is None:
+                break
+            *lines, rest = (rest + piece).split(b"\n")
+            for line in filter(bytes.strip, lines):
+                yield line
+        if rest.strip():
+            yield rest
 
     async def records(self, response: httpx.Response) -> AsyncGenerator[Any, None]:
         """Yield the records of a reply, streamed or not. None stands for `[DONE]`.
@@ -207,8 +266,8 @@ class Server:
 
     def without_secrets(self, text: str) -> str:
         """Return a text without the key and what is hidden."""
-        secret = self._key.value if self._key and len(self._key.value) >= SECRET else None
-        text = text.replace(secret, "[key]") if secret else text
+        for secret in self._key.values if self._key else ():
+            text = text.replace(secret, "[key]") if len(secret) >= SECRET else text
         for hidden in sorted(self._hidden, key=len, reverse=True):
             text = text.replace(hidden, "[hidden]")
         return text
@@ -258,7 +317,7 @@ class Server:
         self,
         method: str,
         address: str,
-        body: Body | None,
+        body: Body | Upload | None,
         limit: float,
         *,
         headers: Mapping[str, str] = _NONE,
@@ -267,10 +326,9 @@ class Server:
         self._check_loop()
         began = asyncio.get_running_loop().time()
         for attempt in count(1):
-            await self.pace.turn()
             silence = 0.0
             try:
-                reply = await self._once(method, address, body, headers, limit)
+                reply = await self._with_a_key(method, address, body, headers, limit)
             except TimeoutError:
                 silence = limit
                 reply = EngineTimeout(f"{self.host} sent nothing within {limit:g} s.", hint=_SILENT_HINT)
@@ -292,22 +350,53 @@ class Server:
                 hint="Open and use an engine in one event loop: one asyncio.run(…) around all of it.",
             )
 
-    async def _once(
-        self, method: str, address: str, body: Body | None, headers: Mapping[str, str], limit: float
+    async def _with_a_key(
+        self, method: str, address: str, body: Body | Upload | None, headers: Mapping[str, str], limit: float
     ) -> httpx.Response | Refusal | EngineError:
-        """Try once. Return a response to read, a refusal, or the error of an unreachable server."""
-        if self._client.is_closed:
+        """Try once, with the key whose turn it is; where that is refused, with the others too."""
+        while True:
+            turn = await self.pace.turn(_most_tokens(body))
+            key, reply = self._keys.next(), None
+            try:
+                reply = await self._once(method, address, body, headers, limit, key)
+                if isinstance(reply, httpx.Response):
+                    reply.extensions["turn"] = turn
+            finally:
+                if not isinstance(reply, httpx.Response):
+                    self.pace.over(turn)
+            if not (isinstance(reply, Refusal) and reply.of_one_key and self._keys.has_other(key)):
+                return reply
+            if number := self._keys.drop(key):
+                self._say_dropped(number, reply)
+
+    async def _once(
+        self,
+        method: str,
+        address: str,
+        body: Body | Upload | None,
+        headers: Mapping[str, str],
+        limit: float,
+        key: str | None,
+    ) -> httpx.Response | Refusal | EngineError:
+        """Ask. Return a response to read, a refusal, or the error of an unreachable server."""
+        if self._lanes.closed:
             raise EngineError(
                 f"the engine of {self.url} was closed.",
                 hint="Open it again: await redraft.load_engine('http://host/v1#model')",
             )
-        request = self._client.build_request(method, address, json=body, headers=headers)
+        form: dict[str, Any] = {"json": body}
+        if isinstance(body, Upload):
+            file = (body.name, body.content, "application/jsonl")
+            form = {"data": body.fields, "files": {"file": file}}
         asked_at = asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout(limit):
-                response = await self._client.send(request, stream=True)
+                response = await self._lanes.send(
+                    method=method, url=address, **form, headers=headers, auth=Bearer(key) if key else None
+                )
                 self._reached = True
                 response.extensions["asked_at"] = asked_at
+                self.pace.heard(response.headers)
                 return response if response.is_success else await self._refusal(response)
         except httpx.ConnectTimeout:
             seconds = self.patience.connect
@@ -321,11 +410,11 @@ class Server:
     ) -> Failure | None:
         """Return a failure that may pass, or None. A server that never answered may have a wrong address."""
         if isinstance(reply, EngineError):
-            return Failure(None, None, attempt, began, silence) if self._reached else None
+            return Failure(None, None, attempt, began, silence=silence) if self._reached else None
         of_request = reply.status == HTTPStatus.INTERNAL_SERVER_ERROR and reply.complaint.about_request
         if reply.status not in RETRIED or of_request:
             return None
-        return Failure(reply.status, reply.retry_after, attempt, began)
+        return Failure(reply.status, reply.retry_after, attempt, began, reply.asked)
 
     async def _refusal(self, response: httpx.Response) -> Refusal:
         try:
@@ -333,13 +422,30 @@ class Server:
         except ServerError:
             text = ""
         finally:
-            await response.aclose()
+            await self._lanes.close(response)
         complaint = read_complaint(_from_json(text))
         return Refusal(
             status=response.status_code,
             complaint=complaint or Complaint(text.strip() or response.reason_phrase),
-            retry_after=_seconds(response.headers.get("retry-after")),
+            retry_after=_retry_after(response.headers),
             location=self.clean(response.headers.get("location", "")),
+            asked=response.extensions["asked_at"],
+        )
+
+    async def _close(self, response: httpx.Response) -> None:
+        """Close a response, and let the next request have its place."""
+        try:
+            await self._lanes.close(response)
+        finally:
+            self.pace.over(response.extensions["turn"])
+
+    def _say_dropped(self, number: int, refusal: Refusal) -> None:
+        """Log that a key is not used any more, by its number."""
+        assert self._key  # noqa: S101  (it has keys)
+        _log.warning(
+            "%s refuses key %d of %d from %s (%d): %s. It is not used again in this run.",
+            *(self.host, number, len(self._key.values), self._key.source, refusal.status),
+            self.clean(refusal.complaint.message).rstrip(" ."),
         )
 
     async def _pieces(self, response: httpx.Response) -> AsyncGenerator[bytes, None]:
@@ -390,7 +496,7 @@ def _check_address(url: str) -> None:
 
 
 def _check_key(url: str, key: Key) -> None:
-    if not key.value.isascii() or not key.value.isprintable() or " " in key.value:
+    if not all(value.isascii() and value.isprintable() and " " not in value for value in key.values):
         raise UsageError(f"the key from {key.source} has a space, a line break or a non-ASCII character.")
     host = urlsplit(url).netloc
     if urlsplit(url).scheme == "http" and not _is_local(url) and not key.plain_http:
@@ -433,6 +539,20 @@ def _from_json(data: str | bytes) -> Any:
         return json.loads(data)
     except (ValueError, RecursionError):
         return _BAD
+
+
+def _most_tokens(body: Body | Upload | None) -> int:
+    """Return the most tokens that a request may come to, its prompt at four characters a token."""
+    if body is None or isinstance(body, Upload):
+        return 0
+    limit = body.get("max_tokens") or body.get("max_completion_tokens") or 0
+    return int(limit) + sum(map(len, _texts((body.get("messages"), body.get("prompt"))))) // 4
+
+
+def _retry_after(headers: httpx.Headers) -> float | None:
+    """Return how long the server asks to wait, in seconds. Azure and OpenAI say it in milliseconds too."""
+    exact = _seconds(headers.get("retry-after-ms"))
+    return _seconds(headers.get("retry-after")) if exact is None else exact / 1000
 
 
 def _seconds(header: str | None) -> float | None:

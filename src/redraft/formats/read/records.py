@@ -6,7 +6,6 @@ own id, or by its place in the file (from 0) if it has none. Cleaning is not don
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +16,7 @@ from redraft.chain import VERSION, Chain
 from redraft.errors import RecordError
 from redraft.formats.read.files import decode, name_of, read_lines, stem_of, twice
 from redraft.formats.read.shapes import is_chain, read_shape
+from redraft.ids import IdSet, digest_of
 
 _DEEP = 150
 """Levels of nesting beyond which a chain is tried: it may not be readable again."""
@@ -186,28 +186,22 @@ def own_id(record: dict[str, Any]) -> str | int | None:
 
 
 class Ids:
-    """The ids in use, as hashes of 8 bytes: about 80 bytes of memory per id.
+    """The ids in use, as hashes of 8 bytes: about 17 bytes of memory per id.
 
     A hash collision only adds a needless `~2`.
     """
 
     def __init__(self) -> None:
-        self._used: set[int] = set()
+        self._used = IdSet()
         self._repeats: dict[int, int] = {}
 
     def new(self, name: str) -> str:
         """Return the name, or the first unused of `name~2`, `name~3`…"""
-        key = tried = _hash(name)
-        new, number = name, self._repeats.get(key, 1)
-        while tried in self._used:
+        if self._used.add(name):
+            return name
+        key = digest_of(name)
+        number = self._repeats.get(key, 1) + 1
+        while not self._used.add(f"{name}~{number}"):
             number += 1
-            new = f"{name}~{number}"
-            tried = _hash(new)
-        self._used.add(tried)
-        if number > 1:
-            self._repeats[key] = number
-        return new
-
-
-def _hash(name: str) -> int:
-    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest())
+        self._repeats[key] = number
+        return f"{name}~{number}"

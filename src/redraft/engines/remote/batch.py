@@ -1,0 +1,472 @@
+"""Requests sent in batches, through `/files` and `/batches` of the OpenAI protocol.
+
+    with Batches(Path("out.jsonl.batches.jsonl"), journal) as batches:
+        engine = await RemoteEngine.connect(url, model, reach=batches.reach)
+
+`BatchServer` takes the place of `Server` below an engine. It holds requests back until all chains wait, sends
+them as one wave, and gives each its reply. So the engine builds the same requests and reads the same replies
+as live. Providers take about half the price, and up to a day for a wave.
+
+A reply is stored in the journal before it is used, also if nobody waits for it yet: a run that was stopped
+finds it there. Each request has the `call_id` of its call as `custom_id`. One that is in a batch already, by
+`batch_file`, is waited for and not sent again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import json
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from redraft.config import Key
+from redraft.engines.remote.batch_file import BatchFile, Sent
+from redraft.engines.remote.patience import LONGEST_BACKOFF, Patience
+from redraft.engines.remote.server import RETRIED, Refusal, Server, Upload
+from redraft.engines.remote.wire import Body, Complaint, read_chunk, read_complaint
+from redraft.errors import EngineError, ServerError, UsageError
+from redraft.jobs.journal import Journal, key_of
+from redraft.jobs.limits import STOPPED
+
+MOST_REQUESTS, MOST_BYTES = 50_000, 200_000_000
+"""Limits of one input file (OpenAI's reference of `POST /batches`)."""
+
+PAUSE = 60.0
+"""Default for the longest pause between two looks at a batch, in seconds."""
+
+_FIRST_PAUSE, _GROWTH = 2.0, 1.5
+_MOMENT, _LULL = 0.3, 10.0
+"""Seconds without a new request after which a wave is sent: when all chains wait, and otherwise. A chain that
+does not wait runs its checks, or asks a model that is not asked in batches."""
+
+_AT_ONCE = 500
+"""Lines of a result that are stored in one transaction."""
+
+_NOT_THERE = (404, 405, 501)
+_ENDS = frozenset({"completed", "failed", "expired", "cancelled"})
+_NONE: Mapping[str, str] = {}
+
+
+class Batches(AbstractContextManager["Batches"]):
+    """The batches of one run, at all servers that it asks.
+
+    Args:
+        file: Where they are recorded: see `batch_file`.
+        journal: Where replies are stored.
+        pause: Longest pause between two looks at a batch, in seconds.
+        limit: Called again and again. A text, which names a limit of the run, ends the waiting.
+        tell: Called with each message for the user.
+    """
+
+    def __init__(
+        self,
+        file: Path,
+        journal: Journal,
+        *,
+        pause: float = PAUSE,
+        limit: Callable[[], str] = str,
+        tell: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self.file, self.journal, self.pause = BatchFile(file), journal, pause
+        self._limit, self._tell = limit, tell
+        self._chains = self._waiting = 0
+        self._shown: dict[str, str] = {}
+
+    def reach(self, url: str, key: Key | None, patience: Patience) -> BatchServer:
+        """Return a server that is asked in batches."""
+        return BatchServer(url, key, patience, self)
+
+    @contextmanager
+    def chain(self) -> Iterator[None]:
+        """Count a chain as under way."""
+        self._chains += 1
+        try:
+            yield
+        finally:
+            self._chains -= 1
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Count a request as waiting for its reply."""
+        self._waiting += 1
+        try:
+            yield
+        finally:
+            self._waiting -= 1
+
+    @property
+    def all_wait(self) -> bool:
+        """Whether no chain can go on without a reply."""
+        return self._waiting >= self._chains
+
+    def check_limit(self) -> None:
+        """Raise if a limit of the run is reached."""
+        if reached := self._limit():
+            error = EngineError(f"{reached}, in the middle of a batch.")
+            error.exit_status = STOPPED
+            raise error
+
+    def line(self, sent: Sent, text: str) -> str:
+        """Note how far a batch is; an empty text ends it. Return the progress line of all batches."""
+        self._shown.pop(sent.file, None)
+        if text:
+            self._shown[sent.file] = f"wave {sent.number}: {text}"
+        first, more = list(self._shown.values())[:2], len(self._shown) - 2
+        return "; ".join([*first, *([f"and {more} more"] if more > 0 else [])])
+
+    def __exit__(self, *_: object) -> None:
+        left = self.file.pending()
+        self.file.close()
+        if left:
+            names = ", ".join(sent.batch or sent.file for sent in left[:3]) + (", …" if left[3:] else "")
+            self._tell(
+                f"{names}: under way at the server, and paid there. The same command waits for it again, "
+                "even days later."
+            )
+
+
+@dataclass
+class _Request:
+    """A request that somebody waits for."""
+
+    path: str
+    model: str
+    line: bytes
+    reply: asyncio.Future[Any] = field(default_factory=asyncio.Future)
+    listeners: int = 0
+    tries: int = 0
+
+
+class BatchServer(Server):
+    """A server that is asked in batches. Rates a minute do not apply: batches have limits of their own."""
+
+    def __init__(self, url: str, key: Key | None, patience: Patience, batches: Batches) -> None:
+        super().__init__(url, key, replace(patience, rpm=None, tpm=None))
+        self._batches = batches
+        self._requests: dict[str, _Request] = {}
+        self._queue: dict[str, _Request] = {}
+        self._sent: set[str] = set()
+        self._sending: asyncio.Task[None] | None = None
+
+    async def aclose(self) -> None:
+        """Stop waiting, and close the connections. Batches go on at the server."""
+        if self._sending:
+            self._sending.cancel()
+            await asyncio.wait([self._sending])
+        await super().aclose()
+
+    @asynccontextmanager
+    async def asked(
+        self, path: str, body: Body, headers: Mapping[str, str] = _NONE, call_id: str = ""
+    ) -> AsyncIterator[httpx.Response | Refusal]:
+        """Send a request with the next wave, and yield its reply. Leaving the context does not cancel it.
+
+        Raises:
+            UsageError: The request has headers of its own, or no `call_id`.
+            EngineError: The server takes no batches, or gave the request up each time.
+        """
+        if headers:
+            raise UsageError(
+                "requests of a batch have no headers of their own.", hint="Leave out extra_headers."
+            )
+        if not call_id:
+            raise UsageError("batches need a journal.", hint="Wrap the engine in a JournaledEngine.")
+        yield await self._reply(path, body, call_id)
+
+    async def _reply(self, path: str, body: Body, call_id: str) -> httpx.Response | Refusal:
+        stored = self._batches.journal.get(_place_of(call_id))
+        if stored is not None:
+            return _response(stored)
+        self._begin()
+        request = self._requests.get(call_id)
+        if request is None:
+            request = _Request(path, str(body.get("model")), _line(path, body, call_id))
+            self._requests[call_id] = request
+            if call_id not in self._sent:
+                self._queue[call_id] = request
+        request.listeners += 1
+        try:
+            with self._batches.waiting():
+                found = await asyncio.shield(request.reply)
+        finally:
+            request.listeners -= 1
+            if not request.listeners and self._requests.get(call_id) is request:
+                del self._requests[call_id]
+                self._queue.pop(call_id, None)
+        return found if isinstance(found, Refusal) else _response(found)
+
+    def _begin(self) -> None:
+        """Begin to send, and to follow what an earlier run sent."""
+        if self._sending is None:
+            earlier = self._batches.file.pending(self.url)
+            self._sent.update(call_id for sent in earlier for call_id in sent.requests)
+            self._sending = asyncio.create_task(self._send_all(earlier))
+
+    async def _send_all(self, earlier: Sequence[Sent]) -> None:
+        """Send wave after wave, until this task is cancelled. An error goes to all who wait, and ends it."""
+        try:
+            async with asyncio.TaskGroup() as following:
+                for sent in earlier:
+                    following.create_task(self._follow(sent))
+                while True:
+                    await self._filled()
+                    following.create_task(self._follow(await self._send(self._wave())))
+        except BaseExceptionGroup as several:
+            self._give_up(several.exceptions[0])
+
+    def _give_up(self, error: BaseException) -> None:
+        self._sending = None
+        waiting, self._requests, self._queue = self._requests, {}, {}
+        self._sent.clear()
+        for request in waiting.values():
+            request.reply.set_exception(copy.copy(error))  # each chain adds what it has so far to its own
+
+    async def _filled(self) -> None:
+        """Wait until there is a wave to send."""
+        quiet, size = 0.0, 0
+        while True:
+            await asyncio.sleep(_MOMENT)
+            self._batches.check_limit()
+            quiet = quiet + _MOMENT if size and len(self._queue) == size else 0.0
+            size = len(self._queue)
+            if size >= MOST_REQUESTS or quiet >= _LULL or (quiet and self._batches.all_wait):
+                return
+
+    def _wave(self) -> dict[str, _Request]:
+        """Take the next wave from the queue. A batch has one endpoint, and one model at most providers."""
+        first, size = next(iter(self._queue.values())), 0
+        wave: dict[str, _Request] = {}
+        for call_id, request in self._queue.items():
+            if (request.path, request.model) == (first.path, first.model):
+                size += len(request.line)
+                if wave and (len(wave) == MOST_REQUESTS or size > MOST_BYTES):
+                    break
+                wave[call_id] = request
+        for call_id in wave:
+            del self._queue[call_id]
+        return wave
+
+    async def _send(self, wave: Mapping[str, _Request]) -> Sent:
+        content = b"".join(request.line for request in wave.values())
+        path = next(iter(wave.values())).path
+        upload = Upload("requests.jsonl", content, {"purpose": "batch"})
+        uploaded = await self._record("POST", "/files", upload)
+        self._sent.update(wave)
+        sent = self._batches.file.uploaded(str(uploaded["id"]), self.url, list(wave))
+        return self._batches.file.created(sent, await self._created(sent, path))
+
+    async def _created(self, sent: Sent, path: str) -> str:
+        """Create a batch, and return its id. After a failure it may be there all the same: look first."""
+        body = {"input_file_id": sent.file, "endpoint": f"/v1{path}", "completion_window": "24h"}
+        failed: EngineError
+        for attempt in range(self.patience.tries):
+            try:
+                reply = await self.fetch("POST", f"{self.url}/batches", body, patient=False)
+            except EngineError as error:
+                failed = error
+            else:
+                if not isinstance(reply, Refusal):
+                    return str(self._checked(reply, "/batches")["id"])
+                failed = self._error_of(reply, "/batches")
+                if reply.status not in RETRIED:
+                    self._batches.file.ended(sent, "refused")
+                    raise failed
+            await asyncio.sleep(min(self.patience.backoff * 2**attempt, LONGEST_BACKOFF))
+            if found := await self._looked_up(sent):
+                return found
+        raise failed
+
+    async def _looked_up(self, sent: Sent) -> str:
+        """Return the id of the batch of an input file, or an empty text if there is none."""
+        after = ""
+        while True:
+            found = await self.fetch("GET", f"{self.url}/batches?limit=100{after}")
+            if isinstance(found, Refusal):
+                if found.status in _NOT_THERE:
+                    return ""
+                raise self._error_of(found, "/batches")
+            listed = self._checked(found, "/batches", "data")["data"]
+            for batch in listed:
+                if batch.get("input_file_id") == sent.file:
+                    return str(batch["id"])
+            oldest = min((batch.get("created_at") or 0 for batch in listed), default=0)
+            if not found.get("has_more") or oldest < sent.at - 3600:  # clocks differ
+                return ""
+            after = f"&after={listed[-1]['id']}"
+
+    async def _follow(self, sent: Sent) -> None:
+        """Wait for a batch, and read it."""
+        if not sent.batch:
+            found = await self._looked_up(sent)
+            if not found:
+                self._end(sent, "not created")
+                return
+            sent = self._batches.file.created(sent, found)
+        batch = await self._waited_for(sent)
+        if batch["status"] == "failed":
+            self._batches.file.ended(sent, "failed")
+            raise self._not_taken(sent, batch)
+        for name in ("output_file_id", "error_file_id"):
+            if batch.get(name):
+                await self._collect(f"/files/{batch[name]}/content")
+        self._end(sent, batch["status"])
+
+    async def _waited_for(self, sent: Sent) -> Body:
+        """Look at a batch until it ends, with growing pauses."""
+        pause = min(_FIRST_PAUSE, self._batches.pause)
+        said = ""
+        while True:
+            batch = await self._record("GET", f"/batches/{sent.batch}", needs="status")
+            self.pace.served()
+            counts = batch.get("request_counts") or {}
+            done = (counts.get("completed") or 0) + (counts.get("failed") or 0)
+            text = f"{done:,} of {len(sent.requests):,} done, {sent.batch} {batch['status']}"
+            if text != said:
+                said = text
+                self.patience.tell(self._batches.line(sent, text))
+            if batch["status"] in _ENDS:
+                return batch
+            await asyncio.sleep(pause)
+            pause = min(pause * _GROWTH, self._batches.pause)
+
+    async def _collect(self, path: str) -> None:
+        """Store the lines of a result in the journal, and give them to those who wait."""
+        lines: list[Any] = []
+        async for line in self.lines(path):
+            lines.append(line)
+            if len(lines) == _AT_ONCE:
+                self._store(lines)
+                lines = []
+        self._store(lines)
+
+    def _store(self, lines: Iterable[Any]) -> None:
+        found = {line["custom_id"]: _result(line) for line in lines if _id_of(line) in self._sent}
+        final = ((_place_of(call_id), body) for call_id, body in found.items() if _is_final(body))
+        self._batches.journal.put_all(final)
+        for call_id, body in found.items():
+            self._give(call_id, body)
+
+    def _give(self, call_id: str, found: Body | Refusal) -> None:
+        """Give a reply to those who wait for it, or send the request again if that may help."""
+        self._sent.discard(call_id)
+        request = self._requests.get(call_id)
+        if request is None:
+            return
+        request.tries += 1
+        passing = isinstance(found, Refusal) and (found.status in RETRIED or not found.status)
+        if passing and request.tries < self.patience.tries:
+            self._queue[call_id] = request
+            return
+        del self._requests[call_id]
+        if isinstance(found, Refusal) and not found.status:
+            request.reply.set_exception(self._given_up(found, request.tries))
+        else:
+            tries = request.tries
+            request.reply.set_result(replace(found, tries=tries) if isinstance(found, Refusal) else found)
+
+    def _end(self, sent: Sent, how: str) -> None:
+        """Record the end of a batch. Requests without a reply are sent again."""
+        self._batches.file.ended(sent, how)
+        for call_id in sent.requests:
+            if call_id in self._sent:
+                self._give(call_id, Refusal(0, Complaint(f"{sent.batch} is {how}")))
+        self.patience.tell(self._batches.line(sent, ""))
+
+    async def _record(self, method: str, path: str, body: Any = None, needs: str = "id") -> Body:
+        """Return a JSON object of the server with a field that is needed."""
+        found = await self.fetch(method, self.url + path, body)
+        if isinstance(found, Refusal):
+            raise self._error_of(found, path)
+        return self._checked(found, path, needs)
+
+    def _checked(self, found: Any, path: str, needs: str = "id") -> Body:
+        if isinstance(found, dict) and needs in found:
+            return found
+        raise ServerError(
+            f"{self.host} answered {path} with JSON without {needs!r}: {self.clean(str(found))[:80]}"
+        )
+
+    def _error_of(self, refusal: Refusal, path: str) -> EngineError:
+        """Return the error for a refusal of files or batches."""
+        reason = self.clean(refusal.complaint.message)
+        if refusal.status in _NOT_THERE and path in ("/files", "/batches"):
+            return ServerError(
+                f"{self.url} has no batches: {path} does not exist ({refusal.status}): {reason}",
+                hint="Leave out --batch: the same requests are sent one by one.",
+                status=refusal.status,
+            )
+        if refusal.status == 404:
+            return EngineError(
+                f"{self.host} does not know {path} (404): {reason}",
+                hint="Is the key that of the earlier run? If the replies are gone, remove the lines of the "
+                f"batch from {self._batches.file.path}: its requests are then sent, and paid, again.",
+            )
+        return self.error(refusal, path)
+
+    def _not_taken(self, sent: Sent, batch: Body) -> EngineError:
+        """Return the error for a batch that did not pass the server's validation."""
+        errors = [each for each in (batch.get("errors") or {}).get("data") or [] if isinstance(each, dict)]
+        said = [
+            f"line {each['line']}: {each.get('message')}" if each.get("line") else str(each.get("message"))
+            for each in errors
+        ]
+        reasons = self.clean("; ".join(said[:3]) + (f"; and {len(said) - 3} more" if said[3:] else ""))
+        hint = "Correct the settings that it names. Nothing of this batch was paid."
+        if any("limit" in str(each.get("code")) for each in errors):
+            hint = f"Send fewer requests at once: --parallel {max(len(sent.requests) // 2, 1)}"
+        return EngineError(
+            f"{self.host} refuses {sent.batch}: {reasons or 'it does not say why.'}", hint=hint
+        )
+
+    def _given_up(self, lost: Refusal, tries: int) -> ServerError:
+        reason = self.clean(lost.complaint.message)
+        return ServerError(
+            f"{self.host} gave no reply in {tries} batches: {reason}",
+            hint="Send fewer requests at once: --parallel N. Or leave out --batch.",
+        )
+
+
+def _place_of(call_id: str) -> str:
+    """Return the key of a whole reply in the journal. Under `call_id` itself are the deltas, as live."""
+    return key_of(["batch", call_id])
+
+
+def _line(path: str, body: Body, call_id: str) -> bytes:
+    whole = {name: value for name, value in body.items() if name not in ("stream", "stream_options")}
+    record = {"custom_id": call_id, "method": "POST", "url": f"/v1{path}", "body": whole}
+    return json.dumps(record).encode() + b"\n"
+
+
+def _response(body: Body) -> httpx.Response:
+    """Return a reply as if it had just come."""
+    return httpx.Response(200, json=body, extensions={"asked_at": asyncio.get_running_loop().time()})
+
+
+def _id_of(line: Any) -> str:
+    return str(line.get("custom_id")) if isinstance(line, dict) else ""
+
+
+def _result(line: Body) -> Body | Refusal:
+    """Return the reply of a line of a result. Status 0 stands for a request that was never answered."""
+    response = line.get("response") or {}
+    status, body = response.get("status_code") or 0, response.get("body")
+    if 200 <= status < 300 and isinstance(body, dict):
+        return body
+    complaint = read_complaint(body) or read_complaint({"error": line.get("error")})
+    return Refusal(status, complaint or Complaint(str(body)))
+
+
+def _is_final(body: Body | Refusal) -> bool:
+    """Whether asking again would not give more than this: see `engines.journaled`."""
+    if isinstance(body, Refusal):
+        return False
+    with suppress(ValueError):
+        chunk = read_chunk(body)
+        return bool(chunk.text.strip() or chunk.calls) and chunk.finish not in (None, "error")
+    return False

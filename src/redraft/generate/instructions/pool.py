@@ -1,0 +1,108 @@
+"""The pool of instructions: seeds, and what requests added. A new one has to differ from all of them.
+
+What a request shows of the pool does not depend on how fast others are: it shows seeds, and tasks of requests
+at least `LAG` before it. Nor does what is kept: requests are judged in the order of their numbers (`Turns`).
+So the same replies give the same output, for any number of requests at once and after any stop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from bisect import bisect_left, insort
+from collections.abc import Container, Sequence
+from random import Random
+
+from redraft.collect.dedupe import rouge
+from redraft.generate.instructions.rules import SIMILAR, Fault
+from redraft.generate.instructions.task import Task
+
+LAG = 32
+"""How many requests before it a request does not look at. More than that many at once would wait."""
+
+
+class TaskPool:
+    """Instructions that were generated, and the seeds.
+
+    Args:
+        seeds: The tasks to begin with.
+        wanted: How many instructions are wanted, seeds not counted.
+        similar: Instructions with a larger ROUGE-L F are not new.
+
+    Attributes:
+        kept: How many instructions are kept.
+    """
+
+    def __init__(self, seeds: Sequence[Task], wanted: int, similar: float) -> None:
+        self.seeds, self.wanted, self.kept = seeds, wanted, 0
+        self._texts: list[str] = []
+        self._near = rouge.Pool(similar)
+        self._made: list[tuple[int, int, str]] = []
+        for task in seeds:
+            self.add(task.instruction)
+
+    @property
+    def full(self) -> bool:
+        """Whether there are as many instructions as wanted."""
+        return self.kept >= self.wanted
+
+    def add(self, instruction: str) -> None:
+        """Add an instruction without comparing it."""
+        self._near.add(instruction)
+        self._texts.append(instruction)
+
+    def claim(self, instruction: str) -> tuple[Fault, str] | None:
+        """Add an instruction, or return the fault that it is not new, and the nearest instruction."""
+        near = self._near.nearest(instruction)
+        if near is None:
+            self.add(instruction)
+            return None
+        return Fault(SIMILAR, f"a ROUGE-L of {near.score:.2f} with another"), self._texts[near.place]
+
+    def keep(self, request: int, number: int, instruction: str) -> None:
+        """Note that an instruction of the pool is kept, with its request and its place there."""
+        insort(self._made, (request, number, instruction))
+        self.kept += 1
+
+    def made_before(self, request: int, most: int, rng: Random) -> list[str]:
+        """Draw kept instructions of requests that are at least `LAG` before this one."""
+        ready = bisect_left(self._made, (request - LAG + 1,))
+        return [self._made[i][2] for i in rng.sample(range(ready), min(most, ready))]
+
+
+def drawn(tasks: Sequence[Task], most: int, rng: Random) -> list[Task]:
+    """Draw different tasks."""
+    return rng.sample(tasks, min(most, len(tasks)))
+
+
+class Turns:
+    """Let numbered requests pass in the order of their numbers.
+
+    Args:
+        before: Ids of requests that passed in earlier runs: their numbers as texts.
+    """
+
+    def __init__(self, before: Container[str] = ()) -> None:
+        self._before, self._over, self._next = before, set[int](), 0
+        self._waiting: dict[int, list[asyncio.Future[None]]] = {}
+        self._advance()
+
+    async def wait(self, number: int) -> None:
+        """Wait until all requests before this one have passed."""
+        if number > self._next:
+            future = asyncio.get_running_loop().create_future()
+            self._waiting.setdefault(number, []).append(future)
+            await future
+
+    def passed(self, number: int) -> None:
+        """Let a request pass. It may have failed, and may pass twice."""
+        self._over.add(number)
+        self._advance()
+
+    def _advance(self) -> None:
+        while self._next in self._over or str(self._next) in self._before:
+            self._over.discard(self._next)
+            self._next += 1
+        for number in [number for number in self._waiting if number <= self._next]:
+            for future in self._waiting.pop(number):
+                if not future.done():
+                    future.set_result(None)

@@ -1,0 +1,155 @@
+"""The rules that reject what a teacher wrote, each with a name by which rejects are counted.
+
+Those of Alpaca: `short`, `long`, `blocked`, `program`, `start`, `similar`, `cut`. Those of Self-Instruct:
+`same`, `colon`, `conflict`. The others catch what chat models add: refusals, loops, markers of formats.
+A task is rejected by the first rule that finds a fault. Whether an answer is right is not judged.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+from redraft.collect.clean.blocklist import ALPACA
+from redraft.collect.clean.language import language_of
+from redraft.generate.instructions.blocks import NO_INPUT
+from redraft.generate.instructions.task import Task
+from redraft.generate.instructions.wording import Wanted
+from redraft.verify.language import BY_NAME
+from redraft.verify.segment import count_words
+
+CUT, FORMAT, EMPTY, REFUSAL, REPEATS, SIMILAR = "cut", "format", "empty", "refusal", "repeats", "similar"
+"""Rules that other modules name."""
+
+
+class Fault(NamedTuple):
+    """The rule that rejects a text, and what it found."""
+
+    rule: str
+    reason: str
+
+
+class Found(NamedTuple):
+    """A task in a reply, and its fault if the reply itself shows one."""
+
+    task: Task
+    fault: Fault | None = None
+
+
+_REFUSAL = re.compile(
+    r"\W*(?:(?:i'?m|i am) (?:really |very |so )?(?:sorry|unable|afraid)|sorry\b|my apologies|i apologi[sz]e"
+    r"|i (?:cannot|can ?not|can'?t|won'?t|will not|am not able to)\b"
+    r"|as an? (?:ai|artificial|language model))",
+    re.IGNORECASE,
+)
+_MARKERS = re.compile(
+    rf"{NO_INPUT}|<\|\w+\|>|\[/?INST\]|^#+ *(?:instruction|input|response|answer|feedback|revision)\b[ \d]*:",
+    re.IGNORECASE | re.MULTILINE,
+)
+_LOOP = re.compile(r"(\S.{7,200}?)(?:\s*\1){4,}\s*$", re.DOTALL)
+_LOOKED_AT = 4000  # characters at the end in which a loop is looked for
+_OPENING = "\"'“”‘’«»„¿¡("
+_PROGRAM = "write a program"
+
+
+def is_refusal(text: str) -> bool:
+    """Whether a text begins as a refusal in English does."""
+    return bool(_REFUSAL.match(text.replace("’", "'")))
+
+
+def repeats(text: str) -> str:
+    """Return what a text repeats at its end, five times or more; empty if nothing."""
+    found = _LOOP.search(text[-_LOOKED_AT:])
+    return found[1] if found else ""
+
+
+def check_instruction(task: Task, wanted: Wanted) -> Fault | None:
+    """Return the first fault of an instruction, or None. Whether it is new is the pool's to say."""
+    text = task.instruction
+    if not text:
+        return Fault(EMPTY, "the instruction is empty")
+    number = count_words(text)
+    if number < wanted.least_words:
+        return Fault("short", f"the instruction has {number} words, at least {wanted.least_words}")
+    if number > wanted.most_words:
+        return Fault("long", f"the instruction has {number} words, at most {wanted.most_words}")
+    return next(filter(None, (check(text, wanted) for check in _OF_INSTRUCTIONS)), None)
+
+
+def _start(text: str, wanted: Wanted) -> Fault | None:
+    first = text[0]
+    foreign = not first.isascii() and _code(wanted.language) == "en"
+    if not (first.isalnum() or first in _OPENING) or (foreign and first not in _OPENING):
+        return Fault("start", f"the instruction begins with {first!r}")
+    return None
+
+
+def _blocked(text: str, wanted: Wanted) -> Fault | None:  # noqa: ARG001  (all have one form)
+    word = ALPACA.find(text)
+    return Fault("blocked", f"{word!r}: not a task for text alone") if word else None
+
+
+def _program(text: str, wanted: Wanted) -> Fault | None:  # noqa: ARG001
+    if text.casefold().startswith(_PROGRAM):
+        return Fault("program", f"begins with {_PROGRAM!r}, without saying for what to run it")
+    return None
+
+
+def _marked(text: str, wanted: Wanted) -> Fault | None:  # noqa: ARG001
+    found = _MARKERS.search(text)
+    return Fault("markers", f"{found[0].strip()!r} belongs to the form of a prompt") if found else None
+
+
+_OF_INSTRUCTIONS: tuple[Callable[[str, Wanted], Fault | None], ...] = (_start, _blocked, _program, _marked)
+
+
+def check_answer(task: Task, wanted: Wanted) -> Fault | None:
+    """Return the first fault of a task's input and output, or None."""
+    return next(_answer_faults(task, wanted), None)
+
+
+def _answer_faults(task: Task, wanted: Wanted) -> Iterator[Fault]:
+    if not task.output:
+        yield Fault(EMPTY, "the output is empty")
+    if is_refusal(task.output):
+        yield Fault(REFUSAL, f"the output refuses: {task.output[:60]!r}")
+    if looped := repeats(task.output) or repeats(task.input):
+        yield Fault(REPEATS, f"{looped[:60]!r} again and again")
+    if fault := _marked(f"{task.input}\n{task.output}", wanted):
+        yield fault
+    if task.output == task.input:
+        yield Fault("same", "the output is the input")
+    if task.output.endswith(":") or task.input.endswith(":"):
+        yield Fault("colon", "input or output ends with a colon: something is missing")
+    text = f"{task.instruction}\n{task.output}"
+    if (wrong := language_of(text)) and (code := _code(wanted.language)) and wrong != code:
+        yield Fault("language", f"is in {wrong!r}, not in {code!r}")
+
+
+def _code(language: str) -> str:
+    """Return the ISO 639 code of a language; empty if it is not known, so that nothing is judged by it."""
+    name = language.strip().lower()
+    return BY_NAME.get(name, name if len(name) in (2, 3) else "")
+
+
+def check_instances(tasks: Sequence[Task], wanted: Wanted) -> list[Found]:
+    """Return the instances of one instruction with their faults, those of Self-Instruct included.
+
+    An input that comes with different outputs spoils all its instances. An instance that repeats another is
+    dropped.
+    """
+    outputs: dict[str, set[str]] = {}
+    for task in tasks:
+        outputs.setdefault(task.input, set()).add(task.output)
+    seen: set[Task] = set()
+    found = []
+    for task in tasks:
+        fault = check_answer(task, wanted)
+        if fault is None and len(outputs[task.input]) > 1:
+            fault = Fault("conflict", "this input has several outputs")
+        elif fault is None and task in seen:
+            fault = Fault("duplicate", "repeats an instance of the instruction")
+        seen.add(task)
+        found.append(Found(task, fault))
+    return found

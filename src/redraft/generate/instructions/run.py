@@ -1,0 +1,353 @@
+"""Generate instructions into a file that is its own pool: a second run goes on from it.
+
+Beside the output stand the journal of paid replies, the rejects, the marks of finished requests, the record
+of how it was made, and a page of statistics. `jobs.harness` runs the requests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Any, Unpack, cast
+
+from redraft.chain import Chain
+from redraft.engines.base import Engine, Sampling
+from redraft.engines.journaled import identity_of
+from redraft.engines.load import load_engine
+from redraft.engines.price import price_of
+from redraft.engines.threads import in_daemon_thread
+from redraft.errors import UsageError
+from redraft.generate.instructions import report, wording
+from redraft.generate.instructions.flow import Flow, Request
+from redraft.generate.instructions.options import InstructionOptions, TaskOptions
+from redraft.generate.instructions.pool import TaskPool, Turns
+from redraft.generate.instructions.rejects import Rejects
+from redraft.generate.instructions.seeds import SHIPPED, Seeds, read_seeds
+from redraft.generate.instructions.task import place_of
+from redraft.generate.instructions.teacher import Teacher
+from redraft.jobs.harness import Goal, Job, JobResult, Session
+from redraft.jobs.journal import Journal
+from redraft.jobs.limits import Limits
+from redraft.jobs.provenance import Provenance
+from redraft.jobs.runner import ItemCounts, Work
+from redraft.options import RETRIES, MachineOptions, check_values, options_of
+from redraft.revision.budget import Budget
+from redraft.revision.options import check_prices
+
+PARALLEL = 4
+"""Default number of calls at once."""
+
+AHEAD = 2
+"""Requests under way for each call at once: some only wait for the turn of an earlier one."""
+
+OF_THE_RESULT = (
+    *("way", "language", "topic", "least_words", "most_words", "similar"),
+    *("temperature", "top_p", "max_tokens", "seed", "model"),
+)
+"""Options that decide the results. `count` is not one: a larger one goes on."""
+
+_SAMPLED: dict[str, dict[str, Any]] = {
+    "alpaca": {"temperature": 1.0, "top_p": 1.0, "max_tokens": 3072},
+    "self-instruct": {"temperature": 0.7, "top_p": 0.5, "max_tokens": 1024},
+}
+"""How the two scripts sample, but for Self-Instruct's length: 1,024 hold five instances."""
+
+_PRESENCE_PENALTY = 2.0
+"""Self-Instruct's, for new instructions. Engines that take no further fields go without."""
+
+Opened = tuple[Engine, Any]
+"""An open model, and JSON values that tell it from every other."""
+
+Open = Callable[[Session], AbstractAsyncContextManager[Opened]]
+
+
+@dataclass(frozen=True)
+class Generated:
+    """What a run came to.
+
+    Attributes:
+        out: The file of tasks, as chains.
+        page: The page of statistics.
+        kept: Instructions in the file.
+        rejected: Rejects by rule.
+        dry: The run ended because the teacher gave nothing new any more.
+        stats: Figures of what was kept.
+        job: Cost, time and failures.
+    """
+
+    out: Path
+    page: Path
+    kept: int
+    rejected: Counter[str]
+    dry: bool
+    stats: report.TaskStats
+    job: JobResult
+
+    @property
+    def exit_status(self) -> int:
+        """0 if the instructions are there; 3 for a dry teacher; else that of the job."""
+        return self.job.exit_status or (3 if self.dry else 0)
+
+
+def generate(
+    out: str | Path,
+    *,
+    model: str | Engine = "default",
+    parallel: int = PARALLEL,
+    journal: str | Path | None = None,
+    limits: Limits | None = None,
+    **options: Unpack[TaskOptions],
+) -> Generated:
+    """Generate instructions with inputs and outputs, from seeds and what `out` has already.
+
+    Args:
+        out: The file of tasks. If it exists, it is gone on with.
+        model: A model reference, or an open engine.
+        parallel: Calls at once.
+        journal: Where replies are stored; by default beside `out`.
+        limits: Limits of this run.
+        options: As the flags of `redraft generate instructions`.
+
+    Raises:
+        UsageError: An option or the seeds do not fit.
+        OutputError: `out` cannot be written, or was made in another way.
+        EngineError: The model or its server failed. What was paid for is in the journal.
+    """
+    named = model if isinstance(model, str) else model.info.name
+    values: Any = {**check_values(options, InstructionOptions), "model": named}
+
+    @asynccontextmanager
+    async def opened(session: Session) -> AsyncGenerator[Opened]:  # noqa: ARG001
+        if not isinstance(model, str):
+            yield model, [model.info.engine, model.info.name]
+            return
+        machine: Any = {name: values.get(name) for name in options_of(MachineOptions)}
+        engine = await load_engine(model, **machine, parallel=parallel)
+        try:
+            yield engine, await in_daemon_thread(lambda: identity_of(model))
+        finally:
+            await engine.aclose()
+
+    place = Path(out)
+    generation = Generation(
+        options=values,
+        out=place,
+        opened=opened,
+        parallel=parallel,
+        journal=Path(journal) if journal else None,
+        limits=limits or Limits(),
+        quiet=True,
+        tell=lambda _: None,
+    )
+    return generation.run()
+
+
+@dataclass(frozen=True)
+class Generation:
+    """A run that generates instructions.
+
+    Attributes:
+        options: Those that were given, checked.
+        out: The file of tasks.
+        opened: Opens the model.
+        parallel: Calls at once.
+        journal: Where replies are stored; None for a file beside the output.
+        limits: Limits of this run.
+        quiet: Show no progress.
+        tell: Called with each message for the user.
+    """
+
+    options: InstructionOptions
+    out: Path
+    opened: Open
+    parallel: int = PARALLEL
+    journal: Path | None = None
+    limits: Limits = field(default_factory=Limits)
+    quiet: bool = False
+    tell: Callable[[str], None] = print
+
+    def run(self) -> Generated:
+        """Generate until there are enough, and write the page.
+
+        Raises:
+            UsageError: An option or the seeds do not fit.
+            OutputError: The output cannot be written, or was made in another way.
+            EngineError: The model or its server failed.
+        """
+        options = self._filled()
+        self._check(options)
+        path = options.get("seeds")
+        run = _Run(self, options, read_seeds(Path(path) if path else None))
+        if run.seeds.repeats and not self.quiet:
+            self.tell(f"{path}: {run.seeds.repeats:,} seeds repeat another one, and are left out.")
+        job = run.job().run(run.start)
+        stats = report.stats_of(self.out)
+        page = report.write_page(self.out, stats, run.rejected, run.about())
+        return Generated(
+            self.out, page, run.pool.kept, run.rejected, run.dry and not run.pool.full, stats, job
+        )
+
+    def _filled(self) -> InstructionOptions:
+        """Return the options with all defaults. Those of sampling depend on the way."""
+        known = options_of(InstructionOptions).items()
+        defaults: Any = {name: option.default for name, option in known if option.default is not None}
+
+        given: Any = self.options
+        filled: Any = {"model": "default", **defaults, **_SAMPLED[given.get("way", defaults["way"])], **given}
+        return cast("InstructionOptions", filled)
+
+    def _check(self, options: InstructionOptions) -> None:
+        """Raise what can be found wrong before a model is opened."""
+        if self.parallel < 1:
+            raise UsageError(f"parallel is {self.parallel}.", hint="At least one call at once.")
+        least, most = options["least_words"], options["most_words"]
+        if least > most:
+            raise UsageError(
+                f"least_words is {least}, and most_words is {most}.", hint="Give a most that is larger."
+            )
+        seeds = options.get("seeds")
+        for name, file in (("seeds", seeds), ("journal", self.journal)):
+            if file and Path(file).resolve() == self.out.resolve():
+                hint = "An output is gone on with by itself. Name another file."
+                raise UsageError(f"{self.out} cannot be the {name} too.", hint=hint)
+        price_of(options.get("price"))
+
+
+@dataclass
+class _Run:
+    """The state of a run, from the seeds to the end of its job."""
+
+    plan: Generation
+    options: InstructionOptions
+    seeds: Seeds
+    rejected: Counter[str] = field(default_factory=Counter)
+    dry: bool = False
+    _found: set[tuple[int, int, str]] = field(default_factory=set)
+    _flow: Flow | None = None
+
+    def __post_init__(self) -> None:
+        self.pool = TaskPool(self.seeds.tasks, self.options["count"], self.options["similar"])
+
+    def job(self) -> Job[Request]:
+        """Return the job of all requests."""
+        plan = self.plan
+        return Job(
+            items=self._requests,
+            source=str(self.options.get("seeds") or "the shipped seeds"),
+            out=plan.out,
+            provenance=Provenance("generate instructions", self._config()),
+            many_lines=True,
+            goal=Goal(self.options["count"], lambda: self.pool.kept or len(self._found)),
+            noun="request",
+            parallel=plan.parallel * AHEAD,
+            limits=plan.limits,
+            on_found=self._find,
+            note=self._note,
+            quiet=plan.quiet,
+            tell=plan.tell,
+        )
+
+    def about(self) -> str:
+        """Return how the tasks were made, for the page."""
+        shown = ("way", "model", "language", "topic", "similar", "seed")
+        values: Any = self.options
+        return " · ".join(f"{name} {values[name]}" for name in shown if values.get(name) is not None)
+
+    def _config(self) -> dict[str, Any]:
+        values: Any = self.options
+        seeds = {"name": Path(self.options.get("seeds") or SHIPPED).name, "sha256": self.seeds.digest}
+        return {name: values.get(name) for name in OF_THE_RESULT} | {
+            "seeds": seeds,
+            "wording": wording.digest(),
+        }
+
+    def _requests(self) -> Iterator[Request]:
+        for number in count():
+            if self.pool.full or (self._flow and self._flow.dry):
+                return
+            yield Request(number)
+
+    def _find(self, line: bytes) -> None:
+        self._found.add(place_of(Chain.from_json(line, where=str(self.plan.out))))
+
+    def _note(self, counts: ItemCounts) -> str:
+        return f"{counts.added} requests · {self.rejected.total()} rejected"
+
+    @asynccontextmanager
+    async def start(self, session: Session) -> AsyncGenerator[Work[Request]]:
+        """Restore the pool, open the journal and the model, and yield the work on a request."""
+        with Rejects(self.plan.out, session.done) as rejects:
+            self.rejected = rejects.counts
+            self._restore(rejects)
+            session.progress.done = self.pool.kept
+            async with AsyncExitStack() as stack:
+                if not self.pool.full:
+                    self._flow = await self._opened(stack, session, rejects)
+                    yield self._flow.work
+                    self.dry = self._flow.dry
+                else:
+                    yield _nothing
+
+    def _restore(self, rejects: Rejects) -> None:
+        """Put into the pool what earlier runs put there, in the same order."""
+        kept = self._found
+        for place in sorted({*kept, *rejects.claimed}):
+            self.pool.add(place[2])
+            if place in kept:
+                self.pool.keep(*place)
+
+    async def _opened(self, stack: AsyncExitStack, session: Session, rejects: Rejects) -> Flow:
+        plan = self.plan
+        path = plan.journal or plan.out.with_name(f"{plan.out.name}.journal")
+        journal = stack.enter_context(Journal(path))
+        stack.callback(lambda: setattr(session.spent, "replayed", journal.replayed))
+        engine, identity = await stack.enter_async_context(plan.opened(session))
+        if not engine.info.chats:
+            raise UsageError(
+                f"{engine.info.name} does not answer messages, and a teacher has to.",
+                hint="Use a model with a chat template.",
+            )
+        if plan.limits.usd is not None:
+            budget = Budget(usd=plan.limits.usd)
+            check_prices({"model": engine, "price": self.options.get("price"), "budget": budget})
+        teacher = Teacher(
+            engine,
+            identity,
+            journal,
+            session,
+            asyncio.Semaphore(plan.parallel),
+            price_of(self.options.get("price")) or engine.info.price,
+            1 + self.options.get("retries", RETRIES),
+            lambda: plan.limits.reached(session.spent, session.progress.seconds),
+        )
+        return Flow(
+            way=self.options["way"],
+            wanted=wording.wanted_of(self.options),
+            sampling=self._sampling(engine),
+            pool=self.pool,
+            shipped=self.seeds.tasks if self.seeds.shipped else read_seeds(None).tasks,
+            teacher=teacher,
+            rejects=rejects,
+            commits=Turns(session.done),
+            claims=Turns(session.done),
+        )
+
+    def _sampling(self, engine: Engine) -> Sampling:
+        options = self.options
+        penalty = options["way"] == "self-instruct" and engine.info.any_request
+        return Sampling(
+            temperature=options["temperature"],
+            top_p=options["top_p"],
+            max_tokens=options["max_tokens"],
+            seed=options["seed"],
+            extra_body={"presence_penalty": _PRESENCE_PENALTY} if penalty else None,
+        )
+
+
+async def _nothing(_: Request) -> None:
+    return None

@@ -1,0 +1,121 @@
+"""What the teacher is told, in both ways. The wording is our own; the demands are those of Alpaca's request.
+
+The wording is part of how an output was made: its digest is in the provenance, and a changed wording never
+uses the replies of another one, because a journal's keys hold the whole request.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from redraft.generate.instructions.options import InstructionOptions
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What tasks are wanted.
+
+    Attributes:
+        language: Of instructions, inputs and outputs.
+        topic: What all tasks are about; empty for any.
+        least_words: Of an instruction.
+        most_words: Of an instruction.
+    """
+
+    language: str
+    topic: str
+    least_words: int
+    most_words: int
+
+    def demands(self) -> str:
+        """Return the demands on instructions, one a line."""
+        demands = [
+            *([f"Every task is about this topic: {self.topic}."] if self.topic else []),
+            f"All texts are in {self.language}.",
+            f"An instruction has one or two sentences, with {self.least_words} to {self.most_words} words.",
+            *_VARIETY,
+        ]
+        return "\n".join(f"- {demand}" for demand in demands)
+
+
+_VARIETY = (
+    "Begin instructions with different verbs. Some are questions, some are orders.",
+    """Mix the kinds of tasks: open questions, writing, rewriting, sorting into classes, extracting, \
+summarising, reasoning, arithmetic, code and others.""",
+    """A program that only reads and writes text can do each task. It sees no pictures, plays no sound, \
+opens no files, sets no alarms and books nothing.""",
+)
+
+ALPACA = """\
+Write tasks with which to train an assistant.
+
+{demands}
+- The input is the concrete material that the instruction works on, realistic and with at most 100 words. \
+Invent it: write no placeholder. Where an instruction needs none, write <noinput>.
+- The output is a correct and complete answer with fewer than 100 words.
+- No two tasks are alike.
+
+Here are tasks 1 to {shown}:
+
+{examples}
+
+Now write tasks {first} to {last} in exactly this form, and nothing else."""
+
+INSTRUCTIONS = """\
+Write instructions with which to train an assistant. Write the instructions alone, not their answers.
+
+{demands}
+- No two instructions are alike.
+
+Here are instructions 1 to {shown}:
+
+{examples}
+
+Now write instructions {first} to {last}, one a line with its number, and nothing else."""
+
+CLASSIFY = """\
+An instruction asks for a classification if its answer has to be one of a few fixed labels, such as yes or \
+no. Decide it for the last instruction. Answer with yes or no.
+
+{examples}
+
+Instruction: {instruction}
+Classification:"""
+
+INPUT_FIRST = """\
+Write examples of an instruction: for each, an input and then the output that a careful assistant gives for \
+it. All texts are in {language}.
+
+- Inputs are concrete and realistic. Write no placeholder.
+- If the instruction needs no input, write one example alone, with <noinput> as its input.
+- Otherwise write up to {most} examples with different inputs.
+
+{examples}
+
+Instruction: {instruction}"""
+
+OUTPUT_FIRST = """\
+Write examples of an instruction that asks for a classification: for each possible label, first the label \
+and then an input that has this label. All texts are in {language}.
+
+- Write each label as an answer has to give it, and no label twice. At most {most} labels.
+- Inputs are concrete and realistic. If the instruction itself contains all that is needed, write <noinput>.
+
+{examples}
+
+Instruction: {instruction}"""
+
+_ALL = (ALPACA, INSTRUCTIONS, CLASSIFY, INPUT_FIRST, OUTPUT_FIRST, *_VARIETY)
+
+
+def digest() -> str:
+    """Return the SHA-256 of all wordings."""
+    return hashlib.sha256("\0".join(_ALL).encode()).hexdigest()
+
+
+def wanted_of(options: InstructionOptions) -> Wanted:
+    """Return what tasks are wanted by options that are all filled in."""
+    return Wanted(
+        options["language"], options.get("topic") or "", options["least_words"], options["most_words"]
+    )

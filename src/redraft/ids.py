@@ -1,0 +1,69 @@
+"""A set of ids that stays small: a million take 17 MB, where a set of their texts takes 130 MB.
+
+It keeps a 64-bit hash of each id in a table with open addressing. Two of a million ids share a hash with a
+probability of 3·10⁻⁸; the second would then count as a repetition of the first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+from collections.abc import Iterable
+
+_SMALLEST = 64
+_FULL = 0.6
+"""Share of the table at which it doubles. Lookups then probe three slots on average (Knuth, vol. 3, 6.4)."""
+
+
+class IdSet:
+    """A set of texts that can only grow, and cannot be listed."""
+
+    def __init__(self, ids: Iterable[str] = ()) -> None:
+        self._table = array("q", [0]) * _SMALLEST
+        self._count = 0
+        self.update(ids)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __contains__(self, item_id: object) -> bool:
+        digest = digest_of(item_id)
+        return self._table[self._slot(digest)] == digest
+
+    def add(self, item_id: str) -> bool:
+        """Add an id. Return whether it is new."""
+        digest = digest_of(item_id)
+        slot = self._slot(digest)
+        if self._table[slot] == digest:
+            return False
+        self._table[slot] = digest
+        self._count += 1
+        if self._count > _FULL * len(self._table):
+            self._double()
+        return True
+
+    def update(self, ids: Iterable[str]) -> None:
+        """Add several."""
+        for item_id in ids:
+            self.add(item_id)
+
+    def _slot(self, digest: int) -> int:
+        """Return where a digest is, or where it belongs."""
+        table, mask = self._table, len(self._table) - 1
+        slot = digest & mask
+        while table[slot] not in (0, digest):
+            slot = (slot + 1) & mask
+        return slot
+
+    def _double(self) -> None:
+        old = self._table
+        self._table = array("q", [0]) * (2 * len(old))
+        for digest in old:
+            if digest:
+                self._table[self._slot(digest)] = digest
+
+
+def digest_of(item_id: object) -> int:
+    """Return a text's hash, the same in each process. It is not 0, which stands for an empty slot."""
+    digest = hashlib.blake2b(str(item_id).encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, signed=True) or 1

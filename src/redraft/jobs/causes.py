@@ -1,0 +1,50 @@
+"""Why items failed, in a few words that can be counted."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+
+from redraft.errors import (
+    CheckError,
+    ContextError,
+    EmptyReply,
+    EngineTimeout,
+    RecordError,
+    RedraftError,
+    ServerError,
+)
+
+_FILTER = re.compile(r"content[ _-]?(filter|policy|management)|moderation", re.I)
+
+_WORDS: dict[type[RedraftError], str] = {
+    CheckError: "check crashed",
+    ContextError: "prompt too long",
+    EmptyReply: "empty reply",
+    EngineTimeout: "timeout",
+    RecordError: "bad prompt",
+}
+
+
+def cause_of(error: RedraftError) -> str:
+    """Return the cause of a failure, such as `rate limit` or `content filter`."""
+    if isinstance(error, ServerError | EmptyReply) and _FILTER.search(error.message):
+        return "content filter"
+    if isinstance(error, EmptyReply) and "the budget was used up" in error.message:
+        return "budget used up"
+    if isinstance(error, ServerError):
+        return _of_server(error)
+    return _WORDS.get(type(error), "engine error")
+
+
+def _of_server(error: ServerError) -> str:
+    if error.status is None:
+        return "reply cut off" if error.passing else "no usable reply"
+    if error.status == 429:
+        return "rate limit"
+    return "server error" if error.status >= 500 else "request refused"
+
+
+def in_words(causes: Counter[str]) -> str:
+    """Return counts as `rate limit 3, content filter 2`, most frequent first."""
+    return ", ".join(f"{cause} {count:,}" for cause, count in causes.most_common())

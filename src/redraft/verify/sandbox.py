@@ -1,0 +1,234 @@
+"""A sandbox for programs that a model wrote: bubblewrap if it works here, else Linux namespaces.
+
+Inside there are /usr and Python, read-only, an empty /tmp of 64 MB in memory, and nothing else: no network,
+home, environment or /proc, and no process of the machine. Then the process gives up for good what it does not
+need (`inside.lockdown`): new processes and programs, sockets, the calls that most attacks on kernels use. It
+has limits on CPU time, memory, open files and file sizes, and dies with redraft. A sandbox is tried before it
+is used, and refused if it lets anything through.
+
+It does not protect from faults of the kernel or the processor (side channels), and does not hide the time,
+the kernel's version, or the software in /usr. A virtual machine protects better from those.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import json
+import os
+import platform
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from asyncio.subprocess import DEVNULL, PIPE, Process, create_subprocess_exec
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from redraft.errors import CheckError, UsageError
+from redraft.verify.inside import lockdown, namespaces
+
+Sandbox = Callable[..., list[str]]
+"""Returns the command line that runs a program of the folder `inside` with arguments."""
+
+TRY_SECONDS = 30
+"""Longest try of a sandbox, and its limit of CPU time."""
+
+_HINT = (
+    "Install bubblewrap (Debian, Ubuntu: apt install bubblewrap), and in a container allow user namespaces."
+    " Without a sandbox no program of a model is run."
+)
+
+
+START_SECONDS = 60.0
+"""Longest start of the interpreters, which is no fault of a program."""
+
+Job = dict[str, Any]
+"""The work of `inside.referee`: `program`, `setup`, `imports`, and `tests`, each with the names it needs."""
+
+Report = dict[str, Any]
+"""What happened in a test: `passed`, else also what `inside.referee` saw, or `late`."""
+
+
+async def run_job(job: Job, seconds: float) -> list[Report]:
+    """Load a program and run its tests, `seconds` each at most.
+
+    Return a report on loading, and one on each test, up to the first in which the program hung or ended.
+
+    Raises:
+        CheckError: The sandbox broke.
+        UsageError: There is none on this machine.
+    """
+    cpu = str(int(seconds * (len(job["tests"]) + 1)) + 5)
+    reports: list[Report] = []
+    async with contextlib.AsyncExitStack() as stack:
+        with _pipe() as (asked, ask), _pipe() as (told, tell):
+            await stack.enter_async_context(_jailed(["player", cpu], stdin=asked, stdout=tell))
+            command = ["referee", cpu, str(told), str(ask)]
+            referee = await stack.enter_async_context(_jailed(command, pass_fds=(told, ask)))
+        assert referee.stdin is not None  # noqa: S101  (it is a pipe)
+        referee.stdin.write(json.dumps(job).encode() + b"\n")
+        if await _report(referee, START_SECONDS) != {"ready": True}:
+            raise CheckError(
+                "the sandbox of a code check did not start.", hint="Is memory or a process limit used up?"
+            )
+        while len(reports) <= len(job["tests"]):
+            reports.append(await _report(referee, seconds))
+            if reports[-1].keys() & {"late", "ended"}:
+                break
+        referee.stdin.close()
+    return reports
+
+
+async def _report(referee: Process, seconds: float) -> Report:
+    """Return the next line of the referee. What it was given to read may have used up its time or memory."""
+    assert referee.stdout is not None  # noqa: S101  (it is a pipe)
+    try:
+        async with asyncio.timeout(seconds):
+            line = await referee.stdout.readline()
+    except TimeoutError:
+        return {"passed": False, "late": True}
+    except ValueError:  # longer than the reader takes
+        line = b""
+    report: Report = json.loads(line) if line.endswith(b"\n") else {"passed": False, "ended": True}
+    return report
+
+
+@contextlib.contextmanager
+def _pipe() -> Iterator[tuple[int, int]]:
+    """Yield the two ends of a pipe, and close them."""
+    ends = os.pipe()
+    try:
+        yield ends
+    finally:
+        for end in ends:
+            os.close(end)
+
+
+@contextlib.asynccontextmanager
+async def _jailed(
+    command: list[str], *, stdin: int = PIPE, stdout: int = PIPE, pass_fds: tuple[int, ...] = ()
+) -> AsyncIterator[Process]:
+    """Run a program of `inside` in the sandbox, and kill it at the end."""
+    process = await create_subprocess_exec(
+        *find_sandbox()(*command),
+        stdin=stdin,
+        stdout=stdout,
+        stderr=DEVNULL,
+        env={},
+        pass_fds=pass_fds,
+        start_new_session=True,
+    )
+    with _handle(process.pid) as handle:
+        try:
+            yield process
+        finally:
+            if handle is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(handle, signal.SIGKILL)
+            await process.wait()
+
+
+@contextlib.contextmanager
+def _handle(pid: int) -> Iterator[int | None]:
+    """Yield a file descriptor of a process, None if it has ended.
+
+    `Process.kill` would race with asyncio for the exit status, and a number may soon be another process's.
+    """
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        yield None
+        return
+    try:
+        yield handle
+    finally:
+        os.close(handle)
+
+
+@functools.cache
+def find_sandbox() -> Sandbox:
+    """Return the first sandbox that works on this machine.
+
+    Raises:
+        UsageError: None does. The message says why.
+    """
+    if sys.platform != "linux" or platform.machine() not in lockdown.ARCHITECTURES:
+        found = f"{sys.platform} on {platform.machine()}"
+        raise UsageError(
+            f"the sandbox for programs needs Linux on x86-64 or ARM64, and this is {found}.",
+            hint="Run this step in a Linux virtual machine.",
+        )
+    problems = []
+    for name, sandbox in SANDBOXES.items():
+        problem = try_sandbox(sandbox)
+        if problem is None:
+            return sandbox
+        problems.append(f"{name}: {problem}")
+    raise UsageError(f"no sandbox for programs works here ({'; '.join(problems)}).", hint=_HINT)
+
+
+def try_sandbox(sandbox: Sandbox) -> str | None:
+    """Run `inside.probe` in a sandbox. Return what is wrong with it, or None."""
+    with tempfile.NamedTemporaryFile() as file:
+        try:
+            command = sandbox("probe", str(TRY_SECONDS), file.name)
+            tried = subprocess.run(  # noqa: S603
+                command, capture_output=True, env={}, timeout=TRY_SECONDS, check=False, start_new_session=True
+            )
+            found = json.loads(tried.stdout or b"null")
+        except (OSError, ValueError, subprocess.TimeoutExpired) as error:
+            return str(error)
+    if found is None:
+        return (tried.stderr.decode(errors="replace").strip() or f"status {tried.returncode}").split("\n")[-1]
+    return f"it lets through {', '.join(found)}" if found else None
+
+
+def bubblewrap(name: str, *args: str) -> list[str]:
+    """Return the command line for bubblewrap, version 0.8 or newer."""
+    program = shutil.which("bwrap")
+    if program is None:
+        raise FileNotFoundError("bwrap is not installed")
+    devices = [word for file in namespaces.DEVICES for word in ("--dev-bind", file, file)]
+    folders = [word for source, target in _folders() for word in ("--ro-bind", source, target)]
+    return [
+        *(program, "--unshare-user", "--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts"),
+        *("--unshare-cgroup-try", "--disable-userns", "--die-with-parent", "--clearenv", "--cap-drop", "ALL"),
+        *("--uid", "1000", "--gid", "1000", "--hostname", "sandbox"),
+        *("--size", str(lockdown.DISK), "--tmpfs", "/tmp", "--chdir", "/tmp"),  # noqa: S108
+        *folders,
+        *devices,
+        *("--remount-ro", "/"),
+        *(_python(), "-I", "-S", "-c", _START.format(name), *args),
+    ]
+
+
+def own_namespaces(name: str, *args: str) -> list[str]:
+    """Return the command line for the sandbox of `inside.namespaces`."""
+    return [_python(), "-I", "-S", namespaces.__file__, json.dumps(_folders()), name, *args]
+
+
+SANDBOXES: dict[str, Sandbox] = {"bubblewrap": bubblewrap, "namespaces": own_namespaces}
+"""In the order in which they are tried."""
+
+_SYSTEM = ("/usr", "/bin", "/lib", "/lib64", "/etc/ld.so.cache")
+
+_START = "import sys; sys.path.insert(0, '/sandbox'); from redraft.verify.inside import {0}; {0}.main()"
+
+
+def _python() -> str:
+    """Return the Python below a virtual environment: programs have the standard library alone."""
+    return str(Path(sys.executable).resolve())
+
+
+def _folders() -> list[tuple[str, str]]:
+    """Return the folders of the sandbox, as they are called outside and inside. Outer folders come first."""
+    here: list[str] = []
+    for folder in (*_SYSTEM, sys.base_prefix, str(Path(_python()).parent)):
+        if Path(folder).exists() and not any(Path(folder).is_relative_to(other) for other in here):
+            here.append(folder)
+    inside = str(Path(lockdown.__file__).parent)
+    return [*((folder, folder) for folder in here), (inside, "/sandbox/redraft/verify/inside")]

@@ -1,0 +1,554 @@
+"""`--batch`: the same chains as live, in waves; nothing is paid twice, whatever happens to run or batch."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from redraft.chain import Chain, read_jsonl
+from redraft.cli import app
+from redraft.engines.base import Delta, Message, Sampling
+from redraft.engines.journaled import JournaledEngine
+from redraft.engines.remote import batch
+from redraft.engines.remote.batch import Batches
+from redraft.engines.remote.engine import RemoteEngine
+from redraft.engines.remote.patience import Patience
+from redraft.errors import RedraftError, UsageError
+from redraft.jobs.journal import Journal
+from tests.engines.batch_server import Batch, BatchServer, Fault
+from tests.engines.fake_server import Reply, error_reply, json_reply
+
+PROMPTS = 6
+CALLS = 3
+"""A draft, feedback and a revision for each prompt."""
+TWO_STEPS = ["--mode", "prompted", "--max-revisions", "1", "--context", "chain"]
+ONE_STEP = ["--mode", "verified", "--max-revisions", "0", "-c", "words>=1"]
+FILE, JOURNAL = Path("out.jsonl.batches.jsonl"), Path("out.jsonl.journal.db")
+
+
+def says(body: dict[str, Any]) -> str:
+    """Return a reply that depends only on the prompt and on the number of the call in its chain."""
+    messages = body["messages"]
+    before = sum(message["role"] == "assistant" for message in messages)
+    if before % 2:
+        return f"Draft {before} is too dull for thing {messages[0]['content']}. Revision is needed."
+    return f"Version {before} of a fine gull\u2028over the sea for {messages[0]['content']}"
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(batch, "_MOMENT", 0.02)
+    write_prompts(PROMPTS)
+    return tmp_path
+
+
+def write_prompts(count: int) -> None:
+    Path("prompts.txt").write_text("".join(f"Describe thing {n}.\n" for n in range(count)))
+
+
+def words(server: BatchServer, *more: str, out: str = "out.jsonl") -> list[str]:
+    loop = [] if "-c" in more else TWO_STEPS
+    return ["answer", "prompts.txt", "-o", out, "-m", server.model, *loop, *more]
+
+
+def answer(server: BatchServer, *more: str, out: str = "out.jsonl") -> Result:
+    args = words(server, "--batch", "--pause", "0.01", *more, out=out)
+    return CliRunner().invoke(app, args, prog_name="redraft")
+
+
+def start(server: BatchServer, *more: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "redraft", *words(server, "--batch", "--pause", "0.05", *more)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < deadline, "the job does not get on"
+        time.sleep(0.005)
+
+
+def chains(out: str = "out.jsonl") -> list[Chain]:
+    return sorted(read_jsonl(Path(out)), key=lambda chain: chain.id)
+
+
+def insist_on_all(server: BatchServer) -> None:
+    """All chains are there, and the server was paid once for each of their replies."""
+    assert [chain.id for chain in chains()] == [f"prompts/{n}" for n in range(PROMPTS)]
+    for chain in chains():
+        asked = f"Describe thing {chain.id.split('/')[1]}."
+        assert [step.answer for step in chain.steps] == [
+            f"Version {n} of a fine gull\u2028over the sea for {asked}" for n in (0, 2)
+        ]
+    assert len(server.paid) == PROMPTS * CALLS
+    assert set(server.paid.values()) == {1}
+    assert server.live == []
+
+
+def told(chain: Chain) -> Any:
+    """What a chain tells, but for the seconds."""
+    record = json.loads(chain.to_json())
+    for usage in (record["usage"], *(step["usage"] for step in record["steps"])):
+        usage.pop("seconds")
+    return record
+
+
+# A run that nothing disturbs.
+
+
+def test_a_run_in_batches_makes_the_chains_of_a_live_run() -> None:
+    with BatchServer(says) as server:
+        done = answer(server)
+        assert done.exit_code == 0, done.output
+        assert server.waves == [PROMPTS] * CALLS
+        insist_on_all(server)
+        live = CliRunner().invoke(app, words(server, out="live.jsonl"), prog_name="redraft")
+        assert live.exit_code == 0, live.output
+    assert list(map(told, chains())) == list(map(told, chains("live.jsonl")))
+
+
+def test_a_live_run_finds_the_replies_of_batches_in_the_journal_and_the_other_way_round() -> None:
+    with BatchServer(says) as server:
+        assert answer(server).exit_code == 0
+        before = list(map(told, chains()))
+        live = words(server, "--journal", str(JOURNAL), out="live.jsonl")
+        assert CliRunner().invoke(app, live, prog_name="redraft").exit_code == 0
+        assert (server.live, list(map(told, chains("live.jsonl")))) == ([], before)
+        Path("out.jsonl").unlink()
+        again = answer(server)
+        assert f"{PROMPTS * CALLS} stored texts used; this run paid for 0 new tokens" in again.stdout
+        assert len(server.waves) == CALLS
+        live = words(server, "--journal", "live.db", out="other.jsonl")
+        assert CliRunner().invoke(app, live, prog_name="redraft").exit_code == 0
+        assert answer(server, "--journal", "live.db", out="third.jsonl").exit_code == 0
+        assert len(server.waves) == CALLS
+
+
+def test_usage_and_limits_count_what_batches_cost() -> None:
+    with BatchServer(says) as server:
+        done = answer(server, "--limit-tokens", "20", "-j", "2", "--price", "1,2")
+        assert (done.exit_code, "the limit of 20 tokens is reached" in done.output) == (4, True)
+        assert [chain.usage.completion_tokens for chain in chains()] == [7 * CALLS] * 2
+        assert chains()[0].usage.cost_usd == pytest.approx(CALLS * (10 + 2 * 7) / 1e6)
+        assert server.waves == [2] * CALLS
+
+
+def test_the_same_prompt_twice_gets_two_replies() -> None:
+    Path("prompts.jsonl").write_text('{"id": "a", "instruction": "Hi"}\n{"id": "b", "instruction": "Hi"}\n')
+    count = iter(range(99))
+    with BatchServer(lambda _: f"Reply {next(count)}.") as server:
+        args = ["answer", "prompts.jsonl", "-o", "out.jsonl", "-m", server.model, *ONE_STEP, "--batch"]
+        assert CliRunner().invoke(app, [*args, "--pause", "0.01"], prog_name="redraft").exit_code == 0
+        assert (len({chain.answer for chain in chains()}), server.waves) == (2, [2])
+        args[3] = "cached.jsonl"
+        more = ["--pause", "0.01", "--cache", "cache.db"]
+        assert CliRunner().invoke(app, [*args, *more], prog_name="redraft").exit_code == 0
+        assert (len({chain.answer for chain in chains("cached.jsonl")}), server.waves) == (1, [2, 1])
+
+
+def test_a_wave_is_cut_at_the_limits_of_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch, "MOST_REQUESTS", 4)
+    with BatchServer(says, most=4) as server:
+        assert answer(server, *ONE_STEP).exit_code == 0
+        assert sorted(server.waves) == [2, 4]
+        monkeypatch.setattr(batch, "MOST_BYTES", 1000)
+        assert answer(server, *ONE_STEP, out="other.jsonl").exit_code == 0
+        assert max(server.waves[2:]) < 4
+    assert len(chains("other.jsonl")) == PROMPTS
+
+
+def test_critic_and_writer_get_batches_of_their_own_models() -> None:
+    with BatchServer(says) as server:
+        done = answer(server, "--critic", f"{server.url}#tern")
+        assert done.exit_code == 0, done.output
+        models = [batch.lines[0]["body"]["model"] for batch in server.batches.values()]
+        assert models == ["gull", "tern", "gull"]
+
+
+# A run that is stopped.
+
+
+def killed(server: BatchServer, held: int, *more: str) -> None:
+    """Kill a run in the middle of a wave."""
+    server.held, server.looks = held, 0
+    with start(server, *more) as job:
+        wait_until(lambda: len(server.waves) == held and server.looks > 2)
+        job.kill()
+        job.communicate()
+    server.held = 0
+
+
+def test_a_run_that_is_killed_while_a_batch_is_pending_goes_on_and_pays_nothing_twice() -> None:
+    with BatchServer(says) as server:
+        killed(server, 1)
+        killed(server, 2)
+        assert answer(server).exit_code == 0
+        assert server.waves == [PROMPTS] * CALLS
+        insist_on_all(server)
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_at_any_moment_loses_nothing_and_pays_nothing_twice() -> None:
+    write_prompts(200)
+    with BatchServer(says) as server:
+        for _ in range(25):
+            with start(server, "-j", "50") as job:
+                wait_until(lambda: FILE.exists())
+                time.sleep(random.uniform(0, 1.5))
+                job.kill()
+                job.communicate()
+        assert answer(server).exit_code == 0
+        assert len(chains()) == 200
+        assert len(server.paid) == 200 * CALLS
+        assert set(server.paid.values()) == {1}
+
+
+def test_replies_that_nobody_waits_for_yet_are_kept_in_the_journal() -> None:
+    """A run that goes on with fewer chains at once reads the whole batch, and uses it later."""
+    with BatchServer(says) as server:
+        killed(server, 1)
+        assert answer(server, "-j", "2").exit_code == 0
+        assert server.waves[0] == PROMPTS
+        assert set(server.waves[1:]) == {2}
+        insist_on_all(server)
+
+
+def test_ctrl_c_leaves_the_batch_and_says_how_to_go_on() -> None:
+    with BatchServer(says) as server:
+        server.held = 1
+        with start(server) as job:
+            wait_until(lambda: server.looks > 2)
+            job.send_signal(signal.SIGINT)
+            _, said = job.communicate(timeout=60)
+        assert job.returncode == 130
+        (name,) = server.batches
+        assert f"wave 1: 0 of {PROMPTS} done, {name} " in said
+        assert f"{name}: under way at the server" in said
+        assert f"0 of {PROMPTS} done; run the same command again to go on." in said
+        server.held = 0
+        assert answer(server).exit_code == 0
+        insist_on_all(server)
+
+
+def test_a_limit_of_seconds_ends_the_waiting() -> None:
+    with BatchServer(says) as server:
+        server.held = 1
+        done = answer(server, "--limit-seconds", "0.5")
+        assert done.exit_code == 4
+        assert "the limit of 0.5 seconds is reached" in done.stderr
+        assert "run the same command again to go on" in done.stderr
+        assert "under way at the server" in done.stderr
+        server.held = 0
+        assert answer(server).exit_code == 0
+        insist_on_all(server)
+
+
+def test_a_live_run_does_not_pay_for_what_a_batch_is_asked_for() -> None:
+    with BatchServer(says) as server:
+        server.held = 1
+        answer(server, "--limit-seconds", "0.5")
+        live = CliRunner().invoke(app, words(server), prog_name="redraft")
+        assert (live.exit_code, server.live) == (2, [])
+        assert "is under way for out.jsonl, and --batch was not given" in live.stderr
+        server.held = 0
+        assert answer(server).exit_code == 0
+        Path("out.jsonl").unlink()
+        assert CliRunner().invoke(app, words(server), prog_name="redraft").exit_code == 0
+        insist_on_all(server)
+
+
+def test_a_batch_whose_creation_was_not_heard_of_is_found() -> None:
+    """The server created it and broke off; and the process died before it could write the id."""
+    with BatchServer(says, Fault(lost=True)) as server:
+        assert answer(server).exit_code == 0
+        assert server.waves == [PROMPTS] * CALLS
+        insist_on_all(server)
+
+
+@pytest.mark.parametrize("created", [True, False])
+def test_a_process_that_died_while_it_created_a_batch(created: bool) -> None:
+    with BatchServer(says) as server:
+        server.held = 1
+        answer(server, "--limit-seconds", "0.5")
+        head, *_ = FILE.read_text().splitlines(keepends=True)
+        FILE.write_text(head + '{"file": ')
+        if not created:
+            server.batches.clear()
+        for number in range(3):  # so that it is not on the first page of the list
+            record = {"id": f"other_{number}", "input_file_id": "other", "created_at": int(time.time())}
+            server.batches[f"other_{number}"] = Batch({**record, "status": "completed"}, [], Fault())
+        server.held = 0
+        assert answer(server).exit_code == 0
+        insist_on_all(server)
+
+
+# Batches that go wrong.
+
+
+@pytest.mark.parametrize("ends", ["expired", "cancelled"])
+def test_a_batch_that_ends_early_is_used_as_far_as_it_goes(ends: str) -> None:
+    with BatchServer(says, Fault(ends, answered=4)) as server:
+        assert answer(server).exit_code == 0
+        assert server.waves == [PROMPTS, PROMPTS, PROMPTS, 2]
+        insist_on_all(server)
+
+
+def test_a_batch_that_expires_each_time_fails_its_prompts() -> None:
+    faults = [Fault("expired", answered=n) for n in (4, 0, 0)]
+    with BatchServer(says, *faults) as server:
+        done = answer(server, *ONE_STEP, "--retries", "2")
+        assert done.exit_code == 3
+        assert server.waves == [6, 2, 2]
+        failures = [json.loads(line) for line in Path("out.jsonl.errors.jsonl").read_text().splitlines()]
+        assert len(failures) == 2
+        assert "gave no reply in 3 batches: This request could not be executed" in failures[0]["message"]
+        assert "--parallel" in failures[0]["hint"]
+        assert answer(server, *ONE_STEP).exit_code == 0
+        assert (len(chains()), set(server.paid.values())) == (PROMPTS, {1})
+
+
+def some(status: int, message: str) -> Callable[[dict[str, Any]], tuple[int, str] | None]:
+    return lambda body: (status, message) if "thing 3" in str(body) else None
+
+
+def test_lines_that_fail_for_the_moment_are_sent_again() -> None:
+    with BatchServer(says, Fault(refused=some(500, "Internal error"))) as server:
+        assert answer(server).exit_code == 0
+        assert server.waves == [PROMPTS, PROMPTS, PROMPTS, 1]
+        insist_on_all(server)
+
+
+def test_a_prompt_that_is_refused_fails_alone() -> None:
+    with BatchServer(says, Fault(refused=some(400, "This prompt is not allowed."))) as server:
+        assert answer(server).exit_code == 3
+        (failure,) = [json.loads(line) for line in Path("out.jsonl.errors.jsonl").read_text().splitlines()]
+        assert failure["id"] == "prompts/3"
+        assert "refuses the request (400): This prompt is not allowed." in failure["message"]
+        assert len(chains()) == PROMPTS - 1
+
+
+def test_a_field_that_the_model_refuses_is_renamed_in_the_next_wave() -> None:
+    def refused(body: dict[str, Any]) -> tuple[int, str] | None:
+        old = "max_tokens" in body
+        return (400, "Unsupported parameter: use 'max_completion_tokens' instead.") if old else None
+
+    with BatchServer(says, *[Fault(refused=refused)] * 9) as server:
+        assert answer(server).exit_code == 0
+        assert server.waves == [PROMPTS] * (1 + CALLS)
+        insist_on_all(server)
+
+
+def test_a_batch_that_fails_validation_says_why() -> None:
+    reason = [{"code": "invalid", "line": n, "message": "Not for batches."} for n in (1, 2)]
+    with BatchServer(says, Fault(reason=reason)) as server:
+        done = answer(server)
+        assert done.exit_code == 3
+        (name,) = server.batches
+        assert f"refuses {name}: line 1: Not for batches.; line 2: Not for" in done.stderr
+        assert "Nothing of this batch was paid." in done.stderr
+        assert not Path("out.jsonl.errors.jsonl").exists()
+        assert answer(server).exit_code == 0
+        insist_on_all(server)
+
+
+def test_a_limit_of_enqueued_tokens_says_to_send_less() -> None:
+    reason = [{"code": "token_limit_exceeded", "line": None, "message": "Enqueued token limit reached."}]
+    with BatchServer(says, Fault(reason=reason)) as server:
+        done = answer(server)
+    assert "Enqueued token limit reached." in done.stderr
+    assert f"--parallel {PROMPTS // 2}" in done.stderr
+
+
+@pytest.mark.parametrize("route", ["POST /v1/files", "POST /v1/batches"])
+def test_a_server_without_batches_says_what_to_do(route: str) -> None:
+    with BatchServer(says) as server:
+        server.on(route, json_reply({"detail": "Not Found"}, 404))
+        done = answer(server)
+        assert done.exit_code == 3
+        assert f"{server.url} has no batches" in done.stderr
+        assert "Leave out --batch" in done.stderr
+        live = CliRunner().invoke(app, words(server), prog_name="redraft")
+        assert live.exit_code == 0, live.output
+
+
+def test_a_batch_that_the_server_forgot_is_not_paid_again_unasked() -> None:
+    with BatchServer(says) as server:
+        server.held = 1
+        answer(server, "--limit-seconds", "0.5")
+        (name,) = server.batches
+        server.batches.clear()
+        done = answer(server)
+        assert done.exit_code == 3
+        assert f"does not know /batches/{name} (404)" in done.stderr
+        assert str(FILE) in done.stderr
+        assert server.batches == {}
+
+
+def test_a_result_that_breaks_off_is_read_again() -> None:
+    with BatchServer(says) as server:
+        whole, seen = server._content, []
+
+        def cut(name: str) -> Reply:
+            reply, first = whole(name), name not in seen
+            seen.append(name)
+            (content,) = reply.pieces
+            assert isinstance(content, bytes)
+            return Reply(200, reply.headers, [content[: len(content) // 2]], cut=True) if first else reply
+
+        server._content = cut  # type: ignore[method-assign]
+        assert answer(server).exit_code == 0
+        assert len(seen) == 2 * CALLS
+        insist_on_all(server)
+
+
+@pytest.mark.parametrize(
+    "route",
+    ["POST /v1/files", "POST /v1/batches", "GET /v1/batches/batch_2"],
+    ids=["upload", "create", "look"],
+)
+def test_a_server_that_is_busy_for_a_moment_is_waited_for(
+    route: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("redraft.engines.remote.patience.LONGEST_BACKOFF", 0.05)
+    with BatchServer(says) as server:
+        real, left = server._next, [error_reply(503, "Overloaded"), error_reply(429, "Slow down")]
+
+        def busy(request: Any) -> Reply:
+            return left.pop() if left and f"{request.method} {request.path}" == route else real(request)
+
+        server._next = busy  # type: ignore[method-assign]
+        done = answer(server)
+        assert (done.exit_code, left) == (0, []), done.output
+        insist_on_all(server)
+
+
+def test_an_empty_reply_is_asked_for_again_by_the_next_run() -> None:
+    replies = iter(["", ""])
+    with BatchServer(lambda body: next(replies, says(body))) as server:
+        assert answer(server, *ONE_STEP, "--retries", "0").exit_code == 3
+        assert len(chains()) == PROMPTS - 2
+        assert answer(server, *ONE_STEP).exit_code == 0
+        assert server.waves == [PROMPTS, 2]
+
+
+# What does not go together.
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["-m", "script:none.jsonl"], "--batch is for servers"),
+        (["--budget-seconds", "5"], "a reply may take a day"),
+        (["--pause", "0"], "pause is 0.0"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(more: list[str], said: str) -> None:
+    with BatchServer(says) as server:
+        done = answer(server, *more)
+        assert (done.exit_code, said in done.stderr, server.requests) == (2, True, [])
+
+
+@pytest.mark.parametrize("text", ["[]\n", '{"file": "f", "batch": "b"}\n', '{"id": 1}\n'])
+def test_a_file_of_batches_that_is_none_is_left_alone(text: str) -> None:
+    FILE.write_text(text)
+    with BatchServer(says) as server:
+        done = answer(server)
+        assert (done.exit_code, server.waves) == (2, [])
+    assert "is the file for batches, and line 1 is not one" in done.stderr
+    assert FILE.read_text() == text
+
+
+# The engine alone.
+
+
+def ask(
+    server: BatchServer, *samplings: Sampling, stop: tuple[str, ...] = (), live: bool = False
+) -> list[list[Delta]]:
+    """Ask one question with each of the samplings at once."""
+
+    async def asked() -> list[list[Delta]]:
+        with Journal(Path("j.db")) as journal, Batches(Path("b.jsonl"), journal, pause=0.01) as batches:
+            more: Any = {} if live else {"reach": batches.reach}
+            async with aclosing(await RemoteEngine.connect(server.url, "gull", **more)) as engine:
+                keyed = engine if live else JournaledEngine(engine, journal, identity="gull")
+                return await asyncio.gather(*(_deltas(keyed, sampling, stop) for sampling in samplings))
+
+    return asyncio.run(asked())
+
+
+async def _deltas(engine: Any, sampling: Sampling, stop: tuple[str, ...]) -> list[Delta]:
+    messages: list[Message] = [{"role": "user", "content": "Hi"}]
+    return [delta async for delta in engine.chat(messages, sampling, stop)]
+
+
+TOOL = {"type": "function", "function": {"name": "search", "parameters": {"type": "object"}}}
+CALL = {"id": "c1", "type": "function", "function": {"name": "search", "arguments": '{"for": "gulls"}'}}
+
+
+def test_schemas_stop_texts_and_tools_travel_and_come_back() -> None:
+    def says(body: dict[str, Any]) -> Any:
+        if "tools" in body:
+            return {"message": {"content": None, "tool_calls": [CALL]}, "finish_reason": "tool_calls"}
+        if "response_format" in body:
+            return '{"name": "gull"}'
+        return {"message": {"content": "A gull"}, "finish_reason": "length"}
+
+    schema = {"type": "object", "required": ["name"]}
+    samplings = [
+        Sampling(schema=schema, seed=3, temperature=0, top_p=0.5),
+        Sampling(tools=[TOOL]),
+        Sampling(max_tokens=7, extra_body={"top_k": 5}),
+    ]
+    with BatchServer(says) as server:
+        found = ask(server, *samplings, stop=("END",))
+        assert found == ask(server, *samplings, stop=("END",), live=True)
+        assert (server.waves, len(server.live)) == ([3], 3)
+        bodies = [line["body"] for line in next(iter(server.batches.values())).lines]
+        for body, live in zip(bodies, server.live, strict=True):
+            assert body == {name: live[name] for name in live if not name.startswith("stream")}
+    assert found[0][-1].finish == "stop"
+    assert [call["function"] for call in found[1][-1].tool_calls] == [CALL["function"]]
+    assert (found[2][-1].finish, found[2][-1].completion_tokens) == ("max_tokens", 7)
+
+
+def test_a_server_without_schemas_is_asked_for_a_tool_call() -> None:
+    def refused(body: dict[str, Any]) -> tuple[int, str] | None:
+        return (400, "response_format is not supported") if "response_format" in body else None
+
+    def says(body: dict[str, Any]) -> Any:
+        name = body["tools"][0]["function"]["name"]
+        call = {"id": "c", "type": "function", "function": {"name": name, "arguments": '{"n": 1}'}}
+        return {"message": {"content": None, "tool_calls": [call]}}
+
+    with BatchServer(says, Fault(refused=refused)) as server:
+        (deltas,) = ask(server, Sampling(schema={"type": "object"}))
+        assert ("".join(delta.text for delta in deltas), server.waves) == ('{"n": 1}', [1, 1])
+
+
+def test_headers_of_one_request_and_engines_without_a_journal_are_refused() -> None:
+    with BatchServer(says) as server:
+        with pytest.raises(UsageError, match="no headers of their own"):
+            ask(server, Sampling(extra_headers={"X-Team": "birds"}))
+
+        async def plainly() -> None:
+            with Journal(Path("j.db")) as journal, Batches(Path("b.jsonl"), journal) as batches:
+                engine = RemoteEngine(server.url, "gull", patience=Patience(), reach=batches.reach)
+                async with aclosing(engine):
+                    await _deltas(engine, Sampling(), ())
+
+        with pytest.raises(RedraftError, match="batches need a journal"):
+            asyncio.run(plainly())
+        assert server.waves == []

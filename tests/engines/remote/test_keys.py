@@ -1,0 +1,72 @@
+"""Several keys of one server: they take turns, and one that is refused is dropped."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import aclosing
+
+import pytest
+
+from redraft.config import Key
+from redraft.engines.base import Message, Sampling
+from redraft.engines.remote.engine import RemoteEngine
+from redraft.errors import ServerError
+from tests.engines.fake_server import FakeServer, chat_reply, error_reply
+from tests.generate.teacher import MODEL, Teacher
+
+FIRST, SECOND, THIRD = KEYS = ("sk-first-secret", "sk-second-secret", "sk-third-secret")
+KEY = Key(FIRST, "MY_KEYS", others=(SECOND, THIRD))
+ASK: list[Message] = [{"role": "user", "content": "Hi"}]
+
+
+async def ask(url: str, times: int) -> None:
+    async with aclosing(RemoteEngine(url, MODEL, key=KEY)) as engine:
+        for _ in range(times):
+            _ = [delta async for delta in engine.chat(ASK, Sampling())]
+
+
+def test_keys_take_turns() -> None:
+    with Teacher(keys=dict.fromkeys(KEYS)) as teacher:
+        asyncio.run(ask(teacher.url, 9))
+        assert teacher.account().calls == dict.fromkeys(KEYS, 3)
+
+
+def test_a_revoked_key_is_dropped_and_said_once_without_its_text(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING), Teacher(keys={FIRST: None, SECOND: 2, THIRD: None}) as teacher:
+        asyncio.run(ask(teacher.url, 20))
+        account = teacher.account()
+    assert account.calls[SECOND] == 3
+    assert (account.statuses["200"], account.statuses["401"]) == (20, 1)
+    (said,) = caplog.messages
+    assert "refuses key 2 of 3 from MY_KEYS (401)" in said
+    assert not [key for key in KEYS if key in said]
+
+
+def test_the_run_ends_when_no_key_is_left() -> None:
+    with Teacher(keys={FIRST: 1, SECOND: 1, THIRD: 1}) as teacher:
+        with pytest.raises(ServerError, match="refuses the key from MY_KEYS") as caught:
+            asyncio.run(ask(teacher.url, 20))
+        assert teacher.account().statuses == {"200": 3, "401": 3}
+    assert not [key for key in KEYS if key in str(caught.value)]
+
+
+@pytest.mark.parametrize("refusal", [
+    error_reply(402, "Insufficient balance."),
+    error_reply(403, "This key is disabled."),
+    error_reply(429, "You exceeded your quota.", type="insufficient_quota"),
+])  # fmt: skip
+def test_a_key_without_money_or_access_is_dropped_too(refusal: object) -> None:
+    with FakeServer() as server:
+        server.on("POST /v1/chat/completions", refusal, chat_reply("Hello."))  # type: ignore[arg-type]
+        asyncio.run(ask(server.url, 4))
+        sent = [request.headers["authorization"] for request in server.requests]
+    assert sent == [f"Bearer {key}" for key in (FIRST, SECOND, THIRD, SECOND, THIRD)]
+
+
+def test_no_words_of_the_server_show_any_key() -> None:
+    with FakeServer() as server:
+        server.on("POST /v1/chat/completions", error_reply(400, f"Not {THIRD}, nor {FIRST}."))
+        with pytest.raises(ServerError) as caught:
+            asyncio.run(ask(server.url, 1))
+    assert "Not [key], nor [key]." in str(caught.value)
