@@ -262,6 +262,8 @@ class Making:
         finished: Returns what is written of a chain, given its record; None for nothing.
         rows: Returns more rows of the summary.
         must_pass: Whether an answer that fails its checks makes the exit status 1.
+        found: Called with each chain that is in the output already.
+        ended: Called when the output has been closed.
     """
 
     verb: str = "answer"
@@ -271,6 +273,8 @@ class Making:
     finished: Callable[[Chain, Chain], Chain | None] = lambda chain, _: chain
     rows: Callable[[], list[tuple[str, str]]] = list
     must_pass: bool = True
+    found: Callable[[Chain], None] = lambda _: None
+    ended: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True)
@@ -337,6 +341,7 @@ class Answering:
             limits=self.limits,
             only_failed=self.retry_failed,
             on_found=self._reader(summary),
+            on_end=self.making.ended,
             note=partial(_note, summary),
             quiet=self.quiet,
             tell=tell,
@@ -361,7 +366,13 @@ class Answering:
 
         if self.form.shape != "chain":
             return lambda _: None
-        return lambda line: summary.add(Chain.from_json(line, where=str(self.out)))
+
+        def count(line: bytes) -> None:
+            chain = Chain.from_json(line, where=str(self.out))
+            summary.add(chain)
+            self.making.found(chain)
+
+        return count
 
     @asynccontextmanager
     async def _start(self, summary: Summary, session: Session) -> AsyncGenerator[Work[PromptItem]]:

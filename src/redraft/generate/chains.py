@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
-from redraft.chain import Chain
+from redraft.chain import Chain, Usage
 from redraft.counting import counted
 from redraft.errors import CheckSyntaxError, RecordError, UsageError
 from redraft.formats.gold import answer_of, gold_answers, gold_text
@@ -39,9 +39,13 @@ def leaked(chain: Chain) -> bool:
 
 @dataclass
 class ChainCounts:
-    """What was found in the chains of a run.
+    """What was found in the chains of an output, and in those that were dropped.
 
     Attributes:
+        chains: Chains in the output.
+        revisions: Corrections in them.
+        stops: Why they ended.
+        usage: What was used for them.
         verdicts: Verdicts of feedback.
         cleaned: Texts that each clean-up rule changed.
         leaking: Chains in which something quotes the gold answer.
@@ -50,10 +54,18 @@ class ChainCounts:
     verdicts: Counter[str] = field(default_factory=Counter)
     cleaned: Counter[str] = field(default_factory=Counter)
     leaking: int = 0
+    chains: int = 0
+    revisions: int = 0
+    stops: Counter[str] = field(default_factory=Counter)
+    usage: Usage = field(default_factory=Usage)
 
     def add(self, chain: Chain) -> None:
         """Count a finished chain."""
         about = chain.meta.get(KEY, {})
+        self.chains += 1
+        self.revisions += chain.revisions
+        self.stops[chain.stop or "unknown"] += 1
+        self.usage = self.usage + chain.usage
         self.verdicts.update(step.feedback.verdict for step in chain.steps if step.feedback)
         self.cleaned.update(about.get("cleaned", {}))
         self.leaking += leaked(chain)

@@ -249,3 +249,35 @@ def test_replies_to_another_wording_are_not_used() -> None:
     result = generate([], "--prompts", "own.yaml")
     assert result.exit_code == 2
     assert "out.jsonl was made in another way: prompts" in result.output
+
+
+def test_a_card_is_written_at_the_end_of_each_run() -> None:
+    generate(["A bird.", BAD, "I apologize. A small bird.", GOOD])
+    card = Path("out.jsonl.card.md")
+    assert "| chains | 1 |" in card.read_text()
+    assert "| settings | the defaults |" in card.read_text()
+    before = card.read_text()
+    result = generate(["A fish.", GOOD], "--seed", "3")
+    assert "was made in another way" in result.stderr
+    assert card.read_text() == before
+
+
+def test_a_card_counts_the_chains_of_earlier_runs() -> None:
+    birds = [{"instruction": f"Describe bird {number}.", "output": GOLD} for number in range(2)]
+    records(birds)
+    generate(["A bird.", GOOD, "A bird.", GOOD], "--limit-tokens", "1")
+    assert "| chains | 1 |" in Path("out.jsonl.card.md").read_text()
+    generate(["A bird.", GOOD])
+    text = Path("out.jsonl.card.md").read_text()
+    assert "| chains | 2 |" in text
+    assert "| verdicts | 2 accept |" in text
+    assert "| runs | 2, " in text
+
+
+def test_a_file_in_the_place_of_the_card_does_not_fail_the_run() -> None:
+    Path("out.jsonl.card.md").write_text("My notes.")
+    result = generate(["A bird.", GOOD])
+    assert result.exit_code == 0
+    assert "is not a card of redraft's" in result.stderr
+    assert Path("out.jsonl.card.md").read_text() == "My notes."
+    assert len(chains()) == 1

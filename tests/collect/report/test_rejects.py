@@ -37,10 +37,10 @@ def described(*paths: Path) -> DataReport:
 def test_failures_are_counted_by_cause_and_dropped_chains_beside_them(out: Path) -> None:
     report = described(out)
     assert report.totals()["records"] == 1
-    assert report.kinds()["failures"] == [("RecordError", 2)]
+    assert report.kinds()["failures"] == [("bad prompt", 2)]
     said = {each.name: each for each in findings(report)}
-    assert said["failed"].text == "2 records failed when the chains were made: RecordError (2)."
-    assert said["failed"].examples[0] == "RecordError: a/2 has no gold answer."
+    assert said["failed"].text == "2 records failed when the chains were made: bad prompt (2)."
+    assert said["failed"].examples[0] == "bad prompt: a/2 has no gold answer."
     assert said["dropped"].text == "1 chain dropped because of a quote of the gold answer."
     assert report.examples["leaking"].chain.id == "a/4"
 

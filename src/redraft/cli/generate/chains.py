@@ -170,7 +170,10 @@ def _leaks_of(out: Path) -> Path:
 
 def _making(settings: FlagValues, out: Path, sample: Sample | None, *, run_code: bool) -> Making:
     """Return what records give to their chains, and what is done with these."""
+    from redraft.cli.shell import tell
+    from redraft.errors import OutputError
     from redraft.formats.read.records import read_records
+    from redraft.generate.card import write_card
     from redraft.generate.chains import ChainCounts, ChainMaking, leaked
     from redraft.jobs.lines import LineFile
 
@@ -178,9 +181,10 @@ def _making(settings: FlagValues, out: Path, sample: Sample | None, *, run_code:
 
     def finished(chain: Chain, record: Chain) -> Chain | None:
         chain = making.finished(chain, record)
-        counts.add(chain)
         if not (settings.get("drop_leaks") and leaked(chain)):
+            counts.add(chain)
             return chain
+        counts.leaking += 1
         file = LineFile(_leaks_of(out), made_up=True)
         file.append(chain.to_json())
         file.close()
@@ -189,8 +193,23 @@ def _making(settings: FlagValues, out: Path, sample: Sample | None, *, run_code:
     def rows() -> list[tuple[str, str]]:
         return counts.rows() + (sample.rows() if sample else [])
 
-    records = sample.records if sample else read_records
-    return Making("generate chains", FLAGS, records, making.options, finished, rows, must_pass=False)
+    def ended() -> None:
+        try:
+            write_card(out, counts, USUAL, _leaks_of(out) if settings.get("drop_leaks") else None)
+        except OutputError as error:
+            tell(error.message, error.hint)
+
+    return Making(
+        "generate chains",
+        FLAGS,
+        sample.records if sample else read_records,
+        making.options,
+        finished,
+        rows,
+        must_pass=False,
+        found=counts.add,
+        ended=ended,
+    )
 
 
 chains = takes(chains, FLAGS)
