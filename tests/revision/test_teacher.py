@@ -171,7 +171,12 @@ def test_a_server_gives_the_verdict_as_a_field() -> None:
         ('{"feedback": "Du', "Du", "unknown", None),
         ('```json\n{"feedback": "Du {", "score": 3', "Du {", "unknown", None),
         ('{"feedback": "A "b" c", "score": 3}', '{"feedback": "A "b" c", "score": 3}', "unknown", None),
-        (f"So:\n```json\n{in_json('Use {x}.', 4, needed=True)}\n```", "Use {x}. Revision is needed.", "revise", 4),
+        (
+            f"So:\n```json\n{in_json('Use {x}.', 4, needed=True)}\n```",
+            "Use {x}. Revision is needed.",
+            "revise",
+            4,
+        ),
         (in_json("A \ud800", 4, needed=True), "A \ufffd Revision is needed.", "revise", 4),
         ('{"feedback": "\\ud800', "\ufffd", "unknown", None),
         ("8,5/10. Revision is needed.", "8,5/10. Revision is needed.", "revise", None),

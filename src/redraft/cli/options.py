@@ -55,9 +55,15 @@ _GROUPS = (MODEL, TEACHER, LOOP, SAMPLING, BUDGET, SERVER)
 
 @dataclass(frozen=True)
 class FlagValues:
-    """The values of flags, with recipe and config file filled in. Those without a default may be missing."""
+    """The values of flags, with recipe and config file filled in. Those without a default may be missing.
+
+    Attributes:
+        values: The values.
+        stand_ins: Options that each record will give, with any value, so that they are checked together.
+    """
 
     values: Flags
+    stand_ins: Mapping[str, Any] = field(default_factory=dict)
 
     def get(self, name: str) -> Any:
         """Return a value; None if it was not given."""
@@ -81,7 +87,7 @@ class FlagValues:
         given["price"] = self.values.get("price")
         for role, reference in self.references().items():
             given[role] = reference
-        return check_options(given)
+        return check_options({**given, **self.stand_ins})
 
     def waiting(self, *, usual: float = 0.0, tell: Callable[[str], None] | None = None) -> Patience:
         """Return how long to wait for servers, and how fast to ask them.

@@ -385,7 +385,9 @@ def _check_drafts(options: Mapping[str, Any]) -> None:
 def _check_gold(options: Mapping[str, Any]) -> None:
     """Check that a critic is asked, and that the wording shows it the right answer."""
     if (mode := options.get("mode", "auto")) not in ("auto", "prompted"):
-        raise UsageError(f"gold was given, and mode {mode!r} shows it to no critic.", hint="Use mode='prompted'.")
+        raise UsageError(
+            f"gold was given, and mode {mode!r} shows it to no critic.", hint="Use mode='prompted'."
+        )
     wording = wording_of(options.get("prompts") or DEFAULT)
     if not wording.shows_gold:
         raise UsageError(

@@ -61,16 +61,16 @@ class Wording:
         asked = filled(self.criticise, found="", prompt="", verdict=" ".join(VERDICTS))
         for phrase in VERDICTS:
             if phrase not in asked:
+                always = " always" if self.scores or phrase in self.criticise else ""
                 raise UsageError(
-                    f"the template criticise does not {'always ' * (phrase in self.criticise or self.scores)}"
-                    f"ask for the words {phrase!r}.",
+                    f"the template criticise does not{always} ask for the words {phrase!r}.",
                     hint=f"A model decides with the words {VERDICTS[0]!r} or {VERDICTS[1]!r}: ask it to, in a "
                     "paragraph without {found} or {gold}.",
                 )
 
     @property
     def scores(self) -> bool:
-        """Whether criticisms have a score too: those of a teacher. The writer gets them as a request."""
+        """Whether criticisms are a teacher's: they have a score, and the writer is told them by the user."""
         return "verdict" in _places(self.criticise)
 
     @property
