@@ -60,10 +60,12 @@ class FlagValues:
     Attributes:
         values: The values.
         stand_ins: Options that each record will give, with any value, so that they are checked together.
+        judge_was_named: The judge is that of a flag or a recipe, and has to be asked.
     """
 
     values: Flags
     stand_ins: Mapping[str, Any] = field(default_factory=dict)
+    judge_was_named: bool = False
 
     def get(self, name: str) -> Any:
         """Return a value; None if it was not given."""
@@ -112,8 +114,11 @@ class FlagValues:
         )
 
     def references(self) -> dict[Role, str]:
-        """Return the references of the models to open, by role."""
-        roles: tuple[Role, ...] = ("critic", "judge")
+        """Return the references of the models to open, by role. A judge of the config file may be idle."""
+        from redraft.revision.options import asks_judge
+
+        judged = self.judge_was_named or asks_judge(self.values, self.get("check") or ())
+        roles: tuple[Role, ...] = ("critic", "judge") if judged else ("critic",)
         others: dict[Role, str] = {role: self.get(role) for role in roles if self.get(role)}
         return {"model": self.get("model") or "default", **others}
 
@@ -212,7 +217,7 @@ def fill_in(flags: Flags, group: FlagGroup = USUAL) -> FlagValues:
     below = {name: value for name, value in load_config().defaults.items() if name in options_of(Flags)}
     recipes = read_recipe(recipe, group) if recipe else {}
     values: Any = {**group.usual, **below, **recipes, **check_values(given, group.options)}
-    return FlagValues(values)
+    return FlagValues(values, judge_was_named="judge" in {**recipes, **given})
 
 
 def check_utf8(what: str, *values: Any) -> None:
