@@ -304,11 +304,7 @@ def check_options(options: Mapping[str, Any]) -> Options:
         _check_best_of(found)
     if found.get("cache"):
         _check_cached(found)
-    if found.get("judge") is not None and not asks_judge(found, found.get("checks", ())):
-        raise UsageError(
-            "a judge was given, and nothing asks it.",
-            hint="Add a check: 'judge:Is it kind?'. Or several drafts and no check: it chooses among them.",
-        )
+    _check_judge(found)
     if found.get("tools") and drafts_of(found) > 1:
         raise UsageError(
             f"{drafts_of(found)} drafts were asked for, and tools.",
@@ -379,6 +375,15 @@ def asks_judge(options: Mapping[str, Any], checks: Sequence[Any]) -> bool:
     if not checks and options.get("output") is None:
         return drafts_of(options) > 1
     return any(not isinstance(check, str) or "judge" in check for check in checks)
+
+
+def _check_judge(options: Mapping[str, Any]) -> None:
+    """Check that a judge is asked, if there is one."""
+    if options.get("judge") is not None and not asks_judge(options, options.get("checks", ())):
+        raise UsageError(
+            "a judge was given, and nothing asks it.",
+            hint="Add a check: 'judge:Is it kind?'. Or several drafts and no check: it chooses among them.",
+        )
 
 
 def _check_drafts(options: Mapping[str, Any]) -> None:

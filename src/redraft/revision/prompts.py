@@ -64,8 +64,8 @@ class Wording:
                 always = " always" if self.scores or phrase in self.criticise else ""
                 raise UsageError(
                     f"the template criticise does not{always} ask for the words {phrase!r}.",
-                    hint=f"A model decides with the words {VERDICTS[0]!r} or {VERDICTS[1]!r}: ask it to, in a "
-                    "paragraph without {found} or {gold}.",
+                    hint=f"A model decides with the words {VERDICTS[0]!r} or {VERDICTS[1]!r}: ask it to, in "
+                    "a paragraph without {found} or {gold}.",
                 )
 
     @property

@@ -1,8 +1,9 @@
 """Checks by a judge: a model scores the answer by a rubric.
 
 The judge explains first and writes its score on the last line. A reply without a score is an error of the
-check, but for one of several drafts: that one fails. An answer can persuade its judge, judges prefer long answers, and small models cannot judge: prefer a
-check that computes. Comparing two answers fairly belongs to `evaluate`.
+check, except that one of several drafts only fails. An answer can persuade its judge, judges prefer long
+answers, and small models cannot judge: prefer a check that computes. Comparing two answers fairly belongs to
+`evaluate`.
 """
 
 from __future__ import annotations
