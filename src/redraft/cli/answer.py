@@ -260,9 +260,9 @@ class Making:
         records: Returns the records of a file.
         options: Returns more options for the chain of a record.
         finished: Returns what is written of a chain, given its record; None for nothing.
+        count: Called with each chain of the output, those from before included.
         rows: Returns more rows of the summary.
         must_pass: Whether an answer that fails its checks makes the exit status 1.
-        found: Called with each chain that is in the output already.
         ended: Called when the output has been closed.
     """
 
@@ -271,9 +271,9 @@ class Making:
     records: Callable[[Path], Iterator[Chain]] = _records
     options: Callable[[Chain], Mapping[str, Any]] = lambda _: {}
     finished: Callable[[Chain, Chain], Chain | None] = lambda chain, _: chain
+    count: Callable[[Chain], None] = lambda _: None
     rows: Callable[[], list[tuple[str, str]]] = list
     must_pass: bool = True
-    found: Callable[[Chain], None] = lambda _: None
     ended: Callable[[], None] = lambda: None
 
 
@@ -370,7 +370,7 @@ class Answering:
         def count(line: bytes) -> None:
             chain = Chain.from_json(line, where=str(self.out))
             summary.add(chain)
-            self.making.found(chain)
+            self.making.count(chain)
 
         return count
 
@@ -396,7 +396,10 @@ class Answering:
                     made = await Attempt(item, self.settings.get("seed"), own, session, journaled).chain()
                 chain = self.making.finished(made, item.asked)
                 summary.add(chain or made)
-                return [self.form.line(chain)] if chain else []
+                if chain is None:
+                    return []
+                self.making.count(chain)
+                return [self.form.line(chain)]
 
             yield work
             session.spent.replayed = journal.replayed if journal else 0

@@ -18,8 +18,6 @@ from redraft.errors import CheckSyntaxError, RecordError, UsageError
 from redraft.formats.gold import answer_of, gold_answers, gold_text
 from redraft.generate.cleanup import RULES, cleaned
 from redraft.generate.leaks import Leak, leaks
-from redraft.revision.options import check_options
-from redraft.revision.prompts import DEFAULT
 from redraft.verify.base import Check
 from redraft.verify.code import code_check_of
 from redraft.verify.numeric import Number
@@ -49,6 +47,7 @@ class ChainCounts:
         verdicts: Verdicts of feedback.
         cleaned: Texts that each clean-up rule changed.
         leaking: Chains in which something quotes the gold answer.
+        leaks_in: Says where these are.
     """
 
     verdicts: Counter[str] = field(default_factory=Counter)
@@ -58,6 +57,7 @@ class ChainCounts:
     revisions: int = 0
     stops: Counter[str] = field(default_factory=Counter)
     usage: Usage = field(default_factory=Usage)
+    leaks_in: str = ""
 
     def add(self, chain: Chain) -> None:
         """Count a finished chain."""
@@ -78,7 +78,7 @@ class ChainCounts:
             for name, c in texts.items()
             if c
         ]
-        leaks = f"{counted(self.leaking, 'chain')} with a quote of the gold answer"
+        leaks = f"{counted(self.leaking, 'chain')} with a quote of the gold answer{self.leaks_in}"
         return [*rows, ("leaks", leaks)] if self.leaking else rows
 
 
@@ -88,14 +88,17 @@ class ChainMaking:
 
     Attributes:
         gold: Show the critic the gold answer, with its rationale.
-        first: Take the first answer from the record: its answer, else its gold answer.
+        first: Take the first answer from the record: its answer, else its gold answer if nothing else uses
+            that.
         verify: Let a check with the gold answer give the verdicts.
+        checks: Other checks.
         kept: Clean-up rules to leave out (`cleanup.RULES`).
     """
 
     gold: bool = False
     first: bool = False
     verify: Verify | None = None
+    checks: tuple[str, ...] = ()
     kept: frozenset[str] = frozenset()
 
     @classmethod
@@ -114,16 +117,27 @@ class ChainMaking:
             raise UsageError(
                 f"there is no clean-up rule {min(unknown)!r:.40}.", hint=f"Rules: {', '.join(RULES)}"
             )
-        if values.get("verify") and values.get("gold"):
+        asking = {"--gold": values.get("gold"), "--critic": values.get("critic")}
+        asking["--mode prompted"] = values.get("mode") == "prompted"
+        if values.get("verify") and (other := next((flag for flag in asking if asking[flag]), None)):
             raise UsageError(
-                "--verify was given, and --gold.",
-                hint="With --verify there is no critic to see the gold answer: leave out one of the two.",
+                f"--verify was given, and {other}.",
+                hint="With --verify no critic is asked: leave out one of the two. Or say --no-gold.",
             )
         if values.get("verify") == "code":
             _check_sandbox(allowed=run_code)
-        if values.get("gold"):
-            check_options({"gold": "?", "prompts": values.get("prompts", DEFAULT)})  # it must have a place
-        return cls(bool(values.get("gold")), bool(values.get("first")), values.get("verify"), kept)
+        gold, first, checks = bool(values.get("gold")), bool(values.get("first")), values.get("check", ())
+        return cls(gold, first, values.get("verify"), tuple(checks), kept)
+
+    @property
+    def stand_ins(self) -> dict[str, Any]:
+        """The options that each record gives, with any value."""
+        found: dict[str, Any] = {"gold": "?"} if self.gold else {}
+        if self.first:
+            found["given"] = "?"
+        if self.verify:
+            found["checks"] = (*self.checks, "number=0")
+        return found
 
     def options(self, record: Chain) -> dict[str, Any]:
         """Return the options of `revise` for a record.
@@ -135,13 +149,23 @@ class ChainMaking:
         if self.gold:
             options["gold"] = self._needed(gold_text(record), record, "gold answer", "--gold")
         if self.first:
-            options["given"] = self._needed(answer_of(record), record, "answer", "--first")
-        if self.verify == "number":
-            gold = "".join(gold_answers(record)[:1])
-            options["checks"] = (_number(self._needed(gold, record, "gold answer", "--verify"), record),)
-        elif self.verify == "code":
-            options["checks"] = (_code(record),)
+            options["given"] = self._first(record)
+        if self.verify:
+            options["checks"] = (*self.checks, self._verifying(record))
         return options
+
+    def _verifying(self, record: Chain) -> Check:
+        if self.verify == "code":
+            return _code(record)
+        gold = "".join(gold_answers(record)[:1])
+        return _number(self._needed(gold, record, "gold answer", "--verify"), record)
+
+    def _first(self, record: Chain) -> str:
+        """Return the first answer. It is shown to the writer, so it must not be the gold answer as well."""
+        if self.gold or self.verify:
+            what = "answer but the gold one" if gold_text(record) else "answer"
+            return self._needed(record.answer, record, what, "--first")
+        return self._needed(answer_of(record), record, "answer", "--first")
 
     def _needed(self, text: str, record: Chain, what: str, flag: str) -> str:
         if text.strip():

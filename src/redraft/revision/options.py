@@ -133,7 +133,8 @@ def _fault_of_header(name: Any, text: Any) -> tuple[str, str] | None:
 
 
 def _is_async(value: Any) -> bool:
-    return any(map(inspect.iscoroutinefunction, (value, getattr(value, "__call__", None))))  # noqa: B004
+    kinds = (inspect.iscoroutinefunction, inspect.isasyncgenfunction)
+    return any(is_kind(f) for is_kind in kinds for f in (value, getattr(value, "__call__", None)))  # noqa: B004
 
 
 _REFERENCE = "a model reference (docs/engines.md) or an engine"
@@ -303,6 +304,7 @@ def check_options(options: Mapping[str, Any]) -> Options:
         _check_best_of(found)
     if found.get("cache"):
         _check_cached(found)
+    _check_judge(found)
     if found.get("tools") and drafts_of(found) > 1:
         raise UsageError(
             f"{drafts_of(found)} drafts were asked for, and tools.",
@@ -366,6 +368,22 @@ DRAFTS = 4
 def drafts_of(options: Mapping[str, Any]) -> int:
     """Return the most first drafts that options ask for."""
     return options.get("drafts") or (DRAFTS if options.get("mode") == "best-of" else 1)
+
+
+def asks_judge(options: Mapping[str, Any], checks: Sequence[Any]) -> bool:
+    """Return whether a judge may be asked: by a check, or to choose among drafts. Checks as values may."""
+    if not checks and options.get("output") is None:
+        return drafts_of(options) > 1
+    return any(not isinstance(check, str) or "judge" in check for check in checks)
+
+
+def _check_judge(options: Mapping[str, Any]) -> None:
+    """Check that a judge is asked, if there is one."""
+    if options.get("judge") is not None and not asks_judge(options, options.get("checks", ())):
+        raise UsageError(
+            "a judge was given, and nothing asks it.",
+            hint="Add a check: 'judge:Is it kind?'. Or several drafts and no check: it chooses among them.",
+        )
 
 
 def _check_drafts(options: Mapping[str, Any]) -> None:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from redraft.chain import CheckResult, Feedback, Stop, Usage, Verdict
 from redraft.engines.base import Message
 from redraft.engines.messages import joined
+from redraft.errors import NoScore
 from redraft.formats.selfee import verdict_of
 from redraft.revision import critique, prompts
 from redraft.revision.critique import Critique
@@ -63,7 +64,10 @@ def _try_draft(state: State) -> Loop[Stop | None]:
     """Write a draft and check it. Return a reason to write no other, or None. An empty draft is no reason."""
     if not state.steps:
         yield from _write(state, _base(state))
-    results = yield from _check(state)
+    try:
+        results = yield from _check(state)
+    except NoScore as error:  # that ends no run of drafts: another may have one
+        results = (CheckResult(name="judge", passed=False, score=0.0, message=error.message),)
     if results is None:
         return state.stop_of("cancelled")
     _note_checks(state, results)

@@ -70,7 +70,7 @@ class Wording:
 
     @property
     def scores(self) -> bool:
-        """Whether criticisms have a score too: those of a teacher. The writer gets them as a request."""
+        """Whether criticisms are a teacher's: they have a score, and the writer is told them by the user."""
         return "verdict" in _places(self.criticise)
 
     @property

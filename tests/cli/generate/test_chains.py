@@ -111,6 +111,55 @@ def test_a_gold_number_gives_the_verdicts() -> None:
     assert chain.passed
 
 
+def test_the_gold_answer_is_no_first_answer_if_the_writer_must_not_see_it() -> None:
+    generate([BAD, "A small bird.", GOOD], "--first", "--gold")
+    assert "has no answer but the gold one" in Path("out.jsonl.errors.jsonl").read_text()
+    assert not chains()
+
+
+def test_checks_that_were_given_stay_beside_that_of_the_gold_number() -> None:
+    records([{"instruction": "What is 6 times 7?", "output": "42"}])
+    generate(["It is 41.", "It is, I think, 42.", "It is 42."], "--verify", "number", "--check", "words<=3")
+    (chain,) = chains()
+    assert len(chain.steps) == 3
+    assert len(chain.steps[0].checks) == 2
+
+
+@pytest.mark.parametrize("flags", [["--mode", "verified"], ["--drafts", "2"], ["--mode", "best-of"]])
+def test_a_gold_number_serves_every_way_of_checking(flags: list[str]) -> None:
+    records([{"instruction": "What is 6 times 7?", "output": "42"}])
+    result = generate(["It is 41.", "It is 42."], "--verify", "number", *flags)
+    assert result.exit_code == 0, result.output
+    assert chains()[0].passed
+
+
+def test_the_summary_of_a_run_that_was_resumed_counts_all_its_chains() -> None:
+    records([{"instruction": name, "output": GOLD} for name in "AB"])
+    replies = ["A bird.", f"Say {GOLD}. 3/10. Revision is needed.", "I apologize. A small bird.", GOOD]
+    first = generate(replies * 2, "--gold", "--limit-tokens", "1")
+    assert "1 of 2 done" in first.output
+    result = generate(replies, "--gold")
+    assert "answers    2 in out.jsonl, 1 of them from before" in result.output
+    assert "verdicts   2 revise, 2 accept" in result.output
+    assert "cleaned    2 apologies" in result.output
+    assert "leaks      2 chains with a quote" in result.output
+
+
+def test_a_kill_leaves_no_dropped_chain_twice_or_torn() -> None:
+    flags = ("--gold", "--drop-leaks")
+    records([{"instruction": name, "output": GOLD} for name in "AB"])
+    generate(["A bird.", f"Say {GOLD}. 3/10. Revision is needed.", "B.", GOOD] * 2, *flags)
+    leaks, marks = Path("out.jsonl.leaks.jsonl"), Path("out.jsonl.done.jsonl")
+    first, second = leaks.read_bytes().splitlines(keepends=True)
+    ids = [chain.id for chain in chains(str(leaks))]
+    for left in (first + second, first, first + second[:99]):
+        leaks.write_bytes(left)  # as if killed before the second was marked as done
+        marks.write_bytes(marks.read_bytes().splitlines(keepends=True)[0])
+        result = generate([], *flags)
+        assert result.exit_code == 0, result.output
+        assert [chain.id for chain in chains(str(leaks))] == ids
+
+
 @pytest.mark.parametrize(
     ("record", "flags", "said"),
     [
@@ -133,6 +182,12 @@ def test_a_record_that_lacks_what_is_needed_fails_alone(record: Any, flags: list
         (["--verify", "number", "--gold"], "--verify was given, and --gold", "leave out one"),
         (["--gold", "--prompts", "task"], "the wording 'task' has no place for it", "teacher"),
         (["--recipe", "selfee"], "there is no recipe 'selfee'", "selfee_gold"),
+        (["--recipe", "selfee_gold", "--mode", "verified", "-c", "json"], "mode 'verified'", "prompted"),
+        (["--recipe", "selfee_gold", "--verify", "number"], "--verify was given, and --gold", "--no-gold"),
+        (["--verify", "number", "--critic", "script:script.jsonl"], "and --critic", "leave out one"),
+        (["--verify", "number", "--mode", "prompted"], "and --mode prompted", "leave out one"),
+        (["--first", "--drafts", "2", "-c", "json"], "the first answer is given, and 2 drafts", "Leave out"),
+        (["--first", "--mode", "native"], "mode 'native' writes the first answer itself", "prompted"),
     ],
 )
 def test_flags_that_do_not_fit_are_refused(flags: list[str], said: str, hint: str) -> None:
