@@ -389,9 +389,7 @@ class Answering:
             journaled = Journaled(journal, await self._identities(), by_item) if journal else None
 
             async def work(item: PromptItem) -> list[str]:
-                more = self.making.options(item.asked)
-                checks = (*options.get("checks", ()), *more.get("checks", ()))
-                own: Any = {**options, **more, "checks": checks}
+                own: Any = {**options, **self.making.options(item.asked)}
                 with under_way(batches):
                     made = await Attempt(item, self.settings.get("seed"), own, session, journaled).chain()
                 chain = self.making.finished(made, item.asked)
