@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
 T = TypeVar("T")
-Unit = Literal["×", "s", "ms", "MB", "%", "nats", "differ", "texts", "tokens"]
+Unit = Literal["×", "s", "ms", "MB", "%", "nats", "differ", "texts", "tokens", "calls", "chains"]
 
 
 @dataclass(frozen=True)

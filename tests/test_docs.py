@@ -27,9 +27,9 @@ from redraft.collect.clean.rules import NAMES
 from redraft.options import Flags, options_of
 from redraft.revision.options import Options
 from tests.doc_blocks import SHELL, Block, Command, blocks_of, matches
+from tests.engines.batch_server import BatchServer
 from tests.engines.fake_server import (
     DONE,
-    FakeServer,
     Reply,
     chat_event,
     chat_reply,
@@ -57,7 +57,7 @@ TORCH = ("redraft train ", "redraft weights ")
 class PageRun:
     """One page in the course of being run."""
 
-    def __init__(self, folder: Path, server: FakeServer, commands: Path = REAL) -> None:
+    def __init__(self, folder: Path, server: BatchServer, commands: Path = REAL) -> None:
         self.folder = folder
         self.server = server
         self.commands = commands
@@ -72,6 +72,8 @@ class PageRun:
             lines = "".join(json.dumps(reply) + "\n" for reply in block.replies)
             (self.folder / "replies.jsonl").write_text(lines, encoding="utf-8")
             self.server.on("POST /v1/chat/completions", *map(chat_reply, block.replies))
+            replies = itertools.chain(block.replies, itertools.repeat(block.replies[-1]))
+            self.server.says = lambda _: next(replies)
         if "output" in block.directives:
             self.compare(block, block.body)
         elif block.runs and block.language == "python":
@@ -125,7 +127,7 @@ def run_page(
     lacking = {name for name, there in needs if not there}
     if shared:
         (folder / "data").symlink_to(shared)
-    with contextlib.chdir(folder), FakeServer() as server:
+    with contextlib.chdir(folder), BatchServer(swift=True) as server:
         run = PageRun(folder, server, commands)
         for block in blocks_of(page):
             if not lacking & block.directives.keys():
@@ -198,7 +200,7 @@ def as_line(ending: dict[str, Any]) -> str:
 
 def test_python_blocks_bear_every_end_of_a_chain(tmp_path: Path) -> None:
     ends: set[str | None] = set()
-    with contextlib.chdir(tmp_path), FakeServer() as server:
+    with contextlib.chdir(tmp_path), BatchServer() as server:
         run = PageRun(tmp_path, server)
         for block, ending in itertools.product(REVISING, ENDINGS.values()):
             server.on("POST /v1/chat/completions", *map(as_reply, ending))

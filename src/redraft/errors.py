@@ -106,6 +106,10 @@ class CheckError(RedraftError):
     exit_status = 2
 
 
+class NoScore(CheckError):
+    """A judge replied without a score."""
+
+
 class HookError(RedraftError):
     """The function of `on_event` crashed, or is async."""
 

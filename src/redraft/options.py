@@ -197,9 +197,13 @@ class ChainFlags(Flags, total=False):
     ]
     first: Annotated[bool, Option("take the first answer from the record", None, TEACHER)]
     verify: Annotated[
-        Literal["number"],
+        Literal["number", "code"],
         Option(
-            "let the record's gold answer give the verdicts: number", None, TEACHER, "KIND", what="number"
+            "let the record's gold number, or the tests of its code, give the verdicts",
+            None,
+            TEACHER,
+            "number|code",
+            what="number or code",
         ),
     ]
     keep: Annotated[

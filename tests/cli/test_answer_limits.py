@@ -85,6 +85,20 @@ def test_a_limit_of_seconds_lets_what_is_under_way_finish() -> None:
     assert not Path("out.jsonl.unfinished.jsonl").exists()
 
 
+def test_a_limit_counts_each_call_and_not_only_finished_steps() -> None:
+    """The first answer passes the limit; its criticism is under way when the second prompt is done."""
+    big = sse_reply(chat_event("A gull.", "stop"), usage_event(5, 100), DONE)
+    late_answer = sse_reply(0.3, chat_event("A tern.", "stop"), usage_event(5, 1), DONE)
+    accepts = (chat_event("No revision is needed.", "stop"), usage_event(5, 1), DONE)
+    with FakeServer() as server:
+        server.on("GET /v1/models", models_reply("m"))
+        route = "POST /v1/chat/completions"
+        server.on(route, big, late_answer, sse_reply(1.5, *accepts), sse_reply(*accepts))
+        result = answer("-m", server.url, "--limit-tokens", "50", "--parallel", "2", "--mode", "prompted")
+        assert (result.exit_code, len(server.asked(route))) == (4, 4), result.output
+    assert len(chains()) == 2
+
+
 def test_limits_are_no_part_of_how_an_output_was_made() -> None:
     answer("--limit-tokens", "100")
     assert answer("--limit-seconds", "100").exit_code == 0

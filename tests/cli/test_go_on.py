@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Self
@@ -28,8 +29,13 @@ NEEDED = PROMPTS * CALLS
 class CountingServer:
     """A server that can be killed and restarted on its port. It counts its requests."""
 
-    def __init__(self, port: int = 0, seconds: float = 0.03) -> None:
-        self.seconds = seconds
+    def __init__(
+        self,
+        port: int = 0,
+        seconds: float = 0.03,
+        says: Callable[[list[dict[str, str]]], str] | None = None,
+    ) -> None:
+        self.seconds, self.says = seconds, says or said
         self.asked: list[list[dict[str, str]]] = []
         self.alive = True
         self._http = self._start(port)
@@ -46,7 +52,7 @@ class CountingServer:
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["content-length"])))
                 self.counting.asked.append(body["messages"])
-                first, *rest = said(body["messages"])
+                first, *rest = self.counting.says(body["messages"])
                 self.begin("text/event-stream")
                 self.wfile.write(chat_event(first))
                 time.sleep(self.counting.seconds)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from redraft.cli import app
 from redraft.cli.options import fill_in
 from redraft.engines.price import Price
 from redraft.errors import UsageError
@@ -66,3 +68,25 @@ def test_a_name_in_both_spellings_is_refused(config: Path, tmp_path: Path) -> No
     recipe.write_text("max-tokens: 1\nmax_tokens: 2\n", encoding="utf-8")
     with pytest.raises(UsageError, match=r"recipe\.yaml: .*max_tokens.* twice"):
         fill_in(Flags(recipe=str(recipe)))  # type: ignore[typeddict-unknown-key]
+
+
+def test_a_flag_that_takes_no_value_says_how_to_say_no() -> None:
+    result = CliRunner().invoke(app, ["ask", "hi", "--tell-checks=no"])
+    assert result.exit_code == 2
+    assert "--tell-checks takes no value" in result.output
+    assert "--no-tell-checks" in result.output
+
+
+def test_an_idle_judge_of_the_config_file_is_not_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("script.jsonl").write_text('"Hello."\n')
+    config = tmp_path / "redraft.toml"
+    config.write_text('[defaults]\njudge = "script:none.jsonl"\n')
+    monkeypatch.setenv("REDRAFT_CONFIG", str(config))
+    command = ["ask", "hi", "-m", "script:script.jsonl", "--max-revisions", "0"]
+    assert CliRunner().invoke(app, command).exit_code == 0
+    named = CliRunner().invoke(app, [*command, "--judge", "script:script.jsonl"])
+    assert named.exit_code == 2
+    assert "a judge was given, and nothing asks it" in named.output

@@ -161,3 +161,10 @@ def test_the_draft_that_is_gone_on_with_is_printed_once_and_named() -> None:
     assert "the best draft" in text.splitlines()[-2]
     assert "the first answer" not in text
     assert "the best draft" in drawn(chain)
+
+
+def test_drafts_that_were_not_chosen_are_numbered_among_themselves() -> None:
+    lost = (Step(answer="Rain."), Step(answer="Hail."))
+    text = drawn(CHAIN.model_copy(update={"steps": CHAIN.steps[:1], "drafts": lost, "best": 0}))
+    for title in ("Draft not chosen, 1 of 2", "Draft not chosen, 2 of 2", "Answer · best draft · best"):
+        assert title in text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -13,6 +14,8 @@ from typer.testing import CliRunner, Result
 
 from redraft.chain import Chain, CheckResult, Feedback, Prompt, Step, Usage, write_jsonl
 from redraft.cli import app
+from redraft.jobs.provenance import Provenance
+from redraft.jobs.unfinished import Unfinished
 
 
 def chain(name: str) -> Chain:
@@ -121,8 +124,8 @@ def test_what_failed_is_shown_with_the_reason(tmp_path: Path) -> None:
 
 def test_unfinished_chains_are_shown_as_far_as_they_came(tmp_path: Path) -> None:
     path = tmp_path / "out.jsonl.unfinished.jsonl"
-    line = {"id": "a/1", "making": "0" * 16, "work": chain("").model_dump(mode="json")}
-    path.write_text(json.dumps(line) + "\n")
+    with Unfinished(tmp_path / "out.jsonl", Provenance("answer"), set()) as kept:
+        kept.keep("a/1", chain("").to_json())
     result = show(path)
     assert result.exit_code == 0, result.stderr
     assert "a/1" in result.stdout
@@ -179,3 +182,55 @@ def test_a_failure_of_another_kind_is_left_out(tmp_path: Path, failure: object) 
     result = show(path)
     assert (result.exit_code, result.exception) == (0, None)
     assert "a/1" in result.stdout
+
+
+@pytest.fixture
+def slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The command of a run of six prompts at 0.1 s each."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "prompts.txt").write_text("".join(f"Describe thing {n}.\n" for n in range(6)))
+    settings = {"settings": {"delay": 0.025, "chunk": 20}}
+    (tmp_path / "script.jsonl").write_text(f'{json.dumps(settings)}\n"A gull over the grey, grey sea."\n')
+    return ["answer", "prompts.txt", "-o", "run.jsonl", "-m", "script:script.jsonl", "-j", "1", "-q"]
+
+
+def process(*words: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "redraft", *words]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_a_run_is_followed_from_before_its_beginning_to_its_end(slow: list[str]) -> None:
+    with process("show", "run.jsonl", "--follow", "--json") as follower:
+        assert follower.stderr is not None
+        assert follower.stderr.readline() == "redraft: run.jsonl does not exist: waiting for it.\n"
+        with process(*slow) as run:
+            assert follower.stdout is not None
+            first = follower.stdout.readline()
+            assert run.poll() is None, "the first chain came only when all were done"
+            rest, told = follower.communicate(timeout=60)
+    assert [json.loads(line)["id"] for line in [first, *rest.splitlines()]] == [
+        f"prompts/{number}" for number in range(6)
+    ]
+    assert (follower.returncode, told) == (0, "redraft: the run has ended: 6 done.\n")
+    text = show("run.jsonl", "-f", "--limit", 2)
+    assert text.exit_code == 0
+    assert [n for n in range(6) if f"prompts/{n}" in text.stdout] == [4, 5]
+
+
+def test_ctrl_c_ends_following_quietly(out: Path) -> None:
+    with process("show", str(out), "--follow") as follower:
+        assert follower.stdout is not None
+        while "a/3" not in follower.stdout.readline():
+            pass
+        follower.send_signal(signal.SIGINT)
+        _, told = follower.communicate(timeout=60)
+    assert follower.returncode == 130
+    assert "Traceback" not in told
+    assert len(told.splitlines()) <= 1
+
+
+@pytest.mark.parametrize("more", [["--id", "a/1"], ["other.jsonl"]])
+def test_one_whole_file_is_followed(out: Path, more: list[str]) -> None:
+    result = show(out, "--follow", *more)
+    assert result.exit_code == 2
+    assert "--follow is for all chains of one file" in result.stderr

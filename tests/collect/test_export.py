@@ -119,12 +119,97 @@ def test_a_talk_in_each_format_that_holds_one() -> None:
             REVISED.model_copy(update={"steps": (Step(answer="a"), Step(answer="a\n"))}),
             "no-pair",
         ),
+        ("critique", Chain(prompt=Prompt(instruction="a")), "no-feedback"),
+        ("critique", TALK, "no-feedback"),
+        (
+            "critique",
+            TALK.model_copy(update={"steps": (Step(answer="a", feedback=feedback(" ")),)}),
+            "no-feedback",
+        ),
     ],
 )
 def test_what_a_format_cannot_hold_is_left_out(to: ExportFormat, chain: Chain, rule: str) -> None:
     unfit = made(chain, to)
     assert isinstance(unfit, Unfit)
     assert unfit.rule == rule
+
+
+def judged(answer: str, verdict: str, score: object = None, *, checks: float | None = None) -> Step:
+    """Return an answer with a teacher's feedback, or with that of a check."""
+    given: dict[str, Any] = {"text": f"{verdict}!", "verdict": verdict}
+    if score is not None:
+        given["score"] = score
+    if checks is not None:
+        result = {"name": "number", "passed": checks == 1, "score": checks, "message": "wrong"}
+        given |= {"by": "checks", "checks": [result]}
+    return Step(answer=answer, feedback=Feedback.model_validate(given))
+
+
+def of_teacher(*steps: Step) -> Chain:
+    return Chain(id="x/3", prompt=Prompt(instruction="Hi"), steps=steps, best=len(steps) - 1)
+
+
+def test_a_critique_for_each_feedback() -> None:
+    asked = [{"role": "user", "content": "Hi"}]
+    chain = of_teacher(
+        judged("a", "revise", 3), judged("b", "unknown"), judged("c", "accept", 9.5), Step(answer="d")
+    )
+    first, second, third = made(chain, "critique")
+    assert first == {
+        "id": "x/3.1",
+        "prompt": asked,
+        "answer": "a",
+        "feedback": "revise!",
+        "verdict": "revise",
+        "score": 3,
+    }
+    assert second == {
+        "id": "x/3.2",
+        "prompt": asked,
+        "answer": "b",
+        "feedback": "unknown!",
+        "verdict": "unknown",
+    }
+    assert (third["id"], third["score"]) == ("x/3.3", 9.5)
+    [alone] = made(of_teacher(judged("a", "accept")), "critique")
+    assert alone["id"] == "x/3"
+
+
+def test_a_critique_is_a_chain_again() -> None:
+    [record] = made(of_teacher(judged("a", "revise", 3)), "critique")
+    chain = chain_of(record)
+    assert (chain.prompt.text, chain.answer, chain.best) == ("Hi", "a", 0)
+    assert chain.steps[0].feedback == judged("a", "revise", 3).feedback
+    with pytest.raises(RecordError, match="verdict should be one of accept, revise, unknown"):
+        chain_of(record | {"verdict": "good"})
+    with pytest.raises(RecordError, match="answer should be a text"):
+        chain_of(record | {"answer": None})
+
+
+@pytest.mark.parametrize(
+    ("steps", "pair"),
+    [
+        ((judged("a", "revise", 3), judged("b", "accept", 9)), True),
+        ((judged("a", "revise", 3), judged("b", "revise", 5)), True),  # better, though not good enough
+        ((judged("a", "revise", 6), judged("b", "revise", 4)), False),
+        ((judged("a", "revise", 6), judged("b", "revise", 6)), False),
+        ((judged("a", "revise"), judged("b", "accept")), True),
+        ((judged("a", "revise"), judged("b", "revise", 5)), False),
+        ((judged("a", "accept"), judged("b", "accept")), False),  # a revision that nobody asked for
+        ((judged("a", "revise"), Step(answer="b")), True),
+        ((Step(answer="a"), Step(answer="b")), True),  # an imported pair
+        ((judged("a", "revise", checks=0.2), judged("b", "revise", checks=0.8)), True),
+        ((judged("a", "revise", checks=0.2), judged("b", "accept", checks=1)), True),
+        ((judged("a", "revise", checks=0.2), judged("b", "revise", checks=0.2)), False),
+    ],
+)
+def test_a_pair_prefers_what_was_judged_better(steps: tuple[Step, ...], pair: bool) -> None:
+    found = made(of_teacher(*steps), "preference")
+    if pair:
+        assert (found["rejected"][0]["content"], found["chosen"][0]["content"]) == ("a", "b")
+    else:
+        assert isinstance(found, Unfit)
+        assert found.rule == "not-better"
 
 
 SUM = Prompt(instruction="6 · 7?")
@@ -171,8 +256,8 @@ def test_the_published_id_comes_back_and_that_of_a_piece_stays_its_own() -> None
 
 def exported(path: Path, to: ExportFormat) -> list[Any]:
     """Return the records of a file in a format, without those that are left out."""
-    lines = [export_line(line, to=to, strict=True) for line in raw_records(path)]
-    return [json.loads(line.data) for line in lines if isinstance(line, Exported)]
+    found = [export_line(line, to=to, strict=True) for line in raw_records(path)]
+    return [json.loads(line.data) for lines in found if isinstance(lines, list) for line in lines]
 
 
 @pytest.mark.parametrize(("name", "count"), [("conala", 2777), ("mbpp", 969)])
@@ -219,7 +304,9 @@ PROMPT = st.builds(Prompt, instruction=TEXT, input=TEXT) | st.builds(
 STEP = st.builds(
     Step,
     answer=TEXT,
-    feedback=st.none() | st.builds(Feedback, text=TEXT, verdict=st.sampled_from(["accept", "revise"])),
+    feedback=st.none()
+    | st.builds(Feedback, text=TEXT, verdict=st.sampled_from(["accept", "revise"]))
+    | st.builds(Feedback, text=TEXT, verdict=st.just("unknown"), score=st.integers(0, 10)),
 )
 META = st.fixed_dictionaries(
     {},
@@ -247,11 +334,16 @@ def test_written_read_and_written_again_is_the_same(
     tmp_path_factory: pytest.TempPathFactory, some: list[Chain], to: ExportFormat
 ) -> None:
     path = tmp_path_factory.mktemp("again") / "records.json"
-    written = [record for chain in some if isinstance(record := made(chain, to), dict)]
+    written = [record for chain in some for record in several(made(chain, to))]
     with path.open("wb") as file:
         write_records(file, map(to_line, written), array=to in ARRAYS)
-    again = [made(chain, to) for chain in imported(path)]
+    again = [record for chain in imported(path) for record in several(made(chain, to))]
     assert again == written
+
+
+def several(found: Any) -> list[Any]:
+    """Return the records of a chain: none, one or several."""
+    return [] if isinstance(found, Unfit) else found if isinstance(found, list) else [found]
 
 
 def imported(path: Path) -> Iterator[Chain]:

@@ -4,8 +4,9 @@
         ...
         assert server.paid == {…}
 
-Each look at a batch moves it on by one state. `held` keeps batches in progress. `faults` change what becomes of
-a batch, the first for the first, and so on. Live requests are answered too.
+Each look at a batch moves it on by one state. `held` keeps batches from this one on, counted from 1, in
+progress; a `swift` server finishes all at the first look. `faults` change what becomes of a batch, the
+first for the first, and so on. A server that is `down` fails each look. Live requests are answered too.
 """
 
 from __future__ import annotations
@@ -26,7 +27,6 @@ from tests.engines.fake_server import FakeServer, Reply, Request, json_reply
 Body = dict[str, Any]
 MODEL = "gull"
 ENDPOINTS = ("/v1/chat/completions", "/v1/completions")
-STATES = ("validating", "in_progress", "finalizing", "completed")
 
 
 @dataclass
@@ -65,11 +65,15 @@ class BatchServer(FakeServer):
     """
 
     def __init__(
-        self, says: Callable[[Body], str | Body] = lambda _: "A gull.", *faults: Fault, most: int = 50_000
+        self,
+        says: Callable[[Body], str | Body] = lambda _: "A gull.",
+        *faults: Fault,
+        most: int = 50_000,
+        swift: bool = False,
     ) -> None:
         super().__init__()
         self.says, self.faults, self.most = says, list(faults), most
-        self.held = False
+        self.held, self.swift, self.down = 0, swift, False
         self.batches: dict[str, Batch] = {}
         self.paid: Counter[str] = Counter()
         self.live: list[Body] = []
@@ -191,9 +195,18 @@ class BatchServer(FakeServer):
 
     def _look(self, name: str) -> Reply:
         self.looks += 1
+        if self.down:
+            return json_reply({"error": {"message": "Overloaded"}}, 503)
         if name not in self.batches:
             return json_reply({"error": {"message": f"No batch found with id '{name}'."}}, 404)
         batch = self.batches[name]
+        before = None
+        while before is None or (self.swift and before != batch.record["status"]):
+            before = batch.record["status"]
+            self._move(name, batch)
+        return json_reply(batch.record)
+
+    def _move(self, name: str, batch: Batch) -> None:
         status = batch.record["status"]
         if status == "validating":
             faults = batch.fault.reason or self._faults_of(batch)
@@ -202,11 +215,10 @@ class BatchServer(FakeServer):
             else:
                 batch.record["status"] = "in_progress"
                 batch.record["request_counts"]["total"] = len(batch.lines)
-        elif status in STATES[:-2] and not self.held:
+        elif status == "in_progress" and not 0 < self.held <= list(self.batches).index(name) + 1:
             batch.record["status"] = "finalizing"
         elif status in ("finalizing", "cancelling"):
             self._finish(batch, "cancelled" if status == "cancelling" else batch.fault.ends)
-        return json_reply(batch.record)
 
     def cancel(self, name: str) -> Reply:
         self.batches[name].record["status"] = "cancelling"

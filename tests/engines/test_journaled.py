@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redraft.engines.base import Delta, Sampling
+from redraft.engines.base import Delta, EngineInfo, Sampling
 from redraft.engines.journaled import JournaledEngine, identity_of
 from redraft.engines.scripted import Reply, ScriptedEngine
 from redraft.errors import ServerError
@@ -171,3 +171,23 @@ def test_models_are_told_apart_by_their_files(tmp_path: Path) -> None:
     ]  # fmt: skip
     model.write_text("22")
     assert identity_of(str(model)) != before[2]
+
+
+def test_a_number_format_that_was_asked_for_has_replies_of_its_own(tmp_path: Path) -> None:
+    class In(ScriptedEngine):
+        dtype = ""
+
+        @property
+        def info(self) -> EngineInfo:
+            return replace(super().info, dtype=self.dtype)
+
+    async def ask(reply: str, dtype: str) -> str:
+        engine = In([reply])
+        engine.dtype = dtype
+        with Journal(tmp_path / "replies.db") as journal:
+            journaled = JournaledEngine(engine, journal, identity="x")
+            replies = journaled.chat([{"role": "user", "content": "?"}], Sampling())
+            return "".join([delta.text async for delta in replies])
+
+    answers = [asyncio.run(ask(*each)) for each in (("a", ""), ("b", "float32"), ("c", ""), ("d", "float32"))]
+    assert answers == ["a", "b", "a", "b"]

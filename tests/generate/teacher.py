@@ -22,6 +22,7 @@ import urllib.request
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from math import inf
 from pathlib import Path
 from typing import Any, Self
 
@@ -78,7 +79,7 @@ class Account:
         faults: Name -> how often.
         tokens: Tokens that were paid for: prompts, and replies as far as they were sent.
         whole: Digest of a request -> seconds at which a whole reply to it was sent, one for each time.
-        unread: Digest -> seconds from the end of a reply to the end of its connection, where none came after.
+        used: Digest -> seconds at which its reply first came back, as a message of a later request.
         let_in: Seconds at which a call was let in.
         limited: Seconds at which a call was refused by a limit.
         most: Most calls at once.
@@ -89,7 +90,7 @@ class Account:
     faults: Counter[str] = field(default_factory=Counter)
     tokens: int = 0
     whole: dict[str, list[float]] = field(default_factory=dict)
-    unread: dict[str, float] = field(default_factory=dict)
+    used: dict[str, float] = field(default_factory=dict)
     let_in: list[float] = field(default_factory=list)
     limited: list[float] = field(default_factory=list)
     most: int = 0
@@ -99,9 +100,13 @@ class Account:
         """Digests of equal requests that got more than one whole reply."""
         return [digest for digest, times in self.whole.items() if len(times) > 1]
 
-    def paid_twice(self, grace: float = 0.0) -> list[str]:
-        """Those of `twice`, but for replies that the client's end followed within `grace` seconds."""
-        return [digest for digest in self.twice if self.unread.get(digest, grace) >= grace]
+    @property
+    def used_and_paid_again(self) -> list[str]:
+        """Those of `twice` whose first reply had arrived: a later request held it before it was paid again.
+
+        Whether a reply arrived that was sent just before its client was killed, nobody can know.
+        """
+        return [digest for digest in self.twice if self.used.get(digest, inf) < self.whole[digest][1]]
 
 
 class Teacher:
@@ -192,31 +197,25 @@ class _Served:
         self.ways, self.account = ways, Account()
         self.requests, self.tokens = Window(ways.rpm, ways.window), Window(ways.tpm, ways.window)
         self._random, self._number, self._under_way = random.Random(ways.seed), 0, 0
-        self._began = time.monotonic()
+        self._began, self._replied = time.monotonic(), dict[str, str]()
 
     @property
     def now(self) -> float:
         return time.monotonic() - self._began
 
     async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer the requests of a connection, and note which reply was its last."""
-        last = ("", 0.0)
+        """Answer the requests of a connection."""
         try:
             while (request := await read_request(reader)) is not None:
-                last = ("", 0.0)
-                digest = await self._answer(request, writer)
-                if digest is None:
+                if not await self._answer(request, writer):
                     break
-                last = (digest, self.now)
         except (ConnectionError, asyncio.CancelledError):
             pass
         finally:
-            if last[0]:
-                self.account.unread[last[0]] = self.now - last[1]
             writer.close()
 
-    async def _answer(self, request: Request, writer: asyncio.StreamWriter) -> str | None:
-        """Answer one request. Return the digest of a whole reply, an empty text, or None for the end."""
+    async def _answer(self, request: Request, writer: asyncio.StreamWriter) -> bool:
+        """Answer one request. Return whether the connection stays."""
         if request.path.endswith("/chat/completions"):
             self._under_way += 1
             self.account.most = max(self.account.most, self._under_way)
@@ -233,11 +232,14 @@ class _Served:
         }
         found = known.get(request.path)
         self._send(writer, 404 if found is None else 200, found or {})
-        return ""
+        return True
 
-    async def _chat(self, request: Request, writer: asyncio.StreamWriter) -> str | None:
+    async def _chat(self, request: Request, writer: asyncio.StreamWriter) -> bool:
         body, key = request.json, request.headers.get("authorization", "").removeprefix("Bearer ")
         self.account.calls[key] += 1
+        for message in body["messages"]:
+            if message["role"] == "assistant" and (digest := self._replied.get(message["content"])):
+                self.account.used.setdefault(digest, self.now)
         reply = reply_to(body, self.ways)
         if (refusal := self._refusal(key, body, reply)) is not None:
             return self._refuse(writer, *refusal)
@@ -283,7 +285,7 @@ class _Served:
             self.account.faults[found] += 1
         return found
 
-    async def _reply(self, body: Any, reply: str, fault: str, writer: asyncio.StreamWriter) -> str | None:
+    async def _reply(self, body: Any, reply: str, fault: str, writer: asyncio.StreamWriter) -> bool:
         """Send a reply with its fault, and book it."""
         words = reply.split(" ")
         early = fault in ("stall", "cut", "filter", "length")
@@ -295,21 +297,21 @@ class _Served:
         self.account.tokens += sum(counts)
         if fault == "json":
             whole = whole.replace(b'"choices"', b'"choices', 1)
-        digest = "" if fault in ("stall", "cut", "json", "empty") else digest_of(body)
         if fault in ("stall", "cut"):
             writer.write(_head(200, len(whole), streamed, self._limits()) + whole[: len(whole) // 2])
             await asyncio.sleep(self.ways.stalls if fault == "stall" else 0)
-            return None
-        if digest:
+            return False
+        if fault not in ("json", "empty"):
+            self._replied[" ".join(sent)] = digest = digest_of(body)
             self.account.whole.setdefault(digest, []).append(self.now)
         self.account.statuses["200"] += 1
         writer.write(_head(200, len(whole), streamed, self._limits()) + whole)
-        return digest
+        return True
 
-    def _refuse(self, writer: asyncio.StreamWriter, status: int, record: Any, headers: Any) -> str:
+    def _refuse(self, writer: asyncio.StreamWriter, status: int, record: Any, headers: Any) -> bool:
         self.account.statuses[str(status)] += 1
         self._send(writer, status, record, headers)
-        return ""
+        return True
 
     def _send(
         self, writer: asyncio.StreamWriter, status: int, record: Any, headers: Mapping[str, str] | None = None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -33,6 +35,19 @@ def test_apologies(text: str, left: str) -> None:
         ("I have revised it.", "I have revised it."),
         ("The senate revised the law. It passed.", "The senate revised the law. It passed."),
         ("x = 1\nprint(x)", "x = 1\nprint(x)"),
+        ("It is dull. These changes make the answer shorter.", "It is dull."),
+        ("It is dull. The revised version is more concise.", "It is dull."),
+        *[
+            (kept, kept)
+            for kept in (
+                "6 rows of 7 are 42. The corrected answer is 42.",
+                "I see. Here is the corrected answer: The sea is grey.",
+                "The corrected answer: 42. It is a number.",
+                "The earth is tilted. The changes of the seasons come from that.",
+                "Dear Ann. I have changed the date of our meeting.",
+                "I have fixed the roof. Come in!",
+            )
+        ],
     ],
 )
 def test_remarks(text: str, left: str) -> None:
@@ -80,6 +95,14 @@ def test_a_chain_is_cleaned_but_for_its_first_answer_and_the_words_of_checks() -
 def test_each_rule_can_be_left_out(rule: str) -> None:
     assert rule not in cleaned(chain(), frozenset({rule}))[1]
     assert cleaned(chain(), frozenset(RULES)) == (chain(), {})
+
+
+@pytest.mark.parametrize("part", ["\n", "the changes ", "I have ", "a. "])
+def test_a_model_that_repeats_itself_costs_no_time(part: str) -> None:
+    text = part * 20_000 + "The sea. I have revised the answer."
+    begun = time.process_time()
+    assert without_remarks(text).endswith("The sea.")
+    assert time.process_time() - begun < 2
 
 
 @given(st.text(alphabet="I amsory.!:\nrevised here is the "))

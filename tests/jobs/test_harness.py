@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import tempfile
 from collections.abc import AsyncGenerator, Iterator
@@ -15,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from redraft.errors import ContextError, OutputError, RecordError, UsageError
-from redraft.jobs.harness import Job, JobResult, Session
+from redraft.jobs.harness import Goal, Job, JobResult, Session
 from redraft.jobs.limits import Limits
 from redraft.jobs.provenance import Provenance
 from redraft.jobs.runner import Work
@@ -249,3 +250,43 @@ def test_no_items_and_two_of_one_id_are_refused_before_anything_is_done(tmp_path
             run(tmp_path / "out.jsonl", items, factory)
     assert factory.began == {}
     assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_a_job_with_a_goal_takes_items_until_it_is_reached(tmp_path: Path) -> None:
+    """Its items have no end, and one that is left undone is no failure and is done by the next run."""
+    made: list[str] = []
+    left = {"3"}
+
+    @asynccontextmanager
+    async def start(session: Session) -> AsyncGenerator[Work[Item]]:
+        async def work(item: Item) -> list[str] | None:
+            if item.id in left:
+                return None
+            made.append(item.id)
+            return [item.id]
+
+        assert set(session.done) == set(made)
+        yield work
+
+    def items() -> Iterator[Item]:
+        for number in itertools.count():
+            if len(made) >= goal.total:
+                return
+            yield Item(str(number))
+
+    for total in (5, 7):
+        goal = Goal(total, lambda: len(made))
+        job = Job(
+            items=items,
+            source="nowhere",
+            out=tmp_path / "out.jsonl",
+            provenance=Provenance("test"),
+            many_lines=True,
+            goal=goal,
+            quiet=True,
+            tell=lambda _: None,
+        )
+        result = job.run(start)
+        left.clear()
+        assert result.counts.failed == 0
+    assert made == ["0", "1", "2", "4", "5", "3", "6"]

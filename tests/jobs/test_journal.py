@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import signal
 import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -116,3 +119,54 @@ def test_many_processes_may_create_one_file_at_once(tmp_path: Path) -> None:
         process.stdin.write(b".")
         process.stdin.flush()
     assert [process.communicate()[1] for process in several] == [b""] * 4
+
+
+def test_replies_of_several_tasks_are_stored_together_and_each_before_it_is_used(tmp_path: Path) -> None:
+    commits: list[int] = []
+
+    async def store_all(journal: Journal) -> None:
+        async def one(number: int) -> None:
+            await journal.store(f"{number}", number)
+            assert stored(tmp_path / "paid.db", f"{number}") == f"{number}"
+
+        async with asyncio.TaskGroup() as group:
+            for number in range(50):
+                group.create_task(one(number))
+
+    with Journal(tmp_path / "paid.db") as journal:
+        commit = journal._commit
+        journal._commit = lambda replies: (commits.append(len(replies)), commit(replies))[1]  # type: ignore[assignment, method-assign]
+        asyncio.run(store_all(journal))
+    assert sum(commits) == 50
+    assert len(commits) < 10
+
+
+def test_a_reply_of_a_task_that_is_cancelled_is_stored(tmp_path: Path) -> None:
+    async def cancelled(journal: Journal) -> None:
+        task = asyncio.ensure_future(journal.store("key", "paid"))
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+        await journal.store("other", "paid")
+
+    with Journal(tmp_path / "paid.db") as journal:
+        asyncio.run(cancelled(journal))
+        assert journal.get("key") == "paid"
+
+
+def test_a_disk_that_fails_is_an_error_for_each_task(tmp_path: Path) -> None:
+    async def both(journal: Journal) -> list[Any]:
+        return await asyncio.gather(*(journal.store(f"{n}", n) for n in range(2)), return_exceptions=True)
+
+    with Journal(tmp_path / "paid.db") as journal:
+        journal._writer.execute("PRAGMA query_only = ON")
+        errors = asyncio.run(both(journal))
+        assert [type(error) for error in errors] == [OutputError, OutputError]
+        assert journal.get("0") is None
+
+
+def stored(path: Path, key: str) -> str:
+    """Return what another process would find."""
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        found: str = db.execute("SELECT reply FROM replies WHERE key = ?", (key,)).fetchone()[0]
+    return found

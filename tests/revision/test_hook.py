@@ -238,3 +238,11 @@ def test_a_budget_that_ends_before_the_model_is_open_still_finishes() -> None:
         server = f"http://127.0.0.1:{silent.getsockname()[1]}/v1#gull"
         chain = redraft.revise("Go.", model=server, cancel=cancel, on_event=seen.append)
     assert seen == [Finished(chain)]
+
+
+def test_an_async_generator_function_is_refused() -> None:
+    async def hook(event: Event) -> Any:
+        yield event
+
+    with pytest.raises(UsageError, match="on_event"):
+        redraft.revise("Go.", model=ScriptedEngine(["a"]), on_event=hook)

@@ -122,6 +122,11 @@ def test_a_score_decides_and_the_text_says_so() -> None:
     assert (second.verdict, verdict_of(second.text)) == ("accept", "accept")
 
 
+def test_feedback_may_be_longer_than_an_answer() -> None:
+    chain, _ = taught("Ten.", "A sentence. Revision is not needed.", max_tokens=10, feedback_tokens=99)
+    assert chain.stop == "accepted"
+
+
 def test_a_server_gives_the_verdict_as_a_field() -> None:
     with FakeServer() as server:
         replies = [
@@ -163,7 +168,18 @@ def test_a_server_gives_the_verdict_as_a_field() -> None:
             "accept",
             4,
         ),
-        ('{"feedback": "Du', '{"feedback": "Du', "unknown", None),
+        ('{"feedback": "Du', "Du", "unknown", None),
+        ('```json\n{"feedback": "Du {", "score": 3', "Du {", "unknown", None),
+        ('{"feedback": "A "b" c", "score": 3}', '{"feedback": "A "b" c", "score": 3}', "unknown", None),
+        (
+            f"So:\n```json\n{in_json('Use {x}.', 4, needed=True)}\n```",
+            "Use {x}. Revision is needed.",
+            "revise",
+            4,
+        ),
+        (in_json("A \ud800", 4, needed=True), "A \ufffd Revision is needed.", "revise", 4),
+        ('{"feedback": "\\ud800', "\ufffd", "unknown", None),
+        ("8,5/10. Revision is needed.", "8,5/10. Revision is needed.", "revise", None),
         ('["a"]', '["a"]', "unknown", None),
         ("Score: 7.5/10. Revision is needed.", "Score: 7.5/10. Revision is needed.", "revise", 7.5),
         ("Of 3/10 and 6 out of 10, the last. No revision is needed.", None, "accept", 6),
@@ -179,3 +195,70 @@ def test_reading_a_criticism(reply: str, text: str | None, verdict: str, score: 
 def test_any_reply_can_be_read_and_says_its_verdict(reply: str, accept_score: float | None) -> None:
     found = read_critique(reply, accept_score)
     assert found.verdict in ("unknown", verdict_of(found.text))
+
+
+def test_a_native_model_with_a_gold_answer_is_asked_to_criticise() -> None:
+    engine = redraft.ScriptedEngine(["Ten.", "Good. 10/10. Revision is not needed."], native=True)
+    chain = redraft.revise("How much?", model=engine, prompts="teacher", gold=GOLD)
+    assert chain.model["revision_mode"] == "prompted"
+    assert GOLD in json.dumps(engine.calls[1])
+
+
+@pytest.mark.parametrize("mode", ["native", "verified", "best-of"])
+def test_gold_is_for_the_mode_with_a_critic(mode: str) -> None:
+    with pytest.raises(UsageError, match=f"mode '{mode}' shows it to no critic"):
+        taught("x", gold=GOLD, mode=mode, checks=["json"])
+
+
+def test_another_critic_of_a_native_model_is_asked_for_a_verdict() -> None:
+    critic = redraft.ScriptedEngine(["Good. 10/10. Revision is not needed."])
+    writer = redraft.ScriptedEngine(["Ten.\n"], native=True)
+    redraft.revise("How much?", model=writer, critic=critic, prompts="teacher", mode="native")
+    assert critique.IN_WORDS in json.dumps(critic.calls[0])
+
+
+@pytest.mark.parametrize("place", ["{found}", "{gold}"])
+def test_a_critic_is_always_asked_for_a_verdict(place: str) -> None:
+    criticise = f"Judge it.\n\nKnow:\n{place} {{verdict}}\n\n{{found}}"
+    with pytest.raises(UsageError, match="does not always ask for the words"):
+        redraft.revise("Hi", model=redraft.ScriptedEngine(["x"]), prompts={"criticise": criticise})
+
+
+def test_feedback_that_was_cut_is_asked_for_its_verdict() -> None:
+    bad, cut = "Dull. Revision is needed.", "It has nothing that I would change, and"
+    chain, calls = taught("Ten.", bad, "Twenty.", cut, "Revision is not needed.", feedback_tokens=30)
+    assert critique.AGAIN in calls[4]
+    assert (chain.stop, chain.answer) == ("accepted", "Twenty.")
+
+
+@pytest.mark.parametrize(("left", "stop"), [(0, "budget"), (5, "budget"), (23, "accepted")])
+def test_the_budget_may_end_in_the_second_question(left: int, stop: str) -> None:
+    budget = redraft.Budget(tokens=len("Ten.It is fine.") + left)
+    options: Any = {"budget": budget, "max_tokens": 100}
+    chain, _ = taught("Ten.", "It is fine.", "Revision is not needed.", **options)
+    assert (chain.stop, chain.answer) == (stop, "Ten.")
+    if stop == "budget":
+        chain, calls = taught("Good. Revision is not needed.", resume=chain)
+        assert (chain.stop, len(calls)) == ("accepted", 1)
+
+
+def test_a_cancel_may_come_in_the_second_question() -> None:
+    token = redraft.CancelToken()
+
+    def reply(asked: Any) -> str:
+        if critique.AGAIN in json.dumps(asked):
+            token.cancel()
+        return "It is fine."
+
+    engine = redraft.ScriptedEngine(reply, delay=0.01)
+    chain = redraft.revise("How much?", model=engine, prompts="teacher", cancel=token)
+    assert chain.stop == "cancelled"
+
+
+@given(st.text(), st.integers(0, 9))
+def test_criticism_in_json_that_was_cut_is_read_as_far_as_it_goes(text: str, left: int) -> None:
+    start = '{"feedback": "'
+    for ascii_ in (True, False):
+        said = json.dumps({"feedback": text}, ensure_ascii=ascii_).removesuffix('"}')
+        found = read_critique(said[: max(len(said) - left, len(start))], None).text
+        assert text.strip().startswith(found.rstrip("\ufffd"))

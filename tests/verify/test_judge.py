@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import redraft
 from redraft.chain import CheckResult, Prompt
 from redraft.engines.scripted import Reply, ScriptedEngine
-from redraft.errors import CheckError, CheckSyntaxError, ServerError
+from redraft.errors import CheckError, CheckSyntaxError, ServerError, UsageError
 from redraft.verify.base import run_check
 from redraft.verify.judge import Judge
 
@@ -143,3 +145,27 @@ def test_the_name_of_the_check_is_shortened_with_a_mark() -> None:
     assert said.startswith("the check 'judge:Is it kind? Is it short? Is it kind?")
     assert "…' has no score" in said
     assert "  " not in said
+
+
+def test_a_judge_without_a_score_is_asked_for_it_once() -> None:
+    judge = ScriptedEngine(["Dull, and too long.", "Score: 4", "Bright.", "Score: 9"])
+    options: Any = {"judge": judge, "checks": ["judge:Is it lively?"], "max_revisions": 1}
+    chain = redraft.revise("Go.", model=ScriptedEngine(["a", "b"]), **options)
+    assert [step.score for step in chain.steps] == [pytest.approx(3 / 9), pytest.approx(8 / 9)]
+    assert len(judge.calls) == 4
+    assert "Dull, and too long." in chain.steps[0].criticism
+
+
+def test_a_draft_whose_judge_gives_no_score_fails_and_the_others_go_on() -> None:
+    judge = ScriptedEngine(["Well.", "Hm.", "Fine.\nScore: 9"])
+    chain = redraft.revise("Go.", model=ScriptedEngine(["a", "b"]), judge=judge, mode="best-of", drafts=2)
+    assert (chain.answer, chain.passed) == ("b", False)  # chosen, though 9 of 10 is below its bar
+    (failed,) = chain.drafts
+    assert not failed.checks[0].passed
+    assert "has no score: the judge's reply ends with 'Hm.'" in failed.checks[0].message
+
+
+@pytest.mark.parametrize("more", [{}, {"checks": ["words<=3"]}, {"drafts": 2, "checks": ["words<=3"]}])
+def test_a_judge_that_nothing_asks_is_refused(more: Any) -> None:
+    with pytest.raises(UsageError, match="a judge was given, and nothing asks it"):
+        redraft.revise("Go.", model=ScriptedEngine(["a"]), judge=ScriptedEngine(["b"]), **more)

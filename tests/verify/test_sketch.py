@@ -111,3 +111,11 @@ def test_a_pydantic_model_is_asked_for_in_few_words() -> None:
         '{"name": string (at most 20 characters), "kind": "sail" | "steam", '
         '"crew"?: string[] (names of the sailors)} (A vessel at sea.)'
     )
+
+
+def test_a_limit_of_an_older_draft_is_not_taken_for_a_number() -> None:
+    assert sketch({"type": "number", "minimum": 0, "exclusiveMinimum": True}) is None
+
+
+def test_equal_limits_are_one_number() -> None:
+    assert sketch({"type": "array", "items": True, "minItems": 3, "maxItems": 3}) == "any[] (3 items)"

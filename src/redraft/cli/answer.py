@@ -260,8 +260,10 @@ class Making:
         records: Returns the records of a file.
         options: Returns more options for the chain of a record.
         finished: Returns what is written of a chain, given its record; None for nothing.
+        count: Called with each chain of the output, those from before included.
         rows: Returns more rows of the summary.
         must_pass: Whether an answer that fails its checks makes the exit status 1.
+        ended: Called when the output has been closed.
     """
 
     verb: str = "answer"
@@ -269,8 +271,10 @@ class Making:
     records: Callable[[Path], Iterator[Chain]] = _records
     options: Callable[[Chain], Mapping[str, Any]] = lambda _: {}
     finished: Callable[[Chain, Chain], Chain | None] = lambda chain, _: chain
+    count: Callable[[Chain], None] = lambda _: None
     rows: Callable[[], list[tuple[str, str]]] = list
     must_pass: bool = True
+    ended: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True)
@@ -337,6 +341,7 @@ class Answering:
             limits=self.limits,
             only_failed=self.retry_failed,
             on_found=self._reader(summary),
+            on_end=self.making.ended,
             note=partial(_note, summary),
             quiet=self.quiet,
             tell=tell,
@@ -361,7 +366,13 @@ class Answering:
 
         if self.form.shape != "chain":
             return lambda _: None
-        return lambda line: summary.add(Chain.from_json(line, where=str(self.out)))
+
+        def count(line: bytes) -> None:
+            chain = Chain.from_json(line, where=str(self.out))
+            summary.add(chain)
+            self.making.count(chain)
+
+        return count
 
     @asynccontextmanager
     async def _start(self, summary: Summary, session: Session) -> AsyncGenerator[Work[PromptItem]]:
@@ -372,18 +383,23 @@ class Answering:
         async with AsyncExitStack() as stack:
             file = self.journal or self.cache
             journal = stack.enter_context(Journal(file)) if file else None
-            batches = self.batching.opened(stack, journal, self._left(session))
+            batches = self.batching.opened(stack, journal, partial(self._time_over, session))
             options = await self._opened(stack, session, batches)
             by_item = self.journal is not None
             journaled = Journaled(journal, await self._identities(), by_item) if journal else None
 
             async def work(item: PromptItem) -> list[str]:
-                own: Any = {**options, **self.making.options(item.asked)}
+                more = self.making.options(item.asked)
+                checks = (*options.get("checks", ()), *more.get("checks", ()))
+                own: Any = {**options, **more, "checks": checks}
                 with under_way(batches):
                     made = await Attempt(item, self.settings.get("seed"), own, session, journaled).chain()
                 chain = self.making.finished(made, item.asked)
                 summary.add(chain or made)
-                return [self.form.line(chain)] if chain else []
+                if chain is None:
+                    return []
+                self.making.count(chain)
+                return [self.form.line(chain)]
 
             yield work
             session.spent.replayed = journal.replayed if journal else 0
@@ -396,10 +412,11 @@ class Answering:
         named = self.settings.references().items()
         return await in_daemon_thread(lambda: {role: identity_of(reference) for role, reference in named})
 
-    def _left(self, session: Session) -> float | None:
-        """Return how many of the limit's seconds are left; None without a limit."""
-        limit = self.limits.seconds
-        return None if limit is None else max(limit - session.progress.seconds, 0)
+    def _time_over(self, session: Session) -> str:
+        """Return in words that the limit of seconds is reached; an empty text if it is not."""
+        from redraft.jobs.limits import Limits
+
+        return Limits(seconds=self.limits.seconds).reached(session.spent, session.progress.seconds)
 
     async def _opened(self, stack: AsyncExitStack, session: Session, batches: Batches | None) -> Options:
         """Open the models, within the limit of seconds.
@@ -412,9 +429,10 @@ class Answering:
         patience = self.settings.waiting(usual=PATIENCE, tell=session.progress.wait)
         patience = patience.within(self.settings.get("budget_seconds"))
         limit = self.limits.seconds
+        left = None if limit is None else max(limit - session.progress.seconds, 0)
         how: Any = {"parallel": self.parallel, "patience": patience, "batches": batches}
         try:
-            async with asyncio.timeout(self._left(session)) as opening:
+            async with asyncio.timeout(left) as opening:
                 options = await self.settings.opened(stack, **how)
         except TimeoutError:
             if not opening.expired():

@@ -67,7 +67,7 @@ class Attempt:
 
     def _engine(self, role: Role, engine: Any) -> Engine:
         """Wrap an engine so that the calls that reach it are paid for, and no others."""
-        metered = MeteredEngine(engine)
+        metered = MeteredEngine(engine, self._pay)
         given = price_of(self._options.get("price")) if role == "model" else None
         self._meters.append((metered, given or metered.info.price))
         if self._journaled is None:
@@ -96,8 +96,6 @@ class Attempt:
             if error.chain is not None:
                 self._keep(error.chain)
             raise
-        finally:
-            self._pay()
         if chain.best is None:
             raise EmptyReply(
                 "there is no answer: the budget was used up.",
@@ -108,7 +106,6 @@ class Attempt:
     def _note(self, event: Event) -> None:
         if isinstance(event, Progress):
             self._keep(event.chain)
-            self._pay()
 
     def _keep(self, chain: Chain) -> None:
         """Keep the complete steps of a chain that is not finished. A journal has them already."""
@@ -116,7 +113,7 @@ class Attempt:
             self._session.unfinished.keep(self._item.id, chain.to_json())
 
     def _pay(self) -> None:
-        """Book what was used since the last time."""
+        """Book what a call used as soon as it ends, for the limits of the run."""
         for meter, price in self._meters:
             usage = meter.take()
             self._session.pay(usage.completion_tokens, None if price is None else price.cost(usage))

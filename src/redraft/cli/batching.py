@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,14 +87,14 @@ class Batching:
             )
 
     def opened(
-        self, stack: ExitStack | AsyncExitStack, journal: Journal | None, seconds: float | None
+        self, stack: ExitStack | AsyncExitStack, journal: Journal | None, limit: Callable[[], str]
     ) -> Batches | None:
         """Open the batches of the run, which `stack` closes. None if there are none.
 
         Args:
             stack: As above.
             journal: The open journal; there is one if batches are wanted.
-            seconds: How long to wait for replies; None for no limit.
+            limit: Returns which limit ends the waiting for replies, in words, or an empty text.
 
         Raises:
             UsageError: Batches are under way, and `--batch` was not given.
@@ -105,7 +106,7 @@ class Batching:
 
         assert journal is not None  # noqa: S101  (`journal` above sees to it)
         found = Batches(
-            self.file, journal, pause=PAUSE if self.pause is None else self.pause, seconds=seconds, tell=tell
+            self.file, journal, pause=PAUSE if self.pause is None else self.pause, limit=limit, tell=tell
         )
         if not self.wanted:
             self._check_none(found)

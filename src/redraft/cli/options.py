@@ -65,9 +65,17 @@ _GROUPS = (MODEL, LOOP, SAMPLING, BUDGET, SERVER)
 
 @dataclass(frozen=True)
 class FlagValues:
-    """The values of flags, with recipe and config file filled in. Those without a default may be missing."""
+    """The values of flags, with recipe and config file filled in. Those without a default may be missing.
+
+    Attributes:
+        values: The values.
+        stand_ins: Options that each record will give, with any value, so that they are checked together.
+        judge_was_named: The judge is that of a flag or a recipe, and has to be asked.
+    """
 
     values: Flags
+    stand_ins: Mapping[str, Any] = field(default_factory=dict)
+    judge_was_named: bool = False
 
     def get(self, name: str) -> Any:
         """Return a value; None if it was not given."""
@@ -91,7 +99,7 @@ class FlagValues:
         given["price"] = self.values.get("price")
         for role, reference in self.references().items():
             given[role] = reference
-        return check_options(given)
+        return check_options({**given, **self.stand_ins})
 
     def waiting(self, *, usual: float = 0.0, tell: Callable[[str], None] | None = None) -> Patience:
         """Return how long to wait for servers, and how fast to ask them.
@@ -116,8 +124,11 @@ class FlagValues:
         )
 
     def references(self) -> dict[Role, str]:
-        """Return the references of the models to open, by role."""
-        roles: tuple[Role, ...] = ("critic", "judge")
+        """Return the references of the models to open, by role. A judge of the config file may be idle."""
+        from redraft.revision.options import asks_judge
+
+        judged = self.judge_was_named or asks_judge(self.values, self.get("check") or ())
+        roles: tuple[Role, ...] = ("critic", "judge") if judged else ("critic",)
         others: dict[Role, str] = {role: self.get(role) for role in roles if self.get(role)}
         return {"model": self.get("model") or "default", **others}
 
@@ -220,7 +231,7 @@ def fill_in(flags: Any, group: FlagGroup = USUAL) -> FlagValues:
     }
     recipes = read_recipe(recipe, group) if recipe else {}
     values: Any = {**group.usual, **below, **recipes, **check_values(given, group.options)}
-    return FlagValues(values)
+    return FlagValues(values, judge_was_named="judge" in {**recipes, **given})
 
 
 def check_utf8(what: str, *values: Any) -> None:

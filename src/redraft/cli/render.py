@@ -117,18 +117,18 @@ def name_of(index: int) -> str:
     return "Answer" if index == 0 else f"Revision {index}"
 
 
-def heading(index: int, *, best: bool = False) -> RenderableType:
-    """Return the line above an answer."""
-    return _rule(name_of(index) + (" · best" if best else ""))
+def heading(index: int, *, best: bool = False, chosen: bool = False) -> RenderableType:
+    """Return the line above an answer. `chosen` is whether it is the best of several drafts."""
+    return _rule(name_of(index) + " · best draft" * chosen + " · best" * best)
 
 
 def _rule(title: str) -> Rule:
     return Rule(Text(title, "bold"), align="left", style="dim")
 
 
-def draft(step: Step, index: int) -> Iterator[RenderableType]:
+def draft(step: Step, name: str) -> Iterator[RenderableType]:
     """Render one of several drafts with its checks."""
-    yield _rule(f"Draft {index + 1}")
+    yield _rule(name)
     yield Text(shown(step.answer))
     yield from notes(step)
     yield Padding(Group(*map(check_line, step.checks[:MANY])), (1, 0, 1, 2), expand=False)
@@ -233,14 +233,15 @@ def _content(message: Mapping[str, Any]) -> str:
 
 def render_chain(chain: Chain, console: Console) -> RenderableType:
     """Render a whole chain: prompt, steps, and end."""
-    title = Text(shown(chain.id) or "chain", "bold cyan")
-    parts: list[RenderableType] = [Rule(title, align="left", style="cyan"), render_prompt(chain), Text()]
+    top = Rule(Text(shown(chain.id) or "chain", "bold cyan"), align="left", style="cyan")
+    parts: list[RenderableType] = [top, render_prompt(chain), Text()]
     for index, step in enumerate(chain.drafts[:MANY]):
-        parts += draft(step, index)
+        parts += draft(step, f"Draft not chosen, {index + 1} of {len(chain.drafts)}")
     parts += _left_out(len(chain.drafts), "drafts")
     before: Step | None = None
     for index, step in enumerate(chain.steps[:MANY]):
-        parts += [heading(index, best=index == chain.best), answer(step, before, console), *notes(step)]
+        title = heading(index, best=index == chain.best, chosen=not index and bool(chain.drafts))
+        parts += [title, answer(step, before, console), *notes(step)]
         if step.feedback is not None:
             parts.append(feedback(step.feedback, index))
         before = step

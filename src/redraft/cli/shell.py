@@ -46,11 +46,16 @@ class Verb(TyperCommand):
     """A command whose help lists options under their `rich_help_panel`, without boxes."""
 
     def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
-        """Parse the arguments. `--debug` is an option of `redraft` itself."""
+        """Parse the arguments. `--debug` is an option of `redraft` itself, and `--x=no` is `--no-x`."""
         try:
             return super().parse_args(ctx, args)
         except Exception as error:
-            if getattr(error, "option_name", None) != "--debug":  # that of click's NoSuchOption
+            name = getattr(error, "option_name", None)  # of click's NoSuchOption and BadOptionUsage
+            negative = next((n for p in self.params if name in p.opts for n in p.secondary_opts), None)
+            if negative:
+                hint = f"Write {name}, or for no: {negative}"
+                raise UsageError(f"{name} takes no value.", hint=hint) from None
+            if name != "--debug":
                 raise
             verb = ctx.command_path.removeprefix("redraft ")
             raise UsageError("--debug goes before the command.", hint=f"redraft --debug {verb} …") from None

@@ -23,8 +23,14 @@ def show(
         typer.Option("--id", metavar="ID", help="Show this one alone; 12 is x/12.", show_default=False),
     ] = None,
     limit: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Show the first N.", show_default=False)
+        int | None,
+        typer.Option(
+            metavar="N", min=0, help="Show the first N; with --follow, the last N.", show_default=False
+        ),
     ] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Then show each chain of a run as it is finished.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print chains as JSON, one a line.")] = False,
 ) -> None:
     """Show the chains of a file.
@@ -33,6 +39,10 @@ def show(
     FILE.errors.jsonl, the steps before the failure; of FILE.unfinished.jsonl, the steps so far, and the last
     record of an id counts. Plain text when piped: redraft show out.jsonl | less
     Texts of more than 100,000 characters are cut; --json prints all of them.
+
+    With --follow, shows what is there, and then each chain that a running `answer` or `generate chains`
+    adds, until that run has ended or Ctrl-C. It waits for a file that does not exist. As of tail, --limit 5
+    is for the last five, and --limit 0 for new ones alone.
     """
     from rich.console import Console
     from rich.text import Text
@@ -41,7 +51,8 @@ def show(
 
     console = Console(highlight=False)
     number = -1
-    for number, chain in enumerate(_chosen(files, chain_id, limit)):
+    chains = _followed(files, chain_id, limit) if follow else _chosen(files, chain_id, limit)
+    for number, chain in enumerate(chains):
         if as_json:
             write(chain.to_json())
             continue
@@ -51,8 +62,23 @@ def show(
         failure = chain.meta.get("failure")
         if chain.stop == "error" and isinstance(failure, dict):
             console.print(Text(f"failed   {shown(str(failure.get('message')))}", "red"))
-    if number < 0 and limit != 0:
+    if number < 0 and limit != 0 and not follow:
         raise RecordError(f"{', '.join(map(str, files))}: there is no record in it.")
+
+
+def _followed(files: Sequence[Path], chain_id: str | None, limit: int | None) -> Iterator[Chain]:
+    from redraft.cli.shell import tell
+    from redraft.errors import UsageError
+    from redraft.formats.read.files import stem_of
+    from redraft.formats.read.records import RawRecord
+    from redraft.jobs.follow import follow
+
+    if len(files) != 1 or chain_id is not None or str(files[0]) == "-":
+        raise UsageError("--follow is for all chains of one file.", hint="redraft show out.jsonl --follow")
+    path = files[0]
+    for number, line in follow(path, last=limit, tell=tell):
+        if line.strip():
+            yield RawRecord(f"{path}:{number + 1}", stem_of(path), number, line).chain()
 
 
 def _chosen(files: Sequence[Path], chain_id: str | None, limit: int | None) -> Iterator[Chain]:

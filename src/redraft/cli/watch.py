@@ -90,7 +90,7 @@ class Watch:
         self._place = None  # the moving text is printed here, under its own heading
         self._settle()
         self._drafts.append(event.step.answer)
-        for part in render.draft(event.step, event.index):
+        for part in render.draft(event.step, f"Draft {event.index + 1}"):
             self.console.print(part)
 
     def _step(self, index: int, step: Step) -> None:

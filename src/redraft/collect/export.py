@@ -28,8 +28,8 @@ class Exported(NamedTuple):
     lost: frozenset[Loss] = frozenset()
 
 
-def export_line(raw: RawRecord, *, to: ExportFormat, strict: bool) -> Exported | Drop:
-    """Convert a record to another format, or say why it is left out.
+def export_line(raw: RawRecord, *, to: ExportFormat, strict: bool) -> list[Exported] | Drop:
+    """Convert a record to those of another format, or say why it is left out.
 
     Raises:
         RecordError: With `strict`, the record cannot be read.
@@ -37,10 +37,12 @@ def export_line(raw: RawRecord, *, to: ExportFormat, strict: bool) -> Exported |
     chain = chain_or_drop(raw, strict=strict)
     if isinstance(chain, Drop):
         return chain
-    record = MAKERS[to](chain) if asks(chain.prompt) else NO_QUESTION
-    if isinstance(record, Unfit):
-        return Drop(record.rule, record.reason, raw.where, chain.id, chain.model_dump(mode="json"))
-    return Exported(to_line(record), record.get("id"), chain.id, losses(chain, to))
+    made = MAKERS[to](chain) if asks(chain.prompt) else NO_QUESTION
+    if isinstance(made, Unfit):
+        return Drop(made.rule, made.reason, raw.where, chain.id, chain.model_dump(mode="json"))
+    lost = losses(chain, to)
+    records = made if isinstance(made, list) else [made]
+    return [Exported(to_line(record), record.get("id"), chain.id, lost) for record in records]
 
 
 def with_unique_ids(records: Iterable[Exported]) -> Iterator[bytes]:

@@ -128,6 +128,7 @@ class EngineInfo:
         scores: Scores given texts (`score`).
         native: The model was trained on chains, according to its metadata (`redraft.format = selfee-1`).
         price: What its tokens cost; None if unknown.
+        dtype: What it computes in, if that was asked for; empty for the usual.
     """
 
     name: str
@@ -144,6 +145,7 @@ class EngineInfo:
     scores: bool = False
     native: bool = False
     price: Price | None = None
+    dtype: str = ""
 
 
 class Engine(Protocol):

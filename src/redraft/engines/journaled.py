@@ -45,6 +45,8 @@ class JournaledEngine(WrappedEngine):
         super().__init__(engine)
         self._journal, self._used = journal, used
         self._about = {"identity": identity, "model": engine.info.name, "scope": scope}
+        if engine.info.dtype:  # left out otherwise, so that journals of older versions still fit
+            self._about["dtype"] = engine.info.dtype
         self._asked: Counter[str] = Counter()
 
     def _reply(self, request: dict[str, Any], ask: Ask) -> Replies:
@@ -80,7 +82,7 @@ class JournaledEngine(WrappedEngine):
             async for delta in stream:
                 deltas.append(delta)
                 if delta.finish and _is_final(deltas):
-                    self._journal.put(key, [_set_fields(each) for each in deltas])
+                    await self._journal.store(key, [_set_fields(each) for each in deltas])
                 yield delta
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import aclosing
 from typing import Any
 
@@ -11,11 +12,16 @@ from redraft.engines.wrapped import Ask, Replies, WrappedEngine
 
 
 class MeteredEngine(WrappedEngine):
-    """Add up the usage of an engine's calls."""
+    """Add up the usage of an engine's calls.
 
-    def __init__(self, engine: Engine) -> None:
+    Args:
+        engine: The engine.
+        ended: Called when a call ended, whose usage is added.
+    """
+
+    def __init__(self, engine: Engine, ended: Callable[[], None] = lambda: None) -> None:
         super().__init__(engine)
-        self._usage = Usage()
+        self._usage, self._ended = Usage(), ended
 
     def take(self) -> Usage:
         """Return the usage since the last call of this method."""
@@ -35,3 +41,4 @@ class MeteredEngine(WrappedEngine):
                 cached_tokens=last.cached_tokens or 0,
                 completion_tokens=seen if last.completion_tokens is None else last.completion_tokens,
             )
+            self._ended()

@@ -1,7 +1,8 @@
 """Write chains in the formats of other programs.
 
 A record that is written can be read back (`formats.read.records`), and writing it again gives the same. Every
-format holds less than a chain; each function says what is lost. Texts are written unchanged.
+format holds less than a chain; each function says what is lost. Texts are written unchanged. A chain becomes
+several critiques, and each of them is read back as a chain of its own.
 
 A chain with a gold answer and no other, such as a mathematics problem, is written with the gold answer.
 """
@@ -14,13 +15,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from redraft.chain import Chain, content_of
+from redraft.chain import Chain, Feedback, Step, content_of
 from redraft.formats.gold import answer_of, gold_answers
 from redraft.formats.read.records import own_id
 from redraft.formats.selfee import instruction_of, render
 from redraft.formats.turns import asked_turns, shows
 
-ExportFormat = Literal["selfee", "alpaca", "sharegpt", "messages", "preference"]
+ExportFormat = Literal["selfee", "alpaca", "sharegpt", "messages", "preference", "critique"]
 
 Loss = Literal["turns", "tools", "fields", "answers"]
 """Part of a chain that a format loses: roles, tools, other fields of messages, or later answers."""
@@ -40,6 +41,8 @@ NO_QUESTION = Unfit("no-question", "no question")
 NO_ANSWER = Unfit("no-answer", "no answer to write")
 NOT_TEXT = Unfit("not-text", "a message with more than text, such as an image or a tool call")
 NO_PAIR = Unfit("no-pair", "the best answer is the first one, or equals it")
+NOT_BETTER = Unfit("not-better", "the best answer was not judged better than the first")
+NO_FEEDBACK = Unfit("no-feedback", "no feedback on an answer")
 
 _SELFEE = ("iteration_truncated", "output", "instruction", "input", "iteration", "outputs", "dataset")
 _SPEAKERS = {"user": "human", "assistant": "gpt", "system": "system"}
@@ -113,10 +116,13 @@ def to_preference(chain: Chain) -> Record | Unfit:
     """Return a preference pair: the first answer is rejected, and the best is chosen.
 
     `prompt`, `chosen` and `rejected` are lists of messages, as TRL's trainers take them. Lost: the answers
-    between the two, feedback, cost, model, settings and `meta`.
+    between the two, feedback, cost, model, settings and `meta`. Where the feedback does not say that the
+    chosen answer is the better one, there is no pair.
     """
     if not chain.best or chain.steps[0].answer.strip() == chain.answer.strip():
         return NO_PAIR if chain.steps else NO_ANSWER
+    if not _is_better(chain.steps[chain.best], chain.steps[0]):
+        return NOT_BETTER
     chosen, rejected = chain.answer, chain.steps[0].answer
     return {
         "id": _id(chain),
@@ -127,12 +133,50 @@ def to_preference(chain: Chain) -> Record | Unfit:
     }
 
 
-MAKERS: dict[ExportFormat, Callable[[Chain], Record | Unfit]] = {
+def _is_better(chosen: Step, rejected: Step) -> bool:
+    """Whether the feedback on two answers allows the one to be preferred: by scores, or else by verdicts."""
+    one, other = (step.score if step.checks else teacher_score(step.feedback) for step in (chosen, rejected))
+    if one is not None and other is not None:
+        return (bool(chosen.passed), one) > (bool(rejected.passed), other)
+    return chosen.verdict != "revise" and rejected.verdict != "accept"
+
+
+def teacher_score(feedback: Feedback | None) -> float | None:
+    """Return the score that a teacher gave, 0 to 10: an extra field."""
+    score = getattr(feedback, "score", None)
+    return score if isinstance(score, int | float) and not isinstance(score, bool) else None
+
+
+def to_critique(chain: Chain) -> list[Record] | Unfit:
+    """Return a critique for each feedback: prompt, answer, feedback, verdict, and the teacher's score if any.
+
+    `prompt` is a list of messages. The second feedback of several has the id `ID.2`. Lost: answers without
+    feedback, the order of answers, which is best; checks, cost, model, settings and `meta`.
+    """
+    judged = [
+        (step.answer, step.feedback) for step in chain.steps if step.feedback and step.feedback.text.strip()
+    ]
+    return [
+        {
+            "id": _id(chain) if len(judged) == 1 else f"{_id(chain)}.{number}",
+            "prompt": _asked(chain),
+            "answer": answer,
+            "feedback": feedback.text,
+            "verdict": feedback.verdict,
+            **({} if (score := teacher_score(feedback)) is None else {"score": score}),
+            **_tools(chain),
+        }
+        for number, (answer, feedback) in enumerate(judged, start=1)
+    ] or NO_FEEDBACK
+
+
+MAKERS: dict[ExportFormat, Callable[[Chain], Record | list[Record] | Unfit]] = {
     "selfee": to_selfee,
     "alpaca": to_alpaca,
     "sharegpt": to_sharegpt,
     "messages": to_messages,
     "preference": to_preference,
+    "critique": to_critique,
 }
 
 ARRAYS: frozenset[ExportFormat] = frozenset({"alpaca", "sharegpt"})
@@ -144,6 +188,7 @@ _LOSSES: dict[ExportFormat, frozenset[Loss]] = {
     "sharegpt": frozenset({"tools", "fields", "answers"}),
     "messages": frozenset({"answers"}),
     "preference": frozenset({"fields"}),
+    "critique": frozenset({"fields"}),
 }
 """The parts that each format cannot hold."""
 
@@ -151,7 +196,7 @@ _LOSSES: dict[ExportFormat, frozenset[Loss]] = {
 def losses(chain: Chain, to: ExportFormat) -> frozenset[Loss]:
     """Return the parts of a chain that a format loses."""
     asked = chain.prompt.messages or ()
-    texts_only = () if to == "preference" else asked  # a pair keeps the messages of its prompt whole
+    texts_only = () if to in ("preference", "critique") else asked  # they keep these whole
     has_fields = any(
         value not in (None, "")
         for message in (*texts_only, _meta(chain, "message"))

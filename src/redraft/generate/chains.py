@@ -12,19 +12,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
-from redraft.chain import Chain
+from redraft.chain import Chain, Usage
 from redraft.counting import counted
 from redraft.errors import CheckSyntaxError, RecordError, UsageError
 from redraft.formats.gold import answer_of, gold_answers, gold_text
 from redraft.generate.cleanup import RULES, cleaned
 from redraft.generate.leaks import Leak, leaks
-from redraft.revision.options import check_options
-from redraft.revision.prompts import DEFAULT
 from redraft.verify.base import Check
+from redraft.verify.code import code_check_of
 from redraft.verify.numeric import Number
+from redraft.verify.sandbox import find_sandbox
 
-Verify = Literal["number"]
-"""How a gold answer decides: it is the last number of a right answer."""
+Verify = Literal["number", "code"]
+"""What decides: the gold answer, as the last number of a right answer; or the record's unit tests."""
 
 KEY = "generated"
 """The field of `meta` with what `generate chains` says about a chain."""
@@ -37,21 +37,35 @@ def leaked(chain: Chain) -> bool:
 
 @dataclass
 class ChainCounts:
-    """What was found in the chains of a run.
+    """What was found in the chains of an output, and in those that were dropped.
 
     Attributes:
+        chains: Chains in the output.
+        revisions: Corrections in them.
+        stops: Why they ended.
+        usage: What was used for them.
         verdicts: Verdicts of feedback.
         cleaned: Texts that each clean-up rule changed.
         leaking: Chains in which something quotes the gold answer.
+        leaks_in: Says where these are.
     """
 
     verdicts: Counter[str] = field(default_factory=Counter)
     cleaned: Counter[str] = field(default_factory=Counter)
     leaking: int = 0
+    chains: int = 0
+    revisions: int = 0
+    stops: Counter[str] = field(default_factory=Counter)
+    usage: Usage = field(default_factory=Usage)
+    leaks_in: str = ""
 
     def add(self, chain: Chain) -> None:
         """Count a finished chain."""
         about = chain.meta.get(KEY, {})
+        self.chains += 1
+        self.revisions += chain.revisions
+        self.stops[chain.stop or "unknown"] += 1
+        self.usage = self.usage + chain.usage
         self.verdicts.update(step.feedback.verdict for step in chain.steps if step.feedback)
         self.cleaned.update(about.get("cleaned", {}))
         self.leaking += leaked(chain)
@@ -64,7 +78,7 @@ class ChainCounts:
             for name, c in texts.items()
             if c
         ]
-        leaks = f"{counted(self.leaking, 'chain')} with a quote of the gold answer"
+        leaks = f"{counted(self.leaking, 'chain')} with a quote of the gold answer{self.leaks_in}"
         return [*rows, ("leaks", leaks)] if self.leaking else rows
 
 
@@ -74,36 +88,56 @@ class ChainMaking:
 
     Attributes:
         gold: Show the critic the gold answer, with its rationale.
-        first: Take the first answer from the record: its answer, else its gold answer.
+        first: Take the first answer from the record: its answer, else its gold answer if nothing else uses
+            that.
         verify: Let a check with the gold answer give the verdicts.
+        checks: Other checks.
         kept: Clean-up rules to leave out (`cleanup.RULES`).
     """
 
     gold: bool = False
     first: bool = False
     verify: Verify | None = None
+    checks: tuple[str, ...] = ()
     kept: frozenset[str] = frozenset()
 
     @classmethod
-    def of(cls, values: Mapping[str, Any]) -> Self:
+    def of(cls, values: Mapping[str, Any], *, run_code: bool = False) -> Self:
         """Return what options ask for.
 
+        Args:
+            values: `ChainFlags`.
+            run_code: Whether programs that the model wrote may run. No recipe can say so.
+
         Raises:
-            UsageError: There is no such clean-up rule, or two options do not go together.
+            UsageError: No such clean-up rule, two options that do not go together, or no sandbox.
         """
         kept = frozenset(values.get("keep") or ())
         if unknown := kept - set(RULES):
             raise UsageError(
                 f"there is no clean-up rule {min(unknown)!r:.40}.", hint=f"Rules: {', '.join(RULES)}"
             )
-        if values.get("verify") and values.get("gold"):
+        asking = {"--gold": values.get("gold"), "--critic": values.get("critic")}
+        asking["--mode prompted"] = values.get("mode") == "prompted"
+        if values.get("verify") and (other := next((flag for flag in asking if asking[flag]), None)):
             raise UsageError(
-                "--verify was given, and --gold.",
-                hint="With --verify there is no critic to see the gold answer: leave out one of the two.",
+                f"--verify was given, and {other}.",
+                hint="With --verify no critic is asked: leave out one of the two. Or say --no-gold.",
             )
-        if values.get("gold"):
-            check_options({"gold": "?", "prompts": values.get("prompts", DEFAULT)})  # it must have a place
-        return cls(bool(values.get("gold")), bool(values.get("first")), values.get("verify"), kept)
+        if values.get("verify") == "code":
+            _check_sandbox(allowed=run_code)
+        gold, first, checks = bool(values.get("gold")), bool(values.get("first")), values.get("check", ())
+        return cls(gold, first, values.get("verify"), tuple(checks), kept)
+
+    @property
+    def stand_ins(self) -> dict[str, Any]:
+        """The options that each record gives, with any value."""
+        found: dict[str, Any] = {"gold": "?"} if self.gold else {}
+        if self.first:
+            found["given"] = "?"
+        if self.verify:
+            found["checks"] = (*self.checks, "number=0")
+        return found
 
     def options(self, record: Chain) -> dict[str, Any]:
         """Return the options of `revise` for a record.
@@ -115,11 +149,23 @@ class ChainMaking:
         if self.gold:
             options["gold"] = self._needed(gold_text(record), record, "gold answer", "--gold")
         if self.first:
-            options["given"] = self._needed(answer_of(record), record, "answer", "--first")
+            options["given"] = self._first(record)
         if self.verify:
-            gold = "".join(gold_answers(record)[:1])
-            options["checks"] = (_number(self._needed(gold, record, "gold answer", "--verify"), record),)
+            options["checks"] = (*self.checks, self._verifying(record))
         return options
+
+    def _verifying(self, record: Chain) -> Check:
+        if self.verify == "code":
+            return _code(record)
+        gold = "".join(gold_answers(record)[:1])
+        return _number(self._needed(gold, record, "gold answer", "--verify"), record)
+
+    def _first(self, record: Chain) -> str:
+        """Return the first answer. It is shown to the writer, so it must not be the gold answer as well."""
+        if self.gold or self.verify:
+            what = "answer but the gold one" if gold_text(record) else "answer"
+            return self._needed(record.answer, record, what, "--first")
+        return self._needed(answer_of(record), record, "answer", "--first")
 
     def _needed(self, text: str, record: Chain, what: str, flag: str) -> str:
         if text.strip():
@@ -137,6 +183,29 @@ class ChainMaking:
     def _leaks(self, chain: Chain, record: Chain) -> list[Leak]:
         golds = gold_answers(record) if self.gold or self.verify else []
         return [leak for gold in golds[:1] for leak in leaks(chain, gold)]
+
+
+def _check_sandbox(*, allowed: bool) -> None:
+    """Raise `UsageError` if programs may not run, or there is no sandbox for them."""
+    if not allowed:
+        raise UsageError(
+            "--verify code runs programs that a model wrote.",
+            hint="Allow it with --run-code. They run in a sandbox: docs/checks.md#code says what it covers.",
+        )
+    find_sandbox()
+
+
+def _code(record: Chain) -> Check:
+    try:
+        check = code_check_of(record.meta)
+    except UsageError as error:
+        raise RecordError(f"{record.id}: {error.message}", hint=error.hint) from None
+    if check is None:
+        raise RecordError(
+            f"{record.id} has no tests, which --verify code needs.",
+            hint="They are in `tests` of `meta`, as in MBPP's records: docs/data.md.",
+        )
+    return check
 
 
 def _number(gold: str, record: Chain) -> Check:

@@ -20,15 +20,24 @@ _APOLOGY = re.compile(
     r"\W*(?:\w+[,!] )?(?:I (?:sincerely )?apologi[sz]e|my apologies|(?:I'?m |I am )?(?:so |very )?sorry)\b",
     re.IGNORECASE,
 )
+_ANSWER = r"(?:answer|version|response|text|sentence|paragraph|code|draft)"
+_CHANGED = r"(?:revised|corrected|updated|changed|rewritten|fixed)"
+_RESULT = r"(?:is|are)\s+(?!(?:now|more|much|clear|better|short|accurate|complete|concise))"
 _REMARK = re.compile(
-    r"\b(?:this|the|my|these|that) (?:\w+ )?(?:revisions?|revised (?:answer|version|response)|corrections?"
-    r"|changes|updated (?:answer|version|response)|corrected (?:answer|version))\b"
-    r"|\bI(?:'ve| have)? (?:\w+ )?(?:revised|corrected|updated|changed|rewritten|fixed)\b"
-    r"|\bhere(?:'s| is| are) (?:the|my|a|an) (?:\w+ )?(?:revised|corrected|updated|new)\b",
+    rf"\b(?:this|the|my|that) (?:\w+ )?(?:revision|{_CHANGED} {_ANSWER})\b(?!\s+{_RESULT})"
+    rf"|\b(?:these|the|my) (?:\w+ )?(?:revisions|corrections|changes)\b.*\b{_ANSWER}\b"
+    rf"|\bI(?:'ve| have)? (?:\w+ )?{_CHANGED} (?:it|this|that|(?:the|my) (?:\w+ )?{_ANSWER})\b"
+    rf"|\bhere(?:'s| is| are) (?:the|my|a|an) (?:\w+ )?(?:{_CHANGED}|new)\b",
     re.IGNORECASE,
 )
+"""Talk about the revision. "The corrected answer is 42." is none, and "The changes of the tide" neither."""
+
+LONGEST = 500
+"""Characters of a remark. Longer texts, such as a model that repeats itself, take quadratic time."""
+
+_CONTENT = re.compile(r":\s*\S")
 _JOINED = re.compile(
-    r"[,;]\s+(?:but|so|and|therefore|hence)\s+(?:a\s+)?(revisions?) (is|are) (not )?needed\b", re.IGNORECASE
+    r"[,;]\s+(?:but|so|and|therefore|hence)\s+(?:a\s+)?revisions? (?:is|are) (not )?needed\b", re.IGNORECASE
 )
 
 
@@ -40,16 +49,22 @@ def without_apologies(text: str) -> str:
 
 def without_remarks(text: str) -> str:
     """Return an answer without a first or last sentence about the revision itself."""
-    if (found := _START.match(text)) and _REMARK.search(found[1]):
+    if (found := _START.match(text)) and _is_remark(found[1]):
         text = text[found.end() :]
-    if (found := _END.search(text)) and _REMARK.search(found[1]) and text[: found.start()].strip():
-        text = text[: found.start()].rstrip()
+    end = max(len(text) - LONGEST, 0)
+    if (found := _END.search(text[end:])) and _is_remark(found[1]) and text[: end + found.start()].strip():
+        text = text[: end + found.start()].rstrip()
     return text
+
+
+def _is_remark(sentence: str) -> bool:
+    """Return whether a sentence is about the revision, and does not go on to the answer after a colon."""
+    return len(sentence) <= LONGEST and bool(_REMARK.search(sentence)) and not _CONTENT.search(sentence)
 
 
 def with_verdict_apart(text: str) -> str:
     """Return feedback in which `…, but revision is needed` is a sentence of its own."""
-    return _JOINED.sub(lambda found: f". Revision is {found[3] or ''}needed".replace("  ", " "), text)
+    return _JOINED.sub(lambda found: f". Revision is {found[1] or ''}needed", text)
 
 
 OF_ANSWERS: Mapping[str, Callable[[str], str]] = {"apologies": without_apologies, "remarks": without_remarks}

@@ -10,8 +10,8 @@ An item's result is one line or, with `many_lines`, any number of lines. What th
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Callable, Container, Iterable
+from contextlib import AbstractAsyncContextManager, ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -43,7 +43,7 @@ class Session:
     unfinished: Unfinished
     progress: ItemProgress
     spent: Spent
-    done: Collection[str] = ()
+    done: Container[str] = ()
 
     def pay(self, tokens: int, usd: float | None) -> None:
         """Book generated tokens and money, for the limits and the progress line."""
@@ -132,6 +132,7 @@ class Job(Generic[T]):
         limits: Limits of this run.
         only_failed: Do the items that failed before, and no others.
         on_found: Called with each line that is in the output already.
+        on_end: Called when the output has been closed, whatever ended the run.
         note: Returns a few words on the results, for the progress line.
         quiet: Show no progress.
         tell: Called with each message for the user.
@@ -151,6 +152,7 @@ class Job(Generic[T]):
     limits: Limits = field(default_factory=Limits)
     only_failed: bool = False
     on_found: Callable[[bytes], None] = lambda _: None
+    on_end: Callable[[], None] = lambda: None
     note: Callable[[ItemCounts], str] = lambda _: ""
     quiet: bool = False
     tell: Callable[[str], None] = print
@@ -164,9 +166,12 @@ class Job(Generic[T]):
             RedraftError: Whatever ended the job. Every result until then is in the output.
         """
         total = self.goal.total if self.goal else self._count()
-        with Ledger(
+        ledger = Ledger(
             self.out, self.provenance, key=self.key, many_lines=self.many_lines, on_found=self.on_found
-        ) as ledger:
+        )
+        with ExitStack() as closing:
+            closing.callback(self.on_end)
+            closing.enter_context(ledger)
             if ledger.torn and not self.quiet:
                 self.tell(f"{self.out}: the last line was torn ({ledger.torn} bytes) and is done again.")
             ahead = ledger.failed_left if self.only_failed else total - ledger.found
@@ -178,6 +183,7 @@ class Job(Generic[T]):
                 ItemProgress(ledger.found + ahead, self._done(ledger), quiet=self.quiet) as progress,
             ):
                 session = Session(unfinished, progress, Spent(), ledger.done)
+                ledger.figures = lambda: {"tokens": session.spent.tokens, "usd": session.spent.usd}
                 counts = ItemCounts()
                 signal = self._run_until_signal(self._work(start, session, ledger, counts), ledger, total)
         if counts.limit:

@@ -2,17 +2,19 @@
 
 A journal is one SQLite file in WAL mode. A reply is committed and synced before the caller uses it, so that
 neither a killed process nor a power cut makes anybody pay for it twice. Several processes may use one file.
+A sync takes milliseconds, so replies that arrive meanwhile are committed together, in a thread.
 
 The journal stores JSON and knows nothing of models: `redraft.engines.journaled` stores replies in it.
 """
 
 from __future__ import annotations
 
-import contextlib
+import asyncio
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator
+import threading
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -39,6 +41,10 @@ def key_of(asked: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def _text(reply: Any) -> str:
+    return json.dumps(reply, ensure_ascii=True, separators=(",", ":"))
+
+
 class Journal(AbstractContextManager["Journal"]):
     """An open journal.
 
@@ -56,10 +62,15 @@ class Journal(AbstractContextManager["Journal"]):
             OutputError: It cannot be written, is not a journal, or has another version.
         """
         self.path = path
+        self._waiting: dict[str, str] = {}
+        self._next: asyncio.Future[None] | None = None
+        self._one_by_one, self._writing = asyncio.Lock(), threading.Lock()
         with self._usable():
-            self._db = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
+            self._db = self._connected()
             try:
                 self._prepare()
+                self._writer = self._connected()  # so that reading does not wait for a sync
+                self._writer.execute("PRAGMA synchronous = FULL")
             except BaseException:
                 self._db.close()
                 raise
@@ -94,23 +105,44 @@ class Journal(AbstractContextManager["Journal"]):
         Raises:
             OutputError: The file cannot be written.
         """
-        rows = [(key, json.dumps(r, ensure_ascii=True, separators=(",", ":"))) for key, r in replies]
-        with self._usable():
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                self._db.executemany("INSERT OR IGNORE INTO replies (key, reply) VALUES (?, ?)", rows)
-                self._db.execute("COMMIT")
-            except BaseException:
-                with contextlib.suppress(sqlite3.Error):  # SQLite rolls back by itself after some errors
-                    self._db.execute("ROLLBACK")
-                raise
+        self._commit({key: _text(reply) for key, reply in replies})
+
+    async def store(self, key: str, reply: Any) -> None:
+        """Store a reply as `put` does, together with those of other tasks. When it returns, it is on disk."""
+        self._waiting.setdefault(key, _text(reply))
+        if self._next is None:
+            self._next = asyncio.ensure_future(self._commit_waiting())
+        await asyncio.shield(self._next)  # a task that is cancelled has paid for its reply all the same
 
     def close(self) -> None:
         """Close the file. Closing twice does no harm."""
-        self._db.close()
+        with self._writing:
+            self._writer.close()
+            self._db.close()
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    async def _commit_waiting(self) -> None:
+        async with self._one_by_one:
+            replies, self._waiting, self._next = self._waiting, {}, None
+            await asyncio.to_thread(self._commit, replies)
+
+    def _commit(self, replies: Mapping[str, str]) -> None:
+        with self._writing, self._usable():
+            self._writer.execute("BEGIN IMMEDIATE")
+            try:
+                insert = "INSERT OR IGNORE INTO replies (key, reply) VALUES (?, ?)"
+                self._writer.executemany(insert, replies.items())
+                self._writer.execute("COMMIT")
+            finally:
+                if self._writer.in_transaction:
+                    self._writer.execute("ROLLBACK")
+
+    def _connected(self) -> sqlite3.Connection:
+        return sqlite3.connect(
+            self.path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+        )
 
     def _prepare(self) -> None:
         application, version = (
@@ -122,7 +154,6 @@ class Journal(AbstractContextManager["Journal"]):
         if not empty and version != VERSION:
             raise self.unusable(f"its version is {version}, and this redraft reads version {VERSION}")
         self._db.execute("PRAGMA journal_mode = WAL")
-        self._db.execute("PRAGMA synchronous = FULL")
         self._db.execute(f"PRAGMA application_id = {APPLICATION}")
         self._db.execute(f"PRAGMA user_version = {VERSION}")
         # The table comes last: a process that sees it sees what the file is.

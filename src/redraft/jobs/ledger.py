@@ -34,6 +34,19 @@ def record_id(record: dict[str, Any]) -> str:
     return str(record["id"])
 
 
+def failures(output: Path) -> dict[str, dict[str, Any]]:
+    """Return the last failure of each item beside an output, by the item's id, with its cause.
+
+    Lines of other programs are skipped.
+    """
+    found = map(parse_line, read_lines(output.with_name(f"{output.name}.errors.jsonl")))
+    return {
+        record["id"]: {"cause": record["error"], **record}  # before 0.2: no cause
+        for record in found
+        if record and isinstance(record.get("id"), str) and isinstance(record.get("error"), str)
+    }
+
+
 class Ledger(AbstractContextManager["Ledger"]):
     """An output file, open for one process to add results to.
 
@@ -45,6 +58,7 @@ class Ledger(AbstractContextManager["Ledger"]):
         causes: Why items that are not done failed, counted. Complete when the ledger is closed.
         torn: Bytes of a torn result that were cut off when it was opened.
         fresh: Whether the file was created.
+        figures: Returns more figures of this session, for its record.
     """
 
     def __init__(
@@ -75,6 +89,7 @@ class Ledger(AbstractContextManager["Ledger"]):
         self.causes: Counter[str] = Counter()
         self._failed = 0
         self.torn = 0
+        self.figures: Callable[[], dict[str, float]] = dict
         self._key = key
         self._run = RunFile(path)
         self.fresh = not os.path.exists(path)  # noqa: PTH110  (False where it cannot be told)
@@ -141,7 +156,8 @@ class Ledger(AbstractContextManager["Ledger"]):
         # On a full disk these two fail, and an error that says so is on its way already.
         with contextlib.suppress(OSError, OutputError):
             self._tidy_failures()
-            self._run.end(done=len(self.done), added=len(self.done) - self.found, failed=self._failed)
+            counts = {"done": len(self.done), "added": len(self.done) - self.found, "failed": self._failed}
+            self._run.end(**counts, **self.figures())
         self._close_lines()
 
     def _close_lines(self) -> None:

@@ -126,7 +126,7 @@ class RunFile:
         self.record = _record(provenance, provenance.fingerprint(), sessions)
         self._write()
 
-    def end(self, **figures: int) -> None:
+    def end(self, **figures: float) -> None:
         """End the session, with figures of its work."""
         self.record["sessions"][-1] |= {"ended": now(), **figures}
         self._write()

@@ -50,6 +50,7 @@ from redraft.revision.state import Plan, best_step, check_resumable, complete_dr
 from redraft.verify.base import Check, demand_of, schema_of
 from redraft.verify.judge import MAX_SCORE, Judge
 from redraft.verify.parse import parse_checks
+from redraft.verify.structure import Json
 
 Asked = str | Prompt | Sequence[Mapping[str, Any]]
 """A prompt: a text, a `Prompt`, or chat messages."""
@@ -282,7 +283,7 @@ def _plan(prompt: Prompt, options: Options, driver: Driver) -> Plan:
         has_checks=bool(driver.checks),
         has_critic=critic is not None or bool(options.get("gold")),
         drafts=drafts_of(options),
-        given=bool(options.get("given")),
+        by_chat=bool(options.get("given") or options.get("gold")),
     )
     return Plan(
         prompt=prompt,
@@ -312,9 +313,9 @@ def _plan(prompt: Prompt, options: Options, driver: Driver) -> Plan:
 
 
 def _schema(checks: Sequence[Check]) -> Mapping[str, Any] | None:
-    """Return the first schema that says something about the JSON, else one that any JSON fits; or None."""
+    """Return the first schema of the checks, one of `json` last; None if there is none."""
     schemas = [schema for schema in map(schema_of, checks) if schema is not None]
-    return next(filter(None, schemas), schemas[0] if schemas else None)
+    return next((schema for schema in schemas if schema != Json().schema), schemas[0] if schemas else None)
 
 
 def _demand(options: Options, checks: Sequence[Check]) -> str:

@@ -1,17 +1,19 @@
 """The criticism of a teacher: a text, a score and a verdict, as JSON where the engine keeps to schemas.
 
 Wordings with the place `{verdict}` ask for it (`Wording.scores`). A reply that is no such JSON is read as a
-text: the last score named as `8/10` or `8 out of 10`, and the verdict in the phrases of `VERDICTS`.
+text: the last score named as `8/10` or `8 out of 10`, and the verdict in the phrases of `VERDICTS`. Of JSON
+that was cut the criticism is read as far as it goes.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from redraft.chain import Verdict
+from redraft.chain import Verdict, whole
 from redraft.formats.selfee import verdict_of
 from redraft.revision.prompts import VERDICTS
 from redraft.verify.structure import NotJson, demand_of_schema, read_json
@@ -38,8 +40,15 @@ AGAIN = f"Decide now. Say '{VERDICTS[0]}.' or '{VERDICTS[1]}.', and nothing else
 """Asks for a verdict that a criticism lacks."""
 
 AGAIN_TOKENS = 32
+"""Room for it."""
 
-_SCORE = re.compile(rf"(?<![\d./])(\d+(?:\.\d+)?)\s*(?:/|out of)\s*{MOST}(?![\d./]*\d)", re.IGNORECASE)
+_SCORE = re.compile(rf"(?<![\d.,/])(\d+(?:\.\d+)?)\s*(?:/|out of)\s*{MOST}(?![\d./]*\d)", re.IGNORECASE)
+_CUT = re.compile(
+    r"""\s*(?:```\w*\s*)?\{\s*"feedback"\s*:\s*"((?:[^"\\]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*)"""
+    r"""(?:\\(?:u[0-9a-fA-F]{0,3})?|"\s*(?:,.*)?)?\Z""",
+    re.DOTALL,
+)
+"""JSON that ends within its first text, or after it."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +72,7 @@ def read_critique(reply: str, accept_score: float | None) -> Critique:
         reply: JSON or text.
         accept_score: A score decides, if there is one: this or more accepts. None if the verdict decides.
     """
-    found = _of_json(reply) or Critique(reply, verdict_of(reply), _score_in(reply))
+    found = _of_json(reply) or _of_text(_uncut(reply))
     verdict = found.verdict
     if accept_score is not None and found.score is not None:
         verdict = "accept" if found.score >= accept_score else "revise"
@@ -85,10 +94,20 @@ def _of_json(reply: str) -> Critique | None:
     if not isinstance(value, dict) or not isinstance(value.get("feedback"), str):
         return None
     needed, score = value.get("revision_needed"), value.get("score")
-    text = value["feedback"].strip()
+    text = whole(value["feedback"].strip())
     known = isinstance(score, int | float) and not isinstance(score, bool) and 0 <= score <= MOST
     verdict = verdict_of(text) if not isinstance(needed, bool) else "revise" if needed else "accept"
     return Critique(text, verdict, score if known else None)
+
+
+def _uncut(reply: str) -> str:
+    """Return the criticism in a reply whose JSON was cut; any other reply as it is."""
+    cut = _CUT.match(reply)
+    return whole(json.loads(f'"{cut[1]}"', strict=False).strip()) if cut else reply
+
+
+def _of_text(text: str) -> Critique:
+    return Critique(text, verdict_of(text), _score_in(text))
 
 
 def _score_in(text: str) -> float | None:

@@ -31,6 +31,7 @@ from redraft.formats.selfee import (
     verdict_of,
 )
 from redraft.revision import prompts
+from redraft.revision.critique import IN_WORDS
 from redraft.revision.ops import (
     Ask,
     CallMeter,
@@ -405,9 +406,9 @@ def _ask_critic(stream: Stream) -> Loop[Stop | None]:
     messages = prompts.base_messages(state.plan.asked, state.plan.system)
     request: tuple[Message, ...] = (
         {"role": "assistant", "content": state.steps[-1].answer},
-        state.request("criticise"),
+        state.request("criticise", verdict=IN_WORDS),
     )
-    ask = Ask(messages + request, state.room("critic"), "critic")
+    ask = Ask(messages + request, state.room("critic", most=state.plan.feedback_tokens), "critic")
     reply = yield from ask_model(state, ask, "feedback", index)
     stream.usage[index] = stream.usage.get(index, Usage()) + reply.usage
     verdict, cut = verdict_of(reply.text), state.stop_of(reply.finish, "critic")

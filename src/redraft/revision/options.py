@@ -133,7 +133,8 @@ def _fault_of_header(name: Any, text: Any) -> tuple[str, str] | None:
 
 
 def _is_async(value: Any) -> bool:
-    return any(map(inspect.iscoroutinefunction, (value, getattr(value, "__call__", None))))  # noqa: B004
+    kinds = (inspect.iscoroutinefunction, inspect.isasyncgenfunction)
+    return any(is_kind(f) for is_kind in kinds for f in (value, getattr(value, "__call__", None)))  # noqa: B004
 
 
 _REFERENCE = "a model reference (docs/engines.md) or an engine"
@@ -303,6 +304,7 @@ def check_options(options: Mapping[str, Any]) -> Options:
         _check_best_of(found)
     if found.get("cache"):
         _check_cached(found)
+    _check_judge(found)
     if found.get("tools") and drafts_of(found) > 1:
         raise UsageError(
             f"{drafts_of(found)} drafts were asked for, and tools.",
@@ -368,6 +370,22 @@ def drafts_of(options: Mapping[str, Any]) -> int:
     return options.get("drafts") or (DRAFTS if options.get("mode") == "best-of" else 1)
 
 
+def asks_judge(options: Mapping[str, Any], checks: Sequence[Any]) -> bool:
+    """Return whether a judge may be asked: by a check, or to choose among drafts. Checks as values may."""
+    if not checks and options.get("output") is None:
+        return drafts_of(options) > 1
+    return any(not isinstance(check, str) or "judge" in check for check in checks)
+
+
+def _check_judge(options: Mapping[str, Any]) -> None:
+    """Check that a judge is asked, if there is one."""
+    if options.get("judge") is not None and not asks_judge(options, options.get("checks", ())):
+        raise UsageError(
+            "a judge was given, and nothing asks it.",
+            hint="Add a check: 'judge:Is it kind?'. Or several drafts and no check: it chooses among them.",
+        )
+
+
 def _check_drafts(options: Mapping[str, Any]) -> None:
     """Check that drafts can be compared."""
     if options.get("mode") == "native":
@@ -383,7 +401,11 @@ def _check_drafts(options: Mapping[str, Any]) -> None:
 
 
 def _check_gold(options: Mapping[str, Any]) -> None:
-    """Check that the wording shows the right answer to the critic."""
+    """Check that a critic is asked, and that the wording shows it the right answer."""
+    if (mode := options.get("mode", "auto")) not in ("auto", "prompted"):
+        raise UsageError(
+            f"gold was given, and mode {mode!r} shows it to no critic.", hint="Use mode='prompted'."
+        )
     wording = wording_of(options.get("prompts") or DEFAULT)
     if not wording.shows_gold:
         raise UsageError(
@@ -451,9 +473,17 @@ def choose_mode(
     has_checks: bool,
     has_critic: bool,
     drafts: int = 1,
-    given: bool = False,
+    by_chat: bool = False,
 ) -> Mode:
-    """Return the mode for a model and a call. `given` is whether the first answer is.
+    """Return the mode for a model and a call.
+
+    Args:
+        mode: As asked for, or `auto`.
+        info: The writer's engine.
+        has_checks: Whether there are checks.
+        has_critic: Whether a model is to criticise.
+        drafts: Most first answers.
+        by_chat: Whether native revision has no place for something: a first or a gold answer.
 
     Raises:
         UsageError: The model cannot do the mode; the hint says what to use.
@@ -467,7 +497,7 @@ def choose_mode(
         raise UsageError(f"{info.name!r} does not answer chat messages.", hint="Use --mode native.")
     if mode == "best-of":
         return "best-of"
-    if mode == "native" or (mode == "auto" and info.native and drafts == 1 and not given):
+    if mode == "native" or (mode == "auto" and info.native and drafts == 1 and not by_chat):
         return "native"
     if mode == "verified" or (mode == "auto" and has_checks and not has_critic):
         return "verified"

@@ -12,6 +12,7 @@ from dataclasses import replace
 from redraft.chain import CheckResult, Feedback, Stop, Usage, Verdict
 from redraft.engines.base import Message
 from redraft.engines.messages import joined
+from redraft.errors import NoScore
 from redraft.formats.selfee import verdict_of
 from redraft.revision import critique, prompts
 from redraft.revision.critique import Critique
@@ -63,7 +64,10 @@ def _try_draft(state: State) -> Loop[Stop | None]:
     """Write a draft and check it. Return a reason to write no other, or None. An empty draft is no reason."""
     if not state.steps:
         yield from _write(state, _base(state))
-    results = yield from _check(state)
+    try:
+        results = yield from _check(state)
+    except NoScore as error:  # that ends no run of drafts: another may have one
+        results = (CheckResult(name="judge", passed=False, score=0.0, message=error.message),)
     if results is None:
         return state.stop_of("cancelled")
     _note_checks(state, results)
@@ -203,32 +207,37 @@ def _ask_critic(state: State, results: tuple[CheckResult, ...]) -> Loop[Stop | N
 
 
 def _criticism(state: State, faults: str) -> Loop[tuple[Generated, Critique]]:
-    """Ask for a criticism, and read it. One of a teacher that lacks a verdict is asked for it once more."""
+    """Ask for a criticism, and read it. If a teacher's lacks a verdict, ask for that once more."""
     plan, role = state.plan, state.plan.critic_role
-    scores = plan.wording.scores
-    schema = critique.SCHEMA if scores and plan.models[role].schemas else None
-    request = state.request(
-        "criticise", faults, gold=plan.gold, verdict=critique.IN_JSON if schema else critique.IN_WORDS
-    )
-    messages = _conversation(state, request)
-    ask = Ask(
-        messages, min(state.room(role), plan.feedback_tokens or plan.sampling.max_tokens), role, schema=schema
-    )
+    schema = critique.SCHEMA if plan.wording.scores and plan.models[role].schemas else None
+    demand = critique.IN_JSON if schema else critique.IN_WORDS
+    messages = _conversation(state, state.request("criticise", faults, gold=plan.gold, verdict=demand))
+    ask = Ask(messages, state.room(role, most=plan.feedback_tokens), role, schema=schema)
     reply = yield from ask_model(state, ask, "feedback", state.revisions)
-    if not scores:
+    if not plan.wording.scores:
         return reply, Critique(reply.text, verdict_of(reply.text))
     found = critique.read_critique(reply.text, plan.accept_score)
-    complete = reply.finish in ("stop", "max_tokens") and reply.text and not state.spent(role)
-    if found.verdict != "unknown" or not complete:
-        return reply, found
+    if found.verdict == "unknown" and reply.text and reply.finish in ("stop", "max_tokens"):
+        return (yield from _decided(state, messages, reply, found))
+    return reply, found
+
+
+def _decided(
+    state: State, messages: tuple[Message, ...], reply: Generated, found: Critique
+) -> Loop[tuple[Generated, Critique]]:
+    """Ask for the verdict that a criticism lacks. It counts as cut if the budget or a cancel leaves none."""
+    role = state.plan.critic_role
+    if state.spent(role):
+        return replace(reply, finish="max_tokens"), found
     said: Message = {"role": "assistant", "content": reply.text}
     again = joined([*messages, said, {"role": "user", "content": critique.AGAIN}])
-    ask = Ask(again, min(state.room(role), critique.AGAIN_TOKENS), role)
+    ask = Ask(again, state.room(role, most=critique.AGAIN_TOKENS), role)
     second = yield from ask_model(state, ask, "feedback", state.revisions)
-    both = replace(reply, usage=reply.usage + second.usage)
-    return both, replace(
-        found, text=critique.saying(found.text, verdict_of(second.text)), verdict=verdict_of(second.text)
-    )
+    verdict = verdict_of(second.text)
+    cut = verdict == "unknown" and state.stop_of(second.finish, role) not in (None, "max_tokens")
+    usage, finish = reply.usage + second.usage, second.finish if cut else reply.finish
+    decided = Critique(critique.saying(found.text, verdict), verdict, found.score)
+    return replace(reply, usage=usage, finish=finish), decided
 
 
 def _conversation(state: State, *request: Message) -> tuple[Message, ...]:

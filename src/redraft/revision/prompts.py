@@ -58,16 +58,19 @@ class Wording:
     def __post_init__(self) -> None:
         for name in ("criticise", "revise"):
             _check_template(name, getattr(self, name))
+        asked = filled(self.criticise, found="", prompt="", verdict=" ".join(VERDICTS))
         for phrase in VERDICTS:
-            if not self.scores and phrase not in self.criticise:
+            if phrase not in asked:
+                always = "always " * (phrase in self.criticise or self.scores)
                 raise UsageError(
-                    f"the template criticise does not ask for the words {phrase!r}.",
-                    hint=f"A model decides with the words {VERDICTS[0]!r} or {VERDICTS[1]!r}: ask it to.",
+                    f"the template criticise does not {always}ask for the words {phrase!r}.",
+                    hint=f"A model decides with the words {VERDICTS[0]!r} or {VERDICTS[1]!r}: ask it to, "
+                    "in a paragraph without {found} or {gold}.",
                 )
 
     @property
     def scores(self) -> bool:
-        """Whether criticisms have a score too: those of a teacher. The writer gets them as a request."""
+        """Whether criticisms are a teacher's: they have a score, and the writer is told them by the user."""
         return "verdict" in _places(self.criticise)
 
     @property

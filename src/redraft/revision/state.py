@@ -202,9 +202,12 @@ class State:
         """Return whether answer `index` must be revised, whatever its feedback says."""
         return index < self.plan.min_revisions
 
-    def room(self, role: Role = "writer", *, used: int = 0) -> int:
-        """Return the most tokens that the next call may generate, after `used` tokens of the same text."""
-        wanted = self.plan.sampling.max_tokens - used
+    def room(self, role: Role = "writer", *, used: int = 0, most: int | None = None) -> int:
+        """Return the most tokens that the next call may generate, after `used` tokens of the same text.
+
+        `most` stands in for `max_tokens`.
+        """
+        wanted = (most or self.plan.sampling.max_tokens) - used
         left = self.plan.budget.tokens_left(self.usage, self.plan.models[role].price)
         return wanted if left is None else min(wanted, left)
 

@@ -1,8 +1,9 @@
 """Checks by a judge: a model scores the answer by a rubric.
 
 The judge explains first and writes its score on the last line. A reply without a score is an error of the
-check. An answer can persuade its judge, judges prefer long answers, and small models cannot judge: prefer a
-check that computes. Comparing two answers fairly belongs to `evaluate`.
+check, except that one of several drafts only fails. An answer can persuade its judge, judges prefer long
+answers, and small models cannot judge: prefer a check that computes. Comparing two answers fairly belongs to
+`evaluate`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import regex
 
 from redraft.chain import Prompt
 from redraft.engines.base import Engine, Message, Sampling
-from redraft.errors import CheckError, CheckSyntaxError
+from redraft.errors import CheckSyntaxError, NoScore
 from redraft.verify.base import Outcome, failed, passed
 
 BAR = 7
@@ -50,6 +51,9 @@ Rubric:
 First name, in a few sentences, what in the answer falls short of the rubric, and where. \
 Do not write a better answer. Then write, alone on the last line, "Score: " and a whole number \
 from 1 (worst) to 10 (best)."""
+
+
+_AGAIN = 'Your score is missing. Write it now: "Score: " and a whole number from 1 to 10, and nothing else.'
 
 
 @dataclass(frozen=True)
@@ -91,20 +95,29 @@ class Judge:
     async def check(self, answer: str, prompt: Prompt) -> Outcome:
         """Ask the judge. Its reasons become the message, and (score - 1) / 9 the score.
 
+        A reply without a score on its last line is asked for it once more.
+
         Raises:
-            CheckError: The reply has no score on its last line.
+            NoScore: There is none then either.
             EngineError: The judge's engine failed.
         """
-        reply = await self._ask(_task(answer, prompt, self.rubric))
-        reasons, score = _read_score(reply, self.name)
+        task: Message = {"role": "user", "content": _task(answer, prompt, self.rubric)}
+        reply = await self._ask(task)
+        try:
+            reasons, score = _read_score(reply, self.name)
+        except NoScore:
+            if not reply.strip():
+                raise
+            said: Message = {"role": "assistant", "content": reply}
+            last = await self._ask(task, said, {"role": "user", "content": _AGAIN})
+            reasons, score = _read_score(f"{reply}\n{last.strip()}", self.name)
         share = (score - 1) / (MAX_SCORE - 1)
         message = f"{reasons}\nThe judge gives the answer {score} of {MAX_SCORE}".strip()
         if score >= self.bar:
             return passed(f"{message}.", score=share)
         return failed(f"{message}, and {self.bar} is needed.", score=share)
 
-    async def _ask(self, task: str) -> str:
-        messages: list[Message] = [{"role": "user", "content": task}]
+    async def _ask(self, *messages: Message) -> str:
         return "".join([delta.text async for delta in self.engine.chat(messages, _SAMPLING)])
 
 
@@ -121,7 +134,7 @@ def _read_score(reply: str, name: str) -> tuple[str, int]:
     if not match:
         short = " ".join(name.split())
         short = short if len(short) <= _SHOWN else f"{short[: _SHOWN - 1]}…"
-        raise CheckError(
+        raise NoScore(
             f"the check {short!r} has no score: the judge's reply ends with {last[-80:]!r}.",
             hint="A larger judge model keeps to the form more often: --judge MODEL.",
         )

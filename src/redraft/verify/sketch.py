@@ -133,7 +133,9 @@ class _Sketch:
 def _limits(kind: str, said: dict[str, Any]) -> Iterator[str]:
     least_name, most_name, unit = _BOUNDS.get(kind, ("", "", ""))
     least, most = said.pop(least_name, None), said.pop(most_name, None)
-    if least is not None and most is not None:
+    if least is not None and least == most:
+        yield f"{most}{unit}"
+    elif least is not None and most is not None:
         yield f"{least} to {most}{unit}"
     elif most is not None:
         yield f"at most {most}{unit}"
@@ -141,6 +143,8 @@ def _limits(kind: str, said: dict[str, Any]) -> Iterator[str]:
         yield f"at least {least}{unit}"
     for name, form in _OTHERS.get(kind, {}).items():
         value = said.pop(name, False)
+        if value is True and name in _NUMBER:  # of Draft 4, where it changes the meaning of another limit
+            raise _Unsaid
         if value is not False:
             yield form.format(value)
 

@@ -109,8 +109,8 @@ class Json:
 
     @property
     def schema(self) -> Schema:
-        """A schema that any JSON fits."""
-        return {}
+        """JSON of any form but a bare number, text or word, which a model left alone likes to end in."""
+        return {"type": ["object", "array"]}
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
         """Pass if the answer is JSON. A miss scores the share of the text before the fault."""

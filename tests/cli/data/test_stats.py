@@ -41,8 +41,8 @@ def test_the_table_says_what_there_is(data: Path) -> None:
     for line in (
         "2 records · 2 answers · 2 feedbacks · 1 gold answer · 23 words",
         "answers a record 0 0 1.0 2 2",
-        "1 0 1 0 1 3.00",
-        "2 1 0 0 1 9.00",
+        "1 0 1 0 1 3.00 1 8",
+        "2 1 0 0 1 9.00 1 6",
         "warnings",
         "fault 1 record that cannot be read.",
     ):

@@ -11,9 +11,11 @@ from typer.testing import CliRunner, Result
 
 from redraft.chain import Chain, read_jsonl
 from redraft.cli import app
-from redraft.formats.documents import shipped_recipes
+from redraft.errors import UsageError
 from redraft.formats.selfee import parse, render
+from redraft.verify.sandbox import find_sandbox
 
+OF_CHAINS = ("selfee_alpaca", "selfee_gold", "selfee_sharegpt", "checked_math")
 BAD, GOOD = "Too vague. 3/10. Revision is needed.", "Clear. 9/10. Revision is not needed."
 GOLD = "a grey gull at sea"
 
@@ -109,6 +111,55 @@ def test_a_gold_number_gives_the_verdicts() -> None:
     assert chain.passed
 
 
+def test_the_gold_answer_is_no_first_answer_if_the_writer_must_not_see_it() -> None:
+    generate([BAD, "A small bird.", GOOD], "--first", "--gold")
+    assert "has no answer but the gold one" in Path("out.jsonl.errors.jsonl").read_text()
+    assert not chains()
+
+
+def test_checks_that_were_given_stay_beside_that_of_the_gold_number() -> None:
+    records([{"instruction": "What is 6 times 7?", "output": "42"}])
+    generate(["It is 41.", "It is, I think, 42.", "It is 42."], "--verify", "number", "--check", "words<=3")
+    (chain,) = chains()
+    assert len(chain.steps) == 3
+    assert len(chain.steps[0].checks) == 2
+
+
+@pytest.mark.parametrize("flags", [["--mode", "verified"], ["--drafts", "2"], ["--mode", "best-of"]])
+def test_a_gold_number_serves_every_way_of_checking(flags: list[str]) -> None:
+    records([{"instruction": "What is 6 times 7?", "output": "42"}])
+    result = generate(["It is 41.", "It is 42."], "--verify", "number", *flags)
+    assert result.exit_code == 0, result.output
+    assert chains()[0].passed
+
+
+def test_the_summary_of_a_run_that_was_resumed_counts_all_its_chains() -> None:
+    records([{"instruction": name, "output": GOLD} for name in "AB"])
+    replies = ["A bird.", f"Say {GOLD}. 3/10. Revision is needed.", "I apologize. A small bird.", GOOD]
+    first = generate(replies * 2, "--gold", "--limit-tokens", "1")
+    assert "1 of 2 done" in first.output
+    result = generate(replies, "--gold")
+    assert "answers    2 in out.jsonl, 1 of them from before" in result.output
+    assert "verdicts   2 revise, 2 accept" in result.output
+    assert "cleaned    2 apologies" in result.output
+    assert "leaks      2 chains with a quote" in result.output
+
+
+def test_a_kill_leaves_no_dropped_chain_twice_or_torn() -> None:
+    flags = ("--gold", "--drop-leaks")
+    records([{"instruction": name, "output": GOLD} for name in "AB"])
+    generate(["A bird.", f"Say {GOLD}. 3/10. Revision is needed.", "B.", GOOD] * 2, *flags)
+    leaks, marks = Path("out.jsonl.leaks.jsonl"), Path("out.jsonl.done.jsonl")
+    first, second = leaks.read_bytes().splitlines(keepends=True)
+    ids = [chain.id for chain in chains(str(leaks))]
+    for left in (first + second, first, first + second[:99]):
+        leaks.write_bytes(left)  # as if killed before the second was marked as done
+        marks.write_bytes(marks.read_bytes().splitlines(keepends=True)[0])
+        result = generate([], *flags)
+        assert result.exit_code == 0, result.output
+        assert [chain.id for chain in chains(str(leaks))] == ids
+
+
 @pytest.mark.parametrize(
     ("record", "flags", "said"),
     [
@@ -131,6 +182,12 @@ def test_a_record_that_lacks_what_is_needed_fails_alone(record: Any, flags: list
         (["--verify", "number", "--gold"], "--verify was given, and --gold", "leave out one"),
         (["--gold", "--prompts", "task"], "the wording 'task' has no place for it", "teacher"),
         (["--recipe", "selfee"], "there is no recipe 'selfee'", "selfee_gold"),
+        (["--recipe", "selfee_gold", "--mode", "verified", "-c", "json"], "mode 'verified'", "prompted"),
+        (["--recipe", "selfee_gold", "--verify", "number"], "--verify was given, and --gold", "--no-gold"),
+        (["--verify", "number", "--critic", "script:script.jsonl"], "and --critic", "leave out one"),
+        (["--verify", "number", "--mode", "prompted"], "and --mode prompted", "leave out one"),
+        (["--first", "--drafts", "2", "-c", "json"], "the first answer is given, and 2 drafts", "Leave out"),
+        (["--first", "--mode", "native"], "mode 'native' writes the first answer itself", "prompted"),
     ],
 )
 def test_flags_that_do_not_fit_are_refused(flags: list[str], said: str, hint: str) -> None:
@@ -141,7 +198,59 @@ def test_flags_that_do_not_fit_are_refused(flags: list[str], said: str, hint: st
     assert not Path("out.jsonl").exists()
 
 
-@pytest.mark.parametrize("name", shipped_recipes("generate"))
+TASK = {
+    "task_id": 1,
+    "text": "Write a function double(x) that doubles a number.",
+    "code": "def double(x):\n    return 2 * x",
+    "test_list": ["assert double(2) == 4", "assert double(0) == 0"],
+    "test_setup_code": "",
+    "challenge_test_list": [],
+}
+
+
+@pytest.fixture
+def sandbox() -> None:
+    try:
+        find_sandbox()
+    except UsageError as error:
+        pytest.skip(f"no sandbox works here: {error.message}")
+
+
+@pytest.mark.usefixtures("sandbox")
+def test_unit_tests_give_the_verdicts() -> None:
+    records([TASK])
+    result = generate(
+        ["```python\ndef double(x):\n    return x\n```", "```python\ndef double(x):\n    return x + x\n```"],
+        *("--recipe", "checked_code", "--run-code"),
+    )
+    assert result.exit_code == 0, result.output
+    (chain,) = chains()
+    first, second = (step.feedback for step in chain.steps)
+    assert first is not None
+    assert second is not None
+    assert (first.verdict, second.verdict, chain.passed) == ("revise", "accept", True)
+    assert "passes 1 of 2 tests" in first.text
+
+
+@pytest.mark.usefixtures("sandbox")
+def test_a_record_without_tests_fails_alone() -> None:
+    records([{"instruction": "Write f.", "output": "def f(): pass"}, TASK])
+    generate(["```python\ndef double(x):\n    return x + x\n```"], "--verify", "code", "--run-code")
+    assert "has no tests, which --verify code needs" in Path("out.jsonl.errors.jsonl").read_text()
+    assert len(chains()) == 1
+
+
+def test_no_program_runs_unless_it_is_allowed_by_a_flag() -> None:
+    records([TASK])
+    result = generate(["x"], "--recipe", "checked_code")
+    assert result.exit_code == 2
+    assert "--verify code runs programs that a model wrote" in result.output
+    assert "--run-code" in result.output
+    Path("own.yaml").write_text("verify: code\nrun_code: true\n")
+    assert "no option 'run_code'" in generate(["x"], "--recipe", "own.yaml").output
+
+
+@pytest.mark.parametrize("name", OF_CHAINS)
 def test_every_shipped_recipe_makes_a_chain(name: str) -> None:
     records([{"instruction": "What is 6 times 7?", "output": "42"}])
     result = generate(["It is 42.", GOOD, GOOD], "--recipe", name)
@@ -195,3 +304,35 @@ def test_replies_to_another_wording_are_not_used() -> None:
     result = generate([], "--prompts", "own.yaml")
     assert result.exit_code == 2
     assert "out.jsonl was made in another way: prompts" in result.output
+
+
+def test_a_card_is_written_at_the_end_of_each_run() -> None:
+    generate(["A bird.", BAD, "I apologize. A small bird.", GOOD])
+    card = Path("out.jsonl.card.md")
+    assert "| chains | 1 |" in card.read_text()
+    assert "| settings | the defaults |" in card.read_text()
+    before = card.read_text()
+    result = generate(["A fish.", GOOD], "--seed", "3")
+    assert "was made in another way" in result.stderr
+    assert card.read_text() == before
+
+
+def test_a_card_counts_the_chains_of_earlier_runs() -> None:
+    birds = [{"instruction": f"Describe bird {number}.", "output": GOLD} for number in range(2)]
+    records(birds)
+    generate(["A bird.", GOOD, "A bird.", GOOD], "--limit-tokens", "1")
+    assert "| chains | 1 |" in Path("out.jsonl.card.md").read_text()
+    generate(["A bird.", GOOD])
+    text = Path("out.jsonl.card.md").read_text()
+    assert "| chains | 2 |" in text
+    assert "| verdicts | 2 accept |" in text
+    assert "| runs | 2, " in text
+
+
+def test_a_file_in_the_place_of_the_card_does_not_fail_the_run() -> None:
+    Path("out.jsonl.card.md").write_text("My notes.")
+    result = generate(["A bird.", GOOD])
+    assert result.exit_code == 0
+    assert "is not a card of redraft's" in result.stderr
+    assert Path("out.jsonl.card.md").read_text() == "My notes."
+    assert len(chains()) == 1

@@ -136,3 +136,36 @@ def test_a_huge_record_and_one_that_cannot_be_read_are_no_samples(tmp_path: Path
     path = tmp_path / "a.jsonl"
     path.write_text(json.dumps({"prompt": "x" * (Draw.LARGEST + 1)}) + '\n{no\n{"prompt": "good"}\n')
     assert drawn(path, samples=8) == ["good"]
+
+
+def test_an_example_of_each_kind_is_the_first(tmp_path: Path) -> None:
+    bad, good = "Bad. Revision is needed.", "Good. Revision is not needed."
+    outputs = {
+        "corrected": [("a", bad), ("b", good)],
+        "not accepted": [("a", bad)],
+        "silent": [("a", "Hm."), ("b", good)],
+        "leaking": [("a", f"Say the golden answer. {bad}"), ("b", good)],
+        "at once": [("a", good)],
+        "again": [("a", good)],
+    }
+    path = tmp_path / "a.jsonl"
+    records = [
+        {
+            "instruction": name,
+            "output": "the golden answer",
+            "outputs": [{"output": answer, "feedback": text} for answer, text in steps],
+        }
+        for name, steps in outputs.items()
+    ]
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    for workers in (1, 2):
+        found = describe([path], len, workers=workers).examples
+        assert {kind: sample.chain.prompt.text for kind, sample in found.items()} == {
+            "accepted at once": "at once",
+            "corrected": "corrected",
+            "leaking": "leaking",
+            "without a verdict": "silent",
+        }
+    assert list(found) == ["accepted at once", "corrected", "leaking", "without a verdict"]
+    assert found["leaking"].where == f"{path}:4"
+    assert describe([path], len, samples=0).examples == {}

@@ -260,3 +260,32 @@ def test_where_there_is_no_answer_the_gold_one_is_counted_with_its_rationale() -
     assert summary.tables["record length"] == {9: 1}
     assert summary.totals["long"] == 1
     assert summary.totals["answers"] == 0
+
+
+def test_lengths_are_counted_by_step_too() -> None:
+    summary = summary_of(judged(("a b", "c"), ("d", None), ("e f g", "h i")))
+    assert summary.tables["answer by step"] == {(1, 2): 1, (2, 1): 1, (3, 3): 1}
+    assert summary.tables["feedback by step"] == {(1, 1): 1, (3, 2): 1}
+    assert "answer by step" not in summary_of(Chain(meta={"reference": "4"})).tables
+
+
+def test_a_score_of_its_own_counts_before_one_in_the_text() -> None:
+    feedback = Feedback.model_validate({"text": "3/10, I say.", "verdict": "accept", "score": 9.5})
+    summary = summary_of(Chain(steps=(Step(answer="a", feedback=feedback),)))
+    assert summary.tables["scores"] == {(1, 9.5): 1}
+    assert summary.totals["low score"] == 0
+
+
+def test_what_a_run_changed_and_found_is_counted() -> None:
+    about = {
+        "cleaned": {"apologies": 2, "remarks": 1},
+        "leaks": [{"step": 0, "part": "feedback"}, {"step": 1, "part": "answer"}],
+    }
+    summary = summary_of(judged(("a", "b"), meta={"generated": about}))
+    assert summary.tables["cleaned"] == {"apologies": 2, "remarks": 1}
+    assert summary.tables["leaks"] == {"in feedback": 1, "in answer": 1}
+
+
+@pytest.mark.parametrize("about", ["x", {"leaks": 3, "cleaned": []}, {"leaks": ["x"], "cleaned": {"a": "b"}}])
+def test_a_strange_record_of_the_making_does_no_harm(about: object) -> None:
+    assert summary_of(judged(("a", "b"), meta={"generated": about})).totals["records"] == 1

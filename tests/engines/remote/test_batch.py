@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +19,25 @@ from typer.testing import CliRunner, Result
 
 from redraft.chain import Chain, read_jsonl
 from redraft.cli import app
-from tests.engines.batch_server import BatchServer, Fault
+from redraft.engines.base import Delta, Message, Sampling
+from redraft.engines.journaled import JournaledEngine
+from redraft.engines.remote import batch
+from redraft.engines.remote.batch import Batches
+from redraft.engines.remote.engine import RemoteEngine
+from redraft.engines.remote.patience import Patience
+from redraft.engines.remote.server import Server
+from redraft.errors import RedraftError, UsageError
+from redraft.jobs.journal import Journal
+from redraft.jobs.progress import ItemProgress
+from tests.engines.batch_server import Batch, BatchServer, Fault
+from tests.engines.fake_server import FakeServer, Reply, error_reply, json_reply
 
-PROMPTS = 6
+PROMPTS = 5
+CALLS = 3
+"""A draft, feedback and a revision for each prompt."""
 TWO_STEPS = ["--mode", "prompted", "--max-revisions", "1", "--context", "chain"]
+ONE_STEP = ["--mode", "verified", "--max-revisions", "0", "-c", "words>=1"]
+FILE, JOURNAL = Path("out.jsonl.batches.jsonl"), Path("out.jsonl.journal.db")
 
 
 def says(body: dict[str, Any]) -> str:
@@ -29,6 +52,7 @@ def says(body: dict[str, Any]) -> str:
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(batch, "_MOMENT", 0.02)
     write_prompts(PROMPTS)
     return tmp_path
 
@@ -38,7 +62,8 @@ def write_prompts(count: int) -> None:
 
 
 def words(server: BatchServer, *more: str, out: str = "out.jsonl") -> list[str]:
-    return ["answer", "prompts.txt", "-o", out, "-m", server.model, *TWO_STEPS, *more]
+    loop = [] if "-c" in more else TWO_STEPS
+    return ["answer", "prompts.txt", "-o", out, "-m", server.model, *loop, *more]
 
 
 def answer(server: BatchServer, *more: str, out: str = "out.jsonl") -> Result:
@@ -46,8 +71,33 @@ def answer(server: BatchServer, *more: str, out: str = "out.jsonl") -> Result:
     return CliRunner().invoke(app, args, prog_name="redraft")
 
 
+def start(server: BatchServer, *more: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "redraft", *words(server, "--batch", "--pause", "0.05", *more)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < deadline, "the job does not get on"
+        time.sleep(0.005)
+
+
 def chains(out: str = "out.jsonl") -> list[Chain]:
     return sorted(read_jsonl(Path(out)), key=lambda chain: chain.id)
+
+
+def insist_on_all(server: BatchServer) -> None:
+    """All chains are there, and the server was paid once for each of their replies."""
+    assert [chain.id for chain in chains()] == [f"prompts/{n}" for n in range(PROMPTS)]
+    for chain in chains():
+        asked = f"Describe thing {chain.id.split('/')[1]}."
+        assert [step.answer for step in chain.steps] == [
+            f"Version {n} of a fine gull\u2028over the sea for {asked}" for n in (0, 2)
+        ]
+    assert len(server.paid) == PROMPTS * CALLS
+    assert set(server.paid.values()) == {1}
+    assert server.live == []
 
 
 def told(chain: Chain) -> Any:
@@ -58,14 +108,571 @@ def told(chain: Chain) -> Any:
     return record
 
 
+# A run that nothing disturbs.
+
+
 def test_a_run_in_batches_makes_the_chains_of_a_live_run() -> None:
     with BatchServer(says) as server:
         done = answer(server)
         assert done.exit_code == 0, done.output
-        assert server.waves == [PROMPTS] * 3
-        assert set(server.paid.values()) == {1}
-        assert server.live == []
+        assert server.waves == [PROMPTS] * CALLS
+        insist_on_all(server)
         live = CliRunner().invoke(app, words(server, out="live.jsonl"), prog_name="redraft")
         assert live.exit_code == 0, live.output
     assert list(map(told, chains())) == list(map(told, chains("live.jsonl")))
+
+
+def test_a_live_run_finds_the_replies_of_batches_in_the_journal_and_the_other_way_round() -> None:
+    with BatchServer(says) as server:
+        assert answer(server).exit_code == 0
+        before = list(map(told, chains()))
+        live = words(server, "--journal", str(JOURNAL), out="live.jsonl")
+        assert CliRunner().invoke(app, live, prog_name="redraft").exit_code == 0
+        assert (server.live, list(map(told, chains("live.jsonl")))) == ([], before)
+        Path("out.jsonl").unlink()
+        again = answer(server)
+        assert f"{PROMPTS * CALLS} stored texts used; this run paid for 0 new tokens" in again.stdout
+        assert len(server.waves) == CALLS
+        live = words(server, "--journal", "live.db", out="other.jsonl")
+        assert CliRunner().invoke(app, live, prog_name="redraft").exit_code == 0
+        assert answer(server, "--journal", "live.db", out="third.jsonl").exit_code == 0
+        assert len(server.waves) == CALLS
+
+
+def test_usage_and_limits_count_what_batches_cost() -> None:
+    with BatchServer(says) as server:
+        done = answer(server, "--limit-tokens", "20", "-j", "2", "--price", "1,2")
+        assert (done.exit_code, "the limit of 20 tokens is reached" in done.output) == (4, True)
+        assert [chain.usage.completion_tokens for chain in chains()] == [7 * CALLS] * 2
+        assert chains()[0].usage.cost_usd == pytest.approx(CALLS * (10 + 2 * 7) / 1e6)
+        assert server.waves == [2] * CALLS
+
+
+def test_the_same_prompt_twice_gets_two_replies() -> None:
+    Path("prompts.jsonl").write_text('{"id": "a", "instruction": "Hi"}\n{"id": "b", "instruction": "Hi"}\n')
+    count = iter(range(99))
+    with BatchServer(lambda _: f"Reply {next(count)}.") as server:
+        args = ["answer", "prompts.jsonl", "-o", "out.jsonl", "-m", server.model, *ONE_STEP, "--batch"]
+        assert CliRunner().invoke(app, [*args, "--pause", "0.01"], prog_name="redraft").exit_code == 0
+        assert (len({chain.answer for chain in chains()}), server.waves) == (2, [2])
+        args[3] = "cached.jsonl"
+        more = ["--pause", "0.01", "--cache", "cache.db"]
+        assert CliRunner().invoke(app, [*args, *more], prog_name="redraft").exit_code == 0
+        assert (len({chain.answer for chain in chains("cached.jsonl")}), server.waves) == (1, [2, 1])
+
+
+def test_models_of_one_server_share_what_an_earlier_run_sent() -> None:
+    with BatchServer(says) as server:
+        critic = ["--critic", f"{server.url}#tern", "-j", "2"]
+        killed(server, 2, *critic)
+        assert answer(server, *critic).exit_code == 0
+        insist_on_all(server)
+
+
+def test_a_wave_is_cut_at_the_limits_of_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch, "MOST_REQUESTS", 4)
+    with BatchServer(says, most=4) as server:
+        assert answer(server, *ONE_STEP).exit_code == 0
+        assert sorted(server.waves) == [1, 4]
+        monkeypatch.setattr(batch, "MOST_BYTES", 1000)
+        assert answer(server, *ONE_STEP, out="other.jsonl").exit_code == 0
+        assert max(server.waves[2:]) < 4
+    assert len(chains("other.jsonl")) == PROMPTS
+
+
+def test_critic_and_writer_get_batches_of_their_own_models() -> None:
+    with BatchServer(says) as server:
+        done = answer(server, "--critic", f"{server.url}#tern")
+        assert done.exit_code == 0, done.output
+        models = [batch.lines[0]["body"]["model"] for batch in server.batches.values()]
+        assert models == ["gull", "tern", "gull"]
+
+
+def test_of_several_keys_only_the_first_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    with BatchServer(says) as server:
+        Path("config.toml").write_text(f'[keys]\n"{server.host}" = ["first-key-1", "second-key-2"]\n')
+        Path("config.toml").chmod(0o600)
+        monkeypatch.setenv("REDRAFT_CONFIG", "config.toml")
+        done = answer(server)
+        assert done.exit_code == 0, done.output
+        assert {each.headers["authorization"] for each in server.requests} == {"Bearer first-key-1"}
+
+
+def test_generated_chains_go_through_batches_too() -> None:
+    with BatchServer(says) as server:
+        args = ["generate", "chains", "prompts.txt", "-o", "out.jsonl", "-m", server.model, "--batch"]
+        more = ["--pause", "0.01", "--mode", "prompted", "--max-revisions", "1"]
+        done = CliRunner().invoke(app, [*args, *more], prog_name="redraft")
+        assert done.exit_code == 0, done.output
+        assert (server.waves[0], server.live) == (PROMPTS, [])
+        assert set(server.paid.values()) == {1}
     assert len(chains()) == PROMPTS
+
+
+# A run that is stopped.
+
+
+def killed(server: BatchServer, held: int, *more: str) -> None:
+    """Kill a run in the middle of a wave."""
+    server.held, server.looks = held, 0
+    with start(server, *more) as job:
+        wait_until(lambda: len(server.waves) == held and server.looks > 2)
+        job.kill()
+        job.communicate()
+    server.held = 0
+
+
+def leave_pending(server: BatchServer) -> None:
+    """Run until the first wave is sent. A server that fails then ends the run."""
+    server.down = True
+    assert answer(server, "--patience", "0", "--retries", "0").exit_code == 3
+    assert len(server.waves) == 1
+    server.down = False
+
+
+def test_a_run_that_is_killed_while_a_batch_is_pending_goes_on_and_pays_nothing_twice() -> None:
+    with BatchServer(says) as server:
+        killed(server, 1)
+        killed(server, 2)
+        assert answer(server).exit_code == 0
+        assert server.waves == [PROMPTS] * CALLS
+        insist_on_all(server)
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_at_any_moment_loses_nothing_and_pays_nothing_twice() -> None:
+    write_prompts(200)
+    with BatchServer(says) as server:
+        for _ in range(25):
+            with start(server, "-j", "50") as job:
+                wait_until(lambda: FILE.exists())
+                time.sleep(random.uniform(0, 1.5))
+                job.kill()
+                job.communicate()
+        assert answer(server).exit_code == 0
+        assert len(chains()) == 200
+        assert len(server.paid) == 200 * CALLS
+        assert set(server.paid.values()) == {1}
+
+
+def test_replies_that_nobody_waits_for_yet_are_kept_in_the_journal() -> None:
+    """A run that goes on with fewer chains at once reads the whole batch, and uses it later."""
+    with BatchServer(says) as server:
+        leave_pending(server)
+        assert answer(server, "-j", "2").exit_code == 0
+        assert server.waves[0] == PROMPTS
+        assert set(server.waves[1:]) <= {1, 2}
+        insist_on_all(server)
+
+
+def test_ctrl_c_leaves_the_batch_and_says_how_to_go_on() -> None:
+    with BatchServer(says) as server:
+        server.held = 1
+        with start(server) as job:
+            wait_until(lambda: server.looks > 2)
+            job.send_signal(signal.SIGINT)
+            _, said = job.communicate(timeout=60)
+        assert job.returncode == 130
+        (name,) = server.batches
+        assert f"wave 1: 0 of {PROMPTS} done, {name} " in said
+        assert f"{name}: under way at the server" in said
+        assert f"0 of {PROMPTS} done; run the same command again to go on." in said
+        server.held = 0
+        assert answer(server).exit_code == 0
+        insist_on_all(server)
+
+
+def test_a_limit_of_seconds_ends_the_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    with BatchServer(says) as server:
+        server.held = 1
+        with monkeypatch.context() as clock:
+            clock.setattr(ItemProgress, "seconds", property(lambda _: 99.0 if server.looks > 2 else 1.0))
+            done = answer(server, "--limit-seconds", "50")
+        assert done.exit_code == 4
+        assert "the limit of 50 seconds is reached, in the middle of a batch." in done.stderr
+        assert f"0 of {PROMPTS} done; run the same command again to go on" in done.stderr
+        assert "under way at the server" in done.stderr
+        server.held = 0
+        assert answer(server).exit_code == 0
+        insist_on_all(server)
+
+
+def test_a_live_run_does_not_pay_for_what_a_batch_is_asked_for() -> None:
+    with BatchServer(says) as server:
+        leave_pending(server)
+        live = CliRunner().invoke(app, words(server), prog_name="redraft")
+        assert (live.exit_code, server.live) == (2, [])
+        assert "is under way for out.jsonl, and --batch was not given" in live.stderr
+        assert answer(server).exit_code == 0
+        Path("out.jsonl").unlink()
+        assert CliRunner().invoke(app, words(server), prog_name="redraft").exit_code == 0
+        insist_on_all(server)
+
+
+def test_a_batch_whose_creation_was_not_heard_of_is_found() -> None:
+    """The server created it and broke off; and the process died before it could write the id."""
+    with BatchServer(says, Fault(lost=True)) as server:
+        assert answer(server).exit_code == 0
+        assert server.waves == [PROMPTS] * CALLS
+        insist_on_all(server)
+
+
+@pytest.mark.parametrize("created", [True, False])
+def test_a_process_that_died_while_it_created_a_batch(created: bool) -> None:
+    with BatchServer(says) as server:
+        leave_pending(server)
+        head, *_ = FILE.read_text().splitlines(keepends=True)
+        FILE.write_text(head + '{"file": ')
+        if not created:
+            server.batches.clear()
+        for number in range(3):  # so that it is not on the first page of the list
+            record = {"id": f"other_{number}", "input_file_id": "other", "created_at": int(time.time())}
+            server.batches[f"other_{number}"] = Batch({**record, "status": "completed"}, [], Fault())
+        assert answer(server).exit_code == 0
+        insist_on_all(server)
+
+
+# Batches that go wrong.
+
+
+@pytest.mark.parametrize("ends", ["expired", "cancelled"])
+def test_a_batch_that_ends_early_is_used_as_far_as_it_goes(ends: str) -> None:
+    with BatchServer(says, Fault(ends, answered=4)) as server:
+        assert answer(server).exit_code == 0
+        assert server.waves == [PROMPTS, PROMPTS, PROMPTS, 1]
+        insist_on_all(server)
+
+
+def test_a_batch_that_expires_each_time_fails_its_prompts() -> None:
+    faults = [Fault("expired", answered=n) for n in (4, 0, 0)]
+    with BatchServer(says, *faults) as server:
+        done = answer(server, *ONE_STEP, "--retries", "2")
+        assert done.exit_code == 3
+        assert server.waves == [PROMPTS, 1, 1]
+        failures = [json.loads(line) for line in Path("out.jsonl.errors.jsonl").read_text().splitlines()]
+        assert len(failures) == 1
+        assert "gave no reply in 3 batches: This request could not be executed" in failures[0]["message"]
+        assert "--parallel" in failures[0]["hint"]
+        assert answer(server, *ONE_STEP).exit_code == 0
+        assert (len(chains()), set(server.paid.values())) == (PROMPTS, {1})
+
+
+def some(status: int, message: str) -> Callable[[dict[str, Any]], tuple[int, str] | None]:
+    return lambda body: (status, message) if "thing 3" in str(body) else None
+
+
+def test_lines_that_fail_for_the_moment_are_sent_again() -> None:
+    with BatchServer(says, Fault(refused=some(500, "Internal error"))) as server:
+        assert answer(server).exit_code == 0
+        assert server.waves == [PROMPTS, PROMPTS, PROMPTS, 1]
+        insist_on_all(server)
+
+
+def test_a_prompt_that_is_refused_fails_alone() -> None:
+    with BatchServer(says, Fault(refused=some(400, "This prompt is not allowed."))) as server:
+        assert answer(server).exit_code == 3
+        (failure,) = [json.loads(line) for line in Path("out.jsonl.errors.jsonl").read_text().splitlines()]
+        assert failure["id"] == "prompts/3"
+        assert "refuses the request (400): This prompt is not allowed." in failure["message"]
+        assert len(chains()) == PROMPTS - 1
+
+
+def test_a_field_that_the_model_refuses_is_renamed_in_the_next_wave() -> None:
+    def refused(body: dict[str, Any]) -> tuple[int, str] | None:
+        old = "max_tokens" in body
+        return (400, "Unsupported parameter: use 'max_completion_tokens' instead.") if old else None
+
+    with BatchServer(says, *[Fault(refused=refused)] * 9) as server:
+        assert answer(server).exit_code == 0
+        assert server.waves == [PROMPTS] * (1 + CALLS)
+        insist_on_all(server)
+
+
+def test_a_batch_that_fails_validation_says_why() -> None:
+    reason = [{"code": "invalid", "line": n, "message": "Not for batches."} for n in (1, 2)]
+    with BatchServer(says, Fault(reason=reason)) as server:
+        done = answer(server)
+        assert done.exit_code == 3
+        (name,) = server.batches
+        assert f"refuses {name}: line 1: Not for batches.; line 2: Not for" in done.stderr
+        assert "Nothing of this batch was paid." in done.stderr
+        assert not Path("out.jsonl.errors.jsonl").exists()
+        assert answer(server).exit_code == 0
+        insist_on_all(server)
+
+
+def test_a_limit_of_enqueued_tokens_says_to_send_less() -> None:
+    reason = [{"code": "token_limit_exceeded", "line": None, "message": "Enqueued token limit reached."}]
+    with BatchServer(says, Fault(reason=reason)) as server:
+        done = answer(server)
+    assert "Enqueued token limit reached." in done.stderr
+    assert f"--parallel {PROMPTS // 2}" in done.stderr
+
+
+@pytest.mark.parametrize("route", ["POST /v1/files", "POST /v1/batches"])
+def test_a_server_without_batches_says_what_to_do(route: str) -> None:
+    with BatchServer(says) as server:
+        server.on(route, json_reply({"detail": "Not Found"}, 404))
+        done = answer(server)
+        assert done.exit_code == 3
+        assert f"{server.url} has no batches" in done.stderr
+        assert "Leave out --batch" in done.stderr
+        live = CliRunner().invoke(app, words(server), prog_name="redraft")
+        assert live.exit_code == 0, live.output
+
+
+def test_a_batch_that_the_server_forgot_is_not_paid_again_unasked() -> None:
+    with BatchServer(says) as server:
+        leave_pending(server)
+        (name,) = server.batches
+        server.batches.clear()
+        done = answer(server)
+        assert done.exit_code == 3
+        assert f"does not know /batches/{name} (404)" in done.stderr
+        assert str(FILE) in done.stderr
+        assert server.batches == {}
+
+
+def test_a_result_that_breaks_off_is_read_again() -> None:
+    with BatchServer(says) as server:
+        whole, seen = server._content, []
+
+        def cut(name: str) -> Reply:
+            reply, first = whole(name), name not in seen
+            seen.append(name)
+            (content,) = reply.pieces
+            assert isinstance(content, bytes)
+            return Reply(200, reply.headers, [content[: len(content) // 2]], cut=True) if first else reply
+
+        server._content = cut  # type: ignore[method-assign]
+        assert answer(server).exit_code == 0
+        assert len(seen) == 2 * CALLS
+        insist_on_all(server)
+
+
+@pytest.mark.parametrize(
+    "route",
+    ["POST /v1/files", "POST /v1/batches", "GET /v1/batches/batch_2"],
+    ids=["upload", "create", "look"],
+)
+def test_a_server_that_is_busy_for_a_moment_is_waited_for(
+    route: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("redraft.engines.remote.patience.LONGEST_BACKOFF", 0.05)
+    with BatchServer(says) as server:
+        few = (500,) * 7 if route.startswith("GET") else (503, 429)
+        real, left = server._next, [error_reply(status, "Not now") for status in few]
+
+        def busy(request: Any) -> Reply:
+            return left.pop() if left and f"{request.method} {request.path}" == route else real(request)
+
+        server._next = busy  # type: ignore[method-assign]
+        done = answer(server)
+        assert (done.exit_code, left) == (0, []), done.output
+        insist_on_all(server)
+
+
+def test_a_server_that_stays_down_ends_the_run_and_no_prompt_fails() -> None:
+    with BatchServer(says) as server:
+        server.down = True
+        done = answer(server, "--patience", "0", "--retries", "0")
+        assert done.exit_code == 3
+        assert "fails (503): Overloaded" in done.stderr
+        assert f"0 of {PROMPTS} done; run the same command again to go on." in done.stderr
+        assert not Path("out.jsonl.errors.jsonl").exists()
+
+
+def test_an_empty_reply_is_asked_for_again_by_the_next_run() -> None:
+    replies = iter(["", ""])
+    with BatchServer(lambda body: next(replies, says(body))) as server:
+        assert answer(server, *ONE_STEP, "--retries", "0").exit_code == 3
+        assert len(chains()) == PROMPTS - 2
+        assert answer(server, *ONE_STEP).exit_code == 0
+        assert server.waves == [PROMPTS, 2]
+
+
+# What does not go together.
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["-m", "script:none.jsonl"], "--batch is for servers"),
+        (["--budget-seconds", "5"], "a reply may take a day"),
+        (["--pause", "0"], "pause is 0.0"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(more: list[str], said: str) -> None:
+    with BatchServer(says) as server:
+        done = answer(server, *more)
+        assert (done.exit_code, said in done.stderr, server.requests) == (2, True, [])
+
+
+@pytest.mark.parametrize("text", ["[]\n", '{"file": "f", "batch": "b"}\n', '{"id": 1}\n'])
+def test_a_file_of_batches_that_is_none_is_left_alone(text: str) -> None:
+    FILE.write_text(text)
+    with BatchServer(says) as server:
+        done = answer(server)
+        assert (done.exit_code, server.waves) == (2, [])
+    assert "is the file for batches, and line 1 is not one" in done.stderr
+    assert FILE.read_text() == text
+
+
+# The engine alone.
+
+
+def ask(
+    server: BatchServer, *samplings: Sampling, stop: tuple[str, ...] = (), live: bool = False
+) -> list[list[Delta]]:
+    """Ask one question with each of the samplings at once."""
+
+    async def asked() -> list[list[Delta]]:
+        with Journal(Path("j.db")) as journal, Batches(Path("b.jsonl"), journal, pause=0.01) as batches:
+            more: Any = {} if live else {"reach": batches.reach}
+            async with aclosing(await RemoteEngine.connect(server.url, "gull", **more)) as engine:
+                keyed = engine if live else JournaledEngine(engine, journal, identity="gull")
+                return await asyncio.gather(*(_deltas(keyed, sampling, stop) for sampling in samplings))
+
+    return asyncio.run(asked())
+
+
+async def _deltas(engine: Any, sampling: Sampling, stop: tuple[str, ...]) -> list[Delta]:
+    messages: list[Message] = [{"role": "user", "content": "Hi"}]
+    return [delta async for delta in engine.chat(messages, sampling, stop)]
+
+
+TOOL = {"type": "function", "function": {"name": "search", "parameters": {"type": "object"}}}
+CALL = {"id": "c1", "type": "function", "function": {"name": "search", "arguments": '{"for": "gulls"}'}}
+
+
+def test_schemas_stop_texts_and_tools_travel_and_come_back() -> None:
+    def says(body: dict[str, Any]) -> Any:
+        if "tools" in body:
+            return {"message": {"content": None, "tool_calls": [CALL]}, "finish_reason": "tool_calls"}
+        if "response_format" in body:
+            return '{"name": "gull"}'
+        return {"message": {"content": "A gull"}, "finish_reason": "length"}
+
+    schema = {"type": "object", "required": ["name"]}
+    samplings = [
+        Sampling(schema=schema, seed=3, temperature=0, top_p=0.5),
+        Sampling(tools=[TOOL]),
+        Sampling(max_tokens=7, extra_body={"top_k": 5}),
+    ]
+    with BatchServer(says) as server:
+        found = ask(server, *samplings, stop=("END",))
+        assert found == ask(server, *samplings, stop=("END",), live=True)
+        assert (server.waves, len(server.live)) == ([3], 3)
+        bodies = [line["body"] for line in next(iter(server.batches.values())).lines]
+        for body, live in zip(bodies, server.live, strict=True):
+            assert body == {name: live[name] for name in live if not name.startswith("stream")}
+    assert found[0][-1].finish == "stop"
+    assert [call["function"] for call in found[1][-1].tool_calls] == [CALL["function"]]
+    assert (found[2][-1].finish, found[2][-1].completion_tokens) == ("max_tokens", 7)
+
+
+def test_a_server_without_schemas_is_asked_for_a_tool_call() -> None:
+    def refused(body: dict[str, Any]) -> tuple[int, str] | None:
+        return (400, "response_format is not supported") if "response_format" in body else None
+
+    def says(body: dict[str, Any]) -> Any:
+        name = body["tools"][0]["function"]["name"]
+        call = {"id": "c", "type": "function", "function": {"name": name, "arguments": '{"n": 1}'}}
+        return {"message": {"content": None, "tool_calls": [call]}}
+
+    with BatchServer(says, Fault(refused=refused)) as server:
+        (deltas,) = ask(server, Sampling(schema={"type": "object"}))
+        assert ("".join(delta.text for delta in deltas), server.waves) == ('{"n": 1}', [1, 1])
+
+
+def test_headers_of_one_request_and_engines_without_a_journal_are_refused() -> None:
+    with BatchServer(says) as server:
+        with pytest.raises(UsageError, match="no headers of their own"):
+            ask(server, Sampling(extra_headers={"X-Team": "birds"}))
+
+        async def plainly() -> None:
+            with Journal(Path("j.db")) as journal, Batches(Path("b.jsonl"), journal) as batches:
+                engine = RemoteEngine(server.url, "gull", patience=Patience(), reach=batches.reach)
+                async with aclosing(engine):
+                    await _deltas(engine, Sampling(), ())
+
+        with pytest.raises(RedraftError, match="batches need a journal"):
+            asyncio.run(plainly())
+        assert server.waves == []
+
+
+def test_raw_text_messages_and_models_go_in_batches_of_their_own() -> None:
+    async def asked() -> list[str]:
+        with Journal(Path("j.db")) as journal, Batches(Path("b.jsonl"), journal, pause=0.01) as batches:
+            async with AsyncExitStack() as stack:
+                keyed = []
+                for model in ("gull", "tern"):
+                    engine = RemoteEngine(server.url, model, reach=batches.reach)
+                    stack.push_async_callback(engine.aclose)
+                    keyed.append(JournaledEngine(engine, journal, identity=model))
+                gull, tern = keyed
+                raw = gull.stream("A gull", Sampling())
+                both = (_deltas(each, Sampling(), ()) for each in (gull, tern))
+                replies = await asyncio.gather(_all(raw), *both)
+        return ["".join(delta.text for delta in deltas) for deltas in replies]
+
+    def says(body: dict[str, Any]) -> Any:
+        return {"text": " flies."} if "prompt" in body else f"A {body['model']}."
+
+    with BatchServer(says) as server:
+        assert asyncio.run(asked()) == [" flies.", "A gull.", "A tern."]
+        ends = [batch.record["endpoint"] for batch in server.batches.values()]
+        assert sorted(ends) == ["/v1/chat/completions"] * 2 + ["/v1/completions"]
+
+
+async def _all(deltas: Any) -> list[Delta]:
+    return [delta async for delta in deltas]
+
+
+def test_a_wave_waits_for_a_chain_that_runs_its_checks() -> None:
+    async def asked() -> None:
+        with Journal(Path("j.db")) as journal, Batches(Path("b.jsonl"), journal, pause=0.01) as batches:
+            async with aclosing(RemoteEngine(server.url, "gull", reach=batches.reach)) as engine:
+
+                async def chain(seconds: float) -> None:
+                    with batches.chain():
+                        await asyncio.sleep(seconds)
+                        keyed = JournaledEngine(engine, journal, identity="gull", scope=str(seconds))
+                        await _deltas(keyed, Sampling(), ())
+
+                await asyncio.gather(chain(0), chain(0.4))
+
+    with BatchServer(says) as server:
+        asyncio.run(asked())
+        assert server.waves == [2]
+
+
+def test_each_chain_gets_an_error_of_its_own() -> None:
+    """A chain that is cut adds itself to the error."""
+
+    async def asked() -> list[Any]:
+        with Journal(Path("j.db")) as journal, Batches(Path("b.jsonl"), journal, pause=0.01) as batches:
+            async with aclosing(RemoteEngine(server.url, "gull", reach=batches.reach)) as engine:
+                keyed = JournaledEngine(engine, journal, identity="gull")
+                both = (_deltas(keyed, Sampling(), ()) for _ in range(2))
+                return list(await asyncio.gather(*both, return_exceptions=True))
+
+    with BatchServer(says, Fault(reason=[{"message": "No."}])) as server:
+        one, other = asyncio.run(asked())
+        assert one is not other
+        assert one.message == other.message
+        assert "No." in one.message
+
+
+def test_lines_of_a_file_that_breaks_off_come_once() -> None:
+    async def lines() -> list[Any]:
+        async with aclosing(Server(server.url, None, Patience(tries=2))) as asked:
+            return [line async for line in asked.lines("/f")]
+
+    data = [json.dumps({"n": n, "text": "a\u2028b"}, ensure_ascii=False).encode() + b"\n" for n in range(3)]
+    with FakeServer() as server:
+        server.on("GET /v1/f", Reply(200, {}, [*data[:2], data[2][:5]], cut=True), Reply(200, {}, data))
+        assert [line["n"] for line in asyncio.run(lines())] == [0, 1, 2]
+        server.on("GET /v1/f", Reply(200, {}, data[:1], cut=True))
+        with pytest.raises(RedraftError, match="broke off /f after 1 lines"):
+            asyncio.run(lines())

@@ -95,7 +95,7 @@ def test_critics_and_judges_are_held_too() -> None:
         with pytest.raises(CheckError, match="has no score") as caught:
             redraft.revise("Count.", model=writer, judge=other, checks=["judge:Is it good?"], budget=budget)
         assert caught.value.chain
-        assert len(endless.asked("POST /v1/chat/completions")) == 2
+        assert len(endless.asked("POST /v1/chat/completions")) == 3  # the judge is asked for its score again
 
 
 def test_letters_that_never_end_count_as_the_tokens_that_were_allowed() -> None:

@@ -79,12 +79,13 @@ def test_a_schema_is_a_response_format(server: FakeServer) -> None:
     assert "tools" not in body
 
 
-def test_json_of_any_form_is_asked_for_as_an_object(server: FakeServer) -> None:
+def test_json_of_any_form_is_an_object_or_an_array(server: FakeServer) -> None:
     server.on(CHAT, error_reply(400, "response_format is not supported"), call(GOOD))
     assert revise(server, checks=["json"]).answer == GOOD
     first, second = bodies(server)
-    assert first["response_format"] == {"type": "json_object"}
-    assert second["tools"][0]["function"]["parameters"] == {"type": "object"}
+    form = {"type": ["object", "array"]}
+    assert first["response_format"]["json_schema"]["schema"] == form
+    assert second["tools"][0]["function"]["parameters"] == form
 
 
 @pytest.mark.parametrize("checks", [["json-schema:{}"], ["json", "json-schema:{}"]])

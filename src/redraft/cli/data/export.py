@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def export(
     file: Source,
     to: Annotated[
-        Literal["selfee", "alpaca", "sharegpt", "messages", "preference"],
+        Literal["selfee", "alpaca", "sharegpt", "messages", "preference", "critique"],
         typer.Option(help="The format.", show_default=False),
     ],
     *,
@@ -27,14 +27,15 @@ def export(
 ) -> None:
     """Write chains in the formats of other programs.
 
-    selfee, messages and preference are JSON lines; alpaca and sharegpt are one JSON array. In a preference
-    pair, the first answer is rejected and the best is chosen. Everything that a format cannot hold is left
-    out and counted.
+    alpaca and sharegpt are one JSON array; the others are JSON lines. In a preference pair, the first answer
+    is rejected and the best is chosen. A chain becomes a critique for each of its feedbacks. Everything that
+    a format cannot hold is left out and counted.
     """
     from collections import Counter
     from functools import partial
 
     from redraft.collect.export import export_line, with_unique_ids, write_records
+    from redraft.counting import counted
     from redraft.formats.write import ARRAYS
     from redraft.jobs.provenance import Provenance
 
@@ -43,8 +44,11 @@ def export(
     with common.writing(provenance, flags) as output:
         done = output.spread(work, lines)
         lost = Counter[str]()
-        write_records(output.sink, with_unique_ids(_counted(output.passing(done), lost)), array=to in ARRAYS)
+        records = with_unique_ids(_counted(output.passing(done), lost))
+        count = write_records(output.sink, records, array=to in ARRAYS)
     output.tell_counts()
+    if to == "critique":
+        output.tell(counted(count, "critique"))
     for part, many in sorted(lost.items()):
         output.tell(f"{many:,} {_LOST[part]}", f"To keep them: --to {_KEEPS[part]}")
 
@@ -63,8 +67,8 @@ _KEEPS = {
 }
 
 
-def _counted(records: Iterable[Exported], lost: Counter[str]) -> Iterator[Exported]:
-    """Give the records, and count what each format lost."""
-    for record in records:
-        lost.update(record.lost)
-        yield record
+def _counted(chains: Iterable[list[Exported]], lost: Counter[str]) -> Iterator[Exported]:
+    """Give the records of all chains, and count what was lost of each chain."""
+    for records in chains:
+        lost.update(records[0].lost)
+        yield from records

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -51,7 +52,8 @@ def stats(
     """Describe data, and warn of its faults.
 
     Counts turns, lengths, languages, sources, licences, answers, verdicts and scores. Warns of leaked gold
-    answers, missing verdicts, low last scores, repeats, empty answers and roles out of order.
+    answers, missing verdicts, low last scores, repeats, empty answers and roles out of order. Of a file that
+    a teacher's run wrote, also counts failures (FILE.errors.jsonl) and dropped chains (FILE.leaks.jsonl).
     """
     import json
     from contextlib import nullcontext
@@ -130,21 +132,26 @@ def _figures(report: DataReport) -> Iterator[str]:
 
 
 def _by_place(report: DataReport) -> Iterator[str]:
+    """Yield a table of steps: verdicts and scores of feedback, and median lengths."""
     from redraft.collect.report.histogram import figures
+    from redraft.collect.report.stats import PARTS
     from redraft.collect.report.summary import DEPTHS
 
     verdicts, scores = report.verdicts(), report.scores()
-    if verdicts:
-        yield from (
-            "",
-            f"{'feedback':8} {'accept':>8} {'revise':>8} {'unknown':>8} {'scores':>8} {'mean':>5}",
-        )
-    for place, counts in verdicts.items():
-        score = figures(scores[place]) if place in scores else None
-        row = " ".join(f"{counts[kind]:>8,}" for kind in ("accept", "revise", "unknown"))
-        yield f"{f'{place}+' if place == DEPTHS else place:>8} {row}" + (
-            f" {score.count:>8,} {score.mean:>5.2f}" if score else ""
-        )
+    if not verdicts:
+        return
+    lengths = [report.lengths(part) for part in PARTS]
+    names = ("accept", "revise", "unknown", "scores", "mean")
+    yield from ("", f"{f'median {report.unit}':>73}")
+    yield f"{'feedback':8} " + " ".join(f"{name:>8}" for name in (*names, "answer", "feedback"))
+    for place in sorted({*verdicts, *lengths[0]}):
+        counts, score = verdicts.get(place, Counter()), figures(scores.get(place, Counter()))
+        cells = [f"{counts[kind]:,}" for kind in names[:3]]
+        cells += [f"{score.count:,}", f"{score.mean:.2f}"] if score else ["", ""]
+        found = (figures(each.get(place, Counter())) for each in lengths)
+        cells += [f"{length.median:,}" if length else "" for length in found]
+        row = " ".join(f"{cell:>8}" for cell in cells)
+        yield f"{f'{place}+' if place == DEPTHS else place:>8} {row}".rstrip()
 
 
 def _bars(counts: Sequence[tuple[str, int]]) -> Iterator[str]:
@@ -164,6 +171,7 @@ def _json(report: DataReport) -> dict[str, Any]:
 
     from redraft.collect.report.findings import findings
     from redraft.collect.report.histogram import bins, figures
+    from redraft.collect.report.stats import PARTS
 
     numbers = report.numbers()
     return {
@@ -179,5 +187,11 @@ def _json(report: DataReport) -> dict[str, Any]:
         "kinds": {name: dict(counts) for name, counts in report.kinds().items()},
         "verdicts": report.verdicts(),
         "scores": {place: dict(sorted(counts.items())) for place, counts in report.scores().items()},
+        "lengths": {
+            part: {
+                place: asdict(row) for place, each in report.lengths(part).items() if (row := figures(each))
+            }
+            for part in PARTS
+        },
         "findings": [asdict(each) for each in findings(report)],
     }

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -37,6 +37,7 @@ from redraft.options import TEACHER, ChainFlags
 
 if TYPE_CHECKING:
     from redraft.chain import Chain
+    from redraft.generate.chains import ChainMaking
 
 USUAL = {
     "prompts": "teacher",
@@ -74,6 +75,14 @@ def chains(
     limit_usd: LimitUsd = None,
     limit_tokens: LimitTokens = None,
     limit_seconds: LimitSeconds = None,
+    run_code: Annotated[
+        bool,
+        typer.Option(
+            "--run-code",
+            help="Let --verify code run the model's programs, in a sandbox.",
+            rich_help_panel=TEACHER,
+        ),
+    ] = False,
     estimate: Annotated[
         int | None,
         typer.Option(
@@ -94,7 +103,11 @@ def chains(
     is counted. With --first the record's own answer is criticised. With --verify no teacher's opinion is
     asked: a check with the gold answer gives the verdict.
     """
+    from redraft.generate.chains import ChainMaking
+
     settings = fill_in(flags, FLAGS)
+    making = ChainMaking.of(settings.values, run_code=run_code)
+    settings = replace(settings, stand_ins=making.stand_ins)
     at_once = parallel_of(parallel, batch=batch)
     sample = Sample(settings, out, at_once, estimate) if estimate else None
     answer_file(
@@ -108,7 +121,7 @@ def chains(
         journal=journal or out.with_name(f"{out.name}.journal.db"),
         retry_failed=retry_failed,
         quiet=quiet,
-        making=_making(settings, out, sample),
+        making=_making(making, out, sample, drop_leaks=bool(settings.get("drop_leaks"))),
     )
 
 
@@ -160,29 +173,46 @@ def _leaks_of(out: Path) -> Path:
     return out.with_name(f"{out.name}.leaks.jsonl")
 
 
-def _making(settings: FlagValues, out: Path, sample: Sample | None) -> Making:
+def _making(making: ChainMaking, out: Path, sample: Sample | None, *, drop_leaks: bool) -> Making:
     """Return what records give to their chains, and what is done with these."""
+    from redraft.cli.shell import tell
+    from redraft.errors import OutputError
     from redraft.formats.read.records import read_records
-    from redraft.generate.chains import ChainCounts, ChainMaking, leaked
-    from redraft.jobs.lines import LineFile
+    from redraft.generate.card import write_card
+    from redraft.generate.chains import ChainCounts, leaked
+    from redraft.generate.leaks import LeakFile
 
-    making, counts = ChainMaking.of(settings.values), ChainCounts()
+    file = LeakFile(_leaks_of(out))
+    counts = ChainCounts(leaks_in=f", moved to {file.path}" if drop_leaks else "")
 
     def finished(chain: Chain, record: Chain) -> Chain | None:
         chain = making.finished(chain, record)
-        counts.add(chain)
-        if not (settings.get("drop_leaks") and leaked(chain)):
+        if not (drop_leaks and leaked(chain)):
             return chain
-        file = LineFile(_leaks_of(out), made_up=True)
-        file.append(chain.to_json())
-        file.close()
+        counts.add(chain)
+        file.add(chain)
         return None
 
     def rows() -> list[tuple[str, str]]:
         return counts.rows() + (sample.rows() if sample else [])
 
-    records = sample.records if sample else read_records
-    return Making("generate chains", FLAGS, records, making.options, finished, rows, must_pass=False)
+    def ended() -> None:
+        try:
+            write_card(out, counts, USUAL, file.path if drop_leaks else None)
+        except OutputError as error:
+            tell(error.message, error.hint)
+
+    return Making(
+        "generate chains",
+        FLAGS,
+        sample.records if sample else read_records,
+        making.options,
+        finished,
+        counts.add,
+        rows,
+        must_pass=False,
+        ended=ended,
+    )
 
 
 chains = takes(chains, FLAGS)

@@ -65,12 +65,21 @@ def bars(counts: Sequence[tuple[str, int]]) -> str:
     shown, rest = list(counts[:_SHOWN]), counts[_SHOWN:]
     if rest:
         shown.append((f"{len(rest):,} others", sum(times for _, times in rest)))
-    most = max(times for _, times in shown)
+    texts = [f"{times:,} <small>{_share(times, total)}</small>" for _, times in shown]
+    return _rows(shown, texts)
+
+
+def levels(values: Sequence[tuple[str, float]]) -> str:
+    """Draw a horizontal bar for the value of each name. The first word of a name is its class."""
+    return _rows(values, [f"{value:,g}" for _, value in values], [name.split()[0] for name, _ in values])
+
+
+def _rows(values: Sequence[tuple[str, float]], texts: Sequence[str], kinds: Sequence[str] = ()) -> str:
+    most = max(value for _, value in values) or 1
     rows = (
         f'<dt title="{safe(name)}">{safe(name)}</dt>'
-        f'<dd><i style="width:{times / most * 100:.2f}%"></i></dd>'
-        f"<dd>{times:,} <small>{_share(times, total)}</small></dd>"
-        for name, times in shown
+        f'<dd><i class="{kind}" style="width:{value / most * 100:.2f}%"></i></dd><dd>{text}</dd>'
+        for (name, value), text, kind in zip(values, texts, kinds or [""] * len(texts), strict=True)
     )
     return f'<dl class="bars">{"".join(rows)}</dl>'
 

@@ -75,6 +75,20 @@ def _files(report: DataReport) -> Iterator[DataFinding]:
         "that cannot be read.",
         "They are counted nowhere else. --strict stops at the first.",
     )
+    causes = ", ".join(f"{name} ({times:,})" for name, times in ranked(summary.tables["failures"])[:4])
+    yield counted(
+        "failed",
+        "warning",
+        f"failed when the chains were made: {causes}.",
+        "They are in `FILE.errors.jsonl`. The command that made the chains tries them again.",
+    )
+    yield counted(
+        "dropped",
+        "note",
+        "dropped because of a quote of the gold answer.",
+        "They are in `FILE.leaks.jsonl`, and counted nowhere else.",
+        noun="chain",
+    )
     yield counted(
         "noncommercial",
         "warning",

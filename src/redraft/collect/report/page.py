@@ -14,11 +14,11 @@ from pathlib import Path
 
 from redraft.chain import Chain, Step
 from redraft.collect.clean.language import language_of
-from redraft.collect.report.charts import bars, histogram, safe, stacks
+from redraft.collect.report.charts import bars, histogram, levels, safe, stacks
 from redraft.collect.report.findings import DataFinding, findings
 from redraft.collect.report.histogram import Bin, bins, figures
 from redraft.collect.report.stats import DataReport, Sample
-from redraft.collect.report.summary import DEPTHS, score_of
+from redraft.collect.report.summary import DEPTHS, score_in
 from redraft.formats.gold import gold_answers, rationales
 from redraft.formats.turns import asked_turns, turns_of
 
@@ -40,7 +40,13 @@ _HEAD = """<!doctype html>
 def page(report: DataReport, made: str) -> str:
     """Return the page. `made` says how the report was made: version, settings and seed."""
     title, paths = _title(report.files), " · ".join(report.files[:_PATHS])
-    parts = [tiles(report.totals()), _warnings(findings(report)), _charts(report), _samples(report)]
+    parts = [
+        tiles(report.totals()),
+        _warnings(findings(report)),
+        _charts(report),
+        _examples(report),
+        _samples(report),
+    ]
     return document(title, "" if paths == title else paths, parts, made)
 
 
@@ -100,6 +106,7 @@ def _cards(report: DataReport) -> Iterator[str]:
         named = {f"Feedback {place}{'+' * (place == DEPTHS)}": counts for place, counts in verdicts.items()}
         yield card("verdicts", "accept · revise · unknown, by place", stacks(named, VERDICTS))
     yield from _scores(report)
+    yield from _steps(report)
     for name, kinds in report.kinds().items():
         yield card(name, f"{len(kinds):,} different", bars(kinds))
 
@@ -125,6 +132,20 @@ def distribution(title: str, counts: Counter[int]) -> str:
     return card(title, note, histogram(shown, title))
 
 
+def _steps(report: DataReport) -> Iterator[str]:
+    """Give a chart of the median lengths of answers and feedbacks by step, if there are feedbacks."""
+    answers, feedbacks = report.lengths("answer"), report.lengths("feedback")
+    if not feedbacks:
+        return
+    rows: list[tuple[str, float]] = []
+    for place in sorted({*answers, *feedbacks}):
+        more = "+" * (place == DEPTHS)
+        named = ((_name(place - 1) + more, answers), (f"feedback {place}{more}", feedbacks))
+        found = ((name, figures(lengths.get(place, Counter()))) for name, lengths in named)
+        rows += [(name, row.median) for name, row in found if row]
+    yield card(f"{report.unit} by step", "median", levels(rows))
+
+
 def _in_words(counts: Counter[float]) -> str:
     found = figures(counts)
     if found is None:
@@ -140,6 +161,12 @@ def card(title: str, note: str, chart: str) -> str:
     return f"<figure><figcaption><b>{safe(title)}</b><br>{note}</figcaption>{chart}</figure>\n"
 
 
+def _examples(report: DataReport) -> str:
+    """Show a record of each kind of chain."""
+    shown = "".join(_sample(each, kind=kind) for kind, each in report.examples.items())
+    return f"<section><h2>Examples</h2>{shown}</section>\n" if shown else ""
+
+
 def _samples(report: DataReport) -> str:
     if not report.samples:
         return ""
@@ -147,7 +174,7 @@ def _samples(report: DataReport) -> str:
     return f"<section><h2>Samples</h2>{shown}</section>\n"
 
 
-def _sample(sample: Sample, *, is_open: bool) -> str:
+def _sample(sample: Sample, *, kind: str = "", is_open: bool = False) -> str:
     chain = sample.chain
     asked = asked_turns(chain.prompt)
     parts = [_text(turn.role, turn.text) for turn in asked[:_TURNS]]
@@ -158,7 +185,7 @@ def _sample(sample: Sample, *, is_open: bool) -> str:
         parts += _step(step, place, best=place == chain.best)
     parts += _more(len(chain.steps) - _STEPS, "answers")
     return (
-        f"<details{' open' if is_open else ''}><summary>{safe(sample.where)} "
+        f"<details{' open' if is_open else ''}><summary>{f'{kind} · ' * bool(kind)}{safe(sample.where)} "
         f"<small>{_about(chain)}</small></summary>{''.join(parts)}</details>\n"
     )
 
@@ -170,16 +197,19 @@ def _about(chain: Chain) -> str:
 
 
 def _step(step: Step, place: int, *, best: bool) -> Iterator[str]:
-    name = f"revision {place}" if place else "answer"
-    yield _text(name + (" · best" if best else ""), step.answer, "answer")
+    yield _text(_name(place) + (" · best" if best else ""), step.answer, "answer")
     if step.feedback:
-        score = score_of(step.feedback.text)
+        score = score_in(step.feedback)
         named = "" if score is None else f" · {score:g} of 10"
         yield _text(
             f"feedback {place + 1} · {step.feedback.verdict}{named}",
             step.feedback.text,
             step.feedback.verdict,
         )
+
+
+def _name(place: int) -> str:
+    return f"revision {place}" if place else "answer"
 
 
 def _text(who: str, text: str, kind: str = "") -> str:

@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from functools import partial
 from heapq import heappush, heapreplace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from redraft.chain import Chain
 from redraft.collect.clean.dropped import UNREADABLE, Drop, chain_or_drop
+from redraft.collect.report.kinds import KINDS
+from redraft.collect.report.rejects import rejects
 from redraft.collect.report.summary import LONG, Count, DataSummary, add_to, hashed
 from redraft.errors import RecordError
 from redraft.formats.read.files import name_of
@@ -33,13 +35,17 @@ class Sample:
     chain: Chain
 
 
+Part = Literal["answer", "feedback"]
+PARTS: tuple[Part, ...] = get_args(Part)
+"""The parts of a step."""
+
 _LENGTHS = ("prompt", "answer", "feedback", "record")
 _NUMBERS = {
     "turns": "turns a record",
     "answers a record": "answers a record",
     "best answer": "best answer (0 is the draft)",
 }
-_KINDS = ("sources", "languages", "licences", "stops")
+_KINDS = ("sources", "languages", "licences", "stops", "cleaned", "leaks", "failures")
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,8 @@ class DataReport:
     Attributes:
         unit: Unit of lengths, such as `words`.
         long: Length above which a record is very long.
+        samples: Records drawn at random.
+        examples: A record of each kind of chain that there is, by the kind.
     """
 
     files: tuple[str, ...]
@@ -56,6 +64,7 @@ class DataReport:
     long: int
     summary: DataSummary
     samples: tuple[Sample, ...]
+    examples: dict[str, Sample]
 
     def totals(self) -> dict[str, int]:
         """Return the totals by name. A record with several gold answers counts once."""
@@ -77,6 +86,10 @@ class DataReport:
     def verdicts(self) -> dict[int, Counter[str]]:
         """Return counts of verdicts by place: 1 is the feedback on the first answer."""
         return _by_place(self.summary.tables.get("verdicts", Counter()))
+
+    def lengths(self, part: Part) -> dict[int, Counter[int]]:
+        """Return counts of lengths by step: 1 is the first answer, or the feedback on it."""
+        return _by_place(self.summary.tables.get(f"{part} by step", Counter()))
 
     def scores(self) -> dict[int, Counter[float]]:
         """Return counts of scores out of 10 by place."""
@@ -114,7 +127,7 @@ def describe(
         count: Measures a text in `unit`.
         unit: Its unit, for texts.
         long: Length above which a record is very long.
-        samples: Number of records to draw.
+        samples: Number of records to draw; 0 for no examples either.
         seed: Decides which records are drawn.
         workers: Processes; the result is the same for any number.
         strict: Raise for an unreadable record instead of counting it.
@@ -126,11 +139,22 @@ def describe(
     """
     total, early, drawn = DataSummary(), DataSummary(), Draw(samples, seed)
     lines = _read(paths, drawn, None if strict else early, read)
-    for part in spread(partial(summarize, count=count, long=long, strict=strict), _blocks(lines), workers):
+    work = partial(summarize, count=count, long=long, strict=strict, examples=samples > 0)
+    for part in spread(work, _blocks(lines), workers):
         total += part
     total += early
+    total += rejects(paths)
     names = tuple(name_of(path) for path in paths)
-    return DataReport(names, unit, long, total, tuple(drawn.samples()))
+    return DataReport(names, unit, long, total, tuple(drawn.samples()), _examples(total))
+
+
+def _examples(summary: DataSummary) -> dict[str, Sample]:
+    """Return the records that were kept for each kind."""
+    found = {kind: summary.shown[kind] for kind in KINDS if kind in summary.shown}
+    chains = {kind: chain_or_drop(line, strict=False) for kind, line in found.items()}
+    return {
+        kind: Sample(found[kind].where, chain) for kind, chain in chains.items() if isinstance(chain, Chain)
+    }
 
 
 class Draw:
@@ -166,9 +190,14 @@ class Draw:
 
 
 def summarize(
-    lines: Sequence[RawRecord], *, count: Count, long: int = LONG, strict: bool = False
+    lines: Sequence[RawRecord],
+    *,
+    count: Count,
+    long: int = LONG,
+    strict: bool = False,
+    examples: bool = False,
 ) -> DataSummary:
-    """Summarise some records.
+    """Summarise some records. With `examples`, keep the first of each kind that is not too large.
 
     Raises:
         RecordError: With `strict`, a record cannot be read.
@@ -180,6 +209,9 @@ def summarize(
             summary.warn(chain.rule, chain.reason)
         else:
             add_to(summary, chain, line.where, name_of(Path(line.stem)), count, long)
+            if examples and len(line.data) <= Draw.LARGEST:
+                for kind in (kind for kind, fits in KINDS.items() if fits(chain)):
+                    summary.shown.setdefault(kind, line)
     return summary
 
 

@@ -26,7 +26,9 @@ from redraft.collect.sources.licence import UNKNOWN, forbids_commerce, licence_i
 from redraft.collect.view.shingles import normalised
 from redraft.collect.view.text import is_answered, text_of
 from redraft.formats.gold import answer_of, gold_answers
+from redraft.formats.read.records import RawRecord
 from redraft.formats.turns import FOLLOWS, Turn, turns_of
+from redraft.formats.write import teacher_score
 
 VERDICT = re.compile(r"revisions? (?:is |are )?(?:not )?needed", re.IGNORECASE)
 """The phrase that carries the verdict of a SelFee feedback."""
@@ -68,6 +70,7 @@ class DataSummary:
         examples: Places of the first records of each warning.
         queries: A hash of each record's first question, if it has one.
         texts: A hash of all texts of each record.
+        shown: The first record of each kind of chain (`report.kinds`).
     """
 
     totals: Counter[str] = field(default_factory=Counter)
@@ -75,6 +78,7 @@ class DataSummary:
     examples: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     queries: array[int] = field(default_factory=lambda: array("Q"))
     texts: array[int] = field(default_factory=lambda: array("Q"))
+    shown: dict[str, RawRecord] = field(default_factory=dict)
 
     def name(self, table: str, name: str, times: int = 1) -> None:
         """Count a name from the data: shortened, and under `OTHERS` after a thousand names."""
@@ -100,6 +104,7 @@ class DataSummary:
             self.examples[about] = (self.examples[about] + places)[:EXAMPLES]
         self.queries += other.queries
         self.texts += other.texts
+        self.shown = other.shown | self.shown
         return self
 
 
@@ -114,6 +119,7 @@ def add_to(summary: DataSummary, chain: Chain, where: str, source: str, count: C
     _note_conversation(summary, chain, turns, asked, where)
     _note_steps(summary, chain, where)
     _note_feedback(summary, chain, where)
+    _note_making(summary, chain)
     _note_gold(summary, chain, where)
 
 
@@ -137,8 +143,16 @@ def _note_lengths(
     prompt = sum(_length(turn.text, count) for turn in asked)
     texts = [step.answer for step in chain.steps] or list(filter(None, [answer_of(chain)]))
     answers = [_length(text, count) for text in texts]
-    feedbacks = [_length(step.feedback.text, count) for step in chain.steps if step.feedback]
+    judged = [(place, step.feedback) for place, step in enumerate(chain.steps, start=1) if step.feedback]
+    feedbacks = [_length(feedback.text, count) for _, feedback in judged]
     whole = prompt + sum(answers) + sum(feedbacks)
+    if chain.steps:
+        summary.tables["answer by step"].update(
+            (min(place, DEPTHS), length) for place, length in enumerate(answers, start=1)
+        )
+        summary.tables["feedback by step"].update(
+            (min(place, DEPTHS), length) for (place, _), length in zip(judged, feedbacks, strict=True)
+        )
     summary.tables["prompt length"][prompt] += 1
     summary.tables["answer length"].update(answers)
     summary.tables["feedback length"].update(feedbacks)
@@ -203,7 +217,7 @@ def _note_feedback(summary: DataSummary, chain: Chain, where: str) -> None:
         if step.feedback:
             _note_one_feedback(summary, step.feedback, min(place, DEPTHS), where)
     last = chain.steps[-1].feedback if chain.steps else None
-    score = score_of(last.text) if last else None
+    score = score_in(last) if last else None
     if score is not None:
         summary.totals["last scores"] += 1
         summary.tables["last scores"][score] += 1
@@ -221,23 +235,55 @@ def _note_one_feedback(summary: DataSummary, feedback: Feedback, place: int, whe
         if not VERDICT.search(feedback.text):
             summary.warn("no verdict", where)
             summary.totals["undecided"] += feedback.verdict == "unknown"
-    score = score_of(feedback.text)
+    score = score_in(feedback)
     if score is not None:
         summary.tables["scores"][place, score] += 1
 
 
+def _note_making(summary: DataSummary, chain: Chain) -> None:
+    """Count what `redraft generate chains` says about a chain, in `generated` of its `meta`."""
+    about = chain.meta.get("generated")
+    about = about if isinstance(about, dict) else {}
+    for leak in _items(about.get("leaks")):
+        summary.name("leaks", f"in {_text_in(leak, 'part')}")
+    cleaned = about.get("cleaned")
+    for rule, times in cleaned.items() if isinstance(cleaned, dict) else ():
+        summary.name("cleaned", rule, times if isinstance(times, int) else 1)
+
+
+def _items(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def leaks_in(chain: Chain) -> bool:
+    """Whether a chain is marked as one that quotes the gold answer, or a feedback tells it."""
+    about = chain.meta.get("generated")
+    return bool(isinstance(about, dict) and about.get("leaks")) or bool(_leaking(chain)[1])
+
+
 def _note_gold(summary: DataSummary, chain: Chain, where: str) -> None:
     """Count gold answers in feedback, which only the teacher should have seen."""
-    every = [gold.strip() for gold in gold_answers(chain)]
-    summary.totals["gold answers"] += bool(every)
-    golds = [gold for gold in every if len(gold) >= GOLD_LENGTH]
+    told, new = _leaking(chain)
+    summary.totals["gold answers"] += bool(gold_answers(chain))
+    summary.totals["leaking feedbacks"] += told
+    summary.totals["new leaks"] += new
+    if told:
+        summary.warn("leak", where)
+
+
+def _leaking(chain: Chain) -> tuple[int, int]:
+    """Count the feedbacks that quote a gold answer, and those of them whose answer does not."""
+    golds = [gold.strip() for gold in gold_answers(chain) if len(gold.strip()) >= GOLD_LENGTH]
     told = [
         step for step in chain.steps if step.feedback and any(gold in step.feedback.text for gold in golds)
     ]
-    summary.totals["leaking feedbacks"] += len(told)
-    summary.totals["new leaks"] += sum(not any(gold in step.answer for gold in golds) for step in told)
-    if told:
-        summary.warn("leak", where)
+    return len(told), sum(not any(gold in step.answer for gold in golds) for step in told)
+
+
+def score_in(feedback: Feedback) -> float | None:
+    """Return the score that a feedback has, or else the one that it names, or None."""
+    score = teacher_score(feedback)
+    return score_of(feedback.text) if score is None else score
 
 
 def score_of(text: str) -> float | None:

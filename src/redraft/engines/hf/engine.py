@@ -147,6 +147,7 @@ class HfEngine(LocalEngine):
                 ends=loaded.ends,
             )
             engine._folder = folder
+            engine._info = replace(engine._info, dtype=dtype or "")
             return engine
 
         return await in_daemon_thread(opened)

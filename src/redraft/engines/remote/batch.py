@@ -1,13 +1,14 @@
-"""Requests sent in batches, through `/files` and `/batches` of the OpenAI protocol: half the price at most providers.
+"""Requests sent in batches, through `/files` and `/batches` of the OpenAI protocol.
 
     with Batches(Path("out.jsonl.batches.jsonl"), journal) as batches:
         engine = await RemoteEngine.connect(url, model, reach=batches.reach)
 
-`BatchServer` takes the place of `Server` below an engine. It holds requests back until all chains wait, sends them as
-one wave, and gives each its reply. So the engine builds the same requests and reads the same replies as live.
+`BatchServer` takes the place of `Server` below an engine. It holds requests back until all chains wait, sends
+them as one wave, and gives each its reply. So the engine builds the same requests and reads the same replies
+as live. Providers take about half the price, and up to a day for a wave.
 
-All replies of a batch are stored in the journal before one is used, also those that nobody waits for yet: a
-run that was stopped finds them there. Each request has the `call_id` of its call as `custom_id`. One that is in a batch already, by
+A reply is stored in the journal before it is used, also if nobody waits for it yet: a run that was stopped
+finds it there. Each request has the `call_id` of its call as `custom_id`. One that is in a batch already, by
 `batch_file`, is waited for and not sent again.
 """
 
@@ -19,9 +20,7 @@ import json
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from math import inf
 from pathlib import Path
-from time import monotonic
 from typing import Any
 
 import httpx
@@ -61,7 +60,7 @@ class Batches(AbstractContextManager["Batches"]):
         file: Where they are recorded: see `batch_file`.
         journal: Where replies are stored.
         pause: Longest pause between two looks at a batch, in seconds.
-        seconds: How long to wait, from now on; None for no limit.
+        limit: Called again and again. A text, which names a limit of the run, ends the waiting.
         tell: Called with each message for the user.
     """
 
@@ -71,18 +70,20 @@ class Batches(AbstractContextManager["Batches"]):
         journal: Journal,
         *,
         pause: float = PAUSE,
-        seconds: float | None = None,
+        limit: Callable[[], str] = str,
         tell: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.file, self.journal, self.pause = BatchFile(file), journal, pause
-        self._seconds, self._until = seconds, monotonic() + (inf if seconds is None else seconds)
-        self._tell = tell
+        self._limit, self._tell = limit, tell
         self._chains = self._waiting = 0
         self._shown: dict[str, str] = {}
+        self._servers: dict[str, BatchServer] = {}
 
     def reach(self, url: str, key: Key | None, patience: Patience) -> BatchServer:
-        """Return a server that is asked in batches."""
-        return BatchServer(url, key, patience, self)
+        """Return a server that is asked in batches: one for all engines at an address."""
+        if url not in self._servers:
+            self._servers[url] = BatchServer(url, key, patience, self)
+        return self._servers[url]
 
     @contextmanager
     def chain(self) -> Iterator[None]:
@@ -107,12 +108,10 @@ class Batches(AbstractContextManager["Batches"]):
         """Whether no chain can go on without a reply."""
         return self._waiting >= self._chains
 
-    def check_time(self) -> None:
-        """Raise if the limit of seconds is reached."""
-        if monotonic() >= self._until:
-            error = EngineError(
-                f"the limit of {self._seconds:g} seconds was reached in the middle of a batch."
-            )
+    def check_limit(self) -> None:
+        """Raise if a limit of the run is reached."""
+        if reached := self._limit():
+            error = EngineError(f"{reached}, in the middle of a batch.")
             error.exit_status = STOPPED
             raise error
 
@@ -130,7 +129,8 @@ class Batches(AbstractContextManager["Batches"]):
         if left:
             names = ", ".join(sent.batch or sent.file for sent in left[:3]) + (", …" if left[3:] else "")
             self._tell(
-                f"{names}: under way at the server, and paid there. The same command waits for it again, even days later."
+                f"{names}: under way at the server, and paid there. The same command waits for it again, "
+                "even days later."
             )
 
 
@@ -147,10 +147,15 @@ class _Request:
 
 
 class BatchServer(Server):
-    """A server that is asked in batches. Rates a minute do not apply: batches have limits of their own."""
+    """A server that is asked in batches.
+
+    Rates a minute do not apply: batches have limits of their own. Of several keys only the first is used: a
+    batch may be hidden from the others.
+    """
 
     def __init__(self, url: str, key: Key | None, patience: Patience, batches: Batches) -> None:
-        super().__init__(url, key, replace(patience, rpm=None, tpm=None))
+        first = key and replace(key, others=())
+        super().__init__(url, first, replace(patience, rpm=None, tpm=None))
         self._batches = batches
         self._requests: dict[str, _Request] = {}
         self._queue: dict[str, _Request] = {}
@@ -228,14 +233,14 @@ class BatchServer(Server):
         waiting, self._requests, self._queue = self._requests, {}, {}
         self._sent.clear()
         for request in waiting.values():
-            request.reply.set_exception(copy.copy(error))  # each chain adds what it has so far to its own
+            request.reply.set_exception(_of_run(error))
 
     async def _filled(self) -> None:
         """Wait until there is a wave to send."""
         quiet, size = 0.0, 0
         while True:
             await asyncio.sleep(_MOMENT)
-            self._batches.check_time()
+            self._batches.check_limit()
             quiet = quiet + _MOMENT if size and len(self._queue) == size else 0.0
             size = len(self._queue)
             if size >= MOST_REQUESTS or quiet >= _LULL or (quiet and self._batches.all_wait):
@@ -243,7 +248,8 @@ class BatchServer(Server):
 
     def _wave(self) -> dict[str, _Request]:
         """Take the next wave from the queue. A batch has one endpoint, and one model at most providers."""
-        first, wave, size = next(iter(self._queue.values())), {}, 0
+        first, size = next(iter(self._queue.values())), 0
+        wave: dict[str, _Request] = {}
         for call_id, request in self._queue.items():
             if (request.path, request.model) == (first.path, first.model):
                 size += len(request.line)
@@ -257,9 +263,9 @@ class BatchServer(Server):
     async def _send(self, wave: Mapping[str, _Request]) -> Sent:
         content = b"".join(request.line for request in wave.values())
         path = next(iter(wave.values())).path
+        self._sent.update(wave)
         upload = Upload("requests.jsonl", content, {"purpose": "batch"})
         uploaded = await self._record("POST", "/files", upload)
-        self._sent.update(wave)
         sent = self._batches.file.uploaded(str(uploaded["id"]), self.url, list(wave))
         return self._batches.file.created(sent, await self._created(sent, path))
 
@@ -325,7 +331,6 @@ class BatchServer(Server):
         said = ""
         while True:
             batch = await self._record("GET", f"/batches/{sent.batch}", needs="status")
-            self.pace.served()
             counts = batch.get("request_counts") or {}
             done = (counts.get("completed") or 0) + (counts.get("failed") or 0)
             text = f"{done:,} of {len(sent.requests):,} done, {sent.batch} {batch['status']}"
@@ -385,6 +390,7 @@ class BatchServer(Server):
         found = await self.fetch(method, self.url + path, body)
         if isinstance(found, Refusal):
             raise self._error_of(found, path)
+        self.pace.served()
         return self._checked(found, path, needs)
 
     def _checked(self, found: Any, path: str, needs: str = "id") -> Body:
@@ -406,8 +412,8 @@ class BatchServer(Server):
         if refusal.status == 404:
             return EngineError(
                 f"{self.host} does not know {path} (404): {reason}",
-                hint=f"Is the key that of the earlier run? If its replies are gone, remove the lines of the batch from "
-                f"{self._batches.file.path}: its requests are then sent, and paid, again.",
+                hint="Is the key that of the earlier run? If the replies are gone, remove the lines of the "
+                f"batch from {self._batches.file.path}: its requests are then sent, and paid, again.",
             )
         return self.error(refusal, path)
 
@@ -432,6 +438,15 @@ class BatchServer(Server):
             f"{self.host} gave no reply in {tries} batches: {reason}",
             hint="Send fewer requests at once: --parallel N. Or leave out --batch.",
         )
+
+
+def _of_run(error: BaseException) -> BaseException:
+    """Return a new error of the whole run: the next prompts would fail as well. A chain adds itself to it."""
+    if not isinstance(error, EngineError):
+        return copy.copy(error)
+    found = EngineError(error.message, hint=error.hint)
+    found.exit_status = error.exit_status
+    return found
 
 
 def _place_of(call_id: str) -> str:

@@ -111,15 +111,12 @@ _ANSWER = "answer"
 
 
 def _response_format(schema: Mapping[str, Any]) -> Body:
-    if not schema:
-        return {"type": "json_object"}
     return {"type": "json_schema", "json_schema": {"name": _ANSWER, "schema": schema}}
 
 
 def _as_tool(response_format: Body) -> Body:
     """Return the fields that have a model call a tool whose arguments fit the schema."""
-    schema = response_format.get("json_schema", {}).get("schema", {"type": "object"})
-    function = {"name": _ANSWER, "parameters": schema}
+    function = {"name": _ANSWER, "parameters": response_format["json_schema"]["schema"]}
     choice = {"type": "function", "function": {"name": _ANSWER}}
     return {"tools": [{"type": "function", "function": function}], "tool_choice": choice}
 

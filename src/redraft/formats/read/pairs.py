@@ -1,16 +1,16 @@
-"""Read preference pairs: HH-RLHF, SHP, and those of preference training.
+"""Read preference pairs (HH-RLHF, SHP, and those of preference training) and critiques.
 
 A pair is a chain of two steps, the rejected and the chosen answer; the second is the best. `preference` in
-`meta` distinguishes it from a revision.
+`meta` distinguishes it from a revision. A critique is a chain of one answer with its feedback.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
-from redraft.chain import Prompt, Step, content_of
+from redraft.chain import Feedback, Prompt, Step, Verdict, content_of
 from redraft.formats.read.conversations import asked, message_list
 from redraft.formats.read.fields import Fields, Parts
 
@@ -41,6 +41,17 @@ def shp(fields: Fields) -> Parts:
         fields.fail("labels", "should be 0 or 1", label)
     rejected, chosen = (b, a) if label else (a, b)
     return preferred(Prompt(instruction=fields.text("history")), rejected, chosen)
+
+
+def critique(fields: Fields) -> Parts:
+    """Read `prompt`, `answer`, `feedback`, `verdict` and perhaps `score`, as `redraft data export` writes."""
+    prompt, answer, text = _prompt(fields), fields.text("answer"), fields.text("feedback")
+    verdict = fields.text("verdict")
+    if verdict not in get_args(Verdict):
+        fields.fail("verdict", f"should be one of {', '.join(get_args(Verdict))}", verdict)
+    score = {"score": fields.rest.pop("score")} if "score" in fields.rest else {}
+    feedback = Feedback.model_validate({"text": text, "verdict": verdict, **score})
+    return Parts(prompt, (Step(answer=answer, feedback=feedback),), best=0)
 
 
 def _prompt(fields: Fields) -> Prompt:

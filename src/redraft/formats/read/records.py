@@ -148,7 +148,7 @@ def chain_of(record: Any, where: str = "record") -> Chain:
         raise RecordError(f"{where}: should be an object or a text (found {record!r:.60}).")
     if record.keys() >= {"id", "error", "message", "chain"}:
         return _failed(record, where)
-    if record.keys() == {"id", "making", "work"} and isinstance(record["work"], dict):
+    if record.keys() == {"id", "settings", "work"} and isinstance(record["work"], dict):
         record = record["work"] | {"id": record["id"]}  # a line of OUT.unfinished.jsonl
     if is_chain(record):
         return Chain.from_json(_json(record, where), where=where)

@@ -152,6 +152,7 @@ SHAPES = (
         {"prompt", "response"},
         lambda f: answered(Prompt(instruction=f.text("prompt")), f.text("response")),
     ),
+    Shape("critique", {"prompt", "answer", "feedback", "verdict"}, pairs.critique),
     Shape("prompt and completion", {"prompt", "completion"}, tasks.completion),
     Shape("prompt", {"prompt"}, _prompt),
 )

@@ -10,6 +10,7 @@ from random import Random
 from typing import Any
 
 from redraft.engines.base import Sampling
+from redraft.errors import RedraftError
 from redraft.generate.instructions import alpaca, self_instruct
 from redraft.generate.instructions.options import Way
 from redraft.generate.instructions.pool import LAG, TaskPool, Turns, drawn
@@ -31,7 +32,7 @@ from redraft.generate.instructions.rules import (
 from redraft.generate.instructions.task import Origin, Task, to_chain
 from redraft.generate.instructions.teacher import Asking, NotBegun, Reply, Teacher
 from redraft.generate.instructions.wording import Wanted
-from redraft.jobs.runner import derived_seed
+from redraft.jobs.runner import derived_seed, is_doubtful, is_of_item
 
 DRY = 25
 """Requests in a row that keep nothing, after which no more are sent. At 17 tasks each, that is 425 tasks."""
@@ -96,13 +97,19 @@ class Flow:
         """
         asking = self.teacher.for_request(request.id)
         way = self._alpaca if self.way == "alpaca" else self._self_instruct
+        passes = False
         try:
-            return await way(request.number, asking, self._rng(request))
+            lines = await way(request.number, asking, self._rng(request))
+            passes = lines is not None
         except NotBegun:
             return None
+        except RedraftError as error:
+            passes = is_of_item(error) or is_doubtful(error)  # the run may go on without it
+            raise
         finally:
-            self.claims.passed(request.number)
-            self.commits.passed(request.number)
+            for turns in (self.claims, self.commits):
+                (turns.passed if passes else turns.ended)(request.number)
+        return lines
 
     def _rng(self, request: Request) -> Random:
         return Random(derived_seed(self.sampling.seed or 0, f"examples of {request.id}"))  # noqa: S311
@@ -111,7 +118,8 @@ class Flow:
         shown = [task for task in self.pool.seeds if task.output]
         text = alpaca.request(drawn(shown, alpaca.SHOWN, rng), self.wanted)
         reply = await asking.ask(text, self.sampling, alpaca.STOP)
-        await self.commits.wait(number)
+        if not await self.commits.wait(number):
+            return None
         found = alpaca.read_tasks(reply.text, cut=reply.cut)
         results = [self._judge_whole(each, Origin(self.way, number, n)) for n, each in enumerate(found, 1)]
         return self._commit(number, reply, results)
@@ -129,17 +137,18 @@ class Flow:
         return None if near is None else Result([], [rejected(task, origin, near[0], near[1])])
 
     async def _self_instruct(self, number: int, asking: Asking, rng: Random) -> list[str] | None:
-        await self.commits.wait(number - LAG + 1)
+        if not await self.commits.wait(number - LAG + 1) or self.pool.full:
+            return None
         shown = self._shown(number, rng)
         text = self_instruct.request_instructions(shown, self.wanted)
         reply = await asking.ask(text, self.sampling, [f"\n{len(shown) + self_instruct.NEW + 1}."])
-        await self.claims.wait(number)
-        if self.pool.full:
+        if not await self.claims.wait(number) or self.pool.full:
             return None
         new, results = self._new(reply, number)
         self.claims.passed(number)
         results += await _all(self._solve(task, origin, asking) for task, origin in new)
-        await self.commits.wait(number)
+        if not await self.commits.wait(number):
+            return None
         return self._commit(number, reply, results)
 
     def _shown(self, number: int, rng: Random) -> list[str]:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_left, insort
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Sequence
+from math import inf
 from random import Random
 
 from redraft.collect.dedupe import rouge
@@ -78,31 +79,42 @@ class Turns:
     """Let numbered requests pass in the order of their numbers.
 
     Args:
-        over: Numbers that passed before.
+        before: Ids of requests that passed in earlier runs: their numbers as texts.
     """
 
-    def __init__(self, over: Iterable[int] = ()) -> None:
-        self._over, self._next = set(over), 0
+    def __init__(self, before: Container[str] = ()) -> None:
+        self._before, self._over, self._next, self._end = before, set[int](), 0, inf
         self._waiting: dict[int, list[asyncio.Future[None]]] = {}
         self._advance()
 
-    async def wait(self, number: int) -> None:
-        """Wait until all requests before this one have passed."""
-        if number > self._next:
+    async def wait(self, number: int) -> bool:
+        """Wait until all requests before this one have passed. Return False if one of them never will."""
+        if self._next < number <= self._end:
             future = asyncio.get_running_loop().create_future()
             self._waiting.setdefault(number, []).append(future)
             await future
+        return number <= self._end
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether a request is left to a later run."""
+        return self._end < inf
 
     def passed(self, number: int) -> None:
         """Let a request pass. It may have failed, and may pass twice."""
         self._over.add(number)
         self._advance()
 
+    def ended(self, number: int) -> None:
+        """Note that a request is left to a later run. So are all requests after it."""
+        self._end = min(self._end, number)
+        self._advance()
+
     def _advance(self) -> None:
-        while self._next in self._over:
-            self._over.remove(self._next)
+        while self._next in self._over or str(self._next) in self._before:
+            self._over.discard(self._next)
             self._next += 1
-        for number in [number for number in self._waiting if number <= self._next]:
+        for number in [each for each in self._waiting if each <= self._next or each > self._end]:
             for future in self._waiting.pop(number):
                 if not future.done():
                     future.set_result(None)

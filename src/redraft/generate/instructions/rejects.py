@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Container, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ class Rejects(AbstractContextManager["Rejects"]):
         OutputError: The file cannot be written, or has something else in it.
     """
 
-    def __init__(self, output: Path, done: Collection[str]) -> None:
+    def __init__(self, output: Path, done: Container[str]) -> None:
         self.path = path_of(output)
         self.counts: Counter[str] = Counter()
         self.claimed: list[tuple[int, int, str]] = []

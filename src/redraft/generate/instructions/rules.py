@@ -37,10 +37,12 @@ class Found(NamedTuple):
     fault: Fault | None = None
 
 
+_CANNOT = r"\b(?:cannot|can ?not|can'?t|won'?t|will not|unable|not able|not possible)\b"
 _REFUSAL = re.compile(
-    r"\W*(?:(?:i'?m|i am) (?:really |very |so )?(?:sorry|unable|afraid)|sorry\b|my apologies|i apologi[sz]e"
-    r"|i (?:cannot|can ?not|can'?t|won'?t|will not|am not able to)\b"
-    r"|as an? (?:ai|artificial|language model))",
+    rf"\W*(?:(?:(?:i'?m|i am) (?:really |very |so )?(?:sorry|afraid)|sorry|my apologies|i apologi[sz]e)\b"
+    rf"[^.!?\n]{{0,60}}{_CANNOT}|i(?: am|'m)? {_CANNOT} (?:to )?(?:help|assist|do|provide|answer|comply"
+    r"|fulfil|generate|create|write|access|complete|perform|give|offer|support|engage|discuss|see|open)"
+    r"|as an? (?:ai|artificial|large language|language) ?(?:intelligence|model|assistant)?\b)",
     re.IGNORECASE,
 )
 _MARKERS = re.compile(

@@ -268,7 +268,7 @@ class _Run:
 
     def _requests(self) -> Iterator[Request]:
         for number in count():
-            if self.pool.full or (self._flow and self._flow.dry):
+            if self.pool.full or (self._flow and (self._flow.dry or self._flow.commits.is_ended)):
                 return
             yield Request(number)
 
@@ -325,7 +325,6 @@ class _Run:
             1 + self.options.get("retries", RETRIES),
             lambda: plan.limits.reached(session.spent, session.progress.seconds),
         )
-        done = {int(each) for each in session.done if each.isdecimal()}
         return Flow(
             way=self.options["way"],
             wanted=wording.wanted_of(self.options),
@@ -334,8 +333,8 @@ class _Run:
             shipped=self.seeds.tasks if self.seeds.shipped else read_seeds(None).tasks,
             teacher=teacher,
             rejects=rejects,
-            commits=Turns(done),
-            claims=Turns(done),
+            commits=Turns(session.done),
+            claims=Turns(session.done),
         )
 
     def _sampling(self, engine: Engine) -> Sampling:

@@ -15,7 +15,7 @@ VERBS, NOUNS = 20, 4
 """Verbs shown, and nouns of each, as in Self-Instruct's figure."""
 
 _HOLE, _MIDDLE, _RIM = 62, 148, 236  # radii in units of the drawing
-_LEAST = 0.012  # narrower slices have no label
+_LEAST = 11  # units of the drawing: narrower slices have no label
 
 
 def sunburst(counts: Counter[tuple[str, str]]) -> str:
@@ -97,7 +97,7 @@ def _at(radius: float, turn: float) -> str:
 
 def _label(name: str, middle: float, share: float, radii: tuple[int, int]) -> str:
     """Write a name along the radius, readable from the right or the left."""
-    if share < _LEAST:
+    if share * pi * sum(radii) < _LEAST:
         return ""
     room = int((radii[1] - radii[0]) / 6)
     shown = name if len(name) <= room else f"{name[: room - 1]}…"

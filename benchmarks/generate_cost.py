@@ -1,0 +1,118 @@
+"""What orchestration costs on this machine: CPU time a call beside a bare loop of httpx, and memory."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from generate_job import Teacher, working
+from measure import Figure, Goal, Row, in_turn
+from row_process import peak_of
+
+PARALLEL = 50
+OVERHEAD = "CPU time of a call, beside a bare loop of httpx"
+OVERHEAD_HOW = (
+    "The stand-in teacher with 50 ms latency, {parallel} calls at once. Ours is `redraft answer --journal`, "
+    "one call a chain; theirs is one httpx client that streams the same requests and decodes each event. CPU "
+    "time of the whole process, for {many:,} calls less that for {few:,}, a call. {rounds} pairs in turn."
+)
+MEMORY = "memory of redraft answer over many prompts"
+MEMORY_HOW = (
+    "The real command in a process of its own with a scripted engine, one call a chain, eight at a time. The "
+    "peak is the kernel's own (`VmHWM`). Flat means that a prompt more costs next to nothing."
+)
+
+
+def overhead(calls: int, rounds: int) -> Row:
+    """Measure the CPU time of a call on both sides."""
+    few, ours, theirs = calls // 5, [], []
+    with Teacher(delay=0.05) as teacher:
+        for pair in range(rounds):
+            for our_turn in in_turn(pair):
+                measure = _ours if our_turn else _theirs
+                spent = measure(teacher, calls) - measure(teacher, few)
+                (ours if our_turn else theirs).append(1000 * spent / (calls - few))
+    figures = (
+        Figure("redraft, CPU time a call", tuple(ours), "ms", Goal("≤", 3.0)),
+        Figure(
+            "redraft over bare httpx",
+            tuple(a / b for a, b in zip(ours, theirs, strict=True)),
+            "×",
+            Goal("≤", 3.0),
+        ),
+        Figure("bare httpx, CPU time a call", tuple(theirs), "ms"),
+    )
+    how = OVERHEAD_HOW.format(parallel=PARALLEL, many=calls, few=few, rounds=rounds)
+    return Row(OVERHEAD, how, figures)
+
+
+def _ours(teacher: Teacher, calls: int) -> float:
+    with working(calls) as job:
+        run = job.run(teacher, "--parallel", str(PARALLEL), "--max-revisions", "0", *job.journal())
+        assert run.status == 0, run
+        return run.cpu
+
+
+def _theirs(teacher: Teacher, calls: int) -> float:
+    command = [sys.executable, __file__, teacher.url, str(calls)]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+async def bare(url: str, calls: int) -> None:
+    """Make so many calls with httpx alone."""
+    import httpx
+
+    numbers = iter(range(calls))
+
+    async def worker() -> None:
+        for number in numbers:
+            message = {"role": "user", "content": f"Describe lighthouse {number}."}
+            body = {"model": "teacher", "messages": [message], "stream": True, "max_tokens": 2048}
+            async with client.stream("POST", f"{url}/chat/completions", json=body) as response:
+                lines = [line async for line in response.aiter_lines() if line.startswith("data: {")]
+            text = [choice["delta"].get("content", "") for each in lines for choice in _choices(each)]
+            assert text
+
+    async with httpx.AsyncClient(limits=httpx.Limits(max_connections=None), timeout=60) as client:
+        await asyncio.gather(*(worker() for _ in range(PARALLEL)))
+
+
+def _choices(line: str) -> list[dict[str, dict[str, str]]]:
+    found: list[dict[str, dict[str, str]]] = json.loads(line.removeprefix("data: "))["choices"]
+    return found
+
+
+def memory(prompts: int, _: int) -> Row:
+    """Measure the peak memory with many prompts, and with a tenth of them."""
+    many, few = answer_peak(prompts), answer_peak(prompts // 10)
+    figures = (
+        Figure(f"{prompts:,} prompts", (many,), "MB", Goal("≤", 300.0)),
+        Figure(f"{prompts // 10:,} prompts", (few,), "MB"),
+    )
+    note = f"Between the two, {(many - few) / (prompts - prompts // 10) * 1e6:.0f} bytes a prompt."
+    return Row(MEMORY, MEMORY_HOW, figures, (note,))
+
+
+def answer_peak(prompts: int) -> float:
+    """Return the peak memory of `redraft answer` in MB."""
+    with tempfile.TemporaryDirectory() as name, working(prompts) as job:
+        script, out = Path(name, "script.jsonl"), job.folder / "out.jsonl"
+        script.write_text(json.dumps("A tower with a lamp at its top.") + "\n", "utf-8")
+        words = ["answer", str(job.folder / "prompts.txt"), "-o", str(out), "-m", f"script:{script}"]
+        peak = peak_of(
+            [sys.executable, "-m", "redraft", *words, "--quiet", "--max-revisions", "0", "--parallel", "8"]
+        )
+        with out.open("rb") as file:
+            written = sum(1 for _ in file)
+    assert written == prompts, f"{written} chains of {prompts} prompts"
+    return peak
+
+
+if __name__ == "__main__":
+    asyncio.run(bare(sys.argv[1], int(sys.argv[2])))
+    print(time.process_time())

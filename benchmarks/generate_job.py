@@ -1,0 +1,84 @@
+"""`redraft answer` as a process of its own, against the stand-in teacher of the tests.
+
+with working(1_000) as job, Teacher(delay=0.05) as teacher:
+run = job.run(teacher, "--parallel", "50")
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the stand-in belongs to the tests
+from tests.generate.teacher import Account, Teacher
+
+__all__ = ["Account", "Job", "Run", "Teacher", "working"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that ended: its exit status, its wall-clock and CPU time in seconds."""
+
+    status: int
+    seconds: float
+    cpu: float
+
+
+@dataclass(frozen=True)
+class Job:
+    """A file of prompts in a folder of its own."""
+
+    folder: Path
+
+    def start(self, teacher: Teacher, *more: str, out: str = "out.jsonl") -> subprocess.Popen[bytes]:
+        """Start the command."""
+        words = ["answer", str(self.folder / "prompts.txt"), "-o", str(self.folder / out)]
+        words += ["-m", teacher.model, "--quiet", "--mode", "prompted", "--seed", "1", *more]
+        environment = {**os.environ, "REDRAFT_CONFIG": os.devnull}
+        return subprocess.Popen([sys.executable, "-m", "redraft", *words], env=environment)
+
+    def run(self, teacher: Teacher, *more: str, out: str = "out.jsonl") -> Run:
+        """Run the command to its end."""
+        start = time.perf_counter()
+        process = self.start(teacher, *more, out=out)
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        return Run(process.returncode, time.perf_counter() - start, used.ru_utime + used.ru_stime)
+
+    def journal(self, name: str = "paid.db") -> tuple[str, str]:
+        """Return the arguments for a journal."""
+        return "--journal", str(self.folder / name)
+
+    def ids(self, out: str = "out.jsonl") -> list[str]:
+        """Return the ids of the chains, in the order of the file."""
+        return [json.loads(line)["id"] for line in (self.folder / out).read_bytes().splitlines()]
+
+    def lines(self, out: str = "out.jsonl") -> set[str]:
+        """Return the chains as texts, without the seconds that they took."""
+        lines = (self.folder / out).read_bytes().splitlines()
+        return {json.dumps(_timeless(json.loads(line))) for line in lines}
+
+
+def _timeless(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _timeless(each) for name, each in value.items() if name != "seconds"}
+    return [_timeless(each) for each in value] if isinstance(value, list) else value
+
+
+@contextmanager
+def working(prompts: int) -> Iterator[Job]:
+    """Yield a job with so many prompts."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        with (folder / "prompts.txt").open("w") as file:
+            file.writelines(f"Describe lighthouse {number}.\n" for number in range(prompts))
+        yield Job(folder)

@@ -1,0 +1,120 @@
+"""What a paid teacher sees: how much of its limit is used, what is lost, and what is paid for twice."""
+
+from __future__ import annotations
+
+import random
+import time
+
+from generate_job import Account, Job, Teacher, working
+from measure import Figure, Goal, Row
+
+RPM, DELAY, SETTLING = 6_000, 0.05, 10.0
+LIMIT = "use of a limit of 6,000 requests a minute, 50 ms latency"
+LIMIT_HOW = (
+    "The stand-in teacher of the tests refuses a call if it let in 6,000 within the last 60 s. `redraft "
+    "answer --rpm 6000 --parallel 50 --journal` makes {calls:,} calls; the share is of the calls let in "
+    "after the first {settling:.0f} s. {rounds} runs. Without `--rpm`, the requests under way follow the "
+    "429s."
+)
+FAULTS = {"500": 0.04, "429": 0.02, "cut": 0.02, "json": 0.01, "stall": 0.01}
+FAULTY = "200 calls at once, a tenth of which fail at random"
+FAULTY_HOW = (
+    "{chains:,} chains of up to three calls with `--parallel 200 --journal`: 4 % of the calls get a 500, 2 % "
+    "a 429, 2 % break off, 1 % hold a line that is no JSON, and 1 % fall silent. The command is repeated "
+    "until nothing failed. By the teacher's account, a call is paid twice if equal requests got two whole "
+    "replies."
+)
+PARALLEL = 16
+KILLED = "kill -9 at {kills} random moments"
+KILLED_HOW = (
+    "{chains:,} chains of up to three calls with `--parallel {parallel} --journal`, 50 ms latency, killed "
+    "after a random number of replies, and finished in the end. An unbroken run gets the same replies. Lines "
+    "are compared as a set, without the seconds that they took. A call is paid twice if its reply had "
+    "arrived, as a later request shows, and was asked for again. A reply that was sent just before a kill "
+    "may have arrived or not: it is asked for again unless it is in the journal."
+)
+
+
+def limit(calls: int, rounds: int) -> Row:
+    """Measure the share of a limit that is used."""
+    given = [_limited(calls, "--rpm", str(RPM)) for _ in range(rounds)]
+    adapted = _limited(calls)
+    figures = (
+        Figure("share used with --rpm", tuple(map(_share, given)), "%", Goal("≥", 95.0)),
+        Figure("429s after 10 s with --rpm", tuple(map(_late, given)), "calls", Goal("≤", 0.0)),
+        Figure("share used without --rpm", (_share(adapted),), "%"),
+        Figure("429s after 10 s without --rpm", (_late(adapted),), "calls"),
+    )
+    return Row(LIMIT, LIMIT_HOW.format(calls=calls, settling=SETTLING, rounds=rounds), figures)
+
+
+def _limited(calls: int, *more: str) -> Account:
+    with working(calls) as job, Teacher(delay=DELAY, rpm=RPM) as teacher:
+        run = job.run(teacher, "--parallel", "50", "--max-revisions", "0", *job.journal(), *more)
+        assert run.status == 0, run
+        return teacher.account()
+
+
+def _share(account: Account) -> float:
+    """Percent of the limit that was used between the first ten seconds and the last call."""
+    first, last = account.let_in[0] + SETTLING, account.let_in[-1]
+    calls = sum(first < at <= last for at in account.let_in)
+    return 100 * calls / (RPM / 60 * (last - first))
+
+
+def _late(account: Account) -> float:
+    return float(sum(at > account.let_in[0] + SETTLING for at in account.limited))
+
+
+def faulty(chains: int, rounds: int) -> Row:
+    """Count what faults lose, and what they make the user pay for twice."""
+    found = [_faulty(chains, seed) for seed in range(1, rounds + 1)]
+    lost, made_twice, paid_twice = (tuple(map(float, values)) for values in zip(*found, strict=True))
+    figures = (
+        Figure("chains lost", lost, "chains", Goal("≤", 0.0)),
+        Figure("chains made twice", made_twice, "chains", Goal("≤", 0.0)),
+        Figure("calls paid twice", paid_twice, "calls", Goal("≤", 0.0)),
+    )
+    return Row(FAULTY, FAULTY_HOW.format(chains=chains), figures)
+
+
+def _faulty(chains: int, seed: int) -> tuple[int, int, int]:
+    with working(chains) as job, Teacher(delay=DELAY, faults=FAULTS, stalls=8, seed=seed) as teacher:
+        settings = ("--parallel", "200", "--max-revisions", "1", "--timeout", "5", *job.journal())
+        for _ in range(10):
+            if job.run(teacher, *settings).status == 0:
+                break
+        ids = job.ids()
+        return chains - len(set(ids)), len(ids) - len(set(ids)), len(teacher.account().twice)
+
+
+def killed(chains: int, kills: int) -> Row:
+    """Kill a run again and again, and count what that costs."""
+    with working(chains) as job, Teacher(delay=DELAY) as teacher:
+        settings = ("--parallel", str(PARALLEL), "--max-revisions", "1")
+        _kill(job, teacher, chains, kills, *settings, *job.journal())
+        assert job.run(teacher, *settings, *job.journal()).status == 0
+        account, ids = teacher.account(), job.ids()
+        assert job.run(teacher, *settings, *job.journal("whole.db"), out="whole.jsonl").status == 0
+        differ = len(job.lines() ^ job.lines("whole.jsonl"))
+    figures = (
+        Figure("chains lost", (float(chains - len(set(ids))),), "chains", Goal("≤", 0.0)),
+        Figure("chains made twice", (float(len(ids) - len(set(ids))),), "chains", Goal("≤", 0.0)),
+        Figure("calls paid twice", (float(len(account.used_and_paid_again)),), "calls", Goal("≤", 0.0)),
+        Figure("lines that differ from the unbroken run", (float(differ),), "chains", Goal("≤", 0.0)),
+        Figure("calls made again a kill, of 16 under way", (len(account.twice) / kills,), "calls"),
+    )
+    how = KILLED_HOW.format(chains=chains, parallel=PARALLEL)
+    return Row(KILLED.format(kills=kills), how, figures)
+
+
+def _kill(job: Job, teacher: Teacher, chains: int, kills: int, *settings: str) -> None:
+    """Kill so many runs, each after a random number of new replies."""
+    draws, most = random.Random(7), 2 * chains // (kills + 1)
+    for _ in range(kills):
+        until = teacher.account().statuses["200"] + draws.randint(1, most)
+        with job.start(teacher, *settings) as process:
+            while process.poll() is None and teacher.account().statuses["200"] < until:
+                time.sleep(0.02)
+            assert process.poll() is None, "it was done before it was killed"
+            process.kill()

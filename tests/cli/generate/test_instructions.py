@@ -1,0 +1,139 @@
+"""`redraft generate instructions`: flags, messages, exit statuses, recipes, and runs that are killed."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from redraft.chain import read_jsonl
+from redraft.cli import app
+from redraft.formats.documents import shipped_recipes
+from tests.cli.test_go_on import CountingServer
+from tests.generate.instructions.stand_in import teach
+
+GOOD = "Task 4\nInstruction: {}\nInput: <noinput>\nOutput: An answer."
+SHARED = ["Name a river in Peru.", "Explain a tide to a child.", "Count the legs of an ant."]
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    reply = "\n\n".join(GOOD.format(text) for text in [*SHARED, "Draw the shape of a leaf."])
+    Path("replies.jsonl").write_text(json.dumps(reply) + "\n")
+
+
+def run(*words: str) -> Result:
+    return CliRunner().invoke(app, ["generate", "instructions", *words], prog_name="redraft")
+
+
+def scripted(*words: str) -> Result:
+    return run("-o", "out.jsonl", "-m", "script:replies.jsonl", "-j", "1", *words)
+
+
+def test_the_summary_says_what_is_kept_and_what_is_not() -> None:
+    result = scripted("--count", "3")
+    assert result.exit_code == 0, result.output
+    rows = dict(line.split(None, 1) for line in result.stdout.splitlines())
+    assert rows["kept"] == "3 instructions, 3 tasks in out.jsonl"
+    assert rows["rejected"] == "1: blocked 1"
+    assert rows["verbs"] == "count 1, explain 1, name 1; 0 without"
+    assert rows["page"] == "out.jsonl.html"
+    assert Path("out.jsonl.journal").exists()
+
+
+def test_the_output_becomes_alpacas_shape() -> None:
+    scripted("--count", "3", "--quiet")
+    result = CliRunner().invoke(app, ["data", "export", "out.jsonl", "--to", "alpaca", "-o", "alpaca.json"])
+    assert result.exit_code == 0, result.output
+    records = json.loads(Path("alpaca.json").read_text())
+    assert [record["instruction"] for record in records] == SHARED
+    assert records[0] == {"instruction": SHARED[0], "input": "", "output": "An answer."}
+
+
+def test_a_dry_teacher_is_told_with_what_was_rejected() -> None:
+    result = scripted("--count", "9")
+    assert result.exit_code == 3
+    assert "the last 25 requests gave nothing new that is sound; 3 instructions are kept." in result.stderr
+    assert "similar 7" in result.stderr
+
+
+def test_a_limit_has_its_exit_status_and_the_run_can_be_gone_on_with() -> None:
+    result = scripted("--count", "9", "--limit-tokens", "1")
+    assert result.exit_code == 4
+    assert "the limit of 1 tokens is reached" in result.stderr
+    assert "3 of 9 done; run the same command again to go on." in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["-o", "-"], "the output has to be a file"),
+        (["-o", "out.jsonl", "--seeds", "none.jsonl"], "none.jsonl"),
+        (["-o", "out.jsonl", "--seeds", "replies.jsonl"], "replies.jsonl"),
+        (["-o", "out.jsonl", "--way", "alpacca"], "It should be alpaca or self-instruct."),
+        (["-o", "out.jsonl", "--similar", "7"], "similar is 7.0"),
+        (["-o", "out.jsonl", "--journal", "out.jsonl"], "cannot be the journal too"),
+        (["-o", "no/out.jsonl", "-m", "script:replies.jsonl"], "mkdir -p no"),
+        (["-o", "out.jsonl", "--limit-usd", "1", "-m", "script:replies.jsonl"], "price"),
+        (["-o", "out.jsonl", "--recipe", "alpacca"], "there is no recipe 'alpacca'"),
+    ],
+)
+def test_mistakes_are_told_without_a_traceback(words: list[str], message: str) -> None:
+    result = run(*words)
+    assert result.exit_code == 2, result.output
+    assert message in result.stderr
+    assert "Traceback" not in result.output
+
+
+def test_the_shipped_recipes_are_read() -> None:
+    assert set(shipped_recipes("generate")) == {"alpaca", "self_instruct"}
+    result = scripted("--recipe", "alpaca", "--count", "3")
+    assert result.exit_code == 0, result.output
+    record = json.loads(Path("out.jsonl.run.json").read_text())
+    assert record["config"]["temperature"] == 1.0
+    assert run("-o", "o.jsonl", "-m", "script:none.jsonl", "--recipe", "self_instruct").exit_code == 2
+
+
+def test_a_recipe_with_another_verbs_key_is_refused() -> None:
+    Path("mine.yaml").write_text("count: 3\nmax_revisions: 2\n")
+    result = scripted("--recipe", "mine.yaml")
+    assert result.exit_code == 2
+    assert "mine.yaml: there is no option 'max_revisions'" in result.stderr
+
+
+def words_of(server: CountingServer, out: str, way: str, count: int) -> list[str]:
+    model = f"http://127.0.0.1:{server.port}/v1#gull"
+    return ["-o", out, "-m", model, "--way", way, "--count", str(count), "-j", "3", "--quiet"]
+
+
+@pytest.mark.parametrize(
+    ("way", "count", "kills"),
+    [
+        ("alpaca", 12, 1),
+        ("self-instruct", 12, 1),
+        pytest.param("alpaca", 120, 9, marks=pytest.mark.slow),
+        pytest.param("self-instruct", 120, 16, marks=pytest.mark.slow),
+    ],
+)
+def test_a_killed_run_loses_nothing_and_pays_for_nothing_twice(way: str, count: int, kills: int) -> None:
+    with CountingServer(says=teach) as server:
+        assert run(*words_of(server, "whole.jsonl", way, count)).exit_code == 0
+        needed = len(server.asked)
+        server.asked.clear()
+        command = [sys.executable, "-m", "redraft", "generate", "instructions"]
+        for number in range(1, kills + 1):
+            with subprocess.Popen([*command, *words_of(server, "out.jsonl", way, count)]) as job:
+                server.wait_for(number * needed // (kills + 2))
+                job.send_signal(signal.SIGKILL)
+        assert run(*words_of(server, "out.jsonl", way, count)).exit_code == 0
+        for ending in ("", ".rejected.jsonl"):
+            assert Path(f"out.jsonl{ending}").read_bytes() == Path(f"whole.jsonl{ending}").read_bytes()
+        assert len(list(read_jsonl("out.jsonl"))) >= count
+        # Only calls under way at a kill or at the end may be asked again.
+        assert len(server.asked) <= needed + (kills + 1) * 3

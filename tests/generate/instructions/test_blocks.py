@@ -1,0 +1,115 @@
+"""The blocks of a reply: labels count in their order only, and decoration is not text."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from redraft.generate.instructions.alpaca import LABELS, STOP, read_tasks, request
+from redraft.generate.instructions.blocks import input_of, read_blocks
+from redraft.generate.instructions.task import Task
+from redraft.generate.instructions.wording import Wanted
+
+WANTED = Wanted("English", "", 4, 150)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        (
+            "Task 4\nInstruction: Add two.\nInput: 1 and 1\nOutput: 2\n\n"
+            "Task 5\nInstruction: Sing.\nInput: <noinput>\nOutput: La"
+        ),
+        (
+            "Sure!\n\n4. Instruction: Add two.\n4. Input: 1 and 1\n4. Output: 2\n###\n"
+            "5. Instruction: Sing.\nInput: N/A\nOutput: La"
+        ),
+        (
+            "### Task 4:\n**Instruction:** Add two.\n**Input:** 1 and 1\n**Output:** 2\n\n---\n\n"
+            "### Task 5:\n**Instruction:** Sing.\n**Input:** None\n**Output:** La\n\n---"
+        ),
+        (
+            "instruction: Add two.\ninput:\n1 and 1\noutput:\n2\n\n"
+            "INSTRUCTION: Sing.\nINPUT: No input needed.\nOUTPUT: La"
+        ),
+    ],
+    ids=["as asked", "numbered", "markdown", "lines"],
+)
+def test_the_forms_that_teachers_write(reply: str) -> None:
+    tasks = [found.task for found in read_tasks(reply, cut=False)]
+    assert tasks == [Task("Add two.", "1 and 1", "2"), Task("Sing.", "", "La")]
+
+
+def test_a_label_in_a_text_is_text() -> None:
+    output = "Fill this in:\nInput: your name\nOutput: your age"
+    reply = f"Task 4\nInstruction: Show a form.\nInput: <noinput>\nOutput: {output}"
+    [found] = read_tasks(reply, cut=False)
+    assert found.task.output == output
+    assert found.fault is None
+
+
+@pytest.mark.parametrize("output", ["-5", "80.", "7)", "3", "12 - 4", "# A heading"])
+def test_an_answer_that_looks_like_a_rule_stays(output: str) -> None:
+    [found] = read_tasks(f"Task 4\nInstruction: Do it.\nInput: x\nOutput: {output}\n\nTask 5\n", cut=False)
+    assert found.task.output == output
+
+
+def test_the_last_task_of_a_cut_reply_is_dropped() -> None:
+    reply = "Instruction: A b c d.\nInput: x\nOutput: y\nInstruction: E f g h.\nInput: z\nOutput: half"
+    assert [found.fault and found.fault.rule for found in read_tasks(reply, cut=True)] == [None, "cut"]
+    assert [found.fault for found in read_tasks(reply, cut=False)] == [None, None]
+
+
+@pytest.mark.parametrize(
+    "reply", ["Instruction: A b c d.\nOutput: y", "Instruction: A b c d.\nInput: y", "Instruction: A b."]
+)
+def test_a_task_without_its_lines_left_the_format(reply: str) -> None:
+    [found] = read_tasks(reply, cut=False)
+    assert found.fault is not None
+    assert found.fault.rule == "format"
+
+
+def test_prose_has_no_tasks() -> None:
+    assert read_tasks("Sure, what can I do for you? The output: see below.", cut=False) == []
+
+
+@pytest.mark.parametrize("text", ["<noinput>", "None.", "n/a", "No input", "(no input required)", "-", ""])
+def test_no_input(text: str) -> None:
+    assert input_of(text) == ""
+
+
+@pytest.mark.parametrize("text", ["nonesuch", "No input came from the sensor.", "1 - 2", "empty hall"])
+def test_an_input_that_only_resembles_it(text: str) -> None:
+    assert input_of(text) == text
+
+
+LINES = st.lists(
+    st.text(st.characters(exclude_categories=("C", "Z")), min_size=1, max_size=9), min_size=1, max_size=3
+)
+
+
+@given(st.lists(st.tuples(LINES, LINES, LINES), min_size=1, max_size=4))
+def test_what_is_written_as_asked_is_read_again(tasks: list[tuple[list[str], ...]]) -> None:
+    texts = [tuple("\n".join(f"a{line}" for line in lines) for lines in task) for task in tasks]
+    reply = "\n\n".join(
+        f"Task {n}\nInstruction: {a}\nInput: {b}\nOutput: {c}" for n, (a, b, c) in enumerate(texts, 4)
+    )
+    read = [tuple(block[label] for label in LABELS) for block in read_blocks(reply, LABELS)]
+    assert read == texts
+
+
+@given(st.text(st.sampled_from("Instruction:InputOutput \n#*4.Task<>no-"), max_size=120), st.booleans())
+def test_any_reply_is_read_without_an_error(reply: str, cut: bool) -> None:
+    for found in read_tasks(reply, cut=cut):
+        assert found.fault or (found.task.instruction is not None and found.task.output is not None)
+
+
+def test_a_request_shows_its_examples_in_the_form_that_is_read() -> None:
+    examples = [Task("Add the numbers.", "1 2", "3"), Task("Say something kind.", "", "Well done!")]
+    text = request(examples, Wanted("German", "bees", 5, 40))
+    assert [found.task for found in read_tasks(text.partition("Now write")[0], cut=False)] == examples
+    assert "tasks 3 to 20" in text
+    for word in ("German", "bees", "5 to 40"):
+        assert word in text
+    assert STOP[0] == "\nTask 21"
