@@ -19,6 +19,7 @@ import json
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -138,7 +139,8 @@ def _jailed(command: list[str], stdin: int, stdout: int, pass_fds: tuple[int, ..
     try:
         yield
     finally:
-        process.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # bwrap's own child too, which waits for it at the start
         process.wait()
 
 
