@@ -247,3 +247,17 @@ def test_a_changed_wording_uses_no_reply_of_the_old_one(
     monkeypatch.setattr("redraft.generate.instructions.wording.digest", lambda: "another")
     with pytest.raises(OutputError, match="wording"):
         made(out, count=30)
+
+
+def test_a_new_instruction_without_an_answer_is_not_paid_for_again_by_the_next_run(tmp_path: Path) -> None:
+    listed = "\n".join(
+        f"{n}. Name the {word} of Peru." for n, word in enumerate(["tallest peak", "oldest inn"], 7)
+    )
+    engine = ScriptedEngine(lambda asked: "It depends." if "Classification:" in str(asked) else listed)
+    for _ in range(2):
+        result = made(
+            tmp_path / "out.jsonl", engine, way="self-instruct", parallel=1, limits=Limits(tokens=1)
+        )
+        assert result.exit_status == STOPPED
+    assert result.rejected["kind"] == 2
+    assert result.rejected["similar"] >= 2

@@ -95,6 +95,8 @@ class Flow:
         Raises:
             EngineError: The model or its server failed.
         """
+        if self.commits.is_ended:
+            return None
         asking = self.teacher.for_request(request.id)
         way = self._alpaca if self.way == "alpaca" else self._self_instruct
         passes = False

@@ -116,9 +116,9 @@ def _verbs(stats: TaskStats) -> str:
     shown = sum(number for _, number in verbs)
     with_noun = sum(number for verb, _ in verbs for _, number in nouns_of(stats.verbs, verb))
     note = (
-        f"the {len(verbs)} most frequent verbs begin {shown:,} of {stats.instructions:,} instructions, and "
-        f"{with_noun:,} of these have a noun that is shown · {stats.without_verb:,} begin with no known "
-        "English verb, such as questions"
+        f"the {len(verbs)} most frequent verbs begin {shown:,} of {stats.instructions:,} instructions; "
+        f"{with_noun:,} of these have a noun that is shown · {stats.without_verb:,} instructions begin with "
+        "no known English verb, such as questions"
     )
     chart = card("Verbs and nouns", note, sunburst(stats.verbs))
     return chart.replace("<figure>", '<figure class="wide">', 1)

@@ -268,7 +268,10 @@ class _Run:
 
     def _requests(self) -> Iterator[Request]:
         for number in count():
-            if self.pool.full or (self._flow and (self._flow.dry or self._flow.commits.is_ended)):
+            if self.pool.full or (self._flow and self._flow.dry):
+                return
+            if self._flow and self._flow.commits.is_ended:
+                yield Request(number)  # it is not made: the runner looks at the limits before it
                 return
             yield Request(number)
 
