@@ -161,14 +161,6 @@ def test_the_same_prompt_twice_gets_two_replies() -> None:
         assert (len({chain.answer for chain in chains("cached.jsonl")}), server.waves) == (1, [2, 1])
 
 
-def test_models_of_one_server_share_what_an_earlier_run_sent() -> None:
-    with BatchServer(says) as server:
-        critic = ["--critic", f"{server.url}#tern", "-j", "2"]
-        killed(server, 2, *critic)
-        assert answer(server, *critic).exit_code == 0
-        insist_on_all(server)
-
-
 def test_a_wave_is_cut_at_the_limits_of_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batch, "MOST_REQUESTS", 4)
     with BatchServer(says, most=4) as server:
@@ -599,6 +591,29 @@ def test_headers_of_one_request_and_engines_without_a_journal_are_refused() -> N
         with pytest.raises(RedraftError, match="batches need a journal"):
             asyncio.run(plainly())
         assert server.waves == []
+
+
+def test_a_batch_that_is_pending_when_another_model_is_first_asked_is_followed_once() -> None:
+    async def asked() -> list[list[Delta]]:
+        with Journal(Path("j.db")) as journal, Batches(Path("b.jsonl"), journal, pause=0.01) as batches:
+            async with AsyncExitStack() as stack:
+                replies = []
+                for number, model in enumerate(("gull", "tern"), start=1):
+                    engine = RemoteEngine(server.url, model, reach=batches.reach)
+                    stack.push_async_callback(engine.aclose)
+                    keyed = JournaledEngine(engine, journal, identity=model)
+                    replies.append(asyncio.create_task(_deltas(keyed, Sampling(), ())))
+                    while len(server.waves) < number or server.looks < 3:  # noqa: ASYNC110
+                        await asyncio.sleep(0.01)
+                server.held = 0
+                return list(await asyncio.gather(*replies))
+
+    with BatchServer(lambda body: f"A {body['model']}.") as server:
+        server.held = 1
+        texts = ["".join(delta.text for delta in deltas) for deltas in asyncio.run(asked())]
+        assert texts == ["A gull.", "A tern."]
+        files = [each.path for each in server.requests if each.path.endswith("/content")]
+        assert len(files) == len(set(files)) == 2
 
 
 def test_raw_text_messages_and_models_go_in_batches_of_their_own() -> None:
