@@ -44,7 +44,7 @@ def test_the_summary_says_what_is_kept_and_what_is_not() -> None:
     assert rows["rejected"] == "1: blocked 1"
     assert rows["verbs"] == "count 1, explain 1, name 1; 0 without"
     assert rows["page"] == "out.jsonl.html"
-    assert Path("out.jsonl.journal").exists()
+    assert Path("out.jsonl.journal.db").exists()
 
 
 def test_the_output_becomes_alpacas_shape() -> None:
@@ -92,7 +92,7 @@ def test_mistakes_are_told_without_a_traceback(words: list[str], message: str) -
 
 
 def test_the_shipped_recipes_are_read() -> None:
-    assert set(shipped_recipes("generate")) == {"alpaca", "self_instruct"}
+    assert {"alpaca", "self_instruct"} <= set(shipped_recipes("generate"))
     result = scripted("--recipe", "alpaca", "--count", "3")
     assert result.exit_code == 0, result.output
     record = json.loads(Path("out.jsonl.run.json").read_text())

@@ -54,7 +54,7 @@ def test_turns_come_in_the_order_of_numbers_whoever_is_ready_first() -> None:
         turns.passed(number)
 
     async def all_of_them() -> None:
-        turns = Turns([0, 2, 5])
+        turns = Turns(["0", "2", "5"])
         await asyncio.gather(*(one(turns, number) for number in (1, 3, 4, 6)))
 
     asyncio.run(asyncio.wait_for(all_of_them(), 5))

@@ -119,7 +119,7 @@ def test_an_error_in_the_middle_costs_nothing_twice(tmp_path: Path, way: Way) ->
     paid = whole.job.counts.added + 2 * 4  # the calls that were cut with the one that failed
     assert way == "self-instruct" or calls + len(last.calls) <= paid
     again = teacher()
-    copy = made(tmp_path / "copy.jsonl", again, way=way, count=20, journal=f"{out}.journal", parallel=1)
+    copy = made(tmp_path / "copy.jsonl", again, way=way, count=20, journal=f"{out}.journal.db", parallel=1)
     assert files(copy.out) == files(whole.out)
     assert copy.job.spent.replayed > len(again.calls)
     if way == "alpaca":  # otherwise, calls of a request after the last one may be new
@@ -242,7 +242,7 @@ def test_a_changed_wording_uses_no_reply_of_the_old_one(
 ) -> None:
     out = made(tmp_path / "out.jsonl").out
     other = teacher()
-    made(tmp_path / "b.jsonl", other, journal=f"{out}.journal", topic="rivers")
+    made(tmp_path / "b.jsonl", other, journal=f"{out}.journal.db", topic="rivers")
     assert other.calls
     monkeypatch.setattr("redraft.generate.instructions.wording.digest", lambda: "another")
     with pytest.raises(OutputError, match="wording"):

@@ -90,10 +90,10 @@ def chains(
         ),
     ] = None,
 ) -> None:
-    """Have a teacher answer, criticise and revise, and write the chains to learn from.
+    """Make feedback chains with a teacher, to learn from.
 
-    FILE gets a chain for each record. The model criticises its answer with a score and a verdict, and
-    corrects it until the score is good enough. Where the model's server keeps to JSON schemas, score and
+    FILE gets a chain for each record. The model answers, criticises its answer with a score and a verdict,
+    and corrects it until the score is good enough. Where the model's server keeps to JSON schemas, score and
     verdict are fields; otherwise they are read from the text.
 
     Every reply is stored before it is used, in FILE.journal.db: after any stop, the same command goes on, and

@@ -39,7 +39,7 @@ def instructions(
     journal: Annotated[
         Path | None,
         typer.Option(
-            "--journal", metavar="FILE", help="Where replies are stored.  [FILE.journal]", show_default=False
+            "--journal", metavar="FILE", help="Where replies go.  [FILE.journal.db]", show_default=False
         ),
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary.")] = False,
@@ -51,7 +51,7 @@ def instructions(
 
     FILE gets a chain for each task; for Alpaca's shape: redraft data export FILE --to alpaca. FILE is the
     pool too: the same command goes on after any stop, and a larger --count goes on from what is there. Each
-    reply is stored in FILE.journal before it is used, so none is paid for twice.
+    reply is stored in FILE.journal.db before it is used, so none is paid for twice.
 
     Rejected tasks are in FILE.rejected.jsonl, with the rule and the nearest instruction. FILE.html shows
     verbs, lengths and rejects. FILE.run.json records how FILE was made.

@@ -67,7 +67,7 @@ class Flow:
         rejects: Where rejected tasks go.
         commits: Lets requests be written in the order of their numbers.
         claims: Lets their instructions be compared with the pool in that order.
-        barren: Requests in a row that kept nothing.
+        barren: Requests in a row that kept nothing, those that failed included.
     """
 
     way: Way
@@ -91,7 +91,6 @@ class Flow:
 
         That is so if enough tasks are kept without it, or if a limit is reached before it begins.
 
-
         Raises:
             EngineError: The model or its server failed.
         """
@@ -107,6 +106,7 @@ class Flow:
             return None
         except RedraftError as error:
             passes = is_of_item(error) or is_doubtful(error)  # the run may go on without it
+            self.barren += 1  # or a server that refuses every request would be asked for ever
             raise
         finally:
             for turns in (self.claims, self.commits):

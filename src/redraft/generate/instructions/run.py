@@ -306,7 +306,7 @@ class _Run:
 
     async def _opened(self, stack: AsyncExitStack, session: Session, rejects: Rejects) -> Flow:
         plan = self.plan
-        path = plan.journal or plan.out.with_name(f"{plan.out.name}.journal")
+        path = plan.journal or plan.out.with_name(f"{plan.out.name}.journal.db")
         journal = stack.enter_context(Journal(path))
         stack.callback(lambda: setattr(session.spent, "replayed", journal.replayed))
         engine, identity = await stack.enter_async_context(plan.opened(session))
