@@ -86,11 +86,14 @@ def test_a_flag_below_its_range_is_refused(
         fill_in(flags)
 
 
+NOT_OPTIONS = {"schema", "tools", "extra_body", "extra_headers", "logprobs", "call_id"}
+
+
 def test_the_defaults_are_those_that_engines_and_chains_have() -> None:
     defaults = {name: option.default for name, option in options_of(PlainOptions).items()}
     plan = Plan.__dataclass_fields__
     sampling = Sampling()
-    of_options = vars(sampling).keys() - {"schema", "tools", "extra_body", "extra_headers", "logprobs"}
+    of_options = vars(sampling).keys() - NOT_OPTIONS
     assert {name: getattr(sampling, name) for name in of_options} == {
         name: defaults[name] for name in of_options
     }

@@ -258,6 +258,7 @@ def test_ctrl_c_while_critic_or_judge_are_opened(role: str, tmp_path: Path) -> N
     with FakeServer() as server:
         server.on("GET /v1/models", Reply(pieces=[600.0]))
         command = [*REDRAFT, "ask", "Go.", "-m", script(tmp_path, "one"), role, server.url]
+        command += ["--check", "judge:It is kind."] if role == "--judge" else []
         child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         wait_until(lambda: bool(server.requests))
         child.send_signal(signal.SIGINT)

@@ -76,7 +76,7 @@ def test_the_form_of_the_output_is_asked_for_beside_the_parts(server: FakeServer
     chain = revise([QUESTION], model=f"{server.url}#m", output=Bird)
     content = server.asked(CHAT)[0].json["messages"][0]["content"]
     assert content[:2] == QUESTION["content"]
-    assert "JSON schema" in content[2]["text"]
+    assert '{"name": string}' in content[2]["text"]
     assert chain.value == Bird(name="gull")
 
 

@@ -265,7 +265,7 @@ def test_a_job_with_a_goal_takes_items_until_it_is_reached(tmp_path: Path) -> No
             made.append(item.id)
             return [item.id]
 
-        assert set(session.done) == set(made)
+        assert all(name in session.done for name in made)
         yield work
 
     def items() -> Iterator[Item]:

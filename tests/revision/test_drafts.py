@@ -11,7 +11,7 @@ import pytest
 import redraft
 from redraft.chain import Chain
 from redraft.engines.scripted import Reply, ScriptedEngine
-from redraft.errors import CheckError, EmptyReply, ServerError, UsageError
+from redraft.errors import EmptyReply, ServerError, UsageError
 from redraft.revision.ops import DraftDone
 from redraft.revision.state import best_step
 from tests.revision.play import plan, play
@@ -165,12 +165,12 @@ def test_a_judge_alone_chooses() -> None:
     assert chain.usage_by_role["judge"].completion_tokens > 0
 
 
-def test_a_judge_that_cannot_choose_is_an_error_that_keeps_the_drafts() -> None:
-    judge = ScriptedEngine(["Both are fine."])
-    with pytest.raises(CheckError) as failure:
-        revise(["First.", "Second."], mode="best-of", drafts=2, checks=[], judge=judge)
-    assert failure.value.chain is not None
-    assert failure.value.chain.answer == "First."
+def test_a_judge_that_cannot_choose_is_asked_once_more_and_then_no_draft_passes() -> None:
+    judge = ScriptedEngine(["Both are fine."] * 4)
+    chain, _ = revise(["First.", "Second."], mode="best-of", drafts=2, checks=[], judge=judge)
+    assert len(judge.calls) == 4
+    assert not chain.passed
+    assert {step.answer for step in (*chain.steps, *chain.drafts)} == {"First.", "Second."}
 
 
 @pytest.mark.parametrize(

@@ -283,6 +283,7 @@ def test_all_code_that_makes_tokens_is_part_of_the_key() -> None:
     assert left == {
         "errors.py",
         "files.py",
+        "ids.py",
         "jobs/signals.py",
         "parallel.py",
         "train/data/packing.py",
