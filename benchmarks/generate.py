@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import generate_cost
+import generate_estimate
 import generate_limits
 from report import page, put, section
 
@@ -27,6 +28,7 @@ ROWS = {
     "kills": (generate_limits.killed, (1_000, 25), (60, 3)),
     "overhead": (generate_cost.overhead, (2_000, 3), (200, 1)),
     "memory": (generate_cost.memory, (1_000_000, 1), (2_000, 1)),
+    "estimate": (generate_estimate.measure, (1_000, 1), (120, 1)),
 }
 """Name -> what measures it, and how much of it: full, quick."""
 

@@ -38,7 +38,7 @@ MIXES: Mapping[str, Sequence[tuple[str, int]]] = {
 """Name -> files, each with its share."""
 
 
-def measure(most: int) -> Row:
+def measure(most: int, _runs: int) -> Row:
     """Estimates and makes each mix."""
     with tempfile.TemporaryDirectory() as folder, Teacher() as teacher:
         figures = [_figure(name, mix, most, Path(folder), teacher.model) for name, mix in MIXES.items()]
