@@ -1,6 +1,6 @@
 """Follow the output of a run: give each line as it lands, until the run has ended.
 
-The file is opened anew each time, so it may be missing at first, be cut short, or be replaced. A line counts
+The file is opened again each time, so it may be missing at first, be cut short, or be replaced. A line counts
 once its line feed is there. `OUT.run.json` says when the run has ended. A file without one is followed until
 the reader stops.
 """
