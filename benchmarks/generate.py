@@ -23,7 +23,7 @@ from report import page, put, section
 SCRIPT = "benchmarks/generate.py"
 RESULTS = Path(__file__).with_name("RESULTS.md")
 ROWS = {
-    "limit": (generate_limits.limit, (6_000, 3), (1_300, 1)),
+    "limit": (generate_limits.limit, (12_000, 3), (1_300, 1)),
     "faults": (generate_limits.faulty, (1_000, 3), (60, 1)),
     "kills": (generate_limits.killed, (1_000, 25), (60, 3)),
     "overhead": (generate_cost.overhead, (2_000, 3), (200, 1)),
