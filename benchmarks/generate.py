@@ -26,7 +26,7 @@ ROWS = {
     "limit": (generate_limits.limit, (12_000, 3), (1_300, 1)),
     "faults": (generate_limits.faulty, (1_000, 3), (60, 1)),
     "kills": (generate_limits.killed, (1_000, 25), (60, 3)),
-    "overhead": (generate_cost.overhead, (2_000, 3), (200, 1)),
+    "overhead": (generate_cost.overhead, (2_000, 9), (200, 1)),
     "memory": (generate_cost.memory, (1_000_000, 1), (2_000, 1)),
     "estimate": (generate_estimate.measure, (1_000, 1), (120, 1)),
 }
