@@ -29,7 +29,7 @@ from redraft.engines.remote.server import Server
 from redraft.errors import RedraftError, UsageError
 from redraft.jobs.journal import Journal
 from redraft.jobs.progress import ItemProgress
-from tests.engines.batch_server import Batch, BatchServer, Fault
+from tests.engines.batch_server import FULL, Batch, BatchServer, Fault
 from tests.engines.fake_server import FakeServer, Reply, error_reply, json_reply
 
 PROMPTS = 5
@@ -393,12 +393,52 @@ def test_a_batch_that_fails_validation_says_why() -> None:
         insist_on_all(server)
 
 
-def test_a_limit_of_enqueued_tokens_says_to_send_less() -> None:
-    reason = [{"code": "token_limit_exceeded", "line": None, "message": "Enqueued token limit reached."}]
-    with BatchServer(says, Fault(reason=reason)) as server:
+def accepted(server: BatchServer) -> list[int]:
+    """Return the number of requests of each batch that the server took."""
+    taken = (each for each in server.batches.values() if each.record["status"] != "failed")
+    return [len(each.lines) for each in taken]
+
+
+def test_waves_shrink_until_they_fit_into_the_queue_of_the_server(caplog: pytest.LogCaptureFixture) -> None:
+    with BatchServer(says) as server:
+        server.queue = 2
         done = answer(server)
-    assert "Enqueued token limit reached." in done.stderr
-    assert f"--parallel {PROMPTS // 2}" in done.stderr
+        assert done.exit_code == 0, done.output
+        assert server.waves[:2] == [PROMPTS, PROMPTS // 2]
+        assert max(accepted(server)) == 2
+        insist_on_all(server)
+    assert "Enqueued token limit reached" in caplog.messages[0]
+    assert caplog.messages[0].endswith("At most 2 requests at a time are sent.")
+
+
+def test_a_wave_that_does_not_fit_beside_others_waits_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch, "MOST_REQUESTS", 3)
+    with BatchServer(says) as server:
+        server.queue = 3
+        assert answer(server, *ONE_STEP, "--pause", "0.15").exit_code == 0
+        assert (server.waves[:2], accepted(server)[0]) == ([3, 2], 3)
+        assert len(server.waves) > len(accepted(server))
+        assert set(server.paid.values()) == {1}
+
+
+def test_waves_grow_again_when_there_is_room() -> None:
+    write_prompts(40)
+    with BatchServer(says, *[Fault(reason=[{"code": "token_limit_exceeded"}])] * 4) as server:
+        assert answer(server, *ONE_STEP, "-j", "40").exit_code == 0
+        taken = accepted(server)
+        assert (taken[0], sum(taken)) == (2, 40)
+        assert max(taken) > 4
+
+
+def test_a_queue_without_room_for_one_request_ends_the_run() -> None:
+    with BatchServer(says, *[Fault(reason=[{"code": "token_limit_exceeded", "message": FULL}])] * 3) as server:
+        done = answer(server)
+        assert (done.exit_code, server.waves) == (3, [5, 2, 1])
+        assert "Please try again once some in_progress batches have been completed." in done.stderr
+        assert "Other batches of the account may fill its queue" in done.stderr
+        assert not Path("out.jsonl.errors.jsonl").exists()
+        assert answer(server).exit_code == 0
+        insist_on_all(server)
 
 
 @pytest.mark.parametrize("route", ["POST /v1/files", "POST /v1/batches"])
