@@ -15,7 +15,7 @@ import json
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,11 @@ def key_of(asked: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def raw_key(key: str) -> str:
+    """Return the key of a reply as its server gave it. Storing what was read of it under `key` removes it."""
+    return key_of(["batch", key])
+
+
 def _text(reply: Any) -> str:
     return json.dumps(reply, ensure_ascii=True, separators=(",", ":"))
 
@@ -63,6 +68,7 @@ class Journal(AbstractContextManager["Journal"]):
         """
         self.path = path
         self._waiting: dict[str, str] = {}
+        self._stored: list[str] = []
         self._next: asyncio.Future[None] | None = None
         self._one_by_one, self._writing = asyncio.Lock(), threading.Lock()
         with self._usable():
@@ -116,6 +122,8 @@ class Journal(AbstractContextManager["Journal"]):
 
     def close(self) -> None:
         """Close the file. Closing twice does no harm."""
+        with suppress(OutputError):
+            self._commit({}, self._stored)
         with self._writing:
             self._writer.close()
             self._db.close()
@@ -126,14 +134,19 @@ class Journal(AbstractContextManager["Journal"]):
     async def _commit_waiting(self) -> None:
         async with self._one_by_one:
             replies, self._waiting, self._next = self._waiting, {}, None
-            await asyncio.to_thread(self._commit, replies)
+            await asyncio.to_thread(self._commit, replies, self._stored)
+            # Raw replies go with the next commit: a caller may have looked under one key, and not the other.
+            self._stored = list(replies)
 
-    def _commit(self, replies: Mapping[str, str]) -> None:
+    def _commit(self, replies: Mapping[str, str], stored: Iterable[str] = ()) -> None:
+        """Store replies, and remove the raw ones of those that are stored."""
         with self._writing, self._usable():
             self._writer.execute("BEGIN IMMEDIATE")
             try:
                 insert = "INSERT OR IGNORE INTO replies (key, reply) VALUES (?, ?)"
                 self._writer.executemany(insert, replies.items())
+                raw = ((raw_key(key),) for key in stored)
+                self._writer.executemany("DELETE FROM replies WHERE key = ?", raw)
                 self._writer.execute("COMMIT")
             finally:
                 if self._writer.in_transaction:

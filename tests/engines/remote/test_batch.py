@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import AsyncExitStack, aclosing
+from contextlib import AsyncExitStack, aclosing, closing
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +139,17 @@ def test_a_live_run_finds_the_replies_of_batches_in_the_journal_and_the_other_wa
         assert CliRunner().invoke(app, live, prog_name="redraft").exit_code == 0
         assert answer(server, "--journal", "live.db", out="third.jsonl").exit_code == 0
         assert len(server.waves) == CALLS
+
+
+def test_each_reply_is_in_the_journal_once() -> None:
+    with BatchServer(says) as server:
+        assert answer(server).exit_code == 0
+        assert len(rows()) == PROMPTS * CALLS
+
+
+def rows() -> list[str]:
+    with closing(sqlite3.connect(JOURNAL)) as db:
+        return [reply for (reply,) in db.execute("SELECT reply FROM replies")]
 
 
 def test_usage_and_limits_count_what_batches_cost() -> None:
@@ -480,6 +493,51 @@ def test_a_result_that_breaks_off_is_read_again() -> None:
         assert answer(server).exit_code == 0
         assert len(seen) == 2 * CALLS
         insist_on_all(server)
+
+
+def changed(server: BatchServer, change: Callable[[bytes], bytes]) -> None:
+    """Let the server change each result that it gives."""
+    whole = server._content
+
+    def content(name: str) -> Reply:
+        reply = whole(name)
+        return Reply(200, reply.headers, [change(b"".join(map(bytes, reply.pieces)))])  # type: ignore[arg-type]
+
+    server._content = content  # type: ignore[method-assign]
+
+
+def test_lines_of_a_result_that_nobody_asked_for_are_left_out() -> None:
+    more = ['{"custom_id": "other", "response": {"status_code": 200, "body": {}}}', "[]", "3", '{"custom_id": 5}']
+    with BatchServer(says) as server:
+        changed(server, lambda content: "".join(f"{line}\n" for line in more).encode() + content)
+        assert answer(server).exit_code == 0
+        insist_on_all(server)
+
+
+@pytest.mark.parametrize("response", ['"x"', "[1]", '{"status_code": "200"}', '{"status_code": 200, "body": 7}'])
+def test_a_line_that_is_no_reply_counts_as_none(response: str) -> None:
+    bad, times = b'"response": ' + response.encode(), iter([1])
+
+    def change(content: bytes) -> bytes:
+        return re.sub(rb'"response": {.*?}, "error": null', bad, content, count=1) if next(times, 0) else content
+
+    with BatchServer(says) as server:
+        changed(server, change)
+        assert answer(server, *ONE_STEP).exit_code == 0
+        assert server.waves == [PROMPTS, 1]
+    assert len(chains()) == PROMPTS
+
+
+def test_a_result_that_stays_cut_off_loses_no_line_and_is_not_paid_again_unasked() -> None:
+    with BatchServer(says) as server:
+        changed(server, lambda content: content[:-40])
+        done = answer(server, *ONE_STEP)
+        assert (done.exit_code, server.waves) == (3, [PROMPTS])
+        assert "did not answer with JSON" in done.stderr
+        assert f"remove the lines of the batch from {FILE}" in done.stderr.replace("\n  ", " ")
+        FILE.unlink()
+        assert answer(server, *ONE_STEP, "-j", "1").exit_code == 3
+        assert server.waves == [PROMPTS, 1]
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ from redraft.engines.remote.patience import LONGEST_BACKOFF, Patience
 from redraft.engines.remote.server import RETRIED, Refusal, Server, Upload
 from redraft.engines.remote.wire import Body, Complaint, read_chunk, read_complaint
 from redraft.errors import EngineError, ServerError, UsageError
-from redraft.jobs.journal import Journal, key_of
+from redraft.jobs.journal import Journal, raw_key
 from redraft.jobs.limits import STOPPED
 
 _log = logging.getLogger(__name__)
@@ -203,7 +203,7 @@ class BatchServer(Server):
         yield await self._reply(path, body, call_id)
 
     async def _reply(self, path: str, body: Body, call_id: str) -> httpx.Response | Refusal:
-        stored = self._batches.journal.get(_place_of(call_id))
+        stored = self._batches.journal.get(raw_key(call_id))
         if stored is not None:
             return _response(stored)
         self._begin()
@@ -382,16 +382,21 @@ class BatchServer(Server):
     async def _collect(self, path: str) -> None:
         """Store the lines of a result in the journal, and give them to those who wait."""
         lines: list[Any] = []
-        async for line in self.lines(path):
-            lines.append(line)
-            if len(lines) == _AT_ONCE:
-                self._store(lines)
-                lines = []
-        self._store(lines)
+        try:
+            async for line in self.lines(path):
+                lines.append(line)
+                if len(lines) == _AT_ONCE:
+                    self._store(lines)
+                    lines = []
+        except ServerError as error:
+            error.hint = f"Try again later. {self._forget}"
+            raise
+        finally:
+            self._store(lines)
 
     def _store(self, lines: Iterable[Any]) -> None:
         found = {line["custom_id"]: _result(line) for line in lines if _id_of(line) in self._sent}
-        final = ((_place_of(call_id), body) for call_id, body in found.items() if _is_final(body))
+        final = ((raw_key(call_id), body) for call_id, body in found.items() if _is_final(body))
         self._batches.journal.put_all(final)
         for call_id, body in found.items():
             self._give(call_id, body)
@@ -449,10 +454,16 @@ class BatchServer(Server):
         if refusal.status == 404:
             return EngineError(
                 f"{self.host} does not know {path} (404): {reason}",
-                hint="Is the key that of the earlier run? If the replies are gone, remove the lines of the "
-                f"batch from {self._batches.file.path}: its requests are then sent, and paid, again.",
+                hint=f"Is the key that of the earlier run? {self._forget}",
             )
         return self.error(refusal, path)
+
+    @property
+    def _forget(self) -> str:
+        return (
+            f"If the replies are gone, remove the lines of the batch from {self._batches.file.path}: its "
+            "requests are then sent, and paid, again."
+        )
 
     def _not_taken(self, sent: Sent, errors: Sequence[Body]) -> EngineError:
         """Return the error for a batch that did not pass the server's validation."""
@@ -487,11 +498,6 @@ def _of_run(error: BaseException) -> BaseException:
     return found
 
 
-def _place_of(call_id: str) -> str:
-    """Return the key of a whole reply in the journal. Under `call_id` itself are the deltas, as live."""
-    return key_of(["batch", call_id])
-
-
 def _line(path: str, body: Body, call_id: str) -> bytes:
     whole = {name: value for name, value in body.items() if name not in ("stream", "stream_options")}
     record = {"custom_id": call_id, "method": "POST", "url": f"/v1{path}", "body": whole}
@@ -509,10 +515,12 @@ def _id_of(line: Any) -> str:
 
 def _result(line: Body) -> Body | Refusal:
     """Return the reply of a line of a result. Status 0 stands for a request that was never answered."""
-    response = line.get("response") or {}
-    status, body = response.get("status_code") or 0, response.get("body")
-    if 200 <= status < 300 and isinstance(body, dict):
-        return body
+    response = line.get("response")
+    status, body = (response.get("status_code"), response.get("body")) if isinstance(response, dict) else (0, None)
+    if not isinstance(status, int) or 200 <= status < 300:
+        if isinstance(body, dict):
+            return body
+        status = 0
     complaint = read_complaint(body) or read_complaint({"error": line.get("error")})
     return Refusal(status, complaint or Complaint(str(body)))
 
