@@ -32,8 +32,8 @@ ENDPOINTS = ("/v1/chat/completions", "/v1/completions")
 
 UNDER_WAY = ("in_progress", "finalizing", "cancelling")
 FULL = (
-    "Enqueued token limit reached for gull in organization org-1. Limit: 2,000,000 enqueued tokens. Please try "
-    "again once some in_progress batches have been completed."
+    "Enqueued token limit reached for gull in organization org-1. Limit: 2,000,000 enqueued tokens. Please "
+    "try again once some in_progress batches have been completed."
 )
 """OpenAI's words (openai-python, issue 2084)."""
 

@@ -444,7 +444,9 @@ def test_waves_grow_again_when_there_is_room() -> None:
 
 
 def test_a_queue_without_room_for_one_request_ends_the_run() -> None:
-    with BatchServer(says, *[Fault(reason=[{"code": "token_limit_exceeded", "message": FULL}])] * 3) as server:
+    with BatchServer(
+        says, *[Fault(reason=[{"code": "token_limit_exceeded", "message": FULL}])] * 3
+    ) as server:
         done = answer(server)
         assert (done.exit_code, server.waves) == (3, [5, 2, 1])
         assert "Please try again once some in_progress batches have been completed." in done.stderr
@@ -507,19 +509,28 @@ def changed(server: BatchServer, change: Callable[[bytes], bytes]) -> None:
 
 
 def test_lines_of_a_result_that_nobody_asked_for_are_left_out() -> None:
-    more = ['{"custom_id": "other", "response": {"status_code": 200, "body": {}}}', "[]", "3", '{"custom_id": 5}']
+    more = [
+        '{"custom_id": "other", "response": {"status_code": 200, "body": {}}}',
+        "[]",
+        "3",
+        '{"custom_id": 5}',
+    ]
     with BatchServer(says) as server:
         changed(server, lambda content: "".join(f"{line}\n" for line in more).encode() + content)
         assert answer(server).exit_code == 0
         insist_on_all(server)
 
 
-@pytest.mark.parametrize("response", ['"x"', "[1]", '{"status_code": "200"}', '{"status_code": 200, "body": 7}'])
+@pytest.mark.parametrize(
+    "response", ['"x"', "[1]", '{"status_code": "200"}', '{"status_code": 200, "body": 7}']
+)
 def test_a_line_that_is_no_reply_counts_as_none(response: str) -> None:
     bad, times = b'"response": ' + response.encode(), iter([1])
 
     def change(content: bytes) -> bytes:
-        return re.sub(rb'"response": {.*?}, "error": null', bad, content, count=1) if next(times, 0) else content
+        return (
+            re.sub(rb'"response": {.*?}, "error": null', bad, content, count=1) if next(times, 0) else content
+        )
 
     with BatchServer(says) as server:
         changed(server, change)

@@ -516,7 +516,9 @@ def _id_of(line: Any) -> str:
 def _result(line: Body) -> Body | Refusal:
     """Return the reply of a line of a result. Status 0 stands for a request that was never answered."""
     response = line.get("response")
-    status, body = (response.get("status_code"), response.get("body")) if isinstance(response, dict) else (0, None)
+    status, body = (
+        (response.get("status_code"), response.get("body")) if isinstance(response, dict) else (0, None)
+    )
     if not isinstance(status, int) or 200 <= status < 300:
         if isinstance(body, dict):
             return body
