@@ -29,11 +29,11 @@ KILLED = "kill -9 at {kills} random moments"
 KILLED_HOW = (
     "{chains:,} chains of up to three calls with `--parallel {parallel} --journal`, 50 ms latency, killed "
     "after a random number of replies, and finished in the end. An unbroken run gets the same replies. Lines "
-    "are compared as a set, without the seconds that they took. Paid twice is a reply that was in the journal "
-    "at a kill, and was asked for again: by then it is on the disk, and it is there before anything uses it. "
-    "A reply that the server had sent in full, but that the killed process had not read or not yet written "
-    "to the disk, is asked for again too. So is one that was still being made: the teacher drops it when its "
-    "client is gone, as servers do, but a provider may bill it."
+    "are compared as a set, without the seconds that they took. A call is paid twice if its reply was in the "
+    "journal at a kill and was asked for again. Each reply is written there when it has been read, before "
+    "anything uses it. What the server had sent in full, but the killed process had not read yet, is asked "
+    "for again: it was lost with the sockets. So is what was still being made. This teacher drops that when "
+    "its client is gone, as servers do; a provider may bill it."
 )
 
 
@@ -120,8 +120,8 @@ def _kill(
 ) -> tuple[dict[str, int], list[int]]:
     """Kill so many runs, each at a random moment, after `most` new replies at the latest.
 
-    Return the requests whose replies were in the journal at a kill, each with the number of whole replies that
-    were sent to it until then; and the calls that were under way.
+    Return the requests whose replies were in the journal at a kill, each with the number of whole replies
+    that were sent to it until then; and the calls that were under way.
     """
     draws, journaled, under_way = random.Random(7), dict[str, int](), list[int]()
     for _ in range(kills):
@@ -129,7 +129,7 @@ def _kill(
         with job.start(teacher, *settings) as process:
             while process.poll() is None and teacher.sent()[0] < until:
                 time.sleep(0.02)
-            time.sleep(draws.uniform(0, DELAY))
+            time.sleep(draws.uniform(0, 5 * DELAY))  # the calls go round together: at any point of a round
             under_way.append(teacher.sent()[1])
             assert process.poll() is None, "it was done before it was killed"
             process.kill()
