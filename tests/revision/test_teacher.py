@@ -122,6 +122,11 @@ def test_a_score_decides_and_the_text_says_so() -> None:
     assert (second.verdict, verdict_of(second.text)) == ("accept", "accept")
 
 
+def test_a_score_to_accept_from_needs_a_wording_that_asks_for_one() -> None:
+    with pytest.raises(UsageError, match="accept_score was given, and the wording 'task' asks for no score"):
+        redraft.revise("Hi", model=redraft.ScriptedEngine(["x"]), accept_score=9.0)
+
+
 def test_feedback_may_be_longer_than_an_answer() -> None:
     chain, _ = taught("Ten.", "A sentence. Revision is not needed.", max_tokens=10, feedback_tokens=99)
     assert chain.stop == "accepted"

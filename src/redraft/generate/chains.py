@@ -118,6 +118,7 @@ class ChainMaking:
                 f"there is no clean-up rule {min(unknown)!r:.40}.", hint=f"Rules: {', '.join(RULES)}"
             )
         asking = {"--gold": values.get("gold"), "--critic": values.get("critic")}
+        asking["--accept-score"] = values.get("accept_score") is not None
         asking["--mode prompted"] = values.get("mode") == "prompted"
         if values.get("verify") and (other := next((flag for flag in asking if asking[flag]), None)):
             raise UsageError(

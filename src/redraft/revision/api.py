@@ -179,7 +179,7 @@ def _cached(load: Load, cache: Journal, made: Chain | None) -> Load:
 async def _make(asked: Prompt, options: Options, load: Load) -> AsyncGenerator[Event, None]:
     clock = asyncio.get_running_loop().time
     made = options.get("resume") or Chain(prompt=asked)
-    check_resumable(made, asked)
+    check_resumable(made, asked, options.get("given", ""))
     budget, begun = budget_of(options.get("budget")) or Budget(), clock()
     cancel = options.get("cancel") or CancelToken()
     on_event = options.get("on_event")

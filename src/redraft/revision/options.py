@@ -296,6 +296,8 @@ def check_options(options: Mapping[str, Any]) -> Options:
         _check_drafts(found)
     if found.get("gold"):
         _check_gold(found)
+    if found.get("accept_score") is not None:
+        _check_scores(found)
     if found.get("given"):
         _check_given(found)
     if found.get("mode") == "verified":
@@ -411,6 +413,16 @@ def _check_gold(options: Mapping[str, Any]) -> None:
         raise UsageError(
             f"gold was given, and the wording {wording.name!r} has no place for it.",
             hint="Use prompts='teacher', or write {gold} in the template criticise (docs/recipes.md).",
+        )
+
+
+def _check_scores(options: Mapping[str, Any]) -> None:
+    """Check that the wording asks for a score, if a score is to decide."""
+    wording = wording_of(options.get("prompts") or DEFAULT)
+    if not wording.scores:
+        raise UsageError(
+            f"accept_score was given, and the wording {wording.name!r} asks for no score.",
+            hint="Use prompts='teacher', or write {verdict} in the template criticise (docs/recipes.md).",
         )
 
 

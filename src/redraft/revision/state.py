@@ -368,11 +368,11 @@ CUT = (None, "budget", "cancelled", "error")
 """The stops of chains that can be resumed. Any other stop is final."""
 
 
-def check_resumable(chain: Chain, prompt: Prompt) -> None:
-    """Check that a chain can be resumed for a prompt.
+def check_resumable(chain: Chain, prompt: Prompt, given: str = "") -> None:
+    """Check that a chain can be resumed for a prompt, and for a first answer if that is given.
 
     Raises:
-        UsageError: Its stop is final, or it answers another prompt.
+        UsageError: Its stop is final, it answers another prompt, or begins with another answer.
     """
     if chain.stop not in CUT:
         raise UsageError(
@@ -383,6 +383,12 @@ def check_resumable(chain: Chain, prompt: Prompt) -> None:
         raise UsageError(
             f"the chain to resume answers another prompt: {chain.prompt.text!r:.80}.",
             hint="Give the same prompt: revise(chain.prompt, resume=chain, …)",
+        )
+    if given and chain.steps and chain.steps[0].answer != given:
+        begins = chain.steps[0].answer
+        raise UsageError(
+            f"the chain to resume begins with another first answer than the given one: {begins!r:.80}.",
+            hint="Leave out given=… to go on with the chain, or resume=… to begin anew.",
         )
 
 

@@ -66,6 +66,12 @@ def test_the_score_decides_from_nine_on() -> None:
     assert len(chains("lax.jsonl")[0].steps) == 1
 
 
+def test_a_wording_without_scores_lets_the_verdict_decide() -> None:
+    result = generate(["A bird.", "Fair. 8/10. Revision is not needed."], "--prompts", "task")
+    assert result.exit_code == 0, result.output
+    assert len(chains()[0].steps) == 1
+
+
 def test_replies_are_paid_for_once() -> None:
     assert generate(["A bird.", GOOD]).exit_code == 0
     first = chains()
@@ -181,6 +187,8 @@ def test_a_record_that_lacks_what_is_needed_fails_alone(record: Any, flags: list
         (["--keep", "apology"], "no clean-up rule 'apology'", "apologies, remarks, verdicts"),
         (["--verify", "number", "--gold"], "--verify was given, and --gold", "leave out one"),
         (["--gold", "--prompts", "task"], "the wording 'task' has no place for it", "teacher"),
+        (["--accept-score", "8", "--prompts", "task"], "the wording 'task' asks for no score", "teacher"),
+        (["--accept-score", "9", "--verify", "number"], "--verify was given, and --accept-score", "leave out"),
         (["--recipe", "selfee"], "there is no recipe 'selfee'", "selfee_gold"),
         (["--recipe", "selfee_gold", "--mode", "verified", "-c", "json"], "mode 'verified'", "prompted"),
         (["--recipe", "selfee_gold", "--verify", "number"], "--verify was given, and --gold", "--no-gold"),

@@ -45,9 +45,11 @@ USUAL = {
     "max_tokens": 512,
     "feedback_tokens": 256,
     "max_revisions": 4,
-    "accept_score": 9.0,
 }
 """SelFee's settings (reference/selfee.md), but for feedback: its 128 tokens cut off one verdict in ten."""
+
+ACCEPT_SCORE = 9.0
+"""SelFee's too. It is the default where a critic is asked for a score."""
 
 FLAGS = FlagGroup(ChainFlags, USUAL, "generate", TEACHER)
 
@@ -104,9 +106,12 @@ def chains(
     asked: a check with the gold answer gives the verdict.
     """
     from redraft.generate.chains import ChainMaking
+    from redraft.revision.prompts import wording_of
 
     settings = fill_in(flags, FLAGS)
     making = ChainMaking.of(settings.values, run_code=run_code)
+    if not making.verify and wording_of(settings.values["prompts"]).scores:
+        settings.values.setdefault("accept_score", ACCEPT_SCORE)
     settings = replace(settings, stand_ins=making.stand_ins)
     at_once = parallel_of(parallel, batch=batch)
     sample = Sample(settings, out, at_once, estimate) if estimate else None
@@ -198,7 +203,7 @@ def _making(making: ChainMaking, out: Path, sample: Sample | None, *, drop_leaks
 
     def ended() -> None:
         try:
-            write_card(out, counts, USUAL, file.path if drop_leaks else None)
+            write_card(out, counts, {**USUAL, "accept_score": ACCEPT_SCORE}, file.path if drop_leaks else None)
         except OutputError as error:
             tell(error.message, error.hint)
 
