@@ -127,6 +127,47 @@ def test_a_score_to_accept_from_needs_a_wording_that_asks_for_one() -> None:
         redraft.revise("Hi", model=redraft.ScriptedEngine(["x"]), accept_score=9.0)
 
 
+def contradicts(step: redraft.Step) -> bool:
+    """Return whether any sentence of a feedback says another verdict than it has."""
+    feedback = step.feedback
+    assert feedback is not None
+    said = {verdict_of(sentence) for sentence in feedback.text.split(". ")}
+    return bool(said - {"unknown", feedback.verdict})
+
+
+@pytest.mark.parametrize(
+    "said", ["Fine. 8/10. Revision is not needed.", in_json("Fine. No revisions needed.", 8, needed=False)]
+)
+@pytest.mark.parametrize(
+    "why",
+    [
+        {"min_revisions": 1},
+        {"accept_score": 9.0},
+        {"checks": ["words>=2"], "mode": "prompted", "max_revisions": 1},
+    ],
+)
+def test_feedback_never_says_another_verdict_than_it_has(said: str, why: dict[str, Any]) -> None:
+    replies = ["Ten.", said, "Eleven.", "Good. 10/10. Revision is not needed."]
+    chain, calls = taught(*replies, **why)
+    assert chain.steps[0].feedback is not None
+    assert chain.steps[0].feedback.verdict == "revise"
+    assert "Fine." in chain.steps[0].feedback.text
+    assert not contradicts(chain.steps[0])
+    assert "not needed" not in calls[2]
+    assert "No revision" not in calls[2]
+
+
+def test_a_forced_revision_of_any_wording_is_not_said_to_be_needless() -> None:
+    engine = redraft.ScriptedEngine(
+        ["Ten.", "Fine. Revision is not needed.", "Eleven.", "Fine. No revision is needed."]
+    )
+    chain = redraft.revise("Hi", model=engine, min_revisions=1)
+    assert [step.feedback.text for step in chain.steps if step.feedback] == [
+        "Fine. Revision is needed.",
+        "Fine. No revision is needed.",
+    ]
+
+
 def test_feedback_may_be_longer_than_an_answer() -> None:
     chain, _ = taught("Ten.", "A sentence. Revision is not needed.", max_tokens=10, feedback_tokens=99)
     assert chain.stop == "accepted"
@@ -186,6 +227,13 @@ def test_a_server_gives_the_verdict_as_a_field() -> None:
         ('{"feedback": "\\ud800', "\ufffd", "unknown", None),
         ("8,5/10. Revision is needed.", "8,5/10. Revision is needed.", "revise", None),
         ('["a"]', '["a"]', "unknown", None),
+        (
+            in_json("Good, no revision is needed. Well. Revision is not needed!", 4, needed=True),
+            "Well. Revision is needed.",
+            "revise",
+            4,
+        ),
+        (in_json("I see no", 4, needed=True), "I see no. Revision is needed.", "revise", 4),
         ("Score: 7.5/10. Revision is needed.", "Score: 7.5/10. Revision is needed.", "revise", 7.5),
         ("Of 3/10 and 6 out of 10, the last. No revision is needed.", None, "accept", 6),
         ("On 1/10/2020 and 11/10 and 2/100.", "On 1/10/2020 and 11/10 and 2/100.", "unknown", None),

@@ -189,8 +189,9 @@ def _ask_critic(state: State, results: tuple[CheckResult, ...]) -> Loop[Stop | N
     if cut_stop is not None and not reply.text:
         return cut_stop
     verdict: Verdict = "revise" if failed or state.forced(state.revisions) else found.verdict
+    said = found.text if verdict == found.verdict else critique.saying(found.text, verdict)
     feedback = Feedback(
-        text=f"{faults}\n\n{found.text}" if faults else found.text,
+        text=f"{faults}\n\n{said}" if faults else said,
         verdict=verdict,
         by="both" if results else "model",
         checks=results,
