@@ -15,6 +15,7 @@ import redraft
 from redraft.engines.remote.engine import RemoteEngine
 from redraft.errors import UsageError
 from redraft.formats.selfee import verdict_of
+from redraft.formats.write import to_selfee
 from redraft.revision import critique
 from redraft.revision.critique import read_critique
 from tests.engines.fake_server import FakeServer, chat_reply
@@ -306,6 +307,41 @@ def test_a_cancel_may_come_in_the_second_question() -> None:
     engine = redraft.ScriptedEngine(reply, delay=0.01)
     chain = redraft.revise("How much?", model=engine, prompts="teacher", cancel=token)
     assert chain.stop == "cancelled"
+
+
+BAD = "Dull, dull. 3/10. Revision is needed."
+
+
+@pytest.mark.parametrize(
+    ("limit", "answers", "feedbacks"), [(56, 1, 0), (57, 1, 1), (67, 2, 1), (105, 2, 2), (115, 3, 2)]
+)
+def test_a_chain_ends_before_its_text_gets_too_long(limit: int, answers: int, feedbacks: int) -> None:
+    replies = [
+        "Ten ships.",
+        BAD,
+        "Two ships.",
+        BAD,
+        "Six ships.",
+    ]  # 10 and 38 characters, which are its tokens; 9 of the prompt
+    chain, calls = taught(*replies, chain_tokens=limit, max_tokens=10, feedback_tokens=38, max_revisions=2)
+    assert len(chain.steps) == answers
+    assert sum(step.feedback is not None for step in chain.steps) == feedbacks
+    assert chain.stop == ("max_revisions" if limit == 115 else "context")
+    assert to_selfee(chain)["iteration_truncated"] is True
+    assert len(calls) == answers + feedbacks
+
+
+def test_a_chain_that_checks_revise_ends_before_its_text_gets_too_long_too() -> None:
+    engine = redraft.ScriptedEngine(["One two.", "Two three.", "Three four."])
+    options: Any = {"checks": ["words<=1"], "max_tokens": 20, "tell_checks": False}
+    chain = redraft.revise("Hi", model=engine, chain_tokens=30, **options)
+    assert (len(chain.steps), chain.stop) == (2, "context")
+
+
+def test_a_native_model_writes_one_text_whose_length_is_max_tokens() -> None:
+    engine = redraft.ScriptedEngine(["Ten.\n"], native=True)
+    with pytest.raises(UsageError, match="native revision continues one text, and chain_tokens was given"):
+        redraft.revise("How much?", model=engine, chain_tokens=99)
 
 
 @given(st.text(), st.integers(0, 9))

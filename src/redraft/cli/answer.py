@@ -54,7 +54,7 @@ PATIENCE = 300.0
 
 _OF_SPEED = {"threads", "gpu_layers", "timeout", "retries", "patience", "rpm", "tpm"}
 NOT_OF_THE_RESULT = {*_OF_SPEED, "ctx", "drop_leaks"}
-"""Flags that may differ when a job is resumed. `ctx` bounds a prompt; `drop_leaks` says where a chain goes."""
+"""Flags that may differ when a job is resumed. `ctx` bounds prompts; `drop_leaks` says where chains go."""
 
 STDIN = "standard input"
 """The name of its copy, in messages and in the provenance record."""

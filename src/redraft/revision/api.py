@@ -304,6 +304,7 @@ def _plan(prompt: Prompt, options: Options, driver: Driver) -> Plan:
         gold=options.get("gold", ""),
         given=options.get("given", ""),
         feedback_tokens=options.get("feedback_tokens"),
+        chain_tokens=options.get("chain_tokens"),
         accept_score=options.get("accept_score"),
         stop=tuple(options.get("stop", ())),
         tools=tuple(options.get("tools", ())),

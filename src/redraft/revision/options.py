@@ -544,10 +544,11 @@ def check_request(plan: Plan) -> None:
             f"the engine {info.engine} takes no {given[0]}.",
             hint="Use a server that takes them: model='http://host/v1#model'. Or leave them out.",
         )
-    if plan.mode == "native" and (plan.stop or plan.tools):
+    own = {"stop": plan.stop, "tools": plan.tools, "chain_tokens": plan.chain_tokens}
+    if plan.mode == "native" and any(own.values()):
+        name = next(name for name, value in own.items() if value)
         raise UsageError(
-            f"native revision continues one text, and {'stop' if plan.stop else 'tools'} was given.",
-            hint="Use mode='prompted'.",
+            f"native revision continues one text, and {name} was given.", hint="Use mode='prompted'."
         )
 
 
