@@ -399,7 +399,7 @@ def _check_drafts(options: Mapping[str, Any]) -> None:
 
 def _check_critic(options: Mapping[str, Any]) -> None:
     """Check that a critic is asked and shown a gold answer, and that the wording asks for a score."""
-    wording = wording_of(options.get("prompts") or DEFAULT)
+    wording = wording_of(options.get("prompts", DEFAULT))
     if options.get("gold"):
         _check_gold(options, wording)
     if options.get("accept_score") is not None and not wording.scores:
