@@ -64,6 +64,7 @@ class Journal(AbstractContextManager["Journal"]):
         self.path = path
         self._waiting: dict[str, str] = {}
         self._next: asyncio.Future[None] | None = None
+        self._closed = False
         self._one_by_one, self._writing = asyncio.Lock(), threading.Lock()
         with self._usable():
             self._db = self._connected()
@@ -115,21 +116,35 @@ class Journal(AbstractContextManager["Journal"]):
         await asyncio.shield(self._next)  # a task that is cancelled has paid for its reply all the same
 
     def close(self) -> None:
-        """Close the file. Closing twice does no harm."""
-        with self._writing:
-            self._writer.close()
-            self._db.close()
+        """Store the replies that are on their way, and close the file. Closing twice does no harm.
+
+        Raises:
+            OutputError: They cannot be stored.
+        """
+        try:
+            self._commit(self._waiting)
+        finally:
+            with self._writing:
+                self._closed = True
+                self._writer.close()
+                self._db.close()
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
     async def _commit_waiting(self) -> None:
         async with self._one_by_one:
-            replies, self._waiting, self._next = self._waiting, {}, None
-            await asyncio.to_thread(self._commit, replies)
+            replies, self._next = dict(self._waiting), None
+            try:
+                await asyncio.to_thread(self._commit, replies)
+            finally:
+                for key in replies:  # until here, closing would store them
+                    self._waiting.pop(key, None)
 
     def _commit(self, replies: Mapping[str, str]) -> None:
         with self._writing, self._usable():
+            if self._closed or not replies:
+                return
             self._writer.execute("BEGIN IMMEDIATE")
             try:
                 insert = "INSERT OR IGNORE INTO replies (key, reply) VALUES (?, ?)"
