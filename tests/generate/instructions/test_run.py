@@ -127,6 +127,17 @@ def test_an_error_in_the_middle_costs_nothing_twice(tmp_path: Path, way: Way) ->
         assert copy.job.spent.tokens == 0
 
 
+def test_a_reply_that_came_at_the_second_try_is_used_by_the_next_run(tmp_path: Path) -> None:
+    """Its key in the journal is that of the first try, which the next run looks for."""
+    broken = ServerError("the reply broke off", passing=True)
+    first, second = uneven(c0=broken, c2=ServerError("no credit", status=402)), teacher()
+    with pytest.raises(ServerError):
+        made(tmp_path / "out.jsonl", first, way="self-instruct", parallel=1)
+    assert len(first.calls) == 1
+    made(tmp_path / "out.jsonl", second, way="self-instruct", parallel=1)
+    assert first.calls[0] not in second.calls
+
+
 def test_a_request_that_failed_is_made_by_the_next_run(tmp_path: Path) -> None:
     out = tmp_path / "out.jsonl"
     engine = uneven(c2=ServerError("bad request", status=400))
@@ -253,11 +264,25 @@ def test_a_new_instruction_without_an_answer_is_not_paid_for_again_by_the_next_r
     listed = "\n".join(
         f"{n}. Name the {word} of Peru." for n, word in enumerate(["tallest peak", "oldest inn"], 7)
     )
-    engine = ScriptedEngine(lambda asked: "It depends." if "Classification:" in str(asked) else listed)
-    for _ in range(2):
-        result = made(
-            tmp_path / "out.jsonl", engine, way="self-instruct", parallel=1, limits=Limits(tokens=1)
-        )
-        assert result.exit_status == STOPPED
+    first = Uneven(lambda asked: "It depends." if "Classification:" in str(asked) else listed)
+    first.fails = {5: ServerError("no credit", status=402)}
+    with pytest.raises(ServerError):
+        made(tmp_path / "out.jsonl", first, way="self-instruct", parallel=1)
+    second = ScriptedEngine([listed])
+    result = made(tmp_path / "out.jsonl", second, way="self-instruct", parallel=1)
     assert result.rejected["kind"] == 2
-    assert result.rejected["similar"] >= 2
+    assert set(result.rejected) == {"kind", "similar"}
+    assert "Classification:" not in str(second.calls)
+
+
+def test_a_limit_stops_before_the_next_call_and_loses_no_reply(tmp_path: Path) -> None:
+    out, asked = tmp_path / "out.jsonl", list[Any]()
+    for _ in range(9):
+        engine = teacher()
+        result = made(out, engine, way="self-instruct", parallel=2, limits=Limits(tokens=1))
+        assert result.exit_status == STOPPED
+        assert 1 <= len(engine.calls) <= 2
+        asked += engine.calls
+    assert len(set(map(str, asked))) == len(asked)
+    made(out, way="self-instruct")
+    assert files(out) == files(made(tmp_path / "whole.jsonl", way="self-instruct").out)

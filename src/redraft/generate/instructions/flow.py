@@ -30,7 +30,7 @@ from redraft.generate.instructions.rules import (
     repeats,
 )
 from redraft.generate.instructions.task import Origin, Task, to_chain
-from redraft.generate.instructions.teacher import Asking, NotBegun, Reply, Teacher
+from redraft.generate.instructions.teacher import LimitReached, Reply, Teacher
 from redraft.generate.instructions.wording import Wanted
 from redraft.jobs.runner import derived_seed, is_doubtful, is_of_item
 
@@ -89,20 +89,19 @@ class Flow:
     async def work(self, request: Request) -> list[str] | None:
         """Return the lines of a request's tasks. None leaves it to a later run.
 
-        That is so if enough tasks are kept without it, or if a limit is reached before it begins.
+        That is so if enough tasks are kept without it, or if a limit is reached.
 
         Raises:
             EngineError: The model or its server failed.
         """
         if self.commits.is_ended:
             return None
-        asking = self.teacher.for_request(request.id)
         way = self._alpaca if self.way == "alpaca" else self._self_instruct
         passes = False
         try:
-            lines = await way(request.number, asking, self._rng(request))
+            lines = await way(request.number, self._rng(request))
             passes = lines is not None
-        except NotBegun:
+        except LimitReached:
             return None
         except RedraftError as error:
             passes = is_of_item(error) or is_doubtful(error)  # the run may go on without it
@@ -116,10 +115,10 @@ class Flow:
     def _rng(self, request: Request) -> Random:
         return Random(derived_seed(self.sampling.seed or 0, f"examples of {request.id}"))  # noqa: S311
 
-    async def _alpaca(self, number: int, asking: Asking, rng: Random) -> list[str] | None:
+    async def _alpaca(self, number: int, rng: Random) -> list[str] | None:
         shown = [task for task in self.pool.seeds if task.output]
         text = alpaca.request(drawn(shown, alpaca.SHOWN, rng), self.wanted)
-        reply = await asking.ask(text, self.sampling, alpaca.STOP)
+        reply = await self.teacher.ask(str(number), text, self.sampling, alpaca.STOP)
         if not await self.commits.wait(number):
             return None
         found = alpaca.read_tasks(reply.text, cut=reply.cut)
@@ -138,17 +137,19 @@ class Flow:
         near = self.pool.claim(task.instruction)
         return None if near is None else Result([], [rejected(task, origin, near[0], near[1])])
 
-    async def _self_instruct(self, number: int, asking: Asking, rng: Random) -> list[str] | None:
+    async def _self_instruct(self, number: int, rng: Random) -> list[str] | None:
         if not await self.commits.wait(number - LAG + 1) or self.pool.full:
             return None
         shown = self._shown(number, rng)
         text = self_instruct.request_instructions(shown, self.wanted)
-        reply = await asking.ask(text, self.sampling, [f"\n{len(shown) + self_instruct.NEW + 1}."])
+        reply = await self.teacher.ask(
+            str(number), text, self.sampling, [f"\n{len(shown) + self_instruct.NEW + 1}."]
+        )
         if not await self.claims.wait(number) or self.pool.full:
             return None
         new, results = self._new(reply, number)
         self.claims.passed(number)
-        results += await _all(self._solve(task, origin, asking) for task, origin in new)
+        results += await _all(self._solve(task, origin) for task, origin in new)
         if not await self.commits.wait(number):
             return None
         return self._commit(number, reply, results)
@@ -182,14 +183,16 @@ class Flow:
                 new.append((found.task, origin))
         return new, results
 
-    async def _solve(self, task: Task, origin: Origin, asking: Asking) -> Result:
+    async def _solve(self, task: Task, origin: Origin) -> Result:
         """Ask for the kind of an instruction, and then for its inputs and outputs."""
         rng = Random(derived_seed(self.sampling.seed or 0, f"examples of {origin.id}"))  # noqa: S311
         seeds = self._of_known_kind()
         some = drawn(seeds, self_instruct.KINDS_SHOWN, rng)
         greedy = replace(self.sampling, temperature=0.0, top_p=1.0, extra_body=None)
         text = self_instruct.request_kind(task.instruction, some)
-        reply = await asking.ask(text, replace(greedy, max_tokens=_KIND_TOKENS), ["\n\n"])
+        reply = await self.teacher.ask(
+            str(origin.request), text, replace(greedy, max_tokens=_KIND_TOKENS), ["\n\n"]
+        )
         kind = self_instruct.read_kind(reply.text)
         if kind is None:
             fault = Fault(
@@ -201,7 +204,9 @@ class Flow:
         text = self_instruct.request_instances(
             task, drawn(alike, self_instruct.INSTANCES_SHOWN, rng), self.wanted
         )
-        reply = await asking.ask(text, greedy, [f"\nExample {self_instruct.INSTANCES + 1}", "\nInstruction:"])
+        reply = await self.teacher.ask(
+            str(origin.request), text, greedy, [f"\nExample {self_instruct.INSTANCES + 1}", "\nInstruction:"]
+        )
         return self._judge_instances(task, origin, reply)
 
     def _of_known_kind(self) -> Sequence[Task]:

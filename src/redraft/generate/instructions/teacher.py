@@ -1,4 +1,4 @@
-"""Ask the teacher, for one request: each reply is stored before it is used, and paid for once."""
+"""Ask the teacher: each reply is stored before it is used, and paid for once."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from redraft.jobs.journal import Journal
 from redraft.jobs.runner import derived_seed
 
 
-class NotBegun(Exception):
-    """A limit of the run was reached before the first call of a request."""
+class LimitReached(Exception):
+    """A limit of the run was reached before a call."""
 
 
 @dataclass(frozen=True)
@@ -54,62 +54,46 @@ class Teacher:
     tries: int = 1
     limit: Callable[[], str] = str
 
-    def for_request(self, request: str) -> Asking:
-        """Return what asks the calls of one request. They get replies of their own."""
-        metered = MeteredEngine(self.engine)
-        return Asking(
-            self,
-            request,
-            metered,
-            JournaledEngine(metered, self.journal, identity=self.identity, scope=request),
-        )
+    async def ask(self, scope: str, text: str, sampling: Sampling, stop: Sequence[str] = ()) -> Reply:
+        """Return the reply to a text; an empty one if the model says nothing.
 
-
-@dataclass
-class Asking:
-    """The calls of one request. The first one is not made if a limit is reached while it waits."""
-
-    teacher: Teacher
-    request: str
-    metered: MeteredEngine
-    journaled: JournaledEngine
-    _begun: bool = False
-
-    async def ask(self, text: str, sampling: Sampling, stop: Sequence[str] = ()) -> Reply:
-        """Return the reply to a request; an empty one if the model says nothing.
+        Args:
+            scope: What the reply is for: equal texts in two scopes get replies of their own.
+            text: What is asked.
+            sampling: As it is without a seed of this text.
+            stop: Texts that end the reply.
 
         Raises:
             EngineError: The model or its server failed.
-            NotBegun: A limit of the run is reached.
+            LimitReached: A limit of the run is reached.
         """
-        seed = derived_seed(sampling.seed or 0, f"{self.request}: {text}")
-        sampling = replace(sampling, seed=seed)
-        async with self.teacher.slots:
-            if not self._begun and self.teacher.limit():
-                raise NotBegun
-            self._begun = True
-            for _ in range(self.teacher.tries - 1):
+        seed = derived_seed(sampling.seed or 0, f"{scope}: {text}")
+        async with self.slots:
+            for left in reversed(range(self.tries)):
+                if self.limit():
+                    raise LimitReached
                 try:
-                    return await self._once(text, sampling, stop)
+                    return await self._try(scope, text, replace(sampling, seed=seed), stop)
                 except EngineError as error:
-                    if not error.passing:
+                    if not (error.passing and left):
                         raise
-            return await self._once(text, sampling, stop)
+        raise AssertionError("there is at least one try")
 
-    async def _once(self, text: str, sampling: Sampling, stop: Sequence[str]) -> Reply:
+    async def _try(self, scope: str, text: str, sampling: Sampling, stop: Sequence[str]) -> Reply:
+        metered = MeteredEngine(self.engine, lambda: self._pay(metered))
+        # A new one for each try: it counts equal calls, and the next run asks for the reply to the first.
+        journaled = JournaledEngine(metered, self.journal, identity=self.identity, scope=scope)
         message: Message = {"role": "user", "content": text}
         pieces, finish = [], None
         try:
-            async with aclosing(self.journaled.chat([message], sampling, stop)) as deltas:
+            async with aclosing(journaled.chat([message], sampling, stop)) as deltas:
                 async for delta in deltas:
                     pieces.append(delta.text)
                     finish = delta.finish
         except EmptyReply:
             return Reply("", cut=False)
-        finally:
-            self._pay()
         return Reply("".join(pieces), cut=finish != "stop")
 
-    def _pay(self) -> None:
-        usage, price = self.metered.take(), self.teacher.price
-        self.teacher.session.pay(usage.completion_tokens, None if price is None else price.cost(usage))
+    def _pay(self, metered: MeteredEngine) -> None:
+        usage, price = metered.take(), self.price
+        self.session.pay(usage.completion_tokens, None if price is None else price.cost(usage))
