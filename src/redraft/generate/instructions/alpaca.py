@@ -15,6 +15,9 @@ from redraft.generate.instructions.wording import ALPACA, Wanted
 SHOWN, LAST = 3, 20
 """Seeds in a request, and the number of the last task in its list (Alpaca's `generate_instruction.py`)."""
 
+NEW = LAST - SHOWN
+"""Most tasks of a reply."""
+
 LABELS = ("instruction", "input", "output")
 
 

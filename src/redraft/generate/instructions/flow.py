@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from math import inf
 from random import Random
 from typing import Any
 
@@ -94,12 +95,11 @@ class Flow:
         Raises:
             EngineError: The model or its server failed.
         """
-        if self.commits.is_ended:
-            return None
+        number = request.number
         way = self._alpaca if self.way == "alpaca" else self._self_instruct
         passes = False
         try:
-            lines = await way(request.number, self._rng(request))
+            lines = await way(number) if await self._is_needed(number) else None
             passes = lines is not None
         except LimitReached:
             return None
@@ -109,19 +109,34 @@ class Flow:
             raise
         finally:
             for turns in (self.claims, self.commits):
-                (turns.passed if passes else turns.ended)(request.number)
+                (turns.passed if passes else turns.ended)(number)
         return lines
 
-    def _rng(self, request: Request) -> Random:
-        return Random(derived_seed(self.sampling.seed or 0, f"examples of {request.id}"))  # noqa: S311
+    async def _is_needed(self, number: int) -> bool:
+        """Wait until a request is needed, however much those before it give. Return False if it never is.
 
-    async def _alpaca(self, number: int, rng: Random) -> list[str] | None:
+        So the last requests come one after another, but none is paid for in vain, and a run makes the same
+        calls for any number of calls at once and after any stop.
+        """
+        most, lag = (alpaca.NEW, inf) if self.way == "alpaca" else (self_instruct.NEW, LAG)
+        while self.pool.missing and not (self.dry or self.commits.is_ended):
+            ahead = number - self.commits.next
+            if ahead < lag and ahead * most < self.pool.missing:
+                return True
+            if not await self.commits.wait(self.commits.next + 1):
+                return False
+        return False
+
+    def _rng(self, scope: str) -> Random:
+        return Random(derived_seed(self.sampling.seed or 0, f"examples of {scope}"))  # noqa: S311
+
+    async def _alpaca(self, number: int) -> list[str] | None:
         shown = [task for task in self.pool.seeds if task.output]
-        text = alpaca.request(drawn(shown, alpaca.SHOWN, rng), self.wanted)
+        text = alpaca.request(drawn(shown, alpaca.SHOWN, self._rng(str(number))), self.wanted)
         reply = await self.teacher.ask(str(number), text, self.sampling, alpaca.STOP)
         if not await self.commits.wait(number):
             return None
-        found = alpaca.read_tasks(reply.text, cut=reply.cut)
+        found = alpaca.read_tasks(reply.text, cut=reply.cut)[: alpaca.NEW]
         results = [self._judge_whole(each, Origin(self.way, number, n)) for n, each in enumerate(found, 1)]
         return self._commit(number, reply, results)
 
@@ -137,15 +152,12 @@ class Flow:
         near = self.pool.claim(task.instruction)
         return None if near is None else Result([], [rejected(task, origin, near[0], near[1])])
 
-    async def _self_instruct(self, number: int, rng: Random) -> list[str] | None:
-        if not await self.commits.wait(number - LAG + 1) or self.pool.full:
-            return None
-        shown = self._shown(number, rng)
+    async def _self_instruct(self, number: int) -> list[str] | None:
+        shown = self._shown(number, self._rng(str(number)))
         text = self_instruct.request_instructions(shown, self.wanted)
-        reply = await self.teacher.ask(
-            str(number), text, self.sampling, [f"\n{len(shown) + self_instruct.NEW + 1}."]
-        )
-        if not await self.claims.wait(number) or self.pool.full:
+        stop = [f"\n{len(shown) + self_instruct.NEW + 1}."]
+        reply = await self.teacher.ask(str(number), text, self.sampling, stop)
+        if not await self.claims.wait(number):
             return None
         new, results = self._new(reply, number)
         self.claims.passed(number)
@@ -172,7 +184,8 @@ class Flow:
     def _new(self, reply: Reply, number: int) -> tuple[list[tuple[Task, Origin]], list[Result]]:
         """Return the new instructions of a reply, and what is rejected."""
         new, results = [], []
-        for place, found in enumerate(self_instruct.read_instructions(reply.text, cut=reply.cut), start=1):
+        listed = self_instruct.read_instructions(reply.text, cut=reply.cut)[: self_instruct.NEW]
+        for place, found in enumerate(listed, start=1):
             origin = Origin(self.way, number, place)
             fault = found.fault or check_instruction(found.task, self.wanted)
             if fault is not None:
@@ -185,7 +198,7 @@ class Flow:
 
     async def _solve(self, task: Task, origin: Origin) -> Result:
         """Ask for the kind of an instruction, and then for its inputs and outputs."""
-        rng = Random(derived_seed(self.sampling.seed or 0, f"examples of {origin.id}"))  # noqa: S311
+        rng = self._rng(origin.id)
         seeds = self._of_known_kind()
         some = drawn(seeds, self_instruct.KINDS_SHOWN, rng)
         greedy = replace(self.sampling, temperature=0.0, top_p=1.0, extra_body=None)
@@ -230,10 +243,8 @@ class Flow:
             result.rejects[0] = {**result.rejects[0], "claimed": True}
         return result
 
-    def _commit(self, number: int, reply: Reply, results: Sequence[Result]) -> list[str] | None:
+    def _commit(self, number: int, reply: Reply, results: Sequence[Result]) -> list[str]:
         """Write the rejects of a request, and return the lines of its tasks. The turn is this request's."""
-        if self.pool.full:
-            return None
         rejects = [record for result in results for record in result.rejects]
         if not results:
             rejects = [rejected_reply(reply.text, self.way, number, fault_of_reply(reply))]

@@ -189,7 +189,7 @@ class Generation:
         stats = report.stats_of(self.out)
         page = report.write_page(self.out, stats, run.rejected, run.about())
         return Generated(
-            self.out, page, run.pool.kept, run.rejected, run.dry and not run.pool.full, stats, job
+            self.out, page, run.pool.kept, run.rejected, run.dry and run.pool.missing > 0, stats, job
         )
 
     def _filled(self) -> InstructionOptions:
@@ -268,12 +268,12 @@ class _Run:
 
     def _requests(self) -> Iterator[Request]:
         for number in count():
-            if self.pool.full or (self._flow and self._flow.dry):
+            if not self.pool.missing or (self._flow and self._flow.dry):
                 return
-            if self._flow and self._flow.commits.is_ended:
-                yield Request(number)  # it is not made: the runner looks at the limits before it
-                return
+            ended = self._flow and self._flow.commits.is_ended
             yield Request(number)
+            if ended:  # it was not made: the runner has looked at the limits before it
+                return
 
     def _find(self, line: bytes) -> None:
         self._found.add(place_of(Chain.from_json(line, where=str(self.plan.out))))
@@ -289,7 +289,7 @@ class _Run:
             self._restore(rejects)
             session.progress.done = self.pool.kept
             async with AsyncExitStack() as stack:
-                if not self.pool.full:
+                if self.pool.missing:
                     self._flow = await self._opened(stack, session, rejects)
                     yield self._flow.work
                     self.dry = self._flow.dry
