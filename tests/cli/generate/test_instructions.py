@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,9 @@ from redraft.cli import app
 from redraft.formats.documents import shipped_recipes
 from tests.cli.test_go_on import CountingServer
 from tests.generate.instructions.stand_in import teach
+from tests.revision.test_opening import FAR_BELOW_THE_LIMIT_OF_A_SERVER, silent
+
+__all__ = ["silent"]
 
 GOOD = "Task 4\nInstruction: {}\nInput: <noinput>\nOutput: An answer."
 SHARED = ["Name a river in Peru.", "Explain a tide to a child.", "Count the legs of an ant."]
@@ -105,6 +109,15 @@ def test_a_recipe_with_another_verbs_key_is_refused() -> None:
     result = scripted("--recipe", "mine.yaml")
     assert result.exit_code == 2
     assert "mine.yaml: there is no option 'max_revisions'" in result.stderr
+
+
+def test_the_limit_of_seconds_holds_while_the_model_is_opened(silent: str) -> None:
+    begun = time.monotonic()
+    result = run("-o", "out.jsonl", "-m", silent, "--limit-seconds", "1")
+    assert time.monotonic() - begun < FAR_BELOW_THE_LIMIT_OF_A_SERVER
+    assert result.exit_code == 4, result.output
+    assert "the limit of 1 seconds was reached before the model was ready." in result.stderr
+    assert "0 of 100 done" in result.stderr
 
 
 def words_of(server: CountingServer, out: str, way: str, count: int) -> list[str]:

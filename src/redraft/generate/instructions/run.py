@@ -309,7 +309,8 @@ class _Run:
         path = plan.journal or plan.out.with_name(f"{plan.out.name}.journal.db")
         journal = stack.enter_context(Journal(path))
         stack.callback(lambda: setattr(session.spent, "replayed", journal.replayed))
-        engine, identity = await stack.enter_async_context(plan.opened(session))
+        async with plan.limits.opening(session.progress.seconds):
+            engine, identity = await stack.enter_async_context(plan.opened(session))
         if not engine.info.chats:
             raise UsageError(
                 f"{engine.info.name} does not answer messages, and a teacher has to.",
