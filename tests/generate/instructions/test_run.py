@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncGenerator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from redraft.chain import read_jsonl
-from redraft.engines.base import Delta, Message, Sampling
+from redraft.engines.base import Delta, EngineInfo, Message, Sampling
 from redraft.engines.price import Price
 from redraft.engines.scripted import Reply, ScriptedEngine
 from redraft.errors import EngineError, OutputError, ServerError, UsageError
@@ -226,6 +227,22 @@ def test_an_output_of_something_else_stays_as_it_is(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="line 1 is not one"):
         made(tmp_path / "new.jsonl")
     assert rejects.read_text() == "my notes\n"
+
+
+class Base(ScriptedEngine):
+    """A local model without a chat template."""
+
+    @property
+    def info(self) -> EngineInfo:
+        return replace(super().info, chats=False)
+
+
+def test_a_model_without_a_chat_template_is_refused_before_a_call(tmp_path: Path) -> None:
+    engine = Base(["x"], name="base-7b")
+    with pytest.raises(UsageError, match="base-7b does not answer messages") as caught:
+        made(tmp_path / "out.jsonl", engine)
+    assert "chat template" in str(caught.value.hint)
+    assert engine.calls == []
 
 
 @pytest.mark.parametrize(
