@@ -8,6 +8,8 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from random import Random
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -16,7 +18,8 @@ from redraft.chain import read_jsonl
 from redraft.cli import app
 from redraft.formats.documents import shipped_recipes
 from tests.cli.test_go_on import CountingServer
-from tests.generate.instructions.stand_in import teach
+from tests.engines.batch_server import BatchServer
+from tests.generate.instructions.stand_in import instruction, teach
 from tests.revision.test_opening import FAR_BELOW_THE_LIMIT_OF_A_SERVER, silent
 
 __all__ = ["silent"]
@@ -85,6 +88,11 @@ def test_a_limit_has_its_exit_status_and_the_run_can_be_gone_on_with() -> None:
         (["-o", "out.jsonl", "--journal", "out.jsonl"], "cannot be the journal too"),
         (["-o", "no/out.jsonl", "-m", "script:replies.jsonl"], "mkdir -p no"),
         (["-o", "out.jsonl", "--limit-usd", "1", "-m", "script:replies.jsonl"], "price"),
+        (["-o", "out.jsonl", "--batch", "-m", "script:replies.jsonl"], "no model is on one"),
+        (
+            ["-o", "o.jsonl", "--batch", "-m", "http://h/v1#m", "--way", "self-instruct"],
+            "is for --way alpaca",
+        ),
         (["-o", "out.jsonl", "--recipe", "alpacca"], "there is no recipe 'alpacca'"),
     ],
 )
@@ -118,6 +126,22 @@ def test_the_limit_of_seconds_holds_while_the_model_is_opened(silent: str) -> No
     assert result.exit_code == 4, result.output
     assert "the limit of 1 seconds was reached before the model was ready." in result.stderr
     assert "0 of 100 done" in result.stderr
+
+
+def test_batches_give_what_live_calls_give_in_a_few_waves() -> None:
+    def says(body: dict[str, Any]) -> str:
+        rng = Random(str(body["messages"]))
+        return "\n\n".join(GOOD.format(instruction(rng)) for _ in range(12))
+
+    with BatchServer(says=says, swift=True) as server:
+        words = ["-m", f"{server.url}#gull", "--count", "60", "--quiet"]
+        result = run("-o", "out.jsonl", *words, "--batch", "--pause", "0.05")
+        assert result.exit_code == 0, result.output
+        assert server.live == []
+        assert len(server.batches) <= 3
+        assert run("-o", "live.jsonl", *words).exit_code == 0
+        assert len(server.live) == server.paid.total() == 5
+    assert Path("out.jsonl").read_bytes() == Path("live.jsonl").read_bytes()
 
 
 def words_of(server: CountingServer, out: str, way: str, count: int) -> list[str]:

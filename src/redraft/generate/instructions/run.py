@@ -9,11 +9,17 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    nullcontext,
+)
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
-from typing import Any, Unpack, cast
+from typing import Any, NamedTuple, Unpack, cast
 
 from redraft.chain import Chain
 from redraft.engines.base import Engine, Sampling
@@ -60,10 +66,16 @@ _SAMPLED: dict[str, dict[str, Any]] = {
 _PRESENCE_PENALTY = 2.0
 """Self-Instruct's, for new instructions. Engines that take no further fields go without."""
 
-Opened = tuple[Engine, Any]
-"""An open model, and JSON values that tell it from every other."""
 
-Open = Callable[[Session], AbstractAsyncContextManager[Opened]]
+class Opened(NamedTuple):
+    """An open model, JSON values that tell it from every other, and a context in which to call it."""
+
+    engine: Engine
+    identity: Any
+    calling: Callable[[], AbstractContextManager[Any]] = nullcontext
+
+
+Open = Callable[[Session, Journal], AbstractAsyncContextManager[Opened]]
 
 
 @dataclass(frozen=True)
@@ -122,14 +134,14 @@ def generate(
     values: Any = {**check_values(options, InstructionOptions), "model": named}
 
     @asynccontextmanager
-    async def opened(session: Session) -> AsyncGenerator[Opened]:  # noqa: ARG001
+    async def opened(session: Session, journal: Journal) -> AsyncGenerator[Opened]:  # noqa: ARG001
         if not isinstance(model, str):
-            yield model, [model.info.engine, model.info.name]
+            yield Opened(model, [model.info.engine, model.info.name])
             return
         machine: Any = {name: values.get(name) for name in options_of(MachineOptions)}
         engine = await load_engine(model, **machine, parallel=parallel)
         try:
-            yield engine, await in_daemon_thread(lambda: identity_of(model))
+            yield Opened(engine, await in_daemon_thread(lambda: identity_of(model)))
         finally:
             await engine.aclose()
 
@@ -310,7 +322,7 @@ class _Run:
         journal = stack.enter_context(Journal(path))
         stack.callback(lambda: setattr(session.spent, "replayed", journal.replayed))
         async with plan.limits.opening(session.progress.seconds):
-            engine, identity = await stack.enter_async_context(plan.opened(session))
+            engine, identity, calling = await stack.enter_async_context(plan.opened(session, journal))
         if not engine.info.chats:
             raise UsageError(
                 f"{engine.info.name} does not answer messages, and a teacher has to.",
@@ -325,6 +337,7 @@ class _Run:
             journal,
             session,
             asyncio.Semaphore(plan.parallel),
+            calling,
             price_of(self.options.get("price")) or engine.info.price,
             1 + self.options.get("retries", RETRIES),
             lambda: plan.limits.reached(session.spent, session.progress.seconds),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from contextlib import aclosing
+from contextlib import AbstractContextManager, aclosing
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -40,6 +40,7 @@ class Teacher:
         journal: Where replies are stored.
         session: The run, which books what is paid.
         slots: Limits the calls at once.
+        calling: Returns a context in which a call is made.
         price: What tokens cost; None if unknown.
         tries: How often a call is tried whose reply broke off.
         limit: Returns which limit of the run is reached, if any.
@@ -50,6 +51,7 @@ class Teacher:
     journal: Journal
     session: Session
     slots: asyncio.Semaphore
+    calling: Callable[[], AbstractContextManager[Any]]
     price: Price | None = None
     tries: int = 1
     limit: Callable[[], str] = str
@@ -73,7 +75,8 @@ class Teacher:
                 if self.limit():
                     raise LimitReached
                 try:
-                    return await self._try(scope, text, replace(sampling, seed=seed), stop)
+                    with self.calling():
+                        return await self._try(scope, text, replace(sampling, seed=seed), stop)
                 except EngineError as error:
                     if not (error.passing and left):
                         raise
