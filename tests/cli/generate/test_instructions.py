@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -126,6 +127,26 @@ def test_the_limit_of_seconds_holds_while_the_model_is_opened(silent: str) -> No
     assert result.exit_code == 4, result.output
     assert "the limit of 1 seconds was reached before the model was ready." in result.stderr
     assert "0 of 100 done" in result.stderr
+
+
+@pytest.mark.parametrize("way", ["alpaca", "self-instruct"])
+def test_an_estimate_is_near_the_cost_and_its_requests_are_kept(way: str) -> None:
+    with CountingServer(says=teach, seconds=0) as server:
+        words = [*words_of(server, "out.jsonl", way, 90)[:-1], "--price", "1,1000"]
+        result = run(*words, "--estimate", "9")
+        assert result.exit_code == 0, result.output
+        requests = [text for text in map(str, server.asked) if "Now write" in text]
+        assert len(requests) == 9
+        before = len(server.asked)
+        shown = result.stdout[result.stdout.index("estimate") :]
+        [calls] = re.findall(r"([\d,]+) \([\d,]+ to [\d,]+\) calls", shown)
+        [(usd, low, high)] = re.findall(r"([\d.]+) \(([\d.]+) to ([\d.]+)\) USD", shown)
+        rest = run(*words)
+        assert rest.exit_code == 0, rest.output
+        made = len(server.asked) - before
+    assert float(low) <= made * 0.007 <= float(high)
+    assert float(usd) == pytest.approx(int(calls) * 0.007, abs=0.01)
+    assert "estimate" not in rest.stdout
 
 
 def test_batches_give_what_live_calls_give_in_a_few_waves() -> None:

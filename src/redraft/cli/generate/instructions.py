@@ -52,6 +52,15 @@ def instructions(
     limit_usd: LimitUsd = None,
     limit_tokens: LimitTokens = None,
     limit_seconds: LimitSeconds = None,
+    estimate: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=2,
+            help="Make N requests more, and estimate what --count costs.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Generate instructions with inputs and outputs.
 
@@ -98,6 +107,7 @@ def instructions(
             limits=limits,
             quiet=quiet,
             tell=tell,
+            sample=estimate,
         )
         made = generation.run()
     _finish(made, quiet=quiet)
@@ -170,4 +180,6 @@ def summary(made: Generated) -> str:
             ("paid", f"{spent.tokens:,} new tokens{price}; {spent.replayed:,} replies from the journal")
         )
     rows += made.job.pace()
+    if made.estimate:
+        rows += made.estimate.rows()
     return "\n".join(f"{name:<10} {text}" for name, text in rows)

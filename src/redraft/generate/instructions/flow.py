@@ -102,6 +102,7 @@ class Flow:
             lines = await way(number) if await self._is_needed(number) else None
             passes = lines is not None
         except LimitReached:
+            self.teacher.costs.pop(request.id, None)  # its tasks are not counted either
             return None
         except RedraftError as error:
             passes = is_of_item(error) or is_doubtful(error)  # the run may go on without it
@@ -250,8 +251,10 @@ class Flow:
             rejects = [rejected_reply(reply.text, self.way, number, fault_of_reply(reply))]
         self.rejects.add(*sorted(rejects, key=lambda record: record["number"]))
         kept = sorted((each for result in results for each in result.kept), key=lambda each: each[1].number)
-        for place, instruction in {origin.number: task.instruction for task, origin in kept}.items():
+        instructions = {origin.number: task.instruction for task, origin in kept}
+        for place, instruction in instructions.items():
             self.pool.keep(number, place, instruction)
+        self.teacher.costs[str(number)].kept = len(instructions)
         self.barren = 0 if kept else self.barren + 1
         return [to_chain(task, origin, self._model(), self._sampled()).to_json() for task, origin in kept]
 

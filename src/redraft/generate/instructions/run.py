@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Container, Iterator
 from contextlib import (
     AbstractAsyncContextManager,
     AbstractContextManager,
@@ -18,6 +18,7 @@ from contextlib import (
 )
 from dataclasses import dataclass, field
 from itertools import count
+from math import inf
 from pathlib import Path
 from typing import Any, NamedTuple, Unpack, cast
 
@@ -29,6 +30,7 @@ from redraft.engines.price import price_of
 from redraft.engines.threads import in_daemon_thread
 from redraft.errors import UsageError
 from redraft.generate.instructions import report, wording
+from redraft.generate.instructions.estimate import Estimate
 from redraft.generate.instructions.flow import Flow, Request
 from redraft.generate.instructions.options import InstructionOptions, TaskOptions
 from redraft.generate.instructions.pool import TaskPool, Turns
@@ -90,6 +92,7 @@ class Generated:
         dry: The run ended because the teacher gave nothing new any more.
         stats: Figures of what was kept.
         job: Cost, time and failures.
+        estimate: What the missing instructions will cost, after a sample.
     """
 
     out: Path
@@ -99,6 +102,7 @@ class Generated:
     dry: bool
     stats: report.TaskStats
     job: JobResult
+    estimate: Estimate | None = None
 
     @property
     def exit_status(self) -> int:
@@ -172,6 +176,7 @@ class Generation:
         limits: Limits of this run.
         quiet: Show no progress.
         tell: Called with each message for the user.
+        sample: Make so many requests, and estimate what the others will cost; None makes all.
     """
 
     options: InstructionOptions
@@ -182,6 +187,7 @@ class Generation:
     limits: Limits = field(default_factory=Limits)
     quiet: bool = False
     tell: Callable[[str], None] = print
+    sample: int | None = None
 
     def run(self) -> Generated:
         """Generate until there are enough, and write the page.
@@ -200,9 +206,8 @@ class Generation:
         job = run.job().run(run.start)
         stats = report.stats_of(self.out)
         page = report.write_page(self.out, stats, run.rejected, run.about())
-        return Generated(
-            self.out, page, run.pool.kept, run.rejected, run.dry and run.pool.missing > 0, stats, job
-        )
+        dry = run.dry and run.pool.missing > 0
+        return Generated(self.out, page, run.pool.kept, run.rejected, dry, stats, job, run.estimate())
 
     def _filled(self) -> InstructionOptions:
         """Return the options with all defaults. Those of sampling depend on the way."""
@@ -241,6 +246,7 @@ class _Run:
     dry: bool = False
     _found: set[tuple[int, int, str]] = field(default_factory=set)
     _flow: Flow | None = None
+    _done: Container[str] = ()
 
     def __post_init__(self) -> None:
         self.pool = TaskPool(self.seeds.tasks, self.options["count"], self.options["similar"])
@@ -264,6 +270,14 @@ class _Run:
             tell=plan.tell,
         )
 
+    def estimate(self) -> Estimate | None:
+        """Return what the missing instructions will cost, if that was asked and can be said."""
+        if not (self.plan.sample and self._flow and self.pool.missing):
+            return None
+        teacher, limits = self._flow.teacher, (self.options.get("rpm"), self.options.get("tpm"))
+        costs, priced = list(teacher.costs.values()), teacher.price is not None
+        return Estimate(self.pool.missing, costs, priced, self.plan.parallel, *limits)
+
     def about(self) -> str:
         """Return how the tasks were made, for the page."""
         shown = ("way", "model", "language", "topic", "similar", "seed")
@@ -279,8 +293,10 @@ class _Run:
         }
 
     def _requests(self) -> Iterator[Request]:
+        left = self.plan.sample or inf
         for number in count():
-            if not self.pool.missing or (self._flow and self._flow.dry):
+            left -= str(number) not in self._done
+            if left < 0 or not self.pool.missing or (self._flow and self._flow.dry):
                 return
             ended = self._flow and self._flow.commits.is_ended
             yield Request(number)
@@ -299,6 +315,7 @@ class _Run:
         with Rejects(self.plan.out, session.done) as rejects:
             self.rejected = rejects.counts
             self._restore(rejects)
+            self._done = session.done
             session.progress.done = self.pool.kept
             async with AsyncExitStack() as stack:
                 if self.pool.missing:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from time import monotonic
 from typing import Any
 
+from redraft.chain import Usage
 from redraft.engines.base import Engine, Message, Sampling
 from redraft.engines.journaled import JournaledEngine
 from redraft.engines.metered import MeteredEngine
 from redraft.engines.price import Price
 from redraft.errors import EmptyReply, EngineError
+from redraft.generate.instructions.estimate import Cost
 from redraft.jobs.harness import Session
 from redraft.jobs.journal import Journal
 from redraft.jobs.runner import derived_seed
@@ -44,6 +48,7 @@ class Teacher:
         price: What tokens cost; None if unknown.
         tries: How often a call is tried whose reply broke off.
         limit: Returns which limit of the run is reached, if any.
+        costs: What the calls of each scope used, replies from the journal included.
     """
 
     engine: Engine
@@ -55,6 +60,7 @@ class Teacher:
     price: Price | None = None
     tries: int = 1
     limit: Callable[[], str] = str
+    costs: defaultdict[str, Cost] = field(default_factory=lambda: defaultdict(Cost))
 
     async def ask(self, scope: str, text: str, sampling: Sampling, stop: Sequence[str] = ()) -> Reply:
         """Return the reply to a text; an empty one if the model says nothing.
@@ -83,20 +89,29 @@ class Teacher:
         raise AssertionError("there is at least one try")
 
     async def _try(self, scope: str, text: str, sampling: Sampling, stop: Sequence[str]) -> Reply:
-        metered = MeteredEngine(self.engine, lambda: self._pay(metered))
+        paid = MeteredEngine(self.engine, lambda: self._pay(paid.take()))
         # A new one for each try: it counts equal calls, and the next run asks for the reply to the first.
-        journaled = JournaledEngine(metered, self.journal, identity=self.identity, scope=scope)
+        journaled = JournaledEngine(paid, self.journal, identity=self.identity, scope=scope)
+        used, begun = MeteredEngine(journaled), monotonic()
         message: Message = {"role": "user", "content": text}
         pieces, finish = [], None
         try:
-            async with aclosing(journaled.chat([message], sampling, stop)) as deltas:
+            async with aclosing(used.chat([message], sampling, stop)) as deltas:
                 async for delta in deltas:
                     pieces.append(delta.text)
                     finish = delta.finish
         except EmptyReply:
             return Reply("", cut=False)
+        finally:
+            self._note(self.costs[scope], used.take(), monotonic() - begun)
         return Reply("".join(pieces), cut=finish != "stop")
 
-    def _pay(self, metered: MeteredEngine) -> None:
-        usage, price = metered.take(), self.price
-        self.session.pay(usage.completion_tokens, None if price is None else price.cost(usage))
+    def _pay(self, usage: Usage) -> None:
+        self.session.pay(usage.completion_tokens, self.price.cost(usage) if self.price else None)
+
+    def _note(self, cost: Cost, usage: Usage, seconds: float) -> None:
+        cost.calls += 1
+        cost.read += usage.prompt_tokens
+        cost.new += usage.completion_tokens
+        cost.usd += self.price.cost(usage) if self.price else 0.0
+        cost.seconds += seconds
