@@ -177,6 +177,7 @@ def test_a_dry_teacher_ends_the_run(tmp_path: Path) -> None:
     assert len(engine.calls) <= DRY + 5
 
 
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize(
     ("reply", "rule"),
     [
@@ -184,16 +185,45 @@ def test_a_dry_teacher_ends_the_run(tmp_path: Path) -> None:
         ("I'm sorry, but I can't do that.", "refusal"),
         ("the same words again " * 9, "repeats"),
         ("Here you are!", "format"),
+        ("### Answer:\nHere.\n\n### Feedback 1:\nGood.", "format"),
         (Reply("Task 4\nInstruction: Name a river.\nInput: x\nOutput: The Am", finish="max_tokens"), "cut"),
+        (Reply("7. Name a river in", finish="max_tokens"), "cut"),
         (Reply("I will begin", finish="max_tokens"), "cut"),
     ],
 )
-def test_bad_replies_are_rejects_with_a_name(tmp_path: Path, reply: str | Reply, rule: str) -> None:
-    result = made(tmp_path / "out.jsonl", ScriptedEngine([reply]), parallel=1)
+def test_bad_replies_are_rejects_with_a_name(tmp_path: Path, reply: str | Reply, rule: str, way: Way) -> None:
+    result = made(tmp_path / "out.jsonl", ScriptedEngine([reply]), parallel=1, way=way)
     assert set(result.rejected) == {rule}
     assert result.exit_status == 3
     [first, *_] = files(result.out)[1]
     assert first["record"]
+
+
+@pytest.mark.parametrize(
+    ("instances", "rule"),
+    [
+        ("", "empty"),
+        ("I'm sorry, but I can't do that.", "refusal"),
+        ("Example 1\nInput: Peru\nOutput: As an AI model, I cannot know.", "refusal"),
+        ("the same words again " * 9, "repeats"),
+        ("Example 1\nInput: Peru\nOutput: " + "Amazon, Ucayali, " * 9, "repeats"),
+        ("The Amazon.", "format"),
+        ("Example 1\nInput: Peru", "format"),
+        ("Example 1\nInput: Peru\nOutput: Amazon\n### Feedback 1:\nNo revision is needed.", "markers"),
+        ("Example 1\nInput: Peru\nOutput: <|im_start|>user", "markers"),
+        (Reply("Example 1\nInput: Peru\nOutput: The Am", finish="max_tokens"), "cut"),
+    ],
+)
+def test_bad_instances_are_rejects_with_a_name(tmp_path: Path, instances: str | Reply, rule: str) -> None:
+    def reply(asked: Any) -> str | Reply:
+        if "Now write" in str(asked):
+            return "7. Name a long river of a land."
+        return "no" if str(asked[-1]["content"]).endswith("Classification:") else instances
+
+    result = made(tmp_path / "out.jsonl", ScriptedEngine(reply), parallel=1, way="self-instruct")
+    assert (result.kept, result.exit_status) == (0, 3)
+    assert set(result.rejected) == {rule, "similar"}
+    assert result.rejected[rule] == 1
 
 
 def test_a_limit_of_money_ends_the_run_and_counts_no_replay(tmp_path: Path) -> None:
