@@ -15,7 +15,7 @@ from random import Random
 
 from redraft.collect.dedupe import rouge
 from redraft.generate.instructions.rules import SIMILAR, Fault
-from redraft.generate.instructions.task import Task
+from redraft.generate.instructions.tasks import Task
 
 LAG = 32
 """How many requests before it a request does not look at. More than that many at once would wait."""
