@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import signal
 import sqlite3
 import subprocess
@@ -165,6 +166,25 @@ def test_a_reply_of_a_task_that_is_cancelled_is_stored(tmp_path: Path) -> None:
     with Journal(tmp_path / "paid.db") as journal:
         asyncio.run(cancelled(journal))
         assert journal.get("key") == "paid"
+
+
+def test_replies_on_their_way_when_the_journal_is_closed_are_stored(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def cut() -> None:
+        with Journal(tmp_path / "paid.db") as journal:
+            commit = journal._commit
+            journal._commit = lambda replies: (time.sleep(0.1), commit(replies))[1]  # type: ignore[method-assign]
+            for key in ("one", "two"):  # the second waits for the commit of the first
+                task = asyncio.ensure_future(journal.store(key, "paid"))
+                await asyncio.sleep(0.02)
+                task.cancel()
+        await asyncio.sleep(0.3)
+
+    asyncio.run(cut())
+    gc.collect()
+    assert [stored(tmp_path / "paid.db", key) for key in ("one", "two")] == ['"paid"'] * 2
+    assert caplog.text == ""
 
 
 def test_a_disk_that_fails_is_an_error_for_each_task(tmp_path: Path) -> None:

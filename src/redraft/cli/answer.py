@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 from collections.abc import AsyncGenerator, Callable, Container, Iterator, Mapping
@@ -30,7 +29,7 @@ from redraft.cli.options import (
     takes,
 )
 from redraft.cli.shell import only_ours, tell
-from redraft.errors import EngineTimeout, RedraftError, UsageError
+from redraft.errors import RedraftError, UsageError
 from redraft.options import Flags, options_of
 
 if TYPE_CHECKING:
@@ -429,23 +428,11 @@ class Answering:
         A silent server gets no longer than a chain's budget of seconds. Loading a model on this machine may
         take longer, because it happens once for all chains.
         """
-        from redraft.jobs.limits import STOPPED
-
         patience = self.settings.waiting(usual=PATIENCE, tell=session.progress.wait)
         patience = patience.within(self.settings.get("budget_seconds"))
-        limit = self.limits.seconds
-        left = None if limit is None else max(limit - session.progress.seconds, 0)
         how: Any = {"parallel": self.parallel, "patience": patience, "batches": batches}
-        try:
-            async with asyncio.timeout(left) as opening:
-                options = await self.settings.opened(stack, **how)
-        except TimeoutError:
-            if not opening.expired():
-                raise
-            message = f"the limit of {limit:g} seconds was reached before the model was ready."
-            error = EngineTimeout(message, hint="Is its server up? Give it longer: --limit-seconds")
-            error.exit_status = STOPPED
-            raise error from None
+        async with self.limits.opening(session.progress.seconds):
+            options = await self.settings.opened(stack, **how)
         self._check_prices(options)
         return options
 

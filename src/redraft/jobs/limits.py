@@ -6,11 +6,14 @@ items as it does at once. A budget (`revision.budget`) is the limit of a single 
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 from math import inf
 
-from redraft.errors import UsageError
+from redraft.errors import EngineTimeout, UsageError
 
 STOPPED = 4
 """The exit status of a run that a limit ended."""
@@ -59,3 +62,21 @@ class Limits:
         if self.seconds is not None and seconds >= self.seconds:
             return f"the limit of {self.seconds:g} seconds is reached"
         return ""
+
+    @asynccontextmanager
+    async def opening(self, seconds: float) -> AsyncGenerator[None]:
+        """Let a run that has taken so many seconds open its models, until the limit of seconds.
+
+        Raises:
+            EngineTimeout: The limit is reached.
+        """
+        try:
+            async with asyncio.timeout(None if self.seconds is None else self.seconds - seconds) as opening:
+                yield
+        except TimeoutError:
+            if not opening.expired():
+                raise
+            message = f"the limit of {self.seconds:g} seconds was reached before the model was ready."
+            error = EngineTimeout(message, hint="Is its server up? Give it longer: --limit-seconds")
+            error.exit_status = STOPPED
+            raise error from None

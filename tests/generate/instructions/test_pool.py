@@ -6,7 +6,7 @@ import asyncio
 from random import Random
 
 from redraft.generate.instructions.pool import LAG, TaskPool, Turns, drawn
-from redraft.generate.instructions.task import Task
+from redraft.generate.instructions.tasks import Task
 
 SEEDS = [Task("Name three rivers of France."), Task("Count the words of a text.")]
 

@@ -12,8 +12,8 @@ import pytest
 from redraft.chain import write_jsonl
 from redraft.errors import OutputError
 from redraft.generate.instructions.report import stats_of, write_page
-from redraft.generate.instructions.sunburst import VERBS, sunburst
-from redraft.generate.instructions.task import Origin, Task, to_chain
+from redraft.generate.instructions.tasks import Origin, Task, to_chain
+from redraft.generate.instructions.verbs import VERBS, sunburst
 
 
 def written(out: Path, *tasks: Task) -> Path:

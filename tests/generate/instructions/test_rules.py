@@ -7,7 +7,7 @@ from random import Random
 import pytest
 
 from redraft.generate.instructions.rules import check_answer, check_instruction, is_refusal, repeats
-from redraft.generate.instructions.task import Task
+from redraft.generate.instructions.tasks import Task
 from redraft.generate.instructions.wording import Wanted
 
 ENGLISH, GERMAN = Wanted("English", "", 4, 150), Wanted("German", "", 4, 150)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncGenerator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from redraft.chain import read_jsonl
-from redraft.engines.base import Delta, Message, Sampling
+from redraft.engines.base import Delta, EngineInfo, Message, Sampling
 from redraft.engines.price import Price
 from redraft.engines.scripted import Reply, ScriptedEngine
 from redraft.errors import EngineError, OutputError, ServerError, UsageError
@@ -91,8 +92,14 @@ def test_what_is_kept_is_a_training_set(tmp_path: Path, way: Way) -> None:
 
 @pytest.mark.parametrize("way", WAYS)
 def test_the_number_of_calls_at_once_changes_nothing(tmp_path: Path, way: Way) -> None:
-    one, many = (made(tmp_path / f"{n}.jsonl", uneven(), way=way, parallel=n, count=25).out for n in (1, 9))
-    assert files(one) == files(many)
+    one, many = uneven(), uneven()
+    few, lots = (
+        made(tmp_path / f"{n}.jsonl", e, way=way, parallel=n, count=25).out for n, e in [(1, one), (9, many)]
+    )
+    assert files(few) == files(lots)
+    assert sorted(map(str, one.calls)) == sorted(
+        map(str, many.calls)
+    )  # and none that the count does not need
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -122,9 +129,19 @@ def test_an_error_in_the_middle_costs_nothing_twice(tmp_path: Path, way: Way) ->
     copy = made(tmp_path / "copy.jsonl", again, way=way, count=20, journal=f"{out}.journal.db", parallel=1)
     assert files(copy.out) == files(whole.out)
     assert copy.job.spent.replayed > len(again.calls)
-    if way == "alpaca":  # otherwise, calls of a request after the last one may be new
-        assert again.calls == []
-        assert copy.job.spent.tokens == 0
+    assert again.calls == []
+    assert copy.job.spent.tokens == 0
+
+
+def test_a_reply_that_came_at_the_second_try_is_used_by_the_next_run(tmp_path: Path) -> None:
+    """Its key in the journal is that of the first try, which the next run looks for."""
+    broken = ServerError("the reply broke off", passing=True)
+    first, second = uneven(c0=broken, c2=ServerError("no credit", status=402)), teacher()
+    with pytest.raises(ServerError):
+        made(tmp_path / "out.jsonl", first, way="self-instruct", parallel=1)
+    assert len(first.calls) == 1
+    made(tmp_path / "out.jsonl", second, way="self-instruct", parallel=1)
+    assert first.calls[0] not in second.calls
 
 
 def test_a_request_that_failed_is_made_by_the_next_run(tmp_path: Path) -> None:
@@ -160,6 +177,7 @@ def test_a_dry_teacher_ends_the_run(tmp_path: Path) -> None:
     assert len(engine.calls) <= DRY + 5
 
 
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize(
     ("reply", "rule"),
     [
@@ -167,16 +185,45 @@ def test_a_dry_teacher_ends_the_run(tmp_path: Path) -> None:
         ("I'm sorry, but I can't do that.", "refusal"),
         ("the same words again " * 9, "repeats"),
         ("Here you are!", "format"),
+        ("### Answer:\nHere.\n\n### Feedback 1:\nGood.", "format"),
         (Reply("Task 4\nInstruction: Name a river.\nInput: x\nOutput: The Am", finish="max_tokens"), "cut"),
+        (Reply("7. Name a river in", finish="max_tokens"), "cut"),
         (Reply("I will begin", finish="max_tokens"), "cut"),
     ],
 )
-def test_bad_replies_are_rejects_with_a_name(tmp_path: Path, reply: str | Reply, rule: str) -> None:
-    result = made(tmp_path / "out.jsonl", ScriptedEngine([reply]), parallel=1)
+def test_bad_replies_are_rejects_with_a_name(tmp_path: Path, reply: str | Reply, rule: str, way: Way) -> None:
+    result = made(tmp_path / "out.jsonl", ScriptedEngine([reply]), parallel=1, way=way)
     assert set(result.rejected) == {rule}
     assert result.exit_status == 3
     [first, *_] = files(result.out)[1]
     assert first["record"]
+
+
+@pytest.mark.parametrize(
+    ("instances", "rule"),
+    [
+        ("", "empty"),
+        ("I'm sorry, but I can't do that.", "refusal"),
+        ("Example 1\nInput: Peru\nOutput: As an AI model, I cannot know.", "refusal"),
+        ("the same words again " * 9, "repeats"),
+        ("Example 1\nInput: Peru\nOutput: " + "Amazon, Ucayali, " * 9, "repeats"),
+        ("The Amazon.", "format"),
+        ("Example 1\nInput: Peru", "format"),
+        ("Example 1\nInput: Peru\nOutput: Amazon\n### Feedback 1:\nNo revision is needed.", "markers"),
+        ("Example 1\nInput: Peru\nOutput: <|im_start|>user", "markers"),
+        (Reply("Example 1\nInput: Peru\nOutput: The Am", finish="max_tokens"), "cut"),
+    ],
+)
+def test_bad_instances_are_rejects_with_a_name(tmp_path: Path, instances: str | Reply, rule: str) -> None:
+    def reply(asked: Any) -> str | Reply:
+        if "Now write" in str(asked):
+            return "7. Name a long river of a land."
+        return "no" if str(asked[-1]["content"]).endswith("Classification:") else instances
+
+    result = made(tmp_path / "out.jsonl", ScriptedEngine(reply), parallel=1, way="self-instruct")
+    assert (result.kept, result.exit_status) == (0, 3)
+    assert set(result.rejected) == {rule, "similar"}
+    assert result.rejected[rule] == 1
 
 
 def test_a_limit_of_money_ends_the_run_and_counts_no_replay(tmp_path: Path) -> None:
@@ -210,6 +257,22 @@ def test_an_output_of_something_else_stays_as_it_is(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="line 1 is not one"):
         made(tmp_path / "new.jsonl")
     assert rejects.read_text() == "my notes\n"
+
+
+class Base(ScriptedEngine):
+    """A local model without a chat template."""
+
+    @property
+    def info(self) -> EngineInfo:
+        return replace(super().info, chats=False)
+
+
+def test_a_model_without_a_chat_template_is_refused_before_a_call(tmp_path: Path) -> None:
+    engine = Base(["x"], name="base-7b")
+    with pytest.raises(UsageError, match="base-7b does not answer messages") as caught:
+        made(tmp_path / "out.jsonl", engine)
+    assert "chat template" in str(caught.value.hint)
+    assert engine.calls == []
 
 
 @pytest.mark.parametrize(
@@ -253,11 +316,25 @@ def test_a_new_instruction_without_an_answer_is_not_paid_for_again_by_the_next_r
     listed = "\n".join(
         f"{n}. Name the {word} of Peru." for n, word in enumerate(["tallest peak", "oldest inn"], 7)
     )
-    engine = ScriptedEngine(lambda asked: "It depends." if "Classification:" in str(asked) else listed)
-    for _ in range(2):
-        result = made(
-            tmp_path / "out.jsonl", engine, way="self-instruct", parallel=1, limits=Limits(tokens=1)
-        )
-        assert result.exit_status == STOPPED
+    first = Uneven(lambda asked: "It depends." if "Classification:" in str(asked) else listed)
+    first.fails = {5: ServerError("no credit", status=402)}
+    with pytest.raises(ServerError):
+        made(tmp_path / "out.jsonl", first, way="self-instruct", parallel=1)
+    second = ScriptedEngine([listed])
+    result = made(tmp_path / "out.jsonl", second, way="self-instruct", parallel=1)
     assert result.rejected["kind"] == 2
-    assert result.rejected["similar"] >= 2
+    assert set(result.rejected) == {"kind", "similar"}
+    assert "Classification:" not in str(second.calls)
+
+
+def test_a_limit_stops_before_the_next_call_and_loses_no_reply(tmp_path: Path) -> None:
+    out, asked = tmp_path / "out.jsonl", list[Any]()
+    for _ in range(9):
+        engine = teacher()
+        result = made(out, engine, way="self-instruct", parallel=2, limits=Limits(tokens=1))
+        assert result.exit_status == STOPPED
+        assert 1 <= len(engine.calls) <= 2
+        asked += engine.calls
+    assert len(set(map(str, asked))) == len(asked)
+    made(out, way="self-instruct")
+    assert files(out) == files(made(tmp_path / "whole.jsonl", way="self-instruct").out)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from redraft.cli.answer import PARALLEL, PATIENCE
+from redraft.cli.answer import PARALLEL, PATIENCE, Quiet, parallel_of
+from redraft.cli.batching import BatchFlag, Batching, PauseOption, under_way
 from redraft.cli.options import (
     FlagGroup,
     FlagValues,
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 
     from redraft.generate.instructions.run import Generated, Opened
     from redraft.jobs.harness import Session
+    from redraft.jobs.journal import Journal
+    from redraft.jobs.limits import Limits
 
 FLAGS = FlagGroup(InstructionOptions, recipes="generate", heading=TASKS)
 
@@ -42,10 +46,21 @@ def instructions(
             "--journal", metavar="FILE", help="Where replies go.  [FILE.journal.db]", show_default=False
         ),
     ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary.")] = False,
+    quiet: Quiet = False,
+    batch: BatchFlag = False,
+    pause: PauseOption = None,
     limit_usd: LimitUsd = None,
     limit_tokens: LimitTokens = None,
     limit_seconds: LimitSeconds = None,
+    estimate: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=2,
+            help="Make N requests more, and estimate what --count costs.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Generate instructions with inputs and outputs.
 
@@ -55,6 +70,9 @@ def instructions(
 
     Rejected tasks are in FILE.rejected.jsonl, with the rule and the nearest instruction. FILE.html shows
     verbs, lengths and rejects. FILE.run.json records how FILE was made.
+
+    With --batch calls go through the server's batches, in waves. It is for --way alpaca: its requests depend
+    on the seeds alone.
 
     The run ends when there are enough instructions, at a limit (exit status 4), or when 25 requests in a row
     give nothing that is new and sound (exit status 3).
@@ -66,22 +84,30 @@ def instructions(
 
     if str(out) == "-":
         raise UsageError("the output has to be a file, not '-'.", hint="A stopped run goes on from it.")
-    below = load_config().defaults
+    quiet = quiet or load_config().defaults.get("quiet", False)
     settings = fill_in(flags, FLAGS)
     settings.waiting()
-    quiet = quiet or below.get("quiet", False)
-    parallel = below.get("parallel", PARALLEL) if parallel is None else parallel
+    at_once, batching = parallel_of(parallel, batch=batch), Batching(out, batch, pause)
+    batching.check(settings)
+    if batch and settings.get("way") == "self-instruct":
+        raise UsageError(
+            "--batch is for --way alpaca: requests of self-instruct wait for each other, a thousand times "
+            "for a large set.",
+            hint="Leave out --batch, or use --way alpaca.",
+        )
     values: Any = settings.values
+    limits = Limits(limit_usd, limit_tokens, limit_seconds)
     with only_ours():
         generation = Generation(
             options=values,
             out=out,
-            opened=lambda session: _opened(settings, parallel, session),
-            parallel=parallel,
+            opened=partial(_opened, settings, at_once, batching, limits),
+            parallel=at_once,
             journal=journal,
-            limits=Limits(limit_usd, limit_tokens, limit_seconds),
+            limits=limits,
             quiet=quiet,
             tell=tell,
+            sample=estimate,
         )
         made = generation.run()
     _finish(made, quiet=quiet)
@@ -91,16 +117,29 @@ instructions = takes(instructions, FLAGS)
 
 
 @asynccontextmanager
-async def _opened(settings: FlagValues, parallel: int, session: Session) -> AsyncGenerator[Opened]:
+async def _opened(
+    settings: FlagValues,
+    parallel: int,
+    batching: Batching,
+    limits: Limits,
+    session: Session,
+    journal: Journal,
+) -> AsyncGenerator[Opened]:
     """Open the model, and wait for a server that is down."""
     from redraft.engines.journaled import identity_of
     from redraft.engines.threads import in_daemon_thread
+    from redraft.generate.instructions.run import Opened
 
-    patience = settings.waiting(usual=PATIENCE, tell=session.progress.wait)
     reference = settings.references()["model"]
     async with AsyncExitStack() as stack:
-        engine = await settings.load(stack, "model", reference, parallel=parallel, patience=patience)
-        yield engine, await in_daemon_thread(lambda: identity_of(reference))
+        batches = batching.opened(
+            stack, journal, lambda: limits.reached(session.spent, session.progress.seconds)
+        )
+        patience = settings.waiting(usual=PATIENCE, tell=session.progress.wait)
+        how: Any = {"parallel": parallel, "patience": patience, "batches": batches}
+        engine = await settings.load(stack, "model", reference, **how)
+        identity = await in_daemon_thread(lambda: identity_of(reference))
+        yield Opened(engine, identity, lambda: under_way(batches))
 
 
 def _finish(made: Generated, *, quiet: bool) -> None:
@@ -141,4 +180,6 @@ def summary(made: Generated) -> str:
             ("paid", f"{spent.tokens:,} new tokens{price}; {spent.replayed:,} replies from the journal")
         )
     rows += made.job.pace()
+    if made.estimate:
+        rows += made.estimate.rows()
     return "\n".join(f"{name:<10} {text}" for name, text in rows)

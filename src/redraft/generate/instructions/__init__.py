@@ -5,8 +5,8 @@
     made = generate("tasks.jsonl", model="default", count=50)
     print(made.kept, made.rejected)
 
-`run` wires a run, `flow` makes the tasks of a request, `alpaca` and `self_instruct` have the requests and
-read the replies, `rules` and `pool` judge. Chains of feedback and revision are `redraft answer`'s.
+`run` wires a run. `flow` makes the tasks of a request: it asks the `teacher` in the words of `wording`, reads
+with `replies`, and judges with `rules` and the `pool`.
 """
 
 from __future__ import annotations

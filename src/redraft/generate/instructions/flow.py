@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from math import inf
 from random import Random
 from typing import Any
 
 from redraft.engines.base import Sampling
 from redraft.errors import RedraftError
-from redraft.generate.instructions import alpaca, self_instruct
+from redraft.generate.instructions import replies, wording
 from redraft.generate.instructions.options import Way
 from redraft.generate.instructions.pool import LAG, TaskPool, Turns, drawn
 from redraft.generate.instructions.rejects import Rejects, rejected, rejected_reply
@@ -29,8 +30,8 @@ from redraft.generate.instructions.rules import (
     is_refusal,
     repeats,
 )
-from redraft.generate.instructions.task import Origin, Task, to_chain
-from redraft.generate.instructions.teacher import Asking, NotBegun, Reply, Teacher
+from redraft.generate.instructions.tasks import Origin, Task, to_chain
+from redraft.generate.instructions.teacher import LimitReached, Reply, Teacher
 from redraft.generate.instructions.wording import Wanted
 from redraft.jobs.runner import derived_seed, is_doubtful, is_of_item
 
@@ -49,8 +50,20 @@ class Request:
 
     @property
     def id(self) -> str:
-        """Its id in the ledger."""
+        """Its id in the ledger, and the scope of its replies in the journal."""
         return str(self.number)
+
+
+@dataclass
+class Made:
+    """What a request has made so far: kept tasks with their origins, and records of rejects."""
+
+    kept: list[tuple[Task, Origin]] = field(default_factory=list)
+    rejects: list[dict[str, Any]] = field(default_factory=list)
+
+    def reject(self, task: Task, origin: Origin, fault: Fault, **more: Any) -> None:
+        """Add a reject. Further arguments are those of `rejected`."""
+        self.rejects.append(rejected(task, origin, fault, **more))
 
 
 @dataclass
@@ -89,20 +102,18 @@ class Flow:
     async def work(self, request: Request) -> list[str] | None:
         """Return the lines of a request's tasks. None leaves it to a later run.
 
-        That is so if enough tasks are kept without it, or if a limit is reached before it begins.
+        That is so if enough tasks are kept without it, or if a limit is reached.
 
         Raises:
             EngineError: The model or its server failed.
         """
-        if self.commits.is_ended:
-            return None
-        asking = self.teacher.for_request(request.id)
         way = self._alpaca if self.way == "alpaca" else self._self_instruct
         passes = False
         try:
-            lines = await way(request.number, asking, self._rng(request))
+            lines = await way(request) if await self._is_needed(request.number) else None
             passes = lines is not None
-        except NotBegun:
+        except LimitReached:
+            self.teacher.costs.pop(request.id, None)  # its tasks are not counted either
             return None
         except RedraftError as error:
             passes = is_of_item(error) or is_doubtful(error)  # the run may go on without it
@@ -113,129 +124,138 @@ class Flow:
                 (turns.passed if passes else turns.ended)(request.number)
         return lines
 
-    def _rng(self, request: Request) -> Random:
-        return Random(derived_seed(self.sampling.seed or 0, f"examples of {request.id}"))  # noqa: S311
+    async def _is_needed(self, number: int) -> bool:
+        """Wait until a request is needed, however much those before it give. Return False if it never is.
 
-    async def _alpaca(self, number: int, asking: Asking, rng: Random) -> list[str] | None:
-        shown = [task for task in self.pool.seeds if task.output]
-        text = alpaca.request(drawn(shown, alpaca.SHOWN, rng), self.wanted)
-        reply = await asking.ask(text, self.sampling, alpaca.STOP)
-        if not await self.commits.wait(number):
+        So the last requests come one after another, but none is paid for in vain, and a run makes the same
+        calls for any number of calls at once and after any stop.
+        """
+        most, lag = (wording.NEW_TASKS, inf) if self.way == "alpaca" else (wording.NEW, LAG)
+        while self.pool.missing and not (self.dry or self.commits.is_ended):
+            ahead = number - self.commits.next
+            if ahead < lag and ahead * most < self.pool.missing:
+                return True
+            if not await self.commits.wait(self.commits.next + 1):
+                return False
+        return False
+
+    def _rng(self, scope: str) -> Random:
+        return Random(derived_seed(self.sampling.seed or 0, f"examples of {scope}"))  # noqa: S311
+
+    # Alpaca's way: one request asks for a list of whole tasks. Its examples are seeds alone.
+
+    async def _alpaca(self, request: Request) -> list[str] | None:
+        solved = [task for task in self.pool.seeds if task.output]
+        text = wording.ask_tasks(drawn(solved, wording.SHOWN, self._rng(request.id)), self.wanted)
+        reply = await self.teacher.ask(request.id, text, self.sampling, wording.AFTER_TASKS)
+        if not await self.commits.wait(request.number):
             return None
-        found = alpaca.read_tasks(reply.text, cut=reply.cut)
-        results = [self._judge_whole(each, Origin(self.way, number, n)) for n, each in enumerate(found, 1)]
-        return self._commit(number, reply, results)
+        made = Made()
+        found = replies.read_tasks(reply.text, cut=reply.cut)[: wording.NEW_TASKS]
+        for place, each in enumerate(found, start=1):
+            # The instruction is compared last: only a good task keeps others out.
+            fault = each.fault or self._fault(each.task) or check_answer(each.task, self.wanted)
+            origin = Origin(self.way, request.number, place)
+            if self._claims(each.task, origin, fault, made):
+                made.kept.append((each.task, origin))
+        return self._commit(request, reply, made)
 
-    def _judge_whole(self, found: Found, origin: Origin) -> Result:
-        """Judge a task of a list. Its instruction is compared last: only a good task keeps others out."""
-        task = found.task
-        fault = found.fault or check_instruction(task, self.wanted) or check_answer(task, self.wanted)
-        if fault is not None:
-            return Result([], [rejected(task, origin, fault)])
-        return self._claim(task, origin) or Result([(task, origin)], [])
+    def _fault(self, task: Task) -> Fault | None:
+        return check_instruction(task, self.wanted)
 
-    def _claim(self, task: Task, origin: Origin) -> Result | None:
-        near = self.pool.claim(task.instruction)
-        return None if near is None else Result([], [rejected(task, origin, near[0], near[1])])
+    def _claims(self, task: Task, origin: Origin, fault: Fault | None, made: Made) -> bool:
+        """Add the instruction of a task without a fault to the pool, or else the task to the rejects."""
+        if fault:
+            made.reject(task, origin, fault)
+        elif near := self.pool.claim(task.instruction):
+            made.reject(task, origin, near[0], nearest=near[1])
+        else:
+            return True
+        return False
 
-    async def _self_instruct(self, number: int, asking: Asking, rng: Random) -> list[str] | None:
-        if not await self.commits.wait(number - LAG + 1) or self.pool.full:
+    # Self-Instruct's way: instructions, then whether each asks for a classification, then its instances.
+
+    async def _self_instruct(self, request: Request) -> list[str] | None:
+        shown = self._shown(request)
+        text, stop = wording.ask_instructions(shown, self.wanted), [f"\n{len(shown) + wording.NEW + 1}."]
+        reply = await self.teacher.ask(request.id, text, self.sampling, stop)
+        if not await self.claims.wait(request.number):
             return None
-        shown = self._shown(number, rng)
-        text = self_instruct.request_instructions(shown, self.wanted)
-        reply = await asking.ask(text, self.sampling, [f"\n{len(shown) + self_instruct.NEW + 1}."])
-        if not await self.claims.wait(number) or self.pool.full:
+        made, works = Made(), []
+        listed = replies.read_instructions(reply.text, cut=reply.cut)[: wording.NEW]
+        for place, each in enumerate(listed, start=1):
+            origin = Origin(self.way, request.number, place)
+            if self._claims(each.task, origin, each.fault or self._fault(each.task), made):
+                works.append(self._solve(each.task, origin, made))
+        self.claims.passed(request.number)
+        await _all(works)
+        if not await self.commits.wait(request.number):
             return None
-        new, results = self._new(reply, number)
-        self.claims.passed(number)
-        results += await _all(self._solve(task, origin, asking) for task, origin in new)
-        if not await self.commits.wait(number):
-            return None
-        return self._commit(number, reply, results)
+        return self._commit(request, reply, made)
 
-    def _shown(self, number: int, rng: Random) -> list[str]:
+    def _shown(self, request: Request) -> list[str]:
         """Return the instructions to show. A request that was cut shows the same ones again.
 
         Without that, a request that failed before it, and is made now, could change them: its stored reply
         would be paid for twice.
         """
-        kept, item = self.teacher.session.unfinished, str(number)
-        before = kept.get(item)
+        unfinished = self.teacher.session.unfinished
+        before = unfinished.get(request.id)
         if isinstance(before, list) and all(isinstance(text, str) for text in before):
             return before
-        seeds = [task.instruction for task in drawn(self.pool.seeds, self_instruct.SEEDS_SHOWN, rng)]
-        shown = seeds + self.pool.made_before(number, self_instruct.MADE_SHOWN, rng)
-        kept.keep(item, json.dumps(shown))
+        rng = self._rng(request.id)
+        seeds = [task.instruction for task in drawn(self.pool.seeds, wording.SEEDS_SHOWN, rng)]
+        shown = seeds + self.pool.made_before(request.number, wording.MADE_SHOWN, rng)
+        unfinished.keep(request.id, json.dumps(shown))
         return shown
 
-    def _new(self, reply: Reply, number: int) -> tuple[list[tuple[Task, Origin]], list[Result]]:
-        """Return the new instructions of a reply, and what is rejected."""
-        new, results = [], []
-        for place, found in enumerate(self_instruct.read_instructions(reply.text, cut=reply.cut), start=1):
-            origin = Origin(self.way, number, place)
-            fault = found.fault or check_instruction(found.task, self.wanted)
-            if fault is not None:
-                results.append(Result([], [rejected(found.task, origin, fault)]))
-            elif refused := self._claim(found.task, origin):
-                results.append(refused)
-            else:
-                new.append((found.task, origin))
-        return new, results
-
-    async def _solve(self, task: Task, origin: Origin, asking: Asking) -> Result:
-        """Ask for the kind of an instruction, and then for its inputs and outputs."""
-        rng = Random(derived_seed(self.sampling.seed or 0, f"examples of {origin.id}"))  # noqa: S311
-        seeds = self._of_known_kind()
-        some = drawn(seeds, self_instruct.KINDS_SHOWN, rng)
+    async def _solve(self, task: Task, origin: Origin, made: Made) -> None:
+        """Ask for the kind of a new instruction, and then for its inputs and outputs."""
+        scope, rng, seeds = str(origin.request), self._rng(origin.id), self._of_known_kind()
         greedy = replace(self.sampling, temperature=0.0, top_p=1.0, extra_body=None)
-        text = self_instruct.request_kind(task.instruction, some)
-        reply = await asking.ask(text, replace(greedy, max_tokens=_KIND_TOKENS), ["\n\n"])
-        kind = self_instruct.read_kind(reply.text)
+        text = wording.ask_kind(task.instruction, drawn(seeds, wording.KINDS_SHOWN, rng))
+        reply = await self.teacher.ask(scope, text, replace(greedy, max_tokens=_KIND_TOKENS), ["\n\n"])
+        kind = replies.read_kind(reply.text)
         if kind is None:
-            fault = Fault(
-                "kind", f"neither yes nor no to whether it is a classification: {reply.text[:60]!r}"
-            )
-            return Result([], [rejected(task, origin, fault, claimed=True)])
+            said = f"neither yes nor no to whether it is a classification: {reply.text[:60]!r}"
+            made.reject(task, origin, Fault("kind", said), claimed=True)
+            return
         task = replace(task, is_classification=kind)
         alike = [each for each in seeds if each.is_classification == kind and each.output]
-        text = self_instruct.request_instances(
-            task, drawn(alike, self_instruct.INSTANCES_SHOWN, rng), self.wanted
-        )
-        reply = await asking.ask(text, greedy, [f"\nExample {self_instruct.INSTANCES + 1}", "\nInstruction:"])
-        return self._judge_instances(task, origin, reply)
+        text = wording.ask_instances(task, drawn(alike, wording.INSTANCES_SHOWN, rng), self.wanted)
+        reply = await self.teacher.ask(scope, text, greedy, wording.AFTER_INSTANCES)
+        self._judge_instances(task, origin, reply, made)
 
     def _of_known_kind(self) -> Sequence[Task]:
         """Return tasks of both kinds: the seeds if they say which is which, or else the shipped ones."""
         known = [task for task in self.pool.seeds if task.is_classification is not None and task.output]
         return known if len({task.is_classification for task in known}) == 2 else self.shipped
 
-    def _judge_instances(self, task: Task, origin: Origin, reply: Reply) -> Result:
-        instances = self_instruct.read_instances(reply.text, task, cut=reply.cut)
-        if not instances:
-            answer = replace(task, output=reply.text)
-            return Result([], [rejected(answer, origin, fault_of_reply(reply), claimed=True)])
-        result = Result([], [])
-        for place, found in enumerate(check_instances(instances, self.wanted), start=1):
+    def _judge_instances(self, task: Task, origin: Origin, reply: Reply, made: Made) -> None:
+        found = check_instances(replies.read_instances(reply.text, task, cut=reply.cut), self.wanted)
+        if not found:
+            found = [Found(replace(task, output=reply.text), fault_of(reply))]
+        none_kept = all(each.fault for each in found)
+        for place, each in enumerate(found, start=1):
             here = replace(origin, instance=place)
-            if found.fault is None:
-                result.kept.append((found.task, here))
+            if each.fault:  # the instruction stays in the pool, once
+                made.reject(each.task, here, each.fault, claimed=none_kept and place == 1)
             else:
-                result.rejects.append(rejected(found.task, here, found.fault))
-        if not result.kept:  # its instruction is in the pool, once
-            result.rejects[0] = {**result.rejects[0], "claimed": True}
-        return result
+                made.kept.append((each.task, here))
 
-    def _commit(self, number: int, reply: Reply, results: Sequence[Result]) -> list[str] | None:
+    # Both ways.
+
+    def _commit(self, request: Request, reply: Reply, made: Made) -> list[str]:
         """Write the rejects of a request, and return the lines of its tasks. The turn is this request's."""
-        if self.pool.full:
-            return None
-        rejects = [record for result in results for record in result.rejects]
-        if not results:
-            rejects = [rejected_reply(reply.text, self.way, number, fault_of_reply(reply))]
-        self.rejects.add(*sorted(rejects, key=lambda record: record["number"]))
-        kept = sorted((each for result in results for each in result.kept), key=lambda each: each[1].number)
-        for place, instruction in {origin.number: task.instruction for task, origin in kept}.items():
+        number = request.number
+        if not (made.kept or made.rejects):
+            made.rejects.append(rejected_reply(reply.text, self.way, number, fault_of(reply)))
+        self.rejects.add(*sorted(made.rejects, key=lambda record: record["number"]))
+        kept = sorted(made.kept, key=lambda each: each[1].number)
+        instructions = {origin.number: task.instruction for task, origin in kept}
+        for place, instruction in instructions.items():
             self.pool.keep(number, place, instruction)
+        self.teacher.costs[request.id].kept = len(instructions)
         self.barren = 0 if kept else self.barren + 1
         return [to_chain(task, origin, self._model(), self._sampled()).to_json() for task, origin in kept]
 
@@ -247,15 +267,7 @@ class Flow:
         return {name: getattr(self.sampling, name) for name in ("temperature", "top_p", "max_tokens", "seed")}
 
 
-@dataclass(frozen=True)
-class Result:
-    """What a request gave: kept tasks with their origins, and records of rejects."""
-
-    kept: list[tuple[Task, Origin]]
-    rejects: list[dict[str, Any]]
-
-
-def fault_of_reply(reply: Reply) -> Fault:
+def fault_of(reply: Reply) -> Fault:
     """Return why nothing could be read in a reply."""
     if not reply.text.strip():
         return Fault(EMPTY, "the reply is empty")
@@ -268,11 +280,11 @@ def fault_of_reply(reply: Reply) -> Fault:
     return Fault(FORMAT, "the reply is not in the form that was asked for")
 
 
-async def _all(works: Iterable[Any]) -> list[Result]:
-    """Run coroutines together, and return their results in order. The first error ends all."""
+async def _all(works: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Run coroutines together. The first error ends all."""
     try:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(work) for work in works]
+            for work in works:
+                group.create_task(work)
     except BaseExceptionGroup as several:
         raise several.exceptions[0] from None
-    return [task.result() for task in tasks]

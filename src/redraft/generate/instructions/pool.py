@@ -15,7 +15,7 @@ from random import Random
 
 from redraft.collect.dedupe import rouge
 from redraft.generate.instructions.rules import SIMILAR, Fault
-from redraft.generate.instructions.task import Task
+from redraft.generate.instructions.tasks import Task
 
 LAG = 32
 """How many requests before it a request does not look at. More than that many at once would wait."""
@@ -42,9 +42,9 @@ class TaskPool:
             self.add(task.instruction)
 
     @property
-    def full(self) -> bool:
-        """Whether there are as many instructions as wanted."""
-        return self.kept >= self.wanted
+    def missing(self) -> int:
+        """How many instructions are still wanted."""
+        return max(self.wanted - self.kept, 0)
 
     def add(self, instruction: str) -> None:
         """Add an instruction without comparing it."""
@@ -80,19 +80,20 @@ class Turns:
 
     Args:
         before: Ids of requests that passed in earlier runs: their numbers as texts.
+
+    Attributes:
+        next: The first request that has not passed.
     """
 
     def __init__(self, before: Container[str] = ()) -> None:
-        self._before, self._over, self._next, self._end = before, set[int](), 0, inf
-        self._waiting: dict[int, list[asyncio.Future[None]]] = {}
+        self._before, self._over, self.next, self._end = before, set[int](), 0, inf
+        self._moved = asyncio.Event()
         self._advance()
 
     async def wait(self, number: int) -> bool:
         """Wait until all requests before this one have passed. Return False if one of them never will."""
-        if self._next < number <= self._end:
-            future = asyncio.get_running_loop().create_future()
-            self._waiting.setdefault(number, []).append(future)
-            await future
+        while self.next < number <= self._end:
+            await self._moved.wait()
         return number <= self._end
 
     @property
@@ -111,10 +112,8 @@ class Turns:
         self._advance()
 
     def _advance(self) -> None:
-        while self._next in self._over or str(self._next) in self._before:
-            self._over.discard(self._next)
-            self._next += 1
-        for number in [each for each in self._waiting if each <= self._next or each > self._end]:
-            for future in self._waiting.pop(number):
-                if not future.done():
-                    future.set_result(None)
+        while self.next in self._over or str(self.next) in self._before:
+            self._over.discard(self.next)
+            self.next += 1
+        self._moved.set()
+        self._moved = asyncio.Event()

@@ -16,7 +16,7 @@ from typing import Any
 from redraft.errors import OutputError
 from redraft.files import replacing
 from redraft.generate.instructions.rules import Fault
-from redraft.generate.instructions.task import Origin, Task
+from redraft.generate.instructions.tasks import Origin, Task
 from redraft.jobs.lines import LineFile, parse_line, read_lines
 
 _FIELDS = {"rule", "request", "number", "record"}

@@ -13,9 +13,8 @@ from redraft.collect.report.page import card, distribution, document, tiles
 from redraft.collect.report.stats import ranked
 from redraft.errors import OutputError
 from redraft.files import replace_file
-from redraft.generate.instructions.sunburst import nouns_of, ranked_verbs, sunburst
-from redraft.generate.instructions.task import place_of
-from redraft.generate.instructions.verbs import verb_and_noun
+from redraft.generate.instructions.tasks import place_of
+from redraft.generate.instructions.verbs import nouns_of, ranked_verbs, sunburst, verb_and_noun
 from redraft.verify.segment import count_words
 
 

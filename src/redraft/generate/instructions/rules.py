@@ -13,9 +13,8 @@ from typing import NamedTuple
 
 from redraft.collect.clean.blocklist import ALPACA
 from redraft.collect.clean.language import language_of
-from redraft.generate.instructions.blocks import NO_INPUT
-from redraft.generate.instructions.task import Task
-from redraft.generate.instructions.wording import Wanted
+from redraft.generate.instructions.tasks import Task
+from redraft.generate.instructions.wording import NO_INPUT, Wanted
 from redraft.verify.language import BY_NAME
 from redraft.verify.segment import count_words
 

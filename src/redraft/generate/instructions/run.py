@@ -8,12 +8,19 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Container, Iterator
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    nullcontext,
+)
 from dataclasses import dataclass, field
 from itertools import count
+from math import inf
 from pathlib import Path
-from typing import Any, Unpack, cast
+from typing import Any, NamedTuple, Unpack, cast
 
 from redraft.chain import Chain
 from redraft.engines.base import Engine, Sampling
@@ -23,12 +30,12 @@ from redraft.engines.price import price_of
 from redraft.engines.threads import in_daemon_thread
 from redraft.errors import UsageError
 from redraft.generate.instructions import report, wording
+from redraft.generate.instructions.estimate import Estimate
 from redraft.generate.instructions.flow import Flow, Request
 from redraft.generate.instructions.options import InstructionOptions, TaskOptions
 from redraft.generate.instructions.pool import TaskPool, Turns
 from redraft.generate.instructions.rejects import Rejects
-from redraft.generate.instructions.seeds import SHIPPED, Seeds, read_seeds
-from redraft.generate.instructions.task import place_of
+from redraft.generate.instructions.tasks import SHIPPED, Seeds, place_of, read_seeds
 from redraft.generate.instructions.teacher import Teacher
 from redraft.jobs.harness import Goal, Job, JobResult, Session
 from redraft.jobs.journal import Journal
@@ -60,10 +67,16 @@ _SAMPLED: dict[str, dict[str, Any]] = {
 _PRESENCE_PENALTY = 2.0
 """Self-Instruct's, for new instructions. Engines that take no further fields go without."""
 
-Opened = tuple[Engine, Any]
-"""An open model, and JSON values that tell it from every other."""
 
-Open = Callable[[Session], AbstractAsyncContextManager[Opened]]
+class Opened(NamedTuple):
+    """An open model, JSON values that tell it from every other, and a context in which to call it."""
+
+    engine: Engine
+    identity: Any
+    calling: Callable[[], AbstractContextManager[Any]] = nullcontext
+
+
+Open = Callable[[Session, Journal], AbstractAsyncContextManager[Opened]]
 
 
 @dataclass(frozen=True)
@@ -78,6 +91,7 @@ class Generated:
         dry: The run ended because the teacher gave nothing new any more.
         stats: Figures of what was kept.
         job: Cost, time and failures.
+        estimate: What the missing instructions will cost, after a sample.
     """
 
     out: Path
@@ -87,6 +101,7 @@ class Generated:
     dry: bool
     stats: report.TaskStats
     job: JobResult
+    estimate: Estimate | None = None
 
     @property
     def exit_status(self) -> int:
@@ -122,37 +137,35 @@ def generate(
     values: Any = {**check_values(options, InstructionOptions), "model": named}
 
     @asynccontextmanager
-    async def opened(session: Session) -> AsyncGenerator[Opened]:  # noqa: ARG001
+    async def opened(session: Session, journal: Journal) -> AsyncGenerator[Opened]:  # noqa: ARG001
         if not isinstance(model, str):
-            yield model, [model.info.engine, model.info.name]
+            yield Opened(model, [model.info.engine, model.info.name])
             return
         machine: Any = {name: values.get(name) for name in options_of(MachineOptions)}
         engine = await load_engine(model, **machine, parallel=parallel)
         try:
-            yield engine, await in_daemon_thread(lambda: identity_of(model))
+            yield Opened(engine, await in_daemon_thread(lambda: identity_of(model)))
         finally:
             await engine.aclose()
 
-    place = Path(out)
-    generation = Generation(
+    return Generation(
         options=values,
-        out=place,
+        out=Path(out),
         opened=opened,
         parallel=parallel,
         journal=Path(journal) if journal else None,
         limits=limits or Limits(),
         quiet=True,
         tell=lambda _: None,
-    )
-    return generation.run()
+    ).run()
 
 
-@dataclass(frozen=True)
+@dataclass
 class Generation:
     """A run that generates instructions.
 
     Attributes:
-        options: Those that were given, checked.
+        options: Those that were given, checked. Defaults are filled in.
         out: The file of tasks.
         opened: Opens the model.
         parallel: Calls at once.
@@ -160,6 +173,7 @@ class Generation:
         limits: Limits of this run.
         quiet: Show no progress.
         tell: Called with each message for the user.
+        sample: Make so many requests, and estimate what the others will cost; None makes all.
     """
 
     options: InstructionOptions
@@ -170,6 +184,16 @@ class Generation:
     limits: Limits = field(default_factory=Limits)
     quiet: bool = False
     tell: Callable[[str], None] = print
+    sample: int | None = None
+    _seeds: Seeds = field(init=False)
+    _pool: TaskPool = field(init=False)
+    _rejected: Counter[str] = field(default_factory=Counter, init=False)
+    _found: set[tuple[int, int, str]] = field(default_factory=set, init=False)
+    _done: Container[str] = field(default=(), init=False)
+    _flow: Flow | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        self.options = _filled(self.options)
 
     def run(self) -> Generated:
         """Generate until there are enough, and write the page.
@@ -179,30 +203,28 @@ class Generation:
             OutputError: The output cannot be written, or was made in another way.
             EngineError: The model or its server failed.
         """
-        options = self._filled()
-        self._check(options)
-        path = options.get("seeds")
-        run = _Run(self, options, read_seeds(Path(path) if path else None))
-        if run.seeds.repeats and not self.quiet:
-            self.tell(f"{path}: {run.seeds.repeats:,} seeds repeat another one, and are left out.")
-        job = run.job().run(run.start)
+        self._check()
+        path = self.options.get("seeds")
+        self._seeds = read_seeds(Path(path) if path else None)
+        if self._seeds.repeats and not self.quiet:
+            self.tell(f"{path}: {self._seeds.repeats:,} seeds repeat another one, and are left out.")
+        self._pool = TaskPool(self._seeds.tasks, self.options["count"], self.options["similar"])
+        job = self._job().run(self._start)
         stats = report.stats_of(self.out)
-        page = report.write_page(self.out, stats, run.rejected, run.about())
         return Generated(
-            self.out, page, run.pool.kept, run.rejected, run.dry and not run.pool.full, stats, job
+            out=self.out,
+            page=report.write_page(self.out, stats, self._rejected, self._about()),
+            kept=self._pool.kept,
+            rejected=self._rejected,
+            dry=self._is_dry and self._pool.missing > 0,
+            stats=stats,
+            job=job,
+            estimate=self._estimate(),
         )
 
-    def _filled(self) -> InstructionOptions:
-        """Return the options with all defaults. Those of sampling depend on the way."""
-        known = options_of(InstructionOptions).items()
-        defaults: Any = {name: option.default for name, option in known if option.default is not None}
-
-        given: Any = self.options
-        filled: Any = {"model": "default", **defaults, **_SAMPLED[given.get("way", defaults["way"])], **given}
-        return cast("InstructionOptions", filled)
-
-    def _check(self, options: InstructionOptions) -> None:
+    def _check(self) -> None:
         """Raise what can be found wrong before a model is opened."""
+        options = self.options
         if self.parallel < 1:
             raise UsageError(f"parallel is {self.parallel}.", hint="At least one call at once.")
         least, most = options["least_words"], options["most_words"]
@@ -210,49 +232,39 @@ class Generation:
             raise UsageError(
                 f"least_words is {least}, and most_words is {most}.", hint="Give a most that is larger."
             )
-        seeds = options.get("seeds")
-        for name, file in (("seeds", seeds), ("journal", self.journal)):
+        for name, file in (("seeds", options.get("seeds")), ("journal", self.journal)):
             if file and Path(file).resolve() == self.out.resolve():
                 hint = "An output is gone on with by itself. Name another file."
                 raise UsageError(f"{self.out} cannot be the {name} too.", hint=hint)
         price_of(options.get("price"))
 
-
-@dataclass
-class _Run:
-    """The state of a run, from the seeds to the end of its job."""
-
-    plan: Generation
-    options: InstructionOptions
-    seeds: Seeds
-    rejected: Counter[str] = field(default_factory=Counter)
-    dry: bool = False
-    _found: set[tuple[int, int, str]] = field(default_factory=set)
-    _flow: Flow | None = None
-
-    def __post_init__(self) -> None:
-        self.pool = TaskPool(self.seeds.tasks, self.options["count"], self.options["similar"])
-
-    def job(self) -> Job[Request]:
+    def _job(self) -> Job[Request]:
         """Return the job of all requests."""
-        plan = self.plan
         return Job(
             items=self._requests,
             source=str(self.options.get("seeds") or "the shipped seeds"),
-            out=plan.out,
+            out=self.out,
             provenance=Provenance("generate instructions", self._config()),
             many_lines=True,
-            goal=Goal(self.options["count"], lambda: self.pool.kept or len(self._found)),
+            goal=Goal(self.options["count"], lambda: self._pool.kept or len(self._found)),
             noun="request",
-            parallel=plan.parallel * AHEAD,
-            limits=plan.limits,
+            parallel=self.parallel * AHEAD,
+            limits=self.limits,
             on_found=self._find,
             note=self._note,
-            quiet=plan.quiet,
-            tell=plan.tell,
+            quiet=self.quiet,
+            tell=self.tell,
         )
 
-    def about(self) -> str:
+    def _estimate(self) -> Estimate | None:
+        """Return what the missing instructions will cost, if that was asked and can be said."""
+        if not (self.sample and self._flow and self._pool.missing):
+            return None
+        teacher, limits = self._flow.teacher, (self.options.get("rpm"), self.options.get("tpm"))
+        costs, priced = list(teacher.costs.values()), teacher.price is not None
+        return Estimate(self._pool.missing, costs, priced, self.parallel, *limits)
+
+    def _about(self) -> str:
         """Return how the tasks were made, for the page."""
         shown = ("way", "model", "language", "topic", "similar", "seed")
         values: Any = self.options
@@ -260,39 +272,45 @@ class _Run:
 
     def _config(self) -> dict[str, Any]:
         values: Any = self.options
-        seeds = {"name": Path(self.options.get("seeds") or SHIPPED).name, "sha256": self.seeds.digest}
+        seeds = {"name": Path(self.options.get("seeds") or SHIPPED).name, "sha256": self._seeds.digest}
         return {name: values.get(name) for name in OF_THE_RESULT} | {
             "seeds": seeds,
             "wording": wording.digest(),
         }
 
+    @property
+    def _is_dry(self) -> bool:
+        return self._flow is not None and self._flow.dry
+
     def _requests(self) -> Iterator[Request]:
+        left = self.sample or inf
         for number in count():
-            if self.pool.full or (self._flow and self._flow.dry):
+            left -= str(number) not in self._done
+            if left < 0 or not self._pool.missing or self._is_dry:
                 return
-            if self._flow and self._flow.commits.is_ended:
-                yield Request(number)  # it is not made: the runner looks at the limits before it
-                return
+            ended = self._flow and self._flow.commits.is_ended
             yield Request(number)
+            if ended:  # it was not made: the runner has looked at the limits before it
+                return
 
     def _find(self, line: bytes) -> None:
-        self._found.add(place_of(Chain.from_json(line, where=str(self.plan.out))))
+        self._found.add(place_of(Chain.from_json(line, where=str(self.out))))
 
     def _note(self, counts: ItemCounts) -> str:
-        return f"{counts.added} requests · {self.rejected.total()} rejected"
+        return f"{counts.added} requests · {self._rejected.total()} rejected"
 
     @asynccontextmanager
-    async def start(self, session: Session) -> AsyncGenerator[Work[Request]]:
+    async def _start(self, session: Session) -> AsyncGenerator[Work[Request]]:
         """Restore the pool, open the journal and the model, and yield the work on a request."""
-        with Rejects(self.plan.out, session.done) as rejects:
-            self.rejected = rejects.counts
+        with Rejects(self.out, session.done) as rejects:
+            self._rejected = rejects.counts
             self._restore(rejects)
-            session.progress.done = self.pool.kept
+            self._done = session.done
+            session.progress.done = self._pool.kept
             async with AsyncExitStack() as stack:
-                if not self.pool.full:
+                if self._pool.missing:
                     self._flow = await self._opened(stack, session, rejects)
                     yield self._flow.work
-                    self.dry = self._flow.dry
                 else:
                     yield _nothing
 
@@ -300,40 +318,41 @@ class _Run:
         """Put into the pool what earlier runs put there, in the same order."""
         kept = self._found
         for place in sorted({*kept, *rejects.claimed}):
-            self.pool.add(place[2])
+            self._pool.add(place[2])
             if place in kept:
-                self.pool.keep(*place)
+                self._pool.keep(*place)
 
     async def _opened(self, stack: AsyncExitStack, session: Session, rejects: Rejects) -> Flow:
-        plan = self.plan
-        path = plan.journal or plan.out.with_name(f"{plan.out.name}.journal.db")
+        path = self.journal or self.out.with_name(f"{self.out.name}.journal.db")
         journal = stack.enter_context(Journal(path))
         stack.callback(lambda: setattr(session.spent, "replayed", journal.replayed))
-        engine, identity = await stack.enter_async_context(plan.opened(session))
+        async with self.limits.opening(session.progress.seconds):
+            engine, identity, calling = await stack.enter_async_context(self.opened(session, journal))
         if not engine.info.chats:
             raise UsageError(
                 f"{engine.info.name} does not answer messages, and a teacher has to.",
                 hint="Use a model with a chat template.",
             )
-        if plan.limits.usd is not None:
-            budget = Budget(usd=plan.limits.usd)
+        if self.limits.usd is not None:
+            budget = Budget(usd=self.limits.usd)
             check_prices({"model": engine, "price": self.options.get("price"), "budget": budget})
         teacher = Teacher(
             engine,
             identity,
             journal,
             session,
-            asyncio.Semaphore(plan.parallel),
+            asyncio.Semaphore(self.parallel),
+            calling,
             price_of(self.options.get("price")) or engine.info.price,
             1 + self.options.get("retries", RETRIES),
-            lambda: plan.limits.reached(session.spent, session.progress.seconds),
+            lambda: self.limits.reached(session.spent, session.progress.seconds),
         )
         return Flow(
             way=self.options["way"],
             wanted=wording.wanted_of(self.options),
             sampling=self._sampling(engine),
-            pool=self.pool,
-            shipped=self.seeds.tasks if self.seeds.shipped else read_seeds(None).tasks,
+            pool=self._pool,
+            shipped=self._seeds.tasks if self._seeds.shipped else read_seeds(None).tasks,
             teacher=teacher,
             rejects=rejects,
             commits=Turns(session.done),
@@ -354,3 +373,11 @@ class _Run:
 
 async def _nothing(_: Request) -> None:
     return None
+
+
+def _filled(given: InstructionOptions) -> InstructionOptions:
+    """Return options with all defaults. Those of sampling depend on the way."""
+    known = options_of(InstructionOptions).items()
+    defaults: Any = {name: option.default for name, option in known if option.default is not None}
+    sampled = _SAMPLED[given.get("way", defaults["way"])]
+    return cast("InstructionOptions", {"model": "default", **defaults, **sampled, **given})

@@ -1,25 +1,29 @@
-"""Ask the teacher, for one request: each reply is stored before it is used, and paid for once."""
+"""Ask the teacher: each reply is stored before it is used, and paid for once."""
 
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Callable, Sequence
-from contextlib import aclosing
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager, aclosing
+from dataclasses import dataclass, field, replace
+from time import monotonic
 from typing import Any
 
+from redraft.chain import Usage
 from redraft.engines.base import Engine, Message, Sampling
 from redraft.engines.journaled import JournaledEngine
 from redraft.engines.metered import MeteredEngine
 from redraft.engines.price import Price
 from redraft.errors import EmptyReply, EngineError
+from redraft.generate.instructions.estimate import Cost
 from redraft.jobs.harness import Session
 from redraft.jobs.journal import Journal
 from redraft.jobs.runner import derived_seed
 
 
-class NotBegun(Exception):
-    """A limit of the run was reached before the first call of a request."""
+class LimitReached(Exception):
+    """A limit of the run was reached before a call."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +44,11 @@ class Teacher:
         journal: Where replies are stored.
         session: The run, which books what is paid.
         slots: Limits the calls at once.
+        calling: Returns a context in which a call is made.
         price: What tokens cost; None if unknown.
         tries: How often a call is tried whose reply broke off.
         limit: Returns which limit of the run is reached, if any.
+        costs: What the calls of each scope used, replies from the journal included.
     """
 
     engine: Engine
@@ -50,66 +56,62 @@ class Teacher:
     journal: Journal
     session: Session
     slots: asyncio.Semaphore
+    calling: Callable[[], AbstractContextManager[Any]]
     price: Price | None = None
     tries: int = 1
     limit: Callable[[], str] = str
+    costs: defaultdict[str, Cost] = field(default_factory=lambda: defaultdict(Cost))
 
-    def for_request(self, request: str) -> Asking:
-        """Return what asks the calls of one request. They get replies of their own."""
-        metered = MeteredEngine(self.engine)
-        return Asking(
-            self,
-            request,
-            metered,
-            JournaledEngine(metered, self.journal, identity=self.identity, scope=request),
-        )
+    async def ask(self, scope: str, text: str, sampling: Sampling, stop: Sequence[str] = ()) -> Reply:
+        """Return the reply to a text; an empty one if the model says nothing.
 
-
-@dataclass
-class Asking:
-    """The calls of one request. The first one is not made if a limit is reached while it waits."""
-
-    teacher: Teacher
-    request: str
-    metered: MeteredEngine
-    journaled: JournaledEngine
-    _begun: bool = False
-
-    async def ask(self, text: str, sampling: Sampling, stop: Sequence[str] = ()) -> Reply:
-        """Return the reply to a request; an empty one if the model says nothing.
+        Args:
+            scope: What the reply is for: equal texts in two scopes get replies of their own.
+            text: What is asked.
+            sampling: As it is without a seed of this text.
+            stop: Texts that end the reply.
 
         Raises:
             EngineError: The model or its server failed.
-            NotBegun: A limit of the run is reached.
+            LimitReached: A limit of the run is reached.
         """
-        seed = derived_seed(sampling.seed or 0, f"{self.request}: {text}")
-        sampling = replace(sampling, seed=seed)
-        async with self.teacher.slots:
-            if not self._begun and self.teacher.limit():
-                raise NotBegun
-            self._begun = True
-            for _ in range(self.teacher.tries - 1):
+        seed = derived_seed(sampling.seed or 0, f"{scope}: {text}")
+        async with self.slots:
+            for left in reversed(range(self.tries)):
+                if self.limit():
+                    raise LimitReached
                 try:
-                    return await self._once(text, sampling, stop)
+                    with self.calling():
+                        return await self._try(scope, text, replace(sampling, seed=seed), stop)
                 except EngineError as error:
-                    if not error.passing:
+                    if not (error.passing and left):
                         raise
-            return await self._once(text, sampling, stop)
+        raise AssertionError("there is at least one try")
 
-    async def _once(self, text: str, sampling: Sampling, stop: Sequence[str]) -> Reply:
+    async def _try(self, scope: str, text: str, sampling: Sampling, stop: Sequence[str]) -> Reply:
+        paid = MeteredEngine(self.engine, lambda: self._pay(paid.take()))
+        # A new one for each try: it counts equal calls, and the next run asks for the reply to the first.
+        journaled = JournaledEngine(paid, self.journal, identity=self.identity, scope=scope)
+        used, begun = MeteredEngine(journaled), monotonic()
         message: Message = {"role": "user", "content": text}
         pieces, finish = [], None
         try:
-            async with aclosing(self.journaled.chat([message], sampling, stop)) as deltas:
+            async with aclosing(used.chat([message], sampling, stop)) as deltas:
                 async for delta in deltas:
                     pieces.append(delta.text)
                     finish = delta.finish
         except EmptyReply:
             return Reply("", cut=False)
         finally:
-            self._pay()
+            self._note(self.costs[scope], used.take(), monotonic() - begun)
         return Reply("".join(pieces), cut=finish != "stop")
 
-    def _pay(self) -> None:
-        usage, price = self.metered.take(), self.teacher.price
-        self.teacher.session.pay(usage.completion_tokens, None if price is None else price.cost(usage))
+    def _pay(self, usage: Usage) -> None:
+        self.session.pay(usage.completion_tokens, self.price.cost(usage) if self.price else None)
+
+    def _note(self, cost: Cost, usage: Usage, seconds: float) -> None:
+        cost.calls += 1
+        cost.read += usage.prompt_tokens
+        cost.new += usage.completion_tokens
+        cost.usd += self.price.cost(usage) if self.price else 0.0
+        cost.seconds += seconds

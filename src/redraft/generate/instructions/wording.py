@@ -1,4 +1,4 @@
-"""What the teacher is told, in both ways. The wording is our own; the demands are those of Alpaca's request.
+"""What the teacher is asked, in both ways. The wording is our own; the demands are those of Alpaca's request.
 
 The wording is part of how an output was made: its digest is in the provenance, and a changed wording never
 uses the replies of another one, because a journal's keys hold the whole request.
@@ -7,9 +7,33 @@ uses the replies of another one, because a journal's keys hold the whole request
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from redraft.generate.instructions.options import InstructionOptions
+from redraft.generate.instructions.tasks import Task
+
+SHOWN, LAST = 3, 20
+"""Seeds in a request for tasks, and the number of its last task (Alpaca's `generate_instruction.py`)."""
+
+NEW_TASKS = LAST - SHOWN
+"""Most new tasks of a reply."""
+
+SEEDS_SHOWN, MADE_SHOWN, NEW = 6, 2, 8
+"""Instructions of people and of earlier requests in a request, and new ones (Self-Instruct, section 2.2)."""
+
+KINDS_SHOWN, INSTANCES_SHOWN = 20, 2
+"""Examples in the request for a kind, and in that for instances."""
+
+INSTANCES = 5
+"""Most instances of an instruction."""
+
+AFTER_TASKS = (f"\nTask {LAST + 1}", f"\n{LAST + 1}. Instruction")
+AFTER_INSTANCES = (f"\nExample {INSTANCES + 1}", "\nInstruction:")
+"""Where a teacher that does not stop begins what is too much."""
+
+NO_INPUT = "<noinput>"
+"""Stands for an empty input in requests and replies, as in Alpaca."""
 
 
 @dataclass(frozen=True)
@@ -119,3 +143,58 @@ def wanted_of(options: InstructionOptions) -> Wanted:
     return Wanted(
         options["language"], options.get("topic") or "", options["least_words"], options["most_words"]
     )
+
+
+def ask_tasks(examples: Sequence[Task], wanted: Wanted) -> str:
+    """Return the request for a list of whole tasks."""
+    shown = [
+        f"Task {number}\n{_head(task)}\n{_solved(task)}" for number, task in enumerate(examples, start=1)
+    ]
+    return _listed(ALPACA, "\n\n".join(shown), len(shown), LAST, wanted)
+
+
+def ask_instructions(examples: Sequence[str], wanted: Wanted) -> str:
+    """Return the request for new instructions."""
+    shown = [f"{number}. {' '.join(text.split())}" for number, text in enumerate(examples, start=1)]
+    return _listed(INSTRUCTIONS, "\n".join(shown), len(shown), len(shown) + NEW, wanted)
+
+
+def _listed(form: str, examples: str, shown: int, last: int, wanted: Wanted) -> str:
+    return form.format(demands=wanted.demands(), shown=shown, examples=examples, first=shown + 1, last=last)
+
+
+def ask_kind(instruction: str, examples: Sequence[Task]) -> str:
+    """Return the request that asks whether an instruction wants a classification."""
+    kinds = {True: "yes", False: "no"}
+    shown = [
+        f"Instruction: {' '.join(task.instruction.split())}\nClassification: {kinds[task.is_classification]}"
+        for task in examples
+        if task.is_classification is not None
+    ]
+    return CLASSIFY.format(examples="\n\n".join(shown), instruction=instruction)
+
+
+def ask_instances(task: Task, examples: Sequence[Task], wanted: Wanted) -> str:
+    """Return the request for inputs and outputs of an instruction whose kind is known.
+
+    A classification gets its labels before the inputs. Otherwise a teacher invents inputs for one label only.
+    """
+    form, shown = (OUTPUT_FIRST, _labelled) if task.is_classification else (INPUT_FIRST, _solved)
+    return form.format(
+        language=wanted.language,
+        most=INSTANCES,
+        examples="\n\n".join(f"{_head(each)}\n\nExample 1\n{shown(each)}" for each in examples),
+        instruction=task.instruction,
+    )
+
+
+def _head(task: Task) -> str:
+    return f"Instruction: {task.instruction}"
+
+
+def _solved(task: Task) -> str:
+    return f"Input: {task.input or NO_INPUT}\nOutput: {task.output}"
+
+
+def _labelled(task: Task) -> str:
+    return f"Label: {task.output}\nInput: {task.input or NO_INPUT}"

@@ -6,10 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redraft.generate.instructions.alpaca import LABELS, STOP, read_tasks, request
-from redraft.generate.instructions.blocks import input_of, read_blocks
-from redraft.generate.instructions.task import Task
-from redraft.generate.instructions.wording import Wanted
+from redraft.generate.instructions.replies import LABELS, input_of, read_blocks, read_tasks
+from redraft.generate.instructions.tasks import Task
+from redraft.generate.instructions.wording import AFTER_TASKS, Wanted, ask_tasks
 
 WANTED = Wanted("English", "", 4, 150)
 
@@ -47,6 +46,14 @@ def test_a_label_in_a_text_is_text() -> None:
     [found] = read_tasks(reply, cut=False)
     assert found.task.output == output
     assert found.fault is None
+
+
+def test_a_task_in_an_output_is_text_where_tasks_have_headings() -> None:
+    output = "Here is one:\n\nInstruction: Sort the numbers.\nInput: 3 1 2\nOutput: 1 2 3"
+    reply = f"Task 4\nInstruction: Show an example.\nInput: <noinput>\nOutput: {output}"
+    shown, last = read_tasks(f"{reply}\n\nTask 5\nInstruction: Go.", cut=False)
+    assert shown.task.output == output
+    assert last.task.instruction == "Go."
 
 
 @pytest.mark.parametrize("output", ["-5", "80.", "7)", "3", "12 - 4", "# A heading"])
@@ -107,9 +114,9 @@ def test_any_reply_is_read_without_an_error(reply: str, cut: bool) -> None:
 
 def test_a_request_shows_its_examples_in_the_form_that_is_read() -> None:
     examples = [Task("Add the numbers.", "1 2", "3"), Task("Say something kind.", "", "Well done!")]
-    text = request(examples, Wanted("German", "bees", 5, 40))
+    text = ask_tasks(examples, Wanted("German", "bees", 5, 40))
     assert [found.task for found in read_tasks(text.partition("Now write")[0], cut=False)] == examples
     assert "tasks 3 to 20" in text
     for word in ("German", "bees", "5 to 40"):
         assert word in text
-    assert STOP[0] == "\nTask 21"
+    assert AFTER_TASKS[0] == "\nTask 21"

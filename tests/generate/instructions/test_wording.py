@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import pytest
 
+from redraft.generate.instructions.replies import read_instances, read_instructions, read_kind
 from redraft.generate.instructions.rules import check_instances
-from redraft.generate.instructions.self_instruct import (
-    read_instances,
-    read_instructions,
-    read_kind,
-    request_instances,
-    request_instructions,
-    request_kind,
+from redraft.generate.instructions.tasks import Task
+from redraft.generate.instructions.wording import (
+    Wanted,
+    ask_instances,
+    ask_instructions,
+    ask_kind,
 )
-from redraft.generate.instructions.task import Task
-from redraft.generate.instructions.wording import Wanted
 
 WANTED = Wanted("English", "", 4, 150)
 SORT = Task("Is the animal wild or tame?", is_classification=True)
@@ -31,7 +29,7 @@ def test_numbered_instructions_are_read() -> None:
 
 
 def test_the_request_numbers_what_it_shows() -> None:
-    text = request_instructions(["A b.", "C\nd."], WANTED)
+    text = ask_instructions(["A b.", "C\nd."], WANTED)
     assert "1. A b.\n2. C d." in text
     assert "instructions 3 to 10" in text
 
@@ -44,7 +42,7 @@ def test_the_kind(reply: str, kind: bool | None) -> None:
 
 
 def test_the_kinds_of_examples_are_shown() -> None:
-    text = request_kind("Sing.", [SORT, COUNT, Task("Unknown?")])
+    text = ask_kind("Sing.", [SORT, COUNT, Task("Unknown?")])
     assert "wild or tame?\nClassification: yes" in text
     assert "vowels.\nClassification: no" in text
     assert "Unknown" not in text
@@ -57,7 +55,7 @@ def test_a_classification_gets_its_labels_first() -> None:
         ("cow", "tame"),
     ]
     assert len(read_instances(reply, SORT, cut=True)) == 1
-    text = request_instances(SORT, [Task("Yes or no?", "so", "no", is_classification=True)], WANTED)
+    text = ask_instances(SORT, [Task("Yes or no?", "so", "no", is_classification=True)], WANTED)
     assert "Label: no\nInput: so" in text
 
 

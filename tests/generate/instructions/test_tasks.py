@@ -10,7 +10,7 @@ import pytest
 from redraft.collect.dedupe.rouge import Pool
 from redraft.errors import RedraftError, UsageError
 from redraft.generate.instructions.rules import check_answer, check_instruction
-from redraft.generate.instructions.seeds import read_seeds
+from redraft.generate.instructions.tasks import read_seeds
 from redraft.generate.instructions.wording import Wanted
 
 
