@@ -1,0 +1,1 @@
+"""`redraft report`, as a user types it."""
