@@ -12,6 +12,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from redraft.errors import RecordError
 from redraft.evaluate import stats
 from redraft.evaluate.compare import Comparison, Difference, LeftOut, Result, Tally, compare, difference
 from redraft.evaluate.sides import Material, place
@@ -64,13 +65,24 @@ def report(
         seed: Decides the resamples.
 
     Raises:
-        RecordError: A file cannot be read, or the files do not belong together.
+        RecordError: A file cannot be read, the files do not belong together, or no review can be read.
     """
-    material = Material.read(answers, questions)
+    material, names = Material.read(answers, questions), tuple(map(name_of, reviews))
     found = compare(place(reviews, material), material.names, draws=draws, seed=seed)
+    if not any(comparison.items for comparison in found):
+        raise _nothing(names, [each for comparison in found for each in comparison.unreadable])
     pairs = [(two, one) for one, two in combinations(found, 2) if one.opponent == two.opponent]
     differences = filter(None, (difference(*pair) for pair in pairs))
-    return Report(tuple(map(name_of, reviews)), material, found, tuple(differences))
+    return Report(names, material, found, tuple(differences))
+
+
+def _nothing(files: Sequence[str], unreadable: Sequence[LeftOut]) -> RecordError:
+    if not unreadable:
+        return RecordError(f"there is no review in {', '.join(files)}.")
+    return RecordError(
+        f"no review can be read, of {many(len(unreadable), 'review')}: {_named(unreadable)}.",
+        hint="A judge writes two numbers from 1 to 10 on the first line, such as: 8 9",
+    )
 
 
 class Line(NamedTuple):
@@ -107,8 +119,9 @@ def _ratio(comparison: Comparison, ratio: Estimate) -> Iterator[Line]:
 
 def _order(comparison: Comparison) -> Iterator[Line]:
     bias = comparison.order_bias
-    if bias is None:
+    if bias is None and comparison.items:
         yield Line("order", note="each pair was judged in one order only: the order may favour a side")
+    if bias is None:
         return
     if bias.points:
         yield Line(
@@ -141,13 +154,13 @@ def _named(found: Sequence[LeftOut]) -> str:
 def difference_line(each: Difference) -> Line:
     """Return the row of a difference."""
     figures = _plain(each.ratio.times(100), 2, sign=True)
-    return Line("difference of ratios", *figures, f"points; {each.questions:,} questions")
+    return Line("difference of ratios", *figures, f"points; {many(each.questions, 'question')}")
 
 
 def category_line(name: str, result: Result) -> Line:
     """Return the row of a category: its ratio, or else its win rate."""
     figure = _percent(result.ratio, 1) if result.ratio else _percent(result.win_rate, 1)
-    return Line(f"  {name}", *figure, f"{result.questions:,} questions; {_tally(result.reviews)}")
+    return Line(f"  {name}", *figure, f"{many(result.questions, 'question')}; {_tally(result.reviews)}")
 
 
 def _tally(tally: Tally) -> str:
@@ -175,7 +188,12 @@ def counts_of(comparison: Comparison) -> str:
     """Return how much was counted."""
     orders = "in both orders" if comparison.in_both_orders else "in one order"
     whole = comparison.whole
-    return f"{whole.questions:,} questions, {whole.reviews.total:,} reviews {orders}"
+    return f"{many(whole.questions, 'question')}, {many(whole.reviews.total, 'review')} {orders}"
+
+
+def many(count: int, noun: str) -> str:
+    """Return a number with its noun."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def as_text(report: Report) -> Iterator[str]:
@@ -186,7 +204,7 @@ def as_text(report: Report) -> Iterator[str]:
         yield from _table([*lines_of(comparison), *_categories(report, comparison)])
         if unasked := report.unasked(comparison):
             more = " …" * (len(unasked) > _FEW)
-            yield f"{len(unasked):,} questions without a review: {', '.join(unasked[:_FEW])}{more}"
+            yield f"{many(len(unasked), 'question')} without a review: {', '.join(unasked[:_FEW])}{more}"
     for each in report.differences:
         yield from ("", f"{each.model} less {each.other}", *_table([difference_line(each)]))
 
