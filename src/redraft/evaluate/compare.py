@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -279,6 +279,11 @@ class Comparison:
             correlation=self.sample.estimate(lambda sums: stats.correlation_of(sums[..., _MOMENTS])),
             win_rate=stats.length_controlled(wins.tolist(), self._gaps.tolist()),
         )
+
+    def leads(self) -> Iterator[tuple[float, float, str]]:
+        """Yield each question's gap in characters and lead in points, with its id; none without answers."""
+        if self._gaps is not None:
+            yield from zip(self._gaps.tolist(), self._leads.tolist(), self.question_ids, strict=True)
 
     def _of(self, name: str) -> Numbers:
         return np.asarray(self.table[:, _COLUMN[name]])

@@ -99,7 +99,7 @@ def lines_of(comparison: Comparison) -> Iterator[Line]:
     whole = comparison.whole
     if whole.ratio:
         yield from _ratio(comparison, whole.ratio)
-    yield Line("win rate", *_percent(whole.win_rate, 1), _tally(whole.reviews))
+    yield Line("win rate", *percent(whole.win_rate, 1), _tally(whole.reviews))
     if whole.both and comparison.p is not None:
         yield Line("in both orders", "", "", f"{_tally(whole.both)}, p = {comparison.p:.2g}")
     yield from _order(comparison)
@@ -109,7 +109,7 @@ def lines_of(comparison: Comparison) -> Iterator[Line]:
 
 def _ratio(comparison: Comparison, ratio: Estimate) -> Iterator[Line]:
     (one, two), (three, four) = comparison.sums
-    yield Line("ratio of scores", *_percent(ratio, 2), f"{one + three:,g} of {two + four:,g}")
+    yield Line("ratio of scores", *percent(ratio, 2), f"{one + three:,g} of {two + four:,g}")
     for name, ours, theirs in (("first", one, two), ("second", three, four)):
         if theirs:
             yield Line(
@@ -129,7 +129,7 @@ def _order(comparison: Comparison) -> Iterator[Line]:
         )
     else:
         yield Line("shown first", note=_tally(bias.shown_first))
-    yield Line("orders agree", *_percent(bias.agreement, 1), "of questions")
+    yield Line("orders agree", *percent(bias.agreement, 1), "of questions")
     yield Line("  kappa", *_plain(bias.kappa, 2))
 
 
@@ -137,7 +137,7 @@ def _length(comparison: Comparison) -> Iterator[Line]:
     if bias := comparison.length_bias:
         note = f"{bias.model:,.0f} characters against {bias.opponent:,.0f}"
         yield Line("length and score", *_plain(bias.correlation, 2), f"correlation; {note}")
-        yield Line("  at equal length", *_percent(bias.win_rate, 1), "win rate")
+        yield Line("  at equal length", *percent(bias.win_rate, 1), "win rate")
 
 
 def _not_counted(comparison: Comparison) -> Iterator[Line]:
@@ -159,7 +159,7 @@ def difference_line(each: Difference) -> Line:
 
 def category_line(name: str, result: Result) -> Line:
     """Return the row of a category: its ratio, or else its win rate."""
-    figure = _percent(result.ratio, 1) if result.ratio else _percent(result.win_rate, 1)
+    figure = percent(result.ratio, 1) if result.ratio else percent(result.win_rate, 1)
     return Line(f"  {name}", *figure, f"{many(result.questions, 'question')}; {_tally(result.reviews)}")
 
 
@@ -167,7 +167,8 @@ def _tally(tally: Tally) -> str:
     return f"{tally.wins:,} won, {tally.ties:,} tied, {tally.losses:,} lost"
 
 
-def _percent(estimate: Estimate, digits: int) -> tuple[str, str]:
+def percent(estimate: Estimate, digits: int) -> tuple[str, str]:
+    """Return an estimate in per cent, and its interval, as texts."""
     value, interval = _plain(estimate.times(100), digits)
     return (f"{value} %" if value != "–" else value), interval
 
