@@ -29,7 +29,8 @@ HOW = (
     "0.7, as take the tokens of the chains if they are as long as its greedy one. Intervals are 95 %: "
     "Wilson's for shares, the others by bootstrap over prompts; p is McNemar's exact test. A chain is "
     "well-formed if its sections come in order, every feedback has a verdict, and it ends by a verdict, "
-    "at the limit of revisions, or with a revision that changes nothing. Verdicts are given as balanced accuracy: accepting everything is 50 %."
+    "at the limit of revisions, or with a revision that changes nothing. Verdicts are given as balanced "
+    "accuracy: accepting everything is 50 %."
 )
 FIRST = (
     "| task | answer 0 | after revising | gain, points | p | wrong → right, right → wrong | well-formed "

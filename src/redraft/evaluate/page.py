@@ -94,7 +94,7 @@ def _table(rows: Sequence[Line]) -> str:
         f"<td>{safe(value)}</td><td>{safe(interval)}</td><td>{safe(note)}</td></tr>\n"
         for name, value, interval, note in rows
     )
-    return f'<table>{cells}</table>\n'
+    return f"<table>{cells}</table>\n"
 
 
 def _differences(report: Report) -> str:
@@ -186,7 +186,7 @@ def _pair(report: Report, comparison: Comparison, item: Item) -> dict[str, Any]:
         "sign": item.games[0].sign if item.both is None else item.both,
         "agree": None if item.both is None else item.sign(second=False) == item.sign(second=True),
         "answers": answers,
-        "reviews": [_review(game) for game in item.games],
+        "reviews": [_review(game) for game in sorted(item.games, key=lambda game: game.second)],
     }
 
 

@@ -109,13 +109,12 @@ def _resampled(table: Numbers, draws: int, seed: int) -> Numbers:
     """Return the column sums of resamples, shape [draws, columns]."""
     rng, count = np.random.default_rng(seed), len(table)
     sums = np.empty((draws, table.shape[1]))
-    step = max(_AT_ONCE // count, 1)
-    for start in range(0, draws, step):
-        part = min(step, draws - start)
-        chosen = rng.integers(0, count, size=(part, count))
-        chosen += np.arange(0, part * count, count)[:, None]
-        weights = np.bincount(chosen.reshape(-1), minlength=part * count).reshape(part, count)
-        sums[start : start + part] = weights.astype(np.float64) @ table
+    weights = np.empty((min(max(_AT_ONCE // count, 1), draws), count))
+    for start in range(0, draws, len(weights)):
+        part = weights[: draws - start]
+        for row in part:  # one by one: they stay in the cache of the processor
+            row[:] = np.bincount(rng.integers(0, count, size=count), minlength=count)
+        sums[start : start + len(part)] = part @ table
     return sums
 
 
