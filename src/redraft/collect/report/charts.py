@@ -134,8 +134,7 @@ def _interval(at: float, value: float, low: float, high: float) -> str:
 
 def scatter(points: Sequence[tuple[float, float, str]], title: str, x_name: str, y_name: str) -> str:
     """Draw a dot for each point, with its name as a tooltip, and lines through the origin."""
-    spans = [_span([point[side] for point in points]) for side in (0, 1)]
-    (left, right), (low, high) = spans
+    (left, right), (low, high) = _span([x for x, _, _ in points]), _span([y for _, y, _ in points])
 
     def x_of(value: float) -> float:
         return (value - left) / (right - left) * (WIDTH - 16) + 8
