@@ -173,9 +173,9 @@ def test_replies_on_their_way_when_the_journal_is_closed_are_stored(
 ) -> None:
     async def cut() -> None:
         with Journal(tmp_path / "paid.db") as journal:
-            commit = journal._commit
-            journal._commit = lambda replies: (time.sleep(0.1), commit(replies))[1]  # type: ignore[method-assign]
-            for key in ("one", "two"):  # the second waits for the commit of the first
+            sync = journal._sync
+            journal._sync = lambda: (time.sleep(0.1), sync())[1]  # type: ignore[method-assign, func-returns-value]
+            for key in ("one", "two"):  # the second waits for the sync of the first
                 task = asyncio.ensure_future(journal.store(key, "paid"))
                 await asyncio.sleep(0.02)
                 task.cancel()

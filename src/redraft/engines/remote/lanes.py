@@ -68,7 +68,7 @@ class Lanes:
         self.closed = True
         for lane in self._all:
             await lane.aclose()
-        if "sniffio" in sys.modules and sys.modules["sniffio"] is None:
+        if not sys.modules.get("sniffio", True):
             del sys.modules["sniffio"]
 
     def _new(self) -> httpx.AsyncClient:
