@@ -183,7 +183,7 @@ def test_replies_on_their_way_when_the_journal_is_closed_are_stored(
 
     asyncio.run(cut())
     gc.collect()
-    assert [stored(tmp_path / "paid.db", key) for key in ("one", "two")] == ['"paid"'] * 2
+    assert stored(tmp_path / "paid.db") == {"one", "two"}
     assert caplog.text == ""
 
 
