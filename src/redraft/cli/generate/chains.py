@@ -199,7 +199,7 @@ def _making(making: ChainMaking, out: Path, sample: Sample | None, *, drop_leaks
         return None
 
     def rows() -> list[tuple[str, str]]:
-        found = counts.rows()
+        found = []
         if dropped.chains:
             usage, usd = dropped.usage, dropped.usage.cost_usd
             used = f"{usage.completion_tokens:,} new tokens{'' if usd is None else f', {usd:.4f} USD'}"
@@ -222,7 +222,7 @@ def _making(making: ChainMaking, out: Path, sample: Sample | None, *, drop_leaks
         finished,
         may_drop=True,
         begin=begin,
-        count=counts.add,
+        summary=counts,
         rows=rows,
         must_pass=False,
         ended=ended,
