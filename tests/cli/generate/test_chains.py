@@ -176,6 +176,14 @@ def test_a_gold_number_gives_the_verdicts() -> None:
     assert chain.passed
 
 
+def test_clean_up_leaves_the_number_that_a_check_judged() -> None:
+    records([{"instruction": "What is 6 times 7?", "output": "42"}])
+    generate(["It is 41.", "It is 6 times 7. I have corrected the answer to 42."], "--verify", "number")
+    (chain,) = chains()
+    assert chain.passed
+    assert chain.answer.endswith("42.")
+
+
 def test_the_gold_answer_is_no_first_answer_if_the_writer_must_not_see_it() -> None:
     generate([BAD, "A small bird.", GOOD], "--first", "--gold")
     assert "has no answer but the gold one" in Path("out.jsonl.errors.jsonl").read_text()
