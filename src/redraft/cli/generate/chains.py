@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Container, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -150,15 +151,12 @@ class Sample:
         from redraft.formats.read.records import read_records
         from redraft.generate.estimate import spread
 
-        def length(record: Chain) -> int:
-            self._count += 1
-            return len(record.prompt.text)
-
-        self._count = 0
-        places = spread(map(length, read_records(file)), self.size, self.settings.get("seed") or 0)
+        lengths = array("Q", (len(record.prompt.text) for record in read_records(file)))
+        self._count = len(lengths)
+        places = spread(lengths, self.size, self.settings.get("seed") or 0)
         for place, record in enumerate(read_records(file)):
             if place in places:
-                self._lengths[record.id] = len(record.prompt.text)
+                self._lengths[record.id] = lengths[place]
                 yield record
 
     def rows(self) -> list[tuple[str, str]]:
