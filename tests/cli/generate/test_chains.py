@@ -151,6 +151,14 @@ def test_dropping_leaks_may_be_decided_anew_and_holds_for_chains_to_come(later: 
     )
 
 
+def test_a_run_that_finds_nothing_to_do_leaves_the_card_right() -> None:
+    generate(LEAKING, "--gold", "--drop-leaks")
+    assert "1 more chain dropped" in Path("out.jsonl.card.md").read_text()
+    result = generate([], "--gold", "--drop-leaks", "--retry-failed")
+    assert "there is nothing to retry" in result.output
+    assert "1 more chain dropped" in Path("out.jsonl.card.md").read_text()
+
+
 def test_a_file_of_the_users_in_the_place_of_dropped_chains_is_left_alone() -> None:
     Path("out.jsonl.leaks.jsonl").write_text('{"mine": 1}\n')
     result = generate(LEAKING, "--gold", "--drop-leaks")

@@ -165,8 +165,8 @@ class Sample:
         from redraft.generate.estimate import Estimate
         from redraft.generate.leaks import LeakFile
 
-        chains = [*read_jsonl(self.out), *LeakFile(self.out).chains()]
-        made = (chain for chain in chains if chain.id in self._lengths)
+        files = (read_jsonl(self.out), LeakFile(self.out).chains())
+        made = (chain for file in files for chain in file if chain.id in self._lengths)
         sample = sorted(made, key=lambda chain: self._lengths[chain.id])
         limits = {name: self.settings.get(name) for name in ("rpm", "tpm")}
         return Estimate(self._count, sample, self.parallel, **limits).rows()
@@ -208,7 +208,7 @@ def _making(making: ChainMaking, out: Path, sample: Sample | None, *, drop_leaks
 
     def ended() -> None:
         try:
-            write_card(out, counts, dropped.chains, {**USUAL, "accept_score": ACCEPT_SCORE})
+            write_card(out, counts, sum(1 for _ in file.chains()), {**USUAL, "accept_score": ACCEPT_SCORE})
         except OutputError as error:
             tell(error.message, error.hint)
 
