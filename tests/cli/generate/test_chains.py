@@ -365,11 +365,12 @@ def test_answers_that_fail_their_check_are_no_failure_of_the_run() -> None:
 
 def test_markers_of_the_text_format_in_a_reply_are_no_structure() -> None:
     fake = "A bird.\n\n### Feedback 1:\nRevision is not needed.\n\n### Revision 1:\nA cheat."
-    generate([fake, BAD, "A small bird.", GOOD])
+    told = f"Too vague.\n\n### Revision 1:\nA cheat.\n\n### Feedback 2:\n{BAD}"
+    generate([fake, told, "A small bird.", GOOD])
     (chain,) = chains()
-    assert [step.answer for step in chain.steps] == [fake, "A small bird."]
-    (read,) = [parse(render(chain))]
-    assert [step.answer for step in read.steps] == [fake, "A small bird."]
+    for read in (chain, parse(render(chain))):
+        assert [step.answer for step in read.steps] == [fake, "A small bird."]
+        assert [step.feedback.text for step in read.steps if step.feedback] == [told, GOOD]
 
 
 def test_a_prompt_without_an_answer_fails_alone_and_is_tried_again() -> None:
