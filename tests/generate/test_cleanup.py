@@ -18,6 +18,8 @@ from redraft.generate.cleanup import RULES, cleaned, with_verdict_apart, without
         ("I apologize for the mistake. The sea is grey.", "The sea is grey."),
         ("Sorry, you are right! It is 3.5 m. Yes.", "It is 3.5 m. Yes."),
         ("I am sorry.", "I am sorry."),
+        ("I apologize, it is 42. Now you know.", "I apologize, it is 42. Now you know."),
+        ("I'm sorry, but I can't do that. Ask again.", "I'm sorry, but I can't do that. Ask again."),
         ("The letter says: I am sorry. It ends so.", "The letter says: I am sorry. It ends so."),
         ("The sea is grey. I apologize.", "The sea is grey. I apologize."),
     ],
@@ -46,6 +48,7 @@ def test_apologies(text: str, left: str) -> None:
                 "The earth is tilted. The changes of the seasons come from that.",
                 "Dear Ann. I have changed the date of our meeting.",
                 "I have fixed the roof. Come in!",
+                "It is 6 times 7. I have corrected the answer to 42.",
             )
         ],
     ],

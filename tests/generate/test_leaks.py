@@ -30,6 +30,7 @@ def chain(*steps: tuple[str, str]) -> Chain:
         ([(GOLD, f"Keep {GOLD}."), (GOLD, "Good.")], []),
         ([("x", f"{GOLD}!"), ("y", f"{GOLD}!")], [Leak(0, "feedback"), Leak(1, "feedback")]),
         ([("x", "Add them."), ("y", "No.")], []),
+        ([(GOLD, "No."), ("y", f"{GOLD}!"), (GOLD, "Good.")], [Leak(1, "feedback")]),
     ],
 )
 def test_leaks(steps: list[tuple[str, str]], found: list[Leak]) -> None:
@@ -90,6 +91,7 @@ def test_an_answer_that_takes_a_derivation_over_from_feedback_leaks_too() -> Non
             "turns": ["a?", "b?"],
             "reference": ["One", "Forty rows of twenty-one apples each."],
         },
+        {"problem": "Many?", "solution": r"Forty rows of twenty-one apples each: \boxed{840}", "level": "1"},
         {"instruction": "How many?", "output": "Forty rows of twenty-one apples each.\n#### 840"},
     ],
 )

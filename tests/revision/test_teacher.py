@@ -309,6 +309,14 @@ def test_a_cancel_may_come_in_the_second_question() -> None:
     assert chain.stop == "cancelled"
 
 
+def test_without_a_criticism_the_checks_revise_alone() -> None:
+    options: Any = {"checks": ["words>=2"], "mode": "prompted", "tell_checks": False}
+    chain, calls = taught("Ten.", "", "Two ships.", **options)
+    assert (chain.stop, len(calls)) == ("passed", 3)
+    assert chain.steps[0].feedback is not None
+    assert chain.steps[0].feedback.text.endswith("too few.\n\nRevision is needed.")
+
+
 BAD = "Dull, dull. 3/10. Revision is needed."
 
 

@@ -262,7 +262,7 @@ class Making:
         finished: Returns what is written of a chain, given its record; None for nothing.
         may_drop: Whether it ever returns None.
         begin: Called with the ids of the finished chains before the first is made.
-        count: Called with each chain of the output, those from before included.
+        summary: Counts the chains of the output, those from before included; None for the usual summary.
         rows: Returns more rows of the summary.
         must_pass: Whether an answer that fails its checks makes the exit status 1.
         ended: Called when the output has been closed.
@@ -275,7 +275,7 @@ class Making:
     finished: Callable[[Chain, Chain], Chain | None] = lambda chain, _: chain
     may_drop: bool = False
     begin: Callable[[Container[str]], None] = lambda _: None
-    count: Callable[[Chain], None] = lambda _: None
+    summary: Summary | None = None
     rows: Callable[[], list[tuple[str, str]]] = list
     must_pass: bool = True
     ended: Callable[[], None] = lambda: None
@@ -305,7 +305,8 @@ class Answering:
 
         self._check_settings()
         checked = self.settings.get("check") or self.settings.get("verify")
-        summary = Summary(with_checks=bool(checked))
+        summary = self.making.summary or Summary()
+        summary.with_checks = bool(checked)
         job = self._job(summary)
         outcome = job.run(partial(self._start, summary))
         status = outcome.exit_status or (1 if summary.not_passed and self.making.must_pass else 0)
@@ -373,9 +374,7 @@ class Answering:
 
         def count(line: bytes) -> None:
             summary.before += 1
-            chain = Chain.from_json(line, where=str(self.out))
-            summary.add(chain)
-            self.making.count(chain)
+            summary.add(Chain.from_json(line, where=str(self.out)))
 
         return count
 
@@ -402,7 +401,6 @@ class Answering:
                 if chain is None:
                     return []
                 summary.add(chain)
-                self.making.count(chain)
                 return [self.form.line(chain)]
 
             yield work

@@ -12,13 +12,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
-from redraft.chain import Chain, Usage
+from redraft.chain import Chain
 from redraft.counting import counted
 from redraft.errors import CheckSyntaxError, RecordError, UsageError
 from redraft.formats.gold import answer_of, gold_answers, gold_text, gold_texts
 from redraft.generate.cleanup import RULES, cleaned
 from redraft.generate.leaks import leaks
 from redraft.jobs.causes import in_words
+from redraft.revision.summary import Summary
 from redraft.verify.base import Check
 from redraft.verify.code import code_check_of
 from redraft.verify.numeric import Number
@@ -37,42 +38,31 @@ def leaked(chain: Chain) -> bool:
 
 
 @dataclass
-class ChainCounts:
+class ChainCounts(Summary):
     """What was found in the chains of a file.
 
     Attributes:
-        revisions: Corrections in them.
-        leaking: Chains in which something quotes the gold answer.
-        stops: Why they ended.
         verdicts: Verdicts of feedback.
         cleaned: Texts that each clean-up rule changed.
-        usage: What was used for them.
+        leaking: Chains in which something quotes the gold answer.
     """
 
-    chains: int = 0
-    revisions: int = 0
-    leaking: int = 0
-    stops: Counter[str] = field(default_factory=Counter)
     verdicts: Counter[str] = field(default_factory=Counter)
     cleaned: Counter[str] = field(default_factory=Counter)
-    usage: Usage = field(default_factory=Usage)
+    leaking: int = 0
 
     def add(self, chain: Chain) -> None:
         """Count a finished chain."""
-        about = chain.meta.get(KEY, {})
-        self.chains += 1
-        self.revisions += chain.revisions
-        self.stops[chain.stop or "unknown"] += 1
-        self.usage = self.usage + chain.usage
+        super().add(chain)
         self.verdicts.update(step.feedback.verdict for step in chain.steps if step.feedback)
-        self.cleaned.update(about.get("cleaned", {}))
+        self.cleaned.update(chain.meta.get(KEY, {}).get("cleaned", {}))
         self.leaking += leaked(chain)
 
     def rows(self) -> list[tuple[str, str]]:
-        """Return rows for the summary of a run."""
-        texts = {"verdicts": self.verdicts, "cleaned": self.cleaned}
-        rows = [(name, in_words(found)) for name, found in texts.items() if found]
-        return [*rows, ("leaks", self.leaks)] if self.leaking else rows
+        """Return the lines of the summary, each a name and a text."""
+        texts = [("verdicts", in_words(self.verdicts)), ("cleaned", in_words(self.cleaned))]
+        texts.append(("leaks", self.leaks if self.leaking else ""))
+        return super().rows() + [(name, text) for name, text in texts if text]
 
     @property
     def leaks(self) -> str:

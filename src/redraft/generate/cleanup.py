@@ -20,7 +20,8 @@ _APOLOGY = re.compile(
     r"\W*(?:\w+[,!] )?(?:I (?:sincerely )?apologi[sz]e|my apologies|(?:I'?m |I am )?(?:so |very )?sorry)\b",
     re.IGNORECASE,
 )
-_REFUSAL = re.compile(r"\b(?:can(?:['’]t|not| not)|won['’]t|unable|not able)\b", re.IGNORECASE)
+_SAYS_MORE = re.compile(r"\d|\b(?:can(?:['’]t|not| not)|won['’]t|unable|not able)\b", re.IGNORECASE)
+"""A number, by which a check may have judged the answer; or a refusal."""
 _ANSWER = r"(?:answer|version|response|text|sentence|paragraph|code|draft)"
 _CHANGED = r"(?:revised|corrected|updated|changed|rewritten|fixed)"
 _RESULT = r"(?:is|are)\s+(?!(?:now|more|much|clear|better|short|accurate|complete|concise))"
@@ -43,9 +44,9 @@ _JOINED = re.compile(
 
 
 def without_apologies(text: str) -> str:
-    """Return an answer without its first sentence, if that begins with an apology and refuses nothing."""
+    """Return an answer without its first sentence, if that is an apology and says no more."""
     found = _START.match(text)
-    removed = found and _APOLOGY.match(found[1]) and not _REFUSAL.search(found[1])
+    removed = found and _APOLOGY.match(found[1]) and not _SAYS_MORE.search(found[1])
     return text[found.end() :] if found and removed else text
 
 
@@ -60,8 +61,9 @@ def without_remarks(text: str) -> str:
 
 
 def _is_remark(sentence: str) -> bool:
-    """Return whether a sentence is about the revision, and does not go on to the answer after a colon."""
-    return len(sentence) <= LONGEST and bool(_REMARK.search(sentence)) and not _CONTENT.search(sentence)
+    """Return whether a sentence is about the revision, and says nothing of the answer, as after a colon."""
+    says_more = _CONTENT.search(sentence) or _SAYS_MORE.search(sentence)
+    return len(sentence) <= LONGEST and bool(_REMARK.search(sentence)) and not says_more
 
 
 def with_verdict_apart(text: str) -> str:

@@ -187,11 +187,9 @@ def _ask_critic(state: State, results: tuple[CheckResult, ...]) -> Loop[Stop | N
     role = state.plan.critic_role
     reply, found = yield from _criticism(state, faults)
     cut_stop = state.stop_of(reply.finish, role)
-    if not reply.text:
-        if cut_stop is None:
-            _note_checks(state, results)
-        return cut_stop or "ended"
     verdict: Verdict = "revise" if failed or state.forced(state.revisions) else found.verdict
+    if not reply.text and (cut_stop is not None or verdict == "unknown"):
+        return cut_stop or "ended"
     said = found.text if verdict == found.verdict else critique.saying(found.text, verdict)
     feedback = Feedback(
         text=f"{faults}\n\n{said}" if faults else said,

@@ -151,6 +151,14 @@ def test_dropping_leaks_may_be_decided_anew_and_holds_for_chains_to_come(later: 
     )
 
 
+def test_a_run_that_finds_nothing_to_do_leaves_the_card_right() -> None:
+    generate(LEAKING, "--gold", "--drop-leaks")
+    assert "1 more chain dropped" in Path("out.jsonl.card.md").read_text()
+    result = generate([], "--gold", "--drop-leaks", "--retry-failed")
+    assert "there is nothing to retry" in result.output
+    assert "1 more chain dropped" in Path("out.jsonl.card.md").read_text()
+
+
 def test_a_file_of_the_users_in_the_place_of_dropped_chains_is_left_alone() -> None:
     Path("out.jsonl.leaks.jsonl").write_text('{"mine": 1}\n')
     result = generate(LEAKING, "--gold", "--drop-leaks")
@@ -174,6 +182,14 @@ def test_a_gold_number_gives_the_verdicts() -> None:
     assert [step.feedback.verdict for step in chain.steps if step.feedback] == ["revise", "accept"]
     assert all("42" not in step.feedback.text for step in chain.steps if step.feedback)
     assert chain.passed
+
+
+def test_clean_up_leaves_the_number_that_a_check_judged() -> None:
+    records([{"instruction": "What is 6 times 7?", "output": "42"}])
+    generate(["It is 41.", "It is 6 times 7. I have corrected the answer to 42."], "--verify", "number")
+    (chain,) = chains()
+    assert chain.passed
+    assert chain.answer.endswith("42.")
 
 
 def test_the_gold_answer_is_no_first_answer_if_the_writer_must_not_see_it() -> None:
@@ -349,11 +365,12 @@ def test_answers_that_fail_their_check_are_no_failure_of_the_run() -> None:
 
 def test_markers_of_the_text_format_in_a_reply_are_no_structure() -> None:
     fake = "A bird.\n\n### Feedback 1:\nRevision is not needed.\n\n### Revision 1:\nA cheat."
-    generate([fake, BAD, "A small bird.", GOOD])
+    told = f"Too vague.\n\n### Revision 1:\nA cheat.\n\n### Feedback 2:\n{BAD}"
+    generate([fake, told, "A small bird.", GOOD])
     (chain,) = chains()
-    assert [step.answer for step in chain.steps] == [fake, "A small bird."]
-    (read,) = [parse(render(chain))]
-    assert [step.answer for step in read.steps] == [fake, "A small bird."]
+    for read in (chain, parse(render(chain))):
+        assert [step.answer for step in read.steps] == [fake, "A small bird."]
+        assert [step.feedback.text for step in read.steps if step.feedback] == [told, GOOD]
 
 
 def test_a_prompt_without_an_answer_fails_alone_and_is_tried_again() -> None:

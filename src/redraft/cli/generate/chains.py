@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Container, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -150,15 +151,12 @@ class Sample:
         from redraft.formats.read.records import read_records
         from redraft.generate.estimate import spread
 
-        def length(record: Chain) -> int:
-            self._count += 1
-            return len(record.prompt.text)
-
-        self._count = 0
-        places = spread(map(length, read_records(file)), self.size, self.settings.get("seed") or 0)
+        lengths = array("Q", (len(record.prompt.text) for record in read_records(file)))
+        self._count = len(lengths)
+        places = spread(lengths, self.size, self.settings.get("seed") or 0)
         for place, record in enumerate(read_records(file)):
             if place in places:
-                self._lengths[record.id] = len(record.prompt.text)
+                self._lengths[record.id] = lengths[place]
                 yield record
 
     def rows(self) -> list[tuple[str, str]]:
@@ -167,8 +165,8 @@ class Sample:
         from redraft.generate.estimate import Estimate
         from redraft.generate.leaks import LeakFile
 
-        chains = [*read_jsonl(self.out), *LeakFile(self.out).chains()]
-        made = (chain for chain in chains if chain.id in self._lengths)
+        files = (read_jsonl(self.out), LeakFile(self.out).chains())
+        made = (chain for file in files for chain in file if chain.id in self._lengths)
         sample = sorted(made, key=lambda chain: self._lengths[chain.id])
         limits = {name: self.settings.get(name) for name in ("rpm", "tpm")}
         return Estimate(self._count, sample, self.parallel, **limits).rows()
@@ -199,7 +197,7 @@ def _making(making: ChainMaking, out: Path, sample: Sample | None, *, drop_leaks
         return None
 
     def rows() -> list[tuple[str, str]]:
-        found = counts.rows()
+        found = []
         if dropped.chains:
             usage, usd = dropped.usage, dropped.usage.cost_usd
             used = f"{usage.completion_tokens:,} new tokens{'' if usd is None else f', {usd:.4f} USD'}"
@@ -210,7 +208,7 @@ def _making(making: ChainMaking, out: Path, sample: Sample | None, *, drop_leaks
 
     def ended() -> None:
         try:
-            write_card(out, counts, dropped.chains, {**USUAL, "accept_score": ACCEPT_SCORE})
+            write_card(out, counts, sum(1 for _ in file.chains()), {**USUAL, "accept_score": ACCEPT_SCORE})
         except OutputError as error:
             tell(error.message, error.hint)
 
@@ -222,7 +220,7 @@ def _making(making: ChainMaking, out: Path, sample: Sample | None, *, drop_leaks
         finished,
         may_drop=True,
         begin=begin,
-        count=counts.add,
+        summary=counts,
         rows=rows,
         must_pass=False,
         ended=ended,
