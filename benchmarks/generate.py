@@ -12,11 +12,10 @@ from __future__ import annotations
 import sys
 from functools import partial
 
-import generate_sandbox
-
 import generate_cost
 import generate_estimate
 import generate_limits
+import generate_sandbox
 from measure import Row
 from report import main
 
