@@ -393,8 +393,9 @@ def test_a_field_that_the_model_refuses_is_renamed_in_the_next_wave() -> None:
         insist_on_all(server)
 
 
-def test_a_batch_that_fails_validation_says_why() -> None:
-    reason = [{"code": "invalid", "line": n, "message": "Not for batches."} for n in (1, 2)]
+@pytest.mark.parametrize("code", ["invalid", "limit_of_a_field"])
+def test_a_batch_that_fails_validation_says_why(code: str) -> None:
+    reason = [{"code": code, "line": n, "message": "Not for batches."} for n in (1, 2)]
     with BatchServer(says, Fault(reason=reason)) as server:
         done = answer(server)
         assert done.exit_code == 3

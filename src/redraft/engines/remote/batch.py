@@ -348,7 +348,7 @@ class BatchServer(Server):
         errors = [each for each in (batch.get("errors") or {}).get("data") or [] if isinstance(each, dict)]
         others = len(self._sent.difference(sent.requests))
         most = others + len(sent.requests) // 2
-        if not most or not any(_TOO_MUCH.search(str(each.get("code"))) for each in errors):
+        if not most or not _is_too_large(errors):
             raise self._not_taken(sent, errors)
         self._most = min(self._most, most)
         words = "%s refuses %s: %s At most %d requests at a time are sent."
@@ -463,7 +463,7 @@ class BatchServer(Server):
     def _not_taken(self, sent: Sent, errors: Sequence[Body]) -> EngineError:
         """Return the error for a batch that did not pass the server's validation."""
         hint = "Correct the settings that it names. Nothing of this batch was paid."
-        if any(_TOO_MUCH.search(str(each.get("code"))) for each in errors):
+        if _is_too_large(errors):
             hint = "Other batches of the account may fill its queue. Wait until they are done."
         return EngineError(f"{self.host} refuses {sent.batch}: {self._words(errors)}", hint=hint)
 
@@ -482,6 +482,11 @@ class BatchServer(Server):
             f"{self.host} gave no reply in {tries} batches: {reason}",
             hint="Send fewer requests at once: --parallel N. Or leave out --batch.",
         )
+
+
+def _is_too_large(errors: Sequence[Body]) -> bool:
+    """Whether a batch failed as a whole because of its size, and not because of one of its lines."""
+    return any(_TOO_MUCH.search(str(each.get("code"))) and not each.get("line") for each in errors)
 
 
 def _of_run(error: BaseException) -> BaseException:
