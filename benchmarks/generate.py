@@ -22,7 +22,7 @@ from report import main
 SIZES = {
     "limit": (generate_limits.limit, (12_000, 3), (1_300, 1)),
     "faults": (generate_limits.faulty, (1_000, 3), (60, 1)),
-    "kills": (generate_limits.killed, (1_000, 25), (60, 3)),
+    "kills": (generate_limits.killed, (1_000, 25), (60, 2)),
     "sandbox": (generate_sandbox.measure, (1,), (8,)),
     "overhead": (generate_cost.overhead, (2_000, 9), (200, 1)),
     "memory": (generate_cost.memory, (1_000_000, 1), (2_000, 1)),

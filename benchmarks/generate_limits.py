@@ -129,7 +129,7 @@ def _kill(
         with job.start(teacher, *settings) as process:
             while process.poll() is None and teacher.sent()[0] < until:
                 time.sleep(0.02)
-            time.sleep(draws.uniform(0, 5 * DELAY))  # the calls go round together: at any point of a round
+            time.sleep(draws.uniform(0, 2 * DELAY))  # the calls go round together: at any point of a round
             under_way.append(teacher.sent()[1])
             assert process.poll() is None, "it was done before it was killed"
             process.kill()

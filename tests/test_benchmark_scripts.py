@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.verify.hostile_run import KINDS, lacking
+
 FOLDER = Path(__file__).resolve().parent.parent / "benchmarks"
 
 
@@ -27,10 +29,13 @@ def test_the_wordings_are_measured(shared_data: Path) -> None:
 
 @pytest.mark.slow
 def test_nothing_is_lost_or_paid_twice_in_little() -> None:
-    rows = [word for row in ("faults", "kills", "overhead", "memory") for word in ("--only", row)]
+    rows = [word for row in ("faults", "kills", "sandbox", "overhead", "memory") for word in ("--only", row)]
     script = [sys.executable, FOLDER / "generate.py", "--quick", *rows]
     done = subprocess.run(script, capture_output=True, text=True)
     assert done.returncode in (0, 1), done.stderr  # tests are not timed
     for figure in ("chains lost: 0 ", "chains made twice: 0 ", "calls paid twice: 0 "):
         assert done.stdout.count(figure) == 2, done.stdout
     assert "lines that differ from the unbroken run: 0 " in done.stdout
+    for kind in (kind for kind in KINDS if not lacking(kind)):
+        for figure in ("harmed", "outlived", "fooled"):
+            assert f"- {figure}, {kind}: 0 programs" in done.stdout

@@ -264,6 +264,8 @@ class _Served:
             good = self.ways.keys.get(key, 0)
             if good is not None and self.account.calls[key] > good:
                 return 401, _error("Incorrect API key provided.", "invalid_api_key"), {}
+        if body["model"] != MODEL:
+            return 404, _error(f"The model `{body['model']}` does not exist.", "model_not_found"), {}
         now, amount = self.now, tokens_of(body) + len(reply.split())
         wait = max(self.requests.wait(1, now), self.tokens.wait(amount, now))
         if not wait:

@@ -21,22 +21,22 @@ from redraft.jobs.journal import Journal, key_of, raw_key
 
 def test_a_reply_is_read_back_by_its_key_and_only_by_it(tmp_path: Path) -> None:
     with Journal(tmp_path / "j.db") as journal:
-        journal.put("a", {"text": "Ein Dachs \U0001f9a1", "tokens": [1, 2]})
+        journal.put({"a": {"text": "Ein Dachs \U0001f9a1", "tokens": [1, 2]}})
         assert journal.get("a") == {"text": "Ein Dachs \U0001f9a1", "tokens": [1, 2]}
         assert journal.get("b") is None
 
 
 def test_the_first_reply_under_a_key_stays(tmp_path: Path) -> None:
     with Journal(tmp_path / "j.db") as journal:
-        journal.put("a", 1)
-        journal.put("a", 2)
+        journal.put({"a": 1})
+        journal.put({"a": 2})
         assert journal.get("a") == 1
 
 
 def test_what_a_killed_process_stored_is_there(tmp_path: Path) -> None:
     code = (
         "import os, sys; from pathlib import Path; from redraft.jobs.journal import Journal\n"
-        "journal = Journal(Path(sys.argv[1])); journal.put('a', 'paid')\n"
+        "journal = Journal(Path(sys.argv[1])); journal.put({'a': 'paid'})\n"
         "os.kill(os.getpid(), 9)"
     )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "j.db")], check=False)
@@ -47,15 +47,15 @@ def test_what_a_killed_process_stored_is_there(tmp_path: Path) -> None:
 
 def test_two_may_use_one_file_at_once(tmp_path: Path) -> None:
     with Journal(tmp_path / "j.db") as one, Journal(tmp_path / "j.db") as other:
-        one.put("a", 1)
-        other.put("b", 2)
+        one.put({"a": 1})
+        other.put({"b": 2})
         assert one.get("b") == 2
         assert other.get("a") == 1
 
 
 def test_a_lone_surrogate_can_be_stored(tmp_path: Path) -> None:
     with Journal(tmp_path / "j.db") as journal:
-        journal.put(key_of("\ud800"), "\ud800")
+        journal.put({key_of("\ud800"): "\ud800"})
         assert journal.get(key_of("\ud800")) == "\ud800"
 
 
@@ -92,7 +92,7 @@ def test_a_journal_of_another_version_is_refused(tmp_path: Path) -> None:
 
 def test_a_damaged_reply_is_said(tmp_path: Path) -> None:
     with Journal(tmp_path / "j.db") as journal:
-        journal.put("a", "x" * 400)
+        journal.put({"a": "x" * 400})
     with (tmp_path / "j.db").open("r+b") as file:
         file.truncate((tmp_path / "j.db").stat().st_size - 50)
     with (
@@ -216,7 +216,7 @@ def test_a_disk_that_cannot_sync_is_an_error_for_each_task(
 
 def test_a_raw_reply_is_removed_once_what_was_read_of_it_is_stored(tmp_path: Path) -> None:
     with Journal(tmp_path / "paid.db") as journal:
-        journal.put_all([(raw_key(name), "raw") for name in "ab"])
+        journal.put({raw_key(name): "raw" for name in "ab"})
         asyncio.run(journal.store("a", "read"))
         assert [journal.get(raw_key("a")), journal.get(raw_key("b")), journal.get("a")] == [
             None,

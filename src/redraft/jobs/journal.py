@@ -18,7 +18,7 @@ import hashlib
 import json
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -101,21 +101,13 @@ class Journal(AbstractContextManager["Journal"]):
         except (TypeError, ValueError, RecursionError):
             raise self.unusable("a reply in it is damaged") from None
 
-    def put(self, key: str, reply: Any) -> None:
-        """Store a reply. The first one under a key is kept, because it may have been used.
+    def put(self, replies: Mapping[str, Any]) -> None:
+        """Store replies under their keys: all or none. The first one under a key is kept: it may be in use.
 
         Raises:
             OutputError: The file cannot be written.
         """
-        self.put_all([(key, reply)])
-
-    def put_all(self, replies: Iterable[tuple[str, Any]]) -> None:
-        """Store replies under their keys, with one sync for all of them. Either all are stored or none.
-
-        Raises:
-            OutputError: The file cannot be written.
-        """
-        self._write({key: _text(reply) for key, reply in replies})
+        self._write({key: _text(reply) for key, reply in replies.items()})
         self._sync()
 
     async def store(self, key: str, reply: Any) -> None:

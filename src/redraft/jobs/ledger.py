@@ -41,9 +41,9 @@ def failures(output: Path) -> dict[str, dict[str, Any]]:
     """
     found = map(parse_line, read_lines(output.with_name(f"{output.name}.errors.jsonl")))
     return {
-        record["id"]: {"cause": record["error"], **record}  # before 0.2: no cause
+        record["id"]: record
         for record in found
-        if record and isinstance(record.get("id"), str) and isinstance(record.get("error"), str)
+        if record and all(isinstance(record.get(name), str) for name in ("id", "cause", "error"))
     }
 
 
@@ -231,7 +231,7 @@ class Ledger(AbstractContextManager["Ledger"]):
             record = parse_line(line)
             if record is not None and record["id"] not in self.done:
                 last[record["id"]] = line
-                causes[record["id"]] = str(record.get("cause") or record.get("error"))  # before 0.2: no cause
+                causes[record["id"]] = str(record.get("cause"))
         self.causes.update(causes.values())
         if not last:
             self._errors_path.unlink(missing_ok=True)

@@ -94,7 +94,7 @@ def test_a_server_that_says_that_nothing_is_left_is_not_asked_before_some_is() -
 
 def test_the_requests_under_way_shrink_once_for_a_round_and_grow_by_one() -> None:
     async def rounds() -> list[int]:
-        pace, counts = Pace(None, None, lambda: 0.0), []
+        pace, counts = Pace(None, None), []
         turns = [await pace.turn(1) for _ in range(10)]
         for turn in turns:  # ten refusals at once are one
             pace.over(turn)

@@ -73,6 +73,9 @@ class Batches(AbstractContextManager["Batches"]):
         pause: Longest pause between two looks at a batch, in seconds.
         limit: Called again and again. A text, which names a limit of the run, ends the waiting.
         tell: Called with each message for the user.
+
+    Attributes:
+        waiting: Requests that wait for their reply.
     """
 
     def __init__(
@@ -86,7 +89,7 @@ class Batches(AbstractContextManager["Batches"]):
     ) -> None:
         self.file, self.journal, self.pause = BatchFile(file), journal, pause
         self._limit, self._tell = limit, tell
-        self._chains = self._waiting = 0
+        self._chains = self.waiting = 0
         self._shown: dict[str, str] = {}
         self._servers: dict[str, BatchServer] = {}
 
@@ -105,19 +108,10 @@ class Batches(AbstractContextManager["Batches"]):
         finally:
             self._chains -= 1
 
-    @contextmanager
-    def waiting(self) -> Iterator[None]:
-        """Count a request as waiting for its reply."""
-        self._waiting += 1
-        try:
-            yield
-        finally:
-            self._waiting -= 1
-
     @property
     def all_wait(self) -> bool:
         """Whether no chain can go on without a reply."""
-        return self._waiting >= self._chains
+        return self.waiting >= self._chains
 
     def check_limit(self) -> None:
         """Raise if a limit of the run is reached."""
@@ -214,10 +208,11 @@ class BatchServer(Server):
             if call_id not in self._sent:
                 self._queue[call_id] = request
         request.listeners += 1
+        self._batches.waiting += 1
         try:
-            with self._batches.waiting():
-                found = await asyncio.shield(request.reply)
+            found = await asyncio.shield(request.reply)
         finally:
+            self._batches.waiting -= 1
             request.listeners -= 1
             if not request.listeners and self._requests.get(call_id) is request:
                 del self._requests[call_id]
@@ -353,7 +348,7 @@ class BatchServer(Server):
         errors = [each for each in (batch.get("errors") or {}).get("data") or [] if isinstance(each, dict)]
         others = len(self._sent.difference(sent.requests))
         most = others + len(sent.requests) // 2
-        if not most or not any(_TOO_MUCH.search(str(each.get("code"))) for each in errors):
+        if not most or not _is_too_large(errors):
             raise self._not_taken(sent, errors)
         self._most = min(self._most, most)
         words = "%s refuses %s: %s At most %d requests at a time are sent."
@@ -396,8 +391,8 @@ class BatchServer(Server):
 
     def _store(self, lines: Iterable[Any]) -> None:
         found = {line["custom_id"]: _result(line) for line in lines if _id_of(line) in self._sent}
-        final = ((raw_key(call_id), body) for call_id, body in found.items() if _is_final(body))
-        self._batches.journal.put_all(final)
+        final = {raw_key(call_id): body for call_id, body in found.items() if _is_final(body)}
+        self._batches.journal.put(final)
         for call_id, body in found.items():
             self._give(call_id, body)
 
@@ -468,7 +463,7 @@ class BatchServer(Server):
     def _not_taken(self, sent: Sent, errors: Sequence[Body]) -> EngineError:
         """Return the error for a batch that did not pass the server's validation."""
         hint = "Correct the settings that it names. Nothing of this batch was paid."
-        if any(_TOO_MUCH.search(str(each.get("code"))) for each in errors):
+        if _is_too_large(errors):
             hint = "Other batches of the account may fill its queue. Wait until they are done."
         return EngineError(f"{self.host} refuses {sent.batch}: {self._words(errors)}", hint=hint)
 
@@ -487,6 +482,11 @@ class BatchServer(Server):
             f"{self.host} gave no reply in {tries} batches: {reason}",
             hint="Send fewer requests at once: --parallel N. Or leave out --batch.",
         )
+
+
+def _is_too_large(errors: Sequence[Body]) -> bool:
+    """Whether a batch failed as a whole because of its size, and not because of one of its lines."""
+    return any(_TOO_MUCH.search(str(each.get("code"))) and not each.get("line") for each in errors)
 
 
 def _of_run(error: BaseException) -> BaseException:

@@ -231,7 +231,8 @@ class RemoteEngine:
             if reply.begun or reply.finish:
                 self._debug("answers", {"text": reply.text, "tool_calls": tool_calls(reply.calls)})
             counts = reply.counts
-            self._server.pace.spent(counts.prompt + counts.completion if counts else ceil(allowance.used))
+            used = counts.prompt + counts.completion if counts else ceil(allowance.used)
+            self._server.pace.calls.used(used)
 
     def _broken(self, how: str) -> ServerError:
         """Return the error of a reply that broke off, and hold back the next request for a moment."""

@@ -13,9 +13,13 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from typing import Any
+from types import ModuleType
+from typing import Any, cast
 
 import httpx
+
+_MODULES = cast("dict[str, ModuleType | None]", sys.modules)
+"""A None makes an import fail at once (the Python Language Reference, 5.3.1)."""
 
 
 class Lanes:
@@ -34,7 +38,7 @@ class Lanes:
         self._all: list[httpx.AsyncClient] = []
         self.closed = False
         if importlib.util.find_spec("sniffio") is None:
-            sys.modules["sniffio"] = None  # type: ignore[assignment]
+            _MODULES["sniffio"] = None
 
     async def send(self, *, auth: httpx.Auth | None, **request: Any) -> httpx.Response:
         """Send a request, and return a response to read. `close` gives the lane back.
@@ -68,8 +72,8 @@ class Lanes:
         self.closed = True
         for lane in self._all:
             await lane.aclose()
-        if not sys.modules.get("sniffio", True):
-            del sys.modules["sniffio"]
+        if _MODULES.get("sniffio", sys) is None:
+            del _MODULES["sniffio"]
 
     def _new(self) -> httpx.AsyncClient:
         lane = httpx.AsyncClient(**self._settings)

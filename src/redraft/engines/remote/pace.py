@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import inf
 
@@ -76,11 +76,10 @@ class Pace:
     Args:
         rpm: Most requests a minute; None for no limit.
         tpm: Most tokens a minute; None for no limit.
-        held: Returns until when no request may be made, because the server is down or said so.
     """
 
-    def __init__(self, rpm: int | None, tpm: int | None, held: Callable[[], float]) -> None:
-        self._requests, self._tokens, self._held = Schedule(rpm), Schedule(tpm), held
+    def __init__(self, rpm: int | None, tpm: int | None) -> None:
+        self._requests, self._tokens, self._held_until = Schedule(rpm), Schedule(tpm), 0.0
         self._door, self._left = asyncio.Lock(), asyncio.Event()
         self._under_way, self._most, self._cut_at = 0, inf, -inf
         self._mean, self._calls = 0.0, 0
@@ -95,7 +94,7 @@ class Pace:
         async with self._door:
             while True:
                 now = _now()
-                wait = max(self._requests.free, self._tokens.free, self._held()) - now
+                wait = max(self._requests.free, self._tokens.free, self._held_until) - now
                 if wait > 0:
                     queued = True
                     await asyncio.sleep(wait)
@@ -109,6 +108,10 @@ class Pace:
                 schedule.book(amount, now, catch_up=CATCH_UP if queued else 0.0)
             self._under_way += 1
             return turn
+
+    def hold(self, seconds: float) -> None:
+        """Make no request for so long: the server is down, or said so."""
+        self._held_until = max(self._held_until, _now() + seconds)
 
     def over(self, turn: Turn) -> None:
         """Record that a request ended. What it was expected to use is given back: `used` books the rest."""
@@ -136,14 +139,14 @@ class Pace:
             self._most = max(1.0, CUT * min(self._most, self._under_way + 1))
             self._cut_at = _now()
 
-    def rest(self, headers: Mapping[str, str]) -> float:
-        """Return the seconds until the server has enough left for a call, by its headers.
+    def heard(self, headers: Mapping[str, str]) -> None:
+        """Hold all requests until the server has enough left for a call, by the headers of a reply.
 
         `reset` is the time until all of the limit is free again (OpenAI's documentation). A part of it frees
         in that part of the time.
         """
         needs = {"requests": 1.0, "tokens": self._mean}
-        return min(max(_until(headers, name, needed) for name, needed in needs.items()), LONGEST_RESET)
+        self.hold(min(max(_until(headers, name, needed) for name, needed in needs.items()), LONGEST_RESET))
 
 
 def _until(headers: Mapping[str, str], name: str, needed: float) -> float:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from math import inf
 
-from redraft.engines.remote.pace import Pace, Turn
+from redraft.engines.remote.pace import Pace
 
 LONGEST_BACKOFF = 15.0
 """Most seconds between two tries where the server names no time, so that a restart is noticed soon."""
@@ -96,44 +96,29 @@ class RequestPace:
     Args:
         patience: The limits.
         host: The server's name in messages.
+
+    Attributes:
+        calls: When each request may be made.
     """
 
     def __init__(self, patience: Patience, host: str) -> None:
         self._patience = patience
         self._host = host
-        self._pace = Pace(patience.rpm, patience.tpm, lambda: self._held_until)
-        self._held_until = 0.0
+        self.calls = Pace(patience.rpm, patience.tpm)
         self._down_since: float | None = None
         self._served_at: float | None = None
-
-    async def turn(self, most: int) -> Turn:
-        """Wait until a request may be made that comes to at most so many tokens. It ends with `over`."""
-        return await self._pace.turn(most)
-
-    def over(self, turn: Turn) -> None:
-        """Record that a request ended, whatever came of it."""
-        self._pace.over(turn)
-
-    def heard(self, headers: Mapping[str, str]) -> None:
-        """Hold all requests if the headers of a reply say that nothing is left of the server's limit."""
-        if seconds := self._pace.rest(headers):
-            self._hold(seconds)
 
     def served(self) -> None:
         """Record that the server accepted a request for tokens."""
         self._served_at = _now()
-        self._pace.grow()
+        self.calls.grow()
         if self._down_since is not None:
             self._down_since = None
             self._patience.tell("")
 
-    def spent(self, tokens: int) -> None:
-        """Record the tokens of a prompt and its reply."""
-        self._pace.used(tokens)
-
     def broken(self) -> None:
         """Record that a reply broke off: the server may be shutting down."""
-        self._hold(self._jittered(1))
+        self.calls.hold(self._jittered(1))
 
     async def waited(self, failure: Failure) -> bool:
         """Wait before the next try of a failed request. Return False if it should not be tried again."""
@@ -141,7 +126,7 @@ class RequestPace:
         if seconds is None:
             return False
         if failure.of_everybody:
-            self._hold(seconds)
+            self.calls.hold(seconds)
         else:
             await asyncio.sleep(seconds)
         return True
@@ -154,7 +139,7 @@ class RequestPace:
             return None
         limited = failure.status == HTTPStatus.TOO_MANY_REQUESTS
         if limited:
-            self._pace.shrink(failure.asked)
+            self.calls.shrink(failure.asked)
         of_request = not limited and (self._served_at or 0) > failure.began  # others were served meanwhile
         never_worked = failure.status == HTTPStatus.INTERNAL_SERVER_ERROR and self._served_at is None
         over = of_request or never_worked or lasted >= patience.outage
@@ -171,9 +156,6 @@ class RequestPace:
     def _jittered(self, attempt: int) -> float:
         longest = self._patience.backoff * 2.0 ** min(attempt - 1, 10)
         return min(longest, LONGEST_BACKOFF) * random.uniform(0.5, 1.0)  # noqa: S311
-
-    def _hold(self, seconds: float) -> None:
-        self._held_until = max(self._held_until, _now() + seconds)
 
 
 def in_words(seconds: float) -> str:

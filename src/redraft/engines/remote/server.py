@@ -355,7 +355,7 @@ class Server:
     ) -> httpx.Response | Refusal | EngineError:
         """Try once, with the key whose turn it is; where that is refused, with the others too."""
         while True:
-            turn = await self.pace.turn(_most_tokens(body))
+            turn = await self.pace.calls.turn(_most_tokens(body))
             key, reply = self._keys.next(), None
             try:
                 reply = await self._once(method, address, body, headers, limit, key)
@@ -363,7 +363,7 @@ class Server:
                     reply.extensions["turn"] = turn
             finally:
                 if not isinstance(reply, httpx.Response):
-                    self.pace.over(turn)
+                    self.pace.calls.over(turn)
             if not (isinstance(reply, Refusal) and reply.of_one_key and self._keys.has_other(key)):
                 return reply
             if number := self._keys.drop(key):
@@ -396,7 +396,7 @@ class Server:
                 )
                 self._reached = True
                 response.extensions["asked_at"] = asked_at
-                self.pace.heard(response.headers)
+                self.pace.calls.heard(response.headers)
                 return response if response.is_success else await self._refusal(response)
         except httpx.ConnectTimeout:
             seconds = self.patience.connect
@@ -437,7 +437,7 @@ class Server:
         try:
             await self._lanes.close(response)
         finally:
-            self.pace.over(response.extensions["turn"])
+            self.pace.calls.over(response.extensions["turn"])
 
     def _say_dropped(self, number: int, refusal: Refusal) -> None:
         """Log that a key is not used any more, by its number."""
