@@ -161,16 +161,15 @@ def difference(
     return mean((pairs[:, 1] - pairs[:, 0]).tolist(), clusters)
 
 
-def proportion(hits: Sequence[bool]) -> Estimate:
+def proportion(hits: int, count: int) -> Estimate:
     """Estimate a proportion of independent hits by Wilson's score interval.
 
     Source: Wilson, JASA 22 (1927), 209; recommended by Brown, Cai and DasGupta, Statistical Science 16
     (2001), 101. Hits that come in clusters, such as two reviews of a question, need `mean`.
     """
-    count = len(hits)
     if not count:
         return NOTHING
-    share, z = sum(map(bool, hits)) / count, _Z
+    share, z = hits / count, _Z
     middle = share + z * z / (2 * count)
     half = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
     scale = 1 + z * z / count
