@@ -182,4 +182,6 @@ def _shown(estimate: Estimate, unit: str = "") -> str:
     if math.isnan(estimate.value):
         return "none to count"
     value = f"{estimate.value:.1f}{' ' if unit else ''}{unit}"
+    if math.isnan(estimate.low):
+        return value
     return f"{value} ({estimate.low:.1f} to {estimate.high:.1f})"

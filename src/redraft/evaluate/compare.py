@@ -173,6 +173,22 @@ class Item:
 
 
 @dataclass(frozen=True)
+class JudgedQuestion:
+    """What reviews of a question came to.
+
+    Attributes:
+        scores: Sums of the scores of model and opponent; None if the judge gave verdicts only.
+        wins: Share of reviews that the model won; a tie is a half.
+        outcome: 1 if the model won (in both orders, if there are two), -1 if it lost, else 0.
+    """
+
+    id: str
+    scores: tuple[float, float] | None
+    wins: float
+    outcome: int
+
+
+@dataclass(frozen=True)
 class Comparison:
     """A model against its opponent.
 
@@ -279,6 +295,17 @@ class Comparison:
             correlation=self.sample.estimate(lambda sums: stats.correlation_of(sums[..., _MOMENTS])),
             win_rate=stats.length_controlled(wins.tolist(), self._gaps.tolist()),
         )
+
+    def by_question(self) -> Iterator[JudgedQuestion]:
+        """Yield what reviews of each question came to."""
+        prefix = "both_" if self.in_both_orders else ""
+        wins = (self._of("wins") + self._of("ties") / 2) / self._reviews
+        outcomes = np.sign(self._of(f"{prefix}wins") - self._of(f"{prefix}losses"))
+        for place, question_id in enumerate(self.question_ids):
+            row = self.table[place]
+            sums = float(row[0] + row[2]), float(row[1] + row[3])
+            scores = sums if row[_COLUMN["scored"]] else None
+            yield JudgedQuestion(question_id, scores, float(wins[place]), int(outcomes[place]))
 
     def leads(self) -> Iterator[tuple[float, float, str]]:
         """Yield each question's gap in characters and lead in points, with its id; none without answers."""

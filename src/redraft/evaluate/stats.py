@@ -33,6 +33,7 @@ SEED = 1
 CONFIDENCE = 0.95
 _TAIL = (1 - CONFIDENCE) / 2
 _Z = float(special.ndtri(1 - _TAIL))
+_SAME = 1e-12  # resamples that differ by rounding only
 _AT_ONCE = 1 << 22  # weights of resamples in memory at once: 32 MB
 
 Numbers = npt.NDArray[np.float64]
@@ -46,7 +47,8 @@ class Estimate:
 
     Attributes:
         value: The figure; NaN where nothing was counted.
-        low: The lower end; NaN where there is no interval, as for a single question.
+        low: The lower end; NaN where there is no interval: of a single question, or where all questions
+            agree, so that resamples show no spread.
         high: The upper end.
     """
 
@@ -88,7 +90,7 @@ class Bootstrap:
         values = values[np.isfinite(values)]
         if not math.isfinite(value):
             return NOTHING
-        if not len(values):
+        if not len(values) or np.ptp(values) <= _SAME * max(1.0, abs(value)):
             return Estimate(value, math.nan, math.nan)
         tail = expanded_tail(self.questions)
         low, high = np.quantile(values, [tail, 1 - tail])
