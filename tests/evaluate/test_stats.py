@@ -149,6 +149,14 @@ def test_correlation_is_pearsons_whatever_the_unit() -> None:
     assert math.isnan(stats.correlation([], []).value)
 
 
+def test_numbers_that_differ_by_rounding_only_do_not_correlate() -> None:
+    x, y = [0.1] * 7, [0.3, 0.1, 0.7, 0.2, 0.9, 0.4, 0.6]
+    rows = [[1, a, b, a * a, b * b, a * b] for a, b in zip(x, y, strict=True)]
+    sums = np.sum(rows, axis=0)
+    assert sums[3] - sums[1] ** 2 / 7 != 0
+    assert math.isnan(stats.correlation_of(sums))
+
+
 def test_kappa_is_that_of_the_textbook() -> None:
     # The proposals that two readers grant: 20 both, 15 neither, 5 and 10 one alone. Kappa is 0.4.
     first = ["yes"] * 20 + ["no"] * 15 + ["yes"] * 5 + ["no"] * 10

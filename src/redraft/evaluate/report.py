@@ -285,6 +285,4 @@ def _without_nan(value: Any) -> Any:
     """Return a JSON value with null for NaN."""
     if isinstance(value, Mapping):
         return {name: _without_nan(each) for name, each in value.items()}
-    if isinstance(value, list | tuple):
-        return list(map(_without_nan, value))
     return None if isinstance(value, float) and not math.isfinite(value) else value
