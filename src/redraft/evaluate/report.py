@@ -273,7 +273,7 @@ def _comparison(report: Report, comparison: Comparison) -> dict[str, Any]:
         "unreadable": list(map(asdict, comparison.unreadable)),
         "left_out": list(map(asdict, comparison.left_out)),
         "without_review": report.unasked(comparison),
-        "by_question": list(map(asdict, comparison.by_question())),
+        "by_question": list(map(vars, comparison.by_question())),
         "draws": comparison.draws,
         "seed": comparison.seed,
     }
