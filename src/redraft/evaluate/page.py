@@ -40,7 +40,8 @@ _FIND = """<div class="find">
 <option value="tied">tied</option><option value="lost">lost</option>\
 <option value="disagree">orders disagree</option></select>
 <span id="count"></span>
-<span class="keys"><kbd>j</kbd> <kbd>k</kbd> next, previous · <kbd>/</kbd> search · <kbd>d</kbd> differences</span>
+<span class="keys"><kbd>j</kbd> <kbd>k</kbd> next, previous · <kbd>/</kbd> search · \
+<kbd>d</kbd> differences</span>
 </div>
 <div id="browse" hidden><ul id="list"></ul><div id="pair"></div></div>
 <noscript><p>Showing the pairs needs JavaScript.</p></noscript>
