@@ -77,6 +77,25 @@ def test_the_seed_decides_the_interval(reviews: Path) -> None:
     assert run(reviews).stdout == run(reviews).stdout
 
 
+def test_two_judges_and_their_agreement(tmp_path: Path) -> None:
+    scores = {"strict": (7, 7), "kind": (9, 8), "": (6, 6)}
+    records = [
+        {**each, "review_id": f"{judge}{each['review_id']}"} | ({"judge": judge} if judge else {})
+        for judge, ours in scores.items()
+        for n in range(8)
+        for each in both(n, ours if n else (9, 9), (8, 8))
+    ]
+    path = write(tmp_path / "r.jsonl", records)
+    found = lines(run(path))
+    # Of 16 reviews, both judges say that the model wins in both of question 0. Of the others, "strict" says
+    # that it loses, and "kind" that it wins when shown first and ties when shown second.
+    assert any(line.startswith("judges agree 12.5 %") for line in found)
+    assert sum("strict and kind, 16 reviews" in line for line in found) == 1
+    assert sum(line.startswith("judges agree") for line in found) == 1
+    [judges] = json.loads(run(path, "--json").stdout)["comparisons"][0]["judges"]
+    assert (judges["reviews"], judges["agreement"]["value"]) == (16, 0.125)
+
+
 def test_half_of_an_order_is_left_out_and_listed(tmp_path: Path) -> None:
     records = [*both(1, (9, 9), (8, 8)), review(2, "new", "old", (9, 3)), review(3, "old", "new", (9, 3))]
     path = write(tmp_path / "r.jsonl", records)

@@ -15,6 +15,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import combinations
 
 import numpy as np
 
@@ -381,6 +382,34 @@ def difference(model: Comparison, other: Comparison) -> Difference | None:
     sample = Bootstrap(table, draws=model.draws, seed=model.seed)
     ratio = sample.estimate(lambda sums: _ratio(sums[..., :4]) - _ratio(sums[..., 4:]))
     return None if math.isnan(ratio.value) else Difference(model.model, other.model, len(pairs), ratio)
+
+
+@dataclass(frozen=True)
+class JudgeAgreement:
+    """How far two judges agree on the reviews that both gave: the same pair in the same order."""
+
+    first: str
+    second: str
+    reviews: int
+    agreement: Estimate
+    kappa: Estimate
+
+
+def judges_agree(comparison: Comparison) -> Iterator[JudgeAgreement]:
+    """Yield the agreement of each pair of judges that have a name and reviews in common."""
+    verdicts: defaultdict[str, dict[tuple[str, int, bool], int]] = defaultdict(dict)
+    for item in comparison.items:
+        for game in item.games:
+            key = (item.question_id, item.turn, game.second)
+            verdicts[game.placed.review.judge or ""][key] = game.sign
+    for (first, ours), (second, theirs) in combinations(verdicts.items(), 2):
+        common = [key for key in ours if key in theirs]
+        if first and second and common:
+            crossed = stats.crossed(*([said[key] for key in common] for said in (ours, theirs)))
+            rows = stats.clustered(crossed, [question_id for question_id, _, _ in common])
+            sample = Bootstrap(rows, draws=comparison.draws, seed=comparison.seed)
+            agreement, kappa = sample.estimate(stats.agreed_of), sample.estimate(stats.kappa_of)
+            yield JudgeAgreement(first, second, len(common), agreement, kappa)
 
 
 def compare(

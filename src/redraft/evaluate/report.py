@@ -15,7 +15,16 @@ from typing import Any, NamedTuple
 from redraft.errors import RecordError
 from redraft.evaluate import stats
 from redraft.evaluate.against import Change, changes
-from redraft.evaluate.compare import Comparison, Difference, LeftOut, Result, Tally, compare, difference
+from redraft.evaluate.compare import (
+    Comparison,
+    Difference,
+    LeftOut,
+    Result,
+    Tally,
+    compare,
+    difference,
+    judges_agree,
+)
 from redraft.evaluate.sides import Material, place
 from redraft.evaluate.stats import Estimate
 from redraft.formats.read.files import name_of
@@ -109,6 +118,10 @@ def lines_of(comparison: Comparison) -> Iterator[Line]:
     if whole.both and comparison.p is not None:
         yield Line("in both orders", "", "", f"{_tally(whole.both)}, p = {comparison.p:.2g}")
     yield from _order(comparison)
+    for each in judges_agree(comparison):
+        note = f"{each.first} and {each.second}, {many(each.reviews, 'review')}"
+        yield Line("judges agree", *percent(each.agreement, 1), note)
+        yield Line("  kappa", *_plain(each.kappa, 2))
     yield from _length(comparison)
     yield from _not_counted(comparison)
 
@@ -269,6 +282,7 @@ def _comparison(report: Report, comparison: Comparison) -> dict[str, Any]:
         "p": comparison.p,
         "order_bias": order and asdict(order),
         "length_bias": length and asdict(length),
+        "judges": [_without_nan(asdict(each)) for each in judges_agree(comparison)],
         "categories": {name: asdict(each) for name, each in report.categories(comparison).items()},
         "unreadable": list(map(asdict, comparison.unreadable)),
         "left_out": list(map(asdict, comparison.left_out)),
