@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import re
 import sys
 import time
@@ -23,6 +22,7 @@ from typing import Any
 from rapidfuzz.fuzz import partial_ratio
 
 from measure import Figure, Goal, Row
+from redraft.evaluate.stats import proportion
 from redraft.revision.prompts import SHIPPED, Wording
 from redraft.verify.echo import echoes
 from redraft.verify.segment import words
@@ -95,13 +95,6 @@ def hits(scorer: Scorer, found: Iterable[Record], threshold: float, label: str) 
     return sum(scores), len(scores)
 
 
-def wilson(called: int, total: int, z: float = 1.96) -> tuple[float, ...]:
-    """Return Wilson's interval of a rate, 0 to 1 (Wilson 1927, J. Am. Stat. Assoc. 22); z is for 95 %."""
-    rate, squared = called / total, z * z / total
-    half = z * math.sqrt(rate * (1 - rate) / total + squared / total / 4)
-    return tuple((rate + squared / 2 + sign * half) / (1 + squared) for sign in (-1, 1))
-
-
 def best_threshold(scorer: Scorer, found: Sequence[Record]) -> float:
     """Return the threshold that finds most echoes and calls at most 1 % of the honest revisions echoes."""
     scores = {id(record): scorer(record) for record in found}
@@ -117,9 +110,9 @@ def best_threshold(scorer: Scorer, found: Sequence[Record]) -> float:
 
 def figure(what: str, counts: tuple[int, int], goal: Goal | None) -> Figure:
     """Return a rate in percent, with its counts and its interval."""
-    low, high = (100 * bound for bound in wilson(*counts))
-    sides = f"{counts[0]} of {counts[1]}, interval {low:.1f} to {high:.1f} %"
-    return Figure(what, (100 * counts[0] / counts[1],), "%", goal, sides)
+    rate = proportion(*counts).times(100)
+    sides = f"{counts[0]} of {counts[1]}, interval {rate.low:.1f} to {rate.high:.1f} %"
+    return Figure(what, (rate.value,), "%", goal, sides)
 
 
 def measure() -> Row:

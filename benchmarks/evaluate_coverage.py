@@ -136,7 +136,7 @@ SUMS: dict[str, tuple[Table, Formula]] = {
 """Figures of sums: what is counted of each question, and the figure."""
 
 OTHERS: dict[str, Callable[[World], Estimate]] = {
-    "proportion": lambda w: stats.proportion(w.right[:, 1].tolist()),
+    "proportion": lambda w: stats.proportion(int(w.right[:, 1].sum()), len(w.right)),
     "length-controlled win rate": lambda w: stats.length_controlled(w.wins.tolist(), w.gap.tolist()),
 }
 

@@ -65,7 +65,7 @@ class Task:
 
 def formed(tasks: Sequence[Task]) -> Estimate:
     """Chains of all tasks that keep to the format."""
-    return proportion([each for task in tasks for each in task.chains.well_formed]).times(100)
+    return _share([each for task in tasks for each in task.chains.well_formed]).times(100)
 
 
 def making(minutes: Mapping[str, float]) -> float:
@@ -136,12 +136,12 @@ def _first(task: Task) -> str:
     repaired, broken = pairs.count((False, True)), pairs.count((True, False))
     cells = (
         task.name,
-        _percent(proportion(chains.first)),
-        _percent(proportion(chains.final)),
+        _percent(_share(chains.first)),
+        _percent(_share(chains.final)),
         _shown(task.gain),
         number(mcnemar(chains.first, chains.final)),
         f"{repaired} of {chains.first.count(False)}, {broken} of {chains.first.count(True)}",
-        _percent(proportion(chains.well_formed)),
+        _percent(_share(chains.well_formed)),
         _percent(balanced(chains.judged)),
         _percent(balanced(chains.judged_all)),
         str(chains.echoes),
@@ -153,11 +153,11 @@ def _second(task: Task) -> str:
     chains, once, vote = task.chains, task.once, task.vote
     cells = (
         task.name,
-        _percent(proportion(chains.final)),
+        _percent(_share(chains.final)),
         _mean(chains.tokens),
-        _percent(proportion(once.right)),
+        _percent(_share(once.right)),
         _mean(once.tokens),
-        f"{_percent(proportion(vote.right))}, of {vote.samples}",
+        f"{_percent(_share(vote.right))}, of {vote.samples}",
         _mean(vote.tokens),
         _shown(difference(vote.right, chains.final).times(100)),
         number(mcnemar(vote.right, chains.final)),
@@ -169,6 +169,10 @@ def _mean(tokens: Sequence[int]) -> str:
     return number(sum(tokens) / len(tokens))
 
 
+def _share(hits: Sequence[bool]) -> Estimate:
+    return proportion(sum(hits), len(hits))
+
+
 def _percent(estimate: Estimate) -> str:
     return _shown(estimate.times(100), "%")
 
@@ -178,4 +182,6 @@ def _shown(estimate: Estimate, unit: str = "") -> str:
     if math.isnan(estimate.value):
         return "none to count"
     value = f"{estimate.value:.1f}{' ' if unit else ''}{unit}"
+    if math.isnan(estimate.low):
+        return value
     return f"{value} ({estimate.low:.1f} to {estimate.high:.1f})"

@@ -26,9 +26,10 @@ from statistics import mean
 from typing import Any
 
 import redraft
-from echo import BEFORE, wilson
+from echo import BEFORE
 from measure import Figure, Row
 from redraft.engines.base import Engine
+from redraft.evaluate.stats import proportion
 from redraft.revision.prompts import SHIPPED
 from report import page, put, section
 
@@ -169,8 +170,8 @@ def figures_of(name: str, made: Sequence[Made]) -> Iterator[Figure]:
     """Yield what a wording reached: one value a seed."""
     passed = [[bool(chain.passed) for chain in one.revised[name]] for one in made]
     total, of = sum(map(sum, passed)), sum(map(len, passed))
-    low, high = (100 * bound for bound in wilson(total, of))
-    sides = f"{total} of {of}, interval {low:.1f} to {high:.1f} %"
+    rate = proportion(total, of).times(100)
+    sides = f"{total} of {of}, interval {rate.low:.1f} to {rate.high:.1f} %"
     yield Figure(f"{name}, passes", tuple(100 * mean(each) for each in passed), "%", None, sides)
     echoes, tokens = [], []
     for one in made:

@@ -39,3 +39,20 @@ def test_nothing_is_lost_or_paid_twice_in_little() -> None:
     for kind in (kind for kind in KINDS if not lacking(kind)):
         for figure in ("harmed", "outlived", "fooled"):
             assert f"- {figure}, {kind}: 0 programs" in done.stdout
+
+
+@pytest.mark.slow
+def test_evaluation_is_measured_in_little(shared_data: Path) -> None:
+    pytest.importorskip("scipy")
+    rows = [word for row in ("figures", "scores", "many", "coverage") for word in ("--only", row)]
+    done = subprocess.run(
+        [sys.executable, FOLDER / "evaluate.py", "--quick", *rows],
+        env={**os.environ, "REDRAFT_SHARED": str(shared_data.parent)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode in (0, 1), done.stderr  # tests are not timed, and a few simulations vary
+    assert "figures, of 22: 0 differ" in done.stdout
+    assert "recovered: 100 %" in done.stdout
+    assert "invented: 0 texts" in done.stdout
+    assert "length-controlled win rate" in done.stdout

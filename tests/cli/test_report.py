@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +77,25 @@ def test_the_seed_decides_the_interval(reviews: Path) -> None:
     assert run(reviews).stdout == run(reviews).stdout
 
 
+def test_two_judges_and_their_agreement(tmp_path: Path) -> None:
+    scores = {"strict": (7, 7), "kind": (9, 8), "": (6, 6)}
+    records = [
+        {**each, "review_id": f"{judge}{each['review_id']}"} | ({"judge": judge} if judge else {})
+        for judge, ours in scores.items()
+        for n in range(8)
+        for each in both(n, ours if n else (9, 9), (8, 8))
+    ]
+    path = write(tmp_path / "r.jsonl", records)
+    found = lines(run(path))
+    # Of 16 reviews, both judges say that the model wins in both of question 0. Of the others, "strict" says
+    # that it loses, and "kind" that it wins when shown first and ties when shown second.
+    assert any(line.startswith("judges agree 12.5 %") for line in found)
+    assert sum("strict and kind, 16 reviews" in line for line in found) == 1
+    assert sum(line.startswith("judges agree") for line in found) == 1
+    [judges] = json.loads(run(path, "--json").stdout)["comparisons"][0]["judges"]
+    assert (judges["reviews"], judges["agreement"]["value"]) == (16, 0.125)
+
+
 def test_half_of_an_order_is_left_out_and_listed(tmp_path: Path) -> None:
     records = [*both(1, (9, 9), (8, 8)), review(2, "new", "old", (9, 3)), review(3, "old", "new", (9, 3))]
     path = write(tmp_path / "r.jsonl", records)
@@ -120,7 +141,7 @@ def test_no_reviews_are_refused(tmp_path: Path) -> None:
 def test_ties_alone_are_a_ratio_of_one(tmp_path: Path) -> None:
     path = write(tmp_path / "r.jsonl", [each for n in range(9) for each in both(n, (8, 8), (8, 8))])
     found = lines(run(path))
-    assert "ratio of scores 100.00 % 100.00 to 100.00 144 of 144" in found
+    assert "ratio of scores 100.00 % 144 of 144" in found
     assert "in both orders 0 won, 9 tied, 0 lost, p = 1" in found
     assert "kappa –" in found
 
@@ -174,3 +195,92 @@ def test_what_is_not_a_review_is_named(tmp_path: Path) -> None:
     refused(
         run(write(tmp_path / "r.jsonl", [{"prompt": "Why?"}])), "r.jsonl:1: is not a review", "A review is"
     )
+
+
+# What changed.
+
+
+def kept(folder: Path, records: list[dict[str, Any]], name: str = "v1") -> Path:
+    """The JSON of a report on reviews of a version against `old`."""
+    (folder / name).mkdir(exist_ok=True)
+    named = [
+        each
+        | {"model_1": each["answer1_id"].split("-")[0].replace("new", name)}
+        | {"model_2": each["answer2_id"].split("-")[0].replace("new", name)}
+        for each in records
+    ]
+    path = write(folder / name / "reviews.jsonl", named)
+    (folder / f"{name}.json").write_text(run(path, "--json").stdout, "utf-8")
+    return path
+
+
+@pytest.mark.parametrize("name", ["v1", "v2"])
+def test_a_new_version_is_held_against_the_last_report(tmp_path: Path, name: str) -> None:
+    last = [each for n in range(6) for each in both(n, (8, 8), (8, 8))]
+    kept(tmp_path, [*last, *both(99, (9, 9), (1, 1))])
+    now = [each for n in range(5) for each in both(n, (9, 9), (8, 8))] + both(5, (7, 7), (8, 8))
+    (tmp_path / "now").mkdir()
+    path = kept(tmp_path / "now", now, name)
+    result = run(path, "--against", tmp_path / "v1.json")
+    since = [line.strip() for line in lines(result)]
+    place = since.index("v2 since v1" if name == "v2" else "v1 since the last report")
+    assert since[place + 1].startswith("ratio of scores +8.33 ")
+    assert since[place + 2].startswith("win rate +33.33 ")
+    assert since[place + 3 :] == ["better 5 of 6 questions: 0, 1, 2, 3, 4", "worse 1 of 6 questions: 5"]
+    [change] = json.loads(run(path, "--against", tmp_path / "v1.json", "--json").stdout)["changes"]
+    assert change["ratio"]["value"] == pytest.approx(4 / 48)
+    assert (change["better"], change["worse"]) == (["0", "1", "2", "3", "4"], ["5"])
+
+
+def test_nothing_changed_since_the_same_reviews(tmp_path: Path) -> None:
+    path = kept(tmp_path, [each for n in range(6) for each in both(n, (9, 8), (7, 8))])
+    found = lines(run(path, "--against", tmp_path / "v1.json"))
+    assert found[-4:] == [
+        "ratio of scores +0.00 points",
+        "win rate +0.00 points",
+        "better 0 of 6 questions",
+        "worse 0 of 6 questions",
+    ]
+
+
+def test_a_report_on_something_else_is_refused(tmp_path: Path, reviews: Path) -> None:
+    kept(tmp_path, both(1, (9, 9), (8, 8)))
+    refused(
+        run(reviews, "--against", tmp_path / "v1.json"),
+        "v1.json: has no comparison",
+        "It has: v1 against old",
+    )
+    (tmp_path / "other.json").write_text('{"figures": 1}', "utf-8")
+    refused(
+        run(reviews, "--against", tmp_path / "other.json"),
+        "is not a report: comparisons",
+        "--json > last.json",
+    )
+    refused(run(reviews, "--against", tmp_path / "none.json"), "none.json", "No such file")
+
+
+# The page.
+
+
+def test_the_page_is_written_whole_and_replaces_nothing_unasked(tmp_path: Path, reviews: Path) -> None:
+    page = tmp_path / "report.html"
+    assert lines(run(reviews, "--html", page))[0].startswith("A against B")
+    html = page.read_text("utf-8")
+    assert html.startswith("<!doctype html>")
+    assert html.endswith("</html>\n")
+    assert "200 resamples of the questions, seed 1" in html
+    refused(run(reviews, "--html", page), "report.html exists", "--force")
+    assert run(reviews, "--html", page, "--force").exit_code == 0
+    refused(run(reviews, "--html", reviews, "--force"), "--html would replace the input")
+    refused(run(write(tmp_path / "none.jsonl", []), "--html", tmp_path / "none.html"), "there is no review")
+    assert not (tmp_path / "none.html").exists()
+
+
+@pytest.mark.parametrize("module", ["numpy", "scipy"])
+def test_without_the_extra_the_command_says_what_to_install(reviews: Path, module: str) -> None:
+    code = f"import sys; sys.modules[{module!r}] = None; from redraft.cli import main; main()"
+    command = [sys.executable, "-c", code, "report", str(reviews)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert f"statistics (here: {module}) needs the extra 'eval'" in done.stderr
+    assert "Traceback" not in done.stderr

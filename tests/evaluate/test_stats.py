@@ -93,6 +93,13 @@ def test_of_no_or_one_question_there_is_no_interval(rows: list[list[float]]) -> 
     assert math.isnan(found.low)
 
 
+def test_where_all_questions_agree_no_certainty_is_claimed() -> None:
+    found = stats.ratio([9.0] * 7, [8.1] * 7)
+    assert found.value == pytest.approx(9 / 8.1)
+    assert math.isnan(found.low)
+    assert math.isnan(found.high)
+
+
 def test_of_two_questions_the_interval_is_all_that_was_drawn() -> None:
     assert stats.mean([1.0, 3.0]) == Estimate(2.0, 1.0, 3.0)
 
@@ -102,13 +109,13 @@ def test_a_proportion_has_wilsons_interval(hits: int, of: int) -> None:
     from scipy.stats import binomtest
 
     expected = binomtest(hits, of).proportion_ci(method="wilson")
-    found = stats.proportion([True] * hits + [False] * (of - hits))
+    found = stats.proportion(hits, of)
     assert found.value == hits / of
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=NEAR)
 
 
 def test_a_proportion_of_nothing_is_none() -> None:
-    assert math.isnan(stats.proportion([]).value)
+    assert math.isnan(stats.proportion(0, 0).value)
 
 
 @given(wins=st.integers(0, 300), losses=st.integers(0, 300))
@@ -142,6 +149,14 @@ def test_correlation_is_pearsons_whatever_the_unit() -> None:
     assert math.isnan(stats.correlation([], []).value)
 
 
+def test_numbers_that_differ_by_rounding_only_do_not_correlate() -> None:
+    x, y = [0.1] * 7, [0.3, 0.1, 0.7, 0.2, 0.9, 0.4, 0.6]
+    rows = [[1, a, b, a * a, b * b, a * b] for a, b in zip(x, y, strict=True)]
+    sums = np.sum(rows, axis=0)
+    assert sums[3] - sums[1] ** 2 / 7 != 0
+    assert math.isnan(stats.correlation_of(sums))
+
+
 def test_kappa_is_that_of_the_textbook() -> None:
     # The proposals that two readers grant: 20 both, 15 neither, 5 and 10 one alone. Kappa is 0.4.
     first = ["yes"] * 20 + ["no"] * 15 + ["yes"] * 5 + ["no"] * 10
@@ -158,7 +173,7 @@ def test_balanced_accuracy_shows_a_collapse_that_plain_accuracy_hides() -> None:
     accepts_all = [Judged(accepted=1, right=1)] * 90 + [Judged(wrong=1)] * 10
     assert stats.balanced(accepts_all).value == 0.5
     perfect = [Judged(accepted=1, right=1), Judged(rejected=1, wrong=1)] * 50
-    assert stats.balanced(perfect) == Estimate(1, 1, 1)
+    assert stats.balanced(perfect).value == 1
     assert math.isnan(stats.balanced([Judged(accepted=1, right=1)]).value)
     assert math.isnan(stats.balanced([]).value)
 

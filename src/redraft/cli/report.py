@@ -23,6 +23,10 @@ def report(
         Path | None,
         typer.Option(metavar="FILE", help="What was asked, with categories.", show_default=False),
     ] = None,
+    against: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="JSON of an earlier report: what changed?", show_default=False),
+    ] = None,
     html: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Write a page with pictures and all pairs.", show_default=False),
@@ -48,10 +52,12 @@ def report(
     from redraft.evaluate.report import report as describe
     from redraft.formats.read.files import open_output
 
-    given = [*reviews, *(answers or ()), *([questions] if questions else [])]
+    given = [*reviews, *(answers or ()), *filter(None, [questions, against])]
     not_an_input({"--html": html}, given)
     with open_output(html, force=force) if html else nullcontext() as file:
-        found = describe(reviews, answers=answers or (), questions=questions, draws=draws, seed=seed)
+        found = describe(
+            reviews, answers=answers or (), questions=questions, against=against, draws=draws, seed=seed
+        )
         if file:
             from redraft.evaluate.page import page
 

@@ -15,6 +15,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import combinations
 
 import numpy as np
 
@@ -173,6 +174,22 @@ class Item:
 
 
 @dataclass(frozen=True)
+class JudgedQuestion:
+    """What reviews of a question came to.
+
+    Attributes:
+        scores: Sums of the scores of model and opponent; None if the judge gave verdicts only.
+        wins: Share of reviews that the model won; a tie is a half.
+        outcome: 1 if the model won (in both orders, if there are two), -1 if it lost, else 0.
+    """
+
+    id: str
+    scores: tuple[float, float] | None
+    wins: float
+    outcome: int
+
+
+@dataclass(frozen=True)
 class Comparison:
     """A model against its opponent.
 
@@ -280,6 +297,17 @@ class Comparison:
             win_rate=stats.length_controlled(wins.tolist(), self._gaps.tolist()),
         )
 
+    def by_question(self) -> Iterator[JudgedQuestion]:
+        """Yield what reviews of each question came to."""
+        prefix = "both_" if self.in_both_orders else ""
+        wins = (self._of("wins") + self._of("ties") / 2) / self._reviews
+        outcomes = np.sign(self._of(f"{prefix}wins") - self._of(f"{prefix}losses"))
+        for place, question_id in enumerate(self.question_ids):
+            row = self.table[place]
+            sums = float(row[0] + row[2]), float(row[1] + row[3])
+            scores = sums if row[_COLUMN["scored"]] else None
+            yield JudgedQuestion(question_id, scores, float(wins[place]), int(outcomes[place]))
+
     def leads(self) -> Iterator[tuple[float, float, str]]:
         """Yield each question's gap in characters and lead in points, with its id; none without answers."""
         if self._gaps is not None:
@@ -354,6 +382,34 @@ def difference(model: Comparison, other: Comparison) -> Difference | None:
     sample = Bootstrap(table, draws=model.draws, seed=model.seed)
     ratio = sample.estimate(lambda sums: _ratio(sums[..., :4]) - _ratio(sums[..., 4:]))
     return None if math.isnan(ratio.value) else Difference(model.model, other.model, len(pairs), ratio)
+
+
+@dataclass(frozen=True)
+class JudgeAgreement:
+    """How far two judges agree on the reviews that both gave: the same pair in the same order."""
+
+    first: str
+    second: str
+    reviews: int
+    agreement: Estimate
+    kappa: Estimate
+
+
+def judges_agree(comparison: Comparison) -> Iterator[JudgeAgreement]:
+    """Yield the agreement of each pair of judges that have a name and reviews in common."""
+    verdicts: defaultdict[str, dict[tuple[str, int, bool], int]] = defaultdict(dict)
+    for item in comparison.items:
+        for game in item.games:
+            key = (item.question_id, item.turn, game.second)
+            verdicts[game.placed.review.judge or ""][key] = game.sign
+    for (first, ours), (second, theirs) in combinations(verdicts.items(), 2):
+        common = [key for key in ours if key in theirs]
+        if first and second and common:
+            crossed = stats.crossed(*([said[key] for key in common] for said in (ours, theirs)))
+            rows = stats.clustered(crossed, [question_id for question_id, _, _ in common])
+            sample = Bootstrap(rows, draws=comparison.draws, seed=comparison.seed)
+            agreement, kappa = sample.estimate(stats.agreed_of), sample.estimate(stats.kappa_of)
+            yield JudgeAgreement(first, second, len(common), agreement, kappa)
 
 
 def compare(

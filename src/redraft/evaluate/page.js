@@ -66,7 +66,7 @@
       row.append(element("div", "said answer", element("b", "", name), element("small", "", about), bodies[side]));
     });
     const share = found ? `${Math.round(100 * found.share)} % of the words are common` : "too long to compare";
-    const key = found ? ` · d ${wanted ? "hides" : "marks"} the others` : "";
+    const key = found ? ` · d ${wanted ? "hides the marks" : "marks the others"}` : "";
     return [row, element("p", "note", share + key)];
   }
 

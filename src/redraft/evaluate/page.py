@@ -17,10 +17,13 @@ from typing import Any
 from redraft.collect.report.charts import clean, histogram, intervals, safe, scatter, stacks
 from redraft.collect.report.histogram import Bin
 from redraft.collect.report.page import card, document, tiles
+from redraft.evaluate.against import Change
 from redraft.evaluate.compare import Comparison, Game, Item, Result, Tally
 from redraft.evaluate.report import (
     Line,
     Report,
+    change_lines,
+    change_title,
     counts_of,
     difference_line,
     lines_of,
@@ -37,7 +40,8 @@ _FIND = """<div class="find">
 <option value="tied">tied</option><option value="lost">lost</option>\
 <option value="disagree">orders disagree</option></select>
 <span id="count"></span>
-<span><kbd>j</kbd> <kbd>k</kbd> next, previous · <kbd>/</kbd> search · <kbd>d</kbd> differences</span>
+<span class="keys"><kbd>j</kbd> <kbd>k</kbd> next, previous · <kbd>/</kbd> search · \
+<kbd>d</kbd> differences</span>
 </div>
 <div id="browse" hidden><ul id="list"></ul><div id="pair"></div></div>
 <noscript><p>Showing the pairs needs JavaScript.</p></noscript>
@@ -49,6 +53,7 @@ def page(report: Report, made: str) -> str:
     reviews = sum(each.whole.reviews.total for each in report.comparisons)
     title = f"Report on {many(reviews, 'review')}"
     parts = [_section(report, comparison) for comparison in report.comparisons]
+    parts += [_change(each) for each in report.changes]
     if report.differences:
         parts.append(_differences(report))
     parts.append(_pairs(report))
@@ -95,6 +100,10 @@ def _table(rows: Sequence[Line]) -> str:
         for name, value, interval, note in rows
     )
     return f"<table>{cells}</table>\n"
+
+
+def _change(change: Change) -> str:
+    return f"<section><h2>{safe(change_title(change))}</h2>{_table(list(change_lines(change)))}</section>\n"
 
 
 def _differences(report: Report) -> str:

@@ -14,12 +14,22 @@ from typing import Any, NamedTuple
 
 from redraft.errors import RecordError
 from redraft.evaluate import stats
-from redraft.evaluate.compare import Comparison, Difference, LeftOut, Result, Tally, compare, difference
+from redraft.evaluate.against import Change, changes
+from redraft.evaluate.compare import (
+    Comparison,
+    Difference,
+    LeftOut,
+    Result,
+    Tally,
+    compare,
+    difference,
+    judges_agree,
+)
 from redraft.evaluate.sides import Material, place
 from redraft.evaluate.stats import Estimate
 from redraft.formats.read.files import name_of
 
-_FEW = 5  # questions or reviews to name in a row
+_FEW, _MANY = 5, 20  # reviews, and questions, to name in a row
 
 
 @dataclass(frozen=True)
@@ -29,12 +39,14 @@ class Report:
     Attributes:
         files: The files of reviews.
         material: The answers and questions that were given.
+        changes: What changed since an earlier report, if one was given.
     """
 
     files: tuple[str, ...]
     material: Material
     comparisons: tuple[Comparison, ...]
     differences: tuple[Difference, ...]
+    changes: tuple[Change, ...] = ()
 
     def categories(self, comparison: Comparison) -> dict[str, Result]:
         """Return a comparison's result in each category; none without the questions."""
@@ -52,6 +64,7 @@ def report(
     *,
     answers: Sequence[Path] = (),
     questions: Path | None = None,
+    against: Path | None = None,
     draws: int = stats.DRAWS,
     seed: int = stats.SEED,
 ) -> Report:
@@ -61,6 +74,7 @@ def report(
         reviews: The files; each order may have its own.
         answers: The answers that were judged, a file for each model.
         questions: What was asked, with categories.
+        against: The JSON of an earlier report, to say what changed.
         draws: Number of resamples.
         seed: Decides the resamples.
 
@@ -73,7 +87,8 @@ def report(
         raise _nothing(names, [each for comparison in found for each in comparison.unreadable])
     pairs = [(two, one) for one, two in combinations(found, 2) if one.opponent == two.opponent]
     differences = filter(None, (difference(*pair) for pair in pairs))
-    return Report(names, material, found, tuple(differences))
+    since = changes(found, against) if against else ()
+    return Report(names, material, found, tuple(differences), since)
 
 
 def _nothing(files: Sequence[str], unreadable: Sequence[LeftOut]) -> RecordError:
@@ -103,6 +118,10 @@ def lines_of(comparison: Comparison) -> Iterator[Line]:
     if whole.both and comparison.p is not None:
         yield Line("in both orders", "", "", f"{_tally(whole.both)}, p = {comparison.p:.2g}")
     yield from _order(comparison)
+    for each in judges_agree(comparison):
+        note = f"{each.first} and {each.second}, {many(each.reviews, 'review')}"
+        yield Line("judges agree", *percent(each.agreement, 1), note)
+        yield Line("  kappa", *_plain(each.kappa, 2))
     yield from _length(comparison)
     yield from _not_counted(comparison)
 
@@ -157,6 +176,23 @@ def difference_line(each: Difference) -> Line:
     return Line("difference of ratios", *figures, f"points; {many(each.questions, 'question')}")
 
 
+def change_lines(change: Change) -> Iterator[Line]:
+    """Yield the rows of a change."""
+    for name, estimate in (("ratio of scores", change.ratio), ("win rate", change.win_rate)):
+        if estimate:
+            yield Line(name, *_plain(estimate.times(100), 2, sign=True), "points")
+    for name, ids in (("better", change.better), ("worse", change.worse)):
+        shown = ", ".join(ids[:_MANY]) + " …" * (len(ids) > _MANY)
+        yield Line(
+            name, f"{len(ids):,}", "", f"of {many(change.questions, 'question')}{': ' * bool(ids)}{shown}"
+        )
+
+
+def change_title(change: Change) -> str:
+    """Return the title of a change."""
+    return f"{change.model} since {change.before if change.before != change.model else 'the last report'}"
+
+
 def category_line(name: str, result: Result) -> Line:
     """Return the row of a category: its ratio, or else its win rate."""
     figure = percent(result.ratio, 1) if result.ratio else percent(result.win_rate, 1)
@@ -206,6 +242,8 @@ def as_text(report: Report) -> Iterator[str]:
         if unasked := report.unasked(comparison):
             more = " …" * (len(unasked) > _FEW)
             yield f"{many(len(unasked), 'question')} without a review: {', '.join(unasked[:_FEW])}{more}"
+    for change in report.changes:
+        yield from ("", change_title(change), *_table(list(change_lines(change))))
     for each in report.differences:
         yield from ("", f"{each.model} less {each.other}", *_table([difference_line(each)]))
 
@@ -229,6 +267,7 @@ def as_json(report: Report) -> dict[str, Any]:
         "files": list(report.files),
         "comparisons": [_comparison(report, each) for each in report.comparisons],
         "differences": [_without_nan(asdict(each)) for each in report.differences],
+        "changes": [_without_nan(asdict(each)) for each in report.changes],
     }
 
 
@@ -243,10 +282,12 @@ def _comparison(report: Report, comparison: Comparison) -> dict[str, Any]:
         "p": comparison.p,
         "order_bias": order and asdict(order),
         "length_bias": length and asdict(length),
+        "judges": [_without_nan(asdict(each)) for each in judges_agree(comparison)],
         "categories": {name: asdict(each) for name, each in report.categories(comparison).items()},
         "unreadable": list(map(asdict, comparison.unreadable)),
         "left_out": list(map(asdict, comparison.left_out)),
         "without_review": report.unasked(comparison),
+        "by_question": list(map(vars, comparison.by_question())),
         "draws": comparison.draws,
         "seed": comparison.seed,
     }
@@ -258,6 +299,4 @@ def _without_nan(value: Any) -> Any:
     """Return a JSON value with null for NaN."""
     if isinstance(value, Mapping):
         return {name: _without_nan(each) for name, each in value.items()}
-    if isinstance(value, list | tuple):
-        return list(map(_without_nan, value))
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -19,6 +19,7 @@ from redraft.formats.read.files import name_of, stem_of
 from redraft.formats.read.records import read_records
 
 _SHOWN = 5
+_NAMING = 'Name the two models in each review ("model_1", "model_2"), or call the file NEW_vs_OLD.jsonl.'
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ class Material:
             )
         raise RecordError(
             f"{where}: the answer {answer_id!r} is in {' and '.join(found)}: which of them was judged?",
-            hint='Name the models in the reviews ("model_1", "model_2") or in their file\'s name: A_vs_B',
+            hint=_NAMING,
         )
 
 
@@ -196,7 +197,7 @@ def _placed(
     if names[0] == names[1]:
         raise RecordError(
             f"{where}: both answers, {review.answer1_id!r} and {review.answer2_id!r}, are of {names[0]}.",
-            hint="A review compares the answers of two models.",
+            hint=_NAMING,
         )
     return Placed(where, review, names, answers)
 

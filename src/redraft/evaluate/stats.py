@@ -33,7 +33,8 @@ SEED = 1
 CONFIDENCE = 0.95
 _TAIL = (1 - CONFIDENCE) / 2
 _Z = float(special.ndtri(1 - _TAIL))
-_AT_ONCE = 1 << 22  # weights of resamples in memory at once: 32 MB
+_SAME = 1e-12  # resamples that differ by rounding only
+_AT_ONCE = 1 << 19  # weights of resamples in memory at once: 4 MB, which stay in the cache
 
 Numbers = npt.NDArray[np.float64]
 Figure = Callable[[Numbers], Numbers]
@@ -46,7 +47,8 @@ class Estimate:
 
     Attributes:
         value: The figure; NaN where nothing was counted.
-        low: The lower end; NaN where there is no interval, as for a single question.
+        low: The lower end; NaN where there is no interval: of a single question, or where all questions
+            agree, so that resamples show no spread.
         high: The upper end.
     """
 
@@ -88,7 +90,7 @@ class Bootstrap:
         values = values[np.isfinite(values)]
         if not math.isfinite(value):
             return NOTHING
-        if not len(values):
+        if not len(values) or np.ptp(values) <= _SAME * max(1.0, abs(value)):
             return Estimate(value, math.nan, math.nan)
         tail = expanded_tail(self.questions)
         low, high = np.quantile(values, [tail, 1 - tail])
@@ -112,7 +114,7 @@ def _resampled(table: Numbers, draws: int, seed: int) -> Numbers:
     weights = np.empty((min(max(_AT_ONCE // count, 1), draws), count))
     for start in range(0, draws, len(weights)):
         part = weights[: draws - start]
-        for row in part:  # one by one: they stay in the cache of the processor
+        for row in part:
             row[:] = np.bincount(rng.integers(0, count, size=count), minlength=count)
         sums[start : start + len(part)] = part @ table
     return sums
@@ -161,16 +163,15 @@ def difference(
     return mean((pairs[:, 1] - pairs[:, 0]).tolist(), clusters)
 
 
-def proportion(hits: Sequence[bool]) -> Estimate:
+def proportion(hits: int, count: int) -> Estimate:
     """Estimate a proportion of independent hits by Wilson's score interval.
 
     Source: Wilson, JASA 22 (1927), 209; recommended by Brown, Cai and DasGupta, Statistical Science 16
     (2001), 101. Hits that come in clusters, such as two reviews of a question, need `mean`.
     """
-    count = len(hits)
     if not count:
         return NOTHING
-    share, z = sum(map(bool, hits)) / count, _Z
+    share, z = hits / count, _Z
     middle = share + z * z / (2 * count)
     half = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
     scale = 1 + z * z / count

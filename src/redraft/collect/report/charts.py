@@ -116,7 +116,7 @@ def intervals(rows: Sequence[tuple[str, float, float, float, str]], at: float) -
     """
     ends = [end for _, value, low, high, _ in rows for end in (value, low, high) if math.isfinite(end)]
     left, right = min([at, *ends]), max([at, *ends])
-    scale = 100 / ((right - left) or 1)
+    scale = 100 / max(right - left, 1e-9)
     drawn = (
         f'<dt title="{safe(name)}">{safe(name)}</dt><dd>'
         f"{_interval(*((each - left) * scale for each in (at, value, low, high)))}</dd><dd>{safe(text)}</dd>"
