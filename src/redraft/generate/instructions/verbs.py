@@ -49,7 +49,7 @@ _DETERMINERS_TEXT = """
 """
 _ENDS_TEXT = """
     about above after against and are as at based because before below between but by can containing
-    could describing do does during for from given had has have how i if in into is it of on or over
+    could describing do does during for from given had has have how i if in into is it like of on or over
     should so that than then they through to under using was we were what when where whether which
     while who why will with within without would you
 """
