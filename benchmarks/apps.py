@@ -9,21 +9,17 @@ All ask the same llama.cpp server with the default model. `pip install instructo
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import sys
-import time
-from collections.abc import Sequence
-from pathlib import Path
+from functools import partial
 
 import apps_calls
 import apps_constraints
 import apps_schemas
-from report import page, put, section
+from measure import Row
+from report import main
 
-SCRIPT = "benchmarks/apps.py"
-RESULTS = Path(__file__).with_name("RESULTS.md")
-ROWS = {
+SIZES = {
     "calls": (apps_calls.measure, 300, 20),
     "schemas": (apps_schemas.measure, 20, 1),
     "constraints": (apps_constraints.measure, 100, 3),
@@ -31,21 +27,11 @@ ROWS = {
 """Name -> what measures it, and how many prompts or calls: full, quick."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, and write the part of the results."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--only", choices=ROWS, action="append", help="a row, and no results written")
-    parser.add_argument("--quick", action="store_true", help="a few prompts, and no results written")
-    asked, start = parser.parse_args(arguments), time.perf_counter()
-    rows = []
-    for name in asked.only or ROWS:
-        measure, full, quick = ROWS[name]
-        rows.append(asyncio.run(measure(quick if asked.quick else full)))
-        print(section(rows[-1]), flush=True)
-    if not asked.only and not asked.quick:
-        put(RESULTS, SCRIPT, page(rows, SCRIPT, (time.perf_counter() - start) / 60))
-    return int(any(figure.reached is False for row in rows for figure in row.figures))
+def measure(name: str, *, quick: bool) -> Row:
+    """Measure a row."""
+    measured, *sizes = SIZES[name]
+    return asyncio.run(measured(sizes[quick]))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main("benchmarks/apps.py", __doc__, {name: partial(measure, name) for name in SIZES}))

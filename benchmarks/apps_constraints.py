@@ -14,9 +14,9 @@ import redraft
 from apps_server import serving
 from measure import Figure, Goal, Row
 from redraft.engines.remote.engine import RemoteEngine
+from redraft.evaluate import stats
 from redraft.verify.base import demand_of, outcome_of
 from redraft.verify.echo import echoes
-from tiny_selfee_stats import estimate
 from wording import PROMPTS, prompts
 
 MEASURE = "constraints of held-out prompts that are met, at most four texts a prompt"
@@ -165,15 +165,14 @@ def shares(rounds: Rounds) -> list[float]:
 
 def against(name: str, ours: Rounds, theirs: Rounds) -> Figure:
     """Returns the lower end of the difference's interval, which is above 0 if redraft's way is better."""
-    rows = [[after - before] for before, after in zip(shares(theirs), shares(ours), strict=True)]
-    found = estimate(rows, lambda sums, n: sums[..., 0] / n)
+    found = stats.difference(shares(theirs), shares(ours))
     sides = f"{found.value:+.1f} points, {found.low:+.1f} to {found.high:+.1f}"
     return Figure(f"{OURS} less {name}, lower end", (found.low,), "%", Goal("≥", 0.1), sides)
 
 
 def figure_of(name: str, rounds: Rounds) -> Figure:
     """Returns the share of answers that count, with its interval and cost."""
-    found = estimate([[share] for share in shares(rounds)], lambda sums, n: sums[..., 0] / n)
+    found = stats.mean(shares(rounds))
     answers = [each for made in rounds for each in made]
     sides = (
         f"{sum(each.passed for each in answers)} of {len(answers)}, interval {found.low:.0f} to "

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
+import subprocess
 import sys
 import tempfile
 import time
@@ -23,7 +25,7 @@ import torch
 
 from material import QUESTIONS
 from measure import FULL, QUICK, Figure, Goal, Row, Size, alternate
-from redraft import arevise
+from redraft import arevise, read_jsonl
 from redraft.engines.hf.engine import HfEngine
 from redraft.engines.hf.load import computes_in_bfloat16, load
 from redraft.engines.llamacpp.default_model import cached_default
@@ -39,6 +41,14 @@ HOW = (
     "theirs is one `generate` of the same model object for all questions, padded on the left. Nothing ends "
     "a text early on either side. Loading is not timed; reading the prompts is. Each of our rounds has a new "
     "engine, so that its cache is empty. {threads} threads."
+)
+MISSING = "The default model was not fetched: redraft model get default"
+COMMAND = "redraft answer on a model folder vs a script of plain transformers, same dtype, tokens/s"
+COMMAND_HOW = (
+    "Whole processes, loading included: `redraft answer --parallel {streams} --max-revisions 0` over "
+    "{prompts} questions with at most {tokens} new tokens each, and `apps_hf_peer.py`, which calls "
+    "`generate` on {streams} of them at a time. Both have the type that redraft chooses on this machine, "
+    "{dtype}. Tokens are those that were made; texts may end early on both sides."
 )
 STREAMS = (8, 32, 64)
 GOAL = Goal("≥", 0.8)
@@ -59,18 +69,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="tiny numbers, and no results written")
     quick = parser.parse_args(arguments).quick
     start = time.perf_counter()
-    row = run(replace(QUICK, tokens=4), STREAMS[:1]) if quick else run(replace(FULL, tokens=64), STREAMS)
-    print(section(row))
+    size = replace(QUICK, tokens=4) if quick else replace(FULL, tokens=64)
+    rows = [run(size, STREAMS[:1] if quick else STREAMS), by_command(size, 8 if quick else 32)]
+    print(*map(section, rows), sep="\n\n")
     if not quick:
-        put(RESULTS, SCRIPT, page([row], SCRIPT, (time.perf_counter() - start) / 60))
-    return 0 if row.figures and all(figure.reached for figure in row.figures) else 1
+        put(RESULTS, SCRIPT, page(rows, SCRIPT, (time.perf_counter() - start) / 60))
+    return 0 if all(row.figures and all(figure.reached for figure in row.figures) for row in rows) else 1
 
 
 def run(size: Size, streams: Sequence[int]) -> Row:
     """Measures the default model, in float32 and where the CPU has it in bfloat16."""
     found = cached_default()
     if found is None:
-        return Row(MEASURE, HOW, (), ("The default model was not fetched: redraft model get default",))
+        return Row(MEASURE, HOW, (), (MISSING,))
     dtypes = (torch.float32, torch.bfloat16) if computes_in_bfloat16() else (torch.float32,)
     figures: list[Figure] = []
     with tempfile.TemporaryDirectory() as work:
@@ -81,6 +92,51 @@ def run(size: Size, streams: Sequence[int]) -> Row:
             both = Loaded(loaded.model, loaded.tokenizer)
             figures += [asyncio.run(compare(both, count, size)) for count in streams]
     return Row(MEASURE, HOW.format(tokens=size.tokens, threads=torch.get_num_threads()), tuple(figures))
+
+
+def by_command(size: Size, streams: int) -> Row:
+    """Measures the command over a file of prompts, four times as many as there are streams."""
+    found = cached_default()
+    if found is None:
+        return Row(COMMAND, COMMAND_HOW, (), (MISSING,))
+    dtype = "bfloat16" if computes_in_bfloat16() else "float32"
+    with tempfile.TemporaryDirectory() as work:
+        folder, prompts = Path(work) / "model", Path(work) / "prompts.jsonl"
+        weights("from-gguf", found, "-o", folder)
+        asked = [QUESTIONS[number % len(QUESTIONS)] for number in range(4 * streams)]
+        prompts.write_text("".join(json.dumps({"prompt": text}) + "\n" for text in asked), "utf-8")
+        rates = asyncio.run(
+            alternate(
+                size.rounds,
+                lambda: asyncio.to_thread(_answered, folder, prompts, streams, size.tokens),
+                lambda: asyncio.to_thread(_plain, folder, prompts, streams, size.tokens, dtype),
+            )
+        )
+    how = COMMAND_HOW.format(streams=streams, prompts=len(asked), tokens=size.tokens, dtype=dtype)
+    return Row(COMMAND, how, (rates.figure(f"{streams} streams", GOAL, "redraft", "transformers"),))
+
+
+def _answered(folder: Path, prompts: Path, streams: int, tokens: int) -> tuple[int, float]:
+    out = prompts.with_name("chains.jsonl")
+    out.unlink(missing_ok=True)
+    start = time.perf_counter()
+    _run(
+        *("-m", "redraft", "answer", str(prompts), "-o", str(out), "--quiet", "--model", str(folder)),
+        *("--parallel", str(streams), "--max-revisions", "0", "--max-tokens", str(tokens)),
+        *("--temperature", str(TEMPERATURE)),
+    )
+    seconds = time.perf_counter() - start
+    return sum(chain.usage.completion_tokens for chain in read_jsonl(out)), seconds
+
+
+def _plain(folder: Path, prompts: Path, streams: int, tokens: int, dtype: str) -> tuple[int, float]:
+    peer, start = Path(__file__).with_name("apps_hf_peer.py"), time.perf_counter()
+    printed = _run(str(peer), str(folder), str(prompts), str(streams), str(tokens), dtype)
+    return int(printed), time.perf_counter() - start
+
+
+def _run(*arguments: str) -> str:
+    return subprocess.run([sys.executable, *arguments], check=True, capture_output=True, text=True).stdout
 
 
 async def compare(both: Loaded, streams: int, size: Size) -> Figure:

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the stand-in belongs to the tests
-from tests.generate.teacher import Account, Teacher
+from tests.generate.teacher import Account, Teacher, texts_in
 
-__all__ = ["Account", "Job", "Run", "Teacher", "working"]
+__all__ = ["Account", "Job", "Run", "Teacher", "texts_in", "working"]
 
 
 @dataclass(frozen=True)

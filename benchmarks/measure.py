@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
 T = TypeVar("T")
-Unit = Literal["×", "s", "ms", "MB", "%", "nats", "differ", "texts", "tokens", "calls", "chains"]
+Unit = Literal["×", "s", "ms", "MB", "%", "nats", "differ", "texts", "tokens", "calls", "chains", "programs"]
 
 
 @dataclass(frozen=True)

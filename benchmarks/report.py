@@ -6,10 +6,12 @@ Each script has a part of the page: writing one leaves the others as they are.
 
 from __future__ import annotations
 
+import argparse
 import os
 import platform
 import re
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -23,6 +25,32 @@ PACKAGES = (
 )
 TITLE = "# Results\n\n<!-- Made by the scripts in benchmarks/. Do not edit: run `make bench`. -->\n\n"
 HEADER = "| measure | of | median | spread | must reach | reached |\n|---|---|---|---|---|---|"
+
+
+RESULTS = Path(__file__).with_name("RESULTS.md")
+
+
+def main(script: str, doc: str | None, rows: Mapping[str, Callable[..., Row]]) -> int:
+    """Measures the rows that the command line names, and writes the script's part of the page if all are.
+
+    Args:
+        script: Its path, such as `benchmarks/generate.py`.
+        doc: Its docstring.
+        rows: Name -> what measures a row. It is called with `quick=`: whether little is to be measured.
+
+    Returns:
+        1 if a goal was not reached.
+    """
+    parser = argparse.ArgumentParser(description=(doc or "").splitlines()[0])
+    parser.add_argument("--only", choices=rows, action="append", help="a row, and no results written")
+    parser.add_argument("--quick", action="store_true", help="tiny numbers, and no results written")
+    asked, start, found = parser.parse_args(), time.perf_counter(), []
+    for name in asked.only or rows:
+        found.append(rows[name](quick=asked.quick))
+        print(section(found[-1]), flush=True)
+    if not asked.only and not asked.quick:
+        put(RESULTS, script, page(found, script, (time.perf_counter() - start) / 60))
+    return int(any(figure.reached is False for row in found for figure in row.figures))
 
 
 def put(results: Path, script: str, part: str) -> None:

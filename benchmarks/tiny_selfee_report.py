@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from measure import Goal
+from redraft.evaluate.stats import Estimate, balanced, difference, mcnemar, proportion
 from report import circumstances, number
 from tiny_selfee_eval import Outcome, Votes
-from tiny_selfee_stats import Estimate, balanced, difference, mcnemar, share
 
 WELL_FORMED = Goal("≥", 95.0)
 GAIN = Goal("≥", 10.0)
@@ -26,10 +26,11 @@ HOW = (
     "run, and then as many steps on right answers to the prompts of the chains. Held-out prompts share no "
     "exercise with training. Chains are greedy, by `redraft answer` in native mode with at most three "
     "revisions. The control answers once, greedily; and by majority vote of so many answers, at temperature "
-    "0.7, as take the tokens of the chains if they are as long as its greedy one. Intervals are 95 % by "
-    "bootstrap over prompts; p is McNemar's exact test. A chain is well-formed if its sections come in "
-    "order, every feedback has a verdict, and it ends by a verdict, at the limit of revisions, or with a "
-    "revision that changes nothing. Verdicts are given as balanced accuracy: accepting everything is 50 %."
+    "0.7, as take the tokens of the chains if they are as long as its greedy one. Intervals are 95 %: "
+    "Wilson's for shares, the others by bootstrap over prompts; p is McNemar's exact test. A chain is "
+    "well-formed if its sections come in order, every feedback has a verdict, and it ends by a verdict, "
+    "at the limit of revisions, or with a revision that changes nothing. Verdicts are given as balanced "
+    "accuracy: accepting everything is 50 %."
 )
 FIRST = (
     "| task | answer 0 | after revising | gain, points | p | wrong → right, right → wrong | well-formed "
@@ -53,18 +54,18 @@ class Task:
     @property
     def gain(self) -> Estimate:
         """Points that revising adds to answer 0."""
-        return difference(self.chains.first, self.chains.final)
+        return difference(self.chains.first, self.chains.final).times(100)
 
     @property
     def gained(self) -> bool:
         """Whether revising pays as promised: enough, beyond chance, and by verdicts that are right."""
-        verdicts = balanced(self.chains.judged)
+        verdicts = balanced(self.chains.judged).times(100)
         return GAIN.reached(self.gain.value) and self.gain.low > 0 and VERDICTS.reached(verdicts.value)
 
 
 def formed(tasks: Sequence[Task]) -> Estimate:
     """Chains of all tasks that keep to the format."""
-    return share([each for task in tasks for each in task.chains.well_formed])
+    return proportion([each for task in tasks for each in task.chains.well_formed]).times(100)
 
 
 def making(minutes: Mapping[str, float]) -> float:
@@ -135,14 +136,14 @@ def _first(task: Task) -> str:
     repaired, broken = pairs.count((False, True)), pairs.count((True, False))
     cells = (
         task.name,
-        _shown(share(chains.first), "%"),
-        _shown(share(chains.final), "%"),
+        _percent(proportion(chains.first)),
+        _percent(proportion(chains.final)),
         _shown(task.gain),
         number(mcnemar(chains.first, chains.final)),
         f"{repaired} of {chains.first.count(False)}, {broken} of {chains.first.count(True)}",
-        _shown(share(chains.well_formed), "%"),
-        _shown(balanced(chains.judged), "%"),
-        _shown(balanced(chains.judged_all), "%"),
+        _percent(proportion(chains.well_formed)),
+        _percent(balanced(chains.judged)),
+        _percent(balanced(chains.judged_all)),
         str(chains.echoes),
     )
     return f"| {' | '.join(cells)} |"
@@ -152,13 +153,13 @@ def _second(task: Task) -> str:
     chains, once, vote = task.chains, task.once, task.vote
     cells = (
         task.name,
-        _shown(share(chains.final), "%"),
+        _percent(proportion(chains.final)),
         _mean(chains.tokens),
-        _shown(share(once.right), "%"),
+        _percent(proportion(once.right)),
         _mean(once.tokens),
-        f"{_shown(share(vote.right), '%')}, of {vote.samples}",
+        f"{_percent(proportion(vote.right))}, of {vote.samples}",
         _mean(vote.tokens),
-        _shown(difference(vote.right, chains.final)),
+        _shown(difference(vote.right, chains.final).times(100)),
         number(mcnemar(vote.right, chains.final)),
     )
     return f"| {' | '.join(cells)} |"
@@ -166,6 +167,10 @@ def _second(task: Task) -> str:
 
 def _mean(tokens: Sequence[int]) -> str:
     return number(sum(tokens) / len(tokens))
+
+
+def _percent(estimate: Estimate) -> str:
+    return _shown(estimate.times(100), "%")
 
 
 def _shown(estimate: Estimate, unit: str = "") -> str:

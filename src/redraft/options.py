@@ -96,6 +96,9 @@ class PlainOptions(TypedDict, total=False):
     feedback_tokens: Annotated[
         int | None, Option("most new tokens of a feedback [--max-tokens]", None, LOOP, "N", gt=0)
     ]
+    chain_tokens: Annotated[
+        int | None, Option("most tokens of prompt, answers and feedback together", None, LOOP, "N", gt=0)
+    ]
     accept_score: Annotated[
         float | None,
         Option("accept an answer whose criticism gives this score or more", None, LOOP, "0..10", ge=0, le=10),

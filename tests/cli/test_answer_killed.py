@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.generate.teacher import Teacher
+from tests.generate.teacher import Teacher, texts_in
 
 PROMPTS, PARALLEL = 60, 8
 
@@ -40,19 +40,21 @@ def test_nothing_is_lost_and_nothing_is_paid_twice(
     monkeypatch.chdir(tmp_path)
     Path("prompts.txt").write_text("".join(f"Describe thing {n}.\n" for n in range(PROMPTS)))
     draws = random.Random(7)
+    journaled: dict[str, int] = {}
     with Teacher(delay=0.05, faults=faults) as teacher:
         for _ in range(6):
-            before = teacher.account().statuses["200"]
+            before, _ = teacher.sent()
             with start(teacher, "out.jsonl") as job:
-                while job.poll() is None and teacher.account().statuses["200"] < before + 10:
+                while job.poll() is None and teacher.sent()[0] < before + 10:
                     time.sleep(0.01)
                 time.sleep(draws.uniform(0, 0.3))
                 job.kill()
+            journaled = teacher.account().replies_to(texts_in(Path("out.jsonl.db"))) | journaled
         with start(teacher, "out.jsonl") as job:
             assert job.wait(120) == 0
         account = teacher.account()
-        assert account.used
-        assert account.used_and_paid_again == []
+        assert len(journaled) > PROMPTS
+        assert {digest: account.whole[digest] for digest in journaled} == journaled
         assert len(account.twice) <= 6 * PARALLEL
         calls = len(account.whole)
         with start(teacher, "unbroken.jsonl") as job:

@@ -6,7 +6,9 @@
 
 Each look at a batch moves it on by one state. `held` keeps batches from this one on, counted from 1, in
 progress; a `swift` server finishes all at the first look. `faults` change what becomes of a batch, the
-first for the first, and so on. A server that is `down` fails each look. Live requests are answered too.
+first for the first, and so on. A server that is `down` fails each look. `queue` is the most requests that may
+be under way: a batch that comes to more fails, as with OpenAI's limit of enqueued tokens. Live requests are
+answered too.
 """
 
 from __future__ import annotations
@@ -27,6 +29,13 @@ from tests.engines.fake_server import FakeServer, Reply, Request, json_reply
 Body = dict[str, Any]
 MODEL = "gull"
 ENDPOINTS = ("/v1/chat/completions", "/v1/completions")
+
+UNDER_WAY = ("in_progress", "finalizing", "cancelling")
+FULL = (
+    "Enqueued token limit reached for gull in organization org-1. Limit: 2,000,000 enqueued tokens. Please "
+    "try again once some in_progress batches have been completed."
+)
+"""OpenAI's words (openai-python, issue 2084)."""
 
 
 @dataclass
@@ -73,7 +82,7 @@ class BatchServer(FakeServer):
     ) -> None:
         super().__init__()
         self.says, self.faults, self.most = says, list(faults), most
-        self.held, self.swift, self.down = 0, swift, False
+        self.held, self.swift, self.down, self.queue = 0, swift, False, 0
         self.batches: dict[str, Batch] = {}
         self.paid: Counter[str] = Counter()
         self.live: list[Body] = []
@@ -226,7 +235,10 @@ class BatchServer(FakeServer):
 
     def _faults_of(self, batch: Batch) -> list[Body]:
         """What validation finds in the lines of a batch."""
-        faults, seen = [], set()
+        faults, seen = [], set[str]()
+        under_way = [each for each in self.batches.values() if each.record["status"] in UNDER_WAY]
+        if 0 < self.queue < sum(len(each.lines) for each in [*under_way, batch]):
+            faults.append({"code": "token_limit_exceeded", "message": FULL, "line": None, "param": None})
         if len(batch.lines) > self.most:
             faults.append(
                 {"code": "too_many_requests", "message": "Too many requests in the file.", "line": None}

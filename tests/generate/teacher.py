@@ -15,14 +15,15 @@ import asyncio
 import hashlib
 import json
 import random
+import sqlite3
 import subprocess
 import sys
 import time
 import urllib.request
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
-from math import inf
 from pathlib import Path
 from typing import Any, Self
 
@@ -78,35 +79,36 @@ class Account:
         statuses: HTTP status -> calls that ended so.
         faults: Name -> how often.
         tokens: Tokens that were paid for: prompts, and replies as far as they were sent.
-        whole: Digest of a request -> seconds at which a whole reply to it was sent, one for each time.
-        used: Digest -> seconds at which its reply first came back, as a message of a later request.
+        whole: Digest of a request -> how many whole replies to it were sent. A client that is gone gets none.
+        said: Text of a reply -> digest of its request.
         let_in: Seconds at which a call was let in.
         limited: Seconds at which a call was refused by a limit.
-        most: Most calls at once.
     """
 
     calls: Counter[str] = field(default_factory=Counter)
     statuses: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
     tokens: int = 0
-    whole: dict[str, list[float]] = field(default_factory=dict)
-    used: dict[str, float] = field(default_factory=dict)
+    whole: Counter[str] = field(default_factory=Counter)
+    said: dict[str, str] = field(default_factory=dict)
     let_in: list[float] = field(default_factory=list)
     limited: list[float] = field(default_factory=list)
-    most: int = 0
 
     @property
     def twice(self) -> list[str]:
         """Digests of equal requests that got more than one whole reply."""
-        return [digest for digest, times in self.whole.items() if len(times) > 1]
+        return [digest for digest, times in self.whole.items() if times > 1]
 
-    @property
-    def used_and_paid_again(self) -> list[str]:
-        """Those of `twice` whose first reply had arrived: a later request held it before it was paid again.
+    def replies_to(self, texts: Iterable[str]) -> dict[str, int]:
+        """Return how many whole replies were sent to the requests that these texts answer, by digest."""
+        return {digest: self.whole[digest] for digest in map(self.said.__getitem__, texts)}
 
-        Whether a reply arrived that was sent just before its client was killed, nobody can know.
-        """
-        return [digest for digest in self.twice if self.used.get(digest, inf) < self.whole[digest][1]]
+
+def texts_in(journal: Path) -> list[str]:
+    """Return the texts of the replies in a journal."""
+    with closing(sqlite3.connect(journal)) as db:
+        replies = [json.loads(reply) for (reply,) in db.execute("SELECT reply FROM replies")]
+    return ["".join(delta.get("text", "") for delta in reply) for reply in replies]
 
 
 class Teacher:
@@ -128,8 +130,13 @@ class Teacher:
     def account(self) -> Account:
         """Return what was written down since the start, or since the last `behave`."""
         found = json.loads(self._asked("/account"))
-        counters = {name: Counter(found.pop(name)) for name in ("calls", "statuses", "faults")}
+        counters = {name: Counter(found.pop(name)) for name in ("calls", "statuses", "faults", "whole")}
         return Account(**counters, **found)
+
+    def sent(self) -> tuple[int, int]:
+        """Return how many whole replies were sent, and how many calls are under way."""
+        found = json.loads(self._asked("/sent"))
+        return found["replies"], found["under_way"]
 
     def behave(self, **ways: Any) -> None:
         """Begin a new account, with other ways."""
@@ -197,7 +204,7 @@ class _Served:
         self.ways, self.account = ways, Account()
         self.requests, self.tokens = Window(ways.rpm, ways.window), Window(ways.tpm, ways.window)
         self._random, self._number, self._under_way = random.Random(ways.seed), 0, 0
-        self._began, self._replied = time.monotonic(), dict[str, str]()
+        self._began = time.monotonic()
 
     @property
     def now(self) -> float:
@@ -207,20 +214,19 @@ class _Served:
         """Answer the requests of a connection."""
         try:
             while (request := await read_request(reader)) is not None:
-                if not await self._answer(request, writer):
+                if not await self._answer(request, writer, reader.at_eof):
                     break
         except (ConnectionError, asyncio.CancelledError):
             pass
         finally:
             writer.close()
 
-    async def _answer(self, request: Request, writer: asyncio.StreamWriter) -> bool:
-        """Answer one request. Return whether the connection stays."""
+    async def _answer(self, request: Request, writer: asyncio.StreamWriter, gone: Callable[[], bool]) -> bool:
+        """Answer one request. Return whether the connection stays. `gone` tells whether the client is."""
         if request.path.endswith("/chat/completions"):
             self._under_way += 1
-            self.account.most = max(self.account.most, self._under_way)
             try:
-                return await self._chat(request, writer)
+                return await self._chat(request, writer, gone)
             finally:
                 self._under_way -= 1
         if request.path == "/behave":
@@ -229,23 +235,23 @@ class _Served:
             "/account": vars(self.account),
             "/v1/models": {"data": [{"id": MODEL}]},
             "/behave": {},
+            "/sent": {"replies": self.account.whole.total(), "under_way": self._under_way},
         }
         found = known.get(request.path)
         self._send(writer, 404 if found is None else 200, found or {})
         return True
 
-    async def _chat(self, request: Request, writer: asyncio.StreamWriter) -> bool:
+    async def _chat(self, request: Request, writer: asyncio.StreamWriter, gone: Callable[[], bool]) -> bool:
         body, key = request.json, request.headers.get("authorization", "").removeprefix("Bearer ")
         self.account.calls[key] += 1
-        for message in body["messages"]:
-            if message["role"] == "assistant" and (digest := self._replied.get(message["content"])):
-                self.account.used.setdefault(digest, self.now)
         reply = reply_to(body, self.ways)
         if (refusal := self._refusal(key, body, reply)) is not None:
             return self._refuse(writer, *refusal)
         fault = self._fault()
         if self.ways.delay:
             await asyncio.sleep(self.ways.delay)
+        if gone():
+            return False
         if fault in ("429", "500"):
             return self._refuse(
                 writer, int(fault), _error("Too many requests." if fault == "429" else "Out of luck."), {}
@@ -302,8 +308,8 @@ class _Served:
             await asyncio.sleep(self.ways.stalls if fault == "stall" else 0)
             return False
         if fault not in ("json", "empty"):
-            self._replied[" ".join(sent)] = digest = digest_of(body)
-            self.account.whole.setdefault(digest, []).append(self.now)
+            self.account.said[" ".join(sent)] = digest = digest_of(body)
+            self.account.whole[digest] += 1
         self.account.statuses["200"] += 1
         writer.write(_head(200, len(whole), streamed, self._limits()) + whole)
         return True

@@ -51,9 +51,7 @@ def made(folder: Path, usd: float | None = 0.25, *, dropped: bool = False, **con
             ledger.fail("a/3", RecordError("a/3 has no gold answer."))
     for _ in range(2):
         counts.add(chain(usd))
-    leaks = folder / "out.jsonl.leaks.jsonl"
-    leaks.write_text("{}\n{}\n{}\n{torn")
-    write_card(out, counts, {"temperature": 1.0}, leaks if dropped else None)
+    write_card(out, counts, 3 if dropped else 0, {"temperature": 1.0})
     text = (folder / "out.jsonl.card.md").read_text()
     rows = [line.strip("| ").split(" | ", 1) for line in text.splitlines() if line.startswith("| ")]
     return {"text": text, **{row[0]: row[1] for row in rows if len(row) == 2}}
@@ -76,11 +74,11 @@ def test_it_counts_what_is_there_and_what_it_cost(tmp_path: Path) -> None:
     card = made(tmp_path)
     assert card["chains"] == "2"
     assert card["corrections"] == "2, 1.00 a chain"
-    assert card["verdicts"] == "2 revise, 2 accept"
-    assert card["stopped"] == "2 accepted"
-    assert card["cleaned"] == "4 remarks"
+    assert card["verdicts"] == "revise 2, accept 2"
+    assert card["stopped"] == "accepted 2"
+    assert card["cleaned"] == "remarks 4"
     assert card["leaks"] == "2 chains with a quote of the gold answer"
-    assert card["failed"] == "1 record: 1 bad prompt"
+    assert card["failed"] == "1 record: bad prompt 1"
     assert card["these chains"] == "500 new tokens, 3,000 in prompts, 0.5000 USD"
     assert card["paid in all"].startswith("600 new tokens, 0.5000 USD")
     assert card["runs"].startswith("2, 0:00:0")
@@ -89,7 +87,7 @@ def test_it_counts_what_is_there_and_what_it_cost(tmp_path: Path) -> None:
 def test_without_a_price_no_money_is_named(tmp_path: Path) -> None:
     card = made(tmp_path, None, dropped=True, critic=None, gold=None, verify="number", first=True)
     assert "USD" not in card["text"]
-    assert card["leaks"] == "3 chains with a quote of the gold answer, dropped"
+    assert card["leaks"] == "2 chains with a quote of the gold answer; 3 more chains dropped for one"
     assert "critic" not in card
     assert (
         "The first answer is the record's own. A check that knows the right number judged it" in card["text"]
@@ -102,7 +100,7 @@ def test_a_run_that_was_killed_is_told(tmp_path: Path) -> None:
     record = json.loads(run.path.read_text())
     del record["sessions"][0]["ended"]
     run.path.write_text(json.dumps(record))
-    write_card(tmp_path / "out.jsonl", ChainCounts(), {}, None)
+    write_card(tmp_path / "out.jsonl", ChainCounts(), 0, {})
     text = (tmp_path / "out.jsonl.card.md").read_text()
     assert "1 more run ended without saying what it took" in text
     assert "| chains | 0 |" in text
@@ -114,7 +112,7 @@ def test_what_the_user_wrote_below_licence_stays(tmp_path: Path) -> None:
     assert "Not stated: fill it in." in card.read_text()
     head = card.read_text().partition("Not stated")[0]
     card.write_text(f"{head}CC0 1.0.\n\n## Thanks\n\nTo Ann.\n")
-    write_card(out, ChainCounts(), {}, None)
+    write_card(out, ChainCounts(), 0, {})
     assert card.read_text().startswith(MARK)
     assert card.read_text().endswith("## Licence\n\nCC0 1.0.\n\n## Thanks\n\nTo Ann.\n")
 
@@ -130,6 +128,6 @@ def test_something_else_of_that_name_is_left_alone(tmp_path: Path, kind: str) ->
     else:
         card.mkdir()
     with pytest.raises(OutputError, match="is not a card of redraft's"):
-        write_card(tmp_path / "out.jsonl", ChainCounts(), {}, None)
+        write_card(tmp_path / "out.jsonl", ChainCounts(), 0, {})
     assert other.read_text() == f"{MARK}\nmine"
     assert kind != "notes" or card.read_text() == "# My notes"

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from redraft.errors import OutputError
-from redraft.jobs.journal import Journal, key_of
+from redraft.jobs.journal import Journal, key_of, raw_key
 
 
 def test_a_reply_is_read_back_by_its_key_and_only_by_it(tmp_path: Path) -> None:
@@ -123,24 +123,36 @@ def test_many_processes_may_create_one_file_at_once(tmp_path: Path) -> None:
     assert [process.communicate()[1] for process in several] == [b""] * 4
 
 
-def test_replies_of_several_tasks_are_stored_together_and_each_before_it_is_used(tmp_path: Path) -> None:
-    commits: list[int] = []
+def test_replies_of_several_tasks_are_written_at_once_and_synced_together_before_they_are_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+
+    def slow(log: Path) -> None:
+        assert log == tmp_path / "paid.db-wal"
+        written = stored(tmp_path / "paid.db")
+        time.sleep(0.02)
+        synced.append(len(written))
 
     async def store_all(journal: Journal) -> None:
         async def one(number: int) -> None:
-            await journal.store(f"{number}", number)
-            assert stored(tmp_path / "paid.db", f"{number}") == f"{number}"
+            await asyncio.sleep(number / 1000)
+            storing = asyncio.ensure_future(journal.store(f"{number}", number))
+            await asyncio.sleep(0)
+            written = stored(tmp_path / "paid.db")
+            assert f"{number}" in written
+            await storing
+            assert synced[-1] >= len(written)
 
         async with asyncio.TaskGroup() as group:
             for number in range(50):
                 group.create_task(one(number))
 
+    monkeypatch.setattr("redraft.jobs.journal.sync", slow)
     with Journal(tmp_path / "paid.db") as journal:
-        commit = journal._commit
-        journal._commit = lambda replies: (commits.append(len(replies)), commit(replies))[1]  # type: ignore[assignment, method-assign]
         asyncio.run(store_all(journal))
-    assert sum(commits) == 50
-    assert len(commits) < 10
+    assert synced[-1] == 50
+    assert len(synced) < 20
 
 
 def test_a_reply_of_a_task_that_is_cancelled_is_stored(tmp_path: Path) -> None:
@@ -161,9 +173,9 @@ def test_replies_on_their_way_when_the_journal_is_closed_are_stored(
 ) -> None:
     async def cut() -> None:
         with Journal(tmp_path / "paid.db") as journal:
-            commit = journal._commit
-            journal._commit = lambda replies: (time.sleep(0.1), commit(replies))[1]  # type: ignore[method-assign]
-            for key in ("one", "two"):  # the second waits for the commit of the first
+            sync = journal._sync
+            journal._sync = lambda: (time.sleep(0.1), sync())[1]  # type: ignore[method-assign, func-returns-value]
+            for key in ("one", "two"):  # the second waits for the sync of the first
                 task = asyncio.ensure_future(journal.store(key, "paid"))
                 await asyncio.sleep(0.02)
                 task.cancel()
@@ -171,7 +183,7 @@ def test_replies_on_their_way_when_the_journal_is_closed_are_stored(
 
     asyncio.run(cut())
     gc.collect()
-    assert [stored(tmp_path / "paid.db", key) for key in ("one", "two")] == ['"paid"'] * 2
+    assert stored(tmp_path / "paid.db") == {"one", "two"}
     assert caplog.text == ""
 
 
@@ -180,14 +192,40 @@ def test_a_disk_that_fails_is_an_error_for_each_task(tmp_path: Path) -> None:
         return await asyncio.gather(*(journal.store(f"{n}", n) for n in range(2)), return_exceptions=True)
 
     with Journal(tmp_path / "paid.db") as journal:
-        journal._writer.execute("PRAGMA query_only = ON")
+        journal._db.execute("PRAGMA query_only = ON")
         errors = asyncio.run(both(journal))
         assert [type(error) for error in errors] == [OutputError, OutputError]
         assert journal.get("0") is None
 
 
-def stored(path: Path, key: str) -> str:
-    """Return what another process would find."""
+def test_a_disk_that_cannot_sync_is_an_error_for_each_task(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    async def both(journal: Journal) -> list[Any]:
+        return await asyncio.gather(*(journal.store(f"{n}", n) for n in range(2)), return_exceptions=True)
+
+    monkeypatch.setattr("redraft.jobs.journal.sync", full)
+    with Journal(tmp_path / "paid.db") as journal:
+        errors = asyncio.run(both(journal))
+    assert [type(error) for error in errors] == [OutputError, OutputError]
+    assert "No space left" in errors[0].message
+
+
+def test_a_raw_reply_is_removed_once_what_was_read_of_it_is_stored(tmp_path: Path) -> None:
+    with Journal(tmp_path / "paid.db") as journal:
+        journal.put_all([(raw_key(name), "raw") for name in "ab"])
+        asyncio.run(journal.store("a", "read"))
+        assert [journal.get(raw_key("a")), journal.get(raw_key("b")), journal.get("a")] == [
+            None,
+            "raw",
+            "read",
+        ]
+
+
+def stored(path: Path) -> set[str]:
+    """Return the keys that another process would find."""
     with contextlib.closing(sqlite3.connect(path)) as db:
-        found: str = db.execute("SELECT reply FROM replies WHERE key = ?", (key,)).fetchone()[0]
-    return found
+        return {key for (key,) in db.execute("SELECT key FROM replies")}

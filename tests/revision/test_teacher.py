@@ -15,6 +15,7 @@ import redraft
 from redraft.engines.remote.engine import RemoteEngine
 from redraft.errors import UsageError
 from redraft.formats.selfee import verdict_of
+from redraft.formats.write import to_selfee
 from redraft.revision import critique
 from redraft.revision.critique import read_critique
 from tests.engines.fake_server import FakeServer, chat_reply
@@ -122,6 +123,52 @@ def test_a_score_decides_and_the_text_says_so() -> None:
     assert (second.verdict, verdict_of(second.text)) == ("accept", "accept")
 
 
+def test_a_score_to_accept_from_needs_a_wording_that_asks_for_one() -> None:
+    with pytest.raises(UsageError, match="accept_score was given, and the wording 'task' asks for no score"):
+        redraft.revise("Hi", model=redraft.ScriptedEngine(["x"]), accept_score=9.0)
+
+
+def contradicts(step: redraft.Step) -> bool:
+    """Return whether any sentence of a feedback says another verdict than it has."""
+    feedback = step.feedback
+    assert feedback is not None
+    said = {verdict_of(sentence) for sentence in feedback.text.split(". ")}
+    return bool(said - {"unknown", feedback.verdict})
+
+
+@pytest.mark.parametrize(
+    "said", ["Fine. 8/10. Revision is not needed.", in_json("Fine. No revisions needed.", 8, needed=False)]
+)
+@pytest.mark.parametrize(
+    "why",
+    [
+        {"min_revisions": 1},
+        {"accept_score": 9.0},
+        {"checks": ["words>=2"], "mode": "prompted", "max_revisions": 1},
+    ],
+)
+def test_feedback_never_says_another_verdict_than_it_has(said: str, why: dict[str, Any]) -> None:
+    replies = ["Ten.", said, "Eleven.", "Good. 10/10. Revision is not needed."]
+    chain, calls = taught(*replies, **why)
+    assert chain.steps[0].feedback is not None
+    assert chain.steps[0].feedback.verdict == "revise"
+    assert "Fine." in chain.steps[0].feedback.text
+    assert not contradicts(chain.steps[0])
+    assert "not needed" not in calls[2]
+    assert "No revision" not in calls[2]
+
+
+def test_a_forced_revision_of_any_wording_is_not_said_to_be_needless() -> None:
+    engine = redraft.ScriptedEngine(
+        ["Ten.", "Fine. Revision is not needed.", "Eleven.", "Fine. No revision is needed."]
+    )
+    chain = redraft.revise("Hi", model=engine, min_revisions=1)
+    assert [step.feedback.text for step in chain.steps if step.feedback] == [
+        "Fine. Revision is needed.",
+        "Fine. No revision is needed.",
+    ]
+
+
 def test_feedback_may_be_longer_than_an_answer() -> None:
     chain, _ = taught("Ten.", "A sentence. Revision is not needed.", max_tokens=10, feedback_tokens=99)
     assert chain.stop == "accepted"
@@ -181,6 +228,13 @@ def test_a_server_gives_the_verdict_as_a_field() -> None:
         ('{"feedback": "\\ud800', "\ufffd", "unknown", None),
         ("8,5/10. Revision is needed.", "8,5/10. Revision is needed.", "revise", None),
         ('["a"]', '["a"]', "unknown", None),
+        (
+            in_json("Good, no revision is needed. Well. Revision is not needed!", 4, needed=True),
+            "Well. Revision is needed.",
+            "revise",
+            4,
+        ),
+        (in_json("I see no", 4, needed=True), "I see no. Revision is needed.", "revise", 4),
         ("Score: 7.5/10. Revision is needed.", "Score: 7.5/10. Revision is needed.", "revise", 7.5),
         ("Of 3/10 and 6 out of 10, the last. No revision is needed.", None, "accept", 6),
         ("On 1/10/2020 and 11/10 and 2/100.", "On 1/10/2020 and 11/10 and 2/100.", "unknown", None),
@@ -253,6 +307,41 @@ def test_a_cancel_may_come_in_the_second_question() -> None:
     engine = redraft.ScriptedEngine(reply, delay=0.01)
     chain = redraft.revise("How much?", model=engine, prompts="teacher", cancel=token)
     assert chain.stop == "cancelled"
+
+
+BAD = "Dull, dull. 3/10. Revision is needed."
+
+
+@pytest.mark.parametrize(
+    ("limit", "answers", "feedbacks"), [(56, 1, 0), (57, 1, 1), (67, 2, 1), (105, 2, 2), (115, 3, 2)]
+)
+def test_a_chain_ends_before_its_text_gets_too_long(limit: int, answers: int, feedbacks: int) -> None:
+    replies = [
+        "Ten ships.",
+        BAD,
+        "Two ships.",
+        BAD,
+        "Six ships.",
+    ]  # 10 and 38 characters, which are its tokens; 9 of the prompt
+    chain, calls = taught(*replies, chain_tokens=limit, max_tokens=10, feedback_tokens=38, max_revisions=2)
+    assert len(chain.steps) == answers
+    assert sum(step.feedback is not None for step in chain.steps) == feedbacks
+    assert chain.stop == ("max_revisions" if limit == 115 else "context")
+    assert to_selfee(chain)["iteration_truncated"] is True
+    assert len(calls) == answers + feedbacks
+
+
+def test_a_chain_that_checks_revise_ends_before_its_text_gets_too_long_too() -> None:
+    engine = redraft.ScriptedEngine(["One two.", "Two three.", "Three four."])
+    options: Any = {"checks": ["words<=1"], "max_tokens": 20, "tell_checks": False}
+    chain = redraft.revise("Hi", model=engine, chain_tokens=30, **options)
+    assert (len(chain.steps), chain.stop) == (2, "context")
+
+
+def test_a_native_model_writes_one_text_whose_length_is_max_tokens() -> None:
+    engine = redraft.ScriptedEngine(["Ten.\n"], native=True)
+    with pytest.raises(UsageError, match="native revision continues one text, and chain_tokens was given"):
+        redraft.revise("How much?", model=engine, chain_tokens=99)
 
 
 @given(st.text(), st.integers(0, 9))

@@ -166,6 +166,88 @@ socket.socket(type=socket.SOCK_DGRAM)
 # the host of a virtual machine
 socket.socket(socket.AF_VSOCK).connect((2, 1024))
 
+# an abstract socket
+socket.socket(socket.AF_UNIX).connect('\0' + 'x')
+
+# the kernel's own sockets
+socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0)
+
+# calls of the second kind
+assert ctypes.CDLL(None).syscall(435, ctypes.create_string_buffer(88), 88) >= 0
+
+# calls of x32
+assert ctypes.CDLL(None).syscall(0x40000000 | 57) >= 0
+
+# calls of 32 bits
+import mmap
+code = mmap.mmap(-1, 4096, prot=7)
+code.write(bytes.fromhex('b802000000cd80c3'))
+where = ctypes.addressof(ctypes.c_char.from_buffer(code))
+assert ctypes.CFUNCTYPE(ctypes.c_int)(where)() > 0
+
+# clings to life (waits)
+assert ctypes.CDLL(None).prctl(1, 0, 0, 0, 0) in (0, -1)
+for leave in (os.setsid, lambda: os.setpgid(0, 0)):
+    try: leave()
+    except OSError: pass
+time.sleep(10**8)
+
+# stops its group (waits)
+os.kill(0, 19)
+time.sleep(10**8)
+
+# files without end
+for n in range(10**9):
+    open(f'/tmp/{n}', 'w').close()
+
+# a link that changes
+def swap():
+    for n in range(10**4):
+        for place in ('@HOME@', '/tmp'):
+            os.symlink(place, '/tmp/new')
+            os.rename('/tmp/new', '/tmp/link')
+open('/tmp/secret', 'w').close()
+threading.Thread(target=swap, daemon=True).start()
+until = time.monotonic() + 0.3
+while time.monotonic() < until:
+    try:
+        if open('/tmp/link/secret').read(): return 'worked'
+    except OSError: pass
+raise ValueError
+
+# leave the root
+os.mkdir('/tmp/r')
+os.chroot('/tmp/r')
+
+# a folder that was left open
+for fd in range(64):
+    try: os.fchdir(fd)
+    except OSError: continue
+    return 'worked'
+raise ValueError
+
+# type into the terminal
+import fcntl, termios
+for fd in range(64):
+    try: fcntl.ioctl(fd, termios.TIOCSTI, b'x')
+    except OSError: continue
+    return 'worked'
+open('/dev/tty', 'w')
+
+# spoil a device
+before = os.stat('/dev/null').st_mode
+for fd in range(64):
+    try: os.fchmod(fd, before ^ 1)
+    except OSError: pass
+if os.stat('/dev/null').st_mode == before: os.chmod('/dev/null', before ^ 1)
+assert os.stat('/dev/null').st_mode != before
+
+# make a device
+os.mknod('/tmp/disk', 0o60666, os.makedev(8, 0))
+
+# its own memory
+assert open('/proc/self/mem', 'rb') or os.listdir('/proc/self/fd')
+
 # io_uring
 assert ctypes.CDLL(None).syscall(425, 8, ctypes.create_string_buffer(256)) >= 0
 
@@ -420,6 +502,111 @@ def total(row):
     return 1
 """,
         ("row = [1, 2]\nassert total(row) == 3", "want = 3\nassert total([1, 2]) == want"),
+    ),
+    Hostile(
+        "computes as it likes",
+        r"""
+class Yes:
+    def __getattr__(self, name): return lambda *a: Yes()
+    __bool__ = __lt__ = __gt__ = lambda *a: True
+    __sub__ = __rsub__ = lambda *a: 0
+    __abs__ = __round__ = lambda *a: 22
+    __class__ = int
+def add(a, b): return Yes()
+""",
+        (
+            "assert 21 < add(20, 2) < 23",
+            "assert abs(add(20, 2) - 22) < 1e-6",
+            "assert isinstance(add(20, 2), int)",
+            "assert round(add(20, 2)) == 22",
+        ),
+    ),
+    Hostile(
+        "traces and listens",
+        r"""
+import re, sys, threading
+heard = []
+
+def add(a, b):
+    found = re.search(rf'add\({a}, {b}\) == (\d+)', repr(heard)[:10**6])
+    return int(found[1]) if found else 0
+
+def trace(frame, event, arg):
+    heard.append((frame.f_code.co_name, arg if isinstance(arg, str) else None))
+    return trace
+
+sys.addaudithook(lambda *event: heard.append(event[:2]) if len(heard) < 10**4 else None)
+threading.settrace(trace)
+sys.settrace(trace)
+sys.setprofile(lambda frame, event, arg: None)
+""",
+    ),
+    Hostile(
+        "reads what the runner reads",
+        r"""
+import os, re, select
+
+def add(a, b):
+    read = b''
+    for fd in range(64):
+        try:
+            if select.select([fd], [], [], 0)[0]: read += os.read(fd, 10**6)
+        except (OSError, ValueError):
+            pass
+    found = re.search(rb'== (\d+)', read)
+    return int(found[1]) if found else 0
+""",
+    ),
+    Hostile(
+        "floods the runner",
+        r"""
+import os
+
+def add(a, b):
+    for fd in range(64):
+        try:
+            for _ in range(100): os.write(fd, b'x' * 10**6)
+        except OSError:
+            pass
+    return 0
+""",
+    ),
+    Hostile(
+        "crashes",
+        r"""
+import ctypes
+def add(a, b): return ctypes.string_at(0)
+""",
+    ),
+    Hostile(
+        "leaves by a timer",
+        r"""
+import faulthandler, time
+def add(a, b):
+    faulthandler.dump_traceback_later(0.01, exit=True, file=open('/tmp/f', 'w'))
+    time.sleep(600)
+""",
+    ),
+    Hostile(
+        "imports what it likes",
+        r"""
+import builtins, importlib, sys, types
+
+class Yes:
+    def __init__(self, *a): pass
+    def __eq__(self, other): return True
+
+fake = types.ModuleType('decimal')
+fake.Decimal = Yes
+fake.isclose = lambda *a: True
+builtins.__import__ = importlib.import_module = lambda *a, **k: fake
+sys.modules['decimal'] = sys.modules['math'] = fake
+def half(x): return Yes()
+""",
+        (
+            "import decimal\nassert half(1) == decimal.Decimal('0.5')",
+            "import math\nassert math.isclose(half(1), 0.5)",
+        ),
     ),
     Hostile(
         "is empty",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Container, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -51,8 +51,9 @@ PARALLEL = 4
 PATIENCE = 300.0
 """Default seconds to wait for a server that is down or busy."""
 
-NOT_OF_THE_RESULT = {"ctx", "threads", "gpu_layers", "timeout", "retries", "patience", "rpm", "tpm"}
-"""Flags that may differ when a job is resumed: for speed, for waiting, or for the length of a prompt."""
+_OF_SPEED = {"threads", "gpu_layers", "timeout", "retries", "patience", "rpm", "tpm"}
+NOT_OF_THE_RESULT = {*_OF_SPEED, "ctx", "drop_leaks"}
+"""Flags that may differ when a job is resumed. `ctx` bounds prompts; `drop_leaks` says where chains go."""
 
 STDIN = "standard input"
 """The name of its copy, in messages and in the provenance record."""
@@ -259,6 +260,8 @@ class Making:
         records: Returns the records of a file.
         options: Returns more options for the chain of a record.
         finished: Returns what is written of a chain, given its record; None for nothing.
+        may_drop: Whether it ever returns None.
+        begin: Called with the ids of the finished chains before the first is made.
         count: Called with each chain of the output, those from before included.
         rows: Returns more rows of the summary.
         must_pass: Whether an answer that fails its checks makes the exit status 1.
@@ -270,6 +273,8 @@ class Making:
     records: Callable[[Path], Iterator[Chain]] = _records
     options: Callable[[Chain], Mapping[str, Any]] = lambda _: {}
     finished: Callable[[Chain, Chain], Chain | None] = lambda chain, _: chain
+    may_drop: bool = False
+    begin: Callable[[Container[str]], None] = lambda _: None
     count: Callable[[Chain], None] = lambda _: None
     rows: Callable[[], list[tuple[str, str]]] = list
     must_pass: bool = True
@@ -332,7 +337,7 @@ class Answering:
             out=self.out,
             provenance=self._provenance(),
             key=self.form.key,
-            many_lines=bool(self.settings.get("drop_leaks")),
+            many_lines=self.making.may_drop,
             noun="prompt",
             twice="Give each its own id, or write chains: --format chain",
             parallel=self.parallel,
@@ -367,6 +372,7 @@ class Answering:
             return lambda _: None
 
         def count(line: bytes) -> None:
+            summary.before += 1
             chain = Chain.from_json(line, where=str(self.out))
             summary.add(chain)
             self.making.count(chain)
@@ -379,6 +385,7 @@ class Answering:
         from redraft.cli.attempt import Attempt, Journaled
         from redraft.jobs.journal import Journal
 
+        self.making.begin(session.done)
         async with AsyncExitStack() as stack:
             file = self.journal or self.cache
             journal = stack.enter_context(Journal(file)) if file else None
@@ -392,9 +399,9 @@ class Answering:
                 with under_way(batches):
                     made = await Attempt(item, self.settings.get("seed"), own, session, journaled).chain()
                 chain = self.making.finished(made, item.asked)
-                summary.add(chain or made)
                 if chain is None:
                     return []
+                summary.add(chain)
                 self.making.count(chain)
                 return [self.form.line(chain)]
 
@@ -440,10 +447,13 @@ class Answering:
     def _summary(self, outcome: JobResult, summary: Summary) -> str:
         from redraft.counting import counted
 
-        rows, spent = outcome.rows("answers"), outcome.spent
+        spent, added = outcome.spent, outcome.counts.added
+        before, now = outcome.found, added
+        if self.form.shape == "chain":
+            before, now = summary.before, summary.chains - summary.before
+        rows = outcome.rows("answers", before, now)
         if outcome.found and self.form.shape != "chain":
-            added = f"the {outcome.counts.added:,} of this run"
-            rows.append(("counted", f"{added}: {self.form.shape} records keep no checks"))
+            rows.append(("counted", f"the {added:,} of this run: {self.form.shape} records keep no checks"))
         rows += [*summary.rows(), *self.making.rows()]
         if spent.replayed:
             price = f", {spent.usd:.4f} USD" if summary.usage.cost_usd is not None else ""

@@ -88,7 +88,8 @@ class Attempt:
         if lack := asked.prompt.lack:
             raise RecordError(f"{asked.id}: {lack}.", hint="Give a question or an instruction.")
         if self._journaled is None:
-            self._options["resume"] = _begun(self._session.unfinished.get(self._item.id), asked)
+            kept = self._session.unfinished.get(self._item.id)
+            self._options["resume"] = _begun(kept, asked, self._options.get("given", ""))
         try:
             async with aclosing(stream(asked.prompt, **self._options)) as events:
                 chain = await finished(events, self._note)
@@ -119,11 +120,11 @@ class Attempt:
             self._session.pay(usage.completion_tokens, None if price is None else price.cost(usage))
 
 
-def _begun(kept: Any, asked: Chain) -> Chain | None:
+def _begun(kept: Any, asked: Chain, given: str) -> Chain | None:
     """Return the chain that was kept for a prompt, or None if it cannot be resumed."""
     try:
         chain = Chain.model_validate(kept)
-        check_resumable(chain, asked.prompt)
+        check_resumable(chain, asked.prompt, given)
         chain.to_json()
     except (ValueError, UsageError):  # damaged: a record that pydantic refuses to read or to write
         return None

@@ -109,7 +109,7 @@ def _is_final(deltas: Sequence[Delta]) -> bool:
 
 def _set_fields(delta: Delta) -> dict[str, Any]:
     """Return the fields of a delta that are not at their default."""
-    return {name: value for name, value in asdict(delta).items() if value not in (None, "", ())}
+    return {name: value for name, value in vars(delta).items() if value not in (None, "", ())}
 
 
 def identity_of(reference: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from redraft.chain import Chain
@@ -16,6 +17,13 @@ def gold_answers(chain: Chain) -> list[str]:
 def rationales(chain: Chain) -> list[str]:
     """Return the rationales that are not blank: one, or one per turn."""
     return _texts(chain.meta.get("rationale"))
+
+
+def gold_texts(chain: Chain) -> list[str]:
+    """Return all texts that give a gold answer away: answers, rationales, and other answers of the source."""
+    source = chain.meta.get("source")
+    kept = [source.get(name) for name in ("answer", "answers")] if isinstance(source, Mapping) else []
+    return [*gold_answers(chain), *rationales(chain), *_texts_in(kept)]
 
 
 def gold_text(chain: Chain) -> str:
@@ -38,3 +46,12 @@ def answer_of(chain: Chain) -> str:
 def _texts(value: Any) -> list[str]:
     several = value if isinstance(value, list) else [value]
     return [text for text in several if isinstance(text, str) and text.strip()]
+
+
+def _texts_in(value: Any) -> Iterator[str]:
+    """Yield the texts in nested lists and objects."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list | Mapping):
+        for part in value.values() if isinstance(value, Mapping) else value:
+            yield from _texts_in(part)

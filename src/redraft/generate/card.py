@@ -20,8 +20,8 @@ from redraft.counting import counted
 from redraft.errors import OutputError
 from redraft.files import replace_file
 from redraft.generate.chains import ChainCounts
+from redraft.jobs.causes import in_words
 from redraft.jobs.ledger import failures
-from redraft.jobs.lines import read_lines
 from redraft.jobs.provenance import RunFile
 
 MARK = "<!-- Written by redraft at the end of each run, but for the part below Licence, which is yours. -->"
@@ -45,16 +45,16 @@ class Card:
         out: The output.
         record: The content of `OUT.run.json`.
         counts: What is in the output.
+        dropped: How many chains were dropped because they leak.
         failed: Failures by cause.
-        dropped: Chains that were dropped because they leak; None if such chains are kept.
         usual: Settings of the verb that are not redraft's usual ones; they count as defaults.
     """
 
     out: Path
     record: Mapping[str, Any]
     counts: ChainCounts
+    dropped: int
     failed: Counter[str]
-    dropped: int | None
     usual: Mapping[str, Any]
 
     def text(self, licence: str) -> str:
@@ -121,12 +121,11 @@ class Card:
         each = f", {counts.revisions / counts.chains:.2f} a chain" if counts.chains else ""
         yield "corrections", f"{counts.revisions:,}{each}"
         tables = {"verdicts": counts.verdicts, "stopped": counts.stops, "cleaned": counts.cleaned}
-        yield from ((name, _counts(found)) for name, found in tables.items() if found)
-        quoting = self.counts.leaking if self.dropped is None else self.dropped
-        more = "" if self.dropped is None else ", dropped"
-        yield "leaks", f"{counted(quoting, 'chain')} with a quote of the gold answer{more}"
+        yield from ((name, in_words(found)) for name, found in tables.items() if found)
+        more = f"; {counted(self.dropped, 'more chain')} dropped for one" if self.dropped else ""
+        yield "leaks", f"{counts.leaks}{more}"
         failed = self.failed.total()
-        yield "failed", f"{counted(failed, 'record')}: {_counts(self.failed)}" if failed else "none"
+        yield "failed", f"{counted(failed, 'record')}: {in_words(self.failed)}" if failed else "none"
 
     def _cost(self) -> Iterator[tuple[str, str]]:
         used, sessions = self.counts.usage, self._sessions
@@ -156,10 +155,6 @@ def _code(value: Any) -> str:
     return f"`{text if len(text) <= _LONGEST else text[:_LONGEST] + '…'}`"
 
 
-def _counts(found: Counter[str]) -> str:
-    return ", ".join(f"{times:,} {name}" for name, times in found.most_common())
-
-
 def _money(usd: float | None) -> str:
     return "no price known" if usd is None else f"{usd:,.4f} USD"
 
@@ -173,22 +168,21 @@ def _time(session: Mapping[str, Any]) -> timedelta:
     return datetime.fromisoformat(session["ended"]) - datetime.fromisoformat(session["started"])
 
 
-def write_card(out: Path, counts: ChainCounts, usual: Mapping[str, Any], dropped: Path | None) -> None:
+def write_card(out: Path, counts: ChainCounts, dropped: int, usual: Mapping[str, Any]) -> None:
     """Write the card of an output whose run has ended.
 
     Args:
         out: The output.
         counts: What is in it.
+        dropped: How many chains were dropped because they leak.
         usual: Settings that count as defaults.
-        dropped: The file of dropped chains, if such chains are dropped.
 
     Raises:
         OutputError: It cannot be written, or a file that is no card has its name.
     """
     path = out.with_name(f"{out.name}.card.md")
     failed = Counter(str(record["cause"]) for record in failures(out).values())
-    gone = None if dropped is None else sum(line.endswith(b"\n") for line in read_lines(dropped))
-    card = Card(out, RunFile(out).read() or {}, counts, failed, gone, usual)
+    card = Card(out, RunFile(out).read() or {}, counts, dropped, failed, usual)
     try:
         replace_file(path, card.text(_licence_in(path)).encode("utf-8", "replace"))
     except OSError as error:

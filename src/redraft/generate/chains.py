@@ -15,9 +15,10 @@ from typing import Any, Literal, Self
 from redraft.chain import Chain, Usage
 from redraft.counting import counted
 from redraft.errors import CheckSyntaxError, RecordError, UsageError
-from redraft.formats.gold import answer_of, gold_answers, gold_text
+from redraft.formats.gold import answer_of, gold_answers, gold_text, gold_texts
 from redraft.generate.cleanup import RULES, cleaned
-from redraft.generate.leaks import Leak, leaks
+from redraft.generate.leaks import leaks
+from redraft.jobs.causes import in_words
 from redraft.verify.base import Check
 from redraft.verify.code import code_check_of
 from redraft.verify.numeric import Number
@@ -37,27 +38,24 @@ def leaked(chain: Chain) -> bool:
 
 @dataclass
 class ChainCounts:
-    """What was found in the chains of an output, and in those that were dropped.
+    """What was found in the chains of a file.
 
     Attributes:
-        chains: Chains in the output.
         revisions: Corrections in them.
+        leaking: Chains in which something quotes the gold answer.
         stops: Why they ended.
-        usage: What was used for them.
         verdicts: Verdicts of feedback.
         cleaned: Texts that each clean-up rule changed.
-        leaking: Chains in which something quotes the gold answer.
-        leaks_in: Says where these are.
+        usage: What was used for them.
     """
 
-    verdicts: Counter[str] = field(default_factory=Counter)
-    cleaned: Counter[str] = field(default_factory=Counter)
-    leaking: int = 0
     chains: int = 0
     revisions: int = 0
+    leaking: int = 0
     stops: Counter[str] = field(default_factory=Counter)
+    verdicts: Counter[str] = field(default_factory=Counter)
+    cleaned: Counter[str] = field(default_factory=Counter)
     usage: Usage = field(default_factory=Usage)
-    leaks_in: str = ""
 
     def add(self, chain: Chain) -> None:
         """Count a finished chain."""
@@ -73,13 +71,13 @@ class ChainCounts:
     def rows(self) -> list[tuple[str, str]]:
         """Return rows for the summary of a run."""
         texts = {"verdicts": self.verdicts, "cleaned": self.cleaned}
-        rows = [
-            (name, ", ".join(f"{n:,} {what}" for what, n in c.most_common()))
-            for name, c in texts.items()
-            if c
-        ]
-        leaks = f"{counted(self.leaking, 'chain')} with a quote of the gold answer{self.leaks_in}"
-        return [*rows, ("leaks", leaks)] if self.leaking else rows
+        rows = [(name, in_words(found)) for name, found in texts.items() if found]
+        return [*rows, ("leaks", self.leaks)] if self.leaking else rows
+
+    @property
+    def leaks(self) -> str:
+        """How many chains leak, in words."""
+        return f"{counted(self.leaking, 'chain')} with a quote of the gold answer"
 
 
 @dataclass(frozen=True)
@@ -118,6 +116,7 @@ class ChainMaking:
                 f"there is no clean-up rule {min(unknown)!r:.40}.", hint=f"Rules: {', '.join(RULES)}"
             )
         asking = {"--gold": values.get("gold"), "--critic": values.get("critic")}
+        asking["--accept-score"] = values.get("accept_score") is not None
         asking["--mode prompted"] = values.get("mode") == "prompted"
         if values.get("verify") and (other := next((flag for flag in asking if asking[flag]), None)):
             raise UsageError(
@@ -175,14 +174,11 @@ class ChainMaking:
     def finished(self, chain: Chain, record: Chain) -> Chain:
         """Return a chain after the clean-up, marked with what was changed and what leaked."""
         chain, counts = cleaned(chain, self.kept)
-        found = [leak._asdict() for leak in self._leaks(chain, record)]
+        golds = gold_texts(record) if self.gold or self.verify else []
+        found = [leak._asdict() for leak in leaks(chain, golds)]
         about = {"gold": self.gold, "first": self.first, "verify": self.verify, "cleaned": dict(counts)}
         marks = {name: value for name, value in {**about, "leaks": found}.items() if value}
         return chain.model_copy(update={"meta": {**chain.meta, KEY: marks}}) if marks else chain
-
-    def _leaks(self, chain: Chain, record: Chain) -> list[Leak]:
-        golds = gold_answers(record) if self.gold or self.verify else []
-        return [leak for gold in golds[:1] for leak in leaks(chain, gold)]
 
 
 def _check_sandbox(*, allowed: bool) -> None:

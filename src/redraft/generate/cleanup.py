@@ -20,6 +20,7 @@ _APOLOGY = re.compile(
     r"\W*(?:\w+[,!] )?(?:I (?:sincerely )?apologi[sz]e|my apologies|(?:I'?m |I am )?(?:so |very )?sorry)\b",
     re.IGNORECASE,
 )
+_REFUSAL = re.compile(r"\b(?:can(?:['’]t|not| not)|won['’]t|unable|not able)\b", re.IGNORECASE)
 _ANSWER = r"(?:answer|version|response|text|sentence|paragraph|code|draft)"
 _CHANGED = r"(?:revised|corrected|updated|changed|rewritten|fixed)"
 _RESULT = r"(?:is|are)\s+(?!(?:now|more|much|clear|better|short|accurate|complete|concise))"
@@ -42,9 +43,10 @@ _JOINED = re.compile(
 
 
 def without_apologies(text: str) -> str:
-    """Return an answer without its first sentence, if that begins with an apology."""
+    """Return an answer without its first sentence, if that begins with an apology and refuses nothing."""
     found = _START.match(text)
-    return text[found.end() :] if found and _APOLOGY.match(found[1]) else text
+    removed = found and _APOLOGY.match(found[1]) and not _REFUSAL.search(found[1])
+    return text[found.end() :] if found and removed else text
 
 
 def without_remarks(text: str) -> str:

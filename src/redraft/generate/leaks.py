@@ -1,21 +1,27 @@
 """Find feedback and revisions that quote a gold answer which their author was not to give away.
 
 A critic that is shown the gold answer may copy it into its feedback, and the writer may copy it from there: a
-model that learns from such a chain learns to be told. Only whole, literal quotes are found, not paraphrases.
+model that learns from such a chain learns to be told. Only literal quotes are found, not paraphrases: a whole
+text, or a part of a longer one. What the prompt says is no quote.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from redraft.chain import Chain
-from redraft.files import replace_file
+from redraft.errors import OutputError
+from redraft.files import replacing
 from redraft.jobs.lines import LineFile, parse_line, read_lines
 
 LEAST = 8
-"""Fewest characters of a gold answer that are looked for: `42` stands in many texts by chance."""
+"""Fewest characters of a gold text that is looked for: `42` stands in many texts by chance."""
+
+PART = 30
+"""Characters of a longer text whose quote counts. In SelFee's chains, such parts are code and no accident."""
 
 
 class Leak(NamedTuple):
@@ -31,31 +37,76 @@ class Leak(NamedTuple):
     part: Literal["feedback", "answer"]
 
 
-def leaks(chain: Chain, gold: str) -> Iterator[Leak]:
-    """Yield each quote of a gold answer: in feedback on an answer without it, and in answers after that."""
-    gold = gold.strip()
-    if len(gold) < LEAST:
-        return
-    told = found = False
-    for index, step in enumerate(chain.steps):
-        known = gold in step.answer
-        found = found or (known and not told)
-        if known and not found:
+def leaks(chain: Chain, golds: Iterable[str]) -> Iterator[Leak]:
+    """Yield each quote of gold texts: in feedback on an answer without it, and in answers after that."""
+    quotes = _quotes(golds) - _pieces(chain.prompt.said)
+    told, own = set[str](), set[str]()
+    for index, step in enumerate(chain.steps if quotes else ()):
+        known = _quoted(quotes, step.answer)
+        if known & told - own:
             yield Leak(index, "answer")
-        if not known and step.feedback is not None and gold in step.feedback.text:
-            told = True
+        own |= known - told
+        new = _quoted(quotes, step.feedback.text) - known if step.feedback else None
+        if new:
+            told |= new
             yield Leak(index, "feedback")
 
 
+def _quotes(golds: Iterable[str]) -> set[str]:
+    return {piece for gold in map(str.strip, golds) if len(gold) >= LEAST for piece in _pieces(gold)}
+
+
+def _pieces(text: str) -> set[str]:
+    """Return all parts of a text that are as long as a part counts, or the text itself if it is shorter."""
+    return {text[start : start + PART] for start in range(max(len(text) - PART, 0) + 1)}
+
+
+def _quoted(quotes: set[str], text: str) -> set[str]:
+    return quotes & _pieces(text) | {quote for quote in quotes if len(quote) < PART and quote in text}
+
+
 class LeakFile:
-    """A file of the chains that were dropped, a line each.
+    """The chains of an output that were dropped: `OUT.leaks.jsonl`, a line each."""
 
-    A run that was killed may have added a chain, or a part of it, that is made again: it gets one line.
-    """
+    def __init__(self, output: Path) -> None:
+        self.path = output.with_name(f"{output.name}.leaks.jsonl")
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._ids: set[str] | None = None
+    def chains(self) -> Iterator[Chain]:
+        """Yield the chains.
+
+        Raises:
+            OutputError: A line is not redraft's.
+            RecordError: A chain is damaged.
+        """
+        for number, line in enumerate(read_lines(self.path), start=1):
+            record = parse_line(line)
+            if record and "steps" in record:
+                yield Chain.from_json(line, where=f"{self.path}:{number}")
+            elif line.endswith(b"\n"):  # otherwise a process was killed here
+                raise OutputError(
+                    f"{self.path} is the file for dropped chains, and line {number} is none.",
+                    hint="Move it away, or write to another file with -o.",
+                )
+
+    def tidy(self, done: Container[str]) -> Iterator[Chain]:
+        """Remove the chains that are not done, and yield the others.
+
+        A run that was killed may have left one, and an output that is gone all of its own.
+
+        Raises:
+            OutputError: The file cannot be written, or is not redraft's.
+        """
+        if not os.path.lexists(self.path):
+            return
+        LineFile(self.path, made_up=True).close()  # refuses a link
+        try:
+            with replacing(self.path) as file:
+                for chain in self.chains():
+                    if chain.id in done:
+                        file.write(f"{chain.to_json()}\n".encode())
+                        yield chain
+        except OSError as error:
+            raise OutputError(f"cannot write {self.path}: {error.strerror}.") from None
 
     def add(self, chain: Chain) -> None:
         """Add a chain.
@@ -63,18 +114,6 @@ class LeakFile:
         Raises:
             OutputError: It cannot be written.
         """
-        LineFile(self.path, made_up=True).close()  # refuses a link
-        if self._ids is None or chain.id in self._ids:
-            self._ids = self._forget(chain.id)
         file = LineFile(self.path, made_up=True)
         file.append(chain.to_json())
         file.close()
-        self._ids.add(chain.id)
-
-    def _forget(self, chain_id: str) -> set[str]:
-        """Remove a chain and what is torn. Return the ids of the others."""
-        found = [(line, (parse_line(line) or {}).get("id", chain_id)) for line in read_lines(self.path)]
-        kept = [(line, known) for line, known in found if known != chain_id]
-        if len(kept) < len(found):
-            replace_file(self.path, b"".join(line for line, _ in kept))
-        return {known for _, known in kept}

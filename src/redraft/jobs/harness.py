@@ -83,10 +83,10 @@ class JobResult:
         """That of the signal, of a limit, or the highest of a failure; else 0."""
         return self.interrupted or (STOPPED if self.counts.limit else self.counts.exit_status)
 
-    def rows(self, results: str) -> list[tuple[str, str]]:
+    def rows(self, results: str, before: int, now: int) -> list[tuple[str, str]]:
         """Return rows for the summary: how many results there are, and how many items failed, by cause."""
-        before = f", {self.found:,} of them from before" if self.found else ""
-        rows = [(results, f"{self.found + self.counts.added:,} in {self.out}{before}")]
+        earlier = f", {before:,} of them from before" if before else ""
+        rows = [(results, f"{before + now:,} in {self.out}{earlier}")]
         if failed := self.causes.total():
             rows.append(("failed", f"{failed:,}: {in_words(self.causes)}"))
             rows.append(("", f"see {self.out}.errors.jsonl; {GO_ON}"))

@@ -1,8 +1,12 @@
 """Paid replies on disk, each under a key made of everything that determines it.
 
-A journal is one SQLite file in WAL mode. A reply is committed and synced before the caller uses it, so that
-neither a killed process nor a power cut makes anybody pay for it twice. Several processes may use one file.
-A sync takes milliseconds, so replies that arrive meanwhile are committed together, in a thread.
+A journal is one SQLite file in WAL mode. A reply is written to it at once, so that a killed process has lost
+none that it had read, and synced before the caller uses it, so that a power cut makes nobody pay twice. A
+sync takes milliseconds, so it is done in a thread, for all replies that were written meanwhile. Several
+processes may use one file.
+
+SQLite's own sync would hold up every reply that arrives. So it writes without one (`synchronous = NORMAL`: it
+syncs when it moves the log into the database), and the log `-wal` is synced here.
 
 The journal stores JSON and knows nothing of models: `redraft.engines.journaled` stores replies in it.
 """
@@ -12,14 +16,15 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import os
 import sqlite3
-import threading
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from redraft.errors import OutputError
+from redraft.files import sync, sync_folder
 
 VERSION = 1
 """The layout, in SQLite's `user_version`. A journal of another version is refused."""
@@ -39,6 +44,11 @@ def key_of(asked: Any) -> str:
     """
     text = json.dumps(asked, ensure_ascii=True, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def raw_key(key: str) -> str:
+    """Return the key of a reply as its server gave it. Storing what was read of it under `key` removes it."""
+    return key_of(["batch", key])
 
 
 def _text(reply: Any) -> str:
@@ -62,19 +72,18 @@ class Journal(AbstractContextManager["Journal"]):
             OutputError: It cannot be written, is not a journal, or has another version.
         """
         self.path = path
-        self._waiting: dict[str, str] = {}
         self._next: asyncio.Future[None] | None = None
-        self._closed = False
-        self._one_by_one, self._writing = asyncio.Lock(), threading.Lock()
+        self._one_by_one = asyncio.Lock()
         with self._usable():
-            self._db = self._connected()
+            self._db = sqlite3.connect(
+                path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+            )
             try:
                 self._prepare()
-                self._writer = self._connected()  # so that reading does not wait for a sync
-                self._writer.execute("PRAGMA synchronous = FULL")
             except BaseException:
                 self._db.close()
                 raise
+        sync_folder(path.parent)
 
     def get(self, key: str) -> Any:
         """Return the reply stored under a key, or None.
@@ -106,69 +115,59 @@ class Journal(AbstractContextManager["Journal"]):
         Raises:
             OutputError: The file cannot be written.
         """
-        self._commit({key: _text(reply) for key, reply in replies})
+        self._write({key: _text(reply) for key, reply in replies})
+        self._sync()
 
     async def store(self, key: str, reply: Any) -> None:
-        """Store a reply as `put` does, together with those of other tasks. When it returns, it is on disk."""
-        self._waiting.setdefault(key, _text(reply))
+        """Store a reply as `put` does, and sync it together with those of other tasks."""
+        self._write({key: _text(reply)})
         if self._next is None:
-            self._next = asyncio.ensure_future(self._commit_waiting())
-        await asyncio.shield(self._next)  # a task that is cancelled has paid for its reply all the same
+            self._next = asyncio.ensure_future(self._sync_all())
+        await asyncio.shield(self._next)
 
     def close(self) -> None:
-        """Store the replies that are on their way, and close the file. Closing twice does no harm.
-
-        Raises:
-            OutputError: They cannot be stored.
-        """
-        try:
-            self._commit(self._waiting)
-        finally:
-            with self._writing:
-                self._closed = True
-                self._writer.close()
-                self._db.close()
+        """Close the file. Closing twice does no harm."""
+        self._db.close()
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    async def _commit_waiting(self) -> None:
+    async def _sync_all(self) -> None:
         async with self._one_by_one:
-            replies, self._next = dict(self._waiting), None
-            try:
-                await asyncio.to_thread(self._commit, replies)
-            finally:
-                for key in replies:  # until here, closing would store them
-                    self._waiting.pop(key, None)
+            self._next = None  # what is written from now on waits for the next one
+            await asyncio.to_thread(self._sync)
 
-    def _commit(self, replies: Mapping[str, str]) -> None:
-        with self._writing, self._usable():
-            if self._closed or not replies:
-                return
-            self._writer.execute("BEGIN IMMEDIATE")
+    def _sync(self) -> None:
+        """Wait until all that was written is on the disk. Without a log, SQLite has synced it."""
+        with self._usable(), suppress(FileNotFoundError):
+            sync(Path(f"{os.path.realpath(self.path)}-wal"))
+
+    def _write(self, replies: Mapping[str, str]) -> None:
+        """Write replies, and remove the raw ones under the same keys."""
+        with self._usable():
+            self._db.execute("BEGIN IMMEDIATE")
             try:
                 insert = "INSERT OR IGNORE INTO replies (key, reply) VALUES (?, ?)"
-                self._writer.executemany(insert, replies.items())
-                self._writer.execute("COMMIT")
+                self._db.executemany(insert, replies.items())
+                raw = ((raw_key(key),) for key in replies)
+                self._db.executemany("DELETE FROM replies WHERE key = ?", raw)
+                self._db.execute("COMMIT")
             finally:
-                if self._writer.in_transaction:
-                    self._writer.execute("ROLLBACK")
-
-    def _connected(self) -> sqlite3.Connection:
-        return sqlite3.connect(
-            self.path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
-        )
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
 
     def _prepare(self) -> None:
+        # First, because another process may create the file now: its table comes last.
+        empty = not self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
         application, version = (
             self._db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
         )
-        empty = not self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
         if not empty and application != APPLICATION:
             raise self.unusable("it is a database of another program")
         if not empty and version != VERSION:
             raise self.unusable(f"its version is {version}, and this redraft reads version {VERSION}")
         self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute("PRAGMA synchronous = NORMAL")
         self._db.execute(f"PRAGMA application_id = {APPLICATION}")
         self._db.execute(f"PRAGMA user_version = {VERSION}")
         # The table comes last: a process that sees it sees what the file is.
@@ -180,7 +179,7 @@ class Journal(AbstractContextManager["Journal"]):
     def _usable(self) -> Iterator[None]:
         try:
             yield
-        except sqlite3.OperationalError as error:  # the disk's fault, not the file's
+        except (sqlite3.OperationalError, OSError) as error:  # the disk's fault, not the file's
             raise self.unusable(str(error), "Its folder must exist, be writable and have room.") from None
         except sqlite3.Error as error:
             raise self.unusable(str(error)) from None

@@ -179,7 +179,7 @@ def _cached(load: Load, cache: Journal, made: Chain | None) -> Load:
 async def _make(asked: Prompt, options: Options, load: Load) -> AsyncGenerator[Event, None]:
     clock = asyncio.get_running_loop().time
     made = options.get("resume") or Chain(prompt=asked)
-    check_resumable(made, asked)
+    check_resumable(made, asked, options.get("given", ""))
     budget, begun = budget_of(options.get("budget")) or Budget(), clock()
     cancel = options.get("cancel") or CancelToken()
     on_event = options.get("on_event")
@@ -304,6 +304,7 @@ def _plan(prompt: Prompt, options: Options, driver: Driver) -> Plan:
         gold=options.get("gold", ""),
         given=options.get("given", ""),
         feedback_tokens=options.get("feedback_tokens"),
+        chain_tokens=options.get("chain_tokens"),
         accept_score=options.get("accept_score"),
         stop=tuple(options.get("stop", ())),
         tools=tuple(options.get("tools", ())),

@@ -43,6 +43,7 @@ AGAIN_TOKENS = 32
 """Room for it."""
 
 _SCORE = re.compile(rf"(?<![\d.,/])(\d+(?:\.\d+)?)\s*(?:/|out of)\s*{MOST}(?![\d./]*\d)", re.IGNORECASE)
+_SENTENCE = re.compile(r"[^.!?\n]*(?:[.!?](?!\s|\Z)[^.!?\n]*)*[.!?]?\s*")
 _CUT = re.compile(
     r"""\s*(?:```\w*\s*)?\{\s*"feedback"\s*:\s*"((?:[^"\\]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*)"""
     r"""(?:\\(?:u[0-9a-fA-F]{0,3})?|"\s*(?:,.*)?)?\Z""",
@@ -80,10 +81,14 @@ def read_critique(reply: str, accept_score: float | None) -> Critique:
 
 
 def saying(text: str, verdict: Verdict) -> str:
-    """Return a criticism whose last phrase about a revision gives the verdict, as those who read it will."""
+    """Return a criticism that says the verdict. Sentences that say the other one are left out."""
     if verdict == "unknown" or verdict_of(text) == verdict:
         return text
-    return f"{text} {VERDICTS[verdict == 'accept']}.".strip()
+    agrees = ("unknown", verdict)
+    text = _SENTENCE.sub(lambda found: found[0] if verdict_of(found[0]) in agrees else "", text).rstrip()
+    phrase = f"{VERDICTS[verdict == 'accept']}."
+    said = f"{text} {phrase}".strip()
+    return said if verdict_of(said) == verdict else f"{text}. {phrase}"  # it was cut after a "no"
 
 
 def _of_json(reply: str) -> Critique | None:

@@ -23,7 +23,7 @@ from redraft.options import Option, PlainOptions, check_values, options_of
 from redraft.revision.budget import Budget
 from redraft.revision.cancel import CancelToken
 from redraft.revision.ops import Event
-from redraft.revision.prompts import DEFAULT, base_messages, wording_of
+from redraft.revision.prompts import DEFAULT, Wording, base_messages, wording_of
 from redraft.revision.state import RECORDED, Mode, Plan
 from redraft.verify.base import Check
 from redraft.verify.output import OutputCheck, from_type
@@ -282,8 +282,6 @@ def check_options(options: Mapping[str, Any]) -> Options:
         UsageError: An option is unknown or has a wrong value, or two do not go together.
     """
     found = check_values(options, Options)
-    if "prompts" in found:
-        wording_of(found["prompts"])
     least = found.get("min_revisions", 0)
     most = found.get("max_revisions", max(MAX_REVISIONS, least))
     if least > most:
@@ -294,8 +292,7 @@ def check_options(options: Mapping[str, Any]) -> Options:
     check_prices(found)
     if drafts_of(found) > 1:
         _check_drafts(found)
-    if found.get("gold"):
-        _check_gold(found)
+    _check_critic(found)
     if found.get("given"):
         _check_given(found)
     if found.get("mode") == "verified":
@@ -400,13 +397,24 @@ def _check_drafts(options: Mapping[str, Any]) -> None:
         )
 
 
-def _check_gold(options: Mapping[str, Any]) -> None:
+def _check_critic(options: Mapping[str, Any]) -> None:
+    """Check that a critic is asked and shown a gold answer, and that the wording asks for a score."""
+    wording = wording_of(options.get("prompts", DEFAULT))
+    if options.get("gold"):
+        _check_gold(options, wording)
+    if options.get("accept_score") is not None and not wording.scores:
+        raise UsageError(
+            f"accept_score was given, and the wording {wording.name!r} asks for no score.",
+            hint="Use prompts='teacher', or write {verdict} in the template criticise (docs/recipes.md).",
+        )
+
+
+def _check_gold(options: Mapping[str, Any], wording: Wording) -> None:
     """Check that a critic is asked, and that the wording shows it the right answer."""
     if (mode := options.get("mode", "auto")) not in ("auto", "prompted"):
         raise UsageError(
             f"gold was given, and mode {mode!r} shows it to no critic.", hint="Use mode='prompted'."
         )
-    wording = wording_of(options.get("prompts") or DEFAULT)
     if not wording.shows_gold:
         raise UsageError(
             f"gold was given, and the wording {wording.name!r} has no place for it.",
@@ -536,10 +544,11 @@ def check_request(plan: Plan) -> None:
             f"the engine {info.engine} takes no {given[0]}.",
             hint="Use a server that takes them: model='http://host/v1#model'. Or leave them out.",
         )
-    if plan.mode == "native" and (plan.stop or plan.tools):
+    own = {"stop": plan.stop, "tools": plan.tools, "chain_tokens": plan.chain_tokens}
+    if plan.mode == "native" and any(own.values()):
+        name = next(name for name, value in own.items() if value)
         raise UsageError(
-            f"native revision continues one text, and {'stop' if plan.stop else 'tools'} was given.",
-            hint="Use mode='prompted'.",
+            f"native revision continues one text, and {name} was given.", hint="Use mode='prompted'."
         )
 
 

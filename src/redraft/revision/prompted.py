@@ -83,7 +83,7 @@ def _resume(state: State) -> Loop[Stop | None]:
         return None
     if state.revisions >= state.plan.max_revisions:
         return "max_revisions"
-    return "budget" if state.spent() else (yield from _write_next(state, _conversation(state)))
+    return state.no_room() or (yield from _write_next(state, _conversation(state)))
 
 
 def _write_next(state: State, messages: tuple[Message, ...]) -> Loop[Stop | None]:
@@ -163,7 +163,8 @@ def _reason_to_stop(state: State, results: tuple[CheckResult, ...]) -> Stop | No
         return "passed"
     if state.revisions >= state.plan.max_revisions:
         return cut or "max_revisions"
-    return "budget" if state.spent(state.plan.critic_role) else None
+    most = state.plan.feedback_tokens if state.plan.mode == "prompted" else None
+    return state.no_room(state.plan.critic_role, most=most)
 
 
 def _note_checks(state: State, results: tuple[CheckResult, ...]) -> None:
@@ -186,11 +187,14 @@ def _ask_critic(state: State, results: tuple[CheckResult, ...]) -> Loop[Stop | N
     role = state.plan.critic_role
     reply, found = yield from _criticism(state, faults)
     cut_stop = state.stop_of(reply.finish, role)
-    if cut_stop is not None and not reply.text:
-        return cut_stop
+    if not reply.text:
+        if cut_stop is None:
+            _note_checks(state, results)
+        return cut_stop or "ended"
     verdict: Verdict = "revise" if failed or state.forced(state.revisions) else found.verdict
+    said = found.text if verdict == found.verdict else critique.saying(found.text, verdict)
     feedback = Feedback(
-        text=f"{faults}\n\n{found.text}" if faults else found.text,
+        text=f"{faults}\n\n{said}" if faults else said,
         verdict=verdict,
         by="both" if results else "model",
         checks=results,
@@ -202,7 +206,7 @@ def _ask_critic(state: State, results: tuple[CheckResult, ...]) -> Loop[Stop | N
     if cut_stop not in (None, "max_tokens"):
         return cut_stop
     if verdict == "revise":
-        return "budget" if state.spent() else None
+        return state.no_room()
     return "accepted" if verdict == "accept" else (cut_stop or "ended")
 
 

@@ -60,6 +60,7 @@ class Plan:
         gold: A right answer, which the critic is shown and the writer never is.
         given: The first answer, if it is not to be written.
         feedback_tokens: Most new tokens of a feedback; None for as many as an answer.
+        chain_tokens: Most tokens of the chain's text: of the first request and all replies.
         accept_score: The score of a criticism from which an answer is accepted; None if its verdict decides.
         earlier: The chain of an earlier attempt to resume. Its usage counts towards the budget.
         waited: Seconds of the budget that passed before the chain began, while engines were opened.
@@ -86,6 +87,7 @@ class Plan:
     gold: str = ""
     given: str = ""
     feedback_tokens: int | None = None
+    chain_tokens: int | None = None
     accept_score: float | None = None
     id: str = ""
     earlier: Chain = field(default_factory=Chain)
@@ -148,6 +150,7 @@ class State:
         drafts: The other drafts so far.
         drafting: Whether drafts are being written.
         by_role: The usage of each role's calls so far, earlier attempts included.
+        opening: Tokens of the first request.
         clock: Returns seconds, from any start.
     """
 
@@ -158,6 +161,7 @@ class State:
     drafting: bool = field(init=False)
     by_role: dict[Role, Usage] = field(init=False)
     started: float = field(init=False)
+    opening: int = 0
 
     def __post_init__(self) -> None:
         self.steps, self.by_role = list(self.plan.made), self._paid_earlier()
@@ -216,6 +220,14 @@ class State:
         price, seconds = self.plan.models[role].price, self.seconds + self.plan.waited
         return self.plan.budget.spent(self.usage, price, seconds)
 
+    def no_room(self, role: Role = "writer", *, most: int | None = None) -> Stop | None:
+        """Return why no other call of a role can be made, or None. Arguments as for `room`."""
+        if self.spent(role):
+            return "budget"
+        text = self.opening + sum(step.usage.completion_tokens for step in self.steps)
+        limit = self.plan.chain_tokens
+        return "context" if limit is not None and text + self.room(role, most=most) > limit else None
+
     def priced(self, usage: Usage, role: Role = "writer") -> Usage:
         """Return a usage with its cost, if the role's model has a price."""
         info = self.plan.models.get(role)
@@ -227,6 +239,7 @@ class State:
         """Book a usage on a role and return it with its cost."""
         usage = self.priced(usage, role)
         self.by_role[role] += usage
+        self.opening = self.opening or usage.prompt_tokens
         return usage
 
     def stop_of(self, finish: Finish, role: Role = "writer") -> Stop | None:
@@ -368,11 +381,11 @@ CUT = (None, "budget", "cancelled", "error")
 """The stops of chains that can be resumed. Any other stop is final."""
 
 
-def check_resumable(chain: Chain, prompt: Prompt) -> None:
-    """Check that a chain can be resumed for a prompt.
+def check_resumable(chain: Chain, prompt: Prompt, given: str = "") -> None:
+    """Check that a chain can be resumed for a prompt, and for a first answer if that is given.
 
     Raises:
-        UsageError: Its stop is final, or it answers another prompt.
+        UsageError: Its stop is final, it answers another prompt, or begins with another answer.
     """
     if chain.stop not in CUT:
         raise UsageError(
@@ -383,6 +396,12 @@ def check_resumable(chain: Chain, prompt: Prompt) -> None:
         raise UsageError(
             f"the chain to resume answers another prompt: {chain.prompt.text!r:.80}.",
             hint="Give the same prompt: revise(chain.prompt, resume=chain, …)",
+        )
+    if given and chain.steps and chain.steps[0].answer != given:
+        begins = chain.steps[0].answer
+        raise UsageError(
+            f"the chain to resume begins with another first answer than the given one: {begins!r:.80}.",
+            hint="Leave out given=… to go on with the chain, or resume=… to begin anew.",
         )
 
 

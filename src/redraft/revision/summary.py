@@ -18,6 +18,7 @@ class Summary:
     """Counts over chains.
 
     Attributes:
+        before: Those of them that an earlier run made.
         unrevised: Chains without a revision.
         echoes: Revisions that discuss the answer instead of being one.
         with_checks: Whether checks were asked for.
@@ -30,6 +31,7 @@ class Summary:
 
     with_checks: bool = False
     chains: int = 0
+    before: int = 0
     revisions: int = 0
     unrevised: int = 0
     echoes: int = 0

@@ -191,7 +191,8 @@ def bubblewrap(name: str, *args: str) -> list[str]:
     folders = [word for source, target in _folders() for word in ("--ro-bind", source, target)]
     return [
         *(program, "--unshare-user", "--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts"),
-        *("--unshare-cgroup-try", "--disable-userns", "--die-with-parent", "--clearenv", "--cap-drop", "ALL"),
+        *("--unshare-cgroup-try", "--die-with-parent", "--clearenv"),
+        *("--cap-drop", "ALL", "--cap-add", "CAP_SYS_ADMIN"),  # until it is sealed
         *("--uid", "1000", "--gid", "1000", "--hostname", "sandbox"),
         *("--size", str(lockdown.DISK), "--tmpfs", "/tmp", "--chdir", "/tmp"),  # noqa: S108
         *folders,
@@ -211,7 +212,10 @@ SANDBOXES: dict[str, Sandbox] = {"bubblewrap": bubblewrap, "namespaces": own_nam
 
 _SYSTEM = ("/usr", "/bin", "/lib", "/lib64", "/etc/ld.so.cache")
 
-_START = "import sys; sys.path.insert(0, '/sandbox'); from redraft.verify.inside import {0}; {0}.main()"
+_START = (
+    "import sys; sys.path.insert(0, '/sandbox'); from redraft.verify.inside import namespaces, {0}; "
+    "namespaces.seal(); {0}.main()"
+)
 
 
 def _python() -> str:

@@ -50,8 +50,8 @@ def test_a_teacher_answers_criticises_and_corrects() -> None:
     assert chain.stop == "accepted"
     assert chain.meta["generated"] == {"cleaned": {"apologies": 1}}
     assert chain.meta["prompts"]["name"] == "teacher"
-    assert "verdicts   1 revise, 1 accept" in result.output
-    assert "cleaned    1 apologies" in result.output
+    assert "verdicts   revise 1, accept 1" in result.output
+    assert "cleaned    apologies 1" in result.output
 
 
 def test_a_clean_up_rule_can_be_left_out() -> None:
@@ -64,6 +64,12 @@ def test_the_score_decides_from_nine_on() -> None:
     assert len(chains()[0].steps) == 2
     generate(["A bird.", "Fair. 8/10. Revision is not needed."], "--accept-score", "8", out="lax.jsonl")
     assert len(chains("lax.jsonl")[0].steps) == 1
+
+
+def test_a_wording_without_scores_lets_the_verdict_decide() -> None:
+    result = generate(["A bird.", "Fair. 8/10. Revision is not needed."], "--prompts", "task")
+    assert result.exit_code == 0, result.output
+    assert len(chains()[0].steps) == 1
 
 
 def test_replies_are_paid_for_once() -> None:
@@ -92,6 +98,65 @@ def test_leaking_chains_can_be_dropped_and_are_not_made_again() -> None:
     assert generate([], *flags).exit_code == 0
     assert len(chains("out.jsonl.leaks.jsonl")) == 1
     assert not Path("out.jsonl").read_text()
+
+
+LEAKING = ["A bird.", f"Say {GOLD}. 3/10. Revision is needed.", f"{GOLD}.", GOOD]
+
+
+def test_the_summary_counts_chains_where_they_are() -> None:
+    records([{"instruction": name, "output": GOLD} for name in "ABCD"])
+    flags = ("--gold", "--drop-leaks", "--price", "0,1000")
+    first = generate(["A.", GOOD, *LEAKING, *LEAKING, "D.", GOOD], *flags, "--limit-tokens", "100")
+    assert "answers    1 in out.jsonl\n" in first.output
+    assert "dropped    1 chain with a quote of the gold answer, in out.jsonl.leaks.jsonl: " in first.output
+    result = generate([], *flags)
+    assert "answers    2 in out.jsonl, 1 of them from before\n" in result.output
+    assert "stopped    accepted 2\n" in result.output
+    assert "verdicts   accept 2\n" in result.output
+    assert len(chains()) == 2
+    dropped = chains("out.jsonl.leaks.jsonl")
+    tokens = sum(chain.usage.completion_tokens for chain in dropped)
+    assert "dropped    2 chains with a quote of the gold answer, in out.jsonl.leaks.jsonl: " in result.output
+    assert f": {tokens:,} new tokens, {tokens / 1000:.4f} USD\n" in result.output
+    card = Path("out.jsonl.card.md").read_text()
+    assert "| chains | 2 |" in card
+    assert "| leaks | 0 chains with a quote of the gold answer; 2 more chains dropped for one |" in card
+    total = sum(chain.usage.completion_tokens for chain in chains()) + tokens
+    assert f"| paid in all | {total:,} new tokens" in card
+
+
+@pytest.mark.parametrize("later", [("--drop-leaks",), ("--no-drop-leaks",), ()])
+def test_dropping_leaks_may_be_decided_anew_and_holds_for_chains_to_come(later: tuple[str, ...]) -> None:
+    records([{"instruction": name, "output": GOLD} for name in "ABC"])
+    first = ("--no-drop-leaks",) if later == ("--drop-leaks",) else ("--drop-leaks",)
+    generate(LEAKING * 3, "--gold", *first, "--limit-tokens", "1")
+    result = generate([], "--gold", *later)
+    assert result.exit_code == 0, result.output
+    ids = [[chain.id for chain in chains(out)] for out in ("out.jsonl", "out.jsonl.leaks.jsonl")]
+    assert ids == (
+        [["records/0"], ["records/1", "records/2"]]
+        if later == ("--drop-leaks",)
+        else [["records/1", "records/2"], ["records/0"]]
+    )
+    assert "leaks      " in result.output
+    assert "dropped    " in result.output
+    assert "remove out.jsonl and run this again: replies are stored" in result.output
+    Path("out.jsonl").unlink()
+    result = generate([], "--gold", *later)
+    assert "remove out.jsonl" not in result.output
+    assert "0 new tokens" in result.output
+    files = {out: len(chains(out)) for out in ("out.jsonl", "out.jsonl.leaks.jsonl") if Path(out).exists()}
+    assert {out: number for out, number in files.items() if number} == (
+        {"out.jsonl.leaks.jsonl": 3} if later == ("--drop-leaks",) else {"out.jsonl": 3}
+    )
+
+
+def test_a_file_of_the_users_in_the_place_of_dropped_chains_is_left_alone() -> None:
+    Path("out.jsonl.leaks.jsonl").write_text('{"mine": 1}\n')
+    result = generate(LEAKING, "--gold", "--drop-leaks")
+    assert result.exit_code != 0
+    assert "out.jsonl.leaks.jsonl is the file for dropped chains, and line 1 is none" in result.output
+    assert Path("out.jsonl.leaks.jsonl").read_text() == '{"mine": 1}\n'
 
 
 def test_the_first_answer_is_that_of_the_record() -> None:
@@ -140,8 +205,8 @@ def test_the_summary_of_a_run_that_was_resumed_counts_all_its_chains() -> None:
     assert "1 of 2 done" in first.output
     result = generate(replies, "--gold")
     assert "answers    2 in out.jsonl, 1 of them from before" in result.output
-    assert "verdicts   2 revise, 2 accept" in result.output
-    assert "cleaned    2 apologies" in result.output
+    assert "verdicts   revise 2, accept 2" in result.output
+    assert "cleaned    apologies 2" in result.output
     assert "leaks      2 chains with a quote" in result.output
 
 
@@ -181,6 +246,12 @@ def test_a_record_that_lacks_what_is_needed_fails_alone(record: Any, flags: list
         (["--keep", "apology"], "no clean-up rule 'apology'", "apologies, remarks, verdicts"),
         (["--verify", "number", "--gold"], "--verify was given, and --gold", "leave out one"),
         (["--gold", "--prompts", "task"], "the wording 'task' has no place for it", "teacher"),
+        (["--accept-score", "8", "--prompts", "task"], "the wording 'task' asks for no score", "teacher"),
+        (
+            ["--accept-score", "9", "--verify", "number"],
+            "--verify was given, and --accept-score",
+            "leave out",
+        ),
         (["--recipe", "selfee"], "there is no recipe 'selfee'", "selfee_gold"),
         (["--recipe", "selfee_gold", "--mode", "verified", "-c", "json"], "mode 'verified'", "prompted"),
         (["--recipe", "selfee_gold", "--verify", "number"], "--verify was given, and --gold", "--no-gold"),
@@ -325,7 +396,7 @@ def test_a_card_counts_the_chains_of_earlier_runs() -> None:
     generate(["A bird.", GOOD])
     text = Path("out.jsonl.card.md").read_text()
     assert "| chains | 2 |" in text
-    assert "| verdicts | 2 accept |" in text
+    assert "| verdicts | accept 2 |" in text
     assert "| runs | 2, " in text
 
 

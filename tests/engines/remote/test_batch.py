@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import AsyncExitStack, aclosing
+from contextlib import AsyncExitStack, aclosing, closing
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,7 @@ from redraft.engines.remote.server import Server
 from redraft.errors import RedraftError, UsageError
 from redraft.jobs.journal import Journal
 from redraft.jobs.progress import ItemProgress
-from tests.engines.batch_server import Batch, BatchServer, Fault
+from tests.engines.batch_server import FULL, Batch, BatchServer, Fault
 from tests.engines.fake_server import FakeServer, Reply, error_reply, json_reply
 
 PROMPTS = 5
@@ -137,6 +139,17 @@ def test_a_live_run_finds_the_replies_of_batches_in_the_journal_and_the_other_wa
         assert CliRunner().invoke(app, live, prog_name="redraft").exit_code == 0
         assert answer(server, "--journal", "live.db", out="third.jsonl").exit_code == 0
         assert len(server.waves) == CALLS
+
+
+def test_each_reply_is_in_the_journal_once() -> None:
+    with BatchServer(says) as server:
+        assert answer(server).exit_code == 0
+        assert len(rows()) == PROMPTS * CALLS
+
+
+def rows() -> list[str]:
+    with closing(sqlite3.connect(JOURNAL)) as db:
+        return [reply for (reply,) in db.execute("SELECT reply FROM replies")]
 
 
 def test_usage_and_limits_count_what_batches_cost() -> None:
@@ -393,12 +406,54 @@ def test_a_batch_that_fails_validation_says_why() -> None:
         insist_on_all(server)
 
 
-def test_a_limit_of_enqueued_tokens_says_to_send_less() -> None:
-    reason = [{"code": "token_limit_exceeded", "line": None, "message": "Enqueued token limit reached."}]
-    with BatchServer(says, Fault(reason=reason)) as server:
+def accepted(server: BatchServer) -> list[int]:
+    """Return the number of requests of each batch that the server took."""
+    taken = (each for each in server.batches.values() if each.record["status"] != "failed")
+    return [len(each.lines) for each in taken]
+
+
+def test_waves_shrink_until_they_fit_into_the_queue_of_the_server(caplog: pytest.LogCaptureFixture) -> None:
+    with BatchServer(says) as server:
+        server.queue = 2
         done = answer(server)
-    assert "Enqueued token limit reached." in done.stderr
-    assert f"--parallel {PROMPTS // 2}" in done.stderr
+        assert done.exit_code == 0, done.output
+        assert server.waves[:2] == [PROMPTS, PROMPTS // 2]
+        assert max(accepted(server)) == 2
+        insist_on_all(server)
+    assert "Enqueued token limit reached" in caplog.messages[0]
+    assert caplog.messages[0].endswith("At most 2 requests at a time are sent.")
+
+
+def test_a_wave_that_does_not_fit_beside_others_waits_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch, "MOST_REQUESTS", 3)
+    with BatchServer(says) as server:
+        server.queue = 3
+        assert answer(server, *ONE_STEP, "--pause", "0.15").exit_code == 0
+        assert (server.waves[:2], accepted(server)[0]) == ([3, 2], 3)
+        assert len(server.waves) > len(accepted(server))
+        assert set(server.paid.values()) == {1}
+
+
+def test_waves_grow_again_when_there_is_room() -> None:
+    write_prompts(40)
+    with BatchServer(says, *[Fault(reason=[{"code": "token_limit_exceeded"}])] * 4) as server:
+        assert answer(server, *ONE_STEP, "-j", "40").exit_code == 0
+        taken = accepted(server)
+        assert (taken[0], sum(taken)) == (2, 40)
+        assert max(taken) > 4
+
+
+def test_a_queue_without_room_for_one_request_ends_the_run() -> None:
+    with BatchServer(
+        says, *[Fault(reason=[{"code": "token_limit_exceeded", "message": FULL}])] * 3
+    ) as server:
+        done = answer(server)
+        assert (done.exit_code, server.waves) == (3, [5, 2, 1])
+        assert "Please try again once some in_progress batches have been completed." in done.stderr
+        assert "Other batches of the account may fill its queue" in done.stderr
+        assert not Path("out.jsonl.errors.jsonl").exists()
+        assert answer(server).exit_code == 0
+        insist_on_all(server)
 
 
 @pytest.mark.parametrize("route", ["POST /v1/files", "POST /v1/batches"])
@@ -440,6 +495,60 @@ def test_a_result_that_breaks_off_is_read_again() -> None:
         assert answer(server).exit_code == 0
         assert len(seen) == 2 * CALLS
         insist_on_all(server)
+
+
+def changed(server: BatchServer, change: Callable[[bytes], bytes]) -> None:
+    """Let the server change each result that it gives."""
+    whole = server._content
+
+    def content(name: str) -> Reply:
+        reply = whole(name)
+        return Reply(200, reply.headers, [change(b"".join(map(bytes, reply.pieces)))])  # type: ignore[arg-type]
+
+    server._content = content  # type: ignore[method-assign]
+
+
+def test_lines_of_a_result_that_nobody_asked_for_are_left_out() -> None:
+    more = [
+        '{"custom_id": "other", "response": {"status_code": 200, "body": {}}}',
+        "[]",
+        "3",
+        '{"custom_id": 5}',
+    ]
+    with BatchServer(says) as server:
+        changed(server, lambda content: "".join(f"{line}\n" for line in more).encode() + content)
+        assert answer(server).exit_code == 0
+        insist_on_all(server)
+
+
+@pytest.mark.parametrize(
+    "response", ['"x"', "[1]", '{"status_code": "200"}', '{"status_code": 200, "body": 7}']
+)
+def test_a_line_that_is_no_reply_counts_as_none(response: str) -> None:
+    bad, times = b'"response": ' + response.encode(), iter([1])
+
+    def change(content: bytes) -> bytes:
+        return (
+            re.sub(rb'"response": {.*?}, "error": null', bad, content, count=1) if next(times, 0) else content
+        )
+
+    with BatchServer(says) as server:
+        changed(server, change)
+        assert answer(server, *ONE_STEP).exit_code == 0
+        assert server.waves == [PROMPTS, 1]
+    assert len(chains()) == PROMPTS
+
+
+def test_a_result_that_stays_cut_off_loses_no_line_and_is_not_paid_again_unasked() -> None:
+    with BatchServer(says) as server:
+        changed(server, lambda content: content[:-40])
+        done = answer(server, *ONE_STEP)
+        assert (done.exit_code, server.waves) == (3, [PROMPTS])
+        assert "did not answer with JSON" in done.stderr
+        assert f"remove the lines of the batch from {FILE}" in done.stderr.replace("\n  ", " ")
+        FILE.unlink()
+        assert answer(server, *ONE_STEP, "-j", "1").exit_code == 3
+        assert server.waves == [PROMPTS, 1]
 
 
 @pytest.mark.parametrize(

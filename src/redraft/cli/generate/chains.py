@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -45,9 +45,11 @@ USUAL = {
     "max_tokens": 512,
     "feedback_tokens": 256,
     "max_revisions": 4,
-    "accept_score": 9.0,
 }
 """SelFee's settings (reference/selfee.md), but for feedback: its 128 tokens cut off one verdict in ten."""
+
+ACCEPT_SCORE = 9.0
+"""SelFee's too. It is the default where a critic is asked for a score."""
 
 FLAGS = FlagGroup(ChainFlags, USUAL, "generate", TEACHER)
 
@@ -104,9 +106,12 @@ def chains(
     asked: a check with the gold answer gives the verdict.
     """
     from redraft.generate.chains import ChainMaking
+    from redraft.revision.prompts import wording_of
 
     settings = fill_in(flags, FLAGS)
     making = ChainMaking.of(settings.values, run_code=run_code)
+    if not making.verify and wording_of(settings.values["prompts"]).scores:
+        settings.values.setdefault("accept_score", ACCEPT_SCORE)
     settings = replace(settings, stand_ins=making.stand_ins)
     at_once = parallel_of(parallel, batch=batch)
     sample = Sample(settings, out, at_once, estimate) if estimate else None
@@ -160,17 +165,13 @@ class Sample:
         """Return the estimate as rows for the summary."""
         from redraft.chain import read_jsonl
         from redraft.generate.estimate import Estimate
+        from redraft.generate.leaks import LeakFile
 
-        files = (self.out, _leaks_of(self.out))
-        chains = [chain for file in files if file.exists() for chain in read_jsonl(file)]
-        made = {chain.id: chain for chain in chains if chain.id in self._lengths}
-        sample = sorted(made.values(), key=lambda chain: self._lengths[chain.id])
+        chains = [*read_jsonl(self.out), *LeakFile(self.out).chains()]
+        made = (chain for chain in chains if chain.id in self._lengths)
+        sample = sorted(made, key=lambda chain: self._lengths[chain.id])
         limits = {name: self.settings.get(name) for name in ("rpm", "tpm")}
         return Estimate(self._count, sample, self.parallel, **limits).rows()
-
-
-def _leaks_of(out: Path) -> Path:
-    return out.with_name(f"{out.name}.leaks.jsonl")
 
 
 def _making(making: ChainMaking, out: Path, sample: Sample | None, *, drop_leaks: bool) -> Making:
@@ -182,23 +183,34 @@ def _making(making: ChainMaking, out: Path, sample: Sample | None, *, drop_leaks
     from redraft.generate.chains import ChainCounts, leaked
     from redraft.generate.leaks import LeakFile
 
-    file = LeakFile(_leaks_of(out))
-    counts = ChainCounts(leaks_in=f", moved to {file.path}" if drop_leaks else "")
+    file = LeakFile(out)
+    counts, dropped = ChainCounts(), ChainCounts()
+
+    def begin(done: Container[str]) -> None:
+        for chain in file.tidy(done):
+            dropped.add(chain)
 
     def finished(chain: Chain, record: Chain) -> Chain | None:
         chain = making.finished(chain, record)
         if not (drop_leaks and leaked(chain)):
             return chain
-        counts.add(chain)
         file.add(chain)
+        dropped.add(chain)
         return None
 
     def rows() -> list[tuple[str, str]]:
-        return counts.rows() + (sample.rows() if sample else [])
+        found = counts.rows()
+        if dropped.chains:
+            usage, usd = dropped.usage, dropped.usage.cost_usd
+            used = f"{usage.completion_tokens:,} new tokens{'' if usd is None else f', {usd:.4f} USD'}"
+            found.append(("dropped", f"{dropped.leaks}, in {file.path}: {used}"))
+        if counts.leaking if drop_leaks else dropped.chains:
+            found.append(("", f"to sort all alike, remove {out} and run this again: replies are stored"))
+        return found + (sample.rows() if sample else [])
 
     def ended() -> None:
         try:
-            write_card(out, counts, USUAL, file.path if drop_leaks else None)
+            write_card(out, counts, dropped.chains, {**USUAL, "accept_score": ACCEPT_SCORE})
         except OutputError as error:
             tell(error.message, error.hint)
 
@@ -208,8 +220,10 @@ def _making(making: ChainMaking, out: Path, sample: Sample | None, *, drop_leaks
         sample.records if sample else read_records,
         making.options,
         finished,
-        counts.add,
-        rows,
+        may_drop=True,
+        begin=begin,
+        count=counts.add,
+        rows=rows,
         must_pass=False,
         ended=ended,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -17,9 +18,14 @@ _SHOWN = 12  # most bars of names
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
+def clean(text: str) -> str:
+    """Replace the control and direction characters of a text."""
+    return _CONTROL.sub("\ufffd", text.replace("\r\n", "\n"))
+
+
 def safe(text: str) -> str:
     """Escape a text as HTML, and replace its control and direction characters."""
-    return escape(_CONTROL.sub("\ufffd", text.replace("\r\n", "\n")))
+    return escape(clean(text))
 
 
 def histogram(bins: Sequence[Bin], title: str) -> str:
@@ -99,6 +105,62 @@ def stacks(places: dict[str, Counter[str]], order: Sequence[str]) -> str:
         rows.append(f"<dt>{safe(place)}</dt><dd>{parts}</dd><dd>{numbers}</dd>")
     key = " ".join(f'<span><i class="{kind}"></i>{kind}</span>' for kind in order)
     return f'<p class="key">{key}</p><dl class="bars stacks">{"".join(rows)}</dl>'
+
+
+def intervals(rows: Sequence[tuple[str, float, float, float, str]], at: float) -> str:
+    """Draw a figure with its interval in each row, and a line at a value to compare them with.
+
+    Args:
+        rows: Name, figure, lower and upper end (NaN without an interval), and the text on the right.
+        at: Where the line is.
+    """
+    ends = [end for _, value, low, high, _ in rows for end in (value, low, high) if math.isfinite(end)]
+    left, right = min([at, *ends]), max([at, *ends])
+    scale = 100 / ((right - left) or 1)
+    drawn = (
+        f'<dt title="{safe(name)}">{safe(name)}</dt><dd>'
+        f"{_interval(*((each - left) * scale for each in (at, value, low, high)))}</dd><dd>{safe(text)}</dd>"
+        for name, value, low, high, text in rows
+    )
+    return f'<dl class="bars intervals">{"".join(drawn)}</dl>'
+
+
+def _interval(at: float, value: float, low: float, high: float) -> str:
+    band = f'<rect x="{low:.2f}" y="3" width="{high - low:.2f}" height="4"/>' if math.isfinite(low) else ""
+    mark = f'<rect class="mark" x="{value - 0.6:.2f}" y="0" width="1.2" height="10"/>'
+    line = f'<line x1="{at:.2f}" x2="{at:.2f}" y1="-4" y2="14"/>'
+    return f'<svg viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">{line}{band}{mark}</svg>'
+
+
+def scatter(points: Sequence[tuple[float, float, str]], title: str, x_name: str, y_name: str) -> str:
+    """Draw a dot for each point, with its name as a tooltip, and lines through the origin."""
+    (left, right), (low, high) = _span([x for x, _, _ in points]), _span([y for _, y, _ in points])
+
+    def x_of(value: float) -> float:
+        return (value - left) / (right - left) * (WIDTH - 16) + 8
+
+    def y_of(value: float) -> float:
+        return HEIGHT - _FOOT - 6 - (value - low) / (high - low) * (HEIGHT - _TOP - _FOOT - 12)
+
+    dots = "".join(
+        f'<g><title>{safe(name)}</title><circle cx="{x_of(x):.1f}" cy="{y_of(y):.1f}" r="3.2"/></g>'
+        for x, y, name in points
+    )
+    bottom = HEIGHT - _FOOT
+    return (
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{safe(title)}">'
+        f'<line x1="0" x2="{WIDTH}" y1="{y_of(0):.1f}" y2="{y_of(0):.1f}"/>'
+        f'<line x1="{x_of(0):.1f}" x2="{x_of(0):.1f}" y1="{_TOP}" y2="{bottom}"/>{dots}'
+        f'<text x="0" y="12">{safe(y_name)}: {low:+,g} to {high:+,g}</text>'
+        f'<text x="{WIDTH}" y="{HEIGHT - 5}" text-anchor="end">'
+        f"{safe(x_name)}: {left:+,g} to {right:+,g}</text></svg>"
+    )
+
+
+def _span(values: Sequence[float]) -> tuple[float, float]:
+    """Return the range of values, with 0 in it."""
+    low, high = min([0.0, *values]), max([0.0, *values])
+    return (low, high) if high > low else (low - 1, high + 1)
 
 
 def _share(times: int, total: int) -> str:

@@ -1,4 +1,4 @@
-"""Render a report as one HTML page without scripts or other files, in light and dark.
+"""Render a report as one HTML page without other files, in light and dark.
 
 The texts of records may be hostile. All are escaped and shortened, and the page's policy forbids scripts and
 loading.
@@ -7,8 +7,10 @@ loading.
 from __future__ import annotations
 
 import re
+from base64 import b64encode
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from hashlib import sha256
 from importlib.resources import files
 from pathlib import Path
 
@@ -27,12 +29,13 @@ VERDICTS = ("accept", "revise", "unknown")
 _FILES, _PATHS = 3, 50  # files to name in the title, and below it
 _TEXT, _TURNS, _STEPS = 1500, 20, 10  # characters of a text, turns and steps to show of a sample
 
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 _HEAD = """<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
 <meta name="color-scheme" content="light dark">
 """
 
@@ -50,21 +53,31 @@ def page(report: DataReport, made: str) -> str:
     return document(title, "" if paths == title else paths, parts, made)
 
 
-def document(title: str, below: str, parts: Sequence[str], made: str) -> str:
+def document(
+    title: str, below: str, parts: Sequence[str], made: str, *, style: str = "", script: str = ""
+) -> str:
     """Return a whole page.
+
+    Its policy allows no request, and no script but the given one, by its hash.
 
     Args:
         title: Its title, as text.
         below: A line below the title, as text; may be empty.
         parts: Its content, as HTML.
         made: How it was made, as text.
+        style: More style sheets, of redraft's own.
+        script: A script of redraft's own.
     """
     line = f"<p>{safe(below)}</p>" if below else ""
-    style = files("redraft.collect.report").joinpath("page.css").read_text("utf-8")
+    style = files("redraft.collect.report").joinpath("page.css").read_text("utf-8") + style
+    policy, run = _POLICY, ""
+    if script:
+        digest = b64encode(sha256(script.encode()).digest()).decode()
+        policy, run = f"{_POLICY}; script-src 'sha256-{digest}'", f"<script>{script}</script>\n"
     return (
-        f"{_HEAD}<title>{safe(title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n"
+        f"{_HEAD.format(policy=policy)}<title>{safe(title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n"
         f"<header><h1>{safe(title)}</h1>{line}</header>\n<main>\n{''.join(parts)}</main>\n"
-        f"<footer>{safe(made)}</footer>\n</body>\n</html>\n"
+        f"<footer>{safe(made)}</footer>\n{run}</body>\n</html>\n"
     )
 
 
@@ -73,9 +86,12 @@ def _title(names: Sequence[str]) -> str:
     return shown if len(names) <= _FILES else f"{shown} and {len(names) - _FILES:,} more"
 
 
-def tiles(totals: Mapping[str, int]) -> str:
+def tiles(totals: Mapping[str, int | str]) -> str:
     """Return large figures with their names."""
-    shown = "".join(f"<li><b>{number:,}</b> {safe(name)}</li>" for name, number in totals.items())
+    shown = "".join(
+        f"<li><b>{safe(figure if isinstance(figure, str) else f'{figure:,}')}</b> {safe(name)}</li>"
+        for name, figure in totals.items()
+    )
     return f'<ul class="tiles">{shown}</ul>\n'
 
 

@@ -17,9 +17,12 @@ from __future__ import annotations
 import asyncio
 import copy
 import json
+import logging
+import re
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +34,10 @@ from redraft.engines.remote.patience import LONGEST_BACKOFF, Patience
 from redraft.engines.remote.server import RETRIED, Refusal, Server, Upload
 from redraft.engines.remote.wire import Body, Complaint, read_chunk, read_complaint
 from redraft.errors import EngineError, ServerError, UsageError
-from redraft.jobs.journal import Journal, key_of
+from redraft.jobs.journal import Journal, raw_key
 from redraft.jobs.limits import STOPPED
+
+_log = logging.getLogger(__name__)
 
 MOST_REQUESTS, MOST_BYTES = 50_000, 200_000_000
 """Limits of one input file (OpenAI's reference of `POST /batches`)."""
@@ -45,8 +50,14 @@ _MOMENT, _LULL = 0.3, 10.0
 """Seconds without a new request after which a wave is sent: when all chains wait, and otherwise. A chain that
 does not wait runs its checks, or asks a model that is not asked in batches."""
 
+_MORE = 1.25
+"""Growth of the requests that may be under way, with each batch that ends well after one did not fit."""
+
 _AT_ONCE = 500
 """Lines of a result that are stored in one transaction."""
+
+_TOO_MUCH = re.compile("limit|too_(many|large)")
+"""Codes of a batch that fails because of its size, such as OpenAI's `token_limit_exceeded`."""
 
 _NOT_THERE = (404, 405, 501)
 _ENDS = frozenset({"completed", "failed", "expired", "cancelled"})
@@ -151,6 +162,9 @@ class BatchServer(Server):
 
     Rates a minute do not apply: batches have limits of their own. Of several keys only the first is used: a
     batch may be hidden from the others.
+
+    A provider limits the tokens that are under way in all batches of an account. A batch that does not fit
+    fails as a whole, and is not paid. Its requests are then sent again in smaller waves.
     """
 
     def __init__(self, url: str, key: Key | None, patience: Patience, batches: Batches) -> None:
@@ -160,6 +174,7 @@ class BatchServer(Server):
         self._requests: dict[str, _Request] = {}
         self._queue: dict[str, _Request] = {}
         self._sent: set[str] = set()
+        self._most = inf  # requests under way at once
         self._sending: asyncio.Task[None] | None = None
 
     async def aclose(self) -> None:
@@ -188,7 +203,7 @@ class BatchServer(Server):
         yield await self._reply(path, body, call_id)
 
     async def _reply(self, path: str, body: Body, call_id: str) -> httpx.Response | Refusal:
-        stored = self._batches.journal.get(_place_of(call_id))
+        stored = self._batches.journal.get(raw_key(call_id))
         if stored is not None:
             return _response(stored)
         self._begin()
@@ -243,8 +258,14 @@ class BatchServer(Server):
             self._batches.check_limit()
             quiet = quiet + _MOMENT if size and len(self._queue) == size else 0.0
             size = len(self._queue)
-            if size >= MOST_REQUESTS or quiet >= _LULL or (quiet and self._batches.all_wait):
+            due = size >= MOST_REQUESTS or quiet >= _LULL or (quiet and self._batches.all_wait)
+            if due and self._room >= 1:
                 return
+
+    @property
+    def _room(self) -> float:
+        """How many requests may be sent now."""
+        return min(MOST_REQUESTS, self._most - len(self._sent))
 
     def _wave(self) -> dict[str, _Request]:
         """Take the next wave from the queue. A batch has one endpoint, and one model at most providers."""
@@ -253,7 +274,7 @@ class BatchServer(Server):
         for call_id, request in self._queue.items():
             if (request.path, request.model) == (first.path, first.model):
                 size += len(request.line)
-                if wave and (len(wave) == MOST_REQUESTS or size > MOST_BYTES):
+                if wave and (len(wave) + 1 > self._room or size > MOST_BYTES):
                     break
                 wave[call_id] = request
         for call_id in wave:
@@ -319,11 +340,27 @@ class BatchServer(Server):
         batch = await self._waited_for(sent)
         if batch["status"] == "failed":
             self._batches.file.ended(sent, "failed")
-            raise self._not_taken(sent, batch)
+            self._send_less(sent, batch)
+            return
         for name in ("output_file_id", "error_file_id"):
             if batch.get(name):
                 await self._collect(f"/files/{batch[name]}/content")
+        self._most *= _MORE
         self._end(sent, batch["status"])
+
+    def _send_less(self, sent: Sent, batch: Body) -> None:
+        """Queue the requests of a batch that was too large. Raise if it failed otherwise, or was alone."""
+        errors = [each for each in (batch.get("errors") or {}).get("data") or [] if isinstance(each, dict)]
+        others = len(self._sent.difference(sent.requests))
+        most = others + len(sent.requests) // 2
+        if not most or not any(_TOO_MUCH.search(str(each.get("code"))) for each in errors):
+            raise self._not_taken(sent, errors)
+        self._most = min(self._most, most)
+        words = "%s refuses %s: %s At most %d requests at a time are sent."
+        _log.warning(words, self.host, sent.batch, self._words(errors), most)
+        self._sent.difference_update(sent.requests)
+        self._queue |= {each: self._requests[each] for each in sent.requests if each in self._requests}
+        self.patience.tell(self._batches.line(sent, ""))
 
     async def _waited_for(self, sent: Sent) -> Body:
         """Look at a batch until it ends, with growing pauses."""
@@ -345,16 +382,21 @@ class BatchServer(Server):
     async def _collect(self, path: str) -> None:
         """Store the lines of a result in the journal, and give them to those who wait."""
         lines: list[Any] = []
-        async for line in self.lines(path):
-            lines.append(line)
-            if len(lines) == _AT_ONCE:
-                self._store(lines)
-                lines = []
-        self._store(lines)
+        try:
+            async for line in self.lines(path):
+                lines.append(line)
+                if len(lines) == _AT_ONCE:
+                    self._store(lines)
+                    lines = []
+        except ServerError as error:
+            error.hint = f"Try again later. {self._forget}"
+            raise
+        finally:
+            self._store(lines)
 
     def _store(self, lines: Iterable[Any]) -> None:
         found = {line["custom_id"]: _result(line) for line in lines if _id_of(line) in self._sent}
-        final = ((_place_of(call_id), body) for call_id, body in found.items() if _is_final(body))
+        final = ((raw_key(call_id), body) for call_id, body in found.items() if _is_final(body))
         self._batches.journal.put_all(final)
         for call_id, body in found.items():
             self._give(call_id, body)
@@ -412,25 +454,32 @@ class BatchServer(Server):
         if refusal.status == 404:
             return EngineError(
                 f"{self.host} does not know {path} (404): {reason}",
-                hint="Is the key that of the earlier run? If the replies are gone, remove the lines of the "
-                f"batch from {self._batches.file.path}: its requests are then sent, and paid, again.",
+                hint=f"Is the key that of the earlier run? {self._forget}",
             )
         return self.error(refusal, path)
 
-    def _not_taken(self, sent: Sent, batch: Body) -> EngineError:
+    @property
+    def _forget(self) -> str:
+        return (
+            f"If the replies are gone, remove the lines of the batch from {self._batches.file.path}: its "
+            "requests are then sent, and paid, again."
+        )
+
+    def _not_taken(self, sent: Sent, errors: Sequence[Body]) -> EngineError:
         """Return the error for a batch that did not pass the server's validation."""
-        errors = [each for each in (batch.get("errors") or {}).get("data") or [] if isinstance(each, dict)]
+        hint = "Correct the settings that it names. Nothing of this batch was paid."
+        if any(_TOO_MUCH.search(str(each.get("code"))) for each in errors):
+            hint = "Other batches of the account may fill its queue. Wait until they are done."
+        return EngineError(f"{self.host} refuses {sent.batch}: {self._words(errors)}", hint=hint)
+
+    def _words(self, errors: Sequence[Body]) -> str:
+        """Return what the server says of a batch, as a sentence."""
         said = [
             f"line {each['line']}: {each.get('message')}" if each.get("line") else str(each.get("message"))
             for each in errors
         ]
-        reasons = self.clean("; ".join(said[:3]) + (f"; and {len(said) - 3} more" if said[3:] else ""))
-        hint = "Correct the settings that it names. Nothing of this batch was paid."
-        if any("limit" in str(each.get("code")) for each in errors):
-            hint = f"Send fewer requests at once: --parallel {max(len(sent.requests) // 2, 1)}"
-        return EngineError(
-            f"{self.host} refuses {sent.batch}: {reasons or 'it does not say why.'}", hint=hint
-        )
+        more = f"; and {len(said) - 3} more" if said[3:] else ""
+        return self.clean("; ".join(said[:3]) + more).rstrip(".") + "." if said else "it does not say why."
 
     def _given_up(self, lost: Refusal, tries: int) -> ServerError:
         reason = self.clean(lost.complaint.message)
@@ -447,11 +496,6 @@ def _of_run(error: BaseException) -> BaseException:
     found = EngineError(error.message, hint=error.hint)
     found.exit_status = error.exit_status
     return found
-
-
-def _place_of(call_id: str) -> str:
-    """Return the key of a whole reply in the journal. Under `call_id` itself are the deltas, as live."""
-    return key_of(["batch", call_id])
 
 
 def _line(path: str, body: Body, call_id: str) -> bytes:
@@ -471,10 +515,14 @@ def _id_of(line: Any) -> str:
 
 def _result(line: Body) -> Body | Refusal:
     """Return the reply of a line of a result. Status 0 stands for a request that was never answered."""
-    response = line.get("response") or {}
-    status, body = response.get("status_code") or 0, response.get("body")
-    if 200 <= status < 300 and isinstance(body, dict):
-        return body
+    response = line.get("response")
+    status, body = (
+        (response.get("status_code"), response.get("body")) if isinstance(response, dict) else (0, None)
+    )
+    if not isinstance(status, int) or 200 <= status < 300:
+        if isinstance(body, dict):
+            return body
+        status = 0
     complaint = read_complaint(body) or read_complaint({"error": line.get("error")})
     return Refusal(status, complaint or Complaint(str(body)))
 

@@ -511,11 +511,11 @@ def _texts(value: Any) -> Iterator[str]:
     """Yield the texts in a JSON value, without the names of fields."""
     if isinstance(value, str):
         yield value
-    elif isinstance(value, Mapping):
-        yield from _texts(tuple(value.values()))
     elif isinstance(value, list | tuple):
         for part in value:
             yield from _texts(part)
+    elif isinstance(value, Mapping):
+        yield from _texts(tuple(value.values()))
 
 
 def _is_local(url: str) -> bool:

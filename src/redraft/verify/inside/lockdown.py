@@ -1,8 +1,8 @@
 """Limits on this process that it cannot lift: resource limits and a filter of system calls.
 
-It may not start processes or programs, open sockets, trace, mount, make namespaces, or hold memory outside of
-its own. What is forbidden fails with EPERM. Threads are allowed. Only Linux on x86-64 and ARM64 is supported,
-whose system call numbers are listed here.
+It may not start processes or programs, open sockets, trace, mount, make namespaces, hold memory outside of
+its own, or outlive its parent. What is forbidden fails with EPERM. Threads are allowed. Only Linux on x86-64
+and ARM64 is supported, whose system call numbers are listed here.
 """
 
 from __future__ import annotations
@@ -47,9 +47,10 @@ io_uring_register 427 427 | add_key 248 217 | request_key 249 218 | keyctl 250 2
 memfd_create 319 279 | memfd_secret 447 447 | shmget 29 194 | msgget 68 186 | semget 64 190
 mq_open 240 180 | name_to_handle_at 303 264 | open_by_handle_at 304 265 | personality 135 92
 init_module 175 105 | finit_module 313 273 | delete_module 176 106 | kexec_load 246 104
-kexec_file_load 320 294
+kexec_file_load 320 294 | prctl 157 167
 """
-"""Each call with its number on x86-64 and on ARM64, from asm/unistd.h; - where there is none."""
+"""Each call with its number on x86-64 and on ARM64, from asm/unistd.h; - where there is none. `prctl` could
+take back that this process dies with its parent."""
 
 _CLONE, _CLONE3 = (56, 220), (435, 435)
 

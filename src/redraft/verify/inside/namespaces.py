@@ -20,7 +20,7 @@ from pathlib import Path
 CLONE_NEW = 0x00020000 | 0x02000000 | 0x04000000 | 0x08000000 | 0x10000000 | 0x20000000 | 0x40000000
 """Mounts, cgroups, host name, IPC, users, processes and network; from linux/sched.h."""
 
-MS_RDONLY, MS_NOSUID, MS_NODEV, MS_BIND, MS_REC, MS_PRIVATE = 1, 2, 4, 4096, 16384, 1 << 18
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 1, 2, 4, 32, 4096, 16384, 1 << 18
 """From linux/mount.h."""
 
 MNT_DETACH, AT_FDCWD, AT_RECURSIVE = 2, -100, 0x8000
@@ -28,7 +28,9 @@ PR_SET_PDEATHSIG, PR_CAPBSET_DROP = 1, 24
 SYS_MOUNT_SETATTR = 442
 """The same number on every architecture."""
 
-NEW = "/tmp"  # noqa: S108  (covered by a file system in memory that only this process sees)
+TMP = "/tmp"  # noqa: S108  (covered by a file system in memory that only this process sees)
+MOST_FILES = 10_000
+_TMP_LIMITS = f"size=64m,nr_inodes={MOST_FILES}"
 
 DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom")
 
@@ -65,26 +67,26 @@ def _build(folders: list[list[str]]) -> None:
     """Replace the root by one in memory that holds these folders, /dev with three files, and /tmp."""
     sources = {path: os.open(path, os.O_PATH) for path in [*(source for source, _ in folders), *DEVICES]}
     _mount("none", "/", None, MS_REC | MS_PRIVATE)
-    _mount("tmpfs", NEW, "tmpfs", MS_NOSUID | MS_NODEV, "size=1m,mode=755")
-    files = Path(f"{NEW}/tmp")  # noqa: S108
+    _mount("tmpfs", TMP, "tmpfs", MS_NOSUID | MS_NODEV, "size=1m,mode=755")
+    files = Path(TMP + TMP)
     files.mkdir()
-    _mount("tmpfs", str(files), "tmpfs", MS_NOSUID | MS_NODEV, "size=64m,nr_inodes=10000,mode=777")
+    _mount("tmpfs", str(files), "tmpfs", MS_NOSUID | MS_NODEV, f"{_TMP_LIMITS},mode=777")
     for source, target in [*folders, *([file, file] for file in DEVICES)]:
-        opened, place = f"/proc/self/fd/{sources[source]}", Path(NEW + target)
+        opened, place = f"/proc/self/fd/{sources[source]}", Path(TMP + target)
         place.parent.mkdir(parents=True, exist_ok=True)
         if Path(opened).is_dir():
             place.mkdir(exist_ok=True)
         else:
             place.touch()
         _mount(opened, str(place), None, MS_BIND | MS_REC)
-    _change(NEW, AT_RECURSIVE, MS_RDONLY | MS_NOSUID, 0)
+    _change(TMP, AT_RECURSIVE, MS_RDONLY | MS_NOSUID, 0)
     _change(str(files), 0, 0, MS_RDONLY)
     for number in sources.values():
         os.close(number)
-    os.chdir(NEW)
+    os.chdir(TMP)
     _do("pivot_root", _libc.pivot_root(b".", b"."))
     _do("umount", _libc.umount2(b".", MNT_DETACH))
-    os.chdir("/tmp")  # noqa: S108
+    os.chdir(TMP)
 
 
 def _mount(source: str, target: str, kind: str | None, flags: int, data: str | None = None) -> None:
@@ -116,6 +118,17 @@ def _fork() -> None:
             os._exit(1)  # the parent died before the signal was set
     except BlockingIOError:
         os.close(alive)
+
+
+def seal() -> None:
+    """Finish the sandbox of bubblewrap, which can neither limit the files in /tmp nor protect a device.
+
+    The devices belong to root. Without this, a program could change their modes if redraft is run by root.
+    """
+    _mount("none", TMP, None, MS_REMOUNT | MS_NOSUID | MS_NODEV, _TMP_LIMITS)
+    for file in DEVICES:
+        _change(file, 0, MS_RDONLY, 0)
+    _drop_capabilities()
 
 
 def _drop_capabilities() -> None:

@@ -1,0 +1,49 @@
+"""The peer of the command: plain batches of transformers over a file of prompts, in a process of their own.
+
+    python benchmarks/apps_hf_peer.py FOLDER PROMPTS BATCH TOKENS DTYPE
+
+It prints how many new tokens it made, without padding.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+TEMPERATURE = 0.7
+
+
+def main(folder: str, prompts: str, batch: str, most: str, dtype: str) -> None:
+    """Answer all prompts, `batch` at a time, with at most `most` new tokens each."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype))
+    tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
+    asked = [json.loads(line)["prompt"] for line in Path(prompts).read_text("utf-8").splitlines()]
+    made, size = 0, int(batch)
+    for start in range(0, len(asked), size):
+        texts = [
+            tokenizer.apply_chat_template(
+                [{"role": "user", "content": question}], tokenize=False, add_generation_prompt=True
+            )
+            for question in asked[start : start + size]
+        ]
+        tokens = tokenizer(texts, padding=True, return_tensors="pt")
+        with torch.inference_mode():
+            rows = model.generate(
+                **tokens,
+                do_sample=True,
+                temperature=TEMPERATURE,
+                top_k=0,
+                max_new_tokens=int(most),
+                pad_token_id=tokenizer.pad_token_id,
+            )
+        new = rows[:, tokens.input_ids.shape[1] :]
+        made += int((new != tokenizer.pad_token_id).sum())
+    print(made)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,65 @@
+"""`redraft report`: describe reviews as a table, a page, or JSON."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from redraft.cli.data.common import not_an_input
+from redraft.cli.shell import write
+
+
+def report(
+    reviews: Annotated[
+        list[Path], typer.Argument(metavar="REVIEWS...", help="Reviews of SelFee, FastChat or redraft.")
+    ],
+    answers: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="Answers that were judged, one file a model.", show_default=False),
+    ] = None,
+    questions: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="What was asked, with categories.", show_default=False),
+    ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write a page with pictures and all pairs.", show_default=False),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    draws: Annotated[int, typer.Option(metavar="N", min=100, help="Resamples of the questions.")] = 10_000,
+    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Decides the resamples.")] = 1,
+    force: Annotated[bool, typer.Option("--force", help="Replace the page if it exists.")] = False,
+) -> None:
+    """Describe what judges said about pairs of answers.
+
+    Prints the ratio of scores and the win rate with 95 % intervals over questions, wins and losses in both
+    orders, and how far order and length of the answers sway the judge. Figures are those of the model
+    whose --answers come first, or whose answers the first review shows first. Questions without a readable
+    review in each order do not count; they are listed.
+    """
+    import json
+    from contextlib import nullcontext
+
+    from redraft import __version__
+    from redraft.evaluate.report import as_json as values_of
+    from redraft.evaluate.report import as_text
+    from redraft.evaluate.report import report as describe
+    from redraft.formats.read.files import open_output
+
+    given = [*reviews, *(answers or ()), *([questions] if questions else [])]
+    not_an_input({"--html": html}, given)
+    with open_output(html, force=force) if html else nullcontext() as file:
+        found = describe(reviews, answers=answers or (), questions=questions, draws=draws, seed=seed)
+        if file:
+            from redraft.evaluate.page import page
+
+            made = (
+                f"redraft {__version__} · 95 % intervals, {draws:,} resamples of the questions, seed {seed}"
+            )
+            file.write(page(found, made).encode())
+    if as_json:
+        write(json.dumps(values_of(found), ensure_ascii=False, indent=1))
+    else:
+        write("\n".join(as_text(found)))

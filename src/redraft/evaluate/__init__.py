@@ -1,0 +1,1 @@
+"""Judge answers, and describe the judgements: reviews, statistics, and reports."""

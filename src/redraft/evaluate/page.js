@@ -1,0 +1,159 @@
+"use strict";
+// Shows the pairs of answers, one at a time. All texts become text nodes, never markup.
+(() => {
+  const byId = (id) => document.getElementById(id);
+  const pairs = JSON.parse(byId("pairs").textContent);
+  const list = byId("list"), shown = byId("pair"), search = byId("search"), only = byId("only");
+  const READABLE = 0.4;      // smallest share of common words for marks, as in `redraft show`
+  const CELLS = 4_000_000;   // largest table of two texts' words to compare
+  let current = -1, marks = null, visible = [];
+
+  function element(tag, kind, ...inside) {
+    const made = document.createElement(tag);
+    if (kind) made.className = kind;
+    made.append(...inside.filter((each) => each !== null));
+    return made;
+  }
+
+  const words = (text) => text.match(/\s*(?:[\p{L}\p{N}_]+|[^\s\p{L}\p{N}_])|\s+$/gu) || [];
+
+  // Which words of two texts are common, in order: their longest common subsequence.
+  function common(one, other) {
+    const a = one.map((word) => word.trim()), b = other.map((word) => word.trim());
+    const wide = b.length + 1, best = new Uint16Array((a.length + 1) * wide);
+    for (let i = a.length - 1; i >= 0; i--)
+      for (let j = b.length - 1; j >= 0; j--)
+        best[i * wide + j] = a[i] === b[j] ? best[(i + 1) * wide + j + 1] + 1
+          : Math.max(best[(i + 1) * wide + j], best[i * wide + j + 1]);
+    const inOne = new Uint8Array(a.length), inOther = new Uint8Array(b.length);
+    for (let i = 0, j = 0; i < a.length && j < b.length;) {
+      if (a[i] === b[j]) { inOne[i++] = 1; inOther[j++] = 1; }
+      else if (best[(i + 1) * wide + j] >= best[i * wide + j + 1]) i++;
+      else j++;
+    }
+    return { inOne, inOther, share: 2 * best[0] / Math.max(a.length + b.length, 1) };
+  }
+
+  function marked(list, known, kind) {
+    const box = element("pre", "");
+    box.dir = "auto";
+    for (let start = 0; start < list.length;) {
+      let end = start;
+      while (end < list.length && known[end] === known[start]) end++;
+      const text = list.slice(start, end).join("");
+      box.append(known[start] ? text : element("mark", kind, text));
+      start = end;
+    }
+    return box;
+  }
+
+  function plain(text) {
+    const box = element("pre", "", text.trim() ? text : element("em", "", "empty"));
+    box.dir = "auto";
+    return box;
+  }
+
+  function answers(pair) {
+    const row = element("div", "sides");
+    const [one, other] = pair.answers.map(words);
+    const found = one.length * other.length <= CELLS ? common(one, other) : null;
+    const wanted = marks === null ? found && found.share >= READABLE : marks && found;
+    const bodies = wanted
+      ? [marked(one, found.inOne, "ours"), marked(other, found.inOther, "theirs")]
+      : pair.answers.map(plain);
+    [pair.model, pair.opponent].forEach((name, side) => {
+      const about = `${pair.answers[side].length.toLocaleString("en")} characters`;
+      row.append(element("div", "said answer", element("b", "", name), element("small", "", about), bodies[side]));
+    });
+    const share = found ? `${Math.round(100 * found.share)} % of the words are common` : "too long to compare";
+    const key = found ? ` · d ${wanted ? "hides" : "marks"} the others` : "";
+    return [row, element("p", "note", share + key)];
+  }
+
+  function review(pair, each) {
+    const [first, second] = each.first ? [pair.model, pair.opponent] : [pair.opponent, pair.model];
+    const scores = each.scores && (each.first ? each.scores : [...each.scores].reverse());
+    const kind = each.sign > 0 ? "won" : each.sign < 0 ? "lost" : "tied";
+    const title = scores ? `${first} ${scores[0]} : ${scores[1]} ${second}` : `${first} first, ${second} second`;
+    const judge = each.judge ? element("small", "", each.judge) : null;
+    return element("div", `said ${kind}`, element("b", "", title), judge, plain(each.text));
+  }
+
+  function show(index) {
+    current = index;
+    shown.replaceChildren();
+    for (const row of list.querySelectorAll("[aria-current]")) row.removeAttribute("aria-current");
+    const pair = pairs[index];
+    if (!pair) return shown.append(element("p", "note", "Nothing found."));
+    const row = list.children[index].firstChild;
+    row.setAttribute("aria-current", "true");
+    row.scrollIntoView({ block: "nearest" });
+    const about = [pair.id, pair.category, `${pair.model} ${outcome(pair)}`].filter(Boolean).join(" · ");
+    shown.append(element("p", "note", about), element("h3", "", pair.question || `Question ${pair.id}`));
+    if (pair.answers) shown.append(...answers(pair));
+    shown.append(element("div", "sides", ...pair.reviews.map((each) => review(pair, each))));
+    history.replaceState(null, "", `#pair-${index + 1}`);
+  }
+
+  function outcome(pair) {
+    return pair.sign > 0 ? "won" : pair.sign < 0 ? "lost" : pair.agree ? "tied" : "tied: the orders disagree";
+  }
+
+  const kinds = {
+    all: () => true, won: (pair) => pair.sign > 0, lost: (pair) => pair.sign < 0,
+    tied: (pair) => pair.sign === 0, disagree: (pair) => pair.agree === false,
+  };
+  const haystacks = pairs.map((pair) => [
+    pair.id, pair.category, pair.question, ...(pair.answers || []), ...pair.reviews.map((each) => each.text),
+  ].join("\n").toLocaleLowerCase());
+
+  function filter() {
+    const wanted = search.value.toLocaleLowerCase().split(/\s+/).filter(Boolean);
+    visible = [];
+    pairs.forEach((pair, index) => {
+      const fits = kinds[only.value](pair) && wanted.every((word) => haystacks[index].includes(word));
+      list.children[index].hidden = !fits;
+      if (fits) visible.push(index);
+    });
+    byId("count").textContent = `${visible.length.toLocaleString("en")} of ${pairs.length.toLocaleString("en")}`;
+    if (!visible.includes(current)) show(visible.length ? visible[0] : -1);
+  }
+
+  function move(by) {
+    const at = visible.indexOf(current);
+    const next = visible[Math.min(Math.max(at + by, 0), visible.length - 1)];
+    if (next !== undefined) show(next);
+  }
+
+  const scoresOf = (each) => (each.scores ? each.scores.join("–") : each.sign > 0 ? "won" : each.sign < 0 ? "lost" : "tied");
+  list.append(...pairs.map((pair, index) => {
+    const kind = pair.sign > 0 ? "won" : pair.sign < 0 ? "lost" : "tied";
+    const text = (pair.question || `Question ${pair.id}`).slice(0, 120);
+    const row = element("button", kind, element("span", "", text), element("small", "", pair.reviews.map(scoresOf).join(" · ")));
+    row.type = "button";
+    row.addEventListener("click", () => show(index));
+    return element("li", "", row);
+  }));
+
+  const keys = {
+    j: () => move(1), k: () => move(-1),
+    d: () => { marks = !shown.querySelector("mark"); show(current); },
+    "/": () => { search.focus(); search.select(); },
+  };
+  document.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.target === search) {
+      if (event.key === "Escape" || event.key === "Enter") search.blur();
+    } else if (keys[event.key]) {
+      event.preventDefault();
+      keys[event.key]();
+    }
+  });
+  search.addEventListener("input", filter);
+  only.addEventListener("change", filter);
+  const asked = /^#pair-(\d+)$/.exec(location.hash);
+  current = asked ? Number(asked[1]) - 1 : -1;
+  filter();
+  if (pairs[current]) show(current);
+  byId("browse").hidden = false;
+})();

@@ -1,0 +1,263 @@
+"""The report on reviews: all comparisons, as rows for a table and as JSON values.
+
+Terminal and page show the same rows. JSON has null for what is not defined.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from redraft.errors import RecordError
+from redraft.evaluate import stats
+from redraft.evaluate.compare import Comparison, Difference, LeftOut, Result, Tally, compare, difference
+from redraft.evaluate.sides import Material, place
+from redraft.evaluate.stats import Estimate
+from redraft.formats.read.files import name_of
+
+_FEW = 5  # questions or reviews to name in a row
+
+
+@dataclass(frozen=True)
+class Report:
+    """Comparisons, and their differences where they have the same opponent.
+
+    Attributes:
+        files: The files of reviews.
+        material: The answers and questions that were given.
+    """
+
+    files: tuple[str, ...]
+    material: Material
+    comparisons: tuple[Comparison, ...]
+    differences: tuple[Difference, ...]
+
+    def categories(self, comparison: Comparison) -> dict[str, Result]:
+        """Return a comparison's result in each category; none without the questions."""
+        questions = self.material.questions
+        return comparison.by_category(questions) if questions else {}
+
+    def unasked(self, comparison: Comparison) -> list[str]:
+        """Return the questions that were given and have no review that counts."""
+        known = {*comparison.question_ids, *(each.question_id for each in comparison.left_out)}
+        return [question_id for question_id in self.material.questions if question_id not in known]
+
+
+def report(
+    reviews: Sequence[Path],
+    *,
+    answers: Sequence[Path] = (),
+    questions: Path | None = None,
+    draws: int = stats.DRAWS,
+    seed: int = stats.SEED,
+) -> Report:
+    """Describe files of reviews.
+
+    Args:
+        reviews: The files; each order may have its own.
+        answers: The answers that were judged, a file for each model.
+        questions: What was asked, with categories.
+        draws: Number of resamples.
+        seed: Decides the resamples.
+
+    Raises:
+        RecordError: A file cannot be read, the files do not belong together, or no review can be read.
+    """
+    material, names = Material.read(answers, questions), tuple(map(name_of, reviews))
+    found = compare(place(reviews, material), material.names, draws=draws, seed=seed)
+    if not any(comparison.items for comparison in found):
+        raise _nothing(names, [each for comparison in found for each in comparison.unreadable])
+    pairs = [(two, one) for one, two in combinations(found, 2) if one.opponent == two.opponent]
+    differences = filter(None, (difference(*pair) for pair in pairs))
+    return Report(names, material, found, tuple(differences))
+
+
+def _nothing(files: Sequence[str], unreadable: Sequence[LeftOut]) -> RecordError:
+    if not unreadable:
+        return RecordError(f"there is no review in {', '.join(files)}.")
+    return RecordError(
+        f"no review can be read, of {many(len(unreadable), 'review')}: {_named(unreadable)}.",
+        hint="A judge writes two numbers from 1 to 10 on the first line, such as: 8 9",
+    )
+
+
+class Line(NamedTuple):
+    """A row of the table: what, the figure, its interval, and what it is made of. All are text."""
+
+    name: str
+    value: str = ""
+    interval: str = ""
+    note: str = ""
+
+
+def lines_of(comparison: Comparison) -> Iterator[Line]:
+    """Yield the rows of a comparison."""
+    whole = comparison.whole
+    if whole.ratio:
+        yield from _ratio(comparison, whole.ratio)
+    yield Line("win rate", *percent(whole.win_rate, 1), _tally(whole.reviews))
+    if whole.both and comparison.p is not None:
+        yield Line("in both orders", "", "", f"{_tally(whole.both)}, p = {comparison.p:.2g}")
+    yield from _order(comparison)
+    yield from _length(comparison)
+    yield from _not_counted(comparison)
+
+
+def _ratio(comparison: Comparison, ratio: Estimate) -> Iterator[Line]:
+    (one, two), (three, four) = comparison.sums
+    yield Line("ratio of scores", *percent(ratio, 2), f"{one + three:,g} of {two + four:,g}")
+    for name, ours, theirs in (("first", one, two), ("second", three, four)):
+        if theirs:
+            yield Line(
+                f"  shown {name}", f"{ours / theirs:.2%}".replace("%", " %"), "", f"{ours:,g} of {theirs:,g}"
+            )
+
+
+def _order(comparison: Comparison) -> Iterator[Line]:
+    bias = comparison.order_bias
+    if bias is None and comparison.items:
+        yield Line("order", note="each pair was judged in one order only: the order may favour a side")
+    if bias is None:
+        return
+    if bias.points:
+        yield Line(
+            "gain of the first", *_plain(bias.points, 2, sign=True), f"points; {_tally(bias.shown_first)}"
+        )
+    else:
+        yield Line("shown first", note=_tally(bias.shown_first))
+    yield Line("orders agree", *percent(bias.agreement, 1), "of questions")
+    yield Line("  kappa", *_plain(bias.kappa, 2))
+
+
+def _length(comparison: Comparison) -> Iterator[Line]:
+    if bias := comparison.length_bias:
+        note = f"{bias.model:,.0f} characters against {bias.opponent:,.0f}"
+        yield Line("length and score", *_plain(bias.correlation, 2), f"correlation; {note}")
+        yield Line("  at equal length", *percent(bias.win_rate, 1), "win rate")
+
+
+def _not_counted(comparison: Comparison) -> Iterator[Line]:
+    for name, found in (("unreadable", comparison.unreadable), ("not counted", comparison.left_out)):
+        if found:
+            yield Line(name, f"{len(found):,}", "", _named(found))
+
+
+def _named(found: Sequence[LeftOut]) -> str:
+    shown = ", ".join(f"{each.where} ({each.reason})" for each in found[:_FEW])
+    return shown + " …" * (len(found) > _FEW)
+
+
+def difference_line(each: Difference) -> Line:
+    """Return the row of a difference."""
+    figures = _plain(each.ratio.times(100), 2, sign=True)
+    return Line("difference of ratios", *figures, f"points; {many(each.questions, 'question')}")
+
+
+def category_line(name: str, result: Result) -> Line:
+    """Return the row of a category: its ratio, or else its win rate."""
+    figure = percent(result.ratio, 1) if result.ratio else percent(result.win_rate, 1)
+    return Line(f"  {name}", *figure, f"{many(result.questions, 'question')}; {_tally(result.reviews)}")
+
+
+def _tally(tally: Tally) -> str:
+    return f"{tally.wins:,} won, {tally.ties:,} tied, {tally.losses:,} lost"
+
+
+def percent(estimate: Estimate, digits: int) -> tuple[str, str]:
+    """Return an estimate in per cent, and its interval, as texts."""
+    value, interval = _plain(estimate.times(100), digits)
+    return (f"{value} %" if value != "–" else value), interval
+
+
+def _plain(estimate: Estimate, digits: int, *, sign: bool = False) -> tuple[str, str]:
+    form = f"{'+' * sign}.{digits}f"
+    value = "–" if math.isnan(estimate.value) else format(estimate.value, form)
+    interval = "" if math.isnan(estimate.low) else f"{estimate.low:{form}} to {estimate.high:{form}}"
+    return value, interval
+
+
+def title_of(comparison: Comparison) -> str:
+    """Return a comparison's title."""
+    return f"{comparison.model} against {comparison.opponent}"
+
+
+def counts_of(comparison: Comparison) -> str:
+    """Return how much was counted."""
+    orders = "in both orders" if comparison.in_both_orders else "in one order"
+    whole = comparison.whole
+    return f"{many(whole.questions, 'question')}, {many(whole.reviews.total, 'review')} {orders}"
+
+
+def many(count: int, noun: str) -> str:
+    """Return a number with its noun."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def as_text(report: Report) -> Iterator[str]:
+    """Yield the lines of the report for a terminal."""
+    for number, comparison in enumerate(report.comparisons):
+        yield from [""] * (number > 0)
+        yield f"{title_of(comparison)}: {counts_of(comparison)}"
+        yield from _table([*lines_of(comparison), *_categories(report, comparison)])
+        if unasked := report.unasked(comparison):
+            more = " …" * (len(unasked) > _FEW)
+            yield f"{many(len(unasked), 'question')} without a review: {', '.join(unasked[:_FEW])}{more}"
+    for each in report.differences:
+        yield from ("", f"{each.model} less {each.other}", *_table([difference_line(each)]))
+
+
+def _categories(report: Report, comparison: Comparison) -> Iterator[Line]:
+    found = report.categories(comparison)
+    if found:
+        yield Line("by category")
+        yield from (category_line(*each) for each in found.items())
+
+
+def _table(rows: Sequence[Line]) -> Iterator[str]:
+    widths = [max(len(row[place]) for row in rows) for place in range(3)]
+    for name, value, interval, note in rows:
+        yield f"{name:{widths[0]}}  {value:>{widths[1]}}  {interval:>{widths[2]}}  {note}".rstrip()
+
+
+def as_json(report: Report) -> dict[str, Any]:
+    """Return the report as JSON values."""
+    return {
+        "files": list(report.files),
+        "comparisons": [_comparison(report, each) for each in report.comparisons],
+        "differences": [_without_nan(asdict(each)) for each in report.differences],
+    }
+
+
+def _comparison(report: Report, comparison: Comparison) -> dict[str, Any]:
+    order, length = comparison.order_bias, comparison.length_bias
+    values = {
+        "model": comparison.model,
+        "opponent": comparison.opponent,
+        "in_both_orders": comparison.in_both_orders,
+        **asdict(comparison.whole),
+        "sums": comparison.sums,
+        "p": comparison.p,
+        "order_bias": order and asdict(order),
+        "length_bias": length and asdict(length),
+        "categories": {name: asdict(each) for name, each in report.categories(comparison).items()},
+        "unreadable": list(map(asdict, comparison.unreadable)),
+        "left_out": list(map(asdict, comparison.left_out)),
+        "without_review": report.unasked(comparison),
+        "draws": comparison.draws,
+        "seed": comparison.seed,
+    }
+    found: dict[str, Any] = _without_nan(values)
+    return found
+
+
+def _without_nan(value: Any) -> Any:
+    """Return a JSON value with null for NaN."""
+    if isinstance(value, Mapping):
+        return {name: _without_nan(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return list(map(_without_nan, value))
+    return None if isinstance(value, float) and not math.isfinite(value) else value

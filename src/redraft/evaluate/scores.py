@@ -1,0 +1,98 @@
+"""Read scores and verdicts from the text of a review. A score is never made up.
+
+Judges are asked for two numbers on the first line, and sometimes write them at the end. Their text also
+quotes the answers, with numbers, tuples and perhaps scores in them, so a fallback needs a line about scores.
+A text without scores is `Unreadable`, with the reason: the caller counts and lists it.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import regex
+
+LOWEST, HIGHEST = 1.0, 10.0
+"""The scale of SelFee's and FastChat's judges."""
+
+Winner = Literal["1", "2", "tie"]
+"""A verdict: the answer that was shown first, the second, or neither."""
+
+_NUMBER = r"(-?\d{1,4}(?:\.\d{1,4})?)(?:\s?/\s?10)?+"
+_MARKS = r"[\s*_`#>]*"
+_FIRST_LINE = regex.compile(rf"{_MARKS}[(\[]?\s*{_NUMBER}(?:\s*[,;]\s*|\s+){_NUMBER}\s*[)\]]?\.?{_MARKS}")
+_NAMED = regex.compile(
+    rf"(?im)\bAssistant\s([12])(?:'s\sscore)?{_MARKS}:[ \t*_]*{_NUMBER}"
+    r"(?=[ \t*_]*(?:$|\(|\.[ \t]*$|[,;.]?\s*(?:and\s)?Assistant))"
+)
+_TUPLE = regex.compile(rf"\(\s*{_NUMBER}\s*,\s*{_NUMBER}\s*\)")
+_ABOUT_SCORES = regex.compile(r"(?i)\b(?:scores?|tuple|ratings?)\b|^\W*output\s*:")
+_BRACKETS = regex.compile(rf"\[\[\s*{_NUMBER}(?:\s*,\s*{_NUMBER})?\s*\]\]")
+_VERDICT = regex.compile(r"\[\[\s*([ABC])\s*\]\]")
+_WINNERS: dict[str, Winner] = {"A": "1", "B": "2", "C": "tie"}
+
+
+class Unreadable(ValueError):
+    """A review has no score that can be used. The message is the reason."""
+
+
+def checked(scores: tuple[float, ...]) -> tuple[float, ...]:
+    """Return scores that are on the scale.
+
+    Raises:
+        Unreadable: One is not.
+    """
+    if not all(LOWEST <= score <= HIGHEST for score in scores):
+        shown = " and ".join(f"{score:g}" for score in scores)
+        raise Unreadable(f"scores outside {LOWEST:g} to {HIGHEST:g}: {shown}")
+    return scores
+
+
+def scores_in(text: str) -> tuple[float, ...]:
+    """Return the scores in a review's text: two, or one for `[[8]]`.
+
+    Read are, in this order: MT-bench's `[[8]]` and `[[8, 9]]`, the last one; a first line of two numbers; the
+    last `Assistant 1: 8` with the last `Assistant 2: 9`; the last tuple `(8, 9)` on a line of its own or one
+    about scores.
+
+    Raises:
+        Unreadable: There are none, or they are not on the scale.
+    """
+    for read in (_bracketed, _on_first_line, _named, _last_tuple):
+        if found := read(text):
+            return checked(tuple(map(float, found)))
+    raise Unreadable("no scores in the text" if text.strip() else "an empty text")
+
+
+def winner_in(text: str) -> Winner:
+    """Return the last `[[A]]`, `[[B]]` or `[[C]]` (a tie) of a review's text, as MT-bench's judges write.
+
+    Raises:
+        Unreadable: There is none.
+    """
+    if found := _VERDICT.findall(text):
+        return _WINNERS[found[-1]]
+    raise Unreadable("no verdict in the text" if text.strip() else "an empty text")
+
+
+def _bracketed(text: str) -> list[str]:
+    found = _BRACKETS.findall(text)
+    return [score for score in found[-1] if score] if found else []
+
+
+def _on_first_line(text: str) -> list[str]:
+    first = text.strip().partition("\n")[0]
+    match = _FIRST_LINE.fullmatch(first)
+    return list(match.groups()) if match else []
+
+
+def _named(text: str) -> list[str]:
+    scores = dict(_NAMED.findall(text))  # the last of each
+    return [scores["1"], scores["2"]] if len(scores) == 2 else []
+
+
+def _last_tuple(text: str) -> list[str]:
+    for line in reversed(text.splitlines()):
+        found = _TUPLE.findall(line)
+        if found and (_ABOUT_SCORES.search(line) or not _TUPLE.sub("", line).strip(" \t*_`.")):
+            return list(found[-1])
+    return []

@@ -1,0 +1,176 @@
+"""`redraft report`, as a user types it: the table, the JSON, and what is refused or listed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+pytest.importorskip("scipy")
+
+from redraft.cli import app
+from tests.evaluate.made import answer, both, review, write
+
+
+def run(*args: object) -> Result:
+    return CliRunner().invoke(app, ["report", "--draws", "200", *map(str, args)], prog_name="redraft")
+
+
+@pytest.fixture
+def reviews(tmp_path: Path) -> Path:
+    records = [*both(1, (9, 9), (8, 7)), *both(2, (8, 7), (8, 9)), *both("drei", (9, 9.5), (8, 8))]
+    return write(tmp_path / "reviews.jsonl", records)
+
+
+@pytest.fixture
+def answers(tmp_path: Path) -> list[object]:
+    given: list[object] = []
+    for model, text in (("new", "Ein längerer Satz über Bäume 🌳."), ("old", "短い")):
+        records = [answer(model, question, text) for question in (1, 2, "drei")]
+        given += ["--answers", write(tmp_path / f"{model}.jsonl", records)]
+    return given
+
+
+def lines(result: Result) -> list[str]:
+    assert result.exit_code == 0, result.output
+    return [" ".join(line.split()) for line in result.stdout.splitlines()]
+
+
+def refused(result: Result, *parts: str) -> None:
+    assert result.exit_code == 2, result.output
+    for part in parts:
+        assert part in " ".join(result.output.split()), result.output
+    assert "Traceback" not in result.output
+
+
+def test_the_table(reviews: Path, answers: list[object]) -> None:
+    found = lines(run(reviews, *answers))
+    assert found[0] == "new against old: 3 questions, 6 reviews in both orders"
+    assert found[1].startswith("ratio of scores 107.29 % ")
+    assert found[1].endswith(" 51.5 of 48")
+    assert "shown first 108.33 % 26 of 24" in found
+    assert any(
+        line.startswith("win rate 75.0 %") and line.endswith("4 won, 1 tied, 1 lost") for line in found
+    )
+    assert "in both orders 2 won, 1 tied, 0 lost, p = 0.5" in found
+    assert not any("unreadable" in line or "not counted" in line for line in found)
+
+
+def test_json_has_all_figures_and_no_nan(reviews: Path, answers: list[object]) -> None:
+    result = run(reviews, *answers, "--json")
+    assert "NaN" not in result.stdout
+    [found] = json.loads(result.stdout)["comparisons"]
+    assert found["ratio"]["value"] == pytest.approx(51.5 / 48)
+    assert found["sums"] == [[26, 24], [25.5, 24]]
+    assert found["both"] == {"wins": 2, "ties": 1, "losses": 0}
+    assert found["length_bias"]["opponent"] == 2
+    assert found["length_bias"]["win_rate"] == {"value": None, "low": None, "high": None}
+    assert (found["draws"], found["seed"]) == (200, 1)
+
+
+def test_the_seed_decides_the_interval(reviews: Path) -> None:
+    assert run(reviews).stdout == run(reviews).stdout
+
+
+def test_half_of_an_order_is_left_out_and_listed(tmp_path: Path) -> None:
+    records = [*both(1, (9, 9), (8, 8)), review(2, "new", "old", (9, 3)), review(3, "old", "new", (9, 3))]
+    path = write(tmp_path / "r.jsonl", records)
+    found = lines(run(path))
+    assert found[0] == "A against B: 1 question, 2 reviews in both orders"
+    why = "(readable with A shown first only)"
+    assert f"not counted 2 {path}:3 {why}, {path}:4 {why}" in found
+
+
+def test_reviews_in_one_order_only_count_with_a_warning(tmp_path: Path) -> None:
+    path = write(tmp_path / "new_vs_old.jsonl", [review(n, "new", "old", (9, 8)) for n in range(3)])
+    found = lines(run(path))
+    assert found[0] == "new against old: 3 questions, 3 reviews in one order"
+    assert "order each pair was judged in one order only: the order may favour a side" in found
+
+
+def test_unreadable_scores_are_counted_listed_and_never_made_up(tmp_path: Path) -> None:
+    records = [*both(1, (9, 9), (8, 8)), *both(2, (9, 9), (8, 8)), *both(3, (9, 9), (8, 8))]
+    records[2] |= {"score": [-1, -1], "text": "I prefer the point (10, 4)."}
+    records[5] |= {"score": [12, 8]}
+    path = write(tmp_path / "r.jsonl", records)
+    found = " ".join(lines(run(path)))
+    assert "1 question, 2 reviews in both orders" in found
+    assert (
+        f"unreadable 2 {path}:3 (no scores in the text), {path}:6 (scores outside 1 to 10: 12 and 8)" in found
+    )
+    assert "not counted 2" in found
+
+
+@pytest.mark.parametrize("score", [None, [-1, -1], [0, 0]])
+def test_where_nothing_can_be_read_there_is_no_figure(tmp_path: Path, score: Any) -> None:
+    path = write(
+        tmp_path / "r.jsonl", [{**each, "score": score, "text": "…"} for each in both(1, (9, 9), (8, 8))]
+    )
+    refused(run(path), "no review can be read", "r.jsonl:1", "2 reviews")
+
+
+def test_no_reviews_are_refused(tmp_path: Path) -> None:
+    refused(run(write(tmp_path / "r.jsonl", [])), "there is no review in", "r.jsonl")
+    refused(run(tmp_path / "none.jsonl"), "none.jsonl", "No such file")
+
+
+def test_ties_alone_are_a_ratio_of_one(tmp_path: Path) -> None:
+    path = write(tmp_path / "r.jsonl", [each for n in range(9) for each in both(n, (8, 8), (8, 8))])
+    found = lines(run(path))
+    assert "ratio of scores 100.00 % 100.00 to 100.00 144 of 144" in found
+    assert "in both orders 0 won, 9 tied, 0 lost, p = 1" in found
+    assert "kappa –" in found
+
+
+def test_a_review_that_is_there_twice_is_refused(tmp_path: Path, reviews: Path) -> None:
+    refused(run(reviews, reviews), "the review 'new>old:1' is also at", "reviews.jsonl:1")
+    without_ids = [{**each, "review_id": ""} for each in both(1, (9, 9), (8, 8))]
+    path = write(tmp_path / "r.jsonl", without_ids + without_ids)
+    refused(run(path), "r.jsonl:3: this review is also at", "r.jsonl:1")
+
+
+def test_reviews_of_other_questions_are_named(tmp_path: Path, reviews: Path) -> None:
+    questions = write(tmp_path / "q.jsonl", [{"question_id": 1, "text": "Why?", "category": "x"}])
+    refused(
+        run(reviews, "--questions", questions),
+        "reviews.jsonl:3: 4 reviews of questions that are not in",
+        "2, drei",
+    )
+
+
+def test_questions_without_a_review_are_named(tmp_path: Path, reviews: Path) -> None:
+    asked = [{"question_id": n, "text": "Why?", "category": "x"} for n in (1, 2, "drei", 77)]
+    found = lines(run(reviews, "--questions", write(tmp_path / "q.jsonl", asked)))
+    assert "1 question without a review: 77" in found
+    assert any(line.startswith("x 107.3 %") and "3 questions" in line for line in found)
+
+
+def test_reviews_of_other_answers_are_named(tmp_path: Path, reviews: Path, answers: list[object]) -> None:
+    refused(run(reviews, *answers[:2]), "reviews.jsonl:1: the answer 'old-1' is in none of new")
+    other = write(tmp_path / "other.jsonl", [answer("old", 1, "x") | {"question_id": 7}])
+    refused(run(reviews, *answers[:2], "--answers", other), "the answer of other is to question '7'")
+
+
+def test_an_id_in_two_files_of_answers_is_refused(
+    tmp_path: Path, reviews: Path, answers: list[object]
+) -> None:
+    copy = write(tmp_path / "copy.jsonl", [answer("new", 1, "x")])
+    refused(
+        run(reviews, *answers, "--answers", copy), "'new-1' is in new and copy: which of them was judged?"
+    )
+    twice = write(tmp_path / "twice.jsonl", [answer("new", 1, "x")] * 2)
+    refused(run(reviews, "--answers", twice), "twice.jsonl: has the answer", "twice")
+
+
+def test_a_model_against_itself_is_refused(tmp_path: Path) -> None:
+    record = review(1, "new", "old", (9, 8)) | {"model_1": "same", "model_2": "same"}
+    refused(run(write(tmp_path / "r.jsonl", [record])), "both answers, 'new-1' and 'old-1', are of same")
+
+
+def test_what_is_not_a_review_is_named(tmp_path: Path) -> None:
+    refused(
+        run(write(tmp_path / "r.jsonl", [{"prompt": "Why?"}])), "r.jsonl:1: is not a review", "A review is"
+    )

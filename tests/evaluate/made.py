@@ -1,0 +1,51 @@
+"""Reviews, answers and questions for tests, written as files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+
+def review(
+    question: int | str, first: str, second: str, score: Sequence[float] | None, **more: Any
+) -> dict[str, Any]:
+    """A review of the answers of two models, whose ids are `MODEL-QUESTION`."""
+    text = "" if score is None else f"{score[0]:g} {score[1]:g}\nBoth are fine."
+    return {
+        "review_id": f"{first}>{second}:{question}",
+        "question_id": question,
+        "answer1_id": f"{first}-{question}",
+        "answer2_id": f"{second}-{question}",
+        "reviewer_id": 1,
+        "metadata": {},
+        "text": text,
+        "score": score and list(score),
+        **more,
+    }
+
+
+def both(question: int | str, ours: Sequence[float], theirs: Sequence[float]) -> list[dict[str, Any]]:
+    """Reviews of `new` and `old` in both orders, from their scores when `new` is shown first, and second."""
+    return [
+        review(question, "new", "old", (ours[0], theirs[0])),
+        review(question, "old", "new", (theirs[1], ours[1])),
+    ]
+
+
+def answer(model: str, question: int | str, text: str) -> dict[str, Any]:
+    """An answer in the released shape."""
+    return {
+        "answer_id": f"{model}-{question}",
+        "model_id": f"{model}-7b",
+        "question_id": question,
+        "text": text,
+        "metadata": {},
+    }
+
+
+def write(path: Path, records: Iterable[Mapping[str, Any]]) -> Path:
+    """Write records as JSON lines."""
+    path.write_text("".join(json.dumps(record) + "\n" for record in records), "utf-8")
+    return path
