@@ -17,7 +17,9 @@ from typer.testing import CliRunner, Result
 
 from redraft.chain import read_jsonl
 from redraft.cli import app
+from redraft.collect.dedupe.rouge import Pool
 from redraft.formats.documents import shipped_recipes
+from redraft.generate.instructions.tasks import read_seeds
 from tests.cli.test_go_on import CountingServer
 from tests.engines.batch_server import BatchServer
 from tests.generate.instructions.stand_in import instruction, teach
@@ -163,6 +165,22 @@ def test_batches_give_what_live_calls_give_in_a_few_waves() -> None:
         assert run("-o", "live.jsonl", *words).exit_code == 0
         assert len(server.live) == server.paid.total() == 5
     assert Path("out.jsonl").read_bytes() == Path("live.jsonl").read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.model
+@pytest.mark.parametrize("way", ["alpaca", "self-instruct"])
+def test_a_weak_teacher_is_no_danger(default_model: Path, way: str) -> None:
+    """The default model repeats examples and leaves the form. What is kept passes the rules all the same."""
+    words = ["-o", "out.jsonl", "-m", str(default_model), "--way", way, "--max-tokens", "100", "-j", "2"]
+    result = run(*words, "--count", "9", "--estimate", "2", "--quiet")
+    assert result.exit_code == 0, result.output
+    rejects = [json.loads(line) for line in Path("out.jsonl.rejected.jsonl").read_text().splitlines()]
+    assert {record["request"] for record in rejects} == {0, 1}
+    kept = {chain.prompt.instruction for chain in read_jsonl("out.jsonl")}
+    pool = Pool()
+    for text in (*(task.instruction for task in read_seeds(None).tasks), *kept):
+        assert pool.grow(text) is None
 
 
 def words_of(server: CountingServer, out: str, way: str, count: int) -> list[str]:
