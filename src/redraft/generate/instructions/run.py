@@ -323,6 +323,7 @@ class Generation:
                 self._pool.keep(*place)
 
     async def _opened(self, stack: AsyncExitStack, session: Session, rejects: Rejects) -> Flow:
+        options = self.options
         path = self.journal or self.out.with_name(f"{self.out.name}.journal.db")
         journal = stack.enter_context(Journal(path))
         stack.callback(lambda: setattr(session.spent, "replayed", journal.replayed))
@@ -335,7 +336,7 @@ class Generation:
             )
         if self.limits.usd is not None:
             budget = Budget(usd=self.limits.usd)
-            check_prices({"model": engine, "price": self.options.get("price"), "budget": budget})
+            check_prices({"model": engine, "price": options.get("price"), "budget": budget})
         teacher = Teacher(
             engine,
             identity,
@@ -343,13 +344,15 @@ class Generation:
             session,
             asyncio.Semaphore(self.parallel),
             calling,
-            price_of(self.options.get("price")) or engine.info.price,
-            1 + self.options.get("retries", RETRIES),
+            price_of(options.get("price")) or engine.info.price,
+            1 + options.get("retries", RETRIES),
             lambda: self.limits.reached(session.spent, session.progress.seconds),
         )
         return Flow(
-            way=self.options["way"],
-            wanted=wording.wanted_of(self.options),
+            way=options["way"],
+            wanted=wording.Wanted(
+                options["language"], options.get("topic") or "", options["least_words"], options["most_words"]
+            ),
             sampling=self._sampling(engine),
             pool=self._pool,
             shipped=self._seeds.tasks if self._seeds.shipped else read_seeds(None).tasks,
