@@ -134,11 +134,11 @@ def test_the_limit_of_seconds_holds_while_the_model_is_opened(silent: str) -> No
 @pytest.mark.parametrize("way", ["alpaca", "self-instruct"])
 def test_an_estimate_is_near_the_cost_and_its_requests_are_kept(way: str) -> None:
     with CountingServer(says=teach, seconds=0) as server:
-        words = [*words_of(server, "out.jsonl", way, 90)[:-1], "--price", "1,1000"]
-        result = run(*words, "--estimate", "9")
+        words = [*words_of(server, "out.jsonl", way, 45)[:-1], "--price", "1,1000"]
+        result = run(*words, "--estimate", "5")
         assert result.exit_code == 0, result.output
         requests = [text for text in map(str, server.asked) if "Now write" in text]
-        assert len(requests) == 9
+        assert len(requests) == 5
         before = len(server.asked)
         shown = result.stdout[result.stdout.index("estimate") :]
         [calls] = re.findall(r"([\d,]+) \([\d,]+ to [\d,]+\) calls", shown)
@@ -191,7 +191,6 @@ def words_of(server: CountingServer, out: str, way: str, count: int) -> list[str
 @pytest.mark.parametrize(
     ("way", "count", "kills"),
     [
-        ("alpaca", 12, 1),
         ("self-instruct", 12, 1),
         pytest.param("alpaca", 120, 9, marks=pytest.mark.slow),
         pytest.param("self-instruct", 120, 16, marks=pytest.mark.slow),
