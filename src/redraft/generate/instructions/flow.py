@@ -74,6 +74,7 @@ class Flow:
         rejects: Where rejected tasks go.
         commits: Lets requests be written in the order of their numbers.
         claims: Lets their instructions be compared with the pool in that order.
+        sample: How many requests may begin in this run.
         barren: Requests in a row that kept nothing, those that failed included.
     """
 
@@ -86,6 +87,7 @@ class Flow:
     rejects: Rejects
     commits: Turns
     claims: Turns
+    sample: float = inf
     barren: int = field(default=0, init=False)
 
     @property
@@ -128,7 +130,8 @@ class Flow:
         while self.pool.missing and not (self.dry or self.commits.is_ended):
             ahead = number - self.commits.next
             if ahead < lag and ahead * most < self.pool.missing:
-                return True
+                self.sample -= 1
+                return self.sample >= 0
             if not await self.commits.wait(self.commits.next + 1):
                 return False
         return False

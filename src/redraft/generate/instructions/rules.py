@@ -35,7 +35,8 @@ class Found(NamedTuple):
 
 _CANNOT = r"\b(?:cannot|can ?not|can'?t|won'?t|will not|unable|not able|not possible)\b"
 _REFUSAL = re.compile(
-    rf"\W*(?:unfortunately,? )?(?:(?:(?:i'?m|i am) (?:really |very |so )?(?:sorry|afraid)|sorry|my apologies|i apologi[sz]e)\b"
+    r"\W*(?:unfortunately,? )?"
+    rf"(?:(?:(?:i'?m|i am) (?:really |very |so )?(?:sorry|afraid)|sorry|my apologies|i apologi[sz]e)\b"
     rf"[^.!?\n]{{0,60}}{_CANNOT}|i(?: am|'m)? {_CANNOT} (?:to )?(?:help|assist|do|provide|answer|comply"
     r"|fulfil|generate|create|write|access|complete|perform|give|offer|support|engage|discuss|see|open)"
     r"|as an? (?:ai|artificial|large language|language) ?(?:intelligence|model|assistant)?\b)",

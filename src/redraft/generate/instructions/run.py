@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Container, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import (
     AbstractAsyncContextManager,
     AbstractContextManager,
@@ -189,7 +189,6 @@ class Generation:
     _pool: TaskPool = field(init=False)
     _rejected: Counter[str] = field(default_factory=Counter, init=False)
     _found: set[tuple[int, int, str]] = field(default_factory=set, init=False)
-    _done: Container[str] = field(default=(), init=False)
     _flow: Flow | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
@@ -283,10 +282,8 @@ class Generation:
         return self._flow is not None and self._flow.dry
 
     def _requests(self) -> Iterator[Request]:
-        left = self.sample or inf
         for number in count():
-            left -= str(number) not in self._done
-            if left < 0 or not self._pool.missing or self._is_dry:
+            if not self._pool.missing or self._is_dry:
                 return
             ended = self._flow and self._flow.commits.is_ended
             yield Request(number)
@@ -305,7 +302,6 @@ class Generation:
         with Rejects(self.out, session.done) as rejects:
             self._rejected = rejects.counts
             self._restore(rejects)
-            self._done = session.done
             session.progress.done = self._pool.kept
             async with AsyncExitStack() as stack:
                 if self._pool.missing:
@@ -360,6 +356,7 @@ class Generation:
             rejects=rejects,
             commits=Turns(session.done),
             claims=Turns(session.done),
+            sample=self.sample or inf,
         )
 
     def _sampling(self, engine: Engine) -> Sampling:
