@@ -35,7 +35,7 @@ from redraft.generate.instructions.flow import Flow, Request
 from redraft.generate.instructions.options import InstructionOptions, TaskOptions
 from redraft.generate.instructions.pool import TaskPool, Turns
 from redraft.generate.instructions.rejects import Rejects
-from redraft.generate.instructions.tasks import SHIPPED, Seeds, place_of, read_seeds
+from redraft.generate.instructions.tasks import FEWEST, SHIPPED, Seeds, place_of, read_seeds
 from redraft.generate.instructions.teacher import Teacher
 from redraft.jobs.harness import Goal, Job, JobResult, Session
 from redraft.jobs.journal import Journal
@@ -207,6 +207,7 @@ class Generation:
         self._seeds = read_seeds(Path(path) if path else None)
         if self._seeds.repeats and not self.quiet:
             self.tell(f"{path}: {self._seeds.repeats:,} seeds repeat another one, and are left out.")
+        self._check_seeds()
         self._pool = TaskPool(self._seeds.tasks, self.options["count"], self.options["similar"])
         job = self._job().run(self._start)
         stats = report.stats_of(self.out)
@@ -236,6 +237,16 @@ class Generation:
                 hint = "An output is gone on with by itself. Name another file."
                 raise UsageError(f"{self.out} cannot be the {name} too.", hint=hint)
         price_of(options.get("price"))
+
+    def _check_seeds(self) -> None:
+        """Raise if Alpaca's requests would have no whole tasks to show."""
+        total, solved = len(self._seeds.tasks), sum(bool(task.output) for task in self._seeds.tasks)
+        if self.options["way"] == "alpaca" and solved < FEWEST:
+            raise UsageError(
+                f"{solved} of the {total} tasks in {self.options.get('seeds')} have an output, and requests "
+                f"of --way alpaca show at least {FEWEST} such tasks.",
+                hint="Add outputs, or use --way self-instruct.",
+            )
 
     def _job(self) -> Job[Request]:
         """Return the job of all requests."""
